@@ -1,0 +1,1 @@
+"""Exports of a bundle to other runtimes, importable as `mtaw_fast.export`."""

@@ -1,0 +1,1 @@
+"""The compute kernels on their own, importable as `mtaw_fast.kernels`."""

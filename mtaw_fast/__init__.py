@@ -1,0 +1,35 @@
+"""mtaw_fast: a fast, trustworthy engine for session-based recommendation."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mtaw_fast.config import Config
+    from mtaw_fast.dataset import Dataset
+    from mtaw_fast.errors import MtawError
+    from mtaw_fast.recommender import Recommender
+    from mtaw_fast.sessions import Sessions
+
+__version__ = "0.1.0"
+__all__ = ["Config", "Dataset", "MtawError", "Recommender", "Sessions", "__version__"]
+
+_HOMES = {
+    "Config": "mtaw_fast.config",
+    "Dataset": "mtaw_fast.dataset",
+    "MtawError": "mtaw_fast.errors",
+    "Recommender": "mtaw_fast.recommender",
+    "Sessions": "mtaw_fast.sessions",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        import importlib
+
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'mtaw_fast' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,140 @@
+"""All settings of a model and its training: one frozen dataclass, presets, and `key=value` overrides."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from mtaw_fast.errors import UsageError
+
+_CHOICES = {
+    "schedule": ("cosine", "constant"),
+    "compute_dtype": ("auto", "float32", "bfloat16"),
+    "loss_backend": ("auto", "reference", "chunked"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Settings of one training. The defaults are the preset `paper`.
+
+    Model (design: MTAW, SIGIR 2023)
+        d: embedding size. positions: learned position rows P; click t uses row min(t, P - 1).
+        max_len: clicks attended to; of longer sessions the last max_len count.
+        scale: factor on the cosine in the logits, 0 < scale <= 40. dropout: on embeddings and FFN.
+    Loss
+        gamma: exponent of the adaptive weight (2 - 2p)^gamma; 0 is plain cross-entropy.
+        negatives: add the term over the other items (reference backend only, slow).
+        loss_backend: which implementation of the loss. compute_dtype: of its matrix products;
+        auto takes bfloat16 where the CPU has bf16 instructions.
+    Optimisation
+        lr, weight_decay: Adam's (decoupled decay). schedule: 'cosine' falls to 0 over `epochs`.
+        warmup_epochs: linear warm-up, in epochs. batch_prefixes: samples a step, at most (whole sessions).
+        clip_norm: largest norm of the gradient; 0 does not clip.
+        epochs: at most. patience: epochs without a better validation MRR@20 before stopping; 0 never stops.
+        validation: share of the last sessions held out. seed: of everything random.
+    """
+
+    d: int = 100
+    positions: int = 50
+    max_len: int = 512
+    scale: float = 16.0
+    dropout: float = 0.2
+    gamma: float = 2.0
+    negatives: bool = False
+    loss_backend: str = "auto"
+    compute_dtype: str = "auto"
+    lr: float = 1e-3
+    weight_decay: float = 0.0
+    schedule: str = "cosine"
+    warmup_epochs: float = 0.1
+    batch_prefixes: int = 512
+    clip_norm: float = 5.0
+    epochs: int = 8
+    patience: int = 2
+    validation: float = 0.02
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        checks = {
+            "d": self.d >= 1,
+            "positions": self.positions >= 1,
+            "max_len": 1 <= self.max_len <= 512,
+            "scale": 0 < self.scale <= 40,
+            "dropout": 0 <= self.dropout < 1,
+            "gamma": self.gamma >= 0,
+            "lr": self.lr > 0,
+            "weight_decay": self.weight_decay >= 0,
+            "warmup_epochs": self.warmup_epochs >= 0,
+            "batch_prefixes": self.batch_prefixes >= 1,
+            "clip_norm": self.clip_norm >= 0,
+            "epochs": self.epochs >= 1,
+            "patience": self.patience >= 0,
+            "validation": 0 < self.validation < 1,
+            "seed": 0 <= self.seed < 2**31,
+        }
+        for name, fine in checks.items():
+            if not fine:
+                raise UsageError(f"setting {name}={getattr(self, name)} is out of range; see 'mtaw-fast train --help'")
+        for name, choices in _CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise UsageError(f"setting {name}={getattr(self, name)!r} is none of {', '.join(choices)}")
+
+    def as_dict(self) -> dict[str, Any]:
+        """The settings as plain JSON values."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Config:
+        """The inverse of `as_dict`; raises UsageError on an unknown name or a wrong type."""
+        return dataclasses.replace(cls(), **{name: _typed(name, value) for name, value in values.items()})
+
+    def override(self, assignments: Iterable[str]) -> Config:
+        """Apply `key=value` texts, later ones winning; raises UsageError naming the bad one."""
+        changes = {}
+        for assignment in assignments:
+            name, equals, text = assignment.partition("=")
+            if not equals:
+                raise UsageError(f"--set {assignment!r}: write it as key=value")
+            changes[name.strip()] = _parse(name.strip(), text.strip())
+        return dataclasses.replace(self, **changes)
+
+
+PRESETS: Mapping[str, Config] = {"paper": Config()}
+
+_TYPES = {name: type(getattr(Config(), name)) for name in Config.__dataclass_fields__}
+
+
+def preset(name: str) -> Config:
+    """The named preset; raises UsageError where there is none."""
+    if name not in PRESETS:
+        raise UsageError(f"there is no preset {name!r}; choose one of {', '.join(PRESETS)}")
+    return PRESETS[name]
+
+
+def _known(name: str) -> type:
+    if name not in _TYPES:
+        raise UsageError(f"there is no setting {name!r}; the settings are {', '.join(_TYPES)}")
+    return _TYPES[name]
+
+
+def _typed(name: str, value: Any) -> Any:
+    kind = _known(name)
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if type(value) is not kind or (isinstance(value, float) and not math.isfinite(value)):
+        raise UsageError(f"setting {name} must be {kind.__name__}, not {value!r}")
+    return value
+
+
+def _parse(name: str, text: str) -> Any:
+    kind = _known(name)
+    try:
+        if kind is bool:
+            return {"true": True, "1": True, "false": False, "0": False}[text.lower()]
+        return _typed(name, kind(text))
+    except (ValueError, KeyError):
+        raise UsageError(f"setting {name} must be {kind.__name__}, not {text!r}") from None

@@ -1,0 +1,49 @@
+"""Settings: presets, overrides, and refusals that name the setting."""
+
+from __future__ import annotations
+
+import pytest
+
+from mtaw_fast.config import PRESETS, Config, preset
+from mtaw_fast.errors import UsageError
+
+
+def test_overrides_are_typed_and_the_last_one_wins() -> None:
+    config = preset("paper").override(["gamma=6", "epochs=3", "negatives=true", "schedule=constant", "epochs=4"])
+    assert (config.gamma, config.epochs, config.negatives, config.schedule) == (6.0, 4, True, "constant")
+
+
+@pytest.mark.parametrize(
+    ("assignment", "message"),
+    [
+        ("gama=2", "no setting 'gama'.*gamma"),
+        ("gamma", "key=value"),
+        ("epochs=2.5", "epochs must be int"),
+        ("lr=fast", "lr must be float"),
+        ("lr=nan", "lr must be float"),
+        ("negatives=maybe", "negatives must be bool"),
+        ("scale=41", "scale=41.0 is out of range"),
+        ("dropout=1", "dropout=1.0 is out of range"),
+        ("max_len=513", "max_len=513 is out of range"),
+        ("schedule=linear", "none of cosine, constant"),
+    ],
+)
+def test_a_bad_override_is_named(assignment: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        Config().override([assignment])
+
+
+def test_dict_round_trip() -> None:
+    config = Config(gamma=6, d=64)
+    assert Config.from_dict(config.as_dict()) == config
+
+
+@pytest.mark.parametrize("values", [{"d": "100"}, {"d": True}, {"nothing": 1}, {"gamma": float("inf")}])
+def test_a_bad_dict_is_refused(values: dict) -> None:
+    with pytest.raises(UsageError):
+        Config.from_dict(values)
+
+
+def test_an_unknown_preset_lists_the_known_ones() -> None:
+    with pytest.raises(UsageError, match=", ".join(PRESETS)):
+        preset("papper")
