@@ -1,0 +1,160 @@
+"""A data set on disk: training sessions, test samples and the id table in one mapped folder.
+
+    manifest.json           format, counts, fingerprint, name, min_prefix, how it was prepared
+    train-<hash>.safetensors    items, offsets[, timestamps]
+    test-<hash>.safetensors     items, offsets, targets, session
+    ids-<hash>.safetensors      the external ids
+
+The manifest is written last and atomically: a folder without it is no data set.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mtaw_fast.errors import DataError, UsageError
+from mtaw_fast.files import read_json, sha256_of, write_json
+from mtaw_fast.itemids import ItemIds
+from mtaw_fast.sessions import Samples, Sessions
+from mtaw_fast.tensorfile import map_tensors, write_tensors
+
+FORMAT_VERSION = 1
+_PARTS = ("train", "test", "ids")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Dataset:
+    """What a reader makes and training reads.
+
+    train: whole sessions in time order, every one of at least `min_prefix` + 1 clicks.
+    test: next-click samples; their session numbers group prefixes of one session.
+    ids: external ids of the N items.
+    min_prefix: the shortest prefix that counts as a sample.
+    preparation: how it was made (reader and its settings), kept for the record.
+    """
+
+    name: str
+    train: Sessions
+    test: Samples
+    ids: ItemIds
+    min_prefix: int = 1
+    preparation: Mapping[str, Any] = field(default_factory=dict)
+    fingerprint: str = ""
+
+    def __post_init__(self) -> None:
+        if self.min_prefix < 1:
+            raise DataError(f"data set {self.name}: min_prefix must be at least 1, not {self.min_prefix}")
+        if len(self.train) == 0:
+            raise DataError(f"data set {self.name}: no training session is left; loosen the filters")
+        self.train.check_ids(self.n_items, f"data set {self.name}, train")
+        self.test.prefixes.check_ids(self.n_items, f"data set {self.name}, test")
+        if len(self.test) and (self.test.targets.min() < 0 or self.test.targets.max() >= self.n_items):
+            raise DataError(f"data set {self.name}: a test target lies outside 0..{self.n_items - 1}")
+
+    @property
+    def n_items(self) -> int:
+        """N, the size of the catalog."""
+        return len(self.ids)
+
+    @property
+    def n_train_samples(self) -> int:
+        """Prefixes of at least `min_prefix` clicks in the training sessions that have a next click."""
+        return int(np.maximum(self.train.lengths - self.min_prefix, 0).sum())
+
+    def save(self, folder: Path) -> None:
+        """Write the folder (made if missing). Refuses one that already holds a data set (UsageError)."""
+        manifest_path = folder / "manifest.json"
+        if manifest_path.exists():
+            raise UsageError(f"{folder} already holds a data set; choose another folder or remove it first")
+        made_folder = not folder.exists()
+        written: list[Path] = []
+        try:
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise DataError(f"cannot make the folder {folder}: {error.strerror}") from None
+            files = {}
+            for part, arrays in self._arrays().items():
+                draft = folder / f"{part}.safetensors"
+                written.append(draft)
+                write_tensors(draft, arrays)
+                digest = sha256_of(draft)
+                path = folder / f"{part}-{digest[:12]}.safetensors"
+                draft.rename(path)
+                written[-1] = path
+                files[part] = {"file": path.name, "sha256": digest}
+            write_json(manifest_path, self._manifest(files))
+        except BaseException:
+            for path in written:
+                path.unlink(missing_ok=True)
+            if made_folder and folder.exists() and not any(folder.iterdir()):
+                folder.rmdir()
+            raise
+
+    def _arrays(self) -> dict[str, dict[str, np.ndarray]]:
+        train = {"items": self.train.items, "offsets": self.train.offsets}
+        if self.train.timestamps is not None:
+            train["timestamps"] = self.train.timestamps
+        prefixes = self.test.prefixes
+        test = {
+            "items": prefixes.items,
+            "offsets": prefixes.offsets,
+            "targets": self.test.targets,
+            "session": self.test.session,
+        }
+        return {"train": train, "test": test, "ids": self.ids.arrays}
+
+    def _manifest(self, files: Mapping[str, Any]) -> dict[str, Any]:
+        return {
+            "format": "mtaw_fast dataset",
+            "format_version": FORMAT_VERSION,
+            "name": self.name,
+            "n_items": self.n_items,
+            "min_prefix": self.min_prefix,
+            "train_sessions": len(self.train),
+            "train_samples": self.n_train_samples,
+            "test_samples": len(self.test),
+            "preparation": dict(self.preparation),
+            "files": files,
+        }
+
+    @classmethod
+    def load(cls, folder: Path) -> Dataset:
+        """Map a data set folder. Raises DataError where it is missing, damaged or of a newer format."""
+        manifest = read_json(
+            folder / "manifest.json", lambda why: DataError(f"{why}; is {folder} a folder made by 'prepare'?")
+        )
+        if not isinstance(manifest, dict) or manifest.get("format") != "mtaw_fast dataset":
+            raise DataError(f"{folder} is not a data set folder; make one with 'mtaw-fast prepare'")
+        if manifest.get("format_version") != FORMAT_VERSION:
+            raise DataError(
+                f"{folder} has data set format {manifest.get('format_version')}, this release reads "
+                f"{FORMAT_VERSION}; upgrade mtaw-fast or prepare the data set anew"
+            )
+        try:
+            names = {part: str(manifest["files"][part]["file"]) for part in _PARTS}
+            digests = {part: str(manifest["files"][part]["sha256"]) for part in _PARTS}
+            name, min_prefix = str(manifest["name"]), int(manifest["min_prefix"])
+            preparation = dict(manifest["preparation"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise DataError(f"{folder}/manifest.json lacks {error}; prepare the data set anew") from None
+        parts = {}
+        for part in _PARTS:
+            if Path(names[part]).name != names[part]:
+                raise DataError(f"{folder}/manifest.json names a file outside the folder; prepare the data set anew")
+            parts[part] = map_tensors(folder / names[part])
+            if sha256_of(folder / names[part]) != digests[part]:
+                raise DataError(f"{folder / names[part]} is damaged (its hash differs); prepare the data set anew")
+        try:
+            train, test = parts["train"], parts["test"]
+            sessions = Sessions(train["items"], train["offsets"], train.get("timestamps"))
+            samples = Samples(Sessions(test["items"], test["offsets"]), test["targets"], test["session"])
+        except KeyError as error:
+            raise DataError(f"{folder}: a data file lacks {error}; prepare the data set anew") from None
+        fingerprint = "-".join(digests[part][:12] for part in _PARTS)
+        return cls(name, sessions, samples, ItemIds(parts["ids"]), min_prefix, preparation, fingerprint)

@@ -1,0 +1,204 @@
+"""Packed sessions: the container that every public boundary speaks, and the samples they hold.
+
+Axes: T clicks in all, B sessions, S samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mtaw_fast.errors import DataError
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sessions:
+    """B sessions, packed end to end and never padded.
+
+    items: int32[T] internal item ids; session b is `items[offsets[b]:offsets[b + 1]]`, oldest first.
+    offsets: int64[B + 1], non-decreasing, `offsets[0] == 0`, `offsets[-1] == T`.
+    timestamps: int64[T] seconds since 1970 of every click, or None.
+
+    Raises DataError where the arrays do not fit together.
+    """
+
+    items: np.ndarray
+    offsets: np.ndarray
+    timestamps: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        if self.items.dtype != np.int32 or self.items.ndim != 1:
+            raise DataError(f"sessions: items must be int32[T], not {self.items.dtype}{list(self.items.shape)}")
+        if self.offsets.dtype != np.int64 or self.offsets.ndim != 1 or len(self.offsets) == 0:
+            raise DataError(
+                f"sessions: offsets must be int64[B + 1], not {self.offsets.dtype}{list(self.offsets.shape)}"
+            )
+        if self.offsets[0] != 0 or self.offsets[-1] != len(self.items):
+            raise DataError(
+                f"sessions: offsets must run from 0 to {len(self.items)} (the number of clicks), "
+                f"not from {self.offsets[0]} to {self.offsets[-1]}"
+            )
+        if np.any(self.offsets[1:] < self.offsets[:-1]):
+            raise DataError("sessions: offsets must not decrease")
+        if self.timestamps is not None and (
+            self.timestamps.dtype != np.int64 or self.timestamps.shape != self.items.shape
+        ):
+            raise DataError("sessions: timestamps must be int64[T], one a click")
+
+    @classmethod
+    def from_lists(cls, sessions: Iterable[Sequence[int]]) -> Sessions:
+        """Pack an iterable of sequences of internal item ids."""
+        arrays = [np.asarray(session, dtype=np.int32).reshape(-1) for session in sessions]
+        lengths = np.array([len(array) for array in arrays], dtype=np.int64)
+        items = np.concatenate(arrays) if arrays else np.empty(0, np.int32)
+        return cls(items, offsets_of(lengths))
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[Sessions]) -> Sessions:
+        """All sessions of `parts`, in order; timestamps survive only where every part has them."""
+        if not parts:
+            return cls.from_lists([])
+        stamps = [part.timestamps for part in parts if part.timestamps is not None]
+        return cls(
+            np.concatenate([part.items for part in parts]),
+            offsets_of(np.concatenate([part.lengths for part in parts])),
+            np.concatenate(stamps) if len(stamps) == len(parts) else None,
+        )
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def n_clicks(self) -> int:
+        """T, the number of clicks in all sessions."""
+        return len(self.items)
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """int64[B]: clicks of each session."""
+        return np.diff(self.offsets)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        """The clicks of one session: int32[m], a view."""
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"session {index} of {len(self)}")
+        index %= len(self)
+        return self.items[self.offsets[index] : self.offsets[index + 1]]
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        for begin, end in zip(self.offsets[:-1], self.offsets[1:], strict=True):
+            yield self.items[begin:end]
+
+    def slice(self, begin: int, end: int) -> Sessions:
+        """Sessions begin..end-1 as a view, with Python's rules for negative and over-large bounds."""
+        begin, end, _ = slice(begin, end).indices(len(self))
+        end = max(begin, end)
+        clicks = slice(self.offsets[begin], self.offsets[end])
+        return Sessions(
+            self.items[clicks],
+            self.offsets[begin : end + 1] - self.offsets[begin],
+            None if self.timestamps is None else self.timestamps[clicks],
+        )
+
+    def select(self, indices: np.ndarray) -> Sessions:
+        """The sessions `indices` (int[B']), in that order, as a copy."""
+        indices = np.asarray(indices, dtype=np.int64)
+        lengths = self.lengths[indices]
+        gather = ranges(self.offsets[indices], lengths)
+        return Sessions(
+            self.items[gather],
+            offsets_of(lengths),
+            None if self.timestamps is None else self.timestamps[gather],
+        )
+
+    def keep_last(self, max_clicks: int) -> Sessions:
+        """Every session cut to its last `max_clicks` clicks (itself where none is longer)."""
+        lengths = self.lengths
+        if len(lengths) == 0 or lengths.max() <= max_clicks:
+            return self
+        kept = np.minimum(lengths, max_clicks)
+        gather = ranges(self.offsets[1:] - kept, kept)
+        return Sessions(
+            self.items[gather],
+            offsets_of(kept),
+            None if self.timestamps is None else self.timestamps[gather],
+        )
+
+    def split_last(self, fraction: float) -> tuple[Sessions, Sessions]:
+        """Split by whole session, in order: (all but the last `fraction`, the last `fraction`).
+
+        The second part has round(fraction * B) sessions and at least one; the first keeps at least
+        one. Raises DataError where there are fewer than two sessions.
+        """
+        if len(self) < 2:
+            raise DataError(f"cannot hold sessions out for validation: the data set has {len(self)}; add more")
+        held_out = min(max(round(fraction * len(self)), 1), len(self) - 1)
+        boundary = len(self) - held_out
+        return self.slice(0, boundary), self.slice(boundary, len(self))
+
+    def check_ids(self, n_items: int, where: str) -> None:
+        """Raise DataError, naming `where`, if an item id lies outside 0..n_items-1."""
+        if len(self.items) and (self.items.min() < 0 or self.items.max() >= n_items):
+            bad = int(np.flatnonzero((self.items < 0) | (self.items >= n_items))[0])
+            raise DataError(
+                f"{where}: click {bad} has internal item id {self.items[bad]}, outside 0..{n_items - 1}; "
+                "make the data set anew from its source"
+            )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Samples:
+    """S next-click samples: the prefix, the item clicked next, and the session it came from.
+
+    prefixes: Sessions of S prefixes; targets: int32[S]; session: int32[S] (groups samples of one session).
+    """
+
+    prefixes: Sessions
+    targets: np.ndarray
+    session: np.ndarray
+
+    def __post_init__(self) -> None:
+        for name, array in (("targets", self.targets), ("session", self.session)):
+            if array.dtype != np.int32 or array.shape != (len(self.prefixes),):
+                raise DataError(
+                    f"samples: {name} must be int32[{len(self.prefixes)}], not {array.dtype}{list(array.shape)}"
+                )
+
+    def __len__(self) -> int:
+        return len(self.prefixes)
+
+    @classmethod
+    def from_sessions(cls, sessions: Sessions, min_prefix: int) -> Samples:
+        """Every prefix of at least `min_prefix` clicks that has a next click, session by session."""
+        counts = np.maximum(sessions.lengths - min_prefix, 0)
+        owner = np.repeat(np.arange(len(sessions)), counts)
+        prefix_lengths = ranges(np.full(len(sessions), min_prefix, np.int64), counts)
+        begins = sessions.offsets[owner]
+        gather = ranges(begins, prefix_lengths)
+        stamps = sessions.timestamps
+        prefixes = Sessions(
+            sessions.items[gather], offsets_of(prefix_lengths), None if stamps is None else stamps[gather]
+        )
+        return cls(prefixes, sessions.items[begins + prefix_lengths], owner.astype(np.int32))
+
+    def repeats(self) -> np.ndarray:
+        """bool[S]: whether the target is already in the prefix."""
+        row = np.repeat(np.arange(len(self)), self.prefixes.lengths)
+        found = np.zeros(len(self), dtype=bool)
+        found[row[self.prefixes.items == self.targets[row]]] = True
+        return found
+
+
+def offsets_of(lengths: np.ndarray) -> np.ndarray:
+    """int64[B + 1] offsets of B packed runs with these lengths."""
+    offsets = np.zeros(len(lengths) + 1, dtype=np.int64)
+    np.cumsum(lengths, out=offsets[1:])
+    return offsets
+
+
+def ranges(begins: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """int64[sum(lengths)]: begins[0], begins[0]+1, .., for each run of that length, end to end."""
+    offsets = offsets_of(lengths)
+    return np.arange(offsets[-1], dtype=np.int64) + np.repeat(begins - offsets[:-1], lengths)
