@@ -1,0 +1,94 @@
+"""The public op: linear + L2 norm + scaled softmax over the catalog + adaptive weight."""
+
+from __future__ import annotations
+
+import logging
+from functools import cache
+from types import ModuleType
+
+import torch
+from torch import Tensor
+
+from mtaw_fast.errors import UnsupportedError, UsageError
+from mtaw_fast.kernels.aw_loss import chunked, reference
+from mtaw_fast.kernels.aw_loss.request import LossRequest
+
+BACKENDS: dict[str, ModuleType] = {"chunked": chunked, "reference": reference}  # fastest first
+MAX_SCALE = 40.0  # sum exp(z) over 1e9 items stays finite in float32
+
+
+def aw_loss(
+    queries: Tensor,
+    items: Tensor,
+    targets: Tensor,
+    *,
+    scale: float,
+    gamma: float,
+    weights: Tensor | None = None,
+    reduction: str = "mean",
+    negatives: bool = False,
+    compute_dtype: torch.dtype | None = None,
+    backend: str = "auto",
+) -> Tensor:
+    """Adaptive-weight loss of the next click over the whole catalog (MTAW, SIGIR 2023).
+
+    queries: float[B, d]; items: float[N, d]; both are L2-normalised inside. targets: int64[B], in 0..N-1.
+    scale: factor on the cosine, 0 < scale <= 40. gamma: >= 0; 0 is plain cross-entropy.
+    weights: float[B] multiplies each row's loss (0 = no loss), or None for ones.
+    reduction: 'none' -> float[B]; 'sum'; 'mean' = sum / number of rows with a weight other than 0.
+    negatives: add -sum_{j != y} (2 y_j)^gamma log(1 - y_j) (reference backend alone).
+    compute_dtype: of the matrix products (accumulated in float32), or None for the inputs' dtype.
+    backend: 'auto' takes the first that can; or a name of BACKENDS.
+
+    Returns L = -(2 - 2p)^gamma log p with p = softmax(scale * cos(q, e))_target.
+    Raises UsageError on malformed arguments, UnsupportedError where no backend takes them.
+    """
+    request = LossRequest(queries, items, targets, float(scale), float(gamma), negatives, compute_dtype)
+    _check(request, weights, reduction)
+    chosen = BACKENDS[choose_backend(request, backend)]
+    row_loss = chosen.aw_loss(request)
+    if weights is not None:
+        row_loss = row_loss * weights
+    if reduction == "none":
+        return row_loss
+    if reduction == "sum":
+        return row_loss.sum()
+    rows = len(queries) if weights is None else (weights != 0).sum().clamp_min(1)
+    return row_loss.sum() / rows
+
+
+def choose_backend(request: LossRequest, backend: str) -> str:
+    """Name of the backend that takes the request; the choice is logged once."""
+    if backend != "auto" and backend not in BACKENDS:
+        raise UsageError(f"aw_loss: there is no backend {backend!r}; choose auto, {', '.join(BACKENDS)}")
+    reasons = []
+    for name in BACKENDS if backend == "auto" else (backend,):
+        against = BACKENDS[name].not_supported_reasons(request)
+        if not against:
+            _log_choice(name)
+            return name
+        reasons.append(f"{name}: {', '.join(against)}")
+    raise UnsupportedError(f"aw_loss: no backend takes {request.describe()} ({'; '.join(reasons)})")
+
+
+@cache
+def _log_choice(name: str) -> None:
+    logging.getLogger("mtaw_fast").info("aw_loss: backend %s", name)
+
+
+def _check(request: LossRequest, weights: Tensor | None, reduction: str) -> None:
+    queries, items, targets = request.queries, request.items, request.targets
+    if queries.ndim != 2 or items.ndim != 2 or queries.shape[1] != items.shape[1]:
+        raise UsageError(
+            f"aw_loss: queries [B, d] and items [N, d] must share d, not {list(queries.shape)} and {list(items.shape)}"
+        )
+    if targets.dtype != torch.int64 or targets.shape != queries.shape[:1]:
+        raise UsageError(f"aw_loss: targets must be int64[{len(queries)}], not {targets.dtype}{list(targets.shape)}")
+    if weights is not None and weights.shape != targets.shape:
+        raise UsageError(f"aw_loss: weights must be float[{len(queries)}], not {list(weights.shape)}")
+    if reduction not in ("none", "mean", "sum"):
+        raise UsageError(f"aw_loss: reduction {reduction!r} is none of 'none', 'mean', 'sum'")
+    if not 0 < request.scale <= MAX_SCALE:
+        raise UsageError(f"aw_loss: scale must be in (0, {MAX_SCALE:g}], not {request.scale}")
+    if not request.gamma >= 0:
+        raise UsageError(f"aw_loss: gamma must be at least 0, not {request.gamma}")

@@ -1,0 +1,76 @@
+"""ITL and IEL in plain PyTorch: the reference that every faster backend is held against.
+
+Axes: T clicks, B sessions, L clicks of the longest session, d.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+
+class PrefixInterestWeights(NamedTuple):
+    """Weights in PyTorch's Linear convention, y = x W^T + b."""
+
+    itl_query_weight: Tensor  # [d, d]
+    itl_query_bias: Tensor  # [d]
+    ffn_in_weight: Tensor  # [d, d]
+    ffn_in_bias: Tensor  # [d]
+    ffn_out_weight: Tensor  # [d, d]
+    ffn_out_bias: Tensor  # [d]
+    norm_weight: Tensor  # [d]
+    norm_bias: Tensor  # [d]
+    iel_query_weight: Tensor  # [d, d]
+    iel_query_bias: Tensor  # [d]
+
+
+def prefix_interest(
+    clicks: Tensor, offsets: Tensor, weights: PrefixInterestWeights, ffn_dropout_mask: Tensor | None
+) -> Tensor:
+    """One pass over whole sessions; arguments and result as in `interface.prefix_interest`."""
+    place = _Padding(offsets)
+    x = place.pad(clicks)  # [B, L, d]
+    q = functional.relu(functional.linear(x, weights.itl_query_weight, weights.itl_query_bias))
+    instant = _prefix_attention(q, x)  # [B, L, d]; row t is l'_t, from the slice X'_t
+
+    hidden = functional.relu(functional.linear(instant, weights.ffn_in_weight, weights.ffn_in_bias))
+    update = functional.linear(hidden, weights.ffn_out_weight, weights.ffn_out_bias)
+    if ffn_dropout_mask is not None:
+        update = update * place.pad(ffn_dropout_mask)
+    d = clicks.shape[1]
+    interests = functional.layer_norm(instant + update, (d,), weights.norm_weight, weights.norm_bias)
+
+    q = functional.relu(functional.linear(interests, weights.iel_query_weight, weights.iel_query_bias))
+    return place.unpad(_prefix_attention(q, interests))  # [T, d]
+
+
+def _prefix_attention(queries: Tensor, values: Tensor) -> Tensor:
+    """softmax(q_t V_{1..t}^T / sqrt(d)) V_{1..t} for every t at once: [B, L, d].
+
+    Sessions are padded on the right, so the causal mask also hides the padding from real clicks.
+    """
+    length, d = values.shape[1:]
+    scores = queries @ values.transpose(1, 2) / math.sqrt(d)  # [B, L, L]
+    future = torch.ones(length, length, dtype=torch.bool, device=values.device).triu(1)
+    return scores.masked_fill(future, -math.inf).softmax(dim=-1) @ values
+
+
+class _Padding:
+    """Moves clicks between packed [T, d] and padded [B, L, d]."""
+
+    def __init__(self, offsets: Tensor) -> None:
+        lengths = offsets.diff()
+        self._shape = (len(lengths), int(lengths.max()) if len(lengths) else 0)
+        self._row = torch.repeat_interleave(torch.arange(len(lengths), device=offsets.device), lengths)
+        self._column = torch.arange(len(self._row), device=offsets.device) - offsets[:-1][self._row]
+
+    def pad(self, packed: Tensor) -> Tensor:
+        padded = packed.new_zeros(*self._shape, packed.shape[1])
+        return padded.index_put((self._row, self._column), packed)
+
+    def unpad(self, padded: Tensor) -> Tensor:
+        return padded[self._row, self._column]

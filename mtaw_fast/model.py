@@ -1,0 +1,64 @@
+"""MTAW in PyTorch: embeddings around the prefix-interest op. The weights' names are the bundle's."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from mtaw_fast.config import Config
+from mtaw_fast.kernels.prefix_interest import PrefixInterestWeights, prefix_interest
+
+
+class MTAW(nn.Module):
+    """Ranks a catalog of N items after every click of a session (MTAW, SIGIR 2023).
+
+    The logits of a query o_t are scale * cos(o_t, e_i); `aw_loss` and the index compute them.
+    """
+
+    def __init__(self, config: Config, n_items: int) -> None:
+        super().__init__()
+        d = config.d
+        self.config = config
+        self.item_embedding = nn.Parameter(torch.empty(n_items, d))
+        self.position_embedding = nn.Parameter(torch.empty(config.positions, d))
+        self.itl_query_weight = nn.Parameter(torch.empty(d, d))
+        self.itl_query_bias = nn.Parameter(torch.empty(d))
+        self.ffn_in_weight = nn.Parameter(torch.empty(d, d))
+        self.ffn_in_bias = nn.Parameter(torch.empty(d))
+        self.ffn_out_weight = nn.Parameter(torch.empty(d, d))
+        self.ffn_out_bias = nn.Parameter(torch.empty(d))
+        self.norm_weight = nn.Parameter(torch.ones(d))
+        self.norm_bias = nn.Parameter(torch.zeros(d))
+        self.iel_query_weight = nn.Parameter(torch.empty(d, d))
+        self.iel_query_bias = nn.Parameter(torch.empty(d))
+
+    def initialise(self, generator: torch.Generator) -> MTAW:
+        """Draw every weight from U(-1/sqrt(d), 1/sqrt(d)), LayerNorm's excepted; returns self."""
+        bound = 1 / math.sqrt(self.config.d)
+        with torch.no_grad():
+            for name, parameter in self.named_parameters():
+                if not name.startswith("norm_"):
+                    parameter.uniform_(-bound, bound, generator=generator)
+        return self
+
+    def forward(self, items: Tensor, offsets: Tensor) -> Tensor:
+        """Query o_t after every click of B packed sessions, each of at most max_len clicks.
+
+        items: int64[T]; offsets: int64[B + 1]. Returns float[T, d], not normalised.
+        """
+        first = offsets[:-1].repeat_interleave(offsets.diff())
+        position = (torch.arange(len(items), device=items.device) - first).clamp_max(self.config.positions - 1)
+        clicks = functional.embedding(items, self.item_embedding) + functional.embedding(
+            position, self.position_embedding
+        )
+        clicks = functional.dropout(clicks, self.config.dropout, self.training)
+        mask = None
+        if self.training and self.config.dropout > 0:
+            mask = functional.dropout(torch.ones_like(clicks), self.config.dropout)
+        return prefix_interest(clicks, offsets, self._interest_weights(), ffn_dropout_mask=mask)
+
+    def _interest_weights(self) -> PrefixInterestWeights:
+        return PrefixInterestWeights(*(getattr(self, name) for name in PrefixInterestWeights._fields))

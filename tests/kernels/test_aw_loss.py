@@ -1,0 +1,193 @@
+"""Every backend of aw_loss against a float64 reference, an independent oracle, and its own contract."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+from torch.nn import functional
+
+from mtaw_fast.errors import UnsupportedError, UsageError
+from mtaw_fast.kernels.aw_loss import aw_loss, chunked
+from mtaw_fast.kernels.aw_loss.interface import BACKENDS
+
+SHAPES = [(1, 1, 1), (1, 7, 3), (5, 2, 100), (37, 501, 20), (300, 129, 64), (3, 40727, 100)]
+DTYPES = [torch.float32, torch.bfloat16]
+
+
+def problem(rows: int, items: int, d: int, seed: int = 0) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """float64 queries, items, targets and weights with some zeros."""
+    generator = torch.Generator().manual_seed(seed)
+    queries = torch.randn(rows, d, generator=generator, dtype=torch.float64)
+    catalog = torch.randn(items, d, generator=generator, dtype=torch.float64)
+    targets = torch.randint(0, items, (rows,), generator=generator)
+    weights = (torch.rand(rows, generator=generator, dtype=torch.float64) + 0.5) * (
+        torch.rand(rows, generator=generator) > 0.3
+    )
+    return queries, catalog, targets, weights
+
+
+def loss_and_gradients(
+    backend: str, dtype: torch.dtype, compute: torch.dtype | None, inputs: tuple[Tensor, ...], gamma: float
+) -> list[Tensor]:
+    queries, catalog, targets, weights = inputs
+    q = queries.to(dtype, copy=True).requires_grad_()
+    e = catalog.to(dtype, copy=True).requires_grad_()
+    loss = aw_loss(
+        q, e, targets, scale=16, gamma=gamma, weights=weights.to(dtype), reduction="none",
+        compute_dtype=compute, backend=backend,
+    )  # fmt: skip
+    # Uneven gradients from above, so that row and sum cannot be mixed up.
+    (loss * torch.linspace(0.5, 2, len(loss), dtype=dtype)).sum().backward()
+    assert q.grad is not None
+    assert e.grad is not None
+    return [tensor.detach().double() for tensor in (loss, q.grad, e.grad)]
+
+
+def worst(a: Tensor, b: Tensor) -> float:
+    return (a - b).abs().max().item()
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0, 6.0])
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("compute", DTYPES, ids=str)
+def test_chunked_is_as_close_to_float64_as_eager_is(
+    compute: torch.dtype, shape: tuple[int, int, int], gamma: float
+) -> None:
+    inputs = problem(*shape)
+    exact = loss_and_gradients("reference", torch.float64, None, inputs, gamma)
+    eager = loss_and_gradients("reference", torch.float32, compute, inputs, gamma)
+    ours = loss_and_gradients("chunked", torch.float32, compute, inputs, gamma)
+    for name, truth, peer, got in zip(("loss", "d queries", "d items"), exact, eager, ours, strict=True):
+        slack = torch.finfo(compute).eps * max(truth.abs().max().item(), 1e-3)
+        assert worst(got, truth) <= 2 * worst(peer, truth) + slack, name
+
+
+@pytest.mark.parametrize("gamma", [0.0, 1.0, 2.0, 6.0])
+@pytest.mark.parametrize("backend", sorted(BACKENDS))
+def test_agrees_with_an_independent_cross_entropy(backend: str, gamma: float) -> None:
+    queries, catalog, targets, _ = problem(23, 211, 17)
+    q, e = queries.float(), catalog.float()
+    cosine = functional.cosine_similarity(queries[:, None], catalog[None], dim=2)
+    ce = functional.cross_entropy(12 * cosine, targets, reduction="none")
+    oracle = (2 - 2 * torch.exp(-ce)) ** gamma * ce
+    got = aw_loss(q, e, targets, scale=12, gamma=gamma, reduction="none", backend=backend)
+    torch.testing.assert_close(got.double(), oracle, rtol=2e-5, atol=2e-5)
+
+
+@pytest.mark.parametrize("keep_bytes", [0, 1 << 30])
+def test_recomputed_and_kept_exponentials_give_the_same_gradients(
+    keep_bytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inputs = problem(700, 300, 8)
+    expected = loss_and_gradients("chunked", torch.float32, torch.bfloat16, inputs, 2.0)
+    monkeypatch.setattr(chunked, "KEEP_BYTES", keep_bytes)
+    for a, b in zip(loss_and_gradients("chunked", torch.float32, torch.bfloat16, inputs, 2.0), expected, strict=True):
+        assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0])
+@pytest.mark.parametrize("backend", sorted(BACKENDS))
+def test_a_perfect_row_is_finite(backend: str, gamma: float) -> None:
+    """p = 1 to rounding: one item, and 2 - 2p = 0 exactly."""
+    q = torch.ones(2, 4, requires_grad=True)
+    e = torch.ones(1, 4, requires_grad=True)
+    loss = aw_loss(q, e, torch.zeros(2, dtype=torch.int64), scale=16, gamma=gamma, backend=backend)
+    loss.backward()
+    assert loss.item() == 0
+    assert q.grad is not None
+    assert torch.isfinite(q.grad).all()
+
+
+@pytest.mark.parametrize("backend", sorted(BACKENDS))
+def test_zero_vectors_have_finite_gradients(backend: str) -> None:
+    q = torch.zeros(2, 4, requires_grad=True)
+    e = torch.zeros(5, 4, requires_grad=True)
+    loss = aw_loss(q, e, torch.tensor([0, 4]), scale=16, gamma=0, backend=backend)
+    loss.backward()
+    assert loss.item() == pytest.approx(math.log(5), rel=1e-6)
+    assert q.grad is not None
+    assert torch.isfinite(q.grad).all()
+
+
+@pytest.mark.parametrize("backend", sorted(BACKENDS))
+def test_reductions(backend: str) -> None:
+    queries, catalog, targets, weights = (x.float() if x.is_floating_point() else x for x in problem(11, 30, 6))
+    rows = aw_loss(queries, catalog, targets, scale=16, gamma=2, weights=weights, reduction="none", backend=backend)
+    total = aw_loss(queries, catalog, targets, scale=16, gamma=2, weights=weights, reduction="sum", backend=backend)
+    mean = aw_loss(queries, catalog, targets, scale=16, gamma=2, weights=weights, backend=backend)
+    assert rows[weights == 0].abs().max() == 0
+    torch.testing.assert_close(total, rows.sum())
+    torch.testing.assert_close(mean, rows.sum() / (weights != 0).sum())
+
+
+@given(
+    rows=st.integers(1, 40),
+    items=st.integers(1, 300),
+    d=st.integers(1, 33),
+    gamma=st.sampled_from([0.0, 1.0, 3.5]),
+    seed=st.integers(0, 1 << 20),
+)
+@settings(max_examples=30, deadline=None)
+def test_any_shape(rows: int, items: int, d: int, gamma: float, seed: int) -> None:
+    inputs = problem(rows, items, d, seed)
+    exact = loss_and_gradients("reference", torch.float64, None, inputs, gamma)
+    eager = loss_and_gradients("reference", torch.float32, None, inputs, gamma)
+    ours = loss_and_gradients("chunked", torch.float32, None, inputs, gamma)
+    # A gradient has the size of scale / |v| before what lies along v is taken out; eps is relative to that.
+    shortest = min(inputs[0].norm(dim=1).min().item(), inputs[1].norm(dim=1).min().item())
+    slack = 16 * torch.finfo(torch.float32).eps * 16 / min(shortest, 1.0)
+    for truth, peer, got in zip(exact, eager, ours, strict=True):
+        assert worst(got, truth) <= 2 * worst(peer, truth) + slack * max(truth.abs().max().item(), 1.0)
+
+
+def test_gradcheck_of_the_reference() -> None:
+    queries, catalog, targets, _ = problem(4, 9, 5)
+    queries.requires_grad_()
+    catalog.requires_grad_()
+    for negatives in (False, True):
+        assert torch.autograd.gradcheck(
+            lambda q, e, n=negatives: aw_loss(
+                q, e, targets, scale=4, gamma=2, reduction="none", negatives=n, backend="reference"
+            ),
+            (queries, catalog),
+        )
+
+
+def test_negative_term_by_hand() -> None:
+    """Two items at cosines 1 and 0 and scale 1: y = (e, 1) / (e + 1)."""
+    q, e = torch.tensor([[1.0, 0.0]]), torch.tensor([[2.0, 0.0], [0.0, 3.0]])
+    y = math.e / (math.e + 1)
+    expected = -((2 - 2 * y) ** 2) * math.log(y) - (2 * (1 - y)) ** 2 * math.log(y)
+    got = aw_loss(q, e, torch.tensor([0]), scale=1, gamma=2, negatives=True)
+    assert got.item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_refusal_lists_every_reason() -> None:
+    q, e, t = torch.randn(2, 3, dtype=torch.float64), torch.randn(4, 3, dtype=torch.float64), torch.tensor([0, 1])
+    with pytest.raises(UnsupportedError, match=r"queries torch.float64\[2, 3\].*negatives=True.*must be float32"):
+        aw_loss(q, e, t, scale=16, gamma=2, negatives=True, backend="chunked")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"scale": 41}, "scale"),
+        ({"scale": 0}, "scale"),
+        ({"gamma": -1}, "gamma"),
+        ({"reduction": "max"}, "reduction"),
+        ({"targets": torch.tensor([0])}, "targets"),
+        ({"weights": torch.ones(3)}, "weights"),
+        ({"items": torch.ones(4, 2)}, "share d"),
+        ({"backend": "magic"}, "no backend"),
+    ],
+    ids=lambda value: str(value)[:30],
+)
+def test_malformed_arguments(change: dict, message: str) -> None:
+    arguments = {"queries": torch.ones(2, 3), "items": torch.ones(4, 3), "targets": torch.tensor([0, 1])}
+    with pytest.raises(UsageError, match=message):
+        aw_loss(**({**arguments, "scale": 16, "gamma": 2} | change))
