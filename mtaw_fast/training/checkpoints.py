@@ -1,0 +1,116 @@
+"""A training run's folder: lock, state, checkpoints and the record of its epochs.
+
+run.lock              held (flock) by the process that trains
+state.json            phase, epochs done, best epoch, history; replaced last, so it is always true
+checkpoint-*.safetensors   weights and Adam's moments after the last whole epoch
+best.safetensors      weights of the best epoch of the search
+metrics.jsonl         the history, a line an epoch
+curves.png            loss and validation curves
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from mtaw_fast.errors import TrainingError, UsageError
+from mtaw_fast.files import read_json, write_bytes, write_json
+from mtaw_fast.tensorfile import map_tensors, write_tensors
+
+FORMAT_VERSION = 1
+_MOMENTS = ("exp_avg", "exp_avg_sq")
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold the run folder (made if missing) for this process; UsageError where another one trains there."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(folder / "run.lock", os.O_CREAT | os.O_RDWR, 0o644)
+    except OSError as error:
+        raise UsageError(f"cannot use the training folder {folder}: {error.strerror}") from None
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UsageError(
+                f"another training is writing into {folder}; wait for it or choose another bundle folder"
+            ) from None
+        yield
+    finally:
+        os.close(descriptor)
+
+
+class RunFolder:
+    """Reads and writes a run folder; the caller holds its lock."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._state_path = folder / "state.json"
+
+    def load_state(self) -> dict[str, Any] | None:
+        """The state of the run that is here, or None."""
+        if not self._state_path.exists():
+            return None
+        state = read_json(self._state_path, lambda why: TrainingError(f"{why}; start anew with --overwrite"))
+        if not isinstance(state, dict) or state.get("format_version") != FORMAT_VERSION:
+            raise TrainingError(f"{self._state_path} is of another format; start anew with --overwrite")
+        return state
+
+    def clear(self) -> None:
+        """Remove everything that a run writes, the lock excepted."""
+        for path in self.folder.iterdir():
+            if path.name in ("state.json", "metrics.jsonl", "curves.png") or path.suffix in (".safetensors", ".tmp"):
+                path.unlink()
+
+    def save(self, state: Mapping[str, Any]) -> None:
+        """Replace the state and the record of epochs, then drop checkpoints that it no longer names."""
+        lines = "".join(json.dumps(line) + "\n" for line in state["history"])
+        write_bytes(self.folder / "metrics.jsonl", lines.encode())
+        write_json(self._state_path, {"format_version": FORMAT_VERSION, **state})
+        for path in self.folder.glob("*.safetensors"):
+            if path.name not in (state.get("checkpoint"), state.get("best_checkpoint")):
+                path.unlink()
+
+    def save_checkpoint(self, name: str, model: torch.nn.Module, optimizer: torch.optim.Optimizer | None) -> None:
+        """Write weights and, with an optimiser, its moments to the file `name`."""
+        arrays = {f"weight.{key}": _numpy(value) for key, value in model.named_parameters()}
+        if optimizer is not None:
+            for key, parameter in model.named_parameters():
+                moments = optimizer.state[parameter]
+                arrays |= {f"{moment}.{key}": _numpy(moments[moment]) for moment in _MOMENTS}
+                arrays[f"step.{key}"] = _numpy(moments["step"])
+        write_tensors(self.folder / name, arrays)
+
+    def load_checkpoint(self, name: str, model: torch.nn.Module, optimizer: torch.optim.Optimizer | None) -> None:
+        """The inverse of `save_checkpoint`; TrainingError where the file does not fit the model."""
+        arrays = map_tensors(self.folder / name)
+        try:
+            with torch.no_grad():
+                for key, parameter in model.named_parameters():
+                    parameter.copy_(_tensor(arrays[f"weight.{key}"]))
+                    if optimizer is not None:
+                        optimizer.state[parameter] = {
+                            "step": _tensor(arrays[f"step.{key}"]),
+                            **{m: _tensor(arrays[f"{m}.{key}"]).to(parameter.device) for m in _MOMENTS},
+                        }
+        except (KeyError, RuntimeError) as error:
+            raise TrainingError(
+                f"{self.folder / name} does not fit the model ({error}); start anew with --overwrite"
+            ) from None
+
+
+def _numpy(tensor: torch.Tensor) -> np.ndarray:
+    return tensor.detach().cpu().numpy()
+
+
+def _tensor(array: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(np.array(array))

@@ -1,0 +1,37 @@
+"""A small data set whose next click is nearly certain: a walk around a ring of items."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from mtaw_fast.config import Config
+from mtaw_fast.dataset import Dataset
+from mtaw_fast.itemids import ItemIds
+from mtaw_fast.sessions import Samples, Sessions
+
+N_ITEMS = 60
+
+
+def ring_sessions(count: int, seed: int, n_items: int = N_ITEMS) -> Sessions:
+    rng = np.random.default_rng(seed)
+    starts, lengths = rng.integers(0, n_items, count), rng.integers(2, 9, count)
+    return Sessions.from_lists(
+        [(start + np.arange(length)) % n_items for start, length in zip(starts, lengths, strict=True)]
+    )
+
+
+@pytest.fixture
+def ring() -> Dataset:
+    return Dataset(
+        name="ring",
+        train=ring_sessions(300, seed=1),
+        test=Samples.from_sessions(ring_sessions(40, seed=2), 1),
+        ids=ItemIds.from_list(list(range(N_ITEMS))),
+        fingerprint="ring-1",
+    )
+
+
+@pytest.fixture
+def small() -> Config:
+    return Config(d=16, epochs=4, batch_prefixes=64, lr=3e-2, validation=0.1, patience=0)

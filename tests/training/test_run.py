@@ -1,0 +1,238 @@
+"""Whole trainings: learning, early stopping, refit, resume, and every way a run can go wrong."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from mtaw_fast.config import Config
+from mtaw_fast.dataset import Dataset
+from mtaw_fast.errors import TrainingError, UsageError
+from mtaw_fast.training import run as run_module
+from mtaw_fast.training import train
+from mtaw_fast.training.checkpoints import locked
+
+
+def leftovers(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+def test_it_learns_the_ring_and_leaves_the_record(ring: Dataset, small: Config, tmp_path: Path) -> None:
+    trained = train(ring, small, tmp_path / "run")
+    assert trained.metrics["MRR@20"] > 40  # chance is 6
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert lines == trained.history
+    assert [line["phase"] for line in lines] == ["search"] * 4 + ["refit"] * trained.best_epoch
+    assert lines[3]["loss"] < lines[0]["loss"]
+    assert (tmp_path / "run" / "curves.png").read_bytes()[:4] == b"\x89PNG"
+    assert trained.weights["item_embedding"].shape == (ring.n_items, small.d)
+
+
+def test_the_same_seed_gives_the_same_bits_and_another_does_not(ring: Dataset, small: Config, tmp_path: Path) -> None:
+    a, b = (train(ring, small, tmp_path / name).weights for name in "ab")
+    c = train(ring, dataclasses.replace(small, seed=1), tmp_path / "c").weights
+    assert all(np.array_equal(a[name], b[name]) for name in a)
+    assert not np.array_equal(a["item_embedding"], c["item_embedding"])
+
+
+@pytest.mark.parametrize("refit", [True, False])
+def test_early_stopping_keeps_the_best_epoch(
+    ring: Dataset, small: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refit: bool
+) -> None:
+    scores = iter([10.0, 30.0, 20.0, 20.0, 99.0])
+    seen: list[np.ndarray] = []
+
+    def fake(model: torch.nn.Module, *_: Any) -> dict[str, float]:
+        seen.append(model.item_embedding.detach().numpy().copy())
+        return {"P@20": 50.0, "MRR@20": next(scores)}
+
+    monkeypatch.setattr(run_module, "validation_metrics", fake)
+    config = dataclasses.replace(small, epochs=9, patience=2)
+    trained = train(ring, config, tmp_path, refit=refit)
+    assert trained.best_epoch == 2
+    assert len(seen) == 4
+    phases = [record["phase"] for record in trained.history]
+    assert phases == ["search"] * 4 + (["refit"] * 2 if refit else [])
+    assert np.array_equal(trained.weights["item_embedding"], seen[1]) is not refit
+
+
+CHILD = textwrap.dedent(
+    """
+    import os, signal, sys, pickle
+    from pathlib import Path
+    sys.path.insert(0, {root!r})
+    from tests.training.conftest import ring_sessions, N_ITEMS
+    from mtaw_fast.config import Config
+    from mtaw_fast.dataset import Dataset
+    from mtaw_fast.itemids import ItemIds
+    from mtaw_fast.sessions import Samples
+    from mtaw_fast.training import train
+    from mtaw_fast.training.run import Silent
+
+    class Killer(Silent):
+        steps = 0
+        def step_done(self, sessions, loss):
+            self.steps += 1
+            if self.steps == {kill_at}:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    ring = Dataset(name="ring", train=ring_sessions(300, seed=1), test=Samples.from_sessions(ring_sessions(40, seed=2), 1),
+                   ids=ItemIds.from_list(list(range(N_ITEMS))), fingerprint="ring-1")
+    train(ring, Config(d=16, epochs=4, batch_prefixes=64, lr=3e-2, validation=0.1, patience=0), Path({folder!r}),
+          reporter=Killer())
+    """
+)
+
+
+@pytest.mark.parametrize("kill_at", [3, 60, 130], ids=["first epoch", "later in the search", "in the refit"])
+def test_resuming_after_kill_9_gives_the_same_bits(ring: Dataset, small: Config, tmp_path: Path, kill_at: int) -> None:
+    root = str(Path(__file__).parents[2])
+    child = CHILD.format(root=root, kill_at=kill_at, folder=str(tmp_path / "killed"))
+    done = subprocess.run([sys.executable, "-c", child], check=False, cwd=root)
+    assert done.returncode == -signal.SIGKILL
+    with pytest.raises(UsageError, match="unfinished training.*--resume") if kill_at > 30 else _nothing():
+        if kill_at > 30:
+            train(ring, small, tmp_path / "killed")
+    resumed = train(ring, small, tmp_path / "killed", resume=True)
+    whole = train(ring, small, tmp_path / "whole")
+    assert all(np.array_equal(whole.weights[name], resumed.weights[name]) for name in whole.weights)
+    strip = {"seconds", "sessions_per_second"}
+    assert [{k: v for k, v in r.items() if k not in strip} for r in resumed.history] == [
+        {k: v for k, v in r.items() if k not in strip} for r in whole.history
+    ]
+
+
+class _nothing:  # noqa: N801
+    def __enter__(self) -> None: ...
+    def __exit__(self, *_: object) -> None: ...
+
+
+def test_resuming_with_other_settings_is_refused(ring: Dataset, small: Config, tmp_path: Path) -> None:
+    train(ring, small, tmp_path)
+    with pytest.raises(UsageError, match="other settings"):
+        train(ring, dataclasses.replace(small, lr=1e-4), tmp_path, resume=True)
+
+
+def test_resuming_a_finished_run_returns_it(ring: Dataset, small: Config, tmp_path: Path) -> None:
+    first = train(ring, small, tmp_path)
+    again = train(ring, small, tmp_path, resume=True)
+    assert np.array_equal(first.weights["item_embedding"], again.weights["item_embedding"])
+    assert again.history == first.history
+
+
+class FailsAt:
+    """Turns the loss into `value` from one step on."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, step: int, value: float) -> None:
+        self.step, self.value, self.calls = step, value, 0
+        original = run_module.Stepper.step
+
+        def faulty(stepper: Any, batch: Any, progress: float) -> float:
+            self.calls += 1
+            return self.value if self.calls >= self.step else original(stepper, batch, progress)
+
+        monkeypatch.setattr(run_module.Stepper, "step", faulty)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_non_finite_loss_stops_with_its_place_and_keeps_the_last_epoch(
+    ring: Dataset, small: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: float
+) -> None:
+    steps: list[str] = []
+
+    class Counter(run_module.Silent):
+        def epoch_starts(self, phase: str, epoch: int, epochs: int, sessions: int) -> None:
+            steps.append("epoch")
+
+        def step_done(self, sessions: int, loss: float) -> None:
+            steps.append("step")
+
+    FailsAt(monkeypatch, 30, value)
+    with pytest.raises(TrainingError, match=rf"the loss is {value} in search epoch 2, step \d+ of \d+ \(sessions \d+"):
+        train(ring, small, tmp_path, reporter=Counter())
+    assert steps.count("epoch") == 2
+    assert {"checkpoint-search-1.safetensors", "best-1.safetensors", "state.json"} <= leftovers(tmp_path)
+    monkeypatch.undo()
+    assert train(ring, small, tmp_path, resume=True).metrics["MRR@20"] > 40
+
+
+def test_the_step_itself_reports_nan_without_touching_the_weights(ring: Dataset, small: Config) -> None:
+    model = run_module.MTAW(small, ring.n_items).initialise(torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        model.position_embedding[0] = torch.nan
+    before = model.item_embedding.detach().clone()
+    stepper = run_module.Stepper(model, small)
+    batch = run_module.Batch.of(ring.train.slice(0, 4), 1, torch.device("cpu"))
+    assert np.isnan(stepper.step(batch, 0.5))
+    assert torch.equal(before, model.item_embedding)
+
+
+def test_two_trainings_cannot_share_a_folder(ring: Dataset, small: Config, tmp_path: Path) -> None:
+    with locked(tmp_path), pytest.raises(UsageError, match="another training is writing"):
+        train(ring, small, tmp_path)
+
+
+def test_a_full_disk_is_one_line_and_leaves_no_half_file(tmp_path: Path) -> None:
+    root = str(Path(__file__).parents[2])
+    child = CHILD.format(root=root, kill_at=-1, folder=str(tmp_path / "run"))
+    limited = (
+        "import resource, signal\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n" + child
+    )
+    done = subprocess.run([sys.executable, "-c", limited], capture_output=True, text=True, check=False, cwd=root)
+    assert done.returncode == 1
+    assert "MtawError: cannot write" in done.stderr
+    assert "free some space" in done.stderr.splitlines()[-1]
+    assert leftovers(tmp_path / "run") == {"run.lock"}
+
+
+def test_an_unknown_device_is_refused(ring: Dataset, small: Config, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="device 'tpu9'"):
+        train(ring, small, tmp_path, device="tpu9")
+
+
+def test_nothing_to_learn_from_is_said(ring: Dataset, small: Config, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="nothing to learn from"):
+        train(dataclasses.replace(ring, min_prefix=50), small, tmp_path)
+
+
+def test_a_damaged_checkpoint_is_refused(ring: Dataset, small: Config, tmp_path: Path, monkeypatch: Any) -> None:
+    FailsAt(monkeypatch, 30, float("nan"))
+    with pytest.raises(TrainingError):
+        train(ring, small, tmp_path)
+    monkeypatch.undo()
+    os.truncate(tmp_path / "checkpoint-search-1.safetensors", 5000)
+    with pytest.raises(Exception, match="not a whole safetensors file"):
+        train(ring, small, tmp_path, resume=True)
+
+
+def test_the_reporter_hears_of_everything(ring: Dataset, small: Config, tmp_path: Path) -> None:
+    heard: list[tuple[str, Any]] = []
+
+    class Listener:
+        def epoch_starts(self, phase: str, epoch: int, epochs: int, sessions: int) -> None:
+            heard.append(("starts", sessions))
+
+        def step_done(self, sessions: int, loss: float) -> None:
+            heard.append(("step", sessions))
+
+        def epoch_ends(self, record: Mapping[str, Any]) -> None:
+            heard.append(("ends", record["epoch"]))
+
+    train(ring, dataclasses.replace(small, epochs=1), tmp_path, refit=False, reporter=Listener())
+    assert heard[0] == ("starts", 270)
+    assert heard[-1] == ("ends", 1)
+    assert sum(count for what, count in heard if what == "step") == 270

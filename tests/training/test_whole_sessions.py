@@ -1,0 +1,91 @@
+"""One pass over whole sessions trains as the prefix-augmented batch does."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from mtaw_fast.config import Config
+from mtaw_fast.kernels.aw_loss import aw_loss
+from mtaw_fast.model import MTAW
+from mtaw_fast.sessions import Samples, Sessions
+from mtaw_fast.training.batch import Batch
+from mtaw_fast.training.validation import validation_metrics
+
+
+def double_model(n_items: int, d: int = 12) -> MTAW:
+    model = MTAW(Config(d=d, positions=5, dropout=0.0), n_items)
+    return model.initialise(torch.Generator().manual_seed(3)).double()
+
+
+def augmented_loss(model: MTAW, samples: Samples) -> torch.Tensor:
+    """Every sample a session of its own; the query after its last click alone counts."""
+    prefixes = samples.prefixes
+    queries = model(torch.from_numpy(prefixes.items.astype(np.int64)), torch.from_numpy(prefixes.offsets))
+    return aw_loss(
+        queries[torch.from_numpy(prefixes.offsets[1:] - 1)],
+        model.item_embedding,
+        torch.from_numpy(samples.targets.astype(np.int64)),
+        scale=16,
+        gamma=2,
+        backend="reference",
+    )
+
+
+@pytest.mark.parametrize("min_prefix", [1, 2])
+def test_loss_and_gradients_equal_those_of_the_augmented_batch(min_prefix: int) -> None:
+    rng = np.random.default_rng(5)
+    sessions = Sessions.from_lists([rng.integers(0, 30, length) for length in (2, 9, 3, 12, 3)])
+    model = double_model(30)
+    batch = Batch.of(sessions, min_prefix, torch.device("cpu"))
+    queries = model(batch.clicks, batch.offsets)[batch.rows]
+    whole = aw_loss(queries, model.item_embedding, batch.targets, scale=16, gamma=2, backend="reference")
+    whole_gradients = torch.autograd.grad(whole, list(model.parameters()))
+
+    samples = Samples.from_sessions(sessions, min_prefix)
+    augmented = augmented_loss(model, samples)
+    gradients = torch.autograd.grad(augmented, list(model.parameters()))
+    torch.testing.assert_close(whole, augmented, rtol=1e-12, atol=1e-12)
+    for (name, _), a, b in zip(model.named_parameters(), whole_gradients, gradients, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-12, msg=name)
+
+
+def test_a_batch_by_hand() -> None:
+    sessions = Sessions.from_lists([[1, 2, 3], [4, 5], [6, 7, 8, 9]])
+    batch = Batch.of(sessions, 2, torch.device("cpu"))
+    assert batch.clicks.tolist() == [1, 2, 4, 6, 7, 8]
+    assert batch.offsets.tolist() == [0, 2, 3, 6]
+    assert batch.rows.tolist() == [1, 4, 5]
+    assert batch.targets.tolist() == [3, 8, 9]
+
+
+def test_validation_metrics_equal_those_counted_sample_by_sample() -> None:
+    rng = np.random.default_rng(7)
+    sessions = Sessions.from_lists([rng.integers(0, 50, rng.integers(2, 15)) for _ in range(20)])
+    model = double_model(50)
+    samples = Samples.from_sessions(sessions, 2)
+    ranks = []
+    with torch.no_grad():
+        catalog = torch.nn.functional.normalize(model.item_embedding, dim=1)
+        for prefix, target in zip(samples.prefixes, samples.targets.tolist(), strict=True):
+            clicks = torch.from_numpy(prefix.astype(np.int64))
+            query = torch.nn.functional.normalize(model(clicks, torch.tensor([0, len(clicks)]))[-1], dim=0)
+            scores = catalog @ query
+            ranks.append(int((scores >= scores[target]).sum()))
+    rank = np.array(ranks)
+    got = validation_metrics(model, sessions, 2)
+    for k in (10, 20):
+        assert got[f"P@{k}"] == pytest.approx(100 * np.mean(rank <= k))
+        assert got[f"MRR@{k}"] == pytest.approx(100 * np.mean(np.where(rank <= k, 1 / rank, 0)))
+
+
+def test_equal_scores_and_nan_count_against_the_target() -> None:
+    model = double_model(30)
+    with torch.no_grad():
+        model.item_embedding[:] = model.item_embedding[0]
+    sessions = Sessions.from_lists([[1, 2, 3], [4, 5]])
+    assert validation_metrics(model, sessions, 1)["P@20"] == 0
+    with torch.no_grad():
+        model.item_embedding[:] = torch.nan
+    assert validation_metrics(model, sessions, 1)["P@20"] == 0
