@@ -1,0 +1,40 @@
+# Everything is set up in a virtual environment: `make demo` runs the main job, `make test` the checks.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+DEMO := runs/demo
+
+.PHONY: setup demo test fast lint clean
+
+setup: $(VENV)/.ready
+
+$(VENV)/.ready: pyproject.toml CMakeLists.txt $(wildcard kernels/native/*.cpp kernels/native/*.hpp)
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --upgrade pip
+	$(BIN)/pip install --quiet --editable '.[dev]'
+	touch $@
+
+demo: setup  ## click log -> data set -> trained bundle -> evaluation -> recommendations -> throughput
+	rm -rf $(DEMO) && mkdir -p $(DEMO)
+	$(BIN)/python -m mtaw_fast.synthetic $(DEMO)/clicks.csv --items 3000 --sessions 20000
+	$(BIN)/mtaw-fast prepare clicks $(DEMO)/clicks.csv $(DEMO)/dataset --test-days 3
+	$(BIN)/mtaw-fast info $(DEMO)/dataset
+	$(BIN)/mtaw-fast train $(DEMO)/dataset $(DEMO)/bundle
+	$(BIN)/mtaw-fast evaluate $(DEMO)/bundle $(DEMO)/dataset
+	$(BIN)/mtaw-fast recommend $(DEMO)/bundle item-1 item-2 item-3 -k 5
+	$(BIN)/python -m bench.throughput --quick --bundle $(DEMO)/bundle
+
+test: setup lint  ## lint, types, layers, every test
+	$(BIN)/python -m pytest
+
+fast: setup  ## the quick tests alone, while editing
+	$(BIN)/python -m pytest -m "not slow" -x -q
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+clean:
+	rm -rf build dist runs $(VENV)

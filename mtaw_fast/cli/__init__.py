@@ -1,0 +1,60 @@
+"""The `mtaw-fast` command: from click log to bundle to recommendations."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from mtaw_fast import __version__
+from mtaw_fast.cli import evaluate, info, prepare, recommend, train
+from mtaw_fast.errors import MtawError, UsageError
+
+_COMMANDS = (prepare, train, evaluate, recommend, info)
+
+
+class _Parser(argparse.ArgumentParser):
+    """Reports misuse as one line instead of the whole usage."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message}; see '{self.prog} --help'")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status: 0 ok, 1 failed, 2 misused."""
+    try:
+        arguments = _parser().parse_args(argv)
+        logging.basicConfig(
+            level=logging.INFO if arguments.verbose else logging.WARNING, format="%(message)s", stream=sys.stderr
+        )
+        arguments.run(arguments)
+        sys.stdout.flush()
+        return 0
+    except MtawError as error:
+        return _fail(str(error), error.exit_code)
+    except BrokenPipeError:
+        # The reader of our output went away (`| head`): not a failure, and nothing more can be written.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        return _fail(f"{error.filename or 'a file'}: {error.strerror or error}", 1)
+    except KeyboardInterrupt:
+        return _fail("interrupted; a training goes on with --resume", 130)
+
+
+def _fail(message: str, status: int) -> int:
+    print(f"mtaw-fast: {' '.join(message.split())}", file=sys.stderr)
+    return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="mtaw-fast", description="Session-based recommendation: from click log to top-K.")
+    parser.add_argument("--version", action="version", version=f"mtaw-fast {__version__}")
+    parser.add_argument("--verbose", action="store_true", help="log what is chosen (backends, encoders, indexes)")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for command in _COMMANDS:
+        command.add_to(commands)
+    return parser

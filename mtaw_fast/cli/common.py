@@ -1,0 +1,48 @@
+"""What the commands share: option groups, JSON output, ids as typed on a command line."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from mtaw_fast.errors import UsageError
+from mtaw_fast.itemids import ItemIds
+
+
+def add_command(
+    commands: Any, name: str, run: Callable[[argparse.Namespace], None], summary: str, example: str
+) -> argparse.ArgumentParser:
+    """Add a subcommand whose --help ends with an example."""
+    parser = commands.add_parser(
+        name,
+        help=summary,
+        description=summary,
+        epilog=f"example:\n  {example}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(run=run)
+    return parser
+
+
+def add_serving_options(parser: argparse.ArgumentParser) -> None:
+    """--encoder and --index, as in Recommender.load."""
+    parser.add_argument("--encoder", default="auto", help="auto, numpy or eager (default: auto)")
+    parser.add_argument("--index", default="auto", help="auto, exact or flat (default: auto)")
+
+
+def print_json(value: Any) -> None:
+    """Print one JSON document."""
+    print(json.dumps(value, ensure_ascii=False))
+
+
+def typed_ids(texts: Sequence[str], ids: ItemIds) -> list[Any]:
+    """Ids as the bundle's table holds them: numbers where it holds numbers."""
+    if ids.kind == "str":
+        return list(texts)
+    try:
+        return [int(text) for text in texts]
+    except ValueError:
+        bad = next(text for text in texts if not text.lstrip("-").isdigit())
+        raise UsageError(f"item {bad!r}: this bundle's item ids are integers") from None

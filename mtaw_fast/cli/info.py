@@ -1,0 +1,93 @@
+"""`mtaw-fast info`: what a bundle or a data set holds."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from mtaw_fast.bundle import Bundle
+from mtaw_fast.cli.common import add_command, print_json
+from mtaw_fast.dataset import Dataset
+from mtaw_fast.errors import DataError
+from mtaw_fast.files import read_json
+
+
+def add_to(commands: Any) -> None:
+    """Add the command to the parser."""
+    parser = add_command(commands, "info", run, "Describe a bundle or a data set.", "mtaw-fast info shop.bundle")
+    parser.add_argument("folder", type=Path, metavar="BUNDLE|DATASET")
+    parser.add_argument("--json", action="store_true")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Print the facts, one a line."""
+    manifest = read_json(arguments.folder / "manifest.json", DataError)
+    kind = manifest.get("format") if isinstance(manifest, dict) else None
+    if kind == "mtaw_fast dataset":
+        facts = dataset_facts(Dataset.load(arguments.folder))
+    elif kind == "mtaw_fast bundle":
+        facts = bundle_facts(Bundle.load(arguments.folder))
+    else:
+        raise DataError(
+            f"{arguments.folder} is neither a bundle nor a data set; name a folder made by prepare or train"
+        )
+    if arguments.json:
+        print_json(facts)
+        return
+    width = max(map(len, facts))
+    for name, value in facts.items():
+        print(f"{name:{width}}  {_text(value)}")
+
+
+def dataset_facts(dataset: Dataset) -> dict[str, Any]:
+    """The table of MTAW's paper (samples, items, average length) and how the set was made."""
+    sessions, clicks = _all_sessions(dataset)
+    return {
+        "kind": "data set",
+        "name": dataset.name,
+        "train samples": dataset.n_train_samples,
+        "test samples": len(dataset.test),
+        "items": dataset.n_items,
+        "average session length": round(clicks / sessions, 2),
+        "train sessions": len(dataset.train),
+        "test sessions": sessions - len(dataset.train),
+        "shortest prefix": dataset.min_prefix,
+        "item ids": dataset.ids.kind,
+        "prepared": dict(dataset.preparation),
+        "fingerprint": dataset.fingerprint,
+    }
+
+
+def _all_sessions(dataset: Dataset) -> tuple[int, int]:
+    """(sessions, clicks) of train and test; a test session is its longest prefix and the target after it."""
+    longest: dict[int, int] = {}
+    for session, length in zip(dataset.test.session.tolist(), dataset.test.prefixes.lengths.tolist(), strict=True):
+        longest[session] = max(longest.get(session, 0), length + 1)
+    return len(dataset.train) + len(longest), dataset.train.n_clicks + sum(longest.values())
+
+
+def bundle_facts(bundle: Bundle) -> dict[str, Any]:
+    """Model, size, metrics and the versions that made it."""
+    manifest = bundle.manifest
+    return {
+        "kind": "bundle",
+        "items": len(bundle.ids),
+        "item ids": bundle.ids.kind,
+        "parameters": manifest["parameters"],
+        "config": bundle.config.as_dict(),
+        "metrics": {name: value for name, value in manifest["metrics"].items() if name != "history"},
+        "dataset": manifest["dataset"],
+        "versions": manifest["versions"],
+        "git commit": manifest["git_commit"],
+        "created": manifest["created"],
+        "format version": manifest["format_version"],
+    }
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name}={_text(entry)}" for name, entry in value.items())
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return str(value)
+    return f"{value:,}" if isinstance(value, int) else f"{value:.2f}" if value >= 1 else f"{value:g}"

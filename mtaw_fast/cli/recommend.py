@@ -1,0 +1,52 @@
+"""`mtaw-fast recommend`: the top-K of one session."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from mtaw_fast.cli.common import add_command, add_serving_options, print_json, typed_ids
+from mtaw_fast.recommender import Recommender
+
+
+def add_to(commands: Any) -> None:
+    """Add the command to the parser."""
+    parser = add_command(
+        commands,
+        "recommend",
+        run,
+        "Rank the catalog for the next click of a session.",
+        "mtaw-fast recommend shop.bundle sku-9 sku-4 -k 10",
+    )
+    parser.add_argument("bundle", type=Path, metavar="BUNDLE")
+    parser.add_argument("items", nargs="*", metavar="ITEM", help="the session's clicks, oldest first")
+    parser.add_argument("-k", type=int, default=20, help="how many items (default: 20)")
+    parser.add_argument("--exclude", action="append", default=[], metavar="ITEM", help="never list this item")
+    parser.add_argument("--exclude-seen", action="store_true", help="leave the session's own items out")
+    parser.add_argument("--json", action="store_true")
+    add_serving_options(parser)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Print the ranking."""
+    recommender = Recommender.load(arguments.bundle, encoder=arguments.encoder, index=arguments.index)
+    session = typed_ids(arguments.items, recommender.ids)
+    exclude = typed_ids(arguments.exclude, recommender.ids)
+    out = recommender.recommend(session, k=arguments.k, exclude=exclude, exclude_seen=arguments.exclude_seen)
+    if arguments.json:
+        print_json(
+            {
+                "items": out.items,
+                "scores": [float(score) for score in out.scores],
+                "unknown": out.unknown,
+                "fallback": out.fallback,
+            }
+        )
+        return
+    if out.unknown:
+        print(f"not in the catalog: {', '.join(map(str, out.unknown))}")
+    if out.fallback:
+        print("no known click: the most popular items")
+    for rank, (item, score) in enumerate(zip(out.items, out.scores, strict=True), 1):
+        print(f"{rank:4d}  {score:9.4f}  {item}")

@@ -1,0 +1,98 @@
+"""`mtaw-fast train`: from a data set to a bundle."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mtaw_fast.bundle import Bundle, refuse_existing
+from mtaw_fast.cli.common import add_command, print_json
+from mtaw_fast.config import PRESETS, Config, preset
+from mtaw_fast.dataset import Dataset
+from mtaw_fast.errors import require
+
+DEFAULT_PRESET = "paper"
+
+
+def add_to(commands: Any) -> None:
+    """Add the command to the parser."""
+    parser = add_command(
+        commands,
+        "train",
+        run,
+        "Train a model on a data set and write it as a bundle.",
+        "mtaw-fast train shop.dataset shop.bundle --set gamma=6",
+    )
+    parser.add_argument("dataset", type=Path, metavar="DATASET", help="folder made by 'prepare'")
+    parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="folder to write; BUNDLE.training keeps the run")
+    parser.add_argument("--preset", default=DEFAULT_PRESET, help=f"{', '.join(PRESETS)} (default: {DEFAULT_PRESET})")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="override a setting; repeat for more"
+    )
+    parser.add_argument("--epochs", type=int, help="short for --set epochs=N")
+    parser.add_argument("--seed", type=int, help="short for --set seed=N")
+    parser.add_argument("--resume", action="store_true", help="continue a training that was cut off")
+    parser.add_argument("--overwrite", action="store_true", help="replace the bundle and any earlier run")
+    parser.add_argument("--no-refit", action="store_true", help="keep the model that never saw the validation sessions")
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default: auto)")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON, without progress bars")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Train, then write the bundle."""
+    require("torch", "train")
+    config = _config(arguments)
+    if not arguments.overwrite:
+        refuse_existing(arguments.bundle)
+    dataset = Dataset.load(arguments.dataset)
+    run_folder = arguments.bundle.with_name(arguments.bundle.name + ".training")
+
+    from mtaw_fast.cli.progress import TrainingProgress
+    from mtaw_fast.training import train
+
+    with contextlib.nullcontext() if arguments.json else TrainingProgress() as reporter:
+        trained = train(
+            dataset,
+            config,
+            run_folder,
+            resume=arguments.resume,
+            overwrite=arguments.overwrite,
+            refit=not arguments.no_refit,
+            device=arguments.device,
+            reporter=reporter,
+        )
+    fitted = dataset.train if not arguments.no_refit else dataset.train.split_last(config.validation)[0]
+    metrics = {
+        "validation": trained.metrics,
+        "protocol": f"last {config.validation:.1%} of the training sessions held out; epoch chosen by MRR@20",
+        "best_epoch": trained.best_epoch,
+        "refit": not arguments.no_refit,
+        "history": trained.history,
+    }
+    Bundle.save(
+        arguments.bundle,
+        config=config,
+        weights=trained.weights,
+        ids=dataset.ids,
+        popularity=np.bincount(fitted.items, minlength=dataset.n_items).astype(np.int64),
+        metrics=metrics,
+        dataset={"name": dataset.name, "fingerprint": dataset.fingerprint},
+        overwrite=arguments.overwrite,
+    )
+    if arguments.json:
+        print_json({"bundle": str(arguments.bundle), **metrics})
+    else:
+        chosen = ", ".join(f"{name} {value:.2f}" for name, value in trained.metrics.items())
+        print(f"best epoch {trained.best_epoch}: {chosen} on validation")
+        print(f"wrote {arguments.bundle} (curves in {run_folder / 'curves.png'})")
+
+
+def _config(arguments: argparse.Namespace) -> Config:
+    shortcuts = [
+        f"{name}={getattr(arguments, name)}" for name in ("epochs", "seed") if getattr(arguments, name) is not None
+    ]
+    return preset(arguments.preset).override([*arguments.set, *shortcuts])
