@@ -22,7 +22,8 @@ class LossRequest:
 
     def describe(self) -> str:
         """Shapes and dtypes on one line, for error messages."""
+        queries, items = self.queries, self.items
         return (
-            f"queries {self.queries.dtype}{list(self.queries.shape)}, items {self.items.dtype}{list(self.items.shape)}, "
-            f"device {self.queries.device}, compute_dtype {self.compute_dtype}, negatives {self.negatives}"
+            f"queries {queries.dtype}{list(queries.shape)}, items {items.dtype}{list(items.shape)}, "
+            f"device {queries.device}, compute_dtype {self.compute_dtype}, negatives {self.negatives}"
         )

@@ -30,7 +30,7 @@ def run(arguments: argparse.Namespace) -> None:
         facts = bundle_facts(Bundle.load(arguments.folder))
     else:
         raise DataError(
-            f"{arguments.folder} is neither a bundle nor a data set; name a folder made by prepare or train"
+            f"{arguments.folder} holds no bundle and no data set; name a folder made by prepare or train"
         )
     if arguments.json:
         print_json(facts)

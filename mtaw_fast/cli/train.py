@@ -92,7 +92,6 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _config(arguments: argparse.Namespace) -> Config:
-    shortcuts = [
-        f"{name}={getattr(arguments, name)}" for name in ("epochs", "seed") if getattr(arguments, name) is not None
-    ]
+    given = {"epochs": arguments.epochs, "seed": arguments.seed}
+    shortcuts = [f"{name}={value}" for name, value in given.items() if value is not None]
     return preset(arguments.preset).override([*arguments.set, *shortcuts])

@@ -176,13 +176,12 @@ class _Run:
         if self._state["checkpoint"] is not None:
             self._files.load_checkpoint(self._state["checkpoint"], model, stepper.optimizer)
         usable = _trainable(sessions, self._dataset.min_prefix, self._config.max_len)
+        judged = None if held_out is None else held_out.keep_last(self._config.max_len + 1)
         while self._state["epoch"] < epochs and not self._stopped_early(phase):
             epoch = self._state["epoch"] + 1
             record = self._epoch(phase, epoch, epochs, stepper, usable)
-            if held_out is not None:
-                record |= validation_metrics(
-                    model, held_out.keep_last(self._config.max_len + 1), self._dataset.min_prefix
-                )
+            if judged is not None:
+                record |= validation_metrics(model, judged, self._dataset.min_prefix)
             self._close_epoch(phase, epoch, record, stepper)
             self._reporter.epoch_ends(record)
 

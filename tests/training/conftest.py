@@ -21,8 +21,7 @@ def ring_sessions(count: int, seed: int, n_items: int = N_ITEMS) -> Sessions:
     )
 
 
-@pytest.fixture
-def ring() -> Dataset:
+def ring_dataset() -> Dataset:
     return Dataset(
         name="ring",
         train=ring_sessions(300, seed=1),
@@ -32,6 +31,15 @@ def ring() -> Dataset:
     )
 
 
+def small_config() -> Config:
+    return Config(d=16, epochs=4, batch_prefixes=64, lr=3e-2, validation=0.1, patience=0)
+
+
+@pytest.fixture
+def ring() -> Dataset:
+    return ring_dataset()
+
+
 @pytest.fixture
 def small() -> Config:
-    return Config(d=16, epochs=4, batch_prefixes=64, lr=3e-2, validation=0.1, patience=0)
+    return small_config()

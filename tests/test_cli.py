@@ -1,0 +1,216 @@
+"""The command line as a user meets it: every command on a small log, and every misuse as one line."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mtaw_fast.cli import main
+from mtaw_fast.dataset import Dataset
+
+TINY = ["--set", "d=16", "--set", "lr=0.03", "--set", "batch_prefixes=64", "--set", "validation=0.1"]
+
+
+def write_log(path: Path, sessions: int = 250, seed: int = 0) -> None:
+    """Walks around a ring of 40 items with text ids, ten minutes a session."""
+    rng = np.random.default_rng(seed)
+    lines = ["session_id,item_id,timestamp"]
+    for session in range(sessions):
+        start, length = rng.integers(0, 40), rng.integers(2, 8)
+        lines += [
+            f"s{session},sku-{(start + t) % 40}é,{1_700_000_000 + 3600 * session + 60 * t}" for t in range(length)
+        ]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a log, a data set and a bundle, made by the commands."""
+    folder = tmp_path_factory.mktemp("work")
+    write_log(folder / "clicks.csv")
+    assert main(["prepare", "clicks", f"{folder}/clicks.csv", f"{folder}/dataset", "--test-days", "2"]) == 0
+    assert main(["train", f"{folder}/dataset", f"{folder}/bundle", "--epochs", "3", *TINY, "--json"]) == 0
+    return folder
+
+
+def failure(arguments: list[str], status: int, capsys: pytest.CaptureFixture[str]) -> str:
+    """Run a command that must fail with `status`; returns its error, which must be one line."""
+    capsys.readouterr()
+    assert main(arguments) == status
+    error = capsys.readouterr().err
+    assert error.startswith("mtaw-fast: ")
+    assert error.count("\n") == 1
+    assert "Traceback" not in error
+    return error
+
+
+def test_the_whole_path(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    capsys.readouterr()
+    assert main(["evaluate", f"{work}/bundle", f"{work}/dataset", "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["P@20"] > 60  # chance: half of the 40 items
+    assert set(result["baselines"]) >= {"popularity", "own items, recent", "own items, frequent", "co-occurrence"}
+    assert result["repeat"]["samples"] + result["non_repeat"]["samples"] == result["samples"]
+    low, high = result["intervals"]["P@20"]
+    assert low <= result["P@20"] <= high
+
+    assert main(["recommend", f"{work}/bundle", "sku-3é", "sku-4é", "-k", "5", "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert len(answer["items"]) == 5
+    assert not answer["fallback"]
+    assert answer["scores"] == sorted(answer["scores"], reverse=True)
+
+
+@pytest.mark.parametrize("encoder", ["numpy", "eager"])
+@pytest.mark.parametrize("index", ["exact", "flat"])
+def test_every_encoder_and_index_evaluates_alike(
+    work: Path, capsys: pytest.CaptureFixture[str], encoder: str, index: str
+) -> None:
+    capsys.readouterr()
+    arguments = ["evaluate", f"{work}/bundle", f"{work}/dataset", "--json", "--no-baselines"]
+    assert main(arguments) == 0
+    expected = json.loads(capsys.readouterr().out)
+    assert main([*arguments, "--encoder", encoder, "--index", index]) == 0
+    got = json.loads(capsys.readouterr().out)
+    assert (got["encoder"], got["index"]) == (encoder, index)
+    assert got["P@20"] == expected["P@20"]
+    assert got["MRR@20"] == pytest.approx(expected["MRR@20"], abs=1e-9)
+
+
+def test_the_table_names_every_row(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", f"{work}/bundle", f"{work}/dataset", "--split", "validation"]) == 0
+    captured = capsys.readouterr()
+    assert "refit on the validation sessions" in captured.err
+    rows = [line for line in captured.out.splitlines() if line.startswith("|")]
+    assert [row.split("|")[1].strip() for row in rows[2:]] == [
+        "model", "popularity", "own items, recent", "own items, frequent", "co-occurrence",
+    ]  # fmt: skip
+
+
+def test_info(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    capsys.readouterr()
+    assert main(["info", f"{work}/dataset", "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    dataset = Dataset.load(work / "dataset")
+    assert facts["train samples"] == dataset.train.n_clicks - len(dataset.train)
+    assert facts["test samples"] == len(dataset.test)
+    assert facts["items"] == 40
+    assert main(["info", f"{work}/bundle", "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    # E, P and the five linear layers' and LayerNorm's weights
+    assert facts["parameters"] == 40 * 16 + 50 * 16 + 4 * (16 * 16 + 16) + 2 * 16
+    assert main(["info", f"{work}/bundle"]) == 0
+    assert "parameters" in capsys.readouterr().out
+
+
+def test_recommend_speaks_of_unknown_items_and_fallback(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["recommend", f"{work}/bundle", "nothing", "-k", "3"]) == 0
+    out = capsys.readouterr().out
+    assert "not in the catalog: nothing" in out
+    assert "most popular" in out
+    assert len(out.splitlines()) == 5
+
+
+def test_the_bundle_serves_alike_in_another_process(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["recommend", f"{work}/bundle", "sku-7é", "--json"]
+    capsys.readouterr()
+    assert main(command) == 0
+    here = capsys.readouterr().out
+    there = subprocess.run([sys.executable, "-m", "mtaw_fast", *command], capture_output=True, text=True, check=True)
+    assert there.stdout == here
+
+
+def test_train_refuses_an_existing_bundle(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "--overwrite" in failure(["train", f"{work}/dataset", f"{work}/bundle"], 2, capsys)
+
+
+def test_prepare_refuses_an_existing_data_set(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    error = failure(["prepare", "clicks", f"{work}/clicks.csv", f"{work}/dataset"], 2, capsys)
+    assert "already holds a data set" in error
+
+
+def test_a_flipped_byte_in_a_bundle_is_refused(work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    subprocess.run(["cp", "-r", f"{work}/bundle", f"{tmp_path}/bundle"], check=True)
+    weights = next((tmp_path / "bundle").glob("weights-*"))
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1
+    weights.write_bytes(data)
+    assert weights.name in failure(["recommend", f"{tmp_path}/bundle", "sku-1é"], 1, capsys)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "COMMAND"),
+        (["fly"], "fly"),
+        (["train", "only-one"], "BUNDLE"),
+        (["train", "{work}/dataset", "{tmp}/b", "--set", "gama=2"], "no setting 'gama'"),
+        (["train", "{work}/dataset", "{tmp}/b", "--preset", "none"], "no preset 'none'"),
+        (["train", "{work}/dataset", "{tmp}/b", "--device", "tpu9"], "device 'tpu9'"),
+        (["train", "{work}/dataset", "{tmp}/b", "--epochs", "many"], "invalid int"),
+        (["prepare", "xml", "{work}/clicks.csv", "{tmp}/d"], "no format 'xml'"),
+        (["prepare", "npz", "{work}", "{tmp}/d", "--gap", "3"], "--gap goes with the format clicks"),
+        (["recommend", "{work}/bundle", "a", "-k", "0"], "k"),
+        (["recommend", "{work}/bundle", "a", "--index", "hnsw"], "hnsw"),
+        (["evaluate", "{work}/bundle", "{work}/dataset", "--split", "future"], "future"),
+    ],
+    ids=lambda value: " ".join(value)[:40] if isinstance(value, list) else "",
+)
+def test_misuse_is_one_line_and_status_2(
+    work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    filled = [part.format(work=work, tmp=tmp_path) for part in arguments]
+    assert message in failure(filled, 2, capsys)
+    assert not (tmp_path / "b").exists()
+    assert not (tmp_path / "d").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["info", "{tmp}"], "manifest.json does not exist"),
+        (["evaluate", "{work}/dataset", "{work}/dataset"], "bundle"),
+        (["train", "{tmp}", "{tmp}/b"], "prepare"),
+        (["prepare", "clicks", "{tmp}/none.csv", "{tmp}/d"], "none.csv"),
+        (["recommend", "{tmp}/none", "a"], "none"),
+    ],
+    ids=lambda value: " ".join(value)[:40] if isinstance(value, list) else "",
+)
+def test_bad_input_is_one_line_and_status_1(
+    work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    filled = [part.format(work=work, tmp=tmp_path) for part in arguments]
+    assert message in failure(filled, 1, capsys)
+
+
+def test_every_command_has_help_with_an_example(capsys: pytest.CaptureFixture[str]) -> None:
+    for command in ("prepare", "train", "evaluate", "recommend", "info"):
+        with pytest.raises(SystemExit) as stop:
+            main([command, "--help"])
+        assert stop.value.code == 0
+        assert f"example:\n  mtaw-fast {command} " in capsys.readouterr().out
+
+
+def test_importing_the_package_is_light() -> None:
+    """No torch, no onnxruntime, no faiss: a service pays for what it uses."""
+    code = "import sys, mtaw_fast; from mtaw_fast import Recommender; print([m for m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = {name.split(".")[0].strip("'[ ") for name in done.stdout.split(",")}
+    assert not loaded & {"torch", "onnxruntime", "faiss", "polars", "matplotlib", "rich"}
+
+
+def test_a_closed_pipe_is_no_failure(work: Path) -> None:
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    done = subprocess.run(
+        [sys.executable, "-m", "mtaw_fast", "recommend", f"{work}/bundle", "sku-1é"],
+        stdout=write_end, stderr=subprocess.PIPE, text=True, check=False,
+    )  # fmt: skip
+    os.close(write_end)
+    assert (done.returncode, done.stderr) == (0, "")
