@@ -1,0 +1,218 @@
+"""Writing a bundle so that a kill at any moment leaves a whole one: new files, then the manifest, then the broom."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import fcntl
+import importlib.metadata
+import os
+import platform
+import re
+import subprocess
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mtaw_fast import __version__
+from mtaw_fast.bundle_format import (
+    FORMAT,
+    FORMAT_VERSION,
+    MANIFEST,
+    PARTS,
+    check_array,
+    check_finite,
+    check_weights,
+    is_plain_name,
+    normalised,
+)
+from mtaw_fast.config import Config
+from mtaw_fast.errors import BundleError, MtawError, UsageError
+from mtaw_fast.files import read_json, sha256_of, write_json
+from mtaw_fast.itemids import ItemIds
+from mtaw_fast.tensorfile import write_tensors
+
+# Whatever an interrupted save can leave: hashed files no manifest names, drafts, temporary files.
+_OURS = "|".join(PARTS)
+_LITTER = re.compile(
+    rf"({_OURS})-[0-9a-f]{{16}}\.safetensors|\.+({_OURS})\.safetensors\.draft.*|\.manifest\.json\..*\.tmp"
+)
+
+
+def refuse_existing(folder: Path, overwrite: bool = False) -> None:
+    """Raise UsageError where `folder` cannot take a new bundle.
+
+    It is refused where it is a file, holds a manifest of another kind, or already holds a bundle and
+    `overwrite` is not set.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder} is a file; choose a folder for the bundle")
+    manifest_path = folder / MANIFEST
+    if not manifest_path.exists():
+        return
+    try:
+        manifest = read_json(manifest_path, BundleError)
+    except BundleError:
+        manifest = {"format": FORMAT}  # a damaged manifest: overwriting is the mend
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+        raise UsageError(f"{folder} holds something else than a bundle; choose another folder")
+    if not overwrite:
+        raise UsageError(f"{folder} already holds a bundle; pass --overwrite (overwrite=True) or choose another folder")
+
+
+@contextlib.contextmanager
+def bundle_lock(folder: Path) -> Iterator[None]:
+    """Hold the sole right to write into the bundle `folder` (made if missing).
+
+    Anyone else is refused with BundleError. The lock goes with the process, however it ends, and leaves
+    no file. A folder made here and left empty is removed.
+    """
+    made = not folder.exists()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as error:
+        raise BundleError(f"cannot make the folder {folder}: {error.strerror}; choose another one") from None
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise BundleError(f"{folder} is being written by somebody else; wait or choose another folder") from None
+        yield
+    finally:
+        if made:
+            with contextlib.suppress(OSError):  # not empty: the bundle is in it
+                folder.rmdir()
+        os.close(descriptor)
+
+
+def save_bundle(
+    folder: Path,
+    *,
+    config: Config,
+    weights: Mapping[str, np.ndarray],
+    ids: ItemIds,
+    popularity: np.ndarray,
+    metrics: Mapping[str, Any],
+    dataset: Mapping[str, Any],
+    overwrite: bool = False,
+) -> None:
+    """See `Bundle.save`."""
+    n_items = len(ids)
+    where = f"bundle {folder}"
+    check_weights(where, weights, config, n_items)
+    check_finite(where, weights)
+    check_array(where, "popularity", popularity, np.int64, (n_items,))
+    parts: dict[str, Mapping[str, np.ndarray]] = {
+        "weights": weights,
+        "catalog": {"catalog": normalised(weights["item_embedding"])},
+        "items": ids.arrays,
+        "popularity": {"popularity": popularity},
+    }
+    refuse_existing(folder, overwrite)
+    with bundle_lock(folder):
+        refuse_existing(folder, overwrite)
+        old = _named_files(folder)
+        fresh: list[Path] = []
+        try:
+            files = {part: _write_part(folder, part, arrays, fresh) for part, arrays in parts.items()}
+            _flush_folder(folder)
+            manifest = {
+                "format": FORMAT,
+                "format_version": FORMAT_VERSION,
+                "config": config.as_dict(),
+                "n_items": n_items,
+                "d": config.d,
+                "parameters": sum(array.size for array in weights.values()),
+                "metrics": dict(metrics),
+                "dataset": dict(dataset),
+                "git_commit": _commit(),
+                "versions": _versions(),
+                "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+                "files": files,
+            }
+            write_json(folder / MANIFEST, manifest)
+        except BaseException as error:
+            for path in fresh:
+                path.unlink(missing_ok=True)
+            if isinstance(error, OSError):
+                raise BundleError(f"cannot write the bundle {folder}: {error.strerror}; free some space") from None
+            if type(error) is MtawError:  # from atomic_path: the disk
+                raise BundleError(str(error)) from None
+            raise
+        _sweep(folder, old, {entry["file"] for entry in files.values()})
+
+
+def _write_part(folder: Path, part: str, arrays: Mapping[str, np.ndarray], fresh: list[Path]) -> dict[str, Any]:
+    """Write one file under its content-hashed name; `fresh` gains the paths that were not there before."""
+    draft = folder / f".{part}.safetensors.draft"
+    fresh.append(draft)
+    write_tensors(draft, arrays)
+    digest = sha256_of(draft)
+    path = folder / f"{part}-{digest[:16]}.safetensors"
+    existed = path.exists()
+    draft.rename(path)  # over an equal file of the old bundle too: that one may be damaged
+    fresh[-1:] = [] if existed else [path]
+    return {"file": path.name, "sha256": digest, "bytes": path.stat().st_size}
+
+
+def _flush_folder(folder: Path) -> None:
+    """Make the new names durable before the manifest that speaks of them."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _named_files(folder: Path) -> set[str]:
+    """The files that the manifest now in `folder` names; none where there is no readable one."""
+    try:
+        manifest = read_json(folder / MANIFEST, BundleError)
+        names = [entry["file"] for entry in manifest["files"].values()]
+    except (BundleError, KeyError, TypeError, AttributeError):
+        return set()
+    return {name for name in names if is_plain_name(name) and name != MANIFEST}
+
+
+def _sweep(folder: Path, old: set[str], new: set[str]) -> None:
+    """Remove the old bundle's files and the litter of interrupted saves; foreign files stay.
+
+    Readers that have an old file mapped keep it: its bytes go when the last mapping does.
+    """
+    for path in list(folder.iterdir()):
+        if path.name not in new and (path.name in old or _LITTER.fullmatch(path.name)):
+            # The new bundle is whole already, so a file that cannot go is left to the next save.
+            with contextlib.suppress(OSError):
+                path.unlink()
+
+
+def _commit() -> str | None:
+    """The git commit of this checkout, '-dirty' where tracked files differ; None outside a checkout."""
+    root = Path(__file__).resolve().parent.parent
+    top = _git(root, "rev-parse", "--show-toplevel")
+    if top is None or Path(top).resolve() != root:
+        return None  # installed inside somebody else's repository
+    return _git(root, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
+
+
+def _git(root: Path, *arguments: str) -> str | None:
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(root), *arguments], capture_output=True, text=True, timeout=5, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def _versions() -> dict[str, str | None]:
+    versions: dict[str, str | None] = {"mtaw_fast": __version__, "python": platform.python_version()}
+    for package in ("numpy", "torch"):
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            versions[package] = None
+    return versions

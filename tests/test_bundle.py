@@ -1,0 +1,466 @@
+"""Bundles: what is written comes back, damage is refused, and no moment of a save can break one."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mtaw_fast import bundle_writer
+from mtaw_fast.bundle import Bundle, bundle_lock, refuse_existing
+from mtaw_fast.bundle_format import normalised, parameter_shapes
+from mtaw_fast.config import Config
+from mtaw_fast.errors import BundleError, UsageError
+from mtaw_fast.files import sha256_of
+from mtaw_fast.itemids import ItemIds
+from mtaw_fast.tensorfile import map_tensors, write_tensors
+from tests.random_bundle import bundle_parts, save_random
+
+ROOT = Path(__file__).parent.parent
+
+
+def contents(folder: Path) -> dict[str, str]:
+    """Name and hash of every file in the folder, hidden ones too."""
+    return {path.name: sha256_of(path) for path in folder.iterdir()}
+
+
+def edit_manifest(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    manifest = json.loads((folder / "manifest.json").read_text())
+    change(manifest)
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+
+
+def replace_part(folder: Path, part: str, arrays: dict[str, np.ndarray]) -> None:
+    """Put other arrays in a bundle's part, with a fitting hash."""
+    path = folder / f"{part}-changed.safetensors"
+    write_tensors(path, arrays)
+    edit_manifest(folder, lambda m: m["files"].update({part: {"file": path.name, "sha256": sha256_of(path)}}))
+
+
+def refused(folder: Path, verify: bool = True) -> str:
+    """The one-line message with which the folder is refused."""
+    with pytest.raises(BundleError) as caught:
+        Bundle.load(folder, verify=verify)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("text", [True, False])
+@pytest.mark.parametrize("verify", [True, False])
+def test_round_trip(tmp_path: Path, text: bool, verify: bool) -> None:
+    parts = bundle_parts(text=text, gamma=6.0)
+    Bundle.save(tmp_path / "deep" / "bundle", **parts)
+    bundle = Bundle.load(str(tmp_path / "deep" / "bundle"), verify=verify)
+    assert bundle.config == parts["config"]
+    assert bundle.metrics == parts["metrics"]
+    assert bundle.dataset == parts["dataset"]
+    assert set(bundle.weights) == set(parts["weights"])
+    for name, array in parts["weights"].items():
+        assert bundle.weights[name].tobytes() == array.tobytes()
+        assert not bundle.weights[name].flags.writeable
+    assert bundle.popularity.tolist() == parts["popularity"].tolist()
+    everything = np.arange(bundle.n_items)
+    assert bundle.ids.external(everything) == parts["ids"].external(everything)
+    assert bundle.catalog.tobytes() == normalised(parts["weights"]["item_embedding"]).tobytes()
+
+
+def test_manifest_and_file_names(tmp_path: Path) -> None:
+    bundle = save_random(tmp_path / "bundle", n_items=60, d=12, positions=5)
+    manifest = json.loads((tmp_path / "bundle" / "manifest.json").read_text())
+    assert manifest["parameters"] == 60 * 12 + 5 * 12 + 4 * (12 * 12 + 12) + 2 * 12
+    assert (manifest["n_items"], manifest["d"], manifest["format_version"]) == (60, 12, 1)
+    assert manifest["versions"]["numpy"] == np.__version__
+    assert set(manifest["versions"]) == {"mtaw_fast", "python", "numpy", "torch"}
+    assert manifest["git_commit"] is None or len(manifest["git_commit"].removesuffix("-dirty")) == 40
+    named = {entry["file"]: entry["sha256"] for entry in manifest["files"].values()}
+    found = contents(tmp_path / "bundle")
+    del found["manifest.json"]
+    assert found == named
+    for part, entry in manifest["files"].items():
+        assert entry["file"] == f"{part}-{entry['sha256'][:16]}.safetensors"
+        assert bundle.file(part) == tmp_path / "bundle" / entry["file"]
+    assert bundle.file("encoder") is None
+
+
+def test_normalised_rows() -> None:
+    rows = np.random.default_rng(0).standard_normal((70_000, 3)).astype(np.float32)
+    rows[5] = 0
+    rows[6] = [1e-40, 0, 0]
+    rows[7] = [3e38, 3e38, 3e38]
+    wide = rows.astype(np.float64)
+    lengths = np.sqrt((wide * wide).sum(1))
+    expected = np.divide(wide, lengths[:, None], where=lengths[:, None] > 0, out=np.zeros_like(wide))
+    out = normalised(rows)
+    assert out.dtype == np.float32
+    np.testing.assert_allclose(out, expected, rtol=1e-7, atol=0)
+    assert out[5].tolist() == [0, 0, 0]
+
+
+def test_an_existing_bundle_needs_overwrite(tmp_path: Path) -> None:
+    folder = tmp_path / "bundle"
+    refuse_existing(folder)
+    save_random(folder)
+    before = contents(folder)
+    for attempt in (lambda: refuse_existing(folder), lambda: save_random(folder, seed=1)):
+        with pytest.raises(UsageError, match="already holds a bundle; pass --overwrite"):
+            attempt()
+    assert contents(folder) == before
+    refuse_existing(folder, overwrite=True)
+
+
+def test_overwriting_sweeps_old_files_and_litter_but_nothing_else(tmp_path: Path) -> None:
+    folder = tmp_path / "bundle"
+    old = save_random(folder, seed=1)
+    edit_manifest(folder, lambda m: m["files"].update(encoder={"file": "encoder-1.onnx", "sha256": "0"}))
+    foreign = ["notes.txt", "weights.safetensors", "weights-mine.safetensors", "sub"]
+    litter = [
+        "encoder-1.onnx",
+        "weights-0123456789abcdef.safetensors",
+        ".items.safetensors.draft",
+        "..weights.safetensors.draft.ab12.tmp",
+        ".manifest.json.ab12.tmp",
+    ]
+    for name in [*foreign[:3], *litter]:
+        (folder / name).write_text("x")
+    (folder / "sub").mkdir()
+    new = Bundle.save(folder, **bundle_parts(seed=2), overwrite=True)
+    parts = {path.name for part in ("weights", "catalog", "items", "popularity") if (path := new.file(part))}
+    assert {path.name for path in folder.iterdir()} == {"manifest.json", *foreign, *parts}
+    # A reader of the old bundle keeps its maps, though the files are gone.
+    assert old.weights["item_embedding"].tobytes() == bundle_parts(seed=1)["weights"]["item_embedding"].tobytes()
+    assert Bundle.load(folder).weights["norm_bias"].tobytes() == bundle_parts(seed=2)["weights"]["norm_bias"].tobytes()
+
+
+def test_overwriting_mends_a_damaged_bundle_and_spares_other_folders(tmp_path: Path) -> None:
+    folder = tmp_path / "bundle"
+    damaged = save_random(folder).file("weights")
+    assert damaged is not None
+    damaged.write_bytes(b"\0" * damaged.stat().st_size)
+    Bundle.save(folder, **bundle_parts(), overwrite=True)
+    Bundle.load(folder)
+    (folder / "manifest.json").write_text("{")
+    Bundle.save(folder, **bundle_parts(), overwrite=True)
+    Bundle.load(folder)
+    (folder / "manifest.json").write_text('{"format": "mtaw_fast dataset"}')
+    with pytest.raises(UsageError, match="holds something else than a bundle"):
+        Bundle.save(folder, **bundle_parts(), overwrite=True)
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(UsageError, match="is a file; choose a folder"):
+        Bundle.save(tmp_path / "file", **bundle_parts(), overwrite=True)
+    with pytest.raises(BundleError, match="cannot make the folder"):
+        Bundle.save(tmp_path / "file" / "bundle", **bundle_parts())
+
+
+def test_two_writers(tmp_path: Path) -> None:
+    folder = tmp_path / "bundle"
+    with bundle_lock(folder):
+        with pytest.raises(BundleError, match="is being written by somebody else"):
+            save_random(folder)
+        assert list(folder.iterdir()) == []
+    assert not folder.exists()
+    save_random(folder)
+    with bundle_lock(folder):
+        Bundle.load(folder)
+    assert folder.exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda p: p["weights"].pop("norm_bias"), r"'norm_bias' \(float32\[12\]\) is missing"),
+        (lambda p: p["weights"].update(extra=np.zeros(1, np.float32)), "'extra' is no array of this model"),
+        (lambda p: p["weights"].update(norm_bias=np.zeros(12)), r"must be float32\[12\], not float64\[12\]"),
+        (lambda p: p["weights"].update(norm_bias=np.zeros(3, np.float32)), r"must be float32\[12\], not float32\[3\]"),
+        (lambda p: p.update(ids=ItemIds.from_list(["a"])), r"must be float32\[1, 12\], not float32\[60, 12\]"),
+        (lambda p: p.update(popularity=np.zeros(4, np.int64)), r"'popularity' must be int64\[60\]"),
+        (lambda p: np.put(p["weights"]["item_embedding"], 77, np.nan), "'item_embedding' holds a value that is not"),
+        (lambda p: np.put(p["weights"]["ffn_in_bias"], 0, -np.inf), "'ffn_in_bias' holds a value that is not finite"),
+    ],
+)
+def test_arrays_that_do_not_fit_are_not_saved(
+    tmp_path: Path, change: Callable[[dict[str, Any]], None], message: str
+) -> None:
+    parts = bundle_parts()
+    change(parts)
+    with pytest.raises(BundleError, match=message):
+        Bundle.save(tmp_path / "bundle", **parts)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("part", ["weights", "catalog", "items", "popularity"])
+def test_one_flipped_byte_is_refused(tmp_path: Path, part: str) -> None:
+    folder = tmp_path / "bundle"
+    path = save_random(folder).file(part)
+    assert path is not None
+    data = bytearray(path.read_bytes())
+    data[-3] ^= 1
+    path.write_bytes(data)
+    assert f"{path} is damaged (its SHA-256 differs); restore it" in refused(folder)
+    Bundle.load(folder, verify=False)  # leaves the hashes out, as its caller asked
+
+
+@pytest.mark.parametrize("verify", [True, False])
+def test_missing_and_truncated_files_are_refused(tmp_path: Path, verify: bool) -> None:
+    folder = tmp_path / "bundle"
+    path = save_random(folder).file("catalog")
+    assert path is not None
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-9])
+    assert str(path) in refused(folder, verify)
+    path.unlink()
+    assert f"{path} is missing; restore it" in refused(folder, verify)
+
+
+def test_not_a_bundle(tmp_path: Path) -> None:
+    assert "is " in refused(tmp_path / "nowhere")
+    assert "does not exist" in refused(tmp_path)
+    for text in ("", "{", "[]", "null", '{"format": "other"}', "\xff"):
+        (tmp_path / "manifest.json").write_text(text, encoding="latin-1")
+        refused(tmp_path)
+    (tmp_path / "manifest.json").write_text("[" * 100_000)
+    refused(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda m: m.update(format_version=2), "has bundle format 2, this release reads 1; upgrade mtaw-fast"),
+        (lambda m: m.update(format_version="1"), "has bundle format '1'"),
+        (lambda m: m.pop("files"), "is damaged"),
+        (lambda m: m.update(files=[]), "is damaged"),
+        (lambda m: m["files"].update(weights=None), "is damaged"),
+        (lambda m: m["files"]["weights"].pop("sha256"), "is damaged"),
+        (lambda m: m.pop("metrics"), "is damaged"),
+        (lambda m: m.update(config=3), "is damaged"),
+        (lambda m: m["files"].pop("catalog"), "names no 'catalog' file"),
+        (lambda m: m["config"].update(hologram=1), "there is no setting 'hologram'"),
+        (lambda m: m["config"].update(d="100"), "setting d must be int"),
+        (lambda m: m["config"].update(d=13), "contradicts itself"),
+        (lambda m: m.update(n_items=0), "contradicts itself"),
+        (lambda m: m.update(n_items=61), r"'item_embedding' must be float32\[61, 12\]"),
+        (lambda m: m["files"]["items"].update(file="../x"), "has a path for a name"),
+        (lambda m: m["files"]["items"].update(file="sub/x"), "has a path for a name"),
+        (lambda m: m["files"]["items"].update(file="/etc/passwd"), "has a path for a name"),
+        (lambda m: m["files"]["items"].update(file="a..b"), "has a path for a name"),
+        (lambda m: m["files"]["items"].update(file=".hidden"), "has a path for a name"),
+        (lambda m: m["files"]["items"].update(file="a\\b"), "has a path for a name"),
+        (lambda m: m["files"]["items"].update(file="items\n"), "has a path for a name"),
+        (lambda m: m["files"]["items"].update(file=["x"]), "has a path for a name"),
+        (lambda m: m["files"].update(extra={"file": "../x", "sha256": ""}), "has a path for a name"),
+        (lambda m: m["files"].update(extra={"file": "gone.onnx", "sha256": ""}), "gone.onnx is missing"),
+        (lambda m: m["files"]["items"].update(file="manifest.json"), "is damaged"),
+    ],
+)
+def test_manifests_that_lie_are_refused(tmp_path: Path, change: Callable[[dict[str, Any]], None], message: str) -> None:
+    save_random(tmp_path)
+    edit_manifest(tmp_path, change)
+    with pytest.raises(BundleError, match=message) as caught:
+        Bundle.load(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_parts_that_lie_are_refused(tmp_path: Path) -> None:
+    bundle = save_random(tmp_path / "good")
+
+    def with_part(part: str, arrays: dict[str, np.ndarray]) -> Path:
+        folder = tmp_path / f"bad-{len(list(tmp_path.iterdir()))}"
+        save_random(folder)
+        replace_part(folder, part, arrays)
+        return folder
+
+    weights = {name: array.copy() for name, array in bundle.weights.items()}
+    weights["norm_bias"][3] = np.nan
+    spoilt = with_part("weights", weights)
+    assert "'norm_bias' holds a value that is not finite" in refused(spoilt)
+    del weights["norm_bias"]
+    assert "is missing" in refused(with_part("weights", weights))
+    assert "'catalog' must be float32[60, 12]" in refused(with_part("catalog", {"catalog": np.zeros((60, 12))}))
+    assert "'catalog' (float32[60, 12]) is missing" in refused(with_part("catalog", {"x": np.zeros(1)}))
+    infinite = np.full((60, 12), np.inf, dtype=np.float32)
+    assert "'catalog' holds a value" in refused(with_part("catalog", {"catalog": infinite}))
+    assert "'popularity' must be int64[60]" in refused(with_part("popularity", {"popularity": np.zeros(60, np.int32)}))
+    assert "not an item id table" in refused(with_part("items", {"x": np.zeros(1)}))
+    few = ItemIds.from_list(["a", "b"])
+    assert "has 2 item ids for 60 items" in refused(with_part("items", few.arrays))
+
+
+_STEPS = ("write_tensors", "sha256_of", "_flush_folder", "_git", "write_json")
+
+
+@pytest.mark.parametrize("existing", [True, False])
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()])
+def test_a_failure_at_any_step_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, existing: bool, error: BaseException
+) -> None:
+    folder = tmp_path / "bundle"
+    if existing:
+        save_random(folder, seed=1)
+        (folder / "notes.txt").write_text("mine")
+    before = contents(folder) if existing else None
+    # Half the parts equal the old bundle's, so that a clean-up could remove files still in use.
+    parts = bundle_parts(seed=1) | {"weights": bundle_parts(seed=2)["weights"]}
+    calls, fail_at = 0, 0
+
+    def failing(step: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any) -> Any:
+            nonlocal calls
+            calls += 1
+            if calls == fail_at:
+                raise error
+            return step(*arguments)
+
+        return call
+
+    for name in _STEPS:
+        monkeypatch.setattr(bundle_writer, name, failing(getattr(bundle_writer, name)))
+    monkeypatch.setattr(Path, "rename", failing(Path.rename))
+    while True:
+        calls, fail_at = 0, fail_at + 1
+        with contextlib.suppress(BundleError if isinstance(error, OSError) else KeyboardInterrupt):
+            Bundle.save(folder, **parts, overwrite=True)
+            break
+        assert (contents(folder) if folder.exists() else None) == before
+    assert fail_at > 15
+    Bundle.load(folder)
+
+
+_KILLED_SAVES = """
+import os, sys
+from pathlib import Path
+from mtaw_fast import bundle_writer, files, tensorfile
+from mtaw_fast.bundle import Bundle
+from tests.random_bundle import bundle_parts
+
+folder, old, new = Path(sys.argv[1]), bundle_parts(seed=1), bundle_parts(seed=2)
+
+def killed_save(step):
+    '''Save the new bundle in a child that dies, with no clean-up, before or after its n-th step.'''
+    child = os.fork()
+    if child == 0:
+        calls = 0
+        def mortal(function):
+            def call(*arguments, **named):
+                nonlocal calls
+                calls += 1
+                if calls == step:
+                    os._exit(9)
+                result = function(*arguments, **named)
+                calls += 1
+                if calls == step:
+                    os._exit(9)
+                return result
+            return call
+        for module, name in [(os, "replace"), (os, "fsync"), (Path, "rename"), (Path, "unlink"), (Path, "write_bytes"),
+                             (Path, "chmod"), (tensorfile, "save_file"), (bundle_writer, "sha256_of")]:
+            setattr(module, name, mortal(getattr(module, name)))
+        Bundle.save(folder, **new, overwrite=True)
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+step, seen = 0, {"old": 0, "new": 0}
+while True:
+    step += 1
+    Bundle.save(folder, **old, overwrite=True)
+    assert len(list(folder.iterdir())) == 5, sorted(folder.iterdir())
+    code = killed_save(step)
+    bundle = Bundle.load(folder)
+    matches = {name: all(bundle.weights[w].tobytes() == parts["weights"][w].tobytes() for w in bundle.weights)
+               and bundle.popularity.tobytes() == parts["popularity"].tobytes()
+               for name, parts in (("old", old), ("new", new))}
+    assert sum(matches.values()) == 1, (step, matches)
+    seen["old" if matches["old"] else "new"] += 1
+    if code == 0:
+        break
+    assert code == 9, code
+print(step, seen["old"], seen["new"])
+"""
+
+
+def run_python(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        [sys.executable, "-c", script, *arguments], capture_output=True, text=True, env=environment, check=False
+    )
+
+
+@pytest.mark.slow
+def test_a_kill_at_any_step_leaves_a_whole_bundle(tmp_path: Path) -> None:
+    done = run_python(_KILLED_SAVES, str(tmp_path / "bundle"))
+    assert done.returncode == 0, done.stderr
+    steps, old, new = map(int, done.stdout.split())
+    assert steps > 40
+    assert old > 20
+    assert new > 5
+
+
+_FULL_DISK = """
+import resource, sys
+from mtaw_fast.bundle import Bundle
+from mtaw_fast.errors import BundleError
+from tests.random_bundle import bundle_parts
+
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]),) * 2)
+try:
+    Bundle.save(sys.argv[1], **bundle_parts(seed=2), overwrite=True)
+except BundleError as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize("limit", [0, 100, 5000])
+def test_a_full_disk(tmp_path: Path, limit: int) -> None:
+    done = run_python(_FULL_DISK, str(tmp_path / "new"), str(limit))
+    assert done.stderr == ""
+    assert done.stdout.count("\n") == 1
+    assert "cannot write" in done.stdout
+    assert "free some space" in done.stdout
+    assert list(tmp_path.iterdir()) == []
+    save_random(tmp_path / "old", seed=1)
+    before = contents(tmp_path / "old")
+    assert "cannot write" in run_python(_FULL_DISK, str(tmp_path / "old"), str(limit)).stdout
+    assert contents(tmp_path / "old") == before
+
+
+def test_readers_see_the_old_bundle_or_the_new_one(tmp_path: Path) -> None:
+    versions = [bundle_parts(seed=seed) for seed in (1, 2)]
+    Bundle.save(tmp_path / "bundle", **versions[0])
+    writing = threading.Event()
+    writing.set()
+
+    def write() -> None:
+        try:
+            for turn in range(30):
+                Bundle.save(tmp_path / "bundle", **versions[turn % 2], overwrite=True)
+        finally:
+            writing.clear()
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    loads = 0
+    while writing.is_set() or loads == 0:
+        bundle = Bundle.load(tmp_path / "bundle")
+        seed = int(bundle.weights["norm_bias"].tobytes() != versions[0]["weights"]["norm_bias"].tobytes())
+        assert bundle.popularity.tobytes() == versions[seed]["popularity"].tobytes()
+        assert bundle.catalog.tobytes() == normalised(versions[seed]["weights"]["item_embedding"]).tobytes()
+        loads += 1
+    writer.join()
+    Bundle.load(tmp_path / "bundle")
+
+
+def test_files_are_plain_safetensors(tmp_path: Path) -> None:
+    from safetensors.numpy import load_file
+
+    path = save_random(tmp_path).file("weights")
+    assert path is not None
+    assert {name: array.shape for name, array in load_file(path).items()} == parameter_shapes(Config(d=12), 60)
+    assert set(map_tensors(path)) == set(load_file(path))
