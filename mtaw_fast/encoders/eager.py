@@ -1,0 +1,40 @@
+"""The PyTorch model as an encoder: the reference that the others are held against."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+
+from mtaw_fast.config import Config
+from mtaw_fast.encoders.common import checked_sessions, unit
+from mtaw_fast.model import MTAW
+from mtaw_fast.sessions import Sessions
+
+
+class EagerEncoder:
+    """`Encoder` by the training model itself, on the CPU in float32, one session a forward pass.
+
+    weights: the bundle's arrays; the model holds a copy.
+    """
+
+    name = "eager"
+
+    def __init__(self, config: Config, weights: Mapping[str, np.ndarray]) -> None:
+        self._max_len = config.max_len
+        self._n_items, self._d = weights["item_embedding"].shape
+        self._model = MTAW(config, self._n_items)
+        self._model.load_state_dict({name: torch.from_numpy(array.copy()) for name, array in weights.items()})
+        self._model.eval()
+
+    def encode(self, sessions: Sessions) -> np.ndarray:
+        """See `Encoder.encode`."""
+        checked_sessions(sessions, self._n_items)
+        vectors = np.empty((len(sessions), self._d), dtype=np.float32)
+        with torch.inference_mode():
+            for b, clicks in enumerate(sessions):
+                items = torch.from_numpy(clicks[-self._max_len :].astype(np.int64))
+                offsets = torch.tensor([0, len(items)])
+                vectors[b] = unit(self._model(items, offsets)[-1].float().numpy())
+        return vectors

@@ -1,0 +1,86 @@
+"""The encoder of the base install: MTAW's formulas in plain numpy, for the last click of a session."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+
+from mtaw_fast.config import Config
+from mtaw_fast.encoders.common import checked_sessions, unit
+from mtaw_fast.sessions import Sessions
+
+_LAYER_NORM_EPS = np.float32(1e-5)
+
+
+class NumpyEncoder:
+    """`Encoder` in float32 numpy. Computes the enhancing layer (IEL) for the last click only.
+
+    weights: the bundle's arrays, kept as they are (memory maps are shared between processes).
+    """
+
+    name = "numpy"
+
+    def __init__(self, config: Config, weights: Mapping[str, np.ndarray]) -> None:
+        self._max_len = config.max_len
+        self._shrink = np.float32(1 / math.sqrt(config.d))
+        self._mean = np.float32(1 / config.d)
+        self._item = weights["item_embedding"]
+        rows = np.minimum(np.arange(config.max_len), config.positions - 1)
+        self._position = weights["position_embedding"][rows]
+        self._itl = weights["itl_query_weight"].T, weights["itl_query_bias"]
+        self._ffn_in = weights["ffn_in_weight"].T, weights["ffn_in_bias"]
+        self._ffn_out = weights["ffn_out_weight"].T, weights["ffn_out_bias"]
+        self._norm = weights["norm_weight"], weights["norm_bias"]
+        self._iel = weights["iel_query_weight"].T, weights["iel_query_bias"]
+        self._future = np.triu(np.full((config.max_len, config.max_len), -np.inf, dtype=np.float32), 1)
+
+    def encode(self, sessions: Sessions) -> np.ndarray:
+        """See `Encoder.encode`."""
+        checked_sessions(sessions, len(self._item))
+        vectors = np.empty((len(sessions), self._item.shape[1]), dtype=np.float32)
+        # One session at a time: a shared matrix product would round by the batch's shape.
+        for b, clicks in enumerate(sessions):
+            vectors[b] = unit(self._last_interest(clicks[-self._max_len :]))
+        return vectors
+
+    def _last_interest(self, clicks: np.ndarray) -> np.ndarray:
+        """o_m float32[d] of clicks int32[m]."""
+        m = len(clicks)
+        x = self._item.take(clicks, axis=0)  # [m, d]
+        x += self._position[:m]
+        scores = _relu_linear(x, self._itl) @ x.T  # [m, m]
+        scores *= self._shrink
+        scores += self._future[:m, :m]
+        tracked = _softmax(scores) @ x
+        interests = _relu_linear(tracked, self._ffn_in) @ self._ffn_out[0]
+        interests += self._ffn_out[1]
+        interests += tracked
+        interests = self._layer_norm(interests)  # l_1..l_m
+        scores = interests @ _relu_linear(interests[-1], self._iel)  # [m]
+        scores *= self._shrink
+        return _softmax(scores) @ interests
+
+    def _layer_norm(self, values: np.ndarray) -> np.ndarray:
+        """LayerNorm of the rows of float32[m, d], with the biased variance."""
+        values -= np.add.reduce(values, axis=1, keepdims=True) * self._mean
+        variance = np.add.reduce(values * values, axis=1, keepdims=True) * self._mean
+        values /= np.sqrt(variance + _LAYER_NORM_EPS)
+        values *= self._norm[0]
+        values += self._norm[1]
+        return values
+
+
+def _relu_linear(values: np.ndarray, layer: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+    out = values @ layer[0]
+    out += layer[1]
+    return np.maximum(out, 0, out=out)
+
+
+def _softmax(scores: np.ndarray) -> np.ndarray:
+    """Softmax over the last axis, in place."""
+    scores -= np.maximum.reduce(scores, axis=-1, keepdims=True)
+    np.exp(scores, out=scores)
+    scores /= np.add.reduce(scores, axis=-1, keepdims=True)
+    return scores

@@ -1,0 +1,65 @@
+"""Which items may be recommended: a prepared mask over the catalog, made once and used many times."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from mtaw_fast.errors import UsageError
+
+
+@dataclass(frozen=True, eq=False)
+class Filter:
+    """A set of allowed items.
+
+    mask: bool[N], True where the item may be recommended; must not be changed afterwards.
+    Thread-safe; the derived forms are made on first use and kept.
+    """
+
+    mask: np.ndarray
+
+    @classmethod
+    def of(cls, n_items: int, exclude: np.ndarray, allow: np.ndarray | None) -> Filter:
+        """All N items, or only `allow` (int[..] internal ids), without `exclude` (int[..])."""
+        if allow is None:
+            mask = np.ones(n_items, dtype=bool)
+        else:
+            mask = np.zeros(n_items, dtype=bool)
+            mask[allow] = True
+        mask[exclude] = False
+        return cls(mask)
+
+    def __and__(self, other: Filter) -> Filter:
+        """The items that both allow. Raises UsageError where they belong to different catalogs."""
+        other.check(len(self.mask))
+        return Filter(self.mask & other.mask)
+
+    def check(self, n_items: int) -> None:
+        """Raise UsageError unless the filter was made for a catalog of `n_items`."""
+        if len(self.mask) != n_items:
+            raise UsageError(
+                f"the filter is for a catalog of {len(self.mask)} items, this one has {n_items}; "
+                "make it with this Recommender's filter()"
+            )
+
+    @cached_property
+    def ids(self) -> np.ndarray:
+        """int32[count]: the allowed internal ids, ascending."""
+        return np.flatnonzero(self.mask).astype(np.int32)
+
+    @property
+    def count(self) -> int:
+        """How many items are allowed."""
+        return len(self.ids)
+
+    @cached_property
+    def banned(self) -> np.ndarray:
+        """bool[N]: the complement of the mask."""
+        return ~self.mask
+
+    @cached_property
+    def packed(self) -> np.ndarray:
+        """uint8[ceil(N / 8)]: the mask as bits, item 0 in the lowest bit of byte 0."""
+        return np.packbits(self.mask, bitorder="little")

@@ -1,0 +1,32 @@
+"""What a Recommender answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Recommendations:
+    """The ranking for one session, best first.
+
+    items: external ids. scores: float32[len(items)], the model's logits (click counts where `fallback`,
+    cosines from `similar_items`).
+    unknown: the session's clicks that the catalog does not know, in order.
+    fallback: True where no click was known and the popularity ranking was given.
+    timings: microseconds by stage, where asked for. repeats: bool[len(items)], whether the item is in
+    the session, where asked for.
+    """
+
+    items: list[Any]
+    scores: np.ndarray
+    unknown: list[Any]
+    fallback: bool = False
+    timings: Mapping[str, float] | None = None
+    repeats: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.items)

@@ -1,0 +1,91 @@
+"""The scanner of the base install: one numpy matrix product over the catalog, then the exact rerank."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mtaw_fast.filters import Filter
+from mtaw_fast.kernels.native import rerank_topk
+from mtaw_fast.retrieval.certificate import checked_queries, largest_norm, margins
+
+_CHUNK_SCORES = 1 << 24  # scores held at once: 64 MB of float32
+_GROUPS = 16  # the items are dealt into N / 16 groups; see `complete_candidates`
+_SUBSET = 8  # filters that allow less than 1/8 of the catalog scan a copy of those rows only
+
+
+class ExactIndex:
+    """`Index` by a float32 matrix product (numpy's BLAS). Memory: 64 MB of scores, or one row of N.
+
+    catalog: float32[N, d], kept as it is (a memory map is shared between processes).
+    """
+
+    name = "exact"
+
+    def __init__(self, catalog: np.ndarray) -> None:
+        self._catalog = catalog
+        self._norm = largest_norm(catalog)
+
+    def search(
+        self, queries: np.ndarray, k: int, allowed: Filter | None = None, *, scale: float = 1.0
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """See `Index.search`."""
+        n_items, d = self._catalog.shape
+        norms = checked_queries(queries, d, k, allowed, n_items)
+        margin = margins(d, norms, self._norm, scale)
+        ids = np.empty((len(queries), k), dtype=np.int32)
+        scores = np.empty((len(queries), k), dtype=np.float32)
+        rows, row_ids, banned = self._catalog, None, None
+        if allowed is not None and allowed.count * _SUBSET <= n_items:
+            row_ids = allowed.ids
+            rows = self._catalog[row_ids]
+        elif allowed is not None:
+            banned = allowed.banned
+        step = max(1, _CHUNK_SCORES // max(len(rows), 1))
+        for begin in range(0, len(queries), step):
+            chunk = slice(begin, begin + step)
+            block = queries[chunk]
+            dots = rows @ block[0][:, None] if len(block) == 1 else block @ rows.T
+            dots = dots.reshape(len(block), len(rows))
+            if banned is not None:
+                np.copyto(dots, -np.inf, where=banned)
+            found = [complete_candidates(dots[b], k, margin[begin + b]) for b in range(len(block))]
+            candidates = padded(found)
+            if row_ids is not None:
+                candidates = (
+                    np.where(candidates >= 0, row_ids[candidates], np.int32(-1)) if len(row_ids) else candidates
+                )
+            ids[chunk], scores[chunk] = rerank_topk(np.ascontiguousarray(block), self._catalog, candidates, k, scale)
+        return ids, scores
+
+
+def complete_candidates(dots: np.ndarray, k: int, margin: float) -> np.ndarray:
+    """int32[C]: every place of dots float32[N] within `margin` of the k-th largest; -inf is never taken.
+
+    The k-th largest of group maxima is a lower bound of the k-th largest dot (k different dots reach
+    it) and takes a sixteenth of the selection; a threshold that is too low only lets more through.
+    """
+    n_groups = len(dots) // _GROUPS
+    bound = -np.inf
+    if n_groups >= 4 * k:
+        maxima = np.maximum.reduce(dots[: n_groups * _GROUPS].reshape(_GROUPS, n_groups), axis=0)
+        bound = float(np.partition(maxima, n_groups - k)[n_groups - k])
+    if bound == -np.inf and len(dots) > k:
+        bound = float(np.partition(dots, len(dots) - k)[len(dots) - k])
+    if bound == -np.inf:
+        return np.flatnonzero(dots > -np.inf).astype(np.int32)
+    places = np.flatnonzero(dots >= np.float32(bound - margin))
+    if len(places) > 4 * k:
+        near = dots[places]
+        bound = float(np.partition(near, len(near) - k)[len(near) - k])
+        places = places[near >= np.float32(bound - margin)]
+    return places.astype(np.int32)
+
+
+def padded(lists: list[np.ndarray]) -> np.ndarray:
+    """int32[B, C]: the id lists as rows, filled up with -1."""
+    if len(lists) == 1:
+        return lists[0].reshape(1, -1)
+    rows = np.full((len(lists), max(map(len, lists), default=0)), -1, dtype=np.int32)
+    for row, ids in zip(rows, lists, strict=True):
+        row[: len(ids)] = ids
+    return rows

@@ -1,0 +1,140 @@
+"""Every encoder against MTAW's formulas, written out in float64 one click at a time."""
+
+from __future__ import annotations
+
+import logging
+import math
+import sys
+
+import numpy as np
+import pytest
+
+from mtaw_fast.bundle import Bundle
+from mtaw_fast.bundle_format import parameter_shapes
+from mtaw_fast.config import Config
+from mtaw_fast.encoders import ENCODERS, Encoder, make_encoder
+from mtaw_fast.errors import DataError, MissingPackageError, UsageError
+from mtaw_fast.sessions import Sessions
+from tests.random_bundle import save_random
+
+
+def formulas(clicks: np.ndarray, weights: dict[str, np.ndarray], config: Config) -> np.ndarray:
+    """o_m / |o_m| float64[d] of one session, straight from the paper's formulas."""
+    w = {name: array.astype(np.float64) for name, array in weights.items()}
+    d = config.d
+
+    def linear(name: str, v: np.ndarray) -> np.ndarray:
+        return np.array([sum(w[f"{name}_weight"][o] * v) for o in range(d)]) + w[f"{name}_bias"]
+
+    def attend(query: np.ndarray, keys: list[np.ndarray]) -> np.ndarray:
+        scores = [sum(query * key) / math.sqrt(d) for key in keys]
+        powers = [math.exp(score - max(scores)) for score in scores]
+        return sum(power / sum(powers) * key for power, key in zip(powers, keys, strict=True))
+
+    x = [
+        w["item_embedding"][i] + w["position_embedding"][min(t, config.positions - 1)]
+        for t, i in enumerate(clicks[-config.max_len :])
+    ]
+    interests = []
+    for t in range(len(x)):
+        tracked = attend(np.maximum(linear("itl_query", x[t]), 0), x[: t + 1])
+        v = tracked + linear("ffn_out", np.maximum(linear("ffn_in", tracked), 0))
+        spread = math.sqrt(sum((v - v.mean()) ** 2) / d + 1e-5)
+        interests.append((v - v.mean()) / spread * w["norm_weight"] + w["norm_bias"])
+    o = attend(np.maximum(linear("iel_query", interests[-1]), 0), interests)
+    return o / math.sqrt(sum(o * o))
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    return save_random(tmp_path_factory.mktemp("encoders") / "bundle", d=10, positions=6, max_len=9)
+
+
+def sessions_of(lengths: list[int], n_items: int, seed: int = 0) -> Sessions:
+    rng = np.random.default_rng(seed)
+    return Sessions.from_lists([rng.integers(0, n_items, length) for length in lengths])
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+class TestEveryEncoder:
+    """What an encoder promises, whichever it is."""
+
+    @pytest.fixture
+    def encoder(self, name: str, bundle: Bundle) -> Encoder:
+        if name == "eager":
+            pytest.importorskip("torch", reason="PyTorch is not installed: pip install 'mtaw-fast[train]'")
+        return make_encoder(name, bundle)
+
+    def test_follows_the_formulas(self, encoder: Encoder, bundle: Bundle) -> None:
+        """Lengths around the position rows (6) and the longest session attended to (9)."""
+        sessions = sessions_of([1, 2, 3, 5, 6, 7, 8, 9, 10, 11, 40, 1], bundle.n_items)
+        vectors = encoder.encode(sessions)
+        assert vectors.dtype == np.float32
+        expected = [formulas(clicks, dict(bundle.weights), bundle.config) for clicks in sessions]
+        np.testing.assert_allclose(vectors, expected, rtol=0, atol=3e-6)
+
+    def test_vectors_have_unit_length(self, encoder: Encoder, bundle: Bundle) -> None:
+        vectors = encoder.encode(sessions_of(list(range(1, 30)), bundle.n_items)).astype(np.float64)
+        np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, rtol=0, atol=2e-7)
+
+    def test_only_the_last_clicks_count(self, encoder: Encoder, bundle: Bundle) -> None:
+        sessions = sessions_of([30, 9], bundle.n_items)
+        cut = sessions.keep_last(bundle.config.max_len)
+        assert encoder.encode(sessions).tobytes() == encoder.encode(cut).tobytes()
+
+    def test_a_vector_does_not_depend_on_the_batch(self, encoder: Encoder, bundle: Bundle) -> None:
+        sessions = sessions_of([3, 9, 1, 20, 3, 4, 7], bundle.n_items)
+        together = encoder.encode(sessions)
+        for b in range(len(sessions)):
+            assert encoder.encode(sessions.slice(b, b + 1)).tobytes() == together[b].tobytes()
+        order = np.random.default_rng(1).permutation(len(sessions))
+        assert encoder.encode(sessions.select(order)).tobytes() == together[order].tobytes()
+
+    def test_order_and_repeats_matter(self, encoder: Encoder) -> None:
+        vectors = encoder.encode(Sessions.from_lists([[1, 2, 3], [2, 1, 3], [1, 2, 3, 3]]))
+        assert np.abs(vectors[0] - vectors[1]).max() > 1e-3
+        assert np.abs(vectors[0] - vectors[2]).max() > 1e-3
+
+    def test_no_sessions(self, encoder: Encoder) -> None:
+        assert encoder.encode(Sessions.from_lists([])).shape == (0, 10)
+
+    def test_wrong_sessions_are_refused(self, encoder: Encoder, bundle: Bundle) -> None:
+        with pytest.raises(UsageError, match="session 1 to encode has no clicks"):
+            encoder.encode(Sessions.from_lists([[1], [], [2]]))
+        for bad in (-1, bundle.n_items):
+            with pytest.raises(DataError, match=f"internal item id {bad}, outside"):
+                encoder.encode(Sessions.from_lists([[1, bad]]))
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+def test_the_paper_size_and_a_zero_interest(name: str, tmp_path_factory: pytest.TempPathFactory) -> None:
+    if name == "eager":
+        pytest.importorskip("torch", reason="PyTorch is not installed: pip install 'mtaw-fast[train]'")
+    folder = tmp_path_factory.mktemp("paper")
+    bundle = save_random(folder / "bundle", n_items=300, d=100)
+    sessions = sessions_of([1, 10, 49, 50, 51, 64], 300)
+    expected = [formulas(clicks, dict(bundle.weights), bundle.config) for clicks in sessions]
+    np.testing.assert_allclose(make_encoder(name, bundle).encode(sessions), expected, rtol=0, atol=1e-5)
+    silent = {part: array * 0 for part, array in bundle.weights.items()}
+    zero = Bundle(folder, bundle.manifest, bundle.config, silent, bundle.catalog, bundle.ids, bundle.popularity)
+    assert not make_encoder(name, zero).encode(sessions).any()
+
+
+def test_the_model_has_the_arrays_of_the_bundle() -> None:
+    pytest.importorskip("torch", reason="PyTorch is not installed: pip install 'mtaw-fast[train]'")
+    from mtaw_fast.model import MTAW
+
+    config = Config(d=6, positions=4)
+    state = {name: tuple(tensor.shape) for name, tensor in MTAW(config, 11).state_dict().items()}
+    assert state == parameter_shapes(config, 11)
+
+
+def test_choice_of_encoder(bundle: Bundle, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(UsageError, match="there is no encoder 'gpt'; choose one of auto, numpy, eager"):
+        make_encoder("gpt", bundle)
+    with caplog.at_level(logging.INFO, logger="mtaw_fast"):
+        assert make_encoder("auto", bundle).name == "numpy"
+    assert [record.getMessage() for record in caplog.records] == ["encoder: numpy (auto)"]
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(MissingPackageError, match=r"pip install 'mtaw-fast\[train\]'"):
+        make_encoder("eager", bundle)

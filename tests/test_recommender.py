@@ -1,0 +1,387 @@
+"""The serving surface: one contract for every pair of encoder and index."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mtaw_fast import recommender as recommender_module
+from mtaw_fast.bundle import Bundle
+from mtaw_fast.encoders import ENCODERS
+from mtaw_fast.errors import BundleError, DataError, UsageError
+from mtaw_fast.kernels.native import reference
+from mtaw_fast.recommendations import Recommendations
+from mtaw_fast.recommender import Recommender
+from mtaw_fast.retrieval import INDEXES
+from mtaw_fast.sessions import Sessions
+from tests.random_bundle import bundle_parts, save_random
+
+ROOT = Path(__file__).parent.parent
+N = 400
+
+
+def same(one: Recommendations, other: Recommendations) -> bool:
+    return (
+        one.items == other.items
+        and one.scores.tobytes() == other.scores.tobytes()
+        and one.unknown == other.unknown
+        and one.fallback == other.fallback
+    )
+
+
+@pytest.fixture(scope="module", params=[True, False], ids=["text-ids", "int-ids"])
+def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("recommender") / "bundle"
+    parts = bundle_parts(n_items=N, d=16, max_len=30, text=request.param)
+    embedding = parts["weights"]["item_embedding"]
+    embedding[100:140] = embedding[60:100]  # duplicates: every answer has ties
+    embedding[7] = 0
+    Bundle.save(path, **parts)
+    return path
+
+
+@pytest.fixture(scope="module")
+def sessions() -> list[list[int]]:
+    rng = np.random.default_rng(3)
+    return [rng.integers(0, N, length).tolist() for length in (3, 1, 0, 12, 1, 40, 3, 700, 2, 0)]
+
+
+@pytest.mark.parametrize("index", INDEXES)
+@pytest.mark.parametrize("encoder", ENCODERS)
+class TestEveryPair:
+    """What a Recommender promises, whichever its backends."""
+
+    @pytest.fixture
+    def rec(self, folder: Path, encoder: str, index: str) -> Recommender:
+        if encoder == "eager":
+            pytest.importorskip("torch", reason="PyTorch is not installed: pip install 'mtaw-fast[train]'")
+        if index == "flat":
+            pytest.importorskip("faiss", reason="FAISS is not installed: pip install 'mtaw-fast[cpu]'")
+        loaded = Recommender.load(folder, encoder=encoder, index=index)
+        assert (loaded.encoder.name, loaded.index.name) == (encoder, index)
+        return loaded
+
+    def expected(
+        self, rec: Recommender, clicks: list[int], k: int, allowed: list[int] | None = None
+    ) -> tuple[list[Any], np.ndarray]:
+        """The ranking by definition: every allowed item scored in float64, sorted."""
+        query = rec.encoder.encode(Sessions.from_lists([clicks]))
+        candidates = np.arange(N) if allowed is None else np.array(sorted(allowed), dtype=np.int64)
+        ids, scores = reference.rerank_topk(
+            query, rec.bundle.catalog, candidates.astype(np.int32)[None], k, rec.bundle.config.scale
+        )
+        count = min(k, len(candidates))
+        return rec.ids.external(ids[0, :count]), scores[0, :count]
+
+    def external(self, rec: Recommender, clicks: list[int]) -> list[Any]:
+        return rec.ids.external(np.array(clicks, dtype=np.int64))
+
+    def check(self, out: Recommendations, expected: tuple[list[Any], np.ndarray]) -> None:
+        assert out.items == expected[0]
+        assert out.scores.dtype == np.float32
+        assert out.scores.tobytes() == expected[1].tobytes()
+        assert not out.fallback
+
+    def test_ranks_the_whole_catalog(self, rec: Recommender, sessions: list[list[int]]) -> None:
+        for clicks in filter(None, sessions):
+            out = rec.recommend(self.external(rec, clicks), k=20)
+            self.check(out, self.expected(rec, clicks, 20))
+            assert (out.unknown, out.timings, out.repeats) == ([], None, None)
+            assert len(out) == 20
+
+    def test_scores_are_logits(self, rec: Recommender) -> None:
+        """scale * cosine between the query and the raw embedding, ties to the lower id."""
+        out = rec.recommend(self.external(rec, [5, 9]), k=N)
+        query = rec.encoder.encode(Sessions.from_lists([[5, 9]])).astype(np.float64)[0]
+        items = rec.bundle.weights["item_embedding"].astype(np.float64)
+        lengths = np.linalg.norm(items, axis=1)
+        cosines = items @ query / np.where(lengths > 0, lengths, 1)
+        internal = rec.ids.lookup(out.items)
+        np.testing.assert_allclose(out.scores, rec.bundle.config.scale * cosines[internal], rtol=0, atol=1e-5)
+        assert sorted(internal.tolist()) == list(range(N))
+        ranks = {item: rank for rank, item in enumerate(internal.tolist())}
+        assert all(ranks[first] + 1 == ranks[first + 40] for first in range(60, 100))
+
+    def test_filters(self, rec: Recommender) -> None:
+        clicks, k = [3, 9, 3, 250], 15
+        session = self.external(rec, clicks)
+        best = rec.ids.lookup(rec.recommend(session, k=40).items).tolist()
+        banned, listed = best[::2], best[5:30]
+        exclude, allow = self.external(rec, banned), self.external(rec, listed)
+        rest = [i for i in range(N) if i not in banned]
+        both = [i for i in listed if i not in banned]
+        unseen = [i for i in range(N) if i not in clicks]
+        self.check(rec.recommend(session, k, exclude=exclude), self.expected(rec, clicks, k, rest))
+        self.check(rec.recommend(session, k, exclude=iter(exclude)), self.expected(rec, clicks, k, rest))
+        self.check(rec.recommend(session, k, allow=allow), self.expected(rec, clicks, k, listed))
+        self.check(rec.recommend(session, k, exclude=exclude, allow=allow), self.expected(rec, clicks, k, both))
+        self.check(rec.recommend(session, N, exclude_seen=True), self.expected(rec, clicks, N, unseen))
+        self.check(
+            rec.recommend(session, N, exclude=exclude, exclude_seen=True),
+            self.expected(rec, clicks, N, [i for i in unseen if i not in banned]),
+        )
+        prepared = rec.filter(exclude=exclude)
+        self.check(rec.recommend(session, k, filter=prepared), self.expected(rec, clicks, k, rest))
+        self.check(rec.recommend(session, k, filter=prepared, allow=allow), self.expected(rec, clicks, k, both))
+        self.check(
+            rec.recommend(session, k, filter=rec.filter(allow=allow), exclude=exclude, exclude_seen=True),
+            self.expected(rec, clicks, k, [i for i in both if i not in clicks]),
+        )
+
+    def test_long_and_short_exclude_lists_agree(self, rec: Recommender, monkeypatch: pytest.MonkeyPatch) -> None:
+        session = self.external(rec, [3, 9])
+        exclude = rec.recommend(session, k=100).items[::3]
+        short = rec.recommend(session, 50, exclude=exclude, exclude_seen=True)
+        monkeypatch.setattr(recommender_module, "_LONG_LIST", 0)
+        assert same(rec.recommend(session, 50, exclude=exclude, exclude_seen=True), short)
+
+    def test_filters_that_leave_little_or_nothing(self, rec: Recommender) -> None:
+        session, everything = self.external(rec, [3, 9]), self.external(rec, list(range(N)))
+        self.check(rec.recommend(session, 20, allow=everything[:4]), self.expected(rec, [3, 9], 20, [0, 1, 2, 3]))
+        assert len(rec.recommend(session, 20, exclude=everything[4:])) == 4
+        assert rec.recommend(session, 20, allow=everything[3:4], exclude_seen=True).items == []
+        for options in ({"allow": []}, {"exclude": everything}, {"filter": rec.filter(allow=())}):
+            for one in (session, []):
+                out = rec.recommend(one, 20, **options)
+                assert out.items == []
+                assert out.scores.shape == (0,)
+
+    def test_k_beyond_the_catalog(self, rec: Recommender) -> None:
+        out = rec.recommend(self.external(rec, [1]), k=10**12)
+        self.check(out, self.expected(rec, [1], N))
+        assert len(rec.recommend(self.external(rec, [1]), k=np.int64(3))) == 3
+
+    def test_unknown_ids(self, rec: Recommender) -> None:
+        session = self.external(rec, [4, 8])
+        odd = ["nobody", session[0], -5, None, session[1], 2.5, True, "nobody"]
+        out = rec.recommend(odd)
+        assert out.unknown == ["nobody", -5, None, 2.5, True, "nobody"]
+        assert same(
+            Recommendations(out.items, out.scores, []),
+            rec.recommend(session, exclude=["nobody", None], allow=None),
+        )
+        assert rec.recommend(session, allow=["nobody", session[0]]).items == [session[0]]
+
+    @pytest.mark.parametrize("session", [[], ["nobody"], (), ["nobody", "no one"]])
+    def test_fallback(self, rec: Recommender, session: list[Any]) -> None:
+        clicks = rec.bundle.popularity
+        order = sorted(range(N), key=lambda i: (-clicks[i], i))
+        out = rec.recommend(session, k=30, repeats=True)
+        assert out.fallback
+        assert out.unknown == list(session)
+        assert out.items == self.external(rec, order[:30])
+        assert out.scores.tolist() == [float(clicks[i]) for i in order[:30]]
+        assert out.repeats is not None
+        assert not out.repeats.any()
+        banned = self.external(rec, order[:25:2])
+        rest = [i for i in order if i not in order[:25:2]]
+        assert rec.recommend(session, 30, exclude=banned).items == self.external(rec, rest[:30])
+        assert rec.recommend(session, 30, filter=rec.filter(exclude=banned)).items == self.external(rec, rest[:30])
+        assert rec.recommend(session, N, exclude=banned, exclude_seen=True).items == self.external(rec, rest)
+
+    def test_batch_equals_single_answers(self, rec: Recommender, sessions: list[list[int]]) -> None:
+        named = [self.external(rec, clicks) for clicks in sessions]
+        named[3] = ["nobody", *named[3]]
+        for options in (
+            {},
+            {"exclude_seen": True},
+            {"exclude": self.external(rec, list(range(0, N, 9))), "exclude_seen": True},
+            {"filter": rec.filter(exclude=self.external(rec, list(range(50)))), "k": 7},
+        ):
+            batch = rec.recommend_batch(named, **options)
+            assert len(batch) == len(named)
+            for one, session in zip(batch, named, strict=True):
+                assert same(one, rec.recommend(session, **options))
+            packed = rec.recommend_batch(Sessions.from_lists(sessions), **options)
+            for one, other in zip(packed, batch, strict=True):
+                assert same(one, Recommendations(other.items, other.scores, [], other.fallback))
+        assert rec.recommend_batch([]) == []
+        assert rec.recommend_batch(Sessions.from_lists([])) == []
+
+    def test_rank_is_recommend_on_internal_ids(
+        self, rec: Recommender, sessions: list[list[int]], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        packed = Sessions.from_lists(sessions)
+        ids, scores = rec.rank(packed, 21)
+        assert (ids.dtype, ids.shape, scores.dtype) == (np.int32, (len(packed), 21), np.float32)
+        for out, row, values in zip(rec.recommend_batch(packed, 21), ids, scores, strict=True):
+            assert out.items == rec.ids.external(row)
+            assert out.scores.tobytes() == values.tobytes()
+        wide_ids, wide_scores = rec.rank(packed, N + 3)
+        assert wide_ids.shape == (len(packed), N + 3)
+        assert (wide_ids[:, N:] == -1).all()
+        assert (wide_scores[:, N:] == -np.inf).all()
+        assert (wide_ids[:, :21] == ids).all()
+        monkeypatch.setattr(recommender_module, "_CHUNK_SESSIONS", 3)
+        assert rec.rank(packed, 21)[1].tobytes() == scores.tobytes()
+        assert rec.rank(Sessions.from_lists([]), 5)[0].shape == (0, 5)
+
+    def test_repeats_and_timings(self, rec: Recommender) -> None:
+        session = self.external(rec, [3, 9, 3, 250])
+        out = rec.recommend(session, N, repeats=True, timings=True)
+        assert out.repeats is not None
+        assert out.repeats.tolist() == [item in session for item in out.items]
+        assert out.timings is not None
+        assert set(out.timings) == {"lookup", "encode", "retrieve", "assemble", "total"}
+        assert min(out.timings.values()) >= 0
+        assert out.timings["total"] >= sum(v for name, v in out.timings.items() if name != "total") * 0.999
+        batch = rec.recommend_batch([session, session[:1]], N, repeats=True)
+        assert batch[1].repeats is not None
+        assert batch[1].repeats.sum() == 1
+
+    def test_similar_items(self, rec: Recommender) -> None:
+        item, twin = self.external(rec, [65, 105])
+        out = rec.similar_items(item, k=N)
+        assert not out.fallback
+        assert out.items[0] == twin
+        assert sorted(rec.ids.lookup(out.items).tolist()) == [i for i in range(N) if i != 65]
+        items = rec.bundle.weights["item_embedding"].astype(np.float64)
+        lengths = np.linalg.norm(items, axis=1)
+        cosines = items @ items[65] / np.where(lengths > 0, lengths, 1) / lengths[65]
+        np.testing.assert_allclose(out.scores, cosines[rec.ids.lookup(out.items)], rtol=0, atol=1e-6)
+        assert (np.diff(out.scores) <= 0).all()
+        assert same(rec.similar_items(item, 5), Recommendations(out.items[:5], out.scores[:5], []))
+        assert rec.similar_items(item, 5, exclude=[twin]).items == out.items[1:6]
+        assert rec.similar_items(item, 5, allow=out.items[8:10]).items == out.items[8:10]
+        assert rec.similar_items(item, 5, filter=rec.filter(exclude=[twin])).items == out.items[1:6]
+        for unknown in ("nobody", None, -1):
+            with pytest.raises(UsageError, match="the catalog does not know item"):
+                rec.similar_items(unknown)
+
+    def test_threads(self, rec: Recommender) -> None:
+        rng = np.random.default_rng(8)
+        jobs = [self.external(rec, rng.integers(0, N, 6).tolist()) for _ in range(40)]
+        prepared = rec.filter(exclude=self.external(rec, list(range(0, N, 3))))
+        options: list[dict[str, Any]] = [{}, {"exclude_seen": True}, {"filter": prepared}]
+
+        def answers(_: int) -> list[Recommendations]:
+            return [rec.recommend(job, **options[turn % 3]) for turn, job in enumerate(jobs)]
+
+        alone = answers(0)
+        with ThreadPoolExecutor(max_workers=8) as pool:
+            for together in pool.map(answers, range(8)):
+                assert all(same(one, other) for one, other in zip(together, alone, strict=True))
+
+    def test_another_process_gives_identical_output(
+        self, rec: Recommender, folder: Path, encoder: str, index: str, sessions: list[list[int]]
+    ) -> None:
+        script = (
+            "import json, sys\n"
+            "from mtaw_fast import Recommender\n"
+            "rec = Recommender.load(sys.argv[1], encoder=sys.argv[2], index=sys.argv[3])\n"
+            "out = rec.recommend_batch(json.loads(sys.argv[4]), k=25)\n"
+            "print(json.dumps([[one.items, one.scores.tobytes().hex()] for one in out]))\n"
+        )
+        named = [self.external(rec, clicks) for clicks in sessions]
+        environment = os.environ | {"PYTHONPATH": str(ROOT)}
+        done = subprocess.run(
+            [sys.executable, "-c", script, str(folder), encoder, index, json.dumps(named)],
+            capture_output=True, text=True, env=environment, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        here = [[one.items, one.scores.tobytes().hex()] for one in rec.recommend_batch(named, k=25)]
+        assert json.loads(done.stdout) == here
+
+
+@pytest.fixture(scope="module")
+def plain(folder: Path) -> Recommender:
+    return Recommender.load(folder, encoder="numpy", index="exact")
+
+
+@pytest.mark.parametrize("k", [0, -1, 2.0, "20", None, True])
+def test_k_must_be_a_positive_whole_number(plain: Recommender, k: Any) -> None:
+    some = plain.ids.external(np.array([1]))
+    for call in (
+        lambda: plain.recommend(some, k),
+        lambda: plain.recommend([], k),
+        lambda: plain.recommend_batch([some], k),
+        lambda: plain.similar_items(some[0], k),
+        lambda: plain.rank(Sessions.from_lists([[1]]), k),
+    ):
+        with pytest.raises(UsageError, match="k must be a whole number of at least 1"):
+            call()
+
+
+@pytest.mark.parametrize("slip", ["sku-1", b"sku-1", 7, None, np.array(3)])
+def test_a_lone_id_where_a_list_belongs(plain: Recommender, slip: Any) -> None:
+    with pytest.raises(UsageError, match=r"session must be a list of item ids, not .*; write \["):
+        plain.recommend(slip)
+    with pytest.raises(UsageError, match="session 1 must be a list of item ids"):
+        plain.recommend_batch([[], slip])
+    with pytest.raises(UsageError, match="exclude must be a list"):
+        plain.recommend([], exclude=slip)
+    with pytest.raises(UsageError, match="exclude must be a list"):
+        plain.filter(exclude=slip)
+    if slip is not None:
+        with pytest.raises(UsageError, match="allow must be a list"):
+            plain.recommend([], allow=slip)
+
+
+def test_sessions_of_any_iterable(plain: Recommender) -> None:
+    session = plain.ids.external(np.array([5, 6, 7]))
+    expected = plain.recommend(session)
+    for form in (tuple(session), iter(session), np.array(session), dict.fromkeys(session)):
+        assert same(plain.recommend(form), expected)
+
+
+def test_packed_ids_outside_the_catalog(plain: Recommender) -> None:
+    for bad in (-1, N):
+        with pytest.raises(DataError, match=f"internal item id {bad}, outside"):
+            plain.recommend_batch(Sessions.from_lists([[1], [bad]]))
+        with pytest.raises(DataError, match=f"internal item id {bad}, outside"):
+            plain.rank(Sessions.from_lists([[bad]]), 3)
+
+
+def test_filters_of_the_wrong_kind(plain: Recommender, tmp_path: Path) -> None:
+    save_random(tmp_path / "other", n_items=9)
+    other = Recommender.load(tmp_path / "other", index="exact")
+    with pytest.raises(UsageError, match="the filter is for a catalog of 9 items"):
+        plain.recommend([], filter=other.filter())
+    with pytest.raises(UsageError, match="filter must be made with filter"):
+        plain.recommend([], filter=["sku-1"])  # type: ignore[arg-type]
+
+
+def test_backends_agree_on_the_ranking(folder: Path, plain: Recommender) -> None:
+    """Indexes to the bit; encoders up to float32 rounding of the query."""
+    pytest.importorskip("faiss", reason="FAISS is not installed: pip install 'mtaw-fast[cpu]'")
+    packed = Sessions.from_lists([np.random.default_rng(s).integers(0, N, 5) for s in range(20)])
+    ids, scores = plain.rank(packed, 50)
+    flat_ids, flat_scores = Recommender.load(folder, encoder="numpy", index="flat").rank(packed, 50)
+    assert (ids.tobytes(), scores.tobytes()) == (flat_ids.tobytes(), flat_scores.tobytes())
+    pytest.importorskip("torch", reason="PyTorch is not installed: pip install 'mtaw-fast[train]'")
+    eager_scores = Recommender.load(folder, encoder="eager", index="exact").rank(packed, 50)[1]
+    np.testing.assert_allclose(eager_scores, scores, rtol=0, atol=5e-5)
+
+
+def test_load_refuses_what_is_not_there(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="made by 'mtaw-fast train'"):
+        Recommender.load(tmp_path)
+    with pytest.raises(UsageError, match="there is no encoder 'x'"):
+        Recommender.load(folder, encoder="x")
+    with pytest.raises(UsageError, match="there is no index 'x'"):
+        Recommender.load(folder, index="x")
+
+
+def test_serving_imports_no_heavy_package(folder: Path) -> None:
+    script = (
+        "import sys\n"
+        "import mtaw_fast\n"
+        "from mtaw_fast import Recommender\n"
+        "heavy = {'torch', 'faiss', 'onnxruntime', 'polars', 'matplotlib'}\n"
+        "print(sorted(heavy & set(sys.modules)))\n"
+        "Recommender.load(sys.argv[1], index='exact').recommend(['sku-3', 17])\n"
+        "print(sorted(heavy & set(sys.modules)))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(folder)],
+        capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)}, check=False,
+    )  # fmt: skip
+    assert done.stdout.split("\n") == ["[]", "[]", ""], done.stderr

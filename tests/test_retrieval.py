@@ -1,0 +1,204 @@
+"""Every index against a float64 brute force, on catalogs made to break float32 rankings."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mtaw_fast.bundle_format import normalised
+from mtaw_fast.errors import MissingPackageError, UsageError
+from mtaw_fast.filters import Filter
+from mtaw_fast.kernels.native import reference
+from mtaw_fast.retrieval import INDEXES, Index, exact, make_index
+
+NOTHING = np.empty(0, dtype=np.int32)
+
+
+def brute_force(
+    queries: np.ndarray, catalog: np.ndarray, k: int, mask: np.ndarray | None, scale: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """The definition of equal ranking: all items scored in float64, rounded, sorted; no float32 scan."""
+    ids = np.arange(len(catalog), dtype=np.int32)
+    candidates = np.broadcast_to(ids if mask is None else np.where(mask, ids, -1), (len(queries), len(catalog)))
+    return reference.rerank_topk(queries, catalog, candidates.astype(np.int32), k, scale)
+
+
+def check(index: Index, queries: np.ndarray, catalog: np.ndarray, k: int, mask: np.ndarray | None = None) -> None:
+    found = index.search(queries, k, None if mask is None else Filter(mask), scale=16.0)
+    expected = brute_force(queries, catalog, k, mask, 16.0)
+    for got, want in zip(found, expected, strict=True):
+        assert got.dtype == want.dtype
+        assert got.shape == want.shape
+        assert got.tobytes() == want.tobytes()
+
+
+def unit_rows(n: int, d: int, seed: int = 0) -> np.ndarray:
+    return normalised(np.random.default_rng(seed).standard_normal((n, d)).astype(np.float32))
+
+
+def duplicates() -> np.ndarray:
+    return unit_rows(40, 24)[np.random.default_rng(1).integers(0, 40, 3001)]
+
+
+def near_ties() -> np.ndarray:
+    """Every item a few float32 roundings from the same direction."""
+    base = unit_rows(1, 100).astype(np.float64)
+    noise = np.random.default_rng(2).standard_normal((2003, 100)) * 3e-8
+    return (base + noise).astype(np.float32)
+
+
+def opposed() -> np.ndarray:
+    """Large terms that cancel: the dot is small beside its rounding errors."""
+    half = unit_rows(1501, 50, seed=3)
+    jitter = np.random.default_rng(4).standard_normal(half.shape) * 1e-7
+    return np.concatenate([half, -half + jitter], axis=1).astype(np.float32) / np.float32(2**0.5)
+
+
+def with_zeros() -> np.ndarray:
+    rows = unit_rows(1003, 16, seed=5)
+    rows[::3] = 0
+    return rows
+
+
+CATALOGS = {
+    "random": lambda: unit_rows(5003, 100),
+    "duplicates": duplicates,
+    "near ties": near_ties,
+    "opposed": opposed,
+    "zero rows": with_zeros,
+    "all equal": lambda: np.repeat(unit_rows(1, 32), 2500, axis=0),
+    "all zero": lambda: np.zeros((700, 8), dtype=np.float32),
+    "one item": lambda: unit_rows(1, 7),
+    "few items": lambda: unit_rows(13, 7),
+    "not of unit length": lambda: unit_rows(900, 10) * np.float32(37.5),
+}
+
+
+@pytest.mark.parametrize("name", INDEXES)
+class TestEveryIndex:
+    """What an index promises, whichever it is."""
+
+    @pytest.fixture(autouse=True)
+    def _needs(self, name: str) -> None:
+        if name == "flat":
+            pytest.importorskip("faiss", reason="FAISS is not installed: pip install 'mtaw-fast[cpu]'")
+
+    @pytest.mark.parametrize("kind", CATALOGS)
+    @pytest.mark.parametrize("k", [1, 20, 400])
+    def test_equals_brute_force(self, name: str, kind: str, k: int) -> None:
+        catalog = CATALOGS[kind]()
+        rng = np.random.default_rng(6)
+        own = catalog[rng.integers(0, len(catalog), 3)]
+        queries = np.concatenate([own, unit_rows(2, catalog.shape[1], seed=7), np.zeros_like(own[:1])])
+        if kind == "opposed":
+            queries[3:5] = normalised(np.tile(unit_rows(2, 50, seed=8), 2))
+        index = make_index(name, catalog)
+        check(index, queries, catalog, k)
+        check(index, queries[:1], catalog, k)
+        for share in (0.9, 0.3, 0.05):
+            check(index, queries, catalog, k, rng.random(len(catalog)) < share)
+
+    @settings(max_examples=40, deadline=None)
+    @given(
+        seed=st.integers(0, 2**32 - 1),
+        n_items=st.integers(1, 300),
+        d=st.integers(1, 9),
+        k=st.integers(1, 320),
+        levels=st.integers(1, 3),
+        share=st.sampled_from([None, 1.0, 0.5, 0.02]),
+    )
+    def test_equals_brute_force_on_coarse_grids(
+        self, name: str, seed: int, n_items: int, d: int, k: int, levels: int, share: float | None
+    ) -> None:
+        rng = np.random.default_rng(seed)
+        catalog = normalised(rng.integers(-levels, levels + 1, (n_items, d)).astype(np.float32))
+        queries = rng.integers(-levels, levels + 1, (3, d)).astype(np.float32)
+        check(make_index(name, catalog), queries, catalog, k, None if share is None else rng.random(n_items) < share)
+
+    def test_nothing_allowed_and_no_queries(self, name: str) -> None:
+        catalog = unit_rows(50, 6)
+        index = make_index(name, catalog)
+        check(index, catalog[:2], catalog, 5, np.zeros(50, dtype=bool))
+        ids, scores = index.search(catalog[:0], 5)
+        assert (ids.shape, scores.shape) == ((0, 5), (0, 5))
+
+    def test_chunks_do_not_show(self, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(exact, "_CHUNK_SCORES", 4000)
+        if name == "flat":
+            monkeypatch.setattr("mtaw_fast.retrieval.flat._CHUNK_RESULTS", 100)
+        for catalog in (unit_rows(1501, 20), duplicates()):
+            check(make_index(name, catalog), np.ascontiguousarray(catalog[:11]), catalog, 20)
+
+    def test_a_score_does_not_depend_on_the_batch(self, name: str) -> None:
+        catalog, queries = unit_rows(4001, 100), unit_rows(65, 100, seed=9)
+        index = make_index(name, catalog)
+        together = index.search(queries, 20, scale=16.0)
+        for b in range(len(queries)):
+            alone = index.search(queries[b : b + 1], 20, scale=16.0)
+            assert [part[b].tobytes() for part in together] == [part[0].tobytes() for part in alone]
+
+    def test_read_only_catalog_and_strided_queries(self, name: str) -> None:
+        catalog = unit_rows(300, 10)
+        catalog.flags.writeable = False
+        check(make_index(name, catalog), catalog[::7], catalog, 9)
+
+    def test_wrong_arguments_are_refused(self, name: str) -> None:
+        catalog = unit_rows(30, 4)
+        index = make_index(name, catalog)
+        with pytest.raises(UsageError, match=r"queries must be float32\[B, 4\]"):
+            index.search(catalog[:, :3], 5)
+        with pytest.raises(UsageError, match=r"queries must be float32\[B, 4\], not float64"):
+            index.search(catalog.astype(np.float64), 5)
+        with pytest.raises(UsageError, match="k must be at least 1"):
+            index.search(catalog, 0)
+        with pytest.raises(UsageError, match="the filter is for a catalog of 31 items"):
+            index.search(catalog, 5, Filter(np.ones(31, dtype=bool)))
+        for value in (np.nan, np.inf):
+            broken = catalog[:3].copy()
+            broken[2, 1] = value
+            with pytest.raises(UsageError, match="query 2 is not finite"):
+                index.search(broken, 5)
+
+
+def test_flat_gives_the_thread_its_openmp_setting_back() -> None:
+    faiss = pytest.importorskip("faiss", reason="FAISS is not installed: pip install 'mtaw-fast[cpu]'")
+    before = faiss.omp_get_max_threads()
+    try:
+        faiss.omp_set_num_threads(2)
+        make_index("flat", unit_rows(50, 4)).search(unit_rows(2, 4), 3)
+        assert faiss.omp_get_max_threads() == 2
+    finally:
+        faiss.omp_set_num_threads(before)
+
+
+def test_choice_of_index(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    catalog = unit_rows(10, 4)
+    with pytest.raises(UsageError, match="there is no index 'hnsw'; choose one of auto, exact, flat"):
+        make_index("hnsw", catalog)
+    with caplog.at_level(logging.INFO, logger="mtaw_fast"):
+        best = "flat" if importlib.util.find_spec("faiss") else "exact"
+        assert make_index("auto", catalog).name == best
+    assert [record.getMessage() for record in caplog.records] == [f"index: {best} (auto)"]
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    monkeypatch.delitem(sys.modules, "mtaw_fast.retrieval.flat", raising=False)
+    assert make_index("auto", catalog).name == "exact"
+    with pytest.raises(MissingPackageError, match=r"pip install 'mtaw-fast\[cpu\]'"):
+        make_index("flat", catalog)
+
+
+def test_filter() -> None:
+    everything = Filter.of(10, NOTHING, None)
+    assert everything.count == 10
+    some = Filter.of(10, np.array([3, 9]), np.array([1, 3, 5]))
+    assert some.ids.tolist() == [1, 5]
+    assert some.banned.tolist() == [i not in (1, 5) for i in range(10)]
+    assert np.unpackbits(some.packed, bitorder="little")[:10].tolist() == some.mask.tolist()
+    assert (Filter.of(10, np.array([1]), None) & some).ids.tolist() == [5]
+    with pytest.raises(UsageError, match="a catalog of 9 items"):
+        everything & Filter.of(9, NOTHING, None)
