@@ -1,0 +1,214 @@
+"""From the rows of a log to a data set: sessions, filters, the split by time, internal ids.
+
+Plain numpy on packed arrays. Axes: T rows, B sessions. What the published preprocessing scripts share
+(SR-GNN's `datasets/preprocess.py` and its descendants) is stated at each step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mtaw_fast.dataset import Dataset
+from mtaw_fast.errors import DataError
+from mtaw_fast.itemids import ItemIds
+from mtaw_fast.readers.log import ClickLog, appearance_rank
+from mtaw_fast.sessions import Samples, Sessions, offsets_of, ranges
+
+# Test prefixes are kept whole, so they grow with the square of a session's length: 4 bytes a click.
+_MOST_PREFIX_CLICKS = 200_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What is kept, and what is test.
+
+    min_session, max_session: clicks of a session (max_session None: no limit). min_support: clicks of an item.
+    until_stable: repeat the support filter until nothing changes; False: once, as the scripts do.
+    test_ms: a session is test if it ends later than this before the last end, in milliseconds.
+    drop_at_boundary: leave out sessions that end exactly at the boundary, as the scripts do; False: train.
+    min_prefix: the shortest prefix that counts as a sample.
+    """
+
+    min_session: int
+    max_session: int | None
+    min_support: int
+    until_stable: bool
+    test_ms: int
+    drop_at_boundary: bool
+    min_prefix: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RawSessions:
+    """B sessions of item codes.
+
+    items: int32[T], codes of the log. times: int64[T], milliseconds. offsets: int64[B + 1].
+    ends: int64[B], time of the last click BEFORE any item was filtered out, as in the scripts.
+    ties: int64[B], the order among sessions of equal end.
+    """
+
+    items: np.ndarray
+    times: np.ndarray
+    offsets: np.ndarray
+    ends: np.ndarray
+    ties: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """int64[B]: clicks of each session."""
+        return np.diff(self.offsets)
+
+    def keep(self, clicks: np.ndarray, shortest: int, longest: int | None) -> RawSessions:
+        """Only the clicks bool[T], then only sessions that still have shortest..longest of them (and at least one)."""
+        counts = np.diff(_running(clicks)[self.offsets])
+        fits = counts >= max(shortest, 1)
+        if longest is not None:
+            fits &= counts <= longest
+        clicks = clicks & np.repeat(fits, self.lengths)
+        return RawSessions(
+            self.items[clicks], self.times[clicks], offsets_of(counts[fits]), self.ends[fits], self.ties[fits]
+        )
+
+    def select(self, sessions: np.ndarray) -> RawSessions:
+        """The sessions int[B'], in that order."""
+        lengths = self.lengths[sessions]
+        gather = ranges(self.offsets[sessions], lengths)
+        return RawSessions(
+            self.items[gather], self.times[gather], offsets_of(lengths), self.ends[sessions], self.ties[sessions]
+        )
+
+
+def by_owner(log: ClickLog, *, file_order: bool = False) -> RawSessions:
+    """One session an owner; clicks by time, equal times in file order (`file_order`: in file order alone).
+
+    Sessions of equal end: by their first row in the file.
+    """
+    keys = (log.owner,) if file_order else (log.time, log.owner)
+    order = np.lexsort(keys)
+    starts = _starts(_differs(log.owner[order]))
+    return _sessions(log, order, starts, np.minimum.reduceat(order, starts) if len(order) else starts)
+
+
+def by_inactivity(log: ClickLog, gap_ms: int, *, split_owners: bool = True) -> RawSessions:
+    """Rows by owner and time, cut where more than `gap_ms` lie between neighbours, and where the owner changes.
+
+    Rows that are no clicks keep a session alive: they count for the gaps and are left out after the cut.
+    Sessions of equal end: by owner, then time. split_owners=False cuts at gaps in either direction alone,
+    so that a change of owner without one joins two owners' rows (see the RetailRocket reader).
+    """
+    order = np.lexsort((log.time, log.owner))
+    new = np.ones(len(order), dtype=bool)
+    new[1:] = np.abs(np.diff(log.time[order])) > gap_ms
+    if split_owners:
+        new |= _differs(log.owner[order])
+    starts = _starts(new)
+    return _sessions(log, order, starts, np.arange(len(starts)))
+
+
+def filter_sessions(raw: RawSessions, rules: Rules, where: str) -> RawSessions:
+    """Drop short sessions, then items of low support, then sessions now too short or too long.
+
+    Once, as the scripts do, or again until nothing changes. Raises DataError, naming `where`, if
+    nothing is left.
+    """
+    before = raw
+    raw = raw.keep(np.ones(len(raw.items), dtype=bool), rules.min_session, None)
+    while True:
+        support = np.bincount(raw.items)
+        kept = raw.keep(support[raw.items] >= rules.min_support, rules.min_session, rules.max_session)
+        settled = len(kept.items) == len(raw.items)
+        raw = kept
+        if settled or not rules.until_stable:
+            break
+    if len(raw) == 0:
+        longest = "" if rules.max_session is None else f" and at most {rules.max_session}"
+        raise DataError(
+            f"{where}: of {len(before.items)} clicks in {len(before)} sessions, no session with at least "
+            f"{rules.min_session}{longest} clicks on items of support >= {rules.min_support} is left; loosen the "
+            "filters or give more data"
+        )
+    return raw
+
+
+def to_dataset(
+    raw: RawSessions, item_ids: list[int] | list[str], rules: Rules, name: str, preparation: Mapping[str, Any]
+) -> Dataset:
+    """Split by the sessions' ends, number the items, make the samples.
+
+    Train sessions stand in order of their end. Internal ids follow the first appearance in them. Clicks of
+    test sessions on items that train lacks are left out, then test sessions of fewer than min_prefix + 1.
+    Raises DataError where train is empty, or test is though asked for.
+    """
+    boundary = int(raw.ends.max()) - rules.test_ms
+    is_test = raw.ends > boundary
+    is_train = raw.ends < boundary if rules.drop_at_boundary else ~is_test
+    if not is_train.any():
+        raise DataError(
+            f"data set {name}: all {len(raw)} sessions end within the test period, none is left to train on; "
+            "shorten the test period"
+        )
+    order = np.lexsort((raw.ties, raw.ends))
+    train = raw.select(order[is_train[order]])
+    test = raw.select(order[is_test[order]])
+
+    n_codes = len(item_ids)
+    known = np.zeros(n_codes, dtype=bool)
+    known[train.items] = True
+    internal = appearance_rank(train.items, n_codes).astype(np.int32)
+    test = test.keep(known[test.items], rules.min_prefix + 1, None)
+    if rules.test_ms and len(test) == 0:
+        raise DataError(
+            f"data set {name}: no test session has {rules.min_prefix + 1} clicks on items seen in training; "
+            "lengthen the test period"
+        )
+    prefix_clicks = int((test.lengths * (test.lengths - 1) // 2).sum())
+    if prefix_clicks > _MOST_PREFIX_CLICKS:
+        raise DataError(
+            f"data set {name}: the test prefixes hold {prefix_clicks:,} clicks in all, since test sessions have up to "
+            f"{test.lengths.max():,} (robots?); set a longest session, such as max_session=300"
+        )
+    external: Any = [item_ids[code] for code in np.argsort(internal, kind="stable")[: int(known.sum())].tolist()]
+    return Dataset(
+        name=name,
+        train=Sessions(internal[train.items], train.offsets, train.times // 1000),
+        test=Samples.from_sessions(Sessions(internal[test.items], test.offsets), rules.min_prefix),
+        ids=ItemIds.from_list(external),
+        min_prefix=rules.min_prefix,
+        preparation=preparation,
+    )
+
+
+def _sessions(log: ClickLog, order: np.ndarray, starts: np.ndarray, ties: np.ndarray) -> RawSessions:
+    """Rows in `order`, cut at `starts`; rows that are no clicks are left out, then sessions without a click."""
+    offsets = np.append(starts, len(order)).astype(np.int64)
+    items, times = log.item[order], log.time[order]
+    if log.click is not None:
+        clicks = log.click[order]
+        counts = np.diff(_running(clicks)[offsets])
+        items, times = items[clicks], times[clicks]
+        ties = ties[counts > 0]
+        offsets = offsets_of(counts[counts > 0])
+    return RawSessions(items, times, offsets, times[offsets[1:] - 1], ties.astype(np.int64))
+
+
+def _running(mask: np.ndarray) -> np.ndarray:
+    """int64[len + 1]: how many of the first k are true."""
+    return offsets_of(mask)
+
+
+def _differs(values: np.ndarray) -> np.ndarray:
+    """bool[T]: whether a value is unlike the one before; the first one is."""
+    different = np.ones(len(values), dtype=bool)
+    different[1:] = values[1:] != values[:-1]
+    return different
+
+
+def _starts(new: np.ndarray) -> np.ndarray:
+    return np.flatnonzero(new).astype(np.int64)

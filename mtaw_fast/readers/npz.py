@@ -1,0 +1,116 @@
+"""Packed sessions in two numpy archives: a folder with `train.npz` and `test.npz`.
+
+    train.npz   items int32[T], offsets int64[B + 1]: whole sessions in time order;
+                n_items int32, min_prefix int32 (0-d)
+    test.npz    items int32[T'], offsets int64[S + 1], labels int32[S]: prefixes and their next clicks;
+                session int32[S] groups the prefixes of one session
+
+Ids are 1..n_items (0 is free): the internal id is id - 1, the external id the number itself.
+"""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from mtaw_fast.dataset import Dataset
+from mtaw_fast.errors import DataError
+from mtaw_fast.itemids import ItemIds
+from mtaw_fast.sessions import Samples, Sessions
+
+# name -> dtype and number of axes
+_TRAIN = {"items": (np.int32, 1), "offsets": (np.int64, 1), "n_items": (np.int32, 0), "min_prefix": (np.int32, 0)}
+_TEST = {"items": (np.int32, 1), "offsets": (np.int64, 1), "labels": (np.int32, 1), "session": (np.int32, 1)}
+
+
+def read(source: Path, name: str | None = None) -> Dataset:
+    """Read the folder. Test samples keep the file's order.
+
+    Raises DataError, naming the file and the array, where one is missing, damaged, of another dtype or
+    shape, or holds ids outside 1..n_items.
+    """
+    if not source.is_dir():
+        raise DataError(f"{source} is no folder; name the folder that holds train.npz and test.npz")
+    train_path, test_path = source / "train.npz", source / "test.npz"
+    train, test = _arrays(train_path, _TRAIN), _arrays(test_path, _TEST)
+    n_items, min_prefix = int(train["n_items"]), int(train["min_prefix"])
+    if n_items < 1 or min_prefix < 1:
+        raise DataError(f"{train_path}: n_items is {n_items} and min_prefix {min_prefix}; both must be at least 1")
+
+    sessions = _sessions(train_path, train, n_items)
+    _check_lengths(train_path, sessions, min_prefix + 1, "a training session must hold min_prefix + 1 clicks")
+    prefixes = _sessions(test_path, test, n_items)
+    _check_lengths(test_path, prefixes, min_prefix, "a test prefix must hold min_prefix clicks")
+    _check_ids(test_path, "labels", test["labels"], n_items)
+    try:
+        samples = Samples(prefixes, test["labels"] - np.int32(1), test["session"])
+    except DataError as error:
+        raise DataError(f"{test_path}: {error}") from None
+    return Dataset(
+        name=name or source.resolve().name,
+        train=sessions,
+        test=samples,
+        ids=ItemIds.from_list(range(1, n_items + 1)),
+        min_prefix=min_prefix,
+        preparation={"reader": "npz"},
+    )
+
+
+def _arrays(path: Path, expected: Mapping[str, tuple[type, int]]) -> dict[str, np.ndarray]:
+    """The arrays of one archive, their dtypes and axes checked."""
+    found: dict[str, np.ndarray] = {}
+    if not path.is_file():
+        raise DataError(f"{path} does not exist; the folder must hold train.npz and test.npz")
+    try:
+        # Members are decoded one by one, so only what is expected ever is; pickled ones are refused.
+        archive = np.load(path, allow_pickle=False)
+        if isinstance(archive, np.ndarray):
+            raise DataError(f"{path} is a single array, not an archive; write it with numpy.savez")
+        with archive:
+            for name in expected:
+                if name not in archive:
+                    raise DataError(f"{path} lacks the array '{name}'; it has {sorted(archive.files)}; write it anew")
+                found[name] = np.asarray(archive[name])  # a member without an npy header comes as bytes
+    except (OSError, ValueError, EOFError, KeyError, SyntaxError, NotImplementedError, RuntimeError) as error:
+        raise _damaged(path, error) from None
+    except (zipfile.BadZipFile, zlib.error, MemoryError) as error:
+        raise _damaged(path, error) from None
+    for name, (dtype, axes) in expected.items():
+        array = found[name]
+        if array.dtype != dtype or array.ndim != axes:
+            wanted = f"{np.dtype(dtype)}{'[' + 'n' * axes + ']' if axes else ''}"
+            raise DataError(
+                f"{path}: '{name}' must be {wanted}, not {array.dtype}{list(array.shape)}; convert it and write anew"
+            )
+    return found
+
+
+def _damaged(path: Path, error: BaseException) -> DataError:
+    reason = (str(error).splitlines() or [""])[0] or type(error).__name__
+    return DataError(f"{path} is not a whole npz archive ({reason}); restore it or make it anew")
+
+
+def _sessions(path: Path, arrays: dict[str, np.ndarray], n_items: int) -> Sessions:
+    _check_ids(path, "items", arrays["items"], n_items)
+    try:
+        return Sessions(arrays["items"] - np.int32(1), arrays["offsets"])
+    except DataError as error:
+        raise DataError(f"{path}: {error}; make it anew") from None
+
+
+def _check_ids(path: Path, name: str, ids: np.ndarray, n_items: int) -> None:
+    bad = np.flatnonzero((ids < 1) | (ids > n_items))
+    if len(bad):
+        raise DataError(
+            f"{path}: '{name}' holds id {ids[bad[0]]} at place {bad[0]}, outside 1..{n_items}; make it anew"
+        )
+
+
+def _check_lengths(path: Path, sessions: Sessions, shortest: int, rule: str) -> None:
+    bad = np.flatnonzero(sessions.lengths < shortest)
+    if len(bad):
+        raise DataError(f"{path}: row {bad[0]} has {sessions.lengths[bad[0]]} clicks; {rule} ({shortest}); remove it")

@@ -1,0 +1,178 @@
+"""The pickled form that SR-GNN, GCE-GNN and S2-DHCN share, read without running anything that is in it.
+
+    train.txt, test.txt   (list of prefixes, list of labels): next-click samples, of every session first
+                          the longest prefix, then its shorter ones
+    all_train_seq.txt     list of whole sessions in time order (optional)
+
+A pickle can name functions to call; nothing but lists, tuples and ints is needed here, so the reader
+refuses every name. Ids are positive ints (0 is the models' padding); they stay as external ids.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+
+from mtaw_fast.dataset import Dataset
+from mtaw_fast.errors import DataError, UsageError
+from mtaw_fast.itemids import ItemIds
+from mtaw_fast.sessions import Samples, Sessions
+
+_INT64_MAX = np.iinfo(np.int64).max
+
+
+def read(source: Path, min_prefix: int = 1, name: str | None = None) -> Dataset:
+    """Read the folder with `test.txt` and `all_train_seq.txt`, or `train.txt` where the latter is missing.
+
+    min_prefix: the shortest prefix that the set's samples have (2 for RetailRocket's, else 1).
+    Whole sessions come from `all_train_seq.txt`, or are put together from the prefixes of `train.txt`. The
+    catalog is every id of train and test, in ascending order, so a test label unseen in training stays
+    a sample, as in the published evaluations. Test samples keep the file's order; a row that does not
+    go on with the row before (the same session, one click shorter) begins a session of its own.
+
+    Raises DataError where a file is missing, is damaged, names a global, holds anything but nested lists
+    of ints, or does not fit `min_prefix`.
+    """
+    if min_prefix < 1:
+        raise UsageError(f"min_prefix must be at least 1, not {min_prefix}")
+    if not source.is_dir():
+        raise DataError(f"{source} is no folder; name the folder that holds train.txt and test.txt")
+    whole_path, train_path, test_path = (source / f for f in ("all_train_seq.txt", "train.txt", "test.txt"))
+    prefixes, labels = _samples(test_path)
+    session = _group(test_path, prefixes, labels, min_prefix)
+    if whole_path.exists():
+        origin, sessions = whole_path, _rows(whole_path, load_plain(whole_path), "sessions")
+    else:
+        origin, sessions = train_path, _recover(train_path, min_prefix)
+    for number, row in enumerate(sessions):
+        if len(row) <= min_prefix:
+            raise DataError(
+                f"{origin}: session {number} has {len(row)} clicks, fewer than min_prefix + 1 = {min_prefix + 1}; "
+                "give the min_prefix that the set was made with or remove the session"
+            )
+
+    packed = [np.fromiter((i for row in rows for i in row), np.int64) for rows in (sessions, prefixes, [labels])]
+    catalog, inverse = np.unique(np.concatenate(packed), return_inverse=True)
+    items, prefix_items, targets = np.split(inverse.astype(np.int32), np.cumsum([len(part) for part in packed])[:-1])
+    if len(catalog) and catalog[0] < 1:
+        raise DataError(f"{source}: item id {catalog[0]} occurs; ids must be 1 or more, since 0 is padding")
+    return Dataset(
+        name=name or source.resolve().name,
+        train=Sessions(items, _offsets(sessions)),
+        test=Samples(Sessions(prefix_items, _offsets(prefixes)), targets, session),
+        ids=ItemIds.from_list(catalog.tolist()),
+        min_prefix=min_prefix,
+        preparation={"reader": "pickle", "train_from": origin.name},
+    )
+
+
+def load_plain(path: Path) -> Any:
+    """Unpickle a file of lists, tuples, dicts, texts and numbers. Raises DataError if it names any global."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"cannot read {path} ({error.strerror}); the folder must hold it") from None
+    try:
+        return _PlainUnpickler(io.BytesIO(data), path).load()
+    except DataError:
+        raise
+    except Exception as error:  # a damaged pickle can raise nearly anything
+        reason = (str(error).splitlines() or [""])[0] or type(error).__name__
+        raise DataError(f"{path} is not a whole pickle ({reason}); restore it or make it anew") from None
+
+
+class _PlainUnpickler(pickle.Unpickler):
+    """Refuses every global and every persistent id, so that nothing in the file can be called."""
+
+    def __init__(self, stream: io.BytesIO, path: Path) -> None:
+        super().__init__(stream)
+        self._path = path
+
+    def find_class(self, module: str, name: str) -> NoReturn:
+        raise DataError(
+            f"{self._path} wants to load {f'{module}.{name}'!r} while being read, so it may run code; refused: "
+            "write it anew as plain lists of ints"
+        )
+
+    def persistent_load(self, pid: Any) -> NoReturn:
+        raise DataError(f"{self._path} refers to an object outside itself ({pid!r:.60}); refused: write it anew")
+
+
+def _samples(path: Path) -> tuple[list[Any], list[int]]:
+    """Prefixes and labels of train.txt or test.txt, checked to be ints."""
+    value = load_plain(path)
+    if not isinstance(value, (list, tuple)) or len(value) != 2:
+        raise DataError(f"{path} must hold two lists, prefixes and labels, not {_kind(value)}; write it anew")
+    prefixes, labels = _rows(path, value[0], "prefixes"), value[1]
+    if not isinstance(labels, (list, tuple)):
+        raise DataError(f"{path}: the labels must be a list, not {_kind(labels)}; write it anew")
+    _check_ints(path, labels, "the labels")
+    if len(prefixes) != len(labels):
+        raise DataError(f"{path} has {len(prefixes)} prefixes but {len(labels)} labels; restore it or make it anew")
+    return prefixes, list(labels)
+
+
+def _rows(path: Path, value: Any, what: str) -> list[Any]:
+    """A list of non-empty lists of ints, checked."""
+    if not isinstance(value, (list, tuple)):
+        raise DataError(f"{path}: the {what} must be a list of lists, not {_kind(value)}; write it anew")
+    for number, row in enumerate(value):
+        if not isinstance(row, (list, tuple)) or not row:
+            raise DataError(f"{path}: row {number} of the {what} must be a non-empty list, not {_kind(row)}; mend it")
+        _check_ints(path, row, f"row {number} of the {what}")
+    return list(value)
+
+
+def _check_ints(path: Path, row: Any, where: str) -> None:
+    for item in row:
+        if type(item) is not int or not -_INT64_MAX <= item <= _INT64_MAX:
+            raise DataError(f"{path}: {where} holds {_kind(item)}, not an item number; write it anew")
+
+
+def _group(path: Path, prefixes: list[Any], labels: list[int], min_prefix: int) -> np.ndarray:
+    """int32[S]: the session of each row. Raises DataError if all sessions end at another prefix length."""
+    follows = np.zeros(len(prefixes), dtype=bool)
+    for k in range(1, len(prefixes)):
+        before = prefixes[k - 1]
+        follows[k] = (
+            len(prefixes[k]) + 1 == len(before) and before[-1] == labels[k] and list(before[:-1]) == list(prefixes[k])
+        )
+    is_last = np.append(~follows[1:], True)[: len(follows)]
+    shortest = {len(prefixes[k]) for k in np.flatnonzero(is_last)}
+    if len(shortest) == 1 and shortest != {min_prefix}:
+        raise DataError(
+            f"{path}: the shortest prefix of every session has {shortest.pop()} clicks, not {min_prefix}; "
+            "give the min_prefix that the set was made with"
+        )
+    return (np.cumsum(~follows) - 1).astype(np.int32)
+
+
+def _recover(path: Path, min_prefix: int) -> list[list[int]]:
+    """Whole sessions from the samples of train.txt: the longest prefix of each, and its label."""
+    prefixes, labels = _samples(path)
+    session = _group(path, prefixes, labels, min_prefix)
+    first = np.flatnonzero(np.diff(session, prepend=-1))
+    last = np.append(first[1:], len(session)) - 1
+    for k in last.tolist():
+        if len(prefixes[k]) != min_prefix:
+            raise DataError(
+                f"{path}: row {k} ends a session at a prefix of {len(prefixes[k])} clicks, not {min_prefix}; whole "
+                "sessions can be told only where prefixes go from longest to shortest: give all_train_seq.txt"
+            )
+    return [[*prefixes[k], labels[k]] for k in first.tolist()]
+
+
+def _offsets(rows: list[Any]) -> np.ndarray:
+    offsets = np.zeros(len(rows) + 1, dtype=np.int64)
+    np.cumsum([len(row) for row in rows], out=offsets[1:])
+    return offsets
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, (list, tuple)):
+        return f"a {type(value).__name__} of {len(value)}"
+    return f"{value!r:.40}".replace("\n", " ") + f" ({type(value).__name__})"

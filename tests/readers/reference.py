@@ -1,0 +1,92 @@
+"""What the readers must do, in plain Python over rows: dicts and loops, in the manner of the published scripts."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import numpy as np
+
+from mtaw_fast.dataset import Dataset
+
+# A session: (end in ms, order among equal ends, [(item, ms), ...])
+Session = tuple[int, int, list[tuple[Any, int]]]
+
+
+def sessions_by_owner(rows: list[tuple[Any, Any, int]]) -> list[Session]:
+    """rows: (session, item, ms) in file order."""
+    found: dict[Any, list[tuple[Any, int]]] = {}
+    for owner, item, stamp in rows:
+        found.setdefault(owner, []).append((item, stamp))
+    ordered = [sorted(clicks, key=lambda click: click[1]) for clicks in found.values()]
+    return [(clicks[-1][1], number, clicks) for number, clicks in enumerate(ordered)]
+
+
+def sessions_by_gap(rows: list[tuple[int, Any, int, bool]], gap_ms: int) -> list[Session]:
+    """rows: (user, item, ms, is a click) in file order; users are ints."""
+    by_user: dict[int, list[tuple[Any, int, bool]]] = {}
+    for user, item, stamp, is_click in rows:
+        by_user.setdefault(user, []).append((item, stamp, is_click))
+    cut: list[list[tuple[Any, int, bool]]] = []
+    for user in sorted(by_user):
+        events = sorted(by_user[user], key=lambda event: event[1])
+        for place, event in enumerate(events):
+            if place == 0 or event[1] - events[place - 1][1] > gap_ms:
+                cut.append([])
+            cut[-1].append(event)
+    clicks = [[(item, stamp) for item, stamp, is_click in session if is_click] for session in cut]
+    return [(session[-1][1], number, session) for number, session in enumerate(clicks) if session]
+
+
+def prepare(
+    sessions: list[Session],
+    *,
+    min_session: int,
+    max_session: int | None,
+    min_support: int,
+    until_stable: bool,
+    test_ms: int,
+    drop_at_boundary: bool,
+    min_prefix: int,
+) -> dict[str, Any] | None:
+    """External ids, timed train sessions and test samples; None where a reader must refuse."""
+    longest = float("inf") if max_session is None else max_session
+    sessions = [session for session in sessions if len(session[2]) >= min_session]
+    while True:
+        support = Counter(item for _, _, clicks in sessions for item, _ in clicks)
+        kept = [(end, tie, [c for c in clicks if support[c[0]] >= min_support]) for end, tie, clicks in sessions]
+        kept = [session for session in kept if min_session <= len(session[2]) <= longest]
+        settled = kept == sessions
+        sessions = kept
+        if settled or not until_stable:
+            break
+    if not sessions:
+        return None
+    boundary = max(end for end, _, _ in sessions) - test_ms
+    sessions.sort(key=lambda session: session[:2])
+    train = [s for s in sessions if s[0] < boundary or (s[0] == boundary and not drop_at_boundary)]
+    ids = list(dict.fromkeys(item for _, _, clicks in train for item, _ in clicks))
+    test = [[item for item, _ in clicks if item in set(ids)] for end, _, clicks in sessions if end > boundary]
+    test = [session for session in test if len(session) > min_prefix]
+    if not train or (test_ms and not test):
+        return None
+    samples = [(s, session[:k], session[k]) for s, session in enumerate(test) for k in range(min_prefix, len(session))]
+    return {
+        "ids": ids,
+        "train": [[item for item, _ in clicks] for _, _, clicks in train],
+        "seconds": [stamp // 1000 for _, _, clicks in train for _, stamp in clicks],
+        "test": samples,
+    }
+
+
+def contents(dataset: Dataset) -> dict[str, Any]:
+    """A data set in the form of `prepare`."""
+    ids = dataset.ids.external(np.arange(dataset.n_items))
+    test = zip(dataset.test.session.tolist(), dataset.test.prefixes, dataset.test.targets.tolist(), strict=True)
+    stamps = dataset.train.timestamps
+    return {
+        "ids": ids,
+        "train": [[ids[i] for i in session] for session in dataset.train],
+        "seconds": None if stamps is None else stamps.tolist(),
+        "test": [(session, [ids[i] for i in prefix], ids[target]) for session, prefix, target in test],
+    }

@@ -1,0 +1,437 @@
+"""The generic click log reader: against a plain-Python reference, every way to write times and ids, bad input."""
+
+from __future__ import annotations
+
+import dataclasses
+import gzip
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mtaw_fast.dataset import Dataset
+from mtaw_fast.errors import DataError, MtawError, UsageError
+from mtaw_fast.readers import FORMATS, ClickOptions, assemble, read
+from tests.readers import reference
+
+DAY = 86_400
+LOOSE = ClickOptions(min_support=1, test_days=0)
+HEADER = "session_id,item_id,timestamp\n"
+
+
+def write(path: Path, text: str) -> Path:
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def log(path: Path, rows: list[tuple[Any, ...]], header: str = HEADER) -> Path:
+    return write(path, header + "".join(",".join(map(str, row)) + "\n" for row in rows))
+
+
+def refused(source: Path, options: ClickOptions = LOOSE, kind: type[MtawError] = DataError) -> str:
+    """The one-line message that reading `source` must raise."""
+    with pytest.raises(kind) as caught:
+        read("clicks", source, options=options)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+click_rows = st.lists(
+    st.tuples(st.integers(0, 12), st.integers(0, 7), st.integers(0, 40).map(lambda t: t * DAY * 250)), max_size=60
+)
+
+
+@settings(max_examples=120, deadline=None)
+@given(
+    rows=click_rows,
+    min_session=st.integers(2, 3),
+    max_session=st.sampled_from([None, 4, 6]),
+    min_support=st.integers(1, 6),
+    rounds=st.sampled_from(["once", "until-stable"]),
+    test_days=st.sampled_from([0.0, 0.25, 1.0, 3.5]),
+    min_prefix=st.integers(1, 2),
+    text=st.booleans(),
+)
+def test_equals_the_plain_reference(
+    tmp_path_factory: pytest.TempPathFactory,
+    rows: list[tuple[int, int, int]],
+    min_session: int,
+    max_session: int | None,
+    min_support: int,
+    rounds: str,
+    test_days: float,
+    min_prefix: int,
+    text: bool,
+) -> None:
+    """Random small logs, many of equal times and ends (a day has four stamps)."""
+    session, item = ("s{}", "Ä-{}") if text else ("{}", "{}")
+    named = [(session.format(s), item.format(i), t) for s, i, t in rows]
+    path = log(tmp_path_factory.mktemp("log") / "log.csv", named)
+    options = ClickOptions(
+        time_unit="ms",
+        min_session=max(min_session, min_prefix + 1),
+        max_session=max_session,
+        min_support=min_support,
+        support_rounds=rounds,
+        test_days=test_days,
+        min_prefix=min_prefix,
+    )
+    expected = reference.prepare(
+        reference.sessions_by_owner([(s, i if text else int(i), t) for s, i, t in named]),
+        min_session=options.min_session,
+        max_session=max_session,
+        min_support=min_support,
+        until_stable=rounds == "until-stable",
+        test_ms=round(test_days * DAY * 1000),
+        drop_at_boundary=False,
+        min_prefix=min_prefix,
+    )
+    if expected is None:
+        refused(path, options)
+    else:
+        assert reference.contents(read("clicks", path, options=options)) == expected
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    rows=st.lists(
+        st.tuples(st.integers(0, 5), st.integers(0, 6), st.integers(0, 900), st.sampled_from(["view", "view", "cart"])),
+        min_size=1,
+        max_size=60,
+    ),
+    gap=st.sampled_from([0.5, 20.0, 60.0]),
+)
+def test_inactivity_gap_equals_the_plain_reference(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[int, int, int, str]], gap: float
+) -> None:
+    path = log(tmp_path_factory.mktemp("log") / "log.csv", rows, "who,item_id,timestamp,kind\n")
+    options = dataclasses.replace(LOOSE, user="who", gap=gap, type="kind", types=("view",))
+    expected = reference.prepare(
+        reference.sessions_by_gap([(u, i, t * 1000, kind == "view") for u, i, t, kind in rows], round(gap * 1000)),
+        min_session=2,
+        max_session=None,
+        min_support=1,
+        until_stable=False,
+        test_ms=0,
+        drop_at_boundary=False,
+        min_prefix=1,
+    )
+    if expected is None:
+        refused(path, options)
+    else:
+        assert reference.contents(read("clicks", path, options=options)) == expected
+
+
+def test_once_and_until_stable_differ(tmp_path: Path) -> None:
+    """Worked by hand: c falls to the support of 2 only in the second round, when the session of b is gone."""
+    rows = [("1", "a", 1), ("1", "a", 2), ("2", "b", 3), ("2", "c", 4), ("3", "c", 5), ("3", "a", 6), ("3", "a", 7)]
+    path = log(tmp_path / "log.csv", rows)
+    once = read("clicks", path, options=dataclasses.replace(LOOSE, min_support=2))
+    stable = read("clicks", path, options=dataclasses.replace(LOOSE, min_support=2, support_rounds="until-stable"))
+    assert reference.contents(once)["train"] == [["a", "a"], ["c", "a", "a"]]
+    assert reference.contents(stable)["train"] == [["a", "a"], ["a", "a"]]
+    assert stable.ids.external(np.arange(1)) == ["a"]
+
+
+def test_end_is_the_last_click_before_filtering(tmp_path: Path) -> None:
+    """Session 2's last click is on a rare item, yet it decides that the session is test."""
+    rows = [("1", "a", 0), ("1", "b", 10), ("2", "a", 20), ("2", "b", 30), ("2", "rare", 90 * DAY), ("3", "a", 40)]
+    rows += [("3", "b", 50)]
+    options = dataclasses.replace(LOOSE, min_support=2, test_days=1)
+    found = reference.contents(read("clicks", log(tmp_path / "log.csv", rows), options=options))
+    assert found["train"] == [["a", "b"], ["a", "b"]]
+    assert found["test"] == [(0, ["a"], "b")]
+
+
+def test_boundary_session_is_training(tmp_path: Path) -> None:
+    rows = [("1", "a", 0), ("1", "b", 0), ("2", "a", DAY), ("2", "b", DAY)]
+    found = read("clicks", log(tmp_path / "log.csv", rows), options=dataclasses.replace(LOOSE, test_days=1))
+    assert (len(found.train), len(found.test)) == (1, 1)
+
+
+def test_items_unseen_in_training_leave_the_test(tmp_path: Path) -> None:
+    rows = [("1", "a", 0), ("1", "b", 1), ("2", "new", 9 * DAY), ("2", "a", 9 * DAY + 1), ("2", "b", 9 * DAY + 2)]
+    found = reference.contents(
+        read("clicks", log(tmp_path / "log.csv", rows), options=dataclasses.replace(LOOSE, test_days=1))
+    )
+    assert found["ids"] == ["a", "b"]
+    assert found["test"] == [(0, ["a"], "b")]
+
+
+@pytest.mark.parametrize(
+    ("texts", "seconds"),
+    [
+        (["1700000000", "1700000001"], [1_700_000_000, 1_700_000_001]),
+        (["1700000000999", "1700000001000"], [1_700_000_000, 1_700_000_001]),
+        (["1700000000.9", "1700000001.0"], [1_700_000_000, 1_700_000_001]),
+        (["1700000000.9", "1700000001"], [1_700_000_000, 1_700_000_001]),
+        (["0", "1"], [0, 1]),
+        (["-1", "5"], [-1, 5]),
+        (["2014-04-07T10:51:09.277Z", "2014-04-07T10:51:10Z"], [1_396_867_869, 1_396_867_870]),
+        (["2014-04-07 10:51:09", "2014-04-07 10:51:10.5"], [1_396_867_869, 1_396_867_870]),
+        (["2014-04-07T12:51:09+02:00", "2014-04-07T10:51:10+0000"], [1_396_867_869, 1_396_867_870]),
+        (["2014-04-07 10:51", "2014-04-08"], [1_396_867_860, 1_396_915_200]),
+    ],
+)
+def test_times(tmp_path: Path, texts: list[str], seconds: list[int]) -> None:
+    path = log(tmp_path / "log.csv", [("s", f"i{k}", text) for k, text in enumerate(texts)])
+    stamps = read("clicks", path, options=LOOSE).train.timestamps
+    assert stamps is not None
+    assert stamps.tolist() == seconds
+
+
+def test_late_odd_forms_are_found(tmp_path: Path) -> None:
+    """Past the rows that the reader samples, another ISO form, a decimal, a junk value."""
+    rows = [(f"s{k // 2}", "a", f"2024-01-01T00:{k // 60 % 60:02}:{k % 60:02}Z") for k in range(3000)]
+    path = log(tmp_path / "iso.csv", [*rows, ("z", "a", "2024-01-02"), ("z", "a", "2024-01-02T00:00:01")])
+    stamps = read("clicks", path, options=LOOSE).train.timestamps
+    assert stamps is not None
+    assert stamps[-2:].tolist() == [1_704_153_600, 1_704_153_601]
+    numbers: list[tuple[Any, ...]] = [(f"s{k // 2}", "a", 0) for k in range(3000)]
+    path = log(tmp_path / "numbers.csv", [*numbers, ("z", "a", 1_700_000_000_000), ("z", "a", "1700000001000.0")])
+    stamps = read("clicks", path, options=LOOSE).train.timestamps
+    assert stamps is not None
+    assert stamps[-2:].tolist() == [1_700_000_000, 1_700_000_001]
+    message = refused(log(tmp_path / "junk.csv", [*numbers, ("z", "a", "yesterday")]))
+    assert "'timestamp' holds 'yesterday' in data row 3001" in message
+
+
+def test_rows_in_any_order_and_ties_in_file_order(tmp_path: Path) -> None:
+    rows = [("s", "c", 30), ("t", "x", 30), ("s", "a", 10), ("t", "y", 30), ("s", "b", 10), ("t", "x", 30)]
+    found = reference.contents(read("clicks", log(tmp_path / "log.csv", rows), options=LOOSE))
+    assert found["train"] == [["a", "b", "c"], ["x", "y", "x"]]
+    assert found["ids"] == ["a", "b", "c", "x", "y"]
+
+
+@pytest.mark.parametrize(
+    ("ids", "expected"),
+    [
+        (["7", "-3"], [7, -3]),
+        (["007", "7"], ["007", "7"]),
+        (["1.0", "2"], ["1.0", "2"]),
+        (["9223372036854775807", "1"], [2**63 - 1, 1]),
+        (["9223372036854775808", "1"], ["9223372036854775808", "1"]),
+        (["naïve ☕", "日本"], ["naïve ☕", "日本"]),
+        (['"a,""b"""', "c"], ['a,"b"', "c"]),
+    ],
+)
+def test_ids_stay_what_they_are(tmp_path: Path, ids: list[str], expected: list[Any]) -> None:
+    path = log(tmp_path / "log.csv", [("s", value, k) for k, value in enumerate(ids)])
+    dataset = read("clicks", path, options=LOOSE)
+    assert dataset.ids.external(np.arange(2)) == expected
+    assert dataset.ids.lookup(expected).tolist() == [0, 1]
+
+
+FRAME = pl.DataFrame({"session_id": [1, 1, 2, 2], "item_id": ["a", "b", "b", "a"], "timestamp": [1, 2, 3, 4]})
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"session_id": pl.col("session_id").cast(pl.UInt8)},
+        {"session_id": pl.col("session_id").cast(pl.String).cast(pl.Categorical)},
+        {"item_id": pl.col("item_id").cast(pl.Categorical)},
+        {"timestamp": pl.col("timestamp").cast(pl.Float64)},
+        {"timestamp": pl.from_epoch("timestamp", time_unit="s")},
+        {"timestamp": pl.from_epoch("timestamp", time_unit="s").dt.replace_time_zone("UTC")},
+        {"timestamp": pl.from_epoch("timestamp", time_unit="s").cast(pl.Datetime("ns"))},
+        {"timestamp": pl.from_epoch("timestamp", time_unit="s").dt.strftime("%Y-%m-%dT%H:%M:%S")},
+    ],
+)
+def test_parquet_types(tmp_path: Path, changes: dict[str, Any]) -> None:
+    FRAME.with_columns(**changes).write_parquet(tmp_path / "log.parquet")
+    found = reference.contents(read("clicks", tmp_path / "log.parquet", options=LOOSE))
+    assert found == {"ids": ["a", "b"], "train": [["a", "b"], ["b", "a"]], "seconds": [1, 2, 3, 4], "test": []}
+
+
+def test_parquet_keeps_numeric_texts_as_texts(tmp_path: Path) -> None:
+    FRAME.with_columns(item_id=pl.Series(["1", "2", "2", "1"])).write_parquet(tmp_path / "log.parquet")
+    assert read("clicks", tmp_path / "log.parquet", options=LOOSE).ids.kind == "str"
+
+
+@pytest.mark.parametrize(
+    ("changes", "name"),
+    [
+        ({"item_id": pl.lit(1.5)}, "item_id"),
+        ({"session_id": pl.lit(True)}, "session_id"),
+        ({"timestamp": pl.lit(True)}, "timestamp"),
+        ({"timestamp": pl.lit(float("nan"))}, "timestamp"),
+        ({"item_id": pl.lit(None, pl.String)}, "item_id"),
+    ],
+)
+def test_parquet_types_of_no_use_are_refused(tmp_path: Path, changes: dict[str, Any], name: str) -> None:
+    FRAME.with_columns(**changes).write_parquet(tmp_path / "log.parquet")
+    assert repr(name) in refused(tmp_path / "log.parquet")
+
+
+def test_parts_of_a_folder_read_as_one_log(tmp_path: Path) -> None:
+    """Parts by name, CSV with columns in another order, gzip and Parquet beside one another; other files ignored."""
+    folder = tmp_path / "parts"
+    folder.mkdir()
+    write(folder / "a.csv", "session_id,item_id,timestamp\n1,a,1\n2,b,5\n")
+    write(folder / "b.csv", "timestamp,extra,item_id,session_id\n2,,b,1\n")
+    with gzip.open(folder / "c.csv.gz", "wt") as stream:
+        stream.write("session_id,item_id,timestamp\n3,c,7\n3,a,8\n")
+    pl.DataFrame({"session_id": [2], "item_id": ["c"], "timestamp": [6]}).write_parquet(folder / "d.parquet")
+    write(folder / "e.tsv", "session_id\titem_id\ttimestamp\n4\tb\t9\n4\ta\t10\n")
+    write(folder / "_SUCCESS", "")
+    write(folder / "notes.md", "no log")
+    dataset = read("clicks", folder, options=LOOSE)
+    assert reference.contents(dataset)["train"] == [["a", "b"], ["b", "c"], ["c", "a"], ["b", "a"]]
+    assert dataset.name == "parts"
+    only_csv = read("clicks", folder / "*.csv", options=LOOSE)
+    assert reference.contents(only_csv)["train"] == [["a", "b"]]
+    assert only_csv.name == "parts"
+
+
+def test_ints_in_one_part_and_texts_in_another_are_texts(tmp_path: Path) -> None:
+    log(tmp_path / "a.csv", [("1", "5", 1), ("1", "6", 2)])
+    log(tmp_path / "b.csv", [("x", "6", 3), ("x", "k", 4)])
+    assert reference.contents(read("clicks", tmp_path, options=LOOSE))["ids"] == ["5", "6", "k"]
+
+
+def test_other_columns_and_separator(tmp_path: Path) -> None:
+    path = write(tmp_path / "log.txt", "when;s;what\n1;x;a\n2;x;b\n")
+    options = dataclasses.replace(LOOSE, session="s", item="what", time="when", separator=";")
+    assert reference.contents(read("clicks", path, options=options, name="mine"))["train"] == [["a", "b"]]
+    assert read("clicks", path, options=options, name="mine").name == "mine"
+
+
+def test_same_log_twice_gives_the_same_bytes(tmp_path: Path) -> None:
+    """Codes that several threads hand out must not show through."""
+    rng = np.random.default_rng(0)
+    rows = [(f"s{s}", f"i{i}", t // 100) for s, i, t in rng.integers(0, 2000, (20_000, 3)).tolist()]
+    path = log(tmp_path / "log.csv", rows)
+    options = dataclasses.replace(LOOSE, user="session_id", gap=3.0)
+    prints = set()
+    for k in range(3):
+        read("clicks", path, options=options).save(tmp_path / str(k))
+        prints.add(Dataset.load(tmp_path / str(k)).fingerprint)
+    assert len(prints) == 1
+
+
+def test_saved_and_loaded_data_set_is_the_same(tmp_path: Path) -> None:
+    rows = [(f"s{k // 3}", f"ü{k % 5}", k * DAY // 4) for k in range(120)]
+    dataset = read("clicks", log(tmp_path / "log.csv", rows))
+    dataset.save(tmp_path / "set")
+    loaded = Dataset.load(tmp_path / "set")
+    assert reference.contents(loaded) == reference.contents(dataset)
+    assert len(loaded.test) > 0
+    assert (loaded.name, loaded.min_prefix, loaded.preparation["reader"]) == ("log", 1, "clicks")
+    assert loaded.preparation["rows"] == 120
+    assert loaded.preparation["options"]["min_support"] == 5
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("", ["is empty"]),
+        (HEADER, ["holds no click"]),
+        ("session_id,item,timestamp\n1,a,2\n", ["no column 'item_id'", "'item'", "name the right column"]),
+        ("session_id;item_id;timestamp\n1;a;2\n", ["'session_id;item_id;timestamp'", "separator"]),
+        ("session_id,item_id,item_id,timestamp\n1,a,b,2\n", ["two columns 'item_id'"]),
+        (HEADER + "1,a,5\n1,b,noon\n1,c,soon\n", ["'timestamp' holds 'noon' in data row 2", "epoch"]),
+        (HEADER + "1,a,noon\n", ["'noon' in data row 1"]),
+        (HEADER + "1,a,2024-01-01\n1,a,2024-13-01\n", ["'2024-13-01' in data row 2", "ISO-8601"]),
+        (HEADER + "1,a,2024-01-01\n1,b,2024-01-02\n1,b,17\n", ["'17' in data row 3"]),
+        (HEADER + "1,a,1\n1,b,nan\n", ["'nan' in data row 2"]),
+        (HEADER + "1,a,1\n1,b,\n", ["'timestamp' is empty in data row 2"]),
+        (HEADER + "1,a,1\n1,,2\n1,c,3\n1,,4\n", ["'item_id' is empty in data row 2", "1 more"]),
+        (HEADER + '1,a,1\n"",b,2\n', ["'session_id' is empty"]),
+        (HEADER + "1,a,1700000000000000\n", ["1700000000000000", "micro"]),
+        (HEADER + "1,a,1\n1,b,2,3\n", ["cannot be read", "more fields"]),
+        (HEADER + "1,a,1\n", ["of 1 clicks in 1 sessions, no session with at least 2 clicks", "loosen"]),
+    ],
+)
+def test_bad_files_are_refused(tmp_path: Path, text: str, parts: list[str]) -> None:
+    message = refused(write(tmp_path / "log.csv", text))
+    for part in ["log.csv", *parts]:
+        assert part in message
+
+
+def test_bytes_that_are_no_utf8_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "log.csv").write_bytes(HEADER.encode() + b"1,\xff\xfe,1\n1,b,2\n")
+    assert "utf-8" in refused(tmp_path / "log.csv").lower()
+
+
+@pytest.mark.parametrize("damage", ["truncated", "header", "flipped"])
+def test_damaged_parquet_is_refused(tmp_path: Path, damage: str) -> None:
+    path = tmp_path / "log.parquet"
+    FRAME.write_parquet(path)
+    data = bytearray(path.read_bytes())
+    if damage == "truncated":
+        data = data[: len(data) // 2]
+    elif damage == "header":
+        data[:4] = b"PAR0"
+        data[-4:] = b"PAR0"
+    else:
+        data[-40:-8] = bytes(b ^ 0xFF for b in data[-40:-8])
+    path.write_bytes(data)
+    assert "cannot be read" in refused(path)
+
+
+def test_missing_sources_are_refused(tmp_path: Path) -> None:
+    assert "does not exist" in refused(tmp_path / "no.csv")
+    assert "no file matches" in refused(tmp_path / "*.csv")
+    assert "holds no log file" in refused(tmp_path)
+
+
+def test_periods_that_leave_nothing_are_refused(tmp_path: Path) -> None:
+    rows = [("1", "a", 0), ("1", "b", 1), ("2", "c", 2 * DAY), ("2", "d", 2 * DAY)]
+    path = log(tmp_path / "log.csv", rows)
+    assert "none is left to train on" in refused(path, dataclasses.replace(LOOSE, test_days=30))
+    assert "lengthen the test period" in refused(path, dataclasses.replace(LOOSE, test_days=1))
+    typed = log(tmp_path / "typed.csv", [("1", "a", 0, "cart")], "session_id,item_id,timestamp,kind\n")
+    assert "never holds 'view'" in refused(typed, dataclasses.replace(LOOSE, type="kind", types=("view",)))
+
+
+def test_robots_do_not_fill_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [("1", "a", 0), ("1", "a", 1)] + [("2", "a", 9 * DAY + k) for k in range(50)]
+    path = log(tmp_path / "log.csv", rows)
+    options = dataclasses.replace(LOOSE, test_days=1)
+    monkeypatch.setattr(assemble, "_MOST_PREFIX_CLICKS", 50 * 49 // 2)
+    assert len(read("clicks", path, options=options).test) == 49
+    monkeypatch.setattr(assemble, "_MOST_PREFIX_CLICKS", 50 * 49 // 2 - 1)
+    assert "up to 50" in refused(path, options)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"gap": 0.0},
+        {"gap": float("nan")},
+        {"time_unit": "us"},
+        {"separator": ";;"},
+        {"min_prefix": 0},
+        {"min_support": 0},
+        {"support_rounds": "twice"},
+        {"test_days": -1.0},
+        {"test_days": float("inf")},
+        {"min_session": 1},
+        {"min_session": 2, "min_prefix": 2},
+        {"max_session": 1},
+        {"type": "kind"},
+        {"types": ("view",)},
+    ],
+)
+def test_senseless_options_are_refused(changes: dict[str, Any]) -> None:
+    with pytest.raises(UsageError):
+        ClickOptions(**changes)
+
+
+def test_arguments_of_read(tmp_path: Path) -> None:
+    assert list(FORMATS) == ["clicks", "npz", "pickle", "retailrocket", "tmall"]
+    with pytest.raises(UsageError, match="no format 'csv'"):
+        read("csv", tmp_path)
+    with pytest.raises(UsageError, match="takes no click options"):
+        read("npz", tmp_path, options=LOOSE)
+    with pytest.raises(UsageError, match="min_prefix"):
+        read("clicks", tmp_path, min_prefix=2)
+    with pytest.raises(UsageError, match="fixes it"):
+        read("tmall", tmp_path, min_prefix=2)

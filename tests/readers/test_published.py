@@ -1,0 +1,167 @@
+"""RetailRocket's and Tmall's raw logs: fixtures in their format, worked by hand, and the published steps in Python."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mtaw_fast.errors import DataError
+from mtaw_fast.readers import read
+from tests.readers import reference
+
+MINUTE = 60_000
+DAY = 86_400_000
+
+
+def events(path: Path, rows: list[tuple[int, int, str, int]]) -> Path:
+    """rows: (timestamp in ms, visitor, event, item), with the log's fifth column, empty but for purchases."""
+    lines = [f"{t},{v},{event},{item},{'17' if event == 'transaction' else ''}" for t, v, event, item in rows]
+    path.write_text("timestamp,visitorid,event,itemid,transactionid\n" + "\n".join(lines) + "\n")
+    return path
+
+
+def views(start: int, visitor: int, items: list[int], step: int = MINUTE) -> list[tuple[int, int, str, int]]:
+    return [(start + k * step, visitor, "view", item) for k, item in enumerate(items)]
+
+
+T0 = 1_430_000_000_000
+# Items 10, 20, 30 are clicked often by visitors 1 and 2 (days 0 and 1): the support is never at stake for them.
+BULK = views(T0, 1, [10, 20, 30] * 4) + views(T0 + DAY, 2, [30, 20, 10] * 2)
+
+
+def test_retailrocket_by_hand(tmp_path: Path) -> None:
+    day = T0 + 10 * DAY
+    rows = [
+        *views(day, 5, [10, 99, 20, 10]),  # 99 has a support of 1: three clicks are left, kept
+        *views(day + DAY, 6, [10, 99]),  # two views: dropped, so they lend 99 no support
+        *views(day + DAY + 60 * MINUTE, 7, [10, 98, 20]),  # 98 has a support of 1: two clicks are left, dropped
+        # 29 minutes to the cart event and 29 on: the cart holds the session together, and is no click
+        *views(day + 2 * DAY, 8, [20, 30]),
+        (day + 2 * DAY + 30 * MINUTE, 8, "addtocart", 30),
+        (day + 2 * DAY + 59 * MINUTE, 8, "view", 10),
+        # exactly 30 minutes go on, 30 minutes and a second cut; 999 ms are cut off before that
+        *views(day + 3 * DAY, 9, [10, 20, 30], step=30 * MINUTE),
+        (day + 3 * DAY + 90 * MINUTE + 999, 9, "view", 20),
+        *views(day + 3 * DAY + 120 * MINUTE + 1000, 9, [30, 10, 20]),
+        # the test: the last session ends at day + 20 days; the one before ends exactly 7 days earlier
+        *views(day + 13 * DAY - 2 * MINUTE, 11, [10, 20, 30]),
+        *views(day + 14 * DAY, 12, [30, 77, 20, 30, 10]),  # 77 has a support of 1
+        *views(day + 20 * DAY - 2 * MINUTE, 13, [20, 20, 10]),
+    ]
+    dataset = read("retailrocket", events(tmp_path / "events.csv", BULK[::-1] + rows))
+    found = reference.contents(dataset)
+    assert found["train"] == [
+        [10, 20, 30] * 4,
+        [30, 20, 10] * 2,
+        [10, 20, 10],
+        [20, 30, 10],
+        [10, 20, 30, 20],
+        [30, 10, 20],
+    ]
+    assert found["ids"] == [10, 20, 30]
+    assert found["test"] == [(0, [30, 20], 30), (0, [30, 20, 30], 10), (1, [20, 20], 10)]
+    assert (dataset.min_prefix, dataset.name, dataset.n_train_samples) == (2, "retailrocket", 10 + 4 + 1 + 1 + 2 + 1)
+    assert read("retailrocket", tmp_path).n_train_samples == dataset.n_train_samples
+
+
+def test_retailrocket_neighbouring_visitors_share_a_session_as_in_the_script(tmp_path: Path) -> None:
+    """Visitor 5's last event and visitor 6's first lie 20 minutes apart, visitor 7's first 31 minutes before that."""
+    start = T0 + 2 * DAY
+    rows = [*views(start, 5, [10, 20]), *views(start + 21 * MINUTE, 6, [30]), *views(start - 10 * MINUTE, 7, [20] * 3)]
+    last = views(T0 + 30 * DAY, 99, [10, 20, 30])
+    dataset = read("retailrocket", events(tmp_path / "events.csv", BULK + rows + last))
+    assert reference.contents(dataset)["train"][2:] == [[20, 20, 20], [10, 20, 30]]
+
+
+def test_retailrocket_equals_the_script(tmp_path: Path) -> None:
+    """A random log, prepared as the two published scripts do it, row by row."""
+    rng = np.random.default_rng(3)
+    rows = []
+    for visitor in range(400):
+        stamp = T0 + int(rng.integers(0, 30 * DAY))
+        for _ in range(int(rng.integers(1, 9))):
+            stamp += int(rng.choice([500, 700, 5 * MINUTE, 29 * MINUTE, 30 * MINUTE, 31 * MINUTE]))
+            event = str(rng.choice(["view", "view", "view", "addtocart", "transaction"]))
+            rows.append((stamp, visitor, event, int(rng.zipf(1.4)) % 150))
+    order = rng.permutation(len(rows))
+    rows = [rows[k] for k in order]
+    by_visitor = sorted(((v, t // 1000, event, i) for t, v, event, i in rows), key=lambda row: row[:2])
+    cut: list[list[tuple[int, int, str, int]]] = []
+    for place, row in enumerate(by_visitor):
+        if place == 0 or abs(row[1] - by_visitor[place - 1][1]) > 1800:
+            cut.append([])
+        cut[-1].append(row)
+    sessions = [[(i, t * 1000) for _, t, event, i in session if event == "view"] for session in cut]
+    expected = reference.prepare(
+        [(session[-1][1], number, session) for number, session in enumerate(sessions) if session],
+        min_session=3,
+        max_session=None,
+        min_support=5,
+        until_stable=False,
+        test_ms=7 * DAY,
+        drop_at_boundary=True,
+        min_prefix=2,
+    )
+    assert expected is not None
+    assert len(expected["train"]) > 50
+    assert len(expected["test"]) > 20
+    assert reference.contents(read("retailrocket", events(tmp_path / "events.csv", rows))) == expected
+
+
+def test_retailrocket_refusals(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"events\.csv does not exist"):
+        read("retailrocket", tmp_path)
+    with pytest.raises(DataError, match="never holds 'view'"):
+        read("retailrocket", events(tmp_path / "events.csv", [(T0, 1, "addtocart", 2)]))
+    (tmp_path / "events.csv").write_text("time,visitorid,event,itemid\n1,2,view,3\n")
+    with pytest.raises(DataError, match="no column 'timestamp'"):
+        read("retailrocket", tmp_path)
+
+
+def dataset15(path: Path, rows: list[tuple[int, int, int]]) -> Path:
+    path.write_text("SessionId\tItemId\tTime\n" + "".join(f"{s}\t{i}\t{t}\n" for s, i, t in rows))
+    return path
+
+
+def session(number: int, items: list[int], last: int) -> list[tuple[int, int, int]]:
+    """Clicks whose times fall towards `last`, since their order in the file is what counts."""
+    return [(number, item, last + (len(items) - 1 - k)) for k, item in enumerate(items)]
+
+
+def test_tmall_by_hand(tmp_path: Path) -> None:
+    rows = [
+        *session(3, [7, 8, 7, 8, 7, 8, 7, 8, 7, 8], 500),
+        *session(1, [8, 7, 9], 100),  # 9 has a support of 1
+        *session(2, [7], 200),  # one click: left out
+        *session(4, [7, 9999], 300),  # one click of support: left out
+        *session(5, [7, 8] * 20, 600),  # 40 clicks: kept
+        *session(6, [7, 8] * 20 + [7], 700),  # 41: left out, though its clicks counted for the support
+        *session(7, [8, 8], 400),
+        *session(8, [8, 7], 400),  # the same end as session 7, which stands first
+        *session(9, [7, 7], 119_899),
+        *session(10, [7, 7, 8], 119_900),  # ends exactly 100 before the last: in neither part
+        *session(11, [8, 9999, 7, 8], 119_901),
+        *session(12, [7, 8], 119_999),
+        (12, 7, 120_000),
+        (13, 7, 120_001),  # over the limit: the log ends before this row,
+        *session(14, [7, 8, 7, 8], 50),  # whatever follows
+    ]
+    dataset = read("tmall", dataset15(tmp_path / "dataset15.csv", rows))
+    found = reference.contents(dataset)
+    assert found["train"] == [[8, 7], [8, 8], [8, 7], [7, 8] * 5, [7, 8] * 20, [7, 7]]
+    assert found["ids"] == [8, 7]
+    assert found["test"] == [(0, [8], 7), (0, [8, 7], 8), (1, [7], 8), (1, [7, 8], 7)]
+    assert (dataset.min_prefix, dataset.name) == (1, "tmall")
+    assert read("tmall", tmp_path).n_train_samples == dataset.n_train_samples == 1 + 1 + 1 + 9 + 39 + 1
+
+
+def test_tmall_refusals(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"dataset15\.csv does not exist"):
+        read("tmall", tmp_path)
+    with pytest.raises(DataError, match="over 120000 already"):
+        read("tmall", dataset15(tmp_path / "dataset15.csv", [(1, 2, 120_001)]))
+    (tmp_path / "dataset15.csv").write_text("SessionId,ItemId,Time\n1,2,3\n")
+    with pytest.raises(DataError, match="separator"):
+        read("tmall", tmp_path)

@@ -1,0 +1,237 @@
+"""The data set folder: round trips, and every kind of damage as one line with nothing half-written left."""
+
+from __future__ import annotations
+
+import errno
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mtaw_fast import dataset as dataset_module
+from mtaw_fast.dataset import Dataset
+from mtaw_fast.errors import DataError, MtawError, UsageError
+from mtaw_fast.itemids import ItemIds
+from mtaw_fast.sessions import Samples, Sessions
+
+
+def make(ids: Any = ("a", "ü", "c"), timed: bool = True, tests: bool = True, **changes: Any) -> Dataset:
+    train = Sessions.from_lists([[0, 1, 2], [2, 2], [1, 0]])
+    test = Sessions.from_lists([[2, 1, 0], [0, 0]] if tests else [])
+    parts: dict[str, Any] = {
+        "name": "tiny",
+        "train": Sessions(train.items, train.offsets, np.arange(7)) if timed else train,
+        "test": Samples.from_sessions(test, 1),
+        "ids": ItemIds.from_list(list(ids)),
+        "preparation": {"reader": "by hand", "options": {"gap": 1800.0, "name": "ü"}},
+    }
+    return Dataset(**(parts | changes))
+
+
+def refused(folder: Path) -> str:
+    with pytest.raises(DataError) as caught:
+        Dataset.load(folder)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("ids", [("a", "ü", "c"), (30, -1, 2**62)])
+@pytest.mark.parametrize("timed", [True, False])
+@pytest.mark.parametrize("tests", [True, False])
+def test_round_trip(tmp_path: Path, ids: Any, timed: bool, tests: bool) -> None:
+    original = make(ids, timed, tests)
+    original.save(tmp_path / "deep" / "set")
+    loaded = Dataset.load(tmp_path / "deep" / "set")
+    for ours, theirs in ((loaded.train, original.train), (loaded.test.prefixes, original.test.prefixes)):
+        assert np.array_equal(ours.items, theirs.items)
+        assert np.array_equal(ours.offsets, theirs.offsets)
+    stamps = loaded.train.timestamps
+    assert (None if stamps is None else stamps.tolist()) == (list(range(7)) if timed else None)
+    assert np.array_equal(loaded.test.targets, original.test.targets)
+    assert np.array_equal(loaded.test.session, original.test.session)
+    assert loaded.ids.external(np.arange(3)) == list(ids)
+    assert (loaded.name, loaded.min_prefix, loaded.n_items) == ("tiny", 1, 3)
+    assert loaded.preparation == original.preparation
+    assert loaded.n_train_samples == 4
+    assert isinstance(loaded.train.items.base, np.ndarray)
+    assert not loaded.train.items.flags.writeable
+
+
+def test_fingerprint_follows_the_contents(tmp_path: Path) -> None:
+    make().save(tmp_path / "a")
+    make(name="other").save(tmp_path / "b")
+    make(ids=("a", "b", "c")).save(tmp_path / "c")
+    prints = [Dataset.load(tmp_path / name).fingerprint for name in "abc"]
+    assert prints[0] == prints[1] != prints[2]
+    assert len(prints[0]) == 3 * 12 + 2
+
+
+def test_an_existing_data_set_is_not_overwritten(tmp_path: Path) -> None:
+    make().save(tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert len(before) == 4
+    with pytest.raises(UsageError, match="already holds a data set"):
+        make(name="other").save(tmp_path)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+@pytest.mark.parametrize("part", ["train", "test", "ids", "manifest"])
+def test_a_missing_part_is_named(tmp_path: Path, part: str) -> None:
+    make().save(tmp_path)
+    gone = next(tmp_path.glob(f"{part}*"))
+    gone.unlink()
+    assert gone.name in refused(tmp_path)
+
+
+@pytest.mark.parametrize("part", ["train", "test", "ids"])
+def test_any_flipped_byte_is_noticed(tmp_path: Path, part: str) -> None:
+    make().save(tmp_path)
+    path = next(tmp_path.glob(f"{part}-*"))
+    whole = path.read_bytes()
+    for place in range(len(whole)):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0x10]) + whole[place + 1 :])
+        assert path.name in refused(tmp_path), place
+    path.write_bytes(whole)
+    assert len(Dataset.load(tmp_path).train) == 3
+
+
+@pytest.mark.parametrize("part", ["train", "test", "ids", "manifest"])
+@pytest.mark.parametrize("left", [0, 7, 0.5])
+def test_a_truncated_part_is_noticed(tmp_path: Path, part: str, left: float) -> None:
+    make().save(tmp_path)
+    path = next(tmp_path.glob(f"{part}*"))
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(left if left >= 1 else left * len(whole))])
+    assert path.name in refused(tmp_path)
+
+
+def edit(folder: Path, change: Callable[[dict[str, Any]], Any]) -> None:
+    path = folder / "manifest.json"
+    manifest = json.loads(path.read_text())
+    replaced = change(manifest)
+    path.write_text(json.dumps(replaced if isinstance(replaced, list) else manifest))
+
+
+EDITS: list[tuple[Callable[[dict[str, Any]], Any], str]] = [
+    (lambda m: m.update(format_version=2), "upgrade mtaw-fast"),
+    (lambda m: m.pop("format_version"), "format None"),
+    (lambda m: m.update(format="bundle"), "not a data set folder"),
+    (lambda m: [m], "not a data set folder"),
+    (lambda m: m.pop("files"), "lacks 'files'"),
+    (lambda m: m["files"].pop("ids"), "lacks 'ids'"),
+    (lambda m: m["files"]["ids"].pop("sha256"), "lacks 'sha256'"),
+    (lambda m: m["files"].update(ids=None), "lacks"),
+    (lambda m: m.update(preparation=7), "lacks"),
+    (lambda m: m.update(min_prefix="one"), "lacks"),
+    (lambda m: m.update(min_prefix=0), "min_prefix"),
+    (lambda m: m["files"]["train"].update(sha256="0" * 64), "is damaged"),
+    (lambda m: m["files"].update(train=m["files"]["ids"]), "lacks 'items'"),
+    (lambda m: m["files"].update(ids=m["files"]["train"]), "not an item id table"),
+]
+
+
+@pytest.mark.parametrize(("change", "reason"), EDITS)
+def test_manifests_that_do_not_fit_are_refused(
+    tmp_path: Path, change: Callable[[dict[str, Any]], Any], reason: str
+) -> None:
+    make().save(tmp_path)
+    edit(tmp_path, change)
+    assert reason in refused(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["../train.safetensors", "/etc/passwd", "sub/train.safetensors", "..", ".", ""])
+def test_names_outside_the_folder_are_refused(tmp_path: Path, name: str) -> None:
+    make().save(tmp_path / "set")
+    real = next((tmp_path / "set").glob("train-*"))
+    for place in (tmp_path / "train.safetensors", tmp_path / "set" / "sub" / "train.safetensors"):
+        place.parent.mkdir(exist_ok=True)
+        place.write_bytes(real.read_bytes())
+    edit(tmp_path / "set", lambda m: m["files"]["train"].update(file=name))
+    refused(tmp_path / "set")
+
+
+def test_other_folders_are_refused(tmp_path: Path) -> None:
+    assert "made by 'prepare'" in refused(tmp_path)
+    assert "made by 'prepare'" in refused(tmp_path / "none")
+    (tmp_path / "manifest.json").write_bytes(b"\xff\xfe{")
+    assert "not readable JSON" in refused(tmp_path)
+    (tmp_path / "manifest.json").write_text("[" * 100_000)
+    assert "not readable JSON" in refused(tmp_path)
+
+
+@pytest.mark.parametrize("at", ["train", "ids", "manifest"])
+@pytest.mark.parametrize("existing", [True, False])
+def test_a_failed_save_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: str, existing: bool) -> None:
+    """A full disk at the first file, at the last, and at the manifest."""
+
+    def failing(real: Callable[..., None]) -> Callable[..., None]:
+        def write(path: Path, *arguments: Any) -> None:
+            if path.name.startswith(at):
+                raise MtawError(f"cannot write {path}: {errno.errorcode[errno.ENOSPC]}")
+            real(path, *arguments)
+
+        return write
+
+    for name in ("write_tensors", "write_json"):
+        monkeypatch.setattr(dataset_module, name, failing(getattr(dataset_module, name)))
+    folder = tmp_path / "set"
+    if existing:
+        folder.mkdir()
+        (folder / "notes.txt").write_text("mine")
+    with pytest.raises(MtawError, match="ENOSPC"):
+        make().save(folder)
+    assert [path.name for path in tmp_path.rglob("*")] == (["set", "notes.txt"] if existing else [])
+
+
+FULL_DISK = """
+import resource, signal, sys
+from pathlib import Path
+import numpy as np
+from mtaw_fast.dataset import Dataset
+from mtaw_fast.errors import MtawError
+from mtaw_fast.itemids import ItemIds
+from mtaw_fast.sessions import Samples, Sessions
+
+train = Sessions.from_lists([[0, 1]] * 20_000)
+whole = Dataset("big", train, Samples.from_sessions(train.slice(0, 1), 1), ItemIds.from_list([1, 2]))
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (65_536, 65_536))
+try:
+    whole.save(Path(sys.argv[1]))
+except MtawError as error:
+    print(error)
+"""
+
+
+def test_a_real_file_size_limit_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", FULL_DISK, str(tmp_path / "set")], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.startswith("cannot write")
+    assert done.stdout.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(MtawError, match="cannot make the folder"):
+        make().save(tmp_path / "file" / "set")
+
+
+def test_contents_that_do_not_fit_are_refused() -> None:
+    outside = Sessions.from_lists([[0, 3]])
+    cases: list[tuple[dict[str, Any], str]] = [
+        ({"min_prefix": 0}, "min_prefix"),
+        ({"train": Sessions.from_lists([])}, "no training session is left"),
+        ({"train": outside}, "train: click 1 has internal item id 3"),
+        ({"test": Samples(outside, np.zeros(1, np.int32), np.zeros(1, np.int32))}, "test: click 1"),
+        ({"test": Samples(Sessions.from_lists([[0]]), np.array([3], np.int32), np.zeros(1, np.int32))}, "target"),
+    ]
+    for changes, reason in cases:
+        with pytest.raises(DataError, match=reason):
+            make(**changes)

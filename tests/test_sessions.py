@@ -1,0 +1,170 @@
+"""Packed sessions and their samples against lists of lists."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mtaw_fast.errors import DataError
+from mtaw_fast.sessions import Samples, Sessions, offsets_of, ranges
+
+Lists = list[list[int]]
+lists = st.lists(st.lists(st.integers(0, 9), max_size=7), max_size=8)
+
+
+def stamped(rows: Lists) -> Sessions:
+    """Sessions whose click number k happened at second 100 + k."""
+    packed = Sessions.from_lists(rows)
+    return Sessions(packed.items, packed.offsets, 100 + np.arange(packed.n_clicks))
+
+
+def unpack(sessions: Sessions) -> Lists:
+    return [session.tolist() for session in sessions]
+
+
+def stamps(sessions: Sessions) -> Lists:
+    assert sessions.timestamps is not None
+    return unpack(Sessions(sessions.timestamps.astype(np.int32), sessions.offsets))
+
+
+def check(sessions: Sessions, rows: Lists, source: Lists, picked: list[list[tuple[int, int]]]) -> None:
+    """`sessions` holds `rows`, and the stamps of the (session, click) places of `source` that were picked."""
+    begins = np.concatenate([[0], np.cumsum([len(row) for row in source])])
+    assert unpack(sessions) == rows
+    assert stamps(sessions) == [[100 + int(begins[s]) + k for s, k in places] for places in picked]
+    assert sessions.items.dtype == np.int32
+    assert sessions.offsets.dtype == np.int64
+
+
+@settings(max_examples=100, deadline=None)
+@given(rows=lists)
+def test_from_lists(rows: Lists) -> None:
+    sessions = Sessions.from_lists(rows)
+    assert unpack(sessions) == rows
+    assert [sessions[k].tolist() for k in range(-len(rows), len(rows))] == rows * 2
+    assert (len(sessions), sessions.n_clicks) == (len(rows), sum(map(len, rows)))
+    assert sessions.lengths.tolist() == [len(row) for row in rows]
+    for outside in (len(rows), -len(rows) - 1):
+        with pytest.raises(IndexError):
+            sessions[outside]
+
+
+@settings(max_examples=150, deadline=None)
+@given(rows=lists, begin=st.integers(-10, 10), end=st.integers(-10, 10))
+def test_slice(rows: Lists, begin: int, end: int) -> None:
+    places = [[(s, k) for k in range(len(row))] for s, row in enumerate(rows)]
+    check(stamped(rows).slice(begin, end), rows[begin:end], rows, places[begin:end])
+
+
+@settings(max_examples=100, deadline=None)
+@given(rows=lists, data=st.data())
+def test_select(rows: Lists, data: st.DataObject) -> None:
+    picks = data.draw(st.lists(st.integers(0, len(rows) - 1)) if rows else st.just([]))
+    places = [[(s, k) for k in range(len(rows[s]))] for s in picks]
+    check(stamped(rows).select(np.array(picks, np.int64)), [rows[s] for s in picks], rows, places)
+
+
+@settings(max_examples=100, deadline=None)
+@given(rows=lists, most=st.integers(1, 8))
+def test_keep_last(rows: Lists, most: int) -> None:
+    places = [[(s, k) for k in range(len(row))][-most:] for s, row in enumerate(rows)]
+    check(stamped(rows).keep_last(most), [row[-most:] for row in rows], rows, places)
+
+
+@settings(max_examples=100, deadline=None)
+@given(rows=lists, fraction=st.floats(0, 1))
+def test_split_last(rows: Lists, fraction: float) -> None:
+    sessions = stamped(rows)
+    if len(rows) < 2:
+        with pytest.raises(DataError, match="hold sessions out"):
+            sessions.split_last(fraction)
+        return
+    first, last = sessions.split_last(fraction)
+    assert unpack(first) + unpack(last) == rows
+    assert len(last) == min(max(round(fraction * len(rows)), 1), len(rows) - 1)
+
+
+@settings(max_examples=50, deadline=None)
+@given(parts=st.lists(lists, max_size=4), timed=st.booleans())
+def test_concatenate(parts: list[Lists], timed: bool) -> None:
+    joined = Sessions.concatenate([stamped(rows) if timed else Sessions.from_lists(rows) for rows in parts])
+    assert unpack(joined) == [row for rows in parts for row in rows]
+    if timed and parts:
+        expected = [100 + k for rows in parts for k in range(sum(map(len, rows)))]
+        assert joined.timestamps is not None
+        assert joined.timestamps.tolist() == expected
+    else:
+        assert joined.timestamps is None
+
+
+def test_concatenate_drops_stamps_that_only_some_parts_have() -> None:
+    assert Sessions.concatenate([stamped([[1]]), Sessions.from_lists([[2]])]).timestamps is None
+
+
+@settings(max_examples=150, deadline=None)
+@given(rows=lists, min_prefix=st.integers(1, 4), timed=st.booleans())
+def test_samples(rows: Lists, min_prefix: int, timed: bool) -> None:
+    sessions = stamped(rows) if timed else Sessions.from_lists(rows)
+    samples = Samples.from_sessions(sessions, min_prefix)
+    cuts = [(s, k) for s, row in enumerate(rows) for k in range(min_prefix, len(row))]
+    assert len(samples) == len(cuts)
+    assert samples.session.tolist() == [s for s, _ in cuts]
+    assert samples.targets.tolist() == [rows[s][k] for s, k in cuts]
+    assert samples.repeats().tolist() == [rows[s][k] in rows[s][:k] for s, k in cuts]
+    assert unpack(samples.prefixes) == [rows[s][:k] for s, k in cuts]
+    if timed:
+        places = [[(s, j) for j in range(k)] for s, k in cuts]
+        check(samples.prefixes, [rows[s][:k] for s, k in cuts], rows, places)
+
+
+@settings(max_examples=50, deadline=None)
+@given(runs=st.lists(st.tuples(st.integers(-5, 50), st.integers(0, 6))))
+def test_ranges(runs: list[tuple[int, int]]) -> None:
+    begins, lengths = (np.array([run[part] for run in runs], np.int64) for part in (0, 1))
+    assert ranges(begins, lengths).tolist() == [b + k for b, length in runs for k in range(length)]
+    assert offsets_of(lengths).tolist() == [sum(lengths[:k]) for k in range(len(runs) + 1)]
+
+
+ITEMS = np.array([1, 2, 3], np.int32)
+OFFSETS = np.array([0, 1, 3], np.int64)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        ((ITEMS.astype(np.int64), OFFSETS), "int32"),
+        ((ITEMS[None], OFFSETS), "int32"),
+        ((ITEMS, OFFSETS.astype(np.int32)), "int64"),
+        ((ITEMS, OFFSETS[:0]), "int64"),
+        ((ITEMS, OFFSETS[None]), "int64"),
+        ((ITEMS, np.array([0, 1, 2])), "from 0 to 3"),
+        ((ITEMS, np.array([1, 2, 3])), "from 0 to 3"),
+        ((ITEMS, np.array([0, 4, 3])), "decrease"),
+        ((ITEMS, OFFSETS, np.arange(2)), "timestamps"),
+        ((ITEMS, OFFSETS, np.arange(3.0)), "timestamps"),
+    ],
+)
+def test_arrays_that_do_not_fit_are_refused(arguments: tuple[Any, ...], reason: str) -> None:
+    with pytest.raises(DataError, match=reason) as caught:
+        Sessions(*arguments)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["targets", "session"])
+@pytest.mark.parametrize("value", [np.zeros(1, np.int32), np.zeros(2, np.int64), np.zeros((2, 1), np.int32)])
+def test_samples_that_do_not_fit_are_refused(name: str, value: np.ndarray) -> None:
+    parts = {"targets": np.zeros(2, np.int32), "session": np.zeros(2, np.int32), name: value}
+    with pytest.raises(DataError, match=name):
+        Samples(Sessions(ITEMS, OFFSETS), **parts)
+
+
+@pytest.mark.parametrize("bad", [-1, 4])
+def test_check_ids(bad: int) -> None:
+    Sessions.from_lists([[0, 3], []]).check_ids(4, "here")
+    Sessions.from_lists([]).check_ids(0, "here")
+    with pytest.raises(DataError, match=f"here: click 2 has internal item id {bad}, outside 0..3"):
+        Sessions.from_lists([[0, 3], [bad]]).check_ids(4, "here")
