@@ -35,13 +35,17 @@ class MTAW(nn.Module):
         self.iel_query_weight = nn.Parameter(torch.empty(d, d))
         self.iel_query_bias = nn.Parameter(torch.empty(d))
 
-    def initialise(self, generator: torch.Generator) -> MTAW:
-        """Draw every weight from U(-1/sqrt(d), 1/sqrt(d)), LayerNorm's excepted; returns self."""
+    def draw_weights(self, seed: int) -> MTAW:
+        """Draw every weight from U(-1/sqrt(d), 1/sqrt(d)), LayerNorm's excepted; returns self.
+
+        The same seed gives the same bits on every device.
+        """
         bound = 1 / math.sqrt(self.config.d)
+        generator = torch.Generator().manual_seed(seed)
         with torch.no_grad():
             for name, parameter in self.named_parameters():
                 if not name.startswith("norm_"):
-                    parameter.uniform_(-bound, bound, generator=generator)
+                    parameter.copy_(torch.empty(parameter.shape).uniform_(-bound, bound, generator=generator))
         return self
 
     def forward(self, items: Tensor, offsets: Tensor) -> Tensor:

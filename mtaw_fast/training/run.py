@@ -21,6 +21,7 @@ from mtaw_fast.sessions import Sessions
 from mtaw_fast.training.batch import Batch
 from mtaw_fast.training.checkpoints import RunFolder, locked
 from mtaw_fast.training.curves import plot_curves
+from mtaw_fast.training.initial import initialise
 from mtaw_fast.training.step import Stepper, learning_rate
 from mtaw_fast.training.validation import validation_metrics
 
@@ -149,7 +150,7 @@ class _Run:
             self._fit_phase("refit", self._dataset.train, self._state["best_epoch"], None)
             self._state |= {"phase": "done", "best_checkpoint": self._state["checkpoint"], "checkpoint": None}
             self._files.save(self._state)
-        model = self._new_model()
+        model = MTAW(self._config, self._dataset.n_items)
         self._files.load_checkpoint(self._state["best_checkpoint"], model, None)
         return TrainedModel(
             config=self._config,
@@ -166,14 +167,12 @@ class _Run:
         self._state |= {"phase": phase, "epoch": 0, "checkpoint": None, **kept}
         self._files.save(self._state)
 
-    def _new_model(self) -> MTAW:
-        generator = torch.Generator().manual_seed(self._config.seed)
-        return MTAW(self._config, self._dataset.n_items).initialise(generator).to(self._device)
-
     def _fit_phase(self, phase: str, sessions: Sessions, epochs: int, held_out: Sessions | None) -> None:
-        model = self._new_model()
+        model = MTAW(self._config, self._dataset.n_items).to(self._device)
         stepper = Stepper(model, self._config)
-        if self._state["checkpoint"] is not None:
+        if self._state["checkpoint"] is None:
+            initialise(model, sessions)
+        else:
             self._files.load_checkpoint(self._state["checkpoint"], model, stepper.optimizer)
         usable = _trainable(sessions, self._dataset.min_prefix, self._config.max_len)
         judged = None if held_out is None else held_out.keep_last(self._config.max_len + 1)

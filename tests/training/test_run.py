@@ -157,7 +157,7 @@ def test_a_non_finite_loss_stops_with_its_place_and_keeps_the_last_epoch(
 
 
 def test_the_step_itself_reports_nan_without_touching_the_weights(ring: Dataset, small: Config) -> None:
-    model = run_module.MTAW(small, ring.n_items).initialise(torch.Generator().manual_seed(0))
+    model = run_module.MTAW(small, ring.n_items).draw_weights(0)
     with torch.no_grad():
         model.position_embedding[0] = torch.nan
     before = model.item_embedding.detach().clone()

@@ -16,7 +16,7 @@ from mtaw_fast.training.validation import validation_metrics
 
 def double_model(n_items: int, d: int = 12) -> MTAW:
     model = MTAW(Config(d=d, positions=5, dropout=0.0), n_items)
-    return model.initialise(torch.Generator().manual_seed(3)).double()
+    return model.draw_weights(3).double()
 
 
 def augmented_loss(model: MTAW, samples: Samples) -> torch.Tensor:

@@ -1,0 +1,77 @@
+"""Item vectors from a factorisation of co-occurrence: a start that already knows which items go together.
+
+PPMI of item pairs clicked near each other, factorised by a truncated SVD: M ~ U S U^T, E = U sqrt(S)
+(Levy and Goldberg, Neural Word Embedding as Implicit Matrix Factorization, NIPS 2014).
+Axes: N items, d, P pairs.
+"""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mtaw_fast.ragged import merge
+from mtaw_fast.sessions import Sessions
+
+WINDOW = 8  # clicks apart, at most
+_CONTEXT_SMOOTHING = 0.75  # Levy, Goldberg and Dagan (TACL 2015): damps the PMI of rare contexts
+_OVERSAMPLING = 12
+_POWER_ITERATIONS = 3
+
+
+def spectral_embedding(sessions: Sessions, n_items: int, d: int, norm: float, seed: int) -> Tensor:
+    """float32[N, d]: vectors of length `norm`; zero where an item never stands beside another.
+
+    The same seed gives the same bits on one machine. d is at most N - 1 in effect: further columns are 0.
+    """
+    matrix = _ppmi(sessions, n_items)
+    rank = min(d + _OVERSAMPLING, n_items)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        u, s, _ = torch.svd_lowrank(matrix, q=rank, niter=_POWER_ITERATIONS)
+    vectors = torch.zeros(n_items, d)
+    width = min(d, rank)
+    vectors[:, :width] = u[:, :width] * s[:width].sqrt()
+    lengths = vectors.norm(dim=1, keepdim=True)
+    # Rows of items without pairs hold rounding noise, which must not be blown up to a direction.
+    known = (matrix.crow_indices().diff() > 0)[:, None] & (lengths > 0)
+    return torch.where(known, vectors / lengths.clamp_min(1e-30) * norm, 0.0)
+
+
+def _ppmi(sessions: Sessions, n_items: int) -> Tensor:
+    """Sparse float32[N, N], symmetric in its counts: max(0, log(C_ij C / (C_i. C_.j^a / sum C^a)))."""
+    first, second, weight = _pairs(sessions, n_items)
+    total = np.bincount(first, weight, minlength=n_items)
+    smoothed = total**_CONTEXT_SMOOTHING
+    context = smoothed / max(smoothed.sum(), 1.0)
+    pmi = np.log(weight / (total[first] * context[second]))
+    kept = pmi > 0
+    rows = np.concatenate([[0], np.cumsum(np.bincount(first[kept], minlength=n_items))])
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Sparse", category=UserWarning)  # "CSR support is in beta"
+        return torch.sparse_csr_tensor(
+            torch.from_numpy(rows.astype(np.int64)),
+            torch.from_numpy(second[kept].astype(np.int64)),
+            torch.from_numpy(pmi[kept].astype(np.float32)),
+            size=(n_items, n_items),
+            check_invariants=True,
+        )
+
+
+def _pairs(sessions: Sessions, n_items: int) -> tuple[np.ndarray, ...]:
+    """Unordered neighbours, each pair both ways: (first int64[P], second int32[P], sum of 1/distance)."""
+    session = np.repeat(np.arange(len(sessions)), sessions.lengths)
+    items = sessions.items.astype(np.int64)
+    firsts, seconds, weights = [], [], []
+    for distance in range(1, min(WINDOW, len(items) - 1) + 1):
+        before, after = items[:-distance], items[distance:]
+        kept = (session[:-distance] == session[distance:]) & (before != after)
+        firsts += [before[kept], after[kept]]
+        seconds += [after[kept], before[kept]]
+        weights.append(np.full(2 * np.count_nonzero(kept), 1 / distance))
+    if not firsts:
+        return np.empty(0, np.int64), np.empty(0, np.int32), np.empty(0)
+    return merge(np.concatenate(firsts), np.concatenate(seconds), np.concatenate(weights), n_items)

@@ -1,0 +1,58 @@
+"""The spectral start: neighbours in sessions become neighbours in space."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from mtaw_fast.sessions import Sessions
+from mtaw_fast.spectral import _ppmi, spectral_embedding
+
+
+def clusters(seed: int = 0) -> Sessions:
+    """Sessions within clusters of ten items: 0..9, 10..19, 20..29; items 30 and 31 stand alone."""
+    rng = np.random.default_rng(seed)
+    sessions = [rng.integers(0, 10, rng.integers(2, 7)) + 10 * rng.integers(0, 3) for _ in range(400)]
+    return Sessions.from_lists([*sessions, [30], [31, 31]])
+
+
+def test_items_of_a_cluster_are_nearer_than_others() -> None:
+    vectors = spectral_embedding(clusters(), 32, 8, 0.5, seed=0)[:30]
+    cosine = torch.nn.functional.normalize(vectors, dim=1) @ torch.nn.functional.normalize(vectors, dim=1).T
+    together = (torch.arange(30)[:, None] // 10) == (torch.arange(30)[None] // 10)
+    assert cosine[together].mean() > cosine[~together].mean() + 0.3
+
+
+def test_lengths_and_lonely_items() -> None:
+    vectors = spectral_embedding(clusters(), 32, 8, 0.5, seed=0)
+    torch.testing.assert_close(vectors[:30].norm(dim=1), torch.full((30,), 0.5))
+    assert not vectors[30:].any()
+
+
+def test_the_same_seed_gives_the_same_bits_and_leaves_the_global_generator_alone() -> None:
+    torch.manual_seed(1)
+    expected = torch.rand(1)
+    torch.manual_seed(1)
+    first = spectral_embedding(clusters(), 32, 8, 1.0, seed=3)
+    assert torch.equal(torch.rand(1), expected)
+    assert torch.equal(first, spectral_embedding(clusters(), 32, 8, 1.0, seed=3))
+
+
+def test_ppmi_by_hand() -> None:
+    """Sessions [0, 1, 2] and [0, 1]: C_01 = 2, C_02 = 1/2, C_12 = 1 and their mirrors."""
+    got = _ppmi(Sessions.from_lists([[0, 1, 2], [0, 1]]), 3).to_dense().numpy()
+    counts = np.array([[0, 2, 0.5], [2, 0, 1], [0.5, 1, 0]])
+    total = counts.sum(axis=1)
+    context = total**0.75 / (total**0.75).sum()
+    with np.errstate(divide="ignore"):
+        expected = np.maximum(np.log(counts / (total[:, None] * context)), 0)
+    np.testing.assert_allclose(got, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("sessions", [[], [[0]], [[0, 0, 0]], [[0, 1]]], ids=str)
+def test_next_to_nothing(sessions: list[list[int]]) -> None:
+    vectors = spectral_embedding(Sessions.from_lists(sessions), 3, 5, 1.0, seed=0)
+    assert vectors.shape == (3, 5)
+    assert torch.isfinite(vectors).all()
+    assert bool(vectors.any()) == (sessions == [[0, 1]])
