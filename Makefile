@@ -16,7 +16,7 @@ $(VENV)/.ready: pyproject.toml CMakeLists.txt $(wildcard kernels/native/*.cpp ke
 
 demo: setup  ## click log -> data set -> trained bundle -> evaluation -> recommendations -> throughput
 	rm -rf $(DEMO) && mkdir -p $(DEMO)
-	$(BIN)/python -m mtaw_fast.synthetic $(DEMO)/clicks.csv --items 3000 --sessions 20000
+	$(BIN)/python -m mtaw_fast.synthetic_log $(DEMO)/clicks.csv --items 3000 --sessions 20000
 	$(BIN)/mtaw-fast prepare clicks $(DEMO)/clicks.csv $(DEMO)/dataset --test-days 3
 	$(BIN)/mtaw-fast info $(DEMO)/dataset
 	$(BIN)/mtaw-fast train $(DEMO)/dataset $(DEMO)/bundle

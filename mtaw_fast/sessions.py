@@ -48,7 +48,7 @@ class Sessions:
             raise DataError("sessions: timestamps must be int64[T], one a click")
 
     @classmethod
-    def from_lists(cls, sessions: Iterable[Sequence[int]]) -> Sessions:
+    def from_lists(cls, sessions: Iterable[Sequence[int] | np.ndarray]) -> Sessions:
         """Pack an iterable of sequences of internal item ids."""
         arrays = [np.asarray(session, dtype=np.int32).reshape(-1) for session in sessions]
         lengths = np.array([len(array) for array in arrays], dtype=np.int64)

@@ -29,9 +29,7 @@ def run(arguments: argparse.Namespace) -> None:
     elif kind == "mtaw_fast bundle":
         facts = bundle_facts(Bundle.load(arguments.folder))
     else:
-        raise DataError(
-            f"{arguments.folder} holds no bundle and no data set; name a folder made by prepare or train"
-        )
+        raise DataError(f"{arguments.folder} holds no bundle and no data set; name a folder made by prepare or train")
     if arguments.json:
         print_json(facts)
         return

@@ -46,8 +46,7 @@ def run(arguments: argparse.Namespace) -> None:
     """Train, then write the bundle."""
     require("torch", "train")
     config = _config(arguments)
-    if not arguments.overwrite:
-        refuse_existing(arguments.bundle)
+    refuse_existing(arguments.bundle, arguments.overwrite)
     dataset = Dataset.load(arguments.dataset)
     run_folder = arguments.bundle.with_name(arguments.bundle.name + ".training")
 
