@@ -1,0 +1,64 @@
+"""Whether answers are right: rankings, vectors and gradients against float64."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+TIE = 1e-5  # items whose true scores are this close may stand in either order
+
+
+def ranking_error(ids: np.ndarray, scores: np.ndarray, truth: np.ndarray, tie: float = TIE) -> str | None:
+    """None, or why the rankings are not the top k of `truth` up to ties.
+
+    ids: int[B, k], scores: float[B, k], best first. truth: float64[B, N], the true scores of the whole catalog.
+    The item at each place must have the true score that belongs there, within `tie`, and be given that score
+    within `tie`.
+    """
+    rows, k = ids.shape
+    if rows != len(truth):
+        return f"{rows} rankings for {len(truth)} sessions"
+    for row in range(rows):
+        if ids[row].min() < 0 or ids[row].max() >= truth.shape[1]:
+            return f"session {row}: ids outside the catalog"
+        if len(np.unique(ids[row])) != k:
+            return f"session {row}: an item is listed twice"
+        best = -np.sort(np.partition(-truth[row], k - 1)[:k])[:k]
+        got = truth[row][ids[row]]
+        wrong = np.flatnonzero(~(np.abs(got - best) <= tie))
+        if len(wrong):
+            place = int(wrong[0])
+            return (
+                f"session {row}, place {place + 1}: item {ids[row][place]} has the true score {got[place]:.6f}, "
+                f"{best[place]:.6f} belongs there ({len(wrong)} of {k} places differ)"
+            )
+        off = float(np.abs(scores[row] - got).max())
+        if not off <= tie:
+            return f"session {row}: a score is off by {off:.2g}, more than {tie:g}"
+    return None
+
+
+def vectors_error(vectors: np.ndarray, truth: np.ndarray, tolerance: float) -> str | None:
+    """None, or why `vectors` [B, d] are not `truth` [B, d] within `tolerance` in every coordinate."""
+    if vectors.shape != truth.shape:
+        return f"vectors of shape {list(vectors.shape)}, not {list(truth.shape)}"
+    off = float(np.abs(vectors - truth).max())
+    return None if off <= tolerance else f"a coordinate is off by {off:.2g}, more than {tolerance:g}"
+
+
+def step_error(
+    loss: float,
+    gradients: Sequence[np.ndarray],
+    true_loss: float,
+    true_gradients: Sequence[np.ndarray],
+    tolerance: float,
+) -> str | None:
+    """None, or why a training step is wrong: its loss and each gradient's norm of error, relative to the true ones."""
+    if not abs(loss - true_loss) <= tolerance * abs(true_loss):
+        return f"the loss is {loss:.6g}, not {true_loss:.6g} within {tolerance:g}"
+    for number, (gradient, truth) in enumerate(zip(gradients, true_gradients, strict=True)):
+        off = float(np.linalg.norm(gradient - truth)) / max(float(np.linalg.norm(truth)), 1e-30)
+        if not off <= tolerance:
+            return f"gradient {number} {list(truth.shape)} is off by {off:.2g} of its norm, more than {tolerance:g}"
+    return None

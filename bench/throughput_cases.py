@@ -1,0 +1,234 @@
+"""The cases of the throughput bench: what is timed, how it is checked, and the limit beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cache, cached_property
+from typing import Any
+
+import numpy as np
+import torch
+
+from bench import eager_faiss
+from bench.agreement import ranking_error, step_error, vectors_error
+from bench.eager_faiss import EagerFaiss, EagerStep, load_model
+from bench.floors import flop_floor, largest_of, read_floor, sum_of
+from bench.harness import Case, Contender, Floor, Plan
+from bench.oracle import gradients, true_logits, true_queries, true_step
+from bench.workload import Workload
+from mtaw_fast.batching import epoch_batches
+from mtaw_fast.config import Config
+from mtaw_fast.recommender import Recommender
+from mtaw_fast.sessions import Sessions
+from mtaw_fast.training.batch import Batch
+from mtaw_fast.training.step import Stepper, compute_dtype
+
+_CHECKED_SCORES = 1 << 24  # true scores that a check computes, at most: sessions x catalog
+_MOST_CHECKED = 64
+_UNIT_TOLERANCE = 2e-6  # float32 against float64, on the coordinates of a unit vector
+_STEP_TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 2e-2}  # of loss and gradients, relative
+_STEP_BATCHES = 16
+_STEP_LOGITS = 1 << 25  # samples x catalog of a step, at most: the dense baseline holds them several times over
+_CPU = torch.device("cpu")
+_FULL_RATE = 1.0  # epochs done: past the warm-up
+
+Ranking = tuple[np.ndarray, np.ndarray]
+
+
+@dataclass(frozen=True, eq=False)
+class ServingCases:
+    """encode, retrieve and recommend at one batch size, over one workload."""
+
+    workload: Workload
+    ours: Recommender
+    theirs: EagerFaiss
+    batch: int
+    k: int
+    threads: int
+    plan: Plan
+
+    @cached_property
+    def batches(self) -> list[Sessions]:
+        """The sessions in packed batches; contenders go round and round over them."""
+        sessions = self.workload.serve
+        whole = range(0, len(sessions) - self.batch + 1, self.batch) if len(sessions) >= self.batch else range(1)
+        return [sessions.slice(begin, begin + self.batch) for begin in whole]
+
+    @cached_property
+    def checked(self) -> list[int]:
+        """Which batches a check looks at."""
+        rows = min(_MOST_CHECKED, max(4, _CHECKED_SCORES // self.workload.bundle.n_items))
+        return list(range(min(len(self.batches), max(1, rows // self.batch))))
+
+    @property
+    def _params(self) -> dict[str, Any]:
+        return {**self.workload.params, "k": self.k, "batch": len(self.batches[0]), "threads": self.threads}
+
+    def encode(self) -> Case:
+        """Sessions of internal ids to unit queries."""
+        batches, ours, theirs = self.batches, self.ours.encoder, self.theirs
+        bundle = self.workload.bundle
+
+        def check(contender: Contender) -> str | None:
+            for number in self.checked:
+                truth = true_queries(bundle.config, bundle.weights, batches[number])
+                wrong = vectors_error(contender.run(number), truth, _UNIT_TOLERANCE)
+                if wrong:
+                    return wrong
+            return None
+
+        return Case(
+            "encode",
+            {**self._params, "encoder": ours.name},
+            "latency_us",
+            Contender("ours", lambda call: ours.encode(batches[call % len(batches)])),
+            [Contender(eager_faiss.NAME, lambda call: theirs.encode(batches[call % len(batches)]))],
+            check,
+            self.plan,
+            self._encode_floor,
+        )
+
+    def retrieve(self) -> Case:
+        """Unit queries to ids and logits."""
+        bundle, index, theirs, k = self.workload.bundle, self.ours.index, self.theirs, self.k
+        scale = bundle.config.scale
+        queries = [self.theirs.encode(batch) for batch in self.batches]
+
+        def truth(number: int, rows: int) -> np.ndarray:
+            return true_logits(bundle.config, bundle.weights, queries[number][:rows])
+
+        return Case(
+            "retrieve",
+            {**self._params, "index": index.name},
+            "latency_us",
+            Contender("ours", lambda call: index.search(queries[call % len(queries)], k, scale=scale)),
+            [Contender(eager_faiss.NAME, lambda call: theirs.search(queries[call % len(queries)], k))],
+            lambda contender: self._ranking_error(contender, lambda output: output, truth),
+            self.plan,
+            self._retrieve_floor,
+        )
+
+    def recommend(self) -> Case:
+        """Lists of external ids to lists of external ids with logits: the whole path."""
+        bundle, ours, theirs, k = self.workload.bundle, self.ours, self.theirs, self.k
+        requests = [[bundle.ids.external(clicks) for clicks in batch] for batch in self.batches]
+
+        def run_ours(call: int) -> Any:
+            request = requests[call % len(requests)]
+            return [ours.recommend(request[0], k)] if len(request) == 1 else ours.recommend_batch(request, k)
+
+        def truth(number: int, rows: int) -> np.ndarray:
+            sessions = self.batches[number].slice(0, rows)
+            return true_logits(bundle.config, bundle.weights, true_queries(bundle.config, bundle.weights, sessions))
+
+        def unpack(output: Any) -> Ranking:
+            rows = [(row.items, row.scores) if hasattr(row, "items") else row for row in output]
+            return np.stack([bundle.ids.lookup(items) for items, _ in rows]), np.stack([scores for _, scores in rows])
+
+        return Case(
+            "recommend",
+            {**self._params, "encoder": ours.encoder.name, "index": ours.index.name},
+            "latency_us",
+            Contender("ours", run_ours),
+            [Contender(eager_faiss.NAME, lambda call: theirs.recommend(requests[call % len(requests)], k))],
+            lambda contender: self._ranking_error(contender, unpack, truth),
+            self.plan,
+            sum_of(self._encode_floor, self._retrieve_floor),
+        )
+
+    def stages(self, calls: int) -> str:
+        """Median microseconds of each stage of `recommend`, in words."""
+        bundle = self.workload.bundle
+        requests = [bundle.ids.external(clicks) for clicks in self.workload.serve.slice(0, calls)]
+        timed = [dict(self.ours.recommend(request, self.k, timings=True).timings or {}) for request in requests]
+        timed = timed[len(timed) // 10 :]  # the first ones warm up
+        names = timed[0].keys()
+        medians = (f"{name} {np.median([stages[name] for stages in timed]):.1f}" for name in names)
+        return f"stages of recommend, {bundle.n_items} items, batch 1, median us: {', '.join(medians)}"
+
+    def _ranking_error(
+        self,
+        contender: Contender,
+        unpack: Callable[[Any], Ranking],
+        truth: Callable[[int, int], np.ndarray],
+    ) -> str | None:
+        for number in self.checked:
+            ids, scores = unpack(contender.run(number))
+            rows = min(len(ids), max(4, _CHECKED_SCORES // self.workload.bundle.n_items), _MOST_CHECKED)
+            wrong = ranking_error(ids[:rows], scores[:rows], truth(number, rows))
+            if wrong:
+                return wrong
+        return None
+
+    @cached_property
+    def _encode_floor(self) -> Floor:
+        d, batch = self.workload.bundle.config.d, self.batches[0]
+        lengths = batch.lengths.astype(np.float64)
+        # Per session of m clicks: W_q, W_1, W_2 of every click, W_q' of the last one, attention (scores and sum)
+        # over t clicks for t = 1..m and once more over m.
+        flop = (6 * lengths * d * d + 2 * d * d + 2 * lengths * (lengths + 1) * d + 4 * lengths * d).sum()
+        return flop_floor(float(flop), "encoding the last click")
+
+    @cached_property
+    def _retrieve_floor(self) -> Floor:
+        n_items, d = self.workload.bundle.catalog.shape
+        read = read_floor(n_items * d * 4, f"the float32 catalog [{n_items}, {d}]")
+        return largest_of(read, flop_floor(2.0 * len(self.batches[0]) * n_items * d, "scoring the catalog"))
+
+
+def train_step(workload: Workload, threads: int, plan: Plan) -> Case:
+    """One optimisation step, from a batch to updated weights; samples in params are of the first batch."""
+    bundle = workload.bundle
+    config = replace(bundle.config, compute_dtype="auto")
+    budget = min(config.batch_prefixes, max(1, _STEP_LOGITS // bundle.n_items))
+    numbers = epoch_batches(workload.train.lengths - workload.min_prefix, budget, 0, 0)[:_STEP_BATCHES]
+    batches = [Batch.of(workload.train.select(chosen), workload.min_prefix, _CPU) for chosen in numbers]
+    dtype = compute_dtype(config, _CPU) or torch.float32
+
+    def ours_of(settings: Config) -> Stepper:
+        return Stepper(load_model(settings, bundle.weights), settings)
+
+    def theirs_of(settings: Config) -> EagerStep:
+        return EagerStep(load_model(settings, bundle.weights), settings)
+
+    still = replace(config, dropout=0.0)
+
+    @cache
+    def truth() -> tuple[float, list[np.ndarray]]:
+        return true_step(still, bundle.weights, batches[0])
+
+    def check(contender: Contender) -> str | None:
+        if contender.name == eager_faiss.NAME:
+            theirs = theirs_of(still)
+            loss, model, precision = theirs.step(batches[0]), theirs.model, torch.float32
+        else:
+            ours = ours_of(still)
+            loss, model, precision = ours.step(batches[0], _FULL_RATE), ours.model, dtype
+        return step_error(loss, gradients(model), *truth(), _STEP_TOLERANCE[precision])
+
+    ours, theirs = ours_of(config), theirs_of(config)
+    samples, n_items, d = len(batches[0].targets), bundle.n_items, config.d
+    return Case(
+        "train-step",
+        {
+            **workload.params,
+            "batch": samples,
+            "threads": threads,
+            "loss_backend": config.loss_backend,
+            "compute_dtype": str(dtype).removeprefix("torch."),
+        },
+        "latency_ms",
+        Contender("ours", lambda call: ours.step(batches[call % len(batches)], _FULL_RATE)),
+        [Contender(eager_faiss.NAME, lambda call: theirs.step(batches[call % len(batches)]))],
+        check,
+        plan,
+        sum_of(
+            flop_floor(
+                6.0 * samples * n_items * d,
+                "the loss's three products (logits, gradient of queries, gradient of items)",
+                str(dtype).removeprefix("torch."),
+            ),
+            read_floor(16 * n_items * d, f"Adam's weights, gradients and two moments [{n_items}, {d}] in float32"),
+        ),
+    )

@@ -1,0 +1,131 @@
+"""What is measured on: a bundle with sessions, generated with planted clusters or taken from a data set."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mtaw_fast.bundle import Bundle
+from mtaw_fast.bundle_format import parameter_shapes
+from mtaw_fast.config import Config
+from mtaw_fast.dataset import Dataset
+from mtaw_fast.errors import UsageError
+from mtaw_fast.itemids import ItemIds
+from mtaw_fast.sessions import Sessions
+
+GENERATED_CLICKS = 10
+_SESSIONS = 4096
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Workload:
+    """A bundle on disk and sessions of its items.
+
+    serve: sessions to recommend for. train: sessions to train on, each longer than min_prefix.
+    source: 'generated', or the data set's name.
+    """
+
+    bundle: Bundle
+    serve: Sessions
+    train: Sessions
+    min_prefix: int
+    source: str
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """What every row says of the workload."""
+        clicks = round(float(self.serve.lengths.mean()), 1)
+        return {
+            "catalog": self.bundle.n_items,
+            "d": self.bundle.config.d,
+            "data": self.source,
+            "clicks": int(clicks) if clicks.is_integer() else clicks,
+        }
+
+
+def generated(n_items: int, folder: Path, seed: int = 0) -> Workload:
+    """Random weights over clustered items, and sessions of 10 clicks that mostly stay in one cluster.
+
+    Item vectors are a cluster's centre plus noise of the same size, so that a query has many near neighbours, as
+    trained embeddings do; within a cluster clicks follow a power law.
+    """
+    rng = np.random.default_rng(seed)
+    n_clusters = max(2, round(math.sqrt(n_items)))
+    cluster = rng.integers(0, n_clusters, n_items)
+    bundle = _random_bundle(Config(), n_items, folder, rng, cluster)
+    sessions = _clustered_sessions(rng, cluster, _SESSIONS)
+    return Workload(bundle, sessions, sessions, 1, "generated")
+
+
+def from_bundle(path: Path, seed: int = 0) -> Workload:
+    """A trained bundle, with sessions of 10 clicks drawn by its popularity."""
+    bundle = Bundle.load(path)
+    rng = np.random.default_rng(seed)
+    weight = bundle.popularity + 1.0
+    items = rng.choice(bundle.n_items, _SESSIONS * GENERATED_CLICKS, p=weight / weight.sum())
+    sessions = Sessions.from_lists(items.astype(np.int32).reshape(_SESSIONS, GENERATED_CLICKS))
+    return Workload(bundle, sessions, sessions, 1, "generated")
+
+
+def from_data(path: Path, bundle_path: Path | None, folder: Path, seed: int = 0) -> Workload:
+    """A data set's test prefixes (its last training sessions where it has no test) and its training sessions.
+
+    Without a bundle the weights are random. Raises UsageError where the bundle is of another catalog.
+    """
+    dataset = Dataset.load(path)
+    rng = np.random.default_rng(seed)
+    if bundle_path is None:
+        cluster = rng.integers(0, max(2, round(math.sqrt(dataset.n_items))), dataset.n_items)
+        bundle = _random_bundle(Config(), dataset.n_items, folder, rng, cluster)
+    else:
+        bundle = Bundle.load(bundle_path)
+        if bundle.n_items != dataset.n_items:
+            raise UsageError(
+                f"the bundle {bundle_path} has {bundle.n_items} items, the data set {path} has {dataset.n_items}; "
+                "take the bundle that was trained on it"
+            )
+    prefixes = dataset.test.prefixes if len(dataset.test) else dataset.train
+    chosen = rng.permutation(len(prefixes))[:_SESSIONS]
+    longest = bundle.config.max_len
+    usable = np.flatnonzero(dataset.train.lengths > dataset.min_prefix)
+    train = dataset.train.select(usable).keep_last(longest + 1)
+    return Workload(bundle, prefixes.select(chosen).keep_last(longest), train, dataset.min_prefix, dataset.name)
+
+
+def _random_bundle(config: Config, n_items: int, folder: Path, rng: np.random.Generator, cluster: np.ndarray) -> Bundle:
+    bound = 1 / math.sqrt(config.d)
+    weights = {
+        name: rng.uniform(-bound, bound, shape).astype(np.float32)
+        for name, shape in parameter_shapes(config, n_items).items()
+    }
+    weights["norm_weight"] = np.ones(config.d, np.float32)
+    weights["norm_bias"] = np.zeros(config.d, np.float32)
+    centres = rng.uniform(-bound, bound, (cluster.max() + 1, config.d)).astype(np.float32)
+    weights["item_embedding"] += centres[cluster]
+    return Bundle.save(
+        folder,
+        config=config,
+        weights=weights,
+        ids=ItemIds.from_list(range(1, n_items + 1)),
+        popularity=rng.zipf(1.5, n_items).clip(max=10**6).astype(np.int64),
+        metrics={},
+        dataset={"name": "generated", "fingerprint": ""},
+    )
+
+
+def _clustered_sessions(rng: np.random.Generator, cluster: np.ndarray, count: int) -> Sessions:
+    """`count` sessions of 10 clicks; nine of ten clicks lie in the session's own cluster."""
+    members = np.argsort(cluster, kind="stable")
+    begins = np.searchsorted(cluster[members], np.arange(cluster.max() + 2))
+    sizes = np.diff(begins)
+    own = rng.choice(np.flatnonzero(sizes), count)
+    shape = (count, GENERATED_CLICKS)
+    rank = np.floor(sizes[own][:, None] * rng.random(shape) ** 2).astype(np.int64)  # density ~ 1/sqrt(rank)
+    inside = members[begins[own][:, None] + rank]
+    anywhere = rng.integers(0, len(cluster), shape)
+    items = np.where(rng.random(shape) < 0.9, inside, anywhere)
+    return Sessions.from_lists(items.astype(np.int32))
