@@ -11,7 +11,7 @@ from typing import Any
 from mtaw_fast.errors import UsageError
 
 _CHOICES = {
-    "init": ("spectral", "uniform"),
+    "init": ("structured", "uniform"),
     "schedule": ("cosine", "constant"),
     "compute_dtype": ("auto", "float32", "bfloat16"),
     "loss_backend": ("auto", "reference", "chunked"),
@@ -26,7 +26,7 @@ class Config:
         d: embedding size. positions: learned position rows P; click t uses row min(t, P - 1).
         max_len: clicks attended to; of longer sessions the last max_len count.
         scale: factor on the cosine in the logits, 0 < scale <= 40. dropout: on embeddings and FFN.
-        init: of the item embeddings, 'spectral' (factorised co-occurrence) or 'uniform'; the rest is uniform.
+        init: starting weights, 'structured' (training.initial) or 'uniform'.
     Loss
         gamma: exponent of the adaptive weight (2 - 2p)^gamma; 0 is plain cross-entropy.
         negatives: add the term over the other items (reference backend only, slow).
@@ -45,7 +45,7 @@ class Config:
     max_len: int = 512
     scale: float = 16.0
     dropout: float = 0.2
-    init: str = "spectral"
+    init: str = "structured"
     gamma: float = 2.0
     negatives: bool = False
     loss_backend: str = "auto"
