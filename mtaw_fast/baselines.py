@@ -1,0 +1,160 @@
+"""Baselines without training: what every learned model has to beat.
+
+Each is an `evaluation.Ranker` made by `fit(sessions, n_items)`. Popularity and co-occurrence rank
+the whole catalog; OwnRecent and OwnFrequent list the session's own items and nothing else, as their
+published figures do.
+
+Axes: B sessions, N items.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mtaw_fast.cooccurrence import CoOccurrence
+from mtaw_fast.evaluation import Progress, Ranker, ranks_of
+from mtaw_fast.metrics import gains_of, means_of
+from mtaw_fast.ragged import merge, top_k
+from mtaw_fast.sessions import Samples, Sessions
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Popularity:
+    """All items by falling click count, the same for every session; scores are the counts.
+
+    ids int32[N], counts float32[N], both in that order; ties go to the lower id.
+    """
+
+    ids: np.ndarray
+    counts: np.ndarray
+
+    @classmethod
+    def fit(cls, sessions: Sessions, n_items: int) -> Popularity:
+        """Count the clicks of `sessions`."""
+        counts = np.bincount(sessions.items, minlength=n_items)
+        ids = np.argsort(-counts, kind="stable").astype(np.int32)
+        return cls(ids, counts[ids].astype(np.float32))
+
+    def rank(self, sessions: Sessions, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """See `evaluation.Ranker`."""
+        padding = max(k - len(self.ids), 0)
+        ids = np.pad(self.ids[:k], (0, padding), constant_values=-1)
+        counts = np.pad(self.counts[:k], (0, padding), constant_values=-np.inf)
+        return np.tile(ids, (len(sessions), 1)), np.tile(counts, (len(sessions), 1))
+
+
+@dataclass(frozen=True, slots=True)
+class OwnRecent:
+    """The session's own items, most recent first; the score is minus the clicks since its last one."""
+
+    n_items: int
+
+    @classmethod
+    def fit(cls, sessions: Sessions, n_items: int) -> OwnRecent:  # noqa: ARG003 (every baseline is made alike)
+        """Nothing is learned."""
+        return cls(n_items)
+
+    def rank(self, sessions: Sessions, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """See `evaluation.Ranker`."""
+        rows, items, ages, _ = _own_items(sessions, self.n_items)
+        return top_k(rows, items, -ages, len(sessions), k)
+
+
+@dataclass(frozen=True, slots=True)
+class OwnFrequent:
+    """The session's own items, most clicked first, the more recent first among equals.
+
+    The score is clicks + 1 / (2 + clicks since its last one), which keeps that order: the second
+    term stays below 1. Rounding to float32 merges ages only beyond some hundred clicks back.
+    """
+
+    n_items: int
+
+    @classmethod
+    def fit(cls, sessions: Sessions, n_items: int) -> OwnFrequent:  # noqa: ARG003 (every baseline is made alike)
+        """Nothing is learned."""
+        return cls(n_items)
+
+    def rank(self, sessions: Sessions, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """See `evaluation.Ranker`."""
+        rows, items, ages, counts = _own_items(sessions, self.n_items)
+        return top_k(rows, items, counts + 1 / (2 + ages), len(sessions), k)
+
+
+def _own_items(sessions: Sessions, n_items: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Distinct items of every session: rows, items, ages of their last clicks, numbers of clicks."""
+    rows = np.repeat(np.arange(len(sessions)), sessions.lengths)
+    ages = sessions.offsets[1:][rows] - 1 - np.arange(sessions.n_clicks)
+    distinct, items, counts = merge(rows, sessions.items, np.ones(sessions.n_clicks), n_items)
+    latest = np.full(len(distinct), np.iinfo(np.int64).max)
+    places = np.searchsorted(distinct * n_items + items, rows * n_items + sessions.items)
+    np.minimum.at(latest, places, ages)
+    return distinct, items, latest, counts
+
+
+# Fields of CoOccurrenceSettings. The second group is part of the counts, so each choice of it costs a fit.
+_QUERY_GRID = {"decay": (0.5, 0.7, 0.9), "bonus": (0.2, 0.4, 1.0), "own_decay": (0.8, 0.9, 1.0)}
+_COUNT_GRID = {"window": (5, 10), "backward": (0.5, 1.0), "popularity": (0.0, 0.25, 0.5)}
+
+
+def tune_co_occurrence(
+    train: Sessions, validation: Samples, n_items: int, progress: Progress | None = None
+) -> CoOccurrence:
+    """Co-occurrence fitted on `train`, its settings those with the best P@20 + MRR@20 on `validation`.
+
+    Two steps: first the 27 query settings (decay, bonus, own_decay) under the default counts, then,
+    under the best of them, the 12 count settings (window, backward, popularity). The first of equals
+    wins. `progress(done, total)` is called after every setting. For the test, fit the returned
+    `settings` anew on train and validation sessions together.
+    """
+    queries, counts = _combinations(_QUERY_GRID), _combinations(_COUNT_GRID)
+    total = len(queries) + len(counts)
+    best, best_value = CoOccurrence.fit(train, n_items), -1.0
+    for done, query in enumerate(queries, start=1):
+        best, best_value = _better(best, best_value, best.with_query(**query), validation)
+        if progress is not None:
+            progress(done, total)
+    chosen = best.settings
+    for done, count in enumerate(counts, start=len(queries) + 1):
+        settings = dataclasses.replace(chosen, **count)
+        # The default counts have had their turn, under every query setting.
+        if settings != chosen:
+            best, best_value = _better(best, best_value, CoOccurrence.fit(train, n_items, settings), validation)
+        if progress is not None:
+            progress(done, total)
+    return best
+
+
+def _combinations(grid: dict[str, tuple[Any, ...]]) -> list[dict[str, Any]]:
+    return [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
+
+
+def _better(
+    best: CoOccurrence, best_value: float, candidate: CoOccurrence, validation: Samples
+) -> tuple[CoOccurrence, float]:
+    metrics = means_of(gains_of(ranks_of(candidate, validation)))
+    value = metrics["P@20"] + metrics["MRR@20"]
+    return (candidate, value) if value > best_value else (best, best_value)
+
+
+def fit_baselines(
+    sessions: Sessions, train: Sessions, validation: Sessions, min_prefix: int, n_items: int
+) -> dict[str, Ranker]:
+    """Every baseline, fitted on `sessions`: name -> ranker.
+
+    Co-occurrence is tuned on the samples of the `validation` sessions, fitted on `train` alone. To
+    read the test, `sessions` are train and validation together; to read validation they are `train`.
+    """
+    samples = Samples.from_sessions(validation, min_prefix)
+    settings = tune_co_occurrence(train, samples, n_items).settings
+    return {
+        "popularity": Popularity.fit(sessions, n_items),
+        "own items, recent first": OwnRecent.fit(sessions, n_items),
+        "own items, frequent first": OwnFrequent.fit(sessions, n_items),
+        "co-occurrence + repeats": CoOccurrence.fit(sessions, n_items, settings),
+    }

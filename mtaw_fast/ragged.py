@@ -1,0 +1,56 @@
+"""Top-K of ragged candidate lists: each row of a batch has its own few candidates of the catalog.
+
+Candidates are parallel arrays, one entry each: rows int64[C], items int[C], scores float[C].
+Nothing here depends on what else is in the batch: sums run in the order of the entries of a row,
+ties go to the lower item id.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mtaw_fast.sessions import offsets_of, ranges
+
+
+def merge(
+    rows: np.ndarray, items: np.ndarray, scores: np.ndarray, n_items: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Add up the scores of equal (row, item): (rows, items, scores float64), ordered by row, then item."""
+    keys = rows * np.int64(n_items) + items
+    # Stable, so that the float sums do not depend on how the sort permutes equal keys.
+    order = np.argsort(keys, kind="stable")
+    keys = keys[order]
+    fresh = np.ones(len(keys), dtype=bool)
+    fresh[1:] = keys[1:] != keys[:-1]
+    # bincount adds one after the other in float64; reduceat would round by segment length.
+    totals = np.bincount(np.cumsum(fresh) - 1, scores[order])
+    distinct = keys[fresh]
+    return distinct // n_items, (distinct % n_items).astype(np.int32), totals
+
+
+def top_k(
+    rows: np.ndarray, items: np.ndarray, scores: np.ndarray, n_rows: int, k: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The k best of every row: (ids int32[n_rows, k], scores float32[n_rows, k]), best first.
+
+    The candidates come ordered by row, then item, each item once a row (as `merge` gives them).
+    Scores are rounded to float32 before they are compared; ties go to the lower id; rows with fewer
+    than k candidates are padded with -1 and -inf.
+    """
+    rounded = scores.astype(np.float32)
+    order = np.argsort((rows << 32) - _order_bits(rounded), kind="stable")
+    counts = np.bincount(rows, minlength=n_rows)
+    kept = np.minimum(counts, k)
+    chosen = order[ranges(offsets_of(counts)[:-1], kept)]
+    places = ranges(np.arange(n_rows) * k, kept)
+    ids = np.full(n_rows * k, -1, dtype=np.int32)
+    best = np.full(n_rows * k, -np.inf, dtype=np.float32)
+    ids[places] = items[chosen]
+    best[places] = rounded[chosen]
+    return ids.reshape(n_rows, k), best.reshape(n_rows, k)
+
+
+def _order_bits(values: np.ndarray) -> np.ndarray:
+    """int64[C] in (-2^31, 2^31) that compare as the float32 `values` do (no NaN)."""
+    bits = (values + np.float32(0)).view(np.int32)  # + 0 turns -0 into 0
+    return np.where(bits < 0, bits ^ np.int32(0x7FFFFFFF), bits).astype(np.int64)
