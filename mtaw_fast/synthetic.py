@@ -1,0 +1,325 @@
+"""Synthetic click logs whose best achievable accuracy is known, and random sessions for load tests.
+
+The law of the next click, given a prefix whose last click is j, is an explicit mixture (`ClickLaw`):
+
+    P(c) =  repeat      * (recency^age of the own clicks on c, normalised over the prefix)
+          + transition  * (weight of c among the planted successors of j)
+          + cluster     * (popularity of c within the cluster of j)
+          + the rest    * (popularity of c)
+
+So the optimal ranking of a prefix is the one by P(c), and its chance of a hit is a plain sum
+(`Oracle`). Item popularity and session lengths follow power laws, as in the synthetic workload of
+ETUDE (ICDE 2024): a length l has probability ~ l^-length_exponent, and an item's number of clicks
+has density ~ x^-popularity_exponent, so that the r-th most popular item gets ~ r^(-1/(exponent - 1)).
+
+Axes: T clicks, B sessions, N items, D planted successors of an item.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mtaw_fast.dataset import Dataset
+from mtaw_fast.errors import DataError, UsageError
+from mtaw_fast.itemids import ItemIds
+from mtaw_fast.ragged import merge, top_k
+from mtaw_fast.sessions import Samples, Sessions, offsets_of
+
+_READER = "synthetic"
+
+
+@dataclass(frozen=True, slots=True)
+class ClickLaw:
+    """Everything random about a synthetic log, but its sizes and seed.
+
+    repeat, transition, cluster: mixture weights; their rest to 1 is the popularity draw.
+    recency: an own click loses this factor for each click back. successors: D, planted per item, the
+    d-th with weight ~ 1/d. between: chance that a successor lies outside the item's cluster.
+    clusters: how many; 0 makes one for every 100 items. popularity_exponent: > 1.
+    length_exponent, min_length, max_length: of whole sessions.
+
+    Raises UsageError where a value is out of range.
+    """
+
+    repeat: float = 0.3
+    transition: float = 0.4
+    cluster: float = 0.2
+    recency: float = 0.7
+    successors: int = 8
+    between: float = 0.1
+    clusters: int = 0
+    popularity_exponent: float = 2.5
+    length_exponent: float = 2.0
+    min_length: int = 2
+    max_length: int = 50
+
+    def __post_init__(self) -> None:
+        weights = (self.repeat, self.transition, self.cluster)
+        fine = {
+            "repeat": min(weights) >= 0 and sum(weights) <= 1 + 1e-9,
+            "recency": 0 < self.recency < 1,
+            "successors": self.successors >= 1,
+            "between": 0 <= self.between <= 1,
+            "clusters": self.clusters >= 0,
+            "popularity_exponent": self.popularity_exponent > 1,
+            "length_exponent": self.length_exponent >= 0,
+            "min_length": self.min_length >= 1,
+            "max_length": self.max_length >= self.min_length,
+        }
+        for name, ok in fine.items():
+            if not ok:
+                raise UsageError(f"synthetic log: {name}={getattr(self, name)} is out of range; see ClickLaw")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class World:
+    """The planted structure: what the law refers to. Made from (N, seed, law) alone by `make_world`.
+
+    popularity float64[N]: sums to 1. popular int64[N]: items by falling popularity.
+    cluster int64[N]: of each item. members int64[N]: the items cluster by cluster, each by falling
+    popularity. bounds int64[C + 1]: where a cluster's members are. mass float64[C]: popularity of
+    each cluster. edges float64[N + 1]: running popularity of `members`.
+    successors int64[N, D], with the weights float64[D] (the same for every item; one may occur twice).
+    """
+
+    law: ClickLaw
+    popularity: np.ndarray
+    popular: np.ndarray
+    cluster: np.ndarray
+    members: np.ndarray
+    bounds: np.ndarray
+    mass: np.ndarray
+    edges: np.ndarray
+    successors: np.ndarray
+    weights: np.ndarray
+
+    def draw(self, uniform: np.ndarray) -> np.ndarray:
+        """Items drawn by popularity over the catalog, from uniform float64[n] in [0, 1): int64[n]."""
+        return self._at(uniform * self.edges[-1], 0, len(self.members))
+
+    def draw_within(self, clusters: np.ndarray, uniform: np.ndarray) -> np.ndarray:
+        """Items drawn by popularity within `clusters` int[n], from uniform float64[n]: int64[n]."""
+        first, last = self.bounds[clusters], self.bounds[clusters + 1]
+        low, high = self.edges[first], self.edges[last]
+        return self._at(low + uniform * (high - low), first, last)
+
+    def _at(self, heights: np.ndarray, first: np.ndarray | int, last: np.ndarray | int) -> np.ndarray:
+        places = np.searchsorted(self.edges, heights, side="right") - 1
+        # Rounding may push a draw over the edge of its range by one.
+        return self.members[np.clip(places, first, np.asarray(last) - 1)]
+
+
+def make_world(n_items: int, seed: int, law: ClickLaw) -> World:
+    """Plant clusters, popularity and successors for N items."""
+    generator = np.random.default_rng([seed, 0])
+    popularity = _power_law_shares(n_items, law.popularity_exponent, generator)
+    n_clusters = min(law.clusters or max(n_items // 100, 1), n_items)
+    # A shuffled round-robin: clusters of equal size (but for one), none empty.
+    cluster = _shuffled(np.arange(n_items) % n_clusters, generator)
+    members = np.lexsort((-popularity, cluster))
+    bounds = offsets_of(np.bincount(cluster, minlength=n_clusters))
+    edges = np.zeros(n_items + 1)
+    np.cumsum(popularity[members], out=edges[1:])
+    weights = 1 / np.arange(1, law.successors + 1)
+    world = World(
+        law=law,
+        popularity=popularity,
+        popular=np.argsort(-popularity, kind="stable"),
+        cluster=cluster,
+        members=members,
+        bounds=bounds,
+        mass=np.bincount(cluster, popularity, minlength=n_clusters),
+        edges=edges,
+        successors=np.empty((n_items, law.successors), np.int64),
+        weights=weights / weights.sum(),
+    )
+    # Successors are drawn by popularity, so that transitions keep the popularity as it is on average.
+    uniform = generator.random((3, n_items * law.successors))
+    inside = world.draw_within(np.repeat(cluster, law.successors), uniform[1])
+    outside = world.draw(uniform[2])
+    world.successors[:] = np.where(uniform[0] < law.between, outside, inside).reshape(n_items, -1)
+    return world
+
+
+def generate(
+    n_items: int = 2000,
+    n_sessions: int = 20_000,
+    seed: int = 0,
+    law: ClickLaw | None = None,
+    test_fraction: float = 0.1,
+    min_prefix: int = 1,
+) -> Dataset:
+    """A data set of `n_sessions` sessions over `n_items` items; equal arguments give equal clicks.
+
+    The last `test_fraction` of the sessions make the test samples. External ids are 1..N. What
+    `oracle` needs to know is kept in the data set's `preparation`. Raises UsageError on sizes or
+    weights that make no sense.
+    """
+    law = law or ClickLaw()
+    if n_items < 1 or n_sessions < 2 or not 0 < test_fraction < 1 or seed < 0:
+        raise UsageError(
+            "synthetic log: n_items >= 1, n_sessions >= 2, 0 < test_fraction < 1 and seed >= 0 are needed, not "
+            f"{n_items}, {n_sessions}, {test_fraction} and {seed}"
+        )
+    if not 1 <= min_prefix < law.min_length:
+        raise UsageError(
+            f"synthetic log: min_prefix={min_prefix} must be at least 1 and below min_length={law.min_length}, "
+            "so that every session holds a sample"
+        )
+    sessions = _clicks(make_world(n_items, seed, law), n_sessions, np.random.default_rng([seed, 1]))
+    train, test = sessions.split_last(test_fraction)
+    return Dataset(
+        name=f"synthetic-{n_items}-{n_sessions}-{seed}",
+        train=train,
+        test=Samples.from_sessions(test, min_prefix),
+        ids=ItemIds.from_list(list(range(1, n_items + 1))),
+        min_prefix=min_prefix,
+        preparation={"reader": _READER, "seed": seed, "law": dataclasses.asdict(law)},
+    )
+
+
+def oracle(dataset: Dataset) -> Oracle:
+    """The optimal ranker of a data set made by `generate`; raises DataError for any other."""
+    recipe: Mapping[str, Any] = dataset.preparation
+    if recipe.get("reader") != _READER:
+        raise DataError(f"data set {dataset.name} is not synthetic: its best achievable accuracy is unknown")
+    return Oracle(make_world(dataset.n_items, int(recipe["seed"]), ClickLaw(**recipe["law"])))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Oracle:
+    """The Bayes-optimal `evaluation.Ranker` of a world: scores are the true next-click probabilities."""
+
+    world: World
+
+    def rank(self, sessions: Sessions, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """See `evaluation.Ranker`; an empty session is ranked by popularity, the law of first clicks."""
+        world, law = self.world, self.world.law
+        n_items, count = len(world.popularity), len(sessions)
+        rows, items, scores = _own_clicks(sessions, law)
+        filled = np.flatnonzero(sessions.lengths)
+        last = sessions.items[sessions.offsets[1:][filled] - 1].astype(np.int64)
+        planted = law.successors
+        # Beyond own items and successors, P(c) only grows with popularity, inside the cluster of j and
+        # outside it: the k most popular of each hold every other item that can be among the k best.
+        popular = world.popular[:k]
+        begins, ends = world.bounds[world.cluster[last]], world.bounds[world.cluster[last] + 1]
+        offered = begins[:, None] + np.arange(min(k, n_items))
+        inside = offered < ends[:, None]
+        near = world.members[offered[inside]]
+        near_rows = np.broadcast_to(filled[:, None], inside.shape)[inside]
+        rows, items, scores = merge(
+            np.concatenate([rows, np.repeat(filled, planted), near_rows, np.repeat(np.arange(count), len(popular))]),
+            np.concatenate([items, world.successors[last].ravel(), near, np.tile(popular, count)]),
+            np.concatenate(
+                [
+                    scores,
+                    np.tile(law.transition * world.weights, len(filled)),
+                    np.zeros(len(near) + count * len(popular)),
+                ]
+            ),
+            n_items,
+        )
+        home = np.full(count, -1)
+        home[filled] = world.cluster[last]
+        share = np.where(home < 0, 1.0, 1 - law.repeat - law.transition - law.cluster)[rows]
+        share = share + np.where(home[rows] == world.cluster[items], law.cluster / world.mass[world.cluster[items]], 0)
+        return top_k(rows, items, scores + share * world.popularity[items], count, k)
+
+    def best_precision(self, samples: Samples, k: int = 20) -> float:
+        """The P@k, in percent, that the optimal ranking is expected to reach on these prefixes.
+
+        It is the mean chance that the next click is among the k likeliest items. Given the prefixes it
+        is exact; a measured P@k scatters around it with a standard error of at most 50 / sqrt(S).
+        """
+        return float(100 * self.hit_chances(samples, k).mean())
+
+    def hit_chances(self, samples: Samples, k: int = 20) -> np.ndarray:
+        """float64[S]: the chance that each sample's target is among the k likeliest items."""
+        chances = np.empty(len(samples))
+        for begin in range(0, len(samples), 512):
+            _, scores = self.rank(samples.prefixes.slice(begin, begin + 512), k)
+            chances[begin : begin + 512] = np.where(np.isfinite(scores), scores, 0).sum(axis=1, dtype=np.float64)
+        return chances
+
+
+def workload(
+    n_items: int,
+    n_sessions: int,
+    seed: int,
+    popularity_exponent: float = 2.5,
+    length_exponent: float = 2.0,
+    max_length: int = 50,
+) -> Sessions:
+    """Random sessions for load tests, as in ETUDE: power-law lengths 1..max_length, power-law items.
+
+    Clicks are independent of each other: there is nothing to learn. Equal arguments give equal sessions.
+    """
+    law = ClickLaw(
+        popularity_exponent=popularity_exponent, length_exponent=length_exponent, min_length=1, max_length=max_length
+    )
+    generator = np.random.default_rng([seed, 2])
+    edges = np.cumsum(_power_law_shares(n_items, popularity_exponent, generator))
+    lengths = _lengths(law, n_sessions, generator)
+    heights = generator.random(int(lengths.sum())) * edges[-1]
+    items = np.minimum(np.searchsorted(edges, heights, side="right"), n_items - 1)
+    return Sessions(items.astype(np.int32), offsets_of(lengths))
+
+
+def _own_clicks(sessions: Sessions, law: ClickLaw) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The repeat part of the law, a click at a time: rows int64[T], items int64[T], chances float64[T]."""
+    lengths = sessions.lengths
+    rows = np.repeat(np.arange(len(sessions)), lengths)
+    ages = sessions.offsets[1:][rows] - 1 - np.arange(sessions.n_clicks)
+    totals = (1 - law.recency**lengths) / (1 - law.recency)
+    return rows, sessions.items.astype(np.int64), law.repeat * law.recency**ages / totals[rows]
+
+
+def _clicks(world: World, n_sessions: int, generator: np.random.Generator) -> Sessions:
+    """Draw whole sessions, all of them one click at a time."""
+    law = world.law
+    lengths = _lengths(law, n_sessions, generator)
+    offsets = offsets_of(lengths)
+    items = np.empty(offsets[-1], dtype=np.int64)
+    items[offsets[:-1]] = world.draw(generator.random(n_sessions))
+    for step in range(1, int(lengths.max())):
+        here = offsets[:-1][lengths > step] + step
+        last = items[here - 1]
+        kind, uniform = generator.random((2, len(here)))
+        # The age of the repeated click, by inversion of the geometric law cut off at the prefix.
+        ages = np.log1p(-uniform * (1 - law.recency**step)) / np.log(law.recency)
+        repeated = items[here - 1 - np.minimum(ages.astype(np.int64), step - 1)]
+        planted = np.searchsorted(np.cumsum(world.weights), uniform, side="right")
+        successor = world.successors[last, np.minimum(planted, law.successors - 1)]
+        bounds = np.cumsum([law.repeat, law.transition, law.cluster])
+        items[here] = np.select(
+            [kind < bounds[0], kind < bounds[1], kind < bounds[2]],
+            [repeated, successor, world.draw_within(world.cluster[last], uniform)],
+            world.draw(uniform),
+        )
+    return Sessions(items.astype(np.int32), offsets)
+
+
+def _lengths(law: ClickLaw, n_sessions: int, generator: np.random.Generator) -> np.ndarray:
+    """Session lengths with P(l) ~ l^-length_exponent on min_length..max_length: int64[n_sessions]."""
+    support = np.arange(law.min_length, law.max_length + 1)
+    edges = np.cumsum(support.astype(np.float64) ** -law.length_exponent)
+    places = np.searchsorted(edges, generator.random(n_sessions) * edges[-1], side="right")
+    return support[np.minimum(places, len(support) - 1)]
+
+
+def _power_law_shares(n_items: int, exponent: float, generator: np.random.Generator) -> np.ndarray:
+    """Popularity of N items, in random order: float64[N], sums to 1; the quantiles of a Pareto law."""
+    quantiles = (np.arange(n_items) + 0.5) / n_items
+    clicks = quantiles ** (-1 / (exponent - 1))
+    return _shuffled(clicks / clicks.sum(), generator)
+
+
+def _shuffled(values: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    # By sorting plain doubles: their stream is the part of numpy's generators that stays across releases.
+    return values[np.argsort(generator.random(len(values)), kind="stable")]

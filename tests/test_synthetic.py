@@ -1,0 +1,238 @@
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mtaw_fast.baselines import OwnFrequent, OwnRecent, Popularity
+from mtaw_fast.cooccurrence import CoOccurrence
+from mtaw_fast.dataset import Dataset
+from mtaw_fast.errors import DataError, UsageError
+from mtaw_fast.evaluation import evaluate, ranks_of
+from mtaw_fast.sessions import Samples, Sessions
+from mtaw_fast.synthetic import ClickLaw, World, generate, make_world, oracle, workload
+
+
+@pytest.fixture(scope="module")
+def dataset() -> Dataset:
+    return generate(n_items=600, n_sessions=6000, seed=3)
+
+
+def law_of(world: World, prefix: list[int]) -> np.ndarray:
+    """The next-click law of one prefix, term by term as the module's docstring has it: float64[N]."""
+    law = world.law
+    n_items = len(world.popularity)
+    if not prefix:
+        return world.popularity
+    chances = np.zeros(n_items)
+    weights = [law.recency**age for age in range(len(prefix))]
+    for weight, item in zip(weights, reversed(prefix), strict=True):
+        chances[item] += law.repeat * weight / sum(weights)
+    for weight, item in zip(world.weights, world.successors[prefix[-1]], strict=True):
+        chances[item] += law.transition * weight
+    same = world.cluster == world.cluster[prefix[-1]]
+    chances[same] += law.cluster * world.popularity[same] / world.popularity[same].sum()
+    return chances + (1 - law.repeat - law.transition - law.cluster) * world.popularity
+
+
+LAWS = [
+    ClickLaw(),
+    ClickLaw(repeat=0, transition=0, cluster=0),
+    ClickLaw(repeat=1, transition=0, cluster=0),
+    ClickLaw(repeat=0, transition=0, cluster=1, clusters=7),
+    ClickLaw(repeat=0.2, transition=0.8, cluster=0, successors=3, between=1),
+    ClickLaw(repeat=0.1, transition=0.1, cluster=0.4, clusters=1000, recency=0.2),
+]
+
+
+@pytest.mark.parametrize("law", LAWS)
+def test_the_oracle_ranks_by_the_true_law(law: ClickLaw) -> None:
+    dataset = generate(90, 60, seed=1, law=law)
+    best = oracle(dataset)
+    prefixes = Sessions.concatenate([dataset.test.prefixes, Sessions.from_lists([[]])])
+    for k in (3, 20, 100):
+        ids, scores = best.rank(prefixes, k)
+        for prefix, row, listed in zip(prefixes, ids, scores, strict=True):
+            chances = law_of(best.world, prefix.tolist())
+            assert chances.sum() == pytest.approx(1)
+            kept = min(k, 90)
+            # The list may stop early only where all that is left has no chance at all.
+            shown = int(np.count_nonzero(row >= 0))
+            assert listed[:shown] == pytest.approx(chances[row[:shown]], rel=1e-5, abs=1e-9)
+            best_chances = np.sort(chances)[::-1][:kept]
+            assert listed[:shown] == pytest.approx(best_chances[:shown], rel=1e-5, abs=1e-9)
+            assert best_chances[shown:] == pytest.approx(np.zeros(kept - shown), abs=1e-9)
+
+
+@pytest.mark.parametrize("k", [1, 5, 20])
+def test_the_oracle_reaches_the_promised_precision(dataset: Dataset, k: int) -> None:
+    best = oracle(dataset)
+    chances = best.hit_chances(dataset.test, k)
+    promised = best.best_precision(dataset.test, k)
+    assert promised == pytest.approx(100 * chances.mean())
+    measured = 100 * np.mean(ranks_of(best, dataset.test, max_k=k) > 0)
+    error = 100 * np.sqrt(np.sum(chances * (1 - chances))) / len(chances)
+    assert error < 1
+    assert abs(measured - promised) < 3 * error
+
+
+def test_every_part_of_the_law_is_drawn_as_often_as_it_says(dataset: Dataset) -> None:
+    """The clicks' chances under the law against their frequencies, by rank of the oracle and repeat or not."""
+    best = oracle(dataset)
+    samples = Samples.from_sessions(dataset.train, 1)
+    ids, scores = best.rank(samples.prefixes, 30)
+    ranks = ranks_of(best, samples, max_k=30)
+    hits = ranks[:, None] == np.arange(1, 31)
+    own = np.stack([Samples(samples.prefixes, column.copy(), samples.session).repeats() for column in ids.T], axis=1)
+    chances = scores.astype(np.float64)
+    errors = chances * (1 - chances)
+    assert len(samples) > 20_000
+    for part in (own, ~own):
+        deviations = ((hits - chances) * part).sum(axis=0) / np.sqrt((errors * part).sum(axis=0))
+        # 60 looks: 4 standard errors keep a right generator safe at odds of 1 in 250.
+        assert np.abs(deviations[(errors * part).sum(axis=0) > 5]).max() < 4
+
+
+def test_own_clicks_are_repeated_by_their_recency() -> None:
+    """Among four different clicks so far, the repeats of each age against recency^age."""
+    law = ClickLaw(transition=0, cluster=0, recency=0.6, popularity_exponent=4, min_length=5, max_length=7)
+    sessions = generate(5000, 60_000, 2, law).train
+    clicks = sessions.items[sessions.offsets[:-1][:, None] + np.arange(5)]
+    clicks = clicks[(np.diff(np.sort(clicks[:, :4], axis=1), axis=1) > 0).all(axis=1)]
+    counts = np.array([np.count_nonzero(clicks[:, 4] == clicks[:, 3 - age]) for age in range(4)])
+    weights = 0.6 ** np.arange(4)
+    expected = len(clicks) * 0.3 * weights / weights.sum()
+    # The popularity draw hits an own item, too, but hardly ever among 5,000 items as even as these.
+    assert np.all(np.abs(counts - expected) < 4 * np.sqrt(expected))
+
+
+def test_the_oracle_beats_every_baseline(dataset: Dataset) -> None:
+    top = evaluate(oracle(dataset), dataset.test)
+    for kind in (Popularity, OwnRecent, OwnFrequent, CoOccurrence):
+        report = evaluate(kind.fit(dataset.train, dataset.n_items), dataset.test)
+        for name in ("P@10", "MRR@10", "P@20", "MRR@20"):
+            assert report.intervals[name][1] < top.intervals[name][0]
+
+
+def test_there_is_something_to_learn(dataset: Dataset) -> None:
+    popularity = evaluate(Popularity.fit(dataset.train, dataset.n_items), dataset.test).metrics
+    pairs = evaluate(CoOccurrence.fit(dataset.train, dataset.n_items), dataset.test).metrics
+    assert pairs["P@20"] > popularity["P@20"] + 20
+    assert 40 < oracle(dataset).best_precision(dataset.test) < 95
+
+
+def test_equal_arguments_give_equal_clicks(dataset: Dataset) -> None:
+    again = generate(n_items=600, n_sessions=6000, seed=3)
+    assert np.array_equal(again.train.items, dataset.train.items)
+    assert np.array_equal(again.train.offsets, dataset.train.offsets)
+    assert np.array_equal(again.test.targets, dataset.test.targets)
+    other = generate(n_items=600, n_sessions=6000, seed=4)
+    assert not np.array_equal(other.train.items[:1000], dataset.train.items[:1000])
+
+
+def test_the_data_set_is_whole(dataset: Dataset) -> None:
+    assert len(dataset.train) == 5400
+    assert len(np.unique(dataset.test.session)) == 600
+    assert dataset.train.lengths.min() >= 2
+    assert dataset.ids.external(np.array([0, 599])) == [1, 600]
+    assert len(dataset.test) == np.sum(np.bincount(dataset.test.session))
+
+
+def test_the_oracle_survives_the_disk(dataset: Dataset, tmp_path: Path) -> None:
+    dataset.save(tmp_path / "log")
+    loaded = Dataset.load(tmp_path / "log")
+    assert oracle(loaded).best_precision(loaded.test) == oracle(dataset).best_precision(dataset.test)
+
+
+def test_other_data_sets_have_no_oracle(dataset: Dataset) -> None:
+    with pytest.raises(DataError, match="not synthetic"):
+        oracle(dataclasses.replace(dataset, preparation={"reader": "npz"}))
+
+
+def length_slope(lengths: np.ndarray) -> float:
+    support = np.arange(2, 13)
+    counts = np.array([np.count_nonzero(lengths == length) for length in support])
+    return float(np.polyfit(np.log(support), np.log(counts), 1, w=np.sqrt(counts))[0])
+
+
+def popularity_slope(items: np.ndarray) -> float:
+    counts = np.sort(np.bincount(items))[::-1]
+    ranks = np.unique(np.geomspace(10, 500, 30).astype(int))
+    return float(np.polyfit(np.log(ranks), np.log(counts[ranks - 1]), 1)[0])
+
+
+@pytest.mark.parametrize("exponent", [1.5, 2.0, 3.0])
+def test_session_lengths_follow_the_power_law(exponent: float) -> None:
+    lengths = generate(500, 20_000, seed=0, law=ClickLaw(length_exponent=exponent)).train.lengths
+    assert length_slope(lengths) == pytest.approx(-exponent, abs=0.12)
+    assert lengths.max() <= 50
+    lengths = workload(500, 20_000, seed=0, length_exponent=exponent).lengths
+    assert length_slope(lengths) == pytest.approx(-exponent, abs=0.12)
+    assert lengths.min() == 1
+
+
+@pytest.mark.parametrize("exponent", [2.2, 2.5, 4.0])
+def test_item_popularity_follows_the_power_law(exponent: float) -> None:
+    log = generate(4000, 60_000, seed=0, law=ClickLaw(popularity_exponent=exponent)).train
+    assert popularity_slope(log.items) == pytest.approx(-1 / (exponent - 1), abs=0.1)
+    load = workload(4000, 60_000, seed=0, popularity_exponent=exponent)
+    assert popularity_slope(load.items) == pytest.approx(-1 / (exponent - 1), abs=0.04)
+
+
+def test_world_is_planted_as_described() -> None:
+    world = make_world(1000, 5, ClickLaw(between=0.1, clusters=10))
+    assert world.popularity.sum() == pytest.approx(1)
+    assert np.bincount(world.cluster).tolist() == [100] * 10
+    inside = world.cluster[world.successors] == world.cluster[:, None]
+    # A successor from outside falls into the own cluster by chance, too: 0.9 + 0.1 * (about 1/10).
+    assert inside.mean() == pytest.approx(0.91, abs=0.02)
+    draws = np.bincount(world.draw(np.linspace(0, 1, 200_000, endpoint=False)), minlength=1000) / 200_000
+    assert draws == pytest.approx(world.popularity, abs=2e-5)
+    within = world.draw_within(np.full(100_000, 3), np.linspace(0, 1, 100_000, endpoint=False))
+    share = np.bincount(within, minlength=1000) / 100_000
+    assert share == pytest.approx(np.where(world.cluster == 3, world.popularity / world.mass[3], 0), abs=2e-5)
+
+
+def test_workload_is_seeded_and_has_no_memory() -> None:
+    load = workload(300, 30_000, seed=8)
+    again = workload(300, 30_000, seed=8)
+    assert np.array_equal(load.items, again.items)
+    assert np.array_equal(load.offsets, again.offsets)
+    assert not np.array_equal(load.items[:100], workload(300, 30_000, seed=9).items[:100])
+    share = np.bincount(load.items, minlength=300) / load.n_clicks
+    samples = Samples.from_sessions(load, 1)
+    repeated = samples.prefixes.items[samples.prefixes.offsets[1:] - 1] == samples.targets
+    chance = np.sum(share**2)
+    assert repeated.mean() == pytest.approx(chance, abs=4 * np.sqrt(chance / len(samples)))
+
+
+@pytest.mark.parametrize(("n_items", "n_sessions"), [(1, 2), (2, 2), (5, 50), (21, 100)])
+def test_tiny_catalogs(n_items: int, n_sessions: int) -> None:
+    dataset = generate(n_items, n_sessions, seed=0, test_fraction=0.5)
+    assert dataset.n_items == n_items
+    best = oracle(dataset).best_precision(dataset.test, k=20)
+    assert best == pytest.approx(100, abs=1e-3) if n_items <= 20 else best < 100
+    assert workload(n_items, 10, seed=0).items.max() < n_items
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"repeat": 0.9, "transition": 0.2}, {"cluster": -0.1}, {"recency": 1.0}, {"successors": 0}, {"between": 1.5},
+        {"clusters": -1}, {"popularity_exponent": 1.0}, {"length_exponent": -1.0}, {"min_length": 0}, {"max_length": 1},
+    ],
+)  # fmt: skip
+def test_laws_out_of_range_are_refused(bad: dict[str, float]) -> None:
+    with pytest.raises(UsageError, match="out of range"):
+        ClickLaw(**bad)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [{"n_items": 0}, {"n_sessions": 1}, {"test_fraction": 0.0}, {"seed": -1}, {"min_prefix": 0}, {"min_prefix": 2}],
+)
+def test_sizes_out_of_range_are_refused(bad: dict[str, float]) -> None:
+    with pytest.raises(UsageError, match="synthetic log"):
+        generate(**bad)  # type: ignore[arg-type]
