@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import fcntl
 import importlib.metadata
 import os
 import platform
 import re
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +29,7 @@ from mtaw_fast.bundle_format import (
 )
 from mtaw_fast.config import Config
 from mtaw_fast.errors import BundleError, MtawError, UsageError
-from mtaw_fast.files import read_json, sha256_of, write_json
+from mtaw_fast.files import folder_lock, read_json, sha256_of, write_json
 from mtaw_fast.itemids import ItemIds
 from mtaw_fast.tensorfile import write_tensors
 
@@ -62,30 +61,9 @@ def refuse_existing(folder: Path, overwrite: bool = False) -> None:
         raise UsageError(f"{folder} already holds a bundle; pass --overwrite (overwrite=True) or choose another folder")
 
 
-@contextlib.contextmanager
-def bundle_lock(folder: Path) -> Iterator[None]:
-    """Hold the sole right to write into the bundle `folder` (made if missing).
-
-    Anyone else is refused with BundleError. The lock goes with the process, however it ends, and leaves
-    no file. A folder made here and left empty is removed.
-    """
-    made = not folder.exists()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    except OSError as error:
-        raise BundleError(f"cannot make the folder {folder}: {error.strerror}; choose another one") from None
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise BundleError(f"{folder} is being written by somebody else; wait or choose another folder") from None
-        yield
-    finally:
-        if made:
-            with contextlib.suppress(OSError):  # not empty: the bundle is in it
-                folder.rmdir()
-        os.close(descriptor)
+def bundle_lock(folder: Path) -> contextlib.AbstractContextManager[None]:
+    """Hold the sole right to write into the bundle `folder` (made if missing); BundleError where another has it."""
+    return folder_lock(folder, BundleError)
 
 
 def save_bundle(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
 import json
 import os
@@ -50,6 +52,32 @@ def _fsync(path: Path) -> None:
     try:
         os.fsync(descriptor)
     finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def folder_lock(folder: Path, make_error: Callable[[str], MtawError]) -> Iterator[None]:
+    """Hold the sole right to write into `folder` (made if missing), among those who ask for it.
+
+    Where another process or thread holds it, `make_error(one-line reason)` is raised. The lock goes with
+    the process, however it ends, and leaves no file; a folder made here and left empty is removed.
+    """
+    made = not folder.exists()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as error:
+        raise make_error(f"cannot make the folder {folder}: {error.strerror}; choose another one") from None
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise make_error(f"{folder} is being written by somebody else; wait or choose another folder") from None
+        yield
+    finally:
+        if made:
+            with contextlib.suppress(OSError):  # not empty: the work is in it
+                folder.rmdir()
         os.close(descriptor)
 
 

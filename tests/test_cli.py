@@ -55,7 +55,12 @@ def test_the_whole_path(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["evaluate", f"{work}/bundle", f"{work}/dataset", "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
     assert result["P@20"] > 60  # chance: half of the 40 items
-    assert set(result["baselines"]) >= {"popularity", "own items, recent", "own items, frequent", "co-occurrence"}
+    assert set(result["baselines"]) >= {
+        "popularity",
+        "own items, recent first",
+        "own items, frequent first",
+        "co-occurrence + repeats",
+    }
     assert result["repeat"]["samples"] + result["non_repeat"]["samples"] == result["samples"]
     low, high = result["intervals"]["P@20"]
     assert low <= result["P@20"] <= high
@@ -89,7 +94,7 @@ def test_the_table_names_every_row(work: Path, capsys: pytest.CaptureFixture[str
     assert "refit on the validation sessions" in captured.err
     rows = [line for line in captured.out.splitlines() if line.startswith("|")]
     assert [row.split("|")[1].strip() for row in rows[2:]] == [
-        "model", "popularity", "own items, recent", "own items, frequent", "co-occurrence",
+        "model", "popularity", "own items, recent first", "own items, frequent first", "co-occurrence + repeats",
     ]  # fmt: skip
 
 

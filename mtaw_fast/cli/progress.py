@@ -40,17 +40,19 @@ class TrainingProgress:
         self._loss = math.nan
 
     def __enter__(self) -> TrainingProgress:
-        self._bar.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._bar.stop()
+        if self._task is not None:
+            self._bar.stop()
 
     def epoch_starts(self, phase: str, epoch: int, epochs: int, sessions: int) -> None:
         """Start the epoch's bar."""
-        if self._task is not None:
+        if self._task is None:
+            self._bar.start()
+        else:
             self._bar.remove_task(self._task)
         self._done, self._began, self._loss = 0, time.perf_counter(), math.nan
         self._task = self._bar.add_task(f"{phase} {epoch}/{epochs}", total=sessions, speed=0.0, loss=math.nan)

@@ -10,18 +10,15 @@ curves.png            loss and validation curves
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from mtaw_fast.errors import TrainingError, UsageError
+from mtaw_fast.errors import TrainingError
 from mtaw_fast.files import read_json, write_bytes, write_json
 from mtaw_fast.tensorfile import map_tensors, write_tensors
 
@@ -29,28 +26,8 @@ FORMAT_VERSION = 1
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Hold the run folder (made if missing) for this process; UsageError where another one trains there."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(folder / "run.lock", os.O_CREAT | os.O_RDWR, 0o644)
-    except OSError as error:
-        raise UsageError(f"cannot use the training folder {folder}: {error.strerror}") from None
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UsageError(
-                f"another training is writing into {folder}; wait for it or choose another bundle folder"
-            ) from None
-        yield
-    finally:
-        os.close(descriptor)
-
-
 class RunFolder:
-    """Reads and writes a run folder; the caller holds its lock."""
+    """Reads and writes a run folder; the caller holds its `folder_lock`."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -66,7 +43,7 @@ class RunFolder:
         return state
 
     def clear(self) -> None:
-        """Remove everything that a run writes, the lock excepted."""
+        """Remove everything that a run writes."""
         for path in self.folder.iterdir():
             if path.name in ("state.json", "metrics.jsonl", "curves.png") or path.suffix in (".safetensors", ".tmp"):
                 path.unlink()

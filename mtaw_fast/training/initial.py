@@ -54,9 +54,7 @@ def _half_spectral(model: MTAW, sessions: Sessions) -> Tensor:
     u is an item's spectral and r its drawn direction; an item without neighbours keeps r.
     """
     config = model.config
-    shared = spectral_embedding(
-        sessions, len(model.item_embedding), config.d, math.sqrt(SPECTRAL_SHARE), config.seed
-    )
+    shared = spectral_embedding(sessions, len(model.item_embedding), config.d, math.sqrt(SPECTRAL_SHARE), config.seed)
     own = functional.normalize(model.item_embedding.cpu(), dim=1) * math.sqrt(1 - SPECTRAL_SHARE)
     return functional.normalize(shared + own, dim=1) * math.sqrt(1 / 3)
 

@@ -16,10 +16,11 @@ from mtaw_fast.batching import epoch_batches
 from mtaw_fast.config import Config
 from mtaw_fast.dataset import Dataset
 from mtaw_fast.errors import TrainingError, UsageError
+from mtaw_fast.files import folder_lock
 from mtaw_fast.model import MTAW
 from mtaw_fast.sessions import Sessions
 from mtaw_fast.training.batch import Batch
-from mtaw_fast.training.checkpoints import RunFolder, locked
+from mtaw_fast.training.checkpoints import RunFolder
 from mtaw_fast.training.curves import plot_curves
 from mtaw_fast.training.initial import initialise
 from mtaw_fast.training.step import Stepper, learning_rate
@@ -76,8 +77,9 @@ def train(
 
     Raises UsageError where the folder holds another run, TrainingError on a non-finite loss.
     """
-    with locked(folder):
-        run = _Run(dataset, config, RunFolder(folder), refit, _device(device), reporter or Silent())
+    chosen_device = _device(device)
+    with folder_lock(folder, UsageError):
+        run = _Run(dataset, config, RunFolder(folder), refit, chosen_device, reporter or Silent())
         run.open(resume, overwrite)
         return run.finish()
 
