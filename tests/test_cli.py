@@ -219,3 +219,28 @@ def test_a_closed_pipe_is_no_failure(work: Path) -> None:
     )  # fmt: skip
     os.close(write_end)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("name", "train_samples", "test_samples", "items", "average"),
+    [("tmall", 351_268, 25_898, 40_727, 6.69), ("retailrocket", 433_648, 15_132, 36_968, 5.43)],
+)
+def test_info_on_the_public_sets(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+    train_samples: int,
+    test_samples: int,
+    items: int,
+    average: float,
+) -> None:
+    if "MTAW_DATA" not in os.environ:
+        pytest.skip("MTAW_DATA (a folder with tmall/ and retailrocket/) is not set")
+    assert main(["prepare", "npz", f"{os.environ['MTAW_DATA']}/{name}", f"{tmp_path}/{name}"]) == 0
+    capsys.readouterr()
+    assert main(["info", f"{tmp_path}/{name}", "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["train samples"] == train_samples
+    assert facts["test samples"] == test_samples
+    assert facts["items"] == items
+    assert facts["average session length"] == pytest.approx(average, abs=0.01)
