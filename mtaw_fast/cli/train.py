@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,9 @@ def add_to(commands: Any) -> None:
         "Train a model on a data set and write it as a bundle.",
         "mtaw-fast train shop.dataset shop.bundle --set gamma=6",
     )
+    defaults = ", ".join(f"{name}={value}" for name, value in preset(DEFAULT_PRESET).as_dict().items())
+    settings = textwrap.fill(defaults, width=78, initial_indent="  ", subsequent_indent="  ")
+    parser.epilog = f"{parser.epilog}\n\nsettings and their values in the preset '{DEFAULT_PRESET}':\n{settings}"
     parser.add_argument("dataset", type=Path, metavar="DATASET", help="folder made by 'prepare'")
     parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="folder to write; BUNDLE.training keeps the run")
     parser.add_argument("--preset", default=DEFAULT_PRESET, help=f"{', '.join(PRESETS)} (default: {DEFAULT_PRESET})")
