@@ -41,22 +41,22 @@ class Config:
     """
 
     d: int = 100
-    positions: int = 50
+    positions: int = 512
     max_len: int = 512
     scale: float = 16.0
-    dropout: float = 0.2
+    dropout: float = 0.1
     init: str = "structured"
     gamma: float = 2.0
     negatives: bool = False
     loss_backend: str = "auto"
     compute_dtype: str = "auto"
-    lr: float = 1e-3
+    lr: float = 2e-3
     weight_decay: float = 0.0
     schedule: str = "cosine"
     warmup_epochs: float = 0.1
-    batch_prefixes: int = 512
+    batch_prefixes: int = 1024
     clip_norm: float = 5.0
-    epochs: int = 8
+    epochs: int = 2
     patience: int = 2
     validation: float = 0.02
     seed: int = 0

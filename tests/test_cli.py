@@ -109,7 +109,7 @@ def test_info(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["info", f"{work}/bundle", "--json"]) == 0
     facts = json.loads(capsys.readouterr().out)
     # E, P and the five linear layers' and LayerNorm's weights
-    assert facts["parameters"] == 40 * 16 + 50 * 16 + 4 * (16 * 16 + 16) + 2 * 16
+    assert facts["parameters"] == 40 * 16 + 512 * 16 + 4 * (16 * 16 + 16) + 2 * 16
     assert main(["info", f"{work}/bundle"]) == 0
     assert "parameters" in capsys.readouterr().out
 

@@ -3,7 +3,7 @@
 The paper leaves them open. `uniform` draws all of them from U(-1/sqrt(d), 1/sqrt(d)). `structured` starts where a
 model that has learned the obvious would be, so that the few epochs before overfitting go into the rest:
 
-- items stand half towards what they co-occur with and half on their own;
+- items stand mostly towards what they co-occur with and a little on their own, so that no two are alike;
 - positions are small sinusoids, so that near positions are alike, also those that few sessions reach;
 - queries are near the identity, so that a click attends to clicks like it in item and in position;
 - the FFN's branch starts near zero, so that interests start as mixtures of the items clicked.
@@ -23,11 +23,11 @@ from mtaw_fast.model import MTAW
 from mtaw_fast.sessions import Sessions
 from mtaw_fast.spectral import spectral_embedding
 
-SPECTRAL_SHARE = 0.5
+SPECTRAL_SHARE = 0.9
 POSITION_AMPLITUDE = 0.03
 LONGEST_WAVE = 1000.0  # positions, as in the Transformer's 10000
-ITL_QUERY_GAIN = 60.0
-IEL_QUERY_GAIN = 2.0
+ITL_QUERY_GAIN = 100.0
+IEL_QUERY_GAIN = 6.0
 FFN_SHRINKAGE = 0.1
 
 
@@ -38,7 +38,7 @@ def initialise(model: MTAW, sessions: Sessions) -> None:
         return
     d = model.config.d
     with torch.no_grad():
-        model.item_embedding.copy_(_half_spectral(model, sessions))
+        model.item_embedding.copy_(_mostly_spectral(model, sessions))
         model.position_embedding.copy_(_sinusoids(model.config.positions, d) * POSITION_AMPLITUDE)
         identity = torch.eye(d, device=model.itl_query_weight.device)
         model.itl_query_weight.add_(identity, alpha=ITL_QUERY_GAIN)
@@ -48,7 +48,7 @@ def initialise(model: MTAW, sessions: Sessions) -> None:
         model.ffn_out_bias.zero_()
 
 
-def _half_spectral(model: MTAW, sessions: Sessions) -> Tensor:
+def _mostly_spectral(model: MTAW, sessions: Sessions) -> Tensor:
     """float32[N, d] of length sqrt(1/3), the mean length of drawn vectors: sqrt(share) u + sqrt(1 - share) r.
 
     u is an item's spectral and r its drawn direction; an item without neighbours keeps r.

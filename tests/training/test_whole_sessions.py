@@ -92,7 +92,7 @@ def test_equal_scores_and_nan_count_against_the_target() -> None:
     assert validation_metrics(model, sessions, 1)["P@20"] == 0
 
 
-def test_the_structured_start_keeps_half_of_each_item_s_own_direction() -> None:
+def test_the_structured_start_keeps_some_of_each_item_s_own_direction() -> None:
     rng = np.random.default_rng(11)
     sessions = Sessions.from_lists([rng.integers(0, 25, 5) for _ in range(60)])  # items 25..29 are never clicked
     drawn = MTAW(Config(d=12, init="uniform"), 30)
@@ -100,7 +100,7 @@ def test_the_structured_start_keeps_half_of_each_item_s_own_direction() -> None:
     spectral = MTAW(Config(d=12, init="structured"), 30)
     initialise(spectral, sessions)
     cosine = torch.nn.functional.cosine_similarity(drawn.item_embedding, spectral.item_embedding)
-    assert 0.3 < cosine[:25].mean() < 0.95
+    assert 0.1 < cosine[:25].mean() < 0.7
     torch.testing.assert_close(cosine[25:], torch.ones(5))
     torch.testing.assert_close(spectral.item_embedding.norm(dim=1), torch.full((30,), 3**-0.5))
     assert spectral.ffn_out_weight.norm() < 0.2 * drawn.ffn_out_weight.norm()
