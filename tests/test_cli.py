@@ -13,6 +13,8 @@ import pytest
 
 from mtaw_fast.cli import main
 from mtaw_fast.dataset import Dataset
+from mtaw_fast.errors import UsageError
+from mtaw_fast.files import folder_lock
 
 TINY = ["--set", "d=16", "--set", "lr=0.03", "--set", "batch_prefixes=64", "--set", "validation=0.1"]
 
@@ -133,6 +135,29 @@ def test_the_bundle_serves_alike_in_another_process(work: Path, capsys: pytest.C
 
 def test_train_refuses_an_existing_bundle(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "--overwrite" in failure(["train", f"{work}/dataset", f"{work}/bundle"], 2, capsys)
+
+
+def test_two_trainings_cannot_share_a_bundle(work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with folder_lock(tmp_path / "b.training", UsageError):
+        error = failure(["train", f"{work}/dataset", f"{tmp_path}/b", *TINY], 2, capsys)
+    assert "being written by somebody else" in error
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_is_one_line_and_leaves_the_data_set_unmade(work: Path, tmp_path: Path) -> None:
+    limited = (
+        "import resource, signal, sys\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
+        "from mtaw_fast.cli import main\n"
+        "sys.exit(main(sys.argv[1:]))"
+    )
+    command = ["prepare", "clicks", f"{work}/clicks.csv", f"{tmp_path}/d"]
+    done = subprocess.run([sys.executable, "-c", limited, *command], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("mtaw-fast: cannot write")
+    assert done.stderr.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_prepare_refuses_an_existing_data_set(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
