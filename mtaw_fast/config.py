@@ -44,7 +44,7 @@ class Config:
     positions: int = 512
     max_len: int = 512
     scale: float = 16.0
-    dropout: float = 0.1
+    dropout: float = 0.05
     init: str = "structured"
     gamma: float = 2.0
     negatives: bool = False
@@ -56,7 +56,7 @@ class Config:
     warmup_epochs: float = 0.1
     batch_prefixes: int = 1024
     clip_norm: float = 5.0
-    epochs: int = 2
+    epochs: int = 3
     patience: int = 2
     validation: float = 0.02
     seed: int = 0

@@ -70,5 +70,6 @@ class TrainingProgress:
         metrics = "".join(f"  {name} {value:.2f}" for name, value in record.items() if "@" in name)
         self._console.print(
             f"{record['phase']} epoch {record['epoch']}: loss {record['loss']:.4f}{metrics}  "
-            f"({record['seconds']:.1f} s, {record['sessions_per_second']:.0f} sessions/s)"
+            f"({record['seconds']:.1f} s, {record['sessions_per_second']:.0f} sessions/s)",
+            soft_wrap=True,
         )

@@ -23,10 +23,10 @@ from mtaw_fast.model import MTAW
 from mtaw_fast.sessions import Sessions
 from mtaw_fast.spectral import spectral_embedding
 
-SPECTRAL_SHARE = 0.7
+SPECTRAL_SHARE = 0.65
 POSITION_AMPLITUDE = 0.03
 LONGEST_WAVE = 1000.0  # positions, as in the Transformer's 10000
-ITL_QUERY_GAIN = 30.0
+ITL_QUERY_GAIN = 80.0
 IEL_QUERY_GAIN = 6.0
 FFN_SHRINKAGE = 0.1
 
