@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from bench import eager_faiss
-from bench.agreement import ranking_error, step_error, vectors_error
+from bench.agreement import TIE, ranking_error, step_error, vectors_error
 from bench.eager_faiss import EagerFaiss, EagerStep, load_model
 from bench.floors import flop_floor, largest_of, read_floor, sum_of
 from bench.harness import Case, Contender, Floor, Plan
@@ -104,7 +104,7 @@ class ServingCases:
             "latency_us",
             Contender("ours", lambda call: index.search(queries[call % len(queries)], k, scale=scale)),
             [Contender(eager_faiss.NAME, lambda call: theirs.search(queries[call % len(queries)], k))],
-            lambda contender: self._ranking_error(contender, lambda output: output, truth),
+            lambda contender: self._ranking_error(contender, lambda output: output, truth, TIE),
             self.plan,
             self._retrieve_floor,
         )
@@ -132,7 +132,8 @@ class ServingCases:
             "latency_us",
             Contender("ours", run_ours),
             [Contender(eager_faiss.NAME, lambda call: theirs.recommend(requests[call % len(requests)], k))],
-            lambda contender: self._ranking_error(contender, unpack, truth),
+            # The encoders' float32 error in the cosine, at the logits' scale.
+            lambda contender: self._ranking_error(contender, unpack, truth, _UNIT_TOLERANCE * bundle.config.scale),
             self.plan,
             sum_of(self._encode_floor, self._retrieve_floor),
         )
@@ -152,11 +153,12 @@ class ServingCases:
         contender: Contender,
         unpack: Callable[[Any], Ranking],
         truth: Callable[[int, int], np.ndarray],
+        tie: float,
     ) -> str | None:
         for number in self.checked:
             ids, scores = unpack(contender.run(number))
             rows = min(len(ids), max(4, _CHECKED_SCORES // self.workload.bundle.n_items), _MOST_CHECKED)
-            wrong = ranking_error(ids[:rows], scores[:rows], truth(number, rows))
+            wrong = ranking_error(ids[:rows], scores[:rows], truth(number, rows), tie)
             if wrong:
                 return wrong
         return None
