@@ -24,7 +24,7 @@ class Config:
 
     Model (design: MTAW, SIGIR 2023)
         d: embedding size. positions: learned position rows P; click t uses row min(t, P - 1).
-        max_len: clicks attended to; of longer sessions the last max_len count.
+        max_len: clicks attended to; of longer sessions the last max_len count (and train).
         scale: factor on the cosine in the logits, 0 < scale <= 40. dropout: on embeddings and FFN.
         init: starting weights, 'structured' (training.initial) or 'uniform'.
     Loss

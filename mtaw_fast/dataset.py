@@ -77,7 +77,7 @@ class Dataset:
             try:
                 folder.mkdir(parents=True, exist_ok=True)
             except OSError as error:
-                raise DataError(f"cannot make the folder {folder}: {error.strerror}") from None
+                raise DataError(f"cannot make the folder {folder}: {error.strerror}; choose another one") from None
             files = {}
             for part, arrays in self._arrays().items():
                 draft = folder / f"{part}.safetensors"

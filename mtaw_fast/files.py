@@ -62,9 +62,12 @@ def folder_lock(folder: Path, make_error: Callable[[str], MtawError]) -> Iterato
     Where another process or thread holds it, `make_error(one-line reason)` is raised. The lock goes with
     the process, however it ends, and leaves no file; a folder made here and left empty is removed.
     """
-    made = not folder.exists()
+    made = True
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            made = False
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     except OSError as error:
         raise make_error(f"cannot make the folder {folder}: {error.strerror}; choose another one") from None
@@ -73,11 +76,13 @@ def folder_lock(folder: Path, make_error: Callable[[str], MtawError]) -> Iterato
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise make_error(f"{folder} is being written by somebody else; wait or choose another folder") from None
-        yield
+        try:
+            yield
+        finally:
+            if made:
+                with contextlib.suppress(OSError):  # not empty: the work is in it
+                    folder.rmdir()
     finally:
-        if made:
-            with contextlib.suppress(OSError):  # not empty: the work is in it
-                folder.rmdir()
         os.close(descriptor)
 
 

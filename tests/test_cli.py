@@ -269,3 +269,12 @@ def test_info_on_the_public_sets(
     assert facts["test samples"] == test_samples
     assert facts["items"] == items
     assert facts["average session length"] == pytest.approx(average, abs=0.01)
+
+
+def test_a_training_spares_a_data_set_in_its_run_folder(
+    work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    subprocess.run(["cp", "-r", f"{work}/dataset", f"{tmp_path}/b.training"], check=True)
+    before = {path.name for path in (tmp_path / "b.training").iterdir()}
+    assert "which no training wrote" in failure(["train", f"{work}/dataset", f"{tmp_path}/b", *TINY], 2, capsys)
+    assert {path.name for path in (tmp_path / "b.training").iterdir()} == before

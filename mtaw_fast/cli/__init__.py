@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
-        return _fail(f"{error.filename or 'a file'}: {error.strerror or error}", 1)
+        return _fail(f"{error.filename or 'a file'}: {error.strerror or error}; check the path and its permissions", 1)
     except KeyboardInterrupt:
         return _fail("interrupted; a training goes on with --resume", 130)
 

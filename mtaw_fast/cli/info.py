@@ -22,7 +22,9 @@ def add_to(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Print the facts, one a line."""
-    manifest = read_json(arguments.folder / "manifest.json", DataError)
+    manifest = read_json(
+        arguments.folder / "manifest.json", lambda why: DataError(f"{why}; name a folder made by prepare or train")
+    )
     kind = manifest.get("format") if isinstance(manifest, dict) else None
     if kind == "mtaw_fast dataset":
         facts = dataset_facts(Dataset.load(arguments.folder))

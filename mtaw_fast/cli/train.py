@@ -52,7 +52,8 @@ def run(arguments: argparse.Namespace) -> None:
     config = _config(arguments)
     refuse_existing(arguments.bundle, arguments.overwrite)
     dataset = Dataset.load(arguments.dataset)
-    run_folder = arguments.bundle.with_name(arguments.bundle.name + ".training")
+    bundle = arguments.bundle.resolve()  # '.' has no name of its own
+    run_folder = bundle.with_name(bundle.name + ".training")
 
     from mtaw_fast.cli.progress import TrainingProgress
     from mtaw_fast.training import train

@@ -3,7 +3,7 @@
 run.lock              held (flock) by the process that trains
 state.json            phase, epochs done, best epoch, history; replaced last, so it is always true
 checkpoint-*.safetensors   weights and Adam's moments after the last whole epoch
-best.safetensors      weights of the best epoch of the search
+best-*.safetensors    weights of the best epoch of the search
 metrics.jsonl         the history, a line an epoch
 curves.png            loss and validation curves
 """
@@ -11,6 +11,7 @@ curves.png            loss and validation curves
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,12 +19,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from mtaw_fast.errors import TrainingError
+from mtaw_fast.errors import TrainingError, UsageError
 from mtaw_fast.files import read_json, write_bytes, write_json
 from mtaw_fast.tensorfile import map_tensors, write_tensors
 
 FORMAT_VERSION = 1
 _MOMENTS = ("exp_avg", "exp_avg_sq")
+_WRITTEN = r"state\.json|metrics\.jsonl|curves\.png|(checkpoint-(search|refit)|best)-\d+\.safetensors"
+_OURS = re.compile(rf"{_WRITTEN}|\.({_WRITTEN})\..*\.tmp")
 
 
 class RunFolder:
@@ -43,9 +46,21 @@ class RunFolder:
         return state
 
     def clear(self) -> None:
-        """Remove everything that a run writes."""
+        """Remove everything that a run writes; UsageError, and nothing removed, where there is anything else."""
         for path in self.folder.iterdir():
-            if path.name in ("state.json", "metrics.jsonl", "curves.png") or path.suffix in (".safetensors", ".tmp"):
+            if not _OURS.fullmatch(path.name):
+                raise UsageError(
+                    f"{self.folder} holds {path.name}, which no training wrote; choose another bundle folder"
+                )
+        for path in self.folder.iterdir():
+            path.unlink()
+
+    def sweep(self, state: Mapping[str, Any]) -> None:
+        """Remove checkpoints that `state` does not name and what a killed process left half-written."""
+        named = (state.get("checkpoint"), state.get("best_checkpoint"))
+        for path in self.folder.iterdir():
+            litter = path.suffix in (".safetensors", ".tmp") and _OURS.fullmatch(path.name)
+            if litter and path.name not in named:
                 path.unlink()
 
     def save(self, state: Mapping[str, Any]) -> None:
@@ -53,9 +68,7 @@ class RunFolder:
         lines = "".join(json.dumps(line) + "\n" for line in state["history"])
         write_bytes(self.folder / "metrics.jsonl", lines.encode())
         write_json(self._state_path, {"format_version": FORMAT_VERSION, **state})
-        for path in self.folder.glob("*.safetensors"):
-            if path.name not in (state.get("checkpoint"), state.get("best_checkpoint")):
-                path.unlink()
+        self.sweep(state)
 
     def save_checkpoint(self, name: str, model: torch.nn.Module, optimizer: torch.optim.Optimizer | None) -> None:
         """Write weights and, with an optimiser, its moments to the file `name`."""
@@ -76,7 +89,7 @@ class RunFolder:
                     parameter.copy_(_tensor(arrays[f"weight.{key}"]))
                     if optimizer is not None:
                         optimizer.state[parameter] = {
-                            "step": _tensor(arrays[f"step.{key}"]),
+                            "step": _tensor(arrays[f"step.{key}"]).to(parameter.device),
                             **{m: _tensor(arrays[f"{m}.{key}"]).to(parameter.device) for m in _MOMENTS},
                         }
         except (KeyError, RuntimeError) as error:

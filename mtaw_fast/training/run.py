@@ -87,6 +87,8 @@ def train(
 def _device(name: str) -> torch.device:
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name.split(":")[0] not in ("cpu", "cuda"):
+        raise UsageError(f"device {name!r} cannot be used; choose auto, cpu or cuda")
     try:
         device = torch.device(name)
         torch.empty(1, device=device)
@@ -110,6 +112,7 @@ class _Run:
         self._identity = {
             "config": config.as_dict(),
             "dataset": dataset.fingerprint,
+            "min_prefix": dataset.min_prefix,
             "refit": refit,
         }
         self._state: dict[str, Any] = {}
@@ -125,6 +128,7 @@ class _Run:
                     "repeat its settings to resume it, or start anew with --overwrite"
                 )
             self._state = state
+            self._files.sweep(state)
             return
         if unfinished and not overwrite:
             raise UsageError(
@@ -199,14 +203,17 @@ class _Run:
         batches = epoch_batches(samples, config.batch_prefixes, config.seed, epoch)
         self._reporter.epoch_starts(phase, epoch, epochs, len(sessions))
         began, total, rows = time.perf_counter(), 0.0, 0
+        # A warm-up shorter than a step would only make that step one of learning rate 0.
+        skipped = config.warmup_epochs if config.warmup_epochs * len(batches) < 1 else 0.0
         for step, numbers in enumerate(batches):
             batch = Batch.of(sessions.select(numbers), self._dataset.min_prefix, self._device)
-            loss = stepper.step(batch, epoch - 1 + step / len(batches))
+            loss = stepper.step(batch, max(epoch - 1 + step / len(batches), skipped))
             if not math.isfinite(loss):
+                named = ", ".join(map(str, numbers[:_SESSIONS_NAMED]))
                 raise TrainingError(
                     f"the loss is {loss} in {phase} epoch {epoch}, step {step + 1} of {len(batches)} (sessions "
-                    f"{', '.join(map(str, numbers[:_SESSIONS_NAMED]))}, ..); the last whole epoch is kept: "
-                    "lower lr or scale and start anew with --overwrite"
+                    f"{named}, .. of those that hold a sample); the last whole epoch is kept: lower lr or scale and "
+                    "start anew with --overwrite"
                 )
             total += loss * len(batch.targets)
             rows += len(batch.targets)
@@ -236,8 +243,16 @@ class _Run:
 
 
 def _trainable(sessions: Sessions, min_prefix: int, max_len: int) -> Sessions:
-    """Sessions that hold a sample, cut to their last max_len clicks and the target after them."""
+    """Sessions that hold a sample, cut to their last max_len clicks and the target after them.
+
+    Of a longer session the prefixes before that window are no samples: one pass can attend to one window.
+    """
+    if max_len < min_prefix:
+        raise UsageError(f"setting max_len={max_len} is below the data set's shortest prefix, {min_prefix}; raise it")
     usable = sessions.select(np.flatnonzero(sessions.lengths > min_prefix)).keep_last(max_len + 1)
     if len(usable) == 0:
-        raise TrainingError(f"no training session has more than {min_prefix} clicks; there is nothing to learn from")
+        raise TrainingError(
+            f"no training session has more than {min_prefix} clicks, so there is nothing to learn from; "
+            "prepare the data set with a smaller min_prefix or longer sessions"
+        )
     return usable

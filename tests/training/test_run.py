@@ -224,3 +224,43 @@ def test_the_reporter_hears_of_everything(ring: Dataset, small: Config, tmp_path
     assert heard[0] == ("starts", 270)
     assert heard[-1] == ("ends", 1)
     assert sum(count for what, count in heard if what == "step") == 270
+
+
+def test_a_folder_that_is_no_run_is_left_alone(ring: Dataset, small: Config, tmp_path: Path) -> None:
+    (tmp_path / "train-0123.safetensors").write_bytes(b"precious")
+    for overwrite in (False, True):
+        with pytest.raises(UsageError, match=r"holds train-0123\.safetensors, which no training wrote"):
+            train(ring, small, tmp_path, overwrite=overwrite)
+    assert leftovers(tmp_path) == {"train-0123.safetensors"}
+
+
+def test_what_a_killed_write_left_is_swept_on_resume(
+    ring: Dataset, small: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    FailsAt(monkeypatch, 30, float("nan"))
+    with pytest.raises(TrainingError):
+        train(ring, small, tmp_path)
+    monkeypatch.undo()
+    (tmp_path / ".checkpoint-search-2.safetensors.abc.tmp").write_bytes(b"half")
+    train(ring, small, tmp_path, resume=True)
+    assert leftovers(tmp_path) == {"state.json", "metrics.jsonl", "curves.png", "checkpoint-refit-4.safetensors"}
+
+
+def test_an_epoch_of_one_step_moves_the_weights(ring: Dataset, small: Config, tmp_path: Path) -> None:
+    config = dataclasses.replace(small, batch_prefixes=100_000, epochs=1)
+    trained = train(ring, config, tmp_path, refit=False)
+    start = run_module.MTAW(config, ring.n_items)
+    run_module.initialise(start, ring.train.split_last(config.validation)[0])
+    assert not np.allclose(start.item_embedding.detach().numpy(), trained.weights["item_embedding"], atol=1e-4)
+
+
+def test_a_run_of_another_min_prefix_is_not_resumed(ring: Dataset, small: Config, tmp_path: Path) -> None:
+    train(ring, small, tmp_path)
+    with pytest.raises(UsageError, match="other settings"):
+        train(dataclasses.replace(ring, min_prefix=2), small, tmp_path, resume=True)
+
+
+def test_max_len_below_min_prefix_is_refused(ring: Dataset, small: Config, tmp_path: Path) -> None:
+    config = dataclasses.replace(small, max_len=1)
+    with pytest.raises(UsageError, match="max_len=1 is below"):
+        train(dataclasses.replace(ring, min_prefix=2), config, tmp_path)
