@@ -31,7 +31,7 @@ def leftovers(folder: Path) -> set[str]:
 
 def test_it_learns_the_ring_and_leaves_the_record(ring: Dataset, small: Config, tmp_path: Path) -> None:
     trained = train(ring, small, tmp_path / "run")
-    assert trained.metrics["MRR@20"] > 40  # chance is 6
+    assert trained.metrics["MRR@20"] > 80  # chance is 6
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert lines == trained.history
     assert [line["phase"] for line in lines] == ["search"] * 4 + ["refit"] * trained.best_epoch
@@ -153,7 +153,7 @@ def test_a_non_finite_loss_stops_with_its_place_and_keeps_the_last_epoch(
     assert steps.count("epoch") == 2
     assert {"checkpoint-search-1.safetensors", "best-1.safetensors", "state.json"} <= leftovers(tmp_path)
     monkeypatch.undo()
-    assert train(ring, small, tmp_path, resume=True).metrics["MRR@20"] > 40
+    assert train(ring, small, tmp_path, resume=True).metrics["MRR@20"] > 80
 
 
 def test_the_step_itself_reports_nan_without_touching_the_weights(ring: Dataset, small: Config) -> None:
