@@ -8,7 +8,7 @@ DEMO := runs/demo
 
 setup: $(VENV)/.ready
 
-$(VENV)/.ready: pyproject.toml CMakeLists.txt $(wildcard kernels/native/*.cpp kernels/native/*.hpp)
+$(VENV)/.ready: pyproject.toml CMakeLists.txt $(wildcard kernels/native/*.[ch]pp kernels/native/*/*.[ch]pp)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --upgrade pip
 	$(BIN)/pip install --quiet --editable '.[dev]'

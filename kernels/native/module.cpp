@@ -1,60 +1,8 @@
-// The Python face of the native code: checks shapes and types, releases the GIL, calls the kernel.
-#include <pybind11/numpy.h>
-#include <pybind11/pybind11.h>
-
-#include <cstdint>
-#include <string>
-
-#include "rerank.hpp"
-
-namespace py = pybind11;
-
-namespace {
-
-template <typename T>
-const T* matrix(const py::array& array, const char* name, const char* type) {
-    const auto wanted = [&] { return std::string(name) + " must be a C-contiguous " + type + " matrix"; };
-    if (array.ndim() != 2) {
-        throw py::value_error(wanted() + ", not one of " + std::to_string(array.ndim()) + " dimensions");
-    }
-    if (!py::isinstance<py::array_t<T>>(array)) {
-        throw py::value_error(wanted() + ", not " + py::cast<std::string>(py::str(array.dtype())));
-    }
-    if ((array.flags() & py::array::c_style) == 0) throw py::value_error(wanted());
-    return static_cast<const T*>(array.data());
-}
-
-py::tuple rerank_topk(const py::array& queries, const py::array& catalog, const py::array& candidates, std::int64_t k,
-                      double scale) {
-    const float* query_data = matrix<float>(queries, "queries", "float32");
-    const float* catalog_data = matrix<float>(catalog, "catalog", "float32");
-    const std::int32_t* candidate_data = matrix<std::int32_t>(candidates, "candidates", "int32");
-    if (queries.shape(1) != catalog.shape(1)) {
-        throw py::value_error("queries have " + std::to_string(queries.shape(1)) + " dimensions, the catalog " +
-                              std::to_string(catalog.shape(1)));
-    }
-    if (queries.shape(0) != candidates.shape(0)) {
-        throw py::value_error("there are " + std::to_string(queries.shape(0)) + " queries but candidates for " +
-                              std::to_string(candidates.shape(0)));
-    }
-    if (k < 1) throw py::value_error("k must be at least 1, not " + std::to_string(k));
-    const mtaw::RerankShape shape{queries.shape(0), catalog.shape(0), queries.shape(1), candidates.shape(1), k};
-    py::array_t<std::int32_t> ids({shape.n_queries, k});
-    py::array_t<float> scores({shape.n_queries, k});
-    std::int32_t* id_data = ids.mutable_data();
-    float* score_data = scores.mutable_data();
-    {
-        const py::gil_scoped_release unlocked;
-        mtaw::rerank_topk(shape, query_data, catalog_data, candidate_data, scale, id_data, score_data);
-    }
-    return py::make_tuple(ids, scores);
-}
-
-}  // namespace
+// The extension module: every kernel has a binding file of its own.
+#include "bindings.hpp"
 
 PYBIND11_MODULE(_native, module) {
     module.doc() = "Native kernels of mtaw_fast.";
-    module.def("rerank_topk", &rerank_topk, py::arg("queries"), py::arg("catalog"), py::arg("candidates"), py::arg("k"),
-               py::arg("scale"),
-               "Exact scores and order of candidates; see mtaw_fast.kernels.native.rerank_topk.");
+    mtaw::bind_isa(module);
+    mtaw::bind_rerank(module);
 }

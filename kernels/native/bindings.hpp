@@ -1,0 +1,11 @@
+// The Python faces of the native kernels, one function a kernel; module.cpp calls them all.
+#pragma once
+
+#include <pybind11/pybind11.h>
+
+namespace mtaw {
+
+void bind_isa(pybind11::module_& module);
+void bind_rerank(pybind11::module_& module);
+
+}  // namespace mtaw
