@@ -22,9 +22,9 @@ import numpy as np
 
 from mtaw_fast.bundle_format import (
     FORMAT,
-    FORMAT_VERSION,
     MANIFEST,
     PARTS,
+    READABLE_VERSIONS,
     check_array,
     check_finite,
     check_weights,
@@ -139,9 +139,9 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise BundleError(f"{folder} is not a bundle; make one with 'mtaw-fast train'")
     version = manifest.get("format_version")
-    if version != FORMAT_VERSION:
+    if version not in READABLE_VERSIONS:
         raise BundleError(
-            f"{folder} has bundle format {version!r}, this release reads {FORMAT_VERSION}; "
+            f"{folder} has bundle format {version!r}, this release reads {' and '.join(map(str, READABLE_VERSIONS))}; "
             "upgrade mtaw-fast or train the bundle anew"
         )
     return manifest

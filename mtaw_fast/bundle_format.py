@@ -11,7 +11,8 @@ from mtaw_fast.config import Config
 from mtaw_fast.errors import BundleError
 
 FORMAT = "mtaw_fast bundle"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+READABLE_VERSIONS = (1, 2)  # 1: text ids by sorted BLAKE2b hashes (`itemids`)
 MANIFEST = "manifest.json"
 PARTS = ("weights", "catalog", "items", "popularity")
 

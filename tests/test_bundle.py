@@ -78,7 +78,7 @@ def test_manifest_and_file_names(tmp_path: Path) -> None:
     bundle = save_random(tmp_path / "bundle", n_items=60, d=12, positions=5)
     manifest = json.loads((tmp_path / "bundle" / "manifest.json").read_text())
     assert manifest["parameters"] == 60 * 12 + 5 * 12 + 4 * (12 * 12 + 12) + 2 * 12
-    assert (manifest["n_items"], manifest["d"], manifest["format_version"]) == (60, 12, 1)
+    assert (manifest["n_items"], manifest["d"], manifest["format_version"]) == (60, 12, 2)
     assert manifest["versions"]["numpy"] == np.__version__
     assert set(manifest["versions"]) == {"mtaw_fast", "python", "numpy", "torch"}
     assert manifest["git_commit"] is None or len(manifest["git_commit"].removesuffix("-dirty")) == 40
@@ -234,7 +234,7 @@ def test_not_a_bundle(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda m: m.update(format_version=2), "has bundle format 2, this release reads 1; upgrade mtaw-fast"),
+        (lambda m: m.update(format_version=3), "has bundle format 3, this release reads 1 and 2; upgrade mtaw-fast"),
         (lambda m: m.update(format_version="1"), "has bundle format '1'"),
         (lambda m: m.pop("files"), "is damaged"),
         (lambda m: m.update(files=[]), "is damaged"),
@@ -337,7 +337,7 @@ def test_a_failure_at_any_step_leaves_nothing_behind(
 _KILLED_SAVES = """
 import os, sys
 from pathlib import Path
-from mtaw_fast import bundle_writer, files, tensorfile
+from mtaw_fast import bundle_writer, files
 from mtaw_fast.bundle import Bundle
 from tests.random_bundle import bundle_parts
 
@@ -361,7 +361,7 @@ def killed_save(step):
                 return result
             return call
         for module, name in [(os, "replace"), (os, "fsync"), (Path, "rename"), (Path, "unlink"), (Path, "write_bytes"),
-                             (Path, "chmod"), (tensorfile, "save_file"), (bundle_writer, "sha256_of")]:
+                             (Path, "chmod"), (bundle_writer, "write_tensors"), (bundle_writer, "sha256_of")]:
             setattr(module, name, mortal(getattr(module, name)))
         Bundle.save(folder, **new, overwrite=True)
         os._exit(0)
