@@ -7,8 +7,8 @@
 
 #include <cstdint>
 
-#include "../isa.hpp"
 #include "aligned.hpp"
+#include "isa.hpp"
 #include "kernel.hpp"
 
 namespace mtaw {
@@ -42,6 +42,12 @@ class EncodeScratch {
    private:
     friend class Encoder;
     friend class SessionState;
+
+    // At least `size` floats, uninitialised; what was there before is lost.
+    float* room(std::int64_t size) {
+        if (buffer_.size() < size) buffer_ = AlignedFloats(size);
+        return buffer_.data();
+    }
 
     AlignedFloats buffer_;
 };

@@ -3,6 +3,8 @@
 
 #include <cstdint>
 
+#include "isa.hpp"
+
 namespace mtaw {
 
 // A d x d layer: columns of the outputs in panels [width / panel][d inputs][panel outputs] (the last panel may be
@@ -55,6 +57,9 @@ struct EncodeKernel {
     // 2^v of n values -inf < v <= 0, in place, as the softmax takes it; n a multiple of kEncodeLanes.
     void (*exp2)(float* values, std::int64_t n);
 };
+
+// The build for the best instruction set up to `isa`.
+const EncodeKernel& encode_kernel_for(Isa isa);
 
 const EncodeKernel& encode_kernel_portable();
 const EncodeKernel& encode_kernel_avx2();

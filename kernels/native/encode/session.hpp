@@ -36,6 +36,10 @@ class SessionState {
     std::int64_t n_bytes() const;
 
    private:
+    // The rest is called with the mutex held.
+    std::int64_t size() const { return static_cast<std::int64_t>(clicks_.size()); }
+    void reserve(std::int64_t n);
+
     const Encoder* encoder_;
     mutable std::mutex mutex_;
     std::vector<std::int32_t> clicks_;
