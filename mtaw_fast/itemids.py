@@ -94,6 +94,10 @@ class ItemIds:
         """
         return self.table.lookup(ids)
 
+    def known(self, ids: Sequence[Any]) -> np.ndarray:
+        """The distinct internal ids of those external `ids` that the table knows: int32[..], ascending."""
+        return self.table.known(ids)
+
     def external(self, internal: np.ndarray) -> list[Any]:
         """External ids (int or str) of internal ids int[n]. Raises IndexError on one outside 0..N-1."""
         return self.table.external(np.ascontiguousarray(internal, dtype=np.int32))

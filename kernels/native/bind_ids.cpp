@@ -8,11 +8,13 @@
 #include <cstdint>
 #include <limits>
 #include <string>
+#include <vector>
 
 #include "bindings.hpp"
 #include "buffers.hpp"
 #include "ids/bound_ids.hpp"
 #include "ids/python_ids.hpp"
+#include "python_objects.hpp"
 
 namespace py = pybind11;
 
@@ -76,17 +78,43 @@ py::array_t<std::uint64_t> slots_of(const py::array& blob, const py::array& offs
     return slots;
 }
 
-py::array_t<std::int32_t> lookup(const BoundIds& ids, const py::sequence& asked) {
-    // A list or tuple as it is, anything else copied into a list.
-    const auto listed = py::reinterpret_steal<py::object>(PySequence_Fast(asked.ptr(), "ids must be a sequence"));
+// Calls visit(place, internal id) for each of the objects of a sequence: a list or tuple as it is, anything else copied
+// into a list.
+template <typename Visit>
+void find_each(const IdTable& table, const py::object& listed, Visit&& visit) {
+    for (Py_ssize_t place = 0; place < PySequence_Fast_GET_SIZE(listed.ptr()); ++place) {
+        // Held: an odd object's __index__ may change the list.
+        const auto id = py::reinterpret_borrow<py::object>(PySequence_Fast_GET_ITEM(listed.ptr(), place));
+        visit(place, find_object(table, id.ptr()));
+    }
+}
+
+py::object listed_of(const py::sequence& asked) {
+    auto listed = py::reinterpret_steal<py::object>(PySequence_Fast(asked.ptr(), "ids must be a sequence"));
     if (!listed) throw py::error_already_set();
+    return listed;
+}
+
+py::array_t<std::int32_t> lookup(const BoundIds& ids, const py::sequence& asked) {
+    const py::object listed = listed_of(asked);
     const Py_ssize_t count = PySequence_Fast_GET_SIZE(listed.ptr());
     py::array_t<std::int32_t> found(count);
     std::int32_t* out = found.mutable_data();
-    for (Py_ssize_t place = 0; place < count; ++place) {
-        out[place] = find_object(ids.table, PySequence_Fast_GET_ITEM(listed.ptr(), place));
-    }
+    std::fill_n(out, count, kUnknownId);
+    find_each(ids.table, listed, [&](Py_ssize_t place, std::int32_t internal) {
+        if (place < count) out[place] = internal;
+    });
     return found;
+}
+
+py::array_t<std::int32_t> known(const BoundIds& ids, const py::sequence& asked) {
+    std::vector<std::int32_t> found;
+    find_each(ids.table, listed_of(asked), [&](Py_ssize_t, std::int32_t internal) {
+        if (internal != kUnknownId) found.push_back(internal);
+    });
+    std::sort(found.begin(), found.end());
+    found.erase(std::unique(found.begin(), found.end()), found.end());
+    return py::array_t<std::int32_t>(static_cast<py::ssize_t>(found.size()), found.data());
 }
 
 py::list external(const BoundIds& ids, const py::array& internal) {
@@ -102,6 +130,8 @@ py::list external(const BoundIds& ids, const py::array& internal) {
 
 }  // namespace
 
+const IdTable& id_table_of(py::handle object) { return py::cast<const BoundIds&>(object).table; }
+
 void bind_ids(py::module_& module) {
     py::class_<BoundIds>(module, "IdTable")
         .def_static("of_ints", &ids_of_ints, py::arg("values"), py::arg("sorted"), py::arg("order"))
@@ -109,6 +139,7 @@ void bind_ids(py::module_& module) {
         .def_static("slots_of", &slots_of, py::arg("blob"), py::arg("offsets"))
         .def("__len__", [](const BoundIds& ids) { return ids.table.size(); })
         .def("lookup", &lookup, py::arg("ids"), "int32[n]: internal ids of external ones, -1 where unknown.")
+        .def("known", &known, py::arg("ids"), "int32[..]: the distinct internal ids of known external ones, ascending.")
         .def("external", &external, py::arg("internal"), "External ids of internal ones int32[n].");
 }
 

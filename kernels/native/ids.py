@@ -4,6 +4,7 @@
     IdTable.of_texts(blob, offsets, slots)      uint8[..], int64[N + 1], uint64[a power of two]
     IdTable.slots_of(blob, offsets)             the hash table that of_texts takes
     table.lookup(list of any objects)           int32[n] internal ids, -1 where unknown
+    table.known(list of any objects)            int32[..] the distinct internal ids of the known ones, ascending
     table.external(int32[n])                    list of int or str
 
 What the arrays hold: `mtaw_fast.itemids.ItemIds`. ValueError on arrays that do not fit together or a text that
