@@ -7,5 +7,6 @@ namespace mtaw {
 
 void bind_isa(pybind11::module_& module);
 void bind_rerank(pybind11::module_& module);
+void bind_scan(pybind11::module_& module);
 
 }  // namespace mtaw

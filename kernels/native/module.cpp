@@ -5,4 +5,5 @@ PYBIND11_MODULE(_native, module) {
     module.doc() = "Native kernels of mtaw_fast.";
     mtaw::bind_isa(module);
     mtaw::bind_rerank(module);
+    mtaw::bind_scan(module);
 }
