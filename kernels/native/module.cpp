@@ -7,4 +7,5 @@ PYBIND11_MODULE(_native, module) {
     mtaw::bind_ids(module);
     mtaw::bind_isa(module);
     mtaw::bind_rerank(module);
+    mtaw::bind_scan(module);
 }

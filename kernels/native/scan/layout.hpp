@@ -24,7 +24,7 @@ constexpr std::int64_t block_count(std::int64_t n_items) { return (n_items + kBl
 // What a scan needs to know of all the items together. The codes are of rows * 2^-exponent.
 struct ScanSummary {
     std::int64_t exponent = 0;
-    double largest_norm = 0;      // of rows * 2^-exponent, rounded up; below 1
+    double largest_norm = 0;      // of rows * 2^-exponent, rounded up: about 1/2 to 1, or 0
     double largest_residual = 0;  // the largest residual norm stored
 };
 
