@@ -120,3 +120,10 @@ class LiveSession:
         with self._lock:
             internal = np.array(self._clicks, dtype=np.int32)
         return self._bundle.ids.external(internal)
+
+    @property
+    def n_bytes(self) -> int:
+        """Memory that grows with the clicks: their ids, and what the native encoder keeps of them."""
+        with self._lock:
+            kept = 0 if self._state is None else self._state.n_bytes
+            return kept + self._clicks.buffer_info()[1] * self._clicks.itemsize

@@ -73,8 +73,12 @@ class NativeRanker:
     """`Ranker` in one native call. `engine` also takes external ids and live sessions: see its module."""
 
     def __init__(self, bundle: Bundle, encoder: NativeEncoder, index: ScanIndex) -> None:
-        self.encoder = encoder
-        self.engine = Engine(bundle.ids.table, encoder.native, index.native, bundle.config.scale)
+        self._encoder = encoder
+        self.engine = Engine(bundle.ids.table, encoder.encoder.native, index.scanner.native, bundle.config.scale)
+
+    def new_state(self) -> Any:
+        """The native encoder's state of a session without clicks, for `engine.recommend_live`."""
+        return self._encoder.encoder.native.session()
 
     def rank(
         self, sessions: Sessions, k: int, conditions: Conditions, stages: dict[str, float] | None = None

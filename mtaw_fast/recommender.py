@@ -42,13 +42,13 @@ class Recommender:
     def load(
         cls, folder: str | os.PathLike[str], encoder: str = "auto", index: str = "auto", verify: bool = True
     ) -> Recommender:
-        """Load a bundle folder. encoder: auto, native, numpy, eager. index: auto, exact, flat.
+        """Load a bundle folder. encoder: auto, native, numpy, eager. index: auto, scan, exact, flat.
 
         Raises BundleError on a damaged bundle, UsageError on an unknown name, MissingPackageError where
         the encoder or index needs a package that is not installed.
         """
         bundle = Bundle.load(folder, verify=verify)
-        return cls(bundle, make_encoder(encoder, bundle), make_index(index, bundle.catalog))
+        return cls(bundle, make_encoder(encoder, bundle), make_index(index, bundle.catalog, bundle.scan))
 
     @property
     def n_items(self) -> int:

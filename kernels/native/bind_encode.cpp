@@ -15,6 +15,7 @@
 #include "encode/encoder.hpp"
 #include "encode/session.hpp"
 #include "isa.hpp"
+#include "python_objects.hpp"
 
 namespace py = pybind11;
 
@@ -164,6 +165,10 @@ py::array_t<float> encoder_exp2(const py::array& values, const std::string& isa)
 }
 
 }  // namespace
+
+const Encoder& encoder_of(py::handle object) { return py::cast<const HeldEncoder&>(object).encoder; }
+
+SessionState& session_state_of(py::handle object) { return py::cast<HeldSession&>(object).state; }
 
 void bind_encode(py::module_& module) {
     py::class_<HeldSession>(module, "SessionState", "See mtaw_fast.kernels.native.encoder.SessionState.")

@@ -40,21 +40,18 @@ struct Clicks {
 };
 
 Clicks clicks_of(const IdTable& ids, const py::object& session) {
-    if (!PyList_Check(session.ptr()) && !PyTuple_Check(session.ptr())) {
-        throw py::type_error("a session must be a list or a tuple");
-    }
-    Clicks clicks;
-    clicks.known.reserve(static_cast<std::size_t>(PySequence_Fast_GET_SIZE(session.ptr())));
-    // The list is asked for its size again and again: an odd object's __index__ may change it.
-    for (Py_ssize_t place = 0; place < PySequence_Fast_GET_SIZE(session.ptr()); ++place) {
-        const auto id = py::reinterpret_borrow<py::object>(PySequence_Fast_GET_ITEM(session.ptr(), place));
-        const std::int32_t internal = find_object(ids, id.ptr());
-        if (internal == kUnknownId) {
-            clicks.unknown.append(id);
-        } else {
-            clicks.known.push_back(internal);
+    PyObject* const listed = session.ptr();
+    if (!PyList_Check(listed) && !PyTuple_Check(listed)) throw py::type_error("a session must be a list or a tuple");
+    Clicks clicks{find_objects(ids, listed), py::list()};
+    for (std::size_t place = 0; place < clicks.known.size(); ++place) {
+        // The size is asked for again: an odd id that runs Python code may have cut the list.
+        const bool there = static_cast<Py_ssize_t>(place) < PySequence_Fast_GET_SIZE(listed);
+        if (clicks.known[place] == kUnknownId && there) {
+            clicks.unknown.append(py::reinterpret_borrow<py::object>(
+                PySequence_Fast_GET_ITEM(listed, static_cast<Py_ssize_t>(place))));
         }
     }
+    std::erase(clicks.known, kUnknownId);
     return clicks;
 }
 

@@ -78,17 +78,7 @@ py::array_t<std::uint64_t> slots_of(const py::array& blob, const py::array& offs
     return slots;
 }
 
-// Calls visit(place, internal id) for each of the objects of a sequence: a list or tuple as it is, anything else copied
-// into a list.
-template <typename Visit>
-void find_each(const IdTable& table, const py::object& listed, Visit&& visit) {
-    for (Py_ssize_t place = 0; place < PySequence_Fast_GET_SIZE(listed.ptr()); ++place) {
-        // Held: an odd object's __index__ may change the list.
-        const auto id = py::reinterpret_borrow<py::object>(PySequence_Fast_GET_ITEM(listed.ptr(), place));
-        visit(place, find_object(table, id.ptr()));
-    }
-}
-
+// A list or tuple as it is, anything else copied into a list.
 py::object listed_of(const py::sequence& asked) {
     auto listed = py::reinterpret_steal<py::object>(PySequence_Fast(asked.ptr(), "ids must be a sequence"));
     if (!listed) throw py::error_already_set();
@@ -96,22 +86,13 @@ py::object listed_of(const py::sequence& asked) {
 }
 
 py::array_t<std::int32_t> lookup(const BoundIds& ids, const py::sequence& asked) {
-    const py::object listed = listed_of(asked);
-    const Py_ssize_t count = PySequence_Fast_GET_SIZE(listed.ptr());
-    py::array_t<std::int32_t> found(count);
-    std::int32_t* out = found.mutable_data();
-    std::fill_n(out, count, kUnknownId);
-    find_each(ids.table, listed, [&](Py_ssize_t place, std::int32_t internal) {
-        if (place < count) out[place] = internal;
-    });
-    return found;
+    const std::vector<std::int32_t> found = find_objects(ids.table, listed_of(asked).ptr());
+    return py::array_t<std::int32_t>(static_cast<py::ssize_t>(found.size()), found.data());
 }
 
 py::array_t<std::int32_t> known(const BoundIds& ids, const py::sequence& asked) {
-    std::vector<std::int32_t> found;
-    find_each(ids.table, listed_of(asked), [&](Py_ssize_t, std::int32_t internal) {
-        if (internal != kUnknownId) found.push_back(internal);
-    });
+    std::vector<std::int32_t> found = find_objects(ids.table, listed_of(asked).ptr());
+    std::erase(found, kUnknownId);
     std::sort(found.begin(), found.end());
     found.erase(std::unique(found.begin(), found.end()), found.end());
     return py::array_t<std::int32_t>(static_cast<py::ssize_t>(found.size()), found.data());

@@ -12,6 +12,7 @@
 #include "bindings.hpp"
 #include "buffers.hpp"
 #include "isa.hpp"
+#include "python_objects.hpp"
 #include "scan/read.hpp"
 #include "scan/scanner.hpp"
 
@@ -54,6 +55,8 @@ class ScannerObject {
                   double largest_residual, const std::optional<std::string>& isa)
         : catalog_(catalog), blocks_(blocks), scanner_(of(catalog, blocks, exponent, largest_norm, largest_residual),
                                                        isa_of(isa)) {}
+
+    const Scanner& scanner() const { return scanner_; }
 
     py::tuple search(const py::array& queries, std::int64_t k, double scale, const std::optional<py::array>& allowed,
                      const std::optional<py::array>& excluded, const std::optional<py::array>& offsets) const {
@@ -138,6 +141,8 @@ std::uint64_t read_all(const py::array& array, const std::optional<std::string>&
 }
 
 }  // namespace
+
+const Scanner& scanner_of(py::handle object) { return py::cast<const ScannerObject&>(object).scanner(); }
 
 void bind_scan(py::module_& module) {
     module.def("scan_quantise", &quantise, py::arg("catalog"), "See mtaw_fast.kernels.native.scan.quantise.");

@@ -24,7 +24,7 @@ class SessionEncoder:
     """
 
     def __init__(self, weights: Mapping[str, np.ndarray], max_len: int, isa: str | None = None) -> None:
-        self._encoder = _native.Encoder(dict(weights), max_len, isa)
+        self.native = _native.Encoder(dict(weights), max_len, isa)
 
     def encode(self, items: np.ndarray, offsets: np.ndarray) -> np.ndarray:
         """o_m / |o_m| of B packed sessions: float32[B, d], zeros where o_m is zero.
@@ -32,11 +32,11 @@ class SessionEncoder:
         items: int32[T]; offsets: int64[B + 1]. Raises ValueError on a session without clicks or offsets
         that do not fit, IndexError on an item outside 0..N-1.
         """
-        return self._encoder.encode(items, offsets)
+        return self.native.encode(items, offsets)
 
     def session(self) -> SessionState:
         """A session without clicks, to append to."""
-        return SessionState(self._encoder)
+        return SessionState(self.native)
 
 
 class SessionState:

@@ -73,9 +73,7 @@ class Scanner:
         exponent, largest_norm, largest_residual = quantised["summary"][3:6].tolist()
         if not exponent.is_integer():
             raise ValueError(f"the quantised catalog has the exponent {exponent}; quantise it anew")
-        self._native = _native.Scanner(
-            catalog, quantised["blocks"], int(exponent), largest_norm, largest_residual, isa
-        )
+        self.native = _native.Scanner(catalog, quantised["blocks"], int(exponent), largest_norm, largest_residual, isa)
 
     def search(
         self,
@@ -96,7 +94,7 @@ class Scanner:
         Raises ValueError on a wrong type, shape or order, k < 1, a query that is not finite, or a scale that is not
         positive and finite.
         """
-        return self._native.search(queries, k, scale, allowed, excluded, excluded_offsets)
+        return self.native.search(queries, k, scale, allowed, excluded, excluded_offsets)
 
 
 def read_bytes(array: np.ndarray, isa: str | None = None) -> int:

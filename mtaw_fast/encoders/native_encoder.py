@@ -23,12 +23,12 @@ class NativeEncoder:
 
     def __init__(self, config: Config, weights: Mapping[str, np.ndarray]) -> None:
         self._n_items = len(weights["item_embedding"])
-        self._encoder = SessionEncoder(weights, config.max_len)
+        self.encoder = SessionEncoder(weights, config.max_len)
 
     def encode(self, sessions: Sessions) -> np.ndarray:
         """See `Encoder.encode`."""
         try:
-            return self._encoder.encode(sessions.items, sessions.offsets)
+            return self.encoder.encode(sessions.items, sessions.offsets)
         except (IndexError, ValueError):
             # The native checks cost nothing, these passes over the arrays cost more than a session: they only
             # find the words.
@@ -37,4 +37,4 @@ class NativeEncoder:
 
     def session(self) -> SessionState:
         """A session to append clicks (internal item ids) to; each append gives the new query."""
-        return self._encoder.session()
+        return self.encoder.session()

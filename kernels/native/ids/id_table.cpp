@@ -1,5 +1,6 @@
 #include "ids/id_table.hpp"
 
+#include <algorithm>
 #include <bit>
 #include <cstring>
 
@@ -18,18 +19,6 @@ std::uint64_t mix(std::uint64_t h) {
 
 std::string_view text_at(const char* blob, const std::int64_t* offsets, std::int64_t place) {
     return {blob + offsets[place], static_cast<std::size_t>(offsets[place + 1] - offsets[place])};
-}
-
-// The first place of keys[n], ascending, that is not under `key`; n where all are. The halving has no branch to
-// mispredict: which half is taken is as good as random.
-std::int64_t first_not_under(const std::int64_t* keys, std::int64_t n, std::int64_t key) {
-    const std::int64_t* base = keys;
-    while (n > 1) {
-        const std::int64_t half = n / 2;
-        base += base[half - 1] < key ? half : 0;
-        n -= half;
-    }
-    return base - keys + (n == 1 && *base < key ? 1 : 0);
 }
 
 // The internal id of `text` and the slot where it stands, or kUnknownId and the first free slot of its run (n_slots
@@ -108,15 +97,40 @@ IdTable IdTable::of_texts(const char* blob, const std::int64_t* offsets, std::in
     return table;
 }
 
-std::int32_t IdTable::find(std::int64_t id) const {
-    const std::int64_t place = first_not_under(sorted_, n_items_, id);
-    if (place >= n_items_ || sorted_[place] != id) return kUnknownId;
-    const std::int32_t internal = order_[place];
-    return internal >= 0 && internal < n_items_ ? internal : kUnknownId;
+void IdTable::find(const std::int64_t* ids, std::size_t count, std::int32_t* found) const {
+    // Binary searches in step: each halving is one round trip to memory for all of them, and it has no branch to
+    // mispredict: which half is taken is as good as random.
+    const std::int64_t* base[kGroup];
+    std::fill_n(base, count, sorted_);
+    for (std::int64_t n = n_items_; n > 1; n -= n / 2) {
+        const std::int64_t half = n / 2;
+        for (std::size_t i = 0; i < count; ++i) base[i] += base[i][half - 1] < ids[i] ? half : 0;
+    }
+    for (std::size_t i = 0; i < count; ++i) {
+        const bool known = n_items_ > 0 && *base[i] == ids[i];
+        const std::int32_t internal = known ? order_[base[i] - sorted_] : kUnknownId;
+        found[i] = internal >= 0 && internal < n_items_ ? internal : kUnknownId;
+    }
 }
 
-std::int32_t IdTable::find(std::string_view id) const {
-    return place_of(id, text_hash(id), blob_, offsets_, n_items_, slots_, n_slots_).internal;
+void IdTable::find(const std::string_view* ids, std::size_t count, std::int32_t* found) const {
+    std::uint64_t hashes[kGroup];
+    for (std::size_t i = 0; i < count; ++i) {
+        hashes[i] = text_hash(ids[i]);
+        __builtin_prefetch(slots_ + (hashes[i] & (n_slots_ - 1)));
+    }
+    for (std::size_t i = 0; i < count; ++i) {
+        const std::uint64_t entry = slots_[hashes[i] & (n_slots_ - 1)];
+        const auto internal = static_cast<std::int64_t>(entry & ~kTag) - 1;
+        if (internal >= 0 && internal < n_items_) __builtin_prefetch(offsets_ + internal);
+    }
+    for (std::size_t i = 0; i < count; ++i) {
+        found[i] = place_of(ids[i], hashes[i], blob_, offsets_, n_items_, slots_, n_slots_).internal;
+    }
+}
+
+void IdTable::prefetch(std::int64_t internal) const {
+    __builtin_prefetch(text() ? static_cast<const void*>(offsets_ + internal) : values_ + internal);
 }
 
 std::string_view IdTable::text_of(std::int64_t internal) const { return text_at(blob_, offsets_, internal); }

@@ -38,13 +38,18 @@ public:
     bool text() const { return slots_ != nullptr; }
     std::int64_t size() const { return n_items_; }
 
-    // The internal id, or kUnknownId. For a table of ints / of texts.
-    std::int32_t find(std::int64_t id) const;
-    std::int32_t find(std::string_view id) const;
+    // Writes the internal id, or kUnknownId, of each of `count` ids, at most kGroup: together, so that the memory's
+    // answers for all of them are awaited at once. For a table of ints / of texts.
+    static constexpr std::size_t kGroup = 16;
+    void find(const std::int64_t* ids, std::size_t count, std::int32_t* found) const;
+    void find(const std::string_view* ids, std::size_t count, std::int32_t* found) const;
 
     // The external id of internal id 0..N-1. For a table of ints / of texts.
     std::int64_t number_of(std::int64_t internal) const { return values_[internal]; }
     std::string_view text_of(std::int64_t internal) const;
+
+    // Asks the memory for what the two above will read.
+    void prefetch(std::int64_t internal) const;
 
 private:
     std::int64_t n_items_ = 0;
