@@ -1,0 +1,64 @@
+"""Calls a second: `recommend` from several threads of one process, and from several processes on one bundle."""
+
+from __future__ import annotations
+
+import multiprocessing
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from bench.harness import Case, Contender, Plan, Timing
+from mtaw_fast.recommender import Recommender
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What every worker does in a burst: `calls` times the k best of the next request, round and round."""
+
+    requests: Sequence[Sequence[Any]]
+    k: int
+    calls: int
+
+    def run(self, recommender: Recommender, number: int) -> list[Any]:
+        """The burst of worker `number`; what it answered last."""
+        items: list[Any] = []
+        for call in range(number * self.calls, (number + 1) * self.calls):
+            items = recommender.recommend(self.requests[call % len(self.requests)], self.k).items
+        return items
+
+
+class Threads(AbstractContextManager["Threads"]):
+    """Workers that are threads of this process and share its Recommender."""
+
+    def __init__(self, recommender: Recommender, load: Load, workers: int) -> None:
+        self._recommender, self._load = recommender, load
+        self._pool = ThreadPoolExecutor(workers)
+        self._start = threading.Barrier(workers)
+        self._workers = workers
+
+    def run(self, _: int) -> list[list[Any]]:
+        """A burst of calls on every worker; what each answered last."""
+        jobs = [self._pool.submit(self._burst, number) for number in range(self._workers)]
+        return [job.result() for job in jobs]
+
+    def rate_case(
+    crew: Threads | Processes, workers: int, recommender: Recommender, load: Load, params: dict[str, Any], plan: Plan
+) -> Case:
+    """The time of a burst on all workers, checked against the calls made one by one."""
+    kind = type(crew).__name__.lower()
+
+    def check(contender: Contender) -> str | None:
+        alone = [load.run(recommender, number) for number in range(workers)]
+        return None if contender.run(0) == alone else f"{workers} {kind} answer otherwise than one"
+
+    params = {**params, "workers": workers, "by": kind, "calls": workers * load.calls}
+    return Case("recommend-rate", params, "burst_ms", Contender("ours", crew.run), [], check, plan)
+
+
+def calls_a_second(case: Case, timing: Timing) -> float:
+    """Of the median burst."""
+    return case.params["calls"] / timing.median
