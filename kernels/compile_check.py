@@ -27,7 +27,7 @@ from mtaw_fast.kernels.compile_case import CompileCase
 from mtaw_fast.kernels.triton_device import interpreting
 
 # Modules with `compile_cases(backend) -> list[CompileCase]`, backend 'cuda' or 'hip'. A new op adds its own.
-OPS: tuple[str, ...] = ()
+OPS: tuple[str, ...] = ("mtaw_fast.kernels.adam.configs",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,9 +143,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     require("triton", "gpu")
     if interpreting():
-        print(
-            "compile_check: unset TRITON_INTERPRET: an interpreted kernel is not compiled", file=sys.stderr
-        )
+        print("compile_check: unset TRITON_INTERPRET: an interpreted kernel is not compiled", file=sys.stderr)
         return 2
 
     rows = compile_all(OPS, TARGETS, arguments.jobs)
