@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from mtaw_fast.kernels.compile_case import CompileCase
 
@@ -32,17 +33,19 @@ def compile_cases(backend: str) -> list[CompileCase]:
 
     del backend  # the same on every architecture
     launch = DEFAULT
-    common = {"op": "adam", "dtype": "fp32", "num_warps": launch.num_warps, "num_stages": launch.num_stages}
+
+    def case(kernel: Any, signature: dict[str, str], constants: dict[str, Any]) -> CompileCase:
+        return CompileCase("adam", kernel, "fp32", signature, constants, launch.num_warps, launch.num_stages)
+
     return [
-        CompileCase(
-            kernel=gradient_norm.square_sums_kernel,
-            signature={"gradients": "*fp32", "partials": "*fp32", "n": "i64"},
-            constants={"BLOCK": launch.sum_block},
-            **common,
+        case(
+            gradient_norm.square_sums_kernel,
+            {"gradients": "*fp32", "partials": "*fp32", "n": "i64"},
+            {"BLOCK": launch.sum_block},
         ),
-        CompileCase(
-            kernel=gradient_norm.scalars_kernel,
-            signature={
+        case(
+            gradient_norm.scalars_kernel,
+            {
                 "partials": "*fp32",
                 "n_partials": "i32",
                 "step": "*fp32",
@@ -52,12 +55,11 @@ def compile_cases(backend: str) -> list[CompileCase]:
                 "weight_decay": "fp32",
                 "clip_norm": "fp32",
             },
-            constants={"LOG_BETA1": -0.1, "LOG_BETA2": -0.001, "CLIP": True, "BLOCK": launch.partials_block},
-            **common,
+            {"LOG_BETA1": -0.1, "LOG_BETA2": -0.001, "CLIP": True, "BLOCK": launch.partials_block},
         ),
-        CompileCase(
-            kernel=update.adam_kernel,
-            signature={
+        case(
+            update.adam_kernel,
+            {
                 "weights": "*fp32",
                 "gradients": "*fp32",
                 "first_moments": "*fp32",
@@ -67,7 +69,6 @@ def compile_cases(backend: str) -> list[CompileCase]:
                 "n": "i64",
                 "eps": "fp32",
             },
-            constants={"BETA1": 0.9, "BETA2": 0.999, "BLOCK": launch.block},
-            **common,
+            {"BETA1": 0.9, "BETA2": 0.999, "BLOCK": launch.block},
         ),
     ]
