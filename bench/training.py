@@ -26,7 +26,7 @@ SHAPES = (
 )
 QUICK_SHAPES = SHAPES[:1]
 
-_LOSS = Plan(rounds=20, burst=1, settle=0, warmup=1, seconds=40.0)
+_LOSS = Plan(rounds=20, burst=1, settle=0, warmup=1, seconds=40.0, min_rounds=3)
 _QUICK_LOSS = Plan(rounds=8, burst=1, settle=0, warmup=1, seconds=10.0, min_rounds=3)
 _STAGE_STEPS = 24
 _QUICK_STAGE_STEPS = 6

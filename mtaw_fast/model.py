@@ -53,7 +53,8 @@ class MTAW(nn.Module):
 
         items: int64[T]; offsets: int64[B + 1]. Returns float[T, d], not normalised.
         """
-        first = offsets[:-1].repeat_interleave(offsets.diff())
+        # output_size spares a GPU from telling the host how long the result is.
+        first = offsets[:-1].repeat_interleave(offsets.diff(), output_size=len(items))
         position = (torch.arange(len(items), device=items.device) - first).clamp_max(self.config.positions - 1)
         clicks = functional.embedding(items, self.item_embedding) + functional.embedding(
             position, self.position_embedding
