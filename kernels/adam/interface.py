@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
-from functools import cache
-from types import ModuleType
 
 from torch import Tensor
 
-from mtaw_fast.errors import UnsupportedError, UsageError
+from mtaw_fast.kernels import dispatch
 from mtaw_fast.kernels.adam import fused, reference
 from mtaw_fast.kernels.adam.request import AdamGroup, AdamRequest, AdamSettings
 
-BACKENDS: dict[str, ModuleType] = {"triton": fused, "reference": reference}  # fastest first
+BACKENDS = {"triton": fused, "reference": reference}  # fastest first
 
 
 def adam_step(
@@ -43,18 +40,4 @@ def adam_step(
 
 def choose_backend(request: AdamRequest, backend: str) -> str:
     """Name of the backend that takes the request; the choice is logged once."""
-    if backend != "auto" and backend not in BACKENDS:
-        raise UsageError(f"adam_step: there is no backend {backend!r}; choose auto, {', '.join(BACKENDS)}")
-    reasons = []
-    for name in BACKENDS if backend == "auto" else (backend,):
-        against = BACKENDS[name].not_supported_reasons(request)
-        if not against:
-            _log_choice(name)
-            return name
-        reasons.append(f"{name}: {', '.join(against)}")
-    raise UnsupportedError(f"adam_step: no backend takes {request.describe()} ({'; '.join(reasons)})")
-
-
-@cache
-def _log_choice(name: str) -> None:
-    logging.getLogger("mtaw_fast").info("adam_step: backend %s", name)
+    return dispatch.choose_backend("adam_step", BACKENDS, request, backend)

@@ -9,6 +9,7 @@ import torch
 from mtaw_fast.config import Config
 from mtaw_fast.errors import UnsupportedError, UsageError
 from mtaw_fast.kernels import triton_device
+from mtaw_fast.kernels.prefix_interest.configs import MAX_D
 from mtaw_fast.model import MTAW
 from mtaw_fast.training.graph_step import GraphStep
 from mtaw_fast.training.step import AnyStepper, Stepper
@@ -35,6 +36,8 @@ def reasons_against_graphs(model: MTAW) -> list[str]:
     if items.device.type != "cuda":
         return [f"the model is on {items.device}, and CUDA graphs need a GPU"]
     reasons = triton_device.not_supported_reasons(items)
+    if model.config.d > MAX_D:
+        reasons.append(f"d={model.config.d} is over {MAX_D}, and the eager encoder makes the GPU report lengths")
     if items.dtype != torch.float32:
         reasons.append("weights must be float32")
     return reasons

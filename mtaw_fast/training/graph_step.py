@@ -18,8 +18,8 @@ _WARM_UPS = 3  # runs before a capture: compilation, workspaces, cuBLAS's choice
 class GraphStep(StaticStep):
     """A `StaticStep` that captures its work at the first batch of a budget and replays it from then on.
 
-    Dropout comes from PyTorch's CUDA generator, which keeps its seed and offset on the device for captured work and
-    advances the offset at every replay; `torch.manual_seed` holds for replays too.
+    What changes from step to step (batch, tile plan, dropout seed, learning rate) lies in tensors that the captured
+    work reads.
     """
 
     def __init__(self, model: MTAW, config: Config) -> None:
@@ -34,16 +34,15 @@ class GraphStep(StaticStep):
         graph.replay()
 
     def _capture(self, static: StaticBatch) -> torch.cuda.CUDAGraph:
-        """Capture the work on these buffers; weights, moments, tally and random numbers are as before after it."""
+        """Capture the work on these buffers; weights, moments and tally are as before after it."""
         graph, side = torch.cuda.CUDAGraph(), torch.cuda.Stream(self._device)
         tally = self._tally.suspend()  # warm-ups must not move the weights
-        with torch.random.fork_rng(devices=[self._device]):
-            side.wait_stream(torch.cuda.current_stream(self._device))
-            with torch.cuda.stream(side):
-                for _ in range(_WARM_UPS):
-                    self._work(static.inputs)
-            torch.cuda.current_stream(self._device).wait_stream(side)
-            with torch.cuda.graph(graph, pool=self._pool):
+        side.wait_stream(torch.cuda.current_stream(self._device))
+        with torch.cuda.stream(side):
+            for _ in range(_WARM_UPS):
                 self._work(static.inputs)
+        torch.cuda.current_stream(self._device).wait_stream(side)
+        with torch.cuda.graph(graph, pool=self._pool):
+            self._work(static.inputs)
         self._tally.resume(tally)
         return graph

@@ -1,7 +1,7 @@
 """A training step whose every input and result stays on the device: what a CUDA graph can capture.
 
-`StaticStep` runs it operation by operation, on any device. It does what `Stepper` does but for the padding, which
-draws dropout for inert clicks too, and the reading of losses, which comes later.
+`StaticStep` runs it operation by operation, on any device. It does what `Stepper` does, but reads losses later and
+draws dropout from a seed that comes with every batch.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from mtaw_fast.training.step import BETAS, MOMENTS, compute_dtype, learning_rate
 from mtaw_fast.training.tally import Tally
 
 _READ_EVERY = 32  # steps between readings of the device's losses
+_SEEDS = 1 << 62  # a step's dropout seed is drawn below, from torch's generator on the host
 
 
 class StaticStep:
@@ -62,7 +63,7 @@ class StaticStep:
         static = self._batches.get(budget)
         if static is None:
             static = self._batches[budget] = StaticBatch(budget, self._device)
-        static.load(batch)
+        static.load(batch, int(torch.randint(_SEEDS, ())))
         self._rate.fill_(learning_rate(self._config, progress))
         self._run(static)
         self._steps += 1
@@ -98,7 +99,7 @@ class StaticStep:
 
     def _work(self, inputs: StaticInputs) -> None:
         config, items = self._config, self.model.item_embedding
-        queries = self.model(inputs.clicks, inputs.offsets)[inputs.rows]
+        queries = self.model(inputs.clicks, inputs.offsets, tiles=inputs.tiles, seed=inputs.seed)[inputs.rows]
         loss = aw_loss(
             queries,
             items,
