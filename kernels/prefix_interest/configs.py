@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 
 if TYPE_CHECKING:
-    pass
+    from mtaw_fast.kernels.compile_case import CompileCase
 
 MAX_D = 128  # a tile's rows, the queries and their gradients are held in registers whole
 TILE_CLICKS = (16, 32, 64)  # a matrix product has at least 16 rows; above 64 the accumulators spill

@@ -56,7 +56,9 @@ def interest_tracking(
     best, total, mixed = attend(queries, x, visible(slots, slots, begins), best, total, mixed, scale, PART)
     for other in range(tl.load(tile_range + 2 * tile), tile):
         keys = other * M + tl.arange(0, M)
-        values = _load_clicks(clicks, keys, slot_click, seed, click_threshold, click_factor, CLICK_DROPOUT, DTYPE, d, D)
+        values = _load_clicks(
+            clicks, keys, slot_click, seed, click_threshold, click_factor, CLICK_DROPOUT, DTYPE, d, D
+        )
         best, total, mixed = attend(queries, values, visible(slots, keys, begins), best, total, mixed, scale, PART)
     instant = narrow(mixed / total[:, None], DTYPE)
     store_rows(instant_out, slots, everywhere, instant, d, D)

@@ -119,8 +119,6 @@ def dropout_factors(seed, STREAM: tl.constexpr, clicks, threshold, factor, D: tl
     group = tl.arange(0, D // 4)[None, :]
     counter = tl.zeros([clicks.shape[0], D // 4], tl.uint32)
     key = tl.load(seed)
-    a, b, c, e = tl.philox(
-        key, counter + clicks.to(tl.uint32)[:, None], counter + group.to(tl.uint32), counter + STREAM, counter
-    )
+    a, b, c, e = tl.philox(key, counter + clicks.to(tl.uint32)[:, None], counter + group.to(tl.uint32), counter + STREAM, counter)
     bits = tl.reshape(tl.join(tl.join(a, c), tl.join(b, e)), [clicks.shape[0], D])
     return tl.where((bits >> 8).to(tl.int32) >= threshold, factor, 0.0)
