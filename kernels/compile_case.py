@@ -1,0 +1,26 @@
+"""What `compile_check` compiles: one Triton kernel as its op launches it by default, for one dtype."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class CompileCase:
+    """One variant of a kernel. A module of compile_check.OPS lists an op's: `compile_cases(backend)`.
+
+    kernel: the function under @triton.jit. dtype: the variant's label in the table ('bf16', 'fp32>bf16', ..).
+    signature: Triton's type of every run-time argument by name, in the kernel's order: '*bf16', 'i32', 'fp32', ..
+    constants: value of every tl.constexpr argument by name.
+    num_warps, num_stages: as launched. Pointers count as 16-byte aligned, as torch allocates them.
+    """
+
+    op: str
+    kernel: Any
+    dtype: str
+    signature: Mapping[str, str]
+    constants: Mapping[str, Any]
+    num_warps: int
+    num_stages: int

@@ -1,0 +1,170 @@
+"""Compiles every Triton kernel in its default configuration without a GPU.
+
+Run as `python -m mtaw_fast.kernels.compile_check`.
+Prints shared memory, registers and spills of every kernel, dtype and target. Exits 1 where a kernel spills on
+a target that must not, or takes more shared memory than a block can have there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import importlib
+import json
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+from mtaw_fast.errors import UsageError, require
+from mtaw_fast.kernels.compile_case import CompileCase
+from mtaw_fast.kernels.triton_device import interpreting
+
+# Modules with `compile_cases(backend) -> list[CompileCase]`, backend 'cuda' or 'hip'. A new op adds its own.
+OPS: tuple[str, ...] = (
+    "mtaw_fast.kernels.adam.configs",
+    "mtaw_fast.kernels.aw_loss.compile_cases",
+    "mtaw_fast.kernels.prefix_interest.compile_cases",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A GPU architecture. shared_limit: bytes that one block can have. may_spill: whether spills are let pass."""
+
+    name: str
+    backend: str
+    arch: int | str
+    warp_size: int
+    shared_limit: int
+    may_spill: bool
+
+
+TARGETS = (
+    Target("sm_80", "cuda", 80, 32, 163 << 10, may_spill=True),
+    Target("sm_90", "cuda", 90, 32, 227 << 10, may_spill=False),
+    Target("sm_100", "cuda", 100, 32, 227 << 10, may_spill=True),
+    Target("gfx942", "hip", "gfx942", 64, 64 << 10, may_spill=True),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """What one kernel takes on one target: bytes of shared memory a block, registers and spilled bytes a thread."""
+
+    op: str
+    kernel: str
+    dtype: str
+    target: str
+    shared: int
+    registers: int
+    spills: int
+
+    def faults(self, target: Target) -> list[str]:
+        """What is wrong with it there; empty where nothing is."""
+        name = f"{self.op}: {self.kernel} ({self.dtype}) on {self.target}"
+        faults = []
+        if self.shared > target.shared_limit:
+            faults.append(f"{name} takes {self.shared} bytes of shared memory, more than {target.shared_limit}")
+        if self.spills and not target.may_spill:
+            faults.append(f"{name} spills {self.spills} bytes a thread")
+        return faults
+
+
+def cases_of(op: str, backend: str) -> list[CompileCase]:
+    """The cases that a module of OPS lists."""
+    return importlib.import_module(op).compile_cases(backend)
+
+
+def compile_case(case: CompileCase, target: Target) -> Compiled:
+    """Compile one case for one target and read what it takes."""
+    import triton
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    names = case.kernel.arg_names
+    if set(names) != set(case.signature) | set(case.constants):
+        wrong = set(names) ^ (set(case.signature) | set(case.constants))
+        raise UsageError(f"{case.op}: {case.kernel.__name__}: arguments missing or too many: {sorted(wrong)}")
+    signature = {name: case.signature.get(name, "constexpr") for name in names}
+    aligned = {(i,): [["tt.divisibility", 16]] for i, name in enumerate(names) if signature[name].startswith("*")}
+    compiled = triton.compile(
+        ASTSource(case.kernel, signature, {(names.index(k),): v for k, v in case.constants.items()}, aligned),
+        target=GPUTarget(target.backend, target.arch, target.warp_size),
+        options={"num_warps": case.num_warps, "num_stages": case.num_stages, "enable_fp_fusion": True},
+    )
+    registers, spills = _of_ptx(compiled, target) if target.backend == "cuda" else _of_amdgcn(compiled)
+    return Compiled(case.op, case.kernel.__name__, case.dtype, target.name, compiled.metadata.shared, registers, spills)
+
+
+def _of_ptx(compiled: Any, target: Target) -> tuple[int, int]:
+    """Registers and spilled bytes a thread, from the assembler's own report (the cubin does not tell spills)."""
+    from triton.backends.nvidia import compiler
+
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder) / "kernel.ptx"
+        source.write_text(compiled.asm["ptx"])
+        arch = f"sm_{target.arch}{'a' if int(target.arch) >= 90 else ''}"
+        assembler = compiler.get_ptxas(target.arch).path
+        command = [assembler, "-v", f"--gpu-name={arch}", str(source), "-o", str(source.with_suffix(".cubin"))]
+        report = subprocess.run(command, check=True, capture_output=True, text=True).stderr
+    registers = max(int(n) for n in re.findall(r"Used (\d+) registers", report))
+    return registers, sum(int(n) for n in re.findall(r"(\d+) bytes spill stores", report))
+
+
+def _of_amdgcn(compiled: Any) -> tuple[int, int]:
+    """Vector registers and spilled bytes a thread (4 a register), from the code object's metadata."""
+    text = compiled.asm["amdgcn"]
+
+    def total(field: str) -> int:
+        return sum(int(n) for n in re.findall(rf"\.{field}:\s+(\d+)", text))
+
+    return total("vgpr_count"), 4 * (total("vgpr_spill_count") + total("sgpr_spill_count"))
+
+
+def _compile_numbered(op: str, number: int, target: Target) -> Compiled:
+    return compile_case(cases_of(op, target.backend)[number], target)
+
+
+def compile_all(ops: Iterable[str], targets: Iterable[Target], jobs: int) -> list[Compiled]:
+    """Every case of every op on every target, in `jobs` processes."""
+    work = [(op, i, target) for op in ops for target in targets for i in range(len(cases_of(op, target.backend)))]
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        return list(pool.map(_compile_numbered, *zip(*work, strict=True))) if work else []
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command; returns the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the rows there")
+    parser.add_argument("--jobs", type=int, default=2, help="processes that compile (default 2)")
+    arguments = parser.parse_args(argv)
+    require("triton", "gpu")
+    if interpreting():
+        print("compile_check: unset TRITON_INTERPRET: an interpreted kernel is not compiled", file=sys.stderr)
+        return 2
+
+    rows = compile_all(OPS, TARGETS, arguments.jobs)
+    targets = {target.name: target for target in TARGETS}
+    print(f"{'op':<16} {'kernel':<24} {'dtype':<12} {'target':<7} {'shared':>7} {'registers':>9} {'spills':>6}")
+    for row in rows:
+        print(
+            f"{row.op:<16} {row.kernel:<24} {row.dtype:<12} {row.target:<7} "
+            f"{row.shared:>7} {row.registers:>9} {row.spills:>6}"
+        )
+    if arguments.json:
+        arguments.json.write_text(json.dumps([dataclasses.asdict(row) for row in rows], indent=1) + "\n")
+    faults = [fault for row in rows for fault in row.faults(targets[row.target])]
+    for fault in faults:
+        print(f"compile_check: {fault}", file=sys.stderr)
+    return 1 if faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
