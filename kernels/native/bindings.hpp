@@ -6,6 +6,7 @@
 namespace mtaw {
 
 void bind_isa(pybind11::module_& module);
+void bind_loss(pybind11::module_& module);
 void bind_rerank(pybind11::module_& module);
 
 }  // namespace mtaw

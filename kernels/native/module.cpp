@@ -4,5 +4,6 @@
 PYBIND11_MODULE(_native, module) {
     module.doc() = "Native kernels of mtaw_fast.";
     mtaw::bind_isa(module);
+    mtaw::bind_loss(module);
     mtaw::bind_rerank(module);
 }

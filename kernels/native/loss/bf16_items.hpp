@@ -1,0 +1,78 @@
+// Conversions to bfloat16 that AVX-512 BF16 and AMX share.
+#pragma once
+
+#include "loss/vector_avx512.hpp"
+
+namespace mtaw {
+namespace {
+
+inline __m512i integers(__m512bh x) { return reinterpret_cast<__m512i>(x); }
+
+// Words k of two vectors side by side, for k = 0..15 and for k = 16..31; the second vector's words count from 32.
+alignas(64) constexpr std::uint16_t kFront[32] = {0, 32, 1, 33, 2,  34, 3,  35, 4,  36, 5,  37, 6,  38, 7,  39,
+                                                  8, 40, 9, 41, 10, 42, 11, 43, 12, 44, 13, 45, 14, 46, 15, 47};
+alignas(64) constexpr std::uint16_t kBack[32] = {16, 48, 17, 49, 18, 50, 19, 51, 20, 52, 21, 53, 22, 54, 23, 55,
+                                                 24, 56, 25, 57, 26, 58, 27, 59, 28, 60, 29, 61, 30, 62, 31, 63};
+
+// kItems items of exponentials, rounded to nearest even: a row of `kept` each, and pairs of items side by side.
+template <int V>
+inline void store_bf16_exps(const __m512 (&exps)[kItems][V], const ExpTile& tile, std::int64_t item) {
+    auto* kept = static_cast<std::uint16_t*>(tile.kept) + item * V * 16;
+    auto* pairs = static_cast<std::uint16_t*>(tile.pairs) + item * V * 16;
+    const __m512i front = _mm512_load_si512(kFront), back = _mm512_load_si512(kBack);
+    MTAW_UNROLL
+    for (int i = 0; i < kItems; i += 2) {
+        MTAW_UNROLL
+        for (int v = 0; v < V; v += 2) {
+            const __m512i even = integers(_mm512_cvtne2ps_pbh(exps[i][v + 1], exps[i][v]));
+            const __m512i odd = integers(_mm512_cvtne2ps_pbh(exps[i + 1][v + 1], exps[i + 1][v]));
+            _mm512_storeu_si512(kept + (i * V + v) * 16, even);
+            _mm512_storeu_si512(kept + ((i + 1) * V + v) * 16, odd);
+            _mm512_storeu_si512(pairs + (i * V + 2 * v) * 16, _mm512_permutex2var_epi16(even, front, odd));
+            _mm512_storeu_si512(pairs + (i * V + 2 * v + 2) * 16, _mm512_permutex2var_epi16(even, back, odd));
+        }
+    }
+}
+
+// 16 floats from `from`, `mask` of them, times `factor`, as bfloat16 in the low halves of 16 integers.
+inline __m512i scaled_bf16(const float* from, __mmask16 mask, __m512 factor) {
+    const __m512 x = _mm512_mul_ps(_mm512_maskz_loadu_ps(mask, from), factor);
+    return _mm512_cvtepu16_epi32(reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(x)));
+}
+
+inline __mmask16 first_lanes(std::int64_t count) {
+    return count >= 16 ? static_cast<__mmask16>(0xFFFF) : static_cast<__mmask16>((1U << count) - 1U);
+}
+
+// Two items at a time: each as a row of by_item, both side by side as a row of by_dim.
+template <typename Floats>
+void pack_bf16_items(const PackItems& pack) {
+    auto* by_item = static_cast<std::uint16_t*>(pack.by_item);
+    auto* by_dim = static_cast<std::uint16_t*>(pack.by_dim);
+    for (std::int64_t item = 0; item < pack.padded; item += 2) {
+        const float* vectors[2];
+        __m512 inverse[2];
+        std::int64_t width[2];
+        for (int i = 0; i < 2; ++i) {
+            const bool is_item = item + i < pack.valid;
+            vectors[i] = pack.items + (is_item ? (item + i) * pack.d : 0);
+            width[i] = is_item ? pack.d : 0;
+            if (is_item) pack.inverse_norms[item + i] = inverse_norm<Floats>(vectors[i], pack.d);
+            inverse[i] = _mm512_set1_ps(is_item ? pack.inverse_norms[item + i] : 0.0F);
+        }
+        for (std::int64_t k = 0; k < pack.width; k += 16) {
+            __m512i low[2];
+            for (int i = 0; i < 2; ++i) {
+                low[i] = scaled_bf16(vectors[i] + k, first_lanes(width[i] > k ? width[i] - k : 0), inverse[i]);
+                _mm256_mask_storeu_epi16(by_item + (item + i) * pack.width + k, first_lanes(pack.width - k),
+                                         _mm512_cvtepi32_epi16(low[i]));
+            }
+            if (by_dim == nullptr || k >= pack.padded_d) continue;
+            const __m512i both = _mm512_or_si512(low[0], _mm512_slli_epi32(low[1], 16));
+            _mm512_mask_storeu_epi32(by_dim + item * pack.padded_d + 2 * k, first_lanes(pack.padded_d - k), both);
+        }
+    }
+}
+
+}  // namespace
+}  // namespace mtaw

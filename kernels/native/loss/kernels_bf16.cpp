@@ -1,0 +1,33 @@
+// AVX-512 BF16: products of bfloat16 pairs, accumulated in float32.
+#include "loss/bf16_items.hpp"
+#include "loss/vector_avx512.hpp"
+
+namespace mtaw {
+namespace {
+
+struct Bf16 : Avx512Floats {
+    using Element = std::uint16_t;
+    using Operand = __m512bh;
+    static constexpr int kPair = 2;
+
+    static Operand broadcast(const Element* p) {
+        std::int32_t both = 0;
+        __builtin_memcpy(&both, p, sizeof both);
+        return reinterpret_cast<__m512bh>(_mm512_set1_epi32(both));
+    }
+    static Operand load_operand(const Element* p) { return reinterpret_cast<__m512bh>(_mm512_loadu_si512(p)); }
+    static Vec dot(Vec acc, Operand a, Operand b) { return _mm512_dpbf16_ps(acc, a, b); }
+    static Vec exp2(Vec x) { return exp2_by<kExp2ShortDegree>(kExp2Short, x); }
+
+    template <int V>
+    static void store_exps(const Vec (&exps)[kItems][V], const ExpTile& tile, std::int64_t item) {
+        if (tile.kept == nullptr) return;
+        store_bf16_exps<V>(exps, tile, item);
+    }
+};
+
+}  // namespace
+
+const LossKernels kLossBf16 = kernels_of<Bf16>(pack_bf16_items<Bf16>);
+
+}  // namespace mtaw
