@@ -136,10 +136,9 @@ class LossPass {
         }
     }
 
-    // Normalises the block's queries and packs them, scaled so that the logits come out in base 2.
+    // Normalises the block's queries and packs them.
     void prepare_block(const Chunk& chunk, std::int64_t block) const {
         const std::int64_t rows = plan_.block_rows, first = block * rows, pair = kernels_.pair;
-        const double base_2 = in_.scale * 1.4426950408889634;
         const ElementWriter write(at_.queries + first * plan_.width * plan_.element_bytes, kernels_.pair);
         for (std::int64_t r = 0; r < rows; ++r) {
             const bool is_row = first + r < chunk.rows;
@@ -148,7 +147,7 @@ class LossPass {
             for (std::int64_t k = 0; k < plan_.width; ++k) {
                 const bool is_set = is_row && k < in_.d;
                 write((k / pair * rows + r) * pair + k % pair,
-                      is_set ? static_cast<float>(base_2 * static_cast<double>(unit[k])) : 0.0F);
+                      is_set ? unit[k] : 0.0F);
             }
         }
         std::fill_n(at_.others + first, rows, 0.0);
@@ -171,6 +170,7 @@ class LossPass {
         for (std::int64_t block = begin; block < end; ++block) aims.push_back(aims_of(chunk, block));
         std::vector<std::size_t> next(aims.size(), 0);
         std::vector<TargetHit> hits;
+        const auto base_2 = static_cast<float>(in_.scale * 1.4426950408889634);
         for (std::int64_t tile = 0; tile < plan_.n_tiles; ++tile) {
             const std::int64_t first = tile * plan_.tile_items, valid = tile_items(tile);
             for (std::int64_t block = begin; block < end; ++block) {
@@ -185,7 +185,7 @@ class LossPass {
                                       : in_.d_queries != nullptr ? own.exps : nullptr;
                 std::byte* pairs = kernels_.pair == 1 ? kept : own.pairs;
                 kernels_.exponentials({at_.by_item + first * plan_.width * bytes, plan_.width,
-                                       at_.queries + block * rows * plan_.width * bytes, valid, padded(valid),
+                                       at_.queries + block * rows * plan_.width * bytes, base_2, valid, padded(valid),
                                        plan_.block_rows, hits.data(), static_cast<std::int64_t>(hits.size()), own.sums,
                                        kept, pairs});
                 for (std::int64_t r = 0; r < rows; ++r) at_.others[block * rows + r] += static_cast<double>(own.sums[r]);

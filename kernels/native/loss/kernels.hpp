@@ -30,11 +30,12 @@ struct PackItems {
     void* by_dim;               // out: operand of the queries' gradient, or null where not asked for
 };
 
-// exp2 of a block of rows against a tile of items, lanes = rows.
+// Exponentials of a block of rows against a tile of items, lanes = rows.
 struct ExpTile {
     const void* by_item;
     std::int64_t width;
-    const void* queries;  // [width / pair, block_rows, pair], scaled by scale / ln 2
+    const void* queries;  // [width / pair, block_rows, pair]
+    float factor;         // scale / ln 2: takes a cosine to its logit in base 2
     std::int64_t valid;
     std::int64_t padded;
     int block_rows;

@@ -30,9 +30,9 @@ struct Avx2Floats {
         return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
     }
 
-    static Vec exp2(Vec x) {
-        const Vec shifted = _mm256_add_ps(x, set(kRounder));
-        const Vec f = _mm256_sub_ps(x, _mm256_sub_ps(shifted, set(kRounder)));
+    static Vec exp2(Vec x, Vec factor) {
+        const Vec shifted = _mm256_fmadd_ps(x, factor, set(kRounder));
+        const Vec f = _mm256_fmsub_ps(x, factor, _mm256_sub_ps(shifted, set(kRounder)));
         Vec power = set(kExp2[kExp2Degree]);
         MTAW_UNROLL
         for (int k = kExp2Degree - 1; k >= 0; --k) power = multiply_add(power, f, set(kExp2[k]));

@@ -6,7 +6,7 @@ namespace mtaw {
 namespace {
 
 struct Floats : Avx512Floats {
-    static Vec exp2(Vec x) { return exp2_by<kExp2Degree>(kExp2, x); }
+    static Vec exp2(Vec x, Vec factor) { return exp2_by<kExp2Degree>(kExp2, x, factor); }
 };
 
 }  // namespace

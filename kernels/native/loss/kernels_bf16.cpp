@@ -17,7 +17,7 @@ struct Bf16 : Avx512Floats {
     }
     static Operand load_operand(const Element* p) { return reinterpret_cast<__m512bh>(_mm512_loadu_si512(p)); }
     static Vec dot(Vec acc, Operand a, Operand b) { return _mm512_dpbf16_ps(acc, a, b); }
-    static Vec exp2(Vec x) { return exp2_by<kExp2ShortDegree>(kExp2Short, x); }
+    static Vec exp2(Vec x, Vec factor) { return exp2_by<kExp2ShortDegree>(kExp2Short, x, factor); }
 
     template <int V>
     static void store_exps(const Vec (&exps)[kItems][V], const ExpTile& tile, std::int64_t item) {

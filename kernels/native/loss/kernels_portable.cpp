@@ -53,8 +53,8 @@ struct PortableFloats {
         std::memcpy(&power, &bits, sizeof power);
         return power;
     }
-    static Vec exp2(Vec x) {
-        return each([&](int k) { return exp2_of(x.lane[k]); });
+    static Vec exp2(Vec x, Vec factor) {
+        return each([&](int k) { return exp2_of(x.lane[k] * factor.lane[k]); });
     }
 };
 

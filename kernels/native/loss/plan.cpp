@@ -7,10 +7,12 @@ namespace {
 
 // A tile's operands and exponentials stay in a 1 MiB L2 cache beside a group of rows' sums.
 constexpr std::int64_t kTileItems = 192;
-// Exponentials kept at once. What they cost in memory traffic, 2 bytes out and in, is a tenth of the product that
-// computing them again would take; fewer rows at once would read the items' gradient and operands more often.
+// Exponentials kept at once. What they cost in memory traffic, an element out and in, is a tenth of the product that
+// computing them again would take; fewer rows at once would read the items' gradient and operands more often. Of a
+// large catalog at least 512 bytes an item: about what its float32 vector takes.
 constexpr std::int64_t kKeepBytes = std::int64_t{128} << 20U;
-constexpr std::int64_t kFewestChunkRows = 128;
+constexpr std::int64_t kKeepBytesAnItem = 512;
+constexpr std::int64_t kRowStep = 128;
 constexpr std::int64_t kMostChunkRows = 2048;
 constexpr double kFlopsAThread = 4e6;  // starting a thread takes as long as a tenth of this
 
@@ -48,10 +50,10 @@ LossPlan::LossPlan(const LossArguments& arguments, const LossKernels& kernels, i
     n_tiles = (n_items + tile_items - 1) / tile_items;
     padded_items = up_to(n_items, kernels.item_step);
 
-    const std::int64_t most = std::clamp(kKeepBytes / (padded_items * element_bytes) / kFewestChunkRows * kFewestChunkRows,
-                                         kFewestChunkRows, kMostChunkRows);
-    const std::int64_t chunks = (n_rows + most - 1) / most;
-    chunk_rows = std::min(up_to((n_rows + chunks - 1) / chunks, kFewestChunkRows), n_rows);
+    const std::int64_t kept_bytes = std::max(kKeepBytes, padded_items * kKeepBytesAnItem);
+    const std::int64_t fitting = kept_bytes / (padded_items * element_bytes) / kRowStep * kRowStep;
+    const std::int64_t chunks = (n_rows + std::min(fitting, kMostChunkRows) - 1) / std::min(fitting, kMostChunkRows);
+    chunk_rows = std::min(up_to((n_rows + chunks - 1) / chunks, kRowStep), n_rows);
     block_rows = chunk_rows < std::int64_t{kernels.block_rows} * threads ? kernels.small_block_rows : kernels.block_rows;
     chunk_blocks = (chunk_rows + block_rows - 1) / block_rows;
 }

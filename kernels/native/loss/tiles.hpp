@@ -7,7 +7,7 @@
 //   Vec, Operand                     floats; elements in groups of kPair
 //   zero, load, store, add, sub, mul, multiply_add (floats), sum
 //   broadcast, load_operand, dot     acc + the kPair products of each lane
-//   exp2                             of |x| <= 64
+//   exp2                             of x * factor, |x * factor| <= 64
 //   store_exps<V>                    exponentials of an item_step of items into ExpTile's layouts
 #pragma once
 
@@ -77,14 +77,15 @@ void drop(typename F::Vec (&exps)[kItems][V], const ExpTile& tile, std::int64_t 
     }
 }
 
-// The exponentials of kItems items: from base-2 logits to sums and to the layouts of the next products.
+// The exponentials of kItems items: from cosines to sums and to the layouts of the next products.
 template <typename F, int V>
 inline void finish_exps(typename F::Vec (&acc)[kItems][V], typename F::Vec (&sums)[V], const ExpTile& tile,
                         std::int64_t item, std::int64_t& hit) {
+    const typename F::Vec factor = F::set(tile.factor);
     MTAW_UNROLL
     for (int i = 0; i < kItems; ++i) {
         MTAW_UNROLL
-        for (int v = 0; v < V; ++v) acc[i][v] = F::exp2(acc[i][v]);
+        for (int v = 0; v < V; ++v) acc[i][v] = F::exp2(acc[i][v], factor);
     }
     const bool has_target = hit < tile.n_hits && tile.hits[hit].item < item + kItems;
     if (has_target || item + kItems > tile.valid) drop<F, V>(acc, tile, item, hit);
@@ -260,7 +261,7 @@ void exp2_all(const float* x, float* out, std::int64_t count) {
         float buffer[F::kLanes] = {};
         const std::int64_t filled = count - begin < F::kLanes ? count - begin : F::kLanes;
         for (std::int64_t k = 0; k < filled; ++k) buffer[k] = x[begin + k];
-        F::store(buffer, F::exp2(F::load(buffer)));
+        F::store(buffer, F::exp2(F::load(buffer), F::set(1.0F)));
         for (std::int64_t k = 0; k < filled; ++k) out[begin + k] = buffer[k];
     }
 }
