@@ -53,11 +53,14 @@ class MTAW(nn.Module):
 
         items: int64[T]; offsets: int64[B + 1]. Returns float[T, d], not normalised.
         """
+        return self.interests(functional.embedding(items, self.item_embedding), offsets)
+
+    def interests(self, item_vectors: Tensor, offsets: Tensor) -> Tensor:
+        """The same from the clicks' rows of the item embedding, float[T, d]: what `forward` does after its look-up."""
         first = offsets[:-1].repeat_interleave(offsets.diff())
-        position = (torch.arange(len(items), device=items.device) - first).clamp_max(self.config.positions - 1)
-        clicks = functional.embedding(items, self.item_embedding) + functional.embedding(
-            position, self.position_embedding
-        )
+        position = torch.arange(len(item_vectors), device=item_vectors.device) - first
+        position = position.clamp_max(self.config.positions - 1)
+        clicks = item_vectors + functional.embedding(position, self.position_embedding)
         clicks = functional.dropout(clicks, self.config.dropout, self.training)
         mask = None
         if self.training and self.config.dropout > 0:
