@@ -14,14 +14,15 @@ alignas(64) constexpr std::uint16_t kFront[32] = {0, 32, 1, 33, 2,  34, 3,  35, 
 alignas(64) constexpr std::uint16_t kBack[32] = {16, 48, 17, 49, 18, 50, 19, 51, 20, 52, 21, 53, 22, 54, 23, 55,
                                                  24, 56, 25, 57, 26, 58, 27, 59, 28, 60, 29, 61, 30, 62, 31, 63};
 
-// kItems items of exponentials, rounded to nearest even: a row of `kept` each, and pairs of items side by side.
-template <int V>
-inline void store_bf16_exps(const __m512 (&exps)[kItems][V], const ExpTile& tile, std::int64_t item) {
+// M items of exponentials, rounded to nearest even: a row of `kept` each, and pairs of items side by side.
+template <int M, int V>
+inline void store_bf16_exps(const __m512 (&exps)[M][V], const ExpTile& tile, std::int64_t item) {
+    if (tile.kept == nullptr) return;
     auto* kept = static_cast<std::uint16_t*>(tile.kept) + item * V * 16;
     auto* pairs = static_cast<std::uint16_t*>(tile.pairs) + item * V * 16;
     const __m512i front = _mm512_load_si512(kFront), back = _mm512_load_si512(kBack);
     MTAW_UNROLL
-    for (int i = 0; i < kItems; i += 2) {
+    for (int i = 0; i < M; i += 2) {
         MTAW_UNROLL
         for (int v = 0; v < V; v += 2) {
             const __m512i even = integers(_mm512_cvtne2ps_pbh(exps[i][v + 1], exps[i][v]));
@@ -41,38 +42,43 @@ inline __m512i scaled_bf16(const float* from, __mmask16 mask, __m512 factor) {
 }
 
 inline __mmask16 first_lanes(std::int64_t count) {
+    if (count <= 0) return 0;
     return count >= 16 ? static_cast<__mmask16>(0xFFFF) : static_cast<__mmask16>((1U << count) - 1U);
 }
 
-// Two items at a time: each as a row of by_item, both side by side as a row of by_dim.
-template <typename Floats>
-void pack_bf16_items(const PackItems& pack) {
-    auto* by_item = static_cast<std::uint16_t*>(pack.by_item);
-    auto* by_dim = static_cast<std::uint16_t*>(pack.by_dim);
-    for (std::int64_t item = 0; item < pack.padded; item += 2) {
-        const float* vectors[2];
-        __m512 inverse[2];
-        std::int64_t width[2];
+// Items `item` and `item + 1` as rows of by_item; what they are in dims k.. comes back side by side, pair by pair.
+class PairOfItems {
+  public:
+    template <typename Floats>
+    void open(const PackItems& pack, std::int64_t item) {
+        pack_ = &pack;
+        item_ = item;
         for (int i = 0; i < 2; ++i) {
             const bool is_item = item + i < pack.valid;
-            vectors[i] = pack.items + (is_item ? (item + i) * pack.d : 0);
-            width[i] = is_item ? pack.d : 0;
-            if (is_item) pack.inverse_norms[item + i] = inverse_norm<Floats>(vectors[i], pack.d);
-            inverse[i] = _mm512_set1_ps(is_item ? pack.inverse_norms[item + i] : 0.0F);
-        }
-        for (std::int64_t k = 0; k < pack.width; k += 16) {
-            __m512i low[2];
-            for (int i = 0; i < 2; ++i) {
-                low[i] = scaled_bf16(vectors[i] + k, first_lanes(width[i] > k ? width[i] - k : 0), inverse[i]);
-                _mm256_mask_storeu_epi16(by_item + (item + i) * pack.width + k, first_lanes(pack.width - k),
-                                         _mm512_cvtepi32_epi16(low[i]));
-            }
-            if (by_dim == nullptr || k >= pack.padded_d) continue;
-            const __m512i both = _mm512_or_si512(low[0], _mm512_slli_epi32(low[1], 16));
-            _mm512_mask_storeu_epi32(by_dim + item * pack.padded_d + 2 * k, first_lanes(pack.padded_d - k), both);
+            vectors_[i] = pack.items + (is_item ? (item + i) * pack.d : 0);
+            d_[i] = is_item ? pack.d : 0;
+            if (is_item) pack.inverse_norms[item + i] = inverse_norm<Floats>(vectors_[i], pack.d);
+            inverse_[i] = _mm512_set1_ps(is_item ? pack.inverse_norms[item + i] : 0.0F);
         }
     }
-}
+
+    __m512i pack(std::int64_t k) const {
+        __m512i half[2];
+        for (int i = 0; i < 2; ++i) {
+            half[i] = scaled_bf16(vectors_[i] + k, first_lanes(d_[i] - k), inverse_[i]);
+            auto* row = static_cast<std::uint16_t*>(pack_->by_item) + (item_ + i) * pack_->width;
+            _mm256_mask_storeu_epi16(row + k, first_lanes(pack_->width - k), _mm512_cvtepi32_epi16(half[i]));
+        }
+        return _mm512_or_si512(half[0], _mm512_slli_epi32(half[1], 16));
+    }
+
+  private:
+    const PackItems* pack_ = nullptr;
+    std::int64_t item_ = 0;
+    const float* vectors_[2];
+    __m512 inverse_[2];
+    std::int64_t d_[2];
+};
 
 }  // namespace
 }  // namespace mtaw

@@ -9,6 +9,7 @@ const LossKernels& loss_kernels(LossFormat format, Isa isa) {
     if (format == LossFormat::bfloat16) {
 #if defined(__x86_64__)
         if (isa == Isa::bf16) return kLossBf16;
+        if (isa == Isa::amx) return kLossAmx;
 #endif
         throw std::invalid_argument(std::string("aw_loss: instruction set '") + isa_name(isa) +
                                     "' multiplies no bfloat16; compute in float32");

@@ -18,12 +18,12 @@ struct FloatFormat : Floats {
     static Vec dot(Vec acc, Operand a, Operand b) { return Floats::multiply_add(a, b, acc); }
 
     // With groups of one both layouts of the exponentials are the same.
-    template <int V>
-    static void store_exps(const Vec (&exps)[kItems][V], const ExpTile& tile, std::int64_t item) {
+    template <int M, int V>
+    static void store_exps(const Vec (&exps)[M][V], const ExpTile& tile, std::int64_t item) {
         if (tile.kept == nullptr) return;
         float* out = static_cast<float*>(tile.kept) + item * tile.block_rows;
         MTAW_UNROLL
-        for (int i = 0; i < kItems; ++i) {
+        for (int i = 0; i < M; ++i) {
             MTAW_UNROLL
             for (int v = 0; v < V; ++v) Floats::store(out + (i * V + v) * Floats::kLanes, exps[i][v]);
         }

@@ -27,7 +27,8 @@ struct PackItems {
     std::int64_t padded_d;      // elements of the d axis of by_dim, see LossKernels
     float* inverse_norms;       // [valid], out
     void* by_item;              // [padded, width], out: operand of the logits
-    void* by_dim;               // out: operand of the queries' gradient, or null where not asked for
+    void* by_dim;               // [padded * padded_d], out, in the set's own order, or null where not asked for:
+                                // operand of the queries' gradient
 };
 
 // Exponentials of a block of rows against a tile of items, lanes = rows.
@@ -90,7 +91,6 @@ struct LossKernels {
     int item_step;
     int depth_step;  // elements: the logits' inner axis, d, is padded to a multiple
     int dim_step;    // d as the outer axis of the queries' gradient is padded to a multiple
-    bool by_dim_transposed;  // by_dim is [padded_d, padded] rather than [padded / pair, padded_d, pair]
     void (*pack_items)(const PackItems&);
     void (*exponentials)(const ExpTile&);
     void (*accumulate_queries)(const AccumulateQueries&);

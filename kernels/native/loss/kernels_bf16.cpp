@@ -19,15 +19,27 @@ struct Bf16 : Avx512Floats {
     static Vec dot(Vec acc, Operand a, Operand b) { return _mm512_dpbf16_ps(acc, a, b); }
     static Vec exp2(Vec x, Vec factor) { return exp2_by<kExp2ShortDegree>(kExp2Short, x, factor); }
 
-    template <int V>
-    static void store_exps(const Vec (&exps)[kItems][V], const ExpTile& tile, std::int64_t item) {
-        if (tile.kept == nullptr) return;
-        store_bf16_exps<V>(exps, tile, item);
+    template <int M, int V>
+    static void store_exps(const Vec (&exps)[M][V], const ExpTile& tile, std::int64_t item) {
+        store_bf16_exps(exps, tile, item);
     }
 };
 
+void pack_items(const PackItems& pack) {
+    for (std::int64_t item = 0; item < pack.padded; item += 2) {
+        PairOfItems two;
+        two.open<Bf16>(pack, item);
+        for (std::int64_t k = 0; k < pack.width; k += 16) {
+            const __m512i pairs = two.pack(k);
+            if (pack.by_dim == nullptr) continue;
+            auto* out = static_cast<std::uint16_t*>(pack.by_dim) + item * pack.padded_d;
+            _mm512_mask_storeu_epi32(out + 2 * k, first_lanes(pack.padded_d - k), pairs);
+        }
+    }
+}
+
 }  // namespace
 
-const LossKernels kLossBf16 = kernels_of<Bf16>(pack_bf16_items<Bf16>);
+const LossKernels kLossBf16 = kernels_of<Bf16>(pack_items);
 
 }  // namespace mtaw

@@ -8,7 +8,7 @@
 //   zero, load, store, add, sub, mul, multiply_add (floats), sum
 //   broadcast, load_operand, dot     acc + the kPair products of each lane
 //   exp2                             of x * factor, |x * factor| <= 64
-//   store_exps<V>                    exponentials of an item_step of items into ExpTile's layouts
+//   store_exps                       exponentials of M items into ExpTile's layouts
 #pragma once
 
 #include <cstddef>
@@ -59,44 +59,44 @@ inline void clear(typename F::Vec (&acc)[M][V]) {
 }
 
 // Puts 0 in place of targets and of the items past `valid`; few register tiles have any.
-template <typename F, int V>
-void drop(typename F::Vec (&exps)[kItems][V], const ExpTile& tile, std::int64_t item, std::int64_t& hit) {
+template <typename F, int M, int V>
+void drop(typename F::Vec (&exps)[M][V], const ExpTile& tile, std::int64_t item, std::int64_t& hit) {
     constexpr int kRows = V * F::kLanes;
-    float values[kItems][kRows];
-    for (int i = 0; i < kItems; ++i) {
+    float values[M][kRows];
+    for (int i = 0; i < M; ++i) {
         for (int v = 0; v < V; ++v) F::store(values[i] + v * F::kLanes, exps[i][v]);
     }
-    for (int i = 0; i < kItems; ++i) {
+    for (int i = 0; i < M; ++i) {
         for (int r = 0; item + i >= tile.valid && r < kRows; ++r) values[i][r] = 0.0F;
     }
-    for (; hit < tile.n_hits && tile.hits[hit].item < item + kItems; ++hit) {
+    for (; hit < tile.n_hits && tile.hits[hit].item < item + M; ++hit) {
         values[tile.hits[hit].item - item][tile.hits[hit].row] = 0.0F;
     }
-    for (int i = 0; i < kItems; ++i) {
+    for (int i = 0; i < M; ++i) {
         for (int v = 0; v < V; ++v) exps[i][v] = F::load(values[i] + v * F::kLanes);
     }
 }
 
-// The exponentials of kItems items: from cosines to sums and to the layouts of the next products.
-template <typename F, int V>
-inline void finish_exps(typename F::Vec (&acc)[kItems][V], typename F::Vec (&sums)[V], const ExpTile& tile,
+// The exponentials of M items: from cosines to sums and to the layouts of the next products.
+template <typename F, int M, int V>
+inline void finish_exps(typename F::Vec (&acc)[M][V], typename F::Vec (&sums)[V], const ExpTile& tile,
                         std::int64_t item, std::int64_t& hit) {
     const typename F::Vec factor = F::set(tile.factor);
     MTAW_UNROLL
-    for (int i = 0; i < kItems; ++i) {
+    for (int i = 0; i < M; ++i) {
         MTAW_UNROLL
         for (int v = 0; v < V; ++v) acc[i][v] = F::exp2(acc[i][v], factor);
     }
-    const bool has_target = hit < tile.n_hits && tile.hits[hit].item < item + kItems;
-    if (has_target || item + kItems > tile.valid) drop<F, V>(acc, tile, item, hit);
+    const bool has_target = hit < tile.n_hits && tile.hits[hit].item < item + M;
+    if (has_target || item + M > tile.valid) drop<F>(acc, tile, item, hit);
     MTAW_UNROLL
     for (int v = 0; v < V; ++v) {
         typename F::Vec sum = acc[0][v];
         MTAW_UNROLL
-        for (int i = 1; i < kItems; ++i) sum = F::add(sum, acc[i][v]);
+        for (int i = 1; i < M; ++i) sum = F::add(sum, acc[i][v]);
         sums[v] = F::add(sums[v], sum);
     }
-    F::template store_exps<V>(acc, tile, item);
+    F::store_exps(acc, tile, item);
 }
 
 template <typename F, int V>
@@ -112,7 +112,7 @@ void exponentials_of(const ExpTile& tile) {
         clear<F>(acc);
         multiply<F>(acc, items + item * tile.width, tile.width, F::kPair, queries, V * F::kLanes * F::kPair,
                     tile.width / F::kPair);
-        finish_exps<F, V>(acc, sums, tile, item, hit);
+        finish_exps<F>(acc, sums, tile, item, hit);
     }
     for (int v = 0; v < V; ++v) F::store(tile.sums + v * F::kLanes, sums[v]);
 }
@@ -269,7 +269,7 @@ void exp2_all(const float* x, float* out, std::int64_t count) {
 template <typename F>
 constexpr LossKernels kernels_of(void (*pack_items)(const PackItems&)) {
     constexpr int kRows = F::kRowVectors * F::kLanes;
-    return {F::kPair, F::kLanes, kRows, F::kHalfBlocks ? kRows / 2 : kRows, kItems, F::kPair, 1, false, pack_items,
+    return {F::kPair, F::kLanes, kRows, F::kHalfBlocks ? kRows / 2 : kRows, kItems, F::kPair, 1, pack_items,
             exponentials<F>, accumulate_queries<F>, accumulate_items<F>, finish_items<F>, exp2_all<F>};
 }
 
