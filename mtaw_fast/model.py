@@ -57,12 +57,17 @@ class MTAW(nn.Module):
         seed: int64[1] where the model is; it fixes the dropout, which else comes from torch's generator.
         Returns float[T, d], not normalised.
         """
+        return self.interests(functional.embedding(items, self.item_embedding), offsets, tiles=tiles, seed=seed)
+
+    def interests(
+        self, item_vectors: Tensor, offsets: Tensor, *, tiles: Tiles | None = None, seed: Tensor | None = None
+    ) -> Tensor:
+        """The same from the clicks' rows of the item embedding, float[T, d]: what `forward` does after its look-up."""
         # output_size spares a GPU from telling the host how long the result is.
-        first = offsets[:-1].repeat_interleave(offsets.diff(), output_size=len(items))
-        position = (torch.arange(len(items), device=items.device) - first).clamp_max(self.config.positions - 1)
-        clicks = functional.embedding(items, self.item_embedding) + functional.embedding(
-            position, self.position_embedding
-        )
+        first = offsets[:-1].repeat_interleave(offsets.diff(), output_size=len(item_vectors))
+        position = torch.arange(len(item_vectors), device=item_vectors.device) - first
+        position = position.clamp_max(self.config.positions - 1)
+        clicks = item_vectors + functional.embedding(position, self.position_embedding)
         weights, dropout = self._interest_weights(), self.config.dropout if self.training else 0.0
         if seed is not None:
             return prefix_interest(

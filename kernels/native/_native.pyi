@@ -9,6 +9,21 @@ def encoder_exp2(values: np.ndarray, isa: str) -> np.ndarray: ...
 def pack_tiles(
     offsets: np.ndarray, capacity: int, least_tiles: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]: ...
+def aw_loss(
+    queries: np.ndarray,
+    items: np.ndarray,
+    targets: np.ndarray,
+    row_weights: np.ndarray,
+    scale: float,
+    gamma: float,
+    loss: np.ndarray,
+    d_queries: np.ndarray | None,
+    d_items: np.ndarray | None,
+    compute: str,
+    threads: int,
+    isa: str | None = None,
+) -> None: ...
+def aw_loss_exp2(x: np.ndarray, compute: str, isa: str | None = None) -> np.ndarray: ...
 def rerank_topk(
     queries: np.ndarray, catalog: np.ndarray, candidates: np.ndarray, k: int, scale: float
 ) -> tuple[np.ndarray, np.ndarray]: ...

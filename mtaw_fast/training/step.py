@@ -79,7 +79,10 @@ class Stepper:
         `progress` is the number of epochs done, fractional. A non-finite loss is returned without
         touching the weights.
         """
-        loss = self._loss(batch)
+        # The clicks' vectors are a leaf of their own: their gradient goes straight into that of the catalog side,
+        # without an N x d copy that is zero but for a thousand rows.
+        clicked = self.model.item_embedding.detach()[batch.clicks].requires_grad_()
+        loss = self._loss(clicked, batch)
         value = loss.item()
         if not math.isfinite(value):
             self.failed_step, self._latest = self._steps, value
@@ -88,6 +91,10 @@ class Stepper:
             group["lr"] = learning_rate(self._config, progress)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        gradient = self.model.item_embedding.grad
+        assert gradient is not None
+        assert clicked.grad is not None
+        gradient.index_put_((batch.clicks,), clicked.grad, accumulate=True)  # in the clicks' order
         if self._config.clip_norm > 0:
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), self._config.clip_norm)
         self.optimizer.step()
@@ -118,9 +125,9 @@ class Stepper:
                 for moment in MOMENTS
             }
 
-    def _loss(self, batch: Batch) -> torch.Tensor:
+    def _loss(self, clicked: torch.Tensor, batch: Batch) -> torch.Tensor:
         config = self._config
-        queries = self.model(batch.clicks, batch.offsets)[batch.rows]
+        queries = self.model.interests(clicked, batch.offsets)[batch.rows]
         return aw_loss(
             queries,
             self.model.item_embedding,
