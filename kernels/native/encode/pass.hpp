@@ -95,7 +95,7 @@ void enhance(const EncodeModel& model, const float* interests, std::int64_t m, f
 
 template <typename V>
 constexpr EncodeKernel encode_kernel() {
-    return {V::kColumns * V::kLanes, &track<V>, &enhance<V>, &exp2_all<V>};
+    return {V::kColumns * V::kLanes, V::kHalves, &track<V>, &enhance<V>, &exp2_all<V>};
 }
 
 }  // namespace mtaw
