@@ -36,8 +36,8 @@ constexpr std::int64_t kEncodeLanes = 16;
 constexpr std::int64_t kHalfLanes = kEncodeLanes / 2;
 constexpr std::int64_t kEncodeChunk = 48;  // rows of a session that go through the layers together
 
-// Columns of the panel of outputs that begins at `column`: `panel`, or in the last one what is left of d in whole lanes.
-// Where half of its last lanes suffice and `halves` are offered, it ends with them (but is no lone half).
+// Columns of the panel of outputs that begins at `column`: `panel`, or in the last one what is left of d in whole
+// lanes. Where half of its last lanes suffice and `halves` are offered, it ends with them (but is no lone half).
 constexpr std::int64_t panel_floats(std::int64_t d, std::int64_t column, std::int64_t panel, bool halves) {
     const std::int64_t left = d - column;
     if (left >= panel) return panel;

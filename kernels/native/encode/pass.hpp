@@ -11,20 +11,29 @@ namespace mtaw {
 
 constexpr std::int64_t whole_lanes(std::int64_t n) { return (n + kEncodeLanes - 1) / kEncodeLanes * kEncodeLanes; }
 
-// Rows x_t = e(i_t) + p_min(t, P - 1) of the first m clicks.
+// Asks for what the pass will read: the rows of the clicks' items, and the interests of the clicks before `begin`.
 template <typename V>
-void gather(const EncodeModel& model, const std::int32_t* clicks, std::int64_t m, float* x) {
+void prefetch(const EncodeModel& model, const std::int32_t* clicks, std::int64_t begin, std::int64_t end,
+              const float* interests) {
     constexpr std::int64_t kLine = 16;  // floats
-    for (std::int64_t t = 0; t < m; ++t) {
+    for (std::int64_t t = end - 1; t >= 0; --t) {
         const float* item = model.items + clicks[t] * model.d;
         for (std::int64_t c = 0; c < model.d; c += kLine) V::prefetch(item + c);
     }
+    for (std::int64_t c = 0; c < begin * model.width; c += kLine) V::prefetch(interests + c);
+}
+
+// Rows x_t = e(i_t) + p_min(t, P - 1) of clicks begin..end-1.
+template <typename V>
+void gather(const EncodeModel& model, const std::int32_t* clicks, std::int64_t begin, std::int64_t end, float* x) {
     const std::int64_t whole = model.d / V::kLanes * V::kLanes;
-    for (std::int64_t t = 0; t < m; ++t) {
+    for (std::int64_t t = begin; t < end; ++t) {
         const float* item = model.items + clicks[t] * model.d;
         const float* position = model.positions + (t < model.n_positions ? t : model.n_positions - 1) * model.width;
         float* row = x + t * model.width;
-        for (std::int64_t c = 0; c < whole; c += V::kLanes) V::store(row + c, V::add(V::load(item + c), V::load(position + c)));
+        for (std::int64_t c = 0; c < whole; c += V::kLanes) {
+            V::store(row + c, V::add(V::load(item + c), V::load(position + c)));
+        }
         for (std::int64_t c = whole; c < model.width; c += V::kLanes) {
             V::store(row + c, V::add(V::load_first(item + c, model.d - c, 0.0F), V::load(position + c)));
         }
@@ -46,7 +55,8 @@ void track(const EncodeModel& model, const std::int32_t* clicks, std::int64_t be
     float* const hidden = x + end * width;             // [most, width]: q, then the FFN's inner layer
     float* const tracked = hidden + most * width;      // [most, width]: l'
     float* const attention = tracked + most * width;   // [most, stride]
-    gather<V>(model, clicks, end, x);
+    prefetch<V>(model, clicks, begin, end, interests);
+    gather<V>(model, clicks, begin, end, x);
     for (std::int64_t first = begin; first < end; first += kEncodeChunk) {
         const std::int64_t rows = end - first < kEncodeChunk ? end - first : kEncodeChunk;
         float* const out = interests + first * width;
@@ -54,6 +64,8 @@ void track(const EncodeModel& model, const std::int32_t* clicks, std::int64_t be
         const std::int64_t alone = first == 0 ? 1 : 0, attending = rows - alone, next = first + alone;
         if (alone > 0) copy_row<V>(x, width, tracked);
         linear<V>(model.itl_query, model, x + next * width, attending, 0.0F, nullptr, hidden);
+        // The rows of earlier clicks are on their way from memory meanwhile.
+        if (first == begin) gather<V>(model, clicks, 0, begin, x);
         scores<V>(model, hidden, x, next, attending, attention, stride);
         for (std::int64_t r = 0; r < attending; ++r) {
             softmax<V>(attention + r * stride, next + r + 1, whole_lanes(first + rows));
