@@ -36,9 +36,11 @@ constexpr std::int64_t kEncodeLanes = 16;
 constexpr std::int64_t kHalfLanes = kEncodeLanes / 2;
 constexpr std::int64_t kEncodeChunk = 48;  // rows of a session that go through the layers together
 
+// The functions here are static: each build keeps a copy of its own, in its own instructions.
+//
 // Columns of the panel of outputs that begins at `column`: `panel`, or in the last one what is left of d in whole
 // lanes. Where half of its last lanes suffice and `halves` are offered, it ends with them (but is no lone half).
-constexpr std::int64_t panel_floats(std::int64_t d, std::int64_t column, std::int64_t panel, bool halves) {
+static constexpr std::int64_t panel_floats(std::int64_t d, std::int64_t column, std::int64_t panel, bool halves) {
     const std::int64_t left = d - column;
     if (left >= panel) return panel;
     const std::int64_t whole = left / kEncodeLanes * kEncodeLanes, rest = left - whole;
@@ -47,7 +49,7 @@ constexpr std::int64_t panel_floats(std::int64_t d, std::int64_t column, std::in
 }
 
 // Floats of working memory that `track` and `enhance` need for sessions of m clicks.
-constexpr std::int64_t encode_work(std::int64_t width, std::int64_t m) {
+static constexpr std::int64_t encode_work(std::int64_t width, std::int64_t m) {
     const std::int64_t rows = m < kEncodeChunk ? m : kEncodeChunk;
     const std::int64_t keys = (m + kEncodeLanes - 1) / kEncodeLanes * kEncodeLanes;
     return m * width + rows * (2 * width + keys);

@@ -9,7 +9,7 @@
 
 namespace mtaw {
 
-constexpr std::int64_t whole_lanes(std::int64_t n) { return (n + kEncodeLanes - 1) / kEncodeLanes * kEncodeLanes; }
+static constexpr std::int64_t whole_lanes(std::int64_t n) { return (n + kEncodeLanes - 1) / kEncodeLanes * kEncodeLanes; }
 
 // Asks for what the pass will read: the rows of the clicks' items, and the interests of the clicks before `begin`.
 template <typename V>

@@ -134,7 +134,7 @@ void product(const Product& p, std::int64_t rows, std::int64_t floats) {
 }
 
 // Rows of the tile at `row` when `rows` are cut into the fewest tiles of at most `most`, as evenly as they go.
-inline std::int64_t tile_rows(std::int64_t row, std::int64_t rows, std::int64_t most) {
+static inline std::int64_t tile_rows(std::int64_t row, std::int64_t rows, std::int64_t most) {
     const std::int64_t tiles = (rows - row + most - 1) / most;
     return (rows - row + tiles - 1) / tiles;
 }
