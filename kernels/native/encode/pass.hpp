@@ -9,26 +9,40 @@
 
 namespace mtaw {
 
-constexpr std::int64_t whole_lanes(std::int64_t n) { return (n + kEncodeLanes - 1) / kEncodeLanes * kEncodeLanes; }
+static constexpr std::int64_t whole_lanes(std::int64_t n) { return (n + kEncodeLanes - 1) / kEncodeLanes * kEncodeLanes; }
 
-// Rows x_t = e(i_t) + p_min(t, P - 1) of the first m clicks.
+// Asks for what the pass will read: the rows of the clicks' items, and the interests of the clicks before `begin`.
 template <typename V>
-void gather(const EncodeModel& model, const std::int32_t* clicks, std::int64_t m, float* x) {
+void prefetch(const EncodeModel& model, const std::int32_t* clicks, std::int64_t begin, std::int64_t end,
+              const float* interests) {
     constexpr std::int64_t kLine = 16;  // floats
-    for (std::int64_t t = 0; t < m; ++t) {
+    for (std::int64_t t = end - 1; t >= 0; --t) {
         const float* item = model.items + clicks[t] * model.d;
         for (std::int64_t c = 0; c < model.d; c += kLine) V::prefetch(item + c);
     }
+    for (std::int64_t c = 0; c < begin * model.width; c += kLine) V::prefetch(interests + c);
+}
+
+// Rows x_t = e(i_t) + p_min(t, P - 1) of clicks begin..end-1.
+template <typename V>
+void gather(const EncodeModel& model, const std::int32_t* clicks, std::int64_t begin, std::int64_t end, float* x) {
     const std::int64_t whole = model.d / V::kLanes * V::kLanes;
-    for (std::int64_t t = 0; t < m; ++t) {
+    for (std::int64_t t = begin; t < end; ++t) {
         const float* item = model.items + clicks[t] * model.d;
         const float* position = model.positions + (t < model.n_positions ? t : model.n_positions - 1) * model.width;
         float* row = x + t * model.width;
-        for (std::int64_t c = 0; c < whole; c += V::kLanes) V::store(row + c, V::add(V::load(item + c), V::load(position + c)));
+        for (std::int64_t c = 0; c < whole; c += V::kLanes) {
+            V::store(row + c, V::add(V::load(item + c), V::load(position + c)));
+        }
         for (std::int64_t c = whole; c < model.width; c += V::kLanes) {
             V::store(row + c, V::add(V::load_first(item + c, model.d - c, 0.0F), V::load(position + c)));
         }
     }
+}
+
+template <typename V>
+MTAW_INLINE void copy_row(const float* row, std::int64_t width, float* out) {
+    for (std::int64_t c = 0; c < width; c += V::kLanes) V::store(out + c, V::load(row + c));
 }
 
 template <typename V>
@@ -41,16 +55,22 @@ void track(const EncodeModel& model, const std::int32_t* clicks, std::int64_t be
     float* const hidden = x + end * width;             // [most, width]: q, then the FFN's inner layer
     float* const tracked = hidden + most * width;      // [most, width]: l'
     float* const attention = tracked + most * width;   // [most, stride]
-    gather<V>(model, clicks, end, x);
+    prefetch<V>(model, clicks, begin, end, interests);
+    gather<V>(model, clicks, begin, end, x);
     for (std::int64_t first = begin; first < end; first += kEncodeChunk) {
         const std::int64_t rows = end - first < kEncodeChunk ? end - first : kEncodeChunk;
         float* const out = interests + first * width;
-        linear<V>(model.itl_query, model, x + first * width, rows, 0.0F, nullptr, hidden);
-        scores<V>(model, hidden, x, first, rows, attention, stride);
-        for (std::int64_t r = 0; r < rows; ++r) {
-            softmax<V>(attention + r * stride, first + r + 1, whole_lanes(first + rows));
+        // A slice of one click is that click, to the bit: the softmax over one score is 1.
+        const std::int64_t alone = first == 0 ? 1 : 0, attending = rows - alone, next = first + alone;
+        if (alone > 0) copy_row<V>(x, width, tracked);
+        linear<V>(model.itl_query, model, x + next * width, attending, 0.0F, nullptr, hidden);
+        // The rows of earlier clicks are on their way from memory meanwhile.
+        if (first == begin) gather<V>(model, clicks, 0, begin, x);
+        scores<V>(model, hidden, x, next, attending, attention, stride);
+        for (std::int64_t r = 0; r < attending; ++r) {
+            softmax<V>(attention + r * stride, next + r + 1, whole_lanes(first + rows));
         }
-        mix<V>(model, attention, stride, x, first, rows, tracked);
+        mix<V>(model, attention, stride, x, next, attending, tracked + alone * width);
         linear<V>(model.ffn_in, model, tracked, rows, 0.0F, nullptr, hidden);
         linear<V>(model.ffn_out, model, hidden, rows, kNoFloor, tracked, out);
         for (std::int64_t r = 0; r < rows; ++r) layer_norm<V>(model, out + r * width);
@@ -63,10 +83,14 @@ void enhance(const EncodeModel& model, const float* interests, std::int64_t m, f
     float* const query = work;             // [width]
     float* const trend = query + width;    // [width]: o_m
     float* const attention = trend + width;  // [filled]
-    linear<V>(model.iel_query, model, interests + (m - 1) * width, 1, 0.0F, nullptr, query);
-    scores<V>(model, query, interests, m - 1, 1, attention, filled);
-    softmax<V>(attention, m, filled);
-    mix<V>(model, attention, filled, interests, m - 1, 1, trend);
+    if (m == 1) {
+        copy_row<V>(interests, width, trend);
+    } else {
+        linear<V>(model.iel_query, model, interests + (m - 1) * width, 1, 0.0F, nullptr, query);
+        scores<V>(model, query, interests, m - 1, 1, attention, filled);
+        softmax<V>(attention, m, filled);
+        mix<V>(model, attention, filled, interests, m - 1, 1, trend);
+    }
     // In float64, so that neither small nor large values lose the unit length. The partial sums are lanes.
     double sums[kEncodeLanes] = {};
     for (std::int64_t c = 0; c < width; c += kEncodeLanes) {
@@ -83,7 +107,7 @@ void enhance(const EncodeModel& model, const float* interests, std::int64_t m, f
 
 template <typename V>
 constexpr EncodeKernel encode_kernel() {
-    return {V::kColumns * V::kLanes, &track<V>, &enhance<V>, &exp2_all<V>};
+    return {V::kColumns * V::kLanes, V::kHalves, &track<V>, &enhance<V>, &exp2_all<V>};
 }
 
 }  // namespace mtaw
