@@ -1,0 +1,50 @@
+"""The optimisation step against the same step written plainly."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+
+from mtaw_fast.config import Config
+from mtaw_fast.kernels.aw_loss import aw_loss
+from mtaw_fast.model import MTAW
+from mtaw_fast.training.batch import Batch
+from mtaw_fast.training.step import Stepper
+from tests.training.conftest import N_ITEMS, ring_sessions
+
+
+@pytest.mark.parametrize("clip_norm", [0.0, 1e-3])
+def test_a_step_is_autograd_s_with_both_of_the_items_gradients(clip_norm: float) -> None:
+    """Items that were clicked, once or often, that are targets, both or neither: all get the whole gradient."""
+    config = Config(d=12, dropout=0.0, clip_norm=clip_norm, compute_dtype="float32", warmup_epochs=0, lr=1e-2)
+    model = MTAW(config, N_ITEMS + 5).draw_weights(seed=3)
+    plain = copy.deepcopy(model)
+    batch = Batch.of(ring_sessions(20, seed=4), 1, torch.device("cpu"))
+    value = Stepper(model, config).step(batch, progress=0.0)
+
+    queries = plain(batch.clicks, batch.offsets)[batch.rows]
+    loss = aw_loss(queries, plain.item_embedding, batch.targets, scale=16, gamma=2, backend="reference")
+    loss.backward()
+    assert value == pytest.approx(loss.item(), rel=1e-5)
+    if clip_norm:
+        torch.nn.utils.clip_grad_norm_(plain.parameters(), clip_norm)
+    # Adam's first update forgets the gradient's size; the gradient itself is compared.
+    for (name, got), (_, expected) in zip(model.named_parameters(), plain.named_parameters(), strict=True):
+        assert got.grad is not None
+        assert expected.grad is not None
+        torch.testing.assert_close(got.grad, expected.grad, rtol=1e-3, atol=1e-6 if clip_norm == 0 else 1e-9, msg=name)
+    assert not torch.equal(model.item_embedding, plain.item_embedding)
+
+
+def test_a_loss_that_is_not_finite_leaves_the_weights_alone() -> None:
+    config = Config(d=8)
+    model = MTAW(config, N_ITEMS).draw_weights(seed=0)
+    with torch.no_grad():
+        model.item_embedding[7] = float("nan")
+    before = copy.deepcopy(model.state_dict())
+    value = Stepper(model, config).step(Batch.of(ring_sessions(9, seed=1), 1, torch.device("cpu")), progress=1.0)
+    assert value != value
+    for name, tensor in model.state_dict().items():
+        torch.testing.assert_close(tensor, before[name], rtol=0, atol=0, equal_nan=True)
