@@ -40,7 +40,7 @@ class Recommender:
     def load(
         cls, folder: str | os.PathLike[str], encoder: str = "auto", index: str = "auto", verify: bool = True
     ) -> Recommender:
-        """Load a bundle folder. encoder: auto, numpy, eager. index: auto, exact, flat.
+        """Load a bundle folder. encoder: auto, numpy, eager. index: auto, scan, exact, flat.
 
         Raises BundleError on a damaged bundle, UsageError on an unknown name, MissingPackageError where
         the encoder or index needs a package that is not installed.

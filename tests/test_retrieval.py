@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 import sys
 
@@ -179,15 +178,13 @@ def test_flat_gives_the_thread_its_openmp_setting_back() -> None:
 
 def test_choice_of_index(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     catalog = unit_rows(10, 4)
-    with pytest.raises(UsageError, match="there is no index 'hnsw'; choose one of auto, exact, flat"):
+    with pytest.raises(UsageError, match="there is no index 'hnsw'; choose one of auto, scan, exact, flat"):
         make_index("hnsw", catalog)
     with caplog.at_level(logging.INFO, logger="mtaw_fast"):
-        best = "flat" if importlib.util.find_spec("faiss") else "exact"
-        assert make_index("auto", catalog).name == best
-    assert [record.getMessage() for record in caplog.records] == [f"index: {best} (auto)"]
+        assert make_index("auto", catalog).name == "scan"
+    assert [record.getMessage() for record in caplog.records] == ["index: scan (auto)"]
     monkeypatch.setitem(sys.modules, "faiss", None)
     monkeypatch.delitem(sys.modules, "mtaw_fast.retrieval.flat", raising=False)
-    assert make_index("auto", catalog).name == "exact"
     with pytest.raises(MissingPackageError, match=r"pip install 'mtaw-fast\[cpu\]'"):
         make_index("flat", catalog)
 

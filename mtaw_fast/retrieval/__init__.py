@@ -1,12 +1,11 @@
 """Top-K of the catalog. Every index gives the same ids and scores, bit for bit.
 
-An index finds candidates with fast float32 arithmetic, takes in all that a proven error bound cannot
-rule out (`certificate.py`), and lets the native rerank score and order them exactly.
+An index finds candidates with fast arithmetic, takes in all that a proven error bound cannot rule out
+(`certificate.py`, `kernels/native/scan/bounds.hpp`), and lets native code score and order them exactly.
 """
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 from typing import Protocol
 
@@ -15,10 +14,11 @@ import numpy as np
 from mtaw_fast.errors import UsageError, require
 from mtaw_fast.filters import Filter
 from mtaw_fast.retrieval.exact import ExactIndex
+from mtaw_fast.retrieval.scan import ScanIndex
 
-__all__ = ["INDEXES", "ExactIndex", "Index", "make_index"]
+__all__ = ["INDEXES", "ExactIndex", "Index", "ScanIndex", "make_index"]
 
-INDEXES = ("exact", "flat")
+INDEXES = ("scan", "exact", "flat")
 _LOG = logging.getLogger("mtaw_fast")
 
 
@@ -43,18 +43,20 @@ class Index(Protocol):
 
 
 def make_index(name: str, catalog: np.ndarray) -> Index:
-    """The index `name` over catalog float32[N, d]; 'auto' is 'flat' where FAISS is installed, else 'exact'.
+    """The index `name` over catalog float32[N, d]; 'auto' is 'scan'.
 
     Raises UsageError on an unknown name, MissingPackageError where the index needs a package.
     """
     if name == "auto":
-        chosen = "flat" if importlib.util.find_spec("faiss") is not None else "exact"
+        chosen = "scan"
         _LOG.info("index: %s (auto)", chosen)
     elif name in INDEXES:
         chosen = name
         _LOG.info("index: %s (asked for)", chosen)
     else:
         raise UsageError(f"there is no index {name!r}; choose one of auto, {', '.join(INDEXES)}")
+    if chosen == "scan":
+        return ScanIndex(catalog)
     if chosen == "exact":
         return ExactIndex(catalog)
     require("faiss", "cpu")
