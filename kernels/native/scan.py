@@ -73,9 +73,7 @@ class Scanner:
         exponent, largest_norm, largest_residual = quantised["summary"][3:6].tolist()
         if not exponent.is_integer():
             raise ValueError(f"the quantised catalog has the exponent {exponent}; quantise it anew")
-        self._native = _native.Scanner(
-            catalog, quantised["blocks"], int(exponent), largest_norm, largest_residual, isa
-        )
+        self._native = _native.Scanner(catalog, quantised["blocks"], int(exponent), largest_norm, largest_residual, isa)
 
     def search(
         self,
