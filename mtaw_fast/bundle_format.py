@@ -14,6 +14,7 @@ FORMAT = "mtaw_fast bundle"
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
 PARTS = ("weights", "catalog", "items", "popularity")
+ADDED_PARTS = ("index",)  # what export adds to a bundle
 
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _NORM_ROWS = 1 << 16

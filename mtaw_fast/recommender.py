@@ -15,7 +15,7 @@ from mtaw_fast.errors import UsageError
 from mtaw_fast.filters import Filter
 from mtaw_fast.itemids import ItemIds
 from mtaw_fast.recommendations import Recommendations
-from mtaw_fast.retrieval import Index, make_index
+from mtaw_fast.retrieval import Index, ladder_of, make_index
 from mtaw_fast.sessions import Sessions, offsets_of
 
 _CHUNK_SESSIONS = 1024
@@ -40,13 +40,14 @@ class Recommender:
     def load(
         cls, folder: str | os.PathLike[str], encoder: str = "auto", index: str = "auto", verify: bool = True
     ) -> Recommender:
-        """Load a bundle folder. encoder: auto, numpy, eager. index: auto, exact, flat.
+        """Load a bundle folder. encoder: auto, numpy, eager. index: auto, exact, flat, gpu, ladder
+        (see `retrieval.make_index`).
 
         Raises BundleError on a damaged bundle, UsageError on an unknown name, MissingPackageError where
         the encoder or index needs a package that is not installed.
         """
         bundle = Bundle.load(folder, verify=verify)
-        return cls(bundle, make_encoder(encoder, bundle), make_index(index, bundle.catalog))
+        return cls(bundle, make_encoder(encoder, bundle), make_index(index, bundle.catalog, ladder_of(bundle)))
 
     @property
     def n_items(self) -> int:

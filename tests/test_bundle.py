@@ -294,7 +294,7 @@ def test_parts_that_lie_are_refused(tmp_path: Path) -> None:
     assert "has 2 item ids for 60 items" in refused(with_part("items", few.arrays))
 
 
-_STEPS = ("write_tensors", "sha256_of", "_flush_folder", "_git", "write_json")
+_STEPS = ("write_tensors", "sha256_of", "flush_folder", "_git", "write_json")
 
 
 @pytest.mark.parametrize("existing", [True, False])

@@ -1,31 +1,42 @@
-"""Top-K of the catalog. Every index gives the same ids and scores, bit for bit.
+"""Top-K of the catalog. Every exact index gives the same ids and scores, bit for bit.
 
-An index finds candidates with fast float32 arithmetic, takes in all that a proven error bound cannot
-rule out (`certificate.py`), and lets the native rerank score and order them exactly.
+An index finds candidates with fast arithmetic, takes in all that a proven error bound cannot
+rule out (`certificate.py`), and lets the native rerank score and order them exactly. The one approximate
+index, `ladder`, gives exact scores too, but may miss items (`ladder.py`).
 """
 
 from __future__ import annotations
 
 import importlib.util
 import logging
-from typing import Protocol
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 
+from mtaw_fast.bundle import Bundle
 from mtaw_fast.errors import UsageError, require
 from mtaw_fast.filters import Filter
 from mtaw_fast.retrieval.exact import ExactIndex
+from mtaw_fast.retrieval.plan import read_entry
 
-__all__ = ["INDEXES", "ExactIndex", "Index", "make_index"]
+__all__ = ["EXACT_ITEMS", "INDEXES", "ExactIndex", "Index", "LadderFile", "ladder_of", "make_index"]
 
 INDEXES = ("exact", "flat")
+EXACT_ITEMS = 300_000  # up to here an exact scan takes about as long as an approximate search
+_NAMES = ("auto", *INDEXES, "gpu", "ladder")
 _LOG = logging.getLogger("mtaw_fast")
 
 
 class Index(Protocol):
     """Axes: B queries, N items, d dimensions. Thread-safe."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """What `make_index` calls it."""
+        ...
 
     def search(
         self, queries: np.ndarray, k: int, allowed: Filter | None = None, *, scale: float = 1.0
@@ -42,22 +53,67 @@ class Index(Protocol):
         ...
 
 
-def make_index(name: str, catalog: np.ndarray) -> Index:
-    """The index `name` over catalog float32[N, d]; 'auto' is 'flat' where FAISS is installed, else 'exact'.
+@dataclass(frozen=True, slots=True)
+class LadderFile:
+    """The approximate index in a bundle: its file and the manifest's entry about it."""
 
-    Raises UsageError on an unknown name, MissingPackageError where the index needs a package.
+    path: Path
+    entry: Mapping[str, Any]
+
+
+def ladder_of(bundle: Bundle) -> LadderFile | None:
+    """What `mtaw-fast export --index` added to the bundle; None where it added nothing."""
+    path = bundle.file("index")
+    return None if path is None else LadderFile(path, bundle.manifest.get("index", {}))
+
+
+def make_index(name: str, catalog: np.ndarray, ladder: LadderFile | None = None) -> Index:
+    """The index `name` over catalog float32[N, d].
+
+    'auto' is an exact scan ('flat' where FAISS is installed, else 'exact') up to EXACT_ITEMS items. Above, it is
+    'gpu' where FAISS sees a GPU, else 'ladder' where the bundle has an index and FAISS is installed, else the scan.
+
+    Raises UsageError on an unknown name, or 'ladder' without an index in the bundle, BundleError on a broken
+    index file, MissingPackageError where the index needs a package.
     """
-    if name == "auto":
-        chosen = "flat" if importlib.util.find_spec("faiss") is not None else "exact"
-        _LOG.info("index: %s (auto)", chosen)
-    elif name in INDEXES:
-        chosen = name
-        _LOG.info("index: %s (asked for)", chosen)
-    else:
-        raise UsageError(f"there is no index {name!r}; choose one of auto, {', '.join(INDEXES)}")
+    if name not in _NAMES:
+        raise UsageError(f"there is no index {name!r}; choose one of {', '.join(_NAMES)}")
+    chosen = _best(len(catalog), ladder) if name == "auto" else name
+    _LOG.info("index: %s (%s)", chosen, "auto" if name == "auto" else "asked for")
     if chosen == "exact":
         return ExactIndex(catalog)
     require("faiss", "cpu")
-    from mtaw_fast.retrieval.flat import FlatIndex
+    if chosen == "flat":
+        from mtaw_fast.retrieval.flat import FlatIndex
 
-    return FlatIndex(catalog)
+        return FlatIndex(catalog)
+    if chosen == "gpu":
+        if not _sees_gpu():
+            raise UsageError("index 'gpu': FAISS sees no GPU; install 'mtaw-fast[gpu]' where there is one")
+        from mtaw_fast.retrieval.gpu import GpuFlatIndex
+
+        return GpuFlatIndex(catalog, ExactIndex(catalog))
+    if ladder is None:
+        raise UsageError("index 'ladder': the bundle has no index; add one with 'mtaw-fast export BUNDLE --index auto'")
+    from mtaw_fast.retrieval.ladder import load_ladder
+
+    plan, recall = read_entry(str(ladder.path), ladder.entry)
+    return load_ladder(ladder.path, catalog, plan, ExactIndex(catalog), recall)
+
+
+def _best(n_items: int, ladder: LadderFile | None) -> str:
+    """What 'auto' stands for; see `make_index`."""
+    has_faiss = importlib.util.find_spec("faiss") is not None
+    if n_items > EXACT_ITEMS and has_faiss and _sees_gpu():
+        return "gpu"
+    if n_items > EXACT_ITEMS and ladder is not None:
+        if has_faiss:
+            return "ladder"
+        _LOG.warning("the bundle's index needs FAISS, which is not installed: pip install 'mtaw-fast[cpu]'")
+    return "flat" if has_faiss else "exact"
+
+
+def _sees_gpu() -> bool:
+    import faiss
+
+    return hasattr(faiss, "StandardGpuResources") and faiss.get_num_gpus() > 0
