@@ -52,7 +52,7 @@ class LadderIndex:
         self._approximate = approximate
         self._exact = exact
         self._most = approximate.nlist if plan.kind == "ivfpq" else len(catalog)
-        self._unfiltered = _parameters(plan, None)
+        self._unfiltered = search_parameters(plan, None)
 
     def search(
         self, queries: np.ndarray, k: int, allowed: Filter | None = None, *, scale: float = 1.0
@@ -65,7 +65,7 @@ class LadderIndex:
             return self._exact.search(queries, k, allowed, scale=scale)
         parameters = self._unfiltered
         if allowed is not None:
-            parameters = _parameters(self.plan.widened(count / n_items, self._most), allowed)
+            parameters = search_parameters(self.plan.widened(count / n_items, self._most), allowed)
         queries = np.ascontiguousarray(queries)
         fetch = min(k * self.plan.k_factor, count)
         candidates = np.empty((len(queries), fetch), dtype=np.int32)
@@ -97,7 +97,8 @@ def load_ladder(path: Path, catalog: np.ndarray, plan: SearchPlan, exact: Index,
     return LadderIndex(catalog, found, plan, exact, recall)
 
 
-def _parameters(plan: SearchPlan, allowed: Filter | None) -> Any:
+def search_parameters(plan: SearchPlan, allowed: Filter | None) -> Any:
+    """FAISS's own form of a plan, with the filter as its selector."""
     library: Any = faiss  # its Python layer replaces the constructors that SWIG declares
     selector = None if allowed is None else library.IDSelectorBitmap(allowed.packed)
     if plan.kind == "ivfpq":

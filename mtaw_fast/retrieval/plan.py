@@ -76,8 +76,6 @@ def read_entry(where: str, entry: Any) -> tuple[SearchPlan, Recall]:
         effort = search["nprobe"] if entry["kind"] == "ivfpq" else search["efSearch"]
         return SearchPlan(entry["kind"], effort, search["k_factor"]), recall
     except (KeyError, TypeError, ValueError) as error:
-        raise BundleError(
-            f"{where}: the entry 'index' is damaged ({type(error).__name__}: {error}); {mend}"
-        ) from None
+        raise BundleError(f"{where}: the entry 'index' is damaged ({type(error).__name__}: {error}); {mend}") from None
     except BundleError as error:
         raise BundleError(f"{where}: {error}; {mend}") from None
