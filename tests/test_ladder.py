@@ -217,7 +217,7 @@ def test_a_damaged_entry_is_refused(change: Callable[[dict[str, Any]], Any]) -> 
     entry = index_entry(PLANS["ivfpq"], RECALL, {"factory": "IVF"})
     assert read_entry("here", entry) == (PLANS["ivfpq"], RECALL)
     change(entry)
-    with pytest.raises(BundleError, match="here: .*index.*; export the index anew with 'mtaw-fast export --index'"):
+    with pytest.raises(BundleError, match=r"here: .*index.*; export the index anew with 'mtaw-fast export --index'"):
         read_entry("here", entry)
 
 
