@@ -22,7 +22,7 @@ class ClusterLaw:
     items_per_cluster: int = 200
     size_exponent: float = 0.8
     spread_low: float = 0.6
-    spread_high: float = 1.2
+    spread_high: float = 1.0
 
 
 def clustered_vectors(

@@ -54,6 +54,10 @@ class LadderIndex:
         self._most = approximate.nlist if plan.kind == "ivfpq" else len(catalog)
         self._unfiltered = search_parameters(plan, None)
 
+    def with_plan(self, plan: SearchPlan) -> LadderIndex:
+        """The same index searched by another plan of its kind, without a stated recall."""
+        return LadderIndex(self._catalog, self._approximate, plan, self._exact)
+
     def search(
         self, queries: np.ndarray, k: int, allowed: Filter | None = None, *, scale: float = 1.0
     ) -> tuple[np.ndarray, np.ndarray]:
