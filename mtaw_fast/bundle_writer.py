@@ -137,9 +137,7 @@ def write_part(folder: Path, part: str, arrays: Mapping[str, np.ndarray], fresh:
     return write_file(folder, part, "safetensors", lambda path: write_tensors(path, arrays), fresh)
 
 
-def write_file(
-    folder: Path, part: str, kind: str, write: Callable[[Path], None], fresh: list[Path]
-) -> dict[str, Any]:
+def write_file(folder: Path, part: str, kind: str, write: Callable[[Path], None], fresh: list[Path]) -> dict[str, Any]:
     """Write one file (by `write`, durably) under its content-hashed name and return the manifest's entry for it.
 
     `fresh` gains the paths that were not there before.
