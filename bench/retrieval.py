@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--bundle", type=Path, metavar="FOLDER", help="a trained bundle's catalog in their place")
     parser.add_argument("--data", type=Path, metavar="FOLDER", help="queries from this data set's test (with --bundle)")
-    parser.add_argument("--index", default="exact", help="the exact index to measure (default: exact)")
+    parser.add_argument("--index", default="scan", help="the exact index to measure (default: scan)")
     parser.add_argument("--kind", default="ivfpq", help="the ladder's kind: ivfpq or hnsw (default: ivfpq)")
     parser.add_argument("--recall", type=float, default=TARGET, help=f"least recall@20 of a ladder (default: {TARGET})")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="trace the peers' curves on the largest catalog")

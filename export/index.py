@@ -94,7 +94,7 @@ def _export(
     from mtaw_fast.export.recall_search import HeldOut, K
     from mtaw_fast.export.trial import LONG, Trial
 
-    exact = make_index("exact", bundle.catalog)
+    exact = make_index("scan", bundle.catalog, bundle.scan)
     say("encoding held-out sessions and finding their true top items")
     if dataset is None:
         sessions, source = synthetic_vectors(bundle, exact, 2 * queries, seed)

@@ -21,10 +21,11 @@ from mtaw_fast.errors import UsageError, require
 from mtaw_fast.filters import Filter
 from mtaw_fast.retrieval.exact import ExactIndex
 from mtaw_fast.retrieval.plan import read_entry
+from mtaw_fast.retrieval.scan import ScanIndex
 
-__all__ = ["EXACT_ITEMS", "INDEXES", "ExactIndex", "Index", "LadderFile", "ladder_of", "make_index"]
+__all__ = ["EXACT_ITEMS", "INDEXES", "ExactIndex", "Index", "LadderFile", "ScanIndex", "ladder_of", "make_index"]
 
-INDEXES = ("exact", "flat")
+INDEXES = ("scan", "exact", "flat")
 EXACT_ITEMS = 300_000  # up to here an exact scan takes about as long as an approximate search
 _NAMES = ("auto", *INDEXES, "gpu", "ladder")
 _LOG = logging.getLogger("mtaw_fast")
@@ -67,19 +68,26 @@ def ladder_of(bundle: Bundle) -> LadderFile | None:
     return None if path is None else LadderFile(path, bundle.manifest.get("index", {}))
 
 
-def make_index(name: str, catalog: np.ndarray, ladder: LadderFile | None = None) -> Index:
+def make_index(
+    name: str,
+    catalog: np.ndarray,
+    quantised: Mapping[str, np.ndarray] | None = None,
+    ladder: LadderFile | None = None,
+) -> Index:
     """The index `name` over catalog float32[N, d].
 
-    'auto' is an exact scan ('flat' where FAISS is installed, else 'exact') up to EXACT_ITEMS items. Above, it is
-    'gpu' where FAISS sees a GPU, else 'ladder' where the bundle has an index and FAISS is installed, else the scan.
+    'auto' is 'scan' up to EXACT_ITEMS items. Above, it is 'gpu' where FAISS sees a GPU, else 'ladder' where the
+    bundle has an index and FAISS is installed, else 'scan'. quantised: the bundle's 'scan' part.
 
-    Raises UsageError on an unknown name, or 'ladder' without an index in the bundle, BundleError on a broken
-    index file, MissingPackageError where the index needs a package.
+    Raises UsageError on an unknown name, or 'ladder' without an index in the bundle, BundleError where the quantised
+    catalog or the index file is not this catalog's, MissingPackageError where the index needs a package.
     """
     if name not in _NAMES:
         raise UsageError(f"there is no index {name!r}; choose one of {', '.join(_NAMES)}")
     chosen = _best(len(catalog), ladder) if name == "auto" else name
     _LOG.info("index: %s (%s)", chosen, "auto" if name == "auto" else "asked for")
+    if chosen == "scan":
+        return ScanIndex(catalog, quantised)
     if chosen == "exact":
         return ExactIndex(catalog)
     require("faiss", "cpu")
@@ -92,25 +100,27 @@ def make_index(name: str, catalog: np.ndarray, ladder: LadderFile | None = None)
             raise UsageError("index 'gpu': FAISS sees no GPU; install 'mtaw-fast[gpu]' where there is one")
         from mtaw_fast.retrieval.gpu import GpuFlatIndex
 
-        return GpuFlatIndex(catalog, ExactIndex(catalog))
+        return GpuFlatIndex(catalog, ScanIndex(catalog, quantised))
     if ladder is None:
         raise UsageError("index 'ladder': the bundle has no index; add one with 'mtaw-fast export BUNDLE --index auto'")
     from mtaw_fast.retrieval.ladder import load_ladder
 
     plan, recall = read_entry(str(ladder.path), ladder.entry)
-    return load_ladder(ladder.path, catalog, plan, ExactIndex(catalog), recall)
+    return load_ladder(ladder.path, catalog, plan, ScanIndex(catalog, quantised), recall)
 
 
 def _best(n_items: int, ladder: LadderFile | None) -> str:
     """What 'auto' stands for; see `make_index`."""
+    if n_items <= EXACT_ITEMS:
+        return "scan"
     has_faiss = importlib.util.find_spec("faiss") is not None
-    if n_items > EXACT_ITEMS and has_faiss and _sees_gpu():
+    if has_faiss and _sees_gpu():
         return "gpu"
-    if n_items > EXACT_ITEMS and ladder is not None:
+    if ladder is not None:
         if has_faiss:
             return "ladder"
         _LOG.warning("the bundle's index needs FAISS, which is not installed: pip install 'mtaw-fast[cpu]'")
-    return "flat" if has_faiss else "exact"
+    return "scan"
 
 
 def _sees_gpu() -> bool:

@@ -79,7 +79,7 @@ def test_an_exported_index_keeps_its_promise(folder: Path, kind: str) -> None:
 
 def test_a_recommender_takes_it_by_size(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     export(folder)
-    assert Recommender.load(folder).index.name == "flat"
+    assert Recommender.load(folder).index.name == "scan"
     monkeypatch.setattr(retrieval, "EXACT_ITEMS", N - 1)
     rec = Recommender.load(folder)
     assert rec.index.name == "ladder"

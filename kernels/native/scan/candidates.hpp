@@ -1,0 +1,54 @@
+// The items of one query that are still in the running, and the threshold that they set.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "isa.hpp"
+#include "scan/bounds.hpp"
+#include "scan/kernel.hpp"
+#include "scan/scanner.hpp"
+#include "score.hpp"
+
+namespace mtaw {
+
+// What the queries of one search share.
+struct SearchPlan {
+    const ScanCatalog* catalog;
+    std::int64_t k;  // at most N
+    double scale;
+    Isa isa;
+
+    // A buffer this full whose bounds do not thin it out is scored exactly and cut down to its best k.
+    std::int64_t settle_at() const;
+    // The length of a lane's arrays.
+    std::int64_t capacity() const;
+};
+
+struct Candidates {
+    ScanLane lane;
+    CodedQuery coded;
+    const float* query;
+    const std::int32_t* excluded;  // the excluded ids not yet met, ascending
+    const std::int32_t* excluded_end;
+    std::int64_t checked;  // the first entries of the lane, free of excluded ids
+    float floor;           // L of bounds.hpp, as far as it is known: -infinity until k items are there
+
+    // Empty, with the lane's arrays and codes set by the caller.
+    void start(const SearchPlan& plan);
+    // Raises the lane's cut to what its entries allow, drops the entries under it, and makes room for more.
+    void tighten(const SearchPlan& plan, std::vector<Scored>& scored);
+    // Adds an item whose bounds are not known; the lane must have room for it.
+    void add_unbounded(std::int32_t id);
+    // The k best, in order, padded.
+    void finish(const SearchPlan& plan, std::vector<Scored>& scored, std::int32_t* ids, float* scores);
+
+ private:
+    void drop_excluded();
+    void raise_floor(std::int64_t k);
+    void compress();
+    void score(const SearchPlan& plan, std::vector<Scored>& scored) const;
+    void settle(const SearchPlan& plan, std::vector<Scored>& scored);
+};
+
+}  // namespace mtaw
