@@ -104,6 +104,11 @@ class Catalog:
         """N + M: internal ids are 0..size-1."""
         return len(self.gone)
 
+    @property
+    def is_updated(self) -> bool:
+        """Whether it differs from the bundle's own."""
+        return bool(self.added) or self.n_items < self.size
+
     @cached_property
     def n_items(self) -> int:
         """How many items can be recommended."""
@@ -113,6 +118,20 @@ class Catalog:
     def ids(self) -> ItemIds | CatalogIds:
         """The table of external ids."""
         return CatalogIds(self.bundle.ids, self.added) if self.added else self.bundle.ids
+
+    @property
+    def scale(self) -> float:
+        """The factor on the cosine in a score."""
+        return self.bundle.config.scale
+
+    @cached_property
+    def most_clicked(self) -> np.ndarray:
+        """int32[n_items]: the items that can be recommended, most clicks first, equal ones in id order."""
+        if not self.is_updated:
+            return self.bundle.most_clicked
+        added = np.arange(self.bundle.n_items, self.size, dtype=np.int32)
+        order = np.concatenate([self.bundle.most_clicked, added])
+        return order[~self.gone[order]]
 
     @cached_property
     def popularity(self) -> np.ndarray:

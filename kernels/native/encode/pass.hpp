@@ -15,13 +15,16 @@ constexpr std::int64_t whole_lanes(std::int64_t n) { return (n + kEncodeLanes - 
 template <typename V>
 void gather(const EncodeModel& model, const std::int32_t* clicks, std::int64_t m, float* x) {
     constexpr std::int64_t kLine = 16;  // floats
+    const auto embedding = [&model](std::int64_t id) {
+        return id < model.n_base ? model.items + id * model.d : model.added + (id - model.n_base) * model.d;
+    };
     for (std::int64_t t = 0; t < m; ++t) {
-        const float* item = model.items + clicks[t] * model.d;
+        const float* item = embedding(clicks[t]);
         for (std::int64_t c = 0; c < model.d; c += kLine) V::prefetch(item + c);
     }
     const std::int64_t whole = model.d / V::kLanes * V::kLanes;
     for (std::int64_t t = 0; t < m; ++t) {
-        const float* item = model.items + clicks[t] * model.d;
+        const float* item = embedding(clicks[t]);
         const float* position = model.positions + (t < model.n_positions ? t : model.n_positions - 1) * model.width;
         float* row = x + t * model.width;
         for (std::int64_t c = 0; c < whole; c += V::kLanes) V::store(row + c, V::add(V::load(item + c), V::load(position + c)));
