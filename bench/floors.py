@@ -15,6 +15,7 @@ import numpy as np
 
 from bench.harness import Floor
 from mtaw_fast.errors import UsageError, require
+from mtaw_fast.kernels.native.scan import read_bytes
 
 _MOST_HELD = 1 << 28  # bytes read in one go: past every cache, so that more take proportionally longer
 _BEST: dict[Hashable, float] = {}  # seconds of the fastest call so far in this process
@@ -43,6 +44,13 @@ def read_floor(nbytes: int, what: str = "", *, repeats: int = 100) -> Floor:
     seconds = fastest[way] * (nbytes / held)
     subject = what or f"{nbytes} bytes"
     return Floor(seconds, f"pure read of {subject}, {nbytes / seconds / 1e9:.1f} GB/s ({way}, one thread)")
+
+
+def scan_floor(blocks: np.ndarray, *, repeats: int = 200) -> Floor:
+    """Seconds to read the exact scanner's int8 codes once, where they lie, with the widest loads of this CPU."""
+    seconds = _fastest(("codes", blocks.nbytes), lambda: read_bytes(blocks), repeats, seconds=1.0)
+    rate = blocks.nbytes / seconds / 1e9
+    return Floor(seconds, f"pure read of the int8 bytes ({blocks.nbytes / 1e6:.1f} MB), {rate:.1f} GB/s (one thread)")
 
 
 def gemm_floor(

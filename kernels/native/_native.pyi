@@ -9,6 +9,28 @@ def encoder_exp2(values: np.ndarray, isa: str) -> np.ndarray: ...
 def rerank_topk(
     queries: np.ndarray, catalog: np.ndarray, candidates: np.ndarray, k: int, scale: float
 ) -> tuple[np.ndarray, np.ndarray]: ...
+def scan_quantise(catalog: np.ndarray) -> tuple[np.ndarray, int, float, float]: ...
+def read_bytes(array: np.ndarray, isa: str | None = None) -> int: ...
+
+class Scanner:
+    def __init__(
+        self,
+        catalog: np.ndarray,
+        blocks: np.ndarray,
+        exponent: int,
+        largest_norm: float,
+        largest_residual: float,
+        isa: str | None = None,
+    ) -> None: ...
+    def search(
+        self,
+        queries: np.ndarray,
+        k: int,
+        scale: float,
+        allowed: np.ndarray | None = None,
+        excluded: np.ndarray | None = None,
+        excluded_offsets: np.ndarray | None = None,
+    ) -> tuple[np.ndarray, np.ndarray]: ...
 
 class IdTable:
     @staticmethod

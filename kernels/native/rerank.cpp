@@ -39,13 +39,10 @@ void rerank_topk(const RerankShape& shape, const float* queries, const float* ca
         }
         score_items(query, catalog, shape.d, scale, scored.data(), static_cast<std::int64_t>(scored.size()));
         const std::size_t kept = std::min(static_cast<std::size_t>(shape.k), scored.size());
-        std::partial_sort(scored.begin(), scored.begin() + static_cast<std::ptrdiff_t>(kept), scored.end(), better);
         std::int32_t* out_ids = ids + b * shape.k;
         float* out_scores = scores + b * shape.k;
-        for (std::size_t place = 0; place < kept; ++place) {
-            out_ids[place] = scored[place].id;
-            out_scores[place] = scored[place].score;
-        }
+        place_best(scored.data(), static_cast<std::int64_t>(scored.size()), static_cast<std::int64_t>(kept), out_ids,
+                   out_scores);
         std::fill(out_ids + kept, out_ids + shape.k, -1);
         std::fill(out_scores + kept, out_scores + shape.k, -std::numeric_limits<float>::infinity());
     }

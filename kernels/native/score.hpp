@@ -14,13 +14,14 @@ struct Scored {
 };
 
 // Best first: the higher score, then the lower id; NaN after every number.
-inline bool better(const Scored& a, const Scored& b) {
-    const bool a_nan = std::isnan(a.score);
-    const bool b_nan = std::isnan(b.score);
-    if (a_nan != b_nan) return b_nan;
-    if (!a_nan && a.score != b.score) return a.score > b.score;
-    return a.id < b.id;
-}
+struct Better {
+    bool operator()(const Scored& a, const Scored& b) const {
+        if (a.score == b.score) return a.id < b.id;
+        if (a.score > b.score || a.score < b.score) return a.score > b.score;
+        const bool a_nan = std::isnan(a.score);
+        return a_nan == std::isnan(b.score) ? a.id < b.id : !a_nan;
+    }
+};
 
 // Sets the scores of `count` items by their ids, which the caller has checked: of query float32[d] and catalog
 // float32[N, d], float32(scale * sum over i ascending of double(q_i) * double(e_i)).
@@ -30,5 +31,8 @@ inline bool better(const Scored& a, const Scored& b) {
 // fused multiply-add rounds just as a product followed by an addition does, and every CPU gives the same bits.
 void score_items(const float* query, const float* catalog, std::int64_t d, double scale, Scored* items,
                  std::int64_t count, Isa isa = active_isa());
+
+// Writes the `kept` best of `count` items in order; may reorder `items`.
+void place_best(Scored* items, std::int64_t count, std::int64_t kept, std::int32_t* ids, float* scores);
 
 }  // namespace mtaw

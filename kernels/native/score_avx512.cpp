@@ -29,6 +29,18 @@ inline void load_turned(const float* const* rows, std::int64_t begin, __mmask8 m
     }
 }
 
+// Dimensions begin .. begin + kWide of the tiles' rows, in order, onto their sums.
+template <int kWide>
+inline void add_dimensions(const float* query, const float* const* rows, std::int64_t begin, __m512d* sums) {
+    constexpr auto kMask = static_cast<__mmask8>((1U << kWide) - 1);
+    __m256 turned[kTiles][8];
+    for (int t = 0; t < kTiles; ++t) load_turned(rows + t * kRows, begin, kMask, turned[t]);
+    for (int i = 0; i < kWide; ++i) {
+        const __m512d q = _mm512_set1_pd(static_cast<double>(query[begin + i]));
+        for (int t = 0; t < kTiles; ++t) sums[t] = _mm512_fmadd_pd(q, _mm512_cvtps_pd(turned[t][i]), sums[t]);
+    }
+}
+
 }  // namespace
 
 void score_items_avx512(const float* query, const float* catalog, std::int64_t d, double scale, Scored* items,
@@ -40,18 +52,13 @@ void score_items_avx512(const float* query, const float* catalog, std::int64_t d
             rows[r] = catalog + items[done + r < count ? done + r : done].id * d;
         }
         __m512d sums[kTiles] = {_mm512_setzero_pd(), _mm512_setzero_pd()};
-        for (std::int64_t begin = 0; begin < d; begin += 8) {
-            const std::int64_t wide = d - begin < 8 ? d - begin : 8;
-            const auto mask = static_cast<__mmask8>((1U << wide) - 1);
-            __m256 turned[kTiles][8];
-            for (int t = 0; t < kTiles; ++t) load_turned(rows + t * kRows, begin, mask, turned[t]);
-            for (std::int64_t i = 0; i < wide; ++i) {
-                const __m512d q = _mm512_set1_pd(static_cast<double>(query[begin + i]));
-                for (int t = 0; t < kTiles; ++t) {
-                    sums[t] = _mm512_fmadd_pd(q, _mm512_cvtps_pd(turned[t][i]), sums[t]);
-                }
-            }
+        std::int64_t begin = 0;
+        for (; begin + 8 <= d; begin += 8) add_dimensions<8>(query, rows, begin, sums);
+        if (begin + 4 <= d) {
+            add_dimensions<4>(query, rows, begin, sums);
+            begin += 4;
         }
+        for (; begin < d; ++begin) add_dimensions<1>(query, rows, begin, sums);
         float scores[kRows * kTiles];
         for (int t = 0; t < kTiles; ++t) {
             const __m512d scaled = _mm512_mul_pd(_mm512_set1_pd(scale), sums[t]);

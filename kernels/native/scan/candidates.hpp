@@ -8,6 +8,7 @@
 #include "scan/bounds.hpp"
 #include "scan/kernel.hpp"
 #include "scan/scanner.hpp"
+#include "scan/select.hpp"
 #include "score.hpp"
 
 namespace mtaw {
@@ -18,9 +19,11 @@ struct SearchPlan {
     std::int64_t k;  // at most N
     double scale;
     Isa isa;
+    SelectKernels select;
+    std::vector<Scored>* scored;  // working memory
 
-    // A buffer this full whose bounds do not thin it out is scored exactly and cut down to its best k.
-    std::int64_t settle_at() const;
+    // A buffer half this full whose bounds do not thin it out is scored exactly and cut down to its best k.
+    std::int64_t most_entries() const;
     // The length of a lane's arrays.
     std::int64_t capacity() const;
 };
@@ -37,18 +40,21 @@ struct Candidates {
     // Empty, with the lane's arrays and codes set by the caller.
     void start(const SearchPlan& plan);
     // Raises the lane's cut to what its entries allow, drops the entries under it, and makes room for more.
-    void tighten(const SearchPlan& plan, std::vector<Scored>& scored);
+    void tighten(const SearchPlan& plan);
     // Adds an item whose bounds are not known; the lane must have room for it.
     void add_unbounded(std::int32_t id);
-    // The k best, in order, padded.
-    void finish(const SearchPlan& plan, std::vector<Scored>& scored, std::int32_t* ids, float* scores);
+    // Asks the memory for the rows of the entries, which `finish` will want.
+    void fetch_rows(const SearchPlan& plan) const;
+    // Writes the k best in order; what is missing to k stays as it is.
+    void finish(const SearchPlan& plan, std::int32_t* ids, float* scores);
 
  private:
     void drop_excluded();
-    void raise_floor(std::int64_t k);
-    void compress();
-    void score(const SearchPlan& plan, std::vector<Scored>& scored) const;
-    void settle(const SearchPlan& plan, std::vector<Scored>& scored);
+    void raise_floor(const SearchPlan& plan);
+    void raise_cut();
+    float lower_of(float score) const;
+    void score(const SearchPlan& plan, std::int64_t begin, std::int64_t end) const;
+    void settle(const SearchPlan& plan);
 };
 
 }  // namespace mtaw

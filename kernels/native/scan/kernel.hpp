@@ -8,7 +8,7 @@
 namespace mtaw {
 
 // What a kernel may write past `limit` in a lane's three arrays before it stops.
-constexpr std::int64_t kAppendSlack = 128;
+constexpr std::int64_t kAppendSlack = 32;
 
 // One query on its way through the catalog.
 struct ScanLane {
@@ -38,12 +38,12 @@ struct ScanBlocks {
 // Passes blocks begin .. end of the catalog under the lanes. Returns the first block not yet passed: `end`, or an
 // earlier one where a lane reached its limit. Appended ids ascend.
 using ScanKernel = std::int64_t (*)(const ScanBlocks& blocks, std::int64_t begin, std::int64_t end,
-                                    const AllowedBits& allowed, ScanLane* lanes, std::int64_t n_lanes);
+                                    const AllowedBits& allowed, ScanLane* lanes);
 
-// A pass for up to `lanes` queries at once.
+// A pass for one lane and a pass for `width` lanes.
 struct ScanKernels {
-    ScanKernel one;   // n_lanes = 1
-    ScanKernel many;  // n_lanes = width
+    ScanKernel one;
+    ScanKernel many;
     std::int64_t width;
 };
 

@@ -8,6 +8,8 @@ namespace {
 // A block is two registers of 8 items. Bytes are widened to 16 bits, even and odd ones apart, so that each product of
 // pairs is one item's.
 struct Avx2 {
+    static constexpr bool kPackAlways = false;
+
     struct Sums {
         __m256i half[2];
     };
@@ -69,14 +71,15 @@ struct Avx2 {
         }
         return mask;
     }
-    static MTAW_INLINE void store_bounds(const Sums& sums, const Items& items, const ScanLane& lane, float* upper,
-                                         float* lower) {
+    static MTAW_INLINE void store_bounds(const Sums& sums, const Items& items, const ScanLane& lane, std::uint32_t mask,
+                                         std::int32_t first, float* upper, float* lower, std::int32_t* ids) {
         for (int h = 0; h < 2; ++h) {
             const __m256 spread = _mm256_mul_ps(_mm256_set1_ps(lane.spread), items.residuals[h]);
             const __m256 dots = _mm256_cvtepi32_ps(sums.half[h]);
             _mm256_storeu_ps(upper + 8 * h, _mm256_fmadd_ps(items.steps[h], dots, spread));
             _mm256_storeu_ps(lower + 8 * h, _mm256_fmsub_ps(items.steps[h], dots, spread));
         }
+        pack(mask, first, upper, lower, ids);
     }
 
  private:
@@ -87,6 +90,6 @@ struct Avx2 {
 
 }  // namespace
 
-ScanKernels scan_kernels_avx2() { return {scan<Avx2, 1, 2>, scan<Avx2, 4, 1>, 4}; }
+ScanKernels scan_kernels_avx2() { return {scan<Avx2, 1, 1>, scan<Avx2, 4, 1>, 4}; }
 
 }  // namespace mtaw

@@ -30,6 +30,6 @@ struct Avx512 : Avx512Bounds {
 
 }  // namespace
 
-ScanKernels scan_kernels_avx512() { return {scan<Avx512, 1, 4>, scan<Avx512, 8, 2>, 8}; }
+ScanKernels scan_kernels_avx512() { return {scan<Avx512, 1, 1>, scan<Avx512, 8, 1>, 8}; }
 
 }  // namespace mtaw

@@ -7,6 +7,8 @@ namespace {
 
 // A block is four registers of 4 items.
 struct Neon {
+    static constexpr bool kPackAlways = false;
+
     struct Sums {
         int32x4_t part[4];
     };
@@ -60,19 +62,20 @@ struct Neon {
         }
         return mask;
     }
-    static MTAW_INLINE void store_bounds(const Sums& sums, const Items& items, const ScanLane& lane, float* upper,
-                                         float* lower) {
+    static MTAW_INLINE void store_bounds(const Sums& sums, const Items& items, const ScanLane& lane, std::uint32_t mask,
+                                         std::int32_t first, float* upper, float* lower, std::int32_t* ids) {
         for (int p = 0; p < 4; ++p) {
             const float32x4_t spread = vmulq_n_f32(items.residuals[p], lane.spread);
             const float32x4_t dots = vcvtq_f32_s32(sums.part[p]);
             vst1q_f32(upper + 4 * p, vfmaq_f32(spread, items.steps[p], dots));
             vst1q_f32(lower + 4 * p, vfmaq_f32(vnegq_f32(spread), items.steps[p], dots));
         }
+        pack(mask, first, upper, lower, ids);
     }
 };
 
 }  // namespace
 
-ScanKernels scan_kernels_neon() { return {scan<Neon, 1, 2>, scan<Neon, 4, 1>, 4}; }
+ScanKernels scan_kernels_neon() { return {scan<Neon, 1, 1>, scan<Neon, 4, 1>, 4}; }
 
 }  // namespace mtaw

@@ -6,6 +6,8 @@ namespace mtaw {
 namespace {
 
 struct Portable {
+    static constexpr bool kPackAlways = false;
+
     struct Sums {
         std::int32_t of[kBlockItems];
     };
@@ -51,14 +53,15 @@ struct Portable {
         }
         return mask;
     }
-    static MTAW_INLINE void store_bounds(const Sums& sums, const Items& items, const ScanLane& lane, float* upper,
-                                         float* lower) {
+    static MTAW_INLINE void store_bounds(const Sums& sums, const Items& items, const ScanLane& lane, std::uint32_t mask,
+                                         std::int32_t first, float* upper, float* lower, std::int32_t* ids) {
         for (int item = 0; item < kBlockItems; ++item) {
             const float spread = lane.spread * items.residuals[item];
             const float estimate = items.steps[item] * static_cast<float>(sums.of[item]);
             upper[item] = estimate + spread;
             lower[item] = estimate - spread;
         }
+        pack(mask, first, upper, lower, ids);
     }
 };
 

@@ -24,6 +24,6 @@ struct Vnni : Avx512Bounds {
 
 }  // namespace
 
-ScanKernels scan_kernels_vnni() { return {scan<Vnni, 1, 4>, scan<Vnni, 8, 2>, 8}; }
+ScanKernels scan_kernels_vnni() { return {scan<Vnni, 1, 2>, scan<Vnni, 8, 1>, 8}; }
 
 }  // namespace mtaw

@@ -17,6 +17,9 @@ constexpr std::int64_t kLineBytes = 64;
 constexpr std::int64_t kLineDims = 4;
 constexpr std::int64_t kMaxScanDims = 1 << 14;  // the int32 sums of products of codes stay exact
 
+// The word of a place without an item: the step 0 and the residual -infinity.
+constexpr std::uint32_t kNoItem = 0xFF80;
+
 constexpr std::int64_t code_lines(std::int64_t d) { return (d + kLineDims - 1) / kLineDims; }
 constexpr std::int64_t block_bytes(std::int64_t d) { return (code_lines(d) + 1) * kLineBytes; }
 constexpr std::int64_t block_count(std::int64_t n_items) { return (n_items + kBlockItems - 1) / kBlockItems; }

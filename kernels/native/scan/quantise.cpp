@@ -12,10 +12,9 @@
 namespace mtaw {
 namespace {
 
-constexpr double kUp = 1 + 0x1p-30;       // covers the roundings of a sum of squares of 2^14 terms and its root
-constexpr double kRounder = 0x1.8p52;     // adding and subtracting it rounds a small float64 to an integer
-constexpr double kSmallest = 0x1p-100;    // steps and residuals stay far from float32's denormals
-constexpr std::uint32_t kNowhere = 0xFF80;  // bfloat16 -infinity: the residual of a place without an item
+constexpr double kUp = 1 + 0x1p-30;     // covers the roundings of a sum of squares of 2^14 terms and its root
+constexpr double kRounder = 0x1.8p52;   // adding and subtracting it rounds a small float64 to an integer
+constexpr double kSmallest = 0x1p-100;  // steps and residuals stay far from float32's denormals
 
 // The least bfloat16 >= value, as its 16 bits. value is 0 or in [2^-100, 2].
 std::uint32_t bfloat16_up(double value) {
@@ -78,7 +77,7 @@ ScanSummary quantise_catalog(const float* rows, std::int64_t n_items, std::int64
         std::memset(block, 128, static_cast<std::size_t>(lines * kLineBytes));
         for (std::int64_t place = 0; place < kBlockItems; ++place) {
             const std::int64_t item = b * kBlockItems + place;
-            std::uint32_t word = kNowhere;
+            std::uint32_t word = kNoItem;
             if (item < n_items) {
                 word = quantise_row(rows + item * d, d, down, values.data(), block + place * kLineDims);
                 summary.largest_residual = std::max(summary.largest_residual, bfloat16_value(word & 0xFFFFU));

@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "compiler.hpp"
 #include "scan/candidates.hpp"
 
 namespace mtaw {
@@ -20,6 +21,7 @@ constexpr std::int64_t kGroupBytes = 64LL << 20;  // what their buffers may take
 constexpr std::int64_t kChunkBytes = 256 << 10;  // of the catalog, passed by all of them in turn: stays in a core's L2
 constexpr std::int64_t kFewQueries = 2;          // so many pass one by one rather than in a kernel for `width`
 constexpr std::int64_t kSparse = 32;             // where less than 1/32 of the items is allowed, those are listed
+constexpr std::int64_t kFetchedLines = 64;
 constexpr std::int64_t kSamples = 16;
 
 std::int64_t lane_codes(std::int64_t d) { return code_lines(d) * kLineDims; }
@@ -51,6 +53,18 @@ void check_request(const ScanRequest& request) {
     }
 }
 
+// Whether the places past the last item say so: no kernel then gives an id that is not there.
+bool ends_well(const ScanCatalog& catalog) {
+    const std::int64_t lines = code_lines(catalog.d);
+    for (std::int64_t place = catalog.n_items; place < block_count(catalog.n_items) * kBlockItems; ++place) {
+        std::uint32_t word;
+        const std::uint8_t* block = catalog.blocks + place / kBlockItems * block_bytes(catalog.d);
+        std::memcpy(&word, block + lines * kLineBytes + place % kBlockItems * 4, 4);
+        if (word != kNoItem) return false;
+    }
+    return true;
+}
+
 // Whether rows spread over the catalog are what the codes say, within the residuals they state.
 bool sample_agrees(const ScanCatalog& catalog) {
     const double down = std::ldexp(1.0, -static_cast<int>(catalog.summary.exponent));
@@ -79,7 +93,7 @@ class Search {
     Search(const ScanCatalog& catalog, Isa isa, const ScanRequest& request, ScanScratch::State& memory)
         : request_(request),
           memory_(memory),
-          plan_{&catalog, std::min(request.k, catalog.n_items), request.scale, isa},
+          plan_{&catalog, std::min(request.k, catalog.n_items), request.scale, isa, select_kernels(isa), &memory.scored},
           kernels_(scan_kernels(isa)),
           blocks_{catalog.blocks, code_lines(catalog.d)},
           allowed_{request.allowed, (catalog.n_items + 7) / 8} {}
@@ -101,7 +115,7 @@ class Search {
             }
             for (std::int64_t q = 0; q < end - begin; ++q) {
                 std::int64_t place = (begin + q) * request_.k;
-                candidates(q).finish(plan_, memory_.scored, ids + place, scores + place);
+                candidates(q).finish(plan_, ids + place, scores + place);
             }
         }
     }
@@ -167,7 +181,7 @@ class Search {
         for (std::int64_t byte = 0; byte < allowed_.n_bytes; ++byte) {
             for (unsigned bits = allowed_.bits[byte]; bits != 0; bits &= bits - 1) {
                 one.add_unbounded(static_cast<std::int32_t>(byte * 8 + std::countr_zero(bits)));
-                if (one.lane.count >= one.lane.limit) one.tighten(plan_, memory_.scored);
+                if (one.lane.count >= one.lane.limit) one.tighten(plan_);
             }
         }
     }
@@ -175,7 +189,14 @@ class Search {
     void pass_all(std::int64_t count) {
         const std::int64_t n_blocks = block_count(plan_.catalog->n_items);
         if (count <= kFewQueries || kernels_.width == 1) {
-            for (std::int64_t q = 0; q < count; ++q) pass(kernels_.one, q, 1, 1, 0, n_blocks);
+            // Most of what is left shortly before the end stays: its rows come while the pass goes on.
+            const std::int64_t late = n_blocks - n_blocks / 8;
+            for (std::int64_t q = 0; q < count; ++q) {
+                pass(kernels_.one, q, 1, 1, 0, late);
+                candidates(q).tighten(plan_);
+                candidates(q).fetch_rows(plan_);
+                pass(kernels_.one, q, 1, 1, late, n_blocks);
+            }
             return;
         }
         const std::int64_t chunk = std::max<std::int64_t>(4, kChunkBytes / block_bytes(plan_.catalog->d) / 4 * 4);
@@ -198,12 +219,16 @@ class Search {
             if (l >= count) lanes[l].cut = std::numeric_limits<float>::infinity();
         }
         for (std::int64_t block = begin; block < end;) {
-            block = kernel(blocks_, block, end, allowed_, lanes, width);
+            block = kernel(blocks_, block, end, allowed_, lanes);
             for (std::int64_t l = 0; l < count; ++l) {
                 if (lanes[l].count < lanes[l].limit) continue;
                 Candidates& one = candidates(first + l);
+                // The stream from memory goes on meanwhile.
+                for (std::int64_t line = 0; line < kFetchedLines; ++line) {
+                    MTAW_PREFETCH(blocks_.blocks + block * block_bytes(plan_.catalog->d) + line * kLineBytes);
+                }
                 one.lane = lanes[l];
-                one.tighten(plan_, memory_.scored);
+                one.tighten(plan_);
                 lanes[l] = one.lane;
             }
         }
@@ -232,7 +257,7 @@ Scanner::Scanner(const ScanCatalog& catalog, Isa isa) : catalog_(catalog), isa_(
     const ScanSummary& summary = catalog.summary;
     const bool plausible = summary.largest_norm >= 0 && summary.largest_norm < 2 && summary.largest_residual >= 0 &&
                            summary.largest_residual < 2 && std::abs(summary.exponent) < 256;
-    if (!plausible || !sample_agrees(catalog)) {
+    if (!plausible || !ends_well(catalog) || !sample_agrees(catalog)) {
         throw std::invalid_argument("the catalog's codes are of other vectors than its rows; make them anew");
     }
 }
