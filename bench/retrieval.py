@@ -91,12 +91,14 @@ def _sets(options: argparse.Namespace, folder: Path) -> Iterator[VectorSet]:
 
 def _measure(report: Report, vectors: VectorSet, options: argparse.Namespace, plot: Path | None) -> None:
     # FAISS loads here, so that --help and a misuse answer at once.
+    from bench.floors import scan_floor
     from bench.retrieval_cases import RetrievalCases
     from mtaw_fast.retrieval import make_index
 
     n_items = len(vectors.catalog)
-    exact = make_index(options.index, vectors.catalog)
-    cases = RetrievalCases(vectors, exact, _QUICK_PLAN if options.quick else _PLAN)
+    exact = make_index(options.index, vectors.catalog, vectors.codes)
+    floor = scan_floor(vectors.codes["blocks"])
+    cases = RetrievalCases(vectors, exact, floor, _QUICK_PLAN if options.quick else _PLAN)
     for batch in (1,) if options.quick else (1, BATCH):
         _say(f"exact search, {n_items:,} items, batch {batch}")
         report.run(cases.exact_case(batch, _BATCH_PLAN if batch > 1 else cases.plan))

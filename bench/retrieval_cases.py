@@ -10,7 +10,6 @@ import faiss
 import numpy as np
 
 from bench.agreement import TIE, ranking_error
-from bench.floors import read_floor
 from bench.harness import Case, Contender, Floor, Plan
 from bench.retrieval_data import VectorSet
 from mtaw_fast.kernels.native import reference
@@ -25,10 +24,11 @@ Ranking = tuple[np.ndarray, np.ndarray]
 
 @dataclass(frozen=True, eq=False)
 class RetrievalCases:
-    """Cases over one set of vectors, on one thread. exact: our exact index."""
+    """Cases over one set of vectors, on one thread. exact: our exact index. floor: the read of the int8 codes."""
 
     vectors: VectorSet
     exact: Index
+    floor: Floor
     plan: Plan
 
     @cached_property
@@ -36,12 +36,6 @@ class RetrievalCases:
         index = faiss.IndexFlatIP(self.vectors.catalog.shape[1])
         index.add(self.vectors.catalog)
         return index
-
-    @cached_property
-    def floor(self) -> Floor:
-        """Reading one byte a dimension, and nothing else."""
-        n_items, d = self.vectors.catalog.shape
-        return read_floor(n_items * d, f"the int8 bytes [{n_items}, {d}]")
 
     def _queries(self, batch: int) -> list[np.ndarray]:
         rows = self.vectors.queries

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +14,7 @@ import numpy as np
 from bench.clustered import ClusterLaw, clustered_vectors
 from bench.workload import from_bundle, from_data
 from mtaw_fast.encoders import make_encoder
+from mtaw_fast.kernels.native.scan import quantise
 from mtaw_fast.retrieval import LadderFile, ladder_of
 
 QUERIES = 2048
@@ -23,13 +25,19 @@ _TRUTH_BLOCK = 1 << 16
 class VectorSet:
     """catalog: float32[N, d]; queries: float32[B, d], all of length 1. source: what they are, in a word or two.
 
-    ladder: the approximate index that the bundle already has.
+    scan, ladder: the int8 codes and the approximate index that the bundle already has.
     """
 
     catalog: np.ndarray
     queries: np.ndarray
     source: str
+    scan: Mapping[str, np.ndarray] | None = None
     ladder: LadderFile | None = None
+
+    @cached_property
+    def codes(self) -> Mapping[str, np.ndarray]:
+        """The int8 codes of the catalog, as the exact scanner reads them."""
+        return self.scan if self.scan is not None else quantise(np.ascontiguousarray(self.catalog))
 
     @property
     def params(self) -> dict[str, Any]:
@@ -62,6 +70,6 @@ def generated_set(n_items: int, d: int = 100, law: ClusterLaw | None = None) -> 
 def trained_set(bundle: Path, data: Path | None, folder: Path) -> VectorSet:
     """A bundle's catalog, and the vectors of sessions: a data set's test prefixes, or drawn by popularity."""
     workload = from_bundle(bundle) if data is None else from_data(data, bundle, folder)
-    sessions = workload.serve.slice(0, QUERIES)
-    queries = make_encoder("auto", workload.bundle).encode(sessions)
-    return VectorSet(workload.bundle.catalog, queries, f"trained {workload.source}", ladder_of(workload.bundle))
+    trained = workload.bundle
+    queries = make_encoder("auto", trained).encode(workload.serve.slice(0, QUERIES))
+    return VectorSet(trained.catalog, queries, f"trained {workload.source}", trained.scan, ladder_of(trained))
