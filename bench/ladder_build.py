@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from bench import machine
 from bench.harness import limit_threads
-from bench.machine import usable_cores
 from bench.retrieval_data import QUERIES, VectorSet
 from mtaw_fast.errors import UsageError
 from mtaw_fast.export.faiss_build import write_index
@@ -45,7 +45,7 @@ def _built(
     folder.mkdir(parents=True, exist_ok=True)
     items = vectors.catalog[np.random.default_rng(0).permutation(len(vectors.catalog))[:_ITEMS]]
     held_out = vectors.queries[QUERIES // 2 :], items
-    with limit_threads(usable_cores()):
+    with limit_threads(machine.usable_cores()):
         tune, check = (tuple(HeldOut.of(one[half::2], exact, (K, LONG)) for one in held_out) for half in (0, 1))
         trial = Trial(vectors.catalog, exact, tune, check, f"queries of {vectors.source}", target, 0, say)
         fitted = trial.fit(kind)
