@@ -30,7 +30,7 @@ _CACHE = Path("build/bench-retrieval")
 _EFFORTS = {"ivfpq": (8, 16, 32, 64, 96, 128, 192, 256, 384), "hnsw": (40, 48, 64, 96, 128, 192, 256, 384, 512)}
 
 _PLAN = Plan(rounds=120, burst=5, settle=2, seconds=25.0)
-_BATCH_PLAN = Plan(rounds=20, burst=1, settle=1, warmup=1, seconds=25.0)
+_BATCH_PLAN = Plan(rounds=20, burst=1, settle=0, warmup=1, seconds=25.0)
 _QUICK_PLAN = Plan(rounds=120, burst=5, settle=2, seconds=4.0)
 
 
