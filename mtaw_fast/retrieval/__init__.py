@@ -1,8 +1,8 @@
 """Top-K of the catalog. Every exact index gives the same ids and scores, bit for bit.
 
-An index finds candidates with fast arithmetic, takes in all that a proven error bound cannot
-rule out (`certificate.py`), and lets the native rerank score and order them exactly. The one approximate
-index, `ladder`, gives exact scores too, but may miss items (`ladder.py`).
+An index finds candidates with fast arithmetic, takes in all that a proven error bound cannot rule out
+(`certificate.py`, `kernels/native/scan/bounds.hpp`), and lets native code score and order them exactly. The one
+approximate index, `ladder`, gives exact scores too, but may miss items (`ladder.py`).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from mtaw_fast.bundle import Bundle
-from mtaw_fast.errors import UsageError, require
+from mtaw_fast.errors import BundleError, UsageError, require
 from mtaw_fast.filters import Filter
 from mtaw_fast.retrieval.exact import ExactIndex
 from mtaw_fast.retrieval.plan import read_entry
@@ -87,7 +87,7 @@ def make_index(
     chosen = _best(len(catalog), ladder) if name == "auto" else name
     _LOG.info("index: %s (%s)", chosen, "auto" if name == "auto" else "asked for")
     if chosen == "scan":
-        return ScanIndex(catalog, quantised)
+        return _scan_index(catalog, quantised)
     if chosen == "exact":
         return ExactIndex(catalog)
     require("faiss", "cpu")
@@ -100,13 +100,13 @@ def make_index(
             raise UsageError("index 'gpu': FAISS sees no GPU; install 'mtaw-fast[gpu]' where there is one")
         from mtaw_fast.retrieval.gpu import GpuFlatIndex
 
-        return GpuFlatIndex(catalog, ScanIndex(catalog, quantised))
+        return GpuFlatIndex(catalog, _scan_index(catalog, quantised))
     if ladder is None:
         raise UsageError("index 'ladder': the bundle has no index; add one with 'mtaw-fast export BUNDLE --index auto'")
     from mtaw_fast.retrieval.ladder import load_ladder
 
     plan, recall = read_entry(str(ladder.path), ladder.entry)
-    return load_ladder(ladder.path, catalog, plan, ScanIndex(catalog, quantised), recall)
+    return load_ladder(ladder.path, catalog, plan, _scan_index(catalog, quantised), recall)
 
 
 def _best(n_items: int, ladder: LadderFile | None) -> str:
@@ -127,3 +127,13 @@ def _sees_gpu() -> bool:
     import faiss
 
     return hasattr(faiss, "StandardGpuResources") and faiss.get_num_gpus() > 0
+
+
+def _scan_index(catalog: np.ndarray, quantised: Mapping[str, np.ndarray] | None) -> ScanIndex:
+    if quantised is None:
+        _LOG.info("index: the bundle has no quantised catalog; quantising %d items at load", len(catalog))
+        return ScanIndex(catalog)
+    try:
+        return ScanIndex(catalog, quantised)
+    except UsageError as error:
+        raise BundleError(f"the bundle's quantised catalog does not fit it: {error}") from None
