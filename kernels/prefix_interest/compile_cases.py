@@ -34,13 +34,11 @@ def compile_cases(_backend: str) -> list[CompileCase]:
 
 
 def _cases(label: str, given: torch.dtype, compute: torch.dtype) -> list[CompileCase]:
-    import triton.language as tl
-
     from mtaw_fast.kernels.prefix_interest.triton_kernels import backward, forward, weight_gradients
 
     columns, tile, weight = configs.padded(_D), configs.TILE[compute], configs.WEIGHT[compute]
     constants = {
-        "CLICK_DROPOUT": True, "FFN_DROPOUT": True, "DTYPE": getattr(tl, str(compute).removeprefix("torch.")),
+        "CLICK_DROPOUT": True, "FFN_DROPOUT": True,
         "M": configs.DEFAULT_TILE_CLICKS, "PART": min(tile.part, columns), "d": _D, "D": columns,
         "STEP": weight.step, "ROWS": weight.rows, "BLOCK": configs.ADD_BLOCK,
     }  # fmt: skip

@@ -79,7 +79,7 @@ class _PrefixInterest(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor | None, ...]:
         saved = ctx.saved_tensors
-        out, kept, weights, (seed, *plan) = saved[0], _Kept(*saved[1:6]), saved[6:16], saved[16:]
+        out, kept, weights, (seed, *plan) = saved[0], _Kept(*saved[1:8]), saved[8:18], saved[18:]
         d_clicks, d_weights = _backward(
             grad_out.contiguous(),
             out,
@@ -95,8 +95,10 @@ class _Kept(NamedTuple):
     """What the forward pass keeps: [slots, d] each in the compute dtype, and float32[slots]."""
 
     x: Tensor  # the clicks after dropout
+    itl_queries: Tensor  # q
     instant: Tensor  # l'
     interests: Tensor  # l
+    iel_queries: Tensor  # q'
     itl_log_total: Tensor  # log of the denominators of ITL's softmax
     iel_log_total: Tensor
 
@@ -122,7 +124,7 @@ def _forward(
     d = clicks.shape[1]
     slots = len(tiles.slot_click)
     kept = _Kept(
-        *(torch.empty(slots, d, dtype=dtype, device=clicks.device) for _ in range(3)),
+        *(torch.empty(slots, d, dtype=dtype, device=clicks.device) for _ in range(5)),
         *(torch.empty(slots, dtype=torch.float32, device=clicks.device) for _ in range(2)),
     )
     out = torch.empty_like(clicks)
@@ -132,14 +134,16 @@ def _forward(
     plan = tiles.slot_click, tiles.slot_begin, tiles.tile_range
     forward.interest_tracking[(tiles.n_tiles,)](
         clicks, *plan, dropout.seed, *w[:8],
-        kept.x, kept.instant, kept.interests, kept.itl_log_total,
+        kept.x, kept.itl_queries, kept.instant, torch.empty_like(kept.x), kept.interests, kept.itl_log_total,
         threshold(dropout.click), keep_factor(dropout.click), threshold(dropout.ffn), keep_factor(dropout.ffn),
         scale, NORM_EPS,
-        CLICK_DROPOUT=dropout.click > 0, FFN_DROPOUT=dropout.ffn > 0, DTYPE=_triton_dtype(dtype), **constants,
+        CLICK_DROPOUT=dropout.click > 0, FFN_DROPOUT=dropout.ffn > 0, **constants,
     )  # fmt: skip
     forward.interest_enhancing[(tiles.n_tiles,)](
-        kept.interests, *plan, w.iel_query_weight, w.iel_query_bias, out, kept.iel_log_total, scale, **constants
-    )
+        kept.interests, *plan, w.iel_query_weight, w.iel_query_bias,
+        kept.iel_queries, out, kept.iel_log_total, scale,
+        **constants,
+    )  # fmt: skip
     return out, kept
 
 
@@ -157,14 +161,14 @@ def _backward(
     constants, scale = _constants(tiles, d, dtype), 1 / math.sqrt(d)
     plan = tiles.slot_click, tiles.slot_begin, tiles.tile_range
     backward.interest_enhancing_backward[(tiles.n_tiles,)](
-        kept.interests, kept.instant, d_out, out, kept.iel_log_total, *plan, dropout.seed,
-        w.iel_query_weight, w.iel_query_bias, *w[2:7],
+        kept.interests, kept.iel_queries, kept.instant, d_out, out, kept.iel_log_total, *plan, dropout.seed,
+        w.iel_query_weight, *w[2:7],
         d_iel_query, hidden, d_hidden, d_update, d_instant, d_norm,
         threshold(dropout.ffn), keep_factor(dropout.ffn), scale, NORM_EPS,
         FFN_DROPOUT=dropout.ffn > 0, **constants,
     )  # fmt: skip
     backward.interest_tracking_backward[(tiles.n_tiles,)](
-        kept.x, kept.instant, d_instant, kept.itl_log_total, *plan, dropout.seed, w.itl_query_weight, w.itl_query_bias,
+        kept.x, kept.itl_queries, kept.instant, d_instant, kept.itl_log_total, *plan, dropout.seed, w.itl_query_weight,
         d_itl_query, d_clicks,
         threshold(dropout.click), keep_factor(dropout.click), scale,
         CLICK_DROPOUT=dropout.click > 0, **constants,
@@ -206,9 +210,3 @@ def _add_parts(parts: Tensor) -> Tensor:
     blocks = -(-total.numel() // configs.ADD_BLOCK)
     weight_gradients.add_parts[(blocks,)](parts, total, len(parts), total.numel(), BLOCK=configs.ADD_BLOCK)
     return total
-
-
-def _triton_dtype(dtype: torch.dtype) -> Any:
-    import triton.language as tl
-
-    return {torch.float32: tl.float32, torch.bfloat16: tl.bfloat16, torch.float16: tl.float16}[dtype]
