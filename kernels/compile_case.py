@@ -9,7 +9,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class CompileCase:
-    """One variant of a kernel. Every op's configs.py exports `compile_cases(backend) -> list[CompileCase]`.
+    """One variant of a kernel. A module of compile_check.OPS lists an op's: `compile_cases(backend)`.
 
     kernel: the function under @triton.jit. dtype: the variant's label in the table ('bf16', 'fp32>bf16', ..).
     signature: Triton's type of every run-time argument by name, in the kernel's order: '*bf16', 'i32', 'fp32', ..

@@ -27,7 +27,10 @@ from mtaw_fast.kernels.compile_case import CompileCase
 from mtaw_fast.kernels.triton_device import interpreting
 
 # Modules with `compile_cases(backend) -> list[CompileCase]`, backend 'cuda' or 'hip'. A new op adds its own.
-OPS: tuple[str, ...] = ("mtaw_fast.kernels.prefix_interest.compile_cases",)
+OPS: tuple[str, ...] = (
+    "mtaw_fast.kernels.aw_loss.compile_cases",
+    "mtaw_fast.kernels.prefix_interest.compile_cases",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +96,7 @@ def compile_case(case: CompileCase, target: Target) -> Compiled:
     compiled = triton.compile(
         ASTSource(case.kernel, signature, {(names.index(k),): v for k, v in case.constants.items()}, aligned),
         target=GPUTarget(target.backend, target.arch, target.warp_size),
-        options={"num_warps": case.num_warps, "num_stages": case.num_stages},
+        options={"num_warps": case.num_warps, "num_stages": case.num_stages, "enable_fp_fusion": True},
     )
     registers, spills = _of_ptx(compiled, target) if target.backend == "cuda" else _of_amdgcn(compiled)
     return Compiled(case.op, case.kernel.__name__, case.dtype, target.name, compiled.metadata.shared, registers, spills)

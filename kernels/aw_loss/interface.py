@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from mtaw_fast.errors import UnsupportedError, UsageError
-from mtaw_fast.kernels.aw_loss import chunked, reference
+from mtaw_fast.kernels.aw_loss import chunked, fused, reference
 from mtaw_fast.kernels.aw_loss.request import LossRequest
 
-BACKENDS: dict[str, ModuleType] = {"chunked": chunked, "reference": reference}  # fastest first
+BACKENDS: dict[str, ModuleType] = {"triton": fused, "chunked": chunked, "reference": reference}  # fastest first
 MAX_SCALE = 40.0  # sum exp(z) over 1e9 items stays finite in float32
 
 

@@ -1,0 +1,141 @@
+"""The AW loss in Triton: B x N never in memory, logits recomputed in the backward pass, no atomics.
+
+Two differentiable steps. `catalog_sums` passes over the catalog (or a slice of it) and returns two numbers a row
+that add up over slices; `loss_of_sums` makes the loss of them. README.md has the derivation.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from mtaw_fast.errors import UnsupportedError, UsageError
+from mtaw_fast.kernels import triton_device
+from mtaw_fast.kernels.aw_loss.request import LossRequest
+
+# launchers.py imports Triton, which need not be installed: it is imported where a kernel is about to run.
+
+_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+
+
+def not_supported_reasons(request: LossRequest) -> list[str]:
+    """Why this backend cannot take the request; empty where it can."""
+    reasons = triton_device.not_supported_reasons(request.queries, request.items, request.targets)
+    if request.negatives:
+        reasons.append("negatives=True needs a second sum over the catalog")
+    if request.queries.dtype not in _DTYPES or request.items.dtype not in _DTYPES:
+        reasons.append("queries and items must be float32, bfloat16 or float16")
+    if request.compute_dtype not in (None, *_DTYPES):
+        reasons.append("compute_dtype must be float32, bfloat16 or float16")
+    if 0 in (*request.queries.shape, *request.items.shape):
+        reasons.append("there are no rows, no items or no columns")
+    return reasons
+
+
+def aw_loss(request: LossRequest) -> Tensor:
+    """Loss of every row, unweighted: float32[B]. A target outside 0..N-1 gives NaN."""
+    others, target_cosines = _CatalogSums.apply(
+        request.queries, request.items, request.targets, request.scale, 0, len(request.items), _compute_dtype(request)
+    )
+    return _RowLosses.apply(others, target_cosines, request.scale, request.gamma)
+
+
+def catalog_sums(
+    queries: Tensor,
+    items: Tensor,
+    targets: Tensor,
+    *,
+    scale: float,
+    first_item: int,
+    catalog_size: int,
+    compute_dtype: torch.dtype | None = None,
+) -> tuple[Tensor, Tensor]:
+    """What a slice of the catalog adds to the loss: for catalogs that are spread over several devices.
+
+    queries: float[B, d], the same for every slice; items: float[n, d], the items first_item .. first_item + n - 1
+    of the catalog_size there are; targets: int64[B], numbers in the whole catalog. scale, compute_dtype: see aw_loss.
+
+    Returns (others, target_cosines), float32[B] each: the sum of exp(z - scale / 2) over the slice's items but
+    the row's target, and cos(q, e_target), 0 where the target is in another slice. Both combine by addition;
+    `loss_of_sums` of the sums is the loss. Differentiable by queries and items: the slices' gradients by queries add
+    up likewise, and each slice gets its own items' gradient.
+    Raises UsageError on malformed arguments, UnsupportedError where Triton cannot run on them.
+    """
+    request = LossRequest(queries, items, targets, float(scale), 0.0, False, compute_dtype)
+    if not (0 <= first_item and first_item + len(items) <= catalog_size):
+        last = first_item + len(items) - 1
+        raise UsageError(f"catalog_sums: items {first_item}..{last} are not within a catalog of {catalog_size}")
+    if reasons := not_supported_reasons(request):
+        raise UnsupportedError(f"catalog_sums: cannot take {request.describe()} ({', '.join(reasons)})")
+    return _CatalogSums.apply(
+        queries, items, targets, request.scale, first_item, catalog_size, _compute_dtype(request)
+    )
+
+
+def loss_of_sums(others: Tensor, target_cosines: Tensor, *, scale: float, gamma: float) -> Tensor:
+    """Loss of every row, float32[B], from what `catalog_sums` returned, added up over the catalog's slices."""
+    return _RowLosses.apply(others, target_cosines, float(scale), float(gamma))
+
+
+def _compute_dtype(request: LossRequest) -> torch.dtype:
+    return request.compute_dtype or torch.promote_types(request.queries.dtype, request.items.dtype)
+
+
+class _CatalogSums(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, queries: Tensor, items: Tensor, targets: Tensor, scale: float, first_item: int, catalog_size: int,
+        dtype: torch.dtype,
+    ) -> tuple[Tensor, Tensor]:  # fmt: skip
+        from mtaw_fast.kernels.aw_loss import launchers
+
+        queries, items, targets = _rows_of_one_piece(queries), _rows_of_one_piece(items), targets.contiguous()
+        where = launchers.Slice(first_item, catalog_size)
+        unit_queries, query_norms = launchers.unit_rows(queries, dtype)
+        unit_items, item_norms = launchers.unit_rows(items, dtype)
+        others, target_cosines = launchers.catalog_sums(
+            queries, items, unit_queries, unit_items, targets, scale, where
+        )
+        ctx.save_for_backward(queries, items, targets, unit_queries, unit_items, query_norms, item_norms, others)
+        ctx.scale, ctx.where = scale, where
+        return others, target_cosines
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, d_others: Tensor, d_cosines: Tensor) -> tuple[Tensor | None, ...]:
+        from mtaw_fast.kernels.aw_loss import launchers
+
+        queries, items, targets, unit_queries, unit_items, query_norms, item_norms, others = ctx.saved_tensors
+        gradients = launchers.Gradients.prepare(
+            unit_queries, unit_items, targets, ctx.scale, ctx.where, others,
+            d_others.contiguous(), d_cosines.contiguous(),
+        )  # fmt: skip
+        by_queries = gradients.by_queries(queries, query_norms) if ctx.needs_input_grad[0] else None
+        by_items = gradients.by_items(items, item_norms) if ctx.needs_input_grad[1] else None
+        return by_queries, by_items, None, None, None, None, None
+
+
+class _RowLosses(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, others: Tensor, target_cosines: Tensor, scale: float, gamma: float) -> Tensor:
+        from mtaw_fast.kernels.aw_loss import launchers
+
+        losses, others_slopes, cosine_slopes = launchers.row_losses(
+            others.contiguous(), target_cosines.contiguous(), scale, gamma
+        )
+        ctx.save_for_backward(others_slopes, cosine_slopes)
+        return losses
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, d_losses: Tensor) -> tuple[Tensor | None, ...]:
+        others_slopes, cosine_slopes = ctx.saved_tensors
+        return d_losses * others_slopes, d_losses * cosine_slopes, None, None
+
+
+def _rows_of_one_piece(matrix: Tensor) -> Tensor:
+    """The matrix itself where a row's entries lie side by side (rows may be any distance apart), else a copy."""
+    return matrix if matrix.stride(1) == 1 or matrix.shape[1] == 1 else matrix.contiguous()

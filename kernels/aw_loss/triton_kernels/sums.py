@@ -1,0 +1,87 @@
+"""Forward: sums of exponentials over the catalog, without a running maximum, and the target's cosine."""
+
+import triton
+import triton.language as tl
+
+from mtaw_fast.kernels.aw_loss.triton_kernels.tiles import chunked_dot, load_targets, load_tile, shifted_exp
+from mtaw_fast.kernels.aw_loss.triton_kernels.units import inverse_norm
+from mtaw_fast.kernels.triton_kernels.arithmetic import dot
+
+
+@triton.jit(do_not_specialize=["n_rows", "n_items", "first_item", "tiles_a_split"])
+def partial_sums(
+    queries_p,  # unit queries [n_rows, D]
+    items_p,  # unit items [n_items, D]
+    targets_p,  # int64[n_rows]
+    partials_p,  # float32[splits, n_rows]
+    n_rows,
+    n_items,
+    first_item,
+    tiles_a_split,
+    scale_log2e,
+    D: tl.constexpr,
+    ROWS: tl.constexpr,
+    ITEMS: tl.constexpr,
+    DEPTH: tl.constexpr,
+):
+    """partials[s, b] = sum of exp(z - scale / 2) over the items of split s but for b's target."""
+    i_rows, i_split = tl.program_id(0), tl.program_id(1)
+    rows = i_rows * ROWS + tl.arange(0, ROWS)
+    targets = load_targets(targets_p, rows, n_rows, first_item, n_items)
+    if D <= DEPTH:
+        queries = load_tile(queries_p, rows, n_rows, D, 0, D, DEPTH)
+    sums = tl.zeros((ROWS,), tl.float32)
+    last_tile = tl.minimum((i_split + 1) * tiles_a_split, tl.cdiv(n_items, ITEMS))
+    for tile in range(i_split * tiles_a_split, last_tile):
+        items = tile * ITEMS + tl.arange(0, ITEMS)
+        if D <= DEPTH:
+            item_tile = load_tile(items_p, items, n_items, D, 0, D, DEPTH)
+            cosines = dot(queries, tl.trans(item_tile), tl.zeros((ROWS, ITEMS), tl.float32))
+        else:
+            cosines = chunked_dot(queries_p, rows, n_rows, items_p, items, n_items, D, ROWS, ITEMS, DEPTH)
+        others = (items[None, :] != targets[:, None]) & (items < n_items)[None, :]
+        sums += tl.sum(tl.where(others, shifted_exp(cosines, scale_log2e), 0.0), axis=1)
+    tl.store(partials_p + i_split.to(tl.int64) * n_rows + rows, sums, mask=rows < n_rows)
+
+
+@triton.jit(do_not_specialize=["n_rows", "n_items", "first_item", "catalog_size"])
+def finish_sums(
+    queries_p,  # [n_rows, D], rows query_stride apart
+    items_p,  # [n_items, D], rows item_stride apart
+    targets_p,  # int64[n_rows]
+    partials_p,  # float32[splits, n_rows]
+    others_p,  # float32[n_rows]
+    target_cosines_p,  # float32[n_rows]
+    n_rows,
+    n_items,
+    first_item,
+    catalog_size,
+    splits,
+    query_stride,
+    item_stride,
+    D: tl.constexpr,
+    COLUMNS: tl.constexpr,
+    SPLITS: tl.constexpr,
+):
+    """A row a program: others = the sum of its partials in one order; the target's cosine in float32.
+
+    The cosine is 0 where the target is in another slice, NaN where it is in none.
+    """
+    row = tl.program_id(0)
+    i_split = tl.arange(0, SPLITS)
+    partials = tl.load(partials_p + i_split.to(tl.int64) * n_rows + row, mask=i_split < splits, other=0.0)
+    tl.store(others_p + row, tl.sum(partials, axis=0))
+
+    # Blocks of one row: the interpreter cannot combine masks of a scalar and a block.
+    rows = row + tl.arange(0, 1)
+    columns = tl.arange(0, COLUMNS)[None, :]
+    targets = tl.load(targets_p + rows)
+    exist = (targets >= 0) & (targets < catalog_size)
+    numbers = targets - first_item
+    here = (numbers >= 0) & (numbers < n_items)
+    query_p = queries_p + rows.to(tl.int64)[:, None] * query_stride + columns
+    item_p = items_p + numbers[:, None] * item_stride + columns
+    query = tl.load(query_p, mask=columns < D, other=0.0).to(tl.float32)
+    item = tl.load(item_p, mask=(columns < D) & here[:, None], other=0.0).to(tl.float32)
+    cosines = tl.sum(query * item, axis=1) * inverse_norm(query) * inverse_norm(item)
+    tl.store(target_cosines_p + rows, tl.where(exist, cosines, float("nan")))
