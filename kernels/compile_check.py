@@ -146,9 +146,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     require("triton", "gpu")
     if interpreting():
-        print(
-            "compile_check: unset TRITON_INTERPRET: an interpreted kernel is not compiled", file=sys.stderr
-        )
+        print("compile_check: unset TRITON_INTERPRET: an interpreted kernel is not compiled", file=sys.stderr)
         return 2
 
     rows = compile_all(OPS, TARGETS, arguments.jobs)

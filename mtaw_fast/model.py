@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mtaw_fast.config import Config
-from mtaw_fast.kernels.prefix_interest import PrefixInterestWeights, prefix_interest
+from mtaw_fast.kernels.prefix_interest import PrefixInterestWeights, Tiles, prefix_interest
 
 
 class MTAW(nn.Module):
@@ -48,21 +48,38 @@ class MTAW(nn.Module):
                     parameter.copy_(torch.empty(parameter.shape).uniform_(-bound, bound, generator=generator))
         return self
 
-    def forward(self, items: Tensor, offsets: Tensor) -> Tensor:
+    def forward(
+        self,
+        items: Tensor,
+        offsets: Tensor,
+        *,
+        tiles: Tiles | None = None,
+        compute_dtype: torch.dtype | None = None,
+    ) -> Tensor:
         """Query o_t after every click of B packed sessions, each of at most max_len clicks.
 
-        items: int64[T]; offsets: int64[B + 1]. Returns float[T, d], not normalised.
+        items: int64[T]; offsets: int64[B + 1]. tiles: the plan of the same offsets, which the op's GPU kernels
+        need. compute_dtype: of the op's matrix products, or None for the weights'. Returns float[T, d], not
+        normalised.
         """
-        first = offsets[:-1].repeat_interleave(offsets.diff())
+        # With the size given nothing is read back from a GPU.
+        first = offsets[:-1].repeat_interleave(offsets.diff(), output_size=len(items))
         position = (torch.arange(len(items), device=items.device) - first).clamp_max(self.config.positions - 1)
         clicks = functional.embedding(items, self.item_embedding) + functional.embedding(
             position, self.position_embedding
         )
-        clicks = functional.dropout(clicks, self.config.dropout, self.training)
-        mask = None
-        if self.training and self.config.dropout > 0:
-            mask = functional.dropout(torch.ones_like(clicks), self.config.dropout)
-        return prefix_interest(clicks, offsets, self._interest_weights(), ffn_dropout_mask=mask)
+        dropout = self.config.dropout if self.training else 0.0
+        seed = torch.randint(2**63 - 1, (1,), device=items.device) if dropout > 0 else None
+        return prefix_interest(
+            clicks,
+            offsets,
+            self._interest_weights(),
+            tiles=tiles,
+            click_dropout=dropout,
+            ffn_dropout=dropout,
+            seed=seed,
+            compute_dtype=compute_dtype,
+        )
 
     def _interest_weights(self) -> PrefixInterestWeights:
         return PrefixInterestWeights(*(getattr(self, name) for name in PrefixInterestWeights._fields))

@@ -1,4 +1,4 @@
-"""The Triton backend: two kernels forward, four backward, no host synchronisation, no atomics.
+"""The Triton backend: two kernels forward, six backward, no host synchronisation, no atomics.
 
 `README.md` says what is kept and what is computed anew; `configs.py` holds the launch settings.
 """
@@ -39,9 +39,9 @@ def not_supported_reasons(request: InterestRequest) -> list[str]:
     if clicks.shape[1] == 0:
         reasons.append("d = 0")
     for what, dtype in (("clicks", clicks.dtype), ("compute_dtype", request.compute_dtype)):
-        if dtype not in configs.TILE:
+        if dtype not in configs.DTYPES:
             reasons.append(f"{what} {dtype} is none of float32, bfloat16, float16")
-    if any(weight.dtype not in configs.TILE for weight in request.weights):
+    if any(weight.dtype not in configs.DTYPES for weight in request.weights):
         reasons.append("the weights are not all float32, bfloat16 or float16")
     if request.ffn_dropout_mask is not None:
         reasons.append("it makes its dropout masks from a seed and takes no ffn_dropout_mask")
@@ -70,7 +70,7 @@ class _PrefixInterest(torch.autograd.Function):
     ) -> Tensor:
         w = PrefixInterestWeights(*weights)
         out, kept = _forward(clicks, tiles, dropout, dtype, w)
-        ctx.save_for_backward(out, *kept, *weights, dropout.seed, tiles.slot_click, tiles.slot_begin, tiles.tile_range)
+        ctx.save_for_backward(*kept, *weights, dropout.seed, tiles.slot_click, tiles.slot_begin, tiles.tile_range)
         ctx.plan = tiles.capacity, tiles.n_clicks
         ctx.dropout = dropout.click, dropout.ffn
         return out
@@ -79,10 +79,9 @@ class _PrefixInterest(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor | None, ...]:
         saved = ctx.saved_tensors
-        out, kept, weights, (seed, *plan) = saved[0], _Kept(*saved[1:8]), saved[8:18], saved[18:]
+        kept, weights, (seed, *plan) = _Kept(*saved[:7]), saved[7:17], saved[17:]
         d_clicks, d_weights = _backward(
             grad_out.contiguous(),
-            out,
             kept,
             Tiles(*plan, *ctx.plan),
             _Dropout(seed, *ctx.dropout),
@@ -105,7 +104,7 @@ class _Kept(NamedTuple):
 
 def _constants(tiles: Tiles, d: int, dtype: torch.dtype) -> dict[str, int]:
     """The compile-time arguments of every kernel that takes a tile, and its launch settings."""
-    config, columns = configs.TILE[dtype], configs.padded(d)
+    config, columns = configs.tile_config(dtype, torch.version.hip is not None), configs.padded(d)
     return {
         "M": tiles.capacity,
         "PART": min(config.part, columns),
@@ -148,27 +147,32 @@ def _forward(
 
 
 def _backward(
-    d_out: Tensor, out: Tensor, kept: _Kept, tiles: Tiles, dropout: _Dropout, w: PrefixInterestWeights
+    d_out: Tensor, kept: _Kept, tiles: Tiles, dropout: _Dropout, w: PrefixInterestWeights
 ) -> tuple[Tensor, list[Tensor]]:
     from mtaw_fast.kernels.prefix_interest.triton_kernels import backward
 
-    d_clicks = torch.empty_like(out)
+    d_clicks = torch.empty_like(d_out)
     if tiles.n_tiles == 0:
         return d_clicks, [torch.zeros_like(weight) for weight in w]
-    d, dtype = out.shape[1], kept.x.dtype
+    d, dtype = d_out.shape[1], kept.x.dtype
     d_itl_query, d_iel_query, hidden, d_hidden, d_update, d_instant = (torch.empty_like(kept.x) for _ in range(6))
-    d_norm = torch.empty(tiles.n_tiles, 2, d, dtype=torch.float32, device=out.device)
+    itl_mean_slope, iel_mean_slope = (torch.empty_like(kept.itl_log_total) for _ in range(2))
+    d_norm = torch.empty(tiles.n_tiles, 2, d, dtype=torch.float32, device=d_out.device)
     constants, scale = _constants(tiles, d, dtype), 1 / math.sqrt(d)
     plan = tiles.slot_click, tiles.slot_begin, tiles.tile_range
+    backward.interest_enhancing_slopes[(tiles.n_tiles,)](
+        kept.interests, kept.iel_queries, d_out, kept.iel_log_total, *plan, iel_mean_slope, scale, **constants
+    )
     backward.interest_enhancing_backward[(tiles.n_tiles,)](
-        kept.interests, kept.iel_queries, kept.instant, d_out, out, kept.iel_log_total, *plan, dropout.seed,
-        w.iel_query_weight, *w[2:7],
-        d_iel_query, hidden, d_hidden, d_update, d_instant, d_norm,
+        kept.interests, kept.iel_queries, kept.instant, kept.x, kept.itl_queries, d_out,
+        kept.iel_log_total, kept.itl_log_total, iel_mean_slope, *plan, dropout.seed, w.iel_query_weight, *w[2:7],
+        d_iel_query, hidden, d_hidden, d_update, d_instant, d_norm, itl_mean_slope,
         threshold(dropout.ffn), keep_factor(dropout.ffn), scale, NORM_EPS,
         FFN_DROPOUT=dropout.ffn > 0, **constants,
     )  # fmt: skip
     backward.interest_tracking_backward[(tiles.n_tiles,)](
-        kept.x, kept.itl_queries, kept.instant, d_instant, kept.itl_log_total, *plan, dropout.seed, w.itl_query_weight,
+        kept.x, kept.itl_queries, d_instant, kept.itl_log_total, itl_mean_slope, *plan, dropout.seed,
+        w.itl_query_weight,
         d_itl_query, d_clicks,
         threshold(dropout.click), keep_factor(dropout.click), scale,
         CLICK_DROPOUT=dropout.click > 0, **constants,

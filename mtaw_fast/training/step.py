@@ -69,7 +69,7 @@ class Stepper:
 
     def _loss(self, batch: Batch) -> torch.Tensor:
         config = self._config
-        queries = self.model(batch.clicks, batch.offsets)[batch.rows]
+        queries = self.model(batch.clicks, batch.offsets, tiles=batch.tiles)[batch.rows]
         return aw_loss(
             queries,
             self.model.item_embedding,

@@ -67,24 +67,6 @@ def attention(
 
 
 @triton.jit
-def _score_gradients(
-    values, keys, queries, slots, gradient, rows, present, along, log_totals, slot_begin, scale,
-    PART: tl.constexpr, d: tl.constexpr, D: tl.constexpr,
-):  # fmt: skip
-    """Probabilities and the gradients of q . v of queries in `slots` and keys in `keys`: [M, N] in V's dtype.
-
-    rows, present: where those slots' gradients stand. along float32[M]: gradient . output.
-    """
-    dtype: tl.constexpr = values.dtype.element_ty
-    everywhere = tl.full(slots.shape, True, tl.int1)
-    scores = row_products(queries, slots, everywhere, values, keys, PART, d, D, dtype) * scale
-    scores = tl.where(visible(slots, keys, tl.load(slot_begin + slots)), scores, -float("inf"))
-    probabilities = tl.exp(scores - tl.load(log_totals + slots)[:, None])
-    slopes = row_products(gradient, rows, present, values, keys, PART, d, D, dtype) - along[:, None]
-    return narrow(probabilities, dtype), narrow(probabilities * slopes * scale, dtype)
-
-
-@triton.jit
 def _rows_of(slots, slot_click, IN_SLOTS: tl.constexpr):
     """Rows of [slots, d], or of [T, d] in the order of the clicks where not IN_SLOTS, and whether there is one."""
     if IN_SLOTS:
@@ -94,36 +76,71 @@ def _rows_of(slots, slot_click, IN_SLOTS: tl.constexpr):
 
 
 @triton.jit
-def _load_upstream(gradient, output, rows, present, d: tl.constexpr, D: tl.constexpr):
-    """Rows of the output's gradient, float32[M, D], and their product with the output, float32[M]."""
-    upstream = load_part(gradient, rows, present, 0, D, d).to(tl.float32)
-    return upstream, tl.sum(upstream * load_part(output, rows, present, 0, D, d).to(tl.float32), axis=1)
+def _probabilities_and_slopes(
+    values, keys, queries, slots, gradient, log_totals, slot_click, slot_begin, scale,
+    IN_SLOTS: tl.constexpr, PART: tl.constexpr, d: tl.constexpr, D: tl.constexpr,
+):  # fmt: skip
+    """Softmax of queries in `slots` over keys in `keys`, and gradient . v, what it is differentiated by: float32[M, N].
+
+    gradient: of the attention's output, [slots, d], or [T, d] in the order of the clicks where not IN_SLOTS.
+    """
+    dtype: tl.constexpr = values.dtype.element_ty
+    everywhere = tl.full(slots.shape, True, tl.int1)
+    scores = row_products(queries, slots, everywhere, values, keys, PART, d, D, dtype) * scale
+    scores = tl.where(visible(slots, keys, tl.load(slot_begin + slots)), scores, -float("inf"))
+    rows, present = _rows_of(slots, slot_click, IN_SLOTS)
+    slopes = row_products(gradient, rows, present, values, keys, PART, d, D, dtype)
+    return tl.exp(scores - tl.load(log_totals + slots)[:, None]), slopes
+
+
+@triton.jit
+def mean_slopes(
+    values, queries, gradient, log_totals, slot_click, slot_begin, tile_range, mean_slope_out, scale,
+    IN_SLOTS: tl.constexpr, M: tl.constexpr, PART: tl.constexpr, d: tl.constexpr, D: tl.constexpr,
+):  # fmt: skip
+    """Write every row's mean slope under its probabilities to `mean_slope_out` float32[slots]: the softmax's backward.
+
+    It equals gradient . output, but only to rounding, and it is subtracted from the very slopes averaged here: what
+    the slopes of a row have in common cancels, and a row that sees one key has a gradient of exactly 0.
+    """
+    tile = tl.program_id(0)
+    slots = tile * M + tl.arange(0, M)
+    total = tl.zeros([M], tl.float32)
+    mass = tl.zeros([M], tl.float32)  # 1 to rounding
+    for other in range(tl.load(tile_range + 2 * tile), tile + 1):
+        keys = other * M + tl.arange(0, M)
+        probabilities, slopes = _probabilities_and_slopes(
+            values, keys, queries, slots, gradient, log_totals, slot_click, slot_begin, scale, IN_SLOTS, PART, d, D
+        )
+        total += tl.sum(probabilities * slopes, axis=1)
+        mass += tl.sum(probabilities, axis=1)
+    tl.store(mean_slope_out + slots, total / mass)
 
 
 @triton.jit
 def attention_backward(
-    values, queries, gradient, output, log_totals, slot_click, slot_begin, tile_range, query_weight,
+    values, queries, gradient, log_totals, mean_slope, slot_click, slot_begin, tile_range, query_weight,
     d_query_out, scale,
     IN_SLOTS: tl.constexpr, M: tl.constexpr, PART: tl.constexpr, d: tl.constexpr, D: tl.constexpr,
 ):  # fmt: skip
     """Gradient of the program's rows of `values`, as keys, values and source of the queries: float32[M, D].
 
-    gradient and output are [slots, d], or [T, d] in the order of the clicks where not IN_SLOTS. Writes the
-    gradient of W v + b (the ReLU's input) to `d_query_out` [slots, d].
+    gradient: of the attention's output, [slots, d], or [T, d] in the order of the clicks where not IN_SLOTS.
+    Writes the gradient of W v + b (the ReLU's input) to `d_query_out` [slots, d].
     """
     tile = tl.program_id(0)
     slots = tile * M + tl.arange(0, M)
     dtype: tl.constexpr = values.dtype.element_ty
 
-    rows, present = _rows_of(slots, slot_click, IN_SLOTS)
-    along = _load_upstream(gradient, output, rows, present, d, D)[1]
+    mean = tl.load(mean_slope + slots)
     d_query = tl.zeros([M, D], tl.float32)
     for other in range(tl.load(tile_range + 2 * tile), tile + 1):
         keys = other * M + tl.arange(0, M)
-        slopes = _score_gradients(
-            values, keys, queries, slots, gradient, rows, present, along, log_totals, slot_begin, scale, PART, d, D
-        )[1]
-        d_query = dot(slopes, load_rows(values, keys, d, D), d_query)
+        probabilities, slopes = _probabilities_and_slopes(
+            values, keys, queries, slots, gradient, log_totals, slot_click, slot_begin, scale, IN_SLOTS, PART, d, D
+        )
+        d_scores = narrow(probabilities * (slopes - mean[:, None]) * scale, dtype)
+        d_query = dot(d_scores, load_rows(values, keys, d, D), d_query)
     d_query = tl.where(load_rows(queries, slots, d, D) > 0, d_query, 0.0)
     store_rows(d_query_out, slots, tl.full([M], True, tl.int1), d_query, d)
     tl.debug_barrier()
@@ -131,11 +148,12 @@ def attention_backward(
     d_values = linear(d_query_out, slots, query_weight, True, PART, d, D)
     for other in range(tile, tl.load(tile_range + 2 * tile + 1) + 1):
         later = other * M + tl.arange(0, M)
-        rows, present = _rows_of(later, slot_click, IN_SLOTS)
-        upstream, along = _load_upstream(gradient, output, rows, present, d, D)
-        probabilities, slopes = _score_gradients(
-            values, slots, queries, later, gradient, rows, present, along, log_totals, slot_begin, scale, PART, d, D
+        probabilities, slopes = _probabilities_and_slopes(
+            values, slots, queries, later, gradient, log_totals, slot_click, slot_begin, scale, IN_SLOTS, PART, d, D
         )
-        d_values = dot(tl.trans(probabilities), narrow(upstream, dtype), d_values)
-        d_values = dot(tl.trans(slopes), load_rows(queries, later, d, D), d_values)
+        d_scores = narrow(probabilities * (slopes - tl.load(mean_slope + later)[:, None]) * scale, dtype)
+        d_values = dot(tl.trans(d_scores), load_rows(queries, later, d, D), d_values)
+        rows, present = _rows_of(later, slot_click, IN_SLOTS)
+        upstream = narrow(load_part(gradient, rows, present, 0, D, d).to(tl.float32), dtype)
+        d_values = dot(tl.trans(narrow(probabilities, dtype)), upstream, d_values)
     return d_values

@@ -70,7 +70,7 @@ def interest_enhancing(
     queries_out, out, log_total_out, scale,
     M: tl.constexpr, PART: tl.constexpr, d: tl.constexpr, D: tl.constexpr,
 ):  # fmt: skip
-    """l [slots, d] -> o [T, d], in the order of the clicks, q' [slots, d] and log of IEL's denominators float32[slots]."""
+    """l [slots, d] -> o [T, d], in the order of the clicks, q' and log of IEL's denominators float32[slots]."""
     o = attention(
         interests, queries_out, slot_begin, tile_range, query_weight, query_bias, log_total_out, scale, M, PART, d, D
     )
