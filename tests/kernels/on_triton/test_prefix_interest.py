@@ -26,13 +26,12 @@ from mtaw_fast.kernels.prefix_interest.triton_kernels.tile import dropout_factor
 
 SEED = 8_589_934_592_123  # over 32 bits: both words of the key count
 NAMES = ("o", "clicks", *PrefixInterestWeights._fields)
-DRAWS = 3
+DRAWS = 6  # of fewer the ratio of two errors is luck: over 12 it is 0.6 to 1.1 for every gradient in float32
 DTYPES = [
     pytest.param(torch.float32, torch.float32, id="float32"),
     pytest.param(torch.float32, torch.bfloat16, id="float32-bf16"),
     pytest.param(torch.float32, torch.float16, id="float32-fp16"),
     pytest.param(torch.bfloat16, torch.bfloat16, id="bf16"),
-    pytest.param(torch.float16, torch.float16, id="fp16"),
 ]
 
 pytestmark = pytest.mark.usefixtures("poisoned_memory")
@@ -114,9 +113,13 @@ def test_dropout_is_as_close_to_float64_as_eager_is_under_the_same_masks(
 
 
 @pytest.mark.parametrize("compute", [torch.float32, torch.bfloat16], ids=str)
-@pytest.mark.parametrize(("lengths", "d"), [([1], 16), ([20, 2, 17], 20)], ids=["one-click", "longer-than-a-tile"])
-def test_lone_clicks_and_long_sessions(lengths: list[int], d: int, compute: torch.dtype, device: torch.device) -> None:
-    check_against_eager(lengths, d, torch.float32, compute, device, dropout=(0.2, 0.4))
+def test_a_lone_click(compute: torch.dtype, device: torch.device) -> None:
+    check_against_eager([1], 16, torch.float32, compute, device, dropout=(0.2, 0.4))
+
+
+@pytest.mark.parametrize("compute", [torch.float32, pytest.param(torch.bfloat16, marks=pytest.mark.slow)], ids=str)
+def test_sessions_longer_than_a_tile(compute: torch.dtype, device: torch.device) -> None:
+    check_against_eager([20, 2, 17], 20, torch.float32, compute, device, dropout=(0.2, 0.4))
 
 
 @pytest.mark.slow
@@ -133,7 +136,7 @@ def test_a_session_of_512_clicks(capacity: int, device: torch.device) -> None:
     check_against_eager([512, 3], 16, torch.float32, torch.float32, device, capacity=capacity)
 
 
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     lengths=st.lists(st.integers(0, 37), min_size=1, max_size=5),
     d=st.integers(1, 40),
