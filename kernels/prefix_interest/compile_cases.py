@@ -10,17 +10,16 @@ from mtaw_fast.kernels.compile_case import CompileCase
 from mtaw_fast.kernels.prefix_interest import configs
 
 _D = 100
-# (label, dtype of clicks and weights, compute dtype)
+# (label, dtype of clicks and weights, compute dtype); fp16 compiles to the code of bf16 with other instructions
 _DTYPES = (
     ("fp32", torch.float32, torch.float32),
     ("fp32>bf16", torch.float32, torch.bfloat16),
     ("bf16", torch.bfloat16, torch.bfloat16),
-    ("fp32>fp16", torch.float32, torch.float16),
 )
-_TYPES = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
+_TYPES = {torch.float32: "fp32", torch.bfloat16: "bf16"}
 _BY_NAME = {
     "seed": "*i64", "slot_click": "*i32", "slot_begin": "*i32", "tile_range": "*i32",
-    "log_total_out": "*fp32", "log_totals": "*fp32", "itl_log_totals": "*fp32",
+    "softmax_out": "*fp32", "softmax": "*fp32", "itl_softmax": "*fp32",
     "mean_slope": "*fp32", "mean_slope_out": "*fp32", "itl_mean_slope_out": "*fp32", "d_norm_out": "*fp32",
     "parts_out": "*fp32", "parts": "*fp32",
     "click_threshold": "i32", "ffn_threshold": "i32", "n_slots": "i32", "slots_a_part": "i32", "n_parts": "i32",

@@ -44,15 +44,15 @@ class WeightConfig:
     num_stages: int
 
 
-# Eight warps, since with four the backward kernel has no register left (255, and 8 bytes spilled at part=64, on
-# sm_90); with eight it takes 219, and tiles of 64 clicks fit too. Most loops have one trip or two: one stage, as
-# there is nothing to pipeline.
+# Eight warps, since with four the largest kernel has no register left (255 a thread, and 8 bytes spilled at
+# part=64) on sm_90; with eight it takes 216, and tiles of 64 clicks fit too. Most loops have one trip or two: one
+# stage, as there is nothing to pipeline.
 _HALF_TILE = TileConfig(part=64, num_warps=8, num_stages=1)
 # A float32 product runs on the plain units and holds both operands in registers whole: with 128 columns even
-# a lone product of a 32-row tile spills kilobytes a thread, with 32 the largest kernel takes 249 registers.
+# a lone product of a 32-row tile spills kilobytes a thread, with 32 the largest kernel takes 226 registers.
 _FLOAT_TILE = TileConfig(part=32, num_warps=8, num_stages=1)
-# AMD's groups of 64 threads make eight of them too many for the register file: 1,420 bytes a thread spilled on gfx942,
-# with four and half the columns 96.
+# AMD's warps have 64 threads: eight of them share the register file so thinly that the largest kernel spills
+# 1,420 bytes a thread on gfx942, with four and half the columns 96.
 _HALF_TILE_HIP = TileConfig(part=32, num_warps=4, num_stages=1)
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 

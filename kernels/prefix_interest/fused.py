@@ -91,15 +91,15 @@ class _PrefixInterest(torch.autograd.Function):
 
 
 class _Kept(NamedTuple):
-    """What the forward pass keeps: [slots, d] each in the compute dtype, and float32[slots]."""
+    """What the forward pass keeps: [slots, d] each in the compute dtype, and float32[slots, 2]."""
 
     x: Tensor  # the clicks after dropout
     itl_queries: Tensor  # q
     instant: Tensor  # l'
     interests: Tensor  # l
     iel_queries: Tensor  # q'
-    itl_log_total: Tensor  # log of the denominators of ITL's softmax
-    iel_log_total: Tensor
+    itl_softmax: Tensor  # of every row the largest product q . v and the sum of the exps relative to it
+    iel_softmax: Tensor
 
 
 def _constants(tiles: Tiles, d: int, dtype: torch.dtype) -> dict[str, int]:
@@ -124,7 +124,7 @@ def _forward(
     slots = len(tiles.slot_click)
     kept = _Kept(
         *(torch.empty(slots, d, dtype=dtype, device=clicks.device) for _ in range(5)),
-        *(torch.empty(slots, dtype=torch.float32, device=clicks.device) for _ in range(2)),
+        *(torch.empty(slots, 2, dtype=torch.float32, device=clicks.device) for _ in range(2)),
     )
     out = torch.empty_like(clicks)
     if slots == 0:
@@ -133,14 +133,14 @@ def _forward(
     plan = tiles.slot_click, tiles.slot_begin, tiles.tile_range
     forward.interest_tracking[(tiles.n_tiles,)](
         clicks, *plan, dropout.seed, *w[:8],
-        kept.x, kept.itl_queries, kept.instant, torch.empty_like(kept.x), kept.interests, kept.itl_log_total,
+        kept.x, kept.itl_queries, kept.instant, torch.empty_like(kept.x), kept.interests, kept.itl_softmax,
         threshold(dropout.click), keep_factor(dropout.click), threshold(dropout.ffn), keep_factor(dropout.ffn),
         scale, NORM_EPS,
         CLICK_DROPOUT=dropout.click > 0, FFN_DROPOUT=dropout.ffn > 0, **constants,
     )  # fmt: skip
     forward.interest_enhancing[(tiles.n_tiles,)](
         kept.interests, *plan, w.iel_query_weight, w.iel_query_bias,
-        kept.iel_queries, out, kept.iel_log_total, scale,
+        kept.iel_queries, out, kept.iel_softmax, scale,
         **constants,
     )  # fmt: skip
     return out, kept
@@ -156,22 +156,22 @@ def _backward(
         return d_clicks, [torch.zeros_like(weight) for weight in w]
     d, dtype = d_out.shape[1], kept.x.dtype
     d_itl_query, d_iel_query, hidden, d_hidden, d_update, d_instant = (torch.empty_like(kept.x) for _ in range(6))
-    itl_mean_slope, iel_mean_slope = (torch.empty_like(kept.itl_log_total) for _ in range(2))
+    itl_mean_slope, iel_mean_slope = (torch.empty_like(kept.itl_softmax[:, 0]) for _ in range(2))
     d_norm = torch.empty(tiles.n_tiles, 2, d, dtype=torch.float32, device=d_out.device)
     constants, scale = _constants(tiles, d, dtype), 1 / math.sqrt(d)
     plan = tiles.slot_click, tiles.slot_begin, tiles.tile_range
     backward.interest_enhancing_slopes[(tiles.n_tiles,)](
-        kept.interests, kept.iel_queries, d_out, kept.iel_log_total, *plan, iel_mean_slope, scale, **constants
+        kept.interests, kept.iel_queries, d_out, kept.iel_softmax, *plan, iel_mean_slope, scale, **constants
     )
     backward.interest_enhancing_backward[(tiles.n_tiles,)](
         kept.interests, kept.iel_queries, kept.instant, kept.x, kept.itl_queries, d_out,
-        kept.iel_log_total, kept.itl_log_total, iel_mean_slope, *plan, dropout.seed, w.iel_query_weight, *w[2:7],
+        kept.iel_softmax, kept.itl_softmax, iel_mean_slope, *plan, dropout.seed, w.iel_query_weight, *w[2:7],
         d_iel_query, hidden, d_hidden, d_update, d_instant, d_norm, itl_mean_slope,
         threshold(dropout.ffn), keep_factor(dropout.ffn), scale, NORM_EPS,
         FFN_DROPOUT=dropout.ffn > 0, **constants,
     )  # fmt: skip
     backward.interest_tracking_backward[(tiles.n_tiles,)](
-        kept.x, kept.itl_queries, d_instant, kept.itl_log_total, itl_mean_slope, *plan, dropout.seed,
+        kept.x, kept.itl_queries, d_instant, kept.itl_softmax, itl_mean_slope, *plan, dropout.seed,
         w.itl_query_weight,
         d_itl_query, d_clicks,
         threshold(dropout.click), keep_factor(dropout.click), scale,

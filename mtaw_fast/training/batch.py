@@ -32,11 +32,11 @@ class Batch:
         place = ranges(sessions.offsets[:-1], lengths)
         in_session = ranges(np.zeros(len(sessions), np.int64), lengths)
         rows = np.flatnonzero(in_session + 1 >= min_prefix)
-        arrays = (
-            sessions.items[place].astype(np.int64),
-            offsets,
-            rows,
-            sessions.items[place[rows] + 1].astype(np.int64),
-        )
+        clicks = sessions.items[place].astype(np.int64)
+        targets = sessions.items[place[rows] + 1].astype(np.int64)
+
+        def put(array: np.ndarray) -> Tensor:
+            return torch.from_numpy(array).to(device)
+
         tiles = Tiles.of(offsets, device) if device.type == "cuda" else None
-        return cls(*(torch.from_numpy(array).to(device) for array in arrays), tiles)
+        return cls(put(clicks), put(offsets), put(rows), put(targets), tiles)

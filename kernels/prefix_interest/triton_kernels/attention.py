@@ -16,7 +16,7 @@ from mtaw_fast.kernels.prefix_interest.triton_kernels.tile import (
 )
 from mtaw_fast.kernels.triton_kernels.arithmetic import dot, narrow
 
-_LOW = tl.constexpr(-1e30)  # below every score, and finite: a row that sees no key of a tile stays a number
+_LOW = tl.constexpr(-1e30)  # below every product, and finite: a row that sees no key of a tile stays a number
 
 
 @triton.jit
@@ -33,13 +33,14 @@ def row_products(a, a_rows, a_present, b, b_rows, PART: tl.constexpr, d: tl.cons
 
 @triton.jit
 def attention(
-    values, queries, slot_begin, tile_range, query_weight, query_bias, log_total_out, scale,
+    values, queries, slot_begin, tile_range, query_weight, query_bias, softmax_out, scale,
     M: tl.constexpr, PART: tl.constexpr, d: tl.constexpr, D: tl.constexpr,
 ):  # fmt: skip
     """Attention of the program's tile with q = ReLU(W v + b): float32[M, D].
 
-    values [slots, d]. Writes q to `queries` [slots, d] and the log of the softmax's denominators to
-    `log_total_out` float32[slots].
+    values [slots, d]. Writes q to `queries` [slots, d], and to `softmax_out` float32[slots, 2] a row's largest
+    product q . v and the sum of exp((product - largest) * scale). (One number, the sum's logarithm, would do, but is
+    rounded at the size of the scores: with it the gradients of W_q' had twice eager's error at d = 100.)
     """
     tile = tl.program_id(0)
     slots = tile * M + tl.arange(0, M)
@@ -48,21 +49,22 @@ def attention(
     store_rows(queries, slots, everywhere, rectified(values, slots, query_weight, query_bias, PART, d, D), d)
     tl.debug_barrier()
 
-    best = tl.full([M], _LOW, tl.float32)  # the largest score so far
-    total = tl.zeros([M], tl.float32)  # sum of exp(score - best)
-    mixed = tl.zeros([M, D], tl.float32)  # sum of exp(score - best) * value
+    best = tl.full([M], _LOW, tl.float32)  # the largest product so far
+    total = tl.zeros([M], tl.float32)
+    mixed = tl.zeros([M, D], tl.float32)  # sum of exp((product - best) * scale) * value
     for other in range(tl.load(tile_range + 2 * tile), tile + 1):
         keys = other * M + tl.arange(0, M)
         products = row_products(queries, slots, everywhere, values, keys, PART, d, D, values.dtype.element_ty)
-        scores = tl.where(visible(slots, keys, begins), products * scale, -float("inf"))
-        higher = tl.maximum(best, tl.max(scores, axis=1))
-        shrink = tl.exp(best - higher)
-        exps = tl.exp(scores - higher[:, None])
+        products = tl.where(visible(slots, keys, begins), products, -float("inf"))
+        higher = tl.maximum(best, tl.max(products, axis=1))
+        shrink = tl.exp((best - higher) * scale)
+        exps = tl.exp((products - higher[:, None]) * scale)
         total = total * shrink + tl.sum(exps, axis=1)
         v = load_rows(values, keys, d, D)
         mixed = dot(narrow(exps, v.dtype), v, mixed * shrink[:, None])
         best = higher
-    tl.store(log_total_out + slots, best + tl.log(total))
+    tl.store(softmax_out + 2 * slots, best)
+    tl.store(softmax_out + 2 * slots + 1, total)
     return mixed / total[:, None]
 
 
@@ -77,7 +79,7 @@ def _rows_of(slots, slot_click, IN_SLOTS: tl.constexpr):
 
 @triton.jit
 def _probabilities_and_slopes(
-    values, keys, queries, slots, gradient, log_totals, slot_click, slot_begin, scale,
+    values, keys, queries, slots, gradient, softmax, slot_click, slot_begin, scale,
     IN_SLOTS: tl.constexpr, PART: tl.constexpr, d: tl.constexpr, D: tl.constexpr,
 ):  # fmt: skip
     """Softmax of queries in `slots` over keys in `keys`, and gradient . v, what it is differentiated by: float32[M, N].
@@ -86,16 +88,17 @@ def _probabilities_and_slopes(
     """
     dtype: tl.constexpr = values.dtype.element_ty
     everywhere = tl.full(slots.shape, True, tl.int1)
-    scores = row_products(queries, slots, everywhere, values, keys, PART, d, D, dtype) * scale
-    scores = tl.where(visible(slots, keys, tl.load(slot_begin + slots)), scores, -float("inf"))
+    products = row_products(queries, slots, everywhere, values, keys, PART, d, D, dtype)
+    products = tl.where(visible(slots, keys, tl.load(slot_begin + slots)), products, -float("inf"))
+    exps = tl.exp((products - tl.load(softmax + 2 * slots)[:, None]) * scale)
     rows, present = _rows_of(slots, slot_click, IN_SLOTS)
     slopes = row_products(gradient, rows, present, values, keys, PART, d, D, dtype)
-    return tl.exp(scores - tl.load(log_totals + slots)[:, None]), slopes
+    return exps / tl.load(softmax + 2 * slots + 1)[:, None], slopes
 
 
 @triton.jit
 def mean_slopes(
-    values, queries, gradient, log_totals, slot_click, slot_begin, tile_range, mean_slope_out, scale,
+    values, queries, gradient, softmax, slot_click, slot_begin, tile_range, mean_slope_out, scale,
     IN_SLOTS: tl.constexpr, M: tl.constexpr, PART: tl.constexpr, d: tl.constexpr, D: tl.constexpr,
 ):  # fmt: skip
     """Write every row's mean slope under its probabilities to `mean_slope_out` float32[slots]: the softmax's backward.
@@ -110,7 +113,7 @@ def mean_slopes(
     for other in range(tl.load(tile_range + 2 * tile), tile + 1):
         keys = other * M + tl.arange(0, M)
         probabilities, slopes = _probabilities_and_slopes(
-            values, keys, queries, slots, gradient, log_totals, slot_click, slot_begin, scale, IN_SLOTS, PART, d, D
+            values, keys, queries, slots, gradient, softmax, slot_click, slot_begin, scale, IN_SLOTS, PART, d, D
         )
         total += tl.sum(probabilities * slopes, axis=1)
         mass += tl.sum(probabilities, axis=1)
@@ -119,7 +122,7 @@ def mean_slopes(
 
 @triton.jit
 def attention_backward(
-    values, queries, gradient, log_totals, mean_slope, slot_click, slot_begin, tile_range, query_weight,
+    values, queries, gradient, softmax, mean_slope, slot_click, slot_begin, tile_range, query_weight,
     d_query_out, scale,
     IN_SLOTS: tl.constexpr, M: tl.constexpr, PART: tl.constexpr, d: tl.constexpr, D: tl.constexpr,
 ):  # fmt: skip
@@ -137,7 +140,7 @@ def attention_backward(
     for other in range(tl.load(tile_range + 2 * tile), tile + 1):
         keys = other * M + tl.arange(0, M)
         probabilities, slopes = _probabilities_and_slopes(
-            values, keys, queries, slots, gradient, log_totals, slot_click, slot_begin, scale, IN_SLOTS, PART, d, D
+            values, keys, queries, slots, gradient, softmax, slot_click, slot_begin, scale, IN_SLOTS, PART, d, D
         )
         d_scores = narrow(probabilities * (slopes - mean[:, None]) * scale, dtype)
         d_query = dot(d_scores, load_rows(values, keys, d, D), d_query)
@@ -149,7 +152,7 @@ def attention_backward(
     for other in range(tile, tl.load(tile_range + 2 * tile + 1) + 1):
         later = other * M + tl.arange(0, M)
         probabilities, slopes = _probabilities_and_slopes(
-            values, slots, queries, later, gradient, log_totals, slot_click, slot_begin, scale, IN_SLOTS, PART, d, D
+            values, slots, queries, later, gradient, softmax, slot_click, slot_begin, scale, IN_SLOTS, PART, d, D
         )
         d_scores = narrow(probabilities * (slopes - tl.load(mean_slope + later)[:, None]) * scale, dtype)
         d_values = dot(tl.trans(d_scores), load_rows(queries, later, d, D), d_values)

@@ -25,19 +25,19 @@ from mtaw_fast.kernels.prefix_interest.triton_kernels.tile import (
 
 @triton.jit
 def interest_enhancing_slopes(
-    interests, queries, d_out, log_totals, slot_click, slot_begin, tile_range, mean_slope_out, scale,
+    interests, queries, d_out, softmax, slot_click, slot_begin, tile_range, mean_slope_out, scale,
     M: tl.constexpr, PART: tl.constexpr, d: tl.constexpr, D: tl.constexpr,
 ):  # fmt: skip
     """Gradient of o [T, d] -> mean slopes of IEL's softmax float32[slots]."""
     mean_slopes(
-        interests, queries, d_out, log_totals, slot_click, slot_begin, tile_range, mean_slope_out, scale,
+        interests, queries, d_out, softmax, slot_click, slot_begin, tile_range, mean_slope_out, scale,
         False, M, PART, d, D,
     )  # fmt: skip
 
 
 @triton.jit
 def interest_enhancing_backward(
-    interests, queries, instant, x, itl_queries, d_out, log_totals, itl_log_totals, mean_slope,
+    interests, queries, instant, x, itl_queries, d_out, softmax, itl_softmax, mean_slope,
     slot_click, slot_begin, tile_range, seed,
     query_weight, in_weight, in_bias, out_weight, out_bias, norm_weight,
     d_query_out, hidden_out, d_hidden_out, d_update_out, d_instant_out, d_norm_out, itl_mean_slope_out,
@@ -51,7 +51,7 @@ def interest_enhancing_backward(
     of d_norm_out float32[tiles, 2, d], and the mean slopes of ITL's softmax float32[slots].
     """
     d_interests = attention_backward(
-        interests, queries, d_out, log_totals, mean_slope, slot_click, slot_begin, tile_range, query_weight,
+        interests, queries, d_out, softmax, mean_slope, slot_click, slot_begin, tile_range, query_weight,
         d_query_out, scale, False, M, PART, d, D,
     )  # fmt: skip
     tile = tl.program_id(0)
@@ -81,21 +81,21 @@ def interest_enhancing_backward(
     store_rows(d_instant_out, slots, everywhere, d_instant, d)
     tl.debug_barrier()
     mean_slopes(
-        x, itl_queries, d_instant_out, itl_log_totals, slot_click, slot_begin, tile_range, itl_mean_slope_out, scale,
+        x, itl_queries, d_instant_out, itl_softmax, slot_click, slot_begin, tile_range, itl_mean_slope_out, scale,
         True, M, PART, d, D,
     )  # fmt: skip
 
 
 @triton.jit
 def interest_tracking_backward(
-    x, queries, d_instant, log_totals, mean_slope, slot_click, slot_begin, tile_range, seed, query_weight,
+    x, queries, d_instant, softmax, mean_slope, slot_click, slot_begin, tile_range, seed, query_weight,
     d_query_out, d_clicks_out,
     click_threshold, click_factor, scale,
     CLICK_DROPOUT: tl.constexpr, M: tl.constexpr, PART: tl.constexpr, d: tl.constexpr, D: tl.constexpr,
 ):  # fmt: skip
     """Gradient of l' [slots, d] -> of the clicks [T, d], and of W_q x + b_q [slots, d]."""
     d_x = attention_backward(
-        x, queries, d_instant, log_totals, mean_slope, slot_click, slot_begin, tile_range, query_weight,
+        x, queries, d_instant, softmax, mean_slope, slot_click, slot_begin, tile_range, query_weight,
         d_query_out, scale, True, M, PART, d, D,
     )  # fmt: skip
     click = tl.load(slot_click + tl.program_id(0) * M + tl.arange(0, M))

@@ -36,12 +36,12 @@ def _place_clicks(
 def interest_tracking(
     clicks, slot_click, slot_begin, tile_range, seed,
     query_weight, query_bias, in_weight, in_bias, out_weight, out_bias, norm_weight, norm_bias,
-    x_out, queries_out, instant_out, hidden_out, interests_out, log_total_out,
+    x_out, queries_out, instant_out, hidden_out, interests_out, softmax_out,
     click_threshold, click_factor, ffn_threshold, ffn_factor, scale, eps,
     CLICK_DROPOUT: tl.constexpr, FFN_DROPOUT: tl.constexpr,
     M: tl.constexpr, PART: tl.constexpr, d: tl.constexpr, D: tl.constexpr,
 ):  # fmt: skip
-    """clicks [T, d] -> x, q, l', h, l [slots, d] in the compute dtype, log of ITL's denominators float32[slots]."""
+    """clicks [T, d] -> x, q, l', h, l [slots, d] in the compute dtype, softmax sums float32[slots, 2]."""
     tile = tl.program_id(0)
     slots = tile * M + tl.arange(0, M)
     everywhere = tl.full([M], True, tl.int1)
@@ -51,7 +51,7 @@ def interest_tracking(
     tl.debug_barrier()
 
     instant = attention(
-        x_out, queries_out, slot_begin, tile_range, query_weight, query_bias, log_total_out, scale, M, PART, d, D
+        x_out, queries_out, slot_begin, tile_range, query_weight, query_bias, softmax_out, scale, M, PART, d, D
     )
     store_rows(instant_out, slots, everywhere, instant, d)
     tl.debug_barrier()
@@ -67,12 +67,12 @@ def interest_tracking(
 @triton.jit
 def interest_enhancing(
     interests, slot_click, slot_begin, tile_range, query_weight, query_bias,
-    queries_out, out, log_total_out, scale,
+    queries_out, out, softmax_out, scale,
     M: tl.constexpr, PART: tl.constexpr, d: tl.constexpr, D: tl.constexpr,
 ):  # fmt: skip
-    """l [slots, d] -> o [T, d], in the order of the clicks, q' and log of IEL's denominators float32[slots]."""
+    """l [slots, d] -> o [T, d], in the order of the clicks, q' [slots, d] and softmax sums float32[slots, 2]."""
     o = attention(
-        interests, queries_out, slot_begin, tile_range, query_weight, query_bias, log_total_out, scale, M, PART, d, D
+        interests, queries_out, slot_begin, tile_range, query_weight, query_bias, softmax_out, scale, M, PART, d, D
     )
     click = tl.load(slot_click + tl.program_id(0) * M + tl.arange(0, M))
     store_rows(out, click, click >= 0, o, d)

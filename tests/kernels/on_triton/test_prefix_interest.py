@@ -78,11 +78,12 @@ def forward_and_gradients(
 
 
 def check_against_eager(
-    lengths: list[int], d: int, given: torch.dtype, compute: torch.dtype, device: torch.device, **options: Any
-) -> None:
-    """Root of the summed squared errors over DRAWS draws: at most twice eager's, plus eps of the values' own."""
+    lengths: list[int], d: int, given: torch.dtype, compute: torch.dtype, device: torch.device,
+    draws: int = DRAWS, **options: Any,
+) -> None:  # fmt: skip
+    """Root of the summed squared errors over the draws: at most twice eager's, plus eps of the values' own."""
     truths, eagers, ours = [], [], []
-    for seed in range(DRAWS):
+    for seed in range(draws):
         inputs = [tensor.to(given).double() for tensor in draw(sum(lengths), d, seed)]
         truths.append(
             forward_and_gradients("reference", inputs, lengths, torch.float64, torch.float64, device, **options)
@@ -123,17 +124,18 @@ def test_sessions_longer_than_a_tile(compute: torch.dtype, device: torch.device)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("capacity", [32, 64])
-@pytest.mark.parametrize("d", [100, 128])
-@pytest.mark.parametrize("compute", [torch.float32, torch.bfloat16], ids=str)
-def test_widths_and_tiles_of_training(capacity: int, d: int, compute: torch.dtype, device: torch.device) -> None:
+@pytest.mark.parametrize(
+    ("compute", "d", "capacity"),
+    [(torch.float32, 100, 32), (torch.bfloat16, 100, 32), (torch.bfloat16, 128, 64)],
+    ids=str,
+)
+def test_widths_and_tiles_of_training(compute: torch.dtype, d: int, capacity: int, device: torch.device) -> None:
     check_against_eager([70, 1, 33, 5, 8], d, torch.float32, compute, device, capacity=capacity, dropout=(0.2, 0.0))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("capacity", [32, 64])
-def test_a_session_of_512_clicks(capacity: int, device: torch.device) -> None:
-    check_against_eager([512, 3], 16, torch.float32, torch.float32, device, capacity=capacity)
+def test_a_session_of_512_clicks(device: torch.device) -> None:
+    check_against_eager([512, 3], 16, torch.float32, torch.float32, device, capacity=64, draws=2)
 
 
 @settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
