@@ -115,13 +115,16 @@ def _of_ptx(compiled: Any, target: Target) -> tuple[int, int]:
 
 
 def _of_amdgcn(compiled: Any) -> tuple[int, int]:
-    """Vector registers and spilled bytes a thread (4 a register), from the code object's metadata."""
+    """Vector registers and bytes of scratch memory a thread, from the code object's metadata.
+
+    Scalar registers that spill into vector registers do not touch memory and do not count.
+    """
     text = compiled.asm["amdgcn"]
 
     def total(field: str) -> int:
         return sum(int(n) for n in re.findall(rf"\.{field}:\s+(\d+)", text))
 
-    return total("vgpr_count"), 4 * (total("vgpr_spill_count") + total("sgpr_spill_count"))
+    return total("vgpr_count"), total("private_segment_fixed_size")
 
 
 def _compile_numbered(op: str, number: int, target: Target) -> Compiled:
@@ -143,9 +146,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     require("triton", "gpu")
     if interpreting():
-        print(
-            "compile_check: unset TRITON_INTERPRET: an interpreted kernel is not compiled", file=sys.stderr
-        )
+        print("compile_check: unset TRITON_INTERPRET: an interpreted kernel is not compiled", file=sys.stderr)
         return 2
 
     rows = compile_all(OPS, TARGETS, arguments.jobs)

@@ -14,7 +14,7 @@ _CHOICES = {
     "init": ("structured", "uniform"),
     "schedule": ("cosine", "constant"),
     "compute_dtype": ("auto", "float32", "bfloat16"),
-    "loss_backend": ("auto", "reference", "chunked"),
+    "loss_backend": ("auto", "reference", "chunked", "triton"),
 }
 
 

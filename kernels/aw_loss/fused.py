@@ -70,9 +70,7 @@ def catalog_sums(
         raise UsageError(f"catalog_sums: items {first_item}..{last} are not within a catalog of {catalog_size}")
     if reasons := not_supported_reasons(request):
         raise UnsupportedError(f"catalog_sums: cannot take {request.describe()} ({', '.join(reasons)})")
-    return _CatalogSums.apply(
-        queries, items, targets, request.scale, first_item, catalog_size, _compute_dtype(request)
-    )
+    return _CatalogSums.apply(queries, items, targets, request.scale, first_item, catalog_size, _compute_dtype(request))
 
 
 def loss_of_sums(others: Tensor, target_cosines: Tensor, *, scale: float, gamma: float) -> Tensor:
@@ -96,9 +94,7 @@ class _CatalogSums(torch.autograd.Function):
         where = launchers.Slice(first_item, catalog_size)
         unit_queries, query_norms = launchers.unit_rows(queries, dtype)
         unit_items, item_norms = launchers.unit_rows(items, dtype)
-        others, target_cosines = launchers.catalog_sums(
-            queries, items, unit_queries, unit_items, targets, scale, where
-        )
+        others, target_cosines = launchers.catalog_sums(queries, items, unit_queries, unit_items, targets, scale, where)
         ctx.save_for_backward(queries, items, targets, unit_queries, unit_items, query_norms, item_norms, others)
         ctx.scale, ctx.where = scale, where
         return others, target_cosines

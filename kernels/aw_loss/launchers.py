@@ -39,7 +39,13 @@ def unit_rows(vectors: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
 
 
 def catalog_sums(
-    queries: Tensor, items: Tensor, unit_queries: Tensor, unit_items: Tensor, targets: Tensor, scale: float, where: Slice
+    queries: Tensor,
+    items: Tensor,
+    unit_queries: Tensor,
+    unit_items: Tensor,
+    targets: Tensor,
+    scale: float,
+    where: Slice,
 ) -> tuple[Tensor, Tensor]:
     """(sum of exp(z - scale / 2) over the items but the target, the target's cosine), float32[B] each."""
     (n_rows, d), n_items = queries.shape, len(items)
