@@ -65,7 +65,7 @@ def catalog_sums(
     Raises UsageError on malformed arguments, UnsupportedError where Triton cannot run on them.
     """
     request = LossRequest(queries, items, targets, float(scale), 0.0, False, compute_dtype)
-    if not (0 <= first_item and first_item + len(items) <= catalog_size):
+    if first_item < 0 or first_item + len(items) > catalog_size:
         last = first_item + len(items) - 1
         raise UsageError(f"catalog_sums: items {first_item}..{last} are not within a catalog of {catalog_size}")
     if reasons := not_supported_reasons(request):
