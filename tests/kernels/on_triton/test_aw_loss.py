@@ -143,6 +143,21 @@ def test_extreme_scales_and_opposed_vectors(scale: float) -> None:
     assert torch.isfinite(loss).all()
 
 
+def test_rows_near_certainty_keep_their_digits() -> None:
+    """1 - p of 1e-9 and more, where float32's p is 1: losses and gradients to a relative 1e-4."""
+    angles = torch.linspace(0.3, 1.8, 6, dtype=torch.float64)
+    q = torch.tensor([[1.0, 0.0]], dtype=torch.float64)
+    for angle in angles.tolist():
+        e = torch.tensor([[1.0, 1e-3], [math.cos(angle), math.sin(angle)]], dtype=torch.float64)
+        inputs = [x.float().to(DEVICE) for x in (q, e)] + [torch.zeros(1, dtype=torch.int64, device=DEVICE)]
+        inputs.append(torch.ones(1, device=DEVICE))
+        truth = loss_and_gradients("reference", torch.float64, None, tuple(inputs), 0.0)
+        for expected, got in zip(
+            truth, loss_and_gradients("triton", torch.float32, None, tuple(inputs), 0.0), strict=True
+        ):
+            torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-4 * expected.abs().max().item())
+
+
 @pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0])
 def test_a_perfect_row_is_finite(gamma: float) -> None:
     """p = 1 to rounding: one item, and 2 - 2p = 0 exactly."""
