@@ -16,8 +16,6 @@ from mtaw_fast.errors import UnsupportedError, UsageError
 from mtaw_fast.kernels.aw_loss import aw_loss, catalog_sums, configs, loss_of_sums
 from mtaw_fast.kernels.triton_device import interpreting
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*TRITON_DEFAULT_FP_FUSION.*:UserWarning")
-
 # (rows, items, d): whole vectors, vectors in chunks (d > 128, and d > 32 in float32), one of everything.
 SHAPES = [(1, 1, 1), (1, 7, 3), (5, 2, 100), (37, 501, 7), (70, 129, 128), (3, 70, 300)]
 # (dtype of queries and items, dtype of the matrix products)
@@ -314,6 +312,7 @@ def test_a_target_outside_the_catalog_is_nan_and_touches_nothing() -> None:
         ({"compute_dtype": torch.float64}, "compute_dtype must be float32, bfloat16 or float16"),
         ({"items": torch.ones(0, 3)}, "no rows, no items or no columns"),
         ({"items": torch.ones(4, 3, device="meta")}, "several devices"),
+        ({"items": torch.ones(1, 3).to(DEVICE).expand(1 << 31, 3)}, "more than 2147479552 rows or items"),
     ],
     ids=lambda value: str(value)[:30],
 )
