@@ -17,7 +17,7 @@ from mtaw_fast.kernels.aw_loss import aw_loss, catalog_sums, configs, loss_of_su
 from mtaw_fast.kernels.triton_device import interpreting
 
 # (rows, items, d): whole vectors, vectors in chunks (d > 128, and d > 32 in float32), one of everything.
-SHAPES = [(1, 1, 1), (1, 7, 3), (5, 2, 100), (37, 501, 7), (70, 129, 128), (3, 70, 300)]
+SHAPES = [(1, 1, 1), (1, 7, 3), (5, 2, 100), (37, 501, 7), (40, 70, 128), (3, 40, 300)]
 # (dtype of queries and items, dtype of the matrix products)
 DTYPES = [
     (torch.float32, None),
@@ -93,12 +93,12 @@ def test_every_gamma(dtype: torch.dtype, compute: torch.dtype | None, gamma: flo
 
 @given(
     rows=st.integers(1, 40),
-    items=st.integers(1, 200),
+    items=st.integers(1, 120),
     d=st.integers(1, 140),
     types=st.sampled_from(DTYPES),
     seed=st.integers(0, 1 << 20),
 )
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=8, deadline=None)
 def test_any_shape(rows: int, items: int, d: int, types: tuple[torch.dtype, torch.dtype | None], seed: int) -> None:
     """Against float64, with an error bound that random inputs cannot break by luck as they can eager's own."""
     dtype, compute = types
