@@ -1,4 +1,4 @@
-"""Physical limits, measured: how fast this core reads bytes, and how fast it multiplies matrices.
+"""Physical limits, measured: how fast this core reads bytes, multiplies matrices and takes exponentials.
 
 A limit is what was reached at best, so a floor is the fastest of its samples, of its ways and of what this process
 measured of the same before, where a contender is judged by its median: other work on the machine (a neighbour on the
@@ -15,6 +15,7 @@ import numpy as np
 
 from bench.harness import Floor
 from mtaw_fast.errors import UsageError, require
+from mtaw_fast.kernels.native.scan import read_bytes
 
 _MOST_HELD = 1 << 28  # bytes read in one go: past every cache, so that more take proportionally longer
 _BEST: dict[Hashable, float] = {}  # seconds of the fastest call so far in this process
@@ -43,6 +44,13 @@ def read_floor(nbytes: int, what: str = "", *, repeats: int = 100) -> Floor:
     seconds = fastest[way] * (nbytes / held)
     subject = what or f"{nbytes} bytes"
     return Floor(seconds, f"pure read of {subject}, {nbytes / seconds / 1e9:.1f} GB/s ({way}, one thread)")
+
+
+def scan_floor(blocks: np.ndarray, *, repeats: int = 200) -> Floor:
+    """Seconds to read the exact scanner's int8 codes once, where they lie, with the widest loads of this CPU."""
+    seconds = _fastest(("codes", blocks.nbytes), lambda: read_bytes(blocks), repeats, seconds=1.0)
+    rate = blocks.nbytes / seconds / 1e9
+    return Floor(seconds, f"pure read of the int8 bytes ({blocks.nbytes / 1e6:.1f} MB), {rate:.1f} GB/s (one thread)")
 
 
 def gemm_floor(
@@ -83,6 +91,33 @@ def flop_floor(flop: float, what: str, dtype: str = "float32", *, size: int = 51
     """
     rate = 2 * size**3 / gemm_floor(size, size, size, dtype).seconds
     return Floor(flop / rate, f"{what}: {flop / 1e6:.4g} MFLOP at {rate / 1e9:.0f} GFLOP/s (torch {dtype}, {size}^3)")
+
+
+def exp_floor(count: float, what: str, *, size: int = 1 << 16, repeats: int = 200) -> Floor:
+    """Seconds of `count` exponentials at the best rate of NumPy and PyTorch in cache, on PyTorch's threads.
+
+    A buffer of `size` values lies in a core's cache; one thread is measured, and more are taken to scale perfectly.
+    """
+    torch = require("torch", "train")
+    threads = torch.get_num_threads()
+    values = np.linspace(-20, 20, size, dtype=np.float32)
+    result = np.empty_like(values)
+    halves = torch.from_numpy(values).to(torch.bfloat16)
+    half_result = torch.empty_like(halves)
+    ways: dict[str, Callable[[], Any]] = {
+        "numpy float32": lambda: np.exp(values, out=result),
+        "torch float32": lambda: torch.exp(torch.from_numpy(values), out=torch.from_numpy(result)),
+        "torch bfloat16": lambda: torch.exp(halves, out=half_result),
+    }
+    torch.set_num_threads(1)
+    try:
+        fastest = {name: _fastest((name, "exp", size), way, repeats, seconds=1.0) for name, way in ways.items()}
+    finally:
+        torch.set_num_threads(threads)
+    way = min(fastest, key=fastest.__getitem__)
+    rate = size / fastest[way] * threads
+    each = f"{threads} thread{'s' * (threads > 1)}"
+    return Floor(count / rate, f"{what}: {count / 1e6:.4g} M exponentials at {rate / 1e9:.2f} G/s ({way}, {each})")
 
 
 def sum_of(*floors: Floor) -> Floor:

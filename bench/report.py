@@ -153,10 +153,13 @@ def print_table(lines: Sequence[Line]) -> None:
         table.add_row(*_cells(line))
     console = rich_console.Console(soft_wrap=not sys.stdout.isatty(), width=None if sys.stdout.isatty() else 200)
     console.print(table)
-    for line in lines:
-        if line.row.floor is not None:
-            floor = f"floor of {line.row.case}, {short(line.row.floor)} {line.row.metric}: {line.row.floor_what}"
-            console.print(floor, markup=False, highlight=False)
+    floors = (
+        f"floor of {line.row.case}, {short(line.row.floor)} {line.row.metric}: {line.row.floor_what}"
+        for line in lines
+        if line.row.floor is not None
+    )
+    for floor in dict.fromkeys(floors):  # once for all baselines of a case
+        console.print(floor, markup=False, highlight=False)
 
 
 def _cells(line: Line) -> list[str]:

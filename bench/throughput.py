@@ -10,13 +10,18 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from bench.harness import Plan, limit_threads
+from bench.rates import calls_a_second
 from bench.report import Report, bench_parser, exit_code_of, parse
 from bench.workload import Workload, from_bundle, from_data, generated
 from mtaw_fast.errors import MtawError, UsageError, require
+
+if TYPE_CHECKING:
+    from bench.throughput_cases import ServingCases
 
 SIZES = (10_000, 40_727)
 QUICK_SIZES = (40_727,)
@@ -29,7 +34,11 @@ _SERVING = Plan(rounds=200, burst=5, settle=2, seconds=10.0)
 _QUICK_SERVING = Plan(rounds=120, burst=5, settle=2, seconds=3.0)
 _STEP = Plan(rounds=40, burst=1, settle=0, warmup=2, seconds=30.0)
 _QUICK_STEP = Plan(rounds=12, burst=1, settle=0, warmup=1, seconds=8.0, min_rounds=3)
+_RATE = Plan(rounds=40, burst=1, settle=0, warmup=1, seconds=10.0)
+_QUICK_RATE = Plan(rounds=12, burst=1, settle=0, warmup=1, seconds=2.0, min_rounds=3)
 _STAGE_CALLS = 300
+_WORKERS = 2
+_RATE_CALLS = 100  # of each worker in a burst: far above what it takes to wake the workers
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -90,13 +99,25 @@ def _measure(report: Report, workload: Workload, options: argparse.Namespace) ->
             _say(f"{make_case.__name__}, {bundle.n_items} items, batch {batch}")
             report.run(make_case())
         if batch == 1:
-            report.notes.append(cases.stages(_STAGE_CALLS))
+            report.notes += cases.stages(_STAGE_CALLS)
+            report.notes.append(_rates(report, cases, options.quick))
     _say(f"train-step, {bundle.n_items} items")
     case = train_step(workload, options.threads, step)
     result = report.run(case)
     if result is not None:
         rates = (f"{one.name} {case.params['batch'] / one.median:.0f}" for one in (result.ours, *result.baselines))
         report.notes.append(f"train-step, {bundle.n_items} items, samples a second: {', '.join(rates)}")
+
+
+def _rates(report: Report, cases: ServingCases, quick: bool) -> str:
+    """Measure one worker against several; calls a second of each, in words."""
+    rates = []
+    for case, name in cases.rates(_WORKERS, _RATE_CALLS, _QUICK_RATE if quick else _RATE):
+        _say(f"{case.name}, {name}")
+        result = report.run(case)
+        if result is not None:
+            rates.append(f"{name} {calls_a_second(case, result.ours):.0f}")
+    return f"recommend, {cases.workload.bundle.n_items} items, batch 1, calls a second: {', '.join(rates)}"
 
 
 def _say(what: str) -> None:

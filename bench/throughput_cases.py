@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from typing import Any
@@ -13,9 +13,10 @@ import torch
 from bench import eager_faiss
 from bench.agreement import TIE, ranking_error, step_error, vectors_error
 from bench.eager_faiss import EagerFaiss, EagerStep, load_model
-from bench.floors import flop_floor, largest_of, read_floor, sum_of
+from bench.floors import flop_floor, largest_of, read_floor, scan_floor, sum_of
 from bench.harness import Case, Contender, Floor, Plan
 from bench.oracle import gradients, true_logits, true_queries, true_step
+from bench.rates import Load, Processes, Threads, rate_case
 from bench.workload import Workload
 from mtaw_fast.batching import epoch_batches
 from mtaw_fast.config import Config
@@ -29,6 +30,7 @@ _MOST_CHECKED = 64
 _UNIT_TOLERANCE = 2e-6  # float32 against float64, on the coordinates of a unit vector
 _STEP_TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 2e-2}  # of loss and gradients, relative
 _STEP_BATCHES = 16
+_RATE_SESSIONS = 1000
 _STEP_LOGITS = 1 << 25  # samples x catalog of a step, at most: the dense baseline holds them several times over
 _CPU = torch.device("cpu")
 _FULL_RATE = 1.0  # epochs done: past the warm-up
@@ -128,7 +130,7 @@ class ServingCases:
 
         return Case(
             "recommend",
-            {**self._params, "encoder": ours.encoder.name, "index": ours.index.name},
+            self._path_params,
             "latency_us",
             Contender("ours", run_ours),
             [Contender(eager_faiss.NAME, lambda call: theirs.recommend(requests[call % len(requests)], k))],
@@ -138,15 +140,39 @@ class ServingCases:
             sum_of(self._encode_floor, self._retrieve_floor),
         )
 
-    def stages(self, calls: int) -> str:
-        """Median microseconds of each stage of `recommend`, in words."""
-        bundle = self.workload.bundle
-        requests = [bundle.ids.external(clicks) for clicks in self.workload.serve.slice(0, calls)]
-        timed = [dict(self.ours.recommend(request, self.k, timings=True).timings or {}) for request in requests]
-        timed = timed[len(timed) // 10 :]  # the first ones warm up
-        names = timed[0].keys()
-        medians = (f"{name} {np.median([stages[name] for stages in timed]):.1f}" for name in names)
-        return f"stages of recommend, {bundle.n_items} items, batch 1, median us: {', '.join(medians)}"
+    def stages(self, calls: int) -> list[str]:
+        """In words: median microseconds of each stage of `recommend`, alone and click by click, and the distance to
+        the scan's floor."""
+        what, k = f"{self.workload.bundle.n_items} items, batch 1, median us", self.k
+        requests = self.requests(calls)
+        timed = [self.ours.recommend(request, k, timings=True).timings or {} for request in requests]
+        whole = _medians(timed)
+        live = []
+        for request in requests:
+            session = self.ours.session()
+            live += [session.click(click).recommend(k, timings=True).timings or {} for click in request]
+        floor = self._retrieve_floor.seconds * 1e6
+        over = f"recommend is {whole['total'] - floor:.1f} over the scan's floor of {floor:.1f}"
+        return [
+            f"stages of recommend, {what}: {_listed(whole)}; {over}",
+            f"stages of a click in a session of {len(requests[0])}, {what}: {_listed(_medians(live))}",
+        ]
+
+    def requests(self, calls: int) -> list[list[Any]]:
+        """The first `calls` sessions as external ids."""
+        return [self.workload.bundle.ids.external(clicks) for clicks in self.workload.serve.slice(0, calls)]
+
+    def rates(self, workers: int, calls: int, plan: Plan) -> Iterator[tuple[Case, str]]:
+        """Bursts of `calls` on one thread, on several, and on as many processes; each is to be run before the next."""
+        load = Load(self.requests(_RATE_SESSIONS), self.k, calls)
+        for kind, count in ((Threads, 1), (Threads, workers), (Processes, workers)):
+            with kind(self.ours, load, count) as crew:
+                name = f"{count} {kind.__name__.lower() if count > 1 else 'thread'}"
+                yield rate_case(crew, count, self.ours, load, self._path_params, plan), name
+
+    @property
+    def _path_params(self) -> dict[str, Any]:
+        return {**self._params, "encoder": self.ours.encoder.name, "index": self.ours.index.name}
 
     def _ranking_error(
         self,
@@ -175,8 +201,21 @@ class ServingCases:
     @cached_property
     def _retrieve_floor(self) -> Floor:
         n_items, d = self.workload.bundle.catalog.shape
+        codes = self.workload.bundle.scan
+        if self.ours.index.name == "scan" and codes is not None:
+            return scan_floor(codes["blocks"])
         read = read_floor(n_items * d * 4, f"the float32 catalog [{n_items}, {d}]")
         return largest_of(read, flop_floor(2.0 * len(self.batches[0]) * n_items * d, "scoring the catalog"))
+
+
+def _medians(timed: list[Mapping[str, float]]) -> dict[str, float]:
+    """The median of each stage; the first tenth of the calls warms up."""
+    timed = timed[len(timed) // 10 :]
+    return {name: float(np.median([stages[name] for stages in timed])) for name in timed[0]}
+
+
+def _listed(stages: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {value:.1f}" for name, value in stages.items())
 
 
 def train_step(workload: Workload, threads: int, plan: Plan) -> Case:

@@ -27,7 +27,11 @@ from mtaw_fast.kernels.compile_case import CompileCase
 from mtaw_fast.kernels.triton_device import interpreting
 
 # Modules with `compile_cases(backend) -> list[CompileCase]`, backend 'cuda' or 'hip'. A new op adds its own.
-OPS: tuple[str, ...] = ("mtaw_fast.kernels.aw_loss.compile_cases",)
+OPS: tuple[str, ...] = (
+    "mtaw_fast.kernels.adam.configs",
+    "mtaw_fast.kernels.aw_loss.compile_cases",
+    "mtaw_fast.kernels.prefix_interest.compile_cases",
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,8 @@
     weights-<hash>.safetensors      the model's arrays, float32
     catalog-<hash>.safetensors      float32[N, d] L2-normalised item embeddings
     items-<hash>.safetensors        the external ids
-    popularity-<hash>.safetensors   int64[N] clicks of each item in the training sessions
+    popularity-<hash>.safetensors   int64[N] clicks of each item in the training sessions; int32[N] the items by them
+    scan-<hash>.safetensors         the catalog's int8 codes for the exact scanner; older bundles have none
 
 The manifest is replaced last and atomically, so a reader sees the old bundle or the new one.
 """
@@ -22,19 +23,22 @@ import numpy as np
 
 from mtaw_fast.bundle_format import (
     FORMAT,
-    FORMAT_VERSION,
     MANIFEST,
+    OPTIONAL_PARTS,
     PARTS,
+    READABLE_VERSIONS,
     check_array,
     check_finite,
     check_weights,
     is_plain_name,
+    most_clicked_first,
 )
 from mtaw_fast.bundle_writer import bundle_lock, refuse_existing, save_bundle
 from mtaw_fast.config import Config
 from mtaw_fast.errors import BundleError, DataError, UsageError
 from mtaw_fast.files import read_json, sha256_of
 from mtaw_fast.itemids import ItemIds
+from mtaw_fast.kernels.native.scan import check_quantised
 from mtaw_fast.tensorfile import map_tensors
 
 __all__ = ["Bundle", "bundle_lock", "refuse_existing"]
@@ -47,7 +51,9 @@ class Bundle:
     """A loaded bundle; every array is a read-only memory map.
 
     weights: the arrays of `bundle_format.parameter_shapes`, float32. catalog: float32[N, d], rows of
-    length 1 (or 0). ids: external ids of the N items. popularity: int64[N]. manifest: as read.
+    length 1 (or 0). ids: external ids of the N items. popularity: int64[N]. most_clicked: int32[N] internal ids, most
+    clicks first, equal ones in id order. scan: the arrays of `kernels.native.scan.quantise`, or None where the bundle
+    has no such part. manifest: as read.
     """
 
     folder: Path
@@ -57,6 +63,8 @@ class Bundle:
     catalog: np.ndarray
     ids: ItemIds
     popularity: np.ndarray
+    most_clicked: np.ndarray
+    scan: Mapping[str, np.ndarray] | None
 
     @property
     def n_items(self) -> int:
@@ -139,9 +147,9 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise BundleError(f"{folder} is not a bundle; make one with 'mtaw-fast train'")
     version = manifest.get("format_version")
-    if version != FORMAT_VERSION:
+    if version not in READABLE_VERSIONS:
         raise BundleError(
-            f"{folder} has bundle format {version!r}, this release reads {FORMAT_VERSION}; "
+            f"{folder} has bundle format {version!r}, this release reads {' and '.join(map(str, READABLE_VERSIONS))}; "
             "upgrade mtaw-fast or train the bundle anew"
         )
     return manifest
@@ -168,11 +176,18 @@ def _load(folder: Path, manifest: dict[str, Any], verify: bool) -> Bundle:
         if not is_plain_name(name):
             raise BundleError(f"{where}: the '{part}' file has a path for a name ({name!r}); do not trust this bundle")
     _check_files(folder, digests.values(), verify)
-    arrays = {part: _arrays(folder / digests[part][0]) for part in PARTS}
+    arrays = {part: _arrays(folder / digests[part][0]) for part in (*PARTS, *OPTIONAL_PARTS) if part in digests}
     check_weights(str(folder), arrays["weights"], config, n_items)
     catalog = check_array(str(folder), "catalog", arrays["catalog"].get("catalog"), np.float32, (n_items, config.d))
     clicks = arrays["popularity"].get("popularity")
     popularity = check_array(str(folder), "popularity", clicks, np.int64, (n_items,))
+    most_clicked = _most_clicked(folder, arrays["popularity"], verify)
+    scan = arrays.get("scan")
+    try:
+        if scan is not None:
+            check_quantised(scan, n_items, config.d)
+    except ValueError as error:
+        raise BundleError(f"{folder}: {error}") from None
     try:
         ids = ItemIds(arrays["items"])
     except DataError as error:
@@ -181,7 +196,24 @@ def _load(folder: Path, manifest: dict[str, Any], verify: bool) -> Bundle:
         raise BundleError(f"{folder} has {len(ids)} item ids for {n_items} items; train the bundle anew")
     if verify:
         check_finite(str(folder), {**arrays["weights"], "catalog": catalog})
-    return Bundle(folder, manifest, config, arrays["weights"], catalog, ids, popularity)
+    return Bundle(folder, manifest, config, arrays["weights"], catalog, ids, popularity, most_clicked, scan)
+
+
+def _most_clicked(folder: Path, arrays: Mapping[str, np.ndarray], verify: bool) -> np.ndarray:
+    """The items by popularity: the bundle's, or made here where an older one lacks it."""
+    popularity, order = arrays["popularity"], arrays.get("most_clicked")
+    if order is None:
+        return most_clicked_first(popularity)
+    check_array(str(folder), "most_clicked", order, np.int32, popularity.shape)
+    if order.min() < 0 or order.max() >= len(order) or (verify and not _descends(popularity[order], order)):
+        raise BundleError(f"{folder}: 'most_clicked' is not the order of 'popularity'; train the bundle anew")
+    return order
+
+
+def _descends(clicks: np.ndarray, ids: np.ndarray) -> bool:
+    """Whether clicks int64[N] fall and equal ones go by rising id: no id can then stand there twice."""
+    falls = clicks[1:] < clicks[:-1]
+    return bool((falls | ((clicks[1:] == clicks[:-1]) & (ids[1:] > ids[:-1]))).all())
 
 
 def _check_files(folder: Path, digests: Any, verify: bool) -> None:

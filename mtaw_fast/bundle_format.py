@@ -11,9 +11,11 @@ from mtaw_fast.config import Config
 from mtaw_fast.errors import BundleError
 
 FORMAT = "mtaw_fast bundle"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+READABLE_VERSIONS = (1, 2)  # 1: text ids by sorted BLAKE2b hashes (`itemids`)
 MANIFEST = "manifest.json"
 PARTS = ("weights", "catalog", "items", "popularity")
+OPTIONAL_PARTS = ("scan",)
 
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _NORM_ROWS = 1 << 16
@@ -81,3 +83,8 @@ def normalised(embeddings: np.ndarray) -> np.ndarray:
         lengths = np.sqrt(np.einsum("nd,nd->n", rows, rows))
         out[begin : begin + len(rows)] = rows / np.where(lengths > 0, lengths, 1)[:, None]
     return out
+
+
+def most_clicked_first(popularity: np.ndarray) -> np.ndarray:
+    """int32[N]: internal ids by descending clicks int64[N], equal ones in id order."""
+    return np.argsort(-popularity, kind="stable").astype(np.int32)

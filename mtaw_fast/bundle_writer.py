@@ -20,21 +20,24 @@ from mtaw_fast.bundle_format import (
     FORMAT,
     FORMAT_VERSION,
     MANIFEST,
+    OPTIONAL_PARTS,
     PARTS,
     check_array,
     check_finite,
     check_weights,
     is_plain_name,
+    most_clicked_first,
     normalised,
 )
 from mtaw_fast.config import Config
 from mtaw_fast.errors import BundleError, MtawError, UsageError
 from mtaw_fast.files import folder_lock, read_json, sha256_of, write_json
 from mtaw_fast.itemids import ItemIds
+from mtaw_fast.kernels.native.scan import quantise
 from mtaw_fast.tensorfile import write_tensors
 
 # Whatever an interrupted save can leave: hashed files no manifest names, drafts, temporary files.
-_OURS = "|".join(PARTS)
+_OURS = "|".join((*PARTS, *OPTIONAL_PARTS))
 _LITTER = re.compile(
     rf"({_OURS})-[0-9a-f]{{16}}\.safetensors|\.+({_OURS})\.safetensors\.draft.*|\.manifest\.json\..*\.tmp"
 )
@@ -83,11 +86,13 @@ def save_bundle(
     check_weights(where, weights, config, n_items)
     check_finite(where, weights)
     check_array(where, "popularity", popularity, np.int64, (n_items,))
+    catalog = normalised(weights["item_embedding"])
     parts: dict[str, Mapping[str, np.ndarray]] = {
         "weights": weights,
-        "catalog": {"catalog": normalised(weights["item_embedding"])},
+        "catalog": {"catalog": catalog},
         "items": ids.arrays,
-        "popularity": {"popularity": popularity},
+        "popularity": {"popularity": popularity, "most_clicked": most_clicked_first(popularity)},
+        "scan": quantise(catalog),
     }
     refuse_existing(folder, overwrite)
     with bundle_lock(folder):

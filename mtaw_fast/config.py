@@ -14,7 +14,8 @@ _CHOICES = {
     "init": ("structured", "uniform"),
     "schedule": ("cosine", "constant"),
     "compute_dtype": ("auto", "float32", "bfloat16"),
-    "loss_backend": ("auto", "reference", "chunked", "triton"),
+    "loss_backend": ("auto", "reference", "chunked", "native", "triton"),
+    "step": ("auto", "eager", "graph"),
 }
 
 
@@ -32,6 +33,8 @@ class Config:
         negatives: add the term over the other items (reference backend only, slow).
         loss_backend: which implementation of the loss. compute_dtype: of its matrix products;
         auto takes bfloat16 where the CPU has bf16 instructions.
+        step: 'eager' runs it operation by operation, 'graph' as captured CUDA graphs; auto takes
+        graphs where the kernels that they need run.
     Optimisation
         lr, weight_decay: Adam's (decoupled decay). schedule: 'cosine' falls to 0 over `epochs`.
         warmup_epochs: linear warm-up, in epochs. batch_prefixes: samples a step, at most (whole sessions).
@@ -50,6 +53,7 @@ class Config:
     negatives: bool = False
     loss_backend: str = "auto"
     compute_dtype: str = "auto"
+    step: str = "auto"
     lr: float = 2e-3
     weight_decay: float = 0.0
     schedule: str = "cosine"

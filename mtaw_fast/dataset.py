@@ -23,7 +23,8 @@ from mtaw_fast.itemids import ItemIds
 from mtaw_fast.sessions import Samples, Sessions
 from mtaw_fast.tensorfile import map_tensors, write_tensors
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+READABLE_VERSIONS = (1, 2)  # 1: text ids by sorted BLAKE2b hashes (`itemids`)
 _PARTS = ("train", "test", "ids")
 
 
@@ -131,10 +132,10 @@ class Dataset:
         )
         if not isinstance(manifest, dict) or manifest.get("format") != "mtaw_fast dataset":
             raise DataError(f"{folder} is not a data set folder; make one with 'mtaw-fast prepare'")
-        if manifest.get("format_version") != FORMAT_VERSION:
+        if manifest.get("format_version") not in READABLE_VERSIONS:
             raise DataError(
                 f"{folder} has data set format {manifest.get('format_version')}, this release reads "
-                f"{FORMAT_VERSION}; upgrade mtaw-fast or prepare the data set anew"
+                f"{' and '.join(map(str, READABLE_VERSIONS))}; upgrade mtaw-fast or prepare the data set anew"
             )
         try:
             names = {part: str(manifest["files"][part]["file"]) for part in _PARTS}

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mtaw_fast.config import Config
-from mtaw_fast.kernels.prefix_interest import PrefixInterestWeights, prefix_interest
+from mtaw_fast.kernels.prefix_interest import PrefixInterestWeights, Tiles, prefix_interest
 
 
 class MTAW(nn.Module):
@@ -48,21 +48,35 @@ class MTAW(nn.Module):
                     parameter.copy_(torch.empty(parameter.shape).uniform_(-bound, bound, generator=generator))
         return self
 
-    def forward(self, items: Tensor, offsets: Tensor) -> Tensor:
+    def forward(
+        self, items: Tensor, offsets: Tensor, *, tiles: Tiles | None = None, seed: Tensor | None = None
+    ) -> Tensor:
         """Query o_t after every click of B packed sessions, each of at most max_len clicks.
 
-        items: int64[T]; offsets: int64[B + 1]. Returns float[T, d], not normalised.
+        items: int64[T]; offsets: int64[B + 1]. tiles: the offsets' plan, with which a GPU takes the fused kernels.
+        seed: int64[1] where the model is; it fixes the dropout, which else comes from torch's generator.
+        Returns float[T, d], not normalised.
         """
-        first = offsets[:-1].repeat_interleave(offsets.diff())
-        position = (torch.arange(len(items), device=items.device) - first).clamp_max(self.config.positions - 1)
-        clicks = functional.embedding(items, self.item_embedding) + functional.embedding(
-            position, self.position_embedding
-        )
-        clicks = functional.dropout(clicks, self.config.dropout, self.training)
-        mask = None
-        if self.training and self.config.dropout > 0:
-            mask = functional.dropout(torch.ones_like(clicks), self.config.dropout)
-        return prefix_interest(clicks, offsets, self._interest_weights(), ffn_dropout_mask=mask)
+        return self.interests(functional.embedding(items, self.item_embedding), offsets, tiles=tiles, seed=seed)
+
+    def interests(
+        self, item_vectors: Tensor, offsets: Tensor, *, tiles: Tiles | None = None, seed: Tensor | None = None
+    ) -> Tensor:
+        """The same from the clicks' rows of the item embedding, float[T, d]: what `forward` does after its look-up."""
+        # output_size spares a GPU from telling the host how long the result is.
+        first = offsets[:-1].repeat_interleave(offsets.diff(), output_size=len(item_vectors))
+        position = torch.arange(len(item_vectors), device=item_vectors.device) - first
+        position = position.clamp_max(self.config.positions - 1)
+        clicks = item_vectors + functional.embedding(position, self.position_embedding)
+        weights, dropout = self._interest_weights(), self.config.dropout if self.training else 0.0
+        if seed is not None:
+            return prefix_interest(
+                clicks, offsets, weights, tiles=tiles, click_dropout=dropout, ffn_dropout=dropout, seed=seed
+            )
+        # On a CPU torch's own dropout is several times faster than masks from a seed.
+        clicks = functional.dropout(clicks, dropout, training=True)
+        mask = functional.dropout(torch.ones_like(clicks), dropout, training=True) if dropout > 0 else None
+        return prefix_interest(clicks, offsets, weights, tiles=tiles, ffn_dropout_mask=mask)
 
     def _interest_weights(self) -> PrefixInterestWeights:
         return PrefixInterestWeights(*(getattr(self, name) for name in PrefixInterestWeights._fields))

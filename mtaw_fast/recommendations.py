@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from time import perf_counter_ns
 from typing import Any
 
 import numpy as np
@@ -30,3 +31,9 @@ class Recommendations:
 
     def __len__(self) -> int:
         return len(self.items)
+
+    def timed(self, stages: Mapping[str, float], start: int) -> Recommendations:
+        """The same with timings: `stages` in microseconds, all since `start` (perf_counter_ns) as total, and what
+        the stages leave of it as assemble."""
+        total = (perf_counter_ns() - start) / 1000
+        return replace(self, timings={**stages, "assemble": total - sum(stages.values()), "total": total})

@@ -1,8 +1,9 @@
-"""Named arrays on disk: written by safetensors, read back as read-only memory maps.
+"""Named arrays on disk in the safetensors format, read back as read-only memory maps.
 
 safetensors' own numpy reader copies every tensor; mapping the file instead lets worker processes
 share one copy of a catalog in the page cache. The layout is the public safetensors format:
-8 bytes little-endian header length, a JSON header, then the raw little-endian data.
+8 bytes little-endian header length, a JSON header, then the raw little-endian data. safetensors' own writer begins
+the data at any multiple of 8; this one begins it on a cache line, where vector loads are fastest.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-from safetensors.numpy import save_file
 
 from mtaw_fast.errors import DataError
 from mtaw_fast.files import atomic_path
@@ -22,20 +22,30 @@ _DTYPES = {
     "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "|i1",
     "U64": "<u8", "U32": "<u4", "U16": "<u2", "U8": "|u1", "BOOL": "|b1",
 }  # fmt: skip
+_NAMES = {np.dtype(code): name for name, code in _DTYPES.items()}
 _MAX_HEADER = 1 << 20
+_LINE = 64  # bytes of a cache line
 
 
 def write_tensors(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Write `arrays` to `path` in safetensors format, atomically."""
-    contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-    with atomic_path(path) as temporary:
-        try:
-            save_file(contiguous, temporary)
-        except Exception as error:
-            # safetensors raises its own SafetensorError("... I/O error: ...") where the disk is full.
-            if isinstance(error, OSError) or "I/O" in str(error) or "os error" in str(error):
-                raise OSError(f"{error}") from None
-            raise
+    """Write `arrays` to `path` in safetensors format, atomically.
+
+    Every array begins at a multiple of its item size, and of 64 bytes where its size is one. Raises KeyError on a
+    dtype that the format has no name for.
+    """
+    # Sizes divisible by the larger powers of two first: what follows them is as well aligned as it can use.
+    placed = sorted(arrays.items(), key=lambda pair: -(pair[1].nbytes & -pair[1].nbytes))
+    header, end = {}, 0
+    for name, array in placed:
+        begin, end = end, end + array.nbytes
+        header[name] = {"dtype": _NAMES[array.dtype], "shape": list(array.shape), "data_offsets": [begin, end]}
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-(8 + len(text)) % _LINE)
+    with atomic_path(path) as temporary, temporary.open("wb") as stream:
+        stream.write(len(text).to_bytes(8, "little"))
+        stream.write(text)
+        for _, array in placed:
+            stream.write(np.ascontiguousarray(array).data)
 
 
 def map_tensors(path: Path) -> dict[str, np.ndarray]:
@@ -81,5 +91,4 @@ def _view(data: np.ndarray, entry: Mapping) -> np.ndarray:
         expected *= extent
     if end > len(data) or end - begin != expected:
         raise ValueError("a tensor passes the end of the file")
-    # frombuffer refuses an unaligned view silently later; safetensors aligns the header to 8 bytes.
     return data[begin:end].view(dtype).reshape(shape) if expected else np.empty(shape, dtype)

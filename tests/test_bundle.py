@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import json
 import os
 import subprocess
@@ -18,7 +19,7 @@ import pytest
 
 from mtaw_fast import bundle_writer
 from mtaw_fast.bundle import Bundle, bundle_lock, refuse_existing
-from mtaw_fast.bundle_format import normalised, parameter_shapes
+from mtaw_fast.bundle_format import OPTIONAL_PARTS, PARTS, most_clicked_first, normalised, parameter_shapes
 from mtaw_fast.config import Config
 from mtaw_fast.errors import BundleError, UsageError
 from mtaw_fast.files import sha256_of
@@ -78,7 +79,7 @@ def test_manifest_and_file_names(tmp_path: Path) -> None:
     bundle = save_random(tmp_path / "bundle", n_items=60, d=12, positions=5)
     manifest = json.loads((tmp_path / "bundle" / "manifest.json").read_text())
     assert manifest["parameters"] == 60 * 12 + 5 * 12 + 4 * (12 * 12 + 12) + 2 * 12
-    assert (manifest["n_items"], manifest["d"], manifest["format_version"]) == (60, 12, 1)
+    assert (manifest["n_items"], manifest["d"], manifest["format_version"]) == (60, 12, 2)
     assert manifest["versions"]["numpy"] == np.__version__
     assert set(manifest["versions"]) == {"mtaw_fast", "python", "numpy", "torch"}
     assert manifest["git_commit"] is None or len(manifest["git_commit"].removesuffix("-dirty")) == 40
@@ -134,7 +135,7 @@ def test_overwriting_sweeps_old_files_and_litter_but_nothing_else(tmp_path: Path
         (folder / name).write_text("x")
     (folder / "sub").mkdir()
     new = Bundle.save(folder, **bundle_parts(seed=2), overwrite=True)
-    parts = {path.name for part in ("weights", "catalog", "items", "popularity") if (path := new.file(part))}
+    parts = {path.name for part in (*PARTS, *OPTIONAL_PARTS) if (path := new.file(part))}
     assert {path.name for path in folder.iterdir()} == {"manifest.json", *foreign, *parts}
     # A reader of the old bundle keeps its maps, though the files are gone.
     assert old.weights["item_embedding"].tobytes() == bundle_parts(seed=1)["weights"]["item_embedding"].tobytes()
@@ -197,13 +198,13 @@ def test_arrays_that_do_not_fit_are_not_saved(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("part", ["weights", "catalog", "items", "popularity"])
+@pytest.mark.parametrize("part", [*PARTS, *OPTIONAL_PARTS])
 def test_one_flipped_byte_is_refused(tmp_path: Path, part: str) -> None:
     folder = tmp_path / "bundle"
     path = save_random(folder).file(part)
     assert path is not None
     data = bytearray(path.read_bytes())
-    data[-3] ^= 1
+    data[-4] ^= 1
     path.write_bytes(data)
     assert f"{path} is damaged (its SHA-256 differs); restore it" in refused(folder)
     Bundle.load(folder, verify=False)  # leaves the hashes out, as its caller asked
@@ -234,7 +235,7 @@ def test_not_a_bundle(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda m: m.update(format_version=2), "has bundle format 2, this release reads 1; upgrade mtaw-fast"),
+        (lambda m: m.update(format_version=3), "has bundle format 3, this release reads 1 and 2; upgrade mtaw-fast"),
         (lambda m: m.update(format_version="1"), "has bundle format '1'"),
         (lambda m: m.pop("files"), "is damaged"),
         (lambda m: m.update(files=[]), "is damaged"),
@@ -289,9 +290,46 @@ def test_parts_that_lie_are_refused(tmp_path: Path) -> None:
     infinite = np.full((60, 12), np.inf, dtype=np.float32)
     assert "'catalog' holds a value" in refused(with_part("catalog", {"catalog": infinite}))
     assert "'popularity' must be int64[60]" in refused(with_part("popularity", {"popularity": np.zeros(60, np.int32)}))
+    clicks, order = bundle.popularity, bundle.most_clicked
+    for lie in (order[::-1].copy(), np.zeros_like(order), np.where(order == 5, 60, order), np.full_like(order, -1)):
+        lying = with_part("popularity", {"popularity": clicks, "most_clicked": lie.astype(np.int32)})
+        assert "'most_clicked' is not the order of 'popularity'" in refused(lying)
+    assert "'most_clicked' must be int32[60]" in refused(
+        with_part("popularity", {"popularity": clicks, "most_clicked": order[1:]})
+    )
+    assert bundle.scan is not None
+    few_blocks = {"blocks": bundle.scan["blocks"][1:], "summary": bundle.scan["summary"]}
+    assert "'blocks' of the quantised catalog must be uint8[4, 4, 64]" in refused(with_part("scan", few_blocks))
     assert "not an item id table" in refused(with_part("items", {"x": np.zeros(1)}))
     few = ItemIds.from_list(["a", "b"])
     assert "has 2 item ids for 60 items" in refused(with_part("items", few.arrays))
+
+
+@pytest.mark.parametrize("text", [True, False])
+def test_bundles_of_format_1_are_read(tmp_path: Path, text: bool) -> None:
+    """No scan part, no order of popularity, text ids by sorted BLAKE2b hashes."""
+    new = save_random(tmp_path, text=text)
+    replace_part(tmp_path, "popularity", {"popularity": new.popularity})
+    if text:
+        names = [value.encode() for value in new.ids.external(np.arange(60))]
+        digests = [hashlib.blake2b(name, digest_size=8).digest() for name in names]
+        hashes = np.array([int.from_bytes(digest, "little") for digest in digests], np.uint64)
+        order = np.argsort(hashes).astype(np.int32)
+        arrays = {"blob": new.ids.arrays["blob"], "offsets": new.ids.arrays["offsets"]}
+        replace_part(tmp_path, "items", {**arrays, "hashes": hashes[order], "order": order})
+    edit_manifest(tmp_path, lambda m: m.update(format_version=1))
+    edit_manifest(tmp_path, lambda m: m["files"].pop("scan"))
+    old = Bundle.load(tmp_path)
+    assert old.scan is None
+    assert old.most_clicked.tolist() == new.most_clicked.tolist()
+    everything = np.arange(60)
+    assert old.ids.external(everything) == new.ids.external(everything)
+    assert old.ids.lookup(new.ids.external(everything)).tolist() == everything.tolist()
+
+
+def test_the_most_clicked_come_first() -> None:
+    clicks = np.array([3, 9, 0, 9, 3, 10**12])
+    assert most_clicked_first(clicks).tolist() == [5, 1, 3, 0, 4, 2]
 
 
 _STEPS = ("write_tensors", "sha256_of", "_flush_folder", "_git", "write_json")
@@ -337,7 +375,7 @@ def test_a_failure_at_any_step_leaves_nothing_behind(
 _KILLED_SAVES = """
 import os, sys
 from pathlib import Path
-from mtaw_fast import bundle_writer, files, tensorfile
+from mtaw_fast import bundle_writer, files
 from mtaw_fast.bundle import Bundle
 from tests.random_bundle import bundle_parts
 
@@ -361,7 +399,7 @@ def killed_save(step):
                 return result
             return call
         for module, name in [(os, "replace"), (os, "fsync"), (Path, "rename"), (Path, "unlink"), (Path, "write_bytes"),
-                             (Path, "chmod"), (tensorfile, "save_file"), (bundle_writer, "sha256_of")]:
+                             (Path, "chmod"), (bundle_writer, "write_tensors"), (bundle_writer, "sha256_of")]:
             setattr(module, name, mortal(getattr(module, name)))
         Bundle.save(folder, **new, overwrite=True)
         os._exit(0)
@@ -371,7 +409,7 @@ step, seen = 0, {"old": 0, "new": 0}
 while True:
     step += 1
     Bundle.save(folder, **old, overwrite=True)
-    assert len(list(folder.iterdir())) == 5, sorted(folder.iterdir())
+    assert len(list(folder.iterdir())) == 6, sorted(folder.iterdir())
     code = killed_save(step)
     bundle = Bundle.load(folder)
     matches = {name: all(bundle.weights[w].tobytes() == parts["weights"][w].tobytes() for w in bundle.weights)

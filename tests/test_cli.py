@@ -74,7 +74,7 @@ def test_the_whole_path(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert answer["scores"] == sorted(answer["scores"], reverse=True)
 
 
-@pytest.mark.parametrize("encoder", ["numpy", "eager"])
+@pytest.mark.parametrize("encoder", ["native", "numpy", "eager"])
 @pytest.mark.parametrize("index", ["exact", "flat"])
 def test_every_encoder_and_index_evaluates_alike(
     work: Path, capsys: pytest.CaptureFixture[str], encoder: str, index: str

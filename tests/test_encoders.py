@@ -130,11 +130,11 @@ def test_the_model_has_the_arrays_of_the_bundle() -> None:
 
 
 def test_choice_of_encoder(bundle: Bundle, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    with pytest.raises(UsageError, match="there is no encoder 'gpt'; choose one of auto, numpy, eager"):
+    with pytest.raises(UsageError, match="there is no encoder 'gpt'; choose one of auto, native, numpy, eager"):
         make_encoder("gpt", bundle)
     with caplog.at_level(logging.INFO, logger="mtaw_fast"):
-        assert make_encoder("auto", bundle).name == "numpy"
-    assert [record.getMessage() for record in caplog.records] == ["encoder: numpy (auto)"]
+        assert make_encoder("auto", bundle).name == "native"
+    assert [record.getMessage() for record in caplog.records] == ["encoder: native (auto)"]
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(MissingPackageError, match=r"pip install 'mtaw-fast\[train\]'"):
         make_encoder("eager", bundle)

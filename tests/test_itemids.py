@@ -1,8 +1,10 @@
-"""The id table: both ways, in both kinds, with colliding hashes, and from arrays that do not fit."""
+"""The id table: both ways, in both kinds, with equal hashes, and from arrays that do not fit."""
 
 from __future__ import annotations
 
-import random
+import copy
+import hashlib
+import pickle
 from typing import Any
 
 import numpy as np
@@ -10,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mtaw_fast import itemids
 from mtaw_fast.errors import DataError
 from mtaw_fast.itemids import ItemIds
+from mtaw_fast.kernels.native import reference
 
 int64 = st.integers(-(2**63), 2**63 - 1)
 ODD_TEXTS = ["", " ", "7", "007", "naïve", "nai\u0308ve", "日本", "🛒", "a\x00b", "a", "A", "\ud800", "x" * 5000]
@@ -39,21 +41,83 @@ def test_odd_texts() -> None:
     assert table.lookup(["b", 7, None, b"a", True]).tolist() == [-1] * 5
 
 
-@pytest.mark.parametrize("buckets", [1, 3])
-def test_equal_hashes_are_told_apart(monkeypatch: pytest.MonkeyPatch, buckets: int) -> None:
-    monkeypatch.setattr(itemids, "_hash", lambda value: (len(value) % buckets) * (2**64 // buckets))
-    ids = [f"item-{k}" * (k % 4 + 1) for k in range(200)]
-    random.Random(0).shuffle(ids)
-    table = ItemIds.from_list(ids)
-    assert table.lookup(ids).tolist() == list(range(200))
-    assert table.lookup(["item-200", "item", ""]).tolist() == [-1, -1, -1]
-    with pytest.raises(DataError, match="twice"):
-        ItemIds.from_list([*ids, ids[7]])
+def text_arrays(ids: list[str]) -> dict[str, np.ndarray]:
+    return dict(ItemIds.from_list(ids).arrays)
 
 
-def test_largest_hash_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(itemids, "_hash", lambda _: 2**64 - 1)
-    assert ItemIds.from_list(["a", "b"]).lookup(["b", "c", "a"]).tolist() == [1, -1, 0]
+@settings(max_examples=50, deadline=None)
+@given(ids=st.lists(st.text(), unique=True))
+def test_the_hash_table_is_the_documented_one(ids: list[str]) -> None:
+    encoded = [value.encode("utf-8", "surrogatepass") for value in ids]
+    if ids:
+        assert text_arrays(ids)["slots"].tolist() == reference.text_slots(encoded).tolist()
+
+
+def test_hashes_stay_what_stored_tables_were_made_with() -> None:
+    known = {b"": 0, b"a": 3682641831224766729, b"sku-12345": 886955486190277279, b"\xff" * 16: 6166655107781669967}
+    assert {text: reference.text_hash(text) for text in known} == known
+
+
+def test_equal_hashes_are_told_apart() -> None:
+    """Slots that claim an id's hash for others, before and after its own: only its bytes decide."""
+    ids = [f"item-{k}" for k in range(5)]
+    arrays = text_arrays(ids)
+    count = len(arrays["slots"])
+    for own, asked in enumerate(ids):
+        value = reference.text_hash(asked.encode())
+        slots = np.zeros(count, dtype=np.uint64)
+        for step, internal in enumerate([(own + 1) % 5, (own + 2) % 5, own, (own + 3) % 5]):
+            slots[(value + step) % count] = value >> 32 << 32 | internal + 1
+        assert ItemIds({**arrays, "slots": slots}).lookup([asked]).tolist() == [own]
+        slots[(value + 2) % count] = value >> 32 << 32 | (own + 4) % 5 + 1
+        assert ItemIds({**arrays, "slots": slots}).lookup([asked]).tolist() == [-1]
+
+
+def test_damaged_slots_and_orders_make_ids_unknown_and_no_crash() -> None:
+    ids = [f"item-{k}" for k in range(50)]
+    arrays = text_arrays(ids)
+    rng = np.random.default_rng(0)
+    hashes = np.array([reference.text_hash(text.encode()) for text in ids], dtype=np.uint64)
+    for low in (0, 51, 2**31, 2**32 - 1):
+        full = rng.choice(hashes, len(arrays["slots"])) >> np.uint64(32) << np.uint64(32) | np.uint64(low)
+        assert ItemIds({**arrays, "slots": full}).lookup([*ids, "x"]).tolist() == [-1] * 51
+
+
+def test_tables_of_format_1_are_read() -> None:
+    """Sorted BLAKE2b hashes instead of the slots."""
+    ids = [*ODD_TEXTS, *(f"sku-{k}" for k in range(300))]
+    encoded = [value.encode("utf-8", "surrogatepass") for value in ids]
+    hashes = [int.from_bytes(hashlib.blake2b(value, digest_size=8).digest(), "little") for value in encoded]
+    order = np.argsort(np.array(hashes, np.uint64), kind="stable")
+    old = {
+        "blob": np.frombuffer(b"".join(encoded), np.uint8),
+        "offsets": np.cumsum([0, *map(len, encoded)]),
+        "hashes": np.sort(np.array(hashes, np.uint64)),
+        "order": order.astype(np.int32),
+    }
+    table = ItemIds(old)
+    assert table.lookup([*ids, "nobody"]).tolist() == [*range(len(ids)), -1]
+    assert table.external(np.arange(len(ids))) == ids
+    assert table.arrays.keys() == text_arrays(ids).keys()
+    with pytest.raises(DataError, match="not an item id table: offsets must rise"):
+        ItemIds({**old, "offsets": old["offsets"][::-1].copy()})
+    twice = {**old, "blob": np.frombuffer(b"abab", np.uint8), "offsets": np.array([0, 2, 4])}
+    with pytest.raises(DataError, match="not an item id table: an id occurs twice"):
+        ItemIds(twice)
+
+
+def test_a_table_can_be_pickled_and_copied() -> None:
+    for ids in ([3, 1, 2], ["b", "a"]):
+        table = ItemIds.from_list(ids)
+        for other in (pickle.loads(pickle.dumps(table)), copy.deepcopy(table)):
+            assert other.external(other.lookup(ids)) == ids
+
+
+def test_internal_ids_outside_the_table() -> None:
+    for ids in ([3, 1], ["b", "a"]):
+        for bad in (-1, 2):
+            with pytest.raises(IndexError, match=f"internal id {bad} lies outside 0..1"):
+                ItemIds.from_list(ids).external(np.array([0, bad]))
 
 
 def test_ints() -> None:
@@ -99,8 +163,9 @@ def test_arrays_that_do_not_fit_are_refused(kind: str) -> None:
     for name, array in arrays.items():
         bad += [{**arrays, name: array[:-1]}, {**arrays, name: array.astype(np.float64)}]
         bad += [{key: value for key, value in arrays.items() if key != name}, {**arrays, name: array[None]}]
-    bad += [{**arrays, "order": np.array(order, np.int32)} for order in ([0, 1, 3], [0, 1, -1])]
-    if kind == "str":
+    if kind == "int":
+        bad += [{**arrays, "order": np.array(order, np.int32)} for order in ([0, 1, 3], [0, 1, -1])]
+    else:
         bad += [{**arrays, "offsets": np.array(ends, np.int64)} for ends in ([0, 2, 1, 3], [1, 1, 2, 3], [0, 1, 2, 9])]
     for case in bad:
         with pytest.raises(DataError, match="not an item id table"):

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from mtaw_fast import recommender as recommender_module
+from mtaw_fast import requests as requests_module
 from mtaw_fast.bundle import Bundle
 from mtaw_fast.encoders import ENCODERS
 from mtaw_fast.errors import BundleError, DataError, UsageError
@@ -140,7 +141,7 @@ class TestEveryPair:
         session = self.external(rec, [3, 9])
         exclude = rec.recommend(session, k=100).items[::3]
         short = rec.recommend(session, 50, exclude=exclude, exclude_seen=True)
-        monkeypatch.setattr(recommender_module, "_LONG_LIST", 0)
+        monkeypatch.setattr(requests_module, "_LONG_LIST", 0)
         assert same(rec.recommend(session, 50, exclude=exclude, exclude_seen=True), short)
 
     def test_filters_that_leave_little_or_nothing(self, rec: Recommender) -> None:

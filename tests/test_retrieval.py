@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 import sys
 
@@ -12,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mtaw_fast.bundle_format import normalised
-from mtaw_fast.errors import MissingPackageError, UsageError
+from mtaw_fast.errors import BundleError, MissingPackageError, UsageError
 from mtaw_fast.filters import Filter
 from mtaw_fast.kernels.native import reference
+from mtaw_fast.kernels.native.scan import quantise
 from mtaw_fast.retrieval import INDEXES, Index, exact, make_index
 
 NOTHING = np.empty(0, dtype=np.int32)
@@ -179,17 +179,32 @@ def test_flat_gives_the_thread_its_openmp_setting_back() -> None:
 
 def test_choice_of_index(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     catalog = unit_rows(10, 4)
-    with pytest.raises(UsageError, match="there is no index 'hnsw'; choose one of auto, exact, flat"):
+    with pytest.raises(UsageError, match="there is no index 'hnsw'; choose one of auto, scan, exact, flat"):
         make_index("hnsw", catalog)
     with caplog.at_level(logging.INFO, logger="mtaw_fast"):
-        best = "flat" if importlib.util.find_spec("faiss") else "exact"
-        assert make_index("auto", catalog).name == best
-    assert [record.getMessage() for record in caplog.records] == [f"index: {best} (auto)"]
+        assert make_index("auto", catalog, quantise(catalog)).name == "scan"
+    assert [record.getMessage() for record in caplog.records] == ["index: scan (auto)"]
     monkeypatch.setitem(sys.modules, "faiss", None)
     monkeypatch.delitem(sys.modules, "mtaw_fast.retrieval.flat", raising=False)
-    assert make_index("auto", catalog).name == "exact"
     with pytest.raises(MissingPackageError, match=r"pip install 'mtaw-fast\[cpu\]'"):
         make_index("flat", catalog)
+
+
+def test_a_catalog_without_codes_is_quantised_and_logged(caplog: pytest.LogCaptureFixture) -> None:
+    catalog = unit_rows(70, 4)
+    with caplog.at_level(logging.INFO, logger="mtaw_fast"):
+        made = make_index("scan", catalog)
+    assert "the bundle has no quantised catalog; quantising 70 items at load" in caplog.text
+    stored = make_index("scan", catalog, quantise(catalog))
+    for one, other in zip(made.search(catalog[:9], 20), stored.search(catalog[:9], 20), strict=True):
+        assert one.tobytes() == other.tobytes()
+
+
+def test_codes_of_another_catalog_are_refused() -> None:
+    with pytest.raises(BundleError, match="the bundle's quantised catalog does not fit it"):
+        make_index("scan", unit_rows(70, 4), quantise(unit_rows(71, 4)))
+    with pytest.raises(BundleError, match="the bundle's quantised catalog does not fit it"):
+        make_index("scan", unit_rows(70, 4), quantise(-unit_rows(70, 4)))
 
 
 def test_filter() -> None:

@@ -10,10 +10,15 @@ import torch
 from torch import Tensor
 
 from mtaw_fast.errors import UnsupportedError, UsageError
-from mtaw_fast.kernels.aw_loss import chunked, fused, reference
+from mtaw_fast.kernels.aw_loss import chunked, fused, native, reference
 from mtaw_fast.kernels.aw_loss.request import LossRequest
 
-BACKENDS: dict[str, ModuleType] = {"triton": fused, "chunked": chunked, "reference": reference}  # fastest first
+BACKENDS: dict[str, ModuleType] = {  # fastest first
+    "triton": fused,
+    "native": native,
+    "chunked": chunked,
+    "reference": reference,
+}
 MAX_SCALE = 40.0  # sum exp(z) over 1e9 items stays finite in float32
 
 
@@ -47,6 +52,12 @@ def aw_loss(
     request = LossRequest(queries, items, targets, float(scale), float(gamma), negatives, compute_dtype)
     _check(request, weights, reduction)
     chosen = BACKENDS[choose_backend(request, backend)]
+    rows: Tensor | float = float(len(queries))
+    if weights is not None:
+        rows = (weights != 0).sum().clamp_min(1)
+    if reduction != "none" and hasattr(chosen, "weighted_sum") and not (weights is not None and weights.requires_grad):
+        row_weights = torch.ones_like(queries[:, 0]) if weights is None else weights
+        return chosen.weighted_sum(request, row_weights if reduction == "sum" else row_weights / rows)
     row_loss = chosen.aw_loss(request)
     if row_loss.dtype in (torch.bfloat16, torch.float16):
         row_loss = row_loss.float()  # sums of many rows
@@ -54,10 +65,7 @@ def aw_loss(
         row_loss = row_loss * weights
     if reduction == "none":
         return row_loss
-    if reduction == "sum":
-        return row_loss.sum()
-    rows = len(queries) if weights is None else (weights != 0).sum().clamp_min(1)
-    return row_loss.sum() / rows
+    return row_loss.sum() if reduction == "sum" else row_loss.sum() / rows
 
 
 def choose_backend(request: LossRequest, backend: str) -> str:

@@ -1,7 +1,107 @@
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 
 def cpu_isa() -> str: ...
 def active_isa() -> str: ...
+def encoder_exp2(values: np.ndarray, isa: str) -> np.ndarray: ...
+def pack_tiles(offsets: np.ndarray, capacity: int, least_tiles: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]: ...
+def aw_loss(
+    queries: np.ndarray,
+    items: np.ndarray,
+    targets: np.ndarray,
+    row_weights: np.ndarray,
+    scale: float,
+    gamma: float,
+    loss: np.ndarray,
+    d_queries: np.ndarray | None,
+    d_items: np.ndarray | None,
+    compute: str,
+    threads: int,
+    isa: str | None = None,
+) -> None: ...
+def aw_loss_exp2(x: np.ndarray, compute: str, isa: str | None = None) -> np.ndarray: ...
 def rerank_topk(
     queries: np.ndarray, catalog: np.ndarray, candidates: np.ndarray, k: int, scale: float
 ) -> tuple[np.ndarray, np.ndarray]: ...
+def scan_quantise(catalog: np.ndarray) -> tuple[np.ndarray, int, float, float]: ...
+def read_bytes(array: np.ndarray, isa: str | None = None) -> int: ...
+
+class Scanner:
+    def __init__(
+        self,
+        catalog: np.ndarray,
+        blocks: np.ndarray,
+        exponent: int,
+        largest_norm: float,
+        largest_residual: float,
+        isa: str | None = None,
+    ) -> None: ...
+    def search(
+        self,
+        queries: np.ndarray,
+        k: int,
+        scale: float,
+        allowed: np.ndarray | None = None,
+        excluded: np.ndarray | None = None,
+        excluded_offsets: np.ndarray | None = None,
+    ) -> tuple[np.ndarray, np.ndarray]: ...
+
+class IdTable:
+    @staticmethod
+    def of_ints(values: np.ndarray, sorted: np.ndarray, order: np.ndarray) -> IdTable: ...
+    @staticmethod
+    def of_texts(blob: np.ndarray, offsets: np.ndarray, slots: np.ndarray) -> IdTable: ...
+    @staticmethod
+    def slots_of(blob: np.ndarray, offsets: np.ndarray) -> np.ndarray: ...
+    def __len__(self) -> int: ...
+    def lookup(self, ids: Sequence[Any]) -> np.ndarray: ...
+    def known(self, ids: Sequence[Any]) -> np.ndarray: ...
+    def external(self, internal: np.ndarray) -> list[Any]: ...
+
+class Engine:
+    def __init__(self, ids: IdTable, encoder: Encoder, scanner: Scanner, scale: float) -> None: ...
+    def recommend(
+        self,
+        session: Sequence[Any],
+        k: int,
+        excluded: np.ndarray | None = None,
+        allowed: np.ndarray | None = None,
+        exclude_seen: bool = False,
+        repeats: bool = False,
+    ) -> tuple[Any, Any, list[Any], np.ndarray | None, Any]: ...
+    def recommend_live(
+        self,
+        state: SessionState,
+        clicks: np.ndarray,
+        fresh: int,
+        k: int,
+        excluded: np.ndarray | None = None,
+        allowed: np.ndarray | None = None,
+        exclude_seen: bool = False,
+        repeats: bool = False,
+    ) -> tuple[list[Any], np.ndarray, None, np.ndarray | None, tuple[float, float, float]]: ...
+    def rank(
+        self,
+        items: np.ndarray,
+        offsets: np.ndarray,
+        k: int,
+        excluded: np.ndarray | None = None,
+        allowed: np.ndarray | None = None,
+        exclude_seen: bool = False,
+    ) -> tuple[np.ndarray, np.ndarray, float, float]: ...
+
+class Encoder:
+    def __init__(self, weights: dict[str, np.ndarray], max_len: int, isa: str | None = None) -> None: ...
+    def encode(self, items: np.ndarray, offsets: np.ndarray) -> np.ndarray: ...
+    def session(self) -> SessionState: ...
+
+class SessionState:
+    def append(self, items: np.ndarray) -> np.ndarray: ...
+    def append_one(self, item: int) -> np.ndarray: ...
+    def query(self) -> np.ndarray: ...
+    @property
+    def clicks(self) -> np.ndarray: ...
+    @property
+    def n_bytes(self) -> int: ...

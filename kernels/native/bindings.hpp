@@ -5,7 +5,13 @@
 
 namespace mtaw {
 
+void bind_encode(pybind11::module_& module);
+void bind_engine(pybind11::module_& module);
+void bind_ids(pybind11::module_& module);
 void bind_isa(pybind11::module_& module);
+void bind_loss(pybind11::module_& module);
+void bind_pack(pybind11::module_& module);
 void bind_rerank(pybind11::module_& module);
+void bind_scan(pybind11::module_& module);
 
 }  // namespace mtaw

@@ -12,7 +12,7 @@ namespace mtaw {
 // name in words.
 template <typename T>
 const T* checked_data(const pybind11::array& array, int rank, const char* name, const char* type) {
-    static constexpr const char* kRanks[] = {"scalar", "vector", "matrix"};
+    static constexpr const char* kRanks[] = {"scalar", "vector", "matrix", "array"};
     const auto wanted = [&] { return std::string(name) + " must be a C-contiguous " + type + " " + kRanks[rank]; };
     if (array.ndim() != rank) {
         throw pybind11::value_error(wanted() + ", not one of " + std::to_string(array.ndim()) + " dimensions");

@@ -3,6 +3,12 @@
 
 PYBIND11_MODULE(_native, module) {
     module.doc() = "Native kernels of mtaw_fast.";
+    mtaw::bind_encode(module);
+    mtaw::bind_engine(module);
+    mtaw::bind_ids(module);
     mtaw::bind_isa(module);
+    mtaw::bind_loss(module);
+    mtaw::bind_pack(module);
     mtaw::bind_rerank(module);
+    mtaw::bind_scan(module);
 }

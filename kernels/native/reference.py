@@ -1,4 +1,4 @@
-"""The native kernels in plain numpy: what the tests hold them against."""
+"""The native kernels in plain Python and numpy: what the tests hold them against."""
 
 from __future__ import annotations
 
@@ -23,3 +23,31 @@ def rerank_topk(
         ids[b, : len(order)] = chosen[order]
         scores[b, : len(order)] = values[order]
     return ids, scores
+
+
+def text_hash(text: bytes) -> int:
+    """The 64-bit hash of a text id that places it in a bundle's table; see `kernels/native/ids/id_table.hpp`."""
+    value = len(text)
+    for begin in range(0, len(text), 8):
+        value = _mixed(value ^ int.from_bytes(text[begin : begin + 8], "little"))
+    return value
+
+
+def _mixed(value: int) -> int:
+    """MurmurHash3's 64-bit finaliser."""
+    value = (value ^ value >> 33) * 0xFF51AFD7ED558CCD % 2**64
+    value = (value ^ value >> 33) * 0xC4CEB9FE1A85EC53 % 2**64
+    return value ^ value >> 33
+
+
+def text_slots(texts: list[bytes]) -> np.ndarray:
+    """uint64[a power of two]: the hash table of distinct texts that `IdTable.slots_of` makes."""
+    count = 1 << (2 * len(texts)).bit_length()
+    slots = np.zeros(count, dtype=np.uint64)
+    for internal, text in enumerate(texts):
+        value = text_hash(text)
+        place = value % count
+        while slots[place]:
+            place = (place + 1) % count
+        slots[place] = value >> 32 << 32 | internal + 1
+    return slots

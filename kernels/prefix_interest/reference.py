@@ -6,46 +6,51 @@ Axes: T clicks, B sessions, L clicks of the longest session, d.
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from mtaw_fast.kernels.prefix_interest.dropout import CLICK_STREAM, FFN_STREAM, dropout_mask
+from mtaw_fast.kernels.prefix_interest.request import InterestRequest, PrefixInterestWeights
 
-class PrefixInterestWeights(NamedTuple):
-    """Weights in PyTorch's Linear convention, y = x W^T + b."""
-
-    itl_query_weight: Tensor  # [d, d]
-    itl_query_bias: Tensor  # [d]
-    ffn_in_weight: Tensor  # [d, d]
-    ffn_in_bias: Tensor  # [d]
-    ffn_out_weight: Tensor  # [d, d]
-    ffn_out_bias: Tensor  # [d]
-    norm_weight: Tensor  # [d]
-    norm_bias: Tensor  # [d]
-    iel_query_weight: Tensor  # [d, d]
-    iel_query_bias: Tensor  # [d]
+NORM_EPS = 1e-5
 
 
-def prefix_interest(
-    clicks: Tensor, offsets: Tensor, weights: PrefixInterestWeights, ffn_dropout_mask: Tensor | None
-) -> Tensor:
-    """One pass over whole sessions; arguments and result as in `interface.prefix_interest`."""
-    place = _Padding(offsets)
-    x = place.pad(clicks)  # [B, L, d]
+def not_supported_reasons(_request: InterestRequest) -> list[str]:
+    """Why this backend cannot take the request: it can."""
+    return []
+
+
+def prefix_interest(request: InterestRequest) -> Tensor:
+    """One pass over whole sessions: [T, d], as in `interface.prefix_interest`."""
+    dtype, (_, d) = request.compute_dtype, request.clicks.shape
+    weights = PrefixInterestWeights(*(weight.to(dtype) for weight in request.weights))
+    clicks, mask = request.clicks, request.ffn_dropout_mask
+    if request.click_dropout > 0:
+        clicks = clicks * _mask(request, CLICK_STREAM, request.click_dropout)
+    if request.ffn_dropout > 0:
+        mask = _mask(request, FFN_STREAM, request.ffn_dropout)
+
+    place = _Padding(request.offsets)
+    x = place.pad(clicks.to(dtype))  # [B, L, d]
     q = functional.relu(functional.linear(x, weights.itl_query_weight, weights.itl_query_bias))
     instant = _prefix_attention(q, x)  # [B, L, d]; row t is l'_t, from the slice X'_t
 
     hidden = functional.relu(functional.linear(instant, weights.ffn_in_weight, weights.ffn_in_bias))
     update = functional.linear(hidden, weights.ffn_out_weight, weights.ffn_out_bias)
-    if ffn_dropout_mask is not None:
-        update = update * place.pad(ffn_dropout_mask)
-    d = clicks.shape[1]
-    interests = functional.layer_norm(instant + update, (d,), weights.norm_weight, weights.norm_bias)
+    if mask is not None:
+        update = update * place.pad(mask.to(dtype))
+    interests = functional.layer_norm(instant + update, (d,), weights.norm_weight, weights.norm_bias, NORM_EPS)
 
     q = functional.relu(functional.linear(interests, weights.iel_query_weight, weights.iel_query_bias))
-    return place.unpad(_prefix_attention(q, interests))  # [T, d]
+    return place.unpad(_prefix_attention(q, interests)).to(request.clicks.dtype)  # [T, d]
+
+
+def _mask(request: InterestRequest, stream: int, probability: float) -> Tensor:
+    assert request.seed is not None
+    rows, channels = request.clicks.shape
+    return dropout_mask(request.seed, stream, (rows, channels), probability).to(request.clicks.dtype)
 
 
 def _prefix_attention(queries: Tensor, values: Tensor) -> Tensor:

@@ -8,13 +8,14 @@ from typing import Protocol
 import numpy as np
 
 from mtaw_fast.bundle import Bundle
+from mtaw_fast.encoders.native_encoder import NativeEncoder
 from mtaw_fast.encoders.numpy_encoder import NumpyEncoder
 from mtaw_fast.errors import UsageError, require
 from mtaw_fast.sessions import Sessions
 
-__all__ = ["ENCODERS", "Encoder", "NumpyEncoder", "make_encoder"]
+__all__ = ["ENCODERS", "Encoder", "NativeEncoder", "NumpyEncoder", "make_encoder"]
 
-ENCODERS = ("numpy", "eager")
+ENCODERS = ("native", "numpy", "eager")
 _LOG = logging.getLogger("mtaw_fast")
 
 
@@ -34,18 +35,20 @@ class Encoder(Protocol):
 
 
 def make_encoder(name: str, bundle: Bundle) -> Encoder:
-    """The encoder `name` with the bundle's weights; 'auto' is 'numpy'.
+    """The encoder `name` with the bundle's weights; 'auto' is 'native'.
 
     Raises UsageError on an unknown name, MissingPackageError where the encoder needs a package.
     """
     if name == "auto":
-        chosen = "numpy"
+        chosen = "native"
         _LOG.info("encoder: %s (auto)", chosen)
     elif name in ENCODERS:
         chosen = name
         _LOG.info("encoder: %s (asked for)", chosen)
     else:
         raise UsageError(f"there is no encoder {name!r}; choose one of auto, {', '.join(ENCODERS)}")
+    if chosen == "native":
+        return NativeEncoder(bundle.config, bundle.weights)
     if chosen == "numpy":
         return NumpyEncoder(bundle.config, bundle.weights)
     require("torch", "train")

@@ -6,8 +6,8 @@ rule out (`certificate.py`), and lets the native rerank score and order them exa
 
 from __future__ import annotations
 
-import importlib.util
 import logging
+from collections.abc import Mapping
 from typing import Protocol
 
 import numpy as np
@@ -15,10 +15,11 @@ import numpy as np
 from mtaw_fast.errors import UsageError, require
 from mtaw_fast.filters import Filter
 from mtaw_fast.retrieval.exact import ExactIndex
+from mtaw_fast.retrieval.scan import ScanIndex
 
-__all__ = ["INDEXES", "ExactIndex", "Index", "make_index"]
+__all__ = ["INDEXES", "ExactIndex", "Index", "ScanIndex", "make_index"]
 
-INDEXES = ("exact", "flat")
+INDEXES = ("scan", "exact", "flat")
 _LOG = logging.getLogger("mtaw_fast")
 
 
@@ -42,19 +43,22 @@ class Index(Protocol):
         ...
 
 
-def make_index(name: str, catalog: np.ndarray) -> Index:
-    """The index `name` over catalog float32[N, d]; 'auto' is 'flat' where FAISS is installed, else 'exact'.
+def make_index(name: str, catalog: np.ndarray, quantised: Mapping[str, np.ndarray] | None = None) -> Index:
+    """The index `name` over catalog float32[N, d]; 'auto' is 'scan'.
 
-    Raises UsageError on an unknown name, MissingPackageError where the index needs a package.
+    quantised: the bundle's 'scan' part. Raises UsageError on an unknown name, MissingPackageError where the index
+    needs a package, BundleError where the quantised catalog is not this one's.
     """
     if name == "auto":
-        chosen = "flat" if importlib.util.find_spec("faiss") is not None else "exact"
+        chosen = "scan"
         _LOG.info("index: %s (auto)", chosen)
     elif name in INDEXES:
         chosen = name
         _LOG.info("index: %s (asked for)", chosen)
     else:
         raise UsageError(f"there is no index {name!r}; choose one of auto, {', '.join(INDEXES)}")
+    if chosen == "scan":
+        return ScanIndex(catalog, quantised)
     if chosen == "exact":
         return ExactIndex(catalog)
     require("faiss", "cpu")

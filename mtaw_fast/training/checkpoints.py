@@ -14,7 +14,7 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -24,9 +24,15 @@ from mtaw_fast.files import read_json, write_bytes, write_json
 from mtaw_fast.tensorfile import map_tensors, write_tensors
 
 FORMAT_VERSION = 1
-_MOMENTS = ("exp_avg", "exp_avg_sq")
 _WRITTEN = r"state\.json|metrics\.jsonl|curves\.png|(checkpoint-(search|refit)|best)-\d+\.safetensors"
 _OURS = re.compile(rf"{_WRITTEN}|\.({_WRITTEN})\..*\.tmp")
+
+
+class HoldsMoments(Protocol):
+    """What owns Adam's moments: a stepper."""
+
+    def moments(self) -> dict[str, torch.Tensor]: ...
+    def load_moments(self, state: Mapping[str, np.ndarray]) -> None: ...
 
 
 class RunFolder:
@@ -70,37 +76,23 @@ class RunFolder:
         write_json(self._state_path, {"format_version": FORMAT_VERSION, **state})
         self.sweep(state)
 
-    def save_checkpoint(self, name: str, model: torch.nn.Module, optimizer: torch.optim.Optimizer | None) -> None:
-        """Write weights and, with an optimiser, its moments to the file `name`."""
-        arrays = {f"weight.{key}": _numpy(value) for key, value in model.named_parameters()}
-        if optimizer is not None:
-            for key, parameter in model.named_parameters():
-                moments = optimizer.state[parameter]
-                arrays |= {f"{moment}.{key}": _numpy(moments[moment]) for moment in _MOMENTS}
-                arrays[f"step.{key}"] = _numpy(moments["step"])
-        write_tensors(self.folder / name, arrays)
+    def save_checkpoint(self, name: str, model: torch.nn.Module, stepper: HoldsMoments | None) -> None:
+        """Write weights and, with a stepper, Adam's moments to the file `name`."""
+        tensors: dict[str, torch.Tensor] = {f"weight.{key}": value for key, value in model.named_parameters()}
+        if stepper is not None:
+            tensors |= stepper.moments()
+        write_tensors(self.folder / name, {key: value.detach().cpu().numpy() for key, value in tensors.items()})
 
-    def load_checkpoint(self, name: str, model: torch.nn.Module, optimizer: torch.optim.Optimizer | None) -> None:
+    def load_checkpoint(self, name: str, model: torch.nn.Module, stepper: HoldsMoments | None) -> None:
         """The inverse of `save_checkpoint`; TrainingError where the file does not fit the model."""
         arrays = map_tensors(self.folder / name)
         try:
             with torch.no_grad():
                 for key, parameter in model.named_parameters():
-                    parameter.copy_(_tensor(arrays[f"weight.{key}"]))
-                    if optimizer is not None:
-                        optimizer.state[parameter] = {
-                            "step": _tensor(arrays[f"step.{key}"]).to(parameter.device),
-                            **{m: _tensor(arrays[f"{m}.{key}"]).to(parameter.device) for m in _MOMENTS},
-                        }
+                    parameter.copy_(torch.from_numpy(np.array(arrays[f"weight.{key}"])))
+            if stepper is not None:
+                stepper.load_moments(arrays)
         except (KeyError, RuntimeError) as error:
             raise TrainingError(
                 f"{self.folder / name} does not fit the model ({error}); start anew with --overwrite"
             ) from None
-
-
-def _numpy(tensor: torch.Tensor) -> np.ndarray:
-    return tensor.detach().cpu().numpy()
-
-
-def _tensor(array: np.ndarray) -> torch.Tensor:
-    return torch.from_numpy(np.array(array))

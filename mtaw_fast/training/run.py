@@ -21,9 +21,10 @@ from mtaw_fast.model import MTAW
 from mtaw_fast.sessions import Sessions
 from mtaw_fast.training.batch import Batch
 from mtaw_fast.training.checkpoints import RunFolder
+from mtaw_fast.training.choose import make_stepper
 from mtaw_fast.training.curves import plot_curves
 from mtaw_fast.training.initial import initialise
-from mtaw_fast.training.step import Stepper, learning_rate
+from mtaw_fast.training.step import AnyStepper, learning_rate
 from mtaw_fast.training.validation import validation_metrics
 
 _BEST_BY = "MRR@20"
@@ -92,6 +93,8 @@ def _device(name: str) -> torch.device:
     try:
         device = torch.device(name)
         torch.empty(1, device=device)
+        if device.type == "cuda" and device.index is not None:
+            torch.cuda.set_device(device)  # Triton launches on the current one
     except (RuntimeError, AssertionError) as error:
         raise UsageError(f"device {name!r} cannot be used ({str(error).splitlines()[0]}); try --device cpu") from None
     return device
@@ -175,11 +178,11 @@ class _Run:
 
     def _fit_phase(self, phase: str, sessions: Sessions, epochs: int, held_out: Sessions | None) -> None:
         model = MTAW(self._config, self._dataset.n_items).to(self._device)
-        stepper = Stepper(model, self._config)
+        stepper = make_stepper(model, self._config)
         if self._state["checkpoint"] is None:
             initialise(model, sessions)
         else:
-            self._files.load_checkpoint(self._state["checkpoint"], model, stepper.optimizer)
+            self._files.load_checkpoint(self._state["checkpoint"], model, stepper)
         usable = _trainable(sessions, self._dataset.min_prefix, self._config.max_len)
         judged = None if held_out is None else held_out.keep_last(self._config.max_len + 1)
         while self._state["epoch"] < epochs and not self._stopped_early(phase):
@@ -194,7 +197,7 @@ class _Run:
         waited = self._state["epoch"] - self._state["best_epoch"]
         return phase == "search" and 0 < self._config.patience <= waited
 
-    def _epoch(self, phase: str, epoch: int, epochs: int, stepper: Stepper, sessions: Sessions) -> dict[str, Any]:
+    def _epoch(self, phase: str, epoch: int, epochs: int, stepper: AnyStepper, sessions: Sessions) -> dict[str, Any]:
         config = self._config
         # A state that depends on the epoch alone: a resumed run draws the same dropout.
         torch.manual_seed(int(np.random.SeedSequence([config.seed, epoch]).generate_state(1)[0]))
@@ -202,36 +205,38 @@ class _Run:
         samples = sessions.lengths - self._dataset.min_prefix
         batches = epoch_batches(samples, config.batch_prefixes, config.seed, epoch)
         self._reporter.epoch_starts(phase, epoch, epochs, len(sessions))
-        began, total, rows = time.perf_counter(), 0.0, 0
+        began, loss = time.perf_counter(), 0.0
         # A warm-up shorter than a step would only make that step one of learning rate 0.
         skipped = config.warmup_epochs if config.warmup_epochs * len(batches) < 1 else 0.0
         for step, numbers in enumerate(batches):
-            batch = Batch.of(sessions.select(numbers), self._dataset.min_prefix, self._device)
+            batch = Batch.of(sessions.select(numbers), self._dataset.min_prefix, stepper.input_device)
             loss = stepper.step(batch, max(epoch - 1 + step / len(batches), skipped))
             if not math.isfinite(loss):
-                named = ", ".join(map(str, numbers[:_SESSIONS_NAMED]))
-                raise TrainingError(
-                    f"the loss is {loss} in {phase} epoch {epoch}, step {step + 1} of {len(batches)} (sessions "
-                    f"{named}, .. of those that hold a sample); the last whole epoch is kept: lower lr or scale and "
-                    "start anew with --overwrite"
-                )
-            total += loss * len(batch.targets)
-            rows += len(batch.targets)
+                break
             self._reporter.step_done(len(numbers), loss)
+        mean = stepper.end_epoch()
+        if stepper.failed_step is not None:
+            failed = stepper.failed_step
+            named = ", ".join(map(str, batches[failed][:_SESSIONS_NAMED]))
+            raise TrainingError(
+                f"the loss is {mean} in {phase} epoch {epoch}, step {failed + 1} of {len(batches)} (sessions "
+                f"{named}, .. of those that hold a sample); the last whole epoch is kept: lower lr or scale and "
+                "start anew with --overwrite"
+            )
         seconds = time.perf_counter() - began
         return {
             "phase": phase,
             "epoch": epoch,
-            "loss": total / rows,
+            "loss": mean,
             "lr": learning_rate(config, epoch),
             "seconds": round(seconds, 3),
             "sessions_per_second": round(len(sessions) / seconds, 1),
         }
 
-    def _close_epoch(self, phase: str, epoch: int, record: dict[str, Any], stepper: Stepper) -> None:
+    def _close_epoch(self, phase: str, epoch: int, record: dict[str, Any], stepper: AnyStepper) -> None:
         state = self._state
         checkpoint = f"checkpoint-{phase}-{epoch}.safetensors"
-        self._files.save_checkpoint(checkpoint, stepper.model, stepper.optimizer)
+        self._files.save_checkpoint(checkpoint, stepper.model, stepper)
         state |= {"epoch": epoch, "checkpoint": checkpoint, "history": [*state["history"], record]}
         if phase == "search" and (state["best"] is None or record[_BEST_BY] > state["best"][_BEST_BY]):
             best = f"best-{epoch}.safetensors"

@@ -3,15 +3,38 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Protocol
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from mtaw_fast.config import Config
 from mtaw_fast.kernels.aw_loss import aw_loss
 from mtaw_fast.model import MTAW
 from mtaw_fast.training.batch import Batch
 
-_BETAS = (0.9, 0.999)
+BETAS = (0.9, 0.999)
+MOMENTS = ("exp_avg", "exp_avg_sq", "step")  # Adam's state of a weight
+
+
+class AnyStepper(Protocol):
+    """What trains a model, one batch after the other.
+
+    input_device: where batches are to lie. failed_step: number (from 0, in the epoch) of the first step whose loss
+    was not finite, as far as is known.
+    """
+
+    model: MTAW
+    failed_step: int | None
+
+    @property
+    def input_device(self) -> torch.device: ...
+    def step(self, batch: Batch, progress: float) -> float: ...
+    def end_epoch(self) -> float: ...
+    def moments(self) -> dict[str, Tensor]: ...
+    def load_moments(self, state: Mapping[str, np.ndarray]) -> None: ...
 
 
 def compute_dtype(config: Config, device: torch.device) -> torch.dtype | None:
@@ -38,15 +61,17 @@ def learning_rate(config: Config, progress: float) -> float:
 
 
 class Stepper:
-    """Owns the optimiser of a model and takes steps with it."""
+    """Owns the optimiser of a model and takes steps with it, operation by operation."""
 
     def __init__(self, model: MTAW, config: Config) -> None:
         self.model, self._config = model, config
-        self._device = model.item_embedding.device
-        self._dtype = compute_dtype(config, self._device)
+        self.input_device = model.item_embedding.device
+        self._dtype = compute_dtype(config, self.input_device)
         self.optimizer = torch.optim.AdamW(
-            model.parameters(), lr=config.lr, betas=_BETAS, weight_decay=config.weight_decay, fused=True
+            model.parameters(), lr=config.lr, betas=BETAS, weight_decay=config.weight_decay, fused=True
         )
+        self._total, self._samples, self._steps, self._latest = 0.0, 0, 0, math.nan
+        self.failed_step: int | None = None
 
     def step(self, batch: Batch, progress: float) -> float:
         """Take one step; returns the mean loss over the batch's samples, before the step.
@@ -54,22 +79,55 @@ class Stepper:
         `progress` is the number of epochs done, fractional. A non-finite loss is returned without
         touching the weights.
         """
-        loss = self._loss(batch)
+        # The clicks' vectors are a leaf of their own: their gradient goes straight into that of the catalog side,
+        # without an N x d copy that is zero but for a thousand rows.
+        clicked = self.model.item_embedding.detach()[batch.clicks].requires_grad_()
+        loss = self._loss(clicked, batch)
         value = loss.item()
         if not math.isfinite(value):
+            self.failed_step, self._latest = self._steps, value
             return value
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self._config, progress)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        gradient = self.model.item_embedding.grad
+        assert gradient is not None
+        assert clicked.grad is not None
+        gradient.index_put_((batch.clicks,), clicked.grad, accumulate=True)  # in the clicks' order
         if self._config.clip_norm > 0:
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), self._config.clip_norm)
         self.optimizer.step()
+        self._total += value * len(batch.targets)
+        self._samples += len(batch.targets)
+        self._steps += 1
         return value
 
-    def _loss(self, batch: Batch) -> torch.Tensor:
+    def end_epoch(self) -> float:
+        """Mean loss over the samples of all steps since the last call; the non-finite loss where one was."""
+        mean = self._total / max(self._samples, 1) if self.failed_step is None else self._latest
+        self._total, self._samples, self._steps = 0.0, 0, 0
+        return mean
+
+    def moments(self) -> dict[str, Tensor]:
+        """Adam's state after at least one step, under '<moment>.<weight>'."""
+        return {
+            f"{moment}.{name}": self.optimizer.state[parameter][moment]
+            for name, parameter in self.model.named_parameters()
+            for moment in MOMENTS
+        }
+
+    def load_moments(self, state: Mapping[str, np.ndarray]) -> None:
+        """The inverse of `moments`; KeyError where the state is not of this model."""
+        for name, parameter in self.model.named_parameters():
+            self.optimizer.state[parameter] = {
+                moment: torch.from_numpy(np.array(state[f"{moment}.{name}"])).to(self.input_device)
+                for moment in MOMENTS
+            }
+
+    def _loss(self, clicked: torch.Tensor, batch: Batch) -> torch.Tensor:
         config = self._config
-        queries = self.model(batch.clicks, batch.offsets)[batch.rows]
+        queries = self.model.interests(clicked, batch.offsets)[batch.rows]
         return aw_loss(
             queries,
             self.model.item_embedding,

@@ -203,6 +203,18 @@ def test_matrix_product_floors():
         gemm_floor(8, 8, 8, "float16")
 
 
+def test_exponential_floors_count_and_scale_with_the_threads():
+    torch = pytest.importorskip("torch")
+    with limit_threads(1):
+        one, many = floors.exp_floor(1e6, "toy", size=1024, repeats=3), floors.exp_floor(1e9, "toy", size=1024)
+        assert one.what.startswith("toy: 1 M exponentials at ")
+        assert "1 thread)" in one.what
+        assert 0 < one.seconds < many.seconds
+    with limit_threads(2):
+        assert floors.exp_floor(1e9, "toy", size=1024).seconds <= many.seconds / 2
+        assert torch.get_num_threads() == 2
+
+
 def test_a_floor_never_rises_again(monkeypatch):
     ticks = iter([0, 10, 20, 25, 30, 37])  # calls of 10, then 5 and 7 ns
     monkeypatch.setattr("bench.floors.time.perf_counter_ns", lambda: next(ticks))

@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip("torch", reason="the throughput bench needs the extra 'train'")
 pytest.importorskip("faiss", reason="the throughput bench needs the extra 'cpu'")
 
-from bench import throughput, workload
+from bench import rates, throughput, workload
 from bench.eager_faiss import EagerFaiss, EagerStep
 from bench.harness import Plan
 from mtaw_fast.dataset import Dataset
@@ -26,11 +26,12 @@ N_ITEMS = 1003
 def toy(monkeypatch):
     """Toy sizes and few calls, with everything else as it is."""
     tiny = Plan(rounds=3, burst=2, settle=1, warmup=1)
-    for name in ("_SERVING", "_QUICK_SERVING", "_STEP", "_QUICK_STEP"):
+    for name in ("_SERVING", "_QUICK_SERVING", "_STEP", "_QUICK_STEP", "_RATE", "_QUICK_RATE"):
         monkeypatch.setattr(throughput, name, tiny)
     monkeypatch.setattr(throughput, "SIZES", (N_ITEMS, 517))
     monkeypatch.setattr(throughput, "QUICK_SIZES", (N_ITEMS,))
     monkeypatch.setattr(throughput, "BATCHES", (1, 16))
+    monkeypatch.setattr(throughput, "_RATE_CALLS", 4)
     monkeypatch.setattr(workload, "_SESSIONS", 128)
 
 
@@ -51,10 +52,16 @@ def dataset(n_items: int = 300, seed: int = 0) -> Dataset:
 def test_quick_writes_the_promised_cases_in_the_schema(tmp_path, capsys):
     assert throughput.main(["--quick", "--json", str(tmp_path / "out.json")]) == 0
     rows = results(tmp_path / "out.json")
-    assert {row["case"] for row in rows} == {"recommend", "encode", "retrieve", "train-step"}
-    assert len(rows) == 4
+    assert {row["case"] for row in rows} == {"recommend", "encode", "retrieve", "recommend-rate", "train-step"}
+    assert len(rows) == 7
+    rates = [row for row in rows if row["case"] == "recommend-rate"]
+    workers = [(row["params"]["workers"], row["params"]["by"], row["params"]["calls"]) for row in rates]
+    assert workers == [(1, "threads", 4), (2, "threads", 8), (2, "processes", 8)]
     for row in rows:
         assert row["bench"] == "throughput"
+        if row["case"] == "recommend-rate":
+            assert (row["metric"], row["baseline"]) == ("burst_ms", None)
+            continue
         assert row["baseline"] == "eager-faiss"
         assert row["params"]["catalog"] == N_ITEMS
         assert row["params"]["threads"] == 1
@@ -65,6 +72,10 @@ def test_quick_writes_the_promised_cases_in_the_schema(tmp_path, capsys):
             assert row["metric"] == "latency_us"
     printed = capsys.readouterr().out
     assert "stages of recommend" in printed
+    assert "stages of a click in a session of 10" in printed
+    assert "over the scan's floor" in printed
+    assert "calls a second: 1 thread " in printed
+    assert "pure read of the int8 bytes" in printed
     assert "samples a second" in printed
 
 
@@ -77,10 +88,11 @@ def test_the_whole_bench_covers_sizes_and_batches(tmp_path):
         (case, n, batch) for case in ("recommend", "encode", "retrieve") for n in (N_ITEMS, 517) for batch in (1, 16)
     }
     assert serving <= seen
-    assert {(case, n) for case, n, _ in seen - serving} == {("train-step", N_ITEMS), ("train-step", 517)}
+    others = {(case, n) for case in ("train-step", "recommend-rate") for n in (N_ITEMS, 517)}
+    assert {(case, n) for case, n, _ in seen - serving} == others
 
 
-@pytest.mark.parametrize(("encoder", "index"), [("numpy", "exact"), ("eager", "flat")])
+@pytest.mark.parametrize(("encoder", "index"), [("native", "scan"), ("numpy", "exact"), ("eager", "flat")])
 @pytest.mark.usefixtures("toy")
 def test_every_encoder_and_index_can_be_measured(tmp_path, encoder, index):
     arguments = ["--quick", "--encoder", encoder, "--index", index, "--json", str(tmp_path / "out.json")]
@@ -99,10 +111,20 @@ def test_a_wrong_ranking_gets_no_speed_and_fails_the_bench(tmp_path, monkeypatch
 
     monkeypatch.setattr(EagerFaiss, "search", wrong)
     assert throughput.main(["--quick", "--json", str(tmp_path / "out.json")]) == 1
-    assert {row["case"] for row in results(tmp_path / "out.json")} == {"encode", "train-step"}
+    assert {row["case"] for row in results(tmp_path / "out.json")} == {"encode", "recommend-rate", "train-step"}
     captured = capsys.readouterr()
     assert "refused: retrieve: eager-faiss: session 0, place 1" in captured.err
     assert "refused: recommend: eager-faiss: session 0, place 1" in captured.err
+
+
+@pytest.mark.usefixtures("toy")
+def test_workers_that_answer_otherwise_get_no_rate(tmp_path, monkeypatch, capsys):
+    right = rates.Threads.run
+    monkeypatch.setattr(rates.Threads, "run", lambda self, call: [items[::-1] for items in right(self, call)])
+    assert throughput.main(["--quick", "--json", str(tmp_path / "out.json")]) == 1
+    rows = [row for row in results(tmp_path / "out.json") if row["case"] == "recommend-rate"]
+    assert [row["params"]["by"] for row in rows] == ["processes"]
+    assert "refused: recommend-rate: ours: 2 threads answer otherwise than one" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("toy")
@@ -167,4 +189,4 @@ def test_quick_as_users_run_it(tmp_path):
     assert throughput.main(["--quick", "--json", str(tmp_path / "out.json")]) == 0
     rows = results(tmp_path / "out.json")
     assert {row["params"]["catalog"] for row in rows} == {40_727}
-    assert {row["case"] for row in rows} == {"recommend", "encode", "retrieve", "train-step"}
+    assert {row["case"] for row in rows} == {"recommend", "encode", "retrieve", "recommend-rate", "train-step"}

@@ -14,10 +14,17 @@ from torch.nn import functional
 from mtaw_fast.errors import UnsupportedError, UsageError
 from mtaw_fast.kernels.aw_loss import aw_loss, chunked
 from mtaw_fast.kernels.aw_loss.interface import BACKENDS
+from mtaw_fast.kernels.native.loss import multiplies_bfloat16
 
 SHAPES = [(1, 1, 1), (1, 7, 3), (5, 2, 100), (37, 501, 20), (300, 129, 64), (3, 40727, 100)]
 DTYPES = [torch.float32, torch.bfloat16]
 CPU_BACKENDS = sorted(set(BACKENDS) - {"triton"})  # which has tests of its own, in on_triton
+FUSED = ["native", "chunked"]
+
+
+def skip_unsupported(backend: str, compute: torch.dtype) -> None:
+    if backend == "native" and compute == torch.bfloat16 and not multiplies_bfloat16():
+        pytest.skip("this CPU has no bfloat16 instructions, or MTAW_ISA hides them")
 
 
 def problem(rows: int, items: int, d: int, seed: int = 0) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -56,13 +63,15 @@ def worst(a: Tensor, b: Tensor) -> float:
 @pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0, 6.0])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("compute", DTYPES, ids=str)
-def test_chunked_is_as_close_to_float64_as_eager_is(
-    compute: torch.dtype, shape: tuple[int, int, int], gamma: float
+@pytest.mark.parametrize("backend", FUSED)
+def test_is_as_close_to_float64_as_eager_is(
+    backend: str, compute: torch.dtype, shape: tuple[int, int, int], gamma: float
 ) -> None:
+    skip_unsupported(backend, compute)
     inputs = problem(*shape)
     exact = loss_and_gradients("reference", torch.float64, None, inputs, gamma)
     eager = loss_and_gradients("reference", torch.float32, compute, inputs, gamma)
-    ours = loss_and_gradients("chunked", torch.float32, compute, inputs, gamma)
+    ours = loss_and_gradients(backend, torch.float32, compute, inputs, gamma)
     for name, truth, peer, got in zip(("loss", "d queries", "d items"), exact, eager, ours, strict=True):
         slack = torch.finfo(compute).eps * max(truth.abs().max().item(), 1e-3)
         assert worst(got, truth) <= 2 * worst(peer, truth) + slack, name
@@ -116,6 +125,33 @@ def test_zero_vectors_have_finite_gradients(backend: str) -> None:
 
 
 @pytest.mark.parametrize("backend", CPU_BACKENDS)
+def test_gradients_of_the_reductions(backend: str) -> None:
+    """The mean's and the sum's gradients against those of the weighted row losses."""
+    queries, catalog, targets, weights = (x.float() if x.is_floating_point() else x for x in problem(45, 70, 10))
+    gradients = {}
+    for reduction in ("none", "sum", "mean"):
+        q, e = queries.clone().requires_grad_(), catalog.clone().requires_grad_()
+        out = aw_loss(q, e, targets, scale=9, gamma=2, weights=weights, reduction=reduction, backend=backend)
+        (3 * out).sum().backward()
+        gradients[reduction] = (q.grad, e.grad)
+    rows = (weights != 0).sum()
+    for by_row, of_sum, of_mean in zip(*gradients.values(), strict=True):
+        torch.testing.assert_close(of_sum, by_row)
+        torch.testing.assert_close(of_mean * rows, by_row)
+        assert by_row.abs().max() > 0.1
+
+
+@pytest.mark.parametrize("backend", CPU_BACKENDS)
+def test_weights_have_gradients(backend: str) -> None:
+    queries, catalog, targets, _ = (x.float() if x.is_floating_point() else x for x in problem(11, 30, 6))
+    weights = torch.linspace(0.5, 2, 11, requires_grad=True)
+    aw_loss(queries, catalog, targets, scale=16, gamma=2, weights=weights, backend=backend).backward()
+    rows = aw_loss(queries, catalog, targets, scale=16, gamma=2, reduction="none", backend="reference")
+    assert weights.grad is not None
+    torch.testing.assert_close(weights.grad, rows / 11, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("backend", CPU_BACKENDS)
 def test_reductions(backend: str) -> None:
     queries, catalog, targets, weights = (x.float() if x.is_floating_point() else x for x in problem(11, 30, 6))
     rows = aw_loss(queries, catalog, targets, scale=16, gamma=2, weights=weights, reduction="none", backend=backend)
@@ -134,11 +170,12 @@ def test_reductions(backend: str) -> None:
     seed=st.integers(0, 1 << 20),
 )
 @settings(max_examples=30, deadline=None)
-def test_any_shape(rows: int, items: int, d: int, gamma: float, seed: int) -> None:
+@pytest.mark.parametrize("backend", FUSED)
+def test_any_shape(backend: str, rows: int, items: int, d: int, gamma: float, seed: int) -> None:
     inputs = problem(rows, items, d, seed)
     exact = loss_and_gradients("reference", torch.float64, None, inputs, gamma)
     eager = loss_and_gradients("reference", torch.float32, None, inputs, gamma)
-    ours = loss_and_gradients("chunked", torch.float32, None, inputs, gamma)
+    ours = loss_and_gradients(backend, torch.float32, None, inputs, gamma)
     # A gradient has the size of scale / |v| before what lies along v is taken out; eps is relative to that.
     shortest = min(inputs[0].norm(dim=1).min().item(), inputs[1].norm(dim=1).min().item())
     slack = 16 * torch.finfo(torch.float32).eps * 16 / min(shortest, 1.0)
@@ -170,8 +207,9 @@ def test_negative_term_by_hand() -> None:
 
 def test_a_refusal_lists_every_reason() -> None:
     q, e, t = torch.randn(2, 3, dtype=torch.float64), torch.randn(4, 3, dtype=torch.float64), torch.tensor([0, 1])
-    with pytest.raises(UnsupportedError, match=r"queries torch.float64\[2, 3\].*negatives=True.*must be float32"):
-        aw_loss(q, e, t, scale=16, gamma=2, negatives=True, backend="chunked")
+    for backend in FUSED:
+        with pytest.raises(UnsupportedError, match=r"queries torch.float64\[2, 3\].*negatives=True.*must be float32"):
+            aw_loss(q, e, t, scale=16, gamma=2, negatives=True, backend=backend)
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ from mtaw_fast.errors import TrainingError, UsageError
 from mtaw_fast.files import folder_lock
 from mtaw_fast.training import run as run_module
 from mtaw_fast.training import train
+from mtaw_fast.training.step import Stepper
 
 
 def leftovers(folder: Path) -> set[str]:
@@ -124,14 +125,14 @@ class FailsAt:
     """Turns the loss into `value` from one step on."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, step: int, value: float) -> None:
-        self.step, self.value, self.calls = step, value, 0
-        original = run_module.Stepper.step
+        self.calls = 0
+        original = Stepper._loss
 
-        def faulty(stepper: Any, batch: Any, progress: float) -> float:
+        def faulty(stepper: Stepper, batch: Any) -> torch.Tensor:
             self.calls += 1
-            return self.value if self.calls >= self.step else original(stepper, batch, progress)
+            return original(stepper, batch) * (value if self.calls >= step else 1.0)
 
-        monkeypatch.setattr(run_module.Stepper, "step", faulty)
+        monkeypatch.setattr(Stepper, "_loss", faulty)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -161,7 +162,7 @@ def test_the_step_itself_reports_nan_without_touching_the_weights(ring: Dataset,
     with torch.no_grad():
         model.position_embedding[0] = torch.nan
     before = model.item_embedding.detach().clone()
-    stepper = run_module.Stepper(model, small)
+    stepper = Stepper(model, small)
     batch = run_module.Batch.of(ring.train.slice(0, 4), 1, torch.device("cpu"))
     assert np.isnan(stepper.step(batch, 0.5))
     assert torch.equal(before, model.item_embedding)

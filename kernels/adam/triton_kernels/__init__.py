@@ -1,0 +1,1 @@
+"""Triton kernels of adam_step; imported only where Triton is."""

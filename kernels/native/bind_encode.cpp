@@ -1,0 +1,187 @@
+// Checks the arrays, keeps them alive, releases the GIL, calls the encoder.
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "bindings.hpp"
+#include "buffers.hpp"
+#include "encode/encoder.hpp"
+#include "encode/session.hpp"
+#include "isa.hpp"
+#include "python_objects.hpp"
+
+namespace py = pybind11;
+
+namespace mtaw {
+namespace {
+
+EncodeScratch& thread_scratch() {
+    thread_local EncodeScratch scratch;
+    return scratch;
+}
+
+// An encoder together with the array it reads on.
+struct HeldEncoder {
+    py::object item_embedding;
+    Encoder encoder;
+};
+
+// A session together with the encoder it belongs to.
+struct HeldSession {
+    explicit HeldSession(std::shared_ptr<const HeldEncoder> held) : owner(std::move(held)), state(owner->encoder) {}
+
+    std::shared_ptr<const HeldEncoder> owner;
+    SessionState state;
+};
+
+py::array array_of(const py::dict& weights, const char* name) {
+    if (!weights.contains(name)) throw py::value_error(std::string("the encoder's weights lack '") + name + "'");
+    return py::cast<py::array>(weights[name]);
+}
+
+const float* matrix_of(const py::dict& weights, const char* name, std::int64_t rows, std::int64_t columns) {
+    const py::array array = array_of(weights, name);
+    const float* data = matrix<float>(array, name, "float32");
+    if (array.shape(0) != rows || array.shape(1) != columns) {
+        throw py::value_error(std::string(name) + " must be [" + std::to_string(rows) + ", " +
+                              std::to_string(columns) + "], not [" + std::to_string(array.shape(0)) + ", " +
+                              std::to_string(array.shape(1)) + "]");
+    }
+    return data;
+}
+
+const float* vector_of(const py::dict& weights, const char* name, std::int64_t size) {
+    const py::array array = array_of(weights, name);
+    const float* data = checked_data<float>(array, 1, name, "float32");
+    if (array.shape(0) != size) {
+        throw py::value_error(std::string(name) + " must be [" + std::to_string(size) + "], not [" +
+                              std::to_string(array.shape(0)) + "]");
+    }
+    return data;
+}
+
+std::shared_ptr<HeldEncoder> make_encoder(const py::dict& weights, std::int64_t max_len,
+                                          const std::optional<std::string>& isa) {
+    const py::array items = array_of(weights, "item_embedding");
+    const py::array positions = array_of(weights, "position_embedding");
+    const float* item_data = matrix<float>(items, "item_embedding", "float32");
+    matrix<float>(positions, "position_embedding", "float32");
+    const std::int64_t d = items.shape(1);
+    const EncoderWeights model{
+        .n_items = items.shape(0),
+        .d = d,
+        .n_positions = positions.shape(0),
+        .max_len = max_len,
+        .item_embedding = item_data,
+        .position_embedding = matrix_of(weights, "position_embedding", positions.shape(0), d),
+        .itl_query_weight = matrix_of(weights, "itl_query_weight", d, d),
+        .itl_query_bias = vector_of(weights, "itl_query_bias", d),
+        .ffn_in_weight = matrix_of(weights, "ffn_in_weight", d, d),
+        .ffn_in_bias = vector_of(weights, "ffn_in_bias", d),
+        .ffn_out_weight = matrix_of(weights, "ffn_out_weight", d, d),
+        .ffn_out_bias = vector_of(weights, "ffn_out_bias", d),
+        .norm_weight = vector_of(weights, "norm_weight", d),
+        .norm_bias = vector_of(weights, "norm_bias", d),
+        .iel_query_weight = matrix_of(weights, "iel_query_weight", d, d),
+        .iel_query_bias = vector_of(weights, "iel_query_bias", d),
+    };
+    return std::shared_ptr<HeldEncoder>(
+        new HeldEncoder{items, Encoder(model, isa ? isa_named(isa->c_str()) : active_isa())});
+}
+
+py::array_t<float> encode(const HeldEncoder& self, const py::array& items, const py::array& offsets) {
+    const std::int32_t* clicks = checked_data<std::int32_t>(items, 1, "items", "int32");
+    const std::int64_t* bounds = checked_data<std::int64_t>(offsets, 1, "offsets", "int64");
+    const std::int64_t n_sessions = offsets.shape(0) - 1, d = self.encoder.d();
+    if (n_sessions < 0 || bounds[0] != 0 || bounds[n_sessions] != items.shape(0)) {
+        throw py::value_error("offsets must run from 0 to " + std::to_string(items.shape(0)) +
+                              ", the number of items");
+    }
+    py::array_t<float> vectors({n_sessions, d});
+    float* out = vectors.mutable_data();
+    {
+        const py::gil_scoped_release unlocked;
+        for (std::int64_t b = 0; b < n_sessions; ++b) {
+            if (bounds[b + 1] < bounds[b] || bounds[b + 1] > bounds[n_sessions]) {
+                throw py::value_error("offsets must not decrease, as they do after session " + std::to_string(b));
+            }
+            self.encoder.encode(clicks + bounds[b], bounds[b + 1] - bounds[b], out + b * d, thread_scratch());
+        }
+    }
+    return vectors;
+}
+
+py::array_t<float> append(HeldSession& self, const py::array& items) {
+    const std::int32_t* clicks = checked_data<std::int32_t>(items, 1, "items", "int32");
+    py::array_t<float> query(self.owner->encoder.d());
+    float* out = query.mutable_data();
+    {
+        const py::gil_scoped_release unlocked;
+        self.state.append(clicks, items.shape(0), out, thread_scratch());
+    }
+    return query;
+}
+
+py::array_t<float> append_one(HeldSession& self, std::int32_t item) {
+    py::array_t<float> query(self.owner->encoder.d());
+    float* out = query.mutable_data();
+    {
+        const py::gil_scoped_release unlocked;
+        self.state.append(&item, 1, out, thread_scratch());
+    }
+    return query;
+}
+
+py::array_t<float> query(const HeldSession& self) {
+    py::array_t<float> vector(self.owner->encoder.d());
+    float* out = vector.mutable_data();
+    {
+        const py::gil_scoped_release unlocked;
+        self.state.query(out, thread_scratch());
+    }
+    return vector;
+}
+
+py::array_t<std::int32_t> clicks(const HeldSession& self) {
+    const std::vector<std::int32_t> window = self.state.clicks();
+    return py::array_t<std::int32_t>(static_cast<py::ssize_t>(window.size()), window.data());
+}
+
+// For the tests: the exponential of the softmax.
+py::array_t<float> encoder_exp2(const py::array& values, const std::string& isa) {
+    const float* data = checked_data<float>(values, 1, "values", "float32");
+    const auto n = static_cast<std::int64_t>(values.shape(0));
+    if (n % kEncodeLanes != 0) throw py::value_error("the values must come in multiples of 16");
+    py::array_t<float> powers(n, data);
+    encode_kernel_for(isa_named(isa.c_str())).exp2(powers.mutable_data(), n);
+    return powers;
+}
+
+}  // namespace
+
+const Encoder& encoder_of(py::handle object) { return py::cast<const HeldEncoder&>(object).encoder; }
+
+SessionState& session_state_of(py::handle object) { return py::cast<HeldSession&>(object).state; }
+
+void bind_encode(py::module_& module) {
+    py::class_<HeldSession>(module, "SessionState", "See mtaw_fast.kernels.native.encoder.SessionState.")
+        .def("append", &append, py::arg("items"))
+        .def("append_one", &append_one, py::arg("item"))
+        .def("query", &query)
+        .def_property_readonly("clicks", &clicks)
+        .def_property_readonly("n_bytes", [](const HeldSession& self) { return self.state.n_bytes(); });
+    py::class_<HeldEncoder, std::shared_ptr<HeldEncoder>>(module, "Encoder", "See mtaw_fast.kernels.native.encoder.")
+        .def(py::init(&make_encoder), py::arg("weights"), py::arg("max_len"), py::arg("isa") = py::none())
+        .def("encode", &encode, py::arg("items"), py::arg("offsets"))
+        .def("session", [](const std::shared_ptr<HeldEncoder>& self) { return std::make_unique<HeldSession>(self); });
+    module.def("encoder_exp2", &encoder_exp2, py::arg("values"), py::arg("isa"));
+}
+
+}  // namespace mtaw

@@ -1,0 +1,203 @@
+// The one native call: a Python list of external ids in, a list of external ids and their scores out.
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdint>
+#include <cstring>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "bindings.hpp"
+#include "buffers.hpp"
+#include "engine/engine.hpp"
+#include "ids/python_ids.hpp"
+#include "python_objects.hpp"
+
+namespace py = pybind11;
+
+namespace mtaw {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+using MaybeArray = std::optional<py::array>;
+
+// Only ever used without the GIL, so that nothing that Python runs in between can come back to it.
+EngineScratch& thread_scratch() {
+    thread_local EngineScratch scratch;
+    return scratch;
+}
+
+double microseconds(Clock::duration time) { return std::chrono::duration<double, std::micro>(time).count(); }
+
+// The known clicks of a session, and the others as they came.
+struct Clicks {
+    std::vector<std::int32_t> known;
+    py::list unknown;
+};
+
+Clicks clicks_of(const IdTable& ids, const py::object& session) {
+    PyObject* const listed = session.ptr();
+    if (!PyList_Check(listed) && !PyTuple_Check(listed)) throw py::type_error("a session must be a list or a tuple");
+    Clicks clicks{find_objects(ids, listed), py::list()};
+    for (std::size_t place = 0; place < clicks.known.size(); ++place) {
+        // The size is asked for again: an odd id that runs Python code may have cut the list.
+        const bool there = static_cast<Py_ssize_t>(place) < PySequence_Fast_GET_SIZE(listed);
+        if (clicks.known[place] == kUnknownId && there) {
+            clicks.unknown.append(py::reinterpret_borrow<py::object>(
+                PySequence_Fast_GET_ITEM(listed, static_cast<Py_ssize_t>(place))));
+        }
+    }
+    std::erase(clicks.known, kUnknownId);
+    return clicks;
+}
+
+class EngineObject {
+ public:
+    EngineObject(const py::object& ids, const py::object& encoder, const py::object& scanner, double scale)
+        : held_(py::make_tuple(ids, encoder, scanner)),
+          ids_(id_table_of(ids)),
+          engine_(encoder_of(encoder), scanner_of(scanner), scale) {
+        if (ids_.size() != engine_.n_items()) {
+            throw py::value_error("there are " + std::to_string(ids_.size()) + " ids for " +
+                                  std::to_string(engine_.n_items()) + " items");
+        }
+    }
+
+    py::tuple recommend(const py::object& session, std::int64_t k, const MaybeArray& excluded,
+                        const MaybeArray& allowed, bool exclude_seen, bool repeats) const {
+        const Clock::time_point start = Clock::now();
+        const Conditions conditions = checked(k, excluded, allowed, exclude_seen);
+        const Clicks clicks = clicks_of(ids_, session);
+        if (clicks.known.empty()) return py::make_tuple(py::none(), py::none(), clicks.unknown, py::none(), py::none());
+        const double lookup = microseconds(Clock::now() - start);
+        Answer answer(k);
+        {
+            const py::gil_scoped_release unlocked;
+            const std::int64_t offsets[] = {0, static_cast<std::int64_t>(clicks.known.size())};
+            answer.stages = engine_.rank({clicks.known.data(), offsets, 1}, k, conditions, answer.ids.data(),
+                                         answer.score_data, thread_scratch());
+        }
+        return assembled(answer, clicks.known, clicks.unknown, lookup, repeats);
+    }
+
+    py::tuple recommend_live(const py::object& state, const py::array& clicks, std::int64_t fresh, std::int64_t k,
+                             const MaybeArray& excluded, const MaybeArray& allowed, bool exclude_seen,
+                             bool repeats) const {
+        const Conditions conditions = checked(k, excluded, allowed, exclude_seen);
+        SessionState& session = session_state_of(state);
+        const std::int32_t* data = checked_data<std::int32_t>(clicks, 1, "clicks", "int32");
+        const std::vector<std::int32_t> known(data, data + clicks.size());
+        if (known.empty() || fresh < 0 || fresh > clicks.size()) {
+            throw py::value_error("a live session needs clicks, and at most all of them are fresh");
+        }
+        Answer answer(k);
+        {
+            const py::gil_scoped_release unlocked;
+            answer.stages =
+                engine_.rank_live(session, known.data(), static_cast<std::int64_t>(known.size()), fresh, k,
+                                  conditions, answer.ids.data(), answer.score_data, thread_scratch());
+        }
+        return assembled(answer, known, py::none(), 0, repeats);
+    }
+
+    py::tuple rank(const py::array& items, const py::array& offsets, std::int64_t k, const MaybeArray& excluded,
+                   const MaybeArray& allowed, bool exclude_seen) const {
+        const Conditions conditions = checked(k, excluded, allowed, exclude_seen);
+        const std::int32_t* clicks = checked_data<std::int32_t>(items, 1, "items", "int32");
+        const std::int64_t* bounds = checked_data<std::int64_t>(offsets, 1, "offsets", "int64");
+        const std::int64_t count = offsets.size() - 1;
+        bool fits = count >= 0 && bounds[0] == 0 && bounds[count] == items.size();
+        for (std::int64_t b = 0; fits && b < count; ++b) fits = bounds[b] < bounds[b + 1];
+        if (!fits) throw py::value_error("offsets must rise from 0 to the number of items, with no empty session");
+        py::array_t<std::int32_t> ids({count, k});
+        py::array_t<float> scores({count, k});
+        std::int32_t* id_data = ids.mutable_data();
+        float* score_data = scores.mutable_data();
+        Stages stages;
+        {
+            const py::gil_scoped_release unlocked;
+            stages = engine_.rank({clicks, bounds, count}, k, conditions, id_data, score_data, thread_scratch());
+        }
+        return py::make_tuple(ids, scores, static_cast<double>(stages.encode_ns) / 1e3,
+                              static_cast<double>(stages.retrieve_ns) / 1e3);
+    }
+
+ private:
+    struct Answer {
+        explicit Answer(std::int64_t k)
+            : ids(static_cast<std::size_t>(k)), scores(k), score_data(scores.mutable_data()) {}
+
+        std::vector<std::int32_t> ids;
+        py::array_t<float> scores;
+        float* score_data;
+        Stages stages;
+    };
+
+    Conditions checked(std::int64_t k, const MaybeArray& excluded, const MaybeArray& allowed,
+                       bool exclude_seen) const {
+        if (k < 1) throw py::value_error("k must be at least 1, not " + std::to_string(k));
+        Conditions conditions;
+        conditions.exclude_seen = exclude_seen;
+        if (excluded) {
+            conditions.excluded = checked_data<std::int32_t>(*excluded, 1, "excluded", "int32");
+            conditions.n_excluded = excluded->size();
+            if (!std::is_sorted(conditions.excluded, conditions.excluded + conditions.n_excluded)) {
+                throw py::value_error("excluded ids must ascend");
+            }
+        }
+        if (allowed) {
+            conditions.allowed = checked_data<std::uint8_t>(*allowed, 1, "allowed", "uint8");
+            if (allowed->size() != (engine_.n_items() + 7) / 8) {
+                throw py::value_error("allowed has " + std::to_string(allowed->size()) + " bytes, not one bit for " +
+                                      std::to_string(engine_.n_items()) + " items");
+            }
+        }
+        return conditions;
+    }
+
+    py::tuple assembled(const Answer& answer, const std::vector<std::int32_t>& clicks, const py::object& unknown,
+                        double lookup, bool repeats) const {
+        const auto end = std::find(answer.ids.begin(), answer.ids.end(), -1);
+        const py::ssize_t count = end - answer.ids.begin();
+        py::object scores = answer.scores;
+        if (count < answer.scores.size()) scores = py::array_t<float>(count, answer.score_data);
+        py::object repeated = py::none();
+        if (repeats) {
+            std::vector<std::int32_t> seen(clicks);
+            std::sort(seen.begin(), seen.end());
+            py::array_t<bool> flags(count);
+            std::transform(answer.ids.begin(), end, flags.mutable_data(), [&](std::int32_t id) {
+                return std::binary_search(seen.begin(), seen.end(), id);
+            });
+            repeated = flags;
+        }
+        const py::tuple stages = py::make_tuple(lookup, static_cast<double>(answer.stages.encode_ns) / 1e3,
+                                                static_cast<double>(answer.stages.retrieve_ns) / 1e3);
+        return py::make_tuple(external_list(ids_, answer.ids.data(), count), scores, unknown, repeated, stages);
+    }
+
+    py::tuple held_;  // kept alive
+    const IdTable& ids_;
+    Engine engine_;
+};
+
+}  // namespace
+
+void bind_engine(py::module_& module) {
+    py::class_<EngineObject>(module, "Engine", "See mtaw_fast.kernels.native.engine.")
+        .def(py::init<const py::object&, const py::object&, const py::object&, double>(), py::arg("ids"),
+             py::arg("encoder"), py::arg("scanner"), py::arg("scale"))
+        .def("recommend", &EngineObject::recommend, py::arg("session"), py::arg("k"), py::arg("excluded") = py::none(),
+             py::arg("allowed") = py::none(), py::arg("exclude_seen") = false, py::arg("repeats") = false)
+        .def("recommend_live", &EngineObject::recommend_live, py::arg("state"), py::arg("clicks"), py::arg("fresh"),
+             py::arg("k"), py::arg("excluded") = py::none(), py::arg("allowed") = py::none(),
+             py::arg("exclude_seen") = false, py::arg("repeats") = false)
+        .def("rank", &EngineObject::rank, py::arg("items"), py::arg("offsets"), py::arg("k"),
+             py::arg("excluded") = py::none(), py::arg("allowed") = py::none(), py::arg("exclude_seen") = false);
+}
+
+}  // namespace mtaw

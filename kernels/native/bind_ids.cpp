@@ -1,0 +1,127 @@
+// The id table for Python: made over numpy arrays, asked with lists of any objects.
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+
+#include <algorithm>
+#include <bit>
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+#include <string>
+#include <vector>
+
+#include "bindings.hpp"
+#include "buffers.hpp"
+#include "ids/bound_ids.hpp"
+#include "ids/python_ids.hpp"
+#include "python_objects.hpp"
+
+namespace py = pybind11;
+
+namespace mtaw {
+namespace {
+
+template <typename T>
+const T* vector_of(const py::array& array, std::int64_t length, const char* name, const char* type) {
+    const T* data = checked_data<T>(array, 1, name, type);
+    if (array.shape(0) != length) {
+        throw py::value_error(std::string(name) + " must have " + std::to_string(length) + " entries, not " +
+                              std::to_string(array.shape(0)));
+    }
+    return data;
+}
+
+BoundIds ids_of_ints(const py::array& values, const py::array& sorted, const py::array& order) {
+    const std::int64_t n_items = order.size();
+    return {IdTable::of_ints(vector_of<std::int64_t>(values, n_items, "values", "int64"),
+                             vector_of<std::int64_t>(sorted, n_items, "sorted", "int64"),
+                             vector_of<std::int32_t>(order, n_items, "order", "int32"), n_items),
+            py::make_tuple(values, sorted, order)};
+}
+
+// The UTF-8 bytes of N texts, end to end, and where each begins.
+struct Texts {
+    const char* blob;
+    const std::int64_t* offsets;
+    std::int64_t n_items;
+};
+
+Texts texts_of(const py::array& blob, const py::array& offsets) {
+    const auto* bytes = checked_data<std::uint8_t>(blob, 1, "blob", "uint8");
+    const auto* ends = checked_data<std::int64_t>(offsets, 1, "offsets", "int64");
+    const std::int64_t n_items = offsets.size() - 1;
+    bool fits = n_items >= 0 && ends[0] == 0 && ends[n_items] == blob.size();
+    for (std::int64_t place = 0; fits && place < n_items; ++place) fits = ends[place] <= ends[place + 1];
+    if (!fits) throw py::value_error("offsets must rise from 0 to the size of blob");
+    if (n_items > std::numeric_limits<std::int32_t>::max()) throw py::value_error("ids must be fewer than 2^31");
+    return {reinterpret_cast<const char*>(bytes), ends, n_items};
+}
+
+BoundIds ids_of_texts(const py::array& blob, const py::array& offsets, const py::array& slots) {
+    const Texts texts = texts_of(blob, offsets);
+    const auto* entries = checked_data<std::uint64_t>(slots, 1, "slots", "uint64");
+    const auto n_slots = static_cast<std::size_t>(slots.size());
+    if (!std::has_single_bit(n_slots)) throw py::value_error("slots must be a power of two in number");
+    return {IdTable::of_texts(texts.blob, texts.offsets, texts.n_items, entries, n_slots),
+            py::make_tuple(blob, offsets, slots)};
+}
+
+py::array_t<std::uint64_t> slots_of(const py::array& blob, const py::array& offsets) {
+    const Texts texts = texts_of(blob, offsets);
+    const std::size_t n_slots = slot_count(texts.n_items);
+    py::array_t<std::uint64_t> slots(static_cast<py::ssize_t>(n_slots));
+    std::uint64_t* entries = slots.mutable_data();
+    std::fill_n(entries, n_slots, 0);
+    if (fill_slots(texts.blob, texts.offsets, texts.n_items, entries, n_slots) != kUnknownId) {
+        throw py::value_error("an id occurs twice");
+    }
+    return slots;
+}
+
+// A list or tuple as it is, anything else copied into a list.
+py::object listed_of(const py::sequence& asked) {
+    auto listed = py::reinterpret_steal<py::object>(PySequence_Fast(asked.ptr(), "ids must be a sequence"));
+    if (!listed) throw py::error_already_set();
+    return listed;
+}
+
+py::array_t<std::int32_t> lookup(const BoundIds& ids, const py::sequence& asked) {
+    const std::vector<std::int32_t> found = find_objects(ids.table, listed_of(asked).ptr());
+    return py::array_t<std::int32_t>(static_cast<py::ssize_t>(found.size()), found.data());
+}
+
+py::array_t<std::int32_t> known(const BoundIds& ids, const py::sequence& asked) {
+    std::vector<std::int32_t> found = find_objects(ids.table, listed_of(asked).ptr());
+    std::erase(found, kUnknownId);
+    std::sort(found.begin(), found.end());
+    found.erase(std::unique(found.begin(), found.end()), found.end());
+    return py::array_t<std::int32_t>(static_cast<py::ssize_t>(found.size()), found.data());
+}
+
+py::list external(const BoundIds& ids, const py::array& internal) {
+    const auto* data = checked_data<std::int32_t>(internal, 1, "internal", "int32");
+    for (py::ssize_t place = 0; place < internal.size(); ++place) {
+        if (data[place] < 0 || data[place] >= ids.table.size()) {
+            throw py::index_error("internal id " + std::to_string(data[place]) + " lies outside 0.." +
+                                  std::to_string(ids.table.size() - 1));
+        }
+    }
+    return external_list(ids.table, data, internal.size());
+}
+
+}  // namespace
+
+const IdTable& id_table_of(py::handle object) { return py::cast<const BoundIds&>(object).table; }
+
+void bind_ids(py::module_& module) {
+    py::class_<BoundIds>(module, "IdTable")
+        .def_static("of_ints", &ids_of_ints, py::arg("values"), py::arg("sorted"), py::arg("order"))
+        .def_static("of_texts", &ids_of_texts, py::arg("blob"), py::arg("offsets"), py::arg("slots"))
+        .def_static("slots_of", &slots_of, py::arg("blob"), py::arg("offsets"))
+        .def("__len__", [](const BoundIds& ids) { return ids.table.size(); })
+        .def("lookup", &lookup, py::arg("ids"), "int32[n]: internal ids of external ones, -1 where unknown.")
+        .def("known", &known, py::arg("ids"), "int32[..]: the distinct internal ids of known external ones, ascending.")
+        .def("external", &external, py::arg("internal"), "External ids of internal ones int32[n].");
+}
+
+}  // namespace mtaw

@@ -1,0 +1,93 @@
+// Checks shapes and types, releases the GIL, calls the kernel.
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <cstdint>
+#include <optional>
+#include <stdexcept>
+#include <string>
+
+#include "bindings.hpp"
+#include "buffers.hpp"
+#include "isa.hpp"
+#include "loss/aw_loss.hpp"
+
+namespace py = pybind11;
+
+namespace mtaw {
+namespace {
+
+LossFormat format_named(const std::string& name) {
+    if (name == "float32") return LossFormat::float32;
+    if (name == "bfloat16") return LossFormat::bfloat16;
+    throw py::value_error("compute must be 'float32' or 'bfloat16', not '" + name + "'");
+}
+
+Isa isa_or_active(const std::optional<std::string>& name) { return name ? isa_named(name->c_str()) : active_isa(); }
+
+// The array's data to write to, after checks; null where there is no array.
+float* out_data(const std::optional<py::array>& array, int rank, const char* name, std::int64_t rows, std::int64_t d) {
+    if (!array) return nullptr;
+    const float* data = checked_data<float>(*array, rank, name, "float32");
+    if (!array->writeable()) throw py::value_error(std::string(name) + " must be writeable");
+    if (array->shape(0) != rows || (rank == 2 && array->shape(1) != d)) {
+        throw py::value_error(std::string(name) + " must have the shape of what it is the result for");
+    }
+    return const_cast<float*>(data);
+}
+
+void loss(const py::array& queries, const py::array& items, const py::array& targets, const py::array& row_weights,
+          double scale, double gamma, const py::array& out_loss, const std::optional<py::array>& d_queries,
+          const std::optional<py::array>& d_items, const std::string& compute, int threads,
+          const std::optional<std::string>& isa) {
+    LossArguments arguments{};
+    arguments.queries = matrix<float>(queries, "queries", "float32");
+    arguments.items = matrix<float>(items, "items", "float32");
+    arguments.n_rows = queries.shape(0);
+    arguments.n_items = items.shape(0);
+    arguments.d = queries.shape(1);
+    if (arguments.d != items.shape(1)) {
+        throw py::value_error("queries have " + std::to_string(arguments.d) + " dimensions, the items " +
+                              std::to_string(items.shape(1)));
+    }
+    if (arguments.d < 1) throw py::value_error("queries must have at least one dimension");
+    arguments.targets = checked_data<std::int64_t>(targets, 1, "targets", "int64");
+    arguments.row_weights = checked_data<float>(row_weights, 1, "row_weights", "float32");
+    if (targets.shape(0) != arguments.n_rows || row_weights.shape(0) != arguments.n_rows) {
+        throw py::value_error("there are " + std::to_string(arguments.n_rows) + " queries but " +
+                              std::to_string(targets.shape(0)) + " targets and " +
+                              std::to_string(row_weights.shape(0)) + " row_weights");
+    }
+    if (!(scale > 0.0 && scale <= 40.0)) throw py::value_error("scale must be in (0, 40]");
+    if (!(gamma >= 0.0)) throw py::value_error("gamma must be at least 0");
+    arguments.scale = scale;
+    arguments.gamma = gamma;
+    arguments.loss = out_data(out_loss, 1, "loss", arguments.n_rows, 0);
+    arguments.d_queries = out_data(d_queries, 2, "d_queries", arguments.n_rows, arguments.d);
+    arguments.d_items = out_data(d_items, 2, "d_items", arguments.n_items, arguments.d);
+    const LossFormat format = format_named(compute);
+    const Isa chosen = isa_or_active(isa);
+    const py::gil_scoped_release unlocked;
+    aw_loss(arguments, format, chosen, threads);
+}
+
+py::array_t<float> loss_exp2(const py::array& x, const std::string& compute, const std::optional<std::string>& isa) {
+    const float* data = checked_data<float>(x, 1, "x", "float32");
+    py::array_t<float> out(x.shape(0));
+    aw_loss_exp2(data, out.mutable_data(), x.shape(0), format_named(compute), isa_or_active(isa));
+    return out;
+}
+
+}  // namespace
+
+void bind_loss(py::module_& module) {
+    module.def("aw_loss", &loss, py::arg("queries"), py::arg("items"), py::arg("targets"), py::arg("row_weights"),
+               py::arg("scale"), py::arg("gamma"), py::arg("loss"), py::arg("d_queries"), py::arg("d_items"),
+               py::arg("compute"), py::arg("threads"), py::arg("isa") = py::none(),
+               "The AW loss and its gradients; see mtaw_fast.kernels.native.loss.");
+    module.def("aw_loss_exp2", &loss_exp2, py::arg("x"), py::arg("compute"), py::arg("isa") = py::none(),
+               "2^x as the loss computes it.");
+}
+
+}  // namespace mtaw

@@ -1,0 +1,161 @@
+// Checks shapes and types, releases the GIL, calls the scanner.
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <stdexcept>
+#include <string>
+
+#include "bindings.hpp"
+#include "buffers.hpp"
+#include "isa.hpp"
+#include "python_objects.hpp"
+#include "scan/read.hpp"
+#include "scan/scanner.hpp"
+
+namespace py = pybind11;
+
+namespace mtaw {
+namespace {
+
+Isa isa_of(const std::optional<std::string>& name) { return name ? isa_named(name->c_str()) : active_isa(); }
+
+py::tuple quantise(const py::array& catalog) {
+    const float* rows = matrix<float>(catalog, "catalog", "float32");
+    const std::int64_t n_items = catalog.shape(0), d = catalog.shape(1);
+    if (d < 1 || d > kMaxScanDims) {
+        throw py::value_error("the scanner takes vectors of 1 to " + std::to_string(kMaxScanDims) +
+                              " dimensions, not " + std::to_string(d));
+    }
+    const auto size = static_cast<std::size_t>(block_count(n_items) * block_bytes(d));
+    // numpy aligns to 16 bytes; the scan wants whole cache lines.
+    py::array_t<std::uint8_t> memory(static_cast<py::ssize_t>(size) + kLineBytes);
+    const auto address = reinterpret_cast<std::uintptr_t>(memory.mutable_data());
+    const auto skip = static_cast<py::ssize_t>((kLineBytes - address % kLineBytes) % kLineBytes);
+    std::uint8_t* data = memory.mutable_data() + skip;
+    ScanSummary summary;
+    {
+        const py::gil_scoped_release unlocked;
+        summary = quantise_catalog(rows, n_items, d, data);
+    }
+    const py::array_t<std::uint8_t> blocks({static_cast<py::ssize_t>(block_count(n_items)),
+                                            static_cast<py::ssize_t>(code_lines(d) + 1),
+                                            static_cast<py::ssize_t>(kLineBytes)},
+                                           data, memory);
+    return py::make_tuple(blocks, summary.exponent, summary.largest_norm, summary.largest_residual);
+}
+
+// Holds the arrays that the scanner reads.
+class ScannerObject {
+ public:
+    ScannerObject(const py::array& catalog, const py::array& blocks, std::int64_t exponent, double largest_norm,
+                  double largest_residual, const std::optional<std::string>& isa)
+        : catalog_(catalog), blocks_(blocks), scanner_(of(catalog, blocks, exponent, largest_norm, largest_residual),
+                                                       isa_of(isa)) {}
+
+    const Scanner& scanner() const { return scanner_; }
+
+    py::tuple search(const py::array& queries, std::int64_t k, double scale, const std::optional<py::array>& allowed,
+                     const std::optional<py::array>& excluded, const std::optional<py::array>& offsets) const {
+        const ScanCatalog& catalog = scanner_.catalog();
+        ScanRequest request{matrix<float>(queries, "queries", "float32"), queries.shape(0), k, scale};
+        if (queries.shape(1) != catalog.d) {
+            throw py::value_error("queries have " + std::to_string(queries.shape(1)) +
+                                  " dimensions, the catalog " + std::to_string(catalog.d));
+        }
+        if (k < 1) throw py::value_error("k must be at least 1, not " + std::to_string(k));
+        if (allowed) {
+            request.allowed = checked_data<std::uint8_t>(*allowed, 1, "allowed", "uint8");
+            if (allowed->shape(0) != (catalog.n_items + 7) / 8) {
+                throw py::value_error("allowed has " + std::to_string(allowed->shape(0)) + " bytes, a catalog of " +
+                                      std::to_string(catalog.n_items) + " items takes " +
+                                      std::to_string((catalog.n_items + 7) / 8));
+            }
+        }
+        if (excluded.has_value() != offsets.has_value()) {
+            throw py::value_error("excluded and excluded_offsets go together; pass both or none");
+        }
+        if (excluded) {
+            request.excluded = checked_data<std::int32_t>(*excluded, 1, "excluded", "int32");
+            request.excluded_offsets = checked_data<std::int64_t>(*offsets, 1, "excluded_offsets", "int64");
+            check_lists(request, excluded->shape(0), offsets->shape(0));
+        }
+        py::array_t<std::int32_t> ids({request.n_queries, k});
+        py::array_t<float> scores({request.n_queries, k});
+        std::int32_t* id_data = ids.mutable_data();
+        float* score_data = scores.mutable_data();
+        {
+            const py::gil_scoped_release unlocked;
+            thread_local ScanScratch scratch;
+            scanner_.search(request, id_data, score_data, scratch);
+        }
+        return py::make_tuple(ids, scores);
+    }
+
+ private:
+    static ScanCatalog of(const py::array& catalog, const py::array& blocks, std::int64_t exponent,
+                          double largest_norm, double largest_residual) {
+        const float* rows = matrix<float>(catalog, "catalog", "float32");
+        const std::int64_t n_items = catalog.shape(0), d = catalog.shape(1);
+        const std::uint8_t* data = checked_data<std::uint8_t>(blocks, 3, "blocks", "uint8");
+        if (blocks.shape(0) != block_count(n_items) || blocks.shape(1) != code_lines(d) + 1 ||
+            blocks.shape(2) != kLineBytes) {
+            throw py::value_error("blocks must be uint8[" + std::to_string(block_count(n_items)) + ", " +
+                                  std::to_string(code_lines(d) + 1) + ", 64] for this catalog; quantise it anew");
+        }
+        return {rows, data, n_items, d, {exponent, largest_norm, largest_residual}};
+    }
+
+    static void check_lists(const ScanRequest& request, std::int64_t n_ids, std::int64_t n_offsets) {
+        const std::int64_t* offsets = request.excluded_offsets;
+        if (n_offsets != request.n_queries + 1 || offsets[0] != 0 || offsets[request.n_queries] != n_ids) {
+            throw py::value_error("excluded_offsets must run from 0 to the number of excluded ids in " +
+                                  std::to_string(request.n_queries + 1) + " steps");
+        }
+        for (std::int64_t b = 0; b < request.n_queries; ++b) {
+            if (offsets[b + 1] < offsets[b] || offsets[b + 1] > n_ids) {
+                throw py::value_error("excluded_offsets fall at query " + std::to_string(b));
+            }
+            for (std::int64_t i = offsets[b] + 1; i < offsets[b + 1]; ++i) {
+                if (request.excluded[i] < request.excluded[i - 1]) {
+                    throw py::value_error("the excluded ids of query " + std::to_string(b) + " do not ascend");
+                }
+            }
+        }
+    }
+
+    py::array catalog_;
+    py::array blocks_;
+    Scanner scanner_;
+};
+
+std::uint64_t read_all(const py::array& array, const std::optional<std::string>& isa) {
+    if ((array.flags() & py::array::c_style) == 0) throw py::value_error("the array must be C-contiguous");
+    const auto* data = static_cast<const std::uint8_t*>(array.data());
+    const Isa level = isa_of(isa);
+    const py::gil_scoped_release unlocked;
+    return read_bytes(data, array.nbytes(), level);
+}
+
+}  // namespace
+
+const Scanner& scanner_of(py::handle object) { return py::cast<const ScannerObject&>(object).scanner(); }
+
+void bind_scan(py::module_& module) {
+    module.def("scan_quantise", &quantise, py::arg("catalog"), "See mtaw_fast.kernels.native.scan.quantise.");
+    module.def("read_bytes", &read_all, py::arg("array"), py::arg("isa") = py::none(),
+               "See mtaw_fast.kernels.native.scan.read_bytes.");
+    py::class_<ScannerObject>(module, "Scanner", "See mtaw_fast.kernels.native.scan.Scanner.")
+        .def(py::init<const py::array&, const py::array&, std::int64_t, double, double,
+                      const std::optional<std::string>&>(),
+             py::arg("catalog"), py::arg("blocks"), py::arg("exponent"), py::arg("largest_norm"),
+             py::arg("largest_residual"), py::arg("isa") = py::none())
+        .def("search", &ScannerObject::search, py::arg("queries"), py::arg("k"), py::arg("scale"),
+             py::arg("allowed") = py::none(), py::arg("excluded") = py::none(),
+             py::arg("excluded_offsets") = py::none());
+}
+
+}  // namespace mtaw

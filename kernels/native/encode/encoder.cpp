@@ -1,0 +1,128 @@
+#include "encoder.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <stdexcept>
+#include <string>
+
+namespace mtaw {
+namespace {
+
+// Hands out consecutive pieces of one allocation, each a multiple of a cache line, zeroed.
+class Packer {
+   public:
+    Packer(float* begin, std::int64_t d, std::int64_t width, std::int64_t panel)
+        : next_(begin), d_(d), width_(width), panel_(panel) {}
+
+    float* rows(const float* source, std::int64_t n, double scale = 1) {
+        float* const out = take(n * width_);
+        for (std::int64_t row = 0; row < n; ++row) {
+            for (std::int64_t c = 0; c < d_; ++c) out[row * width_ + c] = scaled(source[row * d_ + c], scale);
+        }
+        return out;
+    }
+
+    // weight[out, in] in panels of outputs: [width / panel][in][panel].
+    PackedLayer layer(const float* weight, const float* bias, double scale = 1) {
+        float* const panels = take(d_ * width_);
+        for (std::int64_t column = 0; column < width_; column += panel_) {
+            const std::int64_t panel = std::min(panel_, width_ - column);
+            for (std::int64_t in = 0; in < d_; ++in) {
+                for (std::int64_t lane = 0; lane < panel && column + lane < d_; ++lane) {
+                    panels[column * d_ + in * panel + lane] = scaled(weight[(column + lane) * d_ + in], scale);
+                }
+            }
+        }
+        return {panels, rows(bias, 1, scale)};
+    }
+
+    float* filled(float value) {
+        float* const out = take(width_);
+        std::fill(out, out + d_, value);
+        return out;
+    }
+
+   private:
+    static float scaled(float value, double scale) { return static_cast<float>(value * scale); }
+
+    float* take(std::int64_t size) {
+        float* const out = next_;
+        std::fill(out, out + size, 0.0F);
+        next_ += size;
+        return out;
+    }
+
+    float* next_;
+    std::int64_t d_, width_, panel_;
+};
+
+void check_size(const char* name, std::int64_t value) {
+    if (value < 1) {
+        throw std::invalid_argument(std::string("the encoder's ") + name + " must be at least 1, not " +
+                                    std::to_string(value));
+    }
+}
+
+}  // namespace
+
+const EncodeKernel& encode_kernel_for(Isa isa) {
+#if defined(__x86_64__)
+    if (isa >= Isa::avx512) return encode_kernel_avx512();
+    if (isa == Isa::avx2) return encode_kernel_avx2();
+#elif defined(__aarch64__)
+    if (isa == Isa::neon) return encode_kernel_neon();
+#endif
+    return encode_kernel_portable();
+}
+
+Encoder::Encoder(const EncoderWeights& weights, Isa isa) : kernel_(&encode_kernel_for(isa)), max_len_(weights.max_len) {
+    check_size("n_items", weights.n_items);
+    check_size("d", weights.d);
+    check_size("n_positions", weights.n_positions);
+    check_size("max_len", weights.max_len);
+    constexpr double kLog2E = 1.4426950408889634;
+    const std::int64_t d = weights.d, width = (d + kEncodeLanes - 1) / kEncodeLanes * kEncodeLanes;
+    const std::int64_t positions = std::min(weights.n_positions, weights.max_len);
+    constexpr std::int64_t kLayers = 4, kVectors = 4;  // besides the layers' biases: norm_*, valid, zeros
+    packed_ = AlignedFloats(width * (positions + kLayers * (d + 1) + kVectors));
+    Packer pack(packed_.data(), d, width, kernel_->panel);
+    const double query_scale = kLog2E / std::sqrt(static_cast<double>(d));
+    model_ = {
+        .n_items = weights.n_items,
+        .d = d,
+        .width = width,
+        .n_positions = positions,
+        .items = weights.item_embedding,
+        .positions = pack.rows(weights.position_embedding, positions),
+        .itl_query = pack.layer(weights.itl_query_weight, weights.itl_query_bias, query_scale),
+        .ffn_in = pack.layer(weights.ffn_in_weight, weights.ffn_in_bias),
+        .ffn_out = pack.layer(weights.ffn_out_weight, weights.ffn_out_bias),
+        .iel_query = pack.layer(weights.iel_query_weight, weights.iel_query_bias, query_scale),
+        .norm_weight = pack.rows(weights.norm_weight, 1),
+        .norm_bias = pack.rows(weights.norm_bias, 1),
+        .valid = pack.filled(1.0F),
+        .zeros = pack.filled(0.0F),
+    };
+}
+
+void Encoder::check(const std::int32_t* clicks, std::int64_t m) const {
+    for (std::int64_t t = 0; t < m; ++t) {
+        if (clicks[t] < 0 || clicks[t] >= model_.n_items) {
+            throw std::out_of_range("click " + std::to_string(t) + " has internal item id " +
+                                    std::to_string(clicks[t]) + ", outside 0.." + std::to_string(model_.n_items - 1));
+        }
+    }
+}
+
+void Encoder::encode(const std::int32_t* clicks, std::int64_t m, float* out, EncodeScratch& scratch) const {
+    if (m < 1) throw std::invalid_argument("a session to encode has no clicks; leave it out");
+    check(clicks, m);
+    const std::int64_t used = std::min(m, max_len_);
+    clicks += m - used;
+    const std::int64_t kept = used * model_.width;
+    float* const interests = scratch.room(kept + encode_work(model_.width, used));
+    kernel_->track(model_, clicks, 0, used, interests, interests + kept);
+    kernel_->enhance(model_, interests, used, out, interests + kept);
+}
+
+}  // namespace mtaw

@@ -1,0 +1,69 @@
+// What a build of the encoder for one instruction set offers, and the packed model it works on.
+#pragma once
+
+#include <cstdint>
+
+#include "isa.hpp"
+
+namespace mtaw {
+
+// A d x d layer: columns of the outputs in panels [width / panel][d inputs][panel outputs] (the last panel may be
+// narrower), and the bias float32[width].
+struct PackedLayer {
+    const float* panels;
+    const float* bias;
+};
+
+// Rows are `width` floats wide: d rounded up to kEncodeLanes, zero past d. Both query layers are scaled by
+// log2(e) / sqrt(d), which the ReLU lets through: softmax is then 2^(q x - max), and nothing is left to scale.
+struct EncodeModel {
+    std::int64_t n_items;
+    std::int64_t d;
+    std::int64_t width;
+    std::int64_t n_positions;
+    const float* items;      // [n_items, d], as the bundle holds it
+    const float* positions;  // [n_positions, width]
+    PackedLayer itl_query;
+    PackedLayer ffn_in;
+    PackedLayer ffn_out;
+    PackedLayer iel_query;
+    const float* norm_weight;  // [width]
+    const float* norm_bias;    // [width]
+    const float* valid;        // [width]: 1 up to d, 0 past it
+    const float* zeros;        // [width]
+};
+
+constexpr std::int64_t kEncodeLanes = 16;
+constexpr std::int64_t kEncodeChunk = 48;  // rows of a session that go through the layers together
+
+// Floats of working memory that `track` and `enhance` need for sessions of m clicks.
+constexpr std::int64_t encode_work(std::int64_t width, std::int64_t m) {
+    const std::int64_t rows = m < kEncodeChunk ? m : kEncodeChunk;
+    const std::int64_t keys = (m + kEncodeLanes - 1) / kEncodeLanes * kEncodeLanes;
+    return m * width + rows * (2 * width + keys);
+}
+
+struct EncodeKernel {
+    std::int64_t panel;
+
+    // Interests l_t of clicks begin..end-1 (rows of `interests` [end, width]) of a session whose first `end` clicks
+    // are given. A row does not depend on begin and end, to the bit.
+    void (*track)(const EncodeModel& model, const std::int32_t* clicks, std::int64_t begin, std::int64_t end,
+                  float* interests, float* work);
+
+    // The unit query float32[d] after the last of m clicks, from interests [m, width].
+    void (*enhance)(const EncodeModel& model, const float* interests, std::int64_t m, float* out, float* work);
+
+    // 2^v of n values -inf < v <= 0, in place, as the softmax takes it; n a multiple of kEncodeLanes.
+    void (*exp2)(float* values, std::int64_t n);
+};
+
+// The build for the best instruction set up to `isa`.
+const EncodeKernel& encode_kernel_for(Isa isa);
+
+const EncodeKernel& encode_kernel_portable();
+const EncodeKernel& encode_kernel_avx2();
+const EncodeKernel& encode_kernel_avx512();
+const EncodeKernel& encode_kernel_neon();
+
+}  // namespace mtaw

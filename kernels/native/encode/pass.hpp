@@ -1,0 +1,89 @@
+// The pass over a session, over a vector type V (see tiles.hpp): interests of its clicks, then the last one's query.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+
+#include "kernel.hpp"
+#include "tiles.hpp"
+
+namespace mtaw {
+
+constexpr std::int64_t whole_lanes(std::int64_t n) { return (n + kEncodeLanes - 1) / kEncodeLanes * kEncodeLanes; }
+
+// Rows x_t = e(i_t) + p_min(t, P - 1) of the first m clicks.
+template <typename V>
+void gather(const EncodeModel& model, const std::int32_t* clicks, std::int64_t m, float* x) {
+    constexpr std::int64_t kLine = 16;  // floats
+    for (std::int64_t t = 0; t < m; ++t) {
+        const float* item = model.items + clicks[t] * model.d;
+        for (std::int64_t c = 0; c < model.d; c += kLine) V::prefetch(item + c);
+    }
+    const std::int64_t whole = model.d / V::kLanes * V::kLanes;
+    for (std::int64_t t = 0; t < m; ++t) {
+        const float* item = model.items + clicks[t] * model.d;
+        const float* position = model.positions + (t < model.n_positions ? t : model.n_positions - 1) * model.width;
+        float* row = x + t * model.width;
+        for (std::int64_t c = 0; c < whole; c += V::kLanes) V::store(row + c, V::add(V::load(item + c), V::load(position + c)));
+        for (std::int64_t c = whole; c < model.width; c += V::kLanes) {
+            V::store(row + c, V::add(V::load_first(item + c, model.d - c, 0.0F), V::load(position + c)));
+        }
+    }
+}
+
+template <typename V>
+void track(const EncodeModel& model, const std::int32_t* clicks, std::int64_t begin, std::int64_t end,
+           float* interests, float* work) {
+    const float kNoFloor = -HUGE_VALF;
+    const std::int64_t width = model.width, stride = whole_lanes(end);
+    const std::int64_t most = end - begin < kEncodeChunk ? end - begin : kEncodeChunk;
+    float* const x = work;                             // [end, width]
+    float* const hidden = x + end * width;             // [most, width]: q, then the FFN's inner layer
+    float* const tracked = hidden + most * width;      // [most, width]: l'
+    float* const attention = tracked + most * width;   // [most, stride]
+    gather<V>(model, clicks, end, x);
+    for (std::int64_t first = begin; first < end; first += kEncodeChunk) {
+        const std::int64_t rows = end - first < kEncodeChunk ? end - first : kEncodeChunk;
+        float* const out = interests + first * width;
+        linear<V>(model.itl_query, model, x + first * width, rows, 0.0F, nullptr, hidden);
+        scores<V>(model, hidden, x, first, rows, attention, stride);
+        for (std::int64_t r = 0; r < rows; ++r) {
+            softmax<V>(attention + r * stride, first + r + 1, whole_lanes(first + rows));
+        }
+        mix<V>(model, attention, stride, x, first, rows, tracked);
+        linear<V>(model.ffn_in, model, tracked, rows, 0.0F, nullptr, hidden);
+        linear<V>(model.ffn_out, model, hidden, rows, kNoFloor, tracked, out);
+        for (std::int64_t r = 0; r < rows; ++r) layer_norm<V>(model, out + r * width);
+    }
+}
+
+template <typename V>
+void enhance(const EncodeModel& model, const float* interests, std::int64_t m, float* out, float* work) {
+    const std::int64_t width = model.width, filled = whole_lanes(m);
+    float* const query = work;             // [width]
+    float* const trend = query + width;    // [width]: o_m
+    float* const attention = trend + width;  // [filled]
+    linear<V>(model.iel_query, model, interests + (m - 1) * width, 1, 0.0F, nullptr, query);
+    scores<V>(model, query, interests, m - 1, 1, attention, filled);
+    softmax<V>(attention, m, filled);
+    mix<V>(model, attention, filled, interests, m - 1, 1, trend);
+    // In float64, so that neither small nor large values lose the unit length. The partial sums are lanes.
+    double sums[kEncodeLanes] = {};
+    for (std::int64_t c = 0; c < width; c += kEncodeLanes) {
+        for (std::int64_t lane = 0; lane < kEncodeLanes; ++lane) {
+            const double value = trend[c + lane];
+            sums[lane] += value * value;
+        }
+    }
+    double square = 0;
+    for (const double sum : sums) square += sum;
+    const double inverse = square > 0 ? 1 / V::root(square) : 0;
+    for (std::int64_t c = 0; c < model.d; ++c) out[c] = static_cast<float>(trend[c] * inverse);
+}
+
+template <typename V>
+constexpr EncodeKernel encode_kernel() {
+    return {V::kColumns * V::kLanes, &track<V>, &enhance<V>, &exp2_all<V>};
+}
+
+}  // namespace mtaw

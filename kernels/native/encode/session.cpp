@@ -1,0 +1,63 @@
+#include "session.hpp"
+
+#include <algorithm>
+#include <stdexcept>
+#include <utility>
+
+namespace mtaw {
+
+void SessionState::append(const std::int32_t* clicks, std::int64_t n, float* out, EncodeScratch& scratch,
+                          std::vector<std::int32_t>* window) {
+    if (n < 1) throw std::invalid_argument("there is no click to append; give at least one");
+    encoder_->check(clicks, n);
+    const std::lock_guard<std::mutex> lock(mutex_);
+    const EncodeModel& model = encoder_->model_;
+    const std::int64_t held = size(), all = held + n;
+    const std::int64_t kept = std::min(all, encoder_->max_len_);
+    // All that can throw comes first, so that a failure leaves the session as it was.
+    reserve(kept);
+    float* const work = scratch.room(encode_work(model.width, kept));
+    if (window != nullptr) window->reserve(static_cast<std::size_t>(kept));
+    if (all > kept) {
+        const std::int64_t old = std::max<std::int64_t>(kept - n, 0);
+        clicks_.erase(clicks_.begin(), clicks_.end() - old);
+        clicks += n - (kept - old);
+        n = kept - old;
+    }
+    clicks_.insert(clicks_.end(), clicks, clicks + n);
+    // A window that has slid has other positions throughout.
+    encoder_->kernel_->track(model, clicks_.data(), all > kept ? 0 : held, kept, interests_.data(), work);
+    encoder_->kernel_->enhance(model, interests_.data(), kept, out, work);
+    if (window != nullptr) *window = clicks_;
+}
+
+void SessionState::query(float* out, EncodeScratch& scratch) const {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    if (clicks_.empty()) throw std::invalid_argument("the session has no clicks yet; append one first");
+    const EncodeModel& model = encoder_->model_;
+    float* const work = scratch.room(encode_work(model.width, size()));
+    encoder_->kernel_->enhance(model, interests_.data(), size(), out, work);
+}
+
+std::vector<std::int32_t> SessionState::clicks() const {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    return clicks_;
+}
+
+std::int64_t SessionState::n_bytes() const {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    return static_cast<std::int64_t>(clicks_.capacity() * sizeof(std::int32_t)) +
+           interests_.size() * static_cast<std::int64_t>(sizeof(float));
+}
+
+void SessionState::reserve(std::int64_t n) {
+    const std::int64_t width = encoder_->model_.width;
+    const std::int64_t room = std::min(n + n / 16, encoder_->max_len_);
+    if (interests_.size() >= n * width) return;
+    clicks_.reserve(static_cast<std::size_t>(room));
+    AlignedFloats grown(room * width);
+    std::copy_n(interests_.data(), size() * width, grown.data());
+    interests_ = std::move(grown);
+}
+
+}  // namespace mtaw

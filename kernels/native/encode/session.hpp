@@ -1,0 +1,49 @@
+// The encoder's state of one session: append a click and get the new query without redoing the session.
+#pragma once
+
+#include <cstdint>
+#include <mutex>
+#include <vector>
+
+#include "aligned.hpp"
+#include "encoder.hpp"
+
+namespace mtaw {
+
+// An interest l_t is final once made, so a click costs one row of each layer. What is kept of a click is its id and
+// its l_t: 452 bytes at d = 100, at most 1/16 of that for room to grow. Past max_len clicks the window slides and every
+// position with it, so the window is encoded anew.
+//
+// Every query equals, to the bit, Encoder::encode of the clicks so far. All members may be called by any number of
+// threads at once; calls on one session wait for each other. The encoder must outlive the state.
+class SessionState {
+   public:
+    explicit SessionState(const Encoder& encoder) : encoder_(&encoder) {}
+
+    // Appends n clicks and writes the query after the last one, float32[d]. Where `window` is given, it receives the
+    // clicks the query was made from. Throws std::invalid_argument where n < 1 and std::out_of_range on a click outside
+    // the catalog; the state then stays as it was.
+    void append(const std::int32_t* clicks, std::int64_t n, float* out, EncodeScratch& scratch,
+                std::vector<std::int32_t>* window = nullptr);
+
+    // The query after the last click once more. Throws std::invalid_argument on a session without clicks.
+    void query(float* out, EncodeScratch& scratch) const;
+
+    // The clicks that count: the last max_len.
+    std::vector<std::int32_t> clicks() const;
+
+    // Bytes held on the heap.
+    std::int64_t n_bytes() const;
+
+   private:
+    // The rest is called with the mutex held.
+    std::int64_t size() const { return static_cast<std::int64_t>(clicks_.size()); }
+    void reserve(std::int64_t n);
+
+    const Encoder* encoder_;
+    mutable std::mutex mutex_;
+    std::vector<std::int32_t> clicks_;
+    AlignedFloats interests_;  // [clicks, width]
+};
+
+}  // namespace mtaw

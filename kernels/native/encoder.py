@@ -1,0 +1,76 @@
+"""MTAW's encoder in C++: clicks of a session in, the unit query vector of its last prefix out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from mtaw_fast.kernels.native import _native
+
+__all__ = ["SessionEncoder", "SessionState"]
+
+
+class SessionEncoder:
+    """The model of `kernels/prefix_interest/README.md`, for the last click alone, in float32.
+
+    weights: float32, C-contiguous, by name: item_embedding [N, d] (kept by reference, all else is copied),
+    position_embedding [P, d], and [d, d] / [d] of itl_query_weight / _bias, ffn_in_*, ffn_out_*, norm_*,
+    iel_query_* (norm_weight is [d]; a layer is weight[out, in]). max_len: of longer sessions the last
+    max_len clicks count. isa: the instruction set; None takes the best of this CPU (or MTAW_ISA's).
+
+    A vector depends on its session and the instruction set alone, to the bit. Thread-safe; releases the GIL.
+    Raises ValueError on a missing or misshapen array, or an instruction set that this CPU lacks.
+    """
+
+    def __init__(self, weights: Mapping[str, np.ndarray], max_len: int, isa: str | None = None) -> None:
+        self.native = _native.Encoder(dict(weights), max_len, isa)
+
+    def encode(self, items: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+        """o_m / |o_m| of B packed sessions: float32[B, d], zeros where o_m is zero.
+
+        items: int32[T]; offsets: int64[B + 1]. Raises ValueError on a session without clicks or offsets
+        that do not fit, IndexError on an item outside 0..N-1.
+        """
+        return self.native.encode(items, offsets)
+
+    def session(self) -> SessionState:
+        """A session without clicks, to append to."""
+        return SessionState(self.native)
+
+
+class SessionState:
+    """The encoder's state of one session: appending a click costs one row of each layer, not the session anew.
+
+    Every query equals `SessionEncoder.encode` of the clicks so far, to the bit. Past max_len clicks the window
+    slides, and every append encodes it anew. Thread-safe; calls on one session wait for each other, without
+    the GIL.
+    """
+
+    def __init__(self, encoder: _native.Encoder) -> None:
+        self._state = encoder.session()
+
+    def append(self, item: int) -> np.ndarray:
+        """Append one click; the new query float32[d]. Raises IndexError on an item outside 0..N-1."""
+        return self._state.append_one(item)
+
+    def extend(self, items: np.ndarray) -> np.ndarray:
+        """Append int32[n] clicks; the query after the last one, float32[d].
+
+        Raises ValueError where n is 0, IndexError on an item outside 0..N-1; the session then stays as it was.
+        """
+        return self._state.append(items)
+
+    def query(self) -> np.ndarray:
+        """The query after the last click once more: float32[d]. Raises ValueError without clicks."""
+        return self._state.query()
+
+    @property
+    def clicks(self) -> np.ndarray:
+        """The clicks that count: the last max_len at most, int32[m]."""
+        return self._state.clicks
+
+    @property
+    def n_bytes(self) -> int:
+        """Heap memory held: 4 bytes an id and 4 a float of l_t (d rounded up to 16), with 1/16 to grow into."""
+        return self._state.n_bytes

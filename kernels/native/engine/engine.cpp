@@ -1,0 +1,90 @@
+#include "engine/engine.hpp"
+
+#include <algorithm>
+#include <chrono>
+#include <stdexcept>
+#include <string>
+
+namespace mtaw {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+std::int64_t nanoseconds(Clock::duration time) {
+    return std::chrono::duration_cast<std::chrono::nanoseconds>(time).count();
+}
+
+// Each session's own list of items it must not find, ascending.
+void exclude(const PackedSessions& sessions, const Conditions& conditions, EngineScratch& scratch) {
+    std::vector<std::int32_t>& ids = scratch.excluded;
+    ids.clear();
+    scratch.excluded_offsets.assign(1, 0);
+    for (std::int64_t b = 0; b < sessions.count; ++b) {
+        const auto begin = static_cast<std::ptrdiff_t>(ids.size());
+        ids.insert(ids.end(), conditions.excluded, conditions.excluded + conditions.n_excluded);
+        if (conditions.exclude_seen) {
+            ids.insert(ids.end(), sessions.clicks + sessions.offsets[b], sessions.clicks + sessions.offsets[b + 1]);
+            std::sort(ids.begin() + begin, ids.end());
+        }
+        scratch.excluded_offsets.push_back(static_cast<std::int64_t>(ids.size()));
+    }
+}
+
+}  // namespace
+
+Engine::Engine(const Encoder& encoder, const Scanner& scanner, double scale)
+    : encoder_(&encoder), scanner_(&scanner), scale_(scale) {
+    const ScanCatalog& catalog = scanner.catalog();
+    if (encoder.n_items() != catalog.n_items || encoder.d() != catalog.d) {
+        throw std::invalid_argument("the encoder is for [" + std::to_string(encoder.n_items()) + ", " +
+                                    std::to_string(encoder.d()) + "] items, the scanner for [" +
+                                    std::to_string(catalog.n_items) + ", " + std::to_string(catalog.d) +
+                                    "]; make both from one bundle");
+    }
+    if (!(scale > 0)) throw std::invalid_argument("scale must be positive, not " + std::to_string(scale));
+}
+
+Stages Engine::rank(const PackedSessions& sessions, std::int64_t k, const Conditions& conditions, std::int32_t* ids,
+                    float* scores, EngineScratch& scratch) const {
+    const Clock::time_point start = Clock::now();
+    const std::int64_t d = encoder_->d();
+    scratch.queries.resize(static_cast<std::size_t>(sessions.count * d));
+    for (std::int64_t b = 0; b < sessions.count; ++b) {
+        const std::int64_t begin = sessions.offsets[b];
+        encoder_->encode(sessions.clicks + begin, sessions.offsets[b + 1] - begin, scratch.queries.data() + b * d,
+                         scratch.encode);
+    }
+    const Clock::time_point encoded = Clock::now();
+    retrieve(sessions, k, conditions, ids, scores, scratch);
+    return {nanoseconds(encoded - start), nanoseconds(Clock::now() - encoded)};
+}
+
+Stages Engine::rank_live(SessionState& state, const std::int32_t* clicks, std::int64_t m, std::int64_t fresh,
+                         std::int64_t k, const Conditions& conditions, std::int32_t* ids, float* scores,
+                         EngineScratch& scratch) const {
+    const Clock::time_point start = Clock::now();
+    scratch.queries.resize(static_cast<std::size_t>(encoder_->d()));
+    if (fresh > 0) {
+        state.append(clicks + m - fresh, fresh, scratch.queries.data(), scratch.encode);
+    } else {
+        state.query(scratch.queries.data(), scratch.encode);
+    }
+    const Clock::time_point encoded = Clock::now();
+    const std::int64_t offsets[] = {0, m};
+    retrieve({clicks, offsets, 1}, k, conditions, ids, scores, scratch);
+    return {nanoseconds(encoded - start), nanoseconds(Clock::now() - encoded)};
+}
+
+void Engine::retrieve(const PackedSessions& sessions, std::int64_t k, const Conditions& conditions, std::int32_t* ids,
+                      float* scores, EngineScratch& scratch) const {
+    ScanRequest request{scratch.queries.data(), sessions.count, k, scale_};
+    request.allowed = conditions.allowed;
+    if (conditions.n_excluded > 0 || conditions.exclude_seen) {
+        exclude(sessions, conditions, scratch);
+        request.excluded = scratch.excluded.data();
+        request.excluded_offsets = scratch.excluded_offsets.data();
+    }
+    scanner_->search(request, ids, scores, scratch.scan);
+}
+
+}  // namespace mtaw

@@ -1,0 +1,21 @@
+"""The table of external ids: Python objects in, internal ids out, and back, over a bundle's mapped arrays.
+
+    IdTable.of_ints(values, sorted, order)      int64[N], int64[N], int32[N]
+    IdTable.of_texts(blob, offsets, slots)      uint8[..], int64[N + 1], uint64[a power of two]
+    IdTable.slots_of(blob, offsets)             the hash table that of_texts takes
+    table.lookup(list of any objects)           int32[n] internal ids, -1 where unknown
+    table.known(list of any objects)            int32[..] the distinct internal ids of the known ones, ascending
+    table.external(int32[n])                    list of int or str
+
+What the arrays hold: `mtaw_fast.itemids.ItemIds`. ValueError on arrays that do not fit together or a text that
+occurs twice, IndexError on an internal id outside 0..N-1. The arrays are kept alive. Thread-safe; holds the GIL,
+since it works on Python's objects.
+"""
+
+from __future__ import annotations
+
+from mtaw_fast.kernels.native import _native
+
+__all__ = ["IdTable"]
+
+IdTable = _native.IdTable

@@ -1,0 +1,121 @@
+#include "ids/python_ids.hpp"
+
+#include <pybind11/gil_safe_call_once.h>
+
+#include <cstddef>
+#include <string_view>
+#include <utility>
+
+namespace py = pybind11;
+
+namespace mtaw {
+namespace {
+
+// numpy.integer, kept for good: a type object that outlives every table.
+PyObject* numpy_integer() {
+    PYBIND11_CONSTINIT static py::gil_safe_call_once_and_store<py::object> type;
+    return type.call_once_and_store_result([] { return py::module_::import("numpy").attr("integer"); })
+        .get_stored()
+        .ptr();
+}
+
+// Whether `id` is a whole number within int64, and which. A numpy integer is asked for its __index__.
+bool number_in(PyObject* id, std::int64_t& number) {
+    if (!PyLong_Check(id)) {
+        if (PyObject_IsInstance(id, numpy_integer()) != 1) {
+            PyErr_Clear();
+            return false;
+        }
+        PyObject* plain = PyNumber_Index(id);
+        if (plain == nullptr) PyErr_Clear();
+        const bool found = plain != nullptr && number_in(plain, number);
+        Py_XDECREF(plain);
+        return found;
+    }
+    int overflow = 0;
+    number = PyLong_AsLongLongAndOverflow(id, &overflow);
+    return overflow == 0 && !PyBool_Check(id);
+}
+
+// Whether `id` is a text, and which: a view of the object's own bytes, or of `encoded` where it has none.
+bool text_in(PyObject* id, std::string_view& text, py::object& encoded) {
+    if (!PyUnicode_Check(id)) return false;
+    Py_ssize_t size = 0;
+    const char* bytes = PyUnicode_AsUTF8AndSize(id, &size);
+    if (bytes == nullptr) {
+        PyErr_Clear();  // a lone surrogate
+        encoded = py::reinterpret_steal<py::object>(PyUnicode_AsEncodedString(id, "utf-8", "surrogatepass"));
+        if (!encoded) throw py::error_already_set();  // out of memory
+        bytes = PyBytes_AS_STRING(encoded.ptr());
+        size = PyBytes_GET_SIZE(encoded.ptr());
+    }
+    text = std::string_view(bytes, static_cast<std::size_t>(size));
+    return true;
+}
+
+// Up to IdTable::kGroup ids on their way, with the places where their answers belong.
+struct Group {
+    std::size_t count = 0;
+    std::size_t places[IdTable::kGroup];
+    std::int64_t numbers[IdTable::kGroup];
+    std::string_view texts[IdTable::kGroup];
+    py::object held[IdTable::kGroup], encoded[IdTable::kGroup];  // own what the views see
+
+    void add(const IdTable& table, py::object id, std::size_t place) {
+        const bool fits = table.text() ? text_in(id.ptr(), texts[count], encoded[count])
+                                       : number_in(id.ptr(), numbers[count]);
+        if (!fits) return;
+        held[count] = std::move(id);
+        places[count++] = place;
+    }
+
+    void find(const IdTable& table, std::vector<std::int32_t>& found) {
+        std::int32_t internal[IdTable::kGroup];
+        if (table.text()) {
+            table.find(texts, count, internal);
+        } else {
+            table.find(numbers, count, internal);
+        }
+        for (std::size_t i = 0; i < count; ++i) found[places[i]] = internal[i];
+        count = 0;
+    }
+};
+
+py::object external_object(const IdTable& table, std::int32_t internal) {
+    PyObject* made = nullptr;
+    if (table.text()) {
+        const std::string_view bytes = table.text_of(internal);
+        made = PyUnicode_DecodeUTF8(bytes.data(), static_cast<Py_ssize_t>(bytes.size()), "surrogatepass");
+    } else {
+        made = PyLong_FromLongLong(table.number_of(internal));
+    }
+    if (made == nullptr) throw py::error_already_set();
+    return py::reinterpret_steal<py::object>(made);
+}
+
+}  // namespace
+
+std::vector<std::int32_t> find_objects(const IdTable& table, PyObject* listed) {
+    std::vector<std::int32_t> found;
+    found.reserve(static_cast<std::size_t>(PySequence_Fast_GET_SIZE(listed)));
+    Group group;
+    for (Py_ssize_t place = 0; place < PySequence_Fast_GET_SIZE(listed); ++place) {
+        found.push_back(kUnknownId);
+        group.add(table, py::reinterpret_borrow<py::object>(PySequence_Fast_GET_ITEM(listed, place)),
+                  static_cast<std::size_t>(place));
+        if (group.count == IdTable::kGroup) group.find(table, found);
+    }
+    group.find(table, found);
+    return found;
+}
+
+py::list external_list(const IdTable& table, const std::int32_t* internal, std::int64_t count) {
+    for (std::int64_t place = 0; place < count; ++place) table.prefetch(internal[place]);
+    py::list ids(static_cast<std::size_t>(count));
+    for (std::int64_t place = 0; place < count; ++place) {
+        PyList_SET_ITEM(ids.ptr(), place, external_object(table, internal[place]).release().ptr());
+    }
+    return ids;
+}
+
+}  // namespace mtaw

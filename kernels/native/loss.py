@@ -1,0 +1,47 @@
+"""The AW loss and its gradients on a CPU, over tiles of the catalog."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mtaw_fast.kernels.native import _native
+
+__all__ = ["aw_loss", "multiplies_bfloat16"]
+
+
+def multiplies_bfloat16(isa: str | None = None) -> bool:
+    """Whether `isa` (None: the one in use) has products of bfloat16."""
+    return (isa or _native.active_isa()) in ("bf16", "amx")
+
+
+def aw_loss(
+    queries: np.ndarray,
+    items: np.ndarray,
+    targets: np.ndarray,
+    row_weights: np.ndarray,
+    *,
+    scale: float,
+    gamma: float,
+    loss: np.ndarray,
+    d_queries: np.ndarray | None,
+    d_items: np.ndarray | None,
+    compute: str = "float32",
+    threads: int = 1,
+    isa: str | None = None,
+) -> None:
+    """Write loss and gradients of B rows over N items; kernels/aw_loss/README.md has the maths and the plan.
+
+    queries: float32[B, d]; items: float32[N, d]; normalised inside. targets: int64[B] in 0..N-1.
+    row_weights: float32[B]; the gradients are those of sum_b row_weights[b] * loss[b].
+    loss: float32[B], out, unweighted. d_queries: float32[B, d], d_items: float32[N, d], out, or None where not
+    wanted. All arrays C-contiguous. compute: 'float32' or 'bfloat16', of the matrix products, which accumulate in
+    float32. isa: instruction set, None for the one in use.
+
+    The same bits for every number of threads and on every run. A vector that is not finite makes the losses NaN that
+    it enters, of an item all of them. Beside the results it takes the items twice in `compute`, O(B d), and 128 MiB or
+    512 bytes an item, whichever is more, for exponentials; the next call finds them again.
+
+    Raises ValueError on a wrong type or shape, or where `isa` has no such products; IndexError on a target outside the
+    catalog. Releases the GIL.
+    """
+    _native.aw_loss(queries, items, targets, row_weights, scale, gamma, loss, d_queries, d_items, compute, threads, isa)

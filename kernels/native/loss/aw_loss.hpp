@@ -1,0 +1,38 @@
+// The AW loss over the whole catalog, forward and backward, over tiles: B x N never whole.
+//
+// The maths, the floor and the choice of tiles: kernels/aw_loss/README.md.
+#pragma once
+
+#include <cstdint>
+
+#include "isa.hpp"
+
+namespace mtaw {
+
+enum class LossFormat { float32, bfloat16 };
+
+// Axes: rows B, items N, d. All row-major. Vectors are normalised inside.
+struct LossArguments {
+    std::int64_t n_rows;
+    std::int64_t n_items;
+    std::int64_t d;
+    const float* queries;         // [B, d]
+    const float* items;           // [N, d]
+    const std::int64_t* targets;  // [B], in 0..N-1
+    const float* row_weights;     // [B]: the gradients are those of sum_b row_weights[b] * loss[b]
+    double scale;                 // 0 < scale <= 40
+    double gamma;                 // >= 0
+    float* loss;                  // [B], out: unweighted
+    float* d_queries;             // [B, d], out, or null where not asked for
+    float* d_items;               // [N, d], out, or null where not asked for
+};
+
+// Computes loss and gradients with matrix products in `format`, accumulated in float32. `isa` must be one the CPU has.
+// The same bits for every number of threads and on every run. Throws std::out_of_range on a target outside 0..N-1,
+// std::invalid_argument where `isa` has no products in `format`.
+void aw_loss(const LossArguments& arguments, LossFormat format, Isa isa, int threads);
+
+// 2^x as the loss computes it, |x| <= 64: relative error at most 2e-7 in float32's path, 3e-6 in bfloat16's. For tests.
+void aw_loss_exp2(const float* x, float* out, std::int64_t count, LossFormat format, Isa isa);
+
+}  // namespace mtaw

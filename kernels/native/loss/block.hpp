@@ -1,0 +1,25 @@
+// Scratch memory that outlives a call: a training step wants the same hundred megabytes again, and having the system
+// page them in anew costs about as much as a matrix product.
+#pragma once
+
+#include <cstddef>
+
+namespace mtaw {
+
+// `bytes` of uninitialised memory, aligned to 2 MiB. The largest block let go of is kept for the next call; calls at
+// the same time have blocks of their own.
+class Block {
+  public:
+    explicit Block(std::size_t bytes);
+    ~Block();
+    Block(const Block&) = delete;
+    Block& operator=(const Block&) = delete;
+
+    std::byte* data() const { return data_; }
+
+  private:
+    std::byte* data_ = nullptr;
+    std::size_t size_ = 0;
+};
+
+}  // namespace mtaw

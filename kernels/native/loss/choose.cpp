@@ -1,0 +1,33 @@
+#include "loss/choose.hpp"
+
+#include <stdexcept>
+#include <string>
+
+namespace mtaw {
+
+const LossKernels& loss_kernels(LossFormat format, Isa isa) {
+    if (format == LossFormat::bfloat16) {
+#if defined(__x86_64__)
+        if (isa == Isa::bf16) return kLossBf16;
+        if (isa == Isa::amx) return kLossAmx;
+#endif
+        throw std::invalid_argument(std::string("aw_loss: instruction set '") + isa_name(isa) +
+                                    "' multiplies no bfloat16; compute in float32");
+    }
+    switch (isa) {
+#if defined(__x86_64__)
+        case Isa::amx:
+        case Isa::bf16:
+        case Isa::vnni:
+        case Isa::avx512: return kLossAvx512;
+        case Isa::avx2: return kLossAvx2;
+#endif
+        default: return kLossPortable;
+    }
+}
+
+void aw_loss_exp2(const float* x, float* out, std::int64_t count, LossFormat format, Isa isa) {
+    loss_kernels(format, isa).exp2(x, out, count);
+}
+
+}  // namespace mtaw

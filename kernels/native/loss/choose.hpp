@@ -1,0 +1,11 @@
+#pragma once
+
+#include "loss/aw_loss.hpp"
+#include "loss/kernels.hpp"
+
+namespace mtaw {
+
+// The inner loops for products in `format`. Throws std::invalid_argument where `isa` has none.
+const LossKernels& loss_kernels(LossFormat format, Isa isa);
+
+}  // namespace mtaw

@@ -1,0 +1,19 @@
+// What one binding file hands to another: the C++ object inside a Python one, alive as long as that is.
+// Each throws py::cast_error where the object is of another class.
+#pragma once
+
+#include <pybind11/pybind11.h>
+
+#include "encode/encoder.hpp"
+#include "encode/session.hpp"
+#include "ids/id_table.hpp"
+#include "scan/scanner.hpp"
+
+namespace mtaw {
+
+const IdTable& id_table_of(pybind11::handle object);
+const Encoder& encoder_of(pybind11::handle object);
+SessionState& session_state_of(pybind11::handle object);
+const Scanner& scanner_of(pybind11::handle object);
+
+}  // namespace mtaw

@@ -1,0 +1,105 @@
+"""The exact scanner: top-K of a catalog in about the time it takes to read one byte a dimension."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from mtaw_fast.kernels.native import _native
+
+__all__ = ["LAYOUT", "Scanner", "check_quantised", "quantise", "quantised_shapes", "read_bytes"]
+
+LAYOUT = 1  # of the blocks; kernels/native/scan/layout.hpp describes it
+_LINE_BYTES, _LINE_DIMS, _BLOCK_ITEMS = 64, 4, 16
+_SUMMARY = 8  # layout, N, d, exponent, largest norm, largest residual, two zeros: 64 bytes, a whole cache line
+
+
+def quantised_shapes(n_items: int, d: int) -> dict[str, tuple[np.dtype, tuple[int, ...]]]:
+    """Name, dtype and shape of the arrays that `quantise` gives for float32[N, d]."""
+    n_blocks = -(-n_items // _BLOCK_ITEMS)
+    lines = -(-d // _LINE_DIMS) + 1
+    return {
+        "blocks": (np.dtype(np.uint8), (n_blocks, lines, _LINE_BYTES)),
+        "summary": (np.dtype(np.float64), (_SUMMARY,)),
+    }
+
+
+def quantise(catalog: np.ndarray) -> dict[str, np.ndarray]:
+    """The int8 codes of catalog float32[N, d] (C-contiguous, finite), on one thread; releases the GIL.
+
+    Returns the arrays of `quantised_shapes`: (d + 4) bytes an item, d rounded up to a multiple of 4. They can be
+    stored and mapped; on a cache line's boundary (64 bytes) they are read fastest.
+
+    Raises ValueError on a wrong type or shape, d over 16384, or a value that is not finite.
+    """
+    blocks, exponent, largest_norm, largest_residual = _native.scan_quantise(catalog)
+    n_items, d = catalog.shape
+    summary = np.array([LAYOUT, n_items, d, exponent, largest_norm, largest_residual, 0, 0], dtype=np.float64)
+    return {"blocks": blocks, "summary": summary}
+
+
+def check_quantised(quantised: Mapping[str, np.ndarray], n_items: int, d: int) -> None:
+    """Raise ValueError unless these are the arrays that `quantise` gives for some float32[N, d]."""
+    for name, (dtype, shape) in quantised_shapes(n_items, d).items():
+        array = quantised.get(name)
+        if array is None:
+            raise ValueError(f"the array '{name}' of the quantised catalog is missing; quantise it anew")
+        if array.dtype != dtype or array.shape != shape:
+            raise ValueError(
+                f"'{name}' of the quantised catalog must be {dtype}{list(shape)}, "
+                f"not {array.dtype}{list(array.shape)}; quantise it anew"
+            )
+    stated = quantised["summary"][:3].tolist()
+    if stated != [LAYOUT, n_items, d]:
+        raise ValueError(
+            f"the quantised catalog states layout, items and dimensions {stated}, not {[LAYOUT, n_items, d]}; "
+            "quantise it anew"
+        )
+
+
+class Scanner:
+    """Exact top-K over a catalog and its codes. Immutable; any number of threads may search at once.
+
+    catalog: float32[N, d], finite; quantised: what `quantise` made of it. All are kept, not copied: memory maps
+    are shared between processes. isa: the instruction set (`isa.hpp`), the process's own where None; every one
+    gives the same bits.
+
+    Raises ValueError on arrays that do not fit each other, or codes that are not this catalog's.
+    """
+
+    def __init__(self, catalog: np.ndarray, quantised: Mapping[str, np.ndarray], isa: str | None = None) -> None:
+        check_quantised(quantised, *catalog.shape)
+        exponent, largest_norm, largest_residual = quantised["summary"][3:6].tolist()
+        if not exponent.is_integer():
+            raise ValueError(f"the quantised catalog has the exponent {exponent}; quantise it anew")
+        self.native = _native.Scanner(catalog, quantised["blocks"], int(exponent), largest_norm, largest_residual, isa)
+
+    def search(
+        self,
+        queries: np.ndarray,
+        k: int,
+        scale: float,
+        allowed: np.ndarray | None = None,
+        excluded: np.ndarray | None = None,
+        excluded_offsets: np.ndarray | None = None,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The k best items of each query, on the calling thread; releases the GIL.
+
+        queries: float32[B, d], finite. allowed: uint8[ceil(N / 8)], item i in bit i % 8 of byte i / 8 (as
+        `Filter.packed`): only these items. excluded, excluded_offsets: int32[..] and int64[B + 1]; query b does not
+        find the ids excluded[offsets[b] : offsets[b + 1]], which ascend: for short lists, no bitmap is made.
+
+        Returns (ids int32[B, k], scores float32[B, k]) as `rerank_topk` of all N candidates does, bit for bit.
+        Raises ValueError on a wrong type, shape or order, k < 1, a query that is not finite, or a scale that is not
+        positive and finite.
+        """
+        return self.native.search(queries, k, scale, allowed, excluded, excluded_offsets)
+
+
+def read_bytes(array: np.ndarray, isa: str | None = None) -> int:
+    """Read a C-contiguous array once, front to back, as fast as one core can: the floor of any scan over it.
+
+    Returns the sum, modulo 2^64, of its whole 8-byte words. Releases the GIL.
+    """
+    return _native.read_bytes(array, isa)

@@ -1,0 +1,61 @@
+// The passes over the codes, one file an instruction set: they bound scores and append what passes a threshold.
+#pragma once
+
+#include <cstdint>
+
+#include "isa.hpp"
+
+namespace mtaw {
+
+// What a kernel may write past `limit` in a lane's three arrays before it stops.
+constexpr std::int64_t kAppendSlack = 32;
+
+// One query on its way through the catalog.
+struct ScanLane {
+    const std::int8_t* codes;   // 4 * lines of them
+    const std::int16_t* pairs;  // 4 * lines: of each four codes the first and third, then the second and fourth
+    std::int32_t code_sum;
+    float spread;   // times an item's residual: how far its bounds lie from step * (integer dot)
+    float cut;      // only items with an upper bound over it are appended
+    float* upper;   // the appended items' bounds
+    float* lower;
+    std::int32_t* ids;
+    std::int64_t count;  // how many are appended
+    std::int64_t limit;  // the kernel stops soon after count reaches it
+};
+
+// The items that may be found: bit i % 8 of byte i / 8; null = all.
+struct AllowedBits {
+    const std::uint8_t* bits;
+    std::int64_t n_bytes;
+};
+
+struct ScanBlocks {
+    const std::uint8_t* blocks;
+    std::int64_t lines;  // of codes, a block
+};
+
+// Passes blocks begin .. end of the catalog under the lanes. Returns the first block not yet passed: `end`, or an
+// earlier one where a lane reached its limit. Appended ids ascend.
+using ScanKernel = std::int64_t (*)(const ScanBlocks& blocks, std::int64_t begin, std::int64_t end,
+                                    const AllowedBits& allowed, ScanLane* lanes);
+
+// A pass for one lane and a pass for `width` lanes.
+struct ScanKernels {
+    ScanKernel one;
+    ScanKernel many;
+    std::int64_t width;
+};
+
+ScanKernels scan_kernels_portable();
+#if defined(__x86_64__)
+ScanKernels scan_kernels_avx2();
+ScanKernels scan_kernels_avx512();
+ScanKernels scan_kernels_vnni();
+#elif defined(__aarch64__)
+ScanKernels scan_kernels_neon();
+#endif
+
+ScanKernels scan_kernels(Isa isa);
+
+}  // namespace mtaw

@@ -1,0 +1,39 @@
+// How the scanner's int8 codes lie in memory: one layout for every instruction set, so a bundle stores it once.
+//
+// 16 items make a block of lines of 64 bytes. Line j < ceil(d / 4) holds dimensions 4j .. 4j+3 of the 16 items, item
+// after item, as unsigned bytes code + 128 with codes in -127..127 (128, a zero, pads the dimensions). It is one
+// register of AVX-512, two of AVX2, four of NEON, one row of an AMX tile. The last line holds each item's step and
+// residual as two bfloat16 in one 32-bit word: the step in the upper half, the residual's norm in the lower.
+// A block is one stretch of memory, read once from front to end. Places past the last item have the residual
+// -infinity, which no threshold lets through.
+#pragma once
+
+#include <cstdint>
+
+namespace mtaw {
+
+constexpr std::int64_t kBlockItems = 16;
+constexpr std::int64_t kLineBytes = 64;
+constexpr std::int64_t kLineDims = 4;
+constexpr std::int64_t kMaxScanDims = 1 << 14;  // the int32 sums of products of codes stay exact
+
+// The word of a place without an item: the step 0 and the residual -infinity.
+constexpr std::uint32_t kNoItem = 0xFF80;
+
+constexpr std::int64_t code_lines(std::int64_t d) { return (d + kLineDims - 1) / kLineDims; }
+constexpr std::int64_t block_bytes(std::int64_t d) { return (code_lines(d) + 1) * kLineBytes; }
+constexpr std::int64_t block_count(std::int64_t n_items) { return (n_items + kBlockItems - 1) / kBlockItems; }
+
+// What a scan needs to know of all the items together. The codes are of rows * 2^-exponent.
+struct ScanSummary {
+    std::int64_t exponent = 0;
+    double largest_norm = 0;      // of rows * 2^-exponent, rounded up: about 1/2 to 1, or 0
+    double largest_residual = 0;  // the largest residual norm stored
+};
+
+// The item i of codes c_i has row * 2^-exponent = step * c_i + residual vector, |residual vector| <= residual.
+// float32[N, d] `rows` to block_count(N) * block_bytes(d) bytes `blocks`, block by block on one thread.
+// Throws std::invalid_argument on a value that is not finite.
+ScanSummary quantise_catalog(const float* rows, std::int64_t n_items, std::int64_t d, std::uint8_t* blocks);
+
+}  // namespace mtaw

@@ -1,0 +1,91 @@
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "scan/layout.hpp"
+
+namespace mtaw {
+namespace {
+
+constexpr double kUp = 1 + 0x1p-30;     // covers the roundings of a sum of squares of 2^14 terms and its root
+constexpr double kRounder = 0x1.8p52;   // adding and subtracting it rounds a small float64 to an integer
+constexpr double kSmallest = 0x1p-100;  // steps and residuals stay far from float32's denormals
+
+// The least bfloat16 >= value, as its 16 bits. value is 0 or in [2^-100, 2].
+std::uint32_t bfloat16_up(double value) {
+    float near = static_cast<float>(value);
+    if (static_cast<double>(near) < value) near = std::nextafterf(near, std::numeric_limits<float>::infinity());
+    const auto bits = std::bit_cast<std::uint32_t>(near);
+    return (bits >> 16) + ((bits & 0xFFFFU) != 0 ? 1 : 0);
+}
+
+double bfloat16_value(std::uint32_t bits) { return static_cast<double>(std::bit_cast<float>(bits << 16)); }
+
+double square_norm(const float* row, std::int64_t d) {
+    double square = 0;
+    for (std::int64_t j = 0; j < d; ++j) square += static_cast<double>(row[j]) * static_cast<double>(row[j]);
+    return square;
+}
+
+// One item into its column of the block; returns its word of the last line.
+std::uint32_t quantise_row(const float* row, std::int64_t d, double down, double* values, std::uint8_t* column) {
+    double largest = 0;
+    for (std::int64_t j = 0; j < d; ++j) {
+        values[j] = static_cast<double>(row[j]) * down;
+        largest = std::max(largest, std::fabs(values[j]));
+    }
+    const std::uint32_t step_bits = bfloat16_up(std::max(largest / 127, kSmallest));
+    const double step = bfloat16_value(step_bits);
+    const double per_step = 1 / step;
+    double square = 0;
+    for (std::int64_t j = 0; j < d; ++j) {
+        const double code = (values[j] * per_step + kRounder) - kRounder;
+        const double residual = values[j] - code * step;
+        square += residual * residual;
+        column[(j / kLineDims) * kLineBytes + j % kLineDims] = static_cast<std::uint8_t>(static_cast<int>(code) + 128);
+    }
+    const double residual = square > 0 ? std::max(std::sqrt(square) * kUp, kSmallest) : 0;
+    return step_bits << 16 | bfloat16_up(residual);
+}
+
+}  // namespace
+
+ScanSummary quantise_catalog(const float* rows, std::int64_t n_items, std::int64_t d, std::uint8_t* blocks) {
+    ScanSummary summary;
+    double largest_square = 0;
+    for (std::int64_t i = 0; i < n_items; ++i) {
+        const double square = square_norm(rows + i * d, d);
+        if (!std::isfinite(square)) {
+            throw std::invalid_argument("item " + std::to_string(i) +
+                                        " of the catalog has a value that is not finite; train the bundle anew");
+        }
+        largest_square = std::max(largest_square, square);
+    }
+    if (largest_square > 0) summary.exponent = std::ilogb(std::sqrt(largest_square)) + 1;
+    // In (1/2, 1): the norm's float64 rounding cannot carry it past the power of two that ilogb saw.
+    summary.largest_norm = std::ldexp(std::sqrt(largest_square) * kUp, -static_cast<int>(summary.exponent));
+    const double down = std::ldexp(1.0, -static_cast<int>(summary.exponent));
+    const std::int64_t lines = code_lines(d);
+    std::vector<double> values(static_cast<std::size_t>(d));
+    for (std::int64_t b = 0; b < block_count(n_items); ++b) {
+        std::uint8_t* block = blocks + b * block_bytes(d);
+        std::memset(block, 128, static_cast<std::size_t>(lines * kLineBytes));
+        for (std::int64_t place = 0; place < kBlockItems; ++place) {
+            const std::int64_t item = b * kBlockItems + place;
+            std::uint32_t word = kNoItem;
+            if (item < n_items) {
+                word = quantise_row(rows + item * d, d, down, values.data(), block + place * kLineDims);
+                summary.largest_residual = std::max(summary.largest_residual, bfloat16_value(word & 0xFFFFU));
+            }
+            std::memcpy(block + lines * kLineBytes + place * 4, &word, 4);
+        }
+    }
+    return summary;
+}
+
+}  // namespace mtaw

@@ -1,0 +1,14 @@
+// The vectorised forms of score_items.
+#pragma once
+
+#include "score.hpp"
+
+namespace mtaw {
+
+#if defined(__x86_64__)
+// Scores all `count` items, 16 at a time.
+void score_items_avx512(const float* query, const float* catalog, std::int64_t d, double scale, Scored* items,
+                        std::int64_t count);
+#endif
+
+}  // namespace mtaw

@@ -1,0 +1,73 @@
+"""The kernels as training launches them by default, for `compile_check`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from mtaw_fast.kernels.compile_case import CompileCase
+from mtaw_fast.kernels.prefix_interest import configs
+
+_D = 100
+# (label, dtype of clicks and weights, compute dtype)
+_DTYPES = (
+    ("fp32", torch.float32, torch.float32),
+    ("fp32>bf16", torch.float32, torch.bfloat16),
+    ("bf16", torch.bfloat16, torch.bfloat16),
+    ("fp32>fp16", torch.float32, torch.float16),
+)
+_TYPES = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
+_BY_NAME = {
+    "seed": "*i64", "slot_click": "*i32", "slot_begin": "*i32", "tile_range": "*i32",
+    "log_total_out": "*fp32", "log_totals": "*fp32", "d_norm_out": "*fp32",
+    "parts_out": "*fp32", "parts": "*fp32",
+    "click_threshold": "i32", "ffn_threshold": "i32", "n_slots": "i32", "slots_a_part": "i32", "n_parts": "i32",
+    "size": "i32", "click_factor": "fp32", "ffn_factor": "fp32", "scale": "fp32", "eps": "fp32",
+}  # fmt: skip
+_OF_THE_CALLER = {"clicks", "d_clicks_out", "d_out", "out"}  # as are all weights and biases
+
+
+def compile_cases(_backend: str) -> list[CompileCase]:
+    """Every kernel in every pair of dtypes, at d = 100 with both dropouts."""
+    return [case for dtypes in _DTYPES for case in _cases(*dtypes)]
+
+
+def _cases(label: str, given: torch.dtype, compute: torch.dtype) -> list[CompileCase]:
+    import triton.language as tl
+
+    from mtaw_fast.kernels.prefix_interest.triton_kernels import backward, forward, weight_gradients
+
+    columns, tile, weight = configs.padded(_D), configs.TILE[compute], configs.WEIGHT[compute]
+    constants = {
+        "CLICK_DROPOUT": True, "FFN_DROPOUT": True, "DTYPE": getattr(tl, str(compute).removeprefix("torch.")),
+        "M": configs.DEFAULT_TILE_CLICKS, "PART": min(tile.part, columns), "d": _D, "D": columns,
+        "STEP": weight.step, "ROWS": weight.rows, "BLOCK": configs.ADD_BLOCK,
+    }  # fmt: skip
+
+    def case(kernel: Any, config: configs.TileConfig | configs.WeightConfig) -> CompileCase:
+        names = [name for name in kernel.arg_names if name not in constants]
+        types = {name: _type_of(name, given, compute) for name in names}
+        if kernel is weight_gradients.add_parts:
+            types["out"] = "*fp32"
+        used = {name: value for name, value in constants.items() if name in kernel.arg_names}
+        return CompileCase("prefix_interest", kernel, label, types, used, config.num_warps, config.num_stages)
+
+    by_tile = (
+        forward.interest_tracking,
+        forward.interest_enhancing,
+        backward.interest_enhancing_backward,
+        backward.interest_tracking_backward,
+    )
+    return [
+        *(case(kernel, tile) for kernel in by_tile),
+        case(weight_gradients.linear_gradients, weight),
+        case(weight_gradients.add_parts, weight),
+    ]
+
+
+def _type_of(name: str, given: torch.dtype, compute: torch.dtype) -> str:
+    if name in _BY_NAME:
+        return _BY_NAME[name]
+    of_the_caller = name in _OF_THE_CALLER or name.endswith(("_weight", "_bias"))
+    return "*" + _TYPES[given if of_the_caller else compute]

@@ -1,0 +1,214 @@
+"""The Triton backend: two kernels forward, four backward, no host synchronisation, no atomics.
+
+`README.md` says what is kept and what is computed anew; `configs.py` holds the launch settings.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from mtaw_fast.kernels import triton_device
+from mtaw_fast.kernels.prefix_interest import configs
+from mtaw_fast.kernels.prefix_interest.dropout import keep_factor, threshold
+from mtaw_fast.kernels.prefix_interest.reference import NORM_EPS
+from mtaw_fast.kernels.prefix_interest.request import InterestRequest, PrefixInterestWeights
+from mtaw_fast.kernels.prefix_interest.tiles import Tiles
+
+_LINEAR_LAYERS = ("itl_query", "ffn_in", "ffn_out", "iel_query")  # the order of linear_gradients' layers
+
+
+class _Dropout(NamedTuple):
+    """Philox seed int64[1] (any tensor where nothing is dropped) and the two probabilities."""
+
+    seed: Tensor
+    click: float
+    ffn: float
+
+
+def not_supported_reasons(request: InterestRequest) -> list[str]:
+    """Why this backend cannot take the request; empty where it can."""
+    clicks, tiles = request.clicks, request.tiles
+    reasons = triton_device.not_supported_reasons(clicks, *request.weights)
+    if clicks.shape[1] > configs.MAX_D:
+        reasons.append(f"d = {clicks.shape[1]} is over {configs.MAX_D}, what a tile in registers can hold")
+    if clicks.shape[1] == 0:
+        reasons.append("d = 0")
+    for what, dtype in (("clicks", clicks.dtype), ("compute_dtype", request.compute_dtype)):
+        if dtype not in configs.TILE:
+            reasons.append(f"{what} {dtype} is none of float32, bfloat16, float16")
+    if any(weight.dtype not in configs.TILE for weight in request.weights):
+        reasons.append("the weights are not all float32, bfloat16 or float16")
+    if request.ffn_dropout_mask is not None:
+        reasons.append("it makes its dropout masks from a seed and takes no ffn_dropout_mask")
+    if tiles is None:
+        reasons.append("it needs tiles=Tiles.of(offsets on the host, device): reading offsets back would stall the GPU")
+    elif tiles.capacity not in configs.TILE_CLICKS:
+        reasons.append(f"tiles of {tiles.capacity} clicks are none of {', '.join(map(str, configs.TILE_CLICKS))}")
+    elif tiles.slot_click.device != clicks.device:
+        reasons.append(f"tiles are on {tiles.slot_click.device}, clicks on {clicks.device}")
+    return reasons
+
+
+def prefix_interest(request: InterestRequest) -> Tensor:
+    """One pass over whole sessions: [T, d], as in `interface.prefix_interest`."""
+    assert request.tiles is not None
+    seed = request.tiles.slot_click if request.seed is None else request.seed
+    dropout = _Dropout(seed, request.click_dropout, request.ffn_dropout)
+    weights = (weight.contiguous() for weight in request.weights)
+    return _PrefixInterest.apply(request.clicks.contiguous(), request.tiles, dropout, request.compute_dtype, *weights)
+
+
+class _PrefixInterest(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, clicks: Tensor, tiles: Tiles, dropout: _Dropout, dtype: torch.dtype, *weights: Tensor
+    ) -> Tensor:
+        w = PrefixInterestWeights(*weights)
+        out, kept = _forward(clicks, tiles, dropout, dtype, w)
+        ctx.save_for_backward(out, *kept, *weights, dropout.seed, tiles.slot_click, tiles.slot_begin, tiles.tile_range)
+        ctx.plan = tiles.capacity, tiles.n_clicks
+        ctx.dropout = dropout.click, dropout.ffn
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor | None, ...]:
+        saved = ctx.saved_tensors
+        out, kept, weights, (seed, *plan) = saved[0], _Kept(*saved[1:6]), saved[6:16], saved[16:]
+        d_clicks, d_weights = _backward(
+            grad_out.contiguous(),
+            out,
+            kept,
+            Tiles(*plan, *ctx.plan),
+            _Dropout(seed, *ctx.dropout),
+            PrefixInterestWeights(*weights),
+        )
+        return d_clicks, None, None, None, *d_weights
+
+
+class _Kept(NamedTuple):
+    """What the forward pass keeps: [slots, d] each in the compute dtype, and float32[slots]."""
+
+    x: Tensor  # the clicks after dropout
+    instant: Tensor  # l'
+    interests: Tensor  # l
+    itl_log_total: Tensor  # log of the denominators of ITL's softmax
+    iel_log_total: Tensor
+
+
+def _constants(tiles: Tiles, d: int, dtype: torch.dtype) -> dict[str, int]:
+    """The compile-time arguments of every kernel that takes a tile, and its launch settings."""
+    config, columns = configs.TILE[dtype], configs.padded(d)
+    return {
+        "M": tiles.capacity,
+        "PART": min(config.part, columns),
+        "d": d,
+        "D": columns,
+        "num_warps": config.num_warps,
+        "num_stages": config.num_stages,
+    }
+
+
+def _forward(
+    clicks: Tensor, tiles: Tiles, dropout: _Dropout, dtype: torch.dtype, w: PrefixInterestWeights
+) -> tuple[Tensor, _Kept]:
+    from mtaw_fast.kernels.prefix_interest.triton_kernels import forward
+
+    d = clicks.shape[1]
+    slots = len(tiles.slot_click)
+    kept = _Kept(
+        *(torch.empty(slots, d, dtype=dtype, device=clicks.device) for _ in range(3)),
+        *(torch.empty(slots, dtype=torch.float32, device=clicks.device) for _ in range(2)),
+    )
+    out = torch.empty_like(clicks)
+    if slots == 0:
+        return out, kept
+    constants, scale = _constants(tiles, d, dtype), 1 / math.sqrt(d)
+    plan = tiles.slot_click, tiles.slot_begin, tiles.tile_range
+    forward.interest_tracking[(tiles.n_tiles,)](
+        clicks, *plan, dropout.seed, *w[:8],
+        kept.x, kept.instant, kept.interests, kept.itl_log_total,
+        threshold(dropout.click), keep_factor(dropout.click), threshold(dropout.ffn), keep_factor(dropout.ffn),
+        scale, NORM_EPS,
+        CLICK_DROPOUT=dropout.click > 0, FFN_DROPOUT=dropout.ffn > 0, DTYPE=_triton_dtype(dtype), **constants,
+    )  # fmt: skip
+    forward.interest_enhancing[(tiles.n_tiles,)](
+        kept.interests, *plan, w.iel_query_weight, w.iel_query_bias, out, kept.iel_log_total, scale, **constants
+    )
+    return out, kept
+
+
+def _backward(
+    d_out: Tensor, out: Tensor, kept: _Kept, tiles: Tiles, dropout: _Dropout, w: PrefixInterestWeights
+) -> tuple[Tensor, list[Tensor]]:
+    from mtaw_fast.kernels.prefix_interest.triton_kernels import backward
+
+    d_clicks = torch.empty_like(out)
+    if tiles.n_tiles == 0:
+        return d_clicks, [torch.zeros_like(weight) for weight in w]
+    d, dtype = out.shape[1], kept.x.dtype
+    d_itl_query, d_iel_query, hidden, d_hidden, d_update, d_instant = (torch.empty_like(kept.x) for _ in range(6))
+    d_norm = torch.empty(tiles.n_tiles, 2, d, dtype=torch.float32, device=out.device)
+    constants, scale = _constants(tiles, d, dtype), 1 / math.sqrt(d)
+    plan = tiles.slot_click, tiles.slot_begin, tiles.tile_range
+    backward.interest_enhancing_backward[(tiles.n_tiles,)](
+        kept.interests, kept.instant, d_out, out, kept.iel_log_total, *plan, dropout.seed,
+        w.iel_query_weight, w.iel_query_bias, *w[2:7],
+        d_iel_query, hidden, d_hidden, d_update, d_instant, d_norm,
+        threshold(dropout.ffn), keep_factor(dropout.ffn), scale, NORM_EPS,
+        FFN_DROPOUT=dropout.ffn > 0, **constants,
+    )  # fmt: skip
+    backward.interest_tracking_backward[(tiles.n_tiles,)](
+        kept.x, kept.instant, d_instant, kept.itl_log_total, *plan, dropout.seed, w.itl_query_weight, w.itl_query_bias,
+        d_itl_query, d_clicks,
+        threshold(dropout.click), keep_factor(dropout.click), scale,
+        CLICK_DROPOUT=dropout.click > 0, **constants,
+    )  # fmt: skip
+    layers = [
+        (d_itl_query, kept.x),
+        (d_hidden, kept.instant),
+        (d_update, hidden),
+        (d_iel_query, kept.interests),
+    ]
+    linear, norm = _linear_gradients(layers), _add_parts(d_norm)
+    gradients = {"norm_weight": norm[0], "norm_bias": norm[1]}
+    for layer, gradient in zip(_LINEAR_LAYERS, linear, strict=True):
+        gradients |= {f"{layer}_weight": gradient[:d], f"{layer}_bias": gradient[d]}
+    return d_clicks, [gradients[name].to(weight.dtype) for name, weight in w._asdict().items()]
+
+
+def _linear_gradients(layers: list[tuple[Tensor, Tensor]]) -> Tensor:
+    """Sum over the slots of dy v^T, and of dy below it, for (dy, v) of every layer: float32[layers, d + 1, d]."""
+    from mtaw_fast.kernels.prefix_interest.triton_kernels import weight_gradients
+
+    gradient = layers[0][0]
+    (slots, d), config = gradient.shape, configs.WEIGHT[gradient.dtype]
+    slots_a_part, columns = configs.slots_a_part(slots), configs.padded(d)
+    parts, rows = -(-slots // slots_a_part), min(config.rows, columns)
+    sums = torch.empty(parts, len(layers), d + 1, d, dtype=torch.float32, device=gradient.device)
+    weight_gradients.linear_gradients[(parts, len(layers), columns // rows)](
+        *(tensor for layer in layers for tensor in layer), sums, slots, slots_a_part,
+        STEP=config.step, ROWS=rows, d=d, D=columns, num_warps=config.num_warps, num_stages=config.num_stages,
+    )  # fmt: skip
+    return _add_parts(sums)
+
+
+def _add_parts(parts: Tensor) -> Tensor:
+    """parts[0] + parts[1] + .., in this order."""
+    from mtaw_fast.kernels.prefix_interest.triton_kernels import weight_gradients
+
+    total = torch.empty_like(parts[0])
+    blocks = -(-total.numel() // configs.ADD_BLOCK)
+    weight_gradients.add_parts[(blocks,)](parts, total, len(parts), total.numel(), BLOCK=configs.ADD_BLOCK)
+    return total
+
+
+def _triton_dtype(dtype: torch.dtype) -> Any:
+    import triton.language as tl
+
+    return {torch.float32: tl.float32, torch.bfloat16: tl.bfloat16, torch.float16: tl.float16}[dtype]

@@ -1,0 +1,156 @@
+"""From sessions of internal ids to ranked items: encode, retrieve, leave out what may not be shown.
+
+Two forms of the same answer, to the bit: `ComposedRanker` of any encoder and any index, and `NativeRanker`, which
+does it all in one native call where both are native.
+"""
+
+from __future__ import annotations
+
+from time import perf_counter_ns
+from typing import Any, Protocol
+
+import numpy as np
+
+from mtaw_fast.bundle import Bundle
+from mtaw_fast.encoders import Encoder, NativeEncoder
+from mtaw_fast.filters import Filter
+from mtaw_fast.kernels.native.engine import Engine
+from mtaw_fast.recommendations import Recommendations
+from mtaw_fast.requests import Conditions
+from mtaw_fast.retrieval import Index, ScanIndex
+from mtaw_fast.sessions import Sessions
+
+_NOTHING = np.empty(0, dtype=np.int32)
+
+
+class Ranker(Protocol):
+    """Axes: B sessions. Thread-safe."""
+
+    def rank(
+        self, sessions: Sessions, k: int, conditions: Conditions, stages: dict[str, float] | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """(ids int32[B, k], scores float32[B, k]) of sessions of internal ids, none of them empty.
+
+        Best first, padded with -1 / -inf. `stages` gains the microseconds of 'encode' and 'retrieve'.
+        """
+        ...
+
+
+def make_ranker(bundle: Bundle, encoder: Encoder, index: Index) -> ComposedRanker | NativeRanker:
+    """The native ranker where encoder and index allow it."""
+    if isinstance(encoder, NativeEncoder) and isinstance(index, ScanIndex):
+        return NativeRanker(bundle, encoder, index)
+    return ComposedRanker(bundle, encoder, index)
+
+
+class ComposedRanker:
+    """`Ranker` of any encoder and any index."""
+
+    def __init__(self, bundle: Bundle, encoder: Encoder, index: Index) -> None:
+        self._encoder, self._index = encoder, index
+        self._scale, self._n_items = bundle.config.scale, bundle.n_items
+
+    def rank(
+        self, sessions: Sessions, k: int, conditions: Conditions, stages: dict[str, float] | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """See `Ranker.rank`."""
+        start = perf_counter_ns()
+        queries = self._encoder.encode(sessions)
+        encoded = perf_counter_ns()
+        excluded = _NOTHING if conditions.excluded is None else conditions.excluded
+        dropped = None
+        if conditions.exclude_seen:
+            dropped = [np.union1d(excluded, clicks) for clicks in sessions]
+        elif len(excluded):
+            dropped = [excluded] * len(sessions)
+        ranked = retrieve(self._index, self._n_items, queries, k, conditions.allowed, dropped, self._scale)
+        if stages is not None:
+            stages |= {"encode": (encoded - start) / 1000, "retrieve": (perf_counter_ns() - encoded) / 1000}
+        return ranked
+
+
+class NativeRanker:
+    """`Ranker` in one native call. `engine` also takes external ids and live sessions: see its module."""
+
+    def __init__(self, bundle: Bundle, encoder: NativeEncoder, index: ScanIndex) -> None:
+        self._encoder = encoder
+        self.engine = Engine(bundle.ids.table, encoder.encoder.native, index.scanner.native, bundle.config.scale)
+
+    def new_state(self) -> Any:
+        """The native encoder's state of a session without clicks, for `engine.recommend_live`."""
+        return self._encoder.encoder.native.session()
+
+    def rank(
+        self, sessions: Sessions, k: int, conditions: Conditions, stages: dict[str, float] | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """See `Ranker.rank`."""
+        ids, scores, encode, search = self.engine.rank(
+            sessions.items, sessions.offsets, k, conditions.excluded, conditions.bits, conditions.exclude_seen
+        )
+        if stages is not None:
+            stages |= {"encode": encode, "retrieve": search}
+        return ids, scores
+
+
+def most_popular(bundle: Bundle, k: int, conditions: Conditions) -> tuple[np.ndarray, np.ndarray]:
+    """The k most clicked items: ids int32[k] and click counts float32[k], padded with -1 / -inf."""
+    order, excluded = bundle.most_clicked, conditions.excluded
+    if conditions.allowed is not None:
+        order = order[conditions.allowed.mask[order]]
+    if excluded is not None:
+        order = order[: k + len(excluded)]
+        order = order[np.isin(order, excluded, invert=True)]
+    order = order[:k]
+    ids = np.full(k, -1, dtype=np.int32)
+    scores = np.full(k, -np.inf, dtype=np.float32)
+    ids[: len(order)] = order
+    scores[: len(order)] = bundle.popularity[order]
+    return ids, scores
+
+
+def assembled(
+    bundle: Bundle, row: tuple[np.ndarray, np.ndarray], clicks: np.ndarray, unknown: list[Any], repeats: bool
+) -> Recommendations:
+    """One row of a ranking (ids int32[k], scores float32[k]) as an answer, padding cut off.
+
+    clicks: the session's known ones, int32[m]; where there is none the row is the popularity ranking.
+    """
+    ids, scores = row
+    count = int(np.count_nonzero(ids >= 0))
+    return Recommendations(
+        bundle.ids.external(ids[:count]),
+        scores[:count].copy(),
+        unknown,
+        fallback=len(clicks) == 0,
+        repeats=np.isin(ids[:count], clicks) if repeats else None,
+    )
+
+
+def retrieve(
+    index: Index,
+    n_items: int,
+    queries: np.ndarray,
+    k: int,
+    allowed: Filter | None,
+    dropped: list[np.ndarray] | None,
+    scale: float,
+) -> tuple[np.ndarray, np.ndarray]:
+    """The index's top k of queries float32[B, d], less each query's own `dropped` ids (distinct, int[..]).
+
+    The first k + n of an exact ranking hold the first k that remain after any n are dropped.
+    """
+    if dropped is None:
+        return index.search(queries, k, allowed, scale=scale)
+    ids = np.full((len(queries), k), -1, dtype=np.int32)
+    scores = np.full((len(queries), k), -np.inf, dtype=np.float32)
+    # Rounded up to powers of two, so that one long list does not widen the search of every query.
+    extra = np.array([1 << (len(ids) - 1).bit_length() if len(ids) else 0 for ids in dropped])
+    for width in np.unique(extra):
+        rows = np.flatnonzero(extra == width)
+        fetch = min(k + int(width), n_items)
+        found, values = index.search(queries[rows], fetch, allowed, scale=scale)
+        for row, row_ids, row_values in zip(rows, found, values, strict=True):
+            kept = np.flatnonzero(np.isin(row_ids, dropped[row], invert=True))[:k]
+            ids[row, : len(kept)] = row_ids[kept]
+            scores[row, : len(kept)] = row_values[kept]
+    return ids, scores

@@ -1,0 +1,80 @@
+"""What a caller asks for, checked: lists of external ids, k, and which items may be found."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mtaw_fast.errors import UsageError
+from mtaw_fast.filters import Filter
+from mtaw_fast.itemids import ItemIds
+
+_NONE: tuple[Any, ...] = ()  # the one empty tuple there is
+_LONG_LIST = 1000  # exclude lists up to here go along with the search; a mask costs O(N)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Conditions:
+    """Which items may be found; all hold together.
+
+    allowed: these only. excluded: never these, int32[..] internal ids, ascending and distinct: a short list.
+    exclude_seen: nor the session's own.
+    """
+
+    allowed: Filter | None = None
+    excluded: np.ndarray | None = None
+    exclude_seen: bool = False
+
+    @property
+    def bits(self) -> np.ndarray | None:
+        """`allowed` as the native kernels take it."""
+        return None if self.allowed is None else self.allowed.packed
+
+
+EVERYTHING = Conditions()
+
+
+def conditions_of(
+    ids: ItemIds,
+    exclude: Iterable[Any] = (),
+    allow: Iterable[Any] | None = None,
+    prepared: Filter | None = None,
+    exclude_seen: bool = False,
+) -> Conditions:
+    """The conditions of a call, from external ids; those that the catalog does not know are ignored.
+
+    Raises UsageError on what is no list of ids, and on a filter of another kind or catalog.
+    """
+    if exclude is _NONE and allow is None and prepared is None:
+        return Conditions(exclude_seen=True) if exclude_seen else EVERYTHING
+    excluded = ids.known(listed("exclude", exclude))
+    if prepared is not None:
+        if not isinstance(prepared, Filter):
+            raise UsageError(f"filter must be made with filter(), not {type(prepared).__name__}; or pass allow=")
+        prepared.check(len(ids))
+    if allow is None and len(excluded) <= _LONG_LIST:
+        return Conditions(prepared, excluded if len(excluded) else None, exclude_seen)
+    own = Filter.of(len(ids), excluded, None if allow is None else ids.known(listed("allow", allow)))
+    return Conditions(own if prepared is None else prepared & own, None, exclude_seen)
+
+
+def checked_k(k: int, n_items: int) -> int:
+    """k, at most N. Raises UsageError where it is no positive whole number."""
+    if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or k < 1:
+        raise UsageError(f"k must be a whole number of at least 1, not {k!r}")
+    return min(int(k), n_items)
+
+
+def listed(name: str, ids: Any) -> Sequence[Any]:
+    """`ids` as a list. Raises UsageError on a lone text or number: the usual slip."""
+    if isinstance(ids, (list, tuple)):
+        return ids
+    try:
+        if isinstance(ids, (str, bytes)):
+            raise TypeError
+        return list(ids)
+    except TypeError:
+        raise UsageError(f"{name} must be a list of item ids, not {ids!r}; write [{ids!r}] for a single one") from None

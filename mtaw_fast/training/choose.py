@@ -1,0 +1,43 @@
+"""Which stepper trains a model: by device and settings, and said in the log."""
+
+from __future__ import annotations
+
+import logging
+
+import torch
+
+from mtaw_fast.config import Config
+from mtaw_fast.errors import UnsupportedError, UsageError
+from mtaw_fast.kernels import triton_device
+from mtaw_fast.kernels.prefix_interest.configs import MAX_D
+from mtaw_fast.model import MTAW
+from mtaw_fast.training.graph_step import GraphStep
+from mtaw_fast.training.step import AnyStepper, Stepper
+
+
+def make_stepper(model: MTAW, config: Config) -> AnyStepper:
+    """The stepper that config.step asks for; 'auto' takes CUDA graphs where nothing speaks against them.
+
+    Raises UsageError where graphs are asked for on a CPU, UnsupportedError where the GPU cannot have them.
+    """
+    against = reasons_against_graphs(model)
+    if config.step == "graph" and against:
+        kind = UsageError if model.item_embedding.device.type != "cuda" else UnsupportedError
+        raise kind(f"setting step=graph cannot be had: {', '.join(against)}; choose auto or eager")
+    chosen = "eager" if config.step == "eager" or against else "graph"
+    why = f" ({', '.join(against)})" if against and config.step == "auto" else ""
+    logging.getLogger("mtaw_fast").info("training step: %s%s", chosen, why)
+    return GraphStep(model, config) if chosen == "graph" else Stepper(model, config)
+
+
+def reasons_against_graphs(model: MTAW) -> list[str]:
+    """Why the step cannot be captured; empty where it can."""
+    items = model.item_embedding
+    if items.device.type != "cuda":
+        return [f"the model is on {items.device}, and CUDA graphs need a GPU"]
+    reasons = triton_device.not_supported_reasons(items)
+    if model.config.d > MAX_D:
+        reasons.append(f"d={model.config.d} is over {MAX_D}, and the eager encoder makes the GPU report lengths")
+    if items.dtype != torch.float32:
+        reasons.append("weights must be float32")
+    return reasons

@@ -1,0 +1,142 @@
+"""A batch in buffers that never move: padded to one of a few sizes, so that a captured step can run again on it.
+
+Axes: T clicks, B sessions, S samples, all of the budget; a batch fills the first of each.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from mtaw_fast.errors import UsageError
+from mtaw_fast.kernels.prefix_interest import Tiles
+from mtaw_fast.kernels.prefix_interest.configs import DEFAULT_TILE_CLICKS
+from mtaw_fast.training.batch import Batch
+
+_RUNGS = 4  # sizes up to a full batch
+_STAGED = 4  # batches whose copies to the device may be under way
+
+
+class Budget(NamedTuple):
+    """clicks: T, and as many sessions; rows: S."""
+
+    clicks: int
+    rows: int
+
+    @classmethod
+    def for_batch(cls, batch: Batch, batch_prefixes: int) -> Budget:
+        """The least budget that holds the batch: whole quarters of a full batch, of clicks and of rows.
+
+        Nearly all batches of an epoch are nearly full, so few budgets come up.
+        """
+        rung = -(-batch_prefixes // _RUNGS)
+        return cls(*(max(1, -(-len(part) // rung)) * rung for part in (batch.clicks, batch.rows)))
+
+    @property
+    def tiles(self) -> int:
+        """Tiles that T clicks never need more of: best fit leaves at most one tile under half full, the tiles of a long
+        session taken together."""
+        return 2 * -(-self.clicks // DEFAULT_TILE_CLICKS) + 1
+
+    @property
+    def sizes(self) -> list[int]:
+        """Numbers in each field of `StaticInputs`, the tiles' last and as three."""
+        slots = self.tiles * DEFAULT_TILE_CLICKS
+        return [self.clicks, self.clicks + 1, self.rows, self.rows, 1, 1, slots, slots, 2 * self.tiles]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StaticInputs:
+    """A batch as the step sees it: views of one buffer.
+
+    clicks: int64[T]; offsets: int64[T + 1]; rows, targets: int64[S]; n_rows: int64[1], rows that are samples.
+    seed: int64[1], of the step's dropout. tiles: the plan of the offsets, int32.
+
+    Inert clicks are sessions of one click each, of item 0; then come sessions of none. Inert rows ask for item 0
+    after click 0 and have the weight 0, so nothing inert reaches a gradient.
+    """
+
+    clicks: Tensor
+    offsets: Tensor
+    rows: Tensor
+    targets: Tensor
+    n_rows: Tensor
+    seed: Tensor
+    tiles: Tiles
+
+    @classmethod
+    def of(cls, buffer: Tensor, budget: Budget) -> StaticInputs:
+        """Views of int32[`numbers(budget)`], whose 64-bit numbers come first."""
+        *wide, slots, _, ranges = budget.sizes
+        clicks, offsets, rows, targets, n_rows, seed = buffer[: 2 * sum(wide)].view(torch.int64).split(wide)
+        slot_click, slot_begin, tile_range = buffer[2 * sum(wide) :].split([slots, slots, ranges])
+        tiles = Tiles(slot_click, slot_begin, tile_range.view(-1, 2), DEFAULT_TILE_CLICKS, budget.clicks)
+        return cls(clicks, offsets, rows, targets, n_rows, seed, tiles)
+
+    @staticmethod
+    def numbers(budget: Budget) -> int:
+        """int32 numbers that the buffer of a budget holds."""
+        return 2 * sum(budget.sizes[:-3]) + sum(budget.sizes[-3:])
+
+    def weights(self) -> Tensor:
+        """float32[S]: 1 for the batch's rows, 0 for the inert ones; computed where the inputs are."""
+        return (torch.arange(len(self.rows), device=self.rows.device) < self.n_rows).float()
+
+    def fill(self, batch: Batch, seed: int) -> None:
+        """Write a batch and its padding to buffers in host memory; UsageError where it does not fit."""
+        clicks, sessions, rows = len(batch.clicks), len(batch.offsets) - 1, len(batch.rows)
+        budget = Budget(len(self.clicks), len(self.rows))
+        if clicks > budget.clicks or rows > budget.rows:
+            raise UsageError(
+                f"a batch of {clicks} clicks and {rows} samples does not fit into {budget.clicks} and {budget.rows}"
+            )
+        inert = budget.clicks - clicks
+        self.clicks[:clicks] = batch.clicks
+        self.clicks[clicks:] = 0
+        self.offsets[: sessions + 1] = batch.offsets
+        self.offsets[sessions + 1 : sessions + 1 + inert] = torch.arange(clicks + 1, budget.clicks + 1)
+        self.offsets[sessions + 1 + inert :] = budget.clicks
+        for buffer, values in ((self.rows, batch.rows), (self.targets, batch.targets)):
+            buffer[:rows] = values
+            buffer[rows:] = 0
+        self.n_rows[0], self.seed[0] = rows, seed
+        plan = Tiles.of(self.offsets.numpy(), "cpu", least_tiles=budget.tiles)
+        for name in ("slot_click", "slot_begin", "tile_range"):
+            getattr(self.tiles, name).copy_(getattr(plan, name))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Staging:
+    """Host memory that a copy to the device reads, and the event after that copy."""
+
+    buffer: Tensor
+    copied: torch.cuda.Event | None
+
+
+class StaticBatch:
+    """The buffers of one budget; `load` fills them, in the order of the current stream."""
+
+    def __init__(self, budget: Budget, device: torch.device) -> None:
+        self.budget = budget
+        size, on_gpu = StaticInputs.numbers(budget), device.type == "cuda"
+        self._buffer = torch.zeros(size, dtype=torch.int32, device=device)
+        self.inputs = StaticInputs.of(self._buffer, budget)
+        self._staging = [
+            _Staging(torch.zeros(size, dtype=torch.int32, pin_memory=on_gpu), torch.cuda.Event() if on_gpu else None)
+            for _ in range(_STAGED if on_gpu else 1)
+        ]
+        self._loads = 0
+
+    def load(self, batch: Batch, seed: int) -> None:
+        """Copy a batch in host memory here. Waits only where the copy of several batches before is not through."""
+        staging = self._staging[self._loads % len(self._staging)]
+        self._loads += 1
+        if staging.copied is not None:
+            staging.copied.synchronize()
+        StaticInputs.of(staging.buffer, self.budget).fill(batch, seed)
+        self._buffer.copy_(staging.buffer, non_blocking=True)
+        if staging.copied is not None:
+            staging.copied.record()

@@ -1,0 +1,321 @@
+"""The native AW loss, every instruction set this CPU has: accuracy, layouts' edges, determinism, refusals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn import functional
+
+from mtaw_fast.kernels.aw_loss import aw_loss
+from mtaw_fast.kernels.native import _native
+from mtaw_fast.kernels.native import loss as native_loss
+
+PATHS = [
+    ("portable", "float32"), ("avx2", "float32"), ("avx512", "float32"),
+    ("bf16", "bfloat16"), ("amx", "bfloat16"), ("neon", "float32"),
+]  # fmt: skip
+# Around the tile's 192 items, a register tile's 6, a block's 64 rows, a group's 512 and the products' 128.
+SHAPES = [
+    (1, 1, 1), (1, 7, 3), (2, 193, 1), (5, 2, 100), (31, 192, 33), (37, 501, 20), (64, 6, 17), (65, 385, 15),
+    (129, 191, 100), (300, 129, 64), (70, 400, 128), (33, 200, 257), (530, 60, 12),
+]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Problem:
+    queries: np.ndarray
+    items: np.ndarray
+    targets: np.ndarray
+    row_weights: np.ndarray
+    gamma: float = 2.0
+    scale: float = 16.0
+
+
+def problem(rows: int, items: int, d: int, seed: int = 0, gamma: float = 2.0) -> Problem:
+    rng = np.random.default_rng(seed)
+    return Problem(
+        queries=rng.standard_normal((rows, d)).astype(np.float32),
+        items=rng.standard_normal((items, d)).astype(np.float32),
+        targets=rng.integers(0, items, rows),
+        row_weights=((rng.random(rows) + 0.5) * (rng.random(rows) > 0.2)).astype(np.float32),
+        gamma=gamma,
+    )
+
+
+def run(
+    p: Problem, isa: str | None = None, compute: str = "float32", threads: int = 1, gradients: str = "qe"
+) -> dict[str, np.ndarray]:
+    """Outputs of the native kernel, every one of which was NaN before."""
+    loss = np.full(len(p.queries), np.nan, np.float32)
+    d_queries = np.full_like(p.queries, np.nan) if "q" in gradients else None
+    d_items = np.full_like(p.items, np.nan) if "e" in gradients else None
+    native_loss.aw_loss(
+        p.queries, p.items, p.targets, p.row_weights, scale=p.scale, gamma=p.gamma,
+        loss=loss, d_queries=d_queries, d_items=d_items, compute=compute, threads=threads, isa=isa,
+    )  # fmt: skip
+    named = {"loss": loss, "d_queries": d_queries, "d_items": d_items}
+    return {name: array for name, array in named.items() if array is not None}
+
+
+def reference(p: Problem, dtype: torch.dtype, compute: str | None) -> dict[str, np.ndarray]:
+    """The same by the eager reference, in `dtype` with products in `compute`, as float64."""
+    q, e = (torch.tensor(array).to(dtype).requires_grad_() for array in (p.queries, p.items))
+    loss = aw_loss(
+        q, e, torch.tensor(p.targets), scale=p.scale, gamma=p.gamma, reduction="none", backend="reference",
+        compute_dtype=None if compute is None else getattr(torch, compute),
+    )  # fmt: skip
+    (loss * torch.tensor(p.row_weights).to(dtype)).sum().backward()
+    assert q.grad is not None
+    assert e.grad is not None
+    tensors = {"loss": loss.detach(), "d_queries": q.grad, "d_items": e.grad}
+    return {name: tensor.double().numpy() for name, tensor in tensors.items()}
+
+
+def has(isa: str) -> bool:
+    levels = ["portable", "avx2", "avx512", "vnni", "bf16", "amx"]
+    best = _native.cpu_isa()
+    if "neon" in (isa, best):
+        return isa in (best, "portable")
+    return levels.index(isa) <= levels.index(best)
+
+
+def on_every_path(test: Callable[..., None]) -> Callable[..., None]:
+    parameters = [
+        pytest.param(
+            *path, marks=pytest.mark.skipif(not has(path[0]), reason=f"this CPU has no {path[0]}"), id="-".join(path)
+        )
+        for path in PATHS
+    ]
+    return pytest.mark.parametrize(("isa", "compute"), parameters)(test)
+
+
+def sizes(p: Problem) -> dict[str, tuple[float, float]]:
+    """What the outputs' errors are relative to: (their own rounding's, that of a relative error in the exponentials).
+
+    A gradient counts before what lies along v is taken out; the loss moves by its slope along the logits.
+    """
+    q, e = (torch.tensor(array).double() for array in (p.queries, p.items))
+    unit_q, unit_e = (functional.normalize(v, dim=1).requires_grad_() for v in (q, e))
+    logits = p.scale * unit_q @ unit_e.T
+    ce = functional.cross_entropy(logits, torch.tensor(p.targets), reduction="none")
+    loss = (2 - 2 * torch.exp(-ce)).clamp_min(1e-6) ** p.gamma * ce
+    slope = torch.autograd.grad(loss.sum(), logits, retain_graph=True)[0].abs().max().item()
+    (loss * torch.tensor(p.row_weights)).sum().backward()
+    found = {"loss": (max(loss.max().item(), 1e-3), slope)}
+    for name, vectors, unit in (("d_queries", q, unit_q), ("d_items", e, unit_e)):
+        assert unit.grad is not None
+        size = (unit.grad.abs() / vectors.norm(dim=1, keepdim=True)).max().item()
+        found[name] = (size, size)
+    return found
+
+
+def check(p: Problem, isa: str, compute: str, threads: int) -> None:
+    truth, eager, size = reference(p, torch.float64, None), reference(p, torch.float32, compute), sizes(p)
+    eps = torch.finfo(getattr(torch, compute)).eps
+    # From a float32 logit of up to `scale`; of the factors' rounding too where eager's luck may be good on few numbers.
+    is_small = len(p.queries) * len(p.items) < 256
+    exp_eps = p.scale * (eps if is_small else torch.finfo(torch.float32).eps)
+    for name, got in run(p, isa, compute, threads).items():
+        peer = np.abs(eager[name] - truth[name]).max()
+        slack = eps * size[name][0] + exp_eps * size[name][1]
+        assert np.abs(got - truth[name]).max() <= 2 * peer + slack, name
+
+
+@on_every_path
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0, 6.0])
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_is_as_close_to_float64_as_eager_is(shape: tuple[int, int, int], gamma: float, isa: str, compute: str) -> None:
+    check(problem(*shape, gamma=gamma), isa, compute, threads=2)
+
+
+@on_every_path
+@settings(max_examples=40, deadline=None)
+@given(
+    rows=st.integers(1, 150),
+    items=st.integers(1, 420),
+    d=st.integers(1, 140),
+    gamma=st.sampled_from([0.0, 1.0, 3.5]),
+    threads=st.integers(1, 3),
+    seed=st.integers(0, 1 << 20),
+)
+def test_any_shape(
+    isa: str, compute: str, rows: int, items: int, d: int, gamma: float, threads: int, seed: int
+) -> None:
+    check(problem(rows, items, d, seed, gamma), isa, compute, threads)
+
+
+@on_every_path
+def test_agrees_with_an_independent_cross_entropy(isa: str, compute: str) -> None:
+    """L = (2 - 2 exp(-ce))^gamma ce, and its gradients, over torch's cross-entropy in float64."""
+    p = problem(77, 611, 31, gamma=2.0)
+    q, e = (torch.tensor(array).double().requires_grad_() for array in (p.queries, p.items))
+    logits = p.scale * functional.normalize(q, dim=1) @ functional.normalize(e, dim=1).T
+    ce = functional.cross_entropy(logits, torch.tensor(p.targets), reduction="none")
+    oracle = (2 - 2 * torch.exp(-ce)) ** p.gamma * ce
+    (oracle * torch.tensor(p.row_weights)).sum().backward()
+    assert q.grad is not None
+    assert e.grad is not None
+    got = run(p, isa, compute, threads=2)
+    # bfloat16 keeps 8 bits of each factor of a logit of up to 16.
+    relative = 2e-5 if compute == "float32" else 2e-2
+    for name, truth in (("loss", oracle.detach()), ("d_queries", q.grad), ("d_items", e.grad)):
+        worst = np.abs(got[name] - truth.numpy()).max()
+        assert worst <= relative * truth.abs().max().item(), name
+
+
+@on_every_path
+def test_the_bits_depend_on_neither_threads_nor_run_nor_what_else_is_asked(isa: str, compute: str) -> None:
+    p = problem(333, 1500, 37)
+    first = run(p, isa, compute, threads=1)
+    for threads in (1, 2, 3, 7):
+        for name, again in run(p, isa, compute, threads).items():
+            assert again.tobytes() == first[name].tobytes(), (name, threads)
+    for asked in ("", "q", "e"):
+        for name, again in run(p, isa, compute, threads=2, gradients=asked).items():
+            assert again.tobytes() == first[name].tobytes(), (name, asked)
+
+
+@on_every_path
+def test_more_rows_than_a_chunk_holds(isa: str, compute: str) -> None:
+    """Rows in chunks give each row the same bits as rows alone, and item gradients the same sums."""
+    p = problem(2200, 50, 8)
+    whole = run(p, isa, compute, threads=2)
+    parts = [
+        run(Problem(p.queries[rows], p.items, p.targets[rows], p.row_weights[rows]), isa, compute)
+        for rows in (slice(0, 700), slice(700, 2200))
+    ]
+    for name in ("loss", "d_queries"):
+        assert np.array_equal(whole[name], np.concatenate([part[name] for part in parts])), name
+    summed = sum(part["d_items"].astype(np.float64) for part in parts)
+    # The rows meet other partners in the products' groups: equal to float32's rounding.
+    assert np.abs(whole["d_items"] - summed).max() <= 1e-5 * np.abs(summed).max()
+
+
+@on_every_path
+def test_every_row_has_the_same_target(isa: str, compute: str) -> None:
+    p = problem(150, 400, 20)
+    check(Problem(p.queries, p.items, np.full(150, 399), p.row_weights), isa, compute, threads=2)
+
+
+@on_every_path
+def test_a_sure_target_keeps_its_precision(isa: str, compute: str) -> None:
+    """p - 1 of 1e-6 and less, which would drown in bfloat16's or float32's rounding of p."""
+    d = 64
+    items = np.eye(d, dtype=np.float32)
+    p = Problem(items[:5].copy(), items, np.arange(5), np.ones(5, np.float32), gamma=0.0, scale=20.0)
+    got = run(p, isa, compute)
+    expected = np.log1p((d - 1) * np.exp(-20.0))
+    np.testing.assert_allclose(got["loss"], expected, rtol=3e-5)
+
+
+@on_every_path
+def test_zero_vectors_and_zero_weights(isa: str, compute: str) -> None:
+    p = problem(40, 300, 9)
+    p.queries[3] = 0
+    p.items[[7, 299]] = 0
+    p.targets[3:6] = (7, 7, 299)
+    p.row_weights[3:6] = 0
+    got = run(p, isa, compute)
+    assert all(np.isfinite(array).all() for array in got.values())
+    assert got["loss"][3] > 0
+    assert np.abs(got["d_queries"][p.row_weights == 0]).max() == 0
+    only_zero = run(Problem(p.queries, p.items, p.targets, np.zeros(40, np.float32)), isa, compute)
+    assert np.abs(only_zero["d_items"]).max() == 0
+
+
+@on_every_path
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_vectors_that_are_not_finite_show_in_the_loss(isa: str, compute: str, bad: float) -> None:
+    p = problem(70, 300, 9)
+    p.queries[66, 2] = bad
+    loss = run(p, isa, compute)["loss"]
+    assert np.isnan(loss[66])
+    assert np.isfinite(np.delete(loss, 66)).all()
+    p = problem(70, 300, 9)
+    p.items[299, 8] = bad  # no row's target
+    p.targets[:] = 5
+    assert np.isnan(run(p, isa, compute, threads=2)["loss"]).all()
+
+
+@on_every_path
+def test_exp2_keeps_its_stated_error(isa: str, compute: str) -> None:
+    bound = 40 / np.log(2) * 1.01
+    x = np.concatenate([np.linspace(-bound, bound, 2_000_001), np.arange(-58, 59) + 0.5]).astype(np.float32)
+    error = _native.aw_loss_exp2(x, compute, isa).astype(np.float64) / np.exp2(x.astype(np.float64)) - 1
+    assert np.abs(error).max() <= (2e-7 if compute == "float32" else 3e-6)
+
+
+def test_no_rows() -> None:
+    p = problem(0, 5, 3)
+    assert (run(p)["d_items"] == 0).all()
+
+
+def test_calls_at_the_same_time() -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    problems = [problem(100 + 40 * k, 700, 24, seed=k) for k in range(4)]
+    expected = [run(p) for p in problems]
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(5):
+            for got, truth in zip(pool.map(run, problems), expected, strict=True):
+                assert all(np.array_equal(got[name], truth[name]) for name in truth)
+
+
+@pytest.mark.parametrize("bad", [-1, 5, 1 << 40])
+def test_a_target_outside_the_catalog_is_refused(bad: int) -> None:
+    p = problem(4, 5, 3)
+    p.targets[2] = bad
+    with pytest.raises(IndexError, match=f"target {bad} of row 2 is outside the catalog of 5 items"):
+        run(p)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"queries": np.ones((4, 3))}, "queries must be a C-contiguous float32 matrix, not float64"),
+        ({"items": np.ones((3, 5), np.float32).T}, "items must be a C-contiguous float32 matrix"),
+        ({"items": np.ones((5, 2), np.float32)}, "queries have 3 dimensions, the items 2"),
+        ({"targets": np.zeros(4, np.int32)}, "targets must be a C-contiguous int64 vector"),
+        ({"targets": np.zeros(3, np.int64)}, "there are 4 queries but 3 targets"),
+        ({"loss": np.zeros(3, np.float32)}, "loss must have the shape"),
+        ({"d_items": np.zeros((4, 3), np.float32)}, "d_items must have the shape"),
+        ({"scale": 41.0}, "scale must be in"),
+        ({"gamma": -0.5}, "gamma must be at least 0"),
+        ({"compute": "float16"}, "compute must be 'float32' or 'bfloat16', not 'float16'"),
+        ({"compute": "bfloat16", "isa": "portable"}, "'portable' multiplies no bfloat16"),
+        ({"isa": "sse9"}, "there is no instruction set 'sse9'"),
+    ],
+    ids=lambda value: str(list(value)) if isinstance(value, dict) else "",
+)
+def test_wrong_arguments_are_refused(change: dict, message: str) -> None:
+    arguments = {
+        "queries": np.ones((4, 3), np.float32), "items": np.ones((5, 3), np.float32),
+        "targets": np.zeros(4, np.int64), "row_weights": np.ones(4, np.float32), "scale": 16.0, "gamma": 2.0,
+        "loss": np.empty(4, np.float32), "d_queries": None, "d_items": np.empty((5, 3), np.float32),
+    }  # fmt: skip
+    with pytest.raises(ValueError, match=message):
+        native_loss.aw_loss(**(arguments | change))
+
+
+def test_a_read_only_output_is_refused() -> None:
+    p = problem(2, 3, 4)
+    loss = np.empty(2, np.float32)
+    loss.flags.writeable = False
+    with pytest.raises(ValueError, match="loss must be writeable"):
+        native_loss.aw_loss(
+            p.queries, p.items, p.targets, p.row_weights, scale=1, gamma=0, loss=loss, d_queries=None, d_items=None
+        )
+
+
+def test_a_second_backward_pass_is_refused() -> None:
+    q, e = torch.ones(2, 3, requires_grad=True), torch.ones(4, 3, requires_grad=True)
+    loss = aw_loss(q, e, torch.tensor([0, 1]), scale=16, gamma=2, backend="native")
+    loss.backward(retain_graph=True)
+    with pytest.raises(RuntimeError, match="second backward pass"):
+        loss.backward()

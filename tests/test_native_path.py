@@ -1,0 +1,434 @@
+"""The one native call: equal to the composed path to the bit, from odd lists, many threads, forks and mapped files."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mtaw_fast.bundle import Bundle
+from mtaw_fast.errors import UsageError
+from mtaw_fast.itemids import ItemIds
+from mtaw_fast.kernels.native import _native
+from mtaw_fast.kernels.native.engine import Engine
+from mtaw_fast.ranking import ComposedRanker, NativeRanker
+from mtaw_fast.recommendations import Recommendations
+from mtaw_fast.recommender import Recommender
+from mtaw_fast.sessions import Sessions
+from tests.random_bundle import bundle_parts
+
+ROOT = Path(__file__).parent.parent
+N = 403
+
+
+def same(one: Recommendations, other: Recommendations) -> bool:
+    repeats = [None if out.repeats is None else out.repeats.tolist() for out in (one, other)]
+    return (
+        one.items == other.items
+        and one.scores.dtype == other.scores.dtype == np.float32
+        and one.scores.tobytes() == other.scores.tobytes()
+        and one.unknown == other.unknown
+        and one.fallback == other.fallback
+        and repeats[0] == repeats[1]
+    )
+
+
+@pytest.fixture(scope="module", params=[True, False], ids=["text-ids", "int-ids"])
+def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("native") / "bundle"
+    parts = bundle_parts(n_items=N, d=20, max_len=12, text=request.param)
+    embedding = parts["weights"]["item_embedding"]
+    embedding[100:140] = embedding[60:100]
+    embedding[7] = 0
+    Bundle.save(path, **parts)
+    return path
+
+
+@pytest.fixture(scope="module")
+def native(folder: Path) -> Recommender:
+    rec = Recommender.load(folder, encoder="native", index="scan")
+    assert isinstance(rec._ranker, NativeRanker)
+    return rec
+
+
+@pytest.fixture(scope="module")
+def composed(folder: Path) -> Recommender:
+    rec = Recommender.load(folder, encoder="native", index="exact")
+    assert isinstance(rec._ranker, ComposedRanker)
+    return rec
+
+
+def named(rec: Recommender, internal: Any) -> list[Any]:
+    return rec.ids.external(np.asarray(internal, dtype=np.int32))
+
+
+clicks = st.lists(st.integers(0, N - 1) | st.sampled_from([-1, -2]), max_size=30)
+some_ids = st.none() | st.lists(st.integers(0, N - 1), max_size=N)
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    session=clicks, k=st.integers(1, N + 5), exclude=some_ids, allow=some_ids, prepared=some_ids,
+    seen=st.booleans(), repeats=st.booleans(),
+)  # fmt: skip
+def test_native_equals_composed(
+    native: Recommender,
+    composed: Recommender,
+    session: list[int],
+    k: int,
+    exclude: list[int] | None,
+    allow: list[int] | None,
+    prepared: list[int] | None,
+    seen: bool,
+    repeats: bool,
+) -> None:
+    odd = {-1: "nobody", -2: 2.5}
+    asked = [odd.get(item) or named(native, [item])[0] for item in session]
+    answers = []
+    for rec in (native, composed):
+        options: dict[str, Any] = {"exclude_seen": seen, "repeats": repeats}
+        if exclude is not None:
+            options["exclude"] = named(rec, exclude)
+        if allow is not None:
+            options["allow"] = named(rec, allow)
+        if prepared is not None:
+            options["filter"] = rec.filter(exclude=named(rec, prepared))
+        answers.append(rec.recommend(asked, k, **options))
+        answers.append(rec.recommend_batch([asked, asked[:1]], k, **options)[0])
+        live = rec.session(asked[: len(asked) // 2])
+        live.recommend(k, **options)
+        answers.append(live.click(*asked[len(asked) // 2 :]).recommend(k, **options))
+    assert all(same(answers[0], answer) for answer in answers[1:])
+
+
+class TestLiveSession:
+    """`session()` is `recommend` of the clicks so far, on every prefix, whatever the backends."""
+
+    @pytest.fixture(params=[("native", "scan"), ("native", "exact"), ("numpy", "scan"), ("numpy", "exact")])
+    def rec(self, request: pytest.FixtureRequest, folder: Path) -> Recommender:
+        return Recommender.load(folder, *request.param)
+
+    def test_every_prefix_past_max_len(self, rec: Recommender) -> None:
+        rng = np.random.default_rng(5)
+        asked: list[Any] = named(rec, rng.integers(0, N, 40))
+        asked[4], asked[9] = "nobody", None
+        live = rec.session()
+        assert same(live.recommend(15), rec.recommend([], 15))
+        for m, click in enumerate(asked, 1):
+            assert live.click(click) is live
+            for options in ({}, {"exclude_seen": True, "repeats": True}, {"exclude": asked[:3]}):
+                assert same(live.recommend(15, **options), rec.recommend(asked[:m], 15, **options))
+        known = [item for item in asked if item not in ("nobody", None)]
+        assert live.clicks == known
+        assert len(live) == len(known)
+
+    def test_clicks_come_in_any_portions(self, rec: Recommender) -> None:
+        asked = named(rec, np.random.default_rng(6).integers(0, N, 33))
+        for portions in ((33,), (1, 32), (11, 2, 20), (13, 0, 20), (12, 1, 1, 19)):
+            live, taken = rec.session(), 0
+            for portion in portions:
+                live.click(*asked[taken : taken + portion])
+                taken += portion
+                if taken:
+                    assert same(live.recommend(9), rec.recommend(asked[:taken], 9))
+
+    def test_first_clicks_timings_and_misuse(self, rec: Recommender) -> None:
+        asked = named(rec, [4, 8, 15])
+        live = rec.session(iter(asked))
+        out = live.recommend(5, timings=True)
+        assert out.timings is not None
+        assert list(out.timings) == ["lookup", "encode", "retrieve", "assemble", "total"]
+        assert min(out.timings.values()) >= 0
+        assert same(out, rec.recommend(asked, 5))
+        with pytest.raises(UsageError, match="session must be a list of item ids"):
+            rec.session("sku-1")
+        for slip in (asked, tuple(asked), np.array([1])):
+            with pytest.raises(UsageError, match=r"click takes the ids themselves, not a .*; write click\(\*ids\)"):
+                live.click(slip)
+        with pytest.raises(UsageError, match="k must be a whole number"):
+            live.recommend(0)
+        with pytest.raises(UsageError, match="exclude must be a list"):
+            live.recommend(exclude="sku-1")
+        assert same(live.recommend(5), rec.recommend(asked, 5))
+
+    def test_sessions_do_not_mix(self, rec: Recommender) -> None:
+        rng = np.random.default_rng(7)
+        visits = [named(rec, rng.integers(0, N, rng.integers(1, 20))) for _ in range(8)]
+        lives = [rec.session() for _ in visits]
+        for turn in range(20):
+            for live, asked in zip(lives, visits, strict=True):
+                live.click(*asked[turn : turn + 1]).recommend(3)
+        for live, asked in zip(lives, visits, strict=True):
+            assert same(live.recommend(), rec.recommend(asked))
+
+    def test_many_threads_on_one_session(self, rec: Recommender) -> None:
+        """Equal clicks, so that every order of the threads' turns is the same session."""
+        click = named(rec, [33])[0]
+        live = rec.session([click])
+        by_length = {m: rec.recommend([click] * m, 5) for m in range(1, 34)}
+
+        def visit(_: int) -> bool:
+            for _ in range(8):
+                live.click(click)
+                out = live.recommend(5)
+                if not any(same(out, answer) for answer in by_length.values()):
+                    return False
+            return True
+
+        with ThreadPoolExecutor(4) as pool:
+            assert all(pool.map(visit, range(4)))
+        assert same(live.recommend(5), by_length[33])
+
+
+def test_a_live_session_recovers_from_a_failed_call(native: Recommender) -> None:
+    """A call that fails midway must not leave clicks half appended."""
+    asked = named(native, [3, 1, 4, 1, 5])
+    live = native.session(asked[:2])
+    live.recommend()
+    live.click(*asked[2:])
+
+    class Failing:
+        def recommend_live(self, *arguments: Any) -> Any:
+            native._ranker.engine.recommend_live(*arguments)
+            raise MemoryError
+
+    broken = object.__new__(NativeRanker)
+    broken.engine, broken._encoder = Failing(), native.encoder
+    good, live._ranker = live._ranker, broken
+    with pytest.raises(MemoryError):
+        live.recommend()
+    live._ranker = good
+    assert same(live.recommend(), native.recommend(asked))
+
+
+def test_memory_of_a_live_session(tmp_path: Path) -> None:
+    Bundle.save(tmp_path, **bundle_parts(n_items=50, d=100, max_len=512))
+    rec = Recommender.load(tmp_path)
+    live = rec.session()
+    for click in range(400):
+        live.click(f"sku-{click % 50}").recommend(1)
+        if click >= 100:
+            assert live.n_bytes <= 512 * len(live)
+
+
+def test_odd_elements_that_change_the_list(native: Recommender) -> None:
+    """An id whose conversion runs Python code may change the session under the native call's feet."""
+    session: list[Any] = []
+
+    class Shrinking(np.int64):
+        def __index__(self) -> int:
+            session.clear()
+            return 17
+
+    class Growing(np.int64):
+        def __index__(self) -> int:
+            if len(session) < 50:
+                session.append(1)
+            return 17
+
+    for odd in (Shrinking(17), Growing(17)):
+        for place in (0, 1, 2):
+            session[:] = named(native, [1, 2])
+            session.insert(place, odd)
+            out = native.recommend(session, 3)
+            assert len(out.items) == 3
+
+
+def test_odd_sessions(native: Recommender, composed: Recommender) -> None:
+    ok = named(native, [5, 6])
+    numpy_ids = [np.str_(ok[0])] if isinstance(ok[0], str) else [np.uint64(2**64 - 1), np.int8(7), np.True_]
+    for odd in (b"sku-5", float("inf"), [1], 10**30, "\ud800", "x" * 10**6, *numpy_ids):
+        assert same(native.recommend([odd, *ok]), composed.recommend([odd, *ok]))
+    long = ok * 5000
+    assert same(native.recommend(long, 7), composed.recommend(long, 7))
+
+
+def test_threads_agree(native: Recommender) -> None:
+    rng = np.random.default_rng(8)
+    jobs = [named(native, rng.integers(0, N, rng.integers(1, 30))) for _ in range(60)]
+    prepared = native.filter(exclude=named(native, range(0, N, 3)))
+    options: list[dict[str, Any]] = [{}, {"exclude_seen": True}, {"filter": prepared}, {"k": N, "repeats": True}]
+
+    def answers(_: int) -> list[Recommendations]:
+        return [native.recommend(job, **options[turn % 4]) for turn, job in enumerate(jobs)]
+
+    alone = answers(0)
+    start = threading.Barrier(8)
+
+    def together(number: int) -> list[Recommendations]:
+        start.wait()
+        return answers(number)
+
+    with ThreadPoolExecutor(8) as pool:
+        for got in pool.map(together, range(8)):
+            assert all(same(one, other) for one, other in zip(got, alone, strict=True))
+
+
+def test_forks_after_loading_and_use(native: Recommender) -> None:
+    """Workers of a pre-forking server: children answer as the parent, with threads of their own."""
+    rng = np.random.default_rng(9)
+    jobs = [named(native, rng.integers(0, N, 9)) for _ in range(20)]
+    live = native.session(jobs[0])
+    live.recommend()
+    expected = [native.recommend(job) for job in jobs]
+
+    def all_right() -> bool:
+        with ThreadPoolExecutor(3) as pool:
+            got = list(pool.map(native.recommend, jobs))
+        grown = native.session(live.clicks).click(jobs[1][0])
+        return all(map(same, got, expected)) and same(live.click(jobs[1][0]).recommend(), grown.recommend())
+
+    children = []
+    for _ in range(2):
+        child = os.fork()
+        if child == 0:
+            status = 1
+            try:
+                status = 0 if all_right() else 2
+            finally:
+                os._exit(status)
+        children.append(child)
+    assert [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children] == [0, 0]
+    assert all_right()
+
+
+class TestEngine:
+    """The binding's own checks: nothing that Python hands over reaches native code unseen."""
+
+    @pytest.fixture
+    def engine(self, native: Recommender) -> Engine:
+        return native._ranker.engine  # type: ignore[union-attr]
+
+    def test_rank_equals_encode_and_search(self, native: Recommender, engine: Engine) -> None:
+        packed = Sessions.from_lists([[1, 2], [3], [4, 5, 6]])
+        ids, scores, encode, search = engine.rank(packed.items, packed.offsets, 9)
+        queries = native.encoder.encode(packed)
+        expected = native.index.search(queries, 9, scale=native.bundle.config.scale)
+        assert (ids.tobytes(), scores.tobytes()) == (expected[0].tobytes(), expected[1].tobytes())
+        assert min(encode, search) > 0
+        assert engine.rank(np.empty(0, np.int32), np.zeros(1, np.int64), 9)[0].shape == (0, 9)
+
+    @pytest.mark.parametrize(
+        ("options", "reason"),
+        [
+            ({"k": 0}, "k must be at least 1, not 0"),
+            ({"excluded": np.array([3, 1], np.int32)}, "excluded ids must ascend"),
+            ({"excluded": np.array([1.0])}, "excluded must be a C-contiguous int32 vector, not float64"),
+            ({"allowed": np.zeros(3, np.uint8)}, f"allowed has 3 bytes, not one bit for {N} items"),
+            ({"allowed": np.zeros(51, bool)}, "allowed must be a C-contiguous uint8 vector, not bool"),
+        ],
+    )
+    def test_conditions(self, native: Recommender, engine: Engine, options: dict[str, Any], reason: str) -> None:
+        options = {"k": 5, **options}
+        state = native._ranker.new_state()  # type: ignore[union-attr]
+        for call in (
+            lambda: engine.recommend(named(native, [1]), **options),
+            lambda: engine.recommend_live(state, np.array([1], np.int32), 1, **options),
+            lambda: engine.rank(np.array([1], np.int32), np.array([0, 1]), **options),
+        ):
+            with pytest.raises(ValueError, match=reason):
+                call()
+
+    def test_sessions(self, native: Recommender, engine: Engine) -> None:
+        state = native._ranker.new_state()  # type: ignore[union-attr]
+        one = np.array([1], np.int32)
+        with pytest.raises(TypeError, match="a session must be a list or a tuple"):
+            engine.recommend("sku-1", 3)  # type: ignore[arg-type]
+        for offsets in ([0], [0, 2], [1, 1], [0, 0, 1], [0, 1, 1], []):
+            with pytest.raises(ValueError, match="offsets must rise from 0 to the number of items"):
+                engine.rank(one, np.array(offsets, np.int64), 3)
+        for fresh in (-1, 2):
+            with pytest.raises(ValueError, match="a live session needs clicks"):
+                engine.recommend_live(state, one, fresh, 3)
+        with pytest.raises(ValueError, match="a live session needs clicks"):
+            engine.recommend_live(state, one[:0], 0, 3)
+        for bad in (-1, N):
+            with pytest.raises(IndexError):
+                engine.rank(np.array([bad], np.int32), np.array([0, 1]), 3)
+            with pytest.raises(IndexError):
+                engine.recommend_live(state, np.array([bad], np.int32), 1, 3)
+
+    def test_parts_of_different_catalogs(self, native: Recommender, tmp_path: Path) -> None:
+        Bundle.save(tmp_path / "other", **bundle_parts(n_items=9, d=20))
+        other = Recommender.load(tmp_path / "other")
+        parts = [native.ids.table, native.encoder.encoder.native, native.index.scanner.native]  # type: ignore[attr-defined]
+        others = [other.ids.table, other.encoder.encoder.native, other.index.scanner.native]  # type: ignore[attr-defined]
+        for swapped, reason in enumerate(("there are 9 ids for", "the encoder is for", "the encoder is for")):
+            mixed = [*parts[:swapped], others[swapped], *parts[swapped + 1 :]]
+            with pytest.raises(ValueError, match=reason):
+                Engine(*mixed, 16.0)
+        with pytest.raises(ValueError, match="scale must be positive"):
+            Engine(*parts, float("nan"))
+        for swapped in range(3):
+            with pytest.raises(RuntimeError):
+                Engine(*[*parts[:swapped], "x", *parts[swapped + 1 :]], 16.0)  # type: ignore[list-item]
+
+    def test_it_keeps_its_parts_alive(self, folder: Path, native: Recommender) -> None:
+        rec = Recommender.load(folder)
+        engine = rec._ranker.engine  # type: ignore[union-attr]
+        session = named(rec, [3, 4])
+        del rec
+        junk = [np.full(4096, 7, np.uint8) for _ in range(2000)]
+        assert engine.recommend(session, 20)[0] == native.recommend(session).items
+        assert len(junk) == 2000
+
+
+_WORKER = """
+import sys
+from mtaw_fast import Recommender
+
+def private(path):
+    '''Bytes of this process alone: anonymous ones, and those of mapped bundle files that were written to.'''
+    anonymous, dirty, inside = 0, 0, False
+    for line in open('/proc/self/smaps'):
+        head, _, rest = line.partition(':')
+        if '-' in head and ' ' in line.split('-')[1][:20]:
+            inside = path in line
+        elif head == 'Anonymous':
+            anonymous += int(rest.split()[0]) << 10
+            dirty += (int(rest.split()[0]) << 10) * inside
+    return anonymous, dirty
+
+folder = sys.argv[1]
+Recommender.load(sys.argv[2]).recommend(['sku-1'])  # libraries and the thread's own memory
+before = private(folder)
+rec = Recommender.load(folder, verify=False)
+rec.recommend(['sku-1', 'sku-5'], exclude_seen=True)
+after = private(folder)
+print(after[0] - before[0], after[1])
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="needs Linux's /proc/self/smaps")
+def test_workers_share_the_mapped_bundle(tmp_path: Path) -> None:
+    """Loading adds no private copy of anything that grows with the catalog."""
+    large = Bundle.save(tmp_path / "large", **bundle_parts(n_items=60_000, d=32))
+    Bundle.save(tmp_path / "small", **bundle_parts(n_items=100, d=32))
+    mapped = sum(path.stat().st_size for path in large.folder.iterdir())
+    done = subprocess.run(
+        [sys.executable, "-c", _WORKER, str(tmp_path / "large"), str(tmp_path / "small")],
+        capture_output=True, text=True, check=True, env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    added, dirty = map(int, done.stdout.split())
+    assert mapped > 18_000_000
+    assert added < 1_000_000
+    assert dirty == 0
+
+
+def test_id_tables_refuse_arrays_that_do_not_fit() -> None:
+    arrays = ItemIds.from_list(["a", "b"]).arrays
+    with pytest.raises(ValueError, match="slots must be a power of two"):
+        _native.IdTable.of_texts(**{**arrays, "slots": arrays["slots"][:3]})
+    with pytest.raises(ValueError, match="offsets must rise from 0"):
+        _native.IdTable.slots_of(arrays["blob"], np.empty(0, np.int64))
+    with pytest.raises(ValueError, match="values must have 2 entries, not 3"):
+        _native.IdTable.of_ints(np.arange(3), np.arange(2), np.arange(2, dtype=np.int32))

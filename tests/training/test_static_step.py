@@ -1,0 +1,294 @@
+"""The step over static buffers is the eager step: padding, losses, weights, moments, and what happens to NaN."""
+
+from __future__ import annotations
+
+import logging
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mtaw_fast.config import Config
+from mtaw_fast.dataset import Dataset
+from mtaw_fast.errors import TrainingError, UsageError
+from mtaw_fast.kernels.aw_loss import aw_loss
+from mtaw_fast.kernels.prefix_interest import Tiles
+from mtaw_fast.model import MTAW
+from mtaw_fast.sessions import Sessions
+from mtaw_fast.training import run as run_module
+from mtaw_fast.training import static_step as static_module
+from mtaw_fast.training import train
+from mtaw_fast.training.batch import Batch
+from mtaw_fast.training.choose import make_stepper
+from mtaw_fast.training.static_batch import Budget, StaticBatch
+from mtaw_fast.training.static_step import StaticStep
+from mtaw_fast.training.step import Stepper
+from mtaw_fast.training.tally import Tally
+from tests.training.steps import CPU, batches, new_model, still_config
+
+
+def use_static_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_module, "make_stepper", lambda model, config: StaticStep(model, config, "reference"))
+
+
+def test_padding_by_hand() -> None:
+    static = StaticBatch(Budget(clicks=8, rows=4), CPU)
+    static.load(Batch.of(Sessions.from_lists([[9, 9, 9, 9, 9]]), 1, CPU), 1)  # to be overwritten
+    static.load(Batch.of(Sessions.from_lists([[1, 2, 3], [4, 5], [6, 7, 8, 9]]), 2, CPU), 77)
+    inputs = static.inputs
+    assert inputs.clicks.tolist() == [1, 2, 4, 6, 7, 8, 0, 0]
+    assert inputs.offsets.tolist() == [0, 2, 3, 6, 7, 8, 8, 8, 8]
+    assert inputs.rows.tolist() == [1, 4, 5, 0]
+    assert inputs.targets.tolist() == [3, 8, 9, 0]
+    assert inputs.weights().tolist() == [1, 1, 1, 0]
+    assert inputs.seed.tolist() == [77]
+    plan = Tiles.of(inputs.offsets.numpy(), "cpu")
+    used = len(plan.slot_click)
+    assert torch.equal(inputs.tiles.slot_click[:used], plan.slot_click)
+    assert torch.equal(inputs.tiles.tile_range[: plan.n_tiles], plan.tile_range)
+    assert (inputs.tiles.slot_click[used:] == -1).all()
+
+
+def test_a_batch_over_the_budget_is_refused() -> None:
+    batch = Batch.of(Sessions.from_lists([[1, 2, 3, 4]]), 1, CPU)
+    for budget in (Budget(clicks=2, rows=8), Budget(clicks=8, rows=2)):
+        with pytest.raises(UsageError, match="a batch of 3 clicks and 3 samples does not fit"):
+            StaticBatch(budget, CPU).load(batch, 0)
+
+
+@pytest.mark.parametrize(
+    ("clicks", "min_prefix", "budget"), [(1, 1, (16, 16)), (16, 1, (16, 16)), (17, 2, (32, 16)), (130, 1, (144, 144))]
+)
+def test_budgets_are_quarters_of_a_full_batch(clicks: int, min_prefix: int, budget: tuple[int, int]) -> None:
+    batch = Batch.of(Sessions.from_lists([np.arange(clicks + 1)]), min_prefix, CPU)
+    assert Budget.for_batch(batch, 61) == budget
+
+
+def test_a_batch_without_samples_has_a_budget() -> None:
+    batch = Batch.of(Sessions.from_lists([[1, 2]]), 2, CPU)
+    assert Budget.for_batch(batch, 64) == (16, 16)
+
+
+def test_few_budgets_serve_an_epoch() -> None:
+    config = still_config()
+    budgets = {Budget.for_batch(batch, config.batch_prefixes) for batch in batches(config)}
+    assert 1 <= len(budgets) <= 4
+
+
+@given(
+    lengths=st.lists(st.integers(2, 140), min_size=1, max_size=40),
+    inert=st.integers(0, 70),
+)
+@settings(max_examples=60, deadline=None)
+def test_the_tiles_of_a_budget_are_always_enough(lengths: list[int], inert: int) -> None:
+    batch = Batch.of(Sessions.from_lists([np.zeros(length) for length in lengths]), 1, CPU)
+    budget = Budget(len(batch.clicks) + inert, len(batch.rows))
+    static = StaticBatch(budget, CPU)
+    static.load(batch, 0)
+    clicks = static.inputs.tiles.slot_click
+    assert sorted(clicks[clicks >= 0].tolist()) == list(range(budget.clicks))
+
+
+def test_padding_changes_neither_the_loss_nor_any_gradient() -> None:
+    config = replace(still_config(), dropout=0.3)
+    model = new_model(config).double()
+    batch = batches(config)[0]
+    static = StaticBatch(Budget(len(batch.clicks) + 9, len(batch.rows) + 5), CPU)
+    static.load(batch, 5)
+    seed = torch.tensor([5])
+
+    def of(clicks: Any, offsets: Any, rows: Any, targets: Any, weights: Any) -> tuple[torch.Tensor, ...]:
+        queries = model(clicks, offsets, seed=seed)[rows]
+        loss = aw_loss(queries, model.item_embedding, targets, scale=16, gamma=2, weights=weights, backend="reference")
+        return loss, *torch.autograd.grad(loss, list(model.parameters()))
+
+    inputs = static.inputs
+    padded = of(inputs.clicks, inputs.offsets, inputs.rows, inputs.targets, inputs.weights())
+    for a, b in zip(padded, of(batch.clicks, batch.offsets, batch.rows, batch.targets, None), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("min_prefix", [1, 2])
+def test_it_takes_the_steps_of_the_eager_stepper(min_prefix: int) -> None:
+    config = still_config()
+    eager, static = Stepper(new_model(config), config), StaticStep(new_model(config), config, "reference")
+    for epoch in range(2):
+        losses = []
+        for step, batch in enumerate(batches(config, min_prefix)):
+            losses.append(eager.step(batch, epoch + step / 10))
+            first = static.step(batch, epoch + step / 10)
+            if step == 0:
+                assert first == pytest.approx(losses[0], rel=1e-5)
+        assert static.end_epoch() == pytest.approx(eager.end_epoch(), rel=1e-5)
+    assert len(set(losses)) == len(losses) > 2
+    for (name, a), b in zip(eager.model.named_parameters(), static.model.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=2e-4, atol=2e-5, msg=name)
+    theirs, ours = eager.moments(), static.moments()
+    assert theirs.keys() == ours.keys()
+    for name in theirs:
+        torch.testing.assert_close(ours[name], theirs[name], rtol=2e-3, atol=1e-6, msg=name)
+
+
+def test_moments_go_from_one_stepper_to_the_other() -> None:
+    config = still_config()
+    first, second, *_ = batches(config)
+    eager, other = Stepper(new_model(config), config), StaticStep(new_model(config), config, "reference")
+    static = StaticStep(new_model(config), config, "reference")
+    eager.step(first, 0.5)
+    other.load_moments({name: value.numpy() for name, value in eager.moments().items()})
+    other.model.load_state_dict(eager.model.state_dict())
+    static.step(first, 0.5)
+    for stepper in (other, static):
+        stepper.step(second, 0.6)
+    for (name, a), b in zip(other.model.named_parameters(), static.model.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6, msg=name)
+    with pytest.raises(KeyError):
+        other.load_moments({})
+
+
+def test_dropout_differs_from_step_to_step_and_follows_the_seed() -> None:
+    config = replace(still_config(), dropout=0.5, lr=1e-30)
+    stepper, batch = StaticStep(new_model(config), config, "reference"), batches(config)[0]
+
+    def three_losses() -> list[float]:
+        torch.manual_seed(5)
+        losses = []
+        for _ in range(3):
+            stepper.step(batch, 1.0)
+            losses.append(stepper.end_epoch())
+        return losses
+
+    first = three_losses()
+    assert len(set(first)) == 3
+    assert three_losses() == first
+
+
+class FailsAt:
+    """Turns the static step's loss into `value` at one step, counted from 0."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, step: int, value: float) -> None:
+        self.calls = 0
+
+        def faulty(*arguments: Any, **settings: Any) -> torch.Tensor:
+            self.calls += 1
+            return aw_loss(*arguments, **settings) * (value if self.calls == step + 1 else 1.0)
+
+        monkeypatch.setattr(static_module, "aw_loss", faulty)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_after_a_loss_that_is_not_finite_no_step_changes_anything(
+    value: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = still_config()
+    FailsAt(monkeypatch, 2, value)
+    stepper = StaticStep(new_model(config), config, "reference")
+    first, second, third, fourth, *_ = batches(config)
+    stepper.step(first, 0.5)
+    stepper.step(second, 0.5)
+    kept = [tensor.detach().clone() for tensor in (*stepper.model.parameters(), *stepper.moments().values())]
+    stepper.step(third, 0.5)
+    stepper.step(fourth, 0.5)
+    loss = stepper.end_epoch()
+    assert loss == value or (math.isnan(loss) and math.isnan(value))
+    assert stepper.failed_step == 2
+    for a, b in zip(kept, (*stepper.model.parameters(), *stepper.moments().values()), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_losses_are_heard_of_at_the_first_step_and_at_intervals(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(static_module, "_READ_EVERY", 3)
+    config = still_config()
+    eager, static = Stepper(new_model(config), config), StaticStep(new_model(config), config, "reference")
+    some = batches(config)[:2] * 3
+    true = [eager.step(batch, 0.5) for batch in some]
+    heard = [static.step(batch, 0.5) for batch in some]
+    assert heard == pytest.approx([true[0], true[0], true[0], true[2], true[2], true[2]], rel=1e-4)
+
+
+def test_the_tally_adds_up_and_can_be_suspended() -> None:
+    tally = Tally(CPU)
+    tally.add(torch.tensor(2.0), torch.tensor([3]))
+    before = tally.suspend()
+    tally.add(torch.tensor(7.0), torch.tensor([5]))
+    tally.add(torch.tensor(math.nan), torch.tensor([5]))
+    tally.resume(before)
+    tally.add(torch.tensor(1.0), torch.tensor([4]))
+    assert tally.told() is None
+    assert tally.wait() == (10.0, 1.0, None, 2)
+    tally.add(torch.tensor(math.inf), torch.tensor([1]))
+    tally.add(torch.tensor(1.0), torch.tensor([1]))
+    tally.ask()
+    assert tally.told() == (10.0, math.inf, 2, 4)
+    assert tally.told() is None  # told once
+    tally.reset()
+    assert tally.wait() == (0.0, 0.0, None, 0)
+    assert tally.healthy
+
+
+def test_a_whole_training_learns_and_resumes_with_the_same_bits(
+    ring: Dataset, small: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_static_steps(monkeypatch)
+    whole = train(ring, small, tmp_path / "whole")
+    assert whole.metrics["MRR@20"] > 80
+    assert whole.history[3]["loss"] < whole.history[0]["loss"]
+
+    class CutOffError(Exception):
+        pass
+
+    class Cut(run_module.Silent):
+        steps = 0
+
+        def step_done(self, sessions: int, loss: float) -> None:
+            self.steps += 1
+            if self.steps == 60:
+                raise CutOffError
+
+    with pytest.raises(CutOffError):
+        train(ring, small, tmp_path / "cut", reporter=Cut())
+    resumed = train(ring, small, tmp_path / "cut", resume=True)
+    assert all(np.array_equal(whole.weights[name], resumed.weights[name]) for name in whole.weights)
+
+
+@pytest.mark.parametrize("told", ["at intervals", "never before the end"])
+def test_a_training_whose_loss_fails_names_the_step_and_keeps_the_last_epoch(
+    ring: Dataset, small: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: str
+) -> None:
+    use_static_steps(monkeypatch)
+    if told == "never before the end":
+        monkeypatch.setattr(Tally, "told", lambda self: None)
+    steps_an_epoch: list[int] = []
+
+    class Counter(run_module.Silent):
+        def epoch_starts(self, phase: str, epoch: int, epochs: int, sessions: int) -> None:
+            steps_an_epoch.append(0)
+
+        def step_done(self, sessions: int, loss: float) -> None:
+            steps_an_epoch[-1] += 1
+
+    train(ring, replace(small, epochs=1), tmp_path / "count", refit=False, reporter=Counter())
+    FailsAt(monkeypatch, steps_an_epoch[0] + 4, math.nan)
+    with pytest.raises(TrainingError, match=r"the loss is nan in search epoch 2, step 5 of \d+ \(sessions \d+"):
+        train(ring, small, tmp_path / "run")
+    state = {path.name for path in (tmp_path / "run").iterdir()}
+    assert {"checkpoint-search-1.safetensors", "best-1.safetensors"} <= state
+    assert "checkpoint-search-2.safetensors" not in state
+
+
+def test_the_stepper_is_chosen_by_device_and_said(caplog: pytest.LogCaptureFixture) -> None:
+    config = still_config()
+    with caplog.at_level(logging.INFO, logger="mtaw_fast"):
+        assert isinstance(make_stepper(MTAW(config, 9), config), Stepper)
+    assert "training step: eager (the model is on cpu, and CUDA graphs need a GPU)" in caplog.text
+    assert isinstance(make_stepper(MTAW(config, 9), replace(config, step="eager")), Stepper)
+    with pytest.raises(UsageError, match=r"step=graph cannot be had: the model is on cpu.*choose auto or eager"):
+        make_stepper(MTAW(config, 9), replace(config, step="graph"))
+    with pytest.raises(UsageError, match="step='fast' is none of"):
+        replace(config, step="fast")
