@@ -103,7 +103,11 @@ class Gradients:
     ) -> Gradients:  # fmt: skip
         """Make the rows' scalars."""
         n_rows = len(targets)
-        factors, target_entries, unit = torch.empty_like(others), torch.empty_like(others), others.new_empty(1)
+        factors, target_entries, unit = (
+            torch.empty_like(others),
+            torch.empty_like(others),
+            torch.empty(1, dtype=torch.float32, device=others.device),
+        )
         with torch.cuda.device_of(others):
             rows.gradient_scalars[(_blocks(n_rows, SCALARS),)](
                 d_others, d_cosines, others, factors, target_entries, unit, n_rows, scale,
