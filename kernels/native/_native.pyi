@@ -5,7 +5,7 @@ def active_isa() -> str: ...
 def rerank_topk(
     queries: np.ndarray, catalog: np.ndarray, candidates: np.ndarray, k: int, scale: float
 ) -> tuple[np.ndarray, np.ndarray]: ...
-def scan_quantise(catalog: np.ndarray) -> tuple[np.ndarray, int, float, float]: ...
+def scan_quantise(catalog: np.ndarray, halves: bool) -> tuple[np.ndarray, np.ndarray, int, float, float]: ...
 def read_bytes(array: np.ndarray, isa: str | None = None) -> int: ...
 
 class Scanner:
@@ -13,6 +13,7 @@ class Scanner:
         self,
         catalog: np.ndarray,
         blocks: np.ndarray,
+        half_blocks: np.ndarray | None,
         exponent: int,
         largest_norm: float,
         largest_residual: float,

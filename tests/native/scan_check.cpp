@@ -60,14 +60,14 @@ Catalog filled(const char* name, std::int64_t n_items, std::int64_t d, float val
 
 std::vector<Catalog> catalogs() {
     std::vector<Catalog> all;
-    for (const std::int64_t n_items : {1, 2, 15, 16, 17, 40, 1021, 4001}) {
+    for (const std::int64_t n_items : {1, 2, 15, 16, 17, 40, 1021, 9001}) {
         for (const std::int64_t d : {1, 3, 4, 100}) all.push_back(random_catalog("random", n_items, d, 0));
     }
     all.push_back(random_catalog("wide", 3001, 26, 8));
     all.push_back(random_catalog("very wide", 500, 7, 25));
     all.push_back(repeated(random_catalog("duplicates", 6007, 24, 0), 40, 0));
     all.push_back(repeated(random_catalog("near ties", 6007, 40, 0), 1, 1e-7F));
-    all.push_back(repeated(random_catalog("near ties after codes", 3001, 40, 0), 3, 1e-3F));
+    all.push_back(repeated(random_catalog("near ties after codes", 9001, 40, 0), 3, 1e-3F));
     all.push_back(filled("all equal", 5003, 10, 0.25F));
     all.push_back(filled("all zero", 700, 8, 0));
     all.push_back(filled("denormal", 300, 8, 1e-42F));
@@ -143,14 +143,22 @@ bool same(const std::vector<std::int32_t>& ids, const std::vector<float>& scores
            });
 }
 
-void check(const Catalog& catalog, const std::vector<std::uint8_t>& blocks, const mtaw::ScanSummary& summary,
-           const mtaw::ScanRequest& request, const std::vector<Isa>& levels, mtaw::ScanScratch& scratch) {
+struct Codes {
+    std::vector<std::uint8_t> blocks;
+    std::vector<std::uint8_t> half_blocks;
+    mtaw::ScanSummary summary;
+};
+
+void check(const Catalog& catalog, const Codes& codes, const mtaw::ScanRequest& request,
+           const std::vector<Isa>& levels, mtaw::ScanScratch& scratch) {
     const auto size = static_cast<std::size_t>(request.n_queries * request.k);
     std::vector<std::int32_t> true_ids(size), ids(size);
     std::vector<float> true_scores(size), scores(size);
     brute_force(catalog, request, true_ids.data(), true_scores.data());
     for (const Isa isa : levels) {
-        const mtaw::Scanner scanner({catalog.rows.data(), blocks.data(), catalog.n_items, catalog.d, summary}, isa);
+        const std::uint8_t* half_blocks = request.n_queries == 1 ? codes.half_blocks.data() : nullptr;
+        const mtaw::Scanner scanner(
+            {catalog.rows.data(), codes.blocks.data(), catalog.n_items, catalog.d, codes.summary, half_blocks}, isa);
         std::fill(ids.begin(), ids.end(), -7);
         std::fill(scores.begin(), scores.end(), NAN);
         scanner.search(request, ids.data(), scores.data(), scratch);
@@ -193,26 +201,28 @@ int main() {
     const std::vector<Isa> all = levels();
     mtaw::ScanScratch scratch;
     for (const Catalog& catalog : catalogs()) {
-        const auto size = static_cast<std::size_t>(mtaw::block_count(catalog.n_items) * mtaw::block_bytes(catalog.d));
-        std::vector<std::uint8_t> blocks(size);
-        const mtaw::ScanSummary summary =
-            mtaw::quantise_catalog(catalog.rows.data(), catalog.n_items, catalog.d, blocks.data());
+        const std::int64_t n_blocks = mtaw::block_count(catalog.n_items);
+        Codes codes;
+        codes.blocks.resize(static_cast<std::size_t>(n_blocks * mtaw::block_bytes(catalog.d)));
+        codes.half_blocks.resize(static_cast<std::size_t>(n_blocks * mtaw::half_block_bytes(catalog.d)));
+        codes.summary = mtaw::quantise_catalog(catalog.rows.data(), catalog.n_items, catalog.d, codes.blocks.data(),
+                                               codes.half_blocks.data());
         const std::vector<float> queries = queries_of(catalog);
         for (const std::int64_t k : {std::int64_t{1}, std::int64_t{20}, catalog.n_items, catalog.n_items + 3}) {
             if (k > 2000) continue;
             for (const std::int64_t n_queries : {std::int64_t{1}, kQueries}) {
                 mtaw::ScanRequest request{queries.data(), n_queries, k, 16};
-                check(catalog, blocks, summary, request, all, scratch);
+                check(catalog, codes, request, all, scratch);
                 request.scale = 1e-30;
-                check(catalog, blocks, summary, request, all, scratch);
+                check(catalog, codes, request, all, scratch);
                 for (const unsigned one_in : {1U, 2U, 50U}) {
                     const Conditions conditions = conditions_of(catalog, one_in);
                     request.scale = 1;
                     request.allowed = conditions.allowed.data();
-                    check(catalog, blocks, summary, request, all, scratch);
+                    check(catalog, codes, request, all, scratch);
                     request.excluded = conditions.excluded.data();
                     request.excluded_offsets = conditions.offsets.data();
-                    check(catalog, blocks, summary, request, all, scratch);
+                    check(catalog, codes, request, all, scratch);
                     request.excluded = nullptr;
                 }
             }
