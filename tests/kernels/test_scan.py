@@ -186,11 +186,9 @@ def test_codes_are_within_their_residuals(name: str, d: int) -> None:
     scaled = catalog.astype(np.float64) * 2.0**-exponent
     norms = np.linalg.norm(scaled, axis=1)
     assert norms.max() <= norm <= norms.max() * (1 + 1e-8) < 1.0001
-    lines = quantised[name][:, :-1].astype(np.int64)
-    if name == "blocks":
-        lines = lines - 128
-    else:
-        lines = 2 * np.stack([lines & 15, lines >> 4], axis=2).reshape(5, -1, 64) - 15
+    stored = quantised[name][:, :-1].astype(np.int64)
+    halves = 2 * np.stack([stored & 15, stored >> 4], axis=2).reshape(5, -1, 64) - 15
+    lines = stored - 128 if name == "blocks" else halves
     codes = lines.reshape(5, -1, 16, 4).transpose(0, 2, 1, 3).reshape(80, -1)[:, :d]
     words = np.ascontiguousarray(quantised[name][:, -1]).view(np.uint32).reshape(80)
     steps = (words & 0xFFFF0000).view(np.float32).astype(np.float64)

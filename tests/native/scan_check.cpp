@@ -5,12 +5,16 @@
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
+#include <cstdlib>
+#include <cstring>
 #include <random>
 #include <stdexcept>
 #include <string>
 #include <vector>
 
 #include "isa.hpp"
+#include "scan/bounds.hpp"
+#include "scan/kernel.hpp"
 #include "scan/read.hpp"
 #include "scan/scanner.hpp"
 #include "score.hpp"
@@ -171,6 +175,76 @@ void check(const Catalog& catalog, const Codes& codes, const mtaw::ScanRequest& 
     }
 }
 
+// Whether a kernel's bounds of an item are step * (sum of code * query code) +- spread * residual.
+bool agrees(const Catalog& catalog, const Codes& codes, bool half, std::int64_t item, const mtaw::ScanLane& lane,
+            float upper, float lower) {
+    const std::int64_t lines = half ? mtaw::half_lines(catalog.d) : mtaw::code_lines(catalog.d);
+    const std::uint8_t* block = (half ? codes.half_blocks : codes.blocks).data() +
+                                item / mtaw::kBlockItems * (lines + 1) * mtaw::kLineBytes;
+    const std::int64_t place = item % mtaw::kBlockItems;
+    double dot = 0;
+    for (std::int64_t j = 0; j < catalog.d; ++j) {
+        const std::int64_t line = half ? j / 8 : j / 4;
+        const int byte = block[line * mtaw::kLineBytes + place * 4 + j % 4];
+        const int code = half ? 2 * (j % 8 < 4 ? byte & 15 : byte >> 4) - 15 : byte - 128;
+        dot += static_cast<double>(code) * lane.codes[j];
+    }
+    std::uint32_t word;
+    std::memcpy(&word, block + lines * mtaw::kLineBytes + place * 4, 4);
+    const double estimate = dot * static_cast<double>(std::bit_cast<float>(word & 0xFFFF0000U));
+    const double spread = static_cast<double>(lane.spread) * static_cast<double>(std::bit_cast<float>(word << 16));
+    const double near = 0x1p-22 * (std::fabs(estimate) + spread) + 0x1p-125;
+    return std::fabs(upper - (estimate + spread)) <= near && std::fabs(lower - (estimate - spread)) <= near;
+}
+
+// The kernels themselves: with no threshold every item comes, with the bounds that its codes say.
+void check_bounds(const Catalog& catalog, const Codes& codes, const std::vector<float>& queries, Isa isa) {
+    const std::int64_t wide = mtaw::code_lines(catalog.d) * mtaw::kLineDims;
+    const std::int64_t n_blocks = mtaw::block_count(catalog.n_items);
+    const auto capacity = static_cast<std::size_t>(n_blocks * mtaw::kBlockItems + mtaw::kAppendSlack);
+    const mtaw::ScanBlocks blocks{codes.blocks.data(), mtaw::code_lines(catalog.d), codes.half_blocks.data(),
+                                  mtaw::half_lines(catalog.d)};
+    const mtaw::ScanKernels kernels = mtaw::scan_kernels(isa);
+    const auto check_pass = [&](const char* name, mtaw::ScanKernel kernel, std::int64_t width, bool half) {
+        std::vector<std::vector<std::int8_t>> words(static_cast<std::size_t>(width));
+        std::vector<std::vector<std::int16_t>> pairs(words.size());
+        std::vector<std::vector<float>> upper(words.size()), lower(words.size());
+        std::vector<std::vector<std::int32_t>> ids(words.size());
+        std::vector<mtaw::ScanLane> lanes;
+        for (std::size_t l = 0; l < words.size(); ++l) {
+            words[l].resize(static_cast<std::size_t>(wide));
+            mtaw::CodedQuery coded;
+            const float* query = queries.data() + (static_cast<std::int64_t>(l) + 1) * catalog.d;
+            if (!mtaw::code_query(query, catalog.d, 1, codes.summary, words[l].data(), &coded)) std::abort();
+            for (std::size_t j = 0; j < words[l].size(); j += 4) {
+                for (const std::size_t t : {0, 2, 1, 3}) pairs[l].push_back(words[l][j + t]);
+            }
+            upper[l].resize(capacity);
+            lower[l].resize(capacity);
+            ids[l].resize(capacity);
+            lanes.push_back({words[l].data(), pairs[l].data(), coded.code_sum, coded.spread, -INFINITY, upper[l].data(),
+                             lower[l].data(), ids[l].data(), 0, static_cast<std::int64_t>(capacity)});
+        }
+        const std::int64_t reached = kernel(blocks, 0, n_blocks, {nullptr, 0}, lanes.data());
+        bool right = reached == n_blocks;
+        for (std::size_t l = 0; l < words.size(); ++l) {
+            right = right && lanes[l].count == catalog.n_items;
+            for (std::int64_t i = 0; right && i < catalog.n_items; ++i) {
+                right = ids[l][static_cast<std::size_t>(i)] == i &&
+                        agrees(catalog, codes, half, i, lanes[l], upper[l][static_cast<std::size_t>(i)],
+                               lower[l][static_cast<std::size_t>(i)]);
+            }
+        }
+        if (right) return;
+        ++failures;
+        std::printf("%s [%lld, %lld], %s: the kernel '%s' gives wrong bounds\n", catalog.name.c_str(),
+                    static_cast<long long>(catalog.n_items), static_cast<long long>(catalog.d), mtaw::isa_name(isa), name);
+    };
+    check_pass("one", kernels.one, 1, false);
+    check_pass("one_half", kernels.one_half, 1, true);
+    check_pass("many", kernels.many, kernels.width, false);
+}
+
 // The levels that have a kernel and run here.
 std::vector<Isa> levels() {
     std::vector<Isa> found;
@@ -208,6 +282,7 @@ int main() {
         codes.summary = mtaw::quantise_catalog(catalog.rows.data(), catalog.n_items, catalog.d, codes.blocks.data(),
                                                codes.half_blocks.data());
         const std::vector<float> queries = queries_of(catalog);
+        for (const Isa isa : all) check_bounds(catalog, codes, queries, isa);
         for (const std::int64_t k : {std::int64_t{1}, std::int64_t{20}, catalog.n_items, catalog.n_items + 3}) {
             if (k > 2000) continue;
             for (const std::int64_t n_queries : {std::int64_t{1}, kQueries}) {
