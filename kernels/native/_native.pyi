@@ -25,7 +25,7 @@ def aw_loss_exp2(x: np.ndarray, compute: str, isa: str | None = None) -> np.ndar
 def rerank_topk(
     queries: np.ndarray, catalog: np.ndarray, candidates: np.ndarray, k: int, scale: float
 ) -> tuple[np.ndarray, np.ndarray]: ...
-def scan_quantise(catalog: np.ndarray) -> tuple[np.ndarray, int, float, float]: ...
+def scan_quantise(catalog: np.ndarray, halves: bool) -> tuple[np.ndarray, np.ndarray, int, float, float]: ...
 def read_bytes(array: np.ndarray, isa: str | None = None) -> int: ...
 
 class Scanner:
@@ -33,6 +33,7 @@ class Scanner:
         self,
         catalog: np.ndarray,
         blocks: np.ndarray,
+        half_blocks: np.ndarray | None,
         exponent: int,
         largest_norm: float,
         largest_residual: float,
