@@ -53,7 +53,7 @@ def draw(n_clicks: int, d: int, seed: int = 0) -> list[Tensor]:
         return torch.randn(shape, generator=generator, dtype=torch.float64) * deviation
 
     matrices = [normal(d, d, deviation=d**-0.5) for _ in range(4)]
-    biases = [2.5 * normal(d).sign() + normal(d, deviation=d**-0.5) for _ in range(4)]
+    biases = [4 * normal(d).sign() + normal(d, deviation=d**-0.5) for _ in range(4)]
     norm = [1 + normal(d, deviation=0.2), normal(d, deviation=0.2)]
     linear = [tensor for pair in zip(matrices, biases, strict=True) for tensor in pair]
     return [normal(n_clicks, d), *linear[:6], *norm, *linear[6:], normal(n_clicks, d)]
