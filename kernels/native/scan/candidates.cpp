@@ -143,7 +143,7 @@ void Candidates::finish(const SearchPlan& plan, std::int32_t* ids, float* scores
     std::int64_t count = first;
     for (std::int64_t i = 0; i < lane.count; ++i) {
         scored[static_cast<std::size_t>(count)] = {0.0F, lane.ids[i]};
-        count += (lane.lower[i] < first_floor) & (lane.upper[i] > lane.cut) ? 1 : 0;
+        count += ((lane.lower[i] < first_floor) & (lane.upper[i] > lane.cut)) ? 1 : 0;
     }
     score(plan, first, count);
     place_best(scored.data(), count, std::min(plan.k, count), ids, scores);
