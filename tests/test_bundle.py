@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import json
 import os
 import subprocess
@@ -24,8 +23,8 @@ from mtaw_fast.config import Config
 from mtaw_fast.errors import BundleError, UsageError
 from mtaw_fast.files import sha256_of
 from mtaw_fast.itemids import ItemIds
-from mtaw_fast.tensorfile import map_tensors, write_tensors
-from tests.random_bundle import bundle_parts, save_random
+from mtaw_fast.tensorfile import map_tensors
+from tests.random_bundle import bundle_parts, edit_manifest, replace_part, save_as_format_1, save_random
 
 ROOT = Path(__file__).parent.parent
 
@@ -33,19 +32,6 @@ ROOT = Path(__file__).parent.parent
 def contents(folder: Path) -> dict[str, str]:
     """Name and hash of every file in the folder, hidden ones too."""
     return {path.name: sha256_of(path) for path in folder.iterdir()}
-
-
-def edit_manifest(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
-    manifest = json.loads((folder / "manifest.json").read_text())
-    change(manifest)
-    (folder / "manifest.json").write_text(json.dumps(manifest))
-
-
-def replace_part(folder: Path, part: str, arrays: dict[str, np.ndarray]) -> None:
-    """Put other arrays in a bundle's part, with a fitting hash."""
-    path = folder / f"{part}-changed.safetensors"
-    write_tensors(path, arrays)
-    edit_manifest(folder, lambda m: m["files"].update({part: {"file": path.name, "sha256": sha256_of(path)}}))
 
 
 def refused(folder: Path, verify: bool = True) -> str:
@@ -308,17 +294,7 @@ def test_parts_that_lie_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", [True, False])
 def test_bundles_of_format_1_are_read(tmp_path: Path, text: bool) -> None:
     """No scan part, no order of popularity, text ids by sorted BLAKE2b hashes."""
-    new = save_random(tmp_path, text=text)
-    replace_part(tmp_path, "popularity", {"popularity": new.popularity})
-    if text:
-        names = [value.encode() for value in new.ids.external(np.arange(60))]
-        digests = [hashlib.blake2b(name, digest_size=8).digest() for name in names]
-        hashes = np.array([int.from_bytes(digest, "little") for digest in digests], np.uint64)
-        order = np.argsort(hashes).astype(np.int32)
-        arrays = {"blob": new.ids.arrays["blob"], "offsets": new.ids.arrays["offsets"]}
-        replace_part(tmp_path, "items", {**arrays, "hashes": hashes[order], "order": order})
-    edit_manifest(tmp_path, lambda m: m.update(format_version=1))
-    edit_manifest(tmp_path, lambda m: m["files"].pop("scan"))
+    new = save_as_format_1(tmp_path, text=text)
     old = Bundle.load(tmp_path)
     assert old.scan is None
     assert old.most_clicked.tolist() == new.most_clicked.tolist()

@@ -12,6 +12,7 @@ __all__ = ["LAYOUT", "Scanner", "check_quantised", "quantise", "quantised_shapes
 
 LAYOUT = 1  # of the blocks; kernels/native/scan/layout.hpp describes it
 _LINE_BYTES, _LINE_DIMS, _BLOCK_ITEMS = 64, 4, 16
+_LARGEST_EXPONENT = 256
 _SUMMARY = 8  # layout, N, d, exponent, largest norm, largest residual, two zeros: 64 bytes, a whole cache line
 
 
@@ -71,7 +72,7 @@ class Scanner:
     def __init__(self, catalog: np.ndarray, quantised: Mapping[str, np.ndarray], isa: str | None = None) -> None:
         check_quantised(quantised, *catalog.shape)
         exponent, largest_norm, largest_residual = quantised["summary"][3:6].tolist()
-        if not exponent.is_integer():
+        if not (exponent.is_integer() and abs(exponent) < _LARGEST_EXPONENT):
             raise ValueError(f"the quantised catalog has the exponent {exponent}; quantise it anew")
         self.native = _native.Scanner(catalog, quantised["blocks"], int(exponent), largest_norm, largest_residual, isa)
 

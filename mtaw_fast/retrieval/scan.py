@@ -27,7 +27,10 @@ class ScanIndex:
     def __init__(self, catalog: np.ndarray, quantised: Mapping[str, np.ndarray] | None = None) -> None:
         if quantised is None:
             _LOG.info("index: the bundle has no quantised catalog; quantising %d items at load", len(catalog))
-            quantised = quantise(catalog)
+            try:
+                quantised = quantise(catalog)
+            except ValueError as error:
+                raise BundleError(f"the bundle's catalog cannot be quantised: {error}") from None
         try:
             self.scanner = Scanner(catalog, quantised)
         except ValueError as error:

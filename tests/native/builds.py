@@ -30,7 +30,7 @@ LEVELS = {
 _SUFFIXES = {level for levels in LEVELS.values() for level in levels}
 
 
-class CannotBuild(Exception):
+class CannotBuildError(Exception):
     """This machine lacks what the build needs; the message says what."""
 
 
@@ -43,10 +43,10 @@ def native_sources() -> list[Path]:
 def build(folder: Path, compiler: str, program: Path, flags: Sequence[str], machine: str | None = None) -> Path:
     """Compile `program` and the native sources into `folder`, warnings as errors; returns the executable.
 
-    flags: for compiling and linking alike. Raises CannotBuild without the compiler or a runtime that `flags` ask for.
+    flags: for compiling and linking alike. Raises CannotBuildError without the compiler or a runtime that `flags` ask for.
     """
     if shutil.which(compiler) is None:
-        raise CannotBuild(f"there is no {compiler}")
+        raise CannotBuildError(f"there is no {compiler}")
     _check_runtime(folder, compiler, flags)
     levels = LEVELS.get(machine or platform.machine(), {})
     objects, jobs = [], []
@@ -98,4 +98,4 @@ def _check_runtime(folder: Path, compiler: str, flags: Sequence[str]) -> None:
                      if fuzzed else "int main() {}\n")  # fmt: skip
     done = subprocess.run([compiler, *flags, str(probe), "-o", str(folder / "probe")], capture_output=True, check=False)
     if done.returncode != 0:
-        raise CannotBuild(f"{compiler} cannot build with {' '.join(flags)} here")
+        raise CannotBuildError(f"{compiler} cannot build with {' '.join(flags)} here")

@@ -4,10 +4,10 @@
 //     engine_stress BUNDLE ISA MAX_LEN SCALE THREADS CALLS    CALLS a thread; prints "ok", or what differs and exits 1
 #include <algorithm>
 #include <atomic>
+#include <bit>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
-#include <cstring>
 #include <exception>
 #include <functional>
 #include <random>
@@ -40,8 +40,11 @@ struct Answer {
     std::vector<float> values;
 
     bool operator==(const Answer& other) const {
-        return ids == other.ids && values.size() == other.values.size() &&
-               std::memcmp(values.data(), other.values.data(), values.size() * sizeof(float)) == 0;
+        const auto same_bits = [](float a, float b) {
+            return std::bit_cast<std::uint32_t>(a) == std::bit_cast<std::uint32_t>(b);
+        };
+        return ids == other.ids &&
+               std::equal(values.begin(), values.end(), other.values.begin(), other.values.end(), same_bits);
     }
 };
 
@@ -140,12 +143,12 @@ class Shop {
     bool append_shared(mtaw::SessionState& state, Scratch& scratch, Random& random) const {
         const auto click = static_cast<std::int32_t>(up_to(random, engine_.n_items() - 1));
         const auto d = static_cast<std::size_t>(encoder_.d());
-        std::vector<float> got(d), wanted(d);
-        Ids window;
-        state.append(&click, 1, got.data(), scratch.encode, &window);
-        state.query(wanted.data(), scratch.encode);  // others may have clicked meanwhile: no answer to compare
-        encoder_.encode(window.data(), static_cast<std::int64_t>(window.size()), wanted.data(), scratch.encode);
-        return window.back() == click && std::memcmp(got.data(), wanted.data(), d * sizeof(float)) == 0;
+        Answer got{{}, std::vector<float>(d)}, wanted = got;
+        state.append(&click, 1, got.values.data(), scratch.encode, &got.ids);
+        state.query(wanted.values.data(), scratch.encode);  // others may have clicked meanwhile: nothing to compare
+        wanted.ids = got.ids;
+        encoder_.encode(got.ids.data(), static_cast<std::int64_t>(got.ids.size()), wanted.values.data(), scratch.encode);
+        return got.ids.back() == click && got == wanted;
     }
 
     const mtaw::Encoder& encoder() const { return encoder_; }

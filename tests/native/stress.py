@@ -1,6 +1,6 @@
 """Many threads on one engine under a sanitizer: builds `engine_stress.cpp` and runs it over a small mapped bundle.
 
-    python -m tests.native.stress --sanitizer thread --sanitizer address,undefined --calls 100000
+python -m tests.native.stress --sanitizer thread --sanitizer address,undefined --calls 100000
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.native.builds import ROOT, CannotBuild, build, command_of, instruction_sets
+from tests.native.builds import ROOT, CannotBuildError, build, command_of, instruction_sets
 from tests.random_bundle import save_random
 
 SANITIZERS = ("thread", "address,undefined")
@@ -22,7 +22,7 @@ N_ITEMS, D, MAX_LEN = 1501, 20, 12
 
 
 def build_stress(folder: Path, compiler: str, sanitizer: str) -> Path:
-    """The program under `sanitizer`; raises CannotBuild where this machine cannot."""
+    """The program under `sanitizer`; raises CannotBuildError where this machine cannot."""
     return build(folder, compiler, PROGRAM, ("-O1", "-g", f"-fsanitize={sanitizer}", "-fno-sanitize-recover=all"))
 
 
@@ -30,16 +30,16 @@ def run_stress(program: Path, folder: Path, isa: str, threads: int, calls: int, 
     """Run it over a bundle made in `folder`: what it printed, "ok" where no sanitizer complained and all agreed."""
     bundle = save_random(folder / "bundle", n_items=N_ITEMS, d=D, max_len=MAX_LEN)
     arguments = (bundle.folder, isa, str(MAX_LEN), str(bundle.config.scale), str(threads), str(calls))
-    done = subprocess.run(
-        command_of(program, *arguments), capture_output=True, text=True, timeout=timeout, check=False
-    )
+    done = subprocess.run(command_of(program, *arguments), capture_output=True, text=True, timeout=timeout, check=False)
     return "ok" if (done.returncode, done.stdout, done.stderr) == (0, "ok\n", "") else done.stdout + done.stderr
 
 
 def main() -> int:
     """Command line; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sanitizer", action="append", help=f"may be repeated; {' and '.join(SANITIZERS)} if not given")
+    parser.add_argument(
+        "--sanitizer", action="append", help=f"may be repeated; else {' and '.join(SANITIZERS)}"
+    )
     parser.add_argument("--compiler", default="clang++-14")
     parser.add_argument("--isa", default=instruction_sets()[-1], help="instruction set (%(default)s)")
     parser.add_argument("--threads", type=int, default=16)
@@ -52,7 +52,7 @@ def main() -> int:
             folder = Path(name)
             try:
                 program = build_stress(folder, options.compiler, sanitizer)
-            except CannotBuild as reason:
+            except CannotBuildError as reason:
                 print(f"{sanitizer}: {reason}")
                 worst = 2
                 continue
