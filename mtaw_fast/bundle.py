@@ -149,8 +149,8 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     version = manifest.get("format_version")
     if version not in READABLE_VERSIONS:
         raise BundleError(
-            f"{folder} has bundle format {shown(version)}, this release reads {' and '.join(map(str, READABLE_VERSIONS))}; "
-            "upgrade mtaw-fast or train the bundle anew"
+            f"{folder} has bundle format {shown(version)}, this release reads "
+            f"{' and '.join(map(str, READABLE_VERSIONS))}; upgrade mtaw-fast or train the bundle anew"
         )
     return manifest
 
@@ -174,7 +174,9 @@ def _load(folder: Path, manifest: dict[str, Any], verify: bool) -> Bundle:
             raise BundleError(f"{where} names no '{part}' file; train the bundle anew")
     for part, (name, _) in digests.items():
         if not is_plain_name(name):
-            raise BundleError(f"{where}: the {shown(part)} file has a path for a name ({shown(name)}); do not trust this bundle")
+            raise BundleError(
+                f"{where}: the {shown(part)} file has a path for a name ({shown(name)}); do not trust this bundle"
+            )
     _check_files(folder, digests.values(), verify)
     arrays = {part: _arrays(folder / digests[part][0]) for part in (*PARTS, *OPTIONAL_PARTS) if part in digests}
     check_weights(str(folder), arrays["weights"], config, n_items)

@@ -246,6 +246,9 @@ def test_not_a_bundle(tmp_path: Path) -> None:
         (lambda m: m["files"].update(extra={"file": "../x", "sha256": ""}), "has a path for a name"),
         (lambda m: m["files"].update(extra={"file": "gone.onnx", "sha256": ""}), "gone.onnx is missing"),
         (lambda m: m["files"]["items"].update(file="manifest.json"), "is damaged"),
+        (lambda m: m["files"]["items"].update(file="x" * 300), "cannot read .*: File name too long"),
+        (lambda m: m["files"].update({"a\nb": {"file": "../x", "sha256": ""}}), r"the 'a\\nb' file has a path"),
+        (lambda m: m["config"].update(schedule=[10**40] * 2000), r"schedule must be str, not \[10+, .*\.\.\.;"),
     ],
 )
 def test_manifests_that_lie_are_refused(tmp_path: Path, change: Callable[[dict[str, Any]], None], message: str) -> None:
@@ -254,6 +257,13 @@ def test_manifests_that_lie_are_refused(tmp_path: Path, change: Callable[[dict[s
     with pytest.raises(BundleError, match=message) as caught:
         Bundle.load(tmp_path)
     assert "\n" not in str(caught.value)
+
+
+def test_a_number_too_long_to_read(tmp_path: Path) -> None:
+    save_random(tmp_path)
+    text = (tmp_path / "manifest.json").read_text().replace('"d": 12', '"d": ' + "9" * 5000, 1)
+    (tmp_path / "manifest.json").write_text(text)
+    assert "is not readable JSON" in refused(tmp_path)
 
 
 def test_parts_that_lie_are_refused(tmp_path: Path) -> None:
@@ -271,6 +281,9 @@ def test_parts_that_lie_are_refused(tmp_path: Path) -> None:
     assert "'norm_bias' holds a value that is not finite" in refused(spoilt)
     del weights["norm_bias"]
     assert "is missing" in refused(with_part("weights", weights))
+    assert "'a\\nb' is no array of this model" in refused(
+        with_part("weights", {**weights, "a\nb": weights["norm_weight"]})
+    )
     assert "'catalog' must be float32[60, 12]" in refused(with_part("catalog", {"catalog": np.zeros((60, 12))}))
     assert "'catalog' (float32[60, 12]) is missing" in refused(with_part("catalog", {"x": np.zeros(1)}))
     infinite = np.full((60, 12), np.inf, dtype=np.float32)

@@ -143,8 +143,12 @@ class EngineObject {
             conditions.excluded = checked_data<std::int32_t>(*excluded, 1, "excluded", "int32");
             conditions.n_excluded = excluded->size();
         }
-        if (allowed) conditions.allowed = checked_data<std::uint8_t>(*allowed, 1, "allowed", "uint8");
-        check_conditions(conditions, allowed ? allowed->size() : 0, engine_.n_items());
+        std::optional<std::int64_t> n_allowed;
+        if (allowed) {
+            conditions.allowed = checked_data<std::uint8_t>(*allowed, 1, "allowed", "uint8");
+            n_allowed = allowed->size();
+        }
+        check_conditions(conditions, n_allowed, engine_.n_items());
         return conditions;
     }
 

@@ -43,7 +43,8 @@ def native_sources() -> list[Path]:
 def build(folder: Path, compiler: str, program: Path, flags: Sequence[str], machine: str | None = None) -> Path:
     """Compile `program` and the native sources into `folder`, warnings as errors; returns the executable.
 
-    flags: for compiling and linking alike. Raises CannotBuildError without the compiler or a runtime that `flags` ask for.
+    flags: for compiling and linking alike. Raises CannotBuildError where the compiler, or a runtime that the flags
+    ask for, is not installed.
     """
     if shutil.which(compiler) is None:
         raise CannotBuildError(f"there is no {compiler}")

@@ -10,6 +10,7 @@
 #include <cstdlib>
 #include <exception>
 #include <functional>
+#include <optional>
 #include <random>
 #include <stdexcept>
 #include <string_view>
@@ -108,7 +109,9 @@ class Shop {
         const auto m = static_cast<std::int64_t>(job.clicks.size());
         mtaw::Conditions conditions{job.allowed.empty() ? nullptr : job.allowed.data(), job.excluded.data(),
                                     static_cast<std::int64_t>(job.excluded.size()), job.exclude_seen};
-        mtaw::check_conditions(conditions, static_cast<std::int64_t>(job.allowed.size()), engine_.n_items());
+        std::optional<std::int64_t> n_allowed;
+        if (!job.allowed.empty()) n_allowed = static_cast<std::int64_t>(job.allowed.size());
+        mtaw::check_conditions(conditions, n_allowed, engine_.n_items());
         const mtaw::PackedSessions sessions{job.clicks.data(), job.offsets.data(),
                                             static_cast<std::int64_t>(job.offsets.size()) - 1};
         mtaw::check_sessions(sessions, m);

@@ -37,9 +37,7 @@ def run_stress(program: Path, folder: Path, isa: str, threads: int, calls: int, 
 def main() -> int:
     """Command line; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--sanitizer", action="append", help=f"may be repeated; else {' and '.join(SANITIZERS)}"
-    )
+    parser.add_argument("--sanitizer", action="append", help=f"may be repeated; else {' and '.join(SANITIZERS)}")
     parser.add_argument("--compiler", default="clang++-14")
     parser.add_argument("--isa", default=instruction_sets()[-1], help="instruction set (%(default)s)")
     parser.add_argument("--threads", type=int, default=16)

@@ -6,12 +6,12 @@
 
 namespace mtaw {
 
-void check_conditions(const Conditions& conditions, std::int64_t n_allowed, std::int64_t n_items) {
+void check_conditions(const Conditions& conditions, std::optional<std::int64_t> n_allowed, std::int64_t n_items) {
     if (!std::is_sorted(conditions.excluded, conditions.excluded + conditions.n_excluded)) {
         throw std::invalid_argument("excluded ids must ascend");
     }
-    if (conditions.allowed != nullptr && n_allowed != (n_items + 7) / 8) {
-        throw std::invalid_argument("allowed has " + std::to_string(n_allowed) + " bytes, not one bit for " +
+    if (n_allowed && *n_allowed != (n_items + 7) / 8) {
+        throw std::invalid_argument("allowed has " + std::to_string(*n_allowed) + " bytes, not one bit for " +
                                     std::to_string(n_items) + " items");
     }
 }
