@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.harness import Case, Contender, Plan, Timing
+from mtaw_fast.errors import MtawError
 from mtaw_fast.recommender import Recommender
 
 
@@ -68,8 +69,11 @@ class Processes(AbstractContextManager["Processes"]):
             there.close()
             self._pipes.append(here)
             self._processes.append(process)
-        for pipe in self._pipes:
-            pipe.recv()
+        try:
+            for pipe in self._pipes:
+                pipe.recv()
+        except EOFError:
+            raise MtawError("a worker process ended before it was ready; its own error stands above") from None
 
     def run(self, _: int) -> list[list[Any]]:
         """A burst on every worker; what each answered last."""

@@ -9,6 +9,9 @@
 #if defined(__x86_64__) && defined(__linux__)
 #include <sys/syscall.h>
 #include <unistd.h>
+#elif defined(__aarch64__) && defined(__linux__)
+#include <asm/hwcap.h>
+#include <sys/auxv.h>
 #endif
 
 namespace mtaw {
@@ -55,6 +58,8 @@ Isa detect() {
     if (!__builtin_cpu_supports("avx512bf16")) return Isa::vnni;
     return cpu_has_amx() && amx_permitted() ? Isa::amx : Isa::bf16;
 }
+#elif defined(__aarch64__) && defined(__linux__)
+Isa detect() { return (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0 ? Isa::neon : Isa::portable; }
 #elif defined(__aarch64__)
 Isa detect() { return Isa::neon; }
 #else

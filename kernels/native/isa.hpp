@@ -3,7 +3,8 @@
 
 namespace mtaw {
 
-// Ordered: each x86 level has all that the levels under it have. `neon` stands for aarch64.
+// Ordered: each x86 level has all that the levels under it have. `neon` stands for aarch64 with
+// the dot product of bytes.
 // avx2: with FMA. avx512: F, BW, DQ, VL. vnni: AVX-512 VNNI. bf16: AVX-512 BF16. amx: AMX tiles, INT8 and BF16.
 enum class Isa { portable, neon, avx2, avx512, vnni, bf16, amx };
 

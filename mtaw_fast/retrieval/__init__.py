@@ -1,7 +1,7 @@
 """Top-K of the catalog. Every index gives the same ids and scores, bit for bit.
 
-An index finds candidates with fast float32 arithmetic, takes in all that a proven error bound cannot
-rule out (`certificate.py`), and lets the native rerank score and order them exactly.
+An index finds candidates with fast arithmetic, takes in all that a proven error bound cannot rule out
+(`certificate.py`, `kernels/native/scan/bounds.hpp`), and lets native code score and order them exactly.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Protocol
 
 import numpy as np
 
-from mtaw_fast.errors import UsageError, require
+from mtaw_fast.errors import BundleError, UsageError, require
 from mtaw_fast.filters import Filter
 from mtaw_fast.retrieval.exact import ExactIndex
 from mtaw_fast.retrieval.scan import ScanIndex
@@ -47,7 +47,7 @@ def make_index(name: str, catalog: np.ndarray, quantised: Mapping[str, np.ndarra
     """The index `name` over catalog float32[N, d]; 'auto' is 'scan'.
 
     quantised: the bundle's 'scan' part. Raises UsageError on an unknown name, MissingPackageError where the index
-    needs a package, BundleError where the quantised catalog is not this one's.
+    needs a package, BundleError where the quantised catalog is not this one's or a value is not finite.
     """
     if name == "auto":
         chosen = "scan"
@@ -58,10 +58,20 @@ def make_index(name: str, catalog: np.ndarray, quantised: Mapping[str, np.ndarra
     else:
         raise UsageError(f"there is no index {name!r}; choose one of auto, {', '.join(INDEXES)}")
     if chosen == "scan":
-        return ScanIndex(catalog, quantised)
+        return _scan_index(catalog, quantised)
     if chosen == "exact":
         return ExactIndex(catalog)
     require("faiss", "cpu")
     from mtaw_fast.retrieval.flat import FlatIndex
 
     return FlatIndex(catalog)
+
+
+def _scan_index(catalog: np.ndarray, quantised: Mapping[str, np.ndarray] | None) -> ScanIndex:
+    if quantised is None:
+        _LOG.info("index: the bundle has no quantised catalog; quantising %d items at load", len(catalog))
+    try:
+        return ScanIndex(catalog, quantised)
+    except UsageError as error:
+        damage = "catalog cannot be quantised" if quantised is None else "quantised catalog does not fit it"
+        raise BundleError(f"the bundle's {damage}: {error}") from None

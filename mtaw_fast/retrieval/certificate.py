@@ -20,14 +20,19 @@ def largest_norm(vectors: np.ndarray) -> float:
     return largest**0.5
 
 
-def checked_queries(queries: np.ndarray, d: int, k: int, allowed: Filter | None, n_items: int) -> np.ndarray:
-    """Norms float64[B] of the queries. Raises UsageError on arguments that no search can take."""
+def check_arguments(queries: np.ndarray, d: int, k: int, allowed: Filter | None, n_items: int) -> None:
+    """Raise UsageError on arguments that no search can take; the values of the queries are not looked at."""
     if queries.ndim != 2 or queries.shape[1] != d or queries.dtype != np.float32:
         raise UsageError(f"queries must be float32[B, {d}], not {queries.dtype}{list(queries.shape)}")
     if k < 1:
         raise UsageError(f"k must be at least 1, not {k}")
     if allowed is not None:
         allowed.check(n_items)
+
+
+def checked_queries(queries: np.ndarray, d: int, k: int, allowed: Filter | None, n_items: int) -> np.ndarray:
+    """Norms float64[B] of the queries. Raises UsageError on arguments that no search can take."""
+    check_arguments(queries, d, k, allowed, n_items)
     wide = queries.astype(np.float64)
     norms = np.sqrt(np.einsum("bd,bd->b", wide, wide))
     if not np.isfinite(norms).all():

@@ -1,46 +1,65 @@
-"""The exact scanner over int8 codes: a quarter of the float32 catalog's bytes, the same answer bit for bit."""
+"""The native scanner: int8 codes find the candidates, their error bounds prove that none is missing."""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from mtaw_fast.errors import BundleError
+from mtaw_fast.errors import UsageError
 from mtaw_fast.filters import Filter
 from mtaw_fast.kernels.native.scan import Scanner, quantise
-from mtaw_fast.retrieval.certificate import checked_queries
-
-_LOG = logging.getLogger("mtaw_fast")
+from mtaw_fast.retrieval.certificate import check_arguments
 
 
 class ScanIndex:
-    """`Index` by `mtaw_fast.kernels.native.scan`, on the calling thread, without the GIL.
+    """`Index` by one pass over one byte a dimension, on the calling thread.
 
-    catalog: float32[N, d]; quantised: what `quantise` made of it, as a bundle holds it (None: made here). Both are
-    kept as they are: memory maps are shared between processes. Raises BundleError where they do not fit each other.
+    catalog: float32[N, d], finite, read only where a candidate is scored. quantised: what
+    `kernels.native.scan.quantise` makes of it (made here where None, 0.1 s per 10^7 values); both are kept as they
+    are (memory maps are shared between processes). isa: the instruction set, for tests; every one gives the same bits.
+
+    Raises UsageError where the two do not belong together.
     """
 
     name = "scan"
 
-    def __init__(self, catalog: np.ndarray, quantised: Mapping[str, np.ndarray] | None = None) -> None:
-        if quantised is None:
-            _LOG.info("index: the bundle has no quantised catalog; quantising %d items at load", len(catalog))
-            try:
-                quantised = quantise(catalog)
-            except ValueError as error:
-                raise BundleError(f"the bundle's catalog cannot be quantised: {error}") from None
+    def __init__(
+        self, catalog: np.ndarray, quantised: Mapping[str, np.ndarray] | None = None, isa: str | None = None
+    ) -> None:
+        self._shape = catalog.shape
         try:
-            self.scanner = Scanner(catalog, quantised)
+            self.scanner = Scanner(catalog, quantise(catalog) if quantised is None else quantised, isa)
         except ValueError as error:
-            raise BundleError(f"the bundle's quantised catalog does not fit it: {error}") from None
-        self._n_items, self._d = catalog.shape
+            raise UsageError(f"index scan: {error}") from None
 
     def search(
-        self, queries: np.ndarray, k: int, allowed: Filter | None = None, *, scale: float = 1.0
+        self,
+        queries: np.ndarray,
+        k: int,
+        allowed: Filter | None = None,
+        *,
+        scale: float = 1.0,
+        excluded: Sequence[np.ndarray] | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """See `Index.search`."""
-        checked_queries(queries, self._d, k, allowed, self._n_items)
+        """See `Index.search`. excluded: one int[..] of ids for each query that it must not find, for short lists."""
+        n_items, d = self._shape
+        check_arguments(queries, d, k, allowed, n_items)
         bits = None if allowed is None else allowed.packed
-        return self.scanner.search(np.ascontiguousarray(queries), k, scale, bits)
+        ids, offsets = None, None
+        if excluded is not None:
+            ids, offsets = _packed(excluded, len(queries))
+        try:
+            return self.scanner.search(np.ascontiguousarray(queries), k, scale, bits, ids, offsets)
+        except ValueError as error:  # a query that is not finite, a scale that is not positive
+            raise UsageError(str(error)) from None
+
+
+def _packed(lists: Sequence[np.ndarray], n_queries: int) -> tuple[np.ndarray, np.ndarray]:
+    """The lists one after another, each ascending: int32[..] and its int64[B + 1] offsets."""
+    if len(lists) != n_queries:
+        raise UsageError(f"there are {n_queries} queries but {len(lists)} lists of excluded ids; give one a query")
+    offsets = np.zeros(n_queries + 1, dtype=np.int64)
+    np.cumsum([len(ids) for ids in lists], out=offsets[1:])
+    ids = np.concatenate([np.empty(0, dtype=np.int32), *(np.sort(ids) for ids in lists)], dtype=np.int32)
+    return ids, offsets

@@ -11,8 +11,8 @@ namespace {
 // Hands out consecutive pieces of one allocation, each a multiple of a cache line, zeroed.
 class Packer {
    public:
-    Packer(float* begin, std::int64_t d, std::int64_t width, std::int64_t panel)
-        : next_(begin), d_(d), width_(width), panel_(panel) {}
+    Packer(float* begin, std::int64_t d, std::int64_t width, const EncodeKernel& kernel)
+        : next_(begin), d_(d), width_(width), kernel_(kernel) {}
 
     float* rows(const float* source, std::int64_t n, double scale = 1) {
         float* const out = take(n * width_);
@@ -22,11 +22,11 @@ class Packer {
         return out;
     }
 
-    // weight[out, in] in panels of outputs: [width / panel][in][panel].
+    // weight[out, in] in panels of outputs.
     PackedLayer layer(const float* weight, const float* bias, double scale = 1) {
         float* const panels = take(d_ * width_);
-        for (std::int64_t column = 0; column < width_; column += panel_) {
-            const std::int64_t panel = std::min(panel_, width_ - column);
+        for (std::int64_t column = 0; column < d_; column += kernel_.panel) {
+            const std::int64_t panel = panel_floats(d_, column, kernel_.panel, kernel_.halves);
             for (std::int64_t in = 0; in < d_; ++in) {
                 for (std::int64_t lane = 0; lane < panel && column + lane < d_; ++lane) {
                     panels[column * d_ + in * panel + lane] = scaled(weight[(column + lane) * d_ + in], scale);
@@ -53,7 +53,8 @@ class Packer {
     }
 
     float* next_;
-    std::int64_t d_, width_, panel_;
+    std::int64_t d_, width_;
+    const EncodeKernel& kernel_;
 };
 
 void check_size(const char* name, std::int64_t value) {
@@ -85,7 +86,7 @@ Encoder::Encoder(const EncoderWeights& weights, Isa isa) : kernel_(&encode_kerne
     const std::int64_t positions = std::min(weights.n_positions, weights.max_len);
     constexpr std::int64_t kLayers = 4, kVectors = 4;  // besides the layers' biases: norm_*, valid, zeros
     packed_ = AlignedFloats(width * (positions + kLayers * (d + 1) + kVectors));
-    Packer pack(packed_.data(), d, width, kernel_->panel);
+    Packer pack(packed_.data(), d, width, *kernel_);
     const double query_scale = kLog2E / std::sqrt(static_cast<double>(d));
     model_ = {
         .n_items = weights.n_items,

@@ -7,8 +7,7 @@
 
 namespace mtaw {
 
-// A d x d layer: columns of the outputs in panels [width / panel][d inputs][panel outputs] (the last panel may be
-// narrower), and the bias float32[width].
+// A d x d layer: its outputs in panels [panels][d inputs][panel_floats outputs], and the bias float32[width].
 struct PackedLayer {
     const float* panels;
     const float* bias;
@@ -34,7 +33,18 @@ struct EncodeModel {
 };
 
 constexpr std::int64_t kEncodeLanes = 16;
+constexpr std::int64_t kHalfLanes = kEncodeLanes / 2;
 constexpr std::int64_t kEncodeChunk = 48;  // rows of a session that go through the layers together
+
+// Columns of the panel of outputs that begins at `column`: `panel`, or in the last one what is left of d in whole lanes.
+// Where half of its last lanes suffice and `halves` are offered, it ends with them (but is no lone half).
+constexpr std::int64_t panel_floats(std::int64_t d, std::int64_t column, std::int64_t panel, bool halves) {
+    const std::int64_t left = d - column;
+    if (left >= panel) return panel;
+    const std::int64_t whole = left / kEncodeLanes * kEncodeLanes, rest = left - whole;
+    if (halves && whole > 0 && rest > 0 && rest <= kHalfLanes) return whole + kHalfLanes;
+    return rest > 0 ? whole + kEncodeLanes : whole;
+}
 
 // Floats of working memory that `track` and `enhance` need for sessions of m clicks.
 constexpr std::int64_t encode_work(std::int64_t width, std::int64_t m) {
@@ -44,7 +54,8 @@ constexpr std::int64_t encode_work(std::int64_t width, std::int64_t m) {
 }
 
 struct EncodeKernel {
-    std::int64_t panel;
+    std::int64_t panel;  // arguments of panel_floats
+    bool halves;
 
     // Interests l_t of clicks begin..end-1 (rows of `interests` [end, width]) of a session whose first `end` clicks
     // are given. A row does not depend on begin and end, to the bit.

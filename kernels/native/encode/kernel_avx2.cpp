@@ -14,6 +14,7 @@ struct Avx2 {
     static constexpr std::int64_t kRows = 6;  // 6 x 2 sums, 2 vectors of weights and a factor fit the 16 registers
     static constexpr std::int64_t kColumns = 2;
     static constexpr std::int64_t kQueries = 2;
+    static constexpr bool kHalves = false;
 
     static void prefetch(const float* p) { _mm_prefetch(reinterpret_cast<const char*>(p), _MM_HINT_T0); }
     static Reg load(const float* p) { return _mm256_loadu_ps(p); }

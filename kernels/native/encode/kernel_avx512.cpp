@@ -10,12 +10,14 @@ namespace {
 
 struct Avx512 {
     using Reg = __m512;
+    using Half = __m256;
     static constexpr std::int64_t kLanes = 16;
     // 6 x 4 sums, 4 vectors of weights and a factor fit the 32 registers; a panel of weights (d x 64 floats) fits L1
     // at d = 100.
     static constexpr std::int64_t kRows = 6;
     static constexpr std::int64_t kColumns = 4;
     static constexpr std::int64_t kQueries = 4;
+    static constexpr bool kHalves = true;
 
     static void prefetch(const float* p) { _mm_prefetch(reinterpret_cast<const char*>(p), _MM_HINT_T0); }
     static Reg load(const float* p) { return _mm512_loadu_ps(p); }
@@ -26,6 +28,10 @@ struct Avx512 {
     static void store(float* p, Reg v) { _mm512_storeu_ps(p, v); }
     static Reg broadcast(float value) { return _mm512_set1_ps(value); }
     static Reg fma(Reg a, Reg b, Reg c) { return _mm512_fmadd_ps(a, b, c); }
+    static Half load_half(const float* p) { return _mm256_loadu_ps(p); }
+    static Half half_of(Reg v) { return _mm512_castps512_ps256(v); }
+    static Half fma_half(Half a, Half b, Half c) { return _mm256_fmadd_ps(a, b, c); }
+    static Reg widened(Half v) { return _mm512_zextps256_ps512(v); }  // with zeros
     static Reg add(Reg a, Reg b) { return _mm512_add_ps(a, b); }
     static Reg sub(Reg a, Reg b) { return _mm512_sub_ps(a, b); }
     static Reg mul(Reg a, Reg b) { return _mm512_mul_ps(a, b); }

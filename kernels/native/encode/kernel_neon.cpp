@@ -14,6 +14,7 @@ struct Neon {
     static constexpr std::int64_t kRows = 6;  // 6 x 4 sums, 4 vectors of weights and a factor fit the 32 registers
     static constexpr std::int64_t kColumns = 4;
     static constexpr std::int64_t kQueries = 4;
+    static constexpr bool kHalves = false;
 
     static void prefetch(const float* p) { __builtin_prefetch(p); }
     static Reg load(const float* p) { return vld1q_f32(p); }

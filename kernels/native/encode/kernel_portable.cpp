@@ -17,6 +17,7 @@ struct Portable {
     static constexpr std::int64_t kRows = 3;  // 3 x 4 sums, a vector of weights and a factor fit 16 registers
     static constexpr std::int64_t kColumns = 4;
     static constexpr std::int64_t kQueries = 2;
+    static constexpr bool kHalves = false;
 
     static void prefetch(const float* p) { __builtin_prefetch(p); }
     static Reg load(const float* p) {

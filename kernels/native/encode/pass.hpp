@@ -32,6 +32,11 @@ void gather(const EncodeModel& model, const std::int32_t* clicks, std::int64_t m
 }
 
 template <typename V>
+MTAW_INLINE void copy_row(const float* row, std::int64_t width, float* out) {
+    for (std::int64_t c = 0; c < width; c += V::kLanes) V::store(out + c, V::load(row + c));
+}
+
+template <typename V>
 void track(const EncodeModel& model, const std::int32_t* clicks, std::int64_t begin, std::int64_t end,
            float* interests, float* work) {
     const float kNoFloor = -HUGE_VALF;
@@ -45,12 +50,15 @@ void track(const EncodeModel& model, const std::int32_t* clicks, std::int64_t be
     for (std::int64_t first = begin; first < end; first += kEncodeChunk) {
         const std::int64_t rows = end - first < kEncodeChunk ? end - first : kEncodeChunk;
         float* const out = interests + first * width;
-        linear<V>(model.itl_query, model, x + first * width, rows, 0.0F, nullptr, hidden);
-        scores<V>(model, hidden, x, first, rows, attention, stride);
-        for (std::int64_t r = 0; r < rows; ++r) {
-            softmax<V>(attention + r * stride, first + r + 1, whole_lanes(first + rows));
+        // A slice of one click is that click, to the bit: the softmax over one score is 1.
+        const std::int64_t alone = first == 0 ? 1 : 0, attending = rows - alone, next = first + alone;
+        if (alone > 0) copy_row<V>(x, width, tracked);
+        linear<V>(model.itl_query, model, x + next * width, attending, 0.0F, nullptr, hidden);
+        scores<V>(model, hidden, x, next, attending, attention, stride);
+        for (std::int64_t r = 0; r < attending; ++r) {
+            softmax<V>(attention + r * stride, next + r + 1, whole_lanes(first + rows));
         }
-        mix<V>(model, attention, stride, x, first, rows, tracked);
+        mix<V>(model, attention, stride, x, next, attending, tracked + alone * width);
         linear<V>(model.ffn_in, model, tracked, rows, 0.0F, nullptr, hidden);
         linear<V>(model.ffn_out, model, hidden, rows, kNoFloor, tracked, out);
         for (std::int64_t r = 0; r < rows; ++r) layer_norm<V>(model, out + r * width);
@@ -63,10 +71,14 @@ void enhance(const EncodeModel& model, const float* interests, std::int64_t m, f
     float* const query = work;             // [width]
     float* const trend = query + width;    // [width]: o_m
     float* const attention = trend + width;  // [filled]
-    linear<V>(model.iel_query, model, interests + (m - 1) * width, 1, 0.0F, nullptr, query);
-    scores<V>(model, query, interests, m - 1, 1, attention, filled);
-    softmax<V>(attention, m, filled);
-    mix<V>(model, attention, filled, interests, m - 1, 1, trend);
+    if (m == 1) {
+        copy_row<V>(interests, width, trend);
+    } else {
+        linear<V>(model.iel_query, model, interests + (m - 1) * width, 1, 0.0F, nullptr, query);
+        scores<V>(model, query, interests, m - 1, 1, attention, filled);
+        softmax<V>(attention, m, filled);
+        mix<V>(model, attention, filled, interests, m - 1, 1, trend);
+    }
     // In float64, so that neither small nor large values lose the unit length. The partial sums are lanes.
     double sums[kEncodeLanes] = {};
     for (std::int64_t c = 0; c < width; c += kEncodeLanes) {
@@ -83,7 +95,7 @@ void enhance(const EncodeModel& model, const float* interests, std::int64_t m, f
 
 template <typename V>
 constexpr EncodeKernel encode_kernel() {
-    return {V::kColumns * V::kLanes, &track<V>, &enhance<V>, &exp2_all<V>};
+    return {V::kColumns * V::kLanes, V::kHalves, &track<V>, &enhance<V>, &exp2_all<V>};
 }
 
 }  // namespace mtaw

@@ -35,7 +35,29 @@ struct Product {
     std::int64_t out_stride;
 };
 
-template <typename V, int R, int C>
+// The half vector at the end of a tile's rows, where there is one (H).
+template <typename V, int R, bool H>
+struct HalfSums {
+    MTAW_INLINE void start(const float*) {}
+    MTAW_INLINE void next(const float*) {}
+    MTAW_INLINE void add(int, typename V::Reg) {}
+};
+
+template <typename V, int R>
+struct HalfSums<V, R, true> {
+    typename V::Half sums[R];
+    typename V::Half row;
+
+    MTAW_INLINE void start(const float* p) {
+        MTAW_UNROLL
+        for (int r = 0; r < R; ++r) sums[r] = V::load_half(p);
+    }
+    MTAW_INLINE void next(const float* p) { row = V::load_half(p); }
+    MTAW_INLINE void add(int r, typename V::Reg factor) { sums[r] = V::fma_half(V::half_of(factor), row, sums[r]); }
+};
+
+// R x C vectors of the output, and half a vector more where H.
+template <typename V, int R, int C, bool H>
 MTAW_INLINE void product_tile(const Product& p) {
     using Reg = typename V::Reg;
     Reg sums[R][C];
@@ -44,55 +66,69 @@ MTAW_INLINE void product_tile(const Product& p) {
         MTAW_UNROLL
         for (int c = 0; c < C; ++c) sums[r][c] = V::load(p.start + c * V::kLanes);
     }
+    [[maybe_unused]] HalfSums<V, R, H> halves;
+    halves.start(p.start + C * V::kLanes);
     const float* a = p.a;
     const float* b = p.b;
     for (std::int64_t k = 0; k < p.depth; ++k, ++a, b += p.b_stride) {
         Reg row[C];
         MTAW_UNROLL
         for (int c = 0; c < C; ++c) row[c] = V::load(b + c * V::kLanes);
+        halves.next(b + C * V::kLanes);
         MTAW_UNROLL
         for (int r = 0; r < R; ++r) {
             const Reg factor = V::broadcast(a[r * p.a_stride]);
             MTAW_UNROLL
             for (int c = 0; c < C; ++c) sums[r][c] = V::fma(factor, row[c], sums[r][c]);
+            halves.add(r, factor);
         }
     }
     const Reg floor = V::broadcast(p.floor);
+    const auto finish = [&](std::int64_t place, Reg value) {
+        value = V::max(value, floor);
+        if (p.residual != nullptr) value = V::add(value, V::load(p.residual + place));
+        V::store(p.out + place, value);
+    };
     MTAW_UNROLL
     for (int r = 0; r < R; ++r) {
         MTAW_UNROLL
-        for (int c = 0; c < C; ++c) {
-            const std::int64_t place = r * p.out_stride + c * V::kLanes;
-            Reg value = V::max(sums[r][c], floor);
-            if (p.residual != nullptr) value = V::add(value, V::load(p.residual + place));
-            V::store(p.out + place, value);
-        }
+        for (int c = 0; c < C; ++c) finish(r * p.out_stride + c * V::kLanes, sums[r][c]);
+        if constexpr (H) finish(r * p.out_stride + C * V::kLanes, V::widened(halves.sums[r]));
     }
 }
 
-template <typename V, int C>
+template <typename V, int C, bool H>
 void product_rows(const Product& p, std::int64_t rows) {
     static_assert(V::kRows <= 6);
     switch (rows) {
-        case 1: return product_tile<V, 1, C>(p);
-        case 2: return product_tile<V, 2, C>(p);
-        case 3: return product_tile<V, 3, C>(p);
-        case 4: if constexpr (V::kRows >= 4) return product_tile<V, 4, C>(p); break;
-        case 5: if constexpr (V::kRows >= 5) return product_tile<V, 5, C>(p); break;
-        case 6: if constexpr (V::kRows >= 6) return product_tile<V, 6, C>(p); break;
+        case 1: return product_tile<V, 1, C, H>(p);
+        case 2: return product_tile<V, 2, C, H>(p);
+        case 3: return product_tile<V, 3, C, H>(p);
+        case 4: if constexpr (V::kRows >= 4) return product_tile<V, 4, C, H>(p); break;
+        case 5: if constexpr (V::kRows >= 5) return product_tile<V, 5, C, H>(p); break;
+        case 6: if constexpr (V::kRows >= 6) return product_tile<V, 6, C, H>(p); break;
         default: break;
     }
 }
 
-// A product of `columns` vectors in width, at most kColumns.
+// A product of `floats` columns (see panel_floats).
 template <typename V>
-void product_columns(const Product& p, std::int64_t rows, std::int64_t columns) {
+void product(const Product& p, std::int64_t rows, std::int64_t floats) {
     static_assert(V::kColumns <= 4);
-    switch (columns) {
-        case 1: return product_rows<V, 1>(p, rows);
-        case 2: return product_rows<V, 2>(p, rows);
-        case 3: if constexpr (V::kColumns >= 3) return product_rows<V, 3>(p, rows); break;
-        case 4: if constexpr (V::kColumns >= 4) return product_rows<V, 4>(p, rows); break;
+    constexpr std::int64_t kColumn = V::kLanes;
+    if constexpr (V::kHalves) {
+        switch (floats) {
+            case kColumn * 3 / 2: return product_rows<V, 1, true>(p, rows);
+            case kColumn * 5 / 2: return product_rows<V, 2, true>(p, rows);
+            case kColumn * 7 / 2: return product_rows<V, 3, true>(p, rows);
+            default: break;
+        }
+    }
+    switch (floats) {
+        case kColumn: return product_rows<V, 1, false>(p, rows);
+        case kColumn * 2: return product_rows<V, 2, false>(p, rows);
+        case kColumn * 3: if constexpr (V::kColumns >= 3) return product_rows<V, 3, false>(p, rows); break;
+        case kColumn * 4: if constexpr (V::kColumns >= 4) return product_rows<V, 4, false>(p, rows); break;
         default: break;
     }
 }
@@ -108,9 +144,8 @@ template <typename V>
 void linear(const PackedLayer& layer, const EncodeModel& model, const float* x, std::int64_t rows, float floor,
             const float* residual, float* out) {
     constexpr std::int64_t kPanel = V::kColumns * V::kLanes;
-    for (std::int64_t column = 0; column < model.width; column += kPanel) {
-        const std::int64_t left = model.width - column;
-        const std::int64_t panel = left < kPanel ? left : kPanel;
+    for (std::int64_t column = 0; column < model.d; column += kPanel) {
+        const std::int64_t panel = panel_floats(model.d, column, kPanel, V::kHalves);
         Product p{x, model.width, layer.panels + column * model.d, panel, model.d, layer.bias + column,
                   floor, nullptr, nullptr, model.width};
         for (std::int64_t row = 0; row < rows;) {
@@ -118,7 +153,7 @@ void linear(const PackedLayer& layer, const EncodeModel& model, const float* x, 
             p.a = x + row * model.width;
             p.out = out + row * model.width + column;
             p.residual = residual == nullptr ? nullptr : residual + row * model.width + column;
-            product_columns<V>(p, taken, panel / V::kLanes);
+            product<V>(p, taken, panel);
             row += taken;
         }
     }
@@ -132,11 +167,10 @@ void mix(const EncodeModel& model, const float* weights, std::int64_t stride, co
     constexpr std::int64_t kPanel = V::kColumns * V::kLanes;
     for (std::int64_t row = 0; row < rows;) {
         const std::int64_t taken = tile_rows(row, rows, V::kRows);
-        for (std::int64_t column = 0; column < model.width; column += kPanel) {
-            const std::int64_t left = model.width - column;
+        for (std::int64_t column = 0; column < model.d; column += kPanel) {
             const Product p{weights + row * stride, stride, keys + column, model.width, first + row + taken,
                             model.zeros, -HUGE_VALF, nullptr, out + row * model.width + column, model.width};
-            product_columns<V>(p, taken, (left < kPanel ? left : kPanel) / V::kLanes);
+            product<V>(p, taken, panel_floats(model.d, column, kPanel, V::kHalves));
         }
         row += taken;
     }

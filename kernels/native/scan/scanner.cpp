@@ -114,7 +114,11 @@ class Search {
                 pass_all(end - begin);
             }
             for (std::int64_t q = 0; q < end - begin; ++q) {
-                std::int64_t place = (begin + q) * request_.k;
+                if (q + 1 < end - begin) {
+                    candidates(q + 1).tighten(plan_);
+                    candidates(q + 1).fetch_rows(plan_);
+                }
+                const std::int64_t place = (begin + q) * request_.k;
                 candidates(q).finish(plan_, ids + place, scores + place);
             }
         }

@@ -1,0 +1,332 @@
+"""The native scanner against brute force, on every instruction set, and what it promises about its codes."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mtaw_fast.kernels.native import reference
+from mtaw_fast.kernels.native.scan import Scanner, check_quantised, quantise, quantised_shapes, read_bytes
+from mtaw_fast.tensorfile import map_tensors, write_tensors
+
+ISAS = ("portable", "neon", "avx2", "avx512", "vnni", "amx")
+
+
+@pytest.fixture(params=ISAS)
+def isa(request: pytest.FixtureRequest) -> str:
+    try:
+        read_bytes(np.zeros(1, dtype=np.uint8), request.param)
+    except ValueError as error:
+        pytest.skip(str(error))
+    return request.param
+
+
+def normal(*shape: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+def brute_force(
+    queries: np.ndarray,
+    catalog: np.ndarray,
+    k: int,
+    scale: float,
+    mask: np.ndarray | None = None,
+    excluded: list[np.ndarray] | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    candidates = np.tile(np.arange(len(catalog), dtype=np.int32), (len(queries), 1))
+    if mask is not None:
+        candidates[:, ~mask] = -1
+    for row, ids in zip(candidates, excluded or [], strict=False):
+        row[ids] = -1
+    return reference.rerank_topk(queries, catalog, candidates, k, scale)
+
+
+def check(
+    scanner: Scanner,
+    catalog: np.ndarray,
+    queries: np.ndarray,
+    k: int,
+    scale: float = 16.0,
+    mask: np.ndarray | None = None,
+    excluded: list[np.ndarray] | None = None,
+) -> None:
+    bits = None if mask is None else np.packbits(mask, bitorder="little")
+    lists = () if excluded is None else packed(excluded)
+    found = scanner.search(queries, k, scale, bits, *lists)
+    expected = brute_force(queries, catalog, k, scale, mask, excluded)
+    for got, want in zip(found, expected, strict=True):
+        assert got.dtype == want.dtype
+        assert got.tobytes() == want.tobytes()
+
+
+def packed(lists: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    offsets = np.cumsum([0, *map(len, lists)]).astype(np.int64)
+    return np.concatenate([np.empty(0, np.int32), *map(np.sort, lists)]).astype(np.int32), offsets
+
+
+def ring(n: int, d: int, jitter: float) -> np.ndarray:
+    """One direction, moved by `jitter`: under the codes' resolution for small ones."""
+    base = normal(1, d, seed=3).astype(np.float64)
+    return (base * (1 + jitter * np.random.default_rng(4).standard_normal((n, d)))).astype(np.float32)
+
+
+CATALOGS = {
+    "random": lambda: normal(5003, 100),
+    "many dimensions": lambda: normal(300, 1025),
+    "duplicates": lambda: normal(40, 24)[np.random.default_rng(1).integers(0, 40, 6001)],
+    "ties within the codes": lambda: ring(4001, 40, 1e-3),
+    "near ties": lambda: ring(6007, 40, 1e-7),
+    "norms over ten decades": lambda: normal(3001, 26) * (10.0 ** normal(3001, 1, seed=5) * 2).astype(np.float32),
+    "norms over all of float32": lambda: (
+        normal(400, 7).astype(np.float64) * 10.0 ** np.linspace(-44, 37, 400)[::-1, None]
+    ).astype(np.float32),
+    "zero rows": lambda: normal(1003, 16) * (np.arange(1003) % 3 > 0)[:, None].astype(np.float32),
+    "all zero": lambda: np.zeros((700, 8), dtype=np.float32),
+    "all equal": lambda: np.full((5003, 10), 0.25, dtype=np.float32),
+    "denormal": lambda: normal(300, 8) * np.float32(1e-41),
+    "huge": lambda: normal(300, 8) * np.float32(5e37),
+    "one item": lambda: normal(1, 7),
+    "fifteen items": lambda: normal(15, 4),
+    "sixteen items": lambda: normal(16, 1),
+}
+
+
+@pytest.mark.parametrize("kind", CATALOGS)
+def test_equals_brute_force(isa: str, kind: str) -> None:
+    catalog = CATALOGS[kind]()
+    n_items, d = catalog.shape
+    scanner = Scanner(catalog, quantise(catalog), isa)
+    rng = np.random.default_rng(6)
+    queries = np.concatenate([normal(8, d, seed=7), catalog[rng.integers(0, n_items, 2)], np.zeros((1, d), np.float32)])
+    queries[1] *= np.float32(1e-41)
+    queries[2] *= np.float32(1e36)
+    for k in (1, 20, min(n_items, 600), n_items + 2 if n_items < 50 else 33):
+        check(scanner, catalog, queries, k)
+        check(scanner, catalog, queries[:1], k)
+        check(scanner, catalog, queries[9:], k, scale=1e-30)
+        for share in (0.9, 0.3, 0.01):
+            check(scanner, catalog, queries, k, mask=rng.random(n_items) < share)
+        seen = [rng.choice(n_items, min(n_items, 3 * b), replace=False) for b in range(len(queries))]
+        check(scanner, catalog, queries, k, excluded=seen)
+        check(scanner, catalog, queries[5:6], k, mask=rng.random(n_items) < 0.8, excluded=seen[5:6])
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    n_items=st.integers(1, 400),
+    d=st.integers(1, 13),
+    n_queries=st.integers(1, 20),
+    k=st.integers(1, 420),
+    levels=st.sampled_from([1, 2, 1000]),
+    decades=st.integers(0, 12),
+    scale=st.sampled_from([1e-40, 1.0, 16.0, 1e38]),
+    share=st.sampled_from([None, 0.5, 0.02, 0.0]),
+)
+def test_equals_brute_force_on_drawn_catalogs(
+    seed: int,
+    n_items: int,
+    d: int,
+    n_queries: int,
+    k: int,
+    levels: int,
+    decades: int,
+    scale: float,
+    share: float | None,
+) -> None:
+    rng = np.random.default_rng(seed)
+    sizes = 10.0 ** rng.uniform(-decades, 0, (n_items, 1))
+    catalog = (rng.integers(-levels, levels + 1, (n_items, d)) * sizes).astype(np.float32)
+    queries = rng.integers(-levels, levels + 1, (n_queries, d)).astype(np.float32)
+    mask = None if share is None else rng.random(n_items) < share
+    excluded = [rng.integers(0, n_items, rng.integers(0, 5)).astype(np.int32) for _ in queries]
+    quantised = quantise(catalog)
+    for isa in ("portable", None):
+        check(Scanner(catalog, quantised, isa), catalog, queries, k, scale, mask, excluded)
+
+
+def test_the_best_items_come_last(isa: str) -> None:
+    """Scores that rise along the catalog: every item passes the running threshold."""
+    direction = normal(1, 32)
+    catalog = (direction * np.linspace(0.5, 1, 9001)[:, None]).astype(np.float32)
+    scanner = Scanner(catalog, quantise(catalog), isa)
+    for queries in (direction, -direction, np.tile(direction, (9, 1))):
+        check(scanner, catalog, queries, 20)
+
+
+def test_a_small_search_after_a_large_one(isa: str) -> None:
+    catalog = normal(3001, 12)
+    scanner = Scanner(catalog, quantise(catalog), isa)
+    for n_queries, k in ((30, 3000), (1, 1), (300, 2), (1, 3001)):
+        check(scanner, catalog, normal(n_queries, 12, seed=n_queries), k)
+
+
+def test_codes_are_within_their_residuals() -> None:
+    """The layout's promise, in float64: row * 2^-exponent = step * code + at most residual."""
+    catalog = np.concatenate([normal(70, 9), ring(7, 9, 1e-3) * np.float32(1e-20), np.zeros((2, 9), np.float32)])
+    quantised = quantise(catalog)
+    check_quantised(quantised, 79, 9)
+    assert {name: (a.dtype, a.shape) for name, a in quantised.items()} == quantised_shapes(79, 9)
+    assert quantised["blocks"].ctypes.data % 64 == 0
+    layout, n_items, d, exponent, norm, largest_residual, *rest = quantised["summary"]
+    assert [layout, n_items, d, *rest] == [1, 79, 9, 0, 0]
+    scaled = catalog.astype(np.float64) * 2.0**-exponent
+    norms = np.linalg.norm(scaled, axis=1)
+    assert norms.max() <= norm <= norms.max() * (1 + 1e-8) < 1.0001
+    lines = quantised["blocks"][:, :-1].reshape(5, 3, 16, 4).transpose(0, 2, 1, 3).reshape(80, 12)
+    words = np.ascontiguousarray(quantised["blocks"][:, -1]).view(np.uint32).reshape(80)
+    steps = (words & 0xFFFF0000).view(np.float32).astype(np.float64)
+    residuals = (words << 16).view(np.float32).astype(np.float64)
+    codes = lines.astype(np.int64) - 128
+    assert (codes[:, 9:] == 0).all()
+    assert (np.abs(codes) <= 127).all()
+    assert (codes[79] == 0).all()
+    assert residuals[79] == -np.inf
+    off = np.linalg.norm(scaled - steps[:79, None] * codes[:79, :9], axis=1)
+    assert (off <= residuals[:79]).all()
+    assert (residuals[:79] <= np.maximum(off * 1.01, 1e-30)).all()
+    assert residuals[:79].max() == largest_residual
+
+
+def test_codes_from_a_file_and_off_the_cache_lines(isa: str, tmp_path: Path) -> None:
+    catalog, queries = normal(1000, 10), normal(3, 10, seed=1)
+    quantised = quantise(catalog)
+    write_tensors(tmp_path / "codes.safetensors", quantised)
+    check(Scanner(catalog, map_tensors(tmp_path / "codes.safetensors"), isa), catalog, queries, 9)
+    moved = np.empty(quantised["blocks"].nbytes + 1, dtype=np.uint8)[1:].reshape(quantised["blocks"].shape)
+    moved[:] = quantised["blocks"]
+    check(Scanner(catalog, {**quantised, "blocks": moved}, isa), catalog, queries, 9)
+
+
+def test_excluded_items_leave_fewer_than_k() -> None:
+    catalog = normal(20, 4)
+    scanner = Scanner(catalog, quantise(catalog))
+    check(scanner, catalog, catalog[:1], 20, excluded=[np.arange(5, dtype=np.int32)])
+    check(scanner, catalog, catalog[:1], 5, excluded=[np.arange(20, dtype=np.int32)])
+    # Ids outside the catalog exclude nothing; repeated ones count once.
+    ids = np.array([-3, 2, 2, 2, 19, 19, 700], dtype=np.int32)
+    found, _ = scanner.search(catalog[:1], 20, 1.0, None, ids, np.array([0, 7], dtype=np.int64))
+    assert sorted(found[0].tolist()) == sorted([*set(range(20)) - {2, 19}, -1, -1])
+
+
+def test_threads_share_a_scanner() -> None:
+    catalog, queries = normal(4000, 20), normal(40, 20, seed=1)
+    scanner = Scanner(catalog, quantise(catalog))
+    expected = [scanner.search(queries[b : b + 1], 10, 1.0)[0].tobytes() for b in range(40)]
+    wrong: list[int] = []
+
+    def run(offset: int) -> None:
+        for step in range(200):
+            b = (offset + step) % 40
+            if scanner.search(queries[b : b + 1], 10, 1.0)[0].tobytes() != expected[b]:
+                wrong.append(b)
+
+    threads = [threading.Thread(target=run, args=(5 * number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+def test_a_forked_process_searches_on() -> None:
+    catalog = normal(2000, 12)
+    scanner = Scanner(catalog, quantise(catalog))
+    before = scanner.search(catalog[:3], 7, 1.0)[0].tobytes()
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if scanner.search(catalog[:3], 7, 1.0)[0].tobytes() == before else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+@pytest.mark.parametrize("size", [0, 1, 7, 8, 255, 256, 257, 5000])
+def test_read_bytes_sums_whole_words(isa: str, size: int) -> None:
+    data = np.random.default_rng(size).integers(0, 256, size).astype(np.uint8)
+    words = data[: size // 8 * 8].view("<u8")
+    assert read_bytes(data, isa) == sum(words.tolist()) % 2**64
+
+
+def test_wrong_catalogs_are_refused() -> None:
+    catalog = normal(40, 6)
+    with pytest.raises(ValueError, match="catalog must be a C-contiguous float32 matrix, not float64"):
+        quantise(catalog.astype(np.float64))
+    with pytest.raises(ValueError, match="catalog must be a C-contiguous float32 matrix"):
+        quantise(np.asfortranarray(catalog))
+    with pytest.raises(ValueError, match="1 to 16384 dimensions, not 0"):
+        quantise(catalog[:, :0].copy())
+    for value in (np.nan, np.inf, -np.inf):
+        broken = catalog.copy()
+        broken[17, 3] = value
+        with pytest.raises(ValueError, match="item 17 of the catalog has a value that is not finite"):
+            quantise(broken)
+
+
+def test_codes_that_do_not_fit_are_refused() -> None:
+    catalog = normal(40, 6)
+    quantised = quantise(catalog)
+    with pytest.raises(ValueError, match="the array 'summary' of the quantised catalog is missing"):
+        Scanner(catalog, {"blocks": quantised["blocks"]})
+    with pytest.raises(ValueError, match=r"'blocks' .* must be uint8\[3, 3, 64\], not uint8\[2, 3, 64\]"):
+        Scanner(catalog, {**quantised, "blocks": quantised["blocks"][:2]})
+    with pytest.raises(ValueError, match=r"'blocks' .* must be uint8\[3, 3, 64\], not int8"):
+        Scanner(catalog, {**quantised, "blocks": quantised["blocks"].view(np.int8)})
+    with pytest.raises(ValueError, match=r"states layout, items and dimensions \[1.0, 40.0, 6.0\], not \[1, 39, 6\]"):
+        Scanner(catalog[:39], quantised)
+    for place, value in ((0, 2), (3, 0.5), (3, np.nan), (3, 1e9), (4, np.nan), (4, -1), (4, 1e30), (5, np.inf)):
+        summary = quantised["summary"].copy()
+        summary[place] = value
+        with pytest.raises(ValueError, match="anew"):
+            Scanner(catalog, {**quantised, "summary": summary})
+    for other in (normal(40, 6, seed=1), catalog * np.float32(1.5), catalog[::-1].copy()):
+        with pytest.raises(ValueError, match="the catalog's codes are of other vectors than its rows"):
+            Scanner(other, quantised)
+    endless = quantised["blocks"].copy()
+    endless[-1, -1] = endless[0, -1]  # the places past the last item look like items
+    with pytest.raises(ValueError, match="the catalog's codes are of other vectors than its rows"):
+        Scanner(catalog, {**quantised, "blocks": endless})
+
+
+def test_wrong_arguments_are_refused() -> None:
+    catalog = normal(40, 6)
+    scanner = Scanner(catalog, quantise(catalog))
+    queries = catalog[:3].copy()
+    with pytest.raises(ValueError, match="queries have 5 dimensions, the catalog 6"):
+        scanner.search(queries[:, :5].copy(), 3, 1.0)
+    with pytest.raises(ValueError, match="queries must be a C-contiguous float32 matrix"):
+        scanner.search(queries.astype(np.float64), 3, 1.0)
+    with pytest.raises(ValueError, match="k must be at least 1, not 0"):
+        scanner.search(queries, 0, 1.0)
+    for scale in (0.0, -1.0, np.inf, np.nan):
+        with pytest.raises(ValueError, match="scale must be positive and finite"):
+            scanner.search(queries, 3, scale)
+    for value in (np.nan, np.inf, -np.inf):
+        broken = queries.copy()
+        broken[2, 5] = value
+        with pytest.raises(ValueError, match="query 2 is not finite"):
+            scanner.search(broken, 3, 1.0)
+    with pytest.raises(ValueError, match="allowed has 4 bytes, a catalog of 40 items takes 5"):
+        scanner.search(queries, 3, 1.0, np.zeros(4, dtype=np.uint8))
+    with pytest.raises(ValueError, match="allowed must be a C-contiguous uint8 vector"):
+        scanner.search(queries, 3, 1.0, np.zeros(40, dtype=bool))
+    ids = np.array([1, 2, 3, 2], dtype=np.int32)
+    for offsets, reason in (
+        ([0, 2, 3, 5], "must run from 0 to the number of excluded ids in 4 steps"),
+        ([0, 2, 4], "must run from 0"),
+        ([1, 2, 3, 4], "must run from 0"),
+        ([0, 3, 2, 4], "fall at query 1"),
+        ([0, 9, 9, 4], "fall at query 0"),
+        ([0, 0, 0, 4], "the excluded ids of query 2 do not ascend"),
+    ):
+        with pytest.raises(ValueError, match=reason):
+            scanner.search(queries, 3, 1.0, None, ids, np.array(offsets, dtype=np.int64))
+    with pytest.raises(ValueError, match="pass both or none"):
+        scanner.search(queries, 3, 1.0, None, ids)
+    with pytest.raises(ValueError, match="there is no instruction set 'mmx'"):
+        Scanner(catalog, quantise(catalog), "mmx")
