@@ -22,11 +22,6 @@ _INPUT_SECONDS, _MEGABYTES, _LONGEST = 20, 2048, 2048
 _SEEDS = 200
 
 
-def build_target(folder: Path, compiler: str) -> Path:
-    """The target in `folder`; raises CannotBuildError where this machine cannot."""
-    return build(folder, compiler, PROGRAM, FLAGS)
-
-
 def fuzz(target: Path, folder: Path, seconds: int, seed: int, failures: Path) -> subprocess.CompletedProcess[str]:
     """Run from random inputs and whatever `folder` / corpus holds; a failing input goes to `failures`."""
     corpus = folder / "corpus"
@@ -52,7 +47,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         try:
-            target = build_target(folder, options.compiler)
+            target = build(folder, options.compiler, PROGRAM, FLAGS)
         except CannotBuildError as reason:
             print(reason)
             return 2

@@ -9,6 +9,8 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
+import pytest
+
 from mtaw_fast.kernels.native import _native
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -34,24 +36,33 @@ class CannotBuildError(Exception):
     """This machine lacks what the build needs; the message says what."""
 
 
-def native_sources() -> list[Path]:
-    """Every native source that does not need Python."""
-    python = ("bind_", "python_", "module")
-    return sorted(path for path in NATIVE.rglob("*.cpp") if not path.stem.startswith(python))
+def native_sources(parts: Sequence[str] = ("*",)) -> list[Path]:
+    """The native sources that do not need Python: those of the folders `parts`, and what all of them share."""
+    shared = NATIVE.glob("*.cpp")
+    found = [*shared, *(path for part in parts for path in NATIVE.glob(f"{part}/*.cpp"))]
+    return sorted(path for path in found if not path.stem.startswith(("bind_", "python_", "module")))
 
 
-def build(folder: Path, compiler: str, program: Path, flags: Sequence[str], machine: str | None = None) -> Path:
-    """Compile `program` and the native sources into `folder`, warnings as errors; returns the executable.
+def build(
+    folder: Path,
+    compiler: str,
+    program: Path,
+    flags: Sequence[str],
+    *,
+    parts: Sequence[str] = ("*",),
+    machine: str | None = None,
+) -> Path:
+    """Compile `program` and `native_sources(parts)` into `folder`, warnings as errors; returns the executable.
 
-    flags: for compiling and linking alike. Raises CannotBuildError where the compiler, or a runtime that the flags
-    ask for, is not installed.
+    flags: for compiling and linking alike. machine: what the compiler compiles for; this one where None. Raises
+    CannotBuildError where the compiler, or a runtime that the flags ask for, is not installed.
     """
     if shutil.which(compiler) is None:
         raise CannotBuildError(f"there is no {compiler}")
     _check_runtime(folder, compiler, flags)
     levels = LEVELS.get(machine or platform.machine(), {})
     objects, jobs = [], []
-    for source in [program, *native_sources()]:
+    for source in [program, *native_sources(parts)]:
         level = source.stem.rpartition("_")[2]
         if level in _SUFFIXES and level not in levels:
             continue
@@ -62,6 +73,18 @@ def build(folder: Path, compiler: str, program: Path, flags: Sequence[str], mach
     executable = folder / program.stem
     _run_all([(compiler, *flags, "-pthread", *map(str, objects), "-o", str(executable))])
     return executable
+
+
+def build_or_skip(
+    folder: Path, compiler: str, program: Path, flags: Sequence[str], parts: Sequence[str], machine: str = "x86_64"
+) -> Path:
+    """`build` for `machine`; skips the test that asks where this machine cannot."""
+    if machine == "x86_64" and platform.machine() != machine:
+        pytest.skip("the sanitizers' builds are for x86-64")
+    try:
+        return build(folder, compiler, program, flags, parts=parts, machine=machine)
+    except CannotBuildError as reason:
+        pytest.skip(str(reason))
 
 
 def command_of(executable: Path, *arguments: str | Path) -> list[str]:

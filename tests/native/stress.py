@@ -21,9 +21,9 @@ PROGRAM = ROOT / "tests" / "native" / "engine_stress.cpp"
 N_ITEMS, D, MAX_LEN = 1501, 20, 12
 
 
-def build_stress(folder: Path, compiler: str, sanitizer: str) -> Path:
-    """The program under `sanitizer`; raises CannotBuildError where this machine cannot."""
-    return build(folder, compiler, PROGRAM, ("-O1", "-g", f"-fsanitize={sanitizer}", "-fno-sanitize-recover=all"))
+def flags_of(sanitizer: str) -> tuple[str, ...]:
+    """How to build under `sanitizer`."""
+    return ("-O1", "-g", f"-fsanitize={sanitizer}", "-fno-sanitize-recover=all")
 
 
 def run_stress(program: Path, folder: Path, isa: str, threads: int, calls: int, timeout: float) -> str:
@@ -49,7 +49,7 @@ def main() -> int:
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             try:
-                program = build_stress(folder, options.compiler, sanitizer)
+                program = build(folder, options.compiler, PROGRAM, flags_of(sanitizer))
             except CannotBuildError as reason:
                 print(f"{sanitizer}: {reason}")
                 worst = 2

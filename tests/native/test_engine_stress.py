@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import platform
 from pathlib import Path
 
 import pytest
 
-from tests.native.builds import CannotBuildError, instruction_sets
-from tests.native.stress import SANITIZERS, build_stress, run_stress
+from tests.native.builds import build_or_skip, instruction_sets
+from tests.native.stress import PROGRAM, SANITIZERS, flags_of, run_stress
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("sanitizer", SANITIZERS)
 def test_threads_agree_and_no_sanitizer_reports(tmp_path: Path, sanitizer: str) -> None:
-    if platform.machine() != "x86_64":
-        pytest.skip("the sanitizers' builds are for x86-64")
-    try:
-        program = build_stress(tmp_path, "clang++-14", sanitizer)
-    except CannotBuildError as reason:
-        pytest.skip(str(reason))
+    program = build_or_skip(tmp_path, "clang++-14", PROGRAM, flags_of(sanitizer), ["*"])
     for number, isa in enumerate(instruction_sets()):
         folder = tmp_path / isa
         folder.mkdir()
