@@ -23,6 +23,7 @@ from mtaw_fast.config import Config
 from mtaw_fast.errors import BundleError, UsageError
 from mtaw_fast.files import sha256_of
 from mtaw_fast.itemids import ItemIds
+from mtaw_fast.recommender import Recommender
 from mtaw_fast.tensorfile import map_tensors
 from tests.random_bundle import bundle_parts, edit_manifest, replace_part, save_as_format_1, save_random
 
@@ -302,6 +303,14 @@ def test_parts_that_lie_are_refused(tmp_path: Path) -> None:
     assert "not an item id table" in refused(with_part("items", {"x": np.zeros(1)}))
     few = ItemIds.from_list(["a", "b"])
     assert "has 2 item ids for 60 items" in refused(with_part("items", few.arrays))
+
+
+def test_a_catalog_that_cannot_be_scanned(tmp_path: Path) -> None:
+    """Without `verify` nobody has looked for values that are not finite: the codes made at load must."""
+    save_as_format_1(tmp_path)
+    replace_part(tmp_path, "catalog", {"catalog": np.full((60, 12), np.nan, np.float32)})
+    with pytest.raises(BundleError, match=r"the bundle's catalog cannot be quantised: .* not finite; train"):
+        Recommender.load(tmp_path, verify=False)
 
 
 @pytest.mark.parametrize("text", [True, False])
