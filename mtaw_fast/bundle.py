@@ -35,7 +35,7 @@ from mtaw_fast.bundle_format import (
 )
 from mtaw_fast.bundle_writer import bundle_lock, refuse_existing, save_bundle
 from mtaw_fast.config import Config
-from mtaw_fast.errors import BundleError, DataError, UsageError
+from mtaw_fast.errors import BundleError, DataError, UsageError, shown
 from mtaw_fast.files import read_json, sha256_of
 from mtaw_fast.itemids import ItemIds
 from mtaw_fast.kernels.native.scan import check_quantised
@@ -149,8 +149,8 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     version = manifest.get("format_version")
     if version not in READABLE_VERSIONS:
         raise BundleError(
-            f"{folder} has bundle format {version!r}, this release reads {' and '.join(map(str, READABLE_VERSIONS))}; "
-            "upgrade mtaw-fast or train the bundle anew"
+            f"{folder} has bundle format {shown(version)}, this release reads "
+            f"{' and '.join(map(str, READABLE_VERSIONS))}; upgrade mtaw-fast or train the bundle anew"
         )
     return manifest
 
@@ -168,13 +168,15 @@ def _load(folder: Path, manifest: dict[str, Any], verify: bool) -> Bundle:
     except UsageError as error:
         raise BundleError(f"{where}: {error}; upgrade mtaw-fast or train the bundle anew") from None
     if type(n_items) is not int or n_items < 1 or d != config.d:
-        raise BundleError(f"{where} contradicts itself (n_items {n_items!r}, d {d!r}); train the bundle anew")
+        raise BundleError(f"{where} contradicts itself (n_items {shown(n_items)}, d {shown(d)}); train the bundle anew")
     for part in PARTS:
         if part not in digests:
             raise BundleError(f"{where} names no '{part}' file; train the bundle anew")
     for part, (name, _) in digests.items():
         if not is_plain_name(name):
-            raise BundleError(f"{where}: the '{part}' file has a path for a name ({name!r}); do not trust this bundle")
+            raise BundleError(
+                f"{where}: the {shown(part)} file has a path for a name ({shown(name)}); do not trust this bundle"
+            )
     _check_files(folder, digests.values(), verify)
     arrays = {part: _arrays(folder / digests[part][0]) for part in (*PARTS, *OPTIONAL_PARTS) if part in digests}
     check_weights(str(folder), arrays["weights"], config, n_items)
@@ -220,7 +222,11 @@ def _check_files(folder: Path, digests: Any, verify: bool) -> None:
     """Raise BundleError on a missing file and, with `verify`, on one whose hash differs (in parallel threads)."""
     wanted = {folder / name: digest for name, digest in digests}
     for path in wanted:
-        if not path.is_file():
+        try:
+            there = path.is_file()
+        except OSError as error:  # a name too long, say
+            raise BundleError(f"cannot read {path}: {error.strerror}; restore it or train the bundle anew") from None
+        if not there:
             raise BundleError(f"{path} is missing; restore it or train the bundle anew")
     if not verify:
         return

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from mtaw_fast.config import Config
-from mtaw_fast.errors import BundleError
+from mtaw_fast.errors import BundleError, shown
 
 FORMAT = "mtaw_fast bundle"
 FORMAT_VERSION = 2
@@ -63,7 +63,7 @@ def check_weights(where: str, weights: Mapping[str, np.ndarray], config: Config,
     shapes = parameter_shapes(config, n_items)
     foreign = sorted(set(weights) - set(shapes))
     if foreign:
-        raise BundleError(f"{where}: '{foreign[0]}' is no array of this model; train the bundle anew")
+        raise BundleError(f"{where}: {shown(foreign[0])} is no array of this model; train the bundle anew")
     for name, shape in shapes.items():
         check_array(where, name, weights.get(name), np.float32, shape)
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mtaw_fast.errors import UsageError
+from mtaw_fast.errors import UsageError, shown
 
 _CHOICES = {
     "init": ("structured", "uniform"),
@@ -88,7 +88,7 @@ class Config:
                 raise UsageError(f"setting {name}={getattr(self, name)} is out of range; see 'mtaw-fast train --help'")
         for name, choices in _CHOICES.items():
             if getattr(self, name) not in choices:
-                raise UsageError(f"setting {name}={getattr(self, name)!r} is none of {', '.join(choices)}")
+                raise UsageError(f"setting {name}={shown(getattr(self, name))} is none of {', '.join(choices)}")
 
     def as_dict(self) -> dict[str, Any]:
         """The settings as plain JSON values."""
@@ -124,7 +124,7 @@ def preset(name: str) -> Config:
 
 def _known(name: str) -> type:
     if name not in _TYPES:
-        raise UsageError(f"there is no setting {name!r}; the settings are {', '.join(_TYPES)}")
+        raise UsageError(f"there is no setting {shown(name)}; the settings are {', '.join(_TYPES)}")
     return _TYPES[name]
 
 
@@ -133,7 +133,7 @@ def _typed(name: str, value: Any) -> Any:
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
     if type(value) is not kind or (isinstance(value, float) and not math.isfinite(value)):
-        raise UsageError(f"setting {name} must be {kind.__name__}, not {value!r}")
+        raise UsageError(f"setting {name} must be {kind.__name__}, not {shown(value)}")
     return value
 
 

@@ -38,6 +38,12 @@ class UnsupportedError(MtawError):
     """No backend of an op takes these arguments; the message lists every backend's reasons."""
 
 
+def shown(value: object, most: int = 100) -> str:
+    """`value` for a message: its repr, on one line, cut after `most` characters."""
+    text = repr(value)
+    return text if len(text) <= most else f"{text[: most - 3]}..."
+
+
 def require(module: str, extra: str) -> ModuleType:
     """Import an optional package, or raise MissingPackageError naming the extra that installs it."""
     try:

@@ -103,7 +103,7 @@ def read_json(path: Path, make_error: Callable[[str], MtawError]) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise make_error(f"{path} does not exist") from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # ValueError: no UTF-8, no JSON, or a number too long
         raise make_error(f"{path} is not readable JSON ({error})") from None
 
 

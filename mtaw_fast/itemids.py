@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from mtaw_fast.errors import DataError
+from mtaw_fast.errors import DataError, shown
 from mtaw_fast.kernels.native.ids import IdTable
 
 _INT64 = np.iinfo(np.int64)
@@ -37,7 +37,7 @@ class ItemIds:
         text = set(arrays) == set(_TEXTS)
         expected = _TEXTS if text else _INTS
         if set(arrays) != set(expected):
-            raise DataError(f"not an item id table: it holds {sorted(arrays)}; make the file anew")
+            raise DataError(f"not an item id table: it holds {shown(sorted(arrays))}; make the file anew")
         for name, dtype in expected.items():
             if arrays[name].dtype != dtype or arrays[name].ndim != 1:
                 raise DataError(f"not an item id table: '{name}' is no vector of {np.dtype(dtype)}; make the file anew")

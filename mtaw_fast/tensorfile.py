@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mtaw_fast.errors import DataError
+from mtaw_fast.errors import DataError, shown
 from mtaw_fast.files import atomic_path
 
 _DTYPES = {
@@ -24,6 +24,7 @@ _DTYPES = {
 }  # fmt: skip
 _NAMES = {np.dtype(code): name for name, code in _DTYPES.items()}
 _MAX_HEADER = 1 << 20
+_MAX_AXES = 32
 _LINE = 64  # bytes of a cache line
 
 
@@ -76,7 +77,7 @@ def map_tensors(path: Path) -> dict[str, np.ndarray]:
         data = np.asarray(raw[8 + header_length :])
         return {name: _view(data, entry) for name, entry in entries}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise broken(f"{type(error).__name__}: {error}") from None
+        raise broken(shown(error)) from None
 
 
 def _view(data: np.ndarray, entry: Mapping) -> np.ndarray:
@@ -86,9 +87,16 @@ def _view(data: np.ndarray, entry: Mapping) -> np.ndarray:
     dtype = np.dtype(_DTYPES[entry["dtype"]])
     if not all(isinstance(v, int) and v >= 0 for v in (begin, end, *shape)):
         raise ValueError("negative or fractional sizes")
+    if len(shape) > _MAX_AXES:  # the product of very many takes for ever
+        raise ValueError("a tensor of very many axes")
     expected = dtype.itemsize
     for extent in shape:
         expected *= extent
     if end > len(data) or end - begin != expected:
         raise ValueError("a tensor passes the end of the file")
-    return data[begin:end].view(dtype).reshape(shape) if expected else np.empty(shape, dtype)
+    if not expected:
+        return np.empty(shape, dtype)
+    view = data[begin:end].view(dtype)
+    if not view.flags.aligned:  # vector code may not read it
+        raise ValueError("a tensor does not begin at a multiple of its item size")
+    return view.reshape(shape)

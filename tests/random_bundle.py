@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +13,9 @@ import numpy as np
 from mtaw_fast.bundle import Bundle
 from mtaw_fast.bundle_format import parameter_shapes
 from mtaw_fast.config import Config
+from mtaw_fast.files import sha256_of
 from mtaw_fast.itemids import ItemIds
+from mtaw_fast.tensorfile import write_tensors
 
 
 def random_weights(config: Config, n_items: int, seed: int = 0) -> dict[str, np.ndarray]:
@@ -41,3 +46,34 @@ def bundle_parts(n_items: int = 60, d: int = 12, text: bool = True, seed: int = 
 def save_random(folder: Path, **settings: Any) -> Bundle:
     """A saved random bundle; settings as in `bundle_parts`."""
     return Bundle.save(folder, **bundle_parts(**settings))
+
+
+def edit_manifest(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    """Rewrite a bundle's manifest, changed."""
+    manifest = json.loads((folder / "manifest.json").read_text())
+    change(manifest)
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+
+
+def replace_part(folder: Path, part: str, arrays: dict[str, np.ndarray]) -> None:
+    """Put other arrays in a bundle's part, with a fitting hash."""
+    path = folder / f"{part}-changed.safetensors"
+    write_tensors(path, arrays)
+    edit_manifest(folder, lambda m: m["files"].update({part: {"file": path.name, "sha256": sha256_of(path)}}))
+
+
+def save_as_format_1(folder: Path, **settings: Any) -> Bundle:
+    """A random bundle as `save_random` makes it (and gives it back), in the folder as format 1 had it: no scan part,
+    no order of popularity, text ids by sorted BLAKE2b hashes."""
+    new = save_random(folder, **settings)
+    everything = np.arange(new.n_items)
+    replace_part(folder, "popularity", {"popularity": new.popularity})
+    if new.ids.kind == "str":
+        digests = [hashlib.blake2b(name.encode(), digest_size=8).digest() for name in new.ids.external(everything)]
+        hashes = np.array([int.from_bytes(digest, "little") for digest in digests], np.uint64)
+        order = np.argsort(hashes).astype(np.int32)
+        arrays = {"blob": new.ids.arrays["blob"], "offsets": new.ids.arrays["offsets"]}
+        replace_part(folder, "items", {**arrays, "hashes": hashes[order], "order": order})
+    edit_manifest(folder, lambda m: m.update(format_version=1))
+    edit_manifest(folder, lambda m: m["files"].pop("scan"))
+    return new

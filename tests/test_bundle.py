@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import json
 import os
 import subprocess
@@ -24,8 +23,9 @@ from mtaw_fast.config import Config
 from mtaw_fast.errors import BundleError, UsageError
 from mtaw_fast.files import sha256_of
 from mtaw_fast.itemids import ItemIds
-from mtaw_fast.tensorfile import map_tensors, write_tensors
-from tests.random_bundle import bundle_parts, save_random
+from mtaw_fast.recommender import Recommender
+from mtaw_fast.tensorfile import map_tensors
+from tests.random_bundle import bundle_parts, edit_manifest, replace_part, save_as_format_1, save_random
 
 ROOT = Path(__file__).parent.parent
 
@@ -33,19 +33,6 @@ ROOT = Path(__file__).parent.parent
 def contents(folder: Path) -> dict[str, str]:
     """Name and hash of every file in the folder, hidden ones too."""
     return {path.name: sha256_of(path) for path in folder.iterdir()}
-
-
-def edit_manifest(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
-    manifest = json.loads((folder / "manifest.json").read_text())
-    change(manifest)
-    (folder / "manifest.json").write_text(json.dumps(manifest))
-
-
-def replace_part(folder: Path, part: str, arrays: dict[str, np.ndarray]) -> None:
-    """Put other arrays in a bundle's part, with a fitting hash."""
-    path = folder / f"{part}-changed.safetensors"
-    write_tensors(path, arrays)
-    edit_manifest(folder, lambda m: m["files"].update({part: {"file": path.name, "sha256": sha256_of(path)}}))
 
 
 def refused(folder: Path, verify: bool = True) -> str:
@@ -260,6 +247,9 @@ def test_not_a_bundle(tmp_path: Path) -> None:
         (lambda m: m["files"].update(extra={"file": "../x", "sha256": ""}), "has a path for a name"),
         (lambda m: m["files"].update(extra={"file": "gone.onnx", "sha256": ""}), "gone.onnx is missing"),
         (lambda m: m["files"]["items"].update(file="manifest.json"), "is damaged"),
+        (lambda m: m["files"]["items"].update(file="x" * 300), "cannot read .*: File name too long"),
+        (lambda m: m["files"].update({"a\nb": {"file": "../x", "sha256": ""}}), r"the 'a\\nb' file has a path"),
+        (lambda m: m["config"].update(schedule=[10**40] * 2000), r"schedule must be str, not \[10+, .*\.\.\.;"),
     ],
 )
 def test_manifests_that_lie_are_refused(tmp_path: Path, change: Callable[[dict[str, Any]], None], message: str) -> None:
@@ -268,6 +258,13 @@ def test_manifests_that_lie_are_refused(tmp_path: Path, change: Callable[[dict[s
     with pytest.raises(BundleError, match=message) as caught:
         Bundle.load(tmp_path)
     assert "\n" not in str(caught.value)
+
+
+def test_a_number_too_long_to_read(tmp_path: Path) -> None:
+    save_random(tmp_path)
+    text = (tmp_path / "manifest.json").read_text().replace('"d": 12', '"d": ' + "9" * 5000, 1)
+    (tmp_path / "manifest.json").write_text(text)
+    assert "is not readable JSON" in refused(tmp_path)
 
 
 def test_parts_that_lie_are_refused(tmp_path: Path) -> None:
@@ -285,6 +282,9 @@ def test_parts_that_lie_are_refused(tmp_path: Path) -> None:
     assert "'norm_bias' holds a value that is not finite" in refused(spoilt)
     del weights["norm_bias"]
     assert "is missing" in refused(with_part("weights", weights))
+    assert "'a\\nb' is no array of this model" in refused(
+        with_part("weights", {**weights, "a\nb": weights["norm_weight"]})
+    )
     assert "'catalog' must be float32[60, 12]" in refused(with_part("catalog", {"catalog": np.zeros((60, 12))}))
     assert "'catalog' (float32[60, 12]) is missing" in refused(with_part("catalog", {"x": np.zeros(1)}))
     infinite = np.full((60, 12), np.inf, dtype=np.float32)
@@ -305,20 +305,18 @@ def test_parts_that_lie_are_refused(tmp_path: Path) -> None:
     assert "has 2 item ids for 60 items" in refused(with_part("items", few.arrays))
 
 
+def test_a_catalog_that_cannot_be_scanned(tmp_path: Path) -> None:
+    """Without `verify` nobody has looked for values that are not finite: the codes made at load must."""
+    save_as_format_1(tmp_path)
+    replace_part(tmp_path, "catalog", {"catalog": np.full((60, 12), np.nan, np.float32)})
+    with pytest.raises(BundleError, match=r"the bundle's catalog cannot be quantised: .* not finite; train"):
+        Recommender.load(tmp_path, verify=False)
+
+
 @pytest.mark.parametrize("text", [True, False])
 def test_bundles_of_format_1_are_read(tmp_path: Path, text: bool) -> None:
     """No scan part, no order of popularity, text ids by sorted BLAKE2b hashes."""
-    new = save_random(tmp_path, text=text)
-    replace_part(tmp_path, "popularity", {"popularity": new.popularity})
-    if text:
-        names = [value.encode() for value in new.ids.external(np.arange(60))]
-        digests = [hashlib.blake2b(name, digest_size=8).digest() for name in names]
-        hashes = np.array([int.from_bytes(digest, "little") for digest in digests], np.uint64)
-        order = np.argsort(hashes).astype(np.int32)
-        arrays = {"blob": new.ids.arrays["blob"], "offsets": new.ids.arrays["offsets"]}
-        replace_part(tmp_path, "items", {**arrays, "hashes": hashes[order], "order": order})
-    edit_manifest(tmp_path, lambda m: m.update(format_version=1))
-    edit_manifest(tmp_path, lambda m: m["files"].pop("scan"))
+    new = save_as_format_1(tmp_path, text=text)
     old = Bundle.load(tmp_path)
     assert old.scan is None
     assert old.most_clicked.tolist() == new.most_clicked.tolist()

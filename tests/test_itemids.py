@@ -170,3 +170,30 @@ def test_arrays_that_do_not_fit_are_refused(kind: str) -> None:
     for case in bad:
         with pytest.raises(DataError, match="not an item id table"):
             ItemIds(case)
+
+
+def test_a_text_that_is_no_utf8_is_told_when_it_is_asked_for() -> None:
+    arrays = dict(ItemIds.from_list(["abc", "d\u00e9f", "g"]).arrays)
+    arrays["blob"] = np.where(np.arange(len(arrays["blob"])) == 4, 0xFF, arrays["blob"]).astype(np.uint8)
+    table = ItemIds(arrays)
+    assert table.external(np.array([0, 2])) == ["abc", "g"]
+    with pytest.raises(ValueError, match="the external id of item 1 is no UTF-8: the id table is damaged") as caught:
+        table.external(np.array([0, 1]))
+    assert not isinstance(caught.value, UnicodeDecodeError)
+
+
+def test_hash_slots_that_lie_make_ids_unknown() -> None:
+    """A full table without the wanted text must end the search, and one that points outside must not be followed."""
+    names = [f"item {i}" for i in range(20)]
+    arrays = dict(ItemIds.from_list(names).arrays)
+    slots = arrays["slots"]
+    for lie in (
+        np.full_like(slots, 2**64 - 1),
+        np.ones_like(slots),
+        slots | np.uint64(0x40),
+        slots[:1],
+        slots[::-1].copy(),
+    ):
+        found = ItemIds({**arrays, "slots": lie}).lookup([*names, "nobody"])
+        assert all(internal in (-1, place) for place, internal in enumerate(found[:-1]))
+        assert found[-1] == -1

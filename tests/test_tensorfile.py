@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load_file
 
+from mtaw_fast.errors import DataError
 from mtaw_fast.tensorfile import map_tensors, write_tensors
 
 DTYPES = ["f8", "f4", "f2", "i8", "i4", "i2", "i1", "u8", "u4", "u2", "u1", "?"]
@@ -45,6 +49,41 @@ def test_arrays_that_are_not_contiguous(tmp_path: Path) -> None:
     read = map_tensors(tmp_path / "file")
     assert read["t"].tolist() == wide.T.tolist()
     assert read["s"].tolist() == wide[::2, 1::3].tolist()
+
+
+def edited(path: Path, change: Callable[[dict[str, Any]], None]) -> Path:
+    """`path` with its header changed."""
+    data = path.read_bytes()
+    length = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + length])
+    change(header)
+    text = json.dumps(header).encode()
+    text += b" " * (-(8 + len(text)) % 64)
+    path.write_bytes(len(text).to_bytes(8, "little") + text + data[8 + length :])
+    return path
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda h: h["a"].update(data_offsets=[4, 24]), "a tensor passes the end of the file"),
+        (lambda h: h["a"].update(data_offsets=[0, 2**70]), "a tensor passes the end of the file"),
+        (lambda h: h["a"].update(shape=[-6]), "negative or fractional sizes"),
+        (lambda h: h["a"].update(shape=[6.0]), "negative or fractional sizes"),
+        (lambda h: h["a"].update(shape=[1] * 33 + [6]), "a tensor of very many axes"),
+        (lambda h: h["a"].update(shape=[10**40] * 20_000), "a tensor of very many axes"),
+        (lambda h: h["a"].update(shape=[0, 2**70], data_offsets=[0, 0]), "ValueError"),
+        (lambda h: h["a"].update(shape=[5], data_offsets=[1, 21]), "does not begin at a multiple of its item size"),
+        (lambda h: h["a"].update(dtype="x\n" * 1000), r"KeyError\('x\\nx\\n.*\.\.\."),
+        (lambda h: h["a"].pop("dtype"), "KeyError"),
+        (lambda h: h.update(a=[]), "TypeError"),
+    ],
+)
+def test_headers_that_lie_are_refused(tmp_path: Path, change: Callable[[dict[str, Any]], None], reason: str) -> None:
+    write_tensors(tmp_path / "file", {"a": np.arange(6, dtype=np.float32)})
+    with pytest.raises(DataError, match=reason) as caught:
+        map_tensors(edited(tmp_path / "file", change))
+    assert "\n" not in str(caught.value)
 
 
 def test_a_type_without_a_name_leaves_no_file(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@
 
 #include "bindings.hpp"
 #include "buffers.hpp"
+#include "engine/checks.hpp"
 #include "engine/engine.hpp"
 #include "ids/python_ids.hpp"
 #include "python_objects.hpp"
@@ -91,9 +92,7 @@ class EngineObject {
         SessionState& session = session_state_of(state);
         const std::int32_t* data = checked_data<std::int32_t>(clicks, 1, "clicks", "int32");
         const std::vector<std::int32_t> known(data, data + clicks.size());
-        if (known.empty() || fresh < 0 || fresh > clicks.size()) {
-            throw py::value_error("a live session needs clicks, and at most all of them are fresh");
-        }
+        check_live(clicks.size(), fresh);
         Answer answer(k);
         {
             const py::gil_scoped_release unlocked;
@@ -110,9 +109,7 @@ class EngineObject {
         const std::int32_t* clicks = checked_data<std::int32_t>(items, 1, "items", "int32");
         const std::int64_t* bounds = checked_data<std::int64_t>(offsets, 1, "offsets", "int64");
         const std::int64_t count = offsets.size() - 1;
-        bool fits = count >= 0 && bounds[0] == 0 && bounds[count] == items.size();
-        for (std::int64_t b = 0; fits && b < count; ++b) fits = bounds[b] < bounds[b + 1];
-        if (!fits) throw py::value_error("offsets must rise from 0 to the number of items, with no empty session");
+        check_sessions({clicks, bounds, count}, items.size());
         py::array_t<std::int32_t> ids({count, k});
         py::array_t<float> scores({count, k});
         std::int32_t* id_data = ids.mutable_data();
@@ -145,17 +142,13 @@ class EngineObject {
         if (excluded) {
             conditions.excluded = checked_data<std::int32_t>(*excluded, 1, "excluded", "int32");
             conditions.n_excluded = excluded->size();
-            if (!std::is_sorted(conditions.excluded, conditions.excluded + conditions.n_excluded)) {
-                throw py::value_error("excluded ids must ascend");
-            }
         }
+        std::optional<std::int64_t> n_allowed;
         if (allowed) {
             conditions.allowed = checked_data<std::uint8_t>(*allowed, 1, "allowed", "uint8");
-            if (allowed->size() != (engine_.n_items() + 7) / 8) {
-                throw py::value_error("allowed has " + std::to_string(allowed->size()) + " bytes, not one bit for " +
-                                      std::to_string(engine_.n_items()) + " items");
-            }
+            n_allowed = allowed->size();
         }
+        check_conditions(conditions, n_allowed, engine_.n_items());
         return conditions;
     }
 

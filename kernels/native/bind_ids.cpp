@@ -6,7 +6,6 @@
 #include <bit>
 #include <cstddef>
 #include <cstdint>
-#include <limits>
 #include <string>
 #include <vector>
 
@@ -50,10 +49,7 @@ Texts texts_of(const py::array& blob, const py::array& offsets) {
     const auto* bytes = checked_data<std::uint8_t>(blob, 1, "blob", "uint8");
     const auto* ends = checked_data<std::int64_t>(offsets, 1, "offsets", "int64");
     const std::int64_t n_items = offsets.size() - 1;
-    bool fits = n_items >= 0 && ends[0] == 0 && ends[n_items] == blob.size();
-    for (std::int64_t place = 0; fits && place < n_items; ++place) fits = ends[place] <= ends[place + 1];
-    if (!fits) throw py::value_error("offsets must rise from 0 to the size of blob");
-    if (n_items > std::numeric_limits<std::int32_t>::max()) throw py::value_error("ids must be fewer than 2^31");
+    check_texts(ends, n_items, blob.size());
     return {reinterpret_cast<const char*>(bytes), ends, n_items};
 }
 

@@ -1,4 +1,4 @@
-// Checks on the arrays that Python hands over: type, rank, contiguity.
+// Checks on the arrays that Python hands over: type, rank, contiguity, alignment.
 #pragma once
 
 #include <pybind11/numpy.h>
@@ -21,6 +21,10 @@ const T* checked_data(const pybind11::array& array, int rank, const char* name, 
         throw pybind11::value_error(wanted() + ", not " + pybind11::cast<std::string>(pybind11::str(array.dtype())));
     }
     if ((array.flags() & pybind11::array::c_style) == 0) throw pybind11::value_error(wanted());
+    // An empty one may lie anywhere: nothing of it is read.
+    if (array.size() > 0 && (array.flags() & pybind11::detail::npy_api::NPY_ARRAY_ALIGNED_) == 0) {
+        throw pybind11::value_error(wanted() + ", aligned to its items in memory");
+    }
     return static_cast<const T*>(array.data());
 }
 

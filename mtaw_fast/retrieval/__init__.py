@@ -80,7 +80,8 @@ def make_index(
     bundle has an index and FAISS is installed, else 'scan'. quantised: the bundle's 'scan' part.
 
     Raises UsageError on an unknown name, or 'ladder' without an index in the bundle, BundleError where the quantised
-    catalog or the index file is not this catalog's, MissingPackageError where the index needs a package.
+    catalog or the index file is not this catalog's or a value is not finite, MissingPackageError where the index
+    needs a package.
     """
     if name not in _NAMES:
         raise UsageError(f"there is no index {name!r}; choose one of {', '.join(_NAMES)}")
@@ -132,8 +133,8 @@ def _sees_gpu() -> bool:
 def _scan_index(catalog: np.ndarray, quantised: Mapping[str, np.ndarray] | None) -> ScanIndex:
     if quantised is None:
         _LOG.info("index: the bundle has no quantised catalog; quantising %d items at load", len(catalog))
-        return ScanIndex(catalog)
     try:
         return ScanIndex(catalog, quantised)
     except UsageError as error:
-        raise BundleError(f"the bundle's quantised catalog does not fit it: {error}") from None
+        damage = "catalog cannot be quantised" if quantised is None else "quantised catalog does not fit it"
+        raise BundleError(f"the bundle's {damage}: {error}") from None

@@ -350,3 +350,38 @@ def test_wrong_arguments_are_refused() -> None:
         scanner.search(queries, 3, 1.0, None, ids)
     with pytest.raises(ValueError, match="there is no instruction set 'mmx'"):
         Scanner(catalog, quantise(catalog), "mmx")
+
+
+@pytest.mark.parametrize("n_items", [1, 9, 40, 403, 2001])
+def test_filter_bits_past_the_last_item_say_nothing(isa: str, n_items: int) -> None:
+    """Few allowed items are listed one by one: none may come from the last byte's spare bits."""
+    catalog = normal(n_items, 12)
+    scanner = Scanner(catalog, quantise(catalog), isa)
+    spare = np.zeros((n_items + 7) // 8, np.uint8)
+    spare[-1] = 0xFF << (n_items % 8) & 0xFF if n_items % 8 else 0
+    assert (scanner.search(catalog[:2], 5, 1.0, spare)[0] == -1).all()
+    ids, scores = scanner.search(catalog[:2], 5, 1.0, spare | np.eye(1, len(spare), dtype=np.uint8)[0])
+    assert ids[:, 0].tolist() == [0, 0][: len(ids)]
+    assert (ids[:, 1:] == -1).all()
+    assert np.isneginf(scores[:, 1:]).all()
+
+
+def test_arrays_that_are_not_aligned_are_refused() -> None:
+    catalog = normal(40, 12)
+    scanner = Scanner(catalog, quantise(catalog))
+    crooked = np.frombuffer(b"?" + catalog[:2].tobytes(), np.uint8)[1:].view(np.float32).reshape(2, 12)
+    assert crooked.tobytes() == catalog[:2].tobytes()
+    assert not crooked.flags.aligned
+    with pytest.raises(ValueError, match="queries must be a C-contiguous float32 matrix, aligned to its items"):
+        scanner.search(crooked, 3, 1.0)
+    with pytest.raises(ValueError, match="catalog must be a C-contiguous float32 matrix, aligned to its items"):
+        quantise(crooked)
+
+
+@pytest.mark.parametrize("exponent", [1e300, -(2.0**63), 256.0, -256.0, 0.5, np.nan, np.inf])
+def test_exponents_that_make_no_sense_are_refused(exponent: float) -> None:
+    catalog = normal(40, 12)
+    codes = quantise(catalog)
+    codes["summary"][3] = exponent
+    with pytest.raises(ValueError, match=r"the quantised catalog has the exponent .*; quantise it anew"):
+        Scanner(catalog, codes)

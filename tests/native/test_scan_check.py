@@ -9,35 +9,9 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
-NATIVE = ROOT / "kernels" / "native"
-X86 = {
-    "avx2": ["-mavx2", "-mfma"],
-    "avx512": ["-mavx2", "-mfma", "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl"],
-}
-X86["vnni"] = [*X86["avx512"], "-mavx512vnni"]
-X86["amx"] = [*X86["vnni"], "-mamx-tile", "-mamx-int8"]
-AARCH64 = {"neon": ["-march=armv8.2-a+dotprod"]}
+from tests.native.builds import ROOT, build_or_skip
 
-
-def build(folder: Path, compiler: str, flags: Sequence[str], levels: dict[str, list[str]]) -> Path:
-    """The program, its files compiled by their suffixes as CMakeLists.txt does."""
-    sources = [*NATIVE.glob("scan/*.cpp"), *NATIVE.glob("score*.cpp"), NATIVE / "isa.cpp"]
-    sources.append(ROOT / "tests" / "native" / "scan_check.cpp")
-    objects, running = [], []
-    for source in sources:
-        suffix = source.stem.rpartition("_")[2]
-        if suffix in ({"neon"} | set(X86)) - set(levels):
-            continue
-        objects.append(folder / f"{source.stem}.o")
-        command = [compiler, "-std=c++20", "-ffp-contract=off", "-Wall", "-Wextra", "-Werror", *flags]
-        command += [*levels.get(suffix, []), f"-I{NATIVE}", "-c", str(source), "-o", str(objects[-1])]
-        running.append(subprocess.Popen(command, stderr=subprocess.PIPE, text=True))
-    failed = [process.communicate()[1] for process in running]
-    assert all(process.returncode == 0 for process in running), "\n".join(failed)
-    program = folder / "scan_check"
-    subprocess.run([compiler, *flags, *map(str, objects), "-o", str(program)], check=True)
-    return program
+PROGRAM = ROOT / "tests" / "native" / "scan_check.cpp"
 
 
 def run(command: Sequence[str]) -> str:
@@ -48,22 +22,15 @@ def run(command: Sequence[str]) -> str:
 
 @pytest.mark.slow
 def test_no_undefined_behaviour(tmp_path: Path) -> None:
-    if shutil.which("g++") is None:
-        pytest.skip("there is no g++ to build the program with")
-    architecture = subprocess.run(["g++", "-dumpmachine"], capture_output=True, text=True, check=True).stdout
-    levels = X86 if architecture.startswith("x86_64") else AARCH64
     flags = ["-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]
-    assert " 0 failures" in run([str(build(tmp_path, "g++", flags, levels))])
+    assert " 0 failures" in run([str(build_or_skip(tmp_path, "g++", PROGRAM, flags, ["scan"]))])
 
 
 @pytest.mark.slow
 def test_aarch64(tmp_path: Path) -> None:
-    for tool, package in (
-        ("aarch64-linux-gnu-g++", "g++-aarch64-linux-gnu"),
-        ("qemu-aarch64-static", "qemu-user-static"),
-    ):
-        if shutil.which(tool) is None:
-            pytest.skip(f"there is no {tool}: apt-get install {package}")
-    program = build(tmp_path, "aarch64-linux-gnu-g++", ["-O2", "-static"], AARCH64)
+    if shutil.which("qemu-aarch64-static") is None:
+        pytest.skip("there is no qemu-aarch64-static: apt-get install qemu-user-static")
+    flags = ["-O2", "-static"]
+    program = build_or_skip(tmp_path, "aarch64-linux-gnu-g++", PROGRAM, flags, ["scan"], machine="aarch64")
     printed = run(["qemu-aarch64-static", str(program)])
     assert "instruction sets: portable neon; 0 failures" in printed

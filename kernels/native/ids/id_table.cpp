@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <bit>
 #include <cstring>
+#include <limits>
+#include <stdexcept>
 
 namespace mtaw {
 namespace {
@@ -60,6 +62,13 @@ std::uint64_t text_hash(std::string_view text) {
         hash = mix(hash ^ word);
     }
     return hash;
+}
+
+void check_texts(const std::int64_t* offsets, std::int64_t n_items, std::int64_t blob_size) {
+    bool fits = n_items >= 0 && offsets[0] == 0 && offsets[n_items] == blob_size;
+    for (std::int64_t place = 0; fits && place < n_items; ++place) fits = offsets[place] <= offsets[place + 1];
+    if (!fits) throw std::invalid_argument("offsets must rise from 0 to the size of blob");
+    if (n_items > std::numeric_limits<std::int32_t>::max()) throw std::invalid_argument("ids must be fewer than 2^31");
 }
 
 std::size_t slot_count(std::int64_t n_items) { return std::bit_ceil(static_cast<std::size_t>(2 * n_items + 1)); }

@@ -13,6 +13,10 @@ constexpr std::int32_t kUnknownId = -1;
 // of 8, the last one filled up with zeros: h_0 = number of bytes, h_j = mix(h_{j-1} ^ w_j). Stored tables depend on it.
 std::uint64_t text_hash(std::string_view text);
 
+// Throws std::invalid_argument unless offsets int64[n_items + 1] rise from 0 to blob_size, the bytes of all texts, for
+// less than 2^31 of them.
+void check_texts(const std::int64_t* offsets, std::int64_t n_items, std::int64_t blob_size);
+
 // Slots of a hash table for n_items texts: a power of two, at most half of them taken.
 std::size_t slot_count(std::int64_t n_items);
 
@@ -23,7 +27,7 @@ std::int32_t fill_slots(const char* blob, const std::int64_t* offsets, std::int6
                         std::size_t n_slots);
 
 // N ids, all int64 or all text. Views: the arrays must outlive the table. What a damaged file may hold in `order` and
-// `slots` makes ids unknown; `offsets` must have been checked (from 0 to the blob's size, never decreasing).
+// `slots` makes ids unknown; `offsets` must have passed check_texts.
 // Thread-safe.
 class IdTable {
 public:

@@ -3,6 +3,7 @@
 #include <pybind11/gil_safe_call_once.h>
 
 #include <cstddef>
+#include <string>
 #include <string_view>
 #include <utility>
 
@@ -86,6 +87,11 @@ py::object external_object(const IdTable& table, std::int32_t internal) {
     if (table.text()) {
         const std::string_view bytes = table.text_of(internal);
         made = PyUnicode_DecodeUTF8(bytes.data(), static_cast<Py_ssize_t>(bytes.size()), "surrogatepass");
+        if (made == nullptr && PyErr_ExceptionMatches(PyExc_UnicodeDecodeError)) {
+            PyErr_Clear();
+            throw py::value_error("the external id of item " + std::to_string(internal) +
+                                  " is no UTF-8: the id table is damaged; restore it or make it anew");
+        }
     } else {
         made = PyLong_FromLongLong(table.number_of(internal));
     }

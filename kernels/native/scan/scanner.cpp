@@ -93,7 +93,7 @@ Scanner::Scanner(const ScanCatalog& catalog, Isa isa) : catalog_(catalog), isa_(
     }
     const ScanSummary& summary = catalog.summary;
     const bool plausible = summary.largest_norm >= 0 && summary.largest_norm < 2 && summary.largest_residual >= 0 &&
-                           summary.largest_residual < 2 && std::abs(summary.exponent) < 256;
+                           summary.largest_residual < 2 && summary.exponent > -256 && summary.exponent < 256;
     if (!plausible || !ends_well(catalog) || !sample_agrees(catalog, false) ||
         (catalog.half_blocks != nullptr && !sample_agrees(catalog, true))) {
         throw std::invalid_argument("the catalog's codes are of other vectors than its rows; make them anew");

@@ -117,7 +117,9 @@ class Search {
 
     void take_allowed(Candidates& one) {
         for (std::int64_t byte = 0; byte < allowed_.n_bytes; ++byte) {
-            for (unsigned bits = allowed_.bits[byte]; bits != 0; bits &= bits - 1) {
+            const std::int64_t left = plan_.catalog->n_items - byte * 8;
+            const unsigned items = left < 8 ? (1U << left) - 1 : 0xFFU;  // bits past the last item say nothing
+            for (unsigned bits = allowed_.bits[byte] & items; bits != 0; bits &= bits - 1) {
                 one.add_unbounded(static_cast<std::int32_t>(byte * 8 + std::countr_zero(bits)));
                 if (one.lane.count >= one.lane.limit) one.tighten(plan_);
             }

@@ -1,0 +1,22 @@
+// What a caller hands over, checked before the engine trusts it. The bindings make these checks, and so does whoever
+// calls the engine without Python. All throw std::invalid_argument.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+
+#include "engine/engine.hpp"
+
+namespace mtaw {
+
+// Conditions of a call over n_items: `allowed`, if it is given, of n_allowed bytes, has a bit an item; the excluded ids
+// ascend.
+void check_conditions(const Conditions& conditions, std::optional<std::int64_t> n_allowed, std::int64_t n_items);
+
+// The offsets of `sessions` rise from 0 to n_clicks, with no empty session.
+void check_sessions(const PackedSessions& sessions, std::int64_t n_clicks);
+
+// Of a live session's m clicks, at least one, the last `fresh` are new.
+void check_live(std::int64_t m, std::int64_t fresh);
+
+}  // namespace mtaw

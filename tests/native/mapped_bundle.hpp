@@ -1,0 +1,131 @@
+// A bundle's arrays mapped into memory without Python, as mtaw_fast/bundle.py maps them. For tests: it reads what this
+// package wrote and stops the program at anything else.
+#pragma once
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <filesystem>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "encode/encoder.hpp"
+#include "ids/id_table.hpp"
+#include "scan/scanner.hpp"
+
+namespace mtaw {
+
+// A read-only mapping of a safetensors file.
+class TensorFile {
+ public:
+    explicit TensorFile(const std::filesystem::path& path) {
+        const int file = open(path.c_str(), O_RDONLY);
+        struct stat status {};
+        if (file < 0 || fstat(file, &status) != 0) throw std::runtime_error("cannot open " + path.string());
+        size_ = static_cast<std::size_t>(status.st_size);
+        memory_ = mmap(nullptr, size_, PROT_READ, MAP_SHARED, file, 0);
+        close(file);
+        if (memory_ == MAP_FAILED) throw std::runtime_error("cannot map " + path.string());
+        std::uint64_t length = 0;
+        std::memcpy(&length, memory_, 8);
+        header_.assign(static_cast<const char*>(memory_) + 8, length);
+        data_ = static_cast<const std::uint8_t*>(memory_) + 8 + length;
+    }
+    TensorFile(const TensorFile&) = delete;
+    TensorFile& operator=(const TensorFile&) = delete;
+    ~TensorFile() { munmap(memory_, size_); }
+
+    template <typename T>
+    const T* at(const char* name) const {
+        return reinterpret_cast<const T*>(data_ + numbers(name, "data_offsets")[0]);
+    }
+
+    std::vector<std::int64_t> shape(const char* name) const { return numbers(name, "shape"); }
+
+ private:
+    std::vector<std::int64_t> numbers(const char* name, const char* field) const {
+        const std::size_t entry = header_.find("\"" + std::string(name) + "\":{");
+        const std::size_t found = header_.find("\"" + std::string(field) + "\":[", entry);
+        if (entry == std::string::npos || found == std::string::npos) {
+            throw std::runtime_error("there is no array " + std::string(name));
+        }
+        std::vector<std::int64_t> values;
+        const char* next = header_.c_str() + header_.find('[', found);
+        while (*next != ']') {
+            char* end = nullptr;
+            values.push_back(std::strtoll(next + 1, &end, 10));
+            next = end;
+        }
+        return values;
+    }
+
+    void* memory_;
+    std::size_t size_;
+    std::string header_;
+    const std::uint8_t* data_;
+};
+
+// The files of a bundle folder that has text ids and a scan part.
+class MappedBundle {
+ public:
+    explicit MappedBundle(const std::filesystem::path& folder)
+        : weights_(file_of(folder, "weights-")),
+          catalog_(file_of(folder, "catalog-")),
+          items_(file_of(folder, "items-")),
+          scan_(file_of(folder, "scan-")) {}
+
+    EncoderWeights weights(std::int64_t max_len) const {
+        const std::vector<std::int64_t> items = weights_.shape("item_embedding");
+        const auto array = [this](const char* name) { return weights_.at<float>(name); };
+        return {items[0],
+                items[1],
+                weights_.shape("position_embedding")[0],
+                max_len,
+                array("item_embedding"),
+                array("position_embedding"),
+                array("itl_query_weight"),
+                array("itl_query_bias"),
+                array("ffn_in_weight"),
+                array("ffn_in_bias"),
+                array("ffn_out_weight"),
+                array("ffn_out_bias"),
+                array("norm_weight"),
+                array("norm_bias"),
+                array("iel_query_weight"),
+                array("iel_query_bias")};
+    }
+
+    ScanCatalog catalog() const {
+        const std::vector<std::int64_t> shape = catalog_.shape("catalog");
+        const double* summary = scan_.at<double>("summary");
+        return {catalog_.at<float>("catalog"),
+                scan_.at<std::uint8_t>("blocks"),
+                shape[0],
+                shape[1],
+                {static_cast<std::int64_t>(summary[3]), summary[4], summary[5]}};
+    }
+
+    IdTable ids() const {
+        return IdTable::of_texts(items_.at<char>("blob"), items_.at<std::int64_t>("offsets"),
+                                 items_.shape("offsets")[0] - 1, items_.at<std::uint64_t>("slots"),
+                                 static_cast<std::size_t>(items_.shape("slots")[0]));
+    }
+
+ private:
+    static std::filesystem::path file_of(const std::filesystem::path& folder, const std::string& prefix) {
+        for (const auto& entry : std::filesystem::directory_iterator(folder)) {
+            if (entry.path().filename().string().rfind(prefix, 0) == 0) return entry.path();
+        }
+        throw std::runtime_error("the bundle has no file " + prefix + "*");
+    }
+
+    TensorFile weights_, catalog_, items_, scan_;
+};
+
+}  // namespace mtaw

@@ -1,0 +1,66 @@
+"""Many threads on one engine under a sanitizer: builds `engine_stress.cpp` and runs it over a small mapped bundle.
+
+python -m tests.native.stress --sanitizer thread --sanitizer address,undefined --calls 100000
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from tests.native.builds import ROOT, CannotBuildError, build, command_of, instruction_sets
+from tests.random_bundle import save_random
+
+SANITIZERS = ("thread", "address,undefined")
+PROGRAM = ROOT / "tests" / "native" / "engine_stress.cpp"
+# No multiple of 16 or 8, more items than the scan takes before its first threshold, and a window that slides.
+N_ITEMS, D, MAX_LEN = 1501, 20, 12
+
+
+def flags_of(sanitizer: str) -> tuple[str, ...]:
+    """How to build under `sanitizer`."""
+    return ("-O1", "-g", f"-fsanitize={sanitizer}", "-fno-sanitize-recover=all")
+
+
+def run_stress(program: Path, folder: Path, isa: str, threads: int, calls: int, timeout: float) -> str:
+    """Run it over a bundle made in `folder`: what it printed, "ok" where no sanitizer complained and all agreed."""
+    bundle = save_random(folder / "bundle", n_items=N_ITEMS, d=D, max_len=MAX_LEN)
+    arguments = (bundle.folder, isa, str(MAX_LEN), str(bundle.config.scale), str(threads), str(calls))
+    done = subprocess.run(command_of(program, *arguments), capture_output=True, text=True, timeout=timeout, check=False)
+    return "ok" if (done.returncode, done.stdout, done.stderr) == (0, "ok\n", "") else done.stdout + done.stderr
+
+
+def main() -> int:
+    """Command line; returns the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sanitizer", action="append", help=f"may be repeated; else {' and '.join(SANITIZERS)}")
+    parser.add_argument("--compiler", default="clang++-14")
+    parser.add_argument("--isa", default=instruction_sets()[-1], help="instruction set (%(default)s)")
+    parser.add_argument("--threads", type=int, default=16)
+    parser.add_argument("--calls", type=int, default=100_000, help="a thread (%(default)s)")
+    parser.add_argument("--seconds", type=float, default=3600, help="give up after so many (%(default)s)")
+    options = parser.parse_args()
+    worst = 0
+    for sanitizer in options.sanitizer or SANITIZERS:
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            try:
+                program = build(folder, options.compiler, PROGRAM, flags_of(sanitizer))
+            except CannotBuildError as reason:
+                print(f"{sanitizer}: {reason}")
+                worst = 2
+                continue
+            start = time.monotonic()
+            said = run_stress(program, folder, options.isa, options.threads, options.calls, options.seconds)
+        what = f"{options.threads} threads x {options.calls} calls, {options.isa}, {time.monotonic() - start:.0f} s"
+        print(f"{sanitizer}: {what}: {said}", flush=True)
+        worst = max(worst, int(said != "ok"))
+    return worst
+
+
+if __name__ == "__main__":
+    sys.exit(main())

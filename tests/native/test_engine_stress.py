@@ -1,0 +1,21 @@
+"""Sixteen threads of mixed calls over a mapped bundle under the sanitizers: a short form of `tests.native.stress`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.native.builds import build_or_skip, instruction_sets
+from tests.native.stress import PROGRAM, SANITIZERS, flags_of, run_stress
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sanitizer", SANITIZERS)
+def test_threads_agree_and_no_sanitizer_reports(tmp_path: Path, sanitizer: str) -> None:
+    program = build_or_skip(tmp_path, "clang++-14", PROGRAM, flags_of(sanitizer), ["*"])
+    for number, isa in enumerate(instruction_sets()):
+        folder = tmp_path / isa
+        folder.mkdir()
+        calls = 400 if number == 0 else 1000
+        assert run_stress(program, folder, isa, threads=16, calls=calls, timeout=200) == "ok"

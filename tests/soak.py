@@ -1,0 +1,175 @@
+"""Soak: very many mixed calls on one Recommender; its answers stay the same and its memory does not grow.
+
+    python -m tests.soak --calls 10000000 --seconds 1200
+
+Memory is the process's resident anonymous memory (Linux), sampled between calls. After a warm-up, in which caches and
+arenas fill, a leak of one small object a call would show as tens of bytes a call; BOUND is far below that.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import re
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import numpy as np
+
+from mtaw_fast.recommendations import Recommendations
+from mtaw_fast.recommender import Recommender
+from tests.random_bundle import save_random
+
+N_ITEMS, D, MAX_LEN = 1000, 32, 20
+BOUND = 1.0  # bytes a call that the fitted line may rise by
+SLACK = 256 << 10  # bytes that it may rise by in all, however short the run: the allocator's arenas
+_REQUESTS = 300
+_SAMPLES = 200
+_WARM_UP = 0.1  # of the run
+_STATUS = Path("/proc/self/status")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a soak found: calls done, seconds taken, resident bytes at the end of the warm-up and of the run, the rise
+    of a line fitted to the samples after the warm-up (bytes in all and a call), and calls whose answer had changed."""
+
+    calls: int
+    seconds: float
+    warm_bytes: int
+    last_bytes: int
+    rise: float
+    rise_per_call: float
+    changed: int
+
+    @property
+    def grew(self) -> bool:
+        """Whether memory grew by more than SLACK in all and BOUND a call."""
+        return self.rise > SLACK and self.rise_per_call > BOUND
+
+    def __str__(self) -> str:
+        return (
+            f"{self.calls} calls in {self.seconds:.0f} s, {self.changed} changed answers; resident {self.warm_bytes} "
+            f"bytes after the warm-up, {self.last_bytes} at the end, {self.rise_per_call:+.4f} bytes a call"
+        )
+
+
+def requests(rec: Recommender, seed: int = 0) -> list[Callable[[], Any]]:
+    """Mixed calls, each of which gives the same answer whenever it is made."""
+    rng = Random(seed)
+    prepared = [rec.filter(exclude=_some(rng, 200)) for _ in range(8)]
+    makers: list[Callable[[], Callable[[], Any]]] = [
+        lambda: _recommend(rec, rng, {}),
+        lambda: _recommend(rec, rng, {"exclude_seen": True, "repeats": True, "timings": False}),
+        lambda: _recommend(rec, rng, {"filter": rng.choice(prepared)}),
+        lambda: _recommend(rec, rng, {"exclude": _some(rng, 12), "allow": _some(rng, 60)}),
+        lambda: _visit(rec, rng),
+        lambda: _batch(rec, rng),
+        lambda: _similar(rec, rng),
+        lambda: _filter(rec, rng),
+    ]
+    # Single calls are what a service makes most.
+    weights = (30, 15, 15, 10, 15, 3, 8, 4)
+    return [maker() for maker in rng.choices(makers, weights, k=_REQUESTS)]
+
+
+def soak(rec: Recommender, calls: int, seconds: float) -> Outcome:
+    """Make up to `calls` calls, or as many as go into `seconds`."""
+    asked = requests(rec)
+    first = [_digest(ask()) for ask in asked]
+    rng = Random(1)
+    changed = done = 0
+    samples: list[tuple[int, int, float]] = []  # calls done, resident bytes, seconds
+    start = time.monotonic()
+    while done < calls and (elapsed := time.monotonic() - start) < seconds:
+        # Often enough for _SAMPLES of them, by whichever limit comes first.
+        if not samples or done - samples[-1][0] >= calls / _SAMPLES or elapsed - samples[-1][2] >= seconds / _SAMPLES:
+            samples.append((done, resident_bytes(), elapsed))
+        for _ in range(min(100, calls - done)):
+            number = rng.randrange(len(asked))
+            changed += _digest(asked[number]()) != first[number]
+            done += 1
+    gc.collect()
+    samples.append((done, resident_bytes(), time.monotonic() - start))
+    steady = [sample for sample in samples if sample[0] >= _WARM_UP * done]
+    at, held = np.array([s[0] for s in steady], float), np.array([s[1] for s in steady], float)
+    slope = float(np.polyfit(at - at[0], held, 1)[0]) if len(steady) > 2 else 0.0
+    rise = slope * (at[-1] - at[0])
+    return Outcome(done, samples[-1][2], steady[0][1], steady[-1][1], rise, slope, changed)
+
+
+def resident_bytes() -> int:
+    """Resident anonymous memory of this process; needs Linux."""
+    found = re.search(r"^RssAnon:\s+(\d+) kB", _STATUS.read_text(), re.MULTILINE)
+    assert found is not None
+    return int(found[1]) << 10
+
+
+def _some(rng: Random, count: int) -> list[Any]:
+    return [f"sku-{rng.randrange(N_ITEMS)}" for _ in range(count)]
+
+
+def _session(rng: Random) -> list[Any]:
+    known = _some(rng, rng.choice((1, 3, 3, 10, MAX_LEN + 5)))
+    return known if rng.random() < 0.8 else [*known, "nobody", rng.randrange(9)]
+
+
+def _recommend(rec: Recommender, rng: Random, options: dict[str, Any]) -> Callable[[], Any]:
+    session, k = _session(rng), rng.choice((1, 20, 20, 20, 100))
+    return lambda: rec.recommend(session, k, **options)
+
+
+def _visit(rec: Recommender, rng: Random) -> Callable[[], Any]:
+    first, then = _session(rng), _some(rng, 4)
+
+    def ask() -> Any:
+        visit = rec.session(first)
+        return [visit.click(item).recommend(20) for item in then]
+
+    return ask
+
+
+def _batch(rec: Recommender, rng: Random) -> Callable[[], Any]:
+    sessions = [_session(rng) for _ in range(8)] + [[]]
+    return lambda: rec.recommend_batch(sessions, 20, exclude_seen=True)
+
+
+def _similar(rec: Recommender, rng: Random) -> Callable[[], Any]:
+    (item,) = _some(rng, 1)
+    return lambda: rec.similar_items(item, 20)
+
+
+def _filter(rec: Recommender, rng: Random) -> Callable[[], Any]:
+    session, exclude = _session(rng), _some(rng, 300)
+    return lambda: rec.recommend(session, 20, filter=rec.filter(exclude=exclude))
+
+
+def _digest(answer: Any) -> int:
+    """A number that differs where the bits of an answer do."""
+    if isinstance(answer, Recommendations):
+        repeats = b"" if answer.repeats is None else answer.repeats.tobytes()
+        return hash((tuple(answer.items), answer.scores.tobytes(), tuple(answer.unknown), answer.fallback, repeats))
+    return hash(tuple(map(_digest, answer)))
+
+
+def main() -> int:
+    """Command line; returns the exit status: 0 where nothing grew or changed."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--calls", type=int, default=10_000_000)
+    parser.add_argument("--seconds", type=float, default=1200)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        save_random(Path(name), n_items=N_ITEMS, d=D, max_len=MAX_LEN)
+        outcome = soak(Recommender.load(name), options.calls, options.seconds)
+    print(outcome)
+    return int(outcome.grew or outcome.changed > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,48 @@
+"""A short soak, and proof that the soak would notice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mtaw_fast.recommender import Recommender
+from tests import soak as soaking
+from tests.random_bundle import save_random
+from tests.soak import soak
+
+pytestmark = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc/self/status")
+
+
+@pytest.fixture
+def rec(tmp_path: Path) -> Recommender:
+    save_random(tmp_path, n_items=soaking.N_ITEMS, d=soaking.D, max_len=soaking.MAX_LEN)
+    return Recommender.load(tmp_path)
+
+
+def test_nothing_grows_or_changes(rec: Recommender) -> None:
+    outcome = soak(rec, calls=20_000, seconds=60)
+    assert outcome.calls > 1000
+    assert outcome.changed == 0
+    assert not outcome.grew, str(outcome)
+
+
+def test_a_leak_and_a_changed_answer_are_noticed(rec: Recommender, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept: list[Any] = []
+    requests = soaking.requests
+
+    def leaking(rec: Recommender) -> list[Callable[[], Any]]:
+        def leak() -> Any:
+            kept.append(np.ones(64))
+            return rec.recommend([f"sku-{len(kept) % 7}"], 5)
+
+        return [*requests(rec)[:1], leak]
+
+    monkeypatch.setattr(soaking, "requests", leaking)
+    outcome = soak(rec, calls=10_000, seconds=60)
+    assert outcome.grew, str(outcome)
+    assert outcome.rise_per_call > 100
+    assert outcome.changed > 1000
