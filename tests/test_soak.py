@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from mtaw_fast.recommender import Recommender
@@ -36,7 +36,8 @@ def test_a_leak_and_a_changed_answer_are_noticed(rec: Recommender, monkeypatch: 
 
     def leaking(rec: Recommender) -> list[Callable[[], Any]]:
         def leak() -> Any:
-            kept.append(np.ones(64))
+            kept.append(mmap.mmap(-1, 1 << 14))  # not from a heap that may have room left
+            kept[-1].write(bytes(1 << 14))
             return rec.recommend([f"sku-{len(kept) % 7}"], 5)
 
         return [*requests(rec)[:1], leak]

@@ -130,7 +130,7 @@ def test_a_wrong_gradient_of_ours_gets_no_speed(tmp_path, monkeypatch, capsys):
 def test_a_wrong_training_step_gets_no_epoch(tmp_path, monkeypatch, capsys):
     dataset().save(tmp_path / "data")
     right = Stepper._loss
-    monkeypatch.setattr(Stepper, "_loss", lambda self, batch: right(self, batch) * 1.1)
+    monkeypatch.setattr(Stepper, "_loss", lambda self, clicked, batch: right(self, clicked, batch) * 1.1)
     arguments = ["--threads", "1", "--data", str(tmp_path / "data"), "--json", str(tmp_path / "out.json")]
     assert training.main(arguments) == 1
     assert "epoch" not in {row["case"] for row in results(tmp_path / "out.json")}

@@ -6,7 +6,7 @@ import os
 import platform
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -51,11 +51,12 @@ def build(
     *,
     parts: Sequence[str] = ("*",),
     machine: str | None = None,
+    level_flags: Mapping[str, Sequence[str]] | None = None,
 ) -> Path:
     """Compile `program` and `native_sources(parts)` into `folder`, warnings as errors; returns the executable.
 
-    flags: for compiling and linking alike. machine: what the compiler compiles for; this one where None. Raises
-    CannotBuildError where the compiler, or a runtime that the flags ask for, is not installed.
+    flags: for compiling and linking alike. machine: what the compiler compiles for; this one where None. level_flags:
+    more flags for the files of an instruction set. Raises CannotBuildError where the compiler, or a runtime that the flags ask for, is not installed.
     """
     if shutil.which(compiler) is None:
         raise CannotBuildError(f"there is no {compiler}")
@@ -68,6 +69,7 @@ def build(
             continue
         objects.append(folder / f"{source.parent.name}-{source.stem}.o")
         command = [compiler, "-std=c++20", "-ffp-contract=off", *WARNINGS, *flags, *levels.get(level, ())]
+        command += (level_flags or {}).get(level, ())
         jobs.append((*command, f"-I{NATIVE}", "-c", str(source), "-o", str(objects[-1])))
     _run_all(jobs)
     executable = folder / program.stem
@@ -76,13 +78,19 @@ def build(
 
 
 def build_or_skip(
-    folder: Path, compiler: str, program: Path, flags: Sequence[str], parts: Sequence[str], machine: str = "x86_64"
+    folder: Path,
+    compiler: str,
+    program: Path,
+    flags: Sequence[str],
+    parts: Sequence[str],
+    machine: str = "x86_64",
+    level_flags: Mapping[str, Sequence[str]] | None = None,
 ) -> Path:
     """`build` for `machine`; skips the test that asks where this machine cannot."""
     if machine == "x86_64" and platform.machine() != machine:
         pytest.skip("the sanitizers' builds are for x86-64")
     try:
-        return build(folder, compiler, program, flags, parts=parts, machine=machine)
+        return build(folder, compiler, program, flags, parts=parts, machine=machine, level_flags=level_flags)
     except CannotBuildError as reason:
         pytest.skip(str(reason))
 

@@ -23,7 +23,7 @@ namespace {
 
 using mtaw::Isa;
 
-constexpr std::int64_t kQueries = 19;
+constexpr std::int64_t kQueries = 43;  // more than one pass of every kernel takes
 int failures = 0;
 
 struct Catalog {
@@ -64,9 +64,10 @@ Catalog filled(const char* name, std::int64_t n_items, std::int64_t d, float val
 
 std::vector<Catalog> catalogs() {
     std::vector<Catalog> all;
-    for (const std::int64_t n_items : {1, 2, 15, 16, 17, 40, 1021, 9001}) {
+    for (const std::int64_t n_items : {1, 15, 16, 17, 1021}) {
         for (const std::int64_t d : {1, 3, 4, 100}) all.push_back(random_catalog("random", n_items, d, 0));
     }
+    all.push_back(random_catalog("random", 9001, 100, 0));
     all.push_back(random_catalog("wide", 3001, 26, 8));
     all.push_back(random_catalog("very wide", 500, 7, 25));
     all.push_back(repeated(random_catalog("duplicates", 6007, 24, 0), 40, 0));
@@ -206,28 +207,29 @@ void check_bounds(const Catalog& catalog, const Codes& codes, const std::vector<
                                   mtaw::half_lines(catalog.d)};
     const mtaw::ScanKernels kernels = mtaw::scan_kernels(isa);
     const auto check_pass = [&](const char* name, mtaw::ScanKernel kernel, std::int64_t width, bool half) {
-        std::vector<std::vector<std::int8_t>> words(static_cast<std::size_t>(width));
-        std::vector<std::vector<std::int16_t>> pairs(words.size());
-        std::vector<std::vector<float>> upper(words.size()), lower(words.size());
-        std::vector<std::vector<std::int32_t>> ids(words.size());
+        const auto n_lanes = static_cast<std::size_t>(width);
+        std::vector<std::int8_t> words(static_cast<std::size_t>(wide) * n_lanes);
+        std::vector<std::vector<std::int16_t>> pairs(n_lanes);
+        std::vector<std::vector<float>> upper(n_lanes), lower(n_lanes);
+        std::vector<std::vector<std::int32_t>> ids(n_lanes);
         std::vector<mtaw::ScanLane> lanes;
-        for (std::size_t l = 0; l < words.size(); ++l) {
-            words[l].resize(static_cast<std::size_t>(wide));
+        for (std::size_t l = 0; l < n_lanes; ++l) {
+            std::int8_t* own = words.data() + static_cast<std::int64_t>(l) * wide;
             mtaw::CodedQuery coded;
             const float* query = queries.data() + (static_cast<std::int64_t>(l) + 1) * catalog.d;
-            if (!mtaw::code_query(query, catalog.d, 1, codes.summary, words[l].data(), &coded)) std::abort();
-            for (std::size_t j = 0; j < words[l].size(); j += 4) {
-                for (const std::size_t t : {0, 2, 1, 3}) pairs[l].push_back(words[l][j + t]);
+            if (!mtaw::code_query(query, catalog.d, 1, codes.summary, own, &coded)) std::abort();
+            for (std::int64_t j = 0; j < wide; j += 4) {
+                for (const std::int64_t t : {0, 2, 1, 3}) pairs[l].push_back(own[j + t]);
             }
             upper[l].resize(capacity);
             lower[l].resize(capacity);
             ids[l].resize(capacity);
-            lanes.push_back({words[l].data(), pairs[l].data(), coded.code_sum, coded.spread, -INFINITY, upper[l].data(),
+            lanes.push_back({own, pairs[l].data(), coded.code_sum, coded.spread, -INFINITY, upper[l].data(),
                              lower[l].data(), ids[l].data(), 0, static_cast<std::int64_t>(capacity)});
         }
         const std::int64_t reached = kernel(blocks, 0, n_blocks, {nullptr, 0}, lanes.data());
         bool right = reached == n_blocks;
-        for (std::size_t l = 0; l < words.size(); ++l) {
+        for (std::size_t l = 0; l < n_lanes; ++l) {
             right = right && lanes[l].count == catalog.n_items;
             for (std::int64_t i = 0; right && i < catalog.n_items; ++i) {
                 right = ids[l][static_cast<std::size_t>(i)] == i &&
@@ -243,6 +245,7 @@ void check_bounds(const Catalog& catalog, const Codes& codes, const std::vector<
     check_pass("one", kernels.one, 1, false);
     check_pass("one_half", kernels.one_half, 1, true);
     check_pass("many", kernels.many, kernels.width, false);
+    if (kernels.wide != nullptr) check_pass("wide", kernels.wide, kernels.wide_width, false);
 }
 
 // The levels that have a kernel and run here.
@@ -254,6 +257,9 @@ std::vector<Isa> levels() {
         } catch (const std::invalid_argument&) {
         }
     }
+#if defined(MTAW_EMULATED_TILES)
+    found.push_back(Isa::amx);
+#endif
     return found;
 }
 
@@ -283,14 +289,14 @@ int main() {
                                                codes.half_blocks.data());
         const std::vector<float> queries = queries_of(catalog);
         for (const Isa isa : all) check_bounds(catalog, codes, queries, isa);
-        for (const std::int64_t k : {std::int64_t{1}, std::int64_t{20}, catalog.n_items, catalog.n_items + 3}) {
+        for (const std::int64_t k : {std::int64_t{1}, std::int64_t{20}, catalog.n_items + 3}) {
             if (k > 2000) continue;
             for (const std::int64_t n_queries : {std::int64_t{1}, kQueries}) {
                 mtaw::ScanRequest request{queries.data(), n_queries, k, 16};
                 check(catalog, codes, request, all, scratch);
                 request.scale = 1e-30;
                 check(catalog, codes, request, all, scratch);
-                for (const unsigned one_in : {1U, 2U, 50U}) {
+                for (const unsigned one_in : {2U, 50U}) {
                     const Conditions conditions = conditions_of(catalog, one_in);
                     request.scale = 1;
                     request.allowed = conditions.allowed.data();

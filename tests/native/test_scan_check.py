@@ -7,8 +7,10 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from mtaw_fast.kernels.native.scan import read_bytes
 from tests.native.builds import ROOT, build_or_skip
 
 PROGRAM = ROOT / "tests" / "native" / "scan_check.cpp"
@@ -21,9 +23,15 @@ def run(command: Sequence[str]) -> str:
 
 
 @pytest.mark.slow
-def test_no_undefined_behaviour(tmp_path: Path) -> None:
-    flags = ["-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]
-    assert " 0 failures" in run([str(build_or_skip(tmp_path, "g++", PROGRAM, flags, ["scan"]))])
+def test_no_undefined_behaviour_and_amx_on_emulated_tiles(tmp_path: Path) -> None:
+    try:
+        read_bytes(np.zeros(1, dtype=np.uint8), "vnni")
+    except ValueError as error:
+        pytest.skip(f"{error}: the kernel for AMX, though its tiles are emulated, needs it")
+    flags = ["-O1", "-g", "-DMTAW_EMULATED_TILES", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]
+    tiles = {"amx": ["-include", str(ROOT / "tests" / "native" / "emulated_tiles.hpp")]}
+    program = build_or_skip(tmp_path, "g++", PROGRAM, flags, ["scan"], level_flags=tiles)
+    assert "portable avx2 avx512 vnni amx; 0 failures" in run([str(program)])
 
 
 @pytest.mark.slow

@@ -128,9 +128,9 @@ class FailsAt:
         self.calls = 0
         original = Stepper._loss
 
-        def faulty(stepper: Stepper, batch: Any) -> torch.Tensor:
+        def faulty(stepper: Stepper, clicked: torch.Tensor, batch: Any) -> torch.Tensor:
             self.calls += 1
-            return original(stepper, batch) * (value if self.calls >= step else 1.0)
+            return original(stepper, clicked, batch) * (value if self.calls >= step else 1.0)
 
         monkeypatch.setattr(Stepper, "_loss", faulty)
 

@@ -4,6 +4,7 @@ namespace mtaw {
 
 ScanKernels scan_kernels(Isa isa) {
 #if defined(__x86_64__)
+    if (isa == Isa::amx) return scan_kernels_amx();
     if (isa >= Isa::vnni) return scan_kernels_vnni();
     if (isa == Isa::avx512) return scan_kernels_avx512();
     if (isa == Isa::avx2) return scan_kernels_avx2();

@@ -10,6 +10,8 @@ namespace mtaw {
 // What a kernel may write past `limit` in a lane's three arrays before it stops.
 constexpr std::int64_t kAppendSlack = 32;
 
+constexpr std::int64_t kMostLanes = 32;  // of a kernel
+
 // One query on its way through the catalog.
 struct ScanLane {
     const std::int8_t* codes;   // 4 * lines of them
@@ -42,12 +44,15 @@ struct ScanBlocks {
 using ScanKernel = std::int64_t (*)(const ScanBlocks& blocks, std::int64_t begin, std::int64_t end,
                                     const AllowedBits& allowed, ScanLane* lanes);
 
-// A pass for one lane, one over the half-wide codes, and a pass for `width` lanes.
+// A pass for one lane, one over the half-wide codes, a pass for `width` lanes and, on some CPUs, one for more, whose
+// lanes' codes lie at equal distances.
 struct ScanKernels {
     ScanKernel one;
     ScanKernel one_half;
     ScanKernel many;
     std::int64_t width;
+    ScanKernel wide = nullptr;
+    std::int64_t wide_width = 0;
 };
 
 ScanKernels scan_kernels_portable();
@@ -55,6 +60,7 @@ ScanKernels scan_kernels_portable();
 ScanKernels scan_kernels_avx2();
 ScanKernels scan_kernels_avx512();
 ScanKernels scan_kernels_vnni();
+ScanKernels scan_kernels_amx();
 #elif defined(__aarch64__)
 ScanKernels scan_kernels_neon();
 #endif

@@ -14,6 +14,7 @@ constexpr std::int64_t kGroupQueries = 256;       // queries that go through the
 constexpr std::int64_t kGroupBytes = 64LL << 20;  // what their buffers may take
 constexpr std::int64_t kChunkBytes = 256 << 10;   // of the catalog, passed by all of them in turn: stays in a core's L2
 constexpr std::int64_t kFewQueries = 2;           // so many pass one by one rather than in a kernel for `width`
+constexpr std::int64_t kManyQueries = 16;         // from here on the kernel for `wide_width` pays
 constexpr std::int64_t kSparse = 32;              // where less than 1/32 of the items is allowed, those are listed
 constexpr std::int64_t kLate = 8;                 // the last eighth of a pass
 constexpr std::int64_t kHalfChunk = 256;          // blocks between two looks at whether the half-wide codes pay
@@ -78,7 +79,7 @@ class Search {
         const auto fit = [](auto& vector, std::size_t size) {
             if (vector.size() < size) vector.resize(size);
         };
-        fit(memory_.codes, count * static_cast<std::size_t>(wide));
+        fit(memory_.codes, (count + kMostLanes) * static_cast<std::size_t>(wide));
         fit(memory_.pairs, count * static_cast<std::size_t>(wide));
         fit(memory_.upper, count * static_cast<std::size_t>(capacity));
         fit(memory_.lower, count * static_cast<std::size_t>(capacity));
@@ -135,9 +136,12 @@ class Search {
         const std::int64_t chunk = std::max<std::int64_t>(4, kChunkBytes / block_bytes(plan_.catalog->d));
         for (std::int64_t begin = 0; begin < n_blocks; begin += chunk) {
             const std::int64_t end = std::min(begin + chunk, n_blocks);
-            for (std::int64_t q = 0; q < count; q += kernels_.width) {
-                pass(kernels_.many, &Candidates::tighten, q, std::min(kernels_.width, count - q), kernels_.width, begin,
-                     end);
+            for (std::int64_t q = 0; q < count;) {
+                const bool wide = kernels_.wide != nullptr && count - q >= kManyQueries;
+                const std::int64_t width = wide ? kernels_.wide_width : kernels_.width;
+                pass(wide ? kernels_.wide : kernels_.many, &Candidates::tighten, q, std::min(width, count - q), width,
+                     begin, end);
+                q += width;
             }
         }
     }
@@ -187,7 +191,8 @@ class Search {
         ScanLane* lanes = memory_.lanes.data();
         for (std::int64_t l = 0; l < width; ++l) {
             lanes[l] = candidates(first + std::min(l, count - 1)).lane;
-            // A lane that is left over runs with the rest and lets nothing through.
+            // A lane that is left over runs with the rest, on whatever codes lie there, and lets nothing through.
+            lanes[l].codes = memory_.codes.data() + (first + l) * lane_codes(plan_.catalog->d);
             if (l >= count) lanes[l].cut = std::numeric_limits<float>::infinity();
         }
         for (std::int64_t block = begin; block < end;) {
