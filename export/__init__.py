@@ -1,1 +1,1 @@
-"""Exports of a bundle to other runtimes, importable as `mtaw_fast.export`."""
+"""What is made from a trained bundle, importable as `mtaw_fast.export`: an approximate index for large catalogs."""

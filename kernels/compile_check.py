@@ -82,8 +82,8 @@ def cases_of(op: str, backend: str) -> list[CompileCase]:
     return importlib.import_module(op).compile_cases(backend)
 
 
-def compile_case(case: CompileCase, target: Target) -> Compiled:
-    """Compile one case for one target and read what it takes."""
+def build(case: CompileCase, target: Target) -> Any:
+    """Triton's compiled kernel of a case, as launched on the target; its `asm` holds every stage's text."""
     import triton
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
@@ -94,11 +94,16 @@ def compile_case(case: CompileCase, target: Target) -> Compiled:
         raise UsageError(f"{case.op}: {case.kernel.__name__}: arguments missing or too many: {sorted(wrong)}")
     signature = {name: case.signature.get(name, "constexpr") for name in names}
     aligned = {(i,): [["tt.divisibility", 16]] for i, name in enumerate(names) if signature[name].startswith("*")}
-    compiled = triton.compile(
+    return triton.compile(
         ASTSource(case.kernel, signature, {(names.index(k),): v for k, v in case.constants.items()}, aligned),
         target=GPUTarget(target.backend, target.arch, target.warp_size),
         options={"num_warps": case.num_warps, "num_stages": case.num_stages, "enable_fp_fusion": True},
     )
+
+
+def measure(case: CompileCase, target: Target) -> Compiled:
+    """Compile one case for one target and read what it takes."""
+    compiled = build(case, target)
     registers, spills = _of_ptx(compiled, target) if target.backend == "cuda" else _of_amdgcn(compiled)
     return Compiled(case.op, case.kernel.__name__, case.dtype, target.name, compiled.metadata.shared, registers, spills)
 
@@ -119,24 +124,27 @@ def _of_ptx(compiled: Any, target: Target) -> tuple[int, int]:
 
 
 def _of_amdgcn(compiled: Any) -> tuple[int, int]:
-    """Vector registers and spilled bytes a thread (4 a register), from the code object's metadata."""
+    """Vector registers and bytes of scratch memory a thread, from the code object's metadata.
+
+    Scalar registers that spill into vector registers do not touch memory and do not count.
+    """
     text = compiled.asm["amdgcn"]
 
     def total(field: str) -> int:
         return sum(int(n) for n in re.findall(rf"\.{field}:\s+(\d+)", text))
 
-    return total("vgpr_count"), 4 * (total("vgpr_spill_count") + total("sgpr_spill_count"))
+    return total("vgpr_count"), total("private_segment_fixed_size")
 
 
-def _compile_numbered(op: str, number: int, target: Target) -> Compiled:
-    return compile_case(cases_of(op, target.backend)[number], target)
+def _measure_numbered(op: str, number: int, target: Target) -> Compiled:
+    return measure(cases_of(op, target.backend)[number], target)
 
 
-def compile_all(ops: Iterable[str], targets: Iterable[Target], jobs: int) -> list[Compiled]:
+def measure_all(ops: Iterable[str], targets: Iterable[Target], jobs: int) -> list[Compiled]:
     """Every case of every op on every target, in `jobs` processes."""
     work = [(op, i, target) for op in ops for target in targets for i in range(len(cases_of(op, target.backend)))]
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        return list(pool.map(_compile_numbered, *zip(*work, strict=True))) if work else []
+        return list(pool.map(_measure_numbered, *zip(*work, strict=True))) if work else []
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -150,7 +158,7 @@ def main(argv: list[str] | None = None) -> int:
         print("compile_check: unset TRITON_INTERPRET: an interpreted kernel is not compiled", file=sys.stderr)
         return 2
 
-    rows = compile_all(OPS, TARGETS, arguments.jobs)
+    rows = measure_all(OPS, TARGETS, arguments.jobs)
     targets = {target.name: target for target in TARGETS}
     print(f"{'op':<16} {'kernel':<24} {'dtype':<12} {'target':<7} {'shared':>7} {'registers':>9} {'spills':>6}")
     for row in rows:

@@ -16,6 +16,7 @@ READABLE_VERSIONS = (1, 2)  # 1: text ids by sorted BLAKE2b hashes (`itemids`)
 MANIFEST = "manifest.json"
 PARTS = ("weights", "catalog", "items", "popularity")
 OPTIONAL_PARTS = ("scan",)
+ADDED_PARTS = ("index",)  # what export adds to a bundle
 
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _NORM_ROWS = 1 << 16

@@ -9,7 +9,7 @@ import os
 import platform
 import re
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import numpy as np
 
 from mtaw_fast import __version__
 from mtaw_fast.bundle_format import (
+    ADDED_PARTS,
     FORMAT,
     FORMAT_VERSION,
     MANIFEST,
@@ -37,9 +38,10 @@ from mtaw_fast.kernels.native.scan import quantise
 from mtaw_fast.tensorfile import write_tensors
 
 # Whatever an interrupted save can leave: hashed files no manifest names, drafts, temporary files.
-_OURS = "|".join((*PARTS, *OPTIONAL_PARTS))
+_OURS = "|".join((*PARTS, *OPTIONAL_PARTS, *ADDED_PARTS))
+_KINDS = "safetensors|faiss"
 _LITTER = re.compile(
-    rf"({_OURS})-[0-9a-f]{{16}}\.safetensors|\.+({_OURS})\.safetensors\.draft.*|\.manifest\.json\..*\.tmp"
+    rf"({_OURS})-[0-9a-f]{{16}}\.({_KINDS})|\.+({_OURS})\.({_KINDS})\.draft.*|\.manifest\.json\..*\.tmp"
 )
 
 
@@ -97,11 +99,11 @@ def save_bundle(
     refuse_existing(folder, overwrite)
     with bundle_lock(folder):
         refuse_existing(folder, overwrite)
-        old = _named_files(folder)
+        old = named_files(folder)
         fresh: list[Path] = []
-        try:
-            files = {part: _write_part(folder, part, arrays, fresh) for part, arrays in parts.items()}
-            _flush_folder(folder)
+        with undone_on_failure(folder, fresh):
+            files = {part: write_part(folder, part, arrays, fresh) for part, arrays in parts.items()}
+            flush_folder(folder)
             manifest = {
                 "format": FORMAT,
                 "format_version": FORMAT_VERSION,
@@ -117,31 +119,46 @@ def save_bundle(
                 "files": files,
             }
             write_json(folder / MANIFEST, manifest)
-        except BaseException as error:
-            for path in fresh:
-                path.unlink(missing_ok=True)
-            if isinstance(error, OSError):
-                raise BundleError(f"cannot write the bundle {folder}: {error.strerror}; free some space") from None
-            if type(error) is MtawError:  # from atomic_path: the disk
-                raise BundleError(str(error)) from None
-            raise
-        _sweep(folder, old, {entry["file"] for entry in files.values()})
+        sweep(folder, old, {entry["file"] for entry in files.values()})
 
 
-def _write_part(folder: Path, part: str, arrays: Mapping[str, np.ndarray], fresh: list[Path]) -> dict[str, Any]:
-    """Write one file under its content-hashed name; `fresh` gains the paths that were not there before."""
-    draft = folder / f".{part}.safetensors.draft"
+@contextlib.contextmanager
+def undone_on_failure(folder: Path, fresh: list[Path]) -> Iterator[None]:
+    """Remove the files `fresh` on any failure; a full disk becomes a BundleError of one line."""
+    try:
+        yield
+    except BaseException as error:
+        for path in fresh:
+            path.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise BundleError(f"cannot write the bundle {folder}: {error.strerror}; free some space") from None
+        if type(error) is MtawError:  # from atomic_path: the disk
+            raise BundleError(str(error)) from None
+        raise
+
+
+def write_part(folder: Path, part: str, arrays: Mapping[str, np.ndarray], fresh: list[Path]) -> dict[str, Any]:
+    """Write the arrays of one part; see `write_file`."""
+    return write_file(folder, part, "safetensors", lambda path: write_tensors(path, arrays), fresh)
+
+
+def write_file(folder: Path, part: str, kind: str, write: Callable[[Path], None], fresh: list[Path]) -> dict[str, Any]:
+    """Write one file (by `write`, durably) under its content-hashed name and return the manifest's entry for it.
+
+    `fresh` gains the paths that were not there before.
+    """
+    draft = folder / f".{part}.{kind}.draft"
     fresh.append(draft)
-    write_tensors(draft, arrays)
+    write(draft)
     digest = sha256_of(draft)
-    path = folder / f"{part}-{digest[:16]}.safetensors"
+    path = folder / f"{part}-{digest[:16]}.{kind}"
     existed = path.exists()
     draft.rename(path)  # over an equal file of the old bundle too: that one may be damaged
     fresh[-1:] = [] if existed else [path]
     return {"file": path.name, "sha256": digest, "bytes": path.stat().st_size}
 
 
-def _flush_folder(folder: Path) -> None:
+def flush_folder(folder: Path) -> None:
     """Make the new names durable before the manifest that speaks of them."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
@@ -150,7 +167,7 @@ def _flush_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _named_files(folder: Path) -> set[str]:
+def named_files(folder: Path) -> set[str]:
     """The files that the manifest now in `folder` names; none where there is no readable one."""
     try:
         manifest = read_json(folder / MANIFEST, BundleError)
@@ -160,7 +177,7 @@ def _named_files(folder: Path) -> set[str]:
     return {name for name in names if is_plain_name(name) and name != MANIFEST}
 
 
-def _sweep(folder: Path, old: set[str], new: set[str]) -> None:
+def sweep(folder: Path, old: set[str], new: set[str]) -> None:
     """Remove the old bundle's files and the litter of interrupted saves; foreign files stay.
 
     Readers that have an old file mapped keep it: its bytes go when the last mapping does.

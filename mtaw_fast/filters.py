@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -15,26 +15,49 @@ class Filter:
     """A set of allowed items.
 
     mask: bool[N], True where the item may be recommended; must not be changed afterwards.
+    base, later: for a catalog that items are added to: its size without them (0: the filter is for exactly N items),
+    and whether those that are added after the filter was made are allowed.
     Thread-safe; the derived forms are made on first use and kept.
     """
 
     mask: np.ndarray
+    base: int = 0
+    later: bool = False
+    _wider: dict[int, Filter] = field(default_factory=dict, init=False, repr=False)
 
     @classmethod
-    def of(cls, n_items: int, exclude: np.ndarray, allow: np.ndarray | None) -> Filter:
-        """All N items, or only `allow` (int[..] internal ids), without `exclude` (int[..])."""
+    def of(cls, n_items: int, exclude: np.ndarray, allow: np.ndarray | None, base: int = 0) -> Filter:
+        """All N items, or only `allow` (int[..] internal ids), without `exclude` (int[..]).
+
+        base: see above; items added later are allowed unless `allow` says which are.
+        """
         if allow is None:
             mask = np.ones(n_items, dtype=bool)
         else:
             mask = np.zeros(n_items, dtype=bool)
             mask[allow] = True
         mask[exclude] = False
-        return cls(mask)
+        return cls(mask, base, base > 0 and allow is None)
 
     def __and__(self, other: Filter) -> Filter:
         """The items that both allow. Raises UsageError where they belong to different catalogs."""
         other.check(len(self.mask))
-        return Filter(self.mask & other.mask)
+        return Filter(self.mask & other.mask, min(self.base, other.base), self.later and other.later)
+
+    def grown(self, n_items: int, base: int) -> Filter:
+        """The filter for the `n_items` that the catalog of `base` items has now, itself where it fits already."""
+        if len(self.mask) == n_items or self.base != base or len(self.mask) > n_items:
+            self.check(n_items)
+            return self
+        wider = self._wider.get(n_items)
+        if wider is None:
+            mask = np.full(n_items, self.later)
+            mask[: len(self.mask)] = self.mask
+            wider = Filter(mask, self.base, self.later)
+            # Kept: a prepared filter is used again and again, and an index keeps what it made of it.
+            self._wider.clear()
+            self._wider[n_items] = wider
+        return wider
 
     def check(self, n_items: int) -> None:
         """Raise UsageError unless the filter was made for a catalog of `n_items`."""

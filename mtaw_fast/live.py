@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import threading
 from array import array
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from time import perf_counter_ns
 from typing import Any
 
 import numpy as np
 
-from mtaw_fast.bundle import Bundle
 from mtaw_fast.errors import UsageError
 from mtaw_fast.filters import Filter
-from mtaw_fast.ranking import NativeRanker, Ranker, assembled, most_popular
+from mtaw_fast.ranking import NativeRanker, Served, assembled, most_popular
 from mtaw_fast.recommendations import Recommendations
 from mtaw_fast.requests import Conditions, checked_k, conditions_of
 from mtaw_fast.sessions import Sessions
@@ -31,10 +30,10 @@ class LiveSession:
     anew. Thread-safe; calls on one session wait for each other. Memory: at d = 100 under 512 bytes a click.
     """
 
-    __slots__ = ("_bundle", "_clicks", "_encoded", "_lock", "_ranker", "_state", "_unknown")
+    __slots__ = ("_clicks", "_encoded", "_lock", "_served", "_state", "_unknown")
 
-    def __init__(self, bundle: Bundle, ranker: Ranker) -> None:
-        self._bundle, self._ranker = bundle, ranker
+    def __init__(self, served: Callable[[], Served]) -> None:
+        self._served = served
         self._clicks = array("i")
         self._unknown: list[Any] = []
         self._state: Any = None  # the native encoder's, which holds the first `_encoded` clicks
@@ -49,7 +48,7 @@ class LiveSession:
         for item in items:
             if isinstance(item, (list, tuple, set, np.ndarray)):
                 raise UsageError(f"click takes the ids themselves, not a {type(item).__name__}; write click(*ids)")
-        found = self._bundle.ids.lookup(items)
+        found = self._served().catalog.ids.lookup(items)
         with self._lock:
             for item, internal in zip(items, found.tolist(), strict=True):
                 if internal < 0:
@@ -71,22 +70,24 @@ class LiveSession:
     ) -> Recommendations:
         """The k best next items now; arguments, answer and errors as `Recommender.recommend`'s."""
         start = perf_counter_ns()
-        k = checked_k(k, self._bundle.n_items)
-        conditions = conditions_of(self._bundle.ids, exclude, allow, filter, exclude_seen)
+        served = self._served()
+        catalog, ranker = served.catalog, served.ranker
+        k = checked_k(k, catalog.n_items)
+        conditions = conditions_of(catalog, exclude, allow, filter, exclude_seen)
         stages = {"lookup": (perf_counter_ns() - start) / 1000, "encode": 0.0, "retrieve": 0.0}
         with self._lock:
             unknown = list(self._unknown)
-            if len(self._clicks) and isinstance(self._ranker, NativeRanker):
-                answer = self._native(self._ranker, k, conditions, unknown, stages, repeats)
+            if len(self._clicks) and isinstance(ranker, NativeRanker):
+                answer = self._native(ranker, k, conditions, unknown, stages, repeats)
             else:
                 clicks = np.array(self._clicks, dtype=np.int32)
                 if len(clicks):
                     session = Sessions(clicks, np.array([0, len(clicks)], dtype=np.int64))
-                    ids, scores = self._ranker.rank(session, k, conditions, stages)
+                    ids, scores = ranker.rank(session, k, conditions, stages)
                     row = ids[0], scores[0]
                 else:
-                    row = most_popular(self._bundle, k, conditions)
-                answer = assembled(self._bundle, row, clicks, unknown, repeats)
+                    row = most_popular(catalog, k, conditions)
+                answer = assembled(catalog, row, clicks, unknown, repeats)
         return answer.timed(stages, start) if timings else answer
 
     def _native(
@@ -119,7 +120,7 @@ class LiveSession:
         """The clicks that the catalog knows, as external ids, oldest first."""
         with self._lock:
             internal = np.array(self._clicks, dtype=np.int32)
-        return self._bundle.ids.external(internal)
+        return self._served().catalog.ids.external(internal)
 
     @property
     def n_bytes(self) -> int:

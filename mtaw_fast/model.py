@@ -69,6 +69,8 @@ class MTAW(nn.Module):
         position = position.clamp_max(self.config.positions - 1)
         clicks = item_vectors + functional.embedding(position, self.position_embedding)
         weights, dropout = self._interest_weights(), self.config.dropout if self.training else 0.0
+        if seed is None and dropout > 0 and item_vectors.is_cuda:  # the fused kernels draw their masks from a seed
+            seed = torch.randint(2**63 - 1, (1,), device=item_vectors.device)
         if seed is not None:
             return prefix_interest(
                 clicks, offsets, weights, tiles=tiles, click_dropout=dropout, ffn_dropout=dropout, seed=seed

@@ -6,18 +6,21 @@ does it all in one native call where both are native.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from time import perf_counter_ns
 from typing import Any, Protocol
 
 import numpy as np
 
 from mtaw_fast.bundle import Bundle
+from mtaw_fast.catalog_updates import Catalog
 from mtaw_fast.encoders import Encoder, NativeEncoder
 from mtaw_fast.filters import Filter
 from mtaw_fast.kernels.native.engine import Engine
 from mtaw_fast.recommendations import Recommendations
 from mtaw_fast.requests import Conditions
 from mtaw_fast.retrieval import Index, ScanIndex
+from mtaw_fast.retrieval.enlarged import EnlargedIndex
 from mtaw_fast.sessions import Sessions
 
 _NOTHING = np.empty(0, dtype=np.int32)
@@ -36,19 +39,37 @@ class Ranker(Protocol):
         ...
 
 
-def make_ranker(bundle: Bundle, encoder: Encoder, index: Index) -> ComposedRanker | NativeRanker:
-    """The native ranker where encoder and index allow it."""
-    if isinstance(encoder, NativeEncoder) and isinstance(index, ScanIndex):
-        return NativeRanker(bundle, encoder, index)
-    return ComposedRanker(bundle, encoder, index)
+@dataclass(frozen=True, slots=True, eq=False)
+class Served:
+    """One state of what is served: the catalog, its index, and the ranker over both."""
+
+    catalog: Catalog
+    index: Index
+    ranker: ComposedRanker | NativeRanker
+
+
+def serve(catalog: Catalog, encoder: Encoder, index: Index) -> Served:
+    """What serves a catalog, by the bundle's own encoder and index.
+
+    The native ranker where both are native and the catalog is still the bundle's; else a composed one.
+    """
+    bundle = catalog.bundle
+    if not catalog.is_updated:
+        if isinstance(encoder, NativeEncoder) and isinstance(index, ScanIndex):
+            return Served(catalog, index, NativeRanker(bundle, encoder, index))
+        return Served(catalog, index, ComposedRanker(catalog, encoder, index))
+    if catalog.added:
+        encoder = encoder.enlarged(catalog.embeddings)
+    index = EnlargedIndex(index, bundle.n_items, catalog.vectors, catalog.gone)
+    return Served(catalog, index, ComposedRanker(catalog, encoder, index))
 
 
 class ComposedRanker:
     """`Ranker` of any encoder and any index."""
 
-    def __init__(self, bundle: Bundle, encoder: Encoder, index: Index) -> None:
+    def __init__(self, catalog: Catalog, encoder: Encoder, index: Index) -> None:
         self._encoder, self._index = encoder, index
-        self._scale, self._n_items = bundle.config.scale, bundle.n_items
+        self._scale, self._n_items = catalog.scale, catalog.n_items
 
     def rank(
         self, sessions: Sessions, k: int, conditions: Conditions, stages: dict[str, float] | None = None
@@ -92,9 +113,9 @@ class NativeRanker:
         return ids, scores
 
 
-def most_popular(bundle: Bundle, k: int, conditions: Conditions) -> tuple[np.ndarray, np.ndarray]:
+def most_popular(catalog: Catalog, k: int, conditions: Conditions) -> tuple[np.ndarray, np.ndarray]:
     """The k most clicked items: ids int32[k] and click counts float32[k], padded with -1 / -inf."""
-    order, excluded = bundle.most_clicked, conditions.excluded
+    order, excluded = catalog.most_clicked, conditions.excluded
     if conditions.allowed is not None:
         order = order[conditions.allowed.mask[order]]
     if excluded is not None:
@@ -104,12 +125,12 @@ def most_popular(bundle: Bundle, k: int, conditions: Conditions) -> tuple[np.nda
     ids = np.full(k, -1, dtype=np.int32)
     scores = np.full(k, -np.inf, dtype=np.float32)
     ids[: len(order)] = order
-    scores[: len(order)] = bundle.popularity[order]
+    scores[: len(order)] = catalog.popularity[order]
     return ids, scores
 
 
 def assembled(
-    bundle: Bundle, row: tuple[np.ndarray, np.ndarray], clicks: np.ndarray, unknown: list[Any], repeats: bool
+    catalog: Catalog, row: tuple[np.ndarray, np.ndarray], clicks: np.ndarray, unknown: list[Any], repeats: bool
 ) -> Recommendations:
     """One row of a ranking (ids int32[k], scores float32[k]) as an answer, padding cut off.
 
@@ -118,7 +139,7 @@ def assembled(
     ids, scores = row
     count = int(np.count_nonzero(ids >= 0))
     return Recommendations(
-        bundle.ids.external(ids[:count]),
+        catalog.ids.external(ids[:count]),
         scores[:count].copy(),
         unknown,
         fallback=len(clicks) == 0,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterable, Sequence
 from time import perf_counter_ns
 from typing import Any
@@ -10,15 +11,16 @@ from typing import Any
 import numpy as np
 
 from mtaw_fast.bundle import Bundle
+from mtaw_fast.catalog_updates import Catalog, CatalogIds
 from mtaw_fast.encoders import Encoder, make_encoder
 from mtaw_fast.errors import UsageError
 from mtaw_fast.filters import Filter
 from mtaw_fast.itemids import ItemIds
 from mtaw_fast.live import LiveSession
-from mtaw_fast.ranking import NativeRanker, assembled, make_ranker, most_popular, retrieve
+from mtaw_fast.ranking import NativeRanker, Served, assembled, most_popular, retrieve, serve
 from mtaw_fast.recommendations import Recommendations
 from mtaw_fast.requests import EVERYTHING, Conditions, checked_k, conditions_of, listed
-from mtaw_fast.retrieval import Index, make_index
+from mtaw_fast.retrieval import Index, ladder_of, make_index
 from mtaw_fast.sessions import Sessions, offsets_of
 
 _CHUNK_SESSIONS = 1024
@@ -26,7 +28,7 @@ _NOTHING = np.empty(0, dtype=np.int32)
 
 
 class Recommender:
-    """Ranks the catalog for the next click of a session. Thread-safe: nothing changes after loading.
+    """Ranks the catalog for the next click of a session. Thread-safe: each call works on one state of the catalog.
 
     Axes: B sessions, N items. Scores are scale * cosine; ties go to the lower internal id. Where encoder and index
     are native, `recommend` is one native call.
@@ -36,41 +38,77 @@ class Recommender:
         self.bundle = bundle
         self.encoder = encoder
         self.index = index
-        self._ranker = make_ranker(bundle, encoder, index)
+        self._served = serve(Catalog.of(bundle), encoder, index)
+        self._updating = threading.Lock()
 
     @classmethod
     def load(
         cls, folder: str | os.PathLike[str], encoder: str = "auto", index: str = "auto", verify: bool = True
     ) -> Recommender:
-        """Load a bundle folder. encoder: auto, native, numpy, eager. index: auto, scan, exact, flat.
+        """Load a bundle folder. encoder: auto, native, numpy, eager. index: auto, scan, exact, flat, gpu, ladder
+        (see `retrieval.make_index`).
 
         Raises BundleError on a damaged bundle, UsageError on an unknown name, MissingPackageError where
         the encoder or index needs a package that is not installed.
         """
         bundle = Bundle.load(folder, verify=verify)
-        return cls(bundle, make_encoder(encoder, bundle), make_index(index, bundle.catalog, bundle.scan))
+        found = make_index(index, bundle.catalog, bundle.scan, ladder_of(bundle))
+        return cls(bundle, make_encoder(encoder, bundle), found)
 
     @property
     def n_items(self) -> int:
-        """N, the size of the catalog."""
-        return self.bundle.n_items
+        """How many items can be recommended: N, but for added and removed ones."""
+        return self._served.catalog.n_items
 
     @property
-    def ids(self) -> ItemIds:
-        """The table of external ids."""
-        return self.bundle.ids
+    def ids(self) -> ItemIds | CatalogIds:
+        """The table of external ids, added and removed items included."""
+        return self._served.catalog.ids
+
+    def add_items(
+        self,
+        items: Sequence[Any],
+        *,
+        vectors: np.ndarray | None = None,
+        neighbours: Sequence[Sequence[Any]] | None = None,
+    ) -> None:
+        """Add items to the served catalog (not to the bundle's folder), without a new training.
+
+        items: external ids, int or str like the others. Either vectors: float[M, d], a direction each, any length but
+        zero; or neighbours: for each item the ids of some known ones, whose mean it takes. Calls that run meanwhile
+        end on the catalog they began with; every later one may recommend the new items, find them with similar_items,
+        and encode them as clicks: their embedding is the vector at the mean length of the bundle's embeddings.
+
+        Many items in one call cost as much as one. Raises DataError on an id that is there already, of the other type
+        or named twice, an unknown neighbour, or vectors that do not fit; nothing is added then. An id that was removed
+        may be added again.
+        """
+        with self._updating:
+            catalog = self._served.catalog.with_items(list(listed("items", items)), vectors, neighbours)
+            self._served = serve(catalog, self.encoder, self.index)
+
+    def remove_items(self, items: Iterable[Any]) -> None:
+        """Never again recommend `items` (external ids): sold out, or added in error. As clicks they stay known.
+
+        Takes effect as `add_items` does. Raises DataError on an item that is not in the catalog; none is removed then.
+        """
+        with self._updating:
+            catalog = self._served.catalog.without_items(list(listed("items", items)))
+            self._served = serve(catalog, self.encoder, self.index)
 
     def filter(self, exclude: Iterable[Any] = (), allow: Iterable[Any] | None = None) -> Filter:
         """Prepare a filter of external ids for many calls; ids that the catalog does not know are ignored."""
-        allowed = None if allow is None else self.ids.known(listed("allow", allow))
-        return Filter.of(self.n_items, self.ids.known(listed("exclude", exclude)), allowed)
+        catalog = self._served.catalog
+        allowed = None if allow is None else catalog.ids.known(listed("allow", allow))
+        excluded = catalog.ids.known(listed("exclude", exclude))
+        return Filter.of(catalog.size, excluded, allowed, catalog.bundle.n_items)
 
     def session(self, clicks: Iterable[Any] = ()) -> LiveSession:
         """A session to append clicks to, one by one, with a ranking at any moment; `clicks`: the first ones.
 
         Raises UsageError on clicks that are no list of ids.
         """
-        return LiveSession(self.bundle, self._ranker).click(*listed("session", clicks))
+        return LiveSession(lambda: self._served).click(*listed("session", clicks))
 
     def recommend(
         self,
@@ -94,12 +132,13 @@ class Recommender:
         Raises UsageError on a session that is no list of ids, or a k that is no positive whole number.
         """
         start = perf_counter_ns()
+        served = self._served
         clicks = listed("session", session)
-        conditions = conditions_of(self.ids, exclude, allow, filter, exclude_seen)
-        k = checked_k(k, self.n_items)
+        conditions = conditions_of(served.catalog, exclude, allow, filter, exclude_seen)
+        k = checked_k(k, served.catalog.n_items)
         ready = perf_counter_ns()
-        if isinstance(self._ranker, NativeRanker):
-            items, scores, unknown, repeated, times = self._ranker.engine.recommend(
+        if isinstance(served.ranker, NativeRanker):
+            items, scores, unknown, repeated, times = served.ranker.engine.recommend(
                 clicks, k, conditions.excluded, conditions.bits, exclude_seen, repeats
             )
             if items is not None:
@@ -109,11 +148,11 @@ class Recommender:
                 lookup, encode, search = times
                 lookup += (ready - start) / 1000
                 return answer.timed({"lookup": lookup, "encode": encode, "retrieve": search}, start)
-        known, unknown = self._lookup(clicks)
+        known, unknown = _lookup(served, clicks)
         stages = {"lookup": (perf_counter_ns() - start) / 1000, "encode": 0.0, "retrieve": 0.0}
         packed = Sessions(known, np.array([0, len(known)], dtype=np.int64))
-        ids, scores = self._rank(packed, k, conditions, stages)
-        answer = assembled(self.bundle, (ids[0], scores[0]), known, unknown, repeats)
+        ids, scores = _rank(served, packed, k, conditions, stages)
+        answer = assembled(served.catalog, (ids[0], scores[0]), known, unknown, repeats)
         return answer.timed(stages, start) if timings else answer
 
     def recommend_batch(
@@ -132,20 +171,21 @@ class Recommender:
         Every answer equals, to the bit, the one that `recommend` gives for the session alone.
         Raises UsageError as `recommend`, DataError on an internal id outside the catalog.
         """
-        k = checked_k(k, self.n_items)
-        conditions = conditions_of(self.ids, exclude, allow, filter, exclude_seen)
+        served = self._served
+        k = checked_k(k, served.catalog.n_items)
+        conditions = conditions_of(served.catalog, exclude, allow, filter, exclude_seen)
         unknown: list[list[Any]]
         if isinstance(sessions, Sessions):
             packed, unknown = sessions, [[] for _ in range(len(sessions))]
-            packed.check_ids(self.n_items, "sessions")
+            packed.check_ids(served.catalog.size, "sessions")
         else:
-            pairs = [self._lookup(listed(f"session {b}", one)) for b, one in enumerate(listed("sessions", sessions))]
+            pairs = [_lookup(served, listed(f"session {b}", one)) for b, one in enumerate(listed("sessions", sessions))]
             lengths = np.array([len(pair[0]) for pair in pairs], dtype=np.int64)
             packed = Sessions(np.concatenate([_NOTHING, *(pair[0] for pair in pairs)]), offsets_of(lengths))
             unknown = [pair[1] for pair in pairs]
-        ids, scores = self._rank(packed, k, conditions)
+        ids, scores = _rank(served, packed, k, conditions)
         rows = zip(ids, scores, packed, unknown, strict=True)
-        return [assembled(self.bundle, row[:2], *row[2:], repeats) for row in rows]
+        return [assembled(served.catalog, row[:2], *row[2:], repeats) for row in rows]
 
     def similar_items(
         self,
@@ -160,55 +200,61 @@ class Recommender:
 
         Conditions as in `recommend`. Raises UsageError where the catalog does not know the item.
         """
-        k = checked_k(k, self.n_items)
-        place = self.ids.lookup([item])
+        served = self._served
+        catalog = served.catalog
+        k = checked_k(k, catalog.n_items)
+        place = catalog.ids.lookup([item])
         if place[0] < 0:
             raise UsageError(f"similar_items: the catalog does not know item {item!r}; give one of its external ids")
-        conditions = conditions_of(self.ids, exclude, allow, filter)
+        conditions = conditions_of(catalog, exclude, allow, filter)
         dropped = place if conditions.excluded is None else np.union1d(conditions.excluded, place)
-        row = retrieve(self.index, self.n_items, self.bundle.catalog[place], k, conditions.allowed, [dropped], 1.0)
-        return assembled(self.bundle, (row[0][0], row[1][0]), place, [], False)
+        query = catalog.vector(int(place[0]))
+        row = retrieve(served.index, catalog.n_items, query, k, conditions.allowed, [dropped], 1.0)
+        return assembled(catalog, (row[0][0], row[1][0]), place, [], False)
 
     def rank(self, sessions: Sessions, k: int) -> tuple[np.ndarray, np.ndarray]:
         """`recommend` on internal ids: (ids int32[B, k], scores float32[B, k]), padded with -1 / -inf.
 
         An empty session gets the popularity ranking. Raises DataError on an id outside the catalog.
         """
-        sessions.check_ids(self.n_items, "sessions")
-        width = checked_k(k, self.n_items)
-        ids, scores = self._rank(sessions, width, EVERYTHING)
+        served = self._served
+        sessions.check_ids(served.catalog.size, "sessions")
+        width = checked_k(k, served.catalog.n_items)
+        ids, scores = _rank(served, sessions, width, EVERYTHING)
         if width == k:
             return ids, scores
         spare = ((0, 0), (0, k - width))
         return np.pad(ids, spare, constant_values=-1), np.pad(scores, spare, constant_values=-np.inf)
 
-    def _rank(
-        self, sessions: Sessions, k: int, conditions: Conditions, stages: dict[str, float] | None = None
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """(ids int32[B, k], scores float32[B, k]) of sessions of internal ids; `stages` gains the timings.
 
-        Empty sessions get the popularity ranking.
-        """
-        if len(sessions) > _CHUNK_SESSIONS:
-            cuts = range(0, len(sessions), _CHUNK_SESSIONS)
-            ranked = [self._rank(sessions.slice(cut, cut + _CHUNK_SESSIONS), k, conditions) for cut in cuts]
-            return np.concatenate([part[0] for part in ranked]), np.concatenate([part[1] for part in ranked])
-        empty = sessions.offsets[1:] == sessions.offsets[:-1]
-        if not empty.any() and len(sessions):
-            return self._ranker.rank(sessions, k, conditions, stages)
-        ids = np.empty((len(sessions), k), dtype=np.int32)
-        scores = np.empty((len(sessions), k), dtype=np.float32)
-        if empty.any():
-            ids[empty], scores[empty] = most_popular(self.bundle, k, conditions)
-        full = np.flatnonzero(~empty)
-        if len(full):
-            ids[full], scores[full] = self._ranker.rank(sessions.select(full), k, conditions, stages)
-        return ids, scores
+def _rank(
+    served: Served, sessions: Sessions, k: int, conditions: Conditions, stages: dict[str, float] | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """(ids int32[B, k], scores float32[B, k]) of sessions of internal ids; `stages` gains the timings.
 
-    def _lookup(self, session: Sequence[Any]) -> tuple[np.ndarray, list[Any]]:
-        """A session's known clicks (int32[m]) and its unknown ones (external)."""
-        found = self.ids.lookup(session)
-        known = found >= 0
-        if known.all():
-            return found, []
-        return found[known], [click for click, fine in zip(session, known, strict=True) if not fine]
+    Empty sessions get the popularity ranking.
+    """
+    if len(sessions) > _CHUNK_SESSIONS:
+        cuts = range(0, len(sessions), _CHUNK_SESSIONS)
+        ranked = [_rank(served, sessions.slice(cut, cut + _CHUNK_SESSIONS), k, conditions) for cut in cuts]
+        return np.concatenate([part[0] for part in ranked]), np.concatenate([part[1] for part in ranked])
+    empty = sessions.offsets[1:] == sessions.offsets[:-1]
+    if not empty.any() and len(sessions):
+        return served.ranker.rank(sessions, k, conditions, stages)
+    ids = np.empty((len(sessions), k), dtype=np.int32)
+    scores = np.empty((len(sessions), k), dtype=np.float32)
+    if empty.any():
+        ids[empty], scores[empty] = most_popular(served.catalog, k, conditions)
+    full = np.flatnonzero(~empty)
+    if len(full):
+        ids[full], scores[full] = served.ranker.rank(sessions.select(full), k, conditions, stages)
+    return ids, scores
+
+
+def _lookup(served: Served, session: Sequence[Any]) -> tuple[np.ndarray, list[Any]]:
+    """A session's known clicks (int32[m]) and its unknown ones (external)."""
+    found = served.catalog.ids.lookup(session)
+    known = found >= 0
+    if known.all():
+        return found, []
+    return found[known], [click for click, fine in zip(session, known, strict=True) if not fine]

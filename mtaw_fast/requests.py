@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from mtaw_fast.catalog_updates import Catalog
 from mtaw_fast.errors import UsageError
 from mtaw_fast.filters import Filter
-from mtaw_fast.itemids import ItemIds
 
 _NONE: tuple[Any, ...] = ()  # the one empty tuple there is
 _LONG_LIST = 1000  # exclude lists up to here go along with the search; a mask costs O(N)
@@ -38,7 +38,7 @@ EVERYTHING = Conditions()
 
 
 def conditions_of(
-    ids: ItemIds,
+    catalog: Catalog,
     exclude: Iterable[Any] = (),
     allow: Iterable[Any] | None = None,
     prepared: Filter | None = None,
@@ -50,22 +50,23 @@ def conditions_of(
     """
     if exclude is _NONE and allow is None and prepared is None:
         return Conditions(exclude_seen=True) if exclude_seen else EVERYTHING
+    ids, base = catalog.ids, catalog.bundle.n_items
     excluded = ids.known(listed("exclude", exclude))
     if prepared is not None:
         if not isinstance(prepared, Filter):
             raise UsageError(f"filter must be made with filter(), not {type(prepared).__name__}; or pass allow=")
-        prepared.check(len(ids))
+        prepared = prepared.grown(catalog.size, base)
     if allow is None and len(excluded) <= _LONG_LIST:
         return Conditions(prepared, excluded if len(excluded) else None, exclude_seen)
-    own = Filter.of(len(ids), excluded, None if allow is None else ids.known(listed("allow", allow)))
+    own = Filter.of(catalog.size, excluded, None if allow is None else ids.known(listed("allow", allow)))
     return Conditions(own if prepared is None else prepared & own, None, exclude_seen)
 
 
 def checked_k(k: int, n_items: int) -> int:
-    """k, at most N. Raises UsageError where it is no positive whole number."""
+    """k, at most N, but at least 1 where all items were removed. Raises UsageError unless it is a whole number >= 1."""
     if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or k < 1:
         raise UsageError(f"k must be a whole number of at least 1, not {k!r}")
-    return min(int(k), n_items)
+    return max(1, min(int(k), n_items))
 
 
 def listed(name: str, ids: Any) -> Sequence[Any]:

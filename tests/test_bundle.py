@@ -332,7 +332,7 @@ def test_the_most_clicked_come_first() -> None:
     assert most_clicked_first(clicks).tolist() == [5, 1, 3, 0, 4, 2]
 
 
-_STEPS = ("write_tensors", "sha256_of", "_flush_folder", "_git", "write_json")
+_STEPS = ("write_tensors", "sha256_of", "flush_folder", "_git", "write_json")
 
 
 @pytest.mark.parametrize("existing", [True, False])

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import math
 import sys
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -117,7 +117,7 @@ def test_the_paper_size_and_a_zero_interest(name: str, tmp_path_factory: pytest.
     expected = [formulas(clicks, dict(bundle.weights), bundle.config) for clicks in sessions]
     np.testing.assert_allclose(make_encoder(name, bundle).encode(sessions), expected, rtol=0, atol=1e-5)
     silent = {part: array * 0 for part, array in bundle.weights.items()}
-    zero = replace(bundle, weights=silent)
+    zero = dataclasses.replace(bundle, weights=silent)
     assert not make_encoder(name, zero).encode(sessions).any()
 
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -56,14 +57,14 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 @pytest.fixture(scope="module")
 def native(folder: Path) -> Recommender:
     rec = Recommender.load(folder, encoder="native", index="scan")
-    assert isinstance(rec._ranker, NativeRanker)
+    assert isinstance(rec._served.ranker, NativeRanker)
     return rec
 
 
 @pytest.fixture(scope="module")
 def composed(folder: Path) -> Recommender:
     rec = Recommender.load(folder, encoder="native", index="exact")
-    assert isinstance(rec._ranker, ComposedRanker)
+    assert isinstance(rec._served.ranker, ComposedRanker)
     return rec
 
 
@@ -198,15 +199,16 @@ def test_a_live_session_recovers_from_a_failed_call(native: Recommender) -> None
 
     class Failing:
         def recommend_live(self, *arguments: Any) -> Any:
-            native._ranker.engine.recommend_live(*arguments)
+            native._served.ranker.engine.recommend_live(*arguments)
             raise MemoryError
 
     broken = object.__new__(NativeRanker)
     broken.engine, broken._encoder = Failing(), native.encoder
-    good, live._ranker = live._ranker, broken
+    good = live._served
+    live._served = lambda: replace(good(), ranker=broken)
     with pytest.raises(MemoryError):
         live.recommend()
-    live._ranker = good
+    live._served = good
     assert same(live.recommend(), native.recommend(asked))
 
 
@@ -306,7 +308,7 @@ class TestEngine:
 
     @pytest.fixture
     def engine(self, native: Recommender) -> Engine:
-        return native._ranker.engine  # type: ignore[union-attr]
+        return native._served.ranker.engine  # type: ignore[union-attr]
 
     def test_rank_equals_encode_and_search(self, native: Recommender, engine: Engine) -> None:
         packed = Sessions.from_lists([[1, 2], [3], [4, 5, 6]])
@@ -329,7 +331,7 @@ class TestEngine:
     )
     def test_conditions(self, native: Recommender, engine: Engine, options: dict[str, Any], reason: str) -> None:
         options = {"k": 5, **options}
-        state = native._ranker.new_state()  # type: ignore[union-attr]
+        state = native._served.ranker.new_state()  # type: ignore[union-attr]
         for call in (
             lambda: engine.recommend(named(native, [1]), **options),
             lambda: engine.recommend_live(state, np.array([1], np.int32), 1, **options),
@@ -339,7 +341,7 @@ class TestEngine:
                 call()
 
     def test_sessions(self, native: Recommender, engine: Engine) -> None:
-        state = native._ranker.new_state()  # type: ignore[union-attr]
+        state = native._served.ranker.new_state()  # type: ignore[union-attr]
         one = np.array([1], np.int32)
         with pytest.raises(TypeError, match="a session must be a list or a tuple"):
             engine.recommend("sku-1", 3)  # type: ignore[arg-type]
@@ -374,7 +376,7 @@ class TestEngine:
 
     def test_it_keeps_its_parts_alive(self, folder: Path, native: Recommender) -> None:
         rec = Recommender.load(folder)
-        engine = rec._ranker.engine  # type: ignore[union-attr]
+        engine = rec._served.ranker.engine  # type: ignore[union-attr]
         session = named(rec, [3, 4])
         del rec
         junk = [np.full(4096, 7, np.uint8) for _ in range(2000)]

@@ -179,7 +179,7 @@ def test_flat_gives_the_thread_its_openmp_setting_back() -> None:
 
 def test_choice_of_index(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     catalog = unit_rows(10, 4)
-    with pytest.raises(UsageError, match="there is no index 'hnsw'; choose one of auto, scan, exact, flat"):
+    with pytest.raises(UsageError, match="no index 'hnsw'; choose one of auto, scan, exact, flat, gpu, ladder"):
         make_index("hnsw", catalog)
     with caplog.at_level(logging.INFO, logger="mtaw_fast"):
         assert make_index("auto", catalog, quantise(catalog)).name == "scan"

@@ -12,7 +12,9 @@ from mtaw_fast.kernels.compile_case import CompileCase
 # (dtype of queries and items, dtype of the matrix products)
 _DTYPES = (("fp32", "fp32"), ("fp32", "bf16"), ("fp32", "fp16"), ("bf16", "bf16"), ("fp16", "fp16"))
 _D = 100
-_WIDE_D = 300  # goes in chunks
+# Vectors that go in chunks.
+_WIDE_D = 300
+_WIDE_DTYPES = (("fp32", "fp32"), ("fp32", "bf16"))
 
 
 def compile_cases(backend: str) -> list[CompileCase]:
@@ -29,7 +31,7 @@ def compile_cases(backend: str) -> list[CompileCase]:
     )
     for given, products in _DTYPES:
         cases += _of_dtypes(given, products, _D, backend)
-        if given == products:
+        if (given, products) in _WIDE_DTYPES:
             cases += _of_dtypes(given, products, _WIDE_D, backend)
     return cases
 

@@ -50,25 +50,29 @@ def knobs(d: int, dtype: str, backend: str) -> Knobs:
     """Knobs for vectors of d and a dtype of the matrix products ('fp32', 'bf16', 'fp16') on 'cuda' or 'hip'."""
     width = max(16, power_of_two(d))
     if dtype == "fp32":
-        # Exact float32 products run outside the tensor cores and hold their operands in registers.
-        depth = min(width, 32)
-        columns = min(width, 128)
+        # Exact float32 products run outside the tensor cores: a thread holds its operands for the whole depth of a
+        # product, so depths are 32 and 16; twice that spills 700 bytes a thread on sm_90.
+        depth, columns = min(width, 32), min(width, 128)
         return Knobs(
             sums=Launch(32, 32, depth, columns, warps=4, stages=2),
-            queries=Launch(32, 32, depth, columns, warps=4, stages=2),
-            items=Launch(32, 32, depth, columns, warps=4, stages=2),
+            queries=Launch(32, 16, depth, columns, warps=4, stages=2),
+            items=Launch(16, 32, depth, columns, warps=4, stages=2),
         )
+    # AMD has 64 KB of shared memory a block and no use for a third stage.
+    stages = 3 if backend == "cuda" else 2
     if width <= 128:
-        # Whole vectors: the tile of cosines and the gradient take 64 registers a thread each.
+        # Whole vectors; 64 rows are one tensor-core instruction's on sm_90. With the gradient beside them the
+        # cosines take half the tile; the items' pass ends with a float32 tile of vectors, so its tile is halved again.
         return Knobs(
-            sums=Launch(64, 128, width, width, warps=4, stages=3),
-            queries=Launch(64, 64, width, width, warps=4, stages=3),
-            items=Launch(64, 64, width, width, warps=4, stages=3),
+            sums=Launch(64, 128, width, width, 4, stages),
+            queries=Launch(64, 64, width, width, 4, stages),
+            items=Launch(32, 64, width, width, 4 if backend == "cuda" else 8, stages),
         )
+    # In chunks both operands of the cosines are loaded anew, which takes registers from the tiles.
     return Knobs(
-        sums=Launch(64, 128, 64, 128, warps=4, stages=3),
-        queries=Launch(64, 64, 64, 128, warps=4, stages=3),
-        items=Launch(64, 64, 64, 128, warps=4, stages=3),
+        sums=Launch(64, 64, 64, 128, 4, stages),
+        queries=Launch(32, 32, 64, 128, 4, stages),
+        items=Launch(32, 32, 64, 128, 4, stages),
     )
 
 

@@ -18,6 +18,7 @@ from mtaw_fast.kernels.aw_loss.request import LossRequest
 
 # launchers.py imports Triton, which need not be installed: it is imported where a kernel is about to run.
 
+MAX_ROWS = (1 << 31) - 4096  # of queries and of items: row numbers are 32-bit, a tile beyond the last one included
 _DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
@@ -32,6 +33,8 @@ def not_supported_reasons(request: LossRequest) -> list[str]:
         reasons.append("compute_dtype must be float32, bfloat16 or float16")
     if 0 in (*request.queries.shape, *request.items.shape):
         reasons.append("there are no rows, no items or no columns")
+    if max(len(request.queries), len(request.items)) > MAX_ROWS:
+        reasons.append(f"there are more than {MAX_ROWS} rows or items (catalog_sums takes a catalog in slices)")
     return reasons
 
 
@@ -65,14 +68,12 @@ def catalog_sums(
     Raises UsageError on malformed arguments, UnsupportedError where Triton cannot run on them.
     """
     request = LossRequest(queries, items, targets, float(scale), 0.0, False, compute_dtype)
-    if not (0 <= first_item and first_item + len(items) <= catalog_size):
+    if first_item < 0 or first_item + len(items) > catalog_size:
         last = first_item + len(items) - 1
         raise UsageError(f"catalog_sums: items {first_item}..{last} are not within a catalog of {catalog_size}")
     if reasons := not_supported_reasons(request):
         raise UnsupportedError(f"catalog_sums: cannot take {request.describe()} ({', '.join(reasons)})")
-    return _CatalogSums.apply(
-        queries, items, targets, request.scale, first_item, catalog_size, _compute_dtype(request)
-    )
+    return _CatalogSums.apply(queries, items, targets, request.scale, first_item, catalog_size, _compute_dtype(request))
 
 
 def loss_of_sums(others: Tensor, target_cosines: Tensor, *, scale: float, gamma: float) -> Tensor:
@@ -96,9 +97,7 @@ class _CatalogSums(torch.autograd.Function):
         where = launchers.Slice(first_item, catalog_size)
         unit_queries, query_norms = launchers.unit_rows(queries, dtype)
         unit_items, item_norms = launchers.unit_rows(items, dtype)
-        others, target_cosines = launchers.catalog_sums(
-            queries, items, unit_queries, unit_items, targets, scale, where
-        )
+        others, target_cosines = launchers.catalog_sums(queries, items, unit_queries, unit_items, targets, scale, where)
         ctx.save_for_backward(queries, items, targets, unit_queries, unit_items, query_norms, item_norms, others)
         ctx.scale, ctx.where = scale, where
         return others, target_cosines

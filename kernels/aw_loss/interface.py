@@ -45,7 +45,8 @@ def aw_loss(
     compute_dtype: of the matrix products (accumulated in float32), or None for the inputs' dtype.
     backend: 'auto' takes the first that can; or a name of BACKENDS.
 
-    Returns L = -(2 - 2p)^gamma log p with p = softmax(scale * cos(q, e))_target.
+    Returns L = -(2 - 2p)^gamma log p with p = softmax(scale * cos(q, e))_target, in float32 where the inputs are
+    narrower.
     Raises UsageError on malformed arguments, UnsupportedError where no backend takes them.
     """
     request = LossRequest(queries, items, targets, float(scale), float(gamma), negatives, compute_dtype)
@@ -58,6 +59,8 @@ def aw_loss(
         row_weights = torch.ones_like(queries[:, 0]) if weights is None else weights
         return chosen.weighted_sum(request, row_weights if reduction == "sum" else row_weights / rows)
     row_loss = chosen.aw_loss(request)
+    if row_loss.dtype in (torch.bfloat16, torch.float16):
+        row_loss = row_loss.float()  # sums of many rows
     if weights is not None:
         row_loss = row_loss * weights
     if reduction == "none":

@@ -39,7 +39,13 @@ def unit_rows(vectors: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
 
 
 def catalog_sums(
-    queries: Tensor, items: Tensor, unit_queries: Tensor, unit_items: Tensor, targets: Tensor, scale: float, where: Slice
+    queries: Tensor,
+    items: Tensor,
+    unit_queries: Tensor,
+    unit_items: Tensor,
+    targets: Tensor,
+    scale: float,
+    where: Slice,
 ) -> tuple[Tensor, Tensor]:
     """(sum of exp(z - scale / 2) over the items but the target, the target's cosine), float32[B] each."""
     (n_rows, d), n_items = queries.shape, len(items)
@@ -97,7 +103,11 @@ class Gradients:
     ) -> Gradients:  # fmt: skip
         """Make the rows' scalars."""
         n_rows = len(targets)
-        factors, target_entries, unit = torch.empty_like(others), torch.empty_like(others), others.new_empty(1)
+        factors, target_entries, unit = (
+            torch.empty_like(others),
+            torch.empty_like(others),
+            torch.empty(1, dtype=torch.float32, device=others.device),
+        )
         with torch.cuda.device_of(others):
             rows.gradient_scalars[(_blocks(n_rows, SCALARS),)](
                 d_others, d_cosines, others, factors, target_entries, unit, n_rows, scale,

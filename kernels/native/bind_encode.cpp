@@ -27,9 +27,9 @@ EncodeScratch& thread_scratch() {
     return scratch;
 }
 
-// An encoder together with the array it reads on.
+// An encoder together with the arrays it reads on.
 struct HeldEncoder {
-    py::object item_embedding;
+    py::object item_embedding, added_embedding;
     Encoder encoder;
 };
 
@@ -74,6 +74,9 @@ std::shared_ptr<HeldEncoder> make_encoder(const py::dict& weights, std::int64_t 
     const float* item_data = matrix<float>(items, "item_embedding", "float32");
     matrix<float>(positions, "position_embedding", "float32");
     const std::int64_t d = items.shape(1);
+    py::object added = py::none();
+    if (weights.contains("added_embedding")) added = weights["added_embedding"];
+    const std::int64_t n_added = added.is_none() ? 0 : array_of(weights, "added_embedding").shape(0);
     const EncoderWeights model{
         .n_items = items.shape(0),
         .d = d,
@@ -91,9 +94,11 @@ std::shared_ptr<HeldEncoder> make_encoder(const py::dict& weights, std::int64_t 
         .norm_bias = vector_of(weights, "norm_bias", d),
         .iel_query_weight = matrix_of(weights, "iel_query_weight", d, d),
         .iel_query_bias = vector_of(weights, "iel_query_bias", d),
+        .n_added = n_added,
+        .added_embedding = n_added == 0 ? nullptr : matrix_of(weights, "added_embedding", n_added, d),
     };
     return std::shared_ptr<HeldEncoder>(
-        new HeldEncoder{items, Encoder(model, isa ? isa_named(isa->c_str()) : active_isa())});
+        new HeldEncoder{items, added, Encoder(model, isa ? isa_named(isa->c_str()) : active_isa())});
 }
 
 py::array_t<float> encode(const HeldEncoder& self, const py::array& items, const py::array& offsets) {

@@ -23,38 +23,43 @@ namespace {
 
 Isa isa_of(const std::optional<std::string>& name) { return name ? isa_named(name->c_str()) : active_isa(); }
 
-py::tuple quantise(const py::array& catalog) {
+// uint8[n_blocks, lines, 64] that starts on a cache line: numpy aligns to 16 bytes alone.
+py::array_t<std::uint8_t> aligned_blocks(std::int64_t n_blocks, std::int64_t lines) {
+    const py::array_t<std::uint8_t> memory(static_cast<py::ssize_t>((n_blocks * lines + 1) * kLineBytes));
+    auto* data = const_cast<std::uint8_t*>(memory.data());
+    data += (kLineBytes - static_cast<std::int64_t>(reinterpret_cast<std::uintptr_t>(data) % kLineBytes)) % kLineBytes;
+    const auto length = [](std::int64_t extent) { return static_cast<py::ssize_t>(extent); };
+    return py::array_t<std::uint8_t>({length(n_blocks), length(lines), length(kLineBytes)}, data, memory);
+}
+
+py::tuple quantise(const py::array& catalog, bool halves) {
     const float* rows = matrix<float>(catalog, "catalog", "float32");
     const std::int64_t n_items = catalog.shape(0), d = catalog.shape(1);
     if (d < 1 || d > kMaxScanDims) {
         throw py::value_error("the scanner takes vectors of 1 to " + std::to_string(kMaxScanDims) +
                               " dimensions, not " + std::to_string(d));
     }
-    const auto size = static_cast<std::size_t>(block_count(n_items) * block_bytes(d));
-    // numpy aligns to 16 bytes; the scan wants whole cache lines.
-    py::array_t<std::uint8_t> memory(static_cast<py::ssize_t>(size) + kLineBytes);
-    const auto address = reinterpret_cast<std::uintptr_t>(memory.mutable_data());
-    const auto skip = static_cast<py::ssize_t>((kLineBytes - address % kLineBytes) % kLineBytes);
-    std::uint8_t* data = memory.mutable_data() + skip;
+    py::array_t<std::uint8_t> blocks = aligned_blocks(block_count(n_items), code_lines(d) + 1);
+    py::array_t<std::uint8_t> half_blocks = aligned_blocks(halves ? block_count(n_items) : 0, half_lines(d) + 1);
+    std::uint8_t* data = blocks.mutable_data();
+    std::uint8_t* half_data = halves ? half_blocks.mutable_data() : nullptr;
     ScanSummary summary;
     {
         const py::gil_scoped_release unlocked;
-        summary = quantise_catalog(rows, n_items, d, data);
+        summary = quantise_catalog(rows, n_items, d, data, half_data);
     }
-    const py::array_t<std::uint8_t> blocks({static_cast<py::ssize_t>(block_count(n_items)),
-                                            static_cast<py::ssize_t>(code_lines(d) + 1),
-                                            static_cast<py::ssize_t>(kLineBytes)},
-                                           data, memory);
-    return py::make_tuple(blocks, summary.exponent, summary.largest_norm, summary.largest_residual);
+    return py::make_tuple(blocks, half_blocks, summary.exponent, summary.largest_norm, summary.largest_residual);
 }
 
 // Holds the arrays that the scanner reads.
 class ScannerObject {
  public:
-    ScannerObject(const py::array& catalog, const py::array& blocks, std::int64_t exponent, double largest_norm,
-                  double largest_residual, const std::optional<std::string>& isa)
-        : catalog_(catalog), blocks_(blocks), scanner_(of(catalog, blocks, exponent, largest_norm, largest_residual),
-                                                       isa_of(isa)) {}
+    ScannerObject(const py::array& catalog, const py::array& blocks, const std::optional<py::array>& half_blocks,
+                  const ScanSummary& summary, const std::optional<std::string>& isa)
+        : catalog_(catalog),
+          blocks_(blocks),
+          half_blocks_(half_blocks),
+          scanner_(of(catalog, blocks, half_blocks, summary), isa_of(isa)) {}
 
     const Scanner& scanner() const { return scanner_; }
 
@@ -96,17 +101,24 @@ class ScannerObject {
     }
 
  private:
-    static ScanCatalog of(const py::array& catalog, const py::array& blocks, std::int64_t exponent,
-                          double largest_norm, double largest_residual) {
+    static ScanCatalog of(const py::array& catalog, const py::array& blocks,
+                          const std::optional<py::array>& half_blocks, const ScanSummary& summary) {
         const float* rows = matrix<float>(catalog, "catalog", "float32");
         const std::int64_t n_items = catalog.shape(0), d = catalog.shape(1);
-        const std::uint8_t* data = checked_data<std::uint8_t>(blocks, 3, "blocks", "uint8");
-        if (blocks.shape(0) != block_count(n_items) || blocks.shape(1) != code_lines(d) + 1 ||
-            blocks.shape(2) != kLineBytes) {
-            throw py::value_error("blocks must be uint8[" + std::to_string(block_count(n_items)) + ", " +
-                                  std::to_string(code_lines(d) + 1) + ", 64] for this catalog; quantise it anew");
+        const std::uint8_t* data = block_data(blocks, "blocks", block_count(n_items), code_lines(d) + 1);
+        const std::uint8_t* half_data =
+            half_blocks ? block_data(*half_blocks, "half_blocks", block_count(n_items), half_lines(d) + 1) : nullptr;
+        return {rows, data, n_items, d, summary, half_data};
+    }
+
+    static const std::uint8_t* block_data(const py::array& blocks, const char* name, std::int64_t n_blocks,
+                                          std::int64_t lines) {
+        const std::uint8_t* data = checked_data<std::uint8_t>(blocks, 3, name, "uint8");
+        if (blocks.shape(0) != n_blocks || blocks.shape(1) != lines || blocks.shape(2) != kLineBytes) {
+            throw py::value_error(std::string(name) + " must be uint8[" + std::to_string(n_blocks) + ", " +
+                                  std::to_string(lines) + ", 64] for this catalog; quantise it anew");
         }
-        return {rows, data, n_items, d, {exponent, largest_norm, largest_residual}};
+        return data;
     }
 
     static void check_lists(const ScanRequest& request, std::int64_t n_ids, std::int64_t n_offsets) {
@@ -129,6 +141,7 @@ class ScannerObject {
 
     py::array catalog_;
     py::array blocks_;
+    std::optional<py::array> half_blocks_;
     Scanner scanner_;
 };
 
@@ -145,14 +158,19 @@ std::uint64_t read_all(const py::array& array, const std::optional<std::string>&
 const Scanner& scanner_of(py::handle object) { return py::cast<const ScannerObject&>(object).scanner(); }
 
 void bind_scan(py::module_& module) {
-    module.def("scan_quantise", &quantise, py::arg("catalog"), "See mtaw_fast.kernels.native.scan.quantise.");
+    module.def("scan_quantise", &quantise, py::arg("catalog"), py::arg("halves"),
+               "See mtaw_fast.kernels.native.scan.quantise.");
     module.def("read_bytes", &read_all, py::arg("array"), py::arg("isa") = py::none(),
                "See mtaw_fast.kernels.native.scan.read_bytes.");
     py::class_<ScannerObject>(module, "Scanner", "See mtaw_fast.kernels.native.scan.Scanner.")
-        .def(py::init<const py::array&, const py::array&, std::int64_t, double, double,
-                      const std::optional<std::string>&>(),
-             py::arg("catalog"), py::arg("blocks"), py::arg("exponent"), py::arg("largest_norm"),
-             py::arg("largest_residual"), py::arg("isa") = py::none())
+        .def(py::init([](const py::array& catalog, const py::array& blocks, const std::optional<py::array>& half_blocks,
+                         std::int64_t exponent, double largest_norm, double largest_residual,
+                         const std::optional<std::string>& isa) {
+                 const ScanSummary summary{exponent, largest_norm, largest_residual};
+                 return std::make_unique<ScannerObject>(catalog, blocks, half_blocks, summary, isa);
+             }),
+             py::arg("catalog"), py::arg("blocks"), py::arg("half_blocks"), py::arg("exponent"),
+             py::arg("largest_norm"), py::arg("largest_residual"), py::arg("isa") = py::none())
         .def("search", &ScannerObject::search, py::arg("queries"), py::arg("k"), py::arg("scale"),
              py::arg("allowed") = py::none(), py::arg("excluded") = py::none(),
              py::arg("excluded_offsets") = py::none());

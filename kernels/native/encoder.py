@@ -16,7 +16,8 @@ class SessionEncoder:
 
     weights: float32, C-contiguous, by name: item_embedding [N, d] (kept by reference, all else is copied),
     position_embedding [P, d], and [d, d] / [d] of itl_query_weight / _bias, ffn_in_*, ffn_out_*, norm_*,
-    iel_query_* (norm_weight is [d]; a layer is weight[out, in]). max_len: of longer sessions the last
+    iel_query_* (norm_weight is [d]; a layer is weight[out, in]). Where there is an added_embedding [M, d], kept by
+    reference too, ids N..N+M-1 are its rows. max_len: of longer sessions the last
     max_len clicks count. isa: the instruction set; None takes the best of this CPU (or MTAW_ISA's).
 
     A vector depends on its session and the instruction set alone, to the bit. Thread-safe; releases the GIL.

@@ -10,17 +10,17 @@ from mtaw_fast.kernels.compile_case import CompileCase
 from mtaw_fast.kernels.prefix_interest import configs
 
 _D = 100
-# (label, dtype of clicks and weights, compute dtype)
+# (label, dtype of clicks and weights, compute dtype); fp16 compiles to the code of bf16 with other instructions
 _DTYPES = (
     ("fp32", torch.float32, torch.float32),
     ("fp32>bf16", torch.float32, torch.bfloat16),
     ("bf16", torch.bfloat16, torch.bfloat16),
-    ("fp32>fp16", torch.float32, torch.float16),
 )
-_TYPES = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
+_TYPES = {torch.float32: "fp32", torch.bfloat16: "bf16"}
 _BY_NAME = {
     "seed": "*i64", "slot_click": "*i32", "slot_begin": "*i32", "tile_range": "*i32",
-    "log_total_out": "*fp32", "log_totals": "*fp32", "d_norm_out": "*fp32",
+    "softmax_out": "*fp32", "softmax": "*fp32", "itl_softmax": "*fp32",
+    "mean_slope": "*fp32", "mean_slope_out": "*fp32", "itl_mean_slope_out": "*fp32", "d_norm_out": "*fp32",
     "parts_out": "*fp32", "parts": "*fp32",
     "click_threshold": "i32", "ffn_threshold": "i32", "n_slots": "i32", "slots_a_part": "i32", "n_parts": "i32",
     "size": "i32", "click_factor": "fp32", "ffn_factor": "fp32", "scale": "fp32", "eps": "fp32",
@@ -28,19 +28,17 @@ _BY_NAME = {
 _OF_THE_CALLER = {"clicks", "d_clicks_out", "d_out", "out"}  # as are all weights and biases
 
 
-def compile_cases(_backend: str) -> list[CompileCase]:
+def compile_cases(backend: str) -> list[CompileCase]:
     """Every kernel in every pair of dtypes, at d = 100 with both dropouts."""
-    return [case for dtypes in _DTYPES for case in _cases(*dtypes)]
+    return [case for dtypes in _DTYPES for case in _cases(*dtypes, hip=backend == "hip")]
 
 
-def _cases(label: str, given: torch.dtype, compute: torch.dtype) -> list[CompileCase]:
-    import triton.language as tl
-
+def _cases(label: str, given: torch.dtype, compute: torch.dtype, hip: bool) -> list[CompileCase]:
     from mtaw_fast.kernels.prefix_interest.triton_kernels import backward, forward, weight_gradients
 
-    columns, tile, weight = configs.padded(_D), configs.TILE[compute], configs.WEIGHT[compute]
+    columns, tile, weight = configs.padded(_D), configs.tile_config(compute, hip), configs.WEIGHT[compute]
     constants = {
-        "CLICK_DROPOUT": True, "FFN_DROPOUT": True, "DTYPE": getattr(tl, str(compute).removeprefix("torch.")),
+        "CLICK_DROPOUT": True, "FFN_DROPOUT": True,
         "M": configs.DEFAULT_TILE_CLICKS, "PART": min(tile.part, columns), "d": _D, "D": columns,
         "STEP": weight.step, "ROWS": weight.rows, "BLOCK": configs.ADD_BLOCK,
     }  # fmt: skip
@@ -56,6 +54,7 @@ def _cases(label: str, given: torch.dtype, compute: torch.dtype) -> list[Compile
     by_tile = (
         forward.interest_tracking,
         forward.interest_enhancing,
+        backward.interest_enhancing_slopes,
         backward.interest_enhancing_backward,
         backward.interest_tracking_backward,
     )

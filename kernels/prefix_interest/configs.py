@@ -7,15 +7,11 @@ None has been tuned by measurement on a GPU: they follow from registers and shar
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 
-if TYPE_CHECKING:
-    from mtaw_fast.kernels.compile_case import CompileCase
-
-MAX_D = 128  # a tile's rows, the queries and their gradients are held in registers whole
-TILE_CLICKS = (16, 32, 64)  # a matrix product has at least 16 rows; above 64 the accumulators spill
+MAX_D = 128  # a tile's rows and sums are held in registers whole
+TILE_CLICKS = (16, 32, 64)  # a matrix product takes at least 16 rows; at 64 the backward kernel has no register left
 
 # Of Tmall's and RetailRocket's training sessions 99.4% and 99.3% have at most 32 clicks and lie whole in one tile. With
 # 64 a batch of 512 clicks makes 8 programs instead of 16, for more than 100 multiprocessors, and twice the
@@ -48,13 +44,25 @@ class WeightConfig:
     num_stages: int
 
 
-# Tensor cores take all columns at once. A loop over other tiles has a trip or none for most sessions, so there is
-# nothing to pipeline: one stage keeps shared memory small.
-_HALF_TILE = TileConfig(part=MAX_D, num_warps=4, num_stages=1)
-# A float32 product runs on the plain units and holds both operands in registers whole: at 128 columns it
-# spills kilobytes a thread, at 32 nothing.
+# Eight warps, since with four the largest kernel has no register left (255 a thread, and 8 bytes spilled at
+# part=64) on sm_90; with eight it takes 216, and tiles of 64 clicks fit too. Most loops have one trip or two: one
+# stage, as there is nothing to pipeline.
+_HALF_TILE = TileConfig(part=64, num_warps=8, num_stages=1)
+# A float32 product runs on the plain units and holds both operands in registers whole: with 128 columns even
+# a lone product of a 32-row tile spills kilobytes a thread, with 32 the largest kernel takes 226 registers.
 _FLOAT_TILE = TileConfig(part=32, num_warps=8, num_stages=1)
-TILE = {torch.float32: _FLOAT_TILE, torch.bfloat16: _HALF_TILE, torch.float16: _HALF_TILE}
+# AMD's warps have 64 threads: eight of them share the register file so thinly that the largest kernel spills
+# 1,420 bytes a thread on gfx942, with four and half the columns 96.
+_HALF_TILE_HIP = TileConfig(part=32, num_warps=4, num_stages=1)
+DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+
+
+def tile_config(dtype: torch.dtype, hip: bool) -> TileConfig:
+    """Settings for a compute dtype, on AMD's GPUs or on NVIDIA's."""
+    if dtype == torch.float32:
+        return _FLOAT_TILE
+    return _HALF_TILE_HIP if hip else _HALF_TILE
+
 
 # The loop over a part's slots is the kernel's whole work: two stages load the next step during a product.
 _HALF_WEIGHT = WeightConfig(rows=64, step=64, num_warps=4, num_stages=2)

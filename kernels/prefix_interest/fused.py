@@ -1,4 +1,4 @@
-"""The Triton backend: two kernels forward, four backward, no host synchronisation, no atomics.
+"""The Triton backend: two kernels forward, six backward, no host synchronisation, no atomics.
 
 `README.md` says what is kept and what is computed anew; `configs.py` holds the launch settings.
 """
@@ -39,9 +39,9 @@ def not_supported_reasons(request: InterestRequest) -> list[str]:
     if clicks.shape[1] == 0:
         reasons.append("d = 0")
     for what, dtype in (("clicks", clicks.dtype), ("compute_dtype", request.compute_dtype)):
-        if dtype not in configs.TILE:
+        if dtype not in configs.DTYPES:
             reasons.append(f"{what} {dtype} is none of float32, bfloat16, float16")
-    if any(weight.dtype not in configs.TILE for weight in request.weights):
+    if any(weight.dtype not in configs.DTYPES for weight in request.weights):
         reasons.append("the weights are not all float32, bfloat16 or float16")
     if request.ffn_dropout_mask is not None:
         reasons.append("it makes its dropout masks from a seed and takes no ffn_dropout_mask")
@@ -70,7 +70,7 @@ class _PrefixInterest(torch.autograd.Function):
     ) -> Tensor:
         w = PrefixInterestWeights(*weights)
         out, kept = _forward(clicks, tiles, dropout, dtype, w)
-        ctx.save_for_backward(out, *kept, *weights, dropout.seed, tiles.slot_click, tiles.slot_begin, tiles.tile_range)
+        ctx.save_for_backward(*kept, *weights, dropout.seed, tiles.slot_click, tiles.slot_begin, tiles.tile_range)
         ctx.plan = tiles.capacity, tiles.n_clicks
         ctx.dropout = dropout.click, dropout.ffn
         return out
@@ -79,10 +79,9 @@ class _PrefixInterest(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor | None, ...]:
         saved = ctx.saved_tensors
-        out, kept, weights, (seed, *plan) = saved[0], _Kept(*saved[1:6]), saved[6:16], saved[16:]
+        kept, weights, (seed, *plan) = _Kept(*saved[:7]), saved[7:17], saved[17:]
         d_clicks, d_weights = _backward(
             grad_out.contiguous(),
-            out,
             kept,
             Tiles(*plan, *ctx.plan),
             _Dropout(seed, *ctx.dropout),
@@ -92,18 +91,20 @@ class _PrefixInterest(torch.autograd.Function):
 
 
 class _Kept(NamedTuple):
-    """What the forward pass keeps: [slots, d] each in the compute dtype, and float32[slots]."""
+    """What the forward pass keeps: [slots, d] each in the compute dtype, and float32[slots, 2]."""
 
     x: Tensor  # the clicks after dropout
+    itl_queries: Tensor  # q
     instant: Tensor  # l'
     interests: Tensor  # l
-    itl_log_total: Tensor  # log of the denominators of ITL's softmax
-    iel_log_total: Tensor
+    iel_queries: Tensor  # q'
+    itl_softmax: Tensor  # of every row the largest product q . v and the sum of the exps relative to it
+    iel_softmax: Tensor
 
 
 def _constants(tiles: Tiles, d: int, dtype: torch.dtype) -> dict[str, int]:
     """The compile-time arguments of every kernel that takes a tile, and its launch settings."""
-    config, columns = configs.TILE[dtype], configs.padded(d)
+    config, columns = configs.tile_config(dtype, torch.version.hip is not None), configs.padded(d)
     return {
         "M": tiles.capacity,
         "PART": min(config.part, columns),
@@ -122,8 +123,8 @@ def _forward(
     d = clicks.shape[1]
     slots = len(tiles.slot_click)
     kept = _Kept(
-        *(torch.empty(slots, d, dtype=dtype, device=clicks.device) for _ in range(3)),
-        *(torch.empty(slots, dtype=torch.float32, device=clicks.device) for _ in range(2)),
+        *(torch.empty(slots, d, dtype=dtype, device=clicks.device) for _ in range(5)),
+        *(torch.empty(slots, 2, dtype=torch.float32, device=clicks.device) for _ in range(2)),
     )
     out = torch.empty_like(clicks)
     if slots == 0:
@@ -132,39 +133,46 @@ def _forward(
     plan = tiles.slot_click, tiles.slot_begin, tiles.tile_range
     forward.interest_tracking[(tiles.n_tiles,)](
         clicks, *plan, dropout.seed, *w[:8],
-        kept.x, kept.instant, kept.interests, kept.itl_log_total,
+        kept.x, kept.itl_queries, kept.instant, torch.empty_like(kept.x), kept.interests, kept.itl_softmax,
         threshold(dropout.click), keep_factor(dropout.click), threshold(dropout.ffn), keep_factor(dropout.ffn),
         scale, NORM_EPS,
-        CLICK_DROPOUT=dropout.click > 0, FFN_DROPOUT=dropout.ffn > 0, DTYPE=_triton_dtype(dtype), **constants,
+        CLICK_DROPOUT=dropout.click > 0, FFN_DROPOUT=dropout.ffn > 0, **constants,
     )  # fmt: skip
     forward.interest_enhancing[(tiles.n_tiles,)](
-        kept.interests, *plan, w.iel_query_weight, w.iel_query_bias, out, kept.iel_log_total, scale, **constants
-    )
+        kept.interests, *plan, w.iel_query_weight, w.iel_query_bias,
+        kept.iel_queries, out, kept.iel_softmax, scale,
+        **constants,
+    )  # fmt: skip
     return out, kept
 
 
 def _backward(
-    d_out: Tensor, out: Tensor, kept: _Kept, tiles: Tiles, dropout: _Dropout, w: PrefixInterestWeights
+    d_out: Tensor, kept: _Kept, tiles: Tiles, dropout: _Dropout, w: PrefixInterestWeights
 ) -> tuple[Tensor, list[Tensor]]:
     from mtaw_fast.kernels.prefix_interest.triton_kernels import backward
 
-    d_clicks = torch.empty_like(out)
+    d_clicks = torch.empty_like(d_out)
     if tiles.n_tiles == 0:
         return d_clicks, [torch.zeros_like(weight) for weight in w]
-    d, dtype = out.shape[1], kept.x.dtype
+    d, dtype = d_out.shape[1], kept.x.dtype
     d_itl_query, d_iel_query, hidden, d_hidden, d_update, d_instant = (torch.empty_like(kept.x) for _ in range(6))
-    d_norm = torch.empty(tiles.n_tiles, 2, d, dtype=torch.float32, device=out.device)
+    itl_mean_slope, iel_mean_slope = (torch.empty_like(kept.itl_softmax[:, 0]) for _ in range(2))
+    d_norm = torch.empty(tiles.n_tiles, 2, d, dtype=torch.float32, device=d_out.device)
     constants, scale = _constants(tiles, d, dtype), 1 / math.sqrt(d)
     plan = tiles.slot_click, tiles.slot_begin, tiles.tile_range
+    backward.interest_enhancing_slopes[(tiles.n_tiles,)](
+        kept.interests, kept.iel_queries, d_out, kept.iel_softmax, *plan, iel_mean_slope, scale, **constants
+    )
     backward.interest_enhancing_backward[(tiles.n_tiles,)](
-        kept.interests, kept.instant, d_out, out, kept.iel_log_total, *plan, dropout.seed,
-        w.iel_query_weight, w.iel_query_bias, *w[2:7],
-        d_iel_query, hidden, d_hidden, d_update, d_instant, d_norm,
+        kept.interests, kept.iel_queries, kept.instant, kept.x, kept.itl_queries, d_out,
+        kept.iel_softmax, kept.itl_softmax, iel_mean_slope, *plan, dropout.seed, w.iel_query_weight, *w[2:7],
+        d_iel_query, hidden, d_hidden, d_update, d_instant, d_norm, itl_mean_slope,
         threshold(dropout.ffn), keep_factor(dropout.ffn), scale, NORM_EPS,
         FFN_DROPOUT=dropout.ffn > 0, **constants,
     )  # fmt: skip
     backward.interest_tracking_backward[(tiles.n_tiles,)](
-        kept.x, kept.instant, d_instant, kept.itl_log_total, *plan, dropout.seed, w.itl_query_weight, w.itl_query_bias,
+        kept.x, kept.itl_queries, d_instant, kept.itl_softmax, itl_mean_slope, *plan, dropout.seed,
+        w.itl_query_weight,
         d_itl_query, d_clicks,
         threshold(dropout.click), keep_factor(dropout.click), scale,
         CLICK_DROPOUT=dropout.click > 0, **constants,
@@ -206,9 +214,3 @@ def _add_parts(parts: Tensor) -> Tensor:
     blocks = -(-total.numel() // configs.ADD_BLOCK)
     weight_gradients.add_parts[(blocks,)](parts, total, len(parts), total.numel(), BLOCK=configs.ADD_BLOCK)
     return total
-
-
-def _triton_dtype(dtype: torch.dtype) -> Any:
-    import triton.language as tl
-
-    return {torch.float32: tl.float32, torch.bfloat16: tl.bfloat16, torch.float16: tl.float16}[dtype]

@@ -29,7 +29,7 @@ def add_command(
 def add_serving_options(parser: argparse.ArgumentParser) -> None:
     """--encoder and --index, as in Recommender.load."""
     parser.add_argument("--encoder", default="auto", help="auto, native, numpy or eager (default: auto)")
-    parser.add_argument("--index", default="auto", help="auto, scan, exact or flat (default: auto)")
+    parser.add_argument("--index", default="auto", help="auto, scan, exact, flat, gpu or ladder (default: auto)")
 
 
 def print_json(value: Any) -> None:

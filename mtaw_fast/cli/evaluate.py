@@ -57,7 +57,7 @@ def run(arguments: argparse.Namespace) -> None:
 
     reports: dict[str, Report] = {}
     with _progress(not arguments.json) as progress:
-        reports["model"] = evaluate(recommender, _translated(samples, dataset.ids, recommender.ids), progress=progress)
+        reports["model"] = evaluate(recommender, _translated(samples, dataset.ids, bundle.ids), progress=progress)
         if not arguments.no_baselines:
             baselines = fit_baselines(fitted, known, held_out, dataset.min_prefix, dataset.n_items)
             for name, ranker in baselines.items():

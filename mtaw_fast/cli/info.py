@@ -11,6 +11,8 @@ from mtaw_fast.cli.common import add_command, print_json
 from mtaw_fast.dataset import Dataset
 from mtaw_fast.errors import DataError
 from mtaw_fast.files import read_json
+from mtaw_fast.retrieval import ladder_of
+from mtaw_fast.retrieval.plan import read_entry
 
 
 def add_to(commands: Any) -> None:
@@ -78,6 +80,7 @@ def bundle_facts(bundle: Bundle) -> dict[str, Any]:
         "config": bundle.config.as_dict(),
         "metrics": {name: value for name, value in manifest["metrics"].items() if name != "history"},
         "dataset": manifest["dataset"],
+        "index": index_facts(bundle),
         "versions": manifest["versions"],
         "git commit": manifest["git_commit"],
         "created": manifest["created"],
@@ -85,9 +88,28 @@ def bundle_facts(bundle: Bundle) -> dict[str, Any]:
     }
 
 
+def index_facts(bundle: Bundle) -> dict[str, Any] | None:
+    """The bundle's approximate index and the recall it was exported with; None where it has none."""
+    ladder = ladder_of(bundle)
+    if ladder is None:
+        return None
+    plan, recall = read_entry(str(bundle.folder), ladder.entry)
+    return {
+        "kind": plan.kind,
+        **plan.as_dict(),
+        "recall@20": recall.sessions,
+        "recall@20 of similar_items": recall.items,
+        "recall@100": recall.sessions_at_100,
+        "measured on": recall.source,
+        "size": ladder.path.stat().st_size,
+    }
+
+
 def _text(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{name}={_text(entry)}" for name, entry in value.items())
+    if value is None:
+        return "none"
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return str(value)
     return f"{value:,}" if isinstance(value, int) else f"{value:.2f}" if value >= 1 else f"{value:g}"

@@ -31,8 +31,8 @@ def add_to(commands: Any) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Print the ranking."""
     recommender = Recommender.load(arguments.bundle, encoder=arguments.encoder, index=arguments.index)
-    session = typed_ids(arguments.items, recommender.ids)
-    exclude = typed_ids(arguments.exclude, recommender.ids)
+    session = typed_ids(arguments.items, recommender.bundle.ids)
+    exclude = typed_ids(arguments.exclude, recommender.bundle.ids)
     out = recommender.recommend(session, k=arguments.k, exclude=exclude, exclude_seen=arguments.exclude_seen)
     if arguments.json:
         print_json(

@@ -33,6 +33,13 @@ class Encoder(Protocol):
         """
         ...
 
+    def enlarged(self, added: np.ndarray) -> Encoder:
+        """An encoder that knows M more items: ids N..N+M-1 have the embeddings `added` float32[M, d].
+
+        N is the bundle's catalog, also where this encoder was enlarged before: `added` are then all of them.
+        """
+        ...
+
 
 def make_encoder(name: str, bundle: Bundle) -> Encoder:
     """The encoder `name` with the bundle's weights; 'auto' is 'native'.

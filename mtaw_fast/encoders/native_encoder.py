@@ -15,15 +15,20 @@ from mtaw_fast.sessions import Sessions
 class NativeEncoder:
     """`Encoder` by `mtaw_fast.kernels.native.encoder`, on the calling thread, without the GIL.
 
-    weights: the bundle's arrays; the item embedding is kept as it is (a memory map is shared between
-    processes), the small ones are copied.
+    weights: the bundle's arrays, and added_embedding float32[M, d] where M items come behind the bundle's; the item
+    embeddings are kept as they are (a memory map is shared between processes), the small arrays are copied.
     """
 
     name = "native"
 
     def __init__(self, config: Config, weights: Mapping[str, np.ndarray]) -> None:
-        self._n_items = len(weights["item_embedding"])
+        self._config, self._weights = config, weights
+        self._n_items = len(weights["item_embedding"]) + len(weights.get("added_embedding", ()))
         self.encoder = SessionEncoder(weights, config.max_len)
+
+    def enlarged(self, added: np.ndarray) -> NativeEncoder:
+        """See `Encoder.enlarged`."""
+        return NativeEncoder(self._config, {**self._weights, "added_embedding": added})
 
     def encode(self, sessions: Sessions) -> np.ndarray:
         """See `Encoder.encode`."""

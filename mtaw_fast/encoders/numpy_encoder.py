@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Mapping
 
@@ -27,6 +28,7 @@ class NumpyEncoder:
         self._shrink = np.float32(1 / math.sqrt(config.d))
         self._mean = np.float32(1 / config.d)
         self._item = weights["item_embedding"]
+        self._added = self._item[:0]
         rows = np.minimum(np.arange(config.max_len), config.positions - 1)
         self._position = weights["position_embedding"][rows]
         self._itl = weights["itl_query_weight"].T, weights["itl_query_bias"]
@@ -36,9 +38,15 @@ class NumpyEncoder:
         self._iel = weights["iel_query_weight"].T, weights["iel_query_bias"]
         self._future = np.triu(np.full((config.max_len, config.max_len), -np.inf, dtype=np.float32), 1)
 
+    def enlarged(self, added: np.ndarray) -> NumpyEncoder:
+        """See `Encoder.enlarged`."""
+        other = copy.copy(self)
+        other._added = added
+        return other
+
     def encode(self, sessions: Sessions) -> np.ndarray:
         """See `Encoder.encode`."""
-        checked_sessions(sessions, len(self._item))
+        checked_sessions(sessions, len(self._item) + len(self._added))
         vectors = np.empty((len(sessions), self._item.shape[1]), dtype=np.float32)
         # One session at a time: a shared matrix product would round by the batch's shape.
         for b, clicks in enumerate(sessions):
@@ -48,7 +56,7 @@ class NumpyEncoder:
     def _last_interest(self, clicks: np.ndarray) -> np.ndarray:
         """o_m float32[d] of clicks int32[m]."""
         m = len(clicks)
-        x = self._item.take(clicks, axis=0)  # [m, d]
+        x = self._rows(clicks)
         x += self._position[:m]
         scores = _relu_linear(x, self._itl) @ x.T  # [m, m]
         scores *= self._shrink
@@ -61,6 +69,16 @@ class NumpyEncoder:
         scores = interests @ _relu_linear(interests[-1], self._iel)  # [m]
         scores *= self._shrink
         return _softmax(scores) @ interests
+
+    def _rows(self, clicks: np.ndarray) -> np.ndarray:
+        """The embeddings of clicks int32[m], a copy: float32[m, d]."""
+        n_items = len(self._item)
+        if len(self._added) == 0:
+            return self._item.take(clicks, axis=0)
+        late = clicks >= n_items
+        rows = self._item.take(np.where(late, 0, clicks), axis=0)
+        rows[late] = self._added[clicks[late] - n_items]
+        return rows
 
     def _layer_norm(self, values: np.ndarray) -> np.ndarray:
         """LayerNorm of the rows of float32[m, d], with the biased variance."""

@@ -1,32 +1,43 @@
-"""Top-K of the catalog. Every index gives the same ids and scores, bit for bit.
+"""Top-K of the catalog. Every exact index gives the same ids and scores, bit for bit.
 
 An index finds candidates with fast arithmetic, takes in all that a proven error bound cannot rule out
-(`certificate.py`, `kernels/native/scan/bounds.hpp`), and lets native code score and order them exactly.
+(`certificate.py`, `kernels/native/scan/bounds.hpp`), and lets native code score and order them exactly. The one
+approximate index, `ladder`, gives exact scores too, but may miss items (`ladder.py`).
 """
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 from collections.abc import Mapping
-from typing import Protocol
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 
+from mtaw_fast.bundle import Bundle
 from mtaw_fast.errors import BundleError, UsageError, require
 from mtaw_fast.filters import Filter
 from mtaw_fast.retrieval.exact import ExactIndex
+from mtaw_fast.retrieval.plan import read_entry
 from mtaw_fast.retrieval.scan import ScanIndex
 
-__all__ = ["INDEXES", "ExactIndex", "Index", "ScanIndex", "make_index"]
+__all__ = ["EXACT_ITEMS", "INDEXES", "ExactIndex", "Index", "LadderFile", "ScanIndex", "ladder_of", "make_index"]
 
 INDEXES = ("scan", "exact", "flat")
+EXACT_ITEMS = 300_000  # up to here an exact scan takes about as long as an approximate search
+_NAMES = ("auto", *INDEXES, "gpu", "ladder")
 _LOG = logging.getLogger("mtaw_fast")
 
 
 class Index(Protocol):
     """Axes: B queries, N items, d dimensions. Thread-safe."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """What `make_index` calls it."""
+        ...
 
     def search(
         self, queries: np.ndarray, k: int, allowed: Filter | None = None, *, scale: float = 1.0
@@ -43,28 +54,79 @@ class Index(Protocol):
         ...
 
 
-def make_index(name: str, catalog: np.ndarray, quantised: Mapping[str, np.ndarray] | None = None) -> Index:
-    """The index `name` over catalog float32[N, d]; 'auto' is 'scan'.
+@dataclass(frozen=True, slots=True)
+class LadderFile:
+    """The approximate index in a bundle: its file and the manifest's entry about it."""
 
-    quantised: the bundle's 'scan' part. Raises UsageError on an unknown name, MissingPackageError where the index
-    needs a package, BundleError where the quantised catalog is not this one's.
+    path: Path
+    entry: Mapping[str, Any]
+
+
+def ladder_of(bundle: Bundle) -> LadderFile | None:
+    """What `mtaw-fast export --index` added to the bundle; None where it added nothing."""
+    path = bundle.file("index")
+    return None if path is None else LadderFile(path, bundle.manifest.get("index", {}))
+
+
+def make_index(
+    name: str,
+    catalog: np.ndarray,
+    quantised: Mapping[str, np.ndarray] | None = None,
+    ladder: LadderFile | None = None,
+) -> Index:
+    """The index `name` over catalog float32[N, d].
+
+    'auto' is 'scan' up to EXACT_ITEMS items. Above, it is 'gpu' where FAISS sees a GPU, else 'ladder' where the
+    bundle has an index and FAISS is installed, else 'scan'. quantised: the bundle's 'scan' part.
+
+    Raises UsageError on an unknown name, or 'ladder' without an index in the bundle, BundleError where the quantised
+    catalog or the index file is not this catalog's, MissingPackageError where the index needs a package.
     """
-    if name == "auto":
-        chosen = "scan"
-        _LOG.info("index: %s (auto)", chosen)
-    elif name in INDEXES:
-        chosen = name
-        _LOG.info("index: %s (asked for)", chosen)
-    else:
-        raise UsageError(f"there is no index {name!r}; choose one of auto, {', '.join(INDEXES)}")
+    if name not in _NAMES:
+        raise UsageError(f"there is no index {name!r}; choose one of {', '.join(_NAMES)}")
+    chosen = _best(len(catalog), ladder) if name == "auto" else name
+    _LOG.info("index: %s (%s)", chosen, "auto" if name == "auto" else "asked for")
     if chosen == "scan":
         return _scan_index(catalog, quantised)
     if chosen == "exact":
         return ExactIndex(catalog)
     require("faiss", "cpu")
-    from mtaw_fast.retrieval.flat import FlatIndex
+    if chosen == "flat":
+        from mtaw_fast.retrieval.flat import FlatIndex
 
-    return FlatIndex(catalog)
+        return FlatIndex(catalog)
+    if chosen == "gpu":
+        if not _sees_gpu():
+            raise UsageError("index 'gpu': FAISS sees no GPU; install 'mtaw-fast[gpu]' where there is one")
+        from mtaw_fast.retrieval.gpu import GpuFlatIndex
+
+        return GpuFlatIndex(catalog, _scan_index(catalog, quantised))
+    if ladder is None:
+        raise UsageError("index 'ladder': the bundle has no index; add one with 'mtaw-fast export BUNDLE --index auto'")
+    from mtaw_fast.retrieval.ladder import load_ladder
+
+    plan, recall = read_entry(str(ladder.path), ladder.entry)
+    return load_ladder(ladder.path, catalog, plan, _scan_index(catalog, quantised), recall)
+
+
+def _best(n_items: int, ladder: LadderFile | None) -> str:
+    """What 'auto' stands for; see `make_index`."""
+    if n_items <= EXACT_ITEMS:
+        return "scan"
+    has_faiss = importlib.util.find_spec("faiss") is not None
+    if has_faiss and _sees_gpu():
+        return "gpu"
+    if ladder is not None:
+        if has_faiss:
+            return "ladder"
+        _LOG.warning("the bundle's index needs FAISS, which is not installed: pip install 'mtaw-fast[cpu]'")
+    return "scan"
+
+
+def _sees_gpu() -> bool:
+    import faiss
+
+    return hasattr(faiss, "StandardGpuResources") and faiss.get_num_gpus() > 0
 
 
 def _scan_index(catalog: np.ndarray, quantised: Mapping[str, np.ndarray] | None) -> ScanIndex:

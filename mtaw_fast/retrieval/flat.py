@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import faiss
@@ -12,6 +10,7 @@ import numpy as np
 from mtaw_fast.filters import Filter
 from mtaw_fast.kernels.native import rerank_topk
 from mtaw_fast.retrieval.certificate import checked_queries, largest_norm, margins
+from mtaw_fast.retrieval.openmp import one_thread
 
 _EXTRA = 12  # results fetched beyond k at first: near-ties are rare, so one round nearly always does
 _WIDEN = 4
@@ -47,7 +46,7 @@ class FlatIndex:
             return ids, scores
         pending = np.arange(len(queries))
         fetch = min(k + _EXTRA, count)
-        with _one_thread():
+        with one_thread():
             while len(pending):
                 left = []
                 step = max(1, _CHUNK_RESULTS // fetch)
@@ -75,19 +74,3 @@ def _parameters(allowed: Filter | None) -> Any:
         return None
     library: Any = faiss  # its Python layer replaces the constructors that SWIG declares
     return library.SearchParameters(sel=library.IDSelectorBitmap(allowed.packed))
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Search on the calling thread alone, then give it its OpenMP setting back.
-
-    Waking a second thread for one query costs more than the scan. omp_set_num_threads acts on the
-    calling thread (each has its own setting in libgomp), so it is set around every search, not once at
-    load, and other users of OpenMP in the process keep theirs.
-    """
-    before = faiss.omp_get_max_threads()
-    faiss.omp_set_num_threads(1)
-    try:
-        yield
-    finally:
-        faiss.omp_set_num_threads(before)

@@ -127,7 +127,7 @@ class Stepper:
 
     def _loss(self, clicked: torch.Tensor, batch: Batch) -> torch.Tensor:
         config = self._config
-        queries = self.model.interests(clicked, batch.offsets)[batch.rows]
+        queries = self.model.interests(clicked, batch.offsets, tiles=batch.tiles)[batch.rows]
         return aw_loss(
             queries,
             self.model.item_embedding,

@@ -28,7 +28,7 @@ def validation_metrics(model: MTAW, sessions: Sessions, min_prefix: int) -> dict
     ranks = []
     for numbers in epoch_batches(sessions.lengths, _CLICKS_A_PASS, seed=0, epoch=0):
         batch = Batch.of(sessions.select(np.sort(numbers)), min_prefix, device)
-        queries = functional.normalize(model(batch.clicks, batch.offsets)[batch.rows], dim=1)
+        queries = functional.normalize(model(batch.clicks, batch.offsets, tiles=batch.tiles)[batch.rows], dim=1)
         for rows in range(0, len(queries), _ROWS_A_CHUNK):
             chunk = slice(rows, rows + _ROWS_A_CHUNK)
             scores = queries[chunk] @ catalog.T

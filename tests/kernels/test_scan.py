@@ -80,9 +80,9 @@ CATALOGS = {
     "random": lambda: normal(5003, 100),
     "many dimensions": lambda: normal(300, 1025),
     "duplicates": lambda: normal(40, 24)[np.random.default_rng(1).integers(0, 40, 6001)],
-    "ties within the codes": lambda: ring(4001, 40, 1e-3),
+    "ties within the codes": lambda: ring(5001, 40, 1e-3),
     "near ties": lambda: ring(6007, 40, 1e-7),
-    "norms over ten decades": lambda: normal(3001, 26) * (10.0 ** normal(3001, 1, seed=5) * 2).astype(np.float32),
+    "norms over ten decades": lambda: normal(5001, 26) * (10.0 ** normal(5001, 1, seed=5) * 2).astype(np.float32),
     "norms over all of float32": lambda: (
         normal(400, 7).astype(np.float64) * 10.0 ** np.linspace(-44, 37, 400)[::-1, None]
     ).astype(np.float32),
@@ -97,23 +97,27 @@ CATALOGS = {
 }
 
 
+@pytest.mark.parametrize("halves", [False, True])
 @pytest.mark.parametrize("kind", CATALOGS)
-def test_equals_brute_force(isa: str, kind: str) -> None:
+def test_equals_brute_force(isa: str, kind: str, halves: bool) -> None:
     catalog = CATALOGS[kind]()
     n_items, d = catalog.shape
-    scanner = Scanner(catalog, quantise(catalog), isa)
+    scanner = Scanner(catalog, quantise(catalog, halves), isa)
     rng = np.random.default_rng(6)
     queries = np.concatenate([normal(8, d, seed=7), catalog[rng.integers(0, n_items, 2)], np.zeros((1, d), np.float32)])
     queries[1] *= np.float32(1e-41)
     queries[2] *= np.float32(1e36)
     for k in (1, 20, min(n_items, 600), n_items + 2 if n_items < 50 else 33):
-        check(scanner, catalog, queries, k)
-        check(scanner, catalog, queries[:1], k)
+        if not halves:  # they serve one query
+            check(scanner, catalog, queries, k)
+        for query in queries[[0, 1, 2, 8, 10]]:
+            check(scanner, catalog, query[None], k)
         check(scanner, catalog, queries[9:], k, scale=1e-30)
         for share in (0.9, 0.3, 0.01):
-            check(scanner, catalog, queries, k, mask=rng.random(n_items) < share)
+            check(scanner, catalog, queries[:1] if halves else queries, k, mask=rng.random(n_items) < share)
         seen = [rng.choice(n_items, min(n_items, 3 * b), replace=False) for b in range(len(queries))]
-        check(scanner, catalog, queries, k, excluded=seen)
+        if not halves:
+            check(scanner, catalog, queries, k, excluded=seen)
         check(scanner, catalog, queries[5:6], k, mask=rng.random(n_items) < 0.8, excluded=seen[5:6])
 
 
@@ -151,11 +155,12 @@ def test_equals_brute_force_on_drawn_catalogs(
         check(Scanner(catalog, quantised, isa), catalog, queries, k, scale, mask, excluded)
 
 
-def test_the_best_items_come_last(isa: str) -> None:
+@pytest.mark.parametrize("halves", [False, True])
+def test_the_best_items_come_last(isa: str, halves: bool) -> None:
     """Scores that rise along the catalog: every item passes the running threshold."""
     direction = normal(1, 32)
     catalog = (direction * np.linspace(0.5, 1, 9001)[:, None]).astype(np.float32)
-    scanner = Scanner(catalog, quantise(catalog), isa)
+    scanner = Scanner(catalog, quantise(catalog, halves), isa)
     for queries in (direction, -direction, np.tile(direction, (9, 1))):
         check(scanner, catalog, queries, 20)
 
@@ -167,31 +172,42 @@ def test_a_small_search_after_a_large_one(isa: str) -> None:
         check(scanner, catalog, normal(n_queries, 12, seed=n_queries), k)
 
 
-def test_codes_are_within_their_residuals() -> None:
+@pytest.mark.parametrize("name", ["blocks", "half_blocks"])
+@pytest.mark.parametrize("d", [9, 15, 16])
+def test_codes_are_within_their_residuals(name: str, d: int) -> None:
     """The layout's promise, in float64: row * 2^-exponent = step * code + at most residual."""
-    catalog = np.concatenate([normal(70, 9), ring(7, 9, 1e-3) * np.float32(1e-20), np.zeros((2, 9), np.float32)])
-    quantised = quantise(catalog)
-    check_quantised(quantised, 79, 9)
-    assert {name: (a.dtype, a.shape) for name, a in quantised.items()} == quantised_shapes(79, 9)
-    assert quantised["blocks"].ctypes.data % 64 == 0
-    layout, n_items, d, exponent, norm, largest_residual, *rest = quantised["summary"]
-    assert [layout, n_items, d, *rest] == [1, 79, 9, 0, 0]
+    catalog = np.concatenate([normal(70, d), ring(7, d, 1e-3) * np.float32(1e-20), np.zeros((2, d), np.float32)])
+    quantised = quantise(catalog, halves=True)
+    check_quantised(quantised, 79, d)
+    assert {part: (a.dtype, a.shape) for part, a in quantised.items()} == quantised_shapes(79, d, True)
+    assert quantised[name].ctypes.data % 64 == 0
+    layout, n_items, width, exponent, norm, largest_residual, *rest = quantised["summary"]
+    assert [layout, n_items, width, *rest] == [1, 79, d, 0, 0]
     scaled = catalog.astype(np.float64) * 2.0**-exponent
     norms = np.linalg.norm(scaled, axis=1)
     assert norms.max() <= norm <= norms.max() * (1 + 1e-8) < 1.0001
-    lines = quantised["blocks"][:, :-1].reshape(5, 3, 16, 4).transpose(0, 2, 1, 3).reshape(80, 12)
-    words = np.ascontiguousarray(quantised["blocks"][:, -1]).view(np.uint32).reshape(80)
+    stored = quantised[name][:, :-1].astype(np.int64)
+    halves = 2 * np.stack([stored & 15, stored >> 4], axis=2).reshape(5, -1, 64) - 15
+    lines = stored - 128 if name == "blocks" else halves
+    codes = lines.reshape(5, -1, 16, 4).transpose(0, 2, 1, 3).reshape(80, -1)[:, :d]
+    words = np.ascontiguousarray(quantised[name][:, -1]).view(np.uint32).reshape(80)
     steps = (words & 0xFFFF0000).view(np.float32).astype(np.float64)
     residuals = (words << 16).view(np.float32).astype(np.float64)
-    codes = lines.astype(np.int64) - 128
-    assert (codes[:, 9:] == 0).all()
-    assert (np.abs(codes) <= 127).all()
-    assert (codes[79] == 0).all()
+    assert np.abs(codes).max() == (127 if name == "blocks" else 15)
     assert residuals[79] == -np.inf
-    off = np.linalg.norm(scaled - steps[:79, None] * codes[:79, :9], axis=1)
+    off = np.linalg.norm(scaled - steps[:79, None] * codes[:79], axis=1)
     assert (off <= residuals[:79]).all()
-    assert (residuals[:79] <= np.maximum(off * 1.01, 1e-30)).all()
-    assert residuals[:79].max() == largest_residual
+    assert (residuals[:79] <= np.maximum(off * 1.01, 1e-28)).all()
+    assert residuals[:79].max() <= largest_residual
+    assert (residuals[:70] <= norms[:70] * (0.01 if name == "blocks" else 0.15)).all()
+
+
+def test_halves_are_made_where_they_pay() -> None:
+    assert list(quantised_shapes(300_000, 100)) == ["blocks", "summary"]
+    assert list(quantised_shapes(400_000, 100)) == ["blocks", "half_blocks", "summary"]
+    assert "half_blocks" not in quantise(normal(50, 4))
+    large = np.zeros((1 << 11, 1 << 14), dtype=np.float32)
+    assert quantise(large)["half_blocks"].shape == (128, 2049, 64)
 
 
 def test_codes_from_a_file_and_off_the_cache_lines(isa: str, tmp_path: Path) -> None:
@@ -284,6 +300,10 @@ def test_codes_that_do_not_fit_are_refused() -> None:
         summary[place] = value
         with pytest.raises(ValueError, match="anew"):
             Scanner(catalog, {**quantised, "summary": summary})
+    with pytest.raises(ValueError, match=r"'half_blocks' .* must be uint8\[3, 2, 64\], not uint8\[3, 3, 64\]"):
+        Scanner(catalog, {**quantised, "half_blocks": quantised["blocks"]})
+    with pytest.raises(ValueError, match="the catalog's codes are of other vectors than its rows"):
+        Scanner(catalog, {**quantised, "half_blocks": quantise(catalog[::-1].copy(), halves=True)["half_blocks"]})
     for other in (normal(40, 6, seed=1), catalog * np.float32(1.5), catalog[::-1].copy()):
         with pytest.raises(ValueError, match="the catalog's codes are of other vectors than its rows"):
             Scanner(other, quantised)

@@ -5,12 +5,16 @@
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
+#include <cstdlib>
+#include <cstring>
 #include <random>
 #include <stdexcept>
 #include <string>
 #include <vector>
 
 #include "isa.hpp"
+#include "scan/bounds.hpp"
+#include "scan/kernel.hpp"
 #include "scan/read.hpp"
 #include "scan/scanner.hpp"
 #include "score.hpp"
@@ -60,14 +64,14 @@ Catalog filled(const char* name, std::int64_t n_items, std::int64_t d, float val
 
 std::vector<Catalog> catalogs() {
     std::vector<Catalog> all;
-    for (const std::int64_t n_items : {1, 2, 15, 16, 17, 40, 1021, 4001}) {
+    for (const std::int64_t n_items : {1, 2, 15, 16, 17, 40, 1021, 9001}) {
         for (const std::int64_t d : {1, 3, 4, 100}) all.push_back(random_catalog("random", n_items, d, 0));
     }
     all.push_back(random_catalog("wide", 3001, 26, 8));
     all.push_back(random_catalog("very wide", 500, 7, 25));
     all.push_back(repeated(random_catalog("duplicates", 6007, 24, 0), 40, 0));
     all.push_back(repeated(random_catalog("near ties", 6007, 40, 0), 1, 1e-7F));
-    all.push_back(repeated(random_catalog("near ties after codes", 3001, 40, 0), 3, 1e-3F));
+    all.push_back(repeated(random_catalog("near ties after codes", 9001, 40, 0), 3, 1e-3F));
     all.push_back(filled("all equal", 5003, 10, 0.25F));
     all.push_back(filled("all zero", 700, 8, 0));
     all.push_back(filled("denormal", 300, 8, 1e-42F));
@@ -143,14 +147,22 @@ bool same(const std::vector<std::int32_t>& ids, const std::vector<float>& scores
            });
 }
 
-void check(const Catalog& catalog, const std::vector<std::uint8_t>& blocks, const mtaw::ScanSummary& summary,
-           const mtaw::ScanRequest& request, const std::vector<Isa>& levels, mtaw::ScanScratch& scratch) {
+struct Codes {
+    std::vector<std::uint8_t> blocks;
+    std::vector<std::uint8_t> half_blocks;
+    mtaw::ScanSummary summary;
+};
+
+void check(const Catalog& catalog, const Codes& codes, const mtaw::ScanRequest& request,
+           const std::vector<Isa>& levels, mtaw::ScanScratch& scratch) {
     const auto size = static_cast<std::size_t>(request.n_queries * request.k);
     std::vector<std::int32_t> true_ids(size), ids(size);
     std::vector<float> true_scores(size), scores(size);
     brute_force(catalog, request, true_ids.data(), true_scores.data());
     for (const Isa isa : levels) {
-        const mtaw::Scanner scanner({catalog.rows.data(), blocks.data(), catalog.n_items, catalog.d, summary}, isa);
+        const std::uint8_t* half_blocks = request.n_queries == 1 ? codes.half_blocks.data() : nullptr;
+        const mtaw::Scanner scanner(
+            {catalog.rows.data(), codes.blocks.data(), catalog.n_items, catalog.d, codes.summary, half_blocks}, isa);
         std::fill(ids.begin(), ids.end(), -7);
         std::fill(scores.begin(), scores.end(), NAN);
         scanner.search(request, ids.data(), scores.data(), scratch);
@@ -161,6 +173,76 @@ void check(const Catalog& catalog, const std::vector<std::uint8_t>& blocks, cons
                     static_cast<long long>(request.n_queries), static_cast<long long>(request.k), request.scale,
                     request.allowed != nullptr ? ", allowed" : "", request.excluded != nullptr ? ", excluded" : "");
     }
+}
+
+// Whether a kernel's bounds of an item are step * (sum of code * query code) +- spread * residual.
+bool agrees(const Catalog& catalog, const Codes& codes, bool half, std::int64_t item, const mtaw::ScanLane& lane,
+            float upper, float lower) {
+    const std::int64_t lines = half ? mtaw::half_lines(catalog.d) : mtaw::code_lines(catalog.d);
+    const std::uint8_t* block = (half ? codes.half_blocks : codes.blocks).data() +
+                                item / mtaw::kBlockItems * (lines + 1) * mtaw::kLineBytes;
+    const std::int64_t place = item % mtaw::kBlockItems;
+    double dot = 0;
+    for (std::int64_t j = 0; j < catalog.d; ++j) {
+        const std::int64_t line = half ? j / 8 : j / 4;
+        const int byte = block[line * mtaw::kLineBytes + place * 4 + j % 4];
+        const int code = half ? 2 * (j % 8 < 4 ? byte & 15 : byte >> 4) - 15 : byte - 128;
+        dot += static_cast<double>(code) * lane.codes[j];
+    }
+    std::uint32_t word;
+    std::memcpy(&word, block + lines * mtaw::kLineBytes + place * 4, 4);
+    const double estimate = dot * static_cast<double>(std::bit_cast<float>(word & 0xFFFF0000U));
+    const double spread = static_cast<double>(lane.spread) * static_cast<double>(std::bit_cast<float>(word << 16));
+    const double near = 0x1p-22 * (std::fabs(estimate) + spread) + 0x1p-125;
+    return std::fabs(upper - (estimate + spread)) <= near && std::fabs(lower - (estimate - spread)) <= near;
+}
+
+// The kernels themselves: with no threshold every item comes, with the bounds that its codes say.
+void check_bounds(const Catalog& catalog, const Codes& codes, const std::vector<float>& queries, Isa isa) {
+    const std::int64_t wide = mtaw::code_lines(catalog.d) * mtaw::kLineDims;
+    const std::int64_t n_blocks = mtaw::block_count(catalog.n_items);
+    const auto capacity = static_cast<std::size_t>(n_blocks * mtaw::kBlockItems + mtaw::kAppendSlack);
+    const mtaw::ScanBlocks blocks{codes.blocks.data(), mtaw::code_lines(catalog.d), codes.half_blocks.data(),
+                                  mtaw::half_lines(catalog.d)};
+    const mtaw::ScanKernels kernels = mtaw::scan_kernels(isa);
+    const auto check_pass = [&](const char* name, mtaw::ScanKernel kernel, std::int64_t width, bool half) {
+        std::vector<std::vector<std::int8_t>> words(static_cast<std::size_t>(width));
+        std::vector<std::vector<std::int16_t>> pairs(words.size());
+        std::vector<std::vector<float>> upper(words.size()), lower(words.size());
+        std::vector<std::vector<std::int32_t>> ids(words.size());
+        std::vector<mtaw::ScanLane> lanes;
+        for (std::size_t l = 0; l < words.size(); ++l) {
+            words[l].resize(static_cast<std::size_t>(wide));
+            mtaw::CodedQuery coded;
+            const float* query = queries.data() + (static_cast<std::int64_t>(l) + 1) * catalog.d;
+            if (!mtaw::code_query(query, catalog.d, 1, codes.summary, words[l].data(), &coded)) std::abort();
+            for (std::size_t j = 0; j < words[l].size(); j += 4) {
+                for (const std::size_t t : {0, 2, 1, 3}) pairs[l].push_back(words[l][j + t]);
+            }
+            upper[l].resize(capacity);
+            lower[l].resize(capacity);
+            ids[l].resize(capacity);
+            lanes.push_back({words[l].data(), pairs[l].data(), coded.code_sum, coded.spread, -INFINITY, upper[l].data(),
+                             lower[l].data(), ids[l].data(), 0, static_cast<std::int64_t>(capacity)});
+        }
+        const std::int64_t reached = kernel(blocks, 0, n_blocks, {nullptr, 0}, lanes.data());
+        bool right = reached == n_blocks;
+        for (std::size_t l = 0; l < words.size(); ++l) {
+            right = right && lanes[l].count == catalog.n_items;
+            for (std::int64_t i = 0; right && i < catalog.n_items; ++i) {
+                right = ids[l][static_cast<std::size_t>(i)] == i &&
+                        agrees(catalog, codes, half, i, lanes[l], upper[l][static_cast<std::size_t>(i)],
+                               lower[l][static_cast<std::size_t>(i)]);
+            }
+        }
+        if (right) return;
+        ++failures;
+        std::printf("%s [%lld, %lld], %s: the kernel '%s' gives wrong bounds\n", catalog.name.c_str(),
+                    static_cast<long long>(catalog.n_items), static_cast<long long>(catalog.d), mtaw::isa_name(isa), name);
+    };
+    check_pass("one", kernels.one, 1, false);
+    check_pass("one_half", kernels.one_half, 1, true);
+    check_pass("many", kernels.many, kernels.width, false);
 }
 
 // The levels that have a kernel and run here.
@@ -193,26 +275,29 @@ int main() {
     const std::vector<Isa> all = levels();
     mtaw::ScanScratch scratch;
     for (const Catalog& catalog : catalogs()) {
-        const auto size = static_cast<std::size_t>(mtaw::block_count(catalog.n_items) * mtaw::block_bytes(catalog.d));
-        std::vector<std::uint8_t> blocks(size);
-        const mtaw::ScanSummary summary =
-            mtaw::quantise_catalog(catalog.rows.data(), catalog.n_items, catalog.d, blocks.data());
+        const std::int64_t n_blocks = mtaw::block_count(catalog.n_items);
+        Codes codes;
+        codes.blocks.resize(static_cast<std::size_t>(n_blocks * mtaw::block_bytes(catalog.d)));
+        codes.half_blocks.resize(static_cast<std::size_t>(n_blocks * mtaw::half_block_bytes(catalog.d)));
+        codes.summary = mtaw::quantise_catalog(catalog.rows.data(), catalog.n_items, catalog.d, codes.blocks.data(),
+                                               codes.half_blocks.data());
         const std::vector<float> queries = queries_of(catalog);
+        for (const Isa isa : all) check_bounds(catalog, codes, queries, isa);
         for (const std::int64_t k : {std::int64_t{1}, std::int64_t{20}, catalog.n_items, catalog.n_items + 3}) {
             if (k > 2000) continue;
             for (const std::int64_t n_queries : {std::int64_t{1}, kQueries}) {
                 mtaw::ScanRequest request{queries.data(), n_queries, k, 16};
-                check(catalog, blocks, summary, request, all, scratch);
+                check(catalog, codes, request, all, scratch);
                 request.scale = 1e-30;
-                check(catalog, blocks, summary, request, all, scratch);
+                check(catalog, codes, request, all, scratch);
                 for (const unsigned one_in : {1U, 2U, 50U}) {
                     const Conditions conditions = conditions_of(catalog, one_in);
                     request.scale = 1;
                     request.allowed = conditions.allowed.data();
-                    check(catalog, blocks, summary, request, all, scratch);
+                    check(catalog, codes, request, all, scratch);
                     request.excluded = conditions.excluded.data();
                     request.excluded_offsets = conditions.offsets.data();
-                    check(catalog, blocks, summary, request, all, scratch);
+                    check(catalog, codes, request, all, scratch);
                     request.excluded = nullptr;
                 }
             }

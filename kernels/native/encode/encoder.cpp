@@ -89,11 +89,13 @@ Encoder::Encoder(const EncoderWeights& weights, Isa isa) : kernel_(&encode_kerne
     Packer pack(packed_.data(), d, width, *kernel_);
     const double query_scale = kLog2E / std::sqrt(static_cast<double>(d));
     model_ = {
-        .n_items = weights.n_items,
+        .n_items = weights.n_items + weights.n_added,
+        .n_base = weights.n_items,
         .d = d,
         .width = width,
         .n_positions = positions,
         .items = weights.item_embedding,
+        .added = weights.added_embedding,
         .positions = pack.rows(weights.position_embedding, positions),
         .itl_query = pack.layer(weights.itl_query_weight, weights.itl_query_bias, query_scale),
         .ffn_in = pack.layer(weights.ffn_in_weight, weights.ffn_in_bias),

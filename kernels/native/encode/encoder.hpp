@@ -14,7 +14,7 @@
 namespace mtaw {
 
 // The model's arrays as a bundle holds them: float32, row-major, a linear layer as weight[out, in].
-// `item_embedding` is kept by pointer and must outlive the encoder; all else is copied.
+// `item_embedding` and `added_embedding` are kept by pointer and must outlive the encoder; all else is copied.
 struct EncoderWeights {
     std::int64_t n_items;
     std::int64_t d;
@@ -32,6 +32,9 @@ struct EncoderWeights {
     const float* norm_bias;
     const float* iel_query_weight;
     const float* iel_query_bias;
+    // Items behind those of item_embedding, with ids from n_items on.
+    std::int64_t n_added = 0;
+    const float* added_embedding = nullptr;
 };
 
 // One thread's working memory. Grows to the longest session met (0.7 MB at 512 clicks and d = 100), never shrinks.
@@ -61,9 +64,10 @@ class Encoder {
     explicit Encoder(const EncoderWeights& weights, Isa isa = active_isa());
 
     // clicks int32[m], oldest first. Writes float32[d]: o_m / |o_m|, or zeros where o_m is zero. Throws
-    // std::invalid_argument where m < 1, std::out_of_range on a click outside 0..n_items-1.
+    // std::invalid_argument where m < 1, std::out_of_range on a click outside 0..n_items()-1.
     void encode(const std::int32_t* clicks, std::int64_t m, float* out, EncodeScratch& scratch) const;
 
+    // Those of the bundle and the added ones.
     std::int64_t n_items() const { return model_.n_items; }
     std::int64_t d() const { return model_.d; }
     std::int64_t max_len() const { return max_len_; }

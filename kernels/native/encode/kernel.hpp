@@ -16,11 +16,13 @@ struct PackedLayer {
 // Rows are `width` floats wide: d rounded up to kEncodeLanes, zero past d. Both query layers are scaled by
 // log2(e) / sqrt(d), which the ReLU lets through: softmax is then 2^(q x - max), and nothing is left to scale.
 struct EncodeModel {
-    std::int64_t n_items;
+    std::int64_t n_items;  // in all
+    std::int64_t n_base;   // of them in `items`, the others in `added`
     std::int64_t d;
     std::int64_t width;
     std::int64_t n_positions;
-    const float* items;      // [n_items, d], as the bundle holds it
+    const float* items;      // [n_base, d], as the bundle holds it
+    const float* added;      // [n_items - n_base, d]
     const float* positions;  // [n_positions, width]
     PackedLayer itl_query;
     PackedLayer ffn_in;

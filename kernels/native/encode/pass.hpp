@@ -11,13 +11,18 @@ namespace mtaw {
 
 static constexpr std::int64_t whole_lanes(std::int64_t n) { return (n + kEncodeLanes - 1) / kEncodeLanes * kEncodeLanes; }
 
+// The embedding of an item: of the catalog, or of those added behind it.
+static inline const float* embedding(const EncodeModel& model, std::int32_t id) {
+    return id < model.n_base ? model.items + id * model.d : model.added + (id - model.n_base) * model.d;
+}
+
 // Asks for what the pass will read: the rows of the clicks' items, and the interests of the clicks before `begin`.
 template <typename V>
 void prefetch(const EncodeModel& model, const std::int32_t* clicks, std::int64_t begin, std::int64_t end,
               const float* interests) {
     constexpr std::int64_t kLine = 16;  // floats
     for (std::int64_t t = end - 1; t >= 0; --t) {
-        const float* item = model.items + clicks[t] * model.d;
+        const float* item = embedding(model, clicks[t]);
         for (std::int64_t c = 0; c < model.d; c += kLine) V::prefetch(item + c);
     }
     for (std::int64_t c = 0; c < begin * model.width; c += kLine) V::prefetch(interests + c);
@@ -28,7 +33,7 @@ template <typename V>
 void gather(const EncodeModel& model, const std::int32_t* clicks, std::int64_t begin, std::int64_t end, float* x) {
     const std::int64_t whole = model.d / V::kLanes * V::kLanes;
     for (std::int64_t t = begin; t < end; ++t) {
-        const float* item = model.items + clicks[t] * model.d;
+        const float* item = embedding(model, clicks[t]);
         const float* position = model.positions + (t < model.n_positions ? t : model.n_positions - 1) * model.width;
         float* row = x + t * model.width;
         for (std::int64_t c = 0; c < whole; c += V::kLanes) {

@@ -10,7 +10,8 @@ namespace {
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 constexpr std::int64_t kFirstLook = 1024;  // entries before the first threshold
-constexpr std::int64_t kMoreRoom = 64;     // new entries before the next
+constexpr std::int64_t kMoreRoom = 64;       // new entries before the next
+constexpr std::int64_t kMoreWideRoom = 128;  // with wide bounds, where each is scored
 constexpr std::int64_t kMostEntries = 4096;
 constexpr std::int64_t kMostFetched = 128;
 constexpr std::int64_t kLineFloats = 16;  // a cache line
@@ -28,6 +29,7 @@ std::int64_t SearchPlan::capacity() const {
 void Candidates::start(const SearchPlan& plan) {
     lane.cut = -kInfinity;
     lane.count = 0;
+    dropped = 0;
     lane.limit = std::max(kFirstLook, 4 * plan.k);
     checked = 0;
     floor = -kInfinity;
@@ -74,13 +76,29 @@ float Candidates::lower_of(float score) const {
 }
 
 void Candidates::tighten(const SearchPlan& plan) {
+    const std::int64_t before = lane.count;
     drop_excluded();
     raise_floor(plan);
     raise_cut();
     plan.select.drop_under_cut(lane);
-    if (lane.count > plan.most_entries() / 2) settle(plan);
+    // Entries that the bounds cannot tell apart, such as many equal items: their exact scores can.
+    if (lane.count > plan.most_entries() / 2) keep_best(plan);
+    dropped += before - lane.count;
+    make_room(plan, kMoreRoom);
+}
+
+void Candidates::settle(const SearchPlan& plan) {
+    const std::int64_t before = lane.count;
+    drop_excluded();
+    plan.select.drop_under_cut(lane);
+    if (lane.count > plan.k) keep_best(plan);
+    dropped += before - lane.count;
+    make_room(plan, kMoreWideRoom);
+}
+
+void Candidates::make_room(const SearchPlan& plan, std::int64_t least) {
     checked = lane.count;
-    const std::int64_t room = std::max({kMoreRoom, plan.k / 2, lane.count / 2});
+    const std::int64_t room = std::max({least, plan.k / 2, lane.count / 2});
     lane.limit = std::min(lane.count + room, plan.most_entries());
 }
 
@@ -95,8 +113,7 @@ void Candidates::score(const SearchPlan& plan, std::int64_t begin, std::int64_t 
                 plan.isa);
 }
 
-// Entries that the bounds cannot tell apart, such as many equal items: their exact scores can.
-void Candidates::settle(const SearchPlan& plan) {
+void Candidates::keep_best(const SearchPlan& plan) {
     std::vector<Scored>& scored = *plan.scored;
     scored.clear();
     for (std::int64_t i = 0; i < lane.count; ++i) scored.push_back({0.0F, lane.ids[i]});

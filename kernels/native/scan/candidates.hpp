@@ -35,14 +35,19 @@ struct Candidates {
     const std::int32_t* excluded;  // the excluded ids not yet met, ascending
     const std::int32_t* excluded_end;
     std::int64_t checked;  // the first entries of the lane, free of excluded ids
+    std::int64_t dropped;  // how many entries have come and gone
     float floor;           // L of bounds.hpp, as far as it is known: -infinity until k items are there
 
     // Empty, with the lane's arrays and codes set by the caller.
     void start(const SearchPlan& plan);
     // Raises the lane's cut to what its entries allow, drops the entries under it, and makes room for more.
     void tighten(const SearchPlan& plan);
+    // Scores every entry exactly and keeps the best k: for entries whose bounds are wide.
+    void settle(const SearchPlan& plan);
     // Adds an item whose bounds are not known; the lane must have room for it.
     void add_unbounded(std::int32_t id);
+    // How many items have ever been entries.
+    std::int64_t let_through() const { return dropped + lane.count; }
     // Asks the memory for the rows of the entries, which `finish` will want.
     void fetch_rows(const SearchPlan& plan) const;
     // Writes the k best in order; what is missing to k stays as it is.
@@ -54,7 +59,8 @@ struct Candidates {
     void raise_cut();
     float lower_of(float score) const;
     void score(const SearchPlan& plan, std::int64_t begin, std::int64_t end) const;
-    void settle(const SearchPlan& plan);
+    void keep_best(const SearchPlan& plan);
+    void make_room(const SearchPlan& plan, std::int64_t least);
 };
 
 }  // namespace mtaw

@@ -32,7 +32,9 @@ struct AllowedBits {
 
 struct ScanBlocks {
     const std::uint8_t* blocks;
-    std::int64_t lines;  // of codes, a block
+    std::int64_t lines;               // of codes, a block
+    const std::uint8_t* half_blocks;  // the half-wide codes, or null
+    std::int64_t half_lines;
 };
 
 // Passes blocks begin .. end of the catalog under the lanes. Returns the first block not yet passed: `end`, or an
@@ -40,9 +42,10 @@ struct ScanBlocks {
 using ScanKernel = std::int64_t (*)(const ScanBlocks& blocks, std::int64_t begin, std::int64_t end,
                                     const AllowedBits& allowed, ScanLane* lanes);
 
-// A pass for one lane and a pass for `width` lanes.
+// A pass for one lane, one over the half-wide codes, and a pass for `width` lanes.
 struct ScanKernels {
     ScanKernel one;
+    ScanKernel one_half;
     ScanKernel many;
     std::int64_t width;
 };

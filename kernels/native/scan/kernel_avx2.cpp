@@ -40,6 +40,16 @@ struct Avx2 {
         }
         return line;
     }
+    static MTAW_INLINE void load_halves(const std::uint8_t* address, Line& low, Line& high) {
+        const __m256i mask = _mm256_set1_epi16(15);
+        for (int h = 0; h < 2; ++h) {
+            const __m256i halves = load(address + 32 * h);
+            low.even[h] = _mm256_and_si256(halves, mask);
+            low.odd[h] = _mm256_and_si256(_mm256_srli_epi16(halves, 8), mask);
+            high.even[h] = _mm256_and_si256(_mm256_srli_epi16(halves, 4), mask);
+            high.odd[h] = _mm256_srli_epi16(halves, 12);
+        }
+    }
     static MTAW_INLINE Words load_words(const ScanLane& lane, std::int64_t line) {
         std::int32_t words[2];
         std::memcpy(words, lane.pairs + line * kLineDims, 8);
@@ -50,6 +60,14 @@ struct Avx2 {
             sums.half[h] = _mm256_add_epi32(sums.half[h], _mm256_madd_epi16(line.even[h], words.even));
             sums.half[h] = _mm256_add_epi32(sums.half[h], _mm256_madd_epi16(line.odd[h], words.odd));
         }
+    }
+    static MTAW_INLINE Sums zero() { return {{_mm256_setzero_si256(), _mm256_setzero_si256()}}; }
+    static MTAW_INLINE Sums added(const Sums& a, const Sums& b) {
+        return {{_mm256_add_epi32(a.half[0], b.half[0]), _mm256_add_epi32(a.half[1], b.half[1])}};
+    }
+    static MTAW_INLINE Sums doubled(const Sums& sums, std::int32_t bias) {
+        const __m256i biases = _mm256_set1_epi32(bias);
+        return added(added(sums, sums), {{biases, biases}});
     }
     static MTAW_INLINE Items load_items(const std::uint8_t* address) {
         Items items;
@@ -90,6 +108,6 @@ struct Avx2 {
 
 }  // namespace
 
-ScanKernels scan_kernels_avx2() { return {scan<Avx2, 1, 1>, scan<Avx2, 4, 1>, 4}; }
+ScanKernels scan_kernels_avx2() { return {scan<Avx2, 1, 1>, scan_halves<Avx2>, scan<Avx2, 4, 1>, 4}; }
 
 }  // namespace mtaw

@@ -17,6 +17,12 @@ struct Avx512 : Avx512Bounds {
         const __m512i codes = _mm512_loadu_si512(address);
         return {_mm512_and_si512(codes, _mm512_set1_epi16(0xFF)), _mm512_srli_epi16(codes, 8)};
     }
+    static MTAW_INLINE void load_halves(const std::uint8_t* address, Line& low, Line& high) {
+        const __m512i halves = _mm512_loadu_si512(address);
+        const __m512i mask = _mm512_set1_epi16(15);
+        low = {_mm512_and_si512(halves, mask), _mm512_and_si512(_mm512_srli_epi16(halves, 8), mask)};
+        high = {_mm512_and_si512(_mm512_srli_epi16(halves, 4), mask), _mm512_srli_epi16(halves, 12)};
+    }
     static MTAW_INLINE Words load_words(const ScanLane& lane, std::int64_t line) {
         std::int32_t words[2];
         std::memcpy(words, lane.pairs + line * kLineDims, 8);
@@ -30,6 +36,6 @@ struct Avx512 : Avx512Bounds {
 
 }  // namespace
 
-ScanKernels scan_kernels_avx512() { return {scan<Avx512, 1, 1>, scan<Avx512, 8, 1>, 8}; }
+ScanKernels scan_kernels_avx512() { return {scan<Avx512, 1, 1>, scan_halves<Avx512>, scan<Avx512, 8, 1>, 8}; }
 
 }  // namespace mtaw

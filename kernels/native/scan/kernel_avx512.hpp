@@ -19,6 +19,9 @@ struct Avx512Bounds {
 
     static MTAW_INLINE Sums zero() { return _mm512_setzero_si512(); }
     static MTAW_INLINE Sums added(const Sums& a, const Sums& b) { return _mm512_add_epi32(a, b); }
+    static MTAW_INLINE Sums doubled(const Sums& sums, std::int32_t bias) {
+        return _mm512_add_epi32(_mm512_add_epi32(sums, sums), _mm512_set1_epi32(bias));
+    }
     static MTAW_INLINE Items load_items(const std::uint8_t* address) {
         const __m512i words = _mm512_loadu_si512(address);
         return {_mm512_castsi512_ps(_mm512_and_si512(words, _mm512_set1_epi32(static_cast<int>(0xFFFF0000U)))),

@@ -3,10 +3,12 @@
 //
 // A Vector has
 //     Sums, start(lane)                    the 16 int32 sums of a block and their first value
-//     zero(), added(a, b)                  sums of nothing and of two parts, where kParts is 2
+//     zero(), added(a, b)                  sums of nothing and of two parts
 //     Line, load_line(address)             64 bytes of codes, ready for products
 //     Words, load_words(lane, line)        a lane's codes for that line
+//     load_halves(address, low, high)      64 bytes of half-wide codes as the lines of their lower and upper halves
 //     add_products(sums, line, words)
+//     doubled(sums, bias)                  2 * sums + bias
 //     Items, load_items(address)           the steps and residuals of a block
 //     over(sums, items, lane)              16 bits: whose upper bound is over lane.cut
 //     store_bounds(sums, items, lane, mask, first, upper, lower, ids)    of the items in `mask`, packed; `first` is the
@@ -23,6 +25,8 @@
 
 namespace mtaw {
 namespace {
+
+constexpr std::uint32_t kAllItems = 0xFFFF;
 
 // The bits of a block's items.
 MTAW_INLINE std::uint32_t allowed_items(const AllowedBits& allowed, std::int64_t block) {
@@ -52,15 +56,10 @@ MTAW_INLINE void append(const typename Vector::Sums& sums, const typename Vector
     lane.count += std::popcount(mask);
 }
 
-// One block under kLanes lanes. Returns whether a lane reached its limit. A lane's sum is kept in
+// One block under kLanes lanes: of its items, those in the bits of `open`. Returns whether a lane reached its limit. A lane's sum is kept in
 // kParts parts (1 or 2): a long chain of additions to one register waits for each of them.
-template <typename Vector, int kLanes, int kParts, bool kAll>
-MTAW_INLINE bool step(const ScanBlocks& catalog, std::int64_t block, const AllowedBits& allowed, ScanLane* lanes) {
-    std::uint32_t open = 0xFFFF;
-    if constexpr (!kAll) {
-        open = allowed_items(allowed, block);
-        if (open == 0) return false;
-    }
+template <typename Vector, int kLanes, int kParts>
+MTAW_INLINE bool step(const ScanBlocks& catalog, std::int64_t block, std::uint32_t open, ScanLane* lanes) {
     const std::uint8_t* address = catalog.blocks + block * (catalog.lines + 1) * kLineBytes;
     typename Vector::Sums sums[kLanes][kParts];
     for (int q = 0; q < kLanes; ++q) {
@@ -113,7 +112,8 @@ MTAW_INLINE std::int64_t scan_blocks(const ScanBlocks& catalog, std::int64_t beg
     for (int q = 0; q < kLanes; ++q) own[q] = lanes[q];
     std::int64_t block = begin;
     for (bool full = false; block < end && !full; ++block) {
-        full = step<Vector, kLanes, kParts, kAll>(blocks, block, bits, own);
+        const std::uint32_t open = kAll ? kAllItems : allowed_items(bits, block);
+        if (kAll || open != 0) full = step<Vector, kLanes, kParts>(blocks, block, open, own);
     }
     for (int q = 0; q < kLanes; ++q) lanes[q].count = own[q].count;
     return block;
@@ -126,6 +126,53 @@ std::int64_t scan(const ScanBlocks& blocks, std::int64_t begin, std::int64_t end
                   ScanLane* lanes) {
     if (allowed.bits == nullptr) return scan_blocks<Vector, kLanes, kParts, true>(blocks, begin, end, allowed, lanes);
     return scan_blocks<Vector, kLanes, kParts, false>(blocks, begin, end, allowed, lanes);
+}
+
+// One block of half-wide codes under one lane. Returns whether the lane reached its limit.
+template <typename Vector>
+MTAW_INLINE bool half_step(const ScanBlocks& catalog, std::int64_t block, std::uint32_t open, ScanLane& lane) {
+    const std::uint8_t* address = catalog.half_blocks + block * (catalog.half_lines + 1) * kLineBytes;
+    // In four parts: a long chain of additions to one register waits for each of them.
+    typename Vector::Sums low[2] = {Vector::zero(), Vector::zero()}, high[2] = {Vector::zero(), Vector::zero()};
+    typename Vector::Line low_codes, high_codes;
+    const std::int64_t whole = catalog.lines / 2;
+    std::int64_t line = 0;
+    for (; line + 2 <= whole; line += 2) {
+        for (int part = 0; part < 2; ++part) {
+            Vector::load_halves(address + (line + part) * kLineBytes, low_codes, high_codes);
+            Vector::add_products(low[part], low_codes, Vector::load_words(lane, 2 * (line + part)));
+            Vector::add_products(high[part], high_codes, Vector::load_words(lane, 2 * (line + part) + 1));
+        }
+    }
+    for (; line < catalog.half_lines; ++line) {
+        Vector::load_halves(address + line * kLineBytes, low_codes, high_codes);
+        Vector::add_products(low[0], low_codes, Vector::load_words(lane, 2 * line));
+        // The last line's upper halves may lie past the lane's codes.
+        if (line < whole) Vector::add_products(high[0], high_codes, Vector::load_words(lane, 2 * line + 1));
+    }
+    const typename Vector::Sums halves = Vector::added(Vector::added(low[0], low[1]), Vector::added(high[0], high[1]));
+    // Sum (2 h - 15) a.
+    const typename Vector::Sums sums = Vector::doubled(halves, -15 * lane.code_sum);
+    const typename Vector::Items items = Vector::load_items(address + catalog.half_lines * kLineBytes);
+    const std::uint32_t found = Vector::over(sums, items, lane) & open;
+    if (!Vector::kPackAlways && found == 0) return false;
+    append<Vector>(sums, items, block, found, lane);
+    return lane.count >= lane.limit;
+}
+
+template <typename Vector>
+std::int64_t scan_halves(const ScanBlocks& catalog, std::int64_t begin, std::int64_t end, const AllowedBits& allowed,
+                         ScanLane* lanes) {
+    const ScanBlocks blocks = catalog;
+    const AllowedBits bits = allowed;
+    ScanLane own = lanes[0];
+    std::int64_t block = begin;
+    for (bool full = false; block < end && !full; ++block) {
+        const std::uint32_t open = bits.bits == nullptr ? kAllItems : allowed_items(bits, block);
+        if (open != 0) full = half_step<Vector>(blocks, block, open, own);
+    }
+    lanes[0].count = own.count;
+    return block;
 }
 
 }  // namespace

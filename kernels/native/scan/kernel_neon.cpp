@@ -21,9 +21,19 @@ struct Neon {
         float32x4_t residuals[4];
     };
 
-    static MTAW_INLINE Sums start(const ScanLane& /*lane*/) {
-        const int32x4_t zero = vdupq_n_s32(0);
-        return {{zero, zero, zero, zero}};
+    static MTAW_INLINE Sums zero() {
+        const int32x4_t nothing = vdupq_n_s32(0);
+        return {{nothing, nothing, nothing, nothing}};
+    }
+    static MTAW_INLINE Sums start(const ScanLane& /*lane*/) { return zero(); }
+    static MTAW_INLINE Sums added(const Sums& a, const Sums& b) {
+        Sums sums;
+        for (int p = 0; p < 4; ++p) sums.part[p] = vaddq_s32(a.part[p], b.part[p]);
+        return sums;
+    }
+    static MTAW_INLINE Sums doubled(const Sums& sums, std::int32_t bias) {
+        const int32x4_t biases = vdupq_n_s32(bias);
+        return added(added(sums, sums), {{biases, biases, biases, biases}});
     }
     // The product is of signed bytes: flipping the top bit takes the 128 off again.
     static MTAW_INLINE Line load_line(const std::uint8_t* address) {
@@ -32,6 +42,13 @@ struct Neon {
             line.part[p] = vreinterpretq_s8_u8(veorq_u8(vld1q_u8(address + 16 * p), vdupq_n_u8(128)));
         }
         return line;
+    }
+    static MTAW_INLINE void load_halves(const std::uint8_t* address, Line& low, Line& high) {
+        for (int p = 0; p < 4; ++p) {
+            const uint8x16_t halves = vld1q_u8(address + 16 * p);
+            low.part[p] = vreinterpretq_s8_u8(vandq_u8(halves, vdupq_n_u8(15)));
+            high.part[p] = vreinterpretq_s8_u8(vshrq_n_u8(halves, 4));
+        }
     }
     static MTAW_INLINE Words load_words(const ScanLane& lane, std::int64_t line) {
         std::int32_t word;
@@ -76,6 +93,6 @@ struct Neon {
 
 }  // namespace
 
-ScanKernels scan_kernels_neon() { return {scan<Neon, 1, 1>, scan<Neon, 4, 1>, 4}; }
+ScanKernels scan_kernels_neon() { return {scan<Neon, 1, 1>, scan_halves<Neon>, scan<Neon, 4, 1>, 4}; }
 
 }  // namespace mtaw

@@ -11,7 +11,9 @@ struct Portable {
     struct Sums {
         std::int32_t of[kBlockItems];
     };
-    using Line = const std::uint8_t*;
+    struct Line {
+        std::uint8_t codes[kLineBytes];
+    };
     using Words = const std::int16_t*;
     struct Items {
         float steps[kBlockItems];
@@ -24,13 +26,34 @@ struct Portable {
         for (std::int32_t& sum : sums.of) sum = -128 * lane.code_sum;
         return sums;
     }
-    static MTAW_INLINE Line load_line(const std::uint8_t* address) { return address; }
+    static MTAW_INLINE Sums zero() { return Sums{}; }
+    static MTAW_INLINE Sums added(const Sums& a, const Sums& b) {
+        Sums sums;
+        for (int item = 0; item < kBlockItems; ++item) sums.of[item] = a.of[item] + b.of[item];
+        return sums;
+    }
+    static MTAW_INLINE Sums doubled(const Sums& sums, std::int32_t bias) {
+        Sums twice;
+        for (int item = 0; item < kBlockItems; ++item) twice.of[item] = 2 * sums.of[item] + bias;
+        return twice;
+    }
+    static MTAW_INLINE Line load_line(const std::uint8_t* address) {
+        Line line;
+        std::memcpy(line.codes, address, kLineBytes);
+        return line;
+    }
+    static MTAW_INLINE void load_halves(const std::uint8_t* address, Line& low, Line& high) {
+        for (int i = 0; i < kLineBytes; ++i) {
+            low.codes[i] = address[i] & 15;
+            high.codes[i] = address[i] >> 4;
+        }
+    }
     static MTAW_INLINE Words load_words(const ScanLane& lane, std::int64_t line) {
         return lane.pairs + line * kLineDims;
     }
     static MTAW_INLINE void add_products(Sums& sums, const Line& line, const Words& words) {
         for (int item = 0; item < kBlockItems; ++item) {
-            const std::uint8_t* codes = line + item * kLineDims;
+            const std::uint8_t* codes = line.codes + item * kLineDims;
             sums.of[item] += codes[0] * words[0] + codes[2] * words[1] + codes[1] * words[2] + codes[3] * words[3];
         }
     }
@@ -67,6 +90,6 @@ struct Portable {
 
 }  // namespace
 
-ScanKernels scan_kernels_portable() { return {scan<Portable, 1, 1>, scan<Portable, 1, 1>, 1}; }
+ScanKernels scan_kernels_portable() { return {scan<Portable, 1, 1>, scan_halves<Portable>, scan<Portable, 1, 1>, 1}; }
 
 }  // namespace mtaw

@@ -6,6 +6,10 @@
 // residual as two bfloat16 in one 32-bit word: the step in the upper half, the residual's norm in the lower.
 // A block is one stretch of memory, read once from front to end. Places past the last item have the residual
 // -infinity, which no threshold lets through.
+//
+// Large catalogs have half as wide codes besides, in blocks of their own: byte t of item i in line j < ceil(d / 8)
+// holds dimension 8j + t in its lower half and 8j + 4 + t in its upper half, as 0..15 for -15..15 in steps of 2 (the
+// padding's value does not matter, the query's is 0). The last line is as above; its step is that of the odd numbers.
 #pragma once
 
 #include <cstdint>
@@ -22,18 +26,22 @@ constexpr std::uint32_t kNoItem = 0xFF80;
 
 constexpr std::int64_t code_lines(std::int64_t d) { return (d + kLineDims - 1) / kLineDims; }
 constexpr std::int64_t block_bytes(std::int64_t d) { return (code_lines(d) + 1) * kLineBytes; }
+constexpr std::int64_t half_lines(std::int64_t d) { return (d + 2 * kLineDims - 1) / (2 * kLineDims); }
+constexpr std::int64_t half_block_bytes(std::int64_t d) { return (half_lines(d) + 1) * kLineBytes; }
 constexpr std::int64_t block_count(std::int64_t n_items) { return (n_items + kBlockItems - 1) / kBlockItems; }
 
 // What a scan needs to know of all the items together. The codes are of rows * 2^-exponent.
 struct ScanSummary {
     std::int64_t exponent = 0;
     double largest_norm = 0;      // of rows * 2^-exponent, rounded up: about 1/2 to 1, or 0
-    double largest_residual = 0;  // the largest residual norm stored
+    double largest_residual = 0;  // the largest residual norm stored, of either width
 };
 
-// The item i of codes c_i has row * 2^-exponent = step * c_i + residual vector, |residual vector| <= residual.
-// float32[N, d] `rows` to block_count(N) * block_bytes(d) bytes `blocks`, block by block on one thread.
+// The item i of codes c_i, of either width, has row * 2^-exponent = step * c_i + residual vector, |residual vector| <= residual.
+// float32[N, d] `rows` to block_count(N) * block_bytes(d) bytes `blocks` and, where it is not null,
+// block_count(N) * half_block_bytes(d) bytes `half_blocks`, block by block on one thread.
 // Throws std::invalid_argument on a value that is not finite.
-ScanSummary quantise_catalog(const float* rows, std::int64_t n_items, std::int64_t d, std::uint8_t* blocks);
+ScanSummary quantise_catalog(const float* rows, std::int64_t n_items, std::int64_t d, std::uint8_t* blocks,
+                             std::uint8_t* half_blocks = nullptr);
 
 }  // namespace mtaw

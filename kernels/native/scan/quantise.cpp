@@ -32,13 +32,22 @@ double square_norm(const float* row, std::int64_t d) {
     return square;
 }
 
-// One item into its column of the block; returns its word of the last line.
-std::uint32_t quantise_row(const float* row, std::int64_t d, double down, double* values, std::uint8_t* column) {
+// row * down to `values`; returns the largest absolute value.
+double scaled_row(const float* row, std::int64_t d, double down, double* values) {
     double largest = 0;
     for (std::int64_t j = 0; j < d; ++j) {
         values[j] = static_cast<double>(row[j]) * down;
         largest = std::max(largest, std::fabs(values[j]));
     }
+    return largest;
+}
+
+std::uint32_t word_of(std::uint32_t step_bits, double square) {
+    return step_bits << 16 | bfloat16_up(square > 0 ? std::max(std::sqrt(square) * kUp, kSmallest) : 0);
+}
+
+// One item into its column of the block; returns its word of the last line.
+std::uint32_t quantise_row(const double* values, std::int64_t d, double largest, std::uint8_t* column) {
     const std::uint32_t step_bits = bfloat16_up(std::max(largest / 127, kSmallest));
     const double step = bfloat16_value(step_bits);
     const double per_step = 1 / step;
@@ -49,13 +58,45 @@ std::uint32_t quantise_row(const float* row, std::int64_t d, double down, double
         square += residual * residual;
         column[(j / kLineDims) * kLineBytes + j % kLineDims] = static_cast<std::uint8_t>(static_cast<int>(code) + 128);
     }
-    const double residual = square > 0 ? std::max(std::sqrt(square) * kUp, kSmallest) : 0;
-    return step_bits << 16 | bfloat16_up(residual);
+    return word_of(step_bits, square);
+}
+
+// The same in half the width.
+std::uint32_t quantise_row_half(const double* values, std::int64_t d, double largest, std::uint8_t* column) {
+    const std::uint32_t step_bits = bfloat16_up(std::max(largest / 16, kSmallest));
+    const double step = bfloat16_value(step_bits);
+    const double per_pair = 0.5 / step;
+    double square = 0;
+    for (std::int64_t j = 0; j < d; ++j) {
+        // -15, -13 .. 15 is 2 * (0 .. 15) - 15; each stands for what is within a step of it, up to 16 steps.
+        const double place = std::clamp((values[j] * per_pair + 7.5 + kRounder) - kRounder, 0.0, 15.0);
+        const double residual = values[j] - (2 * place - 15) * step;
+        square += residual * residual;
+        std::uint8_t& both = column[j / (2 * kLineDims) * kLineBytes + j % kLineDims];
+        const int shift = j % (2 * kLineDims) < kLineDims ? 0 : 4;
+        both = static_cast<std::uint8_t>(both | static_cast<int>(place) << shift);
+    }
+    return word_of(step_bits, square);
+}
+
+// One block of either width: the codes of its items and the last line.
+template <typename QuantiseRow>
+void quantise_block(const double* values, const double* largest, std::int64_t count, std::int64_t d,
+                    std::int64_t lines, const QuantiseRow& quantise, std::uint8_t* block, ScanSummary* summary) {
+    for (std::int64_t place = 0; place < kBlockItems; ++place) {
+        std::uint32_t word = kNoItem;
+        if (place < count) {
+            word = quantise(values + place * d, d, largest[place], block + place * kLineDims);
+            summary->largest_residual = std::max(summary->largest_residual, bfloat16_value(word & 0xFFFFU));
+        }
+        std::memcpy(block + lines * kLineBytes + place * 4, &word, 4);
+    }
 }
 
 }  // namespace
 
-ScanSummary quantise_catalog(const float* rows, std::int64_t n_items, std::int64_t d, std::uint8_t* blocks) {
+ScanSummary quantise_catalog(const float* rows, std::int64_t n_items, std::int64_t d, std::uint8_t* blocks,
+                             std::uint8_t* half_blocks) {
     ScanSummary summary;
     double largest_square = 0;
     for (std::int64_t i = 0; i < n_items; ++i) {
@@ -70,20 +111,20 @@ ScanSummary quantise_catalog(const float* rows, std::int64_t n_items, std::int64
     // In (1/2, 1): the norm's float64 rounding cannot carry it past the power of two that ilogb saw.
     summary.largest_norm = std::ldexp(std::sqrt(largest_square) * kUp, -static_cast<int>(summary.exponent));
     const double down = std::ldexp(1.0, -static_cast<int>(summary.exponent));
-    const std::int64_t lines = code_lines(d);
-    std::vector<double> values(static_cast<std::size_t>(d));
+    std::vector<double> values(static_cast<std::size_t>(kBlockItems * d));
+    double largest[kBlockItems];
     for (std::int64_t b = 0; b < block_count(n_items); ++b) {
-        std::uint8_t* block = blocks + b * block_bytes(d);
-        std::memset(block, 128, static_cast<std::size_t>(lines * kLineBytes));
-        for (std::int64_t place = 0; place < kBlockItems; ++place) {
-            const std::int64_t item = b * kBlockItems + place;
-            std::uint32_t word = kNoItem;
-            if (item < n_items) {
-                word = quantise_row(rows + item * d, d, down, values.data(), block + place * kLineDims);
-                summary.largest_residual = std::max(summary.largest_residual, bfloat16_value(word & 0xFFFFU));
-            }
-            std::memcpy(block + lines * kLineBytes + place * 4, &word, 4);
+        const std::int64_t first = b * kBlockItems, count = std::min(kBlockItems, n_items - first);
+        for (std::int64_t place = 0; place < count; ++place) {
+            largest[place] = scaled_row(rows + (first + place) * d, d, down, values.data() + place * d);
         }
+        std::uint8_t* block = blocks + b * block_bytes(d);
+        std::memset(block, 128, static_cast<std::size_t>(code_lines(d) * kLineBytes));
+        quantise_block(values.data(), largest, count, d, code_lines(d), quantise_row, block, &summary);
+        if (half_blocks == nullptr) continue;
+        block = half_blocks + b * half_block_bytes(d);
+        std::memset(block, 0, static_cast<std::size_t>(half_lines(d) * kLineBytes));
+        quantise_block(values.data(), largest, count, d, half_lines(d), quantise_row_half, block, &summary);
     }
     return summary;
 }

@@ -8,36 +8,15 @@
 #include <limits>
 #include <stdexcept>
 #include <string>
-#include <vector>
 
-#include "compiler.hpp"
-#include "scan/candidates.hpp"
+#include "scan/search.hpp"
 
 namespace mtaw {
 namespace {
 
-constexpr std::int64_t kGroupQueries = 256;      // queries that go through the catalog together
-constexpr std::int64_t kGroupBytes = 64LL << 20;  // what their buffers may take
-constexpr std::int64_t kChunkBytes = 256 << 10;  // of the catalog, passed by all of them in turn: stays in a core's L2
-constexpr std::int64_t kFewQueries = 2;          // so many pass one by one rather than in a kernel for `width`
-constexpr std::int64_t kSparse = 32;             // where less than 1/32 of the items is allowed, those are listed
-constexpr std::int64_t kFetchedLines = 64;
 constexpr std::int64_t kSamples = 16;
 
-std::int64_t lane_codes(std::int64_t d) { return code_lines(d) * kLineDims; }
-
 }  // namespace
-
-struct ScanScratch::State {
-    std::vector<std::int8_t> codes;
-    std::vector<std::int16_t> pairs;
-    std::vector<float> upper;
-    std::vector<float> lower;
-    std::vector<std::int32_t> ids;
-    std::vector<Candidates> candidates;
-    std::vector<ScanLane> lanes;
-    std::vector<Scored> scored;
-};
 
 ScanScratch::ScanScratch() : state_(std::make_unique<State>()) {}
 ScanScratch::~ScanScratch() = default;
@@ -53,199 +32,53 @@ void check_request(const ScanRequest& request) {
     }
 }
 
+std::uint32_t word_at(const std::uint8_t* blocks, std::int64_t lines, std::int64_t item) {
+    const std::uint8_t* block = blocks + item / kBlockItems * (lines + 1) * kLineBytes;
+    std::uint32_t word;
+    std::memcpy(&word, block + lines * kLineBytes + item % kBlockItems * 4, 4);
+    return word;
+}
+
 // Whether the places past the last item say so: no kernel then gives an id that is not there.
 bool ends_well(const ScanCatalog& catalog) {
-    const std::int64_t lines = code_lines(catalog.d);
     for (std::int64_t place = catalog.n_items; place < block_count(catalog.n_items) * kBlockItems; ++place) {
-        std::uint32_t word;
-        const std::uint8_t* block = catalog.blocks + place / kBlockItems * block_bytes(catalog.d);
-        std::memcpy(&word, block + lines * kLineBytes + place % kBlockItems * 4, 4);
-        if (word != kNoItem) return false;
+        if (word_at(catalog.blocks, code_lines(catalog.d), place) != kNoItem) return false;
     }
     return true;
 }
 
+// The code of dimension j of an item, of either width.
+double code_at(const ScanCatalog& catalog, bool half, std::int64_t item, std::int64_t j) {
+    const std::int64_t place = item % kBlockItems * kLineDims + j % kLineDims;
+    if (!half) {
+        const std::uint8_t* block = catalog.blocks + item / kBlockItems * block_bytes(catalog.d);
+        return block[j / kLineDims * kLineBytes + place] - 128;
+    }
+    const std::uint8_t* block = catalog.half_blocks + item / kBlockItems * half_block_bytes(catalog.d);
+    const int both = block[j / (2 * kLineDims) * kLineBytes + place];
+    return 2 * (j % (2 * kLineDims) < kLineDims ? both & 15 : both >> 4) - 15;
+}
+
 // Whether rows spread over the catalog are what the codes say, within the residuals they state.
-bool sample_agrees(const ScanCatalog& catalog) {
+bool sample_agrees(const ScanCatalog& catalog, bool half) {
     const double down = std::ldexp(1.0, -static_cast<int>(catalog.summary.exponent));
-    const std::int64_t lines = code_lines(catalog.d);
+    const std::uint8_t* blocks = half ? catalog.half_blocks : catalog.blocks;
+    const std::int64_t lines = half ? half_lines(catalog.d) : code_lines(catalog.d);
     for (std::int64_t sample = 0; sample < std::min(kSamples, catalog.n_items); ++sample) {
         const std::int64_t item = sample * (catalog.n_items - 1) / std::max<std::int64_t>(1, kSamples - 1);
-        const std::uint8_t* block = catalog.blocks + item / kBlockItems * block_bytes(catalog.d);
-        const std::int64_t place = item % kBlockItems;
-        std::uint32_t word;
-        std::memcpy(&word, block + lines * kLineBytes + place * 4, 4);
+        const std::uint32_t word = word_at(blocks, lines, item);
         const double step = std::bit_cast<float>(word & 0xFFFF0000U);
         const double residual = std::bit_cast<float>(word << 16);
         double square = 0;
         for (std::int64_t j = 0; j < catalog.d; ++j) {
-            const int code = block[j / kLineDims * kLineBytes + place * kLineDims + j % kLineDims] - 128;
-            const double off = static_cast<double>(catalog.rows[item * catalog.d + j]) * down - step * code;
+            const double value = static_cast<double>(catalog.rows[item * catalog.d + j]) * down;
+            const double off = value - step * code_at(catalog, half, item, j);
             square += off * off;
         }
-        if (!(std::sqrt(square) <= residual)) return false;
+        if (!(std::sqrt(square) <= residual && residual <= catalog.summary.largest_residual)) return false;
     }
     return true;
 }
-
-class Search {
- public:
-    Search(const ScanCatalog& catalog, Isa isa, const ScanRequest& request, ScanScratch::State& memory)
-        : request_(request),
-          memory_(memory),
-          plan_{&catalog, std::min(request.k, catalog.n_items), request.scale, isa, select_kernels(isa), &memory.scored},
-          kernels_(scan_kernels(isa)),
-          blocks_{catalog.blocks, code_lines(catalog.d)},
-          allowed_{request.allowed, (catalog.n_items + 7) / 8} {}
-
-    void run(std::int32_t* ids, float* scores) {
-        const std::int64_t total = request_.n_queries * request_.k;
-        std::fill(ids, ids + total, -1);
-        std::fill(scores, scores + total, -std::numeric_limits<float>::infinity());
-        const bool listed = is_sparse();
-        const std::int64_t lane_bytes = plan_.capacity() * 12;
-        const std::int64_t group = std::clamp<std::int64_t>(kGroupBytes / lane_bytes, 1, kGroupQueries);
-        for (std::int64_t begin = 0; begin < request_.n_queries; begin += group) {
-            const std::int64_t end = std::min(begin + group, request_.n_queries);
-            prepare(begin, end);
-            if (listed) {
-                for (std::int64_t q = 0; q < end - begin; ++q) take_allowed(candidates(q));
-            } else {
-                pass_all(end - begin);
-            }
-            for (std::int64_t q = 0; q < end - begin; ++q) {
-                if (q + 1 < end - begin) {
-                    candidates(q + 1).tighten(plan_);
-                    candidates(q + 1).fetch_rows(plan_);
-                }
-                const std::int64_t place = (begin + q) * request_.k;
-                candidates(q).finish(plan_, ids + place, scores + place);
-            }
-        }
-    }
-
- private:
-    Candidates& candidates(std::int64_t q) { return memory_.candidates[static_cast<std::size_t>(q)]; }
-
-    // Whether the allowed items are so few that scoring them one by one beats a pass.
-    bool is_sparse() const {
-        if (allowed_.bits == nullptr) return false;
-        const std::int64_t most = plan_.catalog->n_items / kSparse;
-        std::int64_t count = 0;
-        for (std::int64_t i = 0; i < allowed_.n_bytes && count <= most; ++i) count += std::popcount(allowed_.bits[i]);
-        return count <= most;
-    }
-
-    // Codes the queries begin .. end and lays their buffers out.
-    void prepare(std::int64_t begin, std::int64_t end) {
-        const ScanCatalog& catalog = *plan_.catalog;
-        const std::int64_t wide = lane_codes(catalog.d), capacity = plan_.capacity();
-        const auto count = static_cast<std::size_t>(end - begin);
-        const auto fit = [](auto& vector, std::size_t size) {
-            if (vector.size() < size) vector.resize(size);
-        };
-        fit(memory_.codes, count * static_cast<std::size_t>(wide));
-        fit(memory_.pairs, count * static_cast<std::size_t>(wide));
-        fit(memory_.upper, count * static_cast<std::size_t>(capacity));
-        fit(memory_.lower, count * static_cast<std::size_t>(capacity));
-        fit(memory_.ids, count * static_cast<std::size_t>(capacity));
-        fit(memory_.candidates, count);
-        for (std::int64_t q = 0; q < end - begin; ++q) {
-            Candidates& one = candidates(q);
-            std::int8_t* codes = memory_.codes.data() + q * wide;
-            std::int16_t* pairs = memory_.pairs.data() + q * wide;
-            one.query = request_.queries + (begin + q) * catalog.d;
-            if (!code_query(one.query, catalog.d, plan_.scale, catalog.summary, codes, &one.coded)) {
-                throw std::invalid_argument("query " + std::to_string(begin + q) +
-                                            " is not finite; encode it with this bundle's encoder");
-            }
-            for (std::int64_t j = 0; j < wide; j += kLineDims) {
-                pairs[j] = codes[j];
-                pairs[j + 1] = codes[j + 2];
-                pairs[j + 2] = codes[j + 1];
-                pairs[j + 3] = codes[j + 3];
-            }
-            one.lane.codes = codes;
-            one.lane.pairs = pairs;
-            one.lane.code_sum = one.coded.code_sum;
-            one.lane.spread = one.coded.spread;
-            one.lane.upper = memory_.upper.data() + q * capacity;
-            one.lane.lower = memory_.lower.data() + q * capacity;
-            one.lane.ids = memory_.ids.data() + q * capacity;
-            one.excluded = one.excluded_end = nullptr;
-            if (request_.excluded != nullptr) {
-                one.excluded = request_.excluded + request_.excluded_offsets[begin + q];
-                one.excluded_end = request_.excluded + request_.excluded_offsets[begin + q + 1];
-            }
-            one.start(plan_);
-        }
-    }
-
-    void take_allowed(Candidates& one) {
-        for (std::int64_t byte = 0; byte < allowed_.n_bytes; ++byte) {
-            for (unsigned bits = allowed_.bits[byte]; bits != 0; bits &= bits - 1) {
-                one.add_unbounded(static_cast<std::int32_t>(byte * 8 + std::countr_zero(bits)));
-                if (one.lane.count >= one.lane.limit) one.tighten(plan_);
-            }
-        }
-    }
-
-    void pass_all(std::int64_t count) {
-        const std::int64_t n_blocks = block_count(plan_.catalog->n_items);
-        if (count <= kFewQueries || kernels_.width == 1) {
-            // Most of what is left shortly before the end stays: its rows come while the pass goes on.
-            const std::int64_t late = n_blocks - n_blocks / 8;
-            for (std::int64_t q = 0; q < count; ++q) {
-                pass(kernels_.one, q, 1, 1, 0, late);
-                candidates(q).tighten(plan_);
-                candidates(q).fetch_rows(plan_);
-                pass(kernels_.one, q, 1, 1, late, n_blocks);
-            }
-            return;
-        }
-        const std::int64_t chunk = std::max<std::int64_t>(4, kChunkBytes / block_bytes(plan_.catalog->d) / 4 * 4);
-        for (std::int64_t begin = 0; begin < n_blocks; begin += chunk) {
-            const std::int64_t end = std::min(begin + chunk, n_blocks);
-            for (std::int64_t q = 0; q < count; q += kernels_.width) {
-                pass(kernels_.many, q, std::min(kernels_.width, count - q), kernels_.width, begin, end);
-            }
-        }
-    }
-
-    // Queries first .. first + count through blocks begin .. end by a kernel of `width` lanes.
-    void pass(ScanKernel kernel, std::int64_t first, std::int64_t count, std::int64_t width, std::int64_t begin,
-              std::int64_t end) {
-        memory_.lanes.resize(static_cast<std::size_t>(width));
-        ScanLane* lanes = memory_.lanes.data();
-        for (std::int64_t l = 0; l < width; ++l) {
-            lanes[l] = candidates(first + std::min(l, count - 1)).lane;
-            // A lane that is left over runs with the rest and lets nothing through.
-            if (l >= count) lanes[l].cut = std::numeric_limits<float>::infinity();
-        }
-        for (std::int64_t block = begin; block < end;) {
-            block = kernel(blocks_, block, end, allowed_, lanes);
-            for (std::int64_t l = 0; l < count; ++l) {
-                if (lanes[l].count < lanes[l].limit) continue;
-                Candidates& one = candidates(first + l);
-                // The stream from memory goes on meanwhile.
-                for (std::int64_t line = 0; line < kFetchedLines; ++line) {
-                    MTAW_PREFETCH(blocks_.blocks + block * block_bytes(plan_.catalog->d) + line * kLineBytes);
-                }
-                one.lane = lanes[l];
-                one.tighten(plan_);
-                lanes[l] = one.lane;
-            }
-        }
-        for (std::int64_t l = 0; l < count; ++l) candidates(first + l).lane = lanes[l];
-    }
-
-    const ScanRequest& request_;
-    ScanScratch::State& memory_;
-    SearchPlan plan_;
-    ScanKernels kernels_;
-    ScanBlocks blocks_;
-    AllowedBits allowed_;
-};
 
 }  // namespace
 
@@ -261,14 +94,15 @@ Scanner::Scanner(const ScanCatalog& catalog, Isa isa) : catalog_(catalog), isa_(
     const ScanSummary& summary = catalog.summary;
     const bool plausible = summary.largest_norm >= 0 && summary.largest_norm < 2 && summary.largest_residual >= 0 &&
                            summary.largest_residual < 2 && std::abs(summary.exponent) < 256;
-    if (!plausible || !ends_well(catalog) || !sample_agrees(catalog)) {
+    if (!plausible || !ends_well(catalog) || !sample_agrees(catalog, false) ||
+        (catalog.half_blocks != nullptr && !sample_agrees(catalog, true))) {
         throw std::invalid_argument("the catalog's codes are of other vectors than its rows; make them anew");
     }
 }
 
 void Scanner::search(const ScanRequest& request, std::int32_t* ids, float* scores, ScanScratch& scratch) const {
     check_request(request);
-    Search(catalog_, isa_, request, scratch.state()).run(ids, scores);
+    search_catalog(catalog_, isa_, request, scratch.state(), ids, scores);
 }
 
 }  // namespace mtaw

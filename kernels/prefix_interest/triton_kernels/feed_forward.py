@@ -3,19 +3,27 @@
 import triton
 import triton.language as tl
 
-from mtaw_fast.kernels.prefix_interest.triton_kernels.tile import linear, load_vector, rectified
+from mtaw_fast.kernels.prefix_interest.triton_kernels.tile import linear, load_vector, rectified, store_rows
 
 
 @triton.jit
-def feed_forward(v, in_weight, in_bias, out_weight, out_bias, PART: tl.constexpr, d: tl.constexpr):
-    """(h, FFN(v)) with h = ReLU(W_in v + b_in) in v's dtype and FFN(v) = W_out h + b_out in float32: [M, D] each."""
-    hidden = rectified(v, in_weight, in_bias, PART, d)
-    return hidden, linear(hidden, out_weight, False, PART, d) + load_vector(out_bias, d, v.shape[1])
+def feed_forward(
+    instant, hidden, slots, in_weight, in_bias, out_weight, out_bias,
+    PART: tl.constexpr, d: tl.constexpr, D: tl.constexpr,
+):  # fmt: skip
+    """W_out h + b_out with h = ReLU(W_in l' + b_in) for rows l' of `instant` [slots, d]: float32[M, D].
+
+    Writes h to `hidden` [slots, d].
+    """
+    everywhere = tl.full(slots.shape, True, tl.int1)
+    store_rows(hidden, slots, everywhere, rectified(instant, slots, in_weight, in_bias, PART, d, D), d)
+    tl.debug_barrier()
+    return linear(hidden, slots, out_weight, False, PART, d, D) + load_vector(out_bias, d, D)
 
 
 @triton.jit
 def normalised(y, eps, d: tl.constexpr):
-    """(y - mean) / sqrt(variance + eps) of every row and the root's inverse: float32[M, D], float32[M].
+    """(y - mean) / sqrt(variance + eps) of every row, and 1 / sqrt(variance + eps): float32[M, D], float32[M].
 
     y float32[M, D], 0 right of d, as is the result. The variance is biased.
     """
@@ -24,3 +32,12 @@ def normalised(y, eps, d: tl.constexpr):
     centred = tl.where(inside, y - mean[:, None], 0.0)
     inverse = 1 / tl.sqrt(tl.sum(centred * centred, axis=1) / d + eps)
     return centred * inverse[:, None], inverse
+
+
+@triton.jit
+def normalised_backward(d_unit, unit, inverse, d: tl.constexpr):
+    """Gradient of `normalised`'s y from that of its result, float32[M, D], 0 right of d."""
+    inside = tl.arange(0, unit.shape[1])[None, :] < d
+    mean = tl.sum(d_unit, axis=1) / d
+    along = tl.sum(d_unit * unit, axis=1) / d
+    return tl.where(inside, (d_unit - mean[:, None] - unit * along[:, None]) * inverse[:, None], 0.0)

@@ -1,4 +1,4 @@
-"""Tiles in registers: loading rows, matrix products over d, masks, dropout."""
+"""Rows of packed matrices, matrix products over d, masks, dropout."""
 
 import triton
 import triton.language as tl
@@ -7,17 +7,23 @@ from mtaw_fast.kernels.triton_kernels.arithmetic import dot, narrow
 
 
 @triton.jit
-def load_rows(base, rows, present, d: tl.constexpr, D: tl.constexpr):
-    """[M, D] rows of a matrix [.., d]; 0 where not `present` and right of d."""
-    column = tl.arange(0, D)
+def load_part(base, rows, present, first, WIDTH: tl.constexpr, d: tl.constexpr):
+    """[M, WIDTH] columns `first` .. of rows of a matrix [.., d]; 0 where not `present` and right of d."""
+    column = first + tl.arange(0, WIDTH)
     places = rows.to(tl.int64)[:, None] * d + column[None, :]
     return tl.load(base + places, mask=present[:, None] & (column < d)[None, :], other=0.0)
 
 
 @triton.jit
-def store_rows(base, rows, present, values, d: tl.constexpr, D: tl.constexpr):
+def load_rows(base, rows, d: tl.constexpr, D: tl.constexpr):
+    """[M, D] whole rows of a matrix [slots, d], 0 right of d."""
+    return load_part(base, rows, tl.full(rows.shape, True, tl.int1), 0, D, d)
+
+
+@triton.jit
+def store_rows(base, rows, present, values, d: tl.constexpr):
     """Write [M, D] `values`, in the matrix's dtype, to the `present` rows of a matrix [.., d]."""
-    column = tl.arange(0, D)
+    column = tl.arange(0, values.shape[1])
     places = rows.to(tl.int64)[:, None] * d + column[None, :]
     values = narrow(values.to(tl.float32), base.dtype.element_ty)
     tl.store(base + places, values, mask=present[:, None] & (column < d)[None, :])
@@ -31,80 +37,28 @@ def load_vector(base, d: tl.constexpr, D: tl.constexpr):
 
 
 @triton.jit
-def left_and_right(x):
-    """The two halves of a tile's columns."""
-    rows: tl.constexpr = x.shape[0]
-    half: tl.constexpr = x.shape[1] // 2
-    return tl.split(tl.permute(tl.reshape(x, [rows, 2, half]), [0, 2, 1]))
-
-
-@triton.jit
-def dot_rows(a, b, PART: tl.constexpr):
-    """float32[M, N] products of the rows of a [M, D] and b [N, D].
-
-    A float32 product holds the whole of both operands in registers, so they are cut into PART columns.
-    """
-    total = tl.zeros([a.shape[0], b.shape[0]], tl.float32)
-    if a.shape[1] <= PART:
-        total = dot(a, tl.trans(b), total)
-    else:
-        a0, a1 = left_and_right(a)
-        b0, b1 = left_and_right(b)
-        if a0.shape[1] <= PART:
-            total = dot(a0, tl.trans(b0), total)
-            total = dot(a1, tl.trans(b1), total)
-        else:
-            tl.static_assert(a0.shape[1] == 2 * PART)
-            a00, a01 = left_and_right(a0)
-            a10, a11 = left_and_right(a1)
-            b00, b01 = left_and_right(b0)
-            b10, b11 = left_and_right(b1)
-            total = dot(a00, tl.trans(b00), total)
-            total = dot(a01, tl.trans(b01), total)
-            total = dot(a10, tl.trans(b10), total)
-            total = dot(a11, tl.trans(b11), total)
-    return total
-
-
-@triton.jit
-def _add_product(total, a, weight, first, TRANSPOSED: tl.constexpr, d: tl.constexpr, D: tl.constexpr):
-    """total + a W[:, first:]^T, or a W[first:, :] where TRANSPOSED, for columns `first` .. of the whole `a`."""
-    k = first + tl.arange(0, a.shape[1])
+def linear(base, rows, weight, TRANSPOSED: tl.constexpr, PART: tl.constexpr, d: tl.constexpr, D: tl.constexpr):
+    """float32[M, D] of A W^T, or A W where TRANSPOSED: rows A of a matrix [slots, d], W [d, d] of any dtype."""
+    present = tl.full(rows.shape, True, tl.int1)
     n = tl.arange(0, D)
-    present = (k < d)[:, None] & (n < d)[None, :]
-    if TRANSPOSED:
-        part = tl.load(weight + k[:, None] * d + n[None, :], mask=present, other=0.0)
-    else:
-        part = tl.load(weight + n[None, :] * d + k[:, None], mask=present, other=0.0)
-    return dot(a, narrow(part.to(tl.float32), a.dtype), total)
-
-
-@triton.jit
-def linear(a, weight, TRANSPOSED: tl.constexpr, PART: tl.constexpr, d: tl.constexpr):
-    """float32[M, D] of a W^T, or of a W where TRANSPOSED: a [M, D], W [d, d] in memory."""
-    D: tl.constexpr = a.shape[1]
-    total = tl.zeros(a.shape, tl.float32)
-    if D <= PART:
-        total = _add_product(total, a, weight, 0, TRANSPOSED, d, D)
-    else:
-        a0, a1 = left_and_right(a)
-        if a0.shape[1] <= PART:
-            total = _add_product(total, a0, weight, 0, TRANSPOSED, d, D)
-            total = _add_product(total, a1, weight, PART, TRANSPOSED, d, D)
+    total = tl.zeros([rows.shape[0], D], tl.float32)
+    for first in range(0, D, PART):
+        a = load_part(base, rows, present, first, PART, d)
+        k = first + tl.arange(0, PART)
+        inside = (k < d)[:, None] & (n < d)[None, :]
+        if TRANSPOSED:
+            w = tl.load(weight + k[:, None] * d + n[None, :], mask=inside, other=0.0)
         else:
-            a00, a01 = left_and_right(a0)
-            a10, a11 = left_and_right(a1)
-            total = _add_product(total, a00, weight, 0, TRANSPOSED, d, D)
-            total = _add_product(total, a01, weight, PART, TRANSPOSED, d, D)
-            total = _add_product(total, a10, weight, 2 * PART, TRANSPOSED, d, D)
-            total = _add_product(total, a11, weight, 3 * PART, TRANSPOSED, d, D)
+            w = tl.load(weight + n[None, :] * d + k[:, None], mask=inside, other=0.0)
+        total = dot(a, narrow(w.to(tl.float32), a.dtype), total)
     return total
 
 
 @triton.jit
-def rectified(a, weight, bias, PART: tl.constexpr, d: tl.constexpr):
-    """ReLU(a W^T + b) in a's dtype: [M, D]."""
-    return narrow(tl.maximum(linear(a, weight, False, PART, d) + load_vector(bias, d, a.shape[1]), 0.0), a.dtype)
+def rectified(base, rows, weight, bias, PART: tl.constexpr, d: tl.constexpr, D: tl.constexpr):
+    """ReLU(A W^T + b) in A's dtype: [M, D]."""
+    sums = linear(base, rows, weight, False, PART, d, D) + load_vector(bias, d, D)
+    return narrow(tl.maximum(sums, 0.0), base.dtype.element_ty)
 
 
 @triton.jit
@@ -116,9 +70,9 @@ def visible(queries, keys, begins):
 @triton.jit
 def dropout_factors(seed, STREAM: tl.constexpr, clicks, threshold, factor, D: tl.constexpr):
     """float32[M, D] factors of the rows `clicks`: 0, or 1 / keep probability; `dropout.py` defines the same."""
-    group = tl.arange(0, D // 4)[None, :]
-    counter = tl.zeros([clicks.shape[0], D // 4], tl.uint32)
-    key = tl.load(seed)
-    a, b, c, e = tl.philox(key, counter + clicks.to(tl.uint32)[:, None], counter + group.to(tl.uint32), counter + STREAM, counter)
-    bits = tl.reshape(tl.join(tl.join(a, c), tl.join(b, e)), [clicks.shape[0], D])
-    return tl.where((bits >> 8).to(tl.int32) >= threshold, factor, 0.0)
+    zeros = tl.zeros([clicks.shape[0], D // 4], tl.int32)
+    click = zeros + clicks[:, None]
+    group = zeros + tl.arange(0, D // 4)[None, :]
+    w0, w1, w2, w3 = tl.philox(tl.load(seed), click, group, zeros + STREAM, zeros)
+    words = tl.reshape(tl.join(tl.join(w0, w2), tl.join(w1, w3)), [clicks.shape[0], D])
+    return tl.where((words >> 8).to(tl.int32) >= threshold, factor, 0.0)

@@ -38,9 +38,7 @@ def linear_gradients(
     for slot in range(begin, end, STEP):
         slots = (slot + tl.arange(0, STEP)).to(tl.int64)
         inside = slots < end
-        dy = tl.load(
-            gradient + slots[None, :] * d + row[:, None], mask=(row < d)[:, None] & inside[None, :], other=0.0
-        )
+        dy = tl.load(gradient + slots[None, :] * d + row[:, None], mask=(row < d)[:, None] & inside[None, :], other=0.0)
         v = tl.load(
             values + slots[:, None] * d + column[None, :], mask=inside[:, None] & (column < d)[None, :], other=0.0
         )

@@ -1,0 +1,52 @@
+"""Generated unit vectors with the structure of trained embeddings: clusters of power-law sizes, queries among them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+_BLOCK = 1 << 16
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterLaw:
+    """Unit vectors around unit centres, nearly by a von Mises-Fisher law.
+
+    A vector is the unit vector of (centre + spread * g / sqrt(d)), g standard normal: its cosine with the centre is
+    about 1 / sqrt(1 + spread^2), as under a von Mises-Fisher law of concentration ~ d / spread^2 in many dimensions.
+    Every cluster has its own spread, uniform on spread_low..spread_high: some are tight and some loose. The r-th
+    largest cluster has a share ~ r^-size_exponent. items_per_cluster: N over the number of clusters.
+    """
+
+    items_per_cluster: int = 200
+    size_exponent: float = 0.8
+    spread_low: float = 0.6
+    spread_high: float = 1.0
+
+
+def clustered_vectors(
+    n_items: int, d: int, n_queries: int, seed: int = 0, law: ClusterLaw | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """(items float32[N, d], queries float32[B, d]), all of length 1; equal arguments give equal vectors.
+
+    Queries follow the law of the items, but are none of them: held-out members of the clusters.
+    """
+    law = law or ClusterLaw()
+    rng = np.random.default_rng([seed, n_items, d])
+    n_clusters = max(2, n_items // law.items_per_cluster)
+    centres = _unit(rng.standard_normal((n_clusters, d), dtype=np.float32))
+    spreads = rng.uniform(law.spread_low, law.spread_high, n_clusters).astype(np.float32)
+    shares = np.arange(1, n_clusters + 1) ** -law.size_exponent
+    cluster = rng.choice(n_clusters, n_items + n_queries, p=shares / shares.sum())
+    vectors = np.empty((n_items + n_queries, d), dtype=np.float32)
+    for begin in range(0, len(vectors), _BLOCK):
+        own = cluster[begin : begin + _BLOCK]
+        noise = rng.standard_normal((len(own), d), dtype=np.float32)
+        noise *= (spreads[own] / np.float32(np.sqrt(d)))[:, None]
+        vectors[begin : begin + _BLOCK] = _unit(centres[own] + noise)
+    return vectors[:n_items], vectors[n_items:]
+
+
+def _unit(rows: np.ndarray) -> np.ndarray:
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)

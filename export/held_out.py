@@ -1,0 +1,56 @@
+"""Session vectors that an index had no part in, to measure its recall on."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mtaw_fast.bundle import Bundle
+from mtaw_fast.dataset import Dataset
+from mtaw_fast.encoders import make_encoder
+from mtaw_fast.errors import UsageError
+from mtaw_fast.retrieval import Index
+from mtaw_fast.sessions import Samples, Sessions, offsets_of
+
+LEAST = 100  # session vectors; with fewer a recall of .99 cannot be told from .98
+_NEIGHBOURS = 50
+_CLICKS = 6
+
+
+def validation_vectors(bundle: Bundle, dataset: Dataset, count: int, seed: int) -> tuple[np.ndarray, str]:
+    """Up to `count` vectors of random prefixes of the data set's validation sessions: (float32[B, d], words).
+
+    Clicks that the bundle does not know are dropped. Raises UsageError where fewer than LEAST prefixes are left.
+    """
+    held_out = dataset.train.split_last(bundle.config.validation)[1]
+    prefixes = Samples.from_sessions(held_out, dataset.min_prefix).prefixes
+    internal = bundle.ids.lookup(dataset.ids.external(np.arange(dataset.n_items)))[prefixes.items]
+    row = np.repeat(np.arange(len(prefixes)), prefixes.lengths)[internal >= 0]
+    kept = np.bincount(row, minlength=len(prefixes))
+    known = Sessions(internal[internal >= 0], offsets_of(kept))
+    usable = np.flatnonzero(kept)
+    if len(usable) < LEAST:
+        raise UsageError(
+            f"data set {dataset.name} has {len(usable)} validation prefixes of items that the bundle knows, a recall "
+            f"needs {LEAST}; give the data set it was trained on, or none (sessions are then made from the catalog)"
+        )
+    chosen = np.random.default_rng(seed).permutation(usable)[:count]
+    vectors = make_encoder("auto", bundle).encode(known.select(chosen))
+    return vectors, f"{len(chosen)} prefixes of the validation sessions of data set {dataset.name}"
+
+
+def synthetic_vectors(bundle: Bundle, exact: Index, count: int, seed: int) -> tuple[np.ndarray, str]:
+    """`count` vectors of made-up sessions: (float32[B, d], words).
+
+    A session starts at an item drawn by popularity and goes on among the 50 items nearest to it: what the catalog
+    itself says of which items go together.
+    """
+    rng = np.random.default_rng(seed)
+    weight = bundle.popularity + 1.0
+    starts = rng.choice(bundle.n_items, count, p=weight / weight.sum())
+    near = exact.search(bundle.catalog[starts], min(_NEIGHBOURS, bundle.n_items))[0]
+    picks = rng.integers(0, near.shape[1], (count, _CLICKS - 1))
+    clicks = np.concatenate([starts[:, None], np.take_along_axis(near, picks, axis=1)], axis=1).astype(np.int32)
+    lengths = rng.integers(1, _CLICKS + 1, count)
+    sessions = Sessions(clicks[np.arange(_CLICKS) < lengths[:, None]], offsets_of(lengths))
+    vectors = make_encoder("auto", bundle).encode(sessions)
+    return vectors, f"{count} sessions made from the catalog's own neighbourhoods"

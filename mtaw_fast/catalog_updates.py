@@ -1,0 +1,232 @@
+"""Items added to a served catalog and taken out of it, without a new training.
+
+A `Catalog` is an immutable snapshot: a bundle's N items, mapped and shared as ever, a side segment of M added items
+behind them (internal ids N..N+M-1), and the set of items taken out. An update makes the next snapshot, and whoever
+reads goes on with the one it began with. Internal ids never change their meaning: what was taken out keeps its id,
+and is still known as a click of a session, but never recommended.
+
+The search is that of the bundle's index, with the items taken out as a filter, and an exact scan of the side segment,
+merged by score. Every answer equals, to the bit, that of a bundle saved with all N + M items, filtered alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from mtaw_fast.bundle import Bundle
+from mtaw_fast.bundle_format import normalised
+from mtaw_fast.errors import DataError
+from mtaw_fast.itemids import ItemIds
+
+_INT64 = np.iinfo(np.int64)
+_ROWS = 1 << 16
+
+
+class CatalogIds:
+    """`ItemIds` of a bundle and of the items added to it. Read-only.
+
+    added: external ids of internal ids N, N + 1, ..; one that the bundle's table knows too (it was taken out there)
+    means the added item.
+    """
+
+    def __init__(self, base: ItemIds, added: tuple[Any, ...]) -> None:
+        self._base, self._added = base, added
+        # An id that was taken out and added again stands here twice: the later one is meant.
+        self._places = {item: len(base) + place for place, item in enumerate(added)}
+
+    def __len__(self) -> int:
+        return len(self._base) + len(self._added)
+
+    @property
+    def kind(self) -> str:
+        """'int' or 'str'."""
+        return self._base.kind
+
+    def lookup(self, ids: Sequence[Any]) -> np.ndarray:
+        """See `ItemIds.lookup`."""
+        found = self._base.lookup(ids)
+        for place, item in enumerate(ids):
+            if self.holds(item):
+                found[place] = self._places.get(item, found[place])
+        return found
+
+    def known(self, ids: Sequence[Any]) -> np.ndarray:
+        """See `ItemIds.known`."""
+        found = self.lookup(ids)
+        return np.unique(found[found >= 0])
+
+    def external(self, internal: np.ndarray) -> list[Any]:
+        """See `ItemIds.external`."""
+        n_base = len(self._base)
+        below = self._base.external(internal[internal < n_base])
+        if len(below) == len(internal):
+            return below
+        rest = iter(below)
+        return [next(rest) if place < n_base else self._added[place - n_base] for place in internal.tolist()]
+
+    def holds(self, item: Any) -> bool:
+        """Whether `item` is of the type of this table's ids."""
+        if self.kind == "str":
+            return isinstance(item, str)
+        number = isinstance(item, (int, np.integer)) and not isinstance(item, bool)
+        return number and _INT64.min <= int(item) <= _INT64.max
+
+
+@dataclass(frozen=True, eq=False)
+class Catalog:
+    """One state of a served catalog. Axes: N items of the bundle, M added ones, d dimensions.
+
+    added: external ids of the added items, oldest first. embeddings, vectors: float32[M, d], what the encoder takes
+    for their clicks, and their rows in the search (length 1). gone: bool[N + M], which were taken out. norm: the length
+    of `embeddings`' rows, that of the bundle's own on average; 0 until an item is added.
+    """
+
+    bundle: Bundle
+    added: tuple[Any, ...]
+    embeddings: np.ndarray
+    vectors: np.ndarray
+    gone: np.ndarray
+    norm: float = 0.0
+
+    @classmethod
+    def of(cls, bundle: Bundle) -> Catalog:
+        """The bundle's own items, all of them there."""
+        nothing = np.empty((0, bundle.config.d), dtype=np.float32)
+        return cls(bundle, (), nothing, nothing, np.zeros(bundle.n_items, dtype=bool))
+
+    @property
+    def size(self) -> int:
+        """N + M: internal ids are 0..size-1."""
+        return len(self.gone)
+
+    @property
+    def is_updated(self) -> bool:
+        """Whether it differs from the bundle's own."""
+        return bool(self.added) or self.n_items < self.size
+
+    @cached_property
+    def n_items(self) -> int:
+        """How many items can be recommended."""
+        return self.size - int(np.count_nonzero(self.gone))
+
+    @cached_property
+    def ids(self) -> ItemIds | CatalogIds:
+        """The table of external ids."""
+        return CatalogIds(self.bundle.ids, self.added) if self.added else self.bundle.ids
+
+    @property
+    def scale(self) -> float:
+        """The factor on the cosine in a score."""
+        return self.bundle.config.scale
+
+    @cached_property
+    def most_clicked(self) -> np.ndarray:
+        """int32[n_items]: the items that can be recommended, most clicks first, equal ones in id order."""
+        if not self.is_updated:
+            return self.bundle.most_clicked
+        added = np.arange(self.bundle.n_items, self.size, dtype=np.int32)
+        order = np.concatenate([self.bundle.most_clicked, added])
+        return order[~self.gone[order]]
+
+    @cached_property
+    def popularity(self) -> np.ndarray:
+        """int64[N + M] clicks in the training sessions; none of an added item."""
+        if not self.added:
+            return self.bundle.popularity
+        return np.concatenate([self.bundle.popularity, np.zeros(len(self.added), dtype=np.int64)])
+
+    def vector(self, place: int) -> np.ndarray:
+        """float32[1, d]: the row of internal id `place` in the search."""
+        n_base = self.bundle.n_items
+        return self.bundle.catalog[place : place + 1] if place < n_base else self.vectors[place - n_base][None]
+
+    def with_items(
+        self, items: Sequence[Any], vectors: np.ndarray | None, neighbours: Sequence[Sequence[Any]] | None
+    ) -> Catalog:
+        """The next state, with `items` added; see `Recommender.add_items`."""
+        self._check_new(items)
+        if (vectors is None) == (neighbours is None):
+            raise DataError("add_items takes either vectors or neighbours, one for each item; give one of the two")
+        given = self._means(items, neighbours) if neighbours is not None else self._checked(items, vectors)
+        norm = self.norm or mean_norm(self.bundle.weights["item_embedding"])
+        embeddings = normalised(given) * np.float32(norm)
+        return replace(
+            self,
+            norm=norm,
+            added=(*self.added, *items),
+            embeddings=np.concatenate([self.embeddings, embeddings]),
+            vectors=np.concatenate([self.vectors, normalised(embeddings)]),
+            gone=np.concatenate([self.gone, np.zeros(len(items), dtype=bool)]),
+        )
+
+    def without_items(self, items: Sequence[Any]) -> Catalog:
+        """The next state, with `items` taken out; see `Recommender.remove_items`."""
+        found = self.ids.lookup(items)
+        for item, place in zip(items, found.tolist(), strict=True):
+            if place < 0 or self.gone[place]:
+                raise DataError(f"item {item!r} is not in the catalog, so it cannot be removed; leave it out")
+        gone = self.gone.copy()
+        gone[found] = True
+        return replace(self, gone=gone)
+
+    def _check_new(self, items: Sequence[Any]) -> None:
+        table = CatalogIds(self.bundle.ids, self.added)
+        seen = set()
+        for item, place in zip(items, table.lookup(items).tolist(), strict=True):
+            if not table.holds(item):
+                raise DataError(f"item {item!r} cannot be added: this catalog's item ids are {table.kind}")
+            if place >= 0 and not self.gone[place]:
+                raise DataError(f"item {item!r} is already in the catalog; remove it first to give it another vector")
+            if item in seen:
+                raise DataError(f"item {item!r} is to be added twice; name it once")
+            seen.add(item)
+
+    def _checked(self, items: Sequence[Any], vectors: Any) -> np.ndarray:
+        """The given vectors as float32[M, d], finite and none zero."""
+        d = self.bundle.config.d
+        given = np.asarray(vectors)
+        if given.shape != (len(items), d) or given.dtype.kind != "f":
+            raise DataError(
+                f"vectors must be float[{len(items)}, {d}], a row for each item, not {given.dtype}{list(given.shape)}"
+            )
+        with np.errstate(over="ignore"):  # what overflows float32 is found right here
+            given = given.astype(np.float32)
+        for item, row in zip(items, given, strict=True):
+            if not np.isfinite(row).all() or not row.any():
+                raise DataError(f"the vector of item {item!r} is zero or not finite; leave the item out")
+        return given
+
+    def _means(self, items: Sequence[Any], neighbours: Sequence[Sequence[Any]]) -> np.ndarray:
+        """float32[M, d]: the mean of each item's neighbours in the search's rows."""
+        if len(neighbours) != len(items):
+            raise DataError(
+                f"there are neighbours for {len(neighbours)} items, not for {len(items)}; give each its own"
+            )
+        means = np.empty((len(items), self.bundle.config.d), dtype=np.float32)
+        for row, (item, near) in enumerate(zip(items, neighbours, strict=True)):
+            found = self.ids.lookup(near)
+            if len(found) == 0:
+                raise DataError(f"item {item!r} has no neighbours; name at least one")
+            if found.min() < 0:
+                unknown = near[int(np.argmin(found))]
+                raise DataError(f"the catalog does not know {unknown!r}, a neighbour of item {item!r}; leave it out")
+            wide = np.concatenate([self.vector(place) for place in found.tolist()]).astype(np.float64)
+            means[row] = wide.mean(axis=0)
+            if not means[row].any():
+                raise DataError(f"the vectors of the neighbours of item {item!r} cancel out; name others")
+        return means
+
+
+def mean_norm(embeddings: np.ndarray) -> float:
+    """The mean length of the rows of float32[N, d] that are not zero; 1 where all are."""
+    total, count = 0.0, 0
+    for begin in range(0, len(embeddings), _ROWS):
+        rows = embeddings[begin : begin + _ROWS].astype(np.float64)
+        lengths = np.sqrt(np.einsum("nd,nd->n", rows, rows))
+        total, count = total + float(lengths.sum()), count + int(np.count_nonzero(lengths))
+    return total / count if count else 1.0

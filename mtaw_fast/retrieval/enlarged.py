@@ -1,0 +1,64 @@
+"""An index whose catalog has changed since it was built: a side segment behind it, and items that are gone."""
+
+from __future__ import annotations
+
+import weakref
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mtaw_fast.filters import Filter
+from mtaw_fast.retrieval.exact import ExactIndex
+
+if TYPE_CHECKING:
+    from mtaw_fast.retrieval import Index
+
+
+class EnlargedIndex:
+    """`Index` over N + M items: `base` over the first N, an exact scan over float32[M, d] behind them.
+
+    gone: bool[N + M], never found. Exact where base is. Costs, beside base's search, a filter (none where nothing of
+    base is gone) and a matrix product over the M added rows.
+    """
+
+    def __init__(self, base: Index, n_base: int, added: np.ndarray, gone: np.ndarray) -> None:
+        self.name = base.name
+        self._base, self._n_base = base, n_base
+        self._side = ExactIndex(added) if len(added) else None
+        self._here = ~gone
+        self._everything = self._halves(None)
+        # A prepared filter is used many times; its halves for this state are made once.
+        self._prepared: weakref.WeakKeyDictionary[Filter, tuple[Filter | None, Filter | None]] = (
+            weakref.WeakKeyDictionary()
+        )
+
+    def search(
+        self, queries: np.ndarray, k: int, allowed: Filter | None = None, *, scale: float = 1.0
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """See `Index.search`."""
+        in_base, in_side = self._halves_of(allowed)
+        ids, scores = self._base.search(queries, k, in_base, scale=scale)
+        if self._side is None:
+            return ids, scores
+        added_ids, added_scores = self._side.search(queries, k, in_side, scale=scale)
+        added_ids = np.where(added_ids >= 0, added_ids + np.int32(self._n_base), np.int32(-1))
+        ids = np.concatenate([ids, added_ids], axis=1)
+        scores = np.concatenate([scores, added_scores], axis=1)
+        # Stable: of equal scores base's come first, and those are the lower ids.
+        order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+        return np.take_along_axis(ids, order, axis=1), np.take_along_axis(scores, order, axis=1)
+
+    def _halves_of(self, allowed: Filter | None) -> tuple[Filter | None, Filter | None]:
+        if allowed is None:
+            return self._everything
+        allowed.check(len(self._here))
+        halves = self._prepared.get(allowed)
+        if halves is None:
+            halves = self._prepared[allowed] = self._halves(allowed.mask)
+        return halves
+
+    def _halves(self, mask: np.ndarray | None) -> tuple[Filter | None, Filter | None]:
+        """The filters of base and of the side segment; None where all of it is allowed."""
+        here = self._here if mask is None else self._here & mask
+        parts = here[: self._n_base], here[self._n_base :]
+        return tuple(None if part.all() else Filter(part) for part in parts)  # type: ignore[return-value]

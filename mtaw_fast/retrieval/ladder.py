@@ -1,0 +1,110 @@
+"""The index above exact scanning: FAISS finds candidates in a fraction of a catalog of millions, we score them.
+
+Its scores are exact, bit for bit, and no item that a filter bans is ever among its results; what it may miss is an
+item of the true top k. The recall that export measured stands in the bundle's manifest and in `LadderIndex.recall`.
+
+A search leaves the approximate index for the exact one, and is then certified like any exact search, where
+  - k is over LARGEST_K: the recall was measured for smaller lists;
+  - the filter allows fewer than 1 in LEAST_SHARE of the items: the lists that are read would hold few of them;
+  - fewer than k results were found although more items are allowed.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import faiss
+import numpy as np
+
+from mtaw_fast.errors import BundleError
+from mtaw_fast.filters import Filter
+from mtaw_fast.kernels.native import rerank_topk
+from mtaw_fast.retrieval.certificate import checked_queries
+from mtaw_fast.retrieval.openmp import one_thread
+from mtaw_fast.retrieval.plan import Recall, SearchPlan
+
+if TYPE_CHECKING:
+    from mtaw_fast.retrieval import Index
+
+LARGEST_K = 128
+LEAST_SHARE = 16
+
+_CLASSES = {"ivfpq": "IndexIVFPQFastScan", "hnsw": "IndexHNSWFlat"}
+
+
+class LadderIndex:
+    """`Index` by an approximate FAISS index over a catalog float32[N, d], with an exact one beside it.
+
+    approximate: FAISS's index of the plan's kind, as `export` builds it. exact: an exact `Index` of the same catalog.
+    recall: what was measured with the plan, for the record.
+    Queries are searched one at a time on the calling thread, so that an answer never depends on its batch.
+    """
+
+    name = "ladder"
+
+    def __init__(
+        self, catalog: np.ndarray, approximate: Any, plan: SearchPlan, exact: Index, recall: Recall | None = None
+    ) -> None:
+        self.plan = plan
+        self.recall = recall
+        self._catalog = catalog
+        self._approximate = approximate
+        self._exact = exact
+        self._most = approximate.nlist if plan.kind == "ivfpq" else len(catalog)
+        self._unfiltered = search_parameters(plan, None)
+
+    def with_plan(self, plan: SearchPlan) -> LadderIndex:
+        """The same index searched by another plan of its kind, without a stated recall."""
+        return LadderIndex(self._catalog, self._approximate, plan, self._exact)
+
+    def search(
+        self, queries: np.ndarray, k: int, allowed: Filter | None = None, *, scale: float = 1.0
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """See `Index.search`, but for the items that the approximate search may miss."""
+        n_items, d = self._catalog.shape
+        checked_queries(queries, d, k, allowed, n_items)
+        count = n_items if allowed is None else allowed.count
+        if k > LARGEST_K or count * LEAST_SHARE < n_items:
+            return self._exact.search(queries, k, allowed, scale=scale)
+        parameters = self._unfiltered
+        if allowed is not None:
+            parameters = search_parameters(self.plan.widened(count / n_items, self._most), allowed)
+        queries = np.ascontiguousarray(queries)
+        fetch = min(k * self.plan.k_factor, count)
+        candidates = np.empty((len(queries), fetch), dtype=np.int32)
+        with one_thread():
+            for b in range(len(queries)):
+                candidates[b] = self._approximate.search(queries[b : b + 1], fetch, params=parameters)[1][0]
+        ids, scores = rerank_topk(queries, self._catalog, candidates, k, scale)
+        short = np.flatnonzero(ids[:, min(k, count) - 1] < 0)
+        if len(short):
+            ids[short], scores[short] = self._exact.search(queries[short], k, allowed, scale=scale)
+        return ids, scores
+
+
+def load_ladder(path: Path, catalog: np.ndarray, plan: SearchPlan, exact: Index, recall: Recall) -> LadderIndex:
+    """Map the index file of a bundle. Raises BundleError where it is not the plan's kind of index of this catalog."""
+    mend = "export the index anew with 'mtaw-fast export --index'"
+    try:
+        found = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
+    except RuntimeError as error:
+        reason = str(error).splitlines()[0][:200]
+        raise BundleError(f"{path} is not an index that FAISS {faiss.__version__} reads ({reason}); {mend}") from None
+    n_items, d = catalog.shape
+    wanted = (_CLASSES[plan.kind], n_items, d)
+    if (type(found).__name__, found.ntotal, found.d) != wanted:
+        raise BundleError(
+            f"{path} holds {type(found).__name__} over {found.ntotal} x {found.d} values, the bundle needs "
+            f"{wanted[0]} over {n_items} x {d}; {mend}"
+        )
+    return LadderIndex(catalog, found, plan, exact, recall)
+
+
+def search_parameters(plan: SearchPlan, allowed: Filter | None) -> Any:
+    """FAISS's own form of a plan, with the filter as its selector."""
+    library: Any = faiss  # its Python layer replaces the constructors that SWIG declares
+    selector = None if allowed is None else library.IDSelectorBitmap(allowed.packed)
+    if plan.kind == "ivfpq":
+        return library.SearchParametersIVF(nprobe=plan.effort, sel=selector)
+    return library.SearchParametersHNSW(efSearch=plan.effort, sel=selector)

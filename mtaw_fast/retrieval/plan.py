@@ -1,0 +1,81 @@
+"""How an approximate index is searched, and what recall was measured so: the manifest's entry `index`."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from mtaw_fast.errors import BundleError
+
+KINDS = ("ivfpq", "hnsw")
+
+
+@dataclass(frozen=True, slots=True)
+class SearchPlan:
+    """Parameters of one search for k items.
+
+    kind: 'ivfpq' (IVF with 4-bit product codes, fast scan) or 'hnsw'. effort: nprobe (lists read) of ivfpq, efSearch
+    (nodes held) of hnsw. k_factor: the k * k_factor best by the index's own distances are scored exactly.
+    """
+
+    kind: str
+    effort: int
+    k_factor: int
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise BundleError(f"there is no index of the kind {self.kind!r}; export it anew: {', '.join(KINDS)}")
+        for name in ("effort", "k_factor"):
+            value = getattr(self, name)
+            if type(value) is not int or not 1 <= value < 2**31:
+                raise BundleError(f"the index's {name} must be a whole number of at least 1, not {value!r}")
+
+    def as_dict(self) -> dict[str, Any]:
+        """The plan as plain JSON values, the effort under FAISS's own name."""
+        return {"nprobe" if self.kind == "ivfpq" else "efSearch": self.effort, "k_factor": self.k_factor}
+
+    def widened(self, share: float, most: int) -> SearchPlan:
+        """The plan for a filter that allows `share` of the catalog: the effort grows by 1/share, up to `most`."""
+        return dataclasses.replace(self, effort=max(self.effort, min(most, math.ceil(self.effort / share))))
+
+
+@dataclass(frozen=True, slots=True)
+class Recall:
+    """What export measured with the plan, without filters, on queries that had no part in choosing it.
+
+    target: the least recall@20 that was asked for. sessions, items: recall@20 of session vectors, and of item
+    vectors (similar_items). sessions_at_100: recall@100 of session vectors. queries: vectors of each kind. source:
+    where the sessions came from, in words.
+    """
+
+    target: float
+    sessions: float
+    items: float
+    sessions_at_100: float
+    queries: int
+    source: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """The figures as plain JSON values."""
+        return dataclasses.asdict(self)
+
+
+def index_entry(plan: SearchPlan, recall: Recall, build: Mapping[str, Any]) -> dict[str, Any]:
+    """The manifest's entry `index`; build: how the index was made, for the record."""
+    return {"kind": plan.kind, "search": plan.as_dict(), "recall": recall.as_dict(), "build": dict(build)}
+
+
+def read_entry(where: str, entry: Any) -> tuple[SearchPlan, Recall]:
+    """The inverse of `index_entry`; raises BundleError, naming `where`, on anything else."""
+    mend = "export the index anew with 'mtaw-fast export --index'"
+    try:
+        search, recall = dict(entry["search"]), Recall(**entry["recall"])
+        effort = search["nprobe"] if entry["kind"] == "ivfpq" else search["efSearch"]
+        return SearchPlan(entry["kind"], effort, search["k_factor"]), recall
+    except (KeyError, TypeError, ValueError) as error:
+        raise BundleError(f"{where}: the entry 'index' is damaged ({type(error).__name__}: {error}); {mend}") from None
+    except BundleError as error:
+        raise BundleError(f"{where}: {error}; {mend}") from None

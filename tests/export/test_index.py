@@ -1,0 +1,360 @@
+"""Exporting an index into a bundle: what it states, what it refuses, and that readers never notice."""
+
+from __future__ import annotations
+
+import errno
+import json
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mtaw_fast import bundle_additions, retrieval
+from mtaw_fast.bundle import Bundle, bundle_lock
+from mtaw_fast.bundle_additions import replace_part
+from mtaw_fast.cli import main
+from mtaw_fast.errors import BundleError, UsageError
+from mtaw_fast.recommender import Recommender
+from mtaw_fast.sessions import Samples, Sessions
+from mtaw_fast.synthetic import generate
+from tests.random_bundle import bundle_parts
+
+faiss = pytest.importorskip("faiss", reason="FAISS is not installed: pip install 'mtaw-fast[cpu]'")
+
+from mtaw_fast.export import faiss_build, index, recall_search  # noqa: E402
+from mtaw_fast.export.index import Exported, export_index  # noqa: E402
+
+N, D = 3000, 16
+
+
+def save(folder: Path, seed: int = 0, **changes: Any) -> Bundle:
+    return Bundle.save(folder, **{**bundle_parts(n_items=N, d=D, text=False, seed=seed), **changes}, overwrite=True)
+
+
+def export(folder: Path, kind: str = "ivfpq", **options: Any) -> Exported:
+    return export_index(folder, kind, queries=200, **options)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    save(tmp_path / "bundle")
+    return tmp_path / "bundle"
+
+
+@pytest.mark.parametrize("kind", ["ivfpq", "hnsw"])
+def test_an_exported_index_keeps_its_promise(folder: Path, kind: str) -> None:
+    exported = export(folder, kind)
+    bundle = Bundle.load(folder)
+    entry = bundle.manifest["index"]
+    assert exported.entry == entry
+    assert entry["kind"] == kind
+    assert entry["recall"]["target"] == 0.99
+    assert min(entry["recall"]["sessions"], entry["recall"]["items"]) >= 0.99
+    assert entry["recall"]["source"] == "400 sessions made from the catalog's own neighbourhoods"
+    assert entry["build"]["factory"] in exported.why
+    assert sorted(path.name for path in folder.iterdir()) == sorted(
+        ["manifest.json", *(file["file"] for file in bundle.manifest["files"].values())]
+    )
+    approximate = Recommender.load(folder, index="ladder")
+    exact = Recommender.load(folder, index="exact")
+    assert approximate.index.name == "ladder"
+    # Sessions and items of our own: at most twice the misses that the target allows.
+    rng = np.random.default_rng(5)
+    sessions = Sessions.from_lists(rng.integers(0, N, (300, 4)).astype(np.int32))
+    found, truth = approximate.rank(sessions, 20)[1], exact.rank(sessions, 20)[1]
+    assert (found >= truth[:, -1:]).mean() > 0.98
+    for item in range(7, 700, 70):
+        got, want = (rec.similar_items(10 * item + 7, k=20) for rec in (approximate, exact))
+        assert len(got) == 20
+        assert (got.scores >= want.scores[-1]).mean() >= 0.8
+
+
+def test_a_recommender_takes_it_by_size(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    export(folder)
+    assert Recommender.load(folder).index.name == "scan"
+    monkeypatch.setattr(retrieval, "EXACT_ITEMS", N - 1)
+    rec = Recommender.load(folder)
+    assert rec.index.name == "ladder"
+    out = rec.recommend([7, 17], k=20, exclude=[27, 37], exclude_seen=True)
+    assert len(out) == 20
+    assert not {7, 17, 27, 37} & set(out.items)
+    few = rec.recommend([7, 17], k=20, allow=[57, 67, 77])
+    assert sorted(few.items) == [57, 67, 77]
+    assert len(rec.recommend([7], k=N + 10)) == N
+
+
+def test_recall_is_measured_on_validation_sessions(tmp_path: Path) -> None:
+    dataset = generate(N, 6000, seed=1)
+    save(tmp_path / "bundle", ids=dataset.ids)
+    exported = export(tmp_path / "bundle", dataset=dataset)
+    assert exported.entry is not None
+    held_out = dataset.train.split_last(Bundle.load(tmp_path / "bundle").config.validation)[1]
+    count = min(400, len(Samples.from_sessions(held_out, dataset.min_prefix)))
+    assert count > 200
+    assert (
+        exported.entry["recall"]["source"] == f"{count} prefixes of the validation sessions of data set {dataset.name}"
+    )
+
+
+def test_sessions_of_another_catalog_are_refused(folder: Path) -> None:
+    dataset = generate(50, 6000, seed=1)  # its ids are numbers
+    save(folder, ids=bundle_parts(n_items=N, d=D)["ids"])
+    before = contents(folder)
+    with pytest.raises(UsageError, match="validation prefixes of items that the bundle knows, a recall needs 100"):
+        export(folder, dataset=dataset)
+    assert contents(folder) == before
+
+
+def test_auto(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = contents(folder)
+    exported = export(folder, "auto")
+    assert exported.entry is None
+    assert "3,000 items need no index: up to 300,000 an exact scan is as fast" in exported.why
+    assert contents(folder) == before
+    monkeypatch.setattr(index, "EXACT_ITEMS", N - 1)
+    fast = export(folder, "auto").entry
+    assert fast is not None
+    assert fast["kind"] == "ivfpq"
+    monkeypatch.setattr(index, "_FAST_US", 0.0)  # so both kinds are tried
+    tried: list[str] = []
+    fastest = export(folder, "auto", say=tried.append).entry
+    assert fastest is not None
+    assert sum("looking for parameters" in line for line in tried) == 2
+
+
+def test_auto_goes_on_where_the_first_kind_misses_the_recall(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(index, "EXACT_ITEMS", N - 1)
+    monkeypatch.setitem(recall_search._K_FACTORS, "ivfpq", (1,))
+    lines: list[str] = []
+    exported = export(folder, "auto", say=lines.append).entry
+    assert exported is not None
+    assert exported["kind"] == "hnsw"
+    assert sum("does not reach it" in line for line in lines) == 1
+
+
+def test_a_recall_that_cannot_be_met_leaves_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = contents(folder)
+    monkeypatch.setitem(recall_search._K_FACTORS, "ivfpq", (1,))  # 4-bit codes alone never order the top 20 right
+    with pytest.raises(BundleError, match=r"reaches recall@20 0.99 \(the best: 0\.\d+\); lower --recall") as caught:
+        export(folder)
+    assert "\n" not in str(caught.value)
+    assert contents(folder) == before
+    exported = export(folder, recall=0.3).entry
+    assert exported is not None
+    assert exported["recall"]["target"] == 0.3
+
+
+def test_a_plan_must_hold_on_queries_that_did_not_choose_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the check queries disagree, more caution is asked; where no caution helps, nothing is chosen."""
+    plans = [recall_search.SearchPlan("hnsw", effort, 2) for effort in (40, 80, 160)]
+    tried = [
+        recall_search.Option(plan, (recall,), (0.001,))
+        for plan, recall in zip(plans, (0.9905, 0.9915, 0.9925), strict=True)
+    ]
+    monkeypatch.setattr(recall_search, "_fastest", lambda plans, *_: (plans[0], 1.0))
+
+    class Queries:
+        vectors = np.zeros((1, 4), np.float32)
+
+        def __init__(self, truly: dict[int, float]) -> None:
+            self.truly = truly
+
+        def recalls(self, effort: np.ndarray, k: int = 20) -> np.ndarray:
+            return np.array([self.truly[int(effort)]])
+
+    class Ladder:
+        def __init__(self, plan: recall_search.SearchPlan) -> None:
+            self.plan = plan
+
+        def search(self, *_: Any) -> tuple[None, int]:
+            return None, self.plan.effort
+
+    def chosen(truly: dict[int, float]) -> Any:
+        found = recall_search.choose(tried, 0.99, Ladder, [Queries(truly)])  # type: ignore[arg-type,list-item]
+        return found and found.plan.effort
+
+    assert chosen({40: 1.0, 80: 0.991, 160: 0.995}) == 80  # 40 is only half a standard error over the target
+    assert chosen({80: 0.9899, 160: 0.9901}) == 160
+    assert chosen({80: 0.9899, 160: 0.9899}) is None
+
+
+def test_wrong_arguments_are_refused(folder: Path, tmp_path: Path) -> None:
+    for options, message in (
+        ({"kind": "flat"}, "there is no index 'flat' to export; choose one of auto, ivfpq, hnsw, none"),
+        ({"recall": 0.0}, "recall must be over 0 and at most 1"),
+        ({"recall": 1.5}, "recall must be over 0 and at most 1"),
+        ({"queries": 10}, "a recall needs at least 100 queries"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            export_index(folder, **options)  # type: ignore[arg-type]
+    Bundle.save(tmp_path / "small", **bundle_parts(n_items=60))
+    with pytest.raises(UsageError, match="has 60 items; an index is for 1,000 and more"):
+        export_index(tmp_path / "small", "hnsw")
+    with pytest.raises(BundleError, match="does not exist"):
+        export_index(tmp_path / "nowhere", "hnsw")
+
+
+class TestLiveBundle:
+    """`replace_part` alone, with small files in the index's place."""
+
+    def put(self, folder: Path, data: bytes | None, **about: Any) -> None:
+        addition = None if data is None else ("faiss", lambda path: path.write_bytes(data), about)
+        replace_part(folder, "index", Bundle.load(folder).manifest, addition)  # type: ignore[arg-type]
+
+    def test_put_replace_and_take_away(self, folder: Path) -> None:
+        before = contents(folder)
+        self.put(folder, b"one", recall=1)
+        first = Bundle.load(folder)
+        path = first.file("index")
+        assert path is not None
+        assert path.read_bytes() == b"one"
+        assert path.name.startswith("index-")
+        assert first.manifest["index"] == {"recall": 1}
+        self.put(folder, b"two", recall=2)
+        assert not path.exists()
+        self.put(folder, None)
+        assert contents(folder) == before
+
+    def test_a_damaged_index_is_found(self, folder: Path) -> None:
+        self.put(folder, b"one")
+        path = Bundle.load(folder).file("index")
+        assert path is not None
+        path.write_bytes(b"eno")
+        with pytest.raises(BundleError, match=r"index-.*\.faiss is damaged"):
+            Bundle.load(folder)
+        path.unlink()
+        with pytest.raises(BundleError, match=r"index-.*\.faiss is missing"):
+            Bundle.load(folder, verify=False)
+
+    def test_a_new_training_sweeps_it(self, folder: Path) -> None:
+        self.put(folder, b"one")
+        (folder / ".index.faiss.draft").write_text("of a killed export")
+        (folder / "index-0123456789abcdef.faiss").write_text("of a killed export")
+        (folder / "index-mine.faiss").write_text("foreign")
+        save(folder, seed=1)
+        assert [path.name for path in folder.iterdir() if "index" in path.name] == ["index-mine.faiss"]
+        assert "index" not in Bundle.load(folder).manifest
+
+    def test_a_bundle_that_changed_meanwhile_is_left_alone(self, folder: Path) -> None:
+        built_from = Bundle.load(folder).manifest
+        save(folder, seed=1)
+        before = contents(folder)
+        with pytest.raises(BundleError, match="was replaced while its index was being made; export it again"):
+            replace_part(folder, "index", built_from, ("faiss", lambda path: None, {}))
+        assert contents(folder) == before
+
+    def test_writers_exclude_each_other(self, folder: Path) -> None:
+        with bundle_lock(folder), pytest.raises(BundleError, match="is being written by somebody else"):
+            self.put(folder, b"one")
+
+    @pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()])
+    def test_a_failure_at_any_step_leaves_the_old_one(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
+    ) -> None:
+        self.put(folder, b"one")
+        before = contents(folder)
+        manifest = Bundle.load(folder).manifest
+        calls, fail_at = 0, 0
+
+        def failing(step: Callable[..., Any]) -> Callable[..., Any]:
+            def call(*arguments: Any) -> Any:
+                nonlocal calls
+                calls += 1
+                if calls == fail_at:
+                    raise error
+                return step(*arguments)
+
+            return call
+
+        for name in ("write_file", "flush_folder", "write_json"):
+            monkeypatch.setattr(bundle_additions, name, failing(getattr(bundle_additions, name)))
+        monkeypatch.setattr(Path, "rename", failing(Path.rename))
+        write = failing(lambda path: path.write_bytes(b"two"))
+        while True:
+            calls, fail_at = 0, fail_at + 1
+            with suppress(BundleError if isinstance(error, OSError) else KeyboardInterrupt):
+                replace_part(folder, "index", manifest, ("faiss", write, {}))
+                break
+            assert contents(folder) == before
+        assert fail_at == 6
+        path = Bundle.load(folder).file("index")
+        assert path is not None
+        assert path.read_bytes() == b"two"
+
+    def test_readers_never_meet_half_a_bundle(self, folder: Path) -> None:
+        done = threading.Event()
+        loads, failures = 0, []
+
+        def read() -> None:
+            nonlocal loads
+            while not done.is_set():
+                try:
+                    Bundle.load(folder)
+                    loads += 1
+                except BundleError as error:
+                    failures.append(error)
+
+        reader = threading.Thread(target=read)
+        reader.start()
+        for turn in range(60):
+            self.put(folder, None if turn % 3 == 2 else bytes([turn]) * 1000)
+        done.set()
+        reader.join()
+        assert not failures
+        assert loads > 3
+
+
+def test_a_full_disk_is_told_in_one_line(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = contents(folder)
+
+    class Full:
+        def __init__(self, _: Callable[[bytes], int]) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(faiss, "PyCallbackIOWriter", Full)
+    with pytest.raises(BundleError, match=r"cannot write .*index.*: No space left on device") as caught:
+        replace_part(
+            folder,
+            "index",
+            Bundle.load(folder).manifest,
+            ("faiss", lambda path: faiss_build.write_index(path, faiss.IndexFlatIP(4)), {}),
+        )
+    assert "\n" not in str(caught.value)
+    assert contents(folder) == before
+
+
+class TestCommand:
+    def test_export_info_and_none(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["export", str(folder), "--index", "ivfpq", "--recall", "0.97", "--json"]) == 0
+        told = json.loads(capsys.readouterr().out)
+        assert told["index"] == Bundle.load(folder).manifest["index"]
+        assert main(["info", str(folder), "--json"]) == 0
+        facts = json.loads(capsys.readouterr().out)["index"]
+        assert (facts["kind"], facts["nprobe"]) == ("ivfpq", told["index"]["search"]["nprobe"])
+        assert facts["recall@20"] == told["index"]["recall"]["sessions"] >= 0.97
+        assert main(["info", str(folder)]) == 0
+        assert "recall@20=0.9" in capsys.readouterr().out
+        assert main(["recommend", str(folder), "7", "--index", "ladder", "-k", "3", "--json"]) == 0
+        assert len(json.loads(capsys.readouterr().out)["items"]) == 3
+        assert main(["export", str(folder), "--index", "none"]) == 0
+        assert capsys.readouterr().out == "index: the bundle has no index now\n"
+        assert main(["info", str(folder), "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["index"] is None
+
+    def test_misuse(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["export", str(folder)]) == 2
+        assert "nothing to export; name it: --index auto" in capsys.readouterr().err
+        assert main(["export", str(folder), "--index", "flat"]) == 2
+        assert main(["export", str(folder / "no"), "--index", "auto"]) == 1
+
+    def test_auto_explains_itself(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["export", str(folder), "--index", "auto"]) == 0
+        assert "3,000 items need no index" in capsys.readouterr().out

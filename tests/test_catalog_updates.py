@@ -1,0 +1,438 @@
+"""A catalog that changes while it is served, against bundles that were saved with the changed catalog."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from mtaw_fast.bundle import Bundle
+from mtaw_fast.bundle_format import normalised
+from mtaw_fast.catalog_updates import Catalog, mean_norm
+from mtaw_fast.errors import DataError, UsageError
+from mtaw_fast.itemids import ItemIds
+from mtaw_fast.recommendations import Recommendations
+from mtaw_fast.recommender import Recommender
+from mtaw_fast.sessions import Sessions
+from tests.random_bundle import bundle_parts
+
+N, D, M = 300, 16, 9
+PAIRS = [("native", "scan"), ("native", "exact"), ("numpy", "flat"), ("eager", "exact")]
+NEEDS = {"eager": ("torch", "train"), "flat": ("faiss", "cpu"), "ladder": ("faiss", "cpu")}
+
+
+def load(folder: Path, encoder: str, index: str) -> Recommender:
+    for name in (encoder, index):
+        if name in NEEDS:
+            package, extra = NEEDS[name]
+            pytest.importorskip(package, reason=f"{package} is not installed: pip install 'mtaw-fast[{extra}]'")
+    return Recommender.load(folder, encoder=encoder, index=index)
+
+
+@pytest.fixture(scope="module", params=[True, False], ids=["text-ids", "int-ids"])
+def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("updates") / "bundle"
+    parts = bundle_parts(n_items=N, d=D, max_len=12, text=request.param)
+    parts["weights"]["item_embedding"][20:30] = parts["weights"]["item_embedding"][10:20]  # ties
+    Bundle.save(path, **parts)
+    return path
+
+
+def new_ids(bundle: Bundle, count: int = M) -> list[Any]:
+    return [f"new-{i}é" if bundle.ids.kind == "str" else 10**12 + i for i in range(count)]
+
+
+def new_vectors(bundle: Bundle, count: int = M, seed: int = 5) -> np.ndarray:
+    """Directions that compete with the bundle's items, one of them equal to one of theirs: a tie."""
+    rng = np.random.default_rng(seed)
+    vectors = rng.standard_normal((count, D)).astype(np.float32) * 3
+    vectors[0] = bundle.weights["item_embedding"][15]
+    return vectors
+
+
+def enlarged(bundle: Bundle, ids: Sequence[Any], vectors: np.ndarray, folder: Path) -> Bundle:
+    """The bundle saved anew with more items: what `add_items` must be equal to."""
+    embedding = bundle.weights["item_embedding"]
+    unit = normalised(vectors) * np.float32(mean_norm(embedding))
+    return Bundle.save(
+        folder,
+        config=bundle.config,
+        weights={**bundle.weights, "item_embedding": np.concatenate([embedding, unit])},
+        ids=ItemIds.from_list([*bundle.ids.external(np.arange(bundle.n_items)), *ids]),
+        popularity=np.concatenate([bundle.popularity, np.zeros(len(ids), dtype=np.int64)]),
+        metrics={},
+        dataset={},
+        overwrite=True,
+    )
+
+
+def same(one: Recommendations, other: Recommendations) -> bool:
+    return (
+        one.items == other.items
+        and one.scores.tobytes() == other.scores.tobytes()
+        and one.unknown == other.unknown
+        and one.fallback == other.fallback
+        and (one.repeats is None) == (other.repeats is None)
+        and (one.repeats is None or np.array_equal(one.repeats, other.repeats))
+    )
+
+
+def sessions_over(rec: Recommender, count: int = 12) -> list[list[Any]]:
+    """Sessions of old and new clicks, unknown ones among them, one empty."""
+    rng = np.random.default_rng(7)
+    size = len(rec.ids)
+    internal = [rng.integers(0, size, length) for length in rng.integers(1, 20, count)]
+    internal[1] = np.array([size - 1])
+    internal[2] = np.array([N, 3, N + 1, 4])
+    sessions = [rec.ids.external(one) for one in internal]
+    sessions[3] = ["nobody", *sessions[3], 3.5]
+    return [*sessions, []]
+
+
+def all_answers(rec: Recommender, k: int = 20) -> list[Recommendations]:
+    sessions = sessions_over(rec)
+    some = rec.ids.external(np.array([*range(40, 60), N, N + 2]))
+    answers = []
+    for clicks in sessions:
+        answers += [
+            rec.recommend(clicks, k, repeats=True),
+            rec.recommend(clicks, k, exclude=some, exclude_seen=True),
+            rec.recommend(clicks, k, allow=some),
+            rec.recommend(clicks, k, filter=rec.filter(exclude=some[::2])),
+            rec.session(clicks).recommend(k, exclude=some[:3]),
+        ]
+    answers += rec.recommend_batch(sessions, k, exclude_seen=True)
+    answers += [rec.similar_items(item, k, exclude=some[:2]) for item in some]
+    return answers
+
+
+@pytest.mark.parametrize(("encoder", "index"), PAIRS)
+class TestEqualsABundleOfAllItems:
+    def test_added(self, folder: Path, tmp_path: Path, encoder: str, index: str) -> None:
+        rec = load(folder, encoder, index)
+        ids, vectors = new_ids(rec.bundle), new_vectors(rec.bundle)
+        rec.add_items(ids[:4], vectors=vectors[:4])
+        rec.add_items(ids[4:], vectors=vectors[4:].astype(np.float64) * 8)  # only the direction counts
+        enlarged(rec.bundle, ids, vectors, tmp_path / "all")
+        whole = load(tmp_path / "all", encoder, index)
+        assert rec.n_items == whole.n_items == N + M
+        assert len(rec.ids) == N + M
+        for k in (1, 20, N + M + 5):
+            got, want = all_answers(rec, k), all_answers(whole, k)
+            assert len(got) == len(want)
+            assert all(map(same, got, want))
+        found = {item for answer in all_answers(rec) for item in answer.items}
+        assert found & set(ids), "no added item was ever recommended: the test says nothing"
+        packed = Sessions.from_lists([[N, 1], [2], [N + M - 1], []])
+        for one, other in zip(rec.rank(packed, 400), whole.rank(packed, 400), strict=True):
+            assert one.tobytes() == other.tobytes()
+
+    def test_added_and_removed(self, folder: Path, tmp_path: Path, encoder: str, index: str) -> None:
+        rec = load(folder, encoder, index)
+        ids, vectors = new_ids(rec.bundle), new_vectors(rec.bundle)
+        gone = [*rec.bundle.ids.external(np.array([0, 15, 16, 299])), ids[0], ids[5]]
+        rec.remove_items(gone[:3])
+        rec.add_items(ids, vectors=vectors)
+        rec.remove_items(gone[3:])
+        enlarged(rec.bundle, ids, vectors, tmp_path / "all")
+        whole = load(tmp_path / "all", encoder, index)
+        left = whole.filter(exclude=gone)
+        assert rec.n_items == N + M - len(gone)
+        for clicks in sessions_over(rec):
+            for k in (1, 20, 500):
+                assert same(rec.recommend(clicks, k), whole.recommend(clicks, k, filter=left))
+            prepared = rec.filter(exclude=ids[:2])
+            assert same(
+                rec.recommend(clicks, filter=prepared, exclude_seen=True),
+                whole.recommend(clicks, filter=left & whole.filter(exclude=ids[:2]), exclude_seen=True),
+            )
+        for item in (gone[0], ids[0], ids[1]):  # one may look for what is like a removed item
+            assert same(rec.similar_items(item), whole.similar_items(item, filter=left))
+        assert len(rec.recommend(rec.bundle.ids.external(np.array([5])), k=10**6)) == N + M - len(gone)
+
+
+@pytest.fixture
+def rec(folder: Path) -> Recommender:
+    return load(folder, "native", "scan")
+
+
+def test_the_mean_of_neighbours(rec: Recommender) -> None:
+    known = rec.bundle.ids.external(np.array([3, 8, 8, 100]))
+    new = new_ids(rec.bundle)
+    rec.add_items(new[:1], neighbours=[known])
+    rows = rec.bundle.catalog[[3, 8, 8, 100]].astype(np.float64)
+    catalog = rec._served.catalog
+    np.testing.assert_allclose(catalog.vectors[0], rows.sum(0) / np.linalg.norm(rows.sum(0)), rtol=0, atol=2e-7)
+    norm = mean_norm(rec.bundle.weights["item_embedding"])
+    assert norm == pytest.approx(np.linalg.norm(rec.bundle.weights["item_embedding"], axis=1).mean(), rel=1e-6)
+    assert np.linalg.norm(catalog.embeddings[0]) == pytest.approx(norm, rel=1e-6)
+    # An added item may be a neighbour in its turn; alone, it lends its own direction.
+    rec.add_items(new[1:2], neighbours=[new[:1]])
+    assert rec.similar_items(new[0], k=1).items == [new[1]]
+    assert rec.similar_items(new[0], k=1).scores[0] == pytest.approx(1, abs=1e-6)
+
+
+def test_the_mean_norm_leaves_zero_rows_out() -> None:
+    rows = np.array([[3, 4], [0, 0], [0, 1]], dtype=np.float32)
+    assert mean_norm(rows) == 3
+    assert mean_norm(rows[1:2]) == 1
+
+
+def test_a_removed_item_stays_known_as_a_click(rec: Recommender) -> None:
+    item, other = rec.bundle.ids.external(np.array([50, 51]))
+    before = rec.recommend([item, other], k=N)
+    rec.remove_items([item])
+    after = rec.recommend([item, other], k=N)
+    assert after.unknown == []
+    assert after.items == [one for one in before.items if one != item]
+    assert same(rec.recommend([item], k=3, exclude=[item]), rec.recommend([item], k=3))
+
+
+def test_a_removed_id_may_come_back_with_another_vector(rec: Recommender) -> None:
+    item, like = rec.bundle.ids.external(np.array([50, 77]))
+    rec.remove_items([item])
+    rec.add_items([item], neighbours=[[like]])
+    assert rec.n_items == N
+    assert rec.similar_items(like, k=1).items == [item]
+    assert same(rec.recommend([item], k=5, exclude=[like, item]), rec.recommend([item], k=5, exclude=[item, like]))
+    with pytest.raises(DataError, match="is already in the catalog"):
+        rec.add_items([item], neighbours=[[like]])
+    rec.remove_items([item])
+    rec.add_items([item], neighbours=[[like]])
+    assert rec.recommend([like], k=N + 5).items.count(item) == 1
+
+
+def test_filters_made_before_an_item_was_added(rec: Recommender) -> None:
+    first, like = rec.bundle.ids.external(np.array([0, 9]))
+    without = rec.filter(exclude=[first])
+    solely = rec.filter(allow=[first, like])
+    both = without & rec.filter(exclude=[like])
+    new = new_ids(rec.bundle)
+    rec.add_items(new[:1], neighbours=[[like]])
+    assert new[0] in rec.recommend([like], k=N + 1, filter=without).items
+    assert first not in rec.recommend([like], k=N + 1, filter=without).items
+    assert set(rec.recommend([like], k=N + 1, filter=solely).items) == {first, like}
+    later = rec.filter(allow=[new[0], first])
+    rec.add_items(new[1:2], neighbours=[[like]])
+    assert set(rec.recommend([like], k=N, filter=later).items) == {new[0], first}
+    assert len(rec.recommend([like], k=N + 9, filter=both)) == N
+    assert rec.recommend([like], k=5, filter=without).items == rec.recommend([like], k=5, filter=without).items
+
+
+def test_filters_of_other_catalogs_are_refused(rec: Recommender, tmp_path: Path) -> None:
+    Bundle.save(tmp_path / "other", **bundle_parts(n_items=N - 1, d=D))
+    other = Recommender.load(tmp_path / "other").filter()
+    click = rec.bundle.ids.external(np.array([1]))
+    for _ in range(2):
+        with pytest.raises(UsageError, match=f"the filter is for a catalog of {N - 1} items"):
+            rec.recommend(click, filter=other)
+        rec.add_items(new_ids(rec.bundle, 1), neighbours=[click]) if rec.n_items == N else None
+
+
+def test_all_removed(rec: Recommender) -> None:
+    everything = rec.bundle.ids.external(np.arange(N))
+    rec.remove_items(everything)
+    assert rec.n_items == 0
+    assert rec.recommend(everything[:2], k=5).items == []
+    assert rec.recommend([], k=5).items == []
+    assert rec.session(everything[:1]).recommend().items == []
+    rec.add_items(everything[:1], neighbours=[everything[1:3]])
+    assert rec.recommend(everything[:2], k=5).items == everything[:1]
+
+
+def test_nothing_added(rec: Recommender) -> None:
+    before = rec.recommend(rec.bundle.ids.external(np.array([1, 2])))
+    rec.add_items([], vectors=np.empty((0, D)))
+    rec.remove_items([])
+    assert rec.n_items == N
+    assert same(before, rec.recommend(rec.bundle.ids.external(np.array([1, 2]))))
+
+
+def test_what_cannot_be_done_changes_nothing(rec: Recommender) -> None:
+    old = rec.bundle.ids.external(np.array([1, 2]))
+    new = new_ids(rec.bundle)
+    rec.add_items(new[:1], neighbours=[old])
+    rec.remove_items(old[:1])
+    good = np.ones((2, D), dtype=np.float32)
+    foreign = 5 if rec.bundle.ids.kind == "str" else "five"
+    bad_vectors: dict[str, Any] = {
+        "must be float.2, 16.": np.ones((3, D), dtype=np.float32),
+        "not int64": np.ones((2, D), dtype=np.int64),
+        "is zero or not finite": np.concatenate([good[:1], good[:1] * 0]),
+        "zero or not finite; leave": np.concatenate([good[:1], good[:1] * np.inf]),
+        "is zero or not finite;": np.concatenate([good[:1], good[:1]]).astype(np.float64) * 1e300,
+    }
+    tries: list[tuple[str, Callable[[], None]]] = [
+        ("already in the catalog; remove it first", lambda: rec.add_items([new[1], old[1]], vectors=good)),
+        ("already in the catalog; remove it first", lambda: rec.add_items([new[1], new[0]], vectors=good)),
+        ("added twice; name it once", lambda: rec.add_items([new[1], new[1]], vectors=good)),
+        ("this catalog's item ids are", lambda: rec.add_items([new[1], foreign], vectors=good)),
+        ("this catalog's item ids are", lambda: rec.add_items([True, new[1]], vectors=good)),
+        ("either vectors or neighbours", lambda: rec.add_items(new[1:3])),
+        ("either vectors or neighbours", lambda: rec.add_items(new[1:3], vectors=good, neighbours=[old, old])),
+        ("neighbours for 1 items, not for 2", lambda: rec.add_items(new[1:3], neighbours=[old])),
+        ("has no neighbours; name at least one", lambda: rec.add_items(new[1:3], neighbours=[old, []])),
+        ("does not know 'nobody', a neighbour of", lambda: rec.add_items(new[1:3], neighbours=[old, ["nobody"]])),
+        ("is not in the catalog, so it cannot be removed", lambda: rec.remove_items([old[1], "nobody"])),
+        ("is not in the catalog, so it cannot be removed", lambda: rec.remove_items([old[1], old[0]])),
+    ]
+    for message, vectors in bad_vectors.items():
+        tries.append((message, lambda vectors=vectors: rec.add_items(new[1:3], vectors=vectors)))  # type: ignore[misc]
+    state = rec._served
+    for message, change in tries:
+        with pytest.raises(DataError, match=message) as caught:
+            change()
+        assert "\n" not in str(caught.value)
+        assert rec._served is state
+    with pytest.raises(UsageError, match="items must be a list of item ids"):
+        rec.add_items(new[0] if isinstance(new[0], str) else 5, vectors=good)  # type: ignore[arg-type]
+
+
+def test_neighbours_that_cancel_out(tmp_path: Path) -> None:
+    parts = bundle_parts(n_items=N, d=D)
+    parts["weights"]["item_embedding"][1] = -parts["weights"]["item_embedding"][0]
+    Bundle.save(tmp_path / "bundle", **parts)
+    rec = Recommender.load(tmp_path / "bundle")
+    with pytest.raises(DataError, match="the neighbours of item 'x' cancel out"):
+        rec.add_items(["x"], neighbours=[["sku-0", "sku-1"]])
+
+
+def test_a_live_session_meets_new_items(rec: Recommender) -> None:
+    old = rec.bundle.ids.external(np.array([4, 5]))
+    new = new_ids(rec.bundle)
+    visit = rec.session(old)
+    assert visit.recommend(k=5).items == rec.recommend(old, k=5).items
+    assert visit.click(new[0]).recommend().unknown == [new[0]]
+    rec.add_items(new[:2], neighbours=[old, old[:1]])
+    visit.click(new[1])
+    assert visit.clicks == [*old, new[1]]
+    expected = rec.recommend([*old, new[0], new[1]], k=30)
+    got = visit.recommend(k=30)
+    assert got.items != expected.items or got.scores.tobytes() != expected.scores.tobytes()  # new[0] was unknown then
+    assert same(got, Recommendations(*_without_unknown(rec, [*old, new[1]], 30), [new[0]]))
+
+
+def _without_unknown(rec: Recommender, clicks: list[Any], k: int) -> tuple[list[Any], np.ndarray]:
+    answer = rec.recommend(clicks, k)
+    return answer.items, answer.scores
+
+
+def test_readers_see_whole_states_in_order(folder: Path) -> None:
+    """Every answer given while items come and go is the answer of one state, and no reader goes back in time."""
+    new_count, rounds = 24, 3
+    plan = load(folder, "native", "scan")
+    new = new_ids(plan.bundle, new_count)
+    vectors = new_vectors(plan.bundle, new_count)
+    click = plan.bundle.ids.external(np.array([3, 4]))
+
+    def steps(rec: Recommender) -> list[Callable[[], None]]:
+        changes: list[Callable[[], None]] = []
+        for i in range(0, new_count, 2):
+            changes.append(lambda i=i: rec.add_items(new[i : i + 2], vectors=vectors[i : i + 2]))  # type: ignore[misc]
+            changes.append(lambda i=i: rec.remove_items([new[i]]))  # type: ignore[misc]
+        return changes
+
+    def view(answer: Recommendations) -> tuple[Any, ...]:
+        return (tuple(answer.items), answer.scores.tobytes())
+
+    states = [view(plan.recommend(click, k=N + new_count))]
+    for change in steps(plan):
+        change()
+        states.append(view(plan.recommend(click, k=N + new_count)))
+    assert len(set(states)) == len(states)
+    number = {state: place for place, state in enumerate(states)}
+    for _ in range(rounds):
+        rec = load(folder, "native", "scan")
+        done = threading.Event()
+
+        def read(rec: Recommender = rec, done: threading.Event = done) -> list[int]:
+            seen = []
+            while not done.is_set():
+                seen.append(number[view(rec.recommend(click, k=N + new_count))])
+            return [*seen, number[view(rec.recommend(click, k=N + new_count))]]
+
+        with ThreadPoolExecutor(3) as pool:
+            readers = [pool.submit(read) for _ in range(3)]
+            for change in steps(rec):
+                change()
+            done.set()
+            for reader in readers:
+                seen = reader.result()
+                assert seen == sorted(seen)
+                assert seen[-1] == len(states) - 1
+
+
+def test_writers_lose_nothing(rec: Recommender) -> None:
+    new = new_ids(rec.bundle, 40)
+    near = rec.bundle.ids.external(np.array([1]))
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda item: rec.add_items([item], neighbours=[near]), new))
+    assert rec.n_items == N + 40
+    assert set(new) <= set(rec.recommend(near, k=N + 40).items)
+
+
+def test_an_approximate_index(folder: Path, tmp_path: Path) -> None:
+    pytest.importorskip("faiss", reason="faiss is not installed: pip install 'mtaw-fast[cpu]'")
+    from mtaw_fast.export.index import export_index
+
+    Bundle.save(tmp_path / "bundle", **bundle_parts(n_items=2000, d=D))
+    export_index(tmp_path / "bundle", "ivfpq", recall=0.95, queries=100)
+    rec = Recommender.load(tmp_path / "bundle", index="ladder")
+    exact = Recommender.load(tmp_path / "bundle", index="scan")
+    best = exact.recommend(["sku-5"], k=3).items
+    for one in (rec, exact):
+        one.remove_items(best[:1])
+        one.add_items(["x"], neighbours=[best[1:2]])
+    got, want = (one.recommend(["sku-5"], k=20, exclude_seen=True) for one in (rec, exact))
+    assert len(got) == 20
+    assert "x" in got.items
+    assert best[0] not in got.items
+    assert set(got.scores.tolist()) & set(want.scores.tolist())
+    assert rec.recommend(["x", "sku-7"], k=2500).items == exact.recommend(["x", "sku-7"], k=2500).items
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_any_history_equals_one_bundle(tmp_path: Path, data: st.DataObject) -> None:
+    n_items, d = 12, 4
+    rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
+    bundle = Bundle.save(tmp_path / "bundle", **bundle_parts(n_items=n_items, d=d, text=False), overwrite=True)
+    rec = Recommender(bundle, *(getattr(Recommender.load(tmp_path / "bundle"), part) for part in ("encoder", "index")))
+    here = bundle.ids.external(np.arange(n_items))
+    gone: list[Any] = []
+    ids: list[Any] = []
+    vectors = np.empty((0, d), dtype=np.float32)
+    for _ in range(data.draw(st.integers(1, 5))):
+        if data.draw(st.booleans()) or len(here) < 2:
+            count = data.draw(st.integers(1, 3))
+            fresh = [10**6 + len(ids) + i for i in range(count)]
+            rows = rng.integers(-2, 3, (count, d)).astype(np.float32)  # coarse: ties and equal directions
+            rows[~rows.any(axis=1)] = 1
+            rec.add_items(fresh, vectors=rows)
+            ids, vectors, here = [*ids, *fresh], np.concatenate([vectors, rows]), [*here, *fresh]
+        else:
+            item = here.pop(data.draw(st.integers(0, len(here) - 1)))
+            rec.remove_items([item])
+            gone.append(item)
+    whole = Recommender.load(enlarged(bundle, ids, vectors, tmp_path / "all").folder)
+    left = whole.filter(exclude=gone)
+    session = [int(one) for one in rng.choice([*here, *gone], 3)]
+    assert rec.n_items == len(here)
+    for k in (1, 5, 40):
+        assert same(rec.recommend(session, k), whole.recommend(session, k, filter=left))
+        assert same(rec.recommend([], k), whole.recommend([], k, filter=left))
+
+
+def test_the_state_of_a_bundle_is_the_bundle(rec: Recommender) -> None:
+    catalog = Catalog.of(rec.bundle)
+    assert not catalog.is_updated
+    assert catalog.ids is rec.bundle.ids
+    assert catalog.most_clicked is rec.bundle.most_clicked
+    assert catalog.popularity is rec.bundle.popularity

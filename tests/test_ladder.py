@@ -1,0 +1,272 @@
+"""The approximate index: exact scores, filters that hold, k results, and nothing it cannot answer for."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mtaw_fast import retrieval
+from mtaw_fast.bundle_format import normalised
+from mtaw_fast.errors import BundleError, UsageError
+from mtaw_fast.filters import Filter
+from mtaw_fast.kernels.native import reference
+from mtaw_fast.retrieval import ExactIndex, LadderFile, make_index
+from mtaw_fast.retrieval.plan import KINDS, Recall, SearchPlan, index_entry, read_entry
+
+faiss = pytest.importorskip("faiss", reason="FAISS is not installed: pip install 'mtaw-fast[cpu]'")
+
+from mtaw_fast.export.faiss_build import build, write_index  # noqa: E402
+from mtaw_fast.retrieval.ladder import LARGEST_K, LEAST_SHARE, LadderIndex  # noqa: E402
+
+N, D = 4000, 21
+RECALL = Recall(0.99, 0.995, 0.996, 0.98, 1000, "a test")
+PLANS = {"ivfpq": SearchPlan("ivfpq", 24, 6), "hnsw": SearchPlan("hnsw", 96, 2)}
+
+
+@cache
+def catalog() -> np.ndarray:
+    """Clusters, with some items twice and some of zeros."""
+    rng = np.random.default_rng(0)
+    rows = rng.standard_normal((80, D))[rng.integers(0, 80, N)] + 0.5 * rng.standard_normal((N, D))
+    rows[1000:1100] = rows[900:1000]
+    rows[7] = 0
+    return normalised(rows.astype(np.float32))
+
+
+@cache
+def queries() -> np.ndarray:
+    rng = np.random.default_rng(1)
+    near = catalog()[rng.integers(0, N, 40)] + 0.1 * rng.standard_normal((40, D)).astype(np.float32)
+    return np.concatenate([normalised(near.astype(np.float32)), np.zeros((1, D), np.float32)])
+
+
+@cache
+def approximate(kind: str) -> Any:
+    return build(kind, catalog(), 0, lambda _: None).index
+
+
+def ladder(kind: str, plan: SearchPlan | None = None) -> LadderIndex:
+    return LadderIndex(catalog(), approximate(kind), plan or PLANS[kind], ExactIndex(catalog()))
+
+
+def same(one: tuple[np.ndarray, ...], other: tuple[np.ndarray, ...]) -> bool:
+    return all(a.dtype == b.dtype and a.tobytes() == b.tobytes() for a, b in zip(one, other, strict=True))
+
+
+def check_scores(found: tuple[np.ndarray, np.ndarray], k: int) -> None:
+    """Each row is what the exact ranking of its own items is: bits of the scores, order, ties, padding."""
+    assert same(found, reference.rerank_topk(queries(), catalog(), found[0], k, 16.0))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+class TestLadder:
+    @pytest.mark.parametrize("k", [1, 20, LARGEST_K])
+    def test_finds_nearly_all_and_scores_exactly(self, kind: str, k: int) -> None:
+        found = ladder(kind).search(queries(), k, scale=16.0)
+        assert (found[0].shape, found[0].dtype, found[1].dtype) == ((41, k), np.int32, np.float32)
+        assert (found[0] >= 0).all()
+        check_scores(found, k)
+        truth = ExactIndex(catalog()).search(queries(), k, scale=16.0)[1]
+        assert (found[1] >= truth[:, -1:]).mean() > 0.95
+
+    def test_equals_the_exact_index_where_it_looks_at_everything(self, kind: str) -> None:
+        everything = SearchPlan(kind, N if kind == "hnsw" else approximate(kind).nlist, N // 20)
+        rows = queries()[:6]
+        # HNSW is a graph: items that no link leads to stay unseen at any effort, so near ties may be missing.
+        found = ladder(kind, everything).search(rows, 20, scale=16.0)
+        expected = ExactIndex(catalog()).search(rows, 20, scale=16.0)
+        if kind == "ivfpq":
+            assert same(found, expected)
+        else:
+            assert (found[1] >= expected[1][:, -1:]).mean() > 0.99
+
+    @pytest.mark.parametrize("share", [1.0, 0.9, 0.4, 0.1, 0.5 / LEAST_SHARE, 0.003, 0.0])
+    @pytest.mark.parametrize("k", [1, 20, 100])
+    def test_filters_hold_and_leave_k_results(self, kind: str, share: float, k: int) -> None:
+        mask = np.random.default_rng(2).random(N) < share
+        allowed = Filter(mask)
+        found = ladder(kind).search(queries(), k, allowed, scale=16.0)
+        count = min(k, int(mask.sum()))
+        assert mask[found[0][:, :count]].all()
+        assert (found[0][:, count:] == -1).all()
+        assert (found[1][:, count:] == -np.inf).all()
+        check_scores(found, k)
+        truth = ExactIndex(catalog()).search(queries(), k, allowed, scale=16.0)
+        if share * LEAST_SHARE < 1:
+            assert same(found, truth)
+        elif count:
+            assert (found[1] >= truth[1][:, count - 1 : count]).mean() > 0.95
+
+    def test_a_filter_of_far_items_still_leaves_k(self, kind: str) -> None:
+        """The allowed items are just those that a search from the query meets last."""
+        query = queries()[:1]
+        dots = catalog() @ query[0]
+        mask = dots < np.quantile(dots, 0.2)
+        ids, _ = ladder(kind, SearchPlan(kind, 20, 1)).search(query, 20, Filter(mask))
+        assert mask[ids].all()
+        assert len(np.unique(ids)) == 20
+
+    def test_the_exact_index_answers_for_long_lists(self, kind: str) -> None:
+        for k in (LARGEST_K + 1, N + 5):
+            assert same(
+                ladder(kind).search(queries()[:3], k, scale=16.0),
+                ExactIndex(catalog()).search(queries()[:3], k, scale=16.0),
+            )
+
+    def test_an_answer_does_not_depend_on_its_batch_or_its_thread(self, kind: str) -> None:
+        index = ladder(kind)
+        mask = Filter(np.random.default_rng(3).random(N) < 0.5)
+        for allowed in (None, mask):
+            together = index.search(queries(), 20, allowed, scale=16.0)
+
+            def alone(b: int, allowed: Filter | None = allowed) -> tuple[np.ndarray, ...]:
+                return index.search(queries()[b : b + 1], 20, allowed, scale=16.0)
+
+            with ThreadPoolExecutor(4) as pool:
+                for b, one in enumerate(pool.map(alone, list(range(len(queries()))) * 3)):
+                    row = b % len(queries())
+                    assert same(one, tuple(part[row : row + 1] for part in together))
+
+    def test_strided_and_no_queries(self, kind: str) -> None:
+        index = ladder(kind)
+        wide = np.zeros((5, 2 * D), dtype=np.float32)
+        wide[:, ::2] = queries()[:5]
+        assert same(index.search(wide[:, ::2], 7), index.search(queries()[:5], 7))
+        assert index.search(queries()[:0], 7)[0].shape == (0, 7)
+
+    def test_wrong_arguments_are_refused(self, kind: str) -> None:
+        index = ladder(kind)
+        with pytest.raises(UsageError, match=r"queries must be float32\[B, 21\]"):
+            index.search(queries()[:, :3], 5)
+        with pytest.raises(UsageError, match="k must be at least 1"):
+            index.search(queries(), 0)
+        with pytest.raises(UsageError, match="the filter is for a catalog of 31 items"):
+            index.search(queries(), 5, Filter(np.ones(31, dtype=bool)))
+        broken = queries()[:2].copy()
+        broken[1, 0] = np.nan
+        with pytest.raises(UsageError, match="query 1 is not finite"):
+            index.search(broken, 5)
+
+    def test_the_thread_keeps_its_openmp_setting(self, kind: str) -> None:
+        before = faiss.omp_get_max_threads()
+        try:
+            faiss.omp_set_num_threads(2)
+            ladder(kind).search(queries()[:1], 5)
+            assert faiss.omp_get_max_threads() == 2
+        finally:
+            faiss.omp_set_num_threads(before)
+
+    def test_the_mapped_file_gives_the_same_answers(self, kind: str, tmp_path: Path) -> None:
+        index = make_index("ladder", catalog(), None, ladder_file(tmp_path, kind))
+        assert isinstance(index, LadderIndex)
+        assert (index.name, index.plan, index.recall) == ("ladder", PLANS[kind], RECALL)
+        assert same(index.search(queries(), 20, scale=16.0), ladder(kind).search(queries(), 20, scale=16.0))
+
+    def test_a_file_of_something_else_is_refused(self, kind: str, tmp_path: Path) -> None:
+        mend = "export the index anew"
+        file = ladder_file(tmp_path, kind)
+        with pytest.raises(BundleError, match=rf"over 4000 x 21 values, the bundle needs .* over 3999 x 21; {mend}"):
+            make_index("ladder", catalog()[:-1], None, file)
+        other = LadderFile(file.path, index_entry(PLANS["hnsw" if kind == "ivfpq" else "ivfpq"], RECALL, {}))
+        with pytest.raises(BundleError, match=mend):
+            make_index("ladder", catalog(), None, other)
+        file.path.write_bytes(file.path.read_bytes()[:5000])
+        with pytest.raises(BundleError, match=rf"not an index that FAISS .* reads .*{mend}"):
+            make_index("ladder", catalog(), None, file)
+        file.path.write_bytes(b"")
+        with pytest.raises(BundleError, match=mend):
+            make_index("ladder", catalog(), None, file)
+
+
+def ladder_file(folder: Path, kind: str) -> LadderFile:
+    write_index(folder / "index.faiss", approximate(kind))
+    return LadderFile(folder / "index.faiss", index_entry(PLANS[kind], RECALL, {}))
+
+
+def test_a_selective_filter_widens_the_search() -> None:
+    plan = SearchPlan("ivfpq", 10, 4)
+    assert plan.widened(0.25, 1000).effort == 40
+    assert plan.widened(0.25, 30).effort == 30
+    assert plan.widened(1.0, 5).effort == 10
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda entry: entry.clear(),
+        lambda entry: entry.update(kind="flat"),
+        lambda entry: entry.update(kind="hnsw"),
+        lambda entry: entry.update(search=None),
+        lambda entry: entry["search"].update(nprobe="8"),
+        lambda entry: entry["search"].update(nprobe=True),
+        lambda entry: entry["search"].update(k_factor=0),
+        lambda entry: entry["search"].update(k_factor=2.5),
+        lambda entry: entry["recall"].pop("items"),
+        lambda entry: entry["recall"].update(more=1),
+    ],
+)
+def test_a_damaged_entry_is_refused(change: Callable[[dict[str, Any]], Any]) -> None:
+    entry = index_entry(PLANS["ivfpq"], RECALL, {"factory": "IVF"})
+    assert read_entry("here", entry) == (PLANS["ivfpq"], RECALL)
+    change(entry)
+    with pytest.raises(BundleError, match=r"here: .*index.*; export the index anew with 'mtaw-fast export --index'"):
+        read_entry("here", entry)
+
+
+def test_auto_takes_the_ladder_above_the_threshold(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = ladder_file(tmp_path, "ivfpq")
+    assert make_index("auto", catalog(), None, file).name == "scan"
+    monkeypatch.setattr(retrieval, "EXACT_ITEMS", N - 1)
+    assert make_index("auto", catalog()).name == "scan"
+    with caplog.at_level(logging.INFO, logger="mtaw_fast"):
+        assert make_index("auto", catalog(), None, file).name == "ladder"
+    assert "index: ladder (auto)" in caplog.text
+    with pytest.raises(UsageError, match="the bundle has no index; add one with 'mtaw-fast export"):
+        make_index("ladder", catalog())
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    caplog.clear()
+    assert make_index("auto", catalog(), None, file).name == "scan"
+    assert "needs FAISS, which is not installed" in caplog.text
+
+
+class TestGpuFlat:
+    """The GPU index with FAISS's CPU index in the GPU's place: all but the device itself."""
+
+    @pytest.fixture(autouse=True)
+    def _stand_in(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(faiss, "StandardGpuResources", object, raising=False)
+        monkeypatch.setattr(faiss, "index_cpu_to_gpu", lambda resources, device, index: index, raising=False)
+        monkeypatch.setattr(faiss, "get_num_gpus", lambda: 1, raising=False)
+
+    @pytest.mark.parametrize("k", [1, 20, 300, 2100, N + 3])
+    def test_equals_the_exact_index(self, k: int) -> None:
+        index = make_index("gpu", catalog())
+        exact = ExactIndex(catalog())
+        assert index.name == "gpu"
+        assert same(index.search(queries(), k, scale=16.0), exact.search(queries(), k, scale=16.0))
+        mask = Filter(np.random.default_rng(4).random(N) < 0.3)
+        assert same(index.search(queries()[:3], k, mask), exact.search(queries()[:3], k, mask))
+        assert index.search(queries()[:0], k)[0].shape == (0, k)
+
+    def test_more_ties_than_it_fetches(self) -> None:
+        rows = np.repeat(catalog()[:3], 50, axis=0)
+        assert same(make_index("gpu", rows).search(rows[:2], 10), ExactIndex(rows).search(rows[:2], 10))
+
+    def test_auto_takes_it_above_the_threshold(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        assert make_index("auto", catalog()).name == "scan"
+        monkeypatch.setattr(retrieval, "EXACT_ITEMS", N - 1)
+        assert make_index("auto", catalog()).name == "gpu"
+        monkeypatch.setattr(faiss, "get_num_gpus", lambda: 0)
+        assert make_index("auto", catalog()).name == "scan"
+        with pytest.raises(UsageError, match="FAISS sees no GPU"):
+            make_index("gpu", catalog())
