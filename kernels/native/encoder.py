@@ -73,5 +73,5 @@ class SessionState:
 
     @property
     def n_bytes(self) -> int:
-        """Heap memory held: 4 bytes an id and 4 a float of l_t (d rounded up to 16), with 1/8 to grow into."""
+        """Heap memory held: 4 bytes an id and 4 a float of l_t (d rounded up to 16), with 1/10 to grow into."""
         return self._state.n_bytes

@@ -52,7 +52,7 @@ std::int64_t SessionState::n_bytes() const {
 
 void SessionState::reserve(std::int64_t n) {
     const std::int64_t width = encoder_->model_.width;
-    const std::int64_t room = std::min(n + n / 8, encoder_->max_len_);
+    const std::int64_t room = std::min(n + n / 10, encoder_->max_len_);
     if (interests_.size() >= n * width) return;
     clicks_.reserve(static_cast<std::size_t>(room));
     AlignedFloats grown(room * width);

@@ -11,7 +11,7 @@
 namespace mtaw {
 
 // An interest l_t is final once made, so a click costs one row of each layer. What is kept of a click is its id and
-// its l_t: 452 bytes at d = 100, and at most 1/8 of that as room to grow into. Past max_len clicks the window slides
+// its l_t: 452 bytes at d = 100, and at most 1/10 of that as room to grow into. Past max_len clicks the window slides
 // and every position with it, so the window is encoded anew.
 //
 // Every query equals, to the bit, Encoder::encode of the clicks so far. All members may be called by any number of
