@@ -77,6 +77,11 @@ class Compiled:
         return faults
 
 
+def op_name(module: str) -> str:
+    """The op's name, from its module in OPS."""
+    return module.split(".")[-2]
+
+
 def cases_of(op: str, backend: str) -> list[CompileCase]:
     """The cases that a module of OPS lists."""
     return importlib.import_module(op).compile_cases(backend)
@@ -150,6 +155,7 @@ def measure_all(ops: Iterable[str], targets: Iterable[Target], jobs: int) -> lis
 def main(argv: list[str] | None = None) -> int:
     """The command; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--op", action="append", choices=sorted(map(op_name, OPS)), help="only this op's kernels")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the rows there")
     parser.add_argument("--jobs", type=int, default=2, help="processes that compile (default 2)")
     arguments = parser.parse_args(argv)
@@ -158,7 +164,8 @@ def main(argv: list[str] | None = None) -> int:
         print("compile_check: unset TRITON_INTERPRET: an interpreted kernel is not compiled", file=sys.stderr)
         return 2
 
-    rows = measure_all(OPS, TARGETS, arguments.jobs)
+    ops = [op for op in OPS if arguments.op is None or op_name(op) in arguments.op]
+    rows = measure_all(ops, TARGETS, arguments.jobs)
     targets = {target.name: target for target in TARGETS}
     print(f"{'op':<16} {'kernel':<24} {'dtype':<12} {'target':<7} {'shared':>7} {'registers':>9} {'spills':>6}")
     for row in rows:
