@@ -14,6 +14,7 @@ from tests import soak as soaking
 from tests.random_bundle import save_random
 from tests.soak import soak
 
+_PRIVATE = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
 pytestmark = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc/self/status")
 
 
@@ -36,7 +37,7 @@ def test_a_leak_and_a_changed_answer_are_noticed(rec: Recommender, monkeypatch: 
 
     def leaking(rec: Recommender) -> list[Callable[[], Any]]:
         def leak() -> Any:
-            kept.append(mmap.mmap(-1, 1 << 14))  # not from a heap that may have room left
+            kept.append(mmap.mmap(-1, 1 << 14, flags=_PRIVATE))  # not from a heap that may have room left
             kept[-1].write(bytes(1 << 14))
             return rec.recommend([f"sku-{len(kept) % 7}"], 5)
 

@@ -56,7 +56,8 @@ def build(
     """Compile `program` and `native_sources(parts)` into `folder`, warnings as errors; returns the executable.
 
     flags: for compiling and linking alike. machine: what the compiler compiles for; this one where None. level_flags:
-    more flags for the files of an instruction set. Raises CannotBuildError where the compiler, or a runtime that the flags ask for, is not installed.
+    more flags for the files of an instruction set. Raises CannotBuildError where the compiler, or a runtime that the
+    flags ask for, is not installed.
     """
     if shutil.which(compiler) is None:
         raise CannotBuildError(f"there is no {compiler}")
