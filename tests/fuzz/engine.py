@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 from random import Random
 
-from tests.native.builds import ROOT, CannotBuildError, build
+from tests.native.builds import ROOT, SERVING, CannotBuildError, build
 
 PROGRAM = ROOT / "tests" / "fuzz" / "engine_fuzz.cpp"
 FLAGS = ("-O1", "-g", "-fsanitize=fuzzer,address,undefined", "-fno-sanitize-recover=all")
@@ -47,7 +47,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         try:
-            target = build(folder, options.compiler, PROGRAM, FLAGS)
+            target = build(folder, options.compiler, PROGRAM, FLAGS, parts=SERVING)
         except CannotBuildError as reason:
             print(reason)
             return 2

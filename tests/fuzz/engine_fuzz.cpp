@@ -83,23 +83,29 @@ Floats floats(Bytes& bytes, std::size_t count, bool finite) {
 struct Catalog {
     std::int64_t n_items, d;
     Floats rows;
-    std::vector<std::uint8_t> blocks;
+    std::vector<std::uint8_t> blocks, half_blocks;  // the latter empty where there are none
     mtaw::ScanSummary summary;
     bool honest = true;
 
     explicit Catalog(Bytes& bytes)
-        : n_items(1 + (bytes.chance(8) ? bytes.below(3000) : bytes.below(70))), d(1 + bytes.below(40)) {
+        : n_items(1 + (bytes.chance(8) ? bytes.below(9000) : bytes.below(70))),
+          d(1 + bytes.below(n_items > 1000 ? 12 : 40)) {
         rows = floats(bytes, static_cast<std::size_t>(n_items * d), true);
         for (std::int64_t copies = bytes.chance(3) ? bytes.below(n_items) : 0; copies > 0; --copies) {
             std::copy_n(rows.begin(), d, rows.end() - copies * d);  // equal items, over each other where they meet
         }
         blocks.resize(static_cast<std::size_t>(mtaw::block_count(n_items) * mtaw::block_bytes(d)));
-        summary = mtaw::quantise_catalog(rows.data(), n_items, d, blocks.data());
+        if (bytes.chance(2)) {
+            half_blocks.resize(static_cast<std::size_t>(mtaw::block_count(n_items) * mtaw::half_block_bytes(d)));
+        }
+        summary = mtaw::quantise_catalog(rows.data(), n_items, d, blocks.data(), halves());
         if (!bytes.chance(3)) return;
         honest = false;
         for (std::int64_t lies = bytes.below(40); lies > 0; --lies) {
-            switch (bytes.below(4)) {
-                case 0: blocks[bytes.take<std::uint32_t>() % blocks.size()] = bytes.take<std::uint8_t>(); break;
+            std::vector<std::uint8_t>& codes = half_blocks.empty() || bytes.chance(2) ? blocks : half_blocks;
+            switch (bytes.below(5)) {
+                case 0: codes[bytes.take<std::uint32_t>() % codes.size()] = bytes.take<std::uint8_t>(); break;
+                case 4: codes[codes.size() - 1 - bytes.take<std::uint8_t>() % 64] = bytes.take<std::uint8_t>(); break;
                 case 1: rows[bytes.take<std::uint32_t>() % rows.size()] = bytes.take<float>(); break;
                 case 2: summary.largest_norm = bytes.take<double>(); break;
                 default: summary.exponent = bytes.chance(2) ? bytes.take<std::int64_t>() : bytes.below(512) - 256;
@@ -107,7 +113,9 @@ struct Catalog {
         }
     }
 
-    mtaw::ScanCatalog view() const { return {rows.data(), blocks.data(), n_items, d, summary}; }
+    std::uint8_t* halves() { return half_blocks.empty() ? nullptr : half_blocks.data(); }
+
+    mtaw::ScanCatalog view() { return {rows.data(), blocks.data(), n_items, d, summary, halves()}; }
 };
 
 struct Model {
@@ -294,7 +302,7 @@ void run(Bytes& bytes) {
                                    mtaw::Isa::bf16, mtaw::Isa::amx};
     const mtaw::Isa isa = std::min(kSets[bytes.below(std::size(kSets))], mtaw::cpu_isa());
     if (bytes.chance(4)) return look_up(bytes);
-    const Catalog catalog(bytes);
+    Catalog catalog(bytes);
     const Model model(bytes, catalog.n_items, catalog.d);
     const mtaw::Encoder encoder(model.view(catalog.n_items, catalog.d), isa);
     const mtaw::Scanner scanner(catalog.view(), isa);

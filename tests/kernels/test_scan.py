@@ -307,10 +307,13 @@ def test_codes_that_do_not_fit_are_refused() -> None:
     for other in (normal(40, 6, seed=1), catalog * np.float32(1.5), catalog[::-1].copy()):
         with pytest.raises(ValueError, match="the catalog's codes are of other vectors than its rows"):
             Scanner(other, quantised)
-    endless = quantised["blocks"].copy()
-    endless[-1, -1] = endless[0, -1]  # the places past the last item look like items
-    with pytest.raises(ValueError, match="the catalog's codes are of other vectors than its rows"):
-        Scanner(catalog, {**quantised, "blocks": endless})
+    both = quantise(catalog, halves=True)
+    Scanner(catalog, both)
+    for name in ("blocks", "half_blocks"):
+        endless = both[name].copy()
+        endless[-1, -1] = endless[0, -1]  # the places past the last item look like items
+        with pytest.raises(ValueError, match="the catalog's codes are of other vectors than its rows"):
+            Scanner(catalog, {**both, name: endless})
 
 
 def test_wrong_arguments_are_refused() -> None:

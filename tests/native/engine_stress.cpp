@@ -150,7 +150,8 @@ class Shop {
         state.append(&click, 1, got.values.data(), scratch.encode, &got.ids);
         state.query(wanted.values.data(), scratch.encode);  // others may have clicked meanwhile: nothing to compare
         wanted.ids = got.ids;
-        encoder_.encode(got.ids.data(), static_cast<std::int64_t>(got.ids.size()), wanted.values.data(), scratch.encode);
+        const auto m = static_cast<std::int64_t>(got.ids.size());
+        encoder_.encode(got.ids.data(), m, wanted.values.data(), scratch.encode);
         return got.ids.back() == click && got == wanted;
     }
 

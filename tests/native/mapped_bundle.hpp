@@ -48,6 +48,8 @@ class TensorFile {
 
     std::vector<std::int64_t> shape(const char* name) const { return numbers(name, "shape"); }
 
+    bool has(const char* name) const { return header_.find("\"" + std::string(name) + "\":{") != std::string::npos; }
+
  private:
     std::vector<std::int64_t> numbers(const char* name, const char* field) const {
         const std::size_t entry = header_.find("\"" + std::string(name) + "\":{");
@@ -104,11 +106,13 @@ class MappedBundle {
     ScanCatalog catalog() const {
         const std::vector<std::int64_t> shape = catalog_.shape("catalog");
         const double* summary = scan_.at<double>("summary");
+        const auto* half_blocks = scan_.has("half_blocks") ? scan_.at<std::uint8_t>("half_blocks") : nullptr;
         return {catalog_.at<float>("catalog"),
                 scan_.at<std::uint8_t>("blocks"),
                 shape[0],
                 shape[1],
-                {static_cast<std::int64_t>(summary[3]), summary[4], summary[5]}};
+                {static_cast<std::int64_t>(summary[3]), summary[4], summary[5]},
+                half_blocks};
     }
 
     IdTable ids() const {

@@ -12,13 +12,15 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.native.builds import ROOT, CannotBuildError, build, command_of, instruction_sets
-from tests.random_bundle import save_random
+from mtaw_fast.kernels.native.scan import quantise
+from tests.native.builds import ROOT, SERVING, CannotBuildError, build, command_of, instruction_sets
+from tests.random_bundle import replace_part, save_random
 
 SANITIZERS = ("thread", "address,undefined")
 PROGRAM = ROOT / "tests" / "native" / "engine_stress.cpp"
-# No multiple of 16 or 8, more items than the scan takes before its first threshold, and a window that slides.
-N_ITEMS, D, MAX_LEN = 1501, 20, 12
+# No multiples of 16 or 8: more items than a scan takes before its first threshold, and, for half-wide codes, more than
+# it takes before it turns to them. The window slides.
+N_ITEMS, N_ITEMS_IN_HALVES, D, MAX_LEN = 1501, 5003, 20, 12
 
 
 def flags_of(sanitizer: str) -> tuple[str, ...]:
@@ -26,9 +28,20 @@ def flags_of(sanitizer: str) -> tuple[str, ...]:
     return ("-O1", "-g", f"-fsanitize={sanitizer}", "-fno-sanitize-recover=all")
 
 
-def run_stress(program: Path, folder: Path, isa: str, threads: int, calls: int, timeout: float) -> str:
-    """Run it over a bundle made in `folder`: what it printed, "ok" where no sanitizer complained and all agreed."""
-    bundle = save_random(folder / "bundle", n_items=N_ITEMS, d=D, max_len=MAX_LEN)
+def run_stress(
+    program: Path, folder: Path, isa: str, threads: int, calls: int, timeout: float, halves: bool = False
+) -> str:
+    """Run it over a bundle made in `folder`: what it printed, "ok" where no sanitizer complained and all agreed.
+
+    halves: with the half-wide codes of large catalogs.
+    """
+    n_items = N_ITEMS_IN_HALVES if halves else N_ITEMS
+    bundle = save_random(folder / "bundle", n_items=n_items, d=D, max_len=MAX_LEN)
+    if halves:
+        whole = bundle.file("scan")
+        assert whole is not None
+        replace_part(bundle.folder, "scan", quantise(bundle.catalog, halves=True))
+        whole.unlink()
     arguments = (bundle.folder, isa, str(MAX_LEN), str(bundle.config.scale), str(threads), str(calls))
     done = subprocess.run(command_of(program, *arguments), capture_output=True, text=True, timeout=timeout, check=False)
     return "ok" if (done.returncode, done.stdout, done.stderr) == (0, "ok\n", "") else done.stdout + done.stderr
@@ -40,6 +53,7 @@ def main() -> int:
     parser.add_argument("--sanitizer", action="append", help=f"may be repeated; else {' and '.join(SANITIZERS)}")
     parser.add_argument("--compiler", default="clang++-14")
     parser.add_argument("--isa", default=instruction_sets()[-1], help="instruction set (%(default)s)")
+    parser.add_argument("--halves", action="store_true", help="with the half-wide codes of large catalogs")
     parser.add_argument("--threads", type=int, default=16)
     parser.add_argument("--calls", type=int, default=100_000, help="a thread (%(default)s)")
     parser.add_argument("--seconds", type=float, default=3600, help="give up after so many (%(default)s)")
@@ -49,13 +63,15 @@ def main() -> int:
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             try:
-                program = build(folder, options.compiler, PROGRAM, flags_of(sanitizer))
+                program = build(folder, options.compiler, PROGRAM, flags_of(sanitizer), parts=SERVING)
             except CannotBuildError as reason:
                 print(f"{sanitizer}: {reason}")
                 worst = 2
                 continue
             start = time.monotonic()
-            said = run_stress(program, folder, options.isa, options.threads, options.calls, options.seconds)
+            said = run_stress(
+                program, folder, options.isa, options.threads, options.calls, options.seconds, options.halves
+            )
         what = f"{options.threads} threads x {options.calls} calls, {options.isa}, {time.monotonic() - start:.0f} s"
         print(f"{sanitizer}: {what}: {said}", flush=True)
         worst = max(worst, int(said != "ok"))

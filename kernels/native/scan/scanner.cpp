@@ -39,10 +39,12 @@ std::uint32_t word_at(const std::uint8_t* blocks, std::int64_t lines, std::int64
     return word;
 }
 
-// Whether the places past the last item say so: no kernel then gives an id that is not there.
-bool ends_well(const ScanCatalog& catalog) {
+// Whether the places past the last item say so, in codes of either width: no kernel then gives an id that is not there.
+bool ends_well(const ScanCatalog& catalog, bool half) {
+    const std::uint8_t* blocks = half ? catalog.half_blocks : catalog.blocks;
+    const std::int64_t lines = half ? half_lines(catalog.d) : code_lines(catalog.d);
     for (std::int64_t place = catalog.n_items; place < block_count(catalog.n_items) * kBlockItems; ++place) {
-        if (word_at(catalog.blocks, code_lines(catalog.d), place) != kNoItem) return false;
+        if (word_at(blocks, lines, place) != kNoItem) return false;
     }
     return true;
 }
@@ -94,8 +96,8 @@ Scanner::Scanner(const ScanCatalog& catalog, Isa isa) : catalog_(catalog), isa_(
     const ScanSummary& summary = catalog.summary;
     const bool plausible = summary.largest_norm >= 0 && summary.largest_norm < 2 && summary.largest_residual >= 0 &&
                            summary.largest_residual < 2 && summary.exponent > -256 && summary.exponent < 256;
-    if (!plausible || !ends_well(catalog) || !sample_agrees(catalog, false) ||
-        (catalog.half_blocks != nullptr && !sample_agrees(catalog, true))) {
+    const auto fits = [&](bool half) { return ends_well(catalog, half) && sample_agrees(catalog, half); };
+    if (!plausible || !fits(false) || (catalog.half_blocks != nullptr && !fits(true))) {
         throw std::invalid_argument("the catalog's codes are of other vectors than its rows; make them anew");
     }
 }
