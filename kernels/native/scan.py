@@ -13,7 +13,7 @@ __all__ = ["LAYOUT", "Scanner", "check_quantised", "pays_in_halves", "quantise",
 LAYOUT = 1  # of the blocks; kernels/native/scan/layout.hpp describes it
 _LINE_BYTES, _LINE_DIMS, _BLOCK_ITEMS = 64, 4, 16
 # Bytes of int8 codes from which 4-bit ones pay: on Zen 4 with 32 MB of L3, d = 100, they make a search slower at
-# 200k items, 1.4 times as fast at 400k and 1.5 times at 1M.
+# 200k items, 1.3 to 1.4 times as fast at 400k and at 1M.
 _LARGE = 1 << 25
 _LARGEST_EXPONENT = 256
 _SUMMARY = 8  # layout, N, d, exponent, largest norm, largest residual, two zeros: 64 bytes, a whole cache line

@@ -1,4 +1,4 @@
-// AMX tiles in plain C++, put before kernel_amx.cpp by the compiler's -include: its logic then runs on CPUs without AMX.
+// AMX tiles in plain C++, put before kernel_amx.cpp by the compiler's -include: its logic runs on CPUs without AMX.
 // Each operation reads and writes no more than the configured rows and bytes, as the hardware does.
 #pragma once
 
@@ -29,7 +29,8 @@ inline void load_config(const void* memory) {
     std::memcpy(tiles().rows, bytes + 48, 16);
     for (int tile = 0; tile < 8; ++tile) {
         if (tiles().rows[tile] < 1 || tiles().rows[tile] > 16) std::abort();
-        if (tiles().row_bytes[tile] < 4 || tiles().row_bytes[tile] > 64 || tiles().row_bytes[tile] % 4 != 0) std::abort();
+        const int bytes_of_row = tiles().row_bytes[tile];
+        if (bytes_of_row < 4 || bytes_of_row > 64 || bytes_of_row % 4 != 0) std::abort();
     }
     std::memset(tiles().data, 0, sizeof tiles().data);
     tiles().configured = true;

@@ -14,7 +14,7 @@ constexpr std::int64_t kMoreRoom = 64;       // new entries before the next
 constexpr std::int64_t kMoreWideRoom = 128;  // with wide bounds, where each is scored
 constexpr std::int64_t kMostEntries = 4096;
 constexpr std::int64_t kMostFetched = 128;
-constexpr std::int64_t kLineFloats = 16;  // a cache line
+constexpr std::int64_t kPairFloats = 32;  // two cache lines: hardware fetches the other one of a pair
 constexpr double kNear = 1.0 / 32;  // of the width of a bound: a floor this near to the best one is as good
 
 }  // namespace
@@ -133,7 +133,7 @@ void Candidates::fetch_rows(const SearchPlan& plan) const {
     const std::int64_t d = plan.catalog->d;
     for (std::int64_t i = 0; i < std::min(lane.count, kMostFetched); ++i) {
         const float* row = plan.catalog->rows + lane.ids[i] * d;
-        for (std::int64_t j = 0; j < d; j += kLineFloats) MTAW_PREFETCH_L2(row + j);
+        for (std::int64_t j = 0; j < d; j += kPairFloats) MTAW_PREFETCH_L2(row + j);
         MTAW_PREFETCH_L2(row + d - 1);
     }
 }

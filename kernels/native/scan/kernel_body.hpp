@@ -56,8 +56,8 @@ MTAW_INLINE void append(const typename Vector::Sums& sums, const typename Vector
     lane.count += std::popcount(mask);
 }
 
-// One block under kLanes lanes: of its items, those in the bits of `open`. Returns whether a lane reached its limit. A lane's sum is kept in
-// kParts parts (1 or 2): a long chain of additions to one register waits for each of them.
+// One block under kLanes lanes: of its items, those in the bits of `open`. Returns whether a lane reached its limit.
+// A lane's sum is kept in kParts parts (1 or 2): a long chain of additions to one register waits for each of them.
 template <typename Vector, int kLanes, int kParts>
 MTAW_INLINE bool step(const ScanBlocks& catalog, std::int64_t block, std::uint32_t open, ScanLane* lanes) {
     const std::uint8_t* address = catalog.blocks + block * (catalog.lines + 1) * kLineBytes;

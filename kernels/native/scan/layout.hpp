@@ -37,7 +37,8 @@ struct ScanSummary {
     double largest_residual = 0;  // the largest residual norm stored, of either width
 };
 
-// The item i of codes c_i, of either width, has row * 2^-exponent = step * c_i + residual vector, |residual vector| <= residual.
+// The item i of codes c_i, of either width, has row * 2^-exponent = step * c_i + residual vector, and
+// |residual vector| <= residual.
 // float32[N, d] `rows` to block_count(N) * block_bytes(d) bytes `blocks` and, where it is not null,
 // block_count(N) * half_block_bytes(d) bytes `half_blocks`, block by block on one thread.
 // Throws std::invalid_argument on a value that is not finite.

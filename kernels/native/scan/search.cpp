@@ -18,8 +18,8 @@ constexpr std::int64_t kManyQueries = 16;         // from here on the kernel for
 constexpr std::int64_t kSparse = 32;              // where less than 1/32 of the items is allowed, those are listed
 constexpr std::int64_t kLate = 8;                 // the last eighth of a pass
 constexpr std::int64_t kHalfChunk = 256;          // blocks between two looks at whether the half-wide codes pay
-// They do not where they let through more than an item a block: a row costs about what they save on a block.
-constexpr std::int64_t kWholeChunks = 4;
+constexpr std::int64_t kRowCost = 3;              // what fetching a row costs, in what they save on a block
+constexpr std::int64_t kWholeChunks = 8;          // passed whole after one where they did not; doubled by the next
 
 std::int64_t lane_codes(std::int64_t d) { return code_lines(d) * kLineDims; }
 
@@ -28,7 +28,8 @@ class Search {
     Search(const ScanCatalog& catalog, Isa isa, const ScanRequest& request, ScanScratch::State& memory)
         : request_(request),
           memory_(memory),
-          plan_{&catalog, std::min(request.k, catalog.n_items), request.scale, isa, select_kernels(isa), &memory.scored},
+          plan_{&catalog, std::min(request.k, catalog.n_items), request.scale, isa, select_kernels(isa),
+                &memory.scored},
           kernels_(scan_kernels(isa)),
           blocks_{catalog.blocks, code_lines(catalog.d), catalog.half_blocks, half_lines(catalog.d)},
           allowed_{request.allowed, (catalog.n_items + 7) / 8} {}
@@ -169,7 +170,7 @@ class Search {
     void pass_by_halves(std::int64_t q, std::int64_t begin, std::int64_t end) {
         Candidates& one = candidates(q);
         one.settle(plan_);
-        std::int64_t whole_chunks = 0;
+        std::int64_t whole_chunks = 0, pause = kWholeChunks;
         for (; begin < end; begin += kHalfChunk) {
             const std::int64_t next = std::min(begin + kHalfChunk, end);
             if (whole_chunks > 0) {
@@ -179,12 +180,14 @@ class Search {
             }
             const std::int64_t before = one.let_through();
             pass(kernels_.one_half, &Candidates::settle, q, 1, 1, begin, next);
-            if (one.let_through() - before > next - begin) whole_chunks = kWholeChunks;
+            const bool pays = (one.let_through() - before) * kRowCost <= next - begin;
+            whole_chunks = pays ? 0 : pause;
+            pause = pays ? kWholeChunks : 2 * pause;
         }
     }
 
-    // Queries first .. first + count through blocks begin .. end by a kernel of `width` lanes; `relieve` is what happens
-    // to a lane that is full.
+    // Queries first .. first + count through blocks begin .. end by a kernel of `width` lanes; `relieve` is what
+    // happens to a lane that is full.
     void pass(ScanKernel kernel, void (Candidates::*relieve)(const SearchPlan&), std::int64_t first, std::int64_t count,
               std::int64_t width, std::int64_t begin, std::int64_t end) {
         memory_.lanes.resize(static_cast<std::size_t>(width));
