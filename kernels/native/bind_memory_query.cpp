@@ -10,6 +10,7 @@
 
 #include "bindings.hpp"
 #include "buffers.hpp"
+#include "memory/python_tables.hpp"
 #include "memory/query.hpp"
 #include "python_objects.hpp"
 #include "threads.hpp"
@@ -45,26 +46,7 @@ std::int64_t rows_of(const py::dict& arrays, const char* name) {
     return arrays.contains(name) ? py::array(arrays[name]).size() : 0;
 }
 
-MemoryView view_of(const py::dict& tables, double recency) {
-    const std::int64_t n_items = rows_of(tables, "row_offsets") - 1, n_sessions = rows_of(tables, "session_offsets") - 1;
-    const std::int64_t pairs = rows_of(tables, "neighbours");
-    if (n_items < 0 || n_sessions < 0) throw py::value_error("the memory's tables lack their offsets");
-    return {
-        .n_items = n_items,
-        .n_sessions = n_sessions,
-        .recency = recency,
-        .row_offsets = named<std::int64_t>(tables, "row_offsets", "int64", n_items + 1, 0),
-        .neighbours = named<std::int32_t>(tables, "neighbours", "int32", pairs, 0),
-        .latest = named<std::int32_t>(tables, "latest", "int32", pairs, 0),
-        .values = named<std::uint16_t>(tables, "values", "uint16", pairs, kValueKinds),
-        .totals = named<float>(tables, "totals", "float32", n_items, kValueKinds),
-        .counts = named<std::int32_t>(tables, "counts", "int32", n_items, kCountKinds),
-        .post_offsets = named<std::int64_t>(tables, "post_offsets", "int64", n_items + 1, 0),
-        .postings = named<std::int32_t>(tables, "postings", "int32", -1, 0),
-        .session_offsets = named<std::int64_t>(tables, "session_offsets", "int64", n_sessions + 1, 0),
-        .session_items = named<std::int32_t>(tables, "session_items", "int32", -1, 0),
-    };
-}
+MemoryView view_of(const py::dict& tables, double recency) { return {bound_tables(tables).view, recency}; }
 
 class RankerObject {
  public:

@@ -6,7 +6,7 @@
 //   sum       the candidate's SumLane values, the cosine lanes already times its own root
 //   more      its MoreLane values
 //   head      its SlotHead
-//   counts    its row of MemoryView::counts
+//   counts    its row of TablesView::counts
 //   own       its OwnItem, for the own features, which are 0 for every other candidate
 // An own feature under Log needs x + shift > 0 and takes 1 for the candidates that have none.
 #pragma once
@@ -49,9 +49,9 @@
     F(knn_after, Log, 1e-3F, more[kKnnAfter] * query.inverse[kKnnAfter])                                            \
     F(knn_next, Log, 1e-3F, more[kKnnNext] * query.inverse[kKnnNext])                                               \
     F(pre, Log, 1e-4F, pre_score(sum, more, head, query))                                                           \
-    F(clicks, Log, 1.0F, static_cast<float>(counts[kCountClicks]))                                                  \
-    F(sessions, Log, 1.0F, static_cast<float>(counts[kCountSessions]))                                              \
-    F(newest, Log, 1e-4F, (query.sessions - static_cast<float>(counts[kCountNewest])) * query.per_session)          \
+    F(clicks, Log, 1.0F, static_cast<float>(counts[kClicks]))                                                  \
+    F(sessions, Log, 1.0F, static_cast<float>(counts[kSessions]))                                              \
+    F(newest, Log, 1e-4F, (query.sessions - static_cast<float>(counts[kNewest])) * query.per_session)          \
     F(logit, Plain, 0.0F, more[kLogit])                                                                             \
     F(logit_gap, Plain, 0.0F, more[kLogit] - query.best_logit)                                                      \
     F(dense_rank, Log, 1.0F, more[kDensePlace] > 0 ? more[kDensePlace] - 1.0F : query.outside)
@@ -62,8 +62,8 @@
     F(own_last, Plain, 0.0F, own.back == 0 ? 1.0F : 0.0F)                                                           \
     F(own_count, Log, 0.0F, static_cast<float>(own.count))                                                          \
     F(own_share, Plain, 0.0F, static_cast<float>(own.count) / query.clicks)                                         \
-    F(own_later, Log, 0.0F, odds_of(counts[kCountLater], counts[kCountClicks]))                                     \
-    F(own_once, Log, 0.0F, own.back == 0 ? odds_of(counts[kCountAtOnce], counts[kCountClicks]) : 1.0F)              \
+    F(own_later, Log, 0.0F, odds_of(counts[kRepeatedLater], counts[kClicks]))                                     \
+    F(own_once, Log, 0.0F, own.back == 0 ? odds_of(counts[kRepeatedAtOnce], counts[kClicks]) : 1.0F)              \
     F(own_next, Log, 1.0F, static_cast<float>(own.next))                                                            \
     F(own_near, Log, 1.0F, static_cast<float>(own.near))                                                            \
     F(own_first, Log, 1.0F, static_cast<float>(own.first))                                                          \

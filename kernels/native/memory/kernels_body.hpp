@@ -55,7 +55,7 @@ void add_row(const MemoryView& memory, std::int64_t item, const float* coefficie
     const std::int64_t end = memory.row_offsets[item + 1];
     for (std::int64_t p = memory.row_offsets[item]; p < end; ++p) {
         const std::int32_t slot = slot_of(pool, memory.neighbours[p]);
-        V::add_values(memory.values + p * kValueKinds, factors, pool.sums + static_cast<std::int64_t>(slot) * kSumLanes);
+        V::add_values(memory.values + p * kPairKinds, factors, pool.sums + static_cast<std::int64_t>(slot) * kSumLanes);
         SlotHead& head = pool.heads[slot];
         head.near = head.near > near ? head.near : near;
         head.latest = head.latest > memory.latest[p] ? head.latest : memory.latest[p];

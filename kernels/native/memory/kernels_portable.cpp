@@ -18,10 +18,10 @@ struct Portable {
     static Sixteen load_sixteen(const float* p) { return p; }
 
     static void add_values(const std::uint16_t* values, Sixteen factors, float* sums) {
-        std::uint32_t bits[kValueKinds + 2];
-        for (int kind = 0; kind < kValueKinds; ++kind) bits[kind] = std::uint32_t{values[kind]} << 16;
-        bits[kValueOne] = 0x3F800000U;
-        bits[kValueNone] = 0;
+        std::uint32_t bits[kPairKinds + 2];
+        for (int kind = 0; kind < kPairKinds; ++kind) bits[kind] = std::uint32_t{values[kind]} << 16;
+        bits[kLaneOne] = 0x3F800000U;
+        bits[kLaneNone] = 0;
         float wide[kSumLanes];
         for (int lane = 0; lane < kSumLanes; ++lane) std::memcpy(wide + lane, bits + kLaneValues[lane], sizeof *wide);
         for (int lane = 0; lane < kSumLanes; lane += 4) {

@@ -21,11 +21,11 @@ enum SumLane : int {
     kSumLanes = 16
 };
 
-// Which of a pair's values goes into which lane; kValueOne is the number 1, kValueNone is 0.
-constexpr std::int32_t kValueOne = kValueKinds, kValueNone = kValueKinds + 1;
+// Which of a pair's values goes into which lane; kLaneOne is the number 1, kLaneNone is 0.
+constexpr std::int32_t kLaneOne = kPairKinds, kLaneNone = kPairKinds + 1;
 alignas(64) constexpr std::int32_t kLaneValues[kSumLanes] = {
-    kValueNext, kValueNext, kValueFwd, kValueFwd, kValueFwd, kValueBwd, kValueSes, kValueSes, kValueSes,
-    kValueSes,  kValueSes,  kValueRec, kValueRec, kValueAa,  kValueOne, kValueNone};
+    kNext, kNext, kFwd, kFwd, kFwd, kBwd, kSes, kSes, kSes,
+    kSes,  kSes,  kRec, kRec, kAa,  kLaneOne, kLaneNone};
 
 // What else is known of an item.
 enum MoreLane : int {

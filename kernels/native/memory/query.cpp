@@ -49,15 +49,15 @@ struct RowFactors {
 RowFactors row_factors(const float* totals, std::int64_t place, float decayed, float even, float age, float root) {
     const auto share = [&](int kind) { return 1.0F / (totals[kind] + 1.0F); };
     const float last = place == 0 ? 1.0F : 0.0F, previous = place == 1 ? 1.0F : 0.0F;
-    const float next = share(kValueNext), fwd = share(kValueFwd), ses = share(kValueSes);
-    const float rec = age / (totals[kValueRec] * age + 1.0F);
+    const float next = share(kNext), fwd = share(kFwd), ses = share(kSes);
+    const float rec = age / (totals[kRec] * age + 1.0F);
     RowFactors factors{};
     factors.lanes[kNextLast] = last * next;
     factors.lanes[kNextDec] = decayed * next;
     factors.lanes[kFwdDec] = decayed * fwd;
     factors.lanes[kFwdLast] = last * fwd;
     factors.lanes[kFwdPrev] = previous * fwd;
-    factors.lanes[kBwdDec] = decayed * share(kValueBwd);
+    factors.lanes[kBwdDec] = decayed * share(kBwd);
     factors.lanes[kSesDec] = decayed * ses;
     factors.lanes[kSesAll] = even * ses;
     factors.lanes[kSesLast] = last * ses;
@@ -65,7 +65,7 @@ RowFactors row_factors(const float* totals, std::int64_t place, float decayed, f
     factors.lanes[kCosAll] = even * root;
     factors.lanes[kRecDec] = decayed * rec;
     factors.lanes[kRecAll] = even * rec;
-    factors.lanes[kAaDec] = decayed * share(kValueAa);
+    factors.lanes[kAaDec] = decayed * share(kAa);
     factors.lanes[kReached] = 1.0F;
     return factors;
 }
@@ -216,9 +216,9 @@ void SessionMemory::add_neighbours(MemoryScratch& scratch) const {
     float ages[kMaxOwn + kPadding], roots[kMaxOwn + kPadding];
     for (std::int64_t u = 0; u < own.count; ++u) {
         const std::int64_t item = known(u) ? own.list[u].item : 0;
-        const std::int64_t age = memory_.n_sessions - 1 - memory_.counts[item * kCountKinds + kCountNewest];
+        const std::int64_t age = memory_.n_sessions - 1 - memory_.counts[item * kCountKinds + kNewest];
         ages[u] = static_cast<float>(-static_cast<double>(age) / memory_.recency);
-        roots[u] = memory_.totals[item * kValueKinds + kValueSes];
+        roots[u] = memory_.totals[item * kPairKinds + kSes];
     }
     std::fill(ages + own.count, ages + own.count + kPadding, 0.0F);
     std::fill(roots + own.count, roots + own.count + kPadding, 0.0F);
@@ -231,12 +231,12 @@ void SessionMemory::add_neighbours(MemoryScratch& scratch) const {
             const std::int64_t length = memory_.row_offsets[own.list[u + 1].item + 1] - begin;
             prefetch(memory_.neighbours + begin, length);
             prefetch(memory_.latest + begin, length);
-            prefetch(memory_.values + begin * kValueKinds, length * kValueKinds);
+            prefetch(memory_.values + begin * kPairKinds, length * kPairKinds);
         }
         if (!known(u)) continue;
         const std::int64_t item = own.list[u].item;
         const float near = 1.0F / (1.0F + static_cast<float>(own.list[u].back));
-        const RowFactors factors = row_factors(memory_.totals + item * kValueKinds, u, own.list[u].decayed, even,
+        const RowFactors factors = row_factors(memory_.totals + item * kPairKinds, u, own.list[u].decayed, even,
                                                ages[u], roots[u]);
         kernels_->add_row(memory_, item, factors.lanes, near, scratch.pool_);
     }
@@ -248,8 +248,8 @@ void SessionMemory::add_second(MemoryScratch& scratch) const {
     const auto end_of = [&](std::int64_t row) {
         return std::min(memory_.row_offsets[row + 1], memory_.row_offsets[row] + kStrong);
     };
-    const auto fwd_of = [&](std::int64_t p) { return from_bfloat16(memory_.values[p * kValueKinds + kValueFwd]); };
-    const auto share_of = [&](std::int64_t row) { return 1.0F / (memory_.totals[row * kValueKinds + kValueFwd] + 1.0F); };
+    const auto fwd_of = [&](std::int64_t p) { return from_bfloat16(memory_.values[p * kPairKinds + kFwd]); };
+    const auto share_of = [&](std::int64_t row) { return 1.0F / (memory_.totals[row * kPairKinds + kFwd] + 1.0F); };
     const float share = share_of(item);
     for (std::int64_t p = memory_.row_offsets[item]; p < end_of(item); ++p) {
         const std::int64_t middle = memory_.neighbours[p];
@@ -277,7 +277,7 @@ void SessionMemory::state_facts(const MemoryRequest& request, MemoryScratch& scr
     QueryFacts& facts = scratch.facts_;
     const OwnItems& own = scratch.own_;
     const std::int64_t last = own.list[0].item;
-    const std::int32_t sessions = last < memory_.n_items ? memory_.counts[last * kCountKinds + kCountSessions] : 0;
+    const std::int32_t sessions = last < memory_.n_items ? memory_.counts[last * kCountKinds + kSessions] : 0;
     facts.clicks = static_cast<float>(own.clicks);
     facts.distinct = static_cast<float>(own.count);
     facts.streak = static_cast<float>(own.streak);
@@ -297,7 +297,7 @@ void SessionMemory::weigh(const MemoryRequest& request, MemoryScratch& scratch) 
     float* const roots = scratch.roots_.data();
     for (std::int32_t slot = 0; slot < pool.count; ++slot) {
         const std::int64_t item = pool.heads[slot].item;
-        roots[slot] = item < memory_.n_items ? memory_.totals[item * kValueKinds + kValueSes] : 0.0F;
+        roots[slot] = item < memory_.n_items ? memory_.totals[item * kPairKinds + kSes] : 0.0F;
     }
     std::fill(roots + pool.count, roots + pool.count + kPadding, 0.0F);
     kernels_->inverse_root(roots, pool.count);

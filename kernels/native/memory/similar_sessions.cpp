@@ -41,7 +41,7 @@ std::int64_t weigh_sessions(const MemoryView& memory, const OwnItems& own, const
     float rarity[kMaxOwn + kPadding];
     for (std::int64_t u = 0; u < own.count; ++u) {
         const std::int32_t item = own.list[u].item;
-        const std::int64_t place = std::int64_t{item} * kCountKinds + kCountSessions;
+        const std::int64_t place = std::int64_t{item} * kCountKinds + kSessions;
         const std::int32_t sessions = item < memory.n_items ? memory.counts[place] : 0;
         rarity[u] = static_cast<float>(memory.n_sessions + 1) / static_cast<float>(sessions + 1);
     }
