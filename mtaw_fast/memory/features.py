@@ -1,8 +1,9 @@
-"""The features of a candidate: name and formula of each, in numpy; `kernels/native/memory/features.hpp` has the same.
+"""The features of a candidate: name and formula of each. `kernels/native/memory/features.hpp` has the same list.
 
-In a formula, q is the query (`candidates.Query`), c the candidate's `candidates.Item` and i its id. The pair statistics are those of `MemoryTables`, divided by their row's total + 1, summed over
-the session's own items with weights: `_dec` falls with the clicks back (0.8^back, normalised), `_all` is even, `_last`
-and `_prev` are the latest item alone and the one before it.
+In a formula x.q is the query, x.c what was found about the candidate, x.own it as an item of the session, x.id its id.
+The pair statistics are those of `MemoryTables`, divided by their row's total + 1 and summed over the session's own
+items with weights: `_dec` falls with the clicks back (0.8^back, normalised), `_all` is even, `_last` and `_prev` are
+the latest item alone and the one before it.
 """
 
 from __future__ import annotations
@@ -18,11 +19,26 @@ from mtaw_fast.memory.candidates import Item, OwnItem, Query
 
 
 @dataclass(frozen=True, slots=True)
+class Candidate:
+    """One candidate of a query."""
+
+    q: Query
+    c: Item
+    id: int
+
+    @property
+    def own(self) -> OwnItem:
+        """The candidate as an item of the session; only_own features are asked of no others."""
+        assert self.c.own is not None
+        return self.c.own
+
+
+@dataclass(frozen=True, slots=True)
 class Feature:
-    """value(q, c, i) is the feature; only_own: 0 for every candidate that is not in the session."""
+    """value(x) is the feature of a candidate; only_own: 0 for every one that is not in the session."""
 
     name: str
-    value: Callable[[Query, Item, int], float]
+    value: Callable[[Candidate], float]
     only_own: bool = False
 
 
@@ -52,15 +68,9 @@ def log_odds(hits: int, clicks: int) -> float:
     return math.log(p / (1 - min(p, 0.999)))
 
 
-def own_of(c: Item) -> OwnItem:
-    """The candidate as an own item; only_own features are asked of no others."""
-    assert c.own is not None
-    return c.own
-
-
-def own(name: str, value: Callable[[Query, OwnItem, int], float]) -> Feature:
+def own(name: str, value: Callable[[Candidate], float]) -> Feature:
     """A feature of own items."""
-    return Feature(name, lambda q, c, i: value(q, own_of(c), i), only_own=True)
+    return Feature(name, value, only_own=True)
 
 
 def streak(q: Query) -> int:
@@ -78,62 +88,62 @@ def dense_place(q: Query, c: Item) -> int:
 
 # The query's own: the same for every candidate.
 QUERY = (
-    Feature("length", lambda q, c, i: log1p(len(q.clicks))),
-    Feature("last_sessions", lambda q, c, i: log1p(q.count(q.own[0].item, "sessions"))),
-    Feature("distinct", lambda q, c, i: log1p(len(q.own))),
-    Feature("repeat_rate", lambda q, c, i: 1 - len(q.own) / len(q.clicks)),
-    Feature("knn_max", lambda q, c, i: log1p(q.largest["knn"])),
+    Feature("length", lambda x: log1p(len(x.q.clicks))),
+    Feature("last_sessions", lambda x: log1p(x.q.count(x.q.own[0].item, "sessions"))),
+    Feature("distinct", lambda x: log1p(len(x.q.own))),
+    Feature("repeat_rate", lambda x: 1 - len(x.q.own) / len(x.q.clicks)),
+    Feature("knn_max", lambda x: log1p(x.q.largest["knn"])),
 )
 CANDIDATE = (
-    Feature("next_last", lambda q, c, i: log4(c.sums["next_last"])),
-    Feature("next_dec", lambda q, c, i: log4(c.sums["next_dec"])),
-    Feature("fwd_dec", lambda q, c, i: log4(c.sums["fwd_dec"])),
-    Feature("fwd_last", lambda q, c, i: log4(c.sums["fwd_last"])),
-    Feature("fwd_prev", lambda q, c, i: log4(c.sums["fwd_prev"])),
-    Feature("bwd_dec", lambda q, c, i: log4(c.sums["bwd_dec"])),
-    Feature("ses_dec", lambda q, c, i: log4(c.sums["ses_dec"])),
-    Feature("ses_all", lambda q, c, i: log4(c.sums["ses_all"])),
-    Feature("ses_last", lambda q, c, i: log4(c.sums["ses_last"])),
+    Feature("next_last", lambda x: log4(x.c.sums["next_last"])),
+    Feature("next_dec", lambda x: log4(x.c.sums["next_dec"])),
+    Feature("fwd_dec", lambda x: log4(x.c.sums["fwd_dec"])),
+    Feature("fwd_last", lambda x: log4(x.c.sums["fwd_last"])),
+    Feature("fwd_prev", lambda x: log4(x.c.sums["fwd_prev"])),
+    Feature("bwd_dec", lambda x: log4(x.c.sums["bwd_dec"])),
+    Feature("ses_dec", lambda x: log4(x.c.sums["ses_dec"])),
+    Feature("ses_all", lambda x: log4(x.c.sums["ses_all"])),
+    Feature("ses_last", lambda x: log4(x.c.sums["ses_last"])),
     # ses, not divided by the row's total + 1 but by the root of both items' ones
-    Feature("cos_dec", lambda q, c, i: log4(c.sums["cos_dec"] * q.root(i))),
-    Feature("cos_all", lambda q, c, i: log4(c.sums["cos_all"] * q.root(i))),
-    Feature("rec_dec", lambda q, c, i: log4(c.sums["rec_dec"])),
-    Feature("rec_all", lambda q, c, i: log4(c.sums["rec_all"])),
-    Feature("aa_dec", lambda q, c, i: log4(c.sums["aa_dec"])),
-    Feature("reached", lambda q, c, i: log1p(c.sums["reached"])),  # own items whose row holds it
-    Feature("reach_near", lambda q, c, i: c.near),  # 1 / (1 + back) of the latest of them
-    Feature("latest", lambda q, c, i: log4(since(q, c.latest))),  # session that holds it together with one of them
-    Feature("second", lambda q, c, i: log4(c.sums["second"])),  # fwd times fwd, from the last item
-    Feature("knn", lambda q, c, i: log3(similar(q, c, "knn"))),
-    Feature("knn_fresh", lambda q, c, i: log3(similar(q, c, "knn_fresh"))),
-    Feature("knn_near", lambda q, c, i: log3(similar(q, c, "knn_near"))),
-    Feature("knn_after", lambda q, c, i: log3(similar(q, c, "knn_after"))),
-    Feature("knn_next", lambda q, c, i: log3(similar(q, c, "knn_next"))),
-    Feature("pre", lambda q, c, i: log4(q.pre_score(i))),
-    Feature("clicks", lambda q, c, i: log1p(q.count(i, "clicks"))),
-    Feature("sessions", lambda q, c, i: log1p(q.count(i, "sessions"))),
-    Feature("newest", lambda q, c, i: log4(since(q, q.count(i, "newest")))),
-    Feature("logit", lambda q, c, i: c.logit),
-    Feature("logit_gap", lambda q, c, i: c.logit - q.best_logit),
-    Feature("dense_rank", lambda q, c, i: log1p(dense_place(q, c))),
+    Feature("cos_dec", lambda x: log4(x.c.sums["cos_dec"] * x.q.root(x.id))),
+    Feature("cos_all", lambda x: log4(x.c.sums["cos_all"] * x.q.root(x.id))),
+    Feature("rec_dec", lambda x: log4(x.c.sums["rec_dec"])),
+    Feature("rec_all", lambda x: log4(x.c.sums["rec_all"])),
+    Feature("aa_dec", lambda x: log4(x.c.sums["aa_dec"])),
+    Feature("reached", lambda x: log1p(x.c.sums["reached"])),  # own items whose row holds it
+    Feature("reach_near", lambda x: x.c.near),  # 1 / (1 + back) of the latest of them
+    Feature("latest", lambda x: log4(since(x.q, x.c.latest))),  # session that holds it together with one of them
+    Feature("second", lambda x: log4(x.c.sums["second"])),  # fwd times fwd, from the last item
+    Feature("knn", lambda x: log3(similar(x.q, x.c, "knn"))),
+    Feature("knn_fresh", lambda x: log3(similar(x.q, x.c, "knn_fresh"))),
+    Feature("knn_near", lambda x: log3(similar(x.q, x.c, "knn_near"))),
+    Feature("knn_after", lambda x: log3(similar(x.q, x.c, "knn_after"))),
+    Feature("knn_next", lambda x: log3(similar(x.q, x.c, "knn_next"))),
+    Feature("pre", lambda x: log4(x.q.pre_score(x.id))),
+    Feature("clicks", lambda x: log1p(x.q.count(x.id, "clicks"))),
+    Feature("sessions", lambda x: log1p(x.q.count(x.id, "sessions"))),
+    Feature("newest", lambda x: log4(since(x.q, x.q.count(x.id, "newest")))),
+    Feature("logit", lambda x: x.c.logit),
+    Feature("logit_gap", lambda x: x.c.logit - x.q.best_logit),
+    Feature("dense_rank", lambda x: log1p(dense_place(x.q, x.c))),
 )
 OWN = (
-    own("own", lambda q, o, i: 1.0),
-    own("own_back", lambda q, o, i: log1p(o.back)),
-    own("own_last", lambda q, o, i: float(o.back == 0)),
-    own("own_count", lambda q, o, i: math.log(o.count)),
-    own("own_share", lambda q, o, i: o.count / len(q.clicks)),
-    own("own_later", lambda q, o, i: log_odds(q.count(i, "repeated_later"), q.count(i, "clicks"))),
+    own("own", lambda x: 1.0),
+    own("own_back", lambda x: log1p(x.own.back)),
+    own("own_last", lambda x: float(x.own.back == 0)),
+    own("own_count", lambda x: math.log(x.own.count)),
+    own("own_share", lambda x: x.own.count / len(x.q.clicks)),
+    own("own_later", lambda x: log_odds(x.q.count(x.id, "repeated_later"), x.q.count(x.id, "clicks"))),
     own(
         "own_once",
-        lambda q, o, i: 0.0 if o.back else log_odds(q.count(i, "repeated_at_once"), q.count(i, "clicks")),
+        lambda x: 0.0 if x.own.back else log_odds(x.q.count(x.id, "repeated_at_once"), x.q.count(x.id, "clicks")),
     ),
-    own("own_next", lambda q, o, i: log1p(o.next)),  # followed an earlier click on the last item
-    own("own_near", lambda q, o, i: log1p(o.near)),  # was among the three clicks after one
-    own("own_first", lambda q, o, i: log1p(o.first)),
-    own("own_gap", lambda q, o, i: 0.0 if o.gap is None else 1 / (1 + o.gap)),
-    own("own_streak", lambda q, o, i: 0.0 if o.back else math.log(streak(q))),
-    own("own_rank", lambda q, o, i: 1 / (1 + q.own.index(o))),
+    own("own_next", lambda x: log1p(x.own.next)),  # followed an earlier click on the last item
+    own("own_near", lambda x: log1p(x.own.near)),  # was among the three clicks after one
+    own("own_first", lambda x: log1p(x.own.first)),
+    own("own_gap", lambda x: 0.0 if x.own.gap is None else 1 / (1 + x.own.gap)),
+    own("own_streak", lambda x: 0.0 if x.own.back else math.log(streak(x.q))),
+    own("own_rank", lambda x: 1 / (1 + x.q.own.index(x.own))),
 )
 FEATURES = QUERY + CANDIDATE + OWN
 NAMES = tuple(feature.name for feature in FEATURES)
@@ -147,5 +157,5 @@ def features(q: Query, candidates: list[int]) -> np.ndarray:
         found = q.items[item]
         for column, feature in enumerate(FEATURES):
             if found.own is not None or not feature.only_own:
-                values[row, column] = feature.value(q, found, item)
+                values[row, column] = feature.value(Candidate(q, found, item))
     return values

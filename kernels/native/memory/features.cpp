@@ -25,23 +25,14 @@ const std::int32_t* counts_of(const MemoryView& memory, std::int32_t item) {
     return item < memory.n_items ? memory.counts + std::int64_t{item} * kCountKinds : kNoCounts;
 }
 
-void fill_candidate(const FeatureSource& source, std::int32_t slot, float* column) {
-    const QueryFacts& query = source.facts;
-    const SlotHead& head = source.pool.heads[slot];
-    const float* const sum = source.pool.sums + std::int64_t{slot} * kSumLanes;
-    const float* const more = source.pool.more + std::int64_t{slot} * kMoreLanes;
-    const std::int32_t* const counts = counts_of(source.memory, head.item);
-#define MTAW_FILL(name, transform, shift, x) \
-    *column = x;                             \
-    column += kTile;
-    MTAW_CANDIDATE_FEATURES(MTAW_FILL)
-}
-
 void fill_own(const FeatureSource& source, std::int32_t slot, float* column) {
     const QueryFacts& query = source.facts;
     const OwnItem& own = source.own.list[slot];
     const std::int32_t* const counts = counts_of(source.memory, own.item);
     const auto rank = static_cast<float>(slot);
+#define MTAW_FILL(name, transform, shift, x) \
+    *column = x;                             \
+    column += kTile;
     MTAW_OWN_FEATURES(MTAW_FILL)
 #undef MTAW_FILL
 }
@@ -79,24 +70,26 @@ void query_features(const QueryFacts& query, const MemoryKernels& kernels, float
 
 std::int64_t fill_tile(const FeatureSource& source, const std::int32_t* slots, std::int64_t count,
                        const MemoryKernels& kernels, float* columns) {
-    for (std::int64_t i = 0; i < count; ++i) fill_candidate(source, slots[i], columns + i);
-    bool has_own = false;
-    for (std::int64_t i = 0; i < count; ++i) has_own = has_own || slots[i] < source.own.count;
-    const std::int64_t depth = has_own ? kColumns : kCandidateFeatures;
-    if (has_own) {
-        for (std::int64_t i = 0; i < count; ++i) {
+    std::int32_t padded[kTile];
+    alignas(64) float counts[kCountKinds * kTile];
+    std::int64_t n_own = 0;
+    for (std::int64_t i = 0; i < kTile; ++i) {
+        padded[i] = slots[i < count ? i : 0];
+        const std::int32_t* const of = counts_of(source.memory, source.pool.items[padded[i]]);
+        for (const int kind : {kClicks, kSessions, kNewest}) counts[kind * kTile + i] = static_cast<float>(of[kind]);
+        n_own += padded[i] < source.own.count ? 1 : 0;
+    }
+    kernels.fill({&source.pool, &source.facts, padded, count, counts, columns});
+    const std::int64_t depth = n_own > 0 ? kColumns : kCandidateFeatures;
+    if (n_own > 0) {
+        for (std::int64_t i = 0; i < kTile; ++i) {
             float* const column = columns + kCandidateFeatures * kTile + i;
-            if (slots[i] < source.own.count) {
-                fill_own(source, slots[i], column);
+            if (padded[i] < source.own.count) {
+                fill_own(source, padded[i], column);
             } else {
                 fill_foreign(column);
             }
         }
-    }
-    // The lanes past the last candidate are computed along and thrown away: let them hold numbers.
-    const std::int64_t whole = (count + kPadding - 1) / kPadding * kPadding;
-    for (std::int64_t k = 0; k < depth; ++k) {
-        std::fill(columns + k * kTile + count, columns + k * kTile + whole, 1.0F);
     }
     kernels.transform(columns, kColumnRules, depth, count);
     return depth;

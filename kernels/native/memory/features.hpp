@@ -5,7 +5,6 @@
 //   query     what the query knows: QueryFacts
 //   sum       the candidate's SumLane values, the cosine lanes already times its own root
 //   more      its MoreLane values
-//   head      its SlotHead
 //   counts    its row of TablesView::counts
 //   own       its OwnItem, for the own features, which are 0 for every other candidate
 // An own feature under Log needs x + shift > 0 and takes 1 for the candidates that have none.
@@ -34,27 +33,27 @@
     F(ses_dec, Log, 1e-4F, sum[kSesDec])                                                                            \
     F(ses_all, Log, 1e-4F, sum[kSesAll])                                                                            \
     F(ses_last, Log, 1e-4F, sum[kSesLast])                                                                          \
-    F(cos_dec, Log, 1e-4F, sum[kCosDec] * head.inverse_root)                                                        \
-    F(cos_all, Log, 1e-4F, sum[kCosAll] * head.inverse_root)                                                        \
+    F(cos_dec, Log, 1e-4F, sum[kCosDec] * more[kRoot])                                                              \
+    F(cos_all, Log, 1e-4F, sum[kCosAll] * more[kRoot])                                                              \
     F(rec_dec, Log, 1e-4F, sum[kRecDec])                                                                            \
     F(rec_all, Log, 1e-4F, sum[kRecAll])                                                                            \
     F(aa_dec, Log, 1e-4F, sum[kAaDec])                                                                              \
     F(reached, Log, 1.0F, sum[kReached])                                                                            \
-    F(reach_near, Plain, 0.0F, head.near)                                                                           \
-    F(latest, Log, 1e-4F, (query.sessions - static_cast<float>(head.latest)) * query.per_session)                   \
+    F(reach_near, Plain, 0.0F, more[kNear])                                                                         \
+    F(latest, Log, 1e-4F, (query.after - more[kLatest]) * query.per_session)                                        \
     F(second, Log, 1e-4F, more[kSecond])                                                                            \
     F(knn, Log, 1e-3F, more[kKnn] * query.inverse[kKnn])                                                            \
     F(knn_fresh, Log, 1e-3F, more[kKnnFresh] * query.inverse[kKnnFresh])                                            \
     F(knn_near, Log, 1e-3F, more[kKnnNear] * query.inverse[kKnnNear])                                               \
     F(knn_after, Log, 1e-3F, more[kKnnAfter] * query.inverse[kKnnAfter])                                            \
     F(knn_next, Log, 1e-3F, more[kKnnNext] * query.inverse[kKnnNext])                                               \
-    F(pre, Log, 1e-4F, pre_score(sum, more, head, query))                                                           \
-    F(clicks, Log, 1.0F, static_cast<float>(counts[kClicks]))                                                  \
-    F(sessions, Log, 1.0F, static_cast<float>(counts[kSessions]))                                              \
-    F(newest, Log, 1e-4F, (query.sessions - static_cast<float>(counts[kNewest])) * query.per_session)          \
+    F(pre, Log, 1e-4F, more[kPre])                                                                                  \
+    F(clicks, Log, 1.0F, counts[kClicks])                                                                           \
+    F(sessions, Log, 1.0F, counts[kSessions])                                                                       \
+    F(newest, Log, 1e-4F, (query.sessions - counts[kNewest]) * query.per_session)                                   \
     F(logit, Plain, 0.0F, more[kLogit])                                                                             \
     F(logit_gap, Plain, 0.0F, more[kLogit] - query.best_logit)                                                      \
-    F(dense_rank, Log, 1.0F, more[kDensePlace] > 0 ? more[kDensePlace] - 1.0F : query.outside)
+    F(dense_rank, Log, 1.0F, query.outside - more[kDenseLead])
 
 #define MTAW_OWN_FEATURES(F)                                                                                        \
     F(own, Plain, 0.0F, 1.0F)                                                                                       \
@@ -62,8 +61,8 @@
     F(own_last, Plain, 0.0F, own.back == 0 ? 1.0F : 0.0F)                                                           \
     F(own_count, Log, 0.0F, static_cast<float>(own.count))                                                          \
     F(own_share, Plain, 0.0F, static_cast<float>(own.count) / query.clicks)                                         \
-    F(own_later, Log, 0.0F, odds_of(counts[kRepeatedLater], counts[kClicks]))                                     \
-    F(own_once, Log, 0.0F, own.back == 0 ? odds_of(counts[kRepeatedAtOnce], counts[kClicks]) : 1.0F)              \
+    F(own_later, Log, 0.0F, odds_of(counts[kRepeatedLater], counts[kClicks]))                                       \
+    F(own_once, Log, 0.0F, own.back == 0 ? odds_of(counts[kRepeatedAtOnce], counts[kClicks]) : 1.0F)                \
     F(own_next, Log, 1.0F, static_cast<float>(own.next))                                                            \
     F(own_near, Log, 1.0F, static_cast<float>(own.near))                                                            \
     F(own_first, Log, 1.0F, static_cast<float>(own.first))                                                          \
@@ -91,16 +90,17 @@ struct QueryFacts {
     float streak;         // clicks at the end on one item
     float last_sessions;  // sessions that hold the last item
     float sessions;       // S
+    float after;          // S + 1
     float per_session;    // 1 / (S + 1)
     float largest[kMoreLanes];  // of the kKnn lanes, over all that was met
     float inverse[kMoreLanes];  // 1 / largest, 0 where that is 0
     float best_logit;     // of the candidates
-    float outside;        // the place in the dense list of what is not in it; 0 where there is no list
+    float outside;        // the length of the dense list; 0 where there is none
 };
 
 // What decides which other items become candidates.
-static inline float pre_score(const float* sum, const float* more, const SlotHead& head, const QueryFacts& query) {
-    return sum[kFwdDec] + sum[kBwdDec] + sum[kSesAll] + 0.5F * (sum[kCosDec] * head.inverse_root + sum[kNextLast]) +
+static inline float pre_score(const float* sum, const float* more, const QueryFacts& query) {
+    return sum[kFwdDec] + sum[kBwdDec] + sum[kSesAll] + 0.5F * (sum[kCosDec] * more[kRoot] + sum[kNextLast]) +
            sum[kRecAll] + 0.02F * (more[kKnn] * query.inverse[kKnn]);
 }
 

@@ -31,6 +31,35 @@ struct Avx2 {
         _mm256_store_ps(sums + 8, _mm256_fmadd_ps(second, factors.high, _mm256_load_ps(sums + 8)));
     }
 
+    static MTAW_INLINE void turn(const float* const* rows, float* out) {
+        for (int half = 0; half < 2; ++half) {
+            turn_eight(rows, half * 8, out + half * 8 * kTile);
+            turn_eight(rows + 8, half * 8, out + half * 8 * kTile + 8);
+        }
+    }
+    static MTAW_INLINE void turn_eight(const float* const* rows, int begin, float* out) {
+        __m256 a[8], b[8];
+        MTAW_MEMORY_UNROLL
+        for (int r = 0; r < 8; ++r) a[r] = _mm256_load_ps(rows[r] + begin);
+        MTAW_MEMORY_UNROLL
+        for (int r = 0; r < 8; r += 2) {
+            b[r] = _mm256_unpacklo_ps(a[r], a[r + 1]);
+            b[r + 1] = _mm256_unpackhi_ps(a[r], a[r + 1]);
+        }
+        MTAW_MEMORY_UNROLL
+        for (int r = 0; r < 8; r += 4) {
+            a[r] = _mm256_shuffle_ps(b[r], b[r + 2], 0x44);
+            a[r + 1] = _mm256_shuffle_ps(b[r], b[r + 2], 0xEE);
+            a[r + 2] = _mm256_shuffle_ps(b[r + 1], b[r + 3], 0x44);
+            a[r + 3] = _mm256_shuffle_ps(b[r + 1], b[r + 3], 0xEE);
+        }
+        MTAW_MEMORY_UNROLL
+        for (int c = 0; c < 4; ++c) {
+            _mm256_storeu_ps(out + c * kTile, _mm256_permute2f128_ps(a[c], a[4 + c], 0x20));
+            _mm256_storeu_ps(out + (4 + c) * kTile, _mm256_permute2f128_ps(a[c], a[4 + c], 0x31));
+        }
+    }
+
     static Reg load(const float* p) { return _mm256_loadu_ps(p); }
     static void store(float* p, Reg v) { _mm256_storeu_ps(p, v); }
     static Reg broadcast(float value) { return _mm256_set1_ps(value); }

@@ -23,6 +23,35 @@ struct Avx512 {
         _mm512_store_ps(sums, _mm512_fmadd_ps(wide, factors, _mm512_load_ps(sums)));
     }
 
+    static MTAW_INLINE void turn(const float* const* rows, float* out) {
+        __m512 a[16], b[16];
+        MTAW_MEMORY_UNROLL
+        for (int r = 0; r < 16; ++r) a[r] = _mm512_load_ps(rows[r]);
+        MTAW_MEMORY_UNROLL
+        for (int r = 0; r < 16; r += 2) {
+            b[r] = _mm512_unpacklo_ps(a[r], a[r + 1]);
+            b[r + 1] = _mm512_unpackhi_ps(a[r], a[r + 1]);
+        }
+        // a[4 q + c]: column c of each quarter of the lanes, rows 4 q .. 4 q + 3.
+        MTAW_MEMORY_UNROLL
+        for (int r = 0; r < 16; r += 4) {
+            a[r] = _mm512_shuffle_ps(b[r], b[r + 2], 0x44);
+            a[r + 1] = _mm512_shuffle_ps(b[r], b[r + 2], 0xEE);
+            a[r + 2] = _mm512_shuffle_ps(b[r + 1], b[r + 3], 0x44);
+            a[r + 3] = _mm512_shuffle_ps(b[r + 1], b[r + 3], 0xEE);
+        }
+        MTAW_MEMORY_UNROLL
+        for (int c = 0; c < 4; ++c) {
+            const __m512 low = _mm512_shuffle_f32x4(a[c], a[4 + c], 0x88), odd = _mm512_shuffle_f32x4(a[c], a[4 + c], 0xDD);
+            const __m512 high = _mm512_shuffle_f32x4(a[8 + c], a[12 + c], 0x88);
+            const __m512 last = _mm512_shuffle_f32x4(a[8 + c], a[12 + c], 0xDD);
+            _mm512_storeu_ps(out + c * kTile, _mm512_shuffle_f32x4(low, high, 0x88));
+            _mm512_storeu_ps(out + (4 + c) * kTile, _mm512_shuffle_f32x4(odd, last, 0x88));
+            _mm512_storeu_ps(out + (8 + c) * kTile, _mm512_shuffle_f32x4(low, high, 0xDD));
+            _mm512_storeu_ps(out + (12 + c) * kTile, _mm512_shuffle_f32x4(odd, last, 0xDD));
+        }
+    }
+
     static Reg load(const float* p) { return _mm512_loadu_ps(p); }
     static void store(float* p, Reg v) { _mm512_storeu_ps(p, v); }
     static Reg broadcast(float value) { return _mm512_set1_ps(value); }

@@ -2,11 +2,12 @@
 // unnamed namespace: so no two of them share an instantiation.
 //
 // V gives: Reg, kLanes, kRows and kUnits (vectors of candidates and units of a tile of sums), Sixteen and its load,
-// add_values, load, store, broadcast, add, sub, mul, div, root, fma, max, mantissa, power_of_two, count_at_least.
+// add_values, turn (16 rows of 16 floats into columns kTile apart), load, store, broadcast, add, sub, mul, div, root, fma, max, mantissa, power_of_two, count_at_least.
 #pragma once
 
 #include <cstdint>
 
+#include "memory/features.hpp"
 #include "memory/kernels.hpp"
 
 #define MTAW_MEMORY_UNROLL _Pragma("GCC unroll 16")
@@ -54,12 +55,85 @@ void add_row(const MemoryView& memory, std::int64_t item, const float* coefficie
     const auto factors = V::load_sixteen(coefficients);
     const std::int64_t end = memory.row_offsets[item + 1];
     for (std::int64_t p = memory.row_offsets[item]; p < end; ++p) {
-        const std::int32_t slot = slot_of(pool, memory.neighbours[p]);
-        V::add_values(memory.values + p * kPairKinds, factors, pool.sums + static_cast<std::int64_t>(slot) * kSumLanes);
-        SlotHead& head = pool.heads[slot];
-        head.near = head.near > near ? head.near : near;
-        head.latest = head.latest > memory.latest[p] ? head.latest : memory.latest[p];
+        const std::int32_t slot = slot_of_known(pool, memory.neighbours[p]);
+        V::add_values(memory.values + p * kPairKinds, factors, sums_of(pool, slot));
+        float* const more = more_of(pool, slot);
+        const auto latest = static_cast<float>(memory.latest[p] + 1);
+        more[kNear] = more[kNear] > near ? more[kNear] : near;
+        more[kLatest] = more[kLatest] > latest ? more[kLatest] : latest;
     }
+}
+
+struct Shares {
+    alignas(64) float lanes[kMoreLanes];
+};
+
+constexpr std::int64_t kReach = 32;
+
+struct ShareTable {
+    Shares at[2 * kReach + 1];
+};
+
+// What a click at `distance` after the anchor takes of its session's weight, lane by lane.
+static constexpr Shares shares_at(std::int64_t distance) {
+    Shares shares{};
+    shares.lanes[kKnn] = shares.lanes[kKnnFresh] = 1.0F;
+    if (distance != 0) shares.lanes[kKnnNear] = 1.0F / static_cast<float>(distance > 0 ? distance : -distance);
+    if (distance > 0) shares.lanes[kKnnAfter] = 1.0F;
+    if (distance == 1) shares.lanes[kKnnNext] = 1.0F;
+    return shares;
+}
+
+static constexpr ShareTable share_table() {
+    ShareTable table{};
+    for (std::int64_t distance = -kReach; distance <= kReach; ++distance) {
+        table.at[distance + kReach] = shares_at(distance);
+    }
+    return table;
+}
+
+template <typename V>
+void add_session(const MemoryView& memory, std::int32_t session, std::int64_t n_own, float weight, float fresh,
+                 Pool& pool, std::int32_t* slots, float* largest) {
+    using Reg = typename V::Reg;
+    constexpr int kVectors = kMoreLanes / V::kLanes;
+    static constexpr ShareTable kTable = share_table();
+    const std::int64_t end = memory.session_offsets[session + 1];
+    std::int32_t anchor = static_cast<std::int32_t>(n_own) - 1, before = -1;
+    std::int64_t length = 0, at = 0;
+    for (std::int64_t p = memory.session_offsets[session]; p < end; ++p) {
+        const std::int32_t item = memory.session_items[p], slot = slot_of_known(pool, item);
+        length += item != before ? 1 : 0;
+        slots[length - 1] = slot;
+        at = slot <= anchor ? length - 1 : at;
+        anchor = slot <= anchor ? slot : anchor;
+        before = item;
+    }
+    Shares factors{};
+    factors.lanes[kKnn] = factors.lanes[kKnnNear] = factors.lanes[kKnnAfter] = factors.lanes[kKnnNext] = weight;
+    factors.lanes[kKnnFresh] = fresh;
+    Reg factor[kVectors], most[kVectors];
+    MTAW_MEMORY_UNROLL
+    for (int v = 0; v < kVectors; ++v) {
+        factor[v] = V::load(factors.lanes + v * V::kLanes);
+        most[v] = V::load(largest + v * V::kLanes);
+    }
+    Shares beyond;
+    for (std::int64_t p = 0; p < length; ++p) {
+        const std::int64_t distance = p - at;
+        const bool near = distance >= -kReach && distance <= kReach;
+        if (!near) beyond = shares_at(distance);
+        const float* const shares = near ? kTable.at[distance + kReach].lanes : beyond.lanes;
+        float* const more = more_of(pool, slots[p]);
+        MTAW_MEMORY_UNROLL
+        for (int v = 0; v < kVectors; ++v) {
+            const Reg sum = V::add(V::load(more + v * V::kLanes), V::mul(V::load(shares + v * V::kLanes), factor[v]));
+            V::store(more + v * V::kLanes, sum);
+            most[v] = V::max(most[v], sum);
+        }
+    }
+    MTAW_MEMORY_UNROLL
+    for (int v = 0; v < kVectors; ++v) V::store(largest + v * V::kLanes, most[v]);
 }
 
 template <typename V>
@@ -84,6 +158,35 @@ template <typename V>
 void add_scaled(float* out, const float* x, float factor, std::int64_t count) {
     const typename V::Reg by = V::broadcast(factor);
     for (std::int64_t i = 0; i < count; i += V::kLanes) V::store(out + i, V::fma(by, V::load(x + i), V::load(out + i)));
+}
+
+// A column of lanes, as the formulas of features.hpp index it.
+template <typename V>
+struct Lanes {
+    const float* first;
+    MTAW_INLINE typename V::Reg operator[](int lane) const { return V::load(first + lane * kTile); }
+};
+
+template <typename V>
+void fill(const TileInput& input) {
+    alignas(64) float sums[kSumLanes * kTile], others[kMoreLanes * kTile];
+    for (std::int64_t i = 0; i < input.count; i += 16) {
+        const float* rows[16];
+        for (int r = 0; r < 16; ++r) rows[r] = sums_of(*input.pool, input.slots[i + r]);
+        V::turn(rows, sums + i);
+        for (int r = 0; r < 16; ++r) rows[r] = more_of(*input.pool, input.slots[i + r]);
+        V::turn(rows, others + i);
+    }
+    const QueryFacts& query = *input.facts;
+    for (std::int64_t i = 0; i < input.count; i += V::kLanes) {
+        const Lanes<V> sum{sums + i}, more{others + i}, counts{input.counts + i};
+        float* column = input.columns + i;
+#define MTAW_FILL(name, rule, shift, x) \
+    V::store(column, x);                \
+    column += kTile;
+        MTAW_CANDIDATE_FEATURES(MTAW_FILL)
+#undef MTAW_FILL
+    }
 }
 
 template <typename V>
@@ -187,7 +290,7 @@ void forward(const ForwardPass& pass, std::int64_t count) {
 
 template <typename V>
 constexpr MemoryKernels memory_kernels_of() {
-    return {add_row<V>, V::count_at_least, exp_all<V>, log_all<V>, inverse_root_all<V>, add_scaled<V>, transform<V>, forward<V>};
+    return {add_row<V>, add_session<V>, V::count_at_least, exp_all<V>, log_all<V>, inverse_root_all<V>, add_scaled<V>, fill<V>, transform<V>, forward<V>};
 }
 
 }  // namespace mtaw

@@ -29,6 +29,12 @@ struct Portable {
         }
     }
 
+    static void turn(const float* const* rows, float* out) {
+        for (int r = 0; r < 16; ++r) {
+            for (int c = 0; c < 16; ++c) out[c * kTile + r] = rows[r][c];
+        }
+    }
+
     static Reg load(const float* p) {
         Reg v;
         std::memcpy(&v, p, sizeof v);

@@ -54,7 +54,7 @@ void list_own(const std::int32_t* clicks, std::int64_t m, std::int64_t most, Own
         OwnItem* one = own_of(own, pool, clicks[t]);
         if (one == nullptr) {
             if (own.count == most) continue;
-            add_slot(pool, clicks[t]);
+            slot_of(pool, clicks[t]);
             one = own.list + own.count++;
             *one = {clicks[t], back, back, -1, 0, 0, 0, 0.0F};
         }

@@ -31,41 +31,47 @@ alignas(64) constexpr std::int32_t kLaneValues[kSumLanes] = {
 enum MoreLane : int {
     kSecond,  // by two steps from the latest item
     kKnn, kKnnFresh, kKnnNear, kKnnAfter, kKnnNext,  // from similar sessions
-    kDensePlace,  // 1 + its place in the dense list, 0 = outside
+    kDenseLead,  // how far ahead of the end of the dense list it stands in it, 0 = outside
     kLogit,
-    kMoreLanes
+    kRoot,  // 1 / sqrt(its total of ses + 1)
+    kPre,   // its pre-score
+    kNear = 12,  // 1 / (1 + clicks back) of the latest own item whose row holds it, 0 = none
+    kLatest,     // 1 + the latest session that holds it together with an own item, 0 = none
+    kMoreLanes = 16
 };
 
-struct SlotHead {
-    std::int32_t item;
-    std::int32_t latest;  // session that holds it together with an own item, -1 = none
-    float near;           // 1 / (1 + clicks back) of the latest own item whose row holds it, 0 = none
-    float inverse_root;   // 1 / sqrt(its total of ses + 1)
-};
-
-// Slots are handed out in the order in which items are met, the session's own first.
+// Slots are handed out in the order in which items are met, the session's own first. Those that are not are 0, and so
+// are all between queries: handing one out takes no branch, which would be mispredicted every other time.
 struct Pool {
-    std::int32_t* place;  // [catalog] 1 + slot, 0 = none; all 0 between queries
-    SlotHead* heads;
-    float* sums;  // [slots, kSumLanes], each on a cache line
-    float* more;  // [slots, kMoreLanes]
+    std::int32_t* place;  // [catalog] 1 + slot, 0 = none
+    std::int32_t* items;  // [slots + 1]
+    float* sums;          // [slots, kSumLanes], each on a cache line
+    float* more;          // [slots, kMoreLanes], likewise
     std::int32_t count;
+    const float* totals;  // the tables', which the pre-score will want
 };
 
-static MTAW_INLINE std::int32_t add_slot(Pool& pool, std::int32_t item) {
-    const std::int32_t slot = pool.count++;
-    pool.place[item] = slot + 1;
-    pool.heads[slot] = {item, -1, 0.0F, 0.0F};
-    float* const sums = pool.sums + static_cast<std::int64_t>(slot) * kSumLanes;
-    float* const more = pool.more + static_cast<std::int64_t>(slot) * kMoreLanes;
-    for (int lane = 0; lane < kSumLanes; ++lane) sums[lane] = 0.0F;
-    for (int lane = 0; lane < kMoreLanes; ++lane) more[lane] = 0.0F;
-    return slot;
+static MTAW_INLINE float* sums_of(const Pool& pool, std::int32_t slot) {
+    return pool.sums + static_cast<std::int64_t>(slot) * kSumLanes;
+}
+
+static MTAW_INLINE float* more_of(const Pool& pool, std::int32_t slot) {
+    return pool.more + static_cast<std::int64_t>(slot) * kMoreLanes;
 }
 
 static MTAW_INLINE std::int32_t slot_of(Pool& pool, std::int32_t item) {
     const std::int32_t place = pool.place[item];
-    return place != 0 ? place - 1 : add_slot(pool, item);
+    const std::int32_t slot = place == 0 ? pool.count : place - 1;
+    pool.count += place == 0 ? 1 : 0;
+    pool.place[item] = slot + 1;
+    pool.items[slot] = item;
+    return slot;
+}
+
+// slot_of for an item of the tables; asks for what the pre-score will want of it.
+static MTAW_INLINE std::int32_t slot_of_known(Pool& pool, std::int32_t item) {
+    MTAW_PREFETCH(pool.totals + static_cast<std::int64_t>(item) * kPairKinds + kSes);
+    return slot_of(pool, item);
 }
 
 }  // namespace mtaw

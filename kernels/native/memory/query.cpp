@@ -14,7 +14,7 @@ namespace mtaw {
 namespace {
 
 constexpr std::int64_t kStrong = 20;  // strongest neighbours that a step to second ones takes
-constexpr std::int64_t kWarm = 4;     // cache lines of a row that are asked for ahead of its use
+constexpr std::int64_t kWarm = 8;     // cache lines of a row that are asked for ahead of its use
 constexpr std::int64_t kLineBytes = 64;
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
@@ -98,6 +98,14 @@ SessionMemory::SessionMemory(const MemoryView& memory, const MemoryQuerySettings
     };
 }
 
+// The pool as the next query expects it.
+void SessionMemory::release(MemoryScratch& scratch) {
+    Pool& pool = scratch.pool_;
+    for (std::int32_t slot = 0; slot < pool.count; ++slot) pool.place[pool.items[slot]] = 0;
+    std::fill(pool.sums, sums_of(pool, pool.count), 0.0F);
+    std::fill(pool.more, more_of(pool, pool.count), 0.0F);
+}
+
 std::int64_t SessionMemory::features(const MemoryRequest& request, const ItemVectors* vectors, std::int32_t* ids,
                                      float* features, MemoryScratch& scratch) const {
     gather(request, vectors, scratch);
@@ -108,13 +116,14 @@ std::int64_t SessionMemory::features(const MemoryRequest& request, const ItemVec
         const std::int32_t* const slots = scratch.candidates_.data() + begin;
         const std::int64_t depth = fill_tile(source(scratch), slots, some, *kernels_, columns);
         for (std::int64_t i = 0; i < some; ++i) {
-            ids[begin + i] = scratch.pool_.heads[slots[i]].item;
+            ids[begin + i] = scratch.pool_.items[slots[i]];
             float* row = features + (begin + i) * kFeatures;
             row = std::copy(scratch.query_features_, scratch.query_features_ + kQueryFeatures, row);
             for (std::int64_t k = 0; k < depth; ++k) *row++ = columns[k * kTile + i];
             std::fill(row, row + kColumns - depth, 0.0F);
         }
     }
+    release(scratch);
     return count;
 }
 
@@ -133,7 +142,7 @@ void SessionMemory::rank(const MemoryRequest& request, const ItemVectors* vector
         float tile[kTile];
         ranker.score(columns, depth, some, *kernels_, scratch.ranker_, tile);
         for (std::int64_t i = 0; i < some; ++i) {
-            scratch.scored_.push_back({tile[i], scratch.pool_.heads[slots[i]].item});
+            scratch.scored_.push_back({tile[i], scratch.pool_.items[slots[i]]});
             lowest = std::min(lowest, tile[i]);
         }
     }
@@ -145,6 +154,7 @@ void SessionMemory::rank(const MemoryRequest& request, const ItemVectors* vector
         const float start = count > 0 ? lowest : 0.0F;
         rank_rest(request, vectors->scale, start, k - placed, ids + placed, scores + placed, scratch);
     }
+    release(scratch);
 }
 
 void SessionMemory::rank_rest(const MemoryRequest& request, double scale, float lowest, std::int64_t k,
@@ -153,15 +163,15 @@ void SessionMemory::rank_rest(const MemoryRequest& request, double scale, float 
     float before = lowest, logit_before = kInfinity;
     std::vector<std::int32_t>& taken = scratch.candidates_;
     std::sort(taken.begin(), taken.end(), [&](std::int32_t a, std::int32_t b) {
-        return scratch.pool_.heads[a].item < scratch.pool_.heads[b].item;
+        return scratch.pool_.items[a] < scratch.pool_.items[b];
     });
     for (std::int64_t i = 0; i < request.n_dense && k > 0; ++i) {
         const std::int32_t item = request.dense[i];
         if (item < 0) break;
         const auto found = std::lower_bound(taken.begin(), taken.end(), item, [&](std::int32_t slot, std::int32_t id) {
-            return scratch.pool_.heads[slot].item < id;
+            return scratch.pool_.items[slot] < id;
         });
-        if (found != taken.end() && scratch.pool_.heads[*found].item == item) continue;
+        if (found != taken.end() && scratch.pool_.items[*found] == item) continue;
         const float logit = std::min(request.logits[i], bound);
         float score = std::min(lowest - (bound - logit), before);
         if (logit < logit_before) score = std::min(score, std::nextafter(before, -kInfinity));
@@ -176,26 +186,23 @@ void SessionMemory::rank_rest(const MemoryRequest& request, double scale, float 
 void SessionMemory::gather(const MemoryRequest& request, const ItemVectors* vectors, MemoryScratch& scratch) const {
     check(request);
     scratch.fit(bounds_);
-    scratch.pool_ = {scratch.place_.data(), scratch.heads_.get(), scratch.sums_.data(), scratch.more_.data(), 0};
+    scratch.pool_ = {scratch.place_.data(), scratch.items_.get(), scratch.sums_.data(), scratch.more_.data(), 0,
+                     memory_.totals};
     const std::int64_t used = std::min(request.m, kMaxClicks);
     list_own(request.clicks + request.m - used, used, settings_.own, scratch.own_, scratch.pool_);
     add_neighbours(scratch);
-    add_second(scratch);
     std::int32_t* const touched = scratch.touched_.get();
     const std::int64_t room = bounds_.touched + kPadding;
     SimilarScratch similar{scratch.weights_.data(),   touched,              touched + room,       touched + 2 * room,
                            scratch.similar_.get(), scratch.fresh_.data(), scratch.kept_.data(), scratch.slots_.get()};
     add_similar_sessions(memory_, scratch.own_, settings_.sessions, *kernels_, similar, scratch.pool_,
                          scratch.facts_.largest);
+    add_second(scratch);
     add_dense(request, scratch);
     state_facts(request, scratch);
     weigh(request, scratch);
     choose(scratch);
     if (request.query != nullptr) add_logits(request, *vectors, scratch);
-    // Whatever comes next reads slots, not places: the next query finds the places as this one did.
-    for (std::int32_t slot = 0; slot < scratch.pool_.count; ++slot) {
-        scratch.pool_.place[scratch.pool_.heads[slot].item] = 0;
-    }
     query_features(scratch.facts_, *kernels_, scratch.query_features_);
 }
 
@@ -210,8 +217,25 @@ void SessionMemory::check(const MemoryRequest& request) const {
     }
 }
 
+// Everything lies far apart in memory: what all own items will need is on its way before the first is looked at.
+void SessionMemory::prefetch_rows(const OwnItems& own) const {
+    for (std::int64_t u = 0; u < own.count; ++u) {
+        const std::int64_t item = own.list[u].item;
+        if (item >= memory_.n_items) continue;
+        MTAW_PREFETCH(memory_.totals + item * kPairKinds);
+        MTAW_PREFETCH(memory_.counts + item * kCountKinds);
+        const std::int64_t begin = memory_.row_offsets[item], length = memory_.row_offsets[item + 1] - begin;
+        prefetch(memory_.neighbours + begin, length);
+        prefetch(memory_.latest + begin, length);
+        prefetch(memory_.values + begin * kPairKinds, length * kPairKinds);
+        const std::int64_t first = memory_.post_offsets[item];
+        prefetch(memory_.postings + first, memory_.post_offsets[item + 1] - first);
+    }
+}
+
 void SessionMemory::add_neighbours(MemoryScratch& scratch) const {
     const OwnItems& own = scratch.own_;
+    prefetch_rows(own);
     const auto known = [&](std::int64_t u) { return own.list[u].item < memory_.n_items; };
     float ages[kMaxOwn + kPadding], roots[kMaxOwn + kPadding];
     for (std::int64_t u = 0; u < own.count; ++u) {
@@ -226,39 +250,48 @@ void SessionMemory::add_neighbours(MemoryScratch& scratch) const {
     kernels_->inverse_root(roots, own.count);
     const float even = 1.0F / static_cast<float>(own.count);
     for (std::int64_t u = 0; u < own.count; ++u) {
-        if (u + 1 < own.count && known(u + 1)) {
-            const std::int64_t begin = memory_.row_offsets[own.list[u + 1].item];
-            const std::int64_t length = memory_.row_offsets[own.list[u + 1].item + 1] - begin;
-            prefetch(memory_.neighbours + begin, length);
-            prefetch(memory_.latest + begin, length);
-            prefetch(memory_.values + begin * kPairKinds, length * kPairKinds);
-        }
         if (!known(u)) continue;
         const std::int64_t item = own.list[u].item;
         const float near = 1.0F / (1.0F + static_cast<float>(own.list[u].back));
         const RowFactors factors = row_factors(memory_.totals + item * kPairKinds, u, own.list[u].decayed, even,
                                                ages[u], roots[u]);
         kernels_->add_row(memory_, item, factors.lanes, near, scratch.pool_);
+        if (u == 0) {
+            for (std::int64_t p = memory_.row_offsets[item]; p < strong_end(item); ++p) {
+                MTAW_PREFETCH(memory_.row_offsets + memory_.neighbours[p]);
+                MTAW_PREFETCH(memory_.totals + std::int64_t{memory_.neighbours[p]} * kPairKinds);
+            }
+        }
     }
+    if (!known(0)) return;
+    const std::int64_t last = own.list[0].item;
+    for (std::int64_t p = memory_.row_offsets[last]; p < strong_end(last); ++p) {
+        const std::int64_t begin = memory_.row_offsets[memory_.neighbours[p]];
+        const std::int64_t length = strong_end(memory_.neighbours[p]) - begin;
+        prefetch(memory_.neighbours + begin, length);
+        prefetch(memory_.values + begin * kPairKinds, length * kPairKinds);
+    }
+}
+
+// Where the strongest neighbours of a row end.
+std::int64_t SessionMemory::strong_end(std::int64_t row) const {
+    return std::min(memory_.row_offsets[row + 1], memory_.row_offsets[row] + kStrong);
 }
 
 void SessionMemory::add_second(MemoryScratch& scratch) const {
     const std::int64_t item = scratch.own_.list[0].item;
     if (item >= memory_.n_items) return;
-    const auto end_of = [&](std::int64_t row) {
-        return std::min(memory_.row_offsets[row + 1], memory_.row_offsets[row] + kStrong);
-    };
     const auto fwd_of = [&](std::int64_t p) { return from_bfloat16(memory_.values[p * kPairKinds + kFwd]); };
     const auto share_of = [&](std::int64_t row) { return 1.0F / (memory_.totals[row * kPairKinds + kFwd] + 1.0F); };
     const float share = share_of(item);
-    for (std::int64_t p = memory_.row_offsets[item]; p < end_of(item); ++p) {
+    for (std::int64_t p = memory_.row_offsets[item]; p < strong_end(item); ++p) {
         const std::int64_t middle = memory_.neighbours[p];
         const float first = fwd_of(p) * share;
         if (first == 0) continue;
         const float through = first * share_of(middle);
-        for (std::int64_t r = memory_.row_offsets[middle]; r < end_of(middle); ++r) {
-            const std::int32_t slot = slot_of(scratch.pool_, memory_.neighbours[r]);
-            scratch.pool_.more[std::int64_t{slot} * kMoreLanes + kSecond] += fwd_of(r) * through;
+        for (std::int64_t r = memory_.row_offsets[middle]; r < strong_end(middle); ++r) {
+            const std::int32_t slot = slot_of_known(scratch.pool_, memory_.neighbours[r]);
+            more_of(scratch.pool_, slot)[kSecond] += fwd_of(r) * through;
         }
     }
 }
@@ -267,8 +300,8 @@ void SessionMemory::add_dense(const MemoryRequest& request, MemoryScratch& scrat
     for (std::int64_t i = 0; i < std::min(request.n_dense, settings_.dense); ++i) {
         if (request.dense[i] < 0) break;
         const std::int32_t slot = slot_of(scratch.pool_, request.dense[i]);
-        float* const more = scratch.pool_.more + std::int64_t{slot} * kMoreLanes;
-        more[kDensePlace] = static_cast<float>(i + 1);
+        float* const more = more_of(scratch.pool_, slot);
+        more[kDenseLead] = static_cast<float>(settings_.dense - i);
         more[kLogit] = request.logits[i];
     }
 }
@@ -283,8 +316,9 @@ void SessionMemory::state_facts(const MemoryRequest& request, MemoryScratch& scr
     facts.streak = static_cast<float>(own.streak);
     facts.last_sessions = static_cast<float>(sessions);
     facts.sessions = static_cast<float>(memory_.n_sessions);
-    facts.per_session = 1.0F / static_cast<float>(memory_.n_sessions + 1);
-    for (int lane = 0; lane < kMoreLanes; ++lane) {
+    facts.after = static_cast<float>(memory_.n_sessions + 1);
+    facts.per_session = 1.0F / facts.after;
+    for (int lane = kKnn; lane <= kKnnNext; ++lane) {
         facts.inverse[lane] = facts.largest[lane] > 0 ? 1.0F / facts.largest[lane] : 0.0F;
     }
     facts.best_logit = 0;
@@ -296,22 +330,21 @@ void SessionMemory::weigh(const MemoryRequest& request, MemoryScratch& scratch) 
     const Pool& pool = scratch.pool_;
     float* const roots = scratch.roots_.data();
     for (std::int32_t slot = 0; slot < pool.count; ++slot) {
-        const std::int64_t item = pool.heads[slot].item;
+        const std::int64_t item = pool.items[slot];
         roots[slot] = item < memory_.n_items ? memory_.totals[item * kPairKinds + kSes] : 0.0F;
     }
     std::fill(roots + pool.count, roots + pool.count + kPadding, 0.0F);
     kernels_->inverse_root(roots, pool.count);
     for (std::int32_t slot = 0; slot < pool.count; ++slot) {
-        SlotHead& head = pool.heads[slot];
-        head.inverse_root = roots[slot];
-        const float score = pre_score(pool.sums + std::int64_t{slot} * kSumLanes,
-                                      pool.more + std::int64_t{slot} * kMoreLanes, head, scratch.facts_);
+        float* const more = more_of(pool, slot);
+        more[kRoot] = roots[slot];
+        const float score = more[kPre] = pre_score(sums_of(pool, slot), more, scratch.facts_);
         scratch.keys_[static_cast<std::size_t>(slot)] = std::bit_cast<std::int32_t>(score);
     }
     constexpr std::int32_t kBanned = std::numeric_limits<std::int32_t>::min();
     if (request.allowed != nullptr) {
         for (std::int32_t slot = 0; slot < pool.count; ++slot) {
-            const std::int32_t item = pool.heads[slot].item;
+            const std::int32_t item = pool.items[slot];
             const bool fine = (request.allowed[item >> 3] >> (item & 7) & 1) != 0;
             if (!fine) scratch.keys_[static_cast<std::size_t>(slot)] = kBanned;
         }
@@ -336,7 +369,7 @@ void SessionMemory::choose(MemoryScratch& scratch) const {
         std::vector<std::int32_t>& ties = scratch.candidates_;
         ties.clear();
         for (std::int32_t slot = n_own; slot < pool.count; ++slot) {
-            if (keys[slot] == least) ties.push_back(pool.heads[slot].item);
+            if (keys[slot] == least) ties.push_back(pool.items[slot]);
         }
         const auto n_ties = static_cast<std::int64_t>(ties.size());
         if (better + n_ties > settings_.others) {
@@ -347,41 +380,44 @@ void SessionMemory::choose(MemoryScratch& scratch) const {
     }
     std::vector<std::int32_t>& chosen = scratch.candidates_;
     chosen.clear();
+    const auto take = [&](std::int32_t slot) {
+        chosen.push_back(slot);
+        MTAW_PREFETCH(memory_.counts + std::int64_t{pool.items[slot]} * kCountKinds);
+    };
     for (std::int32_t slot = 0; slot < n_own; ++slot) {
-        if (keys[slot] >= 0) chosen.push_back(slot);
+        if (keys[slot] >= 0) take(slot);
     }
     for (std::int32_t slot = n_own; slot < pool.count; ++slot) {
-        const bool taken = keys[slot] > least || (keys[slot] == least && -pool.heads[slot].item >= least_turned);
-        const bool dense = keys[slot] >= 0 && pool.more[std::int64_t{slot} * kMoreLanes + kDensePlace] > 0;
-        if (taken || dense) chosen.push_back(slot);
+        const bool taken = keys[slot] > least || (keys[slot] == least && -pool.items[slot] >= least_turned);
+        const bool dense = keys[slot] >= 0 && more_of(pool, slot)[kDenseLead] > 0;
+        if (taken || dense) take(slot);
     }
 }
 
 void SessionMemory::add_logits(const MemoryRequest& request, const ItemVectors& vectors,
                                MemoryScratch& scratch) const {
     const Pool& pool = scratch.pool_;
-    const auto more_of = [&](std::int32_t slot) { return pool.more + std::int64_t{slot} * kMoreLanes; };
     const auto score_missing = [&](bool added) {
         std::vector<Scored>& missing = scratch.scored_;
         missing.clear();
         const auto is_missing = [&](std::int32_t slot) {
-            return more_of(slot)[kDensePlace] == 0 && (pool.heads[slot].item >= vectors.n) == added;
+            return more_of(pool, slot)[kDenseLead] == 0 && (pool.items[slot] >= vectors.n) == added;
         };
         const std::int64_t base = added ? vectors.n : 0;
         for (const std::int32_t slot : scratch.candidates_) {
-            if (is_missing(slot)) missing.push_back({0.0F, static_cast<std::int32_t>(pool.heads[slot].item - base)});
+            if (is_missing(slot)) missing.push_back({0.0F, static_cast<std::int32_t>(pool.items[slot] - base)});
         }
         score_items(request.query, added ? vectors.added : vectors.rows, vectors.d, vectors.scale, missing.data(),
                     static_cast<std::int64_t>(missing.size()), isa_);
         std::size_t next = 0;
         for (const std::int32_t slot : scratch.candidates_) {
-            if (is_missing(slot)) more_of(slot)[kLogit] = missing[next++].score;
+            if (is_missing(slot)) more_of(pool, slot)[kLogit] = missing[next++].score;
         }
     };
     score_missing(false);
     if (vectors.added != nullptr) score_missing(true);
     float best = -kInfinity;
-    for (const std::int32_t slot : scratch.candidates_) best = std::max(best, more_of(slot)[kLogit]);
+    for (const std::int32_t slot : scratch.candidates_) best = std::max(best, more_of(pool, slot)[kLogit]);
     scratch.facts_.best_logit = best;
 }
 

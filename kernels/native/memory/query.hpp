@@ -21,6 +21,7 @@
 #include "memory/settings.hpp"
 #include "memory/similar_sessions.hpp"
 #include "memory/view.hpp"
+#include "memory/zeroed.hpp"
 #include "score.hpp"
 
 namespace mtaw {
@@ -73,9 +74,9 @@ class MemoryScratch {
     MemoryBounds bounds_;
     std::vector<std::int32_t> place_;
     std::vector<float> weights_;
-    std::unique_ptr<SlotHead[]> heads_;
-    AlignedFloats sums_;
-    AlignedFloats more_;
+    std::unique_ptr<std::int32_t[]> items_;
+    ZeroedFloats sums_;
+    ZeroedFloats more_;
     AlignedFloats roots_;
     std::unique_ptr<std::int32_t[]> keys_;     // by slot: the bits of its pre-score, kBanned = may not be found
     std::unique_ptr<std::int32_t[]> touched_;  // three arrays of `touched`
@@ -120,7 +121,10 @@ class SessionMemory {
 
  private:
     void gather(const MemoryRequest& request, const ItemVectors* vectors, MemoryScratch& scratch) const;
+    static void release(MemoryScratch& scratch);
     void check(const MemoryRequest& request) const;
+    void prefetch_rows(const OwnItems& own) const;
+    std::int64_t strong_end(std::int64_t row) const;
     void add_neighbours(MemoryScratch& scratch) const;
     void add_second(MemoryScratch& scratch) const;
     void add_dense(const MemoryRequest& request, MemoryScratch& scratch) const;

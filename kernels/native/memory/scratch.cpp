@@ -19,9 +19,9 @@ void MemoryScratch::fit(const MemoryBounds& wanted) {
     if (wanted.sessions > bounds.sessions) weights_.resize(size(bounds.sessions = wanted.sessions), 0.0F);
     if (wanted.slots > bounds.slots) {
         bounds.slots = wanted.slots;
-        heads_.reset(new SlotHead[size(bounds.slots)]);
-        sums_ = AlignedFloats(bounds.slots * kSumLanes);
-        more_ = AlignedFloats(bounds.slots * kMoreLanes);
+        items_ = integers(bounds.slots);
+        sums_ = ZeroedFloats(bounds.slots * kSumLanes);
+        more_ = ZeroedFloats(bounds.slots * kMoreLanes);
         roots_ = AlignedFloats(bounds.slots + kPadding);
         keys_ = integers(bounds.slots);
         candidates_.reserve(size(bounds.slots));

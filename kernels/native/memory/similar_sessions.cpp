@@ -1,7 +1,6 @@
 #include "memory/similar_sessions.hpp"
 
 #include <algorithm>
-#include <array>
 #include <bit>
 #include <cstddef>
 
@@ -13,28 +12,7 @@ namespace {
 
 constexpr float kLeastWeight = 1e-30F;  // far from underflow: a session with a weight never looks untouched
 constexpr std::int64_t kInfinityBits = 0x7F800000;
-constexpr std::int64_t kReach = 64;
 constexpr std::int64_t kAhead = 8;
-
-using Shares = std::array<float, kMoreLanes>;
-
-// What a click at `distance` after the anchor takes of its session's weight, lane by lane.
-constexpr Shares shares_at(std::int64_t distance) {
-    Shares shares{};
-    shares[kKnn] = shares[kKnnFresh] = 1.0F;
-    if (distance != 0) shares[kKnnNear] = 1.0F / static_cast<float>(distance > 0 ? distance : -distance);
-    if (distance > 0) shares[kKnnAfter] = 1.0F;
-    if (distance == 1) shares[kKnnNext] = 1.0F;
-    return shares;
-}
-
-constexpr auto kShares = [] {
-    std::array<Shares, 2 * kReach + 1> table{};
-    for (std::int64_t distance = -kReach; distance <= kReach; ++distance) {
-        table[static_cast<std::size_t>(distance + kReach)] = shares_at(distance);
-    }
-    return table;
-}();
 
 std::int64_t weigh_sessions(const MemoryView& memory, const OwnItems& own, const MemoryKernels& kernels,
                             SimilarScratch& scratch) {
@@ -93,39 +71,6 @@ std::int64_t choose_sessions(const MemoryView& memory, std::int64_t most, std::i
     return count;
 }
 
-void add_session(const MemoryView& memory, const OwnItems& own, std::int32_t session, const Shares& factors,
-                 std::int32_t* slots, Pool& pool, Shares& largest) {
-    const std::int64_t end = memory.session_offsets[session + 1];
-    std::int32_t anchor = static_cast<std::int32_t>(own.count) - 1, before = -1;
-    std::int64_t length = 0, at = 0;
-    for (std::int64_t p = memory.session_offsets[session]; p < end; ++p) {
-        const std::int32_t item = memory.session_items[p];
-        if (item == before) continue;
-        before = item;
-        const std::int32_t slot = slot_of(pool, item);
-        if (slot <= anchor) {
-            anchor = slot;
-            at = length;
-        }
-        slots[length++] = slot;
-    }
-    for (std::int64_t p = 0; p < length; ++p) {
-        const std::int64_t distance = p - at;
-        Shares far{};
-        const Shares* shares = &kShares[static_cast<std::size_t>(distance + kReach)];
-        if (distance < -kReach || distance > kReach) {
-            far = shares_at(distance);
-            shares = &far;
-        }
-        float* const more = pool.more + static_cast<std::int64_t>(slots[p]) * kMoreLanes;
-        for (std::size_t lane = 0; lane < kMoreLanes; ++lane) {
-            const float sum = more[lane] + (*shares)[lane] * factors[lane];
-            more[lane] = sum;
-            largest[lane] = largest[lane] > sum ? largest[lane] : sum;
-        }
-    }
-}
-
 }  // namespace
 
 void add_similar_sessions(const MemoryView& memory, const OwnItems& own, std::int64_t most,
@@ -143,16 +88,12 @@ void add_similar_sessions(const MemoryView& memory, const OwnItems& own, std::in
         MTAW_PREFETCH(memory.session_items + memory.session_offsets[scratch.chosen[i]]);
     };
     for (std::int64_t i = 0; i < std::min(kAhead, count); ++i) prefetch(i);
-    Shares most_of{};
+    std::fill(largest, largest + kMoreLanes, 0.0F);
     for (std::int64_t i = 0; i < count; ++i) {
         if (i + kAhead < count) prefetch(i + kAhead);
-        const float weight = scratch.kept[i];
-        Shares factors{};
-        factors[kKnn] = factors[kKnnNear] = factors[kKnnAfter] = factors[kKnnNext] = weight;
-        factors[kKnnFresh] = weight * scratch.fresh[i];
-        add_session(memory, own, scratch.chosen[i], factors, scratch.slots, pool, most_of);
+        kernels.add_session(memory, scratch.chosen[i], own.count, scratch.kept[i], scratch.kept[i] * scratch.fresh[i],
+                            pool, scratch.slots, largest);
     }
-    std::copy(most_of.begin(), most_of.end(), largest);
 }
 
 }  // namespace mtaw
