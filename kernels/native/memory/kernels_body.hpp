@@ -51,7 +51,8 @@ MTAW_INLINE typename V::Reg exp_of(typename V::Reg x) {
 }
 
 template <typename V>
-void add_row(const MemoryView& memory, std::int64_t item, const float* coefficients, float near, Pool& pool) {
+void add_row(const MemoryView& memory, std::int64_t item, const float* coefficients, float near, Pool& shared) {
+    Pool pool = shared;  // a copy that no store through its pointers can change
     const auto factors = V::load_sixteen(coefficients);
     const std::int64_t end = memory.row_offsets[item + 1];
     for (std::int64_t p = memory.row_offsets[item]; p < end; ++p) {
@@ -62,6 +63,7 @@ void add_row(const MemoryView& memory, std::int64_t item, const float* coefficie
         more[kNear] = more[kNear] > near ? more[kNear] : near;
         more[kLatest] = more[kLatest] > latest ? more[kLatest] : latest;
     }
+    shared.count = pool.count;
 }
 
 struct Shares {
@@ -94,8 +96,9 @@ static constexpr ShareTable share_table() {
 
 template <typename V>
 void add_session(const MemoryView& memory, std::int32_t session, std::int64_t n_own, float weight, float fresh,
-                 Pool& pool, std::int32_t* slots, float* largest) {
+                 Pool& shared, std::int32_t* slots, float* largest) {
     using Reg = typename V::Reg;
+    Pool pool = shared;
     constexpr int kVectors = kMoreLanes / V::kLanes;
     static constexpr ShareTable kTable = share_table();
     const std::int64_t end = memory.session_offsets[session + 1];
@@ -109,6 +112,7 @@ void add_session(const MemoryView& memory, std::int32_t session, std::int64_t n_
         anchor = slot <= anchor ? slot : anchor;
         before = item;
     }
+    shared.count = pool.count;
     Shares factors{};
     factors.lanes[kKnn] = factors.lanes[kKnnNear] = factors.lanes[kKnnAfter] = factors.lanes[kKnnNext] = weight;
     factors.lanes[kKnnFresh] = fresh;
