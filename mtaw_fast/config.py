@@ -48,7 +48,7 @@ class Config:
         memory: rank with it; the epochs are then not chosen on validation but taken as they are.
         window, span, recency, max_neighbours, max_postings: of the tables; recency is a share of the sessions.
         near_candidates: items that past sessions hold with the session's. dense_candidates: the encoder's;
-        0 ranks without the encoder. slice: share of the last sessions that the ranker is fitted on.
+        0 ranks without the encoder. ranker_slice: share of the last sessions that the ranker is fitted on.
         ranker_epochs, ranker_lr: of its fit. leave_out: features that it must do without, with commas.
     """
 
@@ -83,7 +83,7 @@ class Config:
     max_postings: int = 500
     near_candidates: int = 150
     dense_candidates: int = 100
-    slice: float = 0.15
+    ranker_slice: float = 0.15
     ranker_epochs: int = 2
     ranker_lr: float = 3e-3
     leave_out: str = ""
@@ -109,11 +109,11 @@ class Config:
             "window": self.window >= 1,
             "span": self.span >= 1,
             "recency": self.recency > 0,
-            "max_neighbours": self.max_neighbours >= 1,
-            "max_postings": self.max_postings >= 1,
+            "max_neighbours": self.max_neighbours >= 0,
+            "max_postings": self.max_postings >= 0,
             "near_candidates": self.near_candidates >= 1,
             "dense_candidates": 0 <= self.dense_candidates <= 1000,
-            "slice": 0 < self.slice < 1,
+            "ranker_slice": 0 < self.ranker_slice < 1,
             "ranker_epochs": self.ranker_epochs >= 1,
             "ranker_lr": self.ranker_lr > 0,
         }

@@ -34,3 +34,4 @@ def build_tables(config: Config, sessions: Sessions, n_items: int) -> MemoryTabl
         max_postings=config.max_postings,
     )
     return MemoryTables.build(sessions, n_items, settings, threads=torch.get_num_threads())
+def fit_on_slice(*a): ...
