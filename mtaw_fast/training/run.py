@@ -164,15 +164,15 @@ class _Run:
         return {"past": self.state["checkpoint"]}
 
     def _fit_ranker(self, sessions: Sessions, phase: str) -> Kept:
-        ranker, history = fit_on_slice(
-            self._config, sessions, self._dataset, self._weights("past"), phase, self._reporter
-        )
+        n_items, min_prefix = self._dataset.n_items, self._dataset.min_prefix
+        past = self._weights("past")
+        ranker, history = fit_on_slice(self._config, sessions, n_items, min_prefix, past, phase, self._reporter)
         name = f"{phase}.safetensors"
         ranker.save(self._files.folder / name)
         self.state.note(history)
         return {"ranker": name}
 
-    def _validate(self, phase: str) -> Kept:
+    def _validate(self, _phase: str) -> Kept:
         memory, ranker = self._served(self._fitted)
         weights = self._weights("weights")
         samples = Samples.from_sessions(self._held_out, self._dataset.min_prefix)

@@ -10,7 +10,7 @@ from mtaw_fast.errors import UsageError
 from mtaw_fast.training.checkpoints import RunFolder
 from mtaw_fast.training.curves import plot_curves
 
-_NEW = {
+_NEW: dict[str, Any] = {
     "epoch": 0,
     "best_epoch": 0,
     "best": None,
@@ -26,8 +26,8 @@ class RunState:
     """The state of a run as a mapping, and the one way to change it.
 
     phase: the work under way, 'done' after the last. epoch: whole epochs of it. checkpoint: file of weights and
-    moments after them. best_epoch, best, best_checkpoint: the search's choice, its metrics and weights. kept: files that
-    earlier phases left, by what they are. history: a record an epoch. seconds: of work that was kept.
+    moments after them. best_epoch, best, best_checkpoint: the search's choice, its metrics and weights. kept: files
+    that earlier phases left, by what they are. history: a record an epoch. seconds: of work that was kept.
     """
 
     def __init__(self, files: RunFolder, identity: Mapping[str, Any], first_phase: str) -> None:
@@ -73,7 +73,7 @@ class RunState:
         plot_curves(self["history"], self.files.folder / "curves.png")
 
     def note(self, records: Sequence[Mapping[str, Any]]) -> None:
-        """Add records of work that leaves no checkpoint between its epochs to the history; written with what follows."""
+        """Add records of work without checkpoints of its own to the history; written with what follows."""
         self._values["history"] = [*self["history"], *map(dict, records)]
 
     def next_phase(self, phase: str, kept: Mapping[str, str]) -> None:
