@@ -102,7 +102,13 @@ class SliceCandidates:
         assert tables.settings.recency is not None
         self.features = feature_names()
         self._prefixes, self._threads = prefixes, torch.get_num_threads()
-        self._memory = SessionMemory(tables.arrays(), tables.settings.recency, tables.n_items, **query_settings(config))
+        self._memory = SessionMemory(
+            tables.arrays(),
+            tables.settings.recency,
+            tables.n_items,
+            others=config.near_candidates,
+            dense=config.dense_candidates,
+        )
         self._dense = _dense(config, weights, prefixes, self._threads) if config.dense_candidates else None
 
     def batch(self, queries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
