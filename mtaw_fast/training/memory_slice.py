@@ -44,19 +44,27 @@ def fit_on_slice(
     sessions: Sessions,
     n_items: int,
     min_prefix: int,
-    weights: Mapping[str, np.ndarray],
+    weights: Mapping[str, np.ndarray] | None,
     phase: str,
     reporter: Reporter,
 ) -> tuple[Ranker, list[dict[str, Any]]]:
     """The ranker fitted on the last `config.ranker_slice` of `sessions`, and a record an epoch.
 
-    weights: of an MTAW that was trained on the sessions before them.
+    weights: of an MTAW that was trained on the sessions before them; None where the ranker is to do without.
     """
     before, last = sessions.split_last(config.ranker_slice)
     prefixes = Prefixes.of(last, min_prefix)
     candidates = SliceCandidates(config, build_tables(config, before, n_items), weights, prefixes)
-    fit = RankerFit(config.ranker_epochs, config.ranker_lr, tuple(filter(None, config.leave_out.split(","))))
+    fit = fit_settings(config)
     return fit_ranker(candidates, prefixes.targets, prefixes.lengths, fit, config.seed, phase, reporter)
+
+
+def fit_settings(config: Config) -> RankerFit:
+    """The settings of the ranker's fit; UsageError where they leave out a feature that there is not."""
+    left_out = tuple(name.strip() for name in config.leave_out.split(",") if name.strip())
+    fit = RankerFit(config.ranker_epochs, config.ranker_lr, left_out)
+    fit.kept(feature_names())
+    return fit
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -97,7 +105,7 @@ class SliceCandidates:
     """
 
     def __init__(
-        self, config: Config, tables: MemoryTables, weights: Mapping[str, np.ndarray], prefixes: Prefixes
+        self, config: Config, tables: MemoryTables, weights: Mapping[str, np.ndarray] | None, prefixes: Prefixes
     ) -> None:
         assert tables.settings.recency is not None
         self.features = feature_names()
@@ -109,7 +117,7 @@ class SliceCandidates:
             others=config.near_candidates,
             dense=config.dense_candidates,
         )
-        self._dense = _dense(config, weights, prefixes, self._threads) if config.dense_candidates else None
+        self._dense = None if weights is None else _dense(config, weights, prefixes, self._threads)
 
     def batch(self, queries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """See `memory_ranker.Candidates`."""

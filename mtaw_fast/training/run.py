@@ -27,7 +27,7 @@ from mtaw_fast.model import MTAW
 from mtaw_fast.sessions import Samples, Sessions
 from mtaw_fast.training.checkpoints import RunFolder
 from mtaw_fast.training.fitting import Fitting
-from mtaw_fast.training.memory_slice import build_tables, fit_on_slice
+from mtaw_fast.training.memory_slice import build_tables, fit_on_slice, fit_settings
 from mtaw_fast.training.outcome import TrainedModel
 from mtaw_fast.training.reporting import Reporter, Silent
 from mtaw_fast.training.served import served_metrics
@@ -60,6 +60,8 @@ def train(
     Raises UsageError where the folder holds another run, TrainingError on a non-finite loss.
     """
     chosen_device = _device(device)
+    if config.memory:
+        fit_settings(config)  # a slip in them is told now, not after the first phase
     with folder_lock(folder, UsageError):
         run = _Run(dataset, config, RunFolder(folder), refit, chosen_device, reporter or Silent())
         run.state.open(resume, overwrite)
@@ -107,17 +109,20 @@ class _Run:
     def _plan(self) -> dict[str, Phase]:
         """The phases in order, by name."""
         memory, whole = self._config.memory, self._dataset.train
+        encoder = memory and self._config.dense_candidates > 0  # whether the ranker hears of it
         plan: dict[str, Phase] = {}
-        if memory:
+        if encoder:
             plan["slice"] = partial(self._fit_before_slice, self._fitted)
+        if memory:
             plan["ranker"] = partial(self._fit_ranker, self._fitted)
             plan["search"] = partial(self._fit_all, self._fitted)
             plan["validate"] = self._validate
         else:
             plan["search"] = self._search
         if self._refit:
-            if memory:
+            if encoder:
                 plan["slice-refit"] = partial(self._fit_before_slice, whole)
+            if memory:
                 plan["ranker-refit"] = partial(self._fit_ranker, whole)
             plan["refit"] = partial(self._fit_all, whole)
         return plan
@@ -165,7 +170,7 @@ class _Run:
 
     def _fit_ranker(self, sessions: Sessions, phase: str) -> Kept:
         n_items, min_prefix = self._dataset.n_items, self._dataset.min_prefix
-        past = self._weights("past")
+        past = self._weights("past") if "past" in self.state["kept"] else None
         ranker, history = fit_on_slice(self._config, sessions, n_items, min_prefix, past, phase, self._reporter)
         name = f"{phase}.safetensors"
         ranker.save(self._files.folder / name)

