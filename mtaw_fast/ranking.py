@@ -105,7 +105,9 @@ class NativeRanker:
         self._encoder = encoder
         bundle, memory = catalog.bundle, Remembering.of(catalog)
         parts = () if memory is None else (memory.memory.native, memory.ranker.native)
-        self.engine = Engine(bundle.ids.table, encoder.encoder.native, index.scanner.native, bundle.config.scale, *parts)
+        self.engine = Engine(
+            bundle.ids.table, encoder.encoder.native, index.scanner.native, bundle.config.scale, *parts
+        )
 
     def new_state(self) -> Any:
         """The native encoder's state of a session without clicks, for `engine.recommend_live`."""
