@@ -1,4 +1,4 @@
-"""The session memory over a served catalog: what an encoder and an index found, ranked anew by what past sessions say."""
+"""The session memory over a served catalog: what an encoder and an index found, ranked by what past sessions say."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Native candidates and features: those of the plain reference, whatever the company, the order and the instructions."""
+"""Native candidates and features: those of the plain reference, in any company and order, by any instructions."""
 
 from __future__ import annotations
 
