@@ -202,7 +202,7 @@ void SessionMemory::gather(const MemoryRequest& request, const ItemVectors* vect
     state_facts(request, scratch);
     weigh(request, scratch);
     choose(scratch);
-    if (request.query != nullptr) add_logits(request, *vectors, scratch);
+    if (is_neural(request)) add_logits(request, *vectors, scratch);
     query_features(scratch.facts_, *kernels_, scratch.query_features_);
 }
 
@@ -322,7 +322,7 @@ void SessionMemory::state_facts(const MemoryRequest& request, MemoryScratch& scr
         facts.inverse[lane] = facts.largest[lane] > 0 ? 1.0F / facts.largest[lane] : 0.0F;
     }
     facts.best_logit = 0;
-    facts.outside = request.query != nullptr ? static_cast<float>(settings_.dense) : 0.0F;
+    facts.outside = is_neural(request) ? static_cast<float>(settings_.dense) : 0.0F;
 }
 
 // The pre-score of every slot, as bits: those of positive numbers have their order.

@@ -38,7 +38,8 @@ struct ItemVectors {
 struct MemoryRequest {
     const std::int32_t* clicks;  // int32[m], m >= 1; the last kMaxClicks count
     std::int64_t m;
-    const float* query = nullptr;  // float32[d]; null = no neural part: its features are 0
+    // float32[d]. Null, or settings without a dense list: the features of the neural part are 0.
+    const float* query = nullptr;
     // The best items by the query, in order, with their logits; those past MemoryQuerySettings::dense only fill up a
     // ranking that is longer than the list of candidates.
     const std::int32_t* dense = nullptr;
@@ -134,6 +135,7 @@ class SessionMemory {
     void add_logits(const MemoryRequest& request, const ItemVectors& vectors, MemoryScratch& scratch) const;
     void rank_rest(const MemoryRequest& request, double scale, float lowest, std::int64_t k, std::int32_t* ids,
                    float* scores, MemoryScratch& scratch) const;
+    bool is_neural(const MemoryRequest& request) const { return request.query != nullptr && settings_.dense > 0; }
     FeatureSource source(const MemoryScratch& scratch) const {
         return {memory_, scratch.own_, scratch.pool_, scratch.facts_};
     }
