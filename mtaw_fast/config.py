@@ -150,7 +150,7 @@ class Config:
 
 
 PRESETS: Mapping[str, Config] = {
-    "full": Config(memory=True, targets="new", epochs=2),
+    "full": Config(memory=True, targets="new", epochs=1, spectral_share=1.0, itl_gain=20.0, iel_gain=2.0),
     "paper": Config(),
 }
 DEFAULT_PRESET = "full"
