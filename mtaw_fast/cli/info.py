@@ -81,6 +81,7 @@ def bundle_facts(bundle: Bundle) -> dict[str, Any]:
         "metrics": {name: value for name, value in manifest["metrics"].items() if name != "history"},
         "dataset": manifest["dataset"],
         "index": index_facts(bundle),
+        "session memory": memory_facts(bundle),
         "versions": manifest["versions"],
         "git commit": manifest["git_commit"],
         "created": manifest["created"],
@@ -102,6 +103,19 @@ def index_facts(bundle: Bundle) -> dict[str, Any] | None:
         "recall@100": recall.sessions_at_100,
         "measured on": recall.source,
         "size": ladder.path.stat().st_size,
+    }
+
+
+def memory_facts(bundle: Bundle) -> dict[str, Any] | None:
+    """What the bundle's session memory remembers and ranks by; None where it has none."""
+    if bundle.memory is None or bundle.ranker is None:
+        return None
+    return {
+        "sessions": bundle.memory.n_sessions,
+        "clicks": len(bundle.memory.session_items),
+        "pairs": len(bundle.memory.neighbours),
+        "features": len(bundle.ranker.features),
+        "size": bundle.memory.n_bytes,
     }
 
 
