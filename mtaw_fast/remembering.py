@@ -1,4 +1,4 @@
-"""The session memory over a served catalog: what an encoder and an index found, ranked anew by what past sessions say."""
+"""The session memory over a served catalog: what an encoder and an index found, ranked by what past sessions say."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Remembering:
 
     def width(self, k: int) -> int:
         """How many items the index must find for a ranking of k."""
-        return min(max(k, self.memory.dense), self._catalog.n_items)
+        return max(k, min(self.memory.dense, self._catalog.n_items))
 
     def rank(
         self,

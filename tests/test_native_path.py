@@ -23,8 +23,8 @@ from mtaw_fast.kernels.native import _native
 from mtaw_fast.kernels.native.engine import Engine
 from mtaw_fast.ranking import ComposedRanker, NativeRanker
 from mtaw_fast.recommendations import Recommendations
-from mtaw_fast.remembering import Remembering
 from mtaw_fast.recommender import Recommender
+from mtaw_fast.remembering import Remembering
 from mtaw_fast.sessions import Sessions
 from tests.random_bundle import bundle_parts, memory_parts
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -93,8 +94,7 @@ class SessionMemory:
 
         Raises ValueError on a wrong type or shape, IndexError on an id outside the catalog.
         """
-        neural = () if dense is None else (dense.queries, dense.ids, dense.logits, dense.catalog, dense.scale)
-        return self.native.features(items, begins, ends, *neural, threads=threads)
+        return self.native.features(items, begins, ends, **_arguments(dense), threads=threads)
 
     def rank(
         self,
@@ -116,11 +116,16 @@ class SessionMemory:
         scores that go on from the lowest candidate's. allowed, excluded, excluded_offsets: as `Scanner.search`; the
         dense list must keep to them too. Arguments and errors else as `features`.
         """
-        neural = (
-            (None, None, None, None, None, 0.0)
-            if dense is None
-            else (dense.queries, dense.ids, dense.logits, dense.catalog, dense.added, dense.scale)
-        )
+        added = None if dense is None else dense.added
         return self.native.rank(
-            ranker.native, items, begins, ends, k, *neural, allowed, excluded, excluded_offsets, threads=threads
-        )
+            ranker.native, items, begins, ends, k, **_arguments(dense), added=added,
+            allowed=allowed, excluded=excluded, excluded_offsets=excluded_offsets, threads=threads,
+        )  # fmt: skip
+
+
+def _arguments(dense: Dense | None) -> dict[str, Any]:
+    """The neural part as the native calls take it."""
+    if dense is None:
+        return {}
+    return {"queries": dense.queries, "dense": dense.ids, "logits": dense.logits, "catalog": dense.catalog,
+            "scale": dense.scale}  # fmt: skip

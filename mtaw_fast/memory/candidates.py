@@ -174,6 +174,7 @@ def _row(tables: MemoryTables, item: int) -> tuple[list[int], np.ndarray, list[i
 
 def _add_neighbours(query: Query) -> None:
     tables = query.tables
+    assert tables.settings.recency is not None
     for place, own in enumerate(query.own):
         neighbours, values, latest = _row(tables, own.item)
         if not neighbours:

@@ -128,7 +128,7 @@ CANDIDATE = (
     Feature("dense_rank", lambda x: log1p(dense_place(x.q, x.c))),
 )
 OWN = (
-    own("own", lambda x: 1.0),
+    own("own", lambda _: 1.0),
     own("own_back", lambda x: log1p(x.own.back)),
     own("own_last", lambda x: float(x.own.back == 0)),
     own("own_count", lambda x: math.log(x.own.count)),
