@@ -29,7 +29,6 @@ QUICK_SIZE = 1_000_000
 FAULT_SIZE = 100_000
 AIMS = {(1_000_000, 500.0): 10.0, (100_000, 1000.0): 5.0}  # (items, requests a second): p90 in ms
 RECALL = 0.99
-_LADDER_ITEMS = 300_000  # from here on the approximate index is measured beside the exact one
 _CHECKED = 0.01  # of the answers
 _SLO_MS = 50.0  # ETUDE's bound on p90: past it a rate is over the service's limit
 _CURVE_FROM, _CURVE_STEP, _CURVE_MOST = 250.0, 1.5, 20_000.0
@@ -48,7 +47,7 @@ class _Served:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the bench; returns the exit status (1 where an answer was wrong)."""
     try:
-        options = parse(_parser(), argv)
+        options = _checked(parse(_parser(), argv))
         for package in ("uvicorn", "psutil"):
             require(package, "bench")
         return _run(options)
@@ -76,6 +75,22 @@ def _parser() -> argparse.ArgumentParser:
         "--cache", type=Path, default=_CACHE, metavar="FOLDER", help=f"generated bundles (default: {_CACHE})"
     )
     return parser
+
+
+def _checked(options: argparse.Namespace) -> argparse.Namespace:
+    """The options with their lists read; UsageError on what makes no sense, before anything is made or started."""
+    for name in ("items", "rates"):
+        text = getattr(options, name)
+        if text is not None:
+            setattr(options, name, _numbers(f"--{name}", text))
+    if min(options.workers, options.connections) < 1 or options.ramp < 0 or (options.seconds or 1) <= 0:
+        raise UsageError("--workers and --connections must be at least 1, --seconds over 0, --ramp 0 or more")
+    faults = [count for count in (options.reloads, options.kills) if count is not None]
+    if faults and (min(faults) < 1 or options.bundle or options.curve):
+        raise UsageError("--reloads and --kills must be at least 1, and go without --bundle and --curve")
+    if faults and max(len(options.items or ()), len(options.rates or ())) > 1:
+        raise UsageError("--reloads and --kills take one catalog and one rate")
+    return options
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -110,7 +125,7 @@ def _bundles(options: argparse.Namespace) -> Iterator[_Served]:
         return
     sizes = [QUICK_SIZE] if options.quick else list(RATES)
     if options.items is not None:
-        sizes = [int(size) for size in _numbers("--items", options.items)]
+        sizes = [int(size) for size in options.items]
     for n_items in sizes:
         plain = catalog_bundle(n_items, options.cache, _say)
         yield _Served(plain, n_items, "scan")
@@ -143,7 +158,7 @@ def _loads(report: Report, served: _Served, options: argparse.Namespace, work: P
 
 def _rates(options: argparse.Namespace, n_items: int) -> Iterator[float]:
     if options.rates is not None:
-        yield from _numbers("--rates", options.rates)
+        yield from options.rates
     elif options.curve:
         rate = _CURVE_FROM
         while rate <= _CURVE_MOST:
@@ -229,8 +244,8 @@ def _faults(report: Report, options: argparse.Namespace, work: Path) -> None:
     from bench.serving_inputs import catalog_bundle, publish
     from bench.serving_run import Traffic
 
-    n_items = int(options.items or FAULT_SIZE)
-    rate = float(options.rates or RATES.get(n_items, 500.0))
+    n_items = int(options.items[0]) if options.items else FAULT_SIZE
+    rate = options.rates[0] if options.rates else RATES.get(n_items, 500.0)
     folders = [catalog_bundle(n_items, options.cache, _say, seed) for seed in (0, 1)]
     served = _Served(work / "served", n_items, "scan")
     publish(folders[1], served.folder)

@@ -98,9 +98,18 @@ def test_faults_are_reported(toy, tmp_path, capsys):
 
 
 def test_misuse_is_one_line_and_exit_code_2(toy, capsys):
-    for arguments, reason in ((["--items", "many"], "give numbers"), (["--rates", "0"], "must be over 0")):
+    for arguments, reason in (
+        (["--items", "many"], "give numbers"),
+        (["--rates", "0"], "must be over 0"),
+        (["--workers", "0"], "at least 1"),
+        (["--reloads", "3", "--curve"], "go without"),
+        (["--kills", "0"], "at least 1"),
+        (["--kills", "1", "--items", "100,200"], "one catalog"),
+        (["--json", str(toy / "none" / "out.json")], "its folder does not exist"),
+    ):
         assert serving.main(["--cache", str(toy), *arguments]) == 2
         assert reason in capsys.readouterr().err
+        assert not toy.exists()
     assert serving.main(["--bundle", str(toy / "nowhere")]) == 1
 
 
@@ -113,7 +122,7 @@ def test_sessions_are_distinct_seeded_and_follow_the_law():
     assert lengths[1] > lengths[2] > lengths[3] > lengths[5]
     assert sessions.lengths.max() > 20
     with pytest.raises(UsageError, match="distinct sessions"):
-        distinct_sessions(2, 10**5, seed=0)
+        distinct_sessions(1, 1000, seed=0)
 
 
 def test_requests_carry_external_ids():
