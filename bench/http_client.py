@@ -33,7 +33,8 @@ class Load:
 
     kept: numbers of the requests whose answers are kept. connections: kept alive and used by turns; a request that
     finds none free waits for one, and its latency goes on counting. timeout: seconds after its due time at which a
-    request has failed.
+    request has failed. nice: of the client's process; below 0 it comes before a service that shares its cores, as a
+    client on another machine does, and needs the right to do so.
     """
 
     address: tuple[str, int]
@@ -42,6 +43,7 @@ class Load:
     kept: Set[int] = frozenset()
     connections: int = 64
     timeout: float = 10.0
+    nice: int = 0
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -68,6 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--workers", type=int, default=usable_cores(), help="of the service (default: one a core)")
     parser.add_argument("--serve", default="", metavar="OPTIONS", help="more options of 'mtaw-fast serve'")
     parser.add_argument("--connections", type=int, default=64, help="of the client (default: 64)")
+    parser.add_argument("--client-nice", type=int, default=0, help="of the client; below 0 as root only (default: 0)")
     parser.add_argument("--seconds", type=float, help="at the full rate (default: 20; --quick 10; --curve 6 a step)")
     parser.add_argument("--ramp", type=float, default=3.0, help="seconds up to the full rate (default: 3)")
     parser.add_argument("--seed", type=int, default=0)
@@ -136,13 +137,13 @@ def _bundles(options: argparse.Namespace) -> Iterator[_Served]:
 def _loads(report: Report, served: _Served, options: argparse.Namespace, work: Path) -> None:
     """Every rate on one service, then the checks of what it answered."""
     from bench.service_process import Service
-    from bench.serving_run import Traffic, measure
+    from bench.serving_run import measure
 
     seconds = options.seconds or (10.0 if options.quick else 6.0 if options.curve else 20.0)
     runs: list[tuple[Measured, Sessions]] = []
     with Service(served.folder, work / "service.log", options.workers, shlex.split(options.serve)) as service:
         for number, rate in enumerate(_rates(options, served.n_items)):
-            traffic = Traffic(rate, options.ramp, seconds, options.seed + number, options.connections)
+            traffic = _traffic(options, rate, seconds, number)
             requests, sessions = _requests(served, traffic)
             _say(f"{served.n_items:,} items, {served.index}: {rate:g} requests a second")
             measured = measure(service, requests, traffic, _CHECKED)
@@ -166,6 +167,13 @@ def _rates(options: argparse.Namespace, n_items: int) -> Iterator[float]:
             rate *= _CURVE_STEP
     else:
         yield RATES.get(n_items, 500.0)
+
+
+def _traffic(options: argparse.Namespace, rate: float, seconds: float, number: int) -> Traffic:
+    """The load `number` of a run: its own arrivals and sessions."""
+    from bench.serving_run import Traffic
+
+    return Traffic(rate, options.ramp, seconds, options.seed + number, options.connections, options.client_nice)
 
 
 def _broken(measured: Measured) -> bool:
@@ -233,7 +241,6 @@ def _params(served: _Served, sessions: Sessions, options: argparse.Namespace) ->
         "index": served.index,
         "clicks": round(float(sessions.lengths.mean()), 2),
         "workers": options.workers,
-        "connections": options.connections,
     }
 
 
@@ -242,7 +249,6 @@ def _faults(report: Report, options: argparse.Namespace, work: Path) -> None:
     from bench.service_process import Service
     from bench.serving_faults import kill_under_load, reload_under_load
     from bench.serving_inputs import catalog_bundle, publish
-    from bench.serving_run import Traffic
 
     n_items = int(options.items[0]) if options.items else FAULT_SIZE
     rate = options.rates[0] if options.rates else RATES.get(n_items, 500.0)
@@ -252,7 +258,7 @@ def _faults(report: Report, options: argparse.Namespace, work: Path) -> None:
     with Service(served.folder, work / "service.log", options.workers, shlex.split(options.serve)) as service:
         if options.reloads:
             seconds = options.seconds or 3.0 * options.reloads
-            traffic = Traffic(rate, options.ramp, seconds, options.seed, options.connections)
+            traffic = _traffic(options, rate, seconds, 0)
             requests, sessions = _requests(served, traffic)
             _say(f"{options.reloads} hot reloads at {rate:g} requests a second")
             reloads = reload_under_load(service, requests, sessions, traffic, folders, options.reloads, K)
@@ -264,7 +270,7 @@ def _faults(report: Report, options: argparse.Namespace, work: Path) -> None:
                 report.rows.append(reloads.measured.row("reloads", _params(served, sessions, options), **more))
         if options.kills:
             seconds = options.seconds or 10.0 * options.kills
-            traffic = Traffic(rate, options.ramp, seconds, options.seed + 1, options.connections)
+            traffic = _traffic(options, rate, seconds, 1)
             requests, sessions = _requests(served, traffic)
             _say(f"{options.kills} workers killed at {rate:g} requests a second")
             kills = kill_under_load(service, requests, traffic, options.kills)

@@ -22,13 +22,17 @@ _NAMES = {RESET: "connection lost", TIMED_OUT: "no answer in time"}
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
-    """What a load is like: requests a second at the top of the ramp, seconds of the ramp, seconds at the top."""
+    """What a load is like: requests a second at the top of the ramp, seconds of the ramp, seconds at the top.
+
+    connections, client_nice: see `http_client.Load`.
+    """
 
     rate: float
     ramp: float
     steady: float
     seed: int = 0
     connections: int = 64
+    client_nice: int = 0
 
     @property
     def most_requests(self) -> int:
@@ -90,7 +94,14 @@ class Measured:
         return Row(
             bench="serving",
             case=case,
-            params={**params, "rate": self.traffic.rate, "seconds": self.traffic.steady, "threads": 1},
+            params={
+                **params,
+                "rate": self.traffic.rate,
+                "seconds": self.traffic.steady,
+                "connections": self.traffic.connections,
+                "client_nice": self.traffic.client_nice,
+                "threads": 1,
+            },
             metric="latency_ms",
             p50=self.percentile(50),
             p95=self.percentile(95),
@@ -136,6 +147,7 @@ def measure(
         due,
         frozenset(np.flatnonzero(kept).tolist()),
         connections=traffic.connections,
+        nice=traffic.client_nice,
     )
     with RunningLoad(load) as running:
         _sleep_until(running.began + traffic.ramp)

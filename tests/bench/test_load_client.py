@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 import numpy as np
 import pytest
 
+from bench import load_process
 from bench.arrivals import poisson_arrivals
 from bench.http_client import RESET, TIMED_OUT, Client, Load
 from bench.load_process import RunningLoad
@@ -186,3 +187,12 @@ def test_the_load_runs_in_a_process_of_its_own():
         RunningLoad(load(address, [0.0], timeout=0.3)),
     ):
         pass
+
+
+def test_a_priority_that_is_not_granted_is_told(monkeypatch):
+    def refused(*_: int) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr("bench.load_process.os.setpriority", refused)
+    with pytest.raises(MtawError, match="leave the priority out"):
+        load_process._renice(-5)

@@ -125,10 +125,10 @@ def _lying_lengths(rng: Random, number: int, kind: str) -> Case:
 
 def _header_flood(rng: Random, number: int, kind: str) -> Case:
     floods: tuple[Callable[[], Iterable[bytes]], ...] = (
-        lambda: (b"X-%d: y\r\n" % n for n in range(10_000)),
+        lambda: (b"".join(b"X-%d: y\r\n" % n for n in range(10_000)),),
         lambda: (b"X: " + b"y" * 1_000_000 + b"\r\n",),
         lambda: (b"y" * 100_000 + b": x\r\n",),
-        lambda: (b"X: y\r\n" for _ in range(200_000)),
+        lambda: (b"X: y\r\n" * 1000 for _ in range(200)),
         lambda: (b"no colon here\r\n", b": no name\r\n", b" folded\r\n"),
         lambda: (b"X: a\x00b\r\n", b"\x00: x\r\n", b"X\x80: y\r\n", rng.randbytes(200) + b"\r\n"),
         lambda: (b"Cookie: " + b"a=b; " * 50_000 + b"\r\n",),
