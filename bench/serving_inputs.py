@@ -52,7 +52,7 @@ def with_ladder(plain: Path, recall: float, say: Callable[[str], None]) -> Path:
     ids = ItemIds.from_list(range(1, n_items + 1))
     longer = sessions.select(np.flatnonzero(sessions.lengths > 1))
     held_out = Dataset("etude", longer, Samples.from_sessions(longer.slice(0, 1), 1), ids, 1, {})
-    export_index(draft, "auto", dataset=held_out, recall=recall, say=say)
+    export_index(draft, "ivfpq", dataset=held_out, recall=recall, say=say)
     draft.rename(folder)
     return folder
 
