@@ -133,11 +133,15 @@ def main() -> int:
             stack.throughput, stack.p50, stack.p99, stack.cpu = (
                 values[1:] for values in (stack.throughput, stack.p50, stack.p99, stack.cpu)
             )
-    print(f"{'stack':24} {'requests/s':>11} {'p50 ms':>8} {'p99 ms':>8} {'CPU us/request':>15}   (medians of {rounds} rounds)")
+    print(
+        f"{'stack':24} {'requests/s':>11} {'p50 ms':>8} {'p99 ms':>8} {'CPU us/request':>15}   (medians of {rounds} rounds)"
+    )
     rows = []
     for stack in stacks:
         median = [float(np.median(values)) for values in (stack.throughput, stack.p50, stack.p99, stack.cpu)]
-        print(f"{stack.name:24} {median[0]:11.0f} {median[1] * 1e3:8.2f} {median[2] * 1e3:8.2f} {median[3] * 1e6:15.0f}")
+        print(
+            f"{stack.name:24} {median[0]:11.0f} {median[1] * 1e3:8.2f} {median[2] * 1e3:8.2f} {median[3] * 1e6:15.0f}"
+        )
         rows.append(dict(zip(("throughput", "p50_s", "p99_s", "cpu_s"), median, strict=True), stack=stack.name))
     print(f"{options.items} items, {options.rate:.0f} requests/s; {describe(machine_record())}")
     if options.json is not None:

@@ -25,7 +25,8 @@ async def in_background(work: Callable[[], T]) -> T:
         try:
             result = work()
         except BaseException as error:  # handed to whoever waits, whatever it is
-            _hand_over(loop, outcome, lambda: outcome.set_exception(error))
+            failure = error
+            _hand_over(loop, outcome, lambda: outcome.set_exception(failure))
         else:
             _hand_over(loop, outcome, lambda: outcome.set_result(result))
 

@@ -1,4 +1,4 @@
-"""Where requests wait for the processor: a bounded queue that is served in order, one ranking a turn of the event loop."""
+"""Where requests wait for the processor: a bounded queue, served in order, one ranking a turn of the event loop."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from time import perf_counter
 from typing import Any, TypeVar
 
 from mtaw_fast.service.metrics import Metrics
-from mtaw_fast.service.problems import Problem, unavailable
+from mtaw_fast.service.problems import ServiceError, unavailable
 from mtaw_fast.service.settings import Limits
 
 T = TypeVar("T")
@@ -38,7 +38,7 @@ class Line:
     async def run(self, work: Callable[[float], T]) -> T:
         """The result of short `work`, which is told how many seconds it has waited.
 
-        Raises Problem where the queue is full, or the deadline passed in it.
+        Raises ServiceError where the queue is full, or the deadline passed in it.
         """
         self._admit()
         loop = asyncio.get_running_loop()
@@ -52,7 +52,7 @@ class Line:
     async def run_aside(self, work: Callable[[Callable[[], None]], T]) -> T:
         """The result of long `work`, from the thread; errors as `run`.
 
-        `work` gets a function to call now and then, which raises Problem once the deadline has passed.
+        `work` gets a function to call now and then, which raises ServiceError once the deadline has passed.
         """
         self._admit()
         since = perf_counter()
@@ -68,7 +68,7 @@ class Line:
         self._aside += 1
         try:
             return await asyncio.get_running_loop().run_in_executor(self._thread, start)
-        except Problem as problem:
+        except ServiceError as problem:
             if problem.code == "deadline_passed":
                 self._metrics.add("mtaw_rejected_total", "deadline_passed")
             raise
@@ -105,5 +105,5 @@ class Line:
         self._thread.shutdown(wait=False, cancel_futures=True)
 
 
-def _too_late(deadline: float) -> Problem:
+def _too_late(deadline: float) -> ServiceError:
     return unavailable("deadline_passed", f"not answered within {deadline * 1000:.0f} ms; try again, or ask for less")

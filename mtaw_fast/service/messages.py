@@ -10,7 +10,10 @@ Item = Annotated[int | str, Meta(description="An item's external id, of the type
 Items = list[Item]
 K = Annotated[int, Meta(description="How many results at most.", examples=[20], ge=1)]
 Version = Annotated[
-    str, Meta(description="The bundle that answered: 16 hex digits.", examples=["0f3a6c1d2b4e5f60"], pattern="^[0-9a-f]{16}$")
+    str,
+    Meta(
+        description="The bundle that answered: 16 hex digits.", examples=["0f3a6c1d2b4e5f60"], pattern="^[0-9a-f]{16}$"
+    ),
 ]
 
 

@@ -16,9 +16,9 @@ ROUTES = (
     "/v1/recommend", "/v1/recommend/batch", "/v1/similar", "/v1/sessions/{id}/click", "/v1/bundle", "/admin/reload",
     "/healthz", "/readyz", "/metrics", "/openapi.json", "/", "other",
 )  # fmt: skip
-STATUSES = (200, 400, 401, 404, 405, 408, 409, 413, 500, 503, 0)  # 0: the client went away; others count as 500
+STATUSES = (200, 204, 400, 401, 404, 405, 408, 409, 413, 500, 503, 0)  # 0: the client went away; others count as 500
 STAGES = ("queue", "lookup", "encode", "retrieve", "assemble")
-_REQUEST_BOUNDS = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
+_REQUEST_BOUNDS = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 0.5, 1)
 _STAGE_BOUNDS = (
     0.000002, 0.000005, 0.00001, 0.00002, 0.00005, 0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5,
 )  # fmt: skip
@@ -52,7 +52,7 @@ FAMILIES = (
         "mtaw_requests_total", "counter", "Requests by route and status.",
         (_ROUTE, ("status", tuple(map(str, STATUSES)))),
     ),
-    Family("mtaw_request_seconds", "histogram", "From the parsed request to the last byte.", (_ROUTE,), _REQUEST_BOUNDS),
+    Family("mtaw_request_seconds", "histogram", "From the parsed request on.", (_ROUTE,), _REQUEST_BOUNDS),
     Family(
         "mtaw_stage_seconds", "histogram", "Stages of the rankings of single sessions.", (("stage", STAGES),),
         _STAGE_BOUNDS,
@@ -159,7 +159,8 @@ def _lines(family: Family, sums: list[int]) -> Iterator[str]:
         total = 0
         for bound, count in zip((*map(_plain, family.bounds), "+Inf"), counts, strict=False):
             total += count
-            yield f"{family.name}_bucket{_braced([*labels, f'le="{bound}"'])} {total}"
+            upper = f'le="{bound}"'
+            yield f"{family.name}_bucket{_braced([*labels, upper])} {total}"
         yield f"{family.name}_sum{_braced(labels)} {counts[-1] / 1e9:.9f}"
         yield f"{family.name}_count{_braced(labels)} {total}"
 

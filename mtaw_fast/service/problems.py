@@ -7,7 +7,7 @@ from mtaw_fast.errors import MtawError
 RETRY_AFTER = 1  # seconds that a client is asked to wait after a 503
 
 
-class Problem(MtawError):
+class ServiceError(MtawError):
     """An error answer. status: the HTTP status. code: what went wrong, for programs. The message is one line."""
 
     def __init__(self, status: int, code: str, message: str) -> None:
@@ -23,11 +23,11 @@ class Problem(MtawError):
         return {"WWW-Authenticate": "Bearer"} if self.status == 401 else {}
 
 
-def invalid(code: str, message: str) -> Problem:
+def invalid(code: str, message: str) -> ServiceError:
     """A request that can never succeed as it stands."""
-    return Problem(400, code, message)
+    return ServiceError(400, code, message)
 
 
-def unavailable(code: str, message: str) -> Problem:
+def unavailable(code: str, message: str) -> ServiceError:
     """A request that may succeed later."""
-    return Problem(503, code, message)
+    return ServiceError(503, code, message)

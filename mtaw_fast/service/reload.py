@@ -8,7 +8,7 @@ from typing import Literal
 
 from mtaw_fast.errors import MtawError
 from mtaw_fast.service.background import in_background
-from mtaw_fast.service.counters import HEARTBEAT, VERSION, version_cell
+from mtaw_fast.service.counters import VERSION, version_cell
 from mtaw_fast.service.log import log_event
 from mtaw_fast.service.metrics import Metrics
 from mtaw_fast.service.settings import Settings
@@ -71,7 +71,6 @@ class Reloader:
         next_glance = time.monotonic() + self._settings.watch
         while True:
             await asyncio.sleep(min(TICK, self._settings.watch))
-            counters.own[HEARTBEAT] += 1
             asked = counters.looks != self._heeded
             if not asked and time.monotonic() < next_glance:
                 continue

@@ -19,7 +19,7 @@ class SessionStore(Protocol):
     """Clicks by session. Clicks are external ids, so that a session outlives the bundle it began with."""
 
     async def click(self, session: str, items: Sequence[int | str]) -> list[int | str]:
-        """Append clicks; returns those that are kept, oldest first. Raises Problem where the store is out of reach."""
+        """Append clicks; returns those that are kept, oldest first. Raises ServiceError where it is out of reach."""
         ...
 
     def sweep(self) -> int:
@@ -69,7 +69,7 @@ class RedisSessions:
     def __init__(self, url: str, ttl: float, clicks: int, timeout: float) -> None:
         """timeout: seconds that Redis has to connect, and to answer. Raises MissingPackageError without redis-py."""
         redis: Any = require("redis.asyncio", "serve")
-        self._errors: tuple[type[Exception], ...] = (require("redis.exceptions", "serve").RedisError, OSError)
+        self._errors = (require("redis.exceptions", "serve").RedisError, OSError, msgspec.MsgspecError)
         self._client = redis.Redis.from_url(url, socket_timeout=timeout, socket_connect_timeout=timeout)
         self._ttl, self._clicks = ttl, clicks
 
@@ -84,7 +84,7 @@ class RedisSessions:
                 steps.lrange(key, 0, -1)
                 kept = (await steps.execute())[-1]
             return [msgspec.json.decode(item, type=int | str) for item in kept]
-        except (*self._errors, msgspec.MsgspecError) as error:
+        except self._errors as error:
             raise unavailable(
                 "sessions_unavailable", f"the session store does not answer ({type(error).__name__}); try again"
             ) from None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,7 +50,7 @@ def version_of(manifest: Mapping[str, Any]) -> str:
 def signature(folder: Path) -> tuple[int, int, int] | None:
     """What changes when a manifest is replaced: cheap to look at. None where there is none."""
     try:
-        status = os.stat(folder / MANIFEST)
+        status = (folder / MANIFEST).stat()
     except OSError:
         return None
     return status.st_ino, status.st_size, status.st_mtime_ns
