@@ -13,10 +13,9 @@ import numpy as np
 
 from bench.agreement import ranking_error
 from mtaw_fast.bundle import Bundle
-from mtaw_fast.bundle_format import MANIFEST
 from mtaw_fast.encoders import make_encoder
-from mtaw_fast.files import sha256_of
 from mtaw_fast.recommender import Recommender
+from mtaw_fast.service.snapshot import current_version
 from mtaw_fast.sessions import Sessions
 
 _BLOCK = 1 << 16  # items
@@ -101,11 +100,6 @@ def _true_logits(bundle: Bundle, queries: np.ndarray) -> np.ndarray:
     return logits
 
 
-def version_of(folder: Path) -> str:
-    """The version that the service gives to a bundle: of its manifest's hash."""
-    return sha256_of(folder / MANIFEST)[:16]
-
-
 class Versions:
     """The rankings of several versions of a bundle, computed offline: what a service that swaps them may answer."""
 
@@ -120,7 +114,7 @@ class Versions:
             recommender = Recommender.load(folder, verify=False)
             ids, scores = recommender.rank(sessions, k)
             external = recommender.bundle.ids.external(ids.ravel())
-            rankings[version_of(folder)] = [external[row * k : row * k + k] for row in range(len(ids))], scores
+            rankings[current_version(folder)] = [external[row * k : row * k + k] for row in range(len(ids))], scores
         return cls(rankings)
 
     def error(self, number: int, answer: Answer) -> str | None:

@@ -12,9 +12,10 @@ from pathlib import Path
 import numpy as np
 
 from bench.service_process import Service
-from bench.serving_checks import Versions, parse_answer, version_of
+from bench.serving_checks import Versions, parse_answer
 from bench.serving_inputs import publish
 from bench.serving_run import Measured, Traffic, measure
+from mtaw_fast.service.snapshot import current_version
 from mtaw_fast.sessions import Sessions
 
 NOTICE = 0.25  # seconds after a kill until the client must know that the connections to the worker are gone
@@ -86,7 +87,7 @@ def reload_under_load(
     answers = {number: parse_answer(data) for number, data in outcome.kept.items() if outcome.status[number] == 200}
     versions = Versions.of(folders, sessions.slice(0, len(outcome.due)), k)
     errors = [error for number, answer in answers.items() if (error := versions.error(number, answer)) is not None]
-    names = [version_of(folder) for folder in folders]
+    names = [current_version(folder) for folder in folders]
     seen = 0
     for place, (begin, end) in enumerate(zip(moments, [*moments[1:], np.inf], strict=True)):
         there = np.flatnonzero((outcome.sent >= begin) & (outcome.sent < end)).tolist()

@@ -11,11 +11,12 @@ pytest.importorskip("uvicorn", reason="the service needs the extra 'serve'")
 pytest.importorskip("psutil", reason="starting a service in tests needs the extra 'bench'")
 
 from bench.service_process import Service
-from bench.serving_checks import Versions, parse_answer, version_of
+from bench.serving_checks import Versions, parse_answer
 from bench.serving_faults import kill_under_load, reload_under_load
 from bench.serving_inputs import distinct_sessions, publish, recommend_requests
 from bench.serving_run import Traffic
 from mtaw_fast.bundle import Bundle
+from mtaw_fast.service.snapshot import current_version
 from tests.random_bundle import save_random
 
 K = 10
@@ -67,7 +68,7 @@ def test_wrong_and_mixed_answers_are_noticed(bundles):
     sessions = distinct_sessions(3000, 5, seed=0)
     versions = Versions.of(bundles, sessions, K)
     ranking = [Versions.of([folder], sessions, K) for folder in bundles]
-    names = [version_of(folder) for folder in bundles]
+    names = [current_version(folder) for folder in bundles]
     assert names[0] != names[1]
     ids = Bundle.load(bundles[0]).ids
 
