@@ -113,10 +113,17 @@ class Service(AbstractContextManager["Service"]):
 
     def anonymous_bytes(self) -> int:
         """Resident memory of its workers that is their own (Linux's RssAnon): the mapped bundle is not in it."""
+        return self._status_bytes("RssAnon")
+
+    def peak_bytes(self) -> int:
+        """The most memory that its workers ever had resident (Linux's VmHWM), the mapped bundle in it."""
+        return self._status_bytes("VmHWM")
+
+    def _status_bytes(self, name: str) -> int:
         total = 0
         for process in self.workers():
-            status = Path(f"/proc/{process.pid}/status").read_text()
-            total += next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("RssAnon"))
+            lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
+            total += next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:"))
         return total
 
     def stop(self) -> int | None:

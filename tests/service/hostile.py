@@ -121,12 +121,12 @@ def _judged(one: Case, reply: Reply) -> str | None:
     if reply.status < 0:
         return f"neither an answer nor the end of the connection in {_PATIENCE:g} s"
     if reply.status == 0:
-        return "no answer to a whole request" if one.whole else None
+        return "no answer to a whole request" if one.whole and not one.may_close else None
     if reply.status >= 500 and reply.status != 503:
         return f"status {reply.status}: {reply.body[:200]!r}"
     if one.refused and not 400 <= reply.status < 500:
         return f"status {reply.status} where an error of the client's was due"
-    if one.whole and reply.status >= 400:
+    if one.whole and not one.may_close and reply.status >= 400:
         return _error_body(reply.body)
     return None
 
@@ -159,7 +159,7 @@ def exchange(address: tuple[str, int], one: Case) -> Reply:
         if not one.whole and not received:
             with suppress(OSError):
                 link.shutdown(socket.SHUT_WR)
-        return _receive(link, received, deadline)
+        return _receive(link, received, one.head_only, deadline)
 
 
 def _send(link: socket.socket, pieces: Iterable[bytes], deadline: float) -> bytes | None:
@@ -181,7 +181,7 @@ def _send(link: socket.socket, pieces: Iterable[bytes], deadline: float) -> byte
     return b""
 
 
-def _receive(link: socket.socket, received: bytes, deadline: float) -> Reply:
+def _receive(link: socket.socket, received: bytes, head_only: bool, deadline: float) -> Reply:
     """Read one final response, or up to the end of the connection."""
     while True:
         head, end, body = received.partition(b"\r\n\r\n")
@@ -191,10 +191,10 @@ def _receive(link: socket.socket, received: bytes, deadline: float) -> Reply:
                 received = body
                 continue
             length = _LENGTH.search(head)
-            if length is None or len(body) >= int(length[1]):
+            if head_only or length is None or len(body) >= int(length[1]):
                 return Reply(int(match[1]), body)
         if not select.select([link], [], [], max(0.0, deadline - time.monotonic()))[0]:
-            return Reply(int(match[1]) if match and end else -1, body)  # the answer to HEAD has no body
+            return Reply(-1)
         try:
             more = link.recv(1 << 16)
         except BlockingIOError:
@@ -202,7 +202,7 @@ def _receive(link: socket.socket, received: bytes, deadline: float) -> Reply:
         except OSError:
             more = b""
         if not more:
-            return Reply(int(match[1]), body) if match else Reply(0)
+            return Reply(int(match[1]), body) if match and end else Reply(0)
         received += more
 
 

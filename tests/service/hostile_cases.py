@@ -21,17 +21,20 @@ _JSON = "Content-Type: application/json\r\n"
 class Case:
     """What to send on one connection, and what may come back.
 
-    pieces: bytes, made as they are sent. whole: a complete request, so that it must have an answer; where it is not,
-    the service may just close the connection. refused: it must be an error of the client's (4xx), 200 will not do.
-    vanishes: the client is gone, with a reset, as soon as it has sent.
+    pieces: bytes, made as they are sent. whole: a complete request; where it is not, the client says that no more will
+    come, and the service may just close the connection. may_close: so it may all the same. refused: it must be an
+    error of the client's (4xx), 200 will not do. vanishes: the client is gone, with a reset, as soon as it has sent.
+    head_only: the answer has no body, whatever length it names.
     """
 
     number: int
     kind: str
     pieces: Iterable[bytes]
     whole: bool = True
+    may_close: bool = False
     refused: bool = False
     vanishes: bool = False
+    head_only: bool = False
 
 
 def case(number: int) -> Case:
@@ -71,7 +74,7 @@ _HEADERS = (
 def _odd_headers(rng: Random, number: int, kind: str) -> Case:
     path = rng.choice(_ROUTES)
     body = json.dumps(hostile_bodies.valid(rng, path)).encode()
-    return Case(number, kind, [request(body, path, rng.choice(_HEADERS))], whole=False)
+    return Case(number, kind, [request(body, path, rng.choice(_HEADERS))], may_close=True)
 
 
 def _big(rng: Random, number: int, kind: str) -> Case:
@@ -141,7 +144,7 @@ def _header_flood(rng: Random, number: int, kind: str) -> Case:
         yield from flood()
         yield b"\r\n"
 
-    return Case(number, kind, pieces(), whole=False)
+    return Case(number, kind, pieces(), may_close=True)
 
 
 _METHODS = (
@@ -151,7 +154,8 @@ _METHODS = (
 
 
 def _bad_method(rng: Random, number: int, kind: str) -> Case:
-    return Case(number, kind, [request(b"", rng.choice(_PATHS), "", rng.choice(_METHODS))], whole=False)
+    path, method = rng.choice(_PATHS), rng.choice(_METHODS)
+    return Case(number, kind, [request(b"", path, "", method)], may_close=True, head_only=method == "HEAD")
 
 
 _TARGETS = (
@@ -166,7 +170,7 @@ _TARGETS = (
 
 
 def _bad_target(rng: Random, number: int, kind: str) -> Case:
-    return Case(number, kind, [request(b"", rng.choice(_TARGETS), "", rng.choice(("GET", "POST")))], whole=False)
+    return Case(number, kind, [request(b"", rng.choice(_TARGETS), "", rng.choice(("GET", "POST")))], may_close=True)
 
 
 _NO_HTTP = (
