@@ -29,7 +29,7 @@ class StrictRequest(Request[Any, Any, Any]):
             return _decoder(self.scope["route_handler"]).decode(body)
         except msgspec.ValidationError as error:
             raise invalid("invalid_request", f"{error}; see /openapi.json") from None
-        except (msgspec.DecodeError, RecursionError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise invalid("invalid_json", f"the body is not JSON ({error}); send one JSON object in UTF-8") from None
 
     async def body(self) -> bytes:
