@@ -133,6 +133,6 @@ class _Connection(asyncio.Protocol):
             due, self._due = self._due, None
             self._run.answered(self, due, self._buffer[9:12] == b"200")
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def connection_lost(self, _: Exception | None) -> None:
         if self._due is not None:
             self._run.answered(None, self._due, ok=False)

@@ -133,9 +133,7 @@ def main() -> int:
             stack.throughput, stack.p50, stack.p99, stack.cpu = (
                 values[1:] for values in (stack.throughput, stack.p50, stack.p99, stack.cpu)
             )
-    print(
-        f"{'stack':24} {'requests/s':>11} {'p50 ms':>8} {'p99 ms':>8} {'CPU us/request':>15}   (medians of {rounds} rounds)"
-    )
+    print(f"{'stack':24} {'requests/s':>11} {'p50 ms':>8} {'p99 ms':>8} {'CPU us/request':>15}   medians of {rounds}")
     rows = []
     for stack in stacks:
         median = [float(np.median(values)) for values in (stack.throughput, stack.p50, stack.p99, stack.cpu)]

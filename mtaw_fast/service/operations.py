@@ -40,7 +40,7 @@ async def readyz(request: StrictRequest) -> Response[HealthAnswer]:
 async def metrics(request: StrictRequest) -> Response[str]:
     """Prometheus' text format, added up over all workers."""
     service = service_of(request)
-    service.metrics.set("mtaw_queue_length", service.line.length)
+    service.gauge()
     return Response(service.metrics.text(), media_type=CONTENT_TYPE)
 
 

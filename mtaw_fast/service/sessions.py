@@ -69,25 +69,36 @@ class RedisSessions:
     def __init__(self, url: str, ttl: float, clicks: int, timeout: float) -> None:
         """timeout: seconds that Redis has to connect, and to answer. Raises MissingPackageError without redis-py."""
         redis: Any = require("redis.asyncio", "serve")
-        self._errors = (require("redis.exceptions", "serve").RedisError, OSError, msgspec.MsgspecError)
+        exceptions: Any = require("redis.exceptions", "serve")
+        self._lost = exceptions.ConnectionError
+        self._errors = (exceptions.RedisError, OSError, msgspec.MsgspecError)
         self._client = redis.Redis.from_url(url, socket_timeout=timeout, socket_connect_timeout=timeout)
         self._ttl, self._clicks = ttl, clicks
 
     async def click(self, session: str, items: Sequence[int | str]) -> list[int | str]:
         """See `SessionStore.click`. All steps are one transaction, so that concurrent clicks are all kept."""
         key = _REDIS_PREFIX + session
+        sent = [msgspec.json.encode(item) for item in items]
         try:
-            async with self._client.pipeline(transaction=True) as steps:
-                steps.rpush(key, *map(msgspec.json.encode, items))
-                steps.ltrim(key, -self._clicks, -1)
-                steps.pexpire(key, max(1, round(self._ttl * 1000)))
-                steps.lrange(key, 0, -1)
-                kept = (await steps.execute())[-1]
+            try:
+                kept = await self._append(key, sent)
+            except self._lost:
+                # Redis was started anew, say: kept connections are dead without knowing it.
+                await self._client.connection_pool.disconnect(inuse_connections=False)
+                kept = await self._append(key, sent)
             return [msgspec.json.decode(item, type=int | str) for item in kept]
         except self._errors as error:
             raise unavailable(
                 "sessions_unavailable", f"the session store does not answer ({type(error).__name__}); try again"
             ) from None
+
+    async def _append(self, key: str, items: Sequence[bytes]) -> list[bytes]:
+        async with self._client.pipeline(transaction=True) as steps:
+            steps.rpush(key, *items)
+            steps.ltrim(key, -self._clicks, -1)
+            steps.pexpire(key, max(1, round(self._ttl * 1000)))
+            steps.lrange(key, 0, -1)
+            return (await steps.execute())[-1]
 
     def sweep(self) -> int:
         """See `SessionStore.sweep`; Redis forgets by itself, and this process holds none."""

@@ -35,6 +35,12 @@ class Service:
         scope[_VERSION] = snapshot.version
         return snapshot
 
+    def gauge(self) -> None:
+        """Bring this worker's gauges up to date, and forget expired sessions."""
+        self.metrics.set("mtaw_queue_length", self.line.length)
+        if self.sessions is not None:
+            self.metrics.set("mtaw_live_sessions", self.sessions.sweep())
+
     def version_for(self, scope: Any) -> str:
         """The version that the response to the request of an ASGI scope names: that of the snapshot it took, or, where
         it took none, of the one that is served now; asked again, the same."""

@@ -123,9 +123,7 @@ async def _tick(service: Service, server: uvicorn.Server) -> None:
     loop, own = asyncio.get_running_loop(), service.metrics.counters.own
     while True:
         own[HEARTBEAT] += 1
-        service.metrics.set("mtaw_queue_length", service.line.length)
-        if service.sessions is not None:
-            service.metrics.set("mtaw_live_sessions", service.sessions.sweep())
+        service.gauge()
         now = loop.time()
         for connection in list(server.server_state.connections):
             assert isinstance(connection, TimedProtocol)
