@@ -33,9 +33,9 @@ N_ITEMS = 80
 WORKERS = 2
 READ_TIMEOUT = 2  # seconds that the service under attack waits for a slow client
 OPTIONS = ("--read-timeout", str(READ_TIMEOUT))
-BOUND = 8 << 20  # bytes that a worker may have more at the end than after the warm-up
+BOUND = 16 << 20  # bytes that a worker may have more at the end than after the warm-up: arenas fill for long
 _PATIENCE = 30.0  # seconds for an answer or the end of the connection; machines are busy
-_WARM_UP = 0.2  # of the cases
+_PARTS = 10  # of a run, after each of which memory is looked at
 _THREADS = 8
 _STATUS = re.compile(rb"HTTP/1\.[01] (\d{3})")
 _LENGTH = re.compile(rb"\r\ncontent-length:\s*(\d+)", re.IGNORECASE)
@@ -53,14 +53,13 @@ class Reply:
 @dataclass
 class Outcome:
     """What an attack came to. statuses: how often each kind of case got each status. wrong: what must not be, a line
-    each. warm_bytes, last_bytes: the workers' own memory after the warm-up and at the end."""
+    each. memory: bytes of the workers' own, at the end of equal parts of the run; the first one is the warm-up."""
 
     cases: int = 0
     seconds: float = 0.0
     statuses: Counter[tuple[str, int]] = field(default_factory=Counter)
     wrong: list[str] = field(default_factory=list)
-    warm_bytes: int = 0
-    last_bytes: int = 0
+    memory: list[int] = field(default_factory=list)
 
     def __str__(self) -> str:
         names = {0: "closed", -1: "no answer"}
@@ -68,10 +67,10 @@ class Outcome:
         for (kind, status), count in sorted(self.statuses.items()):
             kinds.setdefault(kind, []).append(f"{count} x {names.get(status, str(status))}")
         lines = [f"  {kind}: {', '.join(counts)}" for kind, counts in kinds.items()]
-        growth = (self.last_bytes - self.warm_bytes) / 2**20
+        memory = ", ".join(f"{one / 2**20:.1f}" for one in self.memory)
         lines.append(
-            f"{self.cases} cases in {self.seconds:.0f} s, {len(self.wrong)} wrong; the workers' own memory was "
-            f"{self.warm_bytes / 2**20:.1f} MiB after the warm-up, {growth:+.2f} MiB at the end"
+            f"{self.cases} cases in {self.seconds:.0f} s, {len(self.wrong)} wrong; the workers' own memory in MiB, as "
+            f"it went on: {memory}"
         )
         return "\n".join(["answers by kind of case:", *lines, *self.wrong[:20]])
 
@@ -82,20 +81,20 @@ def attack(service: Service, first: int, count: int) -> Outcome:
     workers = {process.pid for process in service.workers()}
     before = service.post("/v1/recommend", _GOOD)
     numbers = range(first, first + count)
-    warm = int(_WARM_UP * count)
+    step = -(-count // _PARTS)
     with ThreadPoolExecutor(_THREADS) as pool:
-        for part in (numbers[:warm], numbers[warm:]):
-            for one, reply in pool.map(lambda number: _put(service, number), part):
+        for begin in range(0, count, step):
+            for one, reply in pool.map(lambda number: _put(service, number), numbers[begin : begin + step]):
                 outcome.cases += 1
                 outcome.statuses[one.kind, reply.status] += 1
                 wrong = _judged(one, reply)
                 if wrong is not None:
                     outcome.wrong.append(f"case {one.number} ({one.kind}): {wrong}")
-            outcome.warm_bytes, outcome.last_bytes = outcome.last_bytes, service.anonymous_bytes()
-    outcome.warm_bytes = outcome.warm_bytes or outcome.last_bytes
+            outcome.memory.append(service.anonymous_bytes())
     outcome.wrong += _still_well(service, workers, before)
-    if outcome.last_bytes - outcome.warm_bytes > BOUND * len(workers):
-        outcome.wrong.append(f"memory grew by {outcome.last_bytes - outcome.warm_bytes} bytes after the warm-up")
+    growth = outcome.memory[-1] - outcome.memory[0]
+    if growth > BOUND * len(workers):
+        outcome.wrong.append(f"memory grew by {growth} bytes after the warm-up")
     outcome.seconds = time.monotonic() - began
     return outcome
 
@@ -217,7 +216,7 @@ def slow_clients(service: Service, count: int) -> Outcome:
     before = service.post("/v1/recommend", _GOOD)
     whole = request(good)
     deaf = request(json.dumps({"sessions": [["sku-1"]] * 200, "k": N_ITEMS}).encode(), "/v1/recommend/batch")
-    outcome.warm_bytes = service.anonymous_bytes()
+    outcome.memory.append(service.anonymous_bytes())
     links: dict[socket.socket, tuple[str, bytes]] = {}
     for number in range(count):
         kind, data = (("slow head", whole[:30]), ("slow body", whole[: -len(good) + 3]), ("idle", b""))[number % 3]
@@ -249,7 +248,7 @@ def slow_clients(service: Service, count: int) -> Outcome:
             outcome.wrong.append(f"{kind}: still open after {_PATIENCE:g} s")
     for link in (*links, *unread):
         link.close()
-    outcome.last_bytes = service.anonymous_bytes()
+    outcome.memory.append(service.anonymous_bytes())
     outcome.seconds = time.monotonic() - began
     outcome.wrong += _still_well(service, workers, before)
     if slowest > 5.0:

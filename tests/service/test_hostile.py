@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -17,6 +19,8 @@ from tests.random_bundle import save_random
 from tests.service.hostile import N_ITEMS, OPTIONS, WORKERS, Reply, attack, exchange, slow_clients
 from tests.service.hostile import _judged as judged
 from tests.service.hostile_cases import BIG, Case, case, request
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -82,19 +86,32 @@ def test_a_good_request_is_answered_as_part_of_the_same_exchange(service):
 
 
 @pytest.mark.slow
-def test_the_openapi_description_holds(service, tmp_path):
+def test_the_openapi_description_holds(tmp_path):
     pytest.importorskip("schemathesis", reason="needs the extra 'dev'")
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", "schemathesis.cli", "run", f"http://127.0.0.1:{service.address[1]}/openapi.json"),
-            *("--max-examples", "60", "--seed", "1", "--no-color"),
-        ],
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-        check=False,
-    )
+    save_random(tmp_path / "bundle", n_items=N_ITEMS)
+    (tmp_path / "token").write_text("secret")
+    options = (*OPTIONS, "--sessions", "memory", "--admin-token-file", str(tmp_path / "token"))
+    with Service(tmp_path / "bundle", tmp_path / "log", 1, options) as running:
+        document = f"http://127.0.0.1:{running.address[1]}/openapi.json"
+        command = [
+            sys.executable,
+            "-m",
+            "schemathesis.cli",
+            "run",
+            document,
+            "--header",
+            "Authorization: Bearer secret",
+        ]
+        done = subprocess.run(
+            [*command, "--max-examples", "60", "--seed", "1", "--no-color"],
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(ROOT), "SCHEMATHESIS_HOOKS": "tests.service.schemathesis_hooks"},
+            check=False,
+        )
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
+    assert "9 selected / 9 total" in done.stdout
 
 
 @pytest.mark.parametrize(
