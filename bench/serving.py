@@ -178,8 +178,8 @@ def _traffic(options: argparse.Namespace, rate: float, seconds: float, number: i
 
 def _broken(measured: Measured) -> bool:
     """Whether the rate is over what the service can do."""
-    answered = measured.answered < 0.95 * measured.traffic.rate
-    return answered or measured.percentile(90) > _SLO_MS or measured.errors > 0.01 * len(measured.outcome.due)
+    behind = measured.answered < 0.95 * measured.offered
+    return behind or measured.percentile(90) > _SLO_MS or measured.errors > 0.01 * len(measured.outcome.due)
 
 
 def _requests(served: _Served, traffic: Traffic) -> tuple[list[bytes], Sessions]:

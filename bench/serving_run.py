@@ -81,6 +81,11 @@ class Measured:
             self.traffic.steady
         )
 
+    @property
+    def offered(self) -> float:
+        """Requests a second after the ramp, as the arrivals fell out."""
+        return float((self.outcome.due >= self.traffic.ramp).sum()) / self.traffic.steady
+
     def percentile(self, percent: float) -> float:
         """The smallest latency, in ms, that at least `percent` of the answers do not exceed."""
         return float(np.percentile(self.latencies, percent, method="inverted_cdf"))
