@@ -11,7 +11,7 @@ from pathlib import Path
 
 from mtaw_fast.service.counters import FIRST, Counters
 
-CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+CONTENT_TYPE = "text/plain; version=0.0.4"
 ROUTES = (
     "/v1/recommend", "/v1/recommend/batch", "/v1/similar", "/v1/sessions/{id}/click", "/v1/bundle", "/admin/reload",
     "/healthz", "/readyz", "/metrics", "/openapi.json", "/", "other",

@@ -66,9 +66,9 @@ async def reload(request: StrictRequest) -> Response[ReloadAnswer]:
 def playground_routes() -> list[Any]:
     """The page at / and what it needs, read once."""
     return [
-        _page("/", "index.html", "text/html; charset=utf-8"),
-        _page("/playground.js", "playground.js", "text/javascript; charset=utf-8"),
-        _page("/playground.css", "playground.css", "text/css; charset=utf-8"),
+        _page("/", "index.html", "text/html"),
+        _page("/playground.js", "playground.js", "text/javascript"),
+        _page("/playground.css", "playground.css", "text/css"),
     ]
 
 

@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import json
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -55,6 +56,10 @@ class Running:
         """A connection to it."""
         return http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
 
+    def raw(self) -> socket.socket:
+        """A socket connected to it."""
+        return socket.create_connection(("127.0.0.1", self.port), timeout=20)
+
     def ask(
         self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None, timeout: float = 20
     ) -> Reply:
@@ -89,7 +94,7 @@ def ask_on(
 
 @contextlib.contextmanager
 def running(bundle: Path, *flags: str, env: dict[str, str] | None = None) -> Iterator[Running]:
-    """Serve a bundle on a free port with `mtaw-fast serve`; at the end it must stop by itself when told to."""
+    """Serve a bundle on a free port with `mtaw-fast serve`; if it still runs at the end, it must stop when told."""
     command = [sys.executable, "-m", "mtaw_fast", "serve", str(bundle), "--port", "0", *flags]
     with subprocess.Popen(
         command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env={**os.environ, **(env or {})}
@@ -102,8 +107,9 @@ def running(bundle: Path, *flags: str, env: dict[str, str] | None = None) -> Ite
             assert process.poll() is None, service.log
             service.port = urlsplit(service.events("ready")[0]["url"]).port or 0
             yield service
-            process.terminate()
-            assert process.wait(timeout=60) == 0
+            if process.poll() is None:
+                process.terminate()
+                assert process.wait(timeout=60) == 0
         finally:
             process.kill()
             reader.join()
