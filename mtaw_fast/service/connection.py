@@ -7,7 +7,7 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-_HEAD = 64 << 10  # bytes of a request line and its headers
+_HEAD = 32 << 10  # bytes of a request line and its headers
 _GRACE = 1.0  # seconds past the app's own timeout of a body, in which it answers 408
 
 
@@ -68,4 +68,6 @@ class TimedProtocol(HttpToolsProtocol):
     def expire(self, now: float) -> None:
         """Drop the connection if its client has let a time pass."""
         if min(self._reading_until or now, self._writing_until or now) < now:
+            if self.cycle is not None:
+                self.cycle.disconnected = True  # now, and not when the loop gets to tell: an answer may be under way
             self.transport.abort()

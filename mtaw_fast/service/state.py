@@ -19,7 +19,7 @@ _VERSION = "mtaw_version"  # in a request's scope: the version that its answer c
 
 @dataclass(slots=True, eq=False)
 class Service:
-    """One worker's parts. stopping: whether it takes no new requests."""
+    """One worker's parts. stopping: whether it takes no new requests. held: bytes of bodies that are not whole yet."""
 
     settings: Settings
     metrics: Metrics
@@ -27,13 +27,18 @@ class Service:
     line: Line
     sessions: SessionStore | None
     stopping: bool = False
+    held: int = 0
 
     def take(self, request: Request[Any, Any, Any]) -> Snapshot:
         """The snapshot that answers `request` from now on, which the response names as its version."""
         snapshot = self.reloader.snapshot
-        scope: Any = request.scope
-        scope[_VERSION] = snapshot.version
+        self.name(request, snapshot.version)
         return snapshot
+
+    def name(self, request: Request[Any, Any, Any], version: str) -> None:
+        """Let the response to `request` name `version`."""
+        scope: Any = request.scope
+        scope[_VERSION] = version
 
     def gauge(self) -> None:
         """Bring this worker's gauges up to date, and forget expired sessions."""
