@@ -212,7 +212,7 @@ class Recommender:
         row = retrieve(served.index, catalog.n_items, query, k, conditions.allowed, [dropped], 1.0)
         return assembled(catalog, (row[0][0], row[1][0]), place, [], False)
 
-    def rank(self, sessions: Sessions, k: int) -> tuple[np.ndarray, np.ndarray]:
+    def rank(self, sessions: Sessions, k: int, *, exclude_seen: bool = False) -> tuple[np.ndarray, np.ndarray]:
         """`recommend` on internal ids: (ids int32[B, k], scores float32[B, k]), padded with -1 / -inf.
 
         An empty session gets the popularity ranking. Raises DataError on an id outside the catalog.
@@ -220,7 +220,7 @@ class Recommender:
         served = self._served
         sessions.check_ids(served.catalog.size, "sessions")
         width = checked_k(k, served.catalog.n_items)
-        ids, scores = _rank(served, sessions, width, EVERYTHING)
+        ids, scores = _rank(served, sessions, width, Conditions(exclude_seen=True) if exclude_seen else EVERYTHING)
         if width == k:
             return ids, scores
         spare = ((0, 0), (0, k - width))
