@@ -12,7 +12,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -23,7 +23,17 @@ from mtaw_fast.retrieval.exact import ExactIndex
 from mtaw_fast.retrieval.plan import read_entry
 from mtaw_fast.retrieval.scan import ScanIndex
 
-__all__ = ["EXACT_ITEMS", "INDEXES", "ExactIndex", "Index", "LadderFile", "ScanIndex", "ladder_of", "make_index"]
+__all__ = [
+    "EXACT_ITEMS",
+    "INDEXES",
+    "ExactIndex",
+    "Index",
+    "LadderFile",
+    "ScanIndex",
+    "for_items",
+    "ladder_of",
+    "make_index",
+]
 
 INDEXES = ("scan", "exact", "flat")
 EXACT_ITEMS = 300_000  # up to here an exact scan takes about as long as an approximate search
@@ -52,6 +62,21 @@ class Index(Protocol):
         lower id. Raises UsageError on queries, k or a filter that do not fit the catalog.
         """
         ...
+
+
+@runtime_checkable
+class _TellsItemsApart(Protocol):
+    """An `Index` that searches for the neighbours of items in another way than for the next item of a session."""
+
+    def for_items(self) -> Index: ...
+
+
+def for_items(index: Index) -> Index:
+    """The form of an index to search with item vectors; `index` itself searches with session vectors.
+
+    Item vectors are the harder queries of an approximate index, so it has a plan of their own for them.
+    """
+    return index.for_items() if isinstance(index, _TellsItemsApart) else index
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +131,8 @@ def make_index(
         raise UsageError("index 'ladder': the bundle has no index; add one with 'mtaw-fast export BUNDLE --index auto'")
     from mtaw_fast.retrieval.ladder import load_ladder
 
-    plan, recall = read_entry(str(ladder.path), ladder.entry)
-    return load_ladder(ladder.path, catalog, plan, _scan_index(catalog, quantised), recall)
+    plans, recall = read_entry(str(ladder.path), ladder.entry)
+    return load_ladder(ladder.path, catalog, plans, _scan_index(catalog, quantised), recall)
 
 
 def _best(n_items: int, ladder: LadderFile | None) -> str:
