@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import importlib.util
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -64,19 +64,14 @@ class Index(Protocol):
         ...
 
 
-@runtime_checkable
-class _TellsItemsApart(Protocol):
-    """An `Index` that searches for the neighbours of items in another way than for the next item of a session."""
-
-    def for_items(self) -> Index: ...
-
-
 def for_items(index: Index) -> Index:
-    """The form of an index to search with item vectors; `index` itself searches with session vectors.
+    """The form of an index to search with item vectors; `index` itself is for session vectors.
 
-    Item vectors are the harder queries of an approximate index, so it has a plan of their own for them.
+    An approximate index has a plan for each, as item vectors are the harder queries. An index that tells them apart has
+    a method `for_items() -> Index`; of any other it is the index itself.
     """
-    return index.for_items() if isinstance(index, _TellsItemsApart) else index
+    own: Callable[[], Index] | None = getattr(index, "for_items", None)
+    return index if own is None else own()
 
 
 @dataclass(frozen=True, slots=True)
