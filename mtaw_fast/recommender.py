@@ -20,7 +20,7 @@ from mtaw_fast.live import LiveSession
 from mtaw_fast.ranking import NativeRanker, Served, assembled, most_popular, retrieve, serve
 from mtaw_fast.recommendations import Recommendations
 from mtaw_fast.requests import EVERYTHING, Conditions, checked_k, conditions_of, listed
-from mtaw_fast.retrieval import Index, ladder_of, make_index
+from mtaw_fast.retrieval import Index, for_items, ladder_of, make_index
 from mtaw_fast.sessions import Sessions, offsets_of
 
 _CHUNK_SESSIONS = 1024
@@ -209,7 +209,7 @@ class Recommender:
         conditions = conditions_of(catalog, exclude, allow, filter)
         dropped = place if conditions.excluded is None else np.union1d(conditions.excluded, place)
         query = catalog.vector(int(place[0]))
-        row = retrieve(served.index, catalog.n_items, query, k, conditions.allowed, [dropped], 1.0)
+        row = retrieve(for_items(served.index), catalog.n_items, query, k, conditions.allowed, [dropped], 1.0)
         return assembled(catalog, (row[0][0], row[1][0]), place, [], False)
 
     def rank(self, sessions: Sessions, k: int, *, exclude_seen: bool = False) -> tuple[np.ndarray, np.ndarray]:

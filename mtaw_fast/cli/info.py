@@ -89,17 +89,18 @@ def bundle_facts(bundle: Bundle) -> dict[str, Any]:
 
 
 def index_facts(bundle: Bundle) -> dict[str, Any] | None:
-    """The bundle's approximate index and the recall it was exported with; None where it has none."""
+    """The bundle's approximate index, its two plans and the recalls it was exported with; None where it has none."""
     ladder = ladder_of(bundle)
     if ladder is None:
         return None
-    plan, recall = read_entry(str(bundle.folder), ladder.entry)
+    plans, recall = read_entry(str(bundle.folder), ladder.entry)
     return {
-        "kind": plan.kind,
-        **plan.as_dict(),
+        "kind": plans.sessions.kind,
+        **plans.sessions.as_dict(),
         "recall@20": recall.sessions,
-        "recall@20 of similar_items": recall.items,
         "recall@100": recall.sessions_at_100,
+        **{f"{name} of similar_items": value for name, value in plans.items.as_dict().items()},
+        "recall@20 of similar_items": recall.items,
         "measured on": recall.source,
         "size": ladder.path.stat().st_size,
     }
