@@ -16,7 +16,8 @@ from mtaw_fast.service.decoding import StrictRequest
 from mtaw_fast.service.edge import Edge
 from mtaw_fast.service.messages import ErrorAnswer, ErrorDetail
 from mtaw_fast.service.openapi import JSON, openapi_config
-from mtaw_fast.service.problems import ServiceError
+from mtaw_fast.service.openapi_limits import state_limits
+from mtaw_fast.service.problems import ServiceError, one_line
 from mtaw_fast.service.ranking import encoded
 from mtaw_fast.service.state import Service, service_of
 
@@ -49,7 +50,9 @@ def make_app(service: Service) -> Edge:
         openapi_config=openapi_config(),
         logging_config=None,
     )
-    app.state.openapi = msgspec.json.encode(app.openapi_schema.to_schema())  # once: it takes a tenth of a second
+    document = app.openapi_schema.to_schema()  # once: it takes a tenth of a second
+    state_limits(document, service.settings.limits)
+    app.state.openapi = msgspec.json.encode(document)
     return Edge(app, service)
 
 
@@ -66,7 +69,7 @@ def _failed(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
     if isinstance(error, HTTPException) and error.headers and "allow" in error.headers:
         headers["Allow"] = error.headers["allow"]
     version = service_of(request).version_for(request.scope)
-    answer = ErrorAnswer(error=ErrorDetail(code=problem.code, message=" ".join(str(problem).split())), version=version)
+    answer = ErrorAnswer(error=ErrorDetail(code=problem.code, message=one_line(str(problem))), version=version)
     return Response(encoded(answer), status_code=problem.status, media_type=JSON, headers=headers)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from mtaw_fast.errors import MtawError
 
+_LONGEST = 500  # characters of a message
 RETRY_AFTER = 1  # seconds that a client is asked to wait after a 503
 
 
@@ -31,3 +32,9 @@ def invalid(code: str, message: str) -> ServiceError:
 def unavailable(code: str, message: str) -> ServiceError:
     """A request that may succeed later."""
     return ServiceError(503, code, message)
+
+
+def one_line(message: str) -> str:
+    """The message without what a request may have put into it: line breaks, control characters, endless text."""
+    text = "".join(one if one.isprintable() else "?" for one in " ".join(message[: 2 * _LONGEST].split()))
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
