@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
-
-from onnx import ModelProto
 
 from mtaw_fast.bundle import Bundle
 from mtaw_fast.bundle_format import GRAPH_PARTS, model_hash
-from mtaw_fast.export.onnx_files import ModelFiles, write_model
-from mtaw_fast.export.onnx_graph import describe, encoder_model, recommender_model
+from mtaw_fast.export.onnx_files import ModelFiles, write_graph
+from mtaw_fast.export.onnx_graph import Graph, describe, encoder_graph, recommender_graph
 from mtaw_fast.export.onnx_int8 import quantised
 
 GRAPH_VERSION = 1  # of the graphs' inputs, outputs and metadata
@@ -21,7 +20,7 @@ _SUMMARIES = {
 
 
 class Builder:
-    """Makes the graphs of `bundle` in `folder`. external_over: see `onnx_files.write_model`."""
+    """Makes the graphs of `bundle` in `folder`. external_over: see `onnx_files.write_graph`."""
 
     def __init__(self, bundle: Bundle, folder: Path, external_over: int) -> None:
         self._bundle, self._folder, self._external_over = bundle, folder, external_over
@@ -32,10 +31,11 @@ class Builder:
         if variant == "int8":
             source = self._folder / f"source_{graph}"
             source.mkdir()
-            model = self._model(graph, "float32", overridable=False)
-            model = quantised(write_model(model, source, graph, self._external_over), source)
+            whole = self._graph(graph, "float32", overridable=False)
+            made = quantised(write_graph(whole, source, graph, self._external_over), source)
+            shutil.rmtree(source)
         else:
-            model = self._model(graph, variant, overridable=variant == "float32")
+            made = self._graph(graph, variant, overridable=variant == "float32")
         about = {
             "graph_version": GRAPH_VERSION,
             "bundle_format_version": bundle.manifest["format_version"],
@@ -47,11 +47,11 @@ class Builder:
             "scale": bundle.config.scale,
             "holds": HOLDS,
         }
-        describe(model, {f"mtaw_fast.{name}": value for name, value in about.items()}, _SUMMARIES[graph])
-        return write_model(model, self._folder, GRAPH_PARTS[graph, variant], self._external_over)
+        describe(made.model, {f"mtaw_fast.{name}": value for name, value in about.items()}, _SUMMARIES[graph])
+        return write_graph(made, self._folder, GRAPH_PARTS[graph, variant], self._external_over)
 
-    def _model(self, graph: str, dtype: str, overridable: bool) -> ModelProto:
+    def _graph(self, graph: str, dtype: str, overridable: bool) -> Graph:
         bundle = self._bundle
         if graph == "encoder":
-            return encoder_model(bundle.config, bundle.weights, dtype, overridable)
-        return recommender_model(bundle.config, bundle.weights, bundle.catalog, dtype)
+            return encoder_graph(bundle.config, bundle.weights, dtype, overridable)
+        return recommender_graph(bundle.config, bundle.weights, bundle.catalog, dtype)

@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from onnx import ModelProto, TensorProto, helper, numpy_helper, parser
+from onnx import ModelProto, TensorProto, helper, parser
 
 from mtaw_fast.config import Config
 
@@ -118,7 +119,15 @@ _OUTPUTS = {
 }
 
 
-def encoder_model(config: Config, weights: Mapping[str, np.ndarray], dtype: str, overridable: bool) -> ModelProto:
+@dataclass(frozen=True, slots=True, eq=False)
+class Graph:
+    """A model without its initialisers, and their arrays by name: protobuf holds no 2 GB, numpy does."""
+
+    model: ModelProto
+    arrays: Mapping[str, np.ndarray]
+
+
+def encoder_graph(config: Config, weights: Mapping[str, np.ndarray], dtype: str, overridable: bool) -> Graph:
     """The encoder over weights of the bundle, in 'float32' or 'fp16' (float32 at its surface all the same).
 
     overridable: a caller may feed `item_embedding` float32[items, d] too, other vectors to look the ids up in.
@@ -126,16 +135,14 @@ def encoder_model(config: Config, weights: Mapping[str, np.ndarray], dtype: str,
     model = _model(
         f"encoder (int32[batch, length] ids, int32[batch] lengths) => (float[batch, {config.d}] query)", _QUERY
     )
-    values = {**_constants(config, dtype), **_layers(config, weights, dtype)}
-    _add(model, values | {"item_embedding": weights["item_embedding"].astype(_DTYPES[dtype])})
     if overridable:
         table = helper.make_tensor_value_info("item_embedding", TensorProto.FLOAT, ["items", config.d])
         table.doc_string = "optional: other item embeddings; by default the bundle's"
         model.graph.input.append(table)
-    return model
+    return _graph(model, _values(config, weights, dtype))
 
 
-def recommender_model(config: Config, weights: Mapping[str, np.ndarray], catalog: np.ndarray, dtype: str) -> ModelProto:
+def recommender_graph(config: Config, weights: Mapping[str, np.ndarray], catalog: np.ndarray, dtype: str) -> Graph:
     """The recommender over weights and catalog float32[N, d] of the bundle, in 'float32' or 'fp16'."""
     element = helper.np_dtype_to_tensor_dtype(_DTYPES[dtype])
     top = _TOP.replace("DTYPE", str(element))
@@ -145,14 +152,11 @@ def recommender_model(config: Config, weights: Mapping[str, np.ndarray], catalog
         "recommender (int32[batch, length] ids, int32[1] k) => (int32[batch, k] items, float[batch, k] scores)",
         _LENGTHS + _QUERY + top,
     )
-    values = {**_constants(config, dtype), **_layers(config, weights, dtype)}
-    here = _DTYPES[dtype]
-    values["item_embedding"] = weights["item_embedding"].astype(here)
-    values["catalog"] = np.ascontiguousarray(catalog.T.astype(here))
+    values = _values(config, weights, dtype)
+    values["catalog"] = np.ascontiguousarray(catalog.T.astype(_DTYPES[dtype]))
     values["scale"] = np.float32(config.scale)
     values["n_items"] = np.array([len(catalog)])
-    _add(model, values)
-    return model
+    return _graph(model, values)
 
 
 def describe(model: ModelProto, about: Mapping[str, Any], summary: str) -> None:
@@ -173,12 +177,15 @@ def _model(signature: str, body: str) -> ModelProto:
     return model
 
 
-def _add(model: ModelProto, values: Mapping[str, Any]) -> None:
-    """Put in the values that the nodes read, as initialisers."""
+def _graph(model: ModelProto, values: Mapping[str, Any]) -> Graph:
+    """The model with those of `values` that its nodes read."""
     read = {name for node in model.graph.node for name in node.input}
-    for name, value in values.items():
-        if name in read:
-            model.graph.initializer.append(numpy_helper.from_array(np.asarray(value), name))
+    return Graph(model, {name: np.asarray(value) for name, value in values.items() if name in read})
+
+
+def _values(config: Config, weights: Mapping[str, np.ndarray], dtype: str) -> dict[str, Any]:
+    table = weights["item_embedding"].astype(_DTYPES[dtype], copy=False)
+    return {**_constants(config, dtype), **_layers(config, weights, dtype), "item_embedding": table}
 
 
 def _constants(config: Config, dtype: str) -> dict[str, Any]:

@@ -33,8 +33,8 @@ def session_options() -> onnxruntime.SessionOptions:
     options.inter_op_num_threads = 1
     options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
-    options.enable_cpu_mem_arena = True
-    options.enable_mem_pattern = False
+    options.enable_cpu_mem_arena = False  # as fast, and the memory of a long session goes back
+    options.enable_mem_pattern = True  # one allocation a run; a pattern is kept for each of max_len lengths
     options.log_severity_level = 3  # below it ORT warns that `item_embedding` can be overridden, which is its purpose
     return options
 
@@ -48,6 +48,7 @@ class OnnxEncoder:
     def __init__(self, name: str, session: onnxruntime.InferenceSession, config: Config, item: np.ndarray) -> None:
         self.name = name
         self._session, self._config, self._item = session, config, item
+        self._max_len = config.max_len
         self._added = item[:0]
         self._bindings = threading.local()  # an IOBinding belongs to one run at a time
 
@@ -78,11 +79,16 @@ class OnnxEncoder:
 
     def encode(self, sessions: Sessions) -> np.ndarray:
         """See `Encoder.encode`."""
-        checked_sessions(sessions, len(self._item) + len(self._added))
+        n_items = len(self._item) + len(self._added)
+        # Read as unsigned, a negative id is a large one: one pass, where the check that finds the words takes four.
+        if np.maximum.reduce(sessions.items.view(np.uint32), initial=0) >= n_items:
+            checked_sessions(sessions, n_items)
         binding, length, query = self._binding()
         vectors = np.empty((len(sessions), self._item.shape[1]), dtype=np.float32)
         for b, clicks in enumerate(sessions):
-            ids = clicks[-self._config.max_len :]
+            ids = clicks[-self._max_len :]
+            if len(ids) == 0:
+                checked_sessions(sessions, n_items)
             if len(self._added):
                 binding.bind_ortvalue_input("item_embedding", onnxruntime.OrtValue.ortvalue_from_numpy(self._rows(ids)))
                 ids = np.arange(len(ids), dtype=np.int32)

@@ -28,6 +28,7 @@ import onnx  # noqa: E402
 import onnxruntime  # noqa: E402
 
 from mtaw_fast.export import onnx_build, parity  # noqa: E402
+from mtaw_fast.export.onnx_graph import Graph  # noqa: E402
 from mtaw_fast.export.onnx_model import ExportedGraphs, export_onnx  # noqa: E402
 from mtaw_fast.export.parity import open_graph, padded  # noqa: E402
 
@@ -209,14 +210,14 @@ class TestParity:
     ) -> None:
         save_random(tmp_path / "bundle", **SETTINGS)
         before = contents(tmp_path / "bundle")
-        make = onnx_build.recommender_model
+        make = onnx_build.recommender_graph
 
-        def wrong(config: Any, weights: Mapping[str, np.ndarray], *rest: Any) -> onnx.ModelProto:
+        def wrong(config: Any, weights: Mapping[str, np.ndarray], *rest: Any) -> Graph:
             changed = weights[layer].copy()
             changed[..., 0] += 0.01
             return make(config, {**weights, layer: changed}, *rest)
 
-        monkeypatch.setattr(onnx_build, "recommender_model", wrong)
+        monkeypatch.setattr(onnx_build, "recommender_graph", wrong)
         with pytest.raises(BundleError, match=r"the float32 graphs of .* differ from the eager model") as caught:
             export_onnx(tmp_path / "bundle")
         assert "\n" not in str(caught.value)
@@ -228,14 +229,14 @@ class TestParity:
     def test_a_graph_that_is_not_valid_is_not_exported(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         save_random(tmp_path / "bundle", **SETTINGS)
         before = contents(tmp_path / "bundle")
-        make = onnx_build.encoder_model
+        make = onnx_build.encoder_graph
 
-        def wrong(*arguments: Any) -> onnx.ModelProto:
-            model = make(*arguments)
-            model.graph.output[0].type.tensor_type.shape.dim[1].dim_value = D + 1
-            return model
+        def wrong(*arguments: Any) -> Graph:
+            made = make(*arguments)
+            made.model.graph.output[0].type.tensor_type.shape.dim[1].dim_value = D + 1
+            return made
 
-        monkeypatch.setattr(onnx_build, "encoder_model", wrong)
+        monkeypatch.setattr(onnx_build, "encoder_graph", wrong)
         with pytest.raises(BundleError, match="the exported graph encoder is not valid ONNX") as caught:
             export_onnx(tmp_path / "bundle", ["float32"])
         assert "\n" not in str(caught.value)
