@@ -21,7 +21,9 @@ from mtaw_fast.sessions import Sessions
 
 K = 20
 TOLERANCE = 1e-4  # of a float32 score
-TIE = 2e-5  # items whose true scores are this close may stand in either order; see `Truth.displaced`
+# Items whose true scores are this close may stand in either order: twice the largest error of a float32 score that
+# was met (2.5e-5, over 5,000 sessions of Tmall).
+TIE = 5e-5
 _RANDOM = 96  # sessions drawn at random
 _RANDOM_CLICKS = 50  # of the longest of them
 _TOGETHER = 8  # sessions of one padded batch
