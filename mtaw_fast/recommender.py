@@ -45,8 +45,8 @@ class Recommender:
     def load(
         cls, folder: str | os.PathLike[str], encoder: str = "auto", index: str = "auto", verify: bool = True
     ) -> Recommender:
-        """Load a bundle folder. encoder: auto, native, numpy, eager. index: auto, scan, exact, flat, gpu, ladder
-        (see `retrieval.make_index`).
+        """Load a bundle folder. encoder: auto, native, numpy, eager, onnx, onnx-cuda (see `encoders.make_encoder`).
+        index: auto, scan, exact, flat, gpu, ladder (see `retrieval.make_index`).
 
         Raises BundleError on a damaged bundle, UsageError on an unknown name, MissingPackageError where
         the encoder or index needs a package that is not installed.

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mtaw_fast.bundle import Bundle
+from mtaw_fast.bundle_format import GRAPH_PARTS
 from mtaw_fast.cli.common import add_command, print_json
 from mtaw_fast.dataset import Dataset
 from mtaw_fast.errors import DataError
@@ -81,6 +82,7 @@ def bundle_facts(bundle: Bundle) -> dict[str, Any]:
         "metrics": {name: value for name, value in manifest["metrics"].items() if name != "history"},
         "dataset": manifest["dataset"],
         "index": index_facts(bundle),
+        "onnx": onnx_facts(bundle),
         "versions": manifest["versions"],
         "git commit": manifest["git_commit"],
         "created": manifest["created"],
@@ -104,6 +106,20 @@ def index_facts(bundle: Bundle) -> dict[str, Any] | None:
         "measured on": recall.source,
         "size": ladder.path.stat().st_size,
     }
+
+
+def onnx_facts(bundle: Bundle) -> dict[str, Any] | None:
+    """The bundle's ONNX graphs: file, bytes, and the top-20 overlap that each was exported with; None without."""
+    entry = bundle.manifest.get("onnx")
+    if entry is None:
+        return None
+    facts = {}
+    for (graph, variant), part in GRAPH_PARTS.items():
+        file = bundle.file(part)
+        if file is not None:
+            overlap = entry["variants"][variant]["parity"]["overlap"]
+            facts[part] = {"file": file.name, "bytes": entry["variants"][variant]["bytes"][graph], "overlap": overlap}
+    return facts
 
 
 def _text(value: Any) -> str:

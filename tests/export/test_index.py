@@ -421,7 +421,7 @@ class TestCommand:
 
     def test_misuse(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert main(["export", str(folder)]) == 2
-        assert "nothing to export; name it: --index auto" in capsys.readouterr().err
+        assert "nothing to export; name it: --onnx, or --index auto" in capsys.readouterr().err
         assert main(["export", str(folder), "--index", "flat"]) == 2
         assert main(["export", str(folder / "no"), "--index", "auto"]) == 1
 
