@@ -45,7 +45,7 @@ def make_app(service: Service) -> Edge:
     app = Litestar(
         handlers,
         request_class=StrictRequest,
-        state=State({"service": service, "limits": service.settings.limits}),
+        state=State({"service": service}),
         exception_handlers={Exception: _failed},
         openapi_config=openapi_config(),
         logging_config=None,

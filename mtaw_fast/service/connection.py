@@ -7,7 +7,7 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-_HEAD = 64 << 10  # bytes of a request line and its headers
+_HEAD = 32 << 10  # bytes of a request line and its headers
 _GRACE = 1.0  # seconds past the app's own timeout of a body, in which it answers 408
 
 

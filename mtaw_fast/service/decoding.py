@@ -8,12 +8,11 @@ from typing import Any
 import msgspec
 from litestar import Request
 
-from mtaw_fast.service.problems import ServiceError, invalid
-from mtaw_fast.service.settings import Limits
+from mtaw_fast.service.problems import ServiceError, invalid, unavailable
+from mtaw_fast.service.state import Service, service_of
 
-_DISCARDED = (
-    128 << 20
-)  # bytes of a body that is too large which are read and dropped, so that the client gets to the answer
+_HELD = 64 << 20  # bytes of bodies that have come in part, a worker
+_DISCARDED = 128 << 20  # bytes of a body too large that are read and dropped, so that its client gets to the answer
 
 
 class StrictRequest(Request[Any, Any, Any]):
@@ -24,7 +23,7 @@ class StrictRequest(Request[Any, Any, Any]):
 
     async def json(self) -> Any:
         """The body as the handler's type. Raises ServiceError where it is too large, too slow or of other types."""
-        body = await read_body(self, self.app.state.limits)
+        body = await read_body(self, service_of(self))
         try:
             return _decoder(self.scope["route_handler"]).decode(body)
         except msgspec.ValidationError as error:
@@ -48,25 +47,39 @@ def _decoder(handler: Any) -> msgspec.json.Decoder[Any]:
     return decoder
 
 
-async def read_body(request: StrictRequest, limits: Limits) -> bytes:
-    """The whole body. Raises ServiceError: 413 above the limit, 408 if it takes too long, 400 if the client left."""
+async def read_body(request: StrictRequest, service: Service) -> bytes:
+    """The whole body. Raises ServiceError: 413 above the limit, 408 if it takes too long, 400 if the client left, 503
+    where the bodies that have come in part hold too much memory."""
+    limits, receive = service.settings.limits, request.receive
     length = request.headers.get("content-length", "")
-    declared = int(length) if length.isascii() and length.isdigit() else 0
-    total, chunks, more = 0, [], declared <= _DISCARDED
+    declared = int(length) if length.isascii() and length.isdigit() and len(length) < 20 else 0
+    chunks: list[bytes] = []
+    total = held = 0
+    more = declared <= _DISCARDED
     try:
         async with asyncio.timeout(limits.read_timeout):
             while more:
-                message: Any = await request.receive()
+                message: Any = await receive()
                 if message["type"] == "http.disconnect":
                     raise invalid("invalid_request", "the connection was closed before the body was complete")
-                total += len(message["body"])
-                if total <= limits.body and declared <= limits.body:
-                    chunks.append(message["body"])
-                more = message["more_body"] and total <= _DISCARDED
+                chunk, more = message["body"], message["more_body"]
+                total += len(chunk)
+                if max(total, declared) > limits.body:
+                    chunks.clear()
+                    more = more and total <= _DISCARDED
+                    continue
+                chunks.append(chunk)
+                if more:
+                    held += len(chunk)
+                    service.held += len(chunk)
+                    if service.held > _HELD:
+                        raise unavailable("overloaded", "too many bodies are on their way; try again")
     except TimeoutError:
         raise ServiceError(
             408, "body_timeout", f"the body did not come within {limits.read_timeout:g} s; send it faster"
         ) from None
+    finally:
+        service.held -= held
     if max(total, declared) > limits.body:
         raise ServiceError(
             413, "body_too_large", f"the body is larger than {limits.body} bytes; send less, or raise --max-body"

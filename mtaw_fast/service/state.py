@@ -19,7 +19,7 @@ _VERSION = "mtaw_version"  # in a request's scope: the version that its answer c
 
 @dataclass(slots=True, eq=False)
 class Service:
-    """One worker's parts. stopping: whether it takes no new requests."""
+    """One worker's parts. stopping: whether it takes no new requests. held: bytes of bodies that are not whole yet."""
 
     settings: Settings
     metrics: Metrics
@@ -27,6 +27,7 @@ class Service:
     line: Line
     sessions: SessionStore | None
     stopping: bool = False
+    held: int = 0
 
     def take(self, request: Request[Any, Any, Any]) -> Snapshot:
         """The snapshot that answers `request` from now on, which the response names as its version."""

@@ -34,7 +34,8 @@ _STORE_TIMEOUT = 1.0  # seconds that the session store has for an answer
 def run_worker(settings: Settings, listener: socket.socket, counters: Path, row: int, supervisor: Connection) -> None:
     """The process. row: of `counters`, its own. supervisor: told ("ready", version) or ("failed", why); when its other
     end closes, the supervisor is gone and the worker stops."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process: the supervisor says when to stop
+    for one in (signal.SIGINT, signal.SIGHUP):  # a terminal sends them to every process: the supervisor decides
+        signal.signal(one, signal.SIG_IGN)
     configure_logging()
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -82,7 +83,7 @@ class _Server(uvicorn.Server):
                 log_config=None,
                 access_log=False,
                 server_header=False,
-                date_header=False,
+                proxy_headers=False,
                 timeout_keep_alive=75,
                 timeout_graceful_shutdown=max(1, round(service.settings.grace)),
             )

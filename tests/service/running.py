@@ -76,6 +76,11 @@ class Running:
         """The logged events of that name."""
         return [line for line in list(self.log) if line["event"] == name]
 
+    def assert_no_error(self) -> None:
+        """Fail on an error in the log, and show it."""
+        wrong = [line for line in list(self.log) if line["level"] == "error"]
+        assert not wrong, wrong
+
     def workers(self) -> set[int]:
         """The process ids of the workers that are up."""
         started = {line["worker_pid"] for line in self.events("worker_started")}

@@ -165,4 +165,4 @@ def test_reload_needs_the_token(text_service: Running, header: str | None) -> No
 
 def test_afterwards_the_service_is_well(text_service: Running) -> None:
     assert text_service.ask("POST", RECOMMEND, FINE).status == 200
-    assert not [line for line in text_service.log if line["level"] == "error"]
+    text_service.assert_no_error()

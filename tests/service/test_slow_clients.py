@@ -23,7 +23,7 @@ def service(text_bundle: Path) -> Iterator[Running]:
     with running(text_bundle, "--read-timeout", "0.5") as service:
         yield service
         assert service.ask("POST", "/v1/recommend", BODY).status == 200
-        assert not [line for line in service.log if line["level"] == "error"]
+        service.assert_no_error()
 
 
 def rest(connection: socket.socket) -> bytes:
@@ -137,3 +137,14 @@ def test_connections_that_were_dropped_are_gone(service: Running) -> None:
     eventually(lambda: len(list(open_files.iterdir())) <= before + 5)
     for connection in connections:
         connection.close()
+
+
+def test_bodies_on_their_way_hold_no_more_than_so_much(text_bundle: Path) -> None:
+    part = b"POST /v1/recommend HTTP/1.1\r\nHost: x\r\nContent-Length: 1048576\r\n\r\n" + b" " * 1_000_000
+    with running(text_bundle, "--read-timeout", "20") as service, contextlib.ExitStack() as open_connections:
+        for _ in range(80):
+            open_connections.enter_context(service.raw()).sendall(part)
+        refused = 'mtaw_requests_total{route="/v1/recommend",status="503"}'
+        eventually(lambda: service.metric(refused) >= 10)
+        assert service.metric(refused) <= 20
+        assert service.ask("POST", "/v1/recommend", BODY).status == 200
