@@ -103,7 +103,7 @@ class RetrievalCases:
         return None
 
     def ladder_case(self, ladder: LadderIndex, target: float) -> Case:
-        """`ladder`: refused where its recall on held-out queries is under the target."""
+        """`ladder`, by its plan for sessions; refused where queries that did not choose it recall too little."""
         queries = self._queries(1)
         checked = np.ascontiguousarray(self.vectors.queries[:_RECALL_QUERIES])
         recall = float(recalls(self.exact.search(checked, K)[1], ladder.search(checked, K)[1]).mean())

@@ -6,6 +6,7 @@
     items-<hash>.safetensors        the external ids
     popularity-<hash>.safetensors   int64[N] clicks of each item in the training sessions; int32[N] the items by them
     scan-<hash>.safetensors         the catalog's int8 codes for the exact scanner; older bundles have none
+    index-<hash>.faiss, encoder-<hash>.onnx, ..     what export adds (`bundle_format.ADDED_PARTS`)
 
 The manifest is replaced last and atomically, so a reader sees the old bundle or the new one.
 """

@@ -22,6 +22,30 @@ def aw_loss(
     isa: str | None = None,
 ) -> None: ...
 def aw_loss_exp2(x: np.ndarray, compute: str, isa: str | None = None) -> np.ndarray: ...
+def memory_build(
+    items: np.ndarray,
+    offsets: np.ndarray,
+    n_items: int,
+    window: int,
+    span: int,
+    recency: float,
+    max_neighbours: int,
+    max_postings: int,
+    threads: int,
+) -> dict[str, np.ndarray]: ...
+def memory_update(
+    tables: dict[str, np.ndarray],
+    items: np.ndarray,
+    offsets: np.ndarray,
+    expire: int,
+    window: int,
+    span: int,
+    recency: float,
+    max_neighbours: int,
+    max_postings: int,
+    threads: int,
+) -> dict[str, np.ndarray]: ...
+def memory_check(tables: dict[str, np.ndarray], max_neighbours: int, max_postings: int) -> None: ...
 def rerank_topk(
     queries: np.ndarray, catalog: np.ndarray, candidates: np.ndarray, k: int, scale: float
 ) -> tuple[np.ndarray, np.ndarray]: ...

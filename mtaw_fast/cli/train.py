@@ -8,9 +8,7 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from mtaw_fast.bundle import Bundle, refuse_existing
+from mtaw_fast.bundle import refuse_existing
 from mtaw_fast.cli.common import add_command, print_json
 from mtaw_fast.config import PRESETS, Config, preset
 from mtaw_fast.dataset import Dataset
@@ -69,26 +67,9 @@ def run(arguments: argparse.Namespace) -> None:
             device=arguments.device,
             reporter=reporter,
         )
-    fitted = dataset.train if not arguments.no_refit else dataset.train.split_last(config.validation)[0]
-    metrics = {
-        "validation": trained.metrics,
-        "protocol": f"last {config.validation:.1%} of the training sessions held out; epoch chosen by MRR@20",
-        "best_epoch": trained.best_epoch,
-        "refit": not arguments.no_refit,
-        "history": trained.history,
-    }
-    Bundle.save(
-        arguments.bundle,
-        config=config,
-        weights=trained.weights,
-        ids=dataset.ids,
-        popularity=np.bincount(fitted.items, minlength=dataset.n_items).astype(np.int64),
-        metrics=metrics,
-        dataset={"name": dataset.name, "fingerprint": dataset.fingerprint},
-        overwrite=arguments.overwrite,
-    )
+    trained.save(arguments.bundle, dataset, arguments.overwrite)
     if arguments.json:
-        print_json({"bundle": str(arguments.bundle), **metrics})
+        print_json({"bundle": str(arguments.bundle), **trained.record()})
     else:
         chosen = ", ".join(f"{name} {value:.2f}" for name, value in trained.metrics.items())
         print(f"best epoch {trained.best_epoch}: {chosen} on validation")

@@ -1,5 +1,6 @@
 """From a data set to trained weights."""
 
-from mtaw_fast.training.run import TrainedModel, train
+from mtaw_fast.training.outcome import TrainedModel
+from mtaw_fast.training.run import train
 
 __all__ = ["TrainedModel", "train"]

@@ -23,7 +23,7 @@ from mtaw_fast.errors import TrainingError, UsageError
 from mtaw_fast.files import read_json, write_bytes, write_json
 from mtaw_fast.tensorfile import map_tensors, write_tensors
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 _WRITTEN = r"state\.json|metrics\.jsonl|curves\.png|(checkpoint-(search|refit)|best)-\d+\.safetensors"
 _OURS = re.compile(rf"{_WRITTEN}|\.({_WRITTEN})\..*\.tmp")
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -24,6 +23,7 @@ from mtaw_fast.training.checkpoints import RunFolder
 from mtaw_fast.training.choose import make_stepper
 from mtaw_fast.training.curves import plot_curves
 from mtaw_fast.training.initial import initialise
+from mtaw_fast.training.outcome import TrainedModel
 from mtaw_fast.training.step import AnyStepper, learning_rate
 from mtaw_fast.training.validation import validation_metrics
 
@@ -45,18 +45,6 @@ class Silent:
     def epoch_starts(self, phase: str, epoch: int, epochs: int, sessions: int) -> None: ...
     def step_done(self, sessions: int, loss: float) -> None: ...
     def epoch_ends(self, record: Mapping[str, Any]) -> None: ...
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class TrainedModel:
-    """weights: float32 arrays under the bundle's names. metrics: of the chosen epoch, on validation.
-    history: a record an epoch. best_epoch: epochs trained."""
-
-    config: Config
-    weights: dict[str, np.ndarray]
-    metrics: dict[str, Any]
-    history: list[dict[str, Any]]
-    best_epoch: int
 
 
 def train(
@@ -119,6 +107,7 @@ class _Run:
             "refit": refit,
         }
         self._state: dict[str, Any] = {}
+        self._counted = time.perf_counter()  # until when the state's seconds are counted
 
     def open(self, resume: bool, overwrite: bool) -> None:
         """Begin a new run or take up the one that is in the folder."""
@@ -148,6 +137,7 @@ class _Run:
             "checkpoint": None,
             "best_checkpoint": None,
             "history": [],
+            "seconds": 0.0,
         }
 
     def finish(self) -> TrainedModel:
@@ -158,7 +148,7 @@ class _Run:
         if self._state["phase"] == "refit":
             self._fit_phase("refit", self._dataset.train, self._state["best_epoch"], None)
             self._state |= {"phase": "done", "best_checkpoint": self._state["checkpoint"], "checkpoint": None}
-            self._files.save(self._state)
+            self._save()
         model = MTAW(self._config, self._dataset.n_items)
         self._files.load_checkpoint(self._state["best_checkpoint"], model, None)
         return TrainedModel(
@@ -167,14 +157,22 @@ class _Run:
             metrics=self._state["best"],
             history=self._state["history"],
             best_epoch=self._state["best_epoch"],
+            refit=self._refit,
+            seconds=self._state["seconds"],
         )
+
+    def _save(self) -> None:
+        now = time.perf_counter()
+        self._state["seconds"] += now - self._counted
+        self._counted = now
+        self._files.save(self._state)
 
     def _search(self, fitted: Sessions, held_out: Sessions) -> None:
         self._fit_phase("search", fitted, self._config.epochs, held_out)
         phase = "refit" if self._refit else "done"
         kept = {"best_checkpoint": None} if self._refit else {}
         self._state |= {"phase": phase, "epoch": 0, "checkpoint": None, **kept}
-        self._files.save(self._state)
+        self._save()
 
     def _fit_phase(self, phase: str, sessions: Sessions, epochs: int, held_out: Sessions | None) -> None:
         model = MTAW(self._config, self._dataset.n_items).to(self._device)
@@ -243,7 +241,7 @@ class _Run:
             self._files.save_checkpoint(best, stepper.model, None)
             metrics = {name: value for name, value in record.items() if "@" in name}
             state |= {"best_epoch": epoch, "best": metrics, "best_checkpoint": best}
-        self._files.save(state)
+        self._save()
         plot_curves(state["history"], self._files.folder / "curves.png")
 
 

@@ -21,6 +21,8 @@ from bench.peers import peers
 from bench.recall_curve import Point, fastest_at, our_peers, trace
 from bench.retrieval_cases import K, RetrievalCases, recalls
 from bench.retrieval_data import VectorSet, generated_set
+from mtaw_fast.errors import UsageError
+from mtaw_fast.export import recall_search
 from mtaw_fast.export.faiss_build import build
 from mtaw_fast.retrieval import make_index
 from mtaw_fast.retrieval.ladder import LadderIndex
@@ -140,6 +142,50 @@ def test_a_ladder_under_its_target_gets_no_row() -> None:
     assert compare(cases.ladder_case(good, 0.99)).case.params["recall"] >= 0.99
     with pytest.raises(WrongAnswerError, match=r"its recall@20 is 0\.\d+, under the target 0.99"):
         compare(cases.ladder_case(good.with_plan(SearchPlan("ivfpq", 1, 1)), 0.99))
+
+
+def test_the_ladder_is_timed_by_its_plan_for_sessions(tmp_path: Path) -> None:
+    from bench.ladder_build import ladder_for
+
+    vectors = generated_set(N, d=20)
+    cases = toy_cases(vectors)
+    said: list[str] = []
+
+    def ladder() -> LadderIndex:
+        return ladder_for(vectors, cases.exact, "ivfpq", 0.99, tmp_path, said.append)
+
+    built = ladder()
+    case = cases.ladder_case(built, 0.5)
+    assert {"kind": "ivfpq", **built.plan.as_dict()}.items() <= case.params.items()
+    checked = vectors.queries[:500]
+    found = built.search(checked, K)[1]
+    assert case.params["recall"] == round(float(recalls(cases.exact.search(checked, K)[1], found).mean()), 4)
+    # Kept for the next run, unless an earlier version kept it, with one plan for sessions and items.
+    (about,) = tmp_path.rglob("*.json")
+    entry = json.loads(about.read_text())
+    assert (entry["search"], entry["search_items"]) == (built.plan.as_dict(), built.for_items().plan.as_dict())
+    said.clear()
+    assert ladder().plan == built.plan
+    assert said == []
+    del entry["search_items"]
+    about.write_text(json.dumps(entry))
+    assert ladder().recall is not None
+    assert len(said) > 0
+    assert "search_items" in json.loads(about.read_text())
+
+
+def test_a_ladder_that_misses_its_target_is_told_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from bench.ladder_build import ladder_for
+
+    monkeypatch.setitem(recall_search._K_FACTORS, "ivfpq", (1,))
+    vectors = generated_set(N, d=20)
+    exact = make_index("scan", vectors.catalog, vectors.codes)
+    with pytest.raises(
+        UsageError, match=r"recall@20 1: ivfpq misses it on session vectors \(.*; try the other"
+    ) as caught:
+        ladder_for(vectors, exact, "ivfpq", 1.0, tmp_path, lambda _: None)
+    assert "\n" not in str(caught.value)
+    assert list(tmp_path.rglob("*.json")) == []
 
 
 def test_recall_counts_ties_alike() -> None:

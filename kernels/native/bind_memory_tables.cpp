@@ -1,0 +1,131 @@
+// Checks shapes and types, makes the arrays, releases the GIL, calls the builder.
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <limits>
+#include <memory>
+#include <string>
+
+#include "bindings.hpp"
+#include "buffers.hpp"
+#include "memory/build.hpp"
+#include "memory/check.hpp"
+#include "memory/python_tables.hpp"
+
+namespace py = pybind11;
+
+namespace mtaw {
+namespace {
+
+template <typename T>
+T* added(py::dict& arrays, const char* name, py::array::ShapeContainer shape) {
+    const py::array_t<T> array(std::move(shape));
+    arrays[name] = array;
+    return const_cast<T*>(array.data());
+}
+
+PackedSessions packed(const py::array& items, const py::array& offsets, std::int64_t n_items) {
+    if (n_items < 0 || n_items > std::numeric_limits<std::int32_t>::max()) {
+        throw py::value_error("n_items must be in 0..2147483647, not " + std::to_string(n_items));
+    }
+    const std::int32_t* clicks = checked_data<std::int32_t>(items, 1, "items", "int32");
+    const std::int64_t* bounds = checked_data<std::int64_t>(offsets, 1, "offsets", "int64");
+    if (offsets.shape(0) < 1) throw py::value_error("offsets must hold at least the 0 that they begin with");
+    const std::int64_t count = offsets.shape(0) - 1;
+    if (bounds[0] != 0 || bounds[count] != items.shape(0)) {
+        throw py::value_error("offsets must run from 0 to " + std::to_string(items.shape(0)) +
+                              ", the number of clicks, not from " + std::to_string(bounds[0]) + " to " +
+                              std::to_string(bounds[count]));
+    }
+    return {clicks, bounds, count, n_items};
+}
+
+// The tables of sessions whose arrays are in `arrays` already.
+void add_tables(py::dict& arrays, const PackedSessions& sessions, const MemorySettings& settings, int threads,
+                const OlderTables* older) {
+    std::unique_ptr<TableBuild> build;
+    {
+        const py::gil_scoped_release unlocked;
+        build = std::make_unique<TableBuild>(sessions, settings, threads, older);
+    }
+    TablesOut out{};
+    out.n_items = sessions.n_items;
+    out.n_sessions = sessions.count;
+    out.row_offsets = added<std::int64_t>(arrays, "row_offsets", {sessions.n_items + 1});
+    out.neighbours = added<std::int32_t>(arrays, "neighbours", {build->n_pairs()});
+    out.latest = added<std::int32_t>(arrays, "latest", {build->n_pairs()});
+    out.values = added<std::uint16_t>(arrays, "values", {build->n_pairs(), std::int64_t{kPairKinds}});
+    out.totals = added<float>(arrays, "totals", {sessions.n_items, std::int64_t{kPairKinds}});
+    out.counts = added<std::int32_t>(arrays, "counts", {sessions.n_items, std::int64_t{kCountKinds}});
+    out.post_offsets = added<std::int64_t>(arrays, "post_offsets", {sessions.n_items + 1});
+    out.postings = added<std::int32_t>(arrays, "postings", {build->n_postings()});
+    const py::gil_scoped_release unlocked;
+    build->write(out);
+    build.reset();
+}
+
+py::dict memory_build(const py::array& items, const py::array& offsets, std::int64_t n_items, std::int64_t window,
+                      std::int64_t span, double recency, std::int64_t max_neighbours, std::int64_t max_postings,
+                      int threads) {
+    const PackedSessions sessions = packed(items, offsets, n_items);
+    py::dict arrays;
+    add_tables(arrays, sessions, {window, span, recency, max_neighbours, max_postings}, threads, nullptr);
+    arrays["session_items"] = items;
+    arrays["session_offsets"] = offsets;
+    return arrays;
+}
+
+py::dict memory_update(const py::dict& tables, const py::array& items, const py::array& offsets, std::int64_t expire,
+                       std::int64_t window, std::int64_t span, double recency, std::int64_t max_neighbours,
+                       std::int64_t max_postings, int threads) {
+    const BoundTables before = bound_tables(tables);
+    const TablesView& view = before.view;
+    const PackedSessions fresh = packed(items, offsets, view.n_items);
+    if (expire < 0 || expire > view.n_sessions) {
+        throw py::value_error("expire must be in 0.." + std::to_string(view.n_sessions) + ", not " +
+                              std::to_string(expire));
+    }
+    py::dict arrays;
+    const std::int64_t dropped = view.session_offsets[expire], kept = view.n_sessions - expire;
+    const std::int64_t kept_clicks = before.n_clicks - dropped;
+    auto* all_items = added<std::int32_t>(arrays, "session_items", {kept_clicks + items.shape(0)});
+    auto* all_offsets = added<std::int64_t>(arrays, "session_offsets", {kept + fresh.count + 1});
+    {
+        const std::int64_t fresh_clicks = items.shape(0);
+        const py::gil_scoped_release unlocked;
+        std::copy_n(view.session_items + dropped, kept_clicks, all_items);
+        std::copy_n(fresh.items, fresh_clicks, all_items + kept_clicks);
+        for (std::int64_t s = 0; s <= kept; ++s) all_offsets[s] = view.session_offsets[expire + s] - dropped;
+        for (std::int64_t s = 1; s <= fresh.count; ++s) all_offsets[kept + s] = kept_clicks + fresh.offsets[s];
+    }
+    const OlderTables older{view, expire};
+    add_tables(arrays, {all_items, all_offsets, kept + fresh.count, view.n_items},
+               {window, span, recency, max_neighbours, max_postings}, threads, &older);
+    return arrays;
+}
+
+void memory_check(const py::dict& tables, std::int64_t max_neighbours, std::int64_t max_postings) {
+    const BoundTables bound = bound_tables(tables);
+    const MemorySettings settings{0, 0, 0, max_neighbours, max_postings};
+    const py::gil_scoped_release unlocked;
+    check_tables(bound.view, settings, bound.n_pairs, bound.n_postings, bound.n_clicks);
+}
+
+}  // namespace
+
+void bind_memory_tables(py::module_& module) {
+    module.def("memory_build", &memory_build, py::arg("items"), py::arg("offsets"), py::arg("n_items"),
+               py::arg("window"), py::arg("span"), py::arg("recency"), py::arg("max_neighbours"),
+               py::arg("max_postings"), py::arg("threads"),
+               "The tables of past sessions; see mtaw_fast.kernels.native.memory_tables.build_tables.");
+    module.def("memory_update", &memory_update, py::arg("tables"), py::arg("items"), py::arg("offsets"),
+               py::arg("expire"), py::arg("window"), py::arg("span"), py::arg("recency"), py::arg("max_neighbours"),
+               py::arg("max_postings"), py::arg("threads"),
+               "Tables with sessions gone and added; see mtaw_fast.kernels.native.memory_tables.update_tables.");
+    module.def("memory_check", &memory_check, py::arg("tables"), py::arg("max_neighbours"), py::arg("max_postings"),
+               "Refuses tables that a reader cannot follow blindly.");
+}
+
+}  // namespace mtaw

@@ -1,0 +1,109 @@
+#include "memory/build.hpp"
+
+#include <algorithm>
+#include <atomic>
+#include <cmath>
+#include <cstddef>
+#include <stdexcept>
+
+#include "memory/row_builder.hpp"
+#include "threads.hpp"
+
+namespace mtaw {
+namespace {
+
+constexpr std::int64_t kBlock = 64;  // items that a thread takes at a time
+
+void check_settings(const MemorySettings& settings, int threads) {
+    if (settings.window < 1) throw std::invalid_argument("window must be at least 1 click");
+    if (settings.span < 1) throw std::invalid_argument("span must be at least 1 click");
+    if (!(settings.recency > 0 && std::isfinite(settings.recency))) {
+        throw std::invalid_argument("recency must be a positive number of sessions");
+    }
+    if (settings.max_neighbours < 0) throw std::invalid_argument("max_neighbours must be at least 1, or 0 for all");
+    if (settings.max_postings < 0) throw std::invalid_argument("max_postings must be at least 1, or 0 for all");
+    if (threads < 1) throw std::invalid_argument("threads must be at least 1");
+}
+
+std::int64_t at_most(std::int64_t count, std::int64_t limit) { return limit == 0 ? count : std::min(count, limit); }
+
+void accumulate(std::vector<std::int64_t>& offsets) {
+    for (std::size_t i = 1; i < offsets.size(); ++i) offsets[i] += offsets[i - 1];
+}
+
+}  // namespace
+
+TableBuild::TableBuild(const PackedSessions& sessions, const MemorySettings& settings, int threads,
+                       const OlderTables* older)
+    : sessions_(sessions), settings_(settings), threads_(threads), older_(older) {
+    check_settings(settings, threads);
+    index_ = index_clicks(sessions_);
+    kept_ = kept_rows();
+    row_offsets_.assign(static_cast<std::size_t>(sessions_.n_items) + 1, 0);
+    post_offsets_.assign(static_cast<std::size_t>(sessions_.n_items) + 1, 0);
+    for_each_item([&](RowBuilder& builder, std::int64_t item) {
+        const auto at = static_cast<std::size_t>(item);
+        row_offsets_[at + 1] = kept_[at] != 0
+                                   ? older_->tables.row_offsets[item + 1] - older_->tables.row_offsets[item]
+                                   : at_most(builder.count_neighbours(static_cast<std::int32_t>(item)),
+                                             settings_.max_neighbours);
+        post_offsets_[at + 1] = at_most(index_.sessions[at], settings_.max_postings);
+    });
+    accumulate(row_offsets_);
+    accumulate(post_offsets_);
+}
+
+void TableBuild::write(const TablesOut& out) const {
+    std::copy(row_offsets_.begin(), row_offsets_.end(), out.row_offsets);
+    std::copy(post_offsets_.begin(), post_offsets_.end(), out.post_offsets);
+    for_each_item([&](RowBuilder& builder, std::int64_t item) {
+        if (kept_[static_cast<std::size_t>(item)] != 0) {
+            copy_row(item, out);
+        } else {
+            builder.write_row(static_cast<std::int32_t>(item), out);
+        }
+        builder.write_counts(static_cast<std::int32_t>(item), out);
+        builder.write_postings(static_cast<std::int32_t>(item), out);
+    });
+}
+
+// Calls work(builder, item) for every item once, on some thread.
+template <typename Work>
+void TableBuild::for_each_item(const Work& work) const {
+    std::atomic<std::int64_t> next{0};
+    fork_join(threads_, [&](int) {
+        RowBuilder builder(sessions_, settings_, index_);
+        while (true) {
+            const std::int64_t begin = next.fetch_add(kBlock);
+            if (begin >= sessions_.n_items) return;
+            const std::int64_t end = std::min(begin + kBlock, sessions_.n_items);
+            for (std::int64_t item = begin; item < end; ++item) work(builder, item);
+        }
+    });
+}
+
+std::vector<std::uint8_t> TableBuild::kept_rows() const {
+    if (older_ == nullptr) return std::vector<std::uint8_t>(static_cast<std::size_t>(sessions_.n_items), 0);
+    std::vector<std::uint8_t> kept(static_cast<std::size_t>(sessions_.n_items), 1);
+    const TablesView& tables = older_->tables;
+    const auto touch = [&](const std::int32_t* items, std::int64_t begin, std::int64_t end) {
+        for (std::int64_t t = begin; t < end; ++t) kept[static_cast<std::size_t>(items[t])] = 0;
+    };
+    touch(tables.session_items, 0, tables.session_offsets[older_->expired]);
+    touch(sessions_.items, sessions_.offsets[tables.n_sessions - older_->expired], sessions_.offsets[sessions_.count]);
+    return kept;
+}
+
+// The same row with the sessions numbered anew.
+void TableBuild::copy_row(std::int64_t item, const TablesOut& out) const {
+    const TablesView& from = older_->tables;
+    const auto expired = static_cast<std::int32_t>(older_->expired);
+    const std::int64_t begin = from.row_offsets[item], to = out.row_offsets[item];
+    const std::int64_t length = from.row_offsets[item + 1] - begin;
+    std::copy_n(from.neighbours + begin, length, out.neighbours + to);
+    std::copy_n(from.values + begin * kPairKinds, length * kPairKinds, out.values + to * kPairKinds);
+    for (std::int64_t p = 0; p < length; ++p) out.latest[to + p] = from.latest[begin + p] - expired;
+    std::copy_n(from.totals + item * kPairKinds, kPairKinds, out.totals + item * kPairKinds);
+}
+
+}  // namespace mtaw

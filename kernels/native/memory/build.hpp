@@ -1,0 +1,49 @@
+// Builds the tables, anew or from older ones: first their sizes, then, into arrays of the caller's, what is in them.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "memory/click_index.hpp"
+#include "memory/tables.hpp"
+
+namespace mtaw {
+
+// Rows of a table made before that still hold: `tables` are of the same items and settings, and without their
+// `expired` oldest sessions they are of the first sessions of those to build from.
+struct OlderTables {
+    TablesView tables;
+    std::int64_t expired;
+};
+
+// Every row is made by one thread from the sessions in their order, so the number of threads changes no bit; and rows
+// taken over are those that no session holds which came or went, so an update changes none either.
+class TableBuild {
+  public:
+    // Keeps `sessions` and `older` (null: all is made anew), which must outlive it. Throws what index_clicks throws,
+    // std::invalid_argument on settings out of range.
+    TableBuild(const PackedSessions& sessions, const MemorySettings& settings, int threads, const OlderTables* older);
+
+    [[nodiscard]] std::int64_t n_pairs() const { return row_offsets_.back(); }
+    [[nodiscard]] std::int64_t n_postings() const { return post_offsets_.back(); }
+
+    // Fills every array but the sessions'; their sizes are n_pairs(), n_postings() and N.
+    void write(const TablesOut& out) const;
+
+  private:
+    template <typename Work>
+    void for_each_item(const Work& work) const;
+    [[nodiscard]] std::vector<std::uint8_t> kept_rows() const;
+    void copy_row(std::int64_t item, const TablesOut& out) const;
+
+    const PackedSessions sessions_;
+    const MemorySettings settings_;
+    const int threads_;
+    const OlderTables* older_;
+    ClickIndex index_;
+    std::vector<std::uint8_t> kept_;         // [N] whether the item's row is taken over
+    std::vector<std::int64_t> row_offsets_;  // [N + 1]
+    std::vector<std::int64_t> post_offsets_;
+};
+
+}  // namespace mtaw

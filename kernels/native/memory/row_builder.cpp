@@ -1,0 +1,184 @@
+#include "memory/row_builder.hpp"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <cstddef>
+#include <cstdlib>
+
+#include "compiler.hpp"
+
+namespace mtaw {
+namespace {
+
+constexpr std::ptrdiff_t kAhead = 8;  // clicks
+constexpr PairKind kStrength[] = {kFwd, kBwd, kSes, kRec};
+
+// To the nearest, ties to even; the value is finite and not negative.
+std::uint16_t to_bfloat16(double value) {
+    const auto bits = std::bit_cast<std::uint32_t>(static_cast<float>(value));
+    return static_cast<std::uint16_t>((bits + 0x7FFFU + ((bits >> 16) & 1U)) >> 16);
+}
+
+}  // namespace
+
+RowBuilder::RowBuilder(const PackedSessions& sessions, const MemorySettings& settings, const ClickIndex& index)
+    : sessions_(sessions), settings_(settings), index_(index), place_(static_cast<std::size_t>(sessions.n_items), 0) {}
+
+std::int64_t RowBuilder::count_neighbours(std::int32_t item) {
+    met_.clear();
+    const auto meet = [&](std::int32_t other) {
+        std::int32_t& place = place_[static_cast<std::size_t>(other)];
+        if (place != 0) return;
+        place = 1;
+        met_.push_back(other);
+    };
+    for (const ItemClick *click = clicks_begin(item), *end = clicks_end(item); click != end; ++click) {
+        prefetch(click + kAhead);
+        visit(item, *click, [&](std::int32_t other, std::int64_t) { meet(other); }, meet);
+    }
+    for (const std::int32_t other : met_) place_[static_cast<std::size_t>(other)] = 0;
+    return static_cast<std::int64_t>(met_.size());
+}
+
+// Clicks on an item lie all over the log: what a later one needs is asked for while earlier ones are summed. The clicks
+// after an item's last are the next items', so this reads ahead across rows too.
+void RowBuilder::prefetch(const ItemClick* click) const {
+    if (click >= index_.clicks.data() + index_.clicks.size()) return;
+    const auto session = static_cast<std::size_t>(click->session);
+    MTAW_PREFETCH(sessions_.offsets + session);
+    MTAW_PREFETCH(index_.distinct.data() + session);
+    MTAW_PREFETCH(sessions_.items + click->place);
+    MTAW_PREFETCH(index_.first.data() + click->place);
+}
+
+// Calls near(other, clicks from this one to that, negative before it) for every click on another item that fwd or bwd
+// pairs with this one, and same(other) for every item that ses pairs with it, each in order of time.
+template <typename Near, typename Same>
+void RowBuilder::visit(std::int32_t item, const ItemClick& click, const Near& near, const Same& same) const {
+    const std::int64_t t = click.place;
+    const std::int64_t begin = sessions_.offsets[click.session];
+    const std::int64_t end = sessions_.offsets[click.session + 1];
+    for (std::int64_t j = std::max(begin, t - settings_.window), to = std::min(end, t + settings_.window + 1); j < to;
+         ++j) {
+        if (sessions_.items[j] != item) near(sessions_.items[j], j - t);
+    }
+    if (index_.first[static_cast<std::size_t>(t)] == 0) return;
+    for (std::int64_t j = std::max(begin, t - settings_.span), to = std::min(end, t + settings_.span + 1); j < to;
+         ++j) {
+        if (index_.first[static_cast<std::size_t>(j)] != 0 && sessions_.items[j] != item) same(sessions_.items[j]);
+    }
+}
+
+void RowBuilder::sum_pairs(std::int32_t item) {
+    pairs_.clear();
+    const std::int32_t last = newest(item);
+    for (const ItemClick *click = clicks_begin(item), *end = clicks_end(item); click != end; ++click) {
+        prefetch(click + kAhead);
+        const std::int32_t s = click->session;
+        const double fresh = std::exp(-static_cast<double>(last - s) / settings_.recency);
+        // One distinct item alone has no pair to weigh.
+        const double share = 1.0 / std::max(index_.distinct[static_cast<std::size_t>(s)] - 1, 1);
+        visit(
+            item, *click,
+            [&](std::int32_t other, std::int64_t distance) {
+                Pair& pair = pair_of(other);
+                const double weight = 1.0 / static_cast<double>(std::abs(distance));
+                pair.value[distance > 0 ? kFwd : kBwd] += weight;
+                if (distance == 1) pair.value[kNext] += 1.0;
+                pair.value[kRec] += weight * fresh;
+                pair.latest = s;
+            },
+            [&](std::int32_t other) {
+                Pair& pair = pair_of(other);
+                pair.value[kSes] += 1.0;
+                pair.value[kAa] += share;
+                pair.latest = s;
+            });
+    }
+    for (const Pair& pair : pairs_) place_[static_cast<std::size_t>(pair.item)] = 0;
+}
+
+void RowBuilder::write_row(std::int32_t item, const TablesOut& out) {
+    sum_pairs(item);
+    const std::int64_t begin = out.row_offsets[item], end = out.row_offsets[item + 1];
+    double total[kPairKinds] = {};
+    for (const Pair& pair : pairs_) {
+        for (int kind = 0; kind < kPairKinds; ++kind) total[kind] += pair.value[kind];
+    }
+    float* totals = out.totals + static_cast<std::int64_t>(item) * kPairKinds;
+    for (int kind = 0; kind < kPairKinds; ++kind) totals[kind] = static_cast<float>(total[kind]);
+    ranked_.clear();
+    for (const Pair& pair : pairs_) {
+        double strength = 0;
+        for (const PairKind kind : kStrength) strength += pair.value[kind] / (total[kind] + 1.0);
+        ranked_.push_back({strength, pair.item, static_cast<std::int32_t>(ranked_.size())});
+    }
+    const auto stronger = [](const Ranked& x, const Ranked& y) {
+        return x.strength != y.strength ? x.strength > y.strength : x.item < y.item;
+    };
+    const auto kept_end = ranked_.begin() + (end - begin);
+    if (kept_end != ranked_.end()) std::nth_element(ranked_.begin(), kept_end, ranked_.end(), stronger);
+    std::sort(ranked_.begin(), kept_end, stronger);
+    for (std::int64_t p = begin; p < end; ++p) {
+        const Pair& pair = pairs_[static_cast<std::size_t>(ranked_[static_cast<std::size_t>(p - begin)].place)];
+        out.neighbours[p] = pair.item;
+        out.latest[p] = pair.latest;
+        for (int kind = 0; kind < kPairKinds; ++kind) {
+            out.values[p * kPairKinds + kind] = to_bfloat16(pair.value[kind]);
+        }
+    }
+}
+
+void RowBuilder::write_counts(std::int32_t item, const TablesOut& out) const {
+    const ItemClick* begin = clicks_begin(item);
+    const ItemClick* end = clicks_end(item);
+    std::int32_t later = 0, at_once = 0;
+    for (const ItemClick* click = begin; click + 1 < end; ++click) {
+        if (click[1].session != click->session) continue;
+        ++later;
+        at_once += click[1].place == click->place + 1;
+    }
+    std::int32_t* counts = out.counts + static_cast<std::int64_t>(item) * kCountKinds;
+    counts[kClicks] = static_cast<std::int32_t>(end - begin);
+    counts[kSessions] = index_.sessions[static_cast<std::size_t>(item)];
+    counts[kRepeatedLater] = later;
+    counts[kRepeatedAtOnce] = at_once;
+    counts[kNewest] = newest(item);
+}
+
+void RowBuilder::write_postings(std::int32_t item, const TablesOut& out) const {
+    const std::int64_t begin = out.post_offsets[item];
+    std::int32_t last = -1;
+    std::int64_t p = out.post_offsets[item + 1];
+    for (const ItemClick* click = clicks_end(item); p > begin;) {
+        --click;
+        if (click->session == last) continue;
+        last = click->session;
+        out.postings[--p] = last;
+    }
+}
+
+RowBuilder::Pair& RowBuilder::pair_of(std::int32_t other) {
+    std::int32_t& place = place_[static_cast<std::size_t>(other)];
+    if (place == 0) {
+        pairs_.push_back({{}, other, -1});
+        place = static_cast<std::int32_t>(pairs_.size());
+    }
+    return pairs_[static_cast<std::size_t>(place) - 1];
+}
+
+const ItemClick* RowBuilder::clicks_begin(std::int32_t item) const {
+    return index_.clicks.data() + index_.offsets[static_cast<std::size_t>(item)];
+}
+
+const ItemClick* RowBuilder::clicks_end(std::int32_t item) const {
+    return index_.clicks.data() + index_.offsets[static_cast<std::size_t>(item) + 1];
+}
+
+std::int32_t RowBuilder::newest(std::int32_t item) const {
+    const ItemClick* end = clicks_end(item);
+    return clicks_begin(item) == end ? -1 : end[-1].session;
+}
+
+}  // namespace mtaw

@@ -1,0 +1,55 @@
+// Makes the tables' rows of one item at a time from the clicks on it; one object a thread.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "memory/click_index.hpp"
+#include "memory/tables.hpp"
+
+namespace mtaw {
+
+class RowBuilder {
+  public:
+    // Keeps references: the arguments must outlive it.
+    RowBuilder(const PackedSessions& sessions, const MemorySettings& settings, const ClickIndex& index);
+
+    // How many neighbours the item has, before the cut.
+    std::int64_t count_neighbours(std::int32_t item);
+
+    // Each writes to the item's place in `out`, whose offsets are filled in already.
+    void write_row(std::int32_t item, const TablesOut& out);  // and totals
+    void write_counts(std::int32_t item, const TablesOut& out) const;
+    void write_postings(std::int32_t item, const TablesOut& out) const;
+
+  private:
+    struct Pair {
+        double value[kPairKinds];
+        std::int32_t item;
+        std::int32_t latest;
+    };
+    struct Ranked {
+        double strength;
+        std::int32_t item;
+        std::int32_t place;  // in pairs_
+    };
+
+    void prefetch(const ItemClick* click) const;
+    template <typename Near, typename Same>
+    void visit(std::int32_t item, const ItemClick& click, const Near& near, const Same& same) const;
+    void sum_pairs(std::int32_t item);
+    Pair& pair_of(std::int32_t other);
+    const ItemClick* clicks_begin(std::int32_t item) const;
+    const ItemClick* clicks_end(std::int32_t item) const;
+    std::int32_t newest(std::int32_t item) const;
+
+    const PackedSessions& sessions_;
+    const MemorySettings& settings_;
+    const ClickIndex& index_;
+    std::vector<std::int32_t> place_;  // [N] 1 + the item's place in pairs_, 0 = none
+    std::vector<std::int32_t> met_;    // neighbours counted
+    std::vector<Pair> pairs_;          // of the item at hand, in order of first meeting
+    std::vector<Ranked> ranked_;
+};
+
+}  // namespace mtaw

@@ -1,0 +1,95 @@
+"""The tables of the session memory: built from packed sessions, updated, checked.
+
+Axes: N items, S sessions (oldest first), T clicks in them, P kept pairs. `kernels/native/memory/tables.hpp` says what
+each number is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from mtaw_fast.kernels.native import _native
+
+__all__ = ["COUNTS", "PAIR_KINDS", "TABLES", "build_tables", "check_tables", "update_tables"]
+
+PAIR_KINDS = ("next", "fwd", "bwd", "ses", "aa", "rec")  # the columns of `values` and `totals`
+COUNTS = ("clicks", "sessions", "repeated_later", "repeated_at_once", "newest")  # the columns of `counts`
+
+# Name, dtype and shape of every array.
+TABLES: dict[str, tuple[type, tuple[str | int, ...]]] = {
+    "row_offsets": (np.int64, ("N + 1",)),
+    "neighbours": (np.int32, ("P",)),
+    "latest": (np.int32, ("P",)),
+    "values": (np.uint16, ("P", len(PAIR_KINDS))),  # bfloat16
+    "totals": (np.float32, ("N", len(PAIR_KINDS))),
+    "counts": (np.int32, ("N", len(COUNTS))),
+    "post_offsets": (np.int64, ("N + 1",)),
+    "postings": (np.int32, ("postings",)),
+    "session_offsets": (np.int64, ("S + 1",)),
+    "session_items": (np.int32, ("T",)),
+}
+
+
+def build_tables(
+    items: np.ndarray,
+    offsets: np.ndarray,
+    n_items: int,
+    *,
+    window: int,
+    span: int,
+    recency: float,
+    max_neighbours: int,
+    max_postings: int,
+    threads: int = 1,
+) -> dict[str, np.ndarray]:
+    """The arrays of TABLES from packed sessions, oldest first.
+
+    items: int32[T]; offsets: int64[S + 1], from 0 to T; both C-contiguous, and both are in the result, not copied.
+    window, span: clicks, recency: sessions; max_neighbours and max_postings: of an item, 0 for all.
+
+    The same bits for every number of threads. Beside the result it takes 9 bytes a click, 4 a session, 41 an item and,
+    for every thread, 4 bytes an item and up to 152 for every neighbour of the item with the most.
+
+    Raises ValueError on a wrong type or shape, offsets that descend, more than 2^31 - 1 clicks or sessions, or a
+    setting out of range; IndexError on an item outside 0..N-1. Releases the GIL.
+    """
+    return _native.memory_build(items, offsets, n_items, window, span, recency, max_neighbours, max_postings, threads)
+
+
+def update_tables(
+    tables: Mapping[str, np.ndarray],
+    items: np.ndarray,
+    offsets: np.ndarray,
+    *,
+    expire: int,
+    window: int,
+    span: int,
+    recency: float,
+    max_neighbours: int,
+    max_postings: int,
+    threads: int = 1,
+) -> dict[str, np.ndarray]:
+    """What `build_tables` gives, bit for bit, for the sessions of `tables` but the `expire` oldest and then the new.
+
+    tables: arrays that `build_tables` made with these very settings (`check_tables` lets no others harm, but their
+    rows are taken over as they are). items: int32[T'], offsets: int64[S' + 1]: the new sessions. Only rows of items
+    in sessions that come or go are made anew.
+
+    Raises as `build_tables` does, and ValueError where there are fewer than `expire` sessions. Releases the GIL.
+    """
+    return _native.memory_update(
+        dict(tables), items, offsets, expire, window, span, recency, max_neighbours, max_postings, threads
+    )
+
+
+def check_tables(tables: Mapping[str, np.ndarray], max_neighbours: int, max_postings: int) -> None:
+    """Raise ValueError, naming array and place, unless every reader can follow these tables blindly.
+
+    All arrays of TABLES are there with their types and shapes; offsets run from 0 to the ends of their arrays; what is
+    an item lies in 0..N-1, what is a session in 0..S-1; rows and postings are no longer than the settings allow,
+    postings ascend; counts fit each other; values and totals are finite and not negative. Reads all arrays once and
+    releases the GIL.
+    """
+    _native.memory_check(dict(tables), max_neighbours, max_postings)

@@ -1,0 +1,58 @@
+"""The memory tables as one file that can be mapped: their arrays, and the settings as another one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mtaw_fast.errors import DataError, UsageError, shown
+from mtaw_fast.kernels.native.memory_tables import TABLES
+from mtaw_fast.memory.settings import MemorySettings
+from mtaw_fast.tensorfile import map_tensors, write_tensors
+
+LAYOUT = 1
+_SETTINGS = "settings"
+_FIELDS = ("window", "span", "recency_share", "recency", "max_neighbours", "max_postings")
+_COUNTS = ("window", "span", "max_neighbours", "max_postings")
+
+
+def write_tables(path: Path, arrays: Mapping[str, np.ndarray], settings: MemorySettings) -> None:
+    """Write the arrays and `settings` (with `recency` as a number) to `path` in safetensors format, atomically.
+
+    The settings are float64[8]: the layout's number, the fields in the order of `_FIELDS`, and a zero that fills a
+    cache line.
+    """
+    numbers = [LAYOUT, *(getattr(settings, name) for name in _FIELDS), 0]
+    write_tensors(path, {**arrays, _SETTINGS: np.array(numbers, dtype=np.float64)})
+
+
+def read_tables(path: Path) -> tuple[dict[str, np.ndarray], MemorySettings]:
+    """Map what `write_tables` wrote, read-only. Raises DataError where it is missing, damaged or of another layout.
+
+    Of the arrays, only that they are there is checked.
+    """
+
+    def broken(reason: str) -> DataError:
+        return DataError(f"{path}: {reason}; restore the file or build the memory anew")
+
+    arrays = map_tensors(path)
+    numbers = arrays.pop(_SETTINGS, None)
+    if numbers is None or numbers.dtype != np.float64 or numbers.shape != (len(_FIELDS) + 2,):
+        raise broken("there are no settings of memory tables in it")
+    if numbers[0] != LAYOUT:
+        raise broken(f"its layout is {numbers[0]:g}, not {LAYOUT}")
+    missing, foreign = sorted(TABLES.keys() - arrays.keys()), sorted(arrays.keys() - TABLES.keys())
+    if missing or foreign:
+        raise broken(f"{shown(missing[0])} is missing" if missing else f"{shown(foreign[0])} is no array of the tables")
+    # What is no whole number stays one that MemorySettings refuses.
+    values: dict[str, Any] = {
+        name: int(value) if name in _COUNTS and value.is_integer() else value
+        for name, value in zip(_FIELDS, numbers[1:-1].tolist(), strict=True)
+    }
+    try:
+        return arrays, MemorySettings(**values)
+    except UsageError as error:
+        raise broken(str(error)) from None

@@ -1,0 +1,136 @@
+"""The memory tables in plain Python, by their definitions: what the native builder is tested against.
+
+Slow, and equal to it bit for bit: both add float64 terms in the order of the clicks (a click's `near` pairs before its
+`ses` pairs, each in order of time), sum a row in the order in which its neighbours were first met, and round once.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from mtaw_fast.kernels.native.memory_tables import COUNTS, PAIR_KINDS
+from mtaw_fast.memory.settings import MemorySettings
+from mtaw_fast.memory.tables import MemoryTables
+from mtaw_fast.sessions import Sessions, offsets_of
+
+_STRENGTH = ("fwd", "bwd", "ses", "rec")
+
+
+@dataclass(slots=True)
+class _Pair:
+    """The statistics of an item and one neighbour."""
+
+    sums: dict[str, float] = field(default_factory=lambda: dict.fromkeys(PAIR_KINDS, 0.0))
+    latest: int = -1
+
+
+def build_reference(sessions: Sessions, n_items: int, settings: MemorySettings) -> MemoryTables:
+    """What `MemoryTables.build` gives for sessions of items 0..N-1."""
+    settings = settings.resolved(len(sessions))
+    clicks = [session.tolist() for session in sessions]
+    rows = _pairs(clicks, n_items, settings)
+    totals = [_totals(row) for row in rows]
+    kept = [_strongest(row, total)[: settings.max_neighbours or None] for row, total in zip(rows, totals, strict=True)]
+    holders = _holders(clicks, n_items)
+    postings = [held[-settings.max_postings :] for held in holders]
+    pairs = [rows[item][other] for item, others in enumerate(kept) for other in others]
+    return MemoryTables(
+        row_offsets=offsets_of(np.array([len(others) for others in kept], np.int64)),
+        neighbours=_flat(kept),
+        latest=np.array([pair.latest for pair in pairs], np.int32),
+        values=to_bfloat16(np.array([list(pair.sums.values()) for pair in pairs]).reshape(-1, len(PAIR_KINDS))),
+        totals=np.array([list(total.values()) for total in totals], np.float32).reshape(-1, len(PAIR_KINDS)),
+        counts=np.array(_counts(clicks, holders), np.int32).reshape(-1, len(COUNTS)),
+        post_offsets=offsets_of(np.array([len(held) for held in postings], np.int64)),
+        postings=_flat(postings),
+        session_offsets=sessions.offsets,
+        session_items=sessions.items,
+        settings=settings,
+    )
+
+
+def to_bfloat16(values: np.ndarray) -> np.ndarray:
+    """uint16[..]: float64[..] (finite, not negative) as float32 and then bfloat16, to the nearest, ties to even."""
+    bits = values.astype(np.float32).view(np.uint32)
+    return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
+
+
+def from_bfloat16(values: np.ndarray) -> np.ndarray:
+    """float32[..] of the bfloat16 numbers in uint16[..]."""
+    return (values.astype(np.uint32) << 16).view(np.float32)
+
+
+def _pairs(clicks: list[list[int]], n_items: int, settings: MemorySettings) -> list[dict[int, _Pair]]:
+    """For every item its neighbours, in the order in which they are first met."""
+    assert settings.recency is not None
+    newest = {item: s for s, session in enumerate(clicks) for item in session}
+    rows: list[dict[int, _Pair]] = [{} for _ in range(n_items)]
+    for s, session in enumerate(clicks):
+        first = {item: t for t, item in reversed(list(enumerate(session)))}
+        for t, item in enumerate(session):
+            row = rows[item]
+            for j, other in enumerate(session):
+                distance = j - t
+                if other == item or abs(distance) > settings.window:
+                    continue
+                pair = row.setdefault(other, _Pair())
+                pair.latest = s
+                weight = 1 / abs(distance)
+                pair.sums["fwd" if distance > 0 else "bwd"] += weight
+                pair.sums["next"] += distance == 1
+                pair.sums["rec"] += weight * math.exp(-(newest[item] - s) / settings.recency)
+            if first[item] != t:
+                continue
+            for other, j in sorted(first.items(), key=lambda entry: entry[1]):
+                if other == item or abs(j - t) > settings.span:
+                    continue
+                pair = row.setdefault(other, _Pair())
+                pair.latest = s
+                pair.sums["ses"] += 1
+                pair.sums["aa"] += 1 / (len(first) - 1)
+    return rows
+
+
+def _totals(row: dict[int, _Pair]) -> dict[str, float]:
+    totals = dict.fromkeys(PAIR_KINDS, 0.0)
+    for pair in row.values():
+        for kind, value in pair.sums.items():
+            totals[kind] += value
+    return totals
+
+
+def _strongest(row: dict[int, _Pair], totals: dict[str, float]) -> list[int]:
+    """All neighbours, the strongest first."""
+    strengths = {}
+    for other, pair in row.items():
+        strengths[other] = 0.0
+        for kind in _STRENGTH:
+            strengths[other] += pair.sums[kind] / (totals[kind] + 1)
+    return sorted(row, key=lambda other: (-strengths[other], other))
+
+
+def _holders(clicks: list[list[int]], n_items: int) -> list[list[int]]:
+    """For every item the sessions that hold it, ascending."""
+    holders: list[list[int]] = [[] for _ in range(n_items)]
+    for s, session in enumerate(clicks):
+        for item in sorted(set(session)):
+            holders[item].append(s)
+    return holders
+
+
+def _counts(clicks: list[list[int]], holders: list[list[int]]) -> list[list[int]]:
+    """The columns of COUNTS for every item."""
+    counts = [[0, len(held), 0, 0, held[-1] if held else -1] for held in holders]
+    for session in clicks:
+        for t, item in enumerate(session):
+            counts[item][0] += 1
+            counts[item][2] += item in session[t + 1 :]
+            counts[item][3] += session[t + 1 : t + 2] == [item]
+    return counts
+
+
+def _flat(runs: list[list[int]]) -> np.ndarray:
+    return np.array([value for run in runs for value in run], np.int32)

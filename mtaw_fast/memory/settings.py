@@ -1,0 +1,54 @@
+"""What shapes the tables of the session memory."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+from mtaw_fast.errors import UsageError
+
+_MOST = 2**31 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class MemorySettings:
+    """How pairs of items in past sessions are counted and how much of them is kept.
+
+    window: clicks apart, at most, of a pair in `next`, `fwd`, `bwd`, `rec`. span: of the first clicks on a pair in
+    `ses` and `aa`. recency: sessions after which a pair's weight in `rec` has fallen to 1/e; None:
+    `recency_share` of the sessions that the tables are built from, at least 1. Built tables hold the number, so that an
+    update does not change it.
+    max_neighbours: of an item, the strongest; max_postings: sessions of an item, the latest; 0 keeps all.
+
+    Raises UsageError where a value is out of range.
+    """
+
+    window: int = 10
+    span: int = 40
+    recency_share: float = 0.1
+    recency: float | None = None
+    max_neighbours: int = 512
+    max_postings: int = 500
+
+    def __post_init__(self) -> None:
+        fine = {
+            "window": _is_count(self.window, 1),
+            "span": _is_count(self.span, 1),
+            "recency_share": 0 < self.recency_share < math.inf,
+            "recency": self.recency is None or 0 < self.recency < math.inf,
+            "max_neighbours": _is_count(self.max_neighbours, 0),
+            "max_postings": _is_count(self.max_postings, 0),
+        }
+        for name, ok in fine.items():
+            if not ok:
+                raise UsageError(f"memory: {name}={getattr(self, name)} is out of range; see MemorySettings")
+
+    def resolved(self, n_sessions: int) -> MemorySettings:
+        """The same with `recency` as a number, for tables of `n_sessions` sessions."""
+        if self.recency is not None:
+            return self
+        return replace(self, recency=max(self.recency_share * n_sessions, 1.0))
+
+
+def _is_count(value: int, least: int) -> bool:
+    return isinstance(value, int) and least <= value <= _MOST

@@ -1,0 +1,151 @@
+"""The tables of the session memory: pair statistics, counts and postings of past sessions.
+
+Axes: N items, S sessions (oldest first), T clicks in them, P kept pairs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from mtaw_fast.errors import DataError, UsageError
+from mtaw_fast.kernels.native.memory_tables import TABLES, build_tables, check_tables, update_tables
+from mtaw_fast.memory import files
+from mtaw_fast.memory.settings import MemorySettings
+from mtaw_fast.sessions import Sessions
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MemoryTables:
+    """What past sessions say of pairs of items, of items, and the sessions themselves. Immutable.
+
+    Of the ordered pair (a, b), a != b, over all sessions, six statistics (`window`, `span`, `recency`: the settings'):
+
+        next  b directly after a
+        fwd   1/distance for every click on b after one on a, at most `window` apart; bwd: the same with b before a
+        ses   sessions with both whose first clicks on them are at most `span` apart
+        aa    ses, where a session weighs 1/(its distinct items - 1)
+        rec   the terms of fwd and bwd, each times exp(-age/recency), age in sessions before the latest one with a
+
+    row_offsets: int64[N + 1]; the neighbours b of item a are at row_offsets[a] .. row_offsets[a + 1] - 1 of
+    neighbours: int32[P], the strongest first: by the sum over fwd, bwd, ses, rec of value/(total + 1), ties by id.
+    latest: int32[P], the latest session that added to the pair.
+    values: uint16[P, 6], the statistics as bfloat16 (to the nearest, ties to even).
+    totals: float32[N, 6], sums over the whole row, those cut off after `max_neighbours` too.
+    counts: int32[N, 5]: clicks; sessions; clicks that their session repeats later, and as the very next one; the
+    latest session with the item, -1 without any.
+    post_offsets: int64[N + 1], postings: int32[..]: the latest `max_postings` sessions with each item, ascending.
+    session_offsets: int64[S + 1], session_items: int32[T]: all sessions.
+    settings: with `recency` as a number.
+
+    Raises DataError on arrays that a reader could not follow blindly (`kernels.native.memory_tables.check_tables`).
+    """
+
+    row_offsets: np.ndarray
+    neighbours: np.ndarray
+    latest: np.ndarray
+    values: np.ndarray
+    totals: np.ndarray
+    counts: np.ndarray
+    post_offsets: np.ndarray
+    postings: np.ndarray
+    session_offsets: np.ndarray
+    session_items: np.ndarray
+    settings: MemorySettings
+
+    def __post_init__(self) -> None:
+        if self.settings.recency is None:
+            raise UsageError("memory tables: settings.recency must be a number; see MemorySettings.resolved")
+        try:
+            check_tables(self.arrays(), self.settings.max_neighbours, self.settings.max_postings)
+        except ValueError as error:
+            raise DataError(f"memory tables: {error}; build them anew") from None
+
+    @classmethod
+    def build(
+        cls, sessions: Sessions, n_items: int, settings: MemorySettings | None = None, *, threads: int = 1
+    ) -> MemoryTables:
+        """Tables of `sessions` (oldest first) over N items; the same bits for every number of threads.
+
+        Raises DataError on an item outside 0..N-1 or more than 2^31 - 1 clicks.
+        """
+        settings = (settings or MemorySettings()).resolved(len(sessions))
+        try:
+            arrays = build_tables(
+                sessions.items.copy(), sessions.offsets.copy(), n_items, **_native_settings(settings), threads=threads
+            )
+        except (ValueError, IndexError) as error:
+            raise DataError(f"memory tables: {error}") from None
+        return cls(**_sealed(arrays), settings=settings)
+
+    def update(self, new: Sessions, expire: int = 0, *, threads: int = 1) -> MemoryTables:
+        """Tables without the `expire` oldest sessions and with `new` ones behind the others.
+
+        Equal, bit for bit, to `build` from these sessions with this object's settings: only rows of items in sessions
+        that come or go are made anew, and the others taken over. Raises DataError as `build` does, UsageError where
+        there are fewer than `expire` sessions.
+        """
+        if not 0 <= expire <= self.n_sessions:
+            raise UsageError(f"memory tables: cannot expire {expire} of {self.n_sessions} sessions")
+        try:
+            arrays = update_tables(
+                self.arrays(),
+                np.ascontiguousarray(new.items),
+                np.ascontiguousarray(new.offsets),
+                expire=expire,
+                **_native_settings(self.settings),
+                threads=threads,
+            )
+        except (ValueError, IndexError) as error:
+            raise DataError(f"memory tables: {error}") from None
+        return MemoryTables(**_sealed(arrays), settings=self.settings)
+
+    @classmethod
+    def load(cls, path: Path) -> MemoryTables:
+        """Map the tables that `save` wrote, read-only. Raises DataError where the file is missing or damaged."""
+        arrays, settings = files.read_tables(path)
+        try:
+            return cls(**arrays, settings=settings)
+        except DataError as error:
+            raise DataError(f"{path}: {error}") from None
+
+    def save(self, path: Path) -> None:
+        """Write everything to `path` as one safetensors file, atomically."""
+        files.write_tables(path, self.arrays(), self.settings)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The arrays by name."""
+        return {name: getattr(self, name) for name in TABLES}
+
+    @property
+    def n_items(self) -> int:
+        """N."""
+        return len(self.row_offsets) - 1
+
+    @property
+    def n_sessions(self) -> int:
+        """S."""
+        return len(self.session_offsets) - 1
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of all arrays."""
+        return sum(array.nbytes for array in self.arrays().values())
+
+    @property
+    def sessions(self) -> Sessions:
+        """The sessions, as a view."""
+        return Sessions(self.session_items, self.session_offsets)
+
+
+def _native_settings(settings: MemorySettings) -> dict:
+    return {name: getattr(settings, name) for name in ("window", "span", "recency", "max_neighbours", "max_postings")}
+
+
+def _sealed(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The arrays, read-only from here on: readers follow what was checked once."""
+    for array in arrays.values():
+        array.setflags(write=False)
+    return arrays

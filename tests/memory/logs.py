@@ -1,0 +1,38 @@
+"""Click logs for the tests of the session memory."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import strategies as st
+
+from mtaw_fast.memory import MemorySettings, MemoryTables
+from mtaw_fast.sessions import Sessions
+
+N_ITEMS = 7
+
+SESSIONS = st.lists(st.lists(st.integers(0, N_ITEMS - 1), max_size=12), max_size=12).map(Sessions.from_lists)
+SETTINGS = st.builds(
+    MemorySettings,
+    window=st.integers(1, 6),
+    span=st.integers(1, 8),
+    recency=st.one_of(st.none(), st.floats(0.5, 20)),
+    max_neighbours=st.integers(0, 5),
+    max_postings=st.integers(0, 4),
+)
+
+
+def random_log(n_sessions: int, n_items: int, seed: int, longest: int = 30) -> Sessions:
+    """Sessions of 0..longest clicks, items by a power law, so that some repeat and some never occur."""
+    rng = np.random.default_rng(seed)
+    return Sessions.from_lists(
+        [(n_items * rng.random(rng.integers(0, longest + 1)) ** 3).astype(int) for _ in range(n_sessions)]
+    )
+
+
+def assert_same_tables(ours: MemoryTables, expected: MemoryTables) -> None:
+    """Equal to the bit, types and settings included."""
+    assert ours.settings == expected.settings
+    for name, array in expected.arrays().items():
+        got = ours.arrays()[name]
+        assert (got.dtype, got.shape) == (array.dtype, array.shape), name
+        np.testing.assert_array_equal(got, array, err_msg=name)

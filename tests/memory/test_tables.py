@@ -1,0 +1,293 @@
+"""The memory tables: against plain Python to the bit, a log worked by hand, and what must not matter."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mtaw_fast.errors import DataError, UsageError
+from mtaw_fast.kernels.native.memory_tables import COUNTS, PAIR_KINDS, build_tables, check_tables, update_tables
+from mtaw_fast.memory import MemorySettings, MemoryTables
+from mtaw_fast.memory.reference_tables import build_reference, from_bfloat16, to_bfloat16
+from mtaw_fast.sessions import Sessions
+from tests.memory.logs import N_ITEMS, SESSIONS, SETTINGS, assert_same_tables, random_log
+
+ALL = MemorySettings(max_neighbours=0, max_postings=0)
+
+
+@settings(max_examples=200, deadline=None)
+@given(sessions=SESSIONS, chosen=SETTINGS, threads=st.integers(1, 3))
+def test_equals_plain_python(sessions: Sessions, chosen: MemorySettings, threads: int) -> None:
+    ours = MemoryTables.build(sessions, N_ITEMS, chosen, threads=threads)
+    assert_same_tables(ours, build_reference(sessions, N_ITEMS, chosen))
+
+
+@pytest.mark.parametrize("chosen", [MemorySettings(), ALL, MemorySettings(max_neighbours=20, max_postings=7)])
+def test_equals_plain_python_on_longer_sessions_and_many_items(chosen: MemorySettings) -> None:
+    sessions = random_log(250, 400, seed=1, longest=70)
+    ours = MemoryTables.build(sessions, 400, chosen, threads=2)
+    assert np.diff(ours.row_offsets).max() > 40 or chosen.max_neighbours == 20
+    assert_same_tables(ours, build_reference(sessions, 400, chosen))
+
+
+# Sessions 0..2 over items 0..3; item 4 never occurs. window 2, span 2, recency 2.
+LOG = [[0, 1, 0, 2], [2, 0, 1, 1], [3]]
+HAND = MemorySettings(window=2, span=2, recency=2.0, max_neighbours=0, max_postings=0)
+AGED = math.exp(-1 / 2)  # what a pair of session 0 weighs in `rec` for an item that session 1 is the last to hold
+# (a, b): next, fwd, bwd, ses, aa, rec, latest. Session 0 has three distinct items, as session 1 has.
+PAIRS = {
+    # Session 0: clicks 0 and 2 are on a; b is at 1. Session 1: a at 1, b at 2 and 3.
+    (0, 1): (1 + 1, 1 + (1 + 1 / 2), 1, 2, 2 * (1 / 2), 2 * AGED + (1 + 1 / 2), 1),
+    # Session 0: a at 0 (too far from 3) and at 2; first clicks 0 and 3 are 3 apart. Session 1: b at 0, a at 1.
+    (0, 2): (1, 1, 1, 1, 1 / 2, 1 * AGED + 1, 1),
+    # The mirror of (0, 1): fwd and bwd change places, and the pair (1, 0) of session 0 is b directly after a.
+    (1, 0): (1, 1, 1 + (1 + 1 / 2), 2, 2 * (1 / 2), 2 * AGED + (1 + 1 / 2), 1),
+    # Session 0: a at 1, b at 3. Session 1: b at 0, a at 2 (and at 3, too far).
+    (1, 2): (0, 1 / 2, 1 / 2, 2, 2 * (1 / 2), 1 / 2 * AGED + 1 / 2, 1),
+    (2, 0): (1, 1, 1, 1, 1 / 2, 1 * AGED + 1, 1),
+    (2, 1): (0, 1 / 2, 1 / 2, 2, 2 * (1 / 2), 1 / 2 * AGED + 1 / 2, 1),
+}
+
+
+def test_every_statistic_of_a_log_worked_by_hand() -> None:
+    tables = MemoryTables.build(Sessions.from_lists(LOG), 5, HAND)
+    assert tables.row_offsets.tolist() == [0, 2, 4, 6, 6, 6]
+    owners = np.repeat(np.arange(5), np.diff(tables.row_offsets))
+    assert sorted(zip(owners.tolist(), tables.neighbours.tolist(), strict=True)) == sorted(PAIRS)
+    for p, pair in enumerate(zip(owners.tolist(), tables.neighbours.tolist(), strict=True)):
+        *expected, latest = PAIRS[pair]
+        np.testing.assert_array_equal(from_bfloat16(tables.values[p]), from_bfloat16(to_bfloat16(np.array(expected))))
+        assert tables.latest[p] == latest
+    for a in range(5):
+        expected_total = np.sum([values[:-1] for (item, _), values in PAIRS.items() if item == a], axis=0)
+        np.testing.assert_allclose(tables.totals[a], expected_total, rtol=1e-7)
+    # clicks, sessions, repeated later, repeated at once, newest session
+    assert tables.counts.tolist() == [
+        [3, 2, 1, 0, 1],
+        [3, 2, 1, 1, 1],
+        [2, 2, 0, 0, 1],
+        [1, 1, 0, 0, 2],
+        [0, 0, 0, 0, -1],
+    ]
+    assert tables.post_offsets.tolist() == [0, 2, 4, 6, 7, 7]
+    assert tables.postings.tolist() == [0, 1, 0, 1, 0, 1, 2]
+    assert tables.session_offsets.tolist() == [0, 4, 8, 9]
+    assert tables.session_items.tolist() == [0, 1, 0, 2, 2, 0, 1, 1, 3]
+
+
+def test_rows_are_ordered_by_strength_and_cut() -> None:
+    # Of the row of item 0: 1 follows twice, 5 precedes twice, 2 once, 3 and 4 once each and from one click further.
+    sessions = Sessions.from_lists([[0, 1], [0, 1], [2, 0], [4, 5, 0], [3, 5, 0]])
+    ageless = replace(ALL, recency=1e300)
+    whole = MemoryTables.build(sessions, 6, ageless)
+    assert whole.neighbours[: whole.row_offsets[1]].tolist() == [1, 5, 2, 3, 4]  # a tie: by id
+    cut = MemoryTables.build(sessions, 6, replace(ageless, max_neighbours=2))
+    assert cut.neighbours[: cut.row_offsets[1]].tolist() == [1, 5]
+    np.testing.assert_array_equal(cut.values[:2], whole.values[:2])
+    np.testing.assert_array_equal(cut.totals, whole.totals)  # of the whole row
+
+
+def test_the_latest_postings_are_kept() -> None:
+    sessions = Sessions.from_lists([[0], [1, 0, 0], [0], [1], [0, 1]])
+    tables = MemoryTables.build(sessions, 2, MemorySettings(max_postings=2))
+    assert tables.postings.tolist() == [2, 4, 3, 4]
+
+
+def test_recency_is_a_share_of_the_sessions_and_stays_what_it_is() -> None:
+    sessions = random_log(50, 20, seed=0)
+    tables = MemoryTables.build(sessions, 20, MemorySettings(recency_share=0.1))
+    assert tables.settings.recency == pytest.approx(5.0)
+    assert tables.update(sessions).settings == tables.settings
+    assert MemoryTables.build(Sessions.from_lists([]), 20).settings.recency == 1.0
+
+
+@settings(max_examples=60, deadline=None)
+@given(sessions=SESSIONS, order=st.permutations(range(N_ITEMS)))
+def test_names_of_items_do_not_matter(sessions: Sessions, order: list[int]) -> None:
+    new_id = np.array(order, np.int32)
+    plain = MemoryTables.build(sessions, N_ITEMS, ALL)
+    renamed = MemoryTables.build(Sessions(new_id[sessions.items], sessions.offsets), N_ITEMS, ALL)
+    np.testing.assert_array_equal(renamed.totals[new_id], plain.totals)
+    np.testing.assert_array_equal(renamed.counts[new_id], plain.counts)
+    for item in range(N_ITEMS):
+        assert row_of(renamed, new_id[item]) == {
+            int(new_id[other]): values for other, values in row_of(plain, item).items()
+        }
+
+
+def row_of(tables: MemoryTables, item: int) -> dict[int, tuple]:
+    begin, end = tables.row_offsets[item : item + 2]
+    return {int(tables.neighbours[p]): (*tables.values[p].tolist(), int(tables.latest[p])) for p in range(begin, end)}
+
+
+@settings(max_examples=100, deadline=None)
+@given(sessions=SESSIONS)
+def test_pairs_mirror_each_other(sessions: Sessions) -> None:
+    """fwd of (a, b) is bwd of (b, a) and ses is symmetric; the totals are those of the rows."""
+    tables = MemoryTables.build(sessions, N_ITEMS, ALL)
+    fwd, bwd, ses = (PAIR_KINDS.index(kind) for kind in ("fwd", "bwd", "ses"))
+    rows = [row_of(tables, item) for item in range(N_ITEMS)]
+    for a, row in enumerate(rows):
+        for b, values in row.items():
+            mirrored = rows[b][a]
+            assert values[ses] == mirrored[ses]
+            # Terms are added in another order, so a rounding to bfloat16 may fall the other way.
+            assert abs(values[fwd] - mirrored[bwd]) <= 1
+            assert values[-1] == mirrored[-1]
+    assert tables.counts[:, COUNTS.index("clicks")].sum() == sessions.n_clicks
+
+
+@settings(max_examples=200, deadline=None)
+@given(old=SESSIONS, new=SESSIONS, data=st.data(), chosen=SETTINGS, threads=st.integers(1, 2))
+def test_an_update_equals_a_rebuild(
+    old: Sessions, new: Sessions, data: st.DataObject, chosen: MemorySettings, threads: int
+) -> None:
+    expire = data.draw(st.integers(0, len(old)))
+    tables = MemoryTables.build(old, N_ITEMS, chosen)
+    updated = tables.update(new, expire, threads=threads)
+    remaining = Sessions.concatenate([old.slice(expire, len(old)), new])
+    assert_same_tables(updated, MemoryTables.build(remaining, N_ITEMS, tables.settings))
+
+
+def test_many_updates_equal_a_rebuild_and_leave_most_rows_alone() -> None:
+    sessions = random_log(400, 3000, seed=3, longest=12)
+    chosen = MemorySettings(recency=30.0, max_neighbours=10, max_postings=3)
+    tables = MemoryTables.build(sessions.slice(0, 300), 3000, chosen)
+    for day in range(5):
+        tables = tables.update(sessions.slice(300 + 20 * day, 320 + 20 * day), expire=10)
+    assert_same_tables(tables, MemoryTables.build(sessions.slice(50, 400), 3000, chosen))
+    touched = np.unique(sessions.slice(380, 400).items)
+    assert len(touched) < 200  # what the last update made anew
+
+
+def test_an_update_takes_rows_over_that_no_session_touched() -> None:
+    """Rows that are taken over are copied: what was changed in them by hand is still there."""
+    tables = MemoryTables.build(Sessions.from_lists([[0, 1], [2, 3]]), 4, ALL)
+    marked = replace(tables, totals=tables.totals + 100)
+    updated = marked.update(Sessions.from_lists([[2]]))
+    assert (updated.totals > 99).all(axis=1).tolist() == [True, True, False, True]
+
+
+def test_the_sessions_are_the_tables_own_and_arrays_may_be_read_only_views() -> None:
+    sessions = random_log(40, 30, seed=5)
+    view = Sessions(sessions.items[::1], sessions.offsets)
+    view.items.setflags(write=False)
+    tables = MemoryTables.build(view, 30)
+    assert not np.shares_memory(tables.session_items, sessions.items)
+    for array in (*tables.arrays().values(), *tables.update(view).arrays().values()):
+        assert not array.flags.writeable
+    assert tables.sessions.items.tolist() == sessions.items.tolist()
+    assert tables.n_bytes == sum(array.nbytes for array in tables.arrays().values())
+    assert (tables.n_items, tables.n_sessions) == (30, 40)
+    part = Sessions.from_lists([[1, 2], [3]])
+    strided = Sessions(np.repeat(part.items, 2)[::2], part.offsets)
+    assert_same_tables(tables.update(strided), tables.update(part))
+    assert_same_tables(MemoryTables.build(strided, 30), MemoryTables.build(part, 30))
+
+
+@pytest.mark.parametrize("n_items", [0, 1, 5])
+def test_no_sessions_no_clicks_no_items(n_items: int) -> None:
+    for lists in ([], [[]], [[], []]):
+        tables = MemoryTables.build(Sessions.from_lists(lists), n_items, threads=2)
+        assert (tables.n_sessions, tables.n_items, len(tables.neighbours)) == (len(lists), n_items, 0)
+        assert_same_tables(tables, build_reference(Sessions.from_lists(lists), n_items, MemorySettings()))
+        assert tables.update(Sessions.from_lists([[]]), expire=len(lists)).n_sessions == 1
+
+
+def test_bfloat16_is_rounded_to_the_nearest_ties_to_even() -> None:
+    values = np.array([0.0, 1.0, 1 + 2**-8, 1 + 3 * 2**-8, 1 + 2**-8 + 2**-20, 1 / 3, 1e30, 1e-30])
+    assert from_bfloat16(to_bfloat16(values))[:5].tolist() == [0, 1, 1, 1 + 2**-6, 1 + 2**-7]
+    np.testing.assert_allclose(from_bfloat16(to_bfloat16(values)), values, rtol=2**-8)
+
+
+@pytest.mark.parametrize("item", [-1, 5, 2**31 - 1, -(2**31)])
+def test_items_out_of_range_are_refused(item: int) -> None:
+    sessions = Sessions.from_lists([[0, 1], [2, item]])
+    with pytest.raises(DataError, match=rf"session 1 holds item {item}, outside 0\.\.4"):
+        MemoryTables.build(sessions, 5)
+    tables = MemoryTables.build(Sessions.from_lists([[0]]), 5)
+    with pytest.raises(DataError, match=rf"session 2 holds item {item}, outside 0\.\.4"):
+        tables.update(sessions)
+
+
+def test_expiring_more_than_there_is_is_refused() -> None:
+    tables = MemoryTables.build(Sessions.from_lists([[0], [1]]), 2)
+    for expire in (-1, 3):
+        with pytest.raises(UsageError, match=f"cannot expire {expire} of 2 sessions"):
+            tables.update(Sessions.from_lists([]), expire)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("window", 0), ("window", 2.0), ("span", 0), ("span", 2**31), ("recency_share", 0.0),
+        ("recency_share", math.nan), ("recency", 0.0), ("recency", math.inf), ("max_neighbours", -1),
+        ("max_postings", -1),
+    ],
+)  # fmt: skip
+def test_settings_out_of_range_are_refused(name: str, value: float) -> None:
+    with pytest.raises(UsageError, match=f"memory: {name}={value} is out of range"):
+        MemorySettings(**{name: value})
+
+
+PLAIN = {"window": 1, "span": 1, "recency": 1.0, "max_neighbours": 0, "max_postings": 0, "threads": 1}
+ITEMS, OFFSETS = np.array([0, 1], np.int32), np.array([0, 2])
+
+
+@pytest.mark.parametrize(
+    ("items", "offsets", "message"),
+    [
+        (ITEMS.astype(np.int64), OFFSETS, "items must be a C-contiguous int32 vector, not int64"),
+        (ITEMS, OFFSETS.astype(np.int32), "offsets must be a C-contiguous int64 vector, not int32"),
+        (ITEMS, OFFSETS[:0], "offsets must hold at least the 0"),
+        (ITEMS, np.array([1, 2]), r"offsets must run from 0 to 2, the number of clicks, not from 1 to 2"),
+        (ITEMS, np.array([0, 3]), r"offsets must run from 0 to 2, the number of clicks, not from 0 to 3"),
+        (ITEMS, np.array([0, 2, 1, 2]), r"offsets must not descend, but session 1 has 2 \.\. 1"),
+        (ITEMS, np.array([0, -1, 2]), r"offsets must not descend, but session 0 has 0 \.\. -1"),
+    ],
+)
+def test_the_native_builder_refuses_sessions_that_are_none(
+    items: np.ndarray, offsets: np.ndarray, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        build_tables(items, offsets, 2, **PLAIN)
+    none = build_tables(ITEMS[:0], OFFSETS[:1], 2, **PLAIN)
+    with pytest.raises(ValueError, match=message):
+        update_tables(none, items, offsets, expire=0, **PLAIN)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"window": 0}, "window must be at least 1"),
+        ({"span": 0}, "span must be at least 1"),
+        ({"recency": math.nan}, "recency must be a positive number"),
+        ({"recency": math.inf}, "recency must be a positive number"),
+        ({"max_neighbours": -1}, "max_neighbours must be at least 1, or 0"),
+        ({"max_postings": -1}, "max_postings must be at least 1, or 0"),
+        ({"threads": 0}, "threads must be at least 1"),
+        ({"expire": 2}, r"expire must be in 0\.\.1, not 2"),
+        ({"expire": -1}, r"expire must be in 0\.\.1, not -1"),
+        ({"n_items": -1}, r"n_items must be in 0\.\.2147483647, not -1"),
+        ({"n_items": 2**31}, r"n_items must be in 0\.\.2147483647, not 2147483648"),
+    ],
+)
+def test_the_native_builder_refuses_numbers_out_of_range(changed: dict, message: str) -> None:
+    if "expire" not in changed:
+        with pytest.raises(ValueError, match=message):
+            build_tables(ITEMS, OFFSETS, **{"n_items": 2, **PLAIN, **changed})
+    if "n_items" not in changed:
+        tables = build_tables(ITEMS, OFFSETS, 2, **PLAIN)
+        with pytest.raises(ValueError, match=message):
+            update_tables(tables, ITEMS, OFFSETS, **{"expire": 0, **PLAIN, **changed})
+
+
+def test_lists_are_no_arrays() -> None:
+    tables = build_tables(ITEMS, OFFSETS, 2, **PLAIN)
+    with pytest.raises(ValueError, match="'postings' must be an array"):
+        check_tables({**tables, "postings": tables["postings"].tolist()}, 0, 0)
