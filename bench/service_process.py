@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import re
 import signal
 import socket
 import subprocess
@@ -20,6 +21,7 @@ from mtaw_fast.errors import MtawError
 
 _ROOT = Path(__file__).resolve().parents[1]
 _STOP_SECONDS = 20.0
+_UP = re.compile(r"^mtaw_workers\{[^}]*\} (\S+)$", re.MULTILINE)
 
 
 class Service(AbstractContextManager["Service"]):
@@ -46,9 +48,9 @@ class Service(AbstractContextManager["Service"]):
             raise
 
     def wait_until_ready(self, patience: float) -> None:
-        """Until all workers are there and the service says that it is ready."""
+        """Until all workers take requests."""
         deadline = time.monotonic() + patience
-        while not (self._answers_ready() and len(self.workers()) >= self.n_workers):
+        while self._workers_up() < self.n_workers:
             if self._process.poll() is not None:
                 raise MtawError(f"the service ended with status {self._process.returncode}: {self.last_words()}")
             if time.monotonic() > deadline:
@@ -146,11 +148,13 @@ class Service(AbstractContextManager["Service"]):
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    def _answers_ready(self) -> bool:
+    def _workers_up(self) -> int:
+        """How many workers take requests, as they say themselves."""
         try:
-            return self.get("/readyz")[0] == 200
+            status, metrics = self.get("/metrics")
         except (OSError, http.client.HTTPException):
-            return False
+            return 0
+        return sum(int(float(count)) for count in _UP.findall(metrics.decode())) if status == 200 else 0
 
 
 def _free_port() -> int:

@@ -163,10 +163,11 @@ def measure(
         after = service.cpu_seconds(), _busy_seconds(), time.monotonic()
         outcome = running.result()
     server, busy, seconds = (late - early for late, early in zip(after, before, strict=True))
-    sent = int((due >= traffic.ramp).sum())
+    ended = outcome.done - running.began - traffic.ramp
+    finished = int(((ended >= 0) & (ended < traffic.steady)).sum())
     client = outcome.cpu / max(len(due), 1)
-    others = (busy - server - client * sent) / (seconds * (psutil.cpu_count() or 1))
-    return Measured(traffic, outcome, server / max(sent, 1), client, max(others, 0.0))
+    others = (busy - server - client * finished) / (seconds * (psutil.cpu_count() or 1))
+    return Measured(traffic, outcome, server / max(finished, 1), client, max(others, 0.0))
 
 
 def table(rows: Sequence[Row]) -> list[str]:

@@ -44,6 +44,10 @@ def add_to(commands: Any) -> None:
         help="for a client to send its request, and to read the answer (default: 10)",
     )  # fmt: skip
     limits.add_argument("--grace", type=float, default=30, metavar="SECONDS", help="at shutdown (default: 30)")
+    limits.add_argument(
+        "--micro-batch", type=int, default=16, metavar="N",
+        help="waiting requests to rank in one pass over the catalog at most; 1: none (default: 16)",
+    )  # fmt: skip
     operation = parser.add_argument_group("operation")
     operation.add_argument(
         "--watch", type=float, default=1, metavar="SECONDS", help="how often to look for a new bundle (default: 1)"
@@ -85,6 +89,7 @@ def run(arguments: argparse.Namespace) -> None:
                 queue=arguments.queue,
                 deadline=arguments.deadline / 1000,
                 read_timeout=arguments.read_timeout,
+                together=arguments.micro_batch,
             ),
         )
     )

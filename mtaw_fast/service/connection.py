@@ -68,4 +68,6 @@ class TimedProtocol(HttpToolsProtocol):
     def expire(self, now: float) -> None:
         """Drop the connection if its client has let a time pass."""
         if min(self._reading_until or now, self._writing_until or now) < now:
+            if self.cycle is not None:
+                self.cycle.disconnected = True  # now, and not when the loop gets to tell: an answer may be under way
             self.transport.abort()

@@ -13,8 +13,8 @@ from pathlib import Path
 
 _CELL = 8
 _LOOK, _FIRST_ROW = 0, 1  # the shared cells come before the rows
-PID, HEARTBEAT, VERSION = range(3)  # of every row; what a metric counts in follows
-FIRST = 3
+PID, HEARTBEAT, VERSION, CONNECTIONS = range(4)  # of every row; what a metric counts in follows
+FIRST = 4
 
 
 class Counters:
@@ -30,6 +30,7 @@ class Counters:
             os.close(descriptor)
         self._cells = memoryview(self._map).cast("q")
         self.own = self.row(row or 0)
+        self._others = [self.row(number) for number in range(rows) if number != row]
 
     @staticmethod
     def make(path: Path, rows: int, width: int) -> None:
@@ -38,7 +39,7 @@ class Counters:
             stream.truncate(_size(rows, width))
 
     def row(self, number: int) -> memoryview:
-        """The cells of one worker: PID, HEARTBEAT, VERSION, then those that count."""
+        """The cells of one worker: PID, HEARTBEAT, VERSION, CONNECTIONS, then those that count."""
         begin = _FIRST_ROW + number * self._width
         return self._cells[begin : begin + self._width]
 
@@ -52,10 +53,14 @@ class Counters:
         rows = (self.row(number) for number in range(self.n_rows))
         return [version_text(row[VERSION]) for row in rows if row[PID]]
 
+    def others_connections(self) -> list[int]:
+        """How many connections each of the other workers that are up has."""
+        return [row[CONNECTIONS] for row in self._others if row[PID]]
+
     def leave(self, number: int, gauges: Sequence[int]) -> None:
         """Note that the worker of a row is gone; its `gauges` (counting cells) go with it."""
         row = self.row(number)
-        row[PID] = row[VERSION] = 0
+        row[PID] = row[VERSION] = row[CONNECTIONS] = 0
         for cell in gauges:
             row[FIRST + cell] = 0
 

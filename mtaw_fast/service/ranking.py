@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from time import perf_counter
 from typing import Any
 
 import msgspec
@@ -11,7 +13,7 @@ import msgspec
 from mtaw_fast.errors import UsageError
 from mtaw_fast.recommendations import Recommendations
 from mtaw_fast.service.messages import Answer, BatchAnswer, BatchRequest, SimilarAnswer, Timings, Wanted
-from mtaw_fast.service.metrics import STAGES, Metrics
+from mtaw_fast.service.metrics import Metrics
 from mtaw_fast.service.problems import ServiceError, invalid
 from mtaw_fast.service.settings import Limits
 from mtaw_fast.service.snapshot import Snapshot
@@ -39,7 +41,16 @@ def check(wanted: Wanted, sessions: Sequence[Sequence[Any]], limits: Limits) -> 
             )
 
 
-def rank(snapshot: Snapshot, wanted: Wanted, session: Sequence[Any], waited: float) -> tuple[Recommendations, Timings]:
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """The ranking for one session, by the bundle of that version. timings: None where it was made with others."""
+
+    version: str
+    out: Recommendations
+    timings: Timings | None
+
+
+def rank(snapshot: Snapshot, wanted: Wanted, session: Sequence[Any], waited: float) -> Ranked:
     """The ranking for one session. waited: seconds in the queue."""
     out = snapshot.recommender.recommend(
         session,
@@ -51,7 +62,22 @@ def rank(snapshot: Snapshot, wanted: Wanted, session: Sequence[Any], waited: flo
         repeats=wanted.repeats,
     )
     assert out.timings is not None
-    return out, Timings(queue=waited * 1e6, **out.timings)
+    return Ranked(snapshot.version, out, Timings(queue=waited * 1e6, **out.timings))
+
+
+def rank_together(
+    snapshot: Snapshot, wanted: Wanted, sessions: Sequence[Sequence[Any]], waited: Sequence[float], metrics: Metrics
+) -> list[Ranked]:
+    """The rankings for sessions that want the same, in one pass over the catalog: each the one that `rank` gives."""
+    start = perf_counter()
+    rankings = snapshot.recommender.recommend_batch(
+        sessions, wanted.k, exclude_seen=wanted.exclude_seen, repeats=wanted.repeats
+    )
+    metrics.stage("joint", (perf_counter() - start) * 1e6)
+    metrics.add("mtaw_joint_answers_total", by=len(rankings))
+    for seconds in waited:
+        metrics.stage("queue", seconds * 1e6)
+    return [Ranked(snapshot.version, out, None) for out in rankings]
 
 
 def rank_batch(snapshot: Snapshot, asked: BatchRequest, check_deadline: Callable[[], None]) -> list[Recommendations]:
@@ -105,7 +131,7 @@ def count(
     On the event loop alone: a worker's counters are not locked.
     """
     if timings is not None:
-        for stage in STAGES:
+        for stage in timings.__struct_fields__[:-1]:  # without the total
             metrics.stage(stage, getattr(timings, stage))
     metrics.add("mtaw_answers_total", by=len(rankings))
     metrics.add("mtaw_fallback_answers_total", by=sum(out.fallback for out in rankings))

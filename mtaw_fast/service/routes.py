@@ -8,8 +8,8 @@ from urllib.parse import parse_qs
 from litestar import Response, get, post
 from litestar.params import Parameter
 
-from mtaw_fast.recommendations import Recommendations
 from mtaw_fast.service.decoding import StrictRequest
+from mtaw_fast.service.line import Joint
 from mtaw_fast.service.messages import (
     AskLimits,
     BatchAnswer,
@@ -20,11 +20,21 @@ from mtaw_fast.service.messages import (
     RecommendAnswer,
     RecommendRequest,
     SimilarAnswer,
-    Timings,
 )
 from mtaw_fast.service.openapi import JSON, errors, operation
 from mtaw_fast.service.problems import invalid
-from mtaw_fast.service.ranking import batch_answer, check, count, encoded, fields, rank, rank_batch, similar
+from mtaw_fast.service.ranking import (
+    Ranked,
+    batch_answer,
+    check,
+    count,
+    encoded,
+    fields,
+    rank,
+    rank_batch,
+    rank_together,
+    similar,
+)
 from mtaw_fast.service.state import Service, service_of
 
 _LONG_LIST = 1000  # ids in conditions from which a request no longer runs on the event loop
@@ -36,8 +46,9 @@ async def recommend(request: StrictRequest, data: RecommendRequest) -> Response[
     """The k best next items of one session."""
     service = service_of(request)
     check(data, (data.session,), service.settings.limits)
-    version, out, timings = await _ranked(request, service, data, data.session)
-    return _json(RecommendAnswer(version=version, timings=timings if data.timings else None, **fields(out)))
+    ranked = await _ranked(request, service, data, data.session)
+    timings = ranked.timings if data.timings else None
+    return _json(RecommendAnswer(version=ranked.version, timings=timings, **fields(ranked.out)))
 
 
 @post("/v1/recommend/batch", status_code=200, responses=errors(400, 408, 413, 503), operation_class=operation("batch"))
@@ -87,9 +98,9 @@ async def click(
     assert service.sessions is not None
     check(data, (data.items,), service.settings.limits)
     clicks = await service.sessions.click(session_id, data.items)
-    version, out, timings = await _ranked(request, service, data, clicks)
-    shown = timings if data.timings else None
-    return _json(ClickAnswer(version=version, clicks=len(clicks), timings=shown, **fields(out)))
+    ranked = await _ranked(request, service, data, clicks)
+    timings = ranked.timings if data.timings else None
+    return _json(ClickAnswer(version=ranked.version, clicks=len(clicks), timings=timings, **fields(ranked.out)))
 
 
 @get("/v1/bundle", operation_class=operation("bundle"))
@@ -112,19 +123,30 @@ async def bundle(request: StrictRequest) -> Response[BundleAnswer]:
 
 async def _ranked(
     request: StrictRequest, service: Service, asked: RecommendRequest | ClickRequest, session: list[int | str]
-) -> tuple[str, Recommendations, Timings]:
-    """(version, ranking, timings) of a session; off the event loop where the conditions are long."""
+) -> Ranked:
+    """The ranking of a session; off the event loop where the conditions are long."""
 
-    def work(waited: float) -> tuple[str, Recommendations, Timings]:
-        snapshot = service.take(request)
-        return snapshot.version, *rank(snapshot, asked, session, waited)
+    def work(waited: float) -> Ranked:
+        return rank(service.reloader.snapshot, asked, session, waited)
 
     if asked.allow is None and len(asked.exclude) <= _LONG_LIST:
-        version, out, timings = await service.line.run(work)
+        ranked = await service.line.run(work, _joint(service, asked, session))
     else:
-        version, out, timings = await service.line.run_aside(lambda _: work(0.0))
-    count(service.metrics, [session], [out], timings)
-    return version, out, timings
+        ranked = await service.line.run_aside(lambda _: work(0.0))
+    service.name(request, ranked.version)
+    count(service.metrics, [session], [ranked.out], ranked.timings)
+    return ranked
+
+
+def _joint(service: Service, asked: RecommendRequest | ClickRequest, session: list[int | str]) -> Joint | None:
+    """How a request is ranked together with others, where that is faster: in an index that reads the whole catalog."""
+    if asked.exclude or asked.timings or service.reloader.snapshot.recommender.index.name != "scan":
+        return None
+
+    def work(sessions: list[Any], waited: list[float]) -> list[Ranked]:
+        return rank_together(service.reloader.snapshot, asked, sessions, waited, service.metrics)
+
+    return Joint((asked.k, asked.exclude_seen, asked.repeats), session, work)
 
 
 def _query_item(query: bytes) -> str:

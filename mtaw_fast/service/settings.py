@@ -14,7 +14,8 @@ class Limits:
 
     body: bytes of a request's body. clicks: of a session. k: results. batch: sessions in a request. queue: requests
     that wait, a worker. deadline: seconds that a request may wait, and that a batch may take. read_timeout: seconds
-    that a client has for its headers, for its body, and to read an answer.
+    that a client has for its headers, for its body, and to read an answer. together: requests that wait which are
+    ranked in one pass over the catalog at most; 1: none are.
     """
 
     body: int = 1 << 20
@@ -24,6 +25,7 @@ class Limits:
     queue: int = 256
     deadline: float = 1.0
     read_timeout: float = 10.0
+    together: int = 16
 
     def __post_init__(self) -> None:
         for name in self.__slots__:

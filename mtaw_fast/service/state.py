@@ -32,9 +32,13 @@ class Service:
     def take(self, request: Request[Any, Any, Any]) -> Snapshot:
         """The snapshot that answers `request` from now on, which the response names as its version."""
         snapshot = self.reloader.snapshot
-        scope: Any = request.scope
-        scope[_VERSION] = snapshot.version
+        self.name(request, snapshot.version)
         return snapshot
+
+    def name(self, request: Request[Any, Any, Any], version: str) -> None:
+        """Let the response to `request` name `version`."""
+        scope: Any = request.scope
+        scope[_VERSION] = version
 
     def gauge(self) -> None:
         """Bring this worker's gauges up to date, and forget expired sessions."""

@@ -15,6 +15,7 @@ import uvicorn
 import uvloop
 
 from mtaw_fast.errors import MtawError
+from mtaw_fast.service.acceptor import Acceptor
 from mtaw_fast.service.app import make_app
 from mtaw_fast.service.connection import TimedProtocol
 from mtaw_fast.service.counters import HEARTBEAT, PID
@@ -89,20 +90,32 @@ class _Server(uvicorn.Server):
             )
         )
         self._service, self._supervisor = service, supervisor
+        self.acceptors: list[Acceptor] = []
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin to accept, then say so."""
-        await super().startup(sockets)
+        await super().startup([])
         service = self._service
         service.metrics.add("mtaw_worker_starts_total")
         service.metrics.counters.own[PID] = os.getpid()
+        self.acceptors = [self._acceptor(one) for one in sockets or []]
         self._supervisor.send(("ready", service.reloader.snapshot.version))
         asyncio.get_running_loop().add_reader(self._supervisor.fileno(), self._supervisor_gone)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Take no new requests; end the running ones."""
         self._service.stopping = True
+        for acceptor in self.acceptors:
+            acceptor.close()
         await super().shutdown(sockets)
+
+    def _acceptor(self, listener: socket.socket) -> Acceptor:
+        state = self.server_state
+
+        def make_protocol() -> asyncio.Protocol:
+            return TimedProtocol(config=self.config, server_state=state, app_state=self.lifespan.state)
+
+        return Acceptor(listener, make_protocol, state.connections, self._service.metrics.counters)
 
     def _supervisor_gone(self) -> None:
         asyncio.get_running_loop().remove_reader(self._supervisor.fileno())
@@ -119,13 +132,15 @@ class _Server(uvicorn.Server):
             loop.remove_signal_handler(signal.SIGTERM)
 
 
-async def _tick(service: Service, server: uvicorn.Server) -> None:
+async def _tick(service: Service, server: _Server) -> None:
     """What happens by the clock: a sign of life, gauges, expired sessions and slow clients."""
     loop, own = asyncio.get_running_loop(), service.metrics.counters.own
     while True:
         own[HEARTBEAT] += 1
         service.gauge()
         now = loop.time()
+        for acceptor in server.acceptors:
+            acceptor.tell()
         for connection in list(server.server_state.connections):
             assert isinstance(connection, TimedProtocol)
             connection.expire(now)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from mtaw_fast.service.line import Line
+from mtaw_fast.service.line import Joint, Line
 from mtaw_fast.service.metrics import Metrics
 from mtaw_fast.service.problems import ServiceError
 from mtaw_fast.service.settings import Limits
@@ -141,3 +141,59 @@ def test_long_work_ends_at_the_deadline(line: Line, metrics: Metrics) -> None:
     with pytest.raises(ServiceError, match="200 ms"):
         asyncio.run(main())
     assert rejected(metrics, "deadline_passed")
+
+
+def jointly(line: Line, keys: list[object]) -> tuple[list[object], list[list[int]]]:
+    """(results of requests 0, 1, .. with these keys (None: not joint), the groups that were worked on together)."""
+    groups: list[list[int]] = []
+
+    def together(numbers: list[int], waited: list[float]) -> list[str]:
+        assert len(waited) == len(numbers)
+        assert all(0 <= seconds < 5 for seconds in waited)
+        groups.append(numbers)
+        return [f"joint {number}" for number in numbers]
+
+    async def main() -> list[object]:
+        asked = [
+            line.run(lambda _, n=number: f"single {n}", None if key is None else Joint((key,), number, together))
+            for number, key in enumerate(keys)
+        ]
+        return await asyncio.gather(*asked, return_exceptions=True)
+
+    return asyncio.run(main()), groups
+
+
+def test_what_waits_is_worked_on_together(metrics: Metrics) -> None:
+    line = Line(Limits(queue=50, together=6), metrics)
+    results, groups = jointly(line, ["a"] * 9)
+    assert groups == [[0, 1, 2, 3, 4, 5]]  # at most 6; the last 3 are too few
+    assert results == [f"joint {n}" for n in range(6)] + [f"single {n}" for n in range(6, 9)]
+
+
+def test_only_what_goes_together_is(metrics: Metrics) -> None:
+    line = Line(Limits(queue=50, together=9), metrics)
+    results, groups = jointly(line, ["a", "a", None, "b", "b", "b", "b", "a", "a", "a", "a", None])
+    assert groups == [[3, 4, 5, 6], [7, 8, 9, 10]]
+    kinds = ["single"] * 3 + ["joint"] * 8 + ["single"]
+    assert results == [f"{kind} {n}" for n, kind in enumerate(kinds)]
+
+
+def test_nothing_is_worked_on_together_where_that_is_off(metrics: Metrics) -> None:
+    results, groups = jointly(Line(Limits(queue=50, together=1), metrics), ["a"] * 9)
+    assert groups == []
+    assert results == [f"single {n}" for n in range(9)]
+
+
+def test_an_error_of_joint_work_goes_to_all_of_it(metrics: Metrics) -> None:
+    line = Line(Limits(queue=50), metrics)
+
+    def broken(numbers: list[int], waited: list[float]) -> list[str]:
+        raise ZeroDivisionError
+
+    async def main() -> list[object]:
+        asked = [line.run(lambda _: "single", Joint((), number, broken)) for number in range(5)]
+        return await asyncio.gather(*asked, line.run(lambda _: "fine"), return_exceptions=True)
+
+    *failed, fine = asyncio.run(main())
+    assert all(isinstance(one, ZeroDivisionError) for one in failed)
+    assert fine == "fine"
