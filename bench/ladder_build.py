@@ -42,7 +42,7 @@ def _built(
     about = path.with_suffix(".json")
     if about.exists():
         entry = json.loads(about.read_text())
-        if "search_items" in entry:  # else kept by an earlier version: sessions were slowed by the plan of items
+        if "search_items" in entry:  # else kept by an earlier version, with one plan for both
             return LadderFile(path, entry)
     folder.mkdir(parents=True, exist_ok=True)
     items = vectors.catalog[np.random.default_rng(0).permutation(len(vectors.catalog))[:_ITEMS]]
