@@ -10,7 +10,7 @@ import numpy as np
 
 from bench import machine
 from bench.harness import limit_threads
-from bench.retrieval_data import QUERIES, VectorSet
+from bench.retrieval_data import VectorSet
 from mtaw_fast.errors import UsageError
 from mtaw_fast.export.faiss_build import write_index
 from mtaw_fast.export.recall_search import HeldOut, K
@@ -20,13 +20,13 @@ from mtaw_fast.retrieval import Index, LadderFile
 from mtaw_fast.retrieval.ladder import LadderIndex, load_ladder
 from mtaw_fast.retrieval.plan import read_entry
 
-_ITEMS = 500
+_ITEMS = 2000
 
 
 def ladder_for(
     vectors: VectorSet, exact: Index, kind: str, target: float, cache: Path, say: Callable[[str], None]
 ) -> LadderIndex:
-    """The ladder over a set of vectors; its plan for sessions comes from the second half of the queries.
+    """The ladder over a set of vectors; its plan for sessions comes from `vectors.choosing`.
 
     Raises UsageError where the kind does not reach the target.
     """
@@ -42,14 +42,13 @@ def _built(
     about = path.with_suffix(".json")
     if about.exists():
         entry = json.loads(about.read_text())
-        if "search_items" in entry:  # else kept by an earlier version: sessions were slowed by the plan of items
+        if "search_items" in entry:  # else kept by an earlier version, with one plan for both
             return LadderFile(path, entry)
     folder.mkdir(parents=True, exist_ok=True)
     items = vectors.catalog[np.random.default_rng(0).permutation(len(vectors.catalog))[:_ITEMS]]
-    queries = vectors.queries[QUERIES // 2 :]
     with limit_threads(machine.usable_cores()):
         tune, check = (
-            (HeldOut.of(queries[half::2], exact, (K, LONG)), HeldOut.of(items[half::2], exact, (K, LONG)))
+            (HeldOut.of(vectors.choosing[half::2], exact, (K, LONG)), HeldOut.of(items[half::2], exact, (K, LONG)))
             for half in (0, 1)
         )
         trial = Trial(vectors.catalog, exact, tune, check, f"queries of {vectors.source}", target, 0, say)

@@ -21,7 +21,7 @@ from mtaw_fast.retrieval.plan import KINDS
 
 CHOICES = ("auto", *KINDS, "none")
 LEAST_ITEMS = 1000
-_QUERIES = 1000  # session vectors to choose by, as many to check by, and half as many item vectors for each
+_QUERIES = 2000  # session vectors to choose by, as many to check by, and half as many item vectors for each
 _FAST_US = 1000.0  # 'auto' looks no further than an index this fast: HNSW takes minutes and 12 times the space
 
 Say = Callable[[str], None]

@@ -65,12 +65,21 @@ class Option:
         return self.recall - caution * self.error >= target
 
 
-def options(kind: str, approximate: Any, catalog: np.ndarray, held_out: Sequence[HeldOut]) -> list[list[Option]]:
-    """For each of `held_out` every plan tried, from the least effort to where more of it finds nothing new for any."""
+def options(
+    kind: str, approximate: Any, catalog: np.ndarray, held_out: Sequence[HeldOut], target: float
+) -> list[list[Option]]:
+    """For each of `held_out` every plan tried, from the least effort up.
+
+    Ends where more effort finds nothing new for any of them, or is over twice what reaches the target for all with the
+    greatest caution: the k_factor that it could still spare costs less than it does.
+    """
     most = approximate.nlist if kind == "ivfpq" else min(_MOST_NODES, len(catalog))
     found: list[list[Option]] = [[] for _ in held_out]
     best = [-1.0] * len(held_out)
+    surely = most
     for effort in [one for one in _EFFORTS if _LEAST_EFFORT[kind] <= one < most] + [most]:
+        if effort > 2 * surely:
+            break
         plans = [SearchPlan(kind, effort, k_factor) for k_factor in _K_FACTORS[kind]]
         for tried, one in zip(found, held_out, strict=True):
             rows = _recalls(approximate, catalog, plans, one)
@@ -81,6 +90,8 @@ def options(kind: str, approximate: Any, catalog: np.ndarray, held_out: Sequence
         before, best = best, [tried[-1].recall for tried in found]
         if best == before:
             break
+        if all(any(option.reaches(target, _CAUTION[-1]) for option in tried) for tried in found):
+            surely = min(surely, effort)
     return found
 
 

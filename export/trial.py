@@ -64,7 +64,7 @@ class Trial:
             return LadderIndex(self.catalog, built.index, plan, self.exact)
 
         self.say(f"looking for parameters of {built.factory} with recall@{K} of at least {self.target:g}")
-        tried = options(kind, built.index, self.catalog, self.tune)
+        tried = options(kind, built.index, self.catalog, self.tune, self.target)
         by_sessions, by_items = (
             choose(one, self.target, ladder, check) for one, check in zip(tried, self.check, strict=True)
         )

@@ -67,8 +67,8 @@ class Index(Protocol):
 def for_items(index: Index) -> Index:
     """The form of an index to search with item vectors; `index` itself is for session vectors.
 
-    An approximate index has a plan for each, as item vectors are the harder queries. An index that tells them apart has
-    a method `for_items() -> Index`; of any other it is the index itself.
+    An approximate index has a plan for each, as either may be the harder kind of query. An index that tells them apart
+    has a method `for_items() -> Index`; of any other it is the index itself.
     """
     own: Callable[[], Index] | None = getattr(index, "for_items", None)
     return index if own is None else own()

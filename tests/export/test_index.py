@@ -164,6 +164,25 @@ def test_a_recall_that_cannot_be_met_leaves_nothing(folder: Path, monkeypatch: p
     assert exported["recall"]["target"] == 0.3
 
 
+def test_plans_are_tried_up_to_twice_the_effort_that_surely_reaches_all() -> None:
+    rng = np.random.default_rng(0)
+    catalog = normalised(rng.standard_normal((N, D), np.float32))
+    exact = ExactIndex(catalog)
+    held_out = [HeldOut.of(normalised(rng.standard_normal((100, D), np.float32)), exact, (20,)) for _ in range(2)]
+    approximate = faiss_build.build("ivfpq", catalog, 0, lambda _: None).index
+
+    def efforts(target: float) -> list[int]:
+        tried = recall_search.options("ivfpq", approximate, catalog, held_out, target)
+        assert [option.plan for option in tried[0]] == [option.plan for option in tried[1]]
+        surely = max(min(o.plan.effort for o in one if o.recall - 3 * o.error >= target) for one in tried)
+        found = sorted({option.plan.effort for option in tried[0]})
+        assert found == [one for one in recall_search._EFFORTS if one <= min(2 * surely, found[-1])]
+        assert found[-1] * 1.5 > 2 * surely or found[-1] == approximate.nlist
+        return found
+
+    assert efforts(0.5)[-1] < efforts(0.8)[-1] < approximate.nlist
+
+
 def test_a_plan_must_hold_on_queries_that_did_not_choose_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the check queries disagree, more caution is asked; where no caution helps, nothing is chosen."""
     plans = [recall_search.SearchPlan("hnsw", effort, 2) for effort in (40, 80, 160)]
