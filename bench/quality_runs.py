@@ -23,7 +23,7 @@ from mtaw_fast.readers import read
 from mtaw_fast.recommender import Recommender
 from mtaw_fast.sessions import Samples, Sessions
 from mtaw_fast.training import TrainedModel, train
-from mtaw_fast.training.run import Silent
+from mtaw_fast.training.reporting import Silent
 
 FIRST_READ = "the finalist's one read"
 

@@ -6,6 +6,8 @@
     items-<hash>.safetensors        the external ids
     popularity-<hash>.safetensors   int64[N] clicks of each item in the training sessions; int32[N] the items by them
     scan-<hash>.safetensors         the catalog's int8 codes for the exact scanner; older bundles have none
+    memory-<hash>.safetensors       tables of the session memory, and
+    ranker-<hash>.safetensors       its ranker: where the model was trained with one
     index-<hash>.faiss, encoder-<hash>.onnx, ..     what export adds (`bundle_format.ADDED_PARTS`)
 
 The manifest is replaced last and atomically, so a reader sees the old bundle or the new one.
@@ -30,6 +32,7 @@ from mtaw_fast.bundle_format import (
     READABLE_VERSIONS,
     check_array,
     check_finite,
+    check_memory,
     check_weights,
     is_plain_name,
     most_clicked_first,
@@ -40,6 +43,7 @@ from mtaw_fast.errors import BundleError, DataError, UsageError, shown
 from mtaw_fast.files import read_json, sha256_of
 from mtaw_fast.itemids import ItemIds
 from mtaw_fast.kernels.native.scan import check_quantised
+from mtaw_fast.memory import MemoryTables, Ranker
 from mtaw_fast.tensorfile import map_tensors
 
 __all__ = ["Bundle", "bundle_lock", "refuse_existing"]
@@ -54,7 +58,7 @@ class Bundle:
     weights: the arrays of `bundle_format.parameter_shapes`, float32. catalog: float32[N, d], rows of
     length 1 (or 0). ids: external ids of the N items. popularity: int64[N]. most_clicked: int32[N] internal ids, most
     clicks first, equal ones in id order. scan: the arrays of `kernels.native.scan.quantise`, or None where the bundle
-    has no such part. manifest: as read.
+    has no such part. memory, ranker: of a model with a session memory, else None. manifest: as read.
     """
 
     folder: Path
@@ -66,6 +70,8 @@ class Bundle:
     popularity: np.ndarray
     most_clicked: np.ndarray
     scan: Mapping[str, np.ndarray] | None
+    memory: MemoryTables | None = None
+    ranker: Ranker | None = None
 
     @property
     def n_items(self) -> int:
@@ -97,12 +103,15 @@ class Bundle:
         popularity: np.ndarray,
         metrics: Mapping[str, Any],
         dataset: Mapping[str, Any],
+        memory: MemoryTables | None = None,
+        ranker: Ranker | None = None,
         overwrite: bool = False,
     ) -> Bundle:
         """Write the folder (made if missing) and return it loaded.
 
         weights: float32 arrays by `bundle_format.parameter_shapes`. popularity: int64[N] clicks of each
         item. metrics, dataset (name, fingerprint): JSON values, kept for the record.
+        memory, ranker: of a session memory, both or neither.
 
         A kill at any moment leaves the old bundle or the new one whole, a failure leaves nothing behind.
         Raises UsageError where a bundle exists and `overwrite` is not set, BundleError on arrays that do
@@ -117,6 +126,8 @@ class Bundle:
             popularity=popularity,
             metrics=metrics,
             dataset=dataset,
+            memory=memory,
+            ranker=ranker,
             overwrite=overwrite,
         )
         return Bundle.load(folder, verify=False)
@@ -199,7 +210,23 @@ def _load(folder: Path, manifest: dict[str, Any], verify: bool) -> Bundle:
         raise BundleError(f"{folder} has {len(ids)} item ids for {n_items} items; train the bundle anew")
     if verify:
         check_finite(str(folder), {**arrays["weights"], "catalog": catalog})
-    return Bundle(folder, manifest, config, arrays["weights"], catalog, ids, popularity, most_clicked, scan)
+    memory, ranker = _memory(folder, digests, n_items)
+    return Bundle(
+        folder, manifest, config, arrays["weights"], catalog, ids, popularity, most_clicked, scan, memory, ranker
+    )
+
+
+def _memory(
+    folder: Path, digests: Mapping[str, tuple[str, str]], n_items: int
+) -> tuple[MemoryTables | None, Ranker | None]:
+    """The session memory's tables and ranker; neither where the bundle has none."""
+    try:
+        memory = MemoryTables.load(folder / digests["memory"][0]) if "memory" in digests else None
+        ranker = Ranker.load(folder / digests["ranker"][0]) if "ranker" in digests else None
+    except DataError as error:
+        raise BundleError(str(error)) from None
+    check_memory(str(folder), memory, ranker, n_items)
+    return memory, ranker
 
 
 def _most_clicked(folder: Path, arrays: Mapping[str, np.ndarray], verify: bool) -> np.ndarray:

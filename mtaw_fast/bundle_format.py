@@ -11,6 +11,7 @@ import numpy as np
 
 from mtaw_fast.config import Config
 from mtaw_fast.errors import BundleError, shown
+from mtaw_fast.memory import MemoryTables, Ranker
 
 FORMAT = "mtaw_fast bundle"
 FORMAT_VERSION = 2
@@ -18,6 +19,7 @@ READABLE_VERSIONS = (1, 2)  # 1: text ids by sorted BLAKE2b hashes (`itemids`)
 MANIFEST = "manifest.json"
 PARTS = ("weights", "catalog", "items", "popularity")
 OPTIONAL_PARTS = ("scan",)
+MEMORY_PARTS = ("memory", "ranker")  # both or neither
 # The ONNX graphs that export adds, float32 under the plain name; *_data: arrays that are too large for one file.
 GRAPHS = ("encoder", "recommender")
 VARIANTS = ("float32", "fp16", "int8")
@@ -90,6 +92,15 @@ def check_finite(where: str, arrays: Mapping[str, np.ndarray]) -> None:
         # The extremes carry every NaN and infinity, without a mask of the array's size.
         if array.size and not (np.isfinite(array.min()) and np.isfinite(array.max())):
             raise BundleError(f"{where}: '{name}' holds a value that is not finite; train the bundle anew")
+
+
+def check_memory(where: str, memory: MemoryTables | None, ranker: Ranker | None, n_items: int) -> None:
+    """Raise BundleError unless the tables and the ranker of a session memory are both there, of N items, or neither."""
+    if (memory is None) != (ranker is None):
+        there, missing = ("ranker", "memory") if memory is None else ("memory", "ranker")
+        raise BundleError(f"{where}: a '{there}' without its '{missing}' can rank nothing; train the bundle anew")
+    if memory is not None and memory.n_items != n_items:
+        raise BundleError(f"{where}: its memory is of {memory.n_items} items, not {n_items}; train the bundle anew")
 
 
 def normalised(embeddings: np.ndarray) -> np.ndarray:

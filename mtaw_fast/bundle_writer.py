@@ -21,10 +21,12 @@ from mtaw_fast.bundle_format import (
     FORMAT,
     FORMAT_VERSION,
     MANIFEST,
+    MEMORY_PARTS,
     OPTIONAL_PARTS,
     PARTS,
     check_array,
     check_finite,
+    check_memory,
     check_weights,
     is_plain_name,
     most_clicked_first,
@@ -35,10 +37,11 @@ from mtaw_fast.errors import BundleError, MtawError, UsageError
 from mtaw_fast.files import folder_lock, read_json, sha256_of, write_json
 from mtaw_fast.itemids import ItemIds
 from mtaw_fast.kernels.native.scan import quantise
+from mtaw_fast.memory import MemoryTables, Ranker
 from mtaw_fast.tensorfile import write_tensors
 
 # Whatever an interrupted save can leave: hashed files no manifest names, drafts, temporary files.
-_OURS = "|".join((*PARTS, *OPTIONAL_PARTS, *ADDED_PARTS))
+_OURS = "|".join((*PARTS, *OPTIONAL_PARTS, *MEMORY_PARTS, *ADDED_PARTS))
 _KINDS = "safetensors|faiss|onnx|bin"
 _LITTER = re.compile(
     rf"({_OURS})-[0-9a-f]{{16}}\.({_KINDS})|\.+({_OURS})\.({_KINDS})\.draft.*|\.manifest\.json\..*\.tmp"
@@ -80,11 +83,14 @@ def save_bundle(
     popularity: np.ndarray,
     metrics: Mapping[str, Any],
     dataset: Mapping[str, Any],
+    memory: MemoryTables | None = None,
+    ranker: Ranker | None = None,
     overwrite: bool = False,
 ) -> None:
     """See `Bundle.save`."""
     n_items = len(ids)
     where = f"bundle {folder}"
+    check_memory(where, memory, ranker, n_items)
     check_weights(where, weights, config, n_items)
     check_finite(where, weights)
     check_array(where, "popularity", popularity, np.int64, (n_items,))
@@ -103,6 +109,9 @@ def save_bundle(
         fresh: list[Path] = []
         with undone_on_failure(folder, fresh):
             files = {part: write_part(folder, part, arrays, fresh) for part, arrays in parts.items()}
+            if memory is not None and ranker is not None:
+                files["memory"] = write_file(folder, "memory", "safetensors", memory.save, fresh)
+                files["ranker"] = write_file(folder, "ranker", "safetensors", ranker.save, fresh)
             flush_folder(folder)
             manifest = {
                 "format": FORMAT,

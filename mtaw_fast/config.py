@@ -16,6 +16,7 @@ _CHOICES = {
     "compute_dtype": ("auto", "float32", "bfloat16"),
     "loss_backend": ("auto", "reference", "chunked", "native", "triton"),
     "step": ("auto", "eager", "graph"),
+    "targets": ("all", "new"),
 }
 
 
@@ -27,10 +28,12 @@ class Config:
         d: embedding size. positions: learned position rows P; click t uses row min(t, P - 1).
         max_len: clicks attended to; of longer sessions the last max_len count (and train).
         scale: factor on the cosine in the logits, 0 < scale <= 40. dropout: on embeddings and FFN.
-        init: starting weights, 'structured' (training.initial) or 'uniform'.
+        init: starting weights, 'structured' (training.initial) or 'uniform'. spectral_share: how much of an
+        item's structured start is what it co-occurs with, the rest being its own.
     Loss
         gamma: exponent of the adaptive weight (2 - 2p)^gamma; 0 is plain cross-entropy.
         negatives: add the term over the other items (reference backend only, slow).
+        targets: samples that count, 'all' or those whose target is 'new' to the session.
         loss_backend: which implementation of the loss. compute_dtype: of its matrix products;
         auto takes bfloat16 where the CPU has bf16 instructions.
         step: 'eager' runs it operation by operation, 'graph' as captured CUDA graphs; auto takes
@@ -41,6 +44,12 @@ class Config:
         clip_norm: largest norm of the gradient; 0 does not clip.
         epochs: at most. patience: epochs without a better validation MRR@20 before stopping; 0 never stops.
         validation: share of the last sessions held out. seed: of everything random.
+    Session memory (mtaw_fast.memory)
+        memory: rank with it; the epochs are then not chosen on validation but taken as they are.
+        window, span, recency, max_neighbours, max_postings: of the tables; recency is a share of the sessions.
+        near_candidates: items that past sessions hold with the session's. dense_candidates: the encoder's;
+        0 ranks without the encoder. ranker_slice: share of the last sessions that the ranker is fitted on.
+        ranker_epochs, ranker_lr: of its fit. leave_out: features that it must do without, with commas.
     """
 
     d: int = 100
@@ -64,6 +73,20 @@ class Config:
     patience: int = 2
     validation: float = 0.02
     seed: int = 0
+    targets: str = "all"
+    spectral_share: float = 0.65
+    memory: bool = False
+    window: int = 10
+    span: int = 40
+    recency: float = 0.1
+    max_neighbours: int = 512
+    max_postings: int = 500
+    near_candidates: int = 150
+    dense_candidates: int = 100
+    ranker_slice: float = 0.15
+    ranker_epochs: int = 2
+    ranker_lr: float = 3e-3
+    leave_out: str = ""
 
     def __post_init__(self) -> None:
         checks = {
@@ -82,6 +105,17 @@ class Config:
             "patience": self.patience >= 0,
             "validation": 0 < self.validation < 1,
             "seed": 0 <= self.seed < 2**31,
+            "spectral_share": 0 <= self.spectral_share <= 1,
+            "window": self.window >= 1,
+            "span": self.span >= 1,
+            "recency": self.recency > 0,
+            "max_neighbours": self.max_neighbours >= 0,
+            "max_postings": self.max_postings >= 0,
+            "near_candidates": self.near_candidates >= 1,
+            "dense_candidates": 0 <= self.dense_candidates <= 1000,
+            "ranker_slice": 0 < self.ranker_slice < 1,
+            "ranker_epochs": self.ranker_epochs >= 1,
+            "ranker_lr": self.ranker_lr > 0,
         }
         for name, fine in checks.items():
             if not fine:
@@ -110,7 +144,11 @@ class Config:
         return dataclasses.replace(self, **changes)
 
 
-PRESETS: Mapping[str, Config] = {"paper": Config()}
+PRESETS: Mapping[str, Config] = {
+    "full": Config(memory=True, targets="new", epochs=2),
+    "paper": Config(),
+}
+DEFAULT_PRESET = "full"
 
 _TYPES = {name: type(getattr(Config(), name)) for name in Config.__dataclass_fields__}
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from mtaw_fast.errors import UsageError
 from mtaw_fast.filters import Filter
-from mtaw_fast.ranking import NativeRanker, Served, assembled, most_popular
+from mtaw_fast.ranking import NativeRanker, Served, add_times, assembled, most_popular
 from mtaw_fast.recommendations import Recommendations
 from mtaw_fast.requests import Conditions, checked_k, conditions_of
 from mtaw_fast.sessions import Sessions
@@ -103,12 +103,12 @@ class LiveSession:
         if self._state is None:
             self._state, self._encoded = ranker.new_state(), 0
         state, self._state = self._state, None  # a call that fails midway leaves no state to trust
-        items, scores, _, repeated, (_, encode, search) = ranker.engine.recommend_live(
+        items, scores, _, repeated, times = ranker.engine.recommend_live(
             state, np.frombuffer(self._clicks, dtype=np.int32), len(self._clicks) - self._encoded, k,
             conditions.excluded, conditions.bits, conditions.exclude_seen, repeats,
         )  # fmt: skip
         self._state, self._encoded = state, len(self._clicks)
-        stages |= {"encode": encode, "retrieve": search}
+        add_times(stages, times)
         return Recommendations(items, scores, unknown, repeats=repeated)
 
     def __len__(self) -> int:

@@ -1,4 +1,4 @@
-"""From sessions of internal ids to ranked items: encode, retrieve, leave out what may not be shown.
+"""From sessions of internal ids to ranked items: encode, retrieve, leave out what may not be shown, remember.
 
 Two forms of the same answer, to the bit: `ComposedRanker` of any encoder and any index, and `NativeRanker`, which
 does it all in one native call where both are native.
@@ -12,12 +12,12 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from mtaw_fast.bundle import Bundle
 from mtaw_fast.catalog_updates import Catalog
 from mtaw_fast.encoders import Encoder, NativeEncoder
 from mtaw_fast.filters import Filter
 from mtaw_fast.kernels.native.engine import Engine
 from mtaw_fast.recommendations import Recommendations
+from mtaw_fast.remembering import Remembering
 from mtaw_fast.requests import Conditions
 from mtaw_fast.retrieval import Index, ScanIndex
 from mtaw_fast.retrieval.enlarged import EnlargedIndex
@@ -34,7 +34,8 @@ class Ranker(Protocol):
     ) -> tuple[np.ndarray, np.ndarray]:
         """(ids int32[B, k], scores float32[B, k]) of sessions of internal ids, none of them empty.
 
-        Best first, padded with -1 / -inf. `stages` gains the microseconds of 'encode' and 'retrieve'.
+        Best first, padded with -1 / -inf. `stages` gains the microseconds of 'encode', 'retrieve' and, where there is
+        one, 'memory'.
         """
         ...
 
@@ -56,7 +57,7 @@ def serve(catalog: Catalog, encoder: Encoder, index: Index) -> Served:
     bundle = catalog.bundle
     if not catalog.is_updated:
         if isinstance(encoder, NativeEncoder) and isinstance(index, ScanIndex):
-            return Served(catalog, index, NativeRanker(bundle, encoder, index))
+            return Served(catalog, index, NativeRanker(catalog, encoder, index))
         return Served(catalog, index, ComposedRanker(catalog, encoder, index))
     if catalog.added:
         encoder = encoder.enlarged(catalog.embeddings)
@@ -70,6 +71,7 @@ class ComposedRanker:
     def __init__(self, catalog: Catalog, encoder: Encoder, index: Index) -> None:
         self._encoder, self._index = encoder, index
         self._scale, self._n_items = catalog.scale, catalog.n_items
+        self._memory = Remembering.of(catalog)
 
     def rank(
         self, sessions: Sessions, k: int, conditions: Conditions, stages: dict[str, float] | None = None
@@ -84,18 +86,28 @@ class ComposedRanker:
             dropped = [np.union1d(excluded, clicks) for clicks in sessions]
         elif len(excluded):
             dropped = [excluded] * len(sessions)
-        ranked = retrieve(self._index, self._n_items, queries, k, conditions.allowed, dropped, self._scale)
+        width = k if self._memory is None else self._memory.width(k)
+        ranked = retrieve(self._index, self._n_items, queries, width, conditions.allowed, dropped, self._scale)
+        found = perf_counter_ns()
         if stages is not None:
-            stages |= {"encode": (encoded - start) / 1000, "retrieve": (perf_counter_ns() - encoded) / 1000}
+            stages |= {"encode": (encoded - start) / 1000, "retrieve": (found - encoded) / 1000}
+        if self._memory is not None:
+            ranked = self._memory.rank(sessions, k, queries, ranked, conditions.allowed, dropped)
+            if stages is not None:
+                stages["memory"] = (perf_counter_ns() - found) / 1000
         return ranked
 
 
 class NativeRanker:
     """`Ranker` in one native call. `engine` also takes external ids and live sessions: see its module."""
 
-    def __init__(self, bundle: Bundle, encoder: NativeEncoder, index: ScanIndex) -> None:
+    def __init__(self, catalog: Catalog, encoder: NativeEncoder, index: ScanIndex) -> None:
         self._encoder = encoder
-        self.engine = Engine(bundle.ids.table, encoder.encoder.native, index.scanner.native, bundle.config.scale)
+        bundle, memory = catalog.bundle, Remembering.of(catalog)
+        parts = () if memory is None else (memory.memory.native, memory.ranker.native)
+        self.engine = Engine(
+            bundle.ids.table, encoder.encoder.native, index.scanner.native, bundle.config.scale, *parts
+        )
 
     def new_state(self) -> Any:
         """The native encoder's state of a session without clicks, for `engine.recommend_live`."""
@@ -105,12 +117,20 @@ class NativeRanker:
         self, sessions: Sessions, k: int, conditions: Conditions, stages: dict[str, float] | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
         """See `Ranker.rank`."""
-        ids, scores, encode, search = self.engine.rank(
+        ids, scores, times = self.engine.rank(
             sessions.items, sessions.offsets, k, conditions.excluded, conditions.bits, conditions.exclude_seen
         )
         if stages is not None:
-            stages |= {"encode": encode, "retrieve": search}
+            add_times(stages, times)
         return ids, scores
+
+
+def add_times(stages: dict[str, float], times: tuple[float, float, float, float | None]) -> None:
+    """Add the engine's times (see its module) to microseconds by stage."""
+    lookup, stages["encode"], stages["retrieve"], memory = times
+    stages["lookup"] = stages.get("lookup", 0.0) + lookup
+    if memory is not None:
+        stages["memory"] = memory
 
 
 def most_popular(catalog: Catalog, k: int, conditions: Conditions) -> tuple[np.ndarray, np.ndarray]:

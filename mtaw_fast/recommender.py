@@ -17,7 +17,7 @@ from mtaw_fast.errors import UsageError
 from mtaw_fast.filters import Filter
 from mtaw_fast.itemids import ItemIds
 from mtaw_fast.live import LiveSession
-from mtaw_fast.ranking import NativeRanker, Served, assembled, most_popular, retrieve, serve
+from mtaw_fast.ranking import NativeRanker, Served, add_times, assembled, most_popular, retrieve, serve
 from mtaw_fast.recommendations import Recommendations
 from mtaw_fast.requests import EVERYTHING, Conditions, checked_k, conditions_of, listed
 from mtaw_fast.retrieval import Index, for_items, ladder_of, make_index
@@ -145,9 +145,9 @@ class Recommender:
                 answer = Recommendations(items, scores, unknown, False, None, repeated)
                 if not timings:
                     return answer
-                lookup, encode, search = times
-                lookup += (ready - start) / 1000
-                return answer.timed({"lookup": lookup, "encode": encode, "retrieve": search}, start)
+                stages = {"lookup": (ready - start) / 1000}
+                add_times(stages, times)
+                return answer.timed(stages, start)
         known, unknown = _lookup(served, clicks)
         stages = {"lookup": (perf_counter_ns() - start) / 1000, "encode": 0.0, "retrieve": 0.0}
         packed = Sessions(known, np.array([0, len(known)], dtype=np.int64))

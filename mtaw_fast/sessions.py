@@ -138,6 +138,15 @@ class Sessions:
         boundary = len(self) - held_out
         return self.slice(0, boundary), self.slice(boundary, len(self))
 
+    def first_clicks(self) -> np.ndarray:
+        """bool[T]: whether a click is the first on its item in its session."""
+        owner = np.repeat(np.arange(len(self), dtype=np.int64), self.lengths)
+        keys = (owner << 32) | self.items
+        order = np.argsort(keys, kind="stable")
+        first = np.ones(len(keys), dtype=bool)
+        first[order[1:]] = keys[order[1:]] != keys[order[:-1]]
+        return first
+
     def check_ids(self, n_items: int, where: str) -> None:
         """Raise DataError, naming `where`, if an item id lies outside 0..n_items-1."""
         if len(self.items) and (self.items.min() < 0 or self.items.max() >= n_items):

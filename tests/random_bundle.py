@@ -15,6 +15,9 @@ from mtaw_fast.bundle_format import parameter_shapes
 from mtaw_fast.config import Config
 from mtaw_fast.files import sha256_of
 from mtaw_fast.itemids import ItemIds
+from mtaw_fast.kernels.native.memory_query import feature_names
+from mtaw_fast.memory import MemoryTables, Ranker
+from mtaw_fast.sessions import Sessions
 from mtaw_fast.tensorfile import write_tensors
 
 
@@ -41,6 +44,18 @@ def bundle_parts(n_items: int = 60, d: int = 12, text: bool = True, seed: int = 
         "metrics": {"MRR@20": 12.5},
         "dataset": {"name": "random", "fingerprint": "abc"},
     }
+
+
+def memory_parts(n_items: int = 60, seed: int = 0) -> dict[str, Any]:
+    """What `bundle_parts` lacks for a bundle with a session memory: tables of random sessions and a random ranker."""
+    rng = np.random.default_rng(seed + 2)
+    sessions = Sessions.from_lists([rng.integers(0, n_items, rng.integers(2, 9)) for _ in range(3 * n_items)])
+    features = feature_names()
+    n = len(features)
+    shapes = {"mean": (n,), "scale": (n,), "linear": (n,), "w1": (n, 64), "b1": (64,), "w2": (64, 32), "b2": (32,)}
+    shapes |= {"w3": (32,), "bias": (1,)}
+    arrays = {name: rng.normal(0, 0.3, shape).astype(np.float32) for name, shape in shapes.items()}
+    return {"memory": MemoryTables.build(sessions, n_items), "ranker": Ranker(features=features, **arrays)}
 
 
 def save_random(folder: Path, **settings: Any) -> Bundle:

@@ -18,14 +18,21 @@ import pytest
 
 from mtaw_fast import bundle_writer
 from mtaw_fast.bundle import Bundle, bundle_lock, refuse_existing
-from mtaw_fast.bundle_format import OPTIONAL_PARTS, PARTS, most_clicked_first, normalised, parameter_shapes
+from mtaw_fast.bundle_format import (
+    MEMORY_PARTS,
+    OPTIONAL_PARTS,
+    PARTS,
+    most_clicked_first,
+    normalised,
+    parameter_shapes,
+)
 from mtaw_fast.config import Config
 from mtaw_fast.errors import BundleError, UsageError
 from mtaw_fast.files import sha256_of
 from mtaw_fast.itemids import ItemIds
 from mtaw_fast.recommender import Recommender
 from mtaw_fast.tensorfile import map_tensors
-from tests.random_bundle import bundle_parts, edit_manifest, replace_part, save_as_format_1, save_random
+from tests.random_bundle import bundle_parts, edit_manifest, memory_parts, replace_part, save_as_format_1, save_random
 
 ROOT = Path(__file__).parent.parent
 
@@ -78,6 +85,37 @@ def test_manifest_and_file_names(tmp_path: Path) -> None:
         assert entry["file"] == f"{part}-{entry['sha256'][:16]}.safetensors"
         assert bundle.file(part) == tmp_path / "bundle" / entry["file"]
     assert bundle.file("encoder") is None
+
+
+def test_a_session_memory_comes_back(tmp_path: Path) -> None:
+    parts = bundle_parts() | memory_parts()
+    Bundle.save(tmp_path, **parts)
+    found = Bundle.load(tmp_path)
+    for part in MEMORY_PARTS:
+        for name, array in parts[part].arrays().items():
+            kept = getattr(found, part).arrays()[name]
+            assert kept.tobytes() == array.tobytes()
+            assert not kept.flags.writeable
+    assert found.memory is not None
+    assert found.memory.settings == parts["memory"].settings
+    Bundle.save(tmp_path, **bundle_parts(), overwrite=True)
+    assert Bundle.load(tmp_path).memory is None
+    assert not list(tmp_path.glob("memory-*")) + list(tmp_path.glob("ranker-*"))
+
+
+def test_half_a_session_memory_or_another_catalog_s_is_refused(tmp_path: Path) -> None:
+    memory = memory_parts()
+    for part in MEMORY_PARTS:
+        with pytest.raises(BundleError, match=f"a '{part}' without its"):
+            Bundle.save(tmp_path / "half", **bundle_parts(), **{part: memory[part]})
+    with pytest.raises(BundleError, match="memory is of 59 items, not 60"):
+        Bundle.save(tmp_path / "other", **(bundle_parts() | memory_parts(n_items=59)))
+    assert not (tmp_path / "half").exists()
+    Bundle.save(tmp_path / "bundle", **(bundle_parts() | memory))
+    edit_manifest(tmp_path / "bundle", lambda m: m["files"].pop("ranker"))
+    assert "a 'memory' without its 'ranker'" in refused(tmp_path / "bundle")
+    edit_manifest(tmp_path / "bundle", lambda m: m["files"].update(ranker=m["files"]["memory"]))
+    assert "is no array of a ranker" in refused(tmp_path / "bundle") or "is missing" in refused(tmp_path / "bundle")
 
 
 def test_normalised_rows() -> None:
@@ -185,13 +223,13 @@ def test_arrays_that_do_not_fit_are_not_saved(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("part", [*PARTS, *OPTIONAL_PARTS])
+@pytest.mark.parametrize("part", [*PARTS, *OPTIONAL_PARTS, *MEMORY_PARTS])
 def test_one_flipped_byte_is_refused(tmp_path: Path, part: str) -> None:
     folder = tmp_path / "bundle"
-    path = save_random(folder).file(part)
+    path = Bundle.save(folder, **(bundle_parts() | memory_parts())).file(part)
     assert path is not None
     data = bytearray(path.read_bytes())
-    data[-4] ^= 1
+    data[-4 if part != "ranker" else len(data) // 2] ^= 1  # a ranker ends in names, which are read in any case
     path.write_bytes(data)
     assert f"{path} is damaged (its SHA-256 differs); restore it" in refused(folder)
     Bundle.load(folder, verify=False)  # leaves the hashes out, as its caller asked

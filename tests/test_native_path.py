@@ -24,8 +24,9 @@ from mtaw_fast.kernels.native.engine import Engine
 from mtaw_fast.ranking import ComposedRanker, NativeRanker
 from mtaw_fast.recommendations import Recommendations
 from mtaw_fast.recommender import Recommender
+from mtaw_fast.remembering import Remembering
 from mtaw_fast.sessions import Sessions
-from tests.random_bundle import bundle_parts
+from tests.random_bundle import bundle_parts, memory_parts
 
 ROOT = Path(__file__).parent.parent
 N = 403
@@ -43,10 +44,12 @@ def same(one: Recommendations, other: Recommendations) -> bool:
     )
 
 
-@pytest.fixture(scope="module", params=[True, False], ids=["text-ids", "int-ids"])
+@pytest.fixture(scope="module", params=["text-ids", "int-ids", "memory"])
 def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("native") / "bundle"
-    parts = bundle_parts(n_items=N, d=20, max_len=12, text=request.param)
+    parts = bundle_parts(n_items=N, d=20, max_len=12, text=request.param == "text-ids")
+    if request.param == "memory":
+        parts |= memory_parts(N)
     embedding = parts["weights"]["item_embedding"]
     embedding[100:140] = embedding[60:100]
     embedding[7] = 0
@@ -147,7 +150,8 @@ class TestLiveSession:
         live = rec.session(iter(asked))
         out = live.recommend(5, timings=True)
         assert out.timings is not None
-        assert list(out.timings) == ["lookup", "encode", "retrieve", "assemble", "total"]
+        memory = [] if rec.bundle.memory is None else ["memory"]
+        assert list(out.timings) == ["lookup", "encode", "retrieve", *memory, "assemble", "total"]
         assert min(out.timings.values()) >= 0
         assert same(out, rec.recommend(asked, 5))
         with pytest.raises(UsageError, match="session must be a list of item ids"):
@@ -311,11 +315,19 @@ class TestEngine:
 
     def test_rank_equals_encode_and_search(self, native: Recommender, engine: Engine) -> None:
         packed = Sessions.from_lists([[1, 2], [3], [4, 5, 6]])
-        ids, scores, encode, search = engine.rank(packed.items, packed.offsets, 9)
+        ids, scores, times = engine.rank(packed.items, packed.offsets, 9)
         queries = native.encoder.encode(packed)
         expected = native.index.search(queries, 9, scale=native.bundle.config.scale)
+        if native.bundle.memory is not None:
+            memory = Remembering.of(native._served.catalog)
+            assert memory is not None
+            found = native.index.search(queries, memory.width(9), scale=native.bundle.config.scale)
+            expected = memory.rank(packed, 9, queries, found, None, None)
+            assert times[3] is not None
+            assert times[3] > 0
         assert (ids.tobytes(), scores.tobytes()) == (expected[0].tobytes(), expected[1].tobytes())
-        assert min(encode, search) > 0
+        assert times[0] == 0
+        assert min(times[1:3]) > 0
         assert engine.rank(np.empty(0, np.int32), np.zeros(1, np.int64), 9)[0].shape == (0, 9)
 
     @pytest.mark.parametrize(

@@ -168,3 +168,10 @@ def test_check_ids(bad: int) -> None:
     Sessions.from_lists([]).check_ids(0, "here")
     with pytest.raises(DataError, match=f"here: click 2 has internal item id {bad}, outside 0..3"):
         Sessions.from_lists([[0, 3], [bad]]).check_ids(4, "here")
+
+
+def test_first_clicks_are_those_whose_item_the_session_has_not_held_yet() -> None:
+    sessions = Sessions.from_lists([[3, 3, 1, 3], [], [1], [2, 1, 2]])
+    assert sessions.first_clicks().tolist() == [True, False, True, False, True, True, True, False]
+    assert sessions.slice(1, 3).first_clicks().tolist() == [True]
+    assert Sessions.from_lists([]).first_clicks().tolist() == []

@@ -86,7 +86,15 @@ class IdTable:
     def external(self, internal: np.ndarray) -> list[Any]: ...
 
 class Engine:
-    def __init__(self, ids: IdTable, encoder: Encoder, scanner: Scanner, scale: float) -> None: ...
+    def __init__(
+        self,
+        ids: IdTable,
+        encoder: Encoder,
+        scanner: Scanner,
+        scale: float,
+        memory: SessionMemory | None = None,
+        ranker: MemoryRanker | None = None,
+    ) -> None: ...
     def recommend(
         self,
         session: Sequence[Any],
@@ -106,7 +114,7 @@ class Engine:
         allowed: np.ndarray | None = None,
         exclude_seen: bool = False,
         repeats: bool = False,
-    ) -> tuple[list[Any], np.ndarray, None, np.ndarray | None, tuple[float, float, float]]: ...
+    ) -> tuple[list[Any], np.ndarray, None, np.ndarray | None, tuple[float, float, float, float | None]]: ...
     def rank(
         self,
         items: np.ndarray,
@@ -115,7 +123,57 @@ class Engine:
         excluded: np.ndarray | None = None,
         allowed: np.ndarray | None = None,
         exclude_seen: bool = False,
-    ) -> tuple[np.ndarray, np.ndarray, float, float]: ...
+    ) -> tuple[np.ndarray, np.ndarray, tuple[float, float, float, float | None]]: ...
+
+def memory_feature_names() -> tuple[str, ...]: ...
+
+class MemoryRanker:
+    def __init__(self, arrays: dict[str, np.ndarray]) -> None: ...
+
+class SessionMemory:
+    def __init__(
+        self,
+        tables: dict[str, np.ndarray],
+        recency: float,
+        n_catalog: int,
+        own: int,
+        others: int,
+        sessions: int,
+        dense: int,
+        isa: str | None = None,
+    ) -> None: ...
+    @property
+    def most_candidates(self) -> int: ...
+    def features(
+        self,
+        items: np.ndarray,
+        begins: np.ndarray,
+        ends: np.ndarray,
+        queries: np.ndarray | None = None,
+        dense: np.ndarray | None = None,
+        logits: np.ndarray | None = None,
+        catalog: np.ndarray | None = None,
+        scale: float = 0.0,
+        threads: int = 1,
+    ) -> tuple[np.ndarray, np.ndarray]: ...
+    def rank(
+        self,
+        ranker: MemoryRanker,
+        items: np.ndarray,
+        begins: np.ndarray,
+        ends: np.ndarray,
+        k: int,
+        queries: np.ndarray | None = None,
+        dense: np.ndarray | None = None,
+        logits: np.ndarray | None = None,
+        catalog: np.ndarray | None = None,
+        added: np.ndarray | None = None,
+        scale: float = 0.0,
+        allowed: np.ndarray | None = None,
+        excluded: np.ndarray | None = None,
+        excluded_offsets: np.ndarray | None = None,
+        threads: int = 1,
+    ) -> tuple[np.ndarray, np.ndarray]: ...
 
 class Encoder:
     def __init__(self, weights: dict[str, np.ndarray], max_len: int, isa: str | None = None) -> None: ...

@@ -58,10 +58,13 @@ Clicks clicks_of(const IdTable& ids, const py::object& session) {
 
 class EngineObject {
  public:
-    EngineObject(const py::object& ids, const py::object& encoder, const py::object& scanner, double scale)
-        : held_(py::make_tuple(ids, encoder, scanner)),
+    EngineObject(const py::object& ids, const py::object& encoder, const py::object& scanner, double scale,
+                 const py::object& memory, const py::object& ranker)
+        : held_(py::make_tuple(ids, encoder, scanner, memory, ranker)),
           ids_(id_table_of(ids)),
-          engine_(encoder_of(encoder), scanner_of(scanner), scale) {
+          engine_(encoder_of(encoder), scanner_of(scanner), scale,
+                  {memory.is_none() ? nullptr : &session_memory_of(memory),
+                   ranker.is_none() ? nullptr : &ranker_of(ranker)}) {
         if (ids_.size() != engine_.n_items()) {
             throw py::value_error("there are " + std::to_string(ids_.size()) + " ids for " +
                                   std::to_string(engine_.n_items()) + " items");
@@ -119,8 +122,7 @@ class EngineObject {
             const py::gil_scoped_release unlocked;
             stages = engine_.rank({clicks, bounds, count}, k, conditions, id_data, score_data, thread_scratch());
         }
-        return py::make_tuple(ids, scores, static_cast<double>(stages.encode_ns) / 1e3,
-                              static_cast<double>(stages.retrieve_ns) / 1e3);
+        return py::make_tuple(ids, scores, times_of(stages, 0));
     }
 
  private:
@@ -152,6 +154,14 @@ class EngineObject {
         return conditions;
     }
 
+    // Microseconds: (lookup, encode, retrieve, memory or None where there is none).
+    py::tuple times_of(const Stages& stages, double lookup) const {
+        const auto microseconds_of = [](std::int64_t ns) { return static_cast<double>(ns) / 1e3; };
+        py::object memory = py::none();
+        if (engine_.has_memory()) memory = py::float_(microseconds_of(stages.memory_ns));
+        return py::make_tuple(lookup, microseconds_of(stages.encode_ns), microseconds_of(stages.retrieve_ns), memory);
+    }
+
     py::tuple assembled(const Answer& answer, const std::vector<std::int32_t>& clicks, const py::object& unknown,
                         double lookup, bool repeats) const {
         const auto end = std::find(answer.ids.begin(), answer.ids.end(), -1);
@@ -168,9 +178,8 @@ class EngineObject {
             });
             repeated = flags;
         }
-        const py::tuple stages = py::make_tuple(lookup, static_cast<double>(answer.stages.encode_ns) / 1e3,
-                                                static_cast<double>(answer.stages.retrieve_ns) / 1e3);
-        return py::make_tuple(external_list(ids_, answer.ids.data(), count), scores, unknown, repeated, stages);
+        return py::make_tuple(external_list(ids_, answer.ids.data(), count), scores, unknown, repeated,
+                              times_of(answer.stages, lookup));
     }
 
     py::tuple held_;  // kept alive
@@ -182,8 +191,10 @@ class EngineObject {
 
 void bind_engine(py::module_& module) {
     py::class_<EngineObject>(module, "Engine", "See mtaw_fast.kernels.native.engine.")
-        .def(py::init<const py::object&, const py::object&, const py::object&, double>(), py::arg("ids"),
-             py::arg("encoder"), py::arg("scanner"), py::arg("scale"))
+        .def(py::init<const py::object&, const py::object&, const py::object&, double, const py::object&,
+                      const py::object&>(),
+             py::arg("ids"), py::arg("encoder"), py::arg("scanner"), py::arg("scale"), py::arg("memory") = py::none(),
+             py::arg("ranker") = py::none())
         .def("recommend", &EngineObject::recommend, py::arg("session"), py::arg("k"), py::arg("excluded") = py::none(),
              py::arg("allowed") = py::none(), py::arg("exclude_seen") = false, py::arg("repeats") = false)
         .def("recommend_live", &EngineObject::recommend_live, py::arg("state"), py::arg("clicks"), py::arg("fresh"),

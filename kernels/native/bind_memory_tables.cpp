@@ -26,7 +26,7 @@ T* added(py::dict& arrays, const char* name, py::array::ShapeContainer shape) {
     return const_cast<T*>(array.data());
 }
 
-PackedSessions packed(const py::array& items, const py::array& offsets, std::int64_t n_items) {
+PastSessions packed(const py::array& items, const py::array& offsets, std::int64_t n_items) {
     if (n_items < 0 || n_items > std::numeric_limits<std::int32_t>::max()) {
         throw py::value_error("n_items must be in 0..2147483647, not " + std::to_string(n_items));
     }
@@ -43,7 +43,7 @@ PackedSessions packed(const py::array& items, const py::array& offsets, std::int
 }
 
 // The tables of sessions whose arrays are in `arrays` already.
-void add_tables(py::dict& arrays, const PackedSessions& sessions, const MemorySettings& settings, int threads,
+void add_tables(py::dict& arrays, const PastSessions& sessions, const MemorySettings& settings, int threads,
                 const OlderTables* older) {
     std::unique_ptr<TableBuild> build;
     {
@@ -69,7 +69,7 @@ void add_tables(py::dict& arrays, const PackedSessions& sessions, const MemorySe
 py::dict memory_build(const py::array& items, const py::array& offsets, std::int64_t n_items, std::int64_t window,
                       std::int64_t span, double recency, std::int64_t max_neighbours, std::int64_t max_postings,
                       int threads) {
-    const PackedSessions sessions = packed(items, offsets, n_items);
+    const PastSessions sessions = packed(items, offsets, n_items);
     py::dict arrays;
     add_tables(arrays, sessions, {window, span, recency, max_neighbours, max_postings}, threads, nullptr);
     arrays["session_items"] = items;
@@ -82,7 +82,7 @@ py::dict memory_update(const py::dict& tables, const py::array& items, const py:
                        std::int64_t max_postings, int threads) {
     const BoundTables before = bound_tables(tables);
     const TablesView& view = before.view;
-    const PackedSessions fresh = packed(items, offsets, view.n_items);
+    const PastSessions fresh = packed(items, offsets, view.n_items);
     if (expire < 0 || expire > view.n_sessions) {
         throw py::value_error("expire must be in 0.." + std::to_string(view.n_sessions) + ", not " +
                               std::to_string(expire));

@@ -1,7 +1,8 @@
 """The one native call: sessions in, ranked items out, without the GIL but for reading and making Python's objects.
 
-    Engine(ids, encoder, scanner, scale)    an ids.IdTable, and the native objects of encoder.py and scan.py over one
-                                            catalog of N items; scale > 0, the factor on the cosine
+    Engine(ids, encoder, scanner, scale, memory, ranker)
+        an ids.IdTable, and the native objects of encoder.py and scan.py over one catalog of N items; scale > 0, the
+        factor on the cosine; memory, ranker: the native objects of memory_query.py, or None
 
 Conditions of every call: excluded int32[..] ascending internal ids, or None; allowed uint8[ceil(N / 8)], bit i % 8 of
 byte i // 8, or None; exclude_seen: nor the session's own items.
@@ -9,15 +10,17 @@ byte i // 8, or None; exclude_seen: nor the session's own items.
     engine.recommend(session, k, excluded, allowed, exclude_seen, repeats)
         session: a list or tuple of external ids. Returns (items: list of external ids, scores: float32[len(items)],
         unknown: list of the clicks that the table does not know, repeats: bool[len(items)] or None where not asked
-        for, (lookup, encode, retrieve) in microseconds); (None, None, unknown, None, None) where no click is known.
+        for, (lookup, encode, retrieve, memory) in microseconds, None for a memory that there is not);
+        (None, None, unknown, None, None) where no click is known.
     engine.recommend_live(state, clicks, fresh, k, excluded, allowed, exclude_seen, repeats)
         state: an encoder's session; clicks int32[m]: all its internal ids, m >= 1, of which the last `fresh` are not
         in it yet and are appended. Returns as `recommend`, unknown = None.
     engine.rank(items, offsets, k, excluded, allowed, exclude_seen)
-        packed sessions of internal ids, none empty. Returns (ids int32[B, k], scores float32[B, k], encode, retrieve
-        in microseconds), padded with -1 / -inf.
+        packed sessions of internal ids, none empty. Returns (ids int32[B, k], scores float32[B, k], times as above),
+        padded with -1 / -inf.
 
-Rankings are those of the encoder followed by the scanner, to the bit. Thread-safe; memory is kept once a thread.
+Rankings are those of the encoder followed by the scanner, and by `SessionMemory.rank` of what these give where there
+is a memory, to the bit. Thread-safe; memory is kept once a thread.
 ValueError on arguments that do not fit, IndexError on an internal id outside the catalog.
 """
 

@@ -10,11 +10,9 @@ from typing import Any
 
 from mtaw_fast.bundle import refuse_existing
 from mtaw_fast.cli.common import add_command, print_json
-from mtaw_fast.config import PRESETS, Config, preset
+from mtaw_fast.config import DEFAULT_PRESET, PRESETS, Config, preset
 from mtaw_fast.dataset import Dataset
 from mtaw_fast.errors import require
-
-DEFAULT_PRESET = "paper"
 
 
 def add_to(commands: Any) -> None:
@@ -24,11 +22,9 @@ def add_to(commands: Any) -> None:
         "train",
         run,
         "Train a model on a data set and write it as a bundle.",
-        "mtaw-fast train shop.dataset shop.bundle --set gamma=6",
+        "mtaw-fast train shop.dataset shop.bundle --set epochs=1",
     )
-    defaults = ", ".join(f"{name}={value}" for name, value in preset(DEFAULT_PRESET).as_dict().items())
-    settings = textwrap.fill(defaults, width=78, initial_indent="  ", subsequent_indent="  ")
-    parser.epilog = f"{parser.epilog}\n\nsettings and their values in the preset '{DEFAULT_PRESET}':\n{settings}"
+    parser.epilog = f"{parser.epilog}\n\n{_settings_text()}"
     parser.add_argument("dataset", type=Path, metavar="DATASET", help="folder made by 'prepare'")
     parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="folder to write; BUNDLE.training keeps the run")
     parser.add_argument("--preset", default=DEFAULT_PRESET, help=f"{', '.join(PRESETS)} (default: {DEFAULT_PRESET})")
@@ -72,8 +68,21 @@ def run(arguments: argparse.Namespace) -> None:
         print_json({"bundle": str(arguments.bundle), **trained.record()})
     else:
         chosen = ", ".join(f"{name} {value:.2f}" for name, value in trained.metrics.items())
-        print(f"best epoch {trained.best_epoch}: {chosen} on validation")
+        print(f"{trained.best_epoch} epochs: {chosen} on validation")
         print(f"wrote {arguments.bundle} (curves in {run_folder / 'curves.png'})")
+
+
+def _settings_text() -> str:
+    """The settings of the default preset, and in what the others differ from it."""
+    default = preset(DEFAULT_PRESET).as_dict()
+    parts = []
+    for name in (DEFAULT_PRESET, *(other for other in PRESETS if other != DEFAULT_PRESET)):
+        values = preset(name).as_dict()
+        what = "settings and their values" if name == DEFAULT_PRESET else "what is different"
+        shown = [f"{key}={value}" for key, value in values.items() if name == DEFAULT_PRESET or value != default[key]]
+        lines = textwrap.fill(", ".join(shown), width=78, initial_indent="  ", subsequent_indent="  ")
+        parts.append(f"{what} in the preset '{name}':\n{lines}")
+    return "\n\n".join(parts)
 
 
 def _config(arguments: argparse.Namespace) -> Config:

@@ -2,8 +2,9 @@
 
 run.lock              held (flock) by the process that trains
 state.json            phase, epochs done, best epoch, history; replaced last, so it is always true
-checkpoint-*.safetensors   weights and Adam's moments after the last whole epoch
+checkpoint-*.safetensors   weights and Adam's moments after the last whole epoch of a phase
 best-*.safetensors    weights of the best epoch of the search
+ranker*.safetensors   the session memory's ranker
 metrics.jsonl         the history, a line an epoch
 curves.png            loss and validation curves
 """
@@ -24,7 +25,10 @@ from mtaw_fast.files import read_json, write_bytes, write_json
 from mtaw_fast.tensorfile import map_tensors, write_tensors
 
 FORMAT_VERSION = 2
-_WRITTEN = r"state\.json|metrics\.jsonl|curves\.png|(checkpoint-(search|refit)|best)-\d+\.safetensors"
+_WRITTEN = (
+    r"state\.json|metrics\.jsonl|curves\.png|ranker(-refit)?\.safetensors"
+    r"|(checkpoint-(slice|search|slice-refit|refit)|best)-\d+\.safetensors"
+)
 _OURS = re.compile(rf"{_WRITTEN}|\.({_WRITTEN})\..*\.tmp")
 
 
@@ -63,7 +67,7 @@ class RunFolder:
 
     def sweep(self, state: Mapping[str, Any]) -> None:
         """Remove checkpoints that `state` does not name and what a killed process left half-written."""
-        named = (state.get("checkpoint"), state.get("best_checkpoint"))
+        named = (state.get("checkpoint"), state.get("best_checkpoint"), *state.get("kept", {}).values())
         for path in self.folder.iterdir():
             litter = path.suffix in (".safetensors", ".tmp") and _OURS.fullmatch(path.name)
             if litter and path.name not in named:

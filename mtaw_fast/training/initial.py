@@ -23,7 +23,6 @@ from mtaw_fast.model import MTAW
 from mtaw_fast.sessions import Sessions
 from mtaw_fast.spectral import spectral_embedding
 
-SPECTRAL_SHARE = 0.65
 POSITION_AMPLITUDE = 0.03
 LONGEST_WAVE = 1000.0  # positions, as in the Transformer's 10000
 ITL_QUERY_GAIN = 80.0
@@ -54,8 +53,9 @@ def _mostly_spectral(model: MTAW, sessions: Sessions) -> Tensor:
     u is an item's spectral and r its drawn direction; an item without neighbours keeps r.
     """
     config = model.config
-    shared = spectral_embedding(sessions, len(model.item_embedding), config.d, math.sqrt(SPECTRAL_SHARE), config.seed)
-    own = functional.normalize(model.item_embedding.cpu(), dim=1) * math.sqrt(1 - SPECTRAL_SHARE)
+    share = config.spectral_share
+    shared = spectral_embedding(sessions, len(model.item_embedding), config.d, math.sqrt(share), config.seed)
+    own = functional.normalize(model.item_embedding.cpu(), dim=1) * math.sqrt(1 - share)
     return functional.normalize(shared + own, dim=1) * math.sqrt(1 / 3)
 
 

@@ -117,7 +117,7 @@ def test_another_read_needs_a_reason_and_is_logged(made: Path, tmp_path: Path, c
     shutil.copytree(made / "data", tmp_path / "data")
     assert bench(tmp_path, "--preset", "paper", "--seeds", "1", "--again", "curious") == 2
     assert "has no such read" in capsys.readouterr().err
-    shutil.copytree(made / "results", tmp_path / "results")
+    shutil.copytree(made / "results", tmp_path / "results", dirs_exist_ok=True)
     assert bench(tmp_path, "--preset", "paper", "--split", "validation", "--again", "curious") == 2
     assert bench(tmp_path, "--preset", "paper", "--seeds", "1", "--again", "the metric was mended") == 0
     first, second = records(tmp_path, "paper-*-test-seed")

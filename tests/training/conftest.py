@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -35,6 +37,11 @@ def small_config() -> Config:
     return Config(d=16, epochs=4, batch_prefixes=64, lr=3e-2, validation=0.1, patience=0)
 
 
+def memory_config() -> Config:
+    """The same with a session memory."""
+    return replace(small_config(), memory=True, targets="new", epochs=2, ranker_slice=0.3)
+
+
 @pytest.fixture
 def ring() -> Dataset:
     return ring_dataset()
@@ -43,3 +50,8 @@ def ring() -> Dataset:
 @pytest.fixture
 def small() -> Config:
     return small_config()
+
+
+@pytest.fixture
+def remembering() -> Config:
+    return memory_config()

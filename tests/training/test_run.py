@@ -21,8 +21,12 @@ from mtaw_fast.config import Config
 from mtaw_fast.dataset import Dataset
 from mtaw_fast.errors import TrainingError, UsageError
 from mtaw_fast.files import folder_lock
+from mtaw_fast.model import MTAW
 from mtaw_fast.training import run as run_module
 from mtaw_fast.training import train
+from mtaw_fast.training.batch import Batch
+from mtaw_fast.training.initial import initialise
+from mtaw_fast.training.reporting import Silent
 from mtaw_fast.training.step import Stepper
 
 
@@ -76,7 +80,7 @@ CHILD = textwrap.dedent(
     sys.path.insert(0, {root!r})
     from tests.training.conftest import ring_dataset, small_config
     from mtaw_fast.training import train
-    from mtaw_fast.training.run import Silent
+    from mtaw_fast.training.reporting import Silent
 
     class Killer(Silent):
         steps = 0
@@ -141,7 +145,7 @@ def test_a_non_finite_loss_stops_with_its_place_and_keeps_the_last_epoch(
 ) -> None:
     steps: list[str] = []
 
-    class Counter(run_module.Silent):
+    class Counter(Silent):
         def epoch_starts(self, phase: str, epoch: int, epochs: int, sessions: int) -> None:
             steps.append("epoch")
 
@@ -158,12 +162,12 @@ def test_a_non_finite_loss_stops_with_its_place_and_keeps_the_last_epoch(
 
 
 def test_the_step_itself_reports_nan_without_touching_the_weights(ring: Dataset, small: Config) -> None:
-    model = run_module.MTAW(small, ring.n_items).draw_weights(0)
+    model = MTAW(small, ring.n_items).draw_weights(0)
     with torch.no_grad():
         model.position_embedding[0] = torch.nan
     before = model.item_embedding.detach().clone()
     stepper = Stepper(model, small)
-    batch = run_module.Batch.of(ring.train.slice(0, 4), 1, torch.device("cpu"))
+    batch = Batch.of(ring.train.slice(0, 4), 1, torch.device("cpu"))
     assert np.isnan(stepper.step(batch, 0.5))
     assert torch.equal(before, model.item_embedding)
 
@@ -250,8 +254,8 @@ def test_what_a_killed_write_left_is_swept_on_resume(
 def test_an_epoch_of_one_step_moves_the_weights(ring: Dataset, small: Config, tmp_path: Path) -> None:
     config = dataclasses.replace(small, batch_prefixes=100_000, epochs=1)
     trained = train(ring, config, tmp_path, refit=False)
-    start = run_module.MTAW(config, ring.n_items)
-    run_module.initialise(start, ring.train.split_last(config.validation)[0])
+    start = MTAW(config, ring.n_items)
+    initialise(start, ring.train.split_last(config.validation)[0])
     assert not np.allclose(start.item_embedding.detach().numpy(), trained.weights["item_embedding"], atol=1e-4)
 
 

@@ -21,11 +21,11 @@ from mtaw_fast.kernels.aw_loss import aw_loss
 from mtaw_fast.kernels.prefix_interest import Tiles
 from mtaw_fast.model import MTAW
 from mtaw_fast.sessions import Sessions
-from mtaw_fast.training import run as run_module
+from mtaw_fast.training import fitting, train
 from mtaw_fast.training import static_step as static_module
-from mtaw_fast.training import train
 from mtaw_fast.training.batch import Batch
 from mtaw_fast.training.choose import make_stepper
+from mtaw_fast.training.reporting import Silent
 from mtaw_fast.training.static_batch import Budget, StaticBatch
 from mtaw_fast.training.static_step import StaticStep
 from mtaw_fast.training.step import Stepper
@@ -34,7 +34,7 @@ from tests.training.steps import CPU, batches, new_model, still_config
 
 
 def use_static_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run_module, "make_stepper", lambda model, config: StaticStep(model, config, "reference"))
+    monkeypatch.setattr(fitting, "make_stepper", lambda model, config: StaticStep(model, config, "reference"))
 
 
 def test_padding_by_hand() -> None:
@@ -243,7 +243,7 @@ def test_a_whole_training_learns_and_resumes_with_the_same_bits(
     class CutOffError(Exception):
         pass
 
-    class Cut(run_module.Silent):
+    class Cut(Silent):
         steps = 0
 
         def step_done(self, sessions: int, loss: float) -> None:
@@ -266,7 +266,7 @@ def test_a_training_whose_loss_fails_names_the_step_and_keeps_the_last_epoch(
         monkeypatch.setattr(Tally, "told", lambda self: None)
     steps_an_epoch: list[int] = []
 
-    class Counter(run_module.Silent):
+    class Counter(Silent):
         def epoch_starts(self, phase: str, epoch: int, epochs: int, sessions: int) -> None:
             steps_an_epoch.append(0)
 

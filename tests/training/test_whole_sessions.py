@@ -10,7 +10,7 @@ from mtaw_fast.config import Config
 from mtaw_fast.kernels.aw_loss import aw_loss
 from mtaw_fast.model import MTAW
 from mtaw_fast.sessions import Samples, Sessions
-from mtaw_fast.training.batch import Batch
+from mtaw_fast.training.batch import Batch, sample_counts
 from mtaw_fast.training.initial import initialise
 from mtaw_fast.training.validation import validation_metrics
 
@@ -59,6 +59,43 @@ def test_a_batch_by_hand() -> None:
     assert batch.offsets.tolist() == [0, 2, 3, 6]
     assert batch.rows.tolist() == [1, 4, 5]
     assert batch.targets.tolist() == [3, 8, 9]
+
+
+def test_of_new_targets_alone_a_batch_holds_those_rows_and_no_others() -> None:
+    sessions = Sessions.from_lists([[1, 2, 1, 3], [4, 4], [5, 6, 6, 5, 7]])
+    batch = Batch.of(sessions, 1, torch.device("cpu"), "new")
+    assert batch.clicks.tolist() == [1, 2, 1, 4, 5, 6, 6, 5]  # all of them, as context
+    assert batch.rows.tolist() == [0, 2, 4, 7]
+    assert batch.targets.tolist() == [2, 3, 6, 7]
+    assert sample_counts(sessions, 1, "new").tolist() == [2, 0, 2]
+    assert sample_counts(sessions, 3, "new").tolist() == [1, 0, 1]
+
+
+@pytest.mark.parametrize("counted", ["all", "new"])
+@pytest.mark.parametrize("min_prefix", [1, 2])
+def test_sample_counts_are_the_rows_that_a_batch_makes(min_prefix: int, counted: str) -> None:
+    rng = np.random.default_rng(2)
+    sessions = Sessions.from_lists([rng.integers(0, 6, rng.integers(2, 12)) for _ in range(30)])
+    counts = sample_counts(sessions, min_prefix, counted)
+    samples = Samples.from_sessions(sessions, min_prefix)
+    wanted = np.ones(len(samples), bool) if counted == "all" else ~samples.repeats()
+    assert counts.tolist() == np.bincount(samples.session[wanted], minlength=30).tolist()
+    batch = Batch.of(sessions, min_prefix, torch.device("cpu"), counted)
+    assert batch.targets.tolist() == samples.targets[wanted].tolist()
+
+
+def test_leaving_rows_out_is_the_loss_with_weights_of_0_and_1() -> None:
+    rng = np.random.default_rng(5)
+    sessions = Sessions.from_lists([rng.integers(0, 9, 12) for _ in range(4)])
+    model = double_model(9)
+    new, every = (Batch.of(sessions, 1, torch.device("cpu"), counted) for counted in ("new", "all"))
+    weights = torch.from_numpy((~Samples.from_sessions(sessions, 1).repeats()).astype(np.float64))
+    queries = model(every.clicks, every.offsets)
+    settings = {"scale": 16, "gamma": 2, "backend": "reference"}
+    left_out = aw_loss(queries[new.rows], model.item_embedding, new.targets, **settings)
+    weighted = aw_loss(queries[every.rows], model.item_embedding, every.targets, weights=weights, **settings)
+    assert 0 < len(new.rows) < len(every.rows)
+    torch.testing.assert_close(left_out, weighted, rtol=1e-12, atol=1e-12)
 
 
 def test_validation_metrics_equal_those_counted_sample_by_sample() -> None:

@@ -32,14 +32,22 @@ void exclude(const PackedSessions& sessions, const Conditions& conditions, Engin
 
 }  // namespace
 
-Engine::Engine(const Encoder& encoder, const Scanner& scanner, double scale)
-    : encoder_(&encoder), scanner_(&scanner), scale_(scale) {
+Engine::Engine(const Encoder& encoder, const Scanner& scanner, double scale, const MemoryParts& memory)
+    : encoder_(&encoder), scanner_(&scanner), scale_(scale), memory_(memory) {
     const ScanCatalog& catalog = scanner.catalog();
     if (encoder.n_items() != catalog.n_items || encoder.d() != catalog.d) {
         throw std::invalid_argument("the encoder is for [" + std::to_string(encoder.n_items()) + ", " +
                                     std::to_string(encoder.d()) + "] items, the scanner for [" +
                                     std::to_string(catalog.n_items) + ", " + std::to_string(catalog.d) +
                                     "]; make both from one bundle");
+    }
+    if ((memory.memory == nullptr) != (memory.ranker == nullptr)) {
+        throw std::invalid_argument("a session memory needs a ranker, and a ranker needs a memory; give both or neither");
+    }
+    if (memory.memory != nullptr && memory.memory->n_catalog() != catalog.n_items) {
+        throw std::invalid_argument("the memory is for " + std::to_string(memory.memory->n_catalog()) +
+                                    " items, the scanner for " + std::to_string(catalog.n_items) +
+                                    "; make both from one bundle");
     }
     if (!(scale > 0)) throw std::invalid_argument("scale must be positive, not " + std::to_string(scale));
 }
@@ -54,9 +62,10 @@ Stages Engine::rank(const PackedSessions& sessions, std::int64_t k, const Condit
         encoder_->encode(sessions.clicks + begin, sessions.offsets[b + 1] - begin, scratch.queries.data() + b * d,
                          scratch.encode);
     }
-    const Clock::time_point encoded = Clock::now();
-    retrieve(sessions, k, conditions, ids, scores, scratch);
-    return {nanoseconds(encoded - start), nanoseconds(Clock::now() - encoded)};
+    Stages stages;
+    stages.encode_ns = nanoseconds(Clock::now() - start);
+    retrieve(sessions, k, conditions, ids, scores, scratch, stages);
+    return stages;
 }
 
 Stages Engine::rank_live(SessionState& state, const std::int32_t* clicks, std::int64_t m, std::int64_t fresh,
@@ -69,14 +78,16 @@ Stages Engine::rank_live(SessionState& state, const std::int32_t* clicks, std::i
     } else {
         state.query(scratch.queries.data(), scratch.encode);
     }
-    const Clock::time_point encoded = Clock::now();
+    Stages stages;
+    stages.encode_ns = nanoseconds(Clock::now() - start);
     const std::int64_t offsets[] = {0, m};
-    retrieve({clicks, offsets, 1}, k, conditions, ids, scores, scratch);
-    return {nanoseconds(encoded - start), nanoseconds(Clock::now() - encoded)};
+    retrieve({clicks, offsets, 1}, k, conditions, ids, scores, scratch, stages);
+    return stages;
 }
 
 void Engine::retrieve(const PackedSessions& sessions, std::int64_t k, const Conditions& conditions, std::int32_t* ids,
-                      float* scores, EngineScratch& scratch) const {
+                      float* scores, EngineScratch& scratch, Stages& stages) const {
+    const Clock::time_point start = Clock::now();
     ScanRequest request{scratch.queries.data(), sessions.count, k, scale_};
     request.allowed = conditions.allowed;
     if (conditions.n_excluded > 0 || conditions.exclude_seen) {
@@ -84,7 +95,41 @@ void Engine::retrieve(const PackedSessions& sessions, std::int64_t k, const Cond
         request.excluded = scratch.excluded.data();
         request.excluded_offsets = scratch.excluded_offsets.data();
     }
-    scanner_->search(request, ids, scores, scratch.scan);
+    if (!has_memory()) {
+        scanner_->search(request, ids, scores, scratch.scan);
+        stages.retrieve_ns = nanoseconds(Clock::now() - start);
+        return;
+    }
+    // The first k of a ranking by the query hold all that a list of k can need behind the candidates.
+    const std::int64_t width = std::max(k, memory_.memory->settings().dense);
+    request.k = width;
+    scratch.dense.resize(static_cast<std::size_t>(sessions.count * width));
+    scratch.logits.resize(scratch.dense.size());
+    scanner_->search(request, scratch.dense.data(), scratch.logits.data(), scratch.scan);
+    const Clock::time_point found = Clock::now();
+    stages.retrieve_ns = nanoseconds(found - start);
+    remember(sessions, k, width, request, ids, scores, scratch);
+    stages.memory_ns = nanoseconds(Clock::now() - found);
+}
+
+void Engine::remember(const PackedSessions& sessions, std::int64_t k, std::int64_t width, const ScanRequest& search,
+                      std::int32_t* ids, float* scores, EngineScratch& scratch) const {
+    const ScanCatalog& catalog = scanner_->catalog();
+    const ItemVectors vectors{catalog.rows, catalog.n_items, nullptr, catalog.d, scale_};
+    for (std::int64_t b = 0; b < sessions.count; ++b) {
+        const std::int64_t begin = sessions.offsets[b];
+        MemoryRequest request{sessions.clicks + begin, sessions.offsets[b + 1] - begin};
+        request.query = scratch.queries.data() + b * catalog.d;
+        request.dense = scratch.dense.data() + b * width;
+        request.logits = scratch.logits.data() + b * width;
+        request.n_dense = width;
+        request.allowed = search.allowed;
+        if (search.excluded != nullptr) {
+            request.excluded = search.excluded + search.excluded_offsets[b];
+            request.n_excluded = search.excluded_offsets[b + 1] - search.excluded_offsets[b];
+        }
+        memory_.memory->rank(request, &vectors, *memory_.ranker, k, ids + b * k, scores + b * k, scratch.memory);
+    }
 }
 
 }  // namespace mtaw

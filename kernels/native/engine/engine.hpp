@@ -1,4 +1,5 @@
-// Sessions in, ranked items out: encode, scan, top-K, on the calling thread and without Python.
+// Sessions in, ranked items out: encode, scan, top-K, and the session memory where there is one, on the calling thread
+// and without Python.
 #pragma once
 
 #include <cstdint>
@@ -6,6 +7,8 @@
 
 #include "encode/encoder.hpp"
 #include "encode/session.hpp"
+#include "memory/query.hpp"
+#include "memory/ranker.hpp"
 #include "scan/scanner.hpp"
 
 namespace mtaw {
@@ -29,6 +32,7 @@ struct PackedSessions {
 struct Stages {
     std::int64_t encode_ns = 0;
     std::int64_t retrieve_ns = 0;
+    std::int64_t memory_ns = 0;  // candidates, features and ranker; 0 without a memory
 };
 
 // One thread's working memory: made once, grown to what the largest call needed.
@@ -38,18 +42,27 @@ struct EngineScratch {
     std::vector<float> queries;
     std::vector<std::int32_t> excluded;
     std::vector<std::int64_t> excluded_offsets;
+    std::vector<std::int32_t> dense;
+    std::vector<float> logits;
+    MemoryScratch memory;
 };
 
-// Immutable: any number of threads may call it at once, each with a scratch of its own. Encoder and scanner must be of
-// one catalog and outlive it.
+// What ranks by more than the query vector; both or neither.
+struct MemoryParts {
+    const SessionMemory* memory = nullptr;
+    const Ranker* ranker = nullptr;
+};
+
+// Immutable: any number of threads may call it at once, each with a scratch of its own. Its parts must be of one
+// catalog and outlive it.
 //
 // Both write ids int32[B, k] and scores float32[B, k], best first, padded with -1 / -infinity, as Scanner::search of
-// Encoder::encode does. What they throw, these throw.
+// Encoder::encode does, or with a memory as SessionMemory::rank of what these give. What they throw, these throw.
 class Engine {
  public:
-    // scale: the factor on the cosine that makes a logit. Throws std::invalid_argument where encoder and scanner
+    // scale: the factor on the cosine that makes a logit. Throws std::invalid_argument where encoder, scanner and memory
     // differ in catalog or dimensions, or scale is not positive.
-    Engine(const Encoder& encoder, const Scanner& scanner, double scale);
+    Engine(const Encoder& encoder, const Scanner& scanner, double scale, const MemoryParts& memory = {});
 
     Stages rank(const PackedSessions& sessions, std::int64_t k, const Conditions& conditions, std::int32_t* ids,
                 float* scores, EngineScratch& scratch) const;
@@ -61,16 +74,20 @@ class Engine {
                      EngineScratch& scratch) const;
 
     std::int64_t n_items() const { return encoder_->n_items(); }
+    bool has_memory() const { return memory_.memory != nullptr; }
 
  private:
-    // The stage after the encoder: scratch.queries [B, d] to ids and scores. What reorders the scan's ranking by more
-    // than the query goes here, between the search (of a larger k) and the first k.
+    // The stages after the encoder, whose times go into `stages`: scratch.queries [B, d] to ids and scores.
     void retrieve(const PackedSessions& sessions, std::int64_t k, const Conditions& conditions, std::int32_t* ids,
-                  float* scores, EngineScratch& scratch) const;
+                  float* scores, EngineScratch& scratch, Stages& stages) const;
+    // scratch.dense and scratch.logits [B, width] to ids and scores.
+    void remember(const PackedSessions& sessions, std::int64_t k, std::int64_t width, const ScanRequest& search,
+                  std::int32_t* ids, float* scores, EngineScratch& scratch) const;
 
     const Encoder* encoder_;
     const Scanner* scanner_;
     double scale_;
+    MemoryParts memory_;
 };
 
 }  // namespace mtaw

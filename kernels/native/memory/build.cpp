@@ -33,7 +33,7 @@ void accumulate(std::vector<std::int64_t>& offsets) {
 
 }  // namespace
 
-TableBuild::TableBuild(const PackedSessions& sessions, const MemorySettings& settings, int threads,
+TableBuild::TableBuild(const PastSessions& sessions, const MemorySettings& settings, int threads,
                        const OlderTables* older)
     : sessions_(sessions), settings_(settings), threads_(threads), older_(older) {
     check_settings(settings, threads);

@@ -22,7 +22,7 @@ class TableBuild {
   public:
     // Keeps `sessions` and `older` (null: all is made anew), which must outlive it. Throws what index_clicks throws,
     // std::invalid_argument on settings out of range.
-    TableBuild(const PackedSessions& sessions, const MemorySettings& settings, int threads, const OlderTables* older);
+    TableBuild(const PastSessions& sessions, const MemorySettings& settings, int threads, const OlderTables* older);
 
     [[nodiscard]] std::int64_t n_pairs() const { return row_offsets_.back(); }
     [[nodiscard]] std::int64_t n_postings() const { return post_offsets_.back(); }
@@ -36,7 +36,7 @@ class TableBuild {
     [[nodiscard]] std::vector<std::uint8_t> kept_rows() const;
     void copy_row(std::int64_t item, const TablesOut& out) const;
 
-    const PackedSessions sessions_;
+    const PastSessions sessions_;
     const MemorySettings settings_;
     const int threads_;
     const OlderTables* older_;

@@ -8,7 +8,7 @@
 namespace mtaw {
 namespace {
 
-void check_offsets(const PackedSessions& sessions) {
+void check_offsets(const PastSessions& sessions) {
     constexpr std::int64_t kMost = std::numeric_limits<std::int32_t>::max();
     for (std::int64_t s = 0; s < sessions.count; ++s) {
         if (sessions.offsets[s + 1] < sessions.offsets[s]) {
@@ -31,7 +31,7 @@ void check_offsets(const PackedSessions& sessions) {
 
 }  // namespace
 
-ClickIndex index_clicks(const PackedSessions& sessions) {
+ClickIndex index_clicks(const PastSessions& sessions) {
     check_offsets(sessions);
     const auto n_items = static_cast<std::size_t>(sessions.n_items);
     const auto n_clicks = static_cast<std::size_t>(sessions.offsets[sessions.count]);

@@ -23,6 +23,6 @@ struct ClickIndex {
 
 // The offsets run from 0 to T. Throws std::invalid_argument where they descend in between or there are more than
 // 2^31 - 1 clicks or sessions, std::out_of_range on an item outside 0..N-1.
-ClickIndex index_clicks(const PackedSessions& sessions);
+ClickIndex index_clicks(const PastSessions& sessions);
 
 }  // namespace mtaw

@@ -22,7 +22,7 @@ std::uint16_t to_bfloat16(double value) {
 
 }  // namespace
 
-RowBuilder::RowBuilder(const PackedSessions& sessions, const MemorySettings& settings, const ClickIndex& index)
+RowBuilder::RowBuilder(const PastSessions& sessions, const MemorySettings& settings, const ClickIndex& index)
     : sessions_(sessions), settings_(settings), index_(index), place_(static_cast<std::size_t>(sessions.n_items), 0) {}
 
 std::int64_t RowBuilder::count_neighbours(std::int32_t item) {

@@ -12,7 +12,7 @@ namespace mtaw {
 class RowBuilder {
   public:
     // Keeps references: the arguments must outlive it.
-    RowBuilder(const PackedSessions& sessions, const MemorySettings& settings, const ClickIndex& index);
+    RowBuilder(const PastSessions& sessions, const MemorySettings& settings, const ClickIndex& index);
 
     // How many neighbours the item has, before the cut.
     std::int64_t count_neighbours(std::int32_t item);
@@ -43,7 +43,7 @@ class RowBuilder {
     const ItemClick* clicks_end(std::int32_t item) const;
     std::int32_t newest(std::int32_t item) const;
 
-    const PackedSessions& sessions_;
+    const PastSessions& sessions_;
     const MemorySettings& settings_;
     const ClickIndex& index_;
     std::vector<std::int32_t> place_;  // [N] 1 + the item's place in pairs_, 0 = none

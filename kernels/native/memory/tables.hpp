@@ -30,7 +30,7 @@ struct MemorySettings {
 };
 
 // Packed sessions of clicks on items 0..n_items-1, in order of time.
-struct PackedSessions {
+struct PastSessions {
     const std::int32_t* items;    // [T]
     const std::int64_t* offsets;  // [S + 1]
     std::int64_t count;           // S

@@ -1,0 +1,277 @@
+// The session memory's queries: candidates, features and rankings of many prefixes of packed sessions.
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "bindings.hpp"
+#include "buffers.hpp"
+#include "memory/python_tables.hpp"
+#include "memory/query.hpp"
+#include "python_objects.hpp"
+#include "threads.hpp"
+
+namespace py = pybind11;
+
+namespace mtaw {
+namespace {
+
+using MaybeArray = std::optional<py::array>;
+
+// The named array of `arrays`, of the shape [rows, columns], or [rows] where columns is 0; any number of rows where that
+// is negative.
+template <typename T>
+const T* named(const py::dict& arrays, const char* name, const char* type, std::int64_t rows, std::int64_t columns) {
+    if (!arrays.contains(name)) throw py::value_error(std::string("the array '") + name + "' is missing");
+    const py::object object = arrays[name];
+    if (!py::isinstance<py::array>(object)) throw py::value_error(std::string("'") + name + "' must be an array");
+    const auto array = py::reinterpret_borrow<py::array>(object);
+    const T* data = checked_data<T>(array, columns > 0 ? 2 : 1, name, type);
+    if ((rows >= 0 && array.shape(0) != rows) || (columns > 0 && array.shape(1) != columns)) {
+        std::string wanted = std::to_string(rows), found = std::to_string(array.shape(0));
+        if (columns > 0) {
+            wanted += ", " + std::to_string(columns);
+            found += ", " + std::to_string(array.shape(1));
+        }
+        throw py::value_error(std::string("'") + name + "' must be " + type + "[" + wanted + "], not [" + found + "]");
+    }
+    return data;
+}
+
+std::int64_t rows_of(const py::dict& arrays, const char* name) {
+    return arrays.contains(name) ? py::array(arrays[name]).size() : 0;
+}
+
+MemoryView view_of(const py::dict& tables, double recency) { return {bound_tables(tables).view, recency}; }
+
+class RankerObject {
+ public:
+    explicit RankerObject(const py::dict& arrays) : ranker_(weights_of(arrays)) {}
+    const Ranker& ranker() const { return ranker_; }
+
+ private:
+    static RankerWeights weights_of(const py::dict& arrays) {
+        const std::int64_t f = rows_of(arrays, "mean"), n1 = rows_of(arrays, "b1"), n2 = rows_of(arrays, "b2");
+        return {
+            .n_features = f,
+            .n1 = n1,
+            .n2 = n2,
+            .mean = named<float>(arrays, "mean", "float32", f, 0),
+            .scale = named<float>(arrays, "scale", "float32", f, 0),
+            .linear = named<float>(arrays, "linear", "float32", f, 0),
+            .w1 = named<float>(arrays, "w1", "float32", f, n1),
+            .b1 = named<float>(arrays, "b1", "float32", n1, 0),
+            .w2 = named<float>(arrays, "w2", "float32", n1, n2),
+            .b2 = named<float>(arrays, "b2", "float32", n2, 0),
+            .w3 = named<float>(arrays, "w3", "float32", n2, 0),
+            .bias = *named<float>(arrays, "bias", "float32", 1, 0),
+        };
+    }
+
+    Ranker ranker_;
+};
+
+// The arguments of a call, checked: prefixes of packed sessions, and what the neural part says of each.
+struct Batch {
+    const std::int32_t* items;
+    const std::int64_t* begins;
+    const std::int64_t* ends;
+    std::int64_t count;
+    const float* queries = nullptr;
+    const std::int32_t* dense = nullptr;
+    const float* logits = nullptr;
+    std::int64_t n_dense = 0;
+    ItemVectors vectors{};
+    const std::uint8_t* allowed = nullptr;
+    const std::int32_t* excluded = nullptr;
+    const std::int64_t* excluded_offsets = nullptr;
+
+    MemoryRequest request(std::int64_t q) const {
+        MemoryRequest request{items + begins[q], ends[q] - begins[q]};
+        if (queries != nullptr) {
+            request.query = queries + q * vectors.d;
+            request.dense = dense + q * n_dense;
+            request.logits = logits + q * n_dense;
+            request.n_dense = n_dense;
+        }
+        request.allowed = allowed;
+        if (excluded != nullptr) {
+            request.excluded = excluded + excluded_offsets[q];
+            request.n_excluded = excluded_offsets[q + 1] - excluded_offsets[q];
+        }
+        return request;
+    }
+};
+
+struct Neural {
+    MaybeArray queries, dense, logits, catalog, added;
+    double scale;
+};
+
+Batch batch_of(const SessionMemory& memory, const py::array& items, const py::array& begins, const py::array& ends,
+               const Neural& neural) {
+    Batch batch{};
+    batch.items = checked_data<std::int32_t>(items, 1, "items", "int32");
+    batch.begins = checked_data<std::int64_t>(begins, 1, "begins", "int64");
+    batch.ends = checked_data<std::int64_t>(ends, 1, "ends", "int64");
+    batch.count = begins.size();
+    bool fits = ends.size() == batch.count;
+    for (std::int64_t q = 0; fits && q < batch.count; ++q) {
+        fits = batch.begins[q] >= 0 && batch.begins[q] < batch.ends[q] && batch.ends[q] <= items.size();
+    }
+    if (!fits) throw py::value_error("begins and ends must be pairs of places in items, with a click between them");
+    if (!neural.queries) return batch;
+    if (!neural.dense || !neural.logits || !neural.catalog) {
+        throw py::value_error("with queries come dense, logits and catalog: give all four or none");
+    }
+    batch.queries = matrix<float>(*neural.queries, "queries", "float32");
+    batch.dense = matrix<std::int32_t>(*neural.dense, "dense", "int32");
+    batch.logits = matrix<float>(*neural.logits, "logits", "float32");
+    batch.n_dense = neural.dense->shape(1);
+    batch.vectors.rows = matrix<float>(*neural.catalog, "catalog", "float32");
+    batch.vectors.n = neural.catalog->shape(0);
+    batch.vectors.d = neural.catalog->shape(1);
+    batch.vectors.scale = neural.scale;
+    std::int64_t n = batch.vectors.n;
+    if (neural.added) {
+        batch.vectors.added = matrix<float>(*neural.added, "added", "float32");
+        n += neural.added->shape(0);
+    }
+    const auto rows_differ = [&](const py::array& array) { return array.shape(0) != batch.count; };
+    if (rows_differ(*neural.queries) || rows_differ(*neural.dense) || rows_differ(*neural.logits) ||
+        neural.logits->shape(1) != batch.n_dense || neural.queries->shape(1) != batch.vectors.d ||
+        (neural.added && neural.added->shape(1) != batch.vectors.d)) {
+        throw py::value_error("queries [Q, d], dense and logits [Q, D], catalog and added [.., d] do not fit together");
+    }
+    if (n != memory.n_catalog()) {
+        throw py::value_error("there are vectors of " + std::to_string(n) + " items, not of " +
+                              std::to_string(memory.n_catalog()));
+    }
+    const std::int32_t* const end = batch.dense + batch.count * batch.n_dense;
+    if (std::any_of(batch.dense, end, [n](std::int32_t id) { return id < -1 || id >= n; })) {
+        throw py::index_error("a dense item lies outside -1.." + std::to_string(n - 1));
+    }
+    return batch;
+}
+
+class MemoryObject {
+ public:
+    MemoryObject(const py::dict& tables, double recency, std::int64_t n_catalog, std::int64_t own, std::int64_t others,
+                 std::int64_t sessions, std::int64_t dense, const std::optional<std::string>& isa)
+        : held_(tables.attr("copy")()),
+          memory_(view_of(held_, recency), {own, others, sessions, dense}, n_catalog,
+                  isa ? isa_named(isa->c_str()) : active_isa()) {}
+
+    const SessionMemory& memory() const { return memory_; }
+
+    py::tuple features(const py::array& items, const py::array& begins, const py::array& ends, MaybeArray queries,
+                       MaybeArray dense, MaybeArray logits, MaybeArray catalog, double scale, int threads) const {
+        const Batch batch = batch_of(memory_, items, begins, ends, {queries, dense, logits, catalog, {}, scale});
+        const std::int64_t width = memory_.most_candidates();
+        py::array_t<std::int32_t> ids({batch.count, width});
+        py::array_t<float> features({batch.count, width, kFeatures});
+        std::int32_t* const id_data = ids.mutable_data();
+        float* const feature_data = features.mutable_data();
+        each(batch, threads, [&](std::int64_t q, const MemoryRequest& request, MemoryScratch& scratch) {
+            std::int32_t* const row = id_data + q * width;
+            float* const values = feature_data + q * width * kFeatures;
+            const std::int64_t count = memory_.features(request, &batch.vectors, row, values, scratch);
+            std::fill(row + count, row + width, -1);
+            std::fill(values + count * kFeatures, values + width * kFeatures, 0.0F);
+        });
+        return py::make_tuple(ids, features);
+    }
+
+    py::tuple rank(const RankerObject& ranker, const py::array& items, const py::array& begins, const py::array& ends,
+                   std::int64_t k, MaybeArray queries, MaybeArray dense, MaybeArray logits, MaybeArray catalog,
+                   MaybeArray added, double scale, const MaybeArray& allowed, const MaybeArray& excluded,
+                   const MaybeArray& excluded_offsets, int threads) const {
+        Batch batch = batch_of(memory_, items, begins, ends, {queries, dense, logits, catalog, added, scale});
+        if (k < 1) throw py::value_error("k must be at least 1, not " + std::to_string(k));
+        if (allowed) {
+            batch.allowed = checked_data<std::uint8_t>(*allowed, 1, "allowed", "uint8");
+            if (allowed->size() != (memory_.n_catalog() + 7) / 8) {
+                throw py::value_error("allowed must have one bit an item of the catalog");
+            }
+        }
+        if (excluded) {
+            if (!excluded_offsets) throw py::value_error("excluded needs excluded_offsets");
+            batch.excluded = checked_data<std::int32_t>(*excluded, 1, "excluded", "int32");
+            batch.excluded_offsets = checked_data<std::int64_t>(*excluded_offsets, 1, "excluded_offsets", "int64");
+            const std::int64_t* const offsets = batch.excluded_offsets;
+            if (excluded_offsets->size() != batch.count + 1 || offsets[0] != 0 ||
+                offsets[batch.count] != excluded->size() || !std::is_sorted(offsets, offsets + batch.count + 1)) {
+                throw py::value_error("excluded_offsets must rise from 0 to the number of excluded ids, one step a query");
+            }
+        }
+        py::array_t<std::int32_t> ids({batch.count, k});
+        py::array_t<float> scores({batch.count, k});
+        std::int32_t* const id_data = ids.mutable_data();
+        float* const score_data = scores.mutable_data();
+        const ItemVectors* const vectors = batch.queries == nullptr ? nullptr : &batch.vectors;
+        each(batch, threads, [&](std::int64_t q, const MemoryRequest& request, MemoryScratch& scratch) {
+            memory_.rank(request, vectors, ranker.ranker(), k, id_data + q * k, score_data + q * k, scratch);
+        });
+        return py::make_tuple(ids, scores);
+    }
+
+ private:
+    // work(q, request, scratch) for every query, without the GIL.
+    template <typename Work>
+    static void each(const Batch& batch, int threads, const Work& work) {
+        if (threads < 1) throw py::value_error("threads must be at least 1, not " + std::to_string(threads));
+        const py::gil_scoped_release unlocked;
+        const auto run = [&](int t, MemoryScratch& scratch) {
+            const std::int64_t end = batch.count * (t + 1) / threads;
+            for (std::int64_t q = batch.count * t / threads; q < end; ++q) work(q, batch.request(q), scratch);
+        };
+        if (threads == 1) return run(0, thread_memory_scratch());
+        fork_join(threads, [&](int t) {
+            MemoryScratch scratch;
+            run(t, scratch);
+        });
+    }
+
+    py::dict held_;  // kept alive
+    SessionMemory memory_;
+};
+
+}  // namespace
+
+MemoryScratch& thread_memory_scratch() {
+    thread_local MemoryScratch scratch;
+    return scratch;
+}
+
+const SessionMemory& session_memory_of(py::handle object) { return py::cast<const MemoryObject&>(object).memory(); }
+
+const Ranker& ranker_of(py::handle object) { return py::cast<const RankerObject&>(object).ranker(); }
+
+void bind_memory_query(py::module_& module) {
+    module.def("memory_feature_names", [] {
+        py::tuple names(kFeatures);
+        for (std::int64_t k = 0; k < kFeatures; ++k) names[static_cast<std::size_t>(k)] = py::str(kFeatureNames[k]);
+        return names;
+    });
+    py::class_<RankerObject>(module, "MemoryRanker").def(py::init<const py::dict&>(), py::arg("arrays"));
+    py::class_<MemoryObject>(module, "SessionMemory", "See mtaw_fast.kernels.native.memory_query.")
+        .def(py::init<const py::dict&, double, std::int64_t, std::int64_t, std::int64_t, std::int64_t, std::int64_t,
+                      const std::optional<std::string>&>(),
+             py::arg("tables"), py::arg("recency"), py::arg("n_catalog"), py::arg("own"), py::arg("others"),
+             py::arg("sessions"), py::arg("dense"), py::arg("isa") = py::none())
+        .def_property_readonly("most_candidates", [](const MemoryObject& self) { return self.memory().most_candidates(); })
+        .def("features", &MemoryObject::features, py::arg("items"), py::arg("begins"), py::arg("ends"),
+             py::arg("queries") = py::none(), py::arg("dense") = py::none(), py::arg("logits") = py::none(),
+             py::arg("catalog") = py::none(), py::arg("scale") = 0.0, py::arg("threads") = 1)
+        .def("rank", &MemoryObject::rank, py::arg("ranker"), py::arg("items"), py::arg("begins"), py::arg("ends"),
+             py::arg("k"), py::arg("queries") = py::none(), py::arg("dense") = py::none(), py::arg("logits") = py::none(),
+             py::arg("catalog") = py::none(), py::arg("added") = py::none(), py::arg("scale") = 0.0,
+             py::arg("allowed") = py::none(), py::arg("excluded") = py::none(), py::arg("excluded_offsets") = py::none(),
+             py::arg("threads") = 1);
+}
+
+}  // namespace mtaw

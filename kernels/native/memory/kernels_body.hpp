@@ -1,0 +1,300 @@
+// The kernels over a vector type V. Only the per-instruction-set files include this, each with a V of its own in an
+// unnamed namespace: so no two of them share an instantiation.
+//
+// V gives: Reg, kLanes, kRows and kUnits (vectors of candidates and units of a tile of sums), Sixteen and its load,
+// add_values, turn (16 rows of 16 floats into columns kTile apart), load, store, broadcast, add, sub, mul, div, root, fma, max, mantissa, power_of_two, count_at_least.
+#pragma once
+
+#include <cstdint>
+
+#include "memory/features.hpp"
+#include "memory/kernels.hpp"
+
+#define MTAW_MEMORY_UNROLL _Pragma("GCC unroll 16")
+
+namespace mtaw {
+
+// log on positive normal numbers: x = 2^e (1 + f), 1 + f in [sqrt(1/2), sqrt(2)), and Cephes' polynomial in f.
+template <typename V>
+MTAW_INLINE typename V::Reg log_of(typename V::Reg x) {
+    using Reg = typename V::Reg;
+    constexpr float kPowers[] = {7.0376836292e-2F,  -1.1514610310e-1F, 1.1676998740e-1F,
+                                 -1.2420140846e-1F, 1.4249322787e-1F,  -1.6668057665e-1F,
+                                 2.0000714765e-1F,  -2.4999993993e-1F, 3.3333331174e-1F};
+    Reg exponent;
+    const Reg f = V::sub(V::mantissa(x, &exponent), V::broadcast(1.0F));
+    Reg power = V::broadcast(kPowers[0]);
+    MTAW_MEMORY_UNROLL
+    for (int k = 1; k < 9; ++k) power = V::fma(power, f, V::broadcast(kPowers[k]));
+    const Reg square = V::mul(f, f);
+    Reg rest = V::mul(V::mul(power, f), square);
+    rest = V::fma(exponent, V::broadcast(-2.12194440e-4F), rest);  // ln 2 = 0.693359375 - 2.1219444e-4
+    rest = V::fma(square, V::broadcast(-0.5F), rest);
+    return V::fma(exponent, V::broadcast(0.693359375F), V::add(f, rest));
+}
+
+// exp on [-86, 0], and exp(-86) under it: 2^(n + f) with f in [-1/2, 1/2].
+template <typename V>
+MTAW_INLINE typename V::Reg exp_of(typename V::Reg x) {
+    using Reg = typename V::Reg;
+    constexpr float kPowers[] = {0x1.41d333a1fbff9p-13F, 0x1.5f456a867c735p-10F, 0x1.3b2dbbc0aa7a3p-7F,
+                                 0x1.c6aed4b95c606p-5F,  0x1.ebfbdadcb136fp-3F,  0x1.62e430c7e91afp-1F,
+                                 0x1.00000002614ffp+0F};
+    const Reg log2_e = V::broadcast(1.44269504F), rounder = V::broadcast(0x1.8p+23F);
+    const Reg bounded = V::max(x, V::broadcast(-86.0F));
+    const Reg shifted = V::fma(bounded, log2_e, rounder);
+    const Reg f = V::fma(bounded, log2_e, V::sub(rounder, shifted));
+    Reg power = V::broadcast(kPowers[0]);
+    MTAW_MEMORY_UNROLL
+    for (int k = 1; k < 7; ++k) power = V::fma(power, f, V::broadcast(kPowers[k]));
+    return V::mul(power, V::power_of_two(shifted));
+}
+
+template <typename V>
+void add_row(const MemoryView& memory, std::int64_t item, const float* coefficients, float near, Pool& shared) {
+    Pool pool = shared;  // a copy that no store through its pointers can change
+    const auto factors = V::load_sixteen(coefficients);
+    const std::int64_t end = memory.row_offsets[item + 1];
+    for (std::int64_t p = memory.row_offsets[item]; p < end; ++p) {
+        const std::int32_t slot = slot_of_known(pool, memory.neighbours[p]);
+        V::add_values(memory.values + p * kPairKinds, factors, sums_of(pool, slot));
+        float* const more = more_of(pool, slot);
+        const auto latest = static_cast<float>(memory.latest[p] + 1);
+        more[kNear] = more[kNear] > near ? more[kNear] : near;
+        more[kLatest] = more[kLatest] > latest ? more[kLatest] : latest;
+    }
+    shared.count = pool.count;
+}
+
+struct Shares {
+    alignas(64) float lanes[kMoreLanes];
+};
+
+constexpr std::int64_t kReach = 32;
+
+struct ShareTable {
+    Shares at[2 * kReach + 1];
+};
+
+// What a click at `distance` after the anchor takes of its session's weight, lane by lane.
+static constexpr Shares shares_at(std::int64_t distance) {
+    Shares shares{};
+    shares.lanes[kKnn] = shares.lanes[kKnnFresh] = 1.0F;
+    if (distance != 0) shares.lanes[kKnnNear] = 1.0F / static_cast<float>(distance > 0 ? distance : -distance);
+    if (distance > 0) shares.lanes[kKnnAfter] = 1.0F;
+    if (distance == 1) shares.lanes[kKnnNext] = 1.0F;
+    return shares;
+}
+
+static constexpr ShareTable share_table() {
+    ShareTable table{};
+    for (std::int64_t distance = -kReach; distance <= kReach; ++distance) {
+        table.at[distance + kReach] = shares_at(distance);
+    }
+    return table;
+}
+
+template <typename V>
+void add_session(const MemoryView& memory, std::int32_t session, std::int64_t n_own, float weight, float fresh,
+                 Pool& shared, std::int32_t* slots, float* largest) {
+    using Reg = typename V::Reg;
+    Pool pool = shared;
+    constexpr int kVectors = kMoreLanes / V::kLanes;
+    static constexpr ShareTable kTable = share_table();
+    const std::int64_t end = memory.session_offsets[session + 1];
+    std::int32_t anchor = static_cast<std::int32_t>(n_own) - 1, before = -1;
+    std::int64_t length = 0, at = 0;
+    for (std::int64_t p = memory.session_offsets[session]; p < end; ++p) {
+        const std::int32_t item = memory.session_items[p], slot = slot_of_known(pool, item);
+        length += item != before ? 1 : 0;
+        slots[length - 1] = slot;
+        at = slot <= anchor ? length - 1 : at;
+        anchor = slot <= anchor ? slot : anchor;
+        before = item;
+    }
+    shared.count = pool.count;
+    Shares factors{};
+    factors.lanes[kKnn] = factors.lanes[kKnnNear] = factors.lanes[kKnnAfter] = factors.lanes[kKnnNext] = weight;
+    factors.lanes[kKnnFresh] = fresh;
+    Reg factor[kVectors], most[kVectors];
+    MTAW_MEMORY_UNROLL
+    for (int v = 0; v < kVectors; ++v) {
+        factor[v] = V::load(factors.lanes + v * V::kLanes);
+        most[v] = V::load(largest + v * V::kLanes);
+    }
+    Shares beyond;
+    for (std::int64_t p = 0; p < length; ++p) {
+        const std::int64_t distance = p - at;
+        const bool near = distance >= -kReach && distance <= kReach;
+        if (!near) beyond = shares_at(distance);
+        const float* const shares = near ? kTable.at[distance + kReach].lanes : beyond.lanes;
+        float* const more = more_of(pool, slots[p]);
+        MTAW_MEMORY_UNROLL
+        for (int v = 0; v < kVectors; ++v) {
+            const Reg sum = V::add(V::load(more + v * V::kLanes), V::mul(V::load(shares + v * V::kLanes), factor[v]));
+            V::store(more + v * V::kLanes, sum);
+            most[v] = V::max(most[v], sum);
+        }
+    }
+    MTAW_MEMORY_UNROLL
+    for (int v = 0; v < kVectors; ++v) V::store(largest + v * V::kLanes, most[v]);
+}
+
+template <typename V>
+void exp_all(float* x, std::int64_t count) {
+    for (std::int64_t i = 0; i < count; i += V::kLanes) V::store(x + i, exp_of<V>(V::load(x + i)));
+}
+
+template <typename V>
+void log_all(float* x, std::int64_t count) {
+    for (std::int64_t i = 0; i < count; i += V::kLanes) V::store(x + i, log_of<V>(V::load(x + i)));
+}
+
+template <typename V>
+void inverse_root_all(float* x, std::int64_t count) {
+    const typename V::Reg one = V::broadcast(1.0F);
+    for (std::int64_t i = 0; i < count; i += V::kLanes) {
+        V::store(x + i, V::div(one, V::root(V::add(V::load(x + i), one))));
+    }
+}
+
+template <typename V>
+void add_scaled(float* out, const float* x, float factor, std::int64_t count) {
+    const typename V::Reg by = V::broadcast(factor);
+    for (std::int64_t i = 0; i < count; i += V::kLanes) V::store(out + i, V::fma(by, V::load(x + i), V::load(out + i)));
+}
+
+// A column of lanes, as the formulas of features.hpp index it.
+template <typename V>
+struct Lanes {
+    const float* first;
+    MTAW_INLINE typename V::Reg operator[](int lane) const { return V::load(first + lane * kTile); }
+};
+
+template <typename V>
+void fill(const TileInput& input) {
+    alignas(64) float sums[kSumLanes * kTile], others[kMoreLanes * kTile];
+    for (std::int64_t i = 0; i < input.count; i += 16) {
+        const float* rows[16];
+        for (int r = 0; r < 16; ++r) rows[r] = sums_of(*input.pool, input.slots[i + r]);
+        V::turn(rows, sums + i);
+        for (int r = 0; r < 16; ++r) rows[r] = more_of(*input.pool, input.slots[i + r]);
+        V::turn(rows, others + i);
+    }
+    const QueryFacts& query = *input.facts;
+    for (std::int64_t i = 0; i < input.count; i += V::kLanes) {
+        const Lanes<V> sum{sums + i}, more{others + i}, counts{input.counts + i};
+        float* column = input.columns + i;
+#define MTAW_FILL(name, rule, shift, x) \
+    V::store(column, x);                \
+    column += kTile;
+        MTAW_CANDIDATE_FEATURES(MTAW_FILL)
+#undef MTAW_FILL
+    }
+}
+
+template <typename V>
+void transform(float* columns, const ColumnRule* rules, std::int64_t n_columns, std::int64_t count) {
+    for (std::int64_t k = 0; k < n_columns; ++k) {
+        if (!rules[k].log) continue;
+        const typename V::Reg shift = V::broadcast(rules[k].shift);
+        float* const column = columns + k * kTile;
+        for (std::int64_t i = 0; i < count; i += V::kLanes) {
+            V::store(column + i, log_of<V>(V::add(V::load(column + i), shift)));
+        }
+    }
+}
+
+// U units (`weights`: their part of a panel) of R vectors of candidates.
+template <typename V, int R, int U>
+struct Sums {
+    typename V::Reg sum[U][R];
+
+    MTAW_INLINE void start(const float* from) {
+        MTAW_MEMORY_UNROLL
+        for (int u = 0; u < U; ++u) {
+            MTAW_MEMORY_UNROLL
+            for (int r = 0; r < R; ++r) sum[u][r] = V::broadcast(from[u]);
+        }
+    }
+    MTAW_INLINE void add(const float* x, const float* weights, std::int64_t depth) {
+        for (std::int64_t k = 0; k < depth; ++k, x += kTile, weights += kPanel) {
+            typename V::Reg inputs[R];
+            MTAW_MEMORY_UNROLL
+            for (int r = 0; r < R; ++r) inputs[r] = V::load(x + r * V::kLanes);
+            MTAW_MEMORY_UNROLL
+            for (int u = 0; u < U; ++u) {
+                const typename V::Reg weight = V::broadcast(weights[u]);
+                MTAW_MEMORY_UNROLL
+                for (int r = 0; r < R; ++r) sum[u][r] = V::fma(inputs[r], weight, sum[u][r]);
+            }
+        }
+    }
+};
+
+// R vectors of candidates, the first at `begin`.
+template <typename V, int R>
+void forward_some(const ForwardPass& pass, std::int64_t begin) {
+    using Reg = typename V::Reg;
+    constexpr int U = V::kUnits;
+    const Reg zero = V::broadcast(0.0F);
+    const float* const columns = pass.columns + begin;
+    float* const hidden = pass.hidden + begin;
+    for (std::int64_t unit = 0; unit < pass.n1; unit += U) {
+        Sums<V, R, U> sums;
+        sums.start(pass.start + unit);
+        const std::int64_t panel = unit / kPanel, within = unit % kPanel;
+        sums.add(columns, pass.panels1 + panel * pass.all_columns * kPanel + within, pass.depth);
+        MTAW_MEMORY_UNROLL
+        for (int u = 0; u < U; ++u) {
+            MTAW_MEMORY_UNROLL
+            for (int r = 0; r < R; ++r) {
+                V::store(hidden + (unit + u) * kTile + r * V::kLanes, V::max(sums.sum[u][r], zero));
+            }
+        }
+    }
+    Reg score[R];
+    MTAW_MEMORY_UNROLL
+    for (int r = 0; r < R; ++r) score[r] = V::broadcast(pass.start[pass.n1]);
+    for (std::int64_t k = 0; k < pass.depth; ++k) {
+        const Reg weight = V::broadcast(pass.linear[k]);
+        MTAW_MEMORY_UNROLL
+        for (int r = 0; r < R; ++r) score[r] = V::fma(V::load(columns + k * kTile + r * V::kLanes), weight, score[r]);
+    }
+    for (std::int64_t unit = 0; unit < pass.n2; unit += U) {
+        Sums<V, R, U> sums;
+        sums.start(pass.bias2 + unit);
+        const std::int64_t panel = unit / kPanel, within = unit % kPanel;
+        sums.add(hidden, pass.panels2 + panel * pass.n1 * kPanel + within, pass.n1);
+        MTAW_MEMORY_UNROLL
+        for (int u = 0; u < U; ++u) {
+            const Reg weight = V::broadcast(pass.output[unit + u]);
+            MTAW_MEMORY_UNROLL
+            for (int r = 0; r < R; ++r) score[r] = V::fma(V::max(sums.sum[u][r], zero), weight, score[r]);
+        }
+    }
+    MTAW_MEMORY_UNROLL
+    for (int r = 0; r < R; ++r) V::store(pass.scores + begin + r * V::kLanes, score[r]);
+}
+
+template <typename V>
+void forward(const ForwardPass& pass, std::int64_t count) {
+    std::int64_t begin = 0;
+    for (; begin + (V::kRows - 1) * V::kLanes < count; begin += V::kRows * V::kLanes) {
+        forward_some<V, V::kRows>(pass, begin);
+    }
+    if constexpr (V::kRows > 2) {
+        if (begin + V::kLanes < count) {
+            forward_some<V, 2>(pass, begin);
+            begin += 2 * V::kLanes;
+        }
+    }
+    if (begin < count) forward_some<V, 1>(pass, begin);
+}
+
+template <typename V>
+constexpr MemoryKernels memory_kernels_of() {
+    return {add_row<V>, add_session<V>, V::count_at_least, exp_all<V>, log_all<V>, inverse_root_all<V>, add_scaled<V>, fill<V>, transform<V>, forward<V>};
+}
+
+}  // namespace mtaw

@@ -1,0 +1,74 @@
+#include "memory/own_items.hpp"
+
+#include <algorithm>
+#include <array>
+#include <cstddef>
+
+namespace mtaw {
+namespace {
+
+using Powers = std::array<float, kMaxClicks>;
+
+constexpr Powers powers_of(double base) {
+    Powers powers{};
+    double power = 1;
+    for (float& value : powers) {
+        value = static_cast<float>(power);
+        power *= base;
+    }
+    return powers;
+}
+
+constexpr Powers kDecay = powers_of(0.8);
+constexpr Powers kSessionDecay = powers_of(0.85);
+constexpr std::int64_t kNear = 3;
+
+// The own item of a click, or null where it is too long ago to be one.
+OwnItem* own_of(OwnItems& own, const Pool& pool, std::int32_t item) {
+    const std::int32_t place = pool.place[item];
+    return place == 0 ? nullptr : own.list + place - 1;
+}
+
+void count_followers(const std::int32_t* clicks, std::int64_t m, OwnItems& own, const Pool& pool) {
+    for (std::int64_t t = 0; t + 1 < m; ++t) {
+        if (clicks[t] != clicks[m - 1]) continue;
+        for (std::int64_t j = t + 1; j <= std::min(m - 1, t + kNear); ++j) {
+            OwnItem* const follower = own_of(own, pool, clicks[j]);
+            if (follower == nullptr) continue;
+            follower->next += j == t + 1 ? 1 : 0;
+            ++follower->near;
+        }
+    }
+}
+
+}  // namespace
+
+float session_decay(std::int32_t back) { return kSessionDecay[static_cast<std::size_t>(back)]; }
+
+void list_own(const std::int32_t* clicks, std::int64_t m, std::int64_t most, OwnItems& own, Pool& pool) {
+    own.count = 0;
+    own.clicks = m;
+    float total = 0;
+    for (std::int64_t t = m - 1; t >= 0; --t) {
+        const auto back = static_cast<std::int32_t>(m - 1 - t);
+        OwnItem* one = own_of(own, pool, clicks[t]);
+        if (one == nullptr) {
+            if (own.count == most) continue;
+            slot_of(pool, clicks[t]);
+            one = own.list + own.count++;
+            *one = {clicks[t], back, back, -1, 0, 0, 0, 0.0F};
+        }
+        if (one->count == 1) one->gap = back - one->back;
+        ++one->count;
+        one->first = back;
+        const float weight = kDecay[static_cast<std::size_t>(back)];
+        one->decayed += weight;
+        total += weight;
+    }
+    for (std::int64_t u = 0; u < own.count; ++u) own.list[u].decayed /= total;
+    own.streak = 1;
+    while (own.streak < m && clicks[m - 1 - own.streak] == clicks[m - 1]) ++own.streak;
+    count_followers(clicks, m, own, pool);
+}
+
+}  // namespace mtaw

@@ -1,0 +1,77 @@
+// The items that a query has met so far, and what was summed up about each.
+//
+// The functions here are static: each build for an instruction set keeps copies of its own.
+#pragma once
+
+#include <cstdint>
+
+#include "compiler.hpp"
+#include "memory/view.hpp"
+
+namespace mtaw {
+
+// What the rows of the session's own items u add to an item: sum over u of weight_u * value(u, item), the value divided
+// by its row's total + 1. Weights: `dec` falls with the clicks back, `all` is even, `last` and `prev` are 1 for the
+// latest item or the one before it alone.
+enum SumLane : int {
+    kNextLast, kNextDec, kFwdDec, kFwdLast, kFwdPrev, kBwdDec, kSesDec, kSesAll, kSesLast,
+    kCosDec, kCosAll,  // ses / sqrt(total of u + 1); the item's own root is multiplied on at the end
+    kRecDec, kRecAll, kAaDec,
+    kReached,  // the rows that hold it
+    kSumLanes = 16
+};
+
+// Which of a pair's values goes into which lane; kLaneOne is the number 1, kLaneNone is 0.
+constexpr std::int32_t kLaneOne = kPairKinds, kLaneNone = kPairKinds + 1;
+alignas(64) constexpr std::int32_t kLaneValues[kSumLanes] = {
+    kNext, kNext, kFwd, kFwd, kFwd, kBwd, kSes, kSes, kSes,
+    kSes,  kSes,  kRec, kRec, kAa,  kLaneOne, kLaneNone};
+
+// What else is known of an item.
+enum MoreLane : int {
+    kSecond,  // by two steps from the latest item
+    kKnn, kKnnFresh, kKnnNear, kKnnAfter, kKnnNext,  // from similar sessions
+    kDenseLead,  // how far ahead of the end of the dense list it stands in it, 0 = outside
+    kLogit,
+    kRoot,  // 1 / sqrt(its total of ses + 1)
+    kPre,   // its pre-score
+    kNear = 12,  // 1 / (1 + clicks back) of the latest own item whose row holds it, 0 = none
+    kLatest,     // 1 + the latest session that holds it together with an own item, 0 = none
+    kMoreLanes = 16
+};
+
+// Slots are handed out in the order in which items are met, the session's own first. Those that are not are 0, and so
+// are all between queries: handing one out takes no branch, which would be mispredicted every other time.
+struct Pool {
+    std::int32_t* place;  // [catalog] 1 + slot, 0 = none
+    std::int32_t* items;  // [slots + 1]
+    float* sums;          // [slots, kSumLanes], each on a cache line
+    float* more;          // [slots, kMoreLanes], likewise
+    std::int32_t count;
+    const float* totals;  // the tables', which the pre-score will want
+};
+
+static MTAW_INLINE float* sums_of(const Pool& pool, std::int32_t slot) {
+    return pool.sums + static_cast<std::int64_t>(slot) * kSumLanes;
+}
+
+static MTAW_INLINE float* more_of(const Pool& pool, std::int32_t slot) {
+    return pool.more + static_cast<std::int64_t>(slot) * kMoreLanes;
+}
+
+static MTAW_INLINE std::int32_t slot_of(Pool& pool, std::int32_t item) {
+    const std::int32_t place = pool.place[item];
+    const std::int32_t slot = place == 0 ? pool.count : place - 1;
+    pool.count += place == 0 ? 1 : 0;
+    pool.place[item] = slot + 1;
+    pool.items[slot] = item;
+    return slot;
+}
+
+// slot_of for an item of the tables; asks for what the pre-score will want of it.
+static MTAW_INLINE std::int32_t slot_of_known(Pool& pool, std::int32_t item) {
+    MTAW_PREFETCH(pool.totals + static_cast<std::int64_t>(item) * kPairKinds + kSes);
+    return slot_of(pool, item);
+}
+
+}  // namespace mtaw

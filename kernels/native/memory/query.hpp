@@ -1,0 +1,150 @@
+// Candidates of a session, their features and their ranking, from the tables of past sessions.
+//
+//     const SessionMemory memory(tables, settings, n_catalog);   // the tables stay where they are
+//     MemoryScratch scratch;                                     // one a thread
+//     memory.rank(request, &vectors, ranker, k, ids, scores, scratch);
+//
+// A result depends on its session, the tables and the conditions alone, to the bit: not on the instruction set, the
+// thread, or what was asked before.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "encode/aligned.hpp"
+#include "isa.hpp"
+#include "memory/features.hpp"
+#include "memory/own_items.hpp"
+#include "memory/pool.hpp"
+#include "memory/ranker.hpp"
+#include "memory/settings.hpp"
+#include "memory/similar_sessions.hpp"
+#include "memory/view.hpp"
+#include "memory/zeroed.hpp"
+#include "score.hpp"
+
+namespace mtaw {
+
+// What a logit is made of: scale * dot(query, row of the item), as score.hpp says.
+struct ItemVectors {
+    const float* rows;  // float32[n, d]
+    std::int64_t n;
+    const float* added;  // float32[.., d], the rows of the ids from n on
+    std::int64_t d;
+    double scale;
+};
+
+struct MemoryRequest {
+    const std::int32_t* clicks;  // int32[m], m >= 1; the last kMaxClicks count
+    std::int64_t m;
+    // float32[d]. Null, or settings without a dense list: the features of the neural part are 0.
+    const float* query = nullptr;
+    // The best items by the query, in order, with their logits; those past MemoryQuerySettings::dense only fill up a
+    // ranking that is longer than the list of candidates.
+    const std::int32_t* dense = nullptr;
+    const float* logits = nullptr;
+    std::int64_t n_dense = 0;
+    const std::uint8_t* allowed = nullptr;   // bit i % 8 of byte i / 8: the items that may be found; null = all
+    const std::int32_t* excluded = nullptr;  // and these may not; ids that there are not say nothing
+    std::int64_t n_excluded = 0;
+};
+
+// The largest sizes that a query can need.
+struct MemoryBounds {
+    std::int64_t catalog = 0;
+    std::int64_t sessions = 0;
+    std::int64_t slots = 0;
+    std::int64_t touched = 0;  // past sessions that share an item
+    std::int64_t longest = 0;  // past session
+    std::int64_t similar = 0;
+    std::int64_t candidates = 0;
+};
+
+// One thread's working memory: of a fixed size for one SessionMemory, grown where another one needs more. Of the
+// arrays that grow with the pool only the pages that are used take memory.
+class MemoryScratch {
+ public:
+    MemoryScratch() = default;
+
+ private:
+    friend class SessionMemory;
+
+    void fit(const MemoryBounds& bounds);
+
+    MemoryBounds bounds_;
+    std::vector<std::int32_t> place_;
+    std::vector<float> weights_;
+    std::unique_ptr<std::int32_t[]> items_;
+    ZeroedFloats sums_;
+    ZeroedFloats more_;
+    AlignedFloats roots_;
+    std::unique_ptr<std::int32_t[]> keys_;     // by slot: the bits of its pre-score, kBanned = may not be found
+    std::unique_ptr<std::int32_t[]> touched_;  // three arrays of `touched`
+    std::unique_ptr<std::int32_t[]> slots_;
+    std::unique_ptr<std::int32_t[]> similar_;
+    AlignedFloats fresh_;
+    AlignedFloats kept_;
+    std::vector<std::int32_t> candidates_;  // slots; never more than the pool has
+    std::vector<Scored> scored_;
+    AlignedFloats columns_;
+    RankerScratch ranker_;
+    OwnItems own_;
+    Pool pool_{};
+    QueryFacts facts_{};
+    float query_features_[kQueryFeatures + kPadding];
+};
+
+// Immutable: any number of threads may call it at once, each with a scratch of its own.
+class SessionMemory {
+ public:
+    // n_catalog: ids of clicks and dense items lie in 0..n_catalog-1; the tables know the first memory.n_items of them.
+    // Throws std::invalid_argument on settings out of range or tables for more items than there are.
+    SessionMemory(const MemoryView& memory, const MemoryQuerySettings& settings, std::int64_t n_catalog,
+                  Isa isa = active_isa());
+
+    std::int64_t most_candidates() const { return bounds_.candidates; }
+    std::int64_t n_catalog() const { return bounds_.catalog; }
+    const MemoryQuerySettings& settings() const { return settings_; }
+
+    // Writes the candidates and their features: ids int32[most_candidates()], features float32[most_candidates(),
+    // kFeatures]. Returns how many there are; what lies behind them stays as it is. `vectors` may be null where the
+    // request has no query. Throws std::out_of_range on a click outside the catalog, std::invalid_argument on m < 1.
+    std::int64_t features(const MemoryRequest& request, const ItemVectors* vectors, std::int32_t* ids, float* features,
+                          MemoryScratch& scratch) const;
+
+    // Writes ids int32[k] and scores float32[k], best first, padded with -1 / -infinity: the candidates by the ranker's
+    // score, ties by the lower id, then the other dense items in their order. Their scores go on from the lowest
+    // candidate's: it less (scale - logit), but always under that of an item before with a larger logit. Throws as
+    // `features` does.
+    void rank(const MemoryRequest& request, const ItemVectors* vectors, const Ranker& ranker, std::int64_t k,
+              std::int32_t* ids, float* scores, MemoryScratch& scratch) const;
+
+ private:
+    void gather(const MemoryRequest& request, const ItemVectors* vectors, MemoryScratch& scratch) const;
+    static void release(MemoryScratch& scratch);
+    void check(const MemoryRequest& request) const;
+    void prefetch_rows(const OwnItems& own) const;
+    std::int64_t strong_end(std::int64_t row) const;
+    void add_neighbours(MemoryScratch& scratch) const;
+    void add_second(MemoryScratch& scratch) const;
+    void add_dense(const MemoryRequest& request, MemoryScratch& scratch) const;
+    void state_facts(const MemoryRequest& request, MemoryScratch& scratch) const;
+    void weigh(const MemoryRequest& request, MemoryScratch& scratch) const;
+    void choose(MemoryScratch& scratch) const;
+    void add_logits(const MemoryRequest& request, const ItemVectors& vectors, MemoryScratch& scratch) const;
+    void rank_rest(const MemoryRequest& request, double scale, float lowest, std::int64_t k, std::int32_t* ids,
+                   float* scores, MemoryScratch& scratch) const;
+    bool is_neural(const MemoryRequest& request) const { return request.query != nullptr && settings_.dense > 0; }
+    FeatureSource source(const MemoryScratch& scratch) const {
+        return {memory_, scratch.own_, scratch.pool_, scratch.facts_};
+    }
+
+    MemoryView memory_;
+    MemoryQuerySettings settings_;
+    Isa isa_;
+    const MemoryKernels* kernels_;
+    MemoryBounds bounds_;
+};
+
+}  // namespace mtaw

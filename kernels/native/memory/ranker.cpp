@@ -1,0 +1,105 @@
+#include "memory/ranker.hpp"
+
+#include <algorithm>
+#include <stdexcept>
+
+namespace mtaw {
+namespace {
+
+std::int64_t whole_vectors(std::int64_t count) { return (count + kPadding - 1) / kPadding * kPadding; }
+
+void check_units(const char* layer, std::int64_t count) {
+    if (count < kPanel || count > kMostUnits || count % kPanel != 0) {
+        throw std::invalid_argument(std::string("the ranker's ") + layer + " hidden layer has " +
+                                    std::to_string(count) + " units; it takes a multiple of " +
+                                    std::to_string(kPanel) + " up to " + std::to_string(kMostUnits));
+    }
+}
+
+// weights[depth, n] in panels of kPanel outputs.
+void pack_panels(const float* weights, std::int64_t depth, std::int64_t n, float* out) {
+    for (std::int64_t panel = 0; panel < n; panel += kPanel) {
+        for (std::int64_t k = 0; k < depth; ++k) {
+            for (std::int64_t u = 0; u < kPanel; ++u) *out++ = weights[k * n + panel + u];
+        }
+    }
+}
+
+}  // namespace
+
+Ranker::Ranker(const RankerWeights& weights)
+    : n1_(weights.n1), n2_(weights.n2), start_width_(whole_vectors(weights.n1 + 1)) {
+    if (weights.n_features != kFeatures) {
+        throw std::invalid_argument("the ranker is for " + std::to_string(weights.n_features) +
+                                    " features, this release has " + std::to_string(kFeatures) + "; train it anew");
+    }
+    check_units("first", n1_);
+    check_units("second", n2_);
+    packed_ = AlignedFloats(start_width_ * (1 + kQueryFeatures) + whole_vectors(kColumns) + kColumns * n1_ + n1_ * n2_ +
+                            2 * whole_vectors(n2_));
+    float* next = packed_.data();
+    std::fill(next, next + packed_.size(), 0.0F);
+    const auto take = [&next](std::int64_t size) {
+        float* const taken = next;
+        next += size;
+        return taken;
+    };
+    float* const start = take(start_width_);
+    float* const query = take(start_width_ * kQueryFeatures);
+    float* const panels1 = take(kColumns * n1_);
+    float* const panels2 = take(n1_ * n2_);
+    float* const linear = take(whole_vectors(kColumns));
+    float* const bias2 = take(whole_vectors(n2_));
+    float* const output = take(whole_vectors(n2_));
+
+    // Standardising is folded into the first layer: (f - mean) * scale * w = f * (scale * w) - mean * scale * w.
+    std::vector<double> offset(static_cast<std::size_t>(n1_) + 1, 0.0);
+    std::vector<float> folded(static_cast<std::size_t>(kColumns * n1_));
+    for (std::int64_t k = 0; k < kFeatures; ++k) {
+        const double mean = weights.mean[k], scale = weights.scale[k];
+        for (std::int64_t u = 0; u <= n1_; ++u) {
+            const double weight = scale * static_cast<double>(u < n1_ ? weights.w1[k * n1_ + u] : weights.linear[k]);
+            offset[static_cast<std::size_t>(u)] += mean * weight;
+            const auto rounded = static_cast<float>(weight);
+            if (k < kQueryFeatures) {
+                query[k * start_width_ + u] = rounded;
+            } else if (u < n1_) {
+                folded[static_cast<std::size_t>((k - kQueryFeatures) * n1_ + u)] = rounded;
+            } else {
+                linear[k - kQueryFeatures] = rounded;
+            }
+        }
+    }
+    for (std::int64_t u = 0; u <= n1_; ++u) {
+        const double bias = static_cast<double>(u < n1_ ? weights.b1[u] : weights.bias);
+        start[u] = static_cast<float>(bias - offset[static_cast<std::size_t>(u)]);
+    }
+    pack_panels(folded.data(), kColumns, n1_, panels1);
+    pack_panels(weights.w2, n1_, n2_, panels2);
+    std::copy(weights.b2, weights.b2 + n2_, bias2);
+    std::copy(weights.w3, weights.w3 + n2_, output);
+    start_ = start;
+    query_ = query;
+    linear_ = linear;
+    panels1_ = panels1;
+    panels2_ = panels2;
+    bias2_ = bias2;
+    output_ = output;
+}
+
+void Ranker::start(const float* query_features, const MemoryKernels& kernels, RankerScratch& scratch) const {
+    float* const start = scratch.start.data();
+    std::copy(start_, start_ + start_width_, start);
+    for (std::int64_t k = 0; k < kQueryFeatures; ++k) {
+        kernels.add_scaled(start, query_ + k * start_width_, query_features[k], start_width_);
+    }
+}
+
+void Ranker::score(const float* columns, std::int64_t depth, std::int64_t count, const MemoryKernels& kernels,
+                   RankerScratch& scratch, float* scores) const {
+    kernels.forward({columns, depth, kColumns, scratch.start.data(), linear_, panels1_, panels2_, bias2_, output_, n1_,
+                     n2_, scratch.hidden.data(), scores},
+                    count);
+}
+
+}  // namespace mtaw

@@ -1,0 +1,64 @@
+// The ranker: score = linear(x) + MLP(x) of a candidate's standardised features x.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "encode/aligned.hpp"
+#include "memory/features.hpp"
+#include "memory/kernels.hpp"
+
+namespace mtaw {
+
+// Arrays as training gives them, float32, row-major: x = (feature - mean) * scale,
+// score = x . linear + bias + relu(relu(x w1 + b1) w2 + b2) . w3.
+struct RankerWeights {
+    std::int64_t n_features;  // F
+    std::int64_t n1, n2;      // hidden units, multiples of kPanel, at most kMostUnits
+    const float* mean;        // [F]
+    const float* scale;       // [F]
+    const float* linear;      // [F]
+    const float* w1;          // [F, n1]
+    const float* b1;          // [n1]
+    const float* w2;          // [n1, n2]
+    const float* b2;          // [n2]
+    const float* w3;          // [n2]
+    float bias;
+};
+
+constexpr std::int64_t kMostUnits = 256;
+
+// One thread's working memory for rankers of any size.
+struct RankerScratch {
+    AlignedFloats start{kMostUnits + kPadding};
+    AlignedFloats hidden{kMostUnits * kTile};
+};
+
+// Immutable: any number of threads may call it at once. Copies what it is made from.
+class Ranker {
+ public:
+    // Throws std::invalid_argument on sizes that do not fit the list of features or the kernels.
+    explicit Ranker(const RankerWeights& weights);
+
+    // The part that is the same for all candidates: from float32[kQueryFeatures], into scratch.start.
+    void start(const float* query_features, const MemoryKernels& kernels, RankerScratch& scratch) const;
+
+    // The scores of a tile of `count` candidates: columns as fill_tile gives them; scores float32[kTile].
+    void score(const float* columns, std::int64_t depth, std::int64_t count, const MemoryKernels& kernels,
+               RankerScratch& scratch, float* scores) const;
+
+ private:
+    std::int64_t n1_, n2_;
+    std::int64_t start_width_;  // n1_ + 1, rounded up to whole vectors
+    AlignedFloats packed_;
+    const float* start_;    // [start_width_]
+    const float* query_;    // [kQueryFeatures, start_width_]
+    const float* linear_;   // [kColumns]
+    const float* panels1_;  // as ForwardPass
+    const float* panels2_;
+    const float* bias2_;
+    const float* output_;
+};
+
+}  // namespace mtaw

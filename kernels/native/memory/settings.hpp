@@ -1,0 +1,15 @@
+// How many candidates a query of the session memory takes, and from where.
+#pragma once
+
+#include <cstdint>
+
+namespace mtaw {
+
+struct MemoryQuerySettings {
+    std::int64_t own;       // latest distinct items of the session itself, 1 .. kMaxOwn
+    std::int64_t others;    // best of the items that past sessions hold together with its clicks
+    std::int64_t sessions;  // past sessions most like it
+    std::int64_t dense;     // best items by the query vector
+};
+
+}  // namespace mtaw

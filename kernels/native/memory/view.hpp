@@ -1,0 +1,13 @@
+// The tables of the session memory as a query reads them.
+#pragma once
+
+#include "memory/tables.hpp"
+
+namespace mtaw {
+
+// The arrays are the caller's, and check_tables has passed them.
+struct MemoryView : TablesView {
+    double recency;  // MemorySettings'
+};
+
+}  // namespace mtaw

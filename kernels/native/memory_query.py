@@ -1,0 +1,131 @@
+"""Candidates, features and rankings from the session memory: past sessions in tables, without the GIL.
+
+    features_of_list = feature_names()
+    memory = SessionMemory(tables, recency, n_catalog)
+    ids, features = memory.features(items, begins, ends, threads=2)     # for training
+    ids, scores = memory.rank(ranker, items, begins, ends, k)           # for serving
+
+Axes: Q prefixes of packed sessions, C candidates of one at most, F features, N items, d, D dense items.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mtaw_fast.kernels.native import _native
+
+__all__ = ["Dense", "Ranker", "SessionMemory", "feature_names"]
+
+
+def feature_names() -> tuple[str, ...]:
+    """The F features by name, in the order of every array of them; `memory/features.hpp` has the formulas."""
+    return _native.memory_feature_names()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Dense:
+    """What the neural part says of Q prefixes.
+
+    queries: float32[Q, d]. ids: int32[Q, D], the best items by each query, padded with -1; logits: float32[Q, D],
+    theirs. catalog: float32[N, d], the rows of the items, and scale: a logit is float32(scale * dot), as everywhere.
+    added: float32[M, d], the rows of the ids N..N+M-1.
+    """
+
+    queries: np.ndarray
+    ids: np.ndarray
+    logits: np.ndarray
+    catalog: np.ndarray
+    scale: float
+    added: np.ndarray | None = None
+
+
+class Ranker:
+    """The native form of a ranker's arrays: float32 mean, scale, linear [F], w1 [F, n1], b1 [n1], w2 [n1, n2], b2, w3
+    [n2], bias [1]; n1 and n2 multiples of 8 up to 256. Raises ValueError on arrays that do not fit.
+    """
+
+    def __init__(self, arrays: Mapping[str, np.ndarray]) -> None:
+        self.native = _native.MemoryRanker(dict(arrays))
+
+
+class SessionMemory:
+    """Queries over the tables of past sessions, which are kept by reference; thread-safe.
+
+    tables: the arrays of `mtaw_fast.memory.MemoryTables` by name, checked by it. recency: its settings' number of
+    sessions. n_catalog: ids of clicks and dense items lie in 0..n_catalog-1; items past those of the tables have no
+    past. own, others, sessions, dense: how many candidates a query takes of its own latest items (at most 64), of
+    others that past sessions hold together with them, and of the dense list, and how many similar sessions it looks
+    at. isa: the instruction set, the process's own where None; every one gives the same bits.
+
+    Raises ValueError on arrays that do not fit together or a setting out of range.
+    """
+
+    def __init__(
+        self,
+        tables: Mapping[str, np.ndarray],
+        recency: float,
+        n_catalog: int,
+        *,
+        own: int = 60,
+        others: int = 150,
+        sessions: int = 200,
+        dense: int = 100,
+        isa: str | None = None,
+    ) -> None:
+        self.native = _native.SessionMemory(dict(tables), recency, n_catalog, own, others, sessions, dense, isa)
+        self.dense = dense
+
+    @property
+    def most_candidates(self) -> int:
+        """C = own + others + dense."""
+        return self.native.most_candidates
+
+    def features(
+        self, items: np.ndarray, begins: np.ndarray, ends: np.ndarray, dense: Dense | None = None, threads: int = 1
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The candidates of Q prefixes and their features: (ids int32[Q, C] padded with -1, float32[Q, C, F]).
+
+        items: int32[T] clicks; prefix q is items[begins[q]:ends[q]] (int64[Q]), not empty; its last 512 clicks count.
+        A row of features depends on its prefix and the tables alone, to the bit. Padding is 0.
+
+        Raises ValueError on a wrong type or shape, IndexError on an id outside the catalog.
+        """
+        return self.native.features(items, begins, ends, **_arguments(dense), threads=threads)
+
+    def rank(
+        self,
+        ranker: Ranker,
+        items: np.ndarray,
+        begins: np.ndarray,
+        ends: np.ndarray,
+        k: int,
+        dense: Dense | None = None,
+        *,
+        allowed: np.ndarray | None = None,
+        excluded: np.ndarray | None = None,
+        excluded_offsets: np.ndarray | None = None,
+        threads: int = 1,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The k best items of each prefix: (ids int32[Q, k], scores float32[Q, k]), padded with -1 / -inf.
+
+        The candidates by the ranker's score, ties by the lower id, then what is left of `dense` in its order, with
+        scores that go on from the lowest candidate's. allowed, excluded, excluded_offsets: as `Scanner.search`; the
+        dense list must keep to them too. Arguments and errors else as `features`.
+        """
+        added = None if dense is None else dense.added
+        return self.native.rank(
+            ranker.native, items, begins, ends, k, **_arguments(dense), added=added,
+            allowed=allowed, excluded=excluded, excluded_offsets=excluded_offsets, threads=threads,
+        )  # fmt: skip
+
+
+def _arguments(dense: Dense | None) -> dict[str, Any]:
+    """The neural part as the native calls take it."""
+    if dense is None:
+        return {}
+    return {"queries": dense.queries, "dense": dense.ids, "logits": dense.logits, "catalog": dense.catalog,
+            "scale": dense.scale}  # fmt: skip

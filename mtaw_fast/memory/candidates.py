@@ -1,0 +1,244 @@
+"""Which items a session's past speaks for, in plain Python: what the native queries are tested against.
+
+A session's clicks lead to items by four ways: it holds them itself, past sessions hold them together with its items
+(rows of the tables, and the rows of a row's neighbours), similar past sessions hold them, and the dense index finds
+them. What each way says is summed up per item (`Item`); a pre-score then picks the candidates. "Back" counts clicks: 0
+is the last one. All sums are float64 here and float32 in the native code.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from mtaw_fast.kernels.native.memory_tables import PAIR_KINDS
+from mtaw_fast.memory.tables import MemoryTables
+
+MOST_CLICKS = 512  # of a session, the latest
+DECAY, SESSION_DECAY = 0.8, 0.85
+FRESH_SHARE = 0.02  # of all sessions: the age at which a similar session's `fresh` weight has fallen to 1/e
+STRONG = 20  # strongest neighbours that a step to second ones takes
+NEAR = 3  # clicks after an earlier click on the last item
+SUMS = (
+    "next_last", "next_dec", "fwd_dec", "fwd_last", "fwd_prev", "bwd_dec", "ses_dec", "ses_all", "ses_last", "cos_dec",
+    "cos_all", "rec_dec", "rec_all", "aa_dec", "reached", "second",
+)  # fmt: skip
+SIMILAR = ("knn", "knn_fresh", "knn_near", "knn_after", "knn_next")
+
+
+@dataclass(frozen=True, slots=True)
+class QuerySettings:
+    """How many candidates are taken: of the session's latest distinct items (at most 64), of the others that its past
+    speaks for, and of the dense list; and how many similar sessions are looked at."""
+
+    own: int = 60
+    others: int = 150
+    sessions: int = 200
+    dense: int = 100
+
+
+@dataclass(slots=True)
+class OwnItem:
+    """A distinct item of the session. back, first: of its latest and its earliest click; gap: between the latest two,
+    None where there is one. next, near: how often it was the click, or among the three clicks, after an earlier one on
+    the last item. decayed: its share in the sum of 0.8^back over the clicks."""
+
+    item: int
+    back: int
+    first: int
+    count: int = 1
+    gap: int | None = None
+    next: int = 0
+    near: int = 0
+    decayed: float = 0.0
+
+
+@dataclass(slots=True)
+class Item:
+    """What was found about one item. latest: last session that holds it together with an own item, -1 without; near: 1
+    / (1 + back) of the latest own item whose row holds it. place: 0-based, in the dense list."""
+
+    own: OwnItem | None = None
+    sums: dict[str, float] = field(default_factory=lambda: dict.fromkeys(SUMS + SIMILAR, 0.0))
+    latest: int = -1
+    near: float = 0.0
+    place: int | None = None
+    logit: float = 0.0
+
+
+@dataclass(slots=True)
+class Query:
+    """One session against the tables. clicks: int32[m], the last 512. items: all that was met, own ones first.
+    largest: of each SIMILAR sum over `items`. best_logit: of the candidates."""
+
+    tables: MemoryTables
+    settings: QuerySettings
+    clicks: np.ndarray
+    own: list[OwnItem]
+    items: dict[int, Item]
+    largest: dict[str, float]
+    has_dense: bool
+    best_logit: float = 0.0
+
+    def count(self, item: int, name: str) -> int:
+        """A column of the tables' counts; an item that they do not know was never clicked."""
+        if item >= self.tables.n_items:
+            return -1 if name == "newest" else 0
+        return int(self.tables.counts[item, _COUNTS.index(name)])
+
+    def root(self, item: int) -> float:
+        """1 / sqrt(the item's total of `ses` + 1)."""
+        known = item < self.tables.n_items
+        return 1 / math.sqrt((float(self.tables.totals[item, _SES]) if known else 0.0) + 1)
+
+    def pre_score(self, item: int) -> float:
+        """What decides which other items become candidates."""
+        sums = self.items[item].sums
+        cosine, most = sums["cos_dec"] * self.root(item), self.largest["knn"]
+        return (
+            sums["fwd_dec"] + sums["bwd_dec"] + sums["ses_all"] + sums["rec_all"]
+            + 0.5 * (cosine + sums["next_last"]) + 0.02 * (sums["knn"] / most if most else 0.0)
+        )  # fmt: skip
+
+    def candidates(self, allowed: Callable[[int], bool] = lambda _: True) -> list[int]:
+        """Own items, the best others by pre-score (ties to the lower id), and the dense list, of the allowed items."""
+        own = [one.item for one in self.own if allowed(one.item)]
+        others = [item for item, found in self.items.items() if found.own is None and allowed(item)]
+        best = set(sorted(others, key=lambda item: (-self.pre_score(item), item))[: self.settings.others])
+        return own + [item for item in others if item in best or self.items[item].place is not None]
+
+
+_COUNTS = ("clicks", "sessions", "repeated_later", "repeated_at_once", "newest")
+_SES, _FWD = PAIR_KINDS.index("ses"), PAIR_KINDS.index("fwd")
+
+
+def query(
+    tables: MemoryTables,
+    clicks: np.ndarray,
+    settings: QuerySettings | None = None,
+    dense: tuple[np.ndarray, np.ndarray] | None = None,
+) -> Query:
+    """Sum up what the tables say of a session: clicks int32[m], m >= 1; dense: (ids int32[D], logits float32[D])."""
+    settings = settings or QuerySettings()
+    clicks = clicks[-MOST_CLICKS:]
+    own = own_items(clicks.tolist(), settings.own)
+    items = {one.item: Item(one) for one in own}
+    found = Query(tables, settings, clicks, own, items, dict.fromkeys(SIMILAR, 0.0), dense is not None)
+    _add_neighbours(found)
+    _add_second(found)
+    _add_similar_sessions(found)
+    if dense is not None:
+        for place, (item, logit) in enumerate(zip(dense[0].tolist(), dense[1].tolist(), strict=True)):
+            if item >= 0 and place < settings.dense:
+                one = items.setdefault(item, Item())
+                one.place, one.logit = place, logit
+    return found
+
+
+def own_items(clicks: list[int], most: int) -> list[OwnItem]:
+    """The latest `most` distinct items, the latest first."""
+    own: dict[int, OwnItem] = {}
+    for back, item in enumerate(reversed(clicks)):
+        weight = DECAY**back
+        if item not in own:
+            if len(own) == most:
+                continue
+            own[item] = OwnItem(item, back, back, decayed=weight)
+            continue
+        one = own[item]
+        one.gap = back - one.back if one.gap is None else one.gap
+        one.count, one.first, one.decayed = one.count + 1, back, one.decayed + weight
+    total = sum(one.decayed for one in own.values())
+    for one in own.values():
+        one.decayed /= total
+    for t, item in enumerate(clicks[:-1]):
+        if item == clicks[-1]:
+            for after, follower in enumerate(clicks[t + 1 : t + 1 + NEAR]):
+                if follower in own:
+                    own[follower].next += after == 0
+                    own[follower].near += 1
+    return list(own.values())
+
+
+def _row(tables: MemoryTables, item: int) -> tuple[list[int], np.ndarray, list[int]]:
+    """The neighbours of an item, their values float64[.., 6], and the latest common sessions."""
+    if item >= tables.n_items:
+        return [], np.empty((0, len(PAIR_KINDS))), []
+    row = slice(tables.row_offsets[item], tables.row_offsets[item + 1])
+    values = (tables.values[row].astype(np.uint32) << 16).view(np.float32).astype(np.float64)
+    return tables.neighbours[row].tolist(), values, tables.latest[row].tolist()
+
+
+def _add_neighbours(query: Query) -> None:
+    tables = query.tables
+    assert tables.settings.recency is not None
+    for place, own in enumerate(query.own):
+        neighbours, values, latest = _row(tables, own.item)
+        if not neighbours:
+            continue
+        age = tables.n_sessions - 1 - query.count(own.item, "newest")
+        fresh = math.exp(-age / tables.settings.recency)
+        aged = np.array([1, 1, 1, 1, 1, fresh])  # `rec` has gone on falling since the row's newest session
+        shares = values * aged / (tables.totals[own.item].astype(np.float64) * aged + 1)
+        weights = {"dec": own.decayed, "all": 1 / len(query.own), "last": place == 0, "prev": place == 1}
+        for neighbour, value, share, session in zip(neighbours, values, shares, latest, strict=True):
+            found = query.items.setdefault(neighbour, Item())
+            found.latest = max(found.latest, session)
+            found.near = max(found.near, 1 / (1 + own.back))
+            kinds = dict(zip(PAIR_KINDS, share.tolist(), strict=True)) | {"cos": value[_SES] * query.root(own.item)}
+            for name in SUMS:
+                kind, _, weight = name.partition("_")
+                if weight:
+                    found.sums[name] += weights[weight] * kinds[kind]
+            found.sums["reached"] += 1
+
+
+def _add_second(query: Query) -> None:
+    """Neighbours of the last item's strongest neighbours: fwd times fwd."""
+    first = _fwd_shares(query.tables, query.own[0].item)
+    for middle, share in first:
+        for neighbour, second in _fwd_shares(query.tables, middle) if share else ():
+            query.items.setdefault(neighbour, Item()).sums["second"] += share * second
+
+
+def _fwd_shares(tables: MemoryTables, item: int) -> list[tuple[int, float]]:
+    neighbours, values, _ = _row(tables, item)
+    total = float(tables.totals[item, _FWD]) + 1 if neighbours else 1.0
+    shares = (values[:STRONG, _FWD] / total).tolist()
+    return list(zip(neighbours[:STRONG], shares, strict=True))
+
+
+def _add_similar_sessions(query: Query) -> None:
+    """The past sessions that share the most with this one give their weight to their items.
+
+    A session gains 0.85^back * log((S + 1) / (sessions of u + 1)) from each own item u whose postings name it. Its
+    anchor is its last click on the latest own item that it holds. Consecutive clicks on one item count as one.
+    """
+    tables = query.tables
+    weights: dict[int, float] = {}
+    for own in query.own:
+        rarity = math.log((tables.n_sessions + 1) / (query.count(own.item, "sessions") + 1))
+        weight = SESSION_DECAY**own.back * rarity
+        if own.item < tables.n_items and weight > 0:
+            for session in tables.postings[tables.post_offsets[own.item] : tables.post_offsets[own.item + 1]].tolist():
+                weights[session] = weights.get(session, 0.0) + weight
+    # Weights of the same items are equal but for rounding; so near, the later session is the better one.
+    heaviest = sorted(weights, key=lambda session: (-round(weights[session], 9), -session))
+    for session in heaviest[: query.settings.sessions]:
+        past = tables.sessions[session].tolist()
+        clicks = [item for t, item in enumerate(past) if t == 0 or item != past[t - 1]]
+        anchor = next(own.item for own in query.own if own.item in clicks)
+        at = len(clicks) - 1 - clicks[::-1].index(anchor)
+        weight = weights[session]
+        fresh = weight * math.exp(-(tables.n_sessions - 1 - session) / (FRESH_SHARE * tables.n_sessions))
+        for t, item in enumerate(clicks):
+            sums = query.items.setdefault(item, Item()).sums
+            sums["knn"] += weight
+            sums["knn_fresh"] += fresh
+            sums["knn_near"] += weight / abs(t - at) if t != at else 0.0
+            sums["knn_after"] += weight if t > at else 0.0
+            sums["knn_next"] += weight if t == at + 1 else 0.0
+    query.largest = {name: max(found.sums[name] for found in query.items.values()) for name in SIMILAR}

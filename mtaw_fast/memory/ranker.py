@@ -1,0 +1,99 @@
+"""The ranker of the session memory: a linear part and a small network over a candidate's features."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+
+from mtaw_fast.errors import DataError
+from mtaw_fast.kernels.native import memory_query
+from mtaw_fast.tensorfile import map_tensors, write_tensors
+
+_NAMES = "features"  # the names in a file: uint8, UTF-8, one a line
+_PANEL, _MOST_UNITS = 8, 256
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Ranker:
+    """score = x . linear + bias + relu(relu(x w1 + b1) w2 + b2) . w3 with x = (feature - mean) * scale.
+
+    Axes: F features, n1 and n2 hidden units (multiples of 8, at most 256). features: their names, in the order of the
+    rows: those of this release. All arrays float32: mean, scale (1 / standard deviation), linear [F]; w1 [F, n1],
+    b1 [n1]; w2 [n1, n2], b2 [n2]; w3 [n2]; bias [1].
+
+    Raises DataError on arrays that do not fit, a number that is not finite, or another release's features.
+    """
+
+    features: tuple[str, ...]
+    mean: np.ndarray
+    scale: np.ndarray
+    linear: np.ndarray
+    w1: np.ndarray
+    b1: np.ndarray
+    w2: np.ndarray
+    b2: np.ndarray
+    w3: np.ndarray
+    bias: np.ndarray
+
+    def __post_init__(self) -> None:
+        known = memory_query.feature_names()
+        if self.features != known:
+            odd = sorted(set(self.features) ^ set(known))
+            what = f"'{odd[0]}' is in one of the lists only" if odd else "the order differs"
+            raise DataError(f"ranker: its features are not this release's ({what}); train it anew")
+        f, n1, n2 = len(known), self.b1.size, self.b2.size
+        shapes = {
+            "mean": (f,), "scale": (f,), "linear": (f,), "w1": (f, n1), "b1": (n1,), "w2": (n1, n2), "b2": (n2,),
+            "w3": (n2,), "bias": (1,),
+        }  # fmt: skip
+        for name, shape in shapes.items():
+            array = getattr(self, name)
+            if array.dtype != np.float32 or array.shape != shape:
+                raise DataError(
+                    f"ranker: {name} must be float32{list(shape)}, not {array.dtype}{list(array.shape)}; train it anew"
+                )
+            if not np.isfinite(array).all():
+                raise DataError(f"ranker: {name} holds a number that is not finite; train it anew")
+        for name, units in (("b1", n1), ("b2", n2)):
+            if units % _PANEL or not 0 < units <= _MOST_UNITS:
+                raise DataError(f"ranker: {name} is for {units} hidden units, not a multiple of 8 up to 256")
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The arrays by name."""
+        return {one.name: getattr(self, one.name) for one in fields(self) if one.name != _NAMES}
+
+    def scores(self, features: np.ndarray) -> np.ndarray:
+        """The scores of candidates: float64[..] of features float[.., F]; the native one is the same in float32."""
+        of = {name: array.astype(np.float64) for name, array in self.arrays().items()}
+        x = (features - of["mean"]) * of["scale"]
+        hidden = np.maximum(x @ of["w1"] + of["b1"], 0)
+        hidden = np.maximum(hidden @ of["w2"] + of["b2"], 0)
+        return x @ of["linear"] + of["bias"] + hidden @ of["w3"]
+
+    def native(self) -> memory_query.Ranker:
+        """The same for `SessionMemory.rank`."""
+        return memory_query.Ranker(self.arrays())
+
+    def save(self, path: Path) -> None:
+        """Write it to `path` as one safetensors file, atomically."""
+        names = np.frombuffer("\n".join(self.features).encode(), dtype=np.uint8)
+        write_tensors(path, {**self.arrays(), _NAMES: names})
+
+    @classmethod
+    def load(cls, path: Path) -> Ranker:
+        """Map what `save` wrote. Raises DataError where the file is missing, damaged or for other features."""
+        arrays = map_tensors(path)
+        wanted = {one.name for one in fields(cls)}
+        for name in sorted(wanted ^ arrays.keys()):
+            what = "is missing" if name in wanted else "is no array of a ranker"
+            raise DataError(f"{path}: '{name}' {what}; restore the file or train anew")
+        names = arrays.pop(_NAMES)
+        try:
+            listed = tuple(names.tobytes().decode().split("\n"))
+            return cls(features=listed, **arrays)
+        except UnicodeDecodeError:
+            raise DataError(f"{path}: the features' names are damaged; restore the file or train anew") from None
+        except DataError as error:
+            raise DataError(f"{path}: {error}") from None

@@ -1,0 +1,86 @@
+"""The session memory over a served catalog: what an encoder and an index found, ranked by what past sessions say."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Sequence
+
+import numpy as np
+
+from mtaw_fast.catalog_updates import Catalog
+from mtaw_fast.filters import Filter
+from mtaw_fast.kernels.native.memory_query import Dense, Ranker, SessionMemory
+from mtaw_fast.sessions import Sessions, offsets_of
+
+
+class Remembering:
+    """The bundle's memory and ranker over one state of the catalog. Thread-safe.
+
+    Added items have no past: only the dense list finds them, or the session itself. Removed ones are never found.
+    """
+
+    def __init__(self, catalog: Catalog, memory: SessionMemory, ranker: Ranker) -> None:
+        self.memory, self.ranker = memory, ranker
+        self._catalog = catalog
+        self._here = Filter(~catalog.gone) if catalog.gone.any() else None
+        # A prepared filter is used many times; what it leaves of this state is made once.
+        self._prepared: weakref.WeakKeyDictionary[Filter, Filter] = weakref.WeakKeyDictionary()
+
+    @classmethod
+    def of(cls, catalog: Catalog) -> Remembering | None:
+        """None where the bundle has no memory."""
+        bundle = catalog.bundle
+        tables, ranker, config = bundle.memory, bundle.ranker, bundle.config
+        if tables is None or ranker is None:
+            return None
+        assert tables.settings.recency is not None
+        memory = SessionMemory(
+            tables.arrays(),
+            tables.settings.recency,
+            catalog.size,
+            others=config.near_candidates,
+            dense=config.dense_candidates,
+        )
+        return cls(catalog, memory, ranker.native())
+
+    def width(self, k: int) -> int:
+        """How many items the index must find for a ranking of k."""
+        return min(max(k, self.memory.dense), self._catalog.n_items)
+
+    def rank(
+        self,
+        sessions: Sessions,
+        k: int,
+        queries: np.ndarray,
+        found: tuple[np.ndarray, np.ndarray],
+        allowed: Filter | None,
+        dropped: Sequence[np.ndarray] | None,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The k best items of B sessions, none of them empty: (ids int32[B, k], scores float32[B, k]), padded.
+
+        queries: float32[B, d]. found: the best `width(k)` items of each and their logits; like it, the ranking keeps
+        to `allowed` and leaves out each session's `dropped` ids.
+        """
+        catalog = self._catalog
+        ids, logits = (np.ascontiguousarray(array) for array in found)
+        added = catalog.vectors if catalog.added else None
+        dense = Dense(np.ascontiguousarray(queries), ids, logits, catalog.bundle.catalog, catalog.scale, added)
+        bits, excluded, offsets = self._left(allowed), None, None
+        if dropped is not None:
+            offsets = offsets_of(np.array([len(one) for one in dropped], dtype=np.int64))
+            excluded = np.concatenate([np.empty(0, np.int32), *dropped], dtype=np.int32)
+        items = np.ascontiguousarray(sessions.items)
+        begins, ends = sessions.offsets[:-1], sessions.offsets[1:]
+        return self.memory.rank(
+            self.ranker, items, begins, ends, k, dense, allowed=bits, excluded=excluded, excluded_offsets=offsets
+        )
+
+    def _left(self, allowed: Filter | None) -> np.ndarray | None:
+        """The items of this state that `allowed` leaves, as bits; None where that is all."""
+        if allowed is None or self._here is None:
+            left = self._here if allowed is None else allowed
+        else:
+            left = self._prepared.get(allowed)
+            if left is None:
+                left = self._prepared[allowed] = allowed & self._here
+        return None if left is None else left.packed

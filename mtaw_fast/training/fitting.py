@@ -1,0 +1,133 @@
+"""Fitting MTAW to sessions: epochs with a checkpoint after each, taken up where a run was cut off."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from mtaw_fast.batching import epoch_batches
+from mtaw_fast.config import Config
+from mtaw_fast.errors import TrainingError, UsageError
+from mtaw_fast.model import MTAW
+from mtaw_fast.sessions import Sessions
+from mtaw_fast.training.batch import Batch, sample_counts
+from mtaw_fast.training.choose import make_stepper
+from mtaw_fast.training.initial import initialise
+from mtaw_fast.training.reporting import Reporter
+from mtaw_fast.training.state import RunState
+from mtaw_fast.training.step import AnyStepper, learning_rate
+
+BEST_BY = "MRR@20"
+_SESSIONS_NAMED = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Fitting:
+    """What every phase that trains weights works with; n_items, min_prefix: the data set's."""
+
+    config: Config
+    n_items: int
+    min_prefix: int
+    device: torch.device
+    state: RunState
+    reporter: Reporter
+
+    def fit(
+        self,
+        phase: str,
+        sessions: Sessions,
+        epochs: int,
+        judge: Callable[[MTAW], dict[str, float]] | None = None,
+        patience: int = 0,
+    ) -> None:
+        """Train a new model on `sessions` until the state's checkpoint has seen `epochs` of them.
+
+        judge: metrics of the model after an epoch, by whose MRR@20 the state's best epoch is chosen; patience: epochs
+        without a better one before stopping, 0 never stops. Raises TrainingError on a loss that is not finite.
+        """
+        model = MTAW(self.config, self.n_items).to(self.device)
+        stepper = make_stepper(model, self.config)
+        if self.state["checkpoint"] is None:
+            initialise(model, sessions)
+        else:
+            self.state.files.load_checkpoint(self.state["checkpoint"], model, stepper)
+        usable = self._trainable(sessions)
+        while self.state["epoch"] < epochs and not 0 < patience <= self.state["epoch"] - self.state["best_epoch"]:
+            epoch = self.state["epoch"] + 1
+            record = self._epoch(phase, epoch, epochs, stepper, usable)
+            record |= judge(model) if judge is not None else {}
+            self._close(phase, epoch, record, stepper, judge is not None)
+            self.reporter.epoch_ends(record)
+
+    def _epoch(self, phase: str, epoch: int, epochs: int, stepper: AnyStepper, sessions: Sessions) -> dict[str, Any]:
+        config = self.config
+        # A state that depends on the epoch alone: a resumed run draws the same dropout.
+        torch.manual_seed(int(np.random.SeedSequence([config.seed, epoch]).generate_state(1)[0]))
+        stepper.model.train()
+        samples = sample_counts(sessions, self.min_prefix, config.targets)
+        batches = epoch_batches(samples, config.batch_prefixes, config.seed, epoch)
+        self.reporter.epoch_starts(phase, epoch, epochs, len(sessions))
+        began, loss = time.perf_counter(), 0.0
+        # A warm-up shorter than a step would only make that step one of learning rate 0.
+        skipped = config.warmup_epochs if config.warmup_epochs * len(batches) < 1 else 0.0
+        for step, numbers in enumerate(batches):
+            batch = Batch.of(sessions.select(numbers), self.min_prefix, stepper.input_device, config.targets)
+            loss = stepper.step(batch, max(epoch - 1 + step / len(batches), skipped))
+            if not math.isfinite(loss):
+                break
+            self.reporter.step_done(len(numbers), loss)
+        mean = stepper.end_epoch()
+        if stepper.failed_step is not None:
+            failed = stepper.failed_step
+            named = ", ".join(map(str, batches[failed][:_SESSIONS_NAMED]))
+            raise TrainingError(
+                f"the loss is {mean} in {phase} epoch {epoch}, step {failed + 1} of {len(batches)} (sessions "
+                f"{named}, .. of those that hold a sample); the last whole epoch is kept: lower lr or scale and "
+                "start anew with --overwrite"
+            )
+        seconds = time.perf_counter() - began
+        return {
+            "phase": phase,
+            "epoch": epoch,
+            "loss": mean,
+            "lr": learning_rate(config, epoch),
+            "seconds": round(seconds, 3),
+            "sessions_per_second": round(len(sessions) / seconds, 1),
+        }
+
+    def _close(self, phase: str, epoch: int, record: dict[str, Any], stepper: AnyStepper, judged: bool) -> None:
+        state = self.state
+        checkpoint = f"checkpoint-{phase}-{epoch}.safetensors"
+        state.files.save_checkpoint(checkpoint, stepper.model, stepper)
+        changes: dict[str, Any] = {}
+        if judged and (state["best"] is None or record[BEST_BY] > state["best"][BEST_BY]):
+            best = f"best-{epoch}.safetensors"
+            state.files.save_checkpoint(best, stepper.model, None)
+            metrics = {name: value for name, value in record.items() if "@" in name}
+            changes = {"best_epoch": epoch, "best": metrics, "best_checkpoint": best}
+        state.close_epoch(epoch, checkpoint, record, **changes)
+
+    def _trainable(self, sessions: Sessions) -> Sessions:
+        """Sessions that hold a sample, cut to their last max_len clicks and the target after them.
+
+        Of a longer session the prefixes before that window are no samples: one pass can attend to one window.
+        """
+        max_len, min_prefix = self.config.max_len, self.min_prefix
+        if max_len < min_prefix:
+            raise UsageError(
+                f"setting max_len={max_len} is below the data set's shortest prefix, {min_prefix}; raise it"
+            )
+        usable = sessions.keep_last(max_len + 1)
+        usable = usable.select(np.flatnonzero(sample_counts(usable, min_prefix, self.config.targets)))
+        if len(usable) == 0:
+            raise TrainingError(
+                f"no training session has more than {min_prefix} clicks, so there is nothing to learn from; "
+                "prepare the data set with a smaller min_prefix or longer sessions"
+            )
+        return usable

@@ -1,0 +1,190 @@
+"""Fitting the ranker of the session memory: softmax cross-entropy over the candidates of past sessions' prefixes.
+
+Axes: Q queries (prefixes), C candidates of a query at most, F features.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from mtaw_fast.errors import TrainingError, UsageError
+from mtaw_fast.memory import Ranker
+from mtaw_fast.training.reporting import Reporter
+
+HIDDEN = (64, 32)
+BATCH_QUERIES = 256
+WEIGHT_DECAY = 1e-5
+WARMUP_SHARE = 0.05  # of all steps
+LENGTH_POWER = 0.5  # a query weighs length^0.5: long prefixes are fewer, and of sessions that matter as much
+_SAMPLE = 2048  # queries whose candidates give means and deviations
+_LEAST_DEVIATION = 1e-3
+
+
+class Candidates(Protocol):
+    """Where the candidates of Q numbered queries come from. features: the names of the F columns."""
+
+    features: tuple[str, ...]
+
+    def batch(self, queries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(ids int32[q, C] padded with -1 behind, features float32[q, C, F]) of the queries int64[q]."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class RankerFit:
+    """epochs: passes over the queries. lr: the highest learning rate. leave_out: features that get no weight."""
+
+    epochs: int
+    lr: float
+    leave_out: Sequence[str] = ()
+
+    def kept(self, features: Sequence[str]) -> np.ndarray:
+        """float32[F]: 0 for features left out, else 1; UsageError where one is unknown."""
+        for name in self.leave_out:
+            if name not in features:
+                raise UsageError(f"setting leave_out: there is no feature {name!r}; choose from {', '.join(features)}")
+        return np.array([name not in self.leave_out for name in features], dtype=np.float32)
+
+
+class _Net(nn.Module):
+    """score = linear(x) + MLP n-64-32-1; both output layers start at zero."""
+
+    def __init__(self, n_features: int) -> None:
+        super().__init__()
+        first, second = HIDDEN
+        self.linear = nn.Linear(n_features, 1)
+        self.one = nn.Linear(n_features, first)
+        self.two = nn.Linear(first, second)
+        self.three = nn.Linear(second, 1, bias=False)
+        for parameter in (self.linear.weight, self.linear.bias, self.three.weight):
+            nn.init.zeros_(parameter)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """float32[n] of standardised features float32[n, F]."""
+        hidden = functional.relu(self.two(functional.relu(self.one(x))))
+        return (self.linear(x) + self.three(hidden))[:, 0]
+
+
+def fit_ranker(
+    candidates: Candidates,
+    targets: np.ndarray,
+    lengths: np.ndarray,
+    settings: RankerFit,
+    seed: int,
+    phase: str,
+    reporter: Reporter,
+) -> tuple[Ranker, list[dict[str, Any]]]:
+    """The ranker, and a record an epoch. Equal arguments give equal bits on one machine.
+
+    targets: int32[Q], the next clicks; a query whose target is no candidate teaches nothing and is left out.
+    lengths: int64[Q], clicks of the prefixes. Raises TrainingError where no query has its target among its candidates.
+    """
+    n_queries = len(targets)
+    kept = settings.kept(candidates.features)
+    mean, scale = _standard(candidates, n_queries, seed)
+    scale *= kept
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        net = _Net(len(mean))
+    optimizer = torch.optim.AdamW(net.parameters(), lr=settings.lr, weight_decay=WEIGHT_DECAY)
+    steps_an_epoch = -(-n_queries // BATCH_QUERIES)
+    total, step, history = settings.epochs * steps_an_epoch, 0, []
+    weights = lengths.astype(np.float32) ** LENGTH_POWER
+    for epoch in range(1, settings.epochs + 1):
+        order = np.random.default_rng([seed, epoch]).permutation(n_queries)
+        batches = np.array_split(order, steps_an_epoch)
+        reporter.epoch_starts(phase, epoch, settings.epochs, n_queries)
+        began, losses, used = time.perf_counter(), 0.0, 0
+        for queries, (ids, values) in zip(batches, _ahead(candidates, batches), strict=True):
+            hits = ids == targets[queries, None]
+            known = np.flatnonzero(hits.any(axis=1))
+            for group in optimizer.param_groups:
+                group["lr"] = _rate(settings.lr, step, total)
+            step += 1
+            if len(known) == 0:
+                reporter.step_done(len(queries), 0.0)
+                continue
+            scores = _scores(net, ids[known], values[known], mean, scale)
+            loss = functional.cross_entropy(scores, torch.from_numpy(hits[known].argmax(axis=1)), reduction="none")
+            weight = torch.from_numpy(weights[queries[known]])
+            optimizer.zero_grad()
+            ((loss * weight).sum() / weight.sum()).backward()
+            optimizer.step()
+            losses += float(loss.detach().sum())
+            used += len(known)
+            reporter.step_done(len(queries), float(loss.detach().mean()))
+        if used == 0:
+            raise TrainingError(
+                f"no next click of the {n_queries} samples of the slice is among its candidates, so the ranker has "
+                "nothing to learn from; add sessions or train with --preset paper"
+            )
+        seconds = time.perf_counter() - began
+        record = {"phase": phase, "epoch": epoch, "loss": losses / used, "lr": _rate(settings.lr, step, total),
+                  "seconds": round(seconds, 3), "sessions_per_second": round(n_queries / seconds, 1),
+                  "in_candidates": round(100 * used / n_queries, 2)}  # fmt: skip
+        history.append(record)
+        reporter.epoch_ends(record)
+    return _folded(net, mean, scale, candidates.features), history
+
+
+def _standard(candidates: Candidates, n_queries: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """(mean, 1 / deviation) float32[F] over the candidates of some queries."""
+    chosen = np.random.default_rng([seed, 0]).permutation(n_queries)[:_SAMPLE]
+    ids, values = candidates.batch(chosen)
+    rows = values[ids >= 0].astype(np.float64)
+    return rows.mean(axis=0).astype(np.float32), (1 / (rows.std(axis=0) + _LEAST_DEVIATION)).astype(np.float32)
+
+
+def _ahead(candidates: Candidates, batches: Sequence[np.ndarray]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The candidates of each batch, the next one's being made meanwhile."""
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        coming = pool.submit(candidates.batch, batches[0])
+        for following in [*batches[1:], None]:
+            found = coming.result()
+            if following is not None:
+                coming = pool.submit(candidates.batch, following)
+            yield found
+
+
+def _scores(net: _Net, ids: np.ndarray, values: np.ndarray, mean: np.ndarray, scale: np.ndarray) -> Tensor:
+    """float32[q, C]: the net's scores, -inf for padding."""
+    there = ids >= 0
+    rows = (values[there] - mean) * scale
+    scores = torch.full(ids.shape, -math.inf)
+    return scores.masked_scatter(torch.from_numpy(there), net(torch.from_numpy(rows)))
+
+
+def _rate(highest: float, step: int, steps: int) -> float:
+    """Linear warm-up, then a cosine to 0."""
+    warm = max(WARMUP_SHARE * steps, 1.0)
+    if step < warm:
+        return highest * (step + 1) / (warm + 1)
+    return highest * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(steps - warm, 1.0)))
+
+
+def _folded(net: _Net, mean: np.ndarray, scale: np.ndarray, features: tuple[str, ...]) -> Ranker:
+    def array(tensor: Tensor) -> np.ndarray:
+        return np.ascontiguousarray(tensor.detach().numpy(), dtype=np.float32)
+
+    return Ranker(
+        features=features,
+        mean=mean,
+        scale=scale,
+        linear=array(net.linear.weight[0]),
+        w1=array(net.one.weight.T),
+        b1=array(net.one.bias),
+        w2=array(net.two.weight.T),
+        b2=array(net.two.bias),
+        w3=array(net.three.weight[0]),
+        bias=array(net.linear.bias),
+    )

@@ -1,0 +1,149 @@
+"""The ranker's lessons: the last sessions, seen by tables and vectors that know only the sessions before them.
+
+Axes: Q prefixes of the slice, D dense items of each, C candidates, F features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from mtaw_fast.bundle_format import normalised
+from mtaw_fast.config import Config
+from mtaw_fast.encoders import NativeEncoder
+from mtaw_fast.kernels.native.memory_query import Dense, SessionMemory, feature_names
+from mtaw_fast.kernels.native.scan import quantise
+from mtaw_fast.memory import MemorySettings, MemoryTables, Ranker
+from mtaw_fast.retrieval import ScanIndex
+from mtaw_fast.sessions import Sessions, offsets_of, ranges
+from mtaw_fast.training.memory_ranker import RankerFit, fit_ranker
+from mtaw_fast.training.reporting import Reporter
+
+_CHUNK = 1024  # prefixes encoded and searched at once
+
+
+def build_tables(config: Config, sessions: Sessions, n_items: int) -> MemoryTables:
+    """The memory's tables of `sessions`, by the settings."""
+    settings = MemorySettings(
+        window=config.window,
+        span=config.span,
+        recency_share=config.recency,
+        max_neighbours=config.max_neighbours,
+        max_postings=config.max_postings,
+    )
+    return MemoryTables.build(sessions, n_items, settings, threads=torch.get_num_threads())
+
+
+def fit_on_slice(
+    config: Config,
+    sessions: Sessions,
+    n_items: int,
+    min_prefix: int,
+    weights: Mapping[str, np.ndarray] | None,
+    phase: str,
+    reporter: Reporter,
+) -> tuple[Ranker, list[dict[str, Any]]]:
+    """The ranker fitted on the last `config.ranker_slice` of `sessions`, and a record an epoch.
+
+    weights: of an MTAW that was trained on the sessions before them; None where the ranker is to do without.
+    """
+    before, last = sessions.split_last(config.ranker_slice)
+    prefixes = Prefixes.of(last, min_prefix)
+    candidates = SliceCandidates(config, build_tables(config, before, n_items), weights, prefixes)
+    fit = fit_settings(config)
+    return fit_ranker(candidates, prefixes.targets, prefixes.lengths, fit, config.seed, phase, reporter)
+
+
+def fit_settings(config: Config) -> RankerFit:
+    """The settings of the ranker's fit; UsageError where they leave out a feature that there is not."""
+    left_out = tuple(name.strip() for name in config.leave_out.split(",") if name.strip())
+    fit = RankerFit(config.ranker_epochs, config.ranker_lr, left_out)
+    fit.kept(feature_names())
+    return fit
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prefixes:
+    """The Q samples of packed sessions, without a copy: prefix q is items[begins[q]:ends[q]], then comes targets[q].
+
+    items: int32[T]; begins, ends: int64[Q]; targets: int32[Q].
+    """
+
+    items: np.ndarray
+    begins: np.ndarray
+    ends: np.ndarray
+    targets: np.ndarray
+
+    @classmethod
+    def of(cls, sessions: Sessions, min_prefix: int) -> Prefixes:
+        """Every prefix of at least `min_prefix` clicks that has a next click, session by session."""
+        counts = np.maximum(sessions.lengths - min_prefix, 0)
+        begins = np.repeat(sessions.offsets[:-1], counts)
+        ends = ranges(sessions.offsets[:-1] + min_prefix, counts)
+        return cls(np.ascontiguousarray(sessions.items), begins, ends, sessions.items[ends])
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """int64[Q]: clicks of each."""
+        return self.ends - self.begins
+
+    def packed(self, begin: int, end: int) -> Sessions:
+        """Prefixes begin..end-1 as sessions, copied."""
+        lengths = self.lengths[begin:end]
+        return Sessions(self.items[ranges(self.begins[begin:end], lengths)], offsets_of(lengths))
+
+
+class SliceCandidates:
+    """The `Candidates` of prefixes, made anew whenever they are asked for: kept, they would take gigabytes.
+
+    The encoder's and the index's part is made once and kept: D ids and logits a prefix, and its query vector.
+    """
+
+    def __init__(
+        self, config: Config, tables: MemoryTables, weights: Mapping[str, np.ndarray] | None, prefixes: Prefixes
+    ) -> None:
+        assert tables.settings.recency is not None
+        self.features = feature_names()
+        self._prefixes, self._threads = prefixes, torch.get_num_threads()
+        self._memory = SessionMemory(
+            tables.arrays(),
+            tables.settings.recency,
+            tables.n_items,
+            others=config.near_candidates,
+            dense=config.dense_candidates,
+        )
+        self._dense = None if weights is None else _dense(config, weights, prefixes, self._threads)
+
+    def batch(self, queries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """See `memory_ranker.Candidates`."""
+        dense = self._dense
+        if dense is not None:
+            dense = Dense(dense.queries[queries], dense.ids[queries], dense.logits[queries], dense.catalog, dense.scale)
+        prefixes = self._prefixes
+        return self._memory.features(
+            prefixes.items, prefixes.begins[queries], prefixes.ends[queries], dense, threads=self._threads
+        )
+
+
+def _dense(config: Config, weights: Mapping[str, np.ndarray], prefixes: Prefixes, threads: int) -> Dense:
+    """What the encoder and the exact index say of the prefixes, by the code that serves."""
+    catalog = normalised(weights["item_embedding"])
+    encoder, index = NativeEncoder(config, weights), ScanIndex(catalog, quantise(catalog))
+    n_queries, width = len(prefixes.targets), min(config.dense_candidates, len(catalog))
+    queries = np.empty((n_queries, config.d), dtype=np.float32)
+    ids = np.empty((n_queries, width), dtype=np.int32)
+    logits = np.empty((n_queries, width), dtype=np.float32)
+
+    def fill(begin: int) -> None:
+        chunk = slice(begin, begin + _CHUNK)
+        queries[chunk] = encoder.encode(prefixes.packed(begin, begin + _CHUNK))
+        ids[chunk], logits[chunk] = index.search(queries[chunk], width, scale=config.scale)
+
+    with ThreadPoolExecutor(max_workers=threads) as pool:
+        list(pool.map(fill, range(0, n_queries, _CHUNK)))
+    return Dense(queries, ids, logits, catalog, config.scale)

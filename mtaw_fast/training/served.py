@@ -1,0 +1,66 @@
+"""Scoring what was trained through the path that serves, before it is a bundle."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from mtaw_fast.bundle import Bundle
+from mtaw_fast.bundle_format import most_clicked_first, normalised
+from mtaw_fast.catalog_updates import Catalog
+from mtaw_fast.config import Config
+from mtaw_fast.dataset import Dataset
+from mtaw_fast.encoders import NativeEncoder
+from mtaw_fast.evaluation import ranks_of
+from mtaw_fast.kernels.native.scan import quantise
+from mtaw_fast.memory import MemoryTables, Ranker
+from mtaw_fast.metrics import gains_of, means_of
+from mtaw_fast.ranking import Served, serve
+from mtaw_fast.requests import EVERYTHING
+from mtaw_fast.retrieval import ScanIndex
+from mtaw_fast.sessions import Samples, Sessions
+
+
+class ServedRanker:
+    """An `evaluation.Ranker` of what serves."""
+
+    def __init__(self, served: Served) -> None:
+        self._served = served
+
+    def rank(self, sessions: Sessions, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """See `evaluation.Ranker`; sessions are not empty."""
+        width = min(k, self._served.catalog.n_items)
+        ids, scores = self._served.ranker.rank(sessions, width, EVERYTHING)
+        spare = ((0, 0), (0, k - width))
+        return np.pad(ids, spare, constant_values=-1), np.pad(scores, spare, constant_values=-np.inf)
+
+
+def served_metrics(
+    config: Config,
+    weights: Mapping[str, np.ndarray],
+    dataset: Dataset,
+    memory: MemoryTables | None,
+    ranker: Ranker | None,
+    samples: Samples,
+) -> dict[str, float]:
+    """P@K and MRR@K in percent over `samples`, of the model that a bundle with these parts would serve."""
+    catalog = normalised(weights["item_embedding"])
+    popularity = np.zeros(dataset.n_items, dtype=np.int64)  # only sessions without clicks are ranked by it
+    bundle = Bundle(
+        folder=Path(),
+        manifest={},
+        config=config,
+        weights=weights,
+        catalog=catalog,
+        ids=dataset.ids,
+        popularity=popularity,
+        most_clicked=most_clicked_first(popularity),
+        scan=quantise(catalog),
+        memory=memory,
+        ranker=ranker,
+    )
+    index = ScanIndex(bundle.catalog, bundle.scan)
+    served = serve(Catalog.of(bundle), NativeEncoder(config, weights), index)
+    return means_of(gains_of(ranks_of(ServedRanker(served), samples)))

@@ -1,0 +1,97 @@
+"""Queries of the session memory for its tests: random logs, random neural parts, and what should come of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from mtaw_fast.kernels.native import rerank_topk
+from mtaw_fast.kernels.native.memory_query import Dense, SessionMemory
+from mtaw_fast.memory import MemoryTables, Ranker
+from mtaw_fast.memory.candidates import Query, QuerySettings, query
+from mtaw_fast.memory.features import NAMES
+from mtaw_fast.sessions import Sessions
+
+SCALE = 12.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Problem:
+    """Prefixes to ask about, and all that the answers depend on."""
+
+    tables: MemoryTables
+    settings: QuerySettings
+    n_catalog: int
+    sessions: Sessions
+    dense: Dense | None
+
+    @property
+    def ranges(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The items, and begin and end of every prefix."""
+        return self.sessions.items, self.sessions.offsets[:-1].copy(), self.sessions.offsets[1:].copy()
+
+    def memory(self, isa: str | None = None) -> SessionMemory:
+        """The native memory."""
+        recency, chosen = self.tables.settings.recency, self.settings
+        assert recency is not None
+        return SessionMemory(
+            self.tables.arrays(), recency, self.n_catalog, own=chosen.own, others=chosen.others,
+            sessions=chosen.sessions, dense=chosen.dense, isa=isa,
+        )  # fmt: skip
+
+    def part(self, rows: np.ndarray) -> Problem:
+        """Some of the prefixes, in another order."""
+        dense = self.dense
+        if dense is not None:
+            dense = replace(dense, queries=dense.queries[rows], ids=dense.ids[rows], logits=dense.logits[rows])
+        return replace(self, sessions=self.sessions.select(rows), dense=dense)
+
+    def reference(self, row: int) -> Query:
+        """One prefix in plain Python, the logits set."""
+        dense = None if self.dense is None else (self.dense.ids[row], self.dense.logits[row])
+        asked = query(self.tables, self.sessions[row], self.settings, dense)
+        if self.dense is not None:
+            logits = logits_of(self.dense, row)
+            for item, found in asked.items.items():
+                found.logit = float(logits[item])
+        return asked
+
+
+def logits_of(dense: Dense, row: int) -> np.ndarray:
+    """float32[N + M]: every item's logit, by the exact scorer."""
+    catalog = dense.catalog if dense.added is None else np.concatenate([dense.catalog, dense.added])
+    n_items = len(catalog)
+    everything = np.arange(n_items, dtype=np.int32)[None]
+    ids, logits = rerank_topk(dense.queries[row : row + 1], catalog, everything, n_items, dense.scale)
+    out = np.empty(n_items, np.float32)
+    out[ids[0]] = logits[0]
+    return out
+
+
+def random_dense(n_queries: int, n_items: int, width: int, seed: int, d: int = 8, n_added: int = 0) -> Dense:
+    """A neural part with random vectors; rows of the catalog are of length 1."""
+    rng = np.random.default_rng(seed)
+    vectors = rng.normal(size=(n_items + n_added, d)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    queries = rng.normal(size=(n_queries, d)).astype(np.float32)
+    queries /= np.linalg.norm(queries, axis=1, keepdims=True)
+    everything = np.tile(np.arange(n_items + n_added, dtype=np.int32), (n_queries, 1))
+    ids, logits = rerank_topk(queries, vectors, everything, width, SCALE)
+    added = np.ascontiguousarray(vectors[n_items:]) if n_added else None
+    return Dense(queries, ids, logits, np.ascontiguousarray(vectors[:n_items]), SCALE, added)
+
+
+def random_ranker(seed: int, n1: int = 24, n2: int = 16) -> Ranker:
+    """A ranker with random weights whose units are now positive, now negative."""
+    rng = np.random.default_rng(seed)
+    n = len(NAMES)
+
+    def array(*shape: int, spread: float = 1.0) -> np.ndarray:
+        return (spread * rng.normal(size=shape)).astype(np.float32)
+
+    return Ranker(
+        features=NAMES, mean=array(n), scale=np.abs(array(n)) + np.float32(0.1), linear=array(n, spread=0.1),
+        w1=array(n, n1, spread=0.1), b1=array(n1), w2=array(n1, n2, spread=0.2), b2=array(n2),
+        w3=array(n2, spread=0.2), bias=array(1),
+    )  # fmt: skip

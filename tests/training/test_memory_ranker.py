@@ -1,0 +1,119 @@
+"""The ranker's fit on made-up candidates of which one feature tells the next click."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mtaw_fast.errors import TrainingError, UsageError
+from mtaw_fast.kernels.native.memory_query import feature_names
+from mtaw_fast.memory import Ranker
+from mtaw_fast.training.memory_ranker import RankerFit, fit_ranker
+from mtaw_fast.training.reporting import Silent
+
+FEATURES = feature_names()
+TELLING, NOISE = 3, 5  # columns
+SETTINGS = RankerFit(epochs=2, lr=1e-2)
+
+
+class MadeUp:
+    """Q queries of 2..C candidates 100..100+C-1; feature 3 is highest at the next click, others are noise."""
+
+    features = FEATURES
+
+    def __init__(self, n_queries: int = 900, width: int = 12, seed: int = 0) -> None:
+        rng = np.random.default_rng(seed)
+        counts = rng.integers(2, width + 1, n_queries)
+        self.ids = np.where(np.arange(width) < counts[:, None], 100 + np.arange(width), -1).astype(np.int32)
+        self.place = rng.integers(0, counts)
+        self.values = rng.normal(5, 2, (n_queries, width, len(FEATURES))).astype(np.float32)
+        self.values[np.arange(n_queries), self.place, TELLING] += 9
+        self.values[self.ids < 0] = 0
+        self.targets = (100 + self.place).astype(np.int32)
+        self.lengths = rng.integers(1, 30, n_queries)
+
+    def batch(self, queries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return self.ids[queries], self.values[queries]
+
+    def hits(self, ranker: Ranker) -> float:
+        scores = np.where(self.ids >= 0, ranker.scores(self.values), -np.inf)
+        return float((scores.argmax(axis=1) == self.place).mean())
+
+
+def fitted(made: MadeUp, settings: RankerFit = SETTINGS, seed: int = 0) -> Ranker:
+    return fit_ranker(made, made.targets, made.lengths, settings, seed, "ranker", Silent())[0]
+
+
+def test_it_finds_the_feature_that_tells() -> None:
+    made = MadeUp()
+    ranker = fitted(made, replace(SETTINGS, epochs=30))
+    assert made.hits(ranker) > 0.95
+    assert MadeUp(seed=1).hits(ranker) > 0.95
+    assert np.abs(ranker.linear).argmax() == TELLING
+
+
+def test_the_same_seed_gives_the_same_bits_and_another_does_not() -> None:
+    a, b, c = fitted(MadeUp()), fitted(MadeUp()), fitted(MadeUp(), seed=1)
+    assert all(np.array_equal(array, b.arrays()[name]) for name, array in a.arrays().items())
+    assert not np.array_equal(a.w1, c.w1)
+
+
+def test_a_feature_left_out_changes_no_score() -> None:
+    made = MadeUp()
+    ranker = fitted(made, replace(SETTINGS, leave_out=(FEATURES[TELLING], FEATURES[NOISE])))
+    before = ranker.scores(made.values)
+    made.values[..., [TELLING, NOISE]] = np.random.default_rng(4).normal(0, 50, (*made.ids.shape, 2))
+    assert np.array_equal(ranker.scores(made.values), before)
+    made.values[..., 0] += 1
+    assert not np.array_equal(ranker.scores(made.values), before)
+    with pytest.raises(UsageError, match=f"no feature 'nothing'; choose from {FEATURES[0]}"):
+        fitted(made, replace(SETTINGS, leave_out=("nothing",)))
+
+
+def test_queries_without_their_target_teach_nothing() -> None:
+    made, other = MadeUp(), MadeUp()
+    lost = np.arange(0, 900, 3)
+    made.targets[lost] = other.targets[lost] = 7  # no candidate
+    other.lengths[lost] += 20  # weighs a query's lesson, where there is one
+    (ranker, history), (other_ranker, _) = (fit_ranker(m, m.targets, m.lengths, SETTINGS, 0, "r", Silent())
+                                            for m in (made, other))  # fmt: skip
+    assert history[-1]["in_candidates"] == 66.67
+    assert np.array_equal(ranker.w1, other_ranker.w1)
+    made.targets[:] = 7
+    with pytest.raises(TrainingError, match="no next click of the 900 samples"):
+        fitted(made)
+
+
+def test_the_reporter_hears_of_every_epoch_and_the_record_is_the_history() -> None:
+    heard: list[Any] = []
+
+    class Listener(Silent):
+        def epoch_starts(self, phase: str, epoch: int, epochs: int, sessions: int) -> None:
+            heard.append((phase, epoch, epochs, sessions))
+
+        def step_done(self, sessions: int, loss: float) -> None:
+            heard.append(sessions)
+
+        def epoch_ends(self, record: Mapping[str, Any]) -> None:
+            heard.append(record)
+
+    made = MadeUp()
+    _, history = fit_ranker(made, made.targets, made.lengths, SETTINGS, 0, "ranker-refit", Listener())
+    assert heard[0] == ("ranker-refit", 1, 2, 900)
+    assert sum(count for count in heard if isinstance(count, int)) == 2 * 900
+    assert [record for record in heard if isinstance(record, dict)] == history
+    assert history[1]["loss"] < history[0]["loss"]
+
+
+def test_what_was_fitted_is_written_and_read(tmp_path: Path) -> None:
+    ranker = fitted(MadeUp())
+    path = tmp_path / "ranker.safetensors"
+    ranker.save(path)
+    read = Ranker.load(path)
+    assert read.features == ranker.features
+    assert all(np.array_equal(array, read.arrays()[name]) for name, array in ranker.arrays().items())
