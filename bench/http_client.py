@@ -130,6 +130,8 @@ class Client:
                 waiting.append(following)
                 following += 1
             while waiting and self._idle:
+                if self._closed_meanwhile(self._idle[0]):
+                    continue
                 number = waiting.popleft()
                 under_way.append((number, self._send(number)))
             self._expire(due, waiting, under_way, now)
@@ -160,6 +162,17 @@ class Client:
         if gone != len(data):
             raise MtawError(f"request {number} of {len(data)} bytes does not fit a socket's buffer; make it smaller")
         return connection
+
+    def _closed_meanwhile(self, connection: _Connection) -> bool:
+        """Whether the server has closed an idle connection, unseen so far; another one then takes its place."""
+        try:
+            connection.socket.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return False
+        except OSError:
+            pass
+        self._lost(connection)
+        return True
 
     def _wait(self, seconds: float) -> None:
         """Until something can be read, or for `seconds`; then read all there is."""

@@ -195,14 +195,16 @@ def short(value: float) -> str:
     return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
 
 
-def bench_parser(bench: str, description: str) -> argparse.ArgumentParser:
-    """A parser with what every bench takes: --quick and --json."""
+def bench_parser(
+    bench: str, description: str, quick: str = "under a minute: the 40k catalog, batch 1"
+) -> argparse.ArgumentParser:
+    """A parser with what every bench takes: --quick (in words: `quick`) and --json."""
     parser = argparse.ArgumentParser(
         prog=f"python -m bench.{bench}",
         description=description,
         epilog=f"example: python -m bench.{bench} --quick --json {bench}.json",
     )
-    parser.add_argument("--quick", action="store_true", help="under a minute: the 40k catalog, batch 1")
+    parser.add_argument("--quick", action="store_true", help=quick)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there, in the bench JSON schema")
     return parser
 

@@ -41,6 +41,7 @@ class Service(AbstractContextManager["Service"]):
         with log.open("wb") as stream:
             self._process = subprocess.Popen(command, stdout=stream, stderr=subprocess.STDOUT, cwd=_ROOT)
         self._root = psutil.Process(self._process.pid)
+        self._cpu: dict[int, float] = {}  # by process, living and dead
         try:
             self.wait_until_ready(patience)
         except BaseException:
@@ -103,15 +104,14 @@ class Service(AbstractContextManager["Service"]):
         return found
 
     def cpu_seconds(self) -> float:
-        """Processor time of all its processes that live, user and system."""
-        total = 0.0
+        """Processor time of all its processes, user and system; of those that died, as of the last call before."""
         for process in self.processes():
             try:
                 times = process.cpu_times()
             except psutil.NoSuchProcess:
                 continue
-            total += times.user + times.system
-        return total
+            self._cpu[process.pid] = times.user + times.system
+        return sum(self._cpu.values())
 
     def anonymous_bytes(self) -> int:
         """Resident memory of its workers that is their own (Linux's RssAnon): the mapped bundle is not in it."""

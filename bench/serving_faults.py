@@ -111,6 +111,7 @@ def kill_under_load(service: Service, requests: Sequence[bytes], traffic: Traffi
             _sleep_to(began, traffic, number, count)
             victim = service.workers()[number % service.n_workers]
             ports = [one.raddr.port for one in victim.net_connections("tcp") if one.raddr]
+            service.cpu_seconds()  # while the victim can still be asked
             kills.append((time.monotonic(), np.array(ports)))
             os.kill(victim.pid, signal.SIGKILL)
             victim.wait(10)

@@ -94,16 +94,18 @@ def test_every_request_is_answered_and_timed():
 
 
 def test_a_stalled_answer_delays_no_other_request():
-    def stalls(connection: socket.socket, number: int) -> bool:
-        if number == 0:
-            time.sleep(0.5)
-        return answering(connection, number)
+    all_there = threading.Event()
 
+    def stalls(connection: socket.socket, number: int) -> bool:
+        if number == 3:
+            all_there.set()
+        return all_there.wait(20) and answering(connection, number)
+
+    # The first answer comes when the last request has: a client that waits for it never sends that one.
     with toy_server(stalls) as address:
-        outcome = run(load(address, [0.0, 0.1, 0.2, 0.3]))
+        outcome = run(load(address, [0.0, 0.1, 0.2, 0.3], timeout=20.0))
     assert outcome.status.tolist() == [200] * 4
-    assert outcome.latency[0] >= 0.5
-    assert (outcome.sent - outcome.began)[1:].max() < 0.5
+    assert outcome.latency[0] >= 0.3
 
 
 def test_a_wait_for_a_free_connection_counts():
@@ -136,8 +138,8 @@ def test_a_connection_closed_between_requests_fails_nothing():
         return number % 2 == 0
 
     with toy_server(closes) as address:
-        outcome = run(load(address, [0.1 * number for number in range(8)], connections=2))
-    assert outcome.status.tolist() == [200] * 8
+        outcome = run(load(address, [0.3 * number for number in range(6)], connections=2))
+    assert outcome.status.tolist() == [200] * 6
 
 
 def test_answers_that_never_come_time_out():
@@ -145,7 +147,7 @@ def test_answers_that_never_come_time_out():
         return number == 1 or answering(connection, number)
 
     with toy_server(silent_once) as address:
-        outcome = run(load(address, [0.0, 0.1, 0.2, 0.6], connections=2, timeout=0.4))
+        outcome = run(load(address, [0.0, 0.1, 0.2, 0.3], connections=2, timeout=3.0))
     assert sorted(outcome.status.tolist()) == [TIMED_OUT, 200, 200, 200]
 
 

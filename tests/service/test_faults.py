@@ -38,9 +38,9 @@ def made(bundles: list[Path], traffic: Traffic):
 @pytest.mark.slow
 def test_twenty_reloads_fail_no_request_and_mix_no_answer(bundles, tmp_path):
     publish(bundles[1], tmp_path / "served")
-    traffic = Traffic(rate=100, ramp=1, steady=40, connections=16)
+    traffic = Traffic(rate=100, ramp=1, steady=24, connections=16)
     requests, sessions = made(bundles, traffic)
-    with Service(tmp_path / "served", tmp_path / "log", 2) as service:
+    with Service(tmp_path / "served", tmp_path / "log", 2, ("--watch", "0.1")) as service:
         reloads = reload_under_load(service, requests, sessions, traffic, bundles, 20, K)
     assert reloads.measured.errors == 0, reloads.measured.error_kinds
     assert reloads.error is None
@@ -51,7 +51,7 @@ def test_twenty_reloads_fail_no_request_and_mix_no_answer(bundles, tmp_path):
 @pytest.mark.slow
 def test_killed_workers_fail_their_own_requests_alone(bundles, tmp_path):
     publish(bundles[1], tmp_path / "served")
-    traffic = Traffic(rate=100, ramp=1, steady=20, connections=16)
+    traffic = Traffic(rate=100, ramp=1, steady=12, connections=16)
     requests, _ = made(bundles, traffic)
     with Service(tmp_path / "served", tmp_path / "log", 2) as service:
         before = {process.pid for process in service.workers()}
