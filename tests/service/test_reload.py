@@ -27,14 +27,16 @@ def put(folder: Path, seed: int) -> str:
 
 
 def damage(folder: Path) -> None:
-    """Another manifest, whose catalog is not what its hash says."""
-    put(folder, 99)
-    path = Bundle.load(folder).file("catalog")
+    """Put a bundle into the folder whose catalog is not what its hash says; its manifest comes last, as ever."""
+    made = folder.with_name("damaged")
+    put(made, 99)
+    path = Bundle.load(made).file("catalog")
     assert path is not None
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
-    path.unlink()  # a mapped file is never written over
     path.write_bytes(content)
+    for part in sorted(made.iterdir(), key=lambda one: one.name == "manifest.json"):
+        part.replace(folder / part.name)
 
 
 @pytest.fixture
@@ -115,10 +117,9 @@ def test_a_damaged_bundle_is_not_tried_again_and_again(folder: Path) -> None:
         damage(folder)
         eventually(lambda: service.events("reload_refused"))
         tried = service.metric('mtaw_reloads_total{result="refused"}')
-        for _ in range(20):
+        for _ in range(100):  # many times as long as it takes to look
             service.ask("GET", "/healthz")
-        eventually(lambda: service.ask("GET", "/healthz").status == 200)
-        assert service.metric('mtaw_reloads_total{result="refused"}') <= tried + 1  # saved, then damaged
+        assert service.metric('mtaw_reloads_total{result="refused"}') == tried
 
 
 @pytest.mark.slow
