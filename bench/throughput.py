@@ -1,4 +1,4 @@
-"""Throughput of the main path: encode, retrieve, recommend and a training step, against PyTorch + FAISS.
+"""Throughput of the main path: encode, retrieve, memory, recommend and a training step, against PyTorch + FAISS.
 
 python -m bench.throughput [--quick] [--large] [--data FOLDER] [--bundle FOLDER] [--json FILE]
 """
@@ -86,6 +86,7 @@ def _workloads(options: argparse.Namespace, folder: Path) -> Iterator[Workload]:
 def _measure(report: Report, workload: Workload, options: argparse.Namespace) -> None:
     # PyTorch and FAISS load here, so that --help and a misuse answer at once.
     from bench.eager_faiss import EagerFaiss
+    from bench.memory_case import memory_case
     from bench.throughput_cases import ServingCases, train_step
     from mtaw_fast.recommender import Recommender
 
@@ -98,6 +99,9 @@ def _measure(report: Report, workload: Workload, options: argparse.Namespace) ->
         for make_case in (cases.recommend, cases.encode, cases.retrieve):
             _say(f"{make_case.__name__}, {bundle.n_items} items, batch {batch}")
             report.run(make_case())
+        if bundle.memory is not None:
+            _say(f"memory, {bundle.n_items} items, batch {batch}")
+            report.run(memory_case(cases))
         if batch == 1:
             report.notes += cases.stages(_STAGE_CALLS)
             report.notes.append(_rates(report, cases, options.quick))

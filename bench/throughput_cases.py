@@ -15,6 +15,7 @@ from bench.agreement import TIE, ranking_error, step_error, vectors_error
 from bench.eager_faiss import EagerFaiss, EagerStep, load_model
 from bench.floors import flop_floor, largest_of, read_floor, scan_floor, sum_of
 from bench.harness import Case, Contender, Floor, Plan
+from bench.memory_case import RANKER_TOLERANCE, memory_floor, true_memory
 from bench.oracle import gradients, true_logits, true_queries, true_step
 from bench.rates import Load, Processes, Threads, rate_case
 from bench.workload import Workload
@@ -106,7 +107,7 @@ class ServingCases:
             "latency_us",
             Contender("ours", lambda call: index.search(queries[call % len(queries)], k, scale=scale)),
             [Contender(eager_faiss.NAME, lambda call: theirs.search(queries[call % len(queries)], k))],
-            lambda contender: self._ranking_error(contender, lambda output: output, truth, TIE),
+            lambda contender: self.ranking_error(contender, lambda output: output, truth, TIE),
             self.plan,
             self._retrieve_floor,
         )
@@ -124,20 +125,33 @@ class ServingCases:
             sessions = self.batches[number].slice(0, rows)
             return true_logits(bundle.config, bundle.weights, true_queries(bundle.config, bundle.weights, sessions))
 
+        def remembered(number: int, rows: int) -> np.ndarray:
+            return true_memory(bundle, self.batches[number].slice(0, rows), truth(number, rows))
+
+        def check(contender: Contender) -> str | None:
+            # The encoders' float32 error in the cosine, at the logits' scale.
+            tie = _UNIT_TOLERANCE * bundle.config.scale
+            if bundle.memory is None or contender.name == eager_faiss.NAME:
+                return self.ranking_error(contender, unpack, truth, tie)
+            return self.ranking_error(contender, unpack, remembered, RANKER_TOLERANCE)
+
         def unpack(output: Any) -> Ranking:
             rows = [(row.items, row.scores) if hasattr(row, "items") else row for row in output]
             return np.stack([bundle.ids.lookup(items) for items, _ in rows]), np.stack([scores for _, scores in rows])
 
         return Case(
             "recommend",
-            self._path_params,
+            self.path_params,
             "latency_us",
             Contender("ours", run_ours),
             [Contender(eager_faiss.NAME, lambda call: theirs.recommend(requests[call % len(requests)], k))],
-            # The encoders' float32 error in the cosine, at the logits' scale.
-            lambda contender: self._ranking_error(contender, unpack, truth, _UNIT_TOLERANCE * bundle.config.scale),
+            check,
             self.plan,
-            sum_of(self._encode_floor, self._retrieve_floor),
+            sum_of(
+                self._encode_floor,
+                self._retrieve_floor,
+                *([memory_floor(bundle, self.batches[0])] if bundle.memory else []),
+            ),
         )
 
     def stages(self, calls: int) -> list[str]:
@@ -168,19 +182,21 @@ class ServingCases:
         for kind, count in ((Threads, 1), (Threads, workers), (Processes, workers)):
             with kind(self.ours, load, count) as crew:
                 name = f"{count} {kind.__name__.lower() if count > 1 else 'thread'}"
-                yield rate_case(crew, count, self.ours, load, self._path_params, plan), name
+                yield rate_case(crew, count, self.ours, load, self.path_params, plan), name
 
     @property
-    def _path_params(self) -> dict[str, Any]:
+    def path_params(self) -> dict[str, Any]:
+        """What a row says of the whole path."""
         return {**self._params, "encoder": self.ours.encoder.name, "index": self.ours.index.name}
 
-    def _ranking_error(
+    def ranking_error(
         self,
         contender: Contender,
         unpack: Callable[[Any], Ranking],
         truth: Callable[[int, int], np.ndarray],
         tie: float,
     ) -> str | None:
+        """What is wrong with the rankings of the checked batches; truth(batch, rows): true scores float64[.., N]."""
         for number in self.checked:
             ids, scores = unpack(contender.run(number))
             rows = min(len(ids), max(4, _CHECKED_SCORES // self.workload.bundle.n_items), _MOST_CHECKED)

@@ -62,9 +62,16 @@ def generated(n_items: int, folder: Path, seed: int = 0) -> Workload:
 
 
 def from_bundle(path: Path, seed: int = 0) -> Workload:
-    """A trained bundle, with sessions of 10 clicks drawn by its popularity."""
+    """A trained bundle, with sessions of 10 clicks: the beginnings of some that its memory holds, or where there are
+    none so long or there is no memory, drawn by its popularity."""
     bundle = Bundle.load(path)
     rng = np.random.default_rng(seed)
+    if bundle.memory is not None:
+        past = bundle.memory.sessions
+        long = rng.permutation(np.flatnonzero(past.lengths >= GENERATED_CLICKS))[:_SESSIONS]
+        if len(long):
+            sessions = Sessions.from_lists([one[:GENERATED_CLICKS] for one in past.select(long)])
+            return Workload(bundle, sessions, sessions, 1, "its memory")
     weight = bundle.popularity + 1.0
     items = rng.choice(bundle.n_items, _SESSIONS * GENERATED_CLICKS, p=weight / weight.sum())
     sessions = Sessions.from_lists(items.astype(np.int32).reshape(_SESSIONS, GENERATED_CLICKS))

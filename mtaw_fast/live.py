@@ -12,7 +12,7 @@ import numpy as np
 
 from mtaw_fast.errors import UsageError
 from mtaw_fast.filters import Filter
-from mtaw_fast.ranking import NativeRanker, Served, add_times, assembled, most_popular
+from mtaw_fast.ranking import NativeRanker, Served, add_times, assembled, explained, most_popular
 from mtaw_fast.recommendations import Recommendations
 from mtaw_fast.requests import Conditions, checked_k, conditions_of
 from mtaw_fast.sessions import Sessions
@@ -67,6 +67,7 @@ class LiveSession:
         filter: Filter | None = None,
         timings: bool = False,
         repeats: bool = False,
+        reasons: bool = False,
     ) -> Recommendations:
         """The k best next items now; arguments, answer and errors as `Recommender.recommend`'s."""
         start = perf_counter_ns()
@@ -79,6 +80,8 @@ class LiveSession:
             unknown = list(self._unknown)
             if len(self._clicks) and isinstance(ranker, NativeRanker):
                 answer = self._native(ranker, k, conditions, unknown, stages, repeats)
+                if reasons:
+                    answer = explained(catalog, answer, np.array(self._clicks, dtype=np.int32))
             else:
                 clicks = np.array(self._clicks, dtype=np.int32)
                 if len(clicks):
@@ -87,7 +90,7 @@ class LiveSession:
                     row = ids[0], scores[0]
                 else:
                     row = most_popular(catalog, k, conditions)
-                answer = assembled(catalog, row, clicks, unknown, repeats)
+                answer = assembled(catalog, row, clicks, unknown, repeats, reasons)
         return answer.timed(stages, start) if timings else answer
 
     def _native(

@@ -6,7 +6,7 @@ does it all in one native call where both are native.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import perf_counter_ns
 from typing import Any, Protocol
 
@@ -16,6 +16,8 @@ from mtaw_fast.catalog_updates import Catalog
 from mtaw_fast.encoders import Encoder, NativeEncoder
 from mtaw_fast.filters import Filter
 from mtaw_fast.kernels.native.engine import Engine
+from mtaw_fast.memory.pairs import neighbours
+from mtaw_fast.reasons import reasons_of
 from mtaw_fast.recommendations import Recommendations
 from mtaw_fast.remembering import Remembering
 from mtaw_fast.requests import Conditions
@@ -149,8 +151,37 @@ def most_popular(catalog: Catalog, k: int, conditions: Conditions) -> tuple[np.n
     return ids, scores
 
 
+def clicked_together(
+    catalog: Catalog, item: int, k: int, conditions: Conditions
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """The k items that past sessions hold most with `item`, an internal id, and their cosines (`memory.pairs`).
+
+    ids int32[k], scores float32[k], padded with -1 / -inf; None where the bundle has no memory.
+    """
+    memory = catalog.bundle.memory
+    if memory is None:
+        return None
+    others, cosines = neighbours(memory, item)
+    fine = ~catalog.gone[others] & (cosines > 0)
+    if conditions.allowed is not None:
+        fine &= conditions.allowed.mask[others]
+    if conditions.excluded is not None:
+        fine &= np.isin(others, conditions.excluded, invert=True)
+    others, cosines = others[fine], cosines[fine]
+    order = np.lexsort((others, -cosines))[:k]
+    ids = np.full(k, -1, dtype=np.int32)
+    scores = np.full(k, -np.inf, dtype=np.float32)
+    ids[: len(order)], scores[: len(order)] = others[order], cosines[order]
+    return ids, scores
+
+
 def assembled(
-    catalog: Catalog, row: tuple[np.ndarray, np.ndarray], clicks: np.ndarray, unknown: list[Any], repeats: bool
+    catalog: Catalog,
+    row: tuple[np.ndarray, np.ndarray],
+    clicks: np.ndarray,
+    unknown: list[Any],
+    repeats: bool,
+    reasons: bool = False,
 ) -> Recommendations:
     """One row of a ranking (ids int32[k], scores float32[k]) as an answer, padding cut off.
 
@@ -164,7 +195,13 @@ def assembled(
         unknown,
         fallback=len(clicks) == 0,
         repeats=np.isin(ids[:count], clicks) if repeats else None,
+        reasons=reasons_of(catalog, clicks, ids[:count]) if reasons and len(clicks) else None,
     )
+
+
+def explained(catalog: Catalog, answer: Recommendations, clicks: np.ndarray) -> Recommendations:
+    """An answer to the known clicks int32[m], m >= 1, with its reasons."""
+    return replace(answer, reasons=reasons_of(catalog, clicks, catalog.ids.lookup(answer.items)))
 
 
 def retrieve(

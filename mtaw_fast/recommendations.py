@@ -9,17 +9,19 @@ from typing import Any
 
 import numpy as np
 
+from mtaw_fast.reasons import Reason
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Recommendations:
     """The ranking for one session, best first.
 
-    items: external ids. scores: float32[len(items)], the model's logits (click counts where `fallback`,
-    cosines from `similar_items`).
+    items: external ids. scores: float32[len(items)], the model's logits or its ranker's scores (click counts where
+    `fallback`, cosines from `similar_items`).
     unknown: the session's clicks that the catalog does not know, in order.
     fallback: True where no click was known and the popularity ranking was given.
     timings: microseconds by stage, where asked for. repeats: bool[len(items)], whether the item is in
-    the session, where asked for.
+    the session, where asked for. reasons: why each item, where asked for; none where `fallback`.
     """
 
     items: list[Any]
@@ -28,6 +30,7 @@ class Recommendations:
     fallback: bool = False
     timings: Mapping[str, float] | None = None
     repeats: np.ndarray | None = None
+    reasons: list[Reason] | None = None
 
     def __len__(self) -> int:
         return len(self.items)

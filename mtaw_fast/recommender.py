@@ -17,7 +17,17 @@ from mtaw_fast.errors import UsageError
 from mtaw_fast.filters import Filter
 from mtaw_fast.itemids import ItemIds
 from mtaw_fast.live import LiveSession
-from mtaw_fast.ranking import NativeRanker, Served, add_times, assembled, most_popular, retrieve, serve
+from mtaw_fast.ranking import (
+    NativeRanker,
+    Served,
+    add_times,
+    assembled,
+    clicked_together,
+    explained,
+    most_popular,
+    retrieve,
+    serve,
+)
 from mtaw_fast.recommendations import Recommendations
 from mtaw_fast.requests import EVERYTHING, Conditions, checked_k, conditions_of, listed
 from mtaw_fast.retrieval import Index, for_items, ladder_of, make_index
@@ -121,6 +131,7 @@ class Recommender:
         filter: Filter | None = None,
         timings: bool = False,
         repeats: bool = False,
+        reasons: bool = False,
     ) -> Recommendations:
         """The k best next items of one session of external ids, oldest click first.
 
@@ -128,6 +139,7 @@ class Recommender:
         `allow` allows nothing). exclude_seen: leave the session's own items out. filter: a prepared
         filter; all conditions hold together. Unknown clicks are dropped; where none is left, the
         popularity ranking is given and flagged. Fewer than k results where the filters leave no more.
+        timings, repeats, reasons: more about the answer, see `Recommendations`.
 
         Raises UsageError on a session that is no list of ids, or a k that is no positive whole number.
         """
@@ -143,6 +155,8 @@ class Recommender:
             )
             if items is not None:
                 answer = Recommendations(items, scores, unknown, False, None, repeated)
+                if reasons:
+                    answer = explained(served.catalog, answer, _lookup(served, clicks)[0])
                 if not timings:
                     return answer
                 stages = {"lookup": (ready - start) / 1000}
@@ -152,7 +166,7 @@ class Recommender:
         stages = {"lookup": (perf_counter_ns() - start) / 1000, "encode": 0.0, "retrieve": 0.0}
         packed = Sessions(known, np.array([0, len(known)], dtype=np.int64))
         ids, scores = _rank(served, packed, k, conditions, stages)
-        answer = assembled(served.catalog, (ids[0], scores[0]), known, unknown, repeats)
+        answer = assembled(served.catalog, (ids[0], scores[0]), known, unknown, repeats, reasons)
         return answer.timed(stages, start) if timings else answer
 
     def recommend_batch(
@@ -165,6 +179,7 @@ class Recommender:
         exclude_seen: bool = False,
         filter: Filter | None = None,
         repeats: bool = False,
+        reasons: bool = False,
     ) -> list[Recommendations]:
         """`recommend` for each session: lists of external ids, or packed Sessions of internal ids.
 
@@ -185,20 +200,24 @@ class Recommender:
             unknown = [pair[1] for pair in pairs]
         ids, scores = _rank(served, packed, k, conditions)
         rows = zip(ids, scores, packed, unknown, strict=True)
-        return [assembled(served.catalog, row[:2], *row[2:], repeats) for row in rows]
+        return [assembled(served.catalog, row[:2], *row[2:], repeats, reasons) for row in rows]
 
     def similar_items(
         self,
         item: Any,
         k: int = 20,
         *,
+        by: str = "vectors",
         exclude: Iterable[Any] = (),
         allow: Iterable[Any] | None = None,
         filter: Filter | None = None,
     ) -> Recommendations:
-        """The k items whose embeddings have the largest cosine with that of the external id `item`, itself left out.
+        """The k items that are most like the external id `item`, itself left out, with their cosines.
 
-        Conditions as in `recommend`. Raises UsageError where the catalog does not know the item.
+        by: 'vectors', the embeddings', or 'sessions': sessions with both over the root of both items' (`memory.pairs`),
+        of the items that the bundle's memory keeps for this one: there may be few, and of an added item none.
+        Conditions as in `recommend`. Raises UsageError where the catalog does not know the item, or `by` is 'sessions'
+        and the bundle has no memory.
         """
         served = self._served
         catalog = served.catalog
@@ -207,6 +226,13 @@ class Recommender:
         if place[0] < 0:
             raise UsageError(f"similar_items: the catalog does not know item {item!r}; give one of its external ids")
         conditions = conditions_of(catalog, exclude, allow, filter)
+        if by == "sessions":
+            found = clicked_together(catalog, int(place[0]), k, conditions)
+            if found is None:
+                raise UsageError("similar_items: this bundle has no session memory; train one or pass by='vectors'")
+            return assembled(catalog, found, place, [], False)
+        if by != "vectors":
+            raise UsageError(f"similar_items: by must be 'vectors' or 'sessions', not {by!r}")
         dropped = place if conditions.excluded is None else np.union1d(conditions.excluded, place)
         query = catalog.vector(int(place[0]))
         row = retrieve(for_items(served.index), catalog.n_items, query, k, conditions.allowed, [dropped], 1.0)

@@ -45,7 +45,7 @@ class Remembering:
 
     def width(self, k: int) -> int:
         """How many items the index must find for a ranking of k."""
-        return min(max(k, self.memory.dense), self._catalog.n_items)
+        return max(k, min(self.memory.dense, self._catalog.n_items))
 
     def rank(
         self,

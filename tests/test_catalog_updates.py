@@ -18,10 +18,11 @@ from mtaw_fast.bundle_format import normalised
 from mtaw_fast.catalog_updates import Catalog, mean_norm
 from mtaw_fast.errors import DataError, UsageError
 from mtaw_fast.itemids import ItemIds
+from mtaw_fast.memory import MemoryTables
 from mtaw_fast.recommendations import Recommendations
 from mtaw_fast.recommender import Recommender
 from mtaw_fast.sessions import Sessions
-from tests.random_bundle import bundle_parts
+from tests.random_bundle import bundle_parts, memory_parts
 
 N, D, M = 300, 16, 9
 PAIRS = [("native", "scan"), ("native", "exact"), ("numpy", "flat"), ("eager", "exact"), ("onnx", "scan")]
@@ -40,10 +41,12 @@ def load(folder: Path, encoder: str, index: str) -> Recommender:
     return Recommender.load(folder, encoder=encoder, index=index)
 
 
-@pytest.fixture(scope="module", params=[True, False], ids=["text-ids", "int-ids"])
+@pytest.fixture(scope="module", params=["text-ids", "int-ids", "memory"])
 def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("updates") / "bundle"
-    parts = bundle_parts(n_items=N, d=D, max_len=12, text=request.param)
+    parts = bundle_parts(n_items=N, d=D, max_len=12, text=request.param == "text-ids")
+    if request.param == "memory":
+        parts |= memory_parts(N)
     parts["weights"]["item_embedding"][20:30] = parts["weights"]["item_embedding"][10:20]  # ties
     Bundle.save(path, **parts)
     return path
@@ -65,6 +68,9 @@ def enlarged(bundle: Bundle, ids: Sequence[Any], vectors: np.ndarray, folder: Pa
     """The bundle saved anew with more items: what `add_items` must be equal to."""
     embedding = bundle.weights["item_embedding"]
     unit = normalised(vectors) * np.float32(mean_norm(embedding))
+    memory = bundle.memory
+    if memory is not None:
+        memory = MemoryTables.build(memory.sessions, bundle.n_items + len(ids), memory.settings)
     return Bundle.save(
         folder,
         config=bundle.config,
@@ -73,6 +79,8 @@ def enlarged(bundle: Bundle, ids: Sequence[Any], vectors: np.ndarray, folder: Pa
         popularity=np.concatenate([bundle.popularity, np.zeros(len(ids), dtype=np.int64)]),
         metrics={},
         dataset={},
+        memory=memory,
+        ranker=bundle.ranker,
         overwrite=True,
     )
 

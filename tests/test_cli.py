@@ -73,6 +73,18 @@ def test_the_whole_path(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert not answer["fallback"]
     assert answer["scores"] == sorted(answer["scores"], reverse=True)
 
+    asked = ["recommend", f"{work}/bundle", "sku-3é", "sku-4é", "-k", "40", "--reasons"]
+    assert main([*asked, "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    reasons = dict(zip(answer["items"], answer["reasons"], strict=True))
+    assert reasons["sku-3é"] == {"kind": "session", "items": []}
+    assert reasons["sku-5é"]["kind"] == "together"
+    assert reasons["sku-5é"]["items"][0] == "sku-4é"
+    assert main(asked) == 0
+    lines = capsys.readouterr().out
+    assert "sku-3é  (in the session)\n" in lines
+    assert "sku-5é  (clicked together with sku-4é, sku-3é)\n" in lines
+
 
 @pytest.mark.parametrize("encoder", ["native", "numpy", "eager"])
 @pytest.mark.parametrize("index", ["exact", "flat"])

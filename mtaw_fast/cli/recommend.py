@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mtaw_fast.cli.common import add_command, add_serving_options, print_json, typed_ids
+from mtaw_fast.reasons import Reason
 from mtaw_fast.recommender import Recommender
 
 
@@ -24,6 +25,7 @@ def add_to(commands: Any) -> None:
     parser.add_argument("-k", type=int, default=20, help="how many items (default: 20)")
     parser.add_argument("--exclude", action="append", default=[], metavar="ITEM", help="never list this item")
     parser.add_argument("--exclude-seen", action="store_true", help="leave the session's own items out")
+    parser.add_argument("--reasons", action="store_true", help="say why each item is listed")
     parser.add_argument("--json", action="store_true")
     add_serving_options(parser)
 
@@ -33,20 +35,29 @@ def run(arguments: argparse.Namespace) -> None:
     recommender = Recommender.load(arguments.bundle, encoder=arguments.encoder, index=arguments.index)
     session = typed_ids(arguments.items, recommender.bundle.ids)
     exclude = typed_ids(arguments.exclude, recommender.bundle.ids)
-    out = recommender.recommend(session, k=arguments.k, exclude=exclude, exclude_seen=arguments.exclude_seen)
+    out = recommender.recommend(
+        session, k=arguments.k, exclude=exclude, exclude_seen=arguments.exclude_seen, reasons=arguments.reasons
+    )
     if arguments.json:
-        print_json(
-            {
-                "items": out.items,
-                "scores": [float(score) for score in out.scores],
-                "unknown": out.unknown,
-                "fallback": out.fallback,
-            }
-        )
+        answer = {
+            "items": out.items,
+            "scores": [float(score) for score in out.scores],
+            "unknown": out.unknown,
+            "fallback": out.fallback,
+        }
+        if out.reasons is not None:
+            answer["reasons"] = [{"kind": reason.kind, "items": list(reason.items)} for reason in out.reasons]
+        print_json(answer)
         return
     if out.unknown:
         print(f"not in the catalog: {', '.join(map(str, out.unknown))}")
     if out.fallback:
         print("no known click: the most popular items")
-    for rank, (item, score) in enumerate(zip(out.items, out.scores, strict=True), 1):
-        print(f"{rank:4d}  {score:9.4f}  {item}")
+    why = [""] * len(out) if out.reasons is None else [f"  ({_in_words(reason)})" for reason in out.reasons]
+    for rank, (item, score, reason) in enumerate(zip(out.items, out.scores, why, strict=True), 1):
+        print(f"{rank:4d}  {score:9.4f}  {item}{reason}")
+
+
+def _in_words(reason: Reason) -> str:
+    words = {"session": "in the session", "encoder": "by the encoder"}
+    return words.get(reason.kind) or f"clicked together with {', '.join(map(str, reason.items))}"

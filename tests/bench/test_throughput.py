@@ -14,10 +14,13 @@ pytest.importorskip("faiss", reason="the throughput bench needs the extra 'cpu'"
 from bench import rates, throughput, workload
 from bench.eager_faiss import EagerFaiss, EagerStep
 from bench.harness import Plan
+from mtaw_fast.bundle import Bundle
 from mtaw_fast.dataset import Dataset
 from mtaw_fast.itemids import ItemIds
+from mtaw_fast.memory import MemoryTables
 from mtaw_fast.sessions import Samples, Sessions
 from tests.bench.schema import check_report
+from tests.random_bundle import memory_parts
 
 N_ITEMS = 1003
 
@@ -190,3 +193,21 @@ def test_quick_as_users_run_it(tmp_path):
     rows = results(tmp_path / "out.json")
     assert {row["params"]["catalog"] for row in rows} == {40_727}
     assert {row["case"] for row in rows} == {"recommend", "encode", "retrieve", "recommend-rate", "train-step"}
+
+
+@pytest.mark.usefixtures("toy")
+def test_a_bundle_with_a_memory_has_a_row_for_it(tmp_path, capsys):
+    made = workload.generated(N_ITEMS, tmp_path / "plain").bundle
+    rng = np.random.default_rng(0)
+    sessions = Sessions.from_lists([rng.integers(0, N_ITEMS, rng.integers(2, 30)) for _ in range(900)])
+    parts = {name: getattr(made, name) for name in ("config", "weights", "ids", "popularity", "metrics", "dataset")}
+    parts |= memory_parts(N_ITEMS) | {"memory": MemoryTables.build(sessions, N_ITEMS)}
+    Bundle.save(tmp_path / "bundle", **parts)
+    assert throughput.main(["--quick", "--bundle", str(tmp_path / "bundle"), "--json", str(tmp_path / "out.json")]) == 0
+    rows = {row["case"]: row for row in results(tmp_path / "out.json")}
+    assert set(rows) == {"recommend", "encode", "retrieve", "memory", "recommend-rate", "train-step"}
+    assert rows["memory"]["baseline"] is None
+    assert rows["memory"]["params"]["data"] == "its memory"
+    assert "the ranker over" in rows["memory"]["floor_what"]
+    assert "the ranker over" in rows["recommend"]["floor_what"]
+    assert "memory" in capsys.readouterr().out

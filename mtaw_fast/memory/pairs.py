@@ -1,0 +1,45 @@
+"""How often past sessions hold two items together, from the tables."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from mtaw_fast.kernels.native.memory_tables import PAIR_KINDS
+from mtaw_fast.memory.tables import MemoryTables
+
+_SES = PAIR_KINDS.index("ses")
+
+
+def neighbours(tables: MemoryTables, item: int) -> tuple[np.ndarray, np.ndarray]:
+    """The kept neighbours of an item and the cosine with each: (int32[n], float32[n]), in the order of the tables.
+
+    The cosine: sessions that hold both (`ses`) / sqrt((total of the item + 1) (total of the neighbour + 1)). No
+    neighbours where the tables do not know the item.
+    """
+    if item >= tables.n_items:
+        return np.empty(0, np.int32), np.empty(0, np.float32)
+    row = slice(tables.row_offsets[item], tables.row_offsets[item + 1])
+    others = tables.neighbours[row]
+    counts = (tables.values[row, _SES].astype(np.uint32) << 16).view(np.float32).astype(np.float64)
+    totals = tables.totals[:, _SES]
+    roots = np.sqrt((float(totals[item]) + 1) * (totals[others].astype(np.float64) + 1))
+    return others, (counts / roots).astype(np.float32)
+
+
+def cosine(tables: MemoryTables, item: int, other: int) -> float:
+    """The same of one pair, whether it was kept or not: then by the latest sessions of both. 0 where none has both."""
+    others, cosines = neighbours(tables, item)
+    place = np.flatnonzero(others == other)
+    if len(place) and cosines[place[0]] > 0:
+        return float(cosines[place[0]])
+    if max(item, other) >= tables.n_items:
+        return 0.0
+    both = len(np.intersect1d(_latest(tables, item), _latest(tables, other), assume_unique=True))
+    return both / math.sqrt((float(tables.totals[item, _SES]) + 1) * (float(tables.totals[other, _SES]) + 1))
+
+
+def _latest(tables: MemoryTables, item: int) -> np.ndarray:
+    """The latest sessions that hold the item: int32[..]."""
+    return tables.postings[tables.post_offsets[item] : tables.post_offsets[item + 1]]

@@ -1,0 +1,176 @@
+"""The session memory behind the Recommender: what it adds to answers, and what it must not change."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mtaw_fast.bundle import Bundle
+from mtaw_fast.errors import UsageError
+from mtaw_fast.memory import MemorySettings, MemoryTables
+from mtaw_fast.memory.candidates import QuerySettings, query
+from mtaw_fast.memory.features import features
+from mtaw_fast.memory.pairs import cosine, neighbours
+from mtaw_fast.reasons import Reason, reasons_of
+from mtaw_fast.recommender import Recommender
+from mtaw_fast.sessions import Sessions
+from tests.random_bundle import bundle_parts, memory_parts
+
+N, D = 250, 12
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("memory") / "bundle"
+    Bundle.save(path, **bundle_parts(n_items=N, d=D, near_candidates=30, dense_candidates=25), **memory_parts(N))
+    return path
+
+
+@pytest.fixture(scope="module", params=[("native", "scan"), ("numpy", "exact")], ids="-".join)
+def rec(request: pytest.FixtureRequest, folder: Path) -> Recommender:
+    return Recommender.load(folder, *request.param)
+
+
+def named(rec: Recommender, internal: Any) -> list[Any]:
+    return rec.ids.external(np.asarray(internal, dtype=np.int32))
+
+
+def test_answers_are_those_of_the_plain_reference(rec: Recommender) -> None:
+    """Encoder, whole catalog by float64, candidates and features in Python, ranker in float64."""
+    bundle = rec.bundle
+    assert bundle.memory is not None
+    assert bundle.ranker is not None
+    settings = QuerySettings(others=30, dense=25)
+    rng = np.random.default_rng(0)
+    for length in (1, 3, 17):
+        clicks = rng.integers(0, N, length).astype(np.int32)
+        vector = rec.encoder.encode(Sessions.from_lists([clicks]))[0].astype(np.float64)
+        logits = (bundle.config.scale * (bundle.catalog.astype(np.float64) @ vector)).astype(np.float32)
+        order = np.lexsort((np.arange(N), -logits))
+        asked = query(bundle.memory, clicks, settings, (order[:25], logits[order[:25]]))
+        candidates = asked.candidates()
+        for item in candidates:
+            asked.items[item].logit = float(logits[item])
+        scores = dict(zip(candidates, bundle.ranker.scores(features(asked, candidates)).tolist(), strict=True))
+        out = rec.recommend(named(rec, clicks), N)
+        found = rec.ids.lookup(out.items)
+        assert sorted(found.tolist()) == list(range(N))
+        count = len(candidates)
+        assert set(found[:count].tolist()) == set(candidates)
+        np.testing.assert_allclose(out.scores[:count], [scores[item] for item in found[:count].tolist()], atol=2e-4)
+        assert found[count:].tolist() == [item for item in order.tolist() if item not in scores]
+        assert (np.diff(out.scores) <= 0).all()
+
+
+def test_exclude_seen_ranks_new_items_alone(rec: Recommender) -> None:
+    clicks = named(rec, [3, 9, 3, 200])
+    out = rec.recommend(clicks, 40, exclude_seen=True)
+    assert len(out) == 40
+    assert not set(out.items) & set(clicks)
+    # The session's items are asked about as ever; only their places go to others.
+    assert out.items != rec.recommend(clicks[:1], 40, exclude_seen=True).items
+
+
+def test_timings(rec: Recommender, tmp_path: Path) -> None:
+    names = ["lookup", "encode", "retrieve", "memory", "assemble", "total"]
+    for out in (
+        rec.recommend(named(rec, [1, 2]), 5, timings=True),
+        rec.session(named(rec, [1])).recommend(timings=True),
+    ):
+        assert out.timings is not None
+        assert list(out.timings) == names
+        assert out.timings["memory"] > 0
+    Bundle.save(tmp_path / "plain", **bundle_parts(n_items=N, d=D))
+    plain = Recommender.load(tmp_path / "plain").recommend(["sku-1"], 5, timings=True)
+    assert plain.timings is not None
+    assert list(plain.timings) == [name for name in names if name != "memory"]
+
+
+A, B, C, E = range(4)
+# A and B are together in three sessions, A and C in one; E is alone.
+TABLES = MemoryTables.build(
+    Sessions.from_lists([[A, B], [B, A, A], [A, B], [A, C], [E]]), 4, MemorySettings(max_postings=3)
+)
+# Totals of ses: A 3 + 1, B 3, C 1, E 0.
+TOGETHER = {(A, B): 3 / np.sqrt(5 * 4), (A, C): 1 / np.sqrt(5 * 2)}
+
+
+class TestTogether:
+    @pytest.fixture
+    def small(self, tmp_path: Path) -> Recommender:
+        parts = bundle_parts(n_items=4, d=D) | memory_parts(4) | {"memory": TABLES}
+        Bundle.save(tmp_path / "small", **parts)
+        return Recommender.load(tmp_path / "small")
+
+    def test_cosines(self) -> None:
+        others, cosines = neighbours(TABLES, A)
+        assert dict(zip(others.tolist(), cosines.tolist(), strict=True)) == pytest.approx(
+            {B: TOGETHER[A, B], C: TOGETHER[A, C]}
+        )
+        for (one, other), value in TOGETHER.items():
+            assert cosine(TABLES, one, other) == pytest.approx(value)
+            assert cosine(TABLES, other, one) == pytest.approx(value)
+        assert cosine(TABLES, A, E) == cosine(TABLES, B, C) == cosine(TABLES, A, 99) == 0
+        assert len(neighbours(TABLES, 99)[0]) == 0
+
+    def test_cosine_of_a_pair_that_was_cut(self) -> None:
+        """A's row keeps one neighbour, B; of A's latest three sessions one holds C."""
+        tables = MemoryTables.build(TABLES.sessions, 4, MemorySettings(max_neighbours=1, max_postings=3))
+        assert neighbours(tables, A)[0].tolist() == [B]
+        assert cosine(tables, A, C) == pytest.approx(TOGETHER[A, C])
+
+    def test_similar_items(self, small: Recommender) -> None:
+        a, b, c, e = named(small, [A, B, C, E])
+        out = small.similar_items(a, by="sessions")
+        assert out.items == [b, c]
+        np.testing.assert_allclose(out.scores, [TOGETHER[A, B], TOGETHER[A, C]], rtol=1e-6)
+        assert small.similar_items(a, 1, by="sessions").items == [b]
+        assert small.similar_items(a, by="sessions", exclude=[b]).items == [c]
+        assert small.similar_items(a, by="sessions", allow=[c, e]).items == [c]
+        assert small.similar_items(e, by="sessions").items == []
+        assert len(small.similar_items(a)) == 3
+        small.remove_items([b])
+        assert small.similar_items(a, by="sessions").items == [c]
+        small.add_items(["new"], neighbours=[[a]])
+        assert small.similar_items("new", by="sessions").items == []
+        with pytest.raises(UsageError, match="by must be 'vectors' or 'sessions', not 'magic'"):
+            small.similar_items(a, by="magic")
+
+    def test_without_a_memory(self, tmp_path: Path) -> None:
+        Bundle.save(tmp_path / "plain", **bundle_parts(n_items=4, d=D))
+        plain = Recommender.load(tmp_path / "plain")
+        with pytest.raises(UsageError, match="this bundle has no session memory"):
+            plain.similar_items("sku-1", by="sessions")
+        out = plain.recommend(["sku-1"], 4, reasons=True)
+        assert out.reasons is not None
+        assert [reason.kind for reason in out.reasons] == [
+            "session" if item == "sku-1" else "encoder" for item in out.items
+        ]
+
+    def test_reasons(self, small: Recommender) -> None:
+        a, b, c, e = named(small, [A, B, C, E])
+        out = small.recommend([c, b, b], 4, reasons=True)
+        assert out.reasons is not None
+        assert dict(zip(out.items, out.reasons, strict=True)) == {
+            a: Reason("together", (b, c)), b: Reason("session"), c: Reason("session"), e: Reason("encoder"),
+        }  # fmt: skip
+        assert small.recommend([c], 4).reasons is None
+        assert small.recommend(["nobody"], 4, reasons=True).reasons is None
+        batch = small.recommend_batch([[c, b, b], ["nobody"]], 4, reasons=True)
+        live = small.session([c, b, b]).recommend(4, reasons=True)
+        small.add_items(["new"], neighbours=[[a]])
+        later = small.recommend([c, b, b, "new"], 4, reasons=True)
+        assert batch[0].reasons == live.reasons == out.reasons
+        assert batch[1].reasons is None
+        assert later.reasons is not None
+        assert dict(zip(later.items, later.reasons, strict=True))["new"] == Reason("session")
+
+    def test_no_more_than_three_items(self, tmp_path: Path) -> None:
+        star = MemoryTables.build(Sessions.from_lists([[0, i] for i in range(1, 6)] + [[0, 2]]), 6)
+        Bundle.save(tmp_path / "star", **(bundle_parts(n_items=6, d=D) | memory_parts(6) | {"memory": star}))
+        rec = Recommender.load(tmp_path / "star")
+        reasons = reasons_of(rec._served.catalog, np.array([1, 2, 3, 4, 5], np.int32), np.array([0], np.int32))
+        assert reasons == [Reason("together", tuple(named(rec, [2, 5, 4])))]
