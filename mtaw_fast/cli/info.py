@@ -82,6 +82,7 @@ def bundle_facts(bundle: Bundle) -> dict[str, Any]:
         "metrics": {name: value for name, value in manifest["metrics"].items() if name != "history"},
         "dataset": manifest["dataset"],
         "index": index_facts(bundle),
+        "session memory": memory_facts(bundle),
         "onnx": onnx_facts(bundle),
         "versions": manifest["versions"],
         "git commit": manifest["git_commit"],
@@ -105,6 +106,19 @@ def index_facts(bundle: Bundle) -> dict[str, Any] | None:
         "recall@20 of similar_items": recall.items,
         "measured on": recall.source,
         "size": ladder.path.stat().st_size,
+    }
+
+
+def memory_facts(bundle: Bundle) -> dict[str, Any] | None:
+    """What the bundle's session memory remembers and ranks by; None where it has none."""
+    if bundle.memory is None or bundle.ranker is None:
+        return None
+    return {
+        "sessions": bundle.memory.n_sessions,
+        "clicks": len(bundle.memory.session_items),
+        "pairs": len(bundle.memory.neighbours),
+        "features": len(bundle.ranker.features),
+        "size": bundle.memory.n_bytes,
     }
 
 
