@@ -107,7 +107,8 @@ def log_read(path: Path, record: dict[str, Any], why: str) -> None:
 def finish(path: Path, record: dict[str, Any], measured: Mapping[str, Any]) -> None:
     """Write the file whole: what was measured, when, on what machine, and by which versions."""
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    made = {"at": now, "commit": _commit(), "machine": machine_record()}
+    machine = {name: value for name, value in machine_record().items() if name != "kernel"}
+    made = {"at": now, "commit": _commit(), "machine": machine}
     write_json(path, {**record, **measured, "made": made})
 
 
