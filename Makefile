@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 DEMO := runs/demo
 
-.PHONY: setup demo test fast lint clean
+.PHONY: setup demo test fast lint web clean
 
 setup: $(VENV)/.ready
 
@@ -24,11 +24,17 @@ demo: setup  ## click log -> data set -> trained bundle -> evaluation -> recomme
 	$(BIN)/mtaw-fast recommend $(DEMO)/bundle item-1 item-2 item-3 -k 5
 	$(BIN)/python -m bench.throughput --quick --bundle $(DEMO)/bundle
 
-test: setup lint  ## lint, types, layers, every test
+test: setup lint web  ## lint, types, layers, every test
 	$(BIN)/python -m pytest
 
 fast: setup  ## the quick tests alone, while editing
 	$(BIN)/python -m pytest -m "not slow" -x -q
+
+web:  ## onnxruntime-web for its example, where Node.js is there; without it the example's test skips
+	-if command -v npm >/dev/null; then $(MAKE) examples/node_modules/.package-lock.json; fi
+
+examples/node_modules/.package-lock.json: examples/package-lock.json
+	npm ci --prefix examples --no-audit --no-fund --ignore-scripts
 
 lint: setup
 	$(BIN)/ruff check .

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 _BLOCK = 1 << 16
+_FIRST_QUERIES = 2048
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +31,8 @@ def clustered_vectors(
 ) -> tuple[np.ndarray, np.ndarray]:
     """(items float32[N, d], queries float32[B, d]), all of length 1; equal arguments give equal vectors.
 
-    Queries follow the law of the items, but are none of them: held-out members of the clusters.
+    Queries follow the law of the items, but are none of them: held-out members of the clusters. How many more than
+    2,048 there are changes neither the items nor the first of them, so that indexes kept for the items stay theirs.
     """
     law = law or ClusterLaw()
     rng = np.random.default_rng([seed, n_items, d])
@@ -38,14 +40,20 @@ def clustered_vectors(
     centres = _unit(rng.standard_normal((n_clusters, d), dtype=np.float32))
     spreads = rng.uniform(law.spread_low, law.spread_high, n_clusters).astype(np.float32)
     shares = np.arange(1, n_clusters + 1) ** -law.size_exponent
-    cluster = rng.choice(n_clusters, n_items + n_queries, p=shares / shares.sum())
-    vectors = np.empty((n_items + n_queries, d), dtype=np.float32)
-    for begin in range(0, len(vectors), _BLOCK):
-        own = cluster[begin : begin + _BLOCK]
-        noise = rng.standard_normal((len(own), d), dtype=np.float32)
-        noise *= (spreads[own] / np.float32(np.sqrt(d)))[:, None]
-        vectors[begin : begin + _BLOCK] = _unit(centres[own] + noise)
-    return vectors[:n_items], vectors[n_items:]
+
+    def members(count: int) -> np.ndarray:
+        cluster = rng.choice(n_clusters, count, p=shares / shares.sum())
+        vectors = np.empty((count, d), dtype=np.float32)
+        for begin in range(0, count, _BLOCK):
+            own = cluster[begin : begin + _BLOCK]
+            noise = rng.standard_normal((len(own), d), dtype=np.float32)
+            noise *= (spreads[own] / np.float32(np.sqrt(d)))[:, None]
+            vectors[begin : begin + _BLOCK] = _unit(centres[own] + noise)
+        return vectors
+
+    first = min(n_queries, _FIRST_QUERIES)
+    vectors = members(n_items + first)
+    return vectors[:n_items], np.concatenate([vectors[n_items:], members(n_queries - first)])
 
 
 def _unit(rows: np.ndarray) -> np.ndarray:

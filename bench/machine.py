@@ -38,10 +38,14 @@ class Checkout:
         return self.commit and f"{self.commit}{'-dirty' if self.dirty else ''}"
 
 
-def checkout(folder: Path = _ROOT) -> Checkout:
-    """The git state of `folder`. Without git, or before the first commit, the commit is None."""
+def checkout(folder: Path = _ROOT, ignoring: str | None = None) -> Checkout:
+    """The git state of `folder`, changes below its subfolder `ignoring` left out.
+
+    Without git, or before the first commit, the commit is None.
+    """
     commit = _git(folder, "rev-parse", "--verify", "--quiet", "HEAD")
-    return Checkout(commit or None, bool(_git(folder, "status", "--porcelain")))
+    apart = () if ignoring is None else ("--", ".", f":(exclude){ignoring}")
+    return Checkout(commit or None, bool(_git(folder, "status", "--porcelain", *apart)))
 
 
 def _git(folder: Path, *arguments: str) -> str:

@@ -38,8 +38,8 @@ _LIMIT_SECONDS, _LIMIT_BYTES = 60.0, 4_000_000_000  # for up to _CLICKS clicks
 _CUTS = (128, 256, 512, 0)
 _CHECKED_SESSIONS = 1500
 _DAY = 0.01  # of the sessions come and go in an update
-_PLAN = Plan(rounds=5, burst=1, settle=0, warmup=0, seconds=90.0, min_rounds=3)
-_QUICK_PLAN = Plan(rounds=5, burst=1, settle=0, warmup=0, seconds=10.0, min_rounds=3)
+_PLAN = Plan(rounds=3, burst=1, settle=0, warmup=0, seconds=60.0, min_rounds=2)
+_QUICK_PLAN = Plan(rounds=5, burst=1, settle=0, warmup=0, seconds=8.0, min_rounds=3)
 _CUT_PLAN = Plan(rounds=7, burst=1, settle=0, warmup=1, seconds=20.0, min_rounds=3)
 
 

@@ -100,12 +100,18 @@ def every_record(folder: Path) -> Iterator[dict[str, Any]]:
 def log_read(path: Path, record: dict[str, Any], why: str) -> None:
     """Note in the file, before it happens, that the test set is read for it."""
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    record["reads"] = [*record["reads"], {"at": now, "commit": checkout().as_json(), "why": why}]
+    record["reads"] = [*record["reads"], {"at": now, "commit": _commit(), "why": why}]
     write_json(path, record)
 
 
 def finish(path: Path, record: dict[str, Any], measured: Mapping[str, Any]) -> None:
     """Write the file whole: what was measured, when, on what machine, and by which versions."""
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    made = {"at": now, "commit": checkout().as_json(), "machine": machine_record()}
+    machine = {name: value for name, value in machine_record().items() if name != "kernel"}
+    made = {"at": now, "commit": _commit(), "machine": machine}
     write_json(path, {**record, **measured, "made": made})
+
+
+def _commit() -> str | None:
+    """The commit; records of this bench, which every run adds to, do not count as a change of the code."""
+    return checkout(ignoring="docs").as_json()

@@ -14,6 +14,7 @@ import numpy as np
 
 from bench import quality_records as records
 from bench.quality_records import Finalist
+from bench.quality_screen import train_without_refit
 from mtaw_fast.config import Config
 from mtaw_fast.dataset import Dataset
 from mtaw_fast.errors import UsageError
@@ -79,14 +80,11 @@ def run(finalist: Finalist, base: Config, dataset: Dataset, places: Places, agai
         raise UsageError(f"--again is for a test set that was read before, and {path} has no such read")
     record = record or finalist.new_record(dataset.fingerprint, base)
     folder = places.work / finalist.file_name().removesuffix(".json")
-    trained = train(
-        dataset,
-        finalist.config,
-        folder / "run",
-        resume=True,
-        refit=finalist.split == "test",
-        reporter=Told(),
-    )
+    if finalist.split == "validation" and finalist.config.memory:
+        trained = train_without_refit(dataset, finalist.config, places.work, Told())
+    else:
+        refit = finalist.split == "test"
+        trained = train(dataset, finalist.config, folder / "run", resume=True, refit=refit, reporter=Told())
     trained.save(folder / "bundle", dataset, overwrite=True)
     if finalist.split == "test":
         # A run that was cut off between here and its end has read the test set: the next one is a read more.

@@ -6,7 +6,7 @@ import argparse
 import dataclasses
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ class Row:
 
     p50, p95, p99, floor: in the metric's unit, of ours. n: timed calls. baseline: its name, None where there is
     none. ratio: median of the baseline over the median of ours; > 1 is better. floor: the physical limit.
+    more: further fields of the JSON, behind the others.
     """
 
     bench: str
@@ -38,11 +39,13 @@ class Row:
     ratio: float | None
     floor: float | None
     floor_what: str | None
+    more: Mapping[str, Any] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         """The row as plain JSON values, figures to five digits."""
-        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        values = {one.name: getattr(self, one.name) for one in dataclasses.fields(self)}
         values["params"] = dict(self.params)
+        values |= values.pop("more")
         return {name: float(f"{value:.5g}") if isinstance(value, float) else value for name, value in values.items()}
 
 
@@ -59,7 +62,8 @@ class Line:
 class Report:
     """Collects the results of one run of a bench; `finish` prints, writes and gives the exit code.
 
-    notes: lines for people, printed under the table and not written to the JSON.
+    notes: lines for people, printed under the table and not written to the JSON. rows: results that were measured in
+    a way of the bench's own; they are written to the JSON, and the bench's notes tell people of them.
     """
 
     def __init__(self, bench: str) -> None:
@@ -69,20 +73,22 @@ class Report:
         self.lines: list[Line] = []
         self.refusals: list[str] = []
         self.notes: list[str] = []
+        self.rows: list[Row] = []
 
     def run(self, case: Case) -> Comparison | None:
         """Check and time a case and keep its rows. A wrong answer is told at once, and has no row."""
         try:
             comparison = compare(case)
         except WrongAnswerError as error:
-            self._refuse(str(error))
+            self.refuse(str(error))
             return None
         for name, reason in comparison.refused.items():
-            self._refuse(f"{case.name}: {name}: {reason}; no speed is reported")
+            self.refuse(f"{case.name}: {name}: {reason}; no speed is reported")
         self.lines += lines_of(self.bench, comparison)
         return comparison
 
-    def _refuse(self, reason: str) -> None:
+    def refuse(self, reason: str) -> None:
+        """Tell at once why something has no row, and fail the bench."""
         self.refusals.append(reason)
         print(f"refused: {reason}", file=sys.stderr)
 
@@ -92,7 +98,7 @@ class Report:
             "schema": SCHEMA,
             "machine": self.machine,
             "commit": self.checkout.as_json(),
-            "results": [line.row.as_json() for line in self.lines],
+            "results": [row.as_json() for row in (*(line.row for line in self.lines), *self.rows)],
         }
 
     def finish(self, json_path: Path | None) -> int:
@@ -189,14 +195,16 @@ def short(value: float) -> str:
     return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
 
 
-def bench_parser(bench: str, description: str) -> argparse.ArgumentParser:
-    """A parser with what every bench takes: --quick and --json."""
+def bench_parser(
+    bench: str, description: str, quick: str = "under a minute: the 40k catalog, batch 1"
+) -> argparse.ArgumentParser:
+    """A parser with what every bench takes: --quick (in words: `quick`) and --json."""
     parser = argparse.ArgumentParser(
         prog=f"python -m bench.{bench}",
         description=description,
         epilog=f"example: python -m bench.{bench} --quick --json {bench}.json",
     )
-    parser.add_argument("--quick", action="store_true", help="under a minute: the 40k catalog, batch 1")
+    parser.add_argument("--quick", action="store_true", help=quick)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there, in the bench JSON schema")
     return parser
 

@@ -18,7 +18,7 @@ from mtaw_fast.retrieval.ladder import LadderIndex
 
 K = 20
 _CHECKED_SCORES = 1 << 24  # true scores that a check computes, at most: queries x catalog
-_RECALL_QUERIES = 500
+_RECALL_QUERIES = 2048
 Ranking = tuple[np.ndarray, np.ndarray]
 
 
@@ -103,9 +103,9 @@ class RetrievalCases:
         return None
 
     def ladder_case(self, ladder: LadderIndex, target: float) -> Case:
-        """`ladder`: refused where its recall on held-out queries is under the target."""
+        """`ladder`, by its plan for sessions; refused where queries that did not choose it recall too little."""
         queries = self._queries(1)
-        checked = np.ascontiguousarray(self.vectors.queries[:_RECALL_QUERIES])
+        checked = np.ascontiguousarray(self.vectors.unseen[:_RECALL_QUERIES])
         recall = float(recalls(self.exact.search(checked, K)[1], ladder.search(checked, K)[1]).mean())
 
         def wrong(contender: Contender) -> str | None:

@@ -17,7 +17,7 @@ from mtaw_fast.encoders import make_encoder
 from mtaw_fast.kernels.native.scan import quantise
 from mtaw_fast.retrieval import LadderFile, ladder_of
 
-QUERIES = 2048
+QUERIES = 8192
 _TRUTH_BLOCK = 1 << 16
 
 
@@ -38,6 +38,16 @@ class VectorSet:
     def codes(self) -> Mapping[str, np.ndarray]:
         """The int8 codes of the catalog, as the exact scanner reads them."""
         return self.scan if self.scan is not None else quantise(np.ascontiguousarray(self.catalog))
+
+    @property
+    def unseen(self) -> np.ndarray:
+        """The half of the queries that has no part in choosing a ladder's parameters."""
+        return self.queries[: len(self.queries) // 2]
+
+    @property
+    def choosing(self) -> np.ndarray:
+        """The other half."""
+        return self.queries[len(self.queries) // 2 :]
 
     @property
     def params(self) -> dict[str, Any]:

@@ -1,1 +1,1 @@
-"""What is made from a trained bundle, importable as `mtaw_fast.export`: an approximate index for large catalogs."""
+"""What is made from a trained bundle, importable as `mtaw_fast.export`: ONNX graphs, an index for large catalogs."""

@@ -54,36 +54,44 @@ class HeldOut:
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """A plan with what the choosing queries said of it: recall@20 and its standard error for each kind of query."""
+    """A plan with what the choosing queries said of it: recall@20 and its standard error."""
 
     plan: SearchPlan
-    recalls: tuple[float, ...]
-    errors: tuple[float, ...]
+    recall: float
+    error: float
 
     def reaches(self, target: float, caution: float) -> bool:
-        """Whether every recall is `caution` standard errors over the target."""
-        return all(recall - caution * error >= target for recall, error in zip(self.recalls, self.errors, strict=True))
+        """Whether the recall is `caution` standard errors over the target."""
+        return self.recall - caution * self.error >= target
 
 
-def options(kind: str, approximate: Any, catalog: np.ndarray, held_out: Sequence[HeldOut]) -> list[Option]:
-    """Every plan tried, from the least effort to where more of it finds nothing new."""
+def options(
+    kind: str, approximate: Any, catalog: np.ndarray, held_out: Sequence[HeldOut], target: float
+) -> list[list[Option]]:
+    """For each of `held_out` every plan tried, from the least effort up.
+
+    Ends where more effort finds nothing new for any of them, or is over twice what reaches the target for all with the
+    greatest caution: the k_factor that it could still spare costs less than it does.
+    """
     most = approximate.nlist if kind == "ivfpq" else min(_MOST_NODES, len(catalog))
-    found: list[Option] = []
-    best = (-1.0,) * len(held_out)
+    found: list[list[Option]] = [[] for _ in held_out]
+    best = [-1.0] * len(held_out)
+    surely = most
     for effort in [one for one in _EFFORTS if _LEAST_EFFORT[kind] <= one < most] + [most]:
-        plans = [SearchPlan(kind, effort, k_factor) for k_factor in _K_FACTORS[kind]]
-        rows = [_recalls(approximate, catalog, plans, one) for one in held_out]
-        found += [
-            Option(
-                plan,
-                tuple(float(row[place].mean()) for row in rows),
-                tuple(float(row[place].std() / len(row[place]) ** 0.5) for row in rows),
-            )
-            for place, plan in enumerate(plans)
-        ]
-        if found[-1].recalls == best:
+        if effort > 2 * surely:
             break
-        best = found[-1].recalls
+        plans = [SearchPlan(kind, effort, k_factor) for k_factor in _K_FACTORS[kind]]
+        for tried, one in zip(found, held_out, strict=True):
+            rows = _recalls(approximate, catalog, plans, one)
+            tried += [
+                Option(plan, float(row.mean()), float(row.std() / len(row) ** 0.5))
+                for plan, row in zip(plans, rows, strict=True)
+            ]
+        before, best = best, [tried[-1].recall for tried in found]
+        if best == before:
+            break
+        if all(any(option.reaches(target, _CAUTION[-1]) for option in tried) for tried in found):
+            surely = min(surely, effort)
     return found
 
 
@@ -100,17 +108,17 @@ def _recalls(approximate: Any, catalog: np.ndarray, plans: Sequence[SearchPlan],
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """A plan that reached the target: its recalls on the check queries, and the median of a single search for 20."""
+    """A plan that reached the target: its recall on the check queries, and the median of a single search for 20."""
 
     plan: SearchPlan
-    recalls: tuple[float, ...]
+    recall: float
     median_us: float
 
 
 def choose(
-    tried: Sequence[Option], target: float, ladder: Callable[[SearchPlan], LadderIndex], check: Sequence[HeldOut]
+    tried: Sequence[Option], target: float, ladder: Callable[[SearchPlan], LadderIndex], check: HeldOut
 ) -> Chosen | None:
-    """The fastest plan that reaches the target, None where there is none.
+    """The fastest plan that reaches the target for one kind of query, None where there is none.
 
     A plan is taken if the choosing queries put it a standard error over the target and the `check` queries, which had
     no part in the choice, put it at the target or over. Where they do not, more caution is asked of the choice.
@@ -119,10 +127,10 @@ def choose(
         reaching = _least([option for option in tried if option.reaches(target, caution)])
         if not reaching:
             continue
-        plan, median_us = _fastest(reaching, ladder, check[0].vectors)
-        recalls = tuple(float(one.recalls(ladder(plan).search(one.vectors, K)[1]).mean()) for one in check)
-        if min(recalls) >= target:
-            return Chosen(plan, recalls, median_us)
+        plan, median_us = _fastest(reaching, ladder, check.vectors)
+        recall = float(check.recalls(ladder(plan).search(check.vectors, K)[1]).mean())
+        if recall >= target:
+            return Chosen(plan, recall, median_us)
     return None
 
 

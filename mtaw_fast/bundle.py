@@ -8,6 +8,7 @@
     scan-<hash>.safetensors         the catalog's int8 codes for the exact scanner; older bundles have none
     memory-<hash>.safetensors       tables of the session memory, and
     ranker-<hash>.safetensors       its ranker: where the model was trained with one
+    index-<hash>.faiss, encoder-<hash>.onnx, ..     what export adds (`bundle_format.ADDED_PARTS`)
 
 The manifest is replaced last and atomically, so a reader sees the old bundle or the new one.
 """

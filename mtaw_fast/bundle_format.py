@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -18,7 +20,15 @@ MANIFEST = "manifest.json"
 PARTS = ("weights", "catalog", "items", "popularity")
 OPTIONAL_PARTS = ("scan",)
 MEMORY_PARTS = ("memory", "ranker")  # both or neither
-ADDED_PARTS = ("index",)  # what export adds to a bundle
+# The ONNX graphs that export adds, float32 under the plain name; *_data: arrays that are too large for one file.
+GRAPHS = ("encoder", "recommender")
+VARIANTS = ("float32", "fp16", "int8")
+GRAPH_PARTS = {
+    (graph, variant): graph if variant == "float32" else f"{graph}_{variant}"
+    for graph in GRAPHS
+    for variant in VARIANTS
+}
+ADDED_PARTS = ("index", *GRAPH_PARTS.values(), *(f"{part}_data" for part in GRAPH_PARTS.values()))
 
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _NORM_ROWS = 1 << 16
@@ -41,6 +51,12 @@ def parameter_shapes(config: Config, n_items: int) -> dict[str, tuple[int, ...]]
         "iel_query_weight": (d, d),
         "iel_query_bias": (d,),
     }
+
+
+def model_hash(manifest: Mapping[str, Any]) -> str:
+    """64 hex digits that name the trained model of a bundle: a SHA-256 over those of its own parts."""
+    digests = [str(manifest["files"][part]["sha256"]) for part in PARTS]
+    return hashlib.sha256("\n".join(digests).encode()).hexdigest()
 
 
 def is_plain_name(name: object) -> bool:

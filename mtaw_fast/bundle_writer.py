@@ -42,7 +42,7 @@ from mtaw_fast.tensorfile import write_tensors
 
 # Whatever an interrupted save can leave: hashed files no manifest names, drafts, temporary files.
 _OURS = "|".join((*PARTS, *OPTIONAL_PARTS, *MEMORY_PARTS, *ADDED_PARTS))
-_KINDS = "safetensors|faiss"
+_KINDS = "safetensors|faiss|onnx|bin"
 _LITTER = re.compile(
     rf"({_OURS})-[0-9a-f]{{16}}\.({_KINDS})|\.+({_OURS})\.({_KINDS})\.draft.*|\.manifest\.json\..*\.tmp"
 )
@@ -160,11 +160,16 @@ def write_file(folder: Path, part: str, kind: str, write: Callable[[Path], None]
     fresh.append(draft)
     write(draft)
     digest = sha256_of(draft)
-    path = folder / f"{part}-{digest[:16]}.{kind}"
+    path = folder / hashed_name(part, digest, kind)
     existed = path.exists()
     draft.rename(path)  # over an equal file of the old bundle too: that one may be damaged
     fresh[-1:] = [] if existed else [path]
     return {"file": path.name, "sha256": digest, "bytes": path.stat().st_size}
+
+
+def hashed_name(part: str, digest: str, kind: str) -> str:
+    """The name that `write_file` gives a file with the SHA-256 `digest` (hex)."""
+    return f"{part}-{digest[:16]}.{kind}"
 
 
 def flush_folder(folder: Path) -> None:

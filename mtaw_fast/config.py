@@ -28,8 +28,9 @@ class Config:
         d: embedding size. positions: learned position rows P; click t uses row min(t, P - 1).
         max_len: clicks attended to; of longer sessions the last max_len count (and train).
         scale: factor on the cosine in the logits, 0 < scale <= 40. dropout: on embeddings and FFN.
-        init: starting weights, 'structured' (training.initial) or 'uniform'. spectral_share: how much of an
-        item's structured start is what it co-occurs with, the rest being its own.
+        init: starting weights, 'structured' (training.initial) or 'uniform'. Of the structured ones:
+        spectral_share: how much of an item's vector is what it co-occurs with, the rest being its own;
+        itl_gain, iel_gain: how much more a click attends to clicks like it than to others.
     Loss
         gamma: exponent of the adaptive weight (2 - 2p)^gamma; 0 is plain cross-entropy.
         negatives: add the term over the other items (reference backend only, slow).
@@ -75,6 +76,8 @@ class Config:
     seed: int = 0
     targets: str = "all"
     spectral_share: float = 0.65
+    itl_gain: float = 80.0
+    iel_gain: float = 6.0
     memory: bool = False
     window: int = 10
     span: int = 40
@@ -106,6 +109,8 @@ class Config:
             "validation": 0 < self.validation < 1,
             "seed": 0 <= self.seed < 2**31,
             "spectral_share": 0 <= self.spectral_share <= 1,
+            "itl_gain": self.itl_gain >= 0,
+            "iel_gain": self.iel_gain >= 0,
             "window": self.window >= 1,
             "span": self.span >= 1,
             "recency": self.recency > 0,
@@ -145,7 +150,7 @@ class Config:
 
 
 PRESETS: Mapping[str, Config] = {
-    "full": Config(memory=True, targets="new", epochs=2),
+    "full": Config(memory=True, targets="new", epochs=1, spectral_share=1.0, itl_gain=20.0, iel_gain=2.0),
     "paper": Config(),
 }
 DEFAULT_PRESET = "full"

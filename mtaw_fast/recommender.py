@@ -30,7 +30,7 @@ from mtaw_fast.ranking import (
 )
 from mtaw_fast.recommendations import Recommendations
 from mtaw_fast.requests import EVERYTHING, Conditions, checked_k, conditions_of, listed
-from mtaw_fast.retrieval import Index, ladder_of, make_index
+from mtaw_fast.retrieval import Index, for_items, ladder_of, make_index
 from mtaw_fast.sessions import Sessions, offsets_of
 
 _CHUNK_SESSIONS = 1024
@@ -55,8 +55,8 @@ class Recommender:
     def load(
         cls, folder: str | os.PathLike[str], encoder: str = "auto", index: str = "auto", verify: bool = True
     ) -> Recommender:
-        """Load a bundle folder. encoder: auto, native, numpy, eager. index: auto, scan, exact, flat, gpu, ladder
-        (see `retrieval.make_index`).
+        """Load a bundle folder. encoder: auto, native, numpy, eager, onnx, onnx-cuda (see `encoders.make_encoder`).
+        index: auto, scan, exact, flat, gpu, ladder (see `retrieval.make_index`).
 
         Raises BundleError on a damaged bundle, UsageError on an unknown name, MissingPackageError where
         the encoder or index needs a package that is not installed.
@@ -235,7 +235,7 @@ class Recommender:
             raise UsageError(f"similar_items: by must be 'vectors' or 'sessions', not {by!r}")
         dropped = place if conditions.excluded is None else np.union1d(conditions.excluded, place)
         query = catalog.vector(int(place[0]))
-        row = retrieve(served.index, catalog.n_items, query, k, conditions.allowed, [dropped], 1.0)
+        row = retrieve(for_items(served.index), catalog.n_items, query, k, conditions.allowed, [dropped], 1.0)
         return assembled(catalog, (row[0][0], row[1][0]), place, [], False)
 
     def rank(self, sessions: Sessions, k: int, *, exclude_seen: bool = False) -> tuple[np.ndarray, np.ndarray]:

@@ -25,8 +25,8 @@ from mtaw_fast.sessions import Sessions
 from tests.random_bundle import bundle_parts, memory_parts
 
 N, D, M = 300, 16, 9
-PAIRS = [("native", "scan"), ("native", "exact"), ("numpy", "flat"), ("eager", "exact")]
-NEEDS = {"eager": ("torch", "train"), "flat": ("faiss", "cpu"), "ladder": ("faiss", "cpu")}
+PAIRS = [("native", "scan"), ("native", "exact"), ("numpy", "flat"), ("eager", "exact"), ("onnx", "scan")]
+NEEDS = {"eager": ("torch", "train"), "flat": ("faiss", "cpu"), "ladder": ("faiss", "cpu"), "onnx": ("onnx", "train")}
 
 
 def load(folder: Path, encoder: str, index: str) -> Recommender:
@@ -34,6 +34,10 @@ def load(folder: Path, encoder: str, index: str) -> Recommender:
         if name in NEEDS:
             package, extra = NEEDS[name]
             pytest.importorskip(package, reason=f"{package} is not installed: pip install 'mtaw-fast[{extra}]'")
+    if encoder == "onnx" and Bundle.load(folder).file("encoder") is None:
+        from mtaw_fast.export.onnx_model import export_onnx
+
+        export_onnx(folder, ["float32"])
     return Recommender.load(folder, encoder=encoder, index=index)
 
 

@@ -124,6 +124,8 @@ def test_info(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     facts = json.loads(capsys.readouterr().out)
     # E, P and the five linear layers' and LayerNorm's weights
     assert facts["parameters"] == 40 * 16 + 512 * 16 + 4 * (16 * 16 + 16) + 2 * 16
+    assert facts["session memory"]["sessions"] == len(dataset.train)
+    assert facts["session memory"]["clicks"] == dataset.train.n_clicks
     assert main(["info", f"{work}/bundle"]) == 0
     assert "parameters" in capsys.readouterr().out
 

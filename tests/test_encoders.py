@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import math
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ from mtaw_fast.config import Config
 from mtaw_fast.encoders import ENCODERS, Encoder, make_encoder
 from mtaw_fast.errors import DataError, MissingPackageError, UsageError
 from mtaw_fast.sessions import Sessions
-from tests.random_bundle import save_random
+from tests.random_bundle import bundle_parts, save_random
 
 
 def formulas(clicks: np.ndarray, weights: dict[str, np.ndarray], config: Config) -> np.ndarray:
@@ -46,6 +46,22 @@ def formulas(clicks: np.ndarray, weights: dict[str, np.ndarray], config: Config)
     return o / math.sqrt(sum(o * o))
 
 
+NEEDS = {"eager": (("torch", "train"),), "onnx": (("torch", "train"), ("onnx", "train"), ("onnxruntime", "cpu"))}
+ALL = [*ENCODERS, "onnx"]
+
+
+def ready(name: str, bundle: Bundle) -> Bundle:
+    """The bundle as encoder `name` needs it; skips where a package is missing."""
+    for package, extra in NEEDS.get(name, ()):
+        pytest.importorskip(package, reason=f"{package} is not installed: pip install 'mtaw-fast[{extra}]'")
+    if name != "onnx" or bundle.file("encoder") is not None:
+        return bundle
+    from mtaw_fast.export.onnx_model import export_onnx
+
+    export_onnx(bundle.folder, ["float32"])
+    return Bundle.load(bundle.folder)
+
+
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     return save_random(tmp_path_factory.mktemp("encoders") / "bundle", d=10, positions=6, max_len=9)
@@ -56,15 +72,13 @@ def sessions_of(lengths: list[int], n_items: int, seed: int = 0) -> Sessions:
     return Sessions.from_lists([rng.integers(0, n_items, length) for length in lengths])
 
 
-@pytest.mark.parametrize("name", ENCODERS)
+@pytest.mark.parametrize("name", ALL)
 class TestEveryEncoder:
     """What an encoder promises, whichever it is."""
 
     @pytest.fixture
     def encoder(self, name: str, bundle: Bundle) -> Encoder:
-        if name == "eager":
-            pytest.importorskip("torch", reason="PyTorch is not installed: pip install 'mtaw-fast[train]'")
-        return make_encoder(name, bundle)
+        return make_encoder(name, ready(name, bundle))
 
     def test_follows_the_formulas(self, encoder: Encoder, bundle: Bundle) -> None:
         """Lengths around the position rows (6) and the longest session attended to (9)."""
@@ -107,17 +121,15 @@ class TestEveryEncoder:
                 encoder.encode(Sessions.from_lists([[1, bad]]))
 
 
-@pytest.mark.parametrize("name", ENCODERS)
-def test_the_paper_size_and_a_zero_interest(name: str, tmp_path_factory: pytest.TempPathFactory) -> None:
-    if name == "eager":
-        pytest.importorskip("torch", reason="PyTorch is not installed: pip install 'mtaw-fast[train]'")
-    folder = tmp_path_factory.mktemp("paper")
-    bundle = save_random(folder / "bundle", n_items=300, d=100)
+@pytest.mark.parametrize("name", ALL)
+def test_the_paper_size_and_a_zero_interest(name: str, tmp_path: Path) -> None:
+    parts = bundle_parts(n_items=300, d=100)
+    bundle = ready(name, Bundle.save(tmp_path / "bundle", **parts))
     sessions = sessions_of([1, 10, 49, 50, 51, 64], 300)
     expected = [formulas(clicks, dict(bundle.weights), bundle.config) for clicks in sessions]
     np.testing.assert_allclose(make_encoder(name, bundle).encode(sessions), expected, rtol=0, atol=1e-5)
-    silent = {part: array * 0 for part, array in bundle.weights.items()}
-    zero = dataclasses.replace(bundle, weights=silent)
+    parts["weights"] = {part: array * 0 for part, array in bundle.weights.items()}
+    zero = ready(name, Bundle.save(tmp_path / "zero", **parts))
     assert not make_encoder(name, zero).encode(sessions).any()
 
 
@@ -131,7 +143,9 @@ def test_the_model_has_the_arrays_of_the_bundle() -> None:
 
 
 def test_choice_of_encoder(bundle: Bundle, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    with pytest.raises(UsageError, match="there is no encoder 'gpt'; choose one of auto, native, numpy, eager"):
+    with pytest.raises(
+        UsageError, match="there is no encoder 'gpt'; choose one of auto, native, numpy, eager, onnx, onnx-cuda"
+    ):
         make_encoder("gpt", bundle)
     with caplog.at_level(logging.INFO, logger="mtaw_fast"):
         assert make_encoder("auto", bundle).name == "native"

@@ -18,8 +18,9 @@ from mtaw_fast.bundle_format import normalised
 from mtaw_fast.errors import BundleError, UsageError
 from mtaw_fast.filters import Filter
 from mtaw_fast.kernels.native import reference
-from mtaw_fast.retrieval import ExactIndex, LadderFile, make_index
-from mtaw_fast.retrieval.plan import KINDS, Recall, SearchPlan, index_entry, read_entry
+from mtaw_fast.retrieval import ExactIndex, LadderFile, for_items, make_index
+from mtaw_fast.retrieval.enlarged import EnlargedIndex
+from mtaw_fast.retrieval.plan import KINDS, Recall, SearchPlan, SearchPlans, index_entry, read_entry
 
 faiss = pytest.importorskip("faiss", reason="FAISS is not installed: pip install 'mtaw-fast[cpu]'")
 
@@ -29,6 +30,7 @@ from mtaw_fast.retrieval.ladder import LARGEST_K, LEAST_SHARE, LadderIndex  # no
 N, D = 4000, 21
 RECALL = Recall(0.99, 0.995, 0.996, 0.98, 1000, "a test")
 PLANS = {"ivfpq": SearchPlan("ivfpq", 24, 6), "hnsw": SearchPlan("hnsw", 96, 2)}
+BOTH = {kind: SearchPlans(plan, SearchPlan(kind, 2 * plan.effort, 3 * plan.k_factor)) for kind, plan in PLANS.items()}
 
 
 @cache
@@ -168,6 +170,7 @@ class TestLadder:
         index = make_index("ladder", catalog(), None, ladder_file(tmp_path, kind))
         assert isinstance(index, LadderIndex)
         assert (index.name, index.plan, index.recall) == ("ladder", PLANS[kind], RECALL)
+        assert (index.for_items().name, index.for_items().plan) == ("ladder", BOTH[kind].items)
         assert same(index.search(queries(), 20, scale=16.0), ladder(kind).search(queries(), 20, scale=16.0))
 
     def test_a_file_of_something_else_is_refused(self, kind: str, tmp_path: Path) -> None:
@@ -175,7 +178,7 @@ class TestLadder:
         file = ladder_file(tmp_path, kind)
         with pytest.raises(BundleError, match=rf"over 4000 x 21 values, the bundle needs .* over 3999 x 21; {mend}"):
             make_index("ladder", catalog()[:-1], None, file)
-        other = LadderFile(file.path, index_entry(PLANS["hnsw" if kind == "ivfpq" else "ivfpq"], RECALL, {}))
+        other = LadderFile(file.path, index_entry(BOTH["hnsw" if kind == "ivfpq" else "ivfpq"], RECALL, {}))
         with pytest.raises(BundleError, match=mend):
             make_index("ladder", catalog(), None, other)
         file.path.write_bytes(file.path.read_bytes()[:5000])
@@ -186,9 +189,46 @@ class TestLadder:
             make_index("ladder", catalog(), None, file)
 
 
+class TestForItems:
+    """Sessions read one list alone here, items read all: what each search finds tells the plans apart."""
+
+    def two_plans(self) -> LadderIndex:
+        everything = SearchPlan("ivfpq", approximate("ivfpq").nlist, N // 20)
+        index = approximate("ivfpq")
+        return LadderIndex(catalog(), index, SearchPlan("ivfpq", 1, 1), ExactIndex(catalog()), None, everything)
+
+    def test_a_ladder_has_another_plan_for_items(self) -> None:
+        index, rows = self.two_plans(), queries()[:6]
+        truth = ExactIndex(catalog()).search(rows, 20)
+        assert same(for_items(index).search(rows, 20), truth)
+        assert not same(index.search(rows, 20), truth)
+        assert same(index.search(rows, 20), ladder("ivfpq", SearchPlan("ivfpq", 1, 1)).search(rows, 20))
+        assert for_items(for_items(index)).search(rows, 20)[0].tolist() == truth[0].tolist()
+
+    def test_an_enlarged_one_keeps_it(self) -> None:
+        rng = np.random.default_rng(5)
+        gone = rng.random(N + 3) < 0.2
+        added = queries()[:3]
+        base, whole = self.two_plans(), ExactIndex(np.concatenate([catalog(), added]))
+        index, rows = EnlargedIndex(base, N, added, gone), queries()[:6]
+        for mask in (~gone, ~gone & (rng.random(N + 3) < 0.5)):
+            allowed = Filter(mask)
+            truth = whole.search(rows, 20, allowed)
+            for _ in range(2):  # the second finds the filter's halves made
+                assert same(for_items(index).search(rows, 20, allowed), truth)
+                assert not same(index.search(rows, 20, allowed), truth)
+        assert same(for_items(index).search(rows, 20), whole.search(rows, 20, Filter(~gone)))
+
+    def test_other_indexes_search_by_all_vectors_alike(self) -> None:
+        exact = ExactIndex(catalog())
+        added, gone = queries()[:1], np.zeros(N + 1, dtype=bool)
+        for index in (exact, ladder("ivfpq"), EnlargedIndex(exact, N, added, gone)):
+            assert for_items(index) is index
+
+
 def ladder_file(folder: Path, kind: str) -> LadderFile:
     write_index(folder / "index.faiss", approximate(kind))
-    return LadderFile(folder / "index.faiss", index_entry(PLANS[kind], RECALL, {}))
+    return LadderFile(folder / "index.faiss", index_entry(BOTH[kind], RECALL, {}))
 
 
 def test_a_selective_filter_widens_the_search() -> None:
@@ -209,16 +249,34 @@ def test_a_selective_filter_widens_the_search() -> None:
         lambda entry: entry["search"].update(nprobe=True),
         lambda entry: entry["search"].update(k_factor=0),
         lambda entry: entry["search"].update(k_factor=2.5),
+        lambda entry: entry.update(search_items=None),
+        lambda entry: entry.update(search_items=[48, 18]),
+        lambda entry: entry.update(search_items={"efSearch": 96, "k_factor": 2}),
+        lambda entry: entry["search_items"].update(nprobe=0),
+        lambda entry: entry["search_items"].pop("k_factor"),
         lambda entry: entry["recall"].pop("items"),
         lambda entry: entry["recall"].update(more=1),
     ],
 )
 def test_a_damaged_entry_is_refused(change: Callable[[dict[str, Any]], Any]) -> None:
-    entry = index_entry(PLANS["ivfpq"], RECALL, {"factory": "IVF"})
-    assert read_entry("here", entry) == (PLANS["ivfpq"], RECALL)
+    entry = index_entry(BOTH["ivfpq"], RECALL, {"factory": "IVF"})
+    assert read_entry("here", entry) == (BOTH["ivfpq"], RECALL)
     change(entry)
-    with pytest.raises(BundleError, match=r"here: .*index.*; export the index anew with 'mtaw-fast export --index'"):
+    mend = r"here: .*index.*; export the index anew with 'mtaw-fast export --index'"
+    with pytest.raises(BundleError, match=mend) as caught:
         read_entry("here", entry)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_entry_of_one_plan_has_it_for_both(tmp_path: Path) -> None:
+    """As the first exports wrote it."""
+    file = ladder_file(tmp_path, "hnsw")
+    entry = {name: value for name, value in file.entry.items() if name != "search_items"}
+    assert read_entry("here", entry) == (SearchPlans(PLANS["hnsw"], PLANS["hnsw"]), RECALL)
+    index = make_index("ladder", catalog(), None, LadderFile(file.path, entry))
+    assert isinstance(index, LadderIndex)
+    assert (index.plan, index.recall) == (PLANS["hnsw"], RECALL)
+    assert for_items(index) is index
 
 
 def test_auto_takes_the_ladder_above_the_threshold(

@@ -362,6 +362,33 @@ def test_backends_agree_on_the_ranking(folder: Path, plain: Recommender) -> None
     np.testing.assert_allclose(eager_scores, scores, rtol=0, atol=5e-5)
 
 
+def test_similar_items_searches_by_the_plan_for_items(tmp_path: Path) -> None:
+    """Sessions' plan reads one list, items' plan all of them: what is found tells which one searched."""
+    pytest.importorskip("faiss", reason="FAISS is not installed: pip install 'mtaw-fast[cpu]'")
+    from mtaw_fast.export.faiss_build import build
+    from mtaw_fast.retrieval.ladder import LadderIndex
+    from mtaw_fast.retrieval.plan import SearchPlan
+
+    bundle = Bundle.save(tmp_path / "bundle", **bundle_parts(n_items=2000, d=16, text=False))
+    exact = Recommender.load(tmp_path / "bundle", encoder="numpy", index="exact")
+    approximate = build("ivfpq", bundle.catalog, 0, lambda _: None).index
+    plans = SearchPlan("ivfpq", 1, 1), SearchPlan("ivfpq", approximate.nlist, 100)
+    index = LadderIndex(bundle.catalog, approximate, plans[0], exact.index, None, plans[1])
+    rec, plain = (Recommender(bundle, exact.encoder, one) for one in (index, index.with_plan(plans[0])))
+    some = bundle.ids.external(np.arange(0, 2000, 100))
+    for updated in (False, True):
+        if updated:
+            for one in (rec, plain, exact):
+                one.remove_items(some[1:3])
+                one.add_items([-1], neighbours=[some[5:7]])
+        known = [some[0], *some[3:], *([-1] if updated else [])]
+        assert all(same(rec.similar_items(item), exact.similar_items(item)) for item in known)
+        flt = rec.filter(exclude=known[2:4])
+        assert all(same(rec.similar_items(item, filter=flt), exact.similar_items(item, filter=flt)) for item in known)
+        assert all(same(rec.recommend([item]), plain.recommend([item])) for item in known)
+        assert not all(same(rec.recommend([item]), exact.recommend([item])) for item in known)
+
+
 def test_load_refuses_what_is_not_there(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="made by 'mtaw-fast train'"):
         Recommender.load(tmp_path)

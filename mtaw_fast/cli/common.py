@@ -28,7 +28,9 @@ def add_command(
 
 def add_serving_options(parser: argparse.ArgumentParser) -> None:
     """--encoder and --index, as in Recommender.load."""
-    parser.add_argument("--encoder", default="auto", help="auto, native, numpy or eager (default: auto)")
+    parser.add_argument(
+        "--encoder", default="auto", help="auto, native, numpy, eager, onnx or onnx-cuda (default: auto)"
+    )
     parser.add_argument("--index", default="auto", help="auto, scan, exact, flat, gpu or ladder (default: auto)")
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mtaw_fast.bundle import Bundle
+from mtaw_fast.bundle_format import GRAPH_PARTS
 from mtaw_fast.cli.common import add_command, print_json
 from mtaw_fast.dataset import Dataset
 from mtaw_fast.errors import DataError
@@ -81,6 +82,8 @@ def bundle_facts(bundle: Bundle) -> dict[str, Any]:
         "metrics": {name: value for name, value in manifest["metrics"].items() if name != "history"},
         "dataset": manifest["dataset"],
         "index": index_facts(bundle),
+        "session memory": memory_facts(bundle),
+        "onnx": onnx_facts(bundle),
         "versions": manifest["versions"],
         "git commit": manifest["git_commit"],
         "created": manifest["created"],
@@ -89,20 +92,48 @@ def bundle_facts(bundle: Bundle) -> dict[str, Any]:
 
 
 def index_facts(bundle: Bundle) -> dict[str, Any] | None:
-    """The bundle's approximate index and the recall it was exported with; None where it has none."""
+    """The bundle's approximate index, its two plans and the recalls it was exported with; None where it has none."""
     ladder = ladder_of(bundle)
     if ladder is None:
         return None
-    plan, recall = read_entry(str(bundle.folder), ladder.entry)
+    plans, recall = read_entry(str(bundle.folder), ladder.entry)
     return {
-        "kind": plan.kind,
-        **plan.as_dict(),
+        "kind": plans.sessions.kind,
+        **plans.sessions.as_dict(),
         "recall@20": recall.sessions,
-        "recall@20 of similar_items": recall.items,
         "recall@100": recall.sessions_at_100,
+        **{f"{name} of similar_items": value for name, value in plans.items.as_dict().items()},
+        "recall@20 of similar_items": recall.items,
         "measured on": recall.source,
         "size": ladder.path.stat().st_size,
     }
+
+
+def memory_facts(bundle: Bundle) -> dict[str, Any] | None:
+    """What the bundle's session memory remembers and ranks by; None where it has none."""
+    if bundle.memory is None or bundle.ranker is None:
+        return None
+    return {
+        "sessions": bundle.memory.n_sessions,
+        "clicks": len(bundle.memory.session_items),
+        "pairs": len(bundle.memory.neighbours),
+        "features": len(bundle.ranker.features),
+        "size": bundle.memory.n_bytes,
+    }
+
+
+def onnx_facts(bundle: Bundle) -> dict[str, Any] | None:
+    """The bundle's ONNX graphs: file, bytes, and the top-20 overlap that each was exported with; None without."""
+    entry = bundle.manifest.get("onnx")
+    if entry is None:
+        return None
+    facts = {}
+    for (graph, variant), part in GRAPH_PARTS.items():
+        file = bundle.file(part)
+        if file is not None:
+            overlap = entry["variants"][variant]["parity"]["overlap"]
+            facts[part] = {"file": file.name, "bytes": entry["variants"][variant]["bytes"][graph], "overlap": overlap}
+    return facts
 
 
 def _text(value: Any) -> str:

@@ -68,7 +68,7 @@ def run(arguments: argparse.Namespace) -> None:
         print_json({"bundle": str(arguments.bundle), **trained.record()})
     else:
         chosen = ", ".join(f"{name} {value:.2f}" for name, value in trained.metrics.items())
-        print(f"{trained.best_epoch} epochs: {chosen} on validation")
+        print(f"epochs {trained.best_epoch}: {chosen} on validation")
         print(f"wrote {arguments.bundle} (curves in {run_folder / 'curves.png'})")
 
 

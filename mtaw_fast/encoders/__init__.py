@@ -13,9 +13,11 @@ from mtaw_fast.encoders.numpy_encoder import NumpyEncoder
 from mtaw_fast.errors import UsageError, require
 from mtaw_fast.sessions import Sessions
 
-__all__ = ["ENCODERS", "Encoder", "NativeEncoder", "NumpyEncoder", "make_encoder"]
+__all__ = ["ENCODERS", "GRAPH_ENCODERS", "Encoder", "NativeEncoder", "NumpyEncoder", "make_encoder"]
 
-ENCODERS = ("native", "numpy", "eager")
+ENCODERS = ("native", "numpy", "eager")  # of every bundle
+GRAPH_ENCODERS = ("onnx", "onnx-cuda")  # of bundles with exported graphs
+_NAMES = ("auto", *ENCODERS, *GRAPH_ENCODERS)
 _LOG = logging.getLogger("mtaw_fast")
 
 
@@ -44,20 +46,22 @@ class Encoder(Protocol):
 def make_encoder(name: str, bundle: Bundle) -> Encoder:
     """The encoder `name` with the bundle's weights; 'auto' is 'native'.
 
-    Raises UsageError on an unknown name, MissingPackageError where the encoder needs a package.
+    Raises UsageError on an unknown name, or where the bundle has no graph for 'onnx' or ONNX Runtime no GPU for
+    'onnx-cuda'; BundleError where its graph does not load; MissingPackageError where the encoder needs a package.
     """
-    if name == "auto":
-        chosen = "native"
-        _LOG.info("encoder: %s (auto)", chosen)
-    elif name in ENCODERS:
-        chosen = name
-        _LOG.info("encoder: %s (asked for)", chosen)
-    else:
-        raise UsageError(f"there is no encoder {name!r}; choose one of auto, {', '.join(ENCODERS)}")
+    if name not in _NAMES:
+        raise UsageError(f"there is no encoder {name!r}; choose one of {', '.join(_NAMES)}")
+    chosen = "native" if name == "auto" else name
+    _LOG.info("encoder: %s (%s)", chosen, "auto" if name == "auto" else "asked for")
     if chosen == "native":
         return NativeEncoder(bundle.config, bundle.weights)
     if chosen == "numpy":
         return NumpyEncoder(bundle.config, bundle.weights)
+    if chosen in GRAPH_ENCODERS:
+        require("onnxruntime", "cpu")
+        from mtaw_fast.encoders.onnx_encoder import OnnxEncoder
+
+        return OnnxEncoder.of(bundle, chosen)
     require("torch", "train")
     from mtaw_fast.encoders.eager import EagerEncoder
 

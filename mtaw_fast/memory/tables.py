@@ -78,7 +78,7 @@ class MemoryTables:
             )
         except (ValueError, IndexError) as error:
             raise DataError(f"memory tables: {error}") from None
-        return cls(**arrays, settings=settings)
+        return cls(**_sealed(arrays), settings=settings)
 
     def update(self, new: Sessions, expire: int = 0, *, threads: int = 1) -> MemoryTables:
         """Tables without the `expire` oldest sessions and with `new` ones behind the others.
@@ -100,7 +100,7 @@ class MemoryTables:
             )
         except (ValueError, IndexError) as error:
             raise DataError(f"memory tables: {error}") from None
-        return MemoryTables(**arrays, settings=self.settings)
+        return MemoryTables(**_sealed(arrays), settings=self.settings)
 
     @classmethod
     def load(cls, path: Path) -> MemoryTables:
@@ -142,3 +142,10 @@ class MemoryTables:
 
 def _native_settings(settings: MemorySettings) -> dict:
     return {name: getattr(settings, name) for name in ("window", "span", "recency", "max_neighbours", "max_postings")}
+
+
+def _sealed(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The arrays, read-only from here on: readers follow what was checked once."""
+    for array in arrays.values():
+        array.setflags(write=False)
+    return arrays

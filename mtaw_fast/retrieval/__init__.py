@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -23,7 +23,17 @@ from mtaw_fast.retrieval.exact import ExactIndex
 from mtaw_fast.retrieval.plan import read_entry
 from mtaw_fast.retrieval.scan import ScanIndex
 
-__all__ = ["EXACT_ITEMS", "INDEXES", "ExactIndex", "Index", "LadderFile", "ScanIndex", "ladder_of", "make_index"]
+__all__ = [
+    "EXACT_ITEMS",
+    "INDEXES",
+    "ExactIndex",
+    "Index",
+    "LadderFile",
+    "ScanIndex",
+    "for_items",
+    "ladder_of",
+    "make_index",
+]
 
 INDEXES = ("scan", "exact", "flat")
 EXACT_ITEMS = 300_000  # up to here an exact scan takes about as long as an approximate search
@@ -52,6 +62,16 @@ class Index(Protocol):
         lower id. Raises UsageError on queries, k or a filter that do not fit the catalog.
         """
         ...
+
+
+def for_items(index: Index) -> Index:
+    """The form of an index to search with item vectors; `index` itself is for session vectors.
+
+    An approximate index has a plan for each, as either may be the harder kind of query. An index that tells them apart
+    has a method `for_items() -> Index`; of any other it is the index itself.
+    """
+    own: Callable[[], Index] | None = getattr(index, "for_items", None)
+    return index if own is None else own()
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +126,8 @@ def make_index(
         raise UsageError("index 'ladder': the bundle has no index; add one with 'mtaw-fast export BUNDLE --index auto'")
     from mtaw_fast.retrieval.ladder import load_ladder
 
-    plan, recall = read_entry(str(ladder.path), ladder.entry)
-    return load_ladder(ladder.path, catalog, plan, _scan_index(catalog, quantised), recall)
+    plans, recall = read_entry(str(ladder.path), ladder.entry)
+    return load_ladder(ladder.path, catalog, plans, _scan_index(catalog, quantised), recall)
 
 
 def _best(n_items: int, ladder: LadderFile | None) -> str:

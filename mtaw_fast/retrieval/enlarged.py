@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import weakref
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mtaw_fast.filters import Filter
+from mtaw_fast.retrieval import Index, for_items
 from mtaw_fast.retrieval.exact import ExactIndex
-
-if TYPE_CHECKING:
-    from mtaw_fast.retrieval import Index
 
 
 class EnlargedIndex:
@@ -47,6 +45,15 @@ class EnlargedIndex:
         # Stable: of equal scores base's come first, and those are the lower ids.
         order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
         return np.take_along_axis(ids, order, axis=1), np.take_along_axis(scores, order, axis=1)
+
+    def for_items(self) -> EnlargedIndex:
+        """The same with base's form for item vectors; see `retrieval.for_items`."""
+        base = for_items(self._base)
+        if base is self._base:
+            return self
+        other = copy.copy(self)  # shares the side segment and the filters' halves
+        other._base = base
+        return other
 
     def _halves_of(self, allowed: Filter | None) -> tuple[Filter | None, Filter | None]:
         if allowed is None:

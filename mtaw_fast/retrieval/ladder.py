@@ -22,7 +22,7 @@ from mtaw_fast.filters import Filter
 from mtaw_fast.kernels.native import rerank_topk
 from mtaw_fast.retrieval.certificate import checked_queries
 from mtaw_fast.retrieval.openmp import one_thread
-from mtaw_fast.retrieval.plan import Recall, SearchPlan
+from mtaw_fast.retrieval.plan import Recall, SearchPlan, SearchPlans
 
 if TYPE_CHECKING:
     from mtaw_fast.retrieval import Index
@@ -37,14 +37,21 @@ class LadderIndex:
     """`Index` by an approximate FAISS index over a catalog float32[N, d], with an exact one beside it.
 
     approximate: FAISS's index of the plan's kind, as `export` builds it. exact: an exact `Index` of the same catalog.
-    recall: what was measured with the plan, for the record.
+    recall: what was measured with the plans, for the record. items_plan: what `for_items` searches by, where that is
+    another plan.
     Queries are searched one at a time on the calling thread, so that an answer never depends on its batch.
     """
 
     name = "ladder"
 
     def __init__(
-        self, catalog: np.ndarray, approximate: Any, plan: SearchPlan, exact: Index, recall: Recall | None = None
+        self,
+        catalog: np.ndarray,
+        approximate: Any,
+        plan: SearchPlan,
+        exact: Index,
+        recall: Recall | None = None,
+        items_plan: SearchPlan | None = None,
     ) -> None:
         self.plan = plan
         self.recall = recall
@@ -53,10 +60,15 @@ class LadderIndex:
         self._exact = exact
         self._most = approximate.nlist if plan.kind == "ivfpq" else len(catalog)
         self._unfiltered = search_parameters(plan, None)
+        self._by_items = None if items_plan is None or items_plan == plan else self.with_plan(items_plan)
 
     def with_plan(self, plan: SearchPlan) -> LadderIndex:
         """The same index searched by another plan of its kind, without a stated recall."""
         return LadderIndex(self._catalog, self._approximate, plan, self._exact)
+
+    def for_items(self) -> LadderIndex:
+        """The same index searched by its plan for item vectors; see `retrieval.for_items`."""
+        return self if self._by_items is None else self._by_items
 
     def search(
         self, queries: np.ndarray, k: int, allowed: Filter | None = None, *, scale: float = 1.0
@@ -83,8 +95,8 @@ class LadderIndex:
         return ids, scores
 
 
-def load_ladder(path: Path, catalog: np.ndarray, plan: SearchPlan, exact: Index, recall: Recall) -> LadderIndex:
-    """Map the index file of a bundle. Raises BundleError where it is not the plan's kind of index of this catalog."""
+def load_ladder(path: Path, catalog: np.ndarray, plans: SearchPlans, exact: Index, recall: Recall) -> LadderIndex:
+    """Map the index file of a bundle. Raises BundleError where it is not the plans' kind of index of this catalog."""
     mend = "export the index anew with 'mtaw-fast export --index'"
     try:
         found = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
@@ -92,13 +104,13 @@ def load_ladder(path: Path, catalog: np.ndarray, plan: SearchPlan, exact: Index,
         reason = str(error).splitlines()[0][:200]
         raise BundleError(f"{path} is not an index that FAISS {faiss.__version__} reads ({reason}); {mend}") from None
     n_items, d = catalog.shape
-    wanted = (_CLASSES[plan.kind], n_items, d)
+    wanted = (_CLASSES[plans.sessions.kind], n_items, d)
     if (type(found).__name__, found.ntotal, found.d) != wanted:
         raise BundleError(
             f"{path} holds {type(found).__name__} over {found.ntotal} x {found.d} values, the bundle needs "
             f"{wanted[0]} over {n_items} x {d}; {mend}"
         )
-    return LadderIndex(catalog, found, plan, exact, recall)
+    return LadderIndex(catalog, found, plans.sessions, exact, recall, plans.items)
 
 
 def search_parameters(plan: SearchPlan, allowed: Filter | None) -> Any:

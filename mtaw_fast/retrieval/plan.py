@@ -1,4 +1,8 @@
-"""How an approximate index is searched, and what recall was measured so: the manifest's entry `index`."""
+"""How an approximate index is searched, and what recall was measured so: the manifest's entry `index`.
+
+The entry has a plan for session vectors, `search`, and one for item vectors, `search_items`; entries without the
+latter, as first versions wrote them, have the same plan for both.
+"""
 
 from __future__ import annotations
 
@@ -43,12 +47,20 @@ class SearchPlan:
 
 
 @dataclass(frozen=True, slots=True)
+class SearchPlans:
+    """The plans of one index, both of its kind. sessions: for session vectors. items: for item vectors."""
+
+    sessions: SearchPlan
+    items: SearchPlan
+
+
+@dataclass(frozen=True, slots=True)
 class Recall:
-    """What export measured with the plan, without filters, on queries that had no part in choosing it.
+    """What export measured, without filters, on queries that had no part in choosing the plans.
 
     target: the least recall@20 that was asked for. sessions, items: recall@20 of session vectors, and of item
-    vectors (similar_items). sessions_at_100: recall@100 of session vectors. queries: vectors of each kind. source:
-    where the sessions came from, in words.
+    vectors (similar_items), each by the plan of its kind. sessions_at_100: recall@100 of session vectors. queries:
+    how many session vectors. source: where the sessions came from, in words.
     """
 
     target: float
@@ -63,19 +75,30 @@ class Recall:
         return dataclasses.asdict(self)
 
 
-def index_entry(plan: SearchPlan, recall: Recall, build: Mapping[str, Any]) -> dict[str, Any]:
+def index_entry(plans: SearchPlans, recall: Recall, build: Mapping[str, Any]) -> dict[str, Any]:
     """The manifest's entry `index`; build: how the index was made, for the record."""
-    return {"kind": plan.kind, "search": plan.as_dict(), "recall": recall.as_dict(), "build": dict(build)}
+    return {
+        "kind": plans.sessions.kind,
+        "search": plans.sessions.as_dict(),
+        "search_items": plans.items.as_dict(),
+        "recall": recall.as_dict(),
+        "build": dict(build),
+    }
 
 
-def read_entry(where: str, entry: Any) -> tuple[SearchPlan, Recall]:
+def read_entry(where: str, entry: Any) -> tuple[SearchPlans, Recall]:
     """The inverse of `index_entry`; raises BundleError, naming `where`, on anything else."""
     mend = "export the index anew with 'mtaw-fast export --index'"
     try:
-        search, recall = dict(entry["search"]), Recall(**entry["recall"])
-        effort = search["nprobe"] if entry["kind"] == "ivfpq" else search["efSearch"]
-        return SearchPlan(entry["kind"], effort, search["k_factor"]), recall
+        sessions = _plan(entry["kind"], entry["search"])
+        items = _plan(entry["kind"], entry["search_items"]) if "search_items" in entry else sessions
+        return SearchPlans(sessions, items), Recall(**entry["recall"])
     except (KeyError, TypeError, ValueError) as error:
         raise BundleError(f"{where}: the entry 'index' is damaged ({type(error).__name__}: {error}); {mend}") from None
     except BundleError as error:
         raise BundleError(f"{where}: {error}; {mend}") from None
+
+
+def _plan(kind: Any, search: Any) -> SearchPlan:
+    """The inverse of `SearchPlan.as_dict`."""
+    return SearchPlan(kind, search["nprobe" if kind == "ivfpq" else "efSearch"], search["k_factor"])

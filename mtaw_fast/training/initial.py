@@ -25,8 +25,6 @@ from mtaw_fast.spectral import spectral_embedding
 
 POSITION_AMPLITUDE = 0.03
 LONGEST_WAVE = 1000.0  # positions, as in the Transformer's 10000
-ITL_QUERY_GAIN = 80.0
-IEL_QUERY_GAIN = 6.0
 FFN_SHRINKAGE = 0.1
 
 
@@ -40,8 +38,8 @@ def initialise(model: MTAW, sessions: Sessions) -> None:
         model.item_embedding.copy_(_mostly_spectral(model, sessions))
         model.position_embedding.copy_(_sinusoids(model.config.positions, d) * POSITION_AMPLITUDE)
         identity = torch.eye(d, device=model.itl_query_weight.device)
-        model.itl_query_weight.add_(identity, alpha=ITL_QUERY_GAIN)
-        model.iel_query_weight.add_(identity, alpha=IEL_QUERY_GAIN)
+        model.itl_query_weight.add_(identity, alpha=model.config.itl_gain)
+        model.iel_query_weight.add_(identity, alpha=model.config.iel_gain)
         model.ffn_out_weight.mul_(FFN_SHRINKAGE)
         model.ffn_in_bias.zero_()
         model.ffn_out_bias.zero_()

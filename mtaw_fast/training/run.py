@@ -23,9 +23,9 @@ from mtaw_fast.dataset import Dataset
 from mtaw_fast.errors import UsageError
 from mtaw_fast.files import folder_lock
 from mtaw_fast.memory import MemoryTables, Ranker
-from mtaw_fast.model import MTAW
 from mtaw_fast.sessions import Samples, Sessions
 from mtaw_fast.training.checkpoints import RunFolder
+from mtaw_fast.training.encoder import weights_of
 from mtaw_fast.training.fitting import Fitting
 from mtaw_fast.training.memory_slice import build_tables, fit_on_slice, fit_settings
 from mtaw_fast.training.outcome import TrainedModel
@@ -193,10 +193,7 @@ class _Run:
         return tables, Ranker.load(self._files.folder / self.state["kept"]["ranker"])
 
     def _weights(self, kept: str) -> dict[str, np.ndarray]:
-        """The arrays of a checkpoint that a phase left, under the bundle's names."""
-        model = MTAW(self._config, self._dataset.n_items)
-        self._files.load_checkpoint(self.state["kept"][kept], model, None)
-        return {name: value.detach().cpu().numpy() for name, value in model.named_parameters()}
+        return weights_of(self._config, self._dataset.n_items, self.state, kept)
 
 
 def _is_refit(phase: str) -> bool:

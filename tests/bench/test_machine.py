@@ -58,8 +58,13 @@ def test_checkout_tells_commit_and_dirt(tmp_path, monkeypatch):
     git(tmp_path, "commit", "-q", "-m", "m")
     commit = git(tmp_path, "rev-parse", "HEAD")
     assert checkout(tmp_path).as_json() == commit
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "new").write_text("1")
+    assert checkout(tmp_path).as_json() == f"{commit}-dirty"
+    assert checkout(tmp_path, ignoring="docs").as_json() == commit
     (tmp_path / "file").write_text("2")
     assert checkout(tmp_path).as_json() == f"{commit}-dirty"
+    assert checkout(tmp_path, ignoring="docs").as_json() == f"{commit}-dirty"
 
 
 def test_without_git_the_commit_is_unknown(tmp_path, monkeypatch):

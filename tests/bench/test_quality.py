@@ -15,7 +15,9 @@ from bench.quality_records import Finalist, settings_hash
 from bench.quality_table import render
 from mtaw_fast.cli import main as command
 from mtaw_fast.config import Config
+from mtaw_fast.dataset import Dataset
 from mtaw_fast.sessions import Samples
+from mtaw_fast.training import train
 from tests.training.conftest import N_ITEMS, ring_sessions
 
 TINY = ["--set", "d=8", "--set", "lr=0.03", "--set", "batch_prefixes=64", "--set", "validation=0.1",
@@ -207,3 +209,28 @@ def test_misuse_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture, argum
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
+
+
+MEMORY = ["--preset", "full", "--split", "validation", "--set", "ranker_slice=0.3"]
+
+
+def test_screens_of_a_memory_share_their_encoders_and_equal_a_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_ring(tmp_path / "data")
+    assert bench(tmp_path, *MEMORY) == 0
+    encoders = {path: path.stat().st_mtime_ns for path in (tmp_path / "work" / "encoders").glob("*/*")}
+    assert len({path.parent for path in encoders}) == 2  # before the slice, and all but the held-out sessions
+    assert bench(tmp_path, *MEMORY, "--set", "leave_out=fwd_dec, knn", "--set", "near_candidates=20") == 0
+    after = {path: path.stat().st_mtime_ns for path in (tmp_path / "work" / "encoders").glob("*/*")}
+    assert after == encoders
+    plain, changed = sorted(records(tmp_path, "full"), key=lambda record: "leave_out" in record["changed"])
+    losses = [
+        [line["loss"] for line in one["training"]["history"] if line["phase"] == "ranker"] for one in (plain, changed)
+    ]
+    assert losses[0] != losses[1]
+
+    dataset = Dataset.load(tmp_path / "work" / "ring.dataset")
+    trained = train(dataset, Config.from_dict(plain["config"]), tmp_path / "run", refit=False)
+    assert trained.metrics == pytest.approx(plain["training"]["validation"])
+    assert trained.metrics == pytest.approx(plain["metrics"])

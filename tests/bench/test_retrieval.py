@@ -21,6 +21,8 @@ from bench.peers import peers
 from bench.recall_curve import Point, fastest_at, our_peers, trace
 from bench.retrieval_cases import K, RetrievalCases, recalls
 from bench.retrieval_data import VectorSet, generated_set
+from mtaw_fast.errors import UsageError
+from mtaw_fast.export import recall_search
 from mtaw_fast.export.faiss_build import build
 from mtaw_fast.retrieval import make_index
 from mtaw_fast.retrieval.ladder import LadderIndex
@@ -42,7 +44,6 @@ def _toy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recall_curve, "_QUERIES", 40)
     monkeypatch.setattr(retrieval_data, "QUERIES", 600)
     monkeypatch.setattr(machine, "usable_cores", lambda: 1)
-    sys.modules.pop("bench.ladder_build", None)  # it reads QUERIES when it is imported
 
 
 def rows_of(path: Path) -> list[dict]:
@@ -142,6 +143,50 @@ def test_a_ladder_under_its_target_gets_no_row() -> None:
         compare(cases.ladder_case(good.with_plan(SearchPlan("ivfpq", 1, 1)), 0.99))
 
 
+def test_the_ladder_is_timed_by_its_plan_for_sessions(tmp_path: Path) -> None:
+    from bench.ladder_build import ladder_for
+
+    vectors = generated_set(N, d=20)
+    cases = toy_cases(vectors)
+    said: list[str] = []
+
+    def ladder() -> LadderIndex:
+        return ladder_for(vectors, cases.exact, "ivfpq", 0.99, tmp_path, said.append)
+
+    built = ladder()
+    case = cases.ladder_case(built, 0.5)
+    assert {"kind": "ivfpq", **built.plan.as_dict()}.items() <= case.params.items()
+    checked = vectors.queries[:300]  # the other half chose the plan
+    found = built.search(checked, K)[1]
+    assert case.params["recall"] == round(float(recalls(cases.exact.search(checked, K)[1], found).mean()), 4)
+    # Kept for the next run, unless an earlier version kept it, with one plan for sessions and items.
+    (about,) = tmp_path.rglob("*.json")
+    entry = json.loads(about.read_text())
+    assert (entry["search"], entry["search_items"]) == (built.plan.as_dict(), built.for_items().plan.as_dict())
+    said.clear()
+    assert ladder().plan == built.plan
+    assert said == []
+    del entry["search_items"]
+    about.write_text(json.dumps(entry))
+    assert ladder().recall is not None
+    assert len(said) > 0
+    assert "search_items" in json.loads(about.read_text())
+
+
+def test_a_ladder_that_misses_its_target_is_told_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from bench.ladder_build import ladder_for
+
+    monkeypatch.setitem(recall_search._K_FACTORS, "ivfpq", (1,))
+    vectors = generated_set(N, d=20)
+    exact = make_index("scan", vectors.catalog, vectors.codes)
+    with pytest.raises(
+        UsageError, match=r"recall@20 1: ivfpq misses it on session vectors \(.*; try the other"
+    ) as caught:
+        ladder_for(vectors, exact, "ivfpq", 1.0, tmp_path, lambda _: None)
+    assert "\n" not in str(caught.value)
+    assert list(tmp_path.rglob("*.json")) == []
+
+
 def test_recall_counts_ties_alike() -> None:
     true = np.array([[3, 2, 2], [9, 8, 7]], dtype=np.float32)
     found = np.array([[3, 2, 2], [9, 7, 6]], dtype=np.float32)
@@ -195,6 +240,13 @@ class TestClusteredVectors:
         again = clustered_vectors(3000, 30, 50, seed=3)
         assert items.tobytes() == again[0].tobytes()
         assert not np.array_equal(items, clustered_vectors(3000, 30, 50, seed=4)[0])
+
+    def test_more_queries_leave_the_items_and_the_first_queries(self) -> None:
+        items, queries = clustered_vectors(3000, 10, 2048)
+        more_items, more = clustered_vectors(3000, 10, 2500)
+        assert items.tobytes() == more_items.tobytes()
+        assert queries.tobytes() == more[:2048].tobytes()
+        assert len(np.unique(more, axis=0)) == 2500
 
     def test_queries_are_near_clusters_but_no_items(self) -> None:
         items, queries = clustered_vectors(5000, 100, 200)

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,9 +17,12 @@ import pytest
 from mtaw_fast import bundle_additions, retrieval
 from mtaw_fast.bundle import Bundle, bundle_lock
 from mtaw_fast.bundle_additions import replace_part
+from mtaw_fast.bundle_format import normalised
 from mtaw_fast.cli import main
 from mtaw_fast.errors import BundleError, UsageError
 from mtaw_fast.recommender import Recommender
+from mtaw_fast.retrieval import ExactIndex
+from mtaw_fast.retrieval.plan import SearchPlan, read_entry
 from mtaw_fast.sessions import Samples, Sessions
 from mtaw_fast.synthetic import generate
 from tests.random_bundle import bundle_parts
@@ -27,6 +31,9 @@ faiss = pytest.importorskip("faiss", reason="FAISS is not installed: pip install
 
 from mtaw_fast.export import faiss_build, index, recall_search  # noqa: E402
 from mtaw_fast.export.index import Exported, export_index  # noqa: E402
+from mtaw_fast.export.recall_search import HeldOut  # noqa: E402
+from mtaw_fast.export.trial import Fitted, Trial  # noqa: E402
+from mtaw_fast.retrieval.ladder import LadderIndex  # noqa: E402
 
 N, D = 3000, 16
 
@@ -59,7 +66,11 @@ def test_an_exported_index_keeps_its_promise(folder: Path, kind: str) -> None:
     assert entry["recall"]["target"] == 0.99
     assert min(entry["recall"]["sessions"], entry["recall"]["items"]) >= 0.99
     assert entry["recall"]["source"] == "400 sessions made from the catalog's own neighbourhoods"
-    assert entry["build"]["factory"] in exported.why
+    told = exported.why
+    assert told.startswith(f"{entry['build']['factory']}; sessions: ")
+    for words, plan, recall in (("sessions: ", "search", "sessions"), ("similar_items: ", "search_items", "items")):
+        parameters = ", ".join(f"{name} {value}" for name, value in entry[plan].items())
+        assert f"{words}{parameters}, recall@20 {entry['recall'][recall]:.4f}" in told
     assert sorted(path.name for path in folder.iterdir()) == sorted(
         ["manifest.json", *(file["file"] for file in bundle.manifest["files"].values())]
     )
@@ -143,7 +154,8 @@ def test_auto_goes_on_where_the_first_kind_misses_the_recall(folder: Path, monke
 def test_a_recall_that_cannot_be_met_leaves_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = contents(folder)
     monkeypatch.setitem(recall_search._K_FACTORS, "ivfpq", (1,))  # 4-bit codes alone never order the top 20 right
-    with pytest.raises(BundleError, match=r"reaches recall@20 0.99 \(the best: 0\.\d+\); lower --recall") as caught:
+    on = r"on session vectors \(the best: 0\.\d+\) and item vectors \(the best: 0\.\d+\)"
+    with pytest.raises(BundleError, match=rf"reaches recall@20 0.99: ivfpq misses it {on}; lower --recall") as caught:
         export(folder)
     assert "\n" not in str(caught.value)
     assert contents(folder) == before
@@ -152,12 +164,30 @@ def test_a_recall_that_cannot_be_met_leaves_nothing(folder: Path, monkeypatch: p
     assert exported["recall"]["target"] == 0.3
 
 
+def test_plans_are_tried_up_to_twice_the_effort_that_surely_reaches_all() -> None:
+    rng = np.random.default_rng(0)
+    catalog = normalised(rng.standard_normal((N, D), np.float32))
+    exact = ExactIndex(catalog)
+    held_out = [HeldOut.of(normalised(rng.standard_normal((100, D), np.float32)), exact, (20,)) for _ in range(2)]
+    approximate = faiss_build.build("ivfpq", catalog, 0, lambda _: None).index
+
+    def efforts(target: float) -> list[int]:
+        tried = recall_search.options("ivfpq", approximate, catalog, held_out, target)
+        assert [option.plan for option in tried[0]] == [option.plan for option in tried[1]]
+        surely = max(min(o.plan.effort for o in one if o.recall - 3 * o.error >= target) for one in tried)
+        found = sorted({option.plan.effort for option in tried[0]})
+        assert found == [one for one in recall_search._EFFORTS if one <= min(2 * surely, found[-1])]
+        assert found[-1] * 1.5 > 2 * surely or found[-1] == approximate.nlist
+        return found
+
+    assert efforts(0.5)[-1] < efforts(0.8)[-1] < approximate.nlist
+
+
 def test_a_plan_must_hold_on_queries_that_did_not_choose_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the check queries disagree, more caution is asked; where no caution helps, nothing is chosen."""
     plans = [recall_search.SearchPlan("hnsw", effort, 2) for effort in (40, 80, 160)]
     tried = [
-        recall_search.Option(plan, (recall,), (0.001,))
-        for plan, recall in zip(plans, (0.9905, 0.9915, 0.9925), strict=True)
+        recall_search.Option(plan, recall, 0.001) for plan, recall in zip(plans, (0.9905, 0.9915, 0.9925), strict=True)
     ]
     monkeypatch.setattr(recall_search, "_fastest", lambda plans, *_: (plans[0], 1.0))
 
@@ -178,12 +208,66 @@ def test_a_plan_must_hold_on_queries_that_did_not_choose_it(monkeypatch: pytest.
             return None, self.plan.effort
 
     def chosen(truly: dict[int, float]) -> Any:
-        found = recall_search.choose(tried, 0.99, Ladder, [Queries(truly)])  # type: ignore[arg-type,list-item]
+        found = recall_search.choose(tried, 0.99, Ladder, Queries(truly))  # type: ignore[arg-type]
         return found and found.plan.effort
 
     assert chosen({40: 1.0, 80: 0.991, 160: 0.995}) == 80  # 40 is only half a standard error over the target
     assert chosen({80: 0.9899, 160: 0.9901}) == 160
     assert chosen({80: 0.9899, 160: 0.9899}) is None
+
+
+@pytest.mark.parametrize(("missing", "words"), [(0, "session vectors"), (1, "item vectors")], ids=["sessions", "items"])
+def test_the_kind_of_query_that_misses_is_named(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, missing: int, words: str
+) -> None:
+    """The true scores of one kind are made larger than any, so that nothing is ever found of them."""
+    before = contents(folder)
+    halves = 0
+
+    def beyond(vectors: np.ndarray, *arguments: Any) -> HeldOut:
+        nonlocal halves
+        held_out = HeldOut.of(vectors, *arguments)
+        halves += 1
+        if (halves - 1) % 2 != missing:
+            return held_out
+        return HeldOut(held_out.vectors, {k: scores + 2 for k, scores in held_out.kth.items()})
+
+    monkeypatch.setattr(recall_search, "HeldOut", SimpleNamespace(of=beyond))
+    lines: list[str] = []
+    with pytest.raises(BundleError, match=rf"0.99: ivfpq misses it on {words} \(the best: 0.0000\); lower") as caught:
+        export(folder, say=lines.append)
+    assert "\n" not in str(caught.value)
+    assert lines[-1].endswith(f" does not reach it on {words}")
+    assert contents(folder) == before
+
+
+@pytest.mark.parametrize("kind", ["ivfpq", "hnsw"])
+@pytest.mark.parametrize("hard_is", ["items", "sessions"])
+def test_each_kind_of_query_gets_a_plan_of_its_own(kind: str, hard_is: str) -> None:
+    """Queries at the middle of a cluster find all they seek in it; those between clusters must look into many."""
+    rng = np.random.default_rng(0)
+    middles = normalised(rng.standard_normal((60, D)).astype(np.float32))
+    catalog = normalised(middles[rng.integers(0, 60, N)] + np.float32(0.1) * rng.standard_normal((N, D), np.float32))
+    exact = ExactIndex(catalog)
+    easy = normalised(middles[rng.integers(0, 60, 600)] + np.float32(0.02) * rng.standard_normal((600, D), np.float32))
+    hard = normalised(rng.standard_normal((600, D), np.float32))
+    sessions, items = (easy, hard) if hard_is == "items" else (hard, easy)
+    tune, check = (
+        (HeldOut.of(sessions[half::2], exact, (20, 100)), HeldOut.of(items[half::2], exact, (20, 100)))
+        for half in (0, 1)
+    )
+    fitted = Trial(catalog, exact, tune, check, "a test", 0.99, 0, lambda _: None).fit(kind)
+    assert isinstance(fitted, Fitted)
+    plans, recall = read_entry("here", fitted.entry)
+
+    def recall_of(plan: SearchPlan, queries: HeldOut) -> float:
+        found = LadderIndex(catalog, fitted.index, plan, exact).search(queries.vectors, 20)[1]
+        return float(queries.recalls(found).mean())
+
+    assert recall.sessions == round(recall_of(plans.sessions, check[0]), 5) >= 0.99
+    assert recall.items == round(recall_of(plans.items, check[1]), 5) >= 0.99
+    cheap, hard_queries = (plans.sessions, check[1]) if hard_is == "items" else (plans.items, check[0])
+    assert recall_of(cheap, hard_queries) < 0.99
 
 
 def test_wrong_arguments_are_refused(folder: Path, tmp_path: Path) -> None:
@@ -340,8 +424,13 @@ class TestCommand:
         facts = json.loads(capsys.readouterr().out)["index"]
         assert (facts["kind"], facts["nprobe"]) == ("ivfpq", told["index"]["search"]["nprobe"])
         assert facts["recall@20"] == told["index"]["recall"]["sessions"] >= 0.97
+        assert facts["nprobe of similar_items"] == told["index"]["search_items"]["nprobe"]
+        assert facts["k_factor of similar_items"] == told["index"]["search_items"]["k_factor"]
+        assert facts["recall@20 of similar_items"] == told["index"]["recall"]["items"] >= 0.97
         assert main(["info", str(folder)]) == 0
-        assert "recall@20=0.9" in capsys.readouterr().out
+        printed = capsys.readouterr().out
+        for name in ("recall@20", "nprobe of similar_items", "recall@20 of similar_items"):
+            assert f"{name}={facts[name]:g}" in printed
         assert main(["recommend", str(folder), "7", "--index", "ladder", "-k", "3", "--json"]) == 0
         assert len(json.loads(capsys.readouterr().out)["items"]) == 3
         assert main(["export", str(folder), "--index", "none"]) == 0
@@ -351,7 +440,7 @@ class TestCommand:
 
     def test_misuse(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert main(["export", str(folder)]) == 2
-        assert "nothing to export; name it: --index auto" in capsys.readouterr().err
+        assert "nothing to export; name it: --onnx, or --index auto" in capsys.readouterr().err
         assert main(["export", str(folder), "--index", "flat"]) == 2
         assert main(["export", str(folder / "no"), "--index", "auto"]) == 1
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mtaw_fast.errors import DataError, UsageError
-from mtaw_fast.kernels.native.memory_tables import COUNTS, PAIR_KINDS, build_tables, update_tables
+from mtaw_fast.kernels.native.memory_tables import COUNTS, PAIR_KINDS, build_tables, check_tables, update_tables
 from mtaw_fast.memory import MemorySettings, MemoryTables
 from mtaw_fast.memory.reference_tables import build_reference, from_bfloat16, to_bfloat16
 from mtaw_fast.sessions import Sessions
@@ -179,6 +179,8 @@ def test_the_sessions_are_the_tables_own_and_arrays_may_be_read_only_views() -> 
     view.items.setflags(write=False)
     tables = MemoryTables.build(view, 30)
     assert not np.shares_memory(tables.session_items, sessions.items)
+    for array in (*tables.arrays().values(), *tables.update(view).arrays().values()):
+        assert not array.flags.writeable
     assert tables.sessions.items.tolist() == sessions.items.tolist()
     assert tables.n_bytes == sum(array.nbytes for array in tables.arrays().values())
     assert (tables.n_items, tables.n_sessions) == (30, 40)
@@ -283,3 +285,9 @@ def test_the_native_builder_refuses_numbers_out_of_range(changed: dict, message:
         tables = build_tables(ITEMS, OFFSETS, 2, **PLAIN)
         with pytest.raises(ValueError, match=message):
             update_tables(tables, ITEMS, OFFSETS, **{"expire": 0, **PLAIN, **changed})
+
+
+def test_lists_are_no_arrays() -> None:
+    tables = build_tables(ITEMS, OFFSETS, 2, **PLAIN)
+    with pytest.raises(ValueError, match="'postings' must be an array"):
+        check_tables({**tables, "postings": tables["postings"].tolist()}, 0, 0)

@@ -6,6 +6,7 @@ python -m tests.native.stress --sanitizer thread --sanitizer address,undefined -
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
 import sys
 import tempfile
@@ -43,7 +44,11 @@ def run_stress(
         replace_part(bundle.folder, "scan", quantise(bundle.catalog, halves=True))
         whole.unlink()
     arguments = (bundle.folder, isa, str(MAX_LEN), str(bundle.config.scale), str(threads), str(calls))
-    done = subprocess.run(command_of(program, *arguments), capture_output=True, text=True, timeout=timeout, check=False)
+    # The first report ends the run: without this ThreadSanitizer goes on and buries it under thousands.
+    environment = {**os.environ, "TSAN_OPTIONS": "halt_on_error=1"}
+    done = subprocess.run(
+        command_of(program, *arguments), capture_output=True, text=True, timeout=timeout, check=False, env=environment
+    )
     return "ok" if (done.returncode, done.stdout, done.stderr) == (0, "ok\n", "") else done.stdout + done.stderr
 
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import pytest
 
 from mtaw_fast.baselines import OwnFrequent, Popularity
-from mtaw_fast.bundle import Bundle
 from mtaw_fast.config import Config
 from mtaw_fast.evaluation import evaluate
 from mtaw_fast.recommender import Recommender
@@ -18,21 +17,16 @@ from mtaw_fast.training import train
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("init", ["structured", "uniform"])
-def test_training_comes_near_the_best_achievable_ranking(tmp_path: Path, init: str) -> None:
+@pytest.mark.parametrize(
+    "settings",
+    [{"init": "structured"}, {"init": "uniform"}, {"memory": True, "epochs": 4}],
+    ids=["structured", "uniform", "memory"],
+)
+def test_training_comes_near_the_best_achievable_ranking(tmp_path: Path, settings: dict[str, Any]) -> None:
     dataset = dataclasses.replace(generate(n_items=400, n_sessions=6000, seed=5), fingerprint="synthetic")
     best = oracle(dataset).best_precision(dataset.test, 20)
-    config = Config(d=48, init=init, epochs=8, batch_prefixes=256, lr=4e-3)
-    trained = train(dataset, config, tmp_path / "run")
-    Bundle.save(
-        tmp_path / "bundle",
-        config=config,
-        weights=trained.weights,
-        ids=dataset.ids,
-        popularity=np.bincount(dataset.train.items, minlength=dataset.n_items).astype(np.int64),
-        metrics={},
-        dataset={"name": dataset.name, "fingerprint": dataset.fingerprint},
-    )
+    config = Config(**{"d": 48, "epochs": 8, "batch_prefixes": 256, "lr": 4e-3, **settings})
+    train(dataset, config, tmp_path / "run").save(tmp_path / "bundle", dataset)
     reached = evaluate(Recommender.load(tmp_path / "bundle"), dataset.test).metrics["P@20"]
     simple = [
         evaluate(ranker.fit(dataset.train, dataset.n_items), dataset.test).metrics["P@20"]

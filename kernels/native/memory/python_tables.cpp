@@ -16,7 +16,10 @@ constexpr py::ssize_t kAny = -1;
 template <typename T>
 const T* named(const py::dict& arrays, const char* name, const char* type, std::initializer_list<py::ssize_t> shape) {
     if (!arrays.contains(name)) throw py::value_error(std::string("the array '") + name + "' is missing");
-    const auto array = py::cast<py::array>(arrays[name]);
+    const py::object object = arrays[name];
+    // Anything else would be converted to an array that is gone when its data is read.
+    if (!py::isinstance<py::array>(object)) throw py::value_error(std::string("'") + name + "' must be an array");
+    const auto array = py::reinterpret_borrow<py::array>(object);
     const T* data = checked_data<T>(array, static_cast<int>(shape.size()), name, type);
     int axis = 0;
     for (const py::ssize_t extent : shape) {
@@ -29,7 +32,9 @@ const T* named(const py::dict& arrays, const char* name, const char* type, std::
     return data;
 }
 
-std::int64_t length(const py::dict& arrays, const char* name) { return py::cast<py::array>(arrays[name]).shape(0); }
+std::int64_t length(const py::dict& arrays, const char* name) {
+    return py::reinterpret_borrow<py::array>(arrays[name]).shape(0);
+}
 
 }  // namespace
 

@@ -6,9 +6,12 @@
 #include <cstddef>
 #include <cstdlib>
 
+#include "compiler.hpp"
+
 namespace mtaw {
 namespace {
 
+constexpr std::ptrdiff_t kAhead = 8;  // clicks
 constexpr PairKind kStrength[] = {kFwd, kBwd, kSes, kRec};
 
 // To the nearest, ties to even; the value is finite and not negative.
@@ -30,11 +33,23 @@ std::int64_t RowBuilder::count_neighbours(std::int32_t item) {
         place = 1;
         met_.push_back(other);
     };
-    for (const ItemClick* click = clicks_begin(item); click != clicks_end(item); ++click) {
+    for (const ItemClick *click = clicks_begin(item), *end = clicks_end(item); click != end; ++click) {
+        prefetch(click + kAhead);
         visit(item, *click, [&](std::int32_t other, std::int64_t) { meet(other); }, meet);
     }
     for (const std::int32_t other : met_) place_[static_cast<std::size_t>(other)] = 0;
     return static_cast<std::int64_t>(met_.size());
+}
+
+// Clicks on an item lie all over the log: what a later one needs is asked for while earlier ones are summed. The clicks
+// after an item's last are the next items', so this reads ahead across rows too.
+void RowBuilder::prefetch(const ItemClick* click) const {
+    if (click >= index_.clicks.data() + index_.clicks.size()) return;
+    const auto session = static_cast<std::size_t>(click->session);
+    MTAW_PREFETCH(sessions_.offsets + session);
+    MTAW_PREFETCH(index_.distinct.data() + session);
+    MTAW_PREFETCH(sessions_.items + click->place);
+    MTAW_PREFETCH(index_.first.data() + click->place);
 }
 
 // Calls near(other, clicks from this one to that, negative before it) for every click on another item that fwd or bwd
@@ -58,7 +73,8 @@ void RowBuilder::visit(std::int32_t item, const ItemClick& click, const Near& ne
 void RowBuilder::sum_pairs(std::int32_t item) {
     pairs_.clear();
     const std::int32_t last = newest(item);
-    for (const ItemClick* click = clicks_begin(item); click != clicks_end(item); ++click) {
+    for (const ItemClick *click = clicks_begin(item), *end = clicks_end(item); click != end; ++click) {
+        prefetch(click + kAhead);
         const std::int32_t s = click->session;
         const double fresh = std::exp(-static_cast<double>(last - s) / settings_.recency);
         // One distinct item alone has no pair to weigh.

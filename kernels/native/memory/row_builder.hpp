@@ -34,6 +34,7 @@ class RowBuilder {
         std::int32_t place;  // in pairs_
     };
 
+    void prefetch(const ItemClick* click) const;
     template <typename Near, typename Same>
     void visit(std::int32_t item, const ItemClick& click, const Near& near, const Same& same) const;
     void sum_pairs(std::int32_t item);

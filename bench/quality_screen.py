@@ -1,0 +1,63 @@
+"""Screens of a session memory: encoders are trained once and shared by all settings that do not touch them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from pathlib import Path
+
+from bench.quality_records import changed_settings
+from mtaw_fast.config import Config
+from mtaw_fast.dataset import Dataset
+from mtaw_fast.memory import MemoryTables
+from mtaw_fast.sessions import Samples, Sessions
+from mtaw_fast.training import TrainedModel
+from mtaw_fast.training.encoder import FittedEncoder, fit_encoder
+from mtaw_fast.training.memory_slice import build_tables, fit_on_slice
+from mtaw_fast.training.reporting import Reporter
+from mtaw_fast.training.served import served_metrics
+
+# What shapes the tables, the candidates and the ranker, and not the encoder.
+_NOT_THE_ENCODER = {
+    "memory", "window", "span", "recency", "max_neighbours", "max_postings", "near_candidates", "dense_candidates",
+    "ranker_slice", "ranker_epochs", "ranker_lr", "leave_out", "patience",
+}  # fmt: skip
+
+
+def train_without_refit(dataset: Dataset, config: Config, work: Path, reporter: Reporter) -> TrainedModel:
+    """What `train(refit=False)` makes of settings with a memory, from the encoders that lie in `work` already."""
+    known, held_out = dataset.train.split_last(config.validation)
+    past = None
+    if config.dense_candidates:
+        past = _encoder(dataset, config, known.split_last(config.ranker_slice)[0], work, reporter)
+    whole = _encoder(dataset, config, known, work, reporter)
+    began = time.perf_counter()
+    ranker, history = fit_on_slice(
+        config, known, dataset.n_items, dataset.min_prefix, past and past.weights, "ranker", reporter
+    )
+    memory: MemoryTables = build_tables(config, known, dataset.n_items)
+    samples = Samples.from_sessions(held_out, dataset.min_prefix)
+    metrics = served_metrics(config, whole.weights, dataset, memory, ranker, samples)
+    seconds = time.perf_counter() - began
+    return TrainedModel(
+        config=config,
+        weights=dict(whole.weights),
+        memory=memory,
+        ranker=ranker,
+        metrics=metrics,
+        history=[*([] if past is None else past.history), *history, *whole.history],
+        best_epoch=config.epochs,
+        refit=False,
+        seconds=seconds + whole.seconds + (0.0 if past is None else past.seconds),
+    )
+
+
+def _encoder(dataset: Dataset, config: Config, sessions: Sessions, work: Path, reporter: Reporter) -> FittedEncoder:
+    settings = {
+        name: value for name, value in changed_settings(config, Config()).items() if name not in _NOT_THE_ENCODER
+    }
+    identity = {"settings": settings, "seed": config.seed, "data": dataset.fingerprint, "sessions": len(sessions)}
+    digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
+    folder = work / "encoders" / f"{dataset.name}-{digest}"
+    return fit_encoder(config, sessions, dataset.n_items, dataset.min_prefix, folder, identity, reporter)

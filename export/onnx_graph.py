@@ -1,0 +1,218 @@
+"""MTAW as two ONNX graphs, in ONNX's own text form: the formulas of the model, line by line.
+
+    encoder      ids, lengths -> query: o_m / |o_m| of every session's last click m
+    recommender  ids, k -> items, scores: the top k of the whole catalog, which lies in the graph
+
+Axes: B sessions (`batch`), L clicks of the longest (`length`), W = min(L, max_len), N items, d. Integers are int32.
+Interest tracking runs for every click, since the last query looks at all interests; interest enhancing for the last
+click alone. The queries' 1/sqrt(d) is folded into their layers: ReLU(c v) = c ReLU(v) for c > 0.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from onnx import ModelProto, TensorProto, helper, parser
+
+from mtaw_fast.config import Config
+
+OPSET = 18
+TABLES = ("e", "logits_here")  # the nodes that read the item embeddings and the catalog
+_IR_VERSION = 8  # that of opset 18: what every runtime with the opset reads
+_NORM_EPS = 1e-5
+_DTYPES: Mapping[str, np.dtype[Any]] = {"float32": np.dtype(np.float32), "fp16": np.dtype(np.float16)}
+
+# Names of weights are the bundle's. A value is named once, as in the formulas of `prefix_interest`.
+_QUERY = f"""
+    # Of a session longer than max_len the last max_len clicks count, moved to the left.
+    length = Shape <start = 1, end = 2> (ids)
+    width = Min (length, max_len)
+    step = Slice (all_steps, zero, width)
+    beyond = Sub (lengths, longest)
+    skipped = Max (beyond, nought)
+    m = Sub (lengths, skipped)
+    first = Unsqueeze (skipped, one)
+    place = Add (first, step)
+    click = GatherElements <axis = 1> (ids, place)
+
+    # x_t = e(i_t) + p_t
+    e = Gather (item_embedding, click)
+    p = Slice (position_embedding, zero, width)
+    x = Add (e, p)
+
+    # Interest tracking: l'_t = softmax(q_t X_t^T / sqrt(d)) X_t, the future masked (and with it the padding)
+    q_product = MatMul (x, itl_query_weight)
+    q_sum = Add (q_product, itl_query_bias)
+    q = Relu (q_sum)
+    x_columns = Transpose <perm = [0, 2, 1]> (x)
+    likeness = MatMul (q, x_columns)
+    now = Unsqueeze (step, one)
+    is_future = Less (now, step)
+    past_likeness = Where (is_future, minus_infinity, likeness)
+    attention = Softmax <axis = -1> (past_likeness)
+    instant = MatMul (attention, x)
+
+    # l_t = LayerNorm(l'_t + FFN(l'_t))
+    hidden_product = MatMul (instant, ffn_in_weight)
+    hidden_sum = Add (hidden_product, ffn_in_bias)
+    hidden = Relu (hidden_sum)
+    update_product = MatMul (hidden, ffn_out_weight)
+    update = Add (update_product, ffn_out_bias)
+    changed = Add (instant, update)
+    l = LayerNormalization <axis = -1, epsilon = {_NORM_EPS:g}> (changed, norm_weight, norm_bias)
+
+    # Interest enhancing of click m: o_m = softmax(q'_m L_m^T / sqrt(d)) L_m, the padding masked
+    m_before = Sub (m, single)
+    m_index = Cast <to = {TensorProto.INT64}> (m_before)
+    m_place = Unsqueeze (m_index, one)
+    l_m = GatherND <batch_dims = 1> (l, m_place)
+    q_m_sum = Gemm (l_m, iel_query_weight, iel_query_bias)
+    q_m_flat = Relu (q_m_sum)
+    q_m = Unsqueeze (q_m_flat, one)
+    l_columns = Transpose <perm = [0, 2, 1]> (l)
+    trend = MatMul (q_m, l_columns)
+    m_rows = Unsqueeze (m, one_two)
+    is_padding = GreaterOrEqual (step, m_rows)
+    real_trend = Where (is_padding, minus_infinity, trend)
+    trend_attention = Softmax <axis = -1> (real_trend)
+    o_row = MatMul (trend_attention, l)
+    o_here = Squeeze (o_row, one)
+    o = Cast <to = {TensorProto.FLOAT}> (o_here)
+
+    # o / |o|, zero where o is, and where a session has no clicks
+    norm = ReduceL2 (o, one)
+    divisor = Max (norm, tiny)
+    direction = Div (o, divisor)
+    m_column = Unsqueeze (m, one)
+    has_clicks = Greater (m_column, nought)
+    query = Where (has_clicks, direction, silence)
+"""
+_LENGTHS = f"""
+    is_click = GreaterOrEqual (ids, nought)
+    clicks = Cast <to = {TensorProto.INT32}> (is_click)
+    lengths = ReduceSum <keepdims = 0> (clicks, one)
+"""
+_TOP = """
+    # z_i = scale cos(o_m, e_i)
+    scaled = Mul (query, scale)
+    scaled_here = Cast <to = DTYPE> (scaled)
+    logits_here = MatMul (scaled_here, catalog)
+    logits = Cast <to = FLOAT> (logits_here)
+    k_long = Cast <to = INT64> (k)
+    most = Min (k_long, n_items)
+    scores, places = TopK (logits, most)
+    items = Cast <to = INT32> (places)
+"""
+_INPUTS = {
+    "ids": "internal item ids of each session's clicks, oldest first, padded on the right with -1",
+    "lengths": "clicks of each session",
+    "k": "how many items to rank, at least 1; more than N give N",
+}
+_OUTPUTS = {
+    "query": "o_m / |o_m|: the unit query vector after the last click; zero for a session without clicks",
+    "items": "internal item ids, best first; of equal scores the lower id first",
+    "scores": "the items' logits: scale * cosine",
+}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Graph:
+    """A model without its initialisers, and their arrays by name: protobuf holds no 2 GB, numpy does."""
+
+    model: ModelProto
+    arrays: Mapping[str, np.ndarray]
+
+
+def encoder_graph(config: Config, weights: Mapping[str, np.ndarray], dtype: str, overridable: bool) -> Graph:
+    """The encoder over weights of the bundle, in 'float32' or 'fp16' (float32 at its surface all the same).
+
+    overridable: a caller may feed `item_embedding` float32[items, d] too, other vectors to look the ids up in.
+    """
+    model = _model(
+        f"encoder (int32[batch, length] ids, int32[batch] lengths) => (float[batch, {config.d}] query)", _QUERY
+    )
+    if overridable:
+        table = helper.make_tensor_value_info("item_embedding", TensorProto.FLOAT, ["items", config.d])
+        table.doc_string = "optional: other item embeddings; by default the bundle's"
+        model.graph.input.append(table)
+    return _graph(model, _values(config, weights, dtype))
+
+
+def recommender_graph(config: Config, weights: Mapping[str, np.ndarray], catalog: np.ndarray, dtype: str) -> Graph:
+    """The recommender over weights and catalog float32[N, d] of the bundle, in 'float32' or 'fp16'."""
+    element = helper.np_dtype_to_tensor_dtype(_DTYPES[dtype])
+    top = _TOP.replace("DTYPE", str(element))
+    for name in ("FLOAT", "INT64", "INT32"):
+        top = top.replace(name, str(getattr(TensorProto, name)))
+    model = _model(
+        "recommender (int32[batch, length] ids, int32[1] k) => (int32[batch, k] items, float[batch, k] scores)",
+        _LENGTHS + _QUERY + top,
+    )
+    values = _values(config, weights, dtype)
+    values["catalog"] = np.ascontiguousarray(catalog.T.astype(_DTYPES[dtype]))
+    values["scale"] = np.float32(config.scale)
+    values["n_items"] = np.array([len(catalog)])
+    return _graph(model, values)
+
+
+def describe(model: ModelProto, about: Mapping[str, Any], summary: str) -> None:
+    """Put metadata into a model, and words to its inputs and outputs."""
+    helper.set_model_props(model, {name: str(value) for name, value in about.items()})
+    model.producer_name = "mtaw_fast"
+    model.doc_string = summary
+    for values, words in ((model.graph.input, _INPUTS), (model.graph.output, _OUTPUTS)):
+        for value in values:
+            value.doc_string = words.get(value.name, value.doc_string)
+
+
+def _model(signature: str, body: str) -> ModelProto:
+    """The parsed text; every node is named after its first output."""
+    model = parser.parse_model(f'<ir_version: {_IR_VERSION}, opset_import: ["" : {OPSET}]>\n{signature} {{{body}}}')
+    for node in model.graph.node:
+        node.name = node.output[0]
+    return model
+
+
+def _graph(model: ModelProto, values: Mapping[str, Any]) -> Graph:
+    """The model with those of `values` that its nodes read."""
+    read = {name for node in model.graph.node for name in node.input}
+    return Graph(model, {name: np.asarray(value) for name, value in values.items() if name in read})
+
+
+def _values(config: Config, weights: Mapping[str, np.ndarray], dtype: str) -> dict[str, Any]:
+    table = weights["item_embedding"].astype(_DTYPES[dtype], copy=False)
+    return {**_constants(config, dtype), **_layers(config, weights, dtype), "item_embedding": table}
+
+
+def _constants(config: Config, dtype: str) -> dict[str, Any]:
+    return {
+        "zero": np.array([0]), "one": np.array([1]), "one_two": np.array([1, 2]), "max_len": np.array([config.max_len]),
+        "nought": np.int32(0), "single": np.int32(1), "longest": np.int32(config.max_len),
+        "all_steps": np.arange(config.max_len, dtype=np.int32),
+        "minus_infinity": np.array(-np.inf, _DTYPES[dtype]),
+        "tiny": np.float32(np.finfo(np.float32).tiny), "silence": np.float32(0),
+    }  # fmt: skip
+
+
+def _layers(config: Config, weights: Mapping[str, np.ndarray], dtype: str) -> dict[str, np.ndarray]:
+    """The small weights: layers as [in, out], one position row for each of max_len steps."""
+    shrink = np.float32(1 / math.sqrt(config.d))
+    rows = np.minimum(np.arange(config.max_len), config.positions - 1)
+    values = {
+        "position_embedding": weights["position_embedding"][rows],
+        "itl_query_weight": weights["itl_query_weight"].T * shrink,
+        "itl_query_bias": weights["itl_query_bias"] * shrink,
+        "ffn_in_weight": weights["ffn_in_weight"].T,
+        "ffn_in_bias": weights["ffn_in_bias"],
+        "ffn_out_weight": weights["ffn_out_weight"].T,
+        "ffn_out_bias": weights["ffn_out_bias"],
+        "norm_weight": weights["norm_weight"],
+        "norm_bias": weights["norm_bias"],
+        "iel_query_weight": weights["iel_query_weight"].T * shrink,
+        "iel_query_bias": weights["iel_query_bias"] * shrink,
+    }
+    return {name: np.ascontiguousarray(value.astype(_DTYPES[dtype])) for name, value in values.items()}

@@ -1,0 +1,105 @@
+"""`mtaw-fast serve`: the HTTP service."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+from typing import Any
+
+from mtaw_fast.cli.common import add_command, add_serving_options
+from mtaw_fast.errors import UsageError, require
+
+_TOKEN_VARIABLE = "MTAW_ADMIN_TOKEN"
+
+
+def add_to(commands: Any) -> None:
+    """Add the command to the parser."""
+    parser = add_command(
+        commands,
+        "serve",
+        run,
+        "Answer over HTTP: rankings, similar items, sessions; with hot reload, metrics and a playground.",
+        "mtaw-fast serve shop.bundle --workers 2\n"
+        '  curl -s localhost:8000/v1/recommend -d \'{"session": ["sku-9", "sku-4"], "k": 5}\'',
+    )
+    parser.add_argument("bundle", type=Path, metavar="BUNDLE")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
+    parser.add_argument("--port", type=int, default=8000, help="0 takes a free one (default: 8000)")
+    parser.add_argument("--workers", type=int, default=1, help="processes that share the mapped bundle (default: 1)")
+    add_serving_options(parser)
+    sessions = parser.add_argument_group("sessions kept by the server")
+    sessions.add_argument("--sessions", metavar="WHERE", help="memory (one worker only) or redis://host:6379/0")
+    sessions.add_argument("--session-ttl", type=float, default=1800, metavar="SECONDS", help="(default: 1800)")
+    sessions.add_argument("--max-sessions", type=int, default=100_000, metavar="N", help="in memory (default: 100000)")
+    limits = parser.add_argument_group("limits")
+    limits.add_argument("--max-body", type=int, default=1 << 20, metavar="BYTES", help="(default: 1048576)")
+    limits.add_argument("--max-clicks", type=int, default=1000, metavar="N", help="in a session (default: 1000)")
+    limits.add_argument("--max-k", type=int, default=500, metavar="N", help="results (default: 500)")
+    limits.add_argument("--max-batch", type=int, default=256, metavar="N", help="sessions (default: 256)")
+    limits.add_argument("--queue", type=int, default=256, metavar="N", help="waiting, a worker (default: 256)")
+    limits.add_argument("--deadline", type=float, default=1000, metavar="MS", help="to wait in it (default: 1000)")
+    limits.add_argument(
+        "--read-timeout", type=float, default=10, metavar="SECONDS",
+        help="for a client to send its request, and to read the answer (default: 10)",
+    )  # fmt: skip
+    limits.add_argument("--grace", type=float, default=30, metavar="SECONDS", help="at shutdown (default: 30)")
+    limits.add_argument(
+        "--micro-batch", type=int, default=16, metavar="N",
+        help="waiting requests to rank in one pass over the catalog at most; 1: none (default: 16)",
+    )  # fmt: skip
+    operation = parser.add_argument_group("operation")
+    operation.add_argument(
+        "--watch", type=float, default=1, metavar="SECONDS", help="how often to look for a new bundle (default: 1)"
+    )
+    operation.add_argument(
+        "--admin-token-file", type=Path, metavar="FILE",
+        help=f"holds the bearer token of POST /admin/reload, which needs one to be there (default: ${_TOKEN_VARIABLE})",
+    )  # fmt: skip
+    operation.add_argument("--access-log", action="store_true", help="log every request")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Serve until told to stop."""
+    for package in ("litestar", "msgspec", "uvicorn"):
+        require(package, "serve")
+    from mtaw_fast.service.settings import Limits, Settings
+    from mtaw_fast.service.supervisor import serve
+
+    serve(
+        Settings(
+            bundle=arguments.bundle,
+            host=arguments.host,
+            port=arguments.port,
+            workers=arguments.workers,
+            encoder=arguments.encoder,
+            index=arguments.index,
+            sessions=arguments.sessions,
+            session_ttl=arguments.session_ttl,
+            max_sessions=arguments.max_sessions,
+            grace=arguments.grace,
+            watch=arguments.watch,
+            token=_token(arguments.admin_token_file),
+            access_log=arguments.access_log,
+            limits=Limits(
+                body=arguments.max_body,
+                clicks=arguments.max_clicks,
+                k=arguments.max_k,
+                batch=arguments.max_batch,
+                queue=arguments.queue,
+                deadline=arguments.deadline / 1000,
+                read_timeout=arguments.read_timeout,
+                together=arguments.micro_batch,
+            ),
+        )
+    )
+
+
+def _token(path: Path | None) -> str | None:
+    """The admin token, from its file or the environment; None where neither is there."""
+    if path is None:
+        return os.environ.get(_TOKEN_VARIABLE) or None
+    token = path.read_text(encoding="utf-8").strip()
+    if not token:
+        raise UsageError(f"{path} holds no token; write one, or leave --admin-token-file out")
+    return token

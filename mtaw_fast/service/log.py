@@ -1,0 +1,51 @@
+"""The service's log: JSON lines on stderr that say what happened and never what was in a request."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+import traceback
+from datetime import UTC, datetime
+from typing import Any
+
+_LOGGER = logging.getLogger("mtaw_fast.service")
+
+
+def log_event(event: str, *, level: str = "info", **fields: Any) -> None:
+    """Log an event with its fields."""
+    _LOGGER.log(logging.getLevelName(level.upper()), event, extra={"fields": fields})
+
+
+class JsonLines(logging.Formatter):
+    """A record as one line of JSON.
+
+    An exception is told by its type and where it came from; its message, which may quote a request, is left out.
+    """
+
+    def format(self, record: logging.LogRecord) -> str:
+        """See `logging.Formatter.format`."""
+        line: dict[str, Any] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "event": record.getMessage().strip(),
+            "pid": os.getpid(),
+        }
+        line |= getattr(record, "fields", {})
+        if record.exc_info and record.exc_info[0] is not None:
+            frames = traceback.extract_tb(record.exc_info[2])
+            line["exception"] = record.exc_info[0].__name__
+            line["where"] = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames]
+        return json.dumps(line, ensure_ascii=False, default=str)
+
+
+def configure_logging() -> None:
+    """Everything that is logged in this process goes to stderr as JSON lines."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonLines())
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(logging.WARNING)
+    _LOGGER.setLevel(logging.INFO)
+    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # below: what clients do wrong

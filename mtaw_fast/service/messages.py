@@ -1,0 +1,147 @@
+"""The JSON of requests and answers. Decoding checks every type; `checks.py` holds requests to the limits."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+Item = Annotated[int | str, Meta(description="An item's external id, of the type that the bundle has.")]
+Items = list[Item]
+K = Annotated[int, Meta(description="How many results at most.", examples=[20], ge=1)]
+Version = Annotated[
+    str,
+    Meta(
+        description="The bundle that answered: 16 hex digits.", examples=["0f3a6c1d2b4e5f60"], pattern="^[0-9a-f]{16}$"
+    ),
+]
+
+
+class Wanted(Struct, forbid_unknown_fields=True, kw_only=True):
+    """What kind of ranking is asked for."""
+
+    k: K = 20
+    exclude: Annotated[Items, Meta(description="Never these.")] = []
+    allow: Annotated[Items | None, Meta(description="These only; null: all; []: none.")] = None
+    exclude_seen: Annotated[bool, Meta(description="Leave out what is in the session.")] = False
+    repeats: Annotated[bool, Meta(description="Tell which results are in the session.")] = False
+
+
+class RecommendRequest(Wanted, kw_only=True):
+    """A session to rank the catalog for."""
+
+    session: Annotated[
+        Items, Meta(description="Clicks, oldest first; unknown ones are dropped.", examples=[["sku-9", "sku-4"]])
+    ]
+    timings: Annotated[bool, Meta(description="Tell the microseconds of each stage.")] = False
+
+
+class BatchRequest(Wanted, kw_only=True):
+    """Sessions to rank the catalog for, all under the same conditions."""
+
+    sessions: Annotated[list[Items], Meta(examples=[[["sku-9", "sku-4"], ["sku-7"]]])]
+
+
+class ClickRequest(Wanted, kw_only=True):
+    """Clicks to append to a session that the server keeps."""
+
+    items: Annotated[Items, Meta(description="New clicks, oldest first.", min_length=1, examples=[["sku-4"]])]
+    timings: Annotated[bool, Meta(description="Tell the microseconds of each stage.")] = False
+
+
+class Timings(Struct, forbid_unknown_fields=True):
+    """Microseconds of each stage."""
+
+    queue: float
+    lookup: float
+    encode: float
+    retrieve: float
+    assemble: float
+    total: float
+
+
+class Answer(Struct, omit_defaults=True, kw_only=True):
+    """A ranking, best first."""
+
+    items: Items
+    scores: Annotated[list[float], Meta(description="float32; click counts where `fallback`.")]
+    unknown: Annotated[Items, Meta(description="Clicks that the catalog does not know.")]
+    fallback: Annotated[bool, Meta(description="No click was known: the popularity ranking.")]
+    repeats: list[bool] | None = None
+
+
+class RecommendAnswer(Answer, omit_defaults=True, kw_only=True):
+    """A ranking and the bundle that gave it."""
+
+    version: Version
+    timings: Timings | None = None
+
+
+class ClickAnswer(RecommendAnswer, omit_defaults=True, kw_only=True):
+    """A ranking for a session that the server keeps."""
+
+    clicks: Annotated[int, Meta(description="How many clicks the server holds of the session.")]
+
+
+class BatchAnswer(Struct, kw_only=True):
+    """A ranking for each session, in order."""
+
+    version: Version
+    answers: list[Answer]
+
+
+class SimilarAnswer(Struct, kw_only=True):
+    """The nearest items, best first."""
+
+    version: Version
+    items: Items
+    scores: Annotated[list[float], Meta(description="Cosines.")]
+
+
+class AskLimits(Struct, kw_only=True):
+    """What a request may ask for."""
+
+    k: int
+    clicks: int
+    batch: int
+    body: int
+
+
+class BundleAnswer(Struct, kw_only=True):
+    """What is served."""
+
+    version: Version
+    items: Annotated[int, Meta(description="How many items can be recommended.")]
+    ids: Annotated[str, Meta(description="Whether item ids are 'int' or 'str'.")]
+    encoder: str
+    index: str
+    limits: AskLimits
+
+
+class ReloadAnswer(Struct, kw_only=True):
+    """What a look at the manifest led to."""
+
+    version: Version
+    result: Annotated[str, Meta(description="'loaded' or 'unchanged'.")]
+    workers: Annotated[dict[str, int], Meta(description="Live workers by the version that they serve.")]
+
+
+class HealthAnswer(Struct, kw_only=True):
+    """The worker is there."""
+
+    version: Version
+    status: str
+
+
+class ErrorDetail(Struct, kw_only=True):
+    """What went wrong."""
+
+    code: Annotated[str, Meta(description="For programs.")]
+    message: Annotated[str, Meta(description="One line: what, where, and the mend.")]
+
+
+class ErrorAnswer(Struct, kw_only=True):
+    """An error, with the bundle that is served."""
+
+    error: ErrorDetail
+    version: Version

@@ -1,0 +1,174 @@
+"""What the service counts, where each number stands in a worker's row, and Prometheus' text of the sums."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import Counter as Tally
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+
+from mtaw_fast.service.counters import FIRST, Counters
+
+CONTENT_TYPE = "text/plain; version=0.0.4"
+ROUTES = (
+    "/v1/recommend", "/v1/recommend/batch", "/v1/similar", "/v1/sessions/{id}/click", "/v1/bundle", "/admin/reload",
+    "/healthz", "/readyz", "/metrics", "/openapi.json", "/", "other",
+)  # fmt: skip
+STATUSES = (200, 204, 400, 401, 404, 405, 408, 409, 413, 500, 503, 0)  # 0: the client went away; others count as 500
+STAGES = ("queue", "lookup", "encode", "retrieve", "assemble", "joint")
+_REQUEST_BOUNDS = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 0.5, 1)
+_STAGE_BOUNDS = (
+    2e-6, 5e-6, 1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5,
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """One metric. labels: its name and values of each label. bounds: upper bounds in seconds, of a histogram, whose
+    cells are one a bound, one past all of them, and the sum in nanoseconds."""
+
+    name: str
+    kind: str
+    help: str
+    labels: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    bounds: tuple[float, ...] = ()
+
+    @property
+    def series(self) -> list[tuple[str, ...]]:
+        """The label values of each series."""
+        return list(product(*(values for _, values in self.labels)))
+
+    @property
+    def cells(self) -> int:
+        """How many cells a series takes."""
+        return len(self.bounds) + 2 if self.bounds else 1
+
+
+_ROUTE = ("route", ROUTES)
+FAMILIES = (
+    Family(
+        "mtaw_requests_total", "counter", "Requests by route and status.",
+        (_ROUTE, ("status", tuple(map(str, STATUSES)))),
+    ),
+    Family("mtaw_request_seconds", "histogram", "From the parsed request on.", (_ROUTE,), _REQUEST_BOUNDS),
+    Family(
+        "mtaw_stage_seconds", "histogram", "Stages of rankings; joint: of several in one pass.", (("stage", STAGES),),
+        _STAGE_BOUNDS,
+    ),
+    Family("mtaw_clicks_total", "counter", "Clicks in the sessions that were ranked."),
+    Family("mtaw_unknown_clicks_total", "counter", "Of those, clicks that the catalog does not know."),
+    Family("mtaw_answers_total", "counter", "Sessions that were ranked."),
+    Family("mtaw_fallback_answers_total", "counter", "Of those, without a known click: the popularity ranking."),
+    Family("mtaw_joint_answers_total", "counter", "Of those, ranked together with others that waited."),
+    Family(
+        "mtaw_rejected_total", "counter", "Requests refused under load.",
+        (("reason", ("overloaded", "deadline_passed")),),
+    ),
+    Family("mtaw_reloads_total", "counter", "New bundles met.", (("result", ("loaded", "refused")),)),
+    Family("mtaw_worker_starts_total", "counter", "Workers started."),
+    Family("mtaw_queue_length", "gauge", "Requests that wait."),
+    Family("mtaw_live_sessions", "gauge", "Sessions held in memory."),
+)  # fmt: skip
+
+
+def _layout() -> tuple[dict[tuple[str, ...], int], int]:
+    """The first cell of each series, by family name and label values; and how many cells there are."""
+    places, place = {}, 0
+    for family in FAMILIES:
+        for values in family.series:
+            places[family.name, *values] = place
+            place += family.cells
+    return places, place
+
+
+_PLACES, WIDTH = _layout()
+GAUGES = tuple(_PLACES[family.name,] for family in FAMILIES if family.kind == "gauge")
+_STATUS_AT = {status: place for place, status in enumerate(STATUSES)}
+_REQUESTS_AT = {route: _PLACES["mtaw_requests_total", route, str(STATUSES[0])] for route in ROUTES}
+_REQUEST_AT = {route: _PLACES["mtaw_request_seconds", route] for route in ROUTES}
+_STAGE_AT = {stage: _PLACES["mtaw_stage_seconds", stage] for stage in STAGES}
+
+
+class Metrics:
+    """A worker's own counts, and the sums of all workers' as text."""
+
+    def __init__(self, counters: Counters) -> None:
+        self.counters = counters
+        self._own = counters.own[FIRST:]
+
+    @classmethod
+    def open(cls, path: Path, rows: int, row: int | None = None) -> Metrics:
+        """Map the file that `make` made; see `Counters`."""
+        return cls(Counters(path, rows, WIDTH, row))
+
+    @staticmethod
+    def make(path: Path, rows: int) -> None:
+        """The file for `rows` workers."""
+        Counters.make(path, rows, WIDTH)
+
+    def request(self, route: str, status: int, seconds: float) -> None:
+        """Count an answered request."""
+        own = self._own
+        own[_REQUESTS_AT[route] + _STATUS_AT.get(status, _STATUS_AT[500])] += 1
+        _observe(own, _REQUEST_AT[route], _REQUEST_BOUNDS, seconds)
+
+    def stage(self, stage: str, microseconds: float) -> None:
+        """Count a stage of a ranking."""
+        _observe(self._own, _STAGE_AT[stage], _STAGE_BOUNDS, microseconds * 1e-6)
+
+    def add(self, name: str, *labels: str, by: int = 1) -> None:
+        """Count `by` more in a counter."""
+        self._own[_PLACES[name, *labels]] += by
+
+    def set(self, name: str, value: int) -> None:
+        """Set a gauge."""
+        self._own[_PLACES[name,]] = value
+
+    def text(self) -> str:
+        """All metrics, summed over the workers, in Prometheus' text format."""
+        sums = self.counters.sums()
+        lines = [line for family in FAMILIES for line in _lines(family, sums)]
+        lines += ["# HELP mtaw_workers Live workers by the bundle version they serve.", "# TYPE mtaw_workers gauge"]
+        for version, count in sorted(self.workers().items()):
+            lines.append(f'mtaw_workers{{version="{version}"}} {count}')
+        return "\n".join(lines) + "\n"
+
+    def workers(self) -> dict[str, int]:
+        """Live workers by the bundle version that they serve."""
+        return dict(Tally(self.counters.live_versions()))
+
+
+def _observe(cells: memoryview, place: int, bounds: Sequence[float], seconds: float) -> None:
+    cells[place + bisect_left(bounds, seconds)] += 1
+    cells[place + len(bounds) + 1] += int(seconds * 1e9)
+
+
+def _lines(family: Family, sums: list[int]) -> Iterator[str]:
+    yield f"# HELP {family.name} {family.help}"
+    yield f"# TYPE {family.name} {family.kind}"
+    for values in family.series:
+        labels = [f'{name}="{value}"' for (name, _), value in zip(family.labels, values, strict=True)]
+        place = _PLACES[family.name, *values]
+        counts = sums[place : place + family.cells]
+        if not family.bounds:
+            # A status that a route never gave would be most of the text.
+            if counts[0] or not labels:
+                yield f"{family.name}{_braced(labels)} {counts[0]}"
+            continue
+        total = 0
+        for bound, count in zip((*map(_plain, family.bounds), "+Inf"), counts, strict=False):
+            total += count
+            upper = f'le="{bound}"'
+            yield f"{family.name}_bucket{_braced([*labels, upper])} {total}"
+        yield f"{family.name}_sum{_braced(labels)} {counts[-1] / 1e9:.9f}"
+        yield f"{family.name}_count{_braced(labels)} {total}"
+
+
+def _plain(bound: float) -> str:
+    return f"{bound:.6f}".rstrip("0").rstrip(".")
+
+
+def _braced(labels: Sequence[str]) -> str:
+    return f"{{{','.join(labels)}}}" if labels else ""

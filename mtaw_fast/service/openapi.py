@@ -1,0 +1,126 @@
+"""The OpenAPI document: what Litestar finds out from the handlers, with examples, every error and the common header."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from litestar.openapi.config import OpenAPIConfig
+from litestar.openapi.datastructures import ResponseSpec
+from litestar.openapi.spec import Components, Example, OpenAPIHeader, OpenAPIResponse, Operation, Schema, SecurityScheme
+from litestar.openapi.spec.enums import OpenAPIType
+
+from mtaw_fast import __version__
+from mtaw_fast.service.messages import ErrorAnswer
+
+JSON = "application/json"
+VERSION_HEADER = "X-Bundle-Version"
+
+_VERSION = "0f3a6c1d2b4e5f60"
+_RANKING = {"items": ["sku-2", "sku-9"], "scores": [11.25, 9.5], "unknown": [], "fallback": False}
+_TIMINGS = {"queue": 4.0, "lookup": 1.5, "encode": 7.25, "retrieve": 51.0, "assemble": 2.25, "total": 62.0}
+_ERRORS = {
+    400: ("invalid_request", "Object missing required field `session`; see /openapi.json"),
+    401: ("unauthorized", "send 'Authorization: Bearer' with the token that the service was given"),
+    404: ("unknown_item", "the catalog does not know the item; give one of its ids"),
+    408: ("body_timeout", "the body did not come within 10 s; send it faster"),
+    409: ("bundle_refused", "shop.bundle/weights.safetensors is damaged; the old bundle goes on"),
+    413: ("body_too_large", "the body is larger than 1048576 bytes; send less, or raise --max-body"),
+    503: ("overloaded", "256 requests wait already; try again"),
+}
+_MEANINGS = {
+    400: "The request can never succeed as it stands.",
+    401: "The bearer token is missing or wrong.",
+    404: "There is no such item, or no such route.",
+    408: "The body came too slowly.",
+    409: "The new bundle is damaged.",
+    413: "The body is too large.",
+    503: "Not now: try again after Retry-After seconds.",
+}
+
+# operation: (tag, example of a request, example of an answer)
+_EXAMPLES: dict[str, tuple[str, Any, Any]] = {
+    "recommend": (
+        "ranking",
+        {"session": ["sku-9", "sku-4"], "k": 2, "exclude": ["sku-7"], "timings": True, "repeats": True},
+        {"version": _VERSION, **_RANKING, "repeats": [False, True], "timings": _TIMINGS},
+    ),
+    "batch": (
+        "ranking",
+        {"sessions": [["sku-9", "sku-4"], []], "k": 2},
+        {"version": _VERSION, "answers": [_RANKING, {**_RANKING, "scores": [812.0, 640.0], "fallback": True}]},
+    ),
+    "similar": (
+        "ranking", None, {"version": _VERSION, "items": ["sku-4", "sku-2"], "scores": [0.875, 0.5]}
+    ),
+    "click": ("sessions", {"items": ["sku-4"], "k": 2}, {"version": _VERSION, **_RANKING, "clicks": 3}),
+    "bundle": (
+        "operation", None,
+        {
+            "version": _VERSION, "items": 40727, "ids": "str", "encoder": "native", "index": "scan",
+            "limits": {"k": 500, "clicks": 1000, "batch": 256, "body": 1048576},
+        },
+    ),
+    "health": ("operation", None, {"version": _VERSION, "status": "ok"}),
+    "ready": ("operation", None, {"version": _VERSION, "status": "ready"}),
+    "metrics": ("operation", None, None),
+    "reload": ("operation", None, {"version": _VERSION, "result": "loaded", "workers": {_VERSION: 2}}),
+}  # fmt: skip
+
+
+def operation(name: str) -> type[Operation]:
+    """How the OpenAPI document describes a route: its id, and the examples of `name`."""
+    tag, asked, given = _EXAMPLES[name]
+
+    @dataclass
+    class Described(Operation):
+        def __post_init__(self) -> None:
+            self.operation_id, self.tags = name, [tag]
+            if asked is not None:
+                self.request_body.content[JSON].examples = {name: Example(value=asked)}  # type: ignore[union-attr]
+            for status, response in (self.responses or {}).items():
+                assert isinstance(response, OpenAPIResponse)
+                response.headers = {**(response.headers or {}), VERSION_HEADER: _version_header()}
+                if status == "200" and given is not None and response.content:
+                    response.content[JSON].examples = {name: Example(value=given)}
+            if name == "reload":
+                self.security = [{"bearer": []}]
+
+    return Described
+
+
+def errors(*statuses: int) -> dict[int, ResponseSpec]:
+    """The error answers of a route."""
+    return {
+        status: ResponseSpec(
+            ErrorAnswer,
+            generate_examples=False,
+            description=_MEANINGS[status],
+            examples=[
+                Example(
+                    value={"error": dict(zip(("code", "message"), _ERRORS[status], strict=True)), "version": _VERSION}
+                )
+            ],
+        )
+        for status in statuses
+    }
+
+
+def openapi_config() -> OpenAPIConfig:
+    """The document as a whole, served at /openapi.json alone: no page that loads from elsewhere."""
+    return OpenAPIConfig(
+        title="mtaw_fast",
+        version=__version__,
+        description=f"Ranks a catalog for the next click of a session. Every response has the header {VERSION_HEADER}.",
+        components=Components(security_schemes={"bearer": SecurityScheme(type="http", scheme="bearer")}),
+        path="/-/schema",
+        use_handler_docstrings=True,
+    )
+
+
+def _version_header() -> OpenAPIHeader:
+    return OpenAPIHeader(
+        description="The bundle that answered.",
+        required=True,
+        schema=Schema(type=OpenAPIType.STRING, pattern="^[0-9a-f]{16}$"),
+    )

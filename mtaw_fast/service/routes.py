@@ -1,0 +1,164 @@
+"""The routes that rank. Each takes one snapshot, at the moment that its work begins, and answers from it alone."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+from urllib.parse import parse_qs
+
+from litestar import Response, get, post
+from litestar.params import Parameter
+
+from mtaw_fast.service.decoding import StrictRequest
+from mtaw_fast.service.line import Joint
+from mtaw_fast.service.messages import (
+    AskLimits,
+    BatchAnswer,
+    BatchRequest,
+    BundleAnswer,
+    ClickAnswer,
+    ClickRequest,
+    RecommendAnswer,
+    RecommendRequest,
+    SimilarAnswer,
+)
+from mtaw_fast.service.openapi import JSON, errors, operation
+from mtaw_fast.service.problems import invalid
+from mtaw_fast.service.ranking import (
+    Ranked,
+    batch_answer,
+    check,
+    count,
+    encoded,
+    fields,
+    rank,
+    rank_batch,
+    rank_together,
+    similar,
+)
+from mtaw_fast.service.state import Service, service_of
+
+_LONG_LIST = 1000  # ids in conditions from which a request no longer runs on the event loop
+_SESSION_ID = r"[A-Za-z0-9._~-]{1,128}"
+
+
+@post("/v1/recommend", status_code=200, responses=errors(400, 408, 413, 503), operation_class=operation("recommend"))
+async def recommend(request: StrictRequest, data: RecommendRequest) -> Response[RecommendAnswer]:
+    """The k best next items of one session."""
+    service = service_of(request)
+    check(data, (data.session,), service.settings.limits)
+    ranked = await _ranked(request, service, data, data.session)
+    timings = ranked.timings if data.timings else None
+    return _json(RecommendAnswer(version=ranked.version, timings=timings, **fields(ranked.out)))
+
+
+@post("/v1/recommend/batch", status_code=200, responses=errors(400, 408, 413, 503), operation_class=operation("batch"))
+async def recommend_batch(request: StrictRequest, data: BatchRequest) -> Response[BatchAnswer]:
+    """The k best next items of many sessions, all by one bundle."""
+    service = service_of(request)
+    check(data, data.sessions, service.settings.limits)
+    snapshot = service.take(request)
+    rankings, body = await service.line.run_aside(
+        lambda check_deadline: (
+            (rankings := rank_batch(snapshot, data, check_deadline)),
+            encoded(batch_answer(snapshot, rankings)),
+        )
+    )
+    count(service.metrics, data.sessions, rankings)
+    return Response(body, media_type=JSON)  # type: ignore[arg-type]
+
+
+@get("/v1/similar", responses=errors(400, 404, 503), operation_class=operation("similar"))
+async def similar_items(
+    request: StrictRequest,
+    item: Annotated[  # noqa: ARG001 (for the OpenAPI document: the query is read strictly below)
+        str, Parameter(description="An item's id; digits where the bundle's ids are integers.")
+    ],
+    k: Annotated[int, Parameter(description="How many results at most.", ge=1)] = 20,
+) -> Response[SimilarAnswer]:
+    """The items nearest to one."""
+    service = service_of(request)
+    limits = service.settings.limits
+    if k > limits.k:
+        raise invalid("k_too_large", f"k is {k}, the most is {limits.k}; ask for less, or raise --max-k")
+    wanted = _query_item(request.scope["query_string"])
+    return _json(await service.line.run(lambda _: similar(service.take(request), wanted, k)))
+
+
+@post(
+    "/v1/sessions/{session_id:str}/click", status_code=200, responses=errors(400, 408, 413, 503),
+    operation_class=operation("click"),
+)  # fmt: skip
+async def click(
+    request: StrictRequest,
+    session_id: Annotated[str, Parameter(pattern=f"^{_SESSION_ID}$", description="Chosen by the client.")],
+    data: ClickRequest,
+) -> Response[ClickAnswer]:
+    """Append clicks to a session that the server keeps, and rank for all of it."""
+    service = service_of(request)
+    assert service.sessions is not None
+    check(data, (data.items,), service.settings.limits)
+    clicks = await service.sessions.click(session_id, data.items)
+    ranked = await _ranked(request, service, data, clicks)
+    timings = ranked.timings if data.timings else None
+    return _json(ClickAnswer(version=ranked.version, clicks=len(clicks), timings=timings, **fields(ranked.out)))
+
+
+@get("/v1/bundle", operation_class=operation("bundle"))
+async def bundle(request: StrictRequest) -> Response[BundleAnswer]:
+    """What is served."""
+    service = service_of(request)
+    snapshot, limits = service.take(request), service.settings.limits
+    recommender = snapshot.recommender
+    return _json(
+        BundleAnswer(
+            version=snapshot.version,
+            items=recommender.n_items,
+            ids=recommender.ids.kind,
+            encoder=recommender.encoder.name,
+            index=recommender.index.name,
+            limits=AskLimits(k=limits.k, clicks=limits.clicks, batch=limits.batch, body=limits.body),
+        )
+    )
+
+
+async def _ranked(
+    request: StrictRequest, service: Service, asked: RecommendRequest | ClickRequest, session: list[int | str]
+) -> Ranked:
+    """The ranking of a session; off the event loop where the conditions are long."""
+
+    def work(waited: float) -> Ranked:
+        return rank(service.reloader.snapshot, asked, session, waited)
+
+    if asked.allow is None and len(asked.exclude) <= _LONG_LIST:
+        ranked = await service.line.run(work, _joint(service, asked, session))
+    else:
+        ranked = await service.line.run_aside(lambda _: work(0.0))
+    service.name(request, ranked.version)
+    count(service.metrics, [session], [ranked.out], ranked.timings)
+    return ranked
+
+
+def _joint(service: Service, asked: RecommendRequest | ClickRequest, session: list[int | str]) -> Joint | None:
+    """How a request is ranked together with others, where that is faster: in an index that reads the whole catalog."""
+    if asked.exclude or asked.timings or service.reloader.snapshot.recommender.index.name != "scan":
+        return None
+
+    def work(sessions: list[Any], waited: list[float]) -> list[Ranked]:
+        return rank_together(service.reloader.snapshot, asked, sessions, waited, service.metrics)
+
+    return Joint((asked.k, asked.exclude_seen, asked.repeats), session, work)
+
+
+def _query_item(query: bytes) -> str:
+    """The `item` of a query string, strictly UTF-8."""
+    try:
+        values = parse_qs(query.decode(), keep_blank_values=True, errors="strict").get("item", [])
+    except UnicodeDecodeError:
+        raise invalid("invalid_item", "the query is not UTF-8; percent-encode the item's UTF-8 bytes") from None
+    if len(values) != 1:
+        raise invalid("invalid_item", f"the query names {len(values)} items; name one, with ? & = % + percent-encoded")
+    return values[0]
+
+
+def _json(answer: Any) -> Response[Any]:
+    return Response(encoded(answer), media_type=JSON)

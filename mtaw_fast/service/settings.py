@@ -1,0 +1,73 @@
+"""How a service was started: what it serves, where, and the limits that it holds clients to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mtaw_fast.errors import UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a client may ask for.
+
+    body: bytes of a request's body. clicks: of a session. k: results. batch: sessions in a request. queue: requests
+    that wait, a worker. deadline: seconds that a request may wait, and that a batch may take. read_timeout: seconds
+    that a client has for its headers, for its body, and to read an answer. together: requests that wait which are
+    ranked in one pass over the catalog at most; 1: none are.
+    """
+
+    body: int = 1 << 20
+    clicks: int = 1000
+    k: int = 500
+    batch: int = 256
+    queue: int = 256
+    deadline: float = 1.0
+    read_timeout: float = 10.0
+    together: int = 16
+
+    def __post_init__(self) -> None:
+        for name in self.__slots__:
+            if getattr(self, name) <= 0:
+                raise UsageError(f"the limit '{name}' must be above 0, not {getattr(self, name)}")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything that `mtaw-fast serve` was told.
+
+    sessions: None, 'memory' or a redis:// URL. session_ttl, watch, grace: seconds. token: of POST /admin/reload, which
+    does not exist without one. access_log: whether every request is logged.
+    """
+
+    bundle: Path
+    host: str = "127.0.0.1"
+    port: int = 8000
+    workers: int = 1
+    encoder: str = "auto"
+    index: str = "auto"
+    sessions: str | None = None
+    session_ttl: float = 1800.0
+    max_sessions: int = 100_000
+    grace: float = 30.0
+    watch: float = 1.0
+    token: str | None = field(default=None, repr=False)
+    access_log: bool = False
+    limits: Limits = field(default_factory=Limits)
+
+    def __post_init__(self) -> None:
+        if self.workers < 1:
+            raise UsageError(f"--workers must be at least 1, not {self.workers}")
+        if not 0 <= self.port < 1 << 16:
+            raise UsageError(f"--port must be 0..65535, not {self.port}")
+        for name in ("session_ttl", "max_sessions", "grace", "watch"):
+            if getattr(self, name) <= 0:
+                raise UsageError(f"--{name.replace('_', '-')} must be above 0, not {getattr(self, name)}")
+        if self.sessions == "memory" and self.workers > 1:
+            raise UsageError(
+                f"--sessions memory lives in one worker, and there are {self.workers}; take --workers 1 or "
+                "--sessions redis://host:6379/0"
+            )
+        if self.sessions not in (None, "memory") and not self.sessions.startswith(("redis://", "rediss://", "unix://")):
+            raise UsageError(f"--sessions is 'memory' or a redis:// address, not {self.sessions!r}")

@@ -1,0 +1,56 @@
+"""A loaded bundle as the service holds it: the recommender and the version that its answers carry."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mtaw_fast.bundle import Bundle
+from mtaw_fast.bundle_format import MANIFEST
+from mtaw_fast.recommender import Recommender
+
+_FIRST = 20
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Snapshot:
+    """What one answer is made from, from beginning to end."""
+
+    recommender: Recommender
+    version: str
+
+
+def load_snapshot(folder: Path, encoder: str, index: str) -> Snapshot:
+    """Load and verify a bundle, and make one ranking with it: one that cannot answer is not taken into service.
+
+    Raises as `Recommender.load`.
+    """
+    recommender = Recommender.load(folder, encoder=encoder, index=index)
+    ids = recommender.bundle.ids
+    # Also touches the pages that every search reads, so that the first client does not wait for them.
+    recommender.recommend(ids.external(recommender.bundle.most_clicked[:1]), _FIRST)
+    return Snapshot(recommender, version_of(recommender.bundle.manifest))
+
+
+def current_version(folder: Path) -> str:
+    """The version of the bundle that is in the folder now, its files unverified. Raises BundleError."""
+    return version_of(Bundle.load(folder, verify=False).manifest)
+
+
+def version_of(manifest: Mapping[str, Any]) -> str:
+    """16 hex digits that differ where a manifest does, and so where any file of a bundle does."""
+    text = json.dumps(manifest, sort_keys=True, ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def signature(folder: Path) -> tuple[int, int, int] | None:
+    """What changes when a manifest is replaced: cheap to look at. None where there is none."""
+    try:
+        status = (folder / MANIFEST).stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_size, status.st_mtime_ns

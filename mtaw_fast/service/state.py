@@ -1,0 +1,57 @@
+"""What the routes of a worker share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from litestar import Request
+
+from mtaw_fast.service.line import Line
+from mtaw_fast.service.metrics import Metrics
+from mtaw_fast.service.reload import Reloader
+from mtaw_fast.service.sessions import SessionStore
+from mtaw_fast.service.settings import Settings
+from mtaw_fast.service.snapshot import Snapshot
+
+_VERSION = "mtaw_version"  # in a request's scope: the version that its answer carries
+
+
+@dataclass(slots=True, eq=False)
+class Service:
+    """One worker's parts. stopping: whether it takes no new requests. held: bytes of bodies that are not whole yet."""
+
+    settings: Settings
+    metrics: Metrics
+    reloader: Reloader
+    line: Line
+    sessions: SessionStore | None
+    stopping: bool = False
+    held: int = 0
+
+    def take(self, request: Request[Any, Any, Any]) -> Snapshot:
+        """The snapshot that answers `request` from now on, which the response names as its version."""
+        snapshot = self.reloader.snapshot
+        self.name(request, snapshot.version)
+        return snapshot
+
+    def name(self, request: Request[Any, Any, Any], version: str) -> None:
+        """Let the response to `request` name `version`."""
+        scope: Any = request.scope
+        scope[_VERSION] = version
+
+    def gauge(self) -> None:
+        """Bring this worker's gauges up to date, and forget expired sessions."""
+        self.metrics.set("mtaw_queue_length", self.line.length)
+        if self.sessions is not None:
+            self.metrics.set("mtaw_live_sessions", self.sessions.sweep())
+
+    def version_for(self, scope: Any) -> str:
+        """The version that the response to the request of an ASGI scope names: that of the snapshot it took, or, where
+        it took none, of the one that is served now; asked again, the same."""
+        return scope.setdefault(_VERSION, self.reloader.snapshot.version)
+
+
+def service_of(request: Request[Any, Any, Any]) -> Service:
+    """The worker's parts, for a route handler."""
+    return request.app.state.service

@@ -1,0 +1,147 @@
+"""One worker process: loads the bundle, tells the supervisor, and serves until it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+import uvloop
+
+from mtaw_fast.errors import MtawError
+from mtaw_fast.service.acceptor import Acceptor
+from mtaw_fast.service.app import make_app
+from mtaw_fast.service.connection import TimedProtocol
+from mtaw_fast.service.counters import HEARTBEAT, PID
+from mtaw_fast.service.line import Line
+from mtaw_fast.service.log import configure_logging
+from mtaw_fast.service.metrics import Metrics
+from mtaw_fast.service.reload import Reloader
+from mtaw_fast.service.sessions import open_sessions
+from mtaw_fast.service.settings import Settings
+from mtaw_fast.service.snapshot import load_snapshot, signature
+from mtaw_fast.service.state import Service
+
+_TICK = 0.25
+_STORE_TIMEOUT = 1.0  # seconds that the session store has for an answer
+
+
+def run_worker(settings: Settings, listener: socket.socket, counters: Path, row: int, supervisor: Connection) -> None:
+    """The process. row: of `counters`, its own. supervisor: told ("ready", version) or ("failed", why); when its other
+    end closes, the supervisor is gone and the worker stops."""
+    for one in (signal.SIGINT, signal.SIGHUP):  # a terminal sends them to every process: the supervisor decides
+        signal.signal(one, signal.SIG_IGN)
+    configure_logging()
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_serve(settings, listener, Metrics.open(counters, settings.workers, row), supervisor))
+    except MtawError as error:
+        supervisor.send(("failed", str(error)))
+    except OSError as error:
+        supervisor.send(("failed", f"{error.filename or settings.bundle}: {error.strerror or error}"))
+
+
+async def _serve(settings: Settings, listener: socket.socket, metrics: Metrics, supervisor: Connection) -> None:
+    seen = signature(settings.bundle)
+    snapshot = load_snapshot(settings.bundle, settings.encoder, settings.index)
+    limits = settings.limits
+    service = Service(
+        settings,
+        metrics,
+        Reloader(settings, snapshot, seen, metrics),
+        Line(limits, metrics),
+        open_sessions(settings.sessions, settings.session_ttl, settings.max_sessions, limits.clicks, _STORE_TIMEOUT),
+    )
+    TimedProtocol.read_timeout = limits.read_timeout
+    server = _Server(service, supervisor)
+    tasks = [asyncio.create_task(_tick(service, server)), asyncio.create_task(service.reloader.watch())]
+    try:
+        await server.serve(sockets=[listener])
+    finally:
+        for task in tasks:
+            task.cancel()
+        service.line.close()
+        if service.sessions is not None:
+            await service.sessions.close()
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's server, which tells the supervisor when it is up and the service when it stops."""
+
+    def __init__(self, service: Service, supervisor: Connection) -> None:
+        super().__init__(
+            uvicorn.Config(
+                make_app(service),
+                http=TimedProtocol,
+                ws="none",
+                lifespan="on",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                proxy_headers=False,
+                timeout_keep_alive=75,
+                timeout_graceful_shutdown=max(1, round(service.settings.grace)),
+            )
+        )
+        self._service, self._supervisor = service, supervisor
+        self.acceptors: list[Acceptor] = []
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to accept, then say so."""
+        await super().startup([])
+        service = self._service
+        service.metrics.add("mtaw_worker_starts_total")
+        service.metrics.counters.own[PID] = os.getpid()
+        self.acceptors = [self._acceptor(one) for one in sockets or []]
+        self._supervisor.send(("ready", service.reloader.snapshot.version))
+        asyncio.get_running_loop().add_reader(self._supervisor.fileno(), self._supervisor_gone)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Take no new requests; end the running ones."""
+        self._service.stopping = True
+        for acceptor in self.acceptors:
+            acceptor.close()
+        await super().shutdown(sockets)
+
+    def _acceptor(self, listener: socket.socket) -> Acceptor:
+        state = self.server_state
+
+        def make_protocol() -> asyncio.Protocol:
+            return TimedProtocol(config=self.config, server_state=state, app_state=self.lifespan.state)
+
+        return Acceptor(listener, make_protocol, state.connections, self._service.metrics.counters)
+
+    def _supervisor_gone(self) -> None:
+        asyncio.get_running_loop().remove_reader(self._supervisor.fileno())
+        self.should_exit = True
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Any:
+        """SIGTERM means stop; unlike uvicorn, the process then ends as one that succeeded."""
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, lambda: setattr(self, "should_exit", True))
+        try:
+            yield
+        finally:
+            loop.remove_signal_handler(signal.SIGTERM)
+
+
+async def _tick(service: Service, server: _Server) -> None:
+    """What happens by the clock: a sign of life, gauges, expired sessions and slow clients."""
+    loop, own = asyncio.get_running_loop(), service.metrics.counters.own
+    while True:
+        own[HEARTBEAT] += 1
+        service.gauge()
+        now = loop.time()
+        for acceptor in server.acceptors:
+            acceptor.tell()
+        for connection in list(server.server_state.connections):
+            assert isinstance(connection, TimedProtocol)
+            connection.expire(now)
+        await asyncio.sleep(_TICK)

@@ -1,0 +1,306 @@
+"""Hostile clients against a running service: no 5xx but 503, no dead worker, flat memory.
+
+    python -m tests.service.hostile --bodies 10000           until done
+    python -m tests.service.hostile --first 4711 --bodies 1  one case again
+
+Every case is a connection of its own (`hostile_cases.py`). Then slow clients sit on their connections while another one
+asks, and is to be answered as ever.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import select
+import socket
+import struct
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bench.service_process import Service
+from tests.random_bundle import save_random
+from tests.service.hostile_cases import Case, case, request
+
+N_ITEMS = 80
+WORKERS = 2
+READ_TIMEOUT = 2  # seconds that the service under attack waits for a slow client
+OPTIONS = ("--read-timeout", str(READ_TIMEOUT))
+BOUND = 16 << 20  # bytes that a worker may have more at the end than after the warm-up: arenas fill for long
+_PATIENCE = 30.0  # seconds for an answer or the end of the connection; machines are busy
+_PARTS = 10  # of a run, after each of which memory is looked at
+_THREADS = 8
+_STATUS = re.compile(rb"HTTP/1\.[01] (\d{3})")
+_LENGTH = re.compile(rb"\r\ncontent-length:\s*(\d+)", re.IGNORECASE)
+_GOOD = {"session": ["sku-3", "sku-4"], "k": 5}
+
+
+@dataclass(frozen=True)
+class Reply:
+    """status: of the final response; 0 where the connection was closed without one, -1 where neither came in time."""
+
+    status: int
+    body: bytes = b""
+
+
+@dataclass
+class Outcome:
+    """What an attack came to. statuses: how often each kind of case got each status. wrong: what must not be, a line
+    each. memory: bytes of the workers' own, at the end of equal parts of the run; the first one is the warm-up."""
+
+    cases: int = 0
+    seconds: float = 0.0
+    statuses: Counter[tuple[str, int]] = field(default_factory=Counter)
+    wrong: list[str] = field(default_factory=list)
+    memory: list[int] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        names = {0: "closed", -1: "no answer"}
+        kinds: dict[str, list[str]] = {}
+        for (kind, status), count in sorted(self.statuses.items()):
+            kinds.setdefault(kind, []).append(f"{count} x {names.get(status, str(status))}")
+        lines = [f"  {kind}: {', '.join(counts)}" for kind, counts in kinds.items()]
+        memory = ", ".join(f"{one / 2**20:.1f}" for one in self.memory)
+        lines.append(
+            f"{self.cases} cases in {self.seconds:.0f} s, {len(self.wrong)} wrong; the workers' own memory in MiB, as "
+            f"it went on: {memory}"
+        )
+        return "\n".join(["answers by kind of case:", *lines, *self.wrong[:20]])
+
+
+def attack(service: Service, first: int, count: int) -> Outcome:
+    """Put cases `first` .. `first + count - 1` to a service of a bundle of `save_random(n_items=N_ITEMS)`."""
+    outcome, began = Outcome(), time.monotonic()
+    workers = {process.pid for process in service.workers()}
+    before = service.post("/v1/recommend", _GOOD)
+    numbers = range(first, first + count)
+    step = -(-count // _PARTS)
+    with ThreadPoolExecutor(_THREADS) as pool:
+        for begin in range(0, count, step):
+            for one, reply in pool.map(lambda number: _put(service, number), numbers[begin : begin + step]):
+                outcome.cases += 1
+                outcome.statuses[one.kind, reply.status] += 1
+                wrong = _judged(one, reply)
+                if wrong is not None:
+                    outcome.wrong.append(f"case {one.number} ({one.kind}): {wrong}")
+            outcome.memory.append(service.anonymous_bytes())
+    outcome.wrong += _still_well(service, workers, before)
+    growth = outcome.memory[-1] - outcome.memory[0]
+    if growth > BOUND * len(workers):
+        outcome.wrong.append(f"memory grew by {growth} bytes after the warm-up")
+    outcome.seconds = time.monotonic() - began
+    return outcome
+
+
+def _still_well(service: Service, workers: set[int], before: tuple[int, bytes]) -> list[str]:
+    wrong = []
+    if {process.pid for process in service.workers()} != workers:
+        wrong.append(f"workers {sorted(workers)} were to live, {[one.pid for one in service.workers()]} are there")
+    if before[0] != 200 or service.post("/v1/recommend", _GOOD) != before:
+        wrong.append("a good request is answered otherwise than before")
+    return wrong
+
+
+def _put(service: Service, number: int) -> tuple[Case, Reply]:
+    one = case(number)
+    return one, exchange(service.address, one)
+
+
+def _judged(one: Case, reply: Reply) -> str | None:
+    """None, or what is wrong with this reply to this case."""
+    if one.vanishes:
+        return None
+    if reply.status < 0:
+        return f"neither an answer nor the end of the connection in {_PATIENCE:g} s"
+    if reply.status == 0:
+        return "no answer to a whole request" if one.whole and not one.may_close else None
+    if reply.status >= 500 and reply.status != 503:
+        return f"status {reply.status}: {reply.body[:200]!r}"
+    if one.refused and not 400 <= reply.status < 500:
+        return f"status {reply.status} where an error of the client's was due"
+    if one.whole and not one.may_close and reply.status >= 400:
+        return _error_body(reply.body)
+    return None
+
+
+def _error_body(body: bytes) -> str | None:
+    """None, or why this is no error as the service writes them: a code, and a message of one short line."""
+    try:
+        error = json.loads(body)["error"]
+        code, message = error["code"], error["message"]
+    except (ValueError, KeyError, TypeError):
+        return f"an error that is not in the service's form: {body[:200]!r}"
+    if not code.replace("_", "").isalpha() or not message or len(message) > 1000 or not message.isprintable():
+        return f"an error without one short line: {body[:300]!r}"
+    return None
+
+
+def exchange(address: tuple[str, int], one: Case) -> Reply:
+    """Send a case and read what comes; what is still to be sent when an answer is there is left out, as clients do."""
+    deadline = time.monotonic() + _PATIENCE
+    with socket.create_connection(address, timeout=_PATIENCE) as link:
+        link.setblocking(False)
+        if one.vanishes:
+            with suppress(OSError):
+                link.send(b"".join(one.pieces))
+            link.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # close with a reset
+            return Reply(0)
+        received = _send(link, one.pieces, deadline)
+        if received is None:
+            return Reply(0)
+        if not one.whole and not received:
+            with suppress(OSError):
+                link.shutdown(socket.SHUT_WR)
+        return _receive(link, received, one.head_only, deadline)
+
+
+def _send(link: socket.socket, pieces: Iterable[bytes], deadline: float) -> bytes | None:
+    """Send until an answer comes; its first bytes. None where the connection broke."""
+    for piece in pieces:
+        view = memoryview(piece)
+        while view:
+            readable, writable, _ = select.select([link], [link], [], max(0.0, deadline - time.monotonic()))
+            try:
+                if readable:
+                    return link.recv(1 << 16) or None
+                if not writable:
+                    return b""
+                view = view[link.send(view) :]
+            except BlockingIOError:
+                continue
+            except OSError:
+                return None
+    return b""
+
+
+def _receive(link: socket.socket, received: bytes, head_only: bool, deadline: float) -> Reply:
+    """Read one final response, or up to the end of the connection."""
+    while True:
+        head, end, body = received.partition(b"\r\n\r\n")
+        match = _STATUS.match(head)
+        if end and match:
+            if match[1].startswith(b"1") and match[1] != b"101":
+                received = body
+                continue
+            length = _LENGTH.search(head)
+            if head_only or length is None or len(body) >= int(length[1]):
+                return Reply(int(match[1]), body)
+        if not select.select([link], [], [], max(0.0, deadline - time.monotonic()))[0]:
+            return Reply(-1)
+        try:
+            more = link.recv(1 << 16)
+        except BlockingIOError:
+            continue
+        except OSError:
+            more = b""
+        if not more:
+            return Reply(int(match[1]), body) if match and end else Reply(0)
+        received += more
+
+
+def slow_clients(service: Service, count: int) -> Outcome:
+    """`count` clients that send a byte now and then, or do not read, while another one asks.
+
+    The service must close every one of them, and answer the other one as ever.
+    """
+    outcome, began = Outcome(cases=count), time.monotonic()
+    workers = {process.pid for process in service.workers()}
+    good = json.dumps(_GOOD).encode()
+    before = service.post("/v1/recommend", _GOOD)
+    whole = request(good)
+    deaf = request(json.dumps({"sessions": [["sku-1"]] * 200, "k": N_ITEMS}).encode(), "/v1/recommend/batch")
+    outcome.memory.append(service.anonymous_bytes())
+    links: dict[socket.socket, tuple[str, bytes]] = {}
+    for number in range(count):
+        kind, data = (("slow head", whole[:30]), ("slow body", whole[: -len(good) + 3]), ("idle", b""))[number % 3]
+        link = socket.create_connection(service.address, timeout=_PATIENCE)
+        link.setblocking(False)
+        link.send(data)
+        links[link] = kind, whole[len(data) :]
+    unread = [_deaf_client(service.address, deaf) for _ in range(max(1, count // 20))]
+    slowest = 0.0
+    while links and time.monotonic() < began + _PATIENCE:
+        asked = time.monotonic()
+        if service.post("/v1/recommend", _GOOD) != before:
+            outcome.wrong.append("a good request beside slow clients is answered otherwise than before")
+        slowest = max(slowest, time.monotonic() - asked)
+        time.sleep(0.2)
+        for link in list(links):
+            kind, rest = links[link]
+            status = _crawl(link, rest)
+            if status is None:
+                links[link] = kind, rest[1:]
+                continue
+            outcome.statuses[kind, status] += 1
+            if status >= 500 and status != 503:
+                outcome.wrong.append(f"{kind}: status {status}")
+            link.close()
+            del links[link]
+    for kind, _ in links.values():
+        if kind != "idle":  # a connection on which nothing was asked may stay
+            outcome.wrong.append(f"{kind}: still open after {_PATIENCE:g} s")
+    for link in (*links, *unread):
+        link.close()
+    outcome.memory.append(service.anonymous_bytes())
+    outcome.seconds = time.monotonic() - began
+    outcome.wrong += _still_well(service, workers, before)
+    if slowest > 5.0:
+        outcome.wrong.append(f"a good request beside slow clients took {slowest:.1f} s")
+    return outcome
+
+
+def _crawl(link: socket.socket, rest: bytes) -> int | None:
+    """Send one byte more, but for the last one; the status (0: closed) once the service has had enough."""
+    try:
+        if select.select([link], [], [], 0)[0]:
+            received = link.recv(1 << 16)
+            match = _STATUS.match(received)
+            return int(match[1]) if match else 0
+        if len(rest) > 1:
+            link.send(rest[:1])
+    except BlockingIOError:
+        return None
+    except OSError:
+        return 0
+    return None
+
+
+def _deaf_client(address: tuple[str, int], data: bytes) -> socket.socket:
+    """A client that asks for a lot, many times over, and reads nothing."""
+    link = socket.socket()
+    link.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    link.connect(address)
+    link.setblocking(False)
+    with suppress(BlockingIOError, OSError):
+        for _ in range(20):
+            link.send(data)
+    return link
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Command line; returns the exit status: 0 where nothing was wrong."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--first", type=int, default=0, help="number of the first case")
+    parser.add_argument("--bodies", type=int, default=10_000, help="how many cases")
+    parser.add_argument("--slow", type=int, default=300, help="how many slow clients at once")
+    options = parser.parse_args(arguments)
+    with tempfile.TemporaryDirectory() as name:
+        save_random(Path(name) / "bundle", n_items=N_ITEMS)
+        with Service(Path(name) / "bundle", Path(name) / "log", WORKERS, OPTIONS) as service:
+            outcomes = [attack(service, options.first, options.bodies)]
+            if options.slow:
+                outcomes.append(slow_clients(service, options.slow))
+    for outcome in outcomes:
+        print(outcome)
+    return int(any(outcome.wrong for outcome in outcomes))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,132 @@
+"""A few hundred hostile clients, and requests that the service's own OpenAPI description gives rise to."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("uvicorn", reason="the service needs the extra 'serve'")
+pytest.importorskip("psutil", reason="starting a service in tests needs the extra 'bench'")
+
+from bench.service_process import Service
+from tests.random_bundle import save_random
+from tests.service.hostile import N_ITEMS, OPTIONS, WORKERS, Reply, attack, exchange, slow_clients
+from tests.service.hostile import _judged as judged
+from tests.service.hostile_cases import BIG, Case, case, request
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    work = tmp_path_factory.mktemp("hostile")
+    save_random(work / "bundle", n_items=N_ITEMS)
+    with Service(work / "bundle", work / "log", WORKERS, OPTIONS) as running:
+        yield running
+
+
+def test_cases_are_made_from_their_numbers_and_cover_every_kind():
+    kinds = {case(number).kind for number in range(500)}
+    assert len(kinds) == 21
+    for number in range(0, 200, 7):
+        one, again = case(number), case(number)
+        assert one.kind == again.kind
+        if one.kind != "100 MB":
+            assert b"".join(one.pieces) == b"".join(again.pieces)
+    big = next(one for one in map(case, range(2000)) if one.kind == "100 MB")
+    assert sum(map(len, big.pieces)) > BIG * 0.99
+
+
+def test_what_must_not_be_is_noticed():
+    whole = Case(1, "whole", [], refused=True)
+    error = b'{"error": {"code": "invalid_json", "message": "not JSON; send JSON"}, "version": "0"}'
+    assert judged(whole, Reply(400, error)) is None
+    assert "status 500" in str(judged(whole, Reply(500, error)))
+    assert "status 501" in str(judged(Case(1, "part", [], whole=False), Reply(501)))
+    assert "was due" in str(judged(whole, Reply(200)))
+    assert "no answer" in str(judged(whole, Reply(0)))
+    assert "neither" in str(judged(whole, Reply(-1)))
+    assert "not in the service's form" in str(judged(whole, Reply(400, b"Traceback")))
+    assert "short line" in str(judged(whole, Reply(400, error.replace(b"not JSON", b"a\\nb"))))
+    assert judged(Case(1, "part", [], whole=False), Reply(0)) is None
+
+
+def test_hostile_requests_harm_nothing(service):
+    outcome = attack(service, first=0, count=400)
+    assert not outcome.wrong, str(outcome)
+    assert outcome.cases == 400
+
+
+def test_a_body_of_100_mb_is_refused_and_never_held(service):
+    before = service.peak_bytes()
+    numbers = [number for number in range(3000) if case(number).kind == "100 MB"]
+    for number in numbers:
+        one = case(number)
+        reply = exchange(service.address, one)
+        assert judged(one, reply) is None
+        assert reply.status == 413
+    assert len(numbers) >= 5
+    assert service.peak_bytes() - before < BIG / 10
+
+
+def test_slow_clients_are_closed_and_hold_up_nobody(service):
+    outcome = slow_clients(service, 60)
+    assert not outcome.wrong, str(outcome)
+
+
+def test_a_good_request_is_answered_as_part_of_the_same_exchange(service):
+    reply = exchange(service.address, Case(0, "good", [request(b'{"session": ["sku-1"], "k": 3}')]))
+    assert reply.status == 200
+
+
+@pytest.mark.slow
+def test_the_openapi_description_holds(tmp_path):
+    pytest.importorskip("schemathesis", reason="needs the extra 'dev'")
+    save_random(tmp_path / "bundle", n_items=N_ITEMS)
+    (tmp_path / "token").write_text("secret")
+    options = (*OPTIONS, "--sessions", "memory", "--admin-token-file", str(tmp_path / "token"))
+    with Service(tmp_path / "bundle", tmp_path / "log", 1, options) as running:
+        document = f"http://127.0.0.1:{running.address[1]}/openapi.json"
+        command = [
+            sys.executable,
+            "-m",
+            "schemathesis.cli",
+            "run",
+            document,
+            "--header",
+            "Authorization: Bearer secret",
+        ]
+        done = subprocess.run(
+            [*command, "--max-examples", "60", "--seed", "1", "--no-color"],
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(ROOT), "SCHEMATHESIS_HOOKS": "tests.service.schemathesis_hooks"},
+            check=False,
+        )
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
+    assert "9 selected / 9 total" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        (b'{"session": ["\xff"]}', "invalid_json"),
+        (b'{"\xf0\x9f": 1}', "invalid_json"),
+        (b'{"session": [], "%b": 1}' % (b"z" * 50_000), "invalid_request"),
+        (b'{"session": [], "a\\u0000\\nb": 1}', "invalid_request"),
+    ],
+)
+def test_what_once_was_answered_badly(service, body, code):
+    status, answer = service.ask("POST", "/v1/recommend", body, {"Content-Type": "application/json"})
+    assert status == 400
+    error = json.loads(answer)["error"]
+    assert error["code"] == code
+    assert len(error["message"]) <= 500
+    assert error["message"].isprintable()

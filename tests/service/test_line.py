@@ -1,0 +1,199 @@
+"""The queue: in order, bounded, and nothing is worked on that nobody waits for any more."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mtaw_fast.service.line import Joint, Line
+from mtaw_fast.service.metrics import Metrics
+from mtaw_fast.service.problems import ServiceError
+from mtaw_fast.service.settings import Limits
+
+
+@pytest.fixture
+def metrics(tmp_path: Path) -> Metrics:
+    """Counters of one worker."""
+    Metrics.make(tmp_path / "counters", 1)
+    return Metrics.open(tmp_path / "counters", 1, 0)
+
+
+@pytest.fixture
+def line(metrics: Metrics) -> Iterator[Line]:
+    """At most 4 in the queue, for at most 0.2 s."""
+    line = Line(Limits(queue=4, deadline=0.2), metrics)
+    yield line
+    line.close()
+
+
+def rejected(metrics: Metrics, reason: str) -> bool:
+    return f'mtaw_rejected_total{{reason="{reason}"}} 1' in metrics.text()
+
+
+def test_work_is_done_in_order_and_results_go_to_who_asked(line: Line) -> None:
+    done: list[int] = []
+
+    async def main() -> list[int]:
+        def work(number: int) -> int:
+            done.append(number)
+            return 10 * number
+
+        return await asyncio.gather(*(line.run(lambda _, n=n: work(n)) for n in range(4)))
+
+    assert asyncio.run(main()) == [0, 10, 20, 30]
+    assert done == [0, 1, 2, 3]
+
+
+def test_a_full_queue_refuses_the_newest(line: Line, metrics: Metrics) -> None:
+    async def main() -> list[object]:
+        return await asyncio.gather(*(line.run(lambda _: "done") for _ in range(5)), return_exceptions=True)
+
+    *first, last = asyncio.run(main())
+    assert first == ["done"] * 4
+    assert isinstance(last, ServiceError)
+    assert (last.status, last.code, last.headers) == (503, "overloaded", {"Retry-After": "1"})
+    assert rejected(metrics, "overloaded")
+    assert line.length == 0
+
+
+def test_what_waited_for_too_long_is_not_worked_on(line: Line, metrics: Metrics) -> None:
+    worked: list[str] = []
+
+    async def main() -> list[object]:
+        slow = line.run(lambda _: time.sleep(0.3))
+        late = line.run(lambda _: worked.append("late"))
+        return await asyncio.gather(slow, late, return_exceptions=True)
+
+    _, late = asyncio.run(main())
+    assert isinstance(late, ServiceError)
+    assert (late.status, late.code) == (503, "deadline_passed")
+    assert not worked
+    assert rejected(metrics, "deadline_passed")
+
+
+def test_an_error_goes_to_who_asked_and_the_next_is_served(line: Line) -> None:
+    async def main() -> list[object]:
+        return await asyncio.gather(line.run(lambda _: 1 // 0), line.run(lambda _: "fine"), return_exceptions=True)
+
+    failed, fine = asyncio.run(main())
+    assert isinstance(failed, ZeroDivisionError)
+    assert fine == "fine"
+
+
+def test_one_that_nobody_waits_for_is_left_out(line: Line) -> None:
+    worked: list[str] = []
+
+    async def main() -> None:
+        gone = asyncio.create_task(line.run(lambda _: worked.append("gone")))
+        stays = asyncio.create_task(line.run(lambda _: worked.append("stays")))
+        await asyncio.sleep(0)
+        gone.cancel()
+        await stays
+
+    asyncio.run(main())
+    assert worked == ["stays"]
+
+
+def test_the_loop_looks_at_its_sockets_between_two(line: Line) -> None:
+    order: list[str] = []
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        work = [asyncio.create_task(line.run(lambda _, n=n: order.append(f"work {n}"))) for n in range(3)]
+        await asyncio.sleep(0)
+        loop.call_soon(lambda: order.append("socket"))
+        await asyncio.gather(*work)
+
+    asyncio.run(main())
+    assert order.index("socket") < order.index("work 2")
+
+
+def test_long_work_leaves_the_loop_free_and_counts_as_waiting(line: Line) -> None:
+    release = threading.Event()
+
+    async def main() -> object:
+        long = asyncio.create_task(line.run_aside(lambda _: release.wait(5)))
+        await asyncio.sleep(0)
+        assert await line.run(lambda _: "meanwhile") == "meanwhile"
+        assert line.length == 1
+        release.set()
+        return await long
+
+    assert asyncio.run(main()) is True
+    assert line.length == 0
+
+
+def test_long_work_ends_at_the_deadline(line: Line, metrics: Metrics) -> None:
+    async def main() -> None:
+        def work(check: object) -> None:
+            assert callable(check)
+            while True:
+                time.sleep(0.01)
+                check()
+
+        await line.run_aside(work)
+
+    with pytest.raises(ServiceError, match="200 ms"):
+        asyncio.run(main())
+    assert rejected(metrics, "deadline_passed")
+
+
+def jointly(line: Line, keys: list[object]) -> tuple[list[object], list[list[int]]]:
+    """(results of requests 0, 1, .. with these keys (None: not joint), the groups that were worked on together)."""
+    groups: list[list[int]] = []
+
+    def together(numbers: list[int], waited: list[float]) -> list[str]:
+        assert len(waited) == len(numbers)
+        assert all(0 <= seconds < 5 for seconds in waited)
+        groups.append(numbers)
+        return [f"joint {number}" for number in numbers]
+
+    async def main() -> list[object]:
+        asked = [
+            line.run(lambda _, n=number: f"single {n}", None if key is None else Joint((key,), number, together))
+            for number, key in enumerate(keys)
+        ]
+        return await asyncio.gather(*asked, return_exceptions=True)
+
+    return asyncio.run(main()), groups
+
+
+def test_what_waits_is_worked_on_together(metrics: Metrics) -> None:
+    line = Line(Limits(queue=50, together=6), metrics)
+    results, groups = jointly(line, ["a"] * 9)
+    assert groups == [[0, 1, 2, 3, 4, 5]]  # at most 6; the last 3 are too few
+    assert results == [f"joint {n}" for n in range(6)] + [f"single {n}" for n in range(6, 9)]
+
+
+def test_only_what_goes_together_is(metrics: Metrics) -> None:
+    line = Line(Limits(queue=50, together=9), metrics)
+    results, groups = jointly(line, ["a", "a", None, "b", "b", "b", "b", "a", "a", "a", "a", None])
+    assert groups == [[3, 4, 5, 6], [7, 8, 9, 10]]
+    kinds = ["single"] * 3 + ["joint"] * 8 + ["single"]
+    assert results == [f"{kind} {n}" for n, kind in enumerate(kinds)]
+
+
+def test_nothing_is_worked_on_together_where_that_is_off(metrics: Metrics) -> None:
+    results, groups = jointly(Line(Limits(queue=50, together=1), metrics), ["a"] * 9)
+    assert groups == []
+    assert results == [f"single {n}" for n in range(9)]
+
+
+def test_an_error_of_joint_work_goes_to_all_of_it(metrics: Metrics) -> None:
+    line = Line(Limits(queue=50), metrics)
+
+    def broken(numbers: list[int], waited: list[float]) -> list[str]:
+        raise ZeroDivisionError
+
+    async def main() -> list[object]:
+        asked = [line.run(lambda _: "single", Joint((), number, broken)) for number in range(5)]
+        return await asyncio.gather(*asked, line.run(lambda _: "fine"), return_exceptions=True)
+
+    *failed, fine = asyncio.run(main())
+    assert all(isinstance(one, ZeroDivisionError) for one in failed)
+    assert fine == "fine"

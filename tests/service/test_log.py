@@ -1,0 +1,62 @@
+"""The log: JSON lines that tell what happened, and never what was in a request."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from pathlib import Path
+
+from mtaw_fast.service.log import JsonLines
+from tests.service.running import Running, eventually, running
+
+SECRET = "very-private-item"
+TOKEN = "the-admin-token"
+
+
+def test_nothing_of_a_request_is_logged(text_bundle: Path) -> None:
+    flags = ["--access-log", "--sessions", "memory", "--max-clicks", "3"]
+    with running(text_bundle, *flags, env={"MTAW_ADMIN_TOKEN": TOKEN}) as service:
+        body = {"session": [SECRET, "sku-11"], "exclude": [SECRET]}
+        assert service.ask("POST", "/v1/recommend", body).status == 200
+        service.ask("POST", "/v1/recommend", {"session": [SECRET], SECRET: 1})
+        service.ask("POST", "/v1/recommend", {"session": [SECRET] * 4})
+        service.ask("POST", "/v1/recommend", {"session": SECRET})
+        service.ask("POST", f"/v1/sessions/{SECRET}/click", {"items": [SECRET]})
+        service.ask("GET", f"/v1/similar?item={SECRET}")
+        service.ask("GET", f"/{SECRET}", headers={SECRET: SECRET})
+        service.ask("POST", "/admin/reload", headers={"Authorization": f"Bearer {SECRET}"})
+        service.ask("POST", "/admin/reload", headers={"Authorization": f"Bearer {TOKEN}"})
+        with service.raw() as connection:
+            connection.sendall(SECRET.encode() + b"\r\n\r\n")
+            connection.recv(1000)
+        eventually(lambda: len(service.events("request")) == 9)
+        lines = [json.dumps(line) for line in service.log]
+        assert not [line for line in lines if SECRET in line or TOKEN in line or "sku-11" in line]
+
+
+def test_an_access_line(text_bundle: Path) -> None:
+    with running(text_bundle, "--access-log") as service:
+        reply = service.ask("POST", "/v1/recommend", {"session": ["sku-11"]})
+        (line,) = eventually(lambda: service.events("request"))
+        assert {"time", "level", "event", "pid", "method", "route", "status", "ms", "version"} == set(line)
+        assert (line["method"], line["route"], line["status"]) == ("POST", "/v1/recommend", 200)
+        assert line["version"] == reply.version
+        assert line["ms"] > 0
+
+
+def test_requests_are_not_logged_unless_asked_for(text_service: Running) -> None:
+    text_service.ask("GET", "/healthz")
+    assert not text_service.events("request")
+
+
+def test_an_exception_is_told_without_its_message() -> None:
+    try:
+        raise ValueError(SECRET)
+    except ValueError:
+        record = logging.LogRecord("x", logging.ERROR, __file__, 1, "failed", (), sys.exc_info())
+    line = JsonLines().format(record)
+    assert SECRET not in line
+    assert "\n" not in line
+    assert json.loads(line)["exception"] == "ValueError"
+    assert "test_an_exception" in json.loads(line)["where"][0]

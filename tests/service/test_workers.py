@@ -1,0 +1,169 @@
+"""Workers die and are replaced; the service starts, stops and shares what it should."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mtaw_fast.cli import main
+from tests.random_bundle import save_random
+from tests.service.running import Running, eventually, running
+from tests.service.traffic import traffic
+
+
+def ask(client: int, number: int) -> tuple[str, Any]:
+    """Some request."""
+    return "/v1/recommend", {"session": [f"sku-{10 + (client + number) % 50}"]}
+
+
+@pytest.mark.slow
+def test_a_killed_worker_is_replaced_and_only_its_requests_fail(text_bundle: Path) -> None:
+    with running(text_bundle, "--workers", "2") as service:
+        with traffic(service, ask, clients=6) as seen:
+            for kill in range(3):
+                eventually(lambda: all(len(one.replies) > 50 * (kill + 1) for one in seen))  # noqa: B023
+                os.kill(min(service.workers()), signal.SIGKILL)
+                eventually(lambda: len(service.events("worker_started")) == 3 + kill)  # noqa: B023
+            eventually(lambda: all(len(one.replies) > 200 for one in seen))
+        assert sum(len(one.lost) for one in seen) <= 3 * len(seen)
+        for one in seen:
+            # A connection loses at most what it had under way, and the next request is answered.
+            assert len(one.lost) <= 3
+            assert {reply.status for _, reply in one.replies} == {200}
+        assert len(service.events("worker_died")) == 3
+        assert len(service.workers()) == 2
+        # What the dead ones counted is still there.
+        answered = sum(len(one.replies) for one in seen)
+        assert service.metric("mtaw_answers_total") >= answered
+        assert service.metric("mtaw_worker_starts_total") == 5
+        version = service.ask("GET", "/healthz").version
+        assert service.metric(f'mtaw_workers{{version="{version}"}}') == 2
+
+
+def test_both_workers_count_into_one_sum(text_bundle: Path) -> None:
+    with running(text_bundle, "--workers", "2") as service:
+        for number in range(40):
+            service.ask("POST", *ask(0, number))
+        texts = {service.ask("GET", "/metrics").body for _ in range(6)}
+        assert texts
+        assert service.metric("mtaw_answers_total") == 40
+        assert service.metric('mtaw_requests_total{route="/v1/recommend",status="200"}') == 40
+        assert service.metric('mtaw_stage_seconds_count{stage="queue"}') == 40
+
+
+def test_workers_share_the_mapped_bundle(tmp_path: Path) -> None:
+    folder = tmp_path / "bundle"
+    save_random(folder, n_items=50_000, d=32)
+    with running(folder, "--workers", "2") as service:
+        for pid in service.workers():
+            maps = Path(f"/proc/{pid}/smaps").read_text()
+            for part in ("catalog", "weights", "scan"):
+                (block,) = re.findall(rf"{part}-[0-9a-f]+\.safetensors\n(?:[A-Z][A-Za-z_]+:.*\n)+", maps) or [""]
+                assert block, part
+                assert sum(map(int, re.findall(r"Private_Dirty:\s+(\d+)", block))) == 0
+
+
+def test_a_graceful_shutdown_ends_what_runs(text_bundle: Path) -> None:
+    with running(text_bundle, "--read-timeout", "5") as service, service.raw() as connection:
+        body = b'{"session": ["sku-11"]}'
+        head = b"POST /v1/recommend HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body)
+        connection.sendall(head + body[:5])
+        eventually(lambda: service.ask("GET", "/healthz").status == 200)
+        service.process.terminate()
+        eventually(lambda: service.events("stopping"))
+        time.sleep(0.3)
+        connection.sendall(body[5:])
+        answer = connection.recv(65536)
+        assert answer.startswith(b"HTTP/1.1 200")
+        assert b"connection: close" in answer
+        assert service.process.wait(timeout=20) == 0
+        assert service.events("stopped")
+        with socket.socket() as probe:
+            assert probe.connect_ex(("127.0.0.1", service.port)) != 0
+
+
+def test_it_does_not_wait_for_ever_at_shutdown(text_bundle: Path) -> None:
+    with running(text_bundle, "--grace", "1", "--read-timeout", "60") as service, service.raw() as connection:
+        connection.sendall(b"POST /v1/recommend HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n")
+        eventually(lambda: service.ask("GET", "/healthz").status == 200)
+        service.process.terminate()
+        assert service.process.wait(timeout=15) == 0
+
+
+def test_workers_do_not_outlive_their_supervisor(text_bundle: Path) -> None:
+    with running(text_bundle, "--workers", "2") as service:
+        workers = service.workers()
+        service.process.kill()
+        service.process.wait()
+        eventually(lambda: not any(Path(f"/proc/{pid}/stat").exists() and alive(pid) for pid in workers))
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs, and is no mere entry that nobody has read the end of."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def failure(status: int, *arguments: str) -> str:
+    """The error of a command that must fail, after its log."""
+    command = [sys.executable, "-m", "mtaw_fast", "serve", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == status, done.stderr
+    *log, error = done.stderr.splitlines()
+    assert error.startswith("mtaw-fast: ")
+    for line in log:
+        json.loads(line)
+    return error
+
+
+def test_what_cannot_start_says_why(tmp_path: Path, text_bundle: Path, text_service: Running) -> None:
+    assert "mtaw-fast train" in failure(1, str(tmp_path / "none"), "--port", "0")
+    assert "choose another --port" in failure(1, str(text_bundle), "--port", str(text_service.port))
+    assert "choose another --host" in failure(1, str(text_bundle), "--host", "no such host")
+    assert "there is no encoder" in failure(1, str(text_bundle), "--port", "0", "--encoder", "none")
+
+
+@pytest.mark.parametrize(
+    ("flags", "mend"),
+    [
+        (["--workers", "2", "--sessions", "memory"], "--sessions redis://"),
+        (["--workers", "0"], "--workers must be at least 1"),
+        (["--max-k", "0"], "'k' must be above 0"),
+        (["--port", "70000"], "0..65535"),
+        (["--watch", "0"], "--watch must be above 0"),
+        (["--sessions", "disk"], "redis:// address"),
+        (["--admin-token-file", "/dev/null"], "holds no token"),
+    ],
+)
+def test_misuse_says_what_is_meant(
+    text_bundle: Path, capsys: pytest.CaptureFixture[str], flags: list[str], mend: str
+) -> None:
+    assert main(["serve", str(text_bundle), *flags]) == 2
+    assert mend in capsys.readouterr().err
+
+
+def test_help_has_an_example(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["serve", "--help"])
+    assert "mtaw-fast serve shop.bundle --workers 2" in capsys.readouterr().out
+
+
+def test_it_listens_on_this_machine_alone_unless_told_otherwise(text_service: Running) -> None:
+    assert text_service.events("ready")[0]["url"].startswith("http://127.0.0.1:")
+
+
+def test_torch_is_not_in_the_service(text_service: Running) -> None:
+    (pid,) = text_service.workers()
+    assert "torch" not in Path(f"/proc/{pid}/maps").read_text()
