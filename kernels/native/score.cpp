@@ -13,7 +13,8 @@ namespace {
 
 constexpr std::int64_t kTile = 8;
 constexpr std::int64_t kGroup = 32;       // of rows of 400 bytes: two groups fit in a core's first cache
-constexpr std::int64_t kCounted = 64;
+constexpr std::int64_t kCounted = 64;      // items whose places are counted one by one
+constexpr std::int64_t kMostCounted = 256;  // and eight at a time
 constexpr std::int64_t kLineFloats = 16;  // a cache line
 
 void score_tile(const float* query, const float* catalog, std::int64_t d, double scale, Scored* items,
@@ -71,7 +72,33 @@ void score_items(const float* query, const float* catalog, std::int64_t d, doubl
     }
 }
 
+#if defined(__x86_64__)
+namespace {
+
+void place_counted(const Scored* items, std::int64_t count, std::int64_t kept, std::int32_t* ids, float* scores) {
+    alignas(64) std::uint64_t keys[kMostCounted];
+    std::int64_t places[kMostCounted];
+    const std::int64_t whole = (count + 7) / 8 * 8;
+    for (std::int64_t i = 0; i < count; ++i) keys[i] = key_of(items[i]);
+    std::fill(keys + count, keys + whole, 0);
+    count_larger_avx512(keys, whole, places);
+    for (std::int64_t i = 0; i < count; ++i) {
+        if (places[i] < kept) {
+            ids[places[i]] = items[i].id;
+            scores[places[i]] = items[i].score;
+        }
+    }
+}
+
+}  // namespace
+#endif
+
 void place_best(Scored* items, std::int64_t count, std::int64_t kept, std::int32_t* ids, float* scores) {
+#if defined(__x86_64__)
+    if (count > kCounted && count <= kMostCounted && active_isa() >= Isa::avx512) {
+        return place_counted(items, count, kept, ids, scores);
+    }
+#endif
     if (count > kCounted) {
         std::partial_sort(items, items + kept, items + count, Better{});
         for (std::int64_t place = 0; place < kept; ++place) {

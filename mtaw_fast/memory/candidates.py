@@ -72,7 +72,7 @@ class Item:
 @dataclass(slots=True)
 class Query:
     """One session against the tables. clicks: int32[m], the last 512. items: all that was met, own ones first.
-    largest: of each SIMILAR sum over `items`. best_logit: of the candidates."""
+    largest: of each SIMILAR sum over `items`. best_logit: the first of the dense list's."""
 
     tables: MemoryTables
     settings: QuerySettings
@@ -131,6 +131,7 @@ def query(
     _add_second(found)
     _add_similar_sessions(found)
     if dense is not None:
+        found.best_logit = float(dense[1][0]) if len(dense[0]) and dense[0][0] >= 0 else 0.0
         for place, (item, logit) in enumerate(zip(dense[0].tolist(), dense[1].tolist(), strict=True)):
             if item >= 0 and place < settings.dense:
                 one = items.setdefault(item, Item())

@@ -151,7 +151,6 @@ NAMES = tuple(feature.name for feature in FEATURES)
 
 def features(q: Query, candidates: list[int]) -> np.ndarray:
     """float64[C, F] of some of the query's items; every logit must have been set."""
-    q.best_logit = max((q.items[item].logit for item in candidates), default=0.0)
     values = np.zeros((len(candidates), len(FEATURES)))
     for row, item in enumerate(candidates):
         found = q.items[item]

@@ -94,7 +94,7 @@ struct QueryFacts {
     float per_session;    // 1 / (S + 1)
     float largest[kMoreLanes];  // of the kKnn lanes, over all that was met
     float inverse[kMoreLanes];  // 1 / largest, 0 where that is 0
-    float best_logit;     // of the candidates
+    float best_logit;     // of the dense list
     float outside;        // the length of the dense list; 0 where there is none
 };
 

@@ -31,6 +31,13 @@ struct ColumnRule {
     float shift;
 };
 
+// Rows that will be wanted soon: asked for bit by bit while there is much else to compute, they cost no time.
+struct RowsAhead {
+    const float* const* rows;
+    std::int64_t count;
+    std::int64_t floats;  // of a row
+};
+
 // The ranker over one tile of candidates. Columns and hidden units are kTile floats wide.
 struct ForwardPass {
     const float* columns;      // [depth, kTile]
@@ -45,6 +52,7 @@ struct ForwardPass {
     std::int64_t n1, n2;       // multiples of kPanel
     float* hidden;             // [n1, kTile] working memory
     float* scores;             // [kTile] out
+    RowsAhead ahead;
 };
 
 struct MemoryKernels {

@@ -232,6 +232,15 @@ struct Sums {
     }
 };
 
+// The rows first .. end of those ahead.
+static MTAW_INLINE void fetch_ahead(const RowsAhead& ahead, std::int64_t first, std::int64_t end) {
+    constexpr std::int64_t kLineFloats = 16;
+    for (std::int64_t i = first; i < end; ++i) {
+        for (std::int64_t j = 0; j < ahead.floats; j += kLineFloats) MTAW_PREFETCH_L2(ahead.rows[i] + j);
+        MTAW_PREFETCH_L2(ahead.rows[i] + ahead.floats - 1);
+    }
+}
+
 // R vectors of candidates, the first at `begin`.
 template <typename V, int R>
 void forward_some(const ForwardPass& pass, std::int64_t begin) {
@@ -241,6 +250,9 @@ void forward_some(const ForwardPass& pass, std::int64_t begin) {
     const float* const columns = pass.columns + begin;
     float* const hidden = pass.hidden + begin;
     for (std::int64_t unit = 0; unit < pass.n1; unit += U) {
+        if (begin == 0) {
+            fetch_ahead(pass.ahead, pass.ahead.count * unit / pass.n1, pass.ahead.count * (unit + U) / pass.n1);
+        }
         Sums<V, R, U> sums;
         sums.start(pass.start + unit);
         const std::int64_t panel = unit / kPanel, within = unit % kPanel;

@@ -110,11 +110,10 @@ std::int64_t SessionMemory::features(const MemoryRequest& request, const ItemVec
                                      float* features, MemoryScratch& scratch) const {
     gather(request, vectors, scratch);
     const auto count = static_cast<std::int64_t>(scratch.candidates_.size());
-    float* const columns = scratch.columns_.data();
+    const float* const columns = scratch.columns_.data();
     for (std::int64_t begin = 0; begin < count; begin += kTile) {
-        const std::int64_t some = std::min(kTile, count - begin);
+        const std::int64_t some = std::min(kTile, count - begin), depth = tile(begin, request, vectors, scratch);
         const std::int32_t* const slots = scratch.candidates_.data() + begin;
-        const std::int64_t depth = fill_tile(source(scratch), slots, some, *kernels_, columns);
         for (std::int64_t i = 0; i < some; ++i) {
             ids[begin + i] = scratch.pool_.items[slots[i]];
             float* row = features + (begin + i) * kFeatures;
@@ -131,23 +130,24 @@ void SessionMemory::rank(const MemoryRequest& request, const ItemVectors* vector
                          std::int64_t k, std::int32_t* ids, float* scores, MemoryScratch& scratch) const {
     gather(request, vectors, scratch);
     const auto count = static_cast<std::int64_t>(scratch.candidates_.size());
-    float* const columns = scratch.columns_.data();
+    const ItemVectors* const neural = is_neural(request) ? vectors : nullptr;
     ranker.start(scratch.query_features_, *kernels_, scratch.ranker_);
     scratch.scored_.clear();
     float lowest = kInfinity;
     for (std::int64_t begin = 0; begin < count; begin += kTile) {
-        const std::int64_t some = std::min(kTile, count - begin);
-        const std::int32_t* const slots = scratch.candidates_.data() + begin;
-        const std::int64_t depth = fill_tile(source(scratch), slots, some, *kernels_, columns);
-        float tile[kTile];
-        ranker.score(columns, depth, some, *kernels_, scratch.ranker_, tile);
+        const std::int64_t some = std::min(kTile, count - begin), depth = tile(begin, request, vectors, scratch);
+        const float* rows[kTile];
+        float found[kTile];
+        ranker.score(scratch.columns_.data(), depth, some, ahead(begin + kTile, neural, scratch, rows), *kernels_,
+                     scratch.ranker_, found);
         for (std::int64_t i = 0; i < some; ++i) {
-            scratch.scored_.push_back({tile[i], scratch.pool_.items[slots[i]]});
-            lowest = std::min(lowest, tile[i]);
+            const std::int32_t slot = scratch.candidates_[static_cast<std::size_t>(begin + i)];
+            scratch.scored_.push_back({found[i], scratch.pool_.items[slot]});
+            lowest = std::min(lowest, found[i]);
         }
     }
     const std::int64_t placed = std::min(k, count);
-    place_best(scratch.scored_.data(), count, placed, ids, scores);
+    place(placed, ids, scores, scratch);
     std::fill(ids + placed, ids + k, -1);
     std::fill(scores + placed, scores + k, -kInfinity);
     if (placed < k && vectors != nullptr) {
@@ -155,6 +155,30 @@ void SessionMemory::rank(const MemoryRequest& request, const ItemVectors* vector
         rank_rest(request, vectors->scale, start, k - placed, ids + placed, scores + placed, scratch);
     }
     release(scratch);
+}
+
+// The best k of scratch.scored_ in order: those under the k-th score are left out before anything is sorted.
+void SessionMemory::place(std::int64_t k, std::int32_t* ids, float* scores, MemoryScratch& scratch) const {
+    std::vector<Scored>& scored = scratch.scored_;
+    const auto count = static_cast<std::int64_t>(scored.size());
+    if (k < count) {
+        using Limits = std::numeric_limits<std::int32_t>;
+        for (std::int64_t i = 0; i < count; ++i) {
+            const float score = scored[static_cast<std::size_t>(i)].score + 0.0F;  // -0 and 0 tie
+            const auto bits = std::bit_cast<std::int32_t>(score);
+            const std::int32_t ordered = bits < 0 ? bits ^ Limits::max() : bits;
+            scratch.score_keys_[static_cast<std::size_t>(i)] = std::isnan(score) ? Limits::min() : ordered;
+        }
+        const std::int32_t* const keys = scratch.score_keys_.get();
+        const std::int32_t least = cut_of(*kernels_, keys, count, k, Limits::min(), std::int64_t{Limits::max()} + 1);
+        std::size_t kept = 0;
+        for (std::int64_t i = 0; i < count; ++i) {
+            scored[kept] = scored[static_cast<std::size_t>(i)];
+            kept += keys[i] >= least ? 1 : 0;
+        }
+        scored.resize(kept);
+    }
+    place_best(scored.data(), static_cast<std::int64_t>(scored.size()), k, ids, scores);
 }
 
 void SessionMemory::rank_rest(const MemoryRequest& request, double scale, float lowest, std::int64_t k,
@@ -201,9 +225,32 @@ void SessionMemory::gather(const MemoryRequest& request, const ItemVectors* vect
     add_dense(request, scratch);
     state_facts(request, scratch);
     weigh(request, scratch);
-    choose(scratch);
-    if (is_neural(request)) add_logits(request, *vectors, scratch);
+    choose(request, scratch);
+    const float* rows[kTile];
+    const RowsAhead first = ahead(0, is_neural(request) ? vectors : nullptr, scratch, rows);
+    for (std::int64_t i = 0; i < first.count; ++i) prefetch(first.rows[i], first.floats);
     query_features(scratch.facts_, *kernels_, scratch.query_features_);
+}
+
+std::int64_t SessionMemory::tile(std::int64_t begin, const MemoryRequest& request, const ItemVectors* vectors,
+                                 MemoryScratch& scratch) const {
+    const std::int64_t count = std::min(kTile, static_cast<std::int64_t>(scratch.candidates_.size()) - begin);
+    const std::int32_t* const slots = scratch.candidates_.data() + begin;
+    if (is_neural(request)) add_logits(slots, count, request.query, *vectors, scratch);
+    return fill_tile(source(scratch), slots, count, *kernels_, scratch.columns_.data());
+}
+
+RowsAhead SessionMemory::ahead(std::int64_t begin, const ItemVectors* vectors, const MemoryScratch& scratch,
+                               const float** rows) const {
+    if (vectors == nullptr) return {rows, 0, 0};
+    const std::int64_t end = std::min(begin + kTile, static_cast<std::int64_t>(scratch.candidates_.size()));
+    std::int64_t count = 0;
+    for (std::int64_t i = begin; i < end; ++i) {
+        const std::int32_t slot = scratch.candidates_[static_cast<std::size_t>(i)];
+        const std::int64_t item = scratch.pool_.items[slot];
+        if (more_of(scratch.pool_, slot)[kDenseLead] == 0 && item < vectors->n) rows[count++] = vectors->rows + item * vectors->d;
+    }
+    return {rows, count, vectors->d};
 }
 
 void SessionMemory::check(const MemoryRequest& request) const {
@@ -218,7 +265,7 @@ void SessionMemory::check(const MemoryRequest& request) const {
 }
 
 // Everything lies far apart in memory: what all own items will need is on its way before the first is looked at.
-void SessionMemory::prefetch_rows(const OwnItems& own) const {
+void SessionMemory::prefetch_own(const OwnItems& own) const {
     for (std::int64_t u = 0; u < own.count; ++u) {
         const std::int64_t item = own.list[u].item;
         if (item >= memory_.n_items) continue;
@@ -235,7 +282,7 @@ void SessionMemory::prefetch_rows(const OwnItems& own) const {
 
 void SessionMemory::add_neighbours(MemoryScratch& scratch) const {
     const OwnItems& own = scratch.own_;
-    prefetch_rows(own);
+    prefetch_own(own);
     const auto known = [&](std::int64_t u) { return own.list[u].item < memory_.n_items; };
     float ages[kMaxOwn + kPadding], roots[kMaxOwn + kPadding];
     for (std::int64_t u = 0; u < own.count; ++u) {
@@ -321,7 +368,7 @@ void SessionMemory::state_facts(const MemoryRequest& request, MemoryScratch& scr
     for (int lane = kKnn; lane <= kKnnNext; ++lane) {
         facts.inverse[lane] = facts.largest[lane] > 0 ? 1.0F / facts.largest[lane] : 0.0F;
     }
-    facts.best_logit = 0;
+    facts.best_logit = is_neural(request) && request.n_dense > 0 && request.dense[0] >= 0 ? request.logits[0] : 0.0F;
     facts.outside = is_neural(request) ? static_cast<float>(settings_.dense) : 0.0F;
 }
 
@@ -356,7 +403,7 @@ void SessionMemory::weigh(const MemoryRequest& request, MemoryScratch& scratch) 
     }
 }
 
-void SessionMemory::choose(MemoryScratch& scratch) const {
+void SessionMemory::choose(const MemoryRequest& request, MemoryScratch& scratch) const {
     const Pool& pool = scratch.pool_;
     const auto n_own = static_cast<std::int32_t>(scratch.own_.count);
     const std::int32_t* const keys = scratch.keys_.get();
@@ -387,38 +434,40 @@ void SessionMemory::choose(MemoryScratch& scratch) const {
     for (std::int32_t slot = 0; slot < n_own; ++slot) {
         if (keys[slot] >= 0) take(slot);
     }
+    // The dense ones before the rest: their logits are known, those of the rest can come from memory meanwhile.
+    for (std::int64_t i = 0; i < std::min(request.n_dense, settings_.dense) && request.dense[i] >= 0; ++i) {
+        const std::int32_t slot = pool.place[request.dense[i]] - 1;
+        if (slot >= n_own && keys[slot] >= 0) take(slot);
+    }
     for (std::int32_t slot = n_own; slot < pool.count; ++slot) {
         const bool taken = keys[slot] > least || (keys[slot] == least && -pool.items[slot] >= least_turned);
-        const bool dense = keys[slot] >= 0 && more_of(pool, slot)[kDenseLead] > 0;
-        if (taken || dense) take(slot);
+        if (taken && more_of(pool, slot)[kDenseLead] == 0) take(slot);
     }
 }
 
-void SessionMemory::add_logits(const MemoryRequest& request, const ItemVectors& vectors,
-                               MemoryScratch& scratch) const {
+// The logits that the dense list did not bring.
+void SessionMemory::add_logits(const std::int32_t* slots, std::int64_t count, const float* query,
+                               const ItemVectors& vectors, MemoryScratch& scratch) const {
     const Pool& pool = scratch.pool_;
     const auto score_missing = [&](bool added) {
-        std::vector<Scored>& missing = scratch.scored_;
+        std::vector<Scored>& missing = scratch.missing_;
         missing.clear();
         const auto is_missing = [&](std::int32_t slot) {
             return more_of(pool, slot)[kDenseLead] == 0 && (pool.items[slot] >= vectors.n) == added;
         };
         const std::int64_t base = added ? vectors.n : 0;
-        for (const std::int32_t slot : scratch.candidates_) {
-            if (is_missing(slot)) missing.push_back({0.0F, static_cast<std::int32_t>(pool.items[slot] - base)});
+        for (std::int64_t i = 0; i < count; ++i) {
+            if (is_missing(slots[i])) missing.push_back({0.0F, static_cast<std::int32_t>(pool.items[slots[i]] - base)});
         }
-        score_items(request.query, added ? vectors.added : vectors.rows, vectors.d, vectors.scale, missing.data(),
+        score_items(query, added ? vectors.added : vectors.rows, vectors.d, vectors.scale, missing.data(),
                     static_cast<std::int64_t>(missing.size()), isa_);
         std::size_t next = 0;
-        for (const std::int32_t slot : scratch.candidates_) {
-            if (is_missing(slot)) more_of(pool, slot)[kLogit] = missing[next++].score;
+        for (std::int64_t i = 0; i < count; ++i) {
+            if (is_missing(slots[i])) more_of(pool, slots[i])[kLogit] = missing[next++].score;
         }
     };
     score_missing(false);
     if (vectors.added != nullptr) score_missing(true);
-    float best = -kInfinity;
-    for (const std::int32_t slot : scratch.candidates_) best = std::max(best, more_of(pool, slot)[kLogit]);
-    scratch.facts_.best_logit = best;
 }
 
 }  // namespace mtaw

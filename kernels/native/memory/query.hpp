@@ -87,6 +87,8 @@ class MemoryScratch {
     AlignedFloats kept_;
     std::vector<std::int32_t> candidates_;  // slots; never more than the pool has
     std::vector<Scored> scored_;
+    std::vector<Scored> missing_;
+    std::unique_ptr<std::int32_t[]> score_keys_;
     AlignedFloats columns_;
     RankerScratch ranker_;
     OwnItems own_;
@@ -121,18 +123,28 @@ class SessionMemory {
               std::int32_t* ids, float* scores, MemoryScratch& scratch) const;
 
  private:
+    // The candidates of a request into scratch.candidates_, the pool behind them, and the query's features.
     void gather(const MemoryRequest& request, const ItemVectors* vectors, MemoryScratch& scratch) const;
+    // The columns of the candidates from `begin` on, at most a tile of them; returns how many columns count. `vectors`
+    // is null where there is no neural part.
+    std::int64_t tile(std::int64_t begin, const MemoryRequest& request, const ItemVectors* vectors,
+                      MemoryScratch& scratch) const;
+    // The vectors that the tile at `begin` will want, into rows[kTile].
+    RowsAhead ahead(std::int64_t begin, const ItemVectors* vectors, const MemoryScratch& scratch,
+                    const float** rows) const;
+    void place(std::int64_t k, std::int32_t* ids, float* scores, MemoryScratch& scratch) const;
     static void release(MemoryScratch& scratch);
     void check(const MemoryRequest& request) const;
-    void prefetch_rows(const OwnItems& own) const;
+    void prefetch_own(const OwnItems& own) const;
     std::int64_t strong_end(std::int64_t row) const;
     void add_neighbours(MemoryScratch& scratch) const;
     void add_second(MemoryScratch& scratch) const;
     void add_dense(const MemoryRequest& request, MemoryScratch& scratch) const;
     void state_facts(const MemoryRequest& request, MemoryScratch& scratch) const;
     void weigh(const MemoryRequest& request, MemoryScratch& scratch) const;
-    void choose(MemoryScratch& scratch) const;
-    void add_logits(const MemoryRequest& request, const ItemVectors& vectors, MemoryScratch& scratch) const;
+    void choose(const MemoryRequest& request, MemoryScratch& scratch) const;
+    void add_logits(const std::int32_t* slots, std::int64_t count, const float* query, const ItemVectors& vectors,
+                    MemoryScratch& scratch) const;
     void rank_rest(const MemoryRequest& request, double scale, float lowest, std::int64_t k, std::int32_t* ids,
                    float* scores, MemoryScratch& scratch) const;
     bool is_neural(const MemoryRequest& request) const { return request.query != nullptr && settings_.dense > 0; }

@@ -95,10 +95,10 @@ void Ranker::start(const float* query_features, const MemoryKernels& kernels, Ra
     }
 }
 
-void Ranker::score(const float* columns, std::int64_t depth, std::int64_t count, const MemoryKernels& kernels,
-                   RankerScratch& scratch, float* scores) const {
+void Ranker::score(const float* columns, std::int64_t depth, std::int64_t count, const RowsAhead& ahead,
+                   const MemoryKernels& kernels, RankerScratch& scratch, float* scores) const {
     kernels.forward({columns, depth, kColumns, scratch.start.data(), linear_, panels1_, panels2_, bias2_, output_, n1_,
-                     n2_, scratch.hidden.data(), scores},
+                     n2_, scratch.hidden.data(), scores, ahead},
                     count);
 }
 

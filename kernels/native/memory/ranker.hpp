@@ -44,9 +44,10 @@ class Ranker {
     // The part that is the same for all candidates: from float32[kQueryFeatures], into scratch.start.
     void start(const float* query_features, const MemoryKernels& kernels, RankerScratch& scratch) const;
 
-    // The scores of a tile of `count` candidates: columns as fill_tile gives them; scores float32[kTile].
-    void score(const float* columns, std::int64_t depth, std::int64_t count, const MemoryKernels& kernels,
-               RankerScratch& scratch, float* scores) const;
+    // The scores of a tile of `count` candidates: columns as fill_tile gives them; scores float32[kTile]. The rows ahead
+    // are asked for meanwhile.
+    void score(const float* columns, std::int64_t depth, std::int64_t count, const RowsAhead& ahead,
+               const MemoryKernels& kernels, RankerScratch& scratch, float* scores) const;
 
  private:
     std::int64_t n1_, n2_;

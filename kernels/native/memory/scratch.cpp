@@ -37,8 +37,10 @@ void MemoryScratch::fit(const MemoryBounds& wanted) {
     if (wanted.candidates > bounds.candidates) {
         bounds.candidates = wanted.candidates;
         scored_.reserve(size(bounds.candidates));
+        score_keys_ = integers(bounds.candidates);
     }
     if (columns_.size() == 0) columns_ = AlignedFloats(kColumns * kTile);
+    missing_.reserve(size(kTile));
     bounds_ = bounds;
 }
 
