@@ -19,7 +19,9 @@ from mtaw_fast.service.metrics import Metrics
 from mtaw_fast.service.settings import Settings
 from tests.service.running import eventually, running
 
-SOON = "import sys, mtaw_fast.service.supervisor as one; from mtaw_fast.cli import main; one._LOOK, one._SILENT_LOOKS = "
+SOON = (
+    "import sys, mtaw_fast.service.supervisor as one; from mtaw_fast.cli import main; one._LOOK, one._SILENT_LOOKS = "
+)
 
 
 class Process:

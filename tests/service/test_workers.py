@@ -131,7 +131,12 @@ def failure(status: int, *arguments: str) -> str:
 def test_what_cannot_start_says_why(tmp_path: Path, text_bundle: Path, text_service: Running) -> None:
     assert "mtaw-fast train" in failure(1, str(tmp_path / "none"), "--port", "0")
     assert "choose another --port" in failure(1, str(text_bundle), "--port", str(text_service.port))
-    assert "choose another --host" in failure(1, str(text_bundle), "--host", "no such host")
+    for host in ("no such host", "...", "a" * 70):
+        assert "choose another --host" in failure(1, str(text_bundle), "--host", host)
+    for where in ("redis://:secret@h:port", "redis://:secret@h?no_such_option=1"):
+        error = failure(1, str(text_bundle), "--port", "0", "--sessions", where)
+        assert "give redis://host:6379/0" in error
+        assert "secret" not in error
     assert "there is no encoder" in failure(1, str(text_bundle), "--port", "0", "--encoder", "none")
 
 
@@ -140,7 +145,10 @@ def test_what_cannot_start_says_why(tmp_path: Path, text_bundle: Path, text_serv
     [
         (["--workers", "2", "--sessions", "memory"], "--sessions redis://"),
         (["--workers", "0"], "--workers must be at least 1"),
-        (["--max-k", "0"], "'k' must be above 0"),
+        (["--max-k", "0"], "--max-k must be above 0"),
+        (["--micro-batch", "0"], "--micro-batch must be above 0"),
+        (["--deadline", "nan"], "--deadline must be above 0 and finite"),
+        (["--grace", "inf"], "--grace must be above 0 and finite"),
         (["--port", "70000"], "0..65535"),
         (["--watch", "0"], "--watch must be above 0"),
         (["--sessions", "disk"], "redis:// address"),
@@ -152,6 +160,19 @@ def test_misuse_says_what_is_meant(
 ) -> None:
     assert main(["serve", str(text_bundle), *flags]) == 2
     assert mend in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("token", ["two words", "sch\u00fctz", "a\tb"])
+def test_a_token_that_no_header_carries(
+    text_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, token: str
+) -> None:
+    (tmp_path / "token").write_text(token)
+    assert main(["serve", str(text_bundle), "--admin-token-file", str(tmp_path / "token")]) == 2
+    monkeypatch.setenv("MTAW_ADMIN_TOKEN", token)
+    assert main(["serve", str(text_bundle)]) == 2
+    error = capsys.readouterr().err
+    assert error.count("must be of ASCII characters without blanks") == 2
+    assert token not in error
 
 
 def test_help_has_an_example(capsys: pytest.CaptureFixture[str]) -> None:
