@@ -67,8 +67,10 @@ class RedisSessions:
     """`SessionStore` in Redis: a list a session, which Redis itself forgets `ttl` seconds after the last click."""
 
     def __init__(self, url: str, ttl: float, clicks: int, timeout: float) -> None:
-        """timeout: seconds that Redis has to connect, and to answer. Raises MissingPackageError without redis-py, UsageError
-        on a URL that cannot be one."""
+        """timeout: seconds that Redis has to connect, and to answer.
+
+        Raises MissingPackageError without redis-py, UsageError on a URL that cannot be one.
+        """
         redis: Any = require("redis.asyncio", "serve")
         exceptions: Any = require("redis.exceptions", "serve")
         self._lost = exceptions.ConnectionError
