@@ -54,12 +54,13 @@ def run_worker(settings: Settings, listener: socket.socket, counters: Path, row:
 
 async def _serve(settings: Settings, listener: socket.socket, metrics: Metrics, supervisor: Connection) -> None:
     seen = signature(settings.bundle)
-    snapshot = load_snapshot(settings.bundle, settings.encoder, settings.index)
     limits = settings.limits
+    # No name for the snapshot here: this frame lives as long as the worker, the first bundle must not.
+    reloader = Reloader(settings, load_snapshot(settings.bundle, settings.encoder, settings.index), seen, metrics)
     service = Service(
         settings,
         metrics,
-        Reloader(settings, snapshot, seen, metrics),
+        reloader,
         Line(limits, metrics),
         open_sessions(settings.sessions, settings.session_ttl, settings.max_sessions, limits.clicks, _STORE_TIMEOUT),
     )
