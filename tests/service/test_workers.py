@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
@@ -16,6 +17,13 @@ from typing import Any
 import pytest
 
 from mtaw_fast.cli import main
+from mtaw_fast.service.app import make_app
+from mtaw_fast.service.line import Line
+from mtaw_fast.service.metrics import Metrics
+from mtaw_fast.service.reload import Reloader
+from mtaw_fast.service.settings import Settings
+from mtaw_fast.service.snapshot import load_snapshot
+from mtaw_fast.service.state import Service
 from tests.random_bundle import save_random
 from tests.service.running import Running, eventually, running
 from tests.service.traffic import traffic
@@ -90,6 +98,33 @@ def test_a_graceful_shutdown_ends_what_runs(text_bundle: Path) -> None:
         assert service.events("stopped")
         with socket.socket() as probe:
             assert probe.connect_ex(("127.0.0.1", service.port)) != 0
+
+
+def test_a_worker_that_shuts_down_is_not_ready(text_bundle: Path, tmp_path: Path) -> None:
+    Metrics.make(tmp_path / "counters", 1)
+    metrics, settings = Metrics.open(tmp_path / "counters", 1, 0), Settings(text_bundle)
+    messages: list[Any] = []
+
+    async def receive() -> Any:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: Any) -> None:
+        messages.append(message)
+
+    async def main() -> None:
+        reloader = Reloader(settings, load_snapshot(text_bundle, "auto", "auto"), None, metrics)
+        line = Line(settings.limits, metrics)
+        app = make_app(Service(settings, metrics, reloader, line, None, stopping=True))
+        for path in ("/readyz", "/healthz"):
+            scope = {"type": "http", "method": "GET", "path": path, "raw_path": path.encode(), "query_string": b""}
+            await app({**scope, "headers": [], "http_version": "1.1"}, receive, send)
+        line.close()
+
+    asyncio.run(main())
+    starts = [one for one in messages if one["type"] == "http.response.start"]
+    assert [one["status"] for one in starts] == [503, 200]
+    assert (b"retry-after", b"1") in starts[0]["headers"]
+    assert b'"code":"not_ready"' in messages[1]["body"]
 
 
 def test_it_does_not_wait_for_ever_at_shutdown(text_bundle: Path) -> None:
