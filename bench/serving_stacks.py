@@ -10,7 +10,6 @@ that ask again at once, p50 and p99 at a steady Poisson rate, and CPU time a req
 from __future__ import annotations
 
 import argparse
-import asyncio
 import os
 import socket
 import subprocess
@@ -22,12 +21,13 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import msgspec
 import numpy as np
 import psutil
 
+from bench.arrivals import poisson_arrivals
+from bench.http_client import Client, Load, Outcome
 from bench.machine import describe, machine_record
-from bench.open_loop import Load, drive, http_request, poisson
+from bench.serving_inputs import recommend_requests
 from bench.stack_apps import APPS
 from bench.workload import generated
 from mtaw_fast.errors import MtawError
@@ -38,6 +38,7 @@ SERVERS = {
     "granian": ["granian", "--interface", "asgi", "--loop", "uvloop", "--no-ws", "--log-level", "warning"],
 }
 _CONNECTIONS = 16
+_TIMEOUT = 60.0  # seconds: what is asked as fast as it is answered is all due at once
 
 
 @dataclass
@@ -60,17 +61,21 @@ class Stack:
     def measure(self, requests: list[bytes], rate: float, seconds: float, seed: int) -> None:
         """One round: the steady rate, then as fast as it goes."""
         before = self.cpu_seconds()
-        steady = self._run(requests, poisson(rate, seconds, seed))
-        self.cpu.append((self.cpu_seconds() - before) / len(steady.seconds))
-        self.p50.append(steady.percentile(50))
-        self.p99.append(steady.percentile(99))
-        self.throughput.append(self._run(requests, np.zeros(int(rate * seconds))).rate)
+        steady = self._run(requests, poisson_arrivals(rate, 0, seconds, seed))
+        self.cpu.append((self.cpu_seconds() - before) / len(steady.due))
+        self.p50.append(float(np.percentile(steady.latency, 50)))
+        self.p99.append(float(np.percentile(steady.latency, 99)))
+        flat_out = self._run(requests, np.zeros(int(rate * seconds)))
+        self.throughput.append(len(flat_out.due) / float(flat_out.done.max() - flat_out.began))
 
-    def _run(self, requests: list[bytes], due: np.ndarray) -> Load:
-        load = asyncio.run(drive(self.port, requests, due, _CONNECTIONS))
-        if load.errors:
-            raise MtawError(f"{self.name} failed {load.errors} of {len(due)} requests; its log is above")
-        return load
+    def _run(self, requests: list[bytes], due: np.ndarray) -> Outcome:
+        sent = [requests[number % len(requests)] for number in range(len(due))]
+        load = Load(("127.0.0.1", self.port), sent, due, connections=_CONNECTIONS, timeout=_TIMEOUT)
+        outcome = Client(load).run(time.monotonic())
+        failed = int((outcome.status != 200).sum())
+        if failed:
+            raise MtawError(f"{self.name} failed {failed} of {len(due)} requests; its log is above")
+        return outcome
 
 
 @contextmanager
@@ -116,10 +121,7 @@ def main() -> int:
     rounds, seconds = (3, 1.0) if options.quick else (options.rounds, options.seconds)
     with tempfile.TemporaryDirectory() as name, ExitStack() as open_stacks:
         work = generated(options.items, Path(name))
-        sessions = [work.bundle.ids.external(clicks) for clicks in work.serve]
-        requests = [
-            http_request("/v1/recommend", msgspec.json.encode({"session": clicks, "k": 20})) for clicks in sessions
-        ]
+        requests = recommend_requests(work.serve, work.bundle.ids.external, 20)
         stacks = [
             open_stacks.enter_context(running(server, app, Path(name)))
             for app in options.apps

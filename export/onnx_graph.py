@@ -184,8 +184,9 @@ def _graph(model: ModelProto, values: Mapping[str, Any]) -> Graph:
 
 
 def _values(config: Config, weights: Mapping[str, np.ndarray], dtype: str) -> dict[str, Any]:
-    table = weights["item_embedding"].astype(_DTYPES[dtype], copy=False)
-    return {**_constants(config, dtype), **_layers(config, weights, dtype), "item_embedding": table}
+    with np.errstate(over="ignore"):  # what comes of it is not exported: see `onnx_model._check`
+        table = weights["item_embedding"].astype(_DTYPES[dtype], copy=False)
+        return {**_constants(config, dtype), **_layers(config, weights, dtype), "item_embedding": table}
 
 
 def _constants(config: Config, dtype: str) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import tempfile
@@ -97,8 +98,7 @@ def _export(
         files = {graph: builder.build(graph, variant) for graph in GRAPHS}
         say(f"running them in ONNX Runtime on {len(truth.sessions)} sessions")
         parity = measure(truth, *(open_graph(files[graph].model) for graph in GRAPHS))
-        if variant == "float32":
-            _check(folder, parity)
+        _check(folder, variant, parity)
         facts[variant] = {"bytes": {graph: files[graph].size for graph in GRAPHS}, "parity": parity.as_dict()}
         for graph in GRAPHS:
             part = GRAPH_PARTS[graph, variant]
@@ -119,10 +119,17 @@ def _export(
     return ExportedGraphs(entry)
 
 
-def _check(folder: Path, parity: Any) -> None:
-    """Raise BundleError where the float32 graphs do not answer as the eager model does."""
+def _check(folder: Path, variant: str, parity: Any) -> None:
+    """Raise BundleError where the float32 graphs do not answer as the eager model does, or others not with numbers."""
     from mtaw_fast.export.parity import TOLERANCE
 
+    if variant != "float32":
+        if math.isfinite(parity.score_error) and math.isfinite(parity.query_error):
+            return
+        raise BundleError(
+            f"the {variant} graphs of {folder} give no finite scores: the model's numbers are too large for them; "
+            f"nothing was exported: leave {variant} out of --variants"
+        )
     if parity.score_error <= TOLERANCE and parity.query_error <= TOLERANCE and parity.misplaced == 0:
         return
     raise BundleError(

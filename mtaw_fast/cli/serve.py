@@ -98,8 +98,13 @@ def run(arguments: argparse.Namespace) -> None:
 def _token(path: Path | None) -> str | None:
     """The admin token, from its file or the environment; None where neither is there."""
     if path is None:
-        return os.environ.get(_TOKEN_VARIABLE) or None
-    token = path.read_text(encoding="utf-8").strip()
-    if not token:
-        raise UsageError(f"{path} holds no token; write one, or leave --admin-token-file out")
+        where, token = f"${_TOKEN_VARIABLE}", os.environ.get(_TOKEN_VARIABLE, "").strip()
+        if not token:
+            return None
+    else:
+        where, token = str(path), path.read_text(encoding="utf-8", errors="replace").strip()
+        if not token:
+            raise UsageError(f"{path} holds no token; write one, or leave --admin-token-file out")
+    if not (token.isascii() and token.isprintable()) or " " in token:  # a header could not carry it
+        raise UsageError(f"the token in {where} must be of ASCII characters without blanks; make one with such alone")
     return token

@@ -45,15 +45,19 @@ def make_app(service: Service) -> Edge:
     app = Litestar(
         handlers,
         request_class=StrictRequest,
-        state=State({"service": service}),
+        state=State({"service": service, "openapi": _document(handlers, service)}),
         exception_handlers={Exception: _failed},
-        openapi_config=openapi_config(),
+        openapi_config=None,
         logging_config=None,
     )
-    document = app.openapi_schema.to_schema()  # once: it takes a tenth of a second
-    state_limits(document, service.settings.limits)
-    app.state.openapi = msgspec.json.encode(document)
     return Edge(app, service)
+
+
+def _document(handlers: list[Any], service: Service) -> bytes:
+    """The OpenAPI document, from an app of its own: one that describes itself also serves pages that load from CDNs."""
+    document = Litestar(handlers, openapi_config=openapi_config(), logging_config=None).openapi_schema.to_schema()
+    state_limits(document, service.settings.limits)
+    return msgspec.json.encode(document)
 
 
 @get("/openapi.json", include_in_schema=False)

@@ -75,10 +75,11 @@ class Line:
             loop.call_soon(self._turn, loop)
         return await outcome
 
-    async def run_aside(self, work: Callable[[Callable[[], None]], T]) -> T:
+    async def run_aside(self, work: Callable[[float, Callable[[], None]], T]) -> T:
         """The result of long `work`, from the thread; errors as `run`.
 
-        `work` gets a function to call now and then, which raises ServiceError once the deadline has passed.
+        `work` is told how many seconds it has waited, and gets a function to call now and then, which raises
+        ServiceError once the deadline has passed.
         """
         self._admit()
         since = perf_counter()
@@ -89,7 +90,7 @@ class Line:
 
         def start() -> T:
             check()
-            return work(check)
+            return work(perf_counter() - since, check)
 
         self._aside += 1
         try:

@@ -21,7 +21,8 @@ def log_event(event: str, *, level: str = "info", **fields: Any) -> None:
 class JsonLines(logging.Formatter):
     """A record as one line of JSON.
 
-    An exception is told by its type and where it came from; its message, which may quote a request, is left out.
+    An exception is told by its type and where it came from, and so is what caused it; messages, which may quote a
+    request, are left out.
     """
 
     def format(self, record: logging.LogRecord) -> str:
@@ -34,10 +35,17 @@ class JsonLines(logging.Formatter):
         }
         line |= getattr(record, "fields", {})
         if record.exc_info and record.exc_info[0] is not None:
-            frames = traceback.extract_tb(record.exc_info[2])
-            line["exception"] = record.exc_info[0].__name__
-            line["where"] = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames]
+            line |= _told(record.exc_info[1])
         return json.dumps(line, ensure_ascii=False, default=str)
+
+
+def _told(error: BaseException | None) -> dict[str, Any]:
+    if error is None:
+        return {}
+    frames = traceback.extract_tb(error.__traceback__)
+    where = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames]
+    told = {"exception": type(error).__name__, "where": where}
+    return told if error.__cause__ is None else {**told, "cause": _told(error.__cause__)}
 
 
 def configure_logging() -> None:

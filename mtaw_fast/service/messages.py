@@ -49,7 +49,7 @@ class ClickRequest(Wanted, kw_only=True):
     timings: Annotated[bool, Meta(description="Tell the microseconds of each stage.")] = False
 
 
-class Timings(Struct, forbid_unknown_fields=True):
+class Timings(Struct, omit_defaults=True, forbid_unknown_fields=True):
     """Microseconds of each stage."""
 
     queue: float
@@ -58,6 +58,7 @@ class Timings(Struct, forbid_unknown_fields=True):
     retrieve: float
     assemble: float
     total: float
+    memory: Annotated[float | None, Meta(description="Only where a session memory reordered the ranking.")] = None
 
 
 class Answer(Struct, omit_defaults=True, kw_only=True):

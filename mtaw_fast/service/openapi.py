@@ -107,13 +107,12 @@ def errors(*statuses: int) -> dict[int, ResponseSpec]:
 
 
 def openapi_config() -> OpenAPIConfig:
-    """The document as a whole, served at /openapi.json alone: no page that loads from elsewhere."""
+    """The document as a whole."""
     return OpenAPIConfig(
         title="mtaw_fast",
         version=__version__,
         description=f"Ranks a catalog for the next click of a session. Every response has the header {VERSION_HEADER}.",
         components=Components(security_schemes={"bearer": SecurityScheme(type="http", scheme="bearer")}),
-        path="/-/schema",
         use_handler_docstrings=True,
     )
 

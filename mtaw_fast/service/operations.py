@@ -18,7 +18,10 @@ from mtaw_fast.service.ranking import encoded
 from mtaw_fast.service.state import service_of
 
 _PLAYGROUND = Path(__file__).with_name("playground")
-_POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; base-uri 'none'"
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
 
 
 @get("/healthz", operation_class=operation("health"))
@@ -49,8 +52,8 @@ async def reload(request: StrictRequest) -> Response[ReloadAnswer]:
     """Look for a new bundle now, in every worker. Needs the bearer token."""
     service = service_of(request)
     assert service.settings.token is not None
-    given = request.headers.get("authorization", "")
-    if not hmac.compare_digest(given.encode(), f"Bearer {service.settings.token}".encode()):
+    scheme, _, given = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not hmac.compare_digest(given.strip().encode(), service.settings.token.encode()):
         raise ServiceError(
             401, "unauthorized", "send 'Authorization: Bearer' with the token that the service was given"
         )

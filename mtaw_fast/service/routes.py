@@ -58,7 +58,7 @@ async def recommend_batch(request: StrictRequest, data: BatchRequest) -> Respons
     check(data, data.sessions, service.settings.limits)
     snapshot = service.take(request)
     rankings, body = await service.line.run_aside(
-        lambda check_deadline: (
+        lambda _, check_deadline: (
             (rankings := rank_batch(snapshot, data, check_deadline)),
             encoded(batch_answer(snapshot, rankings)),
         )
@@ -132,7 +132,7 @@ async def _ranked(
     if asked.allow is None and len(asked.exclude) <= _LONG_LIST:
         ranked = await service.line.run(work, _joint(service, asked, session))
     else:
-        ranked = await service.line.run_aside(lambda _: work(0.0))
+        ranked = await service.line.run_aside(lambda waited, _: work(waited))
     service.name(request, ranked.version)
     count(service.metrics, [session], [ranked.out], ranked.timings)
     return ranked

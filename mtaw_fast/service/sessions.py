@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from mtaw_fast.errors import require
+from mtaw_fast.errors import UsageError, require
 from mtaw_fast.service.problems import unavailable
 
 _REDIS_PREFIX = "mtaw:session:"
@@ -67,12 +67,19 @@ class RedisSessions:
     """`SessionStore` in Redis: a list a session, which Redis itself forgets `ttl` seconds after the last click."""
 
     def __init__(self, url: str, ttl: float, clicks: int, timeout: float) -> None:
-        """timeout: seconds that Redis has to connect, and to answer. Raises MissingPackageError without redis-py."""
+        """timeout: seconds that Redis has to connect, and to answer.
+
+        Raises MissingPackageError without redis-py, UsageError on a URL that cannot be one.
+        """
         redis: Any = require("redis.asyncio", "serve")
         exceptions: Any = require("redis.exceptions", "serve")
         self._lost = exceptions.ConnectionError
         self._errors = (exceptions.RedisError, OSError, msgspec.MsgspecError)
-        self._client = redis.Redis.from_url(url, socket_timeout=timeout, socket_connect_timeout=timeout)
+        try:
+            self._client = redis.Redis.from_url(url, socket_timeout=timeout, socket_connect_timeout=timeout)
+            self._client.connection_pool.make_connection()  # connects to nothing, and finds options that do not exist
+        except (ValueError, TypeError) as error:  # neither quotes the URL, which may hold a password
+            raise UsageError(f"--sessions: no address of a Redis ({error}); give redis://host:6379/0") from None
         self._ttl, self._clicks = ttl, clicks
 
     async def click(self, session: str, items: Sequence[int | str]) -> list[int | str]:

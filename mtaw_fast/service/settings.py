@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from mtaw_fast.errors import UsageError
+
+_LIMIT_FLAGS = {
+    "body": "--max-body", "clicks": "--max-clicks", "k": "--max-k", "batch": "--max-batch", "queue": "--queue",
+    "deadline": "--deadline", "read_timeout": "--read-timeout", "together": "--micro-batch",
+}  # fmt: skip
+
+
+def _check_positive(flag: str, value: float) -> None:
+    if not 0 < value < math.inf:  # which no NaN is
+        raise UsageError(f"{flag} must be above 0 and finite, not {value}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +39,8 @@ class Limits:
     together: int = 16
 
     def __post_init__(self) -> None:
-        for name in self.__slots__:
-            if getattr(self, name) <= 0:
-                raise UsageError(f"the limit '{name}' must be above 0, not {getattr(self, name)}")
+        for name, flag in _LIMIT_FLAGS.items():
+            _check_positive(flag, getattr(self, name))
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +72,7 @@ class Settings:
         if not 0 <= self.port < 1 << 16:
             raise UsageError(f"--port must be 0..65535, not {self.port}")
         for name in ("session_ttl", "max_sessions", "grace", "watch"):
-            if getattr(self, name) <= 0:
-                raise UsageError(f"--{name.replace('_', '-')} must be above 0, not {getattr(self, name)}")
+            _check_positive(f"--{name.replace('_', '-')}", getattr(self, name))
         if self.sessions == "memory" and self.workers > 1:
             raise UsageError(
                 f"--sessions memory lives in one worker, and there are {self.workers}; take --workers 1 or "

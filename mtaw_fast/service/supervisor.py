@@ -25,20 +25,23 @@ from mtaw_fast.service.settings import Settings
 _BACKLOG = 2048
 _LOOK = 1.0  # seconds between looks at the workers' signs of life
 _SILENT_LOOKS = 30  # a worker that gives none for so many is killed
-_SLOWEST_RESTART = 5.0  # seconds; of a worker that dies at once again and again
+_SETTLED = 10.0  # seconds that a worker must have been up for its death to be no failure
+_SLOWEST_RESTART = 5.0  # seconds, where one dies again and again before it is settled
+_MOST_FAILURES = 10  # that are counted: any more make no restart slower
 _MARGIN = 5.0  # seconds past the workers' own grace before they are killed
 _SPAWN = multiprocessing.get_context("spawn")
 
 
 @dataclass(eq=False)
 class _Worker:
-    """A worker process. failures: how often in a row its predecessors died before they were up."""
+    """A worker process. failures: how often in a row its predecessors died before they were settled. up_since: on
+    time.monotonic's clock, None until it takes requests."""
 
     row: int
     process: SpawnProcess
     messages: connection.Connection
     failures: int = 0
-    up: bool = False
+    up_since: float | None = None
     heartbeat: int = -1
     silent: int = 0
 
@@ -62,17 +65,18 @@ def _listening(settings: Settings) -> Iterator[socket.socket]:
             settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
         listener = socket.socket(family, kind, protocol)
-    except OSError as error:
-        raise MtawError(f"cannot listen on {settings.host}: {error.strerror}; choose another --host") from None
+    except (OSError, UnicodeError) as error:  # UnicodeError: what cannot be a host's name at all
+        reason = getattr(error, "strerror", None) or "no host has such a name"
+        raise MtawError(f"cannot listen on {settings.host}: {reason}; choose another --host") from None
     with listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind(address)
+            listener.listen(_BACKLOG)
         except OSError as error:
             raise MtawError(
                 f"cannot listen on {settings.host} port {settings.port}: {error.strerror}; choose another --port"
             ) from None
-        listener.listen(_BACKLOG)
         yield listener
 
 
@@ -155,9 +159,9 @@ class _Supervisor:
                         self._is_up(worker, what)
 
     def _is_up(self, worker: _Worker, version: str) -> None:
-        worker.up, worker.failures = True, 0
+        worker.up_since = time.monotonic()
         log_event("worker_started", worker=worker.row, worker_pid=worker.process.pid, version=version)
-        if not self._announced and all(one.up for one in self._workers.values()):
+        if not self._announced and all(one.up_since is not None for one in self._workers.values()):
             self._announced = True
             host, port = self._listener.getsockname()[:2]
             shown = f"[{host}]" if ":" in host else host
@@ -176,9 +180,11 @@ class _Supervisor:
             log_event("worker_died", level="error", worker=row, worker_pid=worker.process.pid, status=status)
             if not self._announced:
                 raise MtawError(f"a worker died at its start (status {status}); see the log above")
-            failures = 0 if worker.up else worker.failures + 1
+            now = time.monotonic()
+            settled = worker.up_since is not None and now - worker.up_since >= _SETTLED
+            failures = 0 if settled else min(worker.failures + 1, _MOST_FAILURES)
             wait = min(_SLOWEST_RESTART, 0.1 * 2**failures) if failures else 0.0
-            self._due[row] = time.monotonic() + wait, failures
+            self._due[row] = now + wait, failures
 
     def _kill_silent(self) -> None:
         """Kill workers that have given no sign of life for a while.
@@ -186,8 +192,10 @@ class _Supervisor:
         Counted in our own looks, so that a machine that was asleep wakes up with all of its workers.
         """
         for worker in self._workers.values():
+            if worker.up_since is None:
+                continue
             heartbeat = self._metrics.counters.row(worker.row)[HEARTBEAT]
-            worker.silent = worker.silent + 1 if worker.up and heartbeat == worker.heartbeat else 0
+            worker.silent = worker.silent + 1 if heartbeat == worker.heartbeat else 0
             worker.heartbeat = heartbeat
             if worker.silent >= _SILENT_LOOKS:
                 log_event("worker_silent", level="error", worker=worker.row, worker_pid=worker.process.pid)

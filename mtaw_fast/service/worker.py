@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import signal
 import socket
@@ -28,6 +29,7 @@ from mtaw_fast.service.settings import Settings
 from mtaw_fast.service.snapshot import load_snapshot, signature
 from mtaw_fast.service.state import Service
 
+_LOG = logging.getLogger("mtaw_fast.service")
 _TICK = 0.25
 _STORE_TIMEOUT = 1.0  # seconds that the session store has for an answer
 
@@ -45,16 +47,20 @@ def run_worker(settings: Settings, listener: socket.socket, counters: Path, row:
         supervisor.send(("failed", str(error)))
     except OSError as error:
         supervisor.send(("failed", f"{error.filename or settings.bundle}: {error.strerror or error}"))
+    except Exception:
+        _LOG.exception("worker_broke")  # multiprocessing would print a traceback among the log's lines
+        raise SystemExit(1) from None
 
 
 async def _serve(settings: Settings, listener: socket.socket, metrics: Metrics, supervisor: Connection) -> None:
     seen = signature(settings.bundle)
-    snapshot = load_snapshot(settings.bundle, settings.encoder, settings.index)
     limits = settings.limits
+    # No name for the snapshot here: this frame lives as long as the worker, the first bundle must not.
+    reloader = Reloader(settings, load_snapshot(settings.bundle, settings.encoder, settings.index), seen, metrics)
     service = Service(
         settings,
         metrics,
-        Reloader(settings, snapshot, seen, metrics),
+        reloader,
         Line(limits, metrics),
         open_sessions(settings.sessions, settings.session_ttl, settings.max_sessions, limits.clicks, _STORE_TIMEOUT),
     )

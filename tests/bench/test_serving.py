@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +21,8 @@ from mtaw_fast.errors import UsageError
 from mtaw_fast.recommender import Recommender
 from tests.bench.schema import check_report
 from tests.random_bundle import save_random
+
+ROOT = Path(__file__).resolve().parents[2]
 
 N_ITEMS = 2003
 QUIET = ["--rates", "60", "--seconds", "2", "--ramp", "0.5", "--workers", "1", "--connections", "8"]
@@ -206,3 +210,16 @@ def test_a_ladder_is_built_once_and_states_its_recall(tmp_path, monkeypatch):
     assert bundle.manifest["index"]["recall"]["sessions"] >= 0.9
     assert "etude" in bundle.manifest["index"]["recall"]["source"]
     assert Bundle.load(plain).manifest.get("index") is None
+
+
+@pytest.mark.slow
+def test_the_stacks_are_compared(tmp_path):
+    options = ["--apps", "plain", "--servers", "uvicorn", "--items", "500", "--rate", "50", "--rounds", "1"]
+    command = [sys.executable, "-m", "bench.serving_stacks", *options, "--seconds", "0.4", "--json", tmp_path / "out"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "plain on uvicorn" in done.stdout
+    (row,) = json.loads((tmp_path / "out").read_text())["results"]
+    assert row["throughput"] > 0
+    assert 0 < row["p50_s"] <= row["p99_s"]
+    assert row["cpu_s"] > 0

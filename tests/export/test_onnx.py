@@ -226,6 +226,16 @@ class TestParity:
         assert capsys.readouterr().err.splitlines()[-1].startswith("mtaw-fast: the float32 graphs of")
         assert contents(tmp_path / "bundle") == before
 
+    def test_numbers_too_large_for_fp16_are_not_exported(self, tmp_path: Path) -> None:
+        parts = bundle_parts(**SETTINGS)
+        parts["weights"]["item_embedding"] *= np.float32(1e6)
+        Bundle.save(tmp_path / "bundle", **parts)
+        before = contents(tmp_path / "bundle")
+        with pytest.raises(BundleError, match=r"the fp16 graphs of .* leave fp16 out of --variants") as caught:
+            export_onnx(tmp_path / "bundle", ["fp16"])
+        assert "\n" not in str(caught.value)
+        assert contents(tmp_path / "bundle") == before
+
     def test_a_graph_that_is_not_valid_is_not_exported(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         save_random(tmp_path / "bundle", **SETTINGS)
         before = contents(tmp_path / "bundle")

@@ -9,7 +9,7 @@ import pytest
 
 from mtaw_fast.bundle import Bundle
 from mtaw_fast.itemids import ItemIds
-from tests.random_bundle import bundle_parts
+from tests.random_bundle import bundle_parts, memory_parts
 from tests.service.running import Running, running
 
 N_ITEMS = 60
@@ -34,6 +34,14 @@ def int_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("int") / "bundle"
     ids = ItemIds.from_list([*INT_IDS, *range(1000, 1000 + N_ITEMS - len(INT_IDS))])
     Bundle.save(folder, **{**bundle_parts(n_items=N_ITEMS), "ids": ids})
+    return folder
+
+
+@pytest.fixture(scope="session")
+def memory_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """60 items with a session memory, as trainings make it by default."""
+    folder = tmp_path_factory.mktemp("memory") / "bundle"
+    Bundle.save(folder, **bundle_parts(n_items=N_ITEMS), **memory_parts(N_ITEMS))
     return folder
 
 

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -98,9 +98,14 @@ def ask_on(
 
 
 @contextlib.contextmanager
-def running(bundle: Path, *flags: str, env: dict[str, str] | None = None) -> Iterator[Running]:
-    """Serve a bundle on a free port with `mtaw-fast serve`; if it still runs at the end, it must stop when told."""
-    command = [sys.executable, "-m", "mtaw_fast", "serve", str(bundle), "--port", "0", *flags]
+def running(
+    bundle: Path, *flags: str, env: dict[str, str] | None = None, python: Sequence[str] = ("-m", "mtaw_fast")
+) -> Iterator[Running]:
+    """Serve a bundle on a free port with `mtaw-fast serve`; if it still runs at the end, it must stop when told.
+
+    python: what the interpreter is told to run as `mtaw-fast`.
+    """
+    command = [sys.executable, *python, "serve", str(bundle), "--port", "0", *flags]
     with subprocess.Popen(
         command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env={**os.environ, **(env or {})}
     ) as process:

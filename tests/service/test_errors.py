@@ -156,11 +156,17 @@ def test_session_names_are_plain(text_service: Running, session: str) -> None:
     )
 
 
-@pytest.mark.parametrize("header", [None, "Bearer wrong", "s3cret", "Basic s3cret", "Bearer s3cret2", "Bearer \xff"])
+@pytest.mark.parametrize(
+    "header", [None, "Bearer wrong", "s3cret", "Basic s3cret", "Bearer s3cret2", "Bearer \xff", "Bearer", "Bearer  "]
+)
 def test_reload_needs_the_token(text_service: Running, header: str | None) -> None:
     reply = text_service.ask("POST", "/admin/reload", headers={} if header is None else {"Authorization": header})
     refused(reply, 401, "unauthorized")
     assert reply.headers["www-authenticate"] == "Bearer"
+
+
+def test_the_scheme_of_the_token_has_no_case(text_service: Running) -> None:
+    assert text_service.ask("POST", "/admin/reload", headers={"Authorization": "bearer s3cret"}).status == 200
 
 
 def test_afterwards_the_service_is_well(text_service: Running) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -117,7 +117,7 @@ def test_long_work_leaves_the_loop_free_and_counts_as_waiting(line: Line) -> Non
     release = threading.Event()
 
     async def main() -> object:
-        long = asyncio.create_task(line.run_aside(lambda _: release.wait(5)))
+        long = asyncio.create_task(line.run_aside(lambda _, check: release.wait(5)))
         await asyncio.sleep(0)
         assert await line.run(lambda _: "meanwhile") == "meanwhile"
         assert line.length == 1
@@ -128,10 +128,25 @@ def test_long_work_leaves_the_loop_free_and_counts_as_waiting(line: Line) -> Non
     assert line.length == 0
 
 
+def test_long_work_is_told_how_long_it_waited(metrics: Metrics) -> None:
+    line = Line(Limits(queue=4, deadline=60), metrics)
+
+    async def main() -> list[float]:
+        def work(waited: float, _: object) -> float:
+            time.sleep(0.1)
+            return waited
+
+        return await asyncio.gather(line.run_aside(work), line.run_aside(work))
+
+    first, second = asyncio.run(main())
+    assert 0 <= first < second
+    assert second >= 0.1
+    line.close()
+
+
 def test_long_work_ends_at_the_deadline(line: Line, metrics: Metrics) -> None:
     async def main() -> None:
-        def work(check: object) -> None:
-            assert callable(check)
+        def work(_: float, check: Callable[[], None]) -> None:
             while True:
                 time.sleep(0.01)
                 check()

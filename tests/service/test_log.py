@@ -52,7 +52,10 @@ def test_requests_are_not_logged_unless_asked_for(text_service: Running) -> None
 
 def test_an_exception_is_told_without_its_message() -> None:
     try:
-        raise ValueError(SECRET)
+        try:
+            raise KeyError(SECRET)
+        except KeyError as error:
+            raise ValueError(SECRET) from error
     except ValueError:
         record = logging.LogRecord("x", logging.ERROR, __file__, 1, "failed", (), sys.exc_info())
     line = JsonLines().format(record)
@@ -60,3 +63,4 @@ def test_an_exception_is_told_without_its_message() -> None:
     assert "\n" not in line
     assert json.loads(line)["exception"] == "ValueError"
     assert "test_an_exception" in json.loads(line)["where"][0]
+    assert json.loads(line)["cause"]["exception"] == "KeyError"

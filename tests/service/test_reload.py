@@ -75,6 +75,22 @@ def test_every_worker_takes_a_new_bundle(service: Running, folder: Path) -> None
     assert {line["version"] for line in service.events("reload")} == {new}
 
 
+def test_a_bundle_that_was_replaced_is_let_go(folder: Path) -> None:
+    with running(folder, "--watch", "0.05") as service:
+        (pid,) = service.workers()
+
+        def mapped() -> set[str]:
+            lines = Path(f"/proc/{pid}/maps").read_text().splitlines()
+            return {Path(line.split(maxsplit=5)[5]).name for line in lines if str(folder) in line}
+
+        for seed in range(1, 4):
+            new = put(folder, seed)
+            eventually(lambda new=new: service.ask("GET", "/healthz").version == new)
+            assert service.ask("POST", "/v1/recommend", {"session": SESSIONS[0]}).version == new
+        named = {part.name for part in folder.iterdir()}
+        eventually(lambda: mapped() and mapped() <= named)
+
+
 def test_on_request_they_look_at_once(folder: Path) -> None:
     flags = ["--workers", "2", "--watch", "3600"]
     with running(folder, *flags, env={"MTAW_ADMIN_TOKEN": "s3cret"}) as service:

@@ -12,7 +12,7 @@ import pytest
 
 from mtaw_fast.recommender import Recommender
 from tests.service.conftest import BIG, INT_IDS, N_ITEMS, ODD_IDS
-from tests.service.running import Reply, Running, ask_on
+from tests.service.running import Reply, Running, ask_on, running
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +63,22 @@ def test_recommend_with_every_condition(text_service: Running, rec: Recommender)
     assert set(answer["timings"]) == {"queue", "lookup", "encode", "retrieve", "assemble", "total"}
     assert all(value >= 0 for value in answer["timings"].values())
     assert answer["repeats"] == [False] * 27
+
+
+def test_a_bundle_with_a_session_memory(memory_bundle: Path) -> None:
+    rec, sessions = Recommender.load(memory_bundle), [["sku-11", "sku-30"], [], ["sku-5"]]
+    with running(memory_bundle, "--sessions", "memory") as service:
+        for session in sessions:
+            answer = good(service.ask("POST", "/v1/recommend", {"session": session, "k": 9, "timings": True}))
+            same(answer, rec.recommend(session, 9))
+            assert ("memory" in answer["timings"]) == bool(session)
+            same(good(service.ask("POST", "/v1/recommend", {"session": session, "k": 9})), rec.recommend(session, 9))
+        answer = good(service.ask("POST", "/v1/recommend/batch", {"sessions": sessions, "k": 9}))
+        for session, one in zip(sessions, answer["answers"], strict=True):
+            same(one, rec.recommend(session, 9))
+        same(good(service.ask("POST", "/v1/sessions/a/click", {"items": ["sku-3"]})), rec.recommend(["sku-3"]))
+        assert service.metric('mtaw_stage_seconds_count{stage="memory"}') == 5
+        assert service.metric('mtaw_stage_seconds_count{stage="encode"}') == 7
 
 
 def test_repeats_are_told(text_service: Running) -> None:
@@ -156,6 +172,11 @@ def test_openapi_describes_every_route_with_examples(text_service: Running, int_
     # What is not configured is not described.
     paths = set(int_service.ask("GET", "/openapi.json").json["paths"])
     assert not paths & {"/v1/sessions/{session_id}/click", "/admin/reload"}
+
+
+def test_only_its_own_pages_are_served(text_service: Running) -> None:
+    for path in ("/schema", "/schema/openapi.json", "/-/schema", "/docs", "/redoc", "/swagger"):
+        assert text_service.ask("GET", path).status == 404, path
 
 
 def test_scores_read_back_to_the_same_float32(text_service: Running, rec: Recommender) -> None:

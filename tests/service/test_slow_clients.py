@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -116,6 +117,44 @@ def test_pipelined_requests_are_answered_in_order(service: Running) -> None:
         connection.sendall(b"".join(head % pair for pair in zip(wanted, ends, strict=True)))
         statuses = re.findall(rb"HTTP/1\.1 (\d+)", rest(connection))
     assert statuses == [b"200", b"404", b"200"]
+
+
+@pytest.mark.parametrize("cut", [-1, -20, -len(BODY) - 2, -len(HEAD + BODY) + 9])
+def test_pipelined_requests_may_be_cut_anywhere(service: Running, cut: int) -> None:
+    data = (HEAD + BODY) * 600  # together far more than the headers of one may have
+    with service.raw() as connection:
+        connection.sendall(data[:cut])
+        received = connection.recv(1)
+        time.sleep(0.1)
+        connection.sendall(data[cut:] + b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        received += rest(connection)
+    assert received.count(b"HTTP/1.1 200 OK") == 601
+    assert received.count(b"HTTP/1.1 ") == 601
+
+
+def test_requests_sent_ahead_are_not_all_taken_in(service: Running) -> None:
+    (pid,) = service.workers()
+
+    def held() -> int:
+        return int(re.findall(r"RssAnon:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())[0]) >> 10
+
+    def send(connection: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n" * 1000)
+
+    before = held()
+    with service.raw() as connection:
+        sender = threading.Thread(target=send, args=(connection,))
+        sender.start()
+        answers = 0
+        while answers < 6000:
+            received = connection.recv(1 << 16)
+            assert received
+            answers += received.count(b"HTTP/1.1 200")
+        assert held() - before < 60  # MiB; a hundred and more where they are
+        connection.shutdown(socket.SHUT_RDWR)
+        sender.join()
 
 
 def test_an_idle_connection_is_kept(service: Running) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
@@ -16,6 +17,13 @@ from typing import Any
 import pytest
 
 from mtaw_fast.cli import main
+from mtaw_fast.service.app import make_app
+from mtaw_fast.service.line import Line
+from mtaw_fast.service.metrics import Metrics
+from mtaw_fast.service.reload import Reloader
+from mtaw_fast.service.settings import Settings
+from mtaw_fast.service.snapshot import load_snapshot
+from mtaw_fast.service.state import Service
 from tests.random_bundle import save_random
 from tests.service.running import Running, eventually, running
 from tests.service.traffic import traffic
@@ -92,6 +100,33 @@ def test_a_graceful_shutdown_ends_what_runs(text_bundle: Path) -> None:
             assert probe.connect_ex(("127.0.0.1", service.port)) != 0
 
 
+def test_a_worker_that_shuts_down_is_not_ready(text_bundle: Path, tmp_path: Path) -> None:
+    Metrics.make(tmp_path / "counters", 1)
+    metrics, settings = Metrics.open(tmp_path / "counters", 1, 0), Settings(text_bundle)
+    messages: list[Any] = []
+
+    async def receive() -> Any:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: Any) -> None:
+        messages.append(message)
+
+    async def main() -> None:
+        reloader = Reloader(settings, load_snapshot(text_bundle, "auto", "auto"), None, metrics)
+        line = Line(settings.limits, metrics)
+        app = make_app(Service(settings, metrics, reloader, line, None, stopping=True))
+        for path in ("/readyz", "/healthz"):
+            scope = {"type": "http", "method": "GET", "path": path, "raw_path": path.encode(), "query_string": b""}
+            await app({**scope, "headers": [], "http_version": "1.1"}, receive, send)
+        line.close()
+
+    asyncio.run(main())
+    starts = [one for one in messages if one["type"] == "http.response.start"]
+    assert [one["status"] for one in starts] == [503, 200]
+    assert (b"retry-after", b"1") in starts[0]["headers"]
+    assert b'"code":"not_ready"' in messages[1]["body"]
+
+
 def test_it_does_not_wait_for_ever_at_shutdown(text_bundle: Path) -> None:
     with running(text_bundle, "--grace", "1", "--read-timeout", "60") as service, service.raw() as connection:
         connection.sendall(b"POST /v1/recommend HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n")
@@ -131,7 +166,12 @@ def failure(status: int, *arguments: str) -> str:
 def test_what_cannot_start_says_why(tmp_path: Path, text_bundle: Path, text_service: Running) -> None:
     assert "mtaw-fast train" in failure(1, str(tmp_path / "none"), "--port", "0")
     assert "choose another --port" in failure(1, str(text_bundle), "--port", str(text_service.port))
-    assert "choose another --host" in failure(1, str(text_bundle), "--host", "no such host")
+    for host in ("no such host", "...", "a" * 70):
+        assert "choose another --host" in failure(1, str(text_bundle), "--host", host)
+    for where in ("redis://:secret@h:port", "redis://:secret@h?no_such_option=1"):
+        error = failure(1, str(text_bundle), "--port", "0", "--sessions", where)
+        assert "give redis://host:6379/0" in error
+        assert "secret" not in error
     assert "there is no encoder" in failure(1, str(text_bundle), "--port", "0", "--encoder", "none")
 
 
@@ -140,7 +180,10 @@ def test_what_cannot_start_says_why(tmp_path: Path, text_bundle: Path, text_serv
     [
         (["--workers", "2", "--sessions", "memory"], "--sessions redis://"),
         (["--workers", "0"], "--workers must be at least 1"),
-        (["--max-k", "0"], "'k' must be above 0"),
+        (["--max-k", "0"], "--max-k must be above 0"),
+        (["--micro-batch", "0"], "--micro-batch must be above 0"),
+        (["--deadline", "nan"], "--deadline must be above 0 and finite"),
+        (["--grace", "inf"], "--grace must be above 0 and finite"),
         (["--port", "70000"], "0..65535"),
         (["--watch", "0"], "--watch must be above 0"),
         (["--sessions", "disk"], "redis:// address"),
@@ -152,6 +195,19 @@ def test_misuse_says_what_is_meant(
 ) -> None:
     assert main(["serve", str(text_bundle), *flags]) == 2
     assert mend in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("token", ["two words", "sch\u00fctz", "a\tb"])
+def test_a_token_that_no_header_carries(
+    text_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, token: str
+) -> None:
+    (tmp_path / "token").write_text(token)
+    assert main(["serve", str(text_bundle), "--admin-token-file", str(tmp_path / "token")]) == 2
+    monkeypatch.setenv("MTAW_ADMIN_TOKEN", token)
+    assert main(["serve", str(text_bundle)]) == 2
+    error = capsys.readouterr().err
+    assert error.count("must be of ASCII characters without blanks") == 2
+    assert token not in error
 
 
 def test_help_has_an_example(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,6 +1,6 @@
 "use strict";
 
-const STAGES = ["queue", "lookup", "encode", "retrieve", "assemble", "total"];
+const STAGES = ["queue", "lookup", "encode", "retrieve", "memory", "assemble", "total"];
 const find = (id) => document.getElementById(id);
 let idsAreNumbers = false;
 let newest = 0; // of several answers under way the one to the latest question is shown
@@ -70,13 +70,13 @@ function showResults(answer) {
 
 function showStages(timings) {
   const body = emptied("stages");
-  for (const stage of STAGES) {
+  for (const stage of STAGES.filter((one) => one in timings)) {
     const row = body.insertRow();
     cell(row, "", stage);
     bar(row, timings[stage] / (timings.total + timings.queue || 1));
     cell(row, "number", `${timings[stage].toFixed(1)} µs`);
   }
-  body.rows[0].parentNode.lastChild.style.fontWeight = 600;
+  body.lastChild.style.fontWeight = 600;
 }
 
 async function rank() {

@@ -1,0 +1,158 @@
+"""How the supervisor treats workers that die again and again, or give no sign of life any more."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from collections.abc import Iterator
+from multiprocessing import Pipe
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from mtaw_fast.service import supervisor
+from mtaw_fast.service.counters import HEARTBEAT
+from mtaw_fast.service.metrics import Metrics
+from mtaw_fast.service.settings import Settings
+from tests.service.running import eventually, running
+
+SOON = (
+    "import sys, mtaw_fast.service.supervisor as one; from mtaw_fast.cli import main; one._LOOK, one._SILENT_LOOKS = "
+)
+
+
+class Process:
+    """A worker's process, as far as the supervisor looks at it."""
+
+    pid, exitcode = 4711, -9
+
+    def __init__(self) -> None:
+        self.alive, self.kills = True, 0
+
+    def is_alive(self) -> bool:
+        return self.alive
+
+    def join(self) -> None:
+        assert not self.alive
+
+    def kill(self) -> None:
+        self.kills += 1
+
+
+class Clock:
+    """Time that passes when told to."""
+
+    now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+class Supervised:
+    """A supervisor of one worker that is none, on a clock of its own."""
+
+    def __init__(self, counters: Path, clock: Clock) -> None:
+        Metrics.make(counters, 1)
+        self.clock, self.own = clock, Metrics.open(counters, 1, 0).counters.own
+        self.supervisor: Any = supervisor._Supervisor(Settings(counters), socket.socket(), counters)
+        self.supervisor._announced = True
+
+    def start(self, failures: int, up: bool) -> supervisor._Worker:
+        """A worker in the place of the one before, which takes requests or is still starting."""
+        process: Any = Process()
+        worker = supervisor._Worker(0, process, Pipe()[0], failures)
+        self.supervisor._workers[0] = worker
+        if up:
+            self.supervisor._is_up(worker, "0123456789abcdef")
+        return worker
+
+    def dies(self) -> tuple[float, int]:
+        """(seconds until another one is started, failures so far) of the death of the worker that is there."""
+        self.supervisor._workers[0].process.alive = False
+        self.supervisor._bury()
+        when, failures = self.supervisor._due.pop(0)
+        return when - self.clock.now, failures
+
+
+@pytest.fixture
+def supervised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Supervised]:
+    clock = Clock()
+    monkeypatch.setattr(supervisor, "time", SimpleNamespace(monotonic=clock.monotonic))
+    made = Supervised(tmp_path / "counters", clock)
+    yield made
+    made.supervisor._listener.close()
+
+
+@pytest.mark.parametrize("up", [False, True])
+def test_what_dies_again_and_again_is_started_ever_more_slowly(supervised: Supervised, up: bool) -> None:
+    waits, failures = [], 0
+    for _ in range(1500):
+        supervised.start(failures, up)
+        wait, failures = supervised.dies()
+        waits.append(wait)
+    assert waits == sorted(waits)
+    assert waits[:3] == pytest.approx([0.2, 0.4, 0.8])
+    assert waits[-1] == 5.0
+
+
+def test_after_a_worker_was_up_for_a_while_all_is_forgiven(supervised: Supervised) -> None:
+    supervised.start(failures=7, up=True)
+    supervised.clock.now += 60
+    assert supervised.dies() == (0.0, 0)
+    supervised.start(failures=0, up=False)
+    supervised.clock.now += 60  # a slow start is no life
+    assert supervised.dies() == (pytest.approx(0.2), 1)
+
+
+def test_a_worker_without_a_sign_of_life_is_killed(supervised: Supervised) -> None:
+    worker = supervised.start(failures=0, up=True)
+    for _ in range(100):
+        supervised.own[HEARTBEAT] += 1
+        supervised.supervisor._kill_silent()
+    for _ in range(29):
+        supervised.supervisor._kill_silent()
+    assert worker.process.kills == 0
+    supervised.supervisor._kill_silent()
+    assert worker.process.kills == 1
+
+
+def test_a_sign_of_life_at_the_last_moment_saves_it(supervised: Supervised) -> None:
+    worker = supervised.start(failures=0, up=True)
+    for look in range(300):
+        supervised.own[HEARTBEAT] += look % 29 == 0
+        supervised.supervisor._kill_silent()
+    assert worker.process.kills == 0
+
+
+def test_one_that_is_still_starting_may_be_silent(supervised: Supervised) -> None:
+    worker = supervised.start(failures=0, up=False)
+    for _ in range(100):
+        supervised.supervisor._kill_silent()
+    assert worker.process.kills == 0
+
+
+def test_a_stuck_worker_is_replaced(text_bundle: Path) -> None:
+    with running(text_bundle, python=["-c", SOON + "0.1, 30; sys.exit(main(sys.argv[1:]))"]) as service:
+        (stuck,) = service.workers()
+        os.kill(stuck, signal.SIGSTOP)
+        eventually(lambda: any(line["worker_pid"] == stuck for line in service.events("worker_silent")), 60)
+        eventually(lambda: service.workers() - {stuck}, 60)
+        assert stuck not in service.workers()
+        assert service.ask("POST", "/v1/recommend", {"session": ["sku-11"]}).status == 200
+
+
+def test_a_worker_that_cannot_start_again_leaves_the_others_at_work(tmp_path: Path, text_bundle: Path) -> None:
+    folder = tmp_path / "bundle"
+    folder.symlink_to(text_bundle)
+    with running(folder, "--workers", "2", "--watch", "3600") as service:
+        folder.unlink()
+        victim = min(service.workers())
+        os.kill(victim, signal.SIGKILL)
+        eventually(lambda: len(service.events("worker_failed")) >= 2)  # and so tried again
+        assert "mtaw-fast train" in service.events("worker_failed")[0]["reason"]
+        assert service.ask("POST", "/v1/recommend", {"session": ["sku-11"]}).status == 200
+        folder.symlink_to(text_bundle)
+        eventually(lambda: len(service.workers()) == 2)
