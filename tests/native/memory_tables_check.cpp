@@ -46,7 +46,7 @@ struct Log {
         return rest;
     }
 
-    [[nodiscard]] mtaw::PackedSessions sessions() const { return {items.data(), offsets.data(), count(), kItems}; }
+    [[nodiscard]] mtaw::PastSessions sessions() const { return {items.data(), offsets.data(), count(), kItems}; }
 };
 
 // Arrays of exactly the tables' sizes, so that AddressSanitizer sees a step past any end.
