@@ -49,13 +49,14 @@ class ClickRequest(Wanted, kw_only=True):
     timings: Annotated[bool, Meta(description="Tell the microseconds of each stage.")] = False
 
 
-class Timings(Struct, forbid_unknown_fields=True):
-    """Microseconds of each stage."""
+class Timings(Struct, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
+    """Microseconds of each stage; memory: of a bundle that has a session memory."""
 
     queue: float
     lookup: float
     encode: float
     retrieve: float
+    memory: float | None = None
     assemble: float
     total: float
 

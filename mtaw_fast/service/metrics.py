@@ -17,7 +17,7 @@ ROUTES = (
     "/healthz", "/readyz", "/metrics", "/openapi.json", "/", "other",
 )  # fmt: skip
 STATUSES = (200, 204, 400, 401, 404, 405, 408, 409, 413, 500, 503, 0)  # 0: the client went away; others count as 500
-STAGES = ("queue", "lookup", "encode", "retrieve", "assemble", "joint")
+STAGES = ("queue", "lookup", "encode", "retrieve", "memory", "assemble", "joint")
 _REQUEST_BOUNDS = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 0.5, 1)
 _STAGE_BOUNDS = (
     2e-6, 5e-6, 1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5,

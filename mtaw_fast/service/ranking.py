@@ -132,7 +132,9 @@ def count(
     """
     if timings is not None:
         for stage in timings.__struct_fields__[:-1]:  # without the total
-            metrics.stage(stage, getattr(timings, stage))
+            microseconds = getattr(timings, stage)
+            if microseconds is not None:
+                metrics.stage(stage, microseconds)
     metrics.add("mtaw_answers_total", by=len(rankings))
     metrics.add("mtaw_fallback_answers_total", by=sum(out.fallback for out in rankings))
     metrics.add("mtaw_clicks_total", by=sum(map(len, sessions)))

@@ -10,9 +10,11 @@ from urllib.parse import quote, urlencode
 import numpy as np
 import pytest
 
+from mtaw_fast.bundle import Bundle
 from mtaw_fast.recommender import Recommender
+from tests.random_bundle import bundle_parts, memory_parts
 from tests.service.conftest import BIG, INT_IDS, N_ITEMS, ODD_IDS
-from tests.service.running import Reply, Running, ask_on
+from tests.service.running import Reply, Running, ask_on, running
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +65,22 @@ def test_recommend_with_every_condition(text_service: Running, rec: Recommender)
     assert set(answer["timings"]) == {"queue", "lookup", "encode", "retrieve", "assemble", "total"}
     assert all(value >= 0 for value in answer["timings"].values())
     assert answer["repeats"] == [False] * 27
+
+
+def test_a_bundle_with_a_session_memory(tmp_path: Path) -> None:
+    Bundle.save(tmp_path / "bundle", **bundle_parts(n_items=N_ITEMS), **memory_parts(N_ITEMS))
+    rec = Recommender.load(tmp_path / "bundle")
+    session = ["sku-11", "sku-30", "sku-11"]
+    with running(tmp_path / "bundle", "--sessions", "memory") as service:
+        asked = {"session": session, "k": 9, "timings": True}
+        answer = good(service.ask("POST", "/v1/recommend", asked))
+        same(answer, rec.recommend(session, 9))
+        stages = {"queue", "lookup", "encode", "retrieve", "memory", "assemble", "total"}
+        assert set(answer["timings"]) == stages
+        same(good(service.ask("POST", "/v1/sessions/a/click", {"items": session, "k": 9})), rec.recommend(session, 9))
+        batch = good(service.ask("POST", "/v1/recommend/batch", {"sessions": [session], "k": 9}))
+        same(batch["answers"][0], rec.recommend(session, 9))
+        assert 'mtaw_stage_seconds_count{stage="memory"} 2' in service.ask("GET", "/metrics").body.decode()
 
 
 def test_repeats_are_told(text_service: Running) -> None:

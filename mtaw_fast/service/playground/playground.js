@@ -1,6 +1,6 @@
 "use strict";
 
-const STAGES = ["queue", "lookup", "encode", "retrieve", "assemble", "total"];
+const STAGES = ["queue", "lookup", "encode", "retrieve", "memory", "assemble", "total"];
 const find = (id) => document.getElementById(id);
 let idsAreNumbers = false;
 let newest = 0; // of several answers under way the one to the latest question is shown
@@ -71,6 +71,7 @@ function showResults(answer) {
 function showStages(timings) {
   const body = emptied("stages");
   for (const stage of STAGES) {
+    if (timings[stage] === undefined) continue; // a bundle without a session memory
     const row = body.insertRow();
     cell(row, "", stage);
     bar(row, timings[stage] / (timings.total + timings.queue || 1));
