@@ -9,6 +9,7 @@ leave the names as they are. A file is replaced atomically; one without "metrics
 from __future__ import annotations
 
 import datetime
+import functools
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
@@ -41,6 +42,7 @@ class Finalist:
 
     def new_record(self, fingerprint: str, preset: Config) -> dict[str, Any]:
         """The file's content before anything was measured. fingerprint: of the data set; preset: its settings."""
+        _commit()  # asked for before the training, and remembered
         return {
             "kind": KIND,
             "schema": SCHEMA,
@@ -112,6 +114,10 @@ def finish(path: Path, record: dict[str, Any], measured: Mapping[str, Any]) -> N
     write_json(path, {**record, **measured, "made": made})
 
 
+@functools.cache
 def _commit() -> str | None:
-    """The commit; records of this bench, which every run adds to, do not count as a change of the code."""
+    """The commit that this process began with, not one made while it trained.
+
+    Records of this bench, which every run adds to, do not count as a change of the code.
+    """
     return checkout(ignoring="docs").as_json()
