@@ -22,7 +22,7 @@ from mtaw_fast.dataset import Dataset
 from mtaw_fast.encoders import NativeEncoder, make_encoder
 from mtaw_fast.encoders.onnx_encoder import session_options
 from mtaw_fast.errors import UsageError
-from mtaw_fast.export.parity import Truth, measure, open_graph, padded
+from mtaw_fast.export.parity import TIE, Truth, measure, open_graph, padded
 from mtaw_fast.recommender import Recommender
 from mtaw_fast.sessions import Sessions
 
@@ -30,7 +30,7 @@ K = 20
 _SESSIONS = 512
 _CHECKED = 8
 _TOLERANCES = {"fp16": 5e-3, "int8": 0.2}  # on the coordinates of a unit vector; all others are float32
-_TIES = {"onnx-float32": 1e-4}
+_TIES = {"onnx-float32": TIE}
 _OVERLAPS = {"onnx-fp16": 0.95, "onnx-int8": 0.7}  # of the true top 20, on average: below it a variant is broken
 
 SetOption = Callable[[Any], None]
