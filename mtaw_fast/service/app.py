@@ -55,7 +55,9 @@ def make_app(service: Service) -> Edge:
 
 def _document(handlers: list[Any], service: Service) -> bytes:
     """The OpenAPI document, from an app of its own: one that describes itself also serves pages that load from CDNs."""
-    document = Litestar(handlers, openapi_config=openapi_config(), logging_config=None).openapi_schema.to_schema()
+    document = Litestar(
+        handlers, request_class=StrictRequest, openapi_config=openapi_config(), logging_config=None
+    ).openapi_schema.to_schema()
     state_limits(document, service.settings.limits)
     return msgspec.json.encode(document)
 

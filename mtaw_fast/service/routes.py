@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from urllib.parse import parse_qs
 
 from litestar import Response, get, post
-from litestar.params import Parameter
+from litestar.params import Body, Parameter
 
 from mtaw_fast.service.decoding import StrictRequest
 from mtaw_fast.service.line import Joint
@@ -42,7 +42,7 @@ _SESSION_ID = r"[A-Za-z0-9._~-]{1,128}"
 
 
 @post("/v1/recommend", status_code=200, responses=errors(400, 408, 413, 503), operation_class=operation("recommend"))
-async def recommend(request: StrictRequest, data: RecommendRequest) -> Response[RecommendAnswer]:
+async def recommend(request: StrictRequest, data: Annotated[RecommendRequest, Body()]) -> Response[RecommendAnswer]:
     """The k best next items of one session."""
     service = service_of(request)
     check(data, (data.session,), service.settings.limits)
@@ -52,7 +52,7 @@ async def recommend(request: StrictRequest, data: RecommendRequest) -> Response[
 
 
 @post("/v1/recommend/batch", status_code=200, responses=errors(400, 408, 413, 503), operation_class=operation("batch"))
-async def recommend_batch(request: StrictRequest, data: BatchRequest) -> Response[BatchAnswer]:
+async def recommend_batch(request: StrictRequest, data: Annotated[BatchRequest, Body()]) -> Response[BatchAnswer]:
     """The k best next items of many sessions, all by one bundle."""
     service = service_of(request)
     check(data, data.sessions, service.settings.limits)
@@ -91,7 +91,7 @@ async def similar_items(
 async def click(
     request: StrictRequest,
     session_id: Annotated[str, Parameter(pattern=f"^{_SESSION_ID}$", description="Chosen by the client.")],
-    data: ClickRequest,
+    data: Annotated[ClickRequest, Body()],
 ) -> Response[ClickAnswer]:
     """Append clicks to a session that the server keeps, and rank for all of it."""
     service = service_of(request)

@@ -100,6 +100,7 @@ def test_a_graceful_shutdown_ends_what_runs(text_bundle: Path) -> None:
             assert probe.connect_ex(("127.0.0.1", service.port)) != 0
 
 
+@pytest.mark.filterwarnings("error::litestar.exceptions.LitestarDeprecationWarning")
 def test_a_worker_that_shuts_down_is_not_ready(text_bundle: Path, tmp_path: Path) -> None:
     Metrics.make(tmp_path / "counters", 1)
     metrics, settings = Metrics.open(tmp_path / "counters", 1, 0), Settings(text_bundle)
