@@ -47,8 +47,9 @@ class Limits:
 class Settings:
     """Everything that `mtaw-fast serve` was told.
 
-    sessions: None, 'memory' or a redis:// URL. session_ttl, watch, grace: seconds. token: of POST /admin/reload, which
-    does not exist without one. access_log: whether every request is logged.
+    sessions: None, 'memory' or a redis:// URL. max_sessions, max_sessions_bytes: held in memory at most. session_ttl,
+    watch, grace: seconds. token: of POST /admin/reload, which does not exist without one. access_log: whether every
+    request is logged.
     """
 
     bundle: Path
@@ -60,6 +61,7 @@ class Settings:
     sessions: str | None = None
     session_ttl: float = 1800.0
     max_sessions: int = 100_000
+    max_sessions_bytes: int = 256 << 20
     grace: float = 30.0
     watch: float = 1.0
     token: str | None = field(default=None, repr=False)
@@ -71,7 +73,7 @@ class Settings:
             raise UsageError(f"--workers must be at least 1, not {self.workers}")
         if not 0 <= self.port < 1 << 16:
             raise UsageError(f"--port must be 0..65535, not {self.port}")
-        for name in ("session_ttl", "max_sessions", "grace", "watch"):
+        for name in ("session_ttl", "max_sessions", "max_sessions_bytes", "grace", "watch"):
             _check_positive(f"--{name.replace('_', '-')}", getattr(self, name))
         if self.sessions == "memory" and self.workers > 1:
             raise UsageError(

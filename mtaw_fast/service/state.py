@@ -44,7 +44,9 @@ class Service:
         """Bring this worker's gauges up to date, and forget expired sessions."""
         self.metrics.set("mtaw_queue_length", self.line.length)
         if self.sessions is not None:
-            self.metrics.set("mtaw_live_sessions", self.sessions.sweep())
+            held = self.sessions.sweep()
+            self.metrics.set("mtaw_live_sessions", held.sessions)
+            self.metrics.set("mtaw_live_sessions_bytes", held.bytes)
 
     def version_for(self, scope: Any) -> str:
         """The version that the response to the request of an ASGI scope names: that of the snapshot it took, or, where

@@ -62,7 +62,7 @@ async def _serve(settings: Settings, listener: socket.socket, metrics: Metrics, 
         metrics,
         reloader,
         Line(limits, metrics),
-        open_sessions(settings.sessions, settings.session_ttl, settings.max_sessions, limits.clicks, _STORE_TIMEOUT),
+        open_sessions(settings, _STORE_TIMEOUT),
     )
     TimedProtocol.read_timeout = limits.read_timeout
     server = _Server(service, supervisor)

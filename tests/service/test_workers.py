@@ -187,6 +187,7 @@ def test_what_cannot_start_says_why(tmp_path: Path, text_bundle: Path, text_serv
         (["--grace", "inf"], "--grace must be above 0 and finite"),
         (["--port", "70000"], "0..65535"),
         (["--watch", "0"], "--watch must be above 0"),
+        (["--max-sessions-bytes", "0"], "--max-sessions-bytes must be above 0"),
         (["--sessions", "disk"], "redis:// address"),
         (["--admin-token-file", "/dev/null"], "holds no token"),
     ],
