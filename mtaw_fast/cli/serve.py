@@ -94,7 +94,7 @@ def run(arguments: argparse.Namespace) -> None:
                 queue=arguments.queue,
                 deadline=arguments.deadline / 1000,
                 read_timeout=arguments.read_timeout,
-                together=arguments.micro_batch,
+                micro_batch=arguments.micro_batch,
             ),
         )
     )

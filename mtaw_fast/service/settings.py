@@ -10,7 +10,7 @@ from mtaw_fast.errors import UsageError
 
 _LIMIT_FLAGS = {
     "body": "--max-body", "clicks": "--max-clicks", "k": "--max-k", "batch": "--max-batch", "queue": "--queue",
-    "deadline": "--deadline", "read_timeout": "--read-timeout", "together": "--micro-batch",
+    "deadline": "--deadline", "read_timeout": "--read-timeout", "micro_batch": "--micro-batch",
 }  # fmt: skip
 
 
@@ -25,8 +25,8 @@ class Limits:
 
     body: bytes of a request's body. clicks: of a session. k: results. batch: sessions in a request. queue: requests
     that wait, a worker. deadline: seconds that a request may wait, and that a batch may take. read_timeout: seconds
-    that a client has for its headers, for its body, and to read an answer. together: requests that wait which are
-    ranked in one pass over the catalog at most; 1: none are.
+    that a client has for its headers, for its body, and to read an answer. micro_batch: requests that wait which
+    are ranked in one pass over the catalog at most; 1: none are.
     """
 
     body: int = 1 << 20
@@ -36,7 +36,7 @@ class Limits:
     queue: int = 256
     deadline: float = 1.0
     read_timeout: float = 10.0
-    together: int = 16
+    micro_batch: int = 16
 
     def __post_init__(self) -> None:
         for name, flag in _LIMIT_FLAGS.items():

@@ -30,7 +30,7 @@ from mtaw_fast.service.snapshot import load_snapshot, signature
 from mtaw_fast.service.state import Service
 
 _LOG = logging.getLogger("mtaw_fast.service")
-_TICK = 0.25
+_TICK = 0.25  # seconds between signs of life, and what else happens by the clock
 _STORE_TIMEOUT = 1.0  # seconds that the session store has for an answer
 
 
