@@ -303,7 +303,7 @@ def test_a_store_that_does_not_answer_is_a_503(redis: Redis) -> None:
 
 
 def test_workers_share_sessions_in_redis(redis: Redis, text_bundle: Path) -> None:
-    with running(text_bundle, "--workers", "2", "--sessions", redis.url) as service:
+    with running(text_bundle, "--sessions", redis.url, workers=2) as service:
         counts = [click(service, "shared", "sku-11")["clicks"] for _ in range(12)]
         assert counts == list(range(1, 13))
         redis.stop()
