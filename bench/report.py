@@ -112,7 +112,7 @@ class Report:
             write_json(json_path, self.as_json())
             print(f"wrote {json_path}")
         if self.refusals:
-            print(f"{len(self.refusals)} refused for a wrong answer (see above)", file=sys.stderr)
+            print(f"{len(self.refusals)} refused, see above", file=sys.stderr)
         return 1 if self.refusals else 0
 
 
