@@ -1,12 +1,14 @@
 """Quality: train presets on the public sets, score them through the path that serves, and keep every figure.
 
 python -m bench.quality --data DIR --preset P [--seeds N] [--split validation|test] [--dataset NAMES] [--set KEY=VALUE]
+python -m bench.quality --quick
 python -m bench.quality --table
 
 Settings are screened on the validation sessions (--split validation, one seed) and the chosen ones read the test set
 once, on several seeds (--split test). Each run is a JSON file under docs/results/, named by its settings and seed: what
 is there is not done again, so a run that was cut off goes on where it was, and a test set is not read twice for the
-same finalist unless --again says why; the file lists the reads.
+same finalist unless --again says why; the file lists the reads. --quick does all this on a small generated log, and
+keeps none of it. --json FILE: the records that the run made or found.
 """
 
 from __future__ import annotations
@@ -14,84 +16,124 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import sys
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from bench.harness import limit_threads
-from bench.machine import describe, machine_record, usable_cores
+from bench.machine import usable_cores
 from bench.quality_records import SPLITS, Finalist, every_record
 from bench.quality_table import render
-from bench.report import exit_code_of
+from bench.report import Report, bench_parser, exit_code_of, parse
 from mtaw_fast.config import preset
 from mtaw_fast.errors import MtawError, UsageError, require
 
-DATASETS = ("tmall", "retailrocket")
+if TYPE_CHECKING:
+    from bench.quality_runs import Places
+    from mtaw_fast.dataset import Dataset
+
+DATASETS = "tmall,retailrocket"
 BASELINES = "baselines"
+RESULTS, WORK = Path("docs/results"), Path("runs/quality")
 _SEEDS = {"validation": 1, "test": 5}
+_QUICK_PRESETS = (BASELINES, "paper", "full")
+_QUICK_SETTINGS = ("d=16", "batch_prefixes=256", "epochs=1", "validation=0.1", "ranker_slice=0.3")
+_QUICK_ITEMS, _QUICK_SESSIONS = 200, 1500
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run what is not recorded yet, or print the tables; returns the exit status."""
-    options = _parser().parse_args(argv)
     try:
+        options = _checked(parse(_parser(), argv))
         if options.table:
-            print(render(list(every_record(options.results))))
+            print(render(list(every_record(options.results or RESULTS))))
             return 0
-        if options.data is None or options.preset is None:
-            raise UsageError("give --data and --preset, or --table to print what is recorded")
         require("torch", "bench")
         import torch  # noqa: F401  # loaded before its threads are limited
 
         with limit_threads(options.threads):
-            _run(options)
+            return _run(options)
     except MtawError as error:
         return exit_code_of(error)
-    return 0
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m bench.quality",
-        description=(__doc__ or "").splitlines()[0],
-        epilog="example: python -m bench.quality --data DATA --preset paper --dataset retailrocket --set gamma=6",
+    parser = bench_parser(
+        "quality", (__doc__ or "").splitlines()[0], "under a minute: a small generated log, tiny settings, nothing kept"
     )
+    parser.epilog = "example: python -m bench.quality --data DATA --preset paper --dataset retailrocket --set gamma=6"
     parser.add_argument("--data", type=Path, metavar="DIR", help="folder with tmall/ and retailrocket/, as npz")
-    parser.add_argument("--preset", help=f"a preset of 'mtaw-fast train', or '{BASELINES}'")
+    parser.add_argument("--preset", help=f"a preset of 'mtaw-fast train', or '{BASELINES}' (--quick: default all)")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a setting")
-    parser.add_argument("--dataset", default=",".join(DATASETS), help="which sets, with commas (default: both)")
+    parser.add_argument("--dataset", metavar="NAMES", help=f"which sets, with commas (default: {DATASETS})")
     parser.add_argument("--split", choices=SPLITS, default="test", help="what is scored (default: test)")
-    parser.add_argument("--seeds", type=int, metavar="N", help="seeds 0..N-1 (default: 5 for test, 1 for validation)")
+    parser.add_argument(
+        "--seeds", type=int, metavar="N", help="seeds 0..N-1 (default: 5 for test, 1 for validation and --quick)"
+    )
     parser.add_argument("--again", metavar="WHY", help="read a test set once more for a finalist, and note why")
     parser.add_argument("--table", action="store_true", help="print the tables of what is recorded, as Markdown")
-    parser.add_argument("--results", type=Path, default=Path("docs/results"), help="folder of the records")
-    parser.add_argument("--work", type=Path, default=Path("runs/quality"), help="folder of trainings under way")
+    parser.add_argument("--results", type=Path, metavar="DIR", help=f"folder of the records (default: {RESULTS})")
+    parser.add_argument("--work", type=Path, metavar="DIR", help=f"folder of trainings under way (default: {WORK})")
     parser.add_argument("--threads", type=int, default=usable_cores(), metavar="N", help="(default: all cores)")
     return parser
 
 
-def _run(options: argparse.Namespace) -> None:
-    from bench.quality_baselines import run_baselines
-    from bench.quality_runs import Places, prepared, run
-
-    seeds = range(_SEEDS[options.split] if options.seeds is None else options.seeds)
-    if len(seeds) < 1:
+def _checked(options: argparse.Namespace) -> argparse.Namespace:
+    """The options; UsageError on what makes no sense, before anything is made."""
+    if options.table and (options.json is not None or options.quick):
+        raise UsageError("--table prints what is recorded and runs nothing: leave --json and --quick out")
+    if options.quick:
+        for name in ("data", "dataset", "results", "work", "again"):
+            if getattr(options, name) is not None:
+                raise UsageError(f"--quick generates its data and keeps no records: leave --{name} out")
+    elif not options.table and (options.data is None or options.preset is None):
+        raise UsageError("give --data and --preset, --quick to try it out, or --table to print what is recorded")
+    if options.seeds is not None and options.seeds < 1:
         raise UsageError(f"--seeds {options.seeds}: give at least one seed")
-    base = None if options.preset == BASELINES else preset(options.preset)
-    config = base and base.override(options.set)
-    places = Places(options.results, options.work)
-    for folder in (places.results, places.work):
-        folder.mkdir(parents=True, exist_ok=True)
-    for name in options.dataset.split(","):
-        dataset = prepared(options.data, name, places.work)
-        if base is None or config is None:
-            for record in run_baselines(dataset, options.split, places):
-                _say(record)
-            continue
-        for seed in seeds:
-            finalist = Finalist(name, options.preset, dataclasses.replace(config, seed=seed), options.split)
-            print(f"{finalist.file_name()}", file=sys.stderr, flush=True)
-            _say(run(finalist, base, dataset, places, options.again))
-    print(describe(machine_record()))
+    if options.preset not in (None, BASELINES):
+        preset(options.preset).override(options.set)
+    return options
+
+
+def _run(options: argparse.Namespace) -> int:
+    from bench.quality_runs import Places, prepared
+    from mtaw_fast.synthetic import generate
+
+    report = Report("quality")
+    if options.quick:
+        dataset = generate(_QUICK_ITEMS, _QUICK_SESSIONS)
+        with tempfile.TemporaryDirectory(prefix="mtaw-fast-bench-") as name:
+            places = Places.made(Path(name) / "results", Path(name) / "work")
+            for preset_name in [options.preset] if options.preset else _QUICK_PRESETS:
+                report.records += _records(dataset, preset_name, places, options)
+    else:
+        places = Places.made(options.results or RESULTS, options.work or WORK)
+        for name in (options.dataset or DATASETS).split(","):
+            report.records += _records(prepared(options.data, name, places.work), options.preset, places, options)
+    return report.finish(options.json)
+
+
+def _records(
+    dataset: Dataset, preset_name: str, places: Places, options: argparse.Namespace
+) -> Iterator[dict[str, Any]]:
+    """The records of a preset on a data set, made where they are not there; each is told at once."""
+    from bench.quality_baselines import run_baselines
+    from bench.quality_runs import run
+
+    if preset_name == BASELINES:
+        for record in run_baselines(dataset, options.split, places):
+            _say(record)
+            yield record
+        return
+    base = preset(preset_name)
+    config = base.override([*(_QUICK_SETTINGS if options.quick else ()), *options.set])
+    for seed in range(options.seeds or (1 if options.quick else _SEEDS[options.split])):
+        finalist = Finalist(dataset.name, preset_name, dataclasses.replace(config, seed=seed), options.split)
+        print(f"{finalist.file_name()}", file=sys.stderr, flush=True)
+        record = run(finalist, base, dataset, places, options.again)
+        _say(record)
+        yield record
 
 
 def _say(record: dict) -> None:

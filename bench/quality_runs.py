@@ -36,6 +36,13 @@ class Places:
     results: Path
     work: Path
 
+    @classmethod
+    def made(cls, results: Path, work: Path) -> Places:
+        """The same, with folders that are there."""
+        for folder in (results, work):
+            folder.mkdir(parents=True, exist_ok=True)
+        return cls(results, work)
+
 
 class NewItemsOnly:
     """A `Ranker` that leaves the session's own items out, as `recommend(exclude_seen=True)` does."""

@@ -63,7 +63,8 @@ class Report:
     """Collects the results of one run of a bench; `finish` prints, writes and gives the exit code.
 
     notes: lines for people, printed under the table and not written to the JSON. rows: results that were measured in
-    a way of the bench's own; they are written to the JSON, and the bench's notes tell people of them.
+    a way of the bench's own; they are written to the JSON, and the bench's notes tell people of them. records: results
+    in a form of the bench's own, written there as they are.
     """
 
     def __init__(self, bench: str) -> None:
@@ -74,6 +75,7 @@ class Report:
         self.refusals: list[str] = []
         self.notes: list[str] = []
         self.rows: list[Row] = []
+        self.records: list[Mapping[str, Any]] = []
 
     def run(self, case: Case) -> Comparison | None:
         """Check and time a case and keep its rows. A wrong answer is told at once, and has no row."""
@@ -94,11 +96,12 @@ class Report:
 
     def as_json(self) -> dict[str, Any]:
         """The whole report in the bench JSON schema."""
+        rows = [row.as_json() for row in (*(line.row for line in self.lines), *self.rows)]
         return {
             "schema": SCHEMA,
             "machine": self.machine,
             "commit": self.checkout.as_json(),
-            "results": [row.as_json() for row in (*(line.row for line in self.lines), *self.rows)],
+            "results": [*rows, *({"bench": self.bench, **record} for record in self.records)],
         }
 
     def finish(self, json_path: Path | None) -> int:
@@ -112,7 +115,7 @@ class Report:
             write_json(json_path, self.as_json())
             print(f"wrote {json_path}")
         if self.refusals:
-            print(f"{len(self.refusals)} refused for a wrong answer (see above)", file=sys.stderr)
+            print(f"{len(self.refusals)} refused, see above", file=sys.stderr)
         return 1 if self.refusals else 0
 
 

@@ -2,110 +2,112 @@
 
 from __future__ import annotations
 
-import http.client
 import json
-import re
+import os
 import signal
-import socket
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
+from urllib.parse import urlsplit
 
 import psutil
 
 from mtaw_fast.errors import MtawError
 
-_ROOT = Path(__file__).resolve().parents[1]
-_STOP_SECONDS = 20.0
-_UP = re.compile(r"^mtaw_workers\{[^}]*\} (\S+)$", re.MULTILINE)
+_STOP_SECONDS = 60.0  # more than the service's own --grace, past which it kills its workers itself
+_LOOK = 0.05  # seconds between looks at the log
 
 
 class Service(AbstractContextManager["Service"]):
-    """The service of a bundle on a free port of 127.0.0.1; entered when it is ready.
+    """The service of a bundle on a free port of 127.0.0.1; ready once it is made.
 
-    options: more arguments of `mtaw-fast serve`. log: the file that takes its log.
+    log: the file that takes its log. options: more arguments of `mtaw-fast serve`. environment: variables on top of
+    our own. python: what the interpreter is told to run as `mtaw-fast`.
     Raises MtawError, with the end of the log, where it does not get ready within `patience` seconds.
     """
 
     def __init__(
-        self, bundle: Path, log: Path, workers: int = 1, options: Sequence[str] = (), patience: float = 120.0
+        self,
+        bundle: Path,
+        log: Path,
+        workers: int = 1,
+        options: Sequence[str] = (),
+        *,
+        environment: Mapping[str, str] | None = None,
+        python: Sequence[str] = ("-m", "mtaw_fast"),
+        patience: float = 120.0,
     ) -> None:
         self.bundle, self.log, self.n_workers = bundle, log, workers
-        self.address = ("127.0.0.1", _free_port())
-        command = [sys.executable, "-m", "mtaw_fast", "serve", str(bundle), "--host", self.address[0]]
-        command += ["--port", str(self.address[1]), "--workers", str(workers), *options]
+        command = [sys.executable, *python, "serve", str(bundle), "--port", "0", "--workers", str(workers), *options]
         with log.open("wb") as stream:
-            self._process = subprocess.Popen(command, stdout=stream, stderr=subprocess.STDOUT, cwd=_ROOT)
-        self._root = psutil.Process(self._process.pid)
+            self.process = subprocess.Popen(
+                command, stdout=stream, stderr=subprocess.STDOUT, env={**os.environ, **(environment or {})}
+            )
+        self._events: list[dict[str, Any]] = []
+        self._read = 0  # bytes of the log, told by `_events`
+        self._root = psutil.Process(self.process.pid)
         self._cpu: dict[int, float] = {}  # by process, living and dead
         try:
-            self.wait_until_ready(patience)
+            self._await(lambda: bool(self.events("ready")), patience)
         except BaseException:
             self.stop()
             raise
+        self.address = "127.0.0.1", int(urlsplit(self.events("ready")[0]["url"]).port or 0)
+
+    def __enter__(self) -> Self:
+        return self
 
     def wait_until_ready(self, patience: float) -> None:
         """Until all workers take requests."""
+        self._await(lambda: len(self.worker_pids()) == self.n_workers, patience)
+
+    def _await(self, condition: Callable[[], bool], patience: float) -> None:
         deadline = time.monotonic() + patience
-        while self._workers_up() < self.n_workers:
-            if self._process.poll() is not None:
-                raise MtawError(f"the service ended with status {self._process.returncode}: {self.last_words()}")
+        while not condition():
+            if not self.running:
+                raise MtawError(f"the service ended with status {self.process.returncode}: {self.last_words()}")
             if time.monotonic() > deadline:
                 raise MtawError(f"the service was not ready in {patience:g} s: {self.last_words()}")
-            time.sleep(0.05)
+            time.sleep(_LOOK)
+
+    def events(self, name: str | None = None) -> list[dict[str, Any]]:
+        """What it has logged of that name, or at all, oldest first; a line that is no JSON counts as an error."""
+        with self.log.open("rb") as stream:
+            stream.seek(self._read)
+            more = stream.read()
+        whole = more[: more.rfind(b"\n") + 1]
+        self._read += len(whole)
+        self._events += map(_event, whole.splitlines())
+        return [one for one in self._events if name in (None, one["event"])]
 
     def last_words(self) -> str:
         """The last line of its log."""
         lines = self.log.read_text(errors="replace").strip().splitlines()
         return lines[-1] if lines else "its log is empty"
 
-    def get(self, path: str) -> tuple[int, bytes]:
-        """Status and body of a GET, on a connection of its own."""
-        return self.ask("GET", path)
-
-    def post(self, path: str, value: Any) -> tuple[int, bytes]:
-        """Status and body of a POST of a JSON value, on a connection of its own."""
-        return self.ask("POST", path, json.dumps(value).encode(), {"Content-Type": "application/json"})
-
-    def ask(
-        self, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None
-    ) -> tuple[int, bytes]:
-        """Status and body of any request, on a connection of its own."""
-        connection = http.client.HTTPConnection(*self.address, timeout=10)
-        try:
-            connection.request(method, path, body, headers or {})
-            response = connection.getresponse()
-            return response.status, response.read()
-        finally:
-            connection.close()
-
     @property
     def running(self) -> bool:
         """Whether the supervising process lives."""
-        return self._process.poll() is None
+        return self.process.poll() is None
 
-    def processes(self) -> list[psutil.Process]:
-        """The supervisor and all that it started."""
-        return [self._root, *self._root.children(recursive=True)]
+    def worker_pids(self) -> set[int]:
+        """The processes that take requests."""
+        started = {one["worker_pid"] for one in self.events("worker_started")}
+        died = {one["worker_pid"] for one in self.events("worker_died")}
+        # One that has ended is gone before the log tells of it.
+        return {pid for pid in started - died if psutil.pid_exists(pid)}
 
     def workers(self) -> list[psutil.Process]:
-        """The processes that answer: those that have the bundle mapped."""
-        found = []
-        for process in self.processes():
-            try:
-                if any(str(self.bundle.resolve()) in mapped.path for mapped in process.memory_maps()):
-                    found.append(process)
-            except psutil.NoSuchProcess:
-                continue
-        return found
+        """The same, to be asked about what they use."""
+        return [psutil.Process(pid) for pid in sorted(self.worker_pids())]
 
     def cpu_seconds(self) -> float:
         """Processor time of all its processes, user and system; of those that died, as of the last call before."""
-        for process in self.processes():
+        for process in self._processes():
             try:
                 times = process.cpu_times()
             except psutil.NoSuchProcess:
@@ -113,51 +115,32 @@ class Service(AbstractContextManager["Service"]):
             self._cpu[process.pid] = times.user + times.system
         return sum(self._cpu.values())
 
-    def anonymous_bytes(self) -> int:
-        """Resident memory of its workers that is their own (Linux's RssAnon): the mapped bundle is not in it."""
-        return self._status_bytes("RssAnon")
-
-    def peak_bytes(self) -> int:
-        """The most memory that its workers ever had resident (Linux's VmHWM), the mapped bundle in it."""
-        return self._status_bytes("VmHWM")
-
-    def _status_bytes(self, name: str) -> int:
-        total = 0
-        for process in self.workers():
-            lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
-            total += next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:"))
-        return total
-
-    def stop(self) -> int | None:
+    def stop(self) -> int:
         """End it as an operator does (SIGTERM), by force after a while; its exit status."""
-        left = self.processes() if self.running else []
+        left = self._processes() if self.running else []
         if self.running:
-            self._process.send_signal(signal.SIGTERM)
+            self.process.send_signal(signal.SIGTERM)
             try:
-                self._process.wait(_STOP_SECONDS)
+                self.process.wait(_STOP_SECONDS)
             except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
+                self.process.kill()
         for process in left[1:]:
             try:
                 process.kill()  # what the supervisor left behind
             except psutil.NoSuchProcess:
                 continue
-        return self._process.returncode
+        return self.process.wait()
 
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    def _workers_up(self) -> int:
-        """How many workers take requests, as they say themselves."""
-        try:
-            status, metrics = self.get("/metrics")
-        except (OSError, http.client.HTTPException):
-            return 0
-        return sum(int(float(count)) for count in _UP.findall(metrics.decode())) if status == 200 else 0
+    def _processes(self) -> list[psutil.Process]:
+        """The supervisor and all that it started."""
+        return [self._root, *self._root.children(recursive=True)]
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def _event(line: bytes) -> dict[str, Any]:
+    try:
+        return json.loads(line)
+    except ValueError:
+        return {"event": "not_json", "level": "error", "line": line.decode(errors="replace").rstrip()}

@@ -45,7 +45,7 @@ class _Served:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the bench; returns the exit status (1 where an answer was wrong)."""
+    """Run the bench; returns the exit status (1 where an answer was wrong, or failed without need)."""
     try:
         options = _checked(parse(_parser(), argv))
         for package in ("uvicorn", "psutil"):
@@ -275,8 +275,11 @@ def _faults(report: Report, options: argparse.Namespace, work: Path) -> None:
             _say(f"{options.kills} workers killed at {rate:g} requests a second")
             kills = kill_under_load(service, requests, traffic, options.kills)
             report.notes.append(str(kills))
-            more = {"killed": len(kills.recovered), "in_flight": kills.in_flight, "stray": kills.stray}
-            report.rows.append(kills.measured.row("killed-worker", _params(served, sessions, options), **more))
+            if kills.error is not None:
+                report.refuse(f"killed workers: {kills.error}")
+            elif len(kills.measured.latencies):
+                more = {"killed": len(kills.recovered), "in_flight": int(kills.in_flight.sum()), "stray": 0}
+                report.rows.append(kills.measured.row("killed-worker", _params(served, sessions, options), **more))
 
 
 def _numbers(option: str, text: str) -> list[float]:

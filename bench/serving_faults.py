@@ -11,14 +11,16 @@ from pathlib import Path
 
 import numpy as np
 
+from bench.http_client import Outcome
 from bench.service_process import Service
 from bench.serving_checks import Versions, parse_answer
 from bench.serving_inputs import publish
-from bench.serving_run import Measured, Traffic, measure
+from bench.serving_run import Measured, Traffic, kind_of, measure
 from mtaw_fast.service.snapshot import current_version
 from mtaw_fast.sessions import Sessions
 
 NOTICE = 0.25  # seconds after a kill until the client must know that the connections to the worker are gone
+_NAMED = 5  # requests in a message
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,21 +44,41 @@ class Reloads:
 
 @dataclass(frozen=True, slots=True)
 class Kills:
-    """Workers killed under load. in_flight: requests that a killed worker had not answered. failed: of all requests.
-    stray: failed ones that were not in flight on a killed worker. recovered: seconds until all workers were there
-    again, a kill each."""
+    """Workers killed under load. in_flight: requests that a killed worker had not answered: bool[n]. recovered: seconds
+    until all workers were there again, a kill each."""
 
     measured: Measured
-    in_flight: int
-    failed: int
-    stray: int
+    in_flight: np.ndarray
     recovered: Sequence[float]
+
+    @property
+    def failed(self) -> int:
+        """How many of all requests failed."""
+        return self.measured.errors
+
+    @property
+    def stray(self) -> np.ndarray:
+        """Numbers of the failed requests that were not in flight on a killed worker: int64[n]."""
+        return np.flatnonzero((self.measured.outcome.status != 200) & ~self.in_flight)
+
+    @property
+    def error(self) -> str | None:
+        """None, or in one line which requests failed that no kill accounts for."""
+        outcome, stray = self.measured.outcome, self.stray
+        if not len(stray):
+            return None
+        named = ", ".join(
+            f"request {number} ({kind_of(outcome.status[number])}, due at {outcome.due[number]:.2f} s)"
+            for number in stray[:_NAMED].tolist()
+        )
+        more = f" and {len(stray) - _NAMED} more" if len(stray) > _NAMED else ""
+        return f"{len(stray)} requests failed that were in flight on no killed worker: {named}{more}"
 
     def __str__(self) -> str:
         seconds = ", ".join(f"{one:.1f}" for one in self.recovered)
         return (
-            f"{len(self.recovered)} workers killed: {self.failed} requests failed, {self.in_flight} were in flight on "
-            f"them; {self.stray} others failed; all workers back after {seconds} s"
+            f"{len(self.recovered)} workers killed: {self.failed} requests failed, {self.in_flight.sum()} were in "
+            f"flight on them; {len(self.stray)} others failed; all workers back after {seconds} s"
         )
 
 
@@ -119,10 +141,16 @@ def kill_under_load(service: Service, requests: Sequence[bytes], traffic: Traffi
             recovered.append(time.monotonic() - kills[-1][0])
 
     measured = measure(service, requests, traffic, 0.0, kill)
-    outcome = measured.outcome
-    failed = outcome.status != 200
-    in_flight = np.zeros(len(failed), dtype=bool)
+    return Kills(measured, in_flight(measured.outcome, kills), recovered)
+
+
+def in_flight(outcome: Outcome, kills: Sequence[tuple[float, np.ndarray]]) -> np.ndarray:
+    """Which requests were on a connection to a killed worker and not answered: bool[n].
+
+    kills: of each the time, on the clock of `outcome`, and the client's ports that were connected to the worker.
+    """
+    found = np.zeros(len(outcome.status), dtype=bool)
     for moment, ports in kills:
         here = (outcome.sent <= moment + NOTICE) & (outcome.done >= moment)
-        in_flight |= here & np.isin(outcome.port, ports)
-    return Kills(measured, int(in_flight.sum()), int(failed.sum()), int((failed & ~in_flight).sum()), recovered)
+        found |= here & np.isin(outcome.port, ports)
+    return found

@@ -71,7 +71,7 @@ class Measured:
     def error_kinds(self) -> str:
         """How many errors of each kind, in words."""
         kinds = Counter(self.outcome.status[self.outcome.status != 200].tolist())
-        return ", ".join(f"{count} {_NAMES.get(status, f'status {status}')}" for status, count in kinds.items())
+        return ", ".join(f"{count} {kind_of(status)}" for status, count in kinds.items())
 
     @property
     def answered(self) -> float:
@@ -129,6 +129,11 @@ class Measured:
                 **more,
             },
         )
+
+
+def kind_of(status: int) -> str:
+    """A status of `http_client.Outcome`, in words."""
+    return _NAMES.get(status, f"status {status}")
 
 
 def measure(

@@ -32,6 +32,10 @@ def add_to(commands: Any) -> None:
     sessions.add_argument("--sessions", metavar="WHERE", help="memory (one worker only) or redis://host:6379/0")
     sessions.add_argument("--session-ttl", type=float, default=1800, metavar="SECONDS", help="(default: 1800)")
     sessions.add_argument("--max-sessions", type=int, default=100_000, metavar="N", help="in memory (default: 100000)")
+    sessions.add_argument(
+        "--max-sessions-bytes", type=int, default=256 << 20, metavar="BYTES",
+        help="of memory that all of them take (default: 268435456)",
+    )  # fmt: skip
     limits = parser.add_argument_group("limits")
     limits.add_argument("--max-body", type=int, default=1 << 20, metavar="BYTES", help="(default: 1048576)")
     limits.add_argument("--max-clicks", type=int, default=1000, metavar="N", help="in a session (default: 1000)")
@@ -77,6 +81,7 @@ def run(arguments: argparse.Namespace) -> None:
             sessions=arguments.sessions,
             session_ttl=arguments.session_ttl,
             max_sessions=arguments.max_sessions,
+            max_sessions_bytes=arguments.max_sessions_bytes,
             grace=arguments.grace,
             watch=arguments.watch,
             token=_token(arguments.admin_token_file),
@@ -89,7 +94,7 @@ def run(arguments: argparse.Namespace) -> None:
                 queue=arguments.queue,
                 deadline=arguments.deadline / 1000,
                 read_timeout=arguments.read_timeout,
-                together=arguments.micro_batch,
+                micro_batch=arguments.micro_batch,
             ),
         )
     )

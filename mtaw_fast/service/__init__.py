@@ -3,5 +3,6 @@
 supervisor   starts workers, and others in the place of those that die
 worker       one process: loads the bundle, then serves until told to stop
 app          the routes; edge: what holds for every request; connection: clients that are slow
-line         where requests wait; reload: how a new bundle comes in; counters, metrics: what is counted
+line         where requests wait; ranking: the work itself; sessions: those that the service keeps
+reload       how a new bundle comes in; counters, metrics: what is counted
 """

@@ -12,13 +12,13 @@ from litestar.exceptions import HTTPException, ValidationException
 
 from mtaw_fast.errors import UsageError
 from mtaw_fast.service import operations, routes
+from mtaw_fast.service.answers import JSON, encoded
 from mtaw_fast.service.decoding import StrictRequest
 from mtaw_fast.service.edge import Edge
 from mtaw_fast.service.messages import ErrorAnswer, ErrorDetail
-from mtaw_fast.service.openapi import JSON, openapi_config
+from mtaw_fast.service.openapi import openapi_config
 from mtaw_fast.service.openapi_limits import state_limits
 from mtaw_fast.service.problems import ServiceError, one_line
-from mtaw_fast.service.ranking import encoded
 from mtaw_fast.service.state import Service, service_of
 
 _LOG = logging.getLogger("mtaw_fast.service")
@@ -55,7 +55,9 @@ def make_app(service: Service) -> Edge:
 
 def _document(handlers: list[Any], service: Service) -> bytes:
     """The OpenAPI document, from an app of its own: one that describes itself also serves pages that load from CDNs."""
-    document = Litestar(handlers, openapi_config=openapi_config(), logging_config=None).openapi_schema.to_schema()
+    document = Litestar(
+        handlers, request_class=StrictRequest, openapi_config=openapi_config(), logging_config=None
+    ).openapi_schema.to_schema()
     state_limits(document, service.settings.limits)
     return msgspec.json.encode(document)
 

@@ -11,7 +11,7 @@ from litestar import Request
 from mtaw_fast.service.problems import ServiceError, invalid, unavailable
 from mtaw_fast.service.state import Service, service_of
 
-_HELD = 64 << 20  # bytes of bodies that have come in part, a worker
+_PARTIAL_BODIES = 64 << 20  # bytes of bodies that have come in part, a worker
 _DISCARDED = 128 << 20  # bytes of a body too large that are read and dropped, so that its client gets to the answer
 
 
@@ -71,15 +71,15 @@ async def read_body(request: StrictRequest, service: Service) -> bytes:
                 chunks.append(chunk)
                 if more:
                     held += len(chunk)
-                    service.held += len(chunk)
-                    if service.held > _HELD:
+                    service.partial_bodies += len(chunk)
+                    if service.partial_bodies > _PARTIAL_BODIES:
                         raise unavailable("overloaded", "too many bodies are on their way; try again")
     except TimeoutError:
         raise ServiceError(
             408, "body_timeout", f"the body did not come within {limits.read_timeout:g} s; send it faster"
         ) from None
     finally:
-        service.held -= held
+        service.partial_bodies -= held
     if max(total, declared) > limits.body:
         raise ServiceError(
             413, "body_too_large", f"the body is larger than {limits.body} bytes; send less, or raise --max-body"

@@ -50,7 +50,7 @@ class Line:
 
     def __init__(self, limits: Limits, metrics: Metrics) -> None:
         self._most, self._deadline, self._metrics = limits.queue, limits.deadline, metrics
-        self._together = limits.together
+        self._micro_batch = limits.micro_batch
         self._waiting: deque[_Waiting] = deque()
         self._serving = False
         self._aside = 0
@@ -148,7 +148,7 @@ class Line:
             return [first]
         key, count = first.joint.key, 0
         for one in self._waiting:
-            if one.joint is None or one.joint.key != key or one.outcome.done() or count + 1 >= self._together:
+            if one.joint is None or one.joint.key != key or one.outcome.done() or count + 1 >= self._micro_batch:
                 break
             count += 1
         if count + 1 < _FEWEST:

@@ -1,4 +1,4 @@
-"""The JSON of requests and answers. Decoding checks every type; `checks.py` holds requests to the limits."""
+"""The JSON of requests and answers. Decoding checks every type, `ranking.check_limits` how much is asked for."""
 
 from __future__ import annotations
 

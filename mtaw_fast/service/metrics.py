@@ -70,6 +70,7 @@ FAMILIES = (
     Family("mtaw_worker_starts_total", "counter", "Workers started."),
     Family("mtaw_queue_length", "gauge", "Requests that wait."),
     Family("mtaw_live_sessions", "gauge", "Sessions held in memory."),
+    Family("mtaw_live_sessions_bytes", "gauge", "Memory that they take."),
 )  # fmt: skip
 
 

@@ -11,9 +11,9 @@ from litestar.openapi.spec import Components, Example, OpenAPIHeader, OpenAPIRes
 from litestar.openapi.spec.enums import OpenAPIType
 
 from mtaw_fast import __version__
+from mtaw_fast.service.answers import JSON
 from mtaw_fast.service.messages import ErrorAnswer
 
-JSON = "application/json"
 VERSION_HEADER = "X-Bundle-Version"
 
 _VERSION = "0f3a6c1d2b4e5f60"

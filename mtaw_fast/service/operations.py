@@ -9,12 +9,12 @@ from typing import Any
 from litestar import Response, get, post
 
 from mtaw_fast.errors import MtawError
+from mtaw_fast.service.answers import json_response
 from mtaw_fast.service.decoding import StrictRequest
 from mtaw_fast.service.messages import HealthAnswer, ReloadAnswer
 from mtaw_fast.service.metrics import CONTENT_TYPE
-from mtaw_fast.service.openapi import JSON, errors, operation
+from mtaw_fast.service.openapi import errors, operation
 from mtaw_fast.service.problems import ServiceError, unavailable
-from mtaw_fast.service.ranking import encoded
 from mtaw_fast.service.state import service_of
 
 _PLAYGROUND = Path(__file__).with_name("playground")
@@ -27,7 +27,7 @@ _POLICY = (
 @get("/healthz", operation_class=operation("health"))
 async def healthz(request: StrictRequest) -> Response[HealthAnswer]:
     """The worker's event loop answers."""
-    return _json(HealthAnswer(version=service_of(request).take(request).version, status="ok"))
+    return json_response(HealthAnswer(version=service_of(request).take(request).version, status="ok"))
 
 
 @get("/readyz", responses=errors(503), operation_class=operation("ready"))
@@ -36,7 +36,7 @@ async def readyz(request: StrictRequest) -> Response[HealthAnswer]:
     service = service_of(request)
     if service.stopping:
         raise unavailable("not_ready", "the worker is shutting down; ask another one")
-    return _json(HealthAnswer(version=service.take(request).version, status="ready"))
+    return json_response(HealthAnswer(version=service.take(request).version, status="ready"))
 
 
 @get("/metrics", operation_class=operation("metrics"), media_type="text/plain")
@@ -63,7 +63,7 @@ async def reload(request: StrictRequest) -> Response[ReloadAnswer]:
     except MtawError as error:
         raise ServiceError(409, "bundle_refused", f"{error}; the old bundle goes on") from None
     version = service.take(request).version
-    return _json(ReloadAnswer(version=version, result=result, workers=service.metrics.workers()))
+    return json_response(ReloadAnswer(version=version, result=result, workers=service.metrics.workers()))
 
 
 def playground_routes() -> list[Any]:
@@ -89,7 +89,3 @@ def _page(path: str, name: str, media_type: str) -> Any:
         return Response(content, media_type=media_type, headers=headers)
 
     return page
-
-
-def _json(answer: Any) -> Response[Any]:
-    return Response(encoded(answer), media_type=JSON)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from mtaw_fast.errors import MtawError
 
 _LONGEST = 500  # characters of a message
-RETRY_AFTER = 1  # seconds that a client is asked to wait after a 503
+_RETRY_AFTER = 1  # seconds that a client is asked to wait after a 503
 
 
 class ServiceError(MtawError):
@@ -20,7 +20,7 @@ class ServiceError(MtawError):
     def headers(self) -> dict[str, str]:
         """Headers that go with the status."""
         if self.status == 503:
-            return {"Retry-After": str(RETRY_AFTER)}
+            return {"Retry-After": str(_RETRY_AFTER)}
         return {"WWW-Authenticate": "Bearer"} if self.status == 401 else {}
 
 

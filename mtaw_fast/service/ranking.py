@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from time import perf_counter
@@ -20,13 +19,17 @@ from mtaw_fast.service.snapshot import Snapshot
 
 _CHUNK = 32  # sessions of a batch between two looks at the deadline
 _DIGITS = "0123456789"
-_ENCODER = msgspec.json.Encoder()
 
 
-def check(wanted: Wanted, sessions: Sequence[Sequence[Any]], limits: Limits) -> None:
+def check_k(k: int, limits: Limits) -> None:
+    """Raise ServiceError where more results are asked for than the limits allow."""
+    if k > limits.k:
+        raise invalid("k_too_large", f"k is {k}, the most is {limits.k}; ask for less, or raise --max-k")
+
+
+def check_limits(wanted: Wanted, sessions: Sequence[Sequence[Any]], limits: Limits) -> None:
     """Raise ServiceError where more is asked for than the limits allow."""
-    if wanted.k > limits.k:
-        raise invalid("k_too_large", f"k is {wanted.k}, the most is {limits.k}; ask for less, or raise --max-k")
+    check_k(wanted.k, limits)
     if len(sessions) > limits.batch:
         raise invalid(
             "batch_too_large",
@@ -98,7 +101,7 @@ def rank_batch(snapshot: Snapshot, asked: BatchRequest, check_deadline: Callable
 
 def batch_answer(snapshot: Snapshot, rankings: Sequence[Recommendations]) -> BatchAnswer:
     """The rankings of a batch as they go out."""
-    return BatchAnswer(version=snapshot.version, answers=[Answer(**fields(out)) for out in rankings])
+    return BatchAnswer(version=snapshot.version, answers=[Answer(**answer_fields(out)) for out in rankings])
 
 
 def similar(snapshot: Snapshot, item: str, k: int) -> SimilarAnswer:
@@ -120,7 +123,7 @@ def typed_id(snapshot: Snapshot, text: str) -> int | str:
     return int(text)
 
 
-def count(
+def count_rankings(
     metrics: Metrics,
     sessions: Sequence[Sequence[Any]],
     rankings: Sequence[Recommendations],
@@ -140,7 +143,7 @@ def count(
     metrics.add("mtaw_unknown_clicks_total", by=sum(len(out.unknown) for out in rankings))
 
 
-def fields(out: Recommendations) -> dict[str, Any]:
+def answer_fields(out: Recommendations) -> dict[str, Any]:
     """What every ranking says, as the fields of an `Answer`."""
     return {
         "items": out.items,
@@ -149,11 +152,3 @@ def fields(out: Recommendations) -> dict[str, Any]:
         "fallback": out.fallback,
         "repeats": None if out.repeats is None else out.repeats.tolist(),
     }
-
-
-def encoded(answer: msgspec.Struct) -> bytes:
-    """An answer as JSON."""
-    try:
-        return _ENCODER.encode(answer)
-    except UnicodeEncodeError:  # half a surrogate pair in an item's id: JSON has an escape for it, UTF-8 has nothing
-        return json.dumps(msgspec.to_builtins(answer)).encode()

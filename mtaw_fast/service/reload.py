@@ -14,7 +14,7 @@ from mtaw_fast.service.metrics import Metrics
 from mtaw_fast.service.settings import Settings
 from mtaw_fast.service.snapshot import Snapshot, current_version, load_snapshot, signature
 
-TICK = 0.25  # seconds between glances at what other workers ask for
+_TICK = 0.25  # seconds between glances at what other workers ask for
 
 Looked = Literal["loaded", "unchanged"]
 
@@ -70,7 +70,7 @@ class Reloader:
         counters = self._metrics.counters
         next_glance = time.monotonic() + self._settings.watch
         while True:
-            await asyncio.sleep(min(TICK, self._settings.watch))
+            await asyncio.sleep(min(_TICK, self._settings.watch))
             asked = counters.looks != self._heeded
             if not asked and time.monotonic() < next_glance:
                 continue

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Any
 from urllib.parse import parse_qs
 
 from litestar import Response, get, post
-from litestar.params import Parameter
+from litestar.params import Body, Parameter
 
+from mtaw_fast.recommendations import Recommendations
+from mtaw_fast.service.answers import JSON, encoded, json_response
 from mtaw_fast.service.decoding import StrictRequest
 from mtaw_fast.service.line import Joint
 from mtaw_fast.service.messages import (
@@ -21,15 +24,15 @@ from mtaw_fast.service.messages import (
     RecommendRequest,
     SimilarAnswer,
 )
-from mtaw_fast.service.openapi import JSON, errors, operation
+from mtaw_fast.service.openapi import errors, operation
 from mtaw_fast.service.problems import invalid
 from mtaw_fast.service.ranking import (
     Ranked,
+    answer_fields,
     batch_answer,
-    check,
-    count,
-    encoded,
-    fields,
+    check_k,
+    check_limits,
+    count_rankings,
     rank,
     rank_batch,
     rank_together,
@@ -42,28 +45,28 @@ _SESSION_ID = r"[A-Za-z0-9._~-]{1,128}"
 
 
 @post("/v1/recommend", status_code=200, responses=errors(400, 408, 413, 503), operation_class=operation("recommend"))
-async def recommend(request: StrictRequest, data: RecommendRequest) -> Response[RecommendAnswer]:
+async def recommend(request: StrictRequest, data: Annotated[RecommendRequest, Body()]) -> Response[RecommendAnswer]:
     """The k best next items of one session."""
     service = service_of(request)
-    check(data, (data.session,), service.settings.limits)
+    check_limits(data, (data.session,), service.settings.limits)
     ranked = await _ranked(request, service, data, data.session)
     timings = ranked.timings if data.timings else None
-    return _json(RecommendAnswer(version=ranked.version, timings=timings, **fields(ranked.out)))
+    return json_response(RecommendAnswer(version=ranked.version, timings=timings, **answer_fields(ranked.out)))
 
 
 @post("/v1/recommend/batch", status_code=200, responses=errors(400, 408, 413, 503), operation_class=operation("batch"))
-async def recommend_batch(request: StrictRequest, data: BatchRequest) -> Response[BatchAnswer]:
+async def recommend_batch(request: StrictRequest, data: Annotated[BatchRequest, Body()]) -> Response[BatchAnswer]:
     """The k best next items of many sessions, all by one bundle."""
     service = service_of(request)
-    check(data, data.sessions, service.settings.limits)
+    check_limits(data, data.sessions, service.settings.limits)
     snapshot = service.take(request)
-    rankings, body = await service.line.run_aside(
-        lambda _, check_deadline: (
-            (rankings := rank_batch(snapshot, data, check_deadline)),
-            encoded(batch_answer(snapshot, rankings)),
-        )
-    )
-    count(service.metrics, data.sessions, rankings)
+
+    def work(_: float, check_deadline: Callable[[], None]) -> tuple[list[Recommendations], bytes]:
+        rankings = rank_batch(snapshot, data, check_deadline)
+        return rankings, encoded(batch_answer(snapshot, rankings))
+
+    rankings, body = await service.line.run_aside(work)
+    count_rankings(service.metrics, data.sessions, rankings)
     return Response(body, media_type=JSON)  # type: ignore[arg-type]
 
 
@@ -77,11 +80,9 @@ async def similar_items(
 ) -> Response[SimilarAnswer]:
     """The items nearest to one."""
     service = service_of(request)
-    limits = service.settings.limits
-    if k > limits.k:
-        raise invalid("k_too_large", f"k is {k}, the most is {limits.k}; ask for less, or raise --max-k")
+    check_k(k, service.settings.limits)
     wanted = _query_item(request.scope["query_string"])
-    return _json(await service.line.run(lambda _: similar(service.take(request), wanted, k)))
+    return json_response(await service.line.run(lambda _: similar(service.take(request), wanted, k)))
 
 
 @post(
@@ -91,16 +92,18 @@ async def similar_items(
 async def click(
     request: StrictRequest,
     session_id: Annotated[str, Parameter(pattern=f"^{_SESSION_ID}$", description="Chosen by the client.")],
-    data: ClickRequest,
+    data: Annotated[ClickRequest, Body()],
 ) -> Response[ClickAnswer]:
     """Append clicks to a session that the server keeps, and rank for all of it."""
     service = service_of(request)
     assert service.sessions is not None
-    check(data, (data.items,), service.settings.limits)
+    check_limits(data, (data.items,), service.settings.limits)
     clicks = await service.sessions.click(session_id, data.items)
     ranked = await _ranked(request, service, data, clicks)
     timings = ranked.timings if data.timings else None
-    return _json(ClickAnswer(version=ranked.version, clicks=len(clicks), timings=timings, **fields(ranked.out)))
+    return json_response(
+        ClickAnswer(version=ranked.version, clicks=len(clicks), timings=timings, **answer_fields(ranked.out))
+    )
 
 
 @get("/v1/bundle", operation_class=operation("bundle"))
@@ -109,7 +112,7 @@ async def bundle(request: StrictRequest) -> Response[BundleAnswer]:
     service = service_of(request)
     snapshot, limits = service.take(request), service.settings.limits
     recommender = snapshot.recommender
-    return _json(
+    return json_response(
         BundleAnswer(
             version=snapshot.version,
             items=recommender.n_items,
@@ -133,8 +136,8 @@ async def _ranked(
         ranked = await service.line.run(work, _joint(service, asked, session))
     else:
         ranked = await service.line.run_aside(lambda waited, _: work(waited))
-    service.name(request, ranked.version)
-    count(service.metrics, [session], [ranked.out], ranked.timings)
+    service.name_version(request, ranked.version)
+    count_rankings(service.metrics, [session], [ranked.out], ranked.timings)
     return ranked
 
 
@@ -158,7 +161,3 @@ def _query_item(query: bytes) -> str:
     if len(values) != 1:
         raise invalid("invalid_item", f"the query names {len(values)} items; name one, with ? & = % + percent-encoded")
     return values[0]
-
-
-def _json(answer: Any) -> Response[Any]:
-    return Response(encoded(answer), media_type=JSON)

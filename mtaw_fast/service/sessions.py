@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
 from mtaw_fast.errors import UsageError, require
 from mtaw_fast.service.problems import unavailable
+from mtaw_fast.service.settings import Settings
 
 _REDIS_PREFIX = "mtaw:session:"
+_SESSION_BYTES = 512  # of a kept session, its id and clicks left out: entries, list and numbers of its own
+_TEXT_BYTES = 80  # of a text, its characters left out
+_CLICK_BYTES = 8 + 16  # of a click beside its id: its place in the list, and what an allocation is rounded up by
+
+
+class Held(NamedTuple):
+    """What this process holds: sessions, and the bytes of memory that they take."""
+
+    sessions: int
+    bytes: int
 
 
 class SessionStore(Protocol):
@@ -22,8 +35,8 @@ class SessionStore(Protocol):
         """Append clicks; returns those that are kept, oldest first. Raises ServiceError where it is out of reach."""
         ...
 
-    def sweep(self) -> int:
-        """Forget what has expired; returns how many sessions this process holds."""
+    def sweep(self) -> Held:
+        """Forget what has expired; returns what is left."""
         ...
 
     async def close(self) -> None:
@@ -31,33 +44,76 @@ class SessionStore(Protocol):
         ...
 
 
+@dataclass(slots=True)
+class _Session:
+    """expires: on the store's clock. bytes: see `session_bytes`."""
+
+    expires: float
+    clicks: list[int | str]
+    bytes: int
+
+
+def session_bytes(session: str, clicks: Iterable[int | str]) -> int:
+    """Bytes of memory that a kept session takes: at least what Python allocates for it, and always the same."""
+    return _SESSION_BYTES + _id_bytes(session) + _clicks_bytes(clicks)
+
+
+def _clicks_bytes(clicks: Iterable[int | str]) -> int:
+    return sum(_CLICK_BYTES + _id_bytes(item) for item in clicks)
+
+
+def _id_bytes(one: int | str) -> int:
+    if isinstance(one, int):
+        return sys.getsizeof(one)
+    # Not getsizeof, which grows: once it was asked for, Python keeps the UTF-8 of a text with it, up to 4 bytes a
+    # character beside the up to 4 of its own; for ASCII the two are one.
+    return _TEXT_BYTES + len(one) * (1 if one.isascii() else 8)
+
+
 class MemorySessions:
     """`SessionStore` in this process.
 
-    ttl: seconds after its last click that a session is forgotten. most: sessions held; past it the one idle for longest
-    goes. clicks: the last so many of a session are kept. clock: seconds.
+    ttl: seconds after its last click that a session is forgotten. most: sessions held; most_bytes: of memory that they
+    take; past either the one idle for longest goes, and one that alone takes more is not kept. clicks: the last so many
+    of a session are kept. clock: seconds.
     """
 
-    def __init__(self, ttl: float, most: int, clicks: int, clock: Callable[[], float] = time.monotonic) -> None:
-        self._ttl, self._most, self._clicks, self._clock = ttl, most, clicks, clock
-        self._held: OrderedDict[str, tuple[float, list[int | str]]] = OrderedDict()  # by last click, oldest first
+    def __init__(
+        self, ttl: float, most: int, most_bytes: int, clicks: int, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._ttl, self._most, self._most_bytes, self._clicks = ttl, most, most_bytes, clicks
+        self._clock = clock
+        self._sessions: OrderedDict[str, _Session] = OrderedDict()  # by last click, oldest first
+        self._bytes = 0
 
     async def click(self, session: str, items: Sequence[int | str]) -> list[int | str]:
         """See `SessionStore.click`."""
         self.sweep()
-        _, clicks = self._held.pop(session, (0.0, []))
-        clicks = [*clicks, *items][-self._clicks :]
-        self._held[session] = self._clock() + self._ttl, clicks
-        if len(self._held) > self._most:
-            self._held.popitem(last=False)
+        before = self._sessions.pop(session, None)
+        if before is None:
+            before = _Session(0.0, [], session_bytes(session, ()))
+        else:
+            self._bytes -= before.bytes
+        clicks = [*before.clicks, *items]
+        dropped, clicks = clicks[: -self._clicks], clicks[-self._clicks :]
+        taken = before.bytes + _clicks_bytes(items) - _clicks_bytes(dropped)
+        if taken <= self._most_bytes:
+            self._sessions[session] = _Session(self._clock() + self._ttl, clicks, taken)
+            self._bytes += taken
+        while len(self._sessions) > self._most or self._bytes > self._most_bytes:
+            self._forget_oldest()
         return clicks
 
-    def sweep(self) -> int:
+    def sweep(self) -> Held:
         """See `SessionStore.sweep`."""
         now = self._clock()
-        while self._held and next(iter(self._held.values()))[0] <= now:
-            self._held.popitem(last=False)
-        return len(self._held)
+        while self._sessions and next(iter(self._sessions.values())).expires <= now:
+            self._forget_oldest()
+        return Held(len(self._sessions), self._bytes)
+
+    def _forget_oldest(self) -> None:
+        _, oldest = self._sessions.popitem(last=False)
+        self._bytes -= oldest.bytes
 
     async def close(self) -> None:
         """See `SessionStore.close`."""
@@ -107,19 +163,20 @@ class RedisSessions:
             steps.lrange(key, 0, -1)
             return (await steps.execute())[-1]
 
-    def sweep(self) -> int:
+    def sweep(self) -> Held:
         """See `SessionStore.sweep`; Redis forgets by itself, and this process holds none."""
-        return 0
+        return Held(0, 0)
 
     async def close(self) -> None:
         """See `SessionStore.close`."""
         await self._client.aclose()
 
 
-def open_sessions(kind: str | None, ttl: float, most: int, clicks: int, timeout: float) -> SessionStore | None:
-    """The store that `--sessions` names, or None where it names none."""
-    if kind is None:
+def open_sessions(settings: Settings, timeout: float) -> SessionStore | None:
+    """The store that `--sessions` names, or None where it names none. timeout: see `RedisSessions`."""
+    if settings.sessions is None:
         return None
-    if kind == "memory":
-        return MemorySessions(ttl, most, clicks)
-    return RedisSessions(kind, ttl, clicks, timeout)
+    ttl, clicks = settings.session_ttl, settings.limits.clicks
+    if settings.sessions == "memory":
+        return MemorySessions(ttl, settings.max_sessions, settings.max_sessions_bytes, clicks)
+    return RedisSessions(settings.sessions, ttl, clicks, timeout)

@@ -10,7 +10,7 @@ from mtaw_fast.errors import UsageError
 
 _LIMIT_FLAGS = {
     "body": "--max-body", "clicks": "--max-clicks", "k": "--max-k", "batch": "--max-batch", "queue": "--queue",
-    "deadline": "--deadline", "read_timeout": "--read-timeout", "together": "--micro-batch",
+    "deadline": "--deadline", "read_timeout": "--read-timeout", "micro_batch": "--micro-batch",
 }  # fmt: skip
 
 
@@ -25,8 +25,8 @@ class Limits:
 
     body: bytes of a request's body. clicks: of a session. k: results. batch: sessions in a request. queue: requests
     that wait, a worker. deadline: seconds that a request may wait, and that a batch may take. read_timeout: seconds
-    that a client has for its headers, for its body, and to read an answer. together: requests that wait which are
-    ranked in one pass over the catalog at most; 1: none are.
+    that a client has for its headers, for its body, and to read an answer. micro_batch: requests that wait which
+    are ranked in one pass over the catalog at most; 1: none are.
     """
 
     body: int = 1 << 20
@@ -36,7 +36,7 @@ class Limits:
     queue: int = 256
     deadline: float = 1.0
     read_timeout: float = 10.0
-    together: int = 16
+    micro_batch: int = 16
 
     def __post_init__(self) -> None:
         for name, flag in _LIMIT_FLAGS.items():
@@ -47,8 +47,9 @@ class Limits:
 class Settings:
     """Everything that `mtaw-fast serve` was told.
 
-    sessions: None, 'memory' or a redis:// URL. session_ttl, watch, grace: seconds. token: of POST /admin/reload, which
-    does not exist without one. access_log: whether every request is logged.
+    sessions: None, 'memory' or a redis:// URL. max_sessions, max_sessions_bytes: held in memory at most. session_ttl,
+    watch, grace: seconds. token: of POST /admin/reload, which does not exist without one. access_log: whether every
+    request is logged.
     """
 
     bundle: Path
@@ -60,6 +61,7 @@ class Settings:
     sessions: str | None = None
     session_ttl: float = 1800.0
     max_sessions: int = 100_000
+    max_sessions_bytes: int = 256 << 20
     grace: float = 30.0
     watch: float = 1.0
     token: str | None = field(default=None, repr=False)
@@ -71,7 +73,7 @@ class Settings:
             raise UsageError(f"--workers must be at least 1, not {self.workers}")
         if not 0 <= self.port < 1 << 16:
             raise UsageError(f"--port must be 0..65535, not {self.port}")
-        for name in ("session_ttl", "max_sessions", "grace", "watch"):
+        for name in ("session_ttl", "max_sessions", "max_sessions_bytes", "grace", "watch"):
             _check_positive(f"--{name.replace('_', '-')}", getattr(self, name))
         if self.sessions == "memory" and self.workers > 1:
             raise UsageError(

@@ -13,7 +13,7 @@ from mtaw_fast.bundle import Bundle
 from mtaw_fast.bundle_format import MANIFEST
 from mtaw_fast.recommender import Recommender
 
-_FIRST = 20
+_FIRST = 20  # results of the ranking that a bundle must give before it is taken into service
 
 
 @dataclass(frozen=True, slots=True, eq=False)

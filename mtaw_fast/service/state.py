@@ -19,7 +19,8 @@ _VERSION = "mtaw_version"  # in a request's scope: the version that its answer c
 
 @dataclass(slots=True, eq=False)
 class Service:
-    """One worker's parts. stopping: whether it takes no new requests. held: bytes of bodies that are not whole yet."""
+    """One worker's parts. stopping: whether it takes no new requests. partial_bodies: bytes of bodies that are not
+    whole yet."""
 
     settings: Settings
     metrics: Metrics
@@ -27,15 +28,15 @@ class Service:
     line: Line
     sessions: SessionStore | None
     stopping: bool = False
-    held: int = 0
+    partial_bodies: int = 0
 
     def take(self, request: Request[Any, Any, Any]) -> Snapshot:
         """The snapshot that answers `request` from now on, which the response names as its version."""
         snapshot = self.reloader.snapshot
-        self.name(request, snapshot.version)
+        self.name_version(request, snapshot.version)
         return snapshot
 
-    def name(self, request: Request[Any, Any, Any], version: str) -> None:
+    def name_version(self, request: Request[Any, Any, Any], version: str) -> None:
         """Let the response to `request` name `version`."""
         scope: Any = request.scope
         scope[_VERSION] = version
@@ -44,7 +45,9 @@ class Service:
         """Bring this worker's gauges up to date, and forget expired sessions."""
         self.metrics.set("mtaw_queue_length", self.line.length)
         if self.sessions is not None:
-            self.metrics.set("mtaw_live_sessions", self.sessions.sweep())
+            held = self.sessions.sweep()
+            self.metrics.set("mtaw_live_sessions", held.sessions)
+            self.metrics.set("mtaw_live_sessions_bytes", held.bytes)
 
     def version_for(self, scope: Any) -> str:
         """The version that the response to the request of an ASGI scope names: that of the snapshot it took, or, where

@@ -30,7 +30,7 @@ from mtaw_fast.service.snapshot import load_snapshot, signature
 from mtaw_fast.service.state import Service
 
 _LOG = logging.getLogger("mtaw_fast.service")
-_TICK = 0.25
+_TICK = 0.25  # seconds between signs of life, and what else happens by the clock
 _STORE_TIMEOUT = 1.0  # seconds that the session store has for an answer
 
 
@@ -62,7 +62,7 @@ async def _serve(settings: Settings, listener: socket.socket, metrics: Metrics, 
         metrics,
         reloader,
         Line(limits, metrics),
-        open_sessions(settings.sessions, settings.session_ttl, settings.max_sessions, limits.clicks, _STORE_TIMEOUT),
+        open_sessions(settings, _STORE_TIMEOUT),
     )
     TimedProtocol.read_timeout = limits.read_timeout
     server = _Server(service, supervisor)

@@ -199,6 +199,10 @@ def test_the_tables_hold_means_changes_and_published_rows(made: Path, capsys: py
     [
         ([], "give --data and --preset"),
         (["--data", "{tmp}", "--preset", "none"], "no preset 'none'"),
+        (["--data", "{tmp}", "--preset", "paper", "--set", "gama=6"], "gama"),
+        (["--quick", "--data", "{tmp}"], "leave --data out"),
+        (["--table", "--json", "{tmp}/out.json"], "leave --json and --quick out"),
+        (["--data", "{tmp}", "--preset", "paper", "--json", "{tmp}/none/out.json"], "its folder does not exist"),
         (["--data", "{tmp}", "--preset", "paper", "--seeds", "0"], "at least one seed"),
         (["--data", "{tmp}/none", "--preset", "paper"], "is no folder"),
     ],

@@ -48,12 +48,12 @@ def memory_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def text_service(text_bundle: Path) -> Iterator[Running]:
     """One worker over text ids, with tight limits and sessions in memory."""
-    with running(text_bundle, *LIMITS, "--sessions", "memory", env={"MTAW_ADMIN_TOKEN": "s3cret"}) as service:
+    with running(text_bundle, *LIMITS, "--sessions", "memory", environment={"MTAW_ADMIN_TOKEN": "s3cret"}) as service:
         yield service
 
 
 @pytest.fixture(scope="session")
 def int_service(int_bundle: Path) -> Iterator[Running]:
     """One worker over integer ids, without sessions and token."""
-    with running(int_bundle, env={"MTAW_ADMIN_TOKEN": ""}) as service:
+    with running(int_bundle, environment={"MTAW_ADMIN_TOKEN": ""}) as service:
         yield service

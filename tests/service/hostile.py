@@ -25,9 +25,9 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench.service_process import Service
 from tests.random_bundle import save_random
 from tests.service.hostile_cases import Case, case, request
+from tests.service.running import Running
 
 N_ITEMS = 80
 WORKERS = 2
@@ -75,11 +75,11 @@ class Outcome:
         return "\n".join(["answers by kind of case:", *lines, *self.wrong[:20]])
 
 
-def attack(service: Service, first: int, count: int) -> Outcome:
+def attack(service: Running, first: int, count: int) -> Outcome:
     """Put cases `first` .. `first + count - 1` to a service of a bundle of `save_random(n_items=N_ITEMS)`."""
     outcome, began = Outcome(), time.monotonic()
-    workers = {process.pid for process in service.workers()}
-    before = service.post("/v1/recommend", _GOOD)
+    workers = service.worker_pids()
+    before = _good_answer(service)
     numbers = range(first, first + count)
     step = -(-count // _PARTS)
     with ThreadPoolExecutor(_THREADS) as pool:
@@ -99,16 +99,22 @@ def attack(service: Service, first: int, count: int) -> Outcome:
     return outcome
 
 
-def _still_well(service: Service, workers: set[int], before: tuple[int, bytes]) -> list[str]:
+def _still_well(service: Running, workers: set[int], before: tuple[int, bytes]) -> list[str]:
     wrong = []
-    if {process.pid for process in service.workers()} != workers:
-        wrong.append(f"workers {sorted(workers)} were to live, {[one.pid for one in service.workers()]} are there")
-    if before[0] != 200 or service.post("/v1/recommend", _GOOD) != before:
+    if service.worker_pids() != workers:
+        wrong.append(f"workers {sorted(workers)} were to live, {sorted(service.worker_pids())} are there")
+    if before[0] != 200 or _good_answer(service) != before:
         wrong.append("a good request is answered otherwise than before")
     return wrong
 
 
-def _put(service: Service, number: int) -> tuple[Case, Reply]:
+def _good_answer(service: Running) -> tuple[int, bytes]:
+    """Status and body of the answer to a good request."""
+    reply = service.ask("POST", "/v1/recommend", _GOOD, timeout=10)
+    return reply.status, reply.body
+
+
+def _put(service: Running, number: int) -> tuple[Case, Reply]:
     one = case(number)
     return one, exchange(service.address, one)
 
@@ -205,15 +211,15 @@ def _receive(link: socket.socket, received: bytes, head_only: bool, deadline: fl
         received += more
 
 
-def slow_clients(service: Service, count: int) -> Outcome:
+def slow_clients(service: Running, count: int) -> Outcome:
     """`count` clients that send a byte now and then, or do not read, while another one asks.
 
     The service must close every one of them, and answer the other one as ever.
     """
     outcome, began = Outcome(cases=count), time.monotonic()
-    workers = {process.pid for process in service.workers()}
+    workers = service.worker_pids()
     good = json.dumps(_GOOD).encode()
-    before = service.post("/v1/recommend", _GOOD)
+    before = _good_answer(service)
     whole = request(good)
     deaf = request(json.dumps({"sessions": [["sku-1"]] * 200, "k": N_ITEMS}).encode(), "/v1/recommend/batch")
     outcome.memory.append(service.anonymous_bytes())
@@ -228,7 +234,7 @@ def slow_clients(service: Service, count: int) -> Outcome:
     slowest = 0.0
     while links and time.monotonic() < began + _PATIENCE:
         asked = time.monotonic()
-        if service.post("/v1/recommend", _GOOD) != before:
+        if _good_answer(service) != before:
             outcome.wrong.append("a good request beside slow clients is answered otherwise than before")
         slowest = max(slowest, time.monotonic() - asked)
         time.sleep(0.2)
@@ -293,7 +299,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as name:
         save_random(Path(name) / "bundle", n_items=N_ITEMS)
-        with Service(Path(name) / "bundle", Path(name) / "log", WORKERS, OPTIONS) as service:
+        with Running(Path(name) / "bundle", Path(name) / "log", WORKERS, OPTIONS) as service:
             outcomes = [attack(service, options.first, options.bodies)]
             if options.slow:
                 outcomes.append(slow_clients(service, options.slow))

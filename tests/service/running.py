@@ -1,23 +1,20 @@
-"""A real service in processes of its own, and a plain HTTP client for it."""
+"""A real service in processes of its own, with a plain HTTP client for it."""
 
 from __future__ import annotations
 
 import contextlib
 import http.client
 import json
-import os
+import re
 import socket
-import subprocess
-import sys
-import threading
+import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
-_START = 60.0  # seconds
+from bench.service_process import Service
 
 
 @dataclass(frozen=True)
@@ -44,21 +41,21 @@ class Reply:
         return self.json["error"]["code"]
 
 
-@dataclass
-class Running:
-    """A service that is up. log: the events it has logged so far."""
+class Running(Service):
+    """A service that is up, and what tests ask of it."""
 
-    process: subprocess.Popen[str]
-    log: list[dict[str, Any]] = field(default_factory=list)
-    port: int = 0
+    @property
+    def port(self) -> int:
+        """Where it listens."""
+        return self.address[1]
 
     def connect(self, timeout: float = 20) -> http.client.HTTPConnection:
         """A connection to it."""
-        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
+        return http.client.HTTPConnection(*self.address, timeout=timeout)
 
     def raw(self) -> socket.socket:
         """A socket connected to it."""
-        return socket.create_connection(("127.0.0.1", self.port), timeout=20)
+        return socket.create_connection(self.address, timeout=20)
 
     def ask(
         self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None, timeout: float = 20
@@ -72,19 +69,22 @@ class Running:
         lines = self.ask("GET", "/metrics").body.decode().splitlines()
         return sum(float(line.rpartition(" ")[2]) for line in lines if line.rpartition(" ")[0] == series)
 
-    def events(self, name: str) -> list[dict[str, Any]]:
-        """The logged events of that name."""
-        return [line for line in list(self.log) if line["event"] == name]
-
     def assert_no_error(self) -> None:
         """Fail on an error in the log, and show it."""
-        wrong = [line for line in list(self.log) if line["level"] == "error"]
+        wrong = [line for line in self.events() if line["level"] == "error"]
         assert not wrong, wrong
 
-    def workers(self) -> set[int]:
-        """The process ids of the workers that are up."""
-        started = {line["worker_pid"] for line in self.events("worker_started")}
-        return started - {line["worker_pid"] for line in self.events("worker_died")}
+    def anonymous_bytes(self) -> int:
+        """Resident memory of its workers that is their own (Linux's RssAnon): the mapped bundle is not in it."""
+        return self._status_bytes("RssAnon")
+
+    def peak_bytes(self) -> int:
+        """The most memory that its workers ever had resident (Linux's VmHWM), the mapped bundle in it."""
+        return self._status_bytes("VmHWM")
+
+    def _status_bytes(self, name: str) -> int:
+        texts = [Path(f"/proc/{pid}/status").read_text() for pid in self.worker_pids()]
+        return sum(1024 * int(re.findall(rf"{name}:\s+(\d+) kB", text)[0]) for text in texts)
 
 
 def ask_on(
@@ -98,37 +98,15 @@ def ask_on(
 
 
 @contextlib.contextmanager
-def running(
-    bundle: Path, *flags: str, env: dict[str, str] | None = None, python: Sequence[str] = ("-m", "mtaw_fast")
-) -> Iterator[Running]:
-    """Serve a bundle on a free port with `mtaw-fast serve`; if it still runs at the end, it must stop when told.
-
-    python: what the interpreter is told to run as `mtaw-fast`.
-    """
-    command = [sys.executable, *python, "serve", str(bundle), "--port", "0", *flags]
-    with subprocess.Popen(
-        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env={**os.environ, **(env or {})}
-    ) as process:
-        service = Running(process)
-        reader = threading.Thread(target=_collect, args=(service,))
-        reader.start()
-        try:
-            eventually(lambda: service.events("ready") or process.poll() is not None, _START)
-            assert process.poll() is None, service.log
-            service.port = urlsplit(service.events("ready")[0]["url"]).port or 0
-            yield service
-            if process.poll() is None:
-                process.terminate()
-                assert process.wait(timeout=60) == 0
-        finally:
-            process.kill()
-            reader.join()
-
-
-def _collect(service: Running) -> None:
-    assert service.process.stderr is not None
-    for line in service.process.stderr:
-        service.log.append(json.loads(line))
+def running(bundle: Path, *flags: str, workers: int = 1, **more: Any) -> Iterator[Running]:
+    """Serve a bundle; if it still runs at the end, it must stop when told. more: see `Service`."""
+    with (
+        tempfile.TemporaryDirectory(prefix="mtaw-fast-test-") as folder,
+        Running(bundle, Path(folder) / "log", workers, flags, **more) as service,
+    ):
+        yield service
+        if service.running:
+            assert service.stop() == 0, service.last_words()
 
 
 def eventually(condition: Callable[[], Any], seconds: float = 20) -> Any:

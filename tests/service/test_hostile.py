@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -14,20 +13,20 @@ import pytest
 pytest.importorskip("uvicorn", reason="the service needs the extra 'serve'")
 pytest.importorskip("psutil", reason="starting a service in tests needs the extra 'bench'")
 
-from bench.service_process import Service
 from tests.random_bundle import save_random
 from tests.service.hostile import N_ITEMS, OPTIONS, WORKERS, Reply, attack, exchange, slow_clients
 from tests.service.hostile import _judged as judged
 from tests.service.hostile_cases import BIG, Case, case, request
+from tests.service.running import Running
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     work = tmp_path_factory.mktemp("hostile")
     save_random(work / "bundle", n_items=N_ITEMS)
-    with Service(work / "bundle", work / "log", WORKERS, OPTIONS) as running:
+    with Running(work / "bundle", work / "log", WORKERS, OPTIONS) as running:
         yield running
 
 
@@ -91,8 +90,8 @@ def test_the_openapi_description_holds(tmp_path):
     save_random(tmp_path / "bundle", n_items=N_ITEMS)
     (tmp_path / "token").write_text("secret")
     options = (*OPTIONS, "--sessions", "memory", "--admin-token-file", str(tmp_path / "token"))
-    with Service(tmp_path / "bundle", tmp_path / "log", 1, options) as running:
-        document = f"http://127.0.0.1:{running.address[1]}/openapi.json"
+    with Running(tmp_path / "bundle", tmp_path / "log", 1, options) as running:
+        document = f"http://127.0.0.1:{running.port}/openapi.json"
         command = [
             sys.executable,
             "-m",
@@ -124,9 +123,9 @@ def test_the_openapi_description_holds(tmp_path):
     ],
 )
 def test_what_once_was_answered_badly(service, body, code):
-    status, answer = service.ask("POST", "/v1/recommend", body, {"Content-Type": "application/json"})
-    assert status == 400
-    error = json.loads(answer)["error"]
+    reply = service.ask("POST", "/v1/recommend", body)
+    assert reply.status == 400
+    error = reply.json["error"]
     assert error["code"] == code
     assert len(error["message"]) <= 500
     assert error["message"].isprintable()

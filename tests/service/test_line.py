@@ -130,17 +130,25 @@ def test_long_work_leaves_the_loop_free_and_counts_as_waiting(line: Line) -> Non
 
 def test_long_work_is_told_how_long_it_waited(metrics: Metrics) -> None:
     line = Line(Limits(queue=4, deadline=60), metrics)
+    release = threading.Event()
 
-    async def main() -> list[float]:
+    async def main() -> tuple[float, float, float]:
         def work(waited: float, _: object) -> float:
-            time.sleep(0.1)
+            release.wait(5)
             return waited
 
-        return await asyncio.gather(line.run_aside(work), line.run_aside(work))
+        first, second = (asyncio.create_task(line.run_aside(work)) for _ in range(2))
+        await asyncio.sleep(0)
+        assert line.length == 2
+        both_wait = time.perf_counter()
+        time.sleep(0.05)
+        least = time.perf_counter() - both_wait
+        release.set()
+        return await first, await second, least
 
-    first, second = asyncio.run(main())
-    assert 0 <= first < second
-    assert second >= 0.1
+    first, second, least = asyncio.run(main())
+    assert first >= 0
+    assert second >= least
     line.close()
 
 
@@ -179,14 +187,14 @@ def jointly(line: Line, keys: list[object]) -> tuple[list[object], list[list[int
 
 
 def test_what_waits_is_worked_on_together(metrics: Metrics) -> None:
-    line = Line(Limits(queue=50, together=6), metrics)
+    line = Line(Limits(queue=50, micro_batch=6), metrics)
     results, groups = jointly(line, ["a"] * 9)
     assert groups == [[0, 1, 2, 3, 4, 5]]  # at most 6; the last 3 are too few
     assert results == [f"joint {n}" for n in range(6)] + [f"single {n}" for n in range(6, 9)]
 
 
 def test_only_what_goes_together_is(metrics: Metrics) -> None:
-    line = Line(Limits(queue=50, together=9), metrics)
+    line = Line(Limits(queue=50, micro_batch=9), metrics)
     results, groups = jointly(line, ["a", "a", None, "b", "b", "b", "b", "a", "a", "a", "a", None])
     assert groups == [[3, 4, 5, 6], [7, 8, 9, 10]]
     kinds = ["single"] * 3 + ["joint"] * 8 + ["single"]
@@ -194,7 +202,7 @@ def test_only_what_goes_together_is(metrics: Metrics) -> None:
 
 
 def test_nothing_is_worked_on_together_where_that_is_off(metrics: Metrics) -> None:
-    results, groups = jointly(Line(Limits(queue=50, together=1), metrics), ["a"] * 9)
+    results, groups = jointly(Line(Limits(queue=50, micro_batch=1), metrics), ["a"] * 9)
     assert groups == []
     assert results == [f"single {n}" for n in range(9)]
 

@@ -16,7 +16,7 @@ TOKEN = "the-admin-token"
 
 def test_nothing_of_a_request_is_logged(text_bundle: Path) -> None:
     flags = ["--access-log", "--sessions", "memory", "--max-clicks", "3"]
-    with running(text_bundle, *flags, env={"MTAW_ADMIN_TOKEN": TOKEN}) as service:
+    with running(text_bundle, *flags, environment={"MTAW_ADMIN_TOKEN": TOKEN}) as service:
         body = {"session": [SECRET, "sku-11"], "exclude": [SECRET]}
         assert service.ask("POST", "/v1/recommend", body).status == 200
         service.ask("POST", "/v1/recommend", {"session": [SECRET], SECRET: 1})
@@ -31,7 +31,7 @@ def test_nothing_of_a_request_is_logged(text_bundle: Path) -> None:
             connection.sendall(SECRET.encode() + b"\r\n\r\n")
             connection.recv(1000)
         eventually(lambda: len(service.events("request")) == 9)
-        lines = [json.dumps(line) for line in service.log]
+        lines = [json.dumps(line) for line in service.events()]
         assert not [line for line in lines if SECRET in line or TOKEN in line or "sku-11" in line]
 
 

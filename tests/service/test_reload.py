@@ -49,7 +49,7 @@ def folder(tmp_path: Path) -> Path:
 @pytest.fixture
 def service(folder: Path) -> Iterator[Running]:
     """Two workers that look for a new bundle often."""
-    with running(folder, "--workers", "2", "--watch", "0.05", env={"MTAW_ADMIN_TOKEN": "s3cret"}) as service:
+    with running(folder, "--watch", "0.05", workers=2, environment={"MTAW_ADMIN_TOKEN": "s3cret"}) as service:
         yield service
 
 
@@ -77,7 +77,7 @@ def test_every_worker_takes_a_new_bundle(service: Running, folder: Path) -> None
 
 def test_a_bundle_that_was_replaced_is_let_go(folder: Path) -> None:
     with running(folder, "--watch", "0.05") as service:
-        (pid,) = service.workers()
+        (pid,) = service.worker_pids()
 
         def mapped() -> set[str]:
             lines = Path(f"/proc/{pid}/maps").read_text().splitlines()
@@ -92,8 +92,7 @@ def test_a_bundle_that_was_replaced_is_let_go(folder: Path) -> None:
 
 
 def test_on_request_they_look_at_once(folder: Path) -> None:
-    flags = ["--workers", "2", "--watch", "3600"]
-    with running(folder, *flags, env={"MTAW_ADMIN_TOKEN": "s3cret"}) as service:
+    with running(folder, "--watch", "3600", workers=2, environment={"MTAW_ADMIN_TOKEN": "s3cret"}) as service:
         assert reload(service).json["result"] == "unchanged"
         new = put(folder, 1)
         reply = reload(service)

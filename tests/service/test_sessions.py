@@ -20,6 +20,8 @@ from mtaw_fast.service.settings import Settings
 from tests.service.conftest import BIG
 from tests.service.running import Running, eventually, running
 
+PLENTY = 1 << 20  # bytes
+
 
 class Clock:
     """Time that passes when told to."""
@@ -31,7 +33,7 @@ class Clock:
 
 
 def test_clicks_add_up_and_the_last_ones_are_kept() -> None:
-    store = MemorySessions(ttl=10, most=9, clicks=3)
+    store = MemorySessions(ttl=10, most=9, most_bytes=PLENTY, clicks=3)
 
     async def main() -> None:
         assert await store.click("a", ["x"]) == ["x"]
@@ -45,7 +47,7 @@ def test_clicks_add_up_and_the_last_ones_are_kept() -> None:
 
 def test_a_session_is_forgotten_after_its_last_click() -> None:
     clock = Clock()
-    store = MemorySessions(ttl=10, most=9, clicks=9, clock=clock)
+    store = MemorySessions(ttl=10, most=9, most_bytes=PLENTY, clicks=9, clock=clock)
 
     async def main() -> None:
         await store.click("a", ["x"])
@@ -53,22 +55,22 @@ def test_a_session_is_forgotten_after_its_last_click() -> None:
         clock.now += 6
         await store.click("a", ["y"])
         clock.now += 6
-        assert store.sweep() == 1
+        assert store.sweep().sessions == 1
         assert await store.click("b", ["z"]) == ["z"]
         assert await store.click("a", ["z"]) == ["x", "y", "z"]
         clock.now += 10
-        assert store.sweep() == 0
+        assert store.sweep() == (0, 0)
 
     asyncio.run(main())
 
 
 def test_the_session_idle_for_longest_makes_room() -> None:
-    store = MemorySessions(ttl=10, most=2, clicks=9)
+    store = MemorySessions(ttl=10, most=2, most_bytes=PLENTY, clicks=9)
 
     async def main() -> None:
         for session in ("a", "b", "a", "c"):
             await store.click(session, ["x"])
-        assert store.sweep() == 2
+        assert store.sweep().sessions == 2
         assert await store.click("a", ["y"]) == ["x", "x", "y"]
         assert await store.click("b", ["y"]) == ["y"]
 
@@ -80,7 +82,7 @@ def test_memory_needs_one_worker(tmp_path: Path) -> None:
         Settings(tmp_path, workers=2, sessions="memory")
     with pytest.raises(UsageError, match="redis:// address"):
         Settings(tmp_path, sessions="memcached://x")
-    assert open_sessions(None, 1, 1, 1, 1) is None
+    assert open_sessions(Settings(tmp_path), 1) is None
 
 
 def click(service: Running, session: str, *items: Any, **asked: Any) -> Any:
@@ -117,6 +119,16 @@ def test_sessions_in_memory_expire(text_bundle: Path) -> None:
         assert click(service, "a", "sku-12")["clicks"] == 2
         eventually(lambda: service.metric("mtaw_live_sessions") == 0)
         assert click(service, "a", "sku-12")["clicks"] == 1
+
+
+def test_sessions_in_memory_take_no_more_than_they_may(text_bundle: Path) -> None:
+    with running(text_bundle, "--sessions", "memory", "--max-sessions-bytes", "5000") as service:
+        for number in range(20):
+            assert click(service, f"visit-{number}", "sku-11", "x" * 200)["clicks"] == 2
+        assert click(service, "visit-0", "sku-12")["clicks"] == 1
+        assert click(service, "visit-19", "sku-12")["clicks"] == 3
+        eventually(lambda: service.metric("mtaw_live_sessions") > 1)
+        assert 0 < service.metric("mtaw_live_sessions_bytes") <= 5000
 
 
 class Redis:
@@ -181,7 +193,7 @@ def test_a_store_that_does_not_answer_is_a_503(redis: Redis) -> None:
 
 
 def test_workers_share_sessions_in_redis(redis: Redis, text_bundle: Path) -> None:
-    with running(text_bundle, "--workers", "2", "--sessions", redis.url) as service:
+    with running(text_bundle, "--sessions", redis.url, workers=2) as service:
         counts = [click(service, "shared", "sku-11")["clicks"] for _ in range(12)]
         assert counts == list(range(1, 13))
         redis.stop()

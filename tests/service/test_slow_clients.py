@@ -133,7 +133,7 @@ def test_pipelined_requests_may_be_cut_anywhere(service: Running, cut: int) -> N
 
 
 def test_requests_sent_ahead_are_not_all_taken_in(service: Running) -> None:
-    (pid,) = service.workers()
+    (pid,) = service.worker_pids()
 
     def held() -> int:
         return int(re.findall(r"RssAnon:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())[0]) >> 10
@@ -167,7 +167,7 @@ def test_an_idle_connection_is_kept(service: Running) -> None:
 
 
 def test_connections_that_were_dropped_are_gone(service: Running) -> None:
-    (pid,) = service.workers()
+    (pid,) = service.worker_pids()
     open_files = Path(f"/proc/{pid}/fd")
     before = len(list(open_files.iterdir()))
     connections = [service.raw() for _ in range(100)]

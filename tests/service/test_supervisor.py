@@ -136,23 +136,23 @@ def test_one_that_is_still_starting_may_be_silent(supervised: Supervised) -> Non
 
 def test_a_stuck_worker_is_replaced(text_bundle: Path) -> None:
     with running(text_bundle, python=["-c", SOON + "0.1, 30; sys.exit(main(sys.argv[1:]))"]) as service:
-        (stuck,) = service.workers()
+        (stuck,) = service.worker_pids()
         os.kill(stuck, signal.SIGSTOP)
         eventually(lambda: any(line["worker_pid"] == stuck for line in service.events("worker_silent")), 60)
-        eventually(lambda: service.workers() - {stuck}, 60)
-        assert stuck not in service.workers()
+        eventually(lambda: service.worker_pids() - {stuck}, 60)
+        assert stuck not in service.worker_pids()
         assert service.ask("POST", "/v1/recommend", {"session": ["sku-11"]}).status == 200
 
 
 def test_a_worker_that_cannot_start_again_leaves_the_others_at_work(tmp_path: Path, text_bundle: Path) -> None:
     folder = tmp_path / "bundle"
     folder.symlink_to(text_bundle)
-    with running(folder, "--workers", "2", "--watch", "3600") as service:
+    with running(folder, "--watch", "3600", workers=2) as service:
         folder.unlink()
-        victim = min(service.workers())
+        victim = min(service.worker_pids())
         os.kill(victim, signal.SIGKILL)
         eventually(lambda: len(service.events("worker_failed")) >= 2)  # and so tried again
         assert "mtaw-fast train" in service.events("worker_failed")[0]["reason"]
         assert service.ask("POST", "/v1/recommend", {"session": ["sku-11"]}).status == 200
         folder.symlink_to(text_bundle)
-        eventually(lambda: len(service.workers()) == 2)
+        eventually(lambda: len(service.worker_pids()) == 2)

@@ -36,11 +36,11 @@ def ask(client: int, number: int) -> tuple[str, Any]:
 
 @pytest.mark.slow
 def test_a_killed_worker_is_replaced_and_only_its_requests_fail(text_bundle: Path) -> None:
-    with running(text_bundle, "--workers", "2") as service:
+    with running(text_bundle, workers=2) as service:
         with traffic(service, ask, clients=6) as seen:
             for kill in range(3):
                 eventually(lambda: all(len(one.replies) > 50 * (kill + 1) for one in seen))  # noqa: B023
-                os.kill(min(service.workers()), signal.SIGKILL)
+                os.kill(min(service.worker_pids()), signal.SIGKILL)
                 eventually(lambda: len(service.events("worker_started")) == 3 + kill)  # noqa: B023
             eventually(lambda: all(len(one.replies) > 200 for one in seen))
         assert sum(len(one.lost) for one in seen) <= 3 * len(seen)
@@ -49,7 +49,7 @@ def test_a_killed_worker_is_replaced_and_only_its_requests_fail(text_bundle: Pat
             assert len(one.lost) <= 3
             assert {reply.status for _, reply in one.replies} == {200}
         assert len(service.events("worker_died")) == 3
-        assert len(service.workers()) == 2
+        assert len(service.worker_pids()) == 2
         # What the dead ones counted is still there.
         answered = sum(len(one.replies) for one in seen)
         assert service.metric("mtaw_answers_total") >= answered
@@ -59,7 +59,7 @@ def test_a_killed_worker_is_replaced_and_only_its_requests_fail(text_bundle: Pat
 
 
 def test_both_workers_count_into_one_sum(text_bundle: Path) -> None:
-    with running(text_bundle, "--workers", "2") as service:
+    with running(text_bundle, workers=2) as service:
         for number in range(40):
             service.ask("POST", *ask(0, number))
         texts = {service.ask("GET", "/metrics").body for _ in range(6)}
@@ -72,8 +72,8 @@ def test_both_workers_count_into_one_sum(text_bundle: Path) -> None:
 def test_workers_share_the_mapped_bundle(tmp_path: Path) -> None:
     folder = tmp_path / "bundle"
     save_random(folder, n_items=50_000, d=32)
-    with running(folder, "--workers", "2") as service:
-        for pid in service.workers():
+    with running(folder, workers=2) as service:
+        for pid in service.worker_pids():
             maps = Path(f"/proc/{pid}/smaps").read_text()
             for part in ("catalog", "weights", "scan"):
                 (block,) = re.findall(rf"{part}-[0-9a-f]+\.safetensors\n(?:[A-Z][A-Za-z_]+:.*\n)+", maps) or [""]
@@ -100,6 +100,7 @@ def test_a_graceful_shutdown_ends_what_runs(text_bundle: Path) -> None:
             assert probe.connect_ex(("127.0.0.1", service.port)) != 0
 
 
+@pytest.mark.filterwarnings("error::litestar.exceptions.LitestarDeprecationWarning")
 def test_a_worker_that_shuts_down_is_not_ready(text_bundle: Path, tmp_path: Path) -> None:
     Metrics.make(tmp_path / "counters", 1)
     metrics, settings = Metrics.open(tmp_path / "counters", 1, 0), Settings(text_bundle)
@@ -136,8 +137,8 @@ def test_it_does_not_wait_for_ever_at_shutdown(text_bundle: Path) -> None:
 
 
 def test_workers_do_not_outlive_their_supervisor(text_bundle: Path) -> None:
-    with running(text_bundle, "--workers", "2") as service:
-        workers = service.workers()
+    with running(text_bundle, workers=2) as service:
+        workers = service.worker_pids()
         service.process.kill()
         service.process.wait()
         eventually(lambda: not any(Path(f"/proc/{pid}/stat").exists() and alive(pid) for pid in workers))
@@ -186,6 +187,7 @@ def test_what_cannot_start_says_why(tmp_path: Path, text_bundle: Path, text_serv
         (["--grace", "inf"], "--grace must be above 0 and finite"),
         (["--port", "70000"], "0..65535"),
         (["--watch", "0"], "--watch must be above 0"),
+        (["--max-sessions-bytes", "0"], "--max-sessions-bytes must be above 0"),
         (["--sessions", "disk"], "redis:// address"),
         (["--admin-token-file", "/dev/null"], "holds no token"),
     ],
@@ -221,5 +223,5 @@ def test_it_listens_on_this_machine_alone_unless_told_otherwise(text_service: Ru
 
 
 def test_torch_is_not_in_the_service(text_service: Running) -> None:
-    (pid,) = text_service.workers()
+    (pid,) = text_service.worker_pids()
     assert "torch" not in Path(f"/proc/{pid}/maps").read_text()
