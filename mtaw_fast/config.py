@@ -84,9 +84,9 @@ class Config:
     recency: float = 0.1
     max_neighbours: int = 512
     max_postings: int = 500
-    near_candidates: int = 150
-    dense_candidates: int = 100
-    ranker_slice: float = 0.15
+    near_candidates: int = 80
+    dense_candidates: int = 50
+    ranker_slice: float = 0.25
     ranker_epochs: int = 2
     ranker_lr: float = 3e-3
     leave_out: str = ""

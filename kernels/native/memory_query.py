@@ -71,9 +71,9 @@ class SessionMemory:
         n_catalog: int,
         *,
         own: int = 60,
-        others: int = 150,
+        others: int = 80,
         sessions: int = 200,
-        dense: int = 100,
+        dense: int = 50,
         isa: str | None = None,
     ) -> None:
         self.native = _native.SessionMemory(dict(tables), recency, n_catalog, own, others, sessions, dense, isa)

@@ -35,9 +35,9 @@ class QuerySettings:
     speaks for, and of the dense list; and how many similar sessions are looked at."""
 
     own: int = 60
-    others: int = 150
+    others: int = 80
     sessions: int = 200
-    dense: int = 100
+    dense: int = 50
 
 
 @dataclass(slots=True)

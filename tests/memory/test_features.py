@@ -60,7 +60,7 @@ def log3(value: float) -> float:
     return log(value + 1e-3)
 
 
-# Candidates of [B, A] with the dense list C (logit 5), E (logit 4), of a hundred places; A has logit 1, B -3.
+# Candidates of [B, A] with the dense list C (logit 5), E (logit 4), of fifty places; A has logit 1, B -3.
 SHORT = {
     "length": {C: log1p(2)},
     "last_sessions": {C: log1p(4)},
@@ -96,7 +96,7 @@ SHORT = {
     "newest": {C: log4((4 - 3) / 5), B: log4((4 - 2) / 5), E: log4((4 + 1) / 5)},
     "logit": {C: 5.0, E: 4.0, A: 1.0, B: -3.0},
     "logit_gap": {C: 0.0, E: -1.0, A: -4.0, B: -8.0},
-    "dense_rank": {C: 0.0, E: log1p(1), A: log1p(100)},
+    "dense_rank": {C: 0.0, E: log1p(1), A: log1p(50)},
     "own": {C: 0.0, A: 1.0, B: 1.0},
     "own_back": {C: 0.0, A: 0.0, B: log1p(1)},
     "own_last": {C: 0.0, A: 1.0, B: 0.0},
