@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import itertools
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -66,6 +67,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--data", type=Path, metavar="DIR", help="folder with tmall/ and retailrocket/, as npz")
     parser.add_argument("--preset", help=f"a preset of 'mtaw-fast train', or '{BASELINES}' (--quick: default all)")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a setting")
+    parser.add_argument(
+        "--without", metavar="NAMES", help="a row a feature of the ranker, left out: names with commas, or 'each'"
+    )
     parser.add_argument("--dataset", metavar="NAMES", help=f"which sets, with commas (default: {DATASETS})")
     parser.add_argument("--split", choices=SPLITS, default="test", help="what is scored (default: test)")
     parser.add_argument(
@@ -91,8 +95,10 @@ def _checked(options: argparse.Namespace) -> argparse.Namespace:
         raise UsageError("give --data and --preset, --quick to try it out, or --table to print what is recorded")
     if options.seeds is not None and options.seeds < 1:
         raise UsageError(f"--seeds {options.seeds}: give at least one seed")
-    if options.preset not in (None, BASELINES):
-        preset(options.preset).override(options.set)
+    config = None if options.preset in (None, BASELINES) else preset(options.preset).override(options.set)
+    memory = config is not None and config.memory
+    if options.without is not None and not (memory and options.split == "validation"):
+        raise UsageError("--without screens features: give --split validation and a preset with a session memory")
     return options
 
 
@@ -120,6 +126,7 @@ def _records(
     """The records of a preset on a data set, made where they are not there; each is told at once."""
     from bench.quality_baselines import run_baselines
     from bench.quality_runs import run
+    from mtaw_fast.kernels.native.memory_query import feature_names
 
     if preset_name == BASELINES:
         for record in run_baselines(dataset, options.split, places):
@@ -128,8 +135,13 @@ def _records(
         return
     base = preset(preset_name)
     config = base.override([*(_QUICK_SETTINGS if options.quick else ()), *options.set])
-    for seed in range(options.seeds or (1 if options.quick else _SEEDS[options.split])):
-        finalist = Finalist(dataset.name, preset_name, dataclasses.replace(config, seed=seed), options.split)
+    seeds = range(options.seeds or (1 if options.quick else _SEEDS[options.split]))
+    left_out: Sequence[str] = (config.leave_out,)
+    if options.without is not None:
+        left_out = feature_names() if options.without == "each" else options.without.split(",")
+    for seed, name in itertools.product(seeds, left_out):
+        chosen = dataclasses.replace(config, seed=seed, leave_out=name)
+        finalist = Finalist(dataset.name, preset_name, chosen, options.split)
         print(f"{finalist.file_name()}", file=sys.stderr, flush=True)
         record = run(finalist, base, dataset, places, options.again)
         _say(record)

@@ -5,7 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+
+import numpy as np
 
 from bench.quality_records import changed_settings
 from mtaw_fast.config import Config
@@ -14,7 +18,7 @@ from mtaw_fast.memory import MemoryTables
 from mtaw_fast.sessions import Samples, Sessions
 from mtaw_fast.training import TrainedModel
 from mtaw_fast.training.encoder import FittedEncoder, fit_encoder
-from mtaw_fast.training.memory_slice import build_tables, fit_on_slice
+from mtaw_fast.training.memory_slice import SliceCandidates, build_tables, fit_to
 from mtaw_fast.training.reporting import Reporter
 from mtaw_fast.training.served import served_metrics
 
@@ -23,6 +27,8 @@ _NOT_THE_ENCODER = {
     "memory", "window", "span", "recency", "max_neighbours", "max_postings", "near_candidates", "dense_candidates",
     "ranker_slice", "ranker_epochs", "ranker_lr", "leave_out", "patience",
 }  # fmt: skip
+
+_FIT = {"leave_out": "", "ranker_epochs": 1, "ranker_lr": 1.0}  # what shapes the ranker's fit alone, made equal
 
 
 def train_without_refit(dataset: Dataset, config: Config, work: Path, reporter: Reporter) -> TrainedModel:
@@ -33,9 +39,8 @@ def train_without_refit(dataset: Dataset, config: Config, work: Path, reporter: 
         past = _encoder(dataset, config, known.split_last(config.ranker_slice)[0], work, reporter)
     whole = _encoder(dataset, config, known, work, reporter)
     began = time.perf_counter()
-    ranker, history = fit_on_slice(
-        config, known, dataset.n_items, dataset.min_prefix, past and past.weights, "ranker", reporter
-    )
+    candidates = _candidates(dataset, config, known, past and past.weights)
+    ranker, history = fit_to(candidates, config, "ranker", reporter)
     memory: MemoryTables = build_tables(config, known, dataset.n_items)
     samples = Samples.from_sessions(held_out, dataset.min_prefix)
     metrics = served_metrics(config, whole.weights, dataset, memory, ranker, samples)
@@ -51,6 +56,22 @@ def train_without_refit(dataset: Dataset, config: Config, work: Path, reporter: 
         refit=False,
         seconds=seconds + whole.seconds + (0.0 if past is None else past.seconds),
     )
+
+
+# Rows that differ in the ranker's fit alone, as those of single features do, share the candidates of the row before.
+_latest: tuple[object, SliceCandidates] | None = None
+
+
+def _candidates(
+    dataset: Dataset, config: Config, known: Sessions, weights: Mapping[str, np.ndarray] | None
+) -> SliceCandidates:
+    global _latest
+    key = dataset.fingerprint, replace(config, **_FIT)
+    if _latest is None or _latest[0] != key:
+        _latest = None  # two at a time would take the memory of both
+        made = SliceCandidates.of(config, known, dataset.n_items, dataset.min_prefix, weights)
+        _latest = key, made
+    return _latest[1]
 
 
 def _encoder(dataset: Dataset, config: Config, sessions: Sessions, work: Path, reporter: Reporter) -> FittedEncoder:

@@ -52,10 +52,14 @@ def fit_on_slice(
 
     weights: of an MTAW that was trained on the sessions before them; None where the ranker is to do without.
     """
-    before, last = sessions.split_last(config.ranker_slice)
-    prefixes = Prefixes.of(last, min_prefix)
-    candidates = SliceCandidates(config, build_tables(config, before, n_items), weights, prefixes)
-    fit = fit_settings(config)
+    return fit_to(SliceCandidates.of(config, sessions, n_items, min_prefix, weights), config, phase, reporter)
+
+
+def fit_to(
+    candidates: SliceCandidates, config: Config, phase: str, reporter: Reporter
+) -> tuple[Ranker, list[dict[str, Any]]]:
+    """`fit_on_slice` from candidates that are there already; of the settings only the fit's own count."""
+    prefixes, fit = candidates.prefixes, fit_settings(config)
     return fit_ranker(candidates, prefixes.targets, prefixes.lengths, fit, config.seed, phase, reporter)
 
 
@@ -109,7 +113,7 @@ class SliceCandidates:
     ) -> None:
         assert tables.settings.recency is not None
         self.features = feature_names()
-        self._prefixes, self._threads = prefixes, torch.get_num_threads()
+        self.prefixes, self._threads = prefixes, torch.get_num_threads()
         self._memory = SessionMemory(
             tables.arrays(),
             tables.settings.recency,
@@ -119,12 +123,25 @@ class SliceCandidates:
         )
         self._dense = None if weights is None else _dense(config, weights, prefixes, self._threads)
 
+    @classmethod
+    def of(
+        cls,
+        config: Config,
+        sessions: Sessions,
+        n_items: int,
+        min_prefix: int,
+        weights: Mapping[str, np.ndarray] | None,
+    ) -> SliceCandidates:
+        """Those of the last `config.ranker_slice` of `sessions`; arguments as in `fit_on_slice`."""
+        before, last = sessions.split_last(config.ranker_slice)
+        return cls(config, build_tables(config, before, n_items), weights, Prefixes.of(last, min_prefix))
+
     def batch(self, queries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """See `memory_ranker.Candidates`."""
         dense = self._dense
         if dense is not None:
             dense = Dense(dense.queries[queries], dense.ids[queries], dense.logits[queries], dense.catalog, dense.scale)
-        prefixes = self._prefixes
+        prefixes = self.prefixes
         return self._memory.features(
             prefixes.items, prefixes.begins[queries], prefixes.ends[queries], dense, threads=self._threads
         )

@@ -18,6 +18,7 @@ from mtaw_fast.config import Config
 from mtaw_fast.dataset import Dataset
 from mtaw_fast.sessions import Samples
 from mtaw_fast.training import train
+from mtaw_fast.training.memory_slice import SliceCandidates
 from tests.training.conftest import N_ITEMS, ring_sessions
 
 TINY = ["--set", "d=8", "--set", "lr=0.03", "--set", "batch_prefixes=64", "--set", "validation=0.1",
@@ -60,6 +61,10 @@ def bench(folder: Path, *arguments: str) -> int:
 
 def records(folder: Path, part: str) -> list[dict[str, Any]]:
     return [json.loads(path.read_text()) for path in sorted((folder / "results").glob(f"*{part}*.json"))]
+
+
+def ranker_losses(record: dict[str, Any]) -> list[float]:
+    return [line["loss"] for line in record["training"]["history"] if line["phase"] == "ranker"]
 
 
 def test_a_final_is_one_file_a_seed_with_all_that_the_notes_need(made: Path) -> None:
@@ -205,6 +210,8 @@ def test_the_tables_hold_means_changes_and_published_rows(made: Path, capsys: py
         (["--data", "{tmp}", "--preset", "paper", "--json", "{tmp}/none/out.json"], "its folder does not exist"),
         (["--data", "{tmp}", "--preset", "paper", "--seeds", "0"], "at least one seed"),
         (["--data", "{tmp}/none", "--preset", "paper"], "is no folder"),
+        (["--data", "{tmp}", "--preset", "full", "--without", "each"], "--without screens features"),
+        (["--data", "{tmp}", "--preset", "paper", "--split", "validation", "--without", "knn"], "--without screens"),
     ],
 )
 def test_misuse_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture, arguments: list[str], message: str) -> None:
@@ -213,6 +220,22 @@ def test_misuse_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture, argum
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
+
+
+def test_a_row_for_every_feature_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_ring(tmp_path / "data")
+    made, of = [], SliceCandidates.of
+    monkeypatch.setattr(SliceCandidates, "of", lambda *given: made.append(given) or of(*given))
+    assert bench(tmp_path, *MEMORY, "--without", "fwd_dec,own_next,knn") == 0
+    assert len(made) == 1  # the rows share their candidates
+    rows = {record["changed"]["leave_out"]: record for record in records(tmp_path, "full")}
+    assert rows.keys() == {"fwd_dec", "own_next", "knn"}
+    assert len({str(ranker_losses(row)) for row in rows.values()}) == 3
+    # and what they share is what a row alone has
+    write_ring(tmp_path / "alone" / "data")
+    assert bench(tmp_path / "alone", *MEMORY, "--set", "leave_out=knn") == 0
+    (alone,) = records(tmp_path / "alone", "full")
+    assert alone["metrics"] == rows["knn"]["metrics"]
 
 
 MEMORY = ["--preset", "full", "--split", "validation", "--set", "ranker_slice=0.3"]
@@ -229,10 +252,7 @@ def test_screens_of_a_memory_share_their_encoders_and_equal_a_training(
     after = {path: path.stat().st_mtime_ns for path in (tmp_path / "work" / "encoders").glob("*/*")}
     assert after == encoders
     plain, changed = sorted(records(tmp_path, "full"), key=lambda record: "leave_out" in record["changed"])
-    losses = [
-        [line["loss"] for line in one["training"]["history"] if line["phase"] == "ranker"] for one in (plain, changed)
-    ]
-    assert losses[0] != losses[1]
+    assert ranker_losses(plain) != ranker_losses(changed)
 
     dataset = Dataset.load(tmp_path / "work" / "ring.dataset")
     trained = train(dataset, Config.from_dict(plain["config"]), tmp_path / "run", refit=False)

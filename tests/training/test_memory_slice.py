@@ -13,9 +13,8 @@ from mtaw_fast.config import Config
 from mtaw_fast.dataset import Dataset
 from mtaw_fast.kernels.native.memory_query import feature_names
 from mtaw_fast.sessions import Samples, Sessions
-from mtaw_fast.training import memory_slice, train
-from mtaw_fast.training.memory_slice import Prefixes, SliceCandidates, build_tables, fit_on_slice
-from mtaw_fast.training.reporting import Silent
+from mtaw_fast.training import train
+from mtaw_fast.training.memory_slice import Prefixes, SliceCandidates, build_tables
 from tests.random_bundle import random_weights
 from tests.training.conftest import N_ITEMS, ring_sessions
 
@@ -35,17 +34,8 @@ def test_prefixes_are_the_samples() -> None:
 
 def slice_features(sessions: Sessions) -> tuple[np.ndarray, np.ndarray]:
     """Ids and features of every prefix of the slice of `sessions`, by weights that stay the same."""
-    seen: list[SliceCandidates] = []
-
-    class Captured(SliceCandidates):
-        def __init__(self, *arguments: object) -> None:
-            super().__init__(*arguments)  # type: ignore[arg-type]
-            seen.append(self)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(memory_slice, "SliceCandidates", Captured)
-        fit_on_slice(CONFIG, sessions, N_ITEMS, 1, random_weights(CONFIG, N_ITEMS), "ranker", Silent())
-    return seen[0].batch(np.arange(len(seen[0]._prefixes.targets)))
+    candidates = SliceCandidates.of(CONFIG, sessions, N_ITEMS, 1, random_weights(CONFIG, N_ITEMS))
+    return candidates.batch(np.arange(len(candidates.prefixes.targets)))
 
 
 def shuffled(sessions: Sessions) -> Sessions:
