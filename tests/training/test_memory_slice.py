@@ -18,7 +18,7 @@ from mtaw_fast.training.memory_slice import Prefixes, SliceCandidates, build_tab
 from tests.random_bundle import random_weights
 from tests.training.conftest import N_ITEMS, ring_sessions
 
-CONFIG = Config(d=12, memory=True, ranker_slice=0.25)
+CONFIG = Config(d=12, memory=True, ranker_slice=0.25, dense_candidates=N_ITEMS)
 
 
 def test_prefixes_are_the_samples() -> None:
