@@ -286,7 +286,9 @@ void SessionMemory::add_neighbours(MemoryScratch& scratch) const {
     const auto known = [&](std::int64_t u) { return own.list[u].item < memory_.n_items; };
     float ages[kMaxOwn + kPadding], roots[kMaxOwn + kPadding];
     for (std::int64_t u = 0; u < own.count; ++u) {
-        const std::int64_t item = known(u) ? own.list[u].item : 0;
+        ages[u] = roots[u] = 0;
+        if (!known(u)) continue;
+        const std::int64_t item = own.list[u].item;
         const std::int64_t age = memory_.n_sessions - 1 - memory_.counts[item * kCountKinds + kNewest];
         ages[u] = static_cast<float>(-static_cast<double>(age) / memory_.recency);
         roots[u] = memory_.totals[item * kPairKinds + kSes];
