@@ -368,7 +368,9 @@ void SessionMemory::state_facts(const MemoryRequest& request, MemoryScratch& scr
     facts.after = static_cast<float>(memory_.n_sessions + 1);
     facts.per_session = 1.0F / facts.after;
     for (int lane = kKnn; lane <= kKnnNext; ++lane) {
-        facts.inverse[lane] = facts.largest[lane] > 0 ? 1.0F / facts.largest[lane] : 0.0F;
+        // Under the normal numbers the inverse may be infinite, and the share of what has none would be NaN.
+        const bool normal = facts.largest[lane] >= std::numeric_limits<float>::min();
+        facts.inverse[lane] = normal ? 1.0F / facts.largest[lane] : 0.0F;
     }
     facts.best_logit = is_neural(request) && request.n_dense > 0 && request.dense[0] >= 0 ? request.logits[0] : 0.0F;
     facts.outside = is_neural(request) ? static_cast<float>(settings_.dense) : 0.0F;
