@@ -433,7 +433,8 @@ void SessionMemory::choose(const MemoryRequest& request, MemoryScratch& scratch)
     chosen.clear();
     const auto take = [&](std::int32_t slot) {
         chosen.push_back(slot);
-        MTAW_PREFETCH(memory_.counts + std::int64_t{pool.items[slot]} * kCountKinds);
+        const std::int64_t item = pool.items[slot];
+        if (item < memory_.n_items) MTAW_PREFETCH(memory_.counts + item * kCountKinds);
     };
     for (std::int32_t slot = 0; slot < n_own; ++slot) {
         if (keys[slot] >= 0) take(slot);
