@@ -237,8 +237,8 @@ void check_list(const Answer& answer, const Request& request) {
     }
     const auto end = std::find(answer.ids.begin(), answer.ids.end(), -1);
     require(std::all_of(end, answer.ids.end(), [](std::int32_t item) { return item == -1; }), "nothing after the end");
-    require(std::all_of(answer.ids.begin(), end, [&](std::int32_t item) { return item >= 0 && item < request.n_catalog; }),
-            "an answer lies in the catalog");
+    const auto known = [&](std::int32_t item) { return item >= 0 && item < request.n_catalog; };
+    require(std::all_of(answer.ids.begin(), end, known), "an answer lies in the catalog");
     if (!request.honest) return;
     const std::set<std::int32_t> found(answer.ids.begin(), end);
     require(candidates.size() == answer.candidates.size(), "a candidate is one once");
@@ -268,9 +268,9 @@ void check_features(const Floats& features) {
 
 void run(Bytes& bytes) {
     constexpr mtaw::Isa kSets[] = {mtaw::Isa::portable, mtaw::Isa::avx2, mtaw::Isa::avx512};
-    const mtaw::MemorySettings settings{setting(bytes, 1, 12), setting(bytes, 1, 40),
-                                        bytes.chance(12) ? bytes.take<double>() : 0.5 + static_cast<double>(bytes.below(30)),
-                                        setting(bytes, 0, 25), setting(bytes, 0, 12)};
+    const double recency = bytes.chance(12) ? bytes.take<double>() : 0.5 + static_cast<double>(bytes.below(30));
+    const mtaw::MemorySettings settings{setting(bytes, 1, 12), setting(bytes, 1, 40), recency, setting(bytes, 0, 25),
+                                        setting(bytes, 0, 12)};
     const Log log = log_of(bytes);
     // As the binding sees to it.
     if (log.offsets.front() != 0 || log.offsets.back() != static_cast<std::int64_t>(log.items.size())) return;

@@ -1,6 +1,6 @@
 // Many threads on one engine over a mapped bundle: every answer must be, to the bit, the one that a single thread gave
-// beforehand. Meant for builds under ThreadSanitizer and AddressSanitizer. Of a bundle with a session memory, the memory
-// and its ranker are shared too, both behind the engine and asked by themselves.
+// beforehand. Meant for builds under ThreadSanitizer and AddressSanitizer. Of a bundle with a session memory, the
+// memory and its ranker are shared too, behind the engine and asked by themselves.
 //
 //     engine_stress BUNDLE ISA MAX_LEN SCALE THREADS CALLS    CALLS a thread; prints "ok", or what differs and exits 1
 #include <algorithm>
