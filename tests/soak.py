@@ -1,6 +1,7 @@
 """Soak: very many mixed calls on one Recommender; its answers stay the same and its memory does not grow.
 
     python -m tests.soak --calls 10000000 --seconds 1200
+    python -m tests.soak --memory --calls 1000000        a bundle with a session memory
 
 Memory is the process's resident anonymous memory (Linux), sampled between calls. After a warm-up, in which caches and
 arenas fill, a leak of one small object a call would show as tens of bytes a call; BOUND is far below that.
@@ -22,9 +23,10 @@ from typing import Any
 
 import numpy as np
 
+from mtaw_fast.bundle import Bundle
 from mtaw_fast.recommendations import Recommendations
 from mtaw_fast.recommender import Recommender
-from tests.random_bundle import save_random
+from tests.random_bundle import bundle_parts, memory_parts
 
 N_ITEMS, D, MAX_LEN = 1000, 32, 20
 BOUND = 1.0  # bytes a call that the fitted line may rise by
@@ -60,6 +62,13 @@ class Outcome:
         )
 
 
+def recommender(folder: Path, memory: bool = False) -> Recommender:
+    """One to make the calls on, of a random bundle made in `folder`; memory: with a session memory."""
+    parts = bundle_parts(n_items=N_ITEMS, d=D, max_len=MAX_LEN) | (memory_parts(N_ITEMS) if memory else {})
+    Bundle.save(folder, **parts)
+    return Recommender.load(folder)
+
+
 def requests(rec: Recommender, seed: int = 0) -> list[Callable[[], Any]]:
     """Mixed calls, each of which gives the same answer whenever it is made."""
     rng = Random(seed)
@@ -75,7 +84,16 @@ def requests(rec: Recommender, seed: int = 0) -> list[Callable[[], Any]]:
         lambda: _filter(rec, rng),
     ]
     # Single calls are what a service makes most.
-    weights = (30, 15, 15, 10, 15, 3, 8, 4)
+    weights = [30, 15, 15, 10, 15, 3, 8, 4]
+    if rec.bundle.memory is not None:
+        composed = _updated(rec)
+        makers += [
+            lambda: _similar(rec, rng, by="sessions"),
+            lambda: _recommend(rec, rng, {"reasons": True}),
+            lambda: _recommend(composed, rng, {"exclude_seen": True}),
+            lambda: _recommend(composed, rng, {"filter": rng.choice(prepared)}),
+        ]
+        weights += [4, 4, 6, 4]
     return [maker() for maker in rng.choices(makers, weights, k=_REQUESTS)]
 
 
@@ -140,9 +158,17 @@ def _batch(rec: Recommender, rng: Random) -> Callable[[], Any]:
     return lambda: rec.recommend_batch(sessions, 20, exclude_seen=True)
 
 
-def _similar(rec: Recommender, rng: Random) -> Callable[[], Any]:
+def _similar(rec: Recommender, rng: Random, by: str = "vectors") -> Callable[[], Any]:
     (item,) = _some(rng, 1)
-    return lambda: rec.similar_items(item, 20)
+    return lambda: rec.similar_items(item, 20, by=by)
+
+
+def _updated(rec: Recommender) -> Recommender:
+    """Another one of the same bundle, with items added and removed: its memory is asked outside of the native call."""
+    other = Recommender(rec.bundle, rec.encoder, rec.index)
+    other.add_items(["new-0", "new-1"], neighbours=[["sku-1", "sku-2"], ["sku-3"]])
+    other.remove_items(["sku-4", "sku-5"])
+    return other
 
 
 def _filter(rec: Recommender, rng: Random) -> Callable[[], Any]:
@@ -154,7 +180,10 @@ def _digest(answer: Any) -> int:
     """A number that differs where the bits of an answer do."""
     if isinstance(answer, Recommendations):
         repeats = b"" if answer.repeats is None else answer.repeats.tobytes()
-        return hash((tuple(answer.items), answer.scores.tobytes(), tuple(answer.unknown), answer.fallback, repeats))
+        reasons = repr(answer.reasons)
+        return hash(
+            (tuple(answer.items), answer.scores.tobytes(), tuple(answer.unknown), answer.fallback, repeats, reasons)
+        )
     return hash(tuple(map(_digest, answer)))
 
 
@@ -163,10 +192,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--calls", type=int, default=10_000_000)
     parser.add_argument("--seconds", type=float, default=1200)
+    parser.add_argument("--memory", action="store_true", help="of a bundle with a session memory")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
-        save_random(Path(name), n_items=N_ITEMS, d=D, max_len=MAX_LEN)
-        outcome = soak(Recommender.load(name), options.calls, options.seconds)
+        outcome = soak(recommender(Path(name), options.memory), options.calls, options.seconds)
     print(outcome)
     return int(outcome.grew or outcome.changed > 0)
 

@@ -11,8 +11,7 @@ import pytest
 
 from mtaw_fast.recommender import Recommender
 from tests import soak as soaking
-from tests.random_bundle import save_random
-from tests.soak import soak
+from tests.soak import recommender, soak
 
 _PRIVATE = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
 pytestmark = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc/self/status")
@@ -20,12 +19,12 @@ pytestmark = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="
 
 @pytest.fixture
 def rec(tmp_path: Path) -> Recommender:
-    save_random(tmp_path, n_items=soaking.N_ITEMS, d=soaking.D, max_len=soaking.MAX_LEN)
-    return Recommender.load(tmp_path)
+    return recommender(tmp_path)
 
 
-def test_nothing_grows_or_changes(rec: Recommender) -> None:
-    outcome = soak(rec, calls=20_000, seconds=60)
+@pytest.mark.parametrize("memory", [False, True], ids=["alone", "memory"])
+def test_nothing_grows_or_changes(tmp_path: Path, memory: bool) -> None:
+    outcome = soak(recommender(tmp_path, memory), calls=20_000, seconds=60)
     assert outcome.calls > 1000
     assert outcome.changed == 0
     assert not outcome.grew, str(outcome)

@@ -17,6 +17,8 @@ import numpy as np
 
 from mtaw_fast.memory.candidates import Item, OwnItem, Query
 
+_LEAST = float(np.finfo(np.float32).tiny)  # the smallest normal number
+
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
@@ -58,8 +60,8 @@ def since(q: Query, session: int) -> float:
 
 
 def similar(q: Query, c: Item, name: str) -> float:
-    """The sum's share of the largest one over all that was met."""
-    return c.sums[name] / q.largest[name] if q.largest[name] else 0.0
+    """The sum's share of the largest one over all that was met; 0 where that is too small for float32."""
+    return c.sums[name] / q.largest[name] if q.largest[name] >= _LEAST else 0.0
 
 
 def log_odds(hits: int, clicks: int) -> float:

@@ -1,7 +1,8 @@
-"""libFuzzer over the native engine: builds `engine_fuzz.cpp` with clang and runs it for a while.
+"""libFuzzer over the native engine and the session memory: builds a target with clang and runs it for a while.
 
-python -m tests.fuzz.engine --seconds 600              what fails is kept in a file and named
-python -m tests.fuzz.engine --input crash-0a1b2c       one such file again
+python -m tests.fuzz.engine --seconds 600                    what fails is kept in a file and named
+python -m tests.fuzz.engine --target memory --seconds 600    past sessions, their tables and what is asked of them
+python -m tests.fuzz.engine --input crash-0a1b2c             one such file again
 """
 
 from __future__ import annotations
@@ -16,7 +17,11 @@ from random import Random
 
 from tests.native.builds import ROOT, SERVING, CannotBuildError, build
 
-PROGRAM = ROOT / "tests" / "fuzz" / "engine_fuzz.cpp"
+# By name: the program, and the parts of the native sources that it uses.
+TARGETS: dict[str, tuple[Path, tuple[str, ...]]] = {
+    "engine": (ROOT / "tests" / "fuzz" / "engine_fuzz.cpp", SERVING),
+    "memory": (ROOT / "tests" / "fuzz" / "memory_fuzz.cpp", ("memory",)),
+}
 FLAGS = ("-O1", "-g", "-fsanitize=fuzzer,address,undefined", "-fno-sanitize-recover=all")
 _INPUT_SECONDS, _MEGABYTES, _LONGEST = 20, 2048, 2048
 _SEEDS = 200
@@ -41,15 +46,17 @@ def fuzz(target: Path, folder: Path, seconds: int, seed: int, failures: Path) ->
 def main() -> int:
     """Command line; returns the exit status: 0 where no input failed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--target", choices=TARGETS, default="engine")
     parser.add_argument("--seconds", type=int, default=600)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--compiler", default="clang++-14")
     parser.add_argument("--input", type=Path, help="run this file alone")
     options = parser.parse_args()
+    program, parts = TARGETS[options.target]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         try:
-            target = build(folder, options.compiler, PROGRAM, FLAGS, parts=SERVING)
+            target = build(folder, options.compiler, program, FLAGS, parts=parts)
         except CannotBuildError as reason:
             print(reason)
             return 2

@@ -97,6 +97,21 @@ def test_empty_tables(log: list[list[int]]) -> None:
         assert_as_reference(Problem(tables, QuerySettings(dense=4), 9, asked, dense))
 
 
+@pytest.mark.parametrize("isa", ISAS)
+def test_an_old_session_like_a_click_of_long_ago(isa: str) -> None:
+    """Its weight times its freshness lies under float32's normal numbers: one over it would be infinite."""
+    tables = MemoryTables.build(Sessions.from_lists([[3, 5], *[[7, 8]] * 100]), 150, MemorySettings())
+    asked = Sessions.from_lists([[3] + [149] * 250])
+    assert_as_reference(Problem(tables, QuerySettings(), 150, asked, None), isa)
+
+
+@pytest.mark.parametrize("neural", [False, True])
+def test_a_memory_of_no_items(neural: bool) -> None:
+    tables = MemoryTables.build(Sessions.from_lists([[]]), 0, MemorySettings())
+    dense = random_dense(2, 9, 4, 5) if neural else None
+    assert_as_reference(Problem(tables, QuerySettings(dense=4), 9, Sessions.from_lists([[3, 4], [8]]), dense))
+
+
 @pytest.fixture(scope="module")
 def problem() -> Problem:
     return large_problem()

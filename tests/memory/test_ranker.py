@@ -145,6 +145,14 @@ class TestBits:
         ranker = random_ranker(1, *units)
         assert same(ranked(40, isa, ranker), ranked(40, ISAS[0], ranker))
 
+    @pytest.mark.parametrize("isa", ISAS)
+    def test_where_sums_overflow(self, isa: str) -> None:
+        units = {"w1": RANKER.w1 * np.float32(1e6), "w2": RANKER.w2 * np.float32(1e34)}
+        for large in (replace(RANKER, **units), replace(RANKER, **units, w3=np.abs(RANKER.w3))):
+            scores = ranked(40, isa, large)[1]
+            assert not np.isfinite(scores[:, 0]).all()
+            assert same(ranked(40, isa, large), ranked(40, ISAS[-1], large))
+
     def test_alone_and_in_any_order(self) -> None:
         memory, native, dense = PROBLEM.memory(), RANKER.native(), dense_of(40)
         ids, scores = ranked(40)

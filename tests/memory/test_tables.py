@@ -266,6 +266,8 @@ def test_the_native_builder_refuses_sessions_that_are_none(
     [
         ({"window": 0}, "window must be at least 1"),
         ({"span": 0}, "span must be at least 1"),
+        ({"window": 2**31}, "window and span must be at most 2147483647 clicks"),
+        ({"span": 2**63 - 1}, "window and span must be at most 2147483647 clicks"),
         ({"recency": math.nan}, "recency must be a positive number"),
         ({"recency": math.inf}, "recency must be a positive number"),
         ({"max_neighbours": -1}, "max_neighbours must be at least 1, or 0"),

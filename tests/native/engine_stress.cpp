@@ -1,5 +1,6 @@
 // Many threads on one engine over a mapped bundle: every answer must be, to the bit, the one that a single thread gave
-// beforehand. Meant for builds under ThreadSanitizer and AddressSanitizer.
+// beforehand. Meant for builds under ThreadSanitizer and AddressSanitizer. Of a bundle with a session memory, the
+// memory and its ranker are shared too, behind the engine and asked by themselves.
 //
 //     engine_stress BUNDLE ISA MAX_LEN SCALE THREADS CALLS    CALLS a thread; prints "ok", or what differs and exits 1
 #include <algorithm>
@@ -21,6 +22,8 @@
 #include "engine/engine.hpp"
 #include "isa.hpp"
 #include "mapped_bundle.hpp"
+#include "memory/query.hpp"
+#include "memory/ranker.hpp"
 
 namespace {
 
@@ -49,8 +52,9 @@ struct Answer {
     }
 };
 
-enum class Kind { single, batch, live, encode, lookup };
-constexpr std::uint64_t kKinds = 5;
+enum class Kind { single, batch, live, encode, lookup, composed };
+constexpr std::uint64_t kKinds = 6;
+constexpr mtaw::MemoryQuerySettings kQuery{60, 150, 200, 100};  // the ones that are served
 
 struct Job {
     Kind kind;
@@ -93,6 +97,8 @@ struct Job {
 struct Scratch {
     mtaw::EngineScratch engine;
     mtaw::EncodeScratch encode;
+    mtaw::ScanScratch scan;
+    mtaw::MemoryScratch memory;
 };
 
 class Shop {
@@ -102,7 +108,14 @@ class Shop {
           ids_(bundle_.ids()),
           encoder_(bundle_.weights(max_len), isa),
           scanner_(bundle_.catalog(), isa),
-          engine_(encoder_, scanner_, scale) {}
+          scale_(scale) {
+        if (bundle_.has_memory()) {
+            memory_.emplace(bundle_.memory(), kQuery, encoder_.n_items(), isa);
+            ranker_.emplace(bundle_.ranker());
+        }
+        const mtaw::MemoryParts parts{memory_ ? &*memory_ : nullptr, ranker_ ? &*ranker_ : nullptr};
+        engine_.emplace(encoder_, scanner_, scale, parts);
+    }
 
     // Threads pass different `random`: how a live session's clicks are portioned must not matter.
     Answer answer(const Job& job, Scratch& scratch, Random& random) const {
@@ -111,7 +124,7 @@ class Shop {
                                     static_cast<std::int64_t>(job.excluded.size()), job.exclude_seen};
         std::optional<std::int64_t> n_allowed;
         if (!job.allowed.empty()) n_allowed = static_cast<std::int64_t>(job.allowed.size());
-        mtaw::check_conditions(conditions, n_allowed, engine_.n_items());
+        mtaw::check_conditions(conditions, n_allowed, engine_->n_items());
         const mtaw::PackedSessions sessions{job.clicks.data(), job.offsets.data(),
                                             static_cast<std::int64_t>(job.offsets.size()) - 1};
         mtaw::check_sessions(sessions, m);
@@ -123,20 +136,22 @@ class Shop {
         if (job.kind == Kind::lookup) return {looked_up(job.clicks), {}};
         Answer answer{Ids(static_cast<std::size_t>(sessions.count * job.k)), {}};
         answer.values.resize(answer.ids.size());
-        if (job.kind == Kind::live) {
+        if (job.kind == Kind::composed) {
+            compose(job, conditions, answer, scratch);
+        } else if (job.kind == Kind::live) {
             mtaw::SessionState state(encoder_);
             for (std::int64_t held = 0; held < m;) {
                 const std::int64_t fresh = 1 + up_to(random, m - held - 1);
                 held += fresh;
                 mtaw::check_live(held, fresh);
-                engine_.rank_live(state, job.clicks.data(), held, fresh, job.k, conditions, answer.ids.data(),
+                engine_->rank_live(state, job.clicks.data(), held, fresh, job.k, conditions, answer.ids.data(),
                                   answer.values.data(), scratch.engine);
             }
-            engine_.rank_live(state, job.clicks.data(), m, 0, job.k, conditions, answer.ids.data(),
+            engine_->rank_live(state, job.clicks.data(), m, 0, job.k, conditions, answer.ids.data(),
                               answer.values.data(), scratch.engine);
         } else {
             const Ids clicks = job.kind == Kind::single ? looked_up(job.clicks) : job.clicks;
-            engine_.rank({clicks.data(), sessions.offsets, sessions.count}, job.k, conditions, answer.ids.data(),
+            engine_->rank({clicks.data(), sessions.offsets, sessions.count}, job.k, conditions, answer.ids.data(),
                          answer.values.data(), scratch.engine);
         }
         return answer;
@@ -144,7 +159,7 @@ class Shop {
 
     // A click onto a session that all threads append to: the query must be that of the window it was made from.
     bool append_shared(mtaw::SessionState& state, Scratch& scratch, Random& random) const {
-        const auto click = static_cast<std::int32_t>(up_to(random, engine_.n_items() - 1));
+        const auto click = static_cast<std::int32_t>(up_to(random, engine_->n_items() - 1));
         const auto d = static_cast<std::size_t>(encoder_.d());
         Answer got{{}, std::vector<float>(d)}, wanted = got;
         state.append(&click, 1, got.values.data(), scratch.encode, &got.ids);
@@ -156,9 +171,39 @@ class Shop {
     }
 
     const mtaw::Encoder& encoder() const { return encoder_; }
-    std::int64_t n_items() const { return engine_.n_items(); }
+    std::int64_t n_items() const { return engine_->n_items(); }
 
  private:
+    // The engine's answer to one session put together from its parts, as other encoders and indexes are; some of the
+    // items are given to the memory as ones that were added.
+    void compose(const Job& job, const mtaw::Conditions& conditions, Answer& answer, Scratch& scratch) const {
+        const auto m = static_cast<std::int64_t>(job.clicks.size());
+        const mtaw::ScanCatalog& catalog = scanner_.catalog();
+        std::vector<float> query(static_cast<std::size_t>(catalog.d));
+        encoder_.encode(job.clicks.data(), m, query.data(), scratch.encode);
+        Ids excluded = job.excluded;
+        if (conditions.exclude_seen) excluded.insert(excluded.end(), job.clicks.begin(), job.clicks.end());
+        std::sort(excluded.begin(), excluded.end());
+        const std::int64_t bounds[] = {0, static_cast<std::int64_t>(excluded.size())};
+        const std::int64_t width = memory_ ? std::max(job.k, kQuery.dense) : job.k;
+        Ids dense(static_cast<std::size_t>(width));
+        std::vector<float> logits(dense.size());
+        mtaw::ScanRequest search{query.data(), 1, width, scale_};
+        search.allowed = conditions.allowed;
+        search.excluded = excluded.data();
+        search.excluded_offsets = bounds;
+        scanner_.search(search, dense.data(), logits.data(), scratch.scan);
+        if (!memory_) {
+            answer = {dense, logits};
+            return;
+        }
+        const std::int64_t trained = catalog.n_items * 2 / 3;
+        const mtaw::ItemVectors vectors{catalog.rows, trained, catalog.rows + trained * catalog.d, catalog.d, scale_};
+        const mtaw::MemoryRequest request{job.clicks.data(), m,     query.data(),        dense.data(),   logits.data(),
+                                          width, conditions.allowed, excluded.data(), bounds[1]};
+        memory_->rank(request, &vectors, *ranker_, job.k, answer.ids.data(), answer.values.data(), scratch.memory);
+    }
+
     // Out to the texts and back by the hash table.
     Ids looked_up(const Ids& internal) const {
         Ids found(internal.size());
@@ -179,7 +224,10 @@ class Shop {
     mtaw::IdTable ids_;
     mtaw::Encoder encoder_;
     mtaw::Scanner scanner_;
-    mtaw::Engine engine_;
+    double scale_;
+    std::optional<mtaw::SessionMemory> memory_;
+    std::optional<mtaw::Ranker> ranker_;
+    std::optional<mtaw::Engine> engine_;
 };
 
 struct Shared {
@@ -219,7 +267,9 @@ int run(char** argv) {
     std::vector<Answer> answers;
     for (std::size_t number = 0; number < kJobs; ++number) {
         jobs.emplace_back(random, shop.n_items(), max_len);
-        answers.push_back(shop.answer(jobs.back(), scratch, random));
+        Job alone = jobs.back();
+        if (alone.kind == Kind::composed) alone.kind = Kind::single;  // whose answer it must give
+        answers.push_back(shop.answer(alone, scratch, random));
     }
     mtaw::SessionState visit(shop.encoder());
     Shared shared{shop, jobs, answers, visit, static_cast<int>(n_threads)};

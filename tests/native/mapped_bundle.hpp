@@ -11,12 +11,15 @@
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <vector>
 
 #include "encode/encoder.hpp"
 #include "ids/id_table.hpp"
+#include "memory/ranker.hpp"
+#include "memory/view.hpp"
 #include "scan/scanner.hpp"
 
 namespace mtaw {
@@ -73,14 +76,19 @@ class TensorFile {
     const std::uint8_t* data_;
 };
 
-// The files of a bundle folder that has text ids and a scan part.
+// The files of a bundle folder that has text ids and a scan part, with a session memory or without.
 class MappedBundle {
  public:
     explicit MappedBundle(const std::filesystem::path& folder)
         : weights_(file_of(folder, "weights-")),
           catalog_(file_of(folder, "catalog-")),
           items_(file_of(folder, "items-")),
-          scan_(file_of(folder, "scan-")) {}
+          scan_(file_of(folder, "scan-")) {
+        if (find(folder, "memory-")) {
+            memory_.emplace(file_of(folder, "memory-"));
+            ranker_.emplace(file_of(folder, "ranker-"));
+        }
+    }
 
     EncoderWeights weights(std::int64_t max_len) const {
         const std::vector<std::int64_t> items = weights_.shape("item_embedding");
@@ -121,15 +129,42 @@ class MappedBundle {
                                  static_cast<std::size_t>(items_.shape("slots")[0]));
     }
 
+    bool has_memory() const { return memory_.has_value(); }
+
+    MemoryView memory() const {
+        constexpr int kRecency = 4;  // the place in `settings` that mtaw_fast/memory/files.py gives it
+        const auto numbers = [this](const char* name) { return memory_->at<std::int32_t>(name); };
+        const auto offsets = [this](const char* name) { return memory_->at<std::int64_t>(name); };
+        return {{memory_->shape("row_offsets")[0] - 1, memory_->shape("session_offsets")[0] - 1, offsets("row_offsets"),
+                 numbers("neighbours"), numbers("latest"), memory_->at<std::uint16_t>("values"),
+                 memory_->at<float>("totals"), numbers("counts"), offsets("post_offsets"), numbers("postings"),
+                 offsets("session_offsets"), numbers("session_items")},
+                memory_->at<double>("settings")[kRecency]};
+    }
+
+    RankerWeights ranker() const {
+        const auto array = [this](const char* name) { return ranker_->at<float>(name); };
+        return {ranker_->shape("mean")[0], ranker_->shape("b1")[0], ranker_->shape("b2")[0], array("mean"),
+                array("scale"), array("linear"), array("w1"), array("b1"), array("w2"), array("b2"), array("w3"),
+                *array("bias")};
+    }
+
  private:
-    static std::filesystem::path file_of(const std::filesystem::path& folder, const std::string& prefix) {
+    static std::optional<std::filesystem::path> find(const std::filesystem::path& folder, const std::string& prefix) {
         for (const auto& entry : std::filesystem::directory_iterator(folder)) {
             if (entry.path().filename().string().rfind(prefix, 0) == 0) return entry.path();
         }
-        throw std::runtime_error("the bundle has no file " + prefix + "*");
+        return std::nullopt;
+    }
+
+    static std::filesystem::path file_of(const std::filesystem::path& folder, const std::string& prefix) {
+        const auto found = find(folder, prefix);
+        if (!found) throw std::runtime_error("the bundle has no file " + prefix + "*");
+        return *found;
     }
 
     TensorFile weights_, catalog_, items_, scan_;
+    std::optional<TensorFile> memory_, ranker_;
 };
 
 }  // namespace mtaw

@@ -22,11 +22,12 @@ inline std::int64_t below(std::int64_t end) { return std::uniform_int_distributi
 struct Log {
     std::vector<std::int32_t> items;
     std::vector<std::int64_t> offsets{0};
+    std::int64_t n_items = kItems;
 
     void add(std::int64_t sessions) {
         for (std::int64_t s = 0; s < sessions; ++s) {
             for (std::int64_t m = below(25); m > 0; --m) {
-                items.push_back(static_cast<std::int32_t>(std::min(below(kItems), below(kItems))));
+                items.push_back(static_cast<std::int32_t>(std::min(below(n_items), below(n_items))));
             }
             offsets.push_back(static_cast<std::int64_t>(items.size()));
         }
@@ -37,14 +38,14 @@ struct Log {
     // Without the first sessions.
     [[nodiscard]] Log without(std::int64_t expired) const {
         const std::int64_t begin = offsets[static_cast<std::size_t>(expired)];
-        Log rest{{items.begin() + begin, items.end()}, {}};
+        Log rest{{items.begin() + begin, items.end()}, {}, n_items};
         for (std::size_t s = static_cast<std::size_t>(expired); s < offsets.size(); ++s) {
             rest.offsets.push_back(offsets[s] - begin);
         }
         return rest;
     }
 
-    [[nodiscard]] mtaw::PastSessions sessions() const { return {items.data(), offsets.data(), count(), kItems}; }
+    [[nodiscard]] mtaw::PastSessions sessions() const { return {items.data(), offsets.data(), count(), n_items}; }
 };
 
 // Arrays of exactly the tables' sizes, so that AddressSanitizer sees a step past any end.
@@ -56,7 +57,7 @@ struct Tables {
     std::vector<float> totals;
 
     [[nodiscard]] mtaw::TablesView view() const {
-        return {kItems,        log.count(),   row_offsets.data(),  neighbours.data(), latest.data(),      values.data(),
+        return {log.n_items,   log.count(),   row_offsets.data(),  neighbours.data(), latest.data(),      values.data(),
                 totals.data(), counts.data(), post_offsets.data(), postings.data(),   log.offsets.data(), log.items.data()};
     }
 
@@ -77,7 +78,7 @@ inline Tables build(const Log& log, const mtaw::MemorySettings& settings, int th
     Tables tables;
     tables.log = log;
     const mtaw::TableBuild plan(log.sessions(), settings, threads, older);
-    const auto n_items = static_cast<std::size_t>(kItems);
+    const auto n_items = static_cast<std::size_t>(log.n_items);
     const auto n_pairs = static_cast<std::size_t>(plan.n_pairs());
     tables.row_offsets.resize(n_items + 1);
     tables.post_offsets.resize(n_items + 1);
@@ -87,7 +88,7 @@ inline Tables build(const Log& log, const mtaw::MemorySettings& settings, int th
     tables.totals.resize(n_items * mtaw::kPairKinds);
     tables.counts.resize(n_items * mtaw::kCountKinds);
     tables.postings.resize(static_cast<std::size_t>(plan.n_postings()));
-    plan.write({kItems, log.count(), tables.row_offsets.data(), tables.neighbours.data(), tables.latest.data(),
+    plan.write({log.n_items, log.count(), tables.row_offsets.data(), tables.neighbours.data(), tables.latest.data(),
                 tables.values.data(), tables.totals.data(), tables.counts.data(), tables.post_offsets.data(),
                 tables.postings.data(), nullptr, nullptr});
     return tables;

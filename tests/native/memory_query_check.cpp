@@ -145,7 +145,8 @@ int main(int count, char** names) {
     int passed = 0;
     for (int round = 0; round < 25; ++round) {
         Log log;
-        if (round > 0) log.add(below(90));
+        if (round > 1) log.add(below(90));
+        if (round == 0) log.n_items = 0;
         const mtaw::MemorySettings settings{1 + below(12), 1 + below(40), 0.5 + static_cast<double>(below(20)), below(25),
                                             below(12)};
         const Tables tables = build(log, settings, 1);

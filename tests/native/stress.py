@@ -1,6 +1,7 @@
 """Many threads on one engine under a sanitizer: builds `engine_stress.cpp` and runs it over a small mapped bundle.
 
 python -m tests.native.stress --sanitizer thread --sanitizer address,undefined --calls 100000
+python -m tests.native.stress --memory --calls 10000
 """
 
 from __future__ import annotations
@@ -13,9 +14,10 @@ import tempfile
 import time
 from pathlib import Path
 
+from mtaw_fast.bundle import Bundle
 from mtaw_fast.kernels.native.scan import quantise
 from tests.native.builds import ROOT, SERVING, CannotBuildError, build, command_of, instruction_sets
-from tests.random_bundle import replace_part, save_random
+from tests.random_bundle import bundle_parts, memory_parts, replace_part
 
 SANITIZERS = ("thread", "address,undefined")
 PROGRAM = ROOT / "tests" / "native" / "engine_stress.cpp"
@@ -30,14 +32,22 @@ def flags_of(sanitizer: str) -> tuple[str, ...]:
 
 
 def run_stress(
-    program: Path, folder: Path, isa: str, threads: int, calls: int, timeout: float, halves: bool = False
+    program: Path,
+    folder: Path,
+    isa: str,
+    threads: int,
+    calls: int,
+    timeout: float,
+    halves: bool = False,
+    memory: bool = False,
 ) -> str:
     """Run it over a bundle made in `folder`: what it printed, "ok" where no sanitizer complained and all agreed.
 
-    halves: with the half-wide codes of large catalogs.
+    halves: with the half-wide codes of large catalogs. memory: with a session memory and a random ranker.
     """
     n_items = N_ITEMS_IN_HALVES if halves else N_ITEMS
-    bundle = save_random(folder / "bundle", n_items=n_items, d=D, max_len=MAX_LEN)
+    parts = bundle_parts(n_items=n_items, d=D, max_len=MAX_LEN) | (memory_parts(n_items) if memory else {})
+    bundle = Bundle.save(folder / "bundle", **parts)
     if halves:
         whole = bundle.file("scan")
         assert whole is not None
@@ -59,6 +69,7 @@ def main() -> int:
     parser.add_argument("--compiler", default="clang++-14")
     parser.add_argument("--isa", default=instruction_sets()[-1], help="instruction set (%(default)s)")
     parser.add_argument("--halves", action="store_true", help="with the half-wide codes of large catalogs")
+    parser.add_argument("--memory", action="store_true", help="with a session memory")
     parser.add_argument("--threads", type=int, default=16)
     parser.add_argument("--calls", type=int, default=100_000, help="a thread (%(default)s)")
     parser.add_argument("--seconds", type=float, default=3600, help="give up after so many (%(default)s)")
@@ -75,9 +86,11 @@ def main() -> int:
                 continue
             start = time.monotonic()
             said = run_stress(
-                program, folder, options.isa, options.threads, options.calls, options.seconds, options.halves
-            )
-        what = f"{options.threads} threads x {options.calls} calls, {options.isa}, {time.monotonic() - start:.0f} s"
+                program, folder, options.isa, options.threads, options.calls, options.seconds, options.halves,
+                options.memory,
+            )  # fmt: skip
+        of = f"{options.isa}, {'with' if options.memory else 'without'} a memory"
+        what = f"{options.threads} threads x {options.calls} calls, {of}, {time.monotonic() - start:.0f} s"
         print(f"{sanitizer}: {what}: {said}", flush=True)
         worst = max(worst, int(said != "ok"))
     return worst

@@ -19,3 +19,8 @@ def test_threads_agree_and_no_sanitizer_reports(tmp_path: Path, sanitizer: str) 
             folder = tmp_path / f"{isa}-{halves}"
             folder.mkdir()
             assert run_stress(program, folder, isa, threads=16, calls=150, timeout=200, halves=halves) == "ok"
+    for isa in instruction_sets():
+        if isa in ("portable", "avx2", "avx512"):  # those with kernels of the memory's
+            folder = tmp_path / f"{isa}-memory"
+            folder.mkdir()
+            assert run_stress(program, folder, isa, threads=16, calls=40, timeout=200, memory=True) == "ok"

@@ -4,7 +4,9 @@
 #include <atomic>
 #include <cmath>
 #include <cstddef>
+#include <limits>
 #include <stdexcept>
+#include <string>
 
 #include "memory/row_builder.hpp"
 #include "threads.hpp"
@@ -13,10 +15,14 @@ namespace mtaw {
 namespace {
 
 constexpr std::int64_t kBlock = 64;  // items that a thread takes at a time
+constexpr std::int64_t kMostClicks = std::numeric_limits<std::int32_t>::max();
 
 void check_settings(const MemorySettings& settings, int threads) {
     if (settings.window < 1) throw std::invalid_argument("window must be at least 1 click");
     if (settings.span < 1) throw std::invalid_argument("span must be at least 1 click");
+    if (std::max(settings.window, settings.span) > kMostClicks) {
+        throw std::invalid_argument("window and span must be at most " + std::to_string(kMostClicks) + " clicks");
+    }
     if (!(settings.recency > 0 && std::isfinite(settings.recency))) {
         throw std::invalid_argument("recency must be a positive number of sessions");
     }

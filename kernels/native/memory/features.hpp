@@ -93,7 +93,7 @@ struct QueryFacts {
     float after;          // S + 1
     float per_session;    // 1 / (S + 1)
     float largest[kMoreLanes];  // of the kKnn lanes, over all that was met
-    float inverse[kMoreLanes];  // 1 / largest, 0 where that is 0
+    float inverse[kMoreLanes];  // 1 / largest, 0 where that is no normal number
     float best_logit;     // of the dense list
     float outside;        // the length of the dense list; 0 where there is none
 };

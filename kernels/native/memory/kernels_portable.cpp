@@ -69,8 +69,10 @@ struct Portable {
         const Doubles error = (product - (sum - part)) + (addend - part);
         Longs bits;
         std::memcpy(&bits, &sum, sizeof bits);
-        const Longs is_even = (bits & 1) - 1, outward = (error > 0) ^ (sum < 0);
-        bits += (error != 0) & is_even & ((outward & 2) - 1);
+        // Of an infinite sum the error is NaN, which is neither: infinities and NaNs stay as they are.
+        const Longs over = error > 0, under = error < 0;
+        const Longs is_even = (bits & 1) - 1, outward = over ^ (sum < 0);
+        bits += (over | under) & is_even & ((outward & 2) - 1);
         Doubles odd;
         std::memcpy(&odd, &bits, sizeof odd);
         return __builtin_convertvector(odd, Reg);

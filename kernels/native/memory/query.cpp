@@ -286,7 +286,9 @@ void SessionMemory::add_neighbours(MemoryScratch& scratch) const {
     const auto known = [&](std::int64_t u) { return own.list[u].item < memory_.n_items; };
     float ages[kMaxOwn + kPadding], roots[kMaxOwn + kPadding];
     for (std::int64_t u = 0; u < own.count; ++u) {
-        const std::int64_t item = known(u) ? own.list[u].item : 0;
+        ages[u] = roots[u] = 0;
+        if (!known(u)) continue;
+        const std::int64_t item = own.list[u].item;
         const std::int64_t age = memory_.n_sessions - 1 - memory_.counts[item * kCountKinds + kNewest];
         ages[u] = static_cast<float>(-static_cast<double>(age) / memory_.recency);
         roots[u] = memory_.totals[item * kPairKinds + kSes];
@@ -366,7 +368,9 @@ void SessionMemory::state_facts(const MemoryRequest& request, MemoryScratch& scr
     facts.after = static_cast<float>(memory_.n_sessions + 1);
     facts.per_session = 1.0F / facts.after;
     for (int lane = kKnn; lane <= kKnnNext; ++lane) {
-        facts.inverse[lane] = facts.largest[lane] > 0 ? 1.0F / facts.largest[lane] : 0.0F;
+        // Under the normal numbers the inverse may be infinite, and the share of what has none would be NaN.
+        const bool normal = facts.largest[lane] >= std::numeric_limits<float>::min();
+        facts.inverse[lane] = normal ? 1.0F / facts.largest[lane] : 0.0F;
     }
     facts.best_logit = is_neural(request) && request.n_dense > 0 && request.dense[0] >= 0 ? request.logits[0] : 0.0F;
     facts.outside = is_neural(request) ? static_cast<float>(settings_.dense) : 0.0F;
@@ -429,7 +433,8 @@ void SessionMemory::choose(const MemoryRequest& request, MemoryScratch& scratch)
     chosen.clear();
     const auto take = [&](std::int32_t slot) {
         chosen.push_back(slot);
-        MTAW_PREFETCH(memory_.counts + std::int64_t{pool.items[slot]} * kCountKinds);
+        const std::int64_t item = pool.items[slot];
+        if (item < memory_.n_items) MTAW_PREFETCH(memory_.counts + item * kCountKinds);
     };
     for (std::int32_t slot = 0; slot < n_own; ++slot) {
         if (keys[slot] >= 0) take(slot);

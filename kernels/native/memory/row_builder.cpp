@@ -134,7 +134,7 @@ void RowBuilder::write_counts(std::int32_t item, const TablesOut& out) const {
     const ItemClick* begin = clicks_begin(item);
     const ItemClick* end = clicks_end(item);
     std::int32_t later = 0, at_once = 0;
-    for (const ItemClick* click = begin; click + 1 < end; ++click) {
+    for (const ItemClick* click = begin; end - click > 1; ++click) {
         if (click[1].session != click->session) continue;
         ++later;
         at_once += click[1].place == click->place + 1;

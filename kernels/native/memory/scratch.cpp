@@ -26,7 +26,10 @@ void MemoryScratch::fit(const MemoryBounds& wanted) {
         keys_ = integers(bounds.slots);
         candidates_.reserve(size(bounds.slots));
     }
-    if (wanted.touched > bounds.touched) touched_ = integers(3 * ((bounds.touched = wanted.touched) + kPadding));
+    if (touched_ == nullptr || wanted.touched > bounds.touched) {
+        bounds.touched = wanted.touched;
+        touched_ = integers(3 * (bounds.touched + kPadding));
+    }
     if (wanted.longest > bounds.longest) slots_ = integers(bounds.longest = wanted.longest);
     if (wanted.similar > bounds.similar) {
         bounds.similar = wanted.similar;
