@@ -39,7 +39,7 @@ int main() {
     int passed = 0, refused = 0;
     for (int round = 0; round < 40; ++round) {
         Log log;
-        log.add(round == 0 ? 0 : 3 + below(60));
+        log.add(3 + below(60));
         const mtaw::MemorySettings settings{1 + below(12), 1 + below(40), 0.5 + static_cast<double>(below(20)), below(15),
                                             below(8)};
         const Tables tables = build(log, settings, 1);
