@@ -9,6 +9,7 @@ from typing import Any
 from bench.published import PUBLISHED
 
 _METRICS = ("P@10", "MRR@10", "P@20", "MRR@20")
+_SCREENED = ("P@20", "MRR@20")
 _FINAL_HEAD = ("", "seeds", *_METRICS, "P@20 repeat", "P@20 new", "P@20 new, own left out", "training")
 _SCREEN_HEAD = ("settings", "P@20", "MRR@20", "P@20 repeat", "P@20 new", "P@20 new, own left out", "training")
 _TITLES = {"tmall": "Tmall", "retailrocket": "RetailRocket"}
@@ -25,8 +26,10 @@ def render(records: Sequence[Record]) -> str:
         test, validation = ([record for record in own if record["split"] == split] for split in ("test", "validation"))
         if test:
             parts.append(finals(dataset, test))
-        if validation:
-            parts.append(screens(validation))
+        if others := [record for record in validation if not _only_leaves_out(record)]:
+            parts.append(screens(others))
+    if any(_only_leaves_out(record) for record in records):
+        parts.append(f"### Features left out\n\n{left_out(records)}")
     return "\n".join(parts)
 
 
@@ -63,11 +66,37 @@ def screens(records: Sequence[Record]) -> str:
         base = groups.get(group[0]["preset"]) if group[0]["changed"] else None
         cells = [_against([record["metrics"][metric] for record in group],
                           base and [record["metrics"][metric] for record in base])
-                 for metric in ("P@20", "MRR@20")]  # fmt: skip
+                 for metric in _SCREENED]  # fmt: skip
         rows.append((name, *cells, *_parts(group)))
     size = records[0]
     note = f"Validation: {size['samples']:,} samples of the last {size['sessions']:,} training sessions.\n"
     return "\n".join([note, markdown(_SCREEN_HEAD, rows), ""])
+
+
+def left_out(records: Sequence[Record]) -> str:
+    """What P@20 and MRR@20 on validation lose or gain without features of the ranker: a row a choice, for every set."""
+    screens_of_full = [r for r in records if r["split"] == "validation" and r["preset"] == "full"]
+    plain = {(r["dataset"]["name"], r["seed"]): r["metrics"] for r in screens_of_full if not r["changed"]}
+    changes: dict[tuple[str, str, str], list[float]] = {}
+    for record in filter(_only_leaves_out, screens_of_full):
+        name, without = record["dataset"]["name"], record["changed"]["leave_out"]
+        if base := plain.get((name, record["seed"])):
+            for metric in _SCREENED:
+                changes.setdefault((without, name, metric), []).append(record["metrics"][metric] - base[metric])
+    columns = [(name, metric) for name in sorted({key[1] for key in changes}, reverse=True) for metric in _SCREENED]
+    rows = [
+        (without.replace(",", ", "), *(_mean_change(changes.get((without, *column), [])) for column in columns))
+        for without in sorted({key[0] for key in changes}, key=lambda features: (features.count(","), features))
+    ]
+    return markdown(["without", *(f"{_TITLES.get(name, name)} {metric}" for name, metric in columns)], rows)
+
+
+def _mean_change(values: Sequence[float]) -> str:
+    return f"{statistics.fmean(values):+.2f}" if values else ""
+
+
+def _only_leaves_out(record: Record) -> bool:
+    return record["split"] == "validation" and record["preset"] == "full" and record["changed"].keys() == {"leave_out"}
 
 
 def _grouped(records: Iterable[Record]) -> list[tuple[str, list[Record]]]:

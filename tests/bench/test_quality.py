@@ -199,6 +199,27 @@ def test_the_tables_hold_means_changes_and_published_rows(made: Path, capsys: py
     assert "GraphFine (2026), as published" in render(tmall)
 
 
+def screen(dataset: str, p: float, mrr: float, without: str = "", seed: int = 0) -> dict[str, Any]:
+    parts = {"P@20": 1.0, "samples": 3}
+    return {
+        "dataset": {"name": dataset}, "preset": "full", "split": "validation", "seed": seed, "reads": [],
+        "changed": {"leave_out": without} if without else {}, "metrics": {"P@20": p, "MRR@20": mrr},
+        "samples": 6, "sessions": 2, "repeat": parts, "non_repeat": parts,
+    }  # fmt: skip
+
+
+def test_features_left_out_share_a_table_of_differences() -> None:
+    records = [
+        screen("tmall", 50, 20), screen("tmall", 52, 21, seed=1), screen("retailrocket", 60, 30),
+        screen("tmall", 49, 20.5, "knn"), screen("tmall", 49, 20.5, "knn", seed=1),
+        screen("retailrocket", 60.25, 29, "own,knn"), screen("retailrocket", 9, 9, "own", seed=7),
+    ]  # fmt: skip
+    table = render(records).split("### Features left out")[1]
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines() if line.startswith("|")]
+    assert rows[0] == ["without", "Tmall P@20", "Tmall MRR@20", "RetailRocket P@20", "RetailRocket MRR@20"]
+    assert rows[2:] == [["knn", "-2.00", "+0.00", "", ""], ["own, knn", "", "", "+0.25", "-1.00"]]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
