@@ -1,6 +1,6 @@
 """The paper's figure 2 from recorded screens: P@20 over gamma, with plain cross-entropy (gamma 0) beside it.
 
-python -m bench.gamma_curve [--dataset retailrocket] [--results docs/results] [--out docs/gamma.png]
+python -m bench.gamma_curve [--dataset retailrocket] [--results docs/results] [--out docs/images/gamma.png]
 
 The records are those of `python -m bench.quality --data DIR --preset paper --split validation --dataset retailrocket
 --set gamma=G`, G = 0, 2, 4, 6, 8, 10.
@@ -27,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.gamma_curve", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--dataset", default="retailrocket")
     parser.add_argument("--results", type=Path, default=Path("docs/results"), help="folder of the records")
-    parser.add_argument("--out", type=Path, default=Path("docs/gamma.png"), help="picture to write")
+    parser.add_argument("--out", type=Path, default=Path("docs/images/gamma.png"), help="picture to write")
     options = parser.parse_args(argv)
     try:
         points = points_of(options.results, options.dataset)

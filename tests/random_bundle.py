@@ -92,3 +92,8 @@ def save_as_format_1(folder: Path, **settings: Any) -> Bundle:
     edit_manifest(folder, lambda m: m.update(format_version=1))
     edit_manifest(folder, lambda m: m["files"].pop("scan"))
     return new
+
+
+def contents(folder: Path) -> dict[str, str]:
+    """Name and hash of every file in the folder, hidden ones too."""
+    return {path.name: sha256_of(path) for path in folder.iterdir()}

@@ -1,14 +1,8 @@
-"""Bundles: what is written comes back, damage is refused, and no moment of a save can break one."""
+"""Bundles: what is written comes back, and damage is refused. `test_bundle_writes.py`: a save that is cut off."""
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import json
-import os
-import subprocess
-import sys
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mtaw_fast import bundle_writer
 from mtaw_fast.bundle import Bundle, bundle_lock, refuse_existing
 from mtaw_fast.bundle_format import (
     MEMORY_PARTS,
@@ -28,18 +21,18 @@ from mtaw_fast.bundle_format import (
 )
 from mtaw_fast.config import Config
 from mtaw_fast.errors import BundleError, UsageError
-from mtaw_fast.files import sha256_of
 from mtaw_fast.itemids import ItemIds
 from mtaw_fast.recommender import Recommender
 from mtaw_fast.tensorfile import map_tensors
-from tests.random_bundle import bundle_parts, edit_manifest, memory_parts, replace_part, save_as_format_1, save_random
-
-ROOT = Path(__file__).parent.parent
-
-
-def contents(folder: Path) -> dict[str, str]:
-    """Name and hash of every file in the folder, hidden ones too."""
-    return {path.name: sha256_of(path) for path in folder.iterdir()}
+from tests.random_bundle import (
+    bundle_parts,
+    contents,
+    edit_manifest,
+    memory_parts,
+    replace_part,
+    save_as_format_1,
+    save_random,
+)
 
 
 def refused(folder: Path, verify: bool = True) -> str:
@@ -366,169 +359,6 @@ def test_bundles_of_format_1_are_read(tmp_path: Path, text: bool) -> None:
 def test_the_most_clicked_come_first() -> None:
     clicks = np.array([3, 9, 0, 9, 3, 10**12])
     assert most_clicked_first(clicks).tolist() == [5, 1, 3, 0, 4, 2]
-
-
-_STEPS = ("write_tensors", "sha256_of", "flush_folder", "_git", "write_json")
-
-
-@pytest.mark.parametrize("existing", [True, False])
-@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()])
-def test_a_failure_at_any_step_leaves_nothing_behind(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, existing: bool, error: BaseException
-) -> None:
-    folder = tmp_path / "bundle"
-    if existing:
-        save_random(folder, seed=1)
-        (folder / "notes.txt").write_text("mine")
-    before = contents(folder) if existing else None
-    # Half the parts equal the old bundle's, so that a clean-up could remove files still in use.
-    parts = bundle_parts(seed=1) | {"weights": bundle_parts(seed=2)["weights"]}
-    calls, fail_at = 0, 0
-
-    def failing(step: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*arguments: Any) -> Any:
-            nonlocal calls
-            calls += 1
-            if calls == fail_at:
-                raise error
-            return step(*arguments)
-
-        return call
-
-    for name in _STEPS:
-        monkeypatch.setattr(bundle_writer, name, failing(getattr(bundle_writer, name)))
-    monkeypatch.setattr(Path, "rename", failing(Path.rename))
-    while True:
-        calls, fail_at = 0, fail_at + 1
-        with contextlib.suppress(BundleError if isinstance(error, OSError) else KeyboardInterrupt):
-            Bundle.save(folder, **parts, overwrite=True)
-            break
-        assert (contents(folder) if folder.exists() else None) == before
-    assert fail_at > 15
-    Bundle.load(folder)
-
-
-_KILLED_SAVES = """
-import os, sys
-from pathlib import Path
-from mtaw_fast import bundle_writer, files
-from mtaw_fast.bundle import Bundle
-from tests.random_bundle import bundle_parts
-
-folder, old, new = Path(sys.argv[1]), bundle_parts(seed=1), bundle_parts(seed=2)
-
-def killed_save(step):
-    '''Save the new bundle in a child that dies, with no clean-up, before or after its n-th step.'''
-    child = os.fork()
-    if child == 0:
-        calls = 0
-        def mortal(function):
-            def call(*arguments, **named):
-                nonlocal calls
-                calls += 1
-                if calls == step:
-                    os._exit(9)
-                result = function(*arguments, **named)
-                calls += 1
-                if calls == step:
-                    os._exit(9)
-                return result
-            return call
-        for module, name in [(os, "replace"), (os, "fsync"), (Path, "rename"), (Path, "unlink"), (Path, "write_bytes"),
-                             (Path, "chmod"), (bundle_writer, "write_tensors"), (bundle_writer, "sha256_of")]:
-            setattr(module, name, mortal(getattr(module, name)))
-        Bundle.save(folder, **new, overwrite=True)
-        os._exit(0)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-
-step, seen = 0, {"old": 0, "new": 0}
-while True:
-    step += 1
-    Bundle.save(folder, **old, overwrite=True)
-    assert len(list(folder.iterdir())) == 6, sorted(folder.iterdir())
-    code = killed_save(step)
-    bundle = Bundle.load(folder)
-    matches = {name: all(bundle.weights[w].tobytes() == parts["weights"][w].tobytes() for w in bundle.weights)
-               and bundle.popularity.tobytes() == parts["popularity"].tobytes()
-               for name, parts in (("old", old), ("new", new))}
-    assert sum(matches.values()) == 1, (step, matches)
-    seen["old" if matches["old"] else "new"] += 1
-    if code == 0:
-        break
-    assert code == 9, code
-print(step, seen["old"], seen["new"])
-"""
-
-
-def run_python(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    return subprocess.run(
-        [sys.executable, "-c", script, *arguments], capture_output=True, text=True, env=environment, check=False
-    )
-
-
-@pytest.mark.slow
-def test_a_kill_at_any_step_leaves_a_whole_bundle(tmp_path: Path) -> None:
-    done = run_python(_KILLED_SAVES, str(tmp_path / "bundle"))
-    assert done.returncode == 0, done.stderr
-    steps, old, new = map(int, done.stdout.split())
-    assert steps > 40
-    assert old > 20
-    assert new > 5
-
-
-_FULL_DISK = """
-import resource, sys
-from mtaw_fast.bundle import Bundle
-from mtaw_fast.errors import BundleError
-from tests.random_bundle import bundle_parts
-
-resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]),) * 2)
-try:
-    Bundle.save(sys.argv[1], **bundle_parts(seed=2), overwrite=True)
-except BundleError as error:
-    print(error)
-"""
-
-
-@pytest.mark.parametrize("limit", [0, 100, 5000])
-def test_a_full_disk(tmp_path: Path, limit: int) -> None:
-    done = run_python(_FULL_DISK, str(tmp_path / "new"), str(limit))
-    assert done.stderr == ""
-    assert done.stdout.count("\n") == 1
-    assert "cannot write" in done.stdout
-    assert "free some space" in done.stdout
-    assert list(tmp_path.iterdir()) == []
-    save_random(tmp_path / "old", seed=1)
-    before = contents(tmp_path / "old")
-    assert "cannot write" in run_python(_FULL_DISK, str(tmp_path / "old"), str(limit)).stdout
-    assert contents(tmp_path / "old") == before
-
-
-def test_readers_see_the_old_bundle_or_the_new_one(tmp_path: Path) -> None:
-    versions = [bundle_parts(seed=seed) for seed in (1, 2)]
-    Bundle.save(tmp_path / "bundle", **versions[0])
-    writing = threading.Event()
-    writing.set()
-
-    def write() -> None:
-        try:
-            for turn in range(30):
-                Bundle.save(tmp_path / "bundle", **versions[turn % 2], overwrite=True)
-        finally:
-            writing.clear()
-
-    writer = threading.Thread(target=write)
-    writer.start()
-    loads = 0
-    while writing.is_set() or loads == 0:
-        bundle = Bundle.load(tmp_path / "bundle")
-        seed = int(bundle.weights["norm_bias"].tobytes() != versions[0]["weights"]["norm_bias"].tobytes())
-        assert bundle.popularity.tobytes() == versions[seed]["popularity"].tobytes()
-        assert bundle.catalog.tobytes() == normalised(versions[seed]["weights"]["item_embedding"]).tobytes()
-        loads += 1
-    writer.join()
-    Bundle.load(tmp_path / "bundle")
 
 
 def test_files_are_plain_safetensors(tmp_path: Path) -> None:
