@@ -1,6 +1,7 @@
 """MTAW as two ONNX graphs, in ONNX's own text form: the formulas of the model, line by line.
 
-    encoder      ids, lengths -> query: o_m / |o_m| of every session's last click m
+    encoder      ids, lengths -> query: o_m / |o_m| of every session's last click m (with config.recent, of o_m + recent
+                 * r_m: see `model.recent_clicks`)
     recommender  ids, k -> items, scores: the top k of the whole catalog, which lies in the graph
 
 Axes: B sessions (`batch`), L clicks of the longest (`length`), W = min(L, max_len), N items, d. Integers are int32.
@@ -18,7 +19,7 @@ from typing import Any
 import numpy as np
 from onnx import ModelProto, TensorProto, helper, parser
 
-from mtaw_fast.config import Config
+from mtaw_fast.config import RECENT_CLICKS, Config
 
 OPSET = 18
 TABLES = ("e", "logits_here")  # the nodes that read the item embeddings and the catalog
@@ -82,11 +83,34 @@ _QUERY = f"""
     o_row = MatMul (trend_attention, l)
     o_here = Squeeze (o_row, one)
     o = Cast <to = {TensorProto.FLOAT}> (o_here)
-
-    # o / |o|, zero where o is, and where a session has no clicks
-    norm = ReduceL2 (o, one)
+"""
+_RECENT = f"""
+    # r_m = sqrt(d) sum_k decay^k u_(m-k) / sum_k decay^k over the last clicks, u = e / |e|; of zero length: zero
+    e_float = Cast <to = {TensorProto.FLOAT}> (e)
+    e_norm = ReduceL2 (e_float, two)
+    e_divisor = Max (e_norm, tiny)
+    u = Div (e_float, e_divisor)
+    m_last = Sub (m_rows, single)
+    back = Sub (m_last, step)
+    is_there = GreaterOrEqual (back, nought)
+    is_late = Less (back, recent_clicks)
+    is_recent = And (is_there, is_late)
+    back_there = Max (back, nought)
+    power_place = Min (back_there, earliest_recent)
+    powers = Gather (decay_powers, power_place)
+    r_weights = Where (is_recent, powers, silence)
+    r_total = ReduceSum (r_weights, two)
+    r_shares = Div (r_weights, r_total)
+    r_row = MatMul (r_shares, u)
+    r_direction = Squeeze (r_row, one)
+    r = Mul (r_direction, recent_length)
+    o_and_recent = Add (o, r)
+"""
+_DIRECTION = """
+    # At length 1; zero where it is, and where a session has no clicks
+    norm = ReduceL2 (SUM, one)
     divisor = Max (norm, tiny)
-    direction = Div (o, divisor)
+    direction = Div (SUM, divisor)
     m_column = Unsqueeze (m, one)
     has_clicks = Greater (m_column, nought)
     query = Where (has_clicks, direction, silence)
@@ -113,7 +137,7 @@ _INPUTS = {
     "k": "how many items to rank, at least 1; more than N give N",
 }
 _OUTPUTS = {
-    "query": "o_m / |o_m|: the unit query vector after the last click; zero for a session without clicks",
+    "query": "the unit query vector after the last click; zero for a session without clicks",
     "items": "internal item ids, best first; of equal scores the lower id first",
     "scores": "the items' logits: scale * cosine",
 }
@@ -133,7 +157,8 @@ def encoder_graph(config: Config, weights: Mapping[str, np.ndarray], dtype: str,
     overridable: a caller may feed `item_embedding` float32[items, d] too, other vectors to look the ids up in.
     """
     model = _model(
-        f"encoder (int32[batch, length] ids, int32[batch] lengths) => (float[batch, {config.d}] query)", _QUERY
+        f"encoder (int32[batch, length] ids, int32[batch] lengths) => (float[batch, {config.d}] query)",
+        _query(config),
     )
     if overridable:
         table = helper.make_tensor_value_info("item_embedding", TensorProto.FLOAT, ["items", config.d])
@@ -150,13 +175,20 @@ def recommender_graph(config: Config, weights: Mapping[str, np.ndarray], catalog
         top = top.replace(name, str(getattr(TensorProto, name)))
     model = _model(
         "recommender (int32[batch, length] ids, int32[1] k) => (int32[batch, k] items, float[batch, k] scores)",
-        _LENGTHS + _QUERY + top,
+        _LENGTHS + _query(config) + top,
     )
     values = _values(config, weights, dtype)
     values["catalog"] = np.ascontiguousarray(catalog.T.astype(_DTYPES[dtype]))
     values["scale"] = np.float32(config.scale)
     values["n_items"] = np.array([len(catalog)])
     return _graph(model, values)
+
+
+def _query(config: Config) -> str:
+    """The nodes from ids and lengths to the query."""
+    if config.recent == 0:
+        return _QUERY + _DIRECTION.replace("SUM", "o")
+    return _QUERY + _RECENT + _DIRECTION.replace("SUM", "o_and_recent")
 
 
 def describe(model: ModelProto, about: Mapping[str, Any], summary: str) -> None:
@@ -195,7 +227,10 @@ def _constants(config: Config, dtype: str) -> dict[str, Any]:
         "nought": np.int32(0), "single": np.int32(1), "longest": np.int32(config.max_len),
         "all_steps": np.arange(config.max_len, dtype=np.int32),
         "minus_infinity": np.array(-np.inf, _DTYPES[dtype]),
-        "tiny": np.float32(np.finfo(np.float32).tiny), "silence": np.float32(0),
+        "tiny": np.float32(np.finfo(np.float32).tiny), "silence": np.float32(0), "two": np.array([2]),
+        "recent_clicks": np.int32(RECENT_CLICKS), "earliest_recent": np.int32(RECENT_CLICKS - 1),
+        "decay_powers": (config.recent_decay ** np.arange(RECENT_CLICKS, dtype=np.float64)).astype(np.float32),
+        "recent_length": np.float32(config.recent * math.sqrt(config.d)),
     }  # fmt: skip
 
 

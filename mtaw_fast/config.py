@@ -10,6 +10,8 @@ from typing import Any
 
 from mtaw_fast.errors import UsageError, shown
 
+RECENT_CLICKS = 16  # of a session, that r_t is made of: at most; a power of two
+
 _CHOICES = {
     "init": ("structured", "uniform"),
     "schedule": ("cosine", "constant"),
@@ -31,6 +33,8 @@ class Config:
         init: starting weights, 'structured' (training.initial) or 'uniform'. Of the structured ones:
         spectral_share: how much of an item's vector is what it co-occurs with, the rest being its own;
         itl_gain, iel_gain: how much more a click attends to clicks like it than to others.
+        recent: weight in the query of the last clicks' own items, o_t + recent * r_t (`model.recent_clicks`); 0 is
+        the paper's o_t. recent_decay: what a click counts in r_t, of the one after it.
     Loss
         gamma: exponent of the adaptive weight (2 - 2p)^gamma; 0 is plain cross-entropy.
         negatives: add the term over the other items (reference backend only, slow).
@@ -78,6 +82,8 @@ class Config:
     spectral_share: float = 0.65
     itl_gain: float = 80.0
     iel_gain: float = 6.0
+    recent: float = 0.0
+    recent_decay: float = 0.4
     memory: bool = False
     window: int = 10
     span: int = 40
@@ -111,6 +117,8 @@ class Config:
             "spectral_share": 0 <= self.spectral_share <= 1,
             "itl_gain": self.itl_gain >= 0,
             "iel_gain": self.iel_gain >= 0,
+            "recent": 0 <= self.recent <= 1000,
+            "recent_decay": 0 <= self.recent_decay < 1,
             "window": self.window >= 1,
             "span": self.span >= 1,
             "recency": self.recency > 0,

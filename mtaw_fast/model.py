@@ -8,14 +8,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mtaw_fast.config import Config
+from mtaw_fast.config import RECENT_CLICKS, Config
 from mtaw_fast.kernels.prefix_interest import PrefixInterestWeights, Tiles, prefix_interest
 
 
 class MTAW(nn.Module):
     """Ranks a catalog of N items after every click of a session (MTAW, SIGIR 2023).
 
-    The logits of a query o_t are scale * cos(o_t, e_i); `aw_loss` and the index compute them.
+    The logits of a query o_t are scale * cos(o_t, e_i); `aw_loss` and the index compute them. With config.recent the
+    query is o_t + recent * r_t instead: the paper's interests and, weighed against them, the last clicks themselves.
     """
 
     def __init__(self, config: Config, n_items: int) -> None:
@@ -51,7 +52,7 @@ class MTAW(nn.Module):
     def forward(
         self, items: Tensor, offsets: Tensor, *, tiles: Tiles | None = None, seed: Tensor | None = None
     ) -> Tensor:
-        """Query o_t after every click of B packed sessions, each of at most max_len clicks.
+        """Query after every click of B packed sessions, each of at most max_len clicks.
 
         items: int64[T]; offsets: int64[B + 1]. tiles: the offsets' plan, with which a GPU takes the fused kernels.
         seed: int64[1] where the model is; it fixes the dropout, which else comes from torch's generator.
@@ -65,8 +66,17 @@ class MTAW(nn.Module):
         """The same from the clicks' rows of the item embedding, float[T, d]: what `forward` does after its look-up."""
         # output_size spares a GPU from telling the host how long the result is.
         first = offsets[:-1].repeat_interleave(offsets.diff(), output_size=len(item_vectors))
-        position = torch.arange(len(item_vectors), device=item_vectors.device) - first
-        position = position.clamp_max(self.config.positions - 1)
+        place = torch.arange(len(item_vectors), device=item_vectors.device) - first
+        interests = self._interests(item_vectors, place, offsets, tiles, seed)
+        if self.config.recent == 0:
+            return interests
+        return interests + self.config.recent * recent_clicks(item_vectors, place, self.config.recent_decay)
+
+    def _interests(
+        self, item_vectors: Tensor, place: Tensor, offsets: Tensor, tiles: Tiles | None, seed: Tensor | None
+    ) -> Tensor:
+        """o_t float[T, d]. place: int64[T], of the clicks in their sessions."""
+        position = place.clamp_max(self.config.positions - 1)
         clicks = item_vectors + functional.embedding(position, self.position_embedding)
         weights, dropout = self._interest_weights(), self.config.dropout if self.training else 0.0
         if seed is None and dropout > 0 and item_vectors.is_cuda:  # the fused kernels draw their masks from a seed
@@ -82,3 +92,21 @@ class MTAW(nn.Module):
 
     def _interest_weights(self) -> PrefixInterestWeights:
         return PrefixInterestWeights(*(getattr(self, name) for name in PrefixInterestWeights._fields))
+
+
+def recent_clicks(item_vectors: Tensor, place: Tensor, decay: float) -> Tensor:
+    """r_t float[T, d]: the direction of the last items, weighed 1, decay, decay^2, .. from the last click back.
+
+    r_t = sqrt(d) * sum_k decay^k u_(t-k) / sum_k decay^k over the session's last RECENT_CLICKS clicks, u = e / |e|; of
+    length sqrt(d) at most, as l_t is after its LayerNorm. item_vectors: float[T, d], e of every click; place: int64[T],
+    the clicks' places in their sessions. 0 <= decay < 1.
+    """
+    clicks, d = item_vectors.shape
+    # Sums over the last `reach` clicks, doubled at every turn; the last column counts the weights.
+    sums = torch.cat([functional.normalize(item_vectors, dim=1), torch.ones_like(item_vectors[:, :1])], dim=1)
+    reach = 1
+    while reach < RECENT_CLICKS:
+        earlier = functional.pad(sums, (0, 0, reach, 0))[:clicks]
+        sums = sums + (place >= reach).to(sums.dtype)[:, None] * decay**reach * earlier
+        reach *= 2
+    return math.sqrt(d) * sums[:, :d] / sums[:, d:]

@@ -12,7 +12,7 @@ import pytest
 
 from mtaw_fast.bundle import Bundle
 from mtaw_fast.bundle_format import parameter_shapes
-from mtaw_fast.config import Config
+from mtaw_fast.config import RECENT_CLICKS, Config
 from mtaw_fast.encoders import ENCODERS, Encoder, make_encoder
 from mtaw_fast.errors import DataError, MissingPackageError, UsageError
 from mtaw_fast.sessions import Sessions
@@ -43,7 +43,14 @@ def formulas(clicks: np.ndarray, weights: dict[str, np.ndarray], config: Config)
         spread = math.sqrt(sum((v - v.mean()) ** 2) / d + 1e-5)
         interests.append((v - v.mean()) / spread * w["norm_weight"] + w["norm_bias"])
     o = attend(np.maximum(linear("iel_query", interests[-1]), 0), interests)
-    return o / math.sqrt(sum(o * o))
+    late = clicks[-config.max_len :][-RECENT_CLICKS:][::-1]
+    shares = [config.recent_decay**k for k in range(len(late))]
+    for click, share in zip(late, shares, strict=True):
+        row = w["item_embedding"][click]
+        length = math.sqrt(sum(row * row))
+        o = o + config.recent * math.sqrt(d) * share / sum(shares) * (row / length if length else row)
+    length = math.sqrt(sum(o * o))
+    return o / length if length else o
 
 
 NEEDS = {"eager": (("torch", "train"),), "onnx": (("torch", "train"), ("onnx", "train"), ("onnxruntime", "cpu"))}
@@ -62,9 +69,12 @@ def ready(name: str, bundle: Bundle) -> Bundle:
     return Bundle.load(bundle.folder)
 
 
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    return save_random(tmp_path_factory.mktemp("encoders") / "bundle", d=10, positions=6, max_len=9)
+RECENT = {"recent": 1.5, "recent_decay": 0.8}
+
+
+@pytest.fixture(scope="module", params=[{"max_len": 9}, {"max_len": 9, **RECENT}, {"max_len": 20, **RECENT}], ids=str)
+def bundle(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    return save_random(tmp_path_factory.mktemp("encoders") / "bundle", d=10, positions=6, **request.param)
 
 
 def sessions_of(lengths: list[int], n_items: int, seed: int = 0) -> Sessions:
@@ -81,8 +91,8 @@ class TestEveryEncoder:
         return make_encoder(name, ready(name, bundle))
 
     def test_follows_the_formulas(self, encoder: Encoder, bundle: Bundle) -> None:
-        """Lengths around the position rows (6) and the longest session attended to (9)."""
-        sessions = sessions_of([1, 2, 3, 5, 6, 7, 8, 9, 10, 11, 40, 1], bundle.n_items)
+        """Lengths around the position rows (6), the recent clicks (16) and the longest session attended to (9, 20)."""
+        sessions = sessions_of([1, 2, 3, 5, 6, 7, 8, 9, 10, 11, 40, 1, 15, 16, 17, 19, 20, 21], bundle.n_items)
         vectors = encoder.encode(sessions)
         assert vectors.dtype == np.float32
         expected = [formulas(clicks, dict(bundle.weights), bundle.config) for clicks in sessions]
@@ -121,11 +131,13 @@ class TestEveryEncoder:
                 encoder.encode(Sessions.from_lists([[1, bad]]))
 
 
+@pytest.mark.parametrize("settings", [{}, {"recent": 3.0}], ids=str)
 @pytest.mark.parametrize("name", ALL)
-def test_the_paper_size_and_a_zero_interest(name: str, tmp_path: Path) -> None:
-    parts = bundle_parts(n_items=300, d=100)
+def test_the_paper_size_and_a_zero_interest(name: str, settings: dict[str, float], tmp_path: Path) -> None:
+    parts = bundle_parts(n_items=300, d=100, **settings)
+    parts["weights"]["item_embedding"][7] = 0  # an item without a direction
     bundle = ready(name, Bundle.save(tmp_path / "bundle", **parts))
-    sessions = sessions_of([1, 10, 49, 50, 51, 64], 300)
+    sessions = Sessions.from_lists([*sessions_of([1, 10, 49, 50, 51, 64], 300), [5, 7, 7], [5, 7, 9]])
     expected = [formulas(clicks, dict(bundle.weights), bundle.config) for clicks in sessions]
     np.testing.assert_allclose(make_encoder(name, bundle).encode(sessions), expected, rtol=0, atol=1e-5)
     parts["weights"] = {part: array * 0 for part, array in bundle.weights.items()}

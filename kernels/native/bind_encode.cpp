@@ -68,7 +68,8 @@ const float* vector_of(const py::dict& weights, const char* name, std::int64_t s
 }
 
 std::shared_ptr<HeldEncoder> make_encoder(const py::dict& weights, std::int64_t max_len,
-                                          const std::optional<std::string>& isa) {
+                                          const std::optional<std::string>& isa, double recent,
+                                          double recent_decay) {
     const py::array items = array_of(weights, "item_embedding");
     const py::array positions = array_of(weights, "position_embedding");
     const float* item_data = matrix<float>(items, "item_embedding", "float32");
@@ -96,6 +97,8 @@ std::shared_ptr<HeldEncoder> make_encoder(const py::dict& weights, std::int64_t 
         .iel_query_bias = vector_of(weights, "iel_query_bias", d),
         .n_added = n_added,
         .added_embedding = n_added == 0 ? nullptr : matrix_of(weights, "added_embedding", n_added, d),
+        .recent = recent,
+        .recent_decay = recent_decay,
     };
     return std::shared_ptr<HeldEncoder>(
         new HeldEncoder{items, added, Encoder(model, isa ? isa_named(isa->c_str()) : active_isa())});
@@ -183,7 +186,8 @@ void bind_encode(py::module_& module) {
         .def_property_readonly("clicks", &clicks)
         .def_property_readonly("n_bytes", [](const HeldSession& self) { return self.state.n_bytes(); });
     py::class_<HeldEncoder, std::shared_ptr<HeldEncoder>>(module, "Encoder", "See mtaw_fast.kernels.native.encoder.")
-        .def(py::init(&make_encoder), py::arg("weights"), py::arg("max_len"), py::arg("isa") = py::none())
+        .def(py::init(&make_encoder), py::arg("weights"), py::arg("max_len"), py::arg("isa") = py::none(),
+             py::arg("recent") = 0.0, py::arg("recent_decay") = 0.0)
         .def("encode", &encode, py::arg("items"), py::arg("offsets"))
         .def("session", [](const std::shared_ptr<HeldEncoder>& self) { return std::make_unique<HeldSession>(self); });
     module.def("encoder_exp2", &encoder_exp2, py::arg("values"), py::arg("isa"));

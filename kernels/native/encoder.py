@@ -19,16 +19,26 @@ class SessionEncoder:
     iel_query_* (norm_weight is [d]; a layer is weight[out, in]). Where there is an added_embedding [M, d], kept by
     reference too, ids N..N+M-1 are its rows. max_len: of longer sessions the last
     max_len clicks count. isa: the instruction set; None takes the best of this CPU (or MTAW_ISA's).
+    recent, recent_decay: the query is o_m + recent * r_m, where r_m mixes the directions of the last 16 clicks' items,
+    of length sqrt(d) at most: sqrt(d) sum_k recent_decay^k u_(m-k) / sum_k recent_decay^k, u = e / |e|.
 
     A vector depends on its session and the instruction set alone, to the bit. Thread-safe; releases the GIL.
     Raises ValueError on a missing or misshapen array, or an instruction set that this CPU lacks.
     """
 
-    def __init__(self, weights: Mapping[str, np.ndarray], max_len: int, isa: str | None = None) -> None:
-        self.native = _native.Encoder(dict(weights), max_len, isa)
+    def __init__(
+        self,
+        weights: Mapping[str, np.ndarray],
+        max_len: int,
+        isa: str | None = None,
+        *,
+        recent: float = 0.0,
+        recent_decay: float = 0.0,
+    ) -> None:
+        self.native = _native.Encoder(dict(weights), max_len, isa, recent, recent_decay)
 
     def encode(self, items: np.ndarray, offsets: np.ndarray) -> np.ndarray:
-        """o_m / |o_m| of B packed sessions: float32[B, d], zeros where o_m is zero.
+        """The queries of B packed sessions at length 1: float32[B, d], zeros where one is zero.
 
         items: int32[T]; offsets: int64[B + 1]. Raises ValueError on a session without clicks or offsets
         that do not fit, IndexError on an item outside 0..N-1.

@@ -27,7 +27,7 @@ class Encoder(Protocol):
     name: str
 
     def encode(self, sessions: Sessions) -> np.ndarray:
-        """float32[B, d]: o_m / |o_m| of each session's last click m (zero where o_m is zero).
+        """float32[B, d]: the query after each session's last click, at length 1 (zero where it is zero).
 
         A vector depends on its own session alone, to the bit, never on the rest of the batch. Of
         sessions longer than config.max_len the last max_len clicks count. Raises DataError on an item

@@ -24,7 +24,7 @@ class NativeEncoder:
     def __init__(self, config: Config, weights: Mapping[str, np.ndarray]) -> None:
         self._config, self._weights = config, weights
         self._n_items = len(weights["item_embedding"]) + len(weights.get("added_embedding", ()))
-        self.encoder = SessionEncoder(weights, config.max_len)
+        self.encoder = SessionEncoder(weights, config.max_len, recent=config.recent, recent_decay=config.recent_decay)
 
     def enlarged(self, added: np.ndarray) -> NativeEncoder:
         """See `Encoder.enlarged`."""

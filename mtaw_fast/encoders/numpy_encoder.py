@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from mtaw_fast.config import Config
+from mtaw_fast.config import RECENT_CLICKS, Config
 from mtaw_fast.encoders.common import checked_sessions, unit
 from mtaw_fast.sessions import Sessions
 
@@ -36,6 +36,7 @@ class NumpyEncoder:
         self._ffn_out = weights["ffn_out_weight"].T, weights["ffn_out_bias"]
         self._norm = weights["norm_weight"], weights["norm_bias"]
         self._iel = weights["iel_query_weight"].T, weights["iel_query_bias"]
+        self._recent, self._decay = config.recent, config.recent_decay
         self._future = np.triu(np.full((config.max_len, config.max_len), -np.inf, dtype=np.float32), 1)
 
     def enlarged(self, added: np.ndarray) -> NumpyEncoder:
@@ -50,7 +51,9 @@ class NumpyEncoder:
         vectors = np.empty((len(sessions), self._item.shape[1]), dtype=np.float32)
         # One session at a time: a shared matrix product would round by the batch's shape.
         for b, clicks in enumerate(sessions):
-            vectors[b] = unit(self._last_interest(clicks[-self._max_len :]))
+            clicks = clicks[-self._max_len :]
+            query = self._last_interest(clicks)
+            vectors[b] = unit(query if self._recent == 0 else query + self._recent_clicks(clicks[-RECENT_CLICKS:]))
         return vectors
 
     def _last_interest(self, clicks: np.ndarray) -> np.ndarray:
@@ -69,6 +72,14 @@ class NumpyEncoder:
         scores = interests @ _relu_linear(interests[-1], self._iel)  # [m]
         scores *= self._shrink
         return _softmax(scores) @ interests
+
+    def _recent_clicks(self, clicks: np.ndarray) -> np.ndarray:
+        """recent * r_m of the last clicks int32[n], float32[d]; see `model.recent_clicks`."""
+        weights = self._decay ** np.arange(len(clicks) - 1, -1, -1, dtype=np.float64)
+        rows = self._rows(clicks)
+        lengths = np.sqrt(np.add.reduce(rows * rows, axis=1, dtype=np.float64))
+        weights *= self._recent / self._shrink / weights.sum() / np.where(lengths > 0, lengths, 1)
+        return weights.astype(np.float32) @ rows
 
     def _rows(self, clicks: np.ndarray) -> np.ndarray:
         """The embeddings of clicks int32[m], a copy: float32[m, d]."""

@@ -62,10 +62,14 @@ struct Catalog {
 
 struct Model {
     std::int64_t positions, max_len;
+    double recent, decay;
     Floats items, position, norm_weight, norm_bias, weights[4], biases[4];
 
     Model(Bytes& bytes, std::int64_t n_items, std::int64_t d)
-        : positions(1 + bytes.below(12)), max_len(1 + bytes.below(20)) {
+        : positions(1 + bytes.below(12)),
+          max_len(1 + bytes.below(20)),
+          recent(bytes.chance(2) ? 0 : static_cast<double>(bytes.below(1001))),
+          decay(static_cast<double>(bytes.below(100)) / 100) {
         const auto wide = static_cast<std::size_t>(d);
         const bool finite = !bytes.chance(4);
         items = floats(bytes, static_cast<std::size_t>(n_items) * wide, finite);
@@ -80,7 +84,7 @@ struct Model {
         return {n_items,           d,                 positions,         max_len,           items.data(),
                 position.data(),   weights[0].data(), biases[0].data(),  weights[1].data(), biases[1].data(),
                 weights[2].data(), biases[2].data(),  norm_weight.data(), norm_bias.data(), weights[3].data(),
-                biases[3].data()};
+                biases[3].data(),  0,                 nullptr,           recent,            decay};
     }
 };
 

@@ -28,6 +28,7 @@ constexpr std::size_t kLengths[] = {1, 2, 5, 7, 16, 17, 48, 49, 50, 52};
 constexpr std::size_t kThreads = 3, kShared = kMaxLen / kThreads + 1;  // appended to one session by each thread
 constexpr std::size_t kWidths[] = {16, 31, 100, 130};
 constexpr double kTolerance = 2e-6;
+constexpr double kRecent = 1.5, kDecay = 0.8;
 
 struct Layer {
     Floats weight, bias;
@@ -65,7 +66,11 @@ struct Model {
                 norm_weight.data(),
                 norm_bias.data(),
                 iel_query.weight.data(),
-                iel_query.bias.data()};
+                iel_query.bias.data(),
+                0,
+                nullptr,
+                kRecent,
+                kDecay};
     }
 
    private:
@@ -127,6 +132,16 @@ Doubles formulas(const Model& model, const std::vector<std::int32_t>& session) {
         interests.push_back(v);
     }
     Doubles o = attend(linear(model.iel_query, interests.back(), true), interests, interests.size());
+    const std::size_t late = std::min<std::size_t>(interests.size(), mtaw::kRecentClicks);
+    const double total = (1 - std::pow(kDecay, static_cast<double>(late))) / (1 - kDecay);
+    for (std::size_t k = 0; k < late; ++k) {
+        const float* item = &model.items[static_cast<std::size_t>(session[session.size() - 1 - k]) * d];
+        double length = 0;
+        for (std::size_t i = 0; i < d; ++i) length += static_cast<double>(item[i]) * item[i];
+        const double share = kRecent * std::sqrt(static_cast<double>(d) / length) *
+                             std::pow(kDecay, static_cast<double>(k)) / total;
+        for (std::size_t i = 0; i < d; ++i) o[i] += share * item[i];
+    }
     double square = 0;
     for (const double value : o) square += value * value;
     for (double& value : o) value /= std::sqrt(square);

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mtaw_fast.bundle_format import parameter_shapes
-from mtaw_fast.config import Config
+from mtaw_fast.config import RECENT_CLICKS, Config
 from mtaw_fast.kernels.native import _native
 from mtaw_fast.kernels.native.encoder import SessionEncoder
 
@@ -24,6 +24,8 @@ N = 83
 TOLERANCE = 2e-6  # float32 against float64, on the coordinates of a unit vector
 
 Weights = dict[str, np.ndarray]
+Recent = dict[str, float]
+NO_RECENT: Recent = {"recent": 0.0, "recent_decay": 0.0}
 
 
 def runs_here(isa: str) -> bool:
@@ -52,8 +54,10 @@ def weights_of(d: int, positions: int, seed: int = 0, n_items: int = N) -> Weigh
     return weights
 
 
-def reference(clicks: np.ndarray, weights: Mapping[str, np.ndarray], max_len: int, dtype: type) -> np.ndarray:
-    """o_m / |o_m| of one session, computed in `dtype`."""
+def reference(
+    clicks: np.ndarray, weights: Mapping[str, np.ndarray], max_len: int, dtype: type, recent: Recent = NO_RECENT
+) -> np.ndarray:
+    """The query of one session at length 1, computed in `dtype`."""
     w = {name: array.astype(dtype) for name, array in weights.items()}
     clicks = clicks[-max_len:]
     m, d = len(clicks), w["norm_bias"].size
@@ -74,6 +78,10 @@ def reference(clicks: np.ndarray, weights: Mapping[str, np.ndarray], max_len: in
     v = v - v.mean(axis=1, keepdims=True)
     interests = v / np.sqrt((v * v).mean(axis=1, keepdims=True) + dtype(1e-5)) * w["norm_weight"] + w["norm_bias"]
     o = softmax(np.maximum(linear("iel_query", interests[-1]), 0) @ interests.T * shrink) @ interests
+    late = w["item_embedding"][clicks[::-1][:RECENT_CLICKS]]
+    shares = recent["recent_decay"] ** np.arange(len(late))
+    directions = late / np.linalg.norm(late, axis=1, keepdims=True)
+    o = o + dtype(recent["recent"] * np.sqrt(d)) * (shares / shares.sum()).astype(dtype) @ directions
     return o / np.linalg.norm(o)
 
 
@@ -82,16 +90,18 @@ def encode(encoder: SessionEncoder, clicks: np.ndarray) -> np.ndarray:
     return encoder.encode(clicks, np.array([0, len(clicks)]))[0]
 
 
-def check(encoder: SessionEncoder, sessions: list[np.ndarray], weights: Weights, max_len: int) -> None:
+def check(
+    encoder: SessionEncoder, sessions: list[np.ndarray], weights: Weights, max_len: int, recent: Recent = NO_RECENT
+) -> None:
     """The largest error is at most twice that of the same formulas in float32, and at common widths in the tolerance.
 
     LayerNorm over two or three numbers that nearly cancel is ill-conditioned in any float32 encoder.
     """
     error = plain = 0.0
     for clicks in sessions:
-        truth = reference(clicks, weights, max_len, np.float64)
+        truth = reference(clicks, weights, max_len, np.float64, recent)
         error = max(error, np.abs(encode(encoder, clicks) - truth).max())
-        plain = max(plain, np.abs(reference(clicks, weights, max_len, np.float32) - truth).max())
+        plain = max(plain, np.abs(reference(clicks, weights, max_len, np.float32, recent) - truth).max())
     assert error <= 2 * plain + 1.2e-7
     assert error <= TOLERANCE or weights["norm_bias"].size < 16
 
@@ -118,6 +128,43 @@ def test_follows_the_formulas_at_every_length(isa: str) -> None:
         check(encoder, [draw(rng, m)], weights, 512)
 
 
+@pytest.mark.parametrize("decay", [0.0, 0.4, 0.99])
+@pytest.mark.parametrize("d", [1, 7, 16, 31, 100, 130])
+def test_recent_clicks_count_beside_the_interests(isa: str, d: int, decay: float) -> None:
+    """Lengths around the 16 clicks that count, and a window (12) shorter than they are."""
+    weights = weights_of(d, 20)
+    rng = np.random.default_rng(d)
+    for max_len in (70, 12):
+        for gain in (0.01, 3.0, 1000.0):
+            recent = {"recent": gain, "recent_decay": decay}
+            encoder = SessionEncoder(weights, max_len, isa, **recent)
+            check(encoder, [draw(rng, m) for m in (1, 2, 11, 12, 13, 15, 16, 17, 40)], weights, max_len, recent)
+
+
+def test_recent_clicks_of_any_size_have_a_direction(isa: str) -> None:
+    """Rows far too large or small for the square of a float32, and one of zeros, which has none."""
+    weights = weights_of(20, 4)
+    for size, recent in ((1e-25, 1.0), (1e15, 1.0)):
+        items = weights["item_embedding"] * np.float32(size)
+        alike = SessionEncoder({**weights, "item_embedding": items}, 9, isa, recent=1000.0 * recent, recent_decay=0.0)
+        query = encode(alike, np.array([3, 4], dtype=np.int32)).astype(np.float64)
+        row = items[4].astype(np.float64)
+        np.testing.assert_allclose(query, row / np.linalg.norm(row), rtol=0, atol=5e-3)
+    weights["item_embedding"][5] = 0
+    plain = SessionEncoder(weights, 9, isa)
+    silent = SessionEncoder(weights, 9, isa, recent=2.0, recent_decay=0.0)
+    clicks = np.array([3, 5], dtype=np.int32)
+    assert encode(silent, clicks).tobytes() == encode(plain, clicks).tobytes()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("recent", -0.1), ("recent", 1000.5), ("recent", np.nan), ("recent_decay", 1.0)]
+)
+def test_a_weight_of_recent_clicks_out_of_range_is_refused(name: str, value: float) -> None:
+    with pytest.raises(ValueError, match=f"the encoder's {name} must be in"):
+        SessionEncoder(weights_of(4, 2), 9, **{"recent": 1.0, "recent_decay": 0.5, name: value})
+
+
 def test_one_item_again_and_again(isa: str) -> None:
     weights = weights_of(100, 1)
     encoder = SessionEncoder(weights, 90, isa)
@@ -131,9 +178,10 @@ def test_one_item_again_and_again(isa: str) -> None:
     positions=st.integers(1, 30),
     max_len=st.integers(1, 60),
     lengths=st.lists(st.integers(1, 80), max_size=5),
+    recent=st.sampled_from([0.0, 2.5]),
 )
 def test_batches_and_appends_have_the_bits_of_the_session_alone(
-    seed: int, d: int, positions: int, max_len: int, lengths: list[int]
+    seed: int, d: int, positions: int, max_len: int, lengths: list[int], recent: float
 ) -> None:
     weights = weights_of(d, positions, seed)
     rng = np.random.default_rng(seed)
@@ -141,7 +189,7 @@ def test_batches_and_appends_have_the_bits_of_the_session_alone(
     items = np.concatenate([np.empty(0, np.int32), *sessions])
     offsets = np.cumsum([0, *lengths])
     for isa in filter(runs_here, ISAS):
-        encoder = SessionEncoder(weights, max_len, isa)
+        encoder = SessionEncoder(weights, max_len, isa, recent=recent, recent_decay=0.7)
         together = encoder.encode(items, offsets)
         assert together.shape == (len(lengths), d)
         for clicks, vector in zip(sessions, together, strict=True):
@@ -255,8 +303,9 @@ def test_nothing_past_the_last_item_is_read(isa: str, d: int) -> None:
     try:
         items = whole[size - weights["item_embedding"].nbytes : size].view(np.float32).reshape(N, d)
         items[:] = weights["item_embedding"]
-        encoder = SessionEncoder({**weights, "item_embedding": items}, 9, isa)
-        check(encoder, [np.array([N - 1, 0, N - 1], dtype=np.int32)], weights, 9)
+        recent = {"recent": 2.0, "recent_decay": 0.5}
+        encoder = SessionEncoder({**weights, "item_embedding": items}, 9, isa, **recent)
+        check(encoder, [np.array([N - 1, 0, N - 1], dtype=np.int32)], weights, 9, recent)
     finally:
         assert libc.mprotect(guard, ctypes.c_size_t(mmap.PAGESIZE), mmap.PROT_READ | mmap.PROT_WRITE) == 0
 

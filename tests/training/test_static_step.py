@@ -96,7 +96,7 @@ def test_the_tiles_of_a_budget_are_always_enough(lengths: list[int], inert: int)
 
 
 def test_padding_changes_neither_the_loss_nor_any_gradient() -> None:
-    config = replace(still_config(), dropout=0.3)
+    config = replace(still_config(), dropout=0.3, recent=2.0)
     model = new_model(config).double()
     batch = batches(config)[0]
     static = StaticBatch(Budget(len(batch.clicks) + 9, len(batch.rows) + 5), CPU)
@@ -114,9 +114,9 @@ def test_padding_changes_neither_the_loss_nor_any_gradient() -> None:
         torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-14)
 
 
-@pytest.mark.parametrize("min_prefix", [1, 2])
-def test_it_takes_the_steps_of_the_eager_stepper(min_prefix: int) -> None:
-    config = still_config()
+@pytest.mark.parametrize(("min_prefix", "recent"), [(1, 0.0), (2, 0.0), (1, 2.0)])
+def test_it_takes_the_steps_of_the_eager_stepper(min_prefix: int, recent: float) -> None:
+    config = still_config(recent=recent)
     eager, static = Stepper(new_model(config), config), StaticStep(new_model(config), config, "reference")
     for epoch in range(2):
         losses = []

@@ -8,15 +8,15 @@ import torch
 
 from mtaw_fast.config import Config
 from mtaw_fast.kernels.aw_loss import aw_loss
-from mtaw_fast.model import MTAW
+from mtaw_fast.model import MTAW, recent_clicks
 from mtaw_fast.sessions import Samples, Sessions
 from mtaw_fast.training.batch import Batch, sample_counts
 from mtaw_fast.training.initial import initialise
 from mtaw_fast.training.validation import validation_metrics
 
 
-def double_model(n_items: int, d: int = 12) -> MTAW:
-    model = MTAW(Config(d=d, positions=5, dropout=0.0), n_items)
+def double_model(n_items: int, d: int = 12, recent: float = 0.0) -> MTAW:
+    model = MTAW(Config(d=d, positions=5, dropout=0.0, recent=recent), n_items)
     return model.draw_weights(3).double()
 
 
@@ -34,11 +34,12 @@ def augmented_loss(model: MTAW, samples: Samples) -> torch.Tensor:
     )
 
 
+@pytest.mark.parametrize("recent", [0.0, 2.0])
 @pytest.mark.parametrize("min_prefix", [1, 2])
-def test_loss_and_gradients_equal_those_of_the_augmented_batch(min_prefix: int) -> None:
+def test_loss_and_gradients_equal_those_of_the_augmented_batch(min_prefix: int, recent: float) -> None:
     rng = np.random.default_rng(5)
-    sessions = Sessions.from_lists([rng.integers(0, 30, length) for length in (2, 9, 3, 12, 3)])
-    model = double_model(30)
+    sessions = Sessions.from_lists([rng.integers(0, 30, length) for length in (2, 9, 3, 25, 3)])
+    model = double_model(30, recent=recent)
     batch = Batch.of(sessions, min_prefix, torch.device("cpu"))
     queries = model(batch.clicks, batch.offsets)[batch.rows]
     whole = aw_loss(queries, model.item_embedding, batch.targets, scale=16, gamma=2, backend="reference")
@@ -50,6 +51,20 @@ def test_loss_and_gradients_equal_those_of_the_augmented_batch(min_prefix: int) 
     torch.testing.assert_close(whole, augmented, rtol=1e-12, atol=1e-12)
     for (name, _), a, b in zip(model.named_parameters(), whole_gradients, gradients, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-12, msg=name)
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.4, 0.99])
+def test_recent_clicks_are_a_mean_of_the_last_directions(decay: float) -> None:
+    lengths = (1, 15, 16, 17, 40)
+    vectors = torch.randn(sum(lengths), 6, dtype=torch.float64)
+    vectors[3] = 0  # an item without a direction
+    place = torch.cat([torch.arange(length) for length in lengths])
+    got = recent_clicks(vectors, place, decay)
+    for t, m in enumerate(place.tolist()):
+        late = [vectors[t - k] for k in range(min(m + 1, 16))]
+        shares = [decay**k for k in range(len(late))]
+        mixed = sum(share * v / max(float(v.norm()), 1e-12) for share, v in zip(shares, late, strict=True))
+        torch.testing.assert_close(got[t], 6**0.5 * mixed / sum(shares), rtol=1e-10, atol=1e-12)
 
 
 def test_a_batch_by_hand() -> None:

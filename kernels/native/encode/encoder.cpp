@@ -57,6 +57,8 @@ class Packer {
     const EncodeKernel& kernel_;
 };
 
+constexpr double kMostRecent = 1000;
+
 void check_size(const char* name, std::int64_t value) {
     if (value < 1) {
         throw std::invalid_argument(std::string("the encoder's ") + name + " must be at least 1, not " +
@@ -81,6 +83,13 @@ Encoder::Encoder(const EncoderWeights& weights, Isa isa) : kernel_(&encode_kerne
     check_size("d", weights.d);
     check_size("n_positions", weights.n_positions);
     check_size("max_len", weights.max_len);
+    if (!(weights.recent >= 0 && weights.recent <= kMostRecent)) {
+        throw std::invalid_argument("the encoder's recent must be in 0..1000, not " + std::to_string(weights.recent));
+    }
+    if (!(weights.recent_decay >= 0 && weights.recent_decay < 1)) {
+        throw std::invalid_argument("the encoder's recent_decay must be in [0, 1), not " +
+                                    std::to_string(weights.recent_decay));
+    }
     constexpr double kLog2E = 1.4426950408889634;
     const std::int64_t d = weights.d, width = (d + kEncodeLanes - 1) / kEncodeLanes * kEncodeLanes;
     const std::int64_t positions = std::min(weights.n_positions, weights.max_len);
@@ -105,7 +114,15 @@ Encoder::Encoder(const EncoderWeights& weights, Isa isa) : kernel_(&encode_kerne
         .norm_bias = pack.rows(weights.norm_bias, 1),
         .valid = pack.filled(1.0F),
         .zeros = pack.filled(0.0F),
+        .recent = {},
+        .recent_total = {},
     };
+    double power = 1, total = 0;
+    for (std::int64_t k = 0; k < kRecentClicks; ++k, power *= weights.recent_decay) {
+        total += power;
+        model_.recent[k] = weights.recent * std::sqrt(static_cast<double>(d)) * power;
+        model_.recent_total[k] = total;
+    }
 }
 
 void Encoder::check(const std::int32_t* clicks, std::int64_t m) const {
@@ -125,7 +142,7 @@ void Encoder::encode(const std::int32_t* clicks, std::int64_t m, float* out, Enc
     const std::int64_t kept = used * model_.width;
     float* const interests = scratch.room(kept + encode_work(model_.width, used));
     kernel_->track(model_, clicks, 0, used, interests, interests + kept);
-    kernel_->enhance(model_, interests, used, out, interests + kept);
+    kernel_->enhance(model_, clicks, interests, used, out, interests + kept);
 }
 
 }  // namespace mtaw

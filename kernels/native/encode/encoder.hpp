@@ -35,6 +35,10 @@ struct EncoderWeights {
     // Items behind those of item_embedding, with ids from n_items on.
     std::int64_t n_added = 0;
     const float* added_embedding = nullptr;
+    // The query is o_m + recent * r_m, where r_m = sqrt(d) * sum_k recent_decay^k u_(m-k) / sum_k recent_decay^k over the
+    // last kRecentClicks clicks and u is the direction of a click's item.
+    double recent = 0;
+    double recent_decay = 0;
 };
 
 // One thread's working memory. Grows to the longest session met (0.7 MB at 512 clicks and d = 100), never shrinks.
@@ -63,7 +67,7 @@ class Encoder {
     // Throws std::invalid_argument on a size below 1.
     explicit Encoder(const EncoderWeights& weights, Isa isa = active_isa());
 
-    // clicks int32[m], oldest first. Writes float32[d]: o_m / |o_m|, or zeros where o_m is zero. Throws
+    // clicks int32[m], oldest first. Writes the query float32[d] at length 1, or zeros where it is zero. Throws
     // std::invalid_argument where m < 1, std::out_of_range on a click outside 0..n_items()-1.
     void encode(const std::int32_t* clicks, std::int64_t m, float* out, EncodeScratch& scratch) const;
 

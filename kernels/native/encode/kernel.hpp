@@ -7,6 +7,8 @@
 
 namespace mtaw {
 
+constexpr std::int64_t kRecentClicks = 16;  // config.RECENT_CLICKS
+
 // A d x d layer: its outputs in panels [panels][d inputs][panel_floats outputs], and the bias float32[width].
 struct PackedLayer {
     const float* panels;
@@ -32,6 +34,10 @@ struct EncodeModel {
     const float* norm_bias;    // [width]
     const float* valid;        // [width]: 1 up to d, 0 past it
     const float* zeros;        // [width]
+    // What the click k before the last adds of its item's direction, recent * sqrt(d) * decay^k, and the sum of decay^k
+    // over the last n clicks at [n - 1]. Without recent clicks in the query all of it is 0.
+    double recent[kRecentClicks];
+    double recent_total[kRecentClicks];
 };
 
 constexpr std::int64_t kEncodeLanes = 16;
@@ -66,8 +72,9 @@ struct EncodeKernel {
     void (*track)(const EncodeModel& model, const std::int32_t* clicks, std::int64_t begin, std::int64_t end,
                   float* interests, float* work);
 
-    // The unit query float32[d] after the last of m clicks, from interests [m, width].
-    void (*enhance)(const EncodeModel& model, const float* interests, std::int64_t m, float* out, float* work);
+    // The unit query float32[d] after the last of m clicks, from their interests [m, width].
+    void (*enhance)(const EncodeModel& model, const std::int32_t* clicks, const float* interests, std::int64_t m,
+                    float* out, float* work);
 
     // 2^v of n values -inf < v <= 0, in place, as the softmax takes it; n a multiple of kEncodeLanes.
     void (*exp2)(float* values, std::int64_t n);

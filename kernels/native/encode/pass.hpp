@@ -82,8 +82,45 @@ void track(const EncodeModel& model, const std::int32_t* clicks, std::int64_t be
     }
 }
 
+// |row|^2 of n floats in float64, so that neither small nor large values lose it. The partial sums are lanes.
+static inline double square_of(const float* row, std::int64_t n) {
+    double sums[kEncodeLanes] = {};
+    const std::int64_t whole = n / kEncodeLanes * kEncodeLanes;
+    for (std::int64_t c = 0; c < whole; c += kEncodeLanes) {
+        for (std::int64_t lane = 0; lane < kEncodeLanes; ++lane) {
+            const double value = row[c + lane];
+            sums[lane] += value * value;
+        }
+    }
+    for (std::int64_t c = whole; c < n; ++c) sums[c - whole] += static_cast<double>(row[c]) * row[c];
+    double square = 0;
+    for (const double sum : sums) square += sum;
+    return square;
+}
+
+// query += recent * r_m, where r_m mixes the directions of the last clicks' items.
 template <typename V>
-void enhance(const EncodeModel& model, const float* interests, std::int64_t m, float* out, float* work) {
+void add_recent(const EncodeModel& model, const std::int32_t* clicks, std::int64_t m, float* query) {
+    const std::int64_t n = m < kRecentClicks ? m : kRecentClicks;
+    const std::int64_t whole = model.d / V::kLanes * V::kLanes;
+    for (std::int64_t k = 0; k < n; ++k) {
+        const float* item = embedding(model, clicks[m - 1 - k]);
+        const double square = square_of(item, model.d);
+        if (square == 0) continue;
+        const double share = model.recent[k] / model.recent_total[n - 1];
+        const typename V::Reg factor = V::broadcast(static_cast<float>(share / V::root(square)));
+        for (std::int64_t c = 0; c < whole; c += V::kLanes) {
+            V::store(query + c, V::fma(factor, V::load(item + c), V::load(query + c)));
+        }
+        for (std::int64_t c = whole; c < model.width; c += V::kLanes) {
+            V::store(query + c, V::fma(factor, V::load_first(item + c, model.d - c, 0.0F), V::load(query + c)));
+        }
+    }
+}
+
+template <typename V>
+void enhance(const EncodeModel& model, const std::int32_t* clicks, const float* interests, std::int64_t m, float* out,
+             float* work) {
     const std::int64_t width = model.width, filled = whole_lanes(m);
     float* const query = work;             // [width]
     float* const trend = query + width;    // [width]: o_m
@@ -96,16 +133,8 @@ void enhance(const EncodeModel& model, const float* interests, std::int64_t m, f
         softmax<V>(attention, m, filled);
         mix<V>(model, attention, filled, interests, m - 1, 1, trend);
     }
-    // In float64, so that neither small nor large values lose the unit length. The partial sums are lanes.
-    double sums[kEncodeLanes] = {};
-    for (std::int64_t c = 0; c < width; c += kEncodeLanes) {
-        for (std::int64_t lane = 0; lane < kEncodeLanes; ++lane) {
-            const double value = trend[c + lane];
-            sums[lane] += value * value;
-        }
-    }
-    double square = 0;
-    for (const double sum : sums) square += sum;
+    if (model.recent[0] > 0) add_recent<V>(model, clicks, m, trend);
+    const double square = square_of(trend, width);
     const double inverse = square > 0 ? 1 / V::root(square) : 0;
     for (std::int64_t c = 0; c < model.d; ++c) out[c] = static_cast<float>(trend[c] * inverse);
 }

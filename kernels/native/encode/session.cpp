@@ -27,7 +27,7 @@ void SessionState::append(const std::int32_t* clicks, std::int64_t n, float* out
     clicks_.insert(clicks_.end(), clicks, clicks + n);
     // A window that has slid has other positions throughout.
     encoder_->kernel_->track(model, clicks_.data(), all > kept ? 0 : held, kept, interests_.data(), work);
-    encoder_->kernel_->enhance(model, interests_.data(), kept, out, work);
+    encoder_->kernel_->enhance(model, clicks_.data(), interests_.data(), kept, out, work);
     if (window != nullptr) *window = clicks_;
 }
 
@@ -36,7 +36,7 @@ void SessionState::query(float* out, EncodeScratch& scratch) const {
     if (clicks_.empty()) throw std::invalid_argument("the session has no clicks yet; append one first");
     const EncodeModel& model = encoder_->model_;
     float* const work = scratch.room(encode_work(model.width, size()));
-    encoder_->kernel_->enhance(model, interests_.data(), size(), out, work);
+    encoder_->kernel_->enhance(model, clicks_.data(), interests_.data(), size(), out, work);
 }
 
 std::vector<std::int32_t> SessionState::clicks() const {
