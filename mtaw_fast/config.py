@@ -93,8 +93,8 @@ class Config:
     near_candidates: int = 80
     dense_candidates: int = 50
     ranker_slice: float = 0.25
-    ranker_epochs: int = 2
-    ranker_lr: float = 3e-3
+    ranker_epochs: int = 4
+    ranker_lr: float = 6e-3
     leave_out: str = ""
 
     def __post_init__(self) -> None:
