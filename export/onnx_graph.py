@@ -1,7 +1,7 @@
 """MTAW as two ONNX graphs, in ONNX's own text form: the formulas of the model, line by line.
 
-    encoder      ids, lengths -> query: o_m / |o_m| of every session's last click m (with config.recent, of o_m + recent
-                 * r_m: see `model.recent_clicks`)
+    encoder      ids, lengths -> query: o_m / |o_m| of every session's last click m (of o_m + gain * r_m where the
+                 model has `recent` clicks in its query)
     recommender  ids, k -> items, scores: the top k of the whole catalog, which lies in the graph
 
 Axes: B sessions (`batch`), L clicks of the longest (`length`), W = min(L, max_len), N items, d. Integers are int32.
@@ -19,7 +19,8 @@ from typing import Any
 import numpy as np
 from onnx import ModelProto, TensorProto, helper, parser
 
-from mtaw_fast.config import RECENT_CLICKS, Config
+from mtaw_fast.config import Config
+from mtaw_fast.recent import RECENT_CLICKS, recent_of
 
 OPSET = 18
 TABLES = ("e", "logits_here")  # the nodes that read the item embeddings and the catalog
@@ -218,10 +219,11 @@ def _graph(model: ModelProto, values: Mapping[str, Any]) -> Graph:
 def _values(config: Config, weights: Mapping[str, np.ndarray], dtype: str) -> dict[str, Any]:
     with np.errstate(over="ignore"):  # what comes of it is not exported: see `onnx_model._check`
         table = weights["item_embedding"].astype(_DTYPES[dtype], copy=False)
-        return {**_constants(config, dtype), **_layers(config, weights, dtype), "item_embedding": table}
+        return {**_constants(config, weights, dtype), **_layers(config, weights, dtype), "item_embedding": table}
 
 
-def _constants(config: Config, dtype: str) -> dict[str, Any]:
+def _constants(config: Config, weights: Mapping[str, np.ndarray], dtype: str) -> dict[str, Any]:
+    recent = recent_of(weights)
     return {
         "zero": np.array([0]), "one": np.array([1]), "one_two": np.array([1, 2]), "max_len": np.array([config.max_len]),
         "nought": np.int32(0), "single": np.int32(1), "longest": np.int32(config.max_len),
@@ -229,8 +231,8 @@ def _constants(config: Config, dtype: str) -> dict[str, Any]:
         "minus_infinity": np.array(-np.inf, _DTYPES[dtype]),
         "tiny": np.float32(np.finfo(np.float32).tiny), "silence": np.float32(0), "two": np.array([2]),
         "recent_clicks": np.int32(RECENT_CLICKS), "earliest_recent": np.int32(RECENT_CLICKS - 1),
-        "decay_powers": (config.recent_decay ** np.arange(RECENT_CLICKS, dtype=np.float64)).astype(np.float32),
-        "recent_length": np.float32(config.recent * math.sqrt(config.d)),
+        "decay_powers": (recent.decay ** np.arange(RECENT_CLICKS, dtype=np.float64)).astype(np.float32),
+        "recent_length": np.float32(recent.gain * math.sqrt(config.d)),
     }  # fmt: skip
 
 

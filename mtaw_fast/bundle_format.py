@@ -12,6 +12,7 @@ import numpy as np
 from mtaw_fast.config import Config
 from mtaw_fast.errors import BundleError, shown
 from mtaw_fast.memory import MemoryTables, Ranker
+from mtaw_fast.recent import recent_of
 
 FORMAT = "mtaw_fast bundle"
 FORMAT_VERSION = 2
@@ -37,6 +38,7 @@ _NORM_ROWS = 1 << 16
 def parameter_shapes(config: Config, n_items: int) -> dict[str, tuple[int, ...]]:
     """Name and shape of every learned array of MTAW over N items (all float32, Linear as weight[out, in])."""
     d = config.d
+    recent: dict[str, tuple[int, ...]] = {"recent": (2,)} if config.recent > 0 else {}
     return {
         "item_embedding": (n_items, d),
         "position_embedding": (config.positions, d),
@@ -50,6 +52,7 @@ def parameter_shapes(config: Config, n_items: int) -> dict[str, tuple[int, ...]]
         "norm_bias": (d,),
         "iel_query_weight": (d, d),
         "iel_query_bias": (d,),
+        **recent,
     }
 
 
@@ -84,6 +87,10 @@ def check_weights(where: str, weights: Mapping[str, np.ndarray], config: Config,
         raise BundleError(f"{where}: {shown(foreign[0])} is no array of this model; train the bundle anew")
     for name, shape in shapes.items():
         check_array(where, name, weights.get(name), np.float32, shape)
+    try:
+        recent_of(weights)
+    except ValueError as error:
+        raise BundleError(f"{where}: {error}; train the bundle anew") from None
 
 
 def check_finite(where: str, arrays: Mapping[str, np.ndarray]) -> None:

@@ -10,8 +10,6 @@ from typing import Any
 
 from mtaw_fast.errors import UsageError, shown
 
-RECENT_CLICKS = 16  # of a session, that r_t is made of: at most; a power of two
-
 _CHOICES = {
     "init": ("structured", "uniform"),
     "schedule": ("cosine", "constant"),
@@ -33,8 +31,9 @@ class Config:
         init: starting weights, 'structured' (training.initial) or 'uniform'. Of the structured ones:
         spectral_share: how much of an item's vector is what it co-occurs with, the rest being its own;
         itl_gain, iel_gain: how much more a click attends to clicks like it than to others.
-        recent: weight in the query of the last clicks' own items, o_t + recent * r_t (`model.recent_clicks`); 0 is
-        the paper's o_t. recent_decay: what a click counts in r_t, of the one after it.
+        recent: weight of the last clicks' own items in the query, o_t + recent * r_t (`mtaw_fast.recent`), at the
+        start; 0 is the paper's o_t for good. recent_decay: what a click counts in r_t, of the one after it, at the
+        start. Both are learned.
     Loss
         gamma: exponent of the adaptive weight (2 - 2p)^gamma; 0 is plain cross-entropy.
         negatives: add the term over the other items (reference backend only, slow).
@@ -83,7 +82,7 @@ class Config:
     itl_gain: float = 80.0
     iel_gain: float = 6.0
     recent: float = 0.0
-    recent_decay: float = 0.4
+    recent_decay: float = 0.5
     memory: bool = False
     window: int = 10
     span: int = 40
@@ -117,8 +116,8 @@ class Config:
             "spectral_share": 0 <= self.spectral_share <= 1,
             "itl_gain": self.itl_gain >= 0,
             "iel_gain": self.iel_gain >= 0,
-            "recent": 0 <= self.recent <= 1000,
-            "recent_decay": 0 <= self.recent_decay < 1,
+            "recent": self.recent == 0 or 0.01 <= self.recent <= 100,
+            "recent_decay": 0.01 <= self.recent_decay <= 0.99,
             "window": self.window >= 1,
             "span": self.span >= 1,
             "recency": self.recency > 0,
@@ -158,7 +157,7 @@ class Config:
 
 
 PRESETS: Mapping[str, Config] = {
-    "full": Config(memory=True, targets="new", epochs=1, spectral_share=1.0, itl_gain=20.0, iel_gain=2.0),
+    "full": Config(memory=True, targets="new", epochs=2, spectral_share=1.0, itl_gain=20.0, iel_gain=2.0, recent=2.0),
     "paper": Config(),
 }
 DEFAULT_PRESET = "full"

@@ -8,15 +8,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mtaw_fast.config import RECENT_CLICKS, Config
+from mtaw_fast.config import Config
 from mtaw_fast.kernels.prefix_interest import PrefixInterestWeights, Tiles, prefix_interest
+from mtaw_fast.recent import RATE, RECENT_CLICKS, starting_weights
 
 
 class MTAW(nn.Module):
     """Ranks a catalog of N items after every click of a session (MTAW, SIGIR 2023).
 
     The logits of a query o_t are scale * cos(o_t, e_i); `aw_loss` and the index compute them. With config.recent the
-    query is o_t + recent * r_t instead: the paper's interests and, weighed against them, the last clicks themselves.
+    query is o_t + gain * r_t instead: the paper's interests and, weighed against them, the last clicks themselves.
     """
 
     def __init__(self, config: Config, n_items: int) -> None:
@@ -35,9 +36,11 @@ class MTAW(nn.Module):
         self.norm_bias = nn.Parameter(torch.zeros(d))
         self.iel_query_weight = nn.Parameter(torch.empty(d, d))
         self.iel_query_bias = nn.Parameter(torch.empty(d))
+        if config.recent > 0:
+            self.recent = nn.Parameter(torch.empty(2))
 
     def draw_weights(self, seed: int) -> MTAW:
-        """Draw every weight from U(-1/sqrt(d), 1/sqrt(d)), LayerNorm's excepted; returns self.
+        """Draw every weight from U(-1/sqrt(d), 1/sqrt(d)), LayerNorm's and `recent` excepted; returns self.
 
         The same seed gives the same bits on every device.
         """
@@ -45,7 +48,9 @@ class MTAW(nn.Module):
         generator = torch.Generator().manual_seed(seed)
         with torch.no_grad():
             for name, parameter in self.named_parameters():
-                if not name.startswith("norm_"):
+                if name == "recent":
+                    parameter.copy_(torch.tensor(starting_weights(self.config)))
+                elif not name.startswith("norm_"):
                     parameter.copy_(torch.empty(parameter.shape).uniform_(-bound, bound, generator=generator))
         return self
 
@@ -70,7 +75,8 @@ class MTAW(nn.Module):
         interests = self._interests(item_vectors, place, offsets, tiles, seed)
         if self.config.recent == 0:
             return interests
-        return interests + self.config.recent * recent_clicks(item_vectors, place, self.config.recent_decay)
+        gain, decay = (self.recent[0] * RATE).exp(), (self.recent[1] * RATE).sigmoid()
+        return interests + gain * recent_clicks(item_vectors, place, decay)
 
     def _interests(
         self, item_vectors: Tensor, place: Tensor, offsets: Tensor, tiles: Tiles | None, seed: Tensor | None
@@ -94,12 +100,12 @@ class MTAW(nn.Module):
         return PrefixInterestWeights(*(getattr(self, name) for name in PrefixInterestWeights._fields))
 
 
-def recent_clicks(item_vectors: Tensor, place: Tensor, decay: float) -> Tensor:
+def recent_clicks(item_vectors: Tensor, place: Tensor, decay: Tensor) -> Tensor:
     """r_t float[T, d]: the direction of the last items, weighed 1, decay, decay^2, .. from the last click back.
 
     r_t = sqrt(d) * sum_k decay^k u_(t-k) / sum_k decay^k over the session's last RECENT_CLICKS clicks, u = e / |e|; of
     length sqrt(d) at most, as l_t is after its LayerNorm. item_vectors: float[T, d], e of every click; place: int64[T],
-    the clicks' places in their sessions. 0 <= decay < 1.
+    the clicks' places in their sessions. decay: float[], in (0, 1).
     """
     clicks, d = item_vectors.shape
     # Sums over the last `reach` clicks, doubled at every turn; the last column counts the weights.

@@ -17,6 +17,7 @@ from mtaw_fast.files import sha256_of
 from mtaw_fast.itemids import ItemIds
 from mtaw_fast.kernels.native.memory_query import feature_names
 from mtaw_fast.memory import MemoryTables, Ranker
+from mtaw_fast.recent import starting_weights
 from mtaw_fast.sessions import Sessions
 from mtaw_fast.tensorfile import write_tensors
 
@@ -27,6 +28,8 @@ def random_weights(config: Config, n_items: int, seed: int = 0) -> dict[str, np.
     shapes = parameter_shapes(config, n_items)
     weights = {name: rng.normal(0, 0.5, shape).astype(np.float32) for name, shape in shapes.items()}
     weights["norm_weight"] += 1
+    if config.recent > 0:
+        weights["recent"] = np.array(starting_weights(config), dtype=np.float32)
     return weights
 
 

@@ -198,6 +198,7 @@ def test_two_writers(tmp_path: Path) -> None:
     [
         (lambda p: p["weights"].pop("norm_bias"), r"'norm_bias' \(float32\[12\]\) is missing"),
         (lambda p: p["weights"].update(extra=np.zeros(1, np.float32)), "'extra' is no array of this model"),
+        (lambda p: p["weights"].update(recent=np.zeros(2, np.float32)), "'recent' is no array of this model"),
         (lambda p: p["weights"].update(norm_bias=np.zeros(12)), r"must be float32\[12\], not float64\[12\]"),
         (lambda p: p["weights"].update(norm_bias=np.zeros(3, np.float32)), r"must be float32\[12\], not float32\[3\]"),
         (lambda p: p.update(ids=ItemIds.from_list(["a"])), r"must be float32\[1, 12\], not float32\[60, 12\]"),

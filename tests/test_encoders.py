@@ -12,9 +12,10 @@ import pytest
 
 from mtaw_fast.bundle import Bundle
 from mtaw_fast.bundle_format import parameter_shapes
-from mtaw_fast.config import RECENT_CLICKS, Config
+from mtaw_fast.config import Config
 from mtaw_fast.encoders import ENCODERS, Encoder, make_encoder
 from mtaw_fast.errors import DataError, MissingPackageError, UsageError
+from mtaw_fast.recent import RECENT_CLICKS
 from mtaw_fast.sessions import Sessions
 from tests.random_bundle import bundle_parts, save_random
 
@@ -43,6 +44,8 @@ def formulas(clicks: np.ndarray, weights: dict[str, np.ndarray], config: Config)
         spread = math.sqrt(sum((v - v.mean()) ** 2) / d + 1e-5)
         interests.append((v - v.mean()) / spread * w["norm_weight"] + w["norm_bias"])
     o = attend(np.maximum(linear("iel_query", interests[-1]), 0), interests)
+    if config.recent == 0:
+        return o / math.sqrt(sum(o * o))
     late = clicks[-config.max_len :][-RECENT_CLICKS:][::-1]
     shares = [config.recent_decay**k for k in range(len(late))]
     for click, share in zip(late, shares, strict=True):
@@ -140,6 +143,7 @@ def test_the_paper_size_and_a_zero_interest(name: str, settings: dict[str, float
     sessions = Sessions.from_lists([*sessions_of([1, 10, 49, 50, 51, 64], 300), [5, 7, 7], [5, 7, 9]])
     expected = [formulas(clicks, dict(bundle.weights), bundle.config) for clicks in sessions]
     np.testing.assert_allclose(make_encoder(name, bundle).encode(sessions), expected, rtol=0, atol=1e-5)
+    # log(gain) = 0 is a gain of 1: without items' directions there is nothing to weigh by it.
     parts["weights"] = {part: array * 0 for part, array in bundle.weights.items()}
     zero = ready(name, Bundle.save(tmp_path / "zero", **parts))
     assert not make_encoder(name, zero).encode(sessions).any()
@@ -149,9 +153,9 @@ def test_the_model_has_the_arrays_of_the_bundle() -> None:
     pytest.importorskip("torch", reason="PyTorch is not installed: pip install 'mtaw-fast[train]'")
     from mtaw_fast.model import MTAW
 
-    config = Config(d=6, positions=4)
-    state = {name: tuple(tensor.shape) for name, tensor in MTAW(config, 11).state_dict().items()}
-    assert state == parameter_shapes(config, 11)
+    for config in (Config(d=6, positions=4), Config(d=6, positions=4, recent=1.0)):
+        state = {name: tuple(tensor.shape) for name, tensor in MTAW(config, 11).state_dict().items()}
+        assert state == parameter_shapes(config, 11)
 
 
 def test_choice_of_encoder(bundle: Bundle, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 from mtaw_fast.config import Config
 from mtaw_fast.encoders.common import checked_sessions
 from mtaw_fast.kernels.native.encoder import SessionEncoder, SessionState
+from mtaw_fast.recent import recent_of
 from mtaw_fast.sessions import Sessions
 
 
@@ -24,7 +25,8 @@ class NativeEncoder:
     def __init__(self, config: Config, weights: Mapping[str, np.ndarray]) -> None:
         self._config, self._weights = config, weights
         self._n_items = len(weights["item_embedding"]) + len(weights.get("added_embedding", ()))
-        self.encoder = SessionEncoder(weights, config.max_len, recent=config.recent, recent_decay=config.recent_decay)
+        recent = recent_of(weights)
+        self.encoder = SessionEncoder(weights, config.max_len, recent=recent.gain, recent_decay=recent.decay)
 
     def enlarged(self, added: np.ndarray) -> NativeEncoder:
         """See `Encoder.enlarged`."""

@@ -8,8 +8,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from mtaw_fast.config import RECENT_CLICKS, Config
+from mtaw_fast.config import Config
 from mtaw_fast.encoders.common import checked_sessions, unit
+from mtaw_fast.recent import RECENT_CLICKS, recent_of
 from mtaw_fast.sessions import Sessions
 
 _LAYER_NORM_EPS = np.float32(1e-5)
@@ -36,7 +37,7 @@ class NumpyEncoder:
         self._ffn_out = weights["ffn_out_weight"].T, weights["ffn_out_bias"]
         self._norm = weights["norm_weight"], weights["norm_bias"]
         self._iel = weights["iel_query_weight"].T, weights["iel_query_bias"]
-        self._recent, self._decay = config.recent, config.recent_decay
+        self._recent = recent_of(weights)
         self._future = np.triu(np.full((config.max_len, config.max_len), -np.inf, dtype=np.float32), 1)
 
     def enlarged(self, added: np.ndarray) -> NumpyEncoder:
@@ -53,7 +54,7 @@ class NumpyEncoder:
         for b, clicks in enumerate(sessions):
             clicks = clicks[-self._max_len :]
             query = self._last_interest(clicks)
-            vectors[b] = unit(query if self._recent == 0 else query + self._recent_clicks(clicks[-RECENT_CLICKS:]))
+            vectors[b] = unit(query if self._recent.gain == 0 else query + self._recent_clicks(clicks[-RECENT_CLICKS:]))
         return vectors
 
     def _last_interest(self, clicks: np.ndarray) -> np.ndarray:
@@ -74,11 +75,11 @@ class NumpyEncoder:
         return _softmax(scores) @ interests
 
     def _recent_clicks(self, clicks: np.ndarray) -> np.ndarray:
-        """recent * r_m of the last clicks int32[n], float32[d]; see `model.recent_clicks`."""
-        weights = self._decay ** np.arange(len(clicks) - 1, -1, -1, dtype=np.float64)
+        """gain * r_m of the last clicks int32[n], float32[d]; see `model.recent_clicks`."""
+        weights = self._recent.decay ** np.arange(len(clicks) - 1, -1, -1, dtype=np.float64)
         rows = self._rows(clicks)
         lengths = np.sqrt(np.add.reduce(rows * rows, axis=1, dtype=np.float64))
-        weights *= self._recent / self._shrink / weights.sum() / np.where(lengths > 0, lengths, 1)
+        weights *= self._recent.gain / self._shrink / weights.sum() / np.where(lengths > 0, lengths, 1)
         return weights.astype(np.float32) @ rows
 
     def _rows(self, clicks: np.ndarray) -> np.ndarray:

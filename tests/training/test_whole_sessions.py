@@ -53,13 +53,13 @@ def test_loss_and_gradients_equal_those_of_the_augmented_batch(min_prefix: int, 
         torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-12, msg=name)
 
 
-@pytest.mark.parametrize("decay", [0.0, 0.4, 0.99])
+@pytest.mark.parametrize("decay", [0.01, 0.4, 0.99])
 def test_recent_clicks_are_a_mean_of_the_last_directions(decay: float) -> None:
     lengths = (1, 15, 16, 17, 40)
     vectors = torch.randn(sum(lengths), 6, dtype=torch.float64)
     vectors[3] = 0  # an item without a direction
     place = torch.cat([torch.arange(length) for length in lengths])
-    got = recent_clicks(vectors, place, decay)
+    got = recent_clicks(vectors, place, torch.tensor(decay, dtype=torch.float64))
     for t, m in enumerate(place.tolist()):
         late = [vectors[t - k] for k in range(min(m + 1, 16))]
         shares = [decay**k for k in range(len(late))]

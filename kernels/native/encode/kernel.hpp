@@ -7,7 +7,7 @@
 
 namespace mtaw {
 
-constexpr std::int64_t kRecentClicks = 16;  // config.RECENT_CLICKS
+constexpr std::int64_t kRecentClicks = 16;  // recent.RECENT_CLICKS
 
 // A d x d layer: its outputs in panels [panels][d inputs][panel_floats outputs], and the bias float32[width].
 struct PackedLayer {
