@@ -39,7 +39,7 @@ def small_config() -> Config:
 
 def memory_config() -> Config:
     """The same with a session memory."""
-    return replace(small_config(), memory=True, targets="new", epochs=2, ranker_slice=0.3)
+    return replace(small_config(), memory=True, targets="new", epochs=2, ranker_slice=0.3, recent=2.0)
 
 
 @pytest.fixture

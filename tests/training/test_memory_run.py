@@ -16,6 +16,7 @@ from mtaw_fast.bundle import Bundle
 from mtaw_fast.config import Config
 from mtaw_fast.dataset import Dataset
 from mtaw_fast.errors import UsageError
+from mtaw_fast.recent import recent_of
 from mtaw_fast.training import TrainedModel, train
 
 PHASES = ["slice", "ranker", "search", "slice-refit", "ranker-refit", "refit"]
@@ -52,6 +53,13 @@ def test_every_phase_is_in_the_record_and_the_memory_is_of_all_sessions(
     assert {path.name for path in folder.iterdir()} == {
         "state.json", "metrics.jsonl", "curves.png", "ranker-refit.safetensors", "checkpoint-refit-2.safetensors",
     }  # fmt: skip
+
+
+def test_the_decay_of_recent_clicks_is_learned(remembering: Config, whole: tuple[TrainedModel, Path]) -> None:
+    """On a ring the next item follows from the last click alone, so the clicks before it should fade."""
+    learned = recent_of(whole[0].weights)
+    assert learned.decay < 0.8 * remembering.recent_decay
+    assert learned.gain > 0
 
 
 def test_without_a_refit_it_never_sees_the_held_out_sessions(
