@@ -26,6 +26,8 @@
 
 namespace mtaw {
 
+constexpr std::int64_t kStrong = 20;  // strongest neighbours that a step to second ones takes
+
 // What a logit is made of: scale * dot(query, row of the item), as score.hpp says.
 struct ItemVectors {
     const float* rows;  // float32[n, d]
