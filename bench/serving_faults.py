@@ -26,14 +26,22 @@ _NAMED = 5  # requests in a message
 @dataclass(frozen=True, slots=True)
 class Reloads:
     """Bundles published under load. seen: of them, how many answered requests before the next one came. wrong: answers
-    that are not, to the bit, those of the version that they carry; error: the first of them."""
+    that are not, to the bit, those of the version that they carry; first_wrong: the first of them."""
 
     measured: Measured
     published: int
     seen: int
     checked: int
     wrong: int
-    error: str | None
+    first_wrong: str | None
+
+    @property
+    def error(self) -> str | None:
+        """None, or in one line what answer is wrong, or which requests failed: a reload accounts for none."""
+        if self.first_wrong is not None:
+            return f"{self.wrong} answers are wrong; the first: {self.first_wrong}"
+        failed = np.flatnonzero(self.measured.outcome.status != 200)
+        return f"{len(failed)} requests failed: {_named(self.measured.outcome, failed)}" if len(failed) else None
 
     def __str__(self) -> str:
         return (
@@ -67,12 +75,7 @@ class Kills:
         outcome, stray = self.measured.outcome, self.stray
         if not len(stray):
             return None
-        named = ", ".join(
-            f"request {number} ({kind_of(outcome.status[number])}, due at {outcome.due[number]:.2f} s)"
-            for number in stray[:_NAMED].tolist()
-        )
-        more = f" and {len(stray) - _NAMED} more" if len(stray) > _NAMED else ""
-        return f"{len(stray)} requests failed that were in flight on no killed worker: {named}{more}"
+        return f"{len(stray)} requests failed that were in flight on no killed worker: {_named(outcome, stray)}"
 
     def __str__(self) -> str:
         seconds = ", ".join(f"{one:.1f}" for one in self.recovered)
@@ -80,6 +83,15 @@ class Kills:
             f"{len(self.recovered)} workers killed: {self.failed} requests failed, {self.in_flight.sum()} were in "
             f"flight on them; {len(self.stray)} others failed; all workers back after {seconds} s"
         )
+
+
+def _named(outcome: Outcome, numbers: np.ndarray) -> str:
+    """Some failed requests by number, what became of them, and when they were due."""
+    named = ", ".join(
+        f"request {number} ({kind_of(outcome.status[number])}, due at {outcome.due[number]:.2f} s)"
+        for number in numbers[:_NAMED].tolist()
+    )
+    return f"{named} and {len(numbers) - _NAMED} more" if len(numbers) > _NAMED else named
 
 
 def reload_under_load(

@@ -1,4 +1,4 @@
-"""Which failures a killed worker accounts for, and that any other one fails the bench."""
+"""Which failures a killed worker or a hot reload accounts for, and that any other one fails the bench."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ pytest.importorskip("psutil", reason="the serving bench needs the extra 'bench'"
 
 from bench import service_process, serving, serving_faults
 from bench.http_client import RESET, TIMED_OUT, Outcome
-from bench.serving_faults import NOTICE, Kills, in_flight
+from bench.serving_faults import NOTICE, Kills, Reloads, in_flight
 from bench.serving_run import Measured, Traffic
 from tests.bench.schema import check_report
 
@@ -63,6 +63,16 @@ def test_other_failures_are_named_in_one_line() -> None:
     assert "request 4 (" in str(many.error)
     assert "request 5 (" not in str(many.error)
     assert str(many.error).endswith(" and 4 more")
+
+
+def test_a_reload_accounts_for_no_failure() -> None:
+    def reloads(*requests: tuple[float, float, int, int], wrong: str | None = None) -> Reloads:
+        measured = Measured(Traffic(10, 0, 2), outcome(*requests), 0.0, 0.0, 0.0)
+        return Reloads(measured, 1, 1, 1, int(wrong is not None), wrong)
+
+    assert reloads(ANSWERED).error is None
+    assert reloads(ANSWERED, UNDER_WAY).error == "1 requests failed: request 1 (connection lost, due at 0.90 s)"
+    assert reloads(UNDER_WAY, wrong="request 7: ..").error == "1 answers are wrong; the first: request 7: .."
 
 
 @pytest.mark.parametrize("stray", [False, True])
