@@ -20,7 +20,7 @@ import numpy as np
 from onnx import ModelProto, TensorProto, helper, parser
 
 from mtaw_fast.config import Config
-from mtaw_fast.recent import RECENT_CLICKS, recent_of
+from mtaw_fast.recent import RECENT_CLICKS, SHORTEST, recent_of
 
 OPSET = 18
 TABLES = ("e", "logits_here")  # the nodes that read the item embeddings and the catalog
@@ -86,10 +86,10 @@ _QUERY = f"""
     o = Cast <to = {TensorProto.FLOAT}> (o_here)
 """
 _RECENT = f"""
-    # r_m = sqrt(d) sum_k decay^k u_(m-k) / sum_k decay^k over the last clicks, u = e / |e|; of zero length: zero
+    # r_m = sqrt(d) sum_k decay^k u_(m-k) / sum_k decay^k over the last clicks, u = e / max(|e|, shortest)
     e_float = Cast <to = {TensorProto.FLOAT}> (e)
     e_norm = ReduceL2 (e_float, two)
-    e_divisor = Max (e_norm, tiny)
+    e_divisor = Max (e_norm, shortest)
     u = Div (e_float, e_divisor)
     m_last = Sub (m_rows, single)
     back = Sub (m_last, step)
@@ -230,6 +230,7 @@ def _constants(config: Config, weights: Mapping[str, np.ndarray], dtype: str) ->
         "all_steps": np.arange(config.max_len, dtype=np.int32),
         "minus_infinity": np.array(-np.inf, _DTYPES[dtype]),
         "tiny": np.float32(np.finfo(np.float32).tiny), "silence": np.float32(0), "two": np.array([2]),
+        "shortest": np.float32(SHORTEST),
         "recent_clicks": np.int32(RECENT_CLICKS), "earliest_recent": np.int32(RECENT_CLICKS - 1),
         "decay_powers": (recent.decay ** np.arange(RECENT_CLICKS, dtype=np.float64)).astype(np.float32),
         "recent_length": np.float32(recent.gain * math.sqrt(config.d)),

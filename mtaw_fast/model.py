@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from mtaw_fast.config import Config
 from mtaw_fast.kernels.prefix_interest import PrefixInterestWeights, Tiles, prefix_interest
-from mtaw_fast.recent import RATE, RECENT_CLICKS, starting_weights
+from mtaw_fast.recent import RATE, RECENT_CLICKS, SHORTEST, starting_weights
 
 
 class MTAW(nn.Module):
@@ -103,13 +103,17 @@ class MTAW(nn.Module):
 def recent_clicks(item_vectors: Tensor, place: Tensor, decay: Tensor) -> Tensor:
     """r_t float[T, d]: the direction of the last items, weighed 1, decay, decay^2, .. from the last click back.
 
-    r_t = sqrt(d) * sum_k decay^k u_(t-k) / sum_k decay^k over the session's last RECENT_CLICKS clicks, u = e / |e|; of
-    length sqrt(d) at most, as l_t is after its LayerNorm. item_vectors: float[T, d], e of every click; place: int64[T],
-    the clicks' places in their sessions. decay: float[], in (0, 1).
+    r_t = sqrt(d) * sum_k decay^k u_(t-k) / sum_k decay^k over the session's last RECENT_CLICKS clicks, u = e / |e|
+    (e / SHORTEST where e is shorter); of length sqrt(d) at most, as l_t is after its LayerNorm.
+
+    item_vectors: float[T, d], e of every click; place: int64[T], the clicks' places in their sessions. decay: float[],
+    in (0, 1).
     """
     clicks, d = item_vectors.shape
     # Sums over the last `reach` clicks, doubled at every turn; the last column counts the weights.
-    sums = torch.cat([functional.normalize(item_vectors, dim=1), torch.ones_like(item_vectors[:, :1])], dim=1)
+    sums = torch.cat(
+        [functional.normalize(item_vectors, dim=1, eps=SHORTEST), torch.ones_like(item_vectors[:, :1])], dim=1
+    )
     reach = 1
     while reach < RECENT_CLICKS:
         earlier = functional.pad(sums, (0, 0, reach, 0))[:clicks]

@@ -17,6 +17,7 @@ import numpy as np
 from mtaw_fast.config import Config
 
 RECENT_CLICKS = 16  # of a session, that r_t is made of: at most; a power of two
+SHORTEST = 1e-12  # of an item's vector, that still has a direction of length 1: torch's normalize
 RATE = 10.0
 _FARTHEST = 6.9  # log(gain) and logit(decay), either way: gain below 1000, decay below 0.999
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from mtaw_fast.config import Config
 from mtaw_fast.encoders.common import checked_sessions, unit
-from mtaw_fast.recent import RECENT_CLICKS, recent_of
+from mtaw_fast.recent import RECENT_CLICKS, SHORTEST, recent_of
 from mtaw_fast.sessions import Sessions
 
 _LAYER_NORM_EPS = np.float32(1e-5)
@@ -79,7 +79,7 @@ class NumpyEncoder:
         weights = self._recent.decay ** np.arange(len(clicks) - 1, -1, -1, dtype=np.float64)
         rows = self._rows(clicks)
         lengths = np.sqrt(np.add.reduce(rows * rows, axis=1, dtype=np.float64))
-        weights *= self._recent.gain / self._shrink / weights.sum() / np.where(lengths > 0, lengths, 1)
+        weights *= self._recent.gain / self._shrink / weights.sum() / np.maximum(lengths, SHORTEST)
         return weights.astype(np.float32) @ rows
 
     def _rows(self, clicks: np.ndarray) -> np.ndarray:

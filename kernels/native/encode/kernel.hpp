@@ -8,6 +8,7 @@
 namespace mtaw {
 
 constexpr std::int64_t kRecentClicks = 16;  // recent.RECENT_CLICKS
+constexpr double kShortest = 1e-12;         // recent.SHORTEST
 
 // A d x d layer: its outputs in panels [panels][d inputs][panel_floats outputs], and the bias float32[width].
 struct PackedLayer {

@@ -105,10 +105,10 @@ void add_recent(const EncodeModel& model, const std::int32_t* clicks, std::int64
     const std::int64_t whole = model.d / V::kLanes * V::kLanes;
     for (std::int64_t k = 0; k < n; ++k) {
         const float* item = embedding(model, clicks[m - 1 - k]);
-        const double square = square_of(item, model.d);
-        if (square == 0) continue;
+        const double length = V::root(square_of(item, model.d));
         const double share = model.recent[k] / model.recent_total[n - 1];
-        const typename V::Reg factor = V::broadcast(static_cast<float>(share / V::root(square)));
+        const double divisor = length > kShortest ? length : kShortest;
+        const typename V::Reg factor = V::broadcast(static_cast<float>(share / divisor));
         for (std::int64_t c = 0; c < whole; c += V::kLanes) {
             V::store(query + c, V::fma(factor, V::load(item + c), V::load(query + c)));
         }
