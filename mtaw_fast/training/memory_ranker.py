@@ -84,11 +84,30 @@ def fit_ranker(
     phase: str,
     reporter: Reporter,
 ) -> tuple[Ranker, list[dict[str, Any]]]:
-    """The ranker, and a record an epoch. Equal arguments give equal bits on one machine.
+    """The ranker, and a record an epoch. Equal arguments give equal bits on one machine, whatever torch's threads.
 
     targets: int32[Q], the next clicks; a query whose target is no candidate teaches nothing and is left out.
     lengths: int64[Q], clicks of the prefixes. Raises TrainingError where no query has its target among its candidates.
     """
+    threads = torch.get_num_threads()
+    # The products of a step are small: a second thread gains them less than it takes from the candidates' own.
+    torch.set_num_threads(1)
+    try:
+        return _fit(candidates, targets, lengths, settings, seed, phase, reporter)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _fit(
+    candidates: Candidates,
+    targets: np.ndarray,
+    lengths: np.ndarray,
+    settings: RankerFit,
+    seed: int,
+    phase: str,
+    reporter: Reporter,
+) -> tuple[Ranker, list[dict[str, Any]]]:
+    """`fit_ranker` on the threads that are set."""
     n_queries = len(targets)
     kept = settings.kept(candidates.features)
     mean, scale = _standard(candidates, n_queries, seed)
@@ -159,7 +178,9 @@ def _ahead(candidates: Candidates, batches: Sequence[np.ndarray]) -> Iterator[tu
 def _scores(net: _Net, ids: np.ndarray, values: np.ndarray, mean: np.ndarray, scale: np.ndarray) -> Tensor:
     """float32[q, C]: the net's scores, -inf for padding."""
     there = ids >= 0
-    rows = (values[there] - mean) * scale
+    rows = values[there]
+    rows -= mean
+    rows *= scale
     scores = torch.full(ids.shape, -math.inf)
     return scores.masked_scatter(torch.from_numpy(there), net(torch.from_numpy(rows)))
 

@@ -115,7 +115,8 @@ class SliceCandidates:
     ) -> None:
         assert tables.settings.recency is not None
         self.features = feature_names()
-        self.prefixes, self._threads = prefixes, torch.get_num_threads()
+        self.prefixes = prefixes
+        self._threads = max(1, torch.get_num_threads() - 1)  # beside the fit, which takes one
         self._memory = SessionMemory(
             tables.arrays(),
             tables.settings.recency,
@@ -123,7 +124,7 @@ class SliceCandidates:
             others=config.near_candidates,
             dense=config.dense_candidates,
         )
-        self._dense = None if weights is None else _dense(config, weights, prefixes, self._threads)
+        self._dense = None if weights is None else _dense(config, weights, prefixes, torch.get_num_threads())
 
     @classmethod
     def of(

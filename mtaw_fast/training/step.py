@@ -94,7 +94,7 @@ class Stepper:
         gradient = self.model.item_embedding.grad
         assert gradient is not None
         assert clicked.grad is not None
-        gradient.index_put_((batch.clicks,), clicked.grad, accumulate=True)  # in the clicks' order
+        gradient.index_add_(0, batch.clicks, clicked.grad)  # in the clicks' order, whatever the number of threads
         if self._config.clip_norm > 0:
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), self._config.clip_norm)
         self.optimizer.step()
