@@ -21,7 +21,6 @@ from mtaw_fast.kernels.native.scan import quantise
 from mtaw_fast.memory import MemorySettings, MemoryTables, Ranker
 from mtaw_fast.retrieval import ScanIndex
 from mtaw_fast.sessions import Sessions, offsets_of, ranges
-from mtaw_fast.training.kept_candidates import KeptCandidates
 from mtaw_fast.training.memory_ranker import RankerFit, fit_ranker
 from mtaw_fast.training.reporting import Reporter
 
@@ -61,8 +60,7 @@ def fit_to(
 ) -> tuple[Ranker, list[dict[str, Any]]]:
     """`fit_on_slice` from candidates that are there already; of the settings only the fit's own count."""
     prefixes, fit = candidates.prefixes, fit_settings(config)
-    kept = KeptCandidates(candidates, len(prefixes.targets))
-    return fit_ranker(kept, prefixes.targets, prefixes.lengths, fit, config.seed, phase, reporter)
+    return fit_ranker(candidates, prefixes.targets, prefixes.lengths, fit, config.seed, phase, reporter)
 
 
 def fit_settings(config: Config) -> RankerFit:
@@ -105,7 +103,7 @@ class Prefixes:
 
 
 class SliceCandidates:
-    """The `Candidates` of prefixes, made anew whenever they are asked for.
+    """The `Candidates` of prefixes, made anew whenever they are asked for: kept, they would take gigabytes.
 
     The encoder's and the index's part is made once and kept: D ids and logits a prefix, and its query vector.
     """

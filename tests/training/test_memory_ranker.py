@@ -13,7 +13,6 @@ import pytest
 from mtaw_fast.errors import TrainingError, UsageError
 from mtaw_fast.kernels.native.memory_query import feature_names
 from mtaw_fast.memory import Ranker
-from mtaw_fast.training.kept_candidates import KeptCandidates
 from mtaw_fast.training.memory_ranker import RankerFit, fit_ranker
 from mtaw_fast.training.reporting import Silent
 
@@ -44,35 +43,6 @@ class MadeUp:
     def hits(self, ranker: Ranker) -> float:
         scores = np.where(self.ids >= 0, ranker.scores(self.values), -np.inf)
         return float((scores.argmax(axis=1) == self.place).mean())
-
-
-class Counted:
-    """Counts what is asked of a source."""
-
-    def __init__(self, source: MadeUp) -> None:
-        self.features, self._source, self.asked = source.features, source, 0
-
-    def batch(self, queries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        self.asked += len(queries)
-        return self._source.batch(queries)
-
-
-@pytest.mark.parametrize("share", [0.0, 0.4, 1.0])
-def test_kept_candidates_are_the_source_s_and_made_once_as_far_as_there_is_room(share: float) -> None:
-    made = MadeUp(n_queries=200)
-    total = int((made.ids >= 0).sum())
-    counted = Counted(made)
-    kept = KeptCandidates(counted, 200, most_bytes=int(share * total) * 4 * (1 + len(FEATURES)))
-    rng = np.random.default_rng(3)
-    for _ in range(5):
-        for queries in np.array_split(rng.permutation(200), 7):
-            for got, expected in zip(kept.batch(queries), made.batch(queries), strict=True):
-                assert np.array_equal(got, expected)
-                assert got.dtype == expected.dtype
-    if share == 1:
-        assert counted.asked == 200
-    else:
-        assert counted.asked == pytest.approx(200 + 4 * (1 - share) * 200, rel=0.15)
 
 
 def fitted(made: MadeUp, settings: RankerFit = SETTINGS, seed: int = 0) -> Ranker:
