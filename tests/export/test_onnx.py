@@ -46,10 +46,11 @@ def graph(bundle: Bundle, name: str, variant: str = "float32") -> Path:
     return path
 
 
-@pytest.fixture(scope="module", params=[{}, {"recent": 2.0, "recent_decay": 0.7}], ids=str)
-def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Bundle, ExportedGraphs]:
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Bundle, ExportedGraphs]:
+    """With recent clicks in the query; without them the encoder's graph is held in tests/test_encoders.py."""
     folder = tmp_path_factory.mktemp("onnx") / "bundle"
-    save_random(folder, **SETTINGS, **request.param)
+    save_random(folder, **SETTINGS, recent=2.0, recent_decay=0.7)
     done = export_onnx(folder)
     return Bundle.load(folder), done
 

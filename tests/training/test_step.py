@@ -48,3 +48,23 @@ def test_a_loss_that_is_not_finite_leaves_the_weights_alone() -> None:
     assert value != value
     for name, tensor in model.state_dict().items():
         torch.testing.assert_close(tensor, before[name], rtol=0, atol=0, equal_nan=True)
+
+
+def test_a_step_has_the_same_bits_on_several_threads() -> None:
+    """Of many clicks on the same items: sums over them must not depend on which thread is faster."""
+    config = Config(d=32, dropout=0.0, compute_dtype="float32", warmup_epochs=0)
+    batch = Batch.of(ring_sessions(600, seed=4), 1, torch.device("cpu"))
+    assert len(batch.clicks) * config.d > 1 << 15  # what torch takes several threads for
+    threads = torch.get_num_threads()
+    torch.set_num_threads(4)
+    try:
+        models = [MTAW(config, N_ITEMS).draw_weights(seed=3) for _ in range(4)]
+        for model in models:
+            stepper = Stepper(model, config)
+            for _ in range(3):
+                stepper.step(batch, progress=1.0)
+    finally:
+        torch.set_num_threads(threads)
+    for other in models[1:]:
+        for (name, a), b in zip(models[0].named_parameters(), other.parameters(), strict=True):
+            assert torch.equal(a, b), name
