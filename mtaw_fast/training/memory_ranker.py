@@ -5,6 +5,7 @@ Axes: Q queries (prefixes), C candidates of a query at most, F features.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import Iterator, Sequence
@@ -75,6 +76,18 @@ class _Net(nn.Module):
         return (self.linear(x) + self.three(hidden))[:, 0]
 
 
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """torch on one thread: a step is small, and a second thread would take more from the candidates' than it gives."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+@_one_thread()
 def fit_ranker(
     candidates: Candidates,
     targets: np.ndarray,
@@ -89,25 +102,6 @@ def fit_ranker(
     targets: int32[Q], the next clicks; a query whose target is no candidate teaches nothing and is left out.
     lengths: int64[Q], clicks of the prefixes. Raises TrainingError where no query has its target among its candidates.
     """
-    threads = torch.get_num_threads()
-    # The products of a step are small: a second thread gains them less than it takes from the candidates' own.
-    torch.set_num_threads(1)
-    try:
-        return _fit(candidates, targets, lengths, settings, seed, phase, reporter)
-    finally:
-        torch.set_num_threads(threads)
-
-
-def _fit(
-    candidates: Candidates,
-    targets: np.ndarray,
-    lengths: np.ndarray,
-    settings: RankerFit,
-    seed: int,
-    phase: str,
-    reporter: Reporter,
-) -> tuple[Ranker, list[dict[str, Any]]]:
-    """`fit_ranker` on the threads that are set."""
     n_queries = len(targets)
     kept = settings.kept(candidates.features)
     mean, scale = _standard(candidates, n_queries, seed)
