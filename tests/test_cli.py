@@ -122,8 +122,8 @@ def test_info(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert facts["items"] == 40
     assert main(["info", f"{work}/bundle", "--json"]) == 0
     facts = json.loads(capsys.readouterr().out)
-    # E, P and the five linear layers' and LayerNorm's weights
-    assert facts["parameters"] == 40 * 16 + 512 * 16 + 4 * (16 * 16 + 16) + 2 * 16
+    # E, P and the five linear layers' and LayerNorm's weights, and what the recent clicks count
+    assert facts["parameters"] == 40 * 16 + 512 * 16 + 4 * (16 * 16 + 16) + 2 * 16 + 2
     assert facts["session memory"]["sessions"] == len(dataset.train)
     assert facts["session memory"]["clicks"] == dataset.train.n_clicks
     assert main(["info", f"{work}/bundle"]) == 0

@@ -19,7 +19,8 @@ from mtaw_fast.training import train
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "settings",
-    [{"init": "structured"}, {"init": "uniform"}, {"memory": True, "epochs": 4}],
+    # From uniform weights it takes longer: after 8 epochs it stands at the bar, and rounding decides.
+    [{"init": "structured"}, {"init": "uniform", "epochs": 12}, {"memory": True, "epochs": 4}],
     ids=["structured", "uniform", "memory"],
 )
 def test_training_comes_near_the_best_achievable_ranking(tmp_path: Path, settings: dict[str, Any]) -> None:
