@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
 
-_SMALLEST = 1e-2
 TIE = 1e-5  # items whose true scores are this close may stand in either order
 
 
@@ -56,17 +54,11 @@ def step_error(
     true_gradients: Sequence[np.ndarray],
     tolerance: float,
 ) -> str | None:
-    """None, or why a training step is wrong: its loss and each gradient's norm of error, relative to the true ones.
-
-    A gradient that is a small part of the whole (the interests', where recent clicks make most of the query) is what is
-    left of larger terms, whose rounding it carries: it counts as _SMALLEST of the whole gradient's norm at least.
-    """
+    """None, or why a training step is wrong: its loss and each gradient's norm of error, relative to the true ones."""
     if not abs(loss - true_loss) <= tolerance * abs(true_loss):
         return f"the loss is {loss:.6g}, not {true_loss:.6g} within {tolerance:g}"
-    norms = [float(np.linalg.norm(truth)) for truth in true_gradients]
-    least = max(_SMALLEST * math.hypot(*norms), 1e-30)
     for number, (gradient, truth) in enumerate(zip(gradients, true_gradients, strict=True)):
-        off = float(np.linalg.norm(gradient - truth)) / max(norms[number], least)
+        off = float(np.linalg.norm(gradient - truth)) / max(float(np.linalg.norm(truth)), 1e-30)
         if not off <= tolerance:
             return f"gradient {number} {list(truth.shape)} is off by {off:.2g} of its norm, more than {tolerance:g}"
     return None

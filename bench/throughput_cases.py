@@ -21,6 +21,7 @@ from bench.rates import Load, Processes, Threads, rate_case
 from bench.workload import Workload
 from mtaw_fast.batching import epoch_batches
 from mtaw_fast.config import Config
+from mtaw_fast.model import MTAW
 from mtaw_fast.recommender import Recommender
 from mtaw_fast.sessions import Sessions
 from mtaw_fast.training.batch import Batch
@@ -235,25 +236,30 @@ def _listed(stages: Mapping[str, float]) -> str:
 
 
 def train_step(workload: Workload, threads: int, plan: Plan) -> Case:
-    """One optimisation step, from a batch to updated weights; samples in params are of the first batch."""
+    """One optimisation step, from a batch to updated weights; samples in params are of the first batch.
+
+    From drawn weights: of trained ones some gradients are what cancelling terms leave, which no float32 step has right.
+    """
     bundle = workload.bundle
     config = replace(bundle.config, compute_dtype="auto")
+    drawn = MTAW(config, bundle.n_items).draw_weights(config.seed)
+    weights = {name: value.detach().numpy() for name, value in drawn.named_parameters()}
     budget = min(config.batch_prefixes, max(1, _STEP_LOGITS // bundle.n_items))
     numbers = epoch_batches(workload.train.lengths - workload.min_prefix, budget, 0, 0)[:_STEP_BATCHES]
     batches = [Batch.of(workload.train.select(chosen), workload.min_prefix, _CPU) for chosen in numbers]
     dtype = compute_dtype(config, _CPU) or torch.float32
 
     def ours_of(settings: Config) -> Stepper:
-        return Stepper(load_model(settings, bundle.weights), settings)
+        return Stepper(load_model(settings, weights), settings)
 
     def theirs_of(settings: Config) -> EagerStep:
-        return EagerStep(load_model(settings, bundle.weights), settings)
+        return EagerStep(load_model(settings, weights), settings)
 
     still = replace(config, dropout=0.0)
 
     @cache
     def truth() -> tuple[float, list[np.ndarray]]:
-        return true_step(still, bundle.weights, batches[0])
+        return true_step(still, weights, batches[0])
 
     def check(contender: Contender) -> str | None:
         if contender.name == eager_faiss.NAME:
