@@ -25,6 +25,7 @@ from mtaw_fast.model import MTAW
 from mtaw_fast.recommender import Recommender
 from mtaw_fast.sessions import Sessions
 from mtaw_fast.training.batch import Batch
+from mtaw_fast.training.initial import initialise
 from mtaw_fast.training.step import Stepper, compute_dtype
 
 _CHECKED_SCORES = 1 << 24  # true scores that a check computes, at most: sessions x catalog
@@ -238,12 +239,14 @@ def _listed(stages: Mapping[str, float]) -> str:
 def train_step(workload: Workload, threads: int, plan: Plan) -> Case:
     """One optimisation step, from a batch to updated weights; samples in params are of the first batch.
 
-    From drawn weights: of trained ones some gradients are what cancelling terms leave, which no float32 step has right.
+    From the weights that a training starts from: of trained ones some gradients are what cancelling terms leave, which
+    no float32 step has right.
     """
     bundle = workload.bundle
     config = replace(bundle.config, compute_dtype="auto")
-    drawn = MTAW(config, bundle.n_items).draw_weights(config.seed)
-    weights = {name: value.detach().numpy() for name, value in drawn.named_parameters()}
+    start = MTAW(config, bundle.n_items)
+    initialise(start, workload.train)
+    weights = {name: value.detach().numpy() for name, value in start.named_parameters()}
     budget = min(config.batch_prefixes, max(1, _STEP_LOGITS // bundle.n_items))
     numbers = epoch_batches(workload.train.lengths - workload.min_prefix, budget, 0, 0)[:_STEP_BATCHES]
     batches = [Batch.of(workload.train.select(chosen), workload.min_prefix, _CPU) for chosen in numbers]
