@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from mtaw_fast.config import Config
-from mtaw_fast.model import MTAW
-from mtaw_fast.sessions import Sessions
+from mtaw_fast.data.sessions import Sessions
+from mtaw_fast.model.mtaw import MTAW
 from mtaw_fast.training.batch import Batch
 
 NAME = "eager-faiss"

@@ -14,8 +14,8 @@ from bench.floors import flop_floor
 from bench.harness import Case, Contender, Floor, Plan
 from bench.oracle import true_queries
 from bench.workload import Workload
-from mtaw_fast.encoders import NativeEncoder, NumpyEncoder
-from mtaw_fast.sessions import Sessions
+from mtaw_fast.data.sessions import Sessions
+from mtaw_fast.ranking.encoders import NativeEncoder, NumpyEncoder
 
 _TOLERANCE = 2e-6  # float32 against float64, on the coordinates of a unit vector
 _CHECKED = 8

@@ -15,14 +15,14 @@ from bench.agreement import step_error
 from bench.harness import Case, Contender, Plan
 from bench.loss_case import OURS, TOLERANCE, loss_floor, our_dtype
 from bench.oracle import gradients, true_step
-from mtaw_fast.batching import epoch_batches
 from mtaw_fast.config import Config
-from mtaw_fast.dataset import Dataset
+from mtaw_fast.data.dataset import Dataset
+from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import TrainingError
 from mtaw_fast.kernels.aw_loss import aw_loss
-from mtaw_fast.model import MTAW
-from mtaw_fast.sessions import Sessions
+from mtaw_fast.model.mtaw import MTAW
 from mtaw_fast.training.batch import Batch
+from mtaw_fast.training.batching import epoch_batches
 from mtaw_fast.training.step import Stepper
 
 STAGES = ("batch", "encoder forward", "loss forward", "loss backward", "encoder backward", "clipping", "Adam")

@@ -17,14 +17,14 @@ from bench.eager_faiss import load_model
 from bench.harness import Case, Contender, Plan
 from bench.oracle import true_logits, true_queries
 from mtaw_fast.bundle import Bundle
-from mtaw_fast.bundle_format import GRAPH_PARTS, VARIANTS
-from mtaw_fast.dataset import Dataset
-from mtaw_fast.encoders import NativeEncoder, make_encoder
-from mtaw_fast.encoders.onnx_encoder import session_options
+from mtaw_fast.bundle.format import GRAPH_PARTS, VARIANTS
+from mtaw_fast.data.dataset import Dataset
+from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import UsageError
 from mtaw_fast.export.parity import TIE, Truth, measure, open_graph, padded
+from mtaw_fast.ranking.encoders import NativeEncoder, make_encoder
+from mtaw_fast.ranking.encoders.onnx_encoder import session_options
 from mtaw_fast.recommender import Recommender
-from mtaw_fast.sessions import Sessions
 
 K = 20
 _SESSIONS = 512

@@ -17,7 +17,7 @@ from pathlib import Path
 from bench.quality_records import every_record
 from bench.report import exit_code_of
 from mtaw_fast.errors import MtawError, UsageError, require
-from mtaw_fast.files import atomic_path
+from mtaw_fast.storage.files import atomic_path
 
 _METRICS = ("P@20", "MRR@20")
 

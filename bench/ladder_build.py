@@ -15,10 +15,10 @@ from mtaw_fast.errors import UsageError
 from mtaw_fast.export.faiss_build import write_index
 from mtaw_fast.export.recall_search import HeldOut, K
 from mtaw_fast.export.trial import LONG, Missed, Trial
-from mtaw_fast.files import write_json
-from mtaw_fast.retrieval import Index, LadderFile
-from mtaw_fast.retrieval.ladder import LadderIndex, load_ladder
-from mtaw_fast.retrieval.plan import read_entry
+from mtaw_fast.ranking.retrieval import Index, LadderFile
+from mtaw_fast.ranking.retrieval.ladder import LadderIndex, load_ladder
+from mtaw_fast.ranking.retrieval.plan import read_entry
+from mtaw_fast.storage.files import write_json
 
 _ITEMS = 2000
 

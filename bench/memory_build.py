@@ -2,8 +2,8 @@
 
 python -m bench.memory_build [--quick] [--clicks N] [--threads N] [--data FOLDER] [--json FILE]
 
-Two generated logs: `clusters`, where items follow each other as in a shop (`mtaw_fast.synthetic`), and `random`, where
-clicks are independent, so that nearly every pair of items is a new one.
+Two generated logs: `clusters`, where items follow each other as in a shop (`mtaw_fast.data.synthetic`), and `random`,
+where clicks are independent, so that nearly every pair of items is a new one.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from bench.harness import Case, Contender, Plan
 from bench.machine import usable_cores
 from bench.memory import peak_of_prepared
 from bench.report import Line, Report, Row, bench_parser, exit_code_of, parse
-from mtaw_fast.dataset import Dataset
+from mtaw_fast.data.dataset import Dataset
+from mtaw_fast.data.sessions import Sessions
+from mtaw_fast.data.synthetic import generate, workload
 from mtaw_fast.errors import MtawError, UsageError
 from mtaw_fast.memory import MemorySettings, MemoryTables
-from mtaw_fast.memory.reference_tables import build_reference
-from mtaw_fast.sessions import Sessions
-from mtaw_fast.synthetic import generate, workload
+from mtaw_fast.memory.reference.tables import build_reference
 
 _CLICKS = 10_000_000
 _QUICK_CLICKS = 1_000_000

@@ -10,12 +10,12 @@ from bench.floors import flop_floor, read_floor, sum_of
 from bench.harness import Case, Contender, Floor
 from bench.oracle import true_logits
 from mtaw_fast.bundle import Bundle
-from mtaw_fast.catalog_updates import Catalog
+from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.kernels.native.memory_query import Dense
-from mtaw_fast.memory.candidates import QuerySettings, query
-from mtaw_fast.memory.features import features
-from mtaw_fast.remembering import Remembering
-from mtaw_fast.sessions import Sessions
+from mtaw_fast.memory.reference.candidates import QuerySettings, query
+from mtaw_fast.memory.reference.features import features
+from mtaw_fast.ranking.catalog import Catalog
+from mtaw_fast.ranking.memory_stage import Remembering
 
 if TYPE_CHECKING:
     from bench.throughput_cases import ServingCases

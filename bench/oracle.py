@@ -9,9 +9,9 @@ import torch
 
 from bench.eager_faiss import encode, load_model
 from mtaw_fast.config import Config
+from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.kernels.aw_loss import aw_loss
-from mtaw_fast.model import MTAW
-from mtaw_fast.sessions import Sessions
+from mtaw_fast.model.mtaw import MTAW
 from mtaw_fast.training.batch import Batch
 
 _BLOCK = 1 << 16

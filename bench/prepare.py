@@ -69,7 +69,7 @@ def write_log(path: Path, rows: int, seed: int = 0) -> int:
 
 def prepare(log: Path, folder: Path, outcome: Path) -> None:
     """What is measured: read the log, save the data set, note what came out."""
-    from mtaw_fast.readers import read
+    from mtaw_fast.data.readers import read
 
     begin = time.perf_counter()
     dataset = read("clicks", log)

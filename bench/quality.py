@@ -32,7 +32,7 @@ from mtaw_fast.errors import MtawError, UsageError, require
 
 if TYPE_CHECKING:
     from bench.quality_runs import Places
-    from mtaw_fast.dataset import Dataset
+    from mtaw_fast.data.dataset import Dataset
 
 DATASETS = "tmall,retailrocket"
 BASELINES = "baselines"
@@ -104,7 +104,7 @@ def _checked(options: argparse.Namespace) -> argparse.Namespace:
 
 def _run(options: argparse.Namespace) -> int:
     from bench.quality_runs import Places, prepared
-    from mtaw_fast.synthetic import generate
+    from mtaw_fast.data.synthetic import generate
 
     report = Report("quality")
     if options.quick:

@@ -7,10 +7,10 @@ from typing import Any
 
 from bench import quality_records as records
 from bench.quality_runs import FIRST_READ, Places, samples_of
-from mtaw_fast.baselines import fit_baselines
 from mtaw_fast.config import Config
-from mtaw_fast.dataset import Dataset
+from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.evaluation import evaluate
+from mtaw_fast.evaluation.baselines import fit_baselines
 
 BASELINES = ("popularity", "own items, recent first", "own items, frequent first", "co-occurrence + repeats")
 

@@ -20,7 +20,7 @@ from typing import Any
 from bench.machine import checkout, machine_record
 from mtaw_fast.config import Config
 from mtaw_fast.errors import DataError, UsageError
-from mtaw_fast.files import read_json, write_json
+from mtaw_fast.storage.files import read_json, write_json
 
 SCHEMA = 1
 KIND = "mtaw_fast quality"

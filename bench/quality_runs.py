@@ -16,13 +16,13 @@ from bench import quality_records as records
 from bench.quality_records import Finalist
 from bench.quality_screen import train_without_refit
 from mtaw_fast.config import Config
-from mtaw_fast.dataset import Dataset
+from mtaw_fast.data.dataset import Dataset
+from mtaw_fast.data.readers import read
+from mtaw_fast.data.sessions import Samples, Sessions
 from mtaw_fast.errors import UsageError
-from mtaw_fast.evaluation import Ranker, ranks_of, report_of
-from mtaw_fast.metrics import gains_of, means_of
-from mtaw_fast.readers import read
+from mtaw_fast.evaluation import Evaluated, ranks_of, report_of
+from mtaw_fast.evaluation.metrics import gains_of, means_of
 from mtaw_fast.recommender import Recommender
-from mtaw_fast.sessions import Samples, Sessions
 from mtaw_fast.training import TrainedModel, train
 from mtaw_fast.training.reporting import Silent
 
@@ -45,13 +45,13 @@ class Places:
 
 
 class NewItemsOnly:
-    """A `Ranker` that leaves the session's own items out, as `recommend(exclude_seen=True)` does."""
+    """A `Evaluated` that leaves the session's own items out, as `recommend(exclude_seen=True)` does."""
 
     def __init__(self, recommender: Recommender) -> None:
         self._recommender = recommender
 
     def rank(self, sessions: Sessions, k: int) -> tuple[np.ndarray, np.ndarray]:
-        """See `evaluation.Ranker`."""
+        """See `evaluation.Evaluated`."""
         return self._recommender.rank(sessions, k, exclude_seen=True)
 
 
@@ -133,7 +133,7 @@ def measure(bundle: Path, trained: TrainedModel, samples: Samples) -> dict[str, 
 
 def new_items_only(recommender: Recommender, samples: Samples) -> dict[str, Any]:
     """The metrics on the samples whose target is new to the session, its own items left out of the ranking."""
-    ranker: Ranker = NewItemsOnly(recommender)
+    ranker: Evaluated = NewItemsOnly(recommender)
     fresh = np.flatnonzero(~samples.repeats())
     chosen = Samples(samples.prefixes.select(fresh), samples.targets[fresh], samples.session[fresh])
     metrics = means_of(gains_of(ranks_of(ranker, chosen)))

@@ -13,14 +13,14 @@ import numpy as np
 
 from bench.quality_records import changed_settings
 from mtaw_fast.config import Config
-from mtaw_fast.dataset import Dataset
+from mtaw_fast.data.dataset import Dataset
+from mtaw_fast.data.sessions import Samples, Sessions
 from mtaw_fast.memory import MemoryTables
-from mtaw_fast.sessions import Samples, Sessions
 from mtaw_fast.training import TrainedModel
 from mtaw_fast.training.encoder import FittedEncoder, fit_encoder
 from mtaw_fast.training.memory_slice import SliceCandidates, build_tables, fit_to
 from mtaw_fast.training.reporting import Reporter
-from mtaw_fast.training.served import served_metrics
+from mtaw_fast.training.served_metrics import served_metrics
 
 # What shapes the tables, the candidates and the ranker, and not the encoder.
 _NOT_THE_ENCODER = {

@@ -15,9 +15,9 @@ from bench.retrieval_cases import K, recalls
 from bench.retrieval_data import VectorSet
 from mtaw_fast.errors import require
 from mtaw_fast.kernels.native import rerank_topk
-from mtaw_fast.retrieval import Index
-from mtaw_fast.retrieval.ladder import LadderIndex
-from mtaw_fast.retrieval.plan import SearchPlan
+from mtaw_fast.ranking.retrieval import Index
+from mtaw_fast.ranking.retrieval.ladder import LadderIndex
+from mtaw_fast.ranking.retrieval.plan import SearchPlan
 
 _QUERIES = 500
 _PLAN = Plan(rounds=40, burst=4, settle=1, warmup=2, seconds=120.0)

@@ -13,7 +13,7 @@ from typing import Any
 from bench.harness import Case, Comparison, Ratio, Timing, WrongAnswerError, compare, ratio
 from bench.machine import checkout, describe, machine_record
 from mtaw_fast.errors import MtawError, UsageError, require
-from mtaw_fast.files import write_json
+from mtaw_fast.storage.files import write_json
 
 SCHEMA = 1
 

@@ -18,8 +18,8 @@ from bench.retrieval_data import VectorSet, generated_set, trained_set
 from mtaw_fast.errors import MtawError, UsageError, require
 
 if TYPE_CHECKING:
-    from mtaw_fast.retrieval import Index
-    from mtaw_fast.retrieval.ladder import LadderIndex
+    from mtaw_fast.ranking.retrieval import Index
+    from mtaw_fast.ranking.retrieval.ladder import LadderIndex
 
 SIZES = (40_727, 1_000_000)
 QUICK_SIZES = (40_727,)
@@ -93,7 +93,7 @@ def _measure(report: Report, vectors: VectorSet, options: argparse.Namespace, pl
     # FAISS loads here, so that --help and a misuse answer at once.
     from bench.floors import scan_floor
     from bench.retrieval_cases import RetrievalCases
-    from mtaw_fast.retrieval import make_index
+    from mtaw_fast.ranking.retrieval import make_index
 
     n_items = len(vectors.catalog)
     exact = make_index(options.index, vectors.catalog, vectors.codes)

@@ -13,8 +13,8 @@ from bench.agreement import TIE, ranking_error
 from bench.harness import Case, Contender, Floor, Plan
 from bench.retrieval_data import VectorSet
 from mtaw_fast.kernels.native import reference
-from mtaw_fast.retrieval import Index
-from mtaw_fast.retrieval.ladder import LadderIndex
+from mtaw_fast.ranking.retrieval import Index
+from mtaw_fast.ranking.retrieval.ladder import LadderIndex
 
 K = 20
 _CHECKED_SCORES = 1 << 24  # true scores that a check computes, at most: queries x catalog

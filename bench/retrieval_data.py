@@ -13,9 +13,9 @@ import numpy as np
 
 from bench.clustered import ClusterLaw, clustered_vectors
 from bench.workload import from_bundle, from_data
-from mtaw_fast.encoders import make_encoder
 from mtaw_fast.kernels.native.scan import quantise
-from mtaw_fast.retrieval import LadderFile, ladder_of
+from mtaw_fast.ranking.encoders import make_encoder
+from mtaw_fast.ranking.retrieval import LadderFile, ladder_of
 
 QUERIES = 8192
 _TRUTH_BLOCK = 1 << 16

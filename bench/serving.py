@@ -21,7 +21,7 @@ from mtaw_fast.errors import MtawError, UsageError, require
 
 if TYPE_CHECKING:
     from bench.serving_run import Measured, Traffic
-    from mtaw_fast.sessions import Sessions
+    from mtaw_fast.data.sessions import Sessions
 
 K = 20
 RATES = {10_000: 1000.0, 100_000: 1000.0, 1_000_000: 500.0}
@@ -117,7 +117,7 @@ def _run(options: argparse.Namespace) -> int:
 def _bundles(options: argparse.Namespace) -> Iterator[_Served]:
     from bench.serving_inputs import catalog_bundle, with_ladder
     from mtaw_fast.bundle import Bundle
-    from mtaw_fast.retrieval import EXACT_ITEMS, ladder_of
+    from mtaw_fast.ranking.retrieval import EXACT_ITEMS, ladder_of
 
     if options.bundle is not None:
         bundle = Bundle.load(options.bundle)
@@ -225,8 +225,8 @@ def _keep(report: Report, served: _Served, measured: Measured, sessions: Session
 def _stated_recall(served: _Served) -> float:
     """1 where the index is exact, else what the bundle says of its own."""
     from mtaw_fast.bundle import Bundle
-    from mtaw_fast.retrieval import ladder_of
-    from mtaw_fast.retrieval.plan import read_entry
+    from mtaw_fast.ranking.retrieval import ladder_of
+    from mtaw_fast.ranking.retrieval.plan import read_entry
 
     ladder = ladder_of(Bundle.load(served.folder, verify=False))
     if served.index != "ladder" or ladder is None:

@@ -13,10 +13,10 @@ import numpy as np
 
 from bench.agreement import ranking_error
 from mtaw_fast.bundle import Bundle
-from mtaw_fast.encoders import make_encoder
+from mtaw_fast.data.sessions import Sessions
+from mtaw_fast.ranking.encoders import make_encoder
 from mtaw_fast.recommender import Recommender
 from mtaw_fast.service.snapshot import current_version
-from mtaw_fast.sessions import Sessions
 
 _BLOCK = 1 << 16  # items
 _CELLS = 1 << 24  # true scores held at once: sessions x catalog

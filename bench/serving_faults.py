@@ -16,8 +16,8 @@ from bench.service_process import Service
 from bench.serving_checks import Versions, parse_answer
 from bench.serving_inputs import publish
 from bench.serving_run import Measured, Traffic, kind_of, measure
+from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.service.snapshot import current_version
-from mtaw_fast.sessions import Sessions
 
 NOTICE = 0.25  # seconds after a kill until the client must know that the connections to the worker are gone
 _NAMED = 5  # requests in a message

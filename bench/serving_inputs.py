@@ -13,13 +13,13 @@ import numpy as np
 
 from bench.workload import generated
 from mtaw_fast.bundle import Bundle
-from mtaw_fast.bundle_format import FORMAT_VERSION, MANIFEST
-from mtaw_fast.dataset import Dataset
+from mtaw_fast.bundle.format import FORMAT_VERSION, MANIFEST
+from mtaw_fast.data.dataset import Dataset
+from mtaw_fast.data.item_ids import ItemIds
+from mtaw_fast.data.sessions import Samples, Sessions
+from mtaw_fast.data.synthetic import workload
 from mtaw_fast.errors import UsageError
-from mtaw_fast.files import read_json, write_bytes
-from mtaw_fast.itemids import ItemIds
-from mtaw_fast.sessions import Samples, Sessions
-from mtaw_fast.synthetic import workload
+from mtaw_fast.storage.files import read_json, write_bytes
 
 _HELD_OUT = 400_000  # sessions of which the ladder's recall is measured on the last, as export takes them
 

@@ -31,7 +31,7 @@ from bench.serving_inputs import recommend_requests
 from bench.stack_apps import APPS
 from bench.workload import generated
 from mtaw_fast.errors import MtawError
-from mtaw_fast.files import write_json
+from mtaw_fast.storage.files import write_json
 
 SERVERS = {
     "uvicorn": ["uvicorn", "--loop", "uvloop", "--http", "httptools", "--no-access-log", "--log-level", "warning"],

@@ -19,12 +19,12 @@ from bench.memory_case import RANKER_TOLERANCE, memory_floor, true_memory
 from bench.oracle import gradients, true_logits, true_queries, true_step
 from bench.rates import Load, Processes, Threads, rate_case
 from bench.workload import Workload
-from mtaw_fast.batching import epoch_batches
 from mtaw_fast.config import Config
-from mtaw_fast.model import MTAW
+from mtaw_fast.data.sessions import Sessions
+from mtaw_fast.model.mtaw import MTAW
 from mtaw_fast.recommender import Recommender
-from mtaw_fast.sessions import Sessions
 from mtaw_fast.training.batch import Batch
+from mtaw_fast.training.batching import epoch_batches
 from mtaw_fast.training.initial import initialise
 from mtaw_fast.training.step import Stepper, compute_dtype
 

@@ -92,7 +92,7 @@ def _measure_loss(report: Report, shape: LossShape, options: argparse.Namespace)
 def _measure_epoch(report: Report, options: argparse.Namespace) -> None:
     from bench.epoch_case import EpochBench, stages_in_words
     from mtaw_fast.config import Config
-    from mtaw_fast.dataset import Dataset
+    from mtaw_fast.data.dataset import Dataset
 
     bench = EpochBench(Dataset.load(options.data), Config(loss_backend=options.backend), options.threads)
     if options.quick:

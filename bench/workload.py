@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 
 from mtaw_fast.bundle import Bundle
-from mtaw_fast.bundle_format import parameter_shapes
+from mtaw_fast.bundle.format import parameter_shapes
 from mtaw_fast.config import Config
-from mtaw_fast.dataset import Dataset
+from mtaw_fast.data.dataset import Dataset
+from mtaw_fast.data.item_ids import ItemIds
+from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import UsageError
-from mtaw_fast.itemids import ItemIds
-from mtaw_fast.sessions import Sessions
 
 GENERATED_CLICKS = 10
 _SESSIONS = 4096

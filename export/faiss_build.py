@@ -11,7 +11,7 @@ from typing import Any
 import faiss
 import numpy as np
 
-from mtaw_fast.files import atomic_path
+from mtaw_fast.storage.files import atomic_path
 
 _LINKS = 32  # neighbours of a node on each level of HNSW, 64 on the lowest
 _CONSTRUCTION = 80  # nodes held while inserting one into HNSW

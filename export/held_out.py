@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from mtaw_fast.bundle import Bundle
-from mtaw_fast.dataset import Dataset
-from mtaw_fast.encoders import make_encoder
+from mtaw_fast.data.dataset import Dataset
+from mtaw_fast.data.sessions import Samples, Sessions, offsets_of
 from mtaw_fast.errors import UsageError
-from mtaw_fast.retrieval import Index
-from mtaw_fast.sessions import Samples, Sessions, offsets_of
+from mtaw_fast.ranking.encoders import make_encoder
+from mtaw_fast.ranking.retrieval import Index
 
 LEAST = 100  # session vectors; with fewer a recall of .99 cannot be told from .98
 _NEIGHBOURS = 50

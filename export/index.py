@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 
 from mtaw_fast.bundle import Bundle
-from mtaw_fast.bundle_additions import replace_part
-from mtaw_fast.dataset import Dataset
+from mtaw_fast.bundle.additions import replace_part
+from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.errors import BundleError, UsageError, require
 from mtaw_fast.export.held_out import LEAST, synthetic_vectors, validation_vectors
-from mtaw_fast.retrieval import EXACT_ITEMS, make_index
-from mtaw_fast.retrieval.plan import KINDS
+from mtaw_fast.ranking.retrieval import EXACT_ITEMS, make_index
+from mtaw_fast.ranking.retrieval.plan import KINDS
 
 CHOICES = ("auto", *KINDS, "none")
 LEAST_ITEMS = 1000

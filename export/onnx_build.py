@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 from mtaw_fast.bundle import Bundle
-from mtaw_fast.bundle_format import GRAPH_PARTS, model_hash
+from mtaw_fast.bundle.format import GRAPH_PARTS, model_hash
 from mtaw_fast.export.onnx_files import ModelFiles, write_graph
 from mtaw_fast.export.onnx_graph import Graph, describe, encoder_graph, recommender_graph
 from mtaw_fast.export.onnx_int8 import quantised

@@ -9,10 +9,10 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper, shape_inference
 
-from mtaw_fast.bundle_writer import hashed_name
+from mtaw_fast.bundle.writer import hashed_name
 from mtaw_fast.errors import BundleError
 from mtaw_fast.export.onnx_graph import Graph
-from mtaw_fast.files import sha256_of
+from mtaw_fast.storage.files import sha256_of
 
 _SMALL = 1024  # bytes of an array that stays in the model all the same
 _PAGE = 4096  # arrays begin on a page, so that a runtime can map them

@@ -20,7 +20,7 @@ import numpy as np
 from onnx import ModelProto, TensorProto, helper, parser
 
 from mtaw_fast.config import Config
-from mtaw_fast.recent import RECENT_CLICKS, SHORTEST, recent_of
+from mtaw_fast.model.recent_clicks import RECENT_CLICKS, SHORTEST, recent_of
 
 OPSET = 18
 TABLES = ("e", "logits_here")  # the nodes that read the item embeddings and the catalog

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from mtaw_fast.bundle import Bundle
-from mtaw_fast.bundle_additions import Addition, replace_parts
-from mtaw_fast.bundle_format import GRAPH_PARTS, GRAPHS, VARIANTS, model_hash
+from mtaw_fast.bundle.additions import Addition, replace_parts
+from mtaw_fast.bundle.format import GRAPH_PARTS, GRAPHS, VARIANTS, model_hash
 from mtaw_fast.errors import BundleError, UsageError, require
-from mtaw_fast.files import atomic_path
+from mtaw_fast.storage.files import atomic_path
 
 ENTRY = "onnx"  # the manifest's entry about the graphs
 _EXTERNAL_OVER = 2_000_000_000  # bytes: protobuf ends at 2^31

@@ -14,10 +14,10 @@ import numpy as np
 import onnxruntime
 
 from mtaw_fast.bundle import Bundle
-from mtaw_fast.encoders.eager import EagerEncoder
+from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import BundleError
-from mtaw_fast.retrieval import make_index
-from mtaw_fast.sessions import Sessions
+from mtaw_fast.ranking.encoders.eager import EagerEncoder
+from mtaw_fast.ranking.retrieval import make_index
 
 K = 20
 TOLERANCE = 1e-4  # of a float32 score

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from mtaw_fast.kernels.native import rerank_topk
-from mtaw_fast.retrieval import Index
-from mtaw_fast.retrieval.ladder import LadderIndex, search_parameters
-from mtaw_fast.retrieval.plan import SearchPlan
+from mtaw_fast.ranking.retrieval import Index
+from mtaw_fast.ranking.retrieval.ladder import LadderIndex, search_parameters
+from mtaw_fast.ranking.retrieval.plan import SearchPlan
 
 K = 20
 _EFFORTS = tuple(sorted({step << power for power in range(20) for step in (1, 3)}))  # 1, 2, 3, 4, 6, 8, 12, ..

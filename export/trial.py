@@ -12,9 +12,9 @@ import numpy as np
 
 from mtaw_fast.export.faiss_build import build
 from mtaw_fast.export.recall_search import HeldOut, K, choose, options
-from mtaw_fast.retrieval import Index
-from mtaw_fast.retrieval.ladder import LadderIndex
-from mtaw_fast.retrieval.plan import Recall, SearchPlan, SearchPlans, index_entry
+from mtaw_fast.ranking.retrieval import Index
+from mtaw_fast.ranking.retrieval.ladder import LadderIndex
+from mtaw_fast.ranking.retrieval.plan import Recall, SearchPlan, SearchPlans, index_entry
 
 LONG = 100  # recall at this k is stated besides, not asked for
 _KINDS = ("session vectors", "item vectors")

@@ -6,20 +6,20 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mtaw_fast.config import Config
-    from mtaw_fast.dataset import Dataset
+    from mtaw_fast.data.dataset import Dataset
+    from mtaw_fast.data.sessions import Sessions
     from mtaw_fast.errors import MtawError
     from mtaw_fast.recommender import Recommender
-    from mtaw_fast.sessions import Sessions
 
 __version__ = "0.1.0"
 __all__ = ["Config", "Dataset", "MtawError", "Recommender", "Sessions", "__version__"]
 
 _HOMES = {
     "Config": "mtaw_fast.config",
-    "Dataset": "mtaw_fast.dataset",
+    "Dataset": "mtaw_fast.data.dataset",
     "MtawError": "mtaw_fast.errors",
     "Recommender": "mtaw_fast.recommender",
-    "Sessions": "mtaw_fast.sessions",
+    "Sessions": "mtaw_fast.data.sessions",
 }
 
 

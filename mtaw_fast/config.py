@@ -31,7 +31,7 @@ class Config:
         init: starting weights, 'structured' (training.initial) or 'uniform'. Of the structured ones:
         spectral_share: how much of an item's vector is what it co-occurs with, the rest being its own;
         itl_gain, iel_gain: how much more a click attends to clicks like it than to others.
-        recent: weight of the last clicks' own items in the query, o_t + recent * r_t (`mtaw_fast.recent`), at the
+        recent: weight of the last clicks' own items in the query, o_t + recent * r_t (`model.recent_clicks`), at the
         start; 0 is the paper's o_t for good. recent_decay: what a click counts in r_t, of the one after it, at the
         start. Both are learned.
     Loss

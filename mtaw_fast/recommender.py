@@ -11,13 +11,16 @@ from typing import Any
 import numpy as np
 
 from mtaw_fast.bundle import Bundle
-from mtaw_fast.catalog_updates import Catalog, CatalogIds
-from mtaw_fast.encoders import Encoder, make_encoder
+from mtaw_fast.data.filters import Filter
+from mtaw_fast.data.item_ids import ItemIds
+from mtaw_fast.data.sessions import Sessions, offsets_of
 from mtaw_fast.errors import UsageError
-from mtaw_fast.filters import Filter
-from mtaw_fast.itemids import ItemIds
-from mtaw_fast.live import LiveSession
-from mtaw_fast.ranking import (
+from mtaw_fast.ranking.answer import Recommendations
+from mtaw_fast.ranking.catalog import Catalog, CatalogIds
+from mtaw_fast.ranking.conditions import EVERYTHING, Conditions, checked_k, conditions_of, listed
+from mtaw_fast.ranking.encoders import Encoder, make_encoder
+from mtaw_fast.ranking.live_session import LiveSession
+from mtaw_fast.ranking.pipeline import (
     NativeRanker,
     Served,
     add_times,
@@ -28,10 +31,7 @@ from mtaw_fast.ranking import (
     retrieve,
     serve,
 )
-from mtaw_fast.recommendations import Recommendations
-from mtaw_fast.requests import EVERYTHING, Conditions, checked_k, conditions_of, listed
-from mtaw_fast.retrieval import Index, for_items, ladder_of, make_index
-from mtaw_fast.sessions import Sessions, offsets_of
+from mtaw_fast.ranking.retrieval import Index, for_items, ladder_of, make_index
 
 _CHUNK_SESSIONS = 1024
 _NOTHING = np.empty(0, dtype=np.int32)

@@ -11,15 +11,15 @@ from typing import Any
 import numpy as np
 
 from mtaw_fast.bundle import Bundle
-from mtaw_fast.bundle_format import parameter_shapes
+from mtaw_fast.bundle.format import parameter_shapes
 from mtaw_fast.config import Config
-from mtaw_fast.files import sha256_of
-from mtaw_fast.itemids import ItemIds
+from mtaw_fast.data.item_ids import ItemIds
+from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.kernels.native.memory_query import feature_names
-from mtaw_fast.memory import MemoryTables, Ranker
-from mtaw_fast.recent import starting_weights
-from mtaw_fast.sessions import Sessions
-from mtaw_fast.tensorfile import write_tensors
+from mtaw_fast.memory import MemoryTables, RankerNet
+from mtaw_fast.model.recent_clicks import starting_weights
+from mtaw_fast.storage.files import sha256_of
+from mtaw_fast.storage.tensorfile import write_tensors
 
 
 def random_weights(config: Config, n_items: int, seed: int = 0) -> dict[str, np.ndarray]:
@@ -58,7 +58,7 @@ def memory_parts(n_items: int = 60, seed: int = 0) -> dict[str, Any]:
     shapes = {"mean": (n,), "scale": (n,), "linear": (n,), "w1": (n, 64), "b1": (64,), "w2": (64, 32), "b2": (32,)}
     shapes |= {"w3": (32,), "bias": (1,)}
     arrays = {name: rng.normal(0, 0.3, shape).astype(np.float32) for name, shape in shapes.items()}
-    return {"memory": MemoryTables.build(sessions, n_items), "ranker": Ranker(features=features, **arrays)}
+    return {"memory": MemoryTables.build(sessions, n_items), "ranker": RankerNet(features=features, **arrays)}
 
 
 def save_random(folder: Path, **settings: Any) -> Bundle:

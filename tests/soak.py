@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from mtaw_fast.bundle import Bundle
-from mtaw_fast.recommendations import Recommendations
+from mtaw_fast.ranking.answer import Recommendations
 from mtaw_fast.recommender import Recommender
 from tests.random_bundle import bundle_parts, memory_parts
 

@@ -14,15 +14,15 @@ import numpy as np
 import pytest
 
 from mtaw_fast import recommender as recommender_module
-from mtaw_fast import requests as requests_module
 from mtaw_fast.bundle import Bundle
-from mtaw_fast.encoders import ENCODERS
+from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import BundleError, DataError, UsageError
 from mtaw_fast.kernels.native import reference
-from mtaw_fast.recommendations import Recommendations
+from mtaw_fast.ranking import conditions as requests_module
+from mtaw_fast.ranking.answer import Recommendations
+from mtaw_fast.ranking.encoders import ENCODERS
+from mtaw_fast.ranking.retrieval import INDEXES
 from mtaw_fast.recommender import Recommender
-from mtaw_fast.retrieval import INDEXES
-from mtaw_fast.sessions import Sessions
 from tests.random_bundle import bundle_parts, save_random
 
 ROOT = Path(__file__).parent.parent
@@ -366,8 +366,8 @@ def test_similar_items_searches_by_the_plan_for_items(tmp_path: Path) -> None:
     """Sessions' plan reads one list, items' plan all of them: what is found tells which one searched."""
     pytest.importorskip("faiss", reason="FAISS is not installed: pip install 'mtaw-fast[cpu]'")
     from mtaw_fast.export.faiss_build import build
-    from mtaw_fast.retrieval.ladder import LadderIndex
-    from mtaw_fast.retrieval.plan import SearchPlan
+    from mtaw_fast.ranking.retrieval.ladder import LadderIndex
+    from mtaw_fast.ranking.retrieval.plan import SearchPlan
 
     bundle = Bundle.save(tmp_path / "bundle", **bundle_parts(n_items=2000, d=16, text=False))
     exact = Recommender.load(tmp_path / "bundle", encoder="numpy", index="exact")

@@ -7,7 +7,7 @@
     table.known(list of any objects)            int32[..] the distinct internal ids of the known ones, ascending
     table.external(int32[n])                    list of int or str
 
-What the arrays hold: `mtaw_fast.itemids.ItemIds`. ValueError on arrays that do not fit together or a text that
+What the arrays hold: `mtaw_fast.data.item_ids.ItemIds`. ValueError on arrays that do not fit together or a text that
 occurs twice, IndexError on an internal id outside 0..N-1. The arrays are kept alive. Thread-safe; holds the GIL,
 since it works on Python's objects.
 """

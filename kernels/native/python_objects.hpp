@@ -8,7 +8,7 @@
 #include "encode/session.hpp"
 #include "ids/id_table.hpp"
 #include "memory/query.hpp"
-#include "memory/ranker.hpp"
+#include "memory/ranker_net.hpp"
 #include "scan/scanner.hpp"
 
 namespace mtaw {
@@ -18,7 +18,7 @@ const Encoder& encoder_of(pybind11::handle object);
 SessionState& session_state_of(pybind11::handle object);
 const Scanner& scanner_of(pybind11::handle object);
 const SessionMemory& session_memory_of(pybind11::handle object);
-const Ranker& ranker_of(pybind11::handle object);
+const RankerNet& ranker_of(pybind11::handle object);
 // Only ever used without the GIL, so that nothing that Python runs in between can come back to it.
 MemoryScratch& thread_memory_scratch();
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mtaw_fast.bundle_format import ADDED_PARTS, MANIFEST
-from mtaw_fast.bundle_writer import bundle_lock, flush_folder, named_files, sweep, undone_on_failure, write_file
+from mtaw_fast.bundle.format import ADDED_PARTS, MANIFEST
+from mtaw_fast.bundle.writer import bundle_lock, flush_folder, named_files, sweep, undone_on_failure, write_file
 from mtaw_fast.errors import BundleError
-from mtaw_fast.files import read_json, write_json
+from mtaw_fast.storage.files import read_json, write_json
 
 
 @dataclass(frozen=True, slots=True)

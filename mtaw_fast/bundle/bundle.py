@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from mtaw_fast.bundle_format import (
+from mtaw_fast.bundle.format import (
     FORMAT,
     MANIFEST,
     OPTIONAL_PARTS,
@@ -37,14 +37,14 @@ from mtaw_fast.bundle_format import (
     is_plain_name,
     most_clicked_first,
 )
-from mtaw_fast.bundle_writer import bundle_lock, refuse_existing, save_bundle
+from mtaw_fast.bundle.writer import bundle_lock, refuse_existing, save_bundle
 from mtaw_fast.config import Config
+from mtaw_fast.data.item_ids import ItemIds
 from mtaw_fast.errors import BundleError, DataError, UsageError, shown
-from mtaw_fast.files import read_json, sha256_of
-from mtaw_fast.itemids import ItemIds
 from mtaw_fast.kernels.native.scan import check_quantised
-from mtaw_fast.memory import MemoryTables, Ranker
-from mtaw_fast.tensorfile import map_tensors
+from mtaw_fast.memory import MemoryTables, RankerNet
+from mtaw_fast.storage.files import read_json, sha256_of
+from mtaw_fast.storage.tensorfile import map_tensors
 
 __all__ = ["Bundle", "bundle_lock", "refuse_existing"]
 
@@ -71,7 +71,7 @@ class Bundle:
     most_clicked: np.ndarray
     scan: Mapping[str, np.ndarray] | None
     memory: MemoryTables | None = None
-    ranker: Ranker | None = None
+    ranker: RankerNet | None = None
 
     @property
     def n_items(self) -> int:
@@ -104,7 +104,7 @@ class Bundle:
         metrics: Mapping[str, Any],
         dataset: Mapping[str, Any],
         memory: MemoryTables | None = None,
-        ranker: Ranker | None = None,
+        ranker: RankerNet | None = None,
         overwrite: bool = False,
     ) -> Bundle:
         """Write the folder (made if missing) and return it loaded.
@@ -218,11 +218,11 @@ def _load(folder: Path, manifest: dict[str, Any], verify: bool) -> Bundle:
 
 def _memory(
     folder: Path, digests: Mapping[str, tuple[str, str]], n_items: int
-) -> tuple[MemoryTables | None, Ranker | None]:
+) -> tuple[MemoryTables | None, RankerNet | None]:
     """The session memory's tables and ranker; neither where the bundle has none."""
     try:
         memory = MemoryTables.load(folder / digests["memory"][0]) if "memory" in digests else None
-        ranker = Ranker.load(folder / digests["ranker"][0]) if "ranker" in digests else None
+        ranker = RankerNet.load(folder / digests["ranker"][0]) if "ranker" in digests else None
     except DataError as error:
         raise BundleError(str(error)) from None
     check_memory(str(folder), memory, ranker, n_items)

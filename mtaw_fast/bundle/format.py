@@ -11,8 +11,8 @@ import numpy as np
 
 from mtaw_fast.config import Config
 from mtaw_fast.errors import BundleError, shown
-from mtaw_fast.memory import MemoryTables, Ranker
-from mtaw_fast.recent import recent_of
+from mtaw_fast.memory import MemoryTables, RankerNet
+from mtaw_fast.model.recent_clicks import recent_of
 
 FORMAT = "mtaw_fast bundle"
 FORMAT_VERSION = 2
@@ -101,7 +101,7 @@ def check_finite(where: str, arrays: Mapping[str, np.ndarray]) -> None:
             raise BundleError(f"{where}: '{name}' holds a value that is not finite; train the bundle anew")
 
 
-def check_memory(where: str, memory: MemoryTables | None, ranker: Ranker | None, n_items: int) -> None:
+def check_memory(where: str, memory: MemoryTables | None, ranker: RankerNet | None, n_items: int) -> None:
     """Raise BundleError unless the tables and the ranker of a session memory are both there, of N items, or neither."""
     if (memory is None) != (ranker is None):
         there, missing = ("ranker", "memory") if memory is None else ("memory", "ranker")

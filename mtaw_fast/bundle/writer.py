@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from mtaw_fast import __version__
-from mtaw_fast.bundle_format import (
+from mtaw_fast.bundle.format import (
     ADDED_PARTS,
     FORMAT,
     FORMAT_VERSION,
@@ -33,12 +33,12 @@ from mtaw_fast.bundle_format import (
     normalised,
 )
 from mtaw_fast.config import Config
+from mtaw_fast.data.item_ids import ItemIds
 from mtaw_fast.errors import BundleError, MtawError, UsageError
-from mtaw_fast.files import folder_lock, read_json, sha256_of, write_json
-from mtaw_fast.itemids import ItemIds
 from mtaw_fast.kernels.native.scan import quantise
-from mtaw_fast.memory import MemoryTables, Ranker
-from mtaw_fast.tensorfile import write_tensors
+from mtaw_fast.memory import MemoryTables, RankerNet
+from mtaw_fast.storage.files import folder_lock, read_json, sha256_of, write_json
+from mtaw_fast.storage.tensorfile import write_tensors
 
 # Whatever an interrupted save can leave: hashed files no manifest names, drafts, temporary files.
 _OURS = "|".join((*PARTS, *OPTIONAL_PARTS, *MEMORY_PARTS, *ADDED_PARTS))
@@ -84,7 +84,7 @@ def save_bundle(
     metrics: Mapping[str, Any],
     dataset: Mapping[str, Any],
     memory: MemoryTables | None = None,
-    ranker: Ranker | None = None,
+    ranker: RankerNet | None = None,
     overwrite: bool = False,
 ) -> None:
     """See `Bundle.save`."""

@@ -7,8 +7,8 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from mtaw_fast.data.item_ids import ItemIds
 from mtaw_fast.errors import UsageError
-from mtaw_fast.itemids import ItemIds
 
 
 def add_command(

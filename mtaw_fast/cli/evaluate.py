@@ -10,14 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from mtaw_fast.baselines import fit_baselines
 from mtaw_fast.cli.common import add_command, add_serving_options, print_json
-from mtaw_fast.dataset import Dataset
+from mtaw_fast.data.dataset import Dataset
+from mtaw_fast.data.item_ids import ItemIds
+from mtaw_fast.data.sessions import Samples, Sessions, offsets_of
 from mtaw_fast.errors import UsageError
 from mtaw_fast.evaluation import Progress, Report, evaluate
-from mtaw_fast.itemids import ItemIds
+from mtaw_fast.evaluation.baselines import fit_baselines
 from mtaw_fast.recommender import Recommender
-from mtaw_fast.sessions import Samples, Sessions, offsets_of
 
 _METRICS = ("P@10", "MRR@10", "P@20", "MRR@20")
 

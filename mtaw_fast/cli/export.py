@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from mtaw_fast.bundle_format import VARIANTS
+from mtaw_fast.bundle.format import VARIANTS
 from mtaw_fast.cli.common import add_command, print_json
-from mtaw_fast.dataset import Dataset
+from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.errors import UsageError
 
 

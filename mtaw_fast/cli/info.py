@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from mtaw_fast.bundle import Bundle
-from mtaw_fast.bundle_format import GRAPH_PARTS
+from mtaw_fast.bundle.format import GRAPH_PARTS
 from mtaw_fast.cli.common import add_command, print_json
-from mtaw_fast.dataset import Dataset
+from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.errors import DataError
-from mtaw_fast.files import read_json
-from mtaw_fast.retrieval import ladder_of
-from mtaw_fast.retrieval.plan import read_entry
+from mtaw_fast.ranking.retrieval import ladder_of
+from mtaw_fast.ranking.retrieval.plan import read_entry
+from mtaw_fast.storage.files import read_json
 
 
 def add_to(commands: Any) -> None:

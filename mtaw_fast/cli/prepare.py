@@ -59,7 +59,7 @@ def add_to(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Read the source, write the folder, print its counts."""
-    from mtaw_fast import readers
+    from mtaw_fast.data import readers
 
     if (arguments.dataset / "manifest.json").exists():
         raise UsageError(f"{arguments.dataset} already holds a data set; choose another folder or remove it first")

@@ -11,7 +11,7 @@ from typing import Any
 from mtaw_fast.bundle import refuse_existing
 from mtaw_fast.cli.common import add_command, print_json
 from mtaw_fast.config import DEFAULT_PRESET, PRESETS, Config, preset
-from mtaw_fast.dataset import Dataset
+from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.errors import require
 
 

@@ -17,11 +17,11 @@ from typing import Any
 
 import numpy as np
 
+from mtaw_fast.data.item_ids import ItemIds
+from mtaw_fast.data.sessions import Samples, Sessions
 from mtaw_fast.errors import DataError, UsageError
-from mtaw_fast.files import read_json, sha256_of, write_json
-from mtaw_fast.itemids import ItemIds
-from mtaw_fast.sessions import Samples, Sessions
-from mtaw_fast.tensorfile import map_tensors, write_tensors
+from mtaw_fast.storage.files import read_json, sha256_of, write_json
+from mtaw_fast.storage.tensorfile import map_tensors, write_tensors
 
 FORMAT_VERSION = 2
 READABLE_VERSIONS = (1, 2)  # 1: text ids by sorted BLAKE2b hashes (`itemids`)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mtaw_fast.sessions import offsets_of, ranges
+from mtaw_fast.data.sessions import offsets_of, ranges
 
 
 def merge(

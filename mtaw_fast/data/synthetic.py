@@ -24,11 +24,11 @@ from typing import Any
 
 import numpy as np
 
-from mtaw_fast.dataset import Dataset
+from mtaw_fast.data.dataset import Dataset
+from mtaw_fast.data.item_ids import ItemIds
+from mtaw_fast.data.ragged_lists import merge, top_k
+from mtaw_fast.data.sessions import Samples, Sessions, offsets_of
 from mtaw_fast.errors import DataError, UsageError
-from mtaw_fast.itemids import ItemIds
-from mtaw_fast.ragged import merge, top_k
-from mtaw_fast.sessions import Samples, Sessions, offsets_of
 
 _READER = "synthetic"
 
@@ -193,12 +193,12 @@ def oracle(dataset: Dataset) -> Oracle:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Oracle:
-    """The Bayes-optimal `evaluation.Ranker` of a world: scores are the true next-click probabilities."""
+    """The Bayes-optimal `evaluation.Evaluated` of a world: scores are the true next-click probabilities."""
 
     world: World
 
     def rank(self, sessions: Sessions, k: int) -> tuple[np.ndarray, np.ndarray]:
-        """See `evaluation.Ranker`; an empty session is ranked by popularity, the law of first clicks."""
+        """See `evaluation.Evaluated`; an empty session is ranked by popularity, the law of first clicks."""
         world, law = self.world, self.world.law
         n_items, count = len(world.popularity), len(sessions)
         rows, items, scores = _own_clicks(sessions, law)

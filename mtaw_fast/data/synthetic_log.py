@@ -1,4 +1,4 @@
-"""Writes a synthetic click log as CSV: `python -m mtaw_fast.synthetic_log clicks.csv --items 3000`."""
+"""Writes a synthetic click log as CSV: `python -m mtaw_fast.data.synthetic_log clicks.csv --items 3000`."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from mtaw_fast.files import atomic_path
-from mtaw_fast.sessions import Sessions
-from mtaw_fast.synthetic import generate
+from mtaw_fast.data.sessions import Sessions
+from mtaw_fast.data.synthetic import generate
+from mtaw_fast.storage.files import atomic_path
 
 _BEGIN = 1_700_000_000  # seconds since 1970
 _DAY = 86_400

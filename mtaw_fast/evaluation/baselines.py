@@ -1,6 +1,6 @@
 """Baselines without training: what every learned model has to beat.
 
-Each is an `evaluation.Ranker` made by `fit(sessions, n_items)`. Popularity and co-occurrence rank
+Each is an `evaluation.Evaluated` made by `fit(sessions, n_items)`. Popularity and co-occurrence rank
 the whole catalog; OwnRecent and OwnFrequent list the session's own items and nothing else, as their
 published figures do.
 
@@ -16,11 +16,11 @@ from typing import Any
 
 import numpy as np
 
-from mtaw_fast.cooccurrence import CoOccurrence
-from mtaw_fast.evaluation import Progress, Ranker, ranks_of
-from mtaw_fast.metrics import gains_of, means_of
-from mtaw_fast.ragged import merge, top_k
-from mtaw_fast.sessions import Samples, Sessions
+from mtaw_fast.data.ragged_lists import merge, top_k
+from mtaw_fast.data.sessions import Samples, Sessions
+from mtaw_fast.evaluation.cooccurrence import CoOccurrence
+from mtaw_fast.evaluation.metrics import gains_of, means_of
+from mtaw_fast.evaluation.protocol import Evaluated, Progress, ranks_of
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,7 +41,7 @@ class Popularity:
         return cls(ids, counts[ids].astype(np.float32))
 
     def rank(self, sessions: Sessions, k: int) -> tuple[np.ndarray, np.ndarray]:
-        """See `evaluation.Ranker`."""
+        """See `evaluation.Evaluated`."""
         padding = max(k - len(self.ids), 0)
         ids = np.pad(self.ids[:k], (0, padding), constant_values=-1)
         counts = np.pad(self.counts[:k], (0, padding), constant_values=-np.inf)
@@ -60,7 +60,7 @@ class OwnRecent:
         return cls(n_items)
 
     def rank(self, sessions: Sessions, k: int) -> tuple[np.ndarray, np.ndarray]:
-        """See `evaluation.Ranker`."""
+        """See `evaluation.Evaluated`."""
         rows, items, ages, _ = _own_items(sessions, self.n_items)
         return top_k(rows, items, -ages, len(sessions), k)
 
@@ -81,7 +81,7 @@ class OwnFrequent:
         return cls(n_items)
 
     def rank(self, sessions: Sessions, k: int) -> tuple[np.ndarray, np.ndarray]:
-        """See `evaluation.Ranker`."""
+        """See `evaluation.Evaluated`."""
         rows, items, ages, counts = _own_items(sessions, self.n_items)
         return top_k(rows, items, counts + 1 / (2 + ages), len(sessions), k)
 
@@ -144,7 +144,7 @@ def _better(
 
 def fit_baselines(
     sessions: Sessions, train: Sessions, validation: Sessions, min_prefix: int, n_items: int
-) -> dict[str, Ranker]:
+) -> dict[str, Evaluated]:
     """Every baseline, fitted on `sessions`: name -> ranker.
 
     Co-occurrence is tuned on the samples of the `validation` sessions, fitted on `train` alone. To

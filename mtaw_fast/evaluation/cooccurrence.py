@@ -18,9 +18,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from mtaw_fast.data.ragged_lists import merge, top_k
+from mtaw_fast.data.sessions import Sessions, offsets_of, ranges
 from mtaw_fast.errors import UsageError
-from mtaw_fast.ragged import merge, top_k
-from mtaw_fast.sessions import Sessions, offsets_of, ranges
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +91,7 @@ class CoOccurrence:
         return replace(self, settings=replace(self.settings, decay=decay, bonus=bonus, own_decay=own_decay))
 
     def rank(self, sessions: Sessions, k: int) -> tuple[np.ndarray, np.ndarray]:
-        """See `evaluation.Ranker`."""
+        """See `evaluation.Evaluated`."""
         n_items, count = len(self.popular), len(sessions)
         row = np.repeat(np.arange(count), sessions.lengths)
         age = sessions.offsets[1:][row] - 1 - np.arange(sessions.n_clicks)

@@ -12,14 +12,14 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from mtaw_fast.data.sessions import Samples, Sessions
 from mtaw_fast.errors import DataError, UsageError
-from mtaw_fast.metrics import KS, gains_of, listed_rank, means_of, session_bootstrap
-from mtaw_fast.sessions import Samples, Sessions
+from mtaw_fast.evaluation.metrics import KS, gains_of, listed_rank, means_of, session_bootstrap
 
 Progress = Callable[[int, int], None]
 
 
-class Ranker(Protocol):
+class Evaluated(Protocol):
     """Anything that ranks the catalog for the next click of sessions."""
 
     def rank(self, sessions: Sessions, k: int) -> tuple[np.ndarray, np.ndarray]:
@@ -65,7 +65,7 @@ def _without_nan(metrics: Mapping[str, float]) -> dict[str, float | None]:
 
 
 def ranks_of(
-    ranker: Ranker, samples: Samples, max_k: int = 20, chunk: int = 512, progress: Progress | None = None
+    ranker: Evaluated, samples: Samples, max_k: int = 20, chunk: int = 512, progress: Progress | None = None
 ) -> np.ndarray:
     """The pessimistic rank of every sample's target: int32[S], 1..max_k, or 0 for a miss.
 
@@ -89,7 +89,7 @@ def ranks_of(
     return ranks
 
 
-def _check_lists(ranker: Ranker, ids: np.ndarray, scores: np.ndarray, shape: tuple[int, int]) -> None:
+def _check_lists(ranker: Evaluated, ids: np.ndarray, scores: np.ndarray, shape: tuple[int, int]) -> None:
     name = type(ranker).__name__
     if ids.shape != shape or scores.shape != shape or ids.dtype.kind != "i":
         raise UsageError(
@@ -123,7 +123,7 @@ def report_of(ranks: np.ndarray, samples: Samples, seed: int = 0, resamples: int
 
 
 def evaluate(
-    ranker: Ranker, samples: Samples, seed: int = 0, chunk: int = 512, progress: Progress | None = None
+    ranker: Evaluated, samples: Samples, seed: int = 0, chunk: int = 512, progress: Progress | None = None
 ) -> Report:
     """Rank every sample over the whole catalog and report; see `ranks_of` and `report_of`."""
     return report_of(ranks_of(ranker, samples, max(KS), chunk, progress), samples, seed)

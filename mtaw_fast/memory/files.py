@@ -11,7 +11,7 @@ import numpy as np
 from mtaw_fast.errors import DataError, UsageError, shown
 from mtaw_fast.kernels.native.memory_tables import TABLES
 from mtaw_fast.memory.settings import MemorySettings
-from mtaw_fast.tensorfile import map_tensors, write_tensors
+from mtaw_fast.storage.tensorfile import map_tensors, write_tensors
 
 LAYOUT = 1
 _SETTINGS = "settings"

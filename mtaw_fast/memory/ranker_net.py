@@ -9,14 +9,14 @@ import numpy as np
 
 from mtaw_fast.errors import DataError
 from mtaw_fast.kernels.native import memory_query
-from mtaw_fast.tensorfile import map_tensors, write_tensors
+from mtaw_fast.storage.tensorfile import map_tensors, write_tensors
 
 _NAMES = "features"  # the names in a file: uint8, UTF-8, one a line
 _PANEL, _MOST_UNITS = 8, 256
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Ranker:
+class RankerNet:
     """score = x . linear + bias + relu(relu(x w1 + b1) w2 + b2) . w3 with x = (feature - mean) * scale.
 
     Axes: F features, n1 and n2 hidden units (multiples of 8, at most 256). features: their names, in the order of the
@@ -72,9 +72,9 @@ class Ranker:
         hidden = np.maximum(hidden @ of["w2"] + of["b2"], 0)
         return x @ of["linear"] + of["bias"] + hidden @ of["w3"]
 
-    def native(self) -> memory_query.Ranker:
+    def native(self) -> memory_query.RankerNet:
         """The same for `SessionMemory.rank`."""
-        return memory_query.Ranker(self.arrays())
+        return memory_query.RankerNet(self.arrays())
 
     def save(self, path: Path) -> None:
         """Write it to `path` as one safetensors file, atomically."""
@@ -82,7 +82,7 @@ class Ranker:
         write_tensors(path, {**self.arrays(), _NAMES: names})
 
     @classmethod
-    def load(cls, path: Path) -> Ranker:
+    def load(cls, path: Path) -> RankerNet:
         """Map what `save` wrote. Raises DataError where the file is missing, damaged or for other features."""
         arrays = map_tensors(path)
         wanted = {one.name for one in fields(cls)}

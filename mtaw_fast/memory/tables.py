@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
+from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import DataError, UsageError
 from mtaw_fast.kernels.native.memory_tables import TABLES, build_tables, check_tables, update_tables
 from mtaw_fast.memory import files
 from mtaw_fast.memory.settings import MemorySettings
-from mtaw_fast.sessions import Sessions
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from mtaw_fast.reasons import Reason
+from mtaw_fast.ranking.reasons import Reason
 
 
 @dataclass(frozen=True, slots=True, eq=False)

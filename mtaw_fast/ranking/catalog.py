@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 
 from mtaw_fast.bundle import Bundle
-from mtaw_fast.bundle_format import normalised
+from mtaw_fast.bundle.format import normalised
+from mtaw_fast.data.item_ids import ItemIds
 from mtaw_fast.errors import DataError
-from mtaw_fast.itemids import ItemIds
 
 _INT64 = np.iinfo(np.int64)
 _ROWS = 1 << 16

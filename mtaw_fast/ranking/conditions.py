@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from mtaw_fast.catalog_updates import Catalog
+from mtaw_fast.data.filters import Filter
 from mtaw_fast.errors import UsageError
-from mtaw_fast.filters import Filter
+from mtaw_fast.ranking.catalog import Catalog
 
 _NONE: tuple[Any, ...] = ()  # the one empty tuple there is
 _LONG_LIST = 1000  # exclude lists up to here go along with the search; a mask costs O(N)

@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from mtaw_fast.data.filters import Filter
+from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import UsageError
-from mtaw_fast.filters import Filter
-from mtaw_fast.ranking import NativeRanker, Served, add_times, assembled, explained, most_popular
-from mtaw_fast.recommendations import Recommendations
-from mtaw_fast.requests import Conditions, checked_k, conditions_of
-from mtaw_fast.sessions import Sessions
+from mtaw_fast.ranking.answer import Recommendations
+from mtaw_fast.ranking.conditions import Conditions, checked_k, conditions_of
+from mtaw_fast.ranking.pipeline import NativeRanker, Served, add_times, assembled, explained, most_popular
 
 
 class LiveSession:

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mtaw_fast.catalog_updates import Catalog
-from mtaw_fast.filters import Filter
-from mtaw_fast.kernels.native.memory_query import Dense, Ranker, SessionMemory
-from mtaw_fast.sessions import Sessions, offsets_of
+from mtaw_fast.data.filters import Filter
+from mtaw_fast.data.sessions import Sessions, offsets_of
+from mtaw_fast.kernels.native.memory_query import Dense, RankerNet, SessionMemory
+from mtaw_fast.ranking.catalog import Catalog
 
 
 class Remembering:
@@ -19,7 +19,7 @@ class Remembering:
     Added items have no past: only the dense list finds them, or the session itself. Removed ones are never found.
     """
 
-    def __init__(self, catalog: Catalog, memory: SessionMemory, ranker: Ranker) -> None:
+    def __init__(self, catalog: Catalog, memory: SessionMemory, ranker: RankerNet) -> None:
         self.memory, self.ranker = memory, ranker
         self._catalog = catalog
         self._here = Filter(~catalog.gone) if catalog.gone.any() else None

@@ -12,18 +12,18 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from mtaw_fast.catalog_updates import Catalog
-from mtaw_fast.encoders import Encoder, NativeEncoder
-from mtaw_fast.filters import Filter
+from mtaw_fast.data.filters import Filter
+from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.kernels.native.engine import Engine
 from mtaw_fast.memory.pairs import neighbours
-from mtaw_fast.reasons import reasons_of
-from mtaw_fast.recommendations import Recommendations
-from mtaw_fast.remembering import Remembering
-from mtaw_fast.requests import Conditions
-from mtaw_fast.retrieval import Index, ScanIndex
-from mtaw_fast.retrieval.enlarged import EnlargedIndex
-from mtaw_fast.sessions import Sessions
+from mtaw_fast.ranking.answer import Recommendations
+from mtaw_fast.ranking.catalog import Catalog
+from mtaw_fast.ranking.conditions import Conditions
+from mtaw_fast.ranking.encoders import Encoder, NativeEncoder
+from mtaw_fast.ranking.memory_stage import Remembering
+from mtaw_fast.ranking.reasons import reasons_of
+from mtaw_fast.ranking.retrieval import Index, ScanIndex
+from mtaw_fast.ranking.retrieval.enlarged import EnlargedIndex
 
 _NOTHING = np.empty(0, dtype=np.int32)
 

@@ -7,8 +7,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from mtaw_fast.catalog_updates import Catalog
 from mtaw_fast.memory.pairs import cosine
+from mtaw_fast.ranking.catalog import Catalog
 
 _MOST_ITEMS = 3
 

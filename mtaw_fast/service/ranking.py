@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from mtaw_fast.errors import UsageError
-from mtaw_fast.recommendations import Recommendations
+from mtaw_fast.ranking.answer import Recommendations
 from mtaw_fast.service.messages import Answer, BatchAnswer, BatchRequest, SimilarAnswer, Timings, Wanted
 from mtaw_fast.service.metrics import Metrics
 from mtaw_fast.service.problems import ServiceError, invalid

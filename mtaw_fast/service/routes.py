@@ -9,7 +9,7 @@ from urllib.parse import parse_qs
 from litestar import Response, get, post
 from litestar.params import Body, Parameter
 
-from mtaw_fast.recommendations import Recommendations
+from mtaw_fast.ranking.answer import Recommendations
 from mtaw_fast.service.answers import JSON, encoded, json_response
 from mtaw_fast.service.decoding import StrictRequest
 from mtaw_fast.service.line import Joint

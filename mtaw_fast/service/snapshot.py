@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mtaw_fast.bundle import Bundle
-from mtaw_fast.bundle_format import MANIFEST
+from mtaw_fast.bundle.format import MANIFEST
 from mtaw_fast.recommender import Recommender
 
 _FIRST = 20  # results of the ranking that a bundle must give before it is taken into service

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from mtaw_fast.errors import DataError, shown
-from mtaw_fast.files import atomic_path
+from mtaw_fast.storage.files import atomic_path
 
 _DTYPES = {
     "F64": "<f8", "F32": "<f4", "F16": "<f2",

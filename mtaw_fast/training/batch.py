@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mtaw_fast.data.sessions import Sessions, offsets_of, ranges
 from mtaw_fast.kernels.prefix_interest import Tiles
-from mtaw_fast.sessions import Sessions, offsets_of, ranges
 
 
 def sample_counts(sessions: Sessions, min_prefix: int, counted: str = "all") -> np.ndarray:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mtaw_fast.errors import require
-from mtaw_fast.files import atomic_path
+from mtaw_fast.storage.files import atomic_path
 
 
 def plot_curves(history: Sequence[Mapping[str, Any]], path: Path) -> None:

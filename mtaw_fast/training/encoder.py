@@ -11,10 +11,10 @@ import numpy as np
 import torch
 
 from mtaw_fast.config import Config
+from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import UsageError
-from mtaw_fast.files import folder_lock
-from mtaw_fast.model import MTAW
-from mtaw_fast.sessions import Sessions
+from mtaw_fast.model.mtaw import MTAW
+from mtaw_fast.storage.files import folder_lock
 from mtaw_fast.training.checkpoints import RunFolder
 from mtaw_fast.training.fitting import Fitting
 from mtaw_fast.training.reporting import Reporter, Silent

@@ -11,17 +11,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from mtaw_fast.batching import epoch_batches
 from mtaw_fast.config import Config
+from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import TrainingError, UsageError
-from mtaw_fast.model import MTAW
-from mtaw_fast.sessions import Sessions
+from mtaw_fast.model.mtaw import MTAW
 from mtaw_fast.training.batch import Batch, sample_counts
-from mtaw_fast.training.choose import make_stepper
+from mtaw_fast.training.batching import epoch_batches
 from mtaw_fast.training.initial import initialise
 from mtaw_fast.training.reporting import Reporter
 from mtaw_fast.training.state import RunState
 from mtaw_fast.training.step import AnyStepper, learning_rate
+from mtaw_fast.training.stepper_choice import make_stepper
 
 BEST_BY = "MRR@20"
 _SESSIONS_NAMED = 5

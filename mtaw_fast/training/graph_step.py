@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 
 from mtaw_fast.config import Config
-from mtaw_fast.model import MTAW
+from mtaw_fast.model.mtaw import MTAW
 from mtaw_fast.training.static_batch import Budget, StaticBatch
 from mtaw_fast.training.static_step import StaticStep
 

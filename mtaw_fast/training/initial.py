@@ -19,9 +19,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from mtaw_fast.model import MTAW
-from mtaw_fast.sessions import Sessions
-from mtaw_fast.spectral import spectral_embedding
+from mtaw_fast.data.sessions import Sessions
+from mtaw_fast.model.mtaw import MTAW
+from mtaw_fast.training.spectral import spectral_embedding
 
 POSITION_AMPLITUDE = 0.03
 LONGEST_WAVE = 1000.0  # positions, as in the Transformer's 10000

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mtaw_fast.errors import TrainingError, UsageError
-from mtaw_fast.memory import Ranker
+from mtaw_fast.memory import RankerNet
 from mtaw_fast.training.reporting import Reporter
 
 HIDDEN = (64, 32)
@@ -96,7 +96,7 @@ def fit_ranker(
     seed: int,
     phase: str,
     reporter: Reporter,
-) -> tuple[Ranker, list[dict[str, Any]]]:
+) -> tuple[RankerNet, list[dict[str, Any]]]:
     """The ranker, and a record an epoch. Equal arguments give equal bits on one machine, whatever torch's threads.
 
     targets: int32[Q], the next clicks; a query whose target is no candidate teaches nothing and is left out.
@@ -187,11 +187,11 @@ def _rate(highest: float, step: int, steps: int) -> float:
     return highest * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(steps - warm, 1.0)))
 
 
-def _folded(net: _Net, mean: np.ndarray, scale: np.ndarray, features: tuple[str, ...]) -> Ranker:
+def _folded(net: _Net, mean: np.ndarray, scale: np.ndarray, features: tuple[str, ...]) -> RankerNet:
     def array(tensor: Tensor) -> np.ndarray:
         return np.ascontiguousarray(tensor.detach().numpy(), dtype=np.float32)
 
-    return Ranker(
+    return RankerNet(
         features=features,
         mean=mean,
         scale=scale,

@@ -13,14 +13,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from mtaw_fast.bundle_format import normalised
+from mtaw_fast.bundle.format import normalised
 from mtaw_fast.config import Config
-from mtaw_fast.encoders import NativeEncoder
+from mtaw_fast.data.sessions import Sessions, offsets_of, ranges
 from mtaw_fast.kernels.native.memory_query import Dense, SessionMemory, feature_names
 from mtaw_fast.kernels.native.scan import quantise
-from mtaw_fast.memory import MemorySettings, MemoryTables, Ranker
-from mtaw_fast.retrieval import ScanIndex
-from mtaw_fast.sessions import Sessions, offsets_of, ranges
+from mtaw_fast.memory import MemorySettings, MemoryTables, RankerNet
+from mtaw_fast.ranking.encoders import NativeEncoder
+from mtaw_fast.ranking.retrieval import ScanIndex
 from mtaw_fast.training.memory_ranker import RankerFit, fit_ranker
 from mtaw_fast.training.reporting import Reporter
 
@@ -47,7 +47,7 @@ def fit_on_slice(
     weights: Mapping[str, np.ndarray] | None,
     phase: str,
     reporter: Reporter,
-) -> tuple[Ranker, list[dict[str, Any]]]:
+) -> tuple[RankerNet, list[dict[str, Any]]]:
     """The ranker fitted on the last `config.ranker_slice` of `sessions`, and a record an epoch.
 
     weights: of an MTAW that was trained on the sessions before them; None where the ranker is to do without.
@@ -57,7 +57,7 @@ def fit_on_slice(
 
 def fit_to(
     candidates: SliceCandidates, config: Config, phase: str, reporter: Reporter
-) -> tuple[Ranker, list[dict[str, Any]]]:
+) -> tuple[RankerNet, list[dict[str, Any]]]:
     """`fit_on_slice` from candidates that are there already; of the settings only the fit's own count."""
     prefixes, fit = candidates.prefixes, fit_settings(config)
     return fit_ranker(candidates, prefixes.targets, prefixes.lengths, fit, config.seed, phase, reporter)

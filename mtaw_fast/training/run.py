@@ -19,19 +19,19 @@ import numpy as np
 import torch
 
 from mtaw_fast.config import Config
-from mtaw_fast.dataset import Dataset
+from mtaw_fast.data.dataset import Dataset
+from mtaw_fast.data.sessions import Samples, Sessions
 from mtaw_fast.errors import UsageError
-from mtaw_fast.files import folder_lock
-from mtaw_fast.memory import MemoryTables, Ranker
-from mtaw_fast.sessions import Samples, Sessions
+from mtaw_fast.memory import MemoryTables, RankerNet
+from mtaw_fast.storage.files import folder_lock
 from mtaw_fast.training.checkpoints import RunFolder
 from mtaw_fast.training.encoder import weights_of
 from mtaw_fast.training.fitting import Fitting
 from mtaw_fast.training.memory_slice import build_tables, fit_on_slice, fit_settings
-from mtaw_fast.training.outcome import TrainedModel
 from mtaw_fast.training.reporting import Reporter, Silent
-from mtaw_fast.training.served import served_metrics
+from mtaw_fast.training.served_metrics import served_metrics
 from mtaw_fast.training.state import RunState
+from mtaw_fast.training.trained_model import TrainedModel
 from mtaw_fast.training.validation import validation_metrics
 
 Kept = Mapping[str, str]  # files that the run still needs: past, weights, ranker
@@ -185,12 +185,12 @@ class _Run:
         self.state.save(best=metrics, best_epoch=self._config.epochs)
         return self.state["kept"]
 
-    def _served(self, sessions: Sessions) -> tuple[MemoryTables | None, Ranker | None]:
+    def _served(self, sessions: Sessions) -> tuple[MemoryTables | None, RankerNet | None]:
         """Tables of `sessions` and the ranker of the phases so far; neither where the settings want no memory."""
         if not self._config.memory:
             return None, None
         tables = build_tables(self._config, sessions, self._dataset.n_items)
-        return tables, Ranker.load(self._files.folder / self.state["kept"]["ranker"])
+        return tables, RankerNet.load(self._files.folder / self.state["kept"]["ranker"])
 
     def _weights(self, kept: str) -> dict[str, np.ndarray]:
         return weights_of(self._config, self._dataset.n_items, self.state, kept)

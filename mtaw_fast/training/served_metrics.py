@@ -8,29 +8,29 @@ from pathlib import Path
 import numpy as np
 
 from mtaw_fast.bundle import Bundle
-from mtaw_fast.bundle_format import most_clicked_first, normalised
-from mtaw_fast.catalog_updates import Catalog
+from mtaw_fast.bundle.format import most_clicked_first, normalised
 from mtaw_fast.config import Config
-from mtaw_fast.dataset import Dataset
-from mtaw_fast.encoders import NativeEncoder
+from mtaw_fast.data.dataset import Dataset
+from mtaw_fast.data.sessions import Samples, Sessions
 from mtaw_fast.evaluation import ranks_of
+from mtaw_fast.evaluation.metrics import gains_of, means_of
 from mtaw_fast.kernels.native.scan import quantise
-from mtaw_fast.memory import MemoryTables, Ranker
-from mtaw_fast.metrics import gains_of, means_of
-from mtaw_fast.ranking import Served, serve
-from mtaw_fast.requests import EVERYTHING
-from mtaw_fast.retrieval import ScanIndex
-from mtaw_fast.sessions import Samples, Sessions
+from mtaw_fast.memory import MemoryTables, RankerNet
+from mtaw_fast.ranking.catalog import Catalog
+from mtaw_fast.ranking.conditions import EVERYTHING
+from mtaw_fast.ranking.encoders import NativeEncoder
+from mtaw_fast.ranking.pipeline import Served, serve
+from mtaw_fast.ranking.retrieval import ScanIndex
 
 
 class ServedRanker:
-    """An `evaluation.Ranker` of what serves."""
+    """An `evaluation.Evaluated` of what serves."""
 
     def __init__(self, served: Served) -> None:
         self._served = served
 
     def rank(self, sessions: Sessions, k: int) -> tuple[np.ndarray, np.ndarray]:
-        """See `evaluation.Ranker`; sessions are not empty."""
+        """See `evaluation.Evaluated`; sessions are not empty."""
         width = min(k, self._served.catalog.n_items)
         ids, scores = self._served.ranker.rank(sessions, width, EVERYTHING)
         spare = ((0, 0), (0, k - width))
@@ -42,7 +42,7 @@ def served_metrics(
     weights: Mapping[str, np.ndarray],
     dataset: Dataset,
     memory: MemoryTables | None,
-    ranker: Ranker | None,
+    ranker: RankerNet | None,
     samples: Samples,
 ) -> dict[str, float]:
     """P@K and MRR@K in percent over `samples`, of the model that a bundle with these parts would serve."""

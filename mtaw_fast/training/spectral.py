@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mtaw_fast.ragged import merge
-from mtaw_fast.sessions import Sessions
+from mtaw_fast.data.ragged_lists import merge
+from mtaw_fast.data.sessions import Sessions
 
 WINDOW = 8  # clicks apart, at most
 _CONTEXT_SMOOTHING = 0.75  # Levy, Goldberg and Dagan (TACL 2015): damps the PMI of rare contexts

@@ -15,11 +15,11 @@ from torch import Tensor
 from mtaw_fast.config import Config
 from mtaw_fast.kernels.adam import AdamGroup, AdamSettings, adam_step
 from mtaw_fast.kernels.aw_loss import aw_loss
-from mtaw_fast.model import MTAW
+from mtaw_fast.model.mtaw import MTAW
 from mtaw_fast.training.batch import Batch
 from mtaw_fast.training.static_batch import Budget, StaticBatch, StaticInputs
 from mtaw_fast.training.step import BETAS, MOMENTS, compute_dtype, learning_rate
-from mtaw_fast.training.tally import Tally
+from mtaw_fast.training.step_losses import Tally
 
 _READ_EVERY = 32  # steps between readings of the device's losses
 _SEEDS = 1 << 62  # a step's dropout seed is drawn below, from torch's generator on the host

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mtaw_fast.config import Config
 from mtaw_fast.kernels.aw_loss import aw_loss
-from mtaw_fast.model import MTAW
+from mtaw_fast.model.mtaw import MTAW
 from mtaw_fast.training.batch import Batch
 
 BETAS = (0.9, 0.999)

@@ -10,7 +10,7 @@ from mtaw_fast.config import Config
 from mtaw_fast.errors import UnsupportedError, UsageError
 from mtaw_fast.kernels import triton_device
 from mtaw_fast.kernels.prefix_interest.configs import MAX_D
-from mtaw_fast.model import MTAW
+from mtaw_fast.model.mtaw import MTAW
 from mtaw_fast.training.graph_step import GraphStep
 from mtaw_fast.training.step import AnyStepper, Stepper
 

@@ -10,8 +10,8 @@ import numpy as np
 
 from mtaw_fast.bundle import Bundle
 from mtaw_fast.config import Config
-from mtaw_fast.dataset import Dataset
-from mtaw_fast.memory import MemoryTables, Ranker
+from mtaw_fast.data.dataset import Dataset
+from mtaw_fast.memory import MemoryTables, RankerNet
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -24,7 +24,7 @@ class TrainedModel:
     config: Config
     weights: dict[str, np.ndarray]
     memory: MemoryTables | None
-    ranker: Ranker | None
+    ranker: RankerNet | None
     metrics: dict[str, Any]
     history: list[dict[str, Any]]
     best_epoch: int

@@ -6,10 +6,10 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from mtaw_fast.batching import epoch_batches
-from mtaw_fast.model import MTAW
-from mtaw_fast.sessions import Sessions
+from mtaw_fast.data.sessions import Sessions
+from mtaw_fast.model.mtaw import MTAW
 from mtaw_fast.training.batch import Batch
+from mtaw_fast.training.batching import epoch_batches
 
 _CLICKS_A_PASS = 4096
 _ROWS_A_CHUNK = 256

@@ -16,9 +16,9 @@ pytest.importorskip("faiss", reason="the export bench needs the extra 'cpu'")
 from bench import export, export_cases
 from bench.harness import Plan
 from mtaw_fast.bundle import Bundle
-from mtaw_fast.encoders.onnx_encoder import OnnxEncoder
+from mtaw_fast.data.synthetic import generate
 from mtaw_fast.export.onnx_model import export_onnx
-from mtaw_fast.synthetic import generate
+from mtaw_fast.ranking.encoders.onnx_encoder import OnnxEncoder
 from tests.bench.schema import check_report
 from tests.random_bundle import bundle_parts
 

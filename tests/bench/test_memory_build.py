@@ -11,9 +11,9 @@ import pytest
 from bench import memory_build
 from bench.harness import Plan
 from bench.memory import PeakMemory
+from mtaw_fast.data.sessions import Sessions
+from mtaw_fast.data.synthetic import generate
 from mtaw_fast.memory import MemoryTables
-from mtaw_fast.sessions import Sessions
-from mtaw_fast.synthetic import generate
 from tests.bench.schema import check_report
 
 

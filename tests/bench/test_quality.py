@@ -15,8 +15,8 @@ from bench.quality_records import Finalist, settings_hash
 from bench.quality_table import render
 from mtaw_fast.cli import main as command
 from mtaw_fast.config import Config
-from mtaw_fast.dataset import Dataset
-from mtaw_fast.sessions import Samples
+from mtaw_fast.data.dataset import Dataset
+from mtaw_fast.data.sessions import Samples
 from mtaw_fast.training import train
 from mtaw_fast.training.memory_slice import SliceCandidates
 from tests.training.conftest import N_ITEMS, ring_sessions

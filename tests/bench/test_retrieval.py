@@ -24,9 +24,9 @@ from bench.retrieval_data import VectorSet, generated_set
 from mtaw_fast.errors import UsageError
 from mtaw_fast.export import recall_search
 from mtaw_fast.export.faiss_build import build
-from mtaw_fast.retrieval import make_index
-from mtaw_fast.retrieval.ladder import LadderIndex
-from mtaw_fast.retrieval.plan import SearchPlan
+from mtaw_fast.ranking.retrieval import make_index
+from mtaw_fast.ranking.retrieval.ladder import LadderIndex
+from mtaw_fast.ranking.retrieval.plan import SearchPlan
 from tests.bench.schema import check_report
 from tests.random_bundle import save_random
 

@@ -15,10 +15,10 @@ from bench import rates, throughput, workload
 from bench.eager_faiss import EagerFaiss, EagerStep
 from bench.harness import Plan
 from mtaw_fast.bundle import Bundle
-from mtaw_fast.dataset import Dataset
-from mtaw_fast.itemids import ItemIds
+from mtaw_fast.data.dataset import Dataset
+from mtaw_fast.data.item_ids import ItemIds
+from mtaw_fast.data.sessions import Samples, Sessions
 from mtaw_fast.memory import MemoryTables
-from mtaw_fast.sessions import Samples, Sessions
 from tests.bench.schema import check_report
 from tests.random_bundle import memory_parts
 

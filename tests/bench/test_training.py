@@ -24,9 +24,9 @@ from bench.loss_peers import COMPILE, EAGER_BF16, EAGER_FP32, LINEAR_CE, Peer, p
 from bench.loss_shapes import LossShape
 from bench.memory import PeakMemory
 from mtaw_fast.config import Config
-from mtaw_fast.dataset import Dataset
-from mtaw_fast.itemids import ItemIds
-from mtaw_fast.sessions import Samples, Sessions
+from mtaw_fast.data.dataset import Dataset
+from mtaw_fast.data.item_ids import ItemIds
+from mtaw_fast.data.sessions import Samples, Sessions
 from mtaw_fast.training.step import Stepper
 from tests.bench.schema import check_report
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from mtaw_fast.bundle import Bundle, bundle_lock, refuse_existing
-from mtaw_fast.bundle_format import (
+from mtaw_fast.bundle.format import (
     MEMORY_PARTS,
     OPTIONAL_PARTS,
     PARTS,
@@ -20,10 +20,10 @@ from mtaw_fast.bundle_format import (
     parameter_shapes,
 )
 from mtaw_fast.config import Config
+from mtaw_fast.data.item_ids import ItemIds
 from mtaw_fast.errors import BundleError, UsageError
-from mtaw_fast.itemids import ItemIds
 from mtaw_fast.recommender import Recommender
-from mtaw_fast.tensorfile import map_tensors
+from mtaw_fast.storage.tensorfile import map_tensors
 from tests.random_bundle import (
     bundle_parts,
     contents,

@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from mtaw_fast import bundle_writer
 from mtaw_fast.bundle import Bundle
-from mtaw_fast.bundle_format import normalised
+from mtaw_fast.bundle import writer as bundle_writer
+from mtaw_fast.bundle.format import normalised
 from mtaw_fast.errors import BundleError
 from tests.random_bundle import bundle_parts, contents, save_random
 
@@ -65,7 +65,8 @@ def test_a_failure_at_any_step_leaves_nothing_behind(
 _KILLED_SAVES = """
 import os, sys
 from pathlib import Path
-from mtaw_fast import bundle_writer, files
+from mtaw_fast.bundle import writer as bundle_writer
+from mtaw_fast.storage import files
 from mtaw_fast.bundle import Bundle
 from tests.random_bundle import bundle_parts
 

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from mtaw_fast.cli import main
-from mtaw_fast.dataset import Dataset
+from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.errors import UsageError
-from mtaw_fast.files import folder_lock
+from mtaw_fast.storage.files import folder_lock
 
 TINY = ["--set", "d=16", "--set", "lr=0.03", "--set", "batch_prefixes=64", "--set", "validation=0.1"]
 

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mtaw_fast import dataset as dataset_module
-from mtaw_fast.dataset import Dataset
+from mtaw_fast.data import dataset as dataset_module
+from mtaw_fast.data.dataset import Dataset
+from mtaw_fast.data.item_ids import ItemIds
+from mtaw_fast.data.sessions import Samples, Sessions
 from mtaw_fast.errors import DataError, MtawError, UsageError
-from mtaw_fast.itemids import ItemIds
-from mtaw_fast.sessions import Samples, Sessions
 
 
 def make(ids: Any = ("a", "ü", "c"), timed: bool = True, tests: bool = True, **changes: Any) -> Dataset:
@@ -192,10 +192,10 @@ FULL_DISK = """
 import resource, signal, sys
 from pathlib import Path
 import numpy as np
-from mtaw_fast.dataset import Dataset
+from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.errors import MtawError
-from mtaw_fast.itemids import ItemIds
-from mtaw_fast.sessions import Samples, Sessions
+from mtaw_fast.data.item_ids import ItemIds
+from mtaw_fast.data.sessions import Samples, Sessions
 
 train = Sessions.from_lists([[0, 1]] * 20_000)
 whole = Dataset("big", train, Samples.from_sessions(train.slice(0, 1), 1), ItemIds.from_list([1, 2]))

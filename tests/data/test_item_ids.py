@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mtaw_fast.data.item_ids import ItemIds
 from mtaw_fast.errors import DataError
-from mtaw_fast.itemids import ItemIds
 from mtaw_fast.kernels.native import reference
 
 int64 = st.integers(-(2**63), 2**63 - 1)

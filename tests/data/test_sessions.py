@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mtaw_fast.data.sessions import Samples, Sessions, offsets_of, ranges
 from mtaw_fast.errors import DataError
-from mtaw_fast.sessions import Samples, Sessions, offsets_of, ranges
 
 Lists = list[list[int]]
 lists = st.lists(st.lists(st.integers(0, 9), max_size=7), max_size=8)

@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mtaw_fast.baselines import OwnFrequent, OwnRecent, Popularity
-from mtaw_fast.cooccurrence import CoOccurrence
-from mtaw_fast.dataset import Dataset
+from mtaw_fast.data.dataset import Dataset
+from mtaw_fast.data.sessions import Samples, Sessions
+from mtaw_fast.data.synthetic import ClickLaw, World, generate, make_world, oracle, workload
 from mtaw_fast.errors import DataError, UsageError
 from mtaw_fast.evaluation import evaluate, ranks_of
-from mtaw_fast.sessions import Samples, Sessions
-from mtaw_fast.synthetic import ClickLaw, World, generate, make_world, oracle, workload
+from mtaw_fast.evaluation.baselines import OwnFrequent, OwnRecent, Popularity
+from mtaw_fast.evaluation.cooccurrence import CoOccurrence
 
 
 @pytest.fixture(scope="module")

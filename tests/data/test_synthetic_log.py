@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from mtaw_fast import readers
-from mtaw_fast.readers import ClickOptions
-from mtaw_fast.synthetic import generate
-from mtaw_fast.synthetic_log import write_click_log
+from mtaw_fast.data import readers
+from mtaw_fast.data.readers import ClickOptions
+from mtaw_fast.data.synthetic import generate
+from mtaw_fast.data.synthetic_log import write_click_log
 
 
 def test_what_is_read_back_is_what_was_generated(tmp_path: Path) -> None:

@@ -9,19 +9,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mtaw_fast.baselines import OwnFrequent, OwnRecent, Popularity, fit_baselines, tune_co_occurrence
-from mtaw_fast.cooccurrence import CoOccurrence, CoOccurrenceSettings
+from mtaw_fast.data.ragged_lists import merge, top_k
+from mtaw_fast.data.sessions import Samples, Sessions
 from mtaw_fast.errors import UsageError
-from mtaw_fast.evaluation import Ranker, evaluate, ranks_of
-from mtaw_fast.metrics import gains_of, means_of
-from mtaw_fast.ragged import merge, top_k
-from mtaw_fast.sessions import Samples, Sessions
+from mtaw_fast.evaluation import Evaluated, evaluate, ranks_of
+from mtaw_fast.evaluation.baselines import OwnFrequent, OwnRecent, Popularity, fit_baselines, tune_co_occurrence
+from mtaw_fast.evaluation.cooccurrence import CoOccurrence, CoOccurrenceSettings
+from mtaw_fast.evaluation.metrics import gains_of, means_of
 
 N = 12
 session_lists = st.lists(st.lists(st.integers(0, N - 1), min_size=0, max_size=9), min_size=0, max_size=8)
 
 
-def listed(ranker: Ranker, session: list[int], k: int) -> list[int]:
+def listed(ranker: Evaluated, session: list[int], k: int) -> list[int]:
     ids, scores = ranker.rank(Sessions.from_lists([session]), k)
     assert ids.dtype == np.int32
     assert scores.dtype == np.float32
@@ -156,7 +156,7 @@ def test_tuning_finds_what_the_sessions_hold(log: Sessions) -> None:
     tuned = tune_co_occurrence(train, samples, 60, progress=lambda done, total: seen.append((done, total)))
     assert seen == [(i, 39) for i in range(1, 40)]
 
-    def value(ranker: Ranker) -> float:
+    def value(ranker: Evaluated) -> float:
         metrics = evaluate(ranker, samples).metrics
         return metrics["P@20"] + metrics["MRR@20"]
 
@@ -245,6 +245,6 @@ def test_published_yardsticks(
     assert metrics[CoOccurrence][1] >= pairs[1]
 
 
-def means_of_ranker(ranker: Ranker, samples: Samples) -> tuple[float, float]:
+def means_of_ranker(ranker: Evaluated, samples: Samples) -> tuple[float, float]:
     metrics = means_of(gains_of(ranks_of(ranker, samples)))
     return metrics["P@20"], metrics["MRR@20"]

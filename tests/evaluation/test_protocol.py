@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mtaw_fast.data.sessions import Samples, Sessions
 from mtaw_fast.errors import DataError, UsageError
-from mtaw_fast.evaluation import Ranker, evaluate, ranks_of, report_of
-from mtaw_fast.metrics import METRICS, gains_of, listed_rank, means_of, pessimistic_rank, session_bootstrap
-from mtaw_fast.sessions import Samples, Sessions
+from mtaw_fast.evaluation import Evaluated, evaluate, ranks_of, report_of
+from mtaw_fast.evaluation.metrics import METRICS, gains_of, listed_rank, means_of, pessimistic_rank, session_bootstrap
 
 NAN = float("nan")
 INF = float("inf")
@@ -226,7 +226,7 @@ def test_interval_width_matches_the_ratio_estimator() -> None:
 def test_bootstrap_in_several_steps_equals_one(monkeypatch: pytest.MonkeyPatch) -> None:
     gains, session = gains_of(np.arange(40, dtype=np.int32)), np.arange(40) // 3
     whole = session_bootstrap(gains, session, resamples=100)
-    monkeypatch.setattr("mtaw_fast.metrics._BOOTSTRAP_CELLS", 100)
+    monkeypatch.setattr("mtaw_fast.evaluation.metrics._BOOTSTRAP_CELLS", 100)
     stepped = session_bootstrap(gains, session, resamples=100)
     assert all(stepped[name] == pytest.approx(whole[name]) for name in METRICS)
 
@@ -251,7 +251,7 @@ class _FloatIds:
     ("ranker", "words"),
     [(_Narrow(), "shape"), (_FloatIds(), "integer ids"), (Fixed([3, 3], [2.0, 1.0]), "lists an item twice")],
 )
-def test_a_ranker_that_breaks_its_contract_is_named(ranker: Ranker, words: str) -> None:
+def test_a_ranker_that_breaks_its_contract_is_named(ranker: Evaluated, words: str) -> None:
     with pytest.raises(UsageError, match=words) as error:
         ranks_of(ranker, samples_of([3]))
     assert type(ranker).__name__ in str(error.value)

@@ -14,17 +14,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mtaw_fast import bundle_additions, retrieval
 from mtaw_fast.bundle import Bundle, bundle_lock
-from mtaw_fast.bundle_additions import replace_part
-from mtaw_fast.bundle_format import normalised
+from mtaw_fast.bundle import additions as bundle_additions
+from mtaw_fast.bundle.additions import replace_part
+from mtaw_fast.bundle.format import normalised
 from mtaw_fast.cli import main
+from mtaw_fast.data.sessions import Samples, Sessions
+from mtaw_fast.data.synthetic import generate
 from mtaw_fast.errors import BundleError, UsageError
+from mtaw_fast.ranking import retrieval
+from mtaw_fast.ranking.retrieval import ExactIndex
+from mtaw_fast.ranking.retrieval.plan import SearchPlan, read_entry
 from mtaw_fast.recommender import Recommender
-from mtaw_fast.retrieval import ExactIndex
-from mtaw_fast.retrieval.plan import SearchPlan, read_entry
-from mtaw_fast.sessions import Samples, Sessions
-from mtaw_fast.synthetic import generate
 from tests.random_bundle import bundle_parts
 
 faiss = pytest.importorskip("faiss", reason="FAISS is not installed: pip install 'mtaw-fast[cpu]'")
@@ -33,7 +34,7 @@ from mtaw_fast.export import faiss_build, index, recall_search  # noqa: E402
 from mtaw_fast.export.index import Exported, export_index  # noqa: E402
 from mtaw_fast.export.recall_search import HeldOut  # noqa: E402
 from mtaw_fast.export.trial import Fitted, Trial  # noqa: E402
-from mtaw_fast.retrieval.ladder import LadderIndex  # noqa: E402
+from mtaw_fast.ranking.retrieval.ladder import LadderIndex  # noqa: E402
 
 N, D = 3000, 16
 

@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 
 from mtaw_fast.bundle import Bundle
-from mtaw_fast.bundle_format import GRAPH_PARTS, GRAPHS, VARIANTS, model_hash
+from mtaw_fast.bundle.format import GRAPH_PARTS, GRAPHS, VARIANTS, model_hash
 from mtaw_fast.cli import main
-from mtaw_fast.encoders import NumpyEncoder, make_encoder
+from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import BundleError, MissingPackageError, UsageError
+from mtaw_fast.ranking.encoders import NumpyEncoder, make_encoder
+from mtaw_fast.ranking.retrieval import ExactIndex
 from mtaw_fast.recommender import Recommender
-from mtaw_fast.retrieval import ExactIndex
-from mtaw_fast.sessions import Sessions
 from tests.random_bundle import bundle_parts, save_random
 
 for package, extra in (("torch", "train"), ("onnx", "train"), ("onnxruntime", "cpu")):
@@ -48,7 +48,7 @@ def graph(bundle: Bundle, name: str, variant: str = "float32") -> Path:
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Bundle, ExportedGraphs]:
-    """With recent clicks in the query; without them the encoder's graph is held in tests/test_encoders.py."""
+    """With recent clicks in the query; without them, ranking/encoders/test_encoders.py holds the graph."""
     folder = tmp_path_factory.mktemp("onnx") / "bundle"
     save_random(folder, **SETTINGS, recent=2.0, recent_decay=0.7)
     done = export_onnx(folder)

@@ -17,7 +17,7 @@
 #include "bytes.hpp"
 #include "isa.hpp"
 #include "memory/query.hpp"
-#include "memory/ranker.hpp"
+#include "memory/ranker_net.hpp"
 #include "score.hpp"
 
 namespace {
@@ -98,7 +98,7 @@ bool passes(const Tables& tables, const mtaw::MemorySettings& settings) {
     }
 }
 
-mtaw::Ranker ranker_of(Bytes& bytes, bool usual) {
+mtaw::RankerNet ranker_of(Bytes& bytes, bool usual) {
     const auto units = [&](std::int64_t panels) {
         return bytes.chance(20) ? bytes.below(300) : mtaw::kPanel * (1 + bytes.below(panels));
     };
@@ -106,7 +106,7 @@ mtaw::Ranker ranker_of(Bytes& bytes, bool usual) {
     const auto array = [&](std::int64_t count) { return numbers(bytes, count, usual); };
     const Floats mean = array(f), scale = array(f), linear = array(f), w1 = array(f * n1), b1 = array(n1),
                  w2 = array(n1 * n2), b2 = array(n2), w3 = array(n2), bias = array(1);
-    return mtaw::Ranker({f, n1, n2, mean.data(), scale.data(), linear.data(), w1.data(), b1.data(), w2.data(),
+    return mtaw::RankerNet({f, n1, n2, mean.data(), scale.data(), linear.data(), w1.data(), b1.data(), w2.data(),
                          b2.data(), w3.data(), bias[0]});
 }
 
@@ -202,7 +202,7 @@ struct Answer {
     Ids ids, candidates;
     Floats scores, features;
 
-    Answer(const mtaw::SessionMemory& memory, const mtaw::Ranker& ranker, const Request& request,
+    Answer(const mtaw::SessionMemory& memory, const mtaw::RankerNet& ranker, const Request& request,
            const Vectors& vectors, mtaw::MemoryScratch& scratch)
         : ids(static_cast<std::size_t>(request.k)),
           candidates(static_cast<std::size_t>(memory.most_candidates())),
@@ -281,7 +281,7 @@ void run(Bytes& bytes) {
     if (!sound && !passes(tables, settings)) return;
     const std::int64_t n_catalog = std::max<std::int64_t>(1, log.n_items + (bytes.chance(3) ? bytes.below(30) : 0));
     const Vectors vectors(bytes, n_catalog, usual);
-    const mtaw::Ranker ranker = ranker_of(bytes, usual);
+    const mtaw::RankerNet ranker = ranker_of(bytes, usual);
     const mtaw::MemoryQuerySettings sizes{setting(bytes, 1, 64), setting(bytes, 1, 200), setting(bytes, 1, 250),
                                           setting(bytes, 0, 120)};
     const mtaw::MemoryView view{tables.view(), settings.recency};

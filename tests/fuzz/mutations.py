@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from mtaw_fast.bundle_format import MANIFEST
-from mtaw_fast.tensorfile import _DTYPES
+from mtaw_fast.bundle.format import MANIFEST
+from mtaw_fast.storage.tensorfile import _DTYPES
 
 Files = dict[str, bytes]
 

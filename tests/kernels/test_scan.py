@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from mtaw_fast.kernels.native import reference
 from mtaw_fast.kernels.native.scan import Scanner, check_quantised, quantise, quantised_shapes, read_bytes
-from mtaw_fast.tensorfile import map_tensors, write_tensors
+from mtaw_fast.storage.tensorfile import map_tensors, write_tensors
 
 ISAS = ("portable", "neon", "avx2", "avx512", "vnni", "amx")
 

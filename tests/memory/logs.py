@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from hypothesis import strategies as st
 
+from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.memory import MemorySettings, MemoryTables
-from mtaw_fast.sessions import Sessions
 
 N_ITEMS = 7
 

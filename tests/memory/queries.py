@@ -6,12 +6,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.kernels.native import rerank_topk
 from mtaw_fast.kernels.native.memory_query import Dense, SessionMemory
-from mtaw_fast.memory import MemoryTables, Ranker
-from mtaw_fast.memory.candidates import Query, QuerySettings, query
-from mtaw_fast.memory.features import NAMES
-from mtaw_fast.sessions import Sessions
+from mtaw_fast.memory import MemoryTables, RankerNet
+from mtaw_fast.memory.reference.candidates import Query, QuerySettings, query
+from mtaw_fast.memory.reference.features import NAMES
 
 SCALE = 12.0
 
@@ -82,7 +82,7 @@ def random_dense(n_queries: int, n_items: int, width: int, seed: int, d: int = 8
     return Dense(queries, ids, logits, np.ascontiguousarray(vectors[:n_items]), SCALE, added)
 
 
-def random_ranker(seed: int, n1: int = 24, n2: int = 16) -> Ranker:
+def random_ranker(seed: int, n1: int = 24, n2: int = 16) -> RankerNet:
     """A ranker with random weights whose units are now positive, now negative."""
     rng = np.random.default_rng(seed)
     n = len(NAMES)
@@ -90,7 +90,7 @@ def random_ranker(seed: int, n1: int = 24, n2: int = 16) -> Ranker:
     def array(*shape: int, spread: float = 1.0) -> np.ndarray:
         return (spread * rng.normal(size=shape)).astype(np.float32)
 
-    return Ranker(
+    return RankerNet(
         features=NAMES, mean=array(n), scale=np.abs(array(n)) + np.float32(0.1), linear=array(n, spread=0.1),
         w1=array(n, n1, spread=0.1), b1=array(n1), w2=array(n1, n2, spread=0.2), b2=array(n2),
         w3=array(n2, spread=0.2), bias=array(1),

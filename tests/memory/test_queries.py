@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.kernels.native.memory_query import SessionMemory, feature_names
 from mtaw_fast.memory import MemorySettings, MemoryTables
-from mtaw_fast.memory.candidates import Query, QuerySettings
-from mtaw_fast.memory.features import NAMES, features
-from mtaw_fast.sessions import Sessions
+from mtaw_fast.memory.reference.candidates import Query, QuerySettings
+from mtaw_fast.memory.reference.features import NAMES, features
 from tests.memory.logs import N_ITEMS, SESSIONS, SETTINGS, random_log
 from tests.memory.queries import Problem, random_dense
 from tests.native.builds import instruction_sets

@@ -10,14 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import DataError
 from mtaw_fast.kernels.native import memory_query, rerank_topk
 from mtaw_fast.kernels.native.memory_query import Dense
-from mtaw_fast.memory import MemorySettings, MemoryTables, Ranker
-from mtaw_fast.memory.candidates import QuerySettings
-from mtaw_fast.memory.features import NAMES, features
-from mtaw_fast.sessions import Sessions
-from mtaw_fast.tensorfile import map_tensors, write_tensors
+from mtaw_fast.memory import MemorySettings, MemoryTables, RankerNet
+from mtaw_fast.memory.reference.candidates import QuerySettings
+from mtaw_fast.memory.reference.features import NAMES, features
+from mtaw_fast.storage.tensorfile import map_tensors, write_tensors
 from tests.memory.logs import random_log
 from tests.memory.queries import Problem, logits_of, random_dense, random_ranker
 from tests.memory.test_queries import ISAS, ambiguous
@@ -46,7 +46,7 @@ def dense_of(width: int, allowed: np.ndarray | None = None, dropped: list[np.nda
     return replace(DENSE, ids=ids, logits=logits)
 
 
-def ranked(k: int, isa: str | None = None, ranker: Ranker = RANKER, **conditions: np.ndarray) -> Ranking:
+def ranked(k: int, isa: str | None = None, ranker: RankerNet = RANKER, **conditions: np.ndarray) -> Ranking:
     dense = conditions.pop("dense", dense_of(max(k, FEW.dense)))
     return PROBLEM.memory(isa).rank(ranker.native(), *PROBLEM.ranges, k, dense, **conditions)
 
@@ -192,7 +192,7 @@ def test_without_a_neural_part() -> None:
 
 def test_file(tmp_path: Path) -> None:
     RANKER.save(tmp_path / "ranker.safetensors")
-    again = Ranker.load(tmp_path / "ranker.safetensors")
+    again = RankerNet.load(tmp_path / "ranker.safetensors")
     assert again.features == RANKER.features
     for name, array in RANKER.arrays().items():
         assert again.arrays()[name].tobytes() == array.tobytes()
@@ -219,7 +219,7 @@ def test_damaged_file(tmp_path: Path, change: dict[str, np.ndarray | None], reas
     arrays = map_tensors(path) | change
     write_tensors(path, {name: array for name, array in arrays.items() if array is not None})
     with pytest.raises(DataError, match=reason) as caught:
-        Ranker.load(path)
+        RankerNet.load(path)
     assert "\n" not in str(caught.value)
     assert str(path) in str(caught.value)
 
@@ -241,4 +241,4 @@ def test_units_that_do_not_fit(units: tuple[int, int]) -> None:
 )
 def test_native_checks(change: dict, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
-        memory_query.Ranker(RANKER.arrays() | change)
+        memory_query.RankerNet(RANKER.arrays() | change)

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import DataError, UsageError
 from mtaw_fast.kernels.native.memory_tables import COUNTS, PAIR_KINDS, build_tables, check_tables, update_tables
 from mtaw_fast.memory import MemorySettings, MemoryTables
-from mtaw_fast.memory.reference_tables import build_reference, from_bfloat16, to_bfloat16
-from mtaw_fast.sessions import Sessions
+from mtaw_fast.memory.reference.tables import build_reference, from_bfloat16, to_bfloat16
 from tests.memory.logs import N_ITEMS, SESSIONS, SETTINGS, assert_same_tables, random_log
 
 ALL = MemorySettings(max_neighbours=0, max_postings=0)

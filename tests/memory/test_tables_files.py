@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import DataError, UsageError
 from mtaw_fast.memory import MemorySettings, MemoryTables
-from mtaw_fast.sessions import Sessions
-from mtaw_fast.tensorfile import map_tensors, write_tensors
+from mtaw_fast.storage.tensorfile import map_tensors, write_tensors
 from tests.memory.logs import assert_same_tables, random_log
 
 N_ITEMS = 40

@@ -23,7 +23,7 @@
 #include "isa.hpp"
 #include "mapped_bundle.hpp"
 #include "memory/query.hpp"
-#include "memory/ranker.hpp"
+#include "memory/ranker_net.hpp"
 
 namespace {
 
@@ -226,7 +226,7 @@ class Shop {
     mtaw::Scanner scanner_;
     double scale_;
     std::optional<mtaw::SessionMemory> memory_;
-    std::optional<mtaw::Ranker> ranker_;
+    std::optional<mtaw::RankerNet> ranker_;
     std::optional<mtaw::Engine> engine_;
 };
 

@@ -1,4 +1,4 @@
-// A bundle's arrays mapped into memory without Python, as mtaw_fast/bundle.py maps them. For tests: it reads what this
+// A bundle's arrays mapped into memory without Python, as mtaw_fast/bundle/bundle.py maps them. For tests: it reads what this
 // package wrote and stops the program at anything else.
 #pragma once
 
@@ -18,7 +18,7 @@
 
 #include "encode/encoder.hpp"
 #include "ids/id_table.hpp"
-#include "memory/ranker.hpp"
+#include "memory/ranker_net.hpp"
 #include "memory/view.hpp"
 #include "scan/scanner.hpp"
 

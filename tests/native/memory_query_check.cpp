@@ -12,7 +12,7 @@
 
 #include "isa.hpp"
 #include "memory/query.hpp"
-#include "memory/ranker.hpp"
+#include "memory/ranker_net.hpp"
 #include "memory_log.hpp"
 
 namespace {
@@ -27,11 +27,11 @@ std::vector<float> numbers(std::int64_t count, float spread) {
 }
 
 // A ranker with random weights.
-mtaw::Ranker random_ranker(std::int64_t n1, std::int64_t n2) {
+mtaw::RankerNet random_ranker(std::int64_t n1, std::int64_t n2) {
     const std::int64_t f = mtaw::kFeatures;
     const auto mean = numbers(f, 1), scale = numbers(f, 1), linear = numbers(f, 0.1F), w1 = numbers(f * n1, 0.1F),
                b1 = numbers(n1, 1), w2 = numbers(n1 * n2, 0.1F), b2 = numbers(n2, 1), w3 = numbers(n2, 0.2F);
-    return mtaw::Ranker({f, n1, n2, mean.data(), scale.data(), linear.data(), w1.data(), b1.data(), w2.data(),
+    return mtaw::RankerNet({f, n1, n2, mean.data(), scale.data(), linear.data(), w1.data(), b1.data(), w2.data(),
                          b2.data(), w3.data(), 0.5F});
 }
 
@@ -94,7 +94,7 @@ struct Answer {
     }
 };
 
-Answer answer(const mtaw::SessionMemory& memory, const mtaw::Ranker& ranker, const mtaw::MemoryRequest& request,
+Answer answer(const mtaw::SessionMemory& memory, const mtaw::RankerNet& ranker, const mtaw::MemoryRequest& request,
               const mtaw::ItemVectors& vectors, std::int64_t k, mtaw::MemoryScratch& scratch) {
     Answer out;
     out.ids.resize(static_cast<std::size_t>(k));
@@ -113,7 +113,7 @@ void ask(const Tables& tables, const std::vector<mtaw::Isa>& isas, bool sound, m
     const auto rows = numbers(kItems * kDims, 0.4F), added = numbers(kAdded * kDims, 0.4F);
     const mtaw::ItemVectors vectors{rows.data(), kItems, added.data(), kDims, 7.0};
     const mtaw::MemoryQuerySettings settings{1 + below(64), 1 + below(40), 1 + below(30), below(40)};
-    const mtaw::Ranker ranker = random_ranker(8 * (1 + below(8)), 8 * (1 + below(4)));
+    const mtaw::RankerNet ranker = random_ranker(8 * (1 + below(8)), 8 * (1 + below(4)));
     const mtaw::MemoryView view{tables.view(), 1.0 + static_cast<double>(below(50))};
     for (int round = 0; round < 6; ++round) {
         const Asked asked(vectors);

@@ -14,14 +14,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mtaw_fast.bundle import Bundle
-from mtaw_fast.bundle_format import normalised
-from mtaw_fast.catalog_updates import Catalog, mean_norm
+from mtaw_fast.bundle.format import normalised
+from mtaw_fast.data.item_ids import ItemIds
+from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import DataError, UsageError
-from mtaw_fast.itemids import ItemIds
 from mtaw_fast.memory import MemoryTables
-from mtaw_fast.recommendations import Recommendations
+from mtaw_fast.ranking.answer import Recommendations
+from mtaw_fast.ranking.catalog import Catalog, mean_norm
 from mtaw_fast.recommender import Recommender
-from mtaw_fast.sessions import Sessions
 from tests.random_bundle import bundle_parts, memory_parts
 
 N, D, M = 300, 16, 9

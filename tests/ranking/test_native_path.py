@@ -17,15 +17,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mtaw_fast.bundle import Bundle
+from mtaw_fast.data.item_ids import ItemIds
+from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import UsageError
-from mtaw_fast.itemids import ItemIds
 from mtaw_fast.kernels.native import _native
 from mtaw_fast.kernels.native.engine import Engine
-from mtaw_fast.ranking import ComposedRanker, NativeRanker
-from mtaw_fast.recommendations import Recommendations
+from mtaw_fast.ranking.answer import Recommendations
+from mtaw_fast.ranking.memory_stage import Remembering
+from mtaw_fast.ranking.pipeline import ComposedRanker, NativeRanker
 from mtaw_fast.recommender import Recommender
-from mtaw_fast.remembering import Remembering
-from mtaw_fast.sessions import Sessions
 from tests.random_bundle import bundle_parts, memory_parts
 
 ROOT = Path(__file__).parent.parent

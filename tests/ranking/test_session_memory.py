@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 
 from mtaw_fast.bundle import Bundle
+from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import UsageError
 from mtaw_fast.memory import MemorySettings, MemoryTables
-from mtaw_fast.memory.candidates import QuerySettings, query
-from mtaw_fast.memory.features import features
 from mtaw_fast.memory.pairs import cosine, neighbours
-from mtaw_fast.reasons import Reason, reasons_of
+from mtaw_fast.memory.reference.candidates import QuerySettings, query
+from mtaw_fast.memory.reference.features import features
+from mtaw_fast.ranking.reasons import Reason, reasons_of
 from mtaw_fast.recommender import Recommender
-from mtaw_fast.sessions import Sessions
 from tests.random_bundle import bundle_parts, memory_parts
 
 N, D = 250, 12

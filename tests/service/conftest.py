@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mtaw_fast.bundle import Bundle
-from mtaw_fast.itemids import ItemIds
+from mtaw_fast.data.item_ids import ItemIds
 from tests.random_bundle import bundle_parts, memory_parts
 from tests.service.running import Running, running
 

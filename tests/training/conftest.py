@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from mtaw_fast.config import Config
-from mtaw_fast.dataset import Dataset
-from mtaw_fast.itemids import ItemIds
-from mtaw_fast.sessions import Samples, Sessions
+from mtaw_fast.data.dataset import Dataset
+from mtaw_fast.data.item_ids import ItemIds
+from mtaw_fast.data.sessions import Samples, Sessions
 
 N_ITEMS = 60
 

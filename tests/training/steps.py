@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import torch
 
-from mtaw_fast.batching import epoch_batches
 from mtaw_fast.config import Config
-from mtaw_fast.model import MTAW
+from mtaw_fast.model.mtaw import MTAW
 from mtaw_fast.training.batch import Batch
+from mtaw_fast.training.batching import epoch_batches
 from tests.training.conftest import N_ITEMS, ring_sessions, small_config
 
 CPU = torch.device("cpu")

@@ -12,7 +12,7 @@ import pytest
 
 from mtaw_fast.errors import TrainingError, UsageError
 from mtaw_fast.kernels.native.memory_query import feature_names
-from mtaw_fast.memory import Ranker
+from mtaw_fast.memory import RankerNet
 from mtaw_fast.training.memory_ranker import RankerFit, fit_ranker
 from mtaw_fast.training.reporting import Silent
 
@@ -40,12 +40,12 @@ class MadeUp:
     def batch(self, queries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return self.ids[queries], self.values[queries]
 
-    def hits(self, ranker: Ranker) -> float:
+    def hits(self, ranker: RankerNet) -> float:
         scores = np.where(self.ids >= 0, ranker.scores(self.values), -np.inf)
         return float((scores.argmax(axis=1) == self.place).mean())
 
 
-def fitted(made: MadeUp, settings: RankerFit = SETTINGS, seed: int = 0) -> Ranker:
+def fitted(made: MadeUp, settings: RankerFit = SETTINGS, seed: int = 0) -> RankerNet:
     return fit_ranker(made, made.targets, made.lengths, settings, seed, "ranker", Silent())[0]
 
 
@@ -114,6 +114,6 @@ def test_what_was_fitted_is_written_and_read(tmp_path: Path) -> None:
     ranker = fitted(MadeUp())
     path = tmp_path / "ranker.safetensors"
     ranker.save(path)
-    read = Ranker.load(path)
+    read = RankerNet.load(path)
     assert read.features == ranker.features
     assert all(np.array_equal(array, read.arrays()[name]) for name, array in ranker.arrays().items())

@@ -14,9 +14,9 @@ import pytest
 
 from mtaw_fast.bundle import Bundle
 from mtaw_fast.config import Config
-from mtaw_fast.dataset import Dataset
+from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.errors import UsageError
-from mtaw_fast.recent import recent_of
+from mtaw_fast.model.recent_clicks import recent_of
 from mtaw_fast.training import TrainedModel, train
 
 PHASES = ["slice", "ranker", "search", "slice-refit", "ranker-refit", "refit"]

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from mtaw_fast.config import Config
-from mtaw_fast.dataset import Dataset
+from mtaw_fast.data.dataset import Dataset
+from mtaw_fast.data.sessions import Samples, Sessions
 from mtaw_fast.kernels.native.memory_query import feature_names
-from mtaw_fast.sessions import Samples, Sessions
 from mtaw_fast.training import train
 from mtaw_fast.training.memory_slice import Prefixes, SliceCandidates, build_tables
 from tests.random_bundle import random_weights

@@ -18,10 +18,10 @@ import pytest
 import torch
 
 from mtaw_fast.config import Config
-from mtaw_fast.dataset import Dataset
+from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.errors import TrainingError, UsageError
-from mtaw_fast.files import folder_lock
-from mtaw_fast.model import MTAW
+from mtaw_fast.model.mtaw import MTAW
+from mtaw_fast.storage.files import folder_lock
 from mtaw_fast.training import run as run_module
 from mtaw_fast.training import train
 from mtaw_fast.training.batch import Batch

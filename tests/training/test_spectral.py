@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from mtaw_fast.sessions import Sessions
-from mtaw_fast.spectral import _ppmi, spectral_embedding
+from mtaw_fast.data.sessions import Sessions
+from mtaw_fast.training.spectral import _ppmi, spectral_embedding
 
 
 def clusters(seed: int = 0) -> Sessions:

@@ -15,21 +15,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mtaw_fast.config import Config
-from mtaw_fast.dataset import Dataset
+from mtaw_fast.data.dataset import Dataset
+from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import TrainingError, UsageError
 from mtaw_fast.kernels.aw_loss import aw_loss
 from mtaw_fast.kernels.prefix_interest import Tiles
-from mtaw_fast.model import MTAW
-from mtaw_fast.sessions import Sessions
+from mtaw_fast.model.mtaw import MTAW
 from mtaw_fast.training import fitting, train
 from mtaw_fast.training import static_step as static_module
 from mtaw_fast.training.batch import Batch
-from mtaw_fast.training.choose import make_stepper
 from mtaw_fast.training.reporting import Silent
 from mtaw_fast.training.static_batch import Budget, StaticBatch
 from mtaw_fast.training.static_step import StaticStep
 from mtaw_fast.training.step import Stepper
-from mtaw_fast.training.tally import Tally
+from mtaw_fast.training.step_losses import Tally
+from mtaw_fast.training.stepper_choice import make_stepper
 from tests.training.steps import CPU, batches, new_model, still_config
 
 

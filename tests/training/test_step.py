@@ -9,7 +9,7 @@ import torch
 
 from mtaw_fast.config import Config
 from mtaw_fast.kernels.aw_loss import aw_loss
-from mtaw_fast.model import MTAW
+from mtaw_fast.model.mtaw import MTAW
 from mtaw_fast.training.batch import Batch
 from mtaw_fast.training.step import Stepper
 from tests.training.conftest import N_ITEMS, ring_sessions

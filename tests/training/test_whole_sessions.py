@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from mtaw_fast.config import Config
+from mtaw_fast.data.sessions import Samples, Sessions
 from mtaw_fast.kernels.aw_loss import aw_loss
-from mtaw_fast.model import MTAW, recent_clicks
-from mtaw_fast.sessions import Samples, Sessions
+from mtaw_fast.model.mtaw import MTAW, recent_clicks
 from mtaw_fast.training.batch import Batch, sample_counts
 from mtaw_fast.training.initial import initialise
 from mtaw_fast.training.validation import validation_metrics

@@ -8,7 +8,7 @@
 #include "encode/encoder.hpp"
 #include "encode/session.hpp"
 #include "memory/query.hpp"
-#include "memory/ranker.hpp"
+#include "memory/ranker_net.hpp"
 #include "scan/scanner.hpp"
 
 namespace mtaw {
@@ -50,7 +50,7 @@ struct EngineScratch {
 // What ranks by more than the query vector; both or neither.
 struct MemoryParts {
     const SessionMemory* memory = nullptr;
-    const Ranker* ranker = nullptr;
+    const RankerNet* ranker = nullptr;
 };
 
 // Immutable: any number of threads may call it at once, each with a scratch of its own. Its parts must be of one

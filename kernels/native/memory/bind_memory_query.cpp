@@ -51,7 +51,7 @@ MemoryView view_of(const py::dict& tables, double recency) { return {bound_table
 class RankerObject {
  public:
     explicit RankerObject(const py::dict& arrays) : ranker_(weights_of(arrays)) {}
-    const Ranker& ranker() const { return ranker_; }
+    const RankerNet& ranker() const { return ranker_; }
 
  private:
     static RankerWeights weights_of(const py::dict& arrays) {
@@ -72,7 +72,7 @@ class RankerObject {
         };
     }
 
-    Ranker ranker_;
+    RankerNet ranker_;
 };
 
 // The arguments of a call, checked: prefixes of packed sessions, and what the neural part says of each.
@@ -249,7 +249,7 @@ MemoryScratch& thread_memory_scratch() {
 
 const SessionMemory& session_memory_of(py::handle object) { return py::cast<const MemoryObject&>(object).memory(); }
 
-const Ranker& ranker_of(py::handle object) { return py::cast<const RankerObject&>(object).ranker(); }
+const RankerNet& ranker_of(py::handle object) { return py::cast<const RankerObject&>(object).ranker(); }
 
 void bind_memory_query(py::module_& module) {
     module.def("memory_feature_names", [] {

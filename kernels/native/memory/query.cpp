@@ -82,7 +82,7 @@ std::int64_t SessionMemory::features(const MemoryRequest& request, const ItemVec
     return count;
 }
 
-void SessionMemory::rank(const MemoryRequest& request, const ItemVectors* vectors, const Ranker& ranker,
+void SessionMemory::rank(const MemoryRequest& request, const ItemVectors* vectors, const RankerNet& ranker,
                          std::int64_t k, std::int32_t* ids, float* scores, MemoryScratch& scratch) const {
     gather(request, vectors, scratch);
     const auto count = static_cast<std::int64_t>(scratch.candidates_.size());

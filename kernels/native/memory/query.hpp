@@ -17,7 +17,7 @@
 #include "memory/features.hpp"
 #include "memory/own_items.hpp"
 #include "memory/pool.hpp"
-#include "memory/ranker.hpp"
+#include "memory/ranker_net.hpp"
 #include "memory/settings.hpp"
 #include "memory/similar_sessions.hpp"
 #include "memory/view.hpp"
@@ -121,7 +121,7 @@ class SessionMemory {
     // score, ties by the lower id, then the other dense items in their order. Their scores go on from the lowest
     // candidate's: it less (scale - logit), but always under that of an item before with a larger logit. Throws as
     // `features` does.
-    void rank(const MemoryRequest& request, const ItemVectors* vectors, const Ranker& ranker, std::int64_t k,
+    void rank(const MemoryRequest& request, const ItemVectors* vectors, const RankerNet& ranker, std::int64_t k,
               std::int32_t* ids, float* scores, MemoryScratch& scratch) const;
 
  private:

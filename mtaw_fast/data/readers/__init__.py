@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from mtaw_fast.dataset import Dataset
+from mtaw_fast.data.dataset import Dataset
+from mtaw_fast.data.readers import clicks, npz, pickled, retailrocket, tmall
+from mtaw_fast.data.readers.clicks import ClickOptions
 from mtaw_fast.errors import UsageError
-from mtaw_fast.readers import clicks, npz, pickled, retailrocket, tmall
-from mtaw_fast.readers.clicks import ClickOptions
 
 __all__ = ["FORMATS", "ClickOptions", "Format", "read"]
 

@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from mtaw_fast.dataset import Dataset
+from mtaw_fast.data.dataset import Dataset
+from mtaw_fast.data.item_ids import ItemIds
+from mtaw_fast.data.readers.log import ClickLog, appearance_rank
+from mtaw_fast.data.sessions import Samples, Sessions, offsets_of, ranges
 from mtaw_fast.errors import DataError
-from mtaw_fast.itemids import ItemIds
-from mtaw_fast.readers.log import ClickLog, appearance_rank
-from mtaw_fast.sessions import Samples, Sessions, offsets_of, ranges
 
 # Test prefixes are kept whole, so they grow with the square of a session's length: 4 bytes a click.
 _MOST_PREFIX_CLICKS = 200_000_000

@@ -7,12 +7,12 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from mtaw_fast.dataset import Dataset
+from mtaw_fast.data.dataset import Dataset
+from mtaw_fast.data.readers import times
+from mtaw_fast.data.readers.assemble import Rules, by_inactivity, by_owner, filter_sessions, to_dataset
+from mtaw_fast.data.readers.log import Columns, read_log
+from mtaw_fast.data.readers.sources import part_files
 from mtaw_fast.errors import DataError, UsageError
-from mtaw_fast.readers import times
-from mtaw_fast.readers.assemble import Rules, by_inactivity, by_owner, filter_sessions, to_dataset
-from mtaw_fast.readers.log import Columns, read_log
-from mtaw_fast.readers.sources import part_files
 
 _DAY_MS = 86_400_000
 

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from mtaw_fast.data.readers import times
+from mtaw_fast.data.readers.sources import is_parquet, one_line_errors, scan
 from mtaw_fast.errors import DataError, require
-from mtaw_fast.readers import times
-from mtaw_fast.readers.sources import is_parquet, one_line_errors, scan
 
 _SAMPLE = 1000
 _NUMBERS = ("time int", "time decimal")

@@ -17,10 +17,10 @@ from pathlib import Path
 
 import numpy as np
 
-from mtaw_fast.dataset import Dataset
+from mtaw_fast.data.dataset import Dataset
+from mtaw_fast.data.item_ids import ItemIds
+from mtaw_fast.data.sessions import Samples, Sessions
 from mtaw_fast.errors import DataError
-from mtaw_fast.itemids import ItemIds
-from mtaw_fast.sessions import Samples, Sessions
 
 # name -> dtype and number of axes
 _TRAIN = {"items": (np.int32, 1), "offsets": (np.int64, 1), "n_items": (np.int32, 0), "min_prefix": (np.int32, 0)}

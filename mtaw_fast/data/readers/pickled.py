@@ -17,10 +17,10 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from mtaw_fast.dataset import Dataset
+from mtaw_fast.data.dataset import Dataset
+from mtaw_fast.data.item_ids import ItemIds
+from mtaw_fast.data.sessions import Samples, Sessions
 from mtaw_fast.errors import DataError, UsageError
-from mtaw_fast.itemids import ItemIds
-from mtaw_fast.sessions import Samples, Sessions
 
 _INT64_MAX = np.iinfo(np.int64).max
 

@@ -20,11 +20,11 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from mtaw_fast.dataset import Dataset
+from mtaw_fast.data.dataset import Dataset
+from mtaw_fast.data.readers.assemble import Rules, by_inactivity, filter_sessions, to_dataset
+from mtaw_fast.data.readers.log import Columns, read_log
+from mtaw_fast.data.readers.sources import single_file
 from mtaw_fast.errors import DataError
-from mtaw_fast.readers.assemble import Rules, by_inactivity, filter_sessions, to_dataset
-from mtaw_fast.readers.log import Columns, read_log
-from mtaw_fast.readers.sources import single_file
 
 _COLUMNS = Columns(
     owner="visitorid", item="itemid", time="timestamp", type="event", types=("view",), time_unit="ms", separator=","

@@ -18,11 +18,11 @@ from pathlib import Path
 
 import numpy as np
 
-from mtaw_fast.dataset import Dataset
+from mtaw_fast.data.dataset import Dataset
+from mtaw_fast.data.readers.assemble import Rules, by_owner, filter_sessions, to_dataset
+from mtaw_fast.data.readers.log import Columns, read_log
+from mtaw_fast.data.readers.sources import single_file
 from mtaw_fast.errors import DataError
-from mtaw_fast.readers.assemble import Rules, by_owner, filter_sessions, to_dataset
-from mtaw_fast.readers.log import Columns, read_log
-from mtaw_fast.readers.sources import single_file
 
 # Time counts whole units from 0; read as seconds, so a unit is 1000 ms here.
 _COLUMNS = Columns(owner="SessionId", item="ItemId", time="Time", time_unit="s", separator="\t")

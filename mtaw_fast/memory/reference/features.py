@@ -15,7 +15,7 @@ from math import log1p
 
 import numpy as np
 
-from mtaw_fast.memory.candidates import Item, OwnItem, Query
+from mtaw_fast.memory.reference.candidates import Item, OwnItem, Query
 
 _LEAST = float(np.finfo(np.float32).tiny)  # the smallest normal number
 

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from mtaw_fast.data.sessions import Sessions, offsets_of
 from mtaw_fast.kernels.native.memory_tables import COUNTS, PAIR_KINDS
 from mtaw_fast.memory.settings import MemorySettings
 from mtaw_fast.memory.tables import MemoryTables
-from mtaw_fast.sessions import Sessions, offsets_of
 
 _STRENGTH = ("fwd", "bwd", "ses", "rec")
 

@@ -8,10 +8,10 @@ from typing import Protocol
 import numpy as np
 
 from mtaw_fast.bundle import Bundle
-from mtaw_fast.encoders.native_encoder import NativeEncoder
-from mtaw_fast.encoders.numpy_encoder import NumpyEncoder
+from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import UsageError, require
-from mtaw_fast.sessions import Sessions
+from mtaw_fast.ranking.encoders.native_encoder import NativeEncoder
+from mtaw_fast.ranking.encoders.numpy_encoder import NumpyEncoder
 
 __all__ = ["ENCODERS", "GRAPH_ENCODERS", "Encoder", "NativeEncoder", "NumpyEncoder", "make_encoder"]
 
@@ -59,10 +59,10 @@ def make_encoder(name: str, bundle: Bundle) -> Encoder:
         return NumpyEncoder(bundle.config, bundle.weights)
     if chosen in GRAPH_ENCODERS:
         require("onnxruntime", "cpu")
-        from mtaw_fast.encoders.onnx_encoder import OnnxEncoder
+        from mtaw_fast.ranking.encoders.onnx_encoder import OnnxEncoder
 
         return OnnxEncoder.of(bundle, chosen)
     require("torch", "train")
-    from mtaw_fast.encoders.eager import EagerEncoder
+    from mtaw_fast.ranking.encoders.eager import EagerEncoder
 
     return EagerEncoder(bundle.config, bundle.weights)

@@ -6,8 +6,8 @@ import math
 
 import numpy as np
 
+from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import UsageError
-from mtaw_fast.sessions import Sessions
 
 
 def checked_sessions(sessions: Sessions, n_items: int) -> None:

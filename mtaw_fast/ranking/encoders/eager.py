@@ -8,9 +8,9 @@ import numpy as np
 import torch
 
 from mtaw_fast.config import Config
-from mtaw_fast.encoders.common import checked_sessions, unit
-from mtaw_fast.model import MTAW
-from mtaw_fast.sessions import Sessions
+from mtaw_fast.data.sessions import Sessions
+from mtaw_fast.model.mtaw import MTAW
+from mtaw_fast.ranking.encoders.common import checked_sessions, unit
 
 
 class EagerEncoder:

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 import numpy as np
 
 from mtaw_fast.config import Config
-from mtaw_fast.encoders.common import checked_sessions
+from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.kernels.native.encoder import SessionEncoder, SessionState
-from mtaw_fast.recent import recent_of
-from mtaw_fast.sessions import Sessions
+from mtaw_fast.model.recent_clicks import recent_of
+from mtaw_fast.ranking.encoders.common import checked_sessions
 
 
 class NativeEncoder:

@@ -9,9 +9,9 @@ from collections.abc import Mapping
 import numpy as np
 
 from mtaw_fast.config import Config
-from mtaw_fast.encoders.common import checked_sessions, unit
-from mtaw_fast.recent import RECENT_CLICKS, SHORTEST, recent_of
-from mtaw_fast.sessions import Sessions
+from mtaw_fast.data.sessions import Sessions
+from mtaw_fast.model.recent_clicks import RECENT_CLICKS, SHORTEST, recent_of
+from mtaw_fast.ranking.encoders.common import checked_sessions, unit
 
 _LAYER_NORM_EPS = np.float32(1e-5)
 

@@ -11,11 +11,11 @@ import numpy as np
 import onnxruntime
 
 from mtaw_fast.bundle import Bundle
-from mtaw_fast.bundle_format import GRAPH_PARTS, model_hash
+from mtaw_fast.bundle.format import GRAPH_PARTS, model_hash
 from mtaw_fast.config import Config
-from mtaw_fast.encoders.common import checked_sessions
+from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import BundleError, UsageError
-from mtaw_fast.sessions import Sessions
+from mtaw_fast.ranking.encoders.common import checked_sessions
 
 _MEND = "export it anew with 'mtaw-fast export BUNDLE --onnx'"
 _CUDA = "CUDAExecutionProvider"

@@ -17,11 +17,11 @@ from typing import Any, Protocol
 import numpy as np
 
 from mtaw_fast.bundle import Bundle
+from mtaw_fast.data.filters import Filter
 from mtaw_fast.errors import BundleError, UsageError, require
-from mtaw_fast.filters import Filter
-from mtaw_fast.retrieval.exact import ExactIndex
-from mtaw_fast.retrieval.plan import read_entry
-from mtaw_fast.retrieval.scan import ScanIndex
+from mtaw_fast.ranking.retrieval.exact import ExactIndex
+from mtaw_fast.ranking.retrieval.plan import read_entry
+from mtaw_fast.ranking.retrieval.scan import ScanIndex
 
 __all__ = [
     "EXACT_ITEMS",
@@ -113,18 +113,18 @@ def make_index(
         return ExactIndex(catalog)
     require("faiss", "cpu")
     if chosen == "flat":
-        from mtaw_fast.retrieval.flat import FlatIndex
+        from mtaw_fast.ranking.retrieval.flat import FlatIndex
 
         return FlatIndex(catalog)
     if chosen == "gpu":
         if not _sees_gpu():
             raise UsageError("index 'gpu': FAISS sees no GPU; install 'mtaw-fast[gpu]' where there is one")
-        from mtaw_fast.retrieval.gpu import GpuFlatIndex
+        from mtaw_fast.ranking.retrieval.gpu import GpuFlatIndex
 
         return GpuFlatIndex(catalog, _scan_index(catalog, quantised))
     if ladder is None:
         raise UsageError("index 'ladder': the bundle has no index; add one with 'mtaw-fast export BUNDLE --index auto'")
-    from mtaw_fast.retrieval.ladder import load_ladder
+    from mtaw_fast.ranking.retrieval.ladder import load_ladder
 
     plans, recall = read_entry(str(ladder.path), ladder.entry)
     return load_ladder(ladder.path, catalog, plans, _scan_index(catalog, quantised), recall)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from mtaw_fast.data.filters import Filter
 from mtaw_fast.errors import UsageError
-from mtaw_fast.filters import Filter
 
 _UNIT = 2.0**-24  # float32's unit roundoff
 _TINY = 2.0**-126  # its smallest normal number: what an underflowing product can be off by

@@ -7,9 +7,9 @@ import weakref
 
 import numpy as np
 
-from mtaw_fast.filters import Filter
-from mtaw_fast.retrieval import Index, for_items
-from mtaw_fast.retrieval.exact import ExactIndex
+from mtaw_fast.data.filters import Filter
+from mtaw_fast.ranking.retrieval import Index, for_items
+from mtaw_fast.ranking.retrieval.exact import ExactIndex
 
 
 class EnlargedIndex:

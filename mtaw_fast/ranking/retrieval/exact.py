@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from mtaw_fast.filters import Filter
+from mtaw_fast.data.filters import Filter
 from mtaw_fast.kernels.native import rerank_topk
-from mtaw_fast.retrieval.certificate import checked_queries, largest_norm, margins
+from mtaw_fast.ranking.retrieval.certificate import checked_queries, largest_norm, margins
 
 _CHUNK_SCORES = 1 << 24  # scores held at once: 64 MB of float32
 _GROUPS = 16  # the items are dealt into N / 16 groups; see `complete_candidates`

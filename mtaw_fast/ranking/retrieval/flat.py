@@ -7,10 +7,10 @@ from typing import Any
 import faiss
 import numpy as np
 
-from mtaw_fast.filters import Filter
+from mtaw_fast.data.filters import Filter
 from mtaw_fast.kernels.native import rerank_topk
-from mtaw_fast.retrieval.certificate import checked_queries, largest_norm, margins
-from mtaw_fast.retrieval.openmp import one_thread
+from mtaw_fast.ranking.retrieval.certificate import checked_queries, largest_norm, margins
+from mtaw_fast.ranking.retrieval.openmp import one_thread
 
 _EXTRA = 12  # results fetched beyond k at first: near-ties are rare, so one round nearly always does
 _WIDEN = 4

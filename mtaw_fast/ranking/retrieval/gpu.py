@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 import faiss
 import numpy as np
 
-from mtaw_fast.filters import Filter
+from mtaw_fast.data.filters import Filter
 from mtaw_fast.kernels.native import rerank_topk
-from mtaw_fast.retrieval.certificate import checked_queries, largest_norm, margins
+from mtaw_fast.ranking.retrieval.certificate import checked_queries, largest_norm, margins
 
 if TYPE_CHECKING:
-    from mtaw_fast.retrieval import Index
+    from mtaw_fast.ranking.retrieval import Index
 
 _EXTRA = 12
 _MOST = 2048  # results that FAISS's GPU selection gives at most

@@ -17,15 +17,15 @@ from typing import TYPE_CHECKING, Any
 import faiss
 import numpy as np
 
+from mtaw_fast.data.filters import Filter
 from mtaw_fast.errors import BundleError
-from mtaw_fast.filters import Filter
 from mtaw_fast.kernels.native import rerank_topk
-from mtaw_fast.retrieval.certificate import checked_queries
-from mtaw_fast.retrieval.openmp import one_thread
-from mtaw_fast.retrieval.plan import Recall, SearchPlan, SearchPlans
+from mtaw_fast.ranking.retrieval.certificate import checked_queries
+from mtaw_fast.ranking.retrieval.openmp import one_thread
+from mtaw_fast.ranking.retrieval.plan import Recall, SearchPlan, SearchPlans
 
 if TYPE_CHECKING:
-    from mtaw_fast.retrieval import Index
+    from mtaw_fast.ranking.retrieval import Index
 
 LARGEST_K = 128
 LEAST_SHARE = 16

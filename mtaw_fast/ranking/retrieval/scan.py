@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from mtaw_fast.data.filters import Filter
 from mtaw_fast.errors import UsageError
-from mtaw_fast.filters import Filter
 from mtaw_fast.kernels.native.scan import Scanner, quantise
-from mtaw_fast.retrieval.certificate import check_arguments
+from mtaw_fast.ranking.retrieval.certificate import check_arguments
 
 
 class ScanIndex:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from mtaw_fast.dataset import Dataset
+from mtaw_fast.data.dataset import Dataset
 
 # A session: (end in ms, order among equal ends, [(item, ms), ...])
 Session = tuple[int, int, list[tuple[Any, int]]]

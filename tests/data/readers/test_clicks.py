@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mtaw_fast.dataset import Dataset
+from mtaw_fast.data.dataset import Dataset
+from mtaw_fast.data.readers import FORMATS, ClickOptions, assemble, read
 from mtaw_fast.errors import DataError, MtawError, UsageError
-from mtaw_fast.readers import FORMATS, ClickOptions, assemble, read
-from tests.readers import reference
+from tests.data.readers import reference
 
 DAY = 86_400
 LOOSE = ClickOptions(min_support=1, test_days=0)

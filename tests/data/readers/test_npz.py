@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mtaw_fast.dataset import Dataset
+from mtaw_fast.data.dataset import Dataset
+from mtaw_fast.data.readers import read
 from mtaw_fast.errors import DataError
-from mtaw_fast.readers import read
-from tests.readers import reference
+from tests.data.readers import reference
 
 DATA = os.environ.get("MTAW_DATA")
 Arrays = dict[str, Any]

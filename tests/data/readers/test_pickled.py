@@ -14,10 +14,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mtaw_fast.dataset import Dataset
+from mtaw_fast.data.dataset import Dataset
+from mtaw_fast.data.readers import npz, pickled, read
 from mtaw_fast.errors import DataError, UsageError
-from mtaw_fast.readers import npz, pickled, read
-from tests.readers import reference
+from tests.data.readers import reference
 
 DATA = os.environ.get("MTAW_DATA")
 Pairs = tuple[list[list[int]], list[int]]

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mtaw_fast.data.readers import read
 from mtaw_fast.errors import DataError
-from mtaw_fast.readers import read
-from tests.readers import reference
+from tests.data.readers import reference
 
 MINUTE = 60_000
 DAY = 86_400_000

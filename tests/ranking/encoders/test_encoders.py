@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 from mtaw_fast.bundle import Bundle
-from mtaw_fast.bundle_format import parameter_shapes
+from mtaw_fast.bundle.format import parameter_shapes
 from mtaw_fast.config import Config
-from mtaw_fast.encoders import ENCODERS, Encoder, make_encoder
+from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import DataError, MissingPackageError, UsageError
-from mtaw_fast.recent import RECENT_CLICKS
-from mtaw_fast.sessions import Sessions
+from mtaw_fast.model.recent_clicks import RECENT_CLICKS
+from mtaw_fast.ranking.encoders import ENCODERS, Encoder, make_encoder
 from tests.random_bundle import bundle_parts, save_random
 
 
@@ -151,7 +151,7 @@ def test_the_paper_size_and_a_zero_interest(name: str, settings: dict[str, float
 
 def test_the_model_has_the_arrays_of_the_bundle() -> None:
     pytest.importorskip("torch", reason="PyTorch is not installed: pip install 'mtaw-fast[train]'")
-    from mtaw_fast.model import MTAW
+    from mtaw_fast.model.mtaw import MTAW
 
     for config in (Config(d=6, positions=4), Config(d=6, positions=4, recent=1.0)):
         state = {name: tuple(tensor.shape) for name, tensor in MTAW(config, 11).state_dict().items()}

@@ -14,17 +14,17 @@ import numpy as np
 import pytest
 
 from mtaw_fast.bundle import Bundle
-from mtaw_fast.encoders import NumpyEncoder, make_encoder
+from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import BundleError, MissingPackageError, UsageError
-from mtaw_fast.files import sha256_of
-from mtaw_fast.sessions import Sessions
+from mtaw_fast.ranking.encoders import NumpyEncoder, make_encoder
+from mtaw_fast.storage.files import sha256_of
 from tests.random_bundle import bundle_parts, edit_manifest, save_random
 
 for package, extra in (("torch", "train"), ("onnx", "train"), ("onnxruntime", "cpu")):
     pytest.importorskip(package, reason=f"{package} is not installed: pip install 'mtaw-fast[{extra}]'")
 
-from mtaw_fast.encoders import onnx_encoder  # noqa: E402
 from mtaw_fast.export.onnx_model import export_onnx  # noqa: E402
+from mtaw_fast.ranking.encoders import onnx_encoder  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
 N, D = 200, 12

@@ -13,19 +13,19 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mtaw_fast import retrieval
-from mtaw_fast.bundle_format import normalised
+from mtaw_fast.bundle.format import normalised
+from mtaw_fast.data.filters import Filter
 from mtaw_fast.errors import BundleError, UsageError
-from mtaw_fast.filters import Filter
 from mtaw_fast.kernels.native import reference
-from mtaw_fast.retrieval import ExactIndex, LadderFile, for_items, make_index
-from mtaw_fast.retrieval.enlarged import EnlargedIndex
-from mtaw_fast.retrieval.plan import KINDS, Recall, SearchPlan, SearchPlans, index_entry, read_entry
+from mtaw_fast.ranking import retrieval
+from mtaw_fast.ranking.retrieval import ExactIndex, LadderFile, for_items, make_index
+from mtaw_fast.ranking.retrieval.enlarged import EnlargedIndex
+from mtaw_fast.ranking.retrieval.plan import KINDS, Recall, SearchPlan, SearchPlans, index_entry, read_entry
 
 faiss = pytest.importorskip("faiss", reason="FAISS is not installed: pip install 'mtaw-fast[cpu]'")
 
 from mtaw_fast.export.faiss_build import build, write_index  # noqa: E402
-from mtaw_fast.retrieval.ladder import LARGEST_K, LEAST_SHARE, LadderIndex  # noqa: E402
+from mtaw_fast.ranking.retrieval.ladder import LARGEST_K, LEAST_SHARE, LadderIndex  # noqa: E402
 
 N, D = 4000, 21
 RECALL = Recall(0.99, 0.995, 0.996, 0.98, 1000, "a test")

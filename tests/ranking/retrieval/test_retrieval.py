@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mtaw_fast.bundle_format import normalised
+from mtaw_fast.bundle.format import normalised
+from mtaw_fast.data.filters import Filter
 from mtaw_fast.errors import BundleError, MissingPackageError, UsageError
-from mtaw_fast.filters import Filter
 from mtaw_fast.kernels.native import reference
 from mtaw_fast.kernels.native.scan import quantise
-from mtaw_fast.retrieval import INDEXES, Index, exact, make_index
+from mtaw_fast.ranking.retrieval import INDEXES, Index, exact, make_index
 
 NOTHING = np.empty(0, dtype=np.int32)
 
@@ -131,7 +131,7 @@ class TestEveryIndex:
     def test_chunks_do_not_show(self, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(exact, "_CHUNK_SCORES", 4000)
         if name == "flat":
-            monkeypatch.setattr("mtaw_fast.retrieval.flat._CHUNK_RESULTS", 100)
+            monkeypatch.setattr("mtaw_fast.ranking.retrieval.flat._CHUNK_RESULTS", 100)
         for catalog in (unit_rows(1501, 20), duplicates()):
             check(make_index(name, catalog), np.ascontiguousarray(catalog[:11]), catalog, 20)
 
@@ -185,7 +185,7 @@ def test_choice_of_index(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCapt
         assert make_index("auto", catalog, quantise(catalog)).name == "scan"
     assert [record.getMessage() for record in caplog.records] == ["index: scan (auto)"]
     monkeypatch.setitem(sys.modules, "faiss", None)
-    monkeypatch.delitem(sys.modules, "mtaw_fast.retrieval.flat", raising=False)
+    monkeypatch.delitem(sys.modules, "mtaw_fast.ranking.retrieval.flat", raising=False)
     with pytest.raises(MissingPackageError, match=r"pip install 'mtaw-fast\[cpu\]'"):
         make_index("flat", catalog)
 

@@ -36,10 +36,10 @@ struct RankerScratch {
 };
 
 // Immutable: any number of threads may call it at once. Copies what it is made from.
-class Ranker {
+class RankerNet {
  public:
     // Throws std::invalid_argument on sizes that do not fit the list of features or the kernels.
-    explicit Ranker(const RankerWeights& weights);
+    explicit RankerNet(const RankerWeights& weights);
 
     // The part that is the same for all candidates: from float32[kQueryFeatures], into scratch.start.
     void start(const float* query_features, const MemoryKernels& kernels, RankerScratch& scratch) const;

@@ -1,4 +1,4 @@
-#include "memory/ranker.hpp"
+#include "memory/ranker_net.hpp"
 
 #include <algorithm>
 #include <stdexcept>
@@ -27,7 +27,7 @@ void pack_panels(const float* weights, std::int64_t depth, std::int64_t n, float
 
 }  // namespace
 
-Ranker::Ranker(const RankerWeights& weights)
+RankerNet::RankerNet(const RankerWeights& weights)
     : n1_(weights.n1), n2_(weights.n2), start_width_(whole_vectors(weights.n1 + 1)) {
     if (weights.n_features != kFeatures) {
         throw std::invalid_argument("the ranker is for " + std::to_string(weights.n_features) +
@@ -87,7 +87,7 @@ Ranker::Ranker(const RankerWeights& weights)
     output_ = output;
 }
 
-void Ranker::start(const float* query_features, const MemoryKernels& kernels, RankerScratch& scratch) const {
+void RankerNet::start(const float* query_features, const MemoryKernels& kernels, RankerScratch& scratch) const {
     float* const start = scratch.start.data();
     std::copy(start_, start_ + start_width_, start);
     for (std::int64_t k = 0; k < kQueryFeatures; ++k) {
@@ -95,7 +95,7 @@ void Ranker::start(const float* query_features, const MemoryKernels& kernels, Ra
     }
 }
 
-void Ranker::score(const float* columns, std::int64_t depth, std::int64_t count, const RowsAhead& ahead,
+void RankerNet::score(const float* columns, std::int64_t depth, std::int64_t count, const RowsAhead& ahead,
                    const MemoryKernels& kernels, RankerScratch& scratch, float* scores) const {
     kernels.forward({columns, depth, kColumns, scratch.start.data(), linear_, panels1_, panels2_, bias2_, output_, n1_,
                      n2_, scratch.hidden.data(), scores, ahead},
