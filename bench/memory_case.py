@@ -28,13 +28,13 @@ _POSTING_BYTES = 4
 def memory_case(cases: ServingCases) -> Case:
     """Candidates, features and ranker of a bundle that has a session memory; no baseline does the same."""
     bundle, index, batches = cases.workload.bundle, cases.ours.index, cases.batches
-    memory = Remembering.of(Catalog.of(bundle))
+    memory = Remembering.of(Catalog.of(bundle.model))
     assert memory is not None
     queries = [cases.ours.encoder.encode(batch) for batch in batches]
     asked = []
     for batch, vectors in zip(batches, queries, strict=True):
         ids, logits = index.search(vectors, memory.width(cases.k), scale=bundle.config.scale)
-        dense = Dense(vectors, ids, logits, bundle.catalog, bundle.config.scale)
+        dense = Dense(vectors, ids, logits, bundle.item_vectors, bundle.config.scale)
         begins, ends = batch.offsets[:-1].copy(), batch.offsets[1:].copy()
         asked.append((np.ascontiguousarray(batch.items), begins, ends, cases.k, dense))
 

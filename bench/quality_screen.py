@@ -15,7 +15,7 @@ from bench.quality_records import changed_settings
 from mtaw_fast.config import Config
 from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.data.sessions import Samples, Sessions
-from mtaw_fast.memory import MemoryTables
+from mtaw_fast.model.model import Model
 from mtaw_fast.training import TrainedModel
 from mtaw_fast.training.encoder import FittedEncoder, fit_encoder
 from mtaw_fast.training.memory_slice import SliceCandidates, build_tables, fit_to
@@ -41,15 +41,18 @@ def train_without_refit(dataset: Dataset, config: Config, work: Path, reporter: 
     began = time.perf_counter()
     candidates = _candidates(dataset, config, known, past and past.weights)
     ranker, history = fit_to(candidates, config, "ranker", reporter)
-    memory: MemoryTables = build_tables(config, known, dataset.n_items)
-    samples = Samples.from_sessions(held_out, dataset.min_prefix)
-    metrics = served_metrics(config, whole.weights, dataset, memory, ranker, samples)
-    seconds = time.perf_counter() - began
-    return TrainedModel(
+    model = Model.of(
         config=config,
         weights=dict(whole.weights),
-        memory=memory,
+        ids=dataset.ids,
+        popularity=np.bincount(known.items, minlength=dataset.n_items).astype(np.int64),
+        memory=build_tables(config, known, dataset.n_items),
         ranker=ranker,
+    )
+    metrics = served_metrics(model, Samples.from_sessions(held_out, dataset.min_prefix))
+    seconds = time.perf_counter() - began
+    return TrainedModel(
+        model=model,
         metrics=metrics,
         history=[*([] if past is None else past.history), *history, *whole.history],
         best_epoch=config.epochs,

@@ -82,4 +82,4 @@ def trained_set(bundle: Path, data: Path | None, folder: Path) -> VectorSet:
     workload = from_bundle(bundle) if data is None else from_data(data, bundle, folder)
     trained = workload.bundle
     queries = make_encoder("auto", trained).encode(workload.serve.slice(0, QUERIES))
-    return VectorSet(trained.catalog, queries, f"trained {workload.source}", trained.scan, ladder_of(trained))
+    return VectorSet(trained.item_vectors, queries, f"trained {workload.source}", trained.scan, ladder_of(trained))

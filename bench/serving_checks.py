@@ -95,7 +95,7 @@ def _true_logits(bundle: Bundle, queries: np.ndarray) -> np.ndarray:
     """scale * cos of unit queries float64[B, d] with the catalog, which is of length 1: float64[B, N]."""
     logits = np.empty((len(queries), bundle.n_items))
     for begin in range(0, bundle.n_items, _BLOCK):
-        block = bundle.catalog[begin : begin + _BLOCK].astype(np.float64)
+        block = bundle.item_vectors[begin : begin + _BLOCK].astype(np.float64)
         logits[:, begin : begin + _BLOCK] = bundle.config.scale * (queries @ block.T)
     return logits
 

@@ -218,7 +218,7 @@ class ServingCases:
 
     @cached_property
     def _retrieve_floor(self) -> Floor:
-        n_items, d = self.workload.bundle.catalog.shape
+        n_items, d = self.workload.bundle.item_vectors.shape
         codes = self.workload.bundle.scan
         if self.ours.index.name == "scan" and codes is not None:
             return scan_floor(codes["blocks"])

@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from mtaw_fast.bundle import Bundle
-from mtaw_fast.bundle.format import parameter_shapes
+from mtaw_fast.bundle import Bundle, Model
 from mtaw_fast.config import Config
 from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.data.item_ids import ItemIds
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import UsageError
+from mtaw_fast.model.parameters import parameter_shapes
 
 GENERATED_CLICKS = 10
 _SESSIONS = 4096
@@ -113,15 +113,13 @@ def _random_bundle(config: Config, n_items: int, folder: Path, rng: np.random.Ge
     weights["norm_bias"] = np.zeros(config.d, np.float32)
     centres = rng.uniform(-bound, bound, (cluster.max() + 1, config.d)).astype(np.float32)
     weights["item_embedding"] += centres[cluster]
-    return Bundle.save(
-        folder,
+    model = Model.of(
         config=config,
         weights=weights,
         ids=ItemIds.from_list(range(1, n_items + 1)),
         popularity=rng.zipf(1.5, n_items).clip(max=10**6).astype(np.int64),
-        metrics={},
-        dataset={"name": "generated", "fingerprint": ""},
     )
+    return Bundle.save(folder, model, metrics={}, dataset={"name": "generated", "fingerprint": ""})
 
 
 def _clustered_sessions(rng: np.random.Generator, cluster: np.ndarray, count: int) -> Sessions:

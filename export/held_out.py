@@ -47,7 +47,7 @@ def synthetic_vectors(bundle: Bundle, exact: Index, count: int, seed: int) -> tu
     rng = np.random.default_rng(seed)
     weight = bundle.popularity + 1.0
     starts = rng.choice(bundle.n_items, count, p=weight / weight.sum())
-    near = exact.search(bundle.catalog[starts], min(_NEIGHBOURS, bundle.n_items))[0]
+    near = exact.search(bundle.item_vectors[starts], min(_NEIGHBOURS, bundle.n_items))[0]
     picks = rng.integers(0, near.shape[1], (count, _CLICKS - 1))
     clicks = np.concatenate([starts[:, None], np.take_along_axis(near, picks, axis=1)], axis=1).astype(np.int32)
     lengths = rng.integers(1, _CLICKS + 1, count)

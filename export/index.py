@@ -95,18 +95,18 @@ def _export(
     from mtaw_fast.export.recall_search import HeldOut, K
     from mtaw_fast.export.trial import LONG, Missed, Trial
 
-    exact = make_index("scan", bundle.catalog, bundle.scan)
+    exact = make_index("scan", bundle.item_vectors, bundle.scan)
     say("encoding held-out sessions and finding their true top items")
     if dataset is None:
         sessions, source = synthetic_vectors(bundle, exact, 2 * queries, seed)
     else:
         sessions, source = validation_vectors(bundle, dataset, 2 * queries, seed)
-    items = bundle.catalog[np.random.default_rng(seed).permutation(bundle.n_items)[:queries]]
+    items = bundle.item_vectors[np.random.default_rng(seed).permutation(bundle.n_items)[:queries]]
     tune, check = (
         (HeldOut.of(sessions[half::2], exact, (K, LONG)), HeldOut.of(items[half::2], exact, (K, LONG)))
         for half in (0, 1)
     )
-    trial = Trial(bundle.catalog, exact, tune, check, source, target, seed, say)
+    trial = Trial(bundle.item_vectors, exact, tune, check, source, target, seed, say)
     found, missed = [], []
     for kind in kinds:
         fitted = trial.fit(kind)

@@ -54,4 +54,4 @@ class Builder:
         bundle = self._bundle
         if graph == "encoder":
             return encoder_graph(bundle.config, bundle.weights, dtype, overridable)
-        return recommender_graph(bundle.config, bundle.weights, bundle.catalog, dtype)
+        return recommender_graph(bundle.config, bundle.weights, bundle.item_vectors, dtype)

@@ -46,13 +46,13 @@ class Truth:
     def of(cls, bundle: Bundle, sessions: Sessions) -> Truth:
         """Ask the eager model."""
         queries = EagerEncoder(bundle.config, bundle.weights).encode(sessions)
-        index = make_index("scan", bundle.catalog, bundle.scan)
+        index = make_index("scan", bundle.item_vectors, bundle.scan)
         ids, scores = index.search(queries, min(K, bundle.n_items), scale=bundle.config.scale)
         return cls(bundle, sessions, queries, ids, scores)
 
     def score_of(self, ids: np.ndarray) -> np.ndarray:
         """float64[B, k]: the true scores of items int[B, k]."""
-        rows = self.bundle.catalog[ids].astype(np.float64)
+        rows = self.bundle.item_vectors[ids].astype(np.float64)
         return self.bundle.config.scale * np.einsum("bkd,bd->bk", rows, self.queries.astype(np.float64))
 
 

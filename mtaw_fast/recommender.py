@@ -48,7 +48,7 @@ class Recommender:
         self.bundle = bundle
         self.encoder = encoder
         self.index = index
-        self._served = serve(Catalog.of(bundle), encoder, index)
+        self._served = serve(Catalog.of(bundle.model), encoder, index)
         self._updating = threading.Lock()
 
     @classmethod
@@ -62,7 +62,7 @@ class Recommender:
         the encoder or index needs a package that is not installed.
         """
         bundle = Bundle.load(folder, verify=verify)
-        found = make_index(index, bundle.catalog, bundle.scan, ladder_of(bundle))
+        found = make_index(index, bundle.item_vectors, bundle.scan, ladder_of(bundle))
         return cls(bundle, make_encoder(encoder, bundle), found)
 
     @property
@@ -111,7 +111,7 @@ class Recommender:
         catalog = self._served.catalog
         allowed = None if allow is None else catalog.ids.known(listed("allow", allow))
         excluded = catalog.ids.known(listed("exclude", exclude))
-        return Filter.of(catalog.size, excluded, allowed, catalog.bundle.n_items)
+        return Filter.of(catalog.size, excluded, allowed, catalog.model.n_items)
 
     def session(self, clicks: Iterable[Any] = ()) -> LiveSession:
         """A session to append clicks to, one by one, with a ranking at any moment; `clicks`: the first ones.

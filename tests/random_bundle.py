@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from mtaw_fast.bundle import Bundle
-from mtaw_fast.bundle.format import parameter_shapes
+from mtaw_fast.bundle import Bundle, Model
 from mtaw_fast.config import Config
 from mtaw_fast.data.item_ids import ItemIds
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.kernels.native.memory_query import feature_names
 from mtaw_fast.memory import MemoryTables, RankerNet
+from mtaw_fast.model.parameters import parameter_shapes
 from mtaw_fast.model.recent_clicks import starting_weights
 from mtaw_fast.storage.files import sha256_of
 from mtaw_fast.storage.tensorfile import write_tensors
@@ -34,7 +34,7 @@ def random_weights(config: Config, n_items: int, seed: int = 0) -> dict[str, np.
 
 
 def bundle_parts(n_items: int = 60, d: int = 12, text: bool = True, seed: int = 0, **settings: Any) -> dict[str, Any]:
-    """The keyword arguments of Bundle.save for a random bundle."""
+    """The arguments of `save_parts` for a random bundle."""
     config = Config(d=d, **settings)
     rng = np.random.default_rng(seed + 1)
     return {
@@ -61,9 +61,16 @@ def memory_parts(n_items: int = 60, seed: int = 0) -> dict[str, Any]:
     return {"memory": MemoryTables.build(sessions, n_items), "ranker": RankerNet(features=features, **arrays)}
 
 
+def save_parts(
+    folder: str | Path, *, metrics: dict[str, Any], dataset: dict[str, Any], overwrite: bool = False, **parts: Any
+) -> Bundle:
+    """The bundle of a model of these parts, saved; the others as in `Bundle.save`."""
+    return Bundle.save(folder, Model.of(**parts), metrics=metrics, dataset=dataset, overwrite=overwrite)
+
+
 def save_random(folder: Path, **settings: Any) -> Bundle:
     """A saved random bundle; settings as in `bundle_parts`."""
-    return Bundle.save(folder, **bundle_parts(**settings))
+    return save_parts(folder, **bundle_parts(**settings))
 
 
 def edit_manifest(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:

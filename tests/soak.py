@@ -23,10 +23,9 @@ from typing import Any
 
 import numpy as np
 
-from mtaw_fast.bundle import Bundle
 from mtaw_fast.ranking.answer import Recommendations
 from mtaw_fast.recommender import Recommender
-from tests.random_bundle import bundle_parts, memory_parts
+from tests.random_bundle import bundle_parts, memory_parts, save_parts
 
 N_ITEMS, D, MAX_LEN = 1000, 32, 20
 BOUND = 1.0  # bytes a call that the fitted line may rise by
@@ -65,7 +64,7 @@ class Outcome:
 def recommender(folder: Path, memory: bool = False) -> Recommender:
     """One to make the calls on, of a random bundle made in `folder`; memory: with a session memory."""
     parts = bundle_parts(n_items=N_ITEMS, d=D, max_len=MAX_LEN) | (memory_parts(N_ITEMS) if memory else {})
-    Bundle.save(folder, **parts)
+    save_parts(folder, **parts)
     return Recommender.load(folder)
 
 

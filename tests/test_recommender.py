@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 
 from mtaw_fast import recommender as recommender_module
-from mtaw_fast.bundle import Bundle
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import BundleError, DataError, UsageError
 from mtaw_fast.kernels.native import reference
@@ -23,7 +22,7 @@ from mtaw_fast.ranking.answer import Recommendations
 from mtaw_fast.ranking.encoders import ENCODERS
 from mtaw_fast.ranking.retrieval import INDEXES
 from mtaw_fast.recommender import Recommender
-from tests.random_bundle import bundle_parts, save_random
+from tests.random_bundle import bundle_parts, save_parts, save_random
 
 ROOT = Path(__file__).parent.parent
 N = 400
@@ -45,7 +44,7 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     embedding = parts["weights"]["item_embedding"]
     embedding[100:140] = embedding[60:100]  # duplicates: every answer has ties
     embedding[7] = 0
-    Bundle.save(path, **parts)
+    save_parts(path, **parts)
     return path
 
 
@@ -77,7 +76,7 @@ class TestEveryPair:
         query = rec.encoder.encode(Sessions.from_lists([clicks]))
         candidates = np.arange(N) if allowed is None else np.array(sorted(allowed), dtype=np.int64)
         ids, scores = reference.rerank_topk(
-            query, rec.bundle.catalog, candidates.astype(np.int32)[None], k, rec.bundle.config.scale
+            query, rec.bundle.item_vectors, candidates.astype(np.int32)[None], k, rec.bundle.config.scale
         )
         count = min(k, len(candidates))
         return rec.ids.external(ids[0, :count]), scores[0, :count]
@@ -369,11 +368,11 @@ def test_similar_items_searches_by_the_plan_for_items(tmp_path: Path) -> None:
     from mtaw_fast.ranking.retrieval.ladder import LadderIndex
     from mtaw_fast.ranking.retrieval.plan import SearchPlan
 
-    bundle = Bundle.save(tmp_path / "bundle", **bundle_parts(n_items=2000, d=16, text=False))
+    bundle = save_parts(tmp_path / "bundle", **bundle_parts(n_items=2000, d=16, text=False))
     exact = Recommender.load(tmp_path / "bundle", encoder="numpy", index="exact")
-    approximate = build("ivfpq", bundle.catalog, 0, lambda _: None).index
+    approximate = build("ivfpq", bundle.item_vectors, 0, lambda _: None).index
     plans = SearchPlan("ivfpq", 1, 1), SearchPlan("ivfpq", approximate.nlist, 100)
-    index = LadderIndex(bundle.catalog, approximate, plans[0], exact.index, None, plans[1])
+    index = LadderIndex(bundle.item_vectors, approximate, plans[0], exact.index, None, plans[1])
     rec, plain = (Recommender(bundle, exact.encoder, one) for one in (index, index.with_plan(plans[0])))
     some = bundle.ids.external(np.arange(0, 2000, 100))
     for updated in (False, True):

@@ -24,19 +24,12 @@ from mtaw_fast.bundle.format import (
     MEMORY_PARTS,
     OPTIONAL_PARTS,
     PARTS,
-    check_array,
-    check_finite,
-    check_memory,
-    check_weights,
     is_plain_name,
-    most_clicked_first,
-    normalised,
 )
-from mtaw_fast.config import Config
-from mtaw_fast.data.item_ids import ItemIds
 from mtaw_fast.errors import BundleError, MtawError, UsageError
 from mtaw_fast.kernels.native.scan import quantise
-from mtaw_fast.memory import MemoryTables, RankerNet
+from mtaw_fast.model.checks import check_finite
+from mtaw_fast.model.model import Model
 from mtaw_fast.storage.files import folder_lock, read_json, sha256_of, write_json
 from mtaw_fast.storage.tensorfile import write_tensors
 
@@ -75,32 +68,18 @@ def bundle_lock(folder: Path) -> contextlib.AbstractContextManager[None]:
 
 
 def save_bundle(
-    folder: Path,
-    *,
-    config: Config,
-    weights: Mapping[str, np.ndarray],
-    ids: ItemIds,
-    popularity: np.ndarray,
-    metrics: Mapping[str, Any],
-    dataset: Mapping[str, Any],
-    memory: MemoryTables | None = None,
-    ranker: RankerNet | None = None,
-    overwrite: bool = False,
+    folder: Path, model: Model, metrics: Mapping[str, Any], dataset: Mapping[str, Any], overwrite: bool
 ) -> None:
     """See `Bundle.save`."""
-    n_items = len(ids)
     where = f"bundle {folder}"
-    check_memory(where, memory, ranker, n_items)
-    check_weights(where, weights, config, n_items)
-    check_finite(where, weights)
-    check_array(where, "popularity", popularity, np.int64, (n_items,))
-    catalog = normalised(weights["item_embedding"])
+    model.check(where)
+    check_finite(where, model.weights)
     parts: dict[str, Mapping[str, np.ndarray]] = {
-        "weights": weights,
-        "catalog": {"catalog": catalog},
-        "items": ids.arrays,
-        "popularity": {"popularity": popularity, "most_clicked": most_clicked_first(popularity)},
-        "scan": quantise(catalog),
+        "weights": model.weights,
+        "catalog": {"catalog": model.item_vectors},
+        "items": model.ids.arrays,
+        "popularity": {"popularity": model.popularity, "most_clicked": model.most_clicked},
+        "scan": quantise(model.item_vectors) if model.scan is None else model.scan,
     }
     refuse_existing(folder, overwrite)
     with bundle_lock(folder):
@@ -109,17 +88,17 @@ def save_bundle(
         fresh: list[Path] = []
         with undone_on_failure(folder, fresh):
             files = {part: write_part(folder, part, arrays, fresh) for part, arrays in parts.items()}
-            if memory is not None and ranker is not None:
-                files["memory"] = write_file(folder, "memory", "safetensors", memory.save, fresh)
-                files["ranker"] = write_file(folder, "ranker", "safetensors", ranker.save, fresh)
+            if model.memory is not None and model.ranker is not None:
+                files["memory"] = write_file(folder, "memory", "safetensors", model.memory.save, fresh)
+                files["ranker"] = write_file(folder, "ranker", "safetensors", model.ranker.save, fresh)
             flush_folder(folder)
             manifest = {
                 "format": FORMAT,
                 "format_version": FORMAT_VERSION,
-                "config": config.as_dict(),
-                "n_items": n_items,
-                "d": config.d,
-                "parameters": sum(array.size for array in weights.values()),
+                "config": model.config.as_dict(),
+                "n_items": model.n_items,
+                "d": model.config.d,
+                "parameters": sum(array.size for array in model.weights.values()),
                 "metrics": dict(metrics),
                 "dataset": dict(dataset),
                 "git_commit": _commit(),
@@ -205,7 +184,7 @@ def sweep(folder: Path, old: set[str], new: set[str]) -> None:
 
 def _commit() -> str | None:
     """The git commit of this checkout, '-dirty' where tracked files differ; None outside a checkout."""
-    root = Path(__file__).resolve().parent.parent
+    root = Path(__file__).resolve().parents[2]
     top = _git(root, "rev-parse", "--show-toplevel")
     if top is None or Path(top).resolve() != root:
         return None  # installed inside somebody else's repository

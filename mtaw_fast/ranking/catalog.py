@@ -1,6 +1,6 @@
 """Items added to a served catalog and taken out of it, without a new training.
 
-A `Catalog` is an immutable snapshot: a bundle's N items, mapped and shared as ever, a side segment of M added items
+A `Catalog` is an immutable snapshot: a model's N items, mapped and shared as ever, a side segment of M added items
 behind them (internal ids N..N+M-1), and the set of items taken out. An update makes the next snapshot, and whoever
 reads goes on with the one it began with. Internal ids never change their meaning: what was taken out keeps its id,
 and is still known as a click of a session, but never recommended.
@@ -18,19 +18,19 @@ from typing import Any
 
 import numpy as np
 
-from mtaw_fast.bundle import Bundle
-from mtaw_fast.bundle.format import normalised
 from mtaw_fast.data.item_ids import ItemIds
 from mtaw_fast.errors import DataError
+from mtaw_fast.model.item_vectors import normalised
+from mtaw_fast.model.model import Model
 
 _INT64 = np.iinfo(np.int64)
 _ROWS = 1 << 16
 
 
 class CatalogIds:
-    """`ItemIds` of a bundle and of the items added to it. Read-only.
+    """`ItemIds` of a model and of the items added to it. Read-only.
 
-    added: external ids of internal ids N, N + 1, ..; one that the bundle's table knows too (it was taken out there)
+    added: external ids of internal ids N, N + 1, ..; one that the model's table knows too (it was taken out there)
     means the added item.
     """
 
@@ -79,14 +79,14 @@ class CatalogIds:
 
 @dataclass(frozen=True, eq=False)
 class Catalog:
-    """One state of a served catalog. Axes: N items of the bundle, M added ones, d dimensions.
+    """One state of a served catalog. Axes: N items of the model, M added ones, d dimensions.
 
     added: external ids of the added items, oldest first. embeddings, vectors: float32[M, d], what the encoder takes
     for their clicks, and their rows in the search (length 1). gone: bool[N + M], which were taken out. norm: the length
-    of `embeddings`' rows, that of the bundle's own on average; 0 until an item is added.
+    of `embeddings`' rows, that of the model's own on average; 0 until an item is added.
     """
 
-    bundle: Bundle
+    model: Model
     added: tuple[Any, ...]
     embeddings: np.ndarray
     vectors: np.ndarray
@@ -94,10 +94,10 @@ class Catalog:
     norm: float = 0.0
 
     @classmethod
-    def of(cls, bundle: Bundle) -> Catalog:
-        """The bundle's own items, all of them there."""
-        nothing = np.empty((0, bundle.config.d), dtype=np.float32)
-        return cls(bundle, (), nothing, nothing, np.zeros(bundle.n_items, dtype=bool))
+    def of(cls, model: Model) -> Catalog:
+        """The model's own items, all of them there."""
+        nothing = np.empty((0, model.config.d), dtype=np.float32)
+        return cls(model, (), nothing, nothing, np.zeros(model.n_items, dtype=bool))
 
     @property
     def size(self) -> int:
@@ -106,7 +106,7 @@ class Catalog:
 
     @property
     def is_updated(self) -> bool:
-        """Whether it differs from the bundle's own."""
+        """Whether it differs from the model's own."""
         return bool(self.added) or self.n_items < self.size
 
     @cached_property
@@ -117,33 +117,33 @@ class Catalog:
     @cached_property
     def ids(self) -> ItemIds | CatalogIds:
         """The table of external ids."""
-        return CatalogIds(self.bundle.ids, self.added) if self.added else self.bundle.ids
+        return CatalogIds(self.model.ids, self.added) if self.added else self.model.ids
 
     @property
     def scale(self) -> float:
         """The factor on the cosine in a score."""
-        return self.bundle.config.scale
+        return self.model.config.scale
 
     @cached_property
     def most_clicked(self) -> np.ndarray:
         """int32[n_items]: the items that can be recommended, most clicks first, equal ones in id order."""
         if not self.is_updated:
-            return self.bundle.most_clicked
-        added = np.arange(self.bundle.n_items, self.size, dtype=np.int32)
-        order = np.concatenate([self.bundle.most_clicked, added])
+            return self.model.most_clicked
+        added = np.arange(self.model.n_items, self.size, dtype=np.int32)
+        order = np.concatenate([self.model.most_clicked, added])
         return order[~self.gone[order]]
 
     @cached_property
     def popularity(self) -> np.ndarray:
         """int64[N + M] clicks in the training sessions; none of an added item."""
         if not self.added:
-            return self.bundle.popularity
-        return np.concatenate([self.bundle.popularity, np.zeros(len(self.added), dtype=np.int64)])
+            return self.model.popularity
+        return np.concatenate([self.model.popularity, np.zeros(len(self.added), dtype=np.int64)])
 
     def vector(self, place: int) -> np.ndarray:
         """float32[1, d]: the row of internal id `place` in the search."""
-        n_base = self.bundle.n_items
-        return self.bundle.catalog[place : place + 1] if place < n_base else self.vectors[place - n_base][None]
+        n_base = self.model.n_items
+        return self.model.item_vectors[place : place + 1] if place < n_base else self.vectors[place - n_base][None]
 
     def with_items(
         self, items: Sequence[Any], vectors: np.ndarray | None, neighbours: Sequence[Sequence[Any]] | None
@@ -153,7 +153,7 @@ class Catalog:
         if (vectors is None) == (neighbours is None):
             raise DataError("add_items takes either vectors or neighbours, one for each item; give one of the two")
         given = self._means(items, neighbours) if neighbours is not None else self._checked(items, vectors)
-        norm = self.norm or mean_norm(self.bundle.weights["item_embedding"])
+        norm = self.norm or mean_norm(self.model.weights["item_embedding"])
         embeddings = normalised(given) * np.float32(norm)
         return replace(
             self,
@@ -175,7 +175,7 @@ class Catalog:
         return replace(self, gone=gone)
 
     def _check_new(self, items: Sequence[Any]) -> None:
-        table = CatalogIds(self.bundle.ids, self.added)
+        table = CatalogIds(self.model.ids, self.added)
         seen = set()
         for item, place in zip(items, table.lookup(items).tolist(), strict=True):
             if not table.holds(item):
@@ -188,7 +188,7 @@ class Catalog:
 
     def _checked(self, items: Sequence[Any], vectors: Any) -> np.ndarray:
         """The given vectors as float32[M, d], finite and none zero."""
-        d = self.bundle.config.d
+        d = self.model.config.d
         given = np.asarray(vectors)
         if given.shape != (len(items), d) or given.dtype.kind != "f":
             raise DataError(
@@ -207,7 +207,7 @@ class Catalog:
             raise DataError(
                 f"there are neighbours for {len(neighbours)} items, not for {len(items)}; give each its own"
             )
-        means = np.empty((len(items), self.bundle.config.d), dtype=np.float32)
+        means = np.empty((len(items), self.model.config.d), dtype=np.float32)
         for row, (item, near) in enumerate(zip(items, neighbours, strict=True)):
             found = self.ids.lookup(near)
             if len(found) == 0:

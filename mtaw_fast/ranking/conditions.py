@@ -50,7 +50,7 @@ def conditions_of(
     """
     if exclude is _NONE and allow is None and prepared is None:
         return Conditions(exclude_seen=True) if exclude_seen else EVERYTHING
-    ids, base = catalog.ids, catalog.bundle.n_items
+    ids, base = catalog.ids, catalog.model.n_items
     excluded = ids.known(listed("exclude", exclude))
     if prepared is not None:
         if not isinstance(prepared, Filter):

@@ -28,9 +28,9 @@ class Remembering:
 
     @classmethod
     def of(cls, catalog: Catalog) -> Remembering | None:
-        """None where the bundle has no memory."""
-        bundle = catalog.bundle
-        tables, ranker, config = bundle.memory, bundle.ranker, bundle.config
+        """None where the model has no memory."""
+        model = catalog.model
+        tables, ranker, config = model.memory, model.ranker, model.config
         if tables is None or ranker is None:
             return None
         assert tables.settings.recency is not None
@@ -64,7 +64,7 @@ class Remembering:
         catalog = self._catalog
         ids, logits = (np.ascontiguousarray(array) for array in found)
         added = catalog.vectors if catalog.added else None
-        dense = Dense(np.ascontiguousarray(queries), ids, logits, catalog.bundle.catalog, catalog.scale, added)
+        dense = Dense(np.ascontiguousarray(queries), ids, logits, catalog.model.item_vectors, catalog.scale, added)
         bits, excluded, offsets = self._left(allowed), None, None
         if dropped is not None:
             offsets = offsets_of(np.array([len(one) for one in dropped], dtype=np.int64))

@@ -56,14 +56,14 @@ def serve(catalog: Catalog, encoder: Encoder, index: Index) -> Served:
 
     The native ranker where both are native and the catalog is still the bundle's; else a composed one.
     """
-    bundle = catalog.bundle
+    model = catalog.model
     if not catalog.is_updated:
         if isinstance(encoder, NativeEncoder) and isinstance(index, ScanIndex):
             return Served(catalog, index, NativeRanker(catalog, encoder, index))
         return Served(catalog, index, ComposedRanker(catalog, encoder, index))
     if catalog.added:
         encoder = encoder.enlarged(catalog.embeddings)
-    index = EnlargedIndex(index, bundle.n_items, catalog.vectors, catalog.gone)
+    index = EnlargedIndex(index, model.n_items, catalog.vectors, catalog.gone)
     return Served(catalog, index, ComposedRanker(catalog, encoder, index))
 
 
@@ -105,11 +105,9 @@ class NativeRanker:
 
     def __init__(self, catalog: Catalog, encoder: NativeEncoder, index: ScanIndex) -> None:
         self._encoder = encoder
-        bundle, memory = catalog.bundle, Remembering.of(catalog)
+        model, memory = catalog.model, Remembering.of(catalog)
         parts = () if memory is None else (memory.memory.native, memory.ranker.native)
-        self.engine = Engine(
-            bundle.ids.table, encoder.encoder.native, index.scanner.native, bundle.config.scale, *parts
-        )
+        self.engine = Engine(model.ids.table, encoder.encoder.native, index.scanner.native, model.config.scale, *parts)
 
     def new_state(self) -> Any:
         """The native encoder's state of a session without clicks, for `engine.recommend_live`."""
@@ -158,7 +156,7 @@ def clicked_together(
 
     ids int32[k], scores float32[k], padded with -1 / -inf; None where the bundle has no memory.
     """
-    memory = catalog.bundle.memory
+    memory = catalog.model.memory
     if memory is None:
         return None
     others, cosines = neighbours(memory, item)

@@ -30,7 +30,7 @@ def reasons_of(catalog: Catalog, clicks: np.ndarray, found: np.ndarray) -> list[
     what is not in the session comes from the encoder.
     """
     seen = list(dict.fromkeys(clicks[::-1].tolist()))
-    memory = catalog.bundle.memory
+    memory = catalog.model.memory
     reasons = []
     for item in found.tolist():
         if item in seen:

@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from mtaw_fast.bundle.format import normalised
 from mtaw_fast.config import Config
 from mtaw_fast.data.sessions import Sessions, offsets_of, ranges
 from mtaw_fast.kernels.native.memory_query import Dense, SessionMemory, feature_names
 from mtaw_fast.kernels.native.scan import quantise
 from mtaw_fast.memory import MemorySettings, MemoryTables, RankerNet
+from mtaw_fast.model.item_vectors import normalised
 from mtaw_fast.ranking.encoders import NativeEncoder
 from mtaw_fast.ranking.retrieval import ScanIndex
 from mtaw_fast.training.memory_ranker import RankerFit, fit_ranker

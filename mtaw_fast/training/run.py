@@ -22,7 +22,8 @@ from mtaw_fast.config import Config
 from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.data.sessions import Samples, Sessions
 from mtaw_fast.errors import UsageError
-from mtaw_fast.memory import MemoryTables, RankerNet
+from mtaw_fast.memory import RankerNet
+from mtaw_fast.model.model import Model
 from mtaw_fast.storage.files import folder_lock
 from mtaw_fast.training.checkpoints import RunFolder
 from mtaw_fast.training.encoder import weights_of
@@ -134,12 +135,8 @@ class _Run:
             kept = self._phases[phase](phase)
             # What the search leaves has served its purpose once the refit begins.
             self.state.next_phase(following[phase], kept if _is_refit(phase) or not _is_refit(following[phase]) else {})
-        memory, ranker = self._served(self._dataset.train if self._refit else self._fitted)
         return TrainedModel(
-            config=self._config,
-            weights=self._weights("weights"),
-            memory=memory,
-            ranker=ranker,
+            model=self._model(self._dataset.train if self._refit else self._fitted),
             metrics=self.state["best"],
             history=self.state["history"],
             best_epoch=self.state["best_epoch"],
@@ -178,19 +175,25 @@ class _Run:
         return {"ranker": name}
 
     def _validate(self, _phase: str) -> Kept:
-        memory, ranker = self._served(self._fitted)
-        weights = self._weights("weights")
         samples = Samples.from_sessions(self._held_out, self._dataset.min_prefix)
-        metrics = served_metrics(self._config, weights, self._dataset, memory, ranker, samples)
+        metrics = served_metrics(self._model(self._fitted), samples)
         self.state.save(best=metrics, best_epoch=self._config.epochs)
         return self.state["kept"]
 
-    def _served(self, sessions: Sessions) -> tuple[MemoryTables | None, RankerNet | None]:
-        """Tables of `sessions` and the ranker of the phases so far; neither where the settings want no memory."""
-        if not self._config.memory:
-            return None, None
-        tables = build_tables(self._config, sessions, self._dataset.n_items)
-        return tables, RankerNet.load(self._files.folder / self.state["kept"]["ranker"])
+    def _model(self, sessions: Sessions) -> Model:
+        """What the phases so far have trained on `sessions`, with the memory of them where the settings want one."""
+        config, dataset, memory, ranker = self._config, self._dataset, None, None
+        if config.memory:
+            memory = build_tables(config, sessions, dataset.n_items)
+            ranker = RankerNet.load(self._files.folder / self.state["kept"]["ranker"])
+        return Model.of(
+            config=config,
+            weights=self._weights("weights"),
+            ids=dataset.ids,
+            popularity=np.bincount(sessions.items, minlength=dataset.n_items).astype(np.int64),
+            memory=memory,
+            ranker=ranker,
+        )
 
     def _weights(self, kept: str) -> dict[str, np.ndarray]:
         return weights_of(self._config, self._dataset.n_items, self.state, kept)

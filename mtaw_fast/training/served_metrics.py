@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
-
 import numpy as np
 
-from mtaw_fast.bundle import Bundle
-from mtaw_fast.bundle.format import most_clicked_first, normalised
-from mtaw_fast.config import Config
-from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.data.sessions import Samples, Sessions
 from mtaw_fast.evaluation import ranks_of
 from mtaw_fast.evaluation.metrics import gains_of, means_of
-from mtaw_fast.kernels.native.scan import quantise
-from mtaw_fast.memory import MemoryTables, RankerNet
+from mtaw_fast.model.model import Model
 from mtaw_fast.ranking.catalog import Catalog
 from mtaw_fast.ranking.conditions import EVERYTHING
 from mtaw_fast.ranking.encoders import NativeEncoder
@@ -37,30 +29,8 @@ class ServedRanker:
         return np.pad(ids, spare, constant_values=-1), np.pad(scores, spare, constant_values=-np.inf)
 
 
-def served_metrics(
-    config: Config,
-    weights: Mapping[str, np.ndarray],
-    dataset: Dataset,
-    memory: MemoryTables | None,
-    ranker: RankerNet | None,
-    samples: Samples,
-) -> dict[str, float]:
-    """P@K and MRR@K in percent over `samples`, of the model that a bundle with these parts would serve."""
-    catalog = normalised(weights["item_embedding"])
-    popularity = np.zeros(dataset.n_items, dtype=np.int64)  # only sessions without clicks are ranked by it
-    bundle = Bundle(
-        folder=Path(),
-        manifest={},
-        config=config,
-        weights=weights,
-        catalog=catalog,
-        ids=dataset.ids,
-        popularity=popularity,
-        most_clicked=most_clicked_first(popularity),
-        scan=quantise(catalog),
-        memory=memory,
-        ranker=ranker,
-    )
-    index = ScanIndex(bundle.catalog, bundle.scan)
-    served = serve(Catalog.of(bundle), NativeEncoder(config, weights), index)
+def served_metrics(model: Model, samples: Samples) -> dict[str, float]:
+    """P@K and MRR@K in percent over `samples`, of what a bundle of the model would serve."""
+    index = ScanIndex(model.item_vectors, model.scan)
+    served = serve(Catalog.of(model), NativeEncoder(model.config, model.weights), index)
     return means_of(gains_of(ranks_of(ServedRanker(served), samples)))

@@ -15,12 +15,11 @@ pytest.importorskip("faiss", reason="the export bench needs the extra 'cpu'")
 
 from bench import export, export_cases
 from bench.harness import Plan
-from mtaw_fast.bundle import Bundle
 from mtaw_fast.data.synthetic import generate
 from mtaw_fast.export.onnx_model import export_onnx
 from mtaw_fast.ranking.encoders.onnx_encoder import OnnxEncoder
 from tests.bench.schema import check_report
-from tests.random_bundle import bundle_parts
+from tests.random_bundle import bundle_parts, save_parts
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +28,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("bench")
     dataset = generate(300, 600, seed=1)
     dataset.save(folder / "dataset")
-    Bundle.save(folder / "bundle", **{**bundle_parts(n_items=300, d=16, max_len=12, text=False), "ids": dataset.ids})
+    save_parts(folder / "bundle", **{**bundle_parts(n_items=300, d=16, max_len=12, text=False), "ids": dataset.ids})
     export_onnx(folder / "bundle")
     return folder
 
@@ -72,6 +71,6 @@ def test_a_wrong_vector_gets_no_speed(work: Path, tmp_path: Path, monkeypatch: p
 
 
 def test_misuse(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    Bundle.save(tmp_path / "bundle", **bundle_parts())
+    save_parts(tmp_path / "bundle", **bundle_parts())
     assert export.main(["--bundle", str(tmp_path / "bundle"), "--quick"]) == 2
     assert "has no graphs; add them with 'mtaw-fast export" in capsys.readouterr().err

@@ -14,13 +14,12 @@ pytest.importorskip("faiss", reason="the throughput bench needs the extra 'cpu'"
 from bench import rates, throughput, workload
 from bench.eager_faiss import EagerFaiss, EagerStep
 from bench.harness import Plan
-from mtaw_fast.bundle import Bundle
 from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.data.item_ids import ItemIds
 from mtaw_fast.data.sessions import Samples, Sessions
 from mtaw_fast.memory import MemoryTables
 from tests.bench.schema import check_report
-from tests.random_bundle import memory_parts
+from tests.random_bundle import memory_parts, save_parts
 
 N_ITEMS = 1003
 
@@ -179,10 +178,10 @@ def test_generated_workloads_are_seeded_and_clustered(tmp_path):
     first, again = workload.generated(2000, tmp_path / "a"), workload.generated(2000, tmp_path / "b")
     other = workload.generated(2000, tmp_path / "c", seed=1)
     assert np.array_equal(first.serve.items, again.serve.items)
-    assert np.array_equal(first.bundle.catalog, again.bundle.catalog)
+    assert np.array_equal(first.bundle.item_vectors, again.bundle.item_vectors)
     assert not np.array_equal(first.serve.items, other.serve.items)
     assert (first.serve.lengths == 10).all()
-    near = np.sort(first.bundle.catalog[:50] @ first.bundle.catalog.T, axis=1)[:, ::-1]
+    near = np.sort(first.bundle.item_vectors[:50] @ first.bundle.item_vectors.T, axis=1)[:, ::-1]
     # About 45 items share a cluster's centre: the 10 nearest are near, the rest of the catalog is not.
     assert near[:, 1:11].mean() > 0.4 > 0.2 > np.abs(near[:, 200:].mean())
 
@@ -202,7 +201,7 @@ def test_a_bundle_with_a_memory_has_a_row_for_it(tmp_path, capsys):
     sessions = Sessions.from_lists([rng.integers(0, N_ITEMS, rng.integers(2, 30)) for _ in range(900)])
     parts = {name: getattr(made, name) for name in ("config", "weights", "ids", "popularity", "metrics", "dataset")}
     parts |= memory_parts(N_ITEMS) | {"memory": MemoryTables.build(sessions, N_ITEMS)}
-    Bundle.save(tmp_path / "bundle", **parts)
+    save_parts(tmp_path / "bundle", **parts)
     assert throughput.main(["--quick", "--bundle", str(tmp_path / "bundle"), "--json", str(tmp_path / "out.json")]) == 0
     rows = {row["case"]: row for row in results(tmp_path / "out.json")}
     assert set(rows) == {"recommend", "encode", "retrieve", "memory", "recommend-rate", "train-step"}

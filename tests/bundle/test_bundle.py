@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,17 +12,13 @@ import numpy as np
 import pytest
 
 from mtaw_fast.bundle import Bundle, bundle_lock, refuse_existing
-from mtaw_fast.bundle.format import (
-    MEMORY_PARTS,
-    OPTIONAL_PARTS,
-    PARTS,
-    most_clicked_first,
-    normalised,
-    parameter_shapes,
-)
+from mtaw_fast.bundle.format import MEMORY_PARTS, OPTIONAL_PARTS, PARTS
 from mtaw_fast.config import Config
 from mtaw_fast.data.item_ids import ItemIds
 from mtaw_fast.errors import BundleError, UsageError
+from mtaw_fast.model.item_vectors import normalised
+from mtaw_fast.model.model import most_clicked_first
+from mtaw_fast.model.parameters import parameter_shapes
 from mtaw_fast.recommender import Recommender
 from mtaw_fast.storage.tensorfile import map_tensors
 from tests.random_bundle import (
@@ -31,8 +28,11 @@ from tests.random_bundle import (
     memory_parts,
     replace_part,
     save_as_format_1,
+    save_parts,
     save_random,
 )
+
+ROOT = Path(__file__).parent.parent.parent
 
 
 def refused(folder: Path, verify: bool = True) -> str:
@@ -47,7 +47,7 @@ def refused(folder: Path, verify: bool = True) -> str:
 @pytest.mark.parametrize("verify", [True, False])
 def test_round_trip(tmp_path: Path, text: bool, verify: bool) -> None:
     parts = bundle_parts(text=text, gamma=6.0)
-    Bundle.save(tmp_path / "deep" / "bundle", **parts)
+    save_parts(tmp_path / "deep" / "bundle", **parts)
     bundle = Bundle.load(str(tmp_path / "deep" / "bundle"), verify=verify)
     assert bundle.config == parts["config"]
     assert bundle.metrics == parts["metrics"]
@@ -59,7 +59,7 @@ def test_round_trip(tmp_path: Path, text: bool, verify: bool) -> None:
     assert bundle.popularity.tolist() == parts["popularity"].tolist()
     everything = np.arange(bundle.n_items)
     assert bundle.ids.external(everything) == parts["ids"].external(everything)
-    assert bundle.catalog.tobytes() == normalised(parts["weights"]["item_embedding"]).tobytes()
+    assert bundle.item_vectors.tobytes() == normalised(parts["weights"]["item_embedding"]).tobytes()
 
 
 def test_manifest_and_file_names(tmp_path: Path) -> None:
@@ -80,9 +80,17 @@ def test_manifest_and_file_names(tmp_path: Path) -> None:
     assert bundle.file("encoder") is None
 
 
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="not a git checkout")
+def test_the_manifest_names_the_commit_of_a_checkout(tmp_path: Path) -> None:
+    head = subprocess.run(["git", "-C", ROOT, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout
+    named = save_random(tmp_path / "bundle").manifest["git_commit"]
+    assert named is not None
+    assert named.removesuffix("-dirty") == head.strip()
+
+
 def test_a_session_memory_comes_back(tmp_path: Path) -> None:
     parts = bundle_parts() | memory_parts()
-    Bundle.save(tmp_path, **parts)
+    save_parts(tmp_path, **parts)
     found = Bundle.load(tmp_path)
     for part in MEMORY_PARTS:
         for name, array in parts[part].arrays().items():
@@ -91,7 +99,7 @@ def test_a_session_memory_comes_back(tmp_path: Path) -> None:
             assert not kept.flags.writeable
     assert found.memory is not None
     assert found.memory.settings == parts["memory"].settings
-    Bundle.save(tmp_path, **bundle_parts(), overwrite=True)
+    save_parts(tmp_path, **bundle_parts(), overwrite=True)
     assert Bundle.load(tmp_path).memory is None
     assert not list(tmp_path.glob("memory-*")) + list(tmp_path.glob("ranker-*"))
 
@@ -100,11 +108,11 @@ def test_half_a_session_memory_or_another_catalog_s_is_refused(tmp_path: Path) -
     memory = memory_parts()
     for part in MEMORY_PARTS:
         with pytest.raises(BundleError, match=f"a '{part}' without its"):
-            Bundle.save(tmp_path / "half", **bundle_parts(), **{part: memory[part]})
+            save_parts(tmp_path / "half", **bundle_parts(), **{part: memory[part]})
     with pytest.raises(BundleError, match="memory is of 59 items, not 60"):
-        Bundle.save(tmp_path / "other", **(bundle_parts() | memory_parts(n_items=59)))
+        save_parts(tmp_path / "other", **(bundle_parts() | memory_parts(n_items=59)))
     assert not (tmp_path / "half").exists()
-    Bundle.save(tmp_path / "bundle", **(bundle_parts() | memory))
+    save_parts(tmp_path / "bundle", **(bundle_parts() | memory))
     edit_manifest(tmp_path / "bundle", lambda m: m["files"].pop("ranker"))
     assert "a 'memory' without its 'ranker'" in refused(tmp_path / "bundle")
     edit_manifest(tmp_path / "bundle", lambda m: m["files"].update(ranker=m["files"]["memory"]))
@@ -152,7 +160,7 @@ def test_overwriting_sweeps_old_files_and_litter_but_nothing_else(tmp_path: Path
     for name in [*foreign[:3], *litter]:
         (folder / name).write_text("x")
     (folder / "sub").mkdir()
-    new = Bundle.save(folder, **bundle_parts(seed=2), overwrite=True)
+    new = save_parts(folder, **bundle_parts(seed=2), overwrite=True)
     parts = {path.name for part in (*PARTS, *OPTIONAL_PARTS) if (path := new.file(part))}
     assert {path.name for path in folder.iterdir()} == {"manifest.json", *foreign, *parts}
     # A reader of the old bundle keeps its maps, though the files are gone.
@@ -165,19 +173,19 @@ def test_overwriting_mends_a_damaged_bundle_and_spares_other_folders(tmp_path: P
     damaged = save_random(folder).file("weights")
     assert damaged is not None
     damaged.write_bytes(b"\0" * damaged.stat().st_size)
-    Bundle.save(folder, **bundle_parts(), overwrite=True)
+    save_parts(folder, **bundle_parts(), overwrite=True)
     Bundle.load(folder)
     (folder / "manifest.json").write_text("{")
-    Bundle.save(folder, **bundle_parts(), overwrite=True)
+    save_parts(folder, **bundle_parts(), overwrite=True)
     Bundle.load(folder)
     (folder / "manifest.json").write_text('{"format": "mtaw_fast dataset"}')
     with pytest.raises(UsageError, match="holds something else than a bundle"):
-        Bundle.save(folder, **bundle_parts(), overwrite=True)
+        save_parts(folder, **bundle_parts(), overwrite=True)
     (tmp_path / "file").write_text("x")
     with pytest.raises(UsageError, match="is a file; choose a folder"):
-        Bundle.save(tmp_path / "file", **bundle_parts(), overwrite=True)
+        save_parts(tmp_path / "file", **bundle_parts(), overwrite=True)
     with pytest.raises(BundleError, match="cannot make the folder"):
-        Bundle.save(tmp_path / "file" / "bundle", **bundle_parts())
+        save_parts(tmp_path / "file" / "bundle", **bundle_parts())
 
 
 def test_two_writers(tmp_path: Path) -> None:
@@ -213,14 +221,14 @@ def test_arrays_that_do_not_fit_are_not_saved(
     parts = bundle_parts()
     change(parts)
     with pytest.raises(BundleError, match=message):
-        Bundle.save(tmp_path / "bundle", **parts)
+        save_parts(tmp_path / "bundle", **parts)
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("part", [*PARTS, *OPTIONAL_PARTS, *MEMORY_PARTS])
 def test_one_flipped_byte_is_refused(tmp_path: Path, part: str) -> None:
     folder = tmp_path / "bundle"
-    path = Bundle.save(folder, **(bundle_parts() | memory_parts())).file(part)
+    path = save_parts(folder, **(bundle_parts() | memory_parts())).file(part)
     assert path is not None
     data = bytearray(path.read_bytes())
     data[-4 if part != "ranker" else len(data) // 2] ^= 1  # a ranker ends in names, which are read in any case

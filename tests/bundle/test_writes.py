@@ -16,9 +16,9 @@ import pytest
 
 from mtaw_fast.bundle import Bundle
 from mtaw_fast.bundle import writer as bundle_writer
-from mtaw_fast.bundle.format import normalised
 from mtaw_fast.errors import BundleError
-from tests.random_bundle import bundle_parts, contents, save_random
+from mtaw_fast.model.item_vectors import normalised
+from tests.random_bundle import bundle_parts, contents, save_parts, save_random
 
 ROOT = Path(__file__).parent.parent
 
@@ -55,7 +55,7 @@ def test_a_failure_at_any_step_leaves_nothing_behind(
     while True:
         calls, fail_at = 0, fail_at + 1
         with contextlib.suppress(BundleError if isinstance(error, OSError) else KeyboardInterrupt):
-            Bundle.save(folder, **parts, overwrite=True)
+            save_parts(folder, **parts, overwrite=True)
             break
         assert (contents(folder) if folder.exists() else None) == before
     assert fail_at > 15
@@ -68,7 +68,7 @@ from pathlib import Path
 from mtaw_fast.bundle import writer as bundle_writer
 from mtaw_fast.storage import files
 from mtaw_fast.bundle import Bundle
-from tests.random_bundle import bundle_parts
+from tests.random_bundle import bundle_parts, save_parts
 
 folder, old, new = Path(sys.argv[1]), bundle_parts(seed=1), bundle_parts(seed=2)
 
@@ -92,14 +92,14 @@ def killed_save(step):
         for module, name in [(os, "replace"), (os, "fsync"), (Path, "rename"), (Path, "unlink"), (Path, "write_bytes"),
                              (Path, "chmod"), (bundle_writer, "write_tensors"), (bundle_writer, "sha256_of")]:
             setattr(module, name, mortal(getattr(module, name)))
-        Bundle.save(folder, **new, overwrite=True)
+        save_parts(folder, **new, overwrite=True)
         os._exit(0)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 step, seen = 0, {"old": 0, "new": 0}
 while True:
     step += 1
-    Bundle.save(folder, **old, overwrite=True)
+    save_parts(folder, **old, overwrite=True)
     assert len(list(folder.iterdir())) == 6, sorted(folder.iterdir())
     code = killed_save(step)
     bundle = Bundle.load(folder)
@@ -134,13 +134,12 @@ def test_a_kill_at_any_step_leaves_a_whole_bundle(tmp_path: Path) -> None:
 
 _FULL_DISK = """
 import resource, sys
-from mtaw_fast.bundle import Bundle
 from mtaw_fast.errors import BundleError
-from tests.random_bundle import bundle_parts
+from tests.random_bundle import bundle_parts, save_parts
 
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]),) * 2)
 try:
-    Bundle.save(sys.argv[1], **bundle_parts(seed=2), overwrite=True)
+    save_parts(sys.argv[1], **bundle_parts(seed=2), overwrite=True)
 except BundleError as error:
     print(error)
 """
@@ -162,14 +161,14 @@ def test_a_full_disk(tmp_path: Path, limit: int) -> None:
 
 def test_readers_see_the_old_bundle_or_the_new_one(tmp_path: Path) -> None:
     versions = [bundle_parts(seed=seed) for seed in (1, 2)]
-    Bundle.save(tmp_path / "bundle", **versions[0])
+    save_parts(tmp_path / "bundle", **versions[0])
     writing = threading.Event()
     writing.set()
 
     def write() -> None:
         try:
             for turn in range(30):
-                Bundle.save(tmp_path / "bundle", **versions[turn % 2], overwrite=True)
+                save_parts(tmp_path / "bundle", **versions[turn % 2], overwrite=True)
         finally:
             writing.clear()
 
@@ -180,7 +179,7 @@ def test_readers_see_the_old_bundle_or_the_new_one(tmp_path: Path) -> None:
         bundle = Bundle.load(tmp_path / "bundle")
         seed = int(bundle.weights["norm_bias"].tobytes() != versions[0]["weights"]["norm_bias"].tobytes())
         assert bundle.popularity.tobytes() == versions[seed]["popularity"].tobytes()
-        assert bundle.catalog.tobytes() == normalised(versions[seed]["weights"]["item_embedding"]).tobytes()
+        assert bundle.item_vectors.tobytes() == normalised(versions[seed]["weights"]["item_embedding"]).tobytes()
         loads += 1
     writer.join()
     Bundle.load(tmp_path / "bundle")

@@ -17,16 +17,16 @@ import pytest
 from mtaw_fast.bundle import Bundle, bundle_lock
 from mtaw_fast.bundle import additions as bundle_additions
 from mtaw_fast.bundle.additions import replace_part
-from mtaw_fast.bundle.format import normalised
 from mtaw_fast.cli import main
 from mtaw_fast.data.sessions import Samples, Sessions
 from mtaw_fast.data.synthetic import generate
 from mtaw_fast.errors import BundleError, UsageError
+from mtaw_fast.model.item_vectors import normalised
 from mtaw_fast.ranking import retrieval
 from mtaw_fast.ranking.retrieval import ExactIndex
 from mtaw_fast.ranking.retrieval.plan import SearchPlan, read_entry
 from mtaw_fast.recommender import Recommender
-from tests.random_bundle import bundle_parts
+from tests.random_bundle import bundle_parts, save_parts
 
 faiss = pytest.importorskip("faiss", reason="FAISS is not installed: pip install 'mtaw-fast[cpu]'")
 
@@ -40,7 +40,7 @@ N, D = 3000, 16
 
 
 def save(folder: Path, seed: int = 0, **changes: Any) -> Bundle:
-    return Bundle.save(folder, **{**bundle_parts(n_items=N, d=D, text=False, seed=seed), **changes}, overwrite=True)
+    return save_parts(folder, **{**bundle_parts(n_items=N, d=D, text=False, seed=seed), **changes}, overwrite=True)
 
 
 def export(folder: Path, kind: str = "ivfpq", **options: Any) -> Exported:
@@ -280,7 +280,7 @@ def test_wrong_arguments_are_refused(folder: Path, tmp_path: Path) -> None:
     ):
         with pytest.raises(UsageError, match=message):
             export_index(folder, **options)  # type: ignore[arg-type]
-    Bundle.save(tmp_path / "small", **bundle_parts(n_items=60))
+    save_parts(tmp_path / "small", **bundle_parts(n_items=60))
     with pytest.raises(UsageError, match="has 60 items; an index is for 1,000 and more"):
         export_index(tmp_path / "small", "hnsw")
     with pytest.raises(BundleError, match="does not exist"):

@@ -19,7 +19,7 @@ from mtaw_fast.errors import BundleError, MissingPackageError, UsageError
 from mtaw_fast.ranking.encoders import NumpyEncoder, make_encoder
 from mtaw_fast.ranking.retrieval import ExactIndex
 from mtaw_fast.recommender import Recommender
-from tests.random_bundle import bundle_parts, save_random
+from tests.random_bundle import bundle_parts, save_parts, save_random
 
 for package, extra in (("torch", "train"), ("onnx", "train"), ("onnxruntime", "cpu")):
     pytest.importorskip(package, reason=f"{package} is not installed: pip install 'mtaw-fast[{extra}]'")
@@ -82,7 +82,7 @@ class TestGraphs:
 
     def test_the_ranking(self, bundle: Bundle, sessions: Sessions) -> None:
         queries = NumpyEncoder(bundle.config, bundle.weights).encode(sessions)
-        truth = ExactIndex(bundle.catalog).search(queries, N, scale=bundle.config.scale)
+        truth = ExactIndex(bundle.item_vectors).search(queries, N, scale=bundle.config.scale)
         run = open_graph(graph(bundle, "recommender"))
         for k in (1, 20, N):
             items, scores = run({"ids": padded(sessions)[0], "k": np.array([k], np.int32)})
@@ -95,7 +95,7 @@ class TestGraphs:
     def test_ties_go_to_the_lower_id(self, tmp_path: Path) -> None:
         parts = bundle_parts(**SETTINGS)
         parts["weights"]["item_embedding"][200:] = parts["weights"]["item_embedding"][:200]
-        Bundle.save(tmp_path / "bundle", **parts)
+        save_parts(tmp_path / "bundle", **parts)
         export_onnx(tmp_path / "bundle", ["float32"])
         run = open_graph(graph(Bundle.load(tmp_path / "bundle"), "recommender"))
         items = run({"ids": np.array([[5, 7]], np.int32), "k": np.array([N], np.int32)})[0][0].reshape(-1, 2)
@@ -230,7 +230,7 @@ class TestParity:
     def test_numbers_too_large_for_fp16_are_not_exported(self, tmp_path: Path) -> None:
         parts = bundle_parts(**SETTINGS)
         parts["weights"]["item_embedding"] *= np.float32(1e6)
-        Bundle.save(tmp_path / "bundle", **parts)
+        save_parts(tmp_path / "bundle", **parts)
         before = contents(tmp_path / "bundle")
         with pytest.raises(BundleError, match=r"the fp16 graphs of .* leave fp16 out of --variants") as caught:
             export_onnx(tmp_path / "bundle", ["fp16"])
@@ -323,7 +323,7 @@ class TestInABundle:
     def test_a_bundle_that_changed_meanwhile_is_left_alone(self, folder: Path) -> None:
         def meddle(line: str) -> None:
             if line.startswith("writing"):
-                Bundle.save(folder, **bundle_parts(**SETTINGS, seed=5), overwrite=True)
+                save_parts(folder, **bundle_parts(**SETTINGS, seed=5), overwrite=True)
 
         with pytest.raises(BundleError, match="was replaced while its onnx was being made; export it again"):
             export_onnx(folder, ["float32"], say=meddle)
@@ -335,7 +335,7 @@ class TestInABundle:
         (folder / "encoder-mine.onnx").write_text("foreign")
         (folder / "encoder_int8_data-0123456789abcdef.bin").write_text("of a killed export")
         (folder / ".recommender_fp16.onnx.draft").write_text("of a killed export")
-        Bundle.save(folder, **bundle_parts(**SETTINGS, seed=5), overwrite=True)
+        save_parts(folder, **bundle_parts(**SETTINGS, seed=5), overwrite=True)
         assert [path.name for path in folder.iterdir() if "encoder" in path.name or "recomm" in path.name] == [
             "encoder-mine.onnx"
         ]

@@ -23,11 +23,10 @@ from typing import Any
 
 import numpy as np
 
-from mtaw_fast.bundle import Bundle
 from mtaw_fast.errors import BundleError, MtawError
 from mtaw_fast.recommender import Recommender
 from tests.fuzz.mutations import Files, mutated
-from tests.random_bundle import bundle_parts, memory_parts, save_as_format_1, save_random
+from tests.random_bundle import bundle_parts, memory_parts, save_as_format_1, save_parts, save_random
 
 ROOT = Path(__file__).resolve().parents[2]
 N, CASE_SECONDS = 60, 60
@@ -79,7 +78,7 @@ def _whole_bundles(work: Path) -> list[Files]:
     """Bundles of each kind that is read: text ids, int ids, with a session memory, format 1."""
     save_random(work / "text", n_items=N, max_len=6)
     save_random(work / "int", n_items=N, max_len=6, text=False)
-    Bundle.save(work / "memory", **bundle_parts(n_items=N, max_len=6), **memory_parts(N))
+    save_parts(work / "memory", **bundle_parts(n_items=N, max_len=6), **memory_parts(N))
     save_as_format_1(work / "old", n_items=N, max_len=6)
     kinds = ("text", "int", "memory", "old")
     return [{p.name: p.read_bytes() for p in (work / kind).iterdir()} for kind in kinds]

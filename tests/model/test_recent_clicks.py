@@ -7,11 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mtaw_fast.bundle import Bundle
 from mtaw_fast.config import Config
 from mtaw_fast.errors import BundleError, UsageError
 from mtaw_fast.model.recent_clicks import Recent, recent_of, starting_weights
-from tests.random_bundle import bundle_parts
+from tests.random_bundle import bundle_parts, save_parts
 
 
 @pytest.mark.parametrize(("gain", "decay"), [(0.01, 0.01), (1.0, 0.5), (2.0, 0.5), (100.0, 0.99)])
@@ -29,7 +28,7 @@ def test_numbers_out_of_range_make_no_bundle(tmp_path: Path, values: tuple[float
     parts = bundle_parts(recent=1.0)
     parts["weights"]["recent"] = np.array(values, dtype=np.float32)
     with pytest.raises(BundleError, match="the array 'recent' is out of range; train the bundle anew"):
-        Bundle.save(tmp_path / "bundle", **parts)
+        save_parts(tmp_path / "bundle", **parts)
 
 
 @pytest.mark.parametrize("change", [{"recent": -1.0}, {"recent": 0.001}, {"recent": 101.0}, {"recent_decay": 1.0}])

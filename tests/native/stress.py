@@ -14,10 +14,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from mtaw_fast.bundle import Bundle
 from mtaw_fast.kernels.native.scan import quantise
 from tests.native.builds import ROOT, SERVING, CannotBuildError, build, command_of, instruction_sets
-from tests.random_bundle import bundle_parts, memory_parts, replace_part
+from tests.random_bundle import bundle_parts, memory_parts, replace_part, save_parts
 
 SANITIZERS = ("thread", "address,undefined")
 PROGRAM = ROOT / "tests" / "native" / "engine_stress.cpp"
@@ -47,11 +46,11 @@ def run_stress(
     """
     n_items = N_ITEMS_IN_HALVES if halves else N_ITEMS
     parts = bundle_parts(n_items=n_items, d=D, max_len=MAX_LEN) | (memory_parts(n_items) if memory else {})
-    bundle = Bundle.save(folder / "bundle", **parts)
+    bundle = save_parts(folder / "bundle", **parts)
     if halves:
         whole = bundle.file("scan")
         assert whole is not None
-        replace_part(bundle.folder, "scan", quantise(bundle.catalog, halves=True))
+        replace_part(bundle.folder, "scan", quantise(bundle.item_vectors, halves=True))
         whole.unlink()
     arguments = (bundle.folder, isa, str(MAX_LEN), str(bundle.config.scale), str(threads), str(calls))
     # The first report ends the run: without this ThreadSanitizer goes on and buries it under thousands.

@@ -14,15 +14,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mtaw_fast.bundle import Bundle
-from mtaw_fast.bundle.format import normalised
 from mtaw_fast.data.item_ids import ItemIds
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import DataError, UsageError
 from mtaw_fast.memory import MemoryTables
+from mtaw_fast.model.item_vectors import normalised
 from mtaw_fast.ranking.answer import Recommendations
 from mtaw_fast.ranking.catalog import Catalog, mean_norm
 from mtaw_fast.recommender import Recommender
-from tests.random_bundle import bundle_parts, memory_parts
+from tests.random_bundle import bundle_parts, memory_parts, save_parts
 
 N, D, M = 300, 16, 9
 PAIRS = [("native", "scan"), ("native", "exact"), ("numpy", "flat"), ("eager", "exact"), ("onnx", "scan")]
@@ -48,7 +48,7 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     if request.param == "memory":
         parts |= memory_parts(N)
     parts["weights"]["item_embedding"][20:30] = parts["weights"]["item_embedding"][10:20]  # ties
-    Bundle.save(path, **parts)
+    save_parts(path, **parts)
     return path
 
 
@@ -71,7 +71,7 @@ def enlarged(bundle: Bundle, ids: Sequence[Any], vectors: np.ndarray, folder: Pa
     memory = bundle.memory
     if memory is not None:
         memory = MemoryTables.build(memory.sessions, bundle.n_items + len(ids), memory.settings)
-    return Bundle.save(
+    return save_parts(
         folder,
         config=bundle.config,
         weights={**bundle.weights, "item_embedding": np.concatenate([embedding, unit])},
@@ -179,7 +179,7 @@ def test_the_mean_of_neighbours(rec: Recommender) -> None:
     known = rec.bundle.ids.external(np.array([3, 8, 8, 100]))
     new = new_ids(rec.bundle)
     rec.add_items(new[:1], neighbours=[known])
-    rows = rec.bundle.catalog[[3, 8, 8, 100]].astype(np.float64)
+    rows = rec.bundle.item_vectors[[3, 8, 8, 100]].astype(np.float64)
     catalog = rec._served.catalog
     np.testing.assert_allclose(catalog.vectors[0], rows.sum(0) / np.linalg.norm(rows.sum(0)), rtol=0, atol=2e-7)
     norm = mean_norm(rec.bundle.weights["item_embedding"])
@@ -239,7 +239,7 @@ def test_filters_made_before_an_item_was_added(rec: Recommender) -> None:
 
 
 def test_filters_of_other_catalogs_are_refused(rec: Recommender, tmp_path: Path) -> None:
-    Bundle.save(tmp_path / "other", **bundle_parts(n_items=N - 1, d=D))
+    save_parts(tmp_path / "other", **bundle_parts(n_items=N - 1, d=D))
     other = Recommender.load(tmp_path / "other").filter()
     click = rec.bundle.ids.external(np.array([1]))
     for _ in range(2):
@@ -310,7 +310,7 @@ def test_what_cannot_be_done_changes_nothing(rec: Recommender) -> None:
 def test_neighbours_that_cancel_out(tmp_path: Path) -> None:
     parts = bundle_parts(n_items=N, d=D)
     parts["weights"]["item_embedding"][1] = -parts["weights"]["item_embedding"][0]
-    Bundle.save(tmp_path / "bundle", **parts)
+    save_parts(tmp_path / "bundle", **parts)
     rec = Recommender.load(tmp_path / "bundle")
     with pytest.raises(DataError, match="the neighbours of item 'x' cancel out"):
         rec.add_items(["x"], neighbours=[["sku-0", "sku-1"]])
@@ -394,7 +394,7 @@ def test_an_approximate_index(folder: Path, tmp_path: Path) -> None:
     pytest.importorskip("faiss", reason="faiss is not installed: pip install 'mtaw-fast[cpu]'")
     from mtaw_fast.export.index import export_index
 
-    Bundle.save(tmp_path / "bundle", **bundle_parts(n_items=2000, d=D))
+    save_parts(tmp_path / "bundle", **bundle_parts(n_items=2000, d=D))
     export_index(tmp_path / "bundle", "ivfpq", recall=0.95, queries=100)
     rec = Recommender.load(tmp_path / "bundle", index="ladder")
     exact = Recommender.load(tmp_path / "bundle", index="scan")
@@ -415,7 +415,7 @@ def test_an_approximate_index(folder: Path, tmp_path: Path) -> None:
 def test_any_history_equals_one_bundle(tmp_path: Path, data: st.DataObject) -> None:
     n_items, d = 12, 4
     rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
-    bundle = Bundle.save(tmp_path / "bundle", **bundle_parts(n_items=n_items, d=d, text=False), overwrite=True)
+    bundle = save_parts(tmp_path / "bundle", **bundle_parts(n_items=n_items, d=d, text=False), overwrite=True)
     rec = Recommender(bundle, *(getattr(Recommender.load(tmp_path / "bundle"), part) for part in ("encoder", "index")))
     here = bundle.ids.external(np.arange(n_items))
     gone: list[Any] = []

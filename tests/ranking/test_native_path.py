@@ -16,7 +16,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mtaw_fast.bundle import Bundle
 from mtaw_fast.data.item_ids import ItemIds
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import UsageError
@@ -26,7 +25,7 @@ from mtaw_fast.ranking.answer import Recommendations
 from mtaw_fast.ranking.memory_stage import Remembering
 from mtaw_fast.ranking.pipeline import ComposedRanker, NativeRanker
 from mtaw_fast.recommender import Recommender
-from tests.random_bundle import bundle_parts, memory_parts
+from tests.random_bundle import bundle_parts, memory_parts, save_parts
 
 ROOT = Path(__file__).parent.parent
 N = 403
@@ -53,7 +52,7 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     embedding = parts["weights"]["item_embedding"]
     embedding[100:140] = embedding[60:100]
     embedding[7] = 0
-    Bundle.save(path, **parts)
+    save_parts(path, **parts)
     return path
 
 
@@ -217,7 +216,7 @@ def test_a_live_session_recovers_from_a_failed_call(native: Recommender) -> None
 
 
 def test_memory_of_a_live_session(tmp_path: Path) -> None:
-    Bundle.save(tmp_path, **bundle_parts(n_items=50, d=100, max_len=512))
+    save_parts(tmp_path, **bundle_parts(n_items=50, d=100, max_len=512))
     rec = Recommender.load(tmp_path)
     live = rec.session()
     for click in range(400):
@@ -371,7 +370,7 @@ class TestEngine:
                 engine.recommend_live(state, np.array([bad], np.int32), 1, 3)
 
     def test_parts_of_different_catalogs(self, native: Recommender, tmp_path: Path) -> None:
-        Bundle.save(tmp_path / "other", **bundle_parts(n_items=9, d=20))
+        save_parts(tmp_path / "other", **bundle_parts(n_items=9, d=20))
         other = Recommender.load(tmp_path / "other")
         parts = [native.ids.table, native.encoder.encoder.native, native.index.scanner.native]  # type: ignore[attr-defined]
         others = [other.ids.table, other.encoder.encoder.native, other.index.scanner.native]  # type: ignore[attr-defined]
@@ -424,8 +423,8 @@ print(after[0] - before[0], after[1])
 @pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="needs Linux's /proc/self/smaps")
 def test_workers_share_the_mapped_bundle(tmp_path: Path) -> None:
     """Loading adds no private copy of anything that grows with the catalog."""
-    large = Bundle.save(tmp_path / "large", **bundle_parts(n_items=60_000, d=32))
-    Bundle.save(tmp_path / "small", **bundle_parts(n_items=100, d=32))
+    large = save_parts(tmp_path / "large", **bundle_parts(n_items=60_000, d=32))
+    save_parts(tmp_path / "small", **bundle_parts(n_items=100, d=32))
     mapped = sum(path.stat().st_size for path in large.folder.iterdir())
     done = subprocess.run(
         [sys.executable, "-c", _WORKER, str(tmp_path / "large"), str(tmp_path / "small")],

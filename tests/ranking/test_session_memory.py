@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mtaw_fast.bundle import Bundle
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import UsageError
 from mtaw_fast.memory import MemorySettings, MemoryTables
@@ -17,7 +16,7 @@ from mtaw_fast.memory.reference.candidates import QuerySettings, query
 from mtaw_fast.memory.reference.features import features
 from mtaw_fast.ranking.reasons import Reason, reasons_of
 from mtaw_fast.recommender import Recommender
-from tests.random_bundle import bundle_parts, memory_parts
+from tests.random_bundle import bundle_parts, memory_parts, save_parts
 
 N, D = 250, 12
 
@@ -25,7 +24,7 @@ N, D = 250, 12
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("memory") / "bundle"
-    Bundle.save(path, **bundle_parts(n_items=N, d=D, near_candidates=30, dense_candidates=25), **memory_parts(N))
+    save_parts(path, **bundle_parts(n_items=N, d=D, near_candidates=30, dense_candidates=25), **memory_parts(N))
     return path
 
 
@@ -48,7 +47,7 @@ def test_answers_are_those_of_the_plain_reference(rec: Recommender) -> None:
     for length in (1, 3, 17):
         clicks = rng.integers(0, N, length).astype(np.int32)
         vector = rec.encoder.encode(Sessions.from_lists([clicks]))[0].astype(np.float64)
-        logits = (bundle.config.scale * (bundle.catalog.astype(np.float64) @ vector)).astype(np.float32)
+        logits = (bundle.config.scale * (bundle.item_vectors.astype(np.float64) @ vector)).astype(np.float32)
         order = np.lexsort((np.arange(N), -logits))
         asked = query(bundle.memory, clicks, settings, (order[:25], logits[order[:25]]))
         candidates = asked.candidates()
@@ -83,7 +82,7 @@ def test_timings(rec: Recommender, tmp_path: Path) -> None:
         assert out.timings is not None
         assert list(out.timings) == names
         assert out.timings["memory"] > 0
-    Bundle.save(tmp_path / "plain", **bundle_parts(n_items=N, d=D))
+    save_parts(tmp_path / "plain", **bundle_parts(n_items=N, d=D))
     plain = Recommender.load(tmp_path / "plain").recommend(["sku-1"], 5, timings=True)
     assert plain.timings is not None
     assert list(plain.timings) == [name for name in names if name != "memory"]
@@ -102,7 +101,7 @@ class TestTogether:
     @pytest.fixture
     def small(self, tmp_path: Path) -> Recommender:
         parts = bundle_parts(n_items=4, d=D) | memory_parts(4) | {"memory": TABLES}
-        Bundle.save(tmp_path / "small", **parts)
+        save_parts(tmp_path / "small", **parts)
         return Recommender.load(tmp_path / "small")
 
     def test_cosines(self) -> None:
@@ -140,7 +139,7 @@ class TestTogether:
             small.similar_items(a, by="magic")
 
     def test_without_a_memory(self, tmp_path: Path) -> None:
-        Bundle.save(tmp_path / "plain", **bundle_parts(n_items=4, d=D))
+        save_parts(tmp_path / "plain", **bundle_parts(n_items=4, d=D))
         plain = Recommender.load(tmp_path / "plain")
         with pytest.raises(UsageError, match="this bundle has no session memory"):
             plain.similar_items("sku-1", by="sessions")
@@ -170,7 +169,7 @@ class TestTogether:
 
     def test_no_more_than_three_items(self, tmp_path: Path) -> None:
         star = MemoryTables.build(Sessions.from_lists([[0, i] for i in range(1, 6)] + [[0, 2]]), 6)
-        Bundle.save(tmp_path / "star", **(bundle_parts(n_items=6, d=D) | memory_parts(6) | {"memory": star}))
+        save_parts(tmp_path / "star", **(bundle_parts(n_items=6, d=D) | memory_parts(6) | {"memory": star}))
         rec = Recommender.load(tmp_path / "star")
         reasons = reasons_of(rec._served.catalog, np.array([1, 2, 3, 4, 5], np.int32), np.array([0], np.int32))
         assert reasons == [Reason("together", tuple(named(rec, [2, 5, 4])))]

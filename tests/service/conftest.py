@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from mtaw_fast.bundle import Bundle
 from mtaw_fast.data.item_ids import ItemIds
-from tests.random_bundle import bundle_parts, memory_parts
+from tests.random_bundle import bundle_parts, memory_parts, save_parts
 from tests.service.running import Running, running
 
 N_ITEMS = 60
@@ -24,7 +23,7 @@ def text_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """60 items with text ids, ten of them odd ones."""
     folder = tmp_path_factory.mktemp("text") / "bundle"
     ids = ItemIds.from_list([*ODD_IDS, *(f"sku-{i}" for i in range(len(ODD_IDS), N_ITEMS))])
-    Bundle.save(folder, **{**bundle_parts(n_items=N_ITEMS), "ids": ids})
+    save_parts(folder, **{**bundle_parts(n_items=N_ITEMS), "ids": ids})
     return folder
 
 
@@ -33,7 +32,7 @@ def int_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """60 items with integer ids, the extremes of int64 among them."""
     folder = tmp_path_factory.mktemp("int") / "bundle"
     ids = ItemIds.from_list([*INT_IDS, *range(1000, 1000 + N_ITEMS - len(INT_IDS))])
-    Bundle.save(folder, **{**bundle_parts(n_items=N_ITEMS), "ids": ids})
+    save_parts(folder, **{**bundle_parts(n_items=N_ITEMS), "ids": ids})
     return folder
 
 
@@ -41,7 +40,7 @@ def int_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def memory_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """60 items with a session memory, as trainings make it by default."""
     folder = tmp_path_factory.mktemp("memory") / "bundle"
-    Bundle.save(folder, **bundle_parts(n_items=N_ITEMS), **memory_parts(N_ITEMS))
+    save_parts(folder, **bundle_parts(n_items=N_ITEMS), **memory_parts(N_ITEMS))
     return folder
 
 

@@ -13,7 +13,7 @@ import pytest
 from mtaw_fast.bundle import Bundle
 from mtaw_fast.recommender import Recommender
 from mtaw_fast.service.snapshot import version_of
-from tests.random_bundle import bundle_parts
+from tests.random_bundle import bundle_parts, save_parts
 from tests.service.running import Reply, Running, eventually, running
 from tests.service.traffic import traffic
 
@@ -23,7 +23,7 @@ SESSIONS = [[f"sku-{i}", f"sku-{(7 * i) % 60}"] for i in range(20)]
 
 def put(folder: Path, seed: int) -> str:
     """Put another bundle into the folder; returns its version."""
-    return version_of(Bundle.save(folder, **bundle_parts(seed=seed), overwrite=True).manifest)
+    return version_of(save_parts(folder, **bundle_parts(seed=seed), overwrite=True).manifest)
 
 
 def damage(folder: Path) -> None:

@@ -16,6 +16,7 @@ from mtaw_fast.bundle import Bundle
 from mtaw_fast.config import Config
 from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.errors import UsageError
+from mtaw_fast.model.model import Model
 from mtaw_fast.model.recent_clicks import recent_of
 from mtaw_fast.training import TrainedModel, train
 
@@ -31,7 +32,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[TrainedModel, Path]
     return train(ring_dataset(), memory_config(), folder), folder
 
 
-def same(a: TrainedModel, b: TrainedModel) -> bool:
+def same(a: Model, b: Model) -> bool:
     assert a.memory is not None
     assert b.memory is not None
     assert a.ranker is not None
@@ -46,8 +47,8 @@ def test_every_phase_is_in_the_record_and_the_memory_is_of_all_sessions(
     trained, folder = whole
     assert list(dict.fromkeys(record["phase"] for record in trained.history)) == PHASES
     assert trained.best_epoch == 2
-    assert trained.memory is not None
-    assert np.array_equal(trained.memory.session_items, ring.train.items)
+    assert trained.model.memory is not None
+    assert np.array_equal(trained.model.memory.session_items, ring.train.items)
     assert trained.metrics["MRR@20"] > 80
     assert trained.record()["protocol"].endswith("epochs as set")
     assert {path.name for path in folder.iterdir()} == {
@@ -57,7 +58,7 @@ def test_every_phase_is_in_the_record_and_the_memory_is_of_all_sessions(
 
 def test_the_decay_of_recent_clicks_is_learned(remembering: Config, whole: tuple[TrainedModel, Path]) -> None:
     """On a ring the next item follows from the last click alone, so the clicks before it should fade."""
-    learned = recent_of(whole[0].weights)
+    learned = recent_of(whole[0].model.weights)
     assert learned.decay < 0.8 * remembering.recent_decay
     assert learned.gain > 0
 
@@ -68,8 +69,8 @@ def test_without_a_refit_it_never_sees_the_held_out_sessions(
     trained = train(ring, remembering, tmp_path, refit=False)
     assert list(dict.fromkeys(record["phase"] for record in trained.history)) == PHASES[:3]
     fitted = ring.train.split_last(remembering.validation)[0]
-    assert trained.memory is not None
-    assert np.array_equal(trained.memory.session_items, fitted.items)
+    assert trained.model.memory is not None
+    assert np.array_equal(trained.model.memory.session_items, fitted.items)
     assert trained.metrics == whole[0].metrics
 
 
@@ -105,7 +106,7 @@ def test_resuming_after_kill_9_gives_the_same_bits(
     with pytest.raises(UsageError, match=r"unfinished training.*--resume"):
         train(ring, remembering, tmp_path)
     resumed = train(ring, remembering, tmp_path, resume=True)
-    assert same(resumed, whole[0])
+    assert same(resumed.model, whole[0].model)
     strip = {"seconds", "sessions_per_second"}
     assert [{k: v for k, v in r.items() if k not in strip} for r in resumed.history] == [
         {k: v for k, v in r.items() if k not in strip} for r in whole[0].history
@@ -117,7 +118,7 @@ def test_resuming_a_finished_run_returns_it(
 ) -> None:
     trained, folder = whole
     again = train(ring, remembering, folder, resume=True)
-    assert same(again, trained)
+    assert same(again.model, trained.model)
     assert again.metrics == trained.metrics
 
 
@@ -129,9 +130,9 @@ def test_the_bundle_holds_the_memory_and_the_ranker(
     for found in (bundle, Bundle.load(tmp_path / "bundle")):
         assert found.memory is not None
         assert found.ranker is not None
-        assert found.memory.settings == trained.memory.settings  # type: ignore[union-attr]
-        assert same(dataclasses.replace(trained, memory=found.memory, ranker=found.ranker), trained)
-        assert found.config == trained.config
+        assert found.memory.settings == trained.model.memory.settings  # type: ignore[union-attr]
+        assert same(found.model, trained.model)
+        assert found.config == trained.model.config
     assert bundle.metrics["validation"] == trained.metrics
 
 

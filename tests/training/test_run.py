@@ -42,12 +42,12 @@ def test_it_learns_the_ring_and_leaves_the_record(ring: Dataset, small: Config, 
     assert [line["phase"] for line in lines] == ["search"] * 4 + ["refit"] * trained.best_epoch
     assert lines[3]["loss"] < lines[0]["loss"]
     assert (tmp_path / "run" / "curves.png").read_bytes()[:4] == b"\x89PNG"
-    assert trained.weights["item_embedding"].shape == (ring.n_items, small.d)
+    assert trained.model.weights["item_embedding"].shape == (ring.n_items, small.d)
 
 
 def test_the_same_seed_gives_the_same_bits_and_another_does_not(ring: Dataset, small: Config, tmp_path: Path) -> None:
-    a, b = (train(ring, small, tmp_path / name).weights for name in "ab")
-    c = train(ring, dataclasses.replace(small, seed=1), tmp_path / "c").weights
+    a, b = (train(ring, small, tmp_path / name).model.weights for name in "ab")
+    c = train(ring, dataclasses.replace(small, seed=1), tmp_path / "c").model.weights
     assert all(np.array_equal(a[name], b[name]) for name in a)
     assert not np.array_equal(a["item_embedding"], c["item_embedding"])
 
@@ -70,7 +70,7 @@ def test_early_stopping_keeps_the_best_epoch(
     assert len(seen) == 4
     phases = [record["phase"] for record in trained.history]
     assert phases == ["search"] * 4 + (["refit"] * 2 if refit else [])
-    assert np.array_equal(trained.weights["item_embedding"], seen[1]) is not refit
+    assert np.array_equal(trained.model.weights["item_embedding"], seen[1]) is not refit
 
 
 CHILD = textwrap.dedent(
@@ -105,7 +105,7 @@ def test_resuming_after_kill_9_gives_the_same_bits(ring: Dataset, small: Config,
             train(ring, small, tmp_path / "killed")
     resumed = train(ring, small, tmp_path / "killed", resume=True)
     whole = train(ring, small, tmp_path / "whole")
-    assert all(np.array_equal(whole.weights[name], resumed.weights[name]) for name in whole.weights)
+    assert all(np.array_equal(whole.model.weights[name], resumed.model.weights[name]) for name in whole.model.weights)
     strip = {"seconds", "sessions_per_second"}
     assert [{k: v for k, v in r.items() if k not in strip} for r in resumed.history] == [
         {k: v for k, v in r.items() if k not in strip} for r in whole.history
@@ -121,7 +121,7 @@ def test_resuming_with_other_settings_is_refused(ring: Dataset, small: Config, t
 def test_resuming_a_finished_run_returns_it(ring: Dataset, small: Config, tmp_path: Path) -> None:
     first = train(ring, small, tmp_path)
     again = train(ring, small, tmp_path, resume=True)
-    assert np.array_equal(first.weights["item_embedding"], again.weights["item_embedding"])
+    assert np.array_equal(first.model.weights["item_embedding"], again.model.weights["item_embedding"])
     assert again.history == first.history
 
 
@@ -256,7 +256,7 @@ def test_an_epoch_of_one_step_moves_the_weights(ring: Dataset, small: Config, tm
     trained = train(ring, config, tmp_path, refit=False)
     start = MTAW(config, ring.n_items)
     initialise(start, ring.train.split_last(config.validation)[0])
-    assert not np.allclose(start.item_embedding.detach().numpy(), trained.weights["item_embedding"], atol=1e-4)
+    assert not np.allclose(start.item_embedding.detach().numpy(), trained.model.weights["item_embedding"], atol=1e-4)
 
 
 def test_a_run_of_another_min_prefix_is_not_resumed(ring: Dataset, small: Config, tmp_path: Path) -> None:

@@ -254,7 +254,7 @@ def test_a_whole_training_learns_and_resumes_with_the_same_bits(
     with pytest.raises(CutOffError):
         train(ring, small, tmp_path / "cut", reporter=Cut())
     resumed = train(ring, small, tmp_path / "cut", resume=True)
-    assert all(np.array_equal(whole.weights[name], resumed.weights[name]) for name in whole.weights)
+    assert all(np.array_equal(whole.model.weights[name], resumed.model.weights[name]) for name in whole.model.weights)
 
 
 @pytest.mark.parametrize("told", ["at intervals", "never before the end"])

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 
 from mtaw_fast.bundle import Bundle
-from mtaw_fast.bundle.format import parameter_shapes
 from mtaw_fast.config import Config
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import DataError, MissingPackageError, UsageError
+from mtaw_fast.model.parameters import parameter_shapes
 from mtaw_fast.model.recent_clicks import RECENT_CLICKS
 from mtaw_fast.ranking.encoders import ENCODERS, Encoder, make_encoder
-from tests.random_bundle import bundle_parts, save_random
+from tests.random_bundle import bundle_parts, save_parts, save_random
 
 
 def formulas(clicks: np.ndarray, weights: dict[str, np.ndarray], config: Config) -> np.ndarray:
@@ -139,13 +139,13 @@ class TestEveryEncoder:
 def test_the_paper_size_and_a_zero_interest(name: str, settings: dict[str, float], tmp_path: Path) -> None:
     parts = bundle_parts(n_items=300, d=100, **settings)
     parts["weights"]["item_embedding"][7] = 0  # an item without a direction
-    bundle = ready(name, Bundle.save(tmp_path / "bundle", **parts))
+    bundle = ready(name, save_parts(tmp_path / "bundle", **parts))
     sessions = Sessions.from_lists([*sessions_of([1, 10, 49, 50, 51, 64], 300), [5, 7, 7], [5, 7, 9]])
     expected = [formulas(clicks, dict(bundle.weights), bundle.config) for clicks in sessions]
     np.testing.assert_allclose(make_encoder(name, bundle).encode(sessions), expected, rtol=0, atol=1e-5)
     # log(gain) = 0 is a gain of 1: without items' directions there is nothing to weigh by it.
     parts["weights"] = {part: array * 0 for part, array in bundle.weights.items()}
-    zero = ready(name, Bundle.save(tmp_path / "zero", **parts))
+    zero = ready(name, save_parts(tmp_path / "zero", **parts))
     assert not make_encoder(name, zero).encode(sessions).any()
 
 

@@ -18,7 +18,7 @@ from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import BundleError, MissingPackageError, UsageError
 from mtaw_fast.ranking.encoders import NumpyEncoder, make_encoder
 from mtaw_fast.storage.files import sha256_of
-from tests.random_bundle import bundle_parts, edit_manifest, save_random
+from tests.random_bundle import bundle_parts, edit_manifest, save_parts, save_random
 
 for package, extra in (("torch", "train"), ("onnx", "train"), ("onnxruntime", "cpu")):
     pytest.importorskip(package, reason=f"{package} is not installed: pip install 'mtaw-fast[{extra}]'")
@@ -91,7 +91,7 @@ def test_a_file_that_is_no_graph(bundle: Bundle, tmp_path: Path, data: bytes) ->
 
 
 def test_the_graph_of_another_model(bundle: Bundle, tmp_path: Path) -> None:
-    other = Bundle.save(tmp_path / "bundle", **bundle_parts(n_items=N, d=D, max_len=30, seed=9))
+    other = save_parts(tmp_path / "bundle", **bundle_parts(n_items=N, d=D, max_len=30, seed=9))
     graph = bundle.file("encoder")
     assert graph is not None
     (other.folder / graph.name).write_bytes(graph.read_bytes())

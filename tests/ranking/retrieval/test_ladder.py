@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mtaw_fast.bundle.format import normalised
 from mtaw_fast.data.filters import Filter
 from mtaw_fast.errors import BundleError, UsageError
 from mtaw_fast.kernels.native import reference
+from mtaw_fast.model.item_vectors import normalised
 from mtaw_fast.ranking import retrieval
 from mtaw_fast.ranking.retrieval import ExactIndex, LadderFile, for_items, make_index
 from mtaw_fast.ranking.retrieval.enlarged import EnlargedIndex

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mtaw_fast.bundle.format import normalised
 from mtaw_fast.data.filters import Filter
 from mtaw_fast.errors import BundleError, MissingPackageError, UsageError
 from mtaw_fast.kernels.native import reference
 from mtaw_fast.kernels.native.scan import quantise
+from mtaw_fast.model.item_vectors import normalised
 from mtaw_fast.ranking.retrieval import INDEXES, Index, exact, make_index
 
 NOTHING = np.empty(0, dtype=np.int32)

@@ -1,0 +1,17 @@
+"""From item embeddings to the rows that a search compares with a query."""
+
+from __future__ import annotations
+
+import numpy as np
+
+_ROWS = 1 << 16
+
+
+def normalised(embeddings: np.ndarray) -> np.ndarray:
+    """float32[N, d] rows divided by their length (float64, rounded once); zero rows stay zero."""
+    out = np.zeros(embeddings.shape, dtype=np.float32)
+    for begin in range(0, len(embeddings), _ROWS):
+        rows = embeddings[begin : begin + _ROWS].astype(np.float64)
+        lengths = np.sqrt(np.einsum("nd,nd->n", rows, rows))
+        out[begin : begin + len(rows)] = rows / np.where(lengths > 0, lengths, 1)[:, None]
+    return out

@@ -1,0 +1,114 @@
+"""A trained model: everything that ranks, and nothing of the folder that it may lie in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from mtaw_fast.config import Config
+from mtaw_fast.data.item_ids import ItemIds
+from mtaw_fast.kernels.native.scan import quantise
+from mtaw_fast.memory import MemoryTables, RankerNet
+from mtaw_fast.model.checks import check_array, check_finite, check_memory, check_weights
+from mtaw_fast.model.item_vectors import normalised
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Model:
+    """A trained model over a catalog of N items: a training builds one, a bundle keeps one, a recommender ranks by one.
+
+    `Model.of` makes what follows from the other parts; a bundle maps those too.
+
+    Attributes
+    ----------
+    config : Config
+        The settings that it was trained with.
+    weights : mapping of str to float32 arrays
+        What MTAW learned, by the names of `model.parameters.parameter_shapes`.
+    ids : ItemIds
+        The external ids of the N items.
+    popularity : int64[N]
+        Clicks of each item in the training sessions.
+    item_vectors : float32[N, d]
+        The rows that a search compares with a query: item embeddings at length 1 (or 0).
+    most_clicked : int32[N]
+        Internal ids, most clicks first, equal ones in id order.
+    scan : mapping of str to arrays, or None
+        The int8 codes of `item_vectors` (`kernels.native.scan.quantise`); None in bundles of format 1.
+    memory : MemoryTables or None
+        The tables of the session memory.
+    ranker : RankerNet or None
+        The session memory's ranker; there where `memory` is.
+    """
+
+    config: Config
+    weights: Mapping[str, np.ndarray]
+    ids: ItemIds
+    popularity: np.ndarray
+    item_vectors: np.ndarray
+    most_clicked: np.ndarray
+    scan: Mapping[str, np.ndarray] | None
+    memory: MemoryTables | None = None
+    ranker: RankerNet | None = None
+
+    @classmethod
+    def of(
+        cls,
+        *,
+        config: Config,
+        weights: Mapping[str, np.ndarray],
+        ids: ItemIds,
+        popularity: np.ndarray,
+        memory: MemoryTables | None = None,
+        ranker: RankerNet | None = None,
+    ) -> Model:
+        """The model of these parts, with all that follows from them.
+
+        Parameters
+        ----------
+        config, weights, ids, popularity, memory, ranker
+            See the attributes.
+
+        Raises
+        ------
+        BundleError
+            Where the parts do not fit together or a weight is not finite.
+        """
+        _check("model", config, weights, ids, popularity, memory, ranker)
+        check_finite("model", weights)
+        item_vectors = normalised(weights["item_embedding"])
+        order = most_clicked_first(popularity)
+        return cls(config, weights, ids, popularity, item_vectors, order, quantise(item_vectors), memory, ranker)
+
+    def check(self, where: str) -> None:
+        """Raise BundleError, naming `where`, unless the parts fit together; values are not looked at."""
+        _check(where, self.config, self.weights, self.ids, self.popularity, self.memory, self.ranker)
+        check_array(where, "catalog", self.item_vectors, np.float32, (self.n_items, self.config.d))
+        check_array(where, "most_clicked", self.most_clicked, np.int32, (self.n_items,))
+
+    @property
+    def n_items(self) -> int:
+        """N, the size of the catalog."""
+        return len(self.ids)
+
+
+def most_clicked_first(popularity: np.ndarray) -> np.ndarray:
+    """int32[N]: internal ids by descending clicks int64[N], equal ones in id order."""
+    return np.argsort(-popularity, kind="stable").astype(np.int32)
+
+
+def _check(
+    where: str,
+    config: Config,
+    weights: Mapping[str, np.ndarray],
+    ids: ItemIds,
+    popularity: np.ndarray,
+    memory: MemoryTables | None,
+    ranker: RankerNet | None,
+) -> None:
+    n_items = len(ids)
+    check_memory(where, memory, ranker, n_items)
+    check_weights(where, weights, config, n_items)
+    check_array(where, "popularity", popularity, np.int64, (n_items,))
