@@ -15,7 +15,7 @@ from mtaw_fast.kernels.native.memory_query import Dense
 from mtaw_fast.memory.reference.candidates import QuerySettings, query
 from mtaw_fast.memory.reference.features import features
 from mtaw_fast.ranking.catalog import Catalog
-from mtaw_fast.ranking.memory_stage import Remembering
+from mtaw_fast.ranking.memory_stage import MemoryStage
 
 if TYPE_CHECKING:
     from bench.throughput_cases import ServingCases
@@ -28,7 +28,7 @@ _POSTING_BYTES = 4
 def memory_case(cases: ServingCases) -> Case:
     """Candidates, features and ranker of a bundle that has a session memory; no baseline does the same."""
     bundle, index, batches = cases.workload.bundle, cases.ours.index, cases.batches
-    memory = Remembering.of(Catalog.of(bundle.model))
+    memory = MemoryStage.of(Catalog.of(bundle.model))
     assert memory is not None
     queries = [cases.ours.encoder.encode(batch) for batch in batches]
     asked = []

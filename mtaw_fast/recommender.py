@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from time import perf_counter_ns
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 
@@ -15,25 +15,17 @@ from mtaw_fast.data.filters import Filter
 from mtaw_fast.data.item_ids import ItemIds
 from mtaw_fast.data.sessions import Sessions, offsets_of
 from mtaw_fast.errors import UsageError
-from mtaw_fast.ranking.answer import Recommendations
+from mtaw_fast.ranking.answer import Recommendations, assembled, timed
 from mtaw_fast.ranking.catalog import Catalog, CatalogIds
+from mtaw_fast.ranking.composed_ranker import retrieve
 from mtaw_fast.ranking.conditions import EVERYTHING, Conditions, checked_k, conditions_of, listed
 from mtaw_fast.ranking.encoders import Encoder, make_encoder
+from mtaw_fast.ranking.item_lists import clicked_together
 from mtaw_fast.ranking.live_session import LiveSession
-from mtaw_fast.ranking.pipeline import (
-    NativeRanker,
-    Served,
-    add_times,
-    assembled,
-    clicked_together,
-    explained,
-    most_popular,
-    retrieve,
-    serve,
-)
+from mtaw_fast.ranking.options import OptionKeywords, options_of
+from mtaw_fast.ranking.pipeline import Pipeline
 from mtaw_fast.ranking.retrieval import Index, for_items, ladder_of, make_index
 
-_CHUNK_SESSIONS = 1024
 _NOTHING = np.empty(0, dtype=np.int32)
 
 
@@ -48,7 +40,7 @@ class Recommender:
         self.bundle = bundle
         self.encoder = encoder
         self.index = index
-        self._served = serve(Catalog.of(bundle.model), encoder, index)
+        self._pipeline = Pipeline.of(Catalog.of(bundle.model), encoder, index)
         self._updating = threading.Lock()
 
     @classmethod
@@ -68,12 +60,12 @@ class Recommender:
     @property
     def n_items(self) -> int:
         """How many items can be recommended: N, but for added and removed ones."""
-        return self._served.catalog.n_items
+        return self._pipeline.catalog.n_items
 
     @property
     def ids(self) -> ItemIds | CatalogIds:
         """The table of external ids, added and removed items included."""
-        return self._served.catalog.ids
+        return self._pipeline.catalog.ids
 
     def add_items(
         self,
@@ -93,22 +85,25 @@ class Recommender:
         or named twice, an unknown neighbour, or vectors that do not fit; nothing is added then. An id that was removed
         may be added again.
         """
-        with self._updating:
-            catalog = self._served.catalog.with_items(list(listed("items", items)), vectors, neighbours)
-            self._served = serve(catalog, self.encoder, self.index)
+        added = list(listed("items", items))
+        self._update(lambda catalog: catalog.with_items(added, vectors, neighbours))
 
     def remove_items(self, items: Iterable[Any]) -> None:
         """Never again recommend `items` (external ids): sold out, or added in error. As clicks they stay known.
 
         Takes effect as `add_items` does. Raises DataError on an item that is not in the catalog; none is removed then.
         """
+        removed = list(listed("items", items))
+        self._update(lambda catalog: catalog.without_items(removed))
+
+    def _update(self, change: Callable[[Catalog], Catalog]) -> None:
+        """Put the next state of the catalog in the place of this one; updates wait for each other, rankings do not."""
         with self._updating:
-            catalog = self._served.catalog.without_items(list(listed("items", items)))
-            self._served = serve(catalog, self.encoder, self.index)
+            self._pipeline = Pipeline.of(change(self._pipeline.catalog), self.encoder, self.index)
 
     def filter(self, exclude: Iterable[Any] = (), allow: Iterable[Any] | None = None) -> Filter:
         """Prepare a filter of external ids for many calls; ids that the catalog does not know are ignored."""
-        catalog = self._served.catalog
+        catalog = self._pipeline.catalog
         allowed = None if allow is None else catalog.ids.known(listed("allow", allow))
         excluded = catalog.ids.known(listed("exclude", exclude))
         return Filter.of(catalog.size, excluded, allowed, catalog.model.n_items)
@@ -118,20 +113,15 @@ class Recommender:
 
         Raises UsageError on clicks that are no list of ids.
         """
-        return LiveSession(lambda: self._served).click(*listed("session", clicks))
+        return LiveSession(lambda: self._pipeline).click(*listed("session", clicks))
 
     def recommend(
         self,
         session: Iterable[Any],
         k: int = 20,
         *,
-        exclude: Iterable[Any] = (),
-        allow: Iterable[Any] | None = None,
-        exclude_seen: bool = False,
-        filter: Filter | None = None,
         timings: bool = False,
-        repeats: bool = False,
-        reasons: bool = False,
+        **options: Unpack[OptionKeywords],
     ) -> Recommendations:
         """The k best next items of one session of external ids, oldest click first.
 
@@ -144,63 +134,33 @@ class Recommender:
         Raises UsageError on a session that is no list of ids, or a k that is no positive whole number.
         """
         start = perf_counter_ns()
-        served = self._served
+        pipeline = self._pipeline
         clicks = listed("session", session)
-        conditions = conditions_of(served.catalog, exclude, allow, filter, exclude_seen)
-        k = checked_k(k, served.catalog.n_items)
+        checked = options_of(pipeline.catalog, k, **options)
         ready = perf_counter_ns()
-        if isinstance(served.ranker, NativeRanker):
-            items, scores, unknown, repeated, times = served.ranker.engine.recommend(
-                clicks, k, conditions.excluded, conditions.bits, exclude_seen, repeats
-            )
-            if items is not None:
-                answer = Recommendations(items, scores, unknown, False, None, repeated)
-                if reasons:
-                    answer = explained(served.catalog, answer, _lookup(served, clicks)[0])
-                if not timings:
-                    return answer
-                stages = {"lookup": (ready - start) / 1000}
-                add_times(stages, times)
-                return answer.timed(stages, start)
-        known, unknown = _lookup(served, clicks)
-        stages = {"lookup": (perf_counter_ns() - start) / 1000, "encode": 0.0, "retrieve": 0.0}
-        packed = Sessions(known, np.array([0, len(known)], dtype=np.int64))
-        ids, scores = _rank(served, packed, k, conditions, stages)
-        answer = assembled(served.catalog, (ids[0], scores[0]), known, unknown, repeats, reasons)
-        return answer.timed(stages, start) if timings else answer
+        answer, times = pipeline.recommend(clicks, checked)
+        return timed(answer, times, start, ready) if timings else answer
 
     def recommend_batch(
         self,
         sessions: Sessions | Iterable[Iterable[Any]],
         k: int = 20,
-        *,
-        exclude: Iterable[Any] = (),
-        allow: Iterable[Any] | None = None,
-        exclude_seen: bool = False,
-        filter: Filter | None = None,
-        repeats: bool = False,
-        reasons: bool = False,
+        **options: Unpack[OptionKeywords],
     ) -> list[Recommendations]:
         """`recommend` for each session: lists of external ids, or packed Sessions of internal ids.
 
         Every answer equals, to the bit, the one that `recommend` gives for the session alone.
         Raises UsageError as `recommend`, DataError on an internal id outside the catalog.
         """
-        served = self._served
-        k = checked_k(k, served.catalog.n_items)
-        conditions = conditions_of(served.catalog, exclude, allow, filter, exclude_seen)
-        unknown: list[list[Any]]
+        pipeline = self._pipeline
+        checked = options_of(pipeline.catalog, k, **options)
         if isinstance(sessions, Sessions):
-            packed, unknown = sessions, [[] for _ in range(len(sessions))]
-            packed.check_ids(served.catalog.size, "sessions")
-        else:
-            pairs = [_lookup(served, listed(f"session {b}", one)) for b, one in enumerate(listed("sessions", sessions))]
-            lengths = np.array([len(pair[0]) for pair in pairs], dtype=np.int64)
-            packed = Sessions(np.concatenate([_NOTHING, *(pair[0] for pair in pairs)]), offsets_of(lengths))
-            unknown = [pair[1] for pair in pairs]
-        ids, scores = _rank(served, packed, k, conditions)
-        rows = zip(ids, scores, packed, unknown, strict=True)
-        return [assembled(served.catalog, row[:2], *row[2:], repeats, reasons) for row in rows]
+            return pipeline.recommend_batch(sessions, [[] for _ in range(len(sessions))], checked)
+        lists = [listed(f"session {b}", one) for b, one in enumerate(listed("sessions", sessions))]
+        pairs = [pipeline.catalog.clicks_of(one) for one in lists]
+        lengths = np.array([len(known) for known, _ in pairs], dtype=np.int64)
+        packed = Sessions(np.concatenate([_NOTHING, *(known for known, _ in pairs)]), offsets_of(lengths))
+        return pipeline.recommend_batch(packed, [unknown for _, unknown in pairs], checked)
 
     def similar_items(
         self,
@@ -219,8 +179,8 @@ class Recommender:
         Conditions as in `recommend`. Raises UsageError where the catalog does not know the item, or `by` is 'sessions'
         and the bundle has no memory.
         """
-        served = self._served
-        catalog = served.catalog
+        pipeline = self._pipeline
+        catalog = pipeline.catalog
         k = checked_k(k, catalog.n_items)
         place = catalog.ids.lookup([item])
         if place[0] < 0:
@@ -235,7 +195,7 @@ class Recommender:
             raise UsageError(f"similar_items: by must be 'vectors' or 'sessions', not {by!r}")
         dropped = place if conditions.excluded is None else np.union1d(conditions.excluded, place)
         query = catalog.vector(int(place[0]))
-        row = retrieve(for_items(served.index), catalog.n_items, query, k, conditions.allowed, [dropped], 1.0)
+        row = retrieve(for_items(pipeline.index), catalog.n_items, query, k, conditions.allowed, [dropped], 1.0)
         return assembled(catalog, (row[0][0], row[1][0]), place, [], False)
 
     def rank(self, sessions: Sessions, k: int, *, exclude_seen: bool = False) -> tuple[np.ndarray, np.ndarray]:
@@ -243,44 +203,6 @@ class Recommender:
 
         An empty session gets the popularity ranking. Raises DataError on an id outside the catalog.
         """
-        served = self._served
-        sessions.check_ids(served.catalog.size, "sessions")
-        width = checked_k(k, served.catalog.n_items)
-        ids, scores = _rank(served, sessions, width, Conditions(exclude_seen=True) if exclude_seen else EVERYTHING)
-        if width == k:
-            return ids, scores
-        spare = ((0, 0), (0, k - width))
-        return np.pad(ids, spare, constant_values=-1), np.pad(scores, spare, constant_values=-np.inf)
-
-
-def _rank(
-    served: Served, sessions: Sessions, k: int, conditions: Conditions, stages: dict[str, float] | None = None
-) -> tuple[np.ndarray, np.ndarray]:
-    """(ids int32[B, k], scores float32[B, k]) of sessions of internal ids; `stages` gains the timings.
-
-    Empty sessions get the popularity ranking.
-    """
-    if len(sessions) > _CHUNK_SESSIONS:
-        cuts = range(0, len(sessions), _CHUNK_SESSIONS)
-        ranked = [_rank(served, sessions.slice(cut, cut + _CHUNK_SESSIONS), k, conditions) for cut in cuts]
-        return np.concatenate([part[0] for part in ranked]), np.concatenate([part[1] for part in ranked])
-    empty = sessions.offsets[1:] == sessions.offsets[:-1]
-    if not empty.any() and len(sessions):
-        return served.ranker.rank(sessions, k, conditions, stages)
-    ids = np.empty((len(sessions), k), dtype=np.int32)
-    scores = np.empty((len(sessions), k), dtype=np.float32)
-    if empty.any():
-        ids[empty], scores[empty] = most_popular(served.catalog, k, conditions)
-    full = np.flatnonzero(~empty)
-    if len(full):
-        ids[full], scores[full] = served.ranker.rank(sessions.select(full), k, conditions, stages)
-    return ids, scores
-
-
-def _lookup(served: Served, session: Sequence[Any]) -> tuple[np.ndarray, list[Any]]:
-    """A session's known clicks (int32[m]) and its unknown ones (external)."""
-    found = served.catalog.ids.lookup(session)
-    known = found >= 0
-    if known.all():
-        return found, []
-    return found[known], [click for click, fine in zip(session, known, strict=True) if not fine]
+        pipeline = self._pipeline
+        checked_k(k, pipeline.catalog.n_items)
+        return pipeline.rank(sessions, int(k), Conditions(exclude_seen=True) if exclude_seen else EVERYTHING)

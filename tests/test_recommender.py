@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mtaw_fast import recommender as recommender_module
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import BundleError, DataError, UsageError
 from mtaw_fast.kernels.native import reference
 from mtaw_fast.ranking import conditions as requests_module
+from mtaw_fast.ranking import pipeline as pipeline_module
 from mtaw_fast.ranking.answer import Recommendations
 from mtaw_fast.ranking.encoders import ENCODERS
 from mtaw_fast.ranking.retrieval import INDEXES
@@ -220,7 +220,7 @@ class TestEveryPair:
         assert (wide_ids[:, N:] == -1).all()
         assert (wide_scores[:, N:] == -np.inf).all()
         assert (wide_ids[:, :21] == ids).all()
-        monkeypatch.setattr(recommender_module, "_CHUNK_SESSIONS", 3)
+        monkeypatch.setattr(pipeline_module, "_CHUNK_SESSIONS", 3)
         assert rec.rank(packed, 21)[1].tobytes() == scores.tobytes()
         assert rec.rank(Sessions.from_lists([]), 5)[0].shape == (0, 5)
 
@@ -323,6 +323,17 @@ def test_a_lone_id_where_a_list_belongs(plain: Recommender, slip: Any) -> None:
     if slip is not None:
         with pytest.raises(UsageError, match="allow must be a list"):
             plain.recommend([], allow=slip)
+
+
+def test_an_option_that_is_none_is_refused(tmp_path: Path) -> None:
+    save_random(tmp_path / "bundle")
+    rec = Recommender.load(tmp_path / "bundle")
+    for call in (lambda **more: rec.recommend([], **more), lambda **more: rec.recommend_batch([[]], **more),
+                 rec.session().recommend):  # fmt: skip
+        with pytest.raises(TypeError, match="unexpected keyword argument 'exclud'"):
+            call(exclud=[])
+    with pytest.raises(TypeError, match="unexpected keyword argument 'timings'"):
+        rec.recommend_batch([[]], timings=True)  # type: ignore[call-arg]
 
 
 def test_sessions_of_any_iterable(plain: Recommender) -> None:

@@ -59,29 +59,29 @@ class SessionState:
     """
 
     def __init__(self, encoder: _native.Encoder) -> None:
-        self._state = encoder.session()
+        self.native = encoder.session()
 
     def append(self, item: int) -> np.ndarray:
         """Append one click; the new query float32[d]. Raises IndexError on an item outside 0..N-1."""
-        return self._state.append_one(item)
+        return self.native.append_one(item)
 
     def extend(self, items: np.ndarray) -> np.ndarray:
         """Append int32[n] clicks; the query after the last one, float32[d].
 
         Raises ValueError where n is 0, IndexError on an item outside 0..N-1; the session then stays as it was.
         """
-        return self._state.append(items)
+        return self.native.append(items)
 
     def query(self) -> np.ndarray:
         """The query after the last click once more: float32[d]. Raises ValueError without clicks."""
-        return self._state.query()
+        return self.native.query()
 
     @property
     def clicks(self) -> np.ndarray:
         """The clicks that count: the last max_len at most, int32[m]."""
-        return self._state.clicks
+        return self.native.clicks
 
     @property
     def n_bytes(self) -> int:
         """Heap memory held: 4 bytes an id and 4 a float of l_t (d rounded up to 16), with 1/10 to grow into."""
-        return self._state.n_bytes
+        return self.native.n_bytes

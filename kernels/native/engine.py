@@ -27,7 +27,23 @@ ValueError on arguments that do not fit, IndexError on an internal id outside th
 from __future__ import annotations
 
 from mtaw_fast.kernels.native import _native
+from mtaw_fast.kernels.native.encoder import SessionEncoder
+from mtaw_fast.kernels.native.memory_query import RankerNet, SessionMemory
+from mtaw_fast.kernels.native.scan import Scanner
 
-__all__ = ["Engine"]
+__all__ = ["Engine", "engine_of"]
 
 Engine = _native.Engine
+
+
+def engine_of(
+    ids: _native.IdTable,
+    encoder: SessionEncoder,
+    scanner: Scanner,
+    scale: float,
+    memory: SessionMemory | None = None,
+    ranker: RankerNet | None = None,
+) -> Engine:
+    """The engine of parts in their Python forms; they are kept alive."""
+    parts = () if memory is None or ranker is None else (memory.native, ranker.native)
+    return Engine(ids, encoder.native, scanner.native, scale, *parts)

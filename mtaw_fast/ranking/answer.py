@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from mtaw_fast.ranking.reasons import Reason
+from mtaw_fast.ranking.catalog import Catalog
+from mtaw_fast.ranking.ranker import Times
+from mtaw_fast.ranking.reasons import Reason, reasons_of
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -35,8 +37,45 @@ class Recommendations:
     def __len__(self) -> int:
         return len(self.items)
 
-    def timed(self, stages: Mapping[str, float], start: int) -> Recommendations:
-        """The same with timings: `stages` in microseconds, all since `start` (perf_counter_ns) as total, and what
-        the stages leave of it as assemble."""
-        total = (perf_counter_ns() - start) / 1000
-        return replace(self, timings={**stages, "assemble": total - sum(stages.values()), "total": total})
+
+def assembled(
+    catalog: Catalog,
+    row: tuple[np.ndarray, np.ndarray],
+    clicks: np.ndarray,
+    unknown: list[Any],
+    repeats: bool,
+    reasons: bool = False,
+) -> Recommendations:
+    """One row of a ranking (ids int32[k], scores float32[k]) as an answer, padding cut off.
+
+    clicks: the session's known ones, int32[m]; where there is none the row is the popularity ranking.
+    """
+    ids, scores = unpadded(*row)
+    return Recommendations(
+        catalog.ids.external(ids),
+        scores.copy(),
+        unknown,
+        fallback=len(clicks) == 0,
+        repeats=np.isin(ids, clicks) if repeats else None,
+        reasons=reasons_of(catalog, clicks, ids) if reasons and len(clicks) else None,
+    )
+
+
+def unpadded(ids: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A row of a ranking without its padding: (ids int32[n], scores float32[n])."""
+    count = int(np.count_nonzero(ids >= 0))
+    return ids[:count], scores[:count]
+
+
+def timed(answer: Recommendations, times: Times | None, start: int, ready: int) -> Recommendations:
+    """The answer with its timings in microseconds.
+
+    times: of the ranker's stages, None where nothing was ranked. start, ready: when the call began and when its
+    arguments were read (perf_counter_ns). What no stage accounts for of the total is called assemble.
+    """
+    lookup, encode, retrieve, memory = times or (0.0, 0.0, 0.0, None)
+    stages = {"lookup": (ready - start) / 1000 + lookup, "encode": encode, "retrieve": retrieve}
+    if memory is not None:
+        stages["memory"] = memory
+    total = (perf_counter_ns() - start) / 1000
+    return replace(answer, timings={**stages, "assemble": total - sum(stages.values()), "total": total})

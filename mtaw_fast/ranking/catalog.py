@@ -140,6 +140,14 @@ class Catalog:
             return self.model.popularity
         return np.concatenate([self.model.popularity, np.zeros(len(self.added), dtype=np.int64)])
 
+    def clicks_of(self, session: Sequence[Any]) -> tuple[np.ndarray, list[Any]]:
+        """A session's known clicks (int32[m]) and its unknown ones (external)."""
+        found = self.ids.lookup(session)
+        known = found >= 0
+        if known.all():
+            return found, []
+        return found[known], [click for click, fine in zip(session, known, strict=True) if not fine]
+
     def vector(self, place: int) -> np.ndarray:
         """float32[1, d]: the row of internal id `place` in the search."""
         n_base = self.model.n_items

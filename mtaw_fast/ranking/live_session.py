@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import threading
 from array import array
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from time import perf_counter_ns
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 
-from mtaw_fast.data.filters import Filter
-from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import UsageError
-from mtaw_fast.ranking.answer import Recommendations
-from mtaw_fast.ranking.conditions import Conditions, checked_k, conditions_of
-from mtaw_fast.ranking.pipeline import NativeRanker, Served, add_times, assembled, explained, most_popular
+from mtaw_fast.ranking.answer import Recommendations, timed
+from mtaw_fast.ranking.options import OptionKeywords, options_of
+from mtaw_fast.ranking.pipeline import Pipeline
+from mtaw_fast.ranking.ranker import GrowingState
 
 
 class LiveSession:
@@ -30,14 +29,13 @@ class LiveSession:
     anew. Thread-safe; calls on one session wait for each other. Memory: at d = 100 under 512 bytes a click.
     """
 
-    __slots__ = ("_clicks", "_encoded", "_lock", "_served", "_state", "_unknown")
+    __slots__ = ("_clicks", "_lock", "_pipeline", "_state", "_unknown")
 
-    def __init__(self, served: Callable[[], Served]) -> None:
-        self._served = served
+    def __init__(self, pipeline: Callable[[], Pipeline]) -> None:
+        self._pipeline = pipeline
         self._clicks = array("i")
         self._unknown: list[Any] = []
-        self._state: Any = None  # the native encoder's, which holds the first `_encoded` clicks
-        self._encoded = 0
+        self._state: GrowingState | None = None
         self._lock = threading.Lock()
 
     def click(self, *items: Any) -> LiveSession:
@@ -48,7 +46,7 @@ class LiveSession:
         for item in items:
             if isinstance(item, (list, tuple, set, np.ndarray)):
                 raise UsageError(f"click takes the ids themselves, not a {type(item).__name__}; write click(*ids)")
-        found = self._served().catalog.ids.lookup(items)
+        found = self._pipeline().catalog.ids.lookup(items)
         with self._lock:
             for item, internal in zip(items, found.tolist(), strict=True):
                 if internal < 0:
@@ -57,62 +55,17 @@ class LiveSession:
                     self._clicks.append(internal)
         return self
 
-    def recommend(
-        self,
-        k: int = 20,
-        *,
-        exclude: Iterable[Any] = (),
-        allow: Iterable[Any] | None = None,
-        exclude_seen: bool = False,
-        filter: Filter | None = None,
-        timings: bool = False,
-        repeats: bool = False,
-        reasons: bool = False,
-    ) -> Recommendations:
+    def recommend(self, k: int = 20, *, timings: bool = False, **options: Unpack[OptionKeywords]) -> Recommendations:
         """The k best next items now; arguments, answer and errors as `Recommender.recommend`'s."""
         start = perf_counter_ns()
-        served = self._served()
-        catalog, ranker = served.catalog, served.ranker
-        k = checked_k(k, catalog.n_items)
-        conditions = conditions_of(catalog, exclude, allow, filter, exclude_seen)
-        stages = {"lookup": (perf_counter_ns() - start) / 1000, "encode": 0.0, "retrieve": 0.0}
+        pipeline = self._pipeline()
+        checked = options_of(pipeline.catalog, k, **options)
+        ready = perf_counter_ns()
         with self._lock:
-            unknown = list(self._unknown)
-            if len(self._clicks) and isinstance(ranker, NativeRanker):
-                answer = self._native(ranker, k, conditions, unknown, stages, repeats)
-                if reasons:
-                    answer = explained(catalog, answer, np.array(self._clicks, dtype=np.int32))
-            else:
-                clicks = np.array(self._clicks, dtype=np.int32)
-                if len(clicks):
-                    session = Sessions(clicks, np.array([0, len(clicks)], dtype=np.int64))
-                    ids, scores = ranker.rank(session, k, conditions, stages)
-                    row = ids[0], scores[0]
-                else:
-                    row = most_popular(catalog, k, conditions)
-                answer = assembled(catalog, row, clicks, unknown, repeats, reasons)
-        return answer.timed(stages, start) if timings else answer
-
-    def _native(
-        self,
-        ranker: NativeRanker,
-        k: int,
-        conditions: Conditions,
-        unknown: list[Any],
-        stages: dict[str, float],
-        repeats: bool,
-    ) -> Recommendations:
-        """The native ranking after the last click; clicks that the state lacks are appended on the way."""
-        if self._state is None:
-            self._state, self._encoded = ranker.new_state(), 0
-        state, self._state = self._state, None  # a call that fails midway leaves no state to trust
-        items, scores, _, repeated, times = ranker.engine.recommend_live(
-            state, np.frombuffer(self._clicks, dtype=np.int32), len(self._clicks) - self._encoded, k,
-            conditions.excluded, conditions.bits, conditions.exclude_seen, repeats,
-        )  # fmt: skip
-        self._state, self._encoded = state, len(self._clicks)
-        add_times(stages, times)
-        return Recommendations(items, scores, unknown, repeats=repeated)
+            clicks, unknown = np.array(self._clicks, dtype=np.int32), self._unknown.copy()
+            state, self._state = self._state, None  # a call that fails midway leaves no state to trust
+            answer, times, self._state = pipeline.recommend_growing(clicks, unknown, state, checked)
+        return timed(answer, times, start, ready) if timings else answer
 
     def __len__(self) -> int:
         """How many clicks the catalog knows."""
@@ -123,7 +76,7 @@ class LiveSession:
         """The clicks that the catalog knows, as external ids, oldest first."""
         with self._lock:
             internal = np.array(self._clicks, dtype=np.int32)
-        return self._served().catalog.ids.external(internal)
+        return self._pipeline().catalog.ids.external(internal)
 
     @property
     def n_bytes(self) -> int:

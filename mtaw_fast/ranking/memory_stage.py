@@ -13,7 +13,7 @@ from mtaw_fast.kernels.native.memory_query import Dense, RankerNet, SessionMemor
 from mtaw_fast.ranking.catalog import Catalog
 
 
-class Remembering:
+class MemoryStage:
     """The bundle's memory and ranker over one state of the catalog. Thread-safe.
 
     Added items have no past: only the dense list finds them, or the session itself. Removed ones are never found.
@@ -27,7 +27,7 @@ class Remembering:
         self._prepared: weakref.WeakKeyDictionary[Filter, Filter] = weakref.WeakKeyDictionary()
 
     @classmethod
-    def of(cls, catalog: Catalog) -> Remembering | None:
+    def of(cls, catalog: Catalog) -> MemoryStage | None:
         """None where the model has no memory."""
         model = catalog.model
         tables, ranker, config = model.memory, model.ranker, model.config

@@ -180,7 +180,7 @@ def test_the_mean_of_neighbours(rec: Recommender) -> None:
     new = new_ids(rec.bundle)
     rec.add_items(new[:1], neighbours=[known])
     rows = rec.bundle.item_vectors[[3, 8, 8, 100]].astype(np.float64)
-    catalog = rec._served.catalog
+    catalog = rec._pipeline.catalog
     np.testing.assert_allclose(catalog.vectors[0], rows.sum(0) / np.linalg.norm(rows.sum(0)), rtol=0, atol=2e-7)
     norm = mean_norm(rec.bundle.weights["item_embedding"])
     assert norm == pytest.approx(np.linalg.norm(rec.bundle.weights["item_embedding"], axis=1).mean(), rel=1e-6)
@@ -297,12 +297,12 @@ def test_what_cannot_be_done_changes_nothing(rec: Recommender) -> None:
     ]
     for message, vectors in bad_vectors.items():
         tries.append((message, lambda vectors=vectors: rec.add_items(new[1:3], vectors=vectors)))  # type: ignore[misc]
-    state = rec._served
+    state = rec._pipeline
     for message, change in tries:
         with pytest.raises(DataError, match=message) as caught:
             change()
         assert "\n" not in str(caught.value)
-        assert rec._served is state
+        assert rec._pipeline is state
     with pytest.raises(UsageError, match="items must be a list of item ids"):
         rec.add_items(new[0] if isinstance(new[0], str) else 5, vectors=good)  # type: ignore[arg-type]
 

@@ -22,8 +22,11 @@ from mtaw_fast.errors import UsageError
 from mtaw_fast.kernels.native import _native
 from mtaw_fast.kernels.native.engine import Engine
 from mtaw_fast.ranking.answer import Recommendations
-from mtaw_fast.ranking.memory_stage import Remembering
-from mtaw_fast.ranking.pipeline import ComposedRanker, NativeRanker
+from mtaw_fast.ranking.composed_ranker import ComposedRanker
+from mtaw_fast.ranking.encoders import make_encoder
+from mtaw_fast.ranking.memory_stage import MemoryStage
+from mtaw_fast.ranking.native_ranker import NativeRanker
+from mtaw_fast.ranking.pipeline import Pipeline
 from mtaw_fast.recommender import Recommender
 from tests.random_bundle import bundle_parts, memory_parts, save_parts
 
@@ -59,14 +62,14 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 @pytest.fixture(scope="module")
 def native(folder: Path) -> Recommender:
     rec = Recommender.load(folder, encoder="native", index="scan")
-    assert isinstance(rec._served.ranker, NativeRanker)
+    assert isinstance(rec._pipeline.ranker, NativeRanker)
     return rec
 
 
 @pytest.fixture(scope="module")
 def composed(folder: Path) -> Recommender:
     rec = Recommender.load(folder, encoder="native", index="exact")
-    assert isinstance(rec._served.ranker, ComposedRanker)
+    assert isinstance(rec._pipeline.ranker, ComposedRanker)
     return rec
 
 
@@ -202,17 +205,32 @@ def test_a_live_session_recovers_from_a_failed_call(native: Recommender) -> None
 
     class Failing:
         def recommend_live(self, *arguments: Any) -> Any:
-            native._served.ranker.engine.recommend_live(*arguments)
+            native._pipeline.ranker.engine.recommend_live(*arguments)
             raise MemoryError
 
     broken = object.__new__(NativeRanker)
     broken.engine, broken._encoder = Failing(), native.encoder
-    good = live._served
-    live._served = lambda: replace(good(), ranker=broken)
+    good = live._pipeline
+    live._pipeline = lambda: replace(good(), ranker=broken)
     with pytest.raises(MemoryError):
         live.recommend()
-    live._served = good
+    live._pipeline = good
     assert same(live.recommend(), native.recommend(asked))
+
+
+def test_a_new_pipeline_continues_a_live_session_unless_its_encoder_is_another(native: Recommender) -> None:
+    asked = named(native, [3, 1, 4, 1, 5])
+    live = native.session(asked[:3])
+    live.recommend()
+    encoded, first = live._state, live._pipeline()
+    again = Pipeline.of(first.catalog, native.encoder, first.index)
+    live._pipeline = lambda: again
+    assert same(live.click(asked[3]).recommend(), native.recommend(asked[:4]))
+    assert live._state is encoded
+    other = Pipeline.of(first.catalog, make_encoder("native", native.bundle), first.index)
+    live._pipeline = lambda: other
+    assert same(live.click(asked[4]).recommend(), native.recommend(asked))
+    assert live._state is not encoded
 
 
 def test_memory_of_a_live_session(tmp_path: Path) -> None:
@@ -310,7 +328,7 @@ class TestEngine:
 
     @pytest.fixture
     def engine(self, native: Recommender) -> Engine:
-        return native._served.ranker.engine  # type: ignore[union-attr]
+        return native._pipeline.ranker.engine  # type: ignore[union-attr]
 
     def test_rank_equals_encode_and_search(self, native: Recommender, engine: Engine) -> None:
         packed = Sessions.from_lists([[1, 2], [3], [4, 5, 6]])
@@ -318,7 +336,7 @@ class TestEngine:
         queries = native.encoder.encode(packed)
         expected = native.index.search(queries, 9, scale=native.bundle.config.scale)
         if native.bundle.memory is not None:
-            memory = Remembering.of(native._served.catalog)
+            memory = MemoryStage.of(native._pipeline.catalog)
             assert memory is not None
             found = native.index.search(queries, memory.width(9), scale=native.bundle.config.scale)
             expected = memory.rank(packed, 9, queries, found, None, None)
@@ -341,7 +359,7 @@ class TestEngine:
     )
     def test_conditions(self, native: Recommender, engine: Engine, options: dict[str, Any], reason: str) -> None:
         options = {"k": 5, **options}
-        state = native._served.ranker.new_state()  # type: ignore[union-attr]
+        state = native.encoder.session().native  # type: ignore[attr-defined]
         for call in (
             lambda: engine.recommend(named(native, [1]), **options),
             lambda: engine.recommend_live(state, np.array([1], np.int32), 1, **options),
@@ -351,7 +369,7 @@ class TestEngine:
                 call()
 
     def test_sessions(self, native: Recommender, engine: Engine) -> None:
-        state = native._served.ranker.new_state()  # type: ignore[union-attr]
+        state = native.encoder.session().native  # type: ignore[attr-defined]
         one = np.array([1], np.int32)
         with pytest.raises(TypeError, match="a session must be a list or a tuple"):
             engine.recommend("sku-1", 3)  # type: ignore[arg-type]
@@ -386,7 +404,7 @@ class TestEngine:
 
     def test_it_keeps_its_parts_alive(self, folder: Path, native: Recommender) -> None:
         rec = Recommender.load(folder)
-        engine = rec._served.ranker.engine  # type: ignore[union-attr]
+        engine = rec._pipeline.ranker.engine  # type: ignore[union-attr]
         session = named(rec, [3, 4])
         del rec
         junk = [np.full(4096, 7, np.uint8) for _ in range(2000)]

@@ -171,5 +171,5 @@ class TestTogether:
         star = MemoryTables.build(Sessions.from_lists([[0, i] for i in range(1, 6)] + [[0, 2]]), 6)
         save_parts(tmp_path / "star", **(bundle_parts(n_items=6, d=D) | memory_parts(6) | {"memory": star}))
         rec = Recommender.load(tmp_path / "star")
-        reasons = reasons_of(rec._served.catalog, np.array([1, 2, 3, 4, 5], np.int32), np.array([0], np.int32))
+        reasons = reasons_of(rec._pipeline.catalog, np.array([1, 2, 3, 4, 5], np.int32), np.array([0], np.int32))
         assert reasons == [Reason("together", tuple(named(rec, [2, 5, 4])))]

@@ -1,0 +1,109 @@
+"""The ranker of any encoder and any index: encode, retrieve, leave out what may not be shown, rank by the memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from time import perf_counter_ns
+from typing import Any
+
+import numpy as np
+
+from mtaw_fast.data.filters import Filter
+from mtaw_fast.data.padding import padded_lists
+from mtaw_fast.data.sessions import Sessions
+from mtaw_fast.ranking.answer import unpadded
+from mtaw_fast.ranking.catalog import Catalog
+from mtaw_fast.ranking.conditions import Conditions
+from mtaw_fast.ranking.encoders import Encoder
+from mtaw_fast.ranking.memory_stage import MemoryStage
+from mtaw_fast.ranking.options import Options
+from mtaw_fast.ranking.ranker import GrowingState, Ranked
+from mtaw_fast.ranking.retrieval import Index
+
+_NOTHING = np.empty(0, dtype=np.int32)
+
+
+class ComposedRanker:
+    """`Ranker` of any encoder and any index. It keeps nothing of a growing session: every call encodes all of it."""
+
+    def __init__(self, catalog: Catalog, encoder: Encoder, index: Index) -> None:
+        self._catalog, self._encoder, self._index = catalog, encoder, index
+        self._memory = MemoryStage.of(catalog)
+
+    def recommend(self, session: Sequence[Any], options: Options) -> Ranked:
+        """See `Ranker.recommend`."""
+        start = perf_counter_ns()
+        known, unknown = self._catalog.clicks_of(session)
+        if not len(known):
+            return None, None, unknown, None, None
+        return self._one(known, unknown, options, (perf_counter_ns() - start) / 1000)
+
+    def recommend_growing(
+        self, clicks: np.ndarray, _: GrowingState | None, options: Options
+    ) -> tuple[Ranked, GrowingState | None]:
+        """See `Ranker.recommend_growing`."""
+        return self._one(clicks, None, options, 0.0), None
+
+    def rank(self, sessions: Sessions, k: int, conditions: Conditions) -> tuple[np.ndarray, np.ndarray]:
+        """See `Ranker.rank`."""
+        return self._rank(sessions, k, conditions)[0]
+
+    def _one(self, clicks: np.ndarray, unknown: list[Any] | None, options: Options, lookup: float) -> Ranked:
+        """The ranking after the known clicks int32[m], whose look-up took `lookup` microseconds."""
+        session = Sessions(clicks, np.array([0, len(clicks)], dtype=np.int64))
+        (ids, scores), times = self._rank(session, options.k, options.conditions)
+        found, values = unpadded(ids[0], scores[0])
+        repeats = np.isin(found, clicks) if options.repeats else None
+        return self._catalog.ids.external(found), values.copy(), unknown, repeats, (lookup, *times)
+
+    def _rank(
+        self, sessions: Sessions, k: int, conditions: Conditions
+    ) -> tuple[tuple[np.ndarray, np.ndarray], tuple[float, float, float | None]]:
+        """`rank`, and the times of its stages in microseconds."""
+        start = perf_counter_ns()
+        queries = self._encoder.encode(sessions)
+        encoded = perf_counter_ns()
+        excluded = _NOTHING if conditions.excluded is None else conditions.excluded
+        dropped = None
+        if conditions.exclude_seen:
+            dropped = [np.union1d(excluded, clicks) for clicks in sessions]
+        elif len(excluded):
+            dropped = [excluded] * len(sessions)
+        catalog, memory = self._catalog, self._memory
+        width = k if memory is None else memory.width(k)
+        ranked = retrieve(self._index, catalog.n_items, queries, width, conditions.allowed, dropped, catalog.scale)
+        found = perf_counter_ns()
+        times = (encoded - start) / 1000, (found - encoded) / 1000
+        if memory is None:
+            return ranked, (*times, None)
+        ranked = memory.rank(sessions, k, queries, ranked, conditions.allowed, dropped)
+        return ranked, (*times, (perf_counter_ns() - found) / 1000)
+
+
+def retrieve(
+    index: Index,
+    n_items: int,
+    queries: np.ndarray,
+    k: int,
+    allowed: Filter | None,
+    dropped: list[np.ndarray] | None,
+    scale: float,
+) -> tuple[np.ndarray, np.ndarray]:
+    """The index's top k of queries float32[B, d], less each query's own `dropped` ids (distinct, int[..]).
+
+    The first k + n of an exact ranking hold the first k that remain after any n are dropped.
+    """
+    if dropped is None:
+        return index.search(queries, k, allowed, scale=scale)
+    ids, scores = padded_lists(len(queries), k)
+    # Rounded up to powers of two, so that one long list does not widen the search of every query.
+    extra = np.array([1 << (len(ids) - 1).bit_length() if len(ids) else 0 for ids in dropped])
+    for width in np.unique(extra):
+        rows = np.flatnonzero(extra == width)
+        fetch = min(k + int(width), n_items)
+        found, values = index.search(queries[rows], fetch, allowed, scale=scale)
+        for row, row_ids, row_values in zip(rows, found, values, strict=True):
+            kept = np.flatnonzero(np.isin(row_ids, dropped[row], invert=True))[:k]
+            ids[row, : len(kept)] = row_ids[kept]
+            scores[row, : len(kept)] = row_values[kept]
+    return ids, scores

@@ -1,0 +1,43 @@
+"""Rankings without the encoder: the most clicked items, and those that sessions hold together with one."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mtaw_fast.data.padding import padded_to
+from mtaw_fast.memory.pairs import neighbours
+from mtaw_fast.ranking.catalog import Catalog
+from mtaw_fast.ranking.conditions import Conditions
+
+
+def most_popular(catalog: Catalog, k: int, conditions: Conditions) -> tuple[np.ndarray, np.ndarray]:
+    """The k most clicked items: ids int32[k] and click counts float32[k], padded with -1 / -inf."""
+    order, excluded = catalog.most_clicked, conditions.excluded
+    if conditions.allowed is not None:
+        order = order[conditions.allowed.mask[order]]
+    if excluded is not None:
+        order = order[: k + len(excluded)]
+        order = order[np.isin(order, excluded, invert=True)]
+    order = order[:k]
+    return padded_to(k, order, catalog.popularity[order].astype(np.float32))
+
+
+def clicked_together(
+    catalog: Catalog, item: int, k: int, conditions: Conditions
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """The k items that past sessions hold most with `item`, an internal id, and their cosines (`memory.pairs`).
+
+    ids int32[k], scores float32[k], padded with -1 / -inf; None where the bundle has no memory.
+    """
+    memory = catalog.model.memory
+    if memory is None:
+        return None
+    others, cosines = neighbours(memory, item)
+    fine = ~catalog.gone[others] & (cosines > 0)
+    if conditions.allowed is not None:
+        fine &= conditions.allowed.mask[others]
+    if conditions.excluded is not None:
+        fine &= np.isin(others, conditions.excluded, invert=True)
+    others, cosines = others[fine], cosines[fine]
+    order = np.lexsort((others, -cosines))[:k]
+    return padded_to(k, others[order], cosines[order])
