@@ -46,7 +46,7 @@ def memory_case(cases: ServingCases) -> Case:
         "memory",
         cases.path_params,
         "latency_us",
-        Contender("ours", lambda call: memory.memory.rank(memory.ranker, *asked[call % len(asked)])),
+        Contender("ours", lambda call: memory.memory.rank(memory.ranker_net, *asked[call % len(asked)])),
         [],
         lambda contender: cases.ranking_error(contender, lambda output: output, truth, RANKER_TOLERANCE),
         cases.plan,
@@ -56,7 +56,7 @@ def memory_case(cases: ServingCases) -> Case:
 
 def memory_floor(bundle: Bundle, batch: Sessions) -> Floor:
     """The ranker's products over the candidates, after one pass over what the tables say of the sessions' items."""
-    tables, ranker = bundle.memory, bundle.ranker
+    tables, ranker = bundle.memory, bundle.ranker_net
     assert tables is not None
     assert ranker is not None
     n_bytes, candidates = 0, 0
@@ -77,7 +77,7 @@ def true_memory(bundle: Bundle, sessions: Sessions, logits: np.ndarray) -> np.nd
     logits: float64[B, N], the true ones.
     """
     assert bundle.memory is not None
-    assert bundle.ranker is not None
+    assert bundle.ranker_net is not None
     settings, scale = _settings(bundle), bundle.config.scale
     scores = np.empty_like(logits)
     for row, clicks in enumerate(sessions):
@@ -86,7 +86,7 @@ def true_memory(bundle: Bundle, sessions: Sessions, logits: np.ndarray) -> np.nd
         candidates = found.candidates()
         for item in candidates:
             found.items[item].logit = float(logits[row][item])
-        ranked = bundle.ranker.scores(features(found, candidates))
+        ranked = bundle.ranker_net.scores(features(found, candidates))
         scores[row] = ranked.min() - (scale - logits[row])
         scores[row][candidates] = ranked
     return scores

@@ -47,7 +47,7 @@ def train_without_refit(dataset: Dataset, config: Config, work: Path, reporter: 
         ids=dataset.ids,
         popularity=np.bincount(known.items, minlength=dataset.n_items).astype(np.int64),
         memory=build_tables(config, known, dataset.n_items),
-        ranker=ranker,
+        ranker_net=ranker,
     )
     metrics = served_metrics(model, Samples.from_sessions(held_out, dataset.min_prefix))
     seconds = time.perf_counter() - began

@@ -58,7 +58,7 @@ def memory_parts(n_items: int = 60, seed: int = 0) -> dict[str, Any]:
     shapes = {"mean": (n,), "scale": (n,), "linear": (n,), "w1": (n, 64), "b1": (64,), "w2": (64, 32), "b2": (32,)}
     shapes |= {"w3": (32,), "bias": (1,)}
     arrays = {name: rng.normal(0, 0.3, shape).astype(np.float32) for name, shape in shapes.items()}
-    return {"memory": MemoryTables.build(sessions, n_items), "ranker": RankerNet(features=features, **arrays)}
+    return {"memory": MemoryTables.build(sessions, n_items), "ranker_net": RankerNet(features=features, **arrays)}
 
 
 def save_parts(

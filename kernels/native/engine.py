@@ -28,7 +28,7 @@ from __future__ import annotations
 
 from mtaw_fast.kernels.native import _native
 from mtaw_fast.kernels.native.encoder import SessionEncoder
-from mtaw_fast.kernels.native.memory_query import RankerNet, SessionMemory
+from mtaw_fast.kernels.native.memory_query import NativeRankerNet, SessionMemory
 from mtaw_fast.kernels.native.scan import Scanner
 
 __all__ = ["Engine", "engine_of"]
@@ -42,8 +42,8 @@ def engine_of(
     scanner: Scanner,
     scale: float,
     memory: SessionMemory | None = None,
-    ranker: RankerNet | None = None,
+    ranker_net: NativeRankerNet | None = None,
 ) -> Engine:
     """The engine of parts in their Python forms; they are kept alive."""
-    parts = () if memory is None or ranker is None else (memory.native, ranker.native)
+    parts = () if memory is None or ranker_net is None else (memory.native, ranker_net.native)
     return Engine(ids, encoder.native, scanner.native, scale, *parts)

@@ -18,7 +18,7 @@ import numpy as np
 
 from mtaw_fast.kernels.native import _native
 
-__all__ = ["Dense", "RankerNet", "SessionMemory", "feature_names"]
+__all__ = ["Dense", "NativeRankerNet", "SessionMemory", "feature_names"]
 
 
 def feature_names() -> tuple[str, ...]:
@@ -43,7 +43,7 @@ class Dense:
     added: np.ndarray | None = None
 
 
-class RankerNet:
+class NativeRankerNet:
     """The native form of a ranker's arrays: float32 mean, scale, linear [F], w1 [F, n1], b1 [n1], w2 [n1, n2], b2, w3
     [n2], bias [1]; n1 and n2 multiples of 8 up to 256. Raises ValueError on arrays that do not fit.
     """
@@ -98,7 +98,7 @@ class SessionMemory:
 
     def rank(
         self,
-        ranker: RankerNet,
+        ranker: NativeRankerNet,
         items: np.ndarray,
         begins: np.ndarray,
         ends: np.ndarray,

@@ -177,6 +177,6 @@ class Bundle:
         return self.model.memory
 
     @property
-    def ranker(self) -> RankerNet | None:
+    def ranker_net(self) -> RankerNet | None:
         """See `Model`."""
-        return self.model.ranker
+        return self.model.ranker_net

@@ -99,8 +99,8 @@ def _read_model(folder: Path, manifest: dict[str, Any], verify: bool) -> Model:
         raise BundleError(f"{folder} has {len(ids)} item ids for {n_items} items; train the bundle anew")
     if verify:
         check_finite(str(folder), {**arrays["weights"], "catalog": item_vectors})
-    memory, ranker = _memory(folder, digests, n_items)
-    return Model(config, arrays["weights"], ids, popularity, item_vectors, most_clicked, scan, memory, ranker)
+    memory, ranker_net = _memory(folder, digests, n_items)
+    return Model(config, arrays["weights"], ids, popularity, item_vectors, most_clicked, scan, memory, ranker_net)
 
 
 def _memory(
@@ -109,11 +109,11 @@ def _memory(
     """The session memory's tables and ranker; neither where the bundle has none."""
     try:
         memory = MemoryTables.load(folder / digests["memory"][0]) if "memory" in digests else None
-        ranker = RankerNet.load(folder / digests["ranker"][0]) if "ranker" in digests else None
+        ranker_net = RankerNet.load(folder / digests["ranker"][0]) if "ranker" in digests else None
     except DataError as error:
         raise BundleError(str(error)) from None
-    check_memory(str(folder), memory, ranker, n_items)
-    return memory, ranker
+    check_memory(str(folder), memory, ranker_net, n_items)
+    return memory, ranker_net
 
 
 def _most_clicked(folder: Path, arrays: Mapping[str, np.ndarray], verify: bool) -> np.ndarray:

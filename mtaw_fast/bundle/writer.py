@@ -88,9 +88,9 @@ def save_bundle(
         fresh: list[Path] = []
         with undone_on_failure(folder, fresh):
             files = {part: write_part(folder, part, arrays, fresh) for part, arrays in parts.items()}
-            if model.memory is not None and model.ranker is not None:
+            if model.memory is not None and model.ranker_net is not None:
                 files["memory"] = write_file(folder, "memory", "safetensors", model.memory.save, fresh)
-                files["ranker"] = write_file(folder, "ranker", "safetensors", model.ranker.save, fresh)
+                files["ranker"] = write_file(folder, "ranker", "safetensors", model.ranker_net.save, fresh)
             flush_folder(folder)
             manifest = {
                 "format": FORMAT,

@@ -111,13 +111,13 @@ def index_facts(bundle: Bundle) -> dict[str, Any] | None:
 
 def memory_facts(bundle: Bundle) -> dict[str, Any] | None:
     """What the bundle's session memory remembers and ranks by; None where it has none."""
-    if bundle.memory is None or bundle.ranker is None:
+    if bundle.memory is None or bundle.ranker_net is None:
         return None
     return {
         "sessions": bundle.memory.n_sessions,
         "clicks": len(bundle.memory.session_items),
         "pairs": len(bundle.memory.neighbours),
-        "features": len(bundle.ranker.features),
+        "features": len(bundle.ranker_net.features),
         "size": bundle.memory.n_bytes,
     }
 

@@ -72,9 +72,9 @@ class RankerNet:
         hidden = np.maximum(hidden @ of["w2"] + of["b2"], 0)
         return x @ of["linear"] + of["bias"] + hidden @ of["w3"]
 
-    def native(self) -> memory_query.RankerNet:
+    def native(self) -> memory_query.NativeRankerNet:
         """The same for `SessionMemory.rank`."""
-        return memory_query.RankerNet(self.arrays())
+        return memory_query.NativeRankerNet(self.arrays())
 
     def save(self, path: Path) -> None:
         """Write it to `path` as one safetensors file, atomically."""

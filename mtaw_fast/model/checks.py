@@ -47,9 +47,9 @@ def check_finite(where: str, arrays: Mapping[str, np.ndarray]) -> None:
             raise BundleError(f"{where}: '{name}' holds a value that is not finite; train the bundle anew")
 
 
-def check_memory(where: str, memory: MemoryTables | None, ranker: RankerNet | None, n_items: int) -> None:
+def check_memory(where: str, memory: MemoryTables | None, ranker_net: RankerNet | None, n_items: int) -> None:
     """Raise BundleError unless the tables and the ranker of a session memory are both there, of N items, or neither."""
-    if (memory is None) != (ranker is None):
+    if (memory is None) != (ranker_net is None):
         there, missing = ("ranker", "memory") if memory is None else ("memory", "ranker")
         raise BundleError(f"{where}: a '{there}' without its '{missing}' can rank nothing; train the bundle anew")
     if memory is not None and memory.n_items != n_items:

@@ -39,7 +39,7 @@ class Model:
         The int8 codes of `item_vectors` (`kernels.native.scan.quantise`); None in bundles of format 1.
     memory : MemoryTables or None
         The tables of the session memory.
-    ranker : RankerNet or None
+    ranker_net : RankerNet or None
         The session memory's ranker; there where `memory` is.
     """
 
@@ -51,7 +51,7 @@ class Model:
     most_clicked: np.ndarray
     scan: Mapping[str, np.ndarray] | None
     memory: MemoryTables | None = None
-    ranker: RankerNet | None = None
+    ranker_net: RankerNet | None = None
 
     @classmethod
     def of(
@@ -62,13 +62,13 @@ class Model:
         ids: ItemIds,
         popularity: np.ndarray,
         memory: MemoryTables | None = None,
-        ranker: RankerNet | None = None,
+        ranker_net: RankerNet | None = None,
     ) -> Model:
         """The model of these parts, with all that follows from them.
 
         Parameters
         ----------
-        config, weights, ids, popularity, memory, ranker
+        config, weights, ids, popularity, memory, ranker_net
             See the attributes.
 
         Raises
@@ -76,15 +76,15 @@ class Model:
         BundleError
             Where the parts do not fit together or a weight is not finite.
         """
-        _check("model", config, weights, ids, popularity, memory, ranker)
+        _check("model", config, weights, ids, popularity, memory, ranker_net)
         check_finite("model", weights)
         item_vectors = normalised(weights["item_embedding"])
         order = most_clicked_first(popularity)
-        return cls(config, weights, ids, popularity, item_vectors, order, quantise(item_vectors), memory, ranker)
+        return cls(config, weights, ids, popularity, item_vectors, order, quantise(item_vectors), memory, ranker_net)
 
     def check(self, where: str) -> None:
         """Raise BundleError, naming `where`, unless the parts fit together; values are not looked at."""
-        _check(where, self.config, self.weights, self.ids, self.popularity, self.memory, self.ranker)
+        _check(where, self.config, self.weights, self.ids, self.popularity, self.memory, self.ranker_net)
         check_array(where, "catalog", self.item_vectors, np.float32, (self.n_items, self.config.d))
         check_array(where, "most_clicked", self.most_clicked, np.int32, (self.n_items,))
 
@@ -106,9 +106,9 @@ def _check(
     ids: ItemIds,
     popularity: np.ndarray,
     memory: MemoryTables | None,
-    ranker: RankerNet | None,
+    ranker_net: RankerNet | None,
 ) -> None:
     n_items = len(ids)
-    check_memory(where, memory, ranker, n_items)
+    check_memory(where, memory, ranker_net, n_items)
     check_weights(where, weights, config, n_items)
     check_array(where, "popularity", popularity, np.int64, (n_items,))

@@ -9,7 +9,7 @@ import numpy as np
 
 from mtaw_fast.data.filters import Filter
 from mtaw_fast.data.sessions import Sessions, offsets_of
-from mtaw_fast.kernels.native.memory_query import Dense, RankerNet, SessionMemory
+from mtaw_fast.kernels.native.memory_query import Dense, NativeRankerNet, SessionMemory
 from mtaw_fast.ranking.catalog import Catalog
 
 
@@ -19,8 +19,8 @@ class MemoryStage:
     Added items have no past: only the dense list finds them, or the session itself. Removed ones are never found.
     """
 
-    def __init__(self, catalog: Catalog, memory: SessionMemory, ranker: RankerNet) -> None:
-        self.memory, self.ranker = memory, ranker
+    def __init__(self, catalog: Catalog, memory: SessionMemory, ranker_net: NativeRankerNet) -> None:
+        self.memory, self.ranker_net = memory, ranker_net
         self._catalog = catalog
         self._here = Filter(~catalog.gone) if catalog.gone.any() else None
         # A prepared filter is used many times; what it leaves of this state is made once.
@@ -30,8 +30,8 @@ class MemoryStage:
     def of(cls, catalog: Catalog) -> MemoryStage | None:
         """None where the model has no memory."""
         model = catalog.model
-        tables, ranker, config = model.memory, model.ranker, model.config
-        if tables is None or ranker is None:
+        tables, net, config = model.memory, model.ranker_net, model.config
+        if tables is None or net is None:
             return None
         assert tables.settings.recency is not None
         memory = SessionMemory(
@@ -41,7 +41,7 @@ class MemoryStage:
             others=config.near_candidates,
             dense=config.dense_candidates,
         )
-        return cls(catalog, memory, ranker.native())
+        return cls(catalog, memory, net.native())
 
     def width(self, k: int) -> int:
         """How many items the index must find for a ranking of k."""
@@ -72,7 +72,7 @@ class MemoryStage:
         items = np.ascontiguousarray(sessions.items)
         begins, ends = sessions.offsets[:-1], sessions.offsets[1:]
         return self.memory.rank(
-            self.ranker, items, begins, ends, k, dense, allowed=bits, excluded=excluded, excluded_offsets=offsets
+            self.ranker_net, items, begins, ends, k, dense, allowed=bits, excluded=excluded, excluded_offsets=offsets
         )
 
     def _left(self, allowed: Filter | None) -> np.ndarray | None:

@@ -44,7 +44,7 @@ class NativeRanker:
     def __init__(self, catalog: Catalog, encoder: NativeEncoder, index: ScanIndex) -> None:
         self._encoder = encoder
         memory = MemoryStage.of(catalog)
-        parts = () if memory is None else (memory.memory, memory.ranker)
+        parts = () if memory is None else (memory.memory, memory.ranker_net)
         self.engine = engine_of(catalog.model.ids.table, encoder.encoder, index.scanner, catalog.scale, *parts)
 
     def recommend(self, session: Sequence[Any], options: Options) -> Ranked:

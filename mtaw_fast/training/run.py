@@ -182,17 +182,17 @@ class _Run:
 
     def _model(self, sessions: Sessions) -> Model:
         """What the phases so far have trained on `sessions`, with the memory of them where the settings want one."""
-        config, dataset, memory, ranker = self._config, self._dataset, None, None
+        config, dataset, memory, ranker_net = self._config, self._dataset, None, None
         if config.memory:
             memory = build_tables(config, sessions, dataset.n_items)
-            ranker = RankerNet.load(self._files.folder / self.state["kept"]["ranker"])
+            ranker_net = RankerNet.load(self._files.folder / self.state["kept"]["ranker"])
         return Model.of(
             config=config,
             weights=self._weights("weights"),
             ids=dataset.ids,
             popularity=np.bincount(sessions.items, minlength=dataset.n_items).astype(np.int64),
             memory=memory,
-            ranker=ranker,
+            ranker_net=ranker_net,
         )
 
     def _weights(self, kept: str) -> dict[str, np.ndarray]:

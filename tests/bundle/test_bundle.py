@@ -92,7 +92,7 @@ def test_a_session_memory_comes_back(tmp_path: Path) -> None:
     parts = bundle_parts() | memory_parts()
     save_parts(tmp_path, **parts)
     found = Bundle.load(tmp_path)
-    for part in MEMORY_PARTS:
+    for part in ("memory", "ranker_net"):
         for name, array in parts[part].arrays().items():
             kept = getattr(found, part).arrays()[name]
             assert kept.tobytes() == array.tobytes()
@@ -106,8 +106,8 @@ def test_a_session_memory_comes_back(tmp_path: Path) -> None:
 
 def test_half_a_session_memory_or_another_catalog_s_is_refused(tmp_path: Path) -> None:
     memory = memory_parts()
-    for part in MEMORY_PARTS:
-        with pytest.raises(BundleError, match=f"a '{part}' without its"):
+    for part, name in (("memory", "memory"), ("ranker_net", "ranker")):
+        with pytest.raises(BundleError, match=f"a '{name}' without its"):
             save_parts(tmp_path / "half", **bundle_parts(), **{part: memory[part]})
     with pytest.raises(BundleError, match="memory is of 59 items, not 60"):
         save_parts(tmp_path / "other", **(bundle_parts() | memory_parts(n_items=59)))

@@ -80,7 +80,7 @@ def enlarged(bundle: Bundle, ids: Sequence[Any], vectors: np.ndarray, folder: Pa
         metrics={},
         dataset={},
         memory=memory,
-        ranker=bundle.ranker,
+        ranker_net=bundle.ranker_net,
         overwrite=True,
     )
 

@@ -41,7 +41,7 @@ def test_answers_are_those_of_the_plain_reference(rec: Recommender) -> None:
     """Encoder, whole catalog by float64, candidates and features in Python, ranker in float64."""
     bundle = rec.bundle
     assert bundle.memory is not None
-    assert bundle.ranker is not None
+    assert bundle.ranker_net is not None
     settings = QuerySettings(others=30, dense=25)
     rng = np.random.default_rng(0)
     for length in (1, 3, 17):
@@ -53,7 +53,7 @@ def test_answers_are_those_of_the_plain_reference(rec: Recommender) -> None:
         candidates = asked.candidates()
         for item in candidates:
             asked.items[item].logit = float(logits[item])
-        scores = dict(zip(candidates, bundle.ranker.scores(features(asked, candidates)).tolist(), strict=True))
+        scores = dict(zip(candidates, bundle.ranker_net.scores(features(asked, candidates)).tolist(), strict=True))
         out = rec.recommend(named(rec, clicks), N)
         found = rec.ids.lookup(out.items)
         assert sorted(found.tolist()) == list(range(N))

@@ -35,9 +35,13 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[TrainedModel, Path]
 def same(a: Model, b: Model) -> bool:
     assert a.memory is not None
     assert b.memory is not None
-    assert a.ranker is not None
-    assert b.ranker is not None
-    pairs = [(a.weights, b.weights), (a.memory.arrays(), b.memory.arrays()), (a.ranker.arrays(), b.ranker.arrays())]
+    assert a.ranker_net is not None
+    assert b.ranker_net is not None
+    pairs = [
+        (a.weights, b.weights),
+        (a.memory.arrays(), b.memory.arrays()),
+        (a.ranker_net.arrays(), b.ranker_net.arrays()),
+    ]
     return all(np.array_equal(array, others[name]) for arrays, others in pairs for name, array in arrays.items())
 
 
@@ -129,7 +133,7 @@ def test_the_bundle_holds_the_memory_and_the_ranker(
     bundle = trained.save(tmp_path / "bundle", ring)
     for found in (bundle, Bundle.load(tmp_path / "bundle")):
         assert found.memory is not None
-        assert found.ranker is not None
+        assert found.ranker_net is not None
         assert found.memory.settings == trained.model.memory.settings  # type: ignore[union-attr]
         assert same(found.model, trained.model)
         assert found.config == trained.model.config

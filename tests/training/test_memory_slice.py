@@ -95,9 +95,9 @@ def test_the_held_out_sessions_reach_neither_the_slice_model_nor_the_ranker(
     runs = ((ring, "a"), (other, "b"))
     trained = [train(data, remembering, tmp_path / name, refit=False) for data, name in runs]
     a, b = (one.model for one in trained)
-    assert a.ranker is not None
-    assert b.ranker is not None
-    assert all(np.array_equal(array, b.ranker.arrays()[name]) for name, array in a.ranker.arrays().items())
+    assert a.ranker_net is not None
+    assert b.ranker_net is not None
+    assert all(np.array_equal(array, b.ranker_net.arrays()[name]) for name, array in a.ranker_net.arrays().items())
     assert all(np.array_equal(array, b.weights[name]) for name, array in a.weights.items())
     assert a.memory is not None
     assert b.memory is not None
