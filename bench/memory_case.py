@@ -14,6 +14,7 @@ from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.kernels.native.memory_query import Dense
 from mtaw_fast.memory.reference.candidates import QuerySettings, query
 from mtaw_fast.memory.reference.features import features
+from mtaw_fast.memory.settings import query_settings
 from mtaw_fast.ranking.catalog import Catalog
 from mtaw_fast.ranking.memory_stage import MemoryStage
 
@@ -93,4 +94,4 @@ def true_memory(bundle: Bundle, sessions: Sessions, logits: np.ndarray) -> np.nd
 
 
 def _settings(bundle: Bundle) -> QuerySettings:
-    return QuerySettings(others=bundle.config.near_candidates, dense=bundle.config.dense_candidates)
+    return query_settings(bundle.config)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import logging
-from functools import cache
 from types import ModuleType
 
 import torch
 from torch import Tensor
 
-from mtaw_fast.errors import UnsupportedError, UsageError
+from mtaw_fast.errors import UsageError
+from mtaw_fast.kernels import dispatch
 from mtaw_fast.kernels.aw_loss import chunked, fused, native, reference
 from mtaw_fast.kernels.aw_loss.request import LossRequest
 
@@ -70,21 +69,7 @@ def aw_loss(
 
 def choose_backend(request: LossRequest, backend: str) -> str:
     """Name of the backend that takes the request; the choice is logged once."""
-    if backend != "auto" and backend not in BACKENDS:
-        raise UsageError(f"aw_loss: there is no backend {backend!r}; choose auto, {', '.join(BACKENDS)}")
-    reasons = []
-    for name in BACKENDS if backend == "auto" else (backend,):
-        against = BACKENDS[name].not_supported_reasons(request)
-        if not against:
-            _log_choice(name)
-            return name
-        reasons.append(f"{name}: {', '.join(against)}")
-    raise UnsupportedError(f"aw_loss: no backend takes {request.describe()} ({'; '.join(reasons)})")
-
-
-@cache
-def _log_choice(name: str) -> None:
-    logging.getLogger("mtaw_fast").info("aw_loss: backend %s", name)
+    return dispatch.choose_backend("aw_loss", BACKENDS, request, backend)
 
 
 def _check(request: LossRequest, weights: Tensor | None, reduction: str) -> None:

@@ -18,7 +18,29 @@ import numpy as np
 
 from mtaw_fast.kernels.native import _native
 
-__all__ = ["Dense", "NativeRankerNet", "SessionMemory", "feature_names"]
+__all__ = ["Dense", "NativeRankerNet", "QuerySettings", "SessionMemory", "feature_names"]
+
+
+@dataclass(frozen=True, slots=True)
+class QuerySettings:
+    """How many candidates a query takes, and of how many similar sessions.
+
+    Attributes
+    ----------
+    own : int, default 60
+        Of the session's latest distinct items, at most 64.
+    others : int, default 80
+        Of the items that past sessions hold together with them.
+    sessions : int, default 200
+        Similar sessions that are looked at.
+    dense : int, default 50
+        Of the dense list.
+    """
+
+    own: int = 60
+    others: int = 80
+    sessions: int = 200
+    dense: int = 50
 
 
 def feature_names() -> tuple[str, ...]:
@@ -57,9 +79,8 @@ class SessionMemory:
 
     tables: the arrays of `mtaw_fast.memory.MemoryTables` by name, checked by it. recency: its settings' number of
     sessions. n_catalog: ids of clicks and dense items lie in 0..n_catalog-1; items past those of the tables have no
-    past. own, others, sessions, dense: how many candidates a query takes of its own latest items (at most 64), of
-    others that past sessions hold together with them, and of the dense list, and how many similar sessions it looks
-    at. isa: the instruction set, the process's own where None; every one gives the same bits.
+    past. settings: how many candidates a query takes. isa: the instruction set, the process's own where None; every one
+    gives the same bits.
 
     Raises ValueError on arrays that do not fit together or a setting out of range.
     """
@@ -69,15 +90,15 @@ class SessionMemory:
         tables: Mapping[str, np.ndarray],
         recency: float,
         n_catalog: int,
+        settings: QuerySettings | None = None,
         *,
-        own: int = 60,
-        others: int = 80,
-        sessions: int = 200,
-        dense: int = 50,
         isa: str | None = None,
     ) -> None:
-        self.native = _native.SessionMemory(dict(tables), recency, n_catalog, own, others, sessions, dense, isa)
-        self.dense = dense
+        few = settings or QuerySettings()
+        self.native = _native.SessionMemory(
+            dict(tables), recency, n_catalog, few.own, few.others, few.sessions, few.dense, isa
+        )
+        self.dense = few.dense
 
     @property
     def most_candidates(self) -> int:

@@ -17,9 +17,8 @@ from mtaw_fast.data.sessions import Samples, Sessions, offsets_of
 from mtaw_fast.errors import UsageError
 from mtaw_fast.evaluation import Progress, Report, evaluate
 from mtaw_fast.evaluation.baselines import fit_baselines
+from mtaw_fast.evaluation.metrics import METRICS
 from mtaw_fast.recommender import Recommender
-
-_METRICS = ("P@10", "MRR@10", "P@20", "MRR@20")
 
 
 def add_to(commands: Any) -> None:
@@ -80,13 +79,13 @@ def run(arguments: argparse.Namespace) -> None:
 def table(reports: Mapping[str, Report]) -> str:
     """A Markdown table, a row a ranker: metrics with 95% intervals, then repeat and non-repeat targets apart."""
     model = next(iter(reports.values()))
-    head = ["", *_METRICS, f"P@20 repeat ({model.repeat_samples:,})",
+    head = ["", *METRICS, f"P@20 repeat ({model.repeat_samples:,})",
             f"P@20 non-repeat ({model.samples - model.repeat_samples:,})"]  # fmt: skip
     rows = [head, ["---"] * len(head)]
     for name, report in reports.items():
         cells = [
             f"{report.metrics[metric]:.2f} [{report.intervals[metric][0]:.2f}, {report.intervals[metric][1]:.2f}]"
-            for metric in _METRICS
+            for metric in METRICS
         ]
         rows.append([name, *cells, f"{report.repeat['P@20']:.2f}", f"{report.non_repeat['P@20']:.2f}"])
     widths = [max(len(row[column]) for row in rows) for column in range(len(head))]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from mtaw_fast.data.padding import padded_lists
 from mtaw_fast.data.sessions import offsets_of, ranges
 
 
@@ -43,11 +44,10 @@ def top_k(
     kept = np.minimum(counts, k)
     chosen = order[ranges(offsets_of(counts)[:-1], kept)]
     places = ranges(np.arange(n_rows) * k, kept)
-    ids = np.full(n_rows * k, -1, dtype=np.int32)
-    best = np.full(n_rows * k, -np.inf, dtype=np.float32)
-    ids[places] = items[chosen]
-    best[places] = rounded[chosen]
-    return ids.reshape(n_rows, k), best.reshape(n_rows, k)
+    ids, best = padded_lists(n_rows, k)
+    ids.ravel()[places] = items[chosen]
+    best.ravel()[places] = rounded[chosen]
+    return ids, best
 
 
 def _order_bits(values: np.ndarray) -> np.ndarray:

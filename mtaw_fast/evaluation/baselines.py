@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from mtaw_fast.data.padding import padded_to
 from mtaw_fast.data.ragged_lists import merge, top_k
 from mtaw_fast.data.sessions import Samples, Sessions
 from mtaw_fast.evaluation.cooccurrence import CoOccurrence
@@ -42,9 +43,7 @@ class Popularity:
 
     def rank(self, sessions: Sessions, k: int) -> tuple[np.ndarray, np.ndarray]:
         """See `evaluation.Evaluated`."""
-        padding = max(k - len(self.ids), 0)
-        ids = np.pad(self.ids[:k], (0, padding), constant_values=-1)
-        counts = np.pad(self.counts[:k], (0, padding), constant_values=-np.inf)
+        ids, counts = padded_to(k, self.ids, self.counts)
         return np.tile(ids, (len(sessions), 1)), np.tile(counts, (len(sessions), 1))
 
 

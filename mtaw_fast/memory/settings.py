@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
+from mtaw_fast.config import Config
 from mtaw_fast.errors import UsageError
+from mtaw_fast.kernels.native.memory_query import QuerySettings
 
 _MOST = 2**31 - 1
 
@@ -48,6 +50,22 @@ class MemorySettings:
         if self.recency is not None:
             return self
         return replace(self, recency=max(self.recency_share * n_sessions, 1.0))
+
+
+def memory_settings(config: Config) -> MemorySettings:
+    """What a training's settings say of the tables."""
+    return MemorySettings(
+        window=config.window,
+        span=config.span,
+        recency_share=config.recency,
+        max_neighbours=config.max_neighbours,
+        max_postings=config.max_postings,
+    )
+
+
+def query_settings(config: Config) -> QuerySettings:
+    """What a training's settings say of the candidates."""
+    return QuerySettings(others=config.near_candidates, dense=config.dense_candidates)
 
 
 def _is_count(value: int, least: int) -> bool:

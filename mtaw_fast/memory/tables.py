@@ -12,6 +12,7 @@ import numpy as np
 
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import DataError, UsageError
+from mtaw_fast.kernels.native.memory_query import QuerySettings, SessionMemory
 from mtaw_fast.kernels.native.memory_tables import TABLES, build_tables, check_tables, update_tables
 from mtaw_fast.memory import files
 from mtaw_fast.memory.settings import MemorySettings
@@ -118,6 +119,26 @@ class MemoryTables:
     def arrays(self) -> dict[str, np.ndarray]:
         """The arrays by name."""
         return {name: getattr(self, name) for name in TABLES}
+
+    def queries(self, n_catalog: int, settings: QuerySettings | None = None, isa: str | None = None) -> SessionMemory:
+        """What answers queries over the tables.
+
+        Parameters
+        ----------
+        n_catalog : int
+            Ids of clicks and dense items lie in 0..n_catalog-1; items past those of the tables have no past.
+        settings : QuerySettings, optional
+            How many candidates a query takes.
+        isa : str, optional
+            The instruction set; every one gives the same bits.
+
+        Raises
+        ------
+        ValueError
+            On a setting out of range, or an instruction set that this CPU lacks.
+        """
+        assert self.settings.recency is not None
+        return SessionMemory(self.arrays(), self.settings.recency, n_catalog, settings, isa=isa)
 
     @property
     def n_items(self) -> int:

@@ -10,6 +10,7 @@ import numpy as np
 from mtaw_fast.data.filters import Filter
 from mtaw_fast.data.sessions import Sessions, offsets_of
 from mtaw_fast.kernels.native.memory_query import Dense, NativeRankerNet, SessionMemory
+from mtaw_fast.memory.settings import query_settings
 from mtaw_fast.ranking.catalog import Catalog
 
 
@@ -33,15 +34,7 @@ class MemoryStage:
         tables, net, config = model.memory, model.ranker_net, model.config
         if tables is None or net is None:
             return None
-        assert tables.settings.recency is not None
-        memory = SessionMemory(
-            tables.arrays(),
-            tables.settings.recency,
-            catalog.size,
-            others=config.near_candidates,
-            dense=config.dense_candidates,
-        )
-        return cls(catalog, memory, net.native())
+        return cls(catalog, tables.queries(catalog.size, query_settings(config)), net.native())
 
     def width(self, k: int) -> int:
         """How many items the index must find for a ranking of k."""

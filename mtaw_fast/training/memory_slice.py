@@ -15,9 +15,10 @@ import torch
 
 from mtaw_fast.config import Config
 from mtaw_fast.data.sessions import Sessions, offsets_of, ranges
-from mtaw_fast.kernels.native.memory_query import Dense, SessionMemory, feature_names
+from mtaw_fast.kernels.native.memory_query import Dense, feature_names
 from mtaw_fast.kernels.native.scan import quantise
-from mtaw_fast.memory import MemorySettings, MemoryTables, RankerNet
+from mtaw_fast.memory import MemoryTables, RankerNet
+from mtaw_fast.memory.settings import memory_settings, query_settings
 from mtaw_fast.model.item_vectors import normalised
 from mtaw_fast.ranking.encoders import NativeEncoder
 from mtaw_fast.ranking.retrieval import ScanIndex
@@ -29,14 +30,7 @@ _CHUNK = 1024  # prefixes encoded and searched at once
 
 def build_tables(config: Config, sessions: Sessions, n_items: int) -> MemoryTables:
     """The memory's tables of `sessions`, by the settings."""
-    settings = MemorySettings(
-        window=config.window,
-        span=config.span,
-        recency_share=config.recency,
-        max_neighbours=config.max_neighbours,
-        max_postings=config.max_postings,
-    )
-    return MemoryTables.build(sessions, n_items, settings, threads=torch.get_num_threads())
+    return MemoryTables.build(sessions, n_items, memory_settings(config), threads=torch.get_num_threads())
 
 
 def fit_on_slice(
@@ -111,17 +105,10 @@ class SliceCandidates:
     def __init__(
         self, config: Config, tables: MemoryTables, weights: Mapping[str, np.ndarray] | None, prefixes: Prefixes
     ) -> None:
-        assert tables.settings.recency is not None
         self.features = feature_names()
         self.prefixes = prefixes
         self._threads = max(1, torch.get_num_threads() - 1)  # beside the fit, which takes one
-        self._memory = SessionMemory(
-            tables.arrays(),
-            tables.settings.recency,
-            tables.n_items,
-            others=config.near_candidates,
-            dense=config.dense_candidates,
-        )
+        self._memory = tables.queries(tables.n_items, query_settings(config))
         self._dense = None if weights is None else _dense(config, weights, prefixes, torch.get_num_threads())
 
     @classmethod

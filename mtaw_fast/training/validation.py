@@ -7,6 +7,7 @@ import torch
 from torch.nn import functional
 
 from mtaw_fast.data.sessions import Sessions
+from mtaw_fast.evaluation.metrics import gains_of, means_of
 from mtaw_fast.model.mtaw import MTAW
 from mtaw_fast.training.batch import Batch
 from mtaw_fast.training.batching import epoch_batches
@@ -17,7 +18,7 @@ _ROWS_A_CHUNK = 256
 
 @torch.inference_mode()
 def validation_metrics(model: MTAW, sessions: Sessions, min_prefix: int) -> dict[str, float]:
-    """P@K and MRR@K in percent, K in {10, 20}, over every sample of `sessions`.
+    """`evaluation.metrics.METRICS` in percent over every sample of `sessions`.
 
     o_t depends on clicks 1..t alone, so one pass gives the query of every prefix. Among equal scores the
     target comes last; a NaN score counts against it.
@@ -34,10 +35,4 @@ def validation_metrics(model: MTAW, sessions: Sessions, min_prefix: int) -> dict
             scores = queries[chunk] @ catalog.T
             target = scores.gather(1, batch.targets[chunk, None])
             ranks.append((~(scores < target)).sum(dim=1).cpu().numpy())
-    rank = np.concatenate(ranks)
-    metrics = {}
-    for k in (10, 20):
-        hit = rank <= k
-        metrics[f"P@{k}"] = float(100 * hit.mean())
-        metrics[f"MRR@{k}"] = float(100 * np.where(hit, 1 / rank, 0.0).mean())
-    return metrics
+    return means_of(gains_of(np.concatenate(ranks)))

@@ -33,12 +33,7 @@ class Problem:
 
     def memory(self, isa: str | None = None) -> SessionMemory:
         """The native memory."""
-        recency, chosen = self.tables.settings.recency, self.settings
-        assert recency is not None
-        return SessionMemory(
-            self.tables.arrays(), recency, self.n_catalog, own=chosen.own, others=chosen.others,
-            sessions=chosen.sessions, dense=chosen.dense, isa=isa,
-        )  # fmt: skip
+        return self.tables.queries(self.n_catalog, self.settings, isa)
 
     def part(self, rows: np.ndarray) -> Problem:
         """Some of the prefixes, in another order."""

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from mtaw_fast.kernels.native.memory_query import QuerySettings
 from mtaw_fast.kernels.native.memory_tables import PAIR_KINDS
 from mtaw_fast.memory.tables import MemoryTables
 
@@ -27,17 +28,6 @@ SUMS = (
     "cos_all", "rec_dec", "rec_all", "aa_dec", "reached", "second",
 )  # fmt: skip
 SIMILAR = ("knn", "knn_fresh", "knn_near", "knn_after", "knn_next")
-
-
-@dataclass(frozen=True, slots=True)
-class QuerySettings:
-    """How many candidates are taken: of the session's latest distinct items (at most 64), of the others that its past
-    speaks for, and of the dense list; and how many similar sessions are looked at."""
-
-    own: int = 60
-    others: int = 80
-    sessions: int = 200
-    dense: int = 50
 
 
 @dataclass(slots=True)

@@ -8,6 +8,7 @@ import faiss
 import numpy as np
 
 from mtaw_fast.data.filters import Filter
+from mtaw_fast.data.padding import padded_lists
 from mtaw_fast.kernels.native import rerank_topk
 from mtaw_fast.ranking.retrieval.certificate import checked_queries, largest_norm, margins
 from mtaw_fast.ranking.retrieval.openmp import one_thread
@@ -39,8 +40,7 @@ class FlatIndex:
         norms = checked_queries(queries, d, k, allowed, n_items)
         margin = margins(d, norms, self._norm, scale)
         queries = np.ascontiguousarray(queries)
-        ids = np.full((len(queries), k), -1, dtype=np.int32)
-        scores = np.full((len(queries), k), -np.inf, dtype=np.float32)
+        ids, scores = padded_lists(len(queries), k)
         count = n_items if allowed is None else allowed.count
         if count == 0:
             return ids, scores
