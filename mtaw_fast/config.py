@@ -24,36 +24,103 @@ _CHOICES = {
 class Config:
     """Settings of one training. The defaults are the preset `paper`.
 
-    Model (design: MTAW, SIGIR 2023)
-        d: embedding size. positions: learned position rows P; click t uses row min(t, P - 1).
-        max_len: clicks attended to; of longer sessions the last max_len count (and train).
-        scale: factor on the cosine in the logits, 0 < scale <= 40. dropout: on embeddings and FFN.
-        init: starting weights, 'structured' (training.initial) or 'uniform'. Of the structured ones:
-        spectral_share: how much of an item's vector is what it co-occurs with, the rest being its own;
-        itl_gain, iel_gain: how much more a click attends to clicks like it than to others.
-        recent: weight of the last clicks' own items in the query, o_t + recent * r_t (`model.recent_clicks`), at the
-        start; 0 is the paper's o_t for good. recent_decay: what a click counts in r_t, of the one after it, at the
-        start. Both are learned.
-    Loss
-        gamma: exponent of the adaptive weight (2 - 2p)^gamma; 0 is plain cross-entropy.
-        negatives: add the term over the other items (reference backend only, slow).
-        targets: samples that count, 'all' or those whose target is 'new' to the session.
-        loss_backend: which implementation of the loss. compute_dtype: of its matrix products;
-        auto takes bfloat16 where the CPU has bf16 instructions.
-        step: 'eager' runs it operation by operation, 'graph' as captured CUDA graphs; auto takes
-        graphs where the kernels that they need run.
-    Optimisation
-        lr, weight_decay: Adam's (decoupled decay). schedule: 'cosine' falls to 0 over `epochs`.
-        warmup_epochs: linear warm-up, in epochs. batch_prefixes: samples a step, at most (whole sessions).
-        clip_norm: largest norm of the gradient; 0 does not clip.
-        epochs: at most. patience: epochs without a better validation MRR@20 before stopping; 0 never stops.
-        validation: share of the last sessions held out. seed: of everything random.
-    Session memory (mtaw_fast.memory)
-        memory: rank with it; the epochs are then not chosen on validation but taken as they are.
-        window, span, recency, max_neighbours, max_postings: of the tables; recency is a share of the sessions.
-        near_candidates: items that past sessions hold with the session's. dense_candidates: the encoder's;
-        0 ranks without the encoder. ranker_slice: share of the last sessions that the ranker is fitted on.
-        ranker_epochs, ranker_lr: of its fit. leave_out: features that it must do without, with commas.
+    Parameters
+    ----------
+    **Model** (MTAW, SIGIR 2023)
+
+    d : int, default 100
+        Embedding size.
+    positions : int, default 512
+        Learned position rows P; click t uses row min(t, P - 1).
+    max_len : int, default 512
+        Clicks attended to, at most 512; of longer sessions the last ones count (and train).
+    scale : float, default 16
+        Factor on the cosine in the logits, in (0, 40].
+    dropout : float, default 0.05
+        Share of elements dropped, of the embeddings and of the FFN's output.
+    init : {'structured', 'uniform'}, default 'structured'
+        Starting weights; 'structured' ones are those of `training.initial`.
+    spectral_share : float, default 0.65
+        Of a structured item vector, the share that tells what the item co-occurs with; the rest is its own.
+    itl_gain : float, default 80
+        Structured: how much more a click attends to clicks like it than to others, in interest tracking.
+    iel_gain : float, default 6
+        The same in interest enhancing.
+    recent : float, default 0
+        Starting weight of the last clicks' own items in the query, o_t + recent * r_t (`model.recent_clicks`); learned.
+        0 is the paper's o_t for good.
+    recent_decay : float, default 0.5
+        What a click counts in r_t, of the one after it, at the start; learned.
+
+    **Loss**
+
+    gamma : float, default 2
+        Exponent of the adaptive weight (2 - 2p)^gamma; 0 is plain cross-entropy.
+    negatives : bool, default False
+        Whether to add the term over the other items (reference backend alone, slow).
+    targets : {'all', 'new'}, default 'all'
+        Samples that count: all, or those whose target is new to the session.
+    loss_backend : {'auto', 'reference', 'chunked', 'native', 'triton'}, default 'auto'
+        Which implementation of the loss; auto takes the fastest that can.
+    compute_dtype : {'auto', 'float32', 'bfloat16'}, default 'auto'
+        Of the loss's matrix products; auto takes bfloat16 where the CPU has bf16 instructions.
+    step : {'auto', 'eager', 'graph'}, default 'auto'
+        A step operation by operation, or as captured CUDA graphs; auto takes graphs where their kernels run.
+
+    **Optimisation**
+
+    lr : float, default 0.002
+        Adam's learning rate.
+    weight_decay : float, default 0
+        Decoupled decay, a step, times the learning rate.
+    schedule : {'cosine', 'constant'}, default 'cosine'
+        Of the learning rate; 'cosine' falls to 0 over `epochs`.
+    warmup_epochs : float, default 0.1
+        Linear warm-up, in epochs.
+    batch_prefixes : int, default 1024
+        Samples a step, at most (whole sessions).
+    clip_norm : float, default 5
+        Largest norm of the gradient; 0 does not clip.
+    epochs : int, default 3
+        At most.
+    patience : int, default 2
+        Epochs without a better validation MRR@20 before stopping; 0 never stops.
+    validation : float, default 0.02
+        Share of the last sessions that is held out.
+    seed : int, default 0
+        Of everything random.
+
+    **Session memory** (`mtaw_fast.memory`)
+
+    memory : bool, default False
+        Whether to rank with one; the epochs are then not chosen on validation but taken as they are.
+    window : int, default 10
+        Clicks apart, at most, of a pair of items in the sequential statistics.
+    span : int, default 40
+        Clicks apart, at most, of a pair's first clicks in the session statistics.
+    recency : float, default 0.1
+        Share of the sessions after which a pair's weight has fallen to 1/e.
+    max_neighbours : int, default 512
+        Neighbours of an item that are kept, the strongest; 0 keeps all.
+    max_postings : int, default 500
+        Sessions of an item that are kept, the latest; 0 keeps all.
+    near_candidates : int, default 80
+        Candidates among the items that past sessions hold with the session's.
+    dense_candidates : int, default 50
+        Candidates of the encoder; 0 ranks without it.
+    ranker_slice : float, default 0.25
+        Share of the last sessions that the ranker is fitted on.
+    ranker_epochs : int, default 4
+        Of the ranker's fit.
+    ranker_lr : float, default 0.006
+        Learning rate of the ranker's fit.
+    leave_out : str, default none
+        Features that the ranker must do without, with commas between them.
+
+    Raises
+    ------
+    UsageError
+        Where a value is out of range or none of the choices.
     """
 
     d: int = 100

@@ -30,10 +30,30 @@ _NOTHING = np.empty(0, dtype=np.int32)
 
 
 class Recommender:
-    """Ranks the catalog for the next click of a session. Thread-safe: each call works on one state of the catalog.
+    """Ranks the catalog for the next click of a session.
 
-    Axes: B sessions, N items. Scores are scale * cosine; ties go to the lower internal id. Where encoder and index
-    are native, `recommend` is one native call.
+    Thread-safe: each call works on one state of the catalog from its begin to its end. Where encoder and index are
+    native, `recommend` is one native call, without the GIL. Ties go to the lower internal id.
+
+    Parameters
+    ----------
+    bundle : Bundle
+        The model, and the folder that it lies in.
+    encoder : Encoder
+        Clicks of a session to its query vector; `ranking.encoders.make_encoder` makes one.
+    index : Index
+        Query vectors to the best items; `ranking.retrieval.make_index` makes one.
+
+    Attributes
+    ----------
+    bundle, encoder, index
+        As given.
+
+    Examples
+    --------
+    >>> rec = Recommender.load("shop.bundle")
+    >>> out = rec.recommend(["sku-9", "sku-4"], k=20)
+    >>> out.items, out.scores
     """
 
     def __init__(self, bundle: Bundle, encoder: Encoder, index: Index) -> None:
@@ -47,11 +67,31 @@ class Recommender:
     def load(
         cls, folder: str | os.PathLike[str], encoder: str = "auto", index: str = "auto", verify: bool = True
     ) -> Recommender:
-        """Load a bundle folder. encoder: auto, native, numpy, eager, onnx, onnx-cuda (see `encoders.make_encoder`).
-        index: auto, scan, exact, flat, gpu, ladder (see `retrieval.make_index`).
+        """Load a bundle folder.
 
-        Raises BundleError on a damaged bundle, UsageError on an unknown name, MissingPackageError where
-        the encoder or index needs a package that is not installed.
+        Parameters
+        ----------
+        folder : path
+            What `mtaw-fast train` or `Bundle.save` wrote.
+        encoder : {'auto', 'native', 'numpy', 'eager', 'onnx', 'onnx-cuda'}, default 'auto'
+            See `ranking.encoders.make_encoder`.
+        index : {'auto', 'scan', 'exact', 'flat', 'gpu', 'ladder'}, default 'auto'
+            See `ranking.retrieval.make_index`.
+        verify : bool, default True
+            Whether to check the hash of every file and that all numbers are finite.
+
+        Returns
+        -------
+        Recommender
+
+        Raises
+        ------
+        BundleError
+            Where the bundle is missing or damaged.
+        UsageError
+            On an unknown name, or an encoder or index that this bundle or machine has not got.
+        MissingPackageError
+            Where the encoder or index needs a package that is not installed.
         """
         bundle = Bundle.load(folder, verify=verify)
         found = make_index(index, bundle.item_vectors, bundle.scan, ladder_of(bundle))
@@ -76,22 +116,42 @@ class Recommender:
     ) -> None:
         """Add items to the served catalog (not to the bundle's folder), without a new training.
 
-        items: external ids, int or str like the others. Either vectors: float[M, d], a direction each, any length but
-        zero; or neighbours: for each item the ids of some known ones, whose mean it takes. Calls that run meanwhile
-        end on the catalog they began with; every later one may recommend the new items, find them with similar_items,
-        and encode them as clicks: their embedding is the vector at the mean length of the bundle's embeddings.
+        Calls that run meanwhile end on the catalog they began with; every later one may recommend the new items, find
+        them with similar_items, and encode them as clicks: their embedding is the vector at the mean length of the
+        bundle's embeddings. Many items in one call cost as much as one. An id that was removed may be added again.
 
-        Many items in one call cost as much as one. Raises DataError on an id that is there already, of the other type
-        or named twice, an unknown neighbour, or vectors that do not fit; nothing is added then. An id that was removed
-        may be added again.
+        Parameters
+        ----------
+        items : sequence of M ids
+            External ids, int or str like the others.
+        vectors : float[M, d], optional
+            A direction for each, of any length but zero.
+        neighbours : sequence of M sequences of ids, optional
+            In place of `vectors`: for each item some known ones, whose mean it takes.
+
+        Raises
+        ------
+        DataError
+            On an id that is there already, of the other type or named twice, an unknown neighbour, or vectors that do
+            not fit. Nothing is added then.
         """
         added = list(listed("items", items))
         self._update(lambda catalog: catalog.with_items(added, vectors, neighbours))
 
     def remove_items(self, items: Iterable[Any]) -> None:
-        """Never again recommend `items` (external ids): sold out, or added in error. As clicks they stay known.
+        """Never again recommend some items: sold out, or added in error. As clicks they stay known.
 
-        Takes effect as `add_items` does. Raises DataError on an item that is not in the catalog; none is removed then.
+        Takes effect as `add_items` does.
+
+        Parameters
+        ----------
+        items : iterable of ids
+            External ids.
+
+        Raises
+        ------
+        DataError
+            On an item that is not in the catalog. None is removed then.
         """
         removed = list(listed("items", items))
         self._update(lambda catalog: catalog.without_items(removed))
@@ -102,16 +162,46 @@ class Recommender:
             self._pipeline = Pipeline.of(change(self._pipeline.catalog), self.encoder, self.index)
 
     def filter(self, exclude: Iterable[Any] = (), allow: Iterable[Any] | None = None) -> Filter:
-        """Prepare a filter of external ids for many calls; ids that the catalog does not know are ignored."""
+        """Prepare a filter for many calls; ids that the catalog does not know are ignored.
+
+        Parameters
+        ----------
+        exclude : iterable of ids, default none
+            External ids that are never recommended.
+        allow : iterable of ids, optional
+            The only ones that are; an empty list allows nothing.
+
+        Returns
+        -------
+        Filter
+            To pass as `filter`.
+
+        Raises
+        ------
+        UsageError
+            On what is no list of ids.
+        """
         catalog = self._pipeline.catalog
         allowed = None if allow is None else catalog.ids.known(listed("allow", allow))
         excluded = catalog.ids.known(listed("exclude", exclude))
         return Filter.of(catalog.size, excluded, allowed, catalog.model.n_items)
 
     def session(self, clicks: Iterable[Any] = ()) -> LiveSession:
-        """A session to append clicks to, one by one, with a ranking at any moment; `clicks`: the first ones.
+        """A session to append clicks to, one by one, with a ranking at any moment.
 
-        Raises UsageError on clicks that are no list of ids.
+        Parameters
+        ----------
+        clicks : iterable of ids, default none
+            The first ones, external ids, oldest first.
+
+        Returns
+        -------
+        LiveSession
+
+        Raises
+        ------
+        UsageError
+            On clicks that are no list of ids.
         """
         return LiveSession(lambda: self._pipeline).click(*listed("session", clicks))
 
@@ -123,15 +213,40 @@ class Recommender:
         timings: bool = False,
         **options: Unpack[OptionKeywords],
     ) -> Recommendations:
-        """The k best next items of one session of external ids, oldest click first.
+        """The k best next items of one session.
 
-        exclude, allow: external ids never / solely recommended (unknown ones are ignored; an empty
-        `allow` allows nothing). exclude_seen: leave the session's own items out. filter: a prepared
-        filter; all conditions hold together. Unknown clicks are dropped; where none is left, the
-        popularity ranking is given and flagged. Fewer than k results where the filters leave no more.
-        timings, repeats, reasons: more about the answer, see `Recommendations`.
+        Clicks that the catalog does not know are dropped; where none is left, the popularity ranking is given and
+        flagged. All conditions hold together. There are fewer than k results where they leave no more.
 
-        Raises UsageError on a session that is no list of ids, or a k that is no positive whole number.
+        Parameters
+        ----------
+        session : iterable of ids
+            The clicks as external ids, oldest first.
+        k : int, default 20
+            How many items.
+        timings : bool, default False
+            Whether to tell how long each stage took.
+        exclude : iterable of ids, default none
+            External ids that are never recommended; unknown ones are ignored.
+        allow : iterable of ids, optional
+            The only ones that are; an empty list allows nothing.
+        exclude_seen : bool, default False
+            Whether to leave the session's own items out.
+        filter : Filter, optional
+            What `filter` prepared, for long lists.
+        repeats : bool, default False
+            Whether to tell which results are in the session already.
+        reasons : bool, default False
+            Whether to tell why each item was recommended.
+
+        Returns
+        -------
+        Recommendations
+
+        Raises
+        ------
+        UsageError
+            On a session that is no list of ids, a k that is no positive whole number, or another catalog's filter.
         """
         start = perf_counter_ns()
         pipeline = self._pipeline
@@ -147,10 +262,26 @@ class Recommender:
         k: int = 20,
         **options: Unpack[OptionKeywords],
     ) -> list[Recommendations]:
-        """`recommend` for each session: lists of external ids, or packed Sessions of internal ids.
+        """`recommend` for many sessions; every answer equals, to the bit, that for the session alone.
 
-        Every answer equals, to the bit, the one that `recommend` gives for the session alone.
-        Raises UsageError as `recommend`, DataError on an internal id outside the catalog.
+        Parameters
+        ----------
+        sessions : iterable of iterables of ids, or Sessions
+            Clicks as external ids, or packed Sessions of internal ids.
+        k, exclude, allow, exclude_seen, filter, repeats, reasons
+            As in `recommend`, for all sessions.
+
+        Returns
+        -------
+        list of Recommendations
+            One a session.
+
+        Raises
+        ------
+        UsageError
+            As in `recommend`.
+        DataError
+            On an internal id outside the catalog.
         """
         pipeline = self._pipeline
         checked = options_of(pipeline.catalog, k, **options)
@@ -172,12 +303,28 @@ class Recommender:
         allow: Iterable[Any] | None = None,
         filter: Filter | None = None,
     ) -> Recommendations:
-        """The k items that are most like the external id `item`, itself left out, with their cosines.
+        """The k items that are most like one, itself left out, with their cosines.
 
-        by: 'vectors', the embeddings', or 'sessions': sessions with both over the root of both items' (`memory.pairs`),
-        of the items that the bundle's memory keeps for this one: there may be few, and of an added item none.
-        Conditions as in `recommend`. Raises UsageError where the catalog does not know the item, or `by` is 'sessions'
-        and the bundle has no memory.
+        Parameters
+        ----------
+        item : id
+            An external id.
+        k : int, default 20
+            How many items.
+        by : {'vectors', 'sessions'}, default 'vectors'
+            Whose cosine: of the embeddings, or of the sessions that hold both (`memory.pairs`), among the items that
+            the bundle's memory keeps for this one: there may be few, and of an added item none.
+        exclude, allow, filter
+            As in `recommend`.
+
+        Returns
+        -------
+        Recommendations
+
+        Raises
+        ------
+        UsageError
+            Where the catalog does not know the item, or `by` is 'sessions' and the bundle has no memory.
         """
         pipeline = self._pipeline
         catalog = pipeline.catalog
@@ -199,9 +346,30 @@ class Recommender:
         return assembled(catalog, (row[0][0], row[1][0]), place, [], False)
 
     def rank(self, sessions: Sessions, k: int, *, exclude_seen: bool = False) -> tuple[np.ndarray, np.ndarray]:
-        """`recommend` on internal ids: (ids int32[B, k], scores float32[B, k]), padded with -1 / -inf.
+        """`recommend` on internal ids, without making Python objects of the results.
 
-        An empty session gets the popularity ranking. Raises DataError on an id outside the catalog.
+        Parameters
+        ----------
+        sessions : Sessions
+            B packed sessions of internal ids; an empty one gets the popularity ranking.
+        k : int
+            How many items.
+        exclude_seen : bool, default False
+            Whether to leave each session's own items out.
+
+        Returns
+        -------
+        ids : int32[B, k]
+            Internal ids, best first, padded with -1.
+        scores : float32[B, k]
+            Theirs, padded with -inf.
+
+        Raises
+        ------
+        DataError
+            On an id outside the catalog.
+        UsageError
+            On a k that is no positive whole number.
         """
         pipeline = self._pipeline
         checked_k(k, pipeline.catalog.n_items)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from mtaw_fast.config import PRESETS, Config, preset
@@ -47,3 +49,11 @@ def test_a_bad_dict_is_refused(values: dict) -> None:
 def test_an_unknown_preset_lists_the_known_ones() -> None:
     with pytest.raises(UsageError, match=", ".join(PRESETS)):
         preset("papper")
+
+
+@pytest.mark.parametrize("name", Config.__dataclass_fields__)
+def test_every_setting_is_documented_with_its_default(name: str) -> None:
+    value = getattr(Config(), name)
+    shown = {float: f"{value:g}" if isinstance(value, float) else "", str: repr(value) if value else "none"}
+    lines = re.findall(rf"^    {name} : .*, default (.*)$", Config.__doc__ or "", re.MULTILINE)
+    assert lines == [shown.get(type(value), str(value))]

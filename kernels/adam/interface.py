@@ -24,14 +24,35 @@ def adam_step(
 ) -> Tensor:
     """One AdamW step (decoupled decay; Loshchilov and Hutter, 2019) after clipping by the global norm.
 
-    groups: weights with gradients and moments; weights and moments are updated in place.
-    step: float32[], steps taken so far, counted up in place. learning_rate: float32[].
-    apply: bool[]; where it is false nothing changes, `step` included. All are read on the device: no argument is
-    waited for, so a captured CUDA graph replays with whatever they hold then.
-    backend: 'auto' takes the first that can; or a name of BACKENDS.
+    All arguments are read on the device and none is waited for, so a captured CUDA graph replays with whatever they
+    hold then. The same bits on every run.
 
-    Returns the norm of the whole gradient before clipping: float[]. The same bits on every run.
-    Raises UsageError on malformed arguments, UnsupportedError where no backend takes them.
+    Parameters
+    ----------
+    groups : sequence of AdamGroup
+        Weights with gradients and moments; weights and moments are updated in place.
+    step : float32[]
+        Steps taken so far, counted up in place.
+    learning_rate : float32[]
+        Of this step.
+    apply : bool[]
+        Where it is false nothing changes, `step` included.
+    settings : AdamSettings
+        Decay rates of the moments, and the norm to clip to.
+    backend : {'auto', 'triton', 'reference'}, default 'auto'
+        'auto' takes the first that can.
+
+    Returns
+    -------
+    float[]
+        The norm of the whole gradient before clipping.
+
+    Raises
+    ------
+    UsageError
+        On malformed arguments.
+    UnsupportedError
+        Where no backend takes them.
     """
     request = AdamRequest(groups, step, learning_rate, apply, settings)
     request.check()

@@ -36,17 +36,42 @@ def aw_loss(
 ) -> Tensor:
     """Adaptive-weight loss of the next click over the whole catalog (MTAW, SIGIR 2023).
 
-    queries: float[B, d]; items: float[N, d]; both are L2-normalised inside. targets: int64[B], in 0..N-1.
-    scale: factor on the cosine, 0 < scale <= 40. gamma: >= 0; 0 is plain cross-entropy.
-    weights: float[B] multiplies each row's loss (0 = no loss), or None for ones.
-    reduction: 'none' -> float[B]; 'sum'; 'mean' = sum / number of rows with a weight other than 0.
-    negatives: add -sum_{j != y} (2 y_j)^gamma log(1 - y_j) (reference backend alone).
-    compute_dtype: of the matrix products (accumulated in float32), or None for the inputs' dtype.
-    backend: 'auto' takes the first that can; or a name of BACKENDS.
+    L = -(2 - 2p)^gamma log p with p = softmax(scale * cos(q, e))_target; `README.md` beside this file has the maths.
 
-    Returns L = -(2 - 2p)^gamma log p with p = softmax(scale * cos(q, e))_target, in float32 where the inputs are
-    narrower.
-    Raises UsageError on malformed arguments, UnsupportedError where no backend takes them.
+    Parameters
+    ----------
+    queries : float[B, d]
+        L2-normalised inside.
+    items : float[N, d]
+        L2-normalised inside.
+    targets : int64[B]
+        The next click of each query, in 0..N-1.
+    scale : float
+        Factor on the cosine, in (0, 40].
+    gamma : float
+        Exponent of the adaptive weight, at least 0; 0 is plain cross-entropy.
+    weights : float[B], optional
+        Multiplies each row's loss (0 = no loss).
+    reduction : {'mean', 'sum', 'none'}, default 'mean'
+        'mean' is the sum over the number of rows with a weight other than 0.
+    negatives : bool, default False
+        Whether to add -sum_{j != y} (2 y_j)^gamma log(1 - y_j) (reference backend alone).
+    compute_dtype : torch.dtype, optional
+        Of the matrix products (accumulated in float32); that of the inputs by default.
+    backend : {'auto', 'triton', 'native', 'chunked', 'reference'}, default 'auto'
+        'auto' takes the first that can.
+
+    Returns
+    -------
+    float[] or float[B]
+        One number, or one a row for reduction='none'; in float32 where the inputs are narrower.
+
+    Raises
+    ------
+    UsageError
+        On malformed arguments.
+    UnsupportedError
+        Where no backend takes them.
     """
     request = LossRequest(queries, items, targets, float(scale), float(gamma), negatives, compute_dtype)
     _check(request, weights, reduction)

@@ -29,21 +29,44 @@ def prefix_interest(
 ) -> Tensor:
     """Interest o_t after every click, from clicks 1..t of its session alone (MTAW, SIGIR 2023, ITL and IEL).
 
-    clicks: float[T, d], embedded clicks x_t of B packed sessions. offsets: int64[B + 1].
-    tiles: the plan of the same offsets, `Tiles.of(..)`; the triton backend needs it.
-    click_dropout, ffn_dropout: probabilities in [0, 1) with which elements of x_t and of the FFN's output are
-        dropped. seed: int64[1] on the clicks' device, or a number: with the shape it fixes both masks
-        (`dropout.dropout_mask`), on every backend and device. Needed with either.
-    ffn_dropout_mask: float[T, d] that multiplies the FFN's output in place of ffn_dropout (reference alone).
-    compute_dtype: of the products' operands and of what is kept for the backward pass (sums are float32), or None
-        for the clicks' dtype.
-    backend: 'auto' takes the first that can; or a name of BACKENDS.
-
-    Returns [T, d] in the clicks' dtype:
         q_t = ReLU(W_q x_t + b_q),  l'_t = softmax(q_t X_{1..t}^T / sqrt(d)) X_{1..t}
         l_t = LayerNorm(l'_t + mask_t * FFN(l'_t)),  FFN(v) = W_out ReLU(W_in v + b_in) + b_out
         q'_t = ReLU(W_q' l_t + b_q'),  o_t = softmax(q'_t L_{1..t}^T / sqrt(d)) L_{1..t}
-    Raises UsageError on malformed arguments, UnsupportedError where no backend takes them.
+
+    Parameters
+    ----------
+    clicks : float[T, d]
+        Embedded clicks x_t of B packed sessions.
+    offsets : int64[B + 1]
+        Where each session begins.
+    weights : PrefixInterestWeights
+        The layers, as weight[out, in].
+    tiles : Tiles, optional
+        The plan of the same offsets, `Tiles.of(..)`; the triton backend needs it.
+    click_dropout, ffn_dropout : float, default 0
+        Probabilities in [0, 1) with which elements of x_t and of the FFN's output are dropped.
+    seed : int64[1] on the clicks' device, or int, optional
+        With the shape it fixes both masks (`dropout.dropout_mask`), on every backend and device. Needed with either
+        dropout.
+    ffn_dropout_mask : float[T, d], optional
+        Multiplies the FFN's output in place of ffn_dropout (reference alone).
+    compute_dtype : torch.dtype, optional
+        Of the products' operands and of what is kept for the backward pass (sums are float32); that of the clicks by
+        default.
+    backend : {'auto', 'triton', 'reference'}, default 'auto'
+        'auto' takes the first that can.
+
+    Returns
+    -------
+    float[T, d]
+        o_t, in the clicks' dtype.
+
+    Raises
+    ------
+    UsageError
+        On malformed arguments.
+    UnsupportedError
+        Where no backend takes them.
     """
     if isinstance(seed, int):
         seed = torch.full((1,), seed, dtype=torch.int64, device=clicks.device)

@@ -33,11 +33,18 @@ class Evaluated(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What an evaluation found. All metrics are in percent, keyed "P@10", "MRR@10", "P@20", "MRR@20".
+    """What an evaluation found. All metrics are in percent, by the names of `metrics.METRICS` ("P@10", "MRR@10", ..).
 
-    metrics: over all samples. intervals: their 95% intervals (session-clustered bootstrap).
-    repeat, non_repeat: over the samples whose target is, or is not, already in the prefix; NaN where
-    there is none. samples, repeat_samples, sessions: how many.
+    Attributes
+    ----------
+    metrics : mapping of str to float
+        Over all samples.
+    intervals : mapping of str to (low, high)
+        Their 95% intervals, by a bootstrap over whole sessions.
+    repeat, non_repeat : mapping of str to float
+        Over the samples whose target is, or is not, already in the prefix; NaN where there is none.
+    samples, repeat_samples, sessions : int
+        How many.
     """
 
     metrics: Mapping[str, float]
@@ -67,13 +74,33 @@ def _without_nan(metrics: Mapping[str, float]) -> dict[str, float | None]:
 def ranks_of(
     ranker: Evaluated, samples: Samples, max_k: int = 20, chunk: int = 512, progress: Progress | None = None
 ) -> np.ndarray:
-    """The pessimistic rank of every sample's target: int32[S], 1..max_k, or 0 for a miss.
+    """The pessimistic rank of every sample's target.
 
-    The ranker is asked for max_k + 1 items, `chunk` samples at a time: a target that ties with the
-    item after the cut might as well stand behind it, so it is a miss, and without that item the tie
-    could not be seen. `progress(done, S)` is called after every chunk.
+    The ranker is asked for max_k + 1 items: a target that ties with the item after the cut might as well stand behind
+    it, so it is a miss, and without that item the tie could not be seen.
 
-    Raises UsageError where the ranker breaks its contract (shapes, an item listed twice).
+    Parameters
+    ----------
+    ranker : Evaluated
+        What is evaluated.
+    samples : Samples
+        S prefixes and their next clicks.
+    max_k : int, default 20
+        Ranks beyond it are misses.
+    chunk : int, default 512
+        Samples that are ranked at a time.
+    progress : callable, optional
+        Called as progress(done, S) after every chunk.
+
+    Returns
+    -------
+    int32[S]
+        1..max_k, or 0 for a miss.
+
+    Raises
+    ------
+    UsageError
+        Where the ranker breaks its contract (shapes, an item listed twice), or max_k or chunk is below 1.
     """
     if max_k < 1 or chunk < 1:
         raise UsageError(f"evaluation: max_k and chunk must be at least 1, not {max_k} and {chunk}")
@@ -103,9 +130,27 @@ def _check_lists(ranker: Evaluated, ids: np.ndarray, scores: np.ndarray, shape: 
 
 
 def report_of(ranks: np.ndarray, samples: Samples, seed: int = 0, resamples: int = 1000) -> Report:
-    """The report on pessimistic ranks int32[S] (0 = miss) of `samples`; the seed is the bootstrap's.
+    """The report on ranks that are there already.
 
-    Raises DataError where there is no sample.
+    Parameters
+    ----------
+    ranks : int32[S]
+        Pessimistic ranks, 0 for a miss.
+    samples : Samples
+        What they are of.
+    seed : int, default 0
+        Of the bootstrap.
+    resamples : int, default 1000
+        Of the bootstrap.
+
+    Returns
+    -------
+    Report
+
+    Raises
+    ------
+    DataError
+        Where there is no sample.
     """
     if len(samples) == 0:
         raise DataError("nothing to evaluate: the split holds no sample; lower min_prefix or hold more sessions out")
@@ -125,5 +170,30 @@ def report_of(ranks: np.ndarray, samples: Samples, seed: int = 0, resamples: int
 def evaluate(
     ranker: Evaluated, samples: Samples, seed: int = 0, chunk: int = 512, progress: Progress | None = None
 ) -> Report:
-    """Rank every sample over the whole catalog and report; see `ranks_of` and `report_of`."""
+    """Rank every sample over the whole catalog and report.
+
+    Parameters
+    ----------
+    ranker : Evaluated
+        What is evaluated: a `Recommender`, a baseline, anything with `rank`.
+    samples : Samples
+        S prefixes and their next clicks.
+    seed : int, default 0
+        Of the bootstrap.
+    chunk : int, default 512
+        Samples that are ranked at a time.
+    progress : callable, optional
+        Called as progress(done, S) after every chunk.
+
+    Returns
+    -------
+    Report
+
+    Raises
+    ------
+    UsageError
+        Where the ranker breaks its contract (`ranks_of`).
+    DataError
+        Where there is no sample.
+    """
     return report_of(ranks_of(ranker, samples, max(KS), chunk, progress), samples, seed)

@@ -16,13 +16,26 @@ _MOST = 2**31 - 1
 class MemorySettings:
     """How pairs of items in past sessions are counted and how much of them is kept.
 
-    window: clicks apart, at most, of a pair in `next`, `fwd`, `bwd`, `rec`. span: of the first clicks on a pair in
-    `ses` and `aa`. recency: sessions after which a pair's weight in `rec` has fallen to 1/e; None:
-    `recency_share` of the sessions that the tables are built from, at least 1. Built tables hold the number, so that an
-    update does not change it.
-    max_neighbours: of an item, the strongest; max_postings: sessions of an item, the latest; 0 keeps all.
+    Parameters
+    ----------
+    window : int, default 10
+        Clicks apart, at most, of a pair in `next`, `fwd`, `bwd` and `rec`.
+    span : int, default 40
+        Clicks apart, at most, of the first clicks on a pair in `ses` and `aa`.
+    recency_share : float, default 0.1
+        `recency` as a share of the sessions that the tables are built from.
+    recency : float, optional
+        Sessions after which a pair's weight in `rec` has fallen to 1/e, at least 1. Built tables hold the number, so
+        that an update does not change it.
+    max_neighbours : int, default 512
+        Neighbours of an item that are kept, the strongest; 0 keeps all.
+    max_postings : int, default 500
+        Sessions of an item that are kept, the latest; 0 keeps all.
 
-    Raises UsageError where a value is out of range.
+    Raises
+    ------
+    UsageError
+        Where a value is out of range.
     """
 
     window: int = 10

@@ -30,18 +30,36 @@ class MemoryTables:
         aa    ses, where a session weighs 1/(its distinct items - 1)
         rec   the terms of fwd and bwd, each times exp(-age/recency), age in sessions before the latest one with a
 
-    row_offsets: int64[N + 1]; the neighbours b of item a are at row_offsets[a] .. row_offsets[a + 1] - 1 of
-    neighbours: int32[P], the strongest first: by the sum over fwd, bwd, ses, rec of value/(total + 1), ties by id.
-    latest: int32[P], the latest session that added to the pair.
-    values: uint16[P, 6], the statistics as bfloat16 (to the nearest, ties to even).
-    totals: float32[N, 6], sums over the whole row, those cut off after `max_neighbours` too.
-    counts: int32[N, 5]: clicks; sessions; clicks that their session repeats later, and as the very next one; the
-    latest session with the item, -1 without any.
-    post_offsets: int64[N + 1], postings: int32[..]: the latest `max_postings` sessions with each item, ascending.
-    session_offsets: int64[S + 1], session_items: int32[T]: all sessions.
-    settings: with `recency` as a number.
+    Parameters
+    ----------
+    row_offsets : int64[N + 1]
+        The neighbours b of item a are at row_offsets[a] .. row_offsets[a + 1] - 1 of the next three.
+    neighbours : int32[P]
+        The strongest first: by the sum over fwd, bwd, ses, rec of value/(total + 1), ties by id.
+    latest : int32[P]
+        The latest session that added to the pair.
+    values : uint16[P, 6]
+        The statistics as bfloat16 (to the nearest, ties to even).
+    totals : float32[N, 6]
+        Sums over the whole row, those cut off after `max_neighbours` too.
+    counts : int32[N, 5]
+        Clicks; sessions; clicks that their session repeats later, and as the very next one; the latest session with the
+        item, -1 without any.
+    post_offsets : int64[N + 1]
+        Where each item's part of `postings` begins.
+    postings : int32[..]
+        The latest `max_postings` sessions with each item, ascending.
+    session_offsets : int64[S + 1]
+        Where each session begins in `session_items`.
+    session_items : int32[T]
+        All sessions, oldest first.
+    settings : MemorySettings
+        With `recency` as a number.
 
-    Raises DataError on arrays that a reader could not follow blindly (`kernels.native.memory_tables.check_tables`).
+    Raises
+    ------
+    DataError
+        On arrays that a reader could not follow blindly (`kernels.native.memory_tables.check_tables`).
     """
 
     row_offsets: np.ndarray
@@ -68,9 +86,27 @@ class MemoryTables:
     def build(
         cls, sessions: Sessions, n_items: int, settings: MemorySettings | None = None, *, threads: int = 1
     ) -> MemoryTables:
-        """Tables of `sessions` (oldest first) over N items; the same bits for every number of threads.
+        """Count past sessions.
 
-        Raises DataError on an item outside 0..N-1 or more than 2^31 - 1 clicks.
+        Parameters
+        ----------
+        sessions : Sessions
+            Oldest first.
+        n_items : int
+            N.
+        settings : MemorySettings, optional
+            How, and how much is kept.
+        threads : int, default 1
+            They change the time, not the bits.
+
+        Returns
+        -------
+        MemoryTables
+
+        Raises
+        ------
+        DataError
+            On an item outside 0..N-1 or more than 2^31 - 1 clicks.
         """
         settings = (settings or MemorySettings()).resolved(len(sessions))
         try:
@@ -82,11 +118,29 @@ class MemoryTables:
         return cls(**_sealed(arrays), settings=settings)
 
     def update(self, new: Sessions, expire: int = 0, *, threads: int = 1) -> MemoryTables:
-        """Tables without the `expire` oldest sessions and with `new` ones behind the others.
+        """The tables of other sessions, with these settings; equal, bit for bit, to `build` from all of them.
 
-        Equal, bit for bit, to `build` from these sessions with this object's settings: only rows of items in sessions
-        that come or go are made anew, and the others taken over. Raises DataError as `build` does, UsageError where
-        there are fewer than `expire` sessions.
+        Only rows of items in sessions that come or go are built again, the others are taken over.
+
+        Parameters
+        ----------
+        new : Sessions
+            Sessions that come behind the others.
+        expire : int, default 0
+            How many of the oldest go.
+        threads : int, default 1
+            They change the time, not the bits.
+
+        Returns
+        -------
+        MemoryTables
+
+        Raises
+        ------
+        DataError
+            As `build` does.
+        UsageError
+            Where there are fewer than `expire` sessions.
         """
         if not 0 <= expire <= self.n_sessions:
             raise UsageError(f"memory tables: cannot expire {expire} of {self.n_sessions} sessions")

@@ -16,14 +16,24 @@ from mtaw_fast.ranking.reasons import Reason, reasons_of
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Recommendations:
-    """The ranking for one session, best first.
+    """The ranking for one session, best first; its length is that of `items`.
 
-    items: external ids. scores: float32[len(items)], the model's logits or its ranker's scores (click counts where
-    `fallback`, cosines from `similar_items`).
-    unknown: the session's clicks that the catalog does not know, in order.
-    fallback: True where no click was known and the popularity ranking was given.
-    timings: microseconds by stage, where asked for. repeats: bool[len(items)], whether the item is in
-    the session, where asked for. reasons: why each item, where asked for; none where `fallback`.
+    Attributes
+    ----------
+    items : list of ids
+        External ids.
+    scores : float32[len(items)]
+        The model's logits or its ranker's scores; click counts where `fallback`, cosines from `similar_items`.
+    unknown : list
+        The session's clicks that the catalog does not know, in order.
+    fallback : bool, default False
+        True where no click was known and the popularity ranking was given.
+    timings : mapping of str to float, or None
+        Microseconds by stage, where asked for: lookup, encode, retrieve, memory (where there is one), assemble, total.
+    repeats : bool[len(items)] or None
+        Whether each item is in the session, where asked for.
+    reasons : list of Reason, or None
+        Why each item, where asked for and not `fallback`.
     """
 
     items: list[Any]

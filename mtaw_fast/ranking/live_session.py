@@ -18,15 +18,22 @@ from mtaw_fast.ranking.ranker import GrowingState
 
 
 class LiveSession:
-    """One visitor's session, made by `Recommender.session()`.
-
-        visit = rec.session()
-        visit.click("sku-9")
-        out = visit.click("sku-4").recommend(k=20)
+    """One visitor's session, made by `Recommender.session`.
 
     Every ranking equals, to the bit, `Recommender.recommend` of all clicks so far. With the native encoder a click
-    costs one step and not the session anew, up to config.max_len clicks; past them the window slides and is encoded
-    anew. Thread-safe; calls on one session wait for each other. Memory: at d = 100 under 512 bytes a click.
+    costs one step and not the whole session, up to config.max_len clicks; past them the window slides and is encoded
+    again. Thread-safe; calls on one session wait for each other. Memory: at d = 100 under 512 bytes a click.
+
+    Parameters
+    ----------
+    pipeline : callable
+        Gives the state of the catalog to rank by, at every call.
+
+    Examples
+    --------
+    >>> visit = rec.session()
+    >>> visit.click("sku-9")
+    >>> out = visit.click("sku-4").recommend(k=20)
     """
 
     __slots__ = ("_clicks", "_lock", "_pipeline", "_state", "_unknown")
@@ -39,9 +46,22 @@ class LiveSession:
         self._lock = threading.Lock()
 
     def click(self, *items: Any) -> LiveSession:
-        """Append clicks by external id, oldest first; those that the catalog does not know count as unknown.
+        """Append clicks.
 
-        Returns the session itself. Raises UsageError where an item is a list of ids.
+        Parameters
+        ----------
+        *items : ids
+            External ids, oldest first; those that the catalog does not know count as unknown.
+
+        Returns
+        -------
+        LiveSession
+            The session itself.
+
+        Raises
+        ------
+        UsageError
+            Where an item is a list of ids.
         """
         for item in items:
             if isinstance(item, (list, tuple, set, np.ndarray)):
@@ -56,7 +76,22 @@ class LiveSession:
         return self
 
     def recommend(self, k: int = 20, *, timings: bool = False, **options: Unpack[OptionKeywords]) -> Recommendations:
-        """The k best next items now; arguments, answer and errors as `Recommender.recommend`'s."""
+        """The k best next items now.
+
+        Parameters
+        ----------
+        k, timings, exclude, allow, exclude_seen, filter, repeats, reasons
+            As in `Recommender.recommend`.
+
+        Returns
+        -------
+        Recommendations
+
+        Raises
+        ------
+        UsageError
+            As `Recommender.recommend` does.
+        """
         start = perf_counter_ns()
         pipeline = self._pipeline()
         checked = options_of(pipeline.catalog, k, **options)

@@ -15,8 +15,15 @@ _MOST_ITEMS = 3
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """kind: 'session', the item is in the session already; 'together', past sessions hold it with `items` of the
-    session (external ids, the closest first, at most three); 'encoder', neither: it is near to the session's vector.
+    """Why one item was recommended.
+
+    Attributes
+    ----------
+    kind : {'session', 'together', 'encoder'}
+        'session': the item is in the session already; 'together': past sessions hold it with `items` of the session;
+        'encoder': neither, it is near to the session's vector.
+    items : tuple of ids
+        External ids, the closest first, at most three.
     """
 
     kind: Literal["session", "together", "encoder"]

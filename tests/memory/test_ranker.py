@@ -241,4 +241,4 @@ def test_units_that_do_not_fit(units: tuple[int, int]) -> None:
 )
 def test_native_checks(change: dict, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
-        memory_query.RankerNet(RANKER.arrays() | change)
+        memory_query.NativeRankerNet(RANKER.arrays() | change)
