@@ -1,4 +1,4 @@
-"""Every error that a user can meet: one line that names the thing, the place and the mend."""
+"""Every error that a user can meet: one line that names the thing, the place and the remedy."""
 
 from __future__ import annotations
 
@@ -28,6 +28,10 @@ class BundleError(MtawError):
 
 class TrainingError(MtawError):
     """Training cannot go on (non-finite loss, a clashing run folder, a broken checkpoint)."""
+
+
+class LearnError(MtawError):
+    """Events could not be kept, or what was learned could not be read."""
 
 
 class MissingPackageError(MtawError):

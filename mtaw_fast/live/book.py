@@ -1,0 +1,146 @@
+"""From the log's events to clicks of numbered sessions: who goes on, what comes twice, and what is not learned."""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict, deque
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from hashlib import blake2b
+
+from mtaw_fast.live.events import Click
+from mtaw_fast.live.limits import FloodGuard, LearningLimits
+
+REASONS = ("duplicate", "late", "session_full", "machine", "flood")
+REMEMBERED_IDS = 1_000_000  # event ids that a second coming is known by
+_STEP = 3_600_000  # ms by which one event can move the clock: one from the year 2099 must not make all others late
+
+
+def key_of(text: str) -> int:
+    """64 bits that stand for the id of a session or an event wherever the id itself is not needed."""
+    return int.from_bytes(blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little")
+
+
+@dataclass(slots=True)
+class _Open:
+    handle: int
+    last: int
+    clicks: int = 0
+    recent: deque[int] = field(default_factory=deque)
+    machine: bool = False
+
+
+@dataclass(slots=True)
+class Lesson:
+    """Clicks to learn, in order, and sessions to take out before them.
+
+    Attributes
+    ----------
+    handles, items, times : list
+        A number each a click: the session's handle, the external id, Unix milliseconds.
+    forgotten : list of int
+        Handles whose clicks so far, those in this lesson included, are to be taken out again.
+    """
+
+    handles: list[int] = field(default_factory=list)
+    items: list[int | str] = field(default_factory=list)
+    times: list[int] = field(default_factory=list)
+    forgotten: list[int] = field(default_factory=list)
+
+
+class SessionBook:
+    """Numbers sessions as they appear and applies the limits. Not thread-safe: one reader owns it.
+
+    Two books that were given the same events decide alike, to the last click.
+    """
+
+    def __init__(self, limits: LearningLimits, clock: int = 0, seen: Sequence[int] = ()) -> None:
+        """clock: Unix milliseconds of the newest event so far. seen: `key_of` of event ids that were taken before."""
+        self._limits = limits
+        self._open: OrderedDict[str, _Open] = OrderedDict()
+        self._keys: dict[int, list[int]] = {}
+        self._seen: OrderedDict[int, None] = OrderedDict.fromkeys(seen)
+        self._flood = FloodGuard(limits)
+        self._next = 0
+        self.clock = clock
+        self.refused: Counter[str] = Counter()
+
+    def take(self, clicks: Iterable[Click]) -> Lesson:
+        """What of `clicks` is learned."""
+        lesson = Lesson()
+        for click in clicks:
+            reason = self._take(click, lesson)
+            if reason is not None:
+                self.refused[reason] += 1
+        return lesson
+
+    def _take(self, click: Click, lesson: Lesson) -> str | None:
+        limits = self._limits
+        if click.id is not None:
+            identity = key_of(click.id)
+            if identity in self._seen:
+                return "duplicate"
+            self._seen[identity] = None
+            if len(self._seen) > REMEMBERED_IDS:
+                self._seen.popitem(last=False)
+        if click.time < self.clock - limits.late:
+            return "late"
+        self.clock = max(self.clock, min(click.time, self.clock + _STEP) if self.clock else click.time)
+        session = self._session(click)
+        if session.machine:
+            return "machine"
+        if self._bursts(session, click.time):
+            session.machine = True
+            lesson.forgotten.append(session.handle)
+            return "machine"
+        if session.clicks >= limits.session_clicks:
+            return "session_full"
+        if session.clicks < limits.fresh_clicks and not self._flood.admits(click.item, click.time):
+            return "flood"
+        session.clicks += 1
+        lesson.handles.append(session.handle)
+        lesson.items.append(click.item)
+        lesson.times.append(click.time)
+        return None
+
+    def _session(self, click: Click) -> _Open:
+        session = self._open.get(click.session)
+        if session is None or abs(click.time - session.last) > self._limits.session_gap:
+            session = _Open(self._next, click.time)
+            self._next += 1
+            self._open[click.session] = session
+            self._keys.setdefault(key_of(click.session), []).append(session.handle)
+        session.last = max(session.last, click.time)
+        self._open.move_to_end(click.session)
+        while self._open:
+            oldest = next(iter(self._open.values()))
+            if oldest.last >= self.clock - 2 * self._limits.session_gap:
+                break
+            self._open.popitem(last=False)
+        return session
+
+    def _bursts(self, session: _Open, time: int) -> bool:
+        recent = session.recent
+        recent.append(time)
+        if len(recent) <= self._limits.burst_clicks:
+            return False
+        return abs(time - recent.popleft()) < self._limits.burst_ms
+
+    def forget(self, session: str) -> list[int]:
+        """The handles of a session that asked to be forgotten; a later click of its id begins another one."""
+        self._open.pop(session, None)
+        return self._keys.pop(key_of(session), [])
+
+    @property
+    def seen(self) -> list[int]:
+        """`key_of` of the event ids that count as taken, oldest first."""
+        return list(self._seen)
+
+    @property
+    def keys(self) -> Mapping[int, list[int]]:
+        """The handles of each session by its `key_of`."""
+        return self._keys
+
+    @property
+    def n_sessions(self) -> int:
+        """How many sessions were numbered."""
+        return self._next

@@ -1,0 +1,195 @@
+"""What a service tells the memory: clicks, sessions to forget, items added and removed, each as one line of JSON.
+
+{"id": "e-1", "session": "s-1", "item": "sku-9", "time": 1764150000000, "type": "view"}
+{"forget": "s-1", "time": ..}
+{"add": ["sku-new"], "neighbours": [["sku-9", "sku-4"]], "time": ..}      or "vectors": [[..], ..]
+{"remove": ["sku-7"], "time": ..}
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from mtaw_fast.errors import DataError, shown
+
+_MOST_TEXT = 512  # characters of an id
+_INT64 = 2**63
+EARLIEST, LATEST = 0, 4_102_444_800_000  # 1970 .. 2100: what lies outside is no time in milliseconds
+
+
+@dataclass(frozen=True, slots=True)
+class Click:
+    """One click of one session.
+
+    Attributes
+    ----------
+    session : str
+        The session's id, chosen by the client.
+    item : int | str
+        External id; one that the catalog does not know enters it.
+    time : int
+        Unix time in milliseconds.
+    type : str | None
+        What kind of event it was ("view", "cart", ..).
+    id : str | None
+        The event's own id: an event that comes twice with one id counts once.
+    """
+
+    session: str
+    item: int | str
+    time: int
+    type: str | None = None
+    id: str | None = None
+
+    def line(self) -> bytes:
+        """The event as one line of JSON, without its end."""
+        value: dict[str, Any] = {"session": self.session, "item": self.item, "time": self.time}
+        if self.type is not None:
+            value["type"] = self.type
+        if self.id is not None:
+            value["id"] = self.id
+        return _encoded(value)
+
+
+@dataclass(frozen=True, slots=True)
+class Forget:
+    """Everything that a session taught is to be taken out again. session: its id. time: Unix milliseconds."""
+
+    session: str
+    time: int
+
+    def line(self) -> bytes:
+        """See `Click.line`."""
+        return _encoded({"forget": self.session, "time": self.time})
+
+
+@dataclass(frozen=True, slots=True)
+class AddItems:
+    """Items for the catalog, with either neighbours (ids of known items, for each) or vectors (d numbers each)."""
+
+    items: tuple[int | str, ...]
+    neighbours: tuple[tuple[int | str, ...], ...] | None
+    vectors: tuple[tuple[float, ...], ...] | None
+    time: int
+
+    def line(self) -> bytes:
+        """See `Click.line`."""
+        value: dict[str, Any] = {"add": self.items, "time": self.time}
+        if self.neighbours is not None:
+            value["neighbours"] = self.neighbours
+        if self.vectors is not None:
+            value["vectors"] = self.vectors
+        return _encoded(value)
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveItems:
+    """Items that shall not be recommended any more."""
+
+    items: tuple[int | str, ...]
+    time: int
+
+    def line(self) -> bytes:
+        """See `Click.line`."""
+        return _encoded({"remove": self.items, "time": self.time})
+
+
+Event = Click | Forget | AddItems | RemoveItems
+
+
+def now_ms() -> int:
+    """Unix time in milliseconds."""
+    return time.time_ns() // 1_000_000
+
+
+def checked_click(
+    session: Any, item: Any, at: Any = None, kind: Any = None, identity: Any = None, *, where: str = "event"
+) -> Click:
+    """A click from values that nobody has looked at yet.
+
+    Parameters
+    ----------
+    session, item, at, kind, identity
+        As the fields of `Click`; `at` is now where it is None.
+    where : str
+        Names the event in an error.
+
+    Raises
+    ------
+    DataError
+        Where a value has the wrong type, is empty, too long, or no time in milliseconds.
+    """
+    if item is None or isinstance(item, bool) or not isinstance(item, (int, str)):
+        item = _whole(item)
+    if item is None or (isinstance(item, int) and not -_INT64 <= item < _INT64) or (item == ""):
+        raise DataError(f"{where}: item must be a whole number of 64 bits or a text; give the item's external id")
+    if isinstance(item, str) and len(item) > _MOST_TEXT:
+        raise DataError(f"{where}: item has {len(item)} characters; at most {_MOST_TEXT}")
+    at = now_ms() if at is None else at
+    if isinstance(at, bool) or not isinstance(at, int) or not EARLIEST <= at <= LATEST:
+        raise DataError(f"{where}: time {shown(at)} must be Unix milliseconds, a whole number from 1970 to 2100")
+    return Click(
+        _text("session", session, where),
+        item,
+        at,
+        None if kind is None else _text("type", kind, where),
+        None if identity is None else _text("id", identity, where),
+    )
+
+
+def parse(line: bytes) -> Event | None:
+    """The event of a line that `line()` made; None where it is of a kind that this release does not know.
+
+    Raises
+    ------
+    ValueError, KeyError, TypeError
+        Where the line is no event.
+    """
+    value = json.loads(line)
+    if not isinstance(value, dict) or type(value["time"]) is not int:
+        raise ValueError("it is no event with a time")
+    if "session" in value:
+        click = Click(value["session"], value["item"], value["time"], value.get("type"), value.get("id"))
+        if type(click.session) is not str or type(click.item) not in (int, str):
+            raise ValueError("its session or item is no id")
+        return click
+    if "forget" in value:
+        return Forget(value["forget"], value["time"])
+    if "add" in value:
+        return AddItems(tuple(value["add"]), _rows(value, "neighbours"), _rows(value, "vectors"), value["time"])
+    if "remove" in value:
+        return RemoveItems(tuple(value["remove"]), value["time"])
+    return None
+
+
+def _rows(value: Mapping[str, Any], name: str) -> tuple[tuple[Any, ...], ...] | None:
+    rows = value.get(name)
+    return None if rows is None else tuple(tuple(row) for row in rows)
+
+
+def _text(name: str, value: Any, where: str) -> str:
+    if not isinstance(value, str) or not value:
+        raise DataError(f"{where}: {name} must be a text that is not empty, not {shown(value)}")
+    if len(value) > _MOST_TEXT:
+        raise DataError(f"{where}: {name} has {len(value)} characters; at most {_MOST_TEXT}")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise DataError(f"{where}: {name} is no valid Unicode text; send UTF-8") from None
+    return value
+
+
+def _whole(value: Any) -> int | None:
+    """A numpy integer as a plain one."""
+    try:
+        return None if isinstance(value, bool) else value.__index__()
+    except AttributeError:
+        return None
+
+
+def _encoded(value: Mapping[str, Any]) -> bytes:
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "surrogatepass")

@@ -1,0 +1,349 @@
+"""The append-only log of a folder: what is acknowledged stands in it, and every reader sees the same order.
+
+A record is one line, `<CRC-32 in 8 hex digits> <JSON>`; a segment `events-<number>.log` is some 64 MB of them. Any number
+of processes append: each append is one write(2) to a file opened for appending, which begins with a line's end, so
+that what another writer could not finish spoils no record but its own. A record counts when its line has an end and
+its sum is right; what does not is damaged: it is named, counted and passed over.
+
+A position names the place after a record, `<segment>-<offset>`, both of fixed width: positions sort as they come.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import logging
+import os
+import threading
+import uuid
+import zlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+from mtaw_fast.errors import LearnError
+from mtaw_fast.live.events import Event, Forget, parse
+from mtaw_fast.storage.files import read_json, write_json
+
+SEGMENT_BYTES = 64 << 20
+FLUSH_SECONDS = 0.02
+START = "0000000000-000000000000"
+_ABOUT = "log.json"
+_LOCK = ".append.lock"
+_READ_BYTES = 1 << 20
+_LOG = logging.getLogger("mtaw_fast.live")
+
+
+class Stamped(NamedTuple):
+    """An event and the position after it."""
+
+    event: Event
+    position: str
+
+
+class EventLog(Protocol):
+    """Where events are kept and read from, in one order for everybody. Thread-safe."""
+
+    identity: str
+    damaged: int
+
+    def append(self, events: Sequence[Event]) -> str:
+        """Keep events; returns the position after the last. Raises LearnError where they could not be kept."""
+        ...
+
+    def read(self, after: str, limit: int = 10_000) -> list[Stamped]:
+        """The next events after a position, at most `limit`, empty where there are none yet."""
+        ...
+
+    def close(self) -> None:
+        """Let go of files, threads and connections."""
+        ...
+
+
+class FileLog:
+    """`EventLog` in a folder, shared by all processes of a machine.
+
+    Parameters
+    ----------
+    folder : Path
+        Made if it is missing.
+    sync : bool, default False
+        Whether `append` returns after fsync; else after write(2), with an fsync every 20 ms.
+    segment_bytes : int, default 64 MiB
+        From this size on the next segment is begun.
+
+    Raises
+    ------
+    LearnError
+        Where the folder cannot be used.
+    """
+
+    def __init__(self, folder: Path, *, sync: bool = False, segment_bytes: int = SEGMENT_BYTES) -> None:
+        self.folder, self._sync, self._segment_bytes = folder, sync, segment_bytes
+        self.damaged = 0
+        self._lock = threading.Lock()
+        self._dirty = threading.Event()
+        self._closed = False
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._guard = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            with self._exclusive():
+                self.identity = self._identity()
+                if not self._segments():
+                    self._begin(0)
+            self._number = -1
+            self._file = -1
+            self._open(self._segments()[-1])
+        except OSError as error:
+            raise LearnError(f"cannot learn in {folder}: {error.strerror or error}; give a writable folder") from None
+        if not sync:
+            threading.Thread(target=self._flush_for_ever, name="mtaw-fsync", daemon=True).start()
+
+    # Writing
+
+    def append(self, events: Sequence[Event]) -> str:
+        """Keep `events`, in their order and together; returns the position after the last.
+
+        Raises
+        ------
+        LearnError
+            Where not all of them could be written (a full disk): none is acknowledged then.
+        """
+        data = b"\n" + b"".join(_framed(event.line()) for event in events)
+        with self._lock:
+            if self._closed:
+                raise LearnError(f"the log in {self.folder} is closed; open it again")
+            try:
+                with self._shared():
+                    written = os.write(self._file, data)
+                    end = os.lseek(self._file, 0, os.SEEK_CUR)
+                if written != len(data):
+                    raise LearnError(
+                        f"the log in {self.folder} is full: {written} of {len(data)} bytes were written; free some space"
+                    )
+                if self._sync:
+                    os.fdatasync(self._file)
+                else:
+                    self._dirty.set()
+            except OSError as error:
+                raise LearnError(f"cannot append to the log in {self.folder}: {error.strerror}") from None
+            return _position(self._number, end)
+
+    @contextlib.contextmanager
+    def _shared(self) -> Iterator[None]:
+        """Hold the newest segment open for appending: while anybody does, the next one is not begun."""
+        while True:
+            fcntl.flock(self._guard, fcntl.LOCK_SH)
+            if not self._path(self._number + 1).exists() and os.fstat(self._file).st_size < self._segment_bytes:
+                break
+            fcntl.flock(self._guard, fcntl.LOCK_UN)
+            with self._exclusive():
+                newest = self._segments()[-1]
+                if self._path(newest).stat().st_size >= self._segment_bytes:
+                    newest = self._begin(newest + 1)
+            self._open(newest)
+        try:
+            yield
+        finally:
+            fcntl.flock(self._guard, fcntl.LOCK_UN)
+
+    @contextlib.contextmanager
+    def _exclusive(self) -> Iterator[None]:
+        fcntl.flock(self._guard, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            fcntl.flock(self._guard, fcntl.LOCK_UN)
+
+    def _begin(self, number: int) -> int:
+        os.close(os.open(self._path(number), os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644))
+        _sync_folder(self.folder)
+        return number
+
+    def _open(self, number: int) -> None:
+        file = os.open(self._path(number), os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+        if self._file >= 0:
+            os.fdatasync(self._file)
+            os.close(self._file)
+        self._file, self._number = file, number
+
+    def _flush_for_ever(self) -> None:
+        while not self._closed:
+            self._dirty.wait(1.0)
+            if self._dirty.is_set():
+                threading.Event().wait(FLUSH_SECONDS)
+                self._dirty.clear()
+                with self._lock:
+                    if not self._closed:
+                        with contextlib.suppress(OSError):  # the next append meets the same disk and says so
+                            os.fdatasync(self._file)
+
+    # Reading
+
+    def read(self, after: str, limit: int = 10_000) -> list[Stamped]:
+        """The next events after `after`, at most `limit`; see `EventLog.read`.
+
+        Raises
+        ------
+        LearnError
+            Where `after` is no position of this log.
+        """
+        number, offset = parsed_position(after)
+        found: list[Stamped] = []
+        segments = self._segments()
+        if segments and number < segments[0]:
+            number, offset = segments[0], 0  # what is gone has expired
+        while number in segments and len(found) < limit:
+            sealed = number + 1 in segments  # before reading: what is sealed grows no more
+            offset, more = self._read_segment(number, offset, sealed, limit - len(found), found)
+            if more:
+                continue
+            if not sealed:
+                break
+            number, offset = number + 1, 0
+        return found
+
+    def _read_segment(
+        self, number: int, offset: int, sealed: bool, limit: int, found: list[Stamped]
+    ) -> tuple[int, bool]:
+        """Add the events of one segment; returns (where it stopped, whether there may be more to read in it)."""
+        with open(self._path(number), "rb", buffering=0) as file:
+            size = os.fstat(file.fileno()).st_size
+            if offset > size:
+                raise LearnError(f"{self._path(number)} ends at {size}, before position {offset}: it was cut short")
+            file.seek(offset)
+            data = file.read(_READ_BYTES)
+        end = data.rfind(b"\n") + 1
+        if end == 0:
+            if len(data) == _READ_BYTES or (sealed and data):
+                self._damage(number, offset, "a record without an end")
+                return offset + len(data), True
+            return offset, False
+        begin = 0
+        while begin < end:
+            stop = data.index(b"\n", begin)
+            if stop > begin:
+                event = self._record(number, offset + begin, data[begin:stop])
+                if event is not None:
+                    found.append(Stamped(event, _position(number, offset + stop + 1)))
+                    limit -= 1
+            begin = stop + 1
+            if limit == 0:
+                break
+        return offset + begin, True
+
+    def _record(self, number: int, offset: int, line: bytes) -> Event | None:
+        if not line.strip(b" "):
+            return None  # scrubbed
+        try:
+            text = line[9:]
+            if line[8:9] != b" " or int(line[:8], 16) != zlib.crc32(text):
+                raise ValueError("its checksum differs")
+            return parse(text)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            self._damage(number, offset, f"{type(error).__name__}: {error}")
+            return None
+
+    def _damage(self, number: int, offset: int, why: str) -> None:
+        self.damaged += 1
+        _LOG.warning("%s, byte %d: a damaged record is passed over (%s)", self._path(number), offset, why)
+
+    # Keeping and leaving out
+
+    def expire(self, before: str, most_bytes: int | None) -> int:
+        """Delete whole segments before a position: all that `most_bytes` does not hold. Returns how many."""
+        segments = self._segments()
+        sizes = {number: self._path(number).stat().st_size for number in segments}
+        gone = 0
+        for number in segments[:-1]:
+            if number >= parsed_position(before)[0] or (most_bytes is not None and sum(sizes.values()) <= most_bytes):
+                break
+            self._path(number).unlink()
+            sizes.pop(number)
+            gone += 1
+        return gone
+
+    def scrub(self, sessions: set[str], until: str) -> int:
+        """Overwrite the records of `sessions` with blanks, up to a position. Returns how many there were.
+
+        The records that ask to forget stay: they hold back what a copy of the log may still bring.
+        """
+        last, end = parsed_position(until)
+        count = 0
+        for number in self._segments():
+            if number > last:
+                break
+            with open(self._path(number), "r+b") as file:
+                data, begin = file.read(end if number == last else -1), 0
+                for line in data.split(b"\n"):
+                    if any(session.encode() in line for session in sessions):
+                        try:
+                            event = parse(line[9:])
+                        except (ValueError, KeyError, TypeError, AttributeError):
+                            event = None
+                        if event is not None and not isinstance(event, Forget):
+                            if getattr(event, "session", None) in sessions:
+                                file.seek(begin)
+                                file.write(b" " * len(line))
+                                count += 1
+                    begin += len(line) + 1
+                file.flush()
+                os.fdatasync(file.fileno())
+        return count
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of all segments."""
+        return sum(self._path(number).stat().st_size for number in self._segments())
+
+    def close(self) -> None:
+        """Flush and close; appending fails from here on, reading goes on."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            with contextlib.suppress(OSError):
+                os.fdatasync(self._file)
+            os.close(self._file)
+            os.close(self._guard)
+        self._dirty.set()
+
+    def _identity(self) -> str:
+        path = self.folder / _ABOUT
+        if not path.exists():
+            write_json(path, {"format": "mtaw_fast event log", "version": 1, "log": uuid.uuid4().hex})
+        about = read_json(path, LearnError)
+        if not isinstance(about, dict) or about.get("version") != 1 or not isinstance(about.get("log"), str):
+            raise LearnError(f"{path} is not of an event log of version 1; give another folder")
+        return about["log"]
+
+    def _segments(self) -> list[int]:
+        names = sorted(name for name in os.listdir(self.folder) if name.startswith("events-") and name.endswith(".log"))
+        return [int(name[7:-4]) for name in names]
+
+    def _path(self, number: int) -> Path:
+        return self.folder / f"events-{number:010d}.log"
+
+
+def parsed_position(position: str) -> tuple[int, int]:
+    """(segment, offset) of a position. Raises LearnError where it is none."""
+    number, dash, offset = position.partition("-")
+    if not (dash and number.isdigit() and offset.isdigit()):
+        raise LearnError(f"{position!r} is no position of a log in a folder; it reads <segment>-<offset>")
+    return int(number), int(offset)
+
+
+def _position(number: int, offset: int) -> str:
+    return f"{number:010d}-{offset:012d}"
+
+
+def _framed(line: bytes) -> bytes:
+    return b"%08x %b\n" % (zlib.crc32(line), line)
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,143 @@
+"""What is learned from whom: sessions, second comings, late events, machines and floods."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mtaw_fast.errors import UsageError
+from mtaw_fast.live.book import Lesson, SessionBook
+from mtaw_fast.live.events import Click
+from mtaw_fast.live.limits import LearningLimits
+
+HOUR = 3_600_000
+NOON = 1_764_150_000_000
+
+
+def taken(*clicks: Click, **limits: Any) -> tuple[Lesson, SessionBook]:
+    book = SessionBook(LearningLimits(**limits))
+    return book.take(clicks), book
+
+
+def test_a_session_goes_on_until_it_was_idle_for_the_gap() -> None:
+    gap = 1000
+    times = [0, 900, 1900, 2901, 2950]
+    lesson, book = taken(*(Click("s", n, NOON + time) for n, time in enumerate(times)), session_gap=gap)
+    assert lesson.handles == [0, 0, 0, 1, 1]
+    assert lesson.items == [0, 1, 2, 3, 4]
+    assert book.n_sessions == 2
+    assert book.forget("s") == [0, 1]
+    assert book.forget("s") == []
+    assert book.take([Click("s", 9, NOON + 2960)]).handles == [2], "a forgotten session was taken up again"
+
+
+def test_sessions_are_numbered_as_they_appear() -> None:
+    lesson, _ = taken(*(Click(name, 0, NOON) for name in "abacb"))
+    assert lesson.handles == [0, 1, 0, 2, 1]
+
+
+def test_an_event_that_comes_twice_counts_once() -> None:
+    lesson, book = taken(
+        Click("s", 1, NOON, id="e"), Click("s", 2, NOON), Click("s", 1, NOON, id="e"), Click("s", 2, NOON)
+    )
+    assert lesson.items == [1, 2, 2]
+    assert book.refused == {"duplicate": 1}
+    after = SessionBook(LearningLimits(), clock=book.clock, seen=book.seen)
+    assert after.take([Click("t", 1, NOON, id="e")]).items == []
+
+
+def test_late_events_are_learned_up_to_the_bound() -> None:
+    lesson, book = taken(Click("a", 1, NOON), Click("b", 2, NOON - HOUR), Click("c", 3, NOON - HOUR - 1), late=HOUR)
+    assert lesson.times == [NOON, NOON - HOUR]
+    assert book.refused == {"late": 1}
+
+
+def test_one_event_from_the_future_makes_no_other_late() -> None:
+    lesson, book = taken(
+        Click("a", 1, NOON), Click("b", 2, NOON + 10_000 * HOUR), Click("c", 3, NOON + 1), late=2 * HOUR
+    )
+    assert lesson.items == [1, 2, 3]
+    assert book.clock == NOON + HOUR
+
+
+def test_a_long_silence_does_not_hold_the_clock_back() -> None:
+    book = SessionBook(LearningLimits())
+    book.take([Click("a", 1, NOON)])
+    later = NOON + 48 * HOUR
+    book.take(Click("b", 1, later + n) for n in range(48))
+    assert later <= book.clock <= later + 48
+
+
+def test_a_full_session_teaches_no_more() -> None:
+    lesson, book = taken(*(Click("s", n, NOON + n * HOUR // 10) for n in range(12)), session_clicks=10)
+    assert lesson.items == list(range(10))
+    assert book.refused == {"session_full": 2}
+
+
+def test_a_machine_is_taken_out_and_never_learned_again() -> None:
+    slow = [Click("m", n, NOON + 5_000 * n) for n in range(4)]
+    fast = [Click("m", 10 + n, NOON + 20_000 + n) for n in range(8)]
+    lesson, book = taken(*slow, *fast, Click("v", 1, NOON + 30_000), burst_clicks=5, burst_ms=10_000)
+    assert lesson.forgotten == [0]
+    assert lesson.handles[-1] == 1, "another visitor is not hit"
+    assert book.refused["machine"] + len(lesson.items) == 13
+
+
+def test_as_many_clicks_as_the_burst_allows_are_no_machine() -> None:
+    lesson, _ = taken(*(Click("s", n, NOON) for n in range(30)))
+    assert len(lesson.items) == 30
+    assert not lesson.forgotten
+
+
+def test_a_flood_of_new_sessions_lifts_an_item_no_further_than_its_share() -> None:
+    honest = [Click(f"h{n}", n % 50, NOON + n) for n in range(100)]
+    flood = [Click(f"f{n}", "spam", NOON + 100 + n) for n in range(1000)]
+    lesson, book = taken(*honest, *flood, item_floor=20, item_share=0.2)
+    assert len([item for item in lesson.items if item != "spam"]) == 100
+    learned = lesson.items.count("spam")
+    assert learned == 25, "up to a fifth of all fresh clicks, its own included: 25 of 125"
+    assert book.refused["flood"] == 1000 - learned
+
+
+def test_the_flood_is_forgotten_with_its_window() -> None:
+    first = [Click(f"a{n}", "x", NOON) for n in range(60)]
+    second = [Click(f"b{n}", "x", NOON + 60_000) for n in range(10)]
+    lesson, _ = taken(*first, *second)
+    assert lesson.items.count("x") == 60
+
+
+def test_clicks_past_the_fresh_ones_are_no_flood() -> None:
+    clicks = [Click(f"s{n}", item, NOON + 10 * n) for n in range(200) for item in ("a", "b", "hit")]
+    lesson, _ = taken(*clicks, item_floor=1000)
+    assert lesson.items.count("hit") == 200
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from("abcd"), st.integers(0, 5), st.integers(0, 3 * HOUR), st.sampled_from(["x", "y", None])
+        ),
+        max_size=60,
+    ),
+    st.integers(0, 60),
+)
+def test_decisions_do_not_depend_on_how_events_are_cut_into_batches(events: list, cut: int) -> None:
+    clicks = [Click(session, item, NOON + time, id=identity) for session, item, time, identity in events]
+    limits = LearningLimits(session_clicks=4, burst_clicks=3, item_floor=2, item_share=0.3, late=HOUR)
+    whole, parts = SessionBook(limits), SessionBook(limits)
+    lesson = whole.take(clicks)
+    first, second = parts.take(clicks[:cut]), parts.take(clicks[cut:])
+    assert first.handles + second.handles == lesson.handles
+    assert first.items + second.items == lesson.items
+    assert first.forgotten + second.forgotten == lesson.forgotten
+    assert whole.refused == parts.refused
+    assert sum(whole.refused.values()) + len(lesson.items) == len(clicks), "an event was neither learned nor counted"
+
+
+@pytest.mark.parametrize("wrong", [{"session_gap": 0}, {"item_share": 0.0}, {"item_share": 1.5}, {"new_items": -1}])
+def test_limits_out_of_range_are_refused(wrong: dict) -> None:
+    with pytest.raises(UsageError, match=f"learning limit {next(iter(wrong))}="):
+        LearningLimits(**wrong)

@@ -1,0 +1,251 @@
+"""The event log: one order for everybody, nothing lost, damage named and passed over."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import zlib
+from pathlib import Path
+
+import pytest
+
+from mtaw_fast.errors import DataError, LearnError
+from mtaw_fast.live.events import AddItems, Click, Event, Forget, RemoveItems, checked_click
+from mtaw_fast.live.log import START, FileLog
+
+
+def click(number: int, session: str = "s") -> Click:
+    return Click(session, f"item {number}", 1_000 + number, id=str(number))
+
+
+def events_of(log: FileLog, after: str = START) -> list[Event]:
+    """All events, read a few at a time."""
+    found: list[Event] = []
+    while some := log.read(after, 7):
+        found += [one.event for one in some]
+        after = some[-1].position
+    return found
+
+
+EVERY_KIND: list[Event] = [
+    click(0),
+    Click("s", -5, 7),
+    Click("ß\n \u2028", 'quo"te\\', 8, type="cart"),
+    Forget("s", 9),
+    AddItems(("new",), (("a", "b"),), None, 10),
+    AddItems((3, 4), None, ((0.5, -1e-9), (1.0, 2.0)), 11),
+    RemoveItems(("a", "b"), 12),
+]
+
+
+def test_every_kind_of_event_comes_back(tmp_path: Path) -> None:
+    log = FileLog(tmp_path / "log")
+    end = log.append(EVERY_KIND)
+    assert events_of(log) == EVERY_KIND
+    assert log.read(end) == []
+    assert log.read(START)[-1].position == end
+    log.close()
+    assert events_of(FileLog(tmp_path / "log")) == EVERY_KIND
+
+
+def test_positions_rise_and_reading_goes_on_from_each(tmp_path: Path) -> None:
+    log = FileLog(tmp_path, segment_bytes=300)
+    for number in range(20):
+        log.append([click(number)])
+    everything = log.read(START)
+    positions = [one.position for one in everything]
+    assert positions == sorted(set(positions))
+    assert len({position[:10] for position in positions}) > 3, "the log was to span several segments"
+    for place, position in enumerate(positions):
+        assert [one.event for one in log.read(position)] == [one.event for one in everything[place + 1 :]]
+
+
+def test_threads_and_processes_share_one_order(tmp_path: Path) -> None:
+    script = (
+        "import sys; from pathlib import Path; from mtaw_fast.live.log import FileLog; from mtaw_fast.live.events import Click\n"
+        "log = FileLog(Path(sys.argv[1]), segment_bytes=5000)\n"
+        "for n in range(200): log.append([Click(sys.argv[2], n, 1)])\n"
+    )
+    others = [subprocess.Popen([sys.executable, "-c", script, str(tmp_path), name]) for name in "ab"]
+    log = FileLog(tmp_path, segment_bytes=5000)
+    threads = [
+        threading.Thread(target=lambda name=name: [log.append([Click(name, n, 1)]) for n in range(200)])
+        for name in "cd"
+    ]
+    for thread in threads:
+        thread.start()
+    for one in [*threads]:
+        one.join()
+    assert [other.wait() for other in others] == [0, 0]
+    found = events_of(log)
+    assert len(found) == 800
+    for name in "abcd":
+        assert [event.item for event in found if event.session == name] == list(range(200))
+    assert found == events_of(FileLog(tmp_path)), "two readers see two orders"
+    assert log.damaged == 0
+
+
+def test_a_writer_killed_at_random_loses_nothing_that_it_acknowledged(tmp_path: Path) -> None:
+    script = (
+        "import sys; from pathlib import Path; from mtaw_fast.live.log import FileLog; from mtaw_fast.live.events import Click\n"
+        "log = FileLog(Path(sys.argv[1]), segment_bytes=20000); n = int(sys.argv[2])\n"
+        "while True:\n    log.append([Click('s', n, 1)]); print(n, flush=True); n += 1\n"
+    )
+    acknowledged = 0
+    drawn = random.Random(5)
+    for _ in range(8):
+        writer = subprocess.Popen(
+            [sys.executable, "-c", script, str(tmp_path), str(acknowledged)], stdout=subprocess.PIPE, text=True
+        )
+        assert writer.stdout is not None
+        for _ in range(drawn.randrange(1, 60)):
+            writer.stdout.readline()
+        writer.send_signal(signal.SIGKILL)
+        rest, _ = writer.communicate()
+        found = [event.item for event in events_of(FileLog(tmp_path))]
+        assert found == list(range(len(found))), "an event is missing or stands there twice"
+        said = [int(line) for line in rest.split("\n")[:-1]]
+        assert not said or len(found) > said[-1]
+        acknowledged = len(found)
+
+
+@pytest.mark.parametrize("cut", range(2, 40, 3))
+def test_a_torn_tail_spoils_itself_alone(tmp_path: Path, cut: int) -> None:
+    log = FileLog(tmp_path)
+    log.append([click(0)])
+    log.append([click(1)])
+    path = tmp_path / "events-0000000000.log"
+    os.truncate(path, path.stat().st_size - cut)
+    log.append([click(2)])
+    assert events_of(log) == [click(0), click(2)]
+    assert log.damaged == 1
+
+
+def test_a_damaged_record_is_named_and_passed_over(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    log = FileLog(tmp_path)
+    for number in range(3):
+        log.append([click(number)])
+    path = tmp_path / "events-0000000000.log"
+    data = bytearray(path.read_bytes())
+    place = data.index(b"item 1")
+    data[place] ^= 1
+    path.write_bytes(data)
+    with caplog.at_level(logging.WARNING, "mtaw_fast.live"):
+        assert events_of(FileLog(tmp_path)) == [click(0), click(2)]
+    begin = data.rindex(b"\n", 0, place) + 1
+    assert f"{path}, byte {begin}" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "record", [b'{"session": 1}', b"[]", b"3", b'{"forget": "s"}', b'{"session":"s","item":1}', b"{", b"\xff"]
+)
+def test_a_record_that_is_no_event_is_damage(tmp_path: Path, record: bytes) -> None:
+    log = FileLog(tmp_path)
+    with open(tmp_path / "events-0000000000.log", "ab") as file:
+        file.write(b"%08x %b\n" % (zlib.crc32(record), record))
+    log.append([click(1)])
+    assert events_of(log) == [click(1)]
+    assert log.damaged == 1
+
+
+def test_a_full_disk_acknowledges_nothing_and_heals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = FileLog(tmp_path)
+    log.append([click(0)])
+    whole = os.write
+
+    def half(file: int, data: bytes) -> int:
+        return whole(file, data[: len(data) // 2])
+
+    def none(file: int, data: bytes) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    for failing in (half, none):
+        monkeypatch.setattr(os, "write", failing)
+        with pytest.raises(LearnError, match=r"full|No space left"):
+            log.append([click(1)])
+        monkeypatch.setattr(os, "write", whole)
+    log.append([click(2)])
+    assert events_of(log) == [click(0), click(2)]
+
+
+def test_expiring_takes_whole_old_segments(tmp_path: Path) -> None:
+    log = FileLog(tmp_path, segment_bytes=300)
+    for number in range(20):
+        log.append([click(number)])
+    everything = log.read(START)
+    middle = everything[10]
+    assert log.expire(middle.position, most_bytes=0) > 0
+    left = log.read(START)
+    assert left == everything[-len(left) :]
+    assert middle in left
+    assert log.expire(everything[-1].position, most_bytes=10**9) == 0
+
+
+def test_scrubbing_leaves_no_trace_of_a_session(tmp_path: Path) -> None:
+    log = FileLog(tmp_path, segment_bytes=300)
+    events = [click(number, "secret" if number % 3 else "other") for number in range(12)]
+    for event in events:
+        log.append([event])
+    end = log.append([Forget("secret", 99)])
+    assert log.scrub({"secret"}, end) == 8
+    assert events_of(FileLog(tmp_path)) == [event for event in events if event.session == "other"] + [
+        Forget("secret", 99)
+    ]
+    assert log.damaged == 0
+    assert sum(path.read_bytes().count(b"secret") for path in tmp_path.glob("events-*.log")) == 1
+
+
+def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "log.json").write_text('{"version": 2}')
+    with pytest.raises(LearnError, match=r"log\.json is not of an event log"):
+        FileLog(tmp_path)
+    file = tmp_path / "file"
+    file.write_text("")
+    with pytest.raises(LearnError, match=f"cannot learn in {file}"):
+        FileLog(file)
+
+
+@pytest.mark.parametrize("position", ["", "7", "a-b", "1-2-3"])
+def test_what_is_no_position_is_refused(tmp_path: Path, position: str) -> None:
+    with pytest.raises(LearnError, match="is no position"):
+        FileLog(tmp_path).read(position)
+
+
+def test_a_log_that_was_cut_short_is_named(tmp_path: Path) -> None:
+    log = FileLog(tmp_path)
+    end = log.append([click(1)])
+    os.truncate(tmp_path / "events-0000000000.log", 3)
+    with pytest.raises(LearnError, match="it was cut short"):
+        log.read(end)
+
+
+@pytest.mark.parametrize(
+    ("values", "wrong"),
+    [
+        (("", "i"), "session must be a text"),
+        ((5, "i"), "session must be a text"),
+        (("s" * 513, "i"), "session has 513 characters"),
+        (("\ud800", "i"), "no valid Unicode"),
+        (("s", ""), "item must be"),
+        (("s", None), "item must be"),
+        (("s", True), "item must be"),
+        (("s", 1.5), "item must be"),
+        (("s", 2**63), "item must be"),
+        (("s", "i", 1.5), "time 1.5 must be Unix milliseconds"),
+        (("s", "i", -1), "time -1 must be"),
+        (("s", "i", 10**15), "must be Unix milliseconds"),
+        (("s", "i", 1, ""), "type must be a text"),
+        (("s", "i", 1, "t", 7), "id must be a text"),
+    ],
+)
+def test_a_bad_event_is_one_line_that_names_it(values: tuple, wrong: str) -> None:
+    with pytest.raises(DataError, match=wrong) as caught:
+        checked_click(*values, where="event 3")
+    assert str(caught.value).startswith("event 3: ")
+    assert "\n" not in str(caught.value)
