@@ -1,8 +1,8 @@
 """The append-only log of a folder: what is acknowledged stands in it, and every reader sees the same order.
 
-A record is one line, `<CRC-32 in 8 hex digits> <JSON>`; a segment `events-<number>.log` is some 64 MB of them. Any number
-of processes append: each append is one write(2) to a file opened for appending, which begins with a line's end, so
-that what another writer could not finish spoils no record but its own. A record counts when its line has an end and
+A record is one line, `<CRC-32 in 8 hex digits> <JSON>`; a segment `events-<number>.log` is some 64 MB of them. Any
+number of processes append: each append is one write(2) to a file opened for appending, which begins with a line's end,
+so that what another writer could not finish spoils no record but its own. A record counts when its line has an end and
 its sum is right; what does not is damaged: it is named, counted and passed over.
 
 A position names the place after a record, `<segment>-<offset>`, both of fixed width: positions sort as they come.
@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from mtaw_fast.errors import LearnError
-from mtaw_fast.live.events import Event, Forget, parse
+from mtaw_fast.live.events import Click, Event, parse
 from mtaw_fast.storage.files import read_json, write_json
 
 SEGMENT_BYTES = 64 << 20
@@ -119,7 +119,7 @@ class FileLog:
                     end = os.lseek(self._file, 0, os.SEEK_CUR)
                 if written != len(data):
                     raise LearnError(
-                        f"the log in {self.folder} is full: {written} of {len(data)} bytes were written; free some space"
+                        f"the log in {self.folder} is full: {written} of {len(data)} bytes went in; free some space"
                     )
                 if self._sync:
                     os.fdatasync(self._file)
@@ -207,7 +207,7 @@ class FileLog:
         self, number: int, offset: int, sealed: bool, limit: int, found: list[Stamped]
     ) -> tuple[int, bool]:
         """Add the events of one segment; returns (where it stopped, whether there may be more to read in it)."""
-        with open(self._path(number), "rb", buffering=0) as file:
+        with self._path(number).open("rb", buffering=0) as file:
             size = os.fstat(file.fileno()).st_size
             if offset > size:
                 raise LearnError(f"{self._path(number)} ends at {size}, before position {offset}: it was cut short")
@@ -273,19 +273,13 @@ class FileLog:
         for number in self._segments():
             if number > last:
                 break
-            with open(self._path(number), "r+b") as file:
+            with self._path(number).open("r+b") as file:
                 data, begin = file.read(end if number == last else -1), 0
                 for line in data.split(b"\n"):
-                    if any(session.encode() in line for session in sessions):
-                        try:
-                            event = parse(line[9:])
-                        except (ValueError, KeyError, TypeError, AttributeError):
-                            event = None
-                        if event is not None and not isinstance(event, Forget):
-                            if getattr(event, "session", None) in sessions:
-                                file.seek(begin)
-                                file.write(b" " * len(line))
-                                count += 1
+                    if _clicked_session(line) in sessions:
+                        file.seek(begin)
+                        file.write(b" " * len(line))
+                        count += 1
                     begin += len(line) + 1
                 file.flush()
                 os.fdatasync(file.fileno())
@@ -318,8 +312,7 @@ class FileLog:
         return about["log"]
 
     def _segments(self) -> list[int]:
-        names = sorted(name for name in os.listdir(self.folder) if name.startswith("events-") and name.endswith(".log"))
-        return [int(name[7:-4]) for name in names]
+        return sorted(int(path.stem[7:]) for path in self.folder.glob("events-*.log"))
 
     def _path(self, number: int) -> Path:
         return self.folder / f"events-{number:010d}.log"
@@ -335,6 +328,15 @@ def parsed_position(position: str) -> tuple[int, int]:
 
 def _position(number: int, offset: int) -> str:
     return f"{number:010d}-{offset:012d}"
+
+
+def _clicked_session(line: bytes) -> str | None:
+    """The session of a record that is a click; None of any other."""
+    try:
+        event = parse(line[9:])
+    except (ValueError, KeyError, TypeError):
+        return None
+    return event.session if isinstance(event, Click) else None
 
 
 def _framed(line: bytes) -> bytes:

@@ -68,7 +68,8 @@ def test_positions_rise_and_reading_goes_on_from_each(tmp_path: Path) -> None:
 
 def test_threads_and_processes_share_one_order(tmp_path: Path) -> None:
     script = (
-        "import sys; from pathlib import Path; from mtaw_fast.live.log import FileLog; from mtaw_fast.live.events import Click\n"
+        "import sys; from pathlib import Path; from mtaw_fast.live.log import FileLog\n"
+        "from mtaw_fast.live.events import Click\n"
         "log = FileLog(Path(sys.argv[1]), segment_bytes=5000)\n"
         "for n in range(200): log.append([Click(sys.argv[2], n, 1)])\n"
     )
@@ -80,8 +81,8 @@ def test_threads_and_processes_share_one_order(tmp_path: Path) -> None:
     ]
     for thread in threads:
         thread.start()
-    for one in [*threads]:
-        one.join()
+    for thread in threads:
+        thread.join()
     assert [other.wait() for other in others] == [0, 0]
     found = events_of(log)
     assert len(found) == 800
@@ -93,7 +94,8 @@ def test_threads_and_processes_share_one_order(tmp_path: Path) -> None:
 
 def test_a_writer_killed_at_random_loses_nothing_that_it_acknowledged(tmp_path: Path) -> None:
     script = (
-        "import sys; from pathlib import Path; from mtaw_fast.live.log import FileLog; from mtaw_fast.live.events import Click\n"
+        "import sys; from pathlib import Path; from mtaw_fast.live.log import FileLog\n"
+        "from mtaw_fast.live.events import Click\n"
         "log = FileLog(Path(sys.argv[1]), segment_bytes=20000); n = int(sys.argv[2])\n"
         "while True:\n    log.append([Click('s', n, 1)]); print(n, flush=True); n += 1\n"
     )
@@ -147,7 +149,7 @@ def test_a_damaged_record_is_named_and_passed_over(tmp_path: Path, caplog: pytes
 )
 def test_a_record_that_is_no_event_is_damage(tmp_path: Path, record: bytes) -> None:
     log = FileLog(tmp_path)
-    with open(tmp_path / "events-0000000000.log", "ab") as file:
+    with (tmp_path / "events-0000000000.log").open("ab") as file:
         file.write(b"%08x %b\n" % (zlib.crc32(record), record))
     log.append([click(1)])
     assert events_of(log) == [click(1)]
