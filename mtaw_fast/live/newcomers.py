@@ -1,0 +1,103 @@
+"""Items that came while serving: their places, what is known of them, and when that is looked at again.
+
+Places go on behind the bundle's N items in the order of the log, so that every reader gives an item the same one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from mtaw_fast.live.events import AddItems
+
+
+@dataclass(slots=True)
+class Newcomer:
+    """One item that the bundle does not know.
+
+    Attributes
+    ----------
+    clicks : int
+        Learned so far.
+    due : int
+        At so many clicks its vector is made again: it doubles, so that the work stays small.
+    asked : bool
+        Whether somebody added it, so that it is recommended without a click.
+    vector : tuple of float | None
+        What came with it.
+    neighbours : tuple of int
+        Internal ids that came with it.
+    """
+
+    clicks: int = 0
+    due: int = 1
+    asked: bool = False
+    vector: tuple[float, ...] | None = None
+    neighbours: tuple[int, ...] = ()
+
+
+class Newcomers:
+    """The items behind a bundle's. Not thread-safe: one reader owns it.
+
+    Parameters
+    ----------
+    n_base : int
+        N, the bundle's items.
+    most : int
+        How many may come.
+    """
+
+    def __init__(self, n_base: int, most: int) -> None:
+        self._n_base, self._most = n_base, most
+        self._places: dict[int | str, int] = {}
+        self._items: list[Newcomer] = []
+        self.refused = 0
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __getitem__(self, place: int) -> Newcomer:
+        """The newcomer with internal id N + place."""
+        return self._items[place]
+
+    @property
+    def ids(self) -> tuple[int | str, ...]:
+        """External ids, by place."""
+        return tuple(self._places)
+
+    def place(self, item: int | str) -> int | None:
+        """The internal id of an external one; a new one where there is room, else None."""
+        found = self._places.get(item)
+        if found is None:
+            if len(self._items) >= self._most:
+                self.refused += 1
+                return None
+            found = self._places[item] = self._n_base + len(self._items)
+            self._items.append(Newcomer())
+        return found
+
+    def known(self, item: int | str) -> int | None:
+        """The internal id of an external one that came before."""
+        return self._places.get(item)
+
+    def count(self, places: Iterable[int]) -> None:
+        """Count clicks by internal ids, the bundle's own among them."""
+        for place in places:
+            if place >= self._n_base:
+                self._items[place - self._n_base].clicks += 1
+
+    def describe(self, event: AddItems, row: int, place: int, neighbours: Sequence[int]) -> None:
+        """Note what came with row `row` of `event` about the item at `place`."""
+        one = self._items[place - self._n_base]
+        one.asked = True
+        one.vector = None if event.vectors is None else event.vectors[row]
+        one.neighbours = tuple(neighbours)
+        one.due = 0
+
+    def due(self) -> list[int]:
+        """The places (from 0 on) whose vectors are to be made again now; each is given its next time."""
+        found = [place for place, one in enumerate(self._items) if one.clicks >= one.due]
+        for place in found:
+            one = self._items[place]
+            one.due = max(1, 2 * one.clicks) if one.clicks else 1
+        return found

@@ -1,0 +1,44 @@
+"""Vectors of items that no training has seen: where the items lie that they are clicked with.
+
+Axes: N items, M of them without a trained vector, d dimensions, P neighbours of one.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+GIVEN_WEIGHT = 3.0  # a vector that came with the item counts as much as so many clicks beside another item
+
+
+def evidence_vector(
+    neighbours: np.ndarray, weights: np.ndarray, vectors: np.ndarray, given: np.ndarray | None = None
+) -> np.ndarray:
+    """The direction of the weighted mean of an item's neighbours.
+
+    Parameters
+    ----------
+    neighbours : int[P]
+        The items that sessions hold together with it.
+    weights : float64[P]
+        How much each says: the sum of 1/distance over both directions. Negative ones count as 0.
+    vectors : float32[N, d]
+        Rows of length 1, or 0 where an item has no vector yet.
+    given : float32[d], optional
+        A direction that came with the item.
+
+    Returns
+    -------
+    float32[d]
+        Of length 1; zero where nothing is known.
+    """
+    total = np.zeros(vectors.shape[1], dtype=np.float64)
+    if given is not None:
+        total += GIVEN_WEIGHT * _direction(given.astype(np.float64))
+    if len(neighbours):
+        total += np.maximum(weights, 0) @ vectors[neighbours].astype(np.float64)
+    return _direction(total).astype(np.float32)
+
+
+def _direction(vector: np.ndarray) -> np.ndarray:
+    length = float(np.sqrt(vector @ vector))
+    return vector / length if length > 0 else vector
