@@ -73,6 +73,24 @@ class SessionBook:
                 self.refused[reason] += 1
         return lesson
 
+    def resume(self, clicks: Iterable[Click]) -> Lesson:
+        """Clicks that were taken before: all of them are learned, whatever the limits."""
+        lesson = Lesson()
+        for click in clicks:
+            self.clock = max(self.clock, click.time) if not self.clock else self.clock
+            session = self._session(click)
+            session.clicks += 1
+            session.recent.append(click.time)
+            while len(session.recent) > self._limits.burst_clicks:
+                session.recent.popleft()
+            _add(lesson, session.handle, click)
+        return lesson
+
+    def open_sessions(self) -> dict[str, int]:
+        """The handles of sessions that may go on, by their ids."""
+        least = self.clock - self._limits.session_gap
+        return {name: one.handle for name, one in self._open.items() if one.last >= least}
+
     def _take(self, click: Click, lesson: Lesson) -> str | None:
         limits = self._limits
         if click.id is not None:
@@ -97,9 +115,7 @@ class SessionBook:
         if session.clicks < limits.fresh_clicks and not self._flood.admits(click.item, click.time):
             return "flood"
         session.clicks += 1
-        lesson.handles.append(session.handle)
-        lesson.items.append(click.item)
-        lesson.times.append(click.time)
+        _add(lesson, session.handle, click)
         return None
 
     def _session(self, click: Click) -> _Open:
@@ -144,3 +160,9 @@ class SessionBook:
     def n_sessions(self) -> int:
         """How many sessions were numbered."""
         return self._next
+
+
+def _add(lesson: Lesson, handle: int, click: Click) -> None:
+    lesson.handles.append(handle)
+    lesson.items.append(click.item)
+    lesson.times.append(click.time)

@@ -51,7 +51,6 @@ class Newcomers:
         self._n_base, self._most = n_base, most
         self._places: dict[int | str, int] = {}
         self._items: list[Newcomer] = []
-        self.refused = 0
 
     def __len__(self) -> int:
         return len(self._items)
@@ -66,14 +65,11 @@ class Newcomers:
         return tuple(self._places)
 
     def place(self, item: int | str) -> int | None:
-        """The internal id of an external one; a new one where there is room, else None."""
-        found = self._places.get(item)
-        if found is None:
-            if len(self._items) >= self._most:
-                self.refused += 1
-                return None
-            found = self._places[item] = self._n_base + len(self._items)
-            self._items.append(Newcomer())
+        """A new internal id for an external one that is not known; None where there is no room."""
+        if len(self._items) >= self._most:
+            return None
+        found = self._places[item] = self._n_base + len(self._items)
+        self._items.append(Newcomer())
         return found
 
     def known(self, item: int | str) -> int | None:

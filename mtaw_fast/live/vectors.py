@@ -1,6 +1,6 @@
 """Vectors of items that no training has seen: where the items lie that they are clicked with.
 
-Axes: N items, M of them without a trained vector, d dimensions, P neighbours of one.
+Axes: d dimensions, P neighbours of one item.
 """
 
 from __future__ import annotations
@@ -10,19 +10,15 @@ import numpy as np
 GIVEN_WEIGHT = 3.0  # a vector that came with the item counts as much as so many clicks beside another item
 
 
-def evidence_vector(
-    neighbours: np.ndarray, weights: np.ndarray, vectors: np.ndarray, given: np.ndarray | None = None
-) -> np.ndarray:
+def evidence_vector(weights: np.ndarray, vectors: np.ndarray, given: np.ndarray | None = None) -> np.ndarray:
     """The direction of the weighted mean of an item's neighbours.
 
     Parameters
     ----------
-    neighbours : int[P]
-        The items that sessions hold together with it.
     weights : float64[P]
-        How much each says: the sum of 1/distance over both directions. Negative ones count as 0.
-    vectors : float32[N, d]
-        Rows of length 1, or 0 where an item has no vector yet.
+        How much each neighbour says: the sum of 1/distance over both directions. Negative ones count as 0.
+    vectors : float32[P, d]
+        Theirs: rows of length 1, or 0 where an item has no vector yet.
     given : float32[d], optional
         A direction that came with the item.
 
@@ -34,8 +30,7 @@ def evidence_vector(
     total = np.zeros(vectors.shape[1], dtype=np.float64)
     if given is not None:
         total += GIVEN_WEIGHT * _direction(given.astype(np.float64))
-    if len(neighbours):
-        total += np.maximum(weights, 0) @ vectors[neighbours].astype(np.float64)
+    total += np.maximum(weights, 0) @ vectors.astype(np.float64)
     return _direction(total).astype(np.float32)
 
 

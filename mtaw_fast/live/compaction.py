@@ -1,0 +1,201 @@
+"""Taking what was learned into the model itself: sessions that are over go into its tables, the rest is carried along.
+
+Whatever a serving process holds in its delta, this makes again from the log, so that the result is what a training
+from the same sessions would have put into its tables.
+
+Axes: S sessions of the tables, L of them from the log, N items.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from mtaw_fast.data.sessions import Sessions, offsets_of
+from mtaw_fast.live.events import Click
+from mtaw_fast.live.growth import Growth, grown
+from mtaw_fast.live.ledger import Ledger
+from mtaw_fast.live.limits import LearningLimits
+from mtaw_fast.live.log import Stamped
+from mtaw_fast.memory.learned import Learned
+from mtaw_fast.model.model import Model
+
+REMEMBERED_IDS = 100_000  # event ids that a model keeps beside its tables
+
+
+def compacted(
+    model: Model,
+    log: str,
+    events: Iterable[list[Stamped]],
+    limits: LearningLimits,
+    *,
+    keep: int | None = None,
+    all_over: bool = False,
+    threads: int = 1,
+) -> Model:
+    """The model with everything that it and the events behind its position teach.
+
+    Parameters
+    ----------
+    model : Model
+        With a session memory; not changed.
+    log : str
+        The identity of the log that the events are from.
+    events : iterable of lists of Stamped
+        What comes after the model's position, in order.
+    limits : LearningLimits
+        Who teaches how much: those of the processes that serve.
+    keep : int, optional
+        Milliseconds: sessions from the log whose last click is older, seen from the newest, are dropped.
+    all_over : bool, default False
+        Whether every session counts as over, and none is carried along.
+    threads : int, default 1
+        For the tables.
+
+    Returns
+    -------
+    Model
+        Its tables are, to the bit, those of a rebuild from the sessions that are left, ordered by last click.
+    """
+    ledger, collector = Ledger(model, limits), _Collector()
+    ledger.begin(collector)
+    for some in events:
+        ledger.take(some, collector)
+    return _Compaction(model, ledger, collector, keep, all_over).model(log, threads)
+
+
+class _Compaction:
+    def __init__(self, model: Model, ledger: Ledger, collector: _Collector, keep: int | None, all_over: bool) -> None:
+        self._before, self._ledger, self._collector = model, ledger, collector
+        self._old = model.learned or Learned("", "", 0)
+        open_ones = {} if all_over else ledger.book.open_sessions()
+        self._open = {handle: name for name, handle in open_ones.items() if handle in collector.sessions}
+        over = [handle for handle in collector.sessions if handle not in self._open]
+        self._over = sorted(over, key=lambda handle: (collector.sessions[handle].times[-1], handle))
+        dropped = set(collector.dropped)
+        if keep is not None:
+            dropped.update(self._old.sessions[self._old.last < ledger.book.clock - keep].tolist())
+        self._dropped = np.array(sorted(dropped), dtype=np.int32)
+
+    def model(self, log: str, threads: int) -> Model:
+        newcomers, sessions = self._ledger.newcomers, self._collector.sessions
+        items = [sessions[handle].items for handle in self._over]
+        packed = Sessions(
+            np.array([item for one in items for item in one], dtype=np.int32),
+            offsets_of(np.array([len(one) for one in items], dtype=np.int64)),
+        )
+        d = self._before.config.d
+        vectors = np.zeros((len(newcomers), d), dtype=np.float32)
+        for place in range(len(newcomers)):
+            given = newcomers[place].vector
+            if given is not None:
+                vectors[place] = given
+        growth = Growth(packed, self._dropped, newcomers.ids, vectors, self._learned(log))
+        return grown(self._before, growth, threads=threads)
+
+    def _learned(self, log: str) -> Learned:
+        ledger, old = self._ledger, self._old
+        n_items, n_new = self._before.n_items, len(ledger.newcomers)
+        keys, places, last = self._sessions()
+        gone = np.flatnonzero(ledger.gone[: n_items + n_new])
+        hidden = np.array(sorted(ledger.hidden), dtype=np.int32)
+        seeds = np.array(ledger.seeds, dtype=np.int32).reshape(-1, 2)
+        return Learned(
+            log=log,
+            position=ledger.position,
+            clock=ledger.book.clock,
+            keys=keys,
+            sessions=places,
+            last=last,
+            seen=np.array(ledger.book.seen[-REMEMBERED_IDS:], dtype=np.uint64),
+            untrained=np.concatenate([old.untrained, np.arange(n_items, n_items + n_new, dtype=np.int32)]),
+            removed=np.setdiff1d(gone, hidden).astype(np.int32),
+            hidden=hidden,
+            seed_items=np.ascontiguousarray(seeds[:, 0]),
+            seed_neighbours=np.ascontiguousarray(seeds[:, 1]),
+            carried=np.frombuffer(b"\n".join(self._carried()), dtype=np.uint8),
+        )
+
+    def _sessions(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(keys uint64[L] ascending, places int32[L], last int64[L]) of the sessions from the log, as they will lie."""
+        assert self._before.memory is not None
+        old, left = self._old, ~np.isin(self._old.sessions, self._dropped)
+        kept = old.sessions[left]
+        kept = kept - np.searchsorted(self._dropped, kept).astype(np.int32)
+        first = self._before.memory.n_sessions - len(self._dropped)
+        place_of = {handle: first + rank for rank, handle in enumerate(self._over)}
+        named = [
+            (key, place_of[handle], self._collector.sessions[handle].times[-1])
+            for key, handles in self._ledger.book.keys.items()
+            for handle in handles
+            if handle in place_of
+        ]
+        keys = np.concatenate([old.keys[left], np.array([one[0] for one in named], dtype=np.uint64)])
+        places = np.concatenate([kept, np.array([one[1] for one in named], dtype=np.int32)])
+        last = np.concatenate([old.last[left], np.array([one[2] for one in named], dtype=np.int64)])
+        order = np.lexsort((places, keys))
+        return keys[order], places[order], last[order]
+
+    def _carried(self) -> list[bytes]:
+        """The clicks of sessions that are not over, in the log's order, without the ids that are in `seen`."""
+        clicks = [
+            (order, handle, item, time)
+            for handle in self._open
+            for order, item, time in self._collector.sessions[handle].clicks()
+        ]
+        places = np.array([item for _, _, item, _ in sorted(clicks)], dtype=np.int32)
+        names = self._external(places)
+        return [
+            Click(self._open[handle], name, time).line()
+            for (_, handle, _, time), name in zip(sorted(clicks), names, strict=True)
+        ]
+
+    def _external(self, places: np.ndarray) -> list[int | str]:
+        n_items, ids = self._before.n_items, self._ledger.newcomers.ids
+        known = iter(self._before.ids.external(places[places < n_items]))
+        return [next(known) if place < n_items else ids[place - n_items] for place in places.tolist()]
+
+
+@dataclass(slots=True)
+class _Session:
+    orders: list[int] = field(default_factory=list)
+    items: list[int] = field(default_factory=list)
+    times: list[int] = field(default_factory=list)
+
+    def clicks(self) -> Iterable[tuple[int, int, int]]:
+        """(place in the log's order, item, time) of each."""
+        return zip(self.orders, self.items, self.times, strict=True)
+
+
+class _Collector:
+    """The pupil that keeps sessions as they are."""
+
+    def __init__(self) -> None:
+        self.sessions: dict[int, _Session] = {}
+        self.dropped: set[int] = set()
+        self._count = 0
+
+    def click(self, handles: np.ndarray, items: np.ndarray, times: np.ndarray) -> None:
+        """See `Pupil.click`."""
+        for handle, item, time in zip(handles.tolist(), items.tolist(), times.tolist(), strict=True):
+            session = self.sessions.setdefault(handle, _Session())
+            session.orders.append(self._count)
+            session.items.append(item)
+            session.times.append(time)
+            self._count += 1
+
+    def forget(self, handle: int) -> None:
+        """See `Pupil.forget`."""
+        self.sessions.pop(handle, None)
+
+    def forget_base(self, place: int) -> None:
+        """See `Pupil.forget_base`."""
+        self.dropped.add(place)
+
+    def seed(self, item: int, neighbour: int) -> None:
+        """See `Pupil.seed`: the ledger keeps them."""
+
+    def look_again(self) -> None:
+        """See `Pupil.look_again`: tables say more."""

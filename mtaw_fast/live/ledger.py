@@ -1,0 +1,208 @@
+"""What the events of a log mean for a model, decided once for everybody: serving processes and those that rebuild.
+
+Axes: N items of the model, M newcomers behind them.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Protocol
+
+import numpy as np
+
+from mtaw_fast.live.book import Lesson, SessionBook, key_of
+from mtaw_fast.live.events import AddItems, Click, Event, Forget, RemoveItems, parse
+from mtaw_fast.live.limits import LearningLimits
+from mtaw_fast.live.log import START, Stamped
+from mtaw_fast.live.newcomers import Newcomers
+from mtaw_fast.memory.learned import Learned
+from mtaw_fast.model.model import Model
+
+_STEP = 16  # clicks between two looks at newcomers
+
+
+class Pupil(Protocol):
+    """What learns. Items are internal ids, sessions the book's handles, times Unix milliseconds."""
+
+    def click(self, handles: np.ndarray, items: np.ndarray, times: np.ndarray) -> None:
+        """Learn clicks in order: int64[E], int32[E], int64[E]."""
+        ...
+
+    def forget(self, handle: int) -> None:
+        """Take a session out."""
+        ...
+
+    def forget_base(self, place: int) -> None:
+        """Take a session of the model's tables out."""
+        ...
+
+    def seed(self, item: int, neighbour: int) -> None:
+        """Let `item`, which was added by hand, begin as a usual partner of `neighbour`, which was named with it."""
+        ...
+
+    def look_again(self) -> None:
+        """A moment, the same for every reader, to look at newcomers again."""
+        ...
+
+
+class Ledger:
+    """Reads events in order and tells a pupil what to learn. Not thread-safe: one reader owns it.
+
+    Parameters
+    ----------
+    model : Model
+        Whose ids and earlier learning count.
+    limits : LearningLimits
+        Who teaches how much.
+    """
+
+    def __init__(self, model: Model, limits: LearningLimits) -> None:
+        self._ids, self._limits = model.ids, limits
+        self._n_items = model.n_items
+        self._learned = model.learned or Learned("", START, 0)
+        self._kind = int if model.ids.kind == "int" else str
+        self._steps = 0
+        self.position = self._learned.position
+        self.book = SessionBook(limits, self._learned.clock, self._learned.seen.tolist())
+        self.newcomers = Newcomers(model.n_items, limits.new_items)
+        self.refused: Counter[str] = Counter()
+        self.learned_clicks = 0
+        room = model.n_items + limits.new_items
+        self.clicks = np.zeros(room, dtype=np.int64)
+        self.clicks[: model.n_items] = model.popularity
+        self.gone = np.zeros(room, dtype=bool)
+        self.gone[self._learned.removed] = True
+        self.gone[self._learned.hidden] = True
+        self.hidden = set(self._learned.hidden.tolist())
+        self.seeds = list(zip(self._learned.seed_items.tolist(), self._learned.seed_neighbours.tolist(), strict=True))
+        self.changed = True
+
+    def begin(self, pupil: Pupil) -> None:
+        """Tell `pupil` what the model's own tables do not hold: named neighbours, and sessions that were not over."""
+        for item, neighbour in self.seeds:
+            pupil.seed(item, neighbour)
+        carried = [parse(line) for line in self._learned.carried.tobytes().split(b"\n") if line]
+        lesson = self.book.resume(one for one in carried if isinstance(one, Click))
+        self._teach(lesson, pupil)
+        pupil.look_again()
+
+    def take(self, stamped: Sequence[Stamped], pupil: Pupil) -> None:
+        """Take events in the log's order; `position` moves behind the last."""
+        if stamped:
+            self._take((one.event for one in stamped), pupil)
+            self.position = stamped[-1].position
+
+    def _take(self, events: Iterable[Event | None], pupil: Pupil) -> None:
+        clicks: list[Click] = []
+        for event in events:
+            if isinstance(event, Click):
+                clicks.append(event)
+                continue
+            self._learn(clicks, pupil)
+            clicks = []
+            if isinstance(event, Forget):
+                self._forget(event.session, pupil)
+            elif isinstance(event, AddItems):
+                self._add(event, pupil)
+            elif isinstance(event, RemoveItems):
+                self._remove(event)
+        self._learn(clicks, pupil)
+
+    def _learn(self, clicks: list[Click], pupil: Pupil) -> None:
+        """Learn in steps that end at the same events for every reader, however they were read."""
+        begin = 0
+        while begin < len(clicks):
+            end = min(begin + _STEP - self._steps % _STEP, len(clicks))
+            self._learn_some(clicks[begin:end], pupil)
+            self._steps += end - begin
+            begin = end
+            if self._steps % _STEP == 0:
+                pupil.look_again()
+
+    def _learn_some(self, clicks: list[Click], pupil: Pupil) -> None:
+        self._teach(self.book.take(clicks), pupil)
+
+    def _teach(self, lesson: Lesson, pupil: Pupil) -> None:
+        places = self._places(lesson.items)
+        known = places >= 0
+        if not known.all():
+            places = places[known]
+        handles = np.array(lesson.handles, dtype=np.int64)
+        times = np.array(lesson.times, dtype=np.int64)
+        pupil.click(handles[known], places, times[known])
+        for handle in lesson.forgotten:
+            pupil.forget(handle)
+        np.add.at(self.clicks, places, 1)
+        self.newcomers.count(places.tolist())
+        self.learned_clicks += len(places)
+        for place in self.hidden.intersection(places.tolist()) if self.hidden else ():
+            if self.clicks[place] >= self._limits.min_clicks:
+                self._show(place)
+
+    def _places(self, items: list[int | str]) -> np.ndarray:
+        """int32: internal ids; an unknown item enters the catalog, -1 where it may not."""
+        found = self._ids.lookup(items)
+        for at in np.flatnonzero(found < 0).tolist():
+            if type(items[at]) is self._kind:
+                found[at] = self._enter(items[at])
+            else:
+                self.refused["wrong_type"] += 1
+        return found
+
+    def _enter(self, item: int | str) -> int:
+        """The place of an item that the model does not know; -1 where the catalog is full."""
+        place = self.newcomers.known(item)
+        if place is not None:
+            return place
+        place = self.newcomers.place(item)
+        if place is None:
+            self.refused["catalog_full"] += 1
+            return -1
+        self.changed = True
+        if self._limits.min_clicks > 1:
+            self.hidden.add(place)
+            self.gone[place] = True
+        return place
+
+    def _show(self, place: int) -> None:
+        self.hidden.discard(place)
+        self.gone[place] = False
+        self.changed = True
+
+    def _forget(self, session: str, pupil: Pupil) -> None:
+        for handle in self.book.forget(session):
+            pupil.forget(handle)
+        for place in self._learned.sessions_of(key_of(session)).tolist():
+            pupil.forget_base(place)
+
+    def _add(self, event: AddItems, pupil: Pupil) -> None:
+        for row, item in enumerate(event.items):
+            known = int(self._ids.lookup([item])[0])
+            place = known if known >= 0 else self._enter(item)
+            if place < 0:
+                continue
+            near = [] if event.neighbours is None else self._known(event.neighbours[row])
+            if place >= self._n_items:
+                self.newcomers.describe(event, row, place, near)
+            self._show(place)
+            for neighbour in near:
+                self.seeds.append((place, neighbour))
+                pupil.seed(place, neighbour)
+        pupil.look_again()
+
+    def _remove(self, event: RemoveItems) -> None:
+        for place in self._known(event.items):
+            self.hidden.discard(place)
+            self.gone[place] = True
+        self.changed = True
+
+    def _known(self, items: Iterable[int | str]) -> list[int]:
+        found = []
+        for item in items:
+            place: int | None = int(self._ids.lookup([item])[0])
+            if place == -1:
+                place = self.newcomers.known(item)
+            if place is not None:
+                found.append(place)
+        return found

@@ -1,0 +1,162 @@
+"""What one process has learned: the delta beside the model's tables, items that came, and what they look like.
+
+Every process that reads a log to the same position holds the same state, to the bit, however the events came in.
+Axes: N items of the model, M newcomers behind them, d dimensions, P neighbours of an item.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mtaw_fast.kernels.native.memory_delta import MemoryDelta
+from mtaw_fast.kernels.native.memory_tables import PAIR_KINDS
+from mtaw_fast.live.ledger import Ledger
+from mtaw_fast.live.limits import LearningLimits
+from mtaw_fast.live.log import Stamped
+from mtaw_fast.live.vectors import evidence_vector
+from mtaw_fast.model.model import Model
+
+_FWD, _BWD = PAIR_KINDS.index("fwd"), PAIR_KINDS.index("bwd")
+_TYPICAL = 10  # strongest neighbours whose median a named neighbour's pair begins with
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Newest:
+    """The catalog at one moment.
+
+    Attributes
+    ----------
+    ids : tuple
+        External ids of the M newcomers, by place.
+    vectors : float32[M, d]
+        Theirs: rows of length 1, or 0 where nothing is known yet.
+    gone : bool[N + M]
+        Which items are not recommended: removed, or with too few clicks so far.
+    clicks : int64[N + M]
+        Of every item, the model's popularity included.
+    """
+
+    ids: tuple[int | str, ...]
+    vectors: np.ndarray
+    gone: np.ndarray
+    clicks: np.ndarray
+
+
+class LiveState:
+    """Applies events to what a model knows. One thread applies; any number rank with `delta` meanwhile.
+
+    Parameters
+    ----------
+    model : Model
+        With a session memory.
+    limits : LearningLimits
+        Who teaches how much.
+
+    Raises
+    ------
+    ValueError
+        Where the model has no session memory.
+    """
+
+    def __init__(self, model: Model, limits: LearningLimits) -> None:
+        tables = model.memory
+        if tables is None or tables.settings.recency is None:
+            raise ValueError("a model without a session memory cannot learn")
+        self._model = model
+        self.ledger = Ledger(model, limits)
+        self.n_catalog = model.n_items + limits.new_items
+        self.delta = MemoryDelta(
+            tables.arrays(),
+            self.n_catalog,
+            window=tables.settings.window,
+            span=tables.settings.span,
+            recency=tables.settings.recency,
+        )
+        self._tables = tables
+        self._vectors = np.zeros((0, model.config.d), dtype=np.float32)
+        self.ledger.begin(self)
+
+    def apply(self, stamped: Sequence[Stamped]) -> None:
+        """Learn from events in the log's order."""
+        self.ledger.take(stamped, self)
+
+    # The pupil
+
+    def click(self, handles: np.ndarray, items: np.ndarray, times: np.ndarray) -> None:  # noqa: ARG002
+        """See `Pupil.click`."""
+        self.delta.click(handles, items)
+
+    def forget(self, handle: int) -> None:
+        """See `Pupil.forget`."""
+        self.delta.forget(handle)
+
+    def forget_base(self, place: int) -> None:
+        """See `Pupil.forget_base`."""
+        self.delta.forget_base(place)
+
+    def seed(self, item: int, neighbour: int) -> None:
+        """See `Pupil.seed`: both begin with the median of the neighbour's strongest pairs."""
+        values = self._strongest(neighbour)
+        typical = np.median(values, axis=0) if len(values) else np.ones(len(PAIR_KINDS))
+        self.delta.seed(item, neighbour, typical)
+        self.delta.seed(neighbour, item, typical)
+
+    def look_again(self) -> None:
+        """See `Pupil.look_again`: make the vectors of newcomers again where there is more to go by."""
+        newcomers = self.ledger.newcomers
+        due = newcomers.due()
+        if not due:
+            return
+        vectors = self._widened(len(newcomers))
+        for place in due:
+            vectors[place] = self._vector(place, vectors)
+        self._vectors, self.ledger.changed = vectors, True
+
+    def _vector(self, place: int, newest: np.ndarray) -> np.ndarray:
+        one = self.ledger.newcomers[place]
+        neighbours, values = self.delta.row(self._model.n_items + place)
+        weights = values[:, _FWD] + values[:, _BWD]
+        given = None if one.vector is None else np.array(one.vector, dtype=np.float32)
+        if given is None and one.neighbours:
+            given = self._rows(np.array(one.neighbours), newest).astype(np.float64).mean(axis=0)
+        return evidence_vector(weights, self._rows(neighbours, newest), given)
+
+    def _rows(self, items: np.ndarray, newest: np.ndarray) -> np.ndarray:
+        """float32[.., d]: the vectors of internal ids."""
+        base = self._model.item_vectors
+        inside = items < len(base)
+        rows = np.empty((len(items), base.shape[1]), dtype=np.float32)
+        rows[inside] = base[items[inside]]
+        rows[~inside] = newest[items[~inside] - len(base)]
+        return rows
+
+    def _strongest(self, item: int) -> np.ndarray:
+        """float64[P, 6]: the statistics of an item's strongest pairs."""
+        if item >= self._tables.n_items:
+            return self.delta.row(item)[1][:_TYPICAL]
+        begin, end = self._tables.row_offsets[item : item + 2]
+        bits = self._tables.values[begin : min(end, begin + _TYPICAL)].astype(np.uint32) << 16
+        return bits.view(np.float32).astype(np.float64)
+
+    # What serves
+
+    @property
+    def changed(self) -> bool:
+        """Whether `newest` would say something that it did not say before."""
+        return self.ledger.changed
+
+    def newest(self) -> Newest:
+        """The catalog as it is now."""
+        ledger = self.ledger
+        ledger.changed = False
+        size = self._model.n_items + len(ledger.newcomers)
+        vectors = self._widened(len(ledger.newcomers))
+        return Newest(ledger.newcomers.ids, vectors, ledger.gone[:size].copy(), ledger.clicks[:size].copy())
+
+    def _widened(self, count: int) -> np.ndarray:
+        vectors = np.zeros((count, self._model.config.d), dtype=np.float32)
+        vectors[: len(self._vectors)] = self._vectors
+        return vectors
