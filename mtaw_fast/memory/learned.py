@@ -18,7 +18,8 @@ from mtaw_fast.storage.tensorfile import map_tensors, write_tensors
 LAYOUT = 1
 _ABOUT = "about"  # in a file: UTF-8 JSON of the layout and of what is no array
 _TYPES = {
-    "keys": np.uint64, "sessions": np.int32, "last": np.int64, "seen": np.uint64, "untrained": np.int32, "removed": np.int32,
+    "keys": np.uint64, "sessions": np.int32, "last": np.int64, "seen": np.uint64,
+    "untrained": np.int32, "removed": np.int32,
     "hidden": np.int32, "seed_items": np.int32, "seed_neighbours": np.int32, "carried": np.uint8,
 }  # fmt: skip
 
