@@ -8,6 +8,7 @@
     scan-<hash>.safetensors         the catalog's int8 codes for the exact scanner; older bundles have none
     memory-<hash>.safetensors       tables of the session memory, and
     ranker-<hash>.safetensors       its ranker: where the model was trained with one
+    learned-<hash>.safetensors      how far it has learned from a log of events: where it has
     index-<hash>.faiss, encoder-<hash>.onnx, ..     what export adds (`bundle.format.ADDED_PARTS`)
 
 The manifest is replaced last and atomically, so a reader sees the old bundle or the new one.
@@ -19,6 +20,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -59,6 +61,7 @@ class Bundle:
         metrics: Mapping[str, Any],
         dataset: Mapping[str, Any],
         overwrite: bool = False,
+        about: Mapping[str, Any] = MappingProxyType({}),
     ) -> Bundle:
         """Write a model into a folder. A kill at any moment leaves the old bundle or the new one whole.
 
@@ -74,6 +77,8 @@ class Bundle:
             Name and fingerprint of the data set, for the record.
         overwrite : bool, default False
             Whether a bundle that is there already may be replaced.
+        about : mapping of JSON values, default {}
+            Further entries of the manifest.
 
         Returns
         -------
@@ -89,7 +94,7 @@ class Bundle:
             writing the same bundle. Nothing is left behind.
         """
         folder = Path(folder)
-        save_bundle(folder, model, metrics, dataset, overwrite)
+        save_bundle(folder, model, metrics, dataset, overwrite, about)
         return Bundle.load(folder, verify=False)
 
     @staticmethod

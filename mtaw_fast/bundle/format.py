@@ -14,6 +14,7 @@ MANIFEST = "manifest.json"
 PARTS = ("weights", "catalog", "items", "popularity")
 OPTIONAL_PARTS = ("scan",)
 MEMORY_PARTS = ("memory", "ranker")  # both or neither
+LEARNED_PARTS = ("learned",)
 # The ONNX graphs that export adds, float32 under the plain name; *_data: arrays that are too large for one file.
 GRAPHS = ("encoder", "recommender")
 VARIANTS = ("float32", "fp16", "int8")

@@ -16,6 +16,7 @@ from mtaw_fast.data.item_ids import ItemIds
 from mtaw_fast.errors import BundleError, DataError, UsageError, shown
 from mtaw_fast.kernels.native.scan import check_quantised
 from mtaw_fast.memory import MemoryTables, RankerNet
+from mtaw_fast.memory.learned import Learned
 from mtaw_fast.model.checks import check_array, check_finite, check_memory, check_weights
 from mtaw_fast.model.model import Model, most_clicked_first
 from mtaw_fast.storage.files import read_json, sha256_of
@@ -100,7 +101,10 @@ def _read_model(folder: Path, manifest: dict[str, Any], verify: bool) -> Model:
     if verify:
         check_finite(str(folder), {**arrays["weights"], "catalog": item_vectors})
     memory, ranker_net = _memory(folder, digests, n_items)
-    return Model(config, arrays["weights"], ids, popularity, item_vectors, most_clicked, scan, memory, ranker_net)
+    learned = _learned(folder, digests, n_items, memory)
+    return Model(
+        config, arrays["weights"], ids, popularity, item_vectors, most_clicked, scan, memory, ranker_net, learned
+    )
 
 
 def _memory(
@@ -114,6 +118,20 @@ def _memory(
         raise BundleError(str(error)) from None
     check_memory(str(folder), memory, ranker_net, n_items)
     return memory, ranker_net
+
+
+def _learned(
+    folder: Path, digests: Mapping[str, tuple[str, str]], n_items: int, memory: MemoryTables | None
+) -> Learned | None:
+    """What the bundle has learned from a log; None where it never did."""
+    if "learned" not in digests:
+        return None
+    try:
+        learned = Learned.load(folder / digests["learned"][0])
+        learned.check(n_items, 0 if memory is None else memory.n_sessions)
+    except DataError as error:
+        raise BundleError(f"{folder}: {error}") from None
+    return learned
 
 
 def _most_clicked(folder: Path, arrays: Mapping[str, np.ndarray], verify: bool) -> np.ndarray:

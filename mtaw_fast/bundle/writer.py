@@ -20,6 +20,7 @@ from mtaw_fast.bundle.format import (
     ADDED_PARTS,
     FORMAT,
     FORMAT_VERSION,
+    LEARNED_PARTS,
     MANIFEST,
     MEMORY_PARTS,
     OPTIONAL_PARTS,
@@ -34,7 +35,7 @@ from mtaw_fast.storage.files import folder_lock, read_json, sha256_of, write_jso
 from mtaw_fast.storage.tensorfile import write_tensors
 
 # Whatever an interrupted save can leave: hashed files no manifest names, drafts, temporary files.
-_OURS = "|".join((*PARTS, *OPTIONAL_PARTS, *MEMORY_PARTS, *ADDED_PARTS))
+_OURS = "|".join((*PARTS, *OPTIONAL_PARTS, *MEMORY_PARTS, *LEARNED_PARTS, *ADDED_PARTS))
 _KINDS = "safetensors|faiss|onnx|bin"
 _LITTER = re.compile(
     rf"({_OURS})-[0-9a-f]{{16}}\.({_KINDS})|\.+({_OURS})\.({_KINDS})\.draft.*|\.manifest\.json\..*\.tmp"
@@ -68,7 +69,12 @@ def bundle_lock(folder: Path) -> contextlib.AbstractContextManager[None]:
 
 
 def save_bundle(
-    folder: Path, model: Model, metrics: Mapping[str, Any], dataset: Mapping[str, Any], overwrite: bool
+    folder: Path,
+    model: Model,
+    metrics: Mapping[str, Any],
+    dataset: Mapping[str, Any],
+    overwrite: bool,
+    about: Mapping[str, Any],
 ) -> None:
     """See `Bundle.save`."""
     where = f"bundle {folder}"
@@ -91,8 +97,11 @@ def save_bundle(
             if model.memory is not None and model.ranker_net is not None:
                 files["memory"] = write_file(folder, "memory", "safetensors", model.memory.save, fresh)
                 files["ranker"] = write_file(folder, "ranker", "safetensors", model.ranker_net.save, fresh)
+            if model.learned is not None:
+                files["learned"] = write_file(folder, "learned", "safetensors", model.learned.save, fresh)
             flush_folder(folder)
             manifest = {
+                **about,
                 "format": FORMAT,
                 "format_version": FORMAT_VERSION,
                 "config": model.config.as_dict(),

@@ -9,7 +9,8 @@ from collections.abc import Callable
 
 from mtaw_fast.errors import LearnError
 from mtaw_fast.live.log import EventLog
-from mtaw_fast.live.state import LiveState, Newest
+from mtaw_fast.live.state import LiveState
+from mtaw_fast.ranking.catalog import Catalog
 
 POLL_SECONDS = 0.05
 PUBLISH_SECONDS = 0.3  # between two states of the catalog: clicks on known items need none
@@ -30,7 +31,7 @@ class Learner:
         Called with the newest catalog, from the learner's thread.
     """
 
-    def __init__(self, log: EventLog, state: LiveState, publish: Callable[[Newest], None]) -> None:
+    def __init__(self, log: EventLog, state: LiveState, publish: Callable[[Catalog], None]) -> None:
         self._log, self._state, self._publish = log, state, publish
         self._stopped = threading.Event()
         self._wake = threading.Event()

@@ -27,7 +27,7 @@ from mtaw_fast.storage.files import read_json, write_json
 
 SEGMENT_BYTES = 64 << 20
 FLUSH_SECONDS = 0.02
-START = "0000000000-000000000000"
+START = ""  # the position before everything
 _ABOUT = "log.json"
 _LOCK = ".append.lock"
 _READ_BYTES = 1 << 20
@@ -53,6 +53,14 @@ class EventLog(Protocol):
 
     def read(self, after: str, limit: int = 10_000) -> list[Stamped]:
         """The next events after a position, at most `limit`, empty where there are none yet."""
+        ...
+
+    def scrub(self, sessions: set[str], until: str) -> int:
+        """Leave no trace of the clicks of `sessions` up to a position; returns how many there were."""
+        ...
+
+    def expire(self, before: str, most_bytes: int) -> int:
+        """Delete the oldest events up to a position where the log takes more than `most_bytes`; returns how many."""
         ...
 
     def close(self) -> None:
@@ -188,7 +196,7 @@ class FileLog:
         LearnError
             Where `after` is no position of this log.
         """
-        number, offset = parsed_position(after)
+        number, offset = parsed_position(after) if after else (0, 0)
         found: list[Stamped] = []
         segments = self._segments()
         if segments and number < segments[0]:
@@ -250,13 +258,13 @@ class FileLog:
 
     # Keeping and leaving out
 
-    def expire(self, before: str, most_bytes: int | None) -> int:
-        """Delete whole segments before a position: all that `most_bytes` does not hold. Returns how many."""
+    def expire(self, before: str, most_bytes: int) -> int:
+        """Delete the oldest whole segments before a position, until the log takes `most_bytes`; returns how many."""
         segments = self._segments()
         sizes = {number: self._path(number).stat().st_size for number in segments}
         gone = 0
         for number in segments[:-1]:
-            if number >= parsed_position(before)[0] or (most_bytes is not None and sum(sizes.values()) <= most_bytes):
+            if number >= parsed_position(before)[0] or sum(sizes.values()) <= most_bytes:
                 break
             self._path(number).unlink()
             sizes.pop(number)

@@ -7,42 +7,22 @@ Axes: N items of the model, M newcomers behind them, d dimensions, P neighbours 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from mtaw_fast.kernels.native.memory_delta import MemoryDelta
+from mtaw_fast.kernels.native.memory_query import SessionMemory
 from mtaw_fast.kernels.native.memory_tables import PAIR_KINDS
 from mtaw_fast.live.ledger import Ledger
 from mtaw_fast.live.limits import LearningLimits
 from mtaw_fast.live.log import Stamped
 from mtaw_fast.live.vectors import evidence_vector
+from mtaw_fast.model.item_vectors import mean_norm
 from mtaw_fast.model.model import Model
+from mtaw_fast.ranking.catalog import Catalog
 
 _FWD, _BWD = PAIR_KINDS.index("fwd"), PAIR_KINDS.index("bwd")
 _TYPICAL = 10  # strongest neighbours whose median a named neighbour's pair begins with
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Newest:
-    """The catalog at one moment.
-
-    Attributes
-    ----------
-    ids : tuple
-        External ids of the M newcomers, by place.
-    vectors : float32[M, d]
-        Theirs: rows of length 1, or 0 where nothing is known yet.
-    gone : bool[N + M]
-        Which items are not recommended: removed, or with too few clicks so far.
-    clicks : int64[N + M]
-        Of every item, the model's popularity included.
-    """
-
-    ids: tuple[int | str, ...]
-    vectors: np.ndarray
-    gone: np.ndarray
-    clicks: np.ndarray
 
 
 class LiveState:
@@ -63,18 +43,30 @@ class LiveState:
 
     def __init__(self, model: Model, limits: LearningLimits) -> None:
         tables = model.memory
-        if tables is None or tables.settings.recency is None:
+        if tables is None:
             raise ValueError("a model without a session memory cannot learn")
-        self._model = model
+        self.model = model
         self.ledger = Ledger(model, limits)
-        self.n_catalog = model.n_items + limits.new_items
+        settings, config = tables.settings, model.config
+        assert settings.recency is not None
         self.delta = MemoryDelta(
             tables.arrays(),
-            self.n_catalog,
-            window=tables.settings.window,
-            span=tables.settings.span,
-            recency=tables.settings.recency,
+            window=settings.window,
+            span=settings.span,
+            recency=settings.recency,
+            max_neighbours=settings.max_neighbours,
+            max_postings=settings.max_postings,
+            capacity=limits.new_items,
         )
+        self.memory = SessionMemory(
+            tables.arrays(),
+            settings.recency,
+            self.delta.n_catalog,
+            others=config.near_candidates,
+            dense=config.dense_candidates,
+            delta=self.delta,
+        )
+        self._norm = np.float32(mean_norm(model.weights["item_embedding"]))
         self._tables = tables
         self._vectors = np.zeros((0, model.config.d), dtype=np.float32)
         self.ledger.begin(self)
@@ -117,7 +109,7 @@ class LiveState:
 
     def _vector(self, place: int, newest: np.ndarray) -> np.ndarray:
         one = self.ledger.newcomers[place]
-        neighbours, values = self.delta.row(self._model.n_items + place)
+        neighbours, values = self.delta.row(self.model.n_items + place)
         weights = values[:, _FWD] + values[:, _BWD]
         given = None if one.vector is None else np.array(one.vector, dtype=np.float32)
         if given is None and one.neighbours:
@@ -126,7 +118,7 @@ class LiveState:
 
     def _rows(self, items: np.ndarray, newest: np.ndarray) -> np.ndarray:
         """float32[.., d]: the vectors of internal ids."""
-        base = self._model.item_vectors
+        base = self.model.item_vectors
         inside = items < len(base)
         rows = np.empty((len(items), base.shape[1]), dtype=np.float32)
         rows[inside] = base[items[inside]]
@@ -148,15 +140,22 @@ class LiveState:
         """Whether `newest` would say something that it did not say before."""
         return self.ledger.changed
 
-    def newest(self) -> Newest:
-        """The catalog as it is now."""
+    def newest(self) -> Catalog:
+        """What is served now: an immutable state of the catalog; the memory behind it goes on learning."""
         ledger = self.ledger
         ledger.changed = False
-        size = self._model.n_items + len(ledger.newcomers)
-        vectors = self._widened(len(ledger.newcomers))
-        return Newest(ledger.newcomers.ids, vectors, ledger.gone[:size].copy(), ledger.clicks[:size].copy())
+        size = self.model.n_items + len(ledger.newcomers)
+        return Catalog.learned(
+            self.model,
+            ledger.newcomers.ids,
+            self._widened(len(ledger.newcomers)),
+            self._norm,
+            ledger.gone[:size].copy(),
+            ledger.clicks[:size].copy(),
+            self.memory,
+        )
 
     def _widened(self, count: int) -> np.ndarray:
-        vectors = np.zeros((count, self._model.config.d), dtype=np.float32)
+        vectors = np.zeros((count, self.model.config.d), dtype=np.float32)
         vectors[: len(self._vectors)] = self._vectors
         return vectors

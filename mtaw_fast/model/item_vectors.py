@@ -15,3 +15,13 @@ def normalised(embeddings: np.ndarray) -> np.ndarray:
         lengths = np.sqrt(np.einsum("nd,nd->n", rows, rows))
         out[begin : begin + len(rows)] = rows / np.where(lengths > 0, lengths, 1)[:, None]
     return out
+
+
+def mean_norm(embeddings: np.ndarray) -> float:
+    """The mean length of the rows of float32[N, d] that are not zero; 1 where all are."""
+    total, count = 0.0, 0
+    for begin in range(0, len(embeddings), _ROWS):
+        rows = embeddings[begin : begin + _ROWS].astype(np.float64)
+        lengths = np.sqrt(np.einsum("nd,nd->n", rows, rows))
+        total, count = total + float(lengths.sum()), count + int(np.count_nonzero(lengths))
+    return total / count if count else 1.0

@@ -11,6 +11,7 @@ from mtaw_fast.config import Config
 from mtaw_fast.data.item_ids import ItemIds
 from mtaw_fast.kernels.native.scan import quantise
 from mtaw_fast.memory import MemoryTables, RankerNet
+from mtaw_fast.memory.learned import Learned
 from mtaw_fast.model.checks import check_array, check_finite, check_memory, check_weights
 from mtaw_fast.model.item_vectors import normalised
 
@@ -41,6 +42,8 @@ class Model:
         The tables of the session memory.
     ranker_net : RankerNet or None
         The session memory's ranker; there where `memory` is.
+    learned : Learned or None
+        How far it has learned from a log of events; None where it never did.
     """
 
     config: Config
@@ -51,7 +54,12 @@ class Model:
     most_clicked: np.ndarray
     scan: Mapping[str, np.ndarray] | None
     memory: MemoryTables | None = None
+<<<<<<< HEAD
     ranker_net: RankerNet | None = None
+=======
+    ranker: RankerNet | None = None
+    learned: Learned | None = None
+>>>>>>> f11124e (Let a bundle hold how far it has learned; a catalog the memory that learns)
 
     @classmethod
     def of(

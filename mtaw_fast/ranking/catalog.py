@@ -20,11 +20,11 @@ import numpy as np
 
 from mtaw_fast.data.item_ids import ItemIds
 from mtaw_fast.errors import DataError
-from mtaw_fast.model.item_vectors import normalised
+from mtaw_fast.kernels.native.memory_query import SessionMemory
+from mtaw_fast.model.item_vectors import mean_norm, normalised
 from mtaw_fast.model.model import Model
 
 _INT64 = np.iinfo(np.int64)
-_ROWS = 1 << 16
 
 
 class CatalogIds:
@@ -83,7 +83,9 @@ class Catalog:
 
     added: external ids of the added items, oldest first. embeddings, vectors: float32[M, d], what the encoder takes
     for their clicks, and their rows in the search (length 1). gone: bool[N + M], which were taken out. norm: the length
-    of `embeddings`' rows, that of the model's own on average; 0 until an item is added.
+    of `embeddings`' rows, that of the model's own on average; 0 until an item is added. clicks: int64[N + M], where
+    they are counted while serving; None: those of the training. memory: what the session memory is asked by, with what
+    was learned while serving; None: the model's tables alone.
     """
 
     model: Model
@@ -92,12 +94,28 @@ class Catalog:
     vectors: np.ndarray
     gone: np.ndarray
     norm: float = 0.0
+    clicks: np.ndarray | None = None
+    memory: SessionMemory | None = None
 
     @classmethod
     def of(cls, model: Model) -> Catalog:
         """The model's own items, all of them there."""
         nothing = np.empty((0, model.config.d), dtype=np.float32)
         return cls(model, (), nothing, nothing, np.zeros(model.n_items, dtype=bool))
+
+    @classmethod
+    def learned(
+        cls,
+        model: Model,
+        added: tuple[Any, ...],
+        vectors: np.ndarray,
+        norm: np.float32,
+        gone: np.ndarray,
+        clicks: np.ndarray,
+        memory: SessionMemory,
+    ) -> Catalog:
+        """The model's items and those that came while serving; arguments as the fields, a vector may be zero."""
+        return cls(model, added, vectors * norm, vectors, gone, float(norm), clicks, memory)
 
     @property
     def size(self) -> int:
@@ -127,6 +145,9 @@ class Catalog:
     @cached_property
     def most_clicked(self) -> np.ndarray:
         """int32[n_items]: the items that can be recommended, most clicks first, equal ones in id order."""
+        if self.clicks is not None:
+            order = np.argsort(-self.clicks, kind="stable").astype(np.int32)
+            return order[~self.gone[order]]
         if not self.is_updated:
             return self.model.most_clicked
         added = np.arange(self.model.n_items, self.size, dtype=np.int32)
@@ -135,7 +156,9 @@ class Catalog:
 
     @cached_property
     def popularity(self) -> np.ndarray:
-        """int64[N + M] clicks in the training sessions; none of an added item."""
+        """int64[N + M] clicks in the training sessions, and while serving where they are counted."""
+        if self.clicks is not None:
+            return self.clicks
         if not self.added:
             return self.model.popularity
         return np.concatenate([self.model.popularity, np.zeros(len(self.added), dtype=np.int64)])
@@ -228,13 +251,3 @@ class Catalog:
             if not means[row].any():
                 raise DataError(f"the vectors of the neighbours of item {item!r} cancel out; name others")
         return means
-
-
-def mean_norm(embeddings: np.ndarray) -> float:
-    """The mean length of the rows of float32[N, d] that are not zero; 1 where all are."""
-    total, count = 0.0, 0
-    for begin in range(0, len(embeddings), _ROWS):
-        rows = embeddings[begin : begin + _ROWS].astype(np.float64)
-        lengths = np.sqrt(np.einsum("nd,nd->n", rows, rows))
-        total, count = total + float(lengths.sum()), count + int(np.count_nonzero(lengths))
-    return total / count if count else 1.0

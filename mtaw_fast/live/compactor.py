@@ -1,0 +1,113 @@
+"""python -m mtaw_fast.live.compactor BUNDLE --learn FOLDER: take what was learned into the grown bundle.
+
+Serving processes start it; it ends at once where another one is at work in the same folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from mtaw_fast.bundle import Bundle
+from mtaw_fast.bundle.format import model_hash
+from mtaw_fast.errors import LearnError, MtawError
+from mtaw_fast.live.compaction import compacted
+from mtaw_fast.live.events import Forget
+from mtaw_fast.live.knowledge import GROWN, newest_bundle
+from mtaw_fast.live.log import START, EventLog, Stamped
+from mtaw_fast.live.opening import open_log
+from mtaw_fast.live.settings import LearningSettings, limits_of
+
+_READ_EVENTS = 10_000
+_LOCK = ".compact.lock"
+_NICE = 10
+
+
+def compact_folder(folder: str | os.PathLike[str], settings: LearningSettings) -> Bundle | None:
+    """Grow the bundle by the events that it does not know; None where another process is at it.
+
+    Raises
+    ------
+    MtawError
+        Where the bundle or the log cannot be read, or the grown one cannot be written. The old one is as it was.
+    """
+    settings.folder.mkdir(parents=True, exist_ok=True)
+    with (settings.folder / _LOCK).open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return None
+        log = open_log(settings)
+        try:
+            return _compact(folder, settings, log)
+        finally:
+            log.close()
+
+
+def _compact(folder: str | os.PathLike[str], settings: LearningSettings, log: EventLog) -> Bundle:
+    given = Bundle.load(folder, verify=False)
+    before = newest_bundle(folder, settings.folder, verify=False)
+    reading = _Reading(log, before)
+    model = compacted(before.model, log.identity, reading.events(), settings.limits, keep=settings.keep_ms, threads=1)
+    grown = Bundle.save(
+        settings.folder / GROWN,
+        model,
+        metrics=before.manifest["metrics"],
+        dataset=before.manifest["dataset"],
+        overwrite=True,
+        about={"grown_from": before.manifest.get("grown_from", model_hash(given.manifest))},
+    )
+    assert model.learned is not None
+    log.scrub(reading.forgotten, model.learned.position)
+    log.expire(model.learned.position, settings.max_bytes)
+    return grown
+
+
+class _Reading:
+    """The events behind a bundle's position, and who asked to be forgotten in them."""
+
+    def __init__(self, log: EventLog, bundle: Bundle) -> None:
+        self._log = log
+        learned = bundle.model.learned
+        if learned is not None and learned.log not in ("", log.identity):
+            raise LearnError(f"{bundle.folder} has learned from another log; give it the folder it learned in")
+        self._position = None if learned is None else learned.position
+        self.forgotten: set[str] = set()
+
+    def events(self) -> Iterator[list[Stamped]]:
+        position = START if self._position is None else self._position
+        while some := self._log.read(position, _READ_EVENTS):
+            self.forgotten.update(one.event.session for one in some if isinstance(one.event, Forget))
+            yield some
+            position = some[-1].position
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command; see the module."""
+    parser = argparse.ArgumentParser(prog="python -m mtaw_fast.live.compactor", description=__doc__)
+    parser.add_argument("bundle", type=Path)
+    parser.add_argument("--learn", type=Path, required=True)
+    parser.add_argument("--stream")
+    parser.add_argument("--keep-days", type=float, default=30.0)
+    parser.add_argument("--max-bytes", type=int, default=2 << 30)
+    parser.add_argument("--limits", default="")
+    asked = parser.parse_args(arguments)
+    os.nice(_NICE)
+    try:
+        settings = LearningSettings(
+            asked.learn, asked.stream, keep_days=asked.keep_days, max_bytes=asked.max_bytes,
+            limits=limits_of(asked.limits),
+        )  # fmt: skip
+        compact_folder(asked.bundle, settings)
+    except MtawError as error:
+        print(f"mtaw-fast: {error}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

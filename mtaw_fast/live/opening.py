@@ -1,0 +1,15 @@
+"""Which log the settings mean."""
+
+from __future__ import annotations
+
+from mtaw_fast.live.log import EventLog, FileLog
+from mtaw_fast.live.settings import LearningSettings
+
+
+def open_log(settings: LearningSettings) -> EventLog:
+    """The log in the settings' folder, or the Redis stream that they name. Raises LearnError, MissingPackageError."""
+    if settings.stream is None:
+        return FileLog(settings.folder, sync=settings.sync)
+    from mtaw_fast.live.redis_log import RedisLog
+
+    return RedisLog(settings.stream)

@@ -1,0 +1,114 @@
+"""The log as a Redis stream that several machines share: one order for all of them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+from urllib.parse import parse_qs, urlsplit, urlunsplit
+
+from mtaw_fast.errors import LearnError, UsageError, require
+from mtaw_fast.live.events import Event, parse
+from mtaw_fast.live.log import Stamped
+
+_STREAM = "mtaw:events"
+_FIELD = b"e"
+_TIMEOUT = 2.0  # seconds
+_LOG = logging.getLogger("mtaw_fast.live")
+
+
+class RedisLog:
+    """`EventLog` over Redis Streams; positions are the stream's entry ids.
+
+    An append is acknowledged when Redis has it: what it survives is Redis' own setting (appendonly, appendfsync).
+
+    Parameters
+    ----------
+    url : str
+        redis://[:password@]host:port/db, with ?stream=NAME for another stream than "mtaw:events".
+
+    Raises
+    ------
+    UsageError
+        Where the URL is none of Redis.
+    LearnError
+        Where Redis does not answer.
+    MissingPackageError
+        Where the package redis is not installed.
+    """
+
+    def __init__(self, url: str) -> None:
+        redis = require("redis", "serve")
+        parts = urlsplit(url)
+        if parts.scheme not in ("redis", "rediss", "unix"):
+            raise UsageError(f"{url!r} is no address of Redis; write redis://host:port/db?stream=name")
+        query = parse_qs(parts.query)
+        self._name = query.get("stream", [_STREAM])[0]
+        self._where = f"{parts.hostname}:{parts.port or 6379}"
+        self._error = redis.RedisError
+        address = urlunsplit((parts.scheme, parts.netloc, parts.path, "", ""))
+        self._redis = redis.Redis.from_url(address, socket_timeout=_TIMEOUT, socket_connect_timeout=_TIMEOUT)
+        self.identity = f"redis:{self._name}"
+        self.damaged = 0
+        self._call("ping")
+
+    def append(self, events: Sequence[Event]) -> str:
+        """See `EventLog.append`: all of them or none."""
+        try:
+            pipeline = self._redis.pipeline(transaction=True)
+            for event in events:
+                pipeline.xadd(self._name, {_FIELD: event.line()})
+            return pipeline.execute()[-1].decode()
+        except self._error as error:
+            raise LearnError(f"Redis at {self._where} did not keep the events: {error}; send them again") from None
+
+    def read(self, after: str, limit: int = 10_000) -> list[Stamped]:
+        """See `EventLog.read`."""
+        found: list[Stamped] = []
+        while len(found) < limit:
+            least = f"({after}" if after else "-"
+            entries = self._call("xrange", self._name, min=least, count=limit - len(found))
+            for identity, values in entries:
+                after = identity.decode()
+                event = self._event(after, values)
+                if event is not None:
+                    found.append(Stamped(event, after))
+            if not entries:
+                break
+        return found
+
+    def _event(self, identity: str, values: Any) -> Event | None:
+        try:
+            return parse(values[_FIELD])
+        except (ValueError, KeyError, TypeError) as error:
+            self.damaged += 1
+            _LOG.warning("stream %s, entry %s: a damaged record is passed over (%s)", self._name, identity, error)
+            return None
+
+    def expire(self, before: str, most_bytes: int) -> int:
+        """Delete entries up to a position where the stream takes more than `most_bytes`. Returns how many."""
+        size = self._call("memory_usage", self._name) or 0
+        return self._call("xtrim", self._name, minid=before) if size > most_bytes else 0
+
+    def scrub(self, sessions: set[str], until: str) -> int:
+        """Delete the clicks of `sessions` up to a position. Returns how many there were."""
+        count, after = 0, ""
+        while sessions and (some := self.read(after)):
+            gone = [
+                one.position for one in some
+                if one.position <= until and getattr(one.event, "session", None) in sessions
+            ]  # fmt: skip
+            if gone:
+                count += self._call("xdel", self._name, *gone)
+            after = some[-1].position
+        return count
+
+    def close(self) -> None:
+        """See `EventLog.close`."""
+        self._redis.close()
+
+    def _call(self, name: str, *arguments: Any, **named: Any) -> Any:
+        try:
+            return getattr(self._redis, name)(*arguments, **named)
+        except self._error as error:
+            raise LearnError(f"Redis at {self._where} does not answer: {error}; start it or give another") from None
