@@ -90,7 +90,7 @@ def grown(model: Model, growth: Growth, *, threads: int = 1) -> Model:
         ids=ids,
         popularity=popularity,
         memory=tables,
-        ranker=model.ranker,
+        ranker_net=model.ranker_net,
     )
     return replace(whole, learned=growth.learned)
 

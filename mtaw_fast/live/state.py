@@ -11,12 +11,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from mtaw_fast.kernels.native.memory_delta import MemoryDelta
-from mtaw_fast.kernels.native.memory_query import SessionMemory
 from mtaw_fast.kernels.native.memory_tables import PAIR_KINDS
 from mtaw_fast.live.ledger import Ledger
 from mtaw_fast.live.limits import LearningLimits
 from mtaw_fast.live.log import Stamped
 from mtaw_fast.live.vectors import evidence_vector
+from mtaw_fast.memory.settings import query_settings
 from mtaw_fast.model.item_vectors import mean_norm
 from mtaw_fast.model.model import Model
 from mtaw_fast.ranking.catalog import Catalog
@@ -47,7 +47,7 @@ class LiveState:
             raise ValueError("a model without a session memory cannot learn")
         self.model = model
         self.ledger = Ledger(model, limits)
-        settings, config = tables.settings, model.config
+        settings = tables.settings
         assert settings.recency is not None
         self.delta = MemoryDelta(
             tables.arrays(),
@@ -58,14 +58,7 @@ class LiveState:
             max_postings=settings.max_postings,
             capacity=limits.new_items,
         )
-        self.memory = SessionMemory(
-            tables.arrays(),
-            settings.recency,
-            self.delta.n_catalog,
-            others=config.near_candidates,
-            dense=config.dense_candidates,
-            delta=self.delta,
-        )
+        self.memory = tables.queries(self.delta.n_catalog, query_settings(model.config), delta=self.delta)
         self._norm = np.float32(mean_norm(model.weights["item_embedding"]))
         self._tables = tables
         self._vectors = np.zeros((0, model.config.d), dtype=np.float32)

@@ -54,12 +54,8 @@ class Model:
     most_clicked: np.ndarray
     scan: Mapping[str, np.ndarray] | None
     memory: MemoryTables | None = None
-<<<<<<< HEAD
     ranker_net: RankerNet | None = None
-=======
-    ranker: RankerNet | None = None
     learned: Learned | None = None
->>>>>>> f11124e (Let a bundle hold how far it has learned; a catalog the memory that learns)
 
     @classmethod
     def of(

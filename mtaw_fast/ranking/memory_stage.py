@@ -34,19 +34,8 @@ class MemoryStage:
         tables, net, config = model.memory, model.ranker_net, model.config
         if tables is None or net is None:
             return None
-<<<<<<< HEAD
-        return cls(catalog, tables.queries(catalog.size, query_settings(config)), net.native())
-=======
-        assert tables.settings.recency is not None
-        memory = catalog.memory or SessionMemory(
-            tables.arrays(),
-            tables.settings.recency,
-            catalog.size,
-            others=config.near_candidates,
-            dense=config.dense_candidates,
-        )
-        return cls(catalog, memory, ranker.native())
->>>>>>> f11124e (Let a bundle hold how far it has learned; a catalog the memory that learns)
+        memory = catalog.memory or tables.queries(catalog.size, query_settings(config))
+        return cls(catalog, memory, net.native())
 
     def width(self, k: int) -> int:
         """How many items the index must find for a ranking of k."""
