@@ -18,8 +18,8 @@ _ROWS = 1 << 16
 def verify_model(where: str, model: Model) -> None:
     """Raise BundleError, naming `where`, unless a model that fits by its shapes also fits by what it holds."""
     check_finite(where, {**model.weights, "catalog": model.item_vectors})
-    if model.ranker is not None:
-        check_finite(f"{where}: the ranker", model.ranker.arrays())
+    if model.ranker_net is not None:
+        check_finite(f"{where}: the ranker", model.ranker_net.arrays())
     try:
         model.ids.check()
     except DataError as error:
