@@ -114,6 +114,14 @@ class Config:
         Of the ranker's fit.
     ranker_lr : float, default 0.006
         Learning rate of the ranker's fit.
+    prequential : bool, default True
+        Whether the ranker's slice is learned while it is gone through, as it will be when serving.
+    lesson_clicks : int, default 256
+        Clicks of the slice, at most, that the ranker is asked for before they are learned.
+    lesson_seconds : float, default 60
+        The same in seconds of the log, where the data set has times.
+    ranker_samples : int, default 150000
+        Samples of the slice, at most, that the ranker is fitted on; of more so many, spread evenly.
     leave_out : str, default none
         Features that the ranker must do without, with commas between them.
 
@@ -161,6 +169,10 @@ class Config:
     ranker_slice: float = 0.25
     ranker_epochs: int = 4
     ranker_lr: float = 6e-3
+    prequential: bool = True
+    lesson_clicks: int = 256
+    lesson_seconds: float = 60.0
+    ranker_samples: int = 150_000
     leave_out: str = ""
 
     def __post_init__(self) -> None:
@@ -195,6 +207,9 @@ class Config:
             "ranker_slice": 0 < self.ranker_slice < 1,
             "ranker_epochs": self.ranker_epochs >= 1,
             "ranker_lr": self.ranker_lr > 0,
+            "lesson_clicks": self.lesson_clicks >= 1,
+            "lesson_seconds": 0.001 <= self.lesson_seconds <= 1e9,
+            "ranker_samples": self.ranker_samples >= 1,
         }
         for name, fine in checks.items():
             if not fine:

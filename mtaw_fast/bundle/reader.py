@@ -19,6 +19,7 @@ from mtaw_fast.bundle.format import (
     OPTIONAL_PARTS,
     PARTS,
     READABLE_VERSIONS,
+    TIMES_PARTS,
     is_plain_name,
 )
 from mtaw_fast.bundle.verify import verify_model
@@ -96,7 +97,7 @@ def _read_model(folder: Path, manifest: dict[str, Any], verify: bool, mapping: s
             raise BundleError(f"{where} states {shown(file.size)} bytes for {shown(part)}; train the bundle anew")
     try:
         held = _hold(folder, files, verify, mapping)
-        arrays = {part: map_tensors(held[part]) for part in (*PARTS, *OPTIONAL_PARTS) if part in held}
+        arrays = {part: map_tensors(held[part]) for part in (*PARTS, *OPTIONAL_PARTS, *TIMES_PARTS) if part in held}
     except DataError as error:
         raise BundleError(str(error)) from None
     check_weights(str(folder), arrays["weights"], config, n_items)
@@ -120,9 +121,14 @@ def _read_model(folder: Path, manifest: dict[str, Any], verify: bool, mapping: s
         raise BundleError(f"{folder} has {len(ids)} item ids for {n_items} items; train the bundle anew")
     memory, ranker_net = _memory(folder, held, n_items)
     learned = _learned(folder, held, n_items, memory)
+    clicked_at = arrays["times"].get("times") if "times" in arrays else None
+    if clicked_at is not None:
+        clicks = 0 if memory is None else len(memory.session_items)
+        check_array(str(folder), "times", clicked_at, np.int64, (clicks,))
     model = Model(
-        config, arrays["weights"], ids, popularity, item_vectors, most_clicked, scan, memory, ranker_net, learned
-    )
+        config, arrays["weights"], ids, popularity, item_vectors, most_clicked, scan, memory, ranker_net, learned,
+        clicked_at,
+    )  # fmt: skip
     if verify:
         verify_model(str(folder), model)
     return model

@@ -28,7 +28,7 @@ class Growth:
     Attributes
     ----------
     sessions : Sessions
-        New sessions of internal ids 0..N+M-1, ordered by last click.
+        New sessions of internal ids 0..N+M-1, ordered by last click, with their times.
     dropped : int32[..]
         Ascending places in the tables of sessions that go.
     items : sequence
@@ -91,8 +91,18 @@ def grown(model: Model, growth: Growth, *, threads: int = 1) -> Model:
         popularity=popularity,
         memory=tables,
         ranker_net=model.ranker_net,
+        clicked_at=_times(model, growth),
     )
     return replace(whole, learned=growth.learned)
+
+
+def _times(model: Model, growth: Growth) -> np.ndarray | None:
+    """int64[T]: when the clicks of the new tables were; None where it is not known of all of them."""
+    sessions = model.sessions
+    if sessions.times is None or growth.sessions.times is None:
+        return None
+    left = sessions.select(np.setdiff1d(np.arange(len(sessions)), growth.dropped)) if len(growth.dropped) else sessions
+    return np.concatenate([left.times, growth.sessions.times])
 
 
 def _given(vector: np.ndarray) -> np.ndarray | None:

@@ -168,7 +168,9 @@ class _Run:
     def _fit_ranker(self, sessions: Sessions, phase: str) -> Kept:
         n_items, min_prefix = self._dataset.n_items, self._dataset.min_prefix
         past = self._weights("past") if "past" in self.state["kept"] else None
-        ranker, history = fit_on_slice(self._config, sessions, n_items, min_prefix, past, phase, self._reporter)
+        ranker, history = fit_on_slice(
+            self._config, sessions, n_items, min_prefix, past, self._files.folder, phase, self._reporter
+        )
         name = f"{phase}.safetensors"
         ranker.save(self._files.folder / name)
         self.state.note(history)
@@ -193,6 +195,7 @@ class _Run:
             popularity=np.bincount(sessions.items, minlength=dataset.n_items).astype(np.int64),
             memory=memory,
             ranker_net=ranker_net,
+            clicked_at=sessions.times if config.memory else None,
         )
 
     def _weights(self, kept: str) -> dict[str, np.ndarray]:
