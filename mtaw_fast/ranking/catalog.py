@@ -20,6 +20,7 @@ import numpy as np
 
 from mtaw_fast.data.item_ids import ItemIds
 from mtaw_fast.errors import DataError
+from mtaw_fast.kernels.native.memory_delta import MemoryDelta
 from mtaw_fast.kernels.native.memory_query import SessionMemory
 from mtaw_fast.model.item_vectors import mean_norm, normalised
 from mtaw_fast.model.model import Model
@@ -96,6 +97,7 @@ class Catalog:
     norm: float = 0.0
     clicks: np.ndarray | None = None
     memory: SessionMemory | None = None
+    delta: MemoryDelta | None = None
 
     @classmethod
     def of(cls, model: Model) -> Catalog:
