@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.harness import Floor
+from bench.harness.comparison import Floor
 from mtaw_fast.errors import UsageError, require
 from mtaw_fast.kernels.native.scan import read_bytes
 

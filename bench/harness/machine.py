@@ -20,7 +20,7 @@ PACKAGES = (
     "mtaw-fast", "numpy", "safetensors", "torch", "triton", "faiss-cpu", "faiss-gpu", "onnxruntime",
     "onnxruntime-gpu", "polars", "scipy", "usearch", "hnswlib", "scalable-vs", "cut-cross-entropy", "liger-kernel",
 )  # fmt: skip
-_ROOT = Path(__file__).resolve().parent.parent
+_ROOT = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 
-from bench.eager_faiss import encode, load_model
+from bench.harness.eager_faiss import encode, load_model
 from mtaw_fast.config import Config
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.kernels.aw_loss import aw_loss

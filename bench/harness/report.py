@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench.harness import Case, Comparison, Ratio, Timing, WrongAnswerError, compare, ratio
-from bench.machine import checkout, describe, machine_record
+from bench.harness.comparison import Case, Comparison, Ratio, Timing, WrongAnswerError, compare, ratio
+from bench.harness.machine import checkout, describe, machine_record
 from mtaw_fast.errors import MtawError, UsageError, require
 from mtaw_fast.storage.files import write_json
 

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.memory import peak_memory
-from bench.report import Line, Report, Row, bench_parser, exit_code_of, parse
+from bench.harness.peak_memory import peak_memory
+from bench.harness.report import Line, Report, Row, bench_parser, exit_code_of, parse
 from mtaw_fast.errors import MtawError, UsageError, require
 
 _LIMIT_BYTES = 2_000_000_000
@@ -141,7 +141,3 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: the peak is over {_LIMIT_BYTES / 1e9:.0f} GB for {rows} rows", file=sys.stderr)
         return 1
     return code
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -9,8 +9,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.harness import Plan, limit_threads
-from bench.report import Report, bench_parser, exit_code_of, parse
+from bench.harness.comparison import Plan, limit_threads
+from bench.harness.report import Report, bench_parser, exit_code_of, parse
 from mtaw_fast.errors import MtawError, require
 
 LENGTHS = (1, 10, 50, 512)
@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(bundle: Path, data: Path | None, quick: bool, json: Path | None) -> int:
     # ONNX Runtime and PyTorch load here, so that --help and a misuse answer at once.
-    from bench.export_cases import ExportCases
+    from bench.prepare.export_cases import ExportCases
 
     report = Report("export")
     plan = _QUICK_PLAN if quick else _PLAN
@@ -52,7 +52,3 @@ def _run(bundle: Path, data: Path | None, quick: bool, json: Path | None) -> int
     if data is not None:
         report.notes += cases.parity(data, 500 if quick else 5000)
     return report.finish(json)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

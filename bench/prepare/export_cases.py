@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
-from bench.agreement import ranking_error, vectors_error
-from bench.eager_faiss import encode as eager_encode
-from bench.eager_faiss import load_model
-from bench.harness import Case, Contender, Plan
-from bench.oracle import true_logits, true_queries
+from bench.harness.agreement import ranking_error, vectors_error
+from bench.harness.comparison import Case, Contender, Plan
+from bench.harness.eager_faiss import encode as eager_encode
+from bench.harness.eager_faiss import load_model
+from bench.harness.oracle import true_logits, true_queries
 from mtaw_fast.bundle import Bundle
 from mtaw_fast.bundle.format import GRAPH_PARTS, VARIANTS
 from mtaw_fast.data.dataset import Dataset

@@ -18,11 +18,11 @@ from typing import Any
 
 import numpy as np
 
-from bench.floors import read_floor
-from bench.harness import Case, Contender, Plan
-from bench.machine import usable_cores
-from bench.memory import peak_of_prepared
-from bench.report import Line, Report, Row, bench_parser, exit_code_of, parse
+from bench.harness.comparison import Case, Contender, Plan
+from bench.harness.floors import read_floor
+from bench.harness.machine import usable_cores
+from bench.harness.peak_memory import peak_of_prepared
+from bench.harness.report import Line, Report, Row, bench_parser, exit_code_of, parse
 from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.data.synthetic import generate, workload
@@ -221,7 +221,3 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _run(options)
     except MtawError as error:
         return exit_code_of(error)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

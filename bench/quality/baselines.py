@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from bench import quality_records as records
-from bench.quality_runs import FIRST_READ, Places, samples_of
+from bench.quality import records
+from bench.quality.runs import FIRST_READ, Places, samples_of
 from mtaw_fast.config import Config
 from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.evaluation import evaluate

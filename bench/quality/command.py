@@ -22,16 +22,16 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.harness import limit_threads
-from bench.machine import usable_cores
-from bench.quality_records import SPLITS, Finalist, every_record
-from bench.quality_table import render
-from bench.report import Report, bench_parser, exit_code_of, parse
+from bench.harness.comparison import limit_threads
+from bench.harness.machine import usable_cores
+from bench.harness.report import Report, bench_parser, exit_code_of, parse
+from bench.quality.records import SPLITS, Finalist, every_record
+from bench.quality.table import render
 from mtaw_fast.config import preset
 from mtaw_fast.errors import MtawError, UsageError, require
 
 if TYPE_CHECKING:
-    from bench.quality_runs import Places
+    from bench.quality.runs import Places
     from mtaw_fast.data.dataset import Dataset
 
 DATASETS = "tmall,retailrocket"
@@ -103,7 +103,7 @@ def _checked(options: argparse.Namespace) -> argparse.Namespace:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from bench.quality_runs import Places, prepared
+    from bench.quality.runs import Places, prepared
     from mtaw_fast.data.synthetic import generate
 
     report = Report("quality")
@@ -124,8 +124,8 @@ def _records(
     dataset: Dataset, preset_name: str, places: Places, options: argparse.Namespace
 ) -> Iterator[dict[str, Any]]:
     """The records of a preset on a data set, made where they are not there; each is told at once."""
-    from bench.quality_baselines import run_baselines
-    from bench.quality_runs import run
+    from bench.quality.baselines import run_baselines
+    from bench.quality.runs import run
     from mtaw_fast.kernels.native.memory_query import feature_names
 
     if preset_name == BASELINES:
@@ -160,7 +160,3 @@ def _say(record: dict) -> None:
     changed = "".join(f" {name}={value}" for name, value in record["changed"].items())
     print(f"{record['dataset']['name']} {record['split']} {record['preset']}{changed}{seed}: {', '.join(parts)}",
           flush=True)  # fmt: skip
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -10,12 +10,11 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from bench.quality_records import every_record
-from bench.report import exit_code_of
+from bench.harness.report import exit_code_of
+from bench.quality.records import every_record
 from mtaw_fast.errors import MtawError, UsageError, require
 from mtaw_fast.storage.files import atomic_path
 
@@ -69,7 +68,3 @@ def draw(points: Mapping[float, Mapping[str, float]], dataset: str, path: Path) 
         axes.legend()
     with atomic_path(path) as temporary:
         figure.savefig(temporary, format="png", dpi=120)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

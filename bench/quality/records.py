@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.machine import checkout, machine_record
+from bench.harness.machine import checkout, machine_record
 from mtaw_fast.config import Config
 from mtaw_fast.errors import DataError, UsageError
 from mtaw_fast.storage.files import read_json, write_json

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from bench import quality_records as records
-from bench.quality_records import Finalist
-from bench.quality_screen import train_without_refit
+from bench.quality import records
+from bench.quality.records import Finalist
+from bench.quality.screen import train_without_refit
 from mtaw_fast.config import Config
 from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.data.readers import read

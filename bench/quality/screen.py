@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.quality_records import changed_settings
+from bench.quality.records import changed_settings
 from mtaw_fast.config import Config
 from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.data.sessions import Samples, Sessions

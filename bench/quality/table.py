@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from bench.published import PUBLISHED
+from bench.quality.published import PUBLISHED
 
 _METRICS = ("P@10", "MRR@10", "P@20", "MRR@20")
 _SCREENED = ("P@20", "MRR@20")

@@ -9,9 +9,9 @@ from typing import Any
 import faiss
 import numpy as np
 
-from bench.agreement import TIE, ranking_error
-from bench.harness import Case, Contender, Floor, Plan
-from bench.retrieval_data import VectorSet
+from bench.harness.agreement import TIE, ranking_error
+from bench.harness.comparison import Case, Contender, Floor, Plan
+from bench.retrieval.vectors import VectorSet
 from mtaw_fast.kernels.native import reference
 from mtaw_fast.ranking.retrieval import Index
 from mtaw_fast.ranking.retrieval.ladder import LadderIndex

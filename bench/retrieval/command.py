@@ -12,9 +12,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.harness import Plan, limit_threads
-from bench.report import Report, bench_parser, exit_code_of, parse
-from bench.retrieval_data import VectorSet, generated_set, trained_set
+from bench.harness.comparison import Plan, limit_threads
+from bench.harness.report import Report, bench_parser, exit_code_of, parse
+from bench.retrieval.vectors import VectorSet, generated_set, trained_set
 from mtaw_fast.errors import MtawError, UsageError, require
 
 if TYPE_CHECKING:
@@ -91,8 +91,8 @@ def _sets(options: argparse.Namespace, folder: Path) -> Iterator[VectorSet]:
 
 def _measure(report: Report, vectors: VectorSet, options: argparse.Namespace, plot: Path | None) -> None:
     # FAISS loads here, so that --help and a misuse answer at once.
-    from bench.floors import scan_floor
-    from bench.retrieval_cases import RetrievalCases
+    from bench.harness.floors import scan_floor
+    from bench.retrieval.cases import RetrievalCases
     from mtaw_fast.ranking.retrieval import make_index
 
     n_items = len(vectors.catalog)
@@ -106,7 +106,7 @@ def _measure(report: Report, vectors: VectorSet, options: argparse.Namespace, pl
         why = "building one takes longer than --quick may" if options.quick else "the exact scan is as fast"
         report.notes.append(f"no ladder over {n_items:,} items: {why}")
         return
-    from bench.ladder_build import ladder_for
+    from bench.retrieval.ladder_build import ladder_for
 
     ladder = ladder_for(vectors, exact, options.kind, options.recall, options.cache, _say)
     _say(f"ladder, {n_items:,} items")
@@ -117,8 +117,8 @@ def _measure(report: Report, vectors: VectorSet, options: argparse.Namespace, pl
 
 def _curve(report: Report, vectors: VectorSet, exact: Index, ladder: LadderIndex, options: argparse.Namespace) -> None:
     """Trace the curves, draw them, and note each index's fastest setting at the target."""
-    from bench.peers import peers
-    from bench.recall_curve import draw, fastest_at, our_peers, trace
+    from bench.retrieval.peers import peers
+    from bench.retrieval.recall_curve import draw, fastest_at, our_peers, trace
 
     n_items, d = vectors.catalog.shape
     indexes = [
@@ -138,7 +138,3 @@ def _curve(report: Report, vectors: VectorSet, exact: Index, ladder: LadderIndex
 
 def _say(what: str) -> None:
     print(f"{what} ..", file=sys.stderr, flush=True)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

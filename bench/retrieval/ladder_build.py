@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from bench import machine
-from bench.harness import limit_threads
-from bench.retrieval_data import VectorSet
+from bench.harness import machine
+from bench.harness.comparison import limit_threads
+from bench.retrieval.vectors import VectorSet
 from mtaw_fast.errors import UsageError
 from mtaw_fast.export.faiss_build import write_index
 from mtaw_fast.export.recall_search import HeldOut, K

@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from bench import machine
-from bench.harness import limit_threads
+from bench.harness import machine
+from bench.harness.comparison import limit_threads
 from mtaw_fast.errors import MissingPackageError, require
 
 Search = Callable[[np.ndarray], np.ndarray]

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from bench.harness import Contender, Plan, time_interleaved
-from bench.peers import Peer, Search
-from bench.retrieval_cases import K, recalls
-from bench.retrieval_data import VectorSet
+from bench.harness.comparison import Contender, Plan, time_interleaved
+from bench.retrieval.cases import K, recalls
+from bench.retrieval.peers import Peer, Search
+from bench.retrieval.vectors import VectorSet
 from mtaw_fast.errors import require
 from mtaw_fast.kernels.native import rerank_topk
 from mtaw_fast.ranking.retrieval import Index

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from bench.clustered import ClusterLaw, clustered_vectors
-from bench.workload import from_bundle, from_data
+from bench.harness.workload import from_bundle, from_data
+from bench.retrieval.clustered import ClusterLaw, clustered_vectors
 from mtaw_fast.kernels.native.scan import quantise
 from mtaw_fast.ranking.encoders import make_encoder
 from mtaw_fast.ranking.retrieval import LadderFile, ladder_of
@@ -72,7 +72,7 @@ class VectorSet:
 
 
 def generated_set(n_items: int, d: int = 100, law: ClusterLaw | None = None) -> VectorSet:
-    """Clustered vectors; see `bench.clustered`."""
+    """Clustered vectors; see `bench.retrieval.clustered`."""
     catalog, queries = clustered_vectors(n_items, d, QUERIES, law=law)
     return VectorSet(catalog, np.ascontiguousarray(queries), "clustered")
 

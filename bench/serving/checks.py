@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.agreement import ranking_error
+from bench.harness.agreement import ranking_error
 from mtaw_fast.bundle import Bundle
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.ranking.encoders import make_encoder

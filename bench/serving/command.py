@@ -6,7 +6,6 @@ python -m bench.serving [--quick] [--items N[,N]] [--rates R[,R]] [--curve] [--r
 from __future__ import annotations
 
 import argparse
-import os
 import shlex
 import sys
 import tempfile
@@ -15,12 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.machine import usable_cores
-from bench.report import Report, bench_parser, exit_code_of, parse
+from bench.harness.machine import usable_cores
+from bench.harness.report import Report, bench_parser, exit_code_of, parse
 from mtaw_fast.errors import MtawError, UsageError, require
 
 if TYPE_CHECKING:
-    from bench.serving_run import Measured, Traffic
+    from bench.serving.traffic import Measured, Traffic
     from mtaw_fast.data.sessions import Sessions
 
 K = 20
@@ -103,7 +102,7 @@ def _run(options: argparse.Namespace) -> int:
         else:
             for served in _bundles(options):
                 _loads(report, served, options, work)
-    from bench.serving_run import table
+    from bench.serving.traffic import table
 
     if report.rows:
         report.notes[:0] = table(report.rows)
@@ -115,7 +114,7 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _bundles(options: argparse.Namespace) -> Iterator[_Served]:
-    from bench.serving_inputs import catalog_bundle, with_ladder
+    from bench.serving.inputs import catalog_bundle, with_ladder
     from mtaw_fast.bundle import Bundle
     from mtaw_fast.ranking.retrieval import EXACT_ITEMS, ladder_of
 
@@ -136,8 +135,8 @@ def _bundles(options: argparse.Namespace) -> Iterator[_Served]:
 
 def _loads(report: Report, served: _Served, options: argparse.Namespace, work: Path) -> None:
     """Every rate on one service, then the checks of what it answered."""
-    from bench.service_process import Service
-    from bench.serving_run import measure
+    from bench.serving.service_process import Service
+    from bench.serving.traffic import measure
 
     seconds = options.seconds or (10.0 if options.quick else 6.0 if options.curve else 20.0)
     runs: list[tuple[Measured, Sessions]] = []
@@ -171,7 +170,7 @@ def _rates(options: argparse.Namespace, n_items: int) -> Iterator[float]:
 
 def _traffic(options: argparse.Namespace, rate: float, seconds: float, number: int) -> Traffic:
     """The load `number` of a run: its own arrivals and sessions."""
-    from bench.serving_run import Traffic
+    from bench.serving.traffic import Traffic
 
     return Traffic(rate, options.ramp, seconds, options.seed + number, options.connections, options.client_nice)
 
@@ -183,7 +182,7 @@ def _broken(measured: Measured) -> bool:
 
 
 def _requests(served: _Served, traffic: Traffic) -> tuple[list[bytes], Sessions]:
-    from bench.serving_inputs import distinct_sessions, recommend_requests
+    from bench.serving.inputs import distinct_sessions, recommend_requests
     from mtaw_fast.bundle import Bundle
 
     sessions = distinct_sessions(served.n_items, traffic.most_requests, traffic.seed)
@@ -193,7 +192,7 @@ def _requests(served: _Served, traffic: Traffic) -> tuple[list[bytes], Sessions]
 
 def _keep(report: Report, served: _Served, measured: Measured, sessions: Sessions, options: argparse.Namespace) -> None:
     """Check the kept answers; right ones give a row."""
-    from bench.serving_checks import check_sample, parse_answer
+    from bench.serving.checks import check_sample, parse_answer
 
     if not len(measured.latencies):
         return
@@ -246,9 +245,9 @@ def _params(served: _Served, sessions: Sessions, options: argparse.Namespace) ->
 
 def _faults(report: Report, options: argparse.Namespace, work: Path) -> None:
     """Hot reloads and killed workers under the full rate."""
-    from bench.service_process import Service
-    from bench.serving_faults import kill_under_load, reload_under_load
-    from bench.serving_inputs import catalog_bundle, publish
+    from bench.serving.faults import kill_under_load, reload_under_load
+    from bench.serving.inputs import catalog_bundle, publish
+    from bench.serving.service_process import Service
 
     n_items = int(options.items[0]) if options.items else FAULT_SIZE
     rate = options.rates[0] if options.rates else RATES.get(n_items, 500.0)
@@ -294,8 +293,3 @@ def _numbers(option: str, text: str) -> list[float]:
 
 def _say(what: str) -> None:
     print(f"{what} ..", file=sys.stderr, flush=True)
-
-
-if __name__ == "__main__":
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-    sys.exit(main())

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.http_client import Outcome
-from bench.service_process import Service
-from bench.serving_checks import Versions, parse_answer
-from bench.serving_inputs import publish
-from bench.serving_run import Measured, Traffic, kind_of, measure
+from bench.serving.checks import Versions, parse_answer
+from bench.serving.http_client import Outcome
+from bench.serving.inputs import publish
+from bench.serving.service_process import Service
+from bench.serving.traffic import Measured, Traffic, kind_of, measure
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.service.snapshot import current_version
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.workload import generated
+from bench.harness.workload import generated
 from mtaw_fast.bundle import Bundle
 from mtaw_fast.bundle.format import FORMAT_VERSION, MANIFEST
 from mtaw_fast.data.dataset import Dataset

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager
 from multiprocessing.connection import Connection
 from typing import Any
 
-from bench.http_client import Client, Load, Outcome
+from bench.serving.http_client import Client, Load, Outcome
 from mtaw_fast.errors import MtawError
 
 _HEAD_START = 0.3  # seconds from the connections' being there to the first arrivals

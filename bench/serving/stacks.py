@@ -2,9 +2,9 @@
 
     python -m bench.serving_stacks --quick
 
-Each framework (`bench.stack_apps`) runs on each server, one worker, on this machine beside the client. Rounds are
-interleaved: all stacks are up at once, idle but for the one that has its turn. Reported: throughput of 16 connections
-that ask again at once, p50 and p99 at a steady Poisson rate, and CPU time a request. `plain` is the floor.
+Each framework (`bench.serving.stack_apps`) runs on each server, one worker, on this machine beside the client. Rounds
+are interleaved: all stacks are up at once, idle but for the one that has its turn. Reported: throughput of 16
+connections that ask again at once, p50 and p99 at a steady Poisson rate, and CPU time a request. `plain` is the floor.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from pathlib import Path
 import numpy as np
 import psutil
 
-from bench.arrivals import poisson_arrivals
-from bench.http_client import Client, Load, Outcome
-from bench.machine import describe, machine_record
-from bench.serving_inputs import recommend_requests
-from bench.stack_apps import APPS
-from bench.workload import generated
+from bench.harness.machine import describe, machine_record
+from bench.harness.workload import generated
+from bench.serving.arrivals import poisson_arrivals
+from bench.serving.http_client import Client, Load, Outcome
+from bench.serving.inputs import recommend_requests
+from bench.serving.stack_apps import APPS
 from mtaw_fast.errors import MtawError
 from mtaw_fast.storage.files import write_json
 
@@ -85,7 +85,16 @@ def running(server: str, app: str, bundle: Path) -> Iterator[Stack]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     module, *options = SERVERS[server]
-    command = [sys.executable, "-m", module, f"bench.stack_apps:{app}_app", "--factory", "--port", str(port), *options]
+    command = [
+        sys.executable,
+        "-m",
+        module,
+        f"bench.serving.stack_apps:{app}_app",
+        "--factory",
+        "--port",
+        str(port),
+        *options,
+    ]
     process = subprocess.Popen(command, env={**os.environ, "STACK_BUNDLE": str(bundle), "OMP_NUM_THREADS": "1"})
     try:
         _await_port(process, port)
@@ -147,7 +156,3 @@ def main() -> int:
     if options.json is not None:
         write_json(options.json, {"machine": machine_record(), "params": {"items": options.items}, "results": rows})
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import psutil
 
-from bench.arrivals import poisson_arrivals
-from bench.http_client import RESET, TIMED_OUT, Load, Outcome
-from bench.load_process import RunningLoad
-from bench.report import Row
-from bench.service_process import Service
+from bench.harness.report import Row
+from bench.serving.arrivals import poisson_arrivals
+from bench.serving.http_client import RESET, TIMED_OUT, Load, Outcome
+from bench.serving.load_process import RunningLoad
+from bench.serving.service_process import Service
 
 _NAMES = {RESET: "connection lost", TIMED_OUT: "no answer in time"}
 

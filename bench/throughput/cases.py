@@ -1,42 +1,33 @@
-"""The cases of the throughput bench: what is timed, how it is checked, and the limit beside it."""
+"""The stages that serve: what is timed, how it is checked, and the limit beside it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
-from functools import cache, cached_property
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
-import torch
 
-from bench import eager_faiss
-from bench.agreement import TIE, ranking_error, step_error, vectors_error
-from bench.eager_faiss import EagerFaiss, EagerStep, load_model
-from bench.floors import flop_floor, largest_of, read_floor, scan_floor, sum_of
-from bench.harness import Case, Contender, Floor, Plan
-from bench.memory_case import RANKER_TOLERANCE, memory_floor, true_memory
-from bench.oracle import gradients, true_logits, true_queries, true_step
-from bench.rates import Load, Processes, Threads, rate_case
-from bench.workload import Workload
-from mtaw_fast.config import Config
+from bench.harness import eager_faiss
+from bench.harness.agreement import TIE, ranking_error, vectors_error
+from bench.harness.comparison import Case, Contender, Floor, Plan
+from bench.harness.eager_faiss import EagerFaiss
+from bench.harness.floors import flop_floor, largest_of, read_floor, scan_floor, sum_of
+from bench.harness.oracle import true_logits, true_queries
+from bench.harness.workload import Workload
+from bench.throughput.memory_truth import RANKER_TOLERANCE, memory_floor, true_memory
+from bench.throughput.rates import Load, Processes, Threads, rate_case
 from mtaw_fast.data.sessions import Sessions
-from mtaw_fast.model.mtaw import MTAW
+from mtaw_fast.kernels.native.memory_query import Dense
+from mtaw_fast.ranking.catalog import Catalog
+from mtaw_fast.ranking.memory_stage import MemoryStage
 from mtaw_fast.recommender import Recommender
-from mtaw_fast.training.batch import Batch
-from mtaw_fast.training.batching import epoch_batches
-from mtaw_fast.training.initial import initialise
-from mtaw_fast.training.step import Stepper, compute_dtype
 
 _CHECKED_SCORES = 1 << 24  # true scores that a check computes, at most: sessions x catalog
 _MOST_CHECKED = 64
 _UNIT_TOLERANCE = 2e-6  # float32 against float64, on the coordinates of a unit vector
-_STEP_TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 2e-2}  # of loss and gradients, relative
-_STEP_BATCHES = 16
 _RATE_SESSIONS = 1000
-_STEP_LOGITS = 1 << 25  # samples x catalog of a step, at most: the dense baseline holds them several times over
-_CPU = torch.device("cpu")
-_FULL_RATE = 1.0  # epochs done: past the warm-up
 
 Ranking = tuple[np.ndarray, np.ndarray]
 
@@ -109,9 +100,37 @@ class ServingCases:
             "latency_us",
             Contender("ours", lambda call: index.search(queries[call % len(queries)], k, scale=scale)),
             [Contender(eager_faiss.NAME, lambda call: theirs.search(queries[call % len(queries)], k))],
-            lambda contender: self.ranking_error(contender, lambda output: output, truth, TIE),
+            lambda contender: self._ranking_error(contender, lambda output: output, truth, TIE),
             self.plan,
             self._retrieve_floor,
+        )
+
+    def memory(self) -> Case:
+        """Candidates, features and ranker of a bundle that has a session memory; no baseline does the same."""
+        bundle, index, batches = self.workload.bundle, self.ours.index, self.batches
+        memory = MemoryStage.of(Catalog.of(bundle.model))
+        assert memory is not None
+        queries = [self.ours.encoder.encode(batch) for batch in batches]
+        asked = []
+        for batch, vectors in zip(batches, queries, strict=True):
+            ids, logits = index.search(vectors, memory.width(self.k), scale=bundle.config.scale)
+            dense = Dense(vectors, ids, logits, bundle.item_vectors, bundle.config.scale)
+            begins, ends = batch.offsets[:-1].copy(), batch.offsets[1:].copy()
+            asked.append((np.ascontiguousarray(batch.items), begins, ends, self.k, dense))
+
+        def truth(number: int, rows: int) -> np.ndarray:
+            logits = true_logits(bundle.config, bundle.weights, queries[number][:rows])
+            return true_memory(bundle, batches[number].slice(0, rows), logits)
+
+        return Case(
+            "memory",
+            self._path_params,
+            "latency_us",
+            Contender("ours", lambda call: memory.memory.rank(memory.ranker, *asked[call % len(asked)])),
+            [],
+            lambda contender: self._ranking_error(contender, lambda output: output, truth, RANKER_TOLERANCE),
+            self.plan,
+            memory_floor(bundle, batches[0]),
         )
 
     def recommend(self) -> Case:
@@ -134,8 +153,8 @@ class ServingCases:
             # The encoders' float32 error in the cosine, at the logits' scale.
             tie = _UNIT_TOLERANCE * bundle.config.scale
             if bundle.memory is None or contender.name == eager_faiss.NAME:
-                return self.ranking_error(contender, unpack, truth, tie)
-            return self.ranking_error(contender, unpack, remembered, RANKER_TOLERANCE)
+                return self._ranking_error(contender, unpack, truth, tie)
+            return self._ranking_error(contender, unpack, remembered, RANKER_TOLERANCE)
 
         def unpack(output: Any) -> Ranking:
             rows = [(row.items, row.scores) if hasattr(row, "items") else row for row in output]
@@ -143,7 +162,7 @@ class ServingCases:
 
         return Case(
             "recommend",
-            self.path_params,
+            self._path_params,
             "latency_us",
             Contender("ours", run_ours),
             [Contender(eager_faiss.NAME, lambda call: theirs.recommend(requests[call % len(requests)], k))],
@@ -184,14 +203,14 @@ class ServingCases:
         for kind, count in ((Threads, 1), (Threads, workers), (Processes, workers)):
             with kind(self.ours, load, count) as crew:
                 name = f"{count} {kind.__name__.lower() if count > 1 else 'thread'}"
-                yield rate_case(crew, count, self.ours, load, self.path_params, plan), name
+                yield rate_case(crew, count, self.ours, load, self._path_params, plan), name
 
     @property
-    def path_params(self) -> dict[str, Any]:
+    def _path_params(self) -> dict[str, Any]:
         """What a row says of the whole path."""
         return {**self._params, "encoder": self.ours.encoder.name, "index": self.ours.index.name}
 
-    def ranking_error(
+    def _ranking_error(
         self,
         contender: Contender,
         unpack: Callable[[Any], Ranking],
@@ -234,67 +253,3 @@ def _medians(timed: list[Mapping[str, float]]) -> dict[str, float]:
 
 def _listed(stages: Mapping[str, float]) -> str:
     return ", ".join(f"{name} {value:.1f}" for name, value in stages.items())
-
-
-def train_step(workload: Workload, threads: int, plan: Plan) -> Case:
-    """One optimisation step, from a batch to updated weights; samples in params are of the first batch.
-
-    From the weights that a training starts from: of trained ones some gradients are what cancelling terms leave, which
-    no float32 step has right.
-    """
-    bundle = workload.bundle
-    config = replace(bundle.config, compute_dtype="auto")
-    start = MTAW(config, bundle.n_items)
-    initialise(start, workload.train)
-    weights = {name: value.detach().numpy() for name, value in start.named_parameters()}
-    budget = min(config.batch_prefixes, max(1, _STEP_LOGITS // bundle.n_items))
-    numbers = epoch_batches(workload.train.lengths - workload.min_prefix, budget, 0, 0)[:_STEP_BATCHES]
-    batches = [Batch.of(workload.train.select(chosen), workload.min_prefix, _CPU) for chosen in numbers]
-    dtype = compute_dtype(config, _CPU) or torch.float32
-
-    def ours_of(settings: Config) -> Stepper:
-        return Stepper(load_model(settings, weights), settings)
-
-    def theirs_of(settings: Config) -> EagerStep:
-        return EagerStep(load_model(settings, weights), settings)
-
-    still = replace(config, dropout=0.0)
-
-    @cache
-    def truth() -> tuple[float, list[np.ndarray]]:
-        return true_step(still, weights, batches[0])
-
-    def check(contender: Contender) -> str | None:
-        if contender.name == eager_faiss.NAME:
-            theirs = theirs_of(still)
-            loss, model, precision = theirs.step(batches[0]), theirs.model, torch.float32
-        else:
-            ours = ours_of(still)
-            loss, model, precision = ours.step(batches[0], _FULL_RATE), ours.model, dtype
-        return step_error(loss, gradients(model), *truth(), _STEP_TOLERANCE[precision])
-
-    ours, theirs = ours_of(config), theirs_of(config)
-    samples, n_items, d = len(batches[0].targets), bundle.n_items, config.d
-    return Case(
-        "train-step",
-        {
-            **workload.params,
-            "batch": samples,
-            "threads": threads,
-            "loss_backend": config.loss_backend,
-            "compute_dtype": str(dtype).removeprefix("torch."),
-        },
-        "latency_ms",
-        Contender("ours", lambda call: ours.step(batches[call % len(batches)], _FULL_RATE)),
-        [Contender(eager_faiss.NAME, lambda call: theirs.step(batches[call % len(batches)]))],
-        check,
-        plan,
-        sum_of(
-            flop_floor(
-                6.0 * samples * n_items * d,
-                "the loss's three products (logits, gradient of queries, gradient of items)",
-                str(dtype).removeprefix("torch."),
-            ),
-            read_floor(16 * n_items * d, f"Adam's weights, gradients and two moments [{n_items}, {d}] in float32"),
-        ),
-    )

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bench.harness import Plan, limit_threads
-from bench.rates import calls_a_second
-from bench.report import Report, bench_parser, exit_code_of, parse
-from bench.workload import Workload, from_bundle, from_data, generated
+from bench.harness.comparison import Plan, limit_threads
+from bench.harness.report import Report, bench_parser, exit_code_of, parse
+from bench.harness.workload import Workload, from_bundle, from_data, generated
+from bench.throughput.rates import calls_a_second
 from mtaw_fast.errors import MtawError, UsageError, require
 
 if TYPE_CHECKING:
-    from bench.throughput_cases import ServingCases
+    from bench.throughput.cases import ServingCases
 
 SIZES = (10_000, 40_727)
 QUICK_SIZES = (40_727,)
@@ -85,9 +85,9 @@ def _workloads(options: argparse.Namespace, folder: Path) -> Iterator[Workload]:
 
 def _measure(report: Report, workload: Workload, options: argparse.Namespace) -> None:
     # PyTorch and FAISS load here, so that --help and a misuse answer at once.
-    from bench.eager_faiss import EagerFaiss
-    from bench.memory_case import memory_case
-    from bench.throughput_cases import ServingCases, train_step
+    from bench.harness.eager_faiss import EagerFaiss
+    from bench.throughput.cases import ServingCases
+    from bench.throughput.train_step import train_step
     from mtaw_fast.recommender import Recommender
 
     bundle = workload.bundle
@@ -101,7 +101,7 @@ def _measure(report: Report, workload: Workload, options: argparse.Namespace) ->
             report.run(make_case())
         if bundle.memory is not None:
             _say(f"memory, {bundle.n_items} items, batch {batch}")
-            report.run(memory_case(cases))
+            report.run(cases.memory())
         if batch == 1:
             report.notes += cases.stages(_STAGE_CALLS)
             report.notes.append(_rates(report, cases, options.quick))
@@ -126,7 +126,3 @@ def _rates(report: Report, cases: ServingCases, quick: bool) -> str:
 
 def _say(what: str) -> None:
     print(f"measuring {what} ..", file=sys.stderr, flush=True)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

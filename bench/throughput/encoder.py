@@ -10,9 +10,9 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.harness import Plan, limit_threads
-from bench.report import Report, bench_parser, exit_code_of, parse
-from bench.workload import generated
+from bench.harness.comparison import Plan, limit_threads
+from bench.harness.report import Report, bench_parser, exit_code_of, parse
+from bench.harness.workload import generated
 from mtaw_fast.errors import MtawError, require
 
 CATALOG = 40_727
@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(folder: Path, quick: bool, json: Path | None) -> int:
     # PyTorch loads here, so that --help and a misuse answer at once.
-    from bench.encoder_cases import EncoderCases
+    from bench.throughput.encoder_cases import EncoderCases
 
     report = Report("encoder")
     workload = generated(CATALOG, folder)
@@ -49,7 +49,3 @@ def _run(folder: Path, quick: bool, json: Path | None) -> int:
         if clicks < workload.bundle.config.max_len:
             report.run(cases.append())
     return report.finish(json)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

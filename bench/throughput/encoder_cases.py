@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from bench import eager_faiss
-from bench.agreement import vectors_error
-from bench.floors import flop_floor
-from bench.harness import Case, Contender, Floor, Plan
-from bench.oracle import true_queries
-from bench.workload import Workload
+from bench.harness import eager_faiss
+from bench.harness.agreement import vectors_error
+from bench.harness.comparison import Case, Contender, Floor, Plan
+from bench.harness.floors import flop_floor
+from bench.harness.oracle import true_queries
+from bench.harness.workload import Workload
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.ranking.encoders import NativeEncoder, NumpyEncoder
 

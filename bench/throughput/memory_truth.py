@@ -1,57 +1,19 @@
-"""The session memory as a stage of its own: from queries and what the index found to the final ranking."""
+"""What the session memory's stage must answer, by the plain reference, and the least that it can take."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
-from bench.floors import flop_floor, read_floor, sum_of
-from bench.harness import Case, Contender, Floor
-from bench.oracle import true_logits
+from bench.harness.comparison import Floor
+from bench.harness.floors import flop_floor, read_floor, sum_of
 from mtaw_fast.bundle import Bundle
 from mtaw_fast.data.sessions import Sessions
-from mtaw_fast.kernels.native.memory_query import Dense
 from mtaw_fast.memory.reference.candidates import QuerySettings, query
 from mtaw_fast.memory.reference.features import features
-from mtaw_fast.ranking.catalog import Catalog
-from mtaw_fast.ranking.memory_stage import MemoryStage
-
-if TYPE_CHECKING:
-    from bench.throughput_cases import ServingCases
 
 RANKER_TOLERANCE = 1e-3  # float32 features and layers against float64, on the scores of candidates
 _PAIR_BYTES = 20  # of a neighbour: its id, the latest session of both, six values of 16 bits
 _POSTING_BYTES = 4
-
-
-def memory_case(cases: ServingCases) -> Case:
-    """Candidates, features and ranker of a bundle that has a session memory; no baseline does the same."""
-    bundle, index, batches = cases.workload.bundle, cases.ours.index, cases.batches
-    memory = MemoryStage.of(Catalog.of(bundle.model))
-    assert memory is not None
-    queries = [cases.ours.encoder.encode(batch) for batch in batches]
-    asked = []
-    for batch, vectors in zip(batches, queries, strict=True):
-        ids, logits = index.search(vectors, memory.width(cases.k), scale=bundle.config.scale)
-        dense = Dense(vectors, ids, logits, bundle.item_vectors, bundle.config.scale)
-        begins, ends = batch.offsets[:-1].copy(), batch.offsets[1:].copy()
-        asked.append((np.ascontiguousarray(batch.items), begins, ends, cases.k, dense))
-
-    def truth(number: int, rows: int) -> np.ndarray:
-        logits = true_logits(bundle.config, bundle.weights, queries[number][:rows])
-        return true_memory(bundle, batches[number].slice(0, rows), logits)
-
-    return Case(
-        "memory",
-        cases.path_params,
-        "latency_us",
-        Contender("ours", lambda call: memory.memory.rank(memory.ranker, *asked[call % len(asked)])),
-        [],
-        lambda contender: cases.ranking_error(contender, lambda output: output, truth, RANKER_TOLERANCE),
-        cases.plan,
-        memory_floor(bundle, batches[0]),
-    )
 
 
 def memory_floor(bundle: Bundle, batch: Sessions) -> Floor:

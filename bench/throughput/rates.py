@@ -12,7 +12,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from bench.harness import Case, Contender, Plan, Timing
+from bench.harness.comparison import Case, Contender, Plan, Timing
 from mtaw_fast.errors import MtawError
 from mtaw_fast.recommender import Recommender
 

@@ -10,10 +10,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.harness import Plan, limit_threads
-from bench.loss_shapes import LossShape
-from bench.machine import usable_cores
-from bench.report import Report, bench_parser, exit_code_of, parse
+from bench.harness.comparison import Plan, limit_threads
+from bench.harness.machine import usable_cores
+from bench.harness.report import Report, bench_parser, exit_code_of, parse
+from bench.training.loss_shapes import LossShape
 from mtaw_fast.errors import MtawError, require
 
 N_ITEMS = 40_727
@@ -70,9 +70,9 @@ def _run(options: argparse.Namespace) -> int:
 
 def _measure_loss(report: Report, shape: LossShape, options: argparse.Namespace) -> None:
     # PyTorch loads here, so that --help and a misuse answer at once.
-    from bench.loss_case import loss_case, memory_lines
-    from bench.loss_inputs import LossInputs
-    from bench.loss_peers import peers_for
+    from bench.training.loss_case import loss_case, memory_lines
+    from bench.training.loss_inputs import LossInputs
+    from bench.training.loss_peers import peers_for
 
     _say(f"aw_loss, {shape.describe()}: choosing the peers' settings")
     inputs = LossInputs.of(shape)
@@ -90,7 +90,7 @@ def _measure_loss(report: Report, shape: LossShape, options: argparse.Namespace)
 
 
 def _measure_epoch(report: Report, options: argparse.Namespace) -> None:
-    from bench.epoch_case import EpochBench, stages_in_words
+    from bench.training.epoch_case import EpochBench, stages_in_words
     from mtaw_fast.config import Config
     from mtaw_fast.data.dataset import Dataset
 
@@ -106,7 +106,3 @@ def _measure_epoch(report: Report, options: argparse.Namespace) -> None:
 
 def _say(what: str) -> None:
     print(f"measuring {what} ..", file=sys.stderr, flush=True)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from bench.agreement import step_error
-from bench.harness import Case, Contender, Plan
-from bench.loss_case import OURS, TOLERANCE, loss_floor, our_dtype
-from bench.oracle import gradients, true_step
+from bench.harness.agreement import step_error
+from bench.harness.comparison import Case, Contender, Plan
+from bench.harness.oracle import gradients, true_step
+from bench.training.loss_case import OURS, TOLERANCE, loss_floor, our_dtype
 from mtaw_fast.config import Config
 from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.data.sessions import Sessions

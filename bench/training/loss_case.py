@@ -10,14 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench.agreement import step_error
-from bench.floors import exp_floor, flop_floor, sum_of
-from bench.harness import Case, Contender, Floor, Plan, Ratio, limit_threads
-from bench.loss_inputs import LossInputs
-from bench.loss_peers import COMPILE, Peer
-from bench.loss_shapes import LossShape
-from bench.memory import peak_of_prepared
-from bench.report import Line, Row
+from bench.harness.agreement import step_error
+from bench.harness.comparison import Case, Contender, Floor, Plan, Ratio, limit_threads
+from bench.harness.floors import exp_floor, flop_floor, sum_of
+from bench.harness.peak_memory import peak_of_prepared
+from bench.harness.report import Line, Row
+from bench.training.loss_inputs import LossInputs
+from bench.training.loss_peers import COMPILE, Peer
+from bench.training.loss_shapes import LossShape
 from mtaw_fast.config import Config
 from mtaw_fast.kernels.aw_loss import aw_loss, choose_backend
 from mtaw_fast.kernels.aw_loss.request import LossRequest

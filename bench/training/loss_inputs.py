@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench.loss_shapes import LossShape
+from bench.training.loss_shapes import LossShape
 from mtaw_fast.kernels.aw_loss import aw_loss
 
 _SLICE_LOGITS = 1 << 24  # logits that the float64 answer holds at once

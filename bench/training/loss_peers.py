@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from bench.loss_inputs import LossInputs
+from bench.training.loss_inputs import LossInputs
 
 EAGER_FP32 = "torch-eager-fp32"
 EAGER_BF16 = "torch-eager-bf16"

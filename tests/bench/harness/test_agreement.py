@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bench.agreement import ranking_error, step_error, vectors_error
+from bench.harness.agreement import ranking_error, step_error, vectors_error
 
 K = 5
 

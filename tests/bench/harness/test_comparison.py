@@ -7,9 +7,8 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from bench import floors
-from bench.floors import Floor, largest_of, read_floor, sum_of
-from bench.harness import (
+from bench.harness import floors
+from bench.harness.comparison import (
     Case,
     Contender,
     Plan,
@@ -20,6 +19,7 @@ from bench.harness import (
     ratio,
     time_interleaved,
 )
+from bench.harness.floors import Floor, largest_of, read_floor, sum_of
 from mtaw_fast.errors import UsageError
 
 PLAN = Plan(rounds=7, burst=3, settle=2, warmup=4)
@@ -57,7 +57,7 @@ def test_every_contender_gets_the_same_calls_in_its_own_unbroken_turns():
 
 def test_timing_stops_after_its_seconds_but_keeps_the_least_rounds(monkeypatch):
     clock = iter(range(10_000))
-    monkeypatch.setattr("bench.harness.time.perf_counter", lambda: next(clock))
+    monkeypatch.setattr("bench.harness.comparison.time.perf_counter", lambda: next(clock))
     (taken,) = time_interleaved([Contender("a", lambda call: call)], Plan(rounds=50, burst=1, seconds=10, min_rounds=3))
     assert 3 <= len(taken.seconds) <= 13
     (taken,) = time_interleaved([Contender("a", lambda call: call)], Plan(rounds=50, burst=1, seconds=0, min_rounds=3))
@@ -191,7 +191,7 @@ def test_read_floor_names_what_it_read_and_grows_with_the_bytes():
 
 def test_matrix_product_floors():
     pytest.importorskip("torch")
-    from bench.floors import flop_floor, gemm_floor
+    from bench.harness.floors import flop_floor, gemm_floor
 
     one, three = gemm_floor(64, 256, 32, repeats=3), gemm_floor(64, 256, 32, count=3, repeats=3)
     assert "1 x float32 product [64, 32] x [32, 256]" in one.what
@@ -217,7 +217,7 @@ def test_exponential_floors_count_and_scale_with_the_threads():
 
 def test_a_floor_never_rises_again(monkeypatch):
     ticks = iter([0, 10, 20, 25, 30, 37])  # calls of 10, then 5 and 7 ns
-    monkeypatch.setattr("bench.floors.time.perf_counter_ns", lambda: next(ticks))
+    monkeypatch.setattr("bench.harness.floors.time.perf_counter_ns", lambda: next(ticks))
     assert [floors._fastest("key", int, 1, 1.0) for _ in range(3)] == pytest.approx([10e-9, 5e-9, 5e-9])
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.machine import Checkout, checkout, describe, machine_record, usable_cores
+from bench.harness.machine import Checkout, checkout, describe, machine_record, usable_cores
 
 
 def git(folder: Path, *arguments: str) -> str:
@@ -77,7 +77,7 @@ def test_other_processors_and_systems_have_a_record_too(tmp_path, monkeypatch, c
     path = tmp_path / "cpuinfo"
     if cpuinfo:
         path.write_text(cpuinfo)
-    monkeypatch.setattr("bench.machine.Path", lambda name: path if "cpuinfo" in name else tmp_path / "none")
+    monkeypatch.setattr("bench.harness.machine.Path", lambda name: path if "cpuinfo" in name else tmp_path / "none")
     record = machine_record()
     assert record["flags"] == (["asimd", "i8mm"] if cpuinfo else [])
     assert record["cpu"]

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.memory import peak_memory, peak_of_prepared, resident_peak
+from bench.harness.peak_memory import peak_memory, peak_of_prepared, resident_peak
 from mtaw_fast.errors import MtawError
 
 MIB = 1 << 20

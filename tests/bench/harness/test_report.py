@@ -7,8 +7,8 @@ import json
 import numpy as np
 import pytest
 
-from bench.harness import Case, Comparison, Contender, Floor, Plan, Timing
-from bench.report import Report, bench_parser, lines_of, parse, short
+from bench.harness.comparison import Case, Comparison, Contender, Floor, Plan, Timing
+from bench.harness.report import Report, bench_parser, lines_of, parse, short
 from mtaw_fast.errors import UsageError
 from tests.bench.schema import check_report
 

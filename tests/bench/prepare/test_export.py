@@ -13,8 +13,8 @@ pytest.importorskip("onnx", reason="the export bench needs the extra 'train'")
 pytest.importorskip("onnxruntime", reason="the export bench needs the extra 'cpu'")
 pytest.importorskip("faiss", reason="the export bench needs the extra 'cpu'")
 
-from bench import export, export_cases
-from bench.harness import Plan
+from bench.harness.comparison import Plan
+from bench.prepare import export, export_cases
 from mtaw_fast.data.synthetic import generate
 from mtaw_fast.export.onnx_model import export_onnx
 from mtaw_fast.ranking.encoders.onnx_encoder import OnnxEncoder

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from bench import memory_build
-from bench.harness import Plan
-from bench.memory import PeakMemory
+from bench.harness.comparison import Plan
+from bench.harness.peak_memory import PeakMemory
+from bench.prepare import memory_build
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.data.synthetic import generate
 from mtaw_fast.memory import MemoryTables

@@ -8,7 +8,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from bench import prepare
+from bench.prepare import command as prepare
 
 
 def test_the_log_is_what_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from bench import gamma_curve
-from bench.quality_records import KIND, SCHEMA
+from bench.quality import gamma_curve
+from bench.quality.records import KIND, SCHEMA
 
 
 def write(folder: Path, gamma: float, p20: float, seed: int = 0, **changes: Any) -> None:

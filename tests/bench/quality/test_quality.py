@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench import quality, quality_runs
-from bench.quality_records import Finalist, settings_hash
-from bench.quality_table import render
+from bench.quality import command as quality
+from bench.quality import runs as quality_runs
+from bench.quality.records import Finalist, settings_hash
+from bench.quality.table import render
 from mtaw_fast.cli import main as command
 from mtaw_fast.config import Config
 from mtaw_fast.data.dataset import Dataset

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from bench import quality
-from tests.bench.test_quality import bench, records, write_ring
+from bench.quality import command as quality
+from tests.bench.quality.test_quality import bench, records, write_ring
 
 
 def written(path: Path) -> list[dict[str, Any]]:

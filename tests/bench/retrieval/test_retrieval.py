@@ -13,14 +13,17 @@ import pytest
 pytest.importorskip("faiss", reason="the retrieval bench needs the extra 'bench'")
 pytest.importorskip("rich", reason="the retrieval bench needs the extra 'bench'")
 
-from bench import machine, recall_curve, retrieval, retrieval_data
-from bench.clustered import ClusterLaw, clustered_vectors
-from bench.floors import scan_floor
-from bench.harness import Plan, WrongAnswerError, compare
-from bench.peers import peers
-from bench.recall_curve import Point, fastest_at, our_peers, trace
-from bench.retrieval_cases import K, RetrievalCases, recalls
-from bench.retrieval_data import VectorSet, generated_set
+from bench.harness import machine
+from bench.harness.comparison import Plan, WrongAnswerError, compare
+from bench.harness.floors import scan_floor
+from bench.retrieval import command as retrieval
+from bench.retrieval import recall_curve
+from bench.retrieval import vectors as retrieval_data
+from bench.retrieval.cases import K, RetrievalCases, recalls
+from bench.retrieval.clustered import ClusterLaw, clustered_vectors
+from bench.retrieval.peers import peers
+from bench.retrieval.recall_curve import Point, fastest_at, our_peers, trace
+from bench.retrieval.vectors import VectorSet, generated_set
 from mtaw_fast.errors import UsageError
 from mtaw_fast.export import recall_search
 from mtaw_fast.export.faiss_build import build
@@ -144,7 +147,7 @@ def test_a_ladder_under_its_target_gets_no_row() -> None:
 
 
 def test_the_ladder_is_timed_by_its_plan_for_sessions(tmp_path: Path) -> None:
-    from bench.ladder_build import ladder_for
+    from bench.retrieval.ladder_build import ladder_for
 
     vectors = generated_set(N, d=20)
     cases = toy_cases(vectors)
@@ -174,7 +177,7 @@ def test_the_ladder_is_timed_by_its_plan_for_sessions(tmp_path: Path) -> None:
 
 
 def test_a_ladder_that_misses_its_target_is_told_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from bench.ladder_build import ladder_for
+    from bench.retrieval.ladder_build import ladder_for
 
     monkeypatch.setitem(recall_search._K_FACTORS, "ivfpq", (1,))
     vectors = generated_set(N, d=20)

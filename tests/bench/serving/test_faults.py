@@ -13,10 +13,12 @@ import pytest
 pytest.importorskip("uvicorn", reason="the serving bench needs the extra 'serve'")
 pytest.importorskip("psutil", reason="the serving bench needs the extra 'bench'")
 
-from bench import service_process, serving, serving_faults
-from bench.http_client import RESET, TIMED_OUT, Outcome
-from bench.serving_faults import NOTICE, Kills, Reloads, in_flight
-from bench.serving_run import Measured, Traffic
+from bench.serving import command as serving
+from bench.serving import faults as serving_faults
+from bench.serving import service_process
+from bench.serving.faults import NOTICE, Kills, Reloads, in_flight
+from bench.serving.http_client import RESET, TIMED_OUT, Outcome
+from bench.serving.traffic import Measured, Traffic
 from tests.bench.schema import check_report
 
 PORTS = np.array([7001, 7002])  # of the connections to the worker that is killed

@@ -11,10 +11,10 @@ from contextlib import contextmanager, suppress
 import numpy as np
 import pytest
 
-from bench import load_process
-from bench.arrivals import poisson_arrivals
-from bench.http_client import RESET, TIMED_OUT, Client, Load
-from bench.load_process import RunningLoad
+from bench.serving import load_process
+from bench.serving.arrivals import poisson_arrivals
+from bench.serving.http_client import RESET, TIMED_OUT, Client, Load
+from bench.serving.load_process import RunningLoad
 from mtaw_fast.errors import MtawError, UsageError
 
 ANSWER = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
@@ -195,6 +195,6 @@ def test_a_priority_that_is_not_granted_is_told(monkeypatch):
     def refused(*_: int) -> None:
         raise PermissionError
 
-    monkeypatch.setattr("bench.load_process.os.setpriority", refused)
+    monkeypatch.setattr("bench.serving.load_process.os.setpriority", refused)
     with pytest.raises(MtawError, match="leave the priority out"):
         load_process._renice(-5)

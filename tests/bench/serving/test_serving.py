@@ -13,16 +13,17 @@ import pytest
 pytest.importorskip("uvicorn", reason="the serving bench needs the extra 'serve'")
 pytest.importorskip("psutil", reason="the serving bench needs the extra 'bench'")
 
-from bench import serving, serving_inputs
-from bench.serving_checks import Answer, check_sample
-from bench.serving_inputs import catalog_bundle, distinct_sessions, publish, recommend_requests
+from bench.serving import command as serving
+from bench.serving import inputs as serving_inputs
+from bench.serving.checks import Answer, check_sample
+from bench.serving.inputs import catalog_bundle, distinct_sessions, publish, recommend_requests
 from mtaw_fast.bundle import Bundle
 from mtaw_fast.errors import UsageError
 from mtaw_fast.recommender import Recommender
 from tests.bench.schema import check_report
 from tests.random_bundle import save_random
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 N_ITEMS = 2003
 QUIET = ["--rates", "60", "--seconds", "2", "--ramp", "0.5", "--workers", "1", "--connections", "8"]
@@ -68,7 +69,7 @@ def test_a_wrong_answer_gets_no_row_and_fails_the_bench(toy, tmp_path, monkeypat
     bundle = catalog_bundle(N_ITEMS, toy, lambda _: None)
     other = catalog_bundle(N_ITEMS, toy, lambda _: None, seed=1)
     # The service gets another bundle than the one that its answers are held against.
-    from bench import service_process
+    from bench.serving import service_process
 
     right = service_process.Service.__init__
     monkeypatch.setattr(service_process.Service, "__init__", lambda self, _, *rest: right(self, other, *rest))
@@ -83,7 +84,7 @@ def test_a_curve_goes_up_in_rate_and_ends(toy, tmp_path, monkeypatch):
     monkeypatch.setattr(serving, "_CURVE_FROM", 20.0)
     monkeypatch.setattr(serving, "_CURVE_MOST", 50.0)
     rates = QUIET.index("--rates")
-    monkeypatch.setattr("tests.bench.test_serving.QUIET", [*QUIET[:rates], *QUIET[rates + 2 :]])
+    monkeypatch.setattr("tests.bench.serving.test_serving.QUIET", [*QUIET[:rates], *QUIET[rates + 2 :]])
     status, rows = run(tmp_path, toy, "--curve", "--items", str(N_ITEMS))
     assert status == 0
     assert [row["params"]["rate"] for row in rows] == [20, 30, 45]

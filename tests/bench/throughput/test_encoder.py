@@ -10,8 +10,8 @@ import pytest
 pytest.importorskip("torch", reason="the encoder bench needs the extra 'train'")
 pytest.importorskip("faiss", reason="the encoder bench needs the extra 'cpu'")
 
-from bench import encoder, encoder_cases
-from bench.harness import Plan
+from bench.harness.comparison import Plan
+from bench.throughput import encoder, encoder_cases
 from mtaw_fast.kernels.native.encoder import SessionEncoder, SessionState
 from tests.bench.schema import check_report
 

@@ -11,9 +11,11 @@ import pytest
 pytest.importorskip("torch", reason="the throughput bench needs the extra 'train'")
 pytest.importorskip("faiss", reason="the throughput bench needs the extra 'cpu'")
 
-from bench import rates, throughput, workload
-from bench.eager_faiss import EagerFaiss, EagerStep
-from bench.harness import Plan
+from bench.harness import workload
+from bench.harness.comparison import Plan
+from bench.harness.eager_faiss import EagerFaiss, EagerStep
+from bench.throughput import command as throughput
+from bench.throughput import rates
 from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.data.item_ids import ItemIds
 from mtaw_fast.data.sessions import Samples, Sessions

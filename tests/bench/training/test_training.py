@@ -15,14 +15,15 @@ pytest.importorskip("torch", reason="the training bench needs the extra 'train'"
 
 import torch
 
-from bench import epoch_case, loss_case, loss_inputs, loss_peers, training
-from bench.epoch_case import STAGES, EpochBench
-from bench.harness import Plan
-from bench.loss_case import our_loss, prepare_loss
-from bench.loss_inputs import LossInputs
-from bench.loss_peers import COMPILE, EAGER_BF16, EAGER_FP32, LINEAR_CE, Peer, peers_for
-from bench.loss_shapes import LossShape
-from bench.memory import PeakMemory
+from bench.harness.comparison import Plan
+from bench.harness.peak_memory import PeakMemory
+from bench.training import command as training
+from bench.training import epoch_case, loss_case, loss_inputs, loss_peers
+from bench.training.epoch_case import STAGES, EpochBench
+from bench.training.loss_case import our_loss, prepare_loss
+from bench.training.loss_inputs import LossInputs
+from bench.training.loss_peers import COMPILE, EAGER_BF16, EAGER_FP32, LINEAR_CE, Peer, peers_for
+from bench.training.loss_shapes import LossShape
 from mtaw_fast.config import Config
 from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.data.item_ids import ItemIds
