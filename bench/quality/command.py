@@ -2,7 +2,7 @@
 
 python -m bench.quality --data DIR --preset P [--seeds N] [--split validation|test] [--dataset NAMES] [--set KEY=VALUE]
 python -m bench.quality --quick
-python -m bench.quality --table
+python -m bench.quality --table [--series NAME]
 
 Settings are screened on the validation sessions (--split validation, one seed) and the chosen ones read the test set
 once, on several seeds (--split test). Each run is a JSON file under docs/results/, named by its settings and seed: what
@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 from bench.harness.comparison import limit_threads
 from bench.harness.machine import usable_cores
 from bench.harness.report import Report, bench_parser, exit_code_of, parse
-from bench.quality.records import SPLITS, Finalist, every_record
+from bench.quality.records import SPLITS, Finalist, every_record, read_series
 from bench.quality.table import render
 from mtaw_fast.config import preset
 from mtaw_fast.errors import MtawError, UsageError, require
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 DATASETS = "tmall,retailrocket"
 BASELINES = "baselines"
 RESULTS, WORK = Path("docs/results"), Path("runs/quality")
+EARLIER = RESULTS / "earlier.jsonl"
 _SEEDS = {"validation": 1, "test": 5}
 _QUICK_PRESETS = (BASELINES, "paper", "full")
 _QUICK_SETTINGS = ("d=16", "batch_prefixes=256", "epochs=1", "validation=0.1", "ranker_slice=0.3")
@@ -48,7 +49,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         options = _checked(parse(_parser(), argv))
         if options.table:
-            print(render(list(every_record(options.results or RESULTS))))
+            series, results = options.series, options.results
+            found = every_record(results or RESULTS) if series is None else read_series(results or EARLIER, series)
+            print(render(list(found)))
             return 0
         require("torch", "bench")
         import torch  # noqa: F401  # loaded before its threads are limited
@@ -77,6 +80,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--again", metavar="WHY", help="read a test set once more for a finalist, and note why")
     parser.add_argument("--table", action="store_true", help="print the tables of what is recorded, as Markdown")
+    parser.add_argument(
+        "--series", metavar="NAME", help=f"(--table) of earlier settings (--results, default {EARLIER})"
+    )
     parser.add_argument("--results", type=Path, metavar="DIR", help=f"folder of the records (default: {RESULTS})")
     parser.add_argument("--work", type=Path, metavar="DIR", help=f"folder of trainings under way (default: {WORK})")
     parser.add_argument("--threads", type=int, default=usable_cores(), metavar="N", help="(default: all cores)")
@@ -87,6 +93,12 @@ def _checked(options: argparse.Namespace) -> argparse.Namespace:
     """The options; UsageError on what makes no sense, before anything is made."""
     if options.table and (options.json is not None or options.quick):
         raise UsageError("--table prints what is recorded and runs nothing: leave --json and --quick out")
+    if options.series is not None and not options.table:
+        raise UsageError("--series chooses what --table prints: give --table, or leave --series out")
+    if options.series is None and options.results is not None and options.results.is_file():
+        raise UsageError(
+            f"--results {options.results} is a file of several series: choose one with --table --series NAME"
+        )
     if options.quick:
         for name in ("data", "dataset", "results", "work", "again"):
             if getattr(options, name) is not None:

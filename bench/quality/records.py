@@ -85,10 +85,7 @@ def load(path: Path, finalist: Finalist, fingerprint: str) -> dict[str, Any] | N
 
 def read_record(path: Path) -> dict[str, Any]:
     """The record at `path`; raises DataError where it is none."""
-    record = read_json(path, DataError)
-    if not isinstance(record, dict) or record.get("kind") != KIND or record.get("schema") != SCHEMA:
-        raise DataError(f"{path} is no record of bench.quality, or of another schema; move it away")
-    return record
+    return _checked(read_json(path, DataError), str(path))
 
 
 def every_record(folder: Path) -> Iterator[dict[str, Any]]:
@@ -97,6 +94,34 @@ def every_record(folder: Path) -> Iterator[dict[str, Any]]:
         record = read_record(path)
         if "metrics" in record:
             yield record
+
+
+def read_series(path: Path, name: str) -> list[dict[str, Any]]:
+    """The records of one series of a JSONL, whose lines are records with "series" and "file", their former name.
+
+    Raises DataError where the file cannot be read or a line is no record, UsageError where it has no such series.
+    """
+    try:
+        lines = path.read_text().splitlines()
+    except (OSError, ValueError) as error:
+        raise DataError(f"cannot read {path}: {error}") from None
+    every: dict[str, list[dict[str, Any]]] = {}
+    for number, line in enumerate(lines, 1):
+        place = f"{path}, line {number},"
+        try:
+            record = _checked(json.loads(line), place)
+        except ValueError as error:
+            raise DataError(f"{place} is no JSON: {error}") from None
+        every.setdefault(str(record.get("series")), []).append(record)
+    if name not in every:
+        raise UsageError(f"{path} has no series '{name}'; it has {', '.join(sorted(every))}")
+    return every[name]
+
+
+def _checked(record: Any, place: str) -> dict[str, Any]:
+    if not isinstance(record, dict) or record.get("kind") != KIND or record.get("schema") != SCHEMA:
+        raise DataError(f"{place} is no record of bench.quality, or of another schema; move it away")
+    return record
 
 
 def log_read(path: Path, record: dict[str, Any], why: str) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from bench.quality import command as quality
 from bench.quality import runs as quality_runs
-from bench.quality.records import Finalist, settings_hash
+from bench.quality.records import KIND, SCHEMA, Finalist, settings_hash
 from bench.quality.table import render
 from mtaw_fast.cli import main as command
 from mtaw_fast.config import Config
@@ -22,6 +22,7 @@ from mtaw_fast.training import train
 from mtaw_fast.training.memory_slice import SliceCandidates
 from tests.training.conftest import N_ITEMS, ring_sessions
 
+ROOT = Path(__file__).resolve().parents[3]
 TINY = ["--set", "d=8", "--set", "lr=0.03", "--set", "batch_prefixes=64", "--set", "validation=0.1",
         "--set", "epochs=2", "--threads", "1", "--dataset", "ring"]  # fmt: skip
 
@@ -221,6 +222,23 @@ def test_features_left_out_share_a_table_of_differences() -> None:
     assert rows[2:] == [["knn", "-2.00", "+0.00", "", ""], ["own, knn", "", "", "+0.25", "-1.00"]]
 
 
+def test_a_series_of_a_file_has_the_tables_of_its_records(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    whole = {
+        name: {"kind": KIND, "schema": SCHEMA, **screen("tmall", at, 20, "")} for name, at in (("a", 50), ("b", 60))
+    }
+    lines = [{"series": name, "file": f"{name}.json", **record} for name, record in whole.items()]
+    (tmp_path / "some.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    for name, record in whole.items():
+        assert quality.main(["--table", "--results", f"{tmp_path}/some.jsonl", "--series", name]) == 0
+        assert capsys.readouterr().out == render([record]) + "\n"
+
+
+@pytest.mark.parametrize("series", ["first", "second"])
+def test_the_earlier_records_still_make_their_tables(capsys: pytest.CaptureFixture, series: str) -> None:
+    assert quality.main(["--table", "--results", str(ROOT / quality.EARLIER), "--series", series]) == 0
+    assert "### Tmall" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -229,6 +247,12 @@ def test_features_left_out_share_a_table_of_differences() -> None:
         (["--data", "{tmp}", "--preset", "paper", "--set", "gama=6"], "gama"),
         (["--quick", "--data", "{tmp}"], "leave --data out"),
         (["--table", "--json", "{tmp}/out.json"], "leave --json and --quick out"),
+        (["--table", "--results", "{tmp}/series.jsonl"], "choose one with --table --series NAME"),
+        (["--table", "--results", "{tmp}/series.jsonl", "--series", "third"], "has no series 'third'; it has first"),
+        (["--table", "--results", "{tmp}/none.jsonl", "--series", "first"], "No such file"),
+        (["--table", "--results", "{tmp}/torn.jsonl", "--series", "first"], "torn.jsonl, line 2, is no JSON"),
+        (["--table", "--results", "{tmp}/other.jsonl", "--series", "first"], "line 1, is no record of bench.quality"),
+        (["--data", "{tmp}", "--preset", "paper", "--series", "first"], "give --table, or leave --series out"),
         (["--data", "{tmp}", "--preset", "paper", "--json", "{tmp}/none/out.json"], "its folder does not exist"),
         (["--data", "{tmp}", "--preset", "paper", "--seeds", "0"], "at least one seed"),
         (["--data", "{tmp}/none", "--preset", "paper"], "is no folder"),
@@ -237,6 +261,9 @@ def test_features_left_out_share_a_table_of_differences() -> None:
     ],
 )
 def test_misuse_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture, arguments: list[str], message: str) -> None:
+    line = json.dumps({"kind": KIND, "schema": SCHEMA, "series": "first"})
+    for name, text in {"series": line, "torn": f"{line}\n{{", "other": "{}"}.items():
+        (tmp_path / f"{name}.jsonl").write_text(text)
     places = ["--results", f"{tmp_path}/results", "--work", f"{tmp_path}/work"]
     assert quality.main([*places, *(argument.format(tmp=tmp_path) for argument in arguments)]) in (1, 2)
     error = capsys.readouterr().err
