@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-COMMAND = re.compile(r"python3? -m ((?:mtaw_fast|bench|tests)(?:\.[a-z_]+)*)")
+COMMAND = re.compile(r"python3? -m ((?:mtaw_fast|bench|tests)(?:\.[a-z_]+)*+)(?!\.?\{)")
 FOLDERS = ("bench", "docs", "examples", "export", "kernels", "mtaw_fast", "tests")
 
 
