@@ -7,7 +7,7 @@
 
 #include "bindings.hpp"
 #include "buffers.hpp"
-#include "rerank.hpp"
+#include "score/rerank.hpp"
 
 namespace py = pybind11;
 

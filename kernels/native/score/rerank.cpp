@@ -1,4 +1,4 @@
-#include "rerank.hpp"
+#include "score/rerank.hpp"
 
 #include <algorithm>
 #include <cstddef>
@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "score.hpp"
+#include "score/score.hpp"
 
 namespace mtaw {
 namespace {

@@ -1,4 +1,4 @@
-#include "score.hpp"
+#include "score/score.hpp"
 
 #include <algorithm>
 #include <bit>
@@ -6,7 +6,7 @@
 #include <cstddef>
 
 #include "compiler.hpp"
-#include "score_tiles.hpp"
+#include "score/score_tiles.hpp"
 
 namespace mtaw {
 namespace {

@@ -1,6 +1,6 @@
 #include <immintrin.h>
 
-#include "score_tiles.hpp"
+#include "score/score_tiles.hpp"
 
 namespace mtaw {
 namespace {

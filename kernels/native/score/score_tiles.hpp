@@ -1,7 +1,7 @@
 // The vectorised forms of score_items.
 #pragma once
 
-#include "score.hpp"
+#include "score/score.hpp"
 
 namespace mtaw {
 
