@@ -77,7 +77,7 @@ def resident_peak() -> int:
     """Peak resident bytes of this process so far.
 
     Linux's ru_maxrss survives exec: it starts at the PARENT's peak in a child that a big process starts. VmHWM belongs
-    to the address space and starts anew, so it is used where there is one.
+    to the address space and starts over, so it is used where there is one.
     """
     if _STATUS.exists():
         for line in _STATUS.read_text().splitlines():

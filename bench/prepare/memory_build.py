@@ -95,7 +95,7 @@ def build_case(log: Log, threads: int, plan: Plan) -> tuple[Case, MemoryTables]:
 
 
 def update_case(log: Log, threads: int, plan: Plan) -> Case:
-    """A hundredth of the sessions comes and another goes, against building all anew."""
+    """A hundredth of the sessions comes and another goes, against building all of it again."""
     count = len(log.sessions)
     day = max(int(_DAY * count), 1)
     settings = MemorySettings().resolved(count)

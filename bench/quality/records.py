@@ -77,7 +77,7 @@ def load(path: Path, finalist: Finalist, fingerprint: str) -> dict[str, Any] | N
         return None
     record = read_record(path)
     if Config.from_dict(record["config"]) != finalist.config or record["preset"] != finalist.preset:
-        raise UsageError(f"{path} was made when the defaults were others; move it away to measure anew")
+        raise UsageError(f"{path} was made when the defaults were others; move it away to measure again")
     if record["dataset"]["fingerprint"] != fingerprint:
         raise UsageError(f"{path} was made from other data ({record['dataset']['fingerprint']}); move it away")
     return record

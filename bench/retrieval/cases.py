@@ -51,7 +51,7 @@ class RetrievalCases:
     def exact_case(self, batch: int, plan: Plan) -> Case:
         """`exact` (batch 1) or `exact-batch`: every answer is held against float64 brute force."""
         groups = self._queries(batch)
-        # FAISS's plain loop, and the same told to use matrix products for any batch: the trap and its mend.
+        # FAISS's plain loop, and the same told to use matrix products for any batch: the trap and its remedy.
         thresholds = {"faiss-flat": faiss.cvar.distance_compute_blas_threshold, "faiss-flat-blas1": 1}
         if batch == 1:
             del thresholds["faiss-flat-blas1"]

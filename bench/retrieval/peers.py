@@ -41,7 +41,7 @@ class Peer:
 def peers(catalog: np.ndarray, cache: Path) -> Iterator[Peer]:
     """Every peer whose package is installed, built over catalog float32[N, d] or read from `cache`.
 
-    One that is missing is named on stderr, with the mend.
+    One that is missing is named on stderr, with the remedy.
     """
     for make in (faiss_hnsw, faiss_ivfpq, hnswlib_hnsw, usearch_hnsw, svs_vamana):
         try:
@@ -175,7 +175,7 @@ def svs_vamana(catalog: np.ndarray, cache: Path) -> Peer:
 
 
 def _cached(path: Path, build: Callable[[Path], None]) -> Path:
-    """`path`, built first if it is not there; a build that was cut off is built anew."""
+    """`path`, built first if it is not there; a build that was cut off starts over."""
     if path.exists():
         return path
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -128,9 +128,9 @@ def test_another_read_needs_a_reason_and_is_logged(made: Path, tmp_path: Path, c
     assert "has no such read" in capsys.readouterr().err
     shutil.copytree(made / "results", tmp_path / "results", dirs_exist_ok=True)
     assert bench(tmp_path, "--preset", "paper", "--split", "validation", "--again", "curious") == 2
-    assert bench(tmp_path, "--preset", "paper", "--seeds", "1", "--again", "the metric was mended") == 0
+    assert bench(tmp_path, "--preset", "paper", "--seeds", "1", "--again", "the metric was corrected") == 0
     first, second = records(tmp_path, "paper-*-test-seed")
-    assert [read["why"] for read in first["reads"]] == ["the finalist's one read", "the metric was mended"]
+    assert [read["why"] for read in first["reads"]] == ["the finalist's one read", "the metric was corrected"]
     assert len(second["reads"]) == 1
     assert first["metrics"] == records(made, "paper-*-test-seed0")[0]["metrics"]
     assert "Read again: paper seed 0" in render([first, second])
