@@ -1,4 +1,4 @@
-"""Every `python -m ..` that the documents, the Makefile and docstrings name can be started."""
+"""What the documents name is there: every `python -m ..`, and every file with its folder."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 COMMAND = re.compile(r"python3? -m ((?:mtaw_fast|bench|tests)(?:\.[a-z_]+)*+)(?!\.?\{)")
+FILE = re.compile(r"`([\w-]+(?:/[\w.*-]+)+(?:/|\.(?:py|md|hpp|cpp|jsonl|mjs|png)))`")
 FOLDERS = ("bench", "docs", "examples", "export", "kernels", "mtaw_fast", "tests")
 
 
@@ -27,3 +28,15 @@ def test_a_documented_command_is_there(module: str) -> None:
         assert importlib.util.find_spec(f"{module}.__main__") is not None
     else:
         assert 'if __name__ == "__main__":' in Path(str(spec.origin)).read_text()
+
+
+def test_the_named_files_are_there() -> None:
+    texts = [path for path in documents() if path.suffix == ".md"]
+    missing = [
+        f"{path.relative_to(ROOT)}: {name}"
+        for path in texts
+        for name in FILE.findall(path.read_text())
+        if not any(list(base.glob(name)) for base in (ROOT, ROOT / "mtaw_fast", ROOT / "kernels/native", path.parent))
+    ]
+    assert len(texts) > 20
+    assert missing == []
