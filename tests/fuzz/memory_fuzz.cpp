@@ -18,7 +18,7 @@
 #include "isa.hpp"
 #include "memory/query.hpp"
 #include "memory/ranker_net.hpp"
-#include "score.hpp"
+#include "score/score.hpp"
 
 namespace {
 

@@ -17,7 +17,7 @@
 #include "scan/kernel.hpp"
 #include "scan/read.hpp"
 #include "scan/scanner.hpp"
-#include "score.hpp"
+#include "score/score.hpp"
 
 namespace {
 

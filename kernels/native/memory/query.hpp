@@ -22,7 +22,7 @@
 #include "memory/similar_sessions.hpp"
 #include "memory/view.hpp"
 #include "memory/zeroed.hpp"
-#include "score.hpp"
+#include "score/score.hpp"
 
 namespace mtaw {
 
