@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from mtaw_fast.kernels.native import _native
+from mtaw_fast.kernels.native.memory_delta import MemoryDelta
 
 __all__ = ["Dense", "RankerNet", "SessionMemory", "feature_names"]
 
@@ -59,7 +60,8 @@ class SessionMemory:
     sessions. n_catalog: ids of clicks and dense items lie in 0..n_catalog-1; items past those of the tables have no
     past. own, others, sessions, dense: how many candidates a query takes of its own latest items (at most 64), of
     others that past sessions hold together with them, and of the dense list, and how many similar sessions it looks
-    at. isa: the instruction set, the process's own where None; every one gives the same bits.
+    at. isa: the instruction set, the process's own where None; every one gives the same bits. delta: made from these very
+    tables, for at most n_catalog items; queries read both together.
 
     Raises ValueError on arrays that do not fit together or a setting out of range.
     """
@@ -75,8 +77,10 @@ class SessionMemory:
         sessions: int = 200,
         dense: int = 50,
         isa: str | None = None,
+        delta: MemoryDelta | None = None,
     ) -> None:
-        self.native = _native.SessionMemory(dict(tables), recency, n_catalog, own, others, sessions, dense, isa)
+        fresh = None if delta is None else delta.native
+        self.native = _native.SessionMemory(dict(tables), recency, n_catalog, own, others, sessions, dense, isa, fresh)
         self.dense = dense
 
     @property
