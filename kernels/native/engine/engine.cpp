@@ -115,7 +115,7 @@ void Engine::retrieve(const PackedSessions& sessions, std::int64_t k, const Cond
 void Engine::remember(const PackedSessions& sessions, std::int64_t k, std::int64_t width, const ScanRequest& search,
                       std::int32_t* ids, float* scores, EngineScratch& scratch) const {
     const ScanCatalog& catalog = scanner_->catalog();
-    const ItemVectors vectors{catalog.rows, catalog.n_items, nullptr, catalog.d, scale_};
+    const ItemVectors vectors{catalog.rows, catalog.n_items, nullptr, catalog.d, scale_, 0};
     for (std::int64_t b = 0; b < sessions.count; ++b) {
         const std::int64_t begin = sessions.offsets[b];
         MemoryRequest request{sessions.clicks + begin, sessions.offsets[b + 1] - begin};

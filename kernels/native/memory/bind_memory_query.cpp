@@ -139,7 +139,8 @@ Batch batch_of(const SessionMemory& memory, const py::array& items, const py::ar
     std::int64_t n = batch.vectors.n;
     if (neural.added) {
         batch.vectors.added = matrix<float>(*neural.added, "added", "float32");
-        n += neural.added->shape(0);
+        batch.vectors.n_added = neural.added->shape(0);
+        n += batch.vectors.n_added;
     }
     const auto rows_differ = [&](const py::array& array) { return array.shape(0) != batch.count; };
     if (rows_differ(*neural.queries) || rows_differ(*neural.dense) || rows_differ(*neural.logits) ||
@@ -147,7 +148,8 @@ Batch batch_of(const SessionMemory& memory, const py::array& items, const py::ar
         (neural.added && neural.added->shape(1) != batch.vectors.d)) {
         throw py::value_error("queries [Q, d], dense and logits [Q, D], catalog and added [.., d] do not fit together");
     }
-    if (n != memory.n_catalog()) {
+    // A delta has room for items that are not there yet.
+    if (memory.delta() == nullptr ? n != memory.n_catalog() : n > memory.n_catalog()) {
         throw py::value_error("there are vectors of " + std::to_string(n) + " items, not of " +
                               std::to_string(memory.n_catalog()));
     }
@@ -161,10 +163,11 @@ Batch batch_of(const SessionMemory& memory, const py::array& items, const py::ar
 class MemoryObject {
  public:
     MemoryObject(const py::dict& tables, double recency, std::int64_t n_catalog, std::int64_t own, std::int64_t others,
-                 std::int64_t sessions, std::int64_t dense, const std::optional<std::string>& isa)
+                 std::int64_t sessions, std::int64_t dense, const std::optional<std::string>& isa, const py::object& delta)
         : held_(tables.attr("copy")()),
+          delta_(delta),
           memory_(view_of(held_, recency), {own, others, sessions, dense}, n_catalog,
-                  isa ? isa_named(isa->c_str()) : active_isa()) {}
+                  isa ? isa_named(isa->c_str()) : active_isa(), delta.is_none() ? nullptr : &memory_delta_of(delta)) {}
 
     const SessionMemory& memory() const { return memory_; }
 
@@ -237,6 +240,7 @@ class MemoryObject {
     }
 
     py::dict held_;  // kept alive
+    py::object delta_;
     SessionMemory memory_;
 };
 
@@ -260,9 +264,9 @@ void bind_memory_query(py::module_& module) {
     py::class_<RankerObject>(module, "MemoryRanker").def(py::init<const py::dict&>(), py::arg("arrays"));
     py::class_<MemoryObject>(module, "SessionMemory", "See mtaw_fast.kernels.native.memory_query.")
         .def(py::init<const py::dict&, double, std::int64_t, std::int64_t, std::int64_t, std::int64_t, std::int64_t,
-                      const std::optional<std::string>&>(),
+                      const std::optional<std::string>&, const py::object&>(),
              py::arg("tables"), py::arg("recency"), py::arg("n_catalog"), py::arg("own"), py::arg("others"),
-             py::arg("sessions"), py::arg("dense"), py::arg("isa") = py::none())
+             py::arg("sessions"), py::arg("dense"), py::arg("isa") = py::none(), py::arg("delta") = py::none())
         .def_property_readonly("most_candidates", [](const MemoryObject& self) { return self.memory().most_candidates(); })
         .def("features", &MemoryObject::features, py::arg("items"), py::arg("begins"), py::arg("ends"),
              py::arg("queries") = py::none(), py::arg("dense") = py::none(), py::arg("logits") = py::none(),

@@ -21,8 +21,7 @@ void SessionMemory::weigh(const MemoryRequest& request, MemoryScratch& scratch) 
     const Pool& pool = scratch.pool_;
     float* const roots = scratch.roots_.data();
     for (std::int32_t slot = 0; slot < pool.count; ++slot) {
-        const std::int64_t item = pool.items[slot];
-        roots[slot] = item < memory_.n_items ? memory_.totals[item * kPairKinds + kSes] : 0.0F;
+        roots[slot] = live_.total(pool.items[slot], kSes);
     }
     std::fill(roots + pool.count, roots + pool.count + kPadding, 0.0F);
     kernels_->inverse_root(roots, pool.count);
