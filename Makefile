@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 DEMO := runs/demo
 
-.PHONY: setup demo test fast lint web clean
+.PHONY: setup demo test fast siege lint web clean
 
 setup: $(VENV)/.ready
 
@@ -29,6 +29,9 @@ test: setup lint web  ## lint, types, layers, every test
 
 fast: setup  ## the quick tests alone, while editing
 	$(BIN)/python -m pytest -m "not slow" -x -q
+
+siege: setup  ## half an hour of hostile clients, reloads and kills beside honest ones (docs/service.md)
+	$(BIN)/python -m tests.service.siege
 
 web:  ## onnxruntime-web for its example, where Node.js is there; without it the example's test skips
 	-if command -v npm >/dev/null; then $(MAKE) examples/node_modules/.package-lock.json; fi
