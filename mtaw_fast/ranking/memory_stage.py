@@ -11,7 +11,16 @@ from mtaw_fast.data.filters import Filter
 from mtaw_fast.data.sessions import Sessions, offsets_of
 from mtaw_fast.kernels.native.memory_query import Dense, NativeRankerNet, SessionMemory
 from mtaw_fast.memory.settings import query_settings
+from mtaw_fast.model.model import Model
 from mtaw_fast.ranking.catalog import Catalog
+
+
+def memory_parts(model: Model, n_catalog: int) -> tuple[SessionMemory, NativeRankerNet] | None:
+    """The model's memory with room for `n_catalog` items, and its ranker; None where the model has no memory."""
+    tables, net = model.memory, model.ranker_net
+    if tables is None or net is None:
+        return None
+    return tables.queries(n_catalog, query_settings(model.config)), net.native()
 
 
 class MemoryStage:
@@ -30,11 +39,8 @@ class MemoryStage:
     @classmethod
     def of(cls, catalog: Catalog) -> MemoryStage | None:
         """None where the model has no memory."""
-        model = catalog.model
-        tables, net, config = model.memory, model.ranker_net, model.config
-        if tables is None or net is None:
-            return None
-        return cls(catalog, tables.queries(catalog.size, query_settings(config)), net.native())
+        parts = memory_parts(catalog.model, catalog.size)
+        return None if parts is None else cls(catalog, *parts)
 
     def width(self, k: int) -> int:
         """How many items the index must find for a ranking of k."""
