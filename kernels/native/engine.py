@@ -7,8 +7,8 @@
         room for; here: uint8[ceil((N + M) / 8)], a bit an item that was not taken out. It holds references alone: an
         engine for every state of a catalog costs microseconds
 
-Conditions of every call: excluded int32[..] ascending internal ids, or None; allowed uint8[ceil((N + M) / 8)], bit i % 8
-of byte i // 8, or None; exclude_seen: nor the session's own items.
+Conditions of every call: excluded int32[..] ascending internal ids, or None; allowed uint8[ceil((N + M) / 8)], bit
+i % 8 of byte i // 8, or None; exclude_seen: nor the session's own items.
 
     engine.recommend(session, k, excluded, allowed, exclude_seen, repeats)
         session: a list or tuple of external ids. Returns (items: list of external ids, scores: float32[len(items)],
@@ -54,6 +54,8 @@ def engine_of(
     here: np.ndarray | None = None,
 ) -> Engine:
     """The engine of parts in their Python forms; they are kept alive."""
-    has_memory = memory is not None and ranker_net is not None
-    parts = (memory.native, ranker_net.native) if has_memory else (None, None)
-    return Engine(ids, encoder.native, scanner.native, scale, *parts, None if side is None else side.native, here)
+    return Engine(
+        ids, encoder.native, scanner.native, scale,
+        None if memory is None else memory.native, None if ranker_net is None else ranker_net.native,
+        None if side is None else side.native, here,
+    )  # fmt: skip

@@ -11,7 +11,7 @@ merged by score. Every answer equals, to the bit, that of a bundle saved with al
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -34,9 +34,9 @@ class CatalogIds:
     taken out there) means the added item. places: internal ids by external ones, of all added items; kept as it is.
     """
 
-    def __init__(self, base: ItemIds, added: tuple[Any, ...] = (), places: Mapping[Any, int] | None = None) -> None:
+    def __init__(self, base: ItemIds, added: tuple[Any, ...] = (), places: dict[Any, int] | None = None) -> None:
         self._base, self._added = base, added
-        self._places = dict(places or {})
+        self._places = {} if places is None else places
         self.table = base.table.grown(self._places, added)
 
     def with_ids(self, ids: Sequence[Any]) -> CatalogIds:
@@ -84,8 +84,8 @@ class Catalog:
     """One state of a served catalog. Axes: N items of the model, M added ones, d dimensions.
 
     ids: the table of external ids. added: those of the added items, oldest first. embeddings, vectors: float32[M, d],
-    what the encoder takes for their clicks, and their rows in the search (length 1). gone: bool[N + M], which were taken
-    out. norm: the length of `embeddings`' rows, that of the model's own on average; 0 until an item is added.
+    what the encoder takes for their clicks, and their rows in the search (length 1). gone: bool[N + M], which were
+    taken out. norm: the length of `embeddings`' rows, that of the model's own on average; 0 until an item is added.
     """
 
     model: Model

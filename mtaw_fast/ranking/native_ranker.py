@@ -40,15 +40,15 @@ class EncodedClicks:
 class NativeRanker:
     """`Ranker` in one native call; `engine` is the call (`kernels.native.engine`).
 
-    encoder, index: the model's own. before: the ranker of an earlier state of the same model's catalog, which lends what
-    both states have in common.
+    encoder, index: the model's own. before: the ranker of an earlier state of the same model's catalog, which lends
+    what both states have in common.
     """
 
     def __init__(
         self, catalog: Catalog, encoder: NativeEncoder, index: ScanIndex, before: NativeRanker | None = None
     ) -> None:
         self._encoder = encoder  # that of every state of the catalog: a growing session outlives many of them
-        self._parts = NativeParts.of(catalog, encoder, index, None if before is None else before._parts)
+        self._parts: NativeParts = NativeParts.of(catalog, encoder, index, None if before is None else before._parts)
         self.engine = self._parts.engine
 
     def recommend(self, session: Sequence[Any], options: Options) -> Ranked:
