@@ -286,7 +286,8 @@ class Recommender:
     def _update(self, change: Callable[[Catalog], Catalog]) -> None:
         """Put the next state of the catalog in the place of this one; updates wait for each other, rankings do not."""
         with self._updating:
-            self._pipeline = Pipeline.of(change(self._pipeline.catalog), self.encoder, self.index)
+            before = self._pipeline
+            self._pipeline = Pipeline.of(change(before.catalog), self.encoder, self.index, before)
 
     def filter(self, exclude: Iterable[Any] = (), allow: Iterable[Any] | None = None) -> Filter:
         """Prepare a filter for many calls; ids that the catalog does not know are ignored.

@@ -6,7 +6,7 @@
 
 #include "encode/encoder.hpp"
 #include "encode/session.hpp"
-#include "ids/id_table.hpp"
+#include "ids/bound_ids.hpp"
 #include "memory/delta.hpp"
 #include "memory/query.hpp"
 #include "memory/ranker_net.hpp"
@@ -14,7 +14,7 @@
 
 namespace mtaw {
 
-const IdTable& id_table_of(pybind11::handle object);
+const BoundIds& bound_ids_of(pybind11::handle object);
 const Encoder& encoder_of(pybind11::handle object);
 SessionState& session_state_of(pybind11::handle object);
 const Scanner& scanner_of(pybind11::handle object);

@@ -113,7 +113,7 @@ class LiveState:
         size = self.model.n_items + len(ledger.newcomers)
         return Catalog.learned(
             self.model,
-            ledger.newcomers.ids,
+            ledger.newcomers.places,
             self._widened(len(ledger.newcomers)),
             self._norm,
             ledger.gone[:size].copy(),

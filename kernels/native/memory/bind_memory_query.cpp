@@ -89,6 +89,7 @@ struct Batch {
     const std::uint8_t* allowed = nullptr;
     const std::int32_t* excluded = nullptr;
     const std::int64_t* excluded_offsets = nullptr;
+    std::int64_t n_items = 0;
 
     MemoryRequest request(std::int64_t q) const {
         MemoryRequest request{items + begins[q], ends[q] - begins[q]};
@@ -99,6 +100,7 @@ struct Batch {
             request.n_dense = n_dense;
         }
         request.allowed = allowed;
+        request.n_items = n_items;
         if (excluded != nullptr) {
             request.excluded = excluded + excluded_offsets[q];
             request.n_excluded = excluded_offsets[q + 1] - excluded_offsets[q];
@@ -124,6 +126,7 @@ Batch batch_of(const SessionMemory& memory, const py::array& items, const py::ar
         fits = batch.begins[q] >= 0 && batch.begins[q] < batch.ends[q] && batch.ends[q] <= items.size();
     }
     if (!fits) throw py::value_error("begins and ends must be pairs of places in items, with a click between them");
+    batch.n_items = memory.n_catalog();
     if (!neural.queries) return batch;
     if (!neural.dense || !neural.logits || !neural.catalog) {
         throw py::value_error("with queries come dense, logits and catalog: give all four or none");
@@ -153,6 +156,7 @@ Batch batch_of(const SessionMemory& memory, const py::array& items, const py::ar
         throw py::value_error("there are vectors of " + std::to_string(n) + " items, not of " +
                               std::to_string(memory.n_catalog()));
     }
+    batch.n_items = n;
     const std::int32_t* const end = batch.dense + batch.count * batch.n_dense;
     if (std::any_of(batch.dense, end, [n](std::int32_t id) { return id < -1 || id >= n; })) {
         throw py::index_error("a dense item lies outside -1.." + std::to_string(n - 1));
@@ -197,7 +201,7 @@ class MemoryObject {
         if (k < 1) throw py::value_error("k must be at least 1, not " + std::to_string(k));
         if (allowed) {
             batch.allowed = checked_data<std::uint8_t>(*allowed, 1, "allowed", "uint8");
-            if (allowed->size() != (memory_.n_catalog() + 7) / 8) {
+            if (allowed->size() != (batch.n_items + 7) / 8) {
                 throw py::value_error("allowed must have one bit an item of the catalog");
             }
         }

@@ -9,6 +9,7 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <memory>
 #include <vector>
 
@@ -50,6 +51,9 @@ struct MemoryRequest {
     const std::uint8_t* allowed = nullptr;   // bit i % 8 of byte i / 8: the items that may be found; null = all
     const std::int32_t* excluded = nullptr;  // and these may not; ids that there are not say nothing
     std::int64_t n_excluded = 0;
+    // Items from here on may not be found either: those that a delta knows before the caller does. `allowed` has a bit
+    // for each of those below.
+    std::int64_t n_items = std::numeric_limits<std::int64_t>::max();
 };
 
 // The largest sizes that a query can need.

@@ -32,10 +32,11 @@ void SessionMemory::weigh(const MemoryRequest& request, MemoryScratch& scratch) 
         scratch.keys_[static_cast<std::size_t>(slot)] = std::bit_cast<std::int32_t>(score);
     }
     constexpr std::int32_t kBanned = std::numeric_limits<std::int32_t>::min();
-    if (request.allowed != nullptr) {
+    if (request.allowed != nullptr || request.n_items < bounds_.catalog) {
         for (std::int32_t slot = 0; slot < pool.count; ++slot) {
             const std::int32_t item = pool.items[slot];
-            const bool fine = (request.allowed[item >> 3] >> (item & 7) & 1) != 0;
+            const bool fine = item < request.n_items &&
+                              (request.allowed == nullptr || (request.allowed[item >> 3] >> (item & 7) & 1) != 0);
             if (!fine) scratch.keys_[static_cast<std::size_t>(slot)] = kBanned;
         }
     }
