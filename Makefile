@@ -1,10 +1,11 @@
-# Everything is set up in a virtual environment: `make demo` runs the main job, `make test` the checks.
+# Everything is set up in a virtual environment: `make demo` runs the main job, `make test` the checks, `make slow` the
+# long forms of some of them.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 DEMO := runs/demo
 
-.PHONY: setup demo test fast lint web clean
+.PHONY: setup demo test fast slow siege lint web clean
 
 setup: $(VENV)/.ready
 
@@ -24,11 +25,24 @@ demo: setup  ## click log -> data set -> trained bundle -> evaluation -> recomme
 	$(BIN)/mtaw-fast recommend $(DEMO)/bundle item-1 item-2 item-3 -k 5
 	$(BIN)/python -m bench.throughput --quick --bundle $(DEMO)/bundle
 
-test: setup lint web  ## lint, types, layers, every test
+test: setup lint web  ## what CI runs: lint, types, layers, every test; at most 30 minutes on 2 cores
 	$(BIN)/python -m pytest
 
 fast: setup  ## the quick tests alone, while editing
 	$(BIN)/python -m pytest -m "not slow" -x -q
+
+slow: setup  ## the long forms, by hand (docs/hardening.md): sanitizers, fuzzers, soak, hostile clients
+	$(BIN)/python -m tests.native.stress --calls 100000
+	$(BIN)/python -m tests.native.stress --memory --calls 10000
+	$(BIN)/python -m tests.fuzz.engine --seconds 120
+	$(BIN)/python -m tests.fuzz.engine --target memory --seconds 120
+	$(BIN)/python -m tests.fuzz.bundles --cases 20000
+	$(BIN)/python -m tests.soak --calls 2000000 --seconds 1200
+	$(BIN)/python -m tests.soak --memory --calls 400000 --seconds 1200
+	$(BIN)/python -m tests.service.hostile --bodies 10000
+
+siege: setup  ## half an hour of hostile clients, reloads and kills beside honest ones (docs/service.md)
+	$(BIN)/python -m tests.service.siege
 
 web:  ## onnxruntime-web for its example, where Node.js is there; without it the example's test skips
 	-if command -v npm >/dev/null; then $(MAKE) examples/node_modules/.package-lock.json; fi

@@ -1,58 +1,8 @@
-"""The exported ONNX graphs of a bundle: answers on real sessions, sizes, latencies by variant and by session options.
-
-python -m bench.export --bundle tmall.bundle [--data tmall.dataset] [--quick] [--json FILE]
-"""
-
-from __future__ import annotations
+"""`python -m bench.export`: the command of `bench.prepare.export`."""
 
 import sys
-from collections.abc import Sequence
-from pathlib import Path
 
-from bench.harness import Plan, limit_threads
-from bench.report import Report, bench_parser, exit_code_of, parse
-from mtaw_fast.errors import MtawError, require
-
-LENGTHS = (1, 10, 50, 512)
-QUICK_LENGTHS = (10,)
-
-_PLAN = Plan(rounds=200, burst=5, settle=2, seconds=12.0)
-_QUICK_PLAN = Plan(rounds=60, burst=5, settle=2, seconds=4.0)
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the bench; returns the exit status (1 where an answer was wrong)."""
-    parser = bench_parser("export", (__doc__ or "").splitlines()[0])
-    parser.add_argument("--bundle", type=Path, required=True, help="a bundle after 'mtaw-fast export BUNDLE --onnx'")
-    parser.add_argument("--data", type=Path, help="answer its test prefixes too, beside the eager model")
-    try:
-        options = parse(parser, argv)
-        for package, extra in (("torch", "train"), ("onnxruntime", "cpu"), ("faiss", "cpu"), ("rich", "train")):
-            require(package, extra)
-        with limit_threads(1):
-            return _run(options.bundle, options.data, options.quick, options.json)
-    except MtawError as error:
-        return exit_code_of(error)
-
-
-def _run(bundle: Path, data: Path | None, quick: bool, json: Path | None) -> int:
-    # ONNX Runtime and PyTorch load here, so that --help and a misuse answer at once.
-    from bench.export_cases import ExportCases
-
-    report = Report("export")
-    plan = _QUICK_PLAN if quick else _PLAN
-    cases = ExportCases(bundle, plan)
-    for clicks in QUICK_LENGTHS if quick else LENGTHS:
-        if clicks <= cases.bundle.config.max_len:
-            print(f"measuring sessions of {clicks} clicks ..", file=sys.stderr, flush=True)
-            report.run(cases.encode(clicks))
-            report.run(cases.recommend(clicks))
-            report.run(cases.session_options(clicks))
-    report.notes += cases.sizes()
-    if data is not None:
-        report.notes += cases.parity(data, 500 if quick else 5000)
-    return report.finish(json)
-
+from bench.prepare.export import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import threading
+import uuid
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
 from time import perf_counter_ns
 from typing import Any, Unpack
 
@@ -15,6 +18,10 @@ from mtaw_fast.data.filters import Filter
 from mtaw_fast.data.item_ids import ItemIds
 from mtaw_fast.data.sessions import Sessions, offsets_of
 from mtaw_fast.errors import UsageError
+from mtaw_fast.live.knowledge import Knowledge, newest_bundle
+from mtaw_fast.live.opening import open_log
+from mtaw_fast.live.seeding import with_named
+from mtaw_fast.live.settings import LearningSettings
 from mtaw_fast.ranking.answer import Recommendations, assembled, timed
 from mtaw_fast.ranking.catalog import Catalog, CatalogIds
 from mtaw_fast.ranking.composed_ranker import retrieve
@@ -62,10 +69,16 @@ class Recommender:
         self.index = index
         self._pipeline = Pipeline.of(Catalog.of(bundle.model), encoder, index)
         self._updating = threading.Lock()
+        self._knowledge: Knowledge | None = None
 
     @classmethod
     def load(
-        cls, folder: str | os.PathLike[str], encoder: str = "auto", index: str = "auto", verify: bool = True
+        cls,
+        folder: str | os.PathLike[str],
+        encoder: str = "auto",
+        index: str = "auto",
+        verify: bool = True,
+        learn: str | os.PathLike[str] | LearningSettings | None = None,
     ) -> Recommender:
         """Load a bundle folder.
 
@@ -79,6 +92,9 @@ class Recommender:
             See `ranking.retrieval.make_index`.
         verify : bool, default True
             Whether to check the hash of every file and that all numbers are finite.
+        learn : path or LearningSettings, optional
+            A folder to learn in while serving (`observe`, `session`); processes that name the same one learn from each
+            other. What was learned there before is known at once. `close` ends the learning.
 
         Returns
         -------
@@ -92,10 +108,112 @@ class Recommender:
             On an unknown name, or an encoder or index that this bundle or machine has not got.
         MissingPackageError
             Where the encoder or index needs a package that is not installed.
+        LearnError
+            Where the folder to learn in cannot be used.
         """
-        bundle = Bundle.load(folder, verify=verify)
-        found = make_index(index, bundle.item_vectors, bundle.scan, ladder_of(bundle))
-        return cls(bundle, make_encoder(encoder, bundle), found)
+        if learn is None:
+            return cls(*_parts(Bundle.load(folder, verify=verify), encoder, index))
+        settings = learn if isinstance(learn, LearningSettings) else LearningSettings(Path(learn))
+        bundle = newest_bundle(folder, settings.folder, verify)
+        recommender = cls(*_parts(bundle, encoder, index))
+
+        def publish(bundle: Bundle, catalog: Catalog) -> None:
+            recommender._take(bundle, catalog, encoder, index)
+
+        recommender._knowledge = Knowledge(folder, bundle, open_log(settings), settings, publish, verify)
+        return recommender
+
+    def _take(self, bundle: Bundle, catalog: Catalog, encoder: str, index: str) -> None:
+        """Serve a state of a catalog from now on, perhaps of another bundle."""
+        with self._updating:
+            if bundle is not self.bundle:
+                self.bundle, self.encoder, self.index = _parts(bundle, encoder, index)
+            self._pipeline = Pipeline.of(catalog, self.encoder, self.index)
+
+    def observe(
+        self,
+        session: str,
+        items: Sequence[Any],
+        at: int | Sequence[int] | None = None,
+        types: Sequence[str | None] | None = None,
+        ids: Sequence[str | None] | None = None,
+    ) -> str:
+        """Learn from clicks: every session's rankings know of them within a second, wherever the log is shared.
+
+        When this returns, the clicks are kept: a process that is killed now has lost none. An item that the catalog
+        does not know enters it.
+
+        Parameters
+        ----------
+        session : str
+            The session's id; its clicks may come in any number of calls.
+        items : sequence of m ids
+            External ids, oldest first.
+        at : int or sequence of m ints, optional
+            Unix milliseconds of the clicks; now by default.
+        types : sequence of m str, optional
+            What kind of event each was.
+        ids : sequence of m str, optional
+            The events' own ids: one that comes twice counts once, so that a call may be repeated.
+
+        Returns
+        -------
+        str
+            The position in the log after the clicks; `Recommendations.learned` of a later answer that is not less
+            knows them.
+
+        Raises
+        ------
+        UsageError
+            Where this recommender was not loaded with `learn`.
+        DataError
+            On what is no id or no time; nothing is learned then.
+        LearnError
+            Where the clicks could not be kept (a full disk): send them again.
+        """
+        return self._learning("observe").observe(session, listed("items", items), at, types, ids)
+
+    def forget(self, session: str) -> str:
+        """Take out again what a session taught, everywhere; after the next compaction to the last bit.
+
+        Parameters
+        ----------
+        session : str
+            Its id. A later click of the same id begins another session.
+
+        Returns
+        -------
+        str
+            The position in the log after the request.
+
+        Raises
+        ------
+        UsageError
+            Where this recommender was not loaded with `learn`.
+        LearnError
+            Where the request could not be kept.
+        """
+        return self._learning("forget").forget(session)
+
+    @property
+    def learned(self) -> str | None:
+        """The position in the log up to which rankings know every event; None without `learn`."""
+        return None if self._knowledge is None else self._knowledge.position
+
+    @property
+    def knowledge(self) -> Knowledge | None:
+        """What learns, with its counters; None without `learn`."""
+        return self._knowledge
+
+    def close(self) -> None:
+        """End the learning: its threads stop, what was acknowledged is kept. Rankings go on as they are."""
+        if self._knowledge is not None:
+            self._knowledge.stop()
+
+    def _learning(self, what: str) -> Knowledge:
+        if self._knowledge is None:
+            raise UsageError(f"{what}: this recommender does not learn; load it with learn=FOLDER")
+        return self._knowledge
 
     @property
     def n_items(self) -> int:
@@ -114,7 +232,10 @@ class Recommender:
         vectors: np.ndarray | None = None,
         neighbours: Sequence[Sequence[Any]] | None = None,
     ) -> None:
-        """Add items to the served catalog (not to the bundle's folder), without a new training.
+        """Add items to the served catalog, without a new training.
+
+        Where this recommender learns, the items are kept with what it learns, for every process that shares it; else
+        they are there until the process ends.
 
         Calls that run meanwhile end on the catalog they began with; every later one may recommend the new items, find
         them with similar_items, and encode them as clicks: their embedding is the vector at the mean length of the
@@ -136,7 +257,10 @@ class Recommender:
             not fit. Nothing is added then.
         """
         added = list(listed("items", items))
-        self._update(lambda catalog: catalog.with_items(added, vectors, neighbours))
+        if self._knowledge is None:
+            self._update(lambda catalog: with_named(catalog, added, vectors, neighbours))
+        else:
+            self._knowledge.add_items(self._pipeline.catalog, added, vectors, neighbours)
 
     def remove_items(self, items: Iterable[Any]) -> None:
         """Never again recommend some items: sold out, or added in error. As clicks they stay known.
@@ -154,12 +278,16 @@ class Recommender:
             On an item that is not in the catalog. None is removed then.
         """
         removed = list(listed("items", items))
-        self._update(lambda catalog: catalog.without_items(removed))
+        if self._knowledge is None:
+            self._update(lambda catalog: catalog.without_items(removed))
+        else:
+            self._knowledge.remove_items(self._pipeline.catalog, removed)
 
     def _update(self, change: Callable[[Catalog], Catalog]) -> None:
         """Put the next state of the catalog in the place of this one; updates wait for each other, rankings do not."""
         with self._updating:
-            self._pipeline = Pipeline.of(change(self._pipeline.catalog), self.encoder, self.index)
+            before = self._pipeline
+            self._pipeline = Pipeline.of(change(before.catalog), self.encoder, self.index, before)
 
     def filter(self, exclude: Iterable[Any] = (), allow: Iterable[Any] | None = None) -> Filter:
         """Prepare a filter for many calls; ids that the catalog does not know are ignored.
@@ -186,13 +314,17 @@ class Recommender:
         excluded = catalog.ids.known(listed("exclude", exclude))
         return Filter.of(catalog.size, excluded, allowed, catalog.model.n_items)
 
-    def session(self, clicks: Iterable[Any] = ()) -> LiveSession:
+    def session(self, clicks: Iterable[Any] = (), *, id: str | None = None) -> LiveSession:
         """A session to append clicks to, one by one, with a ranking at any moment.
+
+        Where this recommender learns, everybody else learns from its clicks as from `observe`.
 
         Parameters
         ----------
         clicks : iterable of ids, default none
             The first ones, external ids, oldest first.
+        id : str, optional
+            The session's id for what it teaches, by which it can be forgotten; a random one by default.
 
         Returns
         -------
@@ -203,7 +335,15 @@ class Recommender:
         UsageError
             On clicks that are no list of ids.
         """
-        return LiveSession(lambda: self._pipeline).click(*listed("session", clicks))
+        first = listed("session", clicks)
+        knowledge = self._knowledge
+        if knowledge is None:
+            return LiveSession(lambda: self._pipeline).click(*first)
+        name = id or uuid.uuid4().hex
+        visit = LiveSession(
+            lambda: self._pipeline, lambda items: knowledge.observe(name, items), lambda: knowledge.position
+        )
+        return visit.click(*first)
 
     def recommend(
         self,
@@ -249,11 +389,14 @@ class Recommender:
             On a session that is no list of ids, a k that is no positive whole number, or another catalog's filter.
         """
         start = perf_counter_ns()
+        learned = self.learned  # before anything is read: the ranking knows at least so much
         pipeline = self._pipeline
         clicks = listed("session", session)
         checked = options_of(pipeline.catalog, k, **options)
         ready = perf_counter_ns()
         answer, times = pipeline.recommend(clicks, checked)
+        if learned is not None:
+            answer = replace(answer, learned=learned)
         return timed(answer, times, start, ready) if timings else answer
 
     def recommend_batch(
@@ -374,3 +517,9 @@ class Recommender:
         pipeline = self._pipeline
         checked_k(k, pipeline.catalog.n_items)
         return pipeline.rank(sessions, int(k), Conditions(exclude_seen=True) if exclude_seen else EVERYTHING)
+
+
+def _parts(bundle: Bundle, encoder: str, index: str) -> tuple[Bundle, Encoder, Index]:
+    """A bundle with its encoder and its index, by their names."""
+    found = make_index(index, bundle.item_vectors, bundle.scan, ladder_of(bundle))
+    return bundle, make_encoder(encoder, bundle), found

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from mtaw_fast.kernels.native import _native
+from mtaw_fast.kernels.native.memory_delta import MemoryDelta
 
 __all__ = ["Dense", "NativeRankerNet", "QuerySettings", "SessionMemory", "feature_names"]
 
@@ -80,7 +81,7 @@ class SessionMemory:
     tables: the arrays of `mtaw_fast.memory.MemoryTables` by name, checked by it. recency: its settings' number of
     sessions. n_catalog: ids of clicks and dense items lie in 0..n_catalog-1; items past those of the tables have no
     past. settings: how many candidates a query takes. isa: the instruction set, the process's own where None; every one
-    gives the same bits.
+    gives the same bits. delta: made from these very tables, for at most n_catalog items; queries read both together.
 
     Raises ValueError on arrays that do not fit together or a setting out of range.
     """
@@ -93,10 +94,11 @@ class SessionMemory:
         settings: QuerySettings | None = None,
         *,
         isa: str | None = None,
+        delta: MemoryDelta | None = None,
     ) -> None:
-        few = settings or QuerySettings()
+        few, fresh = settings or QuerySettings(), None if delta is None else delta.native
         self.native = _native.SessionMemory(
-            dict(tables), recency, n_catalog, few.own, few.others, few.sessions, few.dense, isa
+            dict(tables), recency, n_catalog, few.own, few.others, few.sessions, few.dense, isa, fresh
         )
         self.dense = few.dense
 

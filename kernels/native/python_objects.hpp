@@ -6,17 +6,19 @@
 
 #include "encode/encoder.hpp"
 #include "encode/session.hpp"
-#include "ids/id_table.hpp"
+#include "ids/bound_ids.hpp"
+#include "memory/delta.hpp"
 #include "memory/query.hpp"
 #include "memory/ranker_net.hpp"
 #include "scan/scanner.hpp"
 
 namespace mtaw {
 
-const IdTable& id_table_of(pybind11::handle object);
+const BoundIds& bound_ids_of(pybind11::handle object);
 const Encoder& encoder_of(pybind11::handle object);
 SessionState& session_state_of(pybind11::handle object);
 const Scanner& scanner_of(pybind11::handle object);
+const MemoryDelta& memory_delta_of(pybind11::handle object);
 const SessionMemory& session_memory_of(pybind11::handle object);
 const RankerNet& ranker_of(pybind11::handle object);
 // Only ever used without the GIL, so that nothing that Python runs in between can come back to it.

@@ -8,7 +8,16 @@ import numpy as np
 
 from mtaw_fast.kernels.native import _native
 
-__all__ = ["LAYOUT", "Scanner", "check_quantised", "pays_in_halves", "quantise", "quantised_shapes", "read_bytes"]
+__all__ = [
+    "LAYOUT",
+    "Scanner",
+    "check_quantised",
+    "pays_in_halves",
+    "quantise",
+    "quantised_shapes",
+    "read_bytes",
+    "requantise",
+]
 
 LAYOUT = 1  # of the blocks; kernels/native/scan/layout.hpp describes it
 _LINE_BYTES, _LINE_DIMS, _BLOCK_ITEMS = 64, 4, 16
@@ -50,6 +59,38 @@ def quantise(catalog: np.ndarray, halves: bool | None = None) -> dict[str, np.nd
     n_items, d = catalog.shape
     summary = np.array([LAYOUT, n_items, d, exponent, largest_norm, largest_residual, 0, 0], dtype=np.float64)
     return {"blocks": blocks, "summary": summary, **({"half_blocks": half_blocks} if halves else {})}
+
+
+def requantise(catalog: np.ndarray, before: np.ndarray, quantised: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """As `quantise(catalog, halves=False)`, faster for a catalog that is an earlier one but for some rows.
+
+    Rows that are those of `before` at the same places, to the bit, keep their codes, block by block of 16 items.
+
+    Parameters
+    ----------
+    catalog : float32[N, d]
+    before : float32[N', d]
+        The earlier catalog, as it was when `quantised` was made.
+    quantised : Mapping[str, np.ndarray]
+        What `quantise` or `requantise` made of `before`, without halves.
+
+    Returns
+    -------
+    dict[str, np.ndarray]
+        'blocks' and 'summary' of `catalog`. The summary bounds the rows of both catalogs.
+
+    Raises
+    ------
+    ValueError
+        On a wrong type or shape, or a value that is not finite.
+    """
+    check_quantised(quantised, *before.shape)
+    exponent, largest_norm, largest_residual = quantised["summary"][3:6].tolist()
+    blocks, *rest = _native.scan_requantise(
+        catalog, before, quantised["blocks"], int(exponent), largest_norm, largest_residual
+    )
+    summary = np.array([LAYOUT, *catalog.shape, *rest, 0, 0], dtype=np.float64)
+    return {"blocks": blocks, "summary": summary}
 
 
 def check_quantised(quantised: Mapping[str, np.ndarray], n_items: int, d: int) -> None:

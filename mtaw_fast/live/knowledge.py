@@ -10,6 +10,7 @@ Any number of processes share it. Each follows the log by itself; one at a time 
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import sys
@@ -17,11 +18,14 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from mtaw_fast.bundle import Bundle
 from mtaw_fast.bundle.format import MANIFEST, model_hash
-from mtaw_fast.errors import BundleError, UsageError
-from mtaw_fast.live.events import Event
+from mtaw_fast.errors import BundleError, DataError, LearnError, MtawError, UsageError
+from mtaw_fast.live.events import AddItems, Event, Forget, RemoveItems, checked_click, now_ms
 from mtaw_fast.live.learner import Learner
 from mtaw_fast.live.log import EventLog
 from mtaw_fast.live.settings import LearningSettings
@@ -30,6 +34,8 @@ from mtaw_fast.ranking.catalog import Catalog
 
 GROWN = "bundle"
 _LOOK_SECONDS = 0.5
+_LEAST_SECONDS = 60.0  # between two compactions
+_LOG = logging.getLogger("mtaw_fast.live")
 
 
 def newest_bundle(folder: str | os.PathLike[str], learned: Path, verify: bool) -> Bundle:
@@ -58,6 +64,8 @@ class Knowledge:
     ----------
     folder : path
         The bundle that a training made.
+    bundle : Bundle
+        What `newest_bundle` found.
     log : EventLog
         Where events are kept.
     settings : LearningSettings
@@ -66,39 +74,100 @@ class Knowledge:
         Called with a bundle and the newest state of its catalog whenever there is one, from a thread of this object.
     verify : bool
         Whether bundles are checked when they are loaded.
+
+    Raises
+    ------
+    UsageError
+        Where the bundle has no session memory.
     """
 
     def __init__(
         self,
         folder: str | os.PathLike[str],
+        bundle: Bundle,
         log: EventLog,
         settings: LearningSettings,
         publish: Callable[[Bundle, Catalog], None],
         verify: bool,
     ) -> None:
-        self._folder, self.log, self._settings, self._verify = folder, log, settings, verify
+        if bundle.memory is None:
+            raise UsageError(
+                f"the bundle {folder} has no session memory, so it cannot learn; train it with preset full"
+            )
+        self._folder, self.log, self.settings, self._verify = folder, log, settings, verify
         self._publish = publish
         self._stopped = threading.Event()
         self._compactor: subprocess.Popen[bytes] | None = None
         self._asked = time.monotonic()
         self._seen = self._signature()
-        self.bundle = newest_bundle(folder, settings.folder, verify)
-        self._begin(self.bundle)
+        self.bundle = bundle
+        self.learner = self._learner(bundle)
+        self.learner.start()
         self._watch = threading.Thread(target=self._look_for_ever, name="mtaw-knowledge", daemon=True)
         self._watch.start()
 
-    def _begin(self, bundle: Bundle) -> None:
-        if bundle.model.memory is None:
-            raise UsageError(
-                f"the bundle {self._folder} has no session memory, so it cannot learn; train it with --preset full"
-            )
-        state = LiveState(bundle.model, self._settings.limits)
-        learner = Learner(self.log, state, lambda catalog: self._publish(bundle, catalog))
-        learner.start()
-        self.bundle, self.state, self.learner = bundle, state, learner
+    def _learner(self, bundle: Bundle) -> Learner:
+        state = LiveState(bundle.model, self.settings.limits)
+        return Learner(self.log, state, lambda catalog: self._publish(bundle, catalog))
+
+    @property
+    def state(self) -> LiveState:
+        """What was learned so far."""
+        return self.learner.state
+
+    @property
+    def position(self) -> str:
+        """The log's position up to which rankings know every event."""
+        return self.learner.position
+
+    def observe(
+        self,
+        session: str,
+        items: Sequence[Any],
+        at: int | Sequence[int] | None = None,
+        types: Sequence[str | None] | None = None,
+        ids: Sequence[str | None] | None = None,
+    ) -> str:
+        """Keep clicks; see `Recommender.observe`."""
+        count = len(items)
+        now = now_ms()
+        times = [now] * count if at is None else [at] * count if isinstance(at, int) else list(at)
+        kinds, names = list(types or [None] * count), list(ids or [None] * count)
+        if not len(times) == len(kinds) == len(names) == count:
+            raise DataError(f"observe: {count} items, {len(times)} times, {len(kinds)} types, {len(names)} ids differ")
+        return self.append(
+            [
+                checked_click(session, *values, where=f"observe, click {place}")
+                for place, values in enumerate(zip(items, times, kinds, names, strict=True))
+            ]
+        )
+
+    def forget(self, session: str) -> str:
+        """Take out what a session taught; see `Recommender.forget`."""
+        return self.append([Forget(session, now_ms())])
+
+    def add_items(
+        self,
+        catalog: Catalog,
+        items: Sequence[Any],
+        vectors: np.ndarray | None,
+        neighbours: Sequence[Sequence[Any]] | None,
+    ) -> None:
+        """Keep and learn items that come by hand; arguments and errors as `Recommender.add_items`."""
+        catalog.with_items(items, vectors, neighbours)  # raises where they do not fit
+        given = None if vectors is None else tuple(tuple(row) for row in np.asarray(vectors, dtype=np.float64).tolist())
+        near = None if neighbours is None else tuple(tuple(_plain(one) for one in row) for row in neighbours)
+        self.append([AddItems(tuple(_plain(item) for item in items), near, given, now_ms())], wait=True)
+
+    def remove_items(self, catalog: Catalog, items: Sequence[Any]) -> None:
+        """Keep and learn that items went; errors as `Recommender.remove_items`."""
+        catalog.without_items(items)
+        self.append([RemoveItems(tuple(_plain(item) for item in items), now_ms())], wait=True)
 
     def append(self, events: Sequence[Event], wait: bool = False) -> str:
         """Keep events; returns the position after them. wait: until they are learned here."""
+        if not events:
+            return self.position
         position = self.log.append(events)
         if wait:
             self.learner.catch_up()
@@ -109,46 +178,73 @@ class Knowledge:
     def stop(self) -> None:
         """End all threads; a compaction under way is left to end by itself."""
         self._stopped.set()
-        self.learner.stop()
         self._watch.join()
+        self.learner.stop()
         self.log.close()
 
     def _signature(self) -> tuple[int, int] | None:
         try:
-            status = (self._settings.folder / GROWN / MANIFEST).stat()
+            status = (self.settings.folder / GROWN / MANIFEST).stat()
         except OSError:
             return None
         return status.st_ino, status.st_mtime_ns
 
     def _look_for_ever(self) -> None:
         while not self._stopped.wait(_LOOK_SECONDS):
-            if self._signature() != self._seen:
-                self._switch()
-            elif self._is_due():
-                self.compact()
+            try:
+                if self._signature() != self._seen:
+                    self._switch()
+                elif self._is_due():
+                    self.compact()
+            except MtawError as error:  # the old bundle goes on
+                _LOG.error("what was learned could not be taken over: %s", error)
 
     def _switch(self) -> None:
-        """Go on from a newly grown bundle; the old state answers until the new one is at the log's end."""
+        """Go on from a newly grown bundle; the old state answers until the new one is near the log's end."""
         self._seen = self._signature()
-        fresh = newest_bundle(self._folder, self._settings.folder, self._verify)
+        fresh = newest_bundle(self._folder, self.settings.folder, self._verify)
         if fresh.manifest == self.bundle.manifest:
             return
-        before = self.learner
-        self._begin(fresh)
-        before.stop()
+        learner = self._learner(fresh)
+        learner.read_ahead()
+        self.learner.stop()
+        learner.start()
+        self.bundle, self.learner = fresh, learner
 
     def _is_due(self) -> bool:
         running = self._compactor is not None and self._compactor.poll() is None
-        if running or not self._settings.compact:
+        if running or not self.settings.compact:
             return False
         waited = time.monotonic() - self._asked
         clicks = self.state.delta.n_clicks
-        return clicks >= self._settings.compact_clicks or (waited >= self._settings.compact_seconds and clicks > 0)
+        if clicks >= self.settings.compact_clicks:
+            return waited >= _LEAST_SECONDS  # where most sessions are still open, another compaction gains little
+        return waited >= self.settings.compact_seconds and clicks > 0
 
     def compact(self, wait: bool = False) -> None:
-        """Take what was learned into the grown bundle, in a process of its own; another's turn is left to it."""
+        """Take what was learned into the grown bundle, in a process of its own.
+
+        Parameters
+        ----------
+        wait : bool, default False
+            Whether to return only when this recommender serves the result.
+
+        Raises
+        ------
+        LearnError
+            Where it failed, if waited for; the log has all that it would have taken in.
+        """
         self._asked = time.monotonic()
-        command = [sys.executable, "-m", "mtaw_fast.live.compactor", str(self._folder), *self._settings.arguments()]
+        command = [sys.executable, "-m", "mtaw_fast.live.compactor", str(self._folder), *self.settings.arguments()]
         self._compactor = subprocess.Popen(command, stdin=subprocess.DEVNULL)
-        if wait and self._compactor.wait() == 0 and self._signature() != self._seen:
-            self._switch()
+        if not wait:
+            return
+        if self._compactor.wait() != 0:
+            raise LearnError(f"what was learned in {self.settings.folder} was not taken in; its message is above")
+        while self._signature() != self._seen or self.bundle.model.learned is None:
+            time.sleep(_LOOK_SECONDS / 10)
+
+
+def _plain(item: Any) -> Any:
+    """A numpy integer as a plain one."""
+    return int(item) if isinstance(item, np.integer) else item

@@ -32,7 +32,7 @@ class Learner:
     """
 
     def __init__(self, log: EventLog, state: LiveState, publish: Callable[[Catalog], None]) -> None:
-        self._log, self._state, self._publish = log, state, publish
+        self._log, self.state, self._publish = log, state, publish
         self._stopped = threading.Event()
         self._wake = threading.Event()
         self._turn = threading.Lock()
@@ -45,16 +45,18 @@ class Learner:
         self.catch_up()
         self._thread.start()
 
-    def catch_up(self) -> int:
-        """Learn up to the log's end and publish; returns how many events there were."""
+    def read_ahead(self) -> None:
+        """Learn up to the log's end without publishing."""
         with self._turn:
-            count = 0
-            while events := self._log.read(self._state.ledger.position, _READ_EVENTS):
-                self._state.apply(events)
-                count += len(events)
-            if self._state.changed:
+            while events := self._log.read(self.position, _READ_EVENTS):
+                self.state.apply(events)
+
+    def catch_up(self) -> None:
+        """Learn up to the log's end and publish."""
+        self.read_ahead()
+        with self._turn:
+            if self.state.changed:
                 self._publish_now()
-            return count
 
     def wake(self) -> None:
         """Look at the log now, and not only at the next tick."""
@@ -70,7 +72,7 @@ class Learner:
     @property
     def position(self) -> str:
         """The log's position that rankings know of."""
-        return self._state.ledger.position
+        return self.state.ledger.position
 
     def _follow(self) -> None:
         while not self._stopped.is_set():
@@ -88,13 +90,13 @@ class Learner:
     def _step(self) -> None:
         with self._turn:
             while not self._stopped.is_set():
-                events = self._log.read(self._state.ledger.position, _READ_EVENTS)
-                self._state.apply(events)
-                if self._state.changed and time.monotonic() - self._published >= PUBLISH_SECONDS:
+                events = self._log.read(self.state.ledger.position, _READ_EVENTS)
+                self.state.apply(events)
+                if self.state.changed and time.monotonic() - self._published >= PUBLISH_SECONDS:
                     self._publish_now()
                 if len(events) < _READ_EVENTS:
                     return
 
     def _publish_now(self) -> None:
-        self._publish(self._state.newest())
+        self._publish(self.state.newest())
         self._published = time.monotonic()

@@ -60,6 +60,11 @@ class Newcomers:
         return self._items[place]
 
     @property
+    def places(self) -> dict[int | str, int]:
+        """Internal ids by external ones, in their order: a copy."""
+        return dict(self._places)
+
+    @property
     def ids(self) -> tuple[int | str, ...]:
         """External ids, by place."""
         return tuple(self._places)

@@ -10,19 +10,17 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mtaw_fast.kernels.native.memory_delta import MemoryDelta
 from mtaw_fast.kernels.native.memory_tables import PAIR_KINDS
 from mtaw_fast.live.ledger import Ledger
 from mtaw_fast.live.limits import LearningLimits
 from mtaw_fast.live.log import Stamped
+from mtaw_fast.live.seeding import memory_with_delta, seed_pair
 from mtaw_fast.live.vectors import evidence_vector
-from mtaw_fast.memory.settings import query_settings
 from mtaw_fast.model.item_vectors import mean_norm
 from mtaw_fast.model.model import Model
 from mtaw_fast.ranking.catalog import Catalog
 
 _FWD, _BWD = PAIR_KINDS.index("fwd"), PAIR_KINDS.index("bwd")
-_TYPICAL = 10  # strongest neighbours whose median a named neighbour's pair begins with
 
 
 class LiveState:
@@ -42,25 +40,10 @@ class LiveState:
     """
 
     def __init__(self, model: Model, limits: LearningLimits) -> None:
-        tables = model.memory
-        if tables is None:
-            raise ValueError("a model without a session memory cannot learn")
         self.model = model
+        self.memory, self.delta = memory_with_delta(model, limits.new_items)
         self.ledger = Ledger(model, limits)
-        settings = tables.settings
-        assert settings.recency is not None
-        self.delta = MemoryDelta(
-            tables.arrays(),
-            window=settings.window,
-            span=settings.span,
-            recency=settings.recency,
-            max_neighbours=settings.max_neighbours,
-            max_postings=settings.max_postings,
-            capacity=limits.new_items,
-        )
-        self.memory = tables.queries(self.delta.n_catalog, query_settings(model.config), delta=self.delta)
         self._norm = np.float32(mean_norm(model.weights["item_embedding"]))
-        self._tables = tables
         self._vectors = np.zeros((0, model.config.d), dtype=np.float32)
         self.ledger.begin(self)
 
@@ -83,11 +66,9 @@ class LiveState:
         self.delta.forget_base(place)
 
     def seed(self, item: int, neighbour: int) -> None:
-        """See `Pupil.seed`: both begin with the median of the neighbour's strongest pairs."""
-        values = self._strongest(neighbour)
-        typical = np.median(values, axis=0) if len(values) else np.ones(len(PAIR_KINDS))
-        self.delta.seed(item, neighbour, typical)
-        self.delta.seed(neighbour, item, typical)
+        """See `Pupil.seed` and `live.seeding`."""
+        assert self.model.memory is not None
+        seed_pair(self.delta, self.model.memory, item, neighbour)
 
     def look_again(self) -> None:
         """See `Pupil.look_again`: make the vectors of newcomers again where there is more to go by."""
@@ -118,14 +99,6 @@ class LiveState:
         rows[~inside] = newest[items[~inside] - len(base)]
         return rows
 
-    def _strongest(self, item: int) -> np.ndarray:
-        """float64[P, 6]: the statistics of an item's strongest pairs."""
-        if item >= self._tables.n_items:
-            return self.delta.row(item)[1][:_TYPICAL]
-        begin, end = self._tables.row_offsets[item : item + 2]
-        bits = self._tables.values[begin : min(end, begin + _TYPICAL)].astype(np.uint32) << 16
-        return bits.view(np.float32).astype(np.float64)
-
     # What serves
 
     @property
@@ -140,7 +113,7 @@ class LiveState:
         size = self.model.n_items + len(ledger.newcomers)
         return Catalog.learned(
             self.model,
-            ledger.newcomers.ids,
+            ledger.newcomers.places,
             self._widened(len(ledger.newcomers)),
             self._norm,
             ledger.gone[:size].copy(),

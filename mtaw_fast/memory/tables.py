@@ -12,6 +12,7 @@ import numpy as np
 
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import DataError, UsageError
+from mtaw_fast.kernels.native.memory_delta import MemoryDelta
 from mtaw_fast.kernels.native.memory_query import QuerySettings, SessionMemory
 from mtaw_fast.kernels.native.memory_tables import TABLES, build_tables, check_tables, update_tables
 from mtaw_fast.memory import files
@@ -118,10 +119,19 @@ class MemoryTables:
             raise DataError(f"memory tables: {error}") from None
         return cls(**_sealed(arrays), settings=settings)
 
-    def update(self, new: Sessions, expire: int = 0, *, threads: int = 1) -> MemoryTables:
+    def update(
+        self,
+        new: Sessions,
+        expire: int = 0,
+        *,
+        dropped: np.ndarray | None = None,
+        n_items: int | None = None,
+        threads: int = 1,
+    ) -> MemoryTables:
         """The tables of other sessions, with these settings; equal, bit for bit, to `build` from all of them.
 
-        Only rows of items in sessions that come or go are built again, the others are taken over.
+        Only rows of items in sessions that come or go are built again, the others are taken over; where sessions in the
+        middle go, all numbers behind them shift and everything is built again.
 
         Parameters
         ----------
@@ -129,6 +139,10 @@ class MemoryTables:
             Sessions that come behind the others.
         expire : int, default 0
             How many of the oldest go.
+        dropped : int32[..], optional
+            Ascending places of sessions that go, instead of `expire`.
+        n_items : int, optional
+            Items that there are now, at least as many as before.
         threads : int, default 1
             They change the time, not the bits.
 
@@ -141,8 +155,19 @@ class MemoryTables:
         DataError
             As `build` does.
         UsageError
-            Where there are fewer than `expire` sessions.
+            Where there are fewer than `expire` sessions, or fewer items than before.
         """
+        n_items = self.n_items if n_items is None else n_items
+        if n_items < self.n_items:
+            raise UsageError(f"memory tables: {self.n_items} items cannot become {n_items}")
+        if dropped is not None and len(dropped):
+            if dropped[-1] == len(dropped) - 1:
+                expire = len(dropped)
+            else:
+                left = self.sessions.select(np.setdiff1d(np.arange(self.n_sessions), dropped))
+                return MemoryTables.build(Sessions.concatenate([left, new]), n_items, self.settings, threads=threads)
+        if n_items > self.n_items:
+            return self._widened(n_items).update(new, expire, threads=threads)
         if not 0 <= expire <= self.n_sessions:
             raise UsageError(f"memory tables: cannot expire {expire} of {self.n_sessions} sessions")
         try:
@@ -156,6 +181,18 @@ class MemoryTables:
             )
         except (ValueError, IndexError) as error:
             raise DataError(f"memory tables: {error}") from None
+        return MemoryTables(**_sealed(arrays), settings=self.settings)
+
+    def _widened(self, n_items: int) -> MemoryTables:
+        """The same over more items, of which no session holds any."""
+        more = n_items - self.n_items
+        arrays = self.arrays()
+        for name in ("row_offsets", "post_offsets"):
+            arrays[name] = np.concatenate([arrays[name], np.full(more, arrays[name][-1])])
+        arrays["totals"] = np.concatenate([self.totals, np.zeros((more, self.totals.shape[1]), self.totals.dtype)])
+        counts = np.zeros((more, self.counts.shape[1]), self.counts.dtype)
+        counts[:, -1] = -1  # in no session
+        arrays["counts"] = np.concatenate([self.counts, counts])
         return MemoryTables(**_sealed(arrays), settings=self.settings)
 
     @classmethod
@@ -175,7 +212,13 @@ class MemoryTables:
         """The arrays by name."""
         return {name: getattr(self, name) for name in TABLES}
 
-    def queries(self, n_catalog: int, settings: QuerySettings | None = None, isa: str | None = None) -> SessionMemory:
+    def queries(
+        self,
+        n_catalog: int,
+        settings: QuerySettings | None = None,
+        isa: str | None = None,
+        delta: MemoryDelta | None = None,
+    ) -> SessionMemory:
         """What answers queries over the tables.
 
         Parameters
@@ -186,6 +229,8 @@ class MemoryTables:
             How many candidates a query takes.
         isa : str, optional
             The instruction set; every one gives the same bits.
+        delta : MemoryDelta, optional
+            Made from these tables: what was clicked since, which queries read beside them.
 
         Raises
         ------
@@ -193,7 +238,7 @@ class MemoryTables:
             On a setting out of range, or an instruction set that this CPU lacks.
         """
         assert self.settings.recency is not None
-        return SessionMemory(self.arrays(), self.settings.recency, n_catalog, settings, isa=isa)
+        return SessionMemory(self.arrays(), self.settings.recency, n_catalog, settings, isa=isa, delta=delta)
 
     @property
     def n_items(self) -> int:

@@ -34,6 +34,8 @@ class Recommendations:
         Whether each item is in the session, where asked for.
     reasons : list of Reason, or None
         Why each item, where asked for and not `fallback`.
+    learned : str or None
+        The position in the log up to which the ranking knows every event at least, where a recommender learns.
     """
 
     items: list[Any]
@@ -43,6 +45,7 @@ class Recommendations:
     timings: Mapping[str, float] | None = None
     repeats: np.ndarray | None = None
     reasons: list[Reason] | None = None
+    learned: str | None = None
 
     def __len__(self) -> int:
         return len(self.items)

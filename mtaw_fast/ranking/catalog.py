@@ -20,6 +20,7 @@ import numpy as np
 
 from mtaw_fast.data.item_ids import ItemIds
 from mtaw_fast.errors import DataError
+from mtaw_fast.kernels.native.memory_delta import MemoryDelta
 from mtaw_fast.kernels.native.memory_query import SessionMemory
 from mtaw_fast.model.item_vectors import mean_norm, normalised
 from mtaw_fast.model.model import Model
@@ -30,14 +31,20 @@ _INT64 = np.iinfo(np.int64)
 class CatalogIds:
     """`ItemIds` of a model and of the items added to it. Read-only.
 
-    added: external ids of internal ids N, N + 1, ..; one that the model's table knows too (it was taken out there)
-    means the added item.
+    added: plain str or int, the external ids of internal ids N, N + 1, ..; one that the model's table knows too (it was
+    taken out there) means the added item. places: internal ids by external ones, of all added items; kept as it is.
     """
 
-    def __init__(self, base: ItemIds, added: tuple[Any, ...]) -> None:
+    def __init__(self, base: ItemIds, added: tuple[Any, ...] = (), places: dict[Any, int] | None = None) -> None:
         self._base, self._added = base, added
-        # An id that was taken out and added again stands here twice: the later one is meant.
-        self._places = {item: len(base) + place for place, item in enumerate(added)}
+        self._places = {} if places is None else places
+        self.table = base.table.grown(self._places, added)
+
+    def with_ids(self, ids: Sequence[Any]) -> CatalogIds:
+        """The table with more ids, each of them held (see `holds`)."""
+        # An id that was taken out and added again stands among `added` twice: the later one is meant.
+        more = {item: len(self) + place for place, item in enumerate(ids)}
+        return CatalogIds(self._base, (*self._added, *ids), self._places | more)
 
     def __len__(self) -> int:
         return len(self._base) + len(self._added)
@@ -49,46 +56,43 @@ class CatalogIds:
 
     def lookup(self, ids: Sequence[Any]) -> np.ndarray:
         """See `ItemIds.lookup`."""
-        found = self._base.lookup(ids)
-        for place, item in enumerate(ids):
-            if self.holds(item):
-                found[place] = self._places.get(item, found[place])
-        return found
+        return self.table.lookup(ids)
 
     def known(self, ids: Sequence[Any]) -> np.ndarray:
         """See `ItemIds.known`."""
-        found = self.lookup(ids)
-        return np.unique(found[found >= 0])
+        return self.table.known(ids)
 
     def external(self, internal: np.ndarray) -> list[Any]:
         """See `ItemIds.external`."""
-        n_base = len(self._base)
-        below = self._base.external(internal[internal < n_base])
-        if len(below) == len(internal):
-            return below
-        rest = iter(below)
-        return [next(rest) if place < n_base else self._added[place - n_base] for place in internal.tolist()]
+        return self.table.external(np.ascontiguousarray(internal, dtype=np.int32))
 
-    def holds(self, item: Any) -> bool:
-        """Whether `item` is of the type of this table's ids."""
-        if self.kind == "str":
-            return isinstance(item, str)
-        number = isinstance(item, (int, np.integer)) and not isinstance(item, bool)
-        return number and _INT64.min <= int(item) <= _INT64.max
+
+def holds(kind: str, item: Any) -> bool:
+    """Whether `item` can be an id of a table of this kind, 'int' or 'str'."""
+    if kind == "str":
+        return isinstance(item, str)
+    number = isinstance(item, (int, np.integer)) and not isinstance(item, bool)
+    return number and _INT64.min <= int(item) <= _INT64.max
+
+
+def plain_id(item: Any) -> int | str:
+    """An id as Python's own str or int, whatever subclass or numpy scalar it came as."""
+    return str.__str__(item) if isinstance(item, str) else int(item)
 
 
 @dataclass(frozen=True, eq=False)
 class Catalog:
     """One state of a served catalog. Axes: N items of the model, M added ones, d dimensions.
 
-    added: external ids of the added items, oldest first. embeddings, vectors: float32[M, d], what the encoder takes
-    for their clicks, and their rows in the search (length 1). gone: bool[N + M], which were taken out. norm: the length
-    of `embeddings`' rows, that of the model's own on average; 0 until an item is added. clicks: int64[N + M], where
-    they are counted while serving; None: those of the training. memory: what the session memory is asked by, with what
-    was learned while serving; None: the model's tables alone.
+    ids: the table of external ids. added: those of the added items, oldest first. embeddings, vectors: float32[M, d],
+    what the encoder takes for their clicks, and their rows in the search (length 1). gone: bool[N + M], which were
+    taken out. norm: the length of `embeddings`' rows, that of the model's own on average; 0 until an item is added.
+    clicks: int64[N + M], where they are counted while serving; None: those of the training. memory: what the session
+    memory is asked by, with what was learned while serving; None: the model's tables alone. delta: that of `memory`.
     """
 
     model: Model
+    ids: ItemIds | CatalogIds
     added: tuple[Any, ...]
     embeddings: np.ndarray
     vectors: np.ndarray
@@ -96,26 +100,33 @@ class Catalog:
     norm: float = 0.0
     clicks: np.ndarray | None = None
     memory: SessionMemory | None = None
+    delta: MemoryDelta | None = None
 
     @classmethod
     def of(cls, model: Model) -> Catalog:
         """The model's own items, all of them there."""
         nothing = np.empty((0, model.config.d), dtype=np.float32)
-        return cls(model, (), nothing, nothing, np.zeros(model.n_items, dtype=bool))
+        return cls(model, model.ids, (), nothing, nothing, np.zeros(model.n_items, dtype=bool))
 
     @classmethod
     def learned(
         cls,
         model: Model,
-        added: tuple[Any, ...],
+        places: dict[Any, int],
         vectors: np.ndarray,
         norm: np.float32,
         gone: np.ndarray,
         clicks: np.ndarray,
         memory: SessionMemory,
     ) -> Catalog:
-        """The model's items and those that came while serving; arguments as the fields, a vector may be zero."""
-        return cls(model, added, vectors * norm, vectors, gone, float(norm), clicks, memory)
+        """The model's items and those that came while serving.
+
+        places: internal ids N, N + 1, .. by external ones, in their order; kept as it is. The others as the fields; a
+        vector may be zero.
+        """
+        added = tuple(places)
+        ids = CatalogIds(model.ids, added, places) if added else model.ids
+        return cls(model, ids, added, vectors * norm, vectors, gone, float(norm), clicks, memory)
 
     @property
     def size(self) -> int:
@@ -131,11 +142,6 @@ class Catalog:
     def n_items(self) -> int:
         """How many items can be recommended."""
         return self.size - int(np.count_nonzero(self.gone))
-
-    @cached_property
-    def ids(self) -> ItemIds | CatalogIds:
-        """The table of external ids."""
-        return CatalogIds(self.model.ids, self.added) if self.added else self.model.ids
 
     @property
     def scale(self) -> float:
@@ -181,14 +187,17 @@ class Catalog:
     ) -> Catalog:
         """The next state, with `items` added; see `Recommender.add_items`."""
         self._check_new(items)
+        items = [plain_id(item) for item in items]
         if (vectors is None) == (neighbours is None):
             raise DataError("add_items takes either vectors or neighbours, one for each item; give one of the two")
         given = self._means(items, neighbours) if neighbours is not None else self._checked(items, vectors)
         norm = self.norm or mean_norm(self.model.weights["item_embedding"])
         embeddings = normalised(given) * np.float32(norm)
+        ids = CatalogIds(self.ids) if isinstance(self.ids, ItemIds) else self.ids
         return replace(
             self,
             norm=norm,
+            ids=ids.with_ids(items),
             added=(*self.added, *items),
             embeddings=np.concatenate([self.embeddings, embeddings]),
             vectors=np.concatenate([self.vectors, normalised(embeddings)]),
@@ -206,11 +215,10 @@ class Catalog:
         return replace(self, gone=gone)
 
     def _check_new(self, items: Sequence[Any]) -> None:
-        table = CatalogIds(self.model.ids, self.added)
         seen = set()
-        for item, place in zip(items, table.lookup(items).tolist(), strict=True):
-            if not table.holds(item):
-                raise DataError(f"item {item!r} cannot be added: this catalog's item ids are {table.kind}")
+        for item, place in zip(items, self.ids.lookup(items).tolist(), strict=True):
+            if not holds(self.ids.kind, item):
+                raise DataError(f"item {item!r} cannot be added: this catalog's item ids are {self.ids.kind}")
             if place >= 0 and not self.gone[place]:
                 raise DataError(f"item {item!r} is already in the catalog; remove it first to give it another vector")
             if item in seen:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from time import perf_counter_ns
 from typing import Any, Unpack
 
@@ -28,6 +29,10 @@ class LiveSession:
     ----------
     pipeline : callable
         Gives the state of the catalog to rank by, at every call.
+    observe : callable, optional
+        Is told the external ids of every click, so that others learn from them.
+    learned : callable, optional
+        Gives the position in the log that a ranking from now on knows; see `Recommendations.learned`.
 
     Examples
     --------
@@ -36,12 +41,17 @@ class LiveSession:
     >>> out = visit.click("sku-4").recommend(k=20)
     """
 
-    __slots__ = ("_clicks", "_lock", "_pipeline", "_state", "_unknown")
+    __slots__ = ("_clicks", "_learned", "_lock", "_observe", "_pipeline", "_state", "_unknown")
 
-    def __init__(self, pipeline: Callable[[], Pipeline]) -> None:
-        self._pipeline = pipeline
+    def __init__(
+        self,
+        pipeline: Callable[[], Pipeline],
+        observe: Callable[[Sequence[Any]], object] | None = None,
+        learned: Callable[[], str] | None = None,
+    ) -> None:
+        self._pipeline, self._observe, self._learned = pipeline, observe, learned
         self._clicks = array("i")
-        self._unknown: list[Any] = []
+        self._unknown: list[tuple[int, Any]] = []  # (known clicks before it, the click)
         self._state: GrowingState | None = None
         self._lock = threading.Lock()
 
@@ -62,18 +72,38 @@ class LiveSession:
         ------
         UsageError
             Where an item is a list of ids.
+        DataError, LearnError
+            Where the session's clicks teach, on what is no id, and where they could not be kept; none is appended.
         """
         for item in items:
             if isinstance(item, (list, tuple, set, np.ndarray)):
                 raise UsageError(f"click takes the ids themselves, not a {type(item).__name__}; write click(*ids)")
-        found = self._pipeline().catalog.ids.lookup(items)
         with self._lock:
+            if self._observe is not None and items:
+                self._observe(items)
+            found = self._pipeline().catalog.ids.lookup(items)
             for item, internal in zip(items, found.tolist(), strict=True):
                 if internal < 0:
-                    self._unknown.append(item)
+                    self._unknown.append((len(self._clicks), item))
                 else:
                     self._clicks.append(internal)
         return self
+
+    def _recall(self, pipeline: Pipeline) -> None:
+        """Put clicks that the catalog has come to know into their places."""
+        found = pipeline.catalog.ids.lookup([item for _, item in self._unknown]).tolist()
+        if max(found) < 0:
+            return
+        clicks, unknown, taken = array("i"), [], 0
+        for (place, item), internal in zip(self._unknown, found, strict=True):
+            clicks.extend(self._clicks[taken:place])
+            taken = place
+            if internal < 0:
+                unknown.append((len(clicks), item))
+            else:
+                clicks.append(internal)
+        clicks.extend(self._clicks[taken:])
+        self._clicks, self._unknown, self._state = clicks, unknown, None
 
     def recommend(self, k: int = 20, *, timings: bool = False, **options: Unpack[OptionKeywords]) -> Recommendations:
         """The k best next items now.
@@ -93,13 +123,18 @@ class LiveSession:
             As `Recommender.recommend` does.
         """
         start = perf_counter_ns()
+        learned = None if self._learned is None else self._learned()
         pipeline = self._pipeline()
         checked = options_of(pipeline.catalog, k, **options)
         ready = perf_counter_ns()
         with self._lock:
-            clicks, unknown = np.array(self._clicks, dtype=np.int32), self._unknown.copy()
+            if self._unknown and learned is not None:
+                self._recall(pipeline)
+            clicks, unknown = np.array(self._clicks, dtype=np.int32), [item for _, item in self._unknown]
             state, self._state = self._state, None  # a call that fails midway leaves no state to trust
             answer, times, self._state = pipeline.recommend_growing(clicks, unknown, state, checked)
+        if learned is not None:
+            answer = replace(answer, learned=learned)
         return timed(answer, times, start, ready) if timings else answer
 
     def __len__(self) -> int:

@@ -14,6 +14,20 @@ from mtaw_fast.memory.settings import query_settings
 from mtaw_fast.ranking.catalog import Catalog
 
 
+def memory_parts(catalog: Catalog, room: int = 0) -> tuple[SessionMemory, NativeRankerNet] | None:
+    """The memory that ranks a catalog, and its ranker; None where the model has no memory.
+
+    room: items that the memory is made for at least, where the catalog does not bring one of its own.
+    """
+    model = catalog.model
+    if model.memory is None or model.ranker_net is None:
+        return None
+    memory = catalog.memory
+    if memory is None:
+        memory = model.memory.queries(max(room, catalog.size), query_settings(model.config))
+    return memory, model.ranker_net.native()
+
+
 class MemoryStage:
     """The bundle's memory and ranker over one state of the catalog. Thread-safe.
 
@@ -30,12 +44,8 @@ class MemoryStage:
     @classmethod
     def of(cls, catalog: Catalog) -> MemoryStage | None:
         """None where the model has no memory."""
-        model = catalog.model
-        tables, net, config = model.memory, model.ranker_net, model.config
-        if tables is None or net is None:
-            return None
-        memory = catalog.memory or tables.queries(catalog.size, query_settings(config))
-        return cls(catalog, memory, net.native())
+        parts = memory_parts(catalog)
+        return None if parts is None else cls(catalog, *parts)
 
     def width(self, k: int) -> int:
         """How many items the index must find for a ranking of k."""

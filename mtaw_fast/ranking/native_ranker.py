@@ -9,11 +9,10 @@ import numpy as np
 
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.kernels.native.encoder import SessionState
-from mtaw_fast.kernels.native.engine import engine_of
 from mtaw_fast.ranking.catalog import Catalog
 from mtaw_fast.ranking.conditions import Conditions
 from mtaw_fast.ranking.encoders import NativeEncoder
-from mtaw_fast.ranking.memory_stage import MemoryStage
+from mtaw_fast.ranking.native_parts import NativeParts
 from mtaw_fast.ranking.options import Options
 from mtaw_fast.ranking.ranker import GrowingState, Ranked
 from mtaw_fast.ranking.retrieval import ScanIndex
@@ -39,13 +38,18 @@ class EncodedClicks:
 
 
 class NativeRanker:
-    """`Ranker` in one native call; `engine` is the call (`kernels.native.engine`)."""
+    """`Ranker` in one native call; `engine` is the call (`kernels.native.engine`).
 
-    def __init__(self, catalog: Catalog, encoder: NativeEncoder, index: ScanIndex) -> None:
-        self._encoder = encoder
-        memory = MemoryStage.of(catalog)
-        parts = () if memory is None else (memory.memory, memory.ranker_net)
-        self.engine = engine_of(catalog.model.ids.table, encoder.encoder, index.scanner, catalog.scale, *parts)
+    encoder, index: the model's own. before: the ranker of an earlier state of the same model's catalog, which lends
+    what both states have in common.
+    """
+
+    def __init__(
+        self, catalog: Catalog, encoder: NativeEncoder, index: ScanIndex, before: NativeRanker | None = None
+    ) -> None:
+        self._encoder = encoder  # that of every state of the catalog: a growing session outlives many of them
+        self._parts: NativeParts = NativeParts.of(catalog, encoder, index, None if before is None else before._parts)
+        self.engine = self._parts.engine
 
     def recommend(self, session: Sequence[Any], options: Options) -> Ranked:
         """See `Ranker.recommend`."""

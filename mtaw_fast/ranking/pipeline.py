@@ -40,18 +40,21 @@ class Pipeline:
     ranker: Ranker
 
     @classmethod
-    def of(cls, catalog: Catalog, encoder: Encoder, index: Index) -> Pipeline:
-        """What ranks a catalog by its model's own encoder and index.
+    def of(cls, catalog: Catalog, encoder: Encoder, index: Index, before: Pipeline | None = None) -> Pipeline:
+        """What ranks a catalog by its model's own encoder and index: a native ranker where both are native.
 
-        The native ranker where both are native and the catalog is still the model's; else a composed one.
+        before: that of an earlier state of the same model's catalog; what the two states share is not made twice.
         """
-        if not catalog.is_updated:
-            if isinstance(encoder, NativeEncoder) and isinstance(index, ScanIndex):
-                return cls(catalog, index, NativeRanker(catalog, encoder, index))
-            return cls(catalog, index, ComposedRanker(catalog, encoder, index))
+        native: NativeRanker | None = None
+        if isinstance(encoder, NativeEncoder) and isinstance(index, ScanIndex):
+            earlier = None if before is None or not isinstance(before.ranker, NativeRanker) else before.ranker
+            native = NativeRanker(catalog, encoder, index, earlier)
+        if catalog.is_updated:
+            index = EnlargedIndex(index, catalog.model.n_items, catalog.vectors, catalog.gone)
+        if native is not None:
+            return cls(catalog, index, native)
         if catalog.added:
             encoder = encoder.enlarged(catalog.embeddings)
-        index = EnlargedIndex(index, catalog.model.n_items, catalog.vectors, catalog.gone)
         return cls(catalog, index, ComposedRanker(catalog, encoder, index))
 
     def recommend(self, session: Sequence[Any], options: Options) -> tuple[Recommendations, Times | None]:

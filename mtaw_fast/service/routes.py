@@ -12,7 +12,6 @@ from litestar.params import Body, Parameter
 from mtaw_fast.ranking.answer import Recommendations
 from mtaw_fast.service.answers import JSON, encoded, json_response
 from mtaw_fast.service.decoding import StrictRequest
-from mtaw_fast.service.line import Joint
 from mtaw_fast.service.messages import (
     AskLimits,
     BatchAnswer,
@@ -25,6 +24,7 @@ from mtaw_fast.service.messages import (
     SimilarAnswer,
 )
 from mtaw_fast.service.openapi import errors, operation
+from mtaw_fast.service.origin import check_origin
 from mtaw_fast.service.problems import invalid
 from mtaw_fast.service.ranking import (
     Ranked,
@@ -38,6 +38,7 @@ from mtaw_fast.service.ranking import (
     rank_together,
     similar,
 )
+from mtaw_fast.service.request_queue import Joint
 from mtaw_fast.service.state import Service, service_of
 
 _LONG_LIST = 1000  # ids in conditions from which a request no longer runs on the event loop
@@ -65,7 +66,7 @@ async def recommend_batch(request: StrictRequest, data: Annotated[BatchRequest, 
         rankings = rank_batch(snapshot, data, check_deadline)
         return rankings, encoded(batch_answer(snapshot, rankings))
 
-    rankings, body = await service.line.run_aside(work)
+    rankings, body = await service.queue.run_aside(work)
     count_rankings(service.metrics, data.sessions, rankings)
     return Response(body, media_type=JSON)  # type: ignore[arg-type]
 
@@ -82,11 +83,11 @@ async def similar_items(
     service = service_of(request)
     check_k(k, service.settings.limits)
     wanted = _query_item(request.scope["query_string"])
-    return json_response(await service.line.run(lambda _: similar(service.take(request), wanted, k)))
+    return json_response(await service.queue.run(lambda _: similar(service.take(request), wanted, k)))
 
 
 @post(
-    "/v1/sessions/{session_id:str}/click", status_code=200, responses=errors(400, 408, 413, 503),
+    "/v1/sessions/{session_id:str}/click", status_code=200, responses=errors(400, 403, 408, 413, 503),
     operation_class=operation("click"),
 )  # fmt: skip
 async def click(
@@ -97,6 +98,8 @@ async def click(
     """Append clicks to a session that the server keeps, and rank for all of it."""
     service = service_of(request)
     assert service.sessions is not None
+    header, own_names = request.headers.get, service.settings.own_names
+    check_origin(header("origin"), header("host", ""), header("content-type", ""), own_names)
     check_limits(data, (data.items,), service.settings.limits)
     clicks = await service.sessions.click(session_id, data.items)
     ranked = await _ranked(request, service, data, clicks)
@@ -133,9 +136,9 @@ async def _ranked(
         return rank(service.reloader.snapshot, asked, session, waited)
 
     if asked.allow is None and len(asked.exclude) <= _LONG_LIST:
-        ranked = await service.line.run(work, _joint(service, asked, session))
+        ranked = await service.queue.run(work, _joint(service, asked, session))
     else:
-        ranked = await service.line.run_aside(lambda waited, _: work(waited))
+        ranked = await service.queue.run_aside(lambda waited, _: work(waited))
     service.name_version(request, ranked.version)
     count_rankings(service.metrics, [session], [ranked.out], ranked.timings)
     return ranked

@@ -16,7 +16,7 @@
 #include "engine/engine.hpp"
 #include "ids/id_table.hpp"
 #include "isa.hpp"
-#include "score.hpp"
+#include "score/score.hpp"
 
 namespace {
 

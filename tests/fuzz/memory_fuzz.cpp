@@ -18,7 +18,7 @@
 #include "isa.hpp"
 #include "memory/query.hpp"
 #include "memory/ranker_net.hpp"
-#include "score.hpp"
+#include "score/score.hpp"
 
 namespace {
 
@@ -124,7 +124,7 @@ struct Vectors {
         scale = usual || !bytes.chance(3) ? 1 + static_cast<double>(bytes.below(40)) : bytes.take<double>();
     }
 
-    mtaw::ItemVectors view() const { return {rows.data(), n, n_added > 0 ? added.data() : nullptr, d, scale}; }
+    mtaw::ItemVectors view() const { return {rows.data(), n, n_added > 0 ? added.data() : nullptr, d, scale, n_added}; }
 
     float logit(const Floats& query, std::int32_t item) const {
         mtaw::Scored one{0.0F, item < n ? item : static_cast<std::int32_t>(item - n)};

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mtaw_fast.kernels.native import reference
-from mtaw_fast.kernels.native.scan import Scanner, check_quantised, quantise, quantised_shapes, read_bytes
+from mtaw_fast.kernels.native.scan import Scanner, check_quantised, quantise, quantised_shapes, read_bytes, requantise
 from mtaw_fast.storage.tensorfile import map_tensors, write_tensors
 
 ISAS = ("portable", "neon", "avx2", "avx512", "vnni", "amx")
@@ -108,8 +108,10 @@ def test_equals_brute_force(isa: str, kind: str, halves: bool) -> None:
     queries[1] *= np.float32(1e-41)
     queries[2] *= np.float32(1e36)
     for k in (1, 20, min(n_items, 600), n_items + 2 if n_items < 50 else 33):
-        if not halves:  # they serve one query
+        if not halves:  # they serve few queries
             check(scanner, catalog, queries, k)
+        for few in (queries[6:8], queries[[0, 8, 1]]):  # a kernel of their own each
+            check(scanner, catalog, few, k)
         for query in queries[[0, 1, 2, 8, 10]]:
             check(scanner, catalog, query[None], k)
         check(scanner, catalog, queries[9:], k, scale=1e-30)
@@ -200,6 +202,74 @@ def test_codes_are_within_their_residuals(name: str, d: int) -> None:
     assert (residuals[:79] <= np.maximum(off * 1.01, 1e-28)).all()
     assert residuals[:79].max() <= largest_residual
     assert (residuals[:70] <= norms[:70] * (0.01 if name == "blocks" else 0.15)).all()
+
+
+@pytest.mark.parametrize("n_queries", [1, 2, 3])
+def test_few_queries_with_filters_that_fill_up_apart(isa: str, n_queries: int) -> None:
+    """A lane that is full stops the pass for all of them; each goes on where it was."""
+    direction = normal(1, 32)
+    catalog = (direction * np.linspace(0.5, 1, 6001)[:, None]).astype(np.float32)
+    queries = np.concatenate([direction, normal(1, 32, seed=2), -direction])[:n_queries]
+    mask = np.random.default_rng(3).random(6001) < 0.7
+    seen = [np.arange(6001 - 40 * b, 6001, 3, dtype=np.int32) for b in range(1, n_queries + 1)]
+    for halves in (False, True):
+        scanner = Scanner(catalog, quantise(catalog, halves), isa)
+        check(scanner, catalog, queries, 20, mask=mask)
+        check(scanner, catalog, queries, 700, excluded=seen)
+
+
+def changed(catalog: np.ndarray) -> dict[str, np.ndarray]:
+    """Catalogs that another one becomes."""
+    some = catalog.copy()
+    some[[3, 47, 48, 331]] = normal(4, catalog.shape[1], seed=9)
+    return {
+        "as it was": catalog.copy(),
+        "changed rows": some,
+        "more rows": np.concatenate([catalog, normal(5, catalog.shape[1], seed=8)]),
+        "one more block": np.concatenate([catalog, normal(40, catalog.shape[1], seed=8)]),
+        "fewer rows": catalog[:150].copy(),
+        "shorter rows": np.concatenate([catalog * np.float32(1e-3), catalog]),
+        "longer rows": np.concatenate([catalog, catalog[:3] * np.float32(1e3)]),
+        "nothing": catalog[:0].copy(),
+    }
+
+
+@pytest.mark.parametrize("kind", list(changed(normal(333, 10))))
+def test_requantised(kind: str) -> None:
+    """Only what changed is quantised, and no answer tells."""
+    before = normal(333, 10)
+    old = quantise(before)
+    kept = {name: array.copy() for name, array in old.items()}
+    catalog = changed(before)[kind]
+    codes = requantise(catalog, before, old)
+    check_quantised(codes, *catalog.shape)
+    assert all(old[name].tobytes() == kept[name].tobytes() for name in old)
+    if kind == "as it was":
+        assert codes["blocks"].tobytes() == old["blocks"].tobytes()
+        assert codes["summary"].tobytes() == old["summary"].tobytes()
+    if kind == "changed rows":
+        same = (codes["blocks"] == old["blocks"]).all(axis=(1, 2))
+        assert np.flatnonzero(~same).tolist() == [0, 2, 3, 20]
+    again = requantise(catalog, catalog, codes)
+    for made in (codes, again):
+        scanner = Scanner(catalog, made)
+        for k in (1, 20, 400):
+            check(scanner, catalog, normal(3, 10, seed=4), k)
+
+
+def test_requantising_what_does_not_fit_is_refused() -> None:
+    catalog = normal(40, 6)
+    codes = quantise(catalog)
+    with pytest.raises(ValueError, match="the two catalogs differ in dimensions"):
+        requantise(normal(40, 5), catalog, codes)
+    with pytest.raises(ValueError, match=r"'blocks' .* must be uint8\[2, 3, 64\]"):
+        requantise(catalog, catalog[:20], codes)
+    with pytest.raises(ValueError, match="catalog must be a C-contiguous float32 matrix, not float64"):
+        requantise(catalog.astype(np.float64), catalog, codes)
+    broken = catalog.copy()
+    broken[38, 1] = np.nan
+    with pytest.raises(ValueError, match="item 38 of the catalog has a value that is not finite"):
+        requantise(broken, catalog, codes)
 
 
 def test_halves_are_made_where_they_pay() -> None:

@@ -39,8 +39,7 @@ class CannotBuildError(Exception):
 
 def native_sources(parts: Sequence[str] = ("*",)) -> list[Path]:
     """The native sources that do not need Python: those of the folders `parts`, and what all of them share."""
-    shared = NATIVE.glob("*.cpp")
-    found = [*shared, *(path for part in parts for path in NATIVE.glob(f"{part}/*.cpp"))]
+    found = {*NATIVE.glob("*.cpp"), *(path for part in ("score", *parts) for path in NATIVE.glob(f"{part}/*.cpp"))}
     return sorted(path for path in found if not path.stem.startswith(("bind_", "python_", "module")))
 
 

@@ -198,7 +198,8 @@ class Shop {
             return;
         }
         const std::int64_t trained = catalog.n_items * 2 / 3;
-        const mtaw::ItemVectors vectors{catalog.rows, trained, catalog.rows + trained * catalog.d, catalog.d, scale_};
+        const mtaw::ItemVectors vectors{catalog.rows, trained, catalog.rows + trained * catalog.d, catalog.d, scale_,
+                                        catalog.n_items - trained};
         const mtaw::MemoryRequest request{job.clicks.data(), m,     query.data(),        dense.data(),   logits.data(),
                                           width, conditions.allowed, excluded.data(), bounds[1]};
         memory_->rank(request, &vectors, *ranker_, job.k, answer.ids.data(), answer.values.data(), scratch.memory);

@@ -111,7 +111,7 @@ Answer answer(const mtaw::SessionMemory& memory, const mtaw::RankerNet& ranker, 
 
 void ask(const Tables& tables, const std::vector<mtaw::Isa>& isas, bool sound, mtaw::MemoryScratch& scratch) {
     const auto rows = numbers(kItems * kDims, 0.4F), added = numbers(kAdded * kDims, 0.4F);
-    const mtaw::ItemVectors vectors{rows.data(), kItems, added.data(), kDims, 7.0};
+    const mtaw::ItemVectors vectors{rows.data(), kItems, added.data(), kDims, 7.0, kAdded};
     const mtaw::MemoryQuerySettings settings{1 + below(64), 1 + below(40), 1 + below(30), below(40)};
     const mtaw::RankerNet ranker = random_ranker(8 * (1 + below(8)), 8 * (1 + below(4)));
     const mtaw::MemoryView view{tables.view(), 1.0 + static_cast<double>(below(50))};

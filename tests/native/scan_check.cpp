@@ -17,7 +17,7 @@
 #include "scan/kernel.hpp"
 #include "scan/read.hpp"
 #include "scan/scanner.hpp"
-#include "score.hpp"
+#include "score/score.hpp"
 
 namespace {
 
@@ -243,8 +243,10 @@ void check_bounds(const Catalog& catalog, const Codes& codes, const std::vector<
                     static_cast<long long>(catalog.n_items), static_cast<long long>(catalog.d), mtaw::isa_name(isa),
                     name);
     };
-    check_pass("one", kernels.one, 1, false);
-    check_pass("one_half", kernels.one_half, 1, true);
+    for (std::int64_t lanes = 1; lanes <= mtaw::kFewLanes; ++lanes) {
+        check_pass("few", kernels.few[lanes - 1], lanes, false);
+        check_pass("few_half", kernels.few_half[lanes - 1], lanes, true);
+    }
     check_pass("many", kernels.many, kernels.width, false);
     if (kernels.wide != nullptr) check_pass("wide", kernels.wide, kernels.wide_width, false);
 }

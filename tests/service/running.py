@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.service_process import Service
+from bench.serving.service_process import Service
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import psutil
 import pytest
 
-from bench.service_process import Service
+from bench.serving.service_process import Service
 from tests.random_bundle import save_random
 
 PING = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"

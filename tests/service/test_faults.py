@@ -10,11 +10,11 @@ import pytest
 pytest.importorskip("uvicorn", reason="the service needs the extra 'serve'")
 pytest.importorskip("psutil", reason="starting a service in tests needs the extra 'bench'")
 
-from bench.service_process import Service
-from bench.serving_checks import Versions, parse_answer
-from bench.serving_faults import kill_under_load, reload_under_load
-from bench.serving_inputs import distinct_sessions, publish, recommend_requests
-from bench.serving_run import Traffic
+from bench.serving.checks import Versions, parse_answer
+from bench.serving.faults import kill_under_load, reload_under_load
+from bench.serving.inputs import distinct_sessions, publish, recommend_requests
+from bench.serving.service_process import Service
+from bench.serving.traffic import Traffic
 from mtaw_fast.bundle import Bundle
 from mtaw_fast.service.snapshot import current_version
 from tests.random_bundle import save_random

@@ -18,9 +18,9 @@ import pytest
 
 from mtaw_fast.cli import main
 from mtaw_fast.service.app import make_app
-from mtaw_fast.service.line import Line
 from mtaw_fast.service.metrics import Metrics
 from mtaw_fast.service.reload import Reloader
+from mtaw_fast.service.request_queue import RequestQueue
 from mtaw_fast.service.settings import Settings
 from mtaw_fast.service.snapshot import load_snapshot
 from mtaw_fast.service.state import Service
@@ -102,8 +102,7 @@ def test_a_graceful_shutdown_ends_what_runs(text_bundle: Path) -> None:
 
 @pytest.mark.filterwarnings("error::litestar.exceptions.LitestarDeprecationWarning")
 def test_a_worker_that_shuts_down_is_not_ready(text_bundle: Path, tmp_path: Path) -> None:
-    Metrics.make(tmp_path / "counters", 1)
-    metrics, settings = Metrics.open(tmp_path / "counters", 1, 0), Settings(text_bundle)
+    metrics, settings = Metrics.open(Metrics.make(1), 1, 0), Settings(text_bundle)
     messages: list[Any] = []
 
     async def receive() -> Any:
@@ -114,12 +113,12 @@ def test_a_worker_that_shuts_down_is_not_ready(text_bundle: Path, tmp_path: Path
 
     async def main() -> None:
         reloader = Reloader(settings, load_snapshot(text_bundle, "auto", "auto"), None, metrics)
-        line = Line(settings.limits, metrics)
-        app = make_app(Service(settings, metrics, reloader, line, None, stopping=True))
+        queue = RequestQueue(settings.limits, metrics)
+        app = make_app(Service(settings, metrics, reloader, queue, None, stopping=True))
         for path in ("/readyz", "/healthz"):
             scope = {"type": "http", "method": "GET", "path": path, "raw_path": path.encode(), "query_string": b""}
             await app({**scope, "headers": [], "http_version": "1.1"}, receive, send)
-        line.close()
+        queue.close()
 
     asyncio.run(main())
     starts = [one for one in messages if one["type"] == "http.response.start"]
@@ -169,10 +168,7 @@ def test_what_cannot_start_says_why(tmp_path: Path, text_bundle: Path, text_serv
     assert "choose another --port" in failure(1, str(text_bundle), "--port", str(text_service.port))
     for host in ("no such host", "...", "a" * 70):
         assert "choose another --host" in failure(1, str(text_bundle), "--host", host)
-    for where in ("redis://:secret@h:port", "redis://:secret@h?no_such_option=1"):
-        error = failure(1, str(text_bundle), "--port", "0", "--sessions", where)
-        assert "give redis://host:6379/0" in error
-        assert "secret" not in error
+    assert "give redis://host:6379/0" in failure(1, str(text_bundle), "--port", "0", "--sessions", "redis://h:port")
     assert "there is no encoder" in failure(1, str(text_bundle), "--port", "0", "--encoder", "none")
 
 
@@ -189,6 +185,9 @@ def test_what_cannot_start_says_why(tmp_path: Path, text_bundle: Path, text_serv
         (["--watch", "0"], "--watch must be above 0"),
         (["--max-sessions-bytes", "0"], "--max-sessions-bytes must be above 0"),
         (["--sessions", "disk"], "redis:// address"),
+        (["--sessions", "redis://h:6379/0?no_such_option=1&password=x"], "--sessions-password-file"),
+        (["--sessions-password-file", "/dev/null"], "holds no password"),
+        (["--max-connections", "0"], "--max-connections must be above 0"),
         (["--admin-token-file", "/dev/null"], "holds no token"),
     ],
 )
@@ -197,6 +196,16 @@ def test_misuse_says_what_is_meant(
 ) -> None:
     assert main(["serve", str(text_bundle), *flags]) == 2
     assert mend in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("where", ["redis://:s3cret@h:6379/0", "redis://u:s3cret@[h", "redis://h?password=s3cret"])
+def test_a_password_is_not_taken_from_the_command_line(
+    text_bundle: Path, capsys: pytest.CaptureFixture[str], where: str
+) -> None:
+    assert main(["serve", str(text_bundle), "--sessions", where]) == 2
+    error = capsys.readouterr().err
+    assert "$MTAW_REDIS_PASSWORD" in error
+    assert "s3cret" not in error
 
 
 @pytest.mark.parametrize("token", ["two words", "sch\u00fctz", "a\tb"])

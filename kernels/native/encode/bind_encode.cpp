@@ -104,6 +104,17 @@ std::shared_ptr<HeldEncoder> make_encoder(const py::dict& weights, std::int64_t 
         new HeldEncoder{items, added, Encoder(model, isa ? isa_named(isa->c_str()) : active_isa())});
 }
 
+// The same encoder with M other items behind the bundle's: float32[M, d].
+std::shared_ptr<HeldEncoder> enlarged(const HeldEncoder& self, const py::array& added) {
+    const float* data = matrix<float>(added, "added", "float32");
+    if (added.shape(1) != self.encoder.d()) {
+        throw py::value_error("added must be [.., " + std::to_string(self.encoder.d()) + "], not [" +
+                              std::to_string(added.shape(0)) + ", " + std::to_string(added.shape(1)) + "]");
+    }
+    return std::shared_ptr<HeldEncoder>(
+        new HeldEncoder{self.item_embedding, added, self.encoder.with_added(data, added.shape(0))});
+}
+
 py::array_t<float> encode(const HeldEncoder& self, const py::array& items, const py::array& offsets) {
     const std::int32_t* clicks = checked_data<std::int32_t>(items, 1, "items", "int32");
     const std::int64_t* bounds = checked_data<std::int64_t>(offsets, 1, "offsets", "int64");
@@ -189,6 +200,7 @@ void bind_encode(py::module_& module) {
         .def(py::init(&make_encoder), py::arg("weights"), py::arg("max_len"), py::arg("isa") = py::none(),
              py::arg("recent") = 0.0, py::arg("recent_decay") = 0.0)
         .def("encode", &encode, py::arg("items"), py::arg("offsets"))
+        .def("enlarged", &enlarged, py::arg("added"))
         .def("session", [](const std::shared_ptr<HeldEncoder>& self) { return std::make_unique<HeldSession>(self); });
     module.def("encoder_exp2", &encoder_exp2, py::arg("values"), py::arg("isa"));
 }

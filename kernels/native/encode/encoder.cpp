@@ -1,6 +1,7 @@
 #include "encoder.hpp"
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <stdexcept>
 #include <string>
@@ -59,6 +60,11 @@ class Packer {
 
 constexpr double kMostRecent = 1000;
 
+std::uint64_t next_number() {
+    static std::atomic<std::uint64_t> last{0};
+    return ++last;
+}
+
 void check_size(const char* name, std::int64_t value) {
     if (value < 1) {
         throw std::invalid_argument(std::string("the encoder's ") + name + " must be at least 1, not " +
@@ -94,8 +100,10 @@ Encoder::Encoder(const EncoderWeights& weights, Isa isa) : kernel_(&encode_kerne
     const std::int64_t d = weights.d, width = (d + kEncodeLanes - 1) / kEncodeLanes * kEncodeLanes;
     const std::int64_t positions = std::min(weights.n_positions, weights.max_len);
     constexpr std::int64_t kLayers = 4, kVectors = 4;  // besides the layers' biases: norm_*, valid, zeros
-    packed_ = AlignedFloats(width * (positions + kLayers * (d + 1) + kVectors));
-    Packer pack(packed_.data(), d, width, *kernel_);
+    auto packed = std::make_shared<AlignedFloats>(width * (positions + kLayers * (d + 1) + kVectors));
+    Packer pack(packed->data(), d, width, *kernel_);
+    packed_ = packed;
+    key_ = {next_number(), weights.n_added > 0 ? next_number() : 0};
     const double query_scale = kLog2E / std::sqrt(static_cast<double>(d));
     model_ = {
         .n_items = weights.n_items + weights.n_added,
@@ -123,6 +131,20 @@ Encoder::Encoder(const EncoderWeights& weights, Isa isa) : kernel_(&encode_kerne
         model_.recent[k] = weights.recent * std::sqrt(static_cast<double>(d)) * power;
         model_.recent_total[k] = total;
     }
+}
+
+Encoder Encoder::with_added(const float* added, std::int64_t n) const {
+    Encoder other(*this);
+    other.model_.added = added;
+    other.model_.n_items = model_.n_base + n;
+    other.key_.added = n > 0 ? next_number() : 0;
+    return other;
+}
+
+bool Encoder::agrees(const Key& made, const std::int32_t* clicks, std::int64_t m) const {
+    if (made.weights != key_.weights) return false;
+    if (made.added == key_.added) return true;
+    return std::all_of(clicks, clicks + m, [&](std::int32_t click) { return click < model_.n_base; });
 }
 
 void Encoder::check(const std::int32_t* clicks, std::int64_t m) const {

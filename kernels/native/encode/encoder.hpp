@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 
 #include "aligned.hpp"
 #include "isa.hpp"
@@ -59,13 +60,18 @@ class EncodeScratch {
     AlignedFloats buffer_;
 };
 
-// Immutable once made: any number of threads may call it at once, each with a scratch of its own.
+// Immutable once made: any number of threads may call it at once, each with a scratch of its own. A copy shares the
+// packed weights.
 //
 // A vector depends on its session and on the instruction set alone, to the bit.
 class Encoder {
    public:
     // Throws std::invalid_argument on a size below 1.
     explicit Encoder(const EncoderWeights& weights, Isa isa = active_isa());
+
+    // The same model with these items behind those of item_embedding, in the place of the ones that it has: float32[n, d],
+    // kept by pointer. Shares the packed weights, so it costs nothing.
+    Encoder with_added(const float* added, std::int64_t n) const;
 
     // clicks int32[m], oldest first. Writes the query float32[d] at length 1, or zeros where it is zero. Throws
     // std::invalid_argument where m < 1, std::out_of_range on a click outside 0..n_items()-1.
@@ -82,9 +88,19 @@ class Encoder {
    private:
     friend class SessionState;
 
+    // What an interest depends on beside its clicks. Numbers, for an address may come again.
+    struct Key {
+        std::uint64_t weights = 0;
+        std::uint64_t added = 0;  // 0: none
+    };
+
+    // Whether the interests that an encoder with the key `made` gave to these clicks are those that this one gives.
+    bool agrees(const Key& made, const std::int32_t* clicks, std::int64_t m) const;
+
+    Key key_;
     const EncodeKernel* kernel_;
     std::int64_t max_len_;
-    AlignedFloats packed_;
+    std::shared_ptr<const AlignedFloats> packed_;
     EncodeModel model_;
 };
 

@@ -11,11 +11,34 @@ void SessionState::append(const std::int32_t* clicks, std::int64_t n, float* out
     if (n < 1) throw std::invalid_argument("there is no click to append; give at least one");
     encoder_->check(clicks, n);
     const std::lock_guard<std::mutex> lock(mutex_);
-    const EncodeModel& model = encoder_->model_;
+    check_own();
+    extend(*encoder_, clicks, n, out, scratch, window);
+}
+
+void SessionState::advance(const Encoder& encoder, const std::int32_t* clicks, std::int64_t m, std::int64_t fresh,
+                           float* out, EncodeScratch& scratch) {
+    encoder.check(clicks + m - fresh, fresh);
+    const std::lock_guard<std::mutex> lock(mutex_);
+    if (!encoder.agrees(made_by_, clicks_.data(), size())) {
+        encoder.check(clicks, m);
+        clicks_.clear();
+        made_by_ = {};
+        fresh = m;
+    }
+    if (fresh > 0) {
+        extend(encoder, clicks + m - fresh, fresh, out, scratch, nullptr);
+    } else {
+        ask(encoder, out, scratch);
+    }
+}
+
+void SessionState::extend(const Encoder& encoder, const std::int32_t* clicks, std::int64_t n, float* out,
+                          EncodeScratch& scratch, std::vector<std::int32_t>* window) {
+    const EncodeModel& model = encoder.model_;
     const std::int64_t held = size(), all = held + n;
-    const std::int64_t kept = std::min(all, encoder_->max_len_);
+    const std::int64_t kept = std::min(all, encoder.max_len_);
     // All that can throw comes first, so that a failure leaves the session as it was.
-    reserve(kept);
+    reserve(kept, encoder);
     float* const work = scratch.room(encode_work(model.width, kept));
     if (window != nullptr) window->reserve(static_cast<std::size_t>(kept));
     if (all > kept) {
@@ -26,17 +49,29 @@ void SessionState::append(const std::int32_t* clicks, std::int64_t n, float* out
     }
     clicks_.insert(clicks_.end(), clicks, clicks + n);
     // A window that has slid has other positions throughout.
-    encoder_->kernel_->track(model, clicks_.data(), all > kept ? 0 : held, kept, interests_.data(), work);
-    encoder_->kernel_->enhance(model, clicks_.data(), interests_.data(), kept, out, work);
+    encoder.kernel_->track(model, clicks_.data(), all > kept ? 0 : held, kept, interests_.data(), work);
+    encoder.kernel_->enhance(model, clicks_.data(), interests_.data(), kept, out, work);
+    made_by_ = encoder.key_;
     if (window != nullptr) *window = clicks_;
 }
 
 void SessionState::query(float* out, EncodeScratch& scratch) const {
     const std::lock_guard<std::mutex> lock(mutex_);
+    check_own();
+    ask(*encoder_, out, scratch);
+}
+
+void SessionState::check_own() const {
+    if (size() > 0 && !encoder_->agrees(made_by_, clicks_.data(), size())) {
+        throw std::invalid_argument("the session has clicks that its own encoder does not know; go on with the other one");
+    }
+}
+
+void SessionState::ask(const Encoder& encoder, float* out, EncodeScratch& scratch) const {
     if (clicks_.empty()) throw std::invalid_argument("the session has no clicks yet; append one first");
-    const EncodeModel& model = encoder_->model_;
+    const EncodeModel& model = encoder.model_;
     float* const work = scratch.room(encode_work(model.width, size()));
-    encoder_->kernel_->enhance(model, clicks_.data(), interests_.data(), size(), out, work);
+    encoder.kernel_->enhance(model, clicks_.data(), interests_.data(), size(), out, work);
 }
 
 std::vector<std::int32_t> SessionState::clicks() const {
@@ -50,9 +85,9 @@ std::int64_t SessionState::n_bytes() const {
            interests_.size() * static_cast<std::int64_t>(sizeof(float));
 }
 
-void SessionState::reserve(std::int64_t n) {
-    const std::int64_t width = encoder_->model_.width;
-    const std::int64_t room = std::min(n + n / 10, encoder_->max_len_);
+void SessionState::reserve(std::int64_t n, const Encoder& encoder) {
+    const std::int64_t width = encoder.model_.width;
+    const std::int64_t room = std::min(n + n / 10, encoder.max_len_);
     if (interests_.size() >= n * width) return;
     clicks_.reserve(static_cast<std::size_t>(room));
     AlignedFloats grown(room * width);

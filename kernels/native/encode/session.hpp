@@ -21,12 +21,20 @@ class SessionState {
     explicit SessionState(const Encoder& encoder) : encoder_(&encoder) {}
 
     // Appends n clicks and writes the query after the last one, float32[d]. Where `window` is given, it receives the
-    // clicks the query was made from. Throws std::invalid_argument where n < 1 and std::out_of_range on a click outside
-    // the catalog; the state then stays as it was.
+    // clicks the query was made from. Throws std::invalid_argument where n < 1, or where `advance` has brought clicks that
+    // the session's own encoder does not know, and std::out_of_range on a click outside the catalog; the state then
+    // stays as it was.
     void append(const std::int32_t* clicks, std::int64_t n, float* out, EncodeScratch& scratch,
                 std::vector<std::int32_t>* window = nullptr);
 
-    // The query after the last click once more. Throws std::invalid_argument on a session without clicks.
+    // The query after all m clicks of the session by `encoder`, of which the last `fresh` are new to it: what `append`
+    // and `query` give, but by an encoder that may know other items than the one before. Where it sees the clicks so
+    // far differently, they are encoded anew. The encoder need not outlive the call. Throws as `append`.
+    void advance(const Encoder& encoder, const std::int32_t* clicks, std::int64_t m, std::int64_t fresh, float* out,
+                 EncodeScratch& scratch);
+
+    // The query after the last click once more. Throws std::invalid_argument on a session without clicks, else as
+    // `append`.
     void query(float* out, EncodeScratch& scratch) const;
 
     // The clicks that count: the last max_len.
@@ -38,12 +46,17 @@ class SessionState {
    private:
     // The rest is called with the mutex held.
     std::int64_t size() const { return static_cast<std::int64_t>(clicks_.size()); }
-    void reserve(std::int64_t n);
+    void reserve(std::int64_t n, const Encoder& encoder);
+    void extend(const Encoder& encoder, const std::int32_t* clicks, std::int64_t n, float* out,
+                EncodeScratch& scratch, std::vector<std::int32_t>* window);
+    void check_own() const;
+    void ask(const Encoder& encoder, float* out, EncodeScratch& scratch) const;
 
     const Encoder* encoder_;
     mutable std::mutex mutex_;
     std::vector<std::int32_t> clicks_;
     AlignedFloats interests_;  // [clicks, width]
+    Encoder::Key made_by_;
 };
 
 }  // namespace mtaw

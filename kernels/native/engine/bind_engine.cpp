@@ -40,7 +40,7 @@ struct Clicks {
     py::list unknown;
 };
 
-Clicks clicks_of(const IdTable& ids, const py::object& session) {
+Clicks clicks_of(const BoundIds& ids, const py::object& session) {
     PyObject* const listed = session.ptr();
     if (!PyList_Check(listed) && !PyTuple_Check(listed)) throw py::type_error("a session must be a list or a tuple");
     Clicks clicks{find_objects(ids, listed), py::list()};
@@ -59,14 +59,19 @@ Clicks clicks_of(const IdTable& ids, const py::object& session) {
 class EngineObject {
  public:
     EngineObject(const py::object& ids, const py::object& encoder, const py::object& scanner, double scale,
-                 const py::object& memory, const py::object& ranker)
-        : held_(py::make_tuple(ids, encoder, scanner, memory, ranker)),
-          ids_(id_table_of(ids)),
+                 const py::object& memory, const py::object& ranker, const py::object& side, const MaybeArray& here)
+        : held_(py::make_tuple(ids, encoder, scanner, memory, ranker, side, here)),
+          ids_(bound_ids_of(ids)),
           engine_(encoder_of(encoder), scanner_of(scanner), scale,
                   {memory.is_none() ? nullptr : &session_memory_of(memory),
-                   ranker.is_none() ? nullptr : &ranker_of(ranker)}) {
+                   ranker.is_none() ? nullptr : &ranker_of(ranker)},
+                  {side.is_none() ? nullptr : &scanner_of(side), bits_of(here)}) {
         if (ids_.size() != engine_.n_items()) {
             throw py::value_error("there are " + std::to_string(ids_.size()) + " ids for " +
+                                  std::to_string(engine_.n_items()) + " items");
+        }
+        if (here && here->size() != (engine_.n_items() + 7) / 8) {
+            throw py::value_error("here has " + std::to_string(here->size()) + " bytes, not one bit for " +
                                   std::to_string(engine_.n_items()) + " items");
         }
     }
@@ -136,6 +141,10 @@ class EngineObject {
         Stages stages;
     };
 
+    static const std::uint8_t* bits_of(const MaybeArray& here) {
+        return here ? checked_data<std::uint8_t>(*here, 1, "here", "uint8") : nullptr;
+    }
+
     Conditions checked(std::int64_t k, const MaybeArray& excluded, const MaybeArray& allowed,
                        bool exclude_seen) const {
         if (k < 1) throw py::value_error("k must be at least 1, not " + std::to_string(k));
@@ -183,7 +192,7 @@ class EngineObject {
     }
 
     py::tuple held_;  // kept alive
-    const IdTable& ids_;
+    const BoundIds& ids_;
     Engine engine_;
 };
 
@@ -192,9 +201,9 @@ class EngineObject {
 void bind_engine(py::module_& module) {
     py::class_<EngineObject>(module, "Engine", "See mtaw_fast.kernels.native.engine.")
         .def(py::init<const py::object&, const py::object&, const py::object&, double, const py::object&,
-                      const py::object&>(),
+                      const py::object&, const py::object&, const MaybeArray&>(),
              py::arg("ids"), py::arg("encoder"), py::arg("scanner"), py::arg("scale"), py::arg("memory") = py::none(),
-             py::arg("ranker") = py::none())
+             py::arg("ranker") = py::none(), py::arg("side") = py::none(), py::arg("here") = py::none())
         .def("recommend", &EngineObject::recommend, py::arg("session"), py::arg("k"), py::arg("excluded") = py::none(),
              py::arg("allowed") = py::none(), py::arg("exclude_seen") = false, py::arg("repeats") = false)
         .def("recommend_live", &EngineObject::recommend_live, py::arg("state"), py::arg("clicks"), py::arg("fresh"),

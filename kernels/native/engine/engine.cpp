@@ -32,21 +32,21 @@ void exclude(const PackedSessions& sessions, const Conditions& conditions, Engin
 
 }  // namespace
 
-Engine::Engine(const Encoder& encoder, const Scanner& scanner, double scale, const MemoryParts& memory)
-    : encoder_(&encoder), scanner_(&scanner), scale_(scale), memory_(memory) {
-    const ScanCatalog& catalog = scanner.catalog();
-    if (encoder.n_items() != catalog.n_items || encoder.d() != catalog.d) {
+Engine::Engine(const Encoder& encoder, const Scanner& scanner, double scale, const MemoryParts& memory,
+               const CatalogUpdate& update)
+    : encoder_(&encoder), segments_(scanner, update), scale_(scale), memory_(memory) {
+    if (encoder.n_items() != segments_.n_items() || encoder.d() != segments_.d()) {
         throw std::invalid_argument("the encoder is for [" + std::to_string(encoder.n_items()) + ", " +
                                     std::to_string(encoder.d()) + "] items, the scanner for [" +
-                                    std::to_string(catalog.n_items) + ", " + std::to_string(catalog.d) +
+                                    std::to_string(segments_.n_items()) + ", " + std::to_string(segments_.d()) +
                                     "]; make both from one bundle");
     }
     if ((memory.memory == nullptr) != (memory.ranker == nullptr)) {
         throw std::invalid_argument("a session memory needs a ranker, and a ranker needs a memory; give both or neither");
     }
-    if (memory.memory != nullptr && memory.memory->n_catalog() != catalog.n_items) {
-        throw std::invalid_argument("the memory is for " + std::to_string(memory.memory->n_catalog()) +
-                                    " items, the scanner for " + std::to_string(catalog.n_items) +
+    if (memory.memory != nullptr && memory.memory->n_catalog() < segments_.n_items()) {
+        throw std::invalid_argument("the memory has room for " + std::to_string(memory.memory->n_catalog()) +
+                                    " items, the scanner has " + std::to_string(segments_.n_items()) +
                                     "; make both from one bundle");
     }
     if (!(scale > 0)) throw std::invalid_argument("scale must be positive, not " + std::to_string(scale));
@@ -73,11 +73,7 @@ Stages Engine::rank_live(SessionState& state, const std::int32_t* clicks, std::i
                          EngineScratch& scratch) const {
     const Clock::time_point start = Clock::now();
     scratch.queries.resize(static_cast<std::size_t>(encoder_->d()));
-    if (fresh > 0) {
-        state.append(clicks + m - fresh, fresh, scratch.queries.data(), scratch.encode);
-    } else {
-        state.query(scratch.queries.data(), scratch.encode);
-    }
+    state.advance(*encoder_, clicks, m, fresh, scratch.queries.data(), scratch.encode);
     Stages stages;
     stages.encode_ns = nanoseconds(Clock::now() - start);
     const std::int64_t offsets[] = {0, m};
@@ -89,14 +85,14 @@ void Engine::retrieve(const PackedSessions& sessions, std::int64_t k, const Cond
                       float* scores, EngineScratch& scratch, Stages& stages) const {
     const Clock::time_point start = Clock::now();
     ScanRequest request{scratch.queries.data(), sessions.count, k, scale_};
-    request.allowed = conditions.allowed;
+    request.allowed = segments_.left(conditions.allowed, scratch.segments);
     if (conditions.n_excluded > 0 || conditions.exclude_seen) {
         exclude(sessions, conditions, scratch);
         request.excluded = scratch.excluded.data();
         request.excluded_offsets = scratch.excluded_offsets.data();
     }
     if (!has_memory()) {
-        scanner_->search(request, ids, scores, scratch.scan);
+        segments_.search(request, ids, scores, scratch.segments);
         stages.retrieve_ns = nanoseconds(Clock::now() - start);
         return;
     }
@@ -105,7 +101,7 @@ void Engine::retrieve(const PackedSessions& sessions, std::int64_t k, const Cond
     request.k = width;
     scratch.dense.resize(static_cast<std::size_t>(sessions.count * width));
     scratch.logits.resize(scratch.dense.size());
-    scanner_->search(request, scratch.dense.data(), scratch.logits.data(), scratch.scan);
+    segments_.search(request, scratch.dense.data(), scratch.logits.data(), scratch.segments);
     const Clock::time_point found = Clock::now();
     stages.retrieve_ns = nanoseconds(found - start);
     remember(sessions, k, width, request, ids, scores, scratch);
@@ -114,16 +110,16 @@ void Engine::retrieve(const PackedSessions& sessions, std::int64_t k, const Cond
 
 void Engine::remember(const PackedSessions& sessions, std::int64_t k, std::int64_t width, const ScanRequest& search,
                       std::int32_t* ids, float* scores, EngineScratch& scratch) const {
-    const ScanCatalog& catalog = scanner_->catalog();
-    const ItemVectors vectors{catalog.rows, catalog.n_items, nullptr, catalog.d, scale_};
+    const ItemVectors vectors = segments_.vectors(scale_);
     for (std::int64_t b = 0; b < sessions.count; ++b) {
         const std::int64_t begin = sessions.offsets[b];
         MemoryRequest request{sessions.clicks + begin, sessions.offsets[b + 1] - begin};
-        request.query = scratch.queries.data() + b * catalog.d;
+        request.query = scratch.queries.data() + b * vectors.d;
         request.dense = scratch.dense.data() + b * width;
         request.logits = scratch.logits.data() + b * width;
         request.n_dense = width;
         request.allowed = search.allowed;
+        request.n_items = segments_.n_items();
         if (search.excluded != nullptr) {
             request.excluded = search.excluded + search.excluded_offsets[b];
             request.n_excluded = search.excluded_offsets[b + 1] - search.excluded_offsets[b];

@@ -7,9 +7,9 @@
 
 #include "encode/encoder.hpp"
 #include "encode/session.hpp"
+#include "engine/segments.hpp"
 #include "memory/query.hpp"
 #include "memory/ranker_net.hpp"
-#include "scan/scanner.hpp"
 
 namespace mtaw {
 
@@ -38,7 +38,7 @@ struct Stages {
 // One thread's working memory: made once, grown to what the largest call needed.
 struct EngineScratch {
     EncodeScratch encode;
-    ScanScratch scan;
+    SegmentScratch segments;
     std::vector<float> queries;
     std::vector<std::int32_t> excluded;
     std::vector<std::int64_t> excluded_offsets;
@@ -60,15 +60,17 @@ struct MemoryParts {
 // Encoder::encode does, or with a memory as SessionMemory::rank of what these give. What they throw, these throw.
 class Engine {
  public:
-    // scale: the factor on the cosine that makes a logit. Throws std::invalid_argument where encoder, scanner and memory
-    // differ in catalog or dimensions, or scale is not positive.
-    Engine(const Encoder& encoder, const Scanner& scanner, double scale, const MemoryParts& memory = {});
+    // scale: the factor on the cosine that makes a logit. With an update the encoder knows the added items too, and the
+    // memory has room for them. Throws std::invalid_argument where encoder, scanner, update and memory differ in catalog
+    // or dimensions, or scale is not positive.
+    Engine(const Encoder& encoder, const Scanner& scanner, double scale, const MemoryParts& memory = {},
+           const CatalogUpdate& update = {});
 
     Stages rank(const PackedSessions& sessions, std::int64_t k, const Conditions& conditions, std::int32_t* ids,
                 float* scores, EngineScratch& scratch) const;
 
-    // The one session whose encoder state is kept. clicks int32[m]: all of it, m >= 1; the last `fresh` of them are
-    // appended to the state first.
+    // The one session whose encoder state is kept, by this or another engine of the same weights. clicks int32[m]: all
+    // of it, m >= 1; the last `fresh` of them are appended to the state first.
     Stages rank_live(SessionState& state, const std::int32_t* clicks, std::int64_t m, std::int64_t fresh,
                      std::int64_t k, const Conditions& conditions, std::int32_t* ids, float* scores,
                      EngineScratch& scratch) const;
@@ -85,7 +87,7 @@ class Engine {
                   std::int32_t* ids, float* scores, EngineScratch& scratch) const;
 
     const Encoder* encoder_;
-    const Scanner* scanner_;
+    Segments segments_;
     double scale_;
     MemoryParts memory_;
 };

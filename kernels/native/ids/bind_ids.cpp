@@ -82,12 +82,12 @@ py::object listed_of(const py::sequence& asked) {
 }
 
 py::array_t<std::int32_t> lookup(const BoundIds& ids, const py::sequence& asked) {
-    const std::vector<std::int32_t> found = find_objects(ids.table, listed_of(asked).ptr());
+    const std::vector<std::int32_t> found = find_objects(ids, listed_of(asked).ptr());
     return py::array_t<std::int32_t>(static_cast<py::ssize_t>(found.size()), found.data());
 }
 
 py::array_t<std::int32_t> known(const BoundIds& ids, const py::sequence& asked) {
-    std::vector<std::int32_t> found = find_objects(ids.table, listed_of(asked).ptr());
+    std::vector<std::int32_t> found = find_objects(ids, listed_of(asked).ptr());
     std::erase(found, kUnknownId);
     std::sort(found.begin(), found.end());
     found.erase(std::unique(found.begin(), found.end()), found.end());
@@ -97,24 +97,31 @@ py::array_t<std::int32_t> known(const BoundIds& ids, const py::sequence& asked) 
 py::list external(const BoundIds& ids, const py::array& internal) {
     const auto* data = checked_data<std::int32_t>(internal, 1, "internal", "int32");
     for (py::ssize_t place = 0; place < internal.size(); ++place) {
-        if (data[place] < 0 || data[place] >= ids.table.size()) {
+        if (data[place] < 0 || data[place] >= ids.size()) {
             throw py::index_error("internal id " + std::to_string(data[place]) + " lies outside 0.." +
-                                  std::to_string(ids.table.size() - 1));
+                                  std::to_string(ids.size() - 1));
         }
     }
-    return external_list(ids.table, data, internal.size());
+    return external_list(ids, data, internal.size());
+}
+
+BoundIds grown(const BoundIds& ids, const py::dict& places, const py::tuple& items) {
+    if (places.size() > items.size()) throw py::value_error("each of the places must be that of one of the items");
+    return {ids.table, ids.arrays, AddedIds{places, items}};
 }
 
 }  // namespace
 
-const IdTable& id_table_of(py::handle object) { return py::cast<const BoundIds&>(object).table; }
+const BoundIds& bound_ids_of(py::handle object) { return py::cast<const BoundIds&>(object); }
 
 void bind_ids(py::module_& module) {
     py::class_<BoundIds>(module, "IdTable")
         .def_static("of_ints", &ids_of_ints, py::arg("values"), py::arg("sorted"), py::arg("order"))
         .def_static("of_texts", &ids_of_texts, py::arg("blob"), py::arg("offsets"), py::arg("slots"))
         .def_static("slots_of", &slots_of, py::arg("blob"), py::arg("offsets"))
-        .def("__len__", [](const BoundIds& ids) { return ids.table.size(); })
+        .def("grown", &grown, py::arg("places"), py::arg("items"),
+             "The same table with other ids behind its own: a dict and a tuple that nobody changes any more.")
+        .def("__len__", [](const BoundIds& ids) { return ids.size(); })
         .def("lookup", &lookup, py::arg("ids"), "int32[n]: internal ids of external ones, -1 where unknown.")
         .def("known", &known, py::arg("ids"), "int32[..]: the distinct internal ids of known external ones, ascending.")
         .def("external", &external, py::arg("internal"), "External ids of internal ones int32[n].");

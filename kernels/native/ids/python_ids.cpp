@@ -70,15 +70,36 @@ struct Group {
         places[count++] = place;
     }
 
-    void find(const IdTable& table, std::vector<std::int32_t>& found) {
+    void find(const BoundIds& ids, std::vector<std::int32_t>& found) {
+        const IdTable& table = ids.table;
         std::int32_t internal[IdTable::kGroup];
         if (table.text()) {
             table.find(texts, count, internal);
         } else {
             table.find(numbers, count, internal);
         }
-        for (std::size_t i = 0; i < count; ++i) found[places[i]] = internal[i];
+        for (std::size_t i = 0; i < count; ++i) {
+            if (ids.added) internal[i] = added_place(*ids.added, key(table, i), internal[i]);
+            found[places[i]] = internal[i];
+        }
         count = 0;
+    }
+
+ private:
+    // The id as a plain str or int, so that looking it up runs nobody's code.
+    py::object key(const IdTable& table, std::size_t i) const {
+        if (!table.text()) return py::int_(numbers[i]);
+        if (PyUnicode_CheckExact(held[i].ptr())) return held[i];
+        auto plain = py::reinterpret_steal<py::object>(PyUnicode_FromObject(held[i].ptr()));
+        if (!plain) throw py::error_already_set();  // out of memory
+        return plain;
+    }
+
+    static std::int32_t added_place(const AddedIds& added, const py::object& key, std::int32_t otherwise) {
+        PyObject* const place = PyDict_GetItemWithError(added.places.ptr(), key.ptr());
+        if (place != nullptr) return py::cast<std::int32_t>(py::handle(place));
+        if (PyErr_Occurred() != nullptr) throw py::error_already_set();
+        return otherwise;
     }
 };
 
@@ -101,7 +122,8 @@ py::object external_object(const IdTable& table, std::int32_t internal) {
 
 }  // namespace
 
-std::vector<std::int32_t> find_objects(const IdTable& table, PyObject* listed) {
+std::vector<std::int32_t> find_objects(const BoundIds& ids, PyObject* listed) {
+    const IdTable& table = ids.table;
     std::vector<std::int32_t> found;
     found.reserve(static_cast<std::size_t>(PySequence_Fast_GET_SIZE(listed)));
     Group group;
@@ -109,19 +131,29 @@ std::vector<std::int32_t> find_objects(const IdTable& table, PyObject* listed) {
         found.push_back(kUnknownId);
         group.add(table, py::reinterpret_borrow<py::object>(PySequence_Fast_GET_ITEM(listed, place)),
                   static_cast<std::size_t>(place));
-        if (group.count == IdTable::kGroup) group.find(table, found);
+        if (group.count == IdTable::kGroup) group.find(ids, found);
     }
-    group.find(table, found);
+    group.find(ids, found);
     return found;
 }
 
-py::list external_list(const IdTable& table, const std::int32_t* internal, std::int64_t count) {
-    for (std::int64_t place = 0; place < count; ++place) table.prefetch(internal[place]);
-    py::list ids(static_cast<std::size_t>(count));
+py::list external_list(const BoundIds& ids, const std::int32_t* internal, std::int64_t count) {
+    const std::int64_t n_base = ids.table.size();
     for (std::int64_t place = 0; place < count; ++place) {
-        PyList_SET_ITEM(ids.ptr(), place, external_object(table, internal[place]).release().ptr());
+        if (internal[place] < n_base) ids.table.prefetch(internal[place]);
     }
-    return ids;
+    py::list external(static_cast<std::size_t>(count));
+    for (std::int64_t place = 0; place < count; ++place) {
+        const std::int32_t item = internal[place];
+        py::object id;
+        if (item < n_base) {
+            id = external_object(ids.table, item);
+        } else {
+            id = py::reinterpret_borrow<py::object>(PyTuple_GET_ITEM(ids.added->items.ptr(), item - n_base));
+        }
+        PyList_SET_ITEM(external.ptr(), place, id.release().ptr());
+    }
+    return external;
 }
 
 }  // namespace mtaw

@@ -89,6 +89,7 @@ struct Batch {
     const std::uint8_t* allowed = nullptr;
     const std::int32_t* excluded = nullptr;
     const std::int64_t* excluded_offsets = nullptr;
+    std::int64_t n_items = 0;
 
     MemoryRequest request(std::int64_t q) const {
         MemoryRequest request{items + begins[q], ends[q] - begins[q]};
@@ -99,6 +100,7 @@ struct Batch {
             request.n_dense = n_dense;
         }
         request.allowed = allowed;
+        request.n_items = n_items;
         if (excluded != nullptr) {
             request.excluded = excluded + excluded_offsets[q];
             request.n_excluded = excluded_offsets[q + 1] - excluded_offsets[q];
@@ -124,6 +126,7 @@ Batch batch_of(const SessionMemory& memory, const py::array& items, const py::ar
         fits = batch.begins[q] >= 0 && batch.begins[q] < batch.ends[q] && batch.ends[q] <= items.size();
     }
     if (!fits) throw py::value_error("begins and ends must be pairs of places in items, with a click between them");
+    batch.n_items = memory.n_catalog();
     if (!neural.queries) return batch;
     if (!neural.dense || !neural.logits || !neural.catalog) {
         throw py::value_error("with queries come dense, logits and catalog: give all four or none");
@@ -139,7 +142,8 @@ Batch batch_of(const SessionMemory& memory, const py::array& items, const py::ar
     std::int64_t n = batch.vectors.n;
     if (neural.added) {
         batch.vectors.added = matrix<float>(*neural.added, "added", "float32");
-        n += neural.added->shape(0);
+        batch.vectors.n_added = neural.added->shape(0);
+        n += batch.vectors.n_added;
     }
     const auto rows_differ = [&](const py::array& array) { return array.shape(0) != batch.count; };
     if (rows_differ(*neural.queries) || rows_differ(*neural.dense) || rows_differ(*neural.logits) ||
@@ -147,10 +151,12 @@ Batch batch_of(const SessionMemory& memory, const py::array& items, const py::ar
         (neural.added && neural.added->shape(1) != batch.vectors.d)) {
         throw py::value_error("queries [Q, d], dense and logits [Q, D], catalog and added [.., d] do not fit together");
     }
-    if (n != memory.n_catalog()) {
+    // A delta has room for items that are not there yet.
+    if (memory.delta() == nullptr ? n != memory.n_catalog() : n > memory.n_catalog()) {
         throw py::value_error("there are vectors of " + std::to_string(n) + " items, not of " +
                               std::to_string(memory.n_catalog()));
     }
+    batch.n_items = n;
     const std::int32_t* const end = batch.dense + batch.count * batch.n_dense;
     if (std::any_of(batch.dense, end, [n](std::int32_t id) { return id < -1 || id >= n; })) {
         throw py::index_error("a dense item lies outside -1.." + std::to_string(n - 1));
@@ -161,10 +167,11 @@ Batch batch_of(const SessionMemory& memory, const py::array& items, const py::ar
 class MemoryObject {
  public:
     MemoryObject(const py::dict& tables, double recency, std::int64_t n_catalog, std::int64_t own, std::int64_t others,
-                 std::int64_t sessions, std::int64_t dense, const std::optional<std::string>& isa)
+                 std::int64_t sessions, std::int64_t dense, const std::optional<std::string>& isa, const py::object& delta)
         : held_(tables.attr("copy")()),
+          delta_(delta),
           memory_(view_of(held_, recency), {own, others, sessions, dense}, n_catalog,
-                  isa ? isa_named(isa->c_str()) : active_isa()) {}
+                  isa ? isa_named(isa->c_str()) : active_isa(), delta.is_none() ? nullptr : &memory_delta_of(delta)) {}
 
     const SessionMemory& memory() const { return memory_; }
 
@@ -194,7 +201,7 @@ class MemoryObject {
         if (k < 1) throw py::value_error("k must be at least 1, not " + std::to_string(k));
         if (allowed) {
             batch.allowed = checked_data<std::uint8_t>(*allowed, 1, "allowed", "uint8");
-            if (allowed->size() != (memory_.n_catalog() + 7) / 8) {
+            if (allowed->size() != (batch.n_items + 7) / 8) {
                 throw py::value_error("allowed must have one bit an item of the catalog");
             }
         }
@@ -237,6 +244,7 @@ class MemoryObject {
     }
 
     py::dict held_;  // kept alive
+    py::object delta_;
     SessionMemory memory_;
 };
 
@@ -260,9 +268,9 @@ void bind_memory_query(py::module_& module) {
     py::class_<RankerObject>(module, "MemoryRanker").def(py::init<const py::dict&>(), py::arg("arrays"));
     py::class_<MemoryObject>(module, "SessionMemory", "See mtaw_fast.kernels.native.memory_query.")
         .def(py::init<const py::dict&, double, std::int64_t, std::int64_t, std::int64_t, std::int64_t, std::int64_t,
-                      const std::optional<std::string>&>(),
+                      const std::optional<std::string>&, const py::object&>(),
              py::arg("tables"), py::arg("recency"), py::arg("n_catalog"), py::arg("own"), py::arg("others"),
-             py::arg("sessions"), py::arg("dense"), py::arg("isa") = py::none())
+             py::arg("sessions"), py::arg("dense"), py::arg("isa") = py::none(), py::arg("delta") = py::none())
         .def_property_readonly("most_candidates", [](const MemoryObject& self) { return self.memory().most_candidates(); })
         .def("features", &MemoryObject::features, py::arg("items"), py::arg("begins"), py::arg("ends"),
              py::arg("queries") = py::none(), py::arg("dense") = py::none(), py::arg("logits") = py::none(),

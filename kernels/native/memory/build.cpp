@@ -17,7 +17,15 @@ namespace {
 constexpr std::int64_t kBlock = 64;  // items that a thread takes at a time
 constexpr std::int64_t kMostClicks = std::numeric_limits<std::int32_t>::max();
 
-void check_settings(const MemorySettings& settings, int threads) {
+std::int64_t at_most(std::int64_t count, std::int64_t limit) { return limit == 0 ? count : std::min(count, limit); }
+
+void accumulate(std::vector<std::int64_t>& offsets) {
+    for (std::size_t i = 1; i < offsets.size(); ++i) offsets[i] += offsets[i - 1];
+}
+
+}  // namespace
+
+void check_settings(const MemorySettings& settings) {
     if (settings.window < 1) throw std::invalid_argument("window must be at least 1 click");
     if (settings.span < 1) throw std::invalid_argument("span must be at least 1 click");
     if (std::max(settings.window, settings.span) > kMostClicks) {
@@ -28,21 +36,13 @@ void check_settings(const MemorySettings& settings, int threads) {
     }
     if (settings.max_neighbours < 0) throw std::invalid_argument("max_neighbours must be at least 1, or 0 for all");
     if (settings.max_postings < 0) throw std::invalid_argument("max_postings must be at least 1, or 0 for all");
-    if (threads < 1) throw std::invalid_argument("threads must be at least 1");
 }
-
-std::int64_t at_most(std::int64_t count, std::int64_t limit) { return limit == 0 ? count : std::min(count, limit); }
-
-void accumulate(std::vector<std::int64_t>& offsets) {
-    for (std::size_t i = 1; i < offsets.size(); ++i) offsets[i] += offsets[i - 1];
-}
-
-}  // namespace
 
 TableBuild::TableBuild(const PastSessions& sessions, const MemorySettings& settings, int threads,
                        const OlderTables* older)
     : sessions_(sessions), settings_(settings), threads_(threads), older_(older) {
-    check_settings(settings, threads);
+    check_settings(settings);
+    if (threads < 1) throw std::invalid_argument("threads must be at least 1");
     index_ = index_clicks(sessions_);
     kept_ = kept_rows();
     row_offsets_.assign(static_cast<std::size_t>(sessions_.n_items) + 1, 0);

@@ -9,6 +9,9 @@
 
 namespace mtaw {
 
+// Throws std::invalid_argument on settings out of range.
+void check_settings(const MemorySettings& settings);
+
 // Rows of a table made before that still hold: `tables` are of the same items and settings, and without their
 // `expired` oldest sessions they are of the first sessions of those to build from.
 struct OlderTables {

@@ -1,5 +1,7 @@
 #include "memory/features.hpp"
 
+#include "memory/live.hpp"
+
 #include <algorithm>
 #include <cstddef>
 
@@ -13,22 +15,17 @@ constexpr ColumnRule kQueryRules[] = {MTAW_QUERY_FEATURES(MTAW_RULE)};
 constexpr ColumnRule kColumnRules[] = {MTAW_CANDIDATE_FEATURES(MTAW_RULE) MTAW_OWN_FEATURES(MTAW_RULE)};
 #undef MTAW_RULE
 
-constexpr std::int32_t kNoCounts[kCountKinds] = {0, 0, 0, 0, -1};
-
 // The odds that a click on the item is followed as the hits were, with 10 clicks and one hit added.
 float odds_of(std::int32_t hits, std::int32_t clicks) {
     const float p = (static_cast<float>(hits) + 1.0F) / (static_cast<float>(clicks) + 10.0F);
     return p / (1.0F - std::min(p, 0.999F));
 }
 
-const std::int32_t* counts_of(const MemoryView& memory, std::int32_t item) {
-    return item < memory.n_items ? memory.counts + std::int64_t{item} * kCountKinds : kNoCounts;
-}
-
 void fill_own(const FeatureSource& source, std::int32_t slot, float* column) {
     const QueryFacts& query = source.facts;
     const OwnItem& own = source.own.list[slot];
-    const std::int32_t* const counts = counts_of(source.memory, own.item);
+    std::int32_t counts[kCountKinds];
+    source.memory.counts(own.item, counts);
     const auto rank = static_cast<float>(slot);
 #define MTAW_FILL(name, transform, shift, x) \
     *column = x;                             \
@@ -75,7 +72,8 @@ std::int64_t fill_tile(const FeatureSource& source, const std::int32_t* slots, s
     std::int64_t n_own = 0;
     for (std::int64_t i = 0; i < kTile; ++i) {
         padded[i] = slots[i < count ? i : 0];
-        const std::int32_t* const of = counts_of(source.memory, source.pool.items[padded[i]]);
+        std::int32_t of[kCountKinds];
+        source.memory.counts(source.pool.items[padded[i]], of);
         for (const int kind : {kClicks, kSessions, kNewest}) counts[kind * kTile + i] = static_cast<float>(of[kind]);
         n_own += padded[i] < source.own.count ? 1 : 0;
     }

@@ -72,6 +72,8 @@
 
 namespace mtaw {
 
+class LiveTables;
+
 // The features that are the same for all candidates of a query, those of every candidate, and those of own items.
 #define MTAW_COUNT(...) +1
 constexpr std::int64_t kQueryFeatures = 0 MTAW_QUERY_FEATURES(MTAW_COUNT);
@@ -106,7 +108,7 @@ static inline float pre_score(const float* sum, const float* more, const QueryFa
 
 // What the features of a query's candidates are made from.
 struct FeatureSource {
-    const MemoryView& memory;
+    const LiveTables& memory;
     const OwnItems& own;
     const Pool& pool;
     const QueryFacts& facts;

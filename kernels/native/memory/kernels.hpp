@@ -6,7 +6,7 @@
 
 #include "isa.hpp"
 #include "memory/pool.hpp"
-#include "memory/view.hpp"
+#include "memory/row_view.hpp"
 
 namespace mtaw {
 
@@ -56,12 +56,14 @@ struct ForwardPass {
 };
 
 struct MemoryKernels {
-    // The row of `item` onto the pool: coefficients float32[kSumLanes], on a cache line; near: its part of kNear.
-    void (*add_row)(const MemoryView& memory, std::int64_t item, const float* coefficients, float near, Pool& pool);
+    // A row onto the pool: coefficients float32[kSumLanes], on a cache line; near: its part of kNear.
+    void (*add_row)(const RowView& row, const float* coefficients, float near, Pool& pool);
+    // What a delta adds to a row of which the base's part was added.
+    void (*add_fresh)(const FreshView& row, const float* coefficients, float near, Pool& pool);
     // The lanes kKnn .. kKnnNext of a past session's items, as similar_sessions.hpp has it; n_own: the slots up to here
     // are the own items'. slots: working memory for its clicks; largest float32[kMoreLanes] goes along.
-    void (*add_session)(const MemoryView& memory, std::int32_t session, std::int64_t n_own, float weight, float fresh,
-                        Pool& pool, std::int32_t* slots, float* largest);
+    void (*add_session)(const SessionClicks& session, std::int64_t n_own, float weight, float fresh, Pool& pool,
+                        std::int32_t* slots, float* largest);
     // How many of the keys are at least `least`.
     std::int64_t (*count_at_least)(const std::int32_t* keys, std::int64_t count, std::int32_t least);
     // x = exp(x) for x <= 0 and x = log(x) for normal x > 0; may write up to whole vectors.

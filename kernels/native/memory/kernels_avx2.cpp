@@ -31,6 +31,15 @@ struct Avx2 {
         _mm256_store_ps(sums + 8, _mm256_fmadd_ps(second, factors.high, _mm256_load_ps(sums + 8)));
     }
 
+    static MTAW_INLINE void add_floats(const float* values, Sixteen factors, float* sums) {
+        const __m256i low = _mm256_load_si256(reinterpret_cast<const __m256i*>(kLaneValues));
+        const __m256i high = _mm256_load_si256(reinterpret_cast<const __m256i*>(kLaneValues + 8));
+        const __m256 wide = _mm256_loadu_ps(values);
+        const __m256 first = _mm256_permutevar8x32_ps(wide, low), second = _mm256_permutevar8x32_ps(wide, high);
+        _mm256_store_ps(sums, _mm256_fmadd_ps(first, factors.low, _mm256_load_ps(sums)));
+        _mm256_store_ps(sums + 8, _mm256_fmadd_ps(second, factors.high, _mm256_load_ps(sums + 8)));
+    }
+
     static MTAW_INLINE void turn(const float* const* rows, float* out) {
         for (int half = 0; half < 2; ++half) {
             turn_eight(rows, half * 8, out + half * 8 * kTile);

@@ -23,6 +23,12 @@ struct Avx512 {
         _mm512_store_ps(sums, _mm512_fmadd_ps(wide, factors, _mm512_load_ps(sums)));
     }
 
+    static MTAW_INLINE void add_floats(const float* values, Sixteen factors, float* sums) {
+        const __m512 raw = _mm512_zextps256_ps512(_mm256_loadu_ps(values));
+        const __m512 wide = _mm512_permutexvar_ps(_mm512_load_si512(kLaneValues), raw);
+        _mm512_store_ps(sums, _mm512_fmadd_ps(wide, factors, _mm512_load_ps(sums)));
+    }
+
     static MTAW_INLINE void turn(const float* const* rows, float* out) {
         __m512 a[16], b[16];
         MTAW_MEMORY_UNROLL

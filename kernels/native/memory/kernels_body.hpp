@@ -2,7 +2,7 @@
 // unnamed namespace: so no two of them share an instantiation.
 //
 // V gives: Reg, kLanes, kRows and kUnits (vectors of candidates and units of a tile of sums), Sixteen and its load,
-// add_values, turn (16 rows of 16 floats into columns kTile apart), load, store, broadcast, add, sub, mul, div, root, fma, max, mantissa, power_of_two, count_at_least.
+// add_values, add_floats, turn (16 rows of 16 floats into columns kTile apart), load, store, broadcast, add, sub, mul, div, root, fma, max, mantissa, power_of_two, count_at_least.
 #pragma once
 
 #include <cstdint>
@@ -51,15 +51,29 @@ MTAW_INLINE typename V::Reg exp_of(typename V::Reg x) {
 }
 
 template <typename V>
-void add_row(const MemoryView& memory, std::int64_t item, const float* coefficients, float near, Pool& shared) {
+void add_row(const RowView& row, const float* coefficients, float near, Pool& shared) {
     Pool pool = shared;  // a copy that no store through its pointers can change
     const auto factors = V::load_sixteen(coefficients);
-    const std::int64_t end = memory.row_offsets[item + 1];
-    for (std::int64_t p = memory.row_offsets[item]; p < end; ++p) {
-        const std::int32_t slot = slot_of_known(pool, memory.neighbours[p]);
-        V::add_values(memory.values + p * kPairKinds, factors, sums_of(pool, slot));
+    for (std::int64_t p = 0; p < row.count; ++p) {
+        const std::int32_t slot = slot_of_known(pool, row.neighbours[p]);
+        V::add_values(row.values + p * kPairKinds, factors, sums_of(pool, slot));
         float* const more = more_of(pool, slot);
-        const auto latest = static_cast<float>(memory.latest[p] + 1);
+        const auto latest = static_cast<float>(row.latest[p] + 1);
+        more[kNear] = more[kNear] > near ? more[kNear] : near;
+        more[kLatest] = more[kLatest] > latest ? more[kLatest] : latest;
+    }
+    shared.count = pool.count;
+}
+
+template <typename V>
+void add_fresh(const FreshView& row, const float* coefficients, float near, Pool& shared) {
+    Pool pool = shared;
+    const auto factors = V::load_sixteen(coefficients);
+    for (std::int64_t p = 0; p < row.count; ++p) {
+        const std::int32_t slot = slot_of_known(pool, row.neighbours[p]);
+        V::add_floats(row.values + p * 8, factors, sums_of(pool, slot));
+        float* const more = more_of(pool, slot);
+        const auto latest = static_cast<float>(row.latest[p]);
         more[kNear] = more[kNear] > near ? more[kNear] : near;
         more[kLatest] = more[kLatest] > latest ? more[kLatest] : latest;
     }
@@ -95,17 +109,16 @@ static constexpr ShareTable share_table() {
 }
 
 template <typename V>
-void add_session(const MemoryView& memory, std::int32_t session, std::int64_t n_own, float weight, float fresh,
-                 Pool& shared, std::int32_t* slots, float* largest) {
+void add_session(const SessionClicks& session, std::int64_t n_own, float weight, float fresh, Pool& shared,
+                 std::int32_t* slots, float* largest) {
     using Reg = typename V::Reg;
     Pool pool = shared;
     constexpr int kVectors = kMoreLanes / V::kLanes;
     static constexpr ShareTable kTable = share_table();
-    const std::int64_t end = memory.session_offsets[session + 1];
     std::int32_t anchor = static_cast<std::int32_t>(n_own) - 1, before = -1;
     std::int64_t length = 0, at = 0;
-    for (std::int64_t p = memory.session_offsets[session]; p < end; ++p) {
-        const std::int32_t item = memory.session_items[p], slot = slot_of_known(pool, item);
+    for (std::int64_t p = 0; p < session.count; ++p) {
+        const std::int32_t item = session.clicks[p], slot = slot_of_known(pool, item);
         length += item != before ? 1 : 0;
         slots[length - 1] = slot;
         at = slot <= anchor ? length - 1 : at;
@@ -306,7 +319,7 @@ void forward(const ForwardPass& pass, std::int64_t count) {
 
 template <typename V>
 constexpr MemoryKernels memory_kernels_of() {
-    return {add_row<V>, add_session<V>, V::count_at_least, exp_all<V>, log_all<V>, inverse_root_all<V>, add_scaled<V>, fill<V>, transform<V>, forward<V>};
+    return {add_row<V>, add_fresh<V>, add_session<V>, V::count_at_least, exp_all<V>, log_all<V>, inverse_root_all<V>, add_scaled<V>, fill<V>, transform<V>, forward<V>};
 }
 
 }  // namespace mtaw

@@ -22,8 +22,14 @@ struct Portable {
         for (int kind = 0; kind < kPairKinds; ++kind) bits[kind] = std::uint32_t{values[kind]} << 16;
         bits[kLaneOne] = 0x3F800000U;
         bits[kLaneNone] = 0;
+        float values_of[kPairKinds + 2];
+        std::memcpy(values_of, bits, sizeof bits);
+        add_floats(values_of, factors, sums);
+    }
+
+    static void add_floats(const float* values, Sixteen factors, float* sums) {
         float wide[kSumLanes];
-        for (int lane = 0; lane < kSumLanes; ++lane) std::memcpy(wide + lane, bits + kLaneValues[lane], sizeof *wide);
+        for (int lane = 0; lane < kSumLanes; ++lane) wide[lane] = values[kLaneValues[lane]];
         for (int lane = 0; lane < kSumLanes; lane += 4) {
             store(sums + lane, fma(load(wide + lane), load(factors + lane), load(sums + lane)));
         }

@@ -49,6 +49,7 @@ struct Pool {
     float* more;          // [slots, kMoreLanes], likewise
     std::int32_t count;
     const float* totals;  // the tables', which the pre-score will want
+    std::int64_t n_known;  // items that these are of
 };
 
 static MTAW_INLINE float* sums_of(const Pool& pool, std::int32_t slot) {
@@ -68,9 +69,10 @@ static MTAW_INLINE std::int32_t slot_of(Pool& pool, std::int32_t item) {
     return slot;
 }
 
-// slot_of for an item of the tables; asks for what the pre-score will want of it.
+// slot_of for an item that has a past; asks for what the pre-score will want of it.
 static MTAW_INLINE std::int32_t slot_of_known(Pool& pool, std::int32_t item) {
-    MTAW_PREFETCH(pool.totals + static_cast<std::int64_t>(item) * kPairKinds + kSes);
+    const std::int64_t of_tables = item < pool.n_known ? item : 0;
+    MTAW_PREFETCH(pool.totals + of_tables * kPairKinds + kSes);
     return slot_of(pool, item);
 }
 

@@ -18,6 +18,13 @@ std::int64_t longest_run(const std::int64_t* offsets, std::int64_t count) {
     return longest;
 }
 
+// A length with room to grow.
+std::int64_t grown(std::int64_t length) {
+    std::int64_t room = 64;
+    while (room < length) room *= 2;
+    return room;
+}
+
 void check_setting(const char* name, std::int64_t value, std::int64_t least, std::int64_t most) {
     if (value < least || value > most) {
         throw std::invalid_argument(std::string("the memory's setting ") + name + " must lie in " +
@@ -29,8 +36,13 @@ void check_setting(const char* name, std::int64_t value, std::int64_t least, std
 }  // namespace
 
 SessionMemory::SessionMemory(const MemoryView& memory, const MemoryQuerySettings& settings, std::int64_t n_catalog,
-                             Isa isa)
-    : memory_(memory), settings_(settings), isa_(isa), kernels_(&memory_kernels(isa)) {
+                             Isa isa, const MemoryDelta* delta)
+    : memory_(memory),
+      delta_(delta),
+      live_(memory_, delta),
+      settings_(settings),
+      isa_(isa),
+      kernels_(&memory_kernels(isa)) {
     check_setting("own", settings.own, 1, kMaxOwn);
     check_setting("others", settings.others, 1, 1 << 16);
     check_setting("sessions", settings.sessions, 1, 1 << 16);
@@ -39,19 +51,39 @@ SessionMemory::SessionMemory(const MemoryView& memory, const MemoryQuerySettings
         throw std::invalid_argument("the memory is for " + std::to_string(memory.n_items) + " items, the catalog has " +
                                     std::to_string(n_catalog) + "; make both from one training");
     }
-    const std::int64_t longest = longest_run(memory.session_offsets, memory.n_sessions);
-    const std::int64_t met = settings.own * (1 + longest_run(memory.row_offsets, memory.n_items)) +
-                             kStrong * kStrong + settings.sessions * longest + settings.dense;
+    if (delta != nullptr && (delta->n_catalog() > n_catalog || delta->base().tables().counts != memory.counts ||
+                             delta->base().tables().recency != memory.recency)) {
+        throw std::invalid_argument("the delta is of other tables, or for more items than the catalog has room for; "
+                                    "make it from these tables with a capacity of at most " +
+                                    std::to_string(n_catalog - memory.n_items));
+    }
+    longest_row_ = longest_run(memory.row_offsets, memory.n_items);
     bounds_ = {
         .catalog = n_catalog,
         .sessions = memory.n_sessions,
-        .slots = std::min(n_catalog, met),
-        .touched = std::min(memory.n_sessions,
-                            settings.own * longest_run(memory.post_offsets, memory.n_items)),
-        .longest = longest,
+        .touched = longest_run(memory.post_offsets, memory.n_items),
+        .longest = longest_run(memory.session_offsets, memory.n_sessions),
         .similar = settings.sessions,
         .candidates = settings.own + settings.others + settings.dense,
     };
+}
+
+MemoryBounds SessionMemory::bounds() const {
+    MemoryBounds bounds = bounds_;
+    std::int64_t longest_row = longest_row_;
+    if (delta_ != nullptr) {
+        // Rounded up, so that working memory does not grow with every session.
+        constexpr std::int64_t kStep = 1 << 14;
+        bounds.sessions += (delta_->sessions().slots() + kStep) / kStep * kStep;
+        bounds.longest = std::max(bounds.longest, grown(delta_->sessions().longest()));
+        bounds.touched += grown(delta_->longest_postings());
+        longest_row += grown(delta_->longest_row());
+    }
+    bounds.touched = std::min(bounds.sessions, settings_.own * bounds.touched);
+    const std::int64_t met = settings_.own * (1 + longest_row) + kStrong * kStrong +
+                             settings_.sessions * bounds.longest + settings_.dense;
+    bounds.slots = std::min(bounds.catalog, met);
+    return bounds;
 }
 
 // The pool as the next query expects it.
@@ -64,6 +96,7 @@ void SessionMemory::release(MemoryScratch& scratch) {
 
 std::int64_t SessionMemory::features(const MemoryRequest& request, const ItemVectors* vectors, std::int32_t* ids,
                                      float* features, MemoryScratch& scratch) const {
+    const MemoryDelta::ReadLock lock = hold();
     gather(request, vectors, scratch);
     const auto count = static_cast<std::int64_t>(scratch.candidates_.size());
     const float* const columns = scratch.columns_.data();
@@ -84,6 +117,7 @@ std::int64_t SessionMemory::features(const MemoryRequest& request, const ItemVec
 
 void SessionMemory::rank(const MemoryRequest& request, const ItemVectors* vectors, const RankerNet& ranker,
                          std::int64_t k, std::int32_t* ids, float* scores, MemoryScratch& scratch) const {
+    const MemoryDelta::ReadLock lock = hold();
     gather(request, vectors, scratch);
     const auto count = static_cast<std::int64_t>(scratch.candidates_.size());
     const ItemVectors* const neural = is_neural(request) ? vectors : nullptr;
@@ -115,17 +149,17 @@ void SessionMemory::rank(const MemoryRequest& request, const ItemVectors* vector
 
 void SessionMemory::gather(const MemoryRequest& request, const ItemVectors* vectors, MemoryScratch& scratch) const {
     check(request);
-    scratch.fit(bounds_);
+    scratch.fit(bounds());
     scratch.pool_ = {scratch.place_.data(), scratch.items_.get(), scratch.sums_.data(), scratch.more_.data(), 0,
-                     memory_.totals};
+                     memory_.totals, memory_.n_items};
     const std::int64_t used = std::min(request.m, kMaxClicks);
     list_own(request.clicks + request.m - used, used, settings_.own, scratch.own_, scratch.pool_);
     add_neighbours(scratch);
     std::int32_t* const touched = scratch.touched_.get();
-    const std::int64_t room = bounds_.touched + kPadding;
+    const std::int64_t room = scratch.bounds_.touched + kPadding;
     SimilarScratch similar{scratch.weights_.data(),   touched,              touched + room,       touched + 2 * room,
                            scratch.similar_.get(), scratch.fresh_.data(), scratch.kept_.data(), scratch.slots_.get()};
-    add_similar_sessions(memory_, scratch.own_, settings_.sessions, *kernels_, similar, scratch.pool_,
+    add_similar_sessions(live_, scratch.own_, settings_.sessions, *kernels_, similar, scratch.pool_,
                          scratch.facts_.largest);
     add_second(scratch);
     add_dense(request, scratch);
@@ -143,6 +177,12 @@ std::int64_t SessionMemory::tile(std::int64_t begin, const MemoryRequest& reques
     const std::int64_t count = std::min(kTile, static_cast<std::int64_t>(scratch.candidates_.size()) - begin);
     const std::int32_t* const slots = scratch.candidates_.data() + begin;
     if (is_neural(request)) add_logits(slots, count, request.query, *vectors, scratch);
+    if (live_.has_gaps()) {
+        for (std::int64_t i = 0; i < count; ++i) {
+            float& latest = more_of(scratch.pool_, slots[i])[kLatest];
+            if (latest > 0) latest = static_cast<float>(live_.number_of_raw(static_cast<std::int64_t>(latest) - 1) + 1);
+        }
+    }
     return fill_tile(source(scratch), slots, count, *kernels_, scratch.columns_.data());
 }
 

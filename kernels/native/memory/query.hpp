@@ -9,12 +9,14 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <memory>
 #include <vector>
 
 #include "encode/aligned.hpp"
 #include "isa.hpp"
 #include "memory/features.hpp"
+#include "memory/live.hpp"
 #include "memory/own_items.hpp"
 #include "memory/pool.hpp"
 #include "memory/ranker_net.hpp"
@@ -22,11 +24,9 @@
 #include "memory/similar_sessions.hpp"
 #include "memory/view.hpp"
 #include "memory/zeroed.hpp"
-#include "score.hpp"
+#include "score/score.hpp"
 
 namespace mtaw {
-
-constexpr std::int64_t kStrong = 20;  // strongest neighbours that a step to second ones takes
 
 // What a logit is made of: scale * dot(query, row of the item), as score.hpp says.
 struct ItemVectors {
@@ -35,6 +35,7 @@ struct ItemVectors {
     const float* added;  // float32[.., d], the rows of the ids from n on
     std::int64_t d;
     double scale;
+    std::int64_t n_added;  // rows of `added`; items behind them have no vector and the logit 0
 };
 
 struct MemoryRequest {
@@ -50,6 +51,9 @@ struct MemoryRequest {
     const std::uint8_t* allowed = nullptr;   // bit i % 8 of byte i / 8: the items that may be found; null = all
     const std::int32_t* excluded = nullptr;  // and these may not; ids that there are not say nothing
     std::int64_t n_excluded = 0;
+    // Items from here on may not be found either: those that a delta knows before the caller does. `allowed` has a bit
+    // for each of those below.
+    std::int64_t n_items = std::numeric_limits<std::int64_t>::max();
 };
 
 // The largest sizes that a query can need.
@@ -93,20 +97,25 @@ class MemoryScratch {
     std::unique_ptr<std::int32_t[]> score_keys_;
     AlignedFloats columns_;
     RankerScratch ranker_;
+    FreshRow fresh_row_;
     OwnItems own_;
     Pool pool_{};
     QueryFacts facts_{};
     float query_features_[kQueryFeatures + kPadding];
 };
 
-// Immutable: any number of threads may call it at once, each with a scratch of its own.
+// Immutable but for its delta: any number of threads may call it at once, each with a scratch of its own.
 class SessionMemory {
  public:
     // n_catalog: ids of clicks and dense items lie in 0..n_catalog-1; the tables know the first memory.n_items of them.
     // Throws std::invalid_argument on settings out of range or tables for more items than there are.
+    // delta: of these tables, for at most as many items; what it holds counts as part of them, at every moment.
     SessionMemory(const MemoryView& memory, const MemoryQuerySettings& settings, std::int64_t n_catalog,
-                  Isa isa = active_isa());
+                  Isa isa = active_isa(), const MemoryDelta* delta = nullptr);
+    SessionMemory(const SessionMemory&) = delete;
+    SessionMemory& operator=(const SessionMemory&) = delete;
 
+    const MemoryDelta* delta() const { return delta_; }
     std::int64_t most_candidates() const { return bounds_.candidates; }
     std::int64_t n_catalog() const { return bounds_.catalog; }
     const MemoryQuerySettings& settings() const { return settings_; }
@@ -138,8 +147,8 @@ class SessionMemory {
     static void release(MemoryScratch& scratch);
     void check(const MemoryRequest& request) const;
     void prefetch_own(const OwnItems& own) const;
-    std::int64_t strong_end(std::int64_t row) const;
     void add_neighbours(MemoryScratch& scratch) const;
+    void fetch_second(const StrongNeighbours& strong) const;
     void add_second(MemoryScratch& scratch) const;
     void add_dense(const MemoryRequest& request, MemoryScratch& scratch) const;
     void state_facts(const MemoryRequest& request, MemoryScratch& scratch) const;
@@ -151,10 +160,18 @@ class SessionMemory {
                    float* scores, MemoryScratch& scratch) const;
     bool is_neural(const MemoryRequest& request) const { return request.query != nullptr && settings_.dense > 0; }
     FeatureSource source(const MemoryScratch& scratch) const {
-        return {memory_, scratch.own_, scratch.pool_, scratch.facts_};
+        return {live_, scratch.own_, scratch.pool_, scratch.facts_};
     }
 
+    // What a query needs at most while the delta is as it is.
+    MemoryBounds bounds() const;
+    // Keeps the delta as it is, where there is one.
+    MemoryDelta::ReadLock hold() const { return delta_ == nullptr ? MemoryDelta::ReadLock() : delta_->read(); }
+
     MemoryView memory_;
+    const MemoryDelta* delta_;
+    LiveTables live_;
+    std::int64_t longest_row_;
     MemoryQuerySettings settings_;
     Isa isa_;
     const MemoryKernels* kernels_;

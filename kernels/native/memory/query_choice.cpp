@@ -21,8 +21,7 @@ void SessionMemory::weigh(const MemoryRequest& request, MemoryScratch& scratch) 
     const Pool& pool = scratch.pool_;
     float* const roots = scratch.roots_.data();
     for (std::int32_t slot = 0; slot < pool.count; ++slot) {
-        const std::int64_t item = pool.items[slot];
-        roots[slot] = item < memory_.n_items ? memory_.totals[item * kPairKinds + kSes] : 0.0F;
+        roots[slot] = live_.total(pool.items[slot], kSes);
     }
     std::fill(roots + pool.count, roots + pool.count + kPadding, 0.0F);
     kernels_->inverse_root(roots, pool.count);
@@ -33,10 +32,11 @@ void SessionMemory::weigh(const MemoryRequest& request, MemoryScratch& scratch) 
         scratch.keys_[static_cast<std::size_t>(slot)] = std::bit_cast<std::int32_t>(score);
     }
     constexpr std::int32_t kBanned = std::numeric_limits<std::int32_t>::min();
-    if (request.allowed != nullptr) {
+    if (request.allowed != nullptr || request.n_items < bounds_.catalog) {
         for (std::int32_t slot = 0; slot < pool.count; ++slot) {
             const std::int32_t item = pool.items[slot];
-            const bool fine = (request.allowed[item >> 3] >> (item & 7) & 1) != 0;
+            const bool fine = item < request.n_items &&
+                              (request.allowed == nullptr || (request.allowed[item >> 3] >> (item & 7) & 1) != 0);
             if (!fine) scratch.keys_[static_cast<std::size_t>(slot)] = kBanned;
         }
     }

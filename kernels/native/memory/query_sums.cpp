@@ -1,6 +1,5 @@
 // What the tables say of a query's items, summed up in the pool.
 #include <algorithm>
-#include <bit>
 #include <cstdint>
 #include <limits>
 
@@ -10,8 +9,6 @@
 
 namespace mtaw {
 namespace {
-
-float from_bfloat16(std::uint16_t value) { return std::bit_cast<float>(std::uint32_t{value} << 16); }
 
 // What one own item's row adds to each lane, but for the value.
 struct RowFactors {
@@ -48,13 +45,18 @@ RowFactors row_factors(const float* totals, std::int64_t place, float decayed, f
 void SessionMemory::prefetch_own(const OwnItems& own) const {
     for (std::int64_t u = 0; u < own.count; ++u) {
         const std::int64_t item = own.list[u].item;
+        if (const DeltaRow* const fresh = live_.fresh(item)) {
+            prefetch(fresh, 1);
+            prefetch(fresh->pairs.data(), static_cast<std::int64_t>(fresh->pairs.size()));
+            prefetch(fresh->terms.data() + fresh->folded, static_cast<std::int64_t>(fresh->terms.size()) - fresh->folded);
+        }
         if (item >= memory_.n_items) continue;
         MTAW_PREFETCH(memory_.totals + item * kPairKinds);
         MTAW_PREFETCH(memory_.counts + item * kCountKinds);
-        const std::int64_t begin = memory_.row_offsets[item], length = memory_.row_offsets[item + 1] - begin;
-        prefetch(memory_.neighbours + begin, length);
-        prefetch(memory_.latest + begin, length);
-        prefetch(memory_.values + begin * kPairKinds, length * kPairKinds);
+        const RowView row = live_.row(item);
+        prefetch(row.neighbours, row.count);
+        prefetch(row.latest, row.count);
+        prefetch(row.values, row.count * kPairKinds);
         const std::int64_t first = memory_.post_offsets[item];
         prefetch(memory_.postings + first, memory_.post_offsets[item + 1] - first);
     }
@@ -63,64 +65,77 @@ void SessionMemory::prefetch_own(const OwnItems& own) const {
 void SessionMemory::add_neighbours(MemoryScratch& scratch) const {
     const OwnItems& own = scratch.own_;
     prefetch_own(own);
-    const auto known = [&](std::int64_t u) { return own.list[u].item < memory_.n_items; };
+    const auto known = [&](std::int64_t u) {
+        return own.list[u].item < memory_.n_items || live_.fresh(own.list[u].item) != nullptr;
+    };
     float ages[kMaxOwn + kPadding], roots[kMaxOwn + kPadding];
     for (std::int64_t u = 0; u < own.count; ++u) {
         ages[u] = roots[u] = 0;
         if (!known(u)) continue;
         const std::int64_t item = own.list[u].item;
-        const std::int64_t age = memory_.n_sessions - 1 - memory_.counts[item * kCountKinds + kNewest];
+        std::int32_t counts[kCountKinds];
+        live_.counts(item, counts);
+        // What was never clicked can have neighbours from seeds, which are as of now.
+        const std::int64_t age = counts[kNewest] < 0 && live_.fresh(item) != nullptr
+                                     ? 0
+                                     : live_.n_sessions() - 1 - counts[kNewest];
         ages[u] = static_cast<float>(-static_cast<double>(age) / memory_.recency);
-        roots[u] = memory_.totals[item * kPairKinds + kSes];
+        roots[u] = live_.total(item, kSes);
     }
     std::fill(ages + own.count, ages + own.count + kPadding, 0.0F);
     std::fill(roots + own.count, roots + own.count + kPadding, 0.0F);
     kernels_->exp(ages, own.count);
     kernels_->inverse_root(roots, own.count);
     const float even = 1.0F / static_cast<float>(own.count);
+    StrongNeighbours strong;
     for (std::int64_t u = 0; u < own.count; ++u) {
         if (!known(u)) continue;
         const std::int64_t item = own.list[u].item;
         const float near = 1.0F / (1.0F + static_cast<float>(own.list[u].back));
-        const RowFactors factors = row_factors(memory_.totals + item * kPairKinds, u, own.list[u].decayed, even,
-                                               ages[u], roots[u]);
-        kernels_->add_row(memory_, item, factors.lanes, near, scratch.pool_);
+        const RowView row = live_.row(item);
+        const DeltaRow* const delta = live_.fresh(item);
+        FreshRow& fresh = scratch.fresh_row_;
+        if (delta != nullptr) delta_->materialise(*delta, fresh);
+        RowFactors factors = row_factors(delta == nullptr ? row.totals : fresh.totals, u, own.list[u].decayed, even, ages[u], roots[u]);
+        if (delta != nullptr) {
+            kernels_->add_fresh(fresh.view(), factors.lanes, near, scratch.pool_);
+            for (const int lane : {kRecDec, kRecAll}) factors.lanes[lane] *= fresh.base_aging;
+        }
+        kernels_->add_row(row, factors.lanes, near, scratch.pool_);
         if (u == 0) {
-            for (std::int64_t p = memory_.row_offsets[item]; p < strong_end(item); ++p) {
-                MTAW_PREFETCH(memory_.row_offsets + memory_.neighbours[p]);
-                MTAW_PREFETCH(memory_.totals + std::int64_t{memory_.neighbours[p]} * kPairKinds);
+            strong = live_.strong(item);
+            for (std::int64_t i = 0; i < strong.count; ++i) {
+                if (strong.neighbours[i] >= memory_.n_items) continue;
+                MTAW_PREFETCH(memory_.row_offsets + strong.neighbours[i]);
+                MTAW_PREFETCH(memory_.totals + std::int64_t{strong.neighbours[i]} * kPairKinds);
             }
         }
     }
-    if (!known(0)) return;
-    const std::int64_t last = own.list[0].item;
-    for (std::int64_t p = memory_.row_offsets[last]; p < strong_end(last); ++p) {
-        const std::int64_t begin = memory_.row_offsets[memory_.neighbours[p]];
-        const std::int64_t length = strong_end(memory_.neighbours[p]) - begin;
-        prefetch(memory_.neighbours + begin, length);
-        prefetch(memory_.values + begin * kPairKinds, length * kPairKinds);
+    if (known(0)) fetch_second(strong);
+}
+
+void SessionMemory::fetch_second(const StrongNeighbours& strong) const {
+    for (std::int64_t i = 0; i < strong.count; ++i) {
+        const std::int64_t middle = strong.neighbours[i];
+        if (const DeltaRow* const fresh = live_.fresh(middle)) prefetch(fresh, 1);
+        const RowView row = live_.row(middle);
+        const std::int64_t length = std::min(row.count, kStrong);
+        prefetch(row.neighbours, length);
+        prefetch(row.values, length * kPairKinds);
     }
 }
 
-// Where the strongest neighbours of a row end.
-std::int64_t SessionMemory::strong_end(std::int64_t row) const {
-    return std::min(memory_.row_offsets[row + 1], memory_.row_offsets[row] + kStrong);
-}
-
 void SessionMemory::add_second(MemoryScratch& scratch) const {
-    const std::int64_t item = scratch.own_.list[0].item;
-    if (item >= memory_.n_items) return;
-    const auto fwd_of = [&](std::int64_t p) { return from_bfloat16(memory_.values[p * kPairKinds + kFwd]); };
-    const auto share_of = [&](std::int64_t row) { return 1.0F / (memory_.totals[row * kPairKinds + kFwd] + 1.0F); };
-    const float share = share_of(item);
-    for (std::int64_t p = memory_.row_offsets[item]; p < strong_end(item); ++p) {
-        const std::int64_t middle = memory_.neighbours[p];
-        const float first = fwd_of(p) * share;
-        if (first == 0) continue;
-        const float through = first * share_of(middle);
-        for (std::int64_t r = memory_.row_offsets[middle]; r < strong_end(middle); ++r) {
-            const std::int32_t slot = slot_of_known(scratch.pool_, memory_.neighbours[r]);
-            more_of(scratch.pool_, slot)[kSecond] += fwd_of(r) * through;
+    const StrongNeighbours first = live_.strong(scratch.own_.list[0].item);
+    const float share = 1.0F / (first.total + 1.0F);
+    for (std::int64_t i = 0; i < first.count; ++i) {
+        const float part = first.fwd[i] * share;
+        if (part == 0) continue;
+        const StrongNeighbours second = live_.strong(first.neighbours[i]);
+        const float through = part * (1.0F / (second.total + 1.0F));
+        for (std::int64_t r = 0; r < second.count; ++r) {
+            const std::int32_t slot = slot_of_known(scratch.pool_, second.neighbours[r]);
+            more_of(scratch.pool_, slot)[kSecond] += second.fwd[r] * through;
         }
     }
 }
@@ -138,14 +153,14 @@ void SessionMemory::add_dense(const MemoryRequest& request, MemoryScratch& scrat
 void SessionMemory::state_facts(const MemoryRequest& request, MemoryScratch& scratch) const {
     QueryFacts& facts = scratch.facts_;
     const OwnItems& own = scratch.own_;
-    const std::int64_t last = own.list[0].item;
-    const std::int32_t sessions = last < memory_.n_items ? memory_.counts[last * kCountKinds + kSessions] : 0;
+    std::int32_t of_last[kCountKinds];
+    live_.counts(own.list[0].item, of_last);
     facts.clicks = static_cast<float>(own.clicks);
     facts.distinct = static_cast<float>(own.count);
     facts.streak = static_cast<float>(own.streak);
-    facts.last_sessions = static_cast<float>(sessions);
-    facts.sessions = static_cast<float>(memory_.n_sessions);
-    facts.after = static_cast<float>(memory_.n_sessions + 1);
+    facts.last_sessions = static_cast<float>(of_last[kSessions]);
+    facts.sessions = static_cast<float>(live_.n_sessions());
+    facts.after = static_cast<float>(live_.n_sessions() + 1);
     facts.per_session = 1.0F / facts.after;
     for (int lane = kKnn; lane <= kKnnNext; ++lane) {
         // Under the normal numbers the inverse may be infinite, and the share of what has none would be NaN.
@@ -163,10 +178,10 @@ void SessionMemory::add_logits(const std::int32_t* slots, std::int64_t count, co
     const auto score_missing = [&](bool added) {
         std::vector<Scored>& missing = scratch.missing_;
         missing.clear();
+        const std::int64_t base = added ? vectors.n : 0, end = added ? vectors.n + vectors.n_added : vectors.n;
         const auto is_missing = [&](std::int32_t slot) {
-            return more_of(pool, slot)[kDenseLead] == 0 && (pool.items[slot] >= vectors.n) == added;
+            return more_of(pool, slot)[kDenseLead] == 0 && pool.items[slot] >= base && pool.items[slot] < end;
         };
-        const std::int64_t base = added ? vectors.n : 0;
         for (std::int64_t i = 0; i < count; ++i) {
             if (is_missing(slots[i])) missing.push_back({0.0F, static_cast<std::int32_t>(pool.items[slots[i]] - base)});
         }

@@ -1,24 +1,17 @@
 #include "memory/row_builder.hpp"
 
 #include <algorithm>
-#include <bit>
 #include <cmath>
 #include <cstddef>
-#include <cstdlib>
 
 #include "compiler.hpp"
+#include "memory/bfloat16.hpp"
 
 namespace mtaw {
 namespace {
 
 constexpr std::ptrdiff_t kAhead = 8;  // clicks
 constexpr PairKind kStrength[] = {kFwd, kBwd, kSes, kRec};
-
-// To the nearest, ties to even; the value is finite and not negative.
-std::uint16_t to_bfloat16(double value) {
-    const auto bits = std::bit_cast<std::uint32_t>(static_cast<float>(value));
-    return static_cast<std::uint16_t>((bits + 0x7FFFU + ((bits >> 16) & 1U)) >> 16);
-}
 
 }  // namespace
 
@@ -82,34 +75,35 @@ void RowBuilder::sum_pairs(std::int32_t item) {
         visit(
             item, *click,
             [&](std::int32_t other, std::int64_t distance) {
-                Pair& pair = pair_of(other);
-                const double weight = 1.0 / static_cast<double>(std::abs(distance));
-                pair.value[distance > 0 ? kFwd : kBwd] += weight;
-                if (distance == 1) pair.value[kNext] += 1.0;
-                pair.value[kRec] += weight * fresh;
+                PairSums& pair = pair_of(other);
+                pair.add_near(distance, fresh);
                 pair.latest = s;
             },
             [&](std::int32_t other) {
-                Pair& pair = pair_of(other);
-                pair.value[kSes] += 1.0;
-                pair.value[kAa] += share;
+                PairSums& pair = pair_of(other);
+                pair.add_same(share);
                 pair.latest = s;
             });
     }
-    for (const Pair& pair : pairs_) place_[static_cast<std::size_t>(pair.item)] = 0;
+    for (const PairSums& pair : pairs_) place_[static_cast<std::size_t>(pair.item)] = 0;
 }
 
 void RowBuilder::write_row(std::int32_t item, const TablesOut& out) {
     sum_pairs(item);
-    const std::int64_t begin = out.row_offsets[item], end = out.row_offsets[item + 1];
+    const std::int64_t begin = out.row_offsets[item];
+    ranker_.write(pairs_, out.row_offsets[item + 1] - begin, out.totals + static_cast<std::int64_t>(item) * kPairKinds,
+                  out.neighbours + begin, out.latest + begin, out.values + begin * kPairKinds);
+}
+
+void RowRanker::write(const std::vector<PairSums>& pairs, std::int64_t kept, float* totals, std::int32_t* neighbours,
+                      std::int32_t* latest, std::uint16_t* values) {
     double total[kPairKinds] = {};
-    for (const Pair& pair : pairs_) {
+    for (const PairSums& pair : pairs) {
         for (int kind = 0; kind < kPairKinds; ++kind) total[kind] += pair.value[kind];
     }
-    float* totals = out.totals + static_cast<std::int64_t>(item) * kPairKinds;
     for (int kind = 0; kind < kPairKinds; ++kind) totals[kind] = static_cast<float>(total[kind]);
     ranked_.clear();
-    for (const Pair& pair : pairs_) {
+    for (const PairSums& pair : pairs) {
         double strength = 0;
         for (const PairKind kind : kStrength) strength += pair.value[kind] / (total[kind] + 1.0);
         ranked_.push_back({strength, pair.item, static_cast<std::int32_t>(ranked_.size())});
@@ -117,16 +111,14 @@ void RowBuilder::write_row(std::int32_t item, const TablesOut& out) {
     const auto stronger = [](const Ranked& x, const Ranked& y) {
         return x.strength != y.strength ? x.strength > y.strength : x.item < y.item;
     };
-    const auto kept_end = ranked_.begin() + (end - begin);
+    const auto kept_end = ranked_.begin() + kept;
     if (kept_end != ranked_.end()) std::nth_element(ranked_.begin(), kept_end, ranked_.end(), stronger);
     std::sort(ranked_.begin(), kept_end, stronger);
-    for (std::int64_t p = begin; p < end; ++p) {
-        const Pair& pair = pairs_[static_cast<std::size_t>(ranked_[static_cast<std::size_t>(p - begin)].place)];
-        out.neighbours[p] = pair.item;
-        out.latest[p] = pair.latest;
-        for (int kind = 0; kind < kPairKinds; ++kind) {
-            out.values[p * kPairKinds + kind] = to_bfloat16(pair.value[kind]);
-        }
+    for (std::int64_t p = 0; p < kept; ++p) {
+        const PairSums& pair = pairs[static_cast<std::size_t>(ranked_[static_cast<std::size_t>(p)].place)];
+        neighbours[p] = pair.item;
+        latest[p] = pair.latest;
+        for (int kind = 0; kind < kPairKinds; ++kind) values[p * kPairKinds + kind] = to_bfloat16(pair.value[kind]);
     }
 }
 
@@ -159,7 +151,7 @@ void RowBuilder::write_postings(std::int32_t item, const TablesOut& out) const {
     }
 }
 
-RowBuilder::Pair& RowBuilder::pair_of(std::int32_t other) {
+PairSums& RowBuilder::pair_of(std::int32_t other) {
     std::int32_t& place = place_[static_cast<std::size_t>(other)];
     if (place == 0) {
         pairs_.push_back({{}, other, -1});

@@ -9,6 +9,42 @@
 
 namespace mtaw {
 
+// The sums of a row's item and one neighbour.
+struct PairSums {
+    double value[kPairKinds];
+    std::int32_t item;
+    std::int32_t latest;
+
+    // A click on the neighbour `distance` after one on the item, negative before it; fresh: the session's part of `rec`.
+    void add_near(std::int64_t distance, double fresh) {
+        const double weight = 1.0 / static_cast<double>(distance > 0 ? distance : -distance);
+        value[distance > 0 ? kFwd : kBwd] += weight;
+        if (distance == 1) value[kNext] += 1.0;
+        value[kRec] += weight * fresh;
+    }
+    void add_same(double share) {
+        value[kSes] += 1.0;
+        value[kAa] += share;
+    }
+};
+
+// Orders a row by strength and rounds it.
+class RowRanker {
+  public:
+    // The `kept` strongest pairs; totals of all.
+    void write(const std::vector<PairSums>& pairs, std::int64_t kept, float* totals, std::int32_t* neighbours,
+               std::int32_t* latest, std::uint16_t* values);
+
+  private:
+    struct Ranked {
+        double strength;
+        std::int32_t item;
+        std::int32_t place;  // in the pairs
+    };
+
+    std::vector<Ranked> ranked_;
+};
+
 class RowBuilder {
   public:
     // Keeps references: the arguments must outlive it.
@@ -23,22 +59,11 @@ class RowBuilder {
     void write_postings(std::int32_t item, const TablesOut& out) const;
 
   private:
-    struct Pair {
-        double value[kPairKinds];
-        std::int32_t item;
-        std::int32_t latest;
-    };
-    struct Ranked {
-        double strength;
-        std::int32_t item;
-        std::int32_t place;  // in pairs_
-    };
-
     void prefetch(const ItemClick* click) const;
     template <typename Near, typename Same>
     void visit(std::int32_t item, const ItemClick& click, const Near& near, const Same& same) const;
     void sum_pairs(std::int32_t item);
-    Pair& pair_of(std::int32_t other);
+    PairSums& pair_of(std::int32_t other);
     const ItemClick* clicks_begin(std::int32_t item) const;
     const ItemClick* clicks_end(std::int32_t item) const;
     std::int32_t newest(std::int32_t item) const;
@@ -48,8 +73,8 @@ class RowBuilder {
     const ClickIndex& index_;
     std::vector<std::int32_t> place_;  // [N] 1 + the item's place in pairs_, 0 = none
     std::vector<std::int32_t> met_;    // neighbours counted
-    std::vector<Pair> pairs_;          // of the item at hand, in order of first meeting
-    std::vector<Ranked> ranked_;
+    std::vector<PairSums> pairs_;          // of the item at hand, in order of first meeting
+    RowRanker ranker_;
 };
 
 }  // namespace mtaw

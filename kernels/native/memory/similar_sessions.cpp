@@ -14,14 +14,13 @@ constexpr float kLeastWeight = 1e-30F;  // far from underflow: a session with a 
 constexpr std::int64_t kInfinityBits = 0x7F800000;
 constexpr std::int64_t kAhead = 8;
 
-std::int64_t weigh_sessions(const MemoryView& memory, const OwnItems& own, const MemoryKernels& kernels,
+std::int64_t weigh_sessions(const LiveTables& memory, const OwnItems& own, const MemoryKernels& kernels,
                             SimilarScratch& scratch) {
     float rarity[kMaxOwn + kPadding];
     for (std::int64_t u = 0; u < own.count; ++u) {
-        const std::int32_t item = own.list[u].item;
-        const std::int64_t place = std::int64_t{item} * kCountKinds + kSessions;
-        const std::int32_t sessions = item < memory.n_items ? memory.counts[place] : 0;
-        rarity[u] = static_cast<float>(memory.n_sessions + 1) / static_cast<float>(sessions + 1);
+        std::int32_t counts[kCountKinds];
+        memory.counts(own.list[u].item, counts);
+        rarity[u] = static_cast<float>(memory.n_sessions() + 1) / static_cast<float>(counts[kSessions] + 1);
     }
     std::fill(rarity + own.count, rarity + own.count + kPadding, 1.0F);
     kernels.log(rarity, own.count);
@@ -29,19 +28,29 @@ std::int64_t weigh_sessions(const MemoryView& memory, const OwnItems& own, const
     for (std::int64_t u = 0; u < own.count; ++u) {
         const std::int32_t item = own.list[u].item;
         const float weight = session_decay(own.list[u].back) * rarity[u];
-        if (item >= memory.n_items || !(weight >= kLeastWeight)) continue;
-        for (std::int64_t p = memory.post_offsets[item]; p < memory.post_offsets[item + 1]; ++p) {
-            float& sum = scratch.weights[memory.postings[p]];
-            scratch.touched[touched] = memory.postings[p];
+        if (!(weight >= kLeastWeight)) continue;
+        const Postings postings = memory.postings(item);
+        const auto touch = [&](std::int32_t session) {
+            float& sum = scratch.weights[session];
+            scratch.touched[touched] = session;
             touched += sum == 0 ? 1 : 0;
             sum += weight;
+        };
+        if (memory.has_gaps()) {
+            for (std::int64_t p = 0; p < postings.n_base; ++p) {
+                if (!memory.is_gone(postings.base[p])) touch(postings.base[p]);
+            }
+        } else {
+            for (std::int64_t p = 0; p < postings.n_base; ++p) touch(postings.base[p]);
         }
+        const auto behind = static_cast<std::int32_t>(memory.tables().n_sessions);
+        for (std::int64_t p = 0; p < postings.n_fresh; ++p) touch(behind + postings.fresh[p]);
     }
     return touched;
 }
 
 // The heaviest sessions into `chosen` and `kept`, in the order in which they were touched; how many.
-std::int64_t choose_sessions(const MemoryView& memory, std::int64_t most, std::int64_t touched,
+std::int64_t choose_sessions(const LiveTables& memory, std::int64_t most, std::int64_t touched,
                              const MemoryKernels& kernels, SimilarScratch& scratch) {
     for (std::int64_t i = 0; i < touched; ++i) {
         float& weight = scratch.weights[scratch.touched[i]];
@@ -53,12 +62,12 @@ std::int64_t choose_sessions(const MemoryView& memory, std::int64_t most, std::i
         least = cut_of(kernels, scratch.keys, touched, most, 0, kInfinityBits + 1);
         std::int64_t heavier = 0, ties = 0;
         for (std::int64_t i = 0; i < touched; ++i) {
-            scratch.ties[ties] = scratch.touched[i];
+            scratch.ties[ties] = static_cast<std::int32_t>(memory.number(scratch.touched[i]));
             ties += scratch.keys[i] == least ? 1 : 0;
             heavier += scratch.keys[i] > least ? 1 : 0;
         }
         if (heavier + ties > most) {
-            earliest = cut_of(kernels, scratch.ties, ties, most - heavier, 0, memory.n_sessions);
+            earliest = cut_of(kernels, scratch.ties, ties, most - heavier, 0, memory.n_sessions());
         }
     }
     std::int64_t count = 0;
@@ -66,32 +75,31 @@ std::int64_t choose_sessions(const MemoryView& memory, std::int64_t most, std::i
         const std::int32_t key = scratch.keys[i], session = scratch.touched[i];
         scratch.chosen[count] = session;
         scratch.kept[count] = std::bit_cast<float>(key);
-        count += key > least || (key == least && session >= earliest) ? 1 : 0;
+        count += key > least || (key == least && memory.number(session) >= earliest) ? 1 : 0;
     }
     return count;
 }
 
 }  // namespace
 
-void add_similar_sessions(const MemoryView& memory, const OwnItems& own, std::int64_t most,
+void add_similar_sessions(const LiveTables& memory, const OwnItems& own, std::int64_t most,
                           const MemoryKernels& kernels, SimilarScratch& scratch, Pool& pool, float* largest) {
     const std::int64_t touched = weigh_sessions(memory, own, kernels, scratch);
     const std::int64_t count = choose_sessions(memory, most, touched, kernels, scratch);
-    const float span = 0.02F * static_cast<float>(memory.n_sessions);
+    const std::int64_t n_sessions = memory.n_sessions();
+    const float span = 0.02F * static_cast<float>(n_sessions);
     for (std::int64_t i = 0; i < count; ++i) {
-        MTAW_PREFETCH(memory.session_offsets + scratch.chosen[i]);
-        scratch.fresh[i] = -static_cast<float>(memory.n_sessions - 1 - scratch.chosen[i]) / span;
+        if (scratch.chosen[i] < memory.tables().n_sessions) MTAW_PREFETCH(memory.tables().session_offsets + scratch.chosen[i]);
+        scratch.fresh[i] = -static_cast<float>(n_sessions - 1 - memory.number(scratch.chosen[i])) / span;
     }
     std::fill(scratch.fresh + count, scratch.fresh + count + kPadding, 0.0F);
     kernels.exp(scratch.fresh, count);
-    const auto prefetch = [&](std::int64_t i) {
-        MTAW_PREFETCH(memory.session_items + memory.session_offsets[scratch.chosen[i]]);
-    };
+    const auto prefetch = [&](std::int64_t i) { MTAW_PREFETCH(memory.clicks(scratch.chosen[i]).clicks); };
     for (std::int64_t i = 0; i < std::min(kAhead, count); ++i) prefetch(i);
     std::fill(largest, largest + kMoreLanes, 0.0F);
     for (std::int64_t i = 0; i < count; ++i) {
         if (i + kAhead < count) prefetch(i + kAhead);
-        kernels.add_session(memory, scratch.chosen[i], own.count, scratch.kept[i], scratch.kept[i] * scratch.fresh[i],
+        kernels.add_session(memory.clicks(scratch.chosen[i]), own.count, scratch.kept[i], scratch.kept[i] * scratch.fresh[i],
                             pool, scratch.slots, largest);
     }
 }

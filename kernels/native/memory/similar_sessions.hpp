@@ -8,14 +8,14 @@
 #include <cstdint>
 
 #include "memory/kernels.hpp"
+#include "memory/live.hpp"
 #include "memory/own_items.hpp"
 #include "memory/pool.hpp"
-#include "memory/view.hpp"
 
 namespace mtaw {
 
 struct SimilarScratch {
-    float* weights;         // [S], all 0 between queries
+    float* weights;         // [S and the delta's slots], all 0 between queries
     std::int32_t* touched;  // sessions with a weight; room for those of all own items' postings and kPadding more
     std::int32_t* keys;     // of that room
     std::int32_t* ties;     // of that room
@@ -29,7 +29,7 @@ struct SimilarScratch {
 // float32[kMoreLanes] takes each lane's largest value over the pool. The anchor of a past session is its last click on
 // the latest own item that it holds. Lanes: weight; weight * exp(-age / (0.02 S)); weight / distance from the anchor
 // (0 at it); weight if after it; weight if directly after it.
-void add_similar_sessions(const MemoryView& memory, const OwnItems& own, std::int64_t most,
+void add_similar_sessions(const LiveTables& memory, const OwnItems& own, std::int64_t most,
                           const MemoryKernels& kernels, SimilarScratch& scratch, Pool& pool, float* largest);
 
 }  // namespace mtaw

@@ -9,7 +9,7 @@
 #include "scan/kernel.hpp"
 #include "scan/scanner.hpp"
 #include "scan/select.hpp"
-#include "score.hpp"
+#include "score/score.hpp"
 
 namespace mtaw {
 

@@ -44,11 +44,13 @@ struct ScanBlocks {
 using ScanKernel = std::int64_t (*)(const ScanBlocks& blocks, std::int64_t begin, std::int64_t end,
                                     const AllowedBits& allowed, ScanLane* lanes);
 
-// A pass for one lane, one over the half-wide codes, a pass for `width` lanes and, on some CPUs, one for more, whose
-// lanes' codes lie at equal distances.
+constexpr std::int64_t kFewLanes = 3;
+
+// Passes for 1 .. kFewLanes lanes, at [lanes - 1], the same over the half-wide codes, a pass for `width` lanes and, on
+// some CPUs, one for more, whose lanes' codes lie at equal distances.
 struct ScanKernels {
-    ScanKernel one;
-    ScanKernel one_half;
+    ScanKernel few[kFewLanes];
+    ScanKernel few_half[kFewLanes];
     ScanKernel many;
     std::int64_t width;
     ScanKernel wide = nullptr;

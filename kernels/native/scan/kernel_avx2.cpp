@@ -108,6 +108,11 @@ struct Avx2 {
 
 }  // namespace
 
-ScanKernels scan_kernels_avx2() { return {scan<Avx2, 1, 1>, scan_halves<Avx2>, scan<Avx2, 4, 1>, 4}; }
+ScanKernels scan_kernels_avx2() {
+    return {{scan<Avx2, 1, 1>, scan<Avx2, 2, 1>, scan<Avx2, 3, 1>},
+            {scan_halves<Avx2, 1, 2>, scan_halves<Avx2, 2, 1>, scan_halves<Avx2, 3, 1>},
+            scan<Avx2, 4, 1>,
+            4};
+}
 
 }  // namespace mtaw

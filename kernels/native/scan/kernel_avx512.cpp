@@ -36,6 +36,11 @@ struct Avx512 : Avx512Bounds {
 
 }  // namespace
 
-ScanKernels scan_kernels_avx512() { return {scan<Avx512, 1, 1>, scan_halves<Avx512>, scan<Avx512, 8, 1>, 8}; }
+ScanKernels scan_kernels_avx512() {
+    return {{scan<Avx512, 1, 1>, scan<Avx512, 2, 1>, scan<Avx512, 3, 1>},
+            {scan_halves<Avx512, 1, 2>, scan_halves<Avx512, 2, 1>, scan_halves<Avx512, 3, 1>},
+            scan<Avx512, 8, 1>,
+            8};
+}
 
 }  // namespace mtaw

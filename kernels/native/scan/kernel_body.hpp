@@ -128,50 +128,63 @@ std::int64_t scan(const ScanBlocks& blocks, std::int64_t begin, std::int64_t end
     return scan_blocks<Vector, kLanes, kParts, false>(blocks, begin, end, allowed, lanes);
 }
 
-// One block of half-wide codes under one lane. Returns whether the lane reached its limit.
-template <typename Vector>
-MTAW_INLINE bool half_step(const ScanBlocks& catalog, std::int64_t block, std::uint32_t open, ScanLane& lane) {
+// One block of half-wide codes under kLanes lanes. Returns whether a lane reached its limit.
+// A lane's sums of lower and of upper halves are each kept in kParts parts, as in `step`.
+template <typename Vector, int kLanes, int kParts>
+MTAW_INLINE bool half_step(const ScanBlocks& catalog, std::int64_t block, std::uint32_t open, ScanLane* lanes) {
     const std::uint8_t* address = catalog.half_blocks + block * (catalog.half_lines + 1) * kLineBytes;
-    // In four parts: a long chain of additions to one register waits for each of them.
-    typename Vector::Sums low[2] = {Vector::zero(), Vector::zero()}, high[2] = {Vector::zero(), Vector::zero()};
+    typename Vector::Sums low[kLanes][kParts], high[kLanes][kParts];
+    for (int q = 0; q < kLanes; ++q) {
+        for (int part = 0; part < kParts; ++part) low[q][part] = high[q][part] = Vector::zero();
+    }
     typename Vector::Line low_codes, high_codes;
     const std::int64_t whole = catalog.lines / 2;
     std::int64_t line = 0;
-    for (; line + 2 <= whole; line += 2) {
-        for (int part = 0; part < 2; ++part) {
+    for (; line + kParts <= whole; line += kParts) {
+        for (int part = 0; part < kParts; ++part) {
             Vector::load_halves(address + (line + part) * kLineBytes, low_codes, high_codes);
-            Vector::add_products(low[part], low_codes, Vector::load_words(lane, 2 * (line + part)));
-            Vector::add_products(high[part], high_codes, Vector::load_words(lane, 2 * (line + part) + 1));
+            for (int q = 0; q < kLanes; ++q) {
+                Vector::add_products(low[q][part], low_codes, Vector::load_words(lanes[q], 2 * (line + part)));
+                Vector::add_products(high[q][part], high_codes, Vector::load_words(lanes[q], 2 * (line + part) + 1));
+            }
         }
     }
     for (; line < catalog.half_lines; ++line) {
         Vector::load_halves(address + line * kLineBytes, low_codes, high_codes);
-        Vector::add_products(low[0], low_codes, Vector::load_words(lane, 2 * line));
-        // The last line's upper halves may lie past the lane's codes.
-        if (line < whole) Vector::add_products(high[0], high_codes, Vector::load_words(lane, 2 * line + 1));
+        for (int q = 0; q < kLanes; ++q) {
+            Vector::add_products(low[q][0], low_codes, Vector::load_words(lanes[q], 2 * line));
+            // The last line's upper halves may lie past the lane's codes.
+            if (line < whole) Vector::add_products(high[q][0], high_codes, Vector::load_words(lanes[q], 2 * line + 1));
+        }
     }
-    const typename Vector::Sums halves = Vector::added(Vector::added(low[0], low[1]), Vector::added(high[0], high[1]));
-    // Sum (2 h - 15) a.
-    const typename Vector::Sums sums = Vector::doubled(halves, -15 * lane.code_sum);
     const typename Vector::Items items = Vector::load_items(address + catalog.half_lines * kLineBytes);
-    const std::uint32_t found = Vector::over(sums, items, lane) & open;
-    if (!Vector::kPackAlways && found == 0) return false;
-    append<Vector>(sums, items, block, found, lane);
-    return lane.count >= lane.limit;
+    bool full = false;
+    for (int q = 0; q < kLanes; ++q) {
+        typename Vector::Sums halves = Vector::added(low[q][0], high[q][0]);
+        if constexpr (kParts == 2) halves = Vector::added(halves, Vector::added(low[q][1], high[q][1]));
+        // Sum (2 h - 15) a.
+        const typename Vector::Sums sums = Vector::doubled(halves, -15 * lanes[q].code_sum);
+        const std::uint32_t found = Vector::over(sums, items, lanes[q]) & open;
+        if (!(Vector::kPackAlways && kLanes == 1) && found == 0) continue;
+        append<Vector>(sums, items, block, found, lanes[q]);
+        full |= lanes[q].count >= lanes[q].limit;
+    }
+    return full;
 }
 
-template <typename Vector>
+template <typename Vector, int kLanes, int kParts>
 std::int64_t scan_halves(const ScanBlocks& catalog, std::int64_t begin, std::int64_t end, const AllowedBits& allowed,
                          ScanLane* lanes) {
     const ScanBlocks blocks = catalog;
     const AllowedBits bits = allowed;
-    ScanLane own = lanes[0];
+    ScanLane own[kLanes];
+    for (int q = 0; q < kLanes; ++q) own[q] = lanes[q];
     std::int64_t block = begin;
     for (bool full = false; block < end && !full; ++block) {
         const std::uint32_t open = bits.bits == nullptr ? kAllItems : allowed_items(bits, block);
-        if (open != 0) full = half_step<Vector>(blocks, block, open, own);
+        if (open != 0) full = half_step<Vector, kLanes, kParts>(blocks, block, open, own);
     }
-    lanes[0].count = own.count;
+    for (int q = 0; q < kLanes; ++q) lanes[q].count = own[q].count;
     return block;
 }
 

@@ -93,6 +93,11 @@ struct Neon {
 
 }  // namespace
 
-ScanKernels scan_kernels_neon() { return {scan<Neon, 1, 1>, scan_halves<Neon>, scan<Neon, 4, 1>, 4}; }
+ScanKernels scan_kernels_neon() {
+    return {{scan<Neon, 1, 1>, scan<Neon, 2, 1>, scan<Neon, 3, 1>},
+            {scan_halves<Neon, 1, 2>, scan_halves<Neon, 2, 1>, scan_halves<Neon, 3, 1>},
+            scan<Neon, 4, 1>,
+            4};
+}
 
 }  // namespace mtaw

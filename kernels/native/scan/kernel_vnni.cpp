@@ -29,6 +29,11 @@ struct Vnni : Avx512Bounds {
 
 }  // namespace
 
-ScanKernels scan_kernels_vnni() { return {scan<Vnni, 1, 2>, scan_halves<Vnni>, scan<Vnni, 8, 1>, 8}; }
+ScanKernels scan_kernels_vnni() {
+    return {{scan<Vnni, 1, 2>, scan<Vnni, 2, 2>, scan<Vnni, 3, 2>},
+            {scan_halves<Vnni, 1, 2>, scan_halves<Vnni, 2, 2>, scan_halves<Vnni, 3, 1>},
+            scan<Vnni, 8, 1>,
+            8};
+}
 
 }  // namespace mtaw

@@ -45,4 +45,17 @@ struct ScanSummary {
 ScanSummary quantise_catalog(const float* rows, std::int64_t n_items, std::int64_t d, std::uint8_t* blocks,
                              std::uint8_t* half_blocks = nullptr);
 
+// An earlier catalog and its codes.
+struct QuantisedRows {
+    const float* rows;
+    std::int64_t n_items;
+    const std::uint8_t* blocks;
+    ScanSummary summary;
+};
+
+// The same for a catalog that is `before` but for some rows: only their blocks are quantised, for a look at every row.
+// Its summary bounds the rows of both. Where the new rows do not suit the exponent of `before`, all are quantised.
+ScanSummary requantise_catalog(const float* rows, std::int64_t n_items, std::int64_t d, const QuantisedRows& before,
+                               std::uint8_t* blocks);
+
 }  // namespace mtaw

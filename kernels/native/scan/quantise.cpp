@@ -14,6 +14,7 @@ namespace {
 
 constexpr double kUp = 1 + 0x1p-30;     // covers the roundings of a sum of squares of 2^14 terms and its root
 constexpr double kRounder = 0x1.8p52;   // adding and subtracting it rounds a small float64 to an integer
+constexpr double kMostScaled = 1.5;     // norm of a row: bounds.hpp allows up to 2
 constexpr double kSmallest = 0x1p-100;  // steps and residuals stay far from float32's denormals
 
 // The least bfloat16 >= value, as its 16 bits. value is 0 or in [2^-100, 2].
@@ -93,38 +94,87 @@ void quantise_block(const double* values, const double* largest, std::int64_t co
     }
 }
 
-}  // namespace
-
-ScanSummary quantise_catalog(const float* rows, std::int64_t n_items, std::int64_t d, std::uint8_t* blocks,
-                             std::uint8_t* half_blocks) {
-    ScanSummary summary;
-    double largest_square = 0;
-    for (std::int64_t i = 0; i < n_items; ++i) {
+// The largest square norm of the rows begin .. end. Throws where a value is not finite.
+double largest_square_norm(const float* rows, std::int64_t begin, std::int64_t end, std::int64_t d) {
+    double largest = 0;
+    for (std::int64_t i = begin; i < end; ++i) {
         const double square = square_norm(rows + i * d, d);
         if (!std::isfinite(square)) {
             throw std::invalid_argument("item " + std::to_string(i) +
                                         " of the catalog has a value that is not finite; train the bundle anew");
         }
-        largest_square = std::max(largest_square, square);
+        largest = std::max(largest, square);
     }
+    return largest;
+}
+
+double scaled_norm(double square, std::int64_t exponent) {
+    return std::ldexp(std::sqrt(square) * kUp, -static_cast<int>(exponent));
+}
+
+// Working memory for the rows of a block.
+struct BlockRows {
+    explicit BlockRows(std::int64_t d) : values(static_cast<std::size_t>(kBlockItems * d)) {}
+
+    void take(const float* rows, std::int64_t count, std::int64_t d, double down) {
+        for (std::int64_t place = 0; place < count; ++place) {
+            largest[place] = scaled_row(rows + place * d, d, down, values.data() + place * d);
+        }
+    }
+
+    std::vector<double> values;
+    double largest[kBlockItems] = {};
+};
+
+// The whole codes of the rows taken.
+void quantise_whole(const BlockRows& taken, std::int64_t count, std::int64_t d, std::uint8_t* block,
+                    ScanSummary* summary) {
+    std::memset(block, 128, static_cast<std::size_t>(code_lines(d) * kLineBytes));
+    quantise_block(taken.values.data(), taken.largest, count, d, code_lines(d), quantise_row, block, summary);
+}
+
+}  // namespace
+
+ScanSummary quantise_catalog(const float* rows, std::int64_t n_items, std::int64_t d, std::uint8_t* blocks,
+                             std::uint8_t* half_blocks) {
+    ScanSummary summary;
+    const double largest_square = largest_square_norm(rows, 0, n_items, d);
     if (largest_square > 0) summary.exponent = std::ilogb(std::sqrt(largest_square)) + 1;
     // In (1/2, 1): the norm's float64 rounding cannot carry it past the power of two that ilogb saw.
-    summary.largest_norm = std::ldexp(std::sqrt(largest_square) * kUp, -static_cast<int>(summary.exponent));
+    summary.largest_norm = scaled_norm(largest_square, summary.exponent);
     const double down = std::ldexp(1.0, -static_cast<int>(summary.exponent));
-    std::vector<double> values(static_cast<std::size_t>(kBlockItems * d));
-    double largest[kBlockItems];
+    BlockRows taken(d);
     for (std::int64_t b = 0; b < block_count(n_items); ++b) {
         const std::int64_t first = b * kBlockItems, count = std::min(kBlockItems, n_items - first);
-        for (std::int64_t place = 0; place < count; ++place) {
-            largest[place] = scaled_row(rows + (first + place) * d, d, down, values.data() + place * d);
-        }
-        std::uint8_t* block = blocks + b * block_bytes(d);
-        std::memset(block, 128, static_cast<std::size_t>(code_lines(d) * kLineBytes));
-        quantise_block(values.data(), largest, count, d, code_lines(d), quantise_row, block, &summary);
+        taken.take(rows + first * d, count, d, down);
+        quantise_whole(taken, count, d, blocks + b * block_bytes(d), &summary);
         if (half_blocks == nullptr) continue;
-        block = half_blocks + b * half_block_bytes(d);
+        std::uint8_t* const block = half_blocks + b * half_block_bytes(d);
         std::memset(block, 0, static_cast<std::size_t>(half_lines(d) * kLineBytes));
-        quantise_block(values.data(), largest, count, d, half_lines(d), quantise_row_half, block, &summary);
+        quantise_block(taken.values.data(), taken.largest, count, d, half_lines(d), quantise_row_half, block, &summary);
+    }
+    return summary;
+}
+
+ScanSummary requantise_catalog(const float* rows, std::int64_t n_items, std::int64_t d, const QuantisedRows& before,
+                               std::uint8_t* blocks) {
+    ScanSummary summary = before.summary;
+    const double down = std::ldexp(1.0, -static_cast<int>(summary.exponent));
+    BlockRows taken(d);
+    for (std::int64_t b = 0; b < block_count(n_items); ++b) {
+        const std::int64_t first = b * kBlockItems, count = std::min(kBlockItems, n_items - first);
+        const std::int64_t old_count = std::min(kBlockItems, before.n_items - first);
+        std::uint8_t* const block = blocks + b * block_bytes(d);
+        const auto n_bytes = static_cast<std::size_t>(count * d) * sizeof(float);
+        if (count == old_count && std::memcmp(rows + first * d, before.rows + first * d, n_bytes) == 0) {
+            std::memcpy(block, before.blocks + b * block_bytes(d), static_cast<std::size_t>(block_bytes(d)));
+            continue;
+        }
+        const double norm = scaled_norm(largest_square_norm(rows, first, first + count, d), summary.exponent);
+        if (!(norm < kMostScaled)) return quantise_catalog(rows, n_items, d, blocks);
+        summary.largest_norm = std::max(summary.largest_norm, norm);
+        taken.take(rows + first * d, count, d, down);
+        quantise_whole(taken, count, d, block, &summary);
     }
     return summary;
 }

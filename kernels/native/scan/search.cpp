@@ -13,7 +13,6 @@ namespace {
 constexpr std::int64_t kGroupQueries = 256;       // queries that go through the catalog together
 constexpr std::int64_t kGroupBytes = 64LL << 20;  // what their buffers may take
 constexpr std::int64_t kChunkBytes = 256 << 10;   // of the catalog, passed by all of them in turn: stays in a core's L2
-constexpr std::int64_t kFewQueries = 2;           // so many pass one by one rather than in a kernel for `width`
 constexpr std::int64_t kManyQueries = 16;         // from here on the kernel for `wide_width` pays
 constexpr std::int64_t kSparse = 32;              // where less than 1/32 of the items is allowed, those are listed
 constexpr std::int64_t kLate = 8;                 // the last eighth of a pass
@@ -130,8 +129,8 @@ class Search {
 
     void pass_all(std::int64_t count) {
         const std::int64_t n_blocks = block_count(plan_.catalog->n_items);
-        if (count <= kFewQueries || kernels_.width == 1) {
-            for (std::int64_t q = 0; q < count; ++q) pass_one(q, n_blocks);
+        if (count <= kFewLanes || kernels_.width == 1) {
+            for (std::int64_t q = 0; q < count; q += kFewLanes) pass_few(q, std::min(count - q, kFewLanes), n_blocks);
             return;
         }
         const std::int64_t chunk = std::max<std::int64_t>(4, kChunkBytes / block_bytes(plan_.catalog->d));
@@ -147,40 +146,50 @@ class Search {
         }
     }
 
-    void pass_one(std::int64_t q, std::int64_t n_blocks) {
+    // The queries first .. first + count, which read the catalog together, once.
+    void pass_few(std::int64_t first, std::int64_t count, std::int64_t n_blocks) {
         const auto pass_whole = [&](std::int64_t begin, std::int64_t end) {
-            pass(kernels_.one, &Candidates::tighten, q, 1, 1, begin, end);
+            pass(kernels_.few[count - 1], &Candidates::tighten, first, count, count, begin, end);
         };
         if (blocks_.half_blocks != nullptr) {
-            const std::int64_t first = std::min(kHalfChunk, n_blocks);
-            pass_whole(0, first);
-            pass_by_halves(q, first, n_blocks);
+            const std::int64_t begin = std::min(kHalfChunk, n_blocks);
+            pass_whole(0, begin);
+            pass_by_halves(first, count, begin, n_blocks);
             return;
         }
         // Most of what is left shortly before the end stays: its rows come while the pass goes on.
         const std::int64_t late = n_blocks - n_blocks / kLate;
         pass_whole(0, late);
-        candidates(q).tighten(plan_);
-        candidates(q).fetch_rows(plan_);
+        for (std::int64_t q = first; q < first + count; ++q) {
+            candidates(q).tighten(plan_);
+            candidates(q).fetch_rows(plan_);
+        }
         pass_whole(late, n_blocks);
     }
 
     // Over the half-wide codes, as long as they let few items through: where they do not, over the whole ones for a
     // while. Their bounds are so wide that what they let through is scored at once.
-    void pass_by_halves(std::int64_t q, std::int64_t begin, std::int64_t end) {
-        Candidates& one = candidates(q);
-        one.settle(plan_);
+    void pass_by_halves(std::int64_t first, std::int64_t count, std::int64_t begin, std::int64_t end) {
+        const auto settle_all = [&] {
+            for (std::int64_t q = first; q < first + count; ++q) candidates(q).settle(plan_);
+        };
+        const auto let_through = [&] {
+            std::int64_t items = 0;
+            for (std::int64_t q = first; q < first + count; ++q) items += candidates(q).let_through();
+            return items;
+        };
+        settle_all();
         std::int64_t whole_chunks = 0, pause = kWholeChunks;
         for (; begin < end; begin += kHalfChunk) {
             const std::int64_t next = std::min(begin + kHalfChunk, end);
             if (whole_chunks > 0) {
-                pass(kernels_.one, &Candidates::tighten, q, 1, 1, begin, next);
-                if (--whole_chunks == 0) one.settle(plan_);
+                pass(kernels_.few[count - 1], &Candidates::tighten, first, count, count, begin, next);
+                if (--whole_chunks == 0) settle_all();
                 continue;
             }
-            const std::int64_t before = one.let_through();
-            pass(kernels_.one_half, &Candidates::settle, q, 1, 1, begin, next);
-            const bool pays = (one.let_through() - before) * kRowCost <= next - begin;
+            const std::int64_t before = let_through();
+            pass(kernels_.few_half[count - 1], &Candidates::settle, first, count, count, begin, next);
+            const bool pays = (let_through() - before) * kRowCost <= next - begin;
             whole_chunks = pays ? 0 : pause;
             pause = pays ? kWholeChunks : 2 * pause;
         }

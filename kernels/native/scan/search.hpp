@@ -8,7 +8,7 @@
 #include "scan/candidates.hpp"
 #include "scan/kernel.hpp"
 #include "scan/scanner.hpp"
-#include "score.hpp"
+#include "score/score.hpp"
 
 namespace mtaw {
 

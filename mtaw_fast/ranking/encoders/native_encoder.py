@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 
 import numpy as np
@@ -23,14 +24,17 @@ class NativeEncoder:
     name = "native"
 
     def __init__(self, config: Config, weights: Mapping[str, np.ndarray]) -> None:
-        self._config, self._weights = config, weights
-        self._n_items = len(weights["item_embedding"]) + len(weights.get("added_embedding", ()))
+        self._n_base = len(weights["item_embedding"])
+        self._n_items = self._n_base + len(weights.get("added_embedding", ()))
         recent = recent_of(weights)
         self.encoder = SessionEncoder(weights, config.max_len, recent=recent.gain, recent_decay=recent.decay)
 
     def enlarged(self, added: np.ndarray) -> NativeEncoder:
-        """See `Encoder.enlarged`."""
-        return NativeEncoder(self._config, {**self._weights, "added_embedding": added})
+        """See `Encoder.enlarged`; the packed weights are shared."""
+        other = copy.copy(self)
+        other._n_items = self._n_base + len(added)
+        other.encoder = self.encoder.enlarged(added)
+        return other
 
     def encode(self, sessions: Sessions) -> np.ndarray:
         """See `Encoder.encode`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import weakref
+from functools import cached_property
 
 import numpy as np
 
@@ -21,14 +22,21 @@ class EnlargedIndex:
 
     def __init__(self, base: Index, n_base: int, added: np.ndarray, gone: np.ndarray) -> None:
         self.name = base.name
-        self._base, self._n_base = base, n_base
-        self._side = ExactIndex(added) if len(added) else None
+        self._base, self._n_base, self._added = base, n_base, added
         self._here = ~gone
-        self._everything = self._halves(None)
         # A prepared filter is used many times; its halves for this state are made once.
         self._prepared: weakref.WeakKeyDictionary[Filter, tuple[Filter | None, Filter | None]] = (
             weakref.WeakKeyDictionary()
         )
+
+    # Made when they are first needed: where sessions are ranked in one native call, that may be never.
+    @cached_property
+    def _side(self) -> ExactIndex | None:
+        return ExactIndex(self._added) if len(self._added) else None
+
+    @cached_property
+    def _everything(self) -> tuple[Filter | None, Filter | None]:
+        return self._halves(None)
 
     def search(
         self, queries: np.ndarray, k: int, allowed: Filter | None = None, *, scale: float = 1.0

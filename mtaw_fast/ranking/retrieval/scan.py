@@ -8,7 +8,7 @@ import numpy as np
 
 from mtaw_fast.data.filters import Filter
 from mtaw_fast.errors import UsageError
-from mtaw_fast.kernels.native.scan import Scanner, quantise
+from mtaw_fast.kernels.native.scan import Scanner, pays_in_halves, quantise, requantise
 from mtaw_fast.ranking.retrieval.certificate import check_arguments
 
 
@@ -29,7 +29,19 @@ class ScanIndex:
     ) -> None:
         self._shape = catalog.shape
         try:
-            self.scanner = Scanner(catalog, quantise(catalog) if quantised is None else quantised, isa)
+            self._catalog, self._quantised = catalog, quantise(catalog) if quantised is None else quantised
+            self.scanner = Scanner(catalog, self._quantised, isa)
+        except ValueError as error:
+            raise UsageError(f"index scan: {error}") from None
+
+    def remade(self, catalog: np.ndarray) -> ScanIndex:
+        """The index of another catalog float32[N', d], which has most of its rows from this one: at the same places,
+        they are not quantised again. Raises UsageError on a value that is not finite.
+        """
+        if "half_blocks" in self._quantised or pays_in_halves(*catalog.shape):
+            return ScanIndex(catalog)
+        try:
+            return ScanIndex(catalog, requantise(catalog, self._catalog, self._quantised))
         except ValueError as error:
             raise UsageError(f"index scan: {error}") from None
 

@@ -1,0 +1,145 @@
+"""Physical limits, measured: how fast this core reads bytes, multiplies matrices and takes exponentials.
+
+A limit is what was reached at best, so a floor is the fastest of its samples, of its ways and of what this process
+measured of the same before, where a contender is judged by its median: other work on the machine (a neighbour on the
+same physical core can halve the rate of products for minutes) shall not make the limit look easier than it is.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Hashable
+from typing import Any
+
+import numpy as np
+
+from bench.harness.comparison import Floor
+from mtaw_fast.errors import UsageError, require
+from mtaw_fast.kernels.native.scan import read_bytes
+
+_MOST_HELD = 1 << 28  # bytes read in one go: past every cache, so that more take proportionally longer
+_BEST: dict[Hashable, float] = {}  # seconds of the fastest call so far in this process
+
+
+def read_floor(nbytes: int, what: str = "", *, repeats: int = 100) -> Floor:
+    """Seconds to read `nbytes` once and do nothing with them, on one thread.
+
+    The buffer is written first (pages never touched all map to one zero page, which no memory bus carries) and read
+    again and again, so that it lies in the cache it fits in, as a catalog in service does. Of the reductions that
+    NumPy offers, float32 sum is bound by arithmetic (its pairwise order); the maximum and the exclusive or over
+    64-bit integers and the BLAS dot product are not, and which one is fastest depends on the size: all are tried.
+    """
+    if nbytes < 64:
+        raise UsageError(f"a read floor needs at least 64 bytes, not {nbytes}")
+    held = min(nbytes, _MOST_HELD)
+    floats = np.ones(-(-held // 8) * 2, np.float32)
+    words = floats.view(np.int64)
+    ways: dict[str, Callable[[], Any]] = {
+        "numpy int64 max": words.max,
+        "numpy int64 xor": lambda: np.bitwise_xor.reduce(words),
+        "BLAS float32 dot": lambda: np.dot(floats, floats),
+    }
+    fastest = {name: _fastest((name, held), way, repeats, seconds=1.0) for name, way in ways.items()}
+    way = min(fastest, key=fastest.__getitem__)
+    seconds = fastest[way] * (nbytes / held)
+    subject = what or f"{nbytes} bytes"
+    return Floor(seconds, f"pure read of {subject}, {nbytes / seconds / 1e9:.1f} GB/s ({way}, one thread)")
+
+
+def scan_floor(blocks: np.ndarray, *, repeats: int = 200) -> Floor:
+    """Seconds to read the exact scanner's int8 codes once, where they lie, with the widest loads of this CPU."""
+    seconds = _fastest(("codes", blocks.nbytes), lambda: read_bytes(blocks), repeats, seconds=1.0)
+    rate = blocks.nbytes / seconds / 1e9
+    return Floor(seconds, f"pure read of the int8 bytes ({blocks.nbytes / 1e6:.1f} MB), {rate:.1f} GB/s (one thread)")
+
+
+def gemm_floor(
+    rows: int, columns: int, depth: int, dtype: str = "float32", *, count: float = 1, repeats: int = 100
+) -> Floor:
+    """Seconds of `count` products [rows, depth] x [depth, columns] through PyTorch, on the threads it has now.
+
+    dtype: 'float32' or 'bfloat16', of operands and result alike. A product counts 2 rows columns depth operations.
+    """
+    if dtype not in ("float32", "bfloat16"):
+        raise UsageError(f"a matrix product floor is for float32 or bfloat16, not {dtype!r}")
+    torch = require("torch", "train")
+    kind = getattr(torch, dtype)
+    generator = torch.Generator().manual_seed(0)
+    left = torch.randn(rows, depth, generator=generator).to(kind)
+    right = torch.randn(columns, depth, generator=generator).to(kind).T
+    result = torch.empty(rows, columns, dtype=kind)
+
+    def multiply() -> None:
+        torch.mm(left, right, out=result)
+
+    with torch.inference_mode():
+        threads = torch.get_num_threads()
+        seconds = _fastest((rows, columns, depth, dtype, threads), multiply, repeats, seconds=1.0)
+    rate = 2 * rows * columns * depth / seconds / 1e9
+    what = (
+        f"{count:g} x {dtype} product [{rows}, {depth}] x [{depth}, {columns}], {rate:.0f} GFLOP/s "
+        f"(torch, {threads} thread{'s' * (threads > 1)})"
+    )
+    return Floor(seconds * count, what)
+
+
+def flop_floor(flop: float, what: str, dtype: str = "float32", *, size: int = 512) -> Floor:
+    """Seconds that `flop` operations take at the rate of a square `dtype` product, on PyTorch's threads.
+
+    At 512 a product lasts 1 to 3 ms: long enough for the full rate, short enough to get through between two turns
+    of a busy machine's scheduler (at 1024 the rate found there was down to a third).
+    """
+    rate = 2 * size**3 / gemm_floor(size, size, size, dtype).seconds
+    return Floor(flop / rate, f"{what}: {flop / 1e6:.4g} MFLOP at {rate / 1e9:.0f} GFLOP/s (torch {dtype}, {size}^3)")
+
+
+def exp_floor(count: float, what: str, *, size: int = 1 << 16, repeats: int = 200) -> Floor:
+    """Seconds of `count` exponentials at the best rate of NumPy and PyTorch in cache, on PyTorch's threads.
+
+    A buffer of `size` values lies in a core's cache; one thread is measured, and more are taken to scale perfectly.
+    """
+    torch = require("torch", "train")
+    threads = torch.get_num_threads()
+    values = np.linspace(-20, 20, size, dtype=np.float32)
+    result = np.empty_like(values)
+    halves = torch.from_numpy(values).to(torch.bfloat16)
+    half_result = torch.empty_like(halves)
+    ways: dict[str, Callable[[], Any]] = {
+        "numpy float32": lambda: np.exp(values, out=result),
+        "torch float32": lambda: torch.exp(torch.from_numpy(values), out=torch.from_numpy(result)),
+        "torch bfloat16": lambda: torch.exp(halves, out=half_result),
+    }
+    torch.set_num_threads(1)
+    try:
+        fastest = {name: _fastest((name, "exp", size), way, repeats, seconds=1.0) for name, way in ways.items()}
+    finally:
+        torch.set_num_threads(threads)
+    way = min(fastest, key=fastest.__getitem__)
+    rate = size / fastest[way] * threads
+    each = f"{threads} thread{'s' * (threads > 1)}"
+    return Floor(count / rate, f"{what}: {count / 1e6:.4g} M exponentials at {rate / 1e9:.2f} G/s ({way}, {each})")
+
+
+def sum_of(*floors: Floor) -> Floor:
+    """The floor of stages that run one after the other."""
+    return Floor(sum(floor.seconds for floor in floors), " + ".join(floor.what for floor in floors))
+
+
+def largest_of(*floors: Floor) -> Floor:
+    """The floor of limits that can overlap: the largest."""
+    return max(floors, key=lambda floor: floor.seconds)
+
+
+def _fastest(key: Hashable, run: Callable[[], Any], repeats: int, seconds: float) -> float:
+    """Seconds of the fastest call: of up to `repeats` now (fewer past `seconds`) and of all before under `key`."""
+    run()
+    best = _BEST.get(key, float("inf"))
+    began = time.perf_counter()
+    for _ in range(repeats):
+        begin = time.perf_counter_ns()
+        run()
+        best = min(best, (time.perf_counter_ns() - begin) * 1e-9)
+        if time.perf_counter() - began > seconds:
+            break
+    _BEST[key] = best
+    return best

@@ -1,0 +1,136 @@
+"""What a figure was measured on: processor, memory, system, versions, checkout. Nothing that names who or where."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+FLAGS = (
+    "avx2", "fma", "avx512f", "avx512bw", "avx512_vnni", "avx512_bf16", "avx_vnni",
+    "amx_tile", "amx_int8", "amx_bf16",
+    "asimd", "asimddp", "i8mm", "bf16", "sve", "sve2",
+)  # fmt: skip
+PACKAGES = (
+    "mtaw-fast", "numpy", "safetensors", "torch", "triton", "faiss-cpu", "faiss-gpu", "onnxruntime",
+    "onnxruntime-gpu", "polars", "scipy", "usearch", "hnswlib", "scalable-vs", "cut-cross-entropy", "liger-kernel",
+)  # fmt: skip
+_ROOT = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True, slots=True)
+class Checkout:
+    """The git state of the measured code: commit (40 hex digits, None outside git) and whether files differ from it."""
+
+    commit: str | None
+    dirty: bool
+
+    def __str__(self) -> str:
+        return f"{self.commit or 'no commit'}{', with changes' if self.dirty else ''}"
+
+    def as_json(self) -> str | None:
+        """The commit, with '-dirty' behind it where the measured files differ; None outside git."""
+        return self.commit and f"{self.commit}{'-dirty' if self.dirty else ''}"
+
+
+def checkout(folder: Path = _ROOT, ignoring: str | None = None) -> Checkout:
+    """The git state of `folder`, changes below its subfolder `ignoring` left out.
+
+    Without git, or before the first commit, the commit is None.
+    """
+    commit = _git(folder, "rev-parse", "--verify", "--quiet", "HEAD")
+    apart = () if ignoring is None else ("--", ".", f":(exclude){ignoring}")
+    return Checkout(commit or None, bool(_git(folder, "status", "--porcelain", *apart)))
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    try:
+        done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, timeout=30, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def machine_record() -> dict[str, Any]:
+    """The machine as plain JSON values.
+
+    cpu: model name; cpu_family, cpu_model: the numbers that tell generations apart where the name does not.
+    flags: those of FLAGS that the processor has. cores: logical ones this process may use.
+    cache_kib: of one core's L2 and of its L3. memory_gib: of the whole machine.
+    load_average: of the last minute when the record was made (above 0 something else was running too).
+    gpus: CUDA devices, where PyTorch is loaded and sees any. packages: versions of what is installed of PACKAGES.
+    """
+    info = _cpu_info(Path("/proc/cpuinfo"))
+    present = set((info.get("flags") or info.get("Features") or "").split())
+    return {
+        "cpu": info.get("model name") or platform.processor() or platform.machine(),
+        "cpu_family": info.get("cpu family"),
+        "cpu_model": info.get("model"),
+        "flags": [flag for flag in FLAGS if flag in present],
+        "cores": usable_cores(),
+        "cache_kib": _caches(Path("/sys/devices/system/cpu/cpu0/cache")),
+        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+        "gpus": _gpus(),
+        "os": platform.system(),
+        "kernel": platform.release(),
+        "arch": platform.machine(),
+        "load_average": round(os.getloadavg()[0], 2),
+        "python": platform.python_version(),
+        "packages": _versions(),
+    }
+
+
+def usable_cores() -> int:
+    """Logical cores that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def describe(record: dict[str, Any]) -> str:
+    """One line for people: processor, cores, what matters of its instruction sets, memory."""
+    known = [flag for flag in ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16") if flag in record["flags"]]
+    numbers = f" family {record['cpu_family']} model {record['cpu_model']}" if record["cpu_family"] else ""
+    gpus = f", {', '.join(record['gpus'])}" if record["gpus"] else ""
+    return (
+        f"{record['cpu']}{numbers}, {record['cores']} cores, {' '.join(known) or record['arch']}, "
+        f"{record['memory_gib']} GiB{gpus}, load {record['load_average']}"
+    )
+
+
+def _cpu_info(path: Path) -> dict[str, str]:
+    """The first processor's block of /proc/cpuinfo; empty where the system has none."""
+    if not path.exists():
+        return {}
+    first = path.read_text(encoding="utf-8", errors="replace").split("\n\n")[0]
+    pairs = (line.partition(":") for line in first.splitlines())
+    return {key.strip(): value.strip() for key, colon, value in pairs if colon}
+
+
+def _caches(folder: Path) -> dict[str, int]:
+    sizes = {}
+    for index in sorted(folder.glob("index*")):
+        level, size = (index / "level").read_text().strip(), (index / "size").read_text().strip()
+        if level in ("2", "3") and size.endswith("K"):
+            sizes[f"L{level}"] = int(size[:-1])
+    return sizes
+
+
+def _gpus() -> list[str]:
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_available():
+        return []
+    return [str(torch.cuda.get_device_name(index)) for index in range(torch.cuda.device_count())]
+
+
+def _versions() -> dict[str, str]:
+    versions = {}
+    for name in PACKAGES:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return versions

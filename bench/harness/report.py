@@ -1,0 +1,226 @@
+"""What a bench hands out: rows in the bench JSON schema, a table for people, and the exit code."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bench.harness.comparison import Case, Comparison, Ratio, Timing, WrongAnswerError, compare, ratio
+from bench.harness.machine import checkout, describe, machine_record
+from mtaw_fast.errors import MtawError, UsageError, require
+from mtaw_fast.storage.files import write_json
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One result against one baseline, field for field as in the JSON.
+
+    p50, p95, p99, floor: in the metric's unit, of ours. n: timed calls. baseline: its name, None where there is
+    none. ratio: median of the baseline over the median of ours; > 1 is better. floor: the physical limit.
+    more: further fields of the JSON, behind the others.
+    """
+
+    bench: str
+    case: str
+    params: Mapping[str, Any]
+    metric: str
+    p50: float
+    p95: float
+    p99: float
+    n: int
+    baseline: str | None
+    ratio: float | None
+    floor: float | None
+    floor_what: str | None
+    more: Mapping[str, Any] = field(default_factory=dict)
+
+    def as_json(self) -> dict[str, Any]:
+        """The row as plain JSON values, figures to five digits."""
+        values = {one.name: getattr(self, one.name) for one in dataclasses.fields(self)}
+        values["params"] = dict(self.params)
+        values |= values.pop("more")
+        return {name: float(f"{value:.5g}") if isinstance(value, float) else value for name, value in values.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A row with what the table shows beside it: 95% intervals and the baseline's own median (metric's unit)."""
+
+    row: Row
+    interval: tuple[float, float]
+    baseline_p50: float | None
+    ratio: Ratio | None
+
+
+class Report:
+    """Collects the results of one run of a bench; `finish` prints, writes and gives the exit code.
+
+    notes: lines for people, printed under the table and not written to the JSON. rows: results that were measured in
+    a way of the bench's own; they are written to the JSON, and the bench's notes tell people of them. records: results
+    in a form of the bench's own, written there as they are.
+    """
+
+    def __init__(self, bench: str) -> None:
+        self.bench = bench
+        self.machine = machine_record()
+        self.checkout = checkout()
+        self.lines: list[Line] = []
+        self.refusals: list[str] = []
+        self.notes: list[str] = []
+        self.rows: list[Row] = []
+        self.records: list[Mapping[str, Any]] = []
+
+    def run(self, case: Case) -> Comparison | None:
+        """Check and time a case and keep its rows. A wrong answer is told at once, and has no row."""
+        try:
+            comparison = compare(case)
+        except WrongAnswerError as error:
+            self.refuse(str(error))
+            return None
+        for name, reason in comparison.refused.items():
+            self.refuse(f"{case.name}: {name}: {reason}; no speed is reported")
+        self.lines += lines_of(self.bench, comparison)
+        return comparison
+
+    def refuse(self, reason: str) -> None:
+        """Tell at once why something has no row, and fail the bench."""
+        self.refusals.append(reason)
+        print(f"refused: {reason}", file=sys.stderr)
+
+    def as_json(self) -> dict[str, Any]:
+        """The whole report in the bench JSON schema."""
+        rows = [row.as_json() for row in (*(line.row for line in self.lines), *self.rows)]
+        return {
+            "schema": SCHEMA,
+            "machine": self.machine,
+            "commit": self.checkout.as_json(),
+            "results": [*rows, *({"bench": self.bench, **record} for record in self.records)],
+        }
+
+    def finish(self, json_path: Path | None) -> int:
+        """Print the table, write the JSON where asked, and return 0, or 1 if anything was refused."""
+        if self.lines:
+            print_table(self.lines)
+        for note in self.notes:
+            print(note)
+        print(f"{describe(self.machine)}; {self.checkout}")
+        if json_path is not None:
+            write_json(json_path, self.as_json())
+            print(f"wrote {json_path}")
+        if self.refusals:
+            print(f"{len(self.refusals)} refused, see above", file=sys.stderr)
+        return 1 if self.refusals else 0
+
+
+def lines_of(bench: str, comparison: Comparison) -> list[Line]:
+    """One line a baseline; a case without baselines gives one line without a ratio."""
+    case, ours = comparison.case, comparison.ours
+    return [_line(bench, case, ours, baseline) for baseline in comparison.baselines or (None,)]
+
+
+def _line(bench: str, case: Case, ours: Timing, baseline: Timing | None) -> Line:
+    against = None if baseline is None else ratio(ours, baseline)
+    row = Row(
+        bench=bench,
+        case=case.name,
+        params=case.params,
+        metric=case.metric,
+        p50=ours.median * case.scale,
+        p95=ours.percentile(95) * case.scale,
+        p99=ours.percentile(99) * case.scale,
+        n=ours.n,
+        baseline=None if baseline is None else baseline.name,
+        ratio=None if against is None else against.value,
+        floor=None if case.floor is None else case.floor.seconds * case.scale,
+        floor_what=None if case.floor is None else case.floor.what,
+    )
+    low, high = ours.median_interval()
+    return Line(
+        row,
+        (low * case.scale, high * case.scale),
+        None if baseline is None else baseline.median * case.scale,
+        against,
+    )
+
+
+def print_table(lines: Sequence[Line]) -> None:
+    """The rows as a table on stdout, then what each floor is."""
+    rich_table, rich_console = require("rich.table", "train"), require("rich.console", "train")
+    table = rich_table.Table(title=f"{lines[0].row.bench}: medians with 95% intervals; ratio > 1: ours is faster")
+    for heading, justify in (("case", "left"), ("params", "left"), ("metric", "left")):
+        table.add_column(heading, justify=justify)
+    for heading in ("p50 [interval]", "p95", "p99", "n", "baseline p50", "ratio [interval]", "floor", "p50/floor"):
+        table.add_column(heading, justify="right")
+    for line in lines:
+        table.add_row(*_cells(line))
+    console = rich_console.Console(soft_wrap=not sys.stdout.isatty(), width=None if sys.stdout.isatty() else 200)
+    console.print(table)
+    floors = (
+        f"floor of {line.row.case}, {short(line.row.floor)} {line.row.metric}: {line.row.floor_what}"
+        for line in lines
+        if line.row.floor is not None
+    )
+    for floor in dict.fromkeys(floors):  # once for all baselines of a case
+        console.print(floor, markup=False, highlight=False)
+
+
+def _cells(line: Line) -> list[str]:
+    row = line.row
+    params = " ".join(f"{name}={value}" for name, value in row.params.items())
+    against = "" if line.ratio is None else f"{line.ratio.value:.2f} [{line.ratio.low:.2f}, {line.ratio.high:.2f}]"
+    baseline = "" if line.baseline_p50 is None else f"{row.baseline} {short(line.baseline_p50)}"
+    return [
+        row.case,
+        params,
+        row.metric,
+        f"{short(row.p50)} [{short(line.interval[0])}, {short(line.interval[1])}]",
+        short(row.p95),
+        short(row.p99),
+        str(row.n),
+        baseline,
+        against,
+        "" if row.floor is None else short(row.floor),
+        "" if row.floor is None else f"{row.p50 / row.floor:.2f}",
+    ]
+
+
+def short(value: float) -> str:
+    """Three significant digits, without an exponent."""
+    if value >= 100:
+        return f"{value:.0f}"
+    return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+
+
+def bench_parser(
+    bench: str, description: str, quick: str = "under a minute: the 40k catalog, batch 1"
+) -> argparse.ArgumentParser:
+    """A parser with what every bench takes: --quick (in words: `quick`) and --json."""
+    parser = argparse.ArgumentParser(
+        prog=f"python -m bench.{bench}",
+        description=description,
+        epilog=f"example: python -m bench.{bench} --quick --json {bench}.json",
+    )
+    parser.add_argument("--quick", action="store_true", help=quick)
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there, in the bench JSON schema")
+    return parser
+
+
+def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parse; a --json file in a folder that does not exist is refused now and not after the measuring."""
+    options = parser.parse_args(argv)
+    if options.json is not None and not options.json.resolve().parent.is_dir():
+        raise UsageError(f"--json {options.json}: its folder does not exist; make it first")
+    return options
+
+
+def exit_code_of(error: MtawError) -> int:
+    """Print an error as one line on stderr and return its exit code."""
+    print(f"error: {error}", file=sys.stderr)
+    return error.exit_code

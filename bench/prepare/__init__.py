@@ -1,0 +1,1 @@
+"""What happens before serving: click logs read, memory tables built, graphs exported."""

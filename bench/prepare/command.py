@@ -1,0 +1,143 @@
+"""How fast a click log becomes a data set, and how much memory it takes: rows a second and the peak of the process.
+
+The log is the awkward kind: text ids, sessions interleaved in time, one CSV. It is read and saved in a process of
+its own, so that the peak holds nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from bench.harness.peak_memory import peak_memory
+from bench.harness.report import Line, Report, Row, bench_parser, exit_code_of, parse
+from mtaw_fast.errors import MtawError, UsageError, require
+
+_LIMIT_BYTES = 2_000_000_000
+_LIMIT_ROWS = 10_000_000
+_CHUNK_ROWS = 1_000_000
+_MEAN_LENGTH = 5
+_CATALOG = 100_000
+
+
+def write_log(path: Path, rows: int, seed: int = 0) -> int:
+    """Write a CSV of `rows` clicks in time order over 90 days; returns how many sessions it holds.
+
+    Session lengths are geometric (mean 5), items follow a power law over 100,000, ids are texts. A million rows
+    share a stretch of the period, in which their sessions start at random, so that they interleave.
+    """
+    pl = require("polars", "train")
+    rng = np.random.default_rng(seed)
+    sessions = 0
+    n_chunks = math.ceil(rows / _CHUNK_ROWS)
+    period_ms = 90 * 86_400_000 / n_chunks
+    with path.open("wb") as stream:
+        stream.write(b"session_id,item_id,timestamp\n")
+        for chunk in range(n_chunks):
+            count = min(_CHUNK_ROWS, rows - chunk * _CHUNK_ROWS)
+            lengths = rng.geometric(1 / _MEAN_LENGTH, count)
+            lengths = lengths[: int(np.searchsorted(np.cumsum(lengths), count)) + 1]
+            owner = np.repeat(np.arange(len(lengths)), lengths)[:count]
+            place = np.arange(count) - np.searchsorted(owner, owner)
+            starts = 1_700_000_000_000 + (chunk + rng.random(len(lengths))) * period_ms
+            stamps = (starts[owner] + place * 30_000).astype(np.int64)
+            order = np.argsort(stamps, kind="stable")
+            numbers = pl.DataFrame(
+                {
+                    "session": (owner + sessions)[order].astype(np.uint64),
+                    "item": np.minimum(rng.zipf(1.2, count), _CATALOG),
+                    "timestamp": stamps[order],
+                }
+            )
+            texts = numbers.select(
+                # An odd factor modulo 2^64 is a bijection: distinct sessions stay distinct.
+                (pl.col("session") * pl.lit(0x9E3779B97F4A7C15, pl.UInt64)).cast(pl.String).str.zfill(20),
+                "sku-" + pl.col("item").cast(pl.String),
+                "timestamp",
+            )
+            texts.write_csv(stream, include_header=False)
+            sessions += int(owner[-1]) + 1
+    return sessions
+
+
+def prepare(log: Path, folder: Path, outcome: Path) -> None:
+    """What is measured: read the log, save the data set, note what came out."""
+    from mtaw_fast.data.readers import read
+
+    begin = time.perf_counter()
+    dataset = read("clicks", log)
+    dataset.save(folder)
+    found = {
+        "seconds": time.perf_counter() - begin,
+        "rows": dataset.preparation["rows"],
+        "sessions": dataset.preparation["sessions"],
+        "train_sessions": len(dataset.train),
+        "test_samples": len(dataset.test),
+    }
+    outcome.write_text(json.dumps(found))
+
+
+def pure_read(path: Path) -> float:
+    """Seconds to read the file's bytes from the page cache and do nothing else."""
+    block = bytearray(1 << 20)
+    begin = time.perf_counter()
+    with path.open("rb", buffering=0) as stream:
+        while stream.readinto(block):
+            pass
+    return time.perf_counter() - begin
+
+
+def measure(rows: int, report: Report) -> bool:
+    """Measure and add the lines; False where the peak is over the limit for this many rows."""
+    with tempfile.TemporaryDirectory(prefix="mtaw-prepare-") as name:
+        folder = Path(name)
+        log, outcome = folder / "log.csv", folder / "outcome.json"
+        sessions = write_log(log, rows)
+        size = log.stat().st_size
+        floor = pure_read(log)
+        memory = peak_memory(prepare, log, folder / "dataset", outcome)
+        found = json.loads(outcome.read_text())
+    if (found["rows"], found["sessions"]) != (rows, sessions):
+        raise MtawError(
+            f"prepare found {found['rows']} rows in {found['sessions']} sessions, not {rows} in {sessions}; "
+            "no figure is reported"
+        )
+    params = {"rows": rows, "csv_mb": round(size / 1e6)}
+    what = f"pure read of the CSV's bytes, {size / floor / 1e9:.1f} GB/s"
+    figures = (
+        ("prepare_s", found["seconds"], floor, what),
+        ("rows_per_s", rows / found["seconds"], None, None),
+        ("peak_mb", memory.peak / 1e6, None, None),
+        ("added_mb", memory.added / 1e6, None, None),
+    )
+    for metric, value, limit, limit_what in figures:
+        row = Row("prepare", "clicks", params, metric, value, value, value, 1, None, None, limit, limit_what)
+        report.lines.append(Line(row, (value, value), None, None))
+    return rows > _LIMIT_ROWS or memory.peak < _LIMIT_BYTES
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the bench; 1 where up to 10 million rows took 2 GB or more."""
+    parser = bench_parser("prepare", __doc__ or "")
+    parser.add_argument("--rows", type=int, help="rows of the generated log (default 10000000; --quick: 1000000)")
+    try:
+        options = parse(parser, argv)
+        rows = options.rows if options.rows is not None else (1_000_000 if options.quick else _LIMIT_ROWS)
+        if rows < 10_000:
+            raise UsageError(f"--rows {rows}: fewer than 10000 rows leave nothing after the filters; raise it")
+        report = Report("prepare")
+        within = measure(rows, report)
+        code = report.finish(options.json)
+    except MtawError as error:
+        return exit_code_of(error)
+    if not within:
+        print(f"error: the peak is over {_LIMIT_BYTES / 1e9:.0f} GB for {rows} rows", file=sys.stderr)
+        return 1
+    return code

@@ -1,0 +1,222 @@
+"""The cases of the export bench: every variant of the graphs against the native engine, and ONNX Runtime's options."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+
+from bench.harness.agreement import ranking_error, vectors_error
+from bench.harness.comparison import Case, Contender, Plan
+from bench.harness.eager_faiss import encode as eager_encode
+from bench.harness.eager_faiss import load_model
+from bench.harness.oracle import true_logits, true_queries
+from mtaw_fast.bundle import Bundle
+from mtaw_fast.bundle.format import GRAPH_PARTS, VARIANTS
+from mtaw_fast.data.dataset import Dataset
+from mtaw_fast.data.sessions import Sessions
+from mtaw_fast.errors import UsageError
+from mtaw_fast.export.parity import TIE, Truth, measure, open_graph, padded
+from mtaw_fast.ranking.encoders import NativeEncoder, make_encoder
+from mtaw_fast.ranking.encoders.onnx_encoder import session_options
+from mtaw_fast.recommender import Recommender
+
+K = 20
+_SESSIONS = 512
+_CHECKED = 8
+_TOLERANCES = {"fp16": 5e-3, "int8": 0.2}  # on the coordinates of a unit vector; all others are float32
+_TIES = {"onnx-float32": TIE}
+_OVERLAPS = {"onnx-fp16": 0.95, "onnx-int8": 0.7}  # of the true top 20, on average: below it a variant is broken
+
+SetOption = Callable[[Any], None]
+
+
+@dataclass(frozen=True, eq=False)
+class ExportCases:
+    """One session a call, of internal ids drawn by popularity, over a bundle with exported graphs."""
+
+    folder: Path
+    plan: Plan
+
+    @cached_property
+    def bundle(self) -> Bundle:
+        """The bundle. Raises UsageError where it has no graphs."""
+        bundle = Bundle.load(self.folder)
+        if bundle.file("encoder") is None:
+            raise UsageError(f"{self.folder} has no graphs; add them with 'mtaw-fast export {self.folder} --onnx'")
+        return bundle
+
+    def encode(self, clicks: int) -> Case:
+        """A session of internal ids to its unit query."""
+        bundle, sessions = self.bundle, self._sessions(clicks)
+        native, onnx = NativeEncoder(bundle.config, bundle.weights), make_encoder("onnx", bundle)
+        model = load_model(bundle.config, bundle.weights).eval()
+        graphs = {variant: open_graph(path) for variant, path in self._paths("encoder").items()}
+        feeds = [dict(zip(("ids", "lengths"), padded(one), strict=True)) for one in sessions]
+        peers = [
+            Contender("onnx-encoder", lambda call: onnx.encode(sessions[call % _SESSIONS])),
+            Contender("torch-eager", lambda call: eager_encode(model, sessions[call % _SESSIONS]).numpy()),
+        ]
+        for variant, graph in graphs.items():
+            peers.append(Contender(f"onnx-{variant}", _runner(graph, feeds, 0)))
+
+        def wrong(contender: Contender) -> str | None:
+            tolerance = _TOLERANCES.get(contender.name.removeprefix("onnx-"), 3e-6)
+            for call in range(_CHECKED):
+                truth = true_queries(bundle.config, bundle.weights, sessions[call])
+                error = vectors_error(contender.run(call).reshape(1, -1), truth, tolerance)
+                if error:
+                    return error
+            return None
+
+        ours = Contender("ours", lambda call: native.encode(sessions[call % _SESSIONS]))
+        return Case("encode", self._params(clicks), "latency_us", ours, peers, wrong, self.plan)
+
+    def recommend(self, clicks: int) -> Case:
+        """A session of internal ids to its top 20 of the catalog."""
+        sessions = self._sessions(clicks)
+        rec = Recommender.load(self.folder, encoder="native", index="scan")
+        graphs = {variant: open_graph(path) for variant, path in self._paths("recommender").items()}
+        feeds = [{"ids": padded(one)[0], "k": np.array([K], dtype=np.int32)} for one in sessions]
+        peers = [Contender(f"onnx-{variant}", _runner(graph, feeds, None)) for variant, graph in graphs.items()]
+
+        def wrong(contender: Contender) -> str | None:
+            overlap = []
+            for call in range(_CHECKED):
+                truth = self._truth(sessions[call])
+                ids, scores = contender.run(call)
+                overlap.append(len(np.intersect1d(ids[0], np.argsort(-truth[0])[:K])) / K)
+                tie = _TIES.get(contender.name, 1e-5)
+                error = None if contender.name in _OVERLAPS else ranking_error(ids, scores, truth, tie)
+                if error:
+                    return error
+            least = _OVERLAPS.get(contender.name, 0.0)
+            return None if np.mean(overlap) >= least else f"top-20 overlap {np.mean(overlap):.2f}, under {least}"
+
+        ours = Contender("ours", lambda call: rec.rank(sessions[call % _SESSIONS], K))
+        return Case("recommend", self._params(clicks), "latency_us", ours, peers, wrong, self.plan)
+
+    def session_options(self, clicks: int) -> Case:
+        """The float32 encoder graph by the encoder `onnx` (ours), and with one thing otherwise."""
+        bundle, sessions = self.bundle, self._sessions(clicks)
+        onnx = make_encoder("onnx", bundle)
+        feeds = [dict(zip(("ids", "lengths"), padded(one), strict=True)) for one in sessions]
+        path = self._paths("encoder")["float32"]
+        peers: list[Contender] = []
+        for name, change in _OPTIONS.items():
+            options = session_options()
+            change(options)
+            session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+            other = type(onnx)(name, session, bundle.config, bundle.weights["item_embedding"])  # type: ignore[call-arg]
+            peers.append(Contender(name, lambda call, other=other: other.encode(sessions[call % _SESSIONS])))  # type: ignore[misc]
+        # What the encoder does beside them (checks, cutting, splitting) is in neither.
+        peers.append(Contender("run() alone", _runner(open_graph(path), feeds, 0)))
+        peers.append(Contender("IOBinding alone", _bound(path, feeds, bundle.config.d)))
+        expected = onnx.encode(sessions[0])
+
+        def wrong(contender: Contender) -> str | None:
+            return vectors_error(np.atleast_2d(contender.run(0)), expected, 3e-6)
+
+        ours = Contender("ours", lambda call: onnx.encode(sessions[call % _SESSIONS]))
+        return Case("session-options", self._params(clicks), "latency_us", ours, peers, wrong, self.plan)
+
+    def sizes(self) -> list[str]:
+        """Bytes of every graph, a line a variant."""
+        lines = []
+        for variant in VARIANTS:
+            sizes = [
+                f"{graph} {paths[variant].stat().st_size / 1e6:.2f} MB"
+                for graph in ("encoder", "recommender")
+                if variant in (paths := self._paths(graph))
+            ]
+            lines += [f"{variant}: {', '.join(sizes)}"] if sizes else []
+        return lines
+
+    def parity(self, data: Path, count: int) -> list[str]:
+        """Every variant on `count` random test prefixes of a data set, beside the eager model, a line a variant."""
+        dataset = Dataset.load(data)
+        if dataset.n_items != self.bundle.n_items:
+            raise UsageError(f"the bundle {self.folder} and the data set {data} have different catalogs")
+        chosen = np.random.default_rng(0).permutation(len(dataset.test))[:count]
+        truth = Truth.of(self.bundle, dataset.test.prefixes.select(chosen))
+        targets = dataset.test.targets[chosen]
+        lines = [f"eager: P@20 {(truth.ids == targets[:, None]).any(axis=1).mean():.2%} of {len(chosen)} test prefixes"]
+        encoders, recommenders = self._paths("encoder"), self._paths("recommender")
+        for variant in encoders:
+            recommender = open_graph(recommenders[variant])
+            report = measure(truth, open_graph(encoders[variant]), recommender)
+            hits = [
+                target in recommender({"ids": padded(one)[0], "k": np.array([K], dtype=np.int32)})[0]
+                for one, target in zip(_each(truth.sessions), targets, strict=True)
+            ]
+            lines.append(
+                f"{variant}: P@20 {np.mean(hits):.2%}, overlap {report.overlap:.3%} (worst session "
+                f"{report.least_overlap:.0%}), scores within {report.score_error:.2g}, queries within "
+                f"{report.query_error:.2g}, {report.misplaced} of {2 * K * len(chosen)} places differ"
+            )
+        return lines
+
+    def _paths(self, graph: str) -> Mapping[str, Path]:
+        found = {variant: self.bundle.file(GRAPH_PARTS[graph, variant]) for variant in VARIANTS}
+        return {variant: path for variant, path in found.items() if path is not None}
+
+    def _sessions(self, clicks: int) -> list[Sessions]:
+        weight = self.bundle.popularity + 1.0
+        drawn = np.random.default_rng(0).choice(self.bundle.n_items, (_SESSIONS, clicks), p=weight / weight.sum())
+        return [Sessions.from_lists([one]) for one in drawn]
+
+    def _truth(self, session: Sessions) -> np.ndarray:
+        bundle = self.bundle
+        return true_logits(bundle.config, bundle.weights, true_queries(bundle.config, bundle.weights, session))
+
+    def _params(self, clicks: int) -> dict[str, Any]:
+        return {"catalog": self.bundle.n_items, "d": self.bundle.config.d, "k": K, "clicks": clicks, "threads": 1}
+
+
+def _runner(graph: Any, feeds: list[dict[str, np.ndarray]], output: int | None) -> Callable[[int], Any]:
+    """One run of a graph a call: its output number `output`, or all."""
+
+    def run(call: int) -> Any:
+        found = graph(feeds[call % len(feeds)])
+        return found if output is None else found[output]
+
+    return run
+
+
+def _bound(path: Path, feeds: list[dict[str, np.ndarray]], d: int) -> Callable[[int], Any]:
+    """One run of the encoder graph a call, by one IOBinding."""
+    session = onnxruntime.InferenceSession(path, session_options(), providers=["CPUExecutionProvider"])
+    query, binding = np.empty((1, d), dtype=np.float32), session.io_binding()
+    binding.bind_ortvalue_output("query", onnxruntime.OrtValue.ortvalue_from_numpy(query))
+
+    def run(call: int) -> Any:
+        for name, value in feeds[call % len(feeds)].items():
+            binding.bind_cpu_input(name, value)
+        session.run_with_iobinding(binding)
+        return query
+
+    return run
+
+
+def _each(sessions: Sessions) -> list[Sessions]:
+    return [sessions.slice(b, b + 1) for b in range(len(sessions))]
+
+
+def _set(name: str, value: Any) -> SetOption:
+    return lambda options: setattr(options, name, value)
+
+
+_LEVEL = onnxruntime.GraphOptimizationLevel
+_OPTIONS: Mapping[str, SetOption] = {
+    "2 threads": _set("intra_op_num_threads", 2),
+    "arena": _set("enable_cpu_mem_arena", True),
+    "no memory patterns": _set("enable_mem_pattern", False),
+    "graph level extended": _set("graph_optimization_level", _LEVEL.ORT_ENABLE_EXTENDED),
+    "graph level basic": _set("graph_optimization_level", _LEVEL.ORT_ENABLE_BASIC),
+    "graph level off": _set("graph_optimization_level", _LEVEL.ORT_DISABLE_ALL),
+}

@@ -1,0 +1,223 @@
+"""The memory tables: how fast a click log becomes them, what an update costs, how large they are, and the peak memory.
+
+python -m bench.memory_build [--quick] [--clicks N] [--threads N] [--data FOLDER] [--json FILE]
+
+Two generated logs: `clusters`, where items follow each other as in a shop (`mtaw_fast.data.synthetic`), and `random`,
+where clicks are independent, so that nearly every pair of items is a new one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench.harness.comparison import Case, Contender, Plan
+from bench.harness.floors import read_floor
+from bench.harness.machine import usable_cores
+from bench.harness.peak_memory import peak_of_prepared
+from bench.harness.report import Line, Report, Row, bench_parser, exit_code_of, parse
+from mtaw_fast.data.dataset import Dataset
+from mtaw_fast.data.sessions import Sessions
+from mtaw_fast.data.synthetic import generate, workload
+from mtaw_fast.errors import MtawError, UsageError
+from mtaw_fast.memory import MemorySettings, MemoryTables
+from mtaw_fast.memory.reference.tables import build_reference
+
+_CLICKS = 10_000_000
+_QUICK_CLICKS = 1_000_000
+_CATALOGS = {"clusters": 200_000, "random": 1_000_000}
+_MEAN_LENGTH = {"clusters": 5.6, "random": 2.7}  # a bit below what the generators give
+_LIMIT_SECONDS, _LIMIT_BYTES = 60.0, 4_000_000_000  # for up to _CLICKS clicks
+_CUTS = (128, 256, 512, 0)
+_CHECKED_SESSIONS = 1500
+_DAY = 0.01  # of the sessions come and go in an update
+_PLAN = Plan(rounds=3, burst=1, settle=0, warmup=0, seconds=60.0, min_rounds=2)
+_QUICK_PLAN = Plan(rounds=5, burst=1, settle=0, warmup=0, seconds=8.0, min_rounds=3)
+_CUT_PLAN = Plan(rounds=7, burst=1, settle=0, warmup=1, seconds=20.0, min_rounds=3)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Log:
+    """Sessions over N items, and what a row calls them."""
+
+    name: str
+    sessions: Sessions
+    n_items: int
+
+    @classmethod
+    def generated(cls, name: str, clicks: int) -> Log:
+        """About `clicks` clicks; equal arguments give equal logs."""
+        n_items = max(_CATALOGS[name] * clicks // _CLICKS, 1000)
+        n_sessions = int(clicks / _MEAN_LENGTH[name])
+        if name == "clusters":
+            return cls(name, generate(n_items, n_sessions, test_fraction=1e-6).train, n_items)
+        return cls(name, workload(n_items, n_sessions, seed=0), n_items)
+
+    def params(self, tables: MemoryTables, threads: int) -> dict[str, Any]:
+        """What a row says of the tables built from it."""
+        return {
+            "data": self.name,
+            "catalog": self.n_items,
+            "sessions": len(self.sessions),
+            "clicks": self.sessions.n_clicks,
+            "max_neighbours": tables.settings.max_neighbours,
+            "pairs": len(tables.neighbours),
+            "threads": threads,
+        }
+
+    def build(self, settings: MemorySettings | None, threads: int, _: int = 0) -> MemoryTables:
+        """The tables of the whole log."""
+        return MemoryTables.build(self.sessions, self.n_items, settings, threads=threads)
+
+
+def build_case(log: Log, threads: int, plan: Plan) -> tuple[Case, MemoryTables]:
+    """All threads against one; both give the same tables, and those of the first sessions are the reference's."""
+    first = log.sessions.slice(0, _CHECKED_SESSIONS)
+    expected = build_reference(first, log.n_items, MemorySettings())
+    tables = log.build(None, threads)
+    threads_of = {"ours": threads, "one-thread": 1}
+
+    def check(contender: Contender) -> str | None:
+        chosen = threads_of[contender.name]
+        wrong = difference(MemoryTables.build(first, log.n_items, threads=chosen), expected)
+        return wrong or difference(contender.run(0), tables)
+
+    ours, *others = (Contender(name, partial(log.build, None, count)) for name, count in threads_of.items())
+    floor = read_floor(tables.n_bytes, "the tables' bytes", repeats=5)
+    return Case("build", log.params(tables, threads), "build_s", ours, others, check, plan, floor), tables
+
+
+def update_case(log: Log, threads: int, plan: Plan) -> Case:
+    """A hundredth of the sessions comes and another goes, against building all of it again."""
+    count = len(log.sessions)
+    day = max(int(_DAY * count), 1)
+    settings = MemorySettings().resolved(count)
+    older = MemoryTables.build(log.sessions.slice(0, count - day), log.n_items, settings, threads=threads)
+    new, remaining = log.sessions.slice(count - day, count), log.sessions.slice(day, count)
+
+    def rebuild(_: int) -> MemoryTables:
+        return MemoryTables.build(remaining, log.n_items, settings, threads=threads)
+
+    expected = rebuild(0)
+    params = {**log.params(expected, threads), "appended": day, "expired": day}
+    return Case(
+        "update",
+        params,
+        "update_s",
+        Contender("ours", lambda _: older.update(new, day, threads=threads)),
+        [Contender("rebuild", rebuild)],
+        lambda contender: difference(contender.run(0), expected),
+        plan,
+    )
+
+
+def difference(ours: MemoryTables, expected: MemoryTables) -> str | None:
+    """The first array that is not the same to the bit, or None."""
+    for name, array in expected.arrays().items():
+        if not np.array_equal(ours.arrays()[name], array):
+            return f"the tables differ in '{name}'"
+    return None
+
+
+def prepare_build(name: str, clicks: int, threads: int) -> Callable[[], MemoryTables]:
+    """What is measured in a process of its own: the log made; returns the building of its tables."""
+    return partial(Log.generated(name, clicks).build, None, threads)
+
+
+def figures(case: str, params: dict[str, Any], values: dict[str, float]) -> list[Line]:
+    """A row for each number that is no timing."""
+    lines = []
+    for metric, value in values.items():
+        row = Row("memory_build", case, params, metric, value, value, value, 1, None, None, None, None)
+        lines.append(Line(row, (value, value), None, None))
+    return lines
+
+
+def _measure_generated(report: Report, name: str, options: argparse.Namespace) -> bool:
+    """False where a log of up to 10^7 clicks took a minute or 4 GB."""
+    plan = _QUICK_PLAN if options.quick else _PLAN
+    _say(f"{name}: generating {options.clicks:,} clicks")
+    log = Log.generated(name, options.clicks)
+    _say(f"{name}: building")
+    case, tables = build_case(log, options.threads, plan)
+    built = report.run(case)
+    sizes = {"tables_mb": tables.n_bytes / 1e6}
+    del tables, case
+    _say(f"{name}: updating")
+    report.run(update_case(log, options.threads, plan))
+    params = {} if built is None else dict(built.case.params)
+    del log
+    _say(f"{name}: peak memory")
+    memory = peak_of_prepared(prepare_build, name, options.clicks, options.threads)
+    sizes |= {"peak_mb": memory.peak / 1e6, "added_mb": memory.added / 1e6}
+    if built is None:
+        return True  # refused: told already
+    report.lines += figures("build", params, sizes)
+    within = built.ours.median < _LIMIT_SECONDS and memory.peak < _LIMIT_BYTES
+    return within or options.clicks > _CLICKS
+
+
+def _measure_cuts(report: Report, log: Log, threads: int) -> None:
+    """Time and size of the tables of a data set's training sessions at each cut of the neighbours."""
+    for cut in _CUTS:
+        settings = MemorySettings(max_neighbours=cut)
+        tables = log.build(settings, threads)
+        params = log.params(tables, threads)
+        row_lengths = np.diff(tables.row_offsets)
+        params["longest_row"] = int(row_lengths.max())
+        ours = Contender("ours", partial(log.build, settings, threads))
+
+        def check(contender: Contender, expected: MemoryTables = tables) -> str | None:
+            return difference(contender.run(0), expected)
+
+        report.run(Case("cut", params, "build_s", ours, [], check, _CUT_PLAN))
+        report.lines += figures("cut", params, {"tables_mb": tables.n_bytes / 1e6})
+
+
+def _run(options: argparse.Namespace) -> int:
+    report = Report("memory_build")
+    within = True
+    if options.data is None:
+        for name in _CATALOGS:
+            within &= _measure_generated(report, name, options)
+    else:
+        dataset = Dataset.load(options.data)
+        _measure_cuts(report, Log(dataset.name, dataset.train, dataset.n_items), options.threads)
+    code = report.finish(options.json)
+    if not within:
+        print(f"error: over {_LIMIT_SECONDS:.0f} s or {_LIMIT_BYTES / 1e9:.0f} GB", file=sys.stderr)
+        return 1
+    return code
+
+
+def _say(what: str) -> None:
+    print(f"measuring {what} ..", file=sys.stderr, flush=True)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the bench; 1 where an answer was wrong or up to 10^7 clicks took a minute or 4 GB."""
+    parser = bench_parser("memory_build", (__doc__ or "").splitlines()[0])
+    parser.add_argument("--clicks", type=int, metavar="N", help="of each log (default 10000000; --quick: 1000000)")
+    parser.add_argument("--threads", type=int, default=usable_cores(), metavar="N", help="default: all")
+    parser.add_argument(
+        "--data",
+        type=Path,
+        metavar="FOLDER",
+        help="instead, the cuts of the neighbours on a data set made by 'prepare'",
+    )
+    try:
+        options = parse(parser, argv)
+        if options.clicks is None:
+            options.clicks = _QUICK_CLICKS if options.quick else _CLICKS
+        if options.clicks < 10_000 or options.threads < 1:
+            raise UsageError("--clicks must be at least 10000 and --threads at least 1")
+        return _run(options)
+    except MtawError as error:
+        return exit_code_of(error)

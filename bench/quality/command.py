@@ -1,0 +1,174 @@
+"""Quality: train presets on the public sets, score them through the path that serves, and keep every figure.
+
+python -m bench.quality --data DIR --preset P [--seeds N] [--split validation|test] [--dataset NAMES] [--set KEY=VALUE]
+python -m bench.quality --quick
+python -m bench.quality --table [--series NAME]
+
+Settings are screened on the validation sessions (--split validation, one seed) and the chosen ones read the test set
+once, on several seeds (--split test). Each run is a JSON file under docs/results/, named by its settings and seed: what
+is there is not done again, so a run that was cut off goes on where it was, and a test set is not read twice for the
+same finalist unless --again says why; the file lists the reads. --quick does all this on a small generated log, and
+keeps none of it. --json FILE: the records that the run made or found.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import itertools
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.harness.comparison import limit_threads
+from bench.harness.machine import usable_cores
+from bench.harness.report import Report, bench_parser, exit_code_of, parse
+from bench.quality.records import SPLITS, Finalist, every_record, read_series
+from bench.quality.table import render
+from mtaw_fast.config import preset
+from mtaw_fast.errors import MtawError, UsageError, require
+
+if TYPE_CHECKING:
+    from bench.quality.runs import Places
+    from mtaw_fast.data.dataset import Dataset
+
+DATASETS = "tmall,retailrocket"
+BASELINES = "baselines"
+RESULTS, WORK = Path("docs/results"), Path("runs/quality")
+EARLIER = RESULTS / "earlier.jsonl"
+_SEEDS = {"validation": 1, "test": 5}
+_QUICK_PRESETS = (BASELINES, "paper", "full")
+_QUICK_SETTINGS = ("d=16", "batch_prefixes=256", "epochs=1", "validation=0.1", "ranker_slice=0.3")
+_QUICK_ITEMS, _QUICK_SESSIONS = 200, 1500
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run what is not recorded yet, or print the tables; returns the exit status."""
+    try:
+        options = _checked(parse(_parser(), argv))
+        if options.table:
+            series, results = options.series, options.results
+            found = every_record(results or RESULTS) if series is None else read_series(results or EARLIER, series)
+            print(render(list(found)))
+            return 0
+        require("torch", "bench")
+        import torch  # noqa: F401  # loaded before its threads are limited
+
+        with limit_threads(options.threads):
+            return _run(options)
+    except MtawError as error:
+        return exit_code_of(error)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = bench_parser(
+        "quality", (__doc__ or "").splitlines()[0], "under a minute: a small generated log, tiny settings, nothing kept"
+    )
+    parser.epilog = "example: python -m bench.quality --data DATA --preset paper --dataset retailrocket --set gamma=6"
+    parser.add_argument("--data", type=Path, metavar="DIR", help="folder with tmall/ and retailrocket/, as npz")
+    parser.add_argument("--preset", help=f"a preset of 'mtaw-fast train', or '{BASELINES}' (--quick: default all)")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a setting")
+    parser.add_argument(
+        "--without", metavar="NAMES", help="a row a feature of the ranker, left out: names with commas, or 'each'"
+    )
+    parser.add_argument("--dataset", metavar="NAMES", help=f"which sets, with commas (default: {DATASETS})")
+    parser.add_argument("--split", choices=SPLITS, default="test", help="what is scored (default: test)")
+    parser.add_argument(
+        "--seeds", type=int, metavar="N", help="seeds 0..N-1 (default: 5 for test, 1 for validation and --quick)"
+    )
+    parser.add_argument("--again", metavar="WHY", help="read a test set once more for a finalist, and note why")
+    parser.add_argument("--table", action="store_true", help="print the tables of what is recorded, as Markdown")
+    parser.add_argument(
+        "--series", metavar="NAME", help=f"(--table) of earlier settings (--results, default {EARLIER})"
+    )
+    parser.add_argument("--results", type=Path, metavar="DIR", help=f"folder of the records (default: {RESULTS})")
+    parser.add_argument("--work", type=Path, metavar="DIR", help=f"folder of trainings under way (default: {WORK})")
+    parser.add_argument("--threads", type=int, default=usable_cores(), metavar="N", help="(default: all cores)")
+    return parser
+
+
+def _checked(options: argparse.Namespace) -> argparse.Namespace:
+    """The options; UsageError on what makes no sense, before anything is made."""
+    if options.table and (options.json is not None or options.quick):
+        raise UsageError("--table prints what is recorded and runs nothing: leave --json and --quick out")
+    if options.series is not None and not options.table:
+        raise UsageError("--series chooses what --table prints: give --table, or leave --series out")
+    if options.series is None and options.results is not None and options.results.is_file():
+        raise UsageError(
+            f"--results {options.results} is a file of several series: choose one with --table --series NAME"
+        )
+    if options.quick:
+        for name in ("data", "dataset", "results", "work", "again"):
+            if getattr(options, name) is not None:
+                raise UsageError(f"--quick generates its data and keeps no records: leave --{name} out")
+    elif not options.table and (options.data is None or options.preset is None):
+        raise UsageError("give --data and --preset, --quick to try it out, or --table to print what is recorded")
+    if options.seeds is not None and options.seeds < 1:
+        raise UsageError(f"--seeds {options.seeds}: give at least one seed")
+    config = None if options.preset in (None, BASELINES) else preset(options.preset).override(options.set)
+    memory = config is not None and config.memory
+    if options.without is not None and not (memory and options.split == "validation"):
+        raise UsageError("--without screens features: give --split validation and a preset with a session memory")
+    return options
+
+
+def _run(options: argparse.Namespace) -> int:
+    from bench.quality.runs import Places, prepared
+    from mtaw_fast.data.synthetic import generate
+
+    report = Report("quality")
+    if options.quick:
+        dataset = generate(_QUICK_ITEMS, _QUICK_SESSIONS)
+        with tempfile.TemporaryDirectory(prefix="mtaw-fast-bench-") as name:
+            places = Places.made(Path(name) / "results", Path(name) / "work")
+            for preset_name in [options.preset] if options.preset else _QUICK_PRESETS:
+                report.records += _records(dataset, preset_name, places, options)
+    else:
+        places = Places.made(options.results or RESULTS, options.work or WORK)
+        for name in (options.dataset or DATASETS).split(","):
+            report.records += _records(prepared(options.data, name, places.work), options.preset, places, options)
+    return report.finish(options.json)
+
+
+def _records(
+    dataset: Dataset, preset_name: str, places: Places, options: argparse.Namespace
+) -> Iterator[dict[str, Any]]:
+    """The records of a preset on a data set, made where they are not there; each is told at once."""
+    from bench.quality.baselines import run_baselines
+    from bench.quality.runs import run
+    from mtaw_fast.kernels.native.memory_query import feature_names
+
+    if preset_name == BASELINES:
+        for record in run_baselines(dataset, options.split, places):
+            _say(record)
+            yield record
+        return
+    base = preset(preset_name)
+    config = base.override([*(_QUICK_SETTINGS if options.quick else ()), *options.set])
+    seeds = range(options.seeds or (1 if options.quick else _SEEDS[options.split]))
+    left_out: Sequence[str] = (config.leave_out,)
+    if options.without is not None:
+        left_out = feature_names() if options.without == "each" else options.without.split(",")
+    for seed, name in itertools.product(seeds, left_out):
+        chosen = dataclasses.replace(config, seed=seed, leave_out=name)
+        finalist = Finalist(dataset.name, preset_name, chosen, options.split)
+        print(f"{finalist.file_name()}", file=sys.stderr, flush=True)
+        record = run(finalist, base, dataset, places, options.again)
+        _say(record)
+        yield record
+
+
+def _say(record: dict) -> None:
+    """One line a record."""
+    metrics, apart = record["metrics"], record.get("exclude_seen", {}).get("P@20")
+    parts = [f"{name} {metrics[name]:.2f}" for name in ("P@20", "MRR@20")]
+    parts += [f"{label} {record[part]['P@20']:.2f}" for label, part in (("repeat", "repeat"), ("new", "non_repeat"))
+              if record[part]["P@20"] is not None]  # fmt: skip
+    parts += [] if apart is None else [f"new, own left out {apart:.2f}"]
+    parts += [f"{record['training']['seconds']:.0f} s"] if "training" in record else []
+    seed = "" if record["seed"] is None else f" seed {record['seed']}"
+    changed = "".join(f" {name}={value}" for name, value in record["changed"].items())
+    print(f"{record['dataset']['name']} {record['split']} {record['preset']}{changed}{seed}: {', '.join(parts)}",
+          flush=True)  # fmt: skip

@@ -1,0 +1,140 @@
+"""Training a finalist and scoring it through the path that serves."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench.quality import records
+from bench.quality.records import Finalist
+from bench.quality.screen import train_without_refit
+from mtaw_fast.config import Config
+from mtaw_fast.data.dataset import Dataset
+from mtaw_fast.data.readers import read
+from mtaw_fast.data.sessions import Samples, Sessions
+from mtaw_fast.errors import UsageError
+from mtaw_fast.evaluation import Evaluated, ranks_of, report_of
+from mtaw_fast.evaluation.metrics import gains_of, means_of
+from mtaw_fast.recommender import Recommender
+from mtaw_fast.training import TrainedModel, train
+from mtaw_fast.training.reporting import Silent
+
+FIRST_READ = "the finalist's one read"
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """results: folder of the records. work: folder of prepared data sets and of trainings under way."""
+
+    results: Path
+    work: Path
+
+    @classmethod
+    def made(cls, results: Path, work: Path) -> Places:
+        """The same, with folders that are there."""
+        for folder in (results, work):
+            folder.mkdir(parents=True, exist_ok=True)
+        return cls(results, work)
+
+
+class NewItemsOnly:
+    """A `Evaluated` that leaves the session's own items out, as `recommend(exclude_seen=True)` does."""
+
+    def __init__(self, recommender: Recommender) -> None:
+        self._recommender = recommender
+
+    def rank(self, sessions: Sessions, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """See `evaluation.Evaluated`."""
+        return self._recommender.rank(sessions, k, exclude_seen=True)
+
+
+class Told(Silent):
+    """A training reporter for a log: a line an epoch."""
+
+    def epoch_ends(self, record: Mapping[str, Any]) -> None:
+        """Print the epoch's line."""
+        metrics = "".join(f"  {name} {value:.2f}" for name, value in record.items() if "@" in name)
+        print(f"  {record['phase']} epoch {record['epoch']}: loss {record['loss']:.4f}{metrics}  "
+              f"({record['seconds']:.1f} s)", file=sys.stderr, flush=True)  # fmt: skip
+
+
+def prepared(data: Path, name: str, work: Path) -> Dataset:
+    """The data set DATA/name (train.npz, test.npz), kept in the work folder in our own form."""
+    folder = work / f"{name}.dataset"
+    if not (folder / "manifest.json").exists():
+        read("npz", data / name, name=name).save(folder)
+    return Dataset.load(folder)
+
+
+def run(finalist: Finalist, base: Config, dataset: Dataset, places: Places, again: str | None = None) -> dict[str, Any]:
+    """Train, evaluate and record a finalist; what is recorded already is returned as it is.
+
+    base: the preset's settings. again: why the test set is to be read once more for a finalist that is recorded.
+    Raises UsageError where the record is of other data or defaults.
+    """
+    path = places.results / finalist.file_name()
+    record = records.load(path, finalist, dataset.fingerprint)
+    if record is not None and "metrics" in record and again is None:
+        return record
+    if again is not None and (finalist.split != "test" or record is None):
+        raise UsageError(f"--again is for a test set that was read before, and {path} has no such read")
+    record = record or finalist.new_record(dataset.fingerprint, base)
+    folder = places.work / finalist.file_name().removesuffix(".json")
+    if finalist.split == "validation" and finalist.config.memory:
+        trained = train_without_refit(dataset, finalist.config, places.work, Told())
+    else:
+        refit = finalist.split == "test"
+        trained = train(dataset, finalist.config, folder / "run", resume=True, refit=refit, reporter=Told())
+    trained.save(folder / "bundle", dataset, overwrite=True)
+    if finalist.split == "test":
+        # A run that was cut off between here and its end has read the test set: the next one is a read more.
+        records.log_read(path, record, again or (FIRST_READ if not record["reads"] else "the read before was cut off"))
+    measured = measure(folder / "bundle", trained, samples_of(dataset, finalist))
+    records.finish(path, record, measured)
+    shutil.rmtree(folder)
+    return records.read_record(path)
+
+
+def samples_of(dataset: Dataset, finalist: Finalist) -> Samples:
+    """The samples of the finalist's split; UsageError where there are none."""
+    if finalist.split == "test":
+        samples = dataset.test
+    else:
+        held_out = dataset.train.split_last(finalist.config.validation)[1]
+        samples = Samples.from_sessions(held_out, dataset.min_prefix)
+    if len(samples) == 0:
+        raise UsageError(f"data set {dataset.name} has no {finalist.split} samples")
+    return samples
+
+
+def measure(bundle: Path, trained: TrainedModel, samples: Samples) -> dict[str, Any]:
+    """Metrics, intervals and times of a bundle on samples, as plain JSON values."""
+    recommender = Recommender.load(bundle)
+    began = time.perf_counter()
+    report = report_of(ranks_of(recommender, samples), samples)
+    seconds = time.perf_counter() - began
+    return {
+        "metrics": dict(report.metrics),
+        **{name: value for name, value in report.as_dict().items() if "@" not in name},
+        "exclude_seen": new_items_only(recommender, samples),
+        "training": trained.record(),
+        "evaluation_seconds": round(seconds, 1),
+        "encoder": recommender.encoder.name,
+        "index": recommender.index.name,
+    }
+
+
+def new_items_only(recommender: Recommender, samples: Samples) -> dict[str, Any]:
+    """The metrics on the samples whose target is new to the session, its own items left out of the ranking."""
+    ranker: Evaluated = NewItemsOnly(recommender)
+    fresh = np.flatnonzero(~samples.repeats())
+    chosen = Samples(samples.prefixes.select(fresh), samples.targets[fresh], samples.session[fresh])
+    metrics = means_of(gains_of(ranks_of(ranker, chosen)))
+    return {**{name: value for name, value in metrics.items() if value == value}, "samples": len(fresh)}

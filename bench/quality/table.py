@@ -1,0 +1,148 @@
+"""The records of bench.quality as Markdown: finals and published rows on the test sets, screens on validation."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from bench.quality.published import PUBLISHED
+
+_METRICS = ("P@10", "MRR@10", "P@20", "MRR@20")
+_SCREENED = ("P@20", "MRR@20")
+_FINAL_HEAD = ("", "seeds", *_METRICS, "P@20 repeat", "P@20 new", "P@20 new, own left out", "training")
+_SCREEN_HEAD = ("settings", "P@20", "MRR@20", "P@20 repeat", "P@20 new", "P@20 new, own left out", "training")
+_TITLES = {"tmall": "Tmall", "retailrocket": "RetailRocket"}
+
+Record = dict[str, Any]
+
+
+def render(records: Sequence[Record]) -> str:
+    """Every table, as one Markdown text."""
+    parts = []
+    for dataset in sorted({record["dataset"]["name"] for record in records}, reverse=True):
+        own = [record for record in records if record["dataset"]["name"] == dataset]
+        parts.append(f"### {_TITLES.get(dataset, dataset)}\n")
+        test, validation = ([record for record in own if record["split"] == split] for split in ("test", "validation"))
+        if test:
+            parts.append(finals(dataset, test))
+        if others := [record for record in validation if not _only_leaves_out(record)]:
+            parts.append(screens(others))
+    if any(_only_leaves_out(record) for record in records):
+        parts.append(f"### Features left out\n\n{left_out(records)}")
+    return "\n".join(parts)
+
+
+def finals(dataset: str, records: Sequence[Record]) -> str:
+    """Test figures: a row a finalist, the mean over its seeds with the standard deviation and the mean interval."""
+    rows = [_final_row(name, group) for name, group in _grouped(records)]
+    rows += [
+        (f"{name}, as published", "", "", "", f"{p:.2f}", f"{mrr:.2f}", "", "", "", "")
+        for name, p, mrr in PUBLISHED.get(dataset, ())
+    ]
+    size = records[0]
+    note = (
+        f"Test: {size['samples']:,} samples of {size['sessions']:,} sessions, {size['repeat']['samples']:,} of them "
+        "with a target that is in the session already. Mean over seeds ± standard deviation; in brackets the 95% "
+        "bootstrap interval over sessions, its bounds averaged over seeds.\n"
+    )
+    return "\n".join([note, markdown(_FINAL_HEAD, rows), *_extra_reads(records), ""])
+
+
+def _final_row(name: str, group: Sequence[Record]) -> tuple[str, ...]:
+    cells = []
+    for metric in _METRICS:
+        spread = _mean_and_spread([record["metrics"][metric] for record in group])
+        low, high = (statistics.fmean(record["intervals"][metric][end] for record in group) for end in (0, 1))
+        cells.append(f"{spread} [{low:.2f}, {high:.2f}]")
+    return (name, str(len(group)), *cells, *_parts(group))
+
+
+def screens(records: Sequence[Record]) -> str:
+    """Validation figures, a row a setting; behind each the difference to the preset's own row, of the seeds of both."""
+    rows = []
+    groups = dict(_grouped(records))
+    for name, group in groups.items():
+        base = groups.get(group[0]["preset"]) if group[0]["changed"] else None
+        cells = [_against([record["metrics"][metric] for record in group],
+                          base and [record["metrics"][metric] for record in base])
+                 for metric in _SCREENED]  # fmt: skip
+        rows.append((name, *cells, *_parts(group)))
+    size = records[0]
+    note = f"Validation: {size['samples']:,} samples of the last {size['sessions']:,} training sessions.\n"
+    return "\n".join([note, markdown(_SCREEN_HEAD, rows), ""])
+
+
+def left_out(records: Sequence[Record]) -> str:
+    """What P@20 and MRR@20 on validation lose or gain without features of the ranker: a row a choice, for every set."""
+    screens_of_full = [r for r in records if r["split"] == "validation" and r["preset"] == "full"]
+    plain = {(r["dataset"]["name"], r["seed"]): r["metrics"] for r in screens_of_full if not r["changed"]}
+    changes: dict[tuple[str, str, str], list[float]] = {}
+    for record in filter(_only_leaves_out, screens_of_full):
+        name, without = record["dataset"]["name"], record["changed"]["leave_out"]
+        if base := plain.get((name, record["seed"])):
+            for metric in _SCREENED:
+                changes.setdefault((without, name, metric), []).append(record["metrics"][metric] - base[metric])
+    columns = [(name, metric) for name in sorted({key[1] for key in changes}, reverse=True) for metric in _SCREENED]
+    rows = [
+        (without.replace(",", ", "), *(_mean_change(changes.get((without, *column), [])) for column in columns))
+        for without in sorted({key[0] for key in changes}, key=lambda features: (features.count(","), features))
+    ]
+    return markdown(["without", *(f"{_TITLES.get(name, name)} {metric}" for name, metric in columns)], rows)
+
+
+def _mean_change(values: Sequence[float]) -> str:
+    return f"{statistics.fmean(values):+.2f}" if values else ""
+
+
+def _only_leaves_out(record: Record) -> bool:
+    return record["split"] == "validation" and record["preset"] == "full" and record["changed"].keys() == {"leave_out"}
+
+
+def _grouped(records: Iterable[Record]) -> list[tuple[str, list[Record]]]:
+    """Records of equal settings together: baselines first, then presets, each before its variations."""
+    groups: dict[tuple[bool, str, str], list[Record]] = {}
+    for record in records:
+        changes = " ".join(f"{name}={value}" for name, value in record["changed"].items())
+        groups.setdefault((record["seed"] is not None, record["preset"], changes), []).append(record)
+    return [(f"{preset} {changes}".strip(), group) for (_, preset, changes), group in sorted(groups.items())]
+
+
+def _parts(group: Sequence[Record]) -> tuple[str, ...]:
+    """Repeat, new, new with the own items left out, and the time of a training."""
+    cells = [
+        _mean_and_spread([record[part]["P@20"] for record in group if record.get(part, {}).get("P@20") is not None])
+        for part in ("repeat", "non_repeat", "exclude_seen")
+    ]
+    seconds = [record["training"]["seconds"] for record in group if "training" in record]
+    return (*cells, f"{statistics.median(seconds) / 60:.1f} min" if seconds else "")
+
+
+def _mean_and_spread(values: Sequence[float]) -> str:
+    if not values:
+        return ""
+    spread = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
+    return f"{statistics.fmean(values):.2f}{spread}"
+
+
+def _against(values: Sequence[float], base: Sequence[float] | None) -> str:
+    shown = _mean_and_spread(values)
+    return f"{shown} ({statistics.fmean(values) - statistics.fmean(base):+.2f})" if base else shown
+
+
+def _extra_reads(records: Sequence[Record]) -> list[str]:
+    """A line a test set read more than once for the same finalist."""
+    return [
+        f"\nRead again: {record['preset']} seed {record['seed']}, {read['at']}: {read['why']}."
+        for record in records
+        for read in record["reads"][1:]
+    ]
+
+
+def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table with columns padded to equal width."""
+    lines = [tuple(head), ("---",) * len(head), *rows]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
+    return "\n".join(
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |" for line in lines
+    )

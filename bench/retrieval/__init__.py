@@ -1,0 +1,1 @@
+"""The indexes against other libraries' over one catalog."""

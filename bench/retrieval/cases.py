@@ -1,0 +1,141 @@
+"""The cases of the retrieval bench: exact search by one query and by batches, and the approximate index."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import faiss
+import numpy as np
+
+from bench.harness.agreement import TIE, ranking_error
+from bench.harness.comparison import Case, Contender, Floor, Plan
+from bench.retrieval.vectors import VectorSet
+from mtaw_fast.kernels.native import reference
+from mtaw_fast.ranking.retrieval import Index
+from mtaw_fast.ranking.retrieval.ladder import LadderIndex
+
+K = 20
+_CHECKED_SCORES = 1 << 24  # true scores that a check computes, at most: queries x catalog
+_RECALL_QUERIES = 2048
+Ranking = tuple[np.ndarray, np.ndarray]
+
+
+@dataclass(frozen=True, eq=False)
+class RetrievalCases:
+    """Cases over one set of vectors, on one thread. exact: our exact index. floor: the read of the int8 codes."""
+
+    vectors: VectorSet
+    exact: Index
+    floor: Floor
+    plan: Plan
+
+    @cached_property
+    def _flat(self) -> Any:
+        index = faiss.IndexFlatIP(self.vectors.catalog.shape[1])
+        index.add(self.vectors.catalog)
+        return index
+
+    def _queries(self, batch: int) -> list[np.ndarray]:
+        rows = self.vectors.queries
+        return [rows[begin : begin + batch] for begin in range(0, len(rows) - batch + 1, batch)]
+
+    def _search_flat(self, queries: np.ndarray, blas_threshold: int) -> Ranking:
+        default = faiss.cvar.distance_compute_blas_threshold
+        faiss.cvar.distance_compute_blas_threshold = blas_threshold
+        cosines, ids = self._flat.search(queries, K)
+        faiss.cvar.distance_compute_blas_threshold = default
+        return ids, cosines
+
+    def exact_case(self, batch: int, plan: Plan) -> Case:
+        """`exact` (batch 1) or `exact-batch`: every answer is held against float64 brute force."""
+        groups = self._queries(batch)
+        # FAISS's plain loop, and the same told to use matrix products for any batch: the trap and its remedy.
+        thresholds = {"faiss-flat": faiss.cvar.distance_compute_blas_threshold, "faiss-flat-blas1": 1}
+        if batch == 1:
+            del thresholds["faiss-flat-blas1"]
+        return Case(
+            "exact" if batch == 1 else "exact-batch",
+            {**self.vectors.params, "k": K, "batch": batch, "threads": 1, "index": self.exact.name},
+            "latency_us",
+            Contender("ours", lambda call: self.exact.search(groups[call % len(groups)], K)),
+            [
+                Contender(
+                    name,
+                    lambda call, threshold=threshold: self._search_flat(groups[call % len(groups)], threshold),
+                )
+                for name, threshold in thresholds.items()
+            ],
+            lambda contender: self._wrong(contender, batch),
+            plan,
+            self.floor,
+        )
+
+    @cached_property
+    def _checked(self) -> int:
+        return min(64, max(4, _CHECKED_SCORES // len(self.vectors.catalog)))
+
+    @cached_property
+    def _brute_force(self) -> Ranking:
+        """The definition of equal ranking, for the checked queries: all items scored in float64, rounded, sorted."""
+        everything = np.arange(len(self.vectors.catalog), dtype=np.int32)
+        candidates = np.broadcast_to(everything, (self._checked, len(everything)))
+        return reference.rerank_topk(self.vectors.queries[: self._checked], self.vectors.catalog, candidates, K, 1.0)
+
+    @cached_property
+    def _truth(self) -> np.ndarray:
+        return self.vectors.true_cosines(self._checked)
+
+    def _wrong(self, contender: Contender, batch: int) -> str | None:
+        for number in range(max(1, self._checked // batch)):
+            rows = slice(number * batch, min(number * batch + batch, self._checked))
+            ids, scores = (part[: rows.stop - rows.start] for part in contender.run(number))
+            if contender.name != "ours":
+                wrong = ranking_error(ids, scores, self._truth[rows], TIE)
+                if wrong:
+                    return wrong
+            elif any(
+                part.tobytes() != true[rows].tobytes()
+                for part, true in zip((ids, scores), self._brute_force, strict=True)
+            ):
+                return f"queries {rows.start}..{rows.stop - 1}: ids or scores are not those of float64 brute force"
+        return None
+
+    def ladder_case(self, ladder: LadderIndex, target: float) -> Case:
+        """`ladder`, by its plan for sessions; refused where queries that did not choose it recall too little."""
+        queries = self._queries(1)
+        checked = np.ascontiguousarray(self.vectors.unseen[:_RECALL_QUERIES])
+        recall = float(recalls(self.exact.search(checked, K)[1], ladder.search(checked, K)[1]).mean())
+
+        def wrong(contender: Contender) -> str | None:
+            if contender.name == "ours":
+                return None if recall >= target else f"its recall@{K} is {recall:.4f}, under the target {target:g}"
+            return self._wrong(contender, 1)
+
+        return Case(
+            "ladder",
+            {
+                **self.vectors.params, "k": K, "batch": 1, "threads": 1,
+                "kind": ladder.plan.kind, **ladder.plan.as_dict(), "recall": round(recall, 4),
+            },
+            "latency_us",
+            Contender("ours", lambda call: ladder.search(queries[call % len(queries)], K)),
+            [
+                Contender("faiss-flat", lambda call: self._search_flat(queries[call % len(queries)], 20)),
+                Contender(
+                    f"exact-{self.exact.name}", lambda call: self.exact.search(queries[call % len(queries)], K)
+                ),
+            ],
+            wrong,
+            self.plan,
+            None,
+        )  # fmt: skip
+
+
+def recalls(true_scores: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """float64[B]: the share of each query's results whose exact score is at least its true k-th best one.
+
+    true_scores, scores: float32[B, k], best first.
+    """
+    return (scores >= true_scores[:, -1:]).mean(axis=1)

@@ -1,0 +1,60 @@
+"""The bench's ladder: the one of the bundle, or built as `mtaw-fast export` builds it and kept in a cache folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from bench.harness import machine
+from bench.harness.comparison import limit_threads
+from bench.retrieval.vectors import VectorSet
+from mtaw_fast.errors import UsageError
+from mtaw_fast.export.faiss_build import write_index
+from mtaw_fast.export.recall_search import HeldOut, K
+from mtaw_fast.export.trial import LONG, Missed, Trial
+from mtaw_fast.ranking.retrieval import Index, LadderFile
+from mtaw_fast.ranking.retrieval.ladder import LadderIndex, load_ladder
+from mtaw_fast.ranking.retrieval.plan import read_entry
+from mtaw_fast.storage.files import write_json
+
+_ITEMS = 2000
+
+
+def ladder_for(
+    vectors: VectorSet, exact: Index, kind: str, target: float, cache: Path, say: Callable[[str], None]
+) -> LadderIndex:
+    """The ladder over a set of vectors; its plan for sessions comes from `vectors.choosing`.
+
+    Raises UsageError where the kind does not reach the target.
+    """
+    file = vectors.ladder or _built(vectors, exact, kind, target, cache / vectors.key, say)
+    plans, recall = read_entry(str(file.path), file.entry)
+    return load_ladder(file.path, vectors.catalog, plans, exact, recall)
+
+
+def _built(
+    vectors: VectorSet, exact: Index, kind: str, target: float, folder: Path, say: Callable[[str], None]
+) -> LadderFile:
+    path = folder / f"ladder-{kind}-{target:g}.faiss"
+    about = path.with_suffix(".json")
+    if about.exists():
+        entry = json.loads(about.read_text())
+        if "search_items" in entry:  # else kept by an earlier version, with one plan for both
+            return LadderFile(path, entry)
+    folder.mkdir(parents=True, exist_ok=True)
+    items = vectors.catalog[np.random.default_rng(0).permutation(len(vectors.catalog))[:_ITEMS]]
+    with limit_threads(machine.usable_cores()):
+        tune, check = (
+            (HeldOut.of(vectors.choosing[half::2], exact, (K, LONG)), HeldOut.of(items[half::2], exact, (K, LONG)))
+            for half in (0, 1)
+        )
+        trial = Trial(vectors.catalog, exact, tune, check, f"queries of {vectors.source}", target, 0, say)
+        fitted = trial.fit(kind)
+    if isinstance(fitted, Missed):
+        raise UsageError(f"no ladder reaches recall@{K} {target:g}: {fitted}; try the other --kind, or --recall")
+    write_index(path, fitted.index)
+    write_json(about, fitted.entry)
+    return LadderFile(path, fitted.entry)

@@ -1,0 +1,68 @@
+"""The load client in a process of its own, so that it shares nothing with who measures but the machine."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import time
+from contextlib import AbstractContextManager
+from multiprocessing.connection import Connection
+from typing import Any
+
+from bench.serving.http_client import Client, Load, Outcome
+from mtaw_fast.errors import MtawError
+
+_HEAD_START = 0.3  # seconds from the connections' being there to the first arrivals
+
+
+class RunningLoad(AbstractContextManager["RunningLoad"]):
+    """A load under way: entered when its connections are made; `result` waits for its end.
+
+    began: time.monotonic() of due = 0, a little in the future when the load is entered.
+    """
+
+    def __init__(self, load: Load) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._pipe, there = context.Pipe()
+        self._process = context.Process(target=_drive, args=(there,), daemon=True)
+        self._process.start()
+        there.close()
+        self._pipe.send(load)
+        self.began: float = self._receive()
+
+    def result(self) -> Outcome:
+        """What came of it. Raises MtawError where the client failed."""
+        return self._receive()
+
+    def _receive(self) -> Any:
+        try:
+            received = self._pipe.recv()
+        except EOFError:
+            raise MtawError("the load's process ended before its time; its own error stands above") from None
+        if isinstance(received, str):
+            raise MtawError(f"the load failed: {received}")
+        return received
+
+    def __exit__(self, *_: object) -> None:
+        self._pipe.close()
+        self._process.terminate()
+        self._process.join()
+
+
+def _drive(pipe: Connection) -> None:
+    try:
+        load: Load = pipe.recv()
+        _renice(load.nice)
+        client = Client(load)
+        began = time.monotonic() + _HEAD_START
+        pipe.send(began)
+        pipe.send(client.run(began))
+    except MtawError as error:
+        pipe.send(str(error))
+
+
+def _renice(nice: int) -> None:
+    try:
+        os.setpriority(os.PRIO_PROCESS, 0, os.getpriority(os.PRIO_PROCESS, 0) + nice)
+    except PermissionError:
+        raise MtawError(f"the load's client may not be raised by {nice}; leave the priority out, or be root") from None

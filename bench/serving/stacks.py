@@ -1,0 +1,158 @@
+"""Which ASGI stack the service stands on: frameworks and servers with one and the same endpoint.
+
+    python -m bench.serving_stacks --quick
+
+Each framework (`bench.serving.stack_apps`) runs on each server, one worker, on this machine beside the client. Rounds
+are interleaved: all stacks are up at once, idle but for the one that has its turn. Reported: throughput of 16
+connections that ask again at once, p50 and p99 at a steady Poisson rate, and CPU time a request. `plain` is the floor.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import psutil
+
+from bench.harness.machine import describe, machine_record
+from bench.harness.workload import generated
+from bench.serving.arrivals import poisson_arrivals
+from bench.serving.http_client import Client, Load, Outcome
+from bench.serving.inputs import recommend_requests
+from bench.serving.stack_apps import APPS
+from mtaw_fast.errors import MtawError
+from mtaw_fast.storage.files import write_json
+
+SERVERS = {
+    "uvicorn": ["uvicorn", "--loop", "uvloop", "--http", "httptools", "--no-access-log", "--log-level", "warning"],
+    "granian": ["granian", "--interface", "asgi", "--loop", "uvloop", "--no-ws", "--log-level", "warning"],
+}
+_CONNECTIONS = 16
+_TIMEOUT = 60.0  # seconds: what is asked as fast as it is answered is all due at once
+
+
+@dataclass
+class Stack:
+    """A running server and what was measured of it, a figure a round."""
+
+    name: str
+    port: int
+    process: psutil.Process
+    throughput: list[float] = field(default_factory=list)
+    p50: list[float] = field(default_factory=list)
+    p99: list[float] = field(default_factory=list)
+    cpu: list[float] = field(default_factory=list)
+
+    def cpu_seconds(self) -> float:
+        """CPU time of the server and its children so far."""
+        times = [one.cpu_times() for one in (self.process, *self.process.children(recursive=True))]
+        return sum(one.user + one.system for one in times)
+
+    def measure(self, requests: list[bytes], rate: float, seconds: float, seed: int) -> None:
+        """One round: the steady rate, then as fast as it goes."""
+        before = self.cpu_seconds()
+        steady = self._run(requests, poisson_arrivals(rate, 0, seconds, seed))
+        self.cpu.append((self.cpu_seconds() - before) / len(steady.due))
+        self.p50.append(float(np.percentile(steady.latency, 50)))
+        self.p99.append(float(np.percentile(steady.latency, 99)))
+        flat_out = self._run(requests, np.zeros(int(rate * seconds)))
+        self.throughput.append(len(flat_out.due) / float(flat_out.done.max() - flat_out.began))
+
+    def _run(self, requests: list[bytes], due: np.ndarray) -> Outcome:
+        sent = [requests[number % len(requests)] for number in range(len(due))]
+        load = Load(("127.0.0.1", self.port), sent, due, connections=_CONNECTIONS, timeout=_TIMEOUT)
+        outcome = Client(load).run(time.monotonic())
+        failed = int((outcome.status != 200).sum())
+        if failed:
+            raise MtawError(f"{self.name} failed {failed} of {len(due)} requests; its log is above")
+        return outcome
+
+
+@contextmanager
+def running(server: str, app: str, bundle: Path) -> Iterator[Stack]:
+    """A server of one worker on a free port, up."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    module, *options = SERVERS[server]
+    command = [
+        sys.executable,
+        "-m",
+        module,
+        f"bench.serving.stack_apps:{app}_app",
+        "--factory",
+        "--port",
+        str(port),
+        *options,
+    ]
+    process = subprocess.Popen(command, env={**os.environ, "STACK_BUNDLE": str(bundle), "OMP_NUM_THREADS": "1"})
+    try:
+        _await_port(process, port)
+        yield Stack(f"{app} on {server}", port, psutil.Process(process.pid))
+    finally:
+        process.terminate()
+        process.wait(timeout=30)
+
+
+def _await_port(process: subprocess.Popen[bytes], port: int) -> None:
+    for _ in range(300):
+        if process.poll() is not None:
+            raise MtawError(f"the server ended at once (exit {process.returncode}); see its message above")
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.1)
+    raise MtawError("the server does not listen after 30 s; see its messages above")
+
+
+def main() -> int:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--items", type=int, default=40_000)
+    parser.add_argument("--rate", type=float, default=1000, help="requests a second of the steady part")
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--seconds", type=float, default=2, help="of the steady part of a round")
+    parser.add_argument("--apps", nargs="+", choices=APPS, default=list(APPS))
+    parser.add_argument("--servers", nargs="+", choices=SERVERS, default=list(SERVERS))
+    parser.add_argument("--quick", action="store_true", help="3 rounds of 1 s")
+    parser.add_argument("--json", type=Path, metavar="FILE")
+    options = parser.parse_args()
+    rounds, seconds = (3, 1.0) if options.quick else (options.rounds, options.seconds)
+    with tempfile.TemporaryDirectory() as name, ExitStack() as open_stacks:
+        work = generated(options.items, Path(name))
+        requests = recommend_requests(work.serve, work.bundle.ids.external, 20)
+        stacks = [
+            open_stacks.enter_context(running(server, app, Path(name)))
+            for app in options.apps
+            for server in options.servers
+        ]
+        order = np.random.default_rng(0)
+        for turn in range(rounds + 1):
+            for place in order.permutation(len(stacks)):
+                stacks[place].measure(requests, options.rate, seconds, seed=turn)
+        for stack in stacks:  # the first round warmed up
+            stack.throughput, stack.p50, stack.p99, stack.cpu = (
+                values[1:] for values in (stack.throughput, stack.p50, stack.p99, stack.cpu)
+            )
+    print(f"{'stack':24} {'requests/s':>11} {'p50 ms':>8} {'p99 ms':>8} {'CPU us/request':>15}   medians of {rounds}")
+    rows = []
+    for stack in stacks:
+        median = [float(np.median(values)) for values in (stack.throughput, stack.p50, stack.p99, stack.cpu)]
+        print(
+            f"{stack.name:24} {median[0]:11.0f} {median[1] * 1e3:8.2f} {median[2] * 1e3:8.2f} {median[3] * 1e6:15.0f}"
+        )
+        rows.append(dict(zip(("throughput", "p50_s", "p99_s", "cpu_s"), median, strict=True), stack=stack.name))
+    print(f"{options.items} items, {options.rate:.0f} requests/s; {describe(machine_record())}")
+    if options.json is not None:
+        write_json(options.json, {"machine": machine_record(), "params": {"items": options.items}, "results": rows})
+    return 0

@@ -1,0 +1,203 @@
+"""One load on one service: sent, timed, what it cost, and its answers checked."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import psutil
+
+from bench.harness.report import Row
+from bench.serving.arrivals import poisson_arrivals
+from bench.serving.http_client import RESET, TIMED_OUT, Load, Outcome
+from bench.serving.load_process import RunningLoad
+from bench.serving.service_process import Service
+
+_NAMES = {RESET: "connection lost", TIMED_OUT: "no answer in time"}
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """What a load is like: requests a second at the top of the ramp, seconds of the ramp, seconds at the top.
+
+    connections, client_nice: see `http_client.Load`.
+    """
+
+    rate: float
+    ramp: float
+    steady: float
+    seed: int = 0
+    connections: int = 64
+    client_nice: int = 0
+
+    @property
+    def most_requests(self) -> int:
+        """More than the load will have."""
+        expected = self.rate * (self.ramp / 2 + self.steady)
+        return int(expected + 8 * expected**0.5 + 20)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Measured:
+    """A load's outcome, and what it took. Only arrivals after the ramp count for latencies and costs; errors are those
+    of the whole load.
+
+    server_cpu, client_cpu: seconds of processor time a request. others: share of the machine's processor time that
+    neither the service nor the client had, idle time left out: what disturbed the measurement.
+    """
+
+    traffic: Traffic
+    outcome: Outcome
+    server_cpu: float
+    client_cpu: float
+    others: float
+
+    @property
+    def latencies(self) -> np.ndarray:
+        """Milliseconds of the answered requests after the ramp: float64[n]."""
+        steady = self.outcome.due >= self.traffic.ramp
+        return self.outcome.latency[steady & (self.outcome.status == 200)] * 1e3
+
+    @property
+    def errors(self) -> int:
+        """Requests without an answer of status 200."""
+        return int((self.outcome.status != 200).sum())
+
+    @property
+    def error_kinds(self) -> str:
+        """How many errors of each kind, in words."""
+        kinds = Counter(self.outcome.status[self.outcome.status != 200].tolist())
+        return ", ".join(f"{count} {kind_of(status)}" for status, count in kinds.items())
+
+    @property
+    def answered(self) -> float:
+        """Answers a second after the ramp."""
+        done = self.outcome.done[self.outcome.status == 200] - self.outcome.began
+        return float(((done >= self.traffic.ramp) & (done < self.traffic.ramp + self.traffic.steady)).sum()) / (
+            self.traffic.steady
+        )
+
+    @property
+    def offered(self) -> float:
+        """Requests a second after the ramp, as the arrivals fell out."""
+        return float((self.outcome.due >= self.traffic.ramp).sum()) / self.traffic.steady
+
+    def percentile(self, percent: float) -> float:
+        """The smallest latency, in ms, that at least `percent` of the answers do not exceed."""
+        return float(np.percentile(self.latencies, percent, method="inverted_cdf"))
+
+    def lateness(self, percent: float) -> float:
+        """The same of the client's own lateness: ms from due to sent."""
+        return float(np.nanpercentile(self.outcome.lateness, percent) * 1e3)
+
+    def row(self, case: str, params: dict[str, Any], **more: Any) -> Row:
+        """The result in the bench JSON schema."""
+        return Row(
+            bench="serving",
+            case=case,
+            params={
+                **params,
+                "rate": self.traffic.rate,
+                "seconds": self.traffic.steady,
+                "connections": self.traffic.connections,
+                "client_nice": self.traffic.client_nice,
+                "threads": 1,
+            },
+            metric="latency_ms",
+            p50=self.percentile(50),
+            p95=self.percentile(95),
+            p99=self.percentile(99),
+            n=len(self.latencies),
+            baseline=None,
+            ratio=None,
+            floor=None,
+            floor_what=None,
+            more={
+                "p90": self.percentile(90),
+                "p999": self.percentile(99.9),
+                "errors": self.errors,
+                "answered": self.answered,
+                "server_cpu_us": self.server_cpu * 1e6,
+                "client_cpu_us": self.client_cpu * 1e6,
+                "client_late_p50_ms": self.lateness(50),
+                "client_late_p99_ms": self.lateness(99),
+                "others_cpu": self.others,
+                **more,
+            },
+        )
+
+
+def kind_of(status: int) -> str:
+    """A status of `http_client.Outcome`, in words."""
+    return _NAMES.get(status, f"status {status}")
+
+
+def measure(
+    service: Service,
+    requests: Sequence[bytes],
+    traffic: Traffic,
+    kept_share: float,
+    meanwhile: Callable[[float], None] | None = None,
+) -> Measured:
+    """Put a load on a service.
+
+    requests: at least `traffic.most_requests`, each sent at most once. kept_share: of the answers to keep.
+    meanwhile: called at the end of the ramp with the time of due = 0 on time.monotonic's clock; whatever it does
+    must end before the load does.
+    """
+    due = poisson_arrivals(traffic.rate, traffic.ramp, traffic.steady, traffic.seed)
+    kept = np.random.default_rng([traffic.seed, 1]).random(len(due)) < kept_share
+    load = Load(
+        service.address,
+        requests[: len(due)],
+        due,
+        frozenset(np.flatnonzero(kept).tolist()),
+        connections=traffic.connections,
+        nice=traffic.client_nice,
+    )
+    with RunningLoad(load) as running:
+        _sleep_until(running.began + traffic.ramp)
+        before = service.cpu_seconds(), _busy_seconds(), time.monotonic()
+        if meanwhile is not None:
+            meanwhile(running.began)
+        _sleep_until(running.began + traffic.ramp + traffic.steady)
+        after = service.cpu_seconds(), _busy_seconds(), time.monotonic()
+        outcome = running.result()
+    server, busy, seconds = (late - early for late, early in zip(after, before, strict=True))
+    ended = outcome.done - running.began - traffic.ramp
+    finished = int(((ended >= 0) & (ended < traffic.steady)).sum())
+    client = outcome.cpu / max(len(due), 1)
+    others = (busy - server - client * finished) / (seconds * (psutil.cpu_count() or 1))
+    return Measured(traffic, outcome, server / max(finished, 1), client, max(others, 0.0))
+
+
+def table(rows: Sequence[Row]) -> list[str]:
+    """The rows as lines of text, headings first."""
+    names = "case", "catalog", "index", "rate", "answered", "p50", "p90", "p99", "p99.9", "errors"
+    lines = [(*names, "CPU us", "client us", "late p99", "others")]
+    for row in rows:
+        more, params = row.more, row.params
+        latencies = (f"{value:.2f}" for value in (row.p50, more["p90"], row.p99, more["p999"]))
+        costs = f"{more['server_cpu_us']:.0f}", f"{more['client_cpu_us']:.0f}", f"{more['client_late_p99_ms']:.2f}"
+        lines.append(
+            (
+                *(row.case, f"{params['catalog']}", params["index"], f"{params['rate']:g}", f"{more['answered']:.0f}"),
+                *(*latencies, f"{more['errors']}", *costs, f"{more['others_cpu']:.0%}"),
+            )
+        )
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
+    return ["  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in lines]
+
+
+def _sleep_until(moment: float) -> None:
+    time.sleep(max(0.0, moment - time.monotonic()))
+
+
+def _busy_seconds() -> float:
+    """Processor time of the whole machine that was not idle."""
+    times = psutil.cpu_times()
+    return float(times.user + times.nice + times.system + getattr(times, "softirq", 0.0) + getattr(times, "irq", 0.0))

@@ -1,0 +1,255 @@
+"""The stages that serve: what is timed, how it is checked, and the limit beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from bench.harness import eager_faiss
+from bench.harness.agreement import TIE, ranking_error, vectors_error
+from bench.harness.comparison import Case, Contender, Floor, Plan
+from bench.harness.eager_faiss import EagerFaiss
+from bench.harness.floors import flop_floor, largest_of, read_floor, scan_floor, sum_of
+from bench.harness.oracle import true_logits, true_queries
+from bench.harness.workload import Workload
+from bench.throughput.memory_truth import RANKER_TOLERANCE, memory_floor, true_memory
+from bench.throughput.rates import Load, Processes, Threads, rate_case
+from mtaw_fast.data.sessions import Sessions
+from mtaw_fast.kernels.native.memory_query import Dense
+from mtaw_fast.ranking.catalog import Catalog
+from mtaw_fast.ranking.memory_stage import MemoryStage
+from mtaw_fast.recommender import Recommender
+
+_CHECKED_SCORES = 1 << 24  # true scores that a check computes, at most: sessions x catalog
+_MOST_CHECKED = 64
+_UNIT_TOLERANCE = 2e-6  # float32 against float64, on the coordinates of a unit vector
+_RATE_SESSIONS = 1000
+
+Ranking = tuple[np.ndarray, np.ndarray]
+
+
+@dataclass(frozen=True, eq=False)
+class ServingCases:
+    """encode, retrieve and recommend at one batch size, over one workload."""
+
+    workload: Workload
+    ours: Recommender
+    theirs: EagerFaiss
+    batch: int
+    k: int
+    threads: int
+    plan: Plan
+
+    @cached_property
+    def batches(self) -> list[Sessions]:
+        """The sessions in packed batches; contenders go round and round over them."""
+        sessions = self.workload.serve
+        whole = range(0, len(sessions) - self.batch + 1, self.batch) if len(sessions) >= self.batch else range(1)
+        return [sessions.slice(begin, begin + self.batch) for begin in whole]
+
+    @cached_property
+    def checked(self) -> list[int]:
+        """Which batches a check looks at."""
+        rows = min(_MOST_CHECKED, max(4, _CHECKED_SCORES // self.workload.bundle.n_items))
+        return list(range(min(len(self.batches), max(1, rows // self.batch))))
+
+    @property
+    def _params(self) -> dict[str, Any]:
+        return {**self.workload.params, "k": self.k, "batch": len(self.batches[0]), "threads": self.threads}
+
+    def encode(self) -> Case:
+        """Sessions of internal ids to unit queries."""
+        batches, ours, theirs = self.batches, self.ours.encoder, self.theirs
+        bundle = self.workload.bundle
+
+        def check(contender: Contender) -> str | None:
+            for number in self.checked:
+                truth = true_queries(bundle.config, bundle.weights, batches[number])
+                wrong = vectors_error(contender.run(number), truth, _UNIT_TOLERANCE)
+                if wrong:
+                    return wrong
+            return None
+
+        return Case(
+            "encode",
+            {**self._params, "encoder": ours.name},
+            "latency_us",
+            Contender("ours", lambda call: ours.encode(batches[call % len(batches)])),
+            [Contender(eager_faiss.NAME, lambda call: theirs.encode(batches[call % len(batches)]))],
+            check,
+            self.plan,
+            self._encode_floor,
+        )
+
+    def retrieve(self) -> Case:
+        """Unit queries to ids and logits."""
+        bundle, index, theirs, k = self.workload.bundle, self.ours.index, self.theirs, self.k
+        scale = bundle.config.scale
+        queries = [self.theirs.encode(batch) for batch in self.batches]
+
+        def truth(number: int, rows: int) -> np.ndarray:
+            return true_logits(bundle.config, bundle.weights, queries[number][:rows])
+
+        return Case(
+            "retrieve",
+            {**self._params, "index": index.name},
+            "latency_us",
+            Contender("ours", lambda call: index.search(queries[call % len(queries)], k, scale=scale)),
+            [Contender(eager_faiss.NAME, lambda call: theirs.search(queries[call % len(queries)], k))],
+            lambda contender: self._ranking_error(contender, lambda output: output, truth, TIE),
+            self.plan,
+            self._retrieve_floor,
+        )
+
+    def memory(self) -> Case:
+        """Candidates, features and ranker of a bundle that has a session memory; no baseline does the same."""
+        bundle, index, batches = self.workload.bundle, self.ours.index, self.batches
+        memory = MemoryStage.of(Catalog.of(bundle.model))
+        assert memory is not None
+        queries = [self.ours.encoder.encode(batch) for batch in batches]
+        asked = []
+        for batch, vectors in zip(batches, queries, strict=True):
+            ids, logits = index.search(vectors, memory.width(self.k), scale=bundle.config.scale)
+            dense = Dense(vectors, ids, logits, bundle.item_vectors, bundle.config.scale)
+            begins, ends = batch.offsets[:-1].copy(), batch.offsets[1:].copy()
+            asked.append((np.ascontiguousarray(batch.items), begins, ends, self.k, dense))
+
+        def truth(number: int, rows: int) -> np.ndarray:
+            logits = true_logits(bundle.config, bundle.weights, queries[number][:rows])
+            return true_memory(bundle, batches[number].slice(0, rows), logits)
+
+        return Case(
+            "memory",
+            self._path_params,
+            "latency_us",
+            Contender("ours", lambda call: memory.memory.rank(memory.ranker_net, *asked[call % len(asked)])),
+            [],
+            lambda contender: self._ranking_error(contender, lambda output: output, truth, RANKER_TOLERANCE),
+            self.plan,
+            memory_floor(bundle, batches[0]),
+        )
+
+    def recommend(self) -> Case:
+        """Lists of external ids to lists of external ids with logits: the whole path."""
+        bundle, ours, theirs, k = self.workload.bundle, self.ours, self.theirs, self.k
+        requests = [[bundle.ids.external(clicks) for clicks in batch] for batch in self.batches]
+
+        def run_ours(call: int) -> Any:
+            request = requests[call % len(requests)]
+            return [ours.recommend(request[0], k)] if len(request) == 1 else ours.recommend_batch(request, k)
+
+        def truth(number: int, rows: int) -> np.ndarray:
+            sessions = self.batches[number].slice(0, rows)
+            return true_logits(bundle.config, bundle.weights, true_queries(bundle.config, bundle.weights, sessions))
+
+        def remembered(number: int, rows: int) -> np.ndarray:
+            return true_memory(bundle, self.batches[number].slice(0, rows), truth(number, rows))
+
+        def check(contender: Contender) -> str | None:
+            # The encoders' float32 error in the cosine, at the logits' scale.
+            tie = _UNIT_TOLERANCE * bundle.config.scale
+            if bundle.memory is None or contender.name == eager_faiss.NAME:
+                return self._ranking_error(contender, unpack, truth, tie)
+            return self._ranking_error(contender, unpack, remembered, RANKER_TOLERANCE)
+
+        def unpack(output: Any) -> Ranking:
+            rows = [(row.items, row.scores) if hasattr(row, "items") else row for row in output]
+            return np.stack([bundle.ids.lookup(items) for items, _ in rows]), np.stack([scores for _, scores in rows])
+
+        return Case(
+            "recommend",
+            self._path_params,
+            "latency_us",
+            Contender("ours", run_ours),
+            [Contender(eager_faiss.NAME, lambda call: theirs.recommend(requests[call % len(requests)], k))],
+            check,
+            self.plan,
+            sum_of(
+                self._encode_floor,
+                self._retrieve_floor,
+                *([memory_floor(bundle, self.batches[0])] if bundle.memory else []),
+            ),
+        )
+
+    def stages(self, calls: int) -> list[str]:
+        """In words: median microseconds of each stage of `recommend`, alone and click by click, and the distance to
+        the scan's floor."""
+        what, k = f"{self.workload.bundle.n_items} items, batch 1, median us", self.k
+        requests = self.requests(calls)
+        timed = [self.ours.recommend(request, k, timings=True).timings or {} for request in requests]
+        whole = _medians(timed)
+        live = []
+        for request in requests:
+            session = self.ours.session()
+            live += [session.click(click).recommend(k, timings=True).timings or {} for click in request]
+        floor = self._retrieve_floor.seconds * 1e6
+        over = f"recommend is {whole['total'] - floor:.1f} over the scan's floor of {floor:.1f}"
+        return [
+            f"stages of recommend, {what}: {_listed(whole)}; {over}",
+            f"stages of a click in a session of {len(requests[0])}, {what}: {_listed(_medians(live))}",
+        ]
+
+    def requests(self, calls: int) -> list[list[Any]]:
+        """The first `calls` sessions as external ids."""
+        return [self.workload.bundle.ids.external(clicks) for clicks in self.workload.serve.slice(0, calls)]
+
+    def rates(self, workers: int, calls: int, plan: Plan) -> Iterator[tuple[Case, str]]:
+        """Bursts of `calls` on one thread, on several, and on as many processes; each is to be run before the next."""
+        load = Load(self.requests(_RATE_SESSIONS), self.k, calls)
+        for kind, count in ((Threads, 1), (Threads, workers), (Processes, workers)):
+            with kind(self.ours, load, count) as crew:
+                name = f"{count} {kind.__name__.lower() if count > 1 else 'thread'}"
+                yield rate_case(crew, count, self.ours, load, self._path_params, plan), name
+
+    @property
+    def _path_params(self) -> dict[str, Any]:
+        """What a row says of the whole path."""
+        return {**self._params, "encoder": self.ours.encoder.name, "index": self.ours.index.name}
+
+    def _ranking_error(
+        self,
+        contender: Contender,
+        unpack: Callable[[Any], Ranking],
+        truth: Callable[[int, int], np.ndarray],
+        tie: float,
+    ) -> str | None:
+        """What is wrong with the rankings of the checked batches; truth(batch, rows): true scores float64[.., N]."""
+        for number in self.checked:
+            ids, scores = unpack(contender.run(number))
+            rows = min(len(ids), max(4, _CHECKED_SCORES // self.workload.bundle.n_items), _MOST_CHECKED)
+            wrong = ranking_error(ids[:rows], scores[:rows], truth(number, rows), tie)
+            if wrong:
+                return wrong
+        return None
+
+    @cached_property
+    def _encode_floor(self) -> Floor:
+        d, batch = self.workload.bundle.config.d, self.batches[0]
+        lengths = batch.lengths.astype(np.float64)
+        # Per session of m clicks: W_q, W_1, W_2 of every click, W_q' of the last one, attention (scores and sum)
+        # over t clicks for t = 1..m and once more over m.
+        flop = (6 * lengths * d * d + 2 * d * d + 2 * lengths * (lengths + 1) * d + 4 * lengths * d).sum()
+        return flop_floor(float(flop), "encoding the last click")
+
+    @cached_property
+    def _retrieve_floor(self) -> Floor:
+        n_items, d = self.workload.bundle.item_vectors.shape
+        codes = self.workload.bundle.scan
+        if self.ours.index.name == "scan" and codes is not None:
+            return scan_floor(codes["blocks"])
+        read = read_floor(n_items * d * 4, f"the float32 catalog [{n_items}, {d}]")
+        return largest_of(read, flop_floor(2.0 * len(self.batches[0]) * n_items * d, "scoring the catalog"))
+
+
+def _medians(timed: list[Mapping[str, float]]) -> dict[str, float]:
+    """The median of each stage; the first tenth of the calls warms up."""
+    timed = timed[len(timed) // 10 :]
+    return {name: float(np.median([stages[name] for stages in timed])) for name in timed[0]}
+
+
+def _listed(stages: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {value:.1f}" for name, value in stages.items())

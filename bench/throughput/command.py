@@ -1,0 +1,128 @@
+"""Throughput of the main path: encode, retrieve, memory, recommend and a training step, against PyTorch + FAISS.
+
+python -m bench.throughput [--quick] [--large] [--data FOLDER] [--bundle FOLDER] [--json FILE]
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bench.harness.comparison import Plan, limit_threads
+from bench.harness.report import Report, bench_parser, exit_code_of, parse
+from bench.harness.workload import Workload, from_bundle, from_data, generated
+from bench.throughput.rates import calls_a_second
+from mtaw_fast.errors import MtawError, UsageError, require
+
+if TYPE_CHECKING:
+    from bench.throughput.cases import ServingCases
+
+SIZES = (10_000, 40_727)
+QUICK_SIZES = (40_727,)
+LARGE_SIZE = 1_000_000
+BATCHES = (1, 256)
+QUICK_BATCHES = (1,)
+K = 20
+
+_SERVING = Plan(rounds=200, burst=5, settle=2, seconds=10.0)
+_QUICK_SERVING = Plan(rounds=120, burst=5, settle=2, seconds=3.0)
+_STEP = Plan(rounds=40, burst=1, settle=0, warmup=2, seconds=30.0)
+_QUICK_STEP = Plan(rounds=12, burst=1, settle=0, warmup=1, seconds=8.0, min_rounds=3)
+_RATE = Plan(rounds=40, burst=1, settle=0, warmup=1, seconds=10.0)
+_QUICK_RATE = Plan(rounds=12, burst=1, settle=0, warmup=1, seconds=2.0, min_rounds=3)
+_STAGE_CALLS = 300
+_WORKERS = 2
+_RATE_CALLS = 100  # of each worker in a burst: far above what it takes to wake the workers
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the bench; returns the exit status (1 where an answer was wrong)."""
+    parser = bench_parser("throughput", (__doc__ or "").splitlines()[0])
+    parser.add_argument(
+        "--large", action="store_true", help="add a generated catalog of 1M items (about 10 GB of memory)"
+    )
+    parser.add_argument("--data", type=Path, metavar="FOLDER", help="a data set made by 'mtaw-fast prepare'")
+    parser.add_argument("--bundle", type=Path, metavar="FOLDER", help="a trained bundle (default: random weights)")
+    parser.add_argument("--encoder", default="auto", help="the Recommender's encoder (default: auto)")
+    parser.add_argument("--index", default="auto", help="the Recommender's index (default: auto)")
+    parser.add_argument("--threads", type=int, default=1, metavar="N", help="threads of every contender (default: 1)")
+    try:
+        options = parse(parser, argv)
+        if options.large and (options.data or options.bundle):
+            raise UsageError("--large is for generated catalogs; leave out --data and --bundle, or --large")
+        for package in ("torch", "faiss", "rich"):
+            require(package, "bench")
+        with limit_threads(options.threads):
+            return _run(options)
+    except MtawError as error:
+        return exit_code_of(error)
+
+
+def _run(options: argparse.Namespace) -> int:
+    report = Report("throughput")
+    with tempfile.TemporaryDirectory(prefix="mtaw-fast-bench-") as folder:
+        for workload in _workloads(options, Path(folder)):
+            _measure(report, workload, options)
+    return report.finish(options.json)
+
+
+def _workloads(options: argparse.Namespace, folder: Path) -> Iterator[Workload]:
+    if options.data is not None:
+        yield from_data(options.data, options.bundle, folder / "bundle")
+    elif options.bundle is not None:
+        yield from_bundle(options.bundle)
+    else:
+        sizes = (*(QUICK_SIZES if options.quick else SIZES), *([LARGE_SIZE] if options.large else []))
+        for n_items in sizes:
+            yield generated(n_items, folder / f"bundle-{n_items}")
+
+
+def _measure(report: Report, workload: Workload, options: argparse.Namespace) -> None:
+    # PyTorch and FAISS load here, so that --help and a misuse answer at once.
+    from bench.harness.eager_faiss import EagerFaiss
+    from bench.throughput.cases import ServingCases
+    from bench.throughput.train_step import train_step
+    from mtaw_fast.recommender import Recommender
+
+    bundle = workload.bundle
+    ours = Recommender.load(bundle.folder, encoder=options.encoder, index=options.index)
+    theirs = EagerFaiss(bundle.config, bundle.weights, bundle.ids.external(np.arange(bundle.n_items)))
+    serving, step = (_QUICK_SERVING, _QUICK_STEP) if options.quick else (_SERVING, _STEP)
+    for batch in QUICK_BATCHES if options.quick else BATCHES:
+        cases = ServingCases(workload, ours, theirs, batch, K, options.threads, serving)
+        for make_case in (cases.recommend, cases.encode, cases.retrieve):
+            _say(f"{make_case.__name__}, {bundle.n_items} items, batch {batch}")
+            report.run(make_case())
+        if bundle.memory is not None:
+            _say(f"memory, {bundle.n_items} items, batch {batch}")
+            report.run(cases.memory())
+        if batch == 1:
+            report.notes += cases.stages(_STAGE_CALLS)
+            report.notes.append(_rates(report, cases, options.quick))
+    _say(f"train-step, {bundle.n_items} items")
+    case = train_step(workload, options.threads, step)
+    result = report.run(case)
+    if result is not None:
+        rates = (f"{one.name} {case.params['batch'] / one.median:.0f}" for one in (result.ours, *result.baselines))
+        report.notes.append(f"train-step, {bundle.n_items} items, samples a second: {', '.join(rates)}")
+
+
+def _rates(report: Report, cases: ServingCases, quick: bool) -> str:
+    """Measure one worker against several; calls a second of each, in words."""
+    rates = []
+    for case, name in cases.rates(_WORKERS, _RATE_CALLS, _QUICK_RATE if quick else _RATE):
+        _say(f"{case.name}, {name}")
+        result = report.run(case)
+        if result is not None:
+            rates.append(f"{name} {calls_a_second(case, result.ours):.0f}")
+    return f"recommend, {cases.workload.bundle.n_items} items, batch 1, calls a second: {', '.join(rates)}"
+
+
+def _say(what: str) -> None:
+    print(f"measuring {what} ..", file=sys.stderr, flush=True)

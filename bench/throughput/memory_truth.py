@@ -1,0 +1,59 @@
+"""What the session memory's stage must answer, by the plain reference, and the least that it can take."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from bench.harness.comparison import Floor
+from bench.harness.floors import flop_floor, read_floor, sum_of
+from mtaw_fast.bundle import Bundle
+from mtaw_fast.data.sessions import Sessions
+from mtaw_fast.memory.reference.candidates import QuerySettings, query
+from mtaw_fast.memory.reference.features import features
+from mtaw_fast.memory.settings import query_settings
+
+RANKER_TOLERANCE = 1e-3  # float32 features and layers against float64, on the scores of candidates
+_PAIR_BYTES = 20  # of a neighbour: its id, the latest session of both, six values of 16 bits
+_POSTING_BYTES = 4
+
+
+def memory_floor(bundle: Bundle, batch: Sessions) -> Floor:
+    """The ranker's products over the candidates, after one pass over what the tables say of the sessions' items."""
+    tables, ranker = bundle.memory, bundle.ranker_net
+    assert tables is not None
+    assert ranker is not None
+    n_bytes, candidates = 0, 0
+    for clicks in batch:
+        own = np.unique(clicks)
+        rows, lists = np.diff(tables.row_offsets)[own].sum(), np.diff(tables.post_offsets)[own].sum()
+        n_bytes += int(rows) * _PAIR_BYTES + int(lists) * _POSTING_BYTES
+        candidates += len(query(tables, clicks, _settings(bundle)).candidates())
+    n, (n1, n2) = len(ranker.features), ranker.w2.shape
+    flop = 2.0 * candidates * (n * n1 + n1 * n2 + n2 + n)
+    what = f"rows and postings of the items of {len(batch)} session{'s' * (len(batch) > 1)}"
+    return sum_of(flop_floor(flop, f"the ranker over {candidates} candidates"), read_floor(max(n_bytes, 64), what))
+
+
+def true_memory(bundle: Bundle, sessions: Sessions, logits: np.ndarray) -> np.ndarray:
+    """The final scores of the whole catalog for B sessions, by the plain reference: float64[B, N].
+
+    logits: float64[B, N], the true ones.
+    """
+    assert bundle.memory is not None
+    assert bundle.ranker_net is not None
+    settings, scale = _settings(bundle), bundle.config.scale
+    scores = np.empty_like(logits)
+    for row, clicks in enumerate(sessions):
+        best = np.argsort(-logits[row], kind="stable")[: settings.dense].astype(np.int32)
+        found = query(bundle.memory, clicks, settings, (best, logits[row][best]))
+        candidates = found.candidates()
+        for item in candidates:
+            found.items[item].logit = float(logits[row][item])
+        ranked = bundle.ranker_net.scores(features(found, candidates))
+        scores[row] = ranked.min() - (scale - logits[row])
+        scores[row][candidates] = ranked
+    return scores
+
+
+def _settings(bundle: Bundle) -> QuerySettings:
+    return query_settings(bundle.config)

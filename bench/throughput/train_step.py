@@ -1,0 +1,93 @@
+"""One step of a training: what is timed, how it is checked, and the limit beside it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache
+
+import numpy as np
+import torch
+
+from bench.harness import eager_faiss
+from bench.harness.agreement import step_error
+from bench.harness.comparison import Case, Contender, Plan
+from bench.harness.eager_faiss import EagerStep, load_model
+from bench.harness.floors import flop_floor, read_floor, sum_of
+from bench.harness.oracle import gradients, true_step
+from bench.harness.workload import Workload
+from mtaw_fast.config import Config
+from mtaw_fast.model.mtaw import MTAW
+from mtaw_fast.training.batch import Batch
+from mtaw_fast.training.batching import epoch_batches
+from mtaw_fast.training.initial import initialise
+from mtaw_fast.training.step import Stepper, compute_dtype
+
+_STEP_TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 2e-2}  # of loss and gradients, relative
+_STEP_BATCHES = 16
+_STEP_LOGITS = 1 << 25  # samples x catalog of a step, at most: the dense baseline holds them several times over
+_CPU = torch.device("cpu")
+_FULL_RATE = 1.0  # epochs done: past the warm-up
+
+
+def train_step(workload: Workload, threads: int, plan: Plan) -> Case:
+    """One optimisation step, from a batch to updated weights; samples in params are of the first batch.
+
+    From the weights that a training starts from: of trained ones some gradients are what cancelling terms leave, which
+    no float32 step has right.
+    """
+    bundle = workload.bundle
+    config = replace(bundle.config, compute_dtype="auto")
+    start = MTAW(config, bundle.n_items)
+    initialise(start, workload.train)
+    weights = {name: value.detach().numpy() for name, value in start.named_parameters()}
+    budget = min(config.batch_prefixes, max(1, _STEP_LOGITS // bundle.n_items))
+    numbers = epoch_batches(workload.train.lengths - workload.min_prefix, budget, 0, 0)[:_STEP_BATCHES]
+    batches = [Batch.of(workload.train.select(chosen), workload.min_prefix, _CPU) for chosen in numbers]
+    dtype = compute_dtype(config, _CPU) or torch.float32
+
+    def ours_of(settings: Config) -> Stepper:
+        return Stepper(load_model(settings, weights), settings)
+
+    def theirs_of(settings: Config) -> EagerStep:
+        return EagerStep(load_model(settings, weights), settings)
+
+    still = replace(config, dropout=0.0)
+
+    @cache
+    def truth() -> tuple[float, list[np.ndarray]]:
+        return true_step(still, weights, batches[0])
+
+    def check(contender: Contender) -> str | None:
+        if contender.name == eager_faiss.NAME:
+            theirs = theirs_of(still)
+            loss, model, precision = theirs.step(batches[0]), theirs.model, torch.float32
+        else:
+            ours = ours_of(still)
+            loss, model, precision = ours.step(batches[0], _FULL_RATE), ours.model, dtype
+        return step_error(loss, gradients(model), *truth(), _STEP_TOLERANCE[precision])
+
+    ours, theirs = ours_of(config), theirs_of(config)
+    samples, n_items, d = len(batches[0].targets), bundle.n_items, config.d
+    return Case(
+        "train-step",
+        {
+            **workload.params,
+            "batch": samples,
+            "threads": threads,
+            "loss_backend": config.loss_backend,
+            "compute_dtype": str(dtype).removeprefix("torch."),
+        },
+        "latency_ms",
+        Contender("ours", lambda call: ours.step(batches[call % len(batches)], _FULL_RATE)),
+        [Contender(eager_faiss.NAME, lambda call: theirs.step(batches[call % len(batches)]))],
+        check,
+        plan,
+        sum_of(
+            flop_floor(
+                6.0 * samples * n_items * d,
+                "the loss's three products (logits, gradient of queries, gradient of items)",
+                str(dtype).removeprefix("torch."),
+            ),
+            read_floor(16 * n_items * d, f"Adam's weights, gradients and two moments [{n_items}, {d}] in float32"),
+        ),
+    )

@@ -1,0 +1,108 @@
+"""Training: the loss, forward and backward, against PyTorch's own ways, and a whole epoch with its floor.
+
+python -m bench.training [--quick] [--threads N] [--backend NAME] [--data FOLDER] [--json FILE]
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from bench.harness.comparison import Plan, limit_threads
+from bench.harness.machine import usable_cores
+from bench.harness.report import Report, bench_parser, exit_code_of, parse
+from bench.training.loss_shapes import LossShape
+from mtaw_fast.errors import MtawError, require
+
+N_ITEMS = 40_727
+MANY_ITEMS = 500_000
+SHAPES = (
+    LossShape(512, N_ITEMS),
+    LossShape(2048, N_ITEMS),
+    LossShape(512, N_ITEMS, gamma=0.0),
+    LossShape(512, MANY_ITEMS),
+)
+QUICK_SHAPES = SHAPES[:1]
+
+_LOSS = Plan(rounds=20, burst=1, settle=0, warmup=1, seconds=40.0, min_rounds=3)
+_QUICK_LOSS = Plan(rounds=8, burst=1, settle=0, warmup=1, seconds=10.0, min_rounds=3)
+_STAGE_STEPS = 24
+_QUICK_STAGE_STEPS = 6
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the bench; returns the exit status (1 where an answer was wrong)."""
+    parser = bench_parser("training", (__doc__ or "").splitlines()[0])
+    parser.add_argument("--backend", default="auto", help="our loss's backend (default: auto)")
+    parser.add_argument(
+        "--data",
+        type=Path,
+        metavar="FOLDER",
+        help="a data set made by 'mtaw-fast prepare': adds the case epoch (--quick: a step's stages alone)",
+    )
+    parser.add_argument(
+        "--threads", type=int, default=usable_cores(), metavar="N", help="threads of every contender (default: all)"
+    )
+    try:
+        options = parse(parser, argv)
+        for package in ("torch", "rich"):
+            require(package, "bench")
+        import torch  # noqa: F401  # loaded before its threads are limited
+
+        with limit_threads(options.threads):
+            return _run(options)
+    except MtawError as error:
+        return exit_code_of(error)
+
+
+def _run(options: argparse.Namespace) -> int:
+    report = Report("training")
+    for shape in QUICK_SHAPES if options.quick else SHAPES:
+        _measure_loss(report, shape, options)
+    if options.data is not None:
+        _measure_epoch(report, options)
+    else:
+        report.notes.append("epoch: left out; give it a data set with --data")
+    return report.finish(options.json)
+
+
+def _measure_loss(report: Report, shape: LossShape, options: argparse.Namespace) -> None:
+    # PyTorch loads here, so that --help and a misuse answer at once.
+    from bench.training.loss_case import loss_case, memory_lines
+    from bench.training.loss_inputs import LossInputs
+    from bench.training.loss_peers import peers_for
+
+    _say(f"aw_loss, {shape.describe()}: choosing the peers' settings")
+    inputs = LossInputs.of(shape)
+    peers = peers_for(inputs, report.notes)
+    _say(f"aw_loss, {shape.describe()}")
+    case = loss_case(inputs, peers, options.backend, options.threads, _QUICK_LOSS if options.quick else _LOSS)
+    comparison = report.run(case)
+    if comparison is None:
+        return
+    right = [peer for peer in peers if peer.name not in comparison.refused]
+    params = case.params
+    del inputs, case, comparison  # gigabytes at 500k items
+    _say(f"peak memory of aw_loss, {shape.describe()}")
+    report.lines += memory_lines(shape, right, params, options.threads)
+
+
+def _measure_epoch(report: Report, options: argparse.Namespace) -> None:
+    from bench.training.epoch_case import EpochBench, stages_in_words
+    from mtaw_fast.config import Config
+    from mtaw_fast.data.dataset import Dataset
+
+    bench = EpochBench(Dataset.load(options.data), Config(loss_backend=options.backend), options.threads)
+    if options.quick:
+        report.notes.append("epoch: left out by --quick")
+    else:
+        _say("a whole epoch")
+        report.run(bench.case())
+    _say("the stages of a step")
+    report.notes.append(stages_in_words(bench.stages(_QUICK_STAGE_STEPS if options.quick else _STAGE_STEPS)))
+
+
+def _say(what: str) -> None:
+    print(f"measuring {what} ..", file=sys.stderr, flush=True)

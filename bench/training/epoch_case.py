@@ -1,0 +1,155 @@
+"""The case `epoch`: every batch of one training epoch through the trainer's own step, and where a step's time goes."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+
+from bench.harness.agreement import step_error
+from bench.harness.comparison import Case, Contender, Plan
+from bench.harness.oracle import gradients, true_step
+from bench.training.loss_case import OURS, TOLERANCE, loss_floor, our_dtype
+from mtaw_fast.config import Config
+from mtaw_fast.data.dataset import Dataset
+from mtaw_fast.data.sessions import Sessions
+from mtaw_fast.errors import TrainingError
+from mtaw_fast.kernels.aw_loss import aw_loss
+from mtaw_fast.model.mtaw import MTAW
+from mtaw_fast.training.batch import Batch
+from mtaw_fast.training.batching import epoch_batches
+from mtaw_fast.training.step import Stepper
+
+STAGES = ("batch", "encoder forward", "loss forward", "loss backward", "encoder backward", "clipping", "Adam")
+_ONCE = Plan(rounds=1, burst=1, settle=0, warmup=0, min_rounds=1)
+_CPU = torch.device("cpu")
+_FULL_RATE = 1.0  # epochs done: past the warm-up
+
+
+@dataclass(frozen=True, eq=False)
+class EpochBench:
+    """One data set's epoch under one configuration."""
+
+    dataset: Dataset
+    config: Config
+    threads: int
+
+    @cached_property
+    def sessions(self) -> Sessions:
+        """The training sessions that hold a sample, as the trainer cuts them."""
+        train = self.dataset.train
+        usable = np.flatnonzero(train.lengths > self.dataset.min_prefix)
+        return train.select(usable).keep_last(self.config.max_len + 1)
+
+    @cached_property
+    def batches(self) -> list[np.ndarray]:
+        """Session numbers of every batch of the first epoch."""
+        samples = self.sessions.lengths - self.dataset.min_prefix
+        return epoch_batches(samples, self.config.batch_prefixes, self.config.seed, 1)
+
+    @property
+    def samples(self) -> int:
+        """Samples of the whole epoch."""
+        return int((self.sessions.lengths - self.dataset.min_prefix).sum())
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """What the row says of the epoch."""
+        return {
+            "catalog": self.dataset.n_items,
+            "d": self.config.d,
+            "data": self.dataset.name,
+            "batch": self.config.batch_prefixes,
+            "samples": self.samples,
+            "steps": len(self.batches),
+            "threads": self.threads,
+            "backend": self.config.loss_backend,
+            "compute_dtype": str(our_dtype()).removeprefix("torch."),
+        }
+
+    def case(self) -> Case:
+        """The whole epoch, once; its first step is held against float64 before."""
+        return Case(
+            "epoch",
+            self.params,
+            "epoch_s",
+            Contender(OURS, lambda _: self._epoch()),
+            [],
+            lambda _: self._first_step_error(),
+            _ONCE,
+            loss_floor(self.samples, self.dataset.n_items, self.config.d, "of every sample's logits and gradients"),
+        )
+
+    def stages(self, steps: int) -> dict[str, float]:
+        """Milliseconds of each stage, the median over up to `steps` steps spread over the epoch."""
+        chosen = self.batches[:: max(1, len(self.batches) // steps)][:steps]
+        stepper = self._stepper(self.config)
+        taken = np.array([self.staged_step(stepper, numbers) for numbers in chosen])
+        return dict(
+            zip(STAGES, (1e3 * np.median(taken[1:] if len(taken) > 1 else taken, axis=0)).tolist(), strict=True)
+        )
+
+    def staged_step(self, stepper: Stepper, numbers: np.ndarray) -> list[float]:
+        """Seconds of each of STAGES in a step that does what `Stepper.step` does, cut where stages meet."""
+        config, model = self.config, stepper.model
+        marks = [time.perf_counter()]
+        batch = self._batch(numbers)
+        marks.append(time.perf_counter())
+        queries = model(batch.clicks, batch.offsets)[batch.rows]
+        cut = queries.detach().requires_grad_()
+        marks.append(time.perf_counter())
+        loss = aw_loss(
+            cut,
+            model.item_embedding,
+            batch.targets,
+            scale=config.scale,
+            gamma=config.gamma,
+            compute_dtype=our_dtype(),
+            backend=config.loss_backend,
+        )
+        marks.append(time.perf_counter())
+        stepper.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        marks.append(time.perf_counter())
+        queries.backward(cut.grad)
+        marks.append(time.perf_counter())
+        if config.clip_norm > 0:
+            torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm)
+        marks.append(time.perf_counter())
+        stepper.optimizer.step()
+        marks.append(time.perf_counter())
+        return np.diff(marks).tolist()
+
+    def _epoch(self) -> None:
+        stepper = self._stepper(self.config)
+        for step, numbers in enumerate(self.batches):
+            loss = stepper.step(self._batch(numbers), step / len(self.batches))
+            if not math.isfinite(loss):
+                raise TrainingError(
+                    f"the loss is {loss} in step {step + 1} of {len(self.batches)}; no speed is reported"
+                )
+
+    def _batch(self, numbers: np.ndarray) -> Batch:
+        return Batch.of(self.sessions.select(numbers), self.dataset.min_prefix, _CPU)
+
+    def _stepper(self, config: Config) -> Stepper:
+        return Stepper(MTAW(config, self.dataset.n_items).draw_weights(config.seed).train(), config)
+
+    def _first_step_error(self) -> str | None:
+        still = replace(self.config, dropout=0.0)
+        stepper, batch = self._stepper(still), self._batch(self.batches[0])
+        weights = {name: value.detach().numpy().copy() for name, value in stepper.model.named_parameters()}
+        loss = stepper.step(batch, _FULL_RATE)
+        return step_error(loss, gradients(stepper.model), *true_step(still, weights, batch), TOLERANCE[our_dtype()])
+
+
+def stages_in_words(stages: dict[str, float]) -> str:
+    """One line: the stages' median milliseconds and their shares of a step."""
+    whole = sum(stages.values())
+    parts = (f"{name} {ms:.1f} ({100 * ms / whole:.0f}%)" for name, ms in stages.items())
+    return f"stages of a step, median ms of {whole:.0f}: {', '.join(parts)}"

@@ -1,0 +1,166 @@
+"""The case `aw_loss`: forward and backward of the loss, its check, its floor, and everyone's peak memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import cache, partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bench.harness.agreement import step_error
+from bench.harness.comparison import Case, Contender, Floor, Plan, Ratio, limit_threads
+from bench.harness.floors import exp_floor, flop_floor, sum_of
+from bench.harness.peak_memory import peak_of_prepared
+from bench.harness.report import Line, Row
+from bench.training.loss_inputs import LossInputs
+from bench.training.loss_peers import COMPILE, Peer
+from bench.training.loss_shapes import LossShape
+from mtaw_fast.config import Config
+from mtaw_fast.kernels.aw_loss import aw_loss, choose_backend
+from mtaw_fast.kernels.aw_loss.request import LossRequest
+from mtaw_fast.training.step import compute_dtype
+
+OURS = "ours"
+TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 2e-2}  # of loss and gradients, relative to their norms
+_WARM = LossShape(rows=4, items=64)
+_CPU = torch.device("cpu")
+
+
+def our_dtype() -> torch.dtype:
+    """The compute dtype that a training takes on this CPU."""
+    return compute_dtype(Config(), _CPU) or torch.float32
+
+
+def our_backend(inputs: LossInputs, backend: str) -> str:
+    """Name of the backend that takes these inputs; 'auto' resolved."""
+    request = LossRequest(
+        queries=inputs.queries,
+        items=inputs.items,
+        targets=inputs.targets,
+        scale=inputs.shape.scale,
+        gamma=inputs.shape.gamma,
+        negatives=False,
+        compute_dtype=our_dtype(),
+    )
+    return choose_backend(request, backend)
+
+
+def our_loss(backend: str, inputs: LossInputs) -> Tensor:
+    """The public op as the trainer calls it."""
+    return aw_loss(
+        inputs.queries,
+        inputs.items,
+        inputs.targets,
+        scale=inputs.shape.scale,
+        gamma=inputs.shape.gamma,
+        compute_dtype=our_dtype(),
+        backend=backend,
+    )
+
+
+def loss_floor(rows: int, items: int, d: int, what: str) -> Floor:
+    """Three products of 2 B N d operations and B N exponentials, at this machine's rates."""
+    dtype = str(our_dtype()).removeprefix("torch.")
+    return sum_of(
+        flop_floor(6.0 * rows * items * d, f"three products {what}", dtype),
+        exp_floor(float(rows) * items, "one pass over the logits"),
+    )
+
+
+def loss_case(inputs: LossInputs, peers: list[Peer], backend: str, threads: int, plan: Plan) -> Case:
+    """Ours against the peers on the same inputs; every contender is first held against float64."""
+
+    shape = inputs.shape
+
+    @cache
+    def truth() -> tuple[float, list[np.ndarray]]:
+        return inputs.truth()
+
+    dtypes = {OURS: our_dtype(), **{peer.name: peer.dtype for peer in peers}}
+
+    def check(contender: Contender) -> str | None:
+        loss, *gradients = contender.run(0)
+        found = [gradient.double().numpy() for gradient in gradients]
+        return step_error(loss.item(), found, *truth(), TOLERANCE[dtypes[contender.name]])
+
+    def contender(name: str, loss: Callable[[LossInputs], Tensor]) -> Contender:
+        return Contender(name, lambda _: inputs.run(loss))
+
+    return Case(
+        "aw_loss",
+        loss_params(inputs, backend, threads),
+        "latency_ms",
+        contender(OURS, partial(our_loss, backend)),
+        [contender(peer.name, peer.loss()) for peer in peers],
+        check,
+        plan,
+        loss_floor(shape.rows, shape.items, shape.d, "of the logits and both gradients"),
+    )
+
+
+def loss_params(inputs: LossInputs, backend: str, threads: int) -> dict[str, Any]:
+    """What every row of a loss says of it."""
+    return {
+        "catalog": inputs.shape.items,
+        "d": inputs.shape.d,
+        "batch": inputs.shape.rows,
+        "gamma": inputs.shape.gamma,
+        "threads": threads,
+        "backend": our_backend(inputs, backend),
+        "compute_dtype": str(our_dtype()).removeprefix("torch."),
+    }
+
+
+def memory_lines(shape: LossShape, peers: list[Peer], params: Mapping[str, Any], threads: int) -> list[Line]:
+    """Peak memory beyond the inputs, gradients included, of ours and of every peer: a row a peer, in MB.
+
+    Each runs once in a process of its own, its libraries loaded and its code compiled before. The floor is the two
+    gradients that anyone must return.
+    """
+    ours = _peak_extra(shape, None, params["backend"], threads)
+    floor = 4 * shape.d * (shape.rows + shape.items) / 1e6
+    lines = []
+    for peer in peers:
+        theirs = _peak_extra(shape, peer, "", threads)
+        against = theirs / ours
+        row = Row(
+            bench="training",
+            case="aw_loss-memory",
+            params=params,
+            metric="peak_extra_mb",
+            p50=ours,
+            p95=ours,
+            p99=ours,
+            n=1,
+            baseline=peer.name,
+            ratio=against,
+            floor=floor,
+            floor_what="the gradients of queries and items in float32",
+        )
+        lines.append(Line(row, (ours, ours), theirs, Ratio(against, against, against)))
+    return lines
+
+
+def _peak_extra(shape: LossShape, peer: Peer | None, backend: str, threads: int) -> float:
+    return peak_of_prepared(prepare_loss, shape, peer, backend, threads).added / 1e6
+
+
+def prepare_loss(shape: LossShape, peer: Peer | None, backend: str, threads: int) -> Callable[[], Any]:
+    """Inputs made and code warm; returns one forward and backward. Only a compiled loss is warmed at full size."""
+    with limit_threads(threads):
+        loss = partial(our_loss, backend) if peer is None else peer.loss()
+        inputs = LossInputs.of(shape)
+        if peer is not None and peer.name == COMPILE:
+            inputs.run(loss)
+            inputs.queries.grad = inputs.items.grad = None
+        else:
+            LossInputs.of(_WARM).run(loss)
+
+    def run() -> None:
+        with limit_threads(threads):
+            inputs.run(loss)
+
+    return run

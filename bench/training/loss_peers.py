@@ -1,0 +1,144 @@
+"""What PyTorch offers for the loss: a score of every item, cross-entropy a row, and the adaptive weight on top.
+
+Every peer normalises queries and items, folds the scale into the small operand as a careful user would, and takes
+the weight by L = (2 - 2 exp(-ce))^gamma ce on its own cross-entropy with reduction="none"; at gamma = 0, which is
+plain cross-entropy, it takes its own mean.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from bench.training.loss_inputs import LossInputs
+
+EAGER_FP32 = "torch-eager-fp32"
+EAGER_BF16 = "torch-eager-bf16"
+LINEAR_CE = "torch-linear-ce"
+COMPILE = "torch-compile"
+
+CHUNKS = (128, 512, 2048)
+_TUNING_CALLS = 2
+
+CrossEntropy = Callable[[Tensor, Tensor, Tensor, str], Tensor]  # unit queries x scale, unit items, targets, reduction
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """A way to compute the loss. dtype: of its matrix products. detail: its settings in words.
+
+    chunk, accumulate: of linear_cross_entropy alone (rows a chunk; dtype of its sums).
+    """
+
+    name: str
+    dtype: torch.dtype
+    chunk: int = 0
+    accumulate: torch.dtype | None = None
+
+    @property
+    def detail(self) -> str:
+        """Dtypes and chunk, as in 'bfloat16, sums in bfloat16, 512 rows a chunk'."""
+        words = [str(self.dtype).removeprefix("torch.")]
+        if self.accumulate is not None:
+            words.append(f"sums in {str(self.accumulate).removeprefix('torch.')}")
+        if self.chunk:
+            words.append(f"{self.chunk} rows a chunk")
+        return ", ".join(words)
+
+    def loss(self) -> Callable[[LossInputs], Tensor]:
+        """The mean loss of inputs, differentiable; made once, since compiling is part of the making."""
+        if self.name == LINEAR_CE:
+            return partial(_mean_loss, partial(_linear_ce, self._options()), self.dtype)
+        if self.name == COMPILE:
+            compiled = torch.compile(partial(_weighted_mean, _dense_ce, self.dtype), dynamic=False)
+            return lambda inputs: compiled(*_arguments(inputs))
+        return partial(_mean_loss, _dense_ce, self.dtype)
+
+    def _options(self) -> Any:
+        policy = "auto" if self.accumulate is None else "compact"
+        return torch.nn.LinearCrossEntropyOptions(
+            batch_chunk_size=self.chunk, acc_policy=policy, acc_dtype=self.accumulate
+        )
+
+
+def peers_for(inputs: LossInputs, notes: list[str]) -> list[Peer]:
+    """Every peer that this PyTorch has, tuned for these inputs by short timings; `notes` hears what was chosen.
+
+    linear_cross_entropy's default options are no contender on a CPU. The fastest of float32, bfloat16 and bfloat16
+    sums as well is taken at 512 rows a chunk, then the fastest chunk. torch.compile gets the faster eager dtype.
+    """
+    eager = [Peer(EAGER_FP32, torch.float32), Peer(EAGER_BF16, torch.bfloat16)]
+    peers = list(eager)
+    if hasattr(torch.nn, "LinearCrossEntropyOptions"):
+        peers.append(_tuned_linear_ce(inputs))
+    else:
+        notes.append(f"{LINEAR_CE} is left out: torch {torch.__version__} has no linear_cross_entropy with options")
+    compiler = os.environ.get("CXX", "g++")
+    if shutil.which(compiler):
+        peers.append(Peer(COMPILE, _fastest(eager, inputs).dtype))
+    else:
+        notes.append(f"{COMPILE} is left out: there is no C++ compiler {compiler!r}")
+    settings = "; ".join(f"{peer.name}: {peer.detail}" for peer in peers if peer.name in (LINEAR_CE, COMPILE))
+    notes.append(f"aw_loss, {inputs.shape.describe()}, settings by a short timing: {settings}")
+    return peers
+
+
+def _tuned_linear_ce(inputs: LossInputs) -> Peer:
+    middle = min(CHUNKS[1], len(inputs.queries))
+    forms = [
+        Peer(LINEAR_CE, torch.float32, middle),
+        Peer(LINEAR_CE, torch.bfloat16, middle),
+        Peer(LINEAR_CE, torch.bfloat16, middle, torch.bfloat16),
+    ]
+    form = _fastest(forms, inputs)
+    chunks = {min(chunk, len(inputs.queries)) for chunk in CHUNKS}
+    return _fastest([Peer(LINEAR_CE, form.dtype, chunk, form.accumulate) for chunk in sorted(chunks)], inputs)
+
+
+def _fastest(peers: list[Peer], inputs: LossInputs) -> Peer:
+    if len(peers) == 1:
+        return peers[0]
+    best: dict[Peer, float] = {}
+    for peer in peers:
+        loss = peer.loss()
+        for _ in range(_TUNING_CALLS):
+            begin = time.perf_counter()
+            inputs.run(loss)
+            best[peer] = min(best.get(peer, float("inf")), time.perf_counter() - begin)
+    return min(best, key=best.__getitem__)
+
+
+def _mean_loss(ce: CrossEntropy, dtype: torch.dtype, inputs: LossInputs) -> Tensor:
+    return _weighted_mean(ce, dtype, *_arguments(inputs))
+
+
+def _arguments(inputs: LossInputs) -> tuple[Tensor, Tensor, Tensor, float, float]:
+    return inputs.queries, inputs.items, inputs.targets, inputs.shape.scale, inputs.shape.gamma
+
+
+def _weighted_mean(
+    ce: CrossEntropy, dtype: torch.dtype, queries: Tensor, items: Tensor, targets: Tensor, scale: float, gamma: float
+) -> Tensor:
+    q = (scale * functional.normalize(queries, dim=1)).to(dtype)
+    e = functional.normalize(items, dim=1).to(dtype)
+    if gamma == 0:
+        return ce(q, e, targets, "mean").float()
+    each = ce(q, e, targets, "none").float()
+    return ((-2 * torch.expm1(-each)) ** gamma * each).mean()
+
+
+def _dense_ce(q: Tensor, e: Tensor, targets: Tensor, reduction: str) -> Tensor:
+    return functional.cross_entropy(q @ e.T, targets, reduction=reduction)
+
+
+def _linear_ce(options: Any, q: Tensor, e: Tensor, targets: Tensor, reduction: str) -> Tensor:
+    return functional.linear_cross_entropy(q, e, targets, reduction=reduction, options=options)

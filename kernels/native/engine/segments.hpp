@@ -1,0 +1,61 @@
+// The catalog as the engine searches it: a bundle's N items, M added ones behind them, and those that were taken out.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "memory/query.hpp"
+#include "scan/scanner.hpp"
+
+namespace mtaw {
+
+// What came after the bundle: the added items' scanner, whose item i has the id N + i, or null; and the items that are
+// still there, bit i % 8 of byte i / 8, ceil((N + M) / 8) bytes, or null where all are.
+struct CatalogUpdate {
+    const Scanner* side = nullptr;
+    const std::uint8_t* here = nullptr;
+};
+
+// One thread's working memory.
+struct SegmentScratch {
+    ScanScratch scan;
+    std::vector<std::uint8_t> left;  // what a call's own conditions leave of the items that are here
+    std::vector<std::uint8_t> side_allowed;
+    std::vector<std::int32_t> side_excluded;
+    std::vector<std::int64_t> side_offsets;
+    std::vector<std::int32_t> side_ids;
+    std::vector<float> side_scores;
+    std::vector<Scored> merged;
+};
+
+// Immutable: any number of threads may search at once, each with a scratch of its own. The scanners outlive it.
+class Segments {
+ public:
+    // Throws std::invalid_argument where the two scanners differ in dimensions.
+    explicit Segments(const Scanner& base, const CatalogUpdate& update = {});
+
+    // N + M.
+    std::int64_t n_items() const { return n_items_; }
+    std::int64_t d() const { return base_->catalog().d; }
+    ItemVectors vectors(double scale) const;
+
+    // The items that `allowed` leaves of those that are here, in its form; null stands for all. Lies in `scratch` where
+    // it has to be made.
+    const std::uint8_t* left(const std::uint8_t* allowed, SegmentScratch& scratch) const;
+
+    // Scanner::search of all N + M items; request.allowed is what `left` gave.
+    void search(const ScanRequest& request, std::int32_t* ids, float* scores, SegmentScratch& scratch) const;
+
+ private:
+    void search_side(const ScanRequest& request, SegmentScratch& scratch) const;
+    // The added items' own bits, from the bit N of `allowed` on.
+    void cut_bits(const std::uint8_t* allowed, std::vector<std::uint8_t>& bits) const;
+
+    const Scanner* base_;
+    const Scanner* side_;
+    const std::uint8_t* here_;
+    std::int64_t n_base_;
+    std::int64_t n_items_;
+};
+
+}  // namespace mtaw

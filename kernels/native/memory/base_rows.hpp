@@ -1,0 +1,86 @@
+// The tables of past sessions of which some may be gone again.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <unordered_map>
+#include <vector>
+
+#include "memory/row_view.hpp"
+#include "memory/tables.hpp"
+#include "memory/view.hpp"
+
+namespace mtaw {
+
+inline RowView row_of(const TablesView& tables, std::int64_t item) {
+    if (item >= tables.n_items) return {nullptr, nullptr, nullptr, 0, nullptr};
+    const std::int64_t begin = tables.row_offsets[item];
+    return {tables.neighbours + begin, tables.latest + begin, tables.values + begin * kPairKinds,
+            tables.row_offsets[item + 1] - begin, tables.totals + item * kPairKinds};
+}
+
+// Tables without the sessions that were dropped. Their rows are those of a table made without these: exactly where all
+// sessions with the item are among its postings, else by taking away what the dropped ones gave. In other rows `rec`
+// keeps the ages that it was summed with. Sessions keep their numbers; `number` closes the gaps.
+class BaseRows {
+  public:
+    // Keeps the arrays of `view`.
+    BaseRows(const MemoryView& view, const MemorySettings& settings);
+
+    [[nodiscard]] const MemoryView& tables() const { return view_; }
+    [[nodiscard]] const MemorySettings& settings() const { return settings_; }
+    [[nodiscard]] RowView row(std::int64_t item) const {
+        const Patch* const patch = patch_of(item);
+        if (patch == nullptr) return row_of(view_, item);
+        return {patch->neighbours.data(), patch->latest.data(), patch->values.data(),
+                static_cast<std::int64_t>(patch->neighbours.size()), patch->totals};
+    }
+    // Of an item that the tables know.
+    [[nodiscard]] const std::int32_t* counts(std::int64_t item) const {
+        const Patch* const patch = patch_of(item);
+        return patch == nullptr ? view_.counts + item * kCountKinds : patch->counts;
+    }
+    [[nodiscard]] std::int64_t n_dropped() const { return n_dropped_; }
+    [[nodiscard]] bool is_dropped(std::int64_t session) const {
+        return n_dropped_ > 0 && (dropped_[word(session)] >> (session & 63) & 1) != 0;
+    }
+    // The session's number among those that are left.
+    [[nodiscard]] std::int64_t number(std::int64_t session) const {
+        if (n_dropped_ == 0 || session < 0) return session;
+        const std::uint64_t below = dropped_[word(session)] & ((std::uint64_t{1} << (session & 63)) - 1);
+        return session - before_word_[word(session)] - __builtin_popcountll(below);
+    }
+    [[nodiscard]] std::int64_t n_sessions() const { return view_.n_sessions - n_dropped_; }
+
+    // The session must not have been dropped; returns its distinct items.
+    std::vector<std::int32_t> drop(std::int64_t session);
+    [[nodiscard]] std::int64_t n_bytes() const;
+
+  private:
+    struct Patch {
+        std::vector<std::int32_t> neighbours, latest;
+        std::vector<std::uint16_t> values;
+        float totals[kPairKinds];
+        std::int32_t counts[kCountKinds];
+    };
+
+    [[nodiscard]] static std::size_t word(std::int64_t session) { return static_cast<std::size_t>(session >> 6); }
+    [[nodiscard]] const Patch* patch_of(std::int64_t item) const {
+        if (patches_.empty()) return nullptr;
+        const auto found = patches_.find(static_cast<std::int32_t>(item));
+        return found == patches_.end() ? nullptr : found->second.get();
+    }
+    void patch(std::int32_t item, std::int64_t session, const std::int32_t* clicks, std::int64_t m);
+    void sum_anew(std::int32_t item, const std::vector<std::int32_t>& sessions, Patch& out) const;
+    void take_away(std::int32_t item, std::int64_t session, const RowView& before, Patch& out) const;
+    [[nodiscard]] std::int32_t latest_with(std::int32_t item, std::int32_t other, std::int32_t kept) const;
+
+    const MemoryView view_;
+    const MemorySettings settings_;
+    std::vector<std::uint64_t> dropped_;     // a bit a session; empty until there is one
+    std::vector<std::int64_t> before_word_;
+    std::int64_t n_dropped_ = 0;
+    std::unordered_map<std::int32_t, std::unique_ptr<Patch>> patches_;
+};
+
+}  // namespace mtaw

@@ -1,0 +1,262 @@
+// Events, and what they change.
+#include "memory/delta.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <limits>
+#include <mutex>
+#include <stdexcept>
+#include <string>
+#include <thread>
+
+#include "memory/build.hpp"
+
+namespace mtaw {
+namespace {
+
+constexpr std::int64_t kPortion = 32;  // events that queries wait for at most
+
+}  // namespace
+
+// Queries that come while a writer waits let it go first: a mutex that prefers readers would starve it.
+class MemoryDelta::WriteLock {
+  public:
+    explicit WriteLock(MemoryDelta& delta) : delta_(delta) {
+        delta_.waiting_.fetch_add(1);
+        delta_.mutex_.lock();
+    }
+    ~WriteLock() {
+        delta_.mutex_.unlock();
+        if (delta_.waiting_.fetch_sub(1) == 1) delta_.waiting_.notify_all();
+    }
+    WriteLock(const WriteLock&) = delete;
+    WriteLock& operator=(const WriteLock&) = delete;
+
+  private:
+    MemoryDelta& delta_;
+};
+
+MemoryDelta::ReadLock MemoryDelta::read() const {
+    for (std::int32_t writers = waiting_.load(); writers > 0; writers = waiting_.load()) waiting_.wait(writers);
+    return ReadLock(mutex_);
+}
+
+MemoryDelta::MemoryDelta(const MemoryView& base, const MemorySettings& settings, std::int64_t n_catalog,
+                         std::int64_t most_clicks)
+    : base_(base, settings), aging_(settings.recency), most_clicks_(most_clicks) {
+    check_settings(settings);
+    if (n_catalog < base.n_items || n_catalog > std::numeric_limits<std::int32_t>::max()) {
+        throw std::invalid_argument("a delta over " + std::to_string(base.n_items) + " items cannot have room for " +
+                                    std::to_string(n_catalog) + ": give a capacity of 0 or more, 2147483647 items in all");
+    }
+    if (most_clicks < 1) throw std::invalid_argument("most_clicks must be at least 1, not " + std::to_string(most_clicks));
+    place_of_.assign(static_cast<std::size_t>(n_catalog), 0);
+    touched_.assign(static_cast<std::size_t>(n_catalog >> 6) + 1, 0);
+}
+
+void MemoryDelta::click(const std::int64_t* handles, const std::int32_t* items, std::int64_t n_events) {
+    for (std::int64_t e = 0; e < n_events; ++e) check_item(items[e]);
+    for (std::int64_t begin = 0; begin < n_events; begin += kPortion) {
+        if (begin > 0) std::this_thread::yield();
+        const WriteLock lock(*this);
+        for (std::int64_t e = begin; e < std::min(begin + kPortion, n_events); ++e) {
+            std::int32_t slot = sessions_.find(handles[e]);
+            if (slot < 0) slot = sessions_.add(handles[e]);
+            if (static_cast<std::int64_t>(sessions_.at(slot).clicks.size()) >= most_clicks_) {
+                ++ignored_;
+            } else {
+                append(slot, items[e]);
+            }
+        }
+    }
+}
+
+void MemoryDelta::resume(std::int64_t handle, std::int64_t base_session) {
+    check_base_session(base_session);
+    const WriteLock lock(*this);
+    if (sessions_.find(handle) >= 0) {
+        throw std::invalid_argument("session " + std::to_string(handle) + " has clicks already: resume it before its first");
+    }
+    if (base_.is_dropped(base_session)) {
+        throw std::out_of_range("session " + std::to_string(base_session) + " of the tables is gone: it was forgotten or resumed");
+    }
+    drop_base(base_session);
+    const std::int32_t slot = sessions_.add(handle);
+    const MemoryView& tables = base_.tables();
+    for (std::int64_t t = tables.session_offsets[base_session]; t < tables.session_offsets[base_session + 1]; ++t) {
+        append(slot, tables.session_items[t]);
+    }
+}
+
+bool MemoryDelta::forget(std::int64_t handle) {
+    const WriteLock lock(*this);
+    const std::int32_t slot = sessions_.find(handle);
+    if (slot >= 0) remove(slot);
+    return slot >= 0;
+}
+
+bool MemoryDelta::forget_base(std::int64_t base_session) {
+    check_base_session(base_session);
+    const WriteLock lock(*this);
+    if (base_.is_dropped(base_session)) return false;
+    drop_base(base_session);
+    return true;
+}
+
+void MemoryDelta::seed(std::int32_t item, std::int32_t neighbour, const double* values) {
+    check_item(item);
+    check_item(neighbour);
+    if (item == neighbour) throw std::invalid_argument("item " + std::to_string(item) + " is no neighbour of its own");
+    for (int kind = 0; kind < kPairKinds; ++kind) {
+        if (!(values[kind] >= 0 && std::isfinite(values[kind]))) {
+            throw std::invalid_argument("a seed's values must be finite and not negative");
+        }
+    }
+    const WriteLock lock(*this);
+    DeltaRow& row = row_at(item);
+    DeltaSeed seed{neighbour, {}};
+    std::copy_n(values, kPairKinds, seed.values);
+    row.seeds.push_back(seed);
+    row.add_seed(row.pair_with(neighbour, base_.row(item)), values);
+    touch(row);
+}
+
+DeltaRow& MemoryDelta::row_at(std::int32_t item) {
+    const auto at = static_cast<std::size_t>(item);
+    if (place_of_[at] == 0) {
+        rows_.emplace_back(item);
+        place_of_[at] = static_cast<std::int32_t>(rows_.size());
+        touched_[at >> 6] |= std::uint64_t{1} << (at & 63);
+    }
+    return rows_[static_cast<std::size_t>(place_of_[at]) - 1];
+}
+
+void MemoryDelta::append(std::int32_t slot, std::int32_t item) {
+    const bool is_new = sessions_.append(slot, item);
+    const DeltaSessions::Session& session = sessions_.at(slot);
+    const auto t = static_cast<std::int64_t>(session.clicks.size()) - 1;
+    DeltaRow& row = row_at(item);
+    ++row.clicks;
+    if (is_new) {
+        ++row.sessions;
+        ++row.unsorted;
+        row.postings.push_back(slot);
+    } else {
+        ++row.repeated_later;
+        row.repeated_at_once += session.clicks[static_cast<std::size_t>(t) - 1] == item ? 1 : 0;
+    }
+    for (const std::int32_t place : session.firsts) row_at(session.clicks[static_cast<std::size_t>(place)]).newest = slot;
+    pair_up(slot, item, is_new, t);
+    if (sessions_.is_sparse()) {
+        sessions_.compress([&](const auto& renewed) {
+            for (DeltaRow& one : rows_) one.fold_mark = renewed(one.fold_mark);
+        });
+    }
+}
+
+// The terms of the session's click t with those before it.
+void MemoryDelta::pair_up(std::int32_t slot, std::int32_t item, bool is_new, std::int64_t t) {
+    const DeltaSessions::Session& session = sessions_.at(slot);
+    const MemorySettings& settings = base_.settings();
+    DeltaRow& row = row_at(item);
+    met_.clear();
+    const auto add = [&](std::int64_t j, std::int32_t distance, bool same) {
+        const std::int32_t other = session.clicks[static_cast<std::size_t>(j)];
+        DeltaRow& other_row = row_at(other);
+        row.add_term({row.pair_with(other, base_.row(item)), slot, -distance, same ? 1 : 0});
+        other_row.add_term({other_row.pair_with(item, base_.row(other)), slot, distance, same ? 1 : 0});
+        met_.push_back(other);
+    };
+    auto first = static_cast<std::int64_t>(session.firsts.size()) - (is_new ? 2 : 1);
+    const auto is_first = [&](std::int64_t j) {
+        while (first >= 0 && session.firsts[static_cast<std::size_t>(first)] > j) --first;
+        return first >= 0 && session.firsts[static_cast<std::size_t>(first)] == j;
+    };
+    const std::int64_t near_from = std::max<std::int64_t>(0, t - settings.window);
+    for (std::int64_t j = t - 1; j >= near_from; --j) {
+        if (session.clicks[static_cast<std::size_t>(j)] == item) continue;
+        add(j, static_cast<std::int32_t>(t - j), is_new && is_first(j) && t - j <= settings.span);
+    }
+    if (is_new) {
+        while (first >= 0 && session.firsts[static_cast<std::size_t>(first)] >= near_from) --first;
+        for (; first >= 0 && t - session.firsts[static_cast<std::size_t>(first)] <= settings.span; --first) {
+            add(session.firsts[static_cast<std::size_t>(first)], 0, true);
+        }
+    }
+    for (const std::int32_t other : met_) touch(row_at(other));
+    touch(row);
+}
+
+void MemoryDelta::remove(std::int32_t slot) {
+    const DeltaSessions::Session& session = sessions_.at(slot);
+    std::vector<std::int32_t> items;
+    for (const std::int32_t place : session.firsts) items.push_back(session.clicks[static_cast<std::size_t>(place)]);
+    for (const std::int32_t item : items) take_out(row_at(item), slot);
+    sessions_.remove(slot);
+    for (const std::int32_t item : items) {
+        DeltaRow& row = row_at(item);
+        row.unranked = static_cast<std::int64_t>(row.terms.size()) + 1;
+        touch(row);
+    }
+}
+
+void MemoryDelta::take_out(DeltaRow& row, std::int32_t slot) {
+    const std::vector<std::int32_t>& clicks = sessions_.at(slot).clicks;
+    std::int64_t before = -1;
+    for (std::int64_t t = 0; t < static_cast<std::int64_t>(clicks.size()); ++t) {
+        if (clicks[static_cast<std::size_t>(t)] != row.item) continue;
+        --row.clicks;
+        row.repeated_later -= before >= 0 ? 1 : 0;
+        row.repeated_at_once -= before >= 0 && before == t - 1 ? 1 : 0;
+        before = t;
+    }
+    --row.sessions;
+    std::erase(row.postings, slot);
+    if (row.newest == slot) {
+        const auto earlier = [&](std::int32_t a, std::int32_t b) { return sessions_.place(a) < sessions_.place(b); };
+        const auto latest = std::max_element(row.postings.begin(), row.postings.end(), earlier);
+        row.newest = latest == row.postings.end() ? -1 : *latest;
+    }
+    struct Kept {
+        std::int32_t neighbour;
+        DeltaTerm term;
+    };
+    std::vector<Kept> kept;
+    for (const DeltaTerm& term : row.terms) {
+        if (term.session != slot) kept.push_back({row.pairs[static_cast<std::size_t>(term.pair)].neighbour, term});
+    }
+    // Summed once more from what is left, so that no rounding stays behind.
+    row.clear_pairs();
+    const RowView base = base_.row(row.item);
+    for (const DeltaSeed& seed : row.seeds) row.add_seed(row.pair_with(seed.neighbour, base), seed.values);
+    for (Kept& one : kept) {
+        one.term.pair = row.pair_with(one.neighbour, base);
+        row.add_term(one.term);
+    }
+}
+
+void MemoryDelta::drop_base(std::int64_t session) {
+    for (const std::int32_t item : base_.drop(session)) {
+        if (find(item) == nullptr) continue;
+        DeltaRow& row = row_at(item);
+        const RowView base = base_.row(item);
+        for (DeltaPair& pair : row.pairs) row.link(pair, base);
+        row.unranked = static_cast<std::int64_t>(row.terms.size()) + 1;
+        touch(row);
+    }
+}
+
+void MemoryDelta::check_item(std::int32_t item) const {
+    if (item >= 0 && item < n_catalog()) return;
+    throw std::out_of_range("item " + std::to_string(item) + " lies outside 0.." + std::to_string(n_catalog() - 1) +
+                            ", the items that this delta has room for");
+}
+
+void MemoryDelta::check_base_session(std::int64_t session) const {
+    if (session >= 0 && session < base_.tables().n_sessions) return;
+    throw std::out_of_range("session " + std::to_string(session) + " lies outside 0.." +
+                            std::to_string(base_.tables().n_sessions - 1) + ", those of the tables");
+}
+
+}  // namespace mtaw

@@ -1,0 +1,137 @@
+// What has been clicked since the tables were made: sessions that grow, beside the mapped base.
+//
+//     MemoryDelta delta(view, settings, n_items + 65536, 512);
+//     delta.click(handles, items, n_events);            // in order; queries of other threads wait meanwhile
+//     const SessionMemory memory(view, settings, delta.n_catalog(), isa, &delta);
+//
+// Its state and every query's bits depend on the order of events alone: not on how they were portioned into calls, nor
+// on the instruction set.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <deque>
+#include <shared_mutex>
+#include <vector>
+
+#include "memory/aging.hpp"
+#include "memory/base_rows.hpp"
+#include "memory/delta_row.hpp"
+#include "memory/delta_sessions.hpp"
+
+namespace mtaw {
+
+// A row of the delta as a query adds it to the base's: working memory, grown as it is needed.
+struct FreshRow {
+    std::vector<std::int32_t> neighbours;
+    std::vector<std::int32_t> latest;  // counted behind all sessions of the tables, those that are gone too
+    std::vector<float> values;         // [count, 8]: see FreshView
+    std::int64_t count = 0;
+    float totals[kPairKinds];          // of base and delta
+    float base_aging = 1;              // factor on the base's rec
+    std::vector<double> aa, rec;       // [pairs] of the delta alone
+    std::vector<std::int64_t> last;    // [pairs] the latest session's place in the delta, -1 = none
+
+    [[nodiscard]] FreshView view() const { return {neighbours.data(), latest.data(), values.data(), count}; }
+};
+
+class MemoryDelta {
+  public:
+    using ReadLock = std::shared_lock<std::shared_mutex>;
+
+    // Keeps the arrays of `base`. n_catalog: items lie in 0..n_catalog-1, those from base.n_items on are the delta's
+    // alone. most_clicks: of a session; later ones are ignored. Throws std::invalid_argument on numbers out of range.
+    MemoryDelta(const MemoryView& base, const MemorySettings& settings, std::int64_t n_catalog, std::int64_t most_clicks);
+
+    // Clicks in their order; a handle that is not known starts a session. Throws std::out_of_range, before anything is
+    // changed, on an item outside the catalog.
+    void click(const std::int64_t* handles, const std::int32_t* items, std::int64_t n_events);
+    // The base's session goes on under `handle`: its clicks come again here, as its last. Throws std::invalid_argument
+    // where the handle is known, std::out_of_range where there is no such session or it is gone.
+    void resume(std::int64_t handle, std::int64_t base_session);
+    // Whether there was such a session; nothing of it is left.
+    bool forget(std::int64_t handle);
+    bool forget_base(std::int64_t base_session);
+    // Evidence without a session: adds to what is said of (item, neighbour). Throws std::out_of_range,
+    // std::invalid_argument on values that are negative or no numbers.
+    void seed(std::int32_t item, std::int32_t neighbour, const double* values);
+
+    struct Ordered {
+        std::vector<std::int64_t> handles;
+        std::vector<std::int32_t> items;
+        std::vector<std::int64_t> offsets;
+    };
+    [[nodiscard]] Ordered ordered() const;  // by last click
+    struct Row {
+        std::vector<std::int32_t> neighbours;
+        std::vector<double> values;  // [n, kPairKinds], rec as of the item's latest session
+    };
+    [[nodiscard]] Row row(std::int32_t item) const;
+    struct Counts {
+        std::int64_t of[kCountKinds];  // newest: its place among the delta's sessions
+    };
+    [[nodiscard]] Counts counts(std::int32_t item) const;
+
+    struct Sizes {
+        std::int64_t sessions, clicks, items, pairs, terms, ignored, dropped, bytes;
+    };
+    [[nodiscard]] Sizes sizes() const;
+    [[nodiscard]] std::int64_t n_catalog() const { return static_cast<std::int64_t>(place_of_.size()); }
+
+    // What follows is for those that hold this.
+    [[nodiscard]] ReadLock read() const;
+    [[nodiscard]] const BaseRows& base() const { return base_; }
+    [[nodiscard]] const DeltaSessions& sessions() const { return sessions_; }
+    // Null where the delta says nothing of the item.
+    [[nodiscard]] const DeltaRow* find(std::int64_t item) const {
+        if ((touched_[static_cast<std::size_t>(item >> 6)] >> (item & 63) & 1) == 0) return nullptr;
+        return &rows_[static_cast<std::size_t>(place_of_[static_cast<std::size_t>(item)]) - 1];
+    }
+    [[nodiscard]] std::int64_t n_sessions() const { return base_.n_sessions() + sessions_.count(); }
+    // The number of the latest session with the item, -1 = none.
+    [[nodiscard]] std::int64_t newest(const DeltaRow& row) const;
+    void materialise(const DeltaRow& row, FreshRow& out) const;
+    // Sizes that no query meets more of.
+    [[nodiscard]] std::int64_t longest_row() const { return longest_row_; }
+    [[nodiscard]] std::int64_t longest_postings() const { return longest_postings_; }
+
+  private:
+    class WriteLock;
+
+    DeltaRow& row_at(std::int32_t item);
+    void append(std::int32_t slot, std::int32_t item);
+    void pair_up(std::int32_t slot, std::int32_t item, bool is_new, std::int64_t t);
+    void touch(DeltaRow& row);
+    void remove(std::int32_t slot);
+    void take_out(DeltaRow& row, std::int32_t slot);
+    void fold(DeltaRow& row);
+    void cut(DeltaRow& row);
+    void rank_strong(DeltaRow& row);
+    void sort_postings(DeltaRow& row);
+    void drop_base(std::int64_t session);
+    void sum_terms(const DeltaRow& row, std::int64_t begin, std::int64_t end, std::int64_t newest, FreshRow& out) const;
+    [[nodiscard]] static double strength(const DeltaPair& pair, double rec, const FreshRow& row);
+    void check_item(std::int32_t item) const;
+    void check_base_session(std::int64_t session) const;
+
+    BaseRows base_;
+    const Aging aging_;
+    const std::int64_t most_clicks_;
+    DeltaSessions sessions_;
+    std::deque<DeltaRow> rows_;           // stay where they are
+    std::vector<std::int32_t> place_of_;  // by item: 1 + its row's place, 0 = none
+    std::vector<std::uint64_t> touched_;  // a bit an item with a row: few cache lines, that most items are ruled out by
+    std::int64_t longest_row_ = 0, longest_postings_ = 0, ignored_ = 0;
+    FreshRow fresh_;                      // the writers' working memory
+    struct Ranked {
+        double strength;
+        StrongPair pair;
+    };
+    std::vector<Ranked> ranked_;
+    std::vector<std::int32_t> met_;       // the other items of an event
+
+    mutable std::shared_mutex mutex_;
+    mutable std::atomic<std::int32_t> waiting_{0};  // writers
+};
+
+}  // namespace mtaw

@@ -1,0 +1,140 @@
+// What the delta says at a moment; callers hold a lock.
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <cstdlib>
+#include <shared_mutex>
+
+#include "memory/bfloat16.hpp"
+#include "memory/delta.hpp"
+
+namespace mtaw {
+
+std::int64_t MemoryDelta::newest(const DeltaRow& row) const {
+    if (row.newest >= 0) return base_.n_sessions() + sessions_.place(row.newest);
+    return row.item < base_.tables().n_items ? base_.number(base_.counts(row.item)[kNewest]) : -1;
+}
+
+// Onto aa, rec (as of the session numbered `newest`) and last of `out`.
+void MemoryDelta::sum_terms(const DeltaRow& row, std::int64_t begin, std::int64_t end, std::int64_t newest,
+                            FreshRow& out) const {
+    const std::int64_t age_of_first = newest - base_.n_sessions();
+    for (std::int64_t i = begin; i < end; ++i) {
+        const DeltaTerm& term = row.terms[static_cast<std::size_t>(i)];
+        const auto p = static_cast<std::size_t>(term.pair);
+        const std::int64_t place = sessions_.place(term.session);
+        if (term.distance != 0) out.rec[p] += aging_(age_of_first - place) / static_cast<double>(std::abs(term.distance));
+        if (term.same != 0) out.aa[p] += 1.0 / std::max(sessions_.distinct(term.session) - 1, 1);
+        out.last[p] = std::max(out.last[p], place);
+    }
+}
+
+void MemoryDelta::materialise(const DeltaRow& row, FreshRow& out) const {
+    const std::size_t n_pairs = row.pairs.size();
+    const std::int64_t known = newest(row), newest = known < 0 ? n_sessions() - 1 : known;
+    out.aa.resize(n_pairs);
+    out.rec.resize(n_pairs);
+    out.last.resize(n_pairs);
+    double fold_aging = 0;
+    if (row.folded > 0) fold_aging = aging_(newest - (base_.n_sessions() + sessions_.before(row.fold_mark) - 1));
+    for (std::size_t p = 0; p < n_pairs; ++p) {
+        const DeltaPair& pair = row.pairs[p];
+        out.aa[p] = pair.folded_aa + pair.seeded_aa;
+        out.rec[p] = pair.folded_rec * fold_aging + pair.seeded_rec;
+        out.last[p] = pair.folded_latest < 0 ? -1 : sessions_.place(pair.folded_latest);
+    }
+    sum_terms(row, row.folded, static_cast<std::int64_t>(row.terms.size()), newest, out);
+    double aa = 0, rec = 0;
+    for (std::size_t p = 0; p < n_pairs; ++p) {
+        aa += out.aa[p];
+        rec += out.rec[p];
+    }
+    const RowView base = base_.row(row.item);
+    double aging = 1;
+    if (base.count > 0) aging = aging_(newest - base_.number(base_.counts(row.item)[kNewest]));
+    const auto total = [&](int kind) { return base.totals == nullptr ? 0.0 : static_cast<double>(base.totals[kind]); };
+    for (int kind = 0; kind < kFixedKinds; ++kind) out.totals[kind] = static_cast<float>(total(kind) + row.totals[kind]);
+    out.totals[kAa] = static_cast<float>(total(kAa) + aa);
+    out.totals[kRec] = static_cast<float>(total(kRec) * aging + rec);
+    out.base_aging = static_cast<float>(aging);
+    out.count = row.read_count();
+    out.neighbours.resize(static_cast<std::size_t>(out.count));
+    out.latest.resize(static_cast<std::size_t>(out.count));
+    out.values.resize(static_cast<std::size_t>(out.count) * 8);
+    const auto base_sessions = static_cast<std::int32_t>(base_.tables().n_sessions);
+    const auto rounded = [](double value, float before) { return from_bfloat16(to_bfloat16(value)) - before; };
+    std::size_t to = 0;
+    for (std::size_t p = 0; p < n_pairs; ++p) {
+        if (p == static_cast<std::size_t>(row.kept)) p = static_cast<std::size_t>(row.fresh_from);
+        if (p == n_pairs) break;
+        const DeltaPair& pair = row.pairs[p];
+        out.neighbours[to] = pair.neighbour;
+        out.latest[to] = out.last[p] < 0 ? 0 : base_sessions + static_cast<std::int32_t>(out.last[p]) + 1;
+        float* const values = out.values.data() + to * 8;
+        std::copy_n(pair.fresh, kFixedKinds, values);
+        const float base_aa = from_bfloat16(pair.base[kAa]), base_rec = from_bfloat16(pair.base[kRec]) * out.base_aging;
+        values[kAa] = rounded(static_cast<double>(base_aa) + out.aa[p], base_aa);
+        values[kRec] = rounded(static_cast<double>(base_rec) + out.rec[p], base_rec);
+        values[kPairKinds] = pair.in_base ? 0.0F : 1.0F;
+        values[kPairKinds + 1] = 0;
+        ++to;
+    }
+}
+
+MemoryDelta::Ordered MemoryDelta::ordered() const {
+    const ReadLock lock = read();
+    Ordered out;
+    out.offsets.push_back(0);
+    for (const std::int32_t slot : sessions_.ordered()) {
+        const DeltaSessions::Session& session = sessions_.at(slot);
+        out.handles.push_back(session.handle);
+        out.items.insert(out.items.end(), session.clicks.begin(), session.clicks.end());
+        out.offsets.push_back(static_cast<std::int64_t>(out.items.size()));
+    }
+    return out;
+}
+
+MemoryDelta::Row MemoryDelta::row(std::int32_t item) const {
+    check_item(item);
+    const ReadLock lock = read();
+    Row out;
+    const DeltaRow* const row = find(item);
+    if (row == nullptr) return out;
+    FreshRow fresh;
+    materialise(*row, fresh);
+    for (std::size_t p = 0; p < row->pairs.size(); ++p) {
+        const DeltaPair& pair = row->pairs[p];
+        out.neighbours.push_back(pair.neighbour);
+        out.values.insert(out.values.end(), pair.sums, pair.sums + kFixedKinds);
+        out.values.push_back(fresh.aa[p]);
+        out.values.push_back(fresh.rec[p]);
+    }
+    return out;
+}
+
+MemoryDelta::Counts MemoryDelta::counts(std::int32_t item) const {
+    check_item(item);
+    const ReadLock lock = read();
+    const DeltaRow* const row = find(item);
+    if (row == nullptr) return {{0, 0, 0, 0, -1}};
+    return {{row->clicks, row->sessions, row->repeated_later, row->repeated_at_once,
+             row->newest < 0 ? -1 : sessions_.place(row->newest)}};
+}
+
+MemoryDelta::Sizes MemoryDelta::sizes() const {
+    const ReadLock lock = read();
+    Sizes sizes{sessions_.count(), sessions_.n_clicks(), 0, 0, 0, ignored_, base_.n_dropped(), 0};
+    const auto bytes = [](const auto& array) {
+        return static_cast<std::int64_t>(array.capacity() * sizeof(*array.data()));
+    };
+    sizes.bytes = sessions_.n_bytes() + base_.n_bytes() + bytes(place_of_) + bytes(touched_);
+    for (const DeltaRow& row : rows_) {
+        ++sizes.items;
+        sizes.pairs += static_cast<std::int64_t>(row.pairs.size());
+        sizes.terms += static_cast<std::int64_t>(row.terms.size());
+        sizes.bytes += row.n_bytes();
+    }
+    return sizes;
+}
+
+}  // namespace mtaw

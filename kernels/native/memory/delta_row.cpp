@@ -1,0 +1,128 @@
+#include "memory/delta_row.hpp"
+
+#include <algorithm>
+#include <cstddef>
+
+#include "memory/bfloat16.hpp"
+
+namespace mtaw {
+namespace {
+
+constexpr std::size_t kFew = 12;  // pairs that are looked through
+
+std::size_t bucket_of(std::int32_t neighbour, std::size_t mask) {
+    return (static_cast<std::uint32_t>(neighbour) * 0x9E3779B1U >> 7) & mask;
+}
+
+}  // namespace
+
+std::int32_t DeltaRow::find(std::int32_t neighbour) const {
+    if (index.empty()) {
+        for (std::size_t p = 0; p < pairs.size(); ++p) {
+            if (pairs[p].neighbour == neighbour) return static_cast<std::int32_t>(p);
+        }
+        return -1;
+    }
+    const std::size_t mask = index.size() - 1;
+    for (std::size_t at = bucket_of(neighbour, mask); index[at] != 0; at = (at + 1) & mask) {
+        if (pairs[static_cast<std::size_t>(index[at]) - 1].neighbour == neighbour) return index[at] - 1;
+    }
+    return -1;
+}
+
+std::int32_t DeltaRow::pair_with(std::int32_t neighbour, const RowView& base) {
+    const std::int32_t found = find(neighbour);
+    if (found >= 0) return found;
+    DeltaPair pair{};
+    pair.neighbour = neighbour;
+    pair.folded_latest = -1;
+    link(pair, base);
+    pairs.push_back(pair);
+    const auto place = static_cast<std::int32_t>(pairs.size());
+    if (pairs.size() > kFew && 2 * pairs.size() > index.size()) {
+        reindex();
+    } else if (!index.empty()) {
+        const std::size_t mask = index.size() - 1;
+        std::size_t at = bucket_of(neighbour, mask);
+        while (index[at] != 0) at = (at + 1) & mask;
+        index[at] = place;
+    }
+    return place - 1;
+}
+
+void DeltaRow::reindex() {
+    index.clear();
+    if (pairs.size() <= kFew) return;
+    std::size_t size = 4 * kFew;
+    while (size & (size - 1)) size += size & (~size + 1);
+    while (size < 3 * pairs.size()) size *= 2;
+    index.assign(size, 0);
+    for (std::size_t p = 0; p < pairs.size(); ++p) {
+        std::size_t at = bucket_of(pairs[p].neighbour, size - 1);
+        while (index[at] != 0) at = (at + 1) & (size - 1);
+        index[at] = static_cast<std::int32_t>(p) + 1;
+    }
+}
+
+void DeltaRow::add_term(const DeltaTerm& term) {
+    DeltaPair& pair = pairs[static_cast<std::size_t>(term.pair)];
+    const auto add = [&](int kind, double value) {
+        pair.sums[kind] += value;
+        totals[kind] += value;
+    };
+    if (term.distance != 0) {
+        add(term.distance > 0 ? kFwd : kBwd, 1.0 / static_cast<double>(term.distance > 0 ? term.distance : -term.distance));
+    }
+    if (term.distance == 1) add(kNext, 1.0);
+    if (term.same != 0) add(kSes, 1.0);
+    round(pair);
+    terms.push_back(term);
+    ++unranked;
+}
+
+void DeltaRow::add_seed(std::int32_t place, const double* values) {
+    DeltaPair& pair = pairs[static_cast<std::size_t>(place)];
+    for (int kind = 0; kind < kFixedKinds; ++kind) {
+        pair.sums[kind] += values[kind];
+        totals[kind] += values[kind];
+    }
+    pair.seeded_aa += values[kAa];
+    pair.seeded_rec += values[kRec];
+    round(pair);
+    ++unranked;
+}
+
+void DeltaRow::link(DeltaPair& pair, const RowView& base) const {
+    const std::int32_t* const end = base.neighbours + base.count;
+    const std::int32_t* const found = std::find(base.neighbours, end, pair.neighbour);
+    pair.in_base = found != end;
+    std::fill(pair.base, pair.base + kPairKinds, std::uint16_t{0});
+    if (pair.in_base) std::copy_n(base.values + (found - base.neighbours) * kPairKinds, kPairKinds, pair.base);
+    round(pair);
+}
+
+void DeltaRow::round(DeltaPair& pair) const {
+    for (int kind = 0; kind < kFixedKinds; ++kind) {
+        const float base = from_bfloat16(pair.base[kind]);
+        pair.fresh[kind] = from_bfloat16(to_bfloat16(static_cast<double>(base) + pair.sums[kind])) - base;
+    }
+}
+
+void DeltaRow::clear_pairs() {
+    pairs.clear();
+    terms.clear();
+    index.clear();
+    kept = fresh_from = 0;
+    folded = 0;
+    std::fill(totals, totals + kFixedKinds, 0.0);
+}
+
+std::int64_t DeltaRow::n_bytes() const {
+    const auto bytes = [](const auto& array) {
+        return static_cast<std::int64_t>(array.capacity() * sizeof(*array.data()));
+    };
+    return static_cast<std::int64_t>(sizeof(DeltaRow)) + bytes(pairs) + bytes(terms) + bytes(index) + bytes(postings) +
+           bytes(strong) + bytes(seeds);
+}
+
+}  // namespace mtaw

@@ -1,0 +1,83 @@
+// What the sessions of a delta say of one item.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "memory/base_rows.hpp"
+#include "memory/tables.hpp"
+
+namespace mtaw {
+
+constexpr int kFixedKinds = 4;  // next, fwd, bwd, ses: their terms never change; a session's part of aa and rec does
+static_assert(kNext < kFixedKinds && kFwd < kFixedKinds && kBwd < kFixedKinds && kSes < kFixedKinds);
+
+// Two clicks of a session, one of them on the row's item.
+struct DeltaTerm {
+    std::int32_t pair;      // of the row
+    std::int32_t session;   // its slot
+    std::int32_t distance;  // of the other click after the item's, negative before it; 0 = too far for fwd and bwd
+    std::int32_t same;      // whether both are first clicks, near enough for ses
+};
+
+// Evidence that no session holds.
+struct DeltaSeed {
+    std::int32_t neighbour;
+    double values[kPairKinds];
+};
+
+struct DeltaPair {
+    double sums[kFixedKinds];
+    double seeded_aa, seeded_rec;
+    double folded_aa, folded_rec;  // of the terms that were folded; rec as at DeltaRow::fold_mark
+    float fresh[kFixedKinds];      // what is to be added to the base's value so that the sum is rounded once
+    std::int32_t neighbour;
+    std::int32_t folded_latest;    // the slot of the latest session that was folded, -1 = none
+    std::uint16_t base[kPairKinds];
+    bool in_base;
+};
+
+// One of the strongest neighbours.
+struct StrongPair {
+    std::int32_t neighbour;
+    std::int32_t pair;  // -1 = the base's alone
+    float fwd;          // where it is the base's alone
+};
+
+constexpr std::int64_t kStrong = 20;  // strongest neighbours that a step to second ones takes
+
+struct DeltaRow {
+    std::int32_t item;
+    std::int32_t clicks = 0, sessions = 0, repeated_later = 0, repeated_at_once = 0;
+    std::int32_t newest = -1;  // the slot of the session with the item that was clicked last, on whatever item
+    std::int32_t fold_mark = 0;
+    std::int32_t kept = 0, fresh_from = 0;  // pairs that a query reads: 0 .. kept - 1 and from fresh_from on
+    std::int64_t folded = 0;                // terms
+    std::int64_t unranked = 0;              // terms since `strong` was made
+    std::int64_t unsorted = 0;              // postings since they were sorted
+    double totals[kFixedKinds] = {};
+    std::vector<DeltaPair> pairs;
+    std::vector<DeltaTerm> terms;           // in order of events
+    std::vector<std::int32_t> index;        // a hash table of 1 + pair by neighbour, empty while there are few
+    std::vector<std::int32_t> postings;     // slots
+    std::vector<StrongPair> strong;
+    std::vector<DeltaSeed> seeds;
+
+    explicit DeltaRow(std::int32_t of) : item(of) {}
+
+    // -1 = none.
+    [[nodiscard]] std::int32_t find(std::int32_t neighbour) const;
+    // The pair with a neighbour, made where there is none; `base` is the row under this one.
+    std::int32_t pair_with(std::int32_t neighbour, const RowView& base);
+    void add_term(const DeltaTerm& term);
+    void add_seed(std::int32_t pair, const double* values);
+    void link(DeltaPair& pair, const RowView& base) const;
+    void round(DeltaPair& pair) const;
+    // Forgets all pairs and terms, to be added again.
+    void clear_pairs();
+    void reindex();
+    [[nodiscard]] std::int64_t read_count() const { return kept + static_cast<std::int64_t>(pairs.size()) - fresh_from; }
+    [[nodiscard]] std::int64_t n_bytes() const;
+};
+
+}  // namespace mtaw

@@ -1,0 +1,89 @@
+// The sessions of a delta, in the order of their last clicks.
+#pragma once
+
+#include <cstdint>
+#include <unordered_map>
+#include <vector>
+
+namespace mtaw {
+
+// A session is known by its slot, which stays what it is while others come and go. Its place in the order changes with
+// every click on any of them; it is counted, not kept: every click has a stamp, of a session only the last one's bit is
+// set, and a session's place is the number of bits before its own.
+class DeltaSessions {
+  public:
+    struct Session {
+        std::int64_t handle;
+        std::vector<std::int32_t> clicks;
+        std::vector<std::int32_t> firsts;  // the places of its first clicks on each item
+    };
+
+    // The slot of a handle, -1 = none.
+    [[nodiscard]] std::int32_t find(std::int64_t handle) const;
+    // A session without clicks, behind all others.
+    std::int32_t add(std::int64_t handle);
+    void remove(std::int32_t slot);
+    // Appends a click and moves the session behind all others; whether it is its first on the item.
+    bool append(std::int32_t slot, std::int32_t item);
+
+    [[nodiscard]] const Session& at(std::int32_t slot) const { return sessions_[static_cast<std::size_t>(slot)]; }
+    [[nodiscard]] std::int32_t distinct(std::int32_t slot) const { return facts_[static_cast<std::size_t>(slot)].distinct; }
+    // How many sessions were clicked last before this one was.
+    [[nodiscard]] std::int64_t place(std::int32_t slot) const {
+        return place_of_stamp(facts_[static_cast<std::size_t>(slot)].stamp);
+    }
+    // How many of the sessions that were there at `mark` have not been clicked since; and a mark of now.
+    [[nodiscard]] std::int64_t before(std::int32_t mark) const;
+    [[nodiscard]] std::int32_t mark() const { return static_cast<std::int32_t>(holders_.size()); }
+
+    [[nodiscard]] std::int64_t count() const { return count_; }
+    [[nodiscard]] std::int64_t slots() const { return static_cast<std::int64_t>(sessions_.size()); }
+    [[nodiscard]] std::int64_t n_clicks() const { return n_clicks_; }
+    [[nodiscard]] std::int64_t longest() const { return longest_; }
+    // All slots in order.
+    [[nodiscard]] std::vector<std::int32_t> ordered() const;
+    [[nodiscard]] std::int64_t n_bytes() const;
+    // Gives up the stamps that no session holds any longer, where they are most; marks are renewed by `marks`.
+    template <typename Marks>
+    void compress(const Marks& marks);
+    [[nodiscard]] bool is_sparse() const { return mark() > 4 * count_ + kSpareStamps; }
+
+  private:
+    struct Facts {
+        std::int32_t stamp;
+        std::int32_t distinct;
+    };
+    static constexpr std::int64_t kSpareStamps = 1 << 14;
+
+    [[nodiscard]] std::int64_t place_of_stamp(std::int32_t stamp) const {
+        const auto word = static_cast<std::size_t>(stamp >> 6);
+        return before_word_[word] + ones(words_[word] & ((std::uint64_t{1} << (stamp & 63)) - 1));
+    }
+    // Without an instruction of its own, which not every x86-64 CPU has, a call to the library's takes longer.
+    [[nodiscard]] static std::int64_t ones(std::uint64_t x) {
+        x -= (x >> 1) & 0x5555555555555555U;
+        x = (x & 0x3333333333333333U) + ((x >> 2) & 0x3333333333333333U);
+        x = (x + (x >> 4)) & 0x0F0F0F0F0F0F0F0FU;
+        return static_cast<std::int64_t>((x * 0x0101010101010101U) >> 56);
+    }
+    void leave(std::int32_t stamp);
+    void come_last(std::int32_t slot);
+    void restamp(const std::vector<std::int32_t>& slots);
+
+    std::vector<Session> sessions_;
+    std::vector<Facts> facts_;             // by slot, apart from what is read less often
+    std::vector<std::int32_t> free_;       // slots
+    std::unordered_map<std::int64_t, std::int32_t> slot_of_;
+    std::vector<std::int32_t> holders_;    // by stamp: the slot, -1 = clicked again since, or gone
+    std::vector<std::uint64_t> words_;     // a bit a stamp that is held
+    std::vector<std::int32_t> before_word_;  // bits set before each word
+    std::int64_t count_ = 0, n_clicks_ = 0, longest_ = 0;
+};
+
+template <typename Marks>
+void DeltaSessions::compress(const Marks& marks) {
+    marks([&](std::int32_t mark) { return static_cast<std::int32_t>(before(mark)); });
+    restamp(ordered());
+}
+
+}  // namespace mtaw

@@ -1,0 +1,150 @@
+// Tables of past sessions and what was clicked since, as a query reads them together.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+
+#include "memory/bfloat16.hpp"
+#include "memory/delta.hpp"
+
+namespace mtaw {
+
+// The latest sessions with an item: those of the tables, ascending, of which some may be gone, and slots of the delta.
+struct Postings {
+    const std::int32_t* base;
+    std::int64_t n_base;
+    const std::int32_t* fresh;
+    std::int64_t n_fresh;
+};
+
+struct StrongNeighbours {
+    std::int32_t neighbours[kStrong];
+    float fwd[kStrong];
+    std::int64_t count;
+    float total;  // of fwd, of the whole row
+};
+
+// A session's id in a query is its place in the tables or, behind these, its slot in the delta.
+//
+// Without a delta everything is as the tables have it. With one its lock must be held.
+class LiveTables {
+  public:
+    explicit LiveTables(const MemoryView& tables, const MemoryDelta* delta = nullptr) : tables_(tables), delta_(delta) {}
+
+    [[nodiscard]] const MemoryView& tables() const { return tables_; }
+    [[nodiscard]] const MemoryDelta* delta() const { return delta_; }
+    [[nodiscard]] const DeltaRow* fresh(std::int64_t item) const { return delta_ == nullptr ? nullptr : delta_->find(item); }
+    [[nodiscard]] RowView row(std::int64_t item) const {
+        if (item >= tables_.n_items) return {nullptr, nullptr, nullptr, 0, nullptr};
+        return delta_ == nullptr ? row_of(tables_, item) : delta_->base().row(item);
+    }
+
+    // S
+    [[nodiscard]] std::int64_t n_sessions() const { return delta_ == nullptr ? tables_.n_sessions : delta_->n_sessions(); }
+    // What numbers of the tables and, behind them, places in the delta become when those that are gone leave no gaps.
+    [[nodiscard]] std::int64_t number_of_raw(std::int64_t raw) const {
+        if (delta_ == nullptr || delta_->base().n_dropped() == 0) return raw;
+        const BaseRows& base = delta_->base();
+        return raw < tables_.n_sessions ? base.number(raw) : raw - base.n_dropped();
+    }
+    [[nodiscard]] bool has_gaps() const { return delta_ != nullptr && delta_->base().n_dropped() > 0; }
+    [[nodiscard]] bool is_gone(std::int64_t session) const { return delta_->base().is_dropped(session); }
+    [[nodiscard]] std::int64_t number(std::int32_t session) const {
+        if (session < tables_.n_sessions) return number_of_raw(session);
+        return delta_->base().n_sessions() + delta_->sessions().place(slot_of_session(session));
+    }
+    [[nodiscard]] SessionClicks clicks(std::int32_t session) const {
+        if (session < tables_.n_sessions) {
+            const std::int64_t begin = tables_.session_offsets[session];
+            return {tables_.session_items + begin, tables_.session_offsets[session + 1] - begin};
+        }
+        const auto& clicks = delta_->sessions().at(slot_of_session(session)).clicks;
+        return {clicks.data(), static_cast<std::int64_t>(clicks.size())};
+    }
+
+    // Into out[kCountKinds].
+    void counts(std::int64_t item, std::int32_t* out) const {
+        if (item < tables_.n_items) {
+            const std::int32_t* const of = delta_ == nullptr ? tables_.counts + item * kCountKinds : delta_->base().counts(item);
+            std::copy_n(of, kCountKinds, out);
+            if (out[kNewest] >= 0) out[kNewest] = static_cast<std::int32_t>(number_of_raw(out[kNewest]));
+        } else {
+            std::fill(out, out + kNewest, 0);
+            out[kNewest] = -1;
+        }
+        const DeltaRow* const row = fresh(item);
+        if (row == nullptr) return;
+        out[kClicks] += row->clicks;
+        out[kSessions] += row->sessions;
+        out[kRepeatedLater] += row->repeated_later;
+        out[kRepeatedAtOnce] += row->repeated_at_once;
+        out[kNewest] = static_cast<std::int32_t>(delta_->newest(*row));
+    }
+    // Of the whole row, but not of aa and rec.
+    [[nodiscard]] float total(std::int64_t item, PairKind kind) const {
+        const RowView base = row(item);
+        const DeltaRow* const more = fresh(item);
+        const float of_base = base.totals == nullptr ? 0.0F : base.totals[kind];
+        return more == nullptr ? of_base : static_cast<float>(static_cast<double>(of_base) + more->totals[kind]);
+    }
+    // At most as many as tables are made with, the latest.
+    [[nodiscard]] Postings postings(std::int64_t item) const {
+        Postings found{nullptr, 0, nullptr, 0};
+        if (item < tables_.n_items) {
+            const std::int64_t begin = tables_.post_offsets[item];
+            found.base = tables_.postings + begin;
+            found.n_base = tables_.post_offsets[item + 1] - begin;
+        }
+        const DeltaRow* const more = fresh(item);
+        if (more == nullptr) return found;
+        const std::int64_t most = delta_->base().settings().max_postings;
+        found.n_fresh = static_cast<std::int64_t>(more->postings.size());
+        if (most > 0) found.n_fresh = std::min(found.n_fresh, most);
+        found.fresh = more->postings.data() + more->postings.size() - static_cast<std::size_t>(found.n_fresh);
+        if (most == 0) return found;
+        // As many of the others as are missing.
+        std::int64_t begin = found.n_base, room = most - found.n_fresh;
+        while (begin > 0 && room > 0) room -= is_gone(found.base[--begin]) ? 0 : 1;
+        found.base += begin;
+        found.n_base -= begin;
+        return found;
+    }
+
+    [[nodiscard]] StrongNeighbours strong(std::int64_t item) const;
+
+  private:
+    [[nodiscard]] std::int32_t slot_of_session(std::int32_t session) const {
+        return session - static_cast<std::int32_t>(tables_.n_sessions);
+    }
+
+    const MemoryView& tables_;
+    const MemoryDelta* delta_;
+};
+
+inline StrongNeighbours LiveTables::strong(std::int64_t item) const {
+    StrongNeighbours out;
+    const RowView base = row(item);
+    const DeltaRow* const more = fresh(item);
+    out.total = total(item, kFwd);
+    if (more == nullptr || more->strong.empty()) {
+        out.count = std::min(base.count, kStrong);
+        for (std::int64_t p = 0; p < out.count; ++p) {
+            out.neighbours[p] = base.neighbours[p];
+            out.fwd[p] = from_bfloat16(base.values[p * kPairKinds + kFwd]);
+        }
+        return out;
+    }
+    out.count = static_cast<std::int64_t>(more->strong.size());
+    for (std::int64_t i = 0; i < out.count; ++i) {
+        const StrongPair& one = more->strong[static_cast<std::size_t>(i)];
+        out.neighbours[i] = one.neighbour;
+        out.fwd[i] = one.fwd;
+        if (one.pair >= 0) {
+            const DeltaPair& pair = more->pairs[static_cast<std::size_t>(one.pair)];
+            out.fwd[i] = from_bfloat16(pair.base[kFwd]) + pair.fresh[kFwd];
+        }
+    }
+    return out;
+}
+
+}  // namespace mtaw

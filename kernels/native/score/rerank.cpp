@@ -1,0 +1,51 @@
+#include "score/rerank.hpp"
+
+#include <algorithm>
+#include <cstddef>
+#include <limits>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "score/score.hpp"
+
+namespace mtaw {
+namespace {
+
+void check_candidates(const RerankShape& shape, const std::int32_t* candidates) {
+    const std::int64_t count = shape.n_queries * shape.n_candidates;
+    for (std::int64_t place = 0; place < count; ++place) {
+        if (candidates[place] < -1 || candidates[place] >= shape.n_items) {
+            throw std::out_of_range("candidate " + std::to_string(candidates[place]) + " of query " +
+                                    std::to_string(place / shape.n_candidates) + " lies outside -1.." +
+                                    std::to_string(shape.n_items - 1));
+        }
+    }
+}
+
+}  // namespace
+
+void rerank_topk(const RerankShape& shape, const float* queries, const float* catalog, const std::int32_t* candidates,
+                 double scale, std::int32_t* ids, float* scores) {
+    check_candidates(shape, candidates);
+    std::vector<Scored> scored;
+    scored.reserve(static_cast<std::size_t>(shape.n_candidates));
+    for (std::int64_t b = 0; b < shape.n_queries; ++b) {
+        const float* query = queries + b * shape.d;
+        scored.clear();
+        for (std::int64_t c = 0; c < shape.n_candidates; ++c) {
+            const std::int32_t id = candidates[b * shape.n_candidates + c];
+            if (id >= 0) scored.push_back({0.0F, id});
+        }
+        score_items(query, catalog, shape.d, scale, scored.data(), static_cast<std::int64_t>(scored.size()));
+        const std::size_t kept = std::min(static_cast<std::size_t>(shape.k), scored.size());
+        std::int32_t* out_ids = ids + b * shape.k;
+        float* out_scores = scores + b * shape.k;
+        place_best(scored.data(), static_cast<std::int64_t>(scored.size()), static_cast<std::int64_t>(kept), out_ids,
+                   out_scores);
+        std::fill(out_ids + kept, out_ids + shape.k, -1);
+        std::fill(out_scores + kept, out_scores + shape.k, -std::numeric_limits<float>::infinity());
+    }
+}
+
+}  // namespace mtaw

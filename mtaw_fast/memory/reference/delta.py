@@ -1,0 +1,67 @@
+"""What a delta says of an item's pairs, in plain Python: what the native one is tested against.
+
+By definition: the sessions are numbered by their last clicks, behind those that the tables still have, and each gives
+its terms as in `MemoryTables`. `rec` is as of the item's latest session in the delta; where it has none, of the last of
+all. Seeds come on top, and do not age.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from mtaw_fast.kernels.native.memory_tables import PAIR_KINDS
+from mtaw_fast.memory.settings import MemorySettings
+
+_KINDS = {kind: place for place, kind in enumerate(PAIR_KINDS)}
+
+
+def delta_rows(
+    sessions: Sequence[Sequence[int]],
+    settings: MemorySettings,
+    seeds: Mapping[tuple[int, int], np.ndarray] | None = None,
+) -> dict[int, dict[int, np.ndarray]]:
+    """The pairs of every item.
+
+    Parameters
+    ----------
+    sessions : sequence of sequences of int
+        The delta's sessions by last click.
+    settings : MemorySettings
+        With `recency` as a number.
+    seeds : mapping of (item, neighbour) to float64[6], optional
+        Sums of what was seeded.
+
+    Returns
+    -------
+    dict of dict of float64[6]
+        By item and neighbour, as PAIR_KINDS has them.
+    """
+    assert settings.recency is not None
+    newest = {item: s for s, session in enumerate(sessions) for item in session}
+    rows: dict[int, dict[int, np.ndarray]] = {}
+
+    def pair(item: int, other: int) -> np.ndarray:
+        return rows.setdefault(item, {}).setdefault(other, np.zeros(len(PAIR_KINDS)))
+
+    for s, session in enumerate(sessions):
+        first = {item: t for t, item in reversed(list(enumerate(session)))}
+        for t, item in enumerate(session):
+            for j in range(max(0, t - settings.window), min(len(session), t + settings.window + 1)):
+                if session[j] == item:
+                    continue
+                values, weight = pair(item, session[j]), 1 / abs(j - t)
+                values[_KINDS["fwd" if j > t else "bwd"]] += weight
+                values[_KINDS["next"]] += j == t + 1
+                values[_KINDS["rec"]] += weight * math.exp(-(newest[item] - s) / settings.recency)
+        for item, t in first.items():
+            for other, j in first.items():
+                if other != item and abs(j - t) <= settings.span:
+                    values = pair(item, other)
+                    values[_KINDS["ses"]] += 1
+                    values[_KINDS["aa"]] += 1 / (len(first) - 1)
+    for (item, other), values in (seeds or {}).items():
+        pair(item, other)[:] += values
+    return rows

@@ -1,0 +1,95 @@
+"""The routes that teach: events from anywhere, and sessions to forget."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, TypeVar
+
+from litestar import Response, delete, post
+from litestar.params import Body, Parameter
+
+from mtaw_fast.errors import DataError, LearnError
+from mtaw_fast.live.events import Click, Event, Forget, checked_click, now_ms
+from mtaw_fast.live.knowledge import Knowledge
+from mtaw_fast.service.answers import json_response
+from mtaw_fast.service.background import in_background
+from mtaw_fast.service.decoding import StrictRequest
+from mtaw_fast.service.messages import EventsAnswer, EventsRequest, ForgetAnswer
+from mtaw_fast.service.openapi import errors, operation
+from mtaw_fast.service.origin import check_request_origin
+from mtaw_fast.service.problems import invalid, unavailable
+from mtaw_fast.service.state import Service, service_of
+
+T = TypeVar("T")
+
+SESSION_ID = r"[A-Za-z0-9._~-]{1,128}"
+MOST_EVENTS = 10_000  # in a request
+
+
+@post("/v1/events", status_code=200, responses=errors(400, 403, 408, 413, 503), operation_class=operation("events"))
+async def events(request: StrictRequest, data: Annotated[EventsRequest, Body()]) -> Response[EventsAnswer]:
+    """Learn from clicks: when this is answered they are kept, and within a second every ranking knows them."""
+    service = service_of(request)
+    check_request_origin(request, service.settings.own_names)
+    if len(data.events) > MOST_EVENTS:
+        raise invalid("too_many_events", f"there are {len(data.events)} events, the most is {MOST_EVENTS}; split them")
+    now = now_ms()
+    try:
+        clicks: list[Event] = [
+            checked_click(
+                one.session, one.item, now if one.time is None else one.time, one.type, one.id, where=f"event {place}"
+            )
+            for place, one in enumerate(data.events)
+        ]
+    except DataError as error:
+        raise invalid("invalid_event", str(error)) from None
+    position = await keep(service, clicks)
+    version = service.take(request).version
+    return json_response(EventsAnswer(version=version, accepted=len(clicks), position=position))
+
+
+@delete(
+    "/v1/sessions/{session_id:str}",
+    status_code=200,
+    responses=errors(400, 403, 503),
+    operation_class=operation("forget"),
+)
+async def forget(
+    request: StrictRequest,
+    session_id: Annotated[str, Parameter(pattern=f"^{SESSION_ID}$", description="As its clicks named it.")],
+) -> Response[ForgetAnswer]:
+    """Take out again what a session taught, in every worker; the server's own copy of it goes too."""
+    service = service_of(request)
+    check_request_origin(request, service.settings.own_names)
+    if service.sessions is not None:
+        await service.sessions.forget(session_id)
+    position = await keep(service, [Forget(session_id, now_ms())]) if service.learns else None
+    return json_response(ForgetAnswer(version=service.take(request).version, position=position))
+
+
+async def learn_clicks(service: Service, session: str, items: list[int | str]) -> None:
+    """Keep the clicks of a session that the server holds, where the service learns."""
+    if service.learns and items:
+        now = now_ms()
+        clicks: list[Event] = [Click(session, item, now) for item in items if item != ""]
+        await keep(service, clicks)
+
+
+async def keep(service: Service, some: list[Event]) -> str:
+    """Append events to the log. Raises ServiceError (503) where they could not be kept."""
+    knowledge = service.reloader.snapshot.recommender.knowledge
+    assert knowledge is not None
+    try:
+        position = await _beside(knowledge, lambda: knowledge.append(some))
+    except LearnError as error:
+        service.metrics.add("mtaw_events_refused_total", by=len(some))
+        raise unavailable("not_kept", str(error)) from None
+    service.metrics.add("mtaw_events_total", by=len(some))
+    return position
+
+
+async def _beside(knowledge: Knowledge, work: Callable[[], T]) -> T:
+    """Run an append: write(2) takes microseconds, but fsync and a network take their time."""
+    if knowledge.settings.sync or knowledge.settings.stream is not None:
+        return await in_background(work)
+    return work()

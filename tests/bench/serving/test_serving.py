@@ -1,0 +1,227 @@
+"""The serving bench end to end on toy catalogs: its JSON, its gates, its inputs."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("uvicorn", reason="the serving bench needs the extra 'serve'")
+pytest.importorskip("psutil", reason="the serving bench needs the extra 'bench'")
+
+from bench.serving import command as serving
+from bench.serving import inputs as serving_inputs
+from bench.serving.checks import Answer, check_sample
+from bench.serving.inputs import catalog_bundle, distinct_sessions, publish, recommend_requests
+from mtaw_fast.bundle import Bundle
+from mtaw_fast.errors import UsageError
+from mtaw_fast.recommender import Recommender
+from tests.bench.schema import check_report
+from tests.random_bundle import save_random
+
+ROOT = Path(__file__).resolve().parents[3]
+
+N_ITEMS = 2003
+QUIET = ["--rates", "60", "--seconds", "2", "--ramp", "0.5", "--workers", "1", "--connections", "8"]
+
+
+@pytest.fixture
+def toy(monkeypatch, tmp_path) -> Path:
+    """Toy sizes, and every answer checked instead of one in a hundred."""
+    monkeypatch.setattr(serving, "RATES", {N_ITEMS: 60.0})
+    monkeypatch.setattr(serving, "QUICK_SIZE", N_ITEMS)
+    monkeypatch.setattr(serving, "FAULT_SIZE", N_ITEMS)
+    monkeypatch.setattr(serving, "AIMS", {(N_ITEMS, 60.0): 1000.0})
+    monkeypatch.setattr(serving, "_CHECKED", 1.0)
+    return tmp_path / "cache"
+
+
+def run(tmp_path: Path, cache: Path, *arguments: str) -> tuple[int, list[dict]]:
+    status = serving.main([*QUIET, "--cache", str(cache), "--json", str(tmp_path / "out.json"), *arguments])
+    report = json.loads((tmp_path / "out.json").read_text())
+    check_report(report)
+    return status, report["results"]
+
+
+def test_quick_writes_the_promised_row_in_the_schema(toy, tmp_path, capsys):
+    status, rows = run(tmp_path, toy, "--quick")
+    assert status == 0
+    (row,) = rows
+    assert (row["bench"], row["case"], row["metric"]) == ("serving", "poisson", "latency_ms")
+    assert (row["params"]["catalog"], row["params"]["rate"], row["params"]["index"]) == (N_ITEMS, 60.0, "scan")
+    assert row["p50"] <= row["p90"] <= row["p95"] <= row["p99"] <= row["p999"]
+    assert row["errors"] == 0
+    assert row["checked"] >= row["n"] > 60
+    assert row["recall"] == 1.0
+    assert row["server_cpu_us"] > 0
+    assert row["client_cpu_us"] > 0
+    printed = capsys.readouterr().out
+    assert "client and service share the machine's" in printed
+    assert "checked against float64" in printed
+    assert "0 errors; 1000 ms and none: met" in printed
+
+
+def test_a_wrong_answer_gets_no_row_and_fails_the_bench(toy, tmp_path, monkeypatch, capsys):
+    bundle = catalog_bundle(N_ITEMS, toy, lambda _: None)
+    other = catalog_bundle(N_ITEMS, toy, lambda _: None, seed=1)
+    # The service gets another bundle than the one that its answers are held against.
+    from bench.serving import service_process
+
+    right = service_process.Service.__init__
+    monkeypatch.setattr(service_process.Service, "__init__", lambda self, _, *rest: right(self, other, *rest))
+    assert bundle != other
+    status, rows = run(tmp_path, toy, "--quick")
+    assert (status, rows) == (1, [])
+    assert "no latency is reported" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_curve_goes_up_in_rate_and_ends(toy, tmp_path, monkeypatch):
+    monkeypatch.setattr(serving, "_CURVE_FROM", 20.0)
+    monkeypatch.setattr(serving, "_CURVE_MOST", 50.0)
+    rates = QUIET.index("--rates")
+    monkeypatch.setattr("tests.bench.serving.test_serving.QUIET", [*QUIET[:rates], *QUIET[rates + 2 :]])
+    status, rows = run(tmp_path, toy, "--curve", "--items", str(N_ITEMS))
+    assert status == 0
+    assert [row["params"]["rate"] for row in rows] == [20, 30, 45]
+
+
+@pytest.mark.slow
+def test_faults_are_reported(toy, tmp_path, capsys):
+    status, rows = run(tmp_path, toy, "--reloads", "2", "--kills", "1", "--workers", "2", "--seconds", "8")
+    assert status == 0
+    assert [row["case"] for row in rows] == ["reloads", "killed-worker"]
+    assert (rows[0]["errors"], rows[0]["reloads"], rows[0]["seen"]) == (0, 2, 2)
+    assert (rows[1]["killed"], rows[1]["stray"]) == (1, 0)
+    printed = capsys.readouterr().out
+    assert "2 hot reloads (2 of them seen in the answers): 0 failed" in printed
+    assert "1 workers killed" in printed
+
+
+def test_misuse_is_one_line_and_exit_code_2(toy, capsys):
+    for arguments, reason in (
+        (["--items", "many"], "give numbers"),
+        (["--rates", "0"], "must be over 0"),
+        (["--workers", "0"], "at least 1"),
+        (["--reloads", "3", "--curve"], "go without"),
+        (["--kills", "0"], "at least 1"),
+        (["--kills", "1", "--items", "100,200"], "one catalog"),
+        (["--json", str(toy / "none" / "out.json")], "its folder does not exist"),
+    ):
+        assert serving.main(["--cache", str(toy), *arguments]) == 2
+        assert reason in capsys.readouterr().err
+        assert not toy.exists()
+    assert serving.main(["--bundle", str(toy / "nowhere")]) == 1
+
+
+def test_sessions_are_distinct_seeded_and_follow_the_law():
+    sessions = distinct_sessions(10_000, 5000, seed=4)
+    assert len({clicks.tobytes() for clicks in sessions}) == len(sessions) == 5000
+    assert np.array_equal(sessions.items, distinct_sessions(10_000, 5000, seed=4).items)
+    assert not np.array_equal(sessions.items[:50], distinct_sessions(10_000, 5000, seed=5).items[:50])
+    lengths = np.bincount(sessions.lengths)
+    assert lengths[1] > lengths[2] > lengths[3] > lengths[5]
+    assert sessions.lengths.max() > 20
+    with pytest.raises(UsageError, match="distinct sessions"):
+        distinct_sessions(1, 1000, seed=0)
+
+
+def test_requests_carry_external_ids():
+    sessions = distinct_sessions(50, 3, seed=0)
+    (first, *_) = recommend_requests(sessions, lambda clicks: [f"sku-{click}" for click in clicks], 7)
+    head, _, body = first.partition(b"\r\n\r\n")
+    assert json.loads(body) == {"session": [f"sku-{click}" for click in sessions[0]], "k": 7}
+    assert b"Content-Length: %d" % len(body) in head
+
+
+def answers_of(folder: Path, sessions, k: int) -> dict[int, Answer]:
+    recommender = Recommender.load(folder)
+    made = {}
+    for number, clicks in enumerate(sessions):
+        out = recommender.recommend(recommender.bundle.ids.external(clicks), k)
+        made[number] = Answer(out.items, out.scores.tolist(), "", "")
+    return made
+
+
+def test_the_check_passes_right_answers_and_no_others(tmp_path):
+    save_random(tmp_path, n_items=300, d=16)
+    sessions = distinct_sessions(300, 20, seed=0)
+    answers = answers_of(tmp_path, sessions, 10)
+    verdict = check_sample(tmp_path, sessions, answers, 10, exact=True)
+    assert (verdict.error, verdict.checked, verdict.recall) == (None, 20, 1.0)
+    assert check_sample(tmp_path, sessions, answers, 10, exact=False).recall == 1.0
+
+    good = answers[7]
+    swapped = Answer([good.items[1], good.items[0], *good.items[2:]], good.scores, "", "")
+    shifted = Answer(good.items, [score + 0.01 for score in good.scores], "", "")
+    short = Answer(good.items[:9], good.scores[:9], "", "")
+    unknown = Answer(["nobody", *good.items[1:]], good.scores, "", "")
+    for wrong in (swapped, shifted, short, unknown):
+        for exact in (True, False):
+            error = check_sample(tmp_path, sessions, {**answers, 7: wrong}, 10, exact).error
+            assert error is not None
+            assert "session 7" in error
+
+
+def test_missed_items_are_wrong_where_exact_and_recall_where_not(tmp_path):
+    save_random(tmp_path, n_items=300, d=16)
+    sessions = distinct_sessions(300, 20, seed=0)
+    longer = answers_of(tmp_path, sessions, 11)
+    missed = {
+        number: Answer(answer.items[1:], answer.scores[1:], "", "") if number < 5 else
+        Answer(answer.items[:10], answer.scores[:10], "", "")
+        for number, answer in longer.items()
+    }  # fmt: skip
+    assert check_sample(tmp_path, sessions, missed, 10, exact=True).error is not None
+    verdict = check_sample(tmp_path, sessions, missed, 10, exact=False)
+    assert verdict.error is None
+    assert verdict.recall == pytest.approx(1 - 5 / 200)
+    assert 0 < verdict.recall_error < 0.05
+
+
+def test_publish_replaces_a_bundle_whole(tmp_path):
+    for seed in (0, 1):
+        save_random(tmp_path / f"b{seed}", n_items=30, seed=seed)
+    for seed in (0, 1, 0):
+        publish(tmp_path / f"b{seed}", tmp_path / "served")
+        want, got = Bundle.load(tmp_path / f"b{seed}"), Bundle.load(tmp_path / "served")
+        assert want.manifest == got.manifest
+        assert {path.name for path in (tmp_path / "served").iterdir()} == {
+            path.name for path in (tmp_path / f"b{seed}").iterdir()
+        }
+
+
+@pytest.mark.slow
+def test_a_ladder_is_built_once_and_states_its_recall(tmp_path, monkeypatch):
+    pytest.importorskip("faiss", reason="the ladder needs the extra 'cpu'")
+    monkeypatch.setattr(serving_inputs, "_HELD_OUT", 100_000)
+    plain = catalog_bundle(5000, tmp_path, lambda _: None)
+    said: list[str] = []
+    monkeypatch.setattr("mtaw_fast.export.index.EXACT_ITEMS", 1000)
+    folder = serving_inputs.with_ladder(plain, 0.9, said.append)
+    assert said
+    said.clear()
+    assert serving_inputs.with_ladder(plain, 0.9, said.append) == folder
+    assert not said
+    bundle = Bundle.load(folder)
+    assert bundle.manifest["index"]["recall"]["sessions"] >= 0.9
+    assert "etude" in bundle.manifest["index"]["recall"]["source"]
+    assert Bundle.load(plain).manifest.get("index") is None
+
+
+@pytest.mark.slow
+def test_the_stacks_are_compared(tmp_path):
+    options = ["--apps", "plain", "--servers", "uvicorn", "--items", "500", "--rate", "200", "--rounds", "1"]
+    # Long enough that the service's CPU time, which the kernel counts in hundredths of a second, is not none.
+    command = [sys.executable, "-m", "bench.serving_stacks", *options, "--seconds", "1", "--json", tmp_path / "out"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "plain on uvicorn" in done.stdout
+    (row,) = json.loads((tmp_path / "out").read_text())["results"]
+    assert row["throughput"] > 0
+    assert 0 < row["p50_s"] <= row["p99_s"]
+    assert row["cpu_s"] > 0

@@ -1,0 +1,214 @@
+"""The throughput bench end to end on a toy catalog: its JSON, its gate, its inputs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch", reason="the throughput bench needs the extra 'train'")
+pytest.importorskip("faiss", reason="the throughput bench needs the extra 'cpu'")
+
+from bench.harness import workload
+from bench.harness.comparison import Plan
+from bench.harness.eager_faiss import EagerFaiss, EagerStep
+from bench.throughput import command as throughput
+from bench.throughput import rates
+from mtaw_fast.data.dataset import Dataset
+from mtaw_fast.data.item_ids import ItemIds
+from mtaw_fast.data.sessions import Samples, Sessions
+from mtaw_fast.memory import MemoryTables
+from tests.bench.schema import check_report
+from tests.random_bundle import memory_parts, save_parts
+
+N_ITEMS = 1003
+
+
+@pytest.fixture
+def toy(monkeypatch):
+    """Toy sizes and few calls, with everything else as it is."""
+    tiny = Plan(rounds=3, burst=2, settle=1, warmup=1)
+    for name in ("_SERVING", "_QUICK_SERVING", "_STEP", "_QUICK_STEP", "_RATE", "_QUICK_RATE"):
+        monkeypatch.setattr(throughput, name, tiny)
+    monkeypatch.setattr(throughput, "SIZES", (N_ITEMS, 517))
+    monkeypatch.setattr(throughput, "QUICK_SIZES", (N_ITEMS,))
+    monkeypatch.setattr(throughput, "BATCHES", (1, 16))
+    monkeypatch.setattr(throughput, "_RATE_CALLS", 4)
+    monkeypatch.setattr(workload, "_SESSIONS", 128)
+
+
+def results(path: Path) -> list[dict]:
+    report = json.loads(path.read_text())
+    check_report(report)
+    return report["results"]
+
+
+def dataset(n_items: int = 300, seed: int = 0) -> Dataset:
+    rng = np.random.default_rng(seed)
+    train = Sessions.from_lists([rng.integers(0, n_items, rng.integers(2, 9)) for _ in range(200)])
+    test = Samples.from_sessions(Sessions.from_lists([rng.integers(0, n_items, 6) for _ in range(40)]), 1)
+    return Dataset("toy-shop", train, test, ItemIds.from_list([f"sku-{i}" for i in range(n_items)]))
+
+
+@pytest.mark.usefixtures("toy")
+def test_quick_writes_the_promised_cases_in_the_schema(tmp_path, capsys):
+    assert throughput.main(["--quick", "--json", str(tmp_path / "out.json")]) == 0
+    rows = results(tmp_path / "out.json")
+    assert {row["case"] for row in rows} == {"recommend", "encode", "retrieve", "recommend-rate", "train-step"}
+    assert len(rows) == 7
+    rates = [row for row in rows if row["case"] == "recommend-rate"]
+    workers = [(row["params"]["workers"], row["params"]["by"], row["params"]["calls"]) for row in rates]
+    assert workers == [(1, "threads", 4), (2, "threads", 8), (2, "processes", 8)]
+    for row in rows:
+        assert row["bench"] == "throughput"
+        if row["case"] == "recommend-rate":
+            assert (row["metric"], row["baseline"]) == ("burst_ms", None)
+            continue
+        assert row["baseline"] == "eager-faiss"
+        assert row["params"]["catalog"] == N_ITEMS
+        assert row["params"]["threads"] == 1
+        assert row["n"] == 6
+        assert row["floor"] > 0
+        if row["case"] != "train-step":
+            assert (row["params"]["batch"], row["params"]["k"], row["params"]["clicks"]) == (1, 20, 10)
+            assert row["metric"] == "latency_us"
+    printed = capsys.readouterr().out
+    assert "stages of recommend" in printed
+    assert "stages of a click in a session of 10" in printed
+    assert "over the scan's floor" in printed
+    assert "calls a second: 1 thread " in printed
+    assert "pure read of the int8 bytes" in printed
+    assert "samples a second" in printed
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("toy")
+def test_the_whole_bench_covers_sizes_and_batches(tmp_path):
+    assert throughput.main(["--json", str(tmp_path / "out.json")]) == 0
+    seen = {(row["case"], row["params"]["catalog"], row["params"]["batch"]) for row in results(tmp_path / "out.json")}
+    serving = {
+        (case, n, batch) for case in ("recommend", "encode", "retrieve") for n in (N_ITEMS, 517) for batch in (1, 16)
+    }
+    assert serving <= seen
+    others = {(case, n) for case in ("train-step", "recommend-rate") for n in (N_ITEMS, 517)}
+    assert {(case, n) for case, n, _ in seen - serving} == others
+
+
+@pytest.mark.parametrize(("encoder", "index"), [("native", "scan"), ("numpy", "exact"), ("eager", "flat")])
+@pytest.mark.usefixtures("toy")
+def test_every_encoder_and_index_can_be_measured(tmp_path, encoder, index):
+    arguments = ["--quick", "--encoder", encoder, "--index", index, "--json", str(tmp_path / "out.json")]
+    assert throughput.main(arguments) == 0
+    (row,) = [row for row in results(tmp_path / "out.json") if row["case"] == "recommend"]
+    assert (row["params"]["encoder"], row["params"]["index"]) == (encoder, index)
+
+
+@pytest.mark.usefixtures("toy")
+def test_a_wrong_ranking_gets_no_speed_and_fails_the_bench(tmp_path, monkeypatch, capsys):
+    right = EagerFaiss.search
+
+    def wrong(self, queries, k):
+        ids, logits = right(self, queries, k)
+        return np.roll(ids, 1, axis=1), logits
+
+    monkeypatch.setattr(EagerFaiss, "search", wrong)
+    assert throughput.main(["--quick", "--json", str(tmp_path / "out.json")]) == 1
+    assert {row["case"] for row in results(tmp_path / "out.json")} == {"encode", "recommend-rate", "train-step"}
+    captured = capsys.readouterr()
+    assert "refused: retrieve: eager-faiss: session 0, place 1" in captured.err
+    assert "refused: recommend: eager-faiss: session 0, place 1" in captured.err
+
+
+@pytest.mark.usefixtures("toy")
+def test_workers_that_answer_otherwise_get_no_rate(tmp_path, monkeypatch, capsys):
+    right = rates.Threads.run
+    monkeypatch.setattr(rates.Threads, "run", lambda self, call: [items[::-1] for items in right(self, call)])
+    assert throughput.main(["--quick", "--json", str(tmp_path / "out.json")]) == 1
+    rows = [row for row in results(tmp_path / "out.json") if row["case"] == "recommend-rate"]
+    assert [row["params"]["by"] for row in rows] == ["processes"]
+    assert "refused: recommend-rate: ours: 2 threads answer otherwise than one" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("toy")
+def test_a_wrong_training_step_gets_no_speed(tmp_path, monkeypatch, capsys):
+    right = EagerStep._loss
+    monkeypatch.setattr(EagerStep, "_loss", lambda self, batch: right(self, batch) * 1.001)
+    assert throughput.main(["--quick", "--json", str(tmp_path / "out.json")]) == 1
+    assert "train-step" not in {row["case"] for row in results(tmp_path / "out.json")}
+    assert "refused: train-step: eager-faiss: the loss is" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("toy")
+def test_a_data_set_and_a_bundle_of_its_own(tmp_path):
+    data = dataset()
+    data.save(tmp_path / "data")
+    assert throughput.main(["--quick", "--data", str(tmp_path / "data"), "--json", str(tmp_path / "a.json")]) == 0
+    (row,) = [row for row in results(tmp_path / "a.json") if row["case"] == "recommend"]
+    assert row["params"]["data"] == "toy-shop"
+    assert row["params"]["catalog"] == 300
+
+    bundle = workload.generated(300, tmp_path / "bundle").bundle
+    arguments = ["--quick", "--bundle", str(bundle.folder), "--json", str(tmp_path / "b.json")]
+    assert throughput.main(arguments) == 0
+    assert throughput.main([*arguments, "--data", str(tmp_path / "data")]) == 0
+    assert bundle.folder.exists()  # a given bundle stays
+
+
+@pytest.mark.usefixtures("toy")
+def test_misuse_is_one_line_and_exit_code_2(tmp_path, capsys):
+    dataset().save(tmp_path / "data")
+    bundle = workload.generated(301, tmp_path / "bundle").bundle
+    for arguments, reason in (
+        (["--data", str(tmp_path / "data"), "--bundle", str(bundle.folder)], "301 items, the data set"),
+        (["--large", "--data", str(tmp_path / "data")], "--large is for generated catalogs"),
+        (["--threads", "0"], "at least one thread"),
+        (["--json", str(tmp_path / "none" / "out.json")], "its folder does not exist"),
+        (["--index", "magic"], "there is no index 'magic'"),
+    ):
+        assert throughput.main(["--quick", *arguments]) == 2
+        error = capsys.readouterr().err.strip().splitlines()
+        assert len(error) == 1
+        assert error[0].startswith("error: ")
+        assert reason in error[0]
+    assert throughput.main(["--data", str(tmp_path / "nowhere")]) == 1
+
+
+def test_generated_workloads_are_seeded_and_clustered(tmp_path):
+    first, again = workload.generated(2000, tmp_path / "a"), workload.generated(2000, tmp_path / "b")
+    other = workload.generated(2000, tmp_path / "c", seed=1)
+    assert np.array_equal(first.serve.items, again.serve.items)
+    assert np.array_equal(first.bundle.item_vectors, again.bundle.item_vectors)
+    assert not np.array_equal(first.serve.items, other.serve.items)
+    assert (first.serve.lengths == 10).all()
+    near = np.sort(first.bundle.item_vectors[:50] @ first.bundle.item_vectors.T, axis=1)[:, ::-1]
+    # About 45 items share a cluster's centre: the 10 nearest are near, the rest of the catalog is not.
+    assert near[:, 1:11].mean() > 0.4 > 0.2 > np.abs(near[:, 200:].mean())
+
+
+@pytest.mark.slow
+def test_quick_as_users_run_it(tmp_path):
+    assert throughput.main(["--quick", "--json", str(tmp_path / "out.json")]) == 0
+    rows = results(tmp_path / "out.json")
+    assert {row["params"]["catalog"] for row in rows} == {40_727}
+    assert {row["case"] for row in rows} == {"recommend", "encode", "retrieve", "recommend-rate", "train-step"}
+
+
+@pytest.mark.usefixtures("toy")
+def test_a_bundle_with_a_memory_has_a_row_for_it(tmp_path, capsys):
+    made = workload.generated(N_ITEMS, tmp_path / "plain").bundle
+    rng = np.random.default_rng(0)
+    sessions = Sessions.from_lists([rng.integers(0, N_ITEMS, rng.integers(2, 30)) for _ in range(900)])
+    parts = {name: getattr(made, name) for name in ("config", "weights", "ids", "popularity", "metrics", "dataset")}
+    parts |= memory_parts(N_ITEMS) | {"memory": MemoryTables.build(sessions, N_ITEMS)}
+    save_parts(tmp_path / "bundle", **parts)
+    assert throughput.main(["--quick", "--bundle", str(tmp_path / "bundle"), "--json", str(tmp_path / "out.json")]) == 0
+    rows = {row["case"]: row for row in results(tmp_path / "out.json")}
+    assert set(rows) == {"recommend", "encode", "retrieve", "memory", "recommend-rate", "train-step"}
+    assert rows["memory"]["baseline"] is None
+    assert rows["memory"]["params"]["data"] == "its memory"
+    assert "the ranker over" in rows["memory"]["floor_what"]
+    assert "the ranker over" in rows["recommend"]["floor_what"]
+    assert "memory" in capsys.readouterr().out

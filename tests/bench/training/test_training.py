@@ -1,0 +1,277 @@
+"""The training bench end to end on toy sizes: its JSON, its gates, its peers and its stages."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch", reason="the training bench needs the extra 'train'")
+
+import torch
+
+from bench.harness.comparison import Plan
+from bench.harness.peak_memory import PeakMemory
+from bench.training import command as training
+from bench.training import epoch_case, loss_case, loss_inputs, loss_peers
+from bench.training.epoch_case import STAGES, EpochBench
+from bench.training.loss_case import our_loss, prepare_loss
+from bench.training.loss_inputs import LossInputs
+from bench.training.loss_peers import COMPILE, EAGER_BF16, EAGER_FP32, LINEAR_CE, Peer, peers_for
+from bench.training.loss_shapes import LossShape
+from mtaw_fast.config import Config
+from mtaw_fast.data.dataset import Dataset
+from mtaw_fast.data.item_ids import ItemIds
+from mtaw_fast.data.sessions import Samples, Sessions
+from mtaw_fast.training.step import Stepper
+from tests.bench.schema import check_report
+
+SHAPE = LossShape(rows=24, items=307, d=12)
+
+
+@pytest.fixture
+def toy(monkeypatch):
+    """Toy sizes and few calls; nothing is compiled, and memory is what a stand-in says after running the work."""
+    tiny = Plan(rounds=3, burst=1, settle=0, warmup=1)
+    monkeypatch.setattr(training, "_LOSS", tiny)
+    monkeypatch.setattr(training, "_QUICK_LOSS", tiny)
+    monkeypatch.setattr(training, "SHAPES", (SHAPE, replace(SHAPE, gamma=0.0)))
+    monkeypatch.setattr(training, "QUICK_SHAPES", (SHAPE,))
+    monkeypatch.setenv("CXX", "no-such-compiler")
+
+    def run_here(prepare: Callable[..., Callable[[], None]], shape: LossShape, peer: Peer | None, *rest) -> PeakMemory:
+        prepare(shape, peer, *rest)()
+        return PeakMemory(0, 2_000_000 if peer is None else 6_000_000)
+
+    monkeypatch.setattr(loss_case, "peak_of_prepared", run_here)
+
+
+def dataset(n_items: int = 120, seed: int = 0) -> Dataset:
+    rng = np.random.default_rng(seed)
+    train = Sessions.from_lists([rng.integers(0, n_items, rng.integers(2, 9)) for _ in range(60)])
+    test = Samples.from_sessions(Sessions.from_lists([rng.integers(0, n_items, 6) for _ in range(5)]), 1)
+    return Dataset("toy-shop", train, test, ItemIds.from_list([f"sku-{i}" for i in range(n_items)]))
+
+
+def results(path: Path) -> list[dict]:
+    report = json.loads(path.read_text())
+    check_report(report)
+    return report["results"]
+
+
+@pytest.mark.usefixtures("toy")
+def test_one_row_a_peer_with_speed_and_memory(tmp_path, capsys):
+    out = tmp_path / "out.json"
+    assert training.main(["--quick", "--threads", "1", "--json", str(out)]) == 0
+    rows = results(out)
+    peers = {EAGER_FP32, EAGER_BF16, LINEAR_CE}
+    for case, metric in (("aw_loss", "latency_ms"), ("aw_loss-memory", "peak_extra_mb")):
+        mine = [row for row in rows if row["case"] == case]
+        assert {row["baseline"] for row in mine} == peers
+        for row in mine:
+            assert (row["bench"], row["metric"]) == ("training", metric)
+            params = row["params"]
+            assert (params["catalog"], params["batch"], params["d"], params["threads"]) == (307, 24, 12, 1)
+            assert params["backend"] in ("chunked", "native")
+            assert row["floor"] > 0
+    memory = [row for row in rows if row["metric"] == "peak_extra_mb"]
+    assert {(row["p50"], row["ratio"]) for row in memory} == {(2.0, 3.0)}
+    printed = capsys.readouterr().out
+    assert "torch-compile is left out: there is no C++ compiler 'no-such-compiler'" in printed
+    assert "rows a chunk" in printed
+    assert "epoch: left out; give it a data set with --data" in printed
+
+
+@pytest.mark.usefixtures("toy")
+def test_the_whole_bench_adds_shapes_and_the_epoch_with_its_floor_and_stages(tmp_path, capsys):
+    dataset().save(tmp_path / "data")
+    out = tmp_path / "out.json"
+    arguments = ["--backend", "reference", "--threads", "1", "--data", str(tmp_path / "data"), "--json", str(out)]
+    assert training.main(arguments) == 0
+    rows = results(out)
+    assert {row["params"]["gamma"] for row in rows if row["case"] == "aw_loss"} == {0.0, 2.0}
+    (epoch,) = [row for row in rows if row["case"] == "epoch"]
+    assert (epoch["metric"], epoch["baseline"], epoch["n"]) == ("epoch_s", None, 1)
+    assert epoch["params"]["samples"] == int((dataset().train.lengths - 1).sum())
+    assert epoch["params"]["batch"] == Config().batch_prefixes
+    assert epoch["params"]["backend"] == "reference"
+    assert 0 < epoch["floor"] < epoch["p50"]
+    assert "exponentials" in epoch["floor_what"]
+    printed = capsys.readouterr().out
+    assert all(stage in printed for stage in STAGES)
+
+
+@pytest.mark.usefixtures("toy")
+def test_a_wrong_peer_gets_no_speed_and_fails_the_bench(tmp_path, monkeypatch, capsys):
+    right = loss_peers._dense_ce
+    monkeypatch.setattr(loss_peers, "_dense_ce", lambda q, e, y, reduction: 1.05 * right(q, e, y, reduction))
+    assert training.main(["--quick", "--threads", "1", "--json", str(tmp_path / "out.json")]) == 1
+    assert {row["baseline"] for row in results(tmp_path / "out.json")} == {LINEAR_CE}
+    assert "refused: aw_loss: torch-eager-fp32: the loss is" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("toy")
+def test_a_wrong_gradient_of_ours_gets_no_speed(tmp_path, monkeypatch, capsys):
+    def wrong(backend: str, inputs: LossInputs) -> torch.Tensor:
+        loss = our_loss(backend, inputs)
+        return loss + 0.1 * (inputs.queries - inputs.queries.detach()).sum()
+
+    monkeypatch.setattr(loss_case, "our_loss", wrong)
+    assert training.main(["--quick", "--threads", "1", "--json", str(tmp_path / "out.json")]) == 1
+    assert results(tmp_path / "out.json") == []
+    assert "refused: aw_loss: ours: gradient 0 [24, 12] is off" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("toy")
+def test_a_wrong_training_step_gets_no_epoch(tmp_path, monkeypatch, capsys):
+    dataset().save(tmp_path / "data")
+    right = Stepper._loss
+    monkeypatch.setattr(Stepper, "_loss", lambda self, clicked, batch: right(self, clicked, batch) * 1.1)
+    arguments = ["--threads", "1", "--data", str(tmp_path / "data"), "--json", str(tmp_path / "out.json")]
+    assert training.main(arguments) == 1
+    assert "epoch" not in {row["case"] for row in results(tmp_path / "out.json")}
+    assert "refused: epoch: ours: the loss is" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("toy")
+def test_misuse_is_one_line_and_exit_code_2(tmp_path, capsys):
+    for arguments, reason in (
+        (["--threads", "0"], "at least one thread"),
+        (["--backend", "magic"], "there is no backend 'magic'"),
+        (["--json", str(tmp_path / "none" / "out.json")], "its folder does not exist"),
+    ):
+        assert training.main(["--quick", *arguments]) == 2
+        error = capsys.readouterr().err.strip().splitlines()[-1]
+        assert error.startswith("error: ")
+        assert reason in error
+    assert training.main(["--quick", "--threads", "1", "--data", str(tmp_path / "nowhere")]) == 1
+
+
+@pytest.mark.parametrize("gamma", [0.0, 2.0])
+@pytest.mark.parametrize(
+    "peer",
+    [
+        Peer(EAGER_FP32, torch.float32),
+        Peer(EAGER_BF16, torch.bfloat16),
+        Peer(LINEAR_CE, torch.float32, 5),
+        Peer(LINEAR_CE, torch.bfloat16, 24),
+        Peer(LINEAR_CE, torch.bfloat16, 7, torch.bfloat16),
+    ],
+    ids=lambda peer: f"{peer.name}, {peer.detail}",
+)
+def test_every_peer_computes_the_adaptive_weight_loss(peer: Peer, gamma: float):
+    if peer.name == LINEAR_CE and not hasattr(torch.nn, "LinearCrossEntropyOptions"):
+        pytest.skip(f"torch {torch.__version__} has no linear_cross_entropy with options")
+    inputs = LossInputs.of(replace(SHAPE, gamma=gamma))
+    true_loss, true_gradients = inputs.truth()
+    loss, *gradients = inputs.run(peer.loss())
+    tolerance = loss_case.TOLERANCE[peer.dtype]
+    assert loss.item() == pytest.approx(true_loss, rel=tolerance)
+    for gradient, truth in zip(gradients, true_gradients, strict=True):
+        assert np.linalg.norm(gradient.numpy() - truth) <= tolerance * np.linalg.norm(truth)
+
+
+@pytest.mark.slow
+def test_a_compiled_peer_computes_it_too():
+    inputs = LossInputs.of(SHAPE)
+    true_loss, true_gradients = inputs.truth()
+    loss, *gradients = inputs.run(Peer(COMPILE, torch.float32).loss())
+    assert loss.item() == pytest.approx(true_loss, rel=1e-5)
+    for gradient, truth in zip(gradients, true_gradients, strict=True):
+        np.testing.assert_allclose(gradient.numpy(), truth, atol=1e-5)
+
+
+def test_the_true_answer_does_not_depend_on_its_slices(monkeypatch):
+    inputs = LossInputs.of(SHAPE)
+    whole = inputs.truth()
+    monkeypatch.setattr(loss_inputs, "_SLICE_LOGITS", 5 * SHAPE.items)
+    sliced = inputs.truth()
+    assert sliced[0] == pytest.approx(whole[0], rel=1e-12)
+    for a, b in zip(sliced[1], whole[1], strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-13)
+
+
+def test_inputs_are_seeded_and_their_targets_neither_hopeless_nor_certain():
+    first, again = LossInputs.of(SHAPE), LossInputs.of(SHAPE)
+    assert torch.equal(first.queries, again.queries)
+    assert not torch.equal(first.queries, LossInputs.of(replace(SHAPE, seed=1)).queries)
+    logits = 16 * torch.nn.functional.normalize(first.queries) @ torch.nn.functional.normalize(first.items).T
+    p = logits.softmax(dim=1)[torch.arange(SHAPE.rows), first.targets]
+    assert p.min() < 0.05 < 0.5 < p.max()
+
+
+def test_settings_are_the_fastest_that_were_timed(monkeypatch):
+    costs = {(torch.bfloat16, torch.bfloat16): 1, (torch.bfloat16, None): 2, (torch.float32, None): 3}
+    chunk_costs = {16: 0.3, 24: 0.2}
+    monkeypatch.setattr(loss_peers, "CHUNKS", (16, 64, 2048))
+    tried: list[Peer] = []
+
+    def fastest(peers: list[Peer], inputs: LossInputs) -> Peer:
+        tried.extend(peers)
+        return min(peers, key=lambda peer: costs[peer.dtype, peer.accumulate] + chunk_costs.get(peer.chunk, 0))
+
+    monkeypatch.setattr(loss_peers, "_fastest", fastest)
+    notes: list[str] = []
+    peers = {peer.name: peer for peer in peers_for(LossInputs.of(SHAPE), notes)}
+    assert peers[LINEAR_CE] == Peer(LINEAR_CE, torch.bfloat16, 24, torch.bfloat16)
+    assert {peer.chunk for peer in tried if peer.name == LINEAR_CE} == {16, 24}  # no chunk is larger than the batch
+    assert any("sums in bfloat16, 24 rows a chunk" in note for note in notes)
+
+
+@pytest.mark.parametrize("peer", [None, Peer(EAGER_FP32, torch.float32)], ids=["ours", "a peer"])
+def test_a_prepared_loss_runs_on_its_own_inputs(peer: Peer | None, monkeypatch):
+    ran: list[int] = []
+    right = LossInputs.run
+
+    def run(self, loss):
+        ran.append(self.shape.rows)
+        return right(self, loss)
+
+    monkeypatch.setattr(LossInputs, "run", run)
+    prepared = prepare_loss(SHAPE, peer, "reference", 1)
+    assert ran == [loss_case._WARM.rows]
+    prepared()
+    assert ran == [loss_case._WARM.rows, SHAPE.rows]
+
+
+def test_the_stages_together_are_the_trainer_s_step():
+    bench = EpochBench(dataset(), Config(d=8, dropout=0.0, batch_prefixes=64, loss_backend="reference"), 1)
+    whole, staged = bench._stepper(bench.config), bench._stepper(bench.config)
+    rates = epoch_case._FULL_RATE
+    for numbers in bench.batches[:3]:
+        whole.step(bench._batch(numbers), rates)
+        for group in staged.optimizer.param_groups:
+            group["lr"] = whole.optimizer.param_groups[0]["lr"]
+        seconds = bench.staged_step(staged, numbers)
+        assert len(seconds) == len(STAGES)
+        assert min(seconds) >= 0
+    for a, b in zip(whole.model.parameters(), staged.model.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
+
+
+def test_an_epoch_is_every_sample_once():
+    bench = EpochBench(dataset(), Config(d=8, batch_prefixes=32), 1)
+    assert sum(len(bench._batch(numbers).targets) for numbers in bench.batches) == bench.samples
+    assert sorted(np.concatenate(bench.batches).tolist()) == list(range(len(bench.sessions)))
+
+
+@pytest.mark.slow
+def test_quick_as_users_run_it(tmp_path):
+    assert training.main(["--quick", "--json", str(tmp_path / "out.json")]) == 0
+    rows = results(tmp_path / "out.json")
+    assert {(row["params"]["catalog"], row["params"]["batch"]) for row in rows} == {(40_727, 512)}
+    speeds = {row["baseline"]: row for row in rows if row["case"] == "aw_loss"}
+    assert {EAGER_FP32, EAGER_BF16} <= set(speeds)
+    memory = {row["baseline"]: row["p50"] * row["ratio"] for row in rows if row["case"] == "aw_loss-memory"}
+    assert memory[EAGER_FP32] > 2 * 512 * 40_727 * 4 / 1e6  # logits and their gradient
+
+
+def test_our_loss_is_the_public_op():
+    inputs = LossInputs.of(SHAPE)
+    loss, *_ = inputs.run(partial(our_loss, "reference"))
+    assert loss.item() == pytest.approx(inputs.truth()[0], rel=loss_case.TOLERANCE[loss_case.our_dtype()])

@@ -1,0 +1,195 @@
+"""What events mean for a model: who learns what, which items come, and that every reader decides alike."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mtaw_fast.bundle import Model
+from mtaw_fast.live.book import key_of
+from mtaw_fast.live.events import AddItems, Click, Event, Forget, RemoveItems
+from mtaw_fast.live.ledger import Ledger
+from mtaw_fast.live.limits import LearningLimits
+from mtaw_fast.live.log import Stamped
+from mtaw_fast.memory.learned import Learned
+from tests.random_bundle import bundle_parts, memory_parts
+
+NOON = 1_764_150_000_000
+N = 20
+
+
+class Recorder:
+    """A pupil that writes down what it is told."""
+
+    def __init__(self) -> None:
+        self.clicks: list[tuple[int, int, int]] = []
+        self.told: list[tuple[str, Any]] = []
+        self.looks = 0
+
+    def click(self, handles: np.ndarray, items: np.ndarray, times: np.ndarray) -> None:
+        self.clicks += list(zip(handles.tolist(), items.tolist(), times.tolist(), strict=True))
+
+    def forget(self, handle: int) -> None:
+        self.told.append(("forget", handle))
+
+    def forget_base(self, place: int) -> None:
+        self.told.append(("forget base", place))
+
+    def seed(self, item: int, neighbour: int) -> None:
+        self.told.append(("seed", (item, neighbour)))
+
+    def look_again(self) -> None:
+        self.looks += 1
+
+
+def model_of(text: bool = True, learned: Learned | None = None) -> Model:
+    parts = bundle_parts(n_items=N, d=4, text=text)
+    parts.pop("metrics"), parts.pop("dataset")
+    model = Model.of(**parts, **memory_parts(N))
+    object.__setattr__(model, "learned", learned)
+    return model
+
+
+def run(events: list[Event], model: Model | None = None, **limits: Any) -> tuple[Ledger, Recorder]:
+    ledger, pupil = Ledger(model or model_of(), LearningLimits(**limits)), Recorder()
+    ledger.begin(pupil)
+    ledger.take([Stamped(event, f"{place:04d}") for place, event in enumerate(events)], pupil)
+    return ledger, pupil
+
+
+def click(session: str, item: int | str, after: int = 0) -> Click:
+    return Click(session, item, NOON + after)
+
+
+def test_unknown_items_enter_in_the_order_in_which_they_appear() -> None:
+    ledger, pupil = run([click("a", "x"), click("a", "sku-3"), click("b", "y"), click("b", "x")])
+    assert [one[1] for one in pupil.clicks] == [N, 3, N + 1, N]
+    assert ledger.newcomers.ids == ("x", "y")
+    assert ledger.newcomers[0].clicks == 2
+    assert ledger.position == "0003"
+    assert ledger.clicks[N] == 2
+    assert ledger.clicks[3] == model_of().popularity[3] + 1
+
+
+def test_a_full_catalog_takes_no_more_and_counts() -> None:
+    ledger, pupil = run([click("a", name) for name in ("x", "y", "z", "x", "sku-1")], new_items=2)
+    assert [one[1] for one in pupil.clicks] == [N, N + 1, N, 1]
+    assert ledger.refused == {"catalog_full": 1}
+
+
+def test_ids_of_the_other_type_do_not_enter() -> None:
+    ledger, pupil = run([click("a", "5"), click("a", 5), click("a", 17)], model_of(text=False))
+    assert [one[1] for one in pupil.clicks] == [N, 1]
+    assert ledger.newcomers.ids == (5,)
+    assert ledger.refused == {"wrong_type": 1}
+
+
+def test_items_are_recommended_once_they_have_their_clicks() -> None:
+    events: list[Event] = [click("a", "x"), click("b", "x"), click("c", "y")]
+    ledger, _ = run(events, min_clicks=2)
+    assert ledger.gone[[N, N + 1]].tolist() == [False, True]
+    assert not run(events)[0].gone.any()
+
+
+def test_added_and_removed_items() -> None:
+    events: list[Event] = [
+        AddItems(("x", "y"), (("sku-1", "sku-2"), ("x",)), None, NOON),
+        RemoveItems(("sku-4", "y", "nobody"), NOON),
+        AddItems(("sku-5",), (("sku-6",),), None, NOON),
+        RemoveItems(("sku-5",), NOON),
+        AddItems(("sku-5",), (("sku-6",),), None, NOON),
+    ]
+    ledger, pupil = run(events, min_clicks=9)
+    seeds = [(N, 1), (N, 2), (N + 1, N), (5, 6), (5, 6)]
+    assert [pair for what, pair in pupil.told if what == "seed"] == seeds
+    assert ledger.seeds == seeds
+    assert np.flatnonzero(ledger.gone).tolist() == [4, N + 1]
+    assert ledger.newcomers[0].neighbours == (1, 2)
+
+
+def test_forgetting_reaches_the_delta_and_the_tables() -> None:
+    learned = Learned(
+        "log", "", NOON, keys=np.array(sorted([key_of("old")] * 2 + [key_of("other")]), dtype=np.uint64),
+        sessions=np.array([3, 4, 5], dtype=np.int32), last=np.zeros(3, dtype=np.int64),
+    )  # fmt: skip
+    places = learned.sessions_of(key_of("old")).tolist()
+    _, pupil = run(
+        [click("s", "sku-1"), click("t", "sku-1"), Forget("s", NOON), Forget("old", NOON), click("s", "sku-2")],
+        model_of(learned=learned),
+    )
+    assert pupil.told == [("forget", 0), *(("forget base", place) for place in places)]
+    assert len(places) == 2
+    assert pupil.clicks[-1][0] == 2
+
+
+def test_what_a_model_carries_is_learned_whatever_the_limits() -> None:
+    lines = b"\n".join(click("s", item, after).line() for after, item in enumerate(["sku-1", "x", "sku-2"]))
+    learned = Learned(
+        "log", "0007", NOON, carried=np.frombuffer(lines, dtype=np.uint8), seen=np.array([key_of("e")], np.uint64),
+        removed=np.array([7], np.int32), hidden=np.array([8], np.int32), seed_items=np.array([1], np.int32),
+        seed_neighbours=np.array([2], np.int32),
+    )  # fmt: skip
+    model = model_of(learned=learned)
+    ledger, pupil = Ledger(model, LearningLimits(session_clicks=1, item_floor=0, item_share=0.01)), Recorder()
+    ledger.begin(pupil)
+    assert [one[1] for one in pupil.clicks] == [1, N, 2]
+    assert pupil.told == [("seed", (1, 2))]
+    assert ledger.position == "0007"
+    assert np.flatnonzero(ledger.gone).tolist() == [7, 8]
+    ledger.take(
+        [Stamped(Click("s", "sku-3", NOON + 3, id="e"), "0008"), Stamped(click("s", "sku-3", 4), "0009")], pupil
+    )
+    assert ledger.book.refused == {"duplicate": 1, "session_full": 1}
+
+
+EVENTS = st.lists(
+    st.one_of(
+        st.builds(
+            Click, st.sampled_from("abcd"), st.sampled_from([f"sku-{i}" for i in range(8)] + ["x", "y", "z"]),
+            st.integers(NOON, NOON + 10**7), st.none(), st.sampled_from([None, "1", "2"]),
+        ),
+        st.builds(Forget, st.sampled_from("abcd"), st.just(NOON)),
+        st.builds(AddItems, st.sampled_from([("x",), ("w",)]), st.just((("sku-1",),)), st.none(), st.just(NOON)),
+        st.builds(RemoveItems, st.sampled_from([("x",), ("sku-2", "y")]), st.just(NOON)),
+    ),
+    max_size=60,
+)  # fmt: skip
+MODEL = model_of()
+
+
+@given(EVENTS, st.lists(st.integers(0, 60), max_size=4))
+def test_every_reader_decides_alike_however_it_reads(events: list[Event], cuts: list[int]) -> None:
+    whole, told = run(events, MODEL, new_items=2, min_clicks=2)
+    parts, heard = Ledger(MODEL, LearningLimits(new_items=2, min_clicks=2)), Recorder()
+    parts.begin(heard)
+    stamped = [Stamped(event, f"{place:04d}") for place, event in enumerate(events)]
+    edges = sorted({0, len(events), *(min(cut, len(events)) for cut in cuts)})
+    for begin, end in itertools.pairwise(edges):
+        parts.take(stamped[begin:end], heard)
+    assert heard.clicks == told.clicks
+    assert heard.told == told.told
+    assert heard.looks == told.looks
+    assert parts.newcomers.ids == whole.newcomers.ids
+    assert np.array_equal(parts.gone, whole.gone)
+    assert np.array_equal(parts.clicks, whole.clicks)
+    assert (parts.position, parts.refused) == (whole.position, whole.refused)
+
+
+def test_what_was_learned_comes_back_from_its_file(tmp_path: Path) -> None:
+    learned = Learned(
+        "log", "0000000001-000000000007", NOON, keys=np.array([1, 2**64 - 1], np.uint64),
+        sessions=np.array([0, 5], np.int32), last=np.array([7, 8], np.int64), carried=np.frombuffer(b"{}", np.uint8),
+    )  # fmt: skip
+    learned.save(tmp_path / "learned")
+    again = Learned.load(tmp_path / "learned")
+    for name in Learned.__dataclass_fields__:
+        assert np.array_equal(getattr(again, name), getattr(learned, name))
+    again.check(N, 6)
+    with pytest.raises(Exception, match="sessions points outside"):
+        again.check(N, 5)

@@ -1,0 +1,99 @@
+"""Random streams of clicks on a delta, and the sessions that they leave behind."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from mtaw_fast.data.sessions import Sessions
+from mtaw_fast.kernels.native.memory_delta import MemoryDelta
+from mtaw_fast.memory import MemoryTables
+
+
+def delta_of(tables: MemoryTables, capacity: int = 0, most_clicks: int = 512) -> MemoryDelta:
+    """An empty delta beside the tables."""
+    chosen = tables.settings
+    assert chosen.recency is not None
+    return MemoryDelta(
+        tables.arrays(), window=chosen.window, span=chosen.span, recency=chosen.recency,
+        max_neighbours=chosen.max_neighbours, max_postings=chosen.max_postings, capacity=capacity,
+        most_clicks=most_clicks,
+    )  # fmt: skip
+
+
+@dataclass(slots=True)
+class Book:
+    """What a base and a delta hold, in plain Python: sessions by last click.
+
+    base: the tables' sessions, None where one is gone. grown: the delta's by handle, in the order of last clicks.
+    """
+
+    base: list[list[int] | None]
+    most_clicks: int = 512
+    grown: dict[int, list[int]] = field(default_factory=dict)
+    ignored: int = 0
+
+    @classmethod
+    def of(cls, sessions: Sessions, most_clicks: int = 512) -> Book:
+        """Of a base alone."""
+        return cls([one.tolist() for one in sessions], most_clicks)
+
+    def click(self, handle: int, item: int) -> None:
+        """One event."""
+        if len(self.grown.get(handle, ())) >= self.most_clicks:
+            self.ignored += 1
+            return
+        self.grown[handle] = [*self.grown.pop(handle, []), item]
+
+    def resume(self, handle: int, base_session: int) -> None:
+        """A session of the base goes on."""
+        clicks = self.base[base_session]
+        assert clicks is not None
+        self.base[base_session] = None
+        self.grown[handle] = clicks
+
+    def forget(self, handle: int) -> bool:
+        """As MemoryDelta.forget."""
+        return self.grown.pop(handle, None) is not None
+
+    def forget_base(self, base_session: int) -> bool:
+        """As MemoryDelta.forget_base."""
+        there = self.base[base_session] is not None
+        self.base[base_session] = None
+        return there
+
+    @property
+    def sessions(self) -> Sessions:
+        """All that are left, as tables would be built from."""
+        left = [one for one in self.base if one is not None]
+        return Sessions.from_lists([*left, *self.grown.values()])
+
+
+def random_clicks(
+    rng: np.random.Generator,
+    n_events: int,
+    n_items: int,
+    *,
+    open_sessions: int = 20,
+    power: float = 3.0,
+    mean: float = 4,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Events of sessions that grow interleaved: (handles int64[E], items int32[E]), items by a power law."""
+    alive = list(range(open_sessions))
+    fresh = open_sessions
+    handles = np.empty(n_events, np.int64)
+    for e in range(n_events):
+        at = int(rng.integers(len(alive)))
+        handles[e] = alive[at]
+        if rng.random() < 1 / mean:
+            alive[at], fresh = fresh, fresh + 1
+    items = (n_items * rng.random(n_events) ** power).astype(np.int32)
+    again = rng.random(n_events) < 0.15
+    last: dict[int, int] = {}
+    for e in range(n_events):
+        handle = int(handles[e])
+        if again[e] and handle in last:
+            items[e] = last[handle]
+        last[handle] = int(items[e])
+    return handles, items
