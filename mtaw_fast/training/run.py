@@ -60,7 +60,7 @@ def train(
 
     Raises UsageError where the folder holds another run, TrainingError on a non-finite loss.
     """
-    chosen_device = _device(device)
+    chosen_device = device_of(device)
     if config.memory:
         fit_settings(config)  # a slip in them is told now, not after the first phase
     with folder_lock(folder, UsageError):
@@ -69,7 +69,8 @@ def train(
         return run.finish()
 
 
-def _device(name: str) -> torch.device:
+def device_of(name: str) -> torch.device:
+    """The device of that name, or the best one for auto. Raises UsageError where it cannot be used."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if name.split(":")[0] not in ("cpu", "cuda"):
