@@ -1,6 +1,6 @@
 """What the encoder says while a slice is gone through: items without a past get vectors as they will when serving.
 
-Axes: Q queries, N items, d dimensions, D dense items of a query, G items that have got a vector.
+Axes: Q queries, N items, d dimensions, D dense items of a query, G items that have entered.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ _CHUNK = 1024  # prefixes encoded and searched at once
 class DenseNewcomers:
     """The dense part of queries over a catalog whose unknown items are learned on the way.
 
-    Items that `known` leaves out begin with a row of zeros; from then on theirs follows the items that they are clicked
-    with (`live.vectors`), at their first, second, fourth, .. click.
+    Items that `known` leaves out enter with their first click; their vectors follow the items that they are clicked
+    with (`live.vectors`), made at their first, second, fourth, .. click.
 
     Parameters
     ----------
@@ -69,20 +69,20 @@ class DenseNewcomers:
         self._items, self._begins, self._ends = items, begins, ends
         self._clicks = np.zeros(len(known), dtype=np.int64)
         self._due = np.ones(len(known), dtype=np.int64)
-        self._grown = np.zeros(len(known), dtype=bool)
-        self._grown_items = np.empty(0, dtype=np.int32)
+        self._entered = np.zeros(len(known), dtype=bool)
+        self._entered_items = np.empty(0, dtype=np.int32)
         self._queries, self._ids, self._logits = self._of_known(threads)
 
     def of(self, queries: np.ndarray) -> Dense:
         """What is said of the queries int64[q] now."""
         vectors, ids, logits = self._queries[queries], self._ids[queries], self._logits[queries]
-        grown = self._grown_items
-        if len(grown):
+        entered = self._entered_items
+        if len(entered):
             touched = np.flatnonzero(self._touched(queries))
             if len(touched):
                 again = self._searched(queries[touched])
                 vectors[touched], ids[touched], logits[touched] = again
-            ids, logits = _merged(ids, logits, grown, np.float32(self._scale) * (vectors @ self.catalog[grown].T))
+            ids, logits = _merged(ids, logits, entered, np.float32(self._scale) * (vectors @ self.catalog[entered].T))
         return Dense(vectors, ids, logits, self.catalog, self._scale)
 
     def learn(self, items: np.ndarray, delta: MemoryDelta) -> None:
@@ -97,14 +97,14 @@ class DenseNewcomers:
             neighbours, values = delta.row(item)
             vector = evidence_vector(values[:, _FWD] + values[:, _BWD], self.catalog[neighbours])
             self.catalog[item], self._embedding[item] = vector, vector * self._norm
-            self._grown[item] = vector.any()
         self._due[due] = 2 * self._clicks[due]
-        self._grown_items = np.flatnonzero(self._grown).astype(np.int32)
+        self._entered[met] = True
+        self._entered_items = np.flatnonzero(self._entered).astype(np.int32)
 
     def _touched(self, queries: np.ndarray) -> np.ndarray:
-        """bool[q]: whether a query holds a click on an item that has got a vector."""
+        """bool[q]: whether a query holds a click on an item that has entered."""
         lengths = self._ends[queries] - self._begins[queries]
-        flags = self._grown[self._items[ranges(self._begins[queries], lengths)]]
+        flags = self._entered[self._items[ranges(self._begins[queries], lengths)]]
         return np.logical_or.reduceat(flags, offsets_of(lengths)[:-1])
 
     def _searched(self, queries: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -131,15 +131,15 @@ class DenseNewcomers:
 
 
 def _merged(
-    ids: np.ndarray, logits: np.ndarray, grown: np.ndarray, theirs: np.ndarray
+    ids: np.ndarray, logits: np.ndarray, entered: np.ndarray, theirs: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """The D best of the lists int32[q, D] and of the items int32[G] with logits float32[q, G]."""
     width = ids.shape[1]
-    if len(grown) > width:
+    if len(entered) > width:
         best = np.argpartition(-theirs, width - 1, axis=1)[:, :width]
-        grown, theirs = grown[best], np.take_along_axis(theirs, best, axis=1)
+        entered, theirs = entered[best], np.take_along_axis(theirs, best, axis=1)
     else:
-        grown = np.broadcast_to(grown, (len(ids), len(grown)))
-    ids, logits = np.concatenate([ids, grown], axis=1), np.concatenate([logits, theirs], axis=1)
+        entered = np.broadcast_to(entered, (len(ids), len(entered)))
+    ids, logits = np.concatenate([ids, entered], axis=1), np.concatenate([logits, theirs], axis=1)
     order = np.argsort(-logits, axis=1, kind="stable")[:, :width]
     return np.take_along_axis(ids, order, axis=1), np.take_along_axis(logits, order, axis=1)
