@@ -274,7 +274,7 @@ class Trends:
     def rising(self, now: int, k: int) -> tuple[np.ndarray, np.ndarray]:
         """List what is clicked most now and more than over the last day.
 
-        Of the 256 items that were most popular when the list was last made: at the first click 5 s (by the clicks'
+        Of the 256 items that were most popular when the list was last made: at the first click 10 s (by the clicks'
         clock) after the one before.
 
         Returns

@@ -22,6 +22,9 @@ std::uint16_t to_bfloat16(float value) {
     return static_cast<std::uint16_t>((bits + 0x7FFF + (bits >> 16 & 1)) >> 16);
 }
 
+// For tables: see kLeastFloat.
+float rounded(double sum) { return sum < static_cast<double>(kLeastFloat) ? 0.0F : static_cast<float>(sum); }
+
 struct Term {
     std::int64_t time;  // of the later click
     std::int64_t later;  // its place
@@ -91,7 +94,7 @@ class TrendsBuild::Rows {
                 if (later) sums[kItemLanes + lane] += weights[lane];
             }
         }
-        for (const double sum : sums) block.counts.push_back(static_cast<float>(sum));
+        for (const double sum : sums) block.counts.push_back(rounded(sum));
         block.times.push_back(order_.empty() ? kNever : times[order_.front()]);
         block.times.push_back(order_.empty() ? kNever : times[order_.back()]);
     }
@@ -161,11 +164,11 @@ class TrendsBuild::Rows {
             const std::int64_t from = order_[at(i)];
             block.neighbours.push_back(neighbours_[at(from)]);
             for (int k = 0; k < kPairSums; ++k) {
-                block.values.push_back(to_bfloat16(static_cast<float>(values_[at(from * kPairSums + k)])));
+                block.values.push_back(to_bfloat16(rounded(values_[at(from * kPairSums + k)])));
             }
         }
         block.lengths.push_back(kept);
-        for (const double total : totals_) block.totals.push_back(static_cast<float>(total));
+        for (const double total : totals_) block.totals.push_back(rounded(total));
     }
 
     const TrendsBuild& build_;

@@ -36,16 +36,23 @@ static inline std::int64_t floor_div(std::int64_t a, std::int64_t b) {
     return q - (a % b < 0 ? 1 : 0);
 }
 
-// 2^(ms / half_life), 0 where that lies under float64's range.
+// What is less counts as nothing: numbers next to the end of a type's range are slow to compute with, and say nothing.
+constexpr int kFarHalfLives = 600;
+constexpr double kLeastSum = 0x1p-600;
+constexpr float kLeastFloat = 0x1p-50F;  // of sums in tables, and of what they are multiplied by
+
+static inline float to_float(double sum) { return std::abs(sum) < 0x1p-100 ? 0.0F : static_cast<float>(sum); }
+
+// 2^(ms / half_life), 0 under 2^-600.
 static inline double decay_power(std::int64_t ms, std::int64_t half_life) {
     std::int64_t whole = floor_div(ms, half_life), rest = ms - whole * half_life;
     if (2 * rest > half_life) {
         ++whole;
         rest -= half_life;
     }
+    if (whole < -kFarHalfLives) return 0;
     const double part = small_power(static_cast<double>(rest) / static_cast<double>(half_life));
-    constexpr std::int64_t kFar = 1200;
-    return std::ldexp(part, static_cast<int>(std::clamp(whole, -kFar, kFar)));
+    return std::ldexp(part, static_cast<int>(std::min<std::int64_t>(whole, 2 * kFarHalfLives)));
 }
 
 }  // namespace mtaw

@@ -167,6 +167,7 @@ void TrendsDelta::advance(std::int64_t time) {
         ++counters_.moves;
         const auto shift = [moved](double& value) {
             value = std::ldexp(value, -static_cast<int>(std::min<std::int64_t>(moved, 4000)));
+            if (std::abs(value) < kLeastSum) value = 0;
         };
         const auto shift_pairs = [&](double* values) {
             shift(values[lane - kFirstPairLane]);

@@ -37,9 +37,10 @@ void trend_query_features(const TrendFacts& query, const MemoryKernels& kernels,
 void fill_trend_column(const TrendFacts& query, const TrendSums& sums, const TrendItem& item, float* column) {
     const float* const all = item.all;
     const float* const later = item.later;
-    const float* const fwd = sums.fwd;
-    const float* const bwd = sums.bwd;
-    const float* const both = sums.both;
+    const float* const fwd = sums.last;
+    const float* const bwd = sums.last + kPairLanes;
+    const float* const fwd_own = sums.own;
+    const float* const bwd_own = sums.own + kPairLanes;
     const float pre = sums.pre, first = item.first, last = item.last;
     float prior[kPairLanes];
     for (int lane = 0; lane < kPairLanes; ++lane) {

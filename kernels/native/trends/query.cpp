@@ -66,7 +66,7 @@ void Trends::row_totals(std::int64_t item, const ItemDelta* delta, const TrendFa
     for (int k = 0; k < kPairSums; ++k) {
         const int lane = kFirstPairLane + k % kPairLanes;
         float total = item < base_.n_items ? base_.totals[item * kPairSums + k] * factors.base[lane] : 0.0F;
-        if (delta != nullptr) total += static_cast<float>(delta->totals[k] * factors.delta[lane]);
+        if (delta != nullptr) total += to_float(delta->totals[k] * factors.delta[lane]);
         totals[k] = std::max(total, 0.0F);
     }
 }
@@ -76,7 +76,7 @@ void Trends::state_rows(const TrendsRequest& request, TrendsScratch& scratch) co
     TrendFacts& facts = scratch.facts_;
     std::fill(facts.per_fwd, facts.per_fwd + kPairLanes, 1.0F / 3);
     std::fill(facts.per_bwd, facts.per_bwd + kPairLanes, 1.0F / 3);
-    float both[kPairLanes] = {};
+    float own[kPairSums] = {};
     facts.last_pairs = 0;
     for (std::int64_t u = 0; u < std::min(request.n_own, kTrendOwn); ++u) {
         const std::int64_t item = request.own[u];
@@ -96,7 +96,8 @@ void Trends::state_rows(const TrendsRequest& request, TrendsScratch& scratch) co
         row_totals(row.item, row.delta, scratch.factors_, totals);
         for (int lane = 0; lane < kPairLanes; ++lane) {
             const float fwd = totals[lane], bwd = totals[kPairLanes + lane];
-            both[lane] += weight * (fwd + bwd);
+            own[lane] += weight * fwd;
+            own[kPairLanes + lane] += weight * bwd;
             if (u == 0) {
                 facts.per_fwd[lane] = 1.0F / (fwd + 3.0F);
                 facts.per_bwd[lane] = 1.0F / (bwd + 3.0F);
@@ -104,14 +105,18 @@ void Trends::state_rows(const TrendsRequest& request, TrendsScratch& scratch) co
             }
             const float pre = weight * kPreLanes[lane] / (fwd + 0.5F * bwd + 2.0F);
             const int of = kFirstPairLane + lane;
-            row.base_pre[lane] = pre * scratch.factors_.base[of];
+            const float base = pre * scratch.factors_.base[of];
+            row.base_pre[lane] = base < kLeastFloat ? 0.0F : base;
             row.base_pre[kPairLanes + lane] = 0.5F * row.base_pre[lane];
             row.delta_pre[lane] = static_cast<double>(pre) * scratch.factors_.delta[of];
             row.delta_pre[kPairLanes + lane] = 0.5 * row.delta_pre[lane];
         }
     }
-    facts.pairs = both[3];
-    for (int lane = 0; lane < kPairLanes; ++lane) facts.per_both[lane] = 1.0F / (both[lane] + 3.0F);
+    facts.pairs = own[3];
+    for (int lane = 0; lane < kPairLanes; ++lane) {
+        facts.per_fwd_own[lane] = 1.0F / (own[lane] + 3.0F);
+        facts.per_bwd_own[lane] = 1.0F / (own[kPairLanes + lane] + 3.0F);
+    }
 }
 
 void Trends::state_facts(const TrendsRequest& request, TrendsScratch& scratch) const {
@@ -120,7 +125,7 @@ void Trends::state_facts(const TrendsRequest& request, TrendsScratch& scratch) c
     for (int k = 0; k < kItemSums; ++k) {
         const int lane = k % kItemLanes;
         const double base = base_.sums[k] * static_cast<double>(scratch.factors_.base[lane]);
-        sums[k] = std::max(static_cast<float>(base + delta_.sums()[k] * scratch.factors_.delta[lane]), 0.0F);
+        sums[k] = std::max(to_float(base + delta_.sums()[k] * scratch.factors_.delta[lane]), 0.0F);
     }
     for (int lane = 0; lane < kItemLanes; ++lane) {
         facts.per_all[lane] = 1.0F / (sums[lane] + 1.0F);
@@ -190,15 +195,15 @@ std::int64_t Trends::choose(const TrendsRequest& request, std::int64_t n, std::i
             for (const std::int32_t neighbour : row.delta->neighbours) {
                 double sum = 0;
                 for (const int k : {0, 1, 3, 5, 6, 8}) sum += value[k] * row.delta_pre[k];
-                scores[slot_of(neighbour)] += static_cast<float>(sum);
+                scores[slot_of(neighbour)] += to_float(sum);
                 value += kPairSums;
             }
         }
     }
     const auto n_rising = static_cast<std::int64_t>(rising_.size());
     const TrendFacts& facts = scratch.facts_;
-    const auto later_by = 0.8F * facts.per_later[kQuarter] * static_cast<float>(decay_power(listed_ - scratch.now_, delta_.settings().half_lives.ms[kQuarter]));
-    const auto all_by = 0.3F * facts.per_all[kHour] * static_cast<float>(decay_power(listed_ - scratch.now_, delta_.settings().half_lives.ms[kHour]));
+    const auto later_by = 0.8F * facts.per_later[kQuarter] * to_float(decay_power(listed_ - scratch.now_, delta_.settings().half_lives.ms[kQuarter]));
+    const auto all_by = 0.3F * facts.per_all[kHour] * to_float(decay_power(listed_ - scratch.now_, delta_.settings().half_lives.ms[kHour]));
     for (std::int64_t i = 0; i < std::min(n_rising, kTrendPopular); ++i) {
         const Rising& one = rising_[static_cast<std::size_t>(i)];
         scores[slot_of(one.item)] += one.later * later_by + one.all * all_by;
@@ -264,14 +269,9 @@ void Trends::measure(const std::int32_t* ids, std::int64_t count, TrendsScratch&
         const TrendsScratch::OwnRow& row = scratch.rows_[u];
         const auto add = [&](std::int32_t slot, const float* values, float pre) {
             TrendSums& sums = scratch.sums_[static_cast<std::size_t>(slot) - 1];
-            for (int lane = 0; lane < kPairLanes; ++lane) {
-                sums.both[lane] += row.weight * (values[lane] + values[kPairLanes + lane]);
-            }
+            for (int k = 0; k < kPairSums; ++k) sums.own[k] += row.weight * values[k];
             if (u == 0) {
-                for (int lane = 0; lane < kPairLanes; ++lane) {
-                    sums.fwd[lane] += values[lane];
-                    sums.bwd[lane] += values[kPairLanes + lane];
-                }
+                for (int k = 0; k < kPairSums; ++k) sums.last[k] += values[k];
             }
             sums.pre += pre;
         };
@@ -297,10 +297,10 @@ void Trends::measure(const std::int32_t* ids, std::int64_t count, TrendsScratch&
             double pre = 0;
             const double* const raw = row.delta->values.data() + p * kPairSums;
             for (int k = 0; k < kPairSums; ++k) {
-                values[k] = static_cast<float>(raw[k] * delta_by[k]);
+                values[k] = to_float(raw[k] * delta_by[k]);
                 pre += raw[k] * row.delta_pre[k];
             }
-            add(slot, values, static_cast<float>(pre));
+            add(slot, values, to_float(pre));
         }
     }
     for (std::int64_t i = 0; i < count; ++i) place[ids[i]] = 0;
@@ -315,8 +315,9 @@ void Trends::fill(std::int64_t begin, std::int64_t count, float* columns, const 
             const TrendItem item = item_at(scratch.measured_[at], scratch.now_, scratch.factors_);
             TrendSums sums = scratch.sums_[at];
             // What was taken out again may leave less than nothing.
-            for (float* const lanes : {sums.fwd, sums.bwd, sums.both}) {
-                for (int lane = 0; lane < kPairLanes; ++lane) lanes[lane] = std::max(lanes[lane], 0.0F);
+            for (int k = 0; k < kPairSums; ++k) {
+                sums.last[k] = std::max(sums.last[k], 0.0F);
+                sums.own[k] = std::max(sums.own[k], 0.0F);
             }
             sums.pre = std::max(sums.pre, 0.0F) + 0.8F * item.later[kQuarter] * facts.per_later[kQuarter] +
                        0.3F * item.all[kHour] * facts.per_all[kHour];

@@ -65,7 +65,8 @@ TrendFactors Trends::factors_at(std::int64_t now) const {
     TrendFactors factors;
     for (int lane = 0; lane < kItemLanes; ++lane) {
         const std::int64_t h = delta_.settings().half_lives.ms[lane];
-        factors.base[lane] = static_cast<float>(decay_power(base_.clock[lane] * h - now, h));
+        const auto base = static_cast<float>(decay_power(base_.clock[lane] * h - now, h));
+        factors.base[lane] = base < kLeastFloat ? 0.0F : base;
         factors.delta[lane] = decay_power(delta_.epochs()[lane] * h - now, h);
     }
     return factors;
@@ -83,7 +84,7 @@ TrendItem Trends::item_at(std::int64_t item, std::int64_t now, const TrendFactor
         last = base_.times[2 * item + 1];
     }
     if (const ItemDelta* const delta = delta_.find(item)) {
-        for (int k = 0; k < kItemSums; ++k) sums[k] += static_cast<float>(delta->counts[k] * factors.delta[k % kItemLanes]);
+        for (int k = 0; k < kItemSums; ++k) sums[k] += to_float(delta->counts[k] * factors.delta[k % kItemLanes]);
         if (delta->first != kNever) first = first == kNever ? delta->first : std::min(first, delta->first);
         last = std::max(last, delta->last);
     }
@@ -119,9 +120,15 @@ void Trends::list_rising() {
     const TrendFactors factors = factors_at(listed_);
     rising_.clear();
     const auto add = [&](std::int32_t item) {
-        const TrendItem now = item_at(item, listed_, factors);
-        const float score = now.later[kShort] + 0.25F * now.all[kShort] + 0.5F * now.later[kShort - 1] + 0.1F * now.all[kLong];
-        if (score > 0) rising_.push_back({item, now.later[kShort], now.all[kLong], score});
+        const ItemDelta* const delta = delta_.find(item);
+        const auto sum = [&](int k) {
+            const float base = item < base_.n_items ? base_.counts[std::int64_t{item} * kItemSums + k] : 0.0F;
+            const double since = delta == nullptr ? 0.0 : delta->counts[k];
+            return std::max(base * factors.base[k % kItemLanes] + to_float(since * factors.delta[k % kItemLanes]), 0.0F);
+        };
+        const float later = sum(kItemLanes + kShort), all = sum(kLong);
+        const float score = later + 0.25F * sum(kShort) + 0.5F * sum(kItemLanes + kShort - 1) + 0.1F * all;
+        if (score > 0) rising_.push_back({item, later, all, score});
     };
     const std::int64_t since = listed_ - 24 * delta_.settings().half_lives.ms[kShort];
     for (const std::int32_t item : delta_.active(since, kFewActive)) add(item);

@@ -23,7 +23,7 @@ constexpr std::int64_t kTrendOwn = 10;      // latest distinct items of a sessio
 constexpr std::int64_t kTrendRising = 50;   // rising items that become candidates
 constexpr std::int64_t kTrendPopular = 100;  // whose popularity counts in the pre-score
 constexpr std::int64_t kTrendMostRising = 256;  // that are kept in order
-constexpr std::int64_t kTrendEvery = 5000;  // ms of the clicks' time after which they are put in order again
+constexpr std::int64_t kTrendEvery = 10000;  // ms of the clicks' time after which they are put in order again
 
 struct TrendsRequest {
     const std::int32_t* own;  // distinct, the latest first

@@ -38,12 +38,14 @@ def decay_power(ms: int, half_life: int) -> float:
     whole, rest = divmod(ms, half_life)
     if 2 * rest > half_life:
         whole, rest = whole + 1, rest - half_life
+    if whole < -600:
+        return 0.0
     x = rest / half_life
     power = SERIES[0]
     for factor in SERIES[1:]:
         power = power * x + factor
     try:
-        return math.ldexp(power, max(whole, -1200))
+        return math.ldexp(power, whole)
     except OverflowError:
         return math.inf
 
@@ -108,6 +110,11 @@ def bfloat16(values: np.ndarray) -> np.ndarray:
     return ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16).astype(np.uint16)
 
 
+def rounded(sums: np.ndarray) -> np.ndarray:
+    """float32, 0 for what is too small to say anything."""
+    return np.where(sums < 2.0**-50, 0, sums).astype(np.float32)
+
+
 def build(sessions: list[list[Click]], n_items: int, settings: TrendSettings) -> TrendTables:
     """What `TrendTables.build` gives, to the bit."""
     lives = settings.half_lives_ms
@@ -121,15 +128,15 @@ def build(sessions: list[list[Click]], n_items: int, settings: TrendSettings) ->
         strength = {b: _strength(v, sums.totals[item], to_newest[FIRST_PAIR_LANE:]) for b, v in row.items()}
         kept = sorted(row, key=lambda b: (-strength[b], b))[: settings.max_neighbours or None]
         neighbours += kept
-        values += [bfloat16(row[b]) for b in kept]
+        values += [bfloat16(rounded(row[b])) for b in kept]
         offsets.append(len(neighbours))
     zeros = np.zeros(2 * ITEM_LANES), np.zeros(2 * PAIR_LANES)
     return TrendTables(
         row_offsets=np.array(offsets, np.int64),
         neighbours=np.array(neighbours, np.int32),
         values=np.array(values, np.uint16).reshape(-1, 2 * PAIR_LANES),
-        totals=np.array([sums.totals.get(i, zeros[1]) for i in range(n_items)], np.float32).reshape(n_items, -1),
-        counts=np.array([sums.counts.get(i, zeros[0]) for i in range(n_items)], np.float32).reshape(n_items, -1),
+        totals=rounded(np.array([sums.totals.get(i, zeros[1]) for i in range(n_items)]).reshape(n_items, -1)),
+        counts=rounded(np.array([sums.counts.get(i, zeros[0]) for i in range(n_items)]).reshape(n_items, -1)),
         times=np.array([sums.times.get(i, (NEVER, NEVER)) for i in range(n_items)], np.int64).reshape(n_items, 2),
         sums=sums.all,
         clock=np.array([*sums.epochs, newest], np.int64),
@@ -268,7 +275,7 @@ class Moment:
         span = (times[-1] - times[0]) / 1e3 if times and min(times[0], times[-1]) >= 0 else 0.0
         counts, everything = self.counts(own[0]), self.all()
         hour = ITEM_LANES + 3
-        pairs = sum(0.75**u * (self.totals(i)[3] + self.totals(i)[3 + PAIR_LANES]) for u, i in enumerate(own))
+        pairs = sum(0.75**u * self.totals(i)[3] for u, i in enumerate(own))
         angle = self.asked / 3_600_000 % 24 * math.pi / 12
         return [
             math.log1p(max(gap, 0.0)), math.log1p(max(span, 0.0)), math.log1p(self.ages(own[0])[0] / 60),
@@ -281,7 +288,7 @@ class Moment:
         """float64[C, F]; own: distinct, the latest first, at most 10; times: of all clicks."""
         query, pre, everything = self.query_features(own, times), self.pre_scores(own), self.all()
         last, last_totals, rows = self.row(own[0]), self.totals(own[0]), [self.row(item) for item in own]
-        both_total = sum(0.75**u * _both(self.totals(item)) for u, item in enumerate(own))
+        own_totals = sum(0.75**u * self.totals(item) for u, item in enumerate(own))
         zeros = np.zeros(2 * PAIR_LANES)
         out = []
         for item in candidates:
@@ -290,18 +297,15 @@ class Moment:
             per_all, per_later = everything[:ITEM_LANES] + 1, everything[ITEM_LANES:] + 1
             prior = 3 * (later[FIRST_PAIR_LANE:] + 0.02) / (everything[ITEM_LANES + FIRST_PAIR_LANE :] + 10)
             pair = np.maximum(last.get(item, zeros), 0)
-            both = sum(0.75**u * _both(row.get(item, zeros)) for u, row in enumerate(rows))
+            with_own = np.maximum(sum(0.75**u * row.get(item, zeros) for u, row in enumerate(rows)), 0)
+            last_shares = np.log((pair + np.tile(prior, 2)) / (last_totals + 3))
+            own_shares = np.log((with_own + np.tile(prior, 2)) / (own_totals + 3))
             first_age, last_age = self.ages(item)
             out.append([
-                *query, *np.log((all_ + 0.05) / per_all), *np.log((later + 0.05) / per_later),
-                *np.log((pair[:PAIR_LANES] + prior) / (last_totals[:PAIR_LANES] + 3)),
-                *np.log((pair[PAIR_LANES:] + prior) / (last_totals[PAIR_LANES:] + 3)),
-                *np.log((np.maximum(both, 0) + prior) / (both_total + 3)),
+                *query, *np.log((all_ + 0.05) / per_all)[1:6], *np.log((later + 0.05) / per_later)[1:6],
+                *last_shares[:4], *last_shares[PAIR_LANES:][:4],
+                *own_shares[[1, 3]], *own_shares[PAIR_LANES:][[1, 3]],
                 math.log(max(pre.get(item, 0.0), 0.0) + self.popularity(item) + 1e-5),
                 math.log1p(first_age / 60), math.log1p(last_age),
             ])  # fmt: skip
         return np.array(out)
-
-
-def _both(values: np.ndarray) -> np.ndarray:
-    return values[:PAIR_LANES] + values[PAIR_LANES:]
