@@ -125,7 +125,7 @@ class Engine:
         exclude_seen: bool = False,
     ) -> tuple[np.ndarray, np.ndarray, tuple[float, float, float, float | None]]: ...
 
-def memory_feature_names() -> tuple[str, ...]: ...
+def memory_feature_names(trends: bool = False) -> tuple[str, ...]: ...
 
 class MemoryDelta:
     def __init__(
@@ -181,6 +181,7 @@ class SessionMemory:
         dense: int,
         isa: str | None = None,
         delta: MemoryDelta | None = None,
+        trends: int = 0,
     ) -> None: ...
     @property
     def most_candidates(self) -> int: ...
@@ -195,6 +196,9 @@ class SessionMemory:
         catalog: np.ndarray | None = None,
         scale: float = 0.0,
         threads: int = 1,
+        trends: Trends | None = None,
+        now: np.ndarray | None = None,
+        times: np.ndarray | None = None,
     ) -> tuple[np.ndarray, np.ndarray]: ...
     def rank(
         self,
@@ -213,6 +217,9 @@ class SessionMemory:
         excluded: np.ndarray | None = None,
         excluded_offsets: np.ndarray | None = None,
         threads: int = 1,
+        trends: Trends | None = None,
+        now: np.ndarray | None = None,
+        times: np.ndarray | None = None,
     ) -> tuple[np.ndarray, np.ndarray]: ...
 
 class Encoder:

@@ -71,7 +71,13 @@ class Book:
 
 
 def random_clicks(
-    rng: np.random.Generator, n_events: int, n_items: int, *, open_sessions: int = 20, power: float = 3.0, mean: float = 4
+    rng: np.random.Generator,
+    n_events: int,
+    n_items: int,
+    *,
+    open_sessions: int = 20,
+    power: float = 3.0,
+    mean: float = 4,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Events of sessions that grow interleaved: (handles int64[E], items int32[E]), items by a power law."""
     alive = list(range(open_sessions))

@@ -8,6 +8,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "compiler.hpp"
 #include "trends/tables.hpp"
 
 namespace mtaw {
@@ -56,6 +57,9 @@ class TrendsDelta {
         if (item >= static_cast<std::int64_t>(slots_.size())) return nullptr;
         const std::int32_t slot = slots_[static_cast<std::size_t>(item)];
         return slot == 0 ? nullptr : &items_[static_cast<std::size_t>(slot) - 1];
+    }
+    void prefetch_slot(std::int64_t item) const {
+        if (item < static_cast<std::int64_t>(slots_.size())) MTAW_PREFETCH(slots_.data() + item);
     }
     const double* sums() const { return sums_; }
     const std::int64_t* epochs() const { return clock_; }

@@ -40,12 +40,14 @@ TrendsRequest trends_request(const std::int32_t* clicks, const std::int64_t* tim
     for (std::int64_t i = m - 1; i >= std::max<std::int64_t>(0, m - kLooked) && request.n_own < kTrendOwn; --i) {
         if (std::find(own, own + request.n_own, clicks[i]) == own + request.n_own) own[request.n_own++] = clicks[i];
     }
-    if (times != nullptr) {
-        request.first_click = times[0];
-        request.last_click = times[m - 1];
-        if (m > 1) request.before_click = times[m - 2];
-    }
+    if (times != nullptr) state_times(times, m, request);
     return request;
+}
+
+void state_times(const std::int64_t* times, std::int64_t m, TrendsRequest& request) {
+    request.first_click = times[0];
+    request.last_click = times[m - 1];
+    if (m > 1) request.before_click = times[m - 2];
 }
 
 void TrendsScratch::fit(std::int64_t capacity, std::int64_t count) {
@@ -84,6 +86,11 @@ void Trends::state_rows(const TrendsRequest& request, TrendsScratch& scratch) co
             const std::int64_t begin = base_.row_offsets[item], length = base_.row_offsets[item + 1] - begin;
             prefetch(base_.neighbours + begin, length);
             prefetch(base_.values + begin * kPairSums, length * kPairSums);
+        }
+        if (const ItemDelta* const delta = delta_.find(item)) {
+            const auto length = static_cast<std::int64_t>(delta->neighbours.size());
+            prefetch(delta->neighbours.data(), length);
+            prefetch(delta->values.data(), length * kPairSums);
         }
     }
     float weight = 1;
@@ -141,7 +148,7 @@ void Trends::state_facts(const TrendsRequest& request, TrendsScratch& scratch) c
     };
     facts.gap = seconds(request.before_click, request.last_click);
     facts.span = seconds(request.first_click, request.last_click);
-    const TrendItem last = item_at(request.own[0], scratch.now_, scratch.factors_);
+    const TrendItem last = item_at(request.own[0], delta_.find(request.own[0]), scratch.now_, scratch.factors_);
     facts.last_first = last.first;
     facts.last_later = (last.later[kHour] + 0.05F) * facts.per_later[kHour];
     constexpr std::int64_t kDayMs = 24 * 3600 * 1000;
@@ -213,7 +220,8 @@ std::int64_t Trends::choose(const TrendsRequest& request, std::int64_t n, std::i
     for (std::int32_t slot = 0; slot < count; ++slot) {
         const float score = std::max(scores[static_cast<std::size_t>(slot)], 0.0F) + 0.0F;  // no -0
         const std::int32_t item = items[static_cast<std::size_t>(slot)];
-        const bool fine = slot >= n_own && (request.allowed == nullptr || (request.allowed[item >> 3] >> (item & 7) & 1) != 0);
+        const bool fine = slot >= n_own && item < request.catalog &&
+                          (request.allowed == nullptr || (request.allowed[item >> 3] >> (item & 7) & 1) != 0);
         keys[slot] = fine ? std::bit_cast<std::int32_t>(score) : kBanned;
     }
     for (std::int64_t i = 0; i < request.n_excluded; ++i) {
@@ -258,7 +266,14 @@ void Trends::measure(const std::int32_t* ids, std::int64_t count, TrendsScratch&
     scratch.measured_.assign(ids, ids + count);
     std::int32_t* const place = scratch.place_.data();
     std::fill_n(scratch.sums_.begin(), count, TrendSums{});
-    for (std::int64_t i = 0; i < count; ++i) place[ids[i]] = static_cast<std::int32_t>(i + 1);
+    scratch.found_.resize(static_cast<std::size_t>(count));
+    for (std::int64_t i = 0; i < count; ++i) {
+        place[ids[i]] = static_cast<std::int32_t>(i + 1);
+        delta_.prefetch_slot(ids[i]);
+        if (ids[i] >= base_.n_items) continue;
+        prefetch(base_.counts + std::int64_t{ids[i]} * kItemSums, kItemSums + 1);
+        MTAW_PREFETCH(base_.times + std::int64_t{ids[i]} * 2);
+    }
     float base_by[kPairSums];
     double delta_by[kPairSums];
     for (int k = 0; k < kPairSums; ++k) {
@@ -303,7 +318,11 @@ void Trends::measure(const std::int32_t* ids, std::int64_t count, TrendsScratch&
             add(slot, values, to_float(pre));
         }
     }
-    for (std::int64_t i = 0; i < count; ++i) place[ids[i]] = 0;
+    for (std::int64_t i = 0; i < count; ++i) {
+        place[ids[i]] = 0;
+        const ItemDelta* const found = scratch.found_[static_cast<std::size_t>(i)] = delta_.find(ids[i]);
+        if (found != nullptr) prefetch(found, 1);
+    }
 }
 
 void Trends::fill(std::int64_t begin, std::int64_t count, float* columns, const MemoryKernels& kernels,
@@ -312,7 +331,7 @@ void Trends::fill(std::int64_t begin, std::int64_t count, float* columns, const 
     for (std::int64_t i = 0; i < kTile; ++i) {
         const auto at = static_cast<std::size_t>(begin + (i < count ? i : 0));
         if (i < count) {
-            const TrendItem item = item_at(scratch.measured_[at], scratch.now_, scratch.factors_);
+            const TrendItem item = item_at(scratch.measured_[at], scratch.found_[at], scratch.now_, scratch.factors_);
             TrendSums sums = scratch.sums_[at];
             // What was taken out again may leave less than nothing.
             for (int k = 0; k < kPairSums; ++k) {

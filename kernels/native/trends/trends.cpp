@@ -72,7 +72,8 @@ TrendFactors Trends::factors_at(std::int64_t now) const {
     return factors;
 }
 
-TrendItem Trends::item_at(std::int64_t item, std::int64_t now, const TrendFactors& factors) const {
+TrendItem Trends::item_at(std::int64_t item, const ItemDelta* delta, std::int64_t now,
+                          const TrendFactors& factors) const {
     constexpr float kNeverAge = 60 * 24 * 3600;  // s; nothing is taken to be older
     TrendItem out;
     float sums[kItemSums] = {};
@@ -83,7 +84,7 @@ TrendItem Trends::item_at(std::int64_t item, std::int64_t now, const TrendFactor
         first = base_.times[2 * item];
         last = base_.times[2 * item + 1];
     }
-    if (const ItemDelta* const delta = delta_.find(item)) {
+    if (delta != nullptr) {
         for (int k = 0; k < kItemSums; ++k) sums[k] += to_float(delta->counts[k] * factors.delta[k % kItemLanes]);
         if (delta->first != kNever) first = first == kNever ? delta->first : std::min(first, delta->first);
         last = std::max(last, delta->last);
@@ -148,7 +149,7 @@ std::int64_t Trends::rising(std::int64_t now, std::int64_t k, std::int32_t* ids,
     std::vector<std::pair<float, std::int32_t>> scored;
     scored.reserve(rising_.size());
     for (const Rising& one : rising_) {
-        const TrendItem item = item_at(one.item, now, factors);
+        const TrendItem item = item_at(one.item, delta_.find(one.item), now, factors);
         // How fast it is clicked now, and how much faster than over a day.
         const float fast = item.all[kShort] + 0.25F * item.all[kLong];
         const auto hours = [&](int lane) { return static_cast<float>(delta_.settings().half_lives.ms[lane]); };

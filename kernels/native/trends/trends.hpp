@@ -10,10 +10,10 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <shared_mutex>
 #include <vector>
 
-#include "memory/zeroed.hpp"
 #include "trends/delta.hpp"
 #include "trends/features.hpp"
 
@@ -25,11 +25,14 @@ constexpr std::int64_t kTrendPopular = 100;  // whose popularity counts in the p
 constexpr std::int64_t kTrendMostRising = 256;  // that are kept in order
 constexpr std::int64_t kTrendEvery = 10000;  // ms of the clicks' time after which they are put in order again
 
+using TrendsLock = std::shared_lock<std::shared_mutex>;
+
 struct TrendsRequest {
     const std::int32_t* own;  // distinct, the latest first
     std::int64_t n_own;       // 1 .. kTrendOwn
     std::int64_t now;
     std::int64_t first_click = kNever, before_click = kNever, last_click = kNever;  // times, where known
+    std::int64_t catalog = std::numeric_limits<std::int64_t>::max();  // candidates lie under it, and in `allowed`
     const std::uint8_t* allowed = nullptr;   // as MemoryRequest
     const std::int32_t* excluded = nullptr;
     std::int64_t n_excluded = 0;
@@ -38,6 +41,9 @@ struct TrendsRequest {
 // The request of a session of m >= 1 clicks; times: [m], or null. own: room for kTrendOwn items, which it points to.
 TrendsRequest trends_request(const std::int32_t* clicks, const std::int64_t* times, std::int64_t m, std::int64_t now,
                              std::int32_t* own);
+
+// first_click, before_click and last_click from the times of m clicks.
+void state_times(const std::int64_t* times, std::int64_t m, TrendsRequest& request);
 
 struct TrendClicks {
     const std::int64_t* handles;
@@ -79,6 +85,7 @@ class TrendsScratch {
     std::vector<std::int32_t> items_, keys_, ties_;
     std::vector<float> scores_;
     std::vector<std::int32_t> measured_;
+    std::vector<const ItemDelta*> found_;  // what came since of each
     std::vector<TrendSums> sums_;
 };
 
@@ -95,7 +102,7 @@ class Trends {
     bool forget(std::int64_t handle);
 
     // While it lives, nothing changes.
-    std::shared_lock<std::shared_mutex> reading() const { return std::shared_lock(mutex_); }
+    TrendsLock reading() const { return TrendsLock(mutex_); }
 
     // The rest only under `reading`. A `now` before the newest click counts as that one's time.
     void start(const TrendsRequest& request, const MemoryKernels& kernels, TrendsScratch& scratch) const;
@@ -113,7 +120,8 @@ class Trends {
     // The whole row of an item at `now`: pairs with their values, tables and what came since added up.
     void row(std::int64_t item, std::int64_t now, std::vector<std::int32_t>& neighbours, std::vector<double>& values) const;
 
-    TrendItem item_at(std::int64_t item, std::int64_t now, const TrendFactors& factors) const;
+    // delta: delta().find(item).
+    TrendItem item_at(std::int64_t item, const ItemDelta* delta, std::int64_t now, const TrendFactors& factors) const;
     TrendFactors factors_at(std::int64_t now) const;
     const TrendsDelta& delta() const { return delta_; }
     const TrendsView& base() const { return base_; }
