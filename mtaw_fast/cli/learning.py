@@ -45,14 +45,18 @@ def learning_settings(arguments: argparse.Namespace) -> LearningSettings | None:
     folder = Path(where) if stream is None else arguments.learn_folder
     if folder is None:
         folder = arguments.bundle.with_name(f"{arguments.bundle.name}.learned")
-    limits = limits_of(",".join([*arguments.learning_limit, f"min_clicks={arguments.min_clicks}"]))
+    if stream is not None and "@" in stream:
+        raise UsageError(
+            "--learn holds a password, which every user of this machine can read in the list of processes; give it in "
+            "$MTAW_REDIS_PASSWORD"
+        )
     return LearningSettings(
         folder,
         stream,
         sync=arguments.sync,
         keep_days=_days(arguments.keep),
         max_bytes=arguments.max_bytes,
-        limits=limits,
+        limits=limits_of(",".join([*arguments.learning_limit, f"min_clicks={arguments.min_clicks}"])),
     )
 
 
