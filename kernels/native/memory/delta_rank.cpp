@@ -12,7 +12,7 @@ namespace {
 // A row's terms are summed by every query that holds its item, 5 ns each, until there are so many that they are folded:
 // kFewTerms, or one in kTermShare of all, so that folding costs a term at most kTermShare times its own sum.
 constexpr std::int64_t kFewTerms = 512, kTermShare = 32;
-constexpr std::int64_t kRankShare = 32;     // the strongest are found again after one new term in so many
+constexpr std::int64_t kRankShare = 4;      // the strongest are found again at the latest after one new term in so many
 constexpr std::int64_t kPostingShare = 16;  // postings are sorted again after one new one in so many
 
 }  // namespace
@@ -21,7 +21,7 @@ constexpr std::int64_t kPostingShare = 16;  // postings are sorted again after o
 void MemoryDelta::touch(DeltaRow& row) {
     const auto n_terms = static_cast<std::int64_t>(row.terms.size());
     if (n_terms - row.folded > std::max(kFewTerms, n_terms / kTermShare)) fold(row);
-    if (row.unranked * kRankShare >= n_terms && row.unranked > 0) rank_strong(row);
+    if (row.risen || (row.unranked > 0 && row.unranked * kRankShare >= n_terms)) rank_strong(row);
     if (row.unsorted * kPostingShare >= static_cast<std::int64_t>(row.postings.size())) sort_postings(row);
     longest_row_ = std::max(longest_row_, row.read_count());
     longest_postings_ = std::max(longest_postings_, static_cast<std::int64_t>(row.postings.size()));
@@ -113,6 +113,16 @@ void MemoryDelta::rank_strong(DeltaRow& row) {
     row.strong.clear();
     row.strong.reserve(static_cast<std::size_t>(end - ranked.begin()));
     for (auto one = ranked.begin(); one != end; ++one) row.strong.push_back(one->pair);
+    row.strong_least = end == ranked.end() ? -1 : (end - 1)->strength;
+    for (DeltaPair& pair : row.pairs) pair.is_strong = false;
+    for (const StrongPair& one : row.strong) {
+        if (one.pair >= 0) row.pairs[static_cast<std::size_t>(one.pair)].is_strong = true;
+    }
+    for (int kind = 0; kind < kFixedKinds; ++kind) {
+        row.base_totals[kind] = base.totals == nullptr ? 0.0 : static_cast<double>(base.totals[kind]);
+    }
+    row.rec_bound = static_cast<double>(fresh_.totals[kRec]) + 1.0;
+    row.risen = false;
     row.unranked = 0;
 }
 

@@ -78,6 +78,17 @@ void DeltaRow::add_term(const DeltaTerm& term) {
     round(pair);
     terms.push_back(term);
     ++unranked;
+    risen = risen || (!pair.is_strong && most_strength(pair) >= strong_least);
+}
+
+// Never less than its strength, whose `rec` takes summing: that is at most what fwd and bwd are.
+double DeltaRow::most_strength(const DeltaPair& pair) const {
+    double most = 0;
+    for (const int kind : {kFwd, kBwd, kSes}) {
+        most += (static_cast<double>(from_bfloat16(pair.base[kind])) + pair.sums[kind]) / (base_totals[kind] + totals[kind] + 1.0);
+    }
+    const double rec = pair.sums[kFwd] + pair.sums[kBwd] + pair.seeded_rec + static_cast<double>(from_bfloat16(pair.base[kRec]));
+    return most + std::min(rec / rec_bound, 1.0);
 }
 
 void DeltaRow::add_seed(std::int32_t place, const double* values) {
@@ -90,6 +101,7 @@ void DeltaRow::add_seed(std::int32_t place, const double* values) {
     pair.seeded_rec += values[kRec];
     round(pair);
     ++unranked;
+    risen = true;
 }
 
 void DeltaRow::link(DeltaPair& pair, const RowView& base) const {

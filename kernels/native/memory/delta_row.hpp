@@ -32,6 +32,7 @@ struct DeltaPair {
     double folded_aa, folded_rec;  // of the terms that were folded; rec as at DeltaRow::fold_mark
     float fresh[kFixedKinds];      // what is to be added to the base's value so that the sum is rounded once
     std::int32_t neighbour;
+    bool is_strong;                // among DeltaRow::strong
     std::int32_t folded_latest;    // the slot of the latest session that was folded, -1 = none
     std::uint16_t base[kPairKinds];
     bool in_base;
@@ -54,8 +55,12 @@ struct DeltaRow {
     std::int32_t kept = 0, fresh_from = 0;  // pairs that a query reads: 0 .. kept - 1 and from fresh_from on
     std::int64_t folded = 0;                // terms
     std::int64_t unranked = 0;              // terms since `strong` was made
+    bool risen = false;                     // a pair that is not among `strong` may have become one of them
+    double strong_least = -1;               // strength of the last of `strong` where others are left, else -1
     std::int64_t unsorted = 0;              // postings since they were sorted
     double totals[kFixedKinds] = {};
+    double base_totals[kFixedKinds] = {};   // as of the last ranking, as is
+    double rec_bound = 1;                   // total of rec + 1
     std::vector<DeltaPair> pairs;
     std::vector<DeltaTerm> terms;           // in order of events
     std::vector<std::int32_t> index;        // a hash table of 1 + pair by neighbour, empty while there are few
@@ -70,6 +75,7 @@ struct DeltaRow {
     // The pair with a neighbour, made where there is none; `base` is the row under this one.
     std::int32_t pair_with(std::int32_t neighbour, const RowView& base);
     void add_term(const DeltaTerm& term);
+    [[nodiscard]] double most_strength(const DeltaPair& pair) const;
     void add_seed(std::int32_t pair, const double* values);
     void link(DeltaPair& pair, const RowView& base) const;
     void round(DeltaPair& pair) const;
