@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mtaw_fast.cli.common import add_command, add_serving_options
+from mtaw_fast.cli.learning import add_learning_options, learning_settings
 from mtaw_fast.errors import UsageError, require
 from mtaw_fast.storage.cpus import usable_cpus
 
@@ -45,6 +46,7 @@ def add_to(commands: Any) -> None:
         "--max-sessions-bytes", type=int, default=256 << 20, metavar="BYTES",
         help="of memory that all of them take (default: 268435456)",
     )  # fmt: skip
+    add_learning_options(parser)
     limits = parser.add_argument_group("limits")
     limits.add_argument("--max-body", type=int, default=1 << 20, metavar="BYTES", help="(default: 1048576)")
     limits.add_argument("--max-clicks", type=int, default=1000, metavar="N", help="in a session (default: 1000)")
@@ -107,6 +109,7 @@ def run(arguments: argparse.Namespace) -> None:
             ),
             trusted_hosts=tuple(arguments.trusted_host),
             access_log=arguments.access_log,
+            learn=learning_settings(arguments),
             limits=Limits(
                 body=arguments.max_body,
                 clicks=arguments.max_clicks,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Sequence
 from typing import Any
 from urllib.parse import parse_qs, urlsplit, urlunsplit
@@ -14,6 +15,7 @@ from mtaw_fast.live.log import Stamped
 _STREAM = "mtaw:events"
 _FIELD = b"e"
 _TIMEOUT = 2.0  # seconds
+_PASSWORD = "MTAW_REDIS_PASSWORD"  # an environment variable: command lines can be read by everybody
 _LOG = logging.getLogger("mtaw_fast.live")
 
 
@@ -25,7 +27,8 @@ class RedisLog:
     Parameters
     ----------
     url : str
-        redis://[:password@]host:port/db, with ?stream=NAME for another stream than "mtaw:events".
+        redis://host:port/db, with ?stream=NAME for another stream than "mtaw:events". The password is that of the
+        environment variable MTAW_REDIS_PASSWORD, if there is one.
 
     Raises
     ------
@@ -47,7 +50,11 @@ class RedisLog:
         self._where = f"{parts.hostname}:{parts.port or 6379}"
         self._error = redis.RedisError
         address = urlunsplit((parts.scheme, parts.netloc, parts.path, "", ""))
-        self._redis = redis.Redis.from_url(address, socket_timeout=_TIMEOUT, socket_connect_timeout=_TIMEOUT)
+        options: dict[str, Any] = {"socket_timeout": _TIMEOUT, "socket_connect_timeout": _TIMEOUT}
+        password = os.environ.get(_PASSWORD)
+        if password:
+            options["password"] = password.strip()
+        self._redis = redis.Redis.from_url(address, **options)
         self.identity = f"redis:{self._name}"
         self.damaged = 0
         self._call("ping")

@@ -11,7 +11,7 @@ from litestar.datastructures import State
 from litestar.exceptions import HTTPException, ValidationException
 
 from mtaw_fast.errors import UsageError
-from mtaw_fast.service import operations, routes
+from mtaw_fast.service import learning, operations, routes
 from mtaw_fast.service.answers import JSON, encoded
 from mtaw_fast.service.decoding import StrictRequest
 from mtaw_fast.service.messages import ErrorAnswer, ErrorDetail
@@ -40,6 +40,10 @@ def make_app(service: Service) -> Middleware:
     ]
     if service.sessions is not None:
         handlers.append(routes.click)
+    if service.sessions is not None or service.learns:
+        handlers.append(learning.forget)
+    if service.learns:
+        handlers.append(learning.events)
     if service.settings.token is not None:
         handlers.append(operations.reload)
     app = Litestar(

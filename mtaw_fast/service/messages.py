@@ -49,6 +49,22 @@ class ClickRequest(Wanted, kw_only=True):
     timings: Annotated[bool, Meta(description="Tell the microseconds of each stage.")] = False
 
 
+class EventRequest(Struct, forbid_unknown_fields=True, kw_only=True):
+    """One click to learn from."""
+
+    session: Annotated[str, Meta(description="The session's id, chosen by the client.", min_length=1, max_length=512)]
+    item: Item
+    time: Annotated[int | None, Meta(description="Unix milliseconds; null: now.")] = None
+    type: Annotated[str | None, Meta(description="What kind of event: view, cart, ..")] = None
+    id: Annotated[str | None, Meta(description="The event's own id: what comes twice counts once.")] = None
+
+
+class EventsRequest(Struct, forbid_unknown_fields=True, kw_only=True):
+    """Clicks to learn from, each session's in order."""
+
+    events: list[EventRequest]
+
+
 class Timings(Struct, omit_defaults=True, forbid_unknown_fields=True):
     """Microseconds of each stage."""
 
@@ -69,6 +85,9 @@ class Answer(Struct, omit_defaults=True, kw_only=True):
     unknown: Annotated[Items, Meta(description="Clicks that the catalog does not know.")]
     fallback: Annotated[bool, Meta(description="No click was known: the popularity ranking.")]
     repeats: list[bool] | None = None
+    learned: Annotated[
+        str | None, Meta(description="The log's position up to which this knows every event, where the service learns.")
+    ] = None
 
 
 class RecommendAnswer(Answer, omit_defaults=True, kw_only=True):
@@ -89,6 +108,21 @@ class BatchAnswer(Struct, kw_only=True):
 
     version: Version
     answers: list[Answer]
+
+
+class EventsAnswer(Struct, kw_only=True):
+    """The events are kept."""
+
+    version: Version
+    accepted: int
+    position: Annotated[str, Meta(description="The log's position after them: compare `learned` of later rankings.")]
+
+
+class ForgetAnswer(Struct, kw_only=True):
+    """The session is forgotten."""
+
+    version: Version
+    position: Annotated[str | None, Meta(description="The log's position; null where the service does not learn.")]
 
 
 class SimilarAnswer(Struct, kw_only=True):

@@ -13,7 +13,8 @@ from mtaw_fast.service.shared_memory import SharedMemory
 
 CONTENT_TYPE = "text/plain; version=0.0.4"
 ROUTES = (
-    "/v1/recommend", "/v1/recommend/batch", "/v1/similar", "/v1/sessions/{id}/click", "/v1/bundle", "/admin/reload",
+    "/v1/recommend", "/v1/recommend/batch", "/v1/similar", "/v1/sessions/{id}/click", "/v1/sessions/{id}",
+    "/v1/events", "/v1/bundle", "/admin/reload",
     "/healthz", "/readyz", "/metrics", "/openapi.json", "/", "other",
 )  # fmt: skip
 STATUSES = (
@@ -60,6 +61,7 @@ class Family:
         return len(self.bounds) + 2 if self.bounds else 1
 
 
+REFUSALS = ("duplicate", "late", "session_full", "machine", "flood", "catalog_full", "wrong_type")
 _ROUTE = ("route", ROUTES)
 FAMILIES = (
     Family(
@@ -85,6 +87,15 @@ FAMILIES = (
     Family("mtaw_queue_length", "gauge", "Requests that wait."),
     Family("mtaw_live_sessions", "gauge", "Sessions held in memory."),
     Family("mtaw_live_sessions_bytes", "gauge", "Memory that they take."),
+    Family("mtaw_events_total", "counter", "Events that were kept."),
+    Family("mtaw_events_refused_total", "counter", "Events that could not be kept."),
+    Family("mtaw_learned_clicks", "gauge", "Clicks learned since the bundle that is served."),
+    Family("mtaw_not_learned_clicks", "gauge", "Clicks that teach nothing.", (("reason", REFUSALS),)),
+    Family("mtaw_delta_clicks", "gauge", "Clicks that are not in the tables yet."),
+    Family("mtaw_delta_bytes", "gauge", "Memory that they take, a worker."),
+    Family("mtaw_new_items", "gauge", "Items that came since the bundle that is served."),
+    Family("mtaw_damaged_records", "gauge", "Records of the log that were passed over."),
+    Family("mtaw_learning_stopped", "gauge", "1 while the log cannot be read."),
 )  # fmt: skip
 
 
@@ -99,7 +110,9 @@ def _layout() -> tuple[dict[tuple[str, ...], int], int]:
 
 
 _PLACES, WIDTH = _layout()
-GAUGES = tuple(_PLACES[family.name,] for family in FAMILIES if family.kind == "gauge")
+GAUGES = tuple(
+    _PLACES[family.name, *values] for family in FAMILIES if family.kind == "gauge" for values in family.series
+)
 _STATUS_AT = {status: place for place, status in enumerate(STATUSES)}
 _REQUESTS_AT = {route: _PLACES["mtaw_requests_total", route, str(STATUSES[0])] for route in ROUTES}
 _REQUEST_AT = {route: _PLACES["mtaw_request_seconds", route] for route in ROUTES}
@@ -109,14 +122,15 @@ _STAGE_AT = {stage: _PLACES["mtaw_stage_seconds", stage] for stage in STAGES}
 class Metrics:
     """A worker's own counts, and the sums of all workers' as text."""
 
-    def __init__(self, counters: Counters) -> None:
+    def __init__(self, counters: Counters, row: int | None = None) -> None:
         self.counters = counters
+        self.tells = row == 0  # what is the same in every worker
         self._own = counters.own[FIRST:]
 
     @classmethod
     def open(cls, memory: SharedMemory, rows: int, row: int | None = None) -> Metrics:
         """Map what `make` made; see `Counters`."""
-        return cls(Counters(memory, rows, WIDTH, row))
+        return cls(Counters(memory, rows, WIDTH, row), row)
 
     @staticmethod
     def make(rows: int) -> SharedMemory:
@@ -137,9 +151,9 @@ class Metrics:
         """Count `by` more in a counter."""
         self._own[_PLACES[name, *labels]] += by
 
-    def set(self, name: str, value: int) -> None:
+    def set(self, name: str, value: int, *labels: str) -> None:
         """Set a gauge."""
-        self._own[_PLACES[name,]] = value
+        self._own[_PLACES[name, *labels]] = value
 
     def text(self) -> str:
         """All metrics, summed over the workers, in Prometheus' text format."""

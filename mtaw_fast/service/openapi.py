@@ -57,6 +57,12 @@ _EXAMPLES: dict[str, tuple[str, Any, Any]] = {
         "ranking", None, {"version": _VERSION, "items": ["sku-4", "sku-2"], "scores": [0.875, 0.5]}
     ),
     "click": ("sessions", {"items": ["sku-4"], "k": 2}, {"version": _VERSION, **_RANKING, "clicks": 3}),
+    "events": (
+        "learning",
+        {"events": [{"id": "e-1", "session": "s-1", "item": "sku-9", "time": 1764150000000, "type": "view"}]},
+        {"version": _VERSION, "accepted": 1, "position": "0000000000-000000000113"},
+    ),
+    "forget": ("learning", None, {"version": _VERSION, "position": "0000000000-000000000162"}),
     "bundle": (
         "operation", None,
         {

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Collection
+from typing import Any
 from urllib.parse import urlsplit
+
+from litestar import Request
 
 from mtaw_fast.service.problems import ServiceError
 
@@ -39,6 +42,13 @@ def check_origin(origin: str | None, host: str, content_type: str, own_names: Co
             403, "foreign_host",
             "the Host is not known; send Content-Type: application/json, or start with --trusted-host and its name",
         )  # fmt: skip
+
+
+def check_request_origin(request: Request[Any, Any, Any], own_names: Collection[str]) -> None:
+    """`check_origin` with a request's headers; one without a body is taken for one that is declared to be JSON."""
+    header = request.headers.get
+    kind = header("content-type", "") if request.method == "POST" else _ASKED_FIRST
+    check_origin(header("origin"), header("host", ""), kind, own_names)
 
 
 def _authority(origin: str) -> str | None:

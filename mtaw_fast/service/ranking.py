@@ -151,4 +151,5 @@ def answer_fields(out: Recommendations) -> dict[str, Any]:
         "unknown": out.unknown,
         "fallback": out.fallback,
         "repeats": None if out.repeats is None else out.repeats.tolist(),
+        "learned": out.learned,
     }

@@ -10,7 +10,7 @@ import msgspec
 
 from mtaw_fast.errors import UsageError, require
 from mtaw_fast.service.log import log_event
-from mtaw_fast.service.problems import unavailable
+from mtaw_fast.service.problems import ServiceError, unavailable
 from mtaw_fast.service.sessions import Held
 
 _PREFIX = "mtaw:session:"
@@ -53,12 +53,22 @@ class RedisSessions:
                 kept = await self._append(key, sent)
             return [_CLICKS.decode(item) for item in kept]
         except Exception as error:
-            # Whatever else a store may send: redis-py meets it with errors of its own, and of Python's.
-            self._tell(error)
-            raise unavailable(
-                "sessions_unavailable", f"the session store does not answer as it should ({type(error).__name__}); "
-                "try again"
-            ) from None  # fmt: skip
+            raise self._unavailable(error) from None
+
+    async def forget(self, session: str) -> None:
+        """See `SessionStore.forget`."""
+        try:
+            await self._client.delete(_PREFIX + session)
+        except Exception as error:
+            raise self._unavailable(error) from None
+
+    def _unavailable(self, error: Exception) -> ServiceError:
+        """Whatever a store may send: redis-py meets it with errors of its own, and of Python's."""
+        self._tell(error)
+        return unavailable(
+            "sessions_unavailable",
+            f"the session store does not answer as it should ({type(error).__name__}); try again",
+        )
 
     async def _append(self, key: str, items: Sequence[bytes]) -> list[bytes]:
         async with self._client.pipeline(transaction=True) as steps:

@@ -47,15 +47,18 @@ class Reloader:
                 if await in_background(lambda: current_version(settings.bundle)) == self.snapshot.version:
                     return "unchanged"
                 start = time.perf_counter()
-                fresh = await in_background(lambda: load_snapshot(settings.bundle, settings.encoder, settings.index))
+                fresh = await in_background(
+                    lambda: load_snapshot(settings.bundle, settings.encoder, settings.index, settings.learn)
+                )
             except Exception as error:
                 # Whatever a damaged bundle leads to, the old one goes on.
                 self._metrics.add("mtaw_reloads_total", "refused")
                 why = str(error) if isinstance(error, MtawError) else f"{type(error).__name__}: {error}"
                 log_event("reload_refused", level="error", reason=why, version=self.snapshot.version)
                 raise MtawError(why) from None
-            before, seconds = self.snapshot.version, time.perf_counter() - start
+            before, seconds, old = self.snapshot.version, time.perf_counter() - start, self.snapshot.recommender
             self._take(fresh)
+            await in_background(old.close)
             self._metrics.add("mtaw_reloads_total", "loaded")
             log_event("reload", version=fresh.version, before=before, seconds=round(seconds, 3))
             return "loaded"

@@ -12,6 +12,7 @@ from litestar.params import Body, Parameter
 from mtaw_fast.ranking.answer import Recommendations
 from mtaw_fast.service.answers import JSON, encoded, json_response
 from mtaw_fast.service.decoding import StrictRequest
+from mtaw_fast.service.learning import SESSION_ID, learn_clicks
 from mtaw_fast.service.messages import (
     AskLimits,
     BatchAnswer,
@@ -24,7 +25,7 @@ from mtaw_fast.service.messages import (
     SimilarAnswer,
 )
 from mtaw_fast.service.openapi import errors, operation
-from mtaw_fast.service.origin import check_origin
+from mtaw_fast.service.origin import check_request_origin
 from mtaw_fast.service.problems import invalid
 from mtaw_fast.service.ranking import (
     Ranked,
@@ -42,7 +43,6 @@ from mtaw_fast.service.request_queue import Joint
 from mtaw_fast.service.state import Service, service_of
 
 _LONG_LIST = 1000  # ids in conditions from which a request no longer runs on the event loop
-_SESSION_ID = r"[A-Za-z0-9._~-]{1,128}"
 
 
 @post("/v1/recommend", status_code=200, responses=errors(400, 408, 413, 503), operation_class=operation("recommend"))
@@ -92,15 +92,15 @@ async def similar_items(
 )  # fmt: skip
 async def click(
     request: StrictRequest,
-    session_id: Annotated[str, Parameter(pattern=f"^{_SESSION_ID}$", description="Chosen by the client.")],
+    session_id: Annotated[str, Parameter(pattern=f"^{SESSION_ID}$", description="Chosen by the client.")],
     data: Annotated[ClickRequest, Body()],
 ) -> Response[ClickAnswer]:
     """Append clicks to a session that the server keeps, and rank for all of it."""
     service = service_of(request)
     assert service.sessions is not None
-    header, own_names = request.headers.get, service.settings.own_names
-    check_origin(header("origin"), header("host", ""), header("content-type", ""), own_names)
+    check_request_origin(request, service.settings.own_names)
     check_limits(data, (data.items,), service.settings.limits)
+    await learn_clicks(service, session_id, data.items)
     clicks = await service.sessions.click(session_id, data.items)
     ranked = await _ranked(request, service, data, clicks)
     timings = ranked.timings if data.timings else None

@@ -30,6 +30,10 @@ class SessionStore(Protocol):
         """Append clicks; returns those that are kept, oldest first. Raises ServiceError where it is out of reach."""
         ...
 
+    async def forget(self, session: str) -> None:
+        """Forget a session. Raises ServiceError where the store is out of reach."""
+        ...
+
     def sweep(self) -> Held:
         """Forget what has expired; returns what is left."""
         ...
@@ -98,6 +102,12 @@ class MemorySessions:
         while len(self._sessions) > self._most or self._bytes > self._most_bytes:
             self._forget_oldest()
         return clicks
+
+    async def forget(self, session: str) -> None:
+        """See `SessionStore.forget`."""
+        gone = self._sessions.pop(session, None)
+        if gone is not None:
+            self._bytes -= gone.bytes
 
     def sweep(self) -> Held:
         """See `SessionStore.sweep`."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 from mtaw_fast.errors import UsageError
+from mtaw_fast.live.settings import LearningSettings
 
 _LIMIT_FLAGS = {
     "body": "--max-body", "clicks": "--max-clicks", "k": "--max-k", "batch": "--max-batch", "queue": "--queue",
@@ -53,7 +54,7 @@ class Settings:
     sessions: None, 'memory' or a redis:// URL. max_sessions, max_sessions_bytes: held in memory at most. session_ttl,
     watch, grace: seconds. token: of POST /admin/reload, which does not exist without one. access_log: whether every
     request is logged. sessions_password: of the Redis. trusted_hosts: names of the service beside `host`, see
-    `origin.check_origin`.
+    `origin.check_origin`. learn: where the service learns from clicks, if it does.
     """
 
     bundle: Path
@@ -72,6 +73,7 @@ class Settings:
     access_log: bool = False
     sessions_password: str | None = field(default=None, repr=False)
     trusted_hosts: tuple[str, ...] = ()
+    learn: LearningSettings | None = None
     limits: Limits = field(default_factory=Limits)
 
     def __post_init__(self) -> None:

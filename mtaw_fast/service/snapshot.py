@@ -11,6 +11,7 @@ from typing import Any
 
 from mtaw_fast.bundle import Bundle
 from mtaw_fast.bundle.format import MANIFEST
+from mtaw_fast.live.settings import LearningSettings
 from mtaw_fast.recommender import Recommender
 
 _FIRST = 20  # results of the ranking that a bundle must give before it is taken into service
@@ -24,16 +25,17 @@ class Snapshot:
     version: str
 
 
-def load_snapshot(folder: Path, encoder: str, index: str) -> Snapshot:
+def load_snapshot(folder: Path, encoder: str, index: str, learn: LearningSettings | None = None) -> Snapshot:
     """Load and verify a bundle, and make one ranking with it: one that cannot answer is not taken into service.
 
     Raises as `Recommender.load`.
     """
-    recommender = Recommender.load(folder, encoder=encoder, index=index)
+    version = current_version(folder)  # a bundle that has grown by learning is still the one that was given
+    recommender = Recommender.load(folder, encoder=encoder, index=index, learn=learn)
     ids = recommender.bundle.ids
     # Also touches the pages that every search reads, so that the first client does not wait for them.
     recommender.recommend(ids.external(recommender.bundle.most_clicked[:1]), _FIRST)
-    return Snapshot(recommender, version_of(recommender.bundle.manifest))
+    return Snapshot(recommender, version if learn else version_of(recommender.bundle.manifest))
 
 
 def current_version(folder: Path) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from litestar import Request
 
-from mtaw_fast.service.metrics import Metrics
+from mtaw_fast.service.metrics import REFUSALS, Metrics
 from mtaw_fast.service.reload import Reloader
 from mtaw_fast.service.request_queue import RequestQueue
 from mtaw_fast.service.sessions import SessionStore
@@ -30,6 +30,11 @@ class Service:
     stopping: bool = False
     partial_bodies: int = 0
 
+    @property
+    def learns(self) -> bool:
+        """Whether clicks teach."""
+        return self.settings.learn is not None
+
     def take(self, request: Request[Any, Any, Any]) -> Snapshot:
         """The snapshot that answers `request` from now on, which the response names as its version."""
         snapshot = self.reloader.snapshot
@@ -44,10 +49,27 @@ class Service:
     def gauge(self) -> None:
         """Bring this worker's gauges up to date, and forget expired sessions."""
         self.metrics.set("mtaw_queue_length", self.queue.length)
+        self._gauge_learning()
         if self.sessions is not None:
             held = self.sessions.sweep()
             self.metrics.set("mtaw_live_sessions", held.sessions)
             self.metrics.set("mtaw_live_sessions_bytes", held.bytes)
+
+    def _gauge_learning(self) -> None:
+        """Every worker learns the same: one of them tells."""
+        knowledge = self.reloader.snapshot.recommender.knowledge
+        if knowledge is None or not self.metrics.tells:
+            return
+        ledger, delta = knowledge.state.ledger, knowledge.state.delta
+        self.metrics.set("mtaw_learned_clicks", ledger.learned_clicks)
+        self.metrics.set("mtaw_delta_clicks", delta.n_clicks)
+        self.metrics.set("mtaw_delta_bytes", delta.n_bytes)
+        self.metrics.set("mtaw_new_items", len(ledger.newcomers))
+        self.metrics.set("mtaw_damaged_records", knowledge.log.damaged)
+        self.metrics.set("mtaw_learning_stopped", int(knowledge.learner.failure is not None))
+        for reason in REFUSALS:
+            count = ledger.refused[reason] + ledger.book.refused[reason]
+            self.metrics.set("mtaw_not_learned_clicks", count, reason)
 
     def version_for(self, scope: Any) -> str:
         """The version that the response to the request of an ASGI scope names: that of the snapshot it took, or, where

@@ -27,7 +27,7 @@ from mtaw_fast.service.request_queue import RequestQueue
 from mtaw_fast.service.sessions import open_sessions
 from mtaw_fast.service.settings import Settings
 from mtaw_fast.service.shared_memory import SharedMemory
-from mtaw_fast.service.snapshot import load_snapshot, signature
+from mtaw_fast.service.snapshot import Snapshot, load_snapshot, signature
 from mtaw_fast.service.state import Service
 
 _LOG = logging.getLogger("mtaw_fast.service")
@@ -65,7 +65,7 @@ async def _serve(settings: Settings, listener: socket.socket, metrics: Metrics, 
     seen = signature(settings.bundle)
     limits = settings.limits
     # No name for the snapshot here: this frame lives as long as the worker, the first bundle must not.
-    reloader = Reloader(settings, load_snapshot(settings.bundle, settings.encoder, settings.index), seen, metrics)
+    reloader = Reloader(settings, _snapshot(settings), seen, metrics)
     service = Service(
         settings,
         metrics,
@@ -85,6 +85,11 @@ async def _serve(settings: Settings, listener: socket.socket, metrics: Metrics, 
         service.queue.close()
         if service.sessions is not None:
             await service.sessions.close()
+        service.reloader.snapshot.recommender.close()
+
+
+def _snapshot(settings: Settings) -> Snapshot:
+    return load_snapshot(settings.bundle, settings.encoder, settings.index, settings.learn)
 
 
 class _Server(uvicorn.Server):

@@ -129,7 +129,7 @@ def test_live_sessions_teach_and_come_to_know_what_they_clicked(learning: Callab
     rec = learning()
     visit = rec.session(["sku-1", "fresh", "sku-2"], id="visitor")
     rec.observe("x", ["sku-3"])
-    until_learned(rec, rec.knowledge.append([Click("y", "sku-1", NOON)]))
+    until_learned(rec, rec.observe("y", ["sku-1"]))
     deadline = time.monotonic() + 10
     while visit.recommend(k=3).unknown:
         assert time.monotonic() < deadline
@@ -318,7 +318,7 @@ def test_without_a_memory_or_learn_it_says_so(folder: Path, tmp_path: Path) -> N
     made = bundle_parts(n_items=N, d=D)
     made.pop("metrics"), made.pop("dataset")
     Bundle.save(tmp_path / "plain", Model.of(**made), metrics={}, dataset={})
-    with pytest.raises(UsageError, match="has no session memory to learn with"):
+    with pytest.raises(UsageError, match="has no session memory, so it cannot learn"):
         Recommender.load(tmp_path / "plain", learn=tmp_path / "learned")
     rec = Recommender.load(folder)
     assert rec.learned is None

@@ -1,0 +1,72 @@
+"""The options of commands that learn from clicks."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from mtaw_fast.errors import UsageError
+from mtaw_fast.live.settings import LearningSettings, limits_of
+
+_STREAMS = ("redis://", "rediss://", "unix://")
+
+
+def add_learning_options(parser: argparse.ArgumentParser) -> None:
+    """Add them to the parser."""
+    group = parser.add_argument_group("learning from clicks (docs/live.md)")
+    group.add_argument(
+        "--learn", metavar="WHERE",
+        help="a folder to learn in, shared by all workers, or redis://host:6379/0 for several machines",
+    )  # fmt: skip
+    group.add_argument(
+        "--learn-folder", type=Path, metavar="FOLDER",
+        help="with --learn redis://..: where this machine keeps the bundle that grows (default: BUNDLE.learned)",
+    )  # fmt: skip
+    group.add_argument("--sync", action="store_true", help="acknowledge events after fsync, not every 20 ms")
+    group.add_argument("--keep", default="30d", metavar="TIME", help="learned sessions: 12h, 30d (default: 30d)")
+    group.add_argument(
+        "--max-bytes", type=int, default=2 << 30, metavar="BYTES", help="of the log (default: 2147483648)"
+    )
+    group.add_argument(
+        "--min-clicks", type=int, default=1, metavar="N", help="of a new item, to be recommended (default: 1)"
+    )
+    group.add_argument(
+        "--learning-limit", action="append", default=[], metavar="NAME=VALUE",
+        help="see LearningLimits in docs/live.md; may be repeated",
+    )  # fmt: skip
+
+
+def learning_settings(arguments: argparse.Namespace) -> LearningSettings | None:
+    """The settings that the options say; None without --learn. Raises UsageError where they make no sense."""
+    where = arguments.learn
+    if where is None:
+        return None
+    stream = where if where.startswith(_STREAMS) else None
+    folder = Path(where) if stream is None else arguments.learn_folder
+    if folder is None:
+        folder = arguments.bundle.with_name(f"{arguments.bundle.name}.learned")
+    if stream is not None and "@" in stream:
+        raise UsageError(
+            "--learn holds a password, which every user of this machine can read in the list of processes; give it in "
+            "$MTAW_REDIS_PASSWORD"
+        )
+    return LearningSettings(
+        folder,
+        stream,
+        sync=arguments.sync,
+        keep_days=_days(arguments.keep),
+        max_bytes=arguments.max_bytes,
+        limits=limits_of(",".join([*arguments.learning_limit, f"min_clicks={arguments.min_clicks}"])),
+    )
+
+
+def _days(text: str) -> float:
+    """Days of `30d`, `12h`."""
+    number, unit = text[:-1], text[-1:]
+    try:
+        days = float(number) / {"d": 1, "h": 24}[unit]
+    except (KeyError, ValueError):
+        raise UsageError(f"--keep {text!r} is no time; write 30d or 12h") from None
+    if not days > 0:
+        raise UsageError(f"--keep {text!r} must be above 0")
+    return days
