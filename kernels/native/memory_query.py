@@ -166,7 +166,8 @@ class SessionMemory:
 
         The candidates by the ranker's score, ties by the lower id, then what is left of `dense` in its order, with
         scores that go on from the lowest candidate's. allowed, excluded, excluded_offsets: as `Scanner.search`; the
-        dense list must keep to them too. moment: where the ranker is for the features of trends. Arguments and errors else as `features`.
+        dense list must keep to them too. moment: where the ranker is for the features of trends. Arguments and errors
+        else as `features`.
         """
         added = None if dense is None else dense.added
         return self.native.rank(

@@ -30,6 +30,7 @@ from mtaw_fast.errors import BundleError, DataError, UsageError, shown
 from mtaw_fast.kernels.native.scan import check_quantised
 from mtaw_fast.memory import MemoryTables, RankerNet
 from mtaw_fast.memory.learned import Learned
+from mtaw_fast.memory.trends import TrendTables
 from mtaw_fast.model.checks import check_array, check_memory, check_weights
 from mtaw_fast.model.model import Model, most_clicked_first
 from mtaw_fast.storage.files import open_regular, read_json, sha256_of
@@ -98,7 +99,7 @@ def _read_model(folder: Path, manifest: dict[str, Any], verify: bool, mapping: s
             raise BundleError(f"{where} states {shown(file.size)} bytes for {shown(part)}; train the bundle anew")
     try:
         held = _hold(folder, files, verify, mapping)
-        arrays = {part: map_tensors(held[part]) for part in (*PARTS, *OPTIONAL_PARTS, *TIMES_PARTS) if part in held}
+        arrays = {part: map_tensors(held[part]) for part in (*PARTS, *OPTIONAL_PARTS, "times") if part in held}
     except DataError as error:
         raise BundleError(str(error)) from None
     check_weights(str(folder), arrays["weights"], config, n_items)
@@ -123,13 +124,15 @@ def _read_model(folder: Path, manifest: dict[str, Any], verify: bool, mapping: s
     memory, ranker_net = _memory(folder, held, n_items)
     learned = _learned(folder, held, n_items, memory)
     clicked_at = arrays["times"].get("times") if "times" in arrays else None
-    if clicked_at is not None:
-        clicks = 0 if memory is None else len(memory.session_items)
-        check_array(str(folder), "times", clicked_at, np.int64, (clicks,))
+    try:
+        trends = TrendTables.load(held["trends"]) if "trends" in held else None
+    except DataError as error:
+        raise BundleError(f"{folder}: {error}") from None
     model = Model(
         config, arrays["weights"], ids, popularity, item_vectors, most_clicked, scan, memory, ranker_net, learned,
-        clicked_at,
+        clicked_at, trends,
     )  # fmt: skip
+    model.check(str(folder))
     if verify:
         verify_model(str(folder), model)
     return model
@@ -146,9 +149,7 @@ def _memory(folder: Path, held: Mapping[str, HeldFile], n_items: int) -> tuple[M
     return memory, ranker_net
 
 
-def _learned(
-    folder: Path, held: Mapping[str, HeldFile], n_items: int, memory: MemoryTables | None
-) -> Learned | None:
+def _learned(folder: Path, held: Mapping[str, HeldFile], n_items: int, memory: MemoryTables | None) -> Learned | None:
     """What the bundle has learned from a log; None where it never did."""
     if "learned" not in held:
         return None

@@ -100,6 +100,8 @@ def save_bundle(
                 files["ranker"] = write_file(folder, "ranker", "safetensors", model.ranker_net.save, fresh)
             if model.clicked_at is not None:
                 files["times"] = write_part(folder, "times", {"times": model.clicked_at}, fresh)
+            if model.trends is not None:
+                files["trends"] = write_file(folder, "trends", "safetensors", model.trends.save, fresh)
             if model.learned is not None:
                 files["learned"] = write_file(folder, "learned", "safetensors", model.learned.save, fresh)
             flush_folder(folder)

@@ -39,9 +39,7 @@ def add_to(commands: Any) -> None:
     parser.add_argument(
         "--every", type=float, default=1.0, metavar="SECONDS", help="of the log, between two looks at it (default: 1)"
     )
-    parser.add_argument(
-        "--half-life", type=float, default=0.5, metavar="HOURS", help="of the baselines (default: 0.5)"
-    )
+    parser.add_argument("--half-life", type=float, default=0.5, metavar="HOURS", help="of the baselines (default: 0.5)")
     parser.add_argument("--json", action="store_true", help="metrics in percent as JSON")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw P@20 over time to a PNG")
 
@@ -114,9 +112,8 @@ def _moment(name: str, text: str | None) -> int | None:
     """Milliseconds since 1970."""
     if text is None:
         return None
-    if text.isdigit():
-        if len(text) > 8:
-            return int(text)
+    if text.isdigit() and len(text) > len("20171015"):
+        return int(text)
     with contextlib.suppress(ValueError):
         moment = datetime.datetime.fromisoformat(text)
         moment = moment if moment.tzinfo is not None else moment.replace(tzinfo=datetime.UTC)

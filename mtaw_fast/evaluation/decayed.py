@@ -74,10 +74,10 @@ class DecayedCounts:
 
     def popular(self, k: int, excluded: set[int]) -> tuple[np.ndarray, np.ndarray]:
         """(ids int64[..], scores float64[..]): at most k items by popularity, ties by the lower number."""
-        return self._best(dict.fromkeys(()), k, excluded)
+        return self._best({}, k, excluded)
 
     def co_occurring(self, session: list[int], k: int, excluded: set[int]) -> tuple[np.ndarray, np.ndarray]:
-        """(ids int64[..], scores float64[..]): at most k items by co-occurrence with the session, then by popularity."""
+        """(ids int64[..], scores float64[..]): at most k items by co-occurrence, then by popularity."""
         scores: dict[int, float] = {}
         factor = 1.0
         for item in reversed(session[-WINDOW:]):

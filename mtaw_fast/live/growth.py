@@ -15,6 +15,7 @@ from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.kernels.native.memory_tables import PAIR_KINDS
 from mtaw_fast.live.vectors import evidence_vector
 from mtaw_fast.memory.learned import Learned
+from mtaw_fast.memory.trends import TrendTables
 from mtaw_fast.model.item_vectors import mean_norm
 from mtaw_fast.model.model import Model
 
@@ -81,6 +82,10 @@ def grown(model: Model, growth: Growth, *, threads: int = 1) -> Model:
     norm = np.float32(mean_norm(embedding))
     embedding = np.concatenate([embedding, np.zeros((len(growth.items), embedding.shape[1]), dtype=np.float32)])
     embedding[untrained] = vectors[untrained] * norm
+    clicked_at, trends = _times(model, growth), None
+    if model.trends is not None:
+        assert clicked_at is not None
+        trends = TrendTables.build(tables.sessions, clicked_at, n_items, model.trends.settings, threads=threads)
     ids = model.ids
     if len(growth.items):
         ids = ItemIds.from_list([*ids.external(np.arange(len(ids), dtype=np.int32)), *growth.items])
@@ -91,7 +96,8 @@ def grown(model: Model, growth: Growth, *, threads: int = 1) -> Model:
         popularity=popularity,
         memory=tables,
         ranker_net=model.ranker_net,
-        clicked_at=_times(model, growth),
+        clicked_at=clicked_at,
+        trends=trends,
     )
     return replace(whole, learned=growth.learned)
 

@@ -89,7 +89,7 @@ class LogFile:
 
 
 class LogEvents:
-    """The events of a log's clicks, to be taken once and in order: nothing of a click that the model knows, else itself.
+    """The events of a log's clicks, to be taken once and in order: those of clicks that the model does not know.
 
     The first click of a session that the model learned a part of takes that part out before: it comes again, with the
     rest.

@@ -1,10 +1,11 @@
-"""A log gone through as it happened: every click predicted from all before it, by a model that learns and by one that does not.
+"""A log gone through as it happened: every click predicted from all before it, learning and as trained.
 
 Axes: T clicks of the log, S samples.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -163,8 +164,8 @@ class _Replay:
         self._log, self._settings = log, settings
         model, stream = log.model, log.stream
         order = np.argsort(stream.sessions, kind="stable")
-        # `_codes`: the log's item codes, session by session. A click's session begins at `_begins`, itself is at `_at`.
-        self._codes = stream.items[order]
+        # The log's item codes and times, session by session. A click's session begins at `_begins`, itself is at `_at`.
+        self._codes, self._moments = stream.items[order], log.times[order]
         self._at = np.empty(len(order), dtype=np.int64)
         self._at[order] = np.arange(len(order))
         starts = offsets_of(np.bincount(stream.sessions, minlength=len(stream.session_ids)))
@@ -240,14 +241,16 @@ class _Replay:
         steps = self._log.times[:count] // self._settings.every
         cuts = np.flatnonzero(np.diff(steps)) + 1
         bounds = [0, *cuts.tolist(), count]
-        return list(zip(bounds[:-1], bounds[1:], strict=True))
+        return list(itertools.pairwise(bounds))
 
     def _prefixes(self, asked: np.ndarray, internal: np.ndarray) -> Sessions:
         """The sessions so far of the clicks int64[n], less the items that have no id."""
         lengths = self._at[asked] - self._begins[asked]
-        items = internal[self._codes[ranges(self._begins[asked], lengths)]]
+        places = ranges(self._begins[asked], lengths)
+        items = internal[self._codes[places]]
         rows = np.repeat(np.arange(len(asked)), lengths)[items >= 0]
-        return Sessions(items[items >= 0], offsets_of(np.bincount(rows, minlength=len(asked))))
+        times = self._moments[places][items >= 0] if self._log.stream.times is not None else None
+        return Sessions(items[items >= 0], offsets_of(np.bincount(rows, minlength=len(asked))), times)
 
     def _ranked(self, pipeline: Pipeline, asked: np.ndarray, internal: np.ndarray) -> np.ndarray:
         """int32[n]: the ranks of clicks."""

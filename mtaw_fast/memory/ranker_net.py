@@ -21,8 +21,8 @@ class RankerNet:
     """score = x . linear + bias + relu(relu(x w1 + b1) w2 + b2) . w3 with x = (feature - mean) * scale.
 
     Axes: F features, n1 and n2 hidden units (multiples of 8, at most 256). features: their names, in the order of the
-    rows: those of this release, without those of trends or with them. All arrays float32: mean, scale (1 / standard deviation), linear [F]; w1 [F, n1],
-    b1 [n1]; w2 [n1, n2], b2 [n2]; w3 [n2]; bias [1].
+    rows: those of this release, without those of trends or with them. All arrays float32: mean, scale (1 / standard
+    deviation), linear [F]; w1 [F, n1], b1 [n1]; w2 [n1, n2], b2 [n2]; w3 [n2]; bias [1].
 
     Raises DataError on arrays that do not fit, a number that is not finite, or another release's features.
     """

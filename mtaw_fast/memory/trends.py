@@ -13,9 +13,11 @@ from typing import Any
 
 import numpy as np
 
+from mtaw_fast.config import Config
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import DataError, UsageError, shown
 from mtaw_fast.kernels.native.trends import HALF_LIVES, TRENDS, Trends, build_trends, check_trends
+from mtaw_fast.storage.held import HeldFile
 from mtaw_fast.storage.tensorfile import map_tensors, write_tensors
 
 LAYOUT = 1
@@ -157,7 +159,7 @@ class TrendTables:
         return cls(**arrays, settings=settings)
 
     @classmethod
-    def load(cls, path: Path) -> TrendTables:
+    def load(cls, path: Path | HeldFile) -> TrendTables:
         """Map the tables that `save` wrote, read-only. Raises DataError where the file is missing or damaged."""
         arrays, settings = _read(path)
         try:
@@ -190,7 +192,7 @@ class TrendTables:
         return sum(array.nbytes for array in self.arrays().values())
 
 
-def _read(path: Path) -> tuple[Mapping[str, np.ndarray], TrendSettings]:
+def _read(path: Path | HeldFile) -> tuple[Mapping[str, np.ndarray], TrendSettings]:
     def broken(reason: str) -> DataError:
         return DataError(f"{path}: {reason}; restore the file or build the trends anew")
 
@@ -210,6 +212,16 @@ def _read(path: Path) -> tuple[Mapping[str, np.ndarray], TrendSettings]:
         return arrays, TrendSettings(tuple(numbers[1 : 1 + n_lives].tolist()), window, most)
     except UsageError as error:
         raise broken(str(error)) from None
+
+
+def trend_settings(config: Config) -> TrendSettings:
+    """What a training's settings say of trends. Raises UsageError where the half-lives do not rise."""
+    hours = {"s": 1 / 3600, "m": 1 / 60, "h": 1.0, "d": 24.0}
+    try:
+        lives = tuple(float(text[:-1]) * hours[text[-1]] for text in config.half_lives.split(","))
+    except (ValueError, KeyError, IndexError):
+        raise UsageError(f"setting half_lives={config.half_lives}: write 7 times such as 15m or 4h") from None
+    return TrendSettings(lives, window=config.window)
 
 
 def _is_count(value: int, least: int) -> bool:

@@ -10,9 +10,11 @@ import numpy as np
 from mtaw_fast.config import Config
 from mtaw_fast.data.item_ids import ItemIds
 from mtaw_fast.data.sessions import Sessions
+from mtaw_fast.errors import BundleError
 from mtaw_fast.kernels.native.scan import quantise
 from mtaw_fast.memory import MemoryTables, RankerNet
 from mtaw_fast.memory.learned import Learned
+from mtaw_fast.memory.trends import TrendTables
 from mtaw_fast.model.checks import check_array, check_finite, check_memory, check_weights
 from mtaw_fast.model.item_vectors import normalised
 
@@ -47,6 +49,8 @@ class Model:
         How far it has learned from a log of events; None where it never did.
     clicked_at : int64[T] or None
         Milliseconds since 1970 of the clicks in `memory.session_items`; None where the data set had none.
+    trends : TrendTables or None
+        What those times say; there where `ranker_net` reads it.
     """
 
     config: Config
@@ -60,6 +64,7 @@ class Model:
     ranker_net: RankerNet | None = None
     learned: Learned | None = None
     clicked_at: np.ndarray | None = None
+    trends: TrendTables | None = None
 
     @classmethod
     def of(
@@ -72,12 +77,13 @@ class Model:
         memory: MemoryTables | None = None,
         ranker_net: RankerNet | None = None,
         clicked_at: np.ndarray | None = None,
+        trends: TrendTables | None = None,
     ) -> Model:
         """The model of these parts, with all that follows from them.
 
         Parameters
         ----------
-        config, weights, ids, popularity, memory, ranker_net, clicked_at
+        config, weights, ids, popularity, memory, ranker_net, clicked_at, trends
             See the attributes.
 
         Raises
@@ -90,7 +96,9 @@ class Model:
         item_vectors = normalised(weights["item_embedding"])
         order = most_clicked_first(popularity)
         scan = quantise(item_vectors)
-        whole = cls(config, weights, ids, popularity, item_vectors, order, scan, memory, ranker_net, None, clicked_at)
+        whole = cls(
+            config, weights, ids, popularity, item_vectors, order, scan, memory, ranker_net, None, clicked_at, trends
+        )
         whole.check("model")
         return whole
 
@@ -102,6 +110,11 @@ class Model:
         if self.clicked_at is not None:
             clicks = 0 if self.memory is None else len(self.memory.session_items)
             check_array(where, "times", self.clicked_at, np.int64, (clicks,))
+        wanted = self.ranker_net is not None and self.ranker_net.has_trends
+        if wanted != (self.trends is not None):
+            raise BundleError(f"{where}: its ranker and its trends do not belong together; train the bundle anew")
+        if self.trends is not None and self.trends.n_items != self.n_items:
+            raise BundleError(f"{where}: its trends are of {self.trends.n_items} items, not {self.n_items}")
 
     @property
     def sessions(self) -> Sessions:

@@ -23,8 +23,11 @@ from mtaw_fast.data.sessions import Sessions, offsets_of, ranges
 from mtaw_fast.errors import TrainingError
 from mtaw_fast.kernels.native.memory_delta import MemoryDelta
 from mtaw_fast.kernels.native.memory_query import Dense, SessionMemory, feature_names
+from mtaw_fast.kernels.native.trends import Trends
 from mtaw_fast.memory import MemoryTables
 from mtaw_fast.memory.settings import query_settings
+from mtaw_fast.memory.trends import TrendTables
+from mtaw_fast.ranking.memory_stage import moment_of
 from mtaw_fast.training.memory_ranker import nothing_to_learn
 from mtaw_fast.training.newcomers import DenseNewcomers
 from mtaw_fast.training.passage import Passage, evenly
@@ -79,6 +82,7 @@ def go_through(
     phase: str,
     reporter: Reporter,
     since: int | None = None,
+    trends: TrendTables | None = None,
 ) -> Lessons:
     """Ask and learn every click of the slice.
 
@@ -103,6 +107,8 @@ def go_through(
         Told of clicks gone through.
     since : int, optional
         Clicks up to this moment (ms) are learned but not asked: the tables know of later ones.
+    trends : TrendTables, optional
+        Of the sessions before the slice, where the ranker is to read them.
 
     Returns
     -------
@@ -115,8 +121,8 @@ def go_through(
     """
     passage = Passage.of(sessions, config.lesson_clicks, round(config.lesson_seconds * 1000))
     asked = _asked(passage, sessions, min_prefix, since, config.ranker_samples)
-    walk = _Walk(config, tables, sessions, weights, asked)
-    with _notebook(folder) as notes:
+    walk = _Walk(config, tables, sessions, weights, asked, None if trends is None else trends.live(tables.n_items))
+    with _notebook(folder, feature_names(trends is not None)) as notes:
         reporter.epoch_starts(f"{phase}, lessons", 1, 1, len(passage.clicks))
         for clicks in np.split(passage.clicks, passage.bounds[1:-1]):
             walk.ask(clicks, notes)
@@ -146,6 +152,7 @@ class _Walk:
         sessions: Sessions,
         weights: Mapping[str, np.ndarray] | None,
         asked: np.ndarray,
+        trends: Trends | None,
     ) -> None:
         settings = tables.settings
         assert settings.recency is not None
@@ -163,7 +170,9 @@ class _Walk:
             max_postings=settings.max_postings,
             capacity=0,
         )
-        self._memory: SessionMemory = tables.queries(tables.n_items, query_settings(config), delta=self._delta)
+        few = query_settings(config, trends is not None)
+        self._memory: SessionMemory = tables.queries(tables.n_items, few, delta=self._delta)
+        self._trends, self._times = trends, sessions.times
         self._threads = torch.get_num_threads()
         self._dense = None
         if weights is not None:
@@ -180,12 +189,15 @@ class _Walk:
         begins = self._begin_of[clicks]
         dense: Dense | None = None if self._dense is None else self._dense.of(self._query_of[clicks])
         threads = self._threads if len(clicks) >= _FEW else 1
-        ids, values = self._memory.features(self._items, begins, clicks, dense, threads=threads)
+        moment = None if self._trends is None else moment_of(self._trends, self._times, clicks)
+        ids, values = self._memory.features(self._items, begins, clicks, dense, threads=threads, moment=moment)
         notes.add(self._items[clicks], clicks - begins, ids, values)
 
     def learn(self, clicks: np.ndarray) -> None:
         """Learn the clicks int64[n], in order."""
         self._delta.click(self._handle_of[clicks], self._items[clicks])
+        if self._trends is not None and self._times is not None:
+            self._trends.click(self._handle_of[clicks], self._items[clicks], self._times[clicks])
         if self._dense is not None:
             self._dense.learn(self._items[clicks], self._delta)
 
@@ -193,8 +205,8 @@ class _Walk:
 class _Notebook:
     """Gathers lessons: features in a file, all else in memory."""
 
-    def __init__(self, file: IO[bytes]) -> None:
-        self._file = file
+    def __init__(self, file: IO[bytes], features: tuple[str, ...]) -> None:
+        self._file, self._features = file, features
         self._targets: list[np.ndarray] = []
         self._lengths: list[np.ndarray] = []
         self._counts: list[np.ndarray] = []
@@ -217,9 +229,9 @@ class _Notebook:
         if not any(len(targets) for targets in self._targets):
             raise nothing_to_learn(self._left_out)
         self._file.flush()
-        features = feature_names()
+        features = self._features
         offsets = offsets_of(np.concatenate(self._counts))
-        values = np.memmap(self._file, dtype=np.float16, mode="r", shape=(int(offsets[-1]), len(features)))  # type: ignore[call-overload]
+        values = np.memmap(self._file, dtype=np.float16, mode="r", shape=(int(offsets[-1]), len(features)))
         return Lessons(
             features,
             np.concatenate(self._targets),
@@ -232,12 +244,12 @@ class _Notebook:
 
 
 @contextlib.contextmanager
-def _notebook(folder: Path) -> Iterator[_Notebook]:
+def _notebook(folder: Path, features: tuple[str, ...]) -> Iterator[_Notebook]:
     """A notebook in a file without a name. Raises TrainingError where the disk does not take it."""
     try:
         with tempfile.TemporaryFile(dir=folder) as file:
-            yield _Notebook(file)
+            yield _Notebook(file, features)
     except OSError as error:
         raise TrainingError(
-            f"cannot keep the ranker's lessons in {folder}: {error.strerror}; free some space or set ranker_samples lower"
+            f"cannot keep the ranker's lessons in {folder}: {error.strerror}; free space or set ranker_samples lower"
         ) from None

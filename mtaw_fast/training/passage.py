@@ -1,4 +1,4 @@
-"""The order in which a slice of sessions is gone through: click by click, in chunks that are asked before they are learned.
+"""The order in which a slice of sessions is gone through: in chunks that are asked before they are learned.
 
 Axes: T clicks of the slice, H chunks.
 """

@@ -1,4 +1,4 @@
-"""Warm refits after an update: a trained model's ranker and encoder go on from where they are, with what has come since.
+"""Warm refits after an update: ranker and encoder go on from where they are, with what has come since.
 
 Axes: N items, S sessions, d dimensions.
 """
@@ -15,6 +15,7 @@ import torch
 
 from mtaw_fast.config import Config
 from mtaw_fast.memory import MemoryTables
+from mtaw_fast.memory.trends import TrendTables
 from mtaw_fast.model.model import Model
 from mtaw_fast.training.checkpoints import RunFolder
 from mtaw_fast.training.encoder import weights_of
@@ -69,8 +70,13 @@ def refit_ranker(
     )
     weights = model.weights if config.dense_candidates else None
     slice_ = sessions.slice(first, len(sessions))
-    lessons = go_through(config, tables, slice_, min_prefix, weights, folder, "ranker", reporter, since)
-    fit = fit_settings(config, timed=slice_.times is not None)
+    trends = None
+    if model.trends is not None:
+        before = sessions.slice(0, first)
+        assert before.times is not None
+        trends = TrendTables.build(before, before.times, model.n_items, model.trends.settings)
+    lessons = go_through(config, tables, slice_, min_prefix, weights, folder, "ranker", reporter, since, trends)
+    fit = fit_settings(config, timed=trends is not None)
     fit = replace(fit, lr=_RATE * fit.lr)
     ranker, history = fit_ranker(
         lessons, lessons.targets, lessons.lengths, fit, config.seed, "ranker", reporter, start=model.ranker_net
@@ -105,6 +111,7 @@ def refit_encoder(
         memory=model.memory,
         ranker_net=model.ranker_net,
         clicked_at=model.clicked_at,
+        trends=model.trends,
     )
     return replace(whole, learned=learned), history
 

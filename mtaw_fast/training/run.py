@@ -28,7 +28,7 @@ from mtaw_fast.storage.files import folder_lock
 from mtaw_fast.training.checkpoints import RunFolder
 from mtaw_fast.training.encoder import weights_of
 from mtaw_fast.training.fitting import Fitting
-from mtaw_fast.training.memory_slice import build_tables, fit_on_slice, fit_settings
+from mtaw_fast.training.memory_slice import build_tables, build_trends, fit_on_slice, fit_settings
 from mtaw_fast.training.reporting import Reporter, Silent
 from mtaw_fast.training.served_metrics import served_metrics
 from mtaw_fast.training.state import RunState
@@ -62,7 +62,9 @@ def train(
     """
     chosen_device = device_of(device)
     if config.memory:
-        fit_settings(config)  # a slip in them is told now, not after the first phase
+        fit_settings(
+            config, timed=config.trends and config.prequential and dataset.train.times is not None
+        )  # a slip in them is told now, not after the first phase
     with folder_lock(folder, UsageError):
         run = _Run(dataset, config, RunFolder(folder), refit, chosen_device, reporter or Silent())
         run.state.open(resume, overwrite)
@@ -197,6 +199,7 @@ class _Run:
             memory=memory,
             ranker_net=ranker_net,
             clicked_at=sessions.times if config.memory else None,
+            trends=build_trends(config, sessions, dataset.n_items) if config.memory else None,
         )
 
     def _weights(self, kept: str) -> dict[str, np.ndarray]:

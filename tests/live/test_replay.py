@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from mtaw_fast.cli import main
+from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.evaluation.metrics import gains_of, listed_rank, means_of
 from mtaw_fast.live.events import Click
 from mtaw_fast.live.log import Stamped
@@ -21,7 +22,6 @@ from mtaw_fast.ranking.conditions import Conditions
 from mtaw_fast.ranking.encoders import NativeEncoder
 from mtaw_fast.ranking.pipeline import Pipeline
 from mtaw_fast.ranking.retrieval import ScanIndex
-from mtaw_fast.data.sessions import Sessions
 from tests.live.logs import MIDNIGHT, N, Row, drawn_rows, log_file, saved, trained_before, written
 
 ROWS = drawn_rows(seed=4, sessions=56)
@@ -105,7 +105,9 @@ def decayed(rows: list[Row], place: int, step: int, half_life: float) -> tuple[d
 
 def test_the_baselines_equal_their_formulas(tmp_path: Path) -> None:
     half_life = 600_000.0
-    found = replay(log_file(tmp_path / "log.csv", ROWS, MODEL), ReplaySettings(every=EVERY, half_life=half_life), LIMITS)
+    found = replay(
+        log_file(tmp_path / "log.csv", ROWS, MODEL), ReplaySettings(every=EVERY, half_life=half_life), LIMITS
+    )
     for place, by_pairs, by_clicks in zip(
         found.places.tolist(), found.ranks["co-occurrence"], found.ranks["popularity"], strict=True
     ):

@@ -10,7 +10,7 @@ import pytest
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import DataError
 from mtaw_fast.kernels.native import memory_query
-from mtaw_fast.kernels.native.memory_query import Moment, SessionMemory, feature_names
+from mtaw_fast.kernels.native.memory_query import Moment, QuerySettings, SessionMemory, feature_names
 from mtaw_fast.kernels.native.trends import Trends
 from mtaw_fast.kernels.native.trends import feature_names as trend_names
 from mtaw_fast.memory import MemorySettings, MemoryTables, RankerNet

@@ -155,16 +155,16 @@ def test_later_sessions_change_no_earlier_lesson(
     changed = Sessions.concatenate([slice_.slice(0, 30), change(slice_.slice(30, 60))])
     first = int(slice_.times[slice_.offsets[30] :].min()) if slice_.times is not None else None
     passages = [Passage.of(one, CONFIG.lesson_clicks, 60_000) for one in (slice_, changed)]
-    starts = [set(passage.clicks[passage.bounds[1:-1]].tolist()) for passage in passages]
     # Lessons of the chunks before the first that holds a changed click.
     counts = []
     for passage, one in zip(passages, (slice_, changed), strict=True):
-        moments = one.times if one.times is not None else None
-        early = [chunk for chunk in np.split(passage.clicks, passage.bounds[1:-1])
-                 if (chunk < slice_.offsets[30]).all() and (moments is None or (moments[chunk] < first).all())]  # fmt: skip
+        early = [
+            chunk
+            for chunk in np.split(passage.clicks, passage.bounds[1:-1])
+            if (chunk < slice_.offsets[30]).all() and (one.times is None or (one.times[chunk] < first).all())
+        ]
         counts.append(sum(int(np.isin(chunk, one.offsets[:-1], invert=True).sum()) for chunk in early))
     assert counts[0] == counts[1] > 20
-    assert starts
     ours, theirs = lessons_of(slice_, tmp_path), lessons_of(changed, tmp_path)
     same = counts[0] - max(ours.left_out, theirs.left_out)
     assert same > 15
