@@ -19,6 +19,7 @@ import numpy as np
 
 from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.data.item_ids import ItemIds
+from mtaw_fast.data.readers.stream import ClickStream, of_samples
 from mtaw_fast.data.sessions import Samples, Sessions
 from mtaw_fast.errors import DataError
 
@@ -57,7 +58,14 @@ def read(source: Path, name: str | None = None) -> Dataset:
         ids=ItemIds.from_list(range(1, n_items + 1)),
         min_prefix=min_prefix,
         preparation={"reader": "npz"},
+        reader={"format": "npz", "item_ids": "int"},
     )
+
+
+def stream(source: Path) -> ClickStream:
+    """The test sessions in file order; see `readers.read_stream`."""
+    dataset = read(source)
+    return of_samples(dataset.test, dataset.ids)
 
 
 def _arrays(path: Path, expected: Mapping[str, tuple[type, int]]) -> dict[str, np.ndarray]:

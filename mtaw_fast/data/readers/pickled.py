@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import io
 import pickle
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -19,6 +20,7 @@ import numpy as np
 
 from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.data.item_ids import ItemIds
+from mtaw_fast.data.readers.stream import ClickStream, of_samples
 from mtaw_fast.data.sessions import Samples, Sessions
 from mtaw_fast.errors import DataError, UsageError
 
@@ -67,7 +69,14 @@ def read(source: Path, min_prefix: int = 1, name: str | None = None) -> Dataset:
         ids=ItemIds.from_list(catalog.tolist()),
         min_prefix=min_prefix,
         preparation={"reader": "pickle", "train_from": origin.name},
+        reader={"format": "pickle", "item_ids": "int", "min_prefix": min_prefix},
     )
+
+
+def stream(source: Path, reader: Mapping[str, Any]) -> ClickStream:
+    """The test sessions in file order; see `readers.read_stream`."""
+    dataset = read(source, int(reader.get("min_prefix", 1)))
+    return of_samples(dataset.test, dataset.ids)
 
 
 def load_plain(path: Path) -> Any:

@@ -56,8 +56,9 @@ def test_by_hand_and_through_a_saved_folder(tmp_path: Path) -> None:
         assert reference.contents(each) == {
             "ids": [1, 2, 3, 4],
             "train": [[1, 2, 3], [3, 1]],
-            "seconds": None,
+            "times": None,
             "test": [(0, [4, 2], 1), (0, [4], 2), (1, [1], 3)],
+            "test times": None,
         }
         assert (each.name, each.min_prefix, each.n_train_samples) == ("small", 1, 3)
     assert read("npz", tmp_path).name == tmp_path.name
