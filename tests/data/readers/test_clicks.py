@@ -201,6 +201,31 @@ def test_late_odd_forms_are_found(tmp_path: Path) -> None:
     assert "'timestamp' holds 'yesterday' in data row 3001" in message
 
 
+@pytest.mark.parametrize("unit", ["auto", "ms"])
+@pytest.mark.parametrize("far", [False, True])
+def test_a_log_that_mixes_seconds_and_milliseconds_is_refused(tmp_path: Path, unit: str, far: bool) -> None:
+    """Beside one another, past the rows that the reader samples, as texts and numbers, and in two parts."""
+    rows: list[tuple[Any, ...]] = [(f"s{k // 2}", "a", 1_700_000_000_000 + k) for k in range(3000 if far else 2)]
+    options = dataclasses.replace(LOOSE, time_unit=unit)
+    path = log(tmp_path / "log.csv", [*rows, ("z", "a", 1_700_000_123), ("z", "b", 0)])
+    message = refused(path, options)
+    for part in (f"1700000123 in data row {len(rows) + 1} is seconds", "1700000000000 in data row 1 milliseconds"):
+        assert part in message
+    pl.read_csv(path).write_parquet(tmp_path / "log.parquet")
+    assert f"1700000123 in data row {len(rows) + 1} is seconds" in refused(tmp_path / "log.parquet", options)
+    (tmp_path / "log.parquet").unlink()
+    log(path, rows)
+    log(tmp_path / "more.csv", [("z", "a", "1700000123.5")])
+    message = refused(tmp_path, options)
+    assert "1700000123.5 in data row 1 of more.csv is seconds" in message
+    assert "1700000000000 in data row 1 of log.csv milliseconds" in message
+
+
+def test_zero_is_the_same_in_both_units(tmp_path: Path) -> None:
+    path = log(tmp_path / "log.csv", [("s", "a", 0), ("s", "b", 1_700_000_000_000)])
+    assert reference.contents(read("clicks", path, options=LOOSE))["times"] == [0, 1_700_000_000_000]
+
+
 def test_rows_in_any_order_and_ties_in_file_order(tmp_path: Path) -> None:
     rows = [("s", "c", 30), ("t", "x", 30), ("s", "a", 10), ("t", "y", 30), ("s", "b", 10), ("t", "x", 30)]
     found = reference.contents(read("clicks", log(tmp_path / "log.csv", rows), options=LOOSE))
