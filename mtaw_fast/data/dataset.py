@@ -34,7 +34,9 @@ _PARTS = ("train", "test", "ids")
 class Dataset:
     """What a reader makes and training reads.
 
-    train: whole sessions in order of their last click, every one of at least `min_prefix` + 1 clicks.
+    train: whole sessions in order of their last click (in the source: that one may have been left out since, its item
+    being rare), every one of at least `min_prefix` + 1 clicks. Within a session times do not fall, but where
+    RetailRocket's script joins two visitors.
     test: next-click samples; their session numbers group prefixes of one session. Both have times and types of their
     clicks where the source has them; a set of format 1 or 2 has times of training clicks alone.
     ids: external ids of the N items.
