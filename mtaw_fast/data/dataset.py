@@ -176,7 +176,7 @@ class Dataset:
         for part in _PARTS:
             if Path(names[part]).name != names[part]:
                 raise DataError(f"{folder}/manifest.json names a file outside the folder; prepare the data set anew")
-            parts[part] = map_tensors(folder / names[part])
+            parts[part] = map_tensors(folder / names[part], mapping="map")
             if sha256_of(folder / names[part]) != digests[part]:
                 raise DataError(f"{folder / names[part]} is damaged (its hash differs); prepare the data set anew")
         try:
