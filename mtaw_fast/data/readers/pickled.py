@@ -123,7 +123,7 @@ def _check_opcodes(path: Path, data: bytes) -> None:
     for opcode, argument, _ in pickletools.genops(data):
         names.add(opcode.name)
         # The unpickler makes room up to the number that a file gives an object, whatever it is.
-        if opcode.name in ("PUT", "LONG_BINPUT") and argument > len(data):
+        if opcode.name in ("PUT", "LONG_BINPUT") and int(argument or 0) > len(data):
             raise DataError(
                 f"{path} gives an object the number {argument}, far more than a file of {len(data):,} bytes holds; "
                 "refused: write it again as plain lists of ints"
