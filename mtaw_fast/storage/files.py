@@ -58,6 +58,19 @@ def _fsync(path: Path) -> None:
         os.close(descriptor)
 
 
+def check_writable(folder: Path, make_error: Callable[[str], MtawError]) -> None:
+    """Raise `make_error(one-line reason)` where nothing can be written into `folder`, or the folder that it would be
+    made in: to be asked before hours of work, and by trying, since rights alone do not tell."""
+    place = folder.absolute()
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    try:
+        with tempfile.TemporaryFile(dir=place):
+            pass
+    except OSError as error:
+        raise make_error(f"cannot write into {place}: {error.strerror or error}; choose another folder") from None
+
+
 @contextmanager
 def folder_lock(folder: Path, make_error: Callable[[str], MtawError]) -> Iterator[None]:
     """Hold the sole right to write into `folder` (made if missing), among those who ask for it.
