@@ -166,7 +166,7 @@ class Catalog:
         return replace(
             self,
             norm=norm,
-            added=(*self.added, *items),
+            added=(*self.added, *(str(item) if isinstance(item, str) else int(item) for item in items)),
             embeddings=np.concatenate([self.embeddings, embeddings]),
             vectors=np.concatenate([self.vectors, normalised(embeddings)]),
             gone=np.concatenate([self.gone, np.zeros(len(items), dtype=bool)]),
