@@ -145,13 +145,12 @@ def read_json(path: Path, make_error: Callable[[str], MtawError]) -> Any:
 
     It must be a regular file of at most 64 MiB.
     """
-    with os.fdopen(
-        open_regular(path, lambda why: make_error(why.rpartition(";")[0]), absent="does not exist"), "rb"
-    ) as stream:
-        text = stream.read(_MOST_JSON + 1)
-    if len(text) > _MOST_JSON:
-        raise make_error(f"{path} is larger than {_MOST_JSON:,} bytes")
+    descriptor = open_regular(path, lambda why: make_error(why.rpartition(";")[0]), absent="does not exist")
     try:
+        with os.fdopen(descriptor, "rb") as stream:
+            text = stream.read(_MOST_JSON + 1)
+        if len(text) > _MOST_JSON:
+            raise ValueError(f"larger than {_MOST_JSON:,} bytes")
         return json.loads(text.decode())
     except (OSError, ValueError, RecursionError) as error:  # ValueError: no UTF-8, no JSON, or a number too long
         raise make_error(f"{path} is not readable JSON ({error})") from None
@@ -160,4 +159,7 @@ def read_json(path: Path, make_error: Callable[[str], MtawError]) -> Any:
 def sha256_of(path: Path) -> str:
     """Hex SHA-256 of a regular file's bytes. Raises DataError where it cannot be read."""
     with os.fdopen(open_regular(path, DataError), "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+        try:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+        except OSError as error:
+            raise DataError(f"cannot read {path}: {error.strerror}; restore it or make it again") from None
