@@ -42,14 +42,14 @@ _LITTER = re.compile(
 
 
 def refuse_existing(folder: Path, overwrite: bool = False) -> None:
-    """Raise UsageError where `folder` cannot take a new bundle.
+    """Raise UsageError where `folder` cannot take a new bundle, BundleError where nothing can be written there.
 
-    It is refused where it is a file, cannot be written into, holds a manifest of another kind, or already holds a
-    bundle and `overwrite` is not set.
+    It is refused where it is a file, holds a manifest of another kind, or already holds a bundle and `overwrite` is
+    not set.
     """
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder} is a file; choose a folder for the bundle")
-    check_writable(folder, UsageError)
+    check_writable(folder, BundleError)
     manifest_path = folder / MANIFEST
     if not manifest_path.exists():
         return

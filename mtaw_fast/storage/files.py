@@ -64,6 +64,8 @@ def check_writable(folder: Path, make_error: Callable[[str], MtawError]) -> None
     place = folder.absolute()
     while not place.exists() and place != place.parent:
         place = place.parent
+    if not place.is_dir():
+        raise make_error(f"cannot make the folder {folder}: {place} is a file; choose another one")
     try:
         with tempfile.TemporaryFile(dir=place):
             pass

@@ -178,7 +178,7 @@ def test_train_refuses_a_folder_that_cannot_be_written_before_it_trains(
     work: Path, capsys: pytest.CaptureFixture[str], target: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("mtaw_fast.training.train", lambda *_, **__: pytest.fail("it trained"))
-    assert "cannot write into /" in failure(["train", f"{work}/dataset", target], 2, capsys)
+    assert "cannot write into /" in failure(["train", f"{work}/dataset", target], 1, capsys)
 
 
 def test_train_refuses_an_existing_bundle(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
