@@ -98,15 +98,18 @@ class Bundle:
         return Bundle.load(folder, verify=False)
 
     @staticmethod
-    def load(folder: str | os.PathLike[str], verify: bool = True) -> Bundle:
-        """Map a bundle.
+    def load(folder: str | os.PathLike[str], verify: bool = True, mapping: str | None = None) -> Bundle:
+        """Load a bundle.
 
         Parameters
         ----------
         folder : path
             What `save` wrote.
         verify : bool, default True
-            Whether to pass over the data: hashes and finite values.
+            Whether to pass over the data: hashes, and what no hash tells (`bundle.verify`).
+        mapping : {'copy', 'map'}, optional
+            'copy' holds sealed copies of the files, which processes share; 'map' maps the files themselves, which
+            nobody may write into then. None goes by MTAW_MAPPING, and copies where that is not set.
 
         Returns
         -------
@@ -119,7 +122,7 @@ class Bundle:
             Where it is missing, damaged, inconsistent or of a newer format.
         """
         folder = Path(folder)
-        return Bundle(folder, *read_bundle(folder, verify))
+        return Bundle(folder, *read_bundle(folder, verify, mapping))
 
     def file(self, part: str) -> Path | None:
         """The path of the file that holds `part`, or None where the bundle has no such part."""

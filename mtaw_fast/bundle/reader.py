@@ -2,42 +2,54 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mtaw_fast.bundle.format import FORMAT, MANIFEST, OPTIONAL_PARTS, PARTS, READABLE_VERSIONS, is_plain_name
+from mtaw_fast.bundle.format import (
+    FORMAT,
+    MANIFEST,
+    MEMORY_PARTS,
+    OPTIONAL_PARTS,
+    PARTS,
+    READABLE_VERSIONS,
+    is_plain_name,
+)
+from mtaw_fast.bundle.verify import verify_model
 from mtaw_fast.config import Config
 from mtaw_fast.data.item_ids import ItemIds
 from mtaw_fast.errors import BundleError, DataError, UsageError, shown
 from mtaw_fast.kernels.native.scan import check_quantised
 from mtaw_fast.memory import MemoryTables, RankerNet
 from mtaw_fast.memory.learned import Learned
-from mtaw_fast.model.checks import check_array, check_finite, check_memory, check_weights
+from mtaw_fast.model.checks import check_array, check_memory, check_weights
 from mtaw_fast.model.model import Model, most_clicked_first
-from mtaw_fast.storage.files import read_json, sha256_of
-from mtaw_fast.storage.tensorfile import map_tensors
+from mtaw_fast.storage.files import open_regular, read_json, sha256_of
+from mtaw_fast.storage.held import HeldFile
+from mtaw_fast.storage.tensorfile import hold_tensors, map_tensors
 
 _ATTEMPTS = 5  # a reader that meets a bundle in mid-replacement starts again with the new manifest
 
 
-def read_bundle(folder: Path, verify: bool) -> tuple[dict[str, Any], Model]:
-    """The manifest in `folder` and the model that it names, mapped; see `Bundle.load`."""
+def read_bundle(folder: Path, verify: bool, mapping: str | None) -> tuple[dict[str, Any], Model]:
+    """The manifest in `folder` and the model that it names; see `Bundle.load`."""
     manifest = _read_manifest(folder)
     for _ in range(_ATTEMPTS):
         try:
-            return manifest, _read_model(folder, manifest, verify)
+            return manifest, _read_model(folder, manifest, verify, mapping)
         except BundleError:
             # Only a bundle that was replaced meanwhile is worth another try.
             current = _read_manifest(folder)
             if current == manifest:
                 raise
             manifest = current
-    return manifest, _read_model(folder, manifest, verify)
+    return manifest, _read_model(folder, manifest, verify, mapping)
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:
@@ -55,10 +67,13 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     return manifest
 
 
-def _read_model(folder: Path, manifest: dict[str, Any], verify: bool) -> Model:
+def _read_model(folder: Path, manifest: dict[str, Any], verify: bool, mapping: str | None) -> Model:
     where = str(folder / MANIFEST)
     try:
-        digests = {part: (entry["file"], str(entry["sha256"])) for part, entry in manifest["files"].items()}
+        files = {
+            part: _File(entry["file"], str(entry["sha256"]), entry.get("bytes"))
+            for part, entry in manifest["files"].items()
+        }
         n_items, d, values = manifest["n_items"], manifest["d"], dict(manifest["config"])
         dict(manifest["metrics"]), dict(manifest["dataset"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -70,15 +85,20 @@ def _read_model(folder: Path, manifest: dict[str, Any], verify: bool) -> Model:
     if type(n_items) is not int or n_items < 1 or d != config.d:
         raise BundleError(f"{where} contradicts itself (n_items {shown(n_items)}, d {shown(d)}); train the bundle anew")
     for part in PARTS:
-        if part not in digests:
+        if part not in files:
             raise BundleError(f"{where} names no '{part}' file; train the bundle anew")
-    for part, (name, _) in digests.items():
-        if not is_plain_name(name):
+    for part, file in files.items():
+        if not is_plain_name(file.name):
             raise BundleError(
-                f"{where}: the {shown(part)} file has a path for a name ({shown(name)}); do not trust this bundle"
+                f"{where}: the {shown(part)} file has a path for a name ({shown(file.name)}); do not trust this bundle"
             )
-    _check_files(folder, digests.values(), verify)
-    arrays = {part: _arrays(folder / digests[part][0]) for part in (*PARTS, *OPTIONAL_PARTS) if part in digests}
+        if file.size is not None and (type(file.size) is not int or file.size < 0):
+            raise BundleError(f"{where} states {shown(file.size)} bytes for {shown(part)}; train the bundle anew")
+    try:
+        held = _hold(folder, files, verify, mapping)
+        arrays = {part: map_tensors(held[part]) for part in (*PARTS, *OPTIONAL_PARTS) if part in held}
+    except DataError as error:
+        raise BundleError(str(error)) from None
     check_weights(str(folder), arrays["weights"], config, n_items)
     item_vectors = check_array(
         str(folder), "catalog", arrays["catalog"].get("catalog"), np.float32, (n_items, config.d)
@@ -98,36 +118,33 @@ def _read_model(folder: Path, manifest: dict[str, Any], verify: bool) -> Model:
         raise BundleError(f"{folder}: {error}") from None
     if len(ids) != n_items:
         raise BundleError(f"{folder} has {len(ids)} item ids for {n_items} items; train the bundle anew")
-    if verify:
-        check_finite(str(folder), {**arrays["weights"], "catalog": item_vectors})
-    memory, ranker_net = _memory(folder, digests, n_items)
-    learned = _learned(folder, digests, n_items, memory)
-    return Model(
+    memory, ranker_net = _memory(folder, held, n_items)
+    learned = _learned(folder, held, n_items, memory)
+    model = Model(
         config, arrays["weights"], ids, popularity, item_vectors, most_clicked, scan, memory, ranker_net, learned
     )
+    if verify:
+        verify_model(str(folder), model)
+    return model
 
 
-def _memory(
-    folder: Path, digests: Mapping[str, tuple[str, str]], n_items: int
-) -> tuple[MemoryTables | None, RankerNet | None]:
+def _memory(folder: Path, held: Mapping[str, HeldFile], n_items: int) -> tuple[MemoryTables | None, RankerNet | None]:
     """The session memory's tables and ranker; neither where the bundle has none."""
     try:
-        memory = MemoryTables.load(folder / digests["memory"][0]) if "memory" in digests else None
-        ranker_net = RankerNet.load(folder / digests["ranker"][0]) if "ranker" in digests else None
+        memory = MemoryTables.load(held["memory"]) if "memory" in held else None
+        ranker_net = RankerNet.load(held["ranker"]) if "ranker" in held else None
     except DataError as error:
         raise BundleError(str(error)) from None
     check_memory(str(folder), memory, ranker_net, n_items)
     return memory, ranker_net
 
 
-def _learned(
-    folder: Path, digests: Mapping[str, tuple[str, str]], n_items: int, memory: MemoryTables | None
-) -> Learned | None:
+def _learned(folder: Path, held: Mapping[str, HeldFile], n_items: int, memory: MemoryTables | None) -> Learned | None:
     """What the bundle has learned from a log; None where it never did."""
-    if "learned" not in digests:
+    if "learned" not in held:
         return None
     try:
-        learned = Learned.load(folder / digests["learned"][0])
+        learned = Learned.load(held["learned"])
         learned.check(n_items, 0 if memory is None else memory.n_sessions)
     except DataError as error:
         raise BundleError(f"{folder}: {error}") from None
@@ -151,33 +168,33 @@ def _descends(clicks: np.ndarray, ids: np.ndarray) -> bool:
     return bool((falls | ((clicks[1:] == clicks[:-1]) & (ids[1:] > ids[:-1]))).all())
 
 
-def _check_files(folder: Path, digests: Any, verify: bool) -> None:
-    """Raise BundleError on a missing file and, with `verify`, on one whose hash differs (in parallel threads)."""
-    wanted = {folder / name: digest for name, digest in digests}
-    for path in wanted:
-        try:
-            there = path.is_file()
-        except OSError as error:  # a name too long, say
-            raise BundleError(f"cannot read {path}: {error.strerror}; restore it or train the bundle anew") from None
-        if not there:
-            raise BundleError(f"{path} is missing; restore it or train the bundle anew")
-    if not verify:
-        return
-    with ThreadPoolExecutor(max_workers=min(len(wanted), os.cpu_count() or 1)) as pool:
-        for path, digest in zip(wanted, pool.map(_hash, wanted), strict=True):
-            if digest != wanted[path]:
-                raise BundleError(f"{path} is damaged (its SHA-256 differs); restore it or train the bundle anew")
+@dataclass(frozen=True, slots=True)
+class _File:
+    """What a manifest says of a file; the size is missing in older ones."""
+
+    name: str
+    digest: str
+    size: int | None
 
 
-def _hash(path: Path) -> str:
-    try:
-        return sha256_of(path)
-    except OSError as error:
-        raise BundleError(f"cannot read {path}: {error.strerror}; restore it or train the bundle anew") from None
+def _hold(folder: Path, files: Mapping[str, _File], verify: bool, mapping: str | None) -> dict[str, HeldFile]:
+    """The files that are served from, held for good. All are checked to be there, of their size and, with `verify`, of
+    their hash (in parallel threads); what is served has been hashed itself, not a file that may have changed since.
 
+    Raises DataError naming the first that is not as it should be.
+    """
+    served = (*PARTS, *OPTIONAL_PARTS, *MEMORY_PARTS)
 
-def _arrays(path: Path) -> dict[str, np.ndarray]:
-    try:
-        return map_tensors(path)
-    except DataError as error:
-        raise BundleError(str(error)) from None
+    def look(part: str) -> HeldFile | None:
+        file = files[part]
+        path = folder / file.name
+        if part not in served:
+            os.close(open_regular(path, DataError, file.size))
+        held = hold_tensors(path, size=file.size, mapping=mapping) if part in served else None
+        if verify and file.digest != (sha256_of(path) if held is None else hashlib.sha256(held.data.data).hexdigest()):
+            raise DataError(f"{path} is damaged (its SHA-256 differs); restore it or train the bundle anew")
+        return held
+
+    with ThreadPoolExecutor(max_workers=min(len(files), os.cpu_count() or 1)) as pool:
+        found = dict(zip(files, pool.map(look, files), strict=True))
+    return {part: held for part, held in found.items() if held is not None}

@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from mtaw_fast.bundle import Bundle
 from mtaw_fast.bundle.format import GRAPH_PARTS
 from mtaw_fast.cli.common import add_command, print_json
@@ -57,9 +59,34 @@ def dataset_facts(dataset: Dataset) -> dict[str, Any]:
         "test sessions": sessions - len(dataset.train),
         "shortest prefix": dataset.min_prefix,
         "item ids": dataset.ids.kind,
+        "times": times_fact(dataset),
+        "types": types_fact(dataset),
         "prepared": dict(dataset.preparation),
+        "reader": dict(dataset.reader) or None,
         "fingerprint": dataset.fingerprint,
     }
+
+
+def times_fact(dataset: Dataset) -> dict[str, str] | None:
+    """From when to when the clicks are, and in which splits they have times; None where they have none."""
+    known = [array for array in (dataset.train.times, dataset.test.target_times) if array is not None and len(array)]
+    if not known:
+        return None
+    first, last = min(int(array.min()) for array in known), max(int(array.max()) for array in known)
+    in_test = dataset.test.target_times is not None
+    return {"from": _utc(first), "to": _utc(last), "of": "train and test" if in_test else "train"}
+
+
+def types_fact(dataset: Dataset) -> dict[str, int] | None:
+    """Training clicks of each type; None where the clicks have no types."""
+    if dataset.train.types is None:
+        return None
+    counts = np.bincount(dataset.train.types, minlength=len(dataset.type_names)).tolist()
+    return dict(zip(dataset.type_names, counts, strict=True))
+
+
+def _utc(milliseconds: int) -> str:
+    return f"{np.datetime64(milliseconds, 'ms').astype('datetime64[s]')}Z"
 
 
 def _all_sessions(dataset: Dataset) -> tuple[int, int]:

@@ -79,6 +79,32 @@ class ItemIds:
             raise DataError("an item id occurs twice in the id table; ids must be unique")
         return cls({"values": values, "sorted": ordered, "order": order})
 
+    def check(self) -> None:
+        """Pass over all ids; what is checked here, a table need not hold to be read safely.
+
+        Raises
+        ------
+        DataError
+            Where a text is no UTF-8, an id occurs twice, or the way from an id to its internal one is not its own.
+        """
+        if not self._text:
+            values, ordered, order = (self.arrays[name] for name in ("values", "sorted", "order"))
+            if np.any(ordered[1:] <= ordered[:-1]) or not np.array_equal(values[order], ordered):
+                raise DataError("an integer item id occurs twice or is not where it should be; make the file anew")
+            return
+        blob, offsets = self.arrays["blob"], self.arrays["offsets"]
+        begins = offsets[:-1][offsets[:-1] < len(blob)]
+        try:
+            blob.tobytes().decode("utf-8", "surrogatepass")
+            fits = not np.any(blob[begins] & 0xC0 == 0x80)  # a text that begins in the middle of a character
+        except UnicodeDecodeError:
+            fits = False
+        if not fits:
+            raise DataError("the text of an item id is no UTF-8; make the file anew")
+        made = _with_slots(blob, offsets, "{} in the id table; make the file anew")
+        if not np.array_equal(made["slots"], self.arrays["slots"]):
+            raise DataError("the hash table of the item ids is not theirs; make the file anew")
+
     def __len__(self) -> int:
         return len(self.table)
 

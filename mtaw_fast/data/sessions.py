@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -19,14 +20,16 @@ class Sessions:
 
     items: int32[T] internal item ids; session b is `items[offsets[b]:offsets[b + 1]]`, oldest first.
     offsets: int64[B + 1], non-decreasing, `offsets[0] == 0`, `offsets[-1] == T`.
-    timestamps: int64[T] seconds since 1970 of every click, or None.
+    times: int64[T] milliseconds since 1970 (UTC) of every click, or None.
+    types: uint8[T] kind of every click, a code into a list of names that the holder keeps, or None.
 
     Raises DataError where the arrays do not fit together.
     """
 
     items: np.ndarray
     offsets: np.ndarray
-    timestamps: np.ndarray | None = None
+    times: np.ndarray | None = None
+    types: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         if self.items.dtype != np.int32 or self.items.ndim != 1:
@@ -42,10 +45,9 @@ class Sessions:
             )
         if np.any(self.offsets[1:] < self.offsets[:-1]):
             raise DataError("sessions: offsets must not decrease")
-        if self.timestamps is not None and (
-            self.timestamps.dtype != np.int64 or self.timestamps.shape != self.items.shape
-        ):
-            raise DataError("sessions: timestamps must be int64[T], one a click")
+        for name, array, dtype in (("times", self.times, np.int64), ("types", self.types, np.uint8)):
+            if array is not None and (array.dtype != dtype or array.shape != self.items.shape):
+                raise DataError(f"sessions: {name} must be {np.dtype(dtype)}[T], one a click")
 
     @classmethod
     def from_lists(cls, sessions: Iterable[Sequence[int] | np.ndarray]) -> Sessions:
@@ -57,14 +59,16 @@ class Sessions:
 
     @classmethod
     def concatenate(cls, parts: Sequence[Sessions]) -> Sessions:
-        """All sessions of `parts`, in order; timestamps survive only where every part has them."""
+        """All sessions of `parts`, in order; times and types survive only where every part has them."""
         if not parts:
             return cls.from_lists([])
-        stamps = [part.timestamps for part in parts if part.timestamps is not None]
+        times = [part.times for part in parts if part.times is not None]
+        types = [part.types for part in parts if part.types is not None]
         return cls(
             np.concatenate([part.items for part in parts]),
             offsets_of(np.concatenate([part.lengths for part in parts])),
-            np.concatenate(stamps) if len(stamps) == len(parts) else None,
+            np.concatenate(times) if len(times) == len(parts) else None,
+            np.concatenate(types) if len(types) == len(parts) else None,
         )
 
     def __len__(self) -> int:
@@ -96,22 +100,13 @@ class Sessions:
         begin, end, _ = slice(begin, end).indices(len(self))
         end = max(begin, end)
         clicks = slice(self.offsets[begin], self.offsets[end])
-        return Sessions(
-            self.items[clicks],
-            self.offsets[begin : end + 1] - self.offsets[begin],
-            None if self.timestamps is None else self.timestamps[clicks],
-        )
+        return self._of(clicks, self.offsets[begin : end + 1] - self.offsets[begin])
 
     def select(self, indices: np.ndarray) -> Sessions:
         """The sessions `indices` (int[B']), in that order, as a copy."""
         indices = np.asarray(indices, dtype=np.int64)
         lengths = self.lengths[indices]
-        gather = ranges(self.offsets[indices], lengths)
-        return Sessions(
-            self.items[gather],
-            offsets_of(lengths),
-            None if self.timestamps is None else self.timestamps[gather],
-        )
+        return self._of(ranges(self.offsets[indices], lengths), offsets_of(lengths))
 
     def keep_last(self, max_clicks: int) -> Sessions:
         """Every session cut to its last `max_clicks` clicks (itself where none is longer)."""
@@ -119,11 +114,19 @@ class Sessions:
         if len(lengths) == 0 or lengths.max() <= max_clicks:
             return self
         kept = np.minimum(lengths, max_clicks)
-        gather = ranges(self.offsets[1:] - kept, kept)
+        return self._of(ranges(self.offsets[1:] - kept, kept), offsets_of(kept))
+
+    def without_times(self) -> Sessions:
+        """The sessions alone, without times and types: themselves where they have none."""
+        return self if self.times is None and self.types is None else Sessions(self.items, self.offsets)
+
+    def _of(self, clicks: Any, offsets: np.ndarray) -> Sessions:
+        """The clicks at these places (a slice or numbers), with what is known of them, packed by `offsets`."""
         return Sessions(
-            self.items[gather],
-            offsets_of(kept),
-            None if self.timestamps is None else self.timestamps[gather],
+            self.items[clicks],
+            offsets,
+            None if self.times is None else self.times[clicks],
+            None if self.types is None else self.types[clicks],
         )
 
     def split_last(self, fraction: float) -> tuple[Sessions, Sessions]:
@@ -161,19 +164,34 @@ class Sessions:
 class Samples:
     """S next-click samples: the prefix, the item clicked next, and the session it came from.
 
-    prefixes: Sessions of S prefixes; targets: int32[S]; session: int32[S] (groups samples of one session).
+    prefixes: Sessions of S prefixes, with the times and types of their clicks where these are known.
+    targets: int32[S]. session: int32[S] (groups samples of one session).
+    target_times: int64[S], when the next click came (milliseconds since 1970), or None. target_types: uint8[S], its
+    type, or None. Either is there exactly where `prefixes` has the like.
     """
 
     prefixes: Sessions
     targets: np.ndarray
     session: np.ndarray
+    target_times: np.ndarray | None = None
+    target_types: np.ndarray | None = None
 
     def __post_init__(self) -> None:
-        for name, array in (("targets", self.targets), ("session", self.session)):
-            if array.dtype != np.int32 or array.shape != (len(self.prefixes),):
-                raise DataError(
-                    f"samples: {name} must be int32[{len(self.prefixes)}], not {array.dtype}{list(array.shape)}"
-                )
+        for name, array, dtype in (
+            ("targets", self.targets, np.int32),
+            ("session", self.session, np.int32),
+            ("target_times", self.target_times, np.int64),
+            ("target_types", self.target_types, np.uint8),
+        ):
+            if array is not None and (array.dtype != dtype or array.shape != (len(self.prefixes),)):
+                wanted = f"{np.dtype(dtype)}[{len(self.prefixes)}]"
+                raise DataError(f"samples: {name} must be {wanted}, not {array.dtype}{list(array.shape)}")
+        for what, ours, theirs in (
+            ("times", self.target_times, self.prefixes.times),
+            ("types", self.target_types, self.prefixes.types),
+        ):
+            if (ours is None) != (theirs is None):
+                raise DataError(f"samples: {what} of prefixes and of targets go together; give both or neither")
 
     def __len__(self) -> int:
         return len(self.prefixes)
@@ -185,12 +203,15 @@ class Samples:
         owner = np.repeat(np.arange(len(sessions)), counts)
         prefix_lengths = ranges(np.full(len(sessions), min_prefix, np.int64), counts)
         begins = sessions.offsets[owner]
-        gather = ranges(begins, prefix_lengths)
-        stamps = sessions.timestamps
-        prefixes = Sessions(
-            sessions.items[gather], offsets_of(prefix_lengths), None if stamps is None else stamps[gather]
+        prefixes = sessions._of(ranges(begins, prefix_lengths), offsets_of(prefix_lengths))
+        targets = begins + prefix_lengths
+        return cls(
+            prefixes,
+            sessions.items[targets],
+            owner.astype(np.int32),
+            None if sessions.times is None else sessions.times[targets],
+            None if sessions.types is None else sessions.types[targets],
         )
-        return cls(prefixes, sessions.items[begins + prefix_lengths], owner.astype(np.int32))
 
     def repeats(self) -> np.ndarray:
         """bool[S]: whether the target is already in the prefix."""

@@ -11,6 +11,7 @@ import numpy as np
 from mtaw_fast.errors import DataError, UsageError, shown
 from mtaw_fast.kernels.native.memory_tables import TABLES
 from mtaw_fast.memory.settings import MemorySettings
+from mtaw_fast.storage.held import HeldFile
 from mtaw_fast.storage.tensorfile import map_tensors, write_tensors
 
 LAYOUT = 1
@@ -29,8 +30,8 @@ def write_tables(path: Path, arrays: Mapping[str, np.ndarray], settings: MemoryS
     write_tensors(path, {**arrays, _SETTINGS: np.array(numbers, dtype=np.float64)})
 
 
-def read_tables(path: Path) -> tuple[dict[str, np.ndarray], MemorySettings]:
-    """Map what `write_tables` wrote, read-only. Raises DataError where it is missing, damaged or of another layout.
+def read_tables(path: Path | HeldFile) -> tuple[dict[str, np.ndarray], MemorySettings]:
+    """Read what `write_tables` wrote; read-only. Raises DataError where it is missing, damaged or of another layout.
 
     Of the arrays, only that they are there is checked.
     """

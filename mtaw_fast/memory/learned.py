@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from mtaw_fast.errors import DataError
+from mtaw_fast.storage.held import HeldFile
 from mtaw_fast.storage.tensorfile import map_tensors, write_tensors
 
 LAYOUT = 1
@@ -108,7 +109,7 @@ class Learned:
         write_tensors(path, {_ABOUT: text, **{name: getattr(self, name) for name in _TYPES}})
 
     @classmethod
-    def load(cls, path: Path) -> Learned:
+    def load(cls, path: Path | HeldFile) -> Learned:
         """Map what `save` wrote. Raises DataError where the file is missing, damaged or of another layout."""
         arrays = map_tensors(path)
         wanted = {one.name for one in fields(cls)} - {"log", "position", "clock"}

@@ -9,6 +9,7 @@ import numpy as np
 
 from mtaw_fast.errors import DataError
 from mtaw_fast.kernels.native import memory_query
+from mtaw_fast.storage.held import HeldFile
 from mtaw_fast.storage.tensorfile import map_tensors, write_tensors
 
 _NAMES = "features"  # the names in a file: uint8, UTF-8, one a line
@@ -82,8 +83,8 @@ class RankerNet:
         write_tensors(path, {**self.arrays(), _NAMES: names})
 
     @classmethod
-    def load(cls, path: Path) -> RankerNet:
-        """Map what `save` wrote. Raises DataError where the file is missing, damaged or for other features."""
+    def load(cls, path: Path | HeldFile) -> RankerNet:
+        """Read what `save` wrote. Raises DataError where the file is missing, damaged or for other features."""
         arrays = map_tensors(path)
         wanted = {one.name for one in fields(cls)}
         for name in sorted(wanted ^ arrays.keys()):

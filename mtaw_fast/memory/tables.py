@@ -17,6 +17,7 @@ from mtaw_fast.kernels.native.memory_query import QuerySettings, SessionMemory
 from mtaw_fast.kernels.native.memory_tables import TABLES, build_tables, check_tables, update_tables
 from mtaw_fast.memory import files
 from mtaw_fast.memory.settings import MemorySettings
+from mtaw_fast.storage.held import HeldFile
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -195,8 +196,8 @@ class MemoryTables:
         return MemoryTables(**_sealed(arrays), settings=self.settings)
 
     @classmethod
-    def load(cls, path: Path) -> MemoryTables:
-        """Map the tables that `save` wrote, read-only. Raises DataError where the file is missing or damaged."""
+    def load(cls, path: Path | HeldFile) -> MemoryTables:
+        """Read the tables that `save` wrote, read-only. Raises DataError where the file is missing or damaged."""
         arrays, settings = files.read_tables(path)
         try:
             return cls(**arrays, settings=settings)

@@ -7,13 +7,16 @@ import fcntl
 import hashlib
 import json
 import os
+import stat
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from mtaw_fast.errors import MtawError
+from mtaw_fast.errors import DataError, MtawError
+
+_MOST_JSON = 1 << 26  # bytes
 
 
 @contextmanager
@@ -53,6 +56,21 @@ def _fsync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def check_writable(folder: Path, make_error: Callable[[str], MtawError]) -> None:
+    """Raise `make_error(one-line reason)` where nothing can be written into `folder`, or the folder that it would be
+    made in: to be asked before hours of work, and by trying, since rights alone do not tell."""
+    place = folder.absolute()
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    if not place.is_dir():
+        raise make_error(f"cannot make the folder {folder}: {place} is a file; choose another one")
+    try:
+        with tempfile.TemporaryFile(dir=place):
+            pass
+    except OSError as error:
+        raise make_error(f"cannot write into {place}: {error.strerror or error}; choose another folder") from None
 
 
 @contextmanager
@@ -97,17 +115,53 @@ def write_json(path: Path, value: Any) -> None:
     write_bytes(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
 
 
-def read_json(path: Path, make_error: Callable[[str], MtawError]) -> Any:
-    """Parse the JSON file `path`; failures are raised as `make_error(one-line reason)`."""
+def open_regular(
+    path: Path, make_error: Callable[[str], MtawError], size: int | None = None, absent: str = "is missing"
+) -> int:
+    """A descriptor to read the regular file `path` by, of `size` bytes where that is given.
+
+    Anything else is raised as `make_error(one-line reason)` before a byte is read: a pipe would be waited for without
+    end, and a file of another size than stated need not be hashed to be refused.
+    """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
-        raise make_error(f"{path} does not exist") from None
+        raise make_error(f"{path} {absent}; restore it or make it again") from None
+    except (OSError, ValueError) as error:  # ValueError: a name with a zero byte
+        reason = getattr(error, "strerror", None) or error
+        raise make_error(f"cannot read {path}: {reason}; restore it or make it again") from None
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(descriptor)
+        raise make_error(f"{path} is no regular file; restore it or make it again")
+    if size is not None and status.st_size != size:
+        os.close(descriptor)
+        raise make_error(
+            f"{path} is damaged: it has {status.st_size:,} bytes, not {size:,}; restore it or make it again"
+        )
+    return descriptor
+
+
+def read_json(path: Path, make_error: Callable[[str], MtawError]) -> Any:
+    """Parse the JSON file `path`; failures are raised as `make_error(one-line reason)`.
+
+    It must be a regular file of at most 64 MiB.
+    """
+    descriptor = open_regular(path, lambda why: make_error(why.rpartition(";")[0]), absent="does not exist")
+    try:
+        with os.fdopen(descriptor, "rb") as stream:
+            text = stream.read(_MOST_JSON + 1)
+        if len(text) > _MOST_JSON:
+            raise ValueError(f"larger than {_MOST_JSON:,} bytes")
+        return json.loads(text.decode())
     except (OSError, ValueError, RecursionError) as error:  # ValueError: no UTF-8, no JSON, or a number too long
         raise make_error(f"{path} is not readable JSON ({error})") from None
 
 
 def sha256_of(path: Path) -> str:
-    """Hex SHA-256 of a file's bytes."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    """Hex SHA-256 of a regular file's bytes. Raises DataError where it cannot be read."""
+    with os.fdopen(open_regular(path, DataError), "rb") as stream:
+        try:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+        except OSError as error:
+            raise DataError(f"cannot read {path}: {error.strerror}; restore it or make it again") from None

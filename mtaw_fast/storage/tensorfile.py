@@ -1,7 +1,7 @@
-"""Named arrays on disk in the safetensors format, read back as read-only memory maps.
+"""Named arrays on disk in the safetensors format, read back as read-only views of memory that processes share.
 
-safetensors' own numpy reader copies every tensor; mapping the file instead lets worker processes
-share one copy of a catalog in the page cache. The layout is the public safetensors format:
+safetensors' own numpy reader copies every tensor for itself; here worker processes share one copy of a catalog
+(`held`). The layout is the public safetensors format:
 8 bytes little-endian header length, a JSON header, then the raw little-endian data. safetensors' own writer begins
 the data at any multiple of 8; this one begins it on a cache line, where vector loads are fastest.
 """
@@ -9,13 +9,16 @@ the data at any multiple of 8; this one begins it on a cache line, where vector 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from mtaw_fast.errors import DataError, shown
 from mtaw_fast.storage.files import atomic_path
+from mtaw_fast.storage.held import HeldFile, hold
 
 _DTYPES = {
     "F64": "<f8", "F32": "<f4", "F16": "<f2",
@@ -49,35 +52,67 @@ def write_tensors(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
             stream.write(np.ascontiguousarray(array).data)
 
 
-def map_tensors(path: Path) -> dict[str, np.ndarray]:
-    """Map `path` read-only; returns every array as a view of the mapping.
+def map_tensors(source: Path | HeldFile, mapping: str | None = None) -> dict[str, np.ndarray]:
+    """Every array of a file, as a read-only view of the held or mapped bytes.
 
-    Raises DataError where the file is missing, truncated or malformed.
+    Parameters
+    ----------
+    source : Path or HeldFile
+        The file, or its bytes where `held.hold` has them already.
+    mapping : {'copy', 'map'}, optional
+        How a path is held; see `held.hold`.
+
+    Raises
+    ------
+    DataError
+        Where the file is missing, is no regular file, or is not exactly what its header describes.
     """
+    held = hold_tensors(source, mapping=mapping) if isinstance(source, Path) else source
+    raw = held.data
+    if len(raw) < 8:
+        raise _broken(held.path, "shorter than its header")
+    length = int.from_bytes(raw[:8].tobytes(), "little")
+    header = _header(held.path, raw[8 : 8 + min(length, _MAX_HEADER + 1)].tobytes(), length, len(raw))
+    data = raw[8 + length :]
+    try:
+        return {name: _view(data, entry) for name, entry in header.items()}
+    except _UNFIT as error:
+        raise _broken(held.path, shown(error)) from None
 
-    def broken(reason: str) -> DataError:
-        return DataError(f"{path} is not a whole safetensors file ({reason}); restore it or make it anew")
 
+def hold_tensors(path: Path, *, size: int | None = None, mapping: str | None = None) -> HeldFile:
+    """`held.hold` for a file of arrays: one that is longer than its header says is refused before it is copied."""
+
+    def check(descriptor: int, length: int) -> None:
+        begin = os.pread(descriptor, 8, 0)
+        if len(begin) == 8:  # a shorter one is told of where the arrays are asked for
+            count = int.from_bytes(begin, "little")
+            _header(path, os.pread(descriptor, min(count, _MAX_HEADER + 1), 8), count, length)
+
+    return hold(path, size=size, mapping=mapping, check=check)
+
+
+_UNFIT = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
+
+
+def _broken(path: Path, reason: str) -> DataError:
+    return DataError(f"{path} is not a whole safetensors file ({reason}); restore it or make it anew")
+
+
+def _header(path: Path, text: bytes, length: int, size: int) -> dict[str, Any]:
+    """The entries of a header `text` of `length` bytes in a file of `size` bytes, which they must fill."""
+    if length > min(_MAX_HEADER, size - 8) or len(text) < length:
+        raise _broken(path, "its header passes its end")
     try:
-        size = path.stat().st_size
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror}; restore it or make it anew") from None
-    if size < 8:
-        raise broken("shorter than its header")
-    try:
-        raw = np.memmap(path, dtype=np.uint8, mode="r")
-    except OSError as error:  # a folder, or a file that may not be read
-        raise DataError(f"cannot read {path}: {error.strerror}; restore it or make it anew") from None
-    header_length = int.from_bytes(raw[:8].tobytes(), "little")
-    if header_length > min(_MAX_HEADER, size - 8):
-        raise broken("its header passes its end")
-    try:
-        header = json.loads(raw[8 : 8 + header_length].tobytes())
-        entries = [(name, entry) for name, entry in header.items() if name != "__metadata__"]
-        data = np.asarray(raw[8 + header_length :])
-        return {name: _view(data, entry) for name, entry in entries}
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise broken(shown(error)) from None
+        header = json.loads(text)
+        entries = {name: entry for name, entry in header.items() if name != "__metadata__"}
+        end = max((int(entry["data_offsets"][1]) for entry in entries.values()), default=0)
+        excess = size - 8 - length - end
+    except (*_UNFIT, IndexError, OverflowError) as error:
+        raise _broken(path, shown(error)) from None
+    if excess > 0:
+        raise _broken(path, f"{excess:,} bytes more than its header describes")
+    return entries
 
 
 def _view(data: np.ndarray, entry: Mapping) -> np.ndarray:

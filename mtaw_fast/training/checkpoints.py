@@ -89,7 +89,7 @@ class RunFolder:
 
     def load_checkpoint(self, name: str, model: torch.nn.Module, stepper: HoldsMoments | None) -> None:
         """The inverse of `save_checkpoint`; TrainingError where the file does not fit the model."""
-        arrays = map_tensors(self.folder / name)
+        arrays = map_tensors(self.folder / name, mapping="map")
         try:
             with torch.no_grad():
                 for key, parameter in model.named_parameters():

@@ -120,6 +120,13 @@ def test_info(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert facts["train samples"] == dataset.train.n_clicks - len(dataset.train)
     assert facts["test samples"] == len(dataset.test)
     assert facts["items"] == 40
+    train_times, test_times = dataset.train.times, dataset.test.target_times
+    assert train_times is not None
+    assert test_times is not None
+    first, last = np.array([train_times.min(), test_times.max()], dtype="datetime64[ms]").astype("datetime64[s]")
+    assert facts["times"] == {"from": f"{first}Z", "to": f"{last}Z", "of": "train and test"}
+    assert facts["types"] is None
+    assert facts["reader"]["format"] == "clicks"
     assert main(["info", f"{work}/bundle", "--json"]) == 0
     facts = json.loads(capsys.readouterr().out)
     # E, P and the five linear layers' and LayerNorm's weights, and what the recent clicks count
@@ -128,6 +135,25 @@ def test_info(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert facts["session memory"]["clicks"] == dataset.train.n_clicks
     assert main(["info", f"{work}/bundle"]) == 0
     assert "parameters" in capsys.readouterr().out
+
+
+def test_info_on_types_and_on_a_set_without_times(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A column --type without --types: all rows count, and every one keeps its type."""
+    rows = [f"s{k // 4},i{k % 3},{1_700_000_000 + 9000 * k},{'buy' if k % 4 == 3 else 'view'}\n" for k in range(80)]
+    (tmp_path / "log.csv").write_text("session_id,item_id,timestamp,kind\n" + "".join(rows))
+    command = ["prepare", "clicks", f"{tmp_path}/log.csv", f"{tmp_path}/set", "--test-days", "1", "--type", "kind"]
+    assert main([*command, "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["types"] == {"buy": facts["train sessions"], "view": 3 * facts["train sessions"]}
+    assert facts["times"]["from"] == "2023-11-14T22:13:20Z"
+    arrays = {"items": np.array([1, 2], np.int32), "offsets": np.array([0, 2])}
+    np.savez(tmp_path / "train.npz", **arrays, n_items=np.int32(2), min_prefix=np.int32(1))
+    np.savez(tmp_path / "test.npz", **arrays, labels=np.array([2], np.int32), session=np.array([0], np.int32))
+    assert main(["prepare", "npz", f"{tmp_path}", f"{tmp_path}/plain"]) == 0
+    capsys.readouterr()
+    assert main(["info", f"{tmp_path}/plain"]) == 0
+    lines = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
+    assert (lines["times"], lines["types"]) == ("none", "none")
 
 
 def test_recommend_speaks_of_unknown_items_and_fallback(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -145,6 +171,14 @@ def test_the_bundle_serves_alike_in_another_process(work: Path, capsys: pytest.C
     here = capsys.readouterr().out
     there = subprocess.run([sys.executable, "-m", "mtaw_fast", *command], capture_output=True, text=True, check=True)
     assert there.stdout == here
+
+
+@pytest.mark.parametrize("target", ["/proc/none/bundle", "/proc/bundle", "/sys/kernel/bundle"])
+def test_train_refuses_a_folder_that_cannot_be_written_before_it_trains(
+    work: Path, capsys: pytest.CaptureFixture[str], target: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mtaw_fast.training.train", lambda *_, **__: pytest.fail("it trained"))
+    assert "cannot write into /" in failure(["train", f"{work}/dataset", target], 1, capsys)
 
 
 def test_train_refuses_an_existing_bundle(work: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -18,6 +19,8 @@ from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.data.item_ids import ItemIds
 from mtaw_fast.data.sessions import Samples, Sessions
 from mtaw_fast.errors import DataError, MtawError, UsageError
+from mtaw_fast.storage.files import folder_lock, sha256_of
+from mtaw_fast.storage.tensorfile import map_tensors, write_tensors
 
 
 def make(ids: Any = ("a", "ü", "c"), timed: bool = True, tests: bool = True, **changes: Any) -> Dataset:
@@ -25,12 +28,19 @@ def make(ids: Any = ("a", "ü", "c"), timed: bool = True, tests: bool = True, **
     test = Sessions.from_lists([[2, 1, 0], [0, 0]] if tests else [])
     parts: dict[str, Any] = {
         "name": "tiny",
-        "train": Sessions(train.items, train.offsets, np.arange(7)) if timed else train,
-        "test": Samples.from_sessions(test, 1),
+        "train": stamped(train) if timed else train,
+        "test": Samples.from_sessions(stamped(test) if timed else test, 1),
+        "type_names": ("view", "kauf ü") if timed else (),
+        "reader": {"format": "clicks", "gap": 1800.0} if timed else {},
         "ids": ItemIds.from_list(list(ids)),
         "preparation": {"reader": "by hand", "options": {"gap": 1800.0, "name": "ü"}},
     }
     return Dataset(**(parts | changes))
+
+
+def stamped(sessions: Sessions) -> Sessions:
+    places = np.arange(sessions.n_clicks)
+    return Sessions(sessions.items, sessions.offsets, 2**41 + places, (places % 2).astype(np.uint8))
 
 
 def refused(folder: Path) -> str:
@@ -50,8 +60,18 @@ def test_round_trip(tmp_path: Path, ids: Any, timed: bool, tests: bool) -> None:
     for ours, theirs in ((loaded.train, original.train), (loaded.test.prefixes, original.test.prefixes)):
         assert np.array_equal(ours.items, theirs.items)
         assert np.array_equal(ours.offsets, theirs.offsets)
-    stamps = loaded.train.timestamps
-    assert (None if stamps is None else stamps.tolist()) == (list(range(7)) if timed else None)
+    known = (
+        (loaded.train.times, original.train.times),
+        (loaded.train.types, original.train.types),
+        (loaded.test.prefixes.times, original.test.prefixes.times),
+        (loaded.test.prefixes.types, original.test.prefixes.types),
+        (loaded.test.target_times, original.test.target_times),
+        (loaded.test.target_types, original.test.target_types),
+    )
+    for ours, theirs in known:
+        assert (ours is not None) == (theirs is not None) == timed
+        assert ours is None or np.array_equal(ours, theirs)
+    assert (loaded.type_names, loaded.reader) == (original.type_names, original.reader)
     assert np.array_equal(loaded.test.targets, original.test.targets)
     assert np.array_equal(loaded.test.session, original.test.session)
     assert loaded.ids.external(np.arange(3)) == list(ids)
@@ -71,6 +91,40 @@ def test_fingerprint_follows_the_contents(tmp_path: Path) -> None:
     assert len(prints[0]) == 3 * 12 + 2
 
 
+def test_sets_of_earlier_formats_still_read(tmp_path: Path) -> None:
+    """Their training clicks have times in seconds, under another name; those of Tmall's log are no times."""
+    for version, preparation, expected in (
+        (2, {"reader": "by hand"}, [2_000, 3_000, 4_000, 5_000, 6_000, 7_000, 8_000]),
+        (1, {"reader": "tmall"}, None),
+    ):
+        folder = tmp_path / str(version)
+        make(timed=False).save(folder)
+        train = next(folder.glob("train-*"))
+        arrays = dict(map_tensors(train)) | {"timestamps": np.arange(2, 9)}
+        write_tensors(train, arrays)
+        digest = sha256_of(train)
+
+        def older(manifest: dict[str, Any], digest: str = digest, v: int = version, p: Any = preparation) -> None:
+            manifest.update(format_version=v, preparation=p)
+            manifest["files"]["train"]["sha256"] = digest
+            for entry in manifest["files"].values():
+                del entry["bytes"]
+            del manifest["reader"], manifest["type_names"]
+
+        edit(folder, older)
+        loaded = Dataset.load(folder)
+        times = loaded.train.times
+        assert (None if times is None else times.tolist()) == expected
+        assert (loaded.train.types, loaded.test.target_times) == (None, None)
+        assert (loaded.type_names, loaded.reader) == ((), {})
+
+
+def test_without_times_the_files_are_those_of_format_2(tmp_path: Path) -> None:
+    """So is the fingerprint, by which bundles know the set that they were trained on."""
+    make(timed=False).save(tmp_path)
+    assert Dataset.load(tmp_path).fingerprint == "d098905f8372-fe1cff51edd5-5d4d6313d762"
+
+
 def test_an_existing_data_set_is_not_overwritten(tmp_path: Path) -> None:
     make().save(tmp_path)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
@@ -78,6 +132,37 @@ def test_an_existing_data_set_is_not_overwritten(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="already holds a data set"):
         make(name="other").save(tmp_path)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_two_writers_of_one_folder_take_turns(tmp_path: Path) -> None:
+    """Whoever comes while another writes is told so, and leaves the other's files alone; so is whoever comes after."""
+    folder = tmp_path / "set"
+    with folder_lock(folder, DataError):
+        (folder / "train.safetensors").write_bytes(b"a draft of the other's")
+        with pytest.raises(DataError, match="is being written by somebody else"):
+            make().save(folder)
+        assert [path.name for path in folder.iterdir()] == ["train.safetensors"]
+        (folder / "train.safetensors").unlink()
+    make().save(folder)
+    with pytest.raises(UsageError, match="already holds a data set"):
+        make().save(folder)
+
+
+def test_parts_that_are_no_regular_files_of_the_stated_size_are_refused_at_once(tmp_path: Path) -> None:
+    make().save(tmp_path)
+    path = next(tmp_path.glob("train-*"))
+    whole = path.read_bytes()
+    os.truncate(path, 1 << 40)
+    assert f"is damaged: it has {1 << 40:,} bytes" in refused(tmp_path)
+    path.write_bytes(whole)
+    edit(tmp_path, lambda m: m["files"]["train"].pop("bytes"))
+    assert len(Dataset.load(tmp_path).train) == 3
+    os.truncate(path, 1 << 40)
+    assert "bytes more than its header describes" in refused(tmp_path)
+    for name in (path, tmp_path / "manifest.json"):
+        name.unlink()
+        os.mkfifo(name)
+        assert "no regular file" in refused(tmp_path)
 
 
 @pytest.mark.parametrize("part", ["train", "test", "ids", "manifest"])
@@ -118,7 +203,7 @@ def edit(folder: Path, change: Callable[[dict[str, Any]], Any]) -> None:
 
 
 EDITS: list[tuple[Callable[[dict[str, Any]], Any], str]] = [
-    (lambda m: m.update(format_version=3), "upgrade mtaw-fast"),
+    (lambda m: m.update(format_version=4), "upgrade mtaw-fast"),
     (lambda m: m.pop("format_version"), "format None"),
     (lambda m: m.update(format="bundle"), "not a data set folder"),
     (lambda m: [m], "not a data set folder"),
@@ -128,6 +213,9 @@ EDITS: list[tuple[Callable[[dict[str, Any]], Any], str]] = [
     (lambda m: m["files"].update(ids=None), "lacks"),
     (lambda m: m.update(preparation=7), "lacks"),
     (lambda m: m.update(min_prefix="one"), "lacks"),
+    (lambda m: m.pop("reader"), "lacks 'reader'"),
+    (lambda m: m.update(reader=3), "lacks"),
+    (lambda m: m.update(type_names=["view"]), "has type 1, of 1 that have names"),
     (lambda m: m.update(min_prefix=0), "min_prefix"),
     (lambda m: m["files"]["train"].update(sha256="0" * 64), "is damaged"),
     (lambda m: m["files"].update(train=m["files"]["ids"]), "lacks 'items'"),

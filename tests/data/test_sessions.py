@@ -27,8 +27,8 @@ def unpack(sessions: Sessions) -> Lists:
 
 
 def stamps(sessions: Sessions) -> Lists:
-    assert sessions.timestamps is not None
-    return unpack(Sessions(sessions.timestamps.astype(np.int32), sessions.offsets))
+    assert sessions.times is not None
+    return unpack(Sessions(sessions.times.astype(np.int32), sessions.offsets))
 
 
 def check(sessions: Sessions, rows: Lists, source: Lists, picked: list[list[tuple[int, int]]]) -> None:
@@ -95,14 +95,14 @@ def test_concatenate(parts: list[Lists], timed: bool) -> None:
     assert unpack(joined) == [row for rows in parts for row in rows]
     if timed and parts:
         expected = [100 + k for rows in parts for k in range(sum(map(len, rows)))]
-        assert joined.timestamps is not None
-        assert joined.timestamps.tolist() == expected
+        assert joined.times is not None
+        assert joined.times.tolist() == expected
     else:
-        assert joined.timestamps is None
+        assert joined.times is None
 
 
 def test_concatenate_drops_stamps_that_only_some_parts_have() -> None:
-    assert Sessions.concatenate([stamped([[1]]), Sessions.from_lists([[2]])]).timestamps is None
+    assert Sessions.concatenate([stamped([[1]]), Sessions.from_lists([[2]])]).times is None
 
 
 @settings(max_examples=150, deadline=None)
@@ -144,8 +144,8 @@ OFFSETS = np.array([0, 1, 3], np.int64)
         ((ITEMS, np.array([0, 1, 2])), "from 0 to 3"),
         ((ITEMS, np.array([1, 2, 3])), "from 0 to 3"),
         ((ITEMS, np.array([0, 4, 3])), "decrease"),
-        ((ITEMS, OFFSETS, np.arange(2)), "timestamps"),
-        ((ITEMS, OFFSETS, np.arange(3.0)), "timestamps"),
+        ((ITEMS, OFFSETS, np.arange(2)), "times"),
+        ((ITEMS, OFFSETS, np.arange(3.0)), "times"),
     ],
 )
 def test_arrays_that_do_not_fit_are_refused(arguments: tuple[Any, ...], reason: str) -> None:

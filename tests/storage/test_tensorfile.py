@@ -63,6 +63,9 @@ def edited(path: Path, change: Callable[[dict[str, Any]], None]) -> Path:
     return path
 
 
+BYTES = {"dtype": "U8", "shape": [24], "data_offsets": [0, 24]}
+
+
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
@@ -72,8 +75,9 @@ def edited(path: Path, change: Callable[[dict[str, Any]], None]) -> Path:
         (lambda h: h["a"].update(shape=[6.0]), "negative or fractional sizes"),
         (lambda h: h["a"].update(shape=[1] * 33 + [6]), "a tensor of very many axes"),
         (lambda h: h["a"].update(shape=[10**40] * 20_000), "a tensor of very many axes"),
-        (lambda h: h["a"].update(shape=[0, 2**70], data_offsets=[0, 0]), "ValueError"),
-        (lambda h: h["a"].update(shape=[5], data_offsets=[1, 21]), "does not begin at a multiple of its item size"),
+        (lambda h: h.update(a={**h["a"], "shape": [0, 2**70], "data_offsets": [0, 0]}, b=BYTES), "ValueError"),
+        (lambda h: h.update(a={**h["a"], "shape": [5], "data_offsets": [1, 21]}, b=BYTES), "multiple of its item size"),
+        (lambda h: h["a"].update(shape=[5], data_offsets=[0, 20]), "4 bytes more than its header describes"),
         (lambda h: h["a"].update(dtype="x\n" * 1000), r"KeyError\('x\\nx\\n.*\.\.\."),
         (lambda h: h["a"].pop("dtype"), "KeyError"),
         (lambda h: h.update(a=[]), "TypeError"),

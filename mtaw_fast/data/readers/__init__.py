@@ -5,25 +5,29 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.data.readers import clicks, npz, pickled, retailrocket, tmall
 from mtaw_fast.data.readers.clicks import ClickOptions
-from mtaw_fast.errors import UsageError
+from mtaw_fast.data.readers.stream import ClickStream
+from mtaw_fast.errors import DataError, UsageError, shown
 
-__all__ = ["FORMATS", "ClickOptions", "Format", "read"]
+__all__ = ["FORMATS", "ClickOptions", "ClickStream", "Format", "read", "read_stream"]
 
 
 @dataclass(frozen=True, slots=True)
 class Format:
     """One format of `read`.
 
-    summary: what the source is, in one line. takes_options: whether ClickOptions apply.
+    summary: what the source is, in one line. load: reads a data set. stream: reads the clicks alone, by a data set's
+    `reader`. takes_options: whether ClickOptions apply.
     takes_min_prefix: whether `min_prefix` can be given (else the format fixes it).
     """
 
     summary: str
     load: Callable[[Path, ClickOptions, int, str | None], Dataset]
+    stream: Callable[[Path, Mapping[str, Any]], ClickStream]
     takes_options: bool = False
     takes_min_prefix: bool = False
 
@@ -32,24 +36,29 @@ FORMATS: Mapping[str, Format] = {
     "clicks": Format(
         "a click log in CSV or Parquet: a file, a folder of parts or a glob pattern",
         lambda source, options, _, name: clicks.read(source, options, name),
+        clicks.stream,
         takes_options=True,
     ),
     "npz": Format(
         "a folder with train.npz and test.npz (packed sessions)",
         lambda source, _, __, name: npz.read(source, name),
+        lambda source, _: npz.stream(source),
     ),
     "pickle": Format(
         "a folder with train.txt, test.txt, all_train_seq.txt (SR-GNN, GCE-GNN, S2-DHCN); no code in it is run",
         lambda source, _, min_prefix, name: pickled.read(source, min_prefix, name),
+        pickled.stream,
         takes_min_prefix=True,
     ),
     "retailrocket": Format(
         "RetailRocket's raw events.csv, or its folder",
         lambda source, _, __, name: retailrocket.read(source, name),
+        retailrocket.stream,
     ),
     "tmall": Format(
         "Tmall's dataset15.csv, or its folder",
         lambda source, _, __, name: tmall.read(source, name),
+        tmall.stream,
     ),
 }
 
@@ -78,3 +87,46 @@ def read(
         where = "set it in the click options" if fmt == "clicks" else "the format fixes it, so leave it out"
         raise UsageError(f"the format {fmt!r} takes no min_prefix here; {where}")
     return FORMATS[fmt].load(Path(source), options or ClickOptions(), 1 if min_prefix is None else min_prefix, name)
+
+
+def read_stream(source: Path, reader: Mapping[str, Any]) -> ClickStream:
+    """Read the clicks of a log as they came, with the columns, types and cuts of the data set that kept `reader`.
+
+    Parameters
+    ----------
+    source : Path
+        A log of the same format: what `read` takes.
+    reader : mapping
+        `Dataset.reader`, or a bundle's copy of it: `format`, and the format's options (of `clicks` the columns, `gap`,
+        `types`, `time_unit` and `separator` of ClickOptions), `item_ids` ('int' or 'str', the kind that the catalog
+        has) and `type_names` (what the first codes of types stand for).
+
+    Returns
+    -------
+    ClickStream
+        Every click that counts, in time order; nothing is filtered by support, length or split. Of the formats `npz`
+        and `pickle` the test sessions, and of `tmall` all, one after the other, without times.
+
+    Raises
+    ------
+    UsageError
+        Where `reader` names no format (a data set made by other means than `prepare`).
+    DataError
+        Where `reader` is damaged, or the log cannot be read by it; the message names file, column, row and value.
+    """
+    fmt = reader.get("format")
+    if fmt is None:
+        raise UsageError("how to read a log is not known here: the data set was made by other means than 'prepare'")
+    names = reader.get("type_names", [])
+    if (
+        not isinstance(fmt, str)
+        or fmt not in FORMATS
+        or reader.get("item_ids", "auto") not in ("auto", "int", "str")
+        or not isinstance(names, (list, tuple))
+        or not all(isinstance(name, str) for name in names)
+    ):
+        raise DataError(f"a reader that this release does not know: {shown(dict(reader))}; upgrade mtaw-fast")
+    try:
+        return FORMATS[fmt].stream(Path(source), reader)
+    except (TypeError, ValueError, AttributeError) as error:
+        raise DataError(f"a reader with options of a wrong kind ({error}): {shown(dict(reader))}") from None

@@ -14,7 +14,7 @@ import numpy as np
 
 from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.data.item_ids import ItemIds
-from mtaw_fast.data.readers.log import ClickLog, appearance_rank
+from mtaw_fast.data.readers.log import NO_CLICK, ClickLog, appearance_rank
 from mtaw_fast.data.sessions import Samples, Sessions, offsets_of, ranges
 from mtaw_fast.errors import DataError
 
@@ -46,7 +46,8 @@ class Rules:
 class RawSessions:
     """B sessions of item codes.
 
-    items: int32[T], codes of the log. times: int64[T], milliseconds. offsets: int64[B + 1].
+    items: int32[T], codes of the log. times: int64[T], milliseconds. types: uint8[T], codes of the log's types, or
+    None. offsets: int64[B + 1].
     ends: int64[B], time of the last click BEFORE any item was filtered out, as in the scripts.
     ties: int64[B], the order among sessions of equal end.
     """
@@ -56,6 +57,7 @@ class RawSessions:
     offsets: np.ndarray
     ends: np.ndarray
     ties: np.ndarray
+    types: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -72,16 +74,18 @@ class RawSessions:
         if longest is not None:
             fits &= counts <= longest
         clicks = clicks & np.repeat(fits, self.lengths)
-        return RawSessions(
-            self.items[clicks], self.times[clicks], offsets_of(counts[fits]), self.ends[fits], self.ties[fits]
-        )
+        return self._of(clicks, offsets_of(counts[fits]), fits)
 
     def select(self, sessions: np.ndarray) -> RawSessions:
         """The sessions int[B'], in that order."""
         lengths = self.lengths[sessions]
-        gather = ranges(self.offsets[sessions], lengths)
+        return self._of(ranges(self.offsets[sessions], lengths), offsets_of(lengths), sessions)
+
+    def _of(self, clicks: np.ndarray, offsets: np.ndarray, sessions: np.ndarray) -> RawSessions:
+        """The clicks and sessions at these places (numbers or masks), packed by `offsets`."""
+        types = None if self.types is None else self.types[clicks]
         return RawSessions(
-            self.items[gather], self.times[gather], offsets_of(lengths), self.ends[sessions], self.ties[sessions]
+            self.items[clicks], self.times[clicks], offsets, self.ends[sessions], self.ties[sessions], types
         )
 
 
@@ -100,16 +104,24 @@ def by_inactivity(log: ClickLog, gap_ms: int, *, split_owners: bool = True) -> R
     """Rows by owner and time, cut where more than `gap_ms` lie between neighbours, and where the owner changes.
 
     Rows that are no clicks keep a session alive: they count for the gaps and are left out after the cut.
-    Sessions of equal end: by owner, then time. split_owners=False cuts at gaps in either direction alone,
-    so that a change of owner without one joins two owners' rows (see the RetailRocket reader).
+    Sessions of equal end: by owner, then time. split_owners: see `inactivity_cuts`.
+    """
+    order, starts = inactivity_cuts(log, gap_ms, split_owners=split_owners)
+    return _sessions(log, order, starts, np.arange(len(starts)))
+
+
+def inactivity_cuts(log: ClickLog, gap_ms: int, *, split_owners: bool = True) -> tuple[np.ndarray, np.ndarray]:
+    """(order int64[T], starts int64[B]): all rows by owner and time, and where in that order a session begins.
+
+    split_owners=False cuts at gaps in either direction alone, so that a change of owner without one joins two
+    owners' rows (see the RetailRocket reader).
     """
     order = np.lexsort((log.time, log.owner))
     new = np.ones(len(order), dtype=bool)
     new[1:] = np.abs(np.diff(log.time[order])) > gap_ms
     if split_owners:
         new |= _differs(log.owner[order])
-    starts = _starts(new)
-    return _sessions(log, order, starts, np.arange(len(starts)))
+    return order, _starts(new)
 
 
 def filter_sessions(raw: RawSessions, rules: Rules, where: str) -> RawSessions:
@@ -138,9 +150,19 @@ def filter_sessions(raw: RawSessions, rules: Rules, where: str) -> RawSessions:
 
 
 def to_dataset(
-    raw: RawSessions, item_ids: list[int] | list[str], rules: Rules, name: str, preparation: Mapping[str, Any]
+    raw: RawSessions,
+    log: ClickLog,
+    rules: Rules,
+    name: str,
+    preparation: Mapping[str, Any],
+    reader: Mapping[str, Any],
+    *,
+    timed: bool = True,
 ) -> Dataset:
     """Split by the sessions' ends, number the items, make the samples.
+
+    log: whose rows `raw` was made of (its names alone are read). preparation, reader: kept in the data set, the
+    latter with the kind of the item ids and the names of the types. timed: keep the times and types of the clicks.
 
     Train sessions stand in order of their end. Internal ids follow the first appearance in them. Clicks of
     test sessions on items that train lacks are left out, then test sessions of fewer than min_prefix + 1.
@@ -158,6 +180,7 @@ def to_dataset(
     train = raw.select(order[is_train[order]])
     test = raw.select(order[is_test[order]])
 
+    item_ids = log.item_ids
     n_codes = len(item_ids)
     known = np.zeros(n_codes, dtype=bool)
     known[train.items] = True
@@ -175,27 +198,36 @@ def to_dataset(
             f"{test.lengths.max():,} (robots?); set a longest session, such as max_session=300"
         )
     external: Any = [item_ids[code] for code in np.argsort(internal, kind="stable")[: int(known.sum())].tolist()]
+
+    def packed(part: RawSessions) -> Sessions:
+        clicks = Sessions(internal[part.items], part.offsets, part.times, part.types)
+        return clicks if timed else clicks.without_times()
+
+    ids = ItemIds.from_list(external)
     return Dataset(
         name=name,
-        train=Sessions(internal[train.items], train.offsets, train.times // 1000),
-        test=Samples.from_sessions(Sessions(internal[test.items], test.offsets), rules.min_prefix),
-        ids=ItemIds.from_list(external),
+        train=packed(train),
+        test=Samples.from_sessions(packed(test), rules.min_prefix),
+        ids=ids,
         min_prefix=rules.min_prefix,
         preparation=preparation,
+        type_names=tuple(log.type_names) if timed else (),
+        reader={**reader, "item_ids": ids.kind, "type_names": list(log.type_names)},
     )
 
 
 def _sessions(log: ClickLog, order: np.ndarray, starts: np.ndarray, ties: np.ndarray) -> RawSessions:
     """Rows in `order`, cut at `starts`; rows that are no clicks are left out, then sessions without a click."""
     offsets = np.append(starts, len(order)).astype(np.int64)
-    items, times = log.item[order], log.time[order]
-    if log.click is not None:
-        clicks = log.click[order]
+    if log.type is not None:
+        clicks = log.type[order] != NO_CLICK
         counts = np.diff(_running(clicks)[offsets])
-        items, times = items[clicks], times[clicks]
+        order = order[clicks]
         ties = ties[counts > 0]
         offsets = offsets_of(counts[counts > 0])
-    return RawSessions(items, times, offsets, times[offsets[1:] - 1], ties.astype(np.int64))
+    types = None if log.type is None else log.type[order]
+    times = log.time[order]
+    return RawSessions(log.item[order], times, offsets, times[offsets[1:] - 1], ties.astype(np.int64), types)
 
 
 def _running(mask: np.ndarray) -> np.ndarray:

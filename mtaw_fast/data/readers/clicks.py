@@ -4,17 +4,30 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.data.readers import times
-from mtaw_fast.data.readers.assemble import Rules, by_inactivity, by_owner, filter_sessions, to_dataset
-from mtaw_fast.data.readers.log import Columns, read_log
+from mtaw_fast.data.readers.assemble import (
+    Rules,
+    by_inactivity,
+    by_owner,
+    filter_sessions,
+    inactivity_cuts,
+    to_dataset,
+)
+from mtaw_fast.data.readers.log import ClickLog, Columns, read_log
 from mtaw_fast.data.readers.sources import part_files
+from mtaw_fast.data.readers.stream import ClickStream, by_gap, by_owner_ids
 from mtaw_fast.errors import DataError, UsageError
 
+FORMAT = "clicks"
 _DAY_MS = 86_400_000
+# The options that say how a log is read; the others say what is kept of it.
+_READING = ("session", "item", "time", "user", "gap", "type", "types", "time_unit", "separator")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,8 +37,9 @@ class ClickOptions:
     Columns
         session: column of the session id; not read where `user` is given.
         user: column of the user id: sessions are made by cutting a user's clicks where more than `gap` seconds
-        lie between two. item, time: as they say. type, types: keep only rows whose column `type` holds one of
-        `types` (('view',), say); the other rows still bridge gaps, as in the published scripts.
+        lie between two. item, time: as they say. type: column of the kind of event, which the data set keeps.
+        types: count only rows of these types (('view',), say); the other rows still bridge gaps, as in the published
+        scripts. None given: every row is a click.
         time_unit: 's' or 'ms' since 1970, of numbers; 'auto' tells by their size. ISO-8601 texts need none; UTC
         where they name no offset. separator: of CSV; None is a tab for .tsv and .tab, else a comma.
     Filters
@@ -74,8 +88,8 @@ class ClickOptions:
             )
         if self.max_session is not None and self.max_session < self.min_session:
             raise UsageError(f"click option max_session={self.max_session} is below min_session={self.min_session}")
-        if (self.type is None) != (not self.types):
-            raise UsageError("click options type and types go together: the column, and the values that are clicks")
+        if self.types and self.type is None:
+            raise UsageError("click option types needs type: the column that holds them")
 
 
 def read(source: Path, options: ClickOptions | None = None, name: str | None = None) -> Dataset:
@@ -90,23 +104,12 @@ def read(source: Path, options: ClickOptions | None = None, name: str | None = N
     that make no sense.
     """
     options = options or ClickOptions()
-    columns = Columns(
-        owner=options.session if options.user is None else options.user,
-        item=options.item,
-        time=options.time,
-        type=options.type,
-        types=options.types,
-        time_unit=options.time_unit,
-        separator=options.separator,
-    )
-    log = read_log(part_files(source), columns)
-    rows = len(log)
-    if log.click is not None and not log.click.any():
-        raise DataError(f"{source}: column {options.type!r} never holds {' or '.join(map(repr, options.types))}")
-    raw = by_owner(log) if options.user is None else by_inactivity(log, round(options.gap * 1000))
-    item_ids = log.item_ids
-    del log
-    preparation = {"reader": "clicks", "rows": rows, "sessions": len(raw), "options": dataclasses.asdict(options)}
+    log = _log(source, options)
+    raw = by_owner(log) if options.user is None else by_inactivity(log, _gap_ms(options))
+    given = dataclasses.asdict(options)
+    preparation = {"reader": FORMAT, "rows": len(log), "sessions": len(raw), "options": given}
+    reader = {"format": FORMAT, **{name: given[name] for name in _READING}, "types": list(options.types)}
+    log = log.without_rows()
     rules = Rules(
         min_session=options.min_session,
         max_session=options.max_session,
@@ -116,9 +119,42 @@ def read(source: Path, options: ClickOptions | None = None, name: str | None = N
         drop_at_boundary=False,
         min_prefix=options.min_prefix,
     )
-    return to_dataset(
-        filter_sessions(raw, rules, str(source)), item_ids, rules, name or _default_name(source), preparation
+    kept = filter_sessions(raw, rules, str(source))
+    return to_dataset(kept, log, rules, name or _default_name(source), preparation, reader)
+
+
+def stream(source: Path, reader: Mapping[str, Any]) -> ClickStream:
+    """The clicks of a log in time order, sessions as in `read`; see `readers.read_stream`."""
+    given = {name: reader[name] for name in _READING if name in reader}
+    options = ClickOptions(**{**given, "types": tuple(given.get("types", ()))})
+    log = _log(
+        source,
+        options,
+        item_ids=reader.get("item_ids", "auto"),
+        type_names=reader.get("type_names", ()),
+        with_owner_ids=True,
     )
+    return by_owner_ids(log) if options.user is None else by_gap(log, *inactivity_cuts(log, _gap_ms(options)))
+
+
+def _log(source: Path, options: ClickOptions, **wanted: Any) -> ClickLog:
+    columns = Columns(
+        owner=options.session if options.user is None else options.user,
+        item=options.item,
+        time=options.time,
+        type=options.type,
+        types=options.types,
+        time_unit=options.time_unit,
+        separator=options.separator,
+    )
+    log = read_log(part_files(source), columns, **wanted)
+    if not log.has_clicks:
+        raise DataError(f"{source}: column {options.type!r} never holds {' or '.join(map(repr, options.types))}")
+    return log
+
+
+def _gap_ms(options: ClickOptions) -> int:
+    return round(options.gap * 1000)
 
 
 def _default_name(source: Path) -> str:

@@ -18,12 +18,15 @@ test samples, 36,968 items) were NOT verified with it; the steps are tested on h
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from mtaw_fast.data.dataset import Dataset
-from mtaw_fast.data.readers.assemble import Rules, by_inactivity, filter_sessions, to_dataset
-from mtaw_fast.data.readers.log import Columns, read_log
+from mtaw_fast.data.readers.assemble import Rules, by_inactivity, filter_sessions, inactivity_cuts, to_dataset
+from mtaw_fast.data.readers.log import ClickLog, Columns, read_log
 from mtaw_fast.data.readers.sources import single_file
+from mtaw_fast.data.readers.stream import ClickStream, by_gap
 from mtaw_fast.errors import DataError
 
 _COLUMNS = Columns(
@@ -41,15 +44,35 @@ _RULES = Rules(
 )
 
 
+FORMAT = "retailrocket"
+
+
 def read(source: Path, name: str | None = None) -> Dataset:
-    """Read `events.csv`, or the folder that holds it. Raises DataError on anything that cannot be read."""
+    """Read `events.csv`, or the folder that holds it. Raises DataError on anything that cannot be read.
+
+    The clicks keep their times, cut to whole seconds; in a session of two visitors they can step back.
+    """
     path = single_file(source, "events.csv")
-    log = read_log([path], _COLUMNS)
-    if log.click is None or not log.click.any():
-        raise DataError(f"{path}: column 'event' never holds 'view'; is this RetailRocket's events.csv?")
-    log = dataclasses.replace(log, time=log.time // 1000 * 1000)
+    log = _log(path)
     raw = by_inactivity(log, _GAP_MS, split_owners=False)
-    preparation = {"reader": "retailrocket", "rows": len(log), "sessions": len(raw)}
-    return to_dataset(
-        filter_sessions(raw, _RULES, str(path)), log.item_ids, _RULES, name or "retailrocket", preparation
+    preparation = {"reader": FORMAT, "rows": len(log), "sessions": len(raw)}
+    kept = filter_sessions(raw, _RULES, str(path))
+    return to_dataset(kept, log, _RULES, name or FORMAT, preparation, {"format": FORMAT})
+
+
+def stream(source: Path, reader: Mapping[str, Any]) -> ClickStream:
+    """The views of a log like `events.csv`; see `readers.read_stream`."""
+    log = _log(
+        single_file(source, "events.csv"),
+        item_ids=reader.get("item_ids", "auto"),
+        type_names=reader.get("type_names", ()),
+        with_owner_ids=True,
     )
+    return by_gap(log, *inactivity_cuts(log, _GAP_MS, split_owners=False))
+
+
+def _log(path: Path, **wanted: Any) -> ClickLog:
+    log = read_log([path], _COLUMNS, **wanted)
+    if not log.has_clicks:
+        raise DataError(f"{path}: column 'event' never holds 'view'; is this RetailRocket's events.csv?")
+    return dataclasses.replace(log, time=log.time // 1000 * 1000)

@@ -72,6 +72,16 @@ def unit_of(asked: str, largest: float, where: str) -> str:
     return unit
 
 
+def straddles(smallest: float, largest: float) -> bool:
+    """Whether a column of numbers holds both units. smallest, largest: of their sizes; zero is the same in both."""
+    return smallest < _LARGEST_SECONDS <= largest
+
+
+def unit_conditions(size: Any) -> dict[str, Any]:
+    """By unit, the polars condition that a number of this `size` (an expression) can be of that unit alone."""
+    return {"s": (size > 0) & (size < _LARGEST_SECONDS), "ms": size >= _LARGEST_SECONDS}
+
+
 def milliseconds(readings: Mapping[str, Any], used: tuple[str, ...], unit: str) -> Any:
     """A polars expression: int64 milliseconds since 1970, null where no used form reads the value.
 

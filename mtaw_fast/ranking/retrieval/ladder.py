@@ -18,11 +18,12 @@ import faiss
 import numpy as np
 
 from mtaw_fast.data.filters import Filter
-from mtaw_fast.errors import BundleError
+from mtaw_fast.errors import BundleError, DataError
 from mtaw_fast.kernels.native import rerank_topk
 from mtaw_fast.ranking.retrieval.certificate import checked_queries
 from mtaw_fast.ranking.retrieval.openmp import one_thread
 from mtaw_fast.ranking.retrieval.plan import Recall, SearchPlan, SearchPlans
+from mtaw_fast.storage.held import HeldFile, hold, named
 
 if TYPE_CHECKING:
     from mtaw_fast.ranking.retrieval import Index
@@ -60,6 +61,7 @@ class LadderIndex:
         self._exact = exact
         self._most = approximate.nlist if plan.kind == "ivfpq" else len(catalog)
         self._unfiltered = search_parameters(plan, None)
+        self.file: HeldFile | None = None  # kept, so that other processes find the copy and share it
         self._by_items = None if items_plan is None or items_plan == plan else self.with_plan(items_plan)
 
     def with_plan(self, plan: SearchPlan) -> LadderIndex:
@@ -96,10 +98,15 @@ class LadderIndex:
 
 
 def load_ladder(path: Path, catalog: np.ndarray, plans: SearchPlans, exact: Index, recall: Recall) -> LadderIndex:
-    """Map the index file of a bundle. Raises BundleError where it is not the plans' kind of index of this catalog."""
+    """Read the index file of a bundle. Raises BundleError where it is not the plans' kind of index of this catalog."""
     mend = "export the index anew with 'mtaw-fast export --index'"
     try:
-        found = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
+        held = hold(path)
+    except DataError as error:
+        raise BundleError(str(error)) from None
+    try:
+        with named(held) as name:
+            found = faiss.read_index(str(name), faiss.IO_FLAG_MMAP_IFC)
     except RuntimeError as error:
         reason = str(error).splitlines()[0][:200]
         raise BundleError(f"{path} is not an index that FAISS {faiss.__version__} reads ({reason}); {mend}") from None
@@ -110,7 +117,9 @@ def load_ladder(path: Path, catalog: np.ndarray, plans: SearchPlans, exact: Inde
             f"{path} holds {type(found).__name__} over {found.ntotal} x {found.d} values, the bundle needs "
             f"{wanted[0]} over {n_items} x {d}; {mend}"
         )
-    return LadderIndex(catalog, found, plans.sessions, exact, recall, plans.items)
+    index = LadderIndex(catalog, found, plans.sessions, exact, recall, plans.items)
+    index.file = held
+    return index
 
 
 def search_parameters(plan: SearchPlan, allowed: Filter | None) -> Any:

@@ -66,16 +66,17 @@ def prepare(
     sessions.sort(key=lambda session: session[:2])
     train = [s for s in sessions if s[0] < boundary or (s[0] == boundary and not drop_at_boundary)]
     ids = list(dict.fromkeys(item for _, _, clicks in train for item, _ in clicks))
-    test = [[item for item, _ in clicks if item in set(ids)] for end, _, clicks in sessions if end > boundary]
+    test = [[click for click in clicks if click[0] in set(ids)] for end, _, clicks in sessions if end > boundary]
     test = [session for session in test if len(session) > min_prefix]
     if not train or (test_ms and not test):
         return None
-    samples = [(s, session[:k], session[k]) for s, session in enumerate(test) for k in range(min_prefix, len(session))]
+    cuts = [(s, session, k) for s, session in enumerate(test) for k in range(min_prefix, len(session))]
     return {
         "ids": ids,
         "train": [[item for item, _ in clicks] for _, _, clicks in train],
-        "seconds": [stamp // 1000 for _, _, clicks in train for _, stamp in clicks],
-        "test": samples,
+        "times": [stamp for _, _, clicks in train for _, stamp in clicks],
+        "test": [(s, [item for item, _ in session[:k]], session[k][0]) for s, session, k in cuts],
+        "test times": [([stamp for _, stamp in session[:k]], session[k][1]) for _, session, k in cuts],
     }
 
 
@@ -83,10 +84,15 @@ def contents(dataset: Dataset) -> dict[str, Any]:
     """A data set in the form of `prepare`."""
     ids = dataset.ids.external(np.arange(dataset.n_items))
     test = zip(dataset.test.session.tolist(), dataset.test.prefixes, dataset.test.targets.tolist(), strict=True)
-    stamps = dataset.train.timestamps
+    train_times, prefixes, target_times = dataset.train.times, dataset.test.prefixes, dataset.test.target_times
+    test_times = None
+    if prefixes.times is not None and target_times is not None:
+        of_prefixes = np.split(prefixes.times, prefixes.offsets[1:-1]) if len(prefixes) else []
+        test_times = list(zip([times.tolist() for times in of_prefixes], target_times.tolist(), strict=True))
     return {
         "ids": ids,
         "train": [[ids[i] for i in session] for session in dataset.train],
-        "seconds": None if stamps is None else stamps.tolist(),
+        "times": None if train_times is None else train_times.tolist(),
         "test": [(session, [ids[i] for i in prefix], ids[target]) for session, prefix, target in test],
+        "test times": test_times,
     }

@@ -164,41 +164,66 @@ def test_items_unseen_in_training_leave_the_test(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("texts", "seconds"),
+    ("texts", "millis"),
     [
-        (["1700000000", "1700000001"], [1_700_000_000, 1_700_000_001]),
-        (["1700000000999", "1700000001000"], [1_700_000_000, 1_700_000_001]),
-        (["1700000000.9", "1700000001.0"], [1_700_000_000, 1_700_000_001]),
-        (["1700000000.9", "1700000001"], [1_700_000_000, 1_700_000_001]),
-        (["0", "1"], [0, 1]),
-        (["-1", "5"], [-1, 5]),
-        (["2014-04-07T10:51:09.277Z", "2014-04-07T10:51:10Z"], [1_396_867_869, 1_396_867_870]),
-        (["2014-04-07 10:51:09", "2014-04-07 10:51:10.5"], [1_396_867_869, 1_396_867_870]),
-        (["2014-04-07T12:51:09+02:00", "2014-04-07T10:51:10+0000"], [1_396_867_869, 1_396_867_870]),
-        (["2014-04-07 10:51", "2014-04-08"], [1_396_867_860, 1_396_915_200]),
+        (["1700000000", "1700000001"], [1_700_000_000_000, 1_700_000_001_000]),
+        (["1700000000999", "1700000001000"], [1_700_000_000_999, 1_700_000_001_000]),
+        (["1700000000.9", "1700000001.0"], [1_700_000_000_900, 1_700_000_001_000]),
+        (["1700000000.9", "1700000001"], [1_700_000_000_900, 1_700_000_001_000]),
+        (["0", "1"], [0, 1000]),
+        (["-1", "5"], [-1000, 5000]),
+        (["2014-04-07T10:51:09.277Z", "2014-04-07T10:51:10Z"], [1_396_867_869_277, 1_396_867_870_000]),
+        (["2014-04-07 10:51:09", "2014-04-07 10:51:10.5"], [1_396_867_869_000, 1_396_867_870_500]),
+        (["2014-04-07T12:51:09+02:00", "2014-04-07T10:51:10+0000"], [1_396_867_869_000, 1_396_867_870_000]),
+        (["2014-04-07 10:51", "2014-04-08"], [1_396_867_860_000, 1_396_915_200_000]),
     ],
 )
-def test_times(tmp_path: Path, texts: list[str], seconds: list[int]) -> None:
+def test_times(tmp_path: Path, texts: list[str], millis: list[int]) -> None:
     path = log(tmp_path / "log.csv", [("s", f"i{k}", text) for k, text in enumerate(texts)])
-    stamps = read("clicks", path, options=LOOSE).train.timestamps
+    stamps = read("clicks", path, options=LOOSE).train.times
     assert stamps is not None
-    assert stamps.tolist() == seconds
+    assert stamps.tolist() == millis
 
 
 def test_late_odd_forms_are_found(tmp_path: Path) -> None:
     """Past the rows that the reader samples, another ISO form, a decimal, a junk value."""
     rows = [(f"s{k // 2}", "a", f"2024-01-01T00:{k // 60 % 60:02}:{k % 60:02}Z") for k in range(3000)]
     path = log(tmp_path / "iso.csv", [*rows, ("z", "a", "2024-01-02"), ("z", "a", "2024-01-02T00:00:01")])
-    stamps = read("clicks", path, options=LOOSE).train.timestamps
+    stamps = read("clicks", path, options=LOOSE).train.times
     assert stamps is not None
-    assert stamps[-2:].tolist() == [1_704_153_600, 1_704_153_601]
+    assert stamps[-2:].tolist() == [1_704_153_600_000, 1_704_153_601_000]
     numbers: list[tuple[Any, ...]] = [(f"s{k // 2}", "a", 0) for k in range(3000)]
     path = log(tmp_path / "numbers.csv", [*numbers, ("z", "a", 1_700_000_000_000), ("z", "a", "1700000001000.0")])
-    stamps = read("clicks", path, options=LOOSE).train.timestamps
+    stamps = read("clicks", path, options=LOOSE).train.times
     assert stamps is not None
-    assert stamps[-2:].tolist() == [1_700_000_000, 1_700_000_001]
+    assert stamps[-2:].tolist() == [1_700_000_000_000, 1_700_000_001_000]
     message = refused(log(tmp_path / "junk.csv", [*numbers, ("z", "a", "yesterday")]))
     assert "'timestamp' holds 'yesterday' in data row 3001" in message
+
+
+@pytest.mark.parametrize("unit", ["auto", "ms"])
+@pytest.mark.parametrize("far", [False, True])
+def test_a_log_that_mixes_seconds_and_milliseconds_is_refused(tmp_path: Path, unit: str, far: bool) -> None:
+    """Beside one another, past the rows that the reader samples, as texts and numbers, and in two parts."""
+    rows: list[tuple[Any, ...]] = [(f"s{k // 2}", "a", 1_700_000_000_000 + k) for k in range(3000 if far else 2)]
+    options = dataclasses.replace(LOOSE, time_unit=unit)
+    path = log(tmp_path / "log.csv", [*rows, ("z", "a", 1_700_000_123), ("z", "b", 0)])
+    message = refused(path, options)
+    for part in (f"1700000123 in data row {len(rows) + 1} is seconds", "1700000000000 in data row 1 milliseconds"):
+        assert part in message
+    pl.read_csv(path).write_parquet(tmp_path / "log.parquet")
+    assert f"1700000123 in data row {len(rows) + 1} is seconds" in refused(tmp_path / "log.parquet", options)
+    (tmp_path / "log.parquet").unlink()
+    log(path, rows)
+    log(tmp_path / "more.csv", [("z", "a", "1700000123.5")])
+    message = refused(tmp_path, options)
+    assert "1700000123.5 in data row 1 of more.csv is seconds" in message
+    assert "1700000000000 in data row 1 of log.csv milliseconds" in message
+
+
+def test_zero_is_the_same_in_both_units(tmp_path: Path) -> None:
+    path = log(tmp_path / "log.csv", [("s", "a", 0), ("s", "b", 1_700_000_000_000)])
+    assert reference.contents(read("clicks", path, options=LOOSE))["times"] == [0, 1_700_000_000_000]
 
 
 def test_rows_in_any_order_and_ties_in_file_order(tmp_path: Path) -> None:
@@ -247,7 +272,9 @@ FRAME = pl.DataFrame({"session_id": [1, 1, 2, 2], "item_id": ["a", "b", "b", "a"
 def test_parquet_types(tmp_path: Path, changes: dict[str, Any]) -> None:
     FRAME.with_columns(**changes).write_parquet(tmp_path / "log.parquet")
     found = reference.contents(read("clicks", tmp_path / "log.parquet", options=LOOSE))
-    assert found == {"ids": ["a", "b"], "train": [["a", "b"], ["b", "a"]], "seconds": [1, 2, 3, 4], "test": []}
+    assert found["train"] == [["a", "b"], ["b", "a"]]
+    assert found["times"] == [1000, 2000, 3000, 4000]
+    assert (found["ids"], found["test"]) == (["a", "b"], [])
 
 
 def test_parquet_keeps_numeric_texts_as_texts(tmp_path: Path) -> None:
@@ -416,7 +443,6 @@ def test_robots_do_not_fill_the_memory(tmp_path: Path, monkeypatch: pytest.Monke
         {"min_session": 1},
         {"min_session": 2, "min_prefix": 2},
         {"max_session": 1},
-        {"type": "kind"},
         {"types": ("view",)},
     ],
 )

@@ -62,6 +62,8 @@ def test_retailrocket_by_hand(tmp_path: Path) -> None:
     ]
     assert found["ids"] == [10, 20, 30]
     assert found["test"] == [(0, [30, 20], 30), (0, [30, 20, 30], 10), (1, [20, 20], 10)]
+    assert found["test times"][2] == ([day + 20 * DAY - 2 * MINUTE, day + 20 * DAY - MINUTE], day + 20 * DAY)
+    assert (dataset.type_names, np.unique(dataset.test.prefixes.types).tolist()) == (("view",), [0])
     assert (dataset.min_prefix, dataset.name, dataset.n_train_samples) == (2, "retailrocket", 10 + 4 + 1 + 1 + 2 + 1)
     assert read("retailrocket", tmp_path).n_train_samples == dataset.n_train_samples
 
@@ -152,6 +154,7 @@ def test_tmall_by_hand(tmp_path: Path) -> None:
     found = reference.contents(dataset)
     assert found["train"] == [[8, 7], [8, 8], [8, 7], [7, 8] * 5, [7, 8] * 20, [7, 7]]
     assert found["ids"] == [8, 7]
+    assert (found["times"], found["test times"]) == (None, None)  # they are no times of day
     assert found["test"] == [(0, [8], 7), (0, [8, 7], 8), (1, [7], 8), (1, [7, 8], 7)]
     assert (dataset.min_prefix, dataset.name) == (1, "tmall")
     assert read("tmall", tmp_path).n_train_samples == dataset.n_train_samples == 1 + 1 + 1 + 9 + 39 + 1

@@ -1,0 +1,113 @@
+"""A log as a stream of clicks: what `update` and `replay` read. Sessions as `prepare` cuts them, and no filters.
+
+No click is left out but those of a type that does not count: items of low support, short and long sessions and the
+test days are all there. `readers.read_stream` is the way in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mtaw_fast.data.item_ids import ItemIds
+from mtaw_fast.data.readers.assemble import RawSessions
+from mtaw_fast.data.readers.log import NO_CLICK, ClickLog, appearance_rank
+from mtaw_fast.data.sessions import Samples, ranges
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ClickStream:
+    """T clicks in time order, equal times in the order of the log.
+
+    sessions: int32[T], codes into `session_ids`, numbered by first click. items: int32[T], codes into `item_ids`, in
+    no particular order. times: int64[T] milliseconds since 1970 (UTC), or None where the source has no real times:
+    then the sessions come whole, one after the other, in order of their ends. types: uint8[T], codes into `type_names`,
+    or None. session_ids: external ids, all int or all str; where sessions are cut by inactivity it is
+    'USER@MILLISECONDS' of the session's first row, the same in every log that holds that row and what is
+    within the gap before it. item_ids: external ids, all int or all str, distinct; some may occur in no click.
+    """
+
+    sessions: np.ndarray
+    items: np.ndarray
+    times: np.ndarray | None
+    types: np.ndarray | None
+    session_ids: list[int] | list[str]
+    item_ids: list[int] | list[str]
+    type_names: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+
+def by_owner_ids(log: ClickLog) -> ClickStream:
+    """The stream of a log whose owners are its sessions. Reads `log.owner_ids`."""
+    return _in_time_order(log, log.owner, lambda sessions: _owner_names(log, sessions))
+
+
+def by_gap(log: ClickLog, order: np.ndarray, starts: np.ndarray) -> ClickStream:
+    """The stream of a log whose rows in `order` int64[T] are cut into sessions at `starts` int64[B]."""
+    session = np.empty(len(log), dtype=np.int64)
+    session[order] = np.repeat(np.arange(len(starts)), np.diff(np.append(starts, len(order))))
+
+    def names(sessions: np.ndarray) -> list[str]:
+        first = order[starts[sessions]]
+        owners = _owner_names(log, log.owner[first])
+        return [f"{owner}@{start}" for owner, start in zip(owners, log.time[first].tolist(), strict=True)]
+
+    return _in_time_order(log, session, names)
+
+
+def whole_sessions(log: ClickLog, raw: RawSessions) -> ClickStream:
+    """The stream of a log without real times: its sessions `raw` by their ends, one an owner, in order of owners."""
+    order = np.lexsort((raw.ties, raw.ends))
+    ordered = raw.select(order)
+    owners = np.unique(log.owner)[order]
+    sessions = np.repeat(np.arange(len(ordered), dtype=np.int32), ordered.lengths)
+    return ClickStream(sessions, ordered.items, None, None, _owner_names(log, owners), log.item_ids)
+
+
+def of_samples(samples: Samples, ids: ItemIds) -> ClickStream:
+    """The stream of test samples: the sessions of their longest prefixes and the click after, in the samples' order."""
+    lengths = samples.prefixes.lengths
+    by_session = np.lexsort((-lengths, samples.session))
+    first = np.ones(len(by_session), dtype=bool)
+    first[1:] = np.diff(samples.session[by_session]) != 0
+    numbers, places = np.unique(samples.session, return_index=True)
+    longest = by_session[first][np.argsort(places)]
+    prefixes = samples.prefixes.select(longest)
+    counts = prefixes.lengths + 1
+    items = np.empty(int(counts.sum()), dtype=np.int32)
+    ends = np.cumsum(counts) - 1
+    items[ranges(ends - counts + 1, counts - 1)] = prefixes.items
+    items[ends] = samples.targets[longest]
+    sessions = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
+    names: list[int] = np.asarray(numbers[np.argsort(places)]).tolist()
+    return ClickStream(sessions, items, None, None, names, ids.external(np.arange(len(ids))))
+
+
+def _in_time_order(log: ClickLog, session: np.ndarray, names: Callable[[np.ndarray], Any]) -> ClickStream:
+    """The rows that count, by time. session: int64[T]; names: their external ids, of session numbers."""
+    order = np.argsort(log.time, kind="stable")
+    if log.type is not None:
+        order = order[log.type[order] != NO_CLICK]
+    found, numbers = np.unique(session[order], return_inverse=True)
+    rank = appearance_rank(numbers, len(found))
+    return ClickStream(
+        rank[numbers].astype(np.int32),
+        log.item[order],
+        log.time[order],
+        None if log.type is None else log.type[order],
+        names(found[np.argsort(rank)]),
+        log.item_ids,
+        log.type_names,
+    )
+
+
+def _owner_names(log: ClickLog, owners: np.ndarray) -> list[int] | list[str]:
+    """External ids of the owners int64[..]."""
+    if log.owner_ids:
+        return [log.owner_ids[owner] for owner in owners.tolist()]
+    return owners.tolist()

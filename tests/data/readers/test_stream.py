@@ -1,0 +1,236 @@
+"""The stream of clicks that `update` and `replay` read: every click, in time order, in the sessions of `prepare`."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mtaw_fast.data.dataset import Dataset
+from mtaw_fast.data.readers import ClickOptions, ClickStream, read, read_stream
+from mtaw_fast.errors import DataError, UsageError
+from tests.data.readers import reference
+from tests.data.readers.test_clicks import LOOSE, log
+from tests.data.readers.test_npz import good
+from tests.data.readers.test_npz import write as write_npz
+from tests.data.readers.test_pickled import write as write_pickle
+from tests.data.readers.test_published import MINUTE, T0, dataset15, events, session, views
+
+DATA = os.environ.get("MTAW_DATA")
+TYPED = "who,item_id,timestamp,kind\n"
+CLICKS = {"format": "clicks", "user": "who", "gap": 60.0}
+
+
+def rows_of(stream: ClickStream) -> list[tuple[Any, ...]]:
+    """(session, item, time, type) of every click."""
+    times = [None] * len(stream) if stream.times is None else stream.times.tolist()
+    types = [None] * len(stream) if stream.types is None else [stream.type_names[t] for t in stream.types.tolist()]
+    sessions = [stream.session_ids[s] for s in stream.sessions.tolist()]
+    return list(zip(sessions, [stream.item_ids[i] for i in stream.items.tolist()], times, types, strict=True))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    rows=st.lists(
+        st.tuples(st.integers(0, 4), st.integers(0, 6), st.integers(0, 900), st.sampled_from(["view", "buy", "cart"])),
+        min_size=1,
+        max_size=60,
+    ),
+    gap=st.sampled_from([0.5, 20.0, 60.0]),
+    text=st.booleans(),
+)
+def test_sessions_by_inactivity_are_those_of_prepare_without_filters(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[int, int, int, str]], gap: float, text: bool
+) -> None:
+    named = [(f"u{u}" if text else u, i, t, kind) for u, i, t, kind in rows]
+    path = log(tmp_path_factory.mktemp("log") / "log.csv", named, TYPED)
+    reader = CLICKS | {"gap": gap, "type": "kind", "types": ["view", "buy"], "type_names": ["buy"]}
+    whole = [(u, i, t * 1000, kind != "cart") for u, i, t, kind in rows]
+    expected = [clicks for _, _, clicks in reference.sessions_by_gap(whole, round(gap * 1000))]
+    if not expected:
+        with pytest.raises(DataError, match="never holds 'view' or 'buy'"):
+            read_stream(path, reader)
+        return
+    stream = read_stream(path, reader)
+    assert stream.type_names == ("buy", "view")
+    assert stream.times is not None
+    assert np.all(np.diff(stream.times) >= 0)
+    assert len(set(stream.session_ids)) == len(stream.session_ids)
+    assert (stream.sessions[np.unique(stream.sessions, return_index=True)[1]] == np.arange(len(expected))).all()
+    found: dict[Any, list[tuple[int, int]]] = {}
+    kinds = []
+    for name, item, time, kind in rows_of(stream):
+        found.setdefault(name, []).append((item, time))
+        kinds.append(kind)
+    assert sorted(found.values()) == sorted(expected)
+    assert sorted(kinds) == sorted(kind for *_, kind in rows if kind != "cart")
+    owners = {name.partition("@")[0] for name in found}
+    assert owners <= {f"u{u}" if text else str(u) for u, *_ in rows}
+
+
+def test_a_session_keeps_its_name_in_every_log_that_holds_its_start(tmp_path: Path) -> None:
+    """The day's log alone cuts the session over midnight in two; with the rows before it, it is the same one."""
+    before, after = [("ann", "a", 1000, "view"), ("ann", "b", 1050, "view")], [("ann", "c", 1100, "view")]
+    reader = CLICKS | {"type": "kind", "types": ["view"]}
+    first = read_stream(log(tmp_path / "1.csv", before, TYPED), reader)
+    both = read_stream(log(tmp_path / "2.csv", before + after, TYPED), reader)
+    assert first.session_ids == both.session_ids == ["ann@1000000"]
+    assert rows_of(both)[2] == ("ann@1000000", "c", 1_100_000, "view")
+
+
+def test_sessions_of_a_column_keep_their_ids_and_nothing_is_filtered(tmp_path: Path) -> None:
+    """A session of one click, an item clicked once, equal times in file order."""
+    rows = [("s2", "x", 5), ("s1", "a", 7), ("s3", "b", 3), ("s1", "c", 7), ("s2", "a", 7)]
+    path = log(tmp_path / "log.csv", rows)
+    dataset = read("clicks", path, options=dataclasses.replace(LOOSE, max_session=2))
+    stream = read_stream(path, dataset.reader)
+    assert rows_of(stream) == [
+        ("s3", "b", 3000, None), ("s2", "x", 5000, None), ("s1", "a", 7000, None), ("s1", "c", 7000, None),
+        ("s2", "a", 7000, None),
+    ]  # fmt: skip
+    assert stream.session_ids == ["s3", "s2", "s1"]
+    numbers = log(tmp_path / "numbers.csv", [(9, 2, 5), (8, 2, 4)])
+    assert read_stream(numbers, {"format": "clicks"}).session_ids == [8, 9]
+
+
+def test_the_reader_travels_with_the_data_set(tmp_path: Path) -> None:
+    """Options, the kind of the ids and the types' names are those of the first log, whatever the next one holds."""
+    options = ClickOptions(
+        user="who",
+        gap=60.0,
+        type="kind",
+        types=("view", "buy"),
+        time_unit="s",
+        separator=";",
+        min_support=1,
+        test_days=0,
+    )
+    first = log(tmp_path / "1.csv", [("u;x1;100;view",), ("u;x2;110;buy",)], TYPED.replace(",", ";"))
+    read("clicks", first, options=options).save(tmp_path / "set")
+    reader = Dataset.load(tmp_path / "set").reader
+    assert reader == json.loads(json.dumps(read("clicks", first, options=options).reader))
+    assert (reader["item_ids"], reader["type_names"]) == ("str", ["view", "buy"])
+    second = log(tmp_path / "2.csv", [("7;5;100;buy",), ("7;6;161;view",)], TYPED.replace(",", ";"))
+    stream = read_stream(second, reader)
+    assert rows_of(stream) == [("7@100000", "5", 100_000, "buy"), ("7@161000", "6", 161_000, "view")]
+    assert stream.type_names == ("view", "buy")
+
+
+def test_item_ids_of_another_kind_are_refused(tmp_path: Path) -> None:
+    path = log(tmp_path / "log.csv", [("s", "7", 1), ("s", "007", 2)])
+    with pytest.raises(DataError, match=r"holds '007' in data row 2, but the catalog's are ints"):
+        read_stream(path, {"format": "clicks", "item_ids": "int"})
+
+
+def test_types_that_all_count_are_kept_by_name(tmp_path: Path) -> None:
+    """A type column without types: every row is a click. In the data set, in the stream, and of the test too."""
+    rows = [("u", "a", 0, "view"), ("u", "b", 1, "buy"), ("v", "a", 9 * 86_400, "add"), ("v", "b", 9 * 86_401, "buy")]
+    path = log(tmp_path / "log.csv", rows, "session_id,item_id,timestamp,kind\n")
+    dataset = read("clicks", path, options=ClickOptions(type="kind", min_support=1, test_days=1))
+    assert dataset.type_names == ("add", "buy", "view")
+    codes = (dataset.train.types, dataset.test.prefixes.types, dataset.test.target_types)
+    assert [None if types is None else types.tolist() for types in codes] == [[2, 1], [0], [1]]
+    later = log(
+        tmp_path / "later.csv", [("w", "a", 5, "sell"), ("w", "a", 6, "view")], "session_id,item_id,timestamp,kind\n"
+    )
+    stream = read_stream(later, dataset.reader)
+    assert stream.type_names == ("add", "buy", "view", "sell")
+    assert [row[3] for row in rows_of(stream)] == ["sell", "view"]
+    for bad, message in ((("w", "a", 7, ""), "'kind' is empty in data row 3"),):
+        log(later, [("w", "a", 5, "sell"), ("w", "a", 6, "view"), bad], "session_id,item_id,timestamp,kind\n")
+        with pytest.raises(DataError, match=message):
+            read_stream(later, dataset.reader)
+    log(later, [("w", "a", 5, f"kind {k}") for k in range(256)], "session_id,item_id,timestamp,kind\n")
+    with pytest.raises(DataError, match="more than 255 types"):
+        read_stream(later, {"format": "clicks", "type": "kind"})
+
+
+def test_retailrocket_in_time_order(tmp_path: Path) -> None:
+    """Views alone, cut to seconds; a cart event holds a session together; neighbouring visitors as in `read`."""
+    rows = [*views(T0 + 5, 8, [20, 30]), (T0 + 30 * MINUTE, 8, "addtocart", 30), (T0 + 59 * MINUTE, 8, "view", 10)]
+    rows += views(T0 + 30 * MINUTE, 50, [30]) + views(T0 + 200 * MINUTE, 8, [20])
+    stream = read_stream(events(tmp_path / "events.csv", rows), {"format": "retailrocket"})
+    first, last = f"8@{T0}", f"8@{T0 + 200 * MINUTE}"
+    assert [row[:3] for row in rows_of(stream)] == [
+        (first, 20, T0), (first, 30, T0 + MINUTE), (f"50@{T0 + 30 * MINUTE}", 30, T0 + 30 * MINUTE),
+        (first, 10, T0 + 59 * MINUTE), (last, 20, T0 + 200 * MINUTE),
+    ]  # fmt: skip
+    assert stream.type_names == ("view",)
+
+
+def test_formats_without_times_give_whole_sessions(tmp_path: Path) -> None:
+    rows = [*session(3, [7, 8, 9], 500), *session(1, [8, 7], 100), *session(4, [9], 100)]
+    stream = read_stream(dataset15(tmp_path / "dataset15.csv", rows), read("tmall", _full_tmall(tmp_path)).reader)
+    assert rows_of(stream) == [(s, i, None, None) for s, i in [(1, 8), (1, 7), (4, 9), (3, 7), (3, 8), (3, 9)]]
+    npz = write_npz(tmp_path, *good())
+    stream = read_stream(npz, read("npz", npz).reader)
+    assert rows_of(stream) == [(s, i, None, None) for s, i in [(0, 4), (0, 2), (0, 1), (1, 1), (1, 3)]]
+    folder = write_pickle(tmp_path, all_train_seq=[[5, 2], [2, 9, 2]], test=([[9, 7], [9], [5]], [2, 7, 9]))
+    stream = read_stream(folder, read("pickle", folder).reader)
+    assert rows_of(stream) == [(s, i, None, None) for s, i in [(0, 9), (0, 7), (0, 2), (1, 5), (1, 9)]]
+
+
+def _full_tmall(folder: Path) -> Path:
+    rows = [*session(1, [7, 8] * 3, 10), *session(2, [7, 8] * 3, 500)]
+    return dataset15(folder / "full.csv", rows)
+
+
+@pytest.mark.parametrize(
+    ("reader", "kind", "message"),
+    [
+        ({}, UsageError, "made by other means"),
+        ({"format": "csv"}, DataError, "does not know"),
+        ({"format": 3}, DataError, "does not know"),
+        ({"format": "clicks", "item_ids": "float"}, DataError, "does not know"),
+        ({"format": "clicks", "type_names": [3]}, DataError, "does not know"),
+        ({"format": "clicks", "gap": "long"}, DataError, "wrong kind"),
+        ({"format": "clicks", "session": "visit"}, DataError, "no column 'visit'"),
+    ],
+)
+def test_readers_of_no_use_are_refused(tmp_path: Path, reader: Any, kind: type[Exception], message: str) -> None:
+    path = log(tmp_path / "log.csv", [("s", "a", 1)])
+    with pytest.raises(kind, match=message) as caught:
+        read_stream(path, reader)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.skipif(not DATA or not Path(DATA, "globo").is_dir(), reason="MTAW_DATA has no globo/clicks.parquet")
+def test_the_news_log() -> None:
+    """Every click of the whole log, its counts by day those that the log's description states."""
+    path = Path(str(DATA), "globo", "clicks.parquet")
+    stream = read_stream(path, {"format": "clicks", "session": "session", "item": "item", "time": "time_ms"})
+    assert (len(stream), len(stream.session_ids), len(set(stream.item_ids))) == (2_778_026, 975_202, 42_273)
+    assert stream.times is not None
+    assert np.all(np.diff(stream.times) >= 0)
+    day = np.datetime64("2017-10-15", "ms").astype(np.int64)
+    on_the_day = stream.times >= day
+    fresh = np.zeros(len(stream), dtype=bool)
+    fresh[np.unique(stream.sessions, return_index=True)[1]] = True
+    assert int((on_the_day & ~fresh).sum()) == 57_768
+
+
+@pytest.mark.skipif(not DATA or not Path(DATA, "globo").is_dir(), reason="MTAW_DATA has no globo/clicks.parquet")
+def test_the_news_log_as_a_data_set(tmp_path: Path) -> None:
+    """Every click keeps its time through a saved folder: training in order of last clicks, the test's the last day."""
+    options = ClickOptions(session="session", item="item", time="time_ms", test_days=1, min_support=1)
+    read("clicks", Path(str(DATA), "globo", "clicks.parquet"), options=options).save(tmp_path / "set")
+    dataset = Dataset.load(tmp_path / "set")
+    train, test = dataset.train, dataset.test
+    assert train.times is not None
+    assert test.prefixes.times is not None
+    assert test.target_times is not None
+    last = train.times[train.offsets[1:] - 1]
+    assert np.all(np.diff(last) >= 0)
+    within = np.ones(len(train.times), dtype=bool)
+    within[train.offsets[:-1]] = False
+    assert np.all(np.diff(train.times, prepend=0)[within] >= 0)
+    assert np.all(test.prefixes.times[test.prefixes.offsets[1:] - 1] <= test.target_times)
+    assert last[-1] < test.target_times.max()
+    assert abs(int(test.target_times.max() - last[-1]) - 86_400_000) < 60_000

@@ -1,0 +1,223 @@
+"""Held files: what happens to the file on disk no longer matters, and the workers of a service share one copy."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mtaw_fast.bundle import Bundle
+from mtaw_fast.errors import BundleError, DataError, UsageError
+from mtaw_fast.storage import held as held_module
+from mtaw_fast.storage.held import hold, named
+from mtaw_fast.storage.tensorfile import map_tensors, write_tensors
+from tests.random_bundle import save_random
+
+SERVE = """
+import sys
+from mtaw_fast.recommender import Recommender
+rec = Recommender.load(sys.argv[1])
+before = rec.recommend(["sku-1", "sku-2"], 50).items
+print("loaded", flush=True)
+sys.stdin.readline()
+assert rec.recommend(["sku-1", "sku-2"], 50).items == before
+assert len(rec.similar_items("sku-5", 50).items) == 50
+assert rec.bundle.weights["item_embedding"].sum() == rec.bundle.weights["item_embedding"].sum()
+print("answered", flush=True)
+"""
+
+
+def served(folder: Path, mapping: str) -> subprocess.Popen[str]:
+    process = subprocess.Popen(
+        [sys.executable, "-c", SERVE, str(folder)],
+        env=os.environ | {"MTAW_MAPPING": mapping},
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    assert process.stdout.readline() == "loaded\n"
+    return process
+
+
+@pytest.mark.parametrize(("mapping", "survives"), [("copy", True), ("map", False)])
+def test_a_bundle_copied_over_a_served_one(tmp_path: Path, mapping: str, survives: bool) -> None:
+    """Files of the old bundle's names are cut short in place, as `cp` does. Mapped files end the process: the switch
+    does what it says, and the test can fail."""
+    save_random(tmp_path / "served", n_items=20_000, max_len=6)
+    process = served(tmp_path / "served", mapping)
+    for path in (tmp_path / "served").iterdir():
+        os.truncate(path, 0)
+    out, err = process.communicate("go on\n", timeout=60)
+    if survives:
+        assert (out, process.returncode) == ("answered\n", 0), err
+    else:
+        assert process.returncode == -signal.SIGBUS
+
+
+def test_workers_share_one_copy(tmp_path: Path) -> None:
+    """Two processes that start together with the same parent, and the parent: the same memory, found through /proc."""
+    save_random(tmp_path / "bundle", n_items=2_000, max_len=6)
+    workers = [served(tmp_path / "bundle", "copy") for _ in range(2)]
+    try:
+        copies = [inodes(worker.pid) for worker in workers]
+        assert len(copies[0]) == len(list((tmp_path / "bundle").glob("*.safetensors")))
+        assert copies[0] == copies[1]
+        here = Bundle.load(tmp_path / "bundle")
+        assert here.n_items == 2_000
+    finally:
+        for worker in workers:
+            worker.communicate("go on\n", timeout=60)
+
+
+def inodes(process: int) -> set[int]:
+    """Of the copies that a process has mapped."""
+    lines = Path(f"/proc/{process}/maps").read_text().splitlines()
+    return {int(line.split()[4]) for line in lines if "/memfd:mtaw-" in line}
+
+
+def test_threads_share_one_copy(tmp_path: Path) -> None:
+    write_tensors(tmp_path / "file", {"a": np.arange(5_000_000)})
+    found: list[np.ndarray] = []
+    threads = [threading.Thread(target=lambda: found.append(hold(tmp_path / "file").data)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len({data.ctypes.data for data in found}) == 1
+
+
+def test_a_copy_stays_what_it_was_and_goes_with_its_last_array(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    write_tensors(path, {"a": np.arange(100_000)})
+    array = map_tensors(path)["a"]
+    assert len(inodes(os.getpid())) >= 1
+    mine = inodes(os.getpid())
+    with path.open("r+b") as stream:  # in place: the same inode
+        stream.write(b"\0" * 1000)
+    assert np.array_equal(array, np.arange(100_000))
+    assert not array.flags.writeable
+    with pytest.raises(DataError):
+        map_tensors(path)  # the change is seen: no stale copy is handed out
+    del array
+    assert len(inodes(os.getpid()) & mine) < len(mine)
+
+
+def test_a_library_that_opens_files_itself_reads_the_copy(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"as it was")
+    held = hold(path)
+    path.write_bytes(b"changed")
+    with named(held) as name:
+        assert name.read_bytes() == b"as it was"
+    mapped = hold(path, mapping="map")
+    with named(mapped) as name:
+        assert name == path
+
+
+@pytest.mark.parametrize("left", [0, 5, 4096, 1_000_000])
+def test_a_file_cut_short_while_it_is_copied_is_refused_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, left: int
+) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"x" * 3_000_000)
+    real = os.sendfile
+
+    def sendfile(out: int, source: int, offset: int, count: int) -> int:
+        os.truncate(path, left)
+        return real(out, source, offset, count)
+
+    monkeypatch.setattr(held_module.os, "sendfile", sendfile)
+    with pytest.raises(DataError, match=rf"{path} changed while it was being read"):
+        hold(path)
+
+
+def test_a_file_written_while_it_is_copied_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"x" * 3000)
+    real = os.sendfile
+
+    def sendfile(out: int, source: int, offset: int, count: int) -> int:
+        done = real(out, source, offset, count)
+        path.write_bytes(b"y" * 3000)
+        os.utime(path, ns=(1, 1))
+        return done
+
+    monkeypatch.setattr(held_module.os, "sendfile", sendfile)
+    with pytest.raises(DataError, match="changed while it was being read"):
+        hold(path)
+
+
+def test_no_memory_for_a_copy_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"x" * 3000)
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(held_module.os, "posix_fallocate", full)
+    before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208
+    with pytest.raises(
+        DataError, match=r"cannot copy .*file \(3,000 bytes\) into memory: No space left.*MTAW_MAPPING=map"
+    ):
+        hold(path)
+    assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
+    assert len(hold(path, mapping="map").data) == 3000
+
+
+def test_where_proc_shows_nothing_every_process_has_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"x" * 3000)
+    monkeypatch.setattr(held_module, "_from_siblings", lambda name: None)
+    assert hold(path).data.tobytes() == path.read_bytes()
+
+
+def test_other_mappings_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"x")
+    with pytest.raises(UsageError, match="mapping='mmap' is none of copy, map"):
+        hold(path, mapping="mmap")
+    monkeypatch.setenv("MTAW_MAPPING", "no")
+    with pytest.raises(UsageError, match="MTAW_MAPPING='no' is none of"):
+        hold(path)
+
+
+def test_what_is_no_regular_file_of_the_stated_size_is_refused_at_once(tmp_path: Path) -> None:
+    """A pipe would be waited for without end; a sparse file of a terabyte would be hashed for an hour."""
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "sparse").write_bytes(b"")
+    os.truncate(tmp_path / "sparse", 1 << 40)
+    for name, why in (("pipe", "no regular file"), (".", "no regular file"), ("none", "is missing")):
+        with pytest.raises(DataError, match=why):
+            hold(tmp_path / name)
+    with pytest.raises(DataError, match="is damaged: it has 1,099,511,627,776 bytes, not 12"):
+        hold(tmp_path / "sparse", size=12)
+    with pytest.raises(DataError, match="not a whole safetensors file"):
+        map_tensors(tmp_path / "sparse")
+    write_tensors(tmp_path / "long", {"a": np.arange(9)})
+    os.truncate(tmp_path / "long", 1 << 40)
+    with pytest.raises(DataError, match="bytes more than its header describes"):
+        map_tensors(tmp_path / "long")
+
+
+@pytest.mark.parametrize("part", ["manifest", "weights", "ids"])
+@pytest.mark.parametrize("verify", [True, False])
+def test_bundles_with_pipes_or_sparse_parts_are_refused_at_once(tmp_path: Path, part: str, verify: bool) -> None:
+    save_random(tmp_path / "bundle", n_items=50, max_len=6)
+    path = next((tmp_path / "bundle").glob(f"{'items' if part == 'ids' else part}*"))
+    whole = path.read_bytes()
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(BundleError, match="no regular file"):
+        Bundle.load(tmp_path / "bundle", verify=verify)
+    path.unlink()
+    path.write_bytes(whole)
+    os.truncate(path, 1 << 40)
+    with pytest.raises(BundleError, match=path.name):
+        Bundle.load(tmp_path / "bundle", verify=verify)
+    shutil.rmtree(tmp_path / "bundle")
