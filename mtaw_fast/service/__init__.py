@@ -1,8 +1,8 @@
 """The HTTP service: `mtaw-fast serve`. docs/service.md says what it answers.
 
-supervisor   starts workers, and others in the place of those that die
-worker       one process: loads the bundle, then serves until told to stop
-app          the routes; edge: what holds for every request; connection: clients that are slow
-line         where requests wait; ranking: the work itself; sessions: those that the service keeps
-reload       how a new bundle comes in; counters, metrics: what is counted
+supervisor     starts workers, and others in the place of those that die
+worker         one process: loads the bundle, then serves until told to stop
+app            the routes; middleware: what holds for every request; connection: clients that are slow
+request_queue  where requests wait; ranking: the work itself; sessions: those that the service keeps
+reload         how a new bundle comes in; counters, metrics: what is counted
 """

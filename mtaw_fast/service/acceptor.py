@@ -68,11 +68,11 @@ class Acceptor:
             self._pause(_NO_DESCRIPTORS)
             return
         connection.setblocking(False)
-        task = self._loop.create_task(self._serve(connection))
+        task = self._loop.create_task(self._connect(connection))
         self._made.add(task)
         task.add_done_callback(self._made.discard)
 
-    async def _serve(self, connection: socket.socket) -> None:
+    async def _connect(self, connection: socket.socket) -> None:
         with contextlib.suppress(OSError):  # it was gone at once
             await self._loop.connect_accepted_socket(self._make_protocol, connection)
 

@@ -14,8 +14,8 @@ from mtaw_fast.errors import UsageError
 from mtaw_fast.service import operations, routes
 from mtaw_fast.service.answers import JSON, encoded
 from mtaw_fast.service.decoding import StrictRequest
-from mtaw_fast.service.edge import Edge
 from mtaw_fast.service.messages import ErrorAnswer, ErrorDetail
+from mtaw_fast.service.middleware import Middleware
 from mtaw_fast.service.openapi import openapi_config
 from mtaw_fast.service.openapi_limits import state_limits
 from mtaw_fast.service.problems import ServiceError, one_line
@@ -25,7 +25,7 @@ _LOG = logging.getLogger("mtaw_fast.service")
 _CODES = {404: "not_found", 405: "method_not_allowed"}
 
 
-def make_app(service: Service) -> Edge:
+def make_app(service: Service) -> Middleware:
     """The app, with the routes that the settings ask for."""
     handlers: list[Any] = [
         routes.recommend,
@@ -50,7 +50,7 @@ def make_app(service: Service) -> Edge:
         openapi_config=None,
         logging_config=None,
     )
-    return Edge(app, service)
+    return Middleware(app, service)
 
 
 def _document(handlers: list[Any], service: Service) -> bytes:

@@ -12,7 +12,7 @@ from mtaw_fast.service.state import Service
 _TEMPLATES = {route.replace("{id}", "{session_id}"): route for route in ROUTES}
 
 
-class Edge:
+class Middleware:
     """The outermost ASGI app."""
 
     def __init__(self, app: Any, service: Service) -> None:

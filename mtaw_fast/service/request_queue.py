@@ -40,7 +40,7 @@ class _Waiting:
     outcome: asyncio.Future[Any]
 
 
-class Line:
+class RequestQueue:
     """A worker's queue. Short work runs on the event loop itself, long work in one thread beside it.
 
     Between two rankings the loop looks at its sockets, so that the queue is what waits, and not the network: the
@@ -52,7 +52,7 @@ class Line:
         self._most, self._deadline, self._metrics = limits.queue, limits.deadline, metrics
         self._micro_batch = limits.micro_batch
         self._waiting: deque[_Waiting] = deque()
-        self._serving = False
+        self._working = False
         self._aside = 0
         self._thread = ThreadPoolExecutor(1, "aside")
 
@@ -70,8 +70,8 @@ class Line:
         loop = asyncio.get_running_loop()
         outcome: asyncio.Future[T] = loop.create_future()
         self._waiting.append(_Waiting(perf_counter(), work, joint, outcome))
-        if not self._serving:
-            self._serving = True
+        if not self._working:
+            self._working = True
             loop.call_soon(self._turn, loop)
         return await outcome
 
@@ -126,8 +126,8 @@ class Line:
                 for one in group:
                     if not one.outcome.done():
                         one.outcome.set_exception(error)
-        self._serving = bool(self._waiting)
-        if self._serving:
+        self._working = bool(self._waiting)
+        if self._working:
             loop.call_soon(self._turn, loop)
 
     def _next(self) -> _Waiting | None:

@@ -12,7 +12,6 @@ from litestar.params import Body, Parameter
 from mtaw_fast.ranking.answer import Recommendations
 from mtaw_fast.service.answers import JSON, encoded, json_response
 from mtaw_fast.service.decoding import StrictRequest
-from mtaw_fast.service.line import Joint
 from mtaw_fast.service.messages import (
     AskLimits,
     BatchAnswer,
@@ -38,6 +37,7 @@ from mtaw_fast.service.ranking import (
     rank_together,
     similar,
 )
+from mtaw_fast.service.request_queue import Joint
 from mtaw_fast.service.state import Service, service_of
 
 _LONG_LIST = 1000  # ids in conditions from which a request no longer runs on the event loop
@@ -65,7 +65,7 @@ async def recommend_batch(request: StrictRequest, data: Annotated[BatchRequest, 
         rankings = rank_batch(snapshot, data, check_deadline)
         return rankings, encoded(batch_answer(snapshot, rankings))
 
-    rankings, body = await service.line.run_aside(work)
+    rankings, body = await service.queue.run_aside(work)
     count_rankings(service.metrics, data.sessions, rankings)
     return Response(body, media_type=JSON)  # type: ignore[arg-type]
 
@@ -82,7 +82,7 @@ async def similar_items(
     service = service_of(request)
     check_k(k, service.settings.limits)
     wanted = _query_item(request.scope["query_string"])
-    return json_response(await service.line.run(lambda _: similar(service.take(request), wanted, k)))
+    return json_response(await service.queue.run(lambda _: similar(service.take(request), wanted, k)))
 
 
 @post(
@@ -133,9 +133,9 @@ async def _ranked(
         return rank(service.reloader.snapshot, asked, session, waited)
 
     if asked.allow is None and len(asked.exclude) <= _LONG_LIST:
-        ranked = await service.line.run(work, _joint(service, asked, session))
+        ranked = await service.queue.run(work, _joint(service, asked, session))
     else:
-        ranked = await service.line.run_aside(lambda waited, _: work(waited))
+        ranked = await service.queue.run_aside(lambda waited, _: work(waited))
     service.name_version(request, ranked.version)
     count_rankings(service.metrics, [session], [ranked.out], ranked.timings)
     return ranked

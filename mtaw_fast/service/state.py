@@ -7,9 +7,9 @@ from typing import Any
 
 from litestar import Request
 
-from mtaw_fast.service.line import Line
 from mtaw_fast.service.metrics import Metrics
 from mtaw_fast.service.reload import Reloader
+from mtaw_fast.service.request_queue import RequestQueue
 from mtaw_fast.service.sessions import SessionStore
 from mtaw_fast.service.settings import Settings
 from mtaw_fast.service.snapshot import Snapshot
@@ -25,7 +25,7 @@ class Service:
     settings: Settings
     metrics: Metrics
     reloader: Reloader
-    line: Line
+    queue: RequestQueue
     sessions: SessionStore | None
     stopping: bool = False
     partial_bodies: int = 0
@@ -43,7 +43,7 @@ class Service:
 
     def gauge(self) -> None:
         """Bring this worker's gauges up to date, and forget expired sessions."""
-        self.metrics.set("mtaw_queue_length", self.line.length)
+        self.metrics.set("mtaw_queue_length", self.queue.length)
         if self.sessions is not None:
             held = self.sessions.sweep()
             self.metrics.set("mtaw_live_sessions", held.sessions)

@@ -20,10 +20,10 @@ from mtaw_fast.service.acceptor import Acceptor
 from mtaw_fast.service.app import make_app
 from mtaw_fast.service.connection import TimedProtocol
 from mtaw_fast.service.counters import HEARTBEAT, PID
-from mtaw_fast.service.line import Line
 from mtaw_fast.service.log import configure_logging
 from mtaw_fast.service.metrics import Metrics
 from mtaw_fast.service.reload import Reloader
+from mtaw_fast.service.request_queue import RequestQueue
 from mtaw_fast.service.sessions import open_sessions
 from mtaw_fast.service.settings import Settings
 from mtaw_fast.service.snapshot import load_snapshot, signature
@@ -61,7 +61,7 @@ async def _serve(settings: Settings, listener: socket.socket, metrics: Metrics, 
         settings,
         metrics,
         reloader,
-        Line(limits, metrics),
+        RequestQueue(limits, metrics),
         open_sessions(settings, _STORE_TIMEOUT),
     )
     TimedProtocol.read_timeout = limits.read_timeout
@@ -72,7 +72,7 @@ async def _serve(settings: Settings, listener: socket.socket, metrics: Metrics, 
     finally:
         for task in tasks:
             task.cancel()
-        service.line.close()
+        service.queue.close()
         if service.sessions is not None:
             await service.sessions.close()
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from mtaw_fast.service.line import Joint, Line
 from mtaw_fast.service.metrics import Metrics
 from mtaw_fast.service.problems import ServiceError
+from mtaw_fast.service.request_queue import Joint, RequestQueue
 from mtaw_fast.service.settings import Limits
 
 
@@ -24,18 +24,18 @@ def metrics(tmp_path: Path) -> Metrics:
 
 
 @pytest.fixture
-def line(metrics: Metrics) -> Iterator[Line]:
+def queue(metrics: Metrics) -> Iterator[RequestQueue]:
     """At most 4 in the queue, for at most 0.2 s."""
-    line = Line(Limits(queue=4, deadline=0.2), metrics)
-    yield line
-    line.close()
+    queue = RequestQueue(Limits(queue=4, deadline=0.2), metrics)
+    yield queue
+    queue.close()
 
 
 def rejected(metrics: Metrics, reason: str) -> bool:
     return f'mtaw_rejected_total{{reason="{reason}"}} 1' in metrics.text()
 
 
-def test_work_is_done_in_order_and_results_go_to_who_asked(line: Line) -> None:
+def test_work_is_done_in_order_and_results_go_to_who_asked(queue: RequestQueue) -> None:
     done: list[int] = []
 
     async def main() -> list[int]:
@@ -43,30 +43,30 @@ def test_work_is_done_in_order_and_results_go_to_who_asked(line: Line) -> None:
             done.append(number)
             return 10 * number
 
-        return await asyncio.gather(*(line.run(lambda _, n=n: work(n)) for n in range(4)))
+        return await asyncio.gather(*(queue.run(lambda _, n=n: work(n)) for n in range(4)))
 
     assert asyncio.run(main()) == [0, 10, 20, 30]
     assert done == [0, 1, 2, 3]
 
 
-def test_a_full_queue_refuses_the_newest(line: Line, metrics: Metrics) -> None:
+def test_a_full_queue_refuses_the_newest(queue: RequestQueue, metrics: Metrics) -> None:
     async def main() -> list[object]:
-        return await asyncio.gather(*(line.run(lambda _: "done") for _ in range(5)), return_exceptions=True)
+        return await asyncio.gather(*(queue.run(lambda _: "done") for _ in range(5)), return_exceptions=True)
 
     *first, last = asyncio.run(main())
     assert first == ["done"] * 4
     assert isinstance(last, ServiceError)
     assert (last.status, last.code, last.headers) == (503, "overloaded", {"Retry-After": "1"})
     assert rejected(metrics, "overloaded")
-    assert line.length == 0
+    assert queue.length == 0
 
 
-def test_what_waited_for_too_long_is_not_worked_on(line: Line, metrics: Metrics) -> None:
+def test_what_waited_for_too_long_is_not_worked_on(queue: RequestQueue, metrics: Metrics) -> None:
     worked: list[str] = []
 
     async def main() -> list[object]:
-        slow = line.run(lambda _: time.sleep(0.3))
-        late = line.run(lambda _: worked.append("late"))
+        slow = queue.run(lambda _: time.sleep(0.3))
+        late = queue.run(lambda _: worked.append("late"))
         return await asyncio.gather(slow, late, return_exceptions=True)
 
     _, late = asyncio.run(main())
@@ -76,21 +76,21 @@ def test_what_waited_for_too_long_is_not_worked_on(line: Line, metrics: Metrics)
     assert rejected(metrics, "deadline_passed")
 
 
-def test_an_error_goes_to_who_asked_and_the_next_is_served(line: Line) -> None:
+def test_an_error_goes_to_who_asked_and_the_next_is_served(queue: RequestQueue) -> None:
     async def main() -> list[object]:
-        return await asyncio.gather(line.run(lambda _: 1 // 0), line.run(lambda _: "fine"), return_exceptions=True)
+        return await asyncio.gather(queue.run(lambda _: 1 // 0), queue.run(lambda _: "fine"), return_exceptions=True)
 
     failed, fine = asyncio.run(main())
     assert isinstance(failed, ZeroDivisionError)
     assert fine == "fine"
 
 
-def test_one_that_nobody_waits_for_is_left_out(line: Line) -> None:
+def test_one_that_nobody_waits_for_is_left_out(queue: RequestQueue) -> None:
     worked: list[str] = []
 
     async def main() -> None:
-        gone = asyncio.create_task(line.run(lambda _: worked.append("gone")))
-        stays = asyncio.create_task(line.run(lambda _: worked.append("stays")))
+        gone = asyncio.create_task(queue.run(lambda _: worked.append("gone")))
+        stays = asyncio.create_task(queue.run(lambda _: worked.append("stays")))
         await asyncio.sleep(0)
         gone.cancel()
         await stays
@@ -99,12 +99,12 @@ def test_one_that_nobody_waits_for_is_left_out(line: Line) -> None:
     assert worked == ["stays"]
 
 
-def test_the_loop_looks_at_its_sockets_between_two(line: Line) -> None:
+def test_the_loop_looks_at_its_sockets_between_two(queue: RequestQueue) -> None:
     order: list[str] = []
 
     async def main() -> None:
         loop = asyncio.get_running_loop()
-        work = [asyncio.create_task(line.run(lambda _, n=n: order.append(f"work {n}"))) for n in range(3)]
+        work = [asyncio.create_task(queue.run(lambda _, n=n: order.append(f"work {n}"))) for n in range(3)]
         await asyncio.sleep(0)
         loop.call_soon(lambda: order.append("socket"))
         await asyncio.gather(*work)
@@ -113,23 +113,23 @@ def test_the_loop_looks_at_its_sockets_between_two(line: Line) -> None:
     assert order.index("socket") < order.index("work 2")
 
 
-def test_long_work_leaves_the_loop_free_and_counts_as_waiting(line: Line) -> None:
+def test_long_work_leaves_the_loop_free_and_counts_as_waiting(queue: RequestQueue) -> None:
     release = threading.Event()
 
     async def main() -> object:
-        long = asyncio.create_task(line.run_aside(lambda _, check: release.wait(5)))
+        long = asyncio.create_task(queue.run_aside(lambda _, check: release.wait(5)))
         await asyncio.sleep(0)
-        assert await line.run(lambda _: "meanwhile") == "meanwhile"
-        assert line.length == 1
+        assert await queue.run(lambda _: "meanwhile") == "meanwhile"
+        assert queue.length == 1
         release.set()
         return await long
 
     assert asyncio.run(main()) is True
-    assert line.length == 0
+    assert queue.length == 0
 
 
 def test_long_work_is_told_how_long_it_waited(metrics: Metrics) -> None:
-    line = Line(Limits(queue=4, deadline=60), metrics)
+    queue = RequestQueue(Limits(queue=4, deadline=60), metrics)
     release = threading.Event()
 
     async def main() -> tuple[float, float, float]:
@@ -137,9 +137,9 @@ def test_long_work_is_told_how_long_it_waited(metrics: Metrics) -> None:
             release.wait(5)
             return waited
 
-        first, second = (asyncio.create_task(line.run_aside(work)) for _ in range(2))
+        first, second = (asyncio.create_task(queue.run_aside(work)) for _ in range(2))
         await asyncio.sleep(0)
-        assert line.length == 2
+        assert queue.length == 2
         both_wait = time.perf_counter()
         time.sleep(0.05)
         least = time.perf_counter() - both_wait
@@ -149,24 +149,24 @@ def test_long_work_is_told_how_long_it_waited(metrics: Metrics) -> None:
     first, second, least = asyncio.run(main())
     assert 0 <= first < second
     assert second >= least
-    line.close()
+    queue.close()
 
 
-def test_long_work_ends_at_the_deadline(line: Line, metrics: Metrics) -> None:
+def test_long_work_ends_at_the_deadline(queue: RequestQueue, metrics: Metrics) -> None:
     async def main() -> None:
         def work(_: float, check: Callable[[], None]) -> None:
             while True:
                 time.sleep(0.01)
                 check()
 
-        await line.run_aside(work)
+        await queue.run_aside(work)
 
     with pytest.raises(ServiceError, match="200 ms"):
         asyncio.run(main())
     assert rejected(metrics, "deadline_passed")
 
 
-def jointly(line: Line, keys: list[object]) -> tuple[list[object], list[list[int]]]:
+def jointly(queue: RequestQueue, keys: list[object]) -> tuple[list[object], list[list[int]]]:
     """(results of requests 0, 1, .. with these keys (None: not joint), the groups that were worked on together)."""
     groups: list[list[int]] = []
 
@@ -178,7 +178,7 @@ def jointly(line: Line, keys: list[object]) -> tuple[list[object], list[list[int
 
     async def main() -> list[object]:
         asked = [
-            line.run(lambda _, n=number: f"single {n}", None if key is None else Joint((key,), number, together))
+            queue.run(lambda _, n=number: f"single {n}", None if key is None else Joint((key,), number, together))
             for number, key in enumerate(keys)
         ]
         return await asyncio.gather(*asked, return_exceptions=True)
@@ -187,35 +187,35 @@ def jointly(line: Line, keys: list[object]) -> tuple[list[object], list[list[int
 
 
 def test_what_waits_is_worked_on_together(metrics: Metrics) -> None:
-    line = Line(Limits(queue=50, micro_batch=6), metrics)
-    results, groups = jointly(line, ["a"] * 9)
+    queue = RequestQueue(Limits(queue=50, micro_batch=6), metrics)
+    results, groups = jointly(queue, ["a"] * 9)
     assert groups == [[0, 1, 2, 3, 4, 5]]  # at most 6; the last 3 are too few
     assert results == [f"joint {n}" for n in range(6)] + [f"single {n}" for n in range(6, 9)]
 
 
 def test_only_what_goes_together_is(metrics: Metrics) -> None:
-    line = Line(Limits(queue=50, micro_batch=9), metrics)
-    results, groups = jointly(line, ["a", "a", None, "b", "b", "b", "b", "a", "a", "a", "a", None])
+    queue = RequestQueue(Limits(queue=50, micro_batch=9), metrics)
+    results, groups = jointly(queue, ["a", "a", None, "b", "b", "b", "b", "a", "a", "a", "a", None])
     assert groups == [[3, 4, 5, 6], [7, 8, 9, 10]]
     kinds = ["single"] * 3 + ["joint"] * 8 + ["single"]
     assert results == [f"{kind} {n}" for n, kind in enumerate(kinds)]
 
 
 def test_nothing_is_worked_on_together_where_that_is_off(metrics: Metrics) -> None:
-    results, groups = jointly(Line(Limits(queue=50, micro_batch=1), metrics), ["a"] * 9)
+    results, groups = jointly(RequestQueue(Limits(queue=50, micro_batch=1), metrics), ["a"] * 9)
     assert groups == []
     assert results == [f"single {n}" for n in range(9)]
 
 
 def test_an_error_of_joint_work_goes_to_all_of_it(metrics: Metrics) -> None:
-    line = Line(Limits(queue=50), metrics)
+    queue = RequestQueue(Limits(queue=50), metrics)
 
     def broken(numbers: list[int], waited: list[float]) -> list[str]:
         raise ZeroDivisionError
 
     async def main() -> list[object]:
-        asked = [line.run(lambda _: "single", Joint((), number, broken)) for number in range(5)]
-        return await asyncio.gather(*asked, line.run(lambda _: "fine"), return_exceptions=True)
+        asked = [queue.run(lambda _: "single", Joint((), number, broken)) for number in range(5)]
+        return await asyncio.gather(*asked, queue.run(lambda _: "fine"), return_exceptions=True)
 
     *failed, fine = asyncio.run(main())
     assert all(isinstance(one, ZeroDivisionError) for one in failed)

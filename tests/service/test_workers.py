@@ -18,9 +18,9 @@ import pytest
 
 from mtaw_fast.cli import main
 from mtaw_fast.service.app import make_app
-from mtaw_fast.service.line import Line
 from mtaw_fast.service.metrics import Metrics
 from mtaw_fast.service.reload import Reloader
+from mtaw_fast.service.request_queue import RequestQueue
 from mtaw_fast.service.settings import Settings
 from mtaw_fast.service.snapshot import load_snapshot
 from mtaw_fast.service.state import Service
@@ -114,12 +114,12 @@ def test_a_worker_that_shuts_down_is_not_ready(text_bundle: Path, tmp_path: Path
 
     async def main() -> None:
         reloader = Reloader(settings, load_snapshot(text_bundle, "auto", "auto"), None, metrics)
-        line = Line(settings.limits, metrics)
-        app = make_app(Service(settings, metrics, reloader, line, None, stopping=True))
+        queue = RequestQueue(settings.limits, metrics)
+        app = make_app(Service(settings, metrics, reloader, queue, None, stopping=True))
         for path in ("/readyz", "/healthz"):
             scope = {"type": "http", "method": "GET", "path": path, "raw_path": path.encode(), "query_string": b""}
             await app({**scope, "headers": [], "http_version": "1.1"}, receive, send)
-        line.close()
+        queue.close()
 
     asyncio.run(main())
     starts = [one for one in messages if one["type"] == "http.response.start"]
