@@ -41,6 +41,10 @@ def add_to(commands: Any) -> None:
     limits.add_argument("--max-clicks", type=int, default=1000, metavar="N", help="in a session (default: 1000)")
     limits.add_argument("--max-k", type=int, default=500, metavar="N", help="results (default: 500)")
     limits.add_argument("--max-batch", type=int, default=256, metavar="N", help="sessions (default: 256)")
+    limits.add_argument(
+        "--max-connections", type=int, default=4096, metavar="N",
+        help="open at once, a worker; the one idle for longest makes room (default: 4096)",
+    )  # fmt: skip
     limits.add_argument("--queue", type=int, default=256, metavar="N", help="waiting, a worker (default: 256)")
     limits.add_argument("--deadline", type=float, default=1000, metavar="MS", help="to wait in it (default: 1000)")
     limits.add_argument(
@@ -95,6 +99,7 @@ def run(arguments: argparse.Namespace) -> None:
                 deadline=arguments.deadline / 1000,
                 read_timeout=arguments.read_timeout,
                 micro_batch=arguments.micro_batch,
+                connections=arguments.max_connections,
             ),
         )
     )

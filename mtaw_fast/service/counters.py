@@ -1,4 +1,4 @@
-"""Whole numbers that every worker counts for itself and anyone can add up: one mapped file, a row a worker.
+"""Whole numbers that every worker counts for itself and anyone can add up: shared memory, a row a worker.
 
 A worker writes to its own row alone, so nothing is locked and counting costs no more than a store. Rows outlive their
 worker: the one that is started in the place of a dead one counts on, and sums never fall.
@@ -7,9 +7,9 @@ worker: the one that is started in the place of a dead one counts on, and sums n
 from __future__ import annotations
 
 import mmap
-import os
 from collections.abc import Sequence
-from pathlib import Path
+
+from mtaw_fast.service.shared_memory import SharedMemory
 
 _CELL = 8
 _LOOK, _FIRST_ROW = 0, 1  # the shared cells come before the rows
@@ -18,25 +18,19 @@ FIRST = 4
 
 
 class Counters:
-    """rows x width cells of int64 in a file, mapped by every process of a service."""
+    """rows x width cells of int64 in memory that every process of a service maps."""
 
-    def __init__(self, path: Path, rows: int, width: int, row: int | None = None) -> None:
-        """Map the file that `make` made. row: the one that `self.own` is, for a worker."""
+    def __init__(self, memory: SharedMemory, rows: int, width: int, row: int | None = None) -> None:
+        """Map what `make` made. row: the one that `self.own` is, for a worker."""
         self.n_rows, self._width = rows, FIRST + width
-        descriptor = os.open(path, os.O_RDWR)
-        try:
-            self._map = mmap.mmap(descriptor, _size(rows, width))
-        finally:
-            os.close(descriptor)
-        self._cells = memoryview(self._map).cast("q")
+        self._cells = memoryview(mmap.mmap(memory.descriptor, _size(rows, width))).cast("q")
         self.own = self.row(row or 0)
         self._others = [self.row(number) for number in range(rows) if number != row]
 
     @staticmethod
-    def make(path: Path, rows: int, width: int) -> None:
-        """A file of zeros."""
-        with path.open("wb") as stream:
-            stream.truncate(_size(rows, width))
+    def make(rows: int, width: int) -> SharedMemory:
+        """Zeros. Raises MtawError where there is no memory for them."""
+        return SharedMemory.make("mtaw-counters", _size(rows, width))
 
     def row(self, number: int) -> memoryview:
         """The cells of one worker: PID, HEARTBEAT, VERSION, CONNECTIONS, then those that count."""

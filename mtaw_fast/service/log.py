@@ -10,6 +10,8 @@ import traceback
 from datetime import UTC, datetime
 from typing import Any
 
+from mtaw_fast.service.log_writer import LogWriter
+
 _LOGGER = logging.getLogger("mtaw_fast.service")
 
 
@@ -48,9 +50,21 @@ def _told(error: BaseException | None) -> dict[str, Any]:
     return told if error.__cause__ is None else {**told, "cause": _told(error.__cause__)}
 
 
+def _lost_lines(count: int) -> str:
+    record = _LOGGER.makeRecord(_LOGGER.name, logging.WARNING, "", 0, "log_lines_lost", (), None)
+    record.fields = {"count": count}
+    return JsonLines().format(record)
+
+
+def flush_log() -> None:
+    """Wait, for a moment, until what was logged is written."""
+    for handler in logging.getLogger().handlers:
+        handler.flush()
+
+
 def configure_logging() -> None:
-    """Everything that is logged in this process goes to stderr as JSON lines."""
-    handler = logging.StreamHandler(sys.stderr)
+    """Everything that is logged in this process goes to stderr as JSON lines, and waits for no reader."""
+    handler = LogWriter(sys.stderr.fileno(), _lost_lines)
     handler.setFormatter(JsonLines())
     root = logging.getLogger()
     root.handlers[:] = [handler]

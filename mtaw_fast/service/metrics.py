@@ -7,16 +7,30 @@ from collections import Counter as Tally
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
-from pathlib import Path
 
 from mtaw_fast.service.counters import FIRST, Counters
+from mtaw_fast.service.shared_memory import SharedMemory
 
 CONTENT_TYPE = "text/plain; version=0.0.4"
 ROUTES = (
     "/v1/recommend", "/v1/recommend/batch", "/v1/similar", "/v1/sessions/{id}/click", "/v1/bundle", "/admin/reload",
     "/healthz", "/readyz", "/metrics", "/openapi.json", "/", "other",
 )  # fmt: skip
-STATUSES = (200, 204, 400, 401, 404, 405, 408, 409, 413, 500, 503, 0)  # 0: the client went away; others count as 500
+STATUSES = (
+    200,
+    204,
+    400,
+    401,
+    403,
+    404,
+    405,
+    408,
+    409,
+    413,
+    500,
+    503,
+    0,
+)  # 0: the client left; others count as 500
 STAGES = ("queue", "lookup", "encode", "retrieve", "memory", "assemble", "joint")
 _REQUEST_BOUNDS = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 0.5, 1)
 _STAGE_BOUNDS = (
@@ -100,14 +114,14 @@ class Metrics:
         self._own = counters.own[FIRST:]
 
     @classmethod
-    def open(cls, path: Path, rows: int, row: int | None = None) -> Metrics:
-        """Map the file that `make` made; see `Counters`."""
-        return cls(Counters(path, rows, WIDTH, row))
+    def open(cls, memory: SharedMemory, rows: int, row: int | None = None) -> Metrics:
+        """Map what `make` made; see `Counters`."""
+        return cls(Counters(memory, rows, WIDTH, row))
 
     @staticmethod
-    def make(path: Path, rows: int) -> None:
-        """The file for `rows` workers."""
-        Counters.make(path, rows, WIDTH)
+    def make(rows: int) -> SharedMemory:
+        """The counters of `rows` workers. Raises MtawError where there is no memory for them."""
+        return Counters.make(rows, WIDTH)
 
     def request(self, route: str, status: int, seconds: float) -> None:
         """Count an answered request."""

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from time import perf_counter
 from typing import Any
 
+from mtaw_fast.service.answers import JSON, encoded
 from mtaw_fast.service.log import log_event
+from mtaw_fast.service.messages import ErrorAnswer, ErrorDetail
 from mtaw_fast.service.metrics import ROUTES
+from mtaw_fast.service.problems import unavailable
 from mtaw_fast.service.state import Service
 
 _TEMPLATES = {route.replace("{id}", "{session_id}"): route for route in ROUTES}
@@ -38,6 +42,10 @@ class Middleware:
 
         try:
             await self._app(scope, receive, send_marked)
+        except asyncio.CancelledError:
+            if not service.stopping or status:
+                raise
+            await self._out_of_time(scope, send_marked)
         finally:
             seconds = perf_counter() - start
             route = _TEMPLATES.get(scope.get("path_template", ""), "other")
@@ -47,3 +55,13 @@ class Middleware:
                     "request", method=scope["method"], route=route, status=status, ms=round(seconds * 1000, 3),
                     version=service.version_for(scope),
                 )  # fmt: skip
+
+    async def _out_of_time(self, scope: Any, send: Any) -> None:
+        """Answer a request that was not done at the end of the grace."""
+        problem = unavailable("not_ready", "the service shut down before the request was done; try again")
+        detail = ErrorDetail(code=problem.code, message=str(problem))
+        body = encoded(ErrorAnswer(error=detail, version=self._service.version_for(scope)))
+        headers = {"content-type": JSON, "content-length": str(len(body)), **problem.headers}
+        raw = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+        await send({"type": "http.response.start", "status": problem.status, "headers": raw})
+        await send({"type": "http.response.body", "body": body})

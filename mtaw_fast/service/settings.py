@@ -11,6 +11,7 @@ from mtaw_fast.errors import UsageError
 _LIMIT_FLAGS = {
     "body": "--max-body", "clicks": "--max-clicks", "k": "--max-k", "batch": "--max-batch", "queue": "--queue",
     "deadline": "--deadline", "read_timeout": "--read-timeout", "micro_batch": "--micro-batch",
+    "connections": "--max-connections",
 }  # fmt: skip
 
 
@@ -26,7 +27,7 @@ class Limits:
     body: bytes of a request's body. clicks: of a session. k: results. batch: sessions in a request. queue: requests
     that wait, a worker. deadline: seconds that a request may wait, and that a batch may take. read_timeout: seconds
     that a client has for its headers, for its body, and to read an answer. micro_batch: requests that wait which
-    are ranked in one pass over the catalog at most; 1: none are.
+    are ranked in one pass over the catalog at most; 1: none are. connections: open at once, a worker.
     """
 
     body: int = 1 << 20
@@ -37,6 +38,7 @@ class Limits:
     deadline: float = 1.0
     read_timeout: float = 10.0
     micro_batch: int = 16
+    connections: int = 4096
 
     def __post_init__(self) -> None:
         for name, flag in _LIMIT_FLAGS.items():

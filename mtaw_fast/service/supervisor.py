@@ -7,20 +7,21 @@ import multiprocessing
 import os
 import signal
 import socket
-import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from multiprocessing import connection
 from multiprocessing.context import SpawnProcess
-from pathlib import Path
 from typing import Any
 
 from mtaw_fast.errors import MtawError
 from mtaw_fast.service.counters import HEARTBEAT
-from mtaw_fast.service.log import configure_logging, log_event
+from mtaw_fast.service.file_limit import raise_file_limit
+from mtaw_fast.service.log import configure_logging, flush_log, log_event
 from mtaw_fast.service.metrics import GAUGES, Metrics
+from mtaw_fast.service.refusal import HANDSHAKE, Refuser, begin_connections, begin_no_connections, refusal
 from mtaw_fast.service.settings import Settings
+from mtaw_fast.service.shared_memory import SharedMemory
 
 _BACKLOG = 2048
 _LOOK = 1.0  # seconds between looks at the workers' signs of life
@@ -29,6 +30,8 @@ _SETTLED = 10.0  # seconds that a worker must have been up for its death to be n
 _SLOWEST_RESTART = 5.0  # seconds, where one dies again and again before it is settled
 _MOST_FAILURES = 10  # that are counted: any more make no restart slower
 _MARGIN = 5.0  # seconds past the workers' own grace before they are killed
+_STOPPING_LOOK = 0.02  # seconds between looks at whether the workers are gone
+_NO_VERSION = "0" * 16  # of a service that no worker was ready for
 _SPAWN = multiprocessing.get_context("spawn")
 
 
@@ -52,10 +55,12 @@ def serve(settings: Settings) -> None:
     Raises MtawError where the address is taken, the bundle cannot be loaded, or a worker dies before the service is up.
     """
     configure_logging()
-    with _listening(settings) as listener, tempfile.TemporaryDirectory(prefix="mtaw-serve-") as folder:
-        counters = Path(folder) / "counters"
-        Metrics.make(counters, settings.workers)
-        _Supervisor(settings, listener, counters).run()
+    raise_file_limit()
+    try:
+        with _listening(settings) as listener, contextlib.closing(Metrics.make(settings.workers)) as counters:
+            _Supervisor(settings, listener, counters).run()
+    finally:
+        flush_log()  # before the error that ends it all is printed
 
 
 @contextlib.contextmanager
@@ -81,8 +86,8 @@ def _listening(settings: Settings) -> Iterator[socket.socket]:
 
 
 class _Supervisor:
-    def __init__(self, settings: Settings, listener: socket.socket, counters: Path) -> None:
-        self._settings, self._listener, self._path = settings, listener, counters
+    def __init__(self, settings: Settings, listener: socket.socket, counters: SharedMemory) -> None:
+        self._settings, self._listener, self._shared = settings, listener, counters
         self._metrics = Metrics.open(counters, settings.workers)
         self._workers: dict[int, _Worker] = {}
         self._due: dict[int, tuple[float, int]] = {}  # row: when to start a worker there, and its failures so far
@@ -139,7 +144,7 @@ class _Supervisor:
     def _start(self, row: int, failures: int) -> None:
         ours, theirs = _SPAWN.Pipe()
         process = _SPAWN.Process(
-            target=_run, args=(self._settings, self._listener, self._path, row, theirs), name=f"worker-{row}"
+            target=_run, args=(self._settings, self._listener, self._shared, row, theirs), name=f"worker-{row}"
         )
         process.start()
         theirs.close()
@@ -202,22 +207,42 @@ class _Supervisor:
                 worker.process.kill()
 
     def _stop(self) -> None:
-        """Let the workers end what they are at, then see that they are gone."""
+        """Let the workers end what they are at, and see that they are gone; answer who comes meanwhile."""
         log_event("stopping")
+        versions = self._metrics.counters.live_versions()
+        refuser = Refuser(self._listener, refusal(versions[0] if versions else _NO_VERSION))
+        begin_no_connections(self._listener)
+        none_since: float | None = time.monotonic()
         for worker in self._workers.values():
             worker.process.terminate()
         until = time.monotonic() + self._settings.grace + _MARGIN
+        while any(worker.process.is_alive() for worker in self._workers.values()):
+            refuser.turn(_STOPPING_LOOK)
+            if none_since is not None and time.monotonic() > none_since + HANDSHAKE:
+                begin_connections(self._listener)  # it takes longer: nobody is to wait for it
+                none_since = None
+            if time.monotonic() > until:
+                self._kill_all()
         for worker in self._workers.values():
-            worker.process.join(max(0.0, until - time.monotonic()))
-            if worker.process.is_alive():
-                log_event("worker_killed", level="error", worker=worker.row, worker_pid=worker.process.pid)
-                worker.process.kill()
-                worker.process.join()
+            worker.process.join()
             worker.messages.close()
+        if none_since is None:
+            begin_no_connections(self._listener)
+            none_since = time.monotonic()
+        while time.monotonic() < none_since + HANDSHAKE:
+            refuser.turn(none_since + HANDSHAKE - time.monotonic())
+        refuser.finish()
         signal.set_wakeup_fd(-1)
         for end in self._wakeup_ends:
             end.close()
         log_event("stopped")
+
+    def _kill_all(self) -> None:
+        for worker in self._workers.values():
+            if worker.process.is_alive():
+                log_event("worker_killed", level="error", worker=worker.row, worker_pid=worker.process.pid)
+                worker.process.kill()
+                worker.process.join()
 
 
 def _run(*arguments: Any) -> None:

@@ -9,7 +9,6 @@ import os
 import signal
 import socket
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Any
 
 import uvicorn
@@ -18,23 +17,31 @@ import uvloop
 from mtaw_fast.errors import MtawError
 from mtaw_fast.service.acceptor import Acceptor
 from mtaw_fast.service.app import make_app
-from mtaw_fast.service.connection import TimedProtocol
+from mtaw_fast.service.connection import OpenConnections, TimedProtocol
 from mtaw_fast.service.counters import HEARTBEAT, PID
-from mtaw_fast.service.log import configure_logging
+from mtaw_fast.service.file_limit import most_connections
+from mtaw_fast.service.log import configure_logging, flush_log, log_event
 from mtaw_fast.service.metrics import Metrics
 from mtaw_fast.service.reload import Reloader
 from mtaw_fast.service.request_queue import RequestQueue
 from mtaw_fast.service.sessions import open_sessions
 from mtaw_fast.service.settings import Settings
+from mtaw_fast.service.shared_memory import SharedMemory
 from mtaw_fast.service.snapshot import load_snapshot, signature
 from mtaw_fast.service.state import Service
 
 _LOG = logging.getLogger("mtaw_fast.service")
 _TICK = 0.25  # seconds between signs of life, and what else happens by the clock
+_NEXT_REQUEST = 1.0  # seconds that a kept connection may still bring a request at shutdown: its answer is the last one
+_TO_CLOSE = 0.5  # seconds that its client has to close it then
+_LAST_ANSWERS = 1.0  # seconds of the grace that are left for the answers to what is not done
+_STOPPING_LOOK = 0.02  # seconds between looks at what is left
 _STORE_TIMEOUT = 1.0  # seconds that the session store has for an answer
 
 
-def run_worker(settings: Settings, listener: socket.socket, counters: Path, row: int, supervisor: Connection) -> None:
+def run_worker(
+    settings: Settings, listener: socket.socket, counters: SharedMemory, row: int, supervisor: Connection
+) -> None:
     """The process. row: of `counters`, its own. supervisor: told ("ready", version) or ("failed", why); when its other
     end closes, the supervisor is gone and the worker stops."""
     for one in (signal.SIGINT, signal.SIGHUP):  # a terminal sends them to every process: the supervisor decides
@@ -50,6 +57,8 @@ def run_worker(settings: Settings, listener: socket.socket, counters: Path, row:
     except Exception:
         _LOG.exception("worker_broke")  # multiprocessing would print a traceback among the log's lines
         raise SystemExit(1) from None
+    finally:
+        flush_log()
 
 
 async def _serve(settings: Settings, listener: socket.socket, metrics: Metrics, supervisor: Connection) -> None:
@@ -65,6 +74,7 @@ async def _serve(settings: Settings, listener: socket.socket, metrics: Metrics, 
         open_sessions(settings, _STORE_TIMEOUT),
     )
     TimedProtocol.read_timeout = limits.read_timeout
+    TimedProtocol.open_connections = OpenConnections()
     server = _Server(service, supervisor)
     tasks = [asyncio.create_task(_tick(service, server)), asyncio.create_task(service.reloader.watch())]
     try:
@@ -92,7 +102,6 @@ class _Server(uvicorn.Server):
                 server_header=False,
                 proxy_headers=False,
                 timeout_keep_alive=75,
-                timeout_graceful_shutdown=max(1, round(service.settings.grace)),
             )
         )
         self._service, self._supervisor = service, supervisor
@@ -108,12 +117,33 @@ class _Server(uvicorn.Server):
         self._supervisor.send(("ready", service.reloader.snapshot.version))
         asyncio.get_running_loop().add_reader(self._supervisor.fileno(), self._supervisor_gone)
 
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Take no new requests; end the running ones."""
-        self._service.stopping = True
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:  # noqa: ARG002 (the supervisor's)
+        """Take no new connections, answer what is asked on those that are there, and end them; uvicorn's own waits for
+        nobody who is about to ask, and answers 500 where the time is up."""
+        loop, grace = asyncio.get_running_loop(), self._service.settings.grace
+        waiting, state = TimedProtocol.open_connections, self.server_state
+        self._service.stopping = waiting.stopping = True
         for acceptor in self.acceptors:
             acceptor.close()
-        await super().shutdown(sockets)
+        for connection in list(state.connections):
+            connection.shutdown()
+        began = loop.time()
+        ends_idle, ends_all = began + min(_NEXT_REQUEST, grace / 2), began + grace - min(_LAST_ANSWERS, grace / 4)
+        cancelled = False
+        while (state.connections or state.tasks) and loop.time() < ends_all + _LAST_ANSWERS:
+            await asyncio.sleep(_STOPPING_LOOK)
+            now = loop.time()
+            for connection in list(waiting.idle) if now >= ends_idle else ():
+                connection.end()
+            for connection in list(waiting.idle) if now >= ends_idle + _TO_CLOSE else ():
+                connection.transport.close()
+            if now >= ends_all and not cancelled:
+                cancelled = True
+                for task in list(state.tasks):
+                    task.cancel()  # the middleware answers
+        for connection in list(state.connections):
+            connection.transport.abort()
+        await self.lifespan.shutdown()
 
     def _acceptor(self, listener: socket.socket) -> Acceptor:
         state = self.server_state
@@ -121,7 +151,12 @@ class _Server(uvicorn.Server):
         def make_protocol() -> asyncio.Protocol:
             return TimedProtocol(config=self.config, server_state=state, app_state=self.lifespan.state)
 
-        return Acceptor(listener, make_protocol, state.connections, self._service.metrics.counters)
+        settings = self._service.settings
+        most = most_connections(settings.limits.connections)
+        if most < settings.limits.connections:
+            log_event("fewer_connections", level="warning", most=most, asked=settings.limits.connections)
+        room = TimedProtocol.open_connections.make_room
+        return Acceptor(listener, make_protocol, state.connections, self._service.metrics.counters, most, room)
 
     def _supervisor_gone(self) -> None:
         asyncio.get_running_loop().remove_reader(self._supervisor.fileno())

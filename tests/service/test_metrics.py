@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import pytest
 
 from mtaw_fast.service.counters import PID, VERSION, version_cell, version_text
 from mtaw_fast.service.metrics import FAMILIES, GAUGES, Metrics
+from mtaw_fast.service.shared_memory import SharedMemory
 from tests.service.running import Running
 
 _SERIES = re.compile(r'[a-z_]+(\{[a-z]+="[^"]*"(,[a-z]+="[^"]*")*\})? -?[0-9.e+-]+')
 
 
 @pytest.fixture
-def workers(tmp_path: Path) -> list[Metrics]:
+def counters() -> SharedMemory:
+    """What three workers share."""
+    return Metrics.make(3)
+
+
+@pytest.fixture
+def workers(counters: SharedMemory) -> list[Metrics]:
     """Three workers of one service."""
-    Metrics.make(tmp_path / "counters", 3)
-    return [Metrics.open(tmp_path / "counters", 3, row) for row in range(3)]
+    return [Metrics.open(counters, 3, row) for row in range(3)]
 
 
 def value(text: str, series: str) -> float:
@@ -84,9 +89,9 @@ def test_a_dead_workers_counts_stay_and_its_gauges_go(workers: list[Metrics]) ->
     assert value(text, 'mtaw_workers{version="00000000000000aa"}') == 1
 
 
-def test_a_new_worker_counts_on_in_its_row(workers: list[Metrics], tmp_path: Path) -> None:
+def test_a_new_worker_counts_on_in_its_row(workers: list[Metrics], counters: SharedMemory) -> None:
     workers[1].add("mtaw_answers_total", by=7)
-    again = Metrics.open(tmp_path / "counters", 3, 1)
+    again = Metrics.open(counters, 3, 1)
     again.add("mtaw_answers_total")
     assert value(workers[0].text(), "mtaw_answers_total") == 8
 

@@ -6,7 +6,6 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 
@@ -17,10 +16,9 @@ from mtaw_fast.service.settings import Limits
 
 
 @pytest.fixture
-def metrics(tmp_path: Path) -> Metrics:
+def metrics() -> Metrics:
     """Counters of one worker."""
-    Metrics.make(tmp_path / "counters", 1)
-    return Metrics.open(tmp_path / "counters", 1, 0)
+    return Metrics.open(Metrics.make(1), 1, 0)
 
 
 @pytest.fixture

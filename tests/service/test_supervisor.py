@@ -54,10 +54,10 @@ class Clock:
 class Supervised:
     """A supervisor of one worker that is none, on a clock of its own."""
 
-    def __init__(self, counters: Path, clock: Clock) -> None:
-        Metrics.make(counters, 1)
+    def __init__(self, bundle: Path, clock: Clock) -> None:
+        counters = Metrics.make(1)
         self.clock, self.own = clock, Metrics.open(counters, 1, 0).counters.own
-        self.supervisor: Any = supervisor._Supervisor(Settings(counters), socket.socket(), counters)
+        self.supervisor: Any = supervisor._Supervisor(Settings(bundle), socket.socket(), counters)
         self.supervisor._announced = True
 
     def start(self, failures: int, up: bool) -> supervisor._Worker:
@@ -81,7 +81,7 @@ class Supervised:
 def supervised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Supervised]:
     clock = Clock()
     monkeypatch.setattr(supervisor, "time", SimpleNamespace(monotonic=clock.monotonic))
-    made = Supervised(tmp_path / "counters", clock)
+    made = Supervised(tmp_path, clock)
     yield made
     made.supervisor._listener.close()
 

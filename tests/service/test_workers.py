@@ -102,8 +102,7 @@ def test_a_graceful_shutdown_ends_what_runs(text_bundle: Path) -> None:
 
 @pytest.mark.filterwarnings("error::litestar.exceptions.LitestarDeprecationWarning")
 def test_a_worker_that_shuts_down_is_not_ready(text_bundle: Path, tmp_path: Path) -> None:
-    Metrics.make(tmp_path / "counters", 1)
-    metrics, settings = Metrics.open(tmp_path / "counters", 1, 0), Settings(text_bundle)
+    metrics, settings = Metrics.open(Metrics.make(1), 1, 0), Settings(text_bundle)
     messages: list[Any] = []
 
     async def receive() -> Any:

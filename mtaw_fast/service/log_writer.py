@@ -1,0 +1,64 @@
+"""Lines written by a thread of their own, so that a reader who does not read stops nobody but that thread."""
+
+from __future__ import annotations
+
+import logging
+import os
+import queue
+import threading
+import time
+from collections.abc import Callable
+
+_WAITING = 10_000  # lines; further ones are dropped, and counted
+_TOGETHER = 256  # lines in a write
+_LAST = 1.0  # seconds that what waits has at the end of the process
+
+
+class LogWriter(logging.Handler):
+    """A log handler that never waits. Lines go to a file descriptor in order, unless too many wait.
+
+    descriptor: where to. told_lost: makes the line that says how many lines were dropped.
+    """
+
+    def __init__(self, descriptor: int, told_lost: Callable[[int], str]) -> None:
+        super().__init__()
+        self._descriptor, self._told_lost = descriptor, told_lost
+        self._lines: queue.Queue[str] = queue.Queue(_WAITING)
+        self._lost = 0
+        self._broken = False
+        threading.Thread(target=self._write_all, name="log", daemon=True).start()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """See `logging.Handler.emit`."""
+        try:
+            self._lines.put_nowait(self.format(record))
+        except queue.Full:
+            self._lost += 1
+
+    def flush(self) -> None:
+        """Wait until all that was logged is written, but not for long."""
+        until = time.monotonic() + _LAST
+        while self._lines.unfinished_tasks and not self._broken and time.monotonic() < until:
+            time.sleep(0.001)
+
+    def _write_all(self) -> None:
+        while True:
+            lines = [self._lines.get()]
+            while len(lines) < _TOGETHER and not self._lines.empty():
+                lines.append(self._lines.get())
+            count = len(lines)
+            if self._lost:
+                lost, self._lost = self._lost, 0
+                lines.append(self._told_lost(lost))
+            try:
+                self._write("".join(f"{line}\n" for line in lines).encode(errors="backslashreplace"))
+            except OSError:  # nobody reads it any more
+                self._broken = True
+                return
+            for _ in range(count):
+                self._lines.task_done()
+
+    def _write(self, data: bytes) -> None:
+        rest = memoryview(data)
+        while rest:
+            rest = rest[os.write(self._descriptor, rest) :]
