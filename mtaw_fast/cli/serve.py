@@ -9,8 +9,10 @@ from typing import Any
 
 from mtaw_fast.cli.common import add_command, add_serving_options
 from mtaw_fast.errors import UsageError, require
+from mtaw_fast.storage.cpus import usable_cpus
 
 _TOKEN_VARIABLE = "MTAW_ADMIN_TOKEN"
+_PASSWORD_VARIABLE = "MTAW_REDIS_PASSWORD"
 
 
 def add_to(commands: Any) -> None:
@@ -26,10 +28,17 @@ def add_to(commands: Any) -> None:
     parser.add_argument("bundle", type=Path, metavar="BUNDLE")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
     parser.add_argument("--port", type=int, default=8000, help="0 takes a free one (default: 8000)")
-    parser.add_argument("--workers", type=int, default=1, help="processes that share the mapped bundle (default: 1)")
+    parser.add_argument(
+        "--workers", type=_workers, default=1, metavar="N",
+        help="processes that share the mapped bundle; auto: one for each processor that this one may use (default: 1)",
+    )  # fmt: skip
     add_serving_options(parser)
     sessions = parser.add_argument_group("sessions kept by the server")
     sessions.add_argument("--sessions", metavar="WHERE", help="memory (one worker only) or redis://host:6379/0")
+    sessions.add_argument(
+        "--sessions-password-file", type=Path, metavar="FILE",
+        help=f"holds the password of that Redis (default: ${_PASSWORD_VARIABLE})",
+    )  # fmt: skip
     sessions.add_argument("--session-ttl", type=float, default=1800, metavar="SECONDS", help="(default: 1800)")
     sessions.add_argument("--max-sessions", type=int, default=100_000, metavar="N", help="in memory (default: 100000)")
     sessions.add_argument(
@@ -65,6 +74,10 @@ def add_to(commands: Any) -> None:
         help=f"holds the bearer token of POST /admin/reload, which needs one to be there (default: ${_TOKEN_VARIABLE})",
     )  # fmt: skip
     operation.add_argument("--access-log", action="store_true", help="log every request")
+    operation.add_argument(
+        "--trusted-host", action="append", default=[], metavar="NAME",
+        help="a name of this service, beside --host, under which clicks need not be declared as JSON; may be repeated",
+    )  # fmt: skip
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -89,6 +102,10 @@ def run(arguments: argparse.Namespace) -> None:
             grace=arguments.grace,
             watch=arguments.watch,
             token=_token(arguments.admin_token_file),
+            sessions_password=_secret(
+                arguments.sessions_password_file, _PASSWORD_VARIABLE, "--sessions-password-file", "password"
+            ),
+            trusted_hosts=tuple(arguments.trusted_host),
             access_log=arguments.access_log,
             limits=Limits(
                 body=arguments.max_body,
@@ -105,16 +122,25 @@ def run(arguments: argparse.Namespace) -> None:
     )
 
 
-def _token(path: Path | None) -> str | None:
-    """The admin token, from its file or the environment; None where neither is there."""
+def _workers(text: str) -> int:
+    """A number of workers; 'auto' is one for each usable processor."""
+    return usable_cpus() if text == "auto" else int(text)
+
+
+def _secret(path: Path | None, variable: str, flag: str, what: str) -> str | None:
+    """A secret from its file or the environment; None where neither is there."""
     if path is None:
-        where, token = f"${_TOKEN_VARIABLE}", os.environ.get(_TOKEN_VARIABLE, "").strip()
-        if not token:
-            return None
-    else:
-        where, token = str(path), path.read_text(encoding="utf-8", errors="replace").strip()
-        if not token:
-            raise UsageError(f"{path} holds no token; write one, or leave --admin-token-file out")
-    if not (token.isascii() and token.isprintable()) or " " in token:  # a header could not carry it
+        return os.environ.get(variable, "").strip() or None
+    secret = path.read_text(encoding="utf-8", errors="replace").strip()
+    if not secret:
+        raise UsageError(f"{path} holds no {what}; write one, or leave {flag} out")
+    return secret
+
+
+def _token(path: Path | None) -> str | None:
+    """The admin token, which a header must be able to carry."""
+    token = _secret(path, _TOKEN_VARIABLE, "--admin-token-file", "token")
+    if token is not None and (not (token.isascii() and token.isprintable()) or " " in token):
+        where = f"${_TOKEN_VARIABLE}" if path is None else str(path)
         raise UsageError(f"the token in {where} must be of ASCII characters without blanks; make one with such alone")
     return token

@@ -23,6 +23,7 @@ _TIMINGS = {"queue": 4.0, "lookup": 1.5, "encode": 7.25, "retrieve": 51.0, "memo
 _ERRORS = {
     400: ("invalid_request", "Object missing required field `session`; see /openapi.json"),
     401: ("unauthorized", "send 'Authorization: Bearer' with the token that the service was given"),
+    403: ("foreign_origin", "a page of another origin may not click; send it from your own host"),
     404: ("unknown_item", "the catalog does not know the item; give one of its ids"),
     408: ("body_timeout", "the body did not come within 10 s; send it faster"),
     409: ("bundle_refused", "shop.bundle/weights.safetensors is damaged; the old bundle goes on"),
@@ -32,6 +33,7 @@ _ERRORS = {
 _MEANINGS = {
     400: "The request can never succeed as it stands.",
     401: "The bearer token is missing or wrong.",
+    403: "A page of another origin may have sent it.",
     404: "There is no such item, or no such route.",
     408: "The body came too slowly.",
     409: "The new bundle is damaged.",

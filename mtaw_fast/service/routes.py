@@ -24,6 +24,7 @@ from mtaw_fast.service.messages import (
     SimilarAnswer,
 )
 from mtaw_fast.service.openapi import errors, operation
+from mtaw_fast.service.origin import check_origin
 from mtaw_fast.service.problems import invalid
 from mtaw_fast.service.ranking import (
     Ranked,
@@ -86,7 +87,7 @@ async def similar_items(
 
 
 @post(
-    "/v1/sessions/{session_id:str}/click", status_code=200, responses=errors(400, 408, 413, 503),
+    "/v1/sessions/{session_id:str}/click", status_code=200, responses=errors(400, 403, 408, 413, 503),
     operation_class=operation("click"),
 )  # fmt: skip
 async def click(
@@ -97,6 +98,8 @@ async def click(
     """Append clicks to a session that the server keeps, and rank for all of it."""
     service = service_of(request)
     assert service.sessions is not None
+    header, own_names = request.headers.get, service.settings.own_names
+    check_origin(header("origin"), header("host", ""), header("content-type", ""), own_names)
     check_limits(data, (data.items,), service.settings.limits)
     clicks = await service.sessions.click(session_id, data.items)
     ranked = await _ranked(request, service, data, clicks)

@@ -7,15 +7,10 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
-import msgspec
-
-from mtaw_fast.errors import UsageError, require
-from mtaw_fast.service.problems import unavailable
 from mtaw_fast.service.settings import Settings
 
-_REDIS_PREFIX = "mtaw:session:"
 _SESSION_BYTES = 512  # of a kept session, its id and clicks left out: entries, list and numbers of its own
 _TEXT_BYTES = 80  # of a text, its characters left out
 _CLICK_BYTES = 8 + 16  # of a click beside its id: its place in the list, and what an allocation is rounded up by
@@ -119,59 +114,6 @@ class MemorySessions:
         """See `SessionStore.close`."""
 
 
-class RedisSessions:
-    """`SessionStore` in Redis: a list a session, which Redis itself forgets `ttl` seconds after the last click."""
-
-    def __init__(self, url: str, ttl: float, clicks: int, timeout: float) -> None:
-        """timeout: seconds that Redis has to connect, and to answer.
-
-        Raises MissingPackageError without redis-py, UsageError on a URL that cannot be one.
-        """
-        redis: Any = require("redis.asyncio", "serve")
-        exceptions: Any = require("redis.exceptions", "serve")
-        self._lost = exceptions.ConnectionError
-        self._errors = (exceptions.RedisError, OSError, msgspec.MsgspecError)
-        try:
-            self._client = redis.Redis.from_url(url, socket_timeout=timeout, socket_connect_timeout=timeout)
-            self._client.connection_pool.make_connection()  # connects to nothing, and finds options that do not exist
-        except (ValueError, TypeError) as error:  # neither quotes the URL, which may hold a password
-            raise UsageError(f"--sessions: no address of a Redis ({error}); give redis://host:6379/0") from None
-        self._ttl, self._clicks = ttl, clicks
-
-    async def click(self, session: str, items: Sequence[int | str]) -> list[int | str]:
-        """See `SessionStore.click`. All steps are one transaction, so that concurrent clicks are all kept."""
-        key = _REDIS_PREFIX + session
-        sent = [msgspec.json.encode(item) for item in items]
-        try:
-            try:
-                kept = await self._append(key, sent)
-            except self._lost:
-                # Redis was started anew, say: kept connections are dead without knowing it.
-                await self._client.connection_pool.disconnect(inuse_connections=False)
-                kept = await self._append(key, sent)
-            return [msgspec.json.decode(item, type=int | str) for item in kept]
-        except self._errors as error:
-            raise unavailable(
-                "sessions_unavailable", f"the session store does not answer ({type(error).__name__}); try again"
-            ) from None
-
-    async def _append(self, key: str, items: Sequence[bytes]) -> list[bytes]:
-        async with self._client.pipeline(transaction=True) as steps:
-            steps.rpush(key, *items)
-            steps.ltrim(key, -self._clicks, -1)
-            steps.pexpire(key, max(1, round(self._ttl * 1000)))
-            steps.lrange(key, 0, -1)
-            return (await steps.execute())[-1]
-
-    def sweep(self) -> Held:
-        """See `SessionStore.sweep`; Redis forgets by itself, and this process holds none."""
-        return Held(0, 0)
-
-    async def close(self) -> None:
-        """See `SessionStore.close`."""
-        await self._client.aclose()
-
-
 def open_sessions(settings: Settings, timeout: float) -> SessionStore | None:
     """The store that `--sessions` names, or None where it names none. timeout: see `RedisSessions`."""
     if settings.sessions is None:
@@ -179,4 +121,6 @@ def open_sessions(settings: Settings, timeout: float) -> SessionStore | None:
     ttl, clicks = settings.session_ttl, settings.limits.clicks
     if settings.sessions == "memory":
         return MemorySessions(ttl, settings.max_sessions, settings.max_sessions_bytes, clicks)
-    return RedisSessions(settings.sessions, ttl, clicks, timeout)
+    from mtaw_fast.service.redis_sessions import RedisSessions
+
+    return RedisSessions(settings.sessions, ttl, clicks, timeout, settings.sessions_password)

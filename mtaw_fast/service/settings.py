@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 from mtaw_fast.errors import UsageError
 
@@ -51,7 +52,8 @@ class Settings:
 
     sessions: None, 'memory' or a redis:// URL. max_sessions, max_sessions_bytes: held in memory at most. session_ttl,
     watch, grace: seconds. token: of POST /admin/reload, which does not exist without one. access_log: whether every
-    request is logged.
+    request is logged. sessions_password: of the Redis. trusted_hosts: names of the service beside `host`, see
+    `origin.check_origin`.
     """
 
     bundle: Path
@@ -68,6 +70,8 @@ class Settings:
     watch: float = 1.0
     token: str | None = field(default=None, repr=False)
     access_log: bool = False
+    sessions_password: str | None = field(default=None, repr=False)
+    trusted_hosts: tuple[str, ...] = ()
     limits: Limits = field(default_factory=Limits)
 
     def __post_init__(self) -> None:
@@ -83,4 +87,22 @@ class Settings:
                 "--sessions redis://host:6379/0"
             )
         if self.sessions not in (None, "memory") and not self.sessions.startswith(("redis://", "rediss://", "unix://")):
-            raise UsageError(f"--sessions is 'memory' or a redis:// address, not {self.sessions!r}")
+            raise UsageError("--sessions is 'memory' or a redis:// address; give one of them")
+        if self.sessions is not None and _names_password(self.sessions):
+            raise UsageError(
+                "--sessions holds a password, which every user of this machine can read in the list of processes; give "
+                "it in --sessions-password-file or $MTAW_REDIS_PASSWORD"
+            )
+
+    @property
+    def own_names(self) -> frozenset[str]:
+        """The names that clients call this service by, in lower case."""
+        return frozenset(name.lower() for name in (self.host, *self.trusted_hosts))
+
+
+def _names_password(address: str) -> bool:
+    try:
+        parts = urlsplit(address)
+    except ValueError:  # told where it is opened
+        return "@" in address
+    return bool(parts.password) or "password" in parse_qs(parts.query)

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
+import http.client
 import json
 import logging
+import os
+import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from mtaw_fast.service.log import JsonLines
-from tests.service.running import Running, eventually, running
+from mtaw_fast.service.log_writer import LogWriter
+from tests.service.running import Running, ask_on, eventually, running
 
 SECRET = "very-private-item"
 TOKEN = "the-admin-token"
@@ -64,3 +71,41 @@ def test_an_exception_is_told_without_its_message() -> None:
     assert json.loads(line)["exception"] == "ValueError"
     assert "test_an_exception" in json.loads(line)["where"][0]
     assert json.loads(line)["cause"]["exception"] == "KeyError"
+
+
+def test_a_log_that_nobody_reads_stops_nothing(text_bundle: Path) -> None:
+    ours, theirs = os.pipe()
+    fcntl.fcntl(theirs, fcntl.F_SETPIPE_SZ, 4096)
+    command = [sys.executable, "-m", "mtaw_fast", "serve", str(text_bundle), "--port", "0", "--access-log"]
+    with subprocess.Popen(command, stderr=theirs) as process, os.fdopen(ours, "rb") as log:
+        os.close(theirs)
+        ready = next(json.loads(line) for line in log if b'"ready"' in line)
+        address = ("127.0.0.1", urlsplit(ready["url"]).port)
+        with contextlib.closing(http.client.HTTPConnection(*address, timeout=10)) as connection:
+            for _ in range(300):  # lines of far more bytes than the pipe holds
+                assert ask_on(connection, "GET", "/healthz").status == 200
+        process.terminate()
+        assert process.wait(timeout=20) == 0
+
+
+def test_lines_that_nobody_took_are_counted() -> None:
+    ours, theirs = os.pipe()
+    fcntl.fcntl(theirs, fcntl.F_SETPIPE_SZ, 4096)
+    writer = LogWriter(theirs, lambda count: f"{count} lost")
+    logger = logging.Logger("test")
+    logger.addHandler(writer)
+    for number in range(12_000):
+        logger.warning("line %d", number)
+    with os.fdopen(ours, "rb") as log:
+        lines, lost = [], 0
+        while len(lines) + lost < 12_000:
+            line = log.readline().decode().strip()
+            if line.endswith(" lost"):
+                lost += int(line.split()[0])
+            else:
+                lines.append(int(line.removeprefix("line ")))
+        writer.flush()
+    os.close(theirs)
+    assert lost > 0
+    assert lines == sorted(lines)
+    assert lines[:9000] == list(range(9000))

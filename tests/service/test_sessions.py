@@ -15,7 +15,8 @@ import pytest
 from mtaw_fast.errors import UsageError
 from mtaw_fast.recommender import Recommender
 from mtaw_fast.service.problems import ServiceError
-from mtaw_fast.service.sessions import MemorySessions, RedisSessions, open_sessions
+from mtaw_fast.service.redis_sessions import RedisSessions
+from mtaw_fast.service.sessions import MemorySessions, open_sessions
 from mtaw_fast.service.settings import Settings
 from tests.service.conftest import BIG
 from tests.service.running import Running, eventually, running
@@ -134,6 +135,8 @@ def test_sessions_in_memory_take_no_more_than_they_may(text_bundle: Path) -> Non
 class Redis:
     """A redis-server of our own on a free port."""
 
+    options: tuple[str, ...] = ()
+
     def __init__(self, folder: Path) -> None:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
@@ -145,7 +148,7 @@ class Redis:
     def start(self) -> None:
         """Start it, and wait until it listens."""
         command = ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
-        self._process = subprocess.Popen(command, cwd=self._folder, stdout=subprocess.DEVNULL)
+        self._process = subprocess.Popen([*command, *self.options], cwd=self._folder, stdout=subprocess.DEVNULL)
         eventually(self._listens)
 
     def _listens(self) -> bool:

@@ -168,10 +168,7 @@ def test_what_cannot_start_says_why(tmp_path: Path, text_bundle: Path, text_serv
     assert "choose another --port" in failure(1, str(text_bundle), "--port", str(text_service.port))
     for host in ("no such host", "...", "a" * 70):
         assert "choose another --host" in failure(1, str(text_bundle), "--host", host)
-    for where in ("redis://:secret@h:port", "redis://:secret@h?no_such_option=1"):
-        error = failure(1, str(text_bundle), "--port", "0", "--sessions", where)
-        assert "give redis://host:6379/0" in error
-        assert "secret" not in error
+    assert "give redis://host:6379/0" in failure(1, str(text_bundle), "--port", "0", "--sessions", "redis://h:port")
     assert "there is no encoder" in failure(1, str(text_bundle), "--port", "0", "--encoder", "none")
 
 
@@ -188,6 +185,9 @@ def test_what_cannot_start_says_why(tmp_path: Path, text_bundle: Path, text_serv
         (["--watch", "0"], "--watch must be above 0"),
         (["--max-sessions-bytes", "0"], "--max-sessions-bytes must be above 0"),
         (["--sessions", "disk"], "redis:// address"),
+        (["--sessions", "redis://h:6379/0?no_such_option=1&password=x"], "--sessions-password-file"),
+        (["--sessions-password-file", "/dev/null"], "holds no password"),
+        (["--max-connections", "0"], "--max-connections must be above 0"),
         (["--admin-token-file", "/dev/null"], "holds no token"),
     ],
 )
@@ -196,6 +196,16 @@ def test_misuse_says_what_is_meant(
 ) -> None:
     assert main(["serve", str(text_bundle), *flags]) == 2
     assert mend in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("where", ["redis://:s3cret@h:6379/0", "redis://u:s3cret@[h", "redis://h?password=s3cret"])
+def test_a_password_is_not_taken_from_the_command_line(
+    text_bundle: Path, capsys: pytest.CaptureFixture[str], where: str
+) -> None:
+    assert main(["serve", str(text_bundle), "--sessions", where]) == 2
+    error = capsys.readouterr().err
+    assert "$MTAW_REDIS_PASSWORD" in error
+    assert "s3cret" not in error
 
 
 @pytest.mark.parametrize("token", ["two words", "sch\u00fctz", "a\tb"])

@@ -1,0 +1,71 @@
+"""How many processors this process may use: fewer than the machine has, in a container or beside others."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+_CGROUPS, _OWN = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
+
+
+def usable_cpus(cgroups: Path = _CGROUPS, own: Path = _OWN) -> int:
+    """Whole processors that threads of this process can keep busy: by its affinity, and by the CPU quota of its cgroup.
+
+    Parameters
+    ----------
+    cgroups : Path
+        Where the cgroup hierarchies are mounted (version 1: one folder a controller; version 2: the folder itself).
+    own : Path
+        The file that names the cgroups of this process, a line a hierarchy: `number:controllers:path`.
+
+    Returns
+    -------
+    int
+        At least 1. A quota of 1.5 processors counts as 1: a second thread would stand still half of the time.
+    """
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, math.floor(min([float(allowed), *_quotas(cgroups, own)])))
+
+
+def _quotas(cgroups: Path, own: Path) -> Iterator[float]:
+    """Processors that the cgroup of this process, and each that it is in, may use."""
+    try:
+        lines = own.read_text().splitlines()
+    except OSError:  # not Linux
+        return
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers == "":
+            for folder in _up(cgroups, path):
+                yield from _of_version_2(folder)
+        elif "cpu" in controllers.split(","):
+            for name in (controllers, "cpu"):
+                for folder in _up(cgroups / name, path):
+                    yield from _of_version_1(folder)
+
+
+def _up(root: Path, path: str) -> list[Path]:
+    """The folder of a cgroup and of all that it is in. In a container the root may itself be the cgroup."""
+    folder = root / path.lstrip("/")
+    return [folder, *(one for one in folder.parents if one == root or root in one.parents)]
+
+
+def _of_version_2(folder: Path) -> Iterator[float]:
+    match _words(folder / "cpu.max"):
+        case [quota, period] if quota != "max":
+            yield int(quota) / int(period)
+
+
+def _of_version_1(folder: Path) -> Iterator[float]:
+    match _words(folder / "cpu.cfs_quota_us"), _words(folder / "cpu.cfs_period_us"):
+        case [quota], [period] if int(quota) > 0:
+            yield int(quota) / int(period)
+
+
+def _words(path: Path) -> list[str]:
+    try:
+        return path.read_text().split()
+    except OSError:  # no limit there
+        return []

@@ -1,0 +1,114 @@
+"""A Redis that answers what no Redis would, and one that refuses: a 503, and a line in the log."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mtaw_fast.cli.serve import _secret
+from mtaw_fast.service.problems import ServiceError
+from mtaw_fast.service.redis_sessions import RedisSessions
+from mtaw_fast.service.sessions import open_sessions
+from mtaw_fast.service.settings import Settings
+from tests.service.running import eventually, running
+from tests.service.test_sessions import Redis, click
+
+QUEUED = b"+OK\r\n" + b"+QUEUED\r\n" * 4
+DONE = QUEUED + b"*4\r\n:1\r\n+OK\r\n:1\r\n"
+REPLIES = {
+    "a number for the clicks": DONE + b":7\r\n",
+    "null for the clicks": DONE + b"*-1\r\n",
+    "numbers among the clicks": DONE + b"*2\r\n:1\r\n$1\r\n1\r\n",
+    "null among the clicks": DONE + b"*1\r\n$-1\r\n",
+    "clicks that are no ids": DONE + b'*1\r\n$7\r\n{"a":1}\r\n',
+    "clicks that are no JSON": DONE + b"*1\r\n$2\r\n\xff\xfe\r\n",
+    "clicks nested deeply": DONE + b"*1\r\n$100000\r\n" + b"[" * 100_000 + b"\r\n",
+    "more clicks than were asked for": DONE + b"*4\r\n" + b"$1\r\n1\r\n" * 4,
+    "too few replies": QUEUED + b"*1\r\n:1\r\n",
+    "a reply nested deeply": QUEUED + b"*1\r\n" * 100_000,
+    "no transaction": QUEUED + b"*-1\r\n",
+    "an unknown kind of reply": b"?what\r\n",
+    "a number that is none": QUEUED + b"*x\r\n",
+    "HTTP": b"HTTP/1.1 400 Bad Request\r\n\r\n",
+    "nothing": b"",
+}
+
+
+async def asked(reply: bytes) -> tuple[int, str]:
+    """Status and code of what a click comes to at a store that replies so, whatever it is asked."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while b"LRANGE" not in (said := await reader.read(1 << 16)) and said:
+            writer.write(b"+OK\r\n" * said.count(b"CLIENT"))
+        writer.write(reply)
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    host, port = server.sockets[0].getsockname()
+    store = RedisSessions(f"redis://{host}:{port}/0", ttl=9, clicks=3, timeout=2)
+    try:
+        with pytest.raises(ServiceError) as caught:
+            await store.click("a", ["x"])
+    finally:
+        await store.close()
+        server.close()
+    return caught.value.status, caught.value.code
+
+
+@pytest.mark.parametrize("reply", REPLIES.values(), ids=REPLIES)
+def test_whatever_it_replies_is_a_503_and_logged(reply: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.ERROR, "mtaw_fast.service"):
+        assert asyncio.run(asked(reply)) == (503, "sessions_unavailable")
+    assert [record.getMessage() for record in caplog.records] == ["sessions_unavailable"]
+
+
+class RedisWithPassword(Redis):
+    """One that asks for a password."""
+
+    options = ("--requirepass", "s3 cret!")
+
+
+@pytest.fixture
+def redis(tmp_path: Path) -> Iterator[Redis]:
+    """A running Redis."""
+    if shutil.which("redis-server") is None:
+        pytest.skip("redis-server is not installed (Debian: apt-get install redis-server)")
+    server = RedisWithPassword(tmp_path)
+    yield server
+    server.stop()
+
+
+def test_a_password_comes_from_the_environment(redis: Redis, text_bundle: Path) -> None:
+    flags = ["--sessions", redis.url]
+    with running(text_bundle, *flags, environment={"MTAW_REDIS_PASSWORD": "s3 cret!"}) as service:
+        assert click(service, "a", "sku-11")["clicks"] == 1
+        arguments = Path(f"/proc/{service.process.pid}/cmdline").read_bytes()
+        assert b"s3 cret!" not in arguments
+    with running(text_bundle, *flags) as service:
+        reply = service.ask("POST", "/v1/sessions/very-private/click", {"items": ["sku-11"]})
+        assert (reply.status, reply.code) == (503, "sessions_unavailable")
+        (told,) = eventually(lambda: service.events("sessions_unavailable"))
+        assert told["level"] == "error"
+        assert "very-private" not in str(told)
+        assert service.ask("POST", "/v1/recommend", {"session": ["sku-11"]}).status == 200
+
+
+def test_a_password_comes_from_a_file(redis: Redis, tmp_path: Path) -> None:
+    (tmp_path / "password").write_text("s3 cret!\n")
+    password = _secret(tmp_path / "password", "MTAW_REDIS_PASSWORD", "--sessions-password-file", "password")
+    settings = Settings(tmp_path, sessions=redis.url, sessions_password=password)
+    assert "s3 cret!" not in repr(settings)
+    store = open_sessions(settings, 2)
+
+    async def main() -> list[int | str]:
+        try:
+            return await store.click("a", ["x"])
+        finally:
+            await store.close()
+
+    assert asyncio.run(main()) == ["x"]
