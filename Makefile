@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 DEMO := runs/demo
 
-.PHONY: setup demo test fast slow lint web clean
+.PHONY: setup demo test fast slow siege lint web clean
 
 setup: $(VENV)/.ready
 
@@ -40,6 +40,10 @@ slow: setup  ## the long forms, by hand (docs/hardening.md): sanitizers, fuzzers
 	$(BIN)/python -m tests.soak --calls 2000000 --seconds 1200
 	$(BIN)/python -m tests.soak --memory --calls 400000 --seconds 1200
 	$(BIN)/python -m tests.service.hostile --bodies 10000
+	$(BIN)/python -m tests.service.stops --count 50
+
+siege: setup  ## half an hour of hostile clients, reloads and kills beside honest ones (docs/service.md)
+	$(BIN)/python -m tests.service.siege
 
 web:  ## onnxruntime-web for its example, where Node.js is there; without it the example's test skips
 	-if command -v npm >/dev/null; then $(MAKE) examples/node_modules/.package-lock.json; fi

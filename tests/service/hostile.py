@@ -4,7 +4,8 @@
     python -m tests.service.hostile --first 4711 --bodies 1  one case again
 
 Every case is a connection of its own (`hostile_cases.py`). Then slow clients sit on their connections while another one
-asks, and is to be answered as ever.
+asks, and is to be answered as ever; and then idle ones, more than the service takes. `tests.service.stops` stops
+services under load, `tests.service.siege` does everything at once for half an hour.
 """
 
 from __future__ import annotations
@@ -21,18 +22,18 @@ import time
 from collections import Counter
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.random_bundle import save_random
 from tests.service.hostile_cases import Case, case, request
-from tests.service.running import Running
+from tests.service.running import Running, ask_on
 
 N_ITEMS = 80
 WORKERS = 2
 READ_TIMEOUT = 2  # seconds that the service under attack waits for a slow client
-OPTIONS = ("--read-timeout", str(READ_TIMEOUT))
+OPTIONS = ("--read-timeout", str(READ_TIMEOUT), "--max-connections", "400")
 BOUND = 16 << 20  # bytes that a worker may have more at the end than after the warm-up: arenas fill for long
 _PATIENCE = 30.0  # seconds for an answer or the end of the connection; machines are busy
 _PARTS = 10  # of a run, after each of which memory is looked at
@@ -87,7 +88,7 @@ def attack(service: Running, first: int, count: int) -> Outcome:
             for one, reply in pool.map(lambda number: _put(service, number), numbers[begin : begin + step]):
                 outcome.cases += 1
                 outcome.statuses[one.kind, reply.status] += 1
-                wrong = _judged(one, reply)
+                wrong = judged(one, reply)
                 if wrong is not None:
                     outcome.wrong.append(f"case {one.number} ({one.kind}): {wrong}")
             outcome.memory.append(service.anonymous_bytes())
@@ -119,7 +120,7 @@ def _put(service: Running, number: int) -> tuple[Case, Reply]:
     return one, exchange(service.address, one)
 
 
-def _judged(one: Case, reply: Reply) -> str | None:
+def judged(one: Case, reply: Reply) -> str | None:
     """None, or what is wrong with this reply to this case."""
     if one.vanishes:
         return None
@@ -129,6 +130,8 @@ def _judged(one: Case, reply: Reply) -> str | None:
         return "no answer to a whole request" if one.whole and not one.may_close else None
     if reply.status >= 500 and reply.status != 503:
         return f"status {reply.status}: {reply.body[:200]!r}"
+    if one.accepted and reply.status != 200:
+        return f"status {reply.status} where 200 was due: {reply.body[:200]!r}"
     if one.refused and not 400 <= reply.status < 500:
         return f"status {reply.status} where an error of the client's was due"
     if one.whole and not one.may_close and reply.status >= 400:
@@ -278,6 +281,32 @@ def _crawl(link: socket.socket, rest: bytes) -> int | None:
     return None
 
 
+def idle_clients(service: Running, count: int) -> Outcome:
+    """`count` clients, many more than the service takes at once, that hold their connection and ask nothing, or nothing
+    more, while another one asks on a connection for each request, and one on the same."""
+    outcome, began = Outcome(cases=count), time.monotonic()
+    workers = service.worker_pids()
+    before = _good_answer(service)
+    with ExitStack() as stack:
+        kept = stack.enter_context(closing(service.connect()))
+        for number in range(count):
+            link = stack.enter_context(socket.create_connection(service.address, timeout=_PATIENCE))
+            if number % 2:
+                link.sendall(b"GET /healthz HTTP/1.1\r\nHost: shop\r\n\r\n")
+            if number % 20 == 0:
+                asked = time.monotonic()
+                reply = ask_on(kept, "POST", "/v1/recommend", _GOOD)
+                if _good_answer(service) != before or (reply.status, reply.body) != before:
+                    outcome.wrong.append("a good request beside idle clients is answered otherwise than before")
+                if time.monotonic() - asked > 5:
+                    outcome.wrong.append(f"two good requests took {time.monotonic() - asked:.1f} s")
+                outcome.statuses["good", reply.status] += 1
+        outcome.memory.append(service.anonymous_bytes())
+    outcome.seconds = time.monotonic() - began
+    outcome.wrong += _still_well(service, workers, before)
+    return outcome
+
+
 def _deaf_client(address: tuple[str, int], data: bytes) -> socket.socket:
     """A client that asks for a lot, many times over, and reads nothing."""
     link = socket.socket()
@@ -296,6 +325,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--first", type=int, default=0, help="number of the first case")
     parser.add_argument("--bodies", type=int, default=10_000, help="how many cases")
     parser.add_argument("--slow", type=int, default=300, help="how many slow clients at once")
+    parser.add_argument("--idle", type=int, default=1500, help="how many idle clients at once")
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as name:
         save_random(Path(name) / "bundle", n_items=N_ITEMS)
@@ -303,6 +333,8 @@ def main(arguments: list[str] | None = None) -> int:
             outcomes = [attack(service, options.first, options.bodies)]
             if options.slow:
                 outcomes.append(slow_clients(service, options.slow))
+            if options.idle:
+                outcomes.append(idle_clients(service, options.idle))
     for outcome in outcomes:
         print(outcome)
     return int(any(outcome.wrong for outcome in outcomes))

@@ -23,8 +23,8 @@ class Case:
 
     pieces: bytes, made as they are sent. whole: a complete request; where it is not, the client says that no more will
     come, and the service may just close the connection. may_close: so it may all the same. refused: it must be an
-    error of the client's (4xx), 200 will not do. vanishes: the client is gone, with a reset, as soon as it has sent.
-    head_only: the answer has no body, whatever length it names.
+    error of the client's (4xx), 200 will not do. accepted: it must be 200. vanishes: the client is gone, with a reset,
+    as soon as it has sent. head_only: the answer has no body, whatever length it names.
     """
 
     number: int
@@ -33,6 +33,7 @@ class Case:
     whole: bool = True
     may_close: bool = False
     refused: bool = False
+    accepted: bool = False
     vanishes: bool = False
     head_only: bool = False
 
@@ -97,6 +98,11 @@ def _big(rng: Random, number: int, kind: str) -> Case:
     return Case(number, kind, (announced if rng.random() < 0.5 else chunked)(), refused=True)
 
 
+_UPGRADES = (
+    "Upgrade: h2c\r\nConnection: Upgrade, HTTP2-Settings\r\nHTTP2-Settings: AAMAAABkAARAAAAAAAIAAAAA\r\n",
+    "Connection: upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: x\r\nSec-WebSocket-Version: 13\r\n",
+    "Connection: keep-alive, Upgrade\r\nUpgrade: TLS/1.3\r\nUpgrade: nonsense\r\n", "Upgrade: h2c\r\n",
+)  # fmt: skip
 _CHUNKS = (
     b"zz\r\nabc\r\n0\r\n\r\n", b"-5\r\nabc\r\n0\r\n\r\n", b"ffffffffffffffff\r\nabc",
     b"fffffffffffffffffffffff\r\nabc", b"3\r\nabcdef\r\n0\r\n\r\n",
@@ -118,6 +124,33 @@ _LENGTHS = (
     "Content-Length: +5", "Transfer-Encoding: gzip, chunked", "Transfer-Encoding: identity",
     "Transfer-Encoding: chunked, chunked", "Transfer-Encoding : chunked",
 )  # fmt: skip
+
+
+def _trailers(rng: Random, number: int, kind: str) -> Case:
+    """A good request in chunks with trailers: a few, which are no matter, or far too many."""
+    path = rng.choice(_ROUTES)
+    body = json.dumps(hostile_bodies.valid(rng, path)).encode()
+    start = f"POST {path} HTTP/1.1\r\nHost: shop\r\n{_JSON}Transfer-Encoding: chunked\r\n\r\n".encode()
+    message = b"%x\r\n%b\r\n0\r\n" % (len(body), body)
+    if rng.random() < 0.5:
+        trailer = rng.choice((b"Authorization: Bearer x", b"X: y", b"Host: elsewhere\r\nX-Forwarded-For: 1.2.3.4"))
+        return Case(number, kind, [start, message, trailer + b"\r\n\r\n"], accepted=True)
+    if rng.random() < 0.3:
+        trailer = rng.choice((b"Content-Length: 7", b"Transfer-Encoding: chunked"))
+        return Case(number, kind, [start, message, trailer + b"\r\n\r\n"], may_close=True, refused=True)
+    flood = rng.choice((b"T: v\r\n" * 500, b"Long: " + b"v" * 4000 + b"\r\n", b"v" * 4000))
+    return Case(number, kind, [start, message, b"T: ", *([flood] * 200), b"\r\n\r\n"], may_close=True, refused=True)
+
+
+def _upgrades(rng: Random, number: int, kind: str) -> Case:
+    """A good request that would have its connection be of another protocol, or a bad one."""
+    path = rng.choice(_ROUTES)
+    good = rng.random() < 0.7
+    hidden = b"GET /metrics HTTP/1.1\r\nHost: shop\r\n\r\n"
+    body = json.dumps(hostile_bodies.valid(rng, path)).encode() if good else hidden
+    data = request(body, path, rng.choice(_UPGRADES) + _JSON)
+    cut = rng.choice((len(data), len(data) - len(body), len(data) - len(body) - 2, 30))
+    return Case(number, kind, [data[:cut], data[cut:]], accepted=good, refused=not good)
 
 
 def _lying_lengths(rng: Random, number: int, kind: str) -> Case:
@@ -216,6 +249,8 @@ _KINDS: dict[str, tuple[Callable[[Random, int, str], Case], float]] = {
     "odd headers": (_odd_headers, 4),
     "100 MB": (_big, 0.3),
     "chunked garbage": (_chunked, 6),
+    "trailers": (_trailers, 4),
+    "upgrades": (_upgrades, 4),
     "lying lengths": (_lying_lengths, 5),
     "header floods": (_header_flood, 3),
     "bad methods": (_bad_method, 4),

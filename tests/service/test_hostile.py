@@ -14,10 +14,11 @@ pytest.importorskip("uvicorn", reason="the service needs the extra 'serve'")
 pytest.importorskip("psutil", reason="starting a service in tests needs the extra 'bench'")
 
 from tests.random_bundle import save_random
-from tests.service.hostile import N_ITEMS, OPTIONS, WORKERS, Reply, attack, exchange, slow_clients
-from tests.service.hostile import _judged as judged
+from tests.service.hostile import N_ITEMS, OPTIONS, WORKERS, Reply, attack, exchange, idle_clients, slow_clients
+from tests.service.hostile import judged as judged
 from tests.service.hostile_cases import BIG, Case, case, request
 from tests.service.running import Running
+from tests.service.siege import lay_siege
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -31,8 +32,8 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
 
 
 def test_cases_are_made_from_their_numbers_and_cover_every_kind():
-    kinds = {case(number).kind for number in range(500)}
-    assert len(kinds) == 21
+    kinds = {case(number).kind for number in range(1000)}
+    assert len(kinds) == 23
     for number in range(0, 200, 7):
         one, again = case(number), case(number)
         assert one.kind == again.kind
@@ -49,6 +50,7 @@ def test_what_must_not_be_is_noticed():
     assert "status 500" in str(judged(whole, Reply(500, error)))
     assert "status 501" in str(judged(Case(1, "part", [], whole=False), Reply(501)))
     assert "was due" in str(judged(whole, Reply(200)))
+    assert "200 was due" in str(judged(Case(1, "good", [], accepted=True), Reply(400, error)))
     assert "no answer" in str(judged(whole, Reply(0)))
     assert "neither" in str(judged(whole, Reply(-1)))
     assert "not in the service's form" in str(judged(whole, Reply(400, b"Traceback")))
@@ -64,7 +66,7 @@ def test_hostile_requests_harm_nothing(service):
 
 def test_a_body_of_100_mb_is_refused_and_never_held(service):
     before = service.peak_bytes()
-    numbers = [number for number in range(3000) if case(number).kind == "100 MB"]
+    numbers = [number for number in range(5000) if case(number).kind == "100 MB"]
     for number in numbers:
         one = case(number)
         reply = exchange(service.address, one)
@@ -77,6 +79,20 @@ def test_a_body_of_100_mb_is_refused_and_never_held(service):
 def test_slow_clients_are_closed_and_hold_up_nobody(service):
     outcome = slow_clients(service, 60)
     assert not outcome.wrong, str(outcome)
+
+
+def test_idle_clients_make_room(service):
+    outcome = idle_clients(service, 900)
+    assert not outcome.wrong, str(outcome)
+
+
+def test_a_siege_harms_no_honest_client(tmp_path):
+    siege = lay_siege(tmp_path, 5, round_seconds=5)
+    assert not siege.wrong, str(siege)
+    assert siege.failed == 0
+    assert siege.asked > 200
+    assert (siege.reloads, siege.kills) == (2, 1)
+    assert len(siege.others) == 6
 
 
 def test_a_good_request_is_answered_as_part_of_the_same_exchange(service):
