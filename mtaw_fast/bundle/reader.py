@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,6 +17,7 @@ from mtaw_fast.kernels.native.scan import check_quantised
 from mtaw_fast.memory import MemoryTables, RankerNet
 from mtaw_fast.model.checks import check_array, check_finite, check_memory, check_weights
 from mtaw_fast.model.model import Model, most_clicked_first
+from mtaw_fast.storage.cpus import usable_cpus
 from mtaw_fast.storage.files import read_json, sha256_of
 from mtaw_fast.storage.tensorfile import map_tensors
 
@@ -145,7 +145,7 @@ def _check_files(folder: Path, digests: Any, verify: bool) -> None:
             raise BundleError(f"{path} is missing; restore it or train the bundle anew")
     if not verify:
         return
-    with ThreadPoolExecutor(max_workers=min(len(wanted), os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(max_workers=min(len(wanted), usable_cpus())) as pool:
         for path, digest in zip(wanted, pool.map(_hash, wanted), strict=True):
             if digest != wanted[path]:
                 raise BundleError(f"{path} is damaged (its SHA-256 differs); restore it or train the bundle anew")
