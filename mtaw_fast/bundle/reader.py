@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -30,6 +29,7 @@ from mtaw_fast.memory import MemoryTables, RankerNet
 from mtaw_fast.memory.learned import Learned
 from mtaw_fast.model.checks import check_array, check_memory, check_weights
 from mtaw_fast.model.model import Model, most_clicked_first
+from mtaw_fast.storage.cpus import usable_cpus
 from mtaw_fast.storage.files import open_regular, read_json, sha256_of
 from mtaw_fast.storage.held import HeldFile
 from mtaw_fast.storage.tensorfile import hold_tensors, map_tensors
@@ -195,6 +195,6 @@ def _hold(folder: Path, files: Mapping[str, _File], verify: bool, mapping: str |
             raise DataError(f"{path} is damaged (its SHA-256 differs); restore it or train the bundle anew")
         return held
 
-    with ThreadPoolExecutor(max_workers=min(len(files), os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(max_workers=min(len(files), usable_cpus())) as pool:
         found = dict(zip(files, pool.map(look, files), strict=True))
     return {part: held for part, held in found.items() if held is not None}
