@@ -40,6 +40,7 @@ slow: setup  ## the long forms, by hand (docs/hardening.md): sanitizers, fuzzers
 	$(BIN)/python -m tests.soak --calls 2000000 --seconds 1200
 	$(BIN)/python -m tests.soak --memory --calls 400000 --seconds 1200
 	$(BIN)/python -m tests.service.hostile --bodies 10000
+	TRITON_INTERPRET=1 $(BIN)/python -m pytest tests/kernels/on_triton
 
 web:  ## onnxruntime-web for its example, where Node.js is there; without it the example's test skips
 	-if command -v npm >/dev/null; then $(MAKE) examples/node_modules/.package-lock.json; fi
