@@ -49,6 +49,7 @@ slow: setup  ## the long forms, by hand (docs/hardening.md): sanitizers, fuzzers
 	$(BIN)/python -m tests.soak --calls 2000000 --seconds 1200
 	$(BIN)/python -m tests.soak --memory --calls 400000 --seconds 1200
 	$(BIN)/python -m tests.service.hostile --bodies 10000
+	TRITON_INTERPRET=1 $(BIN)/python -m pytest tests/kernels/on_triton
 
 siege: setup  ## half an hour of hostile clients, reloads and kills beside honest ones (docs/service.md)
 	$(BIN)/python -m tests.service.siege
