@@ -4,16 +4,25 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 DEMO := runs/demo
+# Versions and hashes of all packages but torch and triton. Empty: the newest that pyproject.toml allows.
+CONSTRAINTS ?= constraints.txt
 
-.PHONY: setup demo test fast slow siege lint web clean
+.PHONY: setup constraints demo test fast slow siege lint web clean
 
 setup: $(VENV)/.ready
 
-$(VENV)/.ready: pyproject.toml CMakeLists.txt $(wildcard kernels/native/*.[ch]pp kernels/native/*/*.[ch]pp)
+$(VENV)/.ready: pyproject.toml $(CONSTRAINTS) CMakeLists.txt $(wildcard kernels/native/*.[ch]pp kernels/native/*/*.[ch]pp)
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --upgrade pip
+ifneq ($(CONSTRAINTS),)
+	$(BIN)/pip install --quiet --require-hashes --no-deps --requirement $(CONSTRAINTS)
+	$(BIN)/pip install --quiet --no-build-isolation --editable '.[dev]'
+else
 	$(BIN)/pip install --quiet --editable '.[dev]'
+endif
 	touch $@
+
+constraints: setup  ## resolve the newest versions into constraints.txt; run the tests before committing it
+	$(BIN)/python .ci/constraints.py
 
 demo: setup  ## click log -> data set -> trained bundle -> evaluation -> recommendations -> throughput
 	rm -rf $(DEMO) && mkdir -p $(DEMO)
@@ -40,6 +49,7 @@ slow: setup  ## the long forms, by hand (docs/hardening.md): sanitizers, fuzzers
 	$(BIN)/python -m tests.soak --calls 2000000 --seconds 1200
 	$(BIN)/python -m tests.soak --memory --calls 400000 --seconds 1200
 	$(BIN)/python -m tests.service.hostile --bodies 10000
+	TRITON_INTERPRET=1 $(BIN)/python -m pytest tests/kernels/on_triton
 
 siege: setup  ## half an hour of hostile clients, reloads and kills beside honest ones (docs/service.md)
 	$(BIN)/python -m tests.service.siege

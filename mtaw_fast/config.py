@@ -22,6 +22,30 @@ _CHOICES = {
 }
 
 
+_MOST = 2**31 - 1
+_MOST_DIMENSIONS = 1 << 14  # of the exact scan's vectors
+_MOST_CANDIDATES = 1 << 16  # of a memory query
+
+
+def _is_kind(value: Any, kind: str) -> bool:
+    """Whether a value is of the type that a setting is declared with; a whole number will do for a fraction."""
+    kinds = {"bool": (bool,), "int": (int,), "float": (float, int), "str": (str,)}[kind]
+    return type(value) in kinds
+
+
+def _check_features(leave_out: str) -> None:
+    names = [name.strip() for name in leave_out.split(",") if name.strip()]
+    if names:
+        from mtaw_fast.kernels.native.memory_query import feature_names
+
+        features = feature_names()
+        for name in names:
+            if name not in features:
+                raise UsageError(
+                    f"setting leave_out: there is no feature {shown(name)}; take from {', '.join(features)}"
+                )
+
+
 @dataclass(frozen=True, slots=True)
 class Config:
     """Settings of one training. The defaults are the preset `paper`.
@@ -187,8 +211,14 @@ class Config:
     leave_out: str = ""
 
     def __post_init__(self) -> None:
+        for name, kind in type(self).__annotations__.items():
+            value = getattr(self, name)
+            if not _is_kind(value, kind):
+                raise UsageError(f"setting {name} must be {kind}, not {shown(value)}")
+            if (kind == "int" and abs(value) > _MOST) or (kind == "float" and not math.isfinite(value)):
+                raise UsageError(f"setting {name}={shown(value)} is out of range; see 'mtaw-fast train --help'")
         checks = {
-            "d": self.d >= 1,
+            "d": 1 <= self.d <= _MOST_DIMENSIONS,
             "positions": self.positions >= 1,
             "max_len": 1 <= self.max_len <= 512,
             "scale": 0 < self.scale <= 40,
@@ -202,7 +232,7 @@ class Config:
             "epochs": self.epochs >= 1,
             "patience": self.patience >= 0,
             "validation": 0 < self.validation < 1,
-            "seed": 0 <= self.seed < 2**31,
+            "seed": self.seed >= 0,
             "spectral_share": 0 <= self.spectral_share <= 1,
             "itl_gain": self.itl_gain >= 0,
             "iel_gain": self.iel_gain >= 0,
@@ -213,7 +243,7 @@ class Config:
             "recency": self.recency > 0,
             "max_neighbours": self.max_neighbours >= 0,
             "max_postings": self.max_postings >= 0,
-            "near_candidates": self.near_candidates >= 1,
+            "near_candidates": 1 <= self.near_candidates <= _MOST_CANDIDATES,
             "dense_candidates": 0 <= self.dense_candidates <= 1000,
             "ranker_slice": 0 < self.ranker_slice < 1,
             "ranker_epochs": self.ranker_epochs >= 1,
@@ -230,6 +260,9 @@ class Config:
         for name, choices in _CHOICES.items():
             if getattr(self, name) not in choices:
                 raise UsageError(f"setting {name}={shown(getattr(self, name))} is none of {', '.join(choices)}")
+        if self.negatives and self.loss_backend not in ("auto", "reference"):
+            raise UsageError(f"setting negatives=true needs loss_backend=reference, not {self.loss_backend}")
+        _check_features(self.leave_out)
 
     def as_dict(self) -> dict[str, Any]:
         """The settings as plain JSON values."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 import uuid
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
@@ -27,6 +26,7 @@ from mtaw_fast.ranking.catalog import Catalog, CatalogIds
 from mtaw_fast.ranking.composed_ranker import retrieve
 from mtaw_fast.ranking.conditions import EVERYTHING, Conditions, checked_k, conditions_of, listed
 from mtaw_fast.ranking.encoders import Encoder, make_encoder
+from mtaw_fast.ranking.fork_lock import ForkLock
 from mtaw_fast.ranking.item_lists import clicked_together
 from mtaw_fast.ranking.live_session import LiveSession
 from mtaw_fast.ranking.options import OptionKeywords, options_of
@@ -68,7 +68,7 @@ class Recommender:
         self.encoder = encoder
         self.index = index
         self._pipeline = Pipeline.of(Catalog.of(bundle.model), encoder, index)
-        self._updating = threading.Lock()
+        self._updating = ForkLock()
         self._knowledge: Knowledge | None = None
 
     @classmethod

@@ -35,6 +35,29 @@ def test_a_bad_override_is_named(assignment: str, message: str) -> None:
         Config().override([assignment])
 
 
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"near_candidates": 70_000}, "near_candidates=70000 is out of range"),
+        ({"d": 1 << 15}, "d=32768 is out of range"),
+        ({"window": 2**31}, "window=2147483648 is out of range"),
+        ({"epochs": 10**30}, "epochs=10+ is out of range"),
+        ({"lr": float("inf")}, "lr=inf is out of range"),
+        ({"gamma": float("nan")}, "gamma=nan is out of range"),
+        ({"clip_norm": float("inf")}, "clip_norm=inf"),
+        ({"d": 100.0}, "d must be int, not 100.0"),
+        ({"memory": 1}, "memory must be bool, not 1"),
+        ({"schedule": ["cosine"]}, "schedule must be str"),
+        ({"negatives": True, "loss_backend": "native"}, "negatives=true needs loss_backend=reference"),
+        ({"leave_out": "repeat_rate, no_such"}, "leave_out: there is no feature 'no_such'"),
+    ],
+)
+def test_what_no_training_can_use_is_refused_before_it_starts(values: dict, message: str) -> None:
+    with pytest.raises(UsageError, match=message) as caught:
+        Config(**values)
+    assert "\n" not in str(caught.value)
+
+
 def test_dict_round_trip() -> None:
     config = Config(gamma=6, d=64)
     assert Config.from_dict(config.as_dict()) == config

@@ -33,6 +33,7 @@ from mtaw_fast.memory.learned import Learned
 from mtaw_fast.memory.trends import TrendTables
 from mtaw_fast.model.checks import check_array, check_memory, check_weights
 from mtaw_fast.model.model import Model, most_clicked_first
+from mtaw_fast.storage.cpus import usable_cpus
 from mtaw_fast.storage.files import open_regular, read_json, sha256_of
 from mtaw_fast.storage.held import HeldFile
 from mtaw_fast.storage.tensorfile import hold_tensors, map_tensors
@@ -123,14 +124,13 @@ def _read_model(folder: Path, manifest: dict[str, Any], verify: bool, mapping: s
         raise BundleError(f"{folder} has {len(ids)} item ids for {n_items} items; train the bundle anew")
     memory, ranker_net = _memory(folder, held, n_items)
     learned = _learned(folder, held, n_items, memory)
-    clicked_at = arrays["times"].get("times") if "times" in arrays else None
     try:
         trends = TrendTables.load(held["trends"]) if "trends" in held else None
     except DataError as error:
         raise BundleError(f"{folder}: {error}") from None
     model = Model(
         config, arrays["weights"], ids, popularity, item_vectors, most_clicked, scan, memory, ranker_net, learned,
-        clicked_at, trends,
+        arrays.get("times", {}).get("times"), trends,
     )  # fmt: skip
     model.check(str(folder))
     if verify:
@@ -205,6 +205,6 @@ def _hold(folder: Path, files: Mapping[str, _File], verify: bool, mapping: str |
             raise DataError(f"{path} is damaged (its SHA-256 differs); restore it or train the bundle anew")
         return held
 
-    with ThreadPoolExecutor(max_workers=min(len(files), os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(max_workers=min(len(files), usable_cpus())) as pool:
         found = dict(zip(files, pool.map(look, files), strict=True))
     return {part: held for part, held in found.items() if held is not None}

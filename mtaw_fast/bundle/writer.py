@@ -32,7 +32,7 @@ from mtaw_fast.errors import BundleError, MtawError, UsageError
 from mtaw_fast.kernels.native.scan import quantise
 from mtaw_fast.model.checks import check_finite
 from mtaw_fast.model.model import Model
-from mtaw_fast.storage.files import folder_lock, read_json, sha256_of, write_json
+from mtaw_fast.storage.files import check_writable, folder_lock, read_json, sha256_of, write_json
 from mtaw_fast.storage.tensorfile import write_tensors
 
 # Whatever an interrupted save can leave: hashed files no manifest names, drafts, temporary files.
@@ -44,13 +44,14 @@ _LITTER = re.compile(
 
 
 def refuse_existing(folder: Path, overwrite: bool = False) -> None:
-    """Raise UsageError where `folder` cannot take a new bundle.
+    """Raise UsageError where `folder` cannot take a new bundle, BundleError where nothing can be written there.
 
-    It is refused where it is a file, holds a manifest of another kind, or already holds a bundle and
-    `overwrite` is not set.
+    It is refused where it is a file, holds a manifest of another kind, or already holds a bundle and `overwrite` is
+    not set.
     """
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder} is a file; choose a folder for the bundle")
+    check_writable(folder, BundleError)
     manifest_path = folder / MANIFEST
     if not manifest_path.exists():
         return

@@ -9,6 +9,7 @@ from typing import Any
 
 from mtaw_fast.cli.common import add_command, print_json
 from mtaw_fast.cli.info import dataset_facts
+from mtaw_fast.data.dataset import refuse_existing
 from mtaw_fast.errors import UsageError
 
 _HELP = {
@@ -61,8 +62,7 @@ def run(arguments: argparse.Namespace) -> None:
     """Read the source, write the folder, print its counts."""
     from mtaw_fast.data import readers
 
-    if (arguments.dataset / "manifest.json").exists():
-        raise UsageError(f"{arguments.dataset} already holds a data set; choose another folder or remove it first")
+    refuse_existing(arguments.dataset)
     given = {name: getattr(arguments, name) for name in _HELP if getattr(arguments, name) is not None}
     if "types" in given:
         given["types"] = tuple(given["types"].split(","))

@@ -10,6 +10,7 @@ The manifest is written last and atomically: a folder without it is no data set.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +21,7 @@ import numpy as np
 from mtaw_fast.data.item_ids import ItemIds
 from mtaw_fast.data.sessions import Samples, Sessions
 from mtaw_fast.errors import DataError, UsageError, shown
-from mtaw_fast.storage.files import read_json, sha256_of, write_json
+from mtaw_fast.storage.files import check_writable, folder_lock, open_regular, read_json, sha256_of, write_json
 from mtaw_fast.storage.tensorfile import map_tensors, write_tensors
 
 FORMAT_VERSION = 3
@@ -28,6 +29,13 @@ FORMAT_VERSION = 3
 READABLE_VERSIONS = (1, 2, 3)
 _TIMED_VERSION = 3
 _PARTS = ("train", "test", "ids")
+
+
+def refuse_existing(folder: Path) -> None:
+    """Raise UsageError where `folder` already holds a data set, or nothing can be written into it."""
+    if (folder / "manifest.json").exists():
+        raise UsageError(f"{folder} already holds a data set; choose another folder or remove it first")
+    check_writable(folder, DataError)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -84,17 +92,19 @@ class Dataset:
         return int(np.maximum(self.train.lengths - self.min_prefix, 0).sum())
 
     def save(self, folder: Path) -> None:
-        """Write the folder (made if missing). Refuses one that already holds a data set (UsageError)."""
+        """Write the folder (made if missing).
+
+        Raises UsageError where it already holds a data set, DataError where somebody else is writing one there.
+        """
+        refuse_existing(folder)
+        with folder_lock(folder, DataError):
+            refuse_existing(folder)  # by somebody else meanwhile
+            self._write(folder)
+
+    def _write(self, folder: Path) -> None:
         manifest_path = folder / "manifest.json"
-        if manifest_path.exists():
-            raise UsageError(f"{folder} already holds a data set; choose another folder or remove it first")
-        made_folder = not folder.exists()
         written: list[Path] = []
         try:
-            try:
-                folder.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise DataError(f"cannot make the folder {folder}: {error.strerror}; choose another one") from None
             files = {}
             for part, arrays in self._arrays().items():
                 draft = folder / f"{part}.safetensors"
@@ -104,13 +114,11 @@ class Dataset:
                 path = folder / f"{part}-{digest[:12]}.safetensors"
                 draft.rename(path)
                 written[-1] = path
-                files[part] = {"file": path.name, "sha256": digest}
+                files[part] = {"file": path.name, "sha256": digest, "bytes": path.stat().st_size}
             write_json(manifest_path, self._manifest(files))
         except BaseException:
             for path in written:
                 path.unlink(missing_ok=True)
-            if made_folder and folder.exists() and not any(folder.iterdir()):
-                folder.rmdir()
             raise
 
     def _arrays(self) -> dict[str, dict[str, np.ndarray]]:
@@ -166,16 +174,19 @@ class Dataset:
         try:
             names = {part: str(manifest["files"][part]["file"]) for part in _PARTS}
             digests = {part: str(manifest["files"][part]["sha256"]) for part in _PARTS}
+            sizes = {part: manifest["files"][part].get("bytes") for part in _PARTS}
             name, min_prefix = str(manifest["name"]), int(manifest["min_prefix"])
             preparation = dict(manifest["preparation"])
             type_names = tuple(map(str, manifest["type_names"])) if version >= _TIMED_VERSION else ()
             reader = dict(manifest["reader"]) if version >= _TIMED_VERSION else {}
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise DataError(f"{folder}/manifest.json lacks {error}; prepare the data set anew") from None
         parts = {}
         for part in _PARTS:
             if Path(names[part]).name != names[part]:
                 raise DataError(f"{folder}/manifest.json names a file outside the folder; prepare the data set anew")
+            # Of the stated size before anything is hashed; sets of earlier formats state none.
+            os.close(open_regular(folder / names[part], DataError, sizes[part]))
             parts[part] = map_tensors(folder / names[part], mapping="map")
             if sha256_of(folder / names[part]) != digests[part]:
                 raise DataError(f"{folder / names[part]} is damaged (its hash differs); prepare the data set anew")

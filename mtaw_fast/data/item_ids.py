@@ -80,8 +80,13 @@ class ItemIds:
         return cls({"values": values, "sorted": ordered, "order": order})
 
     def check(self) -> None:
-        """Pass over all ids: DataError where a text is no UTF-8, an id occurs twice, or the way back to the internal ids
-        is not theirs. What the tables themselves need not hold to be read safely."""
+        """Pass over all ids; what is checked here, a table need not hold to be read safely.
+
+        Raises
+        ------
+        DataError
+            Where a text is no UTF-8, an id occurs twice, or the way from an id to its internal one is not its own.
+        """
         if not self._text:
             values, ordered, order = (self.arrays[name] for name in ("values", "sorted", "order"))
             if np.any(ordered[1:] <= ordered[:-1]) or not np.array_equal(values[order], ordered):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -13,6 +12,7 @@ import numpy as np
 
 from mtaw_fast.errors import UsageError
 from mtaw_fast.ranking.answer import Recommendations, timed
+from mtaw_fast.ranking.fork_lock import ForkLock
 from mtaw_fast.ranking.options import OptionKeywords, options_of
 from mtaw_fast.ranking.pipeline import Pipeline
 from mtaw_fast.ranking.ranker import GrowingState
@@ -53,7 +53,7 @@ class LiveSession:
         self._clicks = array("i")
         self._unknown: list[tuple[int, Any]] = []  # (known clicks before it, the click)
         self._state: GrowingState | None = None
-        self._lock = threading.Lock()
+        self._lock = ForkLock()
 
     def click(self, *items: Any) -> LiveSession:
         """Append clicks.

@@ -7,14 +7,17 @@ import contextlib
 from collections import OrderedDict, deque
 from collections.abc import Sized
 from typing import Any
+from urllib.parse import unquote
 
 import httptools
 from uvicorn.protocols.http.flow_control import FlowControl
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from mtaw_fast.service.exchange import Exchange
 
 _HEAD = 32 << 10  # bytes of a request line and its headers
 _UNFRAMED = 8 << 10  # bytes of a chunked body that are none of its content: a size line, or the trailers
-_GRACE = 1.0  # seconds past the app's own timeout of a body, in which it answers 408
+_GRACE = 1.0  # seconds past the time of a body, in which the app answers 408
 _KEPT = 75.0  # seconds that a connection may wait for its next request
 
 
@@ -55,6 +58,7 @@ class TimedProtocol(HttpToolsProtocol):
     `expire` is called now and then for every connection; nothing is scheduled for each request.
     """
 
+    cycle: Exchange
     read_timeout = 10.0  # seconds; set once for all connections of a worker
     open_connections = OpenConnections()  # likewise
 
@@ -70,7 +74,7 @@ class TimedProtocol(HttpToolsProtocol):
         self._head = 0  # bytes of headers that are not complete, as far as they are known to be its own
         self._framed = False  # whether some of the bytes that are being fed are content, or begin a chunk
         self._unframed = 0  # bytes since the last that were
-        self._unanswered: deque[RequestResponseCycle] = deque()  # requests, oldest first; `cycle` is the newest
+        self._unanswered: deque[Exchange] = deque()  # requests, oldest first; `cycle` is the newest
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """The first request must come."""
@@ -164,13 +168,38 @@ class TimedProtocol(HttpToolsProtocol):
             return
         self._in_head = False
         self._unframed = 0
-        self._reading_until = self.loop.time() + self.read_timeout + _GRACE
-        super().on_headers_complete()
-        if self.open_connections.stopping:
-            self.cycle.keep_alive = False
+        self._reading_until = self.loop.time() + self.read_timeout
+        before, self.cycle = self.cycle, self._exchange()
         while self._unanswered and self._unanswered[0].response_complete:
             self._unanswered.popleft()
         self._unanswered.append(self.cycle)
+        if before is None or before.response_complete:
+            self._start_asgi_task(self.cycle, self.app)
+        else:
+            self.flow.pause_reading()
+            self.pipeline.appendleft((self.cycle, self.app))
+
+    def _exchange(self) -> Exchange:
+        """The request whose head has come, as the app is given it; uvicorn's own in what it does."""
+        version, url = self.parser.get_http_version(), httptools.parse_url(self.url)
+        path = url.path.decode("ascii")
+        scope = self.scope
+        scope["method"], scope["http_version"] = self.parser.get_method().decode("ascii"), version
+        scope["path"], scope["raw_path"] = unquote(path) if "%" in path else path, url.path
+        scope["query_string"] = url.query or b""
+        return Exchange(
+            scope=scope,
+            transport=self.transport,
+            flow=self.flow,
+            logger=self.logger,
+            access_logger=self.access_logger,
+            access_log=False,
+            default_headers=self.server_state.default_headers,
+            message_event=asyncio.Event(),
+            expect_100_continue=self.expect_100_continue,
+            keep_alive=version != "1.0" and self.parser.should_keep_alive() and not self.open_connections.stopping,
+            on_response=self.on_response_complete,
+        )
 
     def on_chunk_header(self) -> None:
         """A chunk begins, or the trailers do."""
@@ -224,7 +253,11 @@ class TimedProtocol(HttpToolsProtocol):
         """Drop the connection if its client has let a time pass."""
         if self.pipeline and self._reading_until is not None:
             self._reading_until = now + self.read_timeout  # nothing is read meanwhile: it is we who are slow
-        if min(self._reading_until or now, self._writing_until or now) < now:
+        late = self._reading_until is not None and self._reading_until < now
+        if late and self._in_message and not self._in_head and not self.cycle.timed_out:
+            self._reading_until = now + _GRACE
+            self.cycle.time_out()
+        elif late or (self._writing_until is not None and self._writing_until < now):
             self._disconnect()  # now, and not when the loop gets to tell: an answer may be under way
             self.transport.abort()
         elif self in self.open_connections.idle and now - self._idle_since > _KEPT:

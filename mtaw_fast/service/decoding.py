@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from litestar import Request
 
+from mtaw_fast.service.exchange import TIMED_OUT
 from mtaw_fast.service.problems import ServiceError, invalid, unavailable
 from mtaw_fast.service.state import Service, service_of
+
+T = TypeVar("T")
 
 _PARTIAL_BODIES = 64 << 20  # bytes of bodies that have come in part, a worker
 _DISCARDED = 128 << 20  # bytes of a body too large that are read and dropped, so that its client gets to the answer
@@ -23,13 +25,9 @@ class StrictRequest(Request[Any, Any, Any]):
 
     async def json(self) -> Any:
         """The body as the handler's type. Raises ServiceError where it is too large, too slow or of other types."""
-        body = await read_body(self, service_of(self))
-        try:
-            return _decoder(self.scope["route_handler"]).decode(body)
-        except msgspec.ValidationError as error:
-            raise invalid("invalid_request", f"{error}; see /openapi.json") from None
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise invalid("invalid_json", f"the body is not JSON ({error}); send one JSON object in UTF-8") from None
+        body = await read_body(self.receive, self.headers.get("content-length", ""), service_of(self))
+        handler: Any = self.scope["route_handler"]
+        return decoded(body, handler.parsed_data_field.annotation)
 
     async def body(self) -> bytes:
         """Not read here: `json` does it, under the limits. Only tells Litestar that there is one."""
@@ -39,49 +37,55 @@ class StrictRequest(Request[Any, Any, Any]):
 _DECODERS: dict[type, msgspec.json.Decoder[Any]] = {}
 
 
-def _decoder(handler: Any) -> msgspec.json.Decoder[Any]:
-    wanted = handler.parsed_data_field.annotation
+def decoded(body: bytes, wanted: type[T]) -> T:
+    """The JSON of a body. Raises ServiceError where it is none, or of other types."""
     decoder = _DECODERS.get(wanted)
     if decoder is None:
         decoder = _DECODERS[wanted] = msgspec.json.Decoder(wanted)
-    return decoder
+    try:
+        return decoder.decode(body)
+    except msgspec.ValidationError as error:
+        raise invalid("invalid_request", f"{error}; see /openapi.json") from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise invalid("invalid_json", f"the body is not JSON ({error}); send one JSON object in UTF-8") from None
 
 
-async def read_body(request: StrictRequest, service: Service) -> bytes:
-    """The whole body. Raises ServiceError: 413 above the limit, 408 if it takes too long, 400 if the client left, 503
-    where the bodies that have come in part hold too much memory."""
-    limits, receive = service.settings.limits, request.receive
-    length = request.headers.get("content-length", "")
+async def read_body(receive: Any, length: str, service: Service) -> bytes:
+    """The whole body. receive: ASGI's. length: the Content-Length, empty where there is none.
+
+    Raises ServiceError: 413 above the limit, 408 if it takes too long, 400 if the client left, 503 where the bodies
+    that have come in part hold too much memory.
+    """
+    limits = service.settings.limits
     declared = int(length) if length.isascii() and length.isdigit() and len(length) < 20 else 0
     chunks: list[bytes] = []
     total = held = 0
     more = declared <= _DISCARDED
     try:
-        async with asyncio.timeout(limits.read_timeout):
-            while more:
-                message: Any = await receive()
-                if message["type"] == "http.disconnect":
-                    raise invalid("invalid_request", "the connection was closed before the body was complete")
-                chunk, more = message["body"], message["more_body"]
-                total += len(chunk)
-                if max(total, declared) > limits.body:
-                    chunks.clear()
-                    more = more and total <= _DISCARDED
-                    continue
-                chunks.append(chunk)
-                if more:
-                    held += len(chunk)
-                    service.partial_bodies += len(chunk)
-                    if service.partial_bodies > _PARTIAL_BODIES:
-                        raise unavailable("overloaded", "too many bodies are on their way; try again")
-    except TimeoutError:
-        raise ServiceError(
-            408, "body_timeout", f"the body did not come within {limits.read_timeout:g} s; send it faster"
-        ) from None
+        while more:
+            message: Any = await receive()
+            if message["type"] == "http.disconnect":
+                if TIMED_OUT in message:
+                    raise ServiceError(
+                        408, "body_timeout", f"the body did not come within {limits.read_timeout:g} s; send it faster"
+                    )
+                raise invalid("invalid_request", "the connection was closed before the body was complete")
+            chunk, more = message["body"], message["more_body"]
+            total += len(chunk)
+            if max(total, declared) > limits.body:
+                chunks.clear()
+                more = more and total <= _DISCARDED
+                continue
+            chunks.append(chunk)
+            if more:
+                held += len(chunk)
+                service.partial_bodies += len(chunk)
+                if service.partial_bodies > _PARTIAL_BODIES:
+                    raise unavailable("overloaded", "too many bodies are on their way; try again")
     finally:
         service.partial_bodies -= held
     if max(total, declared) > limits.body:
         raise ServiceError(
             413, "body_too_large", f"the body is larger than {limits.body} bytes; send less, or raise --max-body"
         )
-    return b"".join(chunks)
+    return chunks[0] if len(chunks) == 1 else b"".join(chunks)

@@ -172,7 +172,7 @@ class ErrorDetail(Struct, kw_only=True):
     """What went wrong."""
 
     code: Annotated[str, Meta(description="For programs.")]
-    message: Annotated[str, Meta(description="One line: what, where, and the mend.")]
+    message: Annotated[str, Meta(description="One line: what, where, and the remedy.")]
 
 
 class ErrorAnswer(Struct, kw_only=True):

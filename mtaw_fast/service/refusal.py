@@ -7,6 +7,7 @@ import ctypes
 import selectors
 import socket
 import struct
+import sys
 import time
 from dataclasses import dataclass
 
@@ -31,6 +32,8 @@ def begin_no_connections(listener: socket.socket) -> None:
     Closing a listener resets what waits in it. Where the system has no such filter (it is Linux's), a connection that
     comes between the last look and the close is still reset.
     """
+    if sys.platform != "linux":
+        return
     code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *one) for one in _NO_SYN))
     with contextlib.suppress(OSError):
         listener.setsockopt(
@@ -40,6 +43,8 @@ def begin_no_connections(listener: socket.socket) -> None:
 
 def begin_connections(listener: socket.socket) -> None:
     """Undo `begin_no_connections`."""
+    if sys.platform != "linux":
+        return
     with contextlib.suppress(OSError):
         listener.setsockopt(socket.SOL_SOCKET, _SO_DETACH_FILTER, 0)
 

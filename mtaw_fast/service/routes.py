@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
 from urllib.parse import parse_qs
 
@@ -11,7 +11,7 @@ from litestar.params import Body, Parameter
 
 from mtaw_fast.ranking.answer import Recommendations
 from mtaw_fast.service.answers import JSON, encoded, json_response
-from mtaw_fast.service.decoding import StrictRequest
+from mtaw_fast.service.decoding import StrictRequest, decoded
 from mtaw_fast.service.learning import SESSION_ID, learn_clicks
 from mtaw_fast.service.messages import (
     AskLimits,
@@ -48,11 +48,22 @@ _LONG_LIST = 1000  # ids in conditions from which a request no longer runs on th
 @post("/v1/recommend", status_code=200, responses=errors(400, 408, 413, 503), operation_class=operation("recommend"))
 async def recommend(request: StrictRequest, data: Annotated[RecommendRequest, Body()]) -> Response[RecommendAnswer]:
     """The k best next items of one session."""
-    service = service_of(request)
+    return Response(await _recommend(service_of(request), request.scope, data), media_type=JSON)  # type: ignore[arg-type]
+
+
+async def _recommend(service: Service, scope: Any, data: RecommendRequest) -> bytes:
     check_limits(data, (data.session,), service.settings.limits)
-    ranked = await _ranked(request, service, data, data.session)
+    ranked = await _ranked(scope, service, data, data.session)
     timings = ranked.timings if data.timings else None
-    return json_response(RecommendAnswer(version=ranked.version, timings=timings, **answer_fields(ranked.out)))
+    return encoded(RecommendAnswer(version=ranked.version, timings=timings, **answer_fields(ranked.out)))
+
+
+async def _recommend_directly(service: Service, scope: Any, body: bytes) -> bytes:
+    return await _recommend(service, scope, decoded(body, RecommendRequest))
+
+
+Direct = Callable[[Service, Any, bytes], Awaitable[bytes]]  # from the whole body of a POST to the JSON of its answer
+DIRECT: dict[str, Direct] = {"/v1/recommend": _recommend_directly}
 
 
 @post("/v1/recommend/batch", status_code=200, responses=errors(400, 408, 413, 503), operation_class=operation("batch"))
@@ -102,7 +113,7 @@ async def click(
     check_limits(data, (data.items,), service.settings.limits)
     await learn_clicks(service, session_id, data.items)
     clicks = await service.sessions.click(session_id, data.items)
-    ranked = await _ranked(request, service, data, clicks)
+    ranked = await _ranked(request.scope, service, data, clicks)
     timings = ranked.timings if data.timings else None
     return json_response(
         ClickAnswer(version=ranked.version, clicks=len(clicks), timings=timings, **answer_fields(ranked.out))
@@ -128,7 +139,7 @@ async def bundle(request: StrictRequest) -> Response[BundleAnswer]:
 
 
 async def _ranked(
-    request: StrictRequest, service: Service, asked: RecommendRequest | ClickRequest, session: list[int | str]
+    scope: Any, service: Service, asked: RecommendRequest | ClickRequest, session: list[int | str]
 ) -> Ranked:
     """The ranking of a session; off the event loop where the conditions are long."""
 
@@ -139,7 +150,7 @@ async def _ranked(
         ranked = await service.queue.run(work, _joint(service, asked, session))
     else:
         ranked = await service.queue.run_aside(lambda waited, _: work(waited))
-    service.name_version(request, ranked.version)
+    service.name_version(scope, ranked.version)
     count_rankings(service.metrics, [session], [ranked.out], ranked.timings)
     return ranked
 

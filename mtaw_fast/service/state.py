@@ -38,12 +38,11 @@ class Service:
     def take(self, request: Request[Any, Any, Any]) -> Snapshot:
         """The snapshot that answers `request` from now on, which the response names as its version."""
         snapshot = self.reloader.snapshot
-        self.name_version(request, snapshot.version)
+        self.name_version(request.scope, snapshot.version)
         return snapshot
 
-    def name_version(self, request: Request[Any, Any, Any], version: str) -> None:
-        """Let the response to `request` name `version`."""
-        scope: Any = request.scope
+    def name_version(self, scope: Any, version: str) -> None:
+        """Let the response to the request of an ASGI scope name `version`."""
         scope[_VERSION] = version
 
     def gauge(self) -> None:

@@ -106,7 +106,6 @@ class _Server(uvicorn.Server):
                 access_log=False,
                 server_header=False,
                 proxy_headers=False,
-                timeout_keep_alive=75,
             )
         )
         self._service, self._supervisor = service, supervisor

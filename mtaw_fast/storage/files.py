@@ -58,6 +58,21 @@ def _fsync(path: Path) -> None:
         os.close(descriptor)
 
 
+def check_writable(folder: Path, make_error: Callable[[str], MtawError]) -> None:
+    """Raise `make_error(one-line reason)` where nothing can be written into `folder`, or the folder that it would be
+    made in: to be asked before hours of work, and by trying, since rights alone do not tell."""
+    place = folder.absolute()
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    if not place.is_dir():
+        raise make_error(f"cannot make the folder {folder}: {place} is a file; choose another one")
+    try:
+        with tempfile.TemporaryFile(dir=place):
+            pass
+    except OSError as error:
+        raise make_error(f"cannot write into {place}: {error.strerror or error}; choose another folder") from None
+
+
 @contextmanager
 def folder_lock(folder: Path, make_error: Callable[[str], MtawError]) -> Iterator[None]:
     """Hold the sole right to write into `folder` (made if missing), among those who ask for it.
@@ -132,13 +147,12 @@ def read_json(path: Path, make_error: Callable[[str], MtawError]) -> Any:
 
     It must be a regular file of at most 64 MiB.
     """
-    with os.fdopen(
-        open_regular(path, lambda why: make_error(why.rpartition(";")[0]), absent="does not exist"), "rb"
-    ) as stream:
-        text = stream.read(_MOST_JSON + 1)
-    if len(text) > _MOST_JSON:
-        raise make_error(f"{path} is larger than {_MOST_JSON:,} bytes")
+    descriptor = open_regular(path, lambda why: make_error(why.rpartition(";")[0]), absent="does not exist")
     try:
+        with os.fdopen(descriptor, "rb") as stream:
+            text = stream.read(_MOST_JSON + 1)
+        if len(text) > _MOST_JSON:
+            raise ValueError(f"larger than {_MOST_JSON:,} bytes")
         return json.loads(text.decode())
     except (OSError, ValueError, RecursionError) as error:  # ValueError: no UTF-8, no JSON, or a number too long
         raise make_error(f"{path} is not readable JSON ({error})") from None
@@ -147,4 +161,7 @@ def read_json(path: Path, make_error: Callable[[str], MtawError]) -> Any:
 def sha256_of(path: Path) -> str:
     """Hex SHA-256 of a regular file's bytes. Raises DataError where it cannot be read."""
     with os.fdopen(open_regular(path, DataError), "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+        try:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+        except OSError as error:
+            raise DataError(f"cannot read {path}: {error.strerror}; restore it or make it again") from None

@@ -88,8 +88,11 @@ def hold(
     descriptor = open_regular(path, DataError, size)
     try:
         length = os.fstat(descriptor).st_size
-        if check is not None:
-            check(descriptor, length)
+        try:
+            if check is not None:
+                check(descriptor, length)
+        except OSError as error:
+            raise DataError(f"cannot read {path}: {error.strerror}; restore it or make it again") from None
         if length == 0:
             return HeldFile(path, np.empty(0, np.uint8), how == "copy")
         memory = _copy(path, descriptor) if how == "copy" else _map(path, descriptor, length)

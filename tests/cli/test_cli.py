@@ -173,6 +173,14 @@ def test_the_bundle_serves_alike_in_another_process(work: Path, capsys: pytest.C
     assert there.stdout == here
 
 
+@pytest.mark.parametrize("target", ["/proc/none/bundle", "/proc/bundle", "/sys/kernel/bundle"])
+def test_train_refuses_a_folder_that_cannot_be_written_before_it_trains(
+    work: Path, capsys: pytest.CaptureFixture[str], target: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mtaw_fast.training.train", lambda *_, **__: pytest.fail("it trained"))
+    assert "cannot write into /" in failure(["train", f"{work}/dataset", target], 1, capsys)
+
+
 def test_train_refuses_an_existing_bundle(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "--overwrite" in failure(["train", f"{work}/dataset", f"{work}/bundle"], 2, capsys)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -18,7 +19,7 @@ from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.data.item_ids import ItemIds
 from mtaw_fast.data.sessions import Samples, Sessions
 from mtaw_fast.errors import DataError, MtawError, UsageError
-from mtaw_fast.storage.files import sha256_of
+from mtaw_fast.storage.files import folder_lock, sha256_of
 from mtaw_fast.storage.tensorfile import map_tensors, write_tensors
 
 
@@ -106,6 +107,8 @@ def test_sets_of_earlier_formats_still_read(tmp_path: Path) -> None:
         def older(manifest: dict[str, Any], digest: str = digest, v: int = version, p: Any = preparation) -> None:
             manifest.update(format_version=v, preparation=p)
             manifest["files"]["train"]["sha256"] = digest
+            for entry in manifest["files"].values():
+                del entry["bytes"]
             del manifest["reader"], manifest["type_names"]
 
         edit(folder, older)
@@ -129,6 +132,37 @@ def test_an_existing_data_set_is_not_overwritten(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="already holds a data set"):
         make(name="other").save(tmp_path)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_two_writers_of_one_folder_take_turns(tmp_path: Path) -> None:
+    """Whoever comes while another writes is told so, and leaves the other's files alone; so is whoever comes after."""
+    folder = tmp_path / "set"
+    with folder_lock(folder, DataError):
+        (folder / "train.safetensors").write_bytes(b"a draft of the other's")
+        with pytest.raises(DataError, match="is being written by somebody else"):
+            make().save(folder)
+        assert [path.name for path in folder.iterdir()] == ["train.safetensors"]
+        (folder / "train.safetensors").unlink()
+    make().save(folder)
+    with pytest.raises(UsageError, match="already holds a data set"):
+        make().save(folder)
+
+
+def test_parts_that_are_no_regular_files_of_the_stated_size_are_refused_at_once(tmp_path: Path) -> None:
+    make().save(tmp_path)
+    path = next(tmp_path.glob("train-*"))
+    whole = path.read_bytes()
+    os.truncate(path, 1 << 40)
+    assert f"is damaged: it has {1 << 40:,} bytes" in refused(tmp_path)
+    path.write_bytes(whole)
+    edit(tmp_path, lambda m: m["files"]["train"].pop("bytes"))
+    assert len(Dataset.load(tmp_path).train) == 3
+    os.truncate(path, 1 << 40)
+    assert "bytes more than its header describes" in refused(tmp_path)
+    for name in (path, tmp_path / "manifest.json"):
+        name.unlink()
+        os.mkfifo(name)
+        assert "no regular file" in refused(tmp_path)
 
 
 @pytest.mark.parametrize("part", ["train", "test", "ids", "manifest"])

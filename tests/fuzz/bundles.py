@@ -25,7 +25,7 @@ import numpy as np
 
 from mtaw_fast.errors import BundleError, MtawError
 from mtaw_fast.recommender import Recommender
-from tests.fuzz.mutations import Files, mutated
+from tests.fuzz.mutations import Files, mutated, spoil
 from tests.random_bundle import bundle_parts, memory_parts, save_as_format_1, save_parts, save_random
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -59,8 +59,10 @@ def _run(work: Path, first: int, cases: int) -> int:
         rng = Random(number)
         folder = work / "case"
         folder.mkdir()
-        for name, data in mutated(rng, rng.choice(kinds)).items():
+        for name, data in mutated(rng, rng.choice(kinds), kinds).items():
             (folder / name).write_bytes(data)
+        if rng.random() < 0.05 and any(folder.iterdir()):
+            spoil(rng, folder)
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # numpy's, on NaNs and infinities

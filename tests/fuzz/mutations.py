@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -23,17 +25,49 @@ _ODD: tuple[Any, ...] = (
 )  # fmt: skip
 
 
-def mutated(rng: Random, files: Files) -> Files:
+def mutated(rng: Random, files: Files, others: Sequence[Files] = ()) -> Files:
     """A copy of the bundle `files` (contents by name) with one to three mutations.
 
-    In half of the cases the manifest's hashes are made to fit again, so that what lies behind them is met.
+    Now and then one of its parts is that of another bundle, of `others`. In half of the cases the manifest's hashes
+    are made to fit again, so that what lies behind them is met.
     """
     files = dict(files)
     for _ in range(rng.choice((1, 1, 1, 2, 3))):
         rng.choice(_MUTATIONS)(rng, files)
+    if others and rng.random() < 0.1:
+        _borrow(rng, files, rng.choice(others))
     if rng.random() < 0.5:
         _seal(files)
     return files
+
+
+def spoil(rng: Random, folder: Path) -> None:
+    """Make one of a bundle's files something that is no file of its size: it must be refused without a look inside."""
+    path = rng.choice(sorted(folder.iterdir()))
+    how = rng.randrange(6)
+    if how == 0:
+        os.truncate(path, 1 << 40)  # sparse: a terabyte on no disk
+        return
+    path.unlink()
+    if how == 1:
+        os.mkfifo(path)
+    elif how == 2:
+        path.mkdir()
+    elif how == 3:
+        path.symlink_to(path)
+    elif how == 4:
+        path.symlink_to("/dev/zero")
+    else:
+        path.symlink_to("/proc/self/mem")
+
+
+def _borrow(rng: Random, files: Files, other: Files) -> None:
+    """Put a part of another bundle in the place of the like one."""
+    name = _some_file(rng, files, tensors=True)
+    kind = "" if name is None else name.partition("-")[0]
+    like = sorted(one for one in other if one.partition("-")[0] == kind)
+    if name is not None and like:
+        files[name] = other[like[0]]
 
 
 def _some_file(rng: Random, files: Files, tensors: bool = False) -> str | None:
@@ -73,6 +107,15 @@ def _lose(rng: Random, files: Files) -> None:
     name = _some_file(rng, files)
     if name is not None:
         del files[name]
+
+
+def _ids(rng: Random, files: Files) -> None:
+    """Give an item the id of another, or a text that is none."""
+    name = next((one for one in sorted(files) if one.startswith("items-")), None)
+    at = -1 if name is None else files[name].find(b"sku-1")
+    if name is not None and at >= 0:
+        text = rng.choice((b"sku-2", b"\xff" * 5, b"\xc3sku-"))
+        files[name] = files[name][:at] + text + files[name][at + 5 :]
 
 
 def _edit_manifest(rng: Random, files: Files) -> None:
@@ -130,7 +173,7 @@ def _lie(rng: Random, files: Files) -> None:
 
 
 _MUTATIONS: tuple[Callable[[Random, Files], None], ...] = (
-    _flip, _resize, _swap, _lose, _edit_manifest, _edit_manifest, _edit_header, _edit_header, _lie, _lie, _lie,
+    _flip, _resize, _swap, _lose, _edit_manifest, _edit_manifest, _edit_header, _edit_header, _lie, _lie, _lie, _ids,
 )  # fmt: skip
 
 
@@ -140,6 +183,7 @@ def _seal(files: Files) -> None:
     try:
         for entry in manifest["files"].values():
             entry["sha256"] = hashlib.sha256(files[entry["file"]]).hexdigest()
+            entry["bytes"] = len(files[entry["file"]])
     except (AttributeError, KeyError, TypeError):
         return
     files[MANIFEST] = _dumped(manifest)

@@ -17,8 +17,12 @@ from hypothesis import strategies as st
 from mtaw_fast.config import Config
 from mtaw_fast.kernels.native import _native
 from mtaw_fast.kernels.native.encoder import SessionEncoder
+from mtaw_fast.kernels.native.engine import engine_of
+from mtaw_fast.kernels.native.scan import Scanner, quantise
+from mtaw_fast.model.item_vectors import normalised
 from mtaw_fast.model.parameters import parameter_shapes
 from mtaw_fast.model.recent_clicks import RECENT_CLICKS
+from tests.random_bundle import bundle_parts
 
 ISAS = ("portable", "neon", "avx2", "avx512")
 N = 83
@@ -288,6 +292,55 @@ def test_the_arrays_live_as_long_as_they_are_read(isa: str) -> None:
     query = session.extend(np.array([1, 2, 3], dtype=np.int32))
     assert len(ballast) == 50
     np.testing.assert_allclose(query, truth, rtol=0, atol=TOLERANCE)
+
+
+def test_other_added_items_by_the_same_encoder(isa: str) -> None:
+    """Enlarged once or twice, it is the encoder that was made with these items, and the one before stays as it was."""
+    weights = weights_of(20, 7)
+    rng = np.random.default_rng(6)
+    some, others = (rng.normal(0, 0.5, (n, 20)).astype(np.float32) for n in (3, 5))
+    base = SessionEncoder(weights, 9, isa)
+    old = np.array([1, N - 1, 4], dtype=np.int32), np.array([0, 2, 3])
+    before = base.encode(*old).tobytes()
+    once = base.enlarged(some)
+    for encoder, added in ((once, some), (once.enlarged(others), others), (once.enlarged(some[:0]), some[:0])):
+        made = SessionEncoder({**weights, "added_embedding": added}, 9, isa)
+        ids = np.array([2, *range(N, N + len(added)), 1], dtype=np.int32)
+        assert (
+            encoder.encode(ids, np.array([0, len(ids)])).tobytes()
+            == made.encode(ids, np.array([0, len(ids)])).tobytes()
+        )
+        with pytest.raises(IndexError, match=f"outside 0..{N + len(added) - 1}"):
+            encoder.encode(np.array([N + len(added)], dtype=np.int32), np.array([0, 1]))
+    assert base.encode(*old).tobytes() == once.encode(*old).tobytes() == before
+    with pytest.raises(IndexError):
+        base.encode(np.array([N], dtype=np.int32), np.array([0, 1]))
+    with pytest.raises(ValueError, match=r"added must be \[.., 20\], not \[3, 19\]"):
+        base.enlarged(np.ones((3, 19), dtype=np.float32))
+    with pytest.raises(ValueError, match="added must be a C-contiguous float32 matrix"):
+        base.enlarged(some.astype(np.float64))
+
+
+def test_a_session_with_clicks_that_only_another_encoder_knows() -> None:
+    """An engine over more items may take a session further than its own encoder can go: said, not read astray."""
+    bundle = bundle_parts(n_items=N, d=8, text=False)
+    weights = bundle["weights"]
+    encoder = SessionEncoder(weights, 9)
+    added = np.ones((2, 8), dtype=np.float32)
+    rows, more = normalised(weights["item_embedding"]), normalised(added)
+    scanner, side = Scanner(rows, quantise(rows)), Scanner(more, quantise(more))
+    ids = bundle["ids"].table.grown({5: N, 6: N + 1}, (5, 6))
+    engine = engine_of(ids, encoder.enlarged(added), scanner, 16.0, side=side)
+    session = encoder.session()
+    clicks = np.array([1, N + 1, 2], dtype=np.int32)
+    engine.recommend_live(session.native, clicks[:1], 1, 3)
+    session.query()
+    live = engine.recommend_live(session.native, clicks, 2, 3)
+    assert live[1].tobytes() == engine.rank(clicks, np.array([0, 3]), 3)[1].tobytes()
+    for call in (session.query, lambda: session.append(1), lambda: session.extend(clicks[:1])):
+        with pytest.raises(ValueError, match="the session has clicks that its own encoder does not know"):
+            call()
+    assert engine.recommend_live(session.native, clicks, 0, 3)[1].tobytes() == live[1].tobytes()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="guards a page with Linux's mprotect")

@@ -1,4 +1,8 @@
-"""Runs every file of tests/kernels/on_triton under Triton's interpreter, each in a process of its own."""
+"""Runs every file of tests/kernels/on_triton under Triton's interpreter, each in a process of its own.
+
+What is marked `slow` there is left to `make slow`: the widths and sessions of a training, which take the interpreter
+minutes. The same kernels run here on smaller ones, and `test_triton_compiles.py` compiles them for the larger.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +26,7 @@ FILES = sorted(path.name for path in (Path(__file__).parent / "on_triton").glob(
 @pytest.mark.parametrize("file", FILES)
 def test_under_the_interpreter(file: str, pytestconfig: pytest.Config) -> None:
     run = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-x", f"tests/kernels/on_triton/{file}"],
+        [sys.executable, "-m", "pytest", "-q", "-x", "-m", "not slow", f"tests/kernels/on_triton/{file}"],
         env=os.environ | {"TRITON_INTERPRET": "1"},
         cwd=pytestconfig.rootpath,
         capture_output=True,

@@ -33,9 +33,13 @@ HOUR = 3_600_000
 
 
 def parts(seed: int = 3) -> Model:
+    """A random model whose memory holds far more than the tests add, as it is where something is served."""
     made = bundle_parts(n_items=N, d=D, seed=seed)
     made.pop("metrics"), made.pop("dataset")
-    return Model.of(**made, **memory_parts(N, seed))
+    rng = np.random.default_rng(seed)
+    past = Sessions.from_lists([(N * rng.random(rng.integers(2, 9)) ** 3).astype(int) for _ in range(4000)])
+    memory = {**memory_parts(N, seed), "memory": MemoryTables.build(past, N)}
+    return Model.of(**made, **memory)
 
 
 MODEL = parts()
@@ -233,7 +237,7 @@ def test_old_sessions_are_dropped() -> None:
 
 
 def test_a_live_state_ranks_as_the_compacted_model_does() -> None:
-    events = stream(10, sessions=300, new_items=0)
+    events = stream(10, sessions=100, new_items=0)
     state = LiveState(MODEL, LearningLimits())
     state.apply(stamped(events))
     live = Pipeline.of(state.newest(), *_parts(MODEL))

@@ -53,7 +53,7 @@ def assert_refused(path: Path, reason: str) -> None:
         MemoryTables.load(path)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
-    assert "anew" in str(caught.value)
+    assert any(word in str(caught.value) for word in ("anew", "again"))
 
 
 def set_at(place: int | tuple[int, int], value: float) -> Callable[[np.ndarray], np.ndarray]:
@@ -143,7 +143,7 @@ def test_truncated_and_missing_files_are_refused(saved: Path) -> None:
         saved.write_bytes(data[:size])
         assert_refused(saved, "not a whole safetensors file")
     saved.unlink()
-    assert_refused(saved, "cannot read")
+    assert_refused(saved, "is missing")
 
 
 def test_any_damaged_byte_is_refused_or_harmless(tables: MemoryTables, saved: Path) -> None:

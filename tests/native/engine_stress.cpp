@@ -52,8 +52,8 @@ struct Answer {
     }
 };
 
-enum class Kind { single, batch, live, encode, lookup, composed };
-constexpr std::uint64_t kKinds = 6;
+enum class Kind { single, batch, live, encode, lookup, composed, updated, grown };
+constexpr std::uint64_t kKinds = 8;
 constexpr mtaw::MemoryQuerySettings kQuery{60, 150, 200, 100};  // the ones that are served
 
 struct Job {
@@ -101,6 +101,38 @@ struct Scratch {
     mtaw::MemoryScratch memory;
 };
 
+// A part of the catalog, with codes of its own.
+struct Part {
+    Part(const mtaw::ScanCatalog& whole, std::int64_t begin, std::int64_t end, mtaw::Isa isa)
+        : rows(whole.rows + begin * whole.d),
+          n_items(end - begin),
+          blocks(static_cast<std::size_t>(mtaw::block_count(n_items) * mtaw::block_bytes(whole.d))),
+          summary(mtaw::quantise_catalog(rows, n_items, whole.d, blocks.data())),
+          scanner({rows, blocks.data(), n_items, whole.d, summary}, isa) {}
+
+    const float* rows;
+    std::int64_t n_items;
+    std::vector<std::uint8_t> blocks;
+    mtaw::ScanSummary summary;
+    mtaw::Scanner scanner;
+};
+
+// As an update leaves it: the same items, but those from `trained` on were added.
+struct Updated {
+    Updated(mtaw::EncoderWeights weights, const mtaw::ScanCatalog& catalog, std::int64_t trained, mtaw::Isa isa)
+        : base(catalog, 0, trained, isa),
+          side(catalog, trained, catalog.n_items, isa),
+          bundle([&] {
+              weights.n_items = trained;
+              return mtaw::Encoder(weights, isa);
+          }()),
+          encoder(bundle.with_added(weights.item_embedding + trained * catalog.d, catalog.n_items - trained)) {}
+
+    Part base, side;
+    mtaw::Encoder bundle, encoder;
+    std::optional<mtaw::Engine> engine{};
+};
+
 class Shop {
  public:
     Shop(const char* folder, mtaw::Isa isa, std::int64_t max_len, double scale)
@@ -115,6 +147,10 @@ class Shop {
         }
         const mtaw::MemoryParts parts{memory_ ? &*memory_ : nullptr, ranker_ ? &*ranker_ : nullptr};
         engine_.emplace(encoder_, scanner_, scale, parts);
+        const mtaw::ScanCatalog& catalog = scanner_.catalog();
+        updated_.emplace(bundle_.weights(max_len), catalog, trained_of(catalog), isa);
+        updated_->engine.emplace(updated_->encoder, updated_->base.scanner, scale, parts,
+                                 mtaw::CatalogUpdate{&updated_->side.scanner, nullptr});
     }
 
     // Threads pass different `random`: how a live session's clicks are portioned must not matter.
@@ -138,20 +174,25 @@ class Shop {
         answer.values.resize(answer.ids.size());
         if (job.kind == Kind::composed) {
             compose(job, conditions, answer, scratch);
-        } else if (job.kind == Kind::live) {
+        } else if (job.kind == Kind::live || job.kind == Kind::grown) {
+            // Of a grown one the catalog changes between its clicks.
+            const auto engine_now = [&]() -> const mtaw::Engine& {
+                return job.kind == Kind::grown && random() % 2 == 0 ? *updated_->engine : *engine_;
+            };
             mtaw::SessionState state(encoder_);
             for (std::int64_t held = 0; held < m;) {
                 const std::int64_t fresh = 1 + up_to(random, m - held - 1);
                 held += fresh;
                 mtaw::check_live(held, fresh);
-                engine_->rank_live(state, job.clicks.data(), held, fresh, job.k, conditions, answer.ids.data(),
+                engine_now().rank_live(state, job.clicks.data(), held, fresh, job.k, conditions, answer.ids.data(),
                                   answer.values.data(), scratch.engine);
             }
-            engine_->rank_live(state, job.clicks.data(), m, 0, job.k, conditions, answer.ids.data(),
+            engine_now().rank_live(state, job.clicks.data(), m, 0, job.k, conditions, answer.ids.data(),
                               answer.values.data(), scratch.engine);
         } else {
             const Ids clicks = job.kind == Kind::single ? looked_up(job.clicks) : job.clicks;
-            engine_->rank({clicks.data(), sessions.offsets, sessions.count}, job.k, conditions, answer.ids.data(),
+            const mtaw::Engine& engine = job.kind == Kind::updated ? *updated_->engine : *engine_;
+            engine.rank({clicks.data(), sessions.offsets, sessions.count}, job.k, conditions, answer.ids.data(),
                          answer.values.data(), scratch.engine);
         }
         return answer;
@@ -197,13 +238,15 @@ class Shop {
             answer = {dense, logits};
             return;
         }
-        const std::int64_t trained = catalog.n_items * 2 / 3;
+        const std::int64_t trained = trained_of(catalog);
         const mtaw::ItemVectors vectors{catalog.rows, trained, catalog.rows + trained * catalog.d, catalog.d, scale_,
                                         catalog.n_items - trained};
         const mtaw::MemoryRequest request{job.clicks.data(), m,     query.data(),        dense.data(),   logits.data(),
                                           width, conditions.allowed, excluded.data(), bounds[1]};
         memory_->rank(request, &vectors, *ranker_, job.k, answer.ids.data(), answer.values.data(), scratch.memory);
     }
+
+    static std::int64_t trained_of(const mtaw::ScanCatalog& catalog) { return catalog.n_items * 2 / 3; }
 
     // Out to the texts and back by the hash table.
     Ids looked_up(const Ids& internal) const {
@@ -229,6 +272,7 @@ class Shop {
     std::optional<mtaw::SessionMemory> memory_;
     std::optional<mtaw::RankerNet> ranker_;
     std::optional<mtaw::Engine> engine_;
+    std::optional<Updated> updated_;
 };
 
 struct Shared {
@@ -269,7 +313,9 @@ int run(char** argv) {
     for (std::size_t number = 0; number < kJobs; ++number) {
         jobs.emplace_back(random, shop.n_items(), max_len);
         Job alone = jobs.back();
-        if (alone.kind == Kind::composed) alone.kind = Kind::single;  // whose answer it must give
+        // Whose answer they must give.
+        if (alone.kind == Kind::composed || alone.kind == Kind::updated) alone.kind = Kind::single;
+        if (alone.kind == Kind::grown) alone.kind = Kind::live;
         answers.push_back(shop.answer(alone, scratch, random));
     }
     mtaw::SessionState visit(shop.encoder());

@@ -448,3 +448,25 @@ def test_the_state_of_a_bundle_is_the_bundle(rec: Recommender) -> None:
     assert catalog.ids is rec.bundle.ids
     assert catalog.most_clicked is rec.bundle.most_clicked
     assert catalog.popularity is rec.bundle.popularity
+
+
+@pytest.mark.parametrize("text", [True, False])
+def test_numpy_scalars_are_ids_like_any_other(tmp_path: Path, text: bool) -> None:
+    """Added, clicked, excluded, looked up: alike; and what comes back is Python's own int or str."""
+    save_parts(tmp_path, **bundle_parts(n_items=40, max_len=6, text=text))
+    rec = Recommender.load(tmp_path)
+    first, second = rec.ids.external(np.array([3, 4]))
+    new: Any = "fresh" if text else 12345
+    as_numpy: Any = np.str_ if text else np.int64
+    rec.add_items([as_numpy(new)], neighbours=[[as_numpy(first), as_numpy(second)]])
+    plain = rec.recommend([first, second], 41)
+    assert new in plain.items
+    assert {type(item) for item in plain.items} == {str if text else int}
+    for session in ([as_numpy(first), as_numpy(second)], np.array([first, second])):
+        assert rec.recommend(session, 41).items == plain.items
+    without = rec.recommend([first], 41, exclude=[new]).items
+    assert rec.recommend([as_numpy(first)], 41, exclude=np.array([new])).items == without
+    assert rec.similar_items(as_numpy(new), 5).items == rec.similar_items(new, 5).items
+    assert rec.session([as_numpy(first)]).click(as_numpy(new)).clicks == [first, new]
+    rec.remove_items([as_numpy(new)])
+    assert new not in rec.recommend([first], 41).items

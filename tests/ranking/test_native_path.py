@@ -28,35 +28,15 @@ from mtaw_fast.ranking.memory_stage import MemoryStage
 from mtaw_fast.ranking.native_ranker import NativeRanker
 from mtaw_fast.ranking.pipeline import Pipeline
 from mtaw_fast.recommender import Recommender
-from tests.random_bundle import bundle_parts, memory_parts, save_parts
+from tests.random_bundle import bundle_parts, save_parts
+from tests.ranking.native_bundles import N, named, same, saved
 
 ROOT = Path(__file__).parent.parent
-N = 403
-
-
-def same(one: Recommendations, other: Recommendations) -> bool:
-    repeats = [None if out.repeats is None else out.repeats.tolist() for out in (one, other)]
-    return (
-        one.items == other.items
-        and one.scores.dtype == other.scores.dtype == np.float32
-        and one.scores.tobytes() == other.scores.tobytes()
-        and one.unknown == other.unknown
-        and one.fallback == other.fallback
-        and repeats[0] == repeats[1]
-    )
 
 
 @pytest.fixture(scope="module", params=["text-ids", "int-ids", "memory"])
 def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("native") / "bundle"
-    parts = bundle_parts(n_items=N, d=20, max_len=12, text=request.param == "text-ids")
-    if request.param == "memory":
-        parts |= memory_parts(N)
-    embedding = parts["weights"]["item_embedding"]
-    embedding[100:140] = embedding[60:100]
-    embedding[7] = 0
-    save_parts(path, **parts)
-    return path
+    return saved(tmp_path_factory.mktemp("native") / "bundle", request.param)
 
 
 @pytest.fixture(scope="module")
@@ -71,10 +51,6 @@ def composed(folder: Path) -> Recommender:
     rec = Recommender.load(folder, encoder="native", index="exact")
     assert isinstance(rec._pipeline.ranker, ComposedRanker)
     return rec
-
-
-def named(rec: Recommender, internal: Any) -> list[Any]:
-    return rec.ids.external(np.asarray(internal, dtype=np.int32))
 
 
 clicks = st.lists(st.integers(0, N - 1) | st.sampled_from([-1, -2]), max_size=30)
@@ -114,137 +90,6 @@ def test_native_equals_composed(
         live.recommend(k, **options)
         answers.append(live.click(*asked[len(asked) // 2 :]).recommend(k, **options))
     assert all(same(answers[0], answer) for answer in answers[1:])
-
-
-def updated(rec: Recommender, history: str) -> Recommender:
-    """The same changes of its catalog for whatever ranks: N of the bundle's items, then the added ones."""
-    new = [f"new-{i}" if rec.ids.kind == "str" else 10**12 + i for i in range(60)]
-    rng = np.random.default_rng(12)
-    vectors = rng.standard_normal((60, 20)).astype(np.float32)
-    vectors[5], vectors[6] = rec.bundle.weights["item_embedding"][[60, 61]]  # ties with the bundle's items
-    vectors[40] = vectors[39]
-    if history == "removed":
-        rec.remove_items(named(rec, [0, 7, 60, 101, N - 1]))
-        return rec
-    rec.add_items(new[:37], vectors=vectors[:37])
-    if history == "added":
-        rec.add_items(new[37:], vectors=vectors[37:])
-        return rec
-    rec.remove_items([*named(rec, [3, 61, 100, 400]), *new[:3], new[36]])
-    rec.add_items([*new[37:], new[1], *named(rec, [61])], vectors=np.concatenate([vectors[37:], vectors[:2]]))
-    return rec
-
-
-@pytest.fixture(scope="module", params=["added", "removed", "added again"])
-def both(request: pytest.FixtureRequest, folder: Path) -> tuple[Recommender, Recommender]:
-    native, composed = (updated(Recommender.load(folder, "native", one), request.param) for one in ("scan", "exact"))
-    assert isinstance(native._pipeline.ranker, NativeRanker)
-    assert isinstance(composed._pipeline.ranker, ComposedRanker)
-    assert native._pipeline.catalog.is_updated
-    assert len(native.ids) == len(composed.ids)
-    return native, composed
-
-
-class TestUpdatedCatalog:
-    """One native call on what `add_items` and `remove_items` leave, to the bit what the composed path says."""
-
-    @settings(max_examples=60, deadline=None)
-    @given(data=st.data())
-    def test_native_equals_composed(self, both: tuple[Recommender, Recommender], data: st.DataObject) -> None:
-        size = len(both[0].ids)
-        late = st.integers(N, size - 1) if size > N else st.integers(0, N - 1)
-        item = st.integers(0, size - 1) | late
-        some = st.none() | st.lists(item, max_size=size)
-        internal = data.draw(st.lists(item | st.sampled_from([-1, -2]), max_size=30))
-        k = data.draw(st.integers(1, size + 5))
-        lists = {name: data.draw(some) for name in ("exclude", "allow", "filter")}
-        fixed = {"exclude_seen": data.draw(st.booleans()), "repeats": data.draw(st.booleans())}
-        odd = {-1: "nobody", -2: 2.5}
-        asked = [odd.get(one) or named(both[0], [one])[0] for one in internal]
-        answers = []
-        for rec in both:
-            options: dict[str, Any] = {name: named(rec, ids) for name, ids in lists.items() if ids is not None} | fixed
-            if "filter" in options:
-                options["filter"] = rec.filter(exclude=options["filter"])
-            live = rec.session(asked[: len(asked) // 2])
-            live.recommend(k, **options)
-            answers += [
-                rec.recommend(asked, k, **options),
-                rec.recommend_batch([asked, asked[:1], asked[1:]], k, **options)[0],
-                live.click(*asked[len(asked) // 2 :]).recommend(k, **options),
-            ]
-        assert all(same(answers[0], answer) for answer in answers[1:])
-        gone = np.flatnonzero(both[0]._pipeline.catalog.gone)
-        assert not set(both[0].ids.lookup(answers[0].items).tolist()) & set(gone.tolist())
-
-    def test_the_added_items_are_found(self, both: tuple[Recommender, Recommender]) -> None:
-        rec = both[0]
-        for place in range(N, len(rec.ids)):
-            item = named(rec, [place])
-            if not rec._pipeline.catalog.gone[place]:
-                assert item[0] in rec.recommend(item, len(rec.ids)).items
-
-    def test_packed_sessions(self, both: tuple[Recommender, Recommender]) -> None:
-        size = len(both[0].ids)
-        rng = np.random.default_rng(4)
-        packed = Sessions.from_lists([rng.integers(0, size, n) for n in (1, 0, 3, 20, 2, 0, 7, 1, 1)])
-        for k in (1, 30, size):
-            for seen in (False, True):
-                one, other = (rec.rank(packed, k, exclude_seen=seen) for rec in both)
-                assert [array.tobytes() for array in one] == [array.tobytes() for array in other]
-
-    def test_ids_of_other_types(self, both: tuple[Recommender, Recommender]) -> None:
-        known = named(both[0], [len(both[0].ids) - 1, 2])
-        cast = np.str_ if isinstance(known[0], str) else np.int64
-        odd = [cast(known[0]), cast(known[1]), True, None, b"new-1", 2.0, "\ud800", 10**30, [1]]
-        for rec in both:
-            assert same(rec.recommend(odd, 9), rec.recommend([*known, *odd[2:]], 9))
-        assert same(*(rec.recommend(odd, 9) for rec in both))
-
-
-def test_a_live_session_over_states_of_the_catalog(folder: Path) -> None:
-    """Whatever is added, changed or taken out between two clicks, an answer is that of a new session."""
-    rec = Recommender.load(folder, "native", "scan")
-    rng = np.random.default_rng(3)
-    new = [f"new-{i}" if rec.ids.kind == "str" else 10**12 + i for i in range(30)]
-    live, idle, asked = rec.session(), rec.session(named(rec, [1, 2])), list[Any]()
-    idle.recommend()
-    for turn in range(30):
-        rec.add_items(new[turn : turn + 1], vectors=rng.standard_normal((1, 20)).astype(np.float32))
-        if turn % 4 == 3:
-            rec.remove_items(new[turn - 1 : turn])
-            rec.add_items(new[turn - 1 : turn], vectors=rng.standard_normal((1, 20)).astype(np.float32))
-        click = new[rng.integers(0, turn + 1)] if turn % 3 else named(rec, [rng.integers(0, N)])[0]
-        place = rec.ids.lookup([click])
-        asked.append(int(place[0]))
-        assert isinstance(rec._pipeline.ranker, NativeRanker)
-        got = live.click(click).recommend(12, exclude_seen=turn % 2 == 0)
-        packed = Sessions.from_lists([asked])
-        ids, scores = rec.rank(packed, 12, exclude_seen=turn % 2 == 0)
-        assert rec.ids.lookup(got.items).tolist() == ids[0].tolist()
-        assert got.scores.tobytes() == scores[0].tobytes()
-    assert same(idle.recommend(), rec.recommend(named(rec, [1, 2])))
-
-
-def test_a_state_of_the_catalog_costs_no_encoder(folder: Path) -> None:
-    """What does not depend on the added items is shared, not made again."""
-    rec = Recommender.load(folder, "native", "scan")
-    new = [f"new-{i}" if rec.ids.kind == "str" else 10**12 + i for i in range(40)]
-    vectors = np.random.default_rng(2).standard_normal((40, 20)).astype(np.float32)
-    rec.add_items(new[:20], vectors=vectors[:20])
-    before = rec._pipeline.ranker._parts  # type: ignore[attr-defined]
-    rec.add_items(new[20:], vectors=vectors[20:])
-    rec.remove_items(new[:1])
-    after = rec._pipeline.ranker._parts  # type: ignore[attr-defined]
-    assert after.engine is not before.engine
-    assert after.memory is before.memory
-    assert after.ranker_net is before.ranker_net
-    many = [f"more-{i}" if rec.ids.kind == "str" else 10**13 + i for i in range(1100)]
-    rec.add_items(many, vectors=np.random.default_rng(3).standard_normal((1100, 20)).astype(np.float32))
-    if rec.bundle.memory is not None:
-        assert before.room > N + 40
-        assert rec._pipeline.ranker._parts.room >= rec._pipeline.catalog.size  # type: ignore[attr-defined]
-    assert len(rec.recommend(many[:2], 5).items) == 5
 
 
 class TestLiveSession:

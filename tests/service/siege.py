@@ -19,11 +19,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from bench.serving_checks import Versions, parse_answer
-from bench.serving_faults import in_flight
-from bench.serving_inputs import distinct_sessions, publish, recommend_requests
-from bench.serving_run import Measured, Traffic, measure
 
+from bench.serving.checks import Versions, parse_answer
+from bench.serving.faults import in_flight
+from bench.serving.inputs import distinct_sessions, publish, recommend_requests
+from bench.serving.traffic import Measured, Traffic, measure
 from mtaw_fast.bundle import Bundle
 from tests.random_bundle import save_random
 from tests.service.running import Running

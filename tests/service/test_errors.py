@@ -80,7 +80,7 @@ def test_what_is_of_the_wrong_type(text_service: Running, body: bytes, named: st
 def test_limits(text_service: Running, path: str, body: Any, code: str) -> None:
     message = refused(text_service.ask("POST", path, body), 400, code)
     if code != "invalid_request":
-        assert "raise --max-" in message  # the mend
+        assert "raise --max-" in message  # the remedy
 
 
 def test_at_the_limits_all_is_well(text_service: Running) -> None:

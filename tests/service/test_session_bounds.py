@@ -19,7 +19,7 @@ from tests.service.test_sessions import Clock
 
 @dataclass
 class PlainSessions:
-    """What `MemorySessions` is to do, counted anew at every click: (id, expires, clicks), the oldest click first."""
+    """What `MemorySessions` is to do, counted again at every click: (id, expires, clicks), the oldest click first."""
 
     ttl: float
     most: int
@@ -69,7 +69,7 @@ def test_memory_stays_bounded_whatever_is_clicked(
     async def main() -> None:
         for operation in operations:
             if isinstance(operation, tuple):
-                # What was evicted begins anew, as what has expired does.
+                # What was evicted begins again, as what has expired does.
                 assert await store.click(*operation) == plain.click(clock.now, *operation)
             else:
                 clock.now += operation

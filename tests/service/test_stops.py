@@ -28,16 +28,6 @@ def test_stops_under_load_cut_nobody(text_bundle: Path, tmp_path: Path, workers:
     assert max(told.seconds) < 15  # of a grace of 30
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("workers", [1, 2])
-def test_fifty_stops_under_load_cut_nobody(text_bundle: Path, tmp_path: Path, workers: int) -> None:
-    told = Stopped()
-    for _ in range(50):
-        stop_under_load(text_bundle, tmp_path / "log", workers, told)
-    assert not told.cut, str(told)
-    assert set(told.statuses) == {200, 503}
-
-
 def test_while_a_worker_ends_what_it_has_who_comes_is_told(text_bundle: Path) -> None:
     with running(text_bundle, "--grace", "4", "--read-timeout", "60") as service, contextlib.ExitStack() as stack:
         half, kept = stack.enter_context(service.raw()), stack.enter_context(service.raw())

@@ -173,7 +173,7 @@ def test_what_cannot_start_says_why(tmp_path: Path, text_bundle: Path, text_serv
 
 
 @pytest.mark.parametrize(
-    ("flags", "mend"),
+    ("flags", "remedy"),
     [
         (["--workers", "2", "--sessions", "memory"], "--sessions redis://"),
         (["--workers", "0"], "--workers must be at least 1"),
@@ -192,10 +192,10 @@ def test_what_cannot_start_says_why(tmp_path: Path, text_bundle: Path, text_serv
     ],
 )
 def test_misuse_says_what_is_meant(
-    text_bundle: Path, capsys: pytest.CaptureFixture[str], flags: list[str], mend: str
+    text_bundle: Path, capsys: pytest.CaptureFixture[str], flags: list[str], remedy: str
 ) -> None:
     assert main(["serve", str(text_bundle), *flags]) == 2
-    assert mend in capsys.readouterr().err
+    assert remedy in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("where", ["redis://:s3cret@h:6379/0", "redis://u:s3cret@[h", "redis://h?password=s3cret"])

@@ -131,7 +131,12 @@ void Candidates::keep_best(const SearchPlan& plan) {
 
 void Candidates::fetch_rows(const SearchPlan& plan) const {
     const std::int64_t d = plan.catalog->d;
-    for (std::int64_t i = 0; i < std::min(lane.count, kMostFetched); ++i) {
+    std::int64_t left = kMostFetched;
+    for (std::int64_t i = 0; i < lane.count && left > 0; ++i) {
+        // The exact scores will lift the floor by about half the width of a bound: what the middle of its bounds puts
+        // under the floor now will then be dropped unscored.
+        if (lane.upper[i] + lane.lower[i] < 2 * floor) continue;
+        --left;
         const float* row = plan.catalog->rows + lane.ids[i] * d;
         for (std::int64_t j = 0; j < d; j += kPairFloats) MTAW_PREFETCH_L2(row + j);
         MTAW_PREFETCH_L2(row + d - 1);

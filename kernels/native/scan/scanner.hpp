@@ -18,7 +18,7 @@ struct ScanCatalog {
     std::int64_t n_items;        // N, at most 2^31 - 1
     std::int64_t d;              // 1 .. kMaxScanDims
     ScanSummary summary;
-    // The half-wide codes, or null. With them a search of one or two queries reads about half the bytes, where the
+    // The half-wide codes, or null. With them a search of one to three queries reads about half the bytes, where the
     // catalog is so large that this pays.
     const std::uint8_t* half_blocks = nullptr;
 };

@@ -10,6 +10,9 @@ Ids are 1..n_items (0 is free): the internal id is id - 1, the external id the n
 
 from __future__ import annotations
 
+import contextlib
+import math
+import struct
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -24,6 +27,14 @@ from mtaw_fast.data.sessions import Samples, Sessions
 from mtaw_fast.errors import DataError
 
 # name -> dtype and number of axes
+# Deflate packs zeros a thousandfold, clicks and offsets up to some ten times.
+_MOST_RATIO = 200
+_MOST_UNCLICKED = 1_000_000  # items that a catalog may have whatever is clicked: an id table of some 20 MB
+# What a file that is no whole archive can raise.
+_NO_ARCHIVE = (
+    OSError, ValueError, EOFError, KeyError, SyntaxError, NotImplementedError, RuntimeError, zipfile.BadZipFile,
+    zlib.error, MemoryError, struct.error,
+)  # fmt: skip
 _TRAIN = {"items": (np.int32, 1), "offsets": (np.int64, 1), "n_items": (np.int32, 0), "min_prefix": (np.int32, 0)}
 _TEST = {"items": (np.int32, 1), "offsets": (np.int64, 1), "labels": (np.int32, 1), "session": (np.int32, 1)}
 
@@ -37,8 +48,14 @@ def read(source: Path, name: str | None = None) -> Dataset:
     if not source.is_dir():
         raise DataError(f"{source} is no folder; name the folder that holds train.npz and test.npz")
     train_path, test_path = source / "train.npz", source / "test.npz"
+    clicks = _decoded_sizes(train_path, _TRAIN).get("items", 0) + _decoded_sizes(test_path, _TEST).get("items", 0)
     train, test = _arrays(train_path, _TRAIN), _arrays(test_path, _TEST)
     n_items, min_prefix = int(train["n_items"]), int(train["min_prefix"])
+    if n_items > max(_MOST_UNCLICKED, clicks):
+        raise DataError(
+            f"{train_path}: n_items is {n_items:,}, but train.npz and test.npz hold {clicks:,} clicks; state "
+            "how many items there are"
+        )
     if n_items < 1 or min_prefix < 1:
         raise DataError(f"{train_path}: n_items is {n_items} and min_prefix {min_prefix}; both must be at least 1")
 
@@ -68,6 +85,32 @@ def stream(source: Path) -> ClickStream:
     return of_samples(dataset.test, dataset.ids)
 
 
+def _decoded_sizes(path: Path, expected: Mapping[str, tuple[type, int]]) -> dict[str, int]:
+    """Entries of each array as its header states them, before any is decoded.
+
+    Raises DataError where the members are not as large as their headers say, or all of them out of proportion to the
+    file. What is wrong otherwise is left to `_arrays`.
+    """
+    entries: dict[str, int] = {}
+    total = 0
+    with contextlib.suppress(*_NO_ARCHIVE), zipfile.ZipFile(path) as archive:
+        for name in expected:
+            member = archive.getinfo(f"{name}.npy")
+            with archive.open(member) as stream:
+                version = np.lib.format.read_magic(stream)
+                read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+                shape, _, dtype = read(stream)
+                begin = stream.tell()
+            entries[name] = math.prod(shape)
+            total += member.file_size
+            if not dtype.hasobject and begin + entries[name] * dtype.itemsize != member.file_size:
+                raise DataError(f"{path}: '{name}' is not as large as its header says; restore it or make it anew")
+    size = path.stat().st_size if path.is_file() else 0
+    if total > _MOST_RATIO * size:
+        raise DataError(f"{path}: its {size:,} bytes would be {total:,} when decoded; refused: write it uncompressed")
+    return entries
+
+
 def _arrays(path: Path, expected: Mapping[str, tuple[type, int]]) -> dict[str, np.ndarray]:
     """The arrays of one archive, their dtypes and axes checked."""
     found: dict[str, np.ndarray] = {}
@@ -83,9 +126,7 @@ def _arrays(path: Path, expected: Mapping[str, tuple[type, int]]) -> dict[str, n
                 if name not in archive:
                     raise DataError(f"{path} lacks the array '{name}'; it has {sorted(archive.files)}; write it anew")
                 found[name] = np.asarray(archive[name])  # a member without an npy header comes as bytes
-    except (OSError, ValueError, EOFError, KeyError, SyntaxError, NotImplementedError, RuntimeError) as error:
-        raise _damaged(path, error) from None
-    except (zipfile.BadZipFile, zlib.error, MemoryError) as error:
+    except _NO_ARCHIVE as error:
         raise _damaged(path, error) from None
     for name, (dtype, axes) in expected.items():
         array = found[name]

@@ -11,7 +11,10 @@ refuses every name. Ids are positive ints (0 is the models' padding); they stay 
 from __future__ import annotations
 
 import io
+import os
 import pickle
+import pickletools
+import reprlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
@@ -23,8 +26,24 @@ from mtaw_fast.data.item_ids import ItemIds
 from mtaw_fast.data.readers.stream import ClickStream, of_samples
 from mtaw_fast.data.sessions import Samples, Sessions
 from mtaw_fast.errors import DataError, UsageError
+from mtaw_fast.storage.files import open_regular
 
 _INT64_MAX = np.iinfo(np.int64).max
+
+
+class _Short(reprlib.Repr):
+    """Shows a few entries and levels of what a file holds: all of them may have no end."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlevel = 2
+
+    def repr_int(self, x: int, level: int) -> str:
+        """One of thousands of digits cannot be shown at all."""
+        return super().repr_int(x, level) if x.bit_length() <= 256 else f"an int of {x.bit_length()} bits"
+
+
+_SHORT = _Short()
 
 
 def read(source: Path, min_prefix: int = 1, name: str | None = None) -> Dataset:
@@ -81,17 +100,36 @@ def stream(source: Path, reader: Mapping[str, Any]) -> ClickStream:
 
 def load_plain(path: Path) -> Any:
     """Unpickle a file of lists, tuples, dicts, texts and numbers. Raises DataError if it names any global."""
+    with os.fdopen(open_regular(path, DataError), "rb") as stream:
+        data = stream.read()
     try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"cannot read {path} ({error.strerror}); the folder must hold it") from None
-    try:
+        _check_opcodes(path, data)
         return _PlainUnpickler(io.BytesIO(data), path).load()
     except DataError:
         raise
     except Exception as error:  # a damaged pickle can raise nearly anything
         reason = (str(error).splitlines() or [""])[0] or type(error).__name__
         raise DataError(f"{path} is not a whole pickle ({reason}); restore it or make it anew") from None
+
+
+# What makes a dict or a set, whose keys are hashed: of tuples that share tuples that takes time without end.
+_HASHING = {"DICT", "SETITEM", "SETITEMS", "ADDITEMS", "FROZENSET"}
+_SHARING = {"GET", "BINGET", "LONG_BINGET", "DUP"}
+
+
+def _check_opcodes(path: Path, data: bytes) -> None:
+    """Raise DataError where unpickling would take memory or time out of all proportion to the file."""
+    names: set[str] = set()
+    for opcode, argument, _ in pickletools.genops(data):
+        names.add(opcode.name)
+        # The unpickler makes room up to the number that a file gives an object, whatever it is.
+        if opcode.name in ("PUT", "LONG_BINPUT") and int(argument or 0) > len(data):
+            raise DataError(
+                f"{path} gives an object the number {argument}, far more than a file of {len(data):,} bytes holds; "
+                "refused: write it again as plain lists of ints"
+            )
+    if names & _HASHING and names & _SHARING:
+        raise DataError(f"{path} holds dicts or sets that share objects; refused: write it as plain lists of ints")
 
 
 class _PlainUnpickler(pickle.Unpickler):
@@ -108,7 +146,7 @@ class _PlainUnpickler(pickle.Unpickler):
         )
 
     def persistent_load(self, pid: Any) -> NoReturn:
-        raise DataError(f"{self._path} refers to an object outside itself ({pid!r:.60}); refused: write it anew")
+        raise DataError(f"{self._path} refers to an object outside itself ({_SHORT.repr(pid)}); refused: write it anew")
 
 
 def _samples(path: Path) -> tuple[list[Any], list[int]]:
@@ -132,6 +170,11 @@ def _rows(path: Path, value: Any, what: str) -> list[Any]:
     for number, row in enumerate(value):
         if not isinstance(row, (list, tuple)) or not row:
             raise DataError(f"{path}: row {number} of the {what} must be a non-empty list, not {_kind(row)}; mend it")
+    # An id takes two bytes at least, unless rows of many are named again and again.
+    total, size = sum(map(len, value)), path.stat().st_size
+    if total > size:
+        raise DataError(f"{path}: its {size:,} bytes stand for {total:,} ids; write every row out")
+    for number, row in enumerate(value):
         _check_ints(path, row, f"row {number} of the {what}")
     return list(value)
 
@@ -184,4 +227,4 @@ def _offsets(rows: list[Any]) -> np.ndarray:
 def _kind(value: Any) -> str:
     if isinstance(value, (list, tuple)):
         return f"a {type(value).__name__} of {len(value)}"
-    return f"{value!r:.40}".replace("\n", " ") + f" ({type(value).__name__})"
+    return f"{_SHORT.repr(value):.60} ({type(value).__name__})"

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from mtaw_fast.data.dataset import Dataset
-from mtaw_fast.data.readers import read
+from mtaw_fast.data.readers import npz, read
 from mtaw_fast.errors import DataError
 from tests.data.readers import reference
 
@@ -132,6 +132,47 @@ def test_every_flipped_byte_is_refused_or_harmless(tmp_path: Path) -> None:
         except DataError:
             refusals += 1
     assert refusals > len(whole) // 7 // 2
+
+
+def test_a_file_that_decodes_to_far_more_is_refused_undecoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """8 MB of the same click in 8 kB; with the bound above that they are read."""
+    train, test = good()
+    train |= {"items": np.ones(2_000_000, np.int32), "offsets": np.array([0, 2_000_000])}
+    np.savez_compressed(tmp_path / "train.npz", **train)
+    np.savez(tmp_path / "test.npz", **test)
+    monkeypatch.setattr(npz, "_MOST_RATIO", 1 << 20)
+    assert read("npz", tmp_path).train.n_clicks == 2_000_000
+    monkeypatch.undo()
+    loads = 0
+
+    def load(*arguments: Any, **options: Any) -> None:
+        nonlocal loads
+        loads += 1
+
+    monkeypatch.setattr(npz.np, "load", load)
+    assert "would be 8,000," in refused(tmp_path)
+    assert loads == 0
+
+
+@pytest.mark.parametrize(("n_items", "fine"), [(1_000_000, True), (1_000_001, False), (2**31 - 1, False)])
+def test_a_catalog_out_of_proportion_to_its_clicks_is_refused(tmp_path: Path, n_items: int, fine: bool) -> None:
+    train, test = good()
+    write(tmp_path, train | {"n_items": np.int32(n_items)}, test)
+    if fine:
+        assert read("npz", tmp_path).n_items == n_items
+    else:
+        assert f"n_items is {n_items:,}, but train.npz and test.npz hold 9 clicks" in refused(tmp_path)
+
+
+def test_a_header_that_states_more_than_the_member_holds_is_refused(tmp_path: Path) -> None:
+    write(tmp_path, *good())
+    with zipfile.ZipFile(tmp_path / "test.npz") as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    members["items.npy"] = members["items.npy"].replace(b"(4,)", b"(9,)")
+    with zipfile.ZipFile(tmp_path / "test.npz", "w") as archive:
+        for name, data in members.items():
+            archive.writestr(name, data)
+    assert "'items' is not as large as its header says" in refused(tmp_path)
 
 
 def test_other_sources_are_refused(tmp_path: Path) -> None:

@@ -155,6 +155,49 @@ def test_the_attack_would_work_on_a_plain_unpickler(tmp_path: Path) -> None:
     assert (tmp_path / "ran").exists()
 
 
+def doubled(depth: int, innermost: Any, make: Callable[[Any, Any], Any]) -> Any:
+    """A value of 2^depth parts in a few bytes a level."""
+    for _ in range(depth):
+        innermost = make(innermost, innermost)
+    return innermost
+
+
+def mapped(key: Any) -> bytes:
+    """A dict with one key, which is hashed when it is read (hashing it here would not end)."""
+    return pickle.dumps(key, 4)[:-1].replace(b"\x80\x04", b"\x80\x04}", 1) + b"K\x01s."
+
+
+BOMBS: dict[str, tuple[bytes, str]] = {
+    # 60 levels of lists that hold the one before twice, inside a dict: their repr has no end
+    "repr": (pickle.dumps(([[[{1: 2, 3: doubled(60, [1], lambda a, b: [a, b])}]]], [2])), "dicts or sets that share"),
+    "repr of a text": (pickle.dumps(([["x" * 10**7]], [2])), "holds 'xxxx"),
+    "digits": (pickle.dumps(([[10**6000]], [2])), "an int of 19932 bits"),
+    "digits within": (pickle.dumps(([[{1: 10**6000}]], [2])), "{1: an int of 19932 bits} (dict)"),
+    "persistent": (b"(" + pickle.dumps(doubled(60, [1], lambda a, b: [a, b]), 2)[2:-1] + b"Q.", "outside itself"),
+    "hash": (mapped(doubled(60, (1,), lambda a, b: (a, b))), "dicts or sets that share"),
+    # an object numbered 2^32 - 1: room for as many is made at once
+    "memo": (b"\x80\x02]r\xff\xff\xff\xff.", "the number 4294967295"),
+    "memo as text": (b"]p99999999999\n.", "the number 99999999999"),
+    "rows": (pickle.dumps(([[1] * 1000] * 1000, [2] * 1000)), "stand for 1,000,000 ids"),
+}
+
+
+@pytest.mark.parametrize("bomb", BOMBS)
+@pytest.mark.timeout(20)
+def test_files_that_grow_without_end_are_refused_at_once(tmp_path: Path, bomb: str) -> None:
+    data, message = BOMBS[bomb]
+    (tmp_path / "test.txt").write_bytes(data)
+    said = refused(tmp_path)
+    assert message in said
+    assert "test.txt" in said
+    assert len(said) < 400
+
+
+def test_a_pipe_is_refused_at_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "test.txt")
+    assert "no regular file" in refused(tmp_path)
+
+
 LOOP: list[Any] = []
 LOOP.append(LOOP)
 WRONG: list[tuple[str, Any, str]] = [
@@ -168,6 +211,7 @@ WRONG: list[tuple[str, Any, str]] = [
     ("test", ([[]], [2]), "row 0 of the prefixes"),
     ("test", ([[1.5]], [2]), "holds 1.5 (float)"),
     ("test", ([[2**70]], [2]), "holds 11805"),
+    ("test", ([[{"a": [[[[[1]]]]]}]], [2]), "holds {'a': [[...]]} (dict)"),
     ("test", ([[1]], [0]), "item id 0 occurs"),
     ("all_train_seq", [[(1, 99), (2, 99)]], "holds a tuple of 2"),
     ("all_train_seq", [[1, 2], [3]], "session 1 has 1 clicks"),

@@ -1,0 +1,45 @@
+"""A lock that a forked process finds free.
+
+fork copies a lock as it is, and not the thread that holds it: in the child it would never be let go. What the lock
+guards must be fit to be left in the middle of a change, as one assignment is.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from types import TracebackType
+
+_generation = 0  # forks between this process and the one that imported the module
+_renewing = threading.Lock()
+
+
+def _after_fork() -> None:
+    global _generation, _renewing
+    _generation += 1
+    _renewing = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
+class ForkLock:
+    """A mutex for `with`; not reentrant."""
+
+    __slots__ = ("_born", "_lock")
+
+    def __init__(self) -> None:
+        self._born, self._lock = _generation, threading.Lock()
+
+    def __enter__(self) -> None:
+        if self._born != _generation:
+            with _renewing:  # the child's threads must agree on one lock
+                if self._born != _generation:
+                    self._lock = threading.Lock()
+                    self._born = _generation
+        self._lock.acquire()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._lock.release()

@@ -1,0 +1,140 @@
+"""fork while other threads work: no child waits for a thread that it does not have."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from mtaw_fast.ranking.fork_lock import ForkLock
+from mtaw_fast.recommender import Recommender
+from tests.random_bundle import save_random
+
+PATIENCE = 20  # seconds
+
+
+def child(work: Callable[[], object]) -> int:
+    """Fork, work, and how the child ended: 0 where it did; killed after PATIENCE."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12's, on what is tested here
+        pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            work()
+            status = 0
+        finally:
+            os._exit(status)
+    until = time.monotonic() + PATIENCE
+    while time.monotonic() < until:
+        done, status = os.waitpid(pid, os.WNOHANG)
+        if done:
+            return status
+        time.sleep(0.005)
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    return -1
+
+
+def test_a_lock_that_another_thread_holds_is_free_in_the_child() -> None:
+    lock = ForkLock()
+    held, go = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with lock:
+            held.set()
+            go.wait(PATIENCE)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    held.wait()
+
+    def work() -> None:
+        counted = []
+
+        def enter() -> None:
+            with lock:
+                before = len(counted)
+                time.sleep(0.01)
+                counted.append(before)
+
+        threads = [threading.Thread(target=enter) for _ in range(4)]
+        for one in threads:
+            one.start()
+        for one in threads:
+            one.join()
+        assert counted == [0, 1, 2, 3]  # it is a lock there, too
+
+    assert child(work) == 0
+    go.set()
+    thread.join()
+    with lock:
+        pass
+
+
+@pytest.mark.parametrize("busy", ["add_items", "session"])
+def test_children_of_a_busy_recommender_add_items_and_rank(
+    tmp_path: Path, busy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The fork comes while another thread holds the lock, in the middle of what the lock is for."""
+    save_random(tmp_path, n_items=200, max_len=6)
+    rec = Recommender.load(tmp_path)
+    visit = rec.session(["sku-1", "sku-2"])
+    expected = visit.recommend(5).items
+    owner, name = (rec, "_updating") if busy == "add_items" else (visit, "_lock")
+    held, go = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with getattr(owner, name):
+            held.set()
+            go.wait(PATIENCE)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    held.wait()
+
+    def work() -> None:
+        rec.add_items(["fresh"], neighbours=[["sku-3", "sku-4"]])
+        assert "fresh" in rec.recommend(["sku-3", "sku-4"], 200).items
+        assert visit.click("sku-5").recommend(5).items
+
+    assert child(work) == 0
+    go.set()
+    thread.join()
+    assert visit.recommend(5).items == expected
+
+
+def test_forks_amid_real_work(tmp_path: Path) -> None:
+    save_random(tmp_path, n_items=200, max_len=6)
+    rec = Recommender.load(tmp_path)
+    visit = rec.session(["sku-1"])
+    stop = threading.Event()
+
+    def work(number: int) -> None:
+        count = 0
+        while not stop.is_set():
+            visit.click(f"sku-{count % 50}").recommend(5)
+            if count % 10 == 0:
+                rec.add_items([f"fresh-{number}-{count}"], neighbours=[["sku-3"]])
+            count += 1
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(2)]
+    for thread in threads:
+        thread.start()
+
+    def in_child() -> None:
+        rec.add_items([f"child-{os.getpid()}"], neighbours=[["sku-3"]])
+        visit.click("sku-7").recommend(5)
+
+    try:
+        assert [child(in_child) for _ in range(8)] == [0] * 8
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
