@@ -16,6 +16,7 @@ from mtaw_fast.errors import TrainingError
 from mtaw_fast.kernels.native.memory_query import Dense, feature_names
 from mtaw_fast.memory import MemoryTables
 from mtaw_fast.memory.settings import query_settings
+from mtaw_fast.memory.trends import TrendTables
 from mtaw_fast.model.item_vectors import mean_norm, normalised
 from mtaw_fast.ranking.encoders import NativeEncoder
 from mtaw_fast.ranking.retrieval import ScanIndex
@@ -47,9 +48,12 @@ def drawn(seed: int, count: int, items: int = N, timed: bool = False) -> Session
 BEFORE = drawn(1, 60, items=N - 8)  # the last eight items come with the slice
 
 
-def lessons_of(slice_: Sessions, tmp_path: Path, config: Config = CONFIG, since: int | None = None) -> Lessons:
+def lessons_of(
+    slice_: Sessions, tmp_path: Path, config: Config = CONFIG, since: int | None = None, trends: bool = False
+) -> Lessons:
     tables = build_tables(config, BEFORE, N)
-    return go_through(config, tables, slice_, 1, WEIGHTS, tmp_path, "ranker", Silent(), since)
+    past = TrendTables.build(BEFORE, 10_000 * np.arange(len(BEFORE.items)), N) if trends else None
+    return go_through(config, tables, slice_, 1, WEIGHTS, tmp_path, "ranker", Silent(), since, past)
 
 
 def rows_of(lessons: Lessons, count: int) -> list[tuple[list[int], np.ndarray]]:
@@ -147,9 +151,9 @@ def shortened(sessions: Sessions) -> Sessions:
 
 
 @pytest.mark.parametrize("change", [relabelled, shortened])
-@pytest.mark.parametrize("timed", [False, True])
+@pytest.mark.parametrize(("timed", "trends"), [(False, False), (True, False), (True, True)])
 def test_later_sessions_change_no_earlier_lesson(
-    tmp_path: Path, change: Callable[[Sessions], Sessions], timed: bool
+    tmp_path: Path, change: Callable[[Sessions], Sessions], timed: bool, trends: bool
 ) -> None:
     slice_ = drawn(5, 60, timed=timed)
     changed = Sessions.concatenate([slice_.slice(0, 30), change(slice_.slice(30, 60))])
@@ -165,7 +169,8 @@ def test_later_sessions_change_no_earlier_lesson(
         ]
         counts.append(sum(int(np.isin(chunk, one.offsets[:-1], invert=True).sum()) for chunk in early))
     assert counts[0] == counts[1] > 20
-    ours, theirs = lessons_of(slice_, tmp_path), lessons_of(changed, tmp_path)
+    ours, theirs = (lessons_of(one, tmp_path, trends=trends) for one in (slice_, changed))
+    assert ours.features == feature_names(trends=trends)
     same = counts[0] - max(ours.left_out, theirs.left_out)
     assert same > 15
     for (ids, values), (other_ids, other_values) in zip(rows_of(ours, same), rows_of(theirs, same), strict=True):
