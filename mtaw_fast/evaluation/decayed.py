@@ -87,7 +87,7 @@ class DecayedCounts:
         return self._best(scores, k, excluded)
 
     def _best(self, scores: dict[int, float], k: int, excluded: set[int]) -> tuple[np.ndarray, np.ndarray]:
-        """The items with `scores` by them, then the others by popularity, below every one of these."""
+        """The items with `scores` by them, then the others by popularity, with scores of -1, -2, .."""
         ranked = sorted((-score, item) for item, score in scores.items() if item not in excluded)[:k]
         ids, values = [item for _, item in ranked], [-score for score, _ in ranked]
         if len(ids) < k:
@@ -99,6 +99,5 @@ class DecayedCounts:
             others = others[np.argsort(-clicks[others], kind="stable")]
             fill = [item for item in others.tolist() if item not in taken][: k - len(ids)]
             ids += fill
-            top = float(clicks.max())
-            values += [float(clicks[item] - top) - 1.0 if scores else float(clicks[item]) for item in fill]
+            values += [-1.0 - place if scores else float(clicks[item]) for place, item in enumerate(fill)]
         return np.array(ids, dtype=np.int64), np.array(values)
