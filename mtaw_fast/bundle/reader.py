@@ -14,6 +14,7 @@ import numpy as np
 
 from mtaw_fast.bundle.format import (
     FORMAT,
+    LEARNED_PARTS,
     MANIFEST,
     MEMORY_PARTS,
     OPTIONAL_PARTS,
@@ -184,7 +185,7 @@ def _hold(folder: Path, files: Mapping[str, _File], verify: bool, mapping: str |
 
     Raises DataError naming the first that is not as it should be.
     """
-    served = (*PARTS, *OPTIONAL_PARTS, *MEMORY_PARTS)
+    served = (*PARTS, *OPTIONAL_PARTS, *MEMORY_PARTS, *LEARNED_PARTS)
 
     def look(part: str) -> HeldFile | None:
         file = files[part]
