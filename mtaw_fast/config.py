@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from mtaw_fast.errors import UsageError, shown
 
+_HALF_LIVES = re.compile(r"[0-9.]+[smhd](,[0-9.]+[smhd]){6}")
 _CHOICES = {
     "init": ("structured", "uniform"),
     "schedule": ("cosine", "constant"),
@@ -138,6 +140,20 @@ class Config:
         Of the ranker's fit.
     ranker_lr : float, default 0.006
         Learning rate of the ranker's fit.
+    trends : bool, default True
+        Whether to use when clicks were, where the data set says so (`mtaw_fast.memory.trends`).
+    half_lives : str, default '1m,5m,15m,1h,4h,24h,168h'
+        Seven times, rising, after which a click counts half: s, m, h or d.
+    trend_candidates : int, default 140
+        Candidates among the items that have lately been clicked with the session's; 50 popular ones come with them.
+    prequential : bool, default True
+        Whether the ranker's slice is learned while it is gone through, as it will be when serving.
+    lesson_clicks : int, default 256
+        Clicks of the slice, at most, that the ranker is asked for before they are learned.
+    lesson_seconds : float, default 60
+        The same in seconds of the log, where the data set has times.
+    ranker_samples : int, default 150000
+        Samples of the slice, at most, that the ranker is fitted on; of more so many, spread evenly.
     leave_out : str, default none
         Features that the ranker must do without, with commas between them.
 
@@ -185,6 +201,13 @@ class Config:
     ranker_slice: float = 0.25
     ranker_epochs: int = 4
     ranker_lr: float = 6e-3
+    trends: bool = True
+    half_lives: str = "1m,5m,15m,1h,4h,24h,168h"
+    trend_candidates: int = 140
+    prequential: bool = True
+    lesson_clicks: int = 256
+    lesson_seconds: float = 60.0
+    ranker_samples: int = 150_000
     leave_out: str = ""
 
     def __post_init__(self) -> None:
@@ -225,6 +248,11 @@ class Config:
             "ranker_slice": 0 < self.ranker_slice < 1,
             "ranker_epochs": self.ranker_epochs >= 1,
             "ranker_lr": self.ranker_lr > 0,
+            "trend_candidates": 1 <= self.trend_candidates <= 1000,
+            "half_lives": _HALF_LIVES.fullmatch(self.half_lives) is not None,
+            "lesson_clicks": self.lesson_clicks >= 1,
+            "lesson_seconds": 0.001 <= self.lesson_seconds <= 1e9,
+            "ranker_samples": self.ranker_samples >= 1,
         }
         for name, fine in checks.items():
             if not fine:

@@ -136,7 +136,7 @@ class Engine:
         exclude_seen: bool = False,
     ) -> tuple[np.ndarray, np.ndarray, tuple[float, float, float, float | None]]: ...
 
-def memory_feature_names() -> tuple[str, ...]: ...
+def memory_feature_names(trends: bool = False) -> tuple[str, ...]: ...
 
 class MemoryDelta:
     def __init__(
@@ -192,6 +192,7 @@ class SessionMemory:
         dense: int,
         isa: str | None = None,
         delta: MemoryDelta | None = None,
+        trends: int = 0,
     ) -> None: ...
     @property
     def most_candidates(self) -> int: ...
@@ -206,6 +207,9 @@ class SessionMemory:
         catalog: np.ndarray | None = None,
         scale: float = 0.0,
         threads: int = 1,
+        trends: Trends | None = None,
+        now: np.ndarray | None = None,
+        times: np.ndarray | None = None,
     ) -> tuple[np.ndarray, np.ndarray]: ...
     def rank(
         self,
@@ -224,6 +228,9 @@ class SessionMemory:
         excluded: np.ndarray | None = None,
         excluded_offsets: np.ndarray | None = None,
         threads: int = 1,
+        trends: Trends | None = None,
+        now: np.ndarray | None = None,
+        times: np.ndarray | None = None,
     ) -> tuple[np.ndarray, np.ndarray]: ...
 
 class Encoder:
@@ -247,3 +254,53 @@ class SessionState:
     def clicks(self) -> np.ndarray: ...
     @property
     def n_bytes(self) -> int: ...
+
+def trend_feature_names() -> tuple[str, ...]: ...
+def trends_build(
+    items: np.ndarray,
+    offsets: np.ndarray,
+    times: np.ndarray,
+    n_items: int,
+    half_lives: Sequence[int],
+    window: int,
+    max_neighbours: int,
+    threads: int,
+) -> dict[str, np.ndarray]: ...
+def trends_check(
+    arrays: dict[str, np.ndarray], half_lives: Sequence[int], window: int, max_neighbours: int
+) -> None: ...
+
+class Trends:
+    def __init__(
+        self,
+        arrays: dict[str, np.ndarray],
+        half_lives: Sequence[int],
+        window: int,
+        max_neighbours: int,
+        capacity: int,
+        ahead: int,
+        row_neighbours: int,
+        isa: str | None = None,
+    ) -> None: ...
+    def click(
+        self, handles: np.ndarray, items: np.ndarray, times: np.ndarray, arrivals: np.ndarray | None = None
+    ) -> None: ...
+    def resume(self, handle: int, items: np.ndarray, times: np.ndarray) -> bool: ...
+    def forget(self, handle: int) -> bool: ...
+    def candidates(
+        self, items: np.ndarray, begins: np.ndarray, ends: np.ndarray, now: np.ndarray, n: int
+    ) -> np.ndarray: ...
+    def features(
+        self,
+        items: np.ndarray,
+        begins: np.ndarray,
+        ends: np.ndarray,
+        now: np.ndarray,
+        candidates: np.ndarray,
+        times: np.ndarray | None = None,
+    ) -> np.ndarray: ...
+    def rising(self, now: int, k: int) -> tuple[np.ndarray, np.ndarray]: ...
+    def row(self, item: int, now: int) -> tuple[np.ndarray, np.ndarray]: ...
+    def counts(self, items: np.ndarray, now: int) -> np.ndarray: ...
+    def sessions(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]: ...
+    def counters(self) -> dict[str, int]: ...

@@ -16,5 +16,6 @@ void bind_memory_tables(pybind11::module_& module);
 void bind_pack(pybind11::module_& module);
 void bind_rerank(pybind11::module_& module);
 void bind_scan(pybind11::module_& module);
+void bind_trends(pybind11::module_& module);
 
 }  // namespace mtaw

@@ -18,8 +18,9 @@ import numpy as np
 
 from mtaw_fast.kernels.native import _native
 from mtaw_fast.kernels.native.memory_delta import MemoryDelta
+from mtaw_fast.kernels.native.trends import Trends
 
-__all__ = ["Dense", "NativeRankerNet", "QuerySettings", "SessionMemory", "feature_names"]
+__all__ = ["Dense", "Moment", "NativeRankerNet", "QuerySettings", "SessionMemory", "feature_names"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,17 +37,36 @@ class QuerySettings:
         Similar sessions that are looked at.
     dense : int, default 50
         Of the dense list.
+    trends : int, default 0
+        By decayed sums, and 50 popular ones with them, where a call gives a moment; 0 for none.
     """
 
     own: int = 60
     others: int = 80
     sessions: int = 200
     dense: int = 50
+    trends: int = 0
 
 
-def feature_names() -> tuple[str, ...]:
-    """The F features by name, in the order of every array of them; `memory/features.hpp` has the formulas."""
-    return _native.memory_feature_names()
+def feature_names(trends: bool = False) -> tuple[str, ...]:
+    """The F features by name, in the order of every array of them; `memory/features.hpp` has the formulas.
+
+    trends: with those of trends behind them (`trends/features.hpp`).
+    """
+    return _native.memory_feature_names(trends)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Moment:
+    """When Q prefixes are asked about.
+
+    trends: for at least as many items as the memory's n_catalog. now: int64[Q], the moments of the requests, ms since
+    1970. times: int64[T], of the clicks, -1 where unknown; None: of no click.
+    """
+
+    trends: Trends
+    now: np.ndarray
+    times: np.ndarray | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -98,26 +118,34 @@ class SessionMemory:
     ) -> None:
         few, fresh = settings or QuerySettings(), None if delta is None else delta.native
         self.native = _native.SessionMemory(
-            dict(tables), recency, n_catalog, few.own, few.others, few.sessions, few.dense, isa, fresh
-        )
+            dict(tables), recency, n_catalog, few.own, few.others, few.sessions, few.dense, isa, fresh,
+            few.trends,
+        )  # fmt: skip
         self.dense = few.dense
 
     @property
     def most_candidates(self) -> int:
-        """C = own + others + dense."""
+        """C = own + others + dense, and trends + 50 where there are any."""
         return self.native.most_candidates
 
     def features(
-        self, items: np.ndarray, begins: np.ndarray, ends: np.ndarray, dense: Dense | None = None, threads: int = 1
+        self,
+        items: np.ndarray,
+        begins: np.ndarray,
+        ends: np.ndarray,
+        dense: Dense | None = None,
+        threads: int = 1,
+        moment: Moment | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """The candidates of Q prefixes and their features: (ids int32[Q, C] padded with -1, float32[Q, C, F]).
 
         items: int32[T] clicks; prefix q is items[begins[q]:ends[q]] (int64[Q]), not empty; its last 512 clicks count.
-        A row of features depends on its prefix and the tables alone, to the bit. Padding is 0.
+        A row of features depends on its prefix and the tables alone, to the bit. Padding is 0. moment: adds candidates
+        and the features of trends.
 
         Raises ValueError on a wrong type or shape, IndexError on an id outside the catalog.
         """
-        return self.native.features(items, begins, ends, **_arguments(dense), threads=threads)
+        return self.native.features(items, begins, ends, **_arguments(dense), threads=threads, **_when(moment))
 
     def rank(
         self,
@@ -132,17 +160,20 @@ class SessionMemory:
         excluded: np.ndarray | None = None,
         excluded_offsets: np.ndarray | None = None,
         threads: int = 1,
+        moment: Moment | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """The k best items of each prefix: (ids int32[Q, k], scores float32[Q, k]), padded with -1 / -inf.
 
         The candidates by the ranker's score, ties by the lower id, then what is left of `dense` in its order, with
         scores that go on from the lowest candidate's. allowed, excluded, excluded_offsets: as `Scanner.search`; the
-        dense list must keep to them too. Arguments and errors else as `features`.
+        dense list must keep to them too. moment: where the ranker is for the features of trends. Arguments and errors
+        else as `features`.
         """
         added = None if dense is None else dense.added
         return self.native.rank(
             ranker.native, items, begins, ends, k, **_arguments(dense), added=added,
             allowed=allowed, excluded=excluded, excluded_offsets=excluded_offsets, threads=threads,
+            **_when(moment),
         )  # fmt: skip
 
 
@@ -152,3 +183,10 @@ def _arguments(dense: Dense | None) -> dict[str, Any]:
         return {}
     return {"queries": dense.queries, "dense": dense.ids, "logits": dense.logits, "catalog": dense.catalog,
             "scale": dense.scale}  # fmt: skip
+
+
+def _when(moment: Moment | None) -> dict[str, Any]:
+    """The moment as the native calls take it."""
+    if moment is None:
+        return {}
+    return {"trends": moment.trends.native, "now": moment.now, "times": moment.times}

@@ -14,4 +14,5 @@ PYBIND11_MODULE(_native, module) {
     mtaw::bind_pack(module);
     mtaw::bind_rerank(module);
     mtaw::bind_scan(module);
+    mtaw::bind_trends(module);
 }

@@ -11,6 +11,7 @@
 #include "memory/query.hpp"
 #include "memory/ranker_net.hpp"
 #include "scan/scanner.hpp"
+#include "trends/trends.hpp"
 
 namespace mtaw {
 
@@ -23,5 +24,7 @@ const SessionMemory& session_memory_of(pybind11::handle object);
 const RankerNet& ranker_of(pybind11::handle object);
 // Only ever used without the GIL, so that nothing that Python runs in between can come back to it.
 MemoryScratch& thread_memory_scratch();
+const Trends& trends_of(pybind11::handle object);
+TrendsScratch& thread_trends_scratch();
 
 }  // namespace mtaw

@@ -8,6 +8,8 @@
     scan-<hash>.safetensors         the catalog's int8 codes for the exact scanner; older bundles have none
     memory-<hash>.safetensors       tables of the session memory, and
     ranker-<hash>.safetensors       its ranker: where the model was trained with one
+    times-<hash>.safetensors        int64[T] when the memory's clicks were: where the data set has times
+    trends-<hash>.safetensors       what these times say, decayed: where the ranker reads it
     learned-<hash>.safetensors      how far it has learned from a log of events: where it has
     index-<hash>.faiss, encoder-<hash>.onnx, ..     what export adds (`bundle.format.ADDED_PARTS`)
 

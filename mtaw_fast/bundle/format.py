@@ -15,6 +15,7 @@ PARTS = ("weights", "catalog", "items", "popularity")
 OPTIONAL_PARTS = ("scan",)
 MEMORY_PARTS = ("memory", "ranker")  # both or neither
 LEARNED_PARTS = ("learned",)
+TIMES_PARTS = ("times", "trends")  # beside `memory`, where its clicks have times
 # The ONNX graphs that export adds, float32 under the plain name; *_data: arrays that are too large for one file.
 GRAPHS = ("encoder", "recommender")
 VARIANTS = ("float32", "fp16", "int8")

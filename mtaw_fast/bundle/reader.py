@@ -20,6 +20,7 @@ from mtaw_fast.bundle.format import (
     OPTIONAL_PARTS,
     PARTS,
     READABLE_VERSIONS,
+    TIMES_PARTS,
     is_plain_name,
 )
 from mtaw_fast.bundle.verify import verify_model
@@ -29,6 +30,7 @@ from mtaw_fast.errors import BundleError, DataError, UsageError, shown
 from mtaw_fast.kernels.native.scan import check_quantised
 from mtaw_fast.memory import MemoryTables, RankerNet
 from mtaw_fast.memory.learned import Learned
+from mtaw_fast.memory.trends import TrendTables
 from mtaw_fast.model.checks import check_array, check_memory, check_weights
 from mtaw_fast.model.model import Model, most_clicked_first
 from mtaw_fast.storage.cpus import usable_cpus
@@ -98,7 +100,7 @@ def _read_model(folder: Path, manifest: dict[str, Any], verify: bool, mapping: s
             raise BundleError(f"{where} states {shown(file.size)} bytes for {shown(part)}; train the bundle anew")
     try:
         held = _hold(folder, files, verify, mapping)
-        arrays = {part: map_tensors(held[part]) for part in (*PARTS, *OPTIONAL_PARTS) if part in held}
+        arrays = {part: map_tensors(held[part]) for part in (*PARTS, *OPTIONAL_PARTS, "times") if part in held}
     except DataError as error:
         raise BundleError(str(error)) from None
     check_weights(str(folder), arrays["weights"], config, n_items)
@@ -122,9 +124,15 @@ def _read_model(folder: Path, manifest: dict[str, Any], verify: bool, mapping: s
         raise BundleError(f"{folder} has {len(ids)} item ids for {n_items} items; train the bundle anew")
     memory, ranker_net = _memory(folder, held, n_items)
     learned = _learned(folder, held, n_items, memory)
+    try:
+        trends = TrendTables.load(held["trends"]) if "trends" in held else None
+    except DataError as error:
+        raise BundleError(f"{folder}: {error}") from None
     model = Model(
-        config, arrays["weights"], ids, popularity, item_vectors, most_clicked, scan, memory, ranker_net, learned
-    )
+        config, arrays["weights"], ids, popularity, item_vectors, most_clicked, scan, memory, ranker_net, learned,
+        arrays.get("times", {}).get("times"), trends,
+    )  # fmt: skip
+    model.check(str(folder))
     if verify:
         verify_model(str(folder), model)
     return model
@@ -185,7 +193,7 @@ def _hold(folder: Path, files: Mapping[str, _File], verify: bool, mapping: str |
 
     Raises DataError naming the first that is not as it should be.
     """
-    served = (*PARTS, *OPTIONAL_PARTS, *MEMORY_PARTS, *LEARNED_PARTS)
+    served = (*PARTS, *OPTIONAL_PARTS, *MEMORY_PARTS, *TIMES_PARTS, *LEARNED_PARTS)
 
     def look(part: str) -> HeldFile | None:
         file = files[part]

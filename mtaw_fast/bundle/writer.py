@@ -25,6 +25,7 @@ from mtaw_fast.bundle.format import (
     MEMORY_PARTS,
     OPTIONAL_PARTS,
     PARTS,
+    TIMES_PARTS,
     is_plain_name,
 )
 from mtaw_fast.errors import BundleError, MtawError, UsageError
@@ -35,7 +36,7 @@ from mtaw_fast.storage.files import check_writable, folder_lock, read_json, sha2
 from mtaw_fast.storage.tensorfile import write_tensors
 
 # Whatever an interrupted save can leave: hashed files no manifest names, drafts, temporary files.
-_OURS = "|".join((*PARTS, *OPTIONAL_PARTS, *MEMORY_PARTS, *LEARNED_PARTS, *ADDED_PARTS))
+_OURS = "|".join((*PARTS, *OPTIONAL_PARTS, *MEMORY_PARTS, *LEARNED_PARTS, *TIMES_PARTS, *ADDED_PARTS))
 _KINDS = "safetensors|faiss|onnx|bin"
 _LITTER = re.compile(
     rf"({_OURS})-[0-9a-f]{{16}}\.({_KINDS})|\.+({_OURS})\.({_KINDS})\.draft.*|\.manifest\.json\..*\.tmp"
@@ -98,6 +99,10 @@ def save_bundle(
             if model.memory is not None and model.ranker_net is not None:
                 files["memory"] = write_file(folder, "memory", "safetensors", model.memory.save, fresh)
                 files["ranker"] = write_file(folder, "ranker", "safetensors", model.ranker_net.save, fresh)
+            if model.clicked_at is not None:
+                files["times"] = write_part(folder, "times", {"times": model.clicked_at}, fresh)
+            if model.trends is not None:
+                files["trends"] = write_file(folder, "trends", "safetensors", model.trends.save, fresh)
             if model.learned is not None:
                 files["learned"] = write_file(folder, "learned", "safetensors", model.learned.save, fresh)
             flush_folder(folder)

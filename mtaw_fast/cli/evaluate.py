@@ -102,10 +102,11 @@ def _translated(samples: Samples, source: ItemIds, target: ItemIds) -> Samples:
     items = internal[samples.prefixes.items]
     row = np.repeat(np.arange(len(samples)), samples.prefixes.lengths)
     kept = np.bincount(row[items >= 0], minlength=len(samples))
-    prefixes = Sessions(items[items >= 0], offsets_of(kept))
+    times = samples.prefixes.times
+    prefixes = Sessions(items[items >= 0], offsets_of(kept), None if times is None else times[items >= 0])
     # Out of the catalog's range: no list holds it.
     targets = np.where(internal[samples.targets] >= 0, internal[samples.targets], len(target)).astype(np.int32)
-    return Samples(prefixes, targets, samples.session)
+    return Samples(prefixes, targets, samples.session, samples.target_times)
 
 
 class _progress:  # noqa: N801

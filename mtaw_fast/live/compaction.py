@@ -8,6 +8,7 @@ Axes: S sessions of the tables, L of them from the log, N items.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -34,6 +35,7 @@ def compacted(
     keep: int | None = None,
     all_over: bool = False,
     threads: int = 1,
+    refused: Counter[str] | None = None,
 ) -> Model:
     """The model with everything that it and the events behind its position teach.
 
@@ -53,6 +55,8 @@ def compacted(
         Whether every session counts as over, and none is carried along.
     threads : int, default 1
         For the tables.
+    refused : Counter, optional
+        Takes the clicks that were not learned, by reason.
 
     Returns
     -------
@@ -63,6 +67,8 @@ def compacted(
     ledger.begin(collector)
     for some in events:
         ledger.take(some, collector)
+    if refused is not None:
+        refused.update(ledger.refused + ledger.book.refused)
     return _Compaction(model, ledger, collector, keep, all_over).model(log, threads)
 
 
@@ -85,6 +91,7 @@ class _Compaction:
         packed = Sessions(
             np.array([item for one in items for item in one], dtype=np.int32),
             offsets_of(np.array([len(one) for one in items], dtype=np.int64)),
+            np.array([time for handle in self._over for time in sessions[handle].times], dtype=np.int64),
         )
         d = self._before.config.d
         vectors = np.zeros((len(newcomers), d), dtype=np.float32)

@@ -15,6 +15,7 @@ from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.kernels.native.memory_tables import PAIR_KINDS
 from mtaw_fast.live.vectors import evidence_vector
 from mtaw_fast.memory.learned import Learned
+from mtaw_fast.memory.trends import TrendTables
 from mtaw_fast.model.item_vectors import mean_norm
 from mtaw_fast.model.model import Model
 
@@ -28,7 +29,7 @@ class Growth:
     Attributes
     ----------
     sessions : Sessions
-        New sessions of internal ids 0..N+M-1, ordered by last click.
+        New sessions of internal ids 0..N+M-1, ordered by last click, with their times.
     dropped : int32[..]
         Ascending places in the tables of sessions that go.
     items : sequence
@@ -81,6 +82,10 @@ def grown(model: Model, growth: Growth, *, threads: int = 1) -> Model:
     norm = np.float32(mean_norm(embedding))
     embedding = np.concatenate([embedding, np.zeros((len(growth.items), embedding.shape[1]), dtype=np.float32)])
     embedding[untrained] = vectors[untrained] * norm
+    clicked_at, trends = _times(model, growth), None
+    if model.trends is not None:
+        assert clicked_at is not None
+        trends = TrendTables.build(tables.sessions, clicked_at, n_items, model.trends.settings, threads=threads)
     ids = model.ids
     if len(growth.items):
         ids = ItemIds.from_list([*ids.external(np.arange(len(ids), dtype=np.int32)), *growth.items])
@@ -91,8 +96,19 @@ def grown(model: Model, growth: Growth, *, threads: int = 1) -> Model:
         popularity=popularity,
         memory=tables,
         ranker_net=model.ranker_net,
+        clicked_at=clicked_at,
+        trends=trends,
     )
     return replace(whole, learned=growth.learned)
+
+
+def _times(model: Model, growth: Growth) -> np.ndarray | None:
+    """int64[T]: when the clicks of the new tables were; None where it is not known of all of them."""
+    sessions = model.sessions
+    if sessions.times is None or growth.sessions.times is None:
+        return None
+    left = sessions.select(np.setdiff1d(np.arange(len(sessions)), growth.dropped)) if len(growth.dropped) else sessions
+    return np.concatenate([left.times, growth.sessions.times])
 
 
 def _given(vector: np.ndarray) -> np.ndarray | None:

@@ -55,7 +55,7 @@ def memory_with_delta(model: Model, new_items: int = _NEW_ITEMS) -> tuple[Sessio
         max_postings=settings.max_postings,
         capacity=new_items,
     )
-    return tables.queries(delta.n_catalog, query_settings(model.config), delta=delta), delta
+    return tables.queries(delta.n_catalog, query_settings(model.config, model.trends is not None), delta=delta), delta
 
 
 def with_named(

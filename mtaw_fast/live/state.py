@@ -42,6 +42,8 @@ class LiveState:
     def __init__(self, model: Model, limits: LearningLimits) -> None:
         self.model = model
         self.memory, self.delta = memory_with_delta(model, limits.new_items)
+        # What wall-clock time says goes along where the model's ranker reads it.
+        self.trends = None if model.trends is None else model.trends.live(self.delta.n_catalog)
         self.ledger = Ledger(model, limits)
         self._norm = np.float32(mean_norm(model.weights["item_embedding"]))
         self._vectors = np.zeros((0, model.config.d), dtype=np.float32)
@@ -53,17 +55,27 @@ class LiveState:
 
     # The pupil
 
-    def click(self, handles: np.ndarray, items: np.ndarray, times: np.ndarray) -> None:  # noqa: ARG002
+    def click(self, handles: np.ndarray, items: np.ndarray, times: np.ndarray) -> None:
         """See `Pupil.click`."""
         self.delta.click(handles, items)
+        if self.trends is not None:
+            self.trends.click(handles, items, times)
 
     def forget(self, handle: int) -> None:
         """See `Pupil.forget`."""
         self.delta.forget(handle)
+        if self.trends is not None:
+            self.trends.forget(handle)
 
     def forget_base(self, place: int) -> None:
         """See `Pupil.forget_base`."""
-        self.delta.forget_base(place)
+        if self.delta.forget_base(place) and self.trends is not None:
+            sessions = self.model.sessions
+            clicks = slice(sessions.offsets[place], sessions.offsets[place + 1])
+            assert sessions.times is not None
+            handle = -1 - place  # the ledger's own are not negative
+            self.trends.resume(handle, sessions.items[clicks].copy(), sessions.times[clicks].copy())
+            self.trends.forget(handle)
 
     def seed(self, item: int, neighbour: int) -> None:
         """See `Pupil.seed` and `live.seeding`."""
@@ -119,6 +131,7 @@ class LiveState:
             ledger.gone[:size].copy(),
             ledger.clicks[:size].copy(),
             self.memory,
+            self.trends,
         )
 
     def _widened(self, count: int) -> np.ndarray:

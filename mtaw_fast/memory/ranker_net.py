@@ -21,8 +21,8 @@ class RankerNet:
     """score = x . linear + bias + relu(relu(x w1 + b1) w2 + b2) . w3 with x = (feature - mean) * scale.
 
     Axes: F features, n1 and n2 hidden units (multiples of 8, at most 256). features: their names, in the order of the
-    rows: those of this release. All arrays float32: mean, scale (1 / standard deviation), linear [F]; w1 [F, n1],
-    b1 [n1]; w2 [n1, n2], b2 [n2]; w3 [n2]; bias [1].
+    rows: those of this release, without those of trends or with them. All arrays float32: mean, scale (1 / standard
+    deviation), linear [F]; w1 [F, n1], b1 [n1]; w2 [n1, n2], b2 [n2]; w3 [n2]; bias [1].
 
     Raises DataError on arrays that do not fit, a number that is not finite, or another release's features.
     """
@@ -39,7 +39,7 @@ class RankerNet:
     bias: np.ndarray
 
     def __post_init__(self) -> None:
-        known = memory_query.feature_names()
+        known = memory_query.feature_names(trends=self.has_trends)
         if self.features != known:
             odd = sorted(set(self.features) ^ set(known))
             what = f"'{odd[0]}' is in one of the lists only" if odd else "the order differs"
@@ -60,6 +60,11 @@ class RankerNet:
         for name, units in (("b1", n1), ("b2", n2)):
             if units % _PANEL or not 0 < units <= _MOST_UNITS:
                 raise DataError(f"ranker: {name} is for {units} hidden units, not a multiple of 8 up to 256")
+
+    @property
+    def has_trends(self) -> bool:
+        """Whether it is for the features of trends too."""
+        return len(self.features) > len(memory_query.feature_names())
 
     def arrays(self) -> dict[str, np.ndarray]:
         """The arrays by name."""

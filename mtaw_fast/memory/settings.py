@@ -76,9 +76,10 @@ def memory_settings(config: Config) -> MemorySettings:
     )
 
 
-def query_settings(config: Config) -> QuerySettings:
-    """What a training's settings say of the candidates."""
-    return QuerySettings(others=config.near_candidates, dense=config.dense_candidates)
+def query_settings(config: Config, timed: bool = False) -> QuerySettings:
+    """What a training's settings say of the candidates. timed: of a memory with trends."""
+    trends = config.trend_candidates if timed else 0
+    return QuerySettings(others=config.near_candidates, dense=config.dense_candidates, trends=trends)
 
 
 def _is_count(value: int, least: int) -> bool:

@@ -9,9 +9,12 @@ import numpy as np
 
 from mtaw_fast.config import Config
 from mtaw_fast.data.item_ids import ItemIds
+from mtaw_fast.data.sessions import Sessions
+from mtaw_fast.errors import BundleError
 from mtaw_fast.kernels.native.scan import quantise
 from mtaw_fast.memory import MemoryTables, RankerNet
 from mtaw_fast.memory.learned import Learned
+from mtaw_fast.memory.trends import TrendTables
 from mtaw_fast.model.checks import check_array, check_finite, check_memory, check_weights
 from mtaw_fast.model.item_vectors import normalised
 
@@ -44,6 +47,10 @@ class Model:
         The session memory's ranker; there where `memory` is.
     learned : Learned or None
         How far it has learned from a log of events; None where it never did.
+    clicked_at : int64[T] or None
+        Milliseconds since 1970 of the clicks in `memory.session_items`; None where the data set had none.
+    trends : TrendTables or None
+        What those times say; there where `ranker_net` reads it.
     """
 
     config: Config
@@ -56,6 +63,8 @@ class Model:
     memory: MemoryTables | None = None
     ranker_net: RankerNet | None = None
     learned: Learned | None = None
+    clicked_at: np.ndarray | None = None
+    trends: TrendTables | None = None
 
     @classmethod
     def of(
@@ -67,12 +76,14 @@ class Model:
         popularity: np.ndarray,
         memory: MemoryTables | None = None,
         ranker_net: RankerNet | None = None,
+        clicked_at: np.ndarray | None = None,
+        trends: TrendTables | None = None,
     ) -> Model:
         """The model of these parts, with all that follows from them.
 
         Parameters
         ----------
-        config, weights, ids, popularity, memory, ranker_net
+        config, weights, ids, popularity, memory, ranker_net, clicked_at, trends
             See the attributes.
 
         Raises
@@ -84,13 +95,38 @@ class Model:
         check_finite("model", weights)
         item_vectors = normalised(weights["item_embedding"])
         order = most_clicked_first(popularity)
-        return cls(config, weights, ids, popularity, item_vectors, order, quantise(item_vectors), memory, ranker_net)
+        scan = quantise(item_vectors)
+        whole = cls(
+            config, weights, ids, popularity, item_vectors, order, scan, memory, ranker_net, None, clicked_at, trends
+        )
+        whole.check("model")
+        return whole
 
     def check(self, where: str) -> None:
         """Raise BundleError, naming `where`, unless the parts fit together; values are not looked at."""
         _check(where, self.config, self.weights, self.ids, self.popularity, self.memory, self.ranker_net)
         check_array(where, "catalog", self.item_vectors, np.float32, (self.n_items, self.config.d))
         check_array(where, "most_clicked", self.most_clicked, np.int32, (self.n_items,))
+        if self.clicked_at is not None:
+            clicks = 0 if self.memory is None else len(self.memory.session_items)
+            check_array(where, "times", self.clicked_at, np.int64, (clicks,))
+        wanted = self.ranker_net is not None and self.ranker_net.has_trends
+        if wanted != (self.trends is not None):
+            raise BundleError(f"{where}: its ranker and its trends do not belong together; train the bundle anew")
+        if self.trends is not None and self.trends.n_items != self.n_items:
+            raise BundleError(f"{where}: its trends are of {self.trends.n_items} items, not {self.n_items}")
+
+    @property
+    def sessions(self) -> Sessions:
+        """What its memory holds, with times where it has them; empty without a memory."""
+        if self.memory is None:
+            return Sessions.from_lists([])
+        return Sessions(self.memory.session_items, self.memory.session_offsets, self.clicked_at)
+
+    @property
+    def learned_until(self) -> int | None:
+        """Milliseconds since 1970 of the last click that its memory holds; None without times."""
+        return None if self.clicked_at is None or not len(self.clicked_at) else int(self.clicked_at.max())
 
     @property
     def n_items(self) -> int:

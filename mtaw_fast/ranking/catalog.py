@@ -22,6 +22,7 @@ from mtaw_fast.data.item_ids import ItemIds
 from mtaw_fast.errors import DataError
 from mtaw_fast.kernels.native.memory_delta import MemoryDelta
 from mtaw_fast.kernels.native.memory_query import SessionMemory
+from mtaw_fast.kernels.native.trends import Trends
 from mtaw_fast.model.item_vectors import mean_norm, normalised
 from mtaw_fast.model.model import Model
 
@@ -89,6 +90,7 @@ class Catalog:
     taken out. norm: the length of `embeddings`' rows, that of the model's own on average; 0 until an item is added.
     clicks: int64[N + M], where they are counted while serving; None: those of the training. memory: what the session
     memory is asked by, with what was learned while serving; None: the model's tables alone. delta: that of `memory`.
+    trends: what wall-clock time says, with what was learned; None: the model's own.
     """
 
     model: Model
@@ -101,6 +103,7 @@ class Catalog:
     clicks: np.ndarray | None = None
     memory: SessionMemory | None = None
     delta: MemoryDelta | None = None
+    trends: Trends | None = None
 
     @classmethod
     def of(cls, model: Model) -> Catalog:
@@ -118,6 +121,7 @@ class Catalog:
         gone: np.ndarray,
         clicks: np.ndarray,
         memory: SessionMemory,
+        trends: Trends | None = None,
     ) -> Catalog:
         """The model's items and those that came while serving.
 
@@ -126,7 +130,7 @@ class Catalog:
         """
         added = tuple(places)
         ids = CatalogIds(model.ids, added, places) if added else model.ids
-        return cls(model, ids, added, vectors * norm, vectors, gone, float(norm), clicks, memory)
+        return cls(model, ids, added, vectors * norm, vectors, gone, float(norm), clicks, memory, None, trends)
 
     @property
     def size(self) -> int:

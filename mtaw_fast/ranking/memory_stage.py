@@ -9,7 +9,8 @@ import numpy as np
 
 from mtaw_fast.data.filters import Filter
 from mtaw_fast.data.sessions import Sessions, offsets_of
-from mtaw_fast.kernels.native.memory_query import Dense, NativeRankerNet, SessionMemory
+from mtaw_fast.kernels.native.memory_query import Dense, Moment, NativeRankerNet, SessionMemory
+from mtaw_fast.kernels.native.trends import Trends
 from mtaw_fast.memory.settings import query_settings
 from mtaw_fast.ranking.catalog import Catalog
 
@@ -24,8 +25,18 @@ def memory_parts(catalog: Catalog, room: int = 0) -> tuple[SessionMemory, Native
         return None
     memory = catalog.memory
     if memory is None:
-        memory = model.memory.queries(max(room, catalog.size), query_settings(model.config))
+        memory = model.memory.queries(max(room, catalog.size), query_settings(model.config, model.trends is not None))
     return memory, model.ranker_net.native()
+
+
+def moment_of(trends: Trends, times: np.ndarray | None, ends: np.ndarray) -> Moment:
+    """When prefixes that end before the clicks int64[Q] are asked about: right after their last clicks.
+
+    times: int64[T], of all clicks; None: after the newest click that `trends` know, which is also the earliest that is.
+    """
+    if times is None:
+        return Moment(trends, np.zeros(len(ends), dtype=np.int64))
+    return Moment(trends, times[ends - 1], times)
 
 
 class MemoryStage:
@@ -37,6 +48,9 @@ class MemoryStage:
     def __init__(self, catalog: Catalog, memory: SessionMemory, ranker_net: NativeRankerNet) -> None:
         self.memory, self.ranker_net = memory, ranker_net
         self._catalog = catalog
+        self._trends = catalog.trends
+        if catalog.model.trends is not None and self._trends is None:
+            self._trends = catalog.model.trends.live(catalog.size)
         self._here = Filter(~catalog.gone) if catalog.gone.any() else None
         # A prepared filter is used many times; what it leaves of this state is made once.
         self._prepared: weakref.WeakKeyDictionary[Filter, Filter] = weakref.WeakKeyDictionary()
@@ -62,8 +76,9 @@ class MemoryStage:
     ) -> tuple[np.ndarray, np.ndarray]:
         """The k best items of B sessions, none of them empty: (ids int32[B, k], scores float32[B, k]), padded.
 
-        queries: float32[B, d]. found: the best `width(k)` items of each and their logits; like it, the ranking keeps
-        to `allowed` and leaves out each session's `dropped` ids.
+        Where the sessions have times, their last clicks are the moments of the requests; else it is the newest click
+        that trends know. queries: float32[B, d]. found: the best `width(k)` items of each and their logits; like it,
+        the ranking keeps to `allowed` and leaves out each session's `dropped` ids.
         """
         catalog = self._catalog
         ids, logits = (np.ascontiguousarray(array) for array in found)
@@ -76,8 +91,9 @@ class MemoryStage:
         items = np.ascontiguousarray(sessions.items)
         begins, ends = sessions.offsets[:-1], sessions.offsets[1:]
         return self.memory.rank(
-            self.ranker_net, items, begins, ends, k, dense, allowed=bits, excluded=excluded, excluded_offsets=offsets
-        )
+            self.ranker_net, items, begins, ends, k, dense, allowed=bits, excluded=excluded, excluded_offsets=offsets,
+            moment=None if self._trends is None else moment_of(self._trends, sessions.times, ends),
+        )  # fmt: skip
 
     def _left(self, allowed: Filter | None) -> np.ndarray | None:
         """The items of this state that `allowed` leaves, as bits; None where that is all."""

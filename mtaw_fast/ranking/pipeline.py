@@ -46,7 +46,8 @@ class Pipeline:
         before: that of an earlier state of the same model's catalog; what the two states share is not made twice.
         """
         native: NativeRanker | None = None
-        if isinstance(encoder, NativeEncoder) and isinstance(index, ScanIndex):
+        # The one native call knows nothing of trends.
+        if isinstance(encoder, NativeEncoder) and isinstance(index, ScanIndex) and catalog.model.trends is None:
             earlier = None if before is None or not isinstance(before.ranker, NativeRanker) else before.ranker
             native = NativeRanker(catalog, encoder, index, earlier)
         if catalog.is_updated:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,15 +45,21 @@ class Fitting:
         epochs: int,
         judge: Callable[[MTAW], dict[str, float]] | None = None,
         patience: int = 0,
+        start: Mapping[str, np.ndarray] | None = None,
     ) -> None:
         """Train a new model on `sessions` until the state's checkpoint has seen `epochs` of them.
 
         judge: metrics of the model after an epoch, by whose MRR@20 the state's best epoch is chosen; patience: epochs
-        without a better one before stopping, 0 never stops. Raises TrainingError on a loss that is not finite.
+        without a better one before stopping, 0 never stops. start: weights under the bundle's names to go on from;
+        None draws them. Raises TrainingError on a loss that is not finite.
         """
         model = MTAW(self.config, self.n_items).to(self.device)
         stepper = make_stepper(model, self.config)
-        if self.state["checkpoint"] is None:
+        if self.state["checkpoint"] is None and start is not None:
+            with torch.no_grad():
+                for name, parameter in model.named_parameters():
+                    parameter.copy_(torch.from_numpy(np.array(start[name])))
+        elif self.state["checkpoint"] is None:
             initialise(model, sessions)
         else:
             self.state.files.load_checkpoint(self.state["checkpoint"], model, stepper)

@@ -23,8 +23,6 @@ from mtaw_fast.memory import RankerNet
 from mtaw_fast.training.reporting import Reporter
 
 HIDDEN = (64, 32)
-BATCH_QUERIES = 256
-WEIGHT_DECAY = 1e-5
 WARMUP_SHARE = 0.05  # of all steps
 LENGTH_POWER = 0.5  # a query weighs length^0.5: long prefixes are fewer, and of sessions that matter as much
 _SAMPLE = 2048  # queries whose candidates give means and deviations
@@ -32,9 +30,15 @@ _LEAST_DEVIATION = 1e-3
 
 
 class Candidates(Protocol):
-    """Where the candidates of Q numbered queries come from. features: the names of the F columns."""
+    """Where the candidates of Q numbered queries come from.
 
-    features: tuple[str, ...]
+    features: the names of the F columns. left_out: queries, beside the Q, that are none for lack of their target.
+    """
+
+    @property
+    def features(self) -> tuple[str, ...]: ...
+    @property
+    def left_out(self) -> int: ...
 
     def batch(self, queries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(ids int32[q, C] padded with -1 behind, features float32[q, C, F]) of the queries int64[q]."""
@@ -43,11 +47,30 @@ class Candidates(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class RankerFit:
-    """epochs: passes over the queries. lr: the highest learning rate. leave_out: features that get no weight."""
+    """How a ranker is fitted.
+
+    Attributes
+    ----------
+    epochs : int
+        Passes over the queries.
+    lr : float
+        The highest learning rate.
+    leave_out : sequence of str, default none
+        Features that get no weight.
+    batch : int, default 256
+        Queries a step.
+    negatives : int, default 0
+        Candidates of a query, drawn anew in each step, that its target is told from; 0 takes all.
+    weight_decay : float, default 1e-5
+        AdamW's.
+    """
 
     epochs: int
     lr: float
     leave_out: Sequence[str] = ()
+    batch: int = 256
+    negatives: int = 0
+    weight_decay: float = 1e-5
 
     def kept(self, features: Sequence[str]) -> np.ndarray:
         """float32[F]: 0 for features left out, else 1; UsageError where one is unknown."""
@@ -75,6 +98,20 @@ class _Net(nn.Module):
         hidden = functional.relu(self.two(functional.relu(self.one(x))))
         return (self.linear(x) + self.three(hidden))[:, 0]
 
+    @torch.no_grad()
+    def take(self, ranker: RankerNet) -> None:
+        """Set the weights to those of a ranker, the inverse of `_folded`."""
+        for parameter, array in (
+            (self.linear.weight, ranker.linear[None]),
+            (self.linear.bias, ranker.bias),
+            (self.one.weight, ranker.w1.T),
+            (self.one.bias, ranker.b1),
+            (self.two.weight, ranker.w2.T),
+            (self.two.bias, ranker.b2),
+            (self.three.weight, ranker.w3[None]),
+        ):
+            parameter.copy_(torch.from_numpy(np.array(array)))
+
 
 @contextlib.contextmanager
 def _one_thread() -> Iterator[None]:
@@ -96,21 +133,30 @@ def fit_ranker(
     seed: int,
     phase: str,
     reporter: Reporter,
+    start: RankerNet | None = None,
 ) -> tuple[RankerNet, list[dict[str, Any]]]:
     """The ranker, and a record an epoch. Equal arguments give equal bits on one machine, whatever torch's threads.
 
     targets: int32[Q], the next clicks; a query whose target is no candidate teaches nothing and is left out.
-    lengths: int64[Q], clicks of the prefixes. Raises TrainingError where no query has its target among its candidates.
+    lengths: int64[Q], clicks of the prefixes. start: a ranker to go on from, of the same features.
+    Raises TrainingError where no query has its target among its candidates.
     """
     n_queries = len(targets)
+    if n_queries == 0:
+        raise nothing_to_learn(candidates.left_out)
     kept = settings.kept(candidates.features)
-    mean, scale = _standard(candidates, n_queries, seed)
-    scale *= kept
+    if start is None:
+        mean, scale = _standard(candidates, n_queries, seed)
+        scale *= kept
+    else:
+        mean, scale = np.array(start.mean), start.scale * kept
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         net = _Net(len(mean))
-    optimizer = torch.optim.AdamW(net.parameters(), lr=settings.lr, weight_decay=WEIGHT_DECAY)
-    steps_an_epoch = -(-n_queries // BATCH_QUERIES)
+    if start is not None:
+        net.take(start)
+    optimizer = torch.optim.AdamW(net.parameters(), lr=settings.lr, weight_decay=settings.weight_decay)
+    steps_an_epoch = -(-n_queries // settings.batch)
     total, step, history = settings.epochs * steps_an_epoch, 0, []
     weights = lengths.astype(np.float32) ** LENGTH_POWER
     for epoch in range(1, settings.epochs + 1):
@@ -127,8 +173,11 @@ def fit_ranker(
             if len(known) == 0:
                 reporter.step_done(len(queries), 0.0)
                 continue
-            scores = _scores(net, ids[known], values[known], mean, scale)
-            loss = functional.cross_entropy(scores, torch.from_numpy(hits[known].argmax(axis=1)), reduction="none")
+            chosen = ids[known], values[known], hits[known]
+            if settings.negatives:
+                chosen = _drawn(*chosen, settings.negatives, np.random.default_rng([seed, epoch, step]))
+            scores = _scores(net, chosen[0], chosen[1], mean, scale)
+            loss = functional.cross_entropy(scores, torch.from_numpy(chosen[2].argmax(axis=1)), reduction="none")
             weight = torch.from_numpy(weights[queries[known]])
             optimizer.zero_grad()
             ((loss * weight).sum() / weight.sum()).backward()
@@ -137,17 +186,35 @@ def fit_ranker(
             used += len(known)
             reporter.step_done(len(queries), float(loss.detach().mean()))
         if used == 0:
-            raise TrainingError(
-                f"no next click of the {n_queries} samples of the slice is among its candidates, so the ranker has "
-                "nothing to learn from; add sessions or train with --preset paper"
-            )
+            raise nothing_to_learn(n_queries)
         seconds = time.perf_counter() - began
         record = {"phase": phase, "epoch": epoch, "loss": losses / used, "lr": _rate(settings.lr, step, total),
                   "seconds": round(seconds, 3), "sessions_per_second": round(n_queries / seconds, 1),
-                  "in_candidates": round(100 * used / n_queries, 2)}  # fmt: skip
+                  "in_candidates": round(100 * used / (n_queries + candidates.left_out), 2)}  # fmt: skip
         history.append(record)
         reporter.epoch_ends(record)
     return _folded(net, mean, scale, candidates.features), history
+
+
+def nothing_to_learn(n_queries: int) -> TrainingError:
+    """The error of a slice without a lesson."""
+    return TrainingError(
+        f"no next click of the {n_queries} samples of the slice is among its candidates, so the ranker has "
+        "nothing to learn from; add sessions or train with --preset paper"
+    )
+
+
+def _drawn(
+    ids: np.ndarray, values: np.ndarray, hits: np.ndarray, negatives: int, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of each query's candidates the target and so many others, drawn: (ids, values, hits), in no particular order."""
+    if ids.shape[1] <= negatives + 1:
+        return ids, values, hits
+    keys = rng.random(ids.shape, dtype=np.float32)
+    keys[hits], keys[ids < 0] = -1, 2
+    places = np.argpartition(keys, negatives, axis=1)[:, : negatives + 1]
+    rows = np.arange(len(ids))[:, None]
+    return ids[rows, places], values[rows, places], hits[rows, places]
 
 
 def _standard(candidates: Candidates, n_queries: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -1,4 +1,4 @@
-"""The ranker's lessons: the last sessions, seen by tables and vectors that know only the sessions before them.
+"""The ranker's slice: the last sessions, seen by tables and vectors that know only what came before.
 
 Axes: Q prefixes of the slice, D dense items of each, C candidates, F features.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,9 +20,11 @@ from mtaw_fast.kernels.native.memory_query import Dense, feature_names
 from mtaw_fast.kernels.native.scan import quantise
 from mtaw_fast.memory import MemoryTables, RankerNet
 from mtaw_fast.memory.settings import memory_settings, query_settings
+from mtaw_fast.memory.trends import TrendTables, trend_settings
 from mtaw_fast.model.item_vectors import normalised
 from mtaw_fast.ranking.encoders import NativeEncoder
 from mtaw_fast.ranking.retrieval import ScanIndex
+from mtaw_fast.training.lessons import go_through
 from mtaw_fast.training.memory_ranker import RankerFit, fit_ranker
 from mtaw_fast.training.reporting import Reporter
 
@@ -33,20 +36,58 @@ def build_tables(config: Config, sessions: Sessions, n_items: int) -> MemoryTabl
     return MemoryTables.build(sessions, n_items, memory_settings(config), threads=torch.get_num_threads())
 
 
+def build_trends(config: Config, sessions: Sessions, n_items: int) -> TrendTables | None:
+    """What the sessions' times say; None where they have none, or the settings leave them aside."""
+    if sessions.times is None or not config.trends or not config.prequential:
+        return None
+    return TrendTables.build(sessions, sessions.times, n_items, trend_settings(config), threads=torch.get_num_threads())
+
+
 def fit_on_slice(
     config: Config,
     sessions: Sessions,
     n_items: int,
     min_prefix: int,
     weights: Mapping[str, np.ndarray] | None,
+    folder: Path,
     phase: str,
     reporter: Reporter,
 ) -> tuple[RankerNet, list[dict[str, Any]]]:
-    """The ranker fitted on the last `config.ranker_slice` of `sessions`, and a record an epoch.
+    """Fit the ranker on the last `config.ranker_slice` of the sessions.
 
-    weights: of an MTAW that was trained on the sessions before them; None where the ranker is to do without.
+    Parameters
+    ----------
+    config : Config
+        With `prequential` the slice is learned while it is gone through (`lessons`); else nothing of it is.
+    sessions : Sessions
+        In order of their ends.
+    n_items, min_prefix : int
+        The data set's.
+    weights : mapping of str to array, or None
+        Of an MTAW that was trained on the sessions before the slice; None where the ranker is to do without.
+    folder : Path
+        For the lessons.
+    phase : str
+        For the reporter and the records.
+    reporter : Reporter
+        Told of the progress.
+
+    Returns
+    -------
+    RankerNet
+        The ranker.
+    list of dict
+        A record an epoch.
     """
-    return fit_to(SliceCandidates.of(config, sessions, n_items, min_prefix, weights), config, phase, reporter)
+    if not config.prequential:
+        return fit_to(SliceCandidates.of(config, sessions, n_items, min_prefix, weights), config, phase, reporter)
+    before, last = sessions.split_last(config.ranker_slice)
+    tables = build_tables(config, before, n_items)
+    since = None if before.times is None else int(before.times.max())
+    trends = build_trends(config, before, n_items)
+    lessons = go_through(config, tables, last, min_prefix, weights, folder, phase, reporter, since, trends)
+    fit = fit_settings(config, timed=trends is not None)
+    return fit_ranker(lessons, lessons.targets, lessons.lengths, fit, config.seed, phase, reporter)
 
 
 def fit_to(
@@ -57,11 +98,18 @@ def fit_to(
     return fit_ranker(candidates, prefixes.targets, prefixes.lengths, fit, config.seed, phase, reporter)
 
 
-def fit_settings(config: Config) -> RankerFit:
-    """The settings of the ranker's fit; UsageError where they leave out a feature that there is not."""
+def fit_settings(config: Config, *, timed: bool = False) -> RankerFit:
+    """The settings of the ranker's fit; UsageError where they leave out a feature that there is not.
+
+    timed: whether it reads trends. What comes and goes within hours is learned best in many small steps
+    (measured on a news log: +0.5..1.0 P@20, +0.3 MRR@20), each from some of the candidates.
+    """
     left_out = tuple(name.strip() for name in config.leave_out.split(",") if name.strip())
-    fit = RankerFit(config.ranker_epochs, config.ranker_lr, left_out)
-    fit.kept(feature_names())
+    if timed:
+        fit = RankerFit(config.ranker_epochs, config.ranker_lr / 3, left_out, 64, 49, 1e-3)
+    else:
+        fit = RankerFit(config.ranker_epochs, config.ranker_lr, left_out)
+    fit.kept(feature_names(trends=timed))
     return fit
 
 
@@ -106,6 +154,7 @@ class SliceCandidates:
         self, config: Config, tables: MemoryTables, weights: Mapping[str, np.ndarray] | None, prefixes: Prefixes
     ) -> None:
         self.features = feature_names()
+        self.left_out = 0
         self.prefixes = prefixes
         self._threads = max(1, torch.get_num_threads() - 1)  # beside the fit, which takes one
         self._memory = tables.queries(tables.n_items, query_settings(config))

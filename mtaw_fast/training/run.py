@@ -28,7 +28,7 @@ from mtaw_fast.storage.files import folder_lock
 from mtaw_fast.training.checkpoints import RunFolder
 from mtaw_fast.training.encoder import weights_of
 from mtaw_fast.training.fitting import Fitting
-from mtaw_fast.training.memory_slice import build_tables, fit_on_slice, fit_settings
+from mtaw_fast.training.memory_slice import build_tables, build_trends, fit_on_slice, fit_settings
 from mtaw_fast.training.reporting import Reporter, Silent
 from mtaw_fast.training.served_metrics import served_metrics
 from mtaw_fast.training.state import RunState
@@ -60,16 +60,19 @@ def train(
 
     Raises UsageError where the folder holds another run, TrainingError on a non-finite loss.
     """
-    chosen_device = _device(device)
+    chosen_device = device_of(device)
     if config.memory:
-        fit_settings(config)  # a slip in them is told now, not after the first phase
+        fit_settings(
+            config, timed=config.trends and config.prequential and dataset.train.times is not None
+        )  # a slip in them is told now, not after the first phase
     with folder_lock(folder, UsageError):
         run = _Run(dataset, config, RunFolder(folder), refit, chosen_device, reporter or Silent())
         run.state.open(resume, overwrite)
         return run.finish()
 
 
-def _device(name: str) -> torch.device:
+def device_of(name: str) -> torch.device:
+    """The device of that name, or the best one for auto. Raises UsageError where it cannot be used."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if name.split(":")[0] not in ("cpu", "cuda"):
@@ -168,7 +171,9 @@ class _Run:
     def _fit_ranker(self, sessions: Sessions, phase: str) -> Kept:
         n_items, min_prefix = self._dataset.n_items, self._dataset.min_prefix
         past = self._weights("past") if "past" in self.state["kept"] else None
-        ranker, history = fit_on_slice(self._config, sessions, n_items, min_prefix, past, phase, self._reporter)
+        ranker, history = fit_on_slice(
+            self._config, sessions, n_items, min_prefix, past, self._files.folder, phase, self._reporter
+        )
         name = f"{phase}.safetensors"
         ranker.save(self._files.folder / name)
         self.state.note(history)
@@ -193,6 +198,8 @@ class _Run:
             popularity=np.bincount(sessions.items, minlength=dataset.n_items).astype(np.int64),
             memory=memory,
             ranker_net=ranker_net,
+            clicked_at=sessions.times if config.memory else None,
+            trends=build_trends(config, sessions, dataset.n_items) if config.memory else None,
         )
 
     def _weights(self, kept: str) -> dict[str, np.ndarray]:

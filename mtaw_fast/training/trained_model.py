@@ -52,5 +52,10 @@ class TrainedModel:
 
     def save(self, folder: str | os.PathLike[str], dataset: Dataset, overwrite: bool = False) -> Bundle:
         """Write the bundle of a training on `dataset`; see `Bundle.save`."""
-        about = {"name": dataset.name, "fingerprint": dataset.fingerprint}
+        about = {
+            "name": dataset.name,
+            "fingerprint": dataset.fingerprint,
+            "min_prefix": dataset.min_prefix,
+            "reader": dict(dataset.reader),
+        }
         return Bundle.save(folder, self.model, metrics=self.record(), dataset=about, overwrite=overwrite)

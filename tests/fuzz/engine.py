@@ -20,7 +20,7 @@ from tests.native.builds import ROOT, SERVING, CannotBuildError, build
 # By name: the program, and the parts of the native sources that it uses.
 TARGETS: dict[str, tuple[Path, tuple[str, ...]]] = {
     "engine": (ROOT / "tests" / "fuzz" / "engine_fuzz.cpp", SERVING),
-    "memory": (ROOT / "tests" / "fuzz" / "memory_fuzz.cpp", ("memory",)),
+    "memory": (ROOT / "tests" / "fuzz" / "memory_fuzz.cpp", ("memory", "trends")),
 }
 FLAGS = ("-O1", "-g", "-fsanitize=fuzzer,address,undefined", "-fno-sanitize-recover=all")
 _INPUT_SECONDS, _MEGABYTES, _LONGEST = 20, 2048, 2048

@@ -16,7 +16,7 @@ from mtaw_fast.kernels.native import _native
 ROOT = Path(__file__).resolve().parents[2]
 NATIVE = ROOT / "kernels" / "native"
 WARNINGS = ("-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Wshadow", "-Werror")
-SERVING = ("encode", "engine", "ids", "memory", "scan")  # the parts of the native sources that answer
+SERVING = ("encode", "engine", "ids", "memory", "scan", "trends")  # the parts of the native sources that answer
 _AVX2 = ("-mavx2", "-mfma")
 _AVX512 = (*_AVX2, "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl")
 # As CMakeLists.txt has them.

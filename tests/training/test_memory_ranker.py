@@ -25,6 +25,7 @@ class MadeUp:
     """Q queries of 2..C candidates 100..100+C-1; feature 3 is highest at the next click, others are noise."""
 
     features = FEATURES
+    left_out = 0
 
     def __init__(self, n_queries: int = 900, width: int = 12, seed: int = 0) -> None:
         rng = np.random.default_rng(seed)

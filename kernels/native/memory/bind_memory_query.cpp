@@ -90,6 +90,9 @@ struct Batch {
     const std::int32_t* excluded = nullptr;
     const std::int64_t* excluded_offsets = nullptr;
     std::int64_t n_items = 0;
+    const Trends* trends = nullptr;
+    const std::int64_t* now = nullptr;
+    const std::int64_t* times = nullptr;
 
     MemoryRequest request(std::int64_t q) const {
         MemoryRequest request{items + begins[q], ends[q] - begins[q]};
@@ -104,6 +107,11 @@ struct Batch {
         if (excluded != nullptr) {
             request.excluded = excluded + excluded_offsets[q];
             request.n_excluded = excluded_offsets[q + 1] - excluded_offsets[q];
+        }
+        if (trends != nullptr) {
+            request.trends = trends;
+            request.now = now[q];
+            request.times = times == nullptr ? nullptr : times + begins[q];
         }
         return request;
     }
@@ -164,31 +172,51 @@ Batch batch_of(const SessionMemory& memory, const py::array& items, const py::ar
     return batch;
 }
 
+// The part of a call that says what time it is.
+void add_trends(Batch& batch, const py::array& items, const py::object& trends, const MaybeArray& now,
+                const MaybeArray& times) {
+    if (trends.is_none()) {
+        if (now || times) throw py::value_error("now and times say something of trends: give these too");
+        return;
+    }
+    if (!now) throw py::value_error("with trends comes now, a moment for each prefix");
+    batch.trends = &trends_of(trends);
+    batch.now = checked_data<std::int64_t>(*now, 1, "now", "int64");
+    if (now->size() != batch.count) throw py::value_error("now must have one moment a prefix");
+    if (!times) return;
+    batch.times = checked_data<std::int64_t>(*times, 1, "times", "int64");
+    if (times->size() != items.size()) throw py::value_error("there must be one time a click");
+}
+
 class MemoryObject {
  public:
     MemoryObject(const py::dict& tables, double recency, std::int64_t n_catalog, std::int64_t own, std::int64_t others,
-                 std::int64_t sessions, std::int64_t dense, const std::optional<std::string>& isa, const py::object& delta)
+                 std::int64_t sessions, std::int64_t dense, const std::optional<std::string>& isa, const py::object& delta,
+                 std::int64_t trends)
         : held_(tables.attr("copy")()),
           delta_(delta),
-          memory_(view_of(held_, recency), {own, others, sessions, dense}, n_catalog,
+          memory_(view_of(held_, recency), {own, others, sessions, dense, trends}, n_catalog,
                   isa ? isa_named(isa->c_str()) : active_isa(), delta.is_none() ? nullptr : &memory_delta_of(delta)) {}
 
     const SessionMemory& memory() const { return memory_; }
 
     py::tuple features(const py::array& items, const py::array& begins, const py::array& ends, MaybeArray queries,
-                       MaybeArray dense, MaybeArray logits, MaybeArray catalog, double scale, int threads) const {
-        const Batch batch = batch_of(memory_, items, begins, ends, {queries, dense, logits, catalog, {}, scale});
+                       MaybeArray dense, MaybeArray logits, MaybeArray catalog, double scale, int threads,
+                       const py::object& trends, const MaybeArray& now, const MaybeArray& times) const {
+        Batch batch = batch_of(memory_, items, begins, ends, {queries, dense, logits, catalog, {}, scale});
+        add_trends(batch, items, trends, now, times);
         const std::int64_t width = memory_.most_candidates();
+        const std::int64_t n_features = kFeatures + (batch.trends == nullptr ? 0 : kTrendFeatures);
         py::array_t<std::int32_t> ids({batch.count, width});
-        py::array_t<float> features({batch.count, width, kFeatures});
+        py::array_t<float> features({batch.count, width, n_features});
         std::int32_t* const id_data = ids.mutable_data();
         float* const feature_data = features.mutable_data();
         each(batch, threads, [&](std::int64_t q, const MemoryRequest& request, MemoryScratch& scratch) {
             std::int32_t* const row = id_data + q * width;
-            float* const values = feature_data + q * width * kFeatures;
+            float* const values = feature_data + q * width * n_features;
             const std::int64_t count = memory_.features(request, &batch.vectors, row, values, scratch);
             std::fill(row + count, row + width, -1);
-            std::fill(values + count * kFeatures, values + width * kFeatures, 0.0F);
+            std::fill(values + count * n_features, values + width * n_features, 0.0F);
         });
         return py::make_tuple(ids, features);
     }
@@ -196,8 +224,10 @@ class MemoryObject {
     py::tuple rank(const RankerObject& ranker, const py::array& items, const py::array& begins, const py::array& ends,
                    std::int64_t k, MaybeArray queries, MaybeArray dense, MaybeArray logits, MaybeArray catalog,
                    MaybeArray added, double scale, const MaybeArray& allowed, const MaybeArray& excluded,
-                   const MaybeArray& excluded_offsets, int threads) const {
+                   const MaybeArray& excluded_offsets, int threads, const py::object& trends, const MaybeArray& now,
+                   const MaybeArray& times) const {
         Batch batch = batch_of(memory_, items, begins, ends, {queries, dense, logits, catalog, added, scale});
+        add_trends(batch, items, trends, now, times);
         if (k < 1) throw py::value_error("k must be at least 1, not " + std::to_string(k));
         if (allowed) {
             batch.allowed = checked_data<std::uint8_t>(*allowed, 1, "allowed", "uint8");
@@ -260,26 +290,29 @@ const SessionMemory& session_memory_of(py::handle object) { return py::cast<cons
 const RankerNet& ranker_of(py::handle object) { return py::cast<const RankerObject&>(object).ranker(); }
 
 void bind_memory_query(py::module_& module) {
-    module.def("memory_feature_names", [] {
-        py::tuple names(kFeatures);
-        for (std::int64_t k = 0; k < kFeatures; ++k) names[static_cast<std::size_t>(k)] = py::str(kFeatureNames[k]);
-        return names;
-    });
+    module.def("memory_feature_names", [](bool trends) {
+        py::list names;
+        for (std::int64_t k = 0; k < kFeatures; ++k) names.append(py::str(kFeatureNames[k]));
+        for (std::int64_t k = 0; trends && k < kTrendFeatures; ++k) names.append(py::str(kTrendFeatureNames[k]));
+        return py::tuple(names);
+    }, py::arg("trends") = false);
     py::class_<RankerObject>(module, "MemoryRanker").def(py::init<const py::dict&>(), py::arg("arrays"));
     py::class_<MemoryObject>(module, "SessionMemory", "See mtaw_fast.kernels.native.memory_query.")
         .def(py::init<const py::dict&, double, std::int64_t, std::int64_t, std::int64_t, std::int64_t, std::int64_t,
-                      const std::optional<std::string>&, const py::object&>(),
+                      const std::optional<std::string>&, const py::object&, std::int64_t>(),
              py::arg("tables"), py::arg("recency"), py::arg("n_catalog"), py::arg("own"), py::arg("others"),
-             py::arg("sessions"), py::arg("dense"), py::arg("isa") = py::none(), py::arg("delta") = py::none())
+             py::arg("sessions"), py::arg("dense"), py::arg("isa") = py::none(), py::arg("delta") = py::none(), py::arg("trends") = 0)
         .def_property_readonly("most_candidates", [](const MemoryObject& self) { return self.memory().most_candidates(); })
         .def("features", &MemoryObject::features, py::arg("items"), py::arg("begins"), py::arg("ends"),
              py::arg("queries") = py::none(), py::arg("dense") = py::none(), py::arg("logits") = py::none(),
-             py::arg("catalog") = py::none(), py::arg("scale") = 0.0, py::arg("threads") = 1)
+             py::arg("catalog") = py::none(), py::arg("scale") = 0.0, py::arg("threads") = 1,
+             py::arg("trends") = py::none(), py::arg("now") = py::none(), py::arg("times") = py::none())
         .def("rank", &MemoryObject::rank, py::arg("ranker"), py::arg("items"), py::arg("begins"), py::arg("ends"),
              py::arg("k"), py::arg("queries") = py::none(), py::arg("dense") = py::none(), py::arg("logits") = py::none(),
              py::arg("catalog") = py::none(), py::arg("added") = py::none(), py::arg("scale") = 0.0,
              py::arg("allowed") = py::none(), py::arg("excluded") = py::none(), py::arg("excluded_offsets") = py::none(),
-             py::arg("threads") = 1);
+             py::arg("threads") = 1, py::arg("trends") = py::none(), py::arg("now") = py::none(),
+             py::arg("times") = py::none());
 }
 
 }  // namespace mtaw

@@ -35,6 +35,7 @@ enum MoreLane : int {
     kLogit,
     kRoot,  // 1 / sqrt(its total of ses + 1)
     kPre,   // its pre-score
+    kTrending,  // 1 = trends have it for a candidate
     kNear = 12,  // 1 / (1 + clicks back) of the latest own item whose row holds it, 0 = none
     kLatest,     // 1 + the latest session that holds it together with an own item, 0 = none
     kMoreLanes = 16

@@ -18,6 +18,11 @@ std::int64_t longest_run(const std::int64_t* offsets, std::int64_t count) {
     return longest;
 }
 
+// Candidates that trends bring.
+std::int64_t most_trending(const MemoryQuerySettings& settings) {
+    return settings.trends == 0 ? 0 : settings.trends + kTrendRising;
+}
+
 // A length with room to grow.
 std::int64_t grown(std::int64_t length) {
     std::int64_t room = 64;
@@ -47,6 +52,7 @@ SessionMemory::SessionMemory(const MemoryView& memory, const MemoryQuerySettings
     check_setting("others", settings.others, 1, 1 << 16);
     check_setting("sessions", settings.sessions, 1, 1 << 16);
     check_setting("dense", settings.dense, 0, 1 << 16);
+    check_setting("trends", settings.trends, 0, 1 << 16);
     if (n_catalog < memory.n_items) {
         throw std::invalid_argument("the memory is for " + std::to_string(memory.n_items) + " items, the catalog has " +
                                     std::to_string(n_catalog) + "; make both from one training");
@@ -64,7 +70,7 @@ SessionMemory::SessionMemory(const MemoryView& memory, const MemoryQuerySettings
         .touched = longest_run(memory.post_offsets, memory.n_items),
         .longest = longest_run(memory.session_offsets, memory.n_sessions),
         .similar = settings.sessions,
-        .candidates = settings.own + settings.others + settings.dense,
+        .candidates = settings.own + settings.others + settings.dense + most_trending(settings),
     };
 }
 
@@ -81,7 +87,7 @@ MemoryBounds SessionMemory::bounds() const {
     }
     bounds.touched = std::min(bounds.sessions, settings_.own * bounds.touched);
     const std::int64_t met = settings_.own * (1 + longest_row) + kStrong * kStrong +
-                             settings_.sessions * bounds.longest + settings_.dense;
+                             settings_.sessions * bounds.longest + settings_.dense + most_trending(settings_);
     bounds.slots = std::min(bounds.catalog, met);
     return bounds;
 }
@@ -97,18 +103,24 @@ void SessionMemory::release(MemoryScratch& scratch) {
 std::int64_t SessionMemory::features(const MemoryRequest& request, const ItemVectors* vectors, std::int32_t* ids,
                                      float* features, MemoryScratch& scratch) const {
     const MemoryDelta::ReadLock lock = hold();
+    const TrendsLock trends_lock = hold(request.trends);
     gather(request, vectors, scratch);
     const auto count = static_cast<std::int64_t>(scratch.candidates_.size());
-    const float* const columns = scratch.columns_.data();
+    const float* const columns = scratch.columns_.data() + kTrendColumns * kTile;
+    const std::int64_t width = n_features(request), n_trends = request.trends == nullptr ? 0 : kTrendColumns;
     for (std::int64_t begin = 0; begin < count; begin += kTile) {
-        const std::int64_t some = std::min(kTile, count - begin), depth = tile(begin, request, vectors, scratch);
+        const std::int64_t some = std::min(kTile, count - begin);
+        const std::int64_t depth = tile(begin, request, vectors, scratch) - n_trends;
         const std::int32_t* const slots = scratch.candidates_.data() + begin;
         for (std::int64_t i = 0; i < some; ++i) {
             ids[begin + i] = scratch.pool_.items[slots[i]];
-            float* row = features + (begin + i) * kFeatures;
+            float* row = features + (begin + i) * width;
             row = std::copy(scratch.query_features_, scratch.query_features_ + kQueryFeatures, row);
             for (std::int64_t k = 0; k < depth; ++k) *row++ = columns[k * kTile + i];
-            std::fill(row, row + kColumns - depth, 0.0F);
+            row = std::fill_n(row, kColumns - depth, 0.0F);
+            if (n_trends == 0) continue;
+            row = std::copy_n(scratch.trends_.query_features(), kTrendQueryFeatures, row);
+            for (std::int64_t k = 0; k < n_trends; ++k) *row++ = scratch.columns_.data()[k * kTile + i];
         }
     }
     release(scratch);
@@ -117,7 +129,12 @@ std::int64_t SessionMemory::features(const MemoryRequest& request, const ItemVec
 
 void SessionMemory::rank(const MemoryRequest& request, const ItemVectors* vectors, const RankerNet& ranker,
                          std::int64_t k, std::int32_t* ids, float* scores, MemoryScratch& scratch) const {
+    if (ranker.has_trends() != (request.trends != nullptr)) {
+        throw std::invalid_argument(ranker.has_trends() ? "the ranker knows trends, but the request comes without them"
+                                                        : "the request comes with trends, which the ranker does not know");
+    }
     const MemoryDelta::ReadLock lock = hold();
+    const TrendsLock trends_lock = hold(request.trends);
     gather(request, vectors, scratch);
     const auto count = static_cast<std::int64_t>(scratch.candidates_.size());
     const ItemVectors* const neural = is_neural(request) ? vectors : nullptr;
@@ -128,7 +145,7 @@ void SessionMemory::rank(const MemoryRequest& request, const ItemVectors* vector
         const std::int64_t some = std::min(kTile, count - begin), depth = tile(begin, request, vectors, scratch);
         const float* rows[kTile];
         float found[kTile];
-        ranker.score(scratch.columns_.data(), depth, some, ahead(begin + kTile, neural, scratch, rows), *kernels_,
+        ranker.score(columns_of(request, scratch), depth, some, ahead(begin + kTile, neural, scratch, rows), *kernels_,
                      scratch.ranker_, found);
         for (std::int64_t i = 0; i < some; ++i) {
             const std::int32_t slot = scratch.candidates_[static_cast<std::size_t>(begin + i)];
@@ -163,9 +180,11 @@ void SessionMemory::gather(const MemoryRequest& request, const ItemVectors* vect
                          scratch.facts_.largest);
     add_second(scratch);
     add_dense(request, scratch);
+    if (request.trends != nullptr) add_trending(request, scratch);
     state_facts(request, scratch);
     weigh(request, scratch);
     choose(request, scratch);
+    if (request.trends != nullptr) measure_trends(request, scratch);
     const float* rows[kTile];
     const RowsAhead first = ahead(0, is_neural(request) ? vectors : nullptr, scratch, rows);
     for (std::int64_t i = 0; i < first.count; ++i) prefetch(first.rows[i], first.floats);
@@ -183,7 +202,11 @@ std::int64_t SessionMemory::tile(std::int64_t begin, const MemoryRequest& reques
             if (latest > 0) latest = static_cast<float>(live_.number_of_raw(static_cast<std::int64_t>(latest) - 1) + 1);
         }
     }
-    return fill_tile(source(scratch), slots, count, *kernels_, scratch.columns_.data());
+    const std::int64_t depth =
+        fill_tile(source(scratch), slots, count, *kernels_, scratch.columns_.data() + kTrendColumns * kTile);
+    if (request.trends == nullptr) return depth;
+    request.trends->fill(begin, count, scratch.columns_.data(), *kernels_, scratch.trends_);
+    return kTrendColumns + depth;
 }
 
 RowsAhead SessionMemory::ahead(std::int64_t begin, const ItemVectors* vectors, const MemoryScratch& scratch,
@@ -201,6 +224,10 @@ RowsAhead SessionMemory::ahead(std::int64_t begin, const ItemVectors* vectors, c
 
 void SessionMemory::check(const MemoryRequest& request) const {
     if (request.m < 1) throw std::invalid_argument("a session to rank has no clicks; leave it out");
+    if (request.trends != nullptr && request.trends->capacity() < bounds_.catalog) {
+        throw std::invalid_argument("the trends have room for " + std::to_string(request.trends->capacity()) +
+                                    " items, the catalog has for " + std::to_string(bounds_.catalog));
+    }
     for (std::int64_t t = 0; t < request.m; ++t) {
         if (request.clicks[t] < 0 || request.clicks[t] >= bounds_.catalog) {
             throw std::out_of_range("click " + std::to_string(t) + " has internal item id " +

@@ -25,6 +25,7 @@
 #include "memory/view.hpp"
 #include "memory/zeroed.hpp"
 #include "score/score.hpp"
+#include "trends/trends.hpp"
 
 namespace mtaw {
 
@@ -54,6 +55,9 @@ struct MemoryRequest {
     // Items from here on may not be found either: those that a delta knows before the caller does. `allowed` has a bit
     // for each of those below.
     std::int64_t n_items = std::numeric_limits<std::int64_t>::max();
+    const Trends* trends = nullptr;  // for at least as many items as the catalog has room for
+    std::int64_t now = 0;            // ms since 1970; with trends, as is
+    const std::int64_t* times = nullptr;  // int64[m], of the clicks, kNever where unknown; null: all are
 };
 
 // The largest sizes that a query can need.
@@ -101,7 +105,9 @@ class MemoryScratch {
     OwnItems own_;
     Pool pool_{};
     QueryFacts facts_{};
-    float query_features_[kQueryFeatures + kPadding];
+    float query_features_[kQueryFeatures + kTrendQueryFeatures + kPadding];
+    TrendsScratch trends_;
+    std::vector<std::int32_t> trending_;
 };
 
 // Immutable but for its delta: any number of threads may call it at once, each with a scratch of its own.
@@ -119,9 +125,12 @@ class SessionMemory {
     std::int64_t most_candidates() const { return bounds_.candidates; }
     std::int64_t n_catalog() const { return bounds_.catalog; }
     const MemoryQuerySettings& settings() const { return settings_; }
+    static std::int64_t n_features(const MemoryRequest& request) {
+        return kFeatures + (request.trends == nullptr ? 0 : kTrendFeatures);
+    }
 
     // Writes the candidates and their features: ids int32[most_candidates()], features float32[most_candidates(),
-    // kFeatures]. Returns how many there are; what lies behind them stays as it is. `vectors` may be null where the
+    // n_features(request)], those of trends behind the others. Returns how many there are; what lies behind them stays as it is. `vectors` may be null where the
     // request has no query. Throws std::out_of_range on a click outside the catalog, std::invalid_argument on m < 1.
     std::int64_t features(const MemoryRequest& request, const ItemVectors* vectors, std::int32_t* ids, float* features,
                           MemoryScratch& scratch) const;
@@ -129,7 +138,7 @@ class SessionMemory {
     // Writes ids int32[k] and scores float32[k], best first, padded with -1 / -infinity: the candidates by the ranker's
     // score, ties by the lower id, then the other dense items in their order. Their scores go on from the lowest
     // candidate's: it less (scale - logit), but always under that of an item before with a larger logit. Throws as
-    // `features` does.
+    // `features` does, and std::invalid_argument where ranker and request do not agree on trends.
     void rank(const MemoryRequest& request, const ItemVectors* vectors, const RankerNet& ranker, std::int64_t k,
               std::int32_t* ids, float* scores, MemoryScratch& scratch) const;
 
@@ -151,6 +160,12 @@ class SessionMemory {
     void fetch_second(const StrongNeighbours& strong) const;
     void add_second(MemoryScratch& scratch) const;
     void add_dense(const MemoryRequest& request, MemoryScratch& scratch) const;
+    void add_trending(const MemoryRequest& request, MemoryScratch& scratch) const;
+    void measure_trends(const MemoryRequest& request, MemoryScratch& scratch) const;
+    // Where the columns of a tile begin: those of trends, if they are asked for, stand before the others.
+    static float* columns_of(const MemoryRequest& request, MemoryScratch& scratch) {
+        return scratch.columns_.data() + (request.trends == nullptr ? kTrendColumns * kTile : 0);
+    }
     void state_facts(const MemoryRequest& request, MemoryScratch& scratch) const;
     void weigh(const MemoryRequest& request, MemoryScratch& scratch) const;
     void choose(const MemoryRequest& request, MemoryScratch& scratch) const;
@@ -167,6 +182,7 @@ class SessionMemory {
     MemoryBounds bounds() const;
     // Keeps the delta as it is, where there is one.
     MemoryDelta::ReadLock hold() const { return delta_ == nullptr ? MemoryDelta::ReadLock() : delta_->read(); }
+    static TrendsLock hold(const Trends* trends) { return trends == nullptr ? TrendsLock() : trends->reading(); }
 
     MemoryView memory_;
     const MemoryDelta* delta_;

@@ -86,7 +86,8 @@ void SessionMemory::choose(const MemoryRequest& request, MemoryScratch& scratch)
     }
     for (std::int32_t slot = n_own; slot < pool.count; ++slot) {
         const bool taken = keys[slot] > least || (keys[slot] == least && -pool.items[slot] >= least_turned);
-        if (taken && more_of(pool, slot)[kDenseLead] == 0) take(slot);
+        const float* const more = more_of(pool, slot);
+        if ((taken || (more[kTrending] != 0 && keys[slot] >= 0)) && more[kDenseLead] == 0) take(slot);
     }
 }
 

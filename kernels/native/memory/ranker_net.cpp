@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <stdexcept>
 
+#include "trends/features.hpp"
+
 namespace mtaw {
 namespace {
 
@@ -29,13 +31,24 @@ void pack_panels(const float* weights, std::int64_t depth, std::int64_t n, float
 
 RankerNet::RankerNet(const RankerWeights& weights)
     : n1_(weights.n1), n2_(weights.n2), start_width_(whole_vectors(weights.n1 + 1)) {
-    if (weights.n_features != kFeatures) {
+    if (weights.n_features != kFeatures && weights.n_features != kFeatures + kTrendFeatures) {
         throw std::invalid_argument("the ranker is for " + std::to_string(weights.n_features) +
-                                    " features, this release has " + std::to_string(kFeatures) + "; train it anew");
+                                    " features, this release has " + std::to_string(kFeatures) + " and " +
+                                    std::to_string(kTrendFeatures) + " of trends; train it anew");
     }
+    const bool trends = weights.n_features > kFeatures;
+    n_query_ = kQueryFeatures + (trends ? kTrendQueryFeatures : 0);
+    n_columns_ = kColumns + (trends ? kTrendColumns : 0);
+    // Where a feature's weights go: among the query's, or behind those among the columns.
+    const auto place_of = [&](std::int64_t k) {
+        if (k < kQueryFeatures) return k;
+        if (k < kFeatures) return n_query_ + (trends ? kTrendColumns : 0) + k - kQueryFeatures;
+        if (k < kFeatures + kTrendQueryFeatures) return kQueryFeatures + k - kFeatures;
+        return n_query_ + k - kFeatures - kTrendQueryFeatures;
+    };
     check_units("first", n1_);
     check_units("second", n2_);
-    packed_ = AlignedFloats(start_width_ * (1 + kQueryFeatures) + whole_vectors(kColumns) + kColumns * n1_ + n1_ * n2_ +
+    packed_ = AlignedFloats(start_width_ * (1 + n_query_) + whole_vectors(n_columns_) + n_columns_ * n1_ + n1_ * n2_ +
                             2 * whole_vectors(n2_));
     float* next = packed_.data();
     std::fill(next, next + packed_.size(), 0.0F);
@@ -45,28 +58,29 @@ RankerNet::RankerNet(const RankerWeights& weights)
         return taken;
     };
     float* const start = take(start_width_);
-    float* const query = take(start_width_ * kQueryFeatures);
-    float* const panels1 = take(kColumns * n1_);
+    float* const query = take(start_width_ * n_query_);
+    float* const panels1 = take(n_columns_ * n1_);
     float* const panels2 = take(n1_ * n2_);
-    float* const linear = take(whole_vectors(kColumns));
+    float* const linear = take(whole_vectors(n_columns_));
     float* const bias2 = take(whole_vectors(n2_));
     float* const output = take(whole_vectors(n2_));
 
     // Standardising is folded into the first layer: (f - mean) * scale * w = f * (scale * w) - mean * scale * w.
     std::vector<double> offset(static_cast<std::size_t>(n1_) + 1, 0.0);
-    std::vector<float> folded(static_cast<std::size_t>(kColumns * n1_));
-    for (std::int64_t k = 0; k < kFeatures; ++k) {
+    std::vector<float> folded(static_cast<std::size_t>(n_columns_ * n1_));
+    for (std::int64_t k = 0; k < weights.n_features; ++k) {
         const double mean = weights.mean[k], scale = weights.scale[k];
+        const std::int64_t place = place_of(k);
         for (std::int64_t u = 0; u <= n1_; ++u) {
             const double weight = scale * static_cast<double>(u < n1_ ? weights.w1[k * n1_ + u] : weights.linear[k]);
             offset[static_cast<std::size_t>(u)] += mean * weight;
             const auto rounded = static_cast<float>(weight);
-            if (k < kQueryFeatures) {
-                query[k * start_width_ + u] = rounded;
+            if (place < n_query_) {
+                query[place * start_width_ + u] = rounded;
             } else if (u < n1_) {
-                folded[static_cast<std::size_t>((k - kQueryFeatures) * n1_ + u)] = rounded;
+                folded[static_cast<std::size_t>((place - n_query_) * n1_ + u)] = rounded;
             } else {
-                linear[k - kQueryFeatures] = rounded;
+                linear[place - n_query_] = rounded;
             }
         }
     }
@@ -74,7 +88,7 @@ RankerNet::RankerNet(const RankerWeights& weights)
         const double bias = static_cast<double>(u < n1_ ? weights.b1[u] : weights.bias);
         start[u] = static_cast<float>(bias - offset[static_cast<std::size_t>(u)]);
     }
-    pack_panels(folded.data(), kColumns, n1_, panels1);
+    pack_panels(folded.data(), n_columns_, n1_, panels1);
     pack_panels(weights.w2, n1_, n2_, panels2);
     std::copy(weights.b2, weights.b2 + n2_, bias2);
     std::copy(weights.w3, weights.w3 + n2_, output);
@@ -90,14 +104,14 @@ RankerNet::RankerNet(const RankerWeights& weights)
 void RankerNet::start(const float* query_features, const MemoryKernels& kernels, RankerScratch& scratch) const {
     float* const start = scratch.start.data();
     std::copy(start_, start_ + start_width_, start);
-    for (std::int64_t k = 0; k < kQueryFeatures; ++k) {
+    for (std::int64_t k = 0; k < n_query_; ++k) {
         kernels.add_scaled(start, query_ + k * start_width_, query_features[k], start_width_);
     }
 }
 
 void RankerNet::score(const float* columns, std::int64_t depth, std::int64_t count, const RowsAhead& ahead,
                    const MemoryKernels& kernels, RankerScratch& scratch, float* scores) const {
-    kernels.forward({columns, depth, kColumns, scratch.start.data(), linear_, panels1_, panels2_, bias2_, output_, n1_,
+    kernels.forward({columns, depth, n_columns_, scratch.start.data(), linear_, panels1_, panels2_, bias2_, output_, n1_,
                      n2_, scratch.hidden.data(), scores, ahead},
                     count);
 }

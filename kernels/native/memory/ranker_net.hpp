@@ -14,7 +14,7 @@ namespace mtaw {
 // Arrays as training gives them, float32, row-major: x = (feature - mean) * scale,
 // score = x . linear + bias + relu(relu(x w1 + b1) w2 + b2) . w3.
 struct RankerWeights {
-    std::int64_t n_features;  // F
+    std::int64_t n_features;  // F: kFeatures, or kFeatures + kTrendFeatures
     std::int64_t n1, n2;      // hidden units, multiples of kPanel, at most kMostUnits
     const float* mean;        // [F]
     const float* scale;       // [F]
@@ -41,21 +41,27 @@ class RankerNet {
     // Throws std::invalid_argument on sizes that do not fit the list of features or the kernels.
     explicit RankerNet(const RankerWeights& weights);
 
-    // The part that is the same for all candidates: from float32[kQueryFeatures], into scratch.start.
+    // Whether it is for the features of trends too, which stand behind the others in its weights.
+    bool has_trends() const { return n_query_ > kQueryFeatures; }
+
+    // The part that is the same for all candidates, into scratch.start: from float32[kQueryFeatures], and
+    // kTrendQueryFeatures more behind them where it has trends.
     void start(const float* query_features, const MemoryKernels& kernels, RankerScratch& scratch) const;
 
-    // The scores of a tile of `count` candidates: columns as fill_tile gives them; scores float32[kTile]. The rows ahead
+    // The scores of a tile of `count` candidates: columns as fill_tile gives them, behind kTrendColumns where it has
+    // trends, and `depth` of all; scores float32[kTile]. The rows ahead
     // are asked for meanwhile.
     void score(const float* columns, std::int64_t depth, std::int64_t count, const RowsAhead& ahead,
                const MemoryKernels& kernels, RankerScratch& scratch, float* scores) const;
 
  private:
     std::int64_t n1_, n2_;
+    std::int64_t n_query_, n_columns_;
     std::int64_t start_width_;  // n1_ + 1, rounded up to whole vectors
     AlignedFloats packed_;
     const float* start_;    // [start_width_]
-    const float* query_;    // [kQueryFeatures, start_width_]
-    const float* linear_;   // [kColumns]
+    const float* query_;    // [n_query_, start_width_]
+    const float* linear_;   // [n_columns_]
     const float* panels1_;  // as ForwardPass
     const float* panels2_;
     const float* bias2_;

@@ -1,0 +1,34 @@
+// What trends add to a query: candidates, and what is said of all of them.
+#include <algorithm>
+
+#include "memory/query.hpp"
+
+namespace mtaw {
+
+void SessionMemory::add_trending(const MemoryRequest& request, MemoryScratch& scratch) const {
+    const OwnItems& own = scratch.own_;
+    std::int32_t items[kTrendOwn];
+    TrendsRequest asked{items, std::min(own.count, kTrendOwn), request.now};
+    for (std::int64_t u = 0; u < asked.n_own; ++u) items[u] = own.list[u].item;
+    if (request.times != nullptr) state_times(request.times, request.m, asked);
+    asked.catalog = bounds_.catalog;
+    asked.allowed = request.allowed;
+    asked.excluded = request.excluded;
+    asked.n_excluded = request.n_excluded;
+    request.trends->start(asked, *kernels_, scratch.trends_);
+    std::copy_n(scratch.trends_.query_features(), kTrendQueryFeatures, scratch.query_features_ + kQueryFeatures);
+    if (settings_.trends == 0) return;
+    scratch.trending_.resize(static_cast<std::size_t>(settings_.trends + kTrendRising));
+    std::int32_t* const ids = scratch.trending_.data();
+    const std::int64_t count = request.trends->choose(asked, settings_.trends, ids, *kernels_, scratch.trends_);
+    for (std::int64_t i = 0; i < count; ++i) more_of(scratch.pool_, slot_of(scratch.pool_, ids[i]))[kTrending] = 1;
+}
+
+void SessionMemory::measure_trends(const MemoryRequest& request, MemoryScratch& scratch) const {
+    std::vector<std::int32_t>& ids = scratch.trending_;
+    ids.clear();
+    for (const std::int32_t slot : scratch.candidates_) ids.push_back(scratch.pool_.items[slot]);
+    request.trends->measure(ids.data(), static_cast<std::int64_t>(ids.size()), scratch.trends_);
+}
+
+}  // namespace mtaw

@@ -1,0 +1,308 @@
+"""Trends: what wall-clock time says of items and pairs, in exponentially decayed sums, without the GIL.
+
+    arrays = build_trends(items, offsets, times, n_items, half_lives=HALF_LIVES, window=10, max_neighbours=256)
+    trends = Trends(arrays, half_lives=HALF_LIVES, window=10, max_neighbours=256, capacity=n_items + 65536)
+    trends.click(handles, items, times)
+    ids = trends.candidates(items, begins, ends, now, n=140)
+    values = trends.features(items, begins, ends, now, ids)
+
+Axes: N items of the tables, P kept pairs, L = 7 half-lives (ascending; pairs have the last five), E clicks, Q prefixes,
+C candidates, F features. `kernels/native/trends/tables.hpp` says what each number is. Times are int64 ms since 1970.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mtaw_fast.kernels.native import _native
+
+__all__ = ["HALF_LIVES", "TRENDS", "TrendCounters", "Trends", "build_trends", "check_trends", "feature_names"]
+
+_MINUTE = 60_000
+_HOUR = 60 * _MINUTE
+HALF_LIVES = (_MINUTE, 5 * _MINUTE, 15 * _MINUTE, _HOUR, 4 * _HOUR, 24 * _HOUR, 168 * _HOUR)
+ITEM_LANES = 7
+PAIR_LANES = 5
+MOST_TIME = 1 << 52
+
+# Name, dtype and shape of every array. The columns of `values` and `totals`: fwd by half-life, then bwd; of `counts`
+# and `sums`: all clicks by half-life, then those that are not their session's first; of `times`: first and last click.
+TRENDS: dict[str, tuple[type, tuple[str | int, ...]]] = {
+    "row_offsets": (np.int64, ("N + 1",)),
+    "neighbours": (np.int32, ("P",)),
+    "values": (np.uint16, ("P", 2 * PAIR_LANES)),  # bfloat16
+    "totals": (np.float32, ("N", 2 * PAIR_LANES)),
+    "counts": (np.float32, ("N", 2 * ITEM_LANES)),
+    "times": (np.int64, ("N", 2)),
+    "sums": (np.float64, (2 * ITEM_LANES,)),
+    "clock": (np.int64, (ITEM_LANES + 1,)),
+}
+
+
+def feature_names() -> tuple[str, ...]:
+    """The F features by name, those of a query first; `kernels/native/trends/features.hpp` has the formulas."""
+    return _native.trend_feature_names()
+
+
+def build_trends(
+    items: np.ndarray,
+    offsets: np.ndarray,
+    times: np.ndarray,
+    n_items: int,
+    *,
+    half_lives: Sequence[int] = HALF_LIVES,
+    window: int = 10,
+    max_neighbours: int = 256,
+    threads: int = 1,
+) -> dict[str, np.ndarray]:
+    """Build the arrays of TRENDS from packed sessions and the times of their clicks.
+
+    A session's clicks are taken in the order of their times (ties as given), and sums are made in the order of time, so
+    that nothing depends on when a click arrived; the same bits for every number of threads. Releases the GIL.
+
+    Parameters
+    ----------
+    items : int32[T]
+        Clicks, session after session.
+    offsets : int64[S + 1]
+        From 0 to T.
+    times : int64[T]
+        Of the clicks, ms since 1970, in 0..2^52.
+    n_items : int
+        N.
+    half_lives : sequence of 7 int, default 1, 5, 15 min, 1, 4, 24, 168 h
+        In ms, rising, at most 2^42.
+    window : int, default 10
+        Clicks apart, at most, of a pair.
+    max_neighbours : int, default 256
+        Of an item, the strongest; 0 keeps all.
+    threads : int, default 1
+
+    Returns
+    -------
+    dict of str to array
+
+    Raises
+    ------
+    ValueError
+        On a wrong type or shape, offsets that descend, or a setting out of range.
+    IndexError
+        On an item or a time out of range.
+    """
+    return _native.trends_build(items, offsets, times, n_items, list(half_lives), window, max_neighbours, threads)
+
+
+def check_trends(
+    arrays: Mapping[str, np.ndarray], *, half_lives: Sequence[int], window: int, max_neighbours: int
+) -> None:
+    """Check that every reader can follow these arrays blindly; reads each once and releases the GIL.
+
+    Parameters
+    ----------
+    arrays : mapping of str to array
+        Those of TRENDS.
+    half_lives, window, max_neighbours
+        As `build_trends`.
+
+    Raises
+    ------
+    ValueError
+        Naming array and place, where they do not.
+    """
+    _native.trends_check(dict(arrays), list(half_lives), window, max_neighbours)
+
+
+@dataclass(frozen=True, slots=True)
+class TrendCounters:
+    """What came since the tables.
+
+    clicks: that are counted now (those of forgotten sessions are not). clamped: whose time lay further ahead of their
+    arrival than allowed, or before 1970. late: that came after a later one of their session. cut: pairs dropped from
+    rows that had become too long. moves: of a half-life's t0. sessions: that can be forgotten. bytes: memory, about. newest:
+    the latest click's time, in ms.
+    """
+
+    clicks: int
+    clamped: int
+    late: int
+    cut: int
+    moves: int
+    sessions: int
+    bytes: int
+    newest: int
+
+
+class Trends:
+    """Tables of decayed sums and what came since; thread-safe: readers share, and wait for at most 64 clicks at a time.
+
+    The same calls in the same order give the same bits, whatever batches the clicks come in.
+
+    Parameters
+    ----------
+    arrays : mapping of str to array
+        As `build_trends` makes them, checked by `check_trends`; kept by reference.
+    half_lives, window, max_neighbours
+        Those that they were built with.
+    capacity : int
+        Ids of clicks and candidates lie in 0..capacity-1; at least N.
+    ahead : int, default 300000
+        Ms that a click's time may be later than its arrival; one that is further ahead takes the latest time allowed.
+    row_neighbours : int, default 512
+        Of an item, in what came since: a row that has more is cut to the strongest half of them. So reading stays
+        cheap; what was cut comes back when tables are built from the sessions.
+    isa : str or None, default None
+        The instruction set, the process's own where None; every one gives the same bits.
+
+    Raises
+    ------
+    ValueError
+        On arrays that do not fit together or a setting out of range.
+    """
+
+    def __init__(
+        self,
+        arrays: Mapping[str, np.ndarray],
+        *,
+        half_lives: Sequence[int] = HALF_LIVES,
+        window: int = 10,
+        max_neighbours: int = 256,
+        capacity: int,
+        ahead: int = 300_000,
+        row_neighbours: int = 512,
+        isa: str | None = None,
+    ) -> None:
+        self.capacity = capacity
+        self.native = _native.Trends(
+            dict(arrays), list(half_lives), window, max_neighbours, capacity, ahead, row_neighbours, isa
+        )
+
+    def click(
+        self, handles: np.ndarray, items: np.ndarray, times: np.ndarray, arrivals: np.ndarray | None = None
+    ) -> None:
+        """Take clicks in, one after the other; a new handle starts a session.
+
+        A click that is earlier than its session's last one goes in where its time puts it, at most 512 clicks before
+        the session's end; there is no bound on its age otherwise, since old weights only become small.
+
+        Parameters
+        ----------
+        handles : int64[E]
+            Sessions.
+        items : int32[E]
+        times : int64[E]
+        arrivals : int64[E] or None, default None
+            When the log took each; None trusts the times.
+
+        Raises
+        ------
+        IndexError
+            On an item outside 0..capacity-1; then no click is taken.
+        """
+        self.native.click(handles, items, times, arrivals)
+
+    def resume(self, handle: int, items: np.ndarray, times: np.ndarray) -> bool:
+        """Let a session of the tables go on (or be forgotten): its clicks so far, which are counted already.
+
+        Returns
+        -------
+        bool
+            False, and nothing changes, where the handle has clicks.
+        """
+        return self.native.resume(handle, items, times)
+
+    def forget(self, handle: int) -> bool:
+        """Take a session's clicks out of all sums; items keep their first and last click until tables are built again.
+
+        Returns
+        -------
+        bool
+            False where there is no such session.
+        """
+        return self.native.forget(handle)
+
+    def candidates(
+        self, items: np.ndarray, begins: np.ndarray, ends: np.ndarray, now: np.ndarray, n: int
+    ) -> np.ndarray:
+        """Find the best n items of each prefix by the decayed pre-score, and the 50 most popular ones.
+
+        Parameters
+        ----------
+        items : int32[T]
+            Prefix q is items[begins[q]:ends[q]], not empty; its latest 10 distinct items count.
+        begins, ends : int64[Q]
+        now : int64[Q]
+            The moments of the requests; one before the newest click counts as that.
+        n : int
+
+        Returns
+        -------
+        int32[Q, n + 50]
+            None twice, none of the prefix's latest 10 items; padded with -1.
+        """
+        return self.native.candidates(items, begins, ends, now, n)
+
+    def features(
+        self,
+        items: np.ndarray,
+        begins: np.ndarray,
+        ends: np.ndarray,
+        now: np.ndarray,
+        candidates: np.ndarray,
+        times: np.ndarray | None = None,
+    ) -> np.ndarray:
+        """Measure candidates of prefixes.
+
+        Parameters
+        ----------
+        items, begins, ends, now
+            As `candidates`.
+        candidates : int32[Q, C]
+            Distinct in a row, padded with -1.
+        times : int64[T] or None, default None
+            Of the clicks, -1 where unknown.
+
+        Returns
+        -------
+        float32[Q, C, F]
+            In the order of `feature_names`; 0 where a candidate is -1.
+        """
+        return self.native.features(items, begins, ends, now, candidates, times)
+
+    def rising(self, now: int, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """List what is clicked most now and more than over the last day.
+
+        Of the 256 items that were most popular when the list was last made: at the first click 10 s (by the clicks'
+        clock) after the one before.
+
+        Returns
+        -------
+        (int32[k], float32[k])
+            Items and scores, best first; fewer where there are not so many. k is at most 256.
+        """
+        return self.native.rising(now, k)
+
+    def row(self, item: int, now: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return an item's neighbours and the decayed sums with each at `now`: (int32[n], float64[n, 10])."""
+        return self.native.row(item, now)
+
+    def counts(self, items: np.ndarray, now: int) -> np.ndarray:
+        """Return float32[E, 16]: decayed counts of all and of later clicks, seconds since the first and last click."""
+        return self.native.counts(items, now)
+
+    def sessions(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Return the sessions since, by their last click, ties by handle.
+
+        Returns
+        -------
+        (int64[S], int32[T], int64[T], int64[S + 1])
+            Handles, items, times as they were taken, offsets.
+        """
+        return self.native.sessions()
+
+    @property
+    def counters(self) -> TrendCounters:
+        """What came since the tables."""
+        return TrendCounters(**self.native.counters())

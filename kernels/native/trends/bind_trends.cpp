@@ -1,0 +1,363 @@
+// Trends: built, checked, fed and asked from Python.
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <algorithm>
+#include <limits>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "bindings.hpp"
+#include "buffers.hpp"
+#include "python_objects.hpp"
+#include "trends/build.hpp"
+#include "trends/check.hpp"
+#include "trends/python_trends.hpp"
+
+namespace py = pybind11;
+
+namespace mtaw {
+namespace {
+
+using MaybeArray = std::optional<py::array>;
+
+template <typename T>
+T* made(py::dict& arrays, const char* name, py::array::ShapeContainer shape) {
+    const py::array_t<T> array(std::move(shape));
+    arrays[name] = array;
+    return const_cast<T*>(array.data());
+}
+
+py::dict trends_build(const py::array& items, const py::array& offsets, const py::array& times, std::int64_t n_items,
+                      const std::vector<std::int64_t>& half_lives, std::int64_t window, std::int64_t max_neighbours,
+                      int threads) {
+    if (n_items < 0 || n_items > std::numeric_limits<std::int32_t>::max()) {
+        throw py::value_error("n_items must be in 0..2147483647, not " + std::to_string(n_items));
+    }
+    const std::int64_t* bounds = checked_data<std::int64_t>(offsets, 1, "offsets", "int64");
+    const TimedSessions sessions{checked_data<std::int32_t>(items, 1, "items", "int32"), bounds,
+                                 checked_data<std::int64_t>(times, 1, "times", "int64"), offsets.shape(0) - 1, n_items};
+    if (offsets.shape(0) < 1 || bounds[0] != 0 || bounds[sessions.count] != items.shape(0)) {
+        throw py::value_error("offsets must run from 0 to " + std::to_string(items.shape(0)) + ", the number of clicks");
+    }
+    if (times.shape(0) != items.shape(0)) throw py::value_error("there must be one time a click");
+    const TrendSettings settings = trend_settings(half_lives, window, max_neighbours);
+    std::unique_ptr<TrendsBuild> build;
+    {
+        const py::gil_scoped_release unlocked;
+        build = std::make_unique<TrendsBuild>(sessions, settings, threads);
+    }
+    py::dict arrays;
+    const TrendsOut out{
+        .row_offsets = made<std::int64_t>(arrays, "row_offsets", {n_items + 1}),
+        .neighbours = made<std::int32_t>(arrays, "neighbours", {build->n_pairs()}),
+        .values = made<std::uint16_t>(arrays, "values", {build->n_pairs(), std::int64_t{kPairSums}}),
+        .totals = made<float>(arrays, "totals", {n_items, std::int64_t{kPairSums}}),
+        .counts = made<float>(arrays, "counts", {n_items, std::int64_t{kItemSums}}),
+        .times = made<std::int64_t>(arrays, "times", {n_items, std::int64_t{2}}),
+        .sums = made<double>(arrays, "sums", {std::int64_t{kItemSums}}),
+        .clock = made<std::int64_t>(arrays, "clock", {std::int64_t{kItemLanes + 1}}),
+    };
+    const py::gil_scoped_release unlocked;
+    build->write(out);
+    build.reset();
+    return arrays;
+}
+
+void trends_check(const py::dict& arrays, const std::vector<std::int64_t>& half_lives, std::int64_t window,
+                  std::int64_t max_neighbours) {
+    const TrendsView view = bound_trends(arrays);
+    const TrendSettings settings = trend_settings(half_lives, window, max_neighbours);
+    const py::gil_scoped_release unlocked;
+    check_trends(view, settings);
+}
+
+// Prefixes of packed clicks, their times where known, and the moments that are asked about.
+struct Prefixes {
+    const std::int32_t* items;
+    const std::int64_t* begins;
+    const std::int64_t* ends;
+    const std::int64_t* now;
+    const std::int64_t* times = nullptr;
+    std::int64_t count;
+
+    // `own`: room for kTrendOwn.
+    TrendsRequest request(std::int64_t q, std::int32_t* own) const {
+        return trends_request(items + begins[q], times == nullptr ? nullptr : times + begins[q], ends[q] - begins[q], now[q],
+                              own);
+    }
+};
+
+class TrendsObject {
+ public:
+    TrendsObject(const py::dict& arrays, const std::vector<std::int64_t>& half_lives, std::int64_t window,
+                 std::int64_t max_neighbours, std::int64_t capacity, std::int64_t ahead, std::int64_t row_neighbours,
+                 const std::optional<std::string>& isa)
+        : held_(arrays.attr("copy")()),
+          kernels_(&memory_kernels(isa ? isa_named(isa->c_str()) : active_isa())),
+          trends_(bound_trends(held_), trend_settings(half_lives, window, max_neighbours),
+                  {capacity, ahead, row_neighbours}) {}
+
+    Trends& trends() { return trends_; }
+    const Trends& trends() const { return trends_; }
+
+    void click(const py::array& handles, const py::array& items, const py::array& times, const MaybeArray& arrivals) {
+        const TrendClicks clicks{checked_data<std::int64_t>(handles, 1, "handles", "int64"),
+                                 checked_data<std::int32_t>(items, 1, "items", "int32"),
+                                 checked_data<std::int64_t>(times, 1, "times", "int64"),
+                                 arrivals ? checked_data<std::int64_t>(*arrivals, 1, "arrivals", "int64") : nullptr,
+                                 handles.size()};
+        if (items.size() != clicks.count || times.size() != clicks.count || (arrivals && arrivals->size() != clicks.count)) {
+            throw py::value_error("handles, items, times and arrivals must be of one length");
+        }
+        const py::gil_scoped_release unlocked;
+        trends_.click(clicks);
+    }
+
+    bool resume(std::int64_t handle, const py::array& items, const py::array& times) {
+        const std::int32_t* const clicks = checked_data<std::int32_t>(items, 1, "items", "int32");
+        const std::int64_t* const when = checked_data<std::int64_t>(times, 1, "times", "int64");
+        if (items.size() != times.size()) throw py::value_error("there must be one time a click");
+        const py::gil_scoped_release unlocked;
+        return trends_.resume(handle, clicks, when, items.size());
+    }
+
+    bool forget(std::int64_t handle) {
+        const py::gil_scoped_release unlocked;
+        return trends_.forget(handle);
+    }
+
+    py::array_t<std::int32_t> candidates(const py::array& items, const py::array& begins, const py::array& ends,
+                                         const py::array& now, std::int64_t n) const {
+        if (n < 0 || n > 1 << 16) throw py::value_error("n must be in 0..65536, not " + std::to_string(n));
+        const Prefixes prefixes = prefixes_of(items, begins, ends, now, {});
+        const std::int64_t width = n + kTrendRising;
+        py::array_t<std::int32_t> ids({prefixes.count, width});
+        std::int32_t* const data = ids.mutable_data();
+        each(prefixes, [&](std::int64_t q, const TrendsRequest& request, TrendsScratch& scratch) {
+            const std::int64_t count = trends_.choose(request, n, data + q * width, *kernels_, scratch);
+            std::fill(data + q * width + count, data + (q + 1) * width, -1);
+        });
+        return ids;
+    }
+
+    py::array_t<float> features(const py::array& items, const py::array& begins, const py::array& ends,
+                                const py::array& now, const py::array& candidates, const MaybeArray& times) const {
+        const Prefixes prefixes = prefixes_of(items, begins, ends, now, times);
+        const std::int32_t* const ids = matrix<std::int32_t>(candidates, "candidates", "int32");
+        if (candidates.shape(0) != prefixes.count) throw py::value_error("candidates must have one row a prefix");
+        const std::int64_t width = candidates.shape(1);
+        for (std::int64_t i = 0; i < candidates.size(); ++i) check_item("candidates", i, ids[i], -1);
+        py::array_t<float> out({prefixes.count, width, kTrendFeatures});
+        float* const data = out.mutable_data();
+        std::fill(data, data + out.size(), 0.0F);
+        each(prefixes, [&](std::int64_t q, const TrendsRequest&, TrendsScratch& scratch) {
+            std::vector<std::int32_t> known;
+            std::vector<std::int64_t> rows;
+            for (std::int64_t i = 0; i < width; ++i) {
+                if (ids[q * width + i] < 0) continue;
+                known.push_back(ids[q * width + i]);
+                rows.push_back(q * width + i);
+            }
+            const auto count = static_cast<std::int64_t>(known.size());
+            trends_.measure(known.data(), count, scratch);
+            std::vector<float> columns(static_cast<std::size_t>(kTrendColumns * kTile));
+            for (std::int64_t begin = 0; begin < count; begin += kTile) {
+                const std::int64_t some = std::min(kTile, count - begin);
+                trends_.fill(begin, some, columns.data(), *kernels_, scratch);
+                for (std::int64_t i = 0; i < some; ++i) {
+                    float* row = data + rows[static_cast<std::size_t>(begin + i)] * kTrendFeatures;
+                    row = std::copy_n(scratch.query_features(), kTrendQueryFeatures, row);
+                    for (std::int64_t k = 0; k < kTrendColumns; ++k) *row++ = columns[static_cast<std::size_t>(k * kTile + i)];
+                }
+            }
+        });
+        return out;
+    }
+
+    py::tuple rising(std::int64_t now, std::int64_t k) const {
+        if (k < 1 || k > kTrendMostRising) {
+            throw py::value_error("k must be in 1.." + std::to_string(kTrendMostRising) + ", not " + std::to_string(k));
+        }
+        std::vector<std::int32_t> ids(static_cast<std::size_t>(k));
+        std::vector<float> scores(static_cast<std::size_t>(k));
+        std::int64_t count;
+        {
+            const py::gil_scoped_release unlocked;
+            const auto locked = trends_.reading();
+            count = trends_.rising(now, k, ids.data(), scores.data());
+        }
+        return py::make_tuple(py::array_t<std::int32_t>(count, ids.data()), py::array_t<float>(count, scores.data()));
+    }
+
+    py::tuple row(std::int32_t item, std::int64_t now) const {
+        check_item("item", 0, item, 0);
+        std::vector<std::int32_t> neighbours;
+        std::vector<double> values;
+        {
+            const py::gil_scoped_release unlocked;
+            const auto locked = trends_.reading();
+            trends_.row(item, now, neighbours, values);
+        }
+        const auto count = static_cast<py::ssize_t>(neighbours.size());
+        return py::make_tuple(py::array_t<std::int32_t>(count, neighbours.data()),
+                              py::array_t<double>({count, py::ssize_t{kPairSums}}, values.data()));
+    }
+
+    // Of items: their decayed counts, and seconds since their first and last click.
+    py::array_t<float> counts(const py::array& items, std::int64_t now) const {
+        const std::int32_t* const ids = checked_data<std::int32_t>(items, 1, "items", "int32");
+        for (std::int64_t i = 0; i < items.size(); ++i) check_item("items", i, ids[i], 0);
+        py::array_t<float> out({items.size(), py::ssize_t{kItemSums + 2}});
+        float* data = out.mutable_data();
+        const py::gil_scoped_release unlocked;
+        const auto locked = trends_.reading();
+        now = std::max(now, trends_.delta().newest());
+        const TrendFactors factors = trends_.factors_at(now);
+        for (std::int64_t i = 0; i < items.size(); ++i) {
+            const TrendItem item = trends_.item_at(ids[i], trends_.delta().find(ids[i]), now, factors);
+            data = std::copy_n(item.all, kItemLanes, data);
+            data = std::copy_n(item.later, kItemLanes, data);
+            *data++ = item.first;
+            *data++ = item.last;
+        }
+        return out;
+    }
+
+    // The sessions since, by the time of their last click, ties by handle.
+    py::tuple sessions() const {
+        std::vector<std::int64_t> handles;
+        std::int64_t clicks = 0;
+        const auto locked = trends_.reading();
+        const auto& all = trends_.delta().sessions();
+        for (const auto& [handle, session] : all) {
+            handles.push_back(handle);
+            clicks += static_cast<std::int64_t>(session.items.size());
+        }
+        const auto last = [&](std::int64_t handle) {
+            const auto& times = all.at(handle).times;
+            return times.empty() ? kNever : times.back();
+        };
+        std::sort(handles.begin(), handles.end(), [&](std::int64_t a, std::int64_t b) {
+            return last(a) != last(b) ? last(a) < last(b) : a < b;
+        });
+        const auto count = static_cast<py::ssize_t>(handles.size());
+        py::array_t<std::int32_t> items(clicks);
+        py::array_t<std::int64_t> times(clicks), offsets(count + 1);
+        std::int32_t* item = items.mutable_data();
+        std::int64_t* time = times.mutable_data();
+        std::int64_t* offset = offsets.mutable_data();
+        *offset = 0;
+        for (const std::int64_t handle : handles) {
+            const auto& session = all.at(handle);
+            item = std::copy(session.items.begin(), session.items.end(), item);
+            time = std::copy(session.times.begin(), session.times.end(), time);
+            offset[1] = offset[0] + static_cast<std::int64_t>(session.items.size());
+            ++offset;
+        }
+        return py::make_tuple(py::array_t<std::int64_t>(count, handles.data()), items, times, offsets);
+    }
+
+    py::dict counters() const {
+        const auto locked = trends_.reading();
+        const TrendCounters& counters = trends_.delta().counters();
+        py::dict out;
+        out["clicks"] = counters.clicks;
+        out["clamped"] = counters.clamped;
+        out["late"] = counters.late;
+        out["cut"] = counters.cut;
+        out["moves"] = counters.moves;
+        out["sessions"] = trends_.delta().n_sessions();
+        out["bytes"] = trends_.delta().n_bytes();
+        out["newest"] = trends_.delta().newest();
+        return out;
+    }
+
+ private:
+    void check_item(const char* name, std::int64_t place, std::int32_t item, std::int32_t least) const {
+        if (item < least || item >= trends_.capacity()) {
+            throw py::index_error(std::string(name) + "[" + std::to_string(place) + "] is " + std::to_string(item) +
+                                  ", outside " + std::to_string(least) + ".." + std::to_string(trends_.capacity() - 1));
+        }
+    }
+
+    Prefixes prefixes_of(const py::array& items, const py::array& begins, const py::array& ends, const py::array& now,
+                         const MaybeArray& times) const {
+        Prefixes out{checked_data<std::int32_t>(items, 1, "items", "int32"),
+                     checked_data<std::int64_t>(begins, 1, "begins", "int64"),
+                     checked_data<std::int64_t>(ends, 1, "ends", "int64"),
+                     checked_data<std::int64_t>(now, 1, "now", "int64"), nullptr, begins.size()};
+        if (times) {
+            out.times = checked_data<std::int64_t>(*times, 1, "times", "int64");
+            if (times->size() != items.size()) throw py::value_error("there must be one time a click");
+        }
+        bool fits = ends.size() == out.count && now.size() == out.count;
+        for (std::int64_t q = 0; fits && q < out.count; ++q) {
+            fits = out.begins[q] >= 0 && out.begins[q] < out.ends[q] && out.ends[q] <= items.size();
+        }
+        if (!fits) throw py::value_error("begins, ends and now must name places in items with a click between them, and a moment");
+        for (std::int64_t i = 0; i < items.size(); ++i) check_item("items", i, out.items[i], 0);
+        return out;
+    }
+
+    // work(q, request, scratch) for every prefix, all of one state, without the GIL.
+    template <typename Work>
+    void each(const Prefixes& prefixes, const Work& work) const {
+        const py::gil_scoped_release unlocked;
+        TrendsScratch& scratch = thread_trends_scratch();
+        const auto locked = trends_.reading();
+        std::int32_t own[kTrendOwn];
+        for (std::int64_t q = 0; q < prefixes.count; ++q) {
+            const TrendsRequest request = prefixes.request(q, own);
+            trends_.start(request, *kernels_, scratch);
+            work(q, request, scratch);
+        }
+    }
+
+    py::dict held_;  // kept alive
+    const MemoryKernels* kernels_;
+    Trends trends_;
+};
+
+}  // namespace
+
+TrendsScratch& thread_trends_scratch() {
+    thread_local TrendsScratch scratch;
+    return scratch;
+}
+
+const Trends& trends_of(py::handle object) { return py::cast<const TrendsObject&>(object).trends(); }
+
+void bind_trends(py::module_& module) {
+    module.def("trend_feature_names", [] {
+        py::tuple names(kTrendFeatures);
+        for (std::int64_t k = 0; k < kTrendFeatures; ++k) names[static_cast<std::size_t>(k)] = py::str(kTrendFeatureNames[k]);
+        return names;
+    });
+    module.def("trends_build", &trends_build, py::arg("items"), py::arg("offsets"), py::arg("times"), py::arg("n_items"),
+               py::arg("half_lives"), py::arg("window"), py::arg("max_neighbours"), py::arg("threads"));
+    module.def("trends_check", &trends_check, py::arg("arrays"), py::arg("half_lives"), py::arg("window"),
+               py::arg("max_neighbours"));
+    py::class_<TrendsObject>(module, "Trends", "See mtaw_fast.kernels.native.trends.")
+        .def(py::init<const py::dict&, const std::vector<std::int64_t>&, std::int64_t, std::int64_t, std::int64_t,
+                      std::int64_t, std::int64_t, const std::optional<std::string>&>(),
+             py::arg("arrays"), py::arg("half_lives"), py::arg("window"), py::arg("max_neighbours"), py::arg("capacity"),
+             py::arg("ahead"), py::arg("row_neighbours"), py::arg("isa") = py::none())
+        .def("click", &TrendsObject::click, py::arg("handles"), py::arg("items"), py::arg("times"),
+             py::arg("arrivals") = py::none())
+        .def("resume", &TrendsObject::resume, py::arg("handle"), py::arg("items"), py::arg("times"))
+        .def("forget", &TrendsObject::forget, py::arg("handle"))
+        .def("candidates", &TrendsObject::candidates, py::arg("items"), py::arg("begins"), py::arg("ends"),
+             py::arg("now"), py::arg("n"))
+        .def("features", &TrendsObject::features, py::arg("items"), py::arg("begins"), py::arg("ends"), py::arg("now"),
+             py::arg("candidates"), py::arg("times") = py::none())
+        .def("rising", &TrendsObject::rising, py::arg("now"), py::arg("k"))
+        .def("row", &TrendsObject::row, py::arg("item"), py::arg("now"))
+        .def("counts", &TrendsObject::counts, py::arg("items"), py::arg("now"))
+        .def("sessions", &TrendsObject::sessions)
+        .def("counters", &TrendsObject::counters);
+}
+
+}  // namespace mtaw

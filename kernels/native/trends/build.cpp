@@ -1,0 +1,291 @@
+#include "trends/build.hpp"
+
+#include <algorithm>
+#include <atomic>
+#include <bit>
+#include <cstddef>
+#include <limits>
+#include <stdexcept>
+#include <string>
+
+#include "threads.hpp"
+
+namespace mtaw {
+namespace {
+
+constexpr std::int64_t kBlock = 64;  // items that a thread takes at a time
+
+std::size_t at(std::int64_t place) { return static_cast<std::size_t>(place); }
+
+std::uint16_t to_bfloat16(float value) {
+    const auto bits = std::bit_cast<std::uint32_t>(value);
+    return static_cast<std::uint16_t>((bits + 0x7FFF + (bits >> 16 & 1)) >> 16);
+}
+
+// For tables: see kLeastFloat.
+float rounded(double sum) { return sum < static_cast<double>(kLeastFloat) ? 0.0F : static_cast<float>(sum); }
+
+struct Term {
+    std::int64_t time;  // of the later click
+    std::int64_t later;  // its place
+    std::int32_t neighbour;
+    std::int32_t distance;  // negative: bwd
+    bool operator<(const Term& other) const {
+        if (time != other.time) return time < other.time;
+        if (later != other.later) return later < other.later;
+        return distance < other.distance;
+    }
+};
+
+}  // namespace
+
+void check_trend_settings(const TrendSettings& settings) {
+    std::int64_t before = 0;
+    for (const std::int64_t ms : settings.half_lives.ms) {
+        if (ms <= before || ms > kMostHalfLife) {
+            throw std::invalid_argument("half-lives must rise within 1.." + std::to_string(kMostHalfLife) +
+                                        " ms; one is " + std::to_string(ms));
+        }
+        before = ms;
+    }
+    if (settings.window < 1 || settings.window > std::numeric_limits<std::int32_t>::max()) {
+        throw std::invalid_argument("window must be in 1..2147483647 clicks");
+    }
+    if (settings.max_neighbours < 0) throw std::invalid_argument("max_neighbours must be at least 1, or 0 for all");
+}
+
+// One thread's builder of rows.
+class TrendsBuild::Rows {
+ public:
+    explicit Rows(const TrendsBuild& build) : build_(build), slots_(at(build.sessions_.n_items), 0) {
+        const std::int64_t newest = build.clock_[kItemLanes];
+        for (int lane = 0; lane < kItemLanes; ++lane) {
+            const std::int64_t h = build.settings_.half_lives.ms[lane];
+            to_newest_[lane] = decay_power(build.clock_[lane] * h - newest, h);
+        }
+    }
+
+    void add(std::int64_t item, Block& block) {
+        count(item, block);
+        collect(item);
+        accumulate();
+        cut(block);
+    }
+
+ private:
+    void weigh(std::int64_t time, int first, double* weights) const {
+        for (int lane = first; lane < kItemLanes; ++lane) {
+            const std::int64_t h = build_.settings_.half_lives.ms[lane];
+            weights[lane] = decay_power(time - build_.clock_[lane] * h, h);
+        }
+    }
+
+    void count(std::int64_t item, Block& block) {
+        const std::int64_t begin = build_.begins_[at(item)], end = build_.begins_[at(item) + 1];
+        order_.assign(build_.clicks_.begin() + begin, build_.clicks_.begin() + end);
+        const std::int64_t* const times = build_.sessions_.times;
+        std::stable_sort(order_.begin(), order_.end(), [&](std::int64_t a, std::int64_t b) { return times[a] < times[b]; });
+        double sums[kItemSums] = {}, weights[kItemLanes];
+        for (const std::int64_t click : order_) {
+            weigh(times[click], 0, weights);
+            const bool later = build_.starts_[at(click)] < click;
+            for (int lane = 0; lane < kItemLanes; ++lane) {
+                sums[lane] += weights[lane];
+                if (later) sums[kItemLanes + lane] += weights[lane];
+            }
+        }
+        for (const double sum : sums) block.counts.push_back(rounded(sum));
+        block.times.push_back(order_.empty() ? kNever : times[order_.front()]);
+        block.times.push_back(order_.empty() ? kNever : times[order_.back()]);
+    }
+
+    void collect(std::int64_t item) {
+        const TimedSessions& sessions = build_.sessions_;
+        terms_.clear();
+        const std::int64_t window = build_.settings_.window;
+        for (std::int64_t p = build_.begins_[at(item)]; p < build_.begins_[at(item) + 1]; ++p) {
+            const std::int64_t click = build_.clicks_[at(p)], start = build_.starts_[at(click)];
+            for (std::int64_t d = 1; d <= std::min(window, click - start); ++d) {
+                const std::int32_t other = sessions.items[click - d];
+                if (other != item) terms_.push_back({sessions.times[click], click, other, static_cast<std::int32_t>(-d)});
+            }
+            for (std::int64_t d = 1; d <= window; ++d) {
+                const std::int64_t later = click + d;
+                if (later >= sessions.offsets[sessions.count] || build_.starts_[at(later)] != start) break;
+                const std::int32_t other = sessions.items[later];
+                if (other != item) terms_.push_back({sessions.times[later], later, other, static_cast<std::int32_t>(d)});
+            }
+        }
+        if (!std::is_sorted(terms_.begin(), terms_.end())) std::sort(terms_.begin(), terms_.end());
+    }
+
+    void accumulate() {
+        neighbours_.clear();
+        values_.clear();
+        std::fill(totals_, totals_ + kPairSums, 0.0);
+        double weights[kItemLanes] = {};
+        std::int64_t weighed = kNever;
+        for (const Term& term : terms_) {
+            if (term.time != weighed) weigh(weighed = term.time, kFirstPairLane, weights);
+            std::int32_t& slot = slots_[at(term.neighbour)];
+            if (slot == 0) {
+                neighbours_.push_back(term.neighbour);
+                values_.resize(values_.size() + kPairSums, 0.0);
+                slot = static_cast<std::int32_t>(neighbours_.size());
+            }
+            const bool forward = term.distance > 0;
+            const double share = 1.0 / static_cast<double>(forward ? term.distance : -term.distance);
+            double* const value = values_.data() + (slot - 1) * kPairSums + (forward ? 0 : kPairLanes);
+            double* const total = totals_ + (forward ? 0 : kPairLanes);
+            for (int lane = 0; lane < kPairLanes; ++lane) {
+                const double part = share * weights[kFirstPairLane + lane];
+                value[lane] += part;
+                total[lane] += part;
+            }
+        }
+        for (const std::int32_t neighbour : neighbours_) slots_[at(neighbour)] = 0;
+    }
+
+    void cut(Block& block) {
+        const auto count = static_cast<std::int64_t>(neighbours_.size());
+        strengths_.resize(at(count));
+        order_.resize(at(count));
+        for (std::int64_t i = 0; i < count; ++i) {
+            order_[at(i)] = i;
+            strengths_[at(i)] = pair_strength(values_.data() + i * kPairSums, totals_, to_newest_ + kFirstPairLane);
+        }
+        std::sort(order_.begin(), order_.end(), [&](std::int64_t a, std::int64_t b) {
+            if (strengths_[at(a)] != strengths_[at(b)]) return strengths_[at(a)] > strengths_[at(b)];
+            return neighbours_[at(a)] < neighbours_[at(b)];
+        });
+        const std::int64_t most = build_.settings_.max_neighbours;
+        const std::int64_t kept = most == 0 ? count : std::min(count, most);
+        for (std::int64_t i = 0; i < kept; ++i) {
+            const std::int64_t from = order_[at(i)];
+            block.neighbours.push_back(neighbours_[at(from)]);
+            for (int k = 0; k < kPairSums; ++k) {
+                block.values.push_back(to_bfloat16(rounded(values_[at(from * kPairSums + k)])));
+            }
+        }
+        block.lengths.push_back(kept);
+        for (const double total : totals_) block.totals.push_back(rounded(total));
+    }
+
+    const TrendsBuild& build_;
+    std::vector<std::int32_t> slots_;  // [N] 1 + place among the neighbours
+    std::vector<Term> terms_;
+    std::vector<std::int64_t> order_;
+    std::vector<std::int32_t> neighbours_;
+    std::vector<double> values_, strengths_;
+    double totals_[kPairSums], to_newest_[kItemLanes];
+};
+
+TrendsBuild::TrendsBuild(const TimedSessions& sessions, const TrendSettings& settings, int threads)
+    : sessions_(sessions), settings_(settings) {
+    check_trend_settings(settings);
+    if (threads < 1) throw std::invalid_argument("threads must be at least 1");
+    std::int64_t newest = 0;
+    for (std::int64_t s = 0; s < sessions.count; ++s) {
+        if (sessions.offsets[s + 1] < sessions.offsets[s]) {
+            throw std::invalid_argument("offsets[" + std::to_string(s + 1) + "] is less than the one before");
+        }
+    }
+    for (std::int64_t t = 0; t < sessions.offsets[sessions.count]; ++t) {
+        if (sessions.items[t] < 0 || sessions.items[t] >= sessions.n_items) {
+            throw std::out_of_range("items[" + std::to_string(t) + "] is " + std::to_string(sessions.items[t]) +
+                                    ", outside 0.." + std::to_string(sessions.n_items - 1));
+        }
+        if (sessions.times[t] < 0 || sessions.times[t] > kMostTime) {
+            throw std::out_of_range("times[" + std::to_string(t) + "] is " + std::to_string(sessions.times[t]) +
+                                    ", outside 0.." + std::to_string(kMostTime) + " ms");
+        }
+        newest = std::max(newest, sessions.times[t]);
+    }
+    for (int lane = 0; lane < kItemLanes; ++lane) clock_[lane] = floor_div(newest, settings.half_lives.ms[lane]);
+    clock_[kItemLanes] = newest;
+    order_sessions();
+    index_items();
+    sum_all();
+    blocks_.resize(at((sessions_.n_items + kBlock - 1) / kBlock));
+    std::atomic<std::int64_t> next{0};
+    fork_join(threads, [&](int) {
+        Rows rows(*this);
+        for (std::int64_t b = next.fetch_add(1); b < static_cast<std::int64_t>(blocks_.size()); b = next.fetch_add(1)) {
+            const std::int64_t end = std::min((b + 1) * kBlock, sessions_.n_items);
+            for (std::int64_t item = b * kBlock; item < end; ++item) rows.add(item, blocks_[at(b)]);
+        }
+    });
+    for (const Block& block : blocks_) n_pairs_ += static_cast<std::int64_t>(block.neighbours.size());
+}
+
+// Clicks that came late stand where their time puts them, ties as given.
+void TrendsBuild::order_sessions() {
+    const std::int64_t n = sessions_.offsets[sessions_.count];
+    starts_.resize(at(n));
+    std::vector<std::int64_t> places;
+    for (std::int64_t s = 0; s < sessions_.count; ++s) {
+        const std::int64_t begin = sessions_.offsets[s], end = sessions_.offsets[s + 1];
+        std::fill(starts_.begin() + begin, starts_.begin() + end, begin);
+        if (std::is_sorted(sessions_.times + begin, sessions_.times + end)) continue;
+        if (items_.empty()) {
+            items_.assign(sessions_.items, sessions_.items + n);
+            times_.assign(sessions_.times, sessions_.times + n);
+        }
+        places.resize(at(end - begin));
+        for (std::int64_t i = 0; i < end - begin; ++i) places[at(i)] = begin + i;
+        std::stable_sort(places.begin(), places.end(),
+                         [&](std::int64_t a, std::int64_t b) { return sessions_.times[a] < sessions_.times[b]; });
+        for (std::int64_t i = 0; i < end - begin; ++i) {
+            items_[at(begin + i)] = sessions_.items[places[at(i)]];
+            times_[at(begin + i)] = sessions_.times[places[at(i)]];
+        }
+    }
+    if (!items_.empty()) {
+        sessions_.items = items_.data();
+        sessions_.times = times_.data();
+    }
+}
+
+void TrendsBuild::index_items() {
+    const std::int64_t n = sessions_.offsets[sessions_.count];
+    begins_.assign(at(sessions_.n_items) + 1, 0);
+    for (std::int64_t t = 0; t < n; ++t) ++begins_[at(sessions_.items[t]) + 1];
+    for (std::size_t i = 1; i < begins_.size(); ++i) begins_[i] += begins_[i - 1];
+    clicks_.resize(at(n));
+    std::vector<std::int64_t> next(begins_.begin(), begins_.end() - 1);
+    for (std::int64_t t = 0; t < n; ++t) clicks_[at(next[at(sessions_.items[t])]++)] = t;
+}
+
+void TrendsBuild::sum_all() {
+    const std::int64_t n = sessions_.offsets[sessions_.count];
+    std::vector<std::int64_t> order(at(n));
+    for (std::int64_t t = 0; t < n; ++t) order[at(t)] = t;
+    const std::int64_t* const times = sessions_.times;
+    std::stable_sort(order.begin(), order.end(), [&](std::int64_t a, std::int64_t b) { return times[a] < times[b]; });
+    for (const std::int64_t t : order) {
+        for (int lane = 0; lane < kItemLanes; ++lane) {
+            const std::int64_t h = settings_.half_lives.ms[lane];
+            const double weight = decay_power(times[t] - clock_[lane] * h, h);
+            sums_[lane] += weight;
+            if (starts_[at(t)] < t) sums_[kItemLanes + lane] += weight;
+        }
+    }
+}
+
+void TrendsBuild::write(const TrendsOut& out) {
+    std::int64_t item = 0, pair = 0;
+    out.row_offsets[0] = 0;
+    for (Block& block : blocks_) {
+        std::copy(block.neighbours.begin(), block.neighbours.end(), out.neighbours + pair);
+        std::copy(block.values.begin(), block.values.end(), out.values + pair * kPairSums);
+        std::copy(block.totals.begin(), block.totals.end(), out.totals + item * kPairSums);
+        std::copy(block.counts.begin(), block.counts.end(), out.counts + item * kItemSums);
+        std::copy(block.times.begin(), block.times.end(), out.times + item * 2);
+        for (const std::int64_t length : block.lengths) out.row_offsets[++item] = pair += length;
+        block = {};
+    }
+    std::copy(sums_, sums_ + kItemSums, out.sums);
+    std::copy(clock_, clock_ + kItemLanes + 1, out.clock);
+}
+
+}  // namespace mtaw

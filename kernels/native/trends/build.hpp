@@ -1,0 +1,71 @@
+// Builds the tables from sessions and the times of their clicks.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "trends/tables.hpp"
+
+namespace mtaw {
+
+struct TimedSessions {
+    const std::int32_t* items;    // [T]
+    const std::int64_t* offsets;  // [S + 1]
+    const std::int64_t* times;    // [T], ms since 1970
+    std::int64_t count;           // S
+    std::int64_t n_items;         // N
+};
+
+struct TrendsOut {
+    std::int64_t* row_offsets;
+    std::int32_t* neighbours;
+    std::uint16_t* values;
+    float* totals;
+    float* counts;
+    std::int64_t* times;
+    double* sums;
+    std::int64_t* clock;
+};
+
+// The same bits for every number of threads and every order of arrival: sums are of float64 terms in the order of their
+// times, rounded once.
+class TrendsBuild {
+ public:
+    // Throws std::invalid_argument on settings or offsets out of range, std::out_of_range on an item or time.
+    TrendsBuild(const TimedSessions& sessions, const TrendSettings& settings, int threads);
+
+    std::int64_t n_pairs() const { return n_pairs_; }
+    // Once; gives its memory back on the way.
+    void write(const TrendsOut& out);
+
+ private:
+    struct Block {
+        std::vector<std::int64_t> lengths;  // of rows
+        std::vector<std::int32_t> neighbours;
+        std::vector<std::uint16_t> values;
+        std::vector<float> totals, counts;
+        std::vector<std::int64_t> times;
+    };
+    class Rows;
+
+    void order_sessions();
+    void index_items();
+    void sum_all();
+
+    TimedSessions sessions_;
+    TrendSettings settings_;
+    std::int64_t clock_[kItemLanes + 1];
+    double sums_[kItemSums] = {};
+    std::vector<std::int32_t> items_;  // by session and time, where the given order is another
+    std::vector<std::int64_t> times_;
+    std::vector<std::int64_t> begins_;  // [N + 1] into clicks_
+    std::vector<std::int64_t> clicks_;  // places of each item's clicks, ascending
+    std::vector<std::int64_t> starts_;  // [T] where the session of a click begins
+    std::vector<Block> blocks_;
+    std::int64_t n_pairs_ = 0;
+};
+
+// Throws std::invalid_argument on half-lives that do not rise within 1 .. kMostHalfLife, or another setting out of range.
+void check_trend_settings(const TrendSettings& settings);
+
+}  // namespace mtaw

@@ -1,0 +1,72 @@
+#include "trends/check.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <stdexcept>
+#include <string>
+
+#include "trends/build.hpp"
+
+namespace mtaw {
+namespace {
+
+constexpr std::uint16_t kInfinity = 0x7F80;  // as bfloat16; NaNs and negative numbers have larger bits
+
+[[noreturn]] void refuse(const char* array, std::int64_t place, const std::string& reason) {
+    throw std::invalid_argument(std::string(array) + "[" + std::to_string(place) + "] " + reason);
+}
+
+void check_rows(const TrendsView& tables, std::int64_t longest) {
+    if (tables.row_offsets[0] != 0) refuse("row_offsets", 0, "is " + std::to_string(tables.row_offsets[0]) + ", not 0");
+    for (std::int64_t i = 0; i < tables.n_items; ++i) {
+        const std::int64_t length = tables.row_offsets[i + 1] - tables.row_offsets[i];
+        if (length < 0) refuse("row_offsets", i + 1, "is less than the one before");
+        if (longest != 0 && length > longest) {
+            refuse("row_offsets", i + 1, "ends a run longer than " + std::to_string(longest));
+        }
+    }
+    if (tables.row_offsets[tables.n_items] != tables.n_pairs) {
+        refuse("row_offsets", tables.n_items,
+               "is " + std::to_string(tables.row_offsets[tables.n_items]) + ", not " + std::to_string(tables.n_pairs));
+    }
+    for (std::int64_t p = 0; p < tables.n_pairs; ++p) {
+        if (tables.neighbours[p] < 0 || tables.neighbours[p] >= tables.n_items) {
+            refuse("neighbours", p, "is " + std::to_string(tables.neighbours[p]) + ", outside 0.." +
+                                        std::to_string(tables.n_items - 1));
+        }
+    }
+}
+
+template <typename T>
+void check_sums(const char* name, const T* values, std::int64_t rows, std::int64_t columns) {
+    for (std::int64_t i = 0; i < rows * columns; ++i) {
+        if (!(values[i] >= 0 && std::isfinite(values[i]))) refuse(name, i / columns, "holds a negative number or none");
+    }
+}
+
+}  // namespace
+
+void check_trends(const TrendsView& tables, const TrendSettings& settings) {
+    check_trend_settings(settings);
+    check_rows(tables, settings.max_neighbours);
+    for (std::int64_t i = 0; i < tables.n_pairs * kPairSums; ++i) {
+        if (tables.values[i] >= kInfinity) refuse("values", i / kPairSums, "holds a negative number or none");
+    }
+    check_sums("totals", tables.totals, tables.n_items, kPairSums);
+    check_sums("counts", tables.counts, tables.n_items, kItemSums);
+    check_sums("sums", tables.sums, 1, kItemSums);
+    const std::int64_t newest = tables.clock[kItemLanes];
+    if (newest < 0 || newest > kMostTime) refuse("clock", kItemLanes, "is no time");
+    for (int lane = 0; lane < kItemLanes; ++lane) {
+        if (tables.clock[lane] != floor_div(newest, settings.half_lives.ms[lane])) {
+            refuse("clock", lane, "is not the newest click's");
+        }
+    }
+    for (std::int64_t i = 0; i < tables.n_items; ++i) {
+        const std::int64_t first = tables.times[2 * i], last = tables.times[2 * i + 1];
+        const bool never = first == kNever && last == kNever;
+        if (!never && (first < 0 || first > last || last > newest)) refuse("times", i, "holds times that do not fit");
+    }
+}
+
+}  // namespace mtaw

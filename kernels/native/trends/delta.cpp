@@ -1,0 +1,257 @@
+#include "trends/delta.hpp"
+
+#include <algorithm>
+#include <cstddef>
+
+namespace mtaw {
+namespace {
+
+// Half-lives that the newest click may be past t0: its weight and the sums stay far from float64's ends.
+constexpr std::int64_t kMostPast = 256;
+
+std::size_t at(std::int64_t place) { return static_cast<std::size_t>(place); }
+
+// Its place, or `count`.
+std::int64_t place_of(const std::int32_t* values, std::int64_t count, std::int32_t wanted) {
+    constexpr std::int64_t kRun = 16;  // looked through without a branch
+    std::int64_t i = 0;
+    for (; i + kRun <= count; i += kRun) {
+        std::int32_t found = 0;
+        for (std::int64_t j = 0; j < kRun; ++j) found |= values[i + j] == wanted ? -1 : 0;
+        if (found != 0) break;
+    }
+    while (i < count && values[i] != wanted) ++i;
+    return i;
+}
+
+}  // namespace
+
+TrendsDelta::TrendsDelta(const TrendSettings& settings, const TrendLimits& limits, const std::int64_t* clock)
+    : settings_(settings), limits_(limits) {
+    std::copy(clock, clock + kItemLanes + 1, clock_);
+}
+
+void TrendsDelta::click(std::int64_t handle, std::int32_t item, std::int64_t time, std::int64_t arrival) {
+    const std::int64_t latest = std::min(arrival, kMostTime - limits_.ahead) + limits_.ahead;
+    if (time > latest || time < 0) {
+        time = std::clamp<std::int64_t>(time, 0, std::max<std::int64_t>(latest, 0));
+        ++counters_.clamped;
+    }
+    advance(time);
+    Session& session = sessions_[handle];
+    const auto count = static_cast<std::int64_t>(session.items.size());
+    std::int64_t place = count;
+    while (place > std::max<std::int64_t>(0, count - kLateClicks) && session.times[at(place) - 1] > time) --place;
+    if (place > 0) time = std::max(time, session.times[at(place) - 1]);  // one that is later than the bound
+    const std::int64_t window = settings_.window;
+    double weights[kItemLanes];
+    // The clicks on both sides of a late one are one further apart from now on.
+    const auto add_straddling = [&](double sign, std::int64_t gap) {
+        for (std::int64_t j = place + gap; j < std::min(place + gap + window, static_cast<std::int64_t>(session.items.size()));
+             ++j) {
+            weigh(session.times[at(j)], sign, weights);
+            for (std::int64_t i = std::max<std::int64_t>(0, j - window); i < place; ++i) {
+                add_pair(session.items[at(i)], session.items[at(j)], j - i, weights);
+            }
+        }
+    };
+    if (place < count) {
+        ++counters_.late;
+        add_straddling(-1.0, 0);
+        if (place == 0) {  // what was the first click is none any more
+            weigh(session.times[0], 1.0, weights);
+            ItemDelta& first = of(session.items[0]);
+            for (int lane = 0; lane < kItemLanes; ++lane) {
+                first.counts[kItemLanes + lane] += weights[lane];
+                sums_[kItemLanes + lane] += weights[lane];
+            }
+        }
+    }
+    session.items.insert(session.items.begin() + place, item);
+    session.times.insert(session.times.begin() + place, time);
+    if (place < count) {
+        add_straddling(1.0, 1);
+        for (std::int64_t j = place + 1; j <= std::min(place + window, count); ++j) {
+            weigh(session.times[at(j)], 1.0, weights);
+            add_pair(item, session.items[at(j)], j - place, weights);
+        }
+    }
+    weigh(time, 1.0, weights);
+    for (std::int64_t d = 1; d <= std::min(window, place); ++d) add_pair(session.items[at(place - d)], item, d, weights);
+    add_click(item, place > 0, weights);
+    ++counters_.clicks;
+    ItemDelta& row = of(item);
+    row.first = row.first == kNever ? time : std::min(row.first, time);
+    row.last = std::max(row.last, time);
+    if (!row.active) {
+        row.active = true;
+        active_.push_back(item);
+    }
+}
+
+bool TrendsDelta::resume(std::int64_t handle, const std::int32_t* items, const std::int64_t* times, std::int64_t count) {
+    const auto [found, is_new] = sessions_.try_emplace(handle);
+    if (!is_new) return false;
+    std::vector<std::int64_t> order(at(count));
+    for (std::int64_t i = 0; i < count; ++i) order[at(i)] = i;
+    std::stable_sort(order.begin(), order.end(), [&](std::int64_t a, std::int64_t b) { return times[a] < times[b]; });
+    for (const std::int64_t i : order) {
+        found->second.items.push_back(items[i]);
+        found->second.times.push_back(times[i]);
+    }
+    return true;
+}
+
+bool TrendsDelta::forget(std::int64_t handle) {
+    const auto found = sessions_.find(handle);
+    if (found == sessions_.end()) return false;
+    const Session session = std::move(found->second);
+    sessions_.erase(found);
+    double weights[kItemLanes];
+    for (std::int64_t j = 0; j < static_cast<std::int64_t>(session.items.size()); ++j) {
+        weigh(session.times[at(j)], -1.0, weights);
+        for (std::int64_t d = 1; d <= std::min(settings_.window, j); ++d) {
+            add_pair(session.items[at(j - d)], session.items[at(j)], d, weights);
+        }
+        add_click(session.items[at(j)], j > 0, weights);
+        --counters_.clicks;
+    }
+    return true;
+}
+
+std::int64_t TrendsDelta::n_bytes() const {
+    std::int64_t clicks = 0;
+    for (const auto& [handle, session] : sessions_) clicks += static_cast<std::int64_t>(session.items.capacity());
+    const auto pair = static_cast<std::int64_t>(sizeof(std::int32_t) + kPairSums * sizeof(double));
+    return static_cast<std::int64_t>(slots_.capacity() * sizeof(std::int32_t) + items_.capacity() * sizeof(ItemDelta) +
+                                     active_.capacity() * sizeof(std::int32_t)) +
+           n_pairs_ * pair * 3 / 2 + clicks * 12 + n_sessions() * 96;
+}
+
+const std::vector<std::int32_t>& TrendsDelta::active(std::int64_t since, std::size_t most) {
+    if (active_.size() > most) {
+        const auto gone = std::remove_if(active_.begin(), active_.end(), [&](std::int32_t item) {
+            ItemDelta& row = of(item);
+            row.active = row.last >= since;
+            return !row.active;
+        });
+        active_.erase(gone, active_.end());
+    }
+    return active_;
+}
+
+ItemDelta& TrendsDelta::of(std::int32_t item) {
+    if (item >= static_cast<std::int64_t>(slots_.size())) slots_.resize(at(item) + 1, 0);
+    std::int32_t& slot = slots_[at(item)];
+    if (slot == 0) {
+        items_.emplace_back().item = item;
+        slot = static_cast<std::int32_t>(items_.size());
+    }
+    return items_[at(slot) - 1];
+}
+
+void TrendsDelta::weigh(std::int64_t time, double sign, double* weights) const {
+    for (int lane = 0; lane < kItemLanes; ++lane) {
+        const std::int64_t h = settings_.half_lives.ms[lane];
+        weights[lane] = sign * decay_power(time - clock_[lane] * h, h);
+    }
+}
+
+// Moves the t0 that `time` has left too far behind.
+void TrendsDelta::advance(std::int64_t time) {
+    clock_[kItemLanes] = std::max(clock_[kItemLanes], time);
+    for (int lane = 0; lane < kItemLanes; ++lane) {
+        const std::int64_t epoch = floor_div(time, settings_.half_lives.ms[lane]), moved = epoch - clock_[lane];
+        if (moved <= kMostPast) continue;
+        clock_[lane] = epoch;
+        ++counters_.moves;
+        const auto shift = [moved](double& value) {
+            value = std::ldexp(value, -static_cast<int>(std::min<std::int64_t>(moved, 4000)));
+            if (std::abs(value) < kLeastSum) value = 0;
+        };
+        const auto shift_pairs = [&](double* values) {
+            shift(values[lane - kFirstPairLane]);
+            shift(values[lane - kFirstPairLane + kPairLanes]);
+        };
+        shift(sums_[lane]);
+        shift(sums_[kItemLanes + lane]);
+        for (ItemDelta& row : items_) {
+            shift(row.counts[lane]);
+            shift(row.counts[kItemLanes + lane]);
+            if (lane < kFirstPairLane) continue;
+            shift_pairs(row.totals);
+            for (std::size_t p = 0; p < row.neighbours.size(); ++p) shift_pairs(row.values.data() + p * kPairSums);
+        }
+    }
+}
+
+void TrendsDelta::add_click(std::int32_t item, bool later, const double* weights) {
+    ItemDelta& row = of(item);
+    for (int lane = 0; lane < kItemLanes; ++lane) {
+        row.counts[lane] += weights[lane];
+        sums_[lane] += weights[lane];
+        if (!later) continue;
+        row.counts[kItemLanes + lane] += weights[lane];
+        sums_[kItemLanes + lane] += weights[lane];
+    }
+}
+
+void TrendsDelta::add_pair(std::int32_t earlier, std::int32_t later, std::int64_t distance, const double* weights) {
+    if (earlier == later) return;
+    const double share = 1.0 / static_cast<double>(distance);
+    add_term(earlier, later, 0, share, weights);
+    add_term(later, earlier, kPairLanes, share, weights);
+}
+
+void TrendsDelta::add_term(std::int32_t item, std::int32_t neighbour, int first_lane, double share,
+                           const double* weights) {
+    ItemDelta& row = of(item);
+    auto count = static_cast<std::int64_t>(row.neighbours.size());
+    std::int64_t place = place_of(row.neighbours.data(), count, neighbour);
+    if (place == count) {
+        if (count >= limits_.row_neighbours) cut(row);
+        place = static_cast<std::int64_t>(row.neighbours.size());
+        row.neighbours.push_back(neighbour);
+        row.values.resize(row.values.size() + kPairSums, 0.0);
+        ++n_pairs_;
+    }
+    double* const value = row.values.data() + place * kPairSums + first_lane;
+    double* const total = row.totals + first_lane;
+    for (int lane = 0; lane < kPairLanes; ++lane) {
+        const double part = share * weights[kFirstPairLane + lane];
+        value[lane] += part;
+        total[lane] += part;
+    }
+}
+
+// Leaves the strongest half of a row.
+void TrendsDelta::cut(ItemDelta& row) {
+    double to_now[kPairLanes];
+    for (int lane = 0; lane < kPairLanes; ++lane) {
+        const std::int64_t h = settings_.half_lives.ms[kFirstPairLane + lane];
+        to_now[lane] = decay_power(clock_[kFirstPairLane + lane] * h - newest(), h);
+    }
+    const std::size_t count = row.neighbours.size(), kept = std::max<std::size_t>(count / 2, 1);
+    std::vector<double> strengths(count);
+    std::vector<std::size_t> order(count);
+    for (std::size_t i = 0; i < count; ++i) {
+        order[i] = i;
+        strengths[i] = pair_strength(row.values.data() + i * kPairSums, row.totals, to_now);
+    }
+    std::sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
+        if (strengths[a] != strengths[b]) return strengths[a] > strengths[b];
+        return row.neighbours[a] < row.neighbours[b];
+    });
+    std::vector<std::int32_t> neighbours(kept);
+    std::vector<double> values(kept * kPairSums);
+    for (std::size_t i = 0; i < kept; ++i) {
+        neighbours[i] = row.neighbours[order[i]];
+        std::copy_n(row.values.data() + order[i] * kPairSums, kPairSums, values.data() + i * kPairSums);
+    }
+    row.neighbours = std::move(neighbours);
+    row.values = std::move(values);
+    counters_.cut += static_cast<std::int64_t>(count - kept);
+    n_pairs_ -= static_cast<std::int64_t>(count - kept);
+}
+
+}  // namespace mtaw

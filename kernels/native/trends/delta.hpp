@@ -1,0 +1,103 @@
+// What came after the tables were built: the same sums, fed click by click.
+//
+// Values are float64 and may be negative: a session that the tables hold can be taken out again, and what is left is the
+// sum of both. The same calls give the same bits whatever batches they come in. Not locked: trends.hpp is.
+#pragma once
+
+#include <cstdint>
+#include <unordered_map>
+#include <vector>
+
+#include "compiler.hpp"
+#include "trends/tables.hpp"
+
+namespace mtaw {
+
+constexpr std::int64_t kLateClicks = 512;  // a late click goes in at most this far before its session's end
+
+struct TrendLimits {
+    std::int64_t capacity;        // ids of items that clicks may name: 0 .. capacity - 1
+    std::int64_t ahead;           // ms that a click may be later than its arrival
+    std::int64_t row_neighbours;  // of an item; a row that has more is cut to the strongest half of them, even
+};
+
+// What is known of one item since.
+struct ItemDelta {
+    std::int32_t item;
+    bool active = false;  // in TrendsDelta::active
+    std::int64_t first = kNever, last = kNever;
+    double counts[kItemSums] = {};
+    double totals[kPairSums] = {};
+    std::vector<std::int32_t> neighbours;
+    std::vector<double> values;  // [neighbours, kPairSums]
+};
+
+struct TrendCounters {
+    std::int64_t clicks = 0;   // that are counted
+    std::int64_t clamped = 0;  // whose time lay too far ahead
+    std::int64_t late = 0;     // that came after a later one of their session
+    std::int64_t cut = 0;      // pairs that no longer fitted their row
+    std::int64_t moves = 0;    // of a lane's t0
+};
+
+class TrendsDelta {
+ public:
+    // The clock goes on from that of the tables.
+    TrendsDelta(const TrendSettings& settings, const TrendLimits& limits, const std::int64_t* clock);
+
+    // A click of the session `handle`; arrival: when the log took it. The item must lie under the capacity.
+    void click(std::int64_t handle, std::int32_t item, std::int64_t time, std::int64_t arrival);
+    // Clicks at the beginning of a session that the tables hold already. False where the session is there.
+    bool resume(std::int64_t handle, const std::int32_t* items, const std::int64_t* times, std::int64_t count);
+    // Takes all clicks of the session out again; first and last clicks of items stay. False where there is none.
+    bool forget(std::int64_t handle);
+
+    // Null where nothing came of the item.
+    const ItemDelta* find(std::int64_t item) const {
+        if (item >= static_cast<std::int64_t>(slots_.size())) return nullptr;
+        const std::int32_t slot = slots_[static_cast<std::size_t>(item)];
+        return slot == 0 ? nullptr : &items_[static_cast<std::size_t>(slot) - 1];
+    }
+    void prefetch_slot(std::int64_t item) const {
+        if (item < static_cast<std::int64_t>(slots_.size())) MTAW_PREFETCH(slots_.data() + item);
+    }
+    const double* sums() const { return sums_; }
+    const std::int64_t* epochs() const { return clock_; }
+    std::int64_t newest() const { return clock_[kItemLanes]; }
+    const TrendCounters& counters() const { return counters_; }
+    const TrendSettings& settings() const { return settings_; }
+    const TrendLimits& limits() const { return limits_; }
+    std::int64_t n_sessions() const { return static_cast<std::int64_t>(sessions_.size()); }
+    std::int64_t n_bytes() const;
+    // Items clicked lately, in the order of their first such click: those older than `since` are dropped where more
+    // than `most` are there.
+    const std::vector<std::int32_t>& active(std::int64_t since, std::size_t most);
+
+    struct Session {
+        std::vector<std::int32_t> items;
+        std::vector<std::int64_t> times;  // ascending
+    };
+    const std::unordered_map<std::int64_t, Session>& sessions() const { return sessions_; }
+
+ private:
+    ItemDelta& of(std::int32_t item);
+    void weigh(std::int64_t time, double sign, double* weights) const;
+    void advance(std::int64_t time);
+    void add_click(std::int32_t item, bool later, const double* weights);
+    void add_pair(std::int32_t earlier, std::int32_t later, std::int64_t distance, const double* weights);
+    void add_term(std::int32_t item, std::int32_t neighbour, int first_lane, double share, const double* weights);
+    void cut(ItemDelta& row);
+
+    TrendSettings settings_;
+    TrendLimits limits_;
+    std::int64_t clock_[kItemLanes + 1];
+    double sums_[kItemSums] = {};
+    std::vector<std::int32_t> slots_;  // by item: 1 + place, 0 = none
+    std::vector<ItemDelta> items_;
+    std::vector<std::int32_t> active_;
+    std::unordered_map<std::int64_t, Session> sessions_;
+    TrendCounters counters_;
+    std::int64_t n_pairs_ = 0;
+};
+
+}  // namespace mtaw

@@ -1,0 +1,100 @@
+// Every feature that comes of wall-clock time: its name and its formula. The one list of them;
+// mtaw_fast/memory/reference/trends.py says the same in Python. A number at a name's end is a lane: item lanes 0 .. 6 are
+// the half-lives in their order, pair lanes 0 .. 4 the last five of them.
+//
+// F(name, transform, shift, x): log(x + shift) for Log, x for Plain. In x stand
+//   query  what is the same for all candidates: TrendFacts
+//   all, later    decayed counts of the candidate's clicks, and of those that are not their session's first
+//   fwd, bwd      decayed sums of its pairs with the last own item
+//   fwd_own, bwd_own  the same with all own items, item u of them (the latest is 0) weighing 0.75^u
+//   pre           the pre-score that chooses candidates
+//   first, last   seconds since its first and its last click
+// A share is smoothed by what the lane says of all items, so that nothing is 0 and what has no past is neutral.
+#pragma once
+
+#include <cstdint>
+
+#include "memory/kernels.hpp"
+#include "trends/tables.hpp"
+
+#define MTAW_TREND_QUERY_FEATURES(F)                       \
+    F(t_gap, Log, 1.0F, query.gap)                         \
+    F(t_span, Log, 1.0F, query.span)                       \
+    F(t_last_age, Log, 1.0F, query.last_first / 60.0F)     \
+    F(t_last_later, Log, 0.0F, query.last_later)           \
+    F(t_last_pairs, Log, 1.0F, query.last_pairs)           \
+    F(t_pairs, Log, 1.0F, query.pairs)                     \
+    F(t_clicks_short, Log, 1.0F, query.clicks_short)       \
+    F(t_clicks_long, Log, 1.0F, query.clicks_long)         \
+    F(t_hour_sin, Plain, 0.0F, query.hour_sin)             \
+    F(t_hour_cos, Plain, 0.0F, query.hour_cos)
+
+#define MTAW_TREND_ALL(F, lane) F(t_all_##lane, Log, 0.0F, (all[lane] + 0.05F) * query.per_all[lane])
+#define MTAW_TREND_LATER(F, lane) F(t_later_##lane, Log, 0.0F, (later[lane] + 0.05F) * query.per_later[lane])
+#define MTAW_TREND_FWD(F, lane) F(t_fwd_last_##lane, Log, 0.0F, (fwd[lane] + prior[lane]) * query.per_fwd[lane])
+#define MTAW_TREND_BWD(F, lane) F(t_bwd_last_##lane, Log, 0.0F, (bwd[lane] + prior[lane]) * query.per_bwd[lane])
+#define MTAW_TREND_FWD_OWN(F, lane) F(t_fwd_##lane, Log, 0.0F, (fwd_own[lane] + prior[lane]) * query.per_fwd_own[lane])
+#define MTAW_TREND_BWD_OWN(F, lane) F(t_bwd_##lane, Log, 0.0F, (bwd_own[lane] + prior[lane]) * query.per_bwd_own[lane])
+// The half-lives that a ranker of a news log gained by; more of them say the same again.
+#define MTAW_TREND_ITEM_LANES(M, F) M(F, 1) M(F, 2) M(F, 3) M(F, 4) M(F, 5)
+#define MTAW_TREND_LAST_LANES(M, F) M(F, 0) M(F, 1) M(F, 2) M(F, 3)
+#define MTAW_TREND_OWN_LANES(M, F) M(F, 1) M(F, 3)
+
+#define MTAW_TREND_CANDIDATE_FEATURES(F)              \
+    MTAW_TREND_ITEM_LANES(MTAW_TREND_ALL, F)          \
+    MTAW_TREND_ITEM_LANES(MTAW_TREND_LATER, F)        \
+    MTAW_TREND_LAST_LANES(MTAW_TREND_FWD, F)          \
+    MTAW_TREND_LAST_LANES(MTAW_TREND_BWD, F)          \
+    MTAW_TREND_OWN_LANES(MTAW_TREND_FWD_OWN, F)       \
+    MTAW_TREND_OWN_LANES(MTAW_TREND_BWD_OWN, F)       \
+    F(t_pre, Log, 1e-5F, pre)                         \
+    F(t_first, Log, 1.0F, first / 60.0F)              \
+    F(t_last, Log, 1.0F, last)
+
+namespace mtaw {
+
+#define MTAW_COUNT(...) +1
+constexpr std::int64_t kTrendQueryFeatures = 0 MTAW_TREND_QUERY_FEATURES(MTAW_COUNT);
+constexpr std::int64_t kTrendColumns = 0 MTAW_TREND_CANDIDATE_FEATURES(MTAW_COUNT);
+#undef MTAW_COUNT
+constexpr std::int64_t kTrendFeatures = kTrendQueryFeatures + kTrendColumns;
+
+// By name, those of a query first: kTrendFeatures of them.
+extern const char* const kTrendFeatureNames[];
+
+// Seconds, and decayed sums at the query's `now`.
+struct TrendFacts {
+    float gap, span;     // between its last two clicks, and its first and its last; 0 where unknown
+    float last_first;    // since the last item's first click
+    float last_later;    // its share of clicks in lane 3
+    float last_pairs;    // its total of fwd in pair lane 1
+    float pairs;         // of fwd, over all own items, in pair lane 3
+    float clicks_short, clicks_long;  // of all items, later ones in lane 2, all in lane 5
+    float hour_sin, hour_cos;
+    float per_all[kItemLanes], per_later[kItemLanes];                     // 1 / (the total of all items + 1)
+    float per_fwd[kPairLanes], per_bwd[kPairLanes];                       // 1 / (the row's total + 3)
+    float per_fwd_own[kPairLanes], per_bwd_own[kPairLanes];               // 1 / (all rows' weighed total + 3)
+    float prior_scale[kPairLanes];  // 3 / (the total of later clicks + 10)
+};
+
+// What is summed up of one candidate before its features are made.
+struct TrendSums {
+    float last[kPairSums];  // of the last own item's row
+    float own[kPairSums];   // of all own items' rows, weighed
+    float pre;
+};
+
+// query_out: float32[kTrendQueryFeatures], with room for kPadding more.
+void trend_query_features(const TrendFacts& query, const MemoryKernels& kernels, float* query_out);
+
+// Decayed counts and times of one candidate.
+struct TrendItem {
+    float all[kItemLanes], later[kItemLanes];
+    float first, last;
+};
+
+// A candidate's raw features, kTile apart; transform_trends makes the logarithms of a whole tile.
+void fill_trend_column(const TrendFacts& query, const TrendSums& sums, const TrendItem& item, float* column);
+void transform_trends(float* columns, std::int64_t count, const MemoryKernels& kernels);
+
+}  // namespace mtaw

@@ -1,0 +1,383 @@
+// Candidates and sums of a query.
+#include <algorithm>
+#include <bit>
+#include <limits>
+
+#include "compiler.hpp"
+#include "memory/prefetch.hpp"
+#include "memory/select.hpp"
+#include "trends/trends.hpp"
+
+namespace mtaw {
+namespace {
+
+float from_bfloat16(std::uint16_t value) { return std::bit_cast<float>(std::uint32_t{value} << 16); }
+
+// What a pair lane's fwd is worth in the pre-score; bwd half of it.
+constexpr float kPreLanes[kPairLanes] = {0.6F, 1.0F, 0.0F, 0.4F, 0.0F};
+constexpr int kHour = 3, kDay = 5, kQuarter = 2;  // item lanes
+
+// sin(x) and cos(x) for x in [-pi, pi] by their series: the same bits everywhere.
+void sine_cosine(double x, float& sine, float& cosine) {
+    double s = 0, c = 0, term = 1;
+    for (int k = 0; k < 28; k += 4) {
+        c += term;
+        s += term *= x / (k + 1);
+        c -= term *= x / (k + 2);
+        s -= term *= x / (k + 3);
+        term *= x / (k + 4);
+    }
+    sine = static_cast<float>(s);
+    cosine = static_cast<float>(c);
+}
+
+}  // namespace
+
+TrendsRequest trends_request(const std::int32_t* clicks, const std::int64_t* times, std::int64_t m, std::int64_t now,
+                             std::int32_t* own) {
+    constexpr std::int64_t kLooked = 512;  // clicks that distinct items are looked for in
+    TrendsRequest request{own, 0, now};
+    for (std::int64_t i = m - 1; i >= std::max<std::int64_t>(0, m - kLooked) && request.n_own < kTrendOwn; --i) {
+        if (std::find(own, own + request.n_own, clicks[i]) == own + request.n_own) own[request.n_own++] = clicks[i];
+    }
+    if (times != nullptr) state_times(times, m, request);
+    return request;
+}
+
+void state_times(const std::int64_t* times, std::int64_t m, TrendsRequest& request) {
+    request.first_click = times[0];
+    request.last_click = times[m - 1];
+    if (m > 1) request.before_click = times[m - 2];
+}
+
+void TrendsScratch::fit(std::int64_t capacity, std::int64_t count) {
+    if (capacity > static_cast<std::int64_t>(place_.size())) place_.resize(static_cast<std::size_t>(capacity), 0);
+    if (count > static_cast<std::int64_t>(sums_.size())) sums_.resize(static_cast<std::size_t>(count));
+}
+
+void Trends::start(const TrendsRequest& request, const MemoryKernels& kernels, TrendsScratch& scratch) const {
+    scratch.fit(capacity(), 0);
+    scratch.now_ = std::clamp(request.now, delta_.newest(), std::max(kMostTime, delta_.newest()));
+    scratch.factors_ = factors_at(scratch.now_);
+    state_rows(request, scratch);
+    state_facts(request, scratch);
+    trend_query_features(scratch.facts_, kernels, scratch.query_features_);
+}
+
+void Trends::row_totals(std::int64_t item, const ItemDelta* delta, const TrendFactors& factors, float* totals) const {
+    for (int k = 0; k < kPairSums; ++k) {
+        const int lane = kFirstPairLane + k % kPairLanes;
+        float total = item < base_.n_items ? base_.totals[item * kPairSums + k] * factors.base[lane] : 0.0F;
+        if (delta != nullptr) total += to_float(delta->totals[k] * factors.delta[lane]);
+        totals[k] = std::max(total, 0.0F);
+    }
+}
+
+void Trends::state_rows(const TrendsRequest& request, TrendsScratch& scratch) const {
+    scratch.n_rows_ = 0;
+    TrendFacts& facts = scratch.facts_;
+    std::fill(facts.per_fwd, facts.per_fwd + kPairLanes, 1.0F / 3);
+    std::fill(facts.per_bwd, facts.per_bwd + kPairLanes, 1.0F / 3);
+    float own[kPairSums] = {};
+    facts.last_pairs = 0;
+    for (std::int64_t u = 0; u < std::min(request.n_own, kTrendOwn); ++u) {
+        const std::int64_t item = request.own[u];
+        if (item < base_.n_items) {
+            const std::int64_t begin = base_.row_offsets[item], length = base_.row_offsets[item + 1] - begin;
+            prefetch(base_.neighbours + begin, length);
+            prefetch(base_.values + begin * kPairSums, length * kPairSums);
+        }
+        if (const ItemDelta* const delta = delta_.find(item)) {
+            const auto length = static_cast<std::int64_t>(delta->neighbours.size());
+            prefetch(delta->neighbours.data(), length);
+            prefetch(delta->values.data(), length * kPairSums);
+        }
+    }
+    float weight = 1;
+    for (std::int64_t u = 0; u < std::min(request.n_own, kTrendOwn); ++u, weight *= 0.75F) {
+        TrendsScratch::OwnRow& row = scratch.rows_[scratch.n_rows_++];
+        row.item = request.own[u];
+        row.delta = delta_.find(row.item);
+        row.weight = weight;
+        float totals[kPairSums];
+        row_totals(row.item, row.delta, scratch.factors_, totals);
+        for (int lane = 0; lane < kPairLanes; ++lane) {
+            const float fwd = totals[lane], bwd = totals[kPairLanes + lane];
+            own[lane] += weight * fwd;
+            own[kPairLanes + lane] += weight * bwd;
+            if (u == 0) {
+                facts.per_fwd[lane] = 1.0F / (fwd + 3.0F);
+                facts.per_bwd[lane] = 1.0F / (bwd + 3.0F);
+                if (lane == 1) facts.last_pairs = fwd;
+            }
+            const float pre = weight * kPreLanes[lane] / (fwd + 0.5F * bwd + 2.0F);
+            const int of = kFirstPairLane + lane;
+            const float base = pre * scratch.factors_.base[of];
+            row.base_pre[lane] = base < kLeastFloat ? 0.0F : base;
+            row.base_pre[kPairLanes + lane] = 0.5F * row.base_pre[lane];
+            row.delta_pre[lane] = static_cast<double>(pre) * scratch.factors_.delta[of];
+            row.delta_pre[kPairLanes + lane] = 0.5 * row.delta_pre[lane];
+        }
+    }
+    facts.pairs = own[3];
+    for (int lane = 0; lane < kPairLanes; ++lane) {
+        facts.per_fwd_own[lane] = 1.0F / (own[lane] + 3.0F);
+        facts.per_bwd_own[lane] = 1.0F / (own[kPairLanes + lane] + 3.0F);
+    }
+}
+
+void Trends::state_facts(const TrendsRequest& request, TrendsScratch& scratch) const {
+    TrendFacts& facts = scratch.facts_;
+    float sums[kItemSums];
+    for (int k = 0; k < kItemSums; ++k) {
+        const int lane = k % kItemLanes;
+        const double base = base_.sums[k] * static_cast<double>(scratch.factors_.base[lane]);
+        sums[k] = std::max(to_float(base + delta_.sums()[k] * scratch.factors_.delta[lane]), 0.0F);
+    }
+    for (int lane = 0; lane < kItemLanes; ++lane) {
+        facts.per_all[lane] = 1.0F / (sums[lane] + 1.0F);
+        facts.per_later[lane] = 1.0F / (sums[kItemLanes + lane] + 1.0F);
+    }
+    for (int lane = 0; lane < kPairLanes; ++lane) {
+        facts.prior_scale[lane] = 3.0F / (sums[kItemLanes + kFirstPairLane + lane] + 10.0F);
+    }
+    facts.clicks_short = sums[kItemLanes + kQuarter];
+    facts.clicks_long = sums[kDay];
+    const auto seconds = [](std::int64_t from, std::int64_t to) {
+        return from == kNever || to == kNever ? 0.0F : static_cast<float>(std::max<std::int64_t>(to - from, 0)) * 1e-3F;
+    };
+    facts.gap = seconds(request.before_click, request.last_click);
+    facts.span = seconds(request.first_click, request.last_click);
+    const TrendItem last = item_at(request.own[0], delta_.find(request.own[0]), scratch.now_, scratch.factors_);
+    facts.last_first = last.first;
+    facts.last_later = (last.later[kHour] + 0.05F) * facts.per_later[kHour];
+    constexpr std::int64_t kDayMs = 24 * 3600 * 1000;
+    constexpr double kPi = 0x1.921fb54442d18p+1;
+    const std::int64_t time = std::max<std::int64_t>(request.now, 0) % kDayMs;
+    // Turned by half a day, where the series is best; that changes both signs.
+    sine_cosine((static_cast<double>(time) / (kDayMs / 2) - 1) * kPi, facts.hour_sin, facts.hour_cos);
+    facts.hour_sin = -facts.hour_sin;
+    facts.hour_cos = -facts.hour_cos;
+}
+
+std::int64_t Trends::choose(const TrendsRequest& request, std::int64_t n, std::int32_t* ids, const MemoryKernels& kernels,
+                            TrendsScratch& scratch) const {
+    std::int32_t* const place = scratch.place_.data();
+    std::vector<std::int32_t>& items = scratch.items_;
+    std::vector<float>& scores = scratch.scores_;
+    std::size_t most = static_cast<std::size_t>(scratch.n_rows_ + kTrendPopular + 1);
+    for (std::int64_t u = 0; u < scratch.n_rows_; ++u) {
+        const TrendsScratch::OwnRow& row = scratch.rows_[u];
+        if (row.item < base_.n_items) most += static_cast<std::size_t>(base_.row_offsets[row.item + 1] - base_.row_offsets[row.item]);
+        if (row.delta != nullptr) most += row.delta->neighbours.size();
+    }
+    if (items.size() < most) {
+        items.resize(most);
+        scores.resize(most);
+        scratch.keys_.resize(most + kPadding);
+    }
+    std::int32_t count = 0;
+    const auto slot_of = [&](std::int32_t item) {
+        const std::int32_t found = place[item], slot = found == 0 ? count : found - 1;
+        if (found == 0) scores[static_cast<std::size_t>(slot)] = 0;
+        count += found == 0 ? 1 : 0;
+        place[item] = slot + 1;
+        items[static_cast<std::size_t>(slot)] = item;
+        return static_cast<std::size_t>(slot);
+    };
+    for (std::int64_t u = 0; u < scratch.n_rows_; ++u) slot_of(static_cast<std::int32_t>(scratch.rows_[u].item));
+    const std::int32_t n_own = count;
+    for (std::int64_t u = 0; u < scratch.n_rows_; ++u) {
+        const TrendsScratch::OwnRow& row = scratch.rows_[u];
+        if (row.item < base_.n_items) {
+            for (std::int64_t p = base_.row_offsets[row.item]; p < base_.row_offsets[row.item + 1]; ++p) {
+                const std::uint16_t* const value = base_.values + p * kPairSums;
+                float sum = 0;
+                for (const int k : {0, 1, 3, 5, 6, 8}) sum += from_bfloat16(value[k]) * row.base_pre[k];
+                scores[slot_of(base_.neighbours[p])] += sum;
+            }
+        }
+        if (row.delta != nullptr) {
+            const double* value = row.delta->values.data();
+            for (const std::int32_t neighbour : row.delta->neighbours) {
+                double sum = 0;
+                for (const int k : {0, 1, 3, 5, 6, 8}) sum += value[k] * row.delta_pre[k];
+                scores[slot_of(neighbour)] += to_float(sum);
+                value += kPairSums;
+            }
+        }
+    }
+    const auto n_rising = static_cast<std::int64_t>(rising_.size());
+    const TrendFacts& facts = scratch.facts_;
+    const auto later_by = 0.8F * facts.per_later[kQuarter] * to_float(decay_power(listed_ - scratch.now_, delta_.settings().half_lives.ms[kQuarter]));
+    const auto all_by = 0.3F * facts.per_all[kHour] * to_float(decay_power(listed_ - scratch.now_, delta_.settings().half_lives.ms[kHour]));
+    for (std::int64_t i = 0; i < std::min(n_rising, kTrendPopular); ++i) {
+        const Rising& one = rising_[static_cast<std::size_t>(i)];
+        scores[slot_of(one.item)] += one.later * later_by + one.all * all_by;
+    }
+    std::int32_t* const keys = scratch.keys_.data();
+    constexpr std::int32_t kBanned = -1;
+    for (std::int32_t slot = 0; slot < count; ++slot) {
+        const float score = std::max(scores[static_cast<std::size_t>(slot)], 0.0F) + 0.0F;  // no -0
+        const std::int32_t item = items[static_cast<std::size_t>(slot)];
+        const bool fine = slot >= n_own && item < request.catalog &&
+                          (request.allowed == nullptr || (request.allowed[item >> 3] >> (item & 7) & 1) != 0);
+        keys[slot] = fine ? std::bit_cast<std::int32_t>(score) : kBanned;
+    }
+    for (std::int64_t i = 0; i < request.n_excluded; ++i) {
+        const std::int32_t item = request.excluded[i];
+        if (item >= 0 && item < capacity() && place[item] != 0) keys[place[item] - 1] = kBanned;
+    }
+    std::int32_t least = 1;  // what scores 0 has nothing to say for it
+    std::int64_t ties = std::numeric_limits<std::int64_t>::max();
+    std::int32_t last_tie = std::numeric_limits<std::int32_t>::max();
+    if (n == 0) {
+        least = std::numeric_limits<std::int32_t>::max();
+    } else if (kernels.count_at_least(keys, count, 1) > n) {
+        least = cut_of(kernels, keys, count, n, 1, 0x7F800001);
+        ties = n - kernels.count_at_least(keys, count, least + 1);
+        scratch.ties_.clear();
+        for (std::int32_t slot = 0; slot < count; ++slot) {
+            if (keys[slot] == least) scratch.ties_.push_back(items[static_cast<std::size_t>(slot)]);
+        }
+        if (static_cast<std::int64_t>(scratch.ties_.size()) > ties) {
+            std::nth_element(scratch.ties_.begin(), scratch.ties_.begin() + (ties - 1), scratch.ties_.end());
+            last_tie = scratch.ties_[static_cast<std::size_t>(ties - 1)];
+        }
+    }
+    std::int64_t chosen = 0;
+    for (std::int32_t slot = n_own; slot < count; ++slot) {
+        const std::int32_t item = items[static_cast<std::size_t>(slot)];
+        if (keys[slot] > least || (keys[slot] == least && item <= last_tie)) {
+            ids[chosen++] = item;
+            keys[slot] = kBanned;
+        }
+    }
+    for (std::int64_t i = 0; i < std::min(n_rising, kTrendRising); ++i) {
+        const std::int32_t item = rising_[static_cast<std::size_t>(i)].item;
+        if (keys[place[item] - 1] != kBanned) ids[chosen++] = item;
+    }
+    for (std::int32_t slot = 0; slot < count; ++slot) place[items[static_cast<std::size_t>(slot)]] = 0;
+    return chosen;
+}
+
+void Trends::measure(const std::int32_t* ids, std::int64_t count, TrendsScratch& scratch) const {
+    scratch.fit(capacity(), count);
+    scratch.measured_.assign(ids, ids + count);
+    std::int32_t* const place = scratch.place_.data();
+    std::fill_n(scratch.sums_.begin(), count, TrendSums{});
+    scratch.found_.resize(static_cast<std::size_t>(count));
+    for (std::int64_t i = 0; i < count; ++i) {
+        place[ids[i]] = static_cast<std::int32_t>(i + 1);
+        delta_.prefetch_slot(ids[i]);
+        if (ids[i] >= base_.n_items) continue;
+        prefetch(base_.counts + std::int64_t{ids[i]} * kItemSums, kItemSums + 1);
+        MTAW_PREFETCH(base_.times + std::int64_t{ids[i]} * 2);
+    }
+    float base_by[kPairSums];
+    double delta_by[kPairSums];
+    for (int k = 0; k < kPairSums; ++k) {
+        base_by[k] = scratch.factors_.base[kFirstPairLane + k % kPairLanes];
+        delta_by[k] = scratch.factors_.delta[kFirstPairLane + k % kPairLanes];
+    }
+    for (std::int64_t u = 0; u < scratch.n_rows_; ++u) {
+        const TrendsScratch::OwnRow& row = scratch.rows_[u];
+        const auto add = [&](std::int32_t slot, const float* values, float pre) {
+            TrendSums& sums = scratch.sums_[static_cast<std::size_t>(slot) - 1];
+            for (int k = 0; k < kPairSums; ++k) sums.own[k] += row.weight * values[k];
+            if (u == 0) {
+                for (int k = 0; k < kPairSums; ++k) sums.last[k] += values[k];
+            }
+            sums.pre += pre;
+        };
+        float values[kPairSums];
+        if (row.item < base_.n_items) {
+            for (std::int64_t p = base_.row_offsets[row.item]; p < base_.row_offsets[row.item + 1]; ++p) {
+                const std::int32_t slot = place[base_.neighbours[p]];
+                if (slot == 0) continue;
+                float pre = 0;
+                for (int k = 0; k < kPairSums; ++k) {
+                    const float raw = from_bfloat16(base_.values[p * kPairSums + k]);
+                    values[k] = raw * base_by[k];
+                    pre += raw * row.base_pre[k];
+                }
+                add(slot, values, pre);
+            }
+        }
+        if (row.delta == nullptr) continue;
+        const std::size_t length = row.delta->neighbours.size();
+        for (std::size_t p = 0; p < length; ++p) {
+            const std::int32_t slot = place[row.delta->neighbours[p]];
+            if (slot == 0) continue;
+            double pre = 0;
+            const double* const raw = row.delta->values.data() + p * kPairSums;
+            for (int k = 0; k < kPairSums; ++k) {
+                values[k] = to_float(raw[k] * delta_by[k]);
+                pre += raw[k] * row.delta_pre[k];
+            }
+            add(slot, values, to_float(pre));
+        }
+    }
+    for (std::int64_t i = 0; i < count; ++i) {
+        place[ids[i]] = 0;
+        const ItemDelta* const found = scratch.found_[static_cast<std::size_t>(i)] = delta_.find(ids[i]);
+        if (found != nullptr) prefetch(found, 1);
+    }
+}
+
+void Trends::fill(std::int64_t begin, std::int64_t count, float* columns, const MemoryKernels& kernels,
+                  TrendsScratch& scratch) const {
+    const TrendFacts& facts = scratch.facts_;
+    for (std::int64_t i = 0; i < kTile; ++i) {
+        const auto at = static_cast<std::size_t>(begin + (i < count ? i : 0));
+        if (i < count) {
+            const TrendItem item = item_at(scratch.measured_[at], scratch.found_[at], scratch.now_, scratch.factors_);
+            TrendSums sums = scratch.sums_[at];
+            // What was taken out again may leave less than nothing.
+            for (int k = 0; k < kPairSums; ++k) {
+                sums.last[k] = std::max(sums.last[k], 0.0F);
+                sums.own[k] = std::max(sums.own[k], 0.0F);
+            }
+            sums.pre = std::max(sums.pre, 0.0F) + 0.8F * item.later[kQuarter] * facts.per_later[kQuarter] +
+                       0.3F * item.all[kHour] * facts.per_all[kHour];
+            fill_trend_column(facts, sums, item, columns + i);
+        } else {
+            for (std::int64_t k = 0; k < kTrendColumns; ++k) columns[k * kTile + i] = columns[k * kTile];
+        }
+    }
+    transform_trends(columns, count, kernels);
+}
+
+void Trends::row(std::int64_t item, std::int64_t now, std::vector<std::int32_t>& neighbours,
+                 std::vector<double>& values) const {
+    const TrendFactors factors = factors_at(now);
+    const auto add = [&](std::int32_t neighbour, const double* raw) {
+        const auto found = std::find(neighbours.begin(), neighbours.end(), neighbour);
+        const auto place = static_cast<std::size_t>(found - neighbours.begin());
+        if (found == neighbours.end()) {
+            neighbours.push_back(neighbour);
+            values.resize(values.size() + kPairSums, 0.0);
+        }
+        for (std::size_t k = 0; k < kPairSums; ++k) values[place * kPairSums + k] += raw[k];
+    };
+    double raw[kPairSums];
+    if (item < base_.n_items) {
+        for (std::int64_t p = base_.row_offsets[item]; p < base_.row_offsets[item + 1]; ++p) {
+            for (int k = 0; k < kPairSums; ++k) {
+                raw[k] = static_cast<double>(from_bfloat16(base_.values[p * kPairSums + k])) *
+                         static_cast<double>(factors.base[kFirstPairLane + k % kPairLanes]);
+            }
+            add(base_.neighbours[p], raw);
+        }
+    }
+    const ItemDelta* const delta = delta_.find(item);
+    if (delta == nullptr) return;
+    for (std::size_t p = 0; p < delta->neighbours.size(); ++p) {
+        for (std::size_t k = 0; k < kPairSums; ++k) {
+            raw[k] = delta->values[p * kPairSums + k] * factors.delta[kFirstPairLane + static_cast<int>(k) % kPairLanes];
+        }
+        add(delta->neighbours[p], raw);
+    }
+}
+
+}  // namespace mtaw

@@ -1,0 +1,168 @@
+#include "trends/trends.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <mutex>
+#include <stdexcept>
+#include <string>
+
+namespace mtaw {
+namespace {
+
+constexpr std::int64_t kRun = 64;  // clicks that readers wait for at most
+constexpr std::size_t kFewActive = 1024;
+constexpr int kShort = 2, kLong = 3, kMonthly = 5;  // item lanes by which items are popular
+
+}  // namespace
+
+Trends::Trends(const TrendsView& base, const TrendSettings& settings, const TrendLimits& limits)
+    : base_(base), delta_(settings, limits, base.clock) {
+    if (limits.capacity < base.n_items || limits.capacity > std::numeric_limits<std::int32_t>::max()) {
+        throw std::invalid_argument("capacity must be in " + std::to_string(base.n_items) + "..2147483647, not " +
+                                    std::to_string(limits.capacity));
+    }
+    if (limits.row_neighbours < 2) throw std::invalid_argument("row_neighbours must be at least 2");
+    if (limits.ahead < 0 || limits.ahead > kMostTime) throw std::invalid_argument("ahead must be in 0..2^52 ms");
+    list_base();
+    list_rising();
+}
+
+void Trends::click(const TrendClicks& clicks) {
+    for (std::int64_t i = 0; i < clicks.count; ++i) {
+        if (clicks.items[i] < 0 || clicks.items[i] >= capacity()) {
+            throw std::out_of_range("items[" + std::to_string(i) + "] is " + std::to_string(clicks.items[i]) +
+                                    ", outside 0.." + std::to_string(capacity() - 1));
+        }
+    }
+    for (std::int64_t begin = 0; begin < clicks.count; begin += kRun) {
+        const std::unique_lock locked(mutex_);
+        for (std::int64_t i = begin; i < std::min(begin + kRun, clicks.count); ++i) {
+            const std::int64_t arrival = clicks.arrivals != nullptr ? clicks.arrivals[i] : clicks.times[i];
+            delta_.click(clicks.handles[i], clicks.items[i], clicks.times[i], arrival);
+            if (delta_.newest() - listed_ >= kTrendEvery) list_rising();
+        }
+    }
+}
+
+bool Trends::resume(std::int64_t handle, const std::int32_t* items, const std::int64_t* times, std::int64_t count) {
+    for (std::int64_t i = 0; i < count; ++i) {
+        if (items[i] < 0 || items[i] >= capacity() || times[i] < 0 || times[i] > kMostTime) {
+            throw std::out_of_range("the click " + std::to_string(i) + " of a resumed session lies outside the items or times");
+        }
+    }
+    const std::unique_lock locked(mutex_);
+    return delta_.resume(handle, items, times, count);
+}
+
+bool Trends::forget(std::int64_t handle) {
+    const std::unique_lock locked(mutex_);
+    return delta_.forget(handle);
+}
+
+TrendFactors Trends::factors_at(std::int64_t now) const {
+    now = std::clamp(now, delta_.newest(), std::max(kMostTime, delta_.newest()));
+    TrendFactors factors;
+    for (int lane = 0; lane < kItemLanes; ++lane) {
+        const std::int64_t h = delta_.settings().half_lives.ms[lane];
+        const auto base = static_cast<float>(decay_power(base_.clock[lane] * h - now, h));
+        factors.base[lane] = base < kLeastFloat ? 0.0F : base;
+        factors.delta[lane] = decay_power(delta_.epochs()[lane] * h - now, h);
+    }
+    return factors;
+}
+
+TrendItem Trends::item_at(std::int64_t item, const ItemDelta* delta, std::int64_t now,
+                          const TrendFactors& factors) const {
+    constexpr float kNeverAge = 60 * 24 * 3600;  // s; nothing is taken to be older
+    TrendItem out;
+    float sums[kItemSums] = {};
+    std::int64_t first = kNever, last = kNever;
+    if (item < base_.n_items) {
+        const float* const counts = base_.counts + item * kItemSums;
+        for (int k = 0; k < kItemSums; ++k) sums[k] = counts[k] * factors.base[k % kItemLanes];
+        first = base_.times[2 * item];
+        last = base_.times[2 * item + 1];
+    }
+    if (delta != nullptr) {
+        for (int k = 0; k < kItemSums; ++k) sums[k] += to_float(delta->counts[k] * factors.delta[k % kItemLanes]);
+        if (delta->first != kNever) first = first == kNever ? delta->first : std::min(first, delta->first);
+        last = std::max(last, delta->last);
+    }
+    for (int lane = 0; lane < kItemLanes; ++lane) {
+        out.all[lane] = std::max(sums[lane], 0.0F);
+        out.later[lane] = std::max(sums[kItemLanes + lane], 0.0F);
+    }
+    const auto seconds = [&](std::int64_t then) {
+        return std::min(static_cast<float>(std::max<std::int64_t>(now - then, 0)) * 1e-3F, kNeverAge);
+    };
+    out.first = first == kNever ? 0.0F : seconds(first);
+    out.last = last == kNever ? kNeverAge : seconds(last);
+    return out;
+}
+
+// Items that may be popular as long as nobody clicks them: in one lane their order never changes.
+void Trends::list_base() {
+    std::vector<std::int32_t> ids(static_cast<std::size_t>(base_.n_items));
+    for (const int lane : {kItemLanes + kShort, kLong, kMonthly}) {
+        for (std::int64_t i = 0; i < base_.n_items; ++i) ids[static_cast<std::size_t>(i)] = static_cast<std::int32_t>(i);
+        const auto most = static_cast<std::size_t>(std::min<std::int64_t>(kTrendMostRising, base_.n_items));
+        const auto value = [&](std::int32_t item) { return base_.counts[std::int64_t{item} * kItemSums + lane]; };
+        std::partial_sort(ids.begin(), ids.begin() + static_cast<std::ptrdiff_t>(most), ids.end(),
+                          [&](std::int32_t a, std::int32_t b) { return value(a) != value(b) ? value(a) > value(b) : a < b; });
+        for (std::size_t i = 0; i < most && value(ids[i]) > 0; ++i) base_popular_.push_back(ids[i]);
+    }
+    std::sort(base_popular_.begin(), base_popular_.end());
+    base_popular_.erase(std::unique(base_popular_.begin(), base_popular_.end()), base_popular_.end());
+}
+
+void Trends::list_rising() {
+    listed_ = delta_.newest();
+    const TrendFactors factors = factors_at(listed_);
+    rising_.clear();
+    const auto add = [&](std::int32_t item) {
+        const ItemDelta* const delta = delta_.find(item);
+        const auto sum = [&](int k) {
+            const float base = item < base_.n_items ? base_.counts[std::int64_t{item} * kItemSums + k] : 0.0F;
+            const double since = delta == nullptr ? 0.0 : delta->counts[k];
+            return std::max(base * factors.base[k % kItemLanes] + to_float(since * factors.delta[k % kItemLanes]), 0.0F);
+        };
+        const float later = sum(kItemLanes + kShort), all = sum(kLong);
+        const float score = later + 0.25F * sum(kShort) + 0.5F * sum(kItemLanes + kShort - 1) + 0.1F * all;
+        if (score > 0) rising_.push_back({item, later, all, score});
+    };
+    const std::int64_t since = listed_ - 24 * delta_.settings().half_lives.ms[kShort];
+    for (const std::int32_t item : delta_.active(since, kFewActive)) add(item);
+    for (const std::int32_t item : base_popular_) {
+        const ItemDelta* const delta = delta_.find(item);
+        if (delta == nullptr || !delta->active) add(item);
+    }
+    const auto most = std::min(rising_.size(), static_cast<std::size_t>(kTrendMostRising));
+    std::partial_sort(rising_.begin(), rising_.begin() + static_cast<std::ptrdiff_t>(most), rising_.end(),
+                      [](const Rising& a, const Rising& b) { return a.score != b.score ? a.score > b.score : a.item < b.item; });
+    rising_.resize(most);
+}
+
+std::int64_t Trends::rising(std::int64_t now, std::int64_t k, std::int32_t* ids, float* scores) const {
+    now = std::max(now, delta_.newest());
+    const TrendFactors factors = factors_at(now);
+    std::vector<std::pair<float, std::int32_t>> scored;
+    scored.reserve(rising_.size());
+    for (const Rising& one : rising_) {
+        const TrendItem item = item_at(one.item, delta_.find(one.item), now, factors);
+        // How fast it is clicked now, and how much faster than over a day.
+        const float fast = item.all[kShort] + 0.25F * item.all[kLong];
+        const auto hours = [&](int lane) { return static_cast<float>(delta_.settings().half_lives.ms[lane]); };
+        const float usual = (item.all[kMonthly] + 1.0F) * hours(kLong) / hours(kMonthly);
+        scored.emplace_back(-fast * std::sqrt(std::sqrt((item.all[kLong] + 1.0F) / usual)), one.item);
+    }
+    std::sort(scored.begin(), scored.end());
+    const std::int64_t count = std::min(k, static_cast<std::int64_t>(scored.size()));
+    for (std::int64_t i = 0; i < count; ++i) {
+        ids[i] = scored[static_cast<std::size_t>(i)].second;
+        scores[i] = -scored[static_cast<std::size_t>(i)].first;
+    }
+    return count;
+}
+
+}  // namespace mtaw

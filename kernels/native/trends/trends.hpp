@@ -1,0 +1,151 @@
+// What wall-clock time says: mapped tables and what came since, fed and read by many threads.
+//
+//     Trends trends(view, settings, limits);
+//     trends.click(clicks);                                  // one thread at a time goes on
+//     const auto locked = trends.reading();                  // others wait until it is gone
+//     trends.start(request, scratch);
+//     trends.choose(request, n, ids, kernels, scratch);      // candidates
+//     trends.measure(ids, count, scratch);                   // any items
+//     trends.fill(begin, count, columns, kernels, scratch);  // their features, tile by tile
+#pragma once
+
+#include <cstdint>
+#include <limits>
+#include <shared_mutex>
+#include <vector>
+
+#include "trends/delta.hpp"
+#include "trends/features.hpp"
+
+namespace mtaw {
+
+constexpr std::int64_t kTrendOwn = 10;      // latest distinct items of a session that are looked at
+constexpr std::int64_t kTrendRising = 50;   // rising items that become candidates
+constexpr std::int64_t kTrendPopular = 100;  // whose popularity counts in the pre-score
+constexpr std::int64_t kTrendMostRising = 256;  // that are kept in order
+constexpr std::int64_t kTrendEvery = 10000;  // ms of the clicks' time after which they are put in order again
+
+using TrendsLock = std::shared_lock<std::shared_mutex>;
+
+struct TrendsRequest {
+    const std::int32_t* own;  // distinct, the latest first
+    std::int64_t n_own;       // 1 .. kTrendOwn
+    std::int64_t now;
+    std::int64_t first_click = kNever, before_click = kNever, last_click = kNever;  // times, where known
+    std::int64_t catalog = std::numeric_limits<std::int64_t>::max();  // candidates lie under it, and in `allowed`
+    const std::uint8_t* allowed = nullptr;   // as MemoryRequest
+    const std::int32_t* excluded = nullptr;
+    std::int64_t n_excluded = 0;
+};
+
+// The request of a session of m >= 1 clicks; times: [m], or null. own: room for kTrendOwn items, which it points to.
+TrendsRequest trends_request(const std::int32_t* clicks, const std::int64_t* times, std::int64_t m, std::int64_t now,
+                             std::int32_t* own);
+
+// first_click, before_click and last_click from the times of m clicks.
+void state_times(const std::int64_t* times, std::int64_t m, TrendsRequest& request);
+
+struct TrendClicks {
+    const std::int64_t* handles;
+    const std::int32_t* items;
+    const std::int64_t* times;
+    const std::int64_t* arrivals;  // null: as the times
+    std::int64_t count;
+};
+
+// 2^((t0 - now) / h) by lane, for the tables and for what came since.
+struct TrendFactors {
+    float base[kItemLanes];
+    double delta[kItemLanes];
+};
+
+// One thread's working memory.
+class TrendsScratch {
+ public:
+    const float* query_features() const { return query_features_; }
+
+ private:
+    friend class Trends;
+    void fit(std::int64_t capacity, std::int64_t count);
+
+    struct OwnRow {
+        std::int64_t item;
+        const ItemDelta* delta;
+        float weight;               // 0.75^place
+        float base_pre[kPairSums];  // what a pair's value is worth in the pre-score
+        double delta_pre[kPairSums];
+    };
+    OwnRow rows_[kTrendOwn];
+    std::int64_t n_rows_ = 0;
+    TrendFactors factors_;
+    TrendFacts facts_;
+    std::int64_t now_ = 0;
+    float query_features_[kTrendQueryFeatures + kPadding];
+    std::vector<std::int32_t> place_;  // by item: 1 + slot; 0 between calls
+    std::vector<std::int32_t> items_, keys_, ties_;
+    std::vector<float> scores_;
+    std::vector<std::int32_t> measured_;
+    std::vector<const ItemDelta*> found_;  // what came since of each
+    std::vector<TrendSums> sums_;
+};
+
+class Trends {
+ public:
+    // The arrays of the view, which check_trends has passed, stay where they are. Throws std::invalid_argument on limits
+    // out of range.
+    Trends(const TrendsView& base, const TrendSettings& settings, const TrendLimits& limits);
+
+    // Throws std::out_of_range on an item outside 0..capacity-1, before any click is taken.
+    void click(const TrendClicks& clicks);
+    // As TrendsDelta; resume throws as click does.
+    bool resume(std::int64_t handle, const std::int32_t* items, const std::int64_t* times, std::int64_t count);
+    bool forget(std::int64_t handle);
+
+    // While it lives, nothing changes.
+    TrendsLock reading() const { return TrendsLock(mutex_); }
+
+    // The rest only under `reading`. A `now` before the newest click counts as that one's time.
+    void start(const TrendsRequest& request, const MemoryKernels& kernels, TrendsScratch& scratch) const;
+    // The best n by pre-score, ties by the lower id, and the kTrendRising most popular: ids int32[n + kTrendRising], none
+    // of them twice or an own one. Returns how many.
+    std::int64_t choose(const TrendsRequest& request, std::int64_t n, std::int32_t* ids, const MemoryKernels& kernels,
+                        TrendsScratch& scratch) const;
+    // Sums of `count` items for `fill`.
+    void measure(const std::int32_t* ids, std::int64_t count, TrendsScratch& scratch) const;
+    // Columns [kTrendColumns, kTile] of the measured items from `begin` on, count <= kTile.
+    void fill(std::int64_t begin, std::int64_t count, float* columns, const MemoryKernels& kernels,
+              TrendsScratch& scratch) const;
+    // The k <= kTrendMostRising items that rise most at `now`, best first; returns how many there are.
+    std::int64_t rising(std::int64_t now, std::int64_t k, std::int32_t* ids, float* scores) const;
+    // The whole row of an item at `now`: pairs with their values, tables and what came since added up.
+    void row(std::int64_t item, std::int64_t now, std::vector<std::int32_t>& neighbours, std::vector<double>& values) const;
+
+    // delta: delta().find(item).
+    TrendItem item_at(std::int64_t item, const ItemDelta* delta, std::int64_t now, const TrendFactors& factors) const;
+    TrendFactors factors_at(std::int64_t now) const;
+    const TrendsDelta& delta() const { return delta_; }
+    const TrendsView& base() const { return base_; }
+    std::int64_t capacity() const { return delta_.limits().capacity; }
+
+ private:
+    struct Rising {
+        std::int32_t item;
+        float later, all;   // lanes 2 and 3 at the time of the list
+        float score;
+    };
+
+    void state_rows(const TrendsRequest& request, TrendsScratch& scratch) const;
+    void state_facts(const TrendsRequest& request, TrendsScratch& scratch) const;
+    void row_totals(std::int64_t item, const ItemDelta* delta, const TrendFactors& factors, float* totals) const;
+    void list_rising();
+    void list_base();
+
+    TrendsView base_;
+    TrendsDelta delta_;
+    std::vector<std::int32_t> base_popular_;  // that may be so again by what the tables say
+    std::vector<Rising> rising_;              // best first
+    std::int64_t listed_ = kNever;            // the clicks' time of the list
+    mutable std::shared_mutex mutex_;
+};
+
+}  // namespace mtaw

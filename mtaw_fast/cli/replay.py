@@ -1,0 +1,138 @@
+"""`mtaw-fast replay`: a log as it happened, every click predicted from all before it, live beside static."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import datetime
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from mtaw_fast.bundle import Bundle
+from mtaw_fast.cli.common import add_command, print_json
+from mtaw_fast.cli.logs import add_log_arguments, limits_for, log_of, min_prefix_of
+from mtaw_fast.errors import UsageError, require
+from mtaw_fast.live.replay import Progress, Replayed, ReplaySettings, replay
+from mtaw_fast.storage.files import atomic_path
+
+_SHOWN = ("P@20", "MRR@20")
+
+
+def add_to(commands: Any) -> None:
+    """Add the command to the parser."""
+    parser = add_command(
+        commands,
+        "replay",
+        run,
+        "Predict every click of a log from all before it: learning as it goes, beside the bundle as it is.",
+        "mtaw-fast replay news.bundle clicks.csv --from 2017-10-15 --exclude-seen --json",
+    )
+    add_log_arguments(parser)
+    parser.add_argument(
+        "--from", dest="begin", metavar="TIME",
+        help="the first moment that is scored, as ISO-8601 (UTC where it names no offset) or Unix milliseconds; what "
+        "lies before is context (default: after the last click that was trained on)",
+    )  # fmt: skip
+    parser.add_argument("--until", metavar="TIME", help="the first moment that is not scored any more")
+    parser.add_argument("--exclude-seen", action="store_true", help="leave a session's own items out of its rankings")
+    parser.add_argument(
+        "--every", type=float, default=1.0, metavar="SECONDS", help="of the log, between two looks at it (default: 1)"
+    )
+    parser.add_argument("--half-life", type=float, default=0.5, metavar="HOURS", help="of the baselines (default: 0.5)")
+    parser.add_argument("--json", action="store_true", help="metrics in percent as JSON")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw P@20 over time to a PNG")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Replay and print."""
+    if arguments.plot is not None:
+        require("matplotlib", "train")
+    bundle = Bundle.load(arguments.bundle)
+    settings = ReplaySettings(
+        begin=_moment("--from", arguments.begin),
+        until=_moment("--until", arguments.until),
+        exclude_seen=arguments.exclude_seen,
+        every=max(round(arguments.every * 1000), 0),
+        min_prefix=min_prefix_of(bundle),
+        half_life=arguments.half_life * 3_600_000,
+    )
+    log = log_of(bundle, arguments.log)
+    if log.stream.times is None and (settings.begin is not None or settings.until is not None):
+        raise UsageError(f"{arguments.log} has no times, so --from and --until say nothing; leave them out")
+    with _progress(not arguments.json) as progress:
+        found = replay(log, settings, limits_for(arguments.limits), progress)
+    if arguments.plot is not None:
+        plot(found, arguments.plot)
+    if arguments.json:
+        print_json(found.as_dict())
+    else:
+        print(table(found))
+
+
+def table(found: Replayed) -> str:
+    """A Markdown table: all samples, then part by part."""
+    names = list(found.ranks)
+    head = ["", "samples", "unknown %", *(f"{name} {metric}" for name in names for metric in _SHOWN)]
+    rows = [head, ["---"] * len(head), _row("all", found, slice(None))]
+    rows += [_row(name, found, samples) for name, samples in found.parts()]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
+    lines = ["| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |"
+             for row in rows]  # fmt: skip
+    refused = ", ".join(f"{reason} {count:,}" for reason, count in sorted(found.refused.items()))
+    return "\n".join([*lines, "", f"clicks that were not learned: {refused or 'none'}"])
+
+
+def plot(found: Replayed, path: Path) -> None:
+    """Draw P@20 of every ranker over the parts of the log to a PNG."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 4), layout="constrained")
+    axes = figure.subplots()
+    parts = found.parts()
+    for name in found.ranks:
+        axes.plot([found.metrics(samples)[name]["P@20"] for _, samples in parts], label=name, marker=".")
+    axes.plot([found.unknown_percent(samples) for _, samples in parts], label="unknown targets", color="grey", ls=":")
+    step = max(len(parts) // 8, 1)
+    axes.set_xticks(range(0, len(parts), step), [parts[place][0] for place in range(0, len(parts), step)], fontsize=7)
+    axes.set(ylabel="P@20, %", ylim=(0, None))
+    axes.legend(fontsize=8)
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=150)
+
+
+def _row(name: str, found: Replayed, samples: Any) -> list[str]:
+    metrics = found.metrics(samples)
+    count = len(found.places[samples])
+    values = [f"{metrics[one][metric]:.2f}" for one in metrics for metric in _SHOWN]
+    return [name, f"{count:,}", f"{found.unknown_percent(samples):.1f}", *values]
+
+
+def _moment(name: str, text: str | None) -> int | None:
+    """Milliseconds since 1970."""
+    if text is None:
+        return None
+    if text.isdigit() and len(text) > len("20171015"):
+        return int(text)
+    with contextlib.suppress(ValueError):
+        moment = datetime.datetime.fromisoformat(text)
+        moment = moment if moment.tzinfo is not None else moment.replace(tzinfo=datetime.UTC)
+        return round(moment.timestamp() * 1000)
+    raise UsageError(f"{name} {text!r} is no time; write 2017-10-15, 2017-10-15T08:30 or Unix milliseconds")
+
+
+@contextlib.contextmanager
+def _progress(shown: bool) -> Iterator[Progress | None]:
+    """A bar on standard error, where rich is there."""
+    if not shown:
+        yield None
+        return
+    try:
+        from rich.console import Console
+        from rich.progress import Progress as Bar
+    except ImportError:
+        yield None
+        return
+    with Bar(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("replay", total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -1,0 +1,98 @@
+"""`mtaw-fast update`: a new day's log taken into a bundle, in seconds instead of a training."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import os
+import time
+from typing import Any
+
+from mtaw_fast.bundle import Bundle
+from mtaw_fast.bundle.format import ADDED_PARTS
+from mtaw_fast.cli.common import add_command, print_json
+from mtaw_fast.cli.logs import add_log_arguments, limits_for, log_of, min_prefix_of
+from mtaw_fast.errors import UsageError, require
+from mtaw_fast.live.offline import Taken, taken_in
+from mtaw_fast.model.model import Model
+
+_KEPT = ("grown_from",)  # of the manifest
+
+
+def add_to(commands: Any) -> None:
+    """Add the command to the parser."""
+    parser = add_command(
+        commands,
+        "update",
+        run,
+        "Take a log into a bundle: sessions, items and counts; what it learned before is not learned twice.",
+        "mtaw-fast update shop.bundle monday.csv --refit ranker",
+    )
+    add_log_arguments(parser)
+    parser.add_argument(
+        "--refit", choices=("ranker", "all"), help="let the ranker, or ranker and encoder, go on with what came"
+    )
+    parser.add_argument("--device", default="cpu", help="of --refit all: auto, cpu or cuda (default: cpu)")
+    parser.add_argument("--json", action="store_true", help="print what was done as JSON")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Update and tell what came and what was refused."""
+    began = time.perf_counter()
+    if arguments.refit:
+        require("torch", "train")
+    bundle = Bundle.load(arguments.bundle)
+    log = log_of(bundle, arguments.log)
+    limits = limits_for(arguments.limits)
+    model, taken = taken_in(log, limits, threads=os.cpu_count() or 1)
+    history: list[dict[str, Any]] = []
+    refit_began = time.perf_counter()
+    if arguments.refit:
+        model, history = _refitted(arguments, bundle, model, taken)
+    refit_seconds = time.perf_counter() - refit_began
+    about = {name: bundle.manifest[name] for name in _KEPT if name in bundle.manifest}
+    lost = sorted(set(ADDED_PARTS) & bundle.manifest["files"].keys())
+    Bundle.save(arguments.bundle, model, metrics=bundle.metrics, dataset=bundle.dataset, overwrite=True, about=about)
+    told = {
+        **dataclasses.asdict(taken),
+        "seconds": round(time.perf_counter() - began, 2),
+        "refit_seconds": round(refit_seconds, 2) if arguments.refit else 0.0,
+        "refit": history,
+        "to_export_again": lost,
+    }
+    if arguments.json:
+        print_json({"bundle": str(arguments.bundle), **told})
+        return
+    print(
+        f"{taken.clicks:,} clicks of {taken.sessions:,} sessions: {taken.learned_clicks:,} learned in "
+        f"{taken.learned_sessions:,} sessions, {taken.known_clicks:,} known before, {taken.new_items:,} new items"
+    )
+    refused = ", ".join(f"{reason} {count:,}" for reason, count in sorted(taken.refused.items()))
+    print(f"refused: {refused or 'nothing'}")
+    if lost:
+        print(f"gone with the old catalog: {', '.join(lost)}; run 'mtaw-fast export' again")
+    print(f"wrote {arguments.bundle} in {told['seconds']:.1f} s")
+
+
+def _refitted(
+    arguments: argparse.Namespace, bundle: Bundle, model: Model, taken: Taken
+) -> tuple[Model, list[dict[str, Any]]]:
+    """The model with what --refit asks for, and the records of its epochs."""
+    from mtaw_fast.cli.progress import TrainingProgress
+    from mtaw_fast.training.refit import refit_encoder, refit_ranker
+    from mtaw_fast.training.reporting import Silent
+    from mtaw_fast.training.run import device_of
+
+    if not taken.learned_sessions:
+        raise UsageError("nothing came with the log, so there is nothing to refit with; leave --refit out")
+    min_prefix, folder = min_prefix_of(bundle), arguments.bundle.resolve().parent
+    with contextlib.nullcontext(Silent()) if arguments.json else TrainingProgress() as reporter:
+        # The ranker first: it learns from an encoder that does not know the new sessions.
+        model, history = refit_ranker(
+            model, taken.learned_sessions, bundle.model.learned_until, min_prefix, folder, reporter
+        )
+        if arguments.refit == "all":
+            model, records = refit_encoder(model, min_prefix, folder, device_of(arguments.device), reporter)
+            history += records
+    return model, history

@@ -1,0 +1,311 @@
+"""Trends in plain Python: tables that equal the native ones to the bit, and queries by the definitions.
+
+`LiveTrends` keeps nothing but sessions: every question is answered from all clicks, added up in the order of time. The
+native side must agree with it whatever came late, was forgotten, or lies before a t0 that has moved.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from mtaw_fast.memory.trends import TrendSettings, TrendTables
+
+ITEM_LANES, PAIR_LANES = 7, 5
+FIRST_PAIR_LANE = ITEM_LANES - PAIR_LANES
+NEVER = -1
+OWN = 10
+RISING = 50
+NEVER_AGE = 60 * 24 * 3600.0
+PRE_LANES = (0.6, 1.0, 0.0, 0.4, 0.0)
+SERIES = tuple(
+    float.fromhex(power)
+    for power in (
+        "0x1.816193166d0f9p-40", "0x1.c3bd650fc2986p-36", "0x1.e8cac7351bb25p-32", "0x1.e4cf5158b8ecap-28",
+        "0x1.b5253d395e7c4p-24", "0x1.62c0223a5c824p-20", "0x1.ffcbfc588b0c7p-17", "0x1.430912f86c787p-13",
+        "0x1.5d87fe78a6731p-10", "0x1.3b2ab6fba4e77p-7", "0x1.c6b08d704a0c0p-5", "0x1.ebfbdff82c58fp-3",
+        "0x1.62e42fefa39efp-1", "0x1p+0",
+    )
+)  # fmt: skip
+
+Click = tuple[int, int]  # time, item
+
+
+def decay_power(ms: int, half_life: int) -> float:
+    """2^(ms / half_life) as the native side computes it, to the bit."""
+    whole, rest = divmod(ms, half_life)
+    if 2 * rest > half_life:
+        whole, rest = whole + 1, rest - half_life
+    if whole < -600:
+        return 0.0
+    x = rest / half_life
+    power = SERIES[0]
+    for factor in SERIES[1:]:
+        power = power * x + factor
+    try:
+        return math.ldexp(power, whole)
+    except OverflowError:
+        return math.inf
+
+
+@dataclass
+class Sums:
+    """Decayed sums of some sessions, relative to each lane's t0."""
+
+    settings: TrendSettings
+    epochs: list[int]
+    counts: dict[int, np.ndarray] = field(default_factory=dict)  # float64[14] an item
+    times: dict[int, tuple[int, int]] = field(default_factory=dict)
+    pairs: dict[int, dict[int, np.ndarray]] = field(default_factory=dict)  # float64[10] an ordered pair
+    totals: dict[int, np.ndarray] = field(default_factory=dict)  # float64[10] an item
+    all: np.ndarray = field(default_factory=lambda: np.zeros(2 * ITEM_LANES))
+
+    def weights(self, time: int) -> np.ndarray:
+        """float64[7]: what a click weighs."""
+        lives = self.settings.half_lives_ms
+        return np.array([decay_power(time - e * h, h) for e, h in zip(self.epochs, lives, strict=True)])
+
+    def add(self, sessions: list[list[Click]]) -> None:
+        """Every session's clicks in order of time, ties as given; then all of them in order of time."""
+        events = []
+        for number, session in enumerate(sessions):
+            clicks = sorted(session, key=lambda click: click[0])
+            events += [(time, number, place, clicks) for place, (time, _) in enumerate(clicks)]
+        events.sort(key=lambda event: event[:3])
+        for time, _, place, clicks in events:
+            self._add_click(time, place, clicks)
+
+    def _add_click(self, time: int, place: int, clicks: list[Click]) -> None:
+        weights = self.weights(time)
+        item = clicks[place][1]
+        both = np.concatenate([weights, weights if place > 0 else np.zeros(ITEM_LANES)])
+        self.counts[item] = self.counts.get(item, np.zeros(2 * ITEM_LANES)) + both
+        self.all = self.all + both
+        first, last = self.times.get(item, (time, time))
+        self.times[item] = min(first, time), max(last, time)
+        # The native rows add up the terms of one later click from the furthest back to the nearest for bwd, fwd apart.
+        for distance in range(min(self.settings.window, place), 0, -1):
+            other = clicks[place - distance][1]
+            if other != item:
+                part = weights[FIRST_PAIR_LANE:] * (1.0 / distance)
+                self._add_pair(item, other, PAIR_LANES, part)
+        for distance in range(1, min(self.settings.window, place) + 1):
+            other = clicks[place - distance][1]
+            if other != item:
+                part = weights[FIRST_PAIR_LANE:] * (1.0 / distance)
+                self._add_pair(other, item, 0, part)
+
+    def _add_pair(self, item: int, neighbour: int, lane: int, part: np.ndarray) -> None:
+        values = self.pairs.setdefault(item, {}).setdefault(neighbour, np.zeros(2 * PAIR_LANES))
+        total = self.totals.setdefault(item, np.zeros(2 * PAIR_LANES))
+        values[lane : lane + PAIR_LANES] += part
+        total[lane : lane + PAIR_LANES] += part
+
+
+def bfloat16(values: np.ndarray) -> np.ndarray:
+    """uint16: the nearest, ties to even."""
+    bits = values.astype(np.float32).view(np.uint32)
+    return ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16).astype(np.uint16)
+
+
+def rounded(sums: np.ndarray) -> np.ndarray:
+    """float32, 0 for what is too small to say anything."""
+    return np.where(sums < 2.0**-50, 0, sums).astype(np.float32)
+
+
+def build(sessions: list[list[Click]], n_items: int, settings: TrendSettings) -> TrendTables:
+    """What `TrendTables.build` gives, to the bit."""
+    lives = settings.half_lives_ms
+    newest = max((time for session in sessions for time, _ in session), default=0)
+    sums = Sums(settings, [newest // h for h in lives])
+    sums.add(sessions)
+    to_newest = np.array([decay_power(e * h - newest, h) for e, h in zip(sums.epochs, lives, strict=True)])
+    offsets, neighbours, values = [0], [], []
+    for item in range(n_items):
+        row = sums.pairs.get(item, {})
+        strength = {b: _strength(v, sums.totals[item], to_newest[FIRST_PAIR_LANE:]) for b, v in row.items()}
+        kept = sorted(row, key=lambda b: (-strength[b], b))[: settings.max_neighbours or None]
+        neighbours += kept
+        values += [bfloat16(rounded(row[b])) for b in kept]
+        offsets.append(len(neighbours))
+    zeros = np.zeros(2 * ITEM_LANES), np.zeros(2 * PAIR_LANES)
+    return TrendTables(
+        row_offsets=np.array(offsets, np.int64),
+        neighbours=np.array(neighbours, np.int32),
+        values=np.array(values, np.uint16).reshape(-1, 2 * PAIR_LANES),
+        totals=rounded(np.array([sums.totals.get(i, zeros[1]) for i in range(n_items)]).reshape(n_items, -1)),
+        counts=rounded(np.array([sums.counts.get(i, zeros[0]) for i in range(n_items)]).reshape(n_items, -1)),
+        times=np.array([sums.times.get(i, (NEVER, NEVER)) for i in range(n_items)], np.int64).reshape(n_items, 2),
+        sums=sums.all,
+        clock=np.array([*sums.epochs, newest], np.int64),
+        settings=settings,
+    )
+
+
+def _strength(values: np.ndarray, totals: np.ndarray, to_now: np.ndarray) -> float:
+    strength = 0.0
+    for lane in range(PAIR_LANES):
+        both = values[lane] + values[PAIR_LANES + lane]
+        total = totals[lane] + totals[PAIR_LANES + lane]
+        strength += float(both * to_now[lane] / (total * to_now[lane] + 1.0))
+    return strength
+
+
+@dataclass
+class LiveTrends:
+    """Tables and the sessions since; forgotten sessions of the tables are taken out by their clicks."""
+
+    tables: TrendTables
+    sessions: dict[int, list[Click]] = field(default_factory=dict)
+    resumed: dict[int, list[Click]] = field(default_factory=dict)  # what the tables hold of a session
+    gone: list[list[Click]] = field(default_factory=list)  # of the tables, forgotten
+    seen: list[Click] = field(default_factory=list)  # all clicks ever, for first and last times
+
+    def click(self, handle: int, item: int, time: int) -> None:
+        """One more click."""
+        self.sessions.setdefault(handle, []).append((time, item))
+        self.seen.append((time, item))
+
+    def resume(self, handle: int, clicks: list[Click]) -> None:
+        """A session of the tables goes on."""
+        self.sessions[handle] = list(clicks)
+        self.resumed[handle] = list(clicks)
+
+    def forget(self, handle: int) -> None:
+        """Take a session out."""
+        del self.sessions[handle]
+        if handle in self.resumed:
+            self.gone.append(self.resumed.pop(handle))
+
+    @property
+    def newest(self) -> int:
+        """Of all clicks."""
+        return max([int(self.tables.clock[-1]), *(time for time, _ in self.seen)])
+
+    def at(self, now: int) -> Moment:
+        """All sums, decayed to `now`."""
+        return Moment(self, max(now, self.newest), now)
+
+
+class Moment:
+    """Decayed sums at one moment. Arrays are float64; `row` and the rest are 0 for what has no past."""
+
+    def __init__(self, live: LiveTrends, now: int, asked: int) -> None:
+        settings, tables = live.tables.settings, live.tables
+        lives = settings.half_lives_ms
+        self.now, self.asked, self.tables, self.seen = now, asked, tables, live.seen
+        # Relative to half-lives shortly before now, no weight is infinite.
+        epochs = [now // h for h in lives]
+        self.plus, self.minus = Sums(settings, epochs), Sums(settings, epochs)
+        self.plus.add(list(live.sessions.values()))
+        self.minus.add(list(live.resumed.values()) + live.gone)
+        self.item_scale = np.array([decay_power(e * h - now, h) for e, h in zip(epochs, lives, strict=True)])
+        self.base_scale = np.array(
+            [decay_power(int(e) * h - now, h) for e, h in zip(tables.clock[:-1], lives, strict=True)]
+        )
+        self.pair_scale, self.base_pair_scale = (
+            np.tile(s[FIRST_PAIR_LANE:], 2) for s in (self.item_scale, self.base_scale)
+        )
+
+    def counts(self, item: int) -> np.ndarray:
+        """float64[14]."""
+        zeros = np.zeros(2 * ITEM_LANES)
+        found = (self.plus.counts.get(item, zeros) - self.minus.counts.get(item, zeros)) * np.tile(self.item_scale, 2)
+        if item < self.tables.n_items:
+            found = found + self.tables.counts[item] * np.tile(self.base_scale, 2)
+        return np.maximum(found, 0)
+
+    def ages(self, item: int) -> tuple[float, float]:
+        """Seconds since the first and the last click."""
+        times = [time for time, clicked in self.seen if clicked == item]
+        if item < self.tables.n_items:
+            times += [time for time in self.tables.times[item].tolist() if time != NEVER]
+        if not times:
+            return 0.0, NEVER_AGE
+        return min((self.now - min(times)) / 1e3, NEVER_AGE), min((self.now - max(times)) / 1e3, NEVER_AGE)
+
+    def all(self) -> np.ndarray:
+        """float64[14]: counts of all items."""
+        since = (self.plus.all - self.minus.all) * np.tile(self.item_scale, 2)
+        return np.maximum(self.tables.sums * np.tile(self.base_scale, 2) + since, 0)
+
+    def row(self, item: int) -> dict[int, np.ndarray]:
+        """float64[10] by neighbour; may be negative where a session of the tables was taken out."""
+        row: dict[int, np.ndarray] = {}
+        if item < self.tables.n_items:
+            for p in range(self.tables.row_offsets[item], self.tables.row_offsets[item + 1]):
+                values = (self.tables.values[p].astype(np.uint32) << 16).view(np.float32).astype(np.float64)
+                row[int(self.tables.neighbours[p])] = values * self.base_pair_scale
+        for sums, sign in ((self.plus, 1.0), (self.minus, -1.0)):
+            for neighbour, values in sums.pairs.get(item, {}).items():
+                row[neighbour] = row.get(neighbour, np.zeros(2 * PAIR_LANES)) + sign * values * self.pair_scale
+        return row
+
+    def totals(self, item: int) -> np.ndarray:
+        """float64[10] of the whole row."""
+        zeros = np.zeros(2 * PAIR_LANES)
+        found = (self.plus.totals.get(item, zeros) - self.minus.totals.get(item, zeros)) * self.pair_scale
+        if item < self.tables.n_items:
+            found = found + self.tables.totals[item] * self.base_pair_scale
+        return np.maximum(found, 0)
+
+    def pre_scores(self, own: list[int]) -> dict[int, float]:
+        """The part of the pre-score that pairs make, by item."""
+        scores: dict[int, float] = {}
+        for place, item in enumerate(own):
+            totals = self.totals(item)
+            fwd, bwd = totals[:PAIR_LANES], totals[PAIR_LANES:]
+            by = 0.75**place * np.array(PRE_LANES) / (fwd + 0.5 * bwd + 2)
+            for neighbour, values in self.row(item).items():
+                part = float((by * (values[:PAIR_LANES] + 0.5 * values[PAIR_LANES:])).sum())
+                scores[neighbour] = scores.get(neighbour, 0.0) + part
+        return scores
+
+    def popularity(self, item: int) -> float:
+        """The part of the pre-score that the item's own clicks make."""
+        counts, everything = self.counts(item), self.all()
+        later, hour = ITEM_LANES + 2, 3
+        return float(0.8 * counts[later] / (everything[later] + 1) + 0.3 * counts[hour] / (everything[hour] + 1))
+
+    def query_features(self, own: list[int], times: list[int] | None) -> list[float]:
+        """Those that are the same for all candidates."""
+        gap = (times[-1] - times[-2]) / 1e3 if times and len(times) > 1 and min(times[-2:]) >= 0 else 0.0
+        span = (times[-1] - times[0]) / 1e3 if times and min(times[0], times[-1]) >= 0 else 0.0
+        counts, everything = self.counts(own[0]), self.all()
+        hour = ITEM_LANES + 3
+        pairs = sum(0.75**u * self.totals(i)[3] for u, i in enumerate(own))
+        angle = self.asked / 3_600_000 % 24 * math.pi / 12
+        return [
+            math.log1p(max(gap, 0.0)), math.log1p(max(span, 0.0)), math.log1p(self.ages(own[0])[0] / 60),
+            math.log((counts[hour] + 0.05) / (everything[hour] + 1)), math.log1p(self.totals(own[0])[1]),
+            math.log1p(pairs), math.log1p(everything[ITEM_LANES + 2]), math.log1p(everything[5]),
+            math.sin(angle), math.cos(angle),
+        ]  # fmt: skip
+
+    def features(self, own: list[int], times: list[int] | None, candidates: list[int]) -> np.ndarray:
+        """float64[C, F]; own: distinct, the latest first, at most 10; times: of all clicks."""
+        query, pre, everything = self.query_features(own, times), self.pre_scores(own), self.all()
+        last, last_totals, rows = self.row(own[0]), self.totals(own[0]), [self.row(item) for item in own]
+        own_totals = sum(0.75**u * self.totals(item) for u, item in enumerate(own))
+        zeros = np.zeros(2 * PAIR_LANES)
+        out = []
+        for item in candidates:
+            counts = self.counts(item)
+            all_, later = counts[:ITEM_LANES], counts[ITEM_LANES:]
+            per_all, per_later = everything[:ITEM_LANES] + 1, everything[ITEM_LANES:] + 1
+            prior = 3 * (later[FIRST_PAIR_LANE:] + 0.02) / (everything[ITEM_LANES + FIRST_PAIR_LANE :] + 10)
+            pair = np.maximum(last.get(item, zeros), 0)
+            with_own = np.maximum(sum(0.75**u * row.get(item, zeros) for u, row in enumerate(rows)), 0)
+            last_shares = np.log((pair + np.tile(prior, 2)) / (last_totals + 3))
+            own_shares = np.log((with_own + np.tile(prior, 2)) / (own_totals + 3))
+            first_age, last_age = self.ages(item)
+            out.append([
+                *query, *np.log((all_ + 0.05) / per_all)[1:6], *np.log((later + 0.05) / per_later)[1:6],
+                *last_shares[:4], *last_shares[PAIR_LANES:][:4],
+                *own_shares[[1, 3]], *own_shares[PAIR_LANES:][[1, 3]],
+                math.log(max(pre.get(item, 0.0), 0.0) + self.popularity(item) + 1e-5),
+                math.log1p(first_age / 60), math.log1p(last_age),
+            ])  # fmt: skip
+        return np.array(out)

@@ -1,0 +1,228 @@
+"""What wall-clock time says of past clicks: tables of decayed sums, as one file that can be mapped.
+
+Axes: N items, S sessions, T clicks in them, P kept pairs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mtaw_fast.config import Config
+from mtaw_fast.data.sessions import Sessions
+from mtaw_fast.errors import DataError, UsageError, shown
+from mtaw_fast.kernels.native.trends import HALF_LIVES, TRENDS, Trends, build_trends, check_trends
+from mtaw_fast.storage.held import HeldFile
+from mtaw_fast.storage.tensorfile import map_tensors, write_tensors
+
+LAYOUT = 1
+_SETTINGS = "settings"
+_HOUR = 3_600_000
+_MOST_HOURS = (1 << 42) / _HOUR
+_MOST = 2**31 - 1
+_DEFAULT_HOURS = tuple(ms / _HOUR for ms in HALF_LIVES)
+
+
+@dataclass(frozen=True, slots=True)
+class TrendSettings:
+    """How fast clicks are forgotten, and how much of the pairs is kept.
+
+    Parameters
+    ----------
+    half_lives : tuple of 7 float, hours, default 1, 5, 15 min, 1, 4, 24, 168 h
+        Ascending, whole ms. Pairs have the last five.
+    window : int, default 10
+        Clicks apart, at most, of a pair.
+    max_neighbours : int, default 256
+        Of an item, the strongest; 0 keeps all.
+
+    Raises
+    ------
+    UsageError
+        Where a value is out of range.
+    """
+
+    half_lives: tuple[float, ...] = _DEFAULT_HOURS
+    window: int = 10
+    max_neighbours: int = 256
+
+    def __post_init__(self) -> None:
+        lives = self.half_lives
+        fine = {
+            "half_lives": len(lives) == len(HALF_LIVES)
+            and all(0 < hours <= _MOST_HOURS for hours in lives)
+            and all(a < b for a, b in zip((0, *self.half_lives_ms), self.half_lives_ms, strict=False)),
+            "window": _is_count(self.window, 1),
+            "max_neighbours": _is_count(self.max_neighbours, 0),
+        }
+        for name, ok in fine.items():
+            if not ok:
+                raise UsageError(f"trends: {name}={getattr(self, name)} is out of range; see TrendSettings")
+
+    @property
+    def half_lives_ms(self) -> tuple[int, ...]:
+        """The half-lives in ms."""
+        return tuple(round(hours * _HOUR) if math.isfinite(hours) else 0 for hours in self.half_lives)
+
+    @property
+    def native(self) -> dict[str, Any]:
+        """As the native calls take them."""
+        return {"half_lives": self.half_lives_ms, "window": self.window, "max_neighbours": self.max_neighbours}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TrendTables:
+    """Decayed sums of items and pairs. Immutable; `live` takes what comes after.
+
+    A click at time t weighs 2^((t - t0) / h) in the lane of the half-life h. Of the ordered pair (a, b), a != b:
+
+        fwd  1/distance for every click on b after one on a, at most `window` clicks apart in their session, weighing
+             as the later of both clicks; bwd: the same with b before a
+
+    row_offsets: int64[N + 1]; the neighbours of item a are at row_offsets[a] .. row_offsets[a + 1] - 1 of
+    neighbours: int32[P], the strongest first: by the sum over the lanes of (fwd + bwd) / (their totals + 1), ties by
+    id.
+    values: uint16[P, 10], fwd by half-life and then bwd, as bfloat16 (to the nearest, ties to even).
+    totals: float32[N, 10], sums over the whole row, those cut off too.
+    counts: float32[N, 14]: clicks by half-life, then those that are not their session's first.
+    times: int64[N, 2]: first and last click, ms since 1970, -1 without any.
+    sums: float64[14], the counts of all items. clock: int64[8], each lane's t0 in half-lives, and the newest click's
+    time.
+
+    Raises DataError on arrays that a reader could not follow blindly (`kernels.native.trends.check_trends`).
+    """
+
+    row_offsets: np.ndarray
+    neighbours: np.ndarray
+    values: np.ndarray
+    totals: np.ndarray
+    counts: np.ndarray
+    times: np.ndarray
+    sums: np.ndarray
+    clock: np.ndarray
+    settings: TrendSettings = field(default_factory=TrendSettings)
+
+    def __post_init__(self) -> None:
+        try:
+            check_trends(self.arrays(), **self.settings.native)
+        except ValueError as error:
+            raise DataError(f"trends: {error}; build them anew") from None
+
+    @classmethod
+    def build(
+        cls,
+        sessions: Sessions,
+        times: np.ndarray,
+        n_items: int,
+        settings: TrendSettings | None = None,
+        *,
+        threads: int = 1,
+    ) -> TrendTables:
+        """Build tables over N items; the same bits for every number of threads and every order of arrival.
+
+        Parameters
+        ----------
+        sessions : Sessions
+            In any order.
+        times : int64[T]
+            Of their clicks, ms since 1970.
+        n_items : int
+            N.
+        settings : TrendSettings or None, default None
+            None: the defaults.
+        threads : int, default 1
+
+        Raises
+        ------
+        DataError
+            On an item outside 0..N-1 or a time outside 0..2^52.
+        """
+        settings = settings or TrendSettings()
+        try:
+            arrays = build_trends(
+                np.ascontiguousarray(sessions.items),
+                np.ascontiguousarray(sessions.offsets),
+                np.ascontiguousarray(times),
+                n_items,
+                **settings.native,
+                threads=threads,
+            )
+        except (ValueError, IndexError) as error:
+            raise DataError(f"trends: {error}") from None
+        for array in arrays.values():
+            array.setflags(write=False)
+        return cls(**arrays, settings=settings)
+
+    @classmethod
+    def load(cls, path: Path | HeldFile) -> TrendTables:
+        """Map the tables that `save` wrote, read-only. Raises DataError where the file is missing or damaged."""
+        arrays, settings = _read(path)
+        try:
+            return cls(**arrays, settings=settings)
+        except DataError as error:
+            raise DataError(f"{path}: {error}") from None
+
+    def save(self, path: Path) -> None:
+        """Write everything to `path` as one safetensors file, atomically."""
+        chosen = self.settings
+        numbers = [LAYOUT, *chosen.half_lives, chosen.window, chosen.max_neighbours]
+        write_tensors(path, {**self.arrays(), _SETTINGS: np.array(numbers, dtype=np.float64)})
+
+    def live(self, capacity: int, **options: Any) -> Trends:
+        """Return `kernels.native.trends.Trends` over these tables, for item ids under capacity; options are its own."""
+        return Trends(self.arrays(), **self.settings.native, capacity=capacity, **options)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The arrays by name."""
+        return {name: getattr(self, name) for name in TRENDS}
+
+    @property
+    def n_items(self) -> int:
+        """N."""
+        return len(self.row_offsets) - 1
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of all arrays."""
+        return sum(array.nbytes for array in self.arrays().values())
+
+
+def _read(path: Path | HeldFile) -> tuple[Mapping[str, np.ndarray], TrendSettings]:
+    def broken(reason: str) -> DataError:
+        return DataError(f"{path}: {reason}; restore the file or build the trends anew")
+
+    arrays = map_tensors(path)
+    numbers = arrays.pop(_SETTINGS, None)
+    n_lives = len(HALF_LIVES)
+    if numbers is None or numbers.dtype != np.float64 or numbers.shape != (n_lives + 3,):
+        raise broken("there are no settings of trends in it")
+    if numbers[0] != LAYOUT:
+        raise broken(f"its layout is {numbers[0]:g}, not {LAYOUT}")
+    missing, foreign = sorted(TRENDS.keys() - arrays.keys()), sorted(arrays.keys() - TRENDS.keys())
+    if missing or foreign:
+        raise broken(f"{shown(missing[0])} is missing" if missing else f"{shown(foreign[0])} is no array of the trends")
+    # What is no whole number stays one that TrendSettings refuses.
+    window, most = (int(value) if value.is_integer() else value for value in numbers[1 + n_lives :].tolist())
+    try:
+        return arrays, TrendSettings(tuple(numbers[1 : 1 + n_lives].tolist()), window, most)
+    except UsageError as error:
+        raise broken(str(error)) from None
+
+
+def trend_settings(config: Config) -> TrendSettings:
+    """What a training's settings say of trends. Raises UsageError where the half-lives do not rise."""
+    hours = {"s": 1 / 3600, "m": 1 / 60, "h": 1.0, "d": 24.0}
+    try:
+        lives = tuple(float(text[:-1]) * hours[text[-1]] for text in config.half_lives.split(","))
+    except (ValueError, KeyError, IndexError):
+        raise UsageError(f"setting half_lives={config.half_lives}: write 7 times such as 15m or 4h") from None
+    return TrendSettings(lives, window=config.window)
+
+
+def _is_count(value: int, least: int) -> bool:
+    return isinstance(value, int) and least <= value <= _MOST

@@ -1,0 +1,255 @@
+"""The ranker's lessons as serving will put them: the slice is gone through in order, asked before it is learned.
+
+What answers are the very objects that serve: the tables of the sessions before the slice and a `MemoryDelta` that
+learns the slice chunk by chunk. So there are items of every age among the candidates, and such without a past.
+
+Axes: Q lessons, C candidates of one at most, R candidates in all, F features.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+import torch
+
+from mtaw_fast.config import Config
+from mtaw_fast.data.sessions import Sessions, offsets_of, ranges
+from mtaw_fast.errors import TrainingError
+from mtaw_fast.kernels.native.memory_delta import MemoryDelta
+from mtaw_fast.kernels.native.memory_query import Dense, SessionMemory, feature_names
+from mtaw_fast.kernels.native.trends import Trends
+from mtaw_fast.memory import MemoryTables
+from mtaw_fast.memory.settings import query_settings
+from mtaw_fast.memory.trends import TrendTables
+from mtaw_fast.ranking.memory_stage import moment_of
+from mtaw_fast.training.memory_ranker import nothing_to_learn
+from mtaw_fast.training.newcomers import DenseNewcomers
+from mtaw_fast.training.passage import Passage, evenly
+from mtaw_fast.training.reporting import Reporter
+
+_MOST = float(np.finfo(np.float16).max)
+_FEW = 16  # queries that are not worth a second thread
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Lessons:
+    """`memory_ranker.Candidates` that were made once and are kept in a file.
+
+    Attributes
+    ----------
+    features : tuple of str
+        The F columns.
+    targets : int32[Q]
+        Next clicks; every one is among its candidates.
+    lengths : int64[Q]
+        Clicks of the prefixes.
+    left_out : int
+        Queries whose target was none of their candidates.
+    """
+
+    features: tuple[str, ...]
+    targets: np.ndarray
+    lengths: np.ndarray
+    left_out: int
+    _offsets: np.ndarray
+    _ids: np.ndarray
+    _values: np.ndarray
+
+    def batch(self, queries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """See `memory_ranker.Candidates`."""
+        counts = self._offsets[queries + 1] - self._offsets[queries]
+        rows = ranges(self._offsets[queries], counts)
+        there = np.arange(counts.max()) < counts[:, None]
+        ids = np.full(there.shape, -1, dtype=np.int32)
+        values = np.zeros((*there.shape, len(self.features)), dtype=np.float32)
+        ids[there], values[there] = self._ids[rows], self._values[rows]
+        return ids, values
+
+
+def go_through(
+    config: Config,
+    tables: MemoryTables,
+    sessions: Sessions,
+    min_prefix: int,
+    weights: Mapping[str, np.ndarray] | None,
+    folder: Path,
+    phase: str,
+    reporter: Reporter,
+    since: int | None = None,
+    trends: TrendTables | None = None,
+) -> Lessons:
+    """Ask and learn every click of the slice.
+
+    Parameters
+    ----------
+    config : Config
+        `lesson_clicks` and `lesson_seconds` are the most that is asked before it is learned; of more than
+        `ranker_samples` queries so many, spread evenly, are asked.
+    tables : MemoryTables
+        Of the sessions before the slice.
+    sessions : Sessions
+        The slice; gone through by its times where it has any.
+    min_prefix : int
+        Clicks of the shortest prefix that is asked.
+    weights : mapping of str to array, or None
+        Of an MTAW that was trained on the sessions before the slice; None where the ranker is to do without.
+    folder : Path
+        For the features: 2 bytes each, in a file without a name, which goes with the lessons or with the process.
+    phase : str
+        For the reporter.
+    reporter : Reporter
+        Told of clicks gone through.
+    since : int, optional
+        Clicks up to this moment (ms) are learned but not asked: the tables know of later ones.
+    trends : TrendTables, optional
+        Of the sessions before the slice, where the ranker is to read them.
+
+    Returns
+    -------
+    Lessons
+
+    Raises
+    ------
+    TrainingError
+        Where no query has its target among its candidates, or the folder's disk is full.
+    """
+    passage = Passage.of(sessions, config.lesson_clicks, round(config.lesson_seconds * 1000))
+    asked = _asked(passage, sessions, min_prefix, since, config.ranker_samples)
+    walk = _Walk(config, tables, sessions, weights, asked, None if trends is None else trends.live(tables.n_items))
+    with _notebook(folder, feature_names(trends is not None)) as notes:
+        reporter.epoch_starts(f"{phase}, lessons", 1, 1, len(passage.clicks))
+        for clicks in np.split(passage.clicks, passage.bounds[1:-1]):
+            walk.ask(clicks, notes)
+            walk.learn(clicks)
+            reporter.step_done(len(clicks), 0.0)
+        return notes.lessons()
+
+
+def _asked(passage: Passage, sessions: Sessions, min_prefix: int, since: int | None, most: int) -> np.ndarray:
+    """int64[Q]: places in the sessions' items of the next clicks that are asked for, in the passage's order."""
+    begins = np.repeat(sessions.offsets[:-1], sessions.lengths)
+    clicks = passage.clicks
+    fine = clicks - begins[clicks] >= min_prefix
+    if since is not None and passage.moments is not None:
+        fine &= passage.moments[clicks] > since
+    found = clicks[fine]
+    return found[evenly(len(found), most)]
+
+
+class _Walk:
+    """The state that serves, on its way through the slice."""
+
+    def __init__(
+        self,
+        config: Config,
+        tables: MemoryTables,
+        sessions: Sessions,
+        weights: Mapping[str, np.ndarray] | None,
+        asked: np.ndarray,
+        trends: Trends | None,
+    ) -> None:
+        settings = tables.settings
+        assert settings.recency is not None
+        self._items = np.ascontiguousarray(sessions.items)
+        self._begin_of = np.repeat(sessions.offsets[:-1], sessions.lengths)
+        self._handle_of = np.repeat(np.arange(len(sessions), dtype=np.int64), sessions.lengths)
+        self._query_of = np.full(sessions.n_clicks, -1, dtype=np.int64)
+        self._query_of[asked] = np.arange(len(asked))
+        self._delta = MemoryDelta(
+            tables.arrays(),
+            window=settings.window,
+            span=settings.span,
+            recency=settings.recency,
+            max_neighbours=settings.max_neighbours,
+            max_postings=settings.max_postings,
+            capacity=0,
+        )
+        few = query_settings(config, trends is not None)
+        self._memory: SessionMemory = tables.queries(tables.n_items, few, delta=self._delta)
+        self._trends, self._times = trends, sessions.times
+        self._threads = torch.get_num_threads()
+        self._dense = None
+        if weights is not None:
+            known = np.bincount(tables.session_items, minlength=tables.n_items) > 0
+            self._dense = DenseNewcomers(
+                config, weights, known, self._items, self._begin_of[asked], asked, self._threads
+            )
+
+    def ask(self, clicks: np.ndarray, notes: _Notebook) -> None:
+        """Note the candidates of those of the next clicks int64[n] that are asked for."""
+        clicks = clicks[self._query_of[clicks] >= 0]
+        if len(clicks) == 0:
+            return
+        begins = self._begin_of[clicks]
+        dense: Dense | None = None if self._dense is None else self._dense.of(self._query_of[clicks])
+        threads = self._threads if len(clicks) >= _FEW else 1
+        moment = None if self._trends is None else moment_of(self._trends, self._times, clicks)
+        ids, values = self._memory.features(self._items, begins, clicks, dense, threads=threads, moment=moment)
+        notes.add(self._items[clicks], clicks - begins, ids, values)
+
+    def learn(self, clicks: np.ndarray) -> None:
+        """Learn the clicks int64[n], in order."""
+        self._delta.click(self._handle_of[clicks], self._items[clicks])
+        if self._trends is not None and self._times is not None:
+            self._trends.click(self._handle_of[clicks], self._items[clicks], self._times[clicks])
+        if self._dense is not None:
+            self._dense.learn(self._items[clicks], self._delta)
+
+
+class _Notebook:
+    """Gathers lessons: features in a file, all else in memory."""
+
+    def __init__(self, file: IO[bytes], features: tuple[str, ...]) -> None:
+        self._file, self._features = file, features
+        self._targets: list[np.ndarray] = []
+        self._lengths: list[np.ndarray] = []
+        self._counts: list[np.ndarray] = []
+        self._ids: list[np.ndarray] = []
+        self._left_out = 0
+
+    def add(self, targets: np.ndarray, lengths: np.ndarray, ids: np.ndarray, values: np.ndarray) -> None:
+        """Keep those of q queries that have their targets int32[q] among the candidates int32[q, C], padded with -1."""
+        fine = (ids == targets[:, None]).any(axis=1)
+        self._left_out += int(np.count_nonzero(~fine))
+        there = (ids >= 0) & fine[:, None]
+        self._file.write(np.clip(values[there], -_MOST, _MOST).astype(np.float16).data)
+        self._targets.append(targets[fine])
+        self._lengths.append(lengths[fine])
+        self._counts.append(there.sum(axis=1)[fine])
+        self._ids.append(ids[there])
+
+    def lessons(self) -> Lessons:
+        """What was gathered."""
+        if not any(len(targets) for targets in self._targets):
+            raise nothing_to_learn(self._left_out)
+        self._file.flush()
+        features = self._features
+        offsets = offsets_of(np.concatenate(self._counts))
+        values = np.memmap(self._file, dtype=np.float16, mode="r", shape=(int(offsets[-1]), len(features)))
+        return Lessons(
+            features,
+            np.concatenate(self._targets),
+            np.concatenate(self._lengths),
+            self._left_out,
+            offsets,
+            np.concatenate(self._ids),
+            values,
+        )
+
+
+@contextlib.contextmanager
+def _notebook(folder: Path, features: tuple[str, ...]) -> Iterator[_Notebook]:
+    """A notebook in a file without a name. Raises TrainingError where the disk does not take it."""
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            yield _Notebook(file, features)
+    except OSError as error:
+        raise TrainingError(
+            f"cannot keep the ranker's lessons in {folder}: {error.strerror}; free space or set ranker_samples lower"
+        ) from None

@@ -1,0 +1,145 @@
+"""What the encoder says while a slice is gone through: items without a past get vectors as they will when serving.
+
+Axes: Q queries, N items, d dimensions, D dense items of a query, G items that have entered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from mtaw_fast.config import Config
+from mtaw_fast.data.filters import Filter
+from mtaw_fast.data.sessions import Sessions, offsets_of, ranges
+from mtaw_fast.kernels.native.memory_delta import MemoryDelta
+from mtaw_fast.kernels.native.memory_query import Dense
+from mtaw_fast.kernels.native.memory_tables import PAIR_KINDS
+from mtaw_fast.kernels.native.scan import quantise
+from mtaw_fast.live.vectors import evidence_vector
+from mtaw_fast.model.item_vectors import mean_norm, normalised
+from mtaw_fast.ranking.encoders import NativeEncoder
+from mtaw_fast.ranking.retrieval import ScanIndex
+
+_FWD, _BWD = PAIR_KINDS.index("fwd"), PAIR_KINDS.index("bwd")
+_CHUNK = 1024  # prefixes encoded and searched at once
+
+
+class DenseNewcomers:
+    """The dense part of queries over a catalog whose unknown items are learned on the way.
+
+    Items that `known` leaves out enter with their first click; their vectors follow the items that they are clicked
+    with (`live.vectors`), made at their first, second, fourth, .. click.
+
+    Parameters
+    ----------
+    config : Config
+        The encoder's.
+    weights : mapping of str to array
+        Of an MTAW that was trained on the sessions before the slice.
+    known : bool[N]
+        Items with a click there.
+    items : int32[T]
+        Clicks that the queries' begins and ends point into.
+    begins, ends : int64[Q]
+        The queries: query q is items[begins[q]:ends[q]].
+    threads : int
+        For what does not depend on newcomers.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        weights: Mapping[str, np.ndarray],
+        known: np.ndarray,
+        items: np.ndarray,
+        begins: np.ndarray,
+        ends: np.ndarray,
+        threads: int,
+    ) -> None:
+        self._embedding = np.where(known[:, None], weights["item_embedding"], np.float32(0))
+        self.catalog = normalised(self._embedding)
+        self._norm = np.float32(mean_norm(self._embedding))
+        # The encoder reads the embeddings and the index the rows of known items where they lie: later changes count.
+        self._encoder = NativeEncoder(config, {**weights, "item_embedding": self._embedding})
+        self._index = ScanIndex(self.catalog, quantise(self.catalog))
+        self._known, self._filter = known, None if known.all() else Filter(known)
+        self._scale, self._width = config.scale, min(config.dense_candidates, len(known))
+        self._items, self._begins, self._ends = items, begins, ends
+        self._clicks = np.zeros(len(known), dtype=np.int64)
+        self._due = np.ones(len(known), dtype=np.int64)
+        self._entered = np.zeros(len(known), dtype=bool)
+        self._entered_items = np.empty(0, dtype=np.int32)
+        self._queries, self._ids, self._logits = self._of_known(threads)
+
+    def of(self, queries: np.ndarray) -> Dense:
+        """What is said of the queries int64[q] now."""
+        vectors, ids, logits = self._queries[queries], self._ids[queries], self._logits[queries]
+        entered = self._entered_items
+        if len(entered):
+            touched = np.flatnonzero(self._touched(queries))
+            if len(touched):
+                again = self._searched(queries[touched])
+                vectors[touched], ids[touched], logits[touched] = again
+            ids, logits = _merged(ids, logits, entered, np.float32(self._scale) * (vectors @ self.catalog[entered].T))
+        return Dense(vectors, ids, logits, self.catalog, self._scale)
+
+    def learn(self, items: np.ndarray, delta: MemoryDelta) -> None:
+        """Count clicks int32[n] that `delta` holds by now; make the vectors anew that they are due for."""
+        items = items[~self._known[items]]
+        if len(items) == 0:
+            return
+        np.add.at(self._clicks, items, 1)
+        met = np.unique(items)
+        due = met[self._clicks[met] >= self._due[met]]
+        for item in due.tolist():
+            neighbours, values = delta.row(item)
+            vector = evidence_vector(values[:, _FWD] + values[:, _BWD], self.catalog[neighbours])
+            self.catalog[item], self._embedding[item] = vector, vector * self._norm
+        self._due[due] = 2 * self._clicks[due]
+        self._entered[met] = True
+        self._entered_items = np.flatnonzero(self._entered).astype(np.int32)
+
+    def _touched(self, queries: np.ndarray) -> np.ndarray:
+        """bool[q]: whether a query holds a click on an item that has entered."""
+        lengths = self._ends[queries] - self._begins[queries]
+        flags = self._entered[self._items[ranges(self._begins[queries], lengths)]]
+        return np.logical_or.reduceat(flags, offsets_of(lengths)[:-1])
+
+    def _searched(self, queries: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(vectors float32[q, d], ids int32[q, D], logits float32[q, D]) over the known items."""
+        lengths = self._ends[queries] - self._begins[queries]
+        packed = Sessions(self._items[ranges(self._begins[queries], lengths)], offsets_of(lengths))
+        vectors = self._encoder.encode(packed)
+        return vectors, *self._index.search(vectors, self._width, self._filter, scale=self._scale)
+
+    def _of_known(self, threads: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """`_searched` of every query, while no newcomer has a vector yet."""
+        count = len(self._ends)
+        vectors = np.empty((count, self.catalog.shape[1]), dtype=np.float32)
+        ids = np.empty((count, self._width), dtype=np.int32)
+        logits = np.empty((count, self._width), dtype=np.float32)
+
+        def fill(begin: int) -> None:
+            chunk = np.arange(begin, min(begin + _CHUNK, count))
+            vectors[chunk], ids[chunk], logits[chunk] = self._searched(chunk)
+
+        with ThreadPoolExecutor(max_workers=threads) as pool:
+            list(pool.map(fill, range(0, count, _CHUNK)))
+        return vectors, ids, logits
+
+
+def _merged(
+    ids: np.ndarray, logits: np.ndarray, entered: np.ndarray, theirs: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The D best of the lists int32[q, D] and of the items int32[G] with logits float32[q, G]."""
+    width = ids.shape[1]
+    if len(entered) > width:
+        best = np.argpartition(-theirs, width - 1, axis=1)[:, :width]
+        entered, theirs = entered[best], np.take_along_axis(theirs, best, axis=1)
+    else:
+        entered = np.broadcast_to(entered, (len(ids), len(entered)))
+    ids, logits = np.concatenate([ids, entered], axis=1), np.concatenate([logits, theirs], axis=1)
+    order = np.argsort(-logits, axis=1, kind="stable")[:, :width]
+    return np.take_along_axis(ids, order, axis=1), np.take_along_axis(logits, order, axis=1)

@@ -1,0 +1,120 @@
+"""Warm refits after an update: ranker and encoder go on from where they are, with what has come since.
+
+Axes: N items, S sessions, d dimensions.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from mtaw_fast.config import Config
+from mtaw_fast.memory import MemoryTables
+from mtaw_fast.memory.trends import TrendTables
+from mtaw_fast.model.model import Model
+from mtaw_fast.training.checkpoints import RunFolder
+from mtaw_fast.training.encoder import weights_of
+from mtaw_fast.training.fitting import Fitting
+from mtaw_fast.training.lessons import go_through
+from mtaw_fast.training.memory_ranker import fit_ranker
+from mtaw_fast.training.memory_slice import fit_settings
+from mtaw_fast.training.reporting import Reporter
+from mtaw_fast.training.state import RunState
+
+_RATE = 0.25  # of the learning rates of a training from nothing
+
+
+def refit_ranker(
+    model: Model, n_new: int, since: int | None, min_prefix: int, folder: Path, reporter: Reporter
+) -> tuple[Model, list[dict[str, Any]]]:
+    """Let the ranker go on with the sessions that an update brought, which neither it nor the encoder has seen.
+
+    Parameters
+    ----------
+    model : Model
+        After the update.
+    n_new : int
+        Its last so many sessions are new.
+    since : int or None
+        The last click (ms) that it had learned before.
+    min_prefix : int
+        Clicks of the shortest prefix that is a sample.
+    folder : Path
+        For the lessons.
+    reporter : Reporter
+        Told of the progress.
+
+    Returns
+    -------
+    Model
+        With the refitted ranker.
+    list of dict
+        A record an epoch.
+
+    Raises
+    ------
+    TrainingError
+        Where the new sessions hold no lesson.
+    """
+    assert model.memory is not None
+    assert model.ranker_net is not None
+    config, sessions = model.config, model.sessions
+    first = len(sessions) - n_new
+    tables = MemoryTables.build(
+        sessions.slice(0, first), model.n_items, model.memory.settings, threads=torch.get_num_threads()
+    )
+    weights = model.weights if config.dense_candidates else None
+    slice_ = sessions.slice(first, len(sessions))
+    trends = None
+    if model.trends is not None:
+        before = sessions.slice(0, first)
+        assert before.times is not None
+        trends = TrendTables.build(before, before.times, model.n_items, model.trends.settings)
+    lessons = go_through(config, tables, slice_, min_prefix, weights, folder, "ranker", reporter, since, trends)
+    fit = fit_settings(config, timed=trends is not None)
+    fit = replace(fit, lr=_RATE * fit.lr)
+    ranker, history = fit_ranker(
+        lessons, lessons.targets, lessons.lengths, fit, config.seed, "ranker", reporter, start=model.ranker_net
+    )
+    return replace(model, ranker_net=ranker), history
+
+
+def refit_encoder(
+    model: Model, min_prefix: int, folder: Path, device: torch.device, reporter: Reporter
+) -> tuple[Model, list[dict[str, Any]]]:
+    """Let the encoder go on for one epoch over all sessions of the model; items that came get vectors of their own.
+
+    Parameters are those of `refit_ranker`; a checkpoint lies in `folder` meanwhile.
+    """
+    config = _warm(model.config)
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        state = RunState(RunFolder(Path(scratch)), {}, "refit")
+        state.open(resume=False, overwrite=False)
+        fitting = Fitting(config, model.n_items, min_prefix, device, state, reporter)
+        fitting.fit("refit", model.sessions.without_times(), config.epochs, start=model.weights)
+        state.next_phase("done", {"weights": state["checkpoint"]})
+        weights, history = weights_of(config, model.n_items, state, "weights"), state["history"]
+    learned = model.learned
+    if learned is not None:
+        clicked = model.popularity[learned.untrained] > 0
+        learned = replace(learned, untrained=learned.untrained[~clicked])
+    whole = Model.of(
+        config=model.config,
+        weights={name: np.array(array) for name, array in weights.items()},
+        ids=model.ids,
+        popularity=model.popularity,
+        memory=model.memory,
+        ranker_net=model.ranker_net,
+        clicked_at=model.clicked_at,
+        trends=model.trends,
+    )
+    return replace(whole, learned=learned), history
+
+
+def _warm(config: Config) -> Config:
+    return replace(config, epochs=1, lr=_RATE * config.lr)

@@ -1,0 +1,67 @@
+"""A small log in CSV whose sessions overlap in time, and a bundle that was trained on its beginning."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from mtaw_fast.bundle import Bundle
+from mtaw_fast.data.readers import read_stream
+from mtaw_fast.data.sessions import Sessions
+from mtaw_fast.live.offline import LogFile
+from mtaw_fast.memory import MemoryTables
+from mtaw_fast.model.model import Model
+from tests.random_bundle import bundle_parts, memory_parts
+
+N, D = 30, 8
+MIDNIGHT = 1_764_115_200_000  # 2025-11-26 00:00 UTC
+MINUTE = 60_000
+READER = {"format": "clicks", "session": "s", "item": "i", "time": "t", "time_unit": "ms", "item_ids": "str"}
+
+Row = tuple[str, str, int]
+
+
+def drawn_rows(seed: int = 0, sessions: int = 60, new_items: int = 6) -> list[Row]:
+    """Sessions from two hours before midnight to two hours after, by time; the items new-* come after it alone."""
+    rng = np.random.default_rng(seed)
+    rows: list[Row] = []
+    for session in range(sessions):
+        time = MIDNIGHT + (session * 4 - 120) * MINUTE + int(rng.integers(1, 50_000))
+        for _ in range(rng.integers(1, 7)):
+            most = N + new_items if time > MIDNIGHT else N
+            item = int(rng.integers(0, most)) if rng.random() < 0.5 else most - 1 - int(rng.integers(0, 4))
+            rows.append((f"s{session}", f"sku-{item}" if item < N else f"new-{item - N}", time))
+            time += int(rng.integers(5_000, 150_000))
+    return sorted(rows, key=lambda row: row[2])
+
+
+def written(path: Path, rows: list[Row]) -> Path:
+    path.write_text("s,i,t\n" + "".join(f"{s},{i},{t}\n" for s, i, t in rows))
+    return path
+
+
+def trained_before(rows: list[Row], moment: int = MIDNIGHT) -> Model:
+    """A model whose memory holds the sessions that end before `moment`, as a training would leave it."""
+    of: dict[str, list[Row]] = {}
+    for row in rows:
+        of.setdefault(row[0], []).append(row)
+    over = sorted((one for one in of.values() if one[-1][2] < moment), key=lambda one: one[-1][2])
+    lists = [[int(item.removeprefix("sku-")) for _, item, _ in one] for one in over]
+    sessions = Sessions.from_lists(lists)
+    times = np.array([time for one in over for _, _, time in one], dtype=np.int64)
+    made = bundle_parts(n_items=N, d=D, seed=3)
+    made.pop("metrics"), made.pop("dataset")
+    memory = memory_parts(N, 3)
+    made["popularity"] = np.bincount(sessions.items, minlength=N).astype(np.int64)
+    memory["memory"] = MemoryTables.build(sessions, N, memory["memory"].settings)
+    return Model.of(**made, **memory, clicked_at=times)
+
+
+def saved(folder: Path, model: Model) -> Bundle:
+    dataset = {"name": "x", "fingerprint": "y", "reader": READER, "min_prefix": 1}
+    return Bundle.save(folder, model, metrics={}, dataset=dataset)
+
+
+def log_file(path: Path, rows: list[Row], model: Model) -> LogFile:
+    return LogFile.of(read_stream(written(path, rows), READER), model)

@@ -1,0 +1,137 @@
+"""A log taken into a bundle at once: what the live path makes of the same clicks, and nothing twice."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mtaw_fast.bundle import Bundle
+from mtaw_fast.cli import main
+from mtaw_fast.data.sessions import Sessions
+from mtaw_fast.errors import UsageError
+from mtaw_fast.live.offline import LogEvents, LogFile, log_limits, taken_in
+from mtaw_fast.live.state import LiveState
+from mtaw_fast.memory import MemoryTables
+from mtaw_fast.model.model import Model
+from tests.live.logs import MIDNIGHT, N, drawn_rows, log_file, saved, trained_before, written
+
+ROWS = drawn_rows()
+MODEL = trained_before(ROWS)
+LIMITS = log_limits()
+
+
+def same_tables(a: Model, b: Model) -> bool:
+    assert a.memory is not None
+    assert b.memory is not None
+    return a.ids.external(np.arange(a.n_items)) == b.ids.external(np.arange(b.n_items)) and all(
+        np.array_equal(array, b.memory.arrays()[name]) for name, array in a.memory.arrays().items()
+    )
+
+
+def test_an_update_equals_the_live_state_of_the_same_events(tmp_path: Path) -> None:
+    log = log_file(tmp_path / "log.csv", ROWS, MODEL)
+    updated, taken = taken_in(log, LIMITS)
+    state = LiveState(MODEL, LIMITS)
+    for some in LogEvents(log).chunks():
+        state.apply(some)
+    _, items, offsets = state.delta.ordered()
+    assert MODEL.memory is not None
+    assert updated.memory is not None
+    whole = Sessions.concatenate([MODEL.memory.sessions, Sessions(items, offsets)])
+    rebuilt = MemoryTables.build(whole, updated.n_items, MODEL.memory.settings)
+    assert all(np.array_equal(array, updated.memory.arrays()[name]) for name, array in rebuilt.arrays().items())
+    newest = state.newest()
+    assert newest.size == updated.n_items
+    assert newest.clicks is not None
+    assert np.array_equal(newest.clicks, updated.popularity)
+    assert taken.learned_sessions == state.delta.n_sessions
+    assert taken.learned_clicks == state.delta.n_clicks == updated.sessions.n_clicks - MODEL.sessions.n_clicks
+    assert taken.new_items == len({item for _, item, _ in ROWS if item.startswith("new-")}) >= 4
+    assert taken.refused == {}
+
+
+def test_trained_rows_are_not_learned_twice_and_a_session_over_midnight_keeps_its_start(tmp_path: Path) -> None:
+    log = log_file(tmp_path / "log.csv", ROWS, MODEL)
+    ends = {session: time for session, _, time in ROWS}
+    over = {session for session, _, time in ROWS if time < MIDNIGHT and ends[session] >= MIDNIGHT}
+    assert over, "the log has no session over midnight"
+    updated, taken = taken_in(log, LIMITS)
+    assert taken.known_clicks == MODEL.sessions.n_clicks == sum(ends[row[0]] < MIDNIGHT for row in ROWS)
+    assert updated.sessions.n_clicks == len(ROWS)
+    assert len(updated.sessions) == len(ends)
+    names = updated.ids.external(updated.sessions.items)
+    found = {tuple(names[a:b]) for a, b in zip(updated.sessions.offsets, updated.sessions.offsets[1:], strict=False)}
+    for session in over:
+        assert tuple(item for name, item, _ in ROWS if name == session) in found
+    assert updated.sessions.times is not None
+    assert updated.learned_until == ROWS[-1][2]
+
+
+def test_a_log_taken_twice_counts_once(tmp_path: Path) -> None:
+    updated, _ = taken_in(log_file(tmp_path / "log.csv", ROWS, MODEL), LIMITS)
+    again, taken = taken_in(log_file(tmp_path / "log.csv", ROWS, updated), LIMITS)
+    assert taken.known_clicks == len(ROWS)
+    assert taken.learned_clicks == taken.learned_sessions == 0
+    assert same_tables(again, updated)
+    assert np.array_equal(again.popularity, updated.popularity)
+
+
+def test_a_session_that_goes_on_in_the_next_log_is_counted_whole_and_once(tmp_path: Path) -> None:
+    late = [row for row in ROWS if row[2] > MIDNIGHT + 60 * 60_000]
+    again = next(place for place, row in enumerate(late) if row[0] in {one[0] for one in late[:place]})
+    cut = ROWS[: len(ROWS) - len(late) + again]  # the next click goes on with a session
+    part, _ = taken_in(log_file(tmp_path / "part.csv", cut, MODEL), LIMITS)
+    two, taken = taken_in(log_file(tmp_path / "log.csv", ROWS, part), LIMITS)
+    at_once, _ = taken_in(log_file(tmp_path / "log.csv", ROWS, MODEL), LIMITS)
+    assert taken.dropped_sessions > 0
+    assert two.sessions.n_clicks == len(ROWS) == at_once.sessions.n_clicks
+    assert sorted(map(tuple, two.sessions)) == sorted(map(tuple, at_once.sessions))
+    assert np.array_equal(two.popularity, at_once.popularity)
+
+
+def test_a_model_without_a_memory_is_refused(tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    with pytest.raises(UsageError, match="no session memory"):
+        log_file(tmp_path / "log.csv", ROWS, replace(MODEL, memory=None, ranker_net=None, clicked_at=None))
+
+
+def test_the_command_updates_a_bundle_and_says_what_it_did(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    saved(tmp_path / "bundle", MODEL)
+    source = written(tmp_path / "log.csv", ROWS)
+    arguments = ["update", str(tmp_path / "bundle"), str(source), "--json"]
+    assert main([*arguments, "--limits", "new_items=2"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    refused = sum(item in ("new-2", "new-3", "new-4", "new-5") for _, item, _ in ROWS)
+    assert told["new_items"] == 2
+    assert told["refused"]["catalog_full"] > 0
+    assert told["refused"]["catalog_full"] <= sum(item.startswith("new-") for _, item, _ in ROWS) - 2
+    assert told["learned_clicks"] + told["known_clicks"] + told["refused"]["catalog_full"] == told["clicks"]
+    assert told["seconds"] >= 0
+    assert refused
+    bundle = Bundle.load(tmp_path / "bundle")
+    assert bundle.n_items == N + 2
+    assert bundle.model.clicked_at is not None
+    assert len(bundle.model.clicked_at) == bundle.model.sessions.n_clicks
+    assert main(arguments) == 0
+    assert json.loads(capsys.readouterr().out)["clicks"] == len(ROWS)
+
+
+def test_a_log_without_times_counts_once(tmp_path: Path) -> None:
+    from mtaw_fast.data.readers.stream import ClickStream
+
+    ids = MODEL.ids.external(np.arange(N))
+    sessions, items = np.array([0, 0, 0, 1, 1], np.int32), np.array([1, 2, 3, 2, 3], np.int32)
+    stream = ClickStream(sessions, items, None, None, [0, 1], ids)
+    once, taken = taken_in(LogFile.of(stream, MODEL), LIMITS)
+    assert (taken.learned_clicks, taken.learned_sessions) == (5, 2)
+    twice, taken = taken_in(LogFile.of(stream, once), LIMITS)
+    assert taken.dropped_sessions == 2
+    assert same_tables(twice, once)
+    other = ClickStream(sessions, items[::-1].copy(), None, None, [0, 1], ids)
+    both, taken = taken_in(LogFile.of(other, once), LIMITS)
+    assert taken.dropped_sessions == 0
+    assert len(both.sessions) == len(MODEL.sessions) + 4

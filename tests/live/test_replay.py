@@ -1,0 +1,180 @@
+"""A replay against a brute-force reference: a new state for every step, every click ranked by itself."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mtaw_fast.cli import main
+from mtaw_fast.data.sessions import Sessions
+from mtaw_fast.evaluation.metrics import gains_of, listed_rank, means_of
+from mtaw_fast.live.events import Click
+from mtaw_fast.live.log import Stamped
+from mtaw_fast.live.offline import log_limits
+from mtaw_fast.live.replay import Replayed, ReplaySettings, replay
+from mtaw_fast.live.state import LiveState
+from mtaw_fast.model.model import Model
+from mtaw_fast.ranking.catalog import Catalog
+from mtaw_fast.ranking.conditions import Conditions
+from mtaw_fast.ranking.encoders import NativeEncoder
+from mtaw_fast.ranking.pipeline import Pipeline
+from mtaw_fast.ranking.retrieval import ScanIndex
+from tests.live.logs import MIDNIGHT, N, Row, drawn_rows, log_file, saved, trained_before, written
+
+ROWS = drawn_rows(seed=4, sessions=56)
+MODEL = trained_before(ROWS)
+LIMITS = log_limits()
+EVERY = 20_000
+
+
+def pipeline_of(catalog: Catalog, model: Model) -> Pipeline:
+    index = ScanIndex(model.item_vectors, model.scan)
+    return Pipeline.of(catalog, NativeEncoder(model.config, model.weights), index)
+
+
+def rank_in(pipeline: Pipeline, names: list[str], target: str, exclude_seen: bool) -> int:
+    """The rank of a target for one session of external ids, by the path that serves."""
+    known = [place for place in pipeline.catalog.ids.lookup(names).tolist() if place >= 0]
+    ids, scores = pipeline.rank(Sessions.from_lists([known]), 21, Conditions(exclude_seen=exclude_seen))
+    place = int(pipeline.catalog.ids.lookup([target])[0])
+    rank = int(listed_rank(ids, scores, np.array([place if place >= 0 else -2]))[0])
+    return rank if rank <= 20 else 0
+
+
+def brute_force(rows: list[Row], model: Model, exclude_seen: bool) -> dict[str, list[float]]:
+    """Ranks and unknown targets of every click from midnight on that has one before it."""
+    ends = {session: time for session, _, time in rows}
+    fresh = [row for row in rows if ends[row[0]] > (model.learned_until or 0)]
+    found: dict[str, list[float]] = {"live": [], "static": [], "unknown": []}
+    static = pipeline_of(Catalog.of(model), model)
+    live, before_step = None, -1
+    for place, (session, item, time) in enumerate(rows):
+        before = [row[1] for row in rows[:place] if row[0] == session]
+        if time <= (model.learned_until or 0) or not before:
+            continue
+        step = time // EVERY
+        if step != before_step:
+            state = LiveState(model, LIMITS)
+            state.apply([Stamped(Click(*row), "") for row in fresh if row[2] // EVERY < step])
+            live, before_step = pipeline_of(state.newest(), model), step
+        assert live is not None
+        found["live"].append(rank_in(live, before, item, exclude_seen))
+        found["static"].append(rank_in(static, before, item, exclude_seen))
+        found["unknown"].append(item.startswith("new-") and item not in {row[1] for row in rows[:place]})
+    return found
+
+
+@pytest.mark.parametrize("exclude_seen", [False, True])
+def test_it_equals_the_reference(tmp_path: Path, exclude_seen: bool) -> None:
+    log = log_file(tmp_path / "log.csv", ROWS, MODEL)
+    found = replay(log, ReplaySettings(every=EVERY, exclude_seen=exclude_seen), LIMITS)
+    expected = brute_force(ROWS, MODEL, exclude_seen)
+    assert len(found.places) > 60
+    assert found.ranks["live"].tolist() == expected["live"]
+    assert found.ranks["static"].tolist() == expected["static"]
+    assert found.unknown.tolist() == expected["unknown"]
+    assert found.metrics()["live"] == means_of(gains_of(np.array(expected["live"])))
+    assert found.ranks["live"].tolist() != found.ranks["static"].tolist()
+    assert 0 < found.unknown_percent() < 50
+
+
+def decayed(rows: list[Row], place: int, step: int, half_life: float) -> tuple[dict[str, float], dict[str, float]]:
+    """(co-occurrence, popularity) of items for the click at `place`, from all rows of earlier steps."""
+    session, _, now = rows[place]
+    past = [row for row in rows[:place] if row[2] // EVERY < step]
+    popularity: dict[str, float] = {}
+    pairs: dict[tuple[str, str], float] = {}
+    for at, (name, item, time) in enumerate(past):
+        weight = 2.0 ** ((time - now) / half_life)
+        popularity[item] = popularity.get(item, 0.0) + weight
+        for other in [row[1] for row in past[:at] if row[0] == name][-5:]:
+            if other != item:
+                pairs[other, item] = pairs.get((other, item), 0.0) + weight
+                pairs[item, other] = pairs.get((item, other), 0.0) + weight / 2
+    own = [row[1] for row in rows[:place] if row[0] == session][-5:]
+    scores: dict[str, float] = {}
+    for age, mine in enumerate(reversed(own)):
+        for (one, other), weight in pairs.items():
+            if one == mine:
+                scores[other] = scores.get(other, 0.0) + 0.6**age * weight
+    return scores, popularity
+
+
+def test_the_baselines_equal_their_formulas(tmp_path: Path) -> None:
+    half_life = 600_000.0
+    found = replay(
+        log_file(tmp_path / "log.csv", ROWS, MODEL), ReplaySettings(every=EVERY, half_life=half_life), LIMITS
+    )
+    for place, by_pairs, by_clicks in zip(
+        found.places.tolist(), found.ranks["co-occurrence"], found.ranks["popularity"], strict=True
+    ):
+        scores, popularity = decayed(ROWS, place, ROWS[place][2] // EVERY, half_life)
+        target = ROWS[place][1]
+        top = max(popularity.values())
+        filled = {item: scores.get(item, 1e-9 * (value - 2 * top) / top) for item, value in popularity.items()}
+        for rank, values in ((by_pairs, filled), (by_clicks, popularity)):
+            own = values.get(target)
+            better = 0 if own is None else sum(value > own + 1e-9 * abs(own) for value in values.values())
+            # Rounding may part what ties in exact arithmetic, never more than that.
+            ties = 0 if own is None else sum(abs(value - own) <= 1e-9 * abs(own) for value in values.values())
+            if own is None or better >= 20:
+                assert rank == 0
+            elif rank:
+                assert better < rank <= better + ties
+            else:
+                assert better + ties > 20
+
+
+def test_what_is_scored(tmp_path: Path) -> None:
+    log = log_file(tmp_path / "log.csv", ROWS, MODEL)
+    begin, until = MIDNIGHT + 600_000, MIDNIGHT + 3_600_000
+    found = replay(log, ReplaySettings(begin=begin, until=until, every=EVERY), LIMITS)
+    first = [place for place, row in enumerate(ROWS) if row[0] not in {one[0] for one in ROWS[:place]}]
+    assert found.places.tolist() == [
+        place for place, row in enumerate(ROWS) if begin <= row[2] < until and place not in first
+    ]
+    assert sum(len(samples) for _, samples in found.parts()) == len(found.places)
+    assert [name for name, _ in found.parts()] == ["2025-11-26T00:00"]
+
+
+def test_a_later_click_changes_no_earlier_prediction(tmp_path: Path) -> None:
+    cut = len(ROWS) - 60
+    moment = ROWS[cut][2]
+    changed = ROWS[:cut] + [(session, "sku-7", time) for session, _, time in ROWS[cut:]]
+
+    def early(rows: list[Row]) -> dict[str, list[int]]:
+        found = replay(log_file(tmp_path / "log.csv", rows, MODEL), ReplaySettings(every=EVERY), LIMITS)
+        kept = found.times // EVERY < moment // EVERY
+        return {name: ranks[kept].tolist() for name, ranks in found.ranks.items()}
+
+    assert early(ROWS) == early(changed)
+    assert len(early(ROWS)["live"]) > 20
+
+
+def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    saved(tmp_path / "bundle", MODEL)
+    source = written(tmp_path / "log.csv", ROWS)
+    arguments = ["replay", str(tmp_path / "bundle"), str(source), "--every", "20"]
+    assert main([*arguments, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    found = replay(log_file(tmp_path / "log.csv", ROWS, MODEL), ReplaySettings(every=EVERY), LIMITS)
+    assert told == found.as_dict()
+    assert set(told) == {"live", "static", "baselines", "samples", "unknown_targets"}
+    assert set(told["baselines"]) == {"co-occurrence", "popularity"}
+    assert {"P@20", "MRR@20"} <= set(told["live"])
+    plot = tmp_path / "hours.png"
+    assert main([*arguments, "--from", "2025-11-26T00:30", "--until", "2025-11-26T02:00", "--plot", str(plot)]) == 0
+    assert "2025-11-26T01:00" in capsys.readouterr().out
+    assert plot.read_bytes().startswith(b"\x89PNG")
+    assert main([*arguments, "--from", "yesterday"]) == 2
+    assert main([*arguments, "--from", "2031-01-01"]) == 2
+
+
+def test_the_parts_of_a_log_without_times_are_quarters() -> None:
+    nothing = np.zeros(10, dtype=np.int32)
+    found = Replayed(np.arange(10), np.arange(10), False, nothing > 0, {"live": nothing}, {})
+    assert [len(samples) for _, samples in found.parts()] == [3, 3, 2, 2]
+    assert N == 30

@@ -1,0 +1,336 @@
+"""Trends: native tables equal the plain ones to the bit; what is fed live agrees with all clicks added up in order."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+
+from mtaw_fast.kernels.native.trends import Trends, build_trends, feature_names
+from mtaw_fast.memory.reference import trends as reference
+from mtaw_fast.memory.trends import TrendSettings, TrendTables
+from tests.memory.trend_logs import DAY, HOUR, MINUTE, START, Pair, feed, pair_of, random_sessions, tables_of
+from tests.native.builds import instruction_sets
+
+N_ITEMS, CAPACITY = 30, 40
+SETTINGS = TrendSettings(max_neighbours=12, window=4)
+ISAS = [isa for isa in instruction_sets() if isa in ("portable", "avx2", "avx512")]
+RTOL, ATOL = 3e-6, 1e-5  # of float32 sums and logarithms against float64 ones
+
+
+def assert_same_tables(ours: TrendTables, expected: TrendTables) -> None:
+    for name, array in expected.arrays().items():
+        got = ours.arrays()[name]
+        assert (got.dtype, got.shape) == (array.dtype, array.shape), name
+        np.testing.assert_array_equal(got, array, err_msg=name)
+
+
+def assert_rows_agree(pair: Pair, now: int) -> None:
+    moment = pair.reference.at(now)
+    rounding = 1e-7 if len(pair.reference.tables.neighbours) else 1e-12  # of the tables' factors, which are float32
+    for item in range(CAPACITY):
+        neighbours, values = pair.native.row(item, now)
+        expected = moment.row(item)
+        # What was taken out again may have left a pair of nothing on either side.
+        got = dict(zip(neighbours.tolist(), values, strict=True))
+        zeros = np.zeros(10)
+        for neighbour in got.keys() | expected.keys():
+            np.testing.assert_allclose(
+                got.get(neighbour, zeros),
+                expected.get(neighbour, zeros),
+                rtol=rounding,
+                atol=rounding,
+                err_msg=str(item),
+            )
+    counts = pair.native.counts(np.arange(CAPACITY, dtype=np.int32), now)
+    expected = np.array([[*moment.counts(item), *moment.ages(item)] for item in range(CAPACITY)])
+    np.testing.assert_allclose(counts, expected, rtol=3e-6, atol=1e-6)
+
+
+def prefixes(seed: int, count: int = 6) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Items, times, begins and ends of random prefixes, one of them long."""
+    rng = np.random.default_rng(seed)
+    lengths = [1, 25, *rng.integers(1, 6, count - 2)]
+    items = rng.integers(0, CAPACITY, sum(lengths)).astype(np.int32)
+    times = START + np.sort(rng.integers(0, DAY, len(items)))
+    ends = np.cumsum(lengths)
+    return items, times, ends - lengths, ends
+
+
+def own_items(clicks: list[int]) -> list[int]:
+    return list(dict.fromkeys(reversed(clicks)))[: reference.OWN]
+
+
+def assert_features_agree(pair: Pair, now: int, seed: int, cancelled: bool = False) -> None:
+    """cancelled: differences of float32 sums may be left where nothing should be, so sums are compared, not logs."""
+    items, times, begins, ends = prefixes(seed)
+    moments = np.full(len(begins), now)
+    ids = pair.native.candidates(items, begins, ends, moments, 8)
+    asked = np.concatenate([ids, np.tile(np.arange(CAPACITY - 3, CAPACITY, dtype=np.int32), (len(ids), 1))], axis=1)
+    moment = pair.reference.at(now)
+    for row, (begin, end) in enumerate(zip(begins, ends, strict=True)):
+        distinct = list(dict.fromkeys(i for i in asked[row].tolist() if i >= 0))
+        given = np.array([distinct], np.int32)
+        values = pair.native.features(items, begins[[row]], ends[[row]], moments[:1], given, times)[0]
+        expected = moment.features(own_items(items[begin:end].tolist()), times[begin:end].tolist(), distinct)
+        assert values.shape == expected.shape == (len(distinct), len(feature_names()))
+        if cancelled:
+            np.testing.assert_allclose(np.exp(values), np.exp(expected), rtol=1e-5, atol=1e-8)
+            continue
+        for k, name in enumerate(feature_names()):
+            np.testing.assert_allclose(values[:, k], expected[:, k], rtol=RTOL, atol=ATOL, err_msg=name)
+
+
+@pytest.mark.parametrize(("window", "most"), [(1, 0), (4, 5), (10, 256)])
+def test_tables_equal_the_plain_ones_to_the_bit(window: int, most: int) -> None:
+    settings = TrendSettings(window=window, max_neighbours=most)
+    sessions = random_sessions(120, N_ITEMS, seed=window)
+    expected = reference.build(sessions, N_ITEMS, settings)
+    assert len(expected.neighbours) > 100
+    for threads in (1, 3):
+        assert_same_tables(tables_of(sessions, N_ITEMS, settings, threads), expected)
+
+
+def test_no_trace_of_the_order_of_arrival() -> None:
+    sessions = [[(time + i, item) for i, (time, item) in enumerate(s)] for s in random_sessions(60, N_ITEMS, 5)]
+    expected = tables_of([sorted(s) for s in sessions], N_ITEMS, SETTINGS)
+    rng = np.random.default_rng(0)
+    for s in sessions:
+        rng.shuffle(s)
+    rng.shuffle(sessions)
+    assert_same_tables(tables_of(sessions, N_ITEMS, SETTINGS), expected)
+
+
+def test_powers_of_half_lives() -> None:
+    for ms, half_life in [(0, 7), (7, 7), (-21, 7), (3, 7), (4, 7), (10**13, 3_600_000), (-123_456, 60_000)]:
+        expected = 2.0 ** min(ms / half_life, 1000)
+        if ms / half_life < 1000:
+            assert reference.decay_power(ms, half_life) == pytest.approx(expected, rel=4e-16)
+    assert reference.decay_power(-(10**9), 1) == 0
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_a_stream_agrees_with_all_clicks_in_order(seed: int) -> None:
+    """Late clicks and forgotten sessions included, on top of tables and of none."""
+    for n_base in (0, 80):
+        tables = tables_of(random_sessions(n_base, N_ITEMS, seed), N_ITEMS, SETTINGS)
+        pair = pair_of(tables, CAPACITY)
+        now = feed(pair, 250, CAPACITY, seed + 10, START + 4 * DAY)
+        counters = pair.native.counters
+        assert counters.late > 5
+        assert counters.clicks == sum(len(s) for s in pair.reference.sessions.values())
+        for later in (now, now + 40 * MINUTE, now + 9 * DAY):
+            assert_rows_agree(pair, later)
+        assert_features_agree(pair, now, seed)
+
+
+@pytest.mark.parametrize("isa", ISAS)
+def test_features_agree_on_every_instruction_set(isa: str) -> None:
+    pair = pair_of(tables_of(random_sessions(80, N_ITEMS, 3), N_ITEMS, SETTINGS), CAPACITY, isa)
+    now = feed(pair, 200, CAPACITY, 4, START + 3 * DAY)
+    for later in (now, now + 90 * MINUTE):
+        assert_features_agree(pair, later, 5)
+
+
+def test_instruction_sets_give_the_same_bits() -> None:
+    answers = []
+    for isa in ISAS:
+        pair = pair_of(tables_of(random_sessions(80, N_ITEMS, 3), N_ITEMS, SETTINGS), CAPACITY, isa)
+        now = feed(pair, 150, CAPACITY, 4, START + 3 * DAY)
+        items, times, begins, ends = prefixes(1)
+        moments = np.full(len(begins), now)
+        ids = pair.native.candidates(items, begins, ends, moments, 9)
+        answers.append((ids, pair.native.features(items, begins, ends, moments, ids, times)))
+    for ids, values in answers[1:]:
+        np.testing.assert_array_equal(ids, answers[0][0])
+        np.testing.assert_array_equal(values.view(np.uint32), answers[0][1].view(np.uint32))
+
+
+def test_t0_moves_over_hundreds_of_half_lives() -> None:
+    """The shortest lane passes thousands, that of 4 h some 370; the sums stay those of all clicks."""
+    pair = pair_of(tables_of(random_sessions(60, N_ITEMS, 6), N_ITEMS, SETTINGS), CAPACITY)
+    now = feed(pair, 120, CAPACITY, 7, START + 3 * DAY)
+    now = feed(pair, 240, CAPACITY, 8, now, step=12 * HOUR)
+    assert now - START > 60 * DAY
+    assert pair.native.counters.moves > 5
+    assert_rows_agree(pair, now)
+    now = feed(pair, 60, CAPACITY, 9, now + 400 * DAY)
+    assert_rows_agree(pair, now)
+    assert_features_agree(pair, now, 2)
+
+
+def test_a_session_of_the_tables_goes_on_and_is_forgotten() -> None:
+    sessions = [s for s in random_sessions(40, N_ITEMS, 11) if len(s) > 2]
+    tables = tables_of(sessions, N_ITEMS, TrendSettings(window=4))
+    pair = pair_of(tables, CAPACITY)
+    for handle in range(4):
+        pair.resume(handle, sessions[handle])
+    assert not pair.native.resume(0, np.array([1], np.int32), np.array([START]))
+    now = START + 4 * DAY
+    pair.click(0, 7, now)
+    pair.click(0, 35, sessions[0][0][0] + 1)  # late, between clicks of the tables
+    pair.click(1, 3, now + 5)
+    assert_rows_agree(pair, now + 10)
+    pair.forget(0)
+    pair.forget(2)
+    assert_rows_agree(pair, now + 10)
+    assert_features_agree(pair, now + 10, 3, cancelled=True)
+    assert not pair.native.forget(0)
+    # What is left is what tables without them hold, but for the rounding of the tables' numbers.
+    left = tables_of([s for i, s in enumerate(sessions) if i not in (0, 2)], N_ITEMS, TrendSettings(window=4))
+    for item in range(N_ITEMS):
+        got = pair.native.counts(np.array([item], np.int32), now + 5)[0, :14]
+        ahead = left.live(CAPACITY)
+        ahead.click(np.array([1]), np.array([3], np.int32), np.array([now + 5]))
+        if item != 3:
+            np.testing.assert_allclose(got, ahead.counts(np.array([item], np.int32), now + 5)[0, :14], atol=1e-5)
+
+
+def test_all_forgotten_leaves_nothing() -> None:
+    pair = pair_of(tables_of([], N_ITEMS, SETTINGS), CAPACITY)
+    now = feed(pair, 200, CAPACITY, 12, START)
+    for handle in list(pair.reference.sessions):
+        pair.forget(handle)
+    assert pair.native.counters.clicks == pair.native.counters.sessions == 0
+    assert np.abs(pair.native.counts(np.arange(CAPACITY, dtype=np.int32), now)[:, :14]).max() < 1e-9
+
+
+def stream(count: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    times = START + np.cumsum(rng.integers(0, MINUTE, count)) - (rng.random(count) < 0.1) * HOUR
+    return rng.integers(0, count // 4, count), rng.integers(0, CAPACITY, count).astype(np.int32), times
+
+
+def test_batches_say_nothing() -> None:
+    handles, items, times = stream(900, 1)
+    whole, parts = (tables_of([], N_ITEMS, SETTINGS).live(CAPACITY, row_neighbours=8) for _ in range(2))
+    whole.click(handles, items, times)
+    for part in np.array_split(np.arange(900), 37):
+        parts.click(handles[part], items[part], times[part])
+    assert whole.counters == parts.counters
+    assert whole.counters.cut > 0
+    now = int(times.max())
+    for item in range(CAPACITY):
+        for a, b in zip(whole.row(item, now), parts.row(item, now), strict=True):
+            np.testing.assert_array_equal(a, b)
+        assert len(whole.row(item, now)[0]) <= 8
+
+
+def test_sessions_can_be_built_from() -> None:
+    """A rebuild from what was fed is one from the clicks in time order, whatever order they came in."""
+    handles, items, times = stream(500, 2)
+    fed = tables_of([], N_ITEMS, SETTINGS).live(CAPACITY)
+    fed.click(handles, items, times)
+    _, packed_items, packed_times, offsets = fed.sessions()
+    lasts = packed_times[offsets[1:] - 1]
+    assert (np.diff(lasts) >= 0).all()
+    arrays = build_trends(packed_items, offsets, packed_times, CAPACITY, **SETTINGS.native)
+    sessions: dict[int, list] = {}
+    for handle, item, time in zip(handles.tolist(), items.tolist(), times.tolist(), strict=True):
+        sessions.setdefault(handle, []).append((time, item))
+    expected = reference.build(sorted(sessions.values(), key=lambda s: max(s)[0]), CAPACITY, SETTINGS)
+    np.testing.assert_array_equal(arrays["counts"], expected.counts)
+    np.testing.assert_array_equal(arrays["times"], expected.times)
+    now = int(times.max())
+    np.testing.assert_allclose(
+        fed.counts(np.arange(CAPACITY, dtype=np.int32), now)[:, :14],
+        expected.live(CAPACITY).counts(np.arange(CAPACITY, dtype=np.int32), now)[:, :14], rtol=2e-6, atol=1e-12,
+    )  # fmt: skip
+
+
+def test_clocks_that_jump_are_held() -> None:
+    fed = tables_of([], N_ITEMS, SETTINGS).live(CAPACITY, ahead=10_000)
+    times = np.array([START, START + 10**12, -5, START + 9000])
+    fed.click(np.arange(4), np.arange(4, dtype=np.int32), times, np.full(4, START))
+    assert fed.counters.clamped == 2
+    assert fed.counters.newest == START + 10_000
+    _, items, kept, _ = fed.sessions()
+    assert dict(zip(items.tolist(), kept.tolist(), strict=True)) == {0: START, 1: START + 10_000, 2: 0, 3: START + 9000}
+
+
+def test_what_has_no_past_is_neutral() -> None:
+    fed = tables_of([], 0, SETTINGS).live(CAPACITY)
+    items, begins, ends, now = np.array([5], np.int32), np.array([0]), np.array([1]), np.array([START])
+    assert (fed.candidates(items, begins, ends, now, 4) == -1).all()
+    values = fed.features(items, begins, ends, now, np.array([[5, 6, -1]], np.int32))
+    assert np.isfinite(values).all()
+    np.testing.assert_array_equal(values[0, 0], values[0, 1])
+    assert not values[0, 2].any()
+    assert len(fed.rising(START, 10)[0]) == 0
+
+
+def test_candidates_are_the_best_and_the_most_popular() -> None:
+    pair = pair_of(tables_of(random_sessions(80, N_ITEMS, 3), N_ITEMS, SETTINGS), CAPACITY)
+    now = feed(pair, 300, CAPACITY, 14, START + 3 * DAY, step=20_000)
+    items, begins, ends = np.array([4, 2], np.int32), np.array([0]), np.array([2])
+    ids = pair.native.candidates(items, begins, ends, np.array([now]), 5)[0]
+    found = ids[ids >= 0].tolist()
+    assert len(set(found)) == len(found)
+    assert not {2, 4} & set(found)
+    scores = pair.reference.at(now).pre_scores([2, 4])
+    strongest = sorted(scores, key=lambda item: -scores[item])
+    assert set(strongest[:3]) - {2, 4} <= set(found)
+    popular = pair.native.rising(now, 256)[0]
+    assert set(popular[:50].tolist()) - {2, 4} <= set(found)
+    allowed = pair.native.candidates(items, begins, ends, np.array([now]), 0)[0]
+    assert set(allowed[allowed >= 0].tolist()) == set(popular[:50].tolist()) - {2, 4}
+
+
+def test_what_rises_comes_before_what_is_always_there() -> None:
+    fed = tables_of([], N_ITEMS, SETTINGS).live(CAPACITY)
+    steady = START + np.arange(0, 2 * DAY, 10 * MINUTE)
+    burst = START + 2 * DAY - np.arange(7)[::-1] * MINUTE
+    times = np.concatenate([steady, steady, burst])
+    items = np.repeat([1, 2, 3], [len(steady), len(steady), len(burst)]).astype(np.int32)
+    order = np.argsort(times, kind="stable")
+    fed.click(np.arange(len(times)), items[order], times[order])
+    ids, scores = fed.rising(START + 2 * DAY, 5)
+    assert ids.tolist() == [3, 1, 2]
+    assert (np.diff(scores) <= 0).all()
+    assert fed.rising(START + 9 * DAY, 1)[0].tolist() == [1]
+
+
+def test_wrong_arguments_are_named() -> None:
+    tables = tables_of([], N_ITEMS, SETTINGS)
+    fed = tables.live(CAPACITY)
+    one = np.array([0])
+    with pytest.raises(IndexError, match=r"items\[1\] is 40, outside 0\.\.39"):
+        fed.click(np.array([0, 0]), np.array([1, 40], np.int32), np.array([START, START]))
+    assert fed.counters.clicks == 0
+    with pytest.raises(ValueError, match="of one length"):
+        fed.click(one, np.array([1, 2], np.int32), one)
+    with pytest.raises(ValueError, match="capacity must be in 30"):
+        tables.live(3)
+    with pytest.raises(IndexError, match=r"candidates\[0\] is 99"):
+        fed.features(np.array([1], np.int32), one, one + 1, one, np.array([[99]], np.int32))
+    with pytest.raises(ValueError, match="k must be in 1"):
+        fed.rising(0, 0)
+    with pytest.raises(ValueError, match="a click between them"):
+        fed.candidates(np.array([1], np.int32), one, one, one, 3)
+
+
+def test_readers_and_a_writer_at_once() -> None:
+    """Every answer is one of a whole state: shares of a lane never pass 1 by more than the smoothing."""
+    fed = tables_of([], N_ITEMS, SETTINGS).live(CAPACITY)
+    handles, items, times = stream(4000, 3)
+    done, failures = threading.Event(), []
+
+    def read(trends: Trends) -> None:
+        ids, begins, ends = np.array([1, 2, 3], np.int32), np.array([0]), np.array([3])
+        while not done.is_set():
+            now = np.array([times.max()])
+            found = trends.candidates(ids, begins, ends, now, 8)
+            if not np.isfinite(trends.features(ids, begins, ends, now, found)).all():
+                failures.append(1)
+
+    readers = [threading.Thread(target=read, args=(fed,)) for _ in range(2)]
+    for reader in readers:
+        reader.start()
+    for part in np.array_split(np.arange(4000), 40):
+        fed.click(handles[part], items[part], times[part])
+    done.set()
+    for reader in readers:
+        reader.join()
+    assert not failures
+    assert fed.counters.clicks == 4000

@@ -1,0 +1,196 @@
+"""Trends in the session memory: more candidates, more features, and nothing else where no moment is given."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from mtaw_fast.data.sessions import Sessions
+from mtaw_fast.errors import DataError
+from mtaw_fast.kernels.native import memory_query
+from mtaw_fast.kernels.native.memory_query import Moment, QuerySettings, SessionMemory, feature_names
+from mtaw_fast.kernels.native.trends import Trends
+from mtaw_fast.kernels.native.trends import feature_names as trend_names
+from mtaw_fast.memory import MemorySettings, MemoryTables, RankerNet
+from mtaw_fast.memory.trends import TrendTables
+from tests.memory.queries import random_dense, random_ranker
+from tests.memory.trend_logs import DAY, HOUR, START
+from tests.native.builds import instruction_sets
+
+N_ITEMS, CATALOG, CAPACITY, N_TRENDS = 120, 130, 140, 12
+ISAS = [isa for isa in instruction_sets() if isa in ("portable", "avx2", "avx512")]
+N_MEMORY = len(feature_names())
+
+
+def log(count: int, seed: int) -> tuple[Sessions, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    lists = [(N_ITEMS * rng.random(rng.integers(1, 12)) ** 3).astype(int) for _ in range(count)]
+    times = [START + int(rng.integers(DAY)) + np.cumsum(rng.integers(0, 60_000, len(one))) for one in lists]
+    return Sessions.from_lists(lists), np.concatenate(times)
+
+
+def ranker_with_trends(seed: int) -> RankerNet:
+    """Random weights for all features, scaled as a fit would have them."""
+    rng = np.random.default_rng(seed)
+    plain, extra = random_ranker(seed), len(trend_names())
+
+    def more(array: np.ndarray, spread: float) -> np.ndarray:
+        return np.concatenate([array, (spread * rng.normal(size=(extra, *array.shape[1:]))).astype(np.float32)])
+
+    scale = np.concatenate([plain.scale, np.full(extra, 0.3, np.float32)])
+    return replace(
+        plain, features=feature_names(trends=True), mean=more(plain.mean, 1), scale=scale,
+        linear=more(plain.linear, 0.1), w1=more(plain.w1, 0.1),
+    )  # fmt: skip
+
+
+class Setup:
+    """Tables, trends with clicks since, and prefixes."""
+
+    def __init__(self, isa: str | None = None, trends: int = N_TRENDS) -> None:
+        sessions, times = log(200, 1)
+        tables = MemoryTables.build(sessions, N_ITEMS, MemorySettings(max_neighbours=20, max_postings=20))
+        assert tables.settings.recency is not None
+        self.memory = SessionMemory(
+            tables.arrays(), tables.settings.recency, CATALOG,
+            QuerySettings(own=10, others=10, sessions=9, dense=6, trends=trends), isa=isa,
+        )  # fmt: skip
+        self.trends = TrendTables.build(sessions, times, N_ITEMS).live(CAPACITY, isa=isa)
+        rng = np.random.default_rng(2)
+        when = START + DAY + np.sort(rng.integers(0, HOUR, 300))
+        fresh = (rng.random(300) * CATALOG).astype(np.int32)
+        self.trends.click(rng.integers(0, 90, 300), fresh, when)
+        asked, _ = log(15, 3)
+        self.items, self.begins, self.ends = asked.items, asked.offsets[:-1].copy(), asked.offsets[1:].copy()
+        self.times = START + DAY + np.arange(len(self.items)) * 1000
+        self.now = np.full(len(self.begins), START + DAY + HOUR) + np.arange(len(self.begins)) * 60_000
+        self.dense = random_dense(len(self.begins), CATALOG, 6, 4)
+
+    @property
+    def ranges(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        return self.items, self.begins, self.ends
+
+    @property
+    def moment(self) -> Moment:
+        return Moment(self.trends, self.now, self.times)
+
+
+@pytest.fixture(scope="module")
+def setup() -> Setup:
+    return Setup()
+
+
+def test_names() -> None:
+    assert feature_names(trends=True) == feature_names() + trend_names()
+    assert len(set(feature_names(trends=True))) == len(feature_names(trends=True))
+
+
+@pytest.mark.parametrize("isa", ISAS)
+def test_features_of_trends_stand_behind_the_others(isa: str) -> None:
+    """To the bit those of Trends itself, and of the memory as it is without a moment."""
+    here = Setup(isa, trends=0)
+    ids, plain = here.memory.features(*here.ranges, here.dense)
+    same, values = here.memory.features(*here.ranges, here.dense, moment=here.moment)
+    np.testing.assert_array_equal(same, ids)
+    np.testing.assert_array_equal(values[..., :N_MEMORY], plain)
+    expected = here.trends.features(*here.ranges, here.now, ids, here.times)
+    np.testing.assert_array_equal(values[..., N_MEMORY:], expected)
+
+
+def test_trends_bring_candidates(setup: Setup) -> None:
+    without, _ = setup.memory.features(*setup.ranges, setup.dense)
+    ids, values = setup.memory.features(*setup.ranges, setup.dense, moment=setup.moment)
+    found = setup.trends.candidates(*setup.ranges, setup.now, N_TRENDS)
+    gained = 0
+    for before, after, fresh in zip(without, ids, found, strict=True):
+        kept = after[after >= 0].tolist()
+        assert len(set(kept)) == len(kept)
+        assert set(before[before >= 0].tolist()) | {i for i in fresh.tolist() if i >= 0} == set(kept)
+        gained += len(kept) - int((before >= 0).sum())
+    assert gained > 100
+    assert setup.memory.most_candidates == ids.shape[1] == 10 + 10 + 6 + N_TRENDS + 50
+    assert not values[ids < 0].any()
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("neural", [False, True])
+def test_rankings_follow_the_ranker(isa: str, neural: bool) -> None:
+    here, net = Setup(isa), ranker_with_trends(5)
+    dense = here.dense if neural else None
+    ids, values = here.memory.features(*here.ranges, dense, moment=here.moment)
+    expected = net.scores(values)
+    expected[ids < 0] = -np.inf
+    got, scores = here.memory.rank(net.native(), *here.ranges, 20, dense, moment=here.moment)
+    for row in range(len(ids)):
+        by_id = dict(zip(ids[row].tolist(), expected[row], strict=True))
+        of_got = np.array([by_id[item] for item in got[row].tolist()])
+        np.testing.assert_allclose(scores[row], of_got, rtol=1e-4, atol=1e-4)
+        best = np.sort(expected[row])[::-1][:20]
+        np.testing.assert_allclose(of_got, best, rtol=1e-4, atol=2e-4)
+
+
+def test_instruction_sets_rank_alike() -> None:
+    answers = []
+    for isa in ISAS:
+        here = Setup(isa)
+        answers.append(
+            here.memory.rank(ranker_with_trends(6).native(), *here.ranges, 30, here.dense, moment=here.moment)
+        )
+    for ids, scores in answers[1:]:
+        np.testing.assert_array_equal(ids, answers[0][0])
+        np.testing.assert_array_equal(scores.view(np.uint32), answers[0][1].view(np.uint32))
+
+
+def test_without_a_moment_nothing_changes(setup: Setup) -> None:
+    """After a query with trends, on the same thread too."""
+    plain = Setup(trends=0)
+    net = random_ranker(7).native()
+    expected = plain.memory.rank(net, *plain.ranges, 20, plain.dense)
+    setup.memory.features(*setup.ranges, setup.dense, moment=setup.moment)
+    for mine, theirs in zip(setup.memory.rank(net, *setup.ranges, 20, setup.dense), expected, strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+
+
+def test_conditions_hold_for_what_trends_bring(setup: Setup) -> None:
+    rng = np.random.default_rng(8)
+    fine = rng.random(CATALOG) < 0.4
+    allowed = np.packbits(fine, bitorder="little")
+    excluded = np.flatnonzero(fine)[:10].astype(np.int32)
+    queries = len(setup.begins)
+    got, _ = setup.memory.rank(
+        ranker_with_trends(9).native(), *setup.ranges, 60, allowed=allowed, excluded=np.tile(excluded, queries),
+        excluded_offsets=np.arange(queries + 1) * len(excluded), moment=setup.moment,
+    )  # fmt: skip
+    found = set(got[got >= 0].tolist())
+    assert found
+    assert found <= set(np.flatnonzero(fine).tolist()) - set(excluded.tolist())
+
+
+def test_rankers_are_for_what_is_asked(setup: Setup) -> None:
+    plain, net = random_ranker(1).native(), ranker_with_trends(1)
+    assert net.has_trends
+    with pytest.raises(ValueError, match="the ranker knows trends, but the request comes without them"):
+        setup.memory.rank(net.native(), *setup.ranges, 5)
+    with pytest.raises(ValueError, match="the request comes with trends, which the ranker does not know"):
+        setup.memory.rank(plain, *setup.ranges, 5, moment=setup.moment)
+    small: Trends = TrendTables.build(Sessions.from_lists([]), np.zeros(0, np.int64), 3).live(9)
+    with pytest.raises(ValueError, match="the trends have room for 9 items, the catalog has for 130"):
+        setup.memory.features(*setup.ranges, moment=Moment(small, setup.now))
+    with pytest.raises(ValueError, match="one moment a prefix"):
+        setup.memory.features(*setup.ranges, moment=Moment(setup.trends, setup.now[1:]))
+    with pytest.raises(DataError, match="the order differs"):
+        replace(net, features=net.features[:-2] + net.features[:-3:-1])
+    with pytest.raises(ValueError, match=r"for 50 features, this release has 48 and \d+ of trends"):
+        memory_query.NativeRankerNet(
+            {**net.arrays(), **{n: net.arrays()[n][:50] for n in ("mean", "scale", "linear", "w1")}}
+        )
+
+
+def test_a_ranker_with_trends_survives_a_file(tmp_path) -> None:
+    net = ranker_with_trends(3)
+    net.save(tmp_path / "ranker")
+    read = RankerNet.load(tmp_path / "ranker")
+    assert read.features == net.features
+    np.testing.assert_array_equal(read.w1, net.w1)

@@ -1,0 +1,89 @@
+"""Timed click logs for the tests of trends: random sessions, and streams with late clicks and forgotten sessions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from mtaw_fast.data.sessions import Sessions
+from mtaw_fast.kernels.native.trends import Trends
+from mtaw_fast.memory.reference.trends import Click, LiveTrends
+from mtaw_fast.memory.trends import TrendSettings, TrendTables
+
+START = 1_700_000_000_000
+MINUTE, HOUR, DAY = 60_000, 3_600_000, 24 * 3_600_000
+
+
+def random_sessions(count: int, n_items: int, seed: int, span: int = 3 * DAY, longest: int = 9) -> list[list[Click]]:
+    """Sessions of 0..longest clicks within `span` ms, minutes apart, some out of order and some at one time."""
+    rng = np.random.default_rng(seed)
+    sessions = []
+    for _ in range(count):
+        n = int(rng.integers(0, longest + 1))
+        times = START + int(rng.integers(span)) + np.cumsum(rng.integers(0, 3, n) * rng.integers(0, 20 * MINUTE, n))
+        if rng.random() < 0.3:
+            rng.shuffle(times)
+        items = (n_items * rng.random(n) ** 2).astype(int)
+        sessions.append(list(zip(times.tolist(), items.tolist(), strict=True)))
+    return sessions
+
+
+def packed(sessions: list[list[Click]]) -> tuple[Sessions, np.ndarray]:
+    """Sessions and the times of their clicks."""
+    times = np.array([time for session in sessions for time, _ in session], np.int64)
+    return Sessions.from_lists([[item for _, item in session] for session in sessions]), times
+
+
+def tables_of(sessions: list[list[Click]], n_items: int, settings: TrendSettings, threads: int = 1) -> TrendTables:
+    """Native tables."""
+    items, times = packed(sessions)
+    return TrendTables.build(items, times, n_items, settings, threads=threads)
+
+
+@dataclass
+class Pair:
+    """The native object and the reference, fed alike."""
+
+    native: Trends
+    reference: LiveTrends
+
+    def click(self, handle: int, item: int, time: int) -> None:
+        """Both take one click."""
+        self.native.click(np.array([handle]), np.array([item], np.int32), np.array([time]))
+        self.reference.click(handle, item, time)
+
+    def resume(self, handle: int, clicks: list[Click]) -> None:
+        """A session of the tables goes on in both."""
+        times, items = (np.array(column) for column in zip(*clicks, strict=True))
+        assert self.native.resume(handle, items.astype(np.int32), times)
+        self.reference.resume(handle, clicks)
+
+    def forget(self, handle: int) -> None:
+        """Both lose a session."""
+        assert self.native.forget(handle)
+        self.reference.forget(handle)
+
+
+def pair_of(tables: TrendTables, capacity: int, isa: str | None = None) -> Pair:
+    """Both over the same tables."""
+    return Pair(tables.live(capacity, isa=isa), LiveTrends(tables))
+
+
+def feed(pair: Pair, count: int, n_items: int, seed: int, begin: int, step: int = 2 * MINUTE) -> int:
+    """A stream of clicks from `begin` on, one in eight late, some sessions forgotten; returns the time at its end."""
+    rng = np.random.default_rng(seed)
+    now, alive = begin, []
+    for _ in range(count):
+        now += int(rng.integers(step))
+        if alive and rng.random() < 0.03:
+            pair.forget(alive.pop(int(rng.integers(len(alive)))))
+            continue
+        if not alive or rng.random() < 0.35:
+            handle = int(rng.integers(1 << 40))
+            alive.append(handle)
+        else:
+            handle = alive[-int(min(rng.geometric(0.4), len(alive)))]
+        late = int(rng.integers(3 * HOUR)) if rng.random() < 0.125 else 0
+        pair.click(handle, int(n_items * rng.random() ** 2), now - late)
+    return now
