@@ -128,6 +128,7 @@ DeltaRow& MemoryDelta::row_at(std::int32_t item) {
         rows_.emplace_back(item);
         place_of_[at] = static_cast<std::int32_t>(rows_.size());
         touched_[at >> 6] |= std::uint64_t{1} << (at & 63);
+        start(rows_.back());
     }
     return rows_[static_cast<std::size_t>(place_of_[at]) - 1];
 }
@@ -196,7 +197,7 @@ void MemoryDelta::remove(std::int32_t slot) {
     sessions_.remove(slot);
     for (const std::int32_t item : items) {
         DeltaRow& row = row_at(item);
-        row.unranked = static_cast<std::int64_t>(row.terms.size()) + 1;
+        row.risen = true;
         touch(row);
     }
 }
@@ -242,7 +243,8 @@ void MemoryDelta::drop_base(std::int64_t session) {
         DeltaRow& row = row_at(item);
         const RowView base = base_.row(item);
         for (DeltaPair& pair : row.pairs) row.link(pair, base);
-        row.unranked = static_cast<std::int64_t>(row.terms.size()) + 1;
+        start(row);
+        row.risen = true;
         touch(row);
     }
 }

@@ -91,6 +91,8 @@ class MemoryDelta {
     // The number of the latest session with the item, -1 = none.
     [[nodiscard]] std::int64_t newest(const DeltaRow& row) const;
     void materialise(const DeltaRow& row, FreshRow& out) const;
+    // Of that only aa, rec, last, totals and base_aging.
+    void sum_row(const DeltaRow& row, FreshRow& out) const;
     // Sizes that no query meets more of.
     [[nodiscard]] std::int64_t longest_row() const { return longest_row_; }
     [[nodiscard]] std::int64_t longest_postings() const { return longest_postings_; }
@@ -107,6 +109,8 @@ class MemoryDelta {
     void fold(DeltaRow& row);
     void cut(DeltaRow& row);
     void rank_strong(DeltaRow& row);
+    void start(DeltaRow& row) const;
+    [[nodiscard]] static bool outgrown(const DeltaRow& row);
     void sort_postings(DeltaRow& row);
     void drop_base(std::int64_t session);
     void sum_terms(const DeltaRow& row, std::int64_t begin, std::int64_t end, std::int64_t newest, FreshRow& out) const;

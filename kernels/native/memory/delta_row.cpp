@@ -77,8 +77,7 @@ void DeltaRow::add_term(const DeltaTerm& term) {
     if (term.same != 0) add(kSes, 1.0);
     round(pair);
     terms.push_back(term);
-    ++unranked;
-    risen = risen || (!pair.is_strong && most_strength(pair) >= strong_least);
+    risen = risen || (!pair.is_strong && most_strength(pair) > strong_least);
 }
 
 // Never less than its strength, whose `rec` takes summing: that is at most what fwd and bwd are.
@@ -88,7 +87,7 @@ double DeltaRow::most_strength(const DeltaPair& pair) const {
         most += (static_cast<double>(from_bfloat16(pair.base[kind])) + pair.sums[kind]) / (base_totals[kind] + totals[kind] + 1.0);
     }
     const double rec = pair.sums[kFwd] + pair.sums[kBwd] + pair.seeded_rec + static_cast<double>(from_bfloat16(pair.base[kRec]));
-    return most + std::min(rec / rec_bound, 1.0);
+    return most + std::min(rec / (ranked_totals[kRec] + 1.0), 1.0);
 }
 
 void DeltaRow::add_seed(std::int32_t place, const double* values) {
@@ -100,7 +99,6 @@ void DeltaRow::add_seed(std::int32_t place, const double* values) {
     pair.seeded_aa += values[kAa];
     pair.seeded_rec += values[kRec];
     round(pair);
-    ++unranked;
     risen = true;
 }
 
@@ -125,7 +123,7 @@ void DeltaRow::clear_pairs() {
     terms.clear();
     index.clear();
     kept = fresh_from = 0;
-    folded = 0;
+    folded = unfolded = 0;
     std::fill(totals, totals + kFixedKinds, 0.0);
 }
 

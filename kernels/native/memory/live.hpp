@@ -126,6 +126,18 @@ inline StrongNeighbours LiveTables::strong(std::int64_t item) const {
     const RowView base = row(item);
     const DeltaRow* const more = fresh(item);
     out.total = total(item, kFwd);
+    if (more != nullptr && more->strong.empty() && base.count + static_cast<std::int64_t>(more->pairs.size()) <= kStrong) {
+        out.count = 0;
+        const auto add = [&](std::int32_t neighbour, float fwd) {
+            out.neighbours[out.count] = neighbour;
+            out.fwd[out.count++] = fwd;
+        };
+        for (std::int64_t p = 0; p < base.count; ++p) {
+            if (more->find(base.neighbours[p]) < 0) add(base.neighbours[p], from_bfloat16(base.values[p * kPairKinds + kFwd]));
+        }
+        for (const DeltaPair& pair : more->pairs) add(pair.neighbour, from_bfloat16(pair.base[kFwd]) + pair.fresh[kFwd]);
+        return out;
+    }
     if (more == nullptr || more->strong.empty()) {
         out.count = std::min(base.count, kStrong);
         for (std::int64_t p = 0; p < out.count; ++p) {
