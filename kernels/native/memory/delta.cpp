@@ -149,6 +149,7 @@ void MemoryDelta::append(std::int32_t slot, std::int32_t item) {
     }
     for (const std::int32_t place : session.firsts) row_at(session.clicks[static_cast<std::size_t>(place)]).newest = slot;
     pair_up(slot, item, is_new, t);
+    if (++n_events_ % kPortion == 0) rank_stale();
     if (sessions_.is_sparse()) {
         sessions_.compress([&](const auto& renewed) {
             for (DeltaRow& one : rows_) one.fold_mark = renewed(one.fold_mark);

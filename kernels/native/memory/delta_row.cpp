@@ -8,7 +8,8 @@
 namespace mtaw {
 namespace {
 
-constexpr std::size_t kFew = 12;  // pairs that are looked through
+constexpr std::size_t kFew = 12;    // pairs that are looked through
+constexpr double kMargin = 0.9;     // by which the strongest may have become weaker since they were found
 
 std::size_t bucket_of(std::int32_t neighbour, std::size_t mask) {
     return (static_cast<std::uint32_t>(neighbour) * 0x9E3779B1U >> 7) & mask;
@@ -77,7 +78,7 @@ void DeltaRow::add_term(const DeltaTerm& term) {
     if (term.same != 0) add(kSes, 1.0);
     round(pair);
     terms.push_back(term);
-    risen = risen || (!pair.is_strong && most_strength(pair) > strong_least);
+    risen = risen || (!pair.is_strong && most_strength(pair) > strong_least * kMargin);
 }
 
 // Never less than its strength, whose `rec` takes summing: that is at most what fwd and bwd are.

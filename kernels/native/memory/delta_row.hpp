@@ -56,6 +56,7 @@ struct DeltaRow {
     std::int64_t folded = 0;                // terms, the first ones
     std::int64_t unfolded = 0;              // terms that the last fold left over
     bool risen = false;                     // a pair that is not among the strongest may have become one of them
+    bool is_stale = false;                  // `strong` waits to be made
     double strong_least = -1;               // the strength of the last of the strongest, -1 = there are no others
     std::int64_t unsorted = 0;              // postings since they were sorted
     double totals[kFixedKinds] = {};
