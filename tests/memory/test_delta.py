@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.kernels.native.memory_delta import MemoryDelta
-from mtaw_fast.kernels.native.memory_query import SessionMemory
+from mtaw_fast.kernels.native.memory_query import QuerySettings, SessionMemory, feature_names
 from mtaw_fast.memory import MemorySettings, MemoryTables
 from mtaw_fast.memory.reference.delta import delta_rows
+from tests.memory.logs import random_log
 from tests.memory.queries import random_ranker
-from tests.memory.streams import Book
+from tests.memory.streams import Book, delta_of, random_clicks
 from tests.native.builds import instruction_sets
 
 ISAS = [isa for isa in instruction_sets() if isa in ("portable", "avx2", "avx512")]
@@ -21,7 +25,9 @@ WIDE = MemorySettings()
 def memory_of(tables: MemoryTables, delta: MemoryDelta | None, n_catalog: int, isa: str | None = None) -> SessionMemory:
     recency = tables.settings.recency
     assert recency is not None
-    return SessionMemory(tables.arrays(), recency, n_catalog, own=60, others=150, dense=0, isa=isa, delta=delta)
+    return SessionMemory(
+        tables.arrays(), recency, n_catalog, QuerySettings(own=60, others=150, dense=0), isa=isa, delta=delta
+    )
 
 
 def asked(sessions: Sessions) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
