@@ -121,8 +121,8 @@ class TrendCounters:
 
     clicks: that are counted now (those of forgotten sessions are not). clamped: whose time lay further ahead of their
     arrival than allowed, or before 1970. late: that came after a later one of their session. cut: pairs dropped from
-    rows that had become too long. moves: of a half-life's t0. sessions: that can be forgotten. bytes: memory, about. newest:
-    the latest click's time, in ms.
+    rows that had become too long. moves: of a half-life's t0. sessions: that can be forgotten. bytes: memory, about.
+    newest: the latest click's time, in ms.
     """
 
     clicks: int

@@ -66,7 +66,7 @@ def grown(model: Model, growth: Growth, *, threads: int = 1) -> Model:
     """
     assert model.memory is not None
     n_items = model.n_items + len(growth.items)
-    tables = model.memory.update(growth.sessions, dropped=growth.dropped, n_items=n_items, threads=threads)
+    tables = model.memory.update(growth.sessions, drop=growth.dropped, n_items=n_items, threads=threads)
     gone = _clicks_of(model.memory.sessions, growth.dropped, n_items)
     popularity = np.concatenate([model.popularity, np.zeros(len(growth.items), dtype=np.int64)]) - gone
     popularity += np.bincount(growth.sessions.items, minlength=n_items)

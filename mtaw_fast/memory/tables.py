@@ -5,6 +5,7 @@ Axes: N items, S sessions (oldest first), T clicks in them, P kept pairs.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -124,23 +125,24 @@ class MemoryTables:
         new: Sessions,
         expire: int = 0,
         *,
-        dropped: np.ndarray | None = None,
+        drop: Sequence[int] | np.ndarray = (),
         n_items: int | None = None,
         threads: int = 1,
     ) -> MemoryTables:
-        """The tables of other sessions, with these settings; equal, bit for bit, to `build` from all of them.
+        """Tables without some sessions and with `new` ones behind the others.
 
-        Only rows of items in sessions that come or go are built again, the others are taken over; where sessions in the
-        middle go, all numbers behind them shift and everything is built again.
+        Equal, bit for bit, to `build` from these sessions with this object's settings. Where only the oldest go, rows
+        of items in sessions that come or go are made again, and the others taken over. Where one from among the
+        others goes, every later session gets another number, by which `rec` is aged: then all is built.
 
         Parameters
         ----------
         new : Sessions
             Sessions that come behind the others.
         expire : int, default 0
-            How many of the oldest go.
-        dropped : int32[..], optional
-            Ascending places of sessions that go, instead of `expire`.
+            How many of the oldest sessions go.
+        drop : ascending ints, default none
+            Places of more sessions that go.
         n_items : int, optional
             Items that there are now, at least as many as before.
         threads : int, default 1
@@ -155,21 +157,26 @@ class MemoryTables:
         DataError
             As `build` does.
         UsageError
-            Where there are fewer than `expire` sessions, or fewer items than before.
+            Where there are fewer than `expire` sessions, `drop` does not ascend within 0 .. S - 1, or there are fewer
+            items than before.
         """
-        n_items = self.n_items if n_items is None else n_items
-        if n_items < self.n_items:
-            raise UsageError(f"memory tables: {self.n_items} items cannot become {n_items}")
-        if dropped is not None and len(dropped):
-            if dropped[-1] == len(dropped) - 1:
-                expire = len(dropped)
-            else:
-                left = self.sessions.select(np.setdiff1d(np.arange(self.n_sessions), dropped))
-                return MemoryTables.build(Sessions.concatenate([left, new]), n_items, self.settings, threads=threads)
-        if n_items > self.n_items:
-            return self._widened(n_items).update(new, expire, threads=threads)
+        if n_items is not None and n_items != self.n_items:
+            if n_items < self.n_items:
+                raise UsageError(f"memory tables: {self.n_items} items cannot become {n_items}")
+            return self._widened(n_items).update(new, expire, drop=drop, threads=threads)
         if not 0 <= expire <= self.n_sessions:
             raise UsageError(f"memory tables: cannot expire {expire} of {self.n_sessions} sessions")
+        gone = np.zeros(self.n_sessions, bool)
+        gone[:expire] = True
+        places = np.asarray(drop, np.int64)
+        if len(places):
+            if (np.diff(places) <= 0).any() or places[0] < 0 or places[-1] >= self.n_sessions:
+                raise UsageError(f"memory tables: sessions to drop must ascend within 0..{self.n_sessions - 1}")
+            gone[places] = True
+        expire = int(gone.sum())
+        if not gone[:expire].all():
+            left = self.sessions.select(np.flatnonzero(~gone))
+            return self.build(Sessions.concatenate([left, new]), self.n_items, self.settings, threads=threads)
         try:
             arrays = update_tables(
                 self.arrays(),

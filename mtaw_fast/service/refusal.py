@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import msgspec
 
+from mtaw_fast.service.file_limit import most_connections
 from mtaw_fast.service.messages import ErrorAnswer, ErrorDetail
 from mtaw_fast.service.problems import unavailable
 
@@ -76,6 +77,7 @@ class Refuser:
     def __init__(self, listener: socket.socket, answer: bytes) -> None:
         self._listener, self._answer = listener, answer
         self._clients: dict[socket.socket, _Client] = {}
+        self._most = most_connections(_MOST)
         self._selector = selectors.DefaultSelector()
         listener.setblocking(False)
         self._selector.register(listener, selectors.EVENT_READ)
@@ -115,7 +117,7 @@ class Refuser:
                 link, _ = self._listener.accept()
             except OSError:  # nobody waits, a worker was quicker, or no file may be opened
                 return
-            if len(self._clients) >= _MOST:
+            if len(self._clients) >= self._most:
                 self._close(next(iter(self._clients)))
             link.setblocking(False)
             self._clients[link] = _Client(time.monotonic() + _PATIENCE)

@@ -213,7 +213,7 @@ def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
         FileLog(file)
 
 
-@pytest.mark.parametrize("position", ["", "7", "a-b", "1-2-3"])
+@pytest.mark.parametrize("position", ["7", "a-b", "1-2-3"])
 def test_what_is_no_position_is_refused(tmp_path: Path, position: str) -> None:
     with pytest.raises(LearnError, match="is no position"):
         FileLog(tmp_path).read(position)

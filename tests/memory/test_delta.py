@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.kernels.native.memory_delta import MemoryDelta
-from mtaw_fast.kernels.native.memory_query import SessionMemory
+from mtaw_fast.kernels.native.memory_query import QuerySettings, SessionMemory, feature_names
 from mtaw_fast.memory import MemorySettings, MemoryTables
 from mtaw_fast.memory.reference.delta import delta_rows
+from tests.memory.logs import random_log
 from tests.memory.queries import random_ranker
-from tests.memory.streams import Book
+from tests.memory.streams import Book, delta_of, random_clicks
 from tests.native.builds import instruction_sets
 
 ISAS = [isa for isa in instruction_sets() if isa in ("portable", "avx2", "avx512")]
@@ -21,7 +25,9 @@ WIDE = MemorySettings()
 def memory_of(tables: MemoryTables, delta: MemoryDelta | None, n_catalog: int, isa: str | None = None) -> SessionMemory:
     recency = tables.settings.recency
     assert recency is not None
-    return SessionMemory(tables.arrays(), recency, n_catalog, own=60, others=150, dense=0, isa=isa, delta=delta)
+    return SessionMemory(
+        tables.arrays(), recency, n_catalog, QuerySettings(own=60, others=150, dense=0), isa=isa, delta=delta
+    )
 
 
 def asked(sessions: Sessions) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -59,3 +65,235 @@ def assert_rows(delta: MemoryDelta, book: Book, chosen: MemorySettings, n_items:
 def agreement(live: np.ndarray, rebuilt: np.ndarray) -> float:
     """The share of places with the same item."""
     return float((live == rebuilt).mean())
+
+
+def fed(base: MemoryTables, handles: np.ndarray, items: np.ndarray, **room: int) -> tuple[MemoryDelta, Book]:
+    """A delta and its book after some clicks."""
+    delta, book = delta_of(base, **room), Book.of(base.sessions)
+    delta.click(handles, items)
+    for handle, item in zip(handles.tolist(), items.tolist(), strict=True):
+        book.click(handle, item)
+    return delta, book
+
+
+def queries(n_items: int, seed: int, count: int = 150) -> Sessions:
+    rng = np.random.default_rng(seed)
+    return Sessions.from_lists([(n_items * rng.random(rng.integers(1, 9)) ** 2).astype(int) for _ in range(count)])
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_without_a_base_every_feature_is_the_rebuilt_one_to_the_bit(seed: int) -> None:
+    base = MemoryTables.build(Sessions.from_lists([]), 0, MemorySettings(recency=60.0))
+    handles, items = random_clicks(np.random.default_rng(seed), 1200, 200, power=2)
+    delta, book = fed(base, handles, items, capacity=200)
+    rebuilt = as_rebuilt(book, base, 200)
+    wanted = queries(200, seed)
+    for q, (ours, theirs) in enumerate(
+        zip(
+            zip(*memory_of(base, delta, 200).features(*asked(wanted)), strict=True),
+            zip(*memory_of(rebuilt, None, 200).features(*asked(wanted)), strict=True),
+            strict=True,
+        )
+    ):
+        mine, others = by_item(*ours), by_item(*theirs)
+        assert mine.keys() == others.keys(), q
+        for item, values in mine.items():
+            np.testing.assert_allclose(values, others[item], rtol=3e-6, atol=3e-6)
+    live, anew = ranked(memory_of(base, delta, 200), wanted), ranked(memory_of(rebuilt, None, 200), wanted)
+    assert agreement(live, anew) >= 0.999
+
+
+def by_item(ids: np.ndarray, values: np.ndarray) -> dict[int, np.ndarray]:
+    return {item: values[place] for place, item in enumerate(ids.tolist()) if item >= 0}
+
+
+OPERATIONS = st.lists(
+    st.one_of(
+        st.tuples(st.just("click"), st.integers(0, 4), st.integers(0, 8)),
+        st.tuples(st.just("click"), st.integers(0, 4), st.integers(0, 8)),
+        st.tuples(st.just("forget"), st.integers(0, 5), st.just(0)),
+        st.tuples(st.just("resume"), st.integers(0, 5), st.integers(0, 5)),
+        st.tuples(st.just("forget_base"), st.just(0), st.integers(0, 5)),
+    ),
+    max_size=40,
+)
+SMALL = st.builds(
+    MemorySettings,
+    window=st.integers(1, 6),
+    span=st.integers(1, 8),
+    recency=st.floats(0.5, 20),
+    max_neighbours=st.just(0),
+    max_postings=st.just(0),
+)
+
+
+def apply(delta: MemoryDelta, book: Book, operation: tuple[str, int, int]) -> None:
+    name, handle, number = operation
+    if name == "click":
+        delta.click(np.array([handle]), np.array([number], np.int32))
+        book.click(handle, number)
+    elif name == "forget":
+        assert delta.forget(handle) == book.forget(handle)
+    elif number < len(book.base):
+        if name == "forget_base":
+            assert delta.forget_base(number) == book.forget_base(number)
+        elif handle in book.grown:
+            with pytest.raises(ValueError, match="has clicks already"):
+                delta.resume(handle, number)
+        elif book.base[number] is None:
+            with pytest.raises(IndexError, match="is gone"):
+                delta.resume(handle, number)
+        else:
+            delta.resume(handle, number)
+            book.resume(handle, number)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    old=st.lists(st.lists(st.integers(0, 6), min_size=1, max_size=8), max_size=6).map(Sessions.from_lists),
+    chosen=SMALL,
+    operations=OPERATIONS,
+    most=st.integers(1, 9),
+)
+def test_any_operations_leave_what_plain_python_says(
+    old: Sessions, chosen: MemorySettings, operations: list[tuple[str, int, int]], most: int
+) -> None:
+    base = MemoryTables.build(old, 7, chosen)
+    delta, book = delta_of(base, capacity=2, most_clicks=most), Book.of(old, most)
+    for operation in operations:
+        apply(delta, book, operation)
+    assert_rows(delta, book, base.settings, 9)
+    handles, items, offsets = delta.ordered()
+    assert handles.tolist() == list(book.grown)
+    assert [one.tolist() for one in Sessions(items, offsets)] == list(book.grown.values())
+    assert (delta.n_sessions, delta.n_clicks, delta.n_ignored) == (len(handles), len(items), book.ignored)
+    assert delta.n_dropped == sum(one is None for one in book.base)
+    assert_counted(delta, base, book)
+
+
+def assert_counted(delta: MemoryDelta, base: MemoryTables, book: Book) -> None:
+    """Features that count, which no rounding touches, are the rebuilt ones."""
+    rebuilt = as_rebuilt(book, base, 9)
+    exact = [feature_names().index(name) for name in ("clicks", "sessions", "newest", "own_later", "last_sessions")]
+    wanted = Sessions.from_lists([[item] for item in range(9)])
+    ours = memory_of(base, delta, 9).features(*asked(wanted))
+    theirs = memory_of(rebuilt, None, 9).features(*asked(wanted))
+    for q in range(9):
+        mine, others = (by_item(ids[q], values[q]) for ids, values in (ours, theirs))
+        np.testing.assert_allclose(mine[q][exact], others[q][exact], rtol=1e-6, atol=1e-6)
+
+
+def test_rows_of_long_sessions_and_folded_terms() -> None:
+    """More terms in a row than are summed by every query."""
+    base = MemoryTables.build(random_log(50, 30, seed=1), 30, MemorySettings(recency=1e6, max_neighbours=0))
+    handles, items = random_clicks(np.random.default_rng(2), 4000, 30, open_sessions=6, power=2, mean=60)
+    delta, book = fed(base, handles, items)
+    assert delta.native.n_terms / delta.n_rows > 1000
+    # Sessions that grew after they were folded count with what they were until all is folded again.
+    grown = list(book.grown.values())
+    rows = delta_rows(grown, base.settings)
+    for item in range(30):
+        neighbours, values = delta.row(item)
+        expected = np.array([rows[item][other] for other in neighbours.tolist()])
+        np.testing.assert_allclose(values[:, :4], expected[:, :4], rtol=1e-9)
+        np.testing.assert_allclose(values[:, 4:], expected[:, 4:], rtol=0.05)
+
+
+@pytest.mark.parametrize("isa", ISAS)
+def test_every_instruction_set_and_every_portioning_give_the_same_bits(isa: str) -> None:
+    base = MemoryTables.build(random_log(300, 60, seed=3), 60, MemorySettings(max_neighbours=20, max_postings=40))
+    handles, items = random_clicks(np.random.default_rng(4), 2500, 70)
+    wanted = queries(70, 5)
+    at_once, one_by_one = delta_of(base, capacity=10), delta_of(base, capacity=10)
+    at_once.click(handles, items)
+    rng = np.random.default_rng(6)
+    begin = 0
+    while begin < len(items):
+        end = begin + int(rng.integers(1, 60))
+        one_by_one.click(handles[begin:end], items[begin:end])
+        memory_of(base, one_by_one, 70, isa).features(*asked(wanted.slice(0, 1)))
+        begin = end
+    ids, values = memory_of(base, at_once, 70, ISAS[0]).features(*asked(wanted))
+    again, others = memory_of(base, one_by_one, 70, isa).features(*asked(wanted))
+    np.testing.assert_array_equal(ids, again)
+    np.testing.assert_array_equal(values, others)
+
+
+def test_forgetting_leaves_no_trace() -> None:
+    """Rows of a delta that never met a session are those of one that forgot it, but for the order of other clicks."""
+    base = MemoryTables.build(random_log(100, 40, seed=7), 40, MemorySettings())
+    handles, items = random_clicks(np.random.default_rng(8), 800, 40)
+    delta, book = fed(base, handles, items)
+    for handle in list(book.grown)[::3]:
+        assert delta.forget(handle)
+        book.forget(handle)
+        assert not delta.forget(handle)
+    assert_rows(delta, book, base.settings, 40)
+
+
+def test_a_session_of_the_base_that_is_gone_leaves_the_tables_of_the_others() -> None:
+    log = random_log(120, 40, seed=9, longest=9)
+    base = MemoryTables.build(log, 40, MemorySettings(recency=1e9))
+    delta, book = delta_of(base), Book.of(log)
+    for session in (3, 50, 119, 118, 0):
+        assert delta.forget_base(session)
+        book.forget_base(session)
+        assert not delta.forget_base(session)
+    rebuilt = as_rebuilt(book, base, 40)
+    wanted = queries(40, 10)
+    assert agreement(ranked(memory_of(base, delta, 40), wanted), ranked(memory_of(rebuilt, None, 40), wanted)) == 1
+
+
+def test_seeds_add_to_a_pair_and_bring_an_unknown_item() -> None:
+    base = MemoryTables.build(Sessions.from_lists([[0, 1], [0, 1], [1, 2]]), 3, MemorySettings())
+    delta = delta_of(base, capacity=1)
+    values = np.array([2.0, 3.0, 0.0, 3.0, 3.0, 3.0])
+    delta.seed(0, 3, values)
+    delta.seed(3, 0, values)
+    neighbours, found = delta.row(0)
+    assert neighbours.tolist() == [3]
+    np.testing.assert_allclose(found[0], values)
+    ids, _ = memory_of(base, delta, 4).features(*asked(Sessions.from_lists([[0], [3]])))
+    assert 3 in ids[0].tolist()
+    assert {0, 1} <= set(ids[1].tolist())  # and what lies behind the neighbour
+    for bad in (-values, values * np.nan):
+        with pytest.raises(ValueError, match="finite and not negative"):
+            delta.seed(0, 1, bad)
+    with pytest.raises(ValueError, match="no neighbour of its own"):
+        delta.seed(1, 1, values)
+
+
+def test_what_does_not_fit_is_refused_and_changes_nothing() -> None:
+    base = MemoryTables.build(Sessions.from_lists([[0, 1]]), 2, MemorySettings())
+    delta = delta_of(base, capacity=1)
+    with pytest.raises(IndexError, match=r"item 3 lies outside 0\.\.2"):
+        delta.click(np.array([1, 1]), np.array([0, 3], np.int32))
+    assert delta.n_sessions == 0
+    with pytest.raises(ValueError, match="handles for 2 items"):
+        delta.click(np.array([1]), np.array([0, 1], np.int32))
+    with pytest.raises(IndexError, match=r"session 1 lies outside 0\.\.0"):
+        delta.resume(5, 1)
+    with pytest.raises(ValueError, match="most_clicks must be at least 1"):
+        delta_of(base, most_clicks=0)
+    with pytest.raises(ValueError, match="capacity"):
+        delta_of(base, capacity=-1)
+    other = MemoryTables.build(Sessions.from_lists([[0, 1]]), 2, MemorySettings())
+    with pytest.raises(ValueError, match="the delta is of other tables"):
+        memory_of(other, delta, 3)
+    with pytest.raises(ValueError, match="for more items"):
+        memory_of(base, delta, 2)
+
+
+def test_memory_is_counted_and_given_back() -> None:
+    base = MemoryTables.build(random_log(100, 1000, seed=11), 1000, MemorySettings())
+    empty = delta_of(base).n_bytes
+    handles, items = random_clicks(np.random.default_rng(12), 5000, 1000)
+    delta = delta_of(base)
+    delta.click(handles, items)
+    per_event = (delta.n_bytes - empty) / 5000
+    assert 100 < per_event < 3000
+    before = delta.n_bytes
+    for handle in delta.ordered()[0].tolist():
+        delta.forget(handle)
+    assert (delta.n_sessions, delta.n_clicks, delta.n_pairs) == (0, 0, 0)
+    assert delta.n_bytes <= before

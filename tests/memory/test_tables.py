@@ -154,6 +154,27 @@ def test_an_update_equals_a_rebuild(
     assert_same_tables(updated, MemoryTables.build(remaining, N_ITEMS, tables.settings))
 
 
+@settings(max_examples=100, deadline=None)
+@given(old=SESSIONS, new=SESSIONS, data=st.data(), chosen=SETTINGS)
+def test_an_update_without_any_sessions_equals_a_rebuild(
+    old: Sessions, new: Sessions, data: st.DataObject, chosen: MemorySettings
+) -> None:
+    expire = data.draw(st.integers(0, len(old)))
+    drop = sorted(data.draw(st.sets(st.integers(0, len(old) - 1)))) if len(old) else []
+    tables = MemoryTables.build(old, N_ITEMS, chosen)
+    left = [one for place, one in enumerate(old) if place >= expire and place not in drop]
+    remaining = Sessions.concatenate([Sessions.from_lists(left), new])
+    updated = tables.update(new, expire, drop=drop)
+    assert_same_tables(updated, MemoryTables.build(remaining, N_ITEMS, tables.settings))
+
+
+@pytest.mark.parametrize("drop", [[-1], [3], [1, 1], [2, 0]])
+def test_sessions_to_drop_that_are_none_are_refused(drop: list[int]) -> None:
+    tables = MemoryTables.build(Sessions.from_lists([[0], [1], [0, 1]]), 2)
+    with pytest.raises(UsageError, match=r"must ascend within 0\.\.2"):
+        tables.update(Sessions.from_lists([]), drop=drop)
+
+
 def test_many_updates_equal_a_rebuild_and_leave_most_rows_alone() -> None:
     sessions = random_log(400, 3000, seed=3, longest=12)
     chosen = MemorySettings(recency=30.0, max_neighbours=10, max_postings=3)

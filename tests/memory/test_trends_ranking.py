@@ -183,8 +183,9 @@ def test_rankers_are_for_what_is_asked(setup: Setup) -> None:
     with pytest.raises(DataError, match="the order differs"):
         replace(net, features=net.features[:-2] + net.features[:-3:-1])
     with pytest.raises(ValueError, match=r"for 50 features, this release has 48 and \d+ of trends"):
-        short = {name: net.arrays()[name][:50] for name in ("mean", "scale", "linear", "w1")}
-        memory_query.NativeRankerNet({**net.arrays(), **short})
+        memory_query.NativeRankerNet(
+            {**net.arrays(), **{n: net.arrays()[n][:50] for n in ("mean", "scale", "linear", "w1")}}
+        )
 
 
 def test_a_ranker_with_trends_survives_a_file(tmp_path) -> None:

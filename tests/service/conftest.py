@@ -16,6 +16,7 @@ ODD_IDS = ["", " ", "a b", "a+b", "50%", "ä/ö?x=1&y=2#z", "日本\u0000", 'quo
 BIG = 2**63 - 1
 INT_IDS = [0, -5, 7, 2**53 + 1, BIG, -(2**63)]
 LIMITS = ["--max-k", "50", "--max-clicks", "40", "--max-batch", "5", "--max-body", "4096", "--read-timeout", "1"]
+SESSIONS = ["--sessions", "memory", "--trusted-host", "Shop.Example"]
 
 
 @pytest.fixture(scope="session")
@@ -47,7 +48,7 @@ def memory_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def text_service(text_bundle: Path) -> Iterator[Running]:
     """One worker over text ids, with tight limits and sessions in memory."""
-    with running(text_bundle, *LIMITS, "--sessions", "memory", environment={"MTAW_ADMIN_TOKEN": "s3cret"}) as service:
+    with running(text_bundle, *LIMITS, *SESSIONS, environment={"MTAW_ADMIN_TOKEN": "s3cret"}) as service:
         yield service
 
 

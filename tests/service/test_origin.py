@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from mtaw_fast.service.origin import check_origin
 from mtaw_fast.service.problems import ServiceError
-from tests.service.running import Running, running
+from tests.service.running import Running
 
 CLICK = {"items": ["sku-11"], "k": 3}
 
@@ -52,14 +50,14 @@ def click(service: Running, **headers: str) -> tuple[int, str]:
     return reply.status, reply.code if reply.status != 200 else ""
 
 
-def test_a_service_refuses_such_clicks_and_keeps_none_of_them(text_bundle: Path) -> None:
-    with running(text_bundle, "--sessions", "memory", "--trusted-host", "Shop.Example") as service:
-        foreign = {"Content_Type": "text/plain", "Origin": "http://evil.example"}
-        assert click(service, **foreign) == (403, "foreign_origin")
-        assert click(service, Content_Type="text/plain", Host="evil.example") == (403, "foreign_host")
-        assert click(service, Content_Type="text/plain", Host="shop.example:8000") == (200, "")
-        own = f"127.0.0.1:{service.port}"
-        assert click(service, Content_Type="text/plain", Origin=f"http://{own}") == (200, "")
-        reply = service.ask("POST", "/v1/sessions/reader/click", CLICK)
-        assert reply.json["clicks"] == 3
-        assert service.metric('mtaw_requests_total{route="/v1/sessions/{id}/click",status="403"}') == 2
+def test_a_service_refuses_such_clicks_and_keeps_none_of_them(text_service: Running) -> None:
+    counted = 'mtaw_requests_total{route="/v1/sessions/{id}/click",status="403"}'
+    before = text_service.metric(counted)
+    foreign = {"Content_Type": "text/plain", "Origin": "http://evil.example"}
+    assert click(text_service, **foreign) == (403, "foreign_origin")
+    assert click(text_service, Content_Type="text/plain", Host="evil.example") == (403, "foreign_host")
+    assert click(text_service, Content_Type="text/plain", Host="shop.example:8000") == (200, "")
+    own = f"127.0.0.1:{text_service.port}"
+    assert click(text_service, Content_Type="text/plain", Origin=f"http://{own}") == (200, "")
+    assert text_service.ask("POST", "/v1/sessions/reader/click", CLICK).json["clicks"] == 3
+    assert text_service.metric(counted) == before + 2

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from mtaw_fast.cli import main
+from mtaw_fast.cli import main, serve
 from mtaw_fast.service.app import make_app
 from mtaw_fast.service.metrics import Metrics
 from mtaw_fast.service.reload import Reloader
@@ -219,6 +219,11 @@ def test_a_token_that_no_header_carries(
     error = capsys.readouterr().err
     assert error.count("must be of ASCII characters without blanks") == 2
     assert token not in error
+
+
+def test_workers_may_be_as_many_as_there_are_processors(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serve, "usable_cpus", lambda: 3)
+    assert (serve._workers("auto"), serve._workers("2")) == (3, 2)
 
 
 def test_help_has_an_example(capsys: pytest.CaptureFixture[str]) -> None:

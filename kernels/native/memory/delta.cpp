@@ -128,6 +128,7 @@ DeltaRow& MemoryDelta::row_at(std::int32_t item) {
         rows_.emplace_back(item);
         place_of_[at] = static_cast<std::int32_t>(rows_.size());
         touched_[at >> 6] |= std::uint64_t{1} << (at & 63);
+        start(rows_.back());
     }
     return rows_[static_cast<std::size_t>(place_of_[at]) - 1];
 }
@@ -148,6 +149,7 @@ void MemoryDelta::append(std::int32_t slot, std::int32_t item) {
     }
     for (const std::int32_t place : session.firsts) row_at(session.clicks[static_cast<std::size_t>(place)]).newest = slot;
     pair_up(slot, item, is_new, t);
+    if (++n_events_ % kPortion == 0) rank_stale();
     if (sessions_.is_sparse()) {
         sessions_.compress([&](const auto& renewed) {
             for (DeltaRow& one : rows_) one.fold_mark = renewed(one.fold_mark);
@@ -196,7 +198,7 @@ void MemoryDelta::remove(std::int32_t slot) {
     sessions_.remove(slot);
     for (const std::int32_t item : items) {
         DeltaRow& row = row_at(item);
-        row.unranked = static_cast<std::int64_t>(row.terms.size()) + 1;
+        row.risen = true;
         touch(row);
     }
 }
@@ -242,7 +244,8 @@ void MemoryDelta::drop_base(std::int64_t session) {
         DeltaRow& row = row_at(item);
         const RowView base = base_.row(item);
         for (DeltaPair& pair : row.pairs) row.link(pair, base);
-        row.unranked = static_cast<std::int64_t>(row.terms.size()) + 1;
+        start(row);
+        row.risen = true;
         touch(row);
     }
 }

@@ -91,6 +91,10 @@ class MemoryDelta {
     // The number of the latest session with the item, -1 = none.
     [[nodiscard]] std::int64_t newest(const DeltaRow& row) const;
     void materialise(const DeltaRow& row, FreshRow& out) const;
+    // Of that only aa, rec, last, totals and base_aging.
+    void sum_row(const DeltaRow& row, FreshRow& out) const;
+    // The strongest neighbours by what a rebuilt row would be ordered by, in no order.
+    void find_strong(const DeltaRow& row, std::vector<StrongPair>& out, FreshRow& fresh) const;
     // Sizes that no query meets more of.
     [[nodiscard]] std::int64_t longest_row() const { return longest_row_; }
     [[nodiscard]] std::int64_t longest_postings() const { return longest_postings_; }
@@ -106,7 +110,10 @@ class MemoryDelta {
     void take_out(DeltaRow& row, std::int32_t slot);
     void fold(DeltaRow& row);
     void cut(DeltaRow& row);
-    void rank_strong(DeltaRow& row);
+    void rank_stale();
+    [[nodiscard]] double least_of(const DeltaRow& row, const FreshRow& fresh) const;
+    void start(DeltaRow& row) const;
+    [[nodiscard]] static bool outgrown(const DeltaRow& row);
     void sort_postings(DeltaRow& row);
     void drop_base(std::int64_t session);
     void sum_terms(const DeltaRow& row, std::int64_t begin, std::int64_t end, std::int64_t newest, FreshRow& out) const;
@@ -123,11 +130,8 @@ class MemoryDelta {
     std::vector<std::uint64_t> touched_;  // a bit an item with a row: few cache lines, that most items are ruled out by
     std::int64_t longest_row_ = 0, longest_postings_ = 0, ignored_ = 0;
     FreshRow fresh_;                      // the writers' working memory
-    struct Ranked {
-        double strength;
-        StrongPair pair;
-    };
-    std::vector<Ranked> ranked_;
+    std::vector<std::int32_t> stale_;     // items whose strongest neighbours wait to be found
+    std::int64_t n_events_ = 0;
     std::vector<std::int32_t> met_;       // the other items of an event
 
     mutable std::shared_mutex mutex_;

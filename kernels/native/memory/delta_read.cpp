@@ -29,7 +29,7 @@ void MemoryDelta::sum_terms(const DeltaRow& row, std::int64_t begin, std::int64_
     }
 }
 
-void MemoryDelta::materialise(const DeltaRow& row, FreshRow& out) const {
+void MemoryDelta::sum_row(const DeltaRow& row, FreshRow& out) const {
     const std::size_t n_pairs = row.pairs.size();
     const std::int64_t known = newest(row), newest = known < 0 ? n_sessions() - 1 : known;
     out.aa.resize(n_pairs);
@@ -57,6 +57,11 @@ void MemoryDelta::materialise(const DeltaRow& row, FreshRow& out) const {
     out.totals[kAa] = static_cast<float>(total(kAa) + aa);
     out.totals[kRec] = static_cast<float>(total(kRec) * aging + rec);
     out.base_aging = static_cast<float>(aging);
+}
+
+void MemoryDelta::materialise(const DeltaRow& row, FreshRow& out) const {
+    sum_row(row, out);
+    const std::size_t n_pairs = row.pairs.size();
     out.count = row.read_count();
     out.neighbours.resize(static_cast<std::size_t>(out.count));
     out.latest.resize(static_cast<std::size_t>(out.count));

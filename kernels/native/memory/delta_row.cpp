@@ -8,7 +8,8 @@
 namespace mtaw {
 namespace {
 
-constexpr std::size_t kFew = 12;  // pairs that are looked through
+constexpr std::size_t kFew = 12;    // pairs that are looked through
+constexpr double kMargin = 0.9;     // by which the strongest may have become weaker since they were found
 
 std::size_t bucket_of(std::int32_t neighbour, std::size_t mask) {
     return (static_cast<std::uint32_t>(neighbour) * 0x9E3779B1U >> 7) & mask;
@@ -77,8 +78,7 @@ void DeltaRow::add_term(const DeltaTerm& term) {
     if (term.same != 0) add(kSes, 1.0);
     round(pair);
     terms.push_back(term);
-    ++unranked;
-    risen = risen || (!pair.is_strong && most_strength(pair) >= strong_least);
+    risen = risen || (!pair.is_strong && most_strength(pair) > strong_least * kMargin);
 }
 
 // Never less than its strength, whose `rec` takes summing: that is at most what fwd and bwd are.
@@ -88,7 +88,7 @@ double DeltaRow::most_strength(const DeltaPair& pair) const {
         most += (static_cast<double>(from_bfloat16(pair.base[kind])) + pair.sums[kind]) / (base_totals[kind] + totals[kind] + 1.0);
     }
     const double rec = pair.sums[kFwd] + pair.sums[kBwd] + pair.seeded_rec + static_cast<double>(from_bfloat16(pair.base[kRec]));
-    return most + std::min(rec / rec_bound, 1.0);
+    return most + std::min(rec / (ranked_totals[kRec] + 1.0), 1.0);
 }
 
 void DeltaRow::add_seed(std::int32_t place, const double* values) {
@@ -100,7 +100,6 @@ void DeltaRow::add_seed(std::int32_t place, const double* values) {
     pair.seeded_aa += values[kAa];
     pair.seeded_rec += values[kRec];
     round(pair);
-    ++unranked;
     risen = true;
 }
 
@@ -125,7 +124,7 @@ void DeltaRow::clear_pairs() {
     terms.clear();
     index.clear();
     kept = fresh_from = 0;
-    folded = 0;
+    folded = unfolded = 0;
     std::fill(totals, totals + kFixedKinds, 0.0);
 }
 

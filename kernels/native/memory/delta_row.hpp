@@ -53,19 +53,20 @@ struct DeltaRow {
     std::int32_t newest = -1;  // the slot of the session with the item that was clicked last, on whatever item
     std::int32_t fold_mark = 0;
     std::int32_t kept = 0, fresh_from = 0;  // pairs that a query reads: 0 .. kept - 1 and from fresh_from on
-    std::int64_t folded = 0;                // terms
-    std::int64_t unranked = 0;              // terms since `strong` was made
-    bool risen = false;                     // a pair that is not among `strong` may have become one of them
-    double strong_least = -1;               // strength of the last of `strong` where others are left, else -1
+    std::int64_t folded = 0;                // terms, the first ones
+    std::int64_t unfolded = 0;              // terms that the last fold left over
+    bool risen = false;                     // a pair that is not among the strongest may have become one of them
+    bool is_stale = false;                  // `strong` waits to be made
+    double strong_least = -1;               // the strength of the last of the strongest, -1 = there are no others
     std::int64_t unsorted = 0;              // postings since they were sorted
     double totals[kFixedKinds] = {};
-    double base_totals[kFixedKinds] = {};   // as of the last ranking, as is
-    double rec_bound = 1;                   // total of rec + 1
+    double ranked_totals[kPairKinds] = {};  // of base and delta when the strongest were found
+    double base_totals[kFixedKinds] = {};
     std::vector<DeltaPair> pairs;
-    std::vector<DeltaTerm> terms;           // in order of events
+    std::vector<DeltaTerm> terms;
     std::vector<std::int32_t> index;        // a hash table of 1 + pair by neighbour, empty while there are few
     std::vector<std::int32_t> postings;     // slots
-    std::vector<StrongPair> strong;
+    std::vector<StrongPair> strong;         // the strongest; empty while they are the base's, or all there are
     std::vector<DeltaSeed> seeds;
 
     explicit DeltaRow(std::int32_t of) : item(of) {}

@@ -34,6 +34,7 @@ class DeltaSessions {
     }
     // How many of the sessions that were there at `mark` have not been clicked since; and a mark of now.
     [[nodiscard]] std::int64_t before(std::int32_t mark) const;
+    [[nodiscard]] std::int32_t mark_before(std::int32_t slot) const { return facts_[static_cast<std::size_t>(slot)].stamp; }
     [[nodiscard]] std::int32_t mark() const { return static_cast<std::int32_t>(holders_.size()); }
 
     [[nodiscard]] std::int64_t count() const { return count_; }

@@ -126,7 +126,19 @@ inline StrongNeighbours LiveTables::strong(std::int64_t item) const {
     const RowView base = row(item);
     const DeltaRow* const more = fresh(item);
     out.total = total(item, kFwd);
-    if (more == nullptr || more->strong.empty()) {
+    if (more != nullptr && base.count + static_cast<std::int64_t>(more->pairs.size()) <= kStrong) {
+        out.count = 0;
+        const auto add = [&](std::int32_t neighbour, float fwd) {
+            out.neighbours[out.count] = neighbour;
+            out.fwd[out.count++] = fwd;
+        };
+        for (std::int64_t p = 0; p < base.count; ++p) {
+            if (more->find(base.neighbours[p]) < 0) add(base.neighbours[p], from_bfloat16(base.values[p * kPairKinds + kFwd]));
+        }
+        for (const DeltaPair& pair : more->pairs) add(pair.neighbour, from_bfloat16(pair.base[kFwd]) + pair.fresh[kFwd]);
+        return out;
+    }
+    if (more == nullptr || (!more->is_stale && more->strong.empty())) {
         out.count = std::min(base.count, kStrong);
         for (std::int64_t p = 0; p < out.count; ++p) {
             out.neighbours[p] = base.neighbours[p];
@@ -134,9 +146,15 @@ inline StrongNeighbours LiveTables::strong(std::int64_t item) const {
         }
         return out;
     }
-    out.count = static_cast<std::int64_t>(more->strong.size());
+    std::vector<StrongPair> found;
+    if (more->is_stale) {
+        FreshRow fresh;
+        delta_->find_strong(*more, found, fresh);
+    }
+    const std::vector<StrongPair>& strong = more->is_stale ? found : more->strong;
+    out.count = static_cast<std::int64_t>(strong.size());
     for (std::int64_t i = 0; i < out.count; ++i) {
-        const StrongPair& one = more->strong[static_cast<std::size_t>(i)];
+        const StrongPair& one = strong[static_cast<std::size_t>(i)];
         out.neighbours[i] = one.neighbour;
         out.fwd[i] = one.fwd;
         if (one.pair >= 0) {

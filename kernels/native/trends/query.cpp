@@ -17,6 +17,18 @@ float from_bfloat16(std::uint16_t value) { return std::bit_cast<float>(std::uint
 constexpr float kPreLanes[kPairLanes] = {0.6F, 1.0F, 0.0F, 0.4F, 0.0F};
 constexpr int kHour = 3, kDay = 5, kQuarter = 2;  // item lanes
 
+// The part of a pre-score that a pair makes: kPreLanes of fwd, then of bwd.
+template <typename T>
+MTAW_INLINE T pre_of(const T* value, const T* by) {
+    return (value[0] * by[0] + value[1] * by[1] + value[3] * by[3]) +
+           (value[kPairLanes] * by[kPairLanes] + value[kPairLanes + 1] * by[kPairLanes + 1] +
+            value[kPairLanes + 3] * by[kPairLanes + 3]);
+}
+
+MTAW_INLINE void widen(const std::uint16_t* value, float* out) {
+    for (int k = 0; k < kPairSums; ++k) out[k] = from_bfloat16(value[k]);
+}
+
 // sin(x) and cos(x) for x in [-pi, pi] by their series: the same bits everywhere.
 void sine_cosine(double x, float& sine, float& cosine) {
     double s = 0, c = 0, term = 1;
@@ -191,18 +203,15 @@ std::int64_t Trends::choose(const TrendsRequest& request, std::int64_t n, std::i
         const TrendsScratch::OwnRow& row = scratch.rows_[u];
         if (row.item < base_.n_items) {
             for (std::int64_t p = base_.row_offsets[row.item]; p < base_.row_offsets[row.item + 1]; ++p) {
-                const std::uint16_t* const value = base_.values + p * kPairSums;
-                float sum = 0;
-                for (const int k : {0, 1, 3, 5, 6, 8}) sum += from_bfloat16(value[k]) * row.base_pre[k];
-                scores[slot_of(base_.neighbours[p])] += sum;
+                float value[kPairSums];
+                widen(base_.values + p * kPairSums, value);
+                scores[slot_of(base_.neighbours[p])] += pre_of(value, row.base_pre);
             }
         }
         if (row.delta != nullptr) {
             const double* value = row.delta->values.data();
             for (const std::int32_t neighbour : row.delta->neighbours) {
-                double sum = 0;
-                for (const int k : {0, 1, 3, 5, 6, 8}) sum += value[k] * row.delta_pre[k];
-                scores[slot_of(neighbour)] += to_float(sum);
+                scores[slot_of(neighbour)] += to_float(pre_of(value, row.delta_pre));
                 value += kPairSums;
             }
         }
@@ -295,13 +304,10 @@ void Trends::measure(const std::int32_t* ids, std::int64_t count, TrendsScratch&
             for (std::int64_t p = base_.row_offsets[row.item]; p < base_.row_offsets[row.item + 1]; ++p) {
                 const std::int32_t slot = place[base_.neighbours[p]];
                 if (slot == 0) continue;
-                float pre = 0;
-                for (int k = 0; k < kPairSums; ++k) {
-                    const float raw = from_bfloat16(base_.values[p * kPairSums + k]);
-                    values[k] = raw * base_by[k];
-                    pre += raw * row.base_pre[k];
-                }
-                add(slot, values, pre);
+                float raw[kPairSums];
+                widen(base_.values + p * kPairSums, raw);
+                for (int k = 0; k < kPairSums; ++k) values[k] = raw[k] * base_by[k];
+                add(slot, values, pre_of(raw, row.base_pre));
             }
         }
         if (row.delta == nullptr) continue;
@@ -309,13 +315,9 @@ void Trends::measure(const std::int32_t* ids, std::int64_t count, TrendsScratch&
         for (std::size_t p = 0; p < length; ++p) {
             const std::int32_t slot = place[row.delta->neighbours[p]];
             if (slot == 0) continue;
-            double pre = 0;
             const double* const raw = row.delta->values.data() + p * kPairSums;
-            for (int k = 0; k < kPairSums; ++k) {
-                values[k] = to_float(raw[k] * delta_by[k]);
-                pre += raw[k] * row.delta_pre[k];
-            }
-            add(slot, values, to_float(pre));
+            for (int k = 0; k < kPairSums; ++k) values[k] = to_float(raw[k] * delta_by[k]);
+            add(slot, values, to_float(pre_of(raw, row.delta_pre)));
         }
     }
     for (std::int64_t i = 0; i < count; ++i) {

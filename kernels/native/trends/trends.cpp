@@ -12,7 +12,7 @@ namespace {
 
 constexpr std::int64_t kRun = 64;  // clicks that readers wait for at most
 constexpr std::size_t kFewActive = 1024;
-constexpr int kShort = 2, kLong = 3, kMonthly = 5;  // item lanes by which items are popular
+constexpr int kShort = 2, kLong = 3, kDaily = 5;  // item lanes by which items are popular
 
 }  // namespace
 
@@ -66,8 +66,8 @@ TrendFactors Trends::factors_at(std::int64_t now) const {
     for (int lane = 0; lane < kItemLanes; ++lane) {
         const std::int64_t h = delta_.settings().half_lives.ms[lane];
         const auto base = static_cast<float>(decay_power(base_.clock[lane] * h - now, h));
-        factors.base[lane] = base < kLeastFloat ? 0.0F : base;
-        factors.delta[lane] = decay_power(delta_.epochs()[lane] * h - now, h);
+        factors.base[lane] = factors.base[kItemLanes + lane] = base < kLeastFloat ? 0.0F : base;
+        factors.delta[lane] = factors.delta[kItemLanes + lane] = decay_power(delta_.epochs()[lane] * h - now, h);
     }
     return factors;
 }
@@ -80,12 +80,12 @@ TrendItem Trends::item_at(std::int64_t item, const ItemDelta* delta, std::int64_
     std::int64_t first = kNever, last = kNever;
     if (item < base_.n_items) {
         const float* const counts = base_.counts + item * kItemSums;
-        for (int k = 0; k < kItemSums; ++k) sums[k] = counts[k] * factors.base[k % kItemLanes];
+        for (int k = 0; k < kItemSums; ++k) sums[k] = counts[k] * factors.base[k];
         first = base_.times[2 * item];
         last = base_.times[2 * item + 1];
     }
     if (delta != nullptr) {
-        for (int k = 0; k < kItemSums; ++k) sums[k] += to_float(delta->counts[k] * factors.delta[k % kItemLanes]);
+        for (int k = 0; k < kItemSums; ++k) sums[k] += to_float(delta->counts[k] * factors.delta[k]);
         if (delta->first != kNever) first = first == kNever ? delta->first : std::min(first, delta->first);
         last = std::max(last, delta->last);
     }
@@ -104,7 +104,7 @@ TrendItem Trends::item_at(std::int64_t item, const ItemDelta* delta, std::int64_
 // Items that may be popular as long as nobody clicks them: in one lane their order never changes.
 void Trends::list_base() {
     std::vector<std::int32_t> ids(static_cast<std::size_t>(base_.n_items));
-    for (const int lane : {kItemLanes + kShort, kLong, kMonthly}) {
+    for (const int lane : {kItemLanes + kShort, kLong, kDaily}) {
         for (std::int64_t i = 0; i < base_.n_items; ++i) ids[static_cast<std::size_t>(i)] = static_cast<std::int32_t>(i);
         const auto most = static_cast<std::size_t>(std::min<std::int64_t>(kTrendMostRising, base_.n_items));
         const auto value = [&](std::int32_t item) { return base_.counts[std::int64_t{item} * kItemSums + lane]; };
@@ -125,7 +125,7 @@ void Trends::list_rising() {
         const auto sum = [&](int k) {
             const float base = item < base_.n_items ? base_.counts[std::int64_t{item} * kItemSums + k] : 0.0F;
             const double since = delta == nullptr ? 0.0 : delta->counts[k];
-            return std::max(base * factors.base[k % kItemLanes] + to_float(since * factors.delta[k % kItemLanes]), 0.0F);
+            return std::max(base * factors.base[k] + to_float(since * factors.delta[k]), 0.0F);
         };
         const float later = sum(kItemLanes + kShort), all = sum(kLong);
         const float score = later + 0.25F * sum(kShort) + 0.5F * sum(kItemLanes + kShort - 1) + 0.1F * all;
@@ -150,11 +150,12 @@ std::int64_t Trends::rising(std::int64_t now, std::int64_t k, std::int32_t* ids,
     scored.reserve(rising_.size());
     for (const Rising& one : rising_) {
         const TrendItem item = item_at(one.item, delta_.find(one.item), now, factors);
-        // How fast it is clicked now, and how much faster than over a day.
-        const float fast = item.all[kShort] + 0.25F * item.all[kLong];
+        // How fast it is clicked now (where little is clicked at all, the day tells more), and how much faster than over
+        // a day. Of the first clicks of a news log's sessions (4% of a day's), 81% are in the first 20.
+        const float fast = item.all[kShort] + 0.25F * item.all[kLong] + 0.02F * item.all[kDaily];
         const auto hours = [&](int lane) { return static_cast<float>(delta_.settings().half_lives.ms[lane]); };
-        const float usual = (item.all[kMonthly] + 1.0F) * hours(kLong) / hours(kMonthly);
-        scored.emplace_back(-fast * std::sqrt(std::sqrt((item.all[kLong] + 1.0F) / usual)), one.item);
+        const float usual = (item.all[kDaily] + 1.0F) * hours(kLong) / hours(kDaily);
+        scored.emplace_back(-fast * std::sqrt((item.all[kLong] + 1.0F) / usual), one.item);
     }
     std::sort(scored.begin(), scored.end());
     const std::int64_t count = std::min(k, static_cast<std::int64_t>(scored.size()));

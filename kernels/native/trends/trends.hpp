@@ -53,10 +53,10 @@ struct TrendClicks {
     std::int64_t count;
 };
 
-// 2^((t0 - now) / h) by lane, for the tables and for what came since.
+// 2^((t0 - now) / h) by lane, for the tables and for what came since; twice, as a row of kItemSums has the lanes.
 struct TrendFactors {
-    float base[kItemLanes];
-    double delta[kItemLanes];
+    float base[kItemSums];
+    double delta[kItemSums];
 };
 
 // One thread's working memory.
