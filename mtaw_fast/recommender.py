@@ -374,6 +374,8 @@ class Recommender:
             Whether to leave the session's own items out.
         filter : Filter, optional
             What `filter` prepared, for long lists.
+        at : int, optional
+            The moment of the request in Unix milliseconds, where the model was trained with times; now by default.
         repeats : bool, default False
             Whether to tell which results are in the session already.
         reasons : bool, default False
@@ -411,7 +413,7 @@ class Recommender:
         ----------
         sessions : iterable of iterables of ids, or Sessions
             Clicks as external ids, or packed Sessions of internal ids.
-        k, exclude, allow, exclude_seen, filter, repeats, reasons
+        k, exclude, allow, exclude_seen, filter, at, repeats, reasons
             As in `recommend`, for all sessions.
 
         Returns

@@ -67,13 +67,14 @@ def with_named(
     if tables is None or neighbours is None:
         return wider
     # Seeds of one state stay in the next: the delta belongs to the first that had any.
-    delta, memory = catalog.delta, catalog.memory
+    delta, memory, trends = catalog.delta, catalog.memory, catalog.trends
     if delta is None or memory is None:
         memory, delta = memory_with_delta(catalog.model)
+        trends = None if catalog.model.trends is None else catalog.model.trends.live(delta.n_catalog)
     for place, near in zip(range(catalog.size, wider.size), neighbours, strict=True):
         for neighbour in catalog.ids.lookup(near).tolist():
             seed_pair(delta, tables, place, neighbour)
-    return replace(wider, memory=memory, delta=delta)
+    return replace(wider, memory=memory, delta=delta, trends=trends)
 
 
 def seed_pair(delta: MemoryDelta, tables: MemoryTables, item: int, neighbour: int) -> None:

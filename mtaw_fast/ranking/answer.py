@@ -23,7 +23,8 @@ class Recommendations:
     items : list of ids
         External ids.
     scores : float32[len(items)]
-        The model's logits or its ranker's scores; click counts where `fallback`, cosines from `similar_items`.
+        The model's logits or its ranker's scores; where `fallback`, click counts, or how fast the items rise where the
+        model knows of time; cosines from `similar_items`.
     unknown : list
         The session's clicks that the catalog does not know, in order.
     fallback : bool, default False

@@ -206,6 +206,7 @@ class Catalog:
             embeddings=np.concatenate([self.embeddings, embeddings]),
             vectors=np.concatenate([self.vectors, normalised(embeddings)]),
             gone=np.concatenate([self.gone, np.zeros(len(items), dtype=bool)]),
+            trends=None if self.memory is None else self.trends,  # made for the catalog as it was
         )
 
     def without_items(self, items: Sequence[Any]) -> Catalog:

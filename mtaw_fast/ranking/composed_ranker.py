@@ -76,7 +76,7 @@ class ComposedRanker:
         times = (encoded - start) / 1000, (found - encoded) / 1000
         if memory is None:
             return ranked, (*times, None)
-        ranked = memory.rank(sessions, k, queries, ranked, conditions.allowed, dropped)
+        ranked = memory.rank(sessions, k, queries, ranked, conditions.allowed, dropped, conditions.at)
         return ranked, (*times, (perf_counter_ns() - found) / 1000)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,20 +14,23 @@ from mtaw_fast.errors import UsageError
 from mtaw_fast.ranking.catalog import Catalog
 
 _NONE: tuple[Any, ...] = ()  # the one empty tuple there is
+_LATEST = 4_102_444_800_000  # the year 2100
 _LONG_LIST = 1000  # exclude lists up to here go along with the search; a mask costs O(N)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Conditions:
-    """Which items may be found; all hold together.
+    """Which items may be found; all hold together. And when it is asked.
 
     allowed: these only. excluded: never these, int32[..] internal ids, ascending and distinct: a short list.
-    exclude_seen: nor the session's own.
+    exclude_seen: nor the session's own. at: Unix milliseconds, where the model knows of time; None: right after the
+    newest click that it knows, or after a session's last click where that has a time.
     """
 
     allowed: Filter | None = None
     excluded: np.ndarray | None = None
     exclude_seen: bool = False
+    at: int | None = None
 
     @property
     def bits(self) -> np.ndarray | None:
@@ -43,13 +47,16 @@ def conditions_of(
     allow: Iterable[Any] | None = None,
     prepared: Filter | None = None,
     exclude_seen: bool = False,
+    at: int | None = None,
 ) -> Conditions:
     """The conditions of a call, from external ids; those that the catalog does not know are ignored.
 
-    Raises UsageError on what is no list of ids, and on a filter of another kind or catalog.
+    at: where the model knows of time, now by default. Raises UsageError on what is no list of ids, on a filter of
+    another kind or catalog, and on what is no time in milliseconds.
     """
+    at = _moment(at) if catalog.model.trends is not None else None
     if exclude is _NONE and allow is None and prepared is None:
-        return Conditions(exclude_seen=True) if exclude_seen else EVERYTHING
+        return Conditions(exclude_seen=exclude_seen, at=at) if exclude_seen or at is not None else EVERYTHING
     ids, base = catalog.ids, catalog.model.n_items
     excluded = ids.known(listed("exclude", exclude))
     if prepared is not None:
@@ -57,9 +64,18 @@ def conditions_of(
             raise UsageError(f"filter must be made with filter(), not {type(prepared).__name__}; or pass allow=")
         prepared = prepared.grown(catalog.size, base)
     if allow is None and len(excluded) <= _LONG_LIST:
-        return Conditions(prepared, excluded if len(excluded) else None, exclude_seen)
+        return Conditions(prepared, excluded if len(excluded) else None, exclude_seen, at)
     own = Filter.of(catalog.size, excluded, None if allow is None else ids.known(listed("allow", allow)))
-    return Conditions(own if prepared is None else prepared & own, None, exclude_seen)
+    return Conditions(own if prepared is None else prepared & own, None, exclude_seen, at)
+
+
+def _moment(at: int | None) -> int:
+    """Unix milliseconds of a request. Raises UsageError where it is no such number."""
+    if at is None:
+        return time.time_ns() // 1_000_000
+    if isinstance(at, bool) or not isinstance(at, (int, np.integer)) or not 0 <= at < _LATEST:
+        raise UsageError(f"at must be Unix milliseconds, not {at!r}; multiply seconds by 1000")
+    return int(at)
 
 
 def checked_k(k: int, n_items: int) -> int:

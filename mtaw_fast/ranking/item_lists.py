@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from mtaw_fast.data.padding import padded_to
+from mtaw_fast.kernels.native.trends import Trends
 from mtaw_fast.memory.pairs import neighbours
 from mtaw_fast.ranking.catalog import Catalog
 from mtaw_fast.ranking.conditions import Conditions
+
+_RISING = 256  # items of the list
 
 
 def most_popular(catalog: Catalog, k: int, conditions: Conditions) -> tuple[np.ndarray, np.ndarray]:
@@ -20,6 +25,29 @@ def most_popular(catalog: Catalog, k: int, conditions: Conditions) -> tuple[np.n
         order = order[np.isin(order, excluded, invert=True)]
     order = order[:k]
     return padded_to(k, order, catalog.popularity[order].astype(np.float32))
+
+
+def rising(catalog: Catalog, trends: Trends, k: int, conditions: Conditions) -> tuple[np.ndarray, np.ndarray]:
+    """The k items that are rising at the moment of the request, then the most clicked ones.
+
+    ids int32[k], scores float32[k], padded with -1 / -inf. Scores: `Trends.rising`'s; those of the items behind go on
+    under it by one a place, and say their order alone.
+    """
+    found, scores = trends.rising(conditions.at or 0, _RISING)
+    fine = (found >= 0) & (found < catalog.size)
+    found, scores = found[fine], scores[fine]
+    rest, _ = most_popular(catalog, catalog.n_items, replace(conditions, at=None))
+    rest = rest[(rest >= 0) & np.isin(rest, found, invert=True)]
+    kept = ~catalog.gone[found]
+    if conditions.allowed is not None:
+        kept &= conditions.allowed.mask[found]
+    if conditions.excluded is not None:
+        kept &= np.isin(found, conditions.excluded, invert=True)
+    found, scores = found[kept][:k], scores[kept][:k]
+    rest = rest[: k - len(found)]
+    lowest = min(0.0, float(scores[-1])) if len(scores) else 0.0
+    behind = lowest - 1 - np.arange(len(rest), dtype=np.float32)
+    return padded_to(k, np.concatenate([found, rest]).astype(np.int32), np.concatenate([scores, behind]))
 
 
 def clicked_together(

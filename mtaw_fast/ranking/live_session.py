@@ -110,7 +110,7 @@ class LiveSession:
 
         Parameters
         ----------
-        k, timings, exclude, allow, exclude_seen, filter, repeats, reasons
+        k, timings, exclude, allow, exclude_seen, filter, at, repeats, reasons
             As in `Recommender.recommend`.
 
         Returns

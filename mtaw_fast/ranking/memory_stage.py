@@ -29,13 +29,14 @@ def memory_parts(catalog: Catalog, room: int = 0) -> tuple[SessionMemory, Native
     return memory, model.ranker_net.native()
 
 
-def moment_of(trends: Trends, times: np.ndarray | None, ends: np.ndarray) -> Moment:
+def moment_of(trends: Trends, times: np.ndarray | None, ends: np.ndarray, at: int | None = None) -> Moment:
     """When prefixes that end before the clicks int64[Q] are asked about: right after their last clicks.
 
-    times: int64[T], of all clicks; None: after the newest click that `trends` know, which is also the earliest that is.
+    times: int64[T], of all clicks; None: at `at`, or after the newest click that `trends` know, which is also the
+    earliest moment that is.
     """
     if times is None:
-        return Moment(trends, np.zeros(len(ends), dtype=np.int64))
+        return Moment(trends, np.full(len(ends), at or 0, dtype=np.int64))
     return Moment(trends, times[ends - 1], times)
 
 
@@ -49,8 +50,6 @@ class MemoryStage:
         self.memory, self.ranker_net = memory, ranker_net
         self._catalog = catalog
         self._trends = catalog.trends
-        if catalog.model.trends is not None and self._trends is None:
-            self._trends = catalog.model.trends.live(catalog.size)
         self._here = Filter(~catalog.gone) if catalog.gone.any() else None
         # A prepared filter is used many times; what it leaves of this state is made once.
         self._prepared: weakref.WeakKeyDictionary[Filter, Filter] = weakref.WeakKeyDictionary()
@@ -73,12 +72,13 @@ class MemoryStage:
         found: tuple[np.ndarray, np.ndarray],
         allowed: Filter | None,
         dropped: Sequence[np.ndarray] | None,
+        at: int | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """The k best items of B sessions, none of them empty: (ids int32[B, k], scores float32[B, k]), padded.
 
-        Where the sessions have times, their last clicks are the moments of the requests; else it is the newest click
-        that trends know. queries: float32[B, d]. found: the best `width(k)` items of each and their logits; like it,
-        the ranking keeps to `allowed` and leaves out each session's `dropped` ids.
+        Where the sessions have times, their last clicks are the moments of the requests; else it is `at` (Unix
+        milliseconds), or the newest click that trends know. queries: float32[B, d]. found: the best `width(k)` items
+        of each and their logits; like it, the ranking keeps to `allowed` and leaves out each session's `dropped` ids.
         """
         catalog = self._catalog
         ids, logits = (np.ascontiguousarray(array) for array in found)
@@ -92,7 +92,7 @@ class MemoryStage:
         begins, ends = sessions.offsets[:-1], sessions.offsets[1:]
         return self.memory.rank(
             self.ranker_net, items, begins, ends, k, dense, allowed=bits, excluded=excluded, excluded_offsets=offsets,
-            moment=None if self._trends is None else moment_of(self._trends, sessions.times, ends),
+            moment=None if self._trends is None else moment_of(self._trends, sessions.times, ends, at),
         )  # fmt: skip
 
     def _left(self, allowed: Filter | None) -> np.ndarray | None:

@@ -17,6 +17,7 @@ class OptionKeywords(TypedDict, total=False):
     allow: Iterable[Any] | None
     exclude_seen: bool
     filter: Filter | None
+    at: int | None
     repeats: bool
     reasons: bool
 
@@ -47,6 +48,7 @@ def options_of(
     allow: Iterable[Any] | None = None,
     exclude_seen: bool = False,
     filter: Filter | None = None,
+    at: int | None = None,
     repeats: bool = False,
     reasons: bool = False,
 ) -> Options:
@@ -55,5 +57,5 @@ def options_of(
     Raises UsageError on a k that is no positive whole number, on lists that are none, and on a filter of another
     catalog.
     """
-    conditions = conditions_of(catalog, exclude, allow, filter, exclude_seen)
+    conditions = conditions_of(catalog, exclude, allow, filter, exclude_seen, at)
     return Options(checked_k(k, catalog.n_items), conditions, repeats, reasons)

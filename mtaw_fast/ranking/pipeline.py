@@ -15,7 +15,7 @@ from mtaw_fast.ranking.catalog import Catalog
 from mtaw_fast.ranking.composed_ranker import ComposedRanker
 from mtaw_fast.ranking.conditions import EVERYTHING, Conditions
 from mtaw_fast.ranking.encoders import Encoder, NativeEncoder
-from mtaw_fast.ranking.item_lists import most_popular
+from mtaw_fast.ranking.item_lists import most_popular, rising
 from mtaw_fast.ranking.native_ranker import NativeRanker
 from mtaw_fast.ranking.options import Options
 from mtaw_fast.ranking.ranker import GrowingState, Ranker, Times
@@ -45,6 +45,8 @@ class Pipeline:
 
         before: that of an earlier state of the same model's catalog; what the two states share is not made twice.
         """
+        if catalog.model.trends is not None and catalog.trends is None:
+            catalog = replace(catalog, trends=catalog.model.trends.live(catalog.size))
         native: NativeRanker | None = None
         # The one native call knows nothing of trends.
         if isinstance(encoder, NativeEncoder) and isinstance(index, ScanIndex) and catalog.model.trends is None:
@@ -108,15 +110,21 @@ class Pipeline:
             return self.ranker.rank(sessions, k, conditions)
         ids, scores = padded_lists(len(sessions), k)
         if empty.any():
-            ids[empty], scores[empty] = most_popular(self.catalog, k, conditions)
+            ids[empty], scores[empty] = self._popular(k, conditions)
         full = np.flatnonzero(~empty)
         if len(full):
             ids[full], scores[full] = self.ranker.rank(sessions.select(full), k, conditions)
         return ids, scores
 
+    def _popular(self, k: int, conditions: Conditions) -> tuple[np.ndarray, np.ndarray]:
+        """What is clicked most, or what is rising where the model knows of time: ids int32[k], scores float32[k]."""
+        if self.catalog.trends is None:
+            return most_popular(self.catalog, k, conditions)
+        return rising(self.catalog, self.catalog.trends, k, conditions)
+
     def _most_popular(self, unknown: list[Any], options: Options) -> Recommendations:
         """The answer where no click is known."""
-        row = most_popular(self.catalog, options.k, options.conditions)
+        row = self._popular(options.k, options.conditions)
         return assembled(self.catalog, row, _NO_CLICKS, unknown, options.repeats)
 
     def _explained(self, answer: Recommendations, clicks: np.ndarray) -> Recommendations:
