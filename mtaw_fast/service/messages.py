@@ -25,6 +25,10 @@ class Wanted(Struct, forbid_unknown_fields=True, kw_only=True):
     allow: Annotated[Items | None, Meta(description="These only; null: all; []: none.")] = None
     exclude_seen: Annotated[bool, Meta(description="Leave out what is in the session.")] = False
     repeats: Annotated[bool, Meta(description="Tell which results are in the session.")] = False
+    at: Annotated[
+        int | None,
+        Meta(description="The moment to rank for, Unix milliseconds, where the bundle knows of time; null: now."),
+    ] = None
 
 
 class RecommendRequest(Wanted, kw_only=True):

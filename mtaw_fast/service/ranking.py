@@ -61,6 +61,7 @@ def rank(snapshot: Snapshot, wanted: Wanted, session: Sequence[Any], waited: flo
         exclude=wanted.exclude or (),
         allow=wanted.allow,
         exclude_seen=wanted.exclude_seen,
+        at=wanted.at,
         timings=True,
         repeats=wanted.repeats,
     )
@@ -74,7 +75,7 @@ def rank_together(
     """The rankings for sessions that want the same, in one pass over the catalog: each the one that `rank` gives."""
     start = perf_counter()
     rankings = snapshot.recommender.recommend_batch(
-        sessions, wanted.k, exclude_seen=wanted.exclude_seen, repeats=wanted.repeats
+        sessions, wanted.k, exclude_seen=wanted.exclude_seen, at=wanted.at, repeats=wanted.repeats
     )
     metrics.stage("joint", (perf_counter() - start) * 1e6)
     metrics.add("mtaw_joint_answers_total", by=len(rankings))
@@ -94,6 +95,7 @@ def rank_batch(snapshot: Snapshot, asked: BatchRequest, check_deadline: Callable
             exclude=asked.exclude or (),
             allow=asked.allow,
             exclude_seen=asked.exclude_seen,
+            at=asked.at,
             repeats=asked.repeats,
         )
     return rankings

@@ -163,7 +163,7 @@ def _joint(service: Service, asked: RecommendRequest | ClickRequest, session: li
     def work(sessions: list[Any], waited: list[float]) -> list[Ranked]:
         return rank_together(service.reloader.snapshot, asked, sessions, waited, service.metrics)
 
-    return Joint((asked.k, asked.exclude_seen, asked.repeats), session, work)
+    return Joint((asked.k, asked.exclude_seen, asked.repeats, asked.at), session, work)
 
 
 def _query_item(query: bytes) -> str:
