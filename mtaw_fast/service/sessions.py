@@ -9,8 +9,6 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-from mtaw_fast.service.settings import Settings
-
 _SESSION_BYTES = 512  # of a kept session, its id and clicks left out: entries, list and numbers of its own
 _TEXT_BYTES = 80  # of a text, its characters left out
 _CLICK_BYTES = 8 + 16  # of a click beside its id: its place in the list, and what an allocation is rounded up by
@@ -122,15 +120,3 @@ class MemorySessions:
 
     async def close(self) -> None:
         """See `SessionStore.close`."""
-
-
-def open_sessions(settings: Settings, timeout: float) -> SessionStore | None:
-    """The store that `--sessions` names, or None where it names none. timeout: see `RedisSessions`."""
-    if settings.sessions is None:
-        return None
-    ttl, clicks = settings.session_ttl, settings.limits.clicks
-    if settings.sessions == "memory":
-        return MemorySessions(ttl, settings.max_sessions, settings.max_sessions_bytes, clicks)
-    from mtaw_fast.service.redis_sessions import RedisSessions
-
-    return RedisSessions(settings.sessions, ttl, clicks, timeout, settings.sessions_password)

@@ -24,7 +24,7 @@ from mtaw_fast.service.log import configure_logging, flush_log, log_event
 from mtaw_fast.service.metrics import Metrics
 from mtaw_fast.service.reload import Reloader
 from mtaw_fast.service.request_queue import RequestQueue
-from mtaw_fast.service.sessions import open_sessions
+from mtaw_fast.service.session_stores import open_sessions
 from mtaw_fast.service.settings import Settings
 from mtaw_fast.service.shared_memory import SharedMemory
 from mtaw_fast.service.snapshot import Snapshot, load_snapshot, signature

@@ -16,7 +16,8 @@ from mtaw_fast.errors import UsageError
 from mtaw_fast.recommender import Recommender
 from mtaw_fast.service.problems import ServiceError
 from mtaw_fast.service.redis_sessions import RedisSessions
-from mtaw_fast.service.sessions import MemorySessions, open_sessions
+from mtaw_fast.service.session_stores import open_sessions
+from mtaw_fast.service.sessions import MemorySessions
 from mtaw_fast.service.settings import Settings
 from tests.service.conftest import BIG
 from tests.service.running import Running, eventually, running

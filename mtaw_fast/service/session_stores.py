@@ -1,0 +1,18 @@
+"""Which store the settings mean for sessions that the service keeps."""
+
+from __future__ import annotations
+
+from mtaw_fast.service.sessions import MemorySessions, SessionStore
+from mtaw_fast.service.settings import Settings
+
+
+def open_sessions(settings: Settings, timeout: float) -> SessionStore | None:
+    """The store that `--sessions` names, or None where it names none. timeout: see `RedisSessions`."""
+    if settings.sessions is None:
+        return None
+    ttl, clicks = settings.session_ttl, settings.limits.clicks
+    if settings.sessions == "memory":
+        return MemorySessions(ttl, settings.max_sessions, settings.max_sessions_bytes, clicks)
+    from mtaw_fast.service.redis_sessions import RedisSessions
+
+    return RedisSessions(settings.sessions, ttl, clicks, timeout, settings.sessions_password)
