@@ -17,6 +17,7 @@ namespace {
 constexpr std::int64_t kFewTerms = 512, kTermShare = 32, kUnsettled = 256;
 constexpr double kUnsettledShare = 1.0 / 32;
 constexpr double kRankGrowth = 1 + 1.0 / 64;      // of the totals, after which the strongest are found again in any case
+constexpr std::size_t kSmallRow = 64;        // pairs up to which they are found again for every event
 constexpr double kRounded = 1 + 0x1p-8, kBelow = 1 - 0x1p-40;
 constexpr std::int64_t kPostingShare = 16;  // postings are sorted again after one new one in so many
 
@@ -29,7 +30,7 @@ void MemoryDelta::touch(DeltaRow& row) {
     if (base_.row(row.item).count + static_cast<std::int64_t>(row.pairs.size()) <= kStrong) {
         row.risen = false;  // all of them are
         row.strong.clear();
-    } else if (!row.is_stale && (row.risen || outgrown(row))) {
+    } else if (!row.is_stale && (row.risen || row.pairs.size() <= kSmallRow || outgrown(row))) {
         row.is_stale = true;
         stale_.push_back(row.item);
     }
