@@ -3,6 +3,7 @@
 // memory and its ranker are shared too, behind the engine and asked by themselves.
 //
 //     engine_stress BUNDLE ISA MAX_LEN SCALE THREADS CALLS    CALLS a thread; prints "ok", or what differs and exits 1
+//     engine_stress BUNDLE ISA MAX_LEN SCALE THREADS CALLS learn    one thread clicks CALLS times onto a delta meanwhile
 #include <algorithm>
 #include <atomic>
 #include <bit>
@@ -21,6 +22,7 @@
 #include "engine/checks.hpp"
 #include "engine/engine.hpp"
 #include "isa.hpp"
+#include "learning_stress.hpp"
 #include "mapped_bundle.hpp"
 #include "memory/query.hpp"
 #include "memory/ranker_net.hpp"
@@ -211,6 +213,10 @@ class Shop {
         return got.ids.back() == click && got == wanted;
     }
 
+    mtaw::LearningShop learning(mtaw::Isa isa) const {
+        return {bundle_.memory(), bundle_.memory_settings(), kQuery, *ranker_, isa};
+    }
+
     const mtaw::Encoder& encoder() const { return encoder_; }
     std::int64_t n_items() const { return engine_->n_items(); }
 
@@ -303,9 +309,14 @@ void work(Shared& shared, std::uint64_t seed, std::int64_t calls) {
     }
 }
 
-int run(char** argv) {
+int run(int argc, char** argv) {
     const std::int64_t max_len = std::atoll(argv[3]), n_threads = std::atoll(argv[5]), calls = std::atoll(argv[6]);
     const Shop shop(argv[1], mtaw::isa_named(argv[2]), max_len, std::atof(argv[4]));
+    if (argc == 8) {
+        if (!mtaw::learn_while_asked(shop.learning(mtaw::isa_named(argv[2])), n_threads, calls)) return 1;
+        std::printf("ok\n");
+        return 0;
+    }
     Random random(5);
     Scratch scratch;
     std::vector<Job> jobs;
@@ -333,12 +344,12 @@ int run(char** argv) {
 }  // namespace
 
 int main(int argc, char** argv) {
-    if (argc != 7) {
-        std::printf("usage: engine_stress BUNDLE ISA MAX_LEN SCALE THREADS CALLS\n");
+    if (argc != 7 && argc != 8) {
+        std::printf("usage: engine_stress BUNDLE ISA MAX_LEN SCALE THREADS CALLS [learn]\n");
         return 2;
     }
     try {
-        return run(argv);
+        return run(argc, argv);
     } catch (const std::exception& error) {
         std::printf("%s\n", error.what());
         return 1;

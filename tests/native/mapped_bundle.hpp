@@ -142,6 +142,13 @@ class MappedBundle {
                 memory_->at<double>("settings")[kRecency]};
     }
 
+    // In the order that mtaw_fast/memory/files.py gives them.
+    MemorySettings memory_settings() const {
+        const double* const numbers = memory_->at<double>("settings");
+        const auto whole = [&](int place) { return static_cast<std::int64_t>(numbers[place]); };
+        return {whole(1), whole(2), numbers[4], whole(5), whole(6)};
+    }
+
     RankerWeights ranker() const {
         const auto array = [this](const char* name) { return ranker_->at<float>(name); };
         return {ranker_->shape("mean")[0], ranker_->shape("b1")[0], ranker_->shape("b2")[0], array("mean"),

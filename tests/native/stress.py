@@ -2,6 +2,7 @@
 
 python -m tests.native.stress --sanitizer thread --sanitizer address,undefined --calls 100000
 python -m tests.native.stress --memory --calls 10000
+python -m tests.native.stress --memory --learn --threads 8 --calls 100000
 """
 
 from __future__ import annotations
@@ -39,20 +40,24 @@ def run_stress(
     timeout: float,
     halves: bool = False,
     memory: bool = False,
+    learn: bool = False,
 ) -> str:
     """Run it over a bundle made in `folder`: what it printed, "ok" where no sanitizer complained and all agreed.
 
-    halves: with the half-wide codes of large catalogs. memory: with a session memory and a random ranker.
+    halves: with the half-wide codes of large catalogs. memory: with a session memory and a random ranker. learn: and
+    one thread clicks `calls` times onto a delta beside it.
     """
     n_items = N_ITEMS_IN_HALVES if halves else N_ITEMS
-    parts = bundle_parts(n_items=n_items, d=D, max_len=MAX_LEN) | (memory_parts(n_items) if memory else {})
+    parts = bundle_parts(n_items=n_items, d=D, max_len=MAX_LEN) | (memory_parts(n_items) if memory or learn else {})
     bundle = save_parts(folder / "bundle", **parts)
     if halves:
         whole = bundle.file("scan")
         assert whole is not None
         replace_part(bundle.folder, "scan", quantise(bundle.item_vectors, halves=True))
         whole.unlink()
-    arguments = (bundle.folder, isa, str(MAX_LEN), str(bundle.config.scale), str(threads), str(calls))
+    arguments = [bundle.folder, isa, str(MAX_LEN), str(bundle.config.scale), str(threads), str(calls)]
+    if learn:
+        arguments.append("learn")
     # The first report ends the run: without this ThreadSanitizer goes on and buries it under thousands.
     environment = {**os.environ, "TSAN_OPTIONS": "halt_on_error=1"}
     done = subprocess.run(
@@ -69,6 +74,7 @@ def main() -> int:
     parser.add_argument("--isa", default=instruction_sets()[-1], help="instruction set (%(default)s)")
     parser.add_argument("--halves", action="store_true", help="with the half-wide codes of large catalogs")
     parser.add_argument("--memory", action="store_true", help="with a session memory")
+    parser.add_argument("--learn", action="store_true", help="one thread clicks --calls times while the others ask")
     parser.add_argument("--threads", type=int, default=16)
     parser.add_argument("--calls", type=int, default=100_000, help="a thread (%(default)s)")
     parser.add_argument("--seconds", type=float, default=3600, help="give up after so many (%(default)s)")
@@ -86,9 +92,12 @@ def main() -> int:
             start = time.monotonic()
             said = run_stress(
                 program, folder, options.isa, options.threads, options.calls, options.seconds, options.halves,
-                options.memory,
+                options.memory, options.learn,
             )  # fmt: skip
-        of = f"{options.isa}, {'with' if options.memory else 'without'} a memory"
+        kind = (
+            "with a memory that learns" if options.learn else "with a memory" if options.memory else "without a memory"
+        )
+        of = f"{options.isa}, {kind}"
         what = f"{options.threads} threads x {options.calls} calls, {of}, {time.monotonic() - start:.0f} s"
         print(f"{sanitizer}: {what}: {said}", flush=True)
         worst = max(worst, int(said != "ok"))

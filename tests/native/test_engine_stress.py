@@ -24,3 +24,7 @@ def test_threads_agree_and_no_sanitizer_reports(tmp_path: Path, sanitizer: str) 
             folder = tmp_path / f"{isa}-memory"
             folder.mkdir()
             assert run_stress(program, folder, isa, threads=16, calls=40, timeout=200, memory=True) == "ok"
+    folder = tmp_path / "learning"
+    folder.mkdir()
+    isa = instruction_sets()[-1]
+    assert run_stress(program, folder, isa, threads=8, calls=1500, timeout=200, memory=True, learn=True) == "ok"

@@ -52,6 +52,7 @@ MemoryDelta::MemoryDelta(const MemoryView& base, const MemorySettings& settings,
     }
     if (most_clicks < 1) throw std::invalid_argument("most_clicks must be at least 1, not " + std::to_string(most_clicks));
     place_of_.assign(static_cast<std::size_t>(n_catalog), 0);
+    ses_.assign(static_cast<std::size_t>(n_catalog), 0);
     touched_.assign(static_cast<std::size_t>(n_catalog >> 6) + 1, 0);
 }
 
@@ -125,7 +126,8 @@ void MemoryDelta::seed(std::int32_t item, std::int32_t neighbour, const double* 
 DeltaRow& MemoryDelta::row_at(std::int32_t item) {
     const auto at = static_cast<std::size_t>(item);
     if (place_of_[at] == 0) {
-        rows_.emplace_back(item);
+        counts_.emplace_back();
+        rows_.emplace_back(item, &counts_.back(), &ses_[at]);
         place_of_[at] = static_cast<std::int32_t>(rows_.size());
         touched_[at >> 6] |= std::uint64_t{1} << (at & 63);
         start(rows_.back());
@@ -138,16 +140,18 @@ void MemoryDelta::append(std::int32_t slot, std::int32_t item) {
     const DeltaSessions::Session& session = sessions_.at(slot);
     const auto t = static_cast<std::int64_t>(session.clicks.size()) - 1;
     DeltaRow& row = row_at(item);
-    ++row.clicks;
+    ++row.counts->clicks;
     if (is_new) {
-        ++row.sessions;
+        ++row.counts->sessions;
         ++row.unsorted;
         row.postings.push_back(slot);
     } else {
-        ++row.repeated_later;
-        row.repeated_at_once += session.clicks[static_cast<std::size_t>(t) - 1] == item ? 1 : 0;
+        ++row.counts->repeated_later;
+        row.counts->repeated_at_once += session.clicks[static_cast<std::size_t>(t) - 1] == item ? 1 : 0;
     }
-    for (const std::int32_t place : session.firsts) row_at(session.clicks[static_cast<std::size_t>(place)]).newest = slot;
+    for (const std::int32_t place : session.firsts) {
+        row_at(session.clicks[static_cast<std::size_t>(place)]).counts->newest = slot;
+    }
     pair_up(slot, item, is_new, t);
     if (++n_events_ % kPortion == 0) rank_stale();
     if (sessions_.is_sparse()) {
@@ -208,17 +212,17 @@ void MemoryDelta::take_out(DeltaRow& row, std::int32_t slot) {
     std::int64_t before = -1;
     for (std::int64_t t = 0; t < static_cast<std::int64_t>(clicks.size()); ++t) {
         if (clicks[static_cast<std::size_t>(t)] != row.item) continue;
-        --row.clicks;
-        row.repeated_later -= before >= 0 ? 1 : 0;
-        row.repeated_at_once -= before >= 0 && before == t - 1 ? 1 : 0;
+        --row.counts->clicks;
+        row.counts->repeated_later -= before >= 0 ? 1 : 0;
+        row.counts->repeated_at_once -= before >= 0 && before == t - 1 ? 1 : 0;
         before = t;
     }
-    --row.sessions;
+    --row.counts->sessions;
     std::erase(row.postings, slot);
-    if (row.newest == slot) {
+    if (row.counts->newest == slot) {
         const auto earlier = [&](std::int32_t a, std::int32_t b) { return sessions_.place(a) < sessions_.place(b); };
         const auto latest = std::max_element(row.postings.begin(), row.postings.end(), earlier);
-        row.newest = latest == row.postings.end() ? -1 : *latest;
+        row.counts->newest = latest == row.postings.end() ? -1 : *latest;
     }
     struct Kept {
         std::int32_t neighbour;

@@ -84,12 +84,19 @@ class MemoryDelta {
     [[nodiscard]] const DeltaSessions& sessions() const { return sessions_; }
     // Null where the delta says nothing of the item.
     [[nodiscard]] const DeltaRow* find(std::int64_t item) const {
-        if ((touched_[static_cast<std::size_t>(item >> 6)] >> (item & 63) & 1) == 0) return nullptr;
-        return &rows_[static_cast<std::size_t>(place_of_[static_cast<std::size_t>(item)]) - 1];
+        return has(item) ? &rows_[static_cast<std::size_t>(place_of_[static_cast<std::size_t>(item)]) - 1] : nullptr;
+    }
+    [[nodiscard]] const DeltaCounts* find_counts(std::int64_t item) const {
+        return has(item) ? &counts_[static_cast<std::size_t>(place_of_[static_cast<std::size_t>(item)]) - 1] : nullptr;
+    }
+    // The total of ses, of an item that has a row.
+    [[nodiscard]] float ses(std::int64_t item) const { return ses_[static_cast<std::size_t>(item)]; }
+    [[nodiscard]] bool has(std::int64_t item) const {
+        return (touched_[static_cast<std::size_t>(item >> 6)] >> (item & 63) & 1) != 0;
     }
     [[nodiscard]] std::int64_t n_sessions() const { return base_.n_sessions() + sessions_.count(); }
     // The number of the latest session with the item, -1 = none.
-    [[nodiscard]] std::int64_t newest(const DeltaRow& row) const;
+    [[nodiscard]] std::int64_t newest(std::int64_t item, const DeltaCounts& counts) const;
     void materialise(const DeltaRow& row, FreshRow& out) const;
     // Of that only aa, rec, last, totals and base_aging.
     void sum_row(const DeltaRow& row, FreshRow& out) const;
@@ -111,6 +118,7 @@ class MemoryDelta {
     void fold(DeltaRow& row);
     void cut(DeltaRow& row);
     void rank_stale();
+    static void mark_strong(DeltaRow& row);
     [[nodiscard]] double least_of(const DeltaRow& row, const FreshRow& fresh) const;
     void start(DeltaRow& row) const;
     [[nodiscard]] static bool outgrown(const DeltaRow& row);
@@ -126,7 +134,9 @@ class MemoryDelta {
     const std::int64_t most_clicks_;
     DeltaSessions sessions_;
     std::deque<DeltaRow> rows_;           // stay where they are
+    std::deque<DeltaCounts> counts_;      // likewise
     std::vector<std::int32_t> place_of_;  // by item: 1 + its row's place, 0 = none
+    std::vector<float> ses_;              // by item: DeltaRow::ses
     std::vector<std::uint64_t> touched_;  // a bit an item with a row: few cache lines, that most items are ruled out by
     std::int64_t longest_row_ = 0, longest_postings_ = 0, ignored_ = 0;
     FreshRow fresh_;                      // the writers' working memory

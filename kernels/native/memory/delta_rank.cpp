@@ -17,6 +17,7 @@ namespace {
 constexpr std::int64_t kFewTerms = 512, kTermShare = 32, kUnsettled = 256;
 constexpr double kUnsettledShare = 1.0 / 32;
 constexpr double kRankGrowth = 1 + 1.0 / 64;      // of the totals, after which the strongest are found again in any case
+constexpr std::size_t kSmallRow = 64;        // pairs up to which they are found again for every event
 constexpr double kRounded = 1 + 0x1p-8, kBelow = 1 - 0x1p-40;
 constexpr std::int64_t kPostingShare = 16;  // postings are sorted again after one new one in so many
 
@@ -29,13 +30,23 @@ void MemoryDelta::touch(DeltaRow& row) {
     if (base_.row(row.item).count + static_cast<std::int64_t>(row.pairs.size()) <= kStrong) {
         row.risen = false;  // all of them are
         row.strong.clear();
-    } else if (!row.is_stale && (row.risen || outgrown(row))) {
+        mark_strong(row);
+    } else if (!row.is_stale && (row.risen || row.pairs.size() <= kSmallRow || outgrown(row))) {
         row.is_stale = true;
         stale_.push_back(row.item);
     }
     if (row.unsorted * kPostingShare >= static_cast<std::int64_t>(row.postings.size())) sort_postings(row);
     longest_row_ = std::max(longest_row_, row.read_count());
     longest_postings_ = std::max(longest_postings_, static_cast<std::int64_t>(row.postings.size()));
+}
+
+void MemoryDelta::mark_strong(DeltaRow& row) {
+    for (DeltaPair& pair : row.pairs) pair.strong_place = -1;
+    for (std::size_t i = 0; i < row.strong.size(); ++i) {
+        if (row.strong[i].pair >= 0) {
+            row.pairs[static_cast<std::size_t>(row.strong[i].pair)].strong_place = static_cast<std::int32_t>(i);
+        }
+    }
 }
 
 // A query finds the strongest of what is stale itself: once for many events is enough for all the others. It is done by
@@ -45,10 +56,7 @@ void MemoryDelta::rank_stale() {
         DeltaRow& row = row_at(item);
         find_strong(row, row.strong, fresh_);
         row.strong_least = row.strong.size() < static_cast<std::size_t>(kStrong) ? -1 : least_of(row, fresh_);
-        for (DeltaPair& pair : row.pairs) pair.is_strong = false;
-        for (const StrongPair& one : row.strong) {
-            if (one.pair >= 0) row.pairs[static_cast<std::size_t>(one.pair)].is_strong = true;
-        }
+        mark_strong(row);
         std::copy_n(fresh_.totals, kPairKinds, row.ranked_totals);
         row.risen = row.is_stale = false;
     }
@@ -128,6 +136,7 @@ void MemoryDelta::start(DeltaRow& row) const {
     now.totals[kRec] *= now.base_aging;
     std::copy_n(now.totals, kPairKinds, row.ranked_totals);
     std::copy_n(base.totals, kFixedKinds, row.base_totals);
+    *row.ses = static_cast<float>(row.base_totals[kSes] + row.totals[kSes]);
     if (base.count < kStrong) return;
     DeltaPair last{};
     std::copy_n(base.values + (kStrong - 1) * kPairKinds, kPairKinds, last.base);
@@ -156,7 +165,7 @@ void MemoryDelta::find_strong(const DeltaRow& row, std::vector<StrongPair>& out,
     ranked.reserve(static_cast<std::size_t>(n_pairs) + 2 * kStrong);
     for (std::int32_t p = 0; p < n_pairs; ++p) {
         const DeltaPair& pair = row.pairs[static_cast<std::size_t>(p)];
-        ranked.push_back({strength(pair, fresh.rec[static_cast<std::size_t>(p)], fresh), {pair.neighbour, p, 0}});
+        ranked.push_back({strength(pair, fresh.rec[static_cast<std::size_t>(p)], fresh), {pair.neighbour, p, from_bfloat16(pair.base[kFwd]) + pair.fresh[kFwd]}});
     }
     // Its order under the base's totals is nearly that under both; where the values' roundings could have turned two
     // around it is right.

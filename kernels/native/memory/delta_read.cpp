@@ -10,9 +10,9 @@
 
 namespace mtaw {
 
-std::int64_t MemoryDelta::newest(const DeltaRow& row) const {
-    if (row.newest >= 0) return base_.n_sessions() + sessions_.place(row.newest);
-    return row.item < base_.tables().n_items ? base_.number(base_.counts(row.item)[kNewest]) : -1;
+std::int64_t MemoryDelta::newest(std::int64_t item, const DeltaCounts& counts) const {
+    if (counts.newest >= 0) return base_.n_sessions() + sessions_.place(counts.newest);
+    return item < base_.tables().n_items ? base_.number(base_.counts(item)[kNewest]) : -1;
 }
 
 // Onto aa, rec (as of the session numbered `newest`) and last of `out`.
@@ -31,7 +31,7 @@ void MemoryDelta::sum_terms(const DeltaRow& row, std::int64_t begin, std::int64_
 
 void MemoryDelta::sum_row(const DeltaRow& row, FreshRow& out) const {
     const std::size_t n_pairs = row.pairs.size();
-    const std::int64_t known = newest(row), newest = known < 0 ? n_sessions() - 1 : known;
+    const std::int64_t known = this->newest(row.item, *row.counts), newest = known < 0 ? n_sessions() - 1 : known;
     out.aa.resize(n_pairs);
     out.rec.resize(n_pairs);
     out.last.resize(n_pairs);
@@ -122,8 +122,8 @@ MemoryDelta::Counts MemoryDelta::counts(std::int32_t item) const {
     const ReadLock lock = read();
     const DeltaRow* const row = find(item);
     if (row == nullptr) return {{0, 0, 0, 0, -1}};
-    return {{row->clicks, row->sessions, row->repeated_later, row->repeated_at_once,
-             row->newest < 0 ? -1 : sessions_.place(row->newest)}};
+    return {{row->counts->clicks, row->counts->sessions, row->counts->repeated_later, row->counts->repeated_at_once,
+             row->counts->newest < 0 ? -1 : sessions_.place(row->counts->newest)}};
 }
 
 MemoryDelta::Sizes MemoryDelta::sizes() const {
@@ -132,7 +132,8 @@ MemoryDelta::Sizes MemoryDelta::sizes() const {
     const auto bytes = [](const auto& array) {
         return static_cast<std::int64_t>(array.capacity() * sizeof(*array.data()));
     };
-    sizes.bytes = sessions_.n_bytes() + base_.n_bytes() + bytes(place_of_) + bytes(touched_);
+    sizes.bytes = sessions_.n_bytes() + base_.n_bytes() + bytes(place_of_) + bytes(ses_) + bytes(touched_) +
+                  static_cast<std::int64_t>(counts_.size() * sizeof(DeltaCounts));
     for (const DeltaRow& row : rows_) {
         ++sizes.items;
         sizes.pairs += static_cast<std::int64_t>(row.pairs.size());

@@ -36,7 +36,7 @@ std::int32_t DeltaRow::pair_with(std::int32_t neighbour, const RowView& base) {
     if (found >= 0) return found;
     DeltaPair pair{};
     pair.neighbour = neighbour;
-    pair.folded_latest = -1;
+    pair.folded_latest = pair.strong_place = -1;
     link(pair, base);
     pairs.push_back(pair);
     const auto place = static_cast<std::int32_t>(pairs.size());
@@ -78,7 +78,7 @@ void DeltaRow::add_term(const DeltaTerm& term) {
     if (term.same != 0) add(kSes, 1.0);
     round(pair);
     terms.push_back(term);
-    risen = risen || (!pair.is_strong && most_strength(pair) > strong_least * kMargin);
+    risen = risen || (pair.strong_place < 0 && most_strength(pair) > strong_least * kMargin);
 }
 
 // Never less than its strength, whose `rec` takes summing: that is at most what fwd and bwd are.
@@ -103,7 +103,7 @@ void DeltaRow::add_seed(std::int32_t place, const double* values) {
     risen = true;
 }
 
-void DeltaRow::link(DeltaPair& pair, const RowView& base) const {
+void DeltaRow::link(DeltaPair& pair, const RowView& base) {
     const std::int32_t* const end = base.neighbours + base.count;
     const std::int32_t* const found = std::find(base.neighbours, end, pair.neighbour);
     pair.in_base = found != end;
@@ -112,20 +112,24 @@ void DeltaRow::link(DeltaPair& pair, const RowView& base) const {
     round(pair);
 }
 
-void DeltaRow::round(DeltaPair& pair) const {
+void DeltaRow::round(DeltaPair& pair) {
     for (int kind = 0; kind < kFixedKinds; ++kind) {
         const float base = from_bfloat16(pair.base[kind]);
         pair.fresh[kind] = from_bfloat16(to_bfloat16(static_cast<double>(base) + pair.sums[kind])) - base;
     }
+    if (pair.strong_place >= 0) strong[static_cast<std::size_t>(pair.strong_place)].fwd = from_bfloat16(pair.base[kFwd]) + pair.fresh[kFwd];
+    *ses = static_cast<float>(base_totals[kSes] + totals[kSes]);
 }
 
 void DeltaRow::clear_pairs() {
     pairs.clear();
+    strong.clear();
     terms.clear();
     index.clear();
     kept = fresh_from = 0;
     folded = unfolded = 0;
     std::fill(totals, totals + kFixedKinds, 0.0);
+    *ses = static_cast<float>(base_totals[kSes]);
 }
 
 std::int64_t DeltaRow::n_bytes() const {

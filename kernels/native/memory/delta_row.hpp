@@ -32,7 +32,7 @@ struct DeltaPair {
     double folded_aa, folded_rec;  // of the terms that were folded; rec as at DeltaRow::fold_mark
     float fresh[kFixedKinds];      // what is to be added to the base's value so that the sum is rounded once
     std::int32_t neighbour;
-    bool is_strong;                // among DeltaRow::strong
+    std::int32_t strong_place;     // in DeltaRow::strong, -1 = not there
     std::int32_t folded_latest;    // the slot of the latest session that was folded, -1 = none
     std::uint16_t base[kPairKinds];
     bool in_base;
@@ -42,15 +42,21 @@ struct DeltaPair {
 struct StrongPair {
     std::int32_t neighbour;
     std::int32_t pair;  // -1 = the base's alone
-    float fwd;          // where it is the base's alone
+    float fwd;          // of base and delta
 };
 
 constexpr std::int64_t kStrong = 20;  // strongest neighbours that a step to second ones takes
 
-struct DeltaRow {
-    std::int32_t item;
+// What a query asks of many items, kept apart from the rows, of which it reads few.
+struct DeltaCounts {
     std::int32_t clicks = 0, sessions = 0, repeated_later = 0, repeated_at_once = 0;
     std::int32_t newest = -1;  // the slot of the session with the item that was clicked last, on whatever item
+};
+
+struct DeltaRow {
+    std::int32_t item;
+    DeltaCounts* counts;  // the row's
+    float* ses;           // total of base and delta, where all of them lie by item
     std::int32_t fold_mark = 0;
     std::int32_t kept = 0, fresh_from = 0;  // pairs that a query reads: 0 .. kept - 1 and from fresh_from on
     std::int64_t folded = 0;                // terms, the first ones
@@ -69,7 +75,7 @@ struct DeltaRow {
     std::vector<StrongPair> strong;         // the strongest; empty while they are the base's, or all there are
     std::vector<DeltaSeed> seeds;
 
-    explicit DeltaRow(std::int32_t of) : item(of) {}
+    DeltaRow(std::int32_t of, DeltaCounts* counted, float* ses_of) : item(of), counts(counted), ses(ses_of) {}
 
     // -1 = none.
     [[nodiscard]] std::int32_t find(std::int32_t neighbour) const;
@@ -78,8 +84,8 @@ struct DeltaRow {
     void add_term(const DeltaTerm& term);
     [[nodiscard]] double most_strength(const DeltaPair& pair) const;
     void add_seed(std::int32_t pair, const double* values);
-    void link(DeltaPair& pair, const RowView& base) const;
-    void round(DeltaPair& pair) const;
+    void link(DeltaPair& pair, const RowView& base);
+    void round(DeltaPair& pair);
     // Forgets all pairs and terms, to be added again.
     void clear_pairs();
     void reindex();

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "compiler.hpp"
 #include "memory/bfloat16.hpp"
 #include "memory/delta.hpp"
 
@@ -72,13 +73,24 @@ class LiveTables {
             std::fill(out, out + kNewest, 0);
             out[kNewest] = -1;
         }
-        const DeltaRow* const row = fresh(item);
-        if (row == nullptr) return;
-        out[kClicks] += row->clicks;
-        out[kSessions] += row->sessions;
-        out[kRepeatedLater] += row->repeated_later;
-        out[kRepeatedAtOnce] += row->repeated_at_once;
-        out[kNewest] = static_cast<std::int32_t>(delta_->newest(*row));
+        const DeltaCounts* const more = delta_ == nullptr ? nullptr : delta_->find_counts(item);
+        if (more == nullptr) return;
+        out[kClicks] += more->clicks;
+        out[kSessions] += more->sessions;
+        out[kRepeatedLater] += more->repeated_later;
+        out[kRepeatedAtOnce] += more->repeated_at_once;
+        out[kNewest] = static_cast<std::int32_t>(delta_->newest(item, *more));
+    }
+    // The total of ses.
+    [[nodiscard]] float ses(std::int64_t item) const {
+        if (delta_ == nullptr) return item < tables_.n_items ? tables_.totals[item * kPairKinds + kSes] : 0.0F;
+        if (delta_->has(item)) return delta_->ses(item);
+        const RowView base = row(item);
+        return base.totals == nullptr ? 0.0F : base.totals[kSes];
+    }
+    void prefetch_counts(std::int64_t item) const {
+        if (item < tables_.n_items) MTAW_PREFETCH(tables_.counts + item * kCountKinds);
+        if (const DeltaCounts* const more = delta_ == nullptr ? nullptr : delta_->find_counts(item)) MTAW_PREFETCH(more);
     }
     // Of the whole row, but not of aa and rec.
     [[nodiscard]] float total(std::int64_t item, PairKind kind) const {
@@ -128,14 +140,13 @@ inline StrongNeighbours LiveTables::strong(std::int64_t item) const {
     out.total = total(item, kFwd);
     if (more != nullptr && base.count + static_cast<std::int64_t>(more->pairs.size()) <= kStrong) {
         out.count = 0;
+        // Of a pair of both the parts stand apart: whoever asks adds up.
         const auto add = [&](std::int32_t neighbour, float fwd) {
             out.neighbours[out.count] = neighbour;
             out.fwd[out.count++] = fwd;
         };
-        for (std::int64_t p = 0; p < base.count; ++p) {
-            if (more->find(base.neighbours[p]) < 0) add(base.neighbours[p], from_bfloat16(base.values[p * kPairKinds + kFwd]));
-        }
-        for (const DeltaPair& pair : more->pairs) add(pair.neighbour, from_bfloat16(pair.base[kFwd]) + pair.fresh[kFwd]);
+        for (std::int64_t p = 0; p < base.count; ++p) add(base.neighbours[p], from_bfloat16(base.values[p * kPairKinds + kFwd]));
+        for (const DeltaPair& pair : more->pairs) add(pair.neighbour, pair.fresh[kFwd]);
         return out;
     }
     if (more == nullptr || (!more->is_stale && more->strong.empty())) {
@@ -157,10 +168,6 @@ inline StrongNeighbours LiveTables::strong(std::int64_t item) const {
         const StrongPair& one = strong[static_cast<std::size_t>(i)];
         out.neighbours[i] = one.neighbour;
         out.fwd[i] = one.fwd;
-        if (one.pair >= 0) {
-            const DeltaPair& pair = more->pairs[static_cast<std::size_t>(one.pair)];
-            out.fwd[i] = from_bfloat16(pair.base[kFwd]) + pair.fresh[kFwd];
-        }
     }
     return out;
 }

@@ -21,7 +21,7 @@ void SessionMemory::weigh(const MemoryRequest& request, MemoryScratch& scratch) 
     const Pool& pool = scratch.pool_;
     float* const roots = scratch.roots_.data();
     for (std::int32_t slot = 0; slot < pool.count; ++slot) {
-        roots[slot] = live_.total(pool.items[slot], kSes);
+        roots[slot] = live_.ses(pool.items[slot]);
     }
     std::fill(roots + pool.count, roots + pool.count + kPadding, 0.0F);
     kernels_->inverse_root(roots, pool.count);
@@ -73,8 +73,7 @@ void SessionMemory::choose(const MemoryRequest& request, MemoryScratch& scratch)
     chosen.clear();
     const auto take = [&](std::int32_t slot) {
         chosen.push_back(slot);
-        const std::int64_t item = pool.items[slot];
-        if (item < memory_.n_items) MTAW_PREFETCH(memory_.counts + item * kCountKinds);
+        live_.prefetch_counts(pool.items[slot]);
     };
     for (std::int32_t slot = 0; slot < n_own; ++slot) {
         if (keys[slot] >= 0) take(slot);

@@ -80,7 +80,7 @@ void SessionMemory::add_neighbours(MemoryScratch& scratch) const {
                                      ? 0
                                      : live_.n_sessions() - 1 - counts[kNewest];
         ages[u] = static_cast<float>(-static_cast<double>(age) / memory_.recency);
-        roots[u] = live_.total(item, kSes);
+        roots[u] = live_.ses(item);
     }
     std::fill(ages + own.count, ages + own.count + kPadding, 0.0F);
     std::fill(roots + own.count, roots + own.count + kPadding, 0.0F);
@@ -105,6 +105,7 @@ void SessionMemory::add_neighbours(MemoryScratch& scratch) const {
         if (u == 0) {
             strong = live_.strong(item);
             for (std::int64_t i = 0; i < strong.count; ++i) {
+                if (const DeltaRow* const middle = live_.fresh(strong.neighbours[i])) prefetch(middle, 1);
                 if (strong.neighbours[i] >= memory_.n_items) continue;
                 MTAW_PREFETCH(memory_.row_offsets + strong.neighbours[i]);
                 MTAW_PREFETCH(memory_.totals + std::int64_t{strong.neighbours[i]} * kPairKinds);
@@ -117,7 +118,9 @@ void SessionMemory::add_neighbours(MemoryScratch& scratch) const {
 void SessionMemory::fetch_second(const StrongNeighbours& strong) const {
     for (std::int64_t i = 0; i < strong.count; ++i) {
         const std::int64_t middle = strong.neighbours[i];
-        if (const DeltaRow* const fresh = live_.fresh(middle)) prefetch(fresh, 1);
+        if (const DeltaRow* const fresh = live_.fresh(middle)) {
+            prefetch(fresh->strong.data(), static_cast<std::int64_t>(fresh->strong.size()));
+        }
         const RowView row = live_.row(middle);
         const std::int64_t length = std::min(row.count, kStrong);
         prefetch(row.neighbours, length);
