@@ -24,7 +24,7 @@ from mtaw_fast.live.limits import LearningLimits
 from mtaw_fast.live.log import FileLog, Stamped
 from mtaw_fast.live.settings import LearningSettings
 from mtaw_fast.live.state import LiveState
-from mtaw_fast.memory import MemoryTables, RankerNet
+from mtaw_fast.memory import MemorySettings, MemoryTables, RankerNet
 from mtaw_fast.ranking.pipeline import Pipeline
 from tests.random_bundle import bundle_parts, memory_parts
 
@@ -260,7 +260,7 @@ def test_a_live_state_ranks_as_the_compacted_model_does(seed: int) -> None:
 
     made = bundle_parts(n_items=n, d=D)
     made.pop("metrics"), made.pop("dataset")
-    past = MemoryTables.build(Sessions.from_lists(sessions(4000)), n)
+    past = MemoryTables.build(Sessions.from_lists(sessions(4000)), n, MemorySettings(max_neighbours=0))
     model = Model.of(**made, memory=past, ranker_net=plain_ranker())
     events: list[Event] = [
         Click(f"s{number}", f"sku-{item}", NOON + number * 60_000 + place * 1_000)
