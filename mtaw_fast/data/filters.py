@@ -44,9 +44,12 @@ class Filter:
         other.check(len(self.mask))
         return Filter(self.mask & other.mask, min(self.base, other.base), self.later and other.later)
 
-    def grown(self, n_items: int, base: int) -> Filter:
-        """The filter for the `n_items` that the catalog of `base` items has now, itself where it fits already."""
-        if len(self.mask) == n_items or self.base != base or len(self.mask) > n_items:
+    def grown(self, n_items: int, base: int, first: int | None = None) -> Filter:
+        """The filter for the `n_items` that the catalog of `base` items has now, itself where it fits already.
+
+        first: the base before the catalog took in what it learned, where it did: filters made since fit as well.
+        """
+        if len(self.mask) == n_items or not (first or base) <= self.base <= base or len(self.mask) > n_items:
             self.check(n_items)
             return self
         wider = self._wider.get(n_items)

@@ -133,6 +133,12 @@ class Model:
         """N, the size of the catalog."""
         return len(self.ids)
 
+    @property
+    def trained_items(self) -> int:
+        """How many items a training knew; those behind them came while serving."""
+        came = 0 if self.learned is None else len(self.learned.untrained)
+        return self.n_items - came
+
 
 def most_clicked_first(popularity: np.ndarray) -> np.ndarray:
     """int32[N]: internal ids by descending clicks int64[N], equal ones in id order."""

@@ -62,7 +62,7 @@ def conditions_of(
     if prepared is not None:
         if not isinstance(prepared, Filter):
             raise UsageError(f"filter must be made with filter(), not {type(prepared).__name__}; or pass allow=")
-        prepared = prepared.grown(catalog.size, base)
+        prepared = prepared.grown(catalog.size, base, catalog.model.trained_items)
     if allow is None and len(excluded) <= _LONG_LIST:
         return Conditions(prepared, excluded if len(excluded) else None, exclude_seen, at)
     own = Filter.of(catalog.size, excluded, None if allow is None else ids.known(listed("allow", allow)))

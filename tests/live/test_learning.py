@@ -293,6 +293,7 @@ def test_a_compaction_is_taken_over_while_serving(folder: Path, tmp_path: Path) 
         position = rec.knowledge.append([event])
     until_learned(rec, position)
     before = answers(rec, drawn(13))
+    prepared = rec.filter(exclude=["sku-1"])
     rec.knowledge.compact(wait=True)
     until_learned(rec, position)
     assert rec.bundle.folder == tmp_path / "learned" / "bundle"
@@ -304,7 +305,8 @@ def test_a_compaction_is_taken_over_while_serving(folder: Path, tmp_path: Path) 
         for mine, theirs in zip(old[0], new[0], strict=True)
     ]
     assert np.mean(places) > 0.99
-    rec.observe("s", ["sku-1"])
+    until_learned(rec, rec.observe("s", ["sku-1", "newer still"]))
+    assert "sku-1" not in rec.recommend(["sku-2"], k=N, filter=prepared).items
     rec.close()
     again = Recommender.load(folder, learn=settings)
     until_learned(again, position)
