@@ -256,7 +256,8 @@ class Config:
         }
         for name, fine in checks.items():
             if not fine:
-                raise UsageError(f"setting {name}={getattr(self, name)} is out of range; see 'mtaw-fast train --help'")
+                given = shown(getattr(self, name))
+                raise UsageError(f"setting {name}={given} is out of range; see 'mtaw-fast train --help'")
         for name, choices in _CHOICES.items():
             if getattr(self, name) not in choices:
                 raise UsageError(f"setting {name}={shown(getattr(self, name))} is none of {', '.join(choices)}")

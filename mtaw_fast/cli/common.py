@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import datetime
 import json
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -48,3 +50,16 @@ def typed_ids(texts: Sequence[str], ids: ItemIds) -> list[Any]:
     except ValueError:
         bad = next(text for text in texts if not text.lstrip("-").isdigit())
         raise UsageError(f"item {bad!r}: this bundle's item ids are integers") from None
+
+
+def moment_of(name: str, text: str | None) -> int | None:
+    """The milliseconds since 1970 that the option `name` says; None where it was not given."""
+    if text is None:
+        return None
+    if text.isdigit() and len(text) > len("20171015"):
+        return int(text)
+    with contextlib.suppress(ValueError):
+        moment = datetime.datetime.fromisoformat(text)
+        moment = moment if moment.tzinfo is not None else moment.replace(tzinfo=datetime.UTC)
+        return round(moment.timestamp() * 1000)
+    raise UsageError(f"{name} {text!r} is no time; write 2017-10-15, 2017-10-15T08:30 or Unix milliseconds")

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from mtaw_fast.cli.common import add_command, add_serving_options, print_json, typed_ids
+from mtaw_fast.cli.common import add_command, add_serving_options, moment_of, print_json, typed_ids
 from mtaw_fast.ranking.reasons import Reason
 from mtaw_fast.recommender import Recommender
 
@@ -25,6 +25,10 @@ def add_to(commands: Any) -> None:
     parser.add_argument("-k", type=int, default=20, help="how many items (default: 20)")
     parser.add_argument("--exclude", action="append", default=[], metavar="ITEM", help="never list this item")
     parser.add_argument("--exclude-seen", action="store_true", help="leave the session's own items out")
+    parser.add_argument(
+        "--at", metavar="TIME",
+        help="the moment to rank for, ISO-8601 or Unix milliseconds, where the bundle knows of time (default: now)",
+    )  # fmt: skip
     parser.add_argument("--reasons", action="store_true", help="say why each item is listed")
     parser.add_argument("--json", action="store_true")
     add_serving_options(parser)
@@ -36,7 +40,12 @@ def run(arguments: argparse.Namespace) -> None:
     session = typed_ids(arguments.items, recommender.bundle.ids)
     exclude = typed_ids(arguments.exclude, recommender.bundle.ids)
     out = recommender.recommend(
-        session, k=arguments.k, exclude=exclude, exclude_seen=arguments.exclude_seen, reasons=arguments.reasons
+        session,
+        k=arguments.k,
+        exclude=exclude,
+        exclude_seen=arguments.exclude_seen,
+        at=moment_of("--at", arguments.at),
+        reasons=arguments.reasons,
     )
     if arguments.json:
         answer = {
@@ -52,7 +61,8 @@ def run(arguments: argparse.Namespace) -> None:
     if out.unknown:
         print(f"not in the catalog: {', '.join(map(str, out.unknown))}")
     if out.fallback:
-        print("no known click: the most popular items")
+        rising = recommender.bundle.model.trends is not None
+        print(f"no known click: the {'items that are rising' if rising else 'most popular items'}")
     why = [""] * len(out) if out.reasons is None else [f"  ({_in_words(reason)})" for reason in out.reasons]
     for rank, (item, score, reason) in enumerate(zip(out.items, out.scores, why, strict=True), 1):
         print(f"{rank:4d}  {score:9.4f}  {item}{reason}")

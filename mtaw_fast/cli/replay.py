@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import datetime
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from mtaw_fast.bundle import Bundle
-from mtaw_fast.cli.common import add_command, print_json
+from mtaw_fast.cli.common import add_command, moment_of, print_json
 from mtaw_fast.cli.logs import add_log_arguments, limits_for, log_of, min_prefix_of
 from mtaw_fast.errors import UsageError, require
 from mtaw_fast.live.replay import Progress, Replayed, ReplaySettings, replay
@@ -50,8 +49,8 @@ def run(arguments: argparse.Namespace) -> None:
         require("matplotlib", "train")
     bundle = Bundle.load(arguments.bundle)
     settings = ReplaySettings(
-        begin=_moment("--from", arguments.begin),
-        until=_moment("--until", arguments.until),
+        begin=moment_of("--from", arguments.begin),
+        until=moment_of("--until", arguments.until),
         exclude_seen=arguments.exclude_seen,
         every=max(round(arguments.every * 1000), 0),
         min_prefix=min_prefix_of(bundle),
@@ -106,19 +105,6 @@ def _row(name: str, found: Replayed, samples: Any) -> list[str]:
     count = len(found.places[samples])
     values = [f"{metrics[one][metric]:.2f}" for one in metrics for metric in _SHOWN]
     return [name, f"{count:,}", f"{found.unknown_percent(samples):.1f}", *values]
-
-
-def _moment(name: str, text: str | None) -> int | None:
-    """Milliseconds since 1970."""
-    if text is None:
-        return None
-    if text.isdigit() and len(text) > len("20171015"):
-        return int(text)
-    with contextlib.suppress(ValueError):
-        moment = datetime.datetime.fromisoformat(text)
-        moment = moment if moment.tzinfo is not None else moment.replace(tzinfo=datetime.UTC)
-        return round(moment.timestamp() * 1000)
-    raise UsageError(f"{name} {text!r} is no time; write 2017-10-15, 2017-10-15T08:30 or Unix milliseconds")
 
 
 @contextlib.contextmanager

@@ -160,12 +160,12 @@ def test_recommend_speaks_of_unknown_items_and_fallback(work: Path, capsys: pyte
     assert main(["recommend", f"{work}/bundle", "nothing", "-k", "3"]) == 0
     out = capsys.readouterr().out
     assert "not in the catalog: nothing" in out
-    assert "most popular" in out
+    assert "items that are rising" in out
     assert len(out.splitlines()) == 5
 
 
 def test_the_bundle_serves_alike_in_another_process(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    command = ["recommend", f"{work}/bundle", "sku-7é", "--json"]
+    command = ["recommend", f"{work}/bundle", "sku-7é", "--json", "--at", "2026-11-26T12:00"]
     capsys.readouterr()
     assert main(command) == 0
     here = capsys.readouterr().out
