@@ -17,6 +17,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -165,10 +166,14 @@ class Knowledge:
         self.append([RemoveItems(tuple(_plain(item) for item in items), now_ms())], wait=True)
 
     def append(self, events: Sequence[Event], wait: bool = False) -> str:
-        """Keep events; returns the position after them. wait: until they are learned here."""
+        """Keep events; returns the position after them. wait: until they are learned here.
+
+        A click cannot lie ahead: one whose time does, by the clock here, is kept as of now.
+        """
         if not events:
             return self.position
-        position = self.log.append(events)
+        now = now_ms()
+        position = self.log.append([_by_now(event, now) for event in events])
         if wait:
             self.learner.catch_up()
         else:
@@ -248,3 +253,8 @@ class Knowledge:
 def _plain(item: Any) -> Any:
     """A numpy integer as a plain one."""
     return int(item) if isinstance(item, np.integer) else item
+
+
+def _by_now(event: Event, now: int) -> Event:
+    """The event, not later than now."""
+    return replace(event, time=now) if event.time > now else event

@@ -25,6 +25,9 @@ def state_limits(document: dict[str, Any], limits: Limits) -> None:
         if "sessions" in fields:
             fields["sessions"]["maxItems"] = limits.batch
             fields["sessions"]["items"]["maxItems"] = limits.clicks
+    for name in ("EventsRequest", "EventRequest"):
+        if name in schemas:
+            schemas[name]["additionalProperties"] = False
     for parameter in document["paths"]["/v1/similar"]["get"]["parameters"]:
         if parameter["name"] == "k":
             parameter["schema"]["maximum"] = limits.k

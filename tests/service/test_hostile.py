@@ -13,7 +13,7 @@ import pytest
 pytest.importorskip("uvicorn", reason="the service needs the extra 'serve'")
 pytest.importorskip("psutil", reason="starting a service in tests needs the extra 'bench'")
 
-from tests.random_bundle import save_random
+from tests.random_bundle import bundle_parts, memory_parts, save_parts, save_random
 from tests.service.hostile import N_ITEMS, OPTIONS, WORKERS, Reply, attack, exchange, idle_clients, slow_clients
 from tests.service.hostile import judged as judged
 from tests.service.hostile_cases import BIG, Case, case, request

@@ -112,6 +112,14 @@ def rankings(connection: http.client.HTTPConnection, k: int = 20) -> list[Any]:
     return [(answer["items"], answer["scores"]) for answer in answers]
 
 
+def same(some: list[Any], others: list[Any]) -> bool:
+    """Whether rankings are the same, up to the last bits of sums that something was added to and taken from."""
+    return all(
+        one[0] == other[0] and np.allclose(one[1], other[1], rtol=0, atol=1e-5)
+        for one, other in zip(some, others, strict=True)
+    )
+
+
 def learned(service: Running, position: str, connections: list[http.client.HTTPConnection] | None = None) -> None:
     """Wait until every ranking knows of `position`; a second is the most it may take."""
     until = time.monotonic() + SECOND
@@ -167,11 +175,11 @@ def test_a_session_that_is_deleted_leaves_no_trace(service: Running, two: Two) -
     before, of_all = rankings(here), good(ask_on(here, "POST", "/v1/recommend", {"session": []}))
     position = teach(service, *({"session": "regrets", "item": f"sku-{i}"} for i in (1, 40, 20, 21, 1, 41)))
     learned(service, position, [here, there])
-    assert rankings(here) != before
+    assert not same(rankings(here), before)
     gone = good(service.ask("DELETE", "/v1/sessions/regrets"))
     learned(service, gone["position"], [here, there])
     for one in (here, there):
-        assert rankings(one) == before
+        assert same(rankings(one), before)
         again = good(ask_on(one, "POST", "/v1/recommend", {"session": []}))
         assert (again["items"], again["scores"]) == (of_all["items"], of_all["scores"]), "clicks that went are counted"
 
@@ -179,20 +187,20 @@ def test_a_session_that_is_deleted_leaves_no_trace(service: Running, two: Two) -
 @pytest.mark.parametrize(
     ("event", "message"),
     [
-        ({"session": "s", "item": ""}, "event 1: item"),
-        ({"session": "s", "item": "x" * 513}, "event 1: item has 513 characters"),
-        ({"session": "s", "item": 2**63}, "event 1: item"),
+        ({"session": "s", "item": ""}, "$.events[1].item"),
+        ({"session": "s", "item": "x" * 513}, "$.events[1].item"),
+        ({"session": "s", "item": 2**63}, "$.events[1].item"),
         ({"session": "s", "item": 1.5}, "$.events[1].item"),
         ({"session": "s", "item": None}, "$.events[1].item"),
         ({"session": "", "item": "sku-1"}, "$.events[1].session"),
         ({"session": "x" * 513, "item": "sku-1"}, "$.events[1].session"),
         ({"session": 7, "item": "sku-1"}, "$.events[1].session"),
         ({"item": "sku-1"}, "$.events[1]"),
-        ({"session": "s", "item": "sku-1", "time": -1}, "event 1: time -1"),
-        ({"session": "s", "item": "sku-1", "time": 2**60}, "event 1: time"),
+        ({"session": "s", "item": "sku-1", "time": -1}, "$.events[1].time"),
+        ({"session": "s", "item": "sku-1", "time": 2**60}, "$.events[1].time"),
         ({"session": "s", "item": "sku-1", "time": "now"}, "$.events[1].time"),
-        ({"session": "s", "item": "sku-1", "id": ""}, "event 1: id"),
-        ({"session": "s", "item": "sku-1", "type": ""}, "event 1: type"),
+        ({"session": "s", "item": "sku-1", "id": ""}, "$.events[1].id"),
+        ({"session": "s", "item": "sku-1", "type": ""}, "$.events[1].type"),
         ({"session": "s", "item": "sku-1", "when": 5}, "$.events[1]"),
     ],
 )  # fmt: skip
@@ -210,7 +218,8 @@ def test_a_bad_event_is_named_and_none_of_its_request_is_kept(
 
 def test_too_many_events_at_once_are_refused(service: Running) -> None:
     reply = service.ask("POST", "/v1/events", {"events": [{"session": "s", "item": "a"}] * 10_001})
-    assert (reply.status, reply.code) == (400, "too_many_events")
+    assert (reply.status, reply.code) == (400, "invalid_request")
+    assert "10000" in reply.json["error"]["message"]
 
 
 def test_metrics_and_the_document_tell_of_learning(service: Running) -> None:
@@ -233,12 +242,12 @@ def test_clicks_of_kept_sessions_teach(visits: Running) -> None:
             for item in PAIR:
                 answer = good(ask_on(connection, "POST", f"/v1/sessions/visit-{visitor}/click", {"items": [item]}))
         assert answer["clicks"] == 2
-        eventually(lambda: rankings(connection) != before, SECOND)
+        eventually(lambda: not same(rankings(connection), before), SECOND)
         eventually(lambda: visits.metric("mtaw_learned_clicks") == 80, SECOND)
         for visitor in range(40):
             position = good(ask_on(connection, "DELETE", f"/v1/sessions/visit-{visitor}"))["position"]
         learned(visits, position)
-        assert rankings(connection) == before
+        assert same(rankings(connection), before)
         answer = good(ask_on(connection, "POST", "/v1/sessions/visit-0/click", {"items": ["sku-1"]}))
         assert answer["clicks"] == 1, "the server's own copy was to go too"
 
