@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from mtaw_fast.live.events import EARLIEST, LATEST, MOST_TEXT
 from mtaw_fast.service.settings import Limits
 
 _REQUESTS = ("RecommendRequest", "BatchRequest", "ClickRequest")
@@ -25,9 +26,24 @@ def state_limits(document: dict[str, Any], limits: Limits) -> None:
         if "sessions" in fields:
             fields["sessions"]["maxItems"] = limits.batch
             fields["sessions"]["items"]["maxItems"] = limits.clicks
-    for name in ("EventsRequest", "EventRequest"):
-        if name in schemas:
-            schemas[name]["additionalProperties"] = False
+    _state_event_limits(schemas)
     for parameter in document["paths"]["/v1/similar"]["get"]["parameters"]:
         if parameter["name"] == "k":
             parameter["schema"]["maximum"] = limits.k
+
+
+def _state_event_limits(schemas: dict[str, Any]) -> None:
+    """What Litestar leaves out: limits of one type of several that a field may have."""
+    if "EventRequest" not in schemas:
+        return
+    bounds = {
+        "string": {"minLength": 1, "maxLength": MOST_TEXT},
+        "integer": {"minimum": -(2**63), "maximum": 2**63 - 1},
+    }
+    for name in ("EventsRequest", "EventRequest"):
+        schemas[name]["additionalProperties"] = False
+    fields = schemas["EventRequest"]["properties"]
+    for name in ("item", "type", "id"):
+        for one in fields[name]["oneOf"]:
+            one.update(bounds.get(one["type"], {}))
+    fields["time"]["oneOf"][0].update(minimum=EARLIEST, maximum=LATEST)
