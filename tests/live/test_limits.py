@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from mtaw_fast import Recommender
+from mtaw_fast.live.compactor import compact_folder
 from mtaw_fast.live.events import Click, Event, now_ms
 from mtaw_fast.live.limits import LearningLimits
 from mtaw_fast.live.settings import LearningSettings
@@ -123,3 +124,28 @@ def test_an_item_is_recommended_from_its_clicks_on(learning: Make) -> None:
         assert not shown()
         taught(rec, [Click(f"v{visitor}", item, WINDOW + visitor) for item in ("sku-1", "rare")])
     assert shown()
+
+
+def test_clicks_that_are_forgotten_make_nothing_popular(learning: Make, folder: Path) -> None:
+    rec = learning(limits=LearningLimits(session_gap=MINUTE))
+    before = rec.knowledge.state.ledger.clicks.copy()
+    taught(rec, [Click("regrets", f"sku-{n}", WINDOW + n) for n in (1, 2, 1)])
+    taught(rec, [Click("machine", "sku-5", WINDOW + n) for n in range(60)])
+    ledger = rec.knowledge.state.ledger
+    assert (ledger.clicks - before)[:6].tolist() == [0, 2, 1, 0, 0, 0]
+    until_learned(rec, rec.forget("regrets"))
+    assert np.array_equal(ledger.clicks, before)
+    # And so where it was taken into the tables meanwhile, however often it is asked for.
+    taught(rec, [Click("old", "sku-7", WINDOW), Click("new", "sku-8", WINDOW + 3 * MINUTE)])
+    rec.close()
+    settings = LearningSettings(folder.with_name("learned"), compact=False, limits=LearningLimits(session_gap=MINUTE))
+    grown = compact_folder(folder, settings)
+    assert grown is not None
+    assert len(grown.model.learned.sessions) == 1
+    rec = Recommender.load(folder, learn=settings)
+    for _ in range(2):
+        until_learned(rec, rec.forget("old"))
+    rec.forget("new")
+    rec.knowledge.learner.catch_up()
+    assert np.array_equal(rec.knowledge.state.ledger.clicks, before)
+    rec.close()
