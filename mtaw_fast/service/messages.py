@@ -60,7 +60,9 @@ class ClickRequest(Wanted, kw_only=True):
 class EventRequest(Struct, forbid_unknown_fields=True, kw_only=True):
     """One click to learn from."""
 
-    session: Annotated[str, Meta(description="The session's id, chosen by the client.", min_length=1, max_length=MOST_TEXT)]
+    session: Annotated[
+        str, Meta(description="The session's id, chosen by the client.", min_length=1, max_length=MOST_TEXT)
+    ]
     item: Annotated[
         Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | Name,
         Meta(description="Its external id; one that the catalog does not know enters it."),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from mtaw_fast.live.events import EARLIEST, LATEST, MOST_TEXT
+from mtaw_fast.ranking.conditions import LATEST_MOMENT
 from mtaw_fast.service.settings import Limits
 
 _REQUESTS = ("RecommendRequest", "BatchRequest", "ClickRequest")
@@ -19,6 +20,7 @@ def state_limits(document: dict[str, Any], limits: Limits) -> None:
         schemas[name]["additionalProperties"] = False
         fields = schemas[name]["properties"]
         fields["k"]["maximum"] = limits.k
+        fields["at"]["oneOf"][0].update(minimum=0, maximum=LATEST_MOMENT - 1)
         if "session" in fields:
             fields["session"]["maxItems"] = limits.clicks
         if "items" in fields:

@@ -349,3 +349,10 @@ def test_another_bundle_learns_the_same_events_once(memory_bundle: Path, tmp_pat
     assert [(one.items, [float(score) for score in one.scores]) for one in fresh] == [
         (items, [float(np.float32(score)) for score in scores]) for items, scores in live
     ], "a start with that bundle and all events is another state"
+
+
+def test_a_moment_that_is_none_is_refused_where_no_time_is_known_too(visits: Running) -> None:
+    for at in (-1, 4_102_444_800_000):
+        reply = visits.ask("POST", "/v1/recommend", {"session": ["sku-1"], "at": at})
+        assert (reply.status, reply.code) == (400, "invalid_request")
+        assert "Unix milliseconds" in reply.json["error"]["message"]
