@@ -156,8 +156,8 @@ def test_openapi_describes_every_route_with_examples(text_service: Running, int_
     document = text_service.ask("GET", "/openapi.json").json
     assert document["openapi"].startswith("3.1")
     assert set(document["paths"]) == {
-        "/v1/recommend", "/v1/recommend/batch", "/v1/similar", "/v1/sessions/{session_id}/click", "/v1/sessions/{session_id}",
-        "/v1/bundle",
+        "/v1/recommend", "/v1/recommend/batch", "/v1/similar", "/v1/sessions/{session_id}/click",
+        "/v1/sessions/{session_id}", "/v1/bundle",
         "/healthz", "/readyz", "/metrics", "/admin/reload",
     }  # fmt: skip
     for path in document["paths"].values():
