@@ -16,7 +16,7 @@ from typing import Any
 
 from mtaw_fast.errors import DataError, shown
 
-_MOST_TEXT = 512  # characters of an id
+MOST_TEXT = 512  # characters of an id
 _INT64 = 2**63
 EARLIEST, LATEST = 0, 4_102_444_800_000  # 1970 .. 2100: what lies outside is no time in milliseconds
 
@@ -127,8 +127,8 @@ def checked_click(
         item = _whole(item)
     if item is None or (isinstance(item, int) and not -_INT64 <= item < _INT64) or (item == ""):
         raise DataError(f"{where}: item must be a whole number of 64 bits or a text; give the item's external id")
-    if isinstance(item, str) and len(item) > _MOST_TEXT:
-        raise DataError(f"{where}: item has {len(item)} characters; at most {_MOST_TEXT}")
+    if isinstance(item, str) and len(item) > MOST_TEXT:
+        raise DataError(f"{where}: item has {len(item)} characters; at most {MOST_TEXT}")
     at = now_ms() if at is None else at
     if isinstance(at, bool) or not isinstance(at, int) or not EARLIEST <= at <= LATEST:
         raise DataError(f"{where}: time {shown(at)} must be Unix milliseconds, a whole number from 1970 to 2100")
@@ -174,8 +174,8 @@ def _rows(value: Mapping[str, Any], name: str) -> tuple[tuple[Any, ...], ...] | 
 def _text(name: str, value: Any, where: str) -> str:
     if not isinstance(value, str) or not value:
         raise DataError(f"{where}: {name} must be a text that is not empty, not {shown(value)}")
-    if len(value) > _MOST_TEXT:
-        raise DataError(f"{where}: {name} has {len(value)} characters; at most {_MOST_TEXT}")
+    if len(value) > MOST_TEXT:
+        raise DataError(f"{where}: {name} has {len(value)} characters; at most {MOST_TEXT}")
     try:
         value.encode()
     except UnicodeEncodeError:

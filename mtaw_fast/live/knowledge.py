@@ -17,6 +17,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -165,10 +166,14 @@ class Knowledge:
         self.append([RemoveItems(tuple(_plain(item) for item in items), now_ms())], wait=True)
 
     def append(self, events: Sequence[Event], wait: bool = False) -> str:
-        """Keep events; returns the position after them. wait: until they are learned here."""
+        """Keep events; returns the position after them. wait: until they are learned here.
+
+        A click cannot lie ahead: one whose time does, by the clock here, is kept as of now.
+        """
         if not events:
             return self.position
-        position = self.log.append(events)
+        now = now_ms()
+        position = self.log.append([_by_now(event, now) for event in events])
         if wait:
             self.learner.catch_up()
         else:
@@ -216,7 +221,7 @@ class Knowledge:
         if running or not self.settings.compact:
             return False
         waited = time.monotonic() - self._asked
-        clicks = self.state.delta.n_clicks
+        clicks = self.state.ledger.learned_clicks
         if clicks >= self.settings.compact_clicks:
             return waited >= _LEAST_SECONDS  # where most sessions are still open, another compaction gains little
         return waited >= self.settings.compact_seconds and clicks > 0
@@ -248,3 +253,8 @@ class Knowledge:
 def _plain(item: Any) -> Any:
     """A numpy integer as a plain one."""
     return int(item) if isinstance(item, np.integer) else item
+
+
+def _by_now(event: Event, now: int) -> Event:
+    """The event, not later than now."""
+    return replace(event, time=now) if event.time > now else event

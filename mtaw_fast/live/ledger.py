@@ -5,6 +5,7 @@ Axes: N items of the model, M newcomers behind them.
 
 from __future__ import annotations
 
+from array import array
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Protocol
@@ -76,6 +77,8 @@ class Ledger:
         self.gone[self._learned.hidden] = True
         self.hidden = set(self._learned.hidden.tolist())
         self.seeds = list(zip(self._learned.seed_items.tolist(), self._learned.seed_neighbours.tolist(), strict=True))
+        self._taught: dict[int, array[int]] = {}  # by handle: what its clicks were on
+        self._sessions, self._gone_sessions = model.sessions, set[int]()
         self.changed = True
 
     def begin(self, pupil: Pupil) -> None:
@@ -131,9 +134,11 @@ class Ledger:
         handles = np.array(lesson.handles, dtype=np.int64)
         times = np.array(lesson.times, dtype=np.int64)
         pupil.click(handles[known], places, times[known])
-        for handle in lesson.forgotten:
-            pupil.forget(handle)
+        for handle, place in zip(handles[known].tolist(), places.tolist(), strict=True):
+            self._taught.setdefault(handle, array("i")).append(place)
         np.add.at(self.clicks, places, 1)
+        for handle in lesson.forgotten:
+            self._forget_session(handle, pupil)
         self.newcomers.count(places.tolist())
         self.learned_clicks += len(places)
         for place in self.hidden.intersection(places.tolist()) if self.hidden else ():
@@ -172,9 +177,22 @@ class Ledger:
 
     def _forget(self, session: str, pupil: Pupil) -> None:
         for handle in self.book.forget(session):
-            pupil.forget(handle)
+            self._forget_session(handle, pupil)
         for place in self._learned.sessions_of(key_of(session)).tolist():
-            pupil.forget_base(place)
+            if place not in self._gone_sessions:
+                self._gone_sessions.add(place)
+                begin, end = self._sessions.offsets[place : place + 2]
+                self._uncount(self._sessions.items[begin:end])
+                pupil.forget_base(place)
+
+    def _forget_session(self, handle: int, pupil: Pupil) -> None:
+        pupil.forget(handle)
+        self._uncount(np.frombuffer(self._taught.pop(handle, array("i")), dtype=np.int32))
+
+    def _uncount(self, places: np.ndarray) -> None:
+        """Clicks that went are none of an item's any more."""
+        np.subtract.at(self.clicks, places, 1)
+        self.changed = True
 
     def _add(self, event: AddItems, pupil: Pupil) -> None:
         for row, item in enumerate(event.items):

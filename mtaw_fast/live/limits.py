@@ -24,11 +24,12 @@ class LearningLimits:
     burst_clicks, burst_ms : int, default 30 and 10_000
         A session with more clicks than this within so many milliseconds is a machine: nothing more is learned from it,
         and what it has taught is taken out.
-    fresh_clicks : int, default 2
+    fresh_clicks : int, default 3
         The first so many clicks of a session are fresh: they cost a flood of new sessions the least.
-    item_floor, item_share, item_window : int, float, int, default 50, 0.5 and 60_000
+    item_floor, item_share, item_window : int, float, int, default 50, 0.3 and 60_000
         Of the fresh clicks within a window of so many milliseconds, one item's are learned up to the floor or up to
-        this share of all of them so far, whichever is more.
+        this share of all of them so far, whichever is more. A share below 1 / `fresh_clicks` holds although a flood
+        clicks other items too: one click of each of its sessions is on the item that it shall lift.
     late : int, default 86_400_000
         Milliseconds behind the newest event by which another may come and still be learned.
     new_items : int, default 65_536
@@ -46,9 +47,9 @@ class LearningLimits:
     session_clicks: int = 200
     burst_clicks: int = 30
     burst_ms: int = 10_000
-    fresh_clicks: int = 2
+    fresh_clicks: int = 3
     item_floor: int = 50
-    item_share: float = 0.5
+    item_share: float = 0.3
     item_window: int = 60_000
     late: int = 86_400_000
     new_items: int = 65_536
@@ -75,11 +76,14 @@ class FloodGuard:
         self._all = 0
         self._items: Counter[int | str] = Counter()
 
-    def admits(self, item: int | str, time: int) -> bool:
-        """Whether a fresh click on `item` is learned; it is counted either way."""
+    def admits(self, item: int | str, clock: int) -> bool:
+        """Whether a fresh click on `item` is learned; it is counted either way.
+
+        clock: the book's, not the click's own time: one click from the year 2099 must not hold a window open till then.
+        """
         limits = self._limits
-        window = time // limits.item_window
-        if window > self._window:  # a late one counts in the window that is open
+        window = clock // limits.item_window
+        if window != self._window:
             self._window, self._all = window, 0
             self._items.clear()
         self._all += 1

@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit, urlunsplit
 
 from mtaw_fast.errors import LearnError, UsageError, require
-from mtaw_fast.live.events import Event, parse
+from mtaw_fast.live.events import Click, Event, parse
 from mtaw_fast.live.log import Stamped
 
 _STREAM = "mtaw:events"
@@ -20,7 +20,7 @@ _LOG = logging.getLogger("mtaw_fast.live")
 
 
 class RedisLog:
-    """`EventLog` over Redis Streams; positions are the stream's entry ids.
+    """`EventLog` over Redis Streams; positions are the stream's entry ids, of fixed width so that they sort.
 
     An append is acknowledged when Redis has it: what it survives is Redis' own setting (appendonly, appendfsync).
 
@@ -65,7 +65,7 @@ class RedisLog:
             pipeline = self._redis.pipeline(transaction=True)
             for event in events:
                 pipeline.xadd(self._name, {_FIELD: event.line()})
-            return pipeline.execute()[-1].decode()
+            return _position(pipeline.execute()[-1])
         except self._error as error:
             raise LearnError(f"Redis at {self._where} did not keep the events: {error}; send them again") from None
 
@@ -73,10 +73,10 @@ class RedisLog:
         """See `EventLog.read`."""
         found: list[Stamped] = []
         while len(found) < limit:
-            least = f"({after}" if after else "-"
+            least = f"({_identity(after)}" if after else "-"
             entries = self._call("xrange", self._name, min=least, count=limit - len(found))
             for identity, values in entries:
-                after = identity.decode()
+                after = _position(identity)
                 event = self._event(after, values)
                 if event is not None:
                     found.append(Stamped(event, after))
@@ -95,16 +95,19 @@ class RedisLog:
     def expire(self, before: str, most_bytes: int) -> int:
         """Delete entries up to a position where the stream takes more than `most_bytes`. Returns how many."""
         size = self._call("memory_usage", self._name) or 0
-        return self._call("xtrim", self._name, minid=before) if size > most_bytes else 0
+        if size <= most_bytes:
+            return 0
+        return self._call("xtrim", self._name, minid=_identity(before), approximate=False)
 
     def scrub(self, sessions: set[str], until: str) -> int:
-        """Delete the clicks of `sessions` up to a position. Returns how many there were."""
+        """See `EventLog.scrub`. The entries that ask to forget stay, as in a folder's log."""
         count, after = 0, ""
         while sessions and (some := self.read(after)):
             gone = [
-                one.position for one in some
-                if one.position <= until and getattr(one.event, "session", None) in sessions
-            ]  # fmt: skip
+                _identity(one.position)
+                for one in some
+                if one.position <= until and isinstance(one.event, Click) and one.event.session in sessions
+            ]
             if gone:
                 count += self._call("xdel", self._name, *gone)
             after = some[-1].position
@@ -119,3 +122,17 @@ class RedisLog:
             return getattr(self._redis, name)(*arguments, **named)
         except self._error as error:
             raise LearnError(f"Redis at {self._where} does not answer: {error}; start it or give another") from None
+
+
+def _position(identity: bytes) -> str:
+    """The position of an entry id `<milliseconds>-<number>`."""
+    moment, _, number = identity.decode().partition("-")
+    return f"{int(moment):015d}-{int(number):010d}"
+
+
+def _identity(position: str) -> str:
+    """The entry id of a position. Raises LearnError where it is none."""
+    moment, dash, number = position.partition("-")
+    if not (dash and moment.isdigit() and number.isdigit()):
+        raise LearnError(f"{position!r} is no position of a Redis stream; it reads <milliseconds>-<number>")
+    return f"{int(moment)}-{int(number)}"

@@ -45,6 +45,7 @@ class LiveState:
         # What wall-clock time says goes along where the model's ranker reads it.
         self.trends = None if model.trends is None else model.trends.live(self.delta.n_catalog)
         self.ledger = Ledger(model, limits)
+        self._made_up = 0
         self._norm = np.float32(mean_norm(model.weights["item_embedding"]))
         self._vectors = np.zeros((0, model.config.d), dtype=np.float32)
         self.ledger.begin(self)
@@ -79,8 +80,7 @@ class LiveState:
 
     def seed(self, item: int, neighbour: int) -> None:
         """See `Pupil.seed` and `live.seeding`."""
-        assert self.model.memory is not None
-        seed_pair(self.delta, self.model.memory, item, neighbour)
+        self._made_up = seed_pair(self.delta, item, neighbour, self._made_up)
 
     def look_again(self) -> None:
         """See `Pupil.look_again`: make the vectors of newcomers again where there is more to go by."""

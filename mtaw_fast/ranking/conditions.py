@@ -14,7 +14,7 @@ from mtaw_fast.errors import UsageError
 from mtaw_fast.ranking.catalog import Catalog
 
 _NONE: tuple[Any, ...] = ()  # the one empty tuple there is
-_LATEST = 4_102_444_800_000  # the year 2100
+LATEST_MOMENT = 4_102_444_800_000  # the year 2100
 _LONG_LIST = 1000  # exclude lists up to here go along with the search; a mask costs O(N)
 
 
@@ -54,7 +54,9 @@ def conditions_of(
     at: where the model knows of time, now by default. Raises UsageError on what is no list of ids, on a filter of
     another kind or catalog, and on what is no time in milliseconds.
     """
-    at = _moment(at) if catalog.model.trends is not None else None
+    timed = catalog.model.trends is not None
+    moment = _moment(at) if timed or at is not None else None  # what is no moment is refused by every bundle
+    at = moment if timed else None
     if exclude is _NONE and allow is None and prepared is None:
         return Conditions(exclude_seen=exclude_seen, at=at) if exclude_seen or at is not None else EVERYTHING
     ids, base = catalog.ids, catalog.model.n_items
@@ -73,7 +75,7 @@ def _moment(at: int | None) -> int:
     """Unix milliseconds of a request. Raises UsageError where it is no such number."""
     if at is None:
         return time.time_ns() // 1_000_000
-    if isinstance(at, bool) or not isinstance(at, (int, np.integer)) or not 0 <= at < _LATEST:
+    if isinstance(at, bool) or not isinstance(at, (int, np.integer)) or not 0 <= at < LATEST_MOMENT:
         raise UsageError(f"at must be Unix milliseconds, not {at!r}; multiply seconds by 1000")
     return int(at)
 

@@ -23,7 +23,6 @@ from mtaw_fast.service.state import Service, service_of
 T = TypeVar("T")
 
 SESSION_ID = r"[A-Za-z0-9._~-]{1,128}"
-MOST_EVENTS = 10_000  # in a request
 
 
 @post("/v1/events", status_code=200, responses=errors(400, 403, 408, 413, 503), operation_class=operation("events"))
@@ -31,8 +30,6 @@ async def events(request: StrictRequest, data: Annotated[EventsRequest, Body()])
     """Learn from clicks: when this is answered they are kept, and within a second every ranking knows them."""
     service = service_of(request)
     check_request_origin(request, service.settings.own_names)
-    if len(data.events) > MOST_EVENTS:
-        raise invalid("too_many_events", f"there are {len(data.events)} events, the most is {MOST_EVENTS}; split them")
     now = now_ms()
     try:
         clicks: list[Event] = [

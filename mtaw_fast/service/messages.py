@@ -6,8 +6,12 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
+from mtaw_fast.live.events import EARLIEST, LATEST, MOST_TEXT
+
 Item = Annotated[int | str, Meta(description="An item's external id, of the type that the bundle has.")]
 Items = list[Item]
+MOST_EVENTS = 10_000  # in a request
+Name = Annotated[str, Meta(min_length=1, max_length=MOST_TEXT)]
 K = Annotated[int, Meta(description="How many results at most.", examples=[20], ge=1)]
 Version = Annotated[
     str,
@@ -56,17 +60,24 @@ class ClickRequest(Wanted, kw_only=True):
 class EventRequest(Struct, forbid_unknown_fields=True, kw_only=True):
     """One click to learn from."""
 
-    session: Annotated[str, Meta(description="The session's id, chosen by the client.", min_length=1, max_length=512)]
-    item: Item
-    time: Annotated[int | None, Meta(description="Unix milliseconds; null: now.")] = None
-    type: Annotated[str | None, Meta(description="What kind of event: view, cart, ..")] = None
-    id: Annotated[str | None, Meta(description="The event's own id: what comes twice counts once.")] = None
+    session: Annotated[
+        str, Meta(description="The session's id, chosen by the client.", min_length=1, max_length=MOST_TEXT)
+    ]
+    item: Annotated[
+        Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | Name,
+        Meta(description="Its external id; one that the catalog does not know enters it."),
+    ]
+    time: Annotated[
+        Annotated[int, Meta(ge=EARLIEST, le=LATEST)] | None, Meta(description="Unix milliseconds; null: now.")
+    ] = None
+    type: Annotated[Name | None, Meta(description="What kind of event: view, cart, ..")] = None
+    id: Annotated[Name | None, Meta(description="The event's own id: what comes twice counts once.")] = None
 
 
 class EventsRequest(Struct, forbid_unknown_fields=True, kw_only=True):
     """Clicks to learn from, each session's in order."""
 
-    events: list[EventRequest]
+    events: Annotated[list[EventRequest], Meta(max_length=MOST_EVENTS)]
 
 
 class Timings(Struct, omit_defaults=True, forbid_unknown_fields=True):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from mtaw_fast.live.events import EARLIEST, LATEST, MOST_TEXT
+from mtaw_fast.ranking.conditions import LATEST_MOMENT
 from mtaw_fast.service.settings import Limits
 
 _REQUESTS = ("RecommendRequest", "BatchRequest", "ClickRequest")
@@ -18,6 +20,7 @@ def state_limits(document: dict[str, Any], limits: Limits) -> None:
         schemas[name]["additionalProperties"] = False
         fields = schemas[name]["properties"]
         fields["k"]["maximum"] = limits.k
+        fields["at"]["oneOf"][0].update(minimum=0, maximum=LATEST_MOMENT - 1)
         if "session" in fields:
             fields["session"]["maxItems"] = limits.clicks
         if "items" in fields:
@@ -25,6 +28,24 @@ def state_limits(document: dict[str, Any], limits: Limits) -> None:
         if "sessions" in fields:
             fields["sessions"]["maxItems"] = limits.batch
             fields["sessions"]["items"]["maxItems"] = limits.clicks
+    _state_event_limits(schemas)
     for parameter in document["paths"]["/v1/similar"]["get"]["parameters"]:
         if parameter["name"] == "k":
             parameter["schema"]["maximum"] = limits.k
+
+
+def _state_event_limits(schemas: dict[str, Any]) -> None:
+    """What Litestar leaves out: limits of one type of several that a field may have."""
+    if "EventRequest" not in schemas:
+        return
+    bounds = {
+        "string": {"minLength": 1, "maxLength": MOST_TEXT},
+        "integer": {"minimum": -(2**63), "maximum": 2**63 - 1},
+    }
+    for name in ("EventsRequest", "EventRequest"):
+        schemas[name]["additionalProperties"] = False
+    fields = schemas["EventRequest"]["properties"]
+    for name in ("item", "type", "id"):
+        for one in fields[name]["oneOf"]:
+            one.update(bounds.get(one["type"], {}))
+    fields["time"]["oneOf"][0].update(minimum=EARLIEST, maximum=LATEST)

@@ -71,6 +71,27 @@ def test_a_long_silence_does_not_hold_the_clock_back() -> None:
     assert later <= book.clock <= later + 48
 
 
+def test_a_clock_that_was_ahead_and_is_right_again_does_not_end_the_learning() -> None:
+    ahead = [Click(f"a{n}", n, NOON + 1000 * HOUR + n) for n in range(2000)]
+    right = [Click(f"b{n}", n, NOON + n) for n in range(200)]
+    lesson, book = taken(Click("x", 1, NOON), *ahead, *right)
+    assert book.refused == {"late": 63}
+    assert lesson.times[-137:] == [click.time for click in right[63:]]
+    assert book.clock == right[-1].time
+    # A few that are late among others stay so: those are late, and not the clock wrong.
+    mixed = [Click(f"c{n}", 1, NOON if n % 3 == 0 else NOON + 500 * HOUR) for n in range(900)]
+    _, book = taken(Click("x", 1, NOON + 500 * HOUR), *mixed, item_floor=1000)
+    assert book.refused == {"late": 300}
+
+
+def test_one_event_from_the_future_opens_no_window_that_stays_open() -> None:
+    clicks = [Click("x", 1, NOON), Click("y", 2, NOON + 10_000 * HOUR)]
+    clicks += [Click(f"s{n}", 3, NOON + n * 1200) for n in range(4000)]
+    _, book = taken(*clicks)
+    # It moves the clock by an hour, in which 3000 come; then 50 a minute of the one item are learned again.
+    assert book.refused["flood"] <= 3000
+
+
 def test_a_full_session_teaches_no_more() -> None:
     lesson, book = taken(*(Click("s", n, NOON + n * HOUR // 10) for n in range(12)), session_clicks=10)
     assert lesson.items == list(range(10))
@@ -100,6 +121,13 @@ def test_a_flood_of_new_sessions_lifts_an_item_no_further_than_its_share() -> No
     learned = lesson.items.count("spam")
     assert learned == 25, "up to a fifth of all fresh clicks, its own included: 25 of 125"
     assert book.refused["flood"] == 1000 - learned
+
+
+def test_a_flood_that_clicks_other_items_too_is_held_to_the_floor() -> None:
+    for fillers in (["a"], ["a", "b"]):
+        clicks = [Click(f"f{n}", item, NOON + n) for n in range(2000) for item in (*fillers, "spam")]
+        lesson, _ = taken(*clicks)
+        assert lesson.items.count("spam") == LearningLimits().item_floor
 
 
 def test_the_flood_is_forgotten_with_its_window() -> None:

@@ -16,7 +16,6 @@ from mtaw_fast import Recommender
 from mtaw_fast.bundle import Bundle, Model
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import DataError, UsageError
-from mtaw_fast.kernels.native.memory_query import feature_names
 from mtaw_fast.live.compaction import compacted
 from mtaw_fast.live.compactor import compact_folder
 from mtaw_fast.live.events import Click, Event, Forget
@@ -24,9 +23,10 @@ from mtaw_fast.live.limits import LearningLimits
 from mtaw_fast.live.log import FileLog, Stamped
 from mtaw_fast.live.settings import LearningSettings
 from mtaw_fast.live.state import LiveState
-from mtaw_fast.memory import MemorySettings, MemoryTables, RankerNet
+from mtaw_fast.memory import MemorySettings, MemoryTables
 from mtaw_fast.ranking.pipeline import Pipeline
-from tests.random_bundle import bundle_parts, memory_parts
+from tests.live.rankers import plain_ranker
+from tests.random_bundle import bundle_parts
 
 N, D = 40, 8
 NOON = 1_764_150_000_000
@@ -40,16 +40,6 @@ def parts(seed: int = 3) -> Model:
     rng = np.random.default_rng(seed)
     past = Sessions.from_lists([(N * rng.random(rng.integers(2, 9)) ** 3).astype(int) for _ in range(4000)])
     return Model.of(**made, memory=MemoryTables.build(past, N), ranker_net=plain_ranker())
-
-
-def plain_ranker() -> RankerNet:
-    """One that goes by what a trained one goes by: a random one makes mountains of roundings."""
-    names = feature_names()
-    arrays = {name: np.zeros_like(array) for name, array in memory_parts(N)["ranker_net"].arrays().items()}
-    arrays["scale"] += 1
-    for name, weight in {"pre": 1.0, "own": 2.0, "knn": 0.5, "rec_dec": 0.5, "clicks": 0.1, "logit": 0.05}.items():
-        arrays["linear"][names.index(name)] = weight
-    return RankerNet(features=names, **arrays)
 
 
 MODEL = parts()

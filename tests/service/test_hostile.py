@@ -13,7 +13,7 @@ import pytest
 pytest.importorskip("uvicorn", reason="the service needs the extra 'serve'")
 pytest.importorskip("psutil", reason="starting a service in tests needs the extra 'bench'")
 
-from tests.random_bundle import save_random
+from tests.random_bundle import bundle_parts, memory_parts, save_parts, save_random
 from tests.service.hostile import N_ITEMS, OPTIONS, WORKERS, Reply, attack, exchange, idle_clients, slow_clients
 from tests.service.hostile import judged as judged
 from tests.service.hostile_cases import BIG, Case, case, request
@@ -103,9 +103,11 @@ def test_a_good_request_is_answered_as_part_of_the_same_exchange(service):
 @pytest.mark.slow
 def test_the_openapi_description_holds(tmp_path):
     pytest.importorskip("schemathesis", reason="needs the extra 'dev'")
-    save_random(tmp_path / "bundle", n_items=N_ITEMS)
+    save_parts(tmp_path / "bundle", **bundle_parts(n_items=N_ITEMS), **memory_parts(N_ITEMS))
     (tmp_path / "token").write_text("secret")
-    options = (*OPTIONS, "--sessions", "memory", "--admin-token-file", str(tmp_path / "token"))
+    # So large a body that one event too many is refused as that.
+    options = (*OPTIONS, "--sessions", "memory", "--admin-token-file", str(tmp_path / "token"), "--max-body", "4194304",
+               "--learn", str(tmp_path / "learned"))  # fmt: skip
     with Running(tmp_path / "bundle", tmp_path / "log", 1, options) as running:
         document = f"http://127.0.0.1:{running.port}/openapi.json"
         command = [
@@ -126,7 +128,7 @@ def test_the_openapi_description_holds(tmp_path):
             check=False,
         )
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
-    assert "9 selected / 9 total" in done.stdout
+    assert "11 selected / 11 total" in done.stdout
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,60 @@
+"""Items that are added by hand rank beside the neighbours that are named with them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mtaw_fast import Recommender
+from mtaw_fast.bundle import Bundle, Model
+from mtaw_fast.data.sessions import Sessions
+from mtaw_fast.live.settings import LearningSettings
+from mtaw_fast.memory import MemoryTables
+from tests.live.rankers import plain_ranker
+from tests.random_bundle import bundle_parts
+
+N = 600
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Items in groups of ten that are clicked together: what is near an item is well known."""
+    rng = np.random.default_rng(4)
+    past = [10 * rng.integers(N // 10) + rng.permutation(10)[: rng.integers(2, 7)] for _ in range(3000)]
+    made = bundle_parts(n_items=N, d=8)
+    made.pop("metrics"), made.pop("dataset")
+    memory = MemoryTables.build(Sessions.from_lists(past), N)
+    folder = tmp_path_factory.mktemp("groups") / "bundle"
+    Bundle.save(folder, Model.of(**made, memory=memory, ranker_net=plain_ranker()), metrics={}, dataset={})
+    return folder
+
+
+def groups(rec: Recommender) -> list[list[str]]:
+    """60 items, each with its two nearest by sessions."""
+    picked = np.random.default_rng(5).permutation(N)[:60].astype(np.int32)
+    return [[item, *rec.similar_items(item, k=2, by="sessions").items] for item in rec.ids.external(picked)]
+
+
+@pytest.mark.parametrize("learns", [False, True])
+def test_an_item_ranks_beside_its_neighbours(folder: Path, tmp_path: Path, learns: bool) -> None:
+    settings = LearningSettings(tmp_path / "learned", compact=False) if learns else None
+    rec = Recommender.load(folder, learn=settings)
+    near = groups(rec)
+    before = [rec.recommend(session, k=20).items for session in near]
+    rec.add_items([f"new-{place}" for place in range(60)], neighbours=near)
+    found = [f"new-{place}" in rec.recommend(session, k=20).items for place, session in enumerate(near)]
+    assert sum(found) >= 57
+    others = [rec.recommend([f"sku-{place}"], k=20).items for place in range(60)]
+    assert not any("new-0" in items for items in others if not set(items) & set(near[0])), "where none of them is near"
+    rec.remove_items([f"new-{place}" for place in range(60)])
+    after = [rec.recommend(session, k=20).items for session in near]
+    shared = np.mean([len(set(one) & set(two)) / 20 for one, two in zip(before, after, strict=True)])
+    assert shared > 0.9, "what was added changed the ranking of what was there"
+    rec.close()
+    if learns:
+        again = Recommender.load(folder, learn=settings)
+        again.add_items(["once-more"], neighbours=[near[0]])
+        assert "once-more" in again.recommend(near[0], k=20).items
+        again.close()

@@ -1,0 +1,186 @@
+"""A log that is a Redis stream: two machines' worth of folders learn from one, and a Redis that goes is waited for."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from mtaw_fast import Recommender
+from mtaw_fast.errors import LearnError, UsageError
+from mtaw_fast.live.compactor import compact_folder
+from mtaw_fast.live.events import Click, Event, Forget
+from mtaw_fast.live.log import START
+from mtaw_fast.live.redis_log import RedisLog
+from mtaw_fast.live.settings import LearningSettings
+from tests.live.test_learning import MODEL, NOON, N, answers, drawn, folder, until_learned
+from tests.service.running import eventually
+from tests.service.test_sessions import Redis
+
+__all__ = ["folder"]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Redis]:
+    """A running Redis that every test of this file has a stream of its own in."""
+    if shutil.which("redis-server") is None:
+        pytest.skip("redis-server is not installed (Debian: apt-get install redis-server)")
+    pytest.importorskip("redis", reason="needs the extra 'serve'")
+    one = Redis(tmp_path_factory.mktemp("redis"))
+    yield one
+    one.stop()
+
+
+@pytest.fixture
+def url(server: Redis, request: pytest.FixtureRequest) -> str:
+    """The address of an empty stream."""
+    return f"{server.url}?stream={request.node.name}"
+
+
+@pytest.fixture
+def log(url: str) -> Iterator[RedisLog]:
+    one = RedisLog(url)
+    yield one
+    one.close()
+
+
+def clicks(count: int, session: str = "s") -> list[Event]:
+    return [Click(f"{session}{i}", f"sku-{i % N}", NOON + i, id=f"{session}-{i}") for i in range(count)]
+
+
+def test_events_come_back_in_one_order_for_all(log: RedisLog, url: str) -> None:
+    sent = clicks(40)
+    middle = log.append(sent[:15])
+    end = log.append(sent[15:])
+    other = RedisLog(url)
+    assert [one.event for one in other.read(START)] == sent
+    assert [one.event for one in other.read(middle)] == sent[15:]
+    assert other.read(end) == []
+    assert [one.event for one in log.read(START, 7)] == sent[:7]
+    assert other.identity == log.identity
+    other.close()
+
+
+def test_positions_sort_as_they_come(log: RedisLog) -> None:
+    # More than ten entries in a millisecond: as plain text, entry 10 would stand before entry 9.
+    end = log.append(clicks(2_000))
+    positions = [one.position for one in log.read(START)]
+    assert positions == sorted(positions)
+    assert positions[-1] == end
+    assert len({position.partition("-")[0] for position in positions}) < len(positions) / 10
+    assert [one.position for one in log.read(positions[10], 5)] == positions[11:16]
+
+
+def test_a_damaged_entry_is_named_and_passed_over(
+    log: RedisLog, server: Redis, request: pytest.FixtureRequest, caplog: pytest.LogCaptureFixture
+) -> None:
+    before, after = clicks(2)
+    log.append([before])
+    name = request.node.name
+    for value in (b"\xff", b"{", b"[]", b'{"session": "s", "time": 5}', b'{"session": 5, "item": 5, "time": 5}'):
+        log._redis.xadd(name, {"e": value})
+    log._redis.xadd(name, {"other": "field"})
+    log.append([after])
+    assert [one.event for one in log.read(START)] == [before, after]
+    assert log.damaged == 6
+    assert caplog.messages[0].startswith(f"stream {name}, entry ")
+
+
+def test_scrubbing_leaves_no_click_of_a_session_up_to_a_position(log: RedisLog) -> None:
+    log.append([Click("a", "sku-1", NOON), Click("b", "sku-1", NOON), Click("a", "sku-2", NOON)])
+    until = log.append([Forget("a", NOON)])
+    later = Click("a", "sku-3", NOON)
+    log.append([later])
+    assert log.scrub({"a"}, until) == 2
+    assert [one.event for one in log.read(START)] == [Click("b", "sku-1", NOON), Forget("a", NOON), later]
+    assert log.scrub(set(), until) == 0
+
+
+def test_what_was_taken_in_expires_where_the_stream_is_too_large(log: RedisLog) -> None:
+    some = clicks(600)
+    middle = log.append(some[:300])
+    log.append(some[300:])
+    assert log.expire(middle, 1 << 30) == 0
+    assert log.expire(middle, 1000) >= 299
+    left = [one.event for one in log.read(START)]
+    assert left[-300:] == some[300:], "what nobody has taken in yet has expired"
+
+
+def test_two_machines_share_a_stream(folder: Path, tmp_path: Path, url: str) -> None:
+    machines = [
+        Recommender.load(folder, learn=LearningSettings(tmp_path / name, stream=url, compact=False))
+        for name in ("one", "two")
+    ]
+    for place, session in enumerate(drawn(21)):
+        position = machines[place % 2].observe(f"s{place}", [*session, "newcomer"])
+    machines[0].add_items(["by-hand"], neighbours=[["sku-7", "sku-8"]])
+    position = machines[1].forget("s3")
+    for one in machines:
+        until_learned(one, position)
+    eventually(lambda: all("by-hand" in one.recommend(["sku-7", "newcomer"], k=N + 2).items for one in machines), 5)
+    for one in machines:
+        one.knowledge.learner.catch_up()
+    questions = drawn(22)
+    assert answers(machines[0], questions) == answers(machines[1], questions)
+    # One of them takes what was learned into its own bundle; the other goes on from the stream alone.
+    settings = LearningSettings(tmp_path / "one", stream=url, compact=False)
+    grown = compact_folder(folder, settings)
+    assert grown is not None
+    assert grown.model.learned.position == position
+    for one in machines:
+        one.close()
+    again = Recommender.load(folder, learn=settings)
+    assert again.learned == position
+    counted = int(again.knowledge.state.ledger.clicks.sum() - MODEL.popularity.sum())
+    assert counted == sum(len(session) + 1 for place, session in enumerate(drawn(21)) if place != 3)
+    position = again.observe("later", ["sku-1"], ids=["once"])
+    until_learned(again, position)
+    again.close()
+
+
+def test_without_redis_it_says_so_in_one_line_and_goes_on_when_it_is_back(
+    folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    if shutil.which("redis-server") is None:
+        pytest.skip("redis-server is not installed (Debian: apt-get install redis-server)")
+    (tmp_path / "redis").mkdir()
+    server = Redis(tmp_path / "redis")
+    rec = Recommender.load(folder, learn=LearningSettings(tmp_path / "learned", stream=server.url, compact=False))
+    until_learned(rec, rec.observe("s", ["sku-1", "sku-2"]))
+    before = answers(rec, drawn(23))
+    server.stop()
+    with pytest.raises(LearnError, match="did not keep the events") as refused:
+        rec.observe("t", ["sku-1"])
+    assert "\n" not in str(refused.value)
+    eventually(lambda: rec.knowledge.learner.failure is not None, 10)
+    assert answers(rec, drawn(23)) == before, "rankings need no log"
+    told = [one for one in caplog.messages if one.startswith("learning has stopped")]
+    assert len(told) == 1
+    server.start()
+    position = again(lambda: rec.observe("u", ["sku-3", "sku-4"]))
+    until_learned(rec, position)
+    assert rec.knowledge.learner.failure is None
+    assert answers(rec, drawn(23)) != before
+    rec.close()
+    server.stop()
+    with pytest.raises(LearnError, match="does not answer"):
+        Recommender.load(folder, learn=LearningSettings(tmp_path / "learned", stream=server.url))
+
+
+def again(work: Callable[[], str], seconds: float = 10.0) -> str:
+    """Try until it works, as a client does."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            return work()
+        except LearnError:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+
+def test_an_address_that_is_none_of_redis_is_refused() -> None:
+    with pytest.raises(UsageError, match="no address of Redis"):
+        RedisLog("http://127.0.0.1:1/0")
