@@ -201,7 +201,8 @@ def _compact(report: Report, options: argparse.Namespace, folder: Path) -> None:
         report.rows.append(_row("compact", params, "compact_s", np.array([found.seconds]), more=more))
         report.notes.append(
             f"compact: {size:,} events into {options.clicks:,} clicks in {found.seconds:.2f} s, "
-            f"{found.nbytes / 1e6:.0f} MB written, from {found.log_bytes / 1e6:.1f} MB of log; tables equal a rebuild's to the bit"
+            f"{found.nbytes / 1e6:.0f} MB written, from {found.log_bytes / 1e6:.1f} MB of log; "
+            "tables equal a rebuild's to the bit"
         )
 
 

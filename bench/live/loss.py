@@ -13,6 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from bench.live.inputs import shop
+from bench.live.observer import SESSION
+from mtaw_fast.live.book import key_of
 from mtaw_fast.live.events import Click
 from mtaw_fast.live.log import START, FileLog
 from mtaw_fast.live.settings import LearningSettings
@@ -26,8 +28,9 @@ _READ = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """What some kills did: events that were acknowledged, how many of them are missing, and how many more clicks were
-    learned than there are events. damaged: records that a kill cut short. reopened: seconds, one a kill and the last.
+    """What some kills did. acknowledged: events. lost: of them, not in the log, or not learned in their session.
+    doubled: clicks that a session learned beyond its events. damaged: records that a kill cut short. reopen: seconds
+    that it took to learn all of the log again.
     """
 
     kills: int
@@ -68,15 +71,16 @@ def kill_while_observing(kills: int, folder: Path, say: Callable[[str], None], s
     assert recommender.knowledge is not None
     state = recommender.knowledge.state
     kept, damaged = _kept(learned)
-    counted = state.ledger.learned_clicks
-    # By session as well: each holds as many clicks as it has events.
-    _, _, offsets = state.delta.ordered()
-    of_session = Counter(int(name[1:]) // 4 for name in kept)
-    uneven = sum((Counter(np.diff(offsets).tolist()) - Counter(of_session.values())).values())
+    handles, _, offsets = state.delta.ordered()
+    length = dict(zip(handles.tolist(), np.diff(offsets).tolist(), strict=True))
+    wanted = Counter(f"s{int(name[1:]) // SESSION}" for name in kept)
+    keys = state.ledger.book.keys
+    found = {name: sum(length.get(one, 0) for one in keys.get(key_of(name), ())) for name in wanted}
     recommender.close()
-    missing = len({f"e{number}" for number in acknowledged} - kept)
-    lost = max(missing, len(kept) - counted)
-    return Loss(kills, len(acknowledged), lost, max(counted - len(kept), uneven), damaged, reopened)
+    lost = len({f"e{number}" for number in acknowledged} - kept)
+    lost += sum(max(count - found[name], 0) for name, count in wanted.items())
+    doubled = sum(max(found[name] - count, 0) for name, count in wanted.items())
+    return Loss(kills, len(acknowledged), lost, doubled, damaged, reopened)
 
 
 def _kept(folder: Path) -> tuple[set[str], int]:
