@@ -2,6 +2,7 @@
 
     python -m tests.soak --calls 10000000 --seconds 1200
     python -m tests.soak --memory --calls 1000000        a bundle with a session memory
+    python -m tests.soak --learn --seconds 3600 --rate 2000        one that learns while it ranks (tests.soak_learning)
 
 Memory is the process's resident anonymous memory (Linux), sampled between calls. After a warm-up, in which caches and
 arenas fill, a leak of one small object a call would show as tens of bytes a call; BOUND is far below that.
@@ -192,8 +193,16 @@ def main() -> int:
     parser.add_argument("--calls", type=int, default=10_000_000)
     parser.add_argument("--seconds", type=float, default=1200)
     parser.add_argument("--memory", action="store_true", help="of a bundle with a session memory")
+    parser.add_argument("--learn", action="store_true", help="learn events while ranking; see tests.soak_learning")
+    parser.add_argument("--rate", type=float, default=2000, help="events a second, with --learn (default: 2000)")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
+        if options.learn:
+            from tests.soak_learning import learning_soak
+
+            learned = learning_soak(Path(name), options.seconds, options.rate)
+            print(learned)
+            return int(learned.failed)
         outcome = soak(recommender(Path(name), options.memory), options.calls, options.seconds)
     print(outcome)
     return int(outcome.grew or outcome.changed > 0)

@@ -12,6 +12,7 @@ import pytest
 from mtaw_fast.recommender import Recommender
 from tests import soak as soaking
 from tests.soak import recommender, soak
+from tests.soak_learning import learning_soak
 
 _PRIVATE = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
 pytestmark = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc/self/status")
@@ -47,3 +48,26 @@ def test_a_leak_and_a_changed_answer_are_noticed(rec: Recommender, monkeypatch: 
     assert outcome.grew, str(outcome)
     assert outcome.rise_per_call > 100
     assert outcome.changed > 1000
+
+
+def test_learning_keeps_memory_flat_and_answers_as_a_rebuild(tmp_path: Path) -> None:
+    outcome = learning_soak(tmp_path, seconds=5, rate=2000)
+    assert outcome.events > 5000
+    assert outcome.rankings > 1000
+    assert outcome.compactions > 0
+    assert not outcome.failed, str(outcome)
+
+
+def test_a_leak_while_learning_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept: list[mmap.mmap] = []
+    observe = Recommender.observe
+
+    def leaking(rec: Recommender, session: str, items: list[int], at: int) -> str:
+        kept.append(mmap.mmap(-1, 1 << 15, flags=_PRIVATE))
+        kept[-1].write(bytes(1 << 15))
+        return observe(rec, session, items, at)
+
+    monkeypatch.setattr(Recommender, "observe", leaking)
+    outcome = learning_soak(tmp_path, seconds=1.5, rate=2000)
+    assert outcome.grew, str(outcome)
+    assert outcome.differing == 0

@@ -42,7 +42,7 @@ def check_report(report: dict[str, Any]) -> None:
     for row in report["results"]:
         types = ROW_TYPES | (SERVING_TYPES if row["bench"] == "serving" else {})
         assert list(row)[: len(types)] == list(types)
-        assert row["bench"] == "serving" or len(row) == len(types)
+        assert row["bench"] in ("serving", "live") or len(row) == len(types)
         for name, kinds in types.items():
             assert isinstance(row[name], kinds), f"{name}: {row[name]!r}"
         assert 0 < row["p50"] <= row["p95"] <= row["p99"]

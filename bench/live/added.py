@@ -1,0 +1,103 @@
+"""What a delta adds to a recommendation: tables alone against tables and delta, on one shop, interleaved."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from bench.harness.comparison import Case, Contender, Plan
+from bench.live.inputs import Shop, external, portions, queries, shop, stream, with_memory
+from mtaw_fast.data.sessions import Sessions
+from mtaw_fast.errors import MtawError
+from mtaw_fast.live.settings import LearningSettings
+from mtaw_fast.recommender import Recommender
+
+K = 20
+AGREEMENT = 0.999  # of the top-20 places, aimed at
+# What is wrong is far below this (tables alone hold a quarter of the places). A little is lost where an item has more
+# neighbours than its row in the tables keeps: a pair that was cut there begins in the delta without its past.
+LEAST = 0.99
+# A delta rounds its sums to bf16 after adding to a base that was rounded before: a score of a few scaled features moves
+# by up to this, and what lies closer may stand in either order.
+ROUNDING = 0.02
+_ASKED = 1000
+_PORTION = 1000  # events an append
+_PATIENCE = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """Shares of the top-20 places that hold the rebuild's item: `strict`, and up to `ROUNDING`."""
+
+    strict: float
+    up_to_rounding: float
+
+    @classmethod
+    def of(cls, live: Recommender, rebuilt: Recommender, asked: Sessions) -> Agreement:
+        """Of what two recommenders answer."""
+        (mine, scores), (theirs, others) = live.rank(asked, K), rebuilt.rank(asked, K)
+        same = mine == theirs
+        return cls(float(same.mean()), float((same | (np.abs(scores - others) <= ROUNDING)).mean()))
+
+
+class Learned:
+    """A shop's recommender that has learned some events, and beside it one of the tables alone."""
+
+    def __init__(self, n_items: int, past_clicks: int, n_events: int, folder: Path, threads: int = 1) -> None:
+        made = shop(n_items, past_clicks, n_events + 20 * _ASKED, threads=threads)
+        events = stream(made.later, n_events)
+        bundle = made.saved(folder / "bundle")
+        self.alone = Recommender.load(bundle, verify=False)
+        settings = LearningSettings(folder / "learned", compact=False)
+        self.live = Recommender.load(bundle, learn=settings, verify=False)
+        knowledge = self.live.knowledge
+        assert knowledge is not None
+        for some in portions(events.clicks(), _PORTION):
+            knowledge.append(some)
+        self._await(n_events)
+        # Sessions that nobody has learned from.
+        unseen = made.later.slice(int(events.handles.max()) + 1, len(made.later))
+        self.asked = queries(unseen, _ASKED)
+        self.agreement = self._agreement(made, events.ordered(), folder, threads)
+        self.delta_bytes = knowledge.state.delta.n_bytes
+
+    def _await(self, n_events: int) -> None:
+        assert self.live.knowledge is not None
+        ledger, deadline = self.live.knowledge.state.ledger, time.monotonic() + _PATIENCE
+        while ledger.learned_clicks + ledger.book.refused.total() < n_events:
+            if time.monotonic() > deadline:
+                raise MtawError(f"{ledger.learned_clicks} of {n_events} events were learned in {_PATIENCE:g} s")
+            time.sleep(0.05)
+        if ledger.learned_clicks != n_events:
+            raise MtawError(f"{ledger.learned_clicks} of {n_events} events were learned: {dict(ledger.book.refused)}")
+
+    def _agreement(self, made: Shop, grown: Sessions, folder: Path, threads: int) -> Agreement:
+        assert made.model.memory is not None
+        together = Sessions.concatenate([made.model.memory.sessions, grown])
+        whole = Shop(with_memory(made.model, together, threads), made.later).saved(folder / "rebuilt")
+        return Agreement.of(self.live, Recommender.load(whole, verify=False), self.asked)
+
+    def case(self, params: dict[str, int], plan: Plan) -> Case:
+        """One recommendation; ratio > 1 would mean that the delta costs nothing."""
+        asked = external(self.asked)
+
+        def contender(name: str, one: Recommender) -> Contender:
+            return Contender(name, lambda number: one.recommend(asked[number % len(asked)], K))
+
+        return Case(
+            name="recommend-added",
+            params={**params, "k": K, "threads": 1},
+            metric="latency_us",
+            ours=contender("base-and-delta", self.live),
+            baselines=[contender("base-alone", self.alone)],
+            check=self._check,
+            plan=plan,
+        )
+
+    def _check(self, contender: Contender) -> str | None:
+        if contender.name == "base-alone" or self.agreement.strict >= LEAST:
+            return None
+        return f"{self.agreement.strict:.2%} of the top-{K} places are as a rebuild has them, {LEAST:.0%} are needed"

@@ -1,0 +1,251 @@
+"""Learning while serving: what it adds to a ranking, what an event costs, how soon it shows, and that none is lost.
+
+python -m bench.live [--quick] [--cases recommend-added,event,rate,fresh,loss,compact] [--clicks N] [--json FILE]
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench.harness.comparison import Plan, limit_threads
+from bench.harness.machine import usable_cores
+from bench.harness.report import Report, Row, bench_parser, exit_code_of, parse
+from mtaw_fast.errors import MtawError, UsageError, require
+
+ADDED_US, EVENT_US, RATE_RATIO, FRESH_S = 10.0, 25.0, 1.3, 1.0  # what is aimed at
+_FULL: dict[str, Any] = {
+    "items": 100_000, "clicks": 10_000_000, "events": 100_000, "kills": 50, "trials": 50,
+    "pairs": 5, "seconds": 20.0, "ramp": 3.0, "rate_items": 100_000, "deltas": (1_000, 10_000, 100_000),
+}  # fmt: skip
+_QUICK: dict[str, Any] = {
+    "items": 20_000, "clicks": 300_000, "events": 20_000, "kills": 5, "trials": 10,
+    "pairs": 1, "seconds": 5.0, "ramp": 1.0, "rate_items": 20_000, "deltas": (1_000, 10_000),
+}  # fmt: skip
+_EVENT_PAST, _RATE_PAST = 300_000, 1_000_000  # clicks of the past where it matters little
+_PLAN = Plan(rounds=300, burst=10, settle=3, warmup=50, seconds=30.0)
+_QUICK_PLAN = Plan(rounds=100, burst=10, settle=3, warmup=20, seconds=5.0)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the bench; returns the exit status (1 where an answer was wrong, an event lost or a request failed)."""
+    try:
+        options = _checked(parse(_parser(), argv))
+        for package in ("uvicorn", "psutil", "rich"):
+            require(package, "bench")
+        report = Report("live")
+        with limit_threads(1), tempfile.TemporaryDirectory(prefix="mtaw-fast-bench-") as name:
+            for case in options.cases:
+                _say(case)
+                folder = Path(name) / case
+                folder.mkdir()
+                try:
+                    _CASES[case](report, options, folder)
+                except MtawError as error:
+                    report.refuse(f"{error}; no figure is reported")
+        return report.finish(options.json)
+    except MtawError as error:
+        return exit_code_of(error)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = bench_parser("live", (__doc__ or "").splitlines()[0], "under a minute: 20,000 items, 1 pair, 5 kills")
+    parser.add_argument("--cases", default=",".join(_CASES), metavar="NAME[,NAME]", help="(default: all)")
+    parser.add_argument("--items", type=int, help="of the catalog (default: 100,000; --quick 20,000)")
+    parser.add_argument(
+        "--clicks", type=float, help="of the past, for recommend-added and compact (default: 1e7; --quick 3e5)"
+    )
+    parser.add_argument("--events", type=float, help="learned, or appended (default: 1e5; --quick 2e4)")
+    parser.add_argument("--kills", type=int, help="(default: 50; --quick 5)")
+    parser.add_argument("--trials", type=int, help="of freshness (default: 50; --quick 10)")
+    parser.add_argument("--pairs", type=int, help="of loads (default: 5; --quick 1)")
+    parser.add_argument("--seconds", type=float, help="of a load at the full rate (default: 20; --quick 5)")
+    parser.add_argument("--rate", type=float, default=500.0, help="rankings a second (default: 500)")
+    parser.add_argument("--event-rate", type=float, default=2000.0, help="events a second (default: 2,000)")
+    parser.add_argument("--batch", type=int, default=20, help="events a request or an append (default: 20)")
+    parser.add_argument(
+        "--follow", type=int, default=100, help="events that a reader finds at once: 50 ms at 2,000/s (default: 100)"
+    )
+    parser.add_argument("--workers", type=int, default=usable_cores(), help="of the service (default: one a core)")
+    return parser
+
+
+def _checked(options: argparse.Namespace) -> argparse.Namespace:
+    """The options with what was not given filled in; UsageError on what makes no sense."""
+    options.cases = [name for name in options.cases.split(",") if name]
+    for name in options.cases:
+        if name not in _CASES:
+            raise UsageError(f"--cases {name}: there is no such case; the cases are {', '.join(_CASES)}")
+    sizes = _QUICK if options.quick else _FULL
+    options.rate_items = options.items or sizes["rate_items"]
+    for name in ("items", "clicks", "events", "kills", "trials", "pairs", "seconds"):
+        if getattr(options, name) is None:
+            setattr(options, name, sizes[name])
+        if not getattr(options, name) > 0:
+            raise UsageError(f"--{name} {getattr(options, name)}: must be over 0")
+    if min(options.rate, options.event_rate, options.batch, options.follow, options.workers) <= 0:
+        raise UsageError("--rate, --event-rate, --batch, --follow and --workers must be over 0")
+    options.clicks, options.events = int(options.clicks), int(options.events)
+    options.ramp, options.deltas = sizes["ramp"], sizes["deltas"]
+    return options
+
+
+def _added(report: Report, options: argparse.Namespace, folder: Path) -> None:
+    from bench.live.added import AGREEMENT, K, Learned
+
+    learned = Learned(options.items, options.clicks, options.events, folder, usable_cores())
+    params = {"catalog": options.items, "base_clicks": options.clicks, "events": options.events}
+    result = report.run(learned.case(params, _QUICK_PLAN if options.quick else _PLAN))
+    learned.live.close()
+    found = learned.agreement
+    report.notes.append(
+        f"recommend-added: {found.strict:.2%} of the top-{K} places as a rebuild has them (aim {AGREEMENT:.1%}: "
+        f"{_met(found.strict >= AGREEMENT)}), {found.up_to_rounding:.2%} up to bf16 rounding; delta of "
+        f"{learned.delta_bytes / 1e6:.1f} MB, {learned.delta_bytes / options.events:.0f} bytes an event"
+    )
+    if result is not None:
+        more = (result.ours.median - result.baselines[0].median) * 1e6
+        report.notes.append(f"recommend-added: {more:+.1f} us p50; aim {ADDED_US:+g}: {_met(more <= ADDED_US)}")
+
+
+def _event(report: Report, options: argparse.Namespace, folder: Path) -> None:
+    from bench.live.event import STAGES, event_costs
+
+    costs = event_costs(options.items, _EVENT_PAST, options.events, options.batch, options.follow, folder).of
+    params = {"catalog": options.items, "events": options.events, "batch": options.batch, "follow": options.follow}
+    for stage in ("total", *STAGES):
+        report.rows.append(_row("event", {**params, "stage": stage}, "cpu_us", costs[stage]))
+    mean = {stage: float(taken.mean()) for stage, taken in costs.items()}
+    parts = ", ".join(f"{stage} {mean[stage]:.1f}" for stage in STAGES)
+    report.notes.append(
+        f"event: {mean['total']:.1f} us of processor time ({parts}: appended {options.batch} and followed "
+        f"{options.follow} at a time; all but the append on every worker); aim {EVENT_US:g}: "
+        f"{_met(mean['total'] <= EVENT_US)}"
+    )
+
+
+def _rate(report: Report, options: argparse.Namespace, folder: Path) -> None:
+    from bench.live.inputs import shop
+    from bench.live.rate import Pace, p90, pairs
+
+    pace = Pace(options.rate, options.event_rate, options.batch, options.ramp, options.seconds)
+    wanted = int(2 * pace.events * (pace.ramp + pace.steady)) + 1000
+    made = shop(options.rate_items, min(_RATE_PAST, 10 * options.rate_items), wanted)
+    found = pairs(made, made.saved(folder / "bundle"), folder, pace, options.pairs, options.workers, _say)
+    if found.errors:
+        report.refuse(f"rate: {found.errors} requests failed; no figure is reported")
+        return
+    along, without = np.concatenate(found.along), np.concatenate(found.without)
+    ratio = float(np.median(found.ratios))
+    params = {
+        "catalog": options.rate_items, "rate": pace.rankings, "event_rate": pace.events, "batch": pace.batch,
+        "seconds": pace.steady, "pairs": options.pairs, "workers": options.workers, "k": 20,
+    }  # fmt: skip
+    more = {
+        "p90": p90(along), "p90_without": p90(without), "p90_ratio": ratio, "errors": found.errors,
+        "events_p90": p90(np.concatenate(found.taught)), "checked": found.checked,
+    }  # fmt: skip
+    report.rows.append(_row("rate", params, "latency_ms", along, "without-learning", 1 / ratio, more))
+    each = ", ".join(f"{one:.2f}" for one in found.ratios)
+    cost = (sum(found.cpu_along) - sum(found.cpu_without)) / found.events * 1e6
+    report.notes.append(
+        f"rate: p90 {more['p90_without']:.2f} ms without and {more['p90']:.2f} with {pace.events:g} events/s, ratio "
+        f"{ratio:.2f} (pairs: {each}); aim {RATE_RATIO:g}: {_met(ratio <= RATE_RATIO)}; 0 errors; events "
+        f"acknowledged in {more['events_p90']:.2f} ms (p90); the service takes {cost:.0f} us more an event"
+    )
+
+
+def _fresh(report: Report, options: argparse.Namespace, folder: Path) -> None:
+    from bench.live.fresh import freshness
+    from bench.live.inputs import shop
+
+    made = shop(options.rate_items, min(_RATE_PAST, 10 * options.rate_items), 1000)
+    taken = freshness(made, made.saved(folder / "bundle"), folder, options.trials)
+    params = {"catalog": options.rate_items, "workers": 2, "k": 20}
+    report.rows.append(_row("fresh", params, "latency_ms", taken * 1e3, more={"max": float(taken.max() * 1e3)}))
+    report.notes.append(
+        f"fresh: another worker ranks with it after {np.median(taken) * 1e3:.0f} ms, at most {taken.max() * 1e3:.0f} "
+        f"of {len(taken)}; aim {FRESH_S:g} s: {_met(float(taken.max()) < FRESH_S)}"
+    )
+
+
+def _loss(report: Report, options: argparse.Namespace, folder: Path) -> None:
+    from bench.live.loss import kill_while_observing
+
+    found = kill_while_observing(options.kills, folder, _say)
+    report.notes.append(f"loss: {found}")
+    if found.lost or found.doubled:
+        report.refuse(f"loss: {found}")
+    params = {"kills": found.kills, "acknowledged": found.acknowledged, "threads": 1}
+    counts = {"lost": found.lost, "doubled": found.doubled, "damaged": found.damaged}
+    report.rows.append(_row("loss", params, "reopen_s", np.array([found.reopen]), more=counts))
+
+
+def _compact(report: Report, options: argparse.Namespace, folder: Path) -> None:
+    from bench.live.compact import compaction
+    from bench.live.inputs import shop
+
+    made = shop(options.items, options.clicks, max(options.deltas))
+    bundle = made.saved(folder / "bundle")
+    for size in options.deltas:
+        _say(f"compact, {size:,} events")
+        found = compaction(made, bundle, size, folder / f"learned-{size}")
+        params = {"catalog": options.items, "base_clicks": options.clicks, "events": size}
+        more = {"bytes": found.nbytes, "log_bytes": found.log_bytes}
+        report.rows.append(_row("compact", params, "compact_s", np.array([found.seconds]), more=more))
+        report.notes.append(
+            f"compact: {size:,} events into {options.clicks:,} clicks in {found.seconds:.2f} s, "
+            f"{found.nbytes / 1e6:.0f} MB written, from {found.log_bytes / 1e6:.1f} MB of log; "
+            "tables equal a rebuild's to the bit"
+        )
+
+
+def _row(
+    case: str,
+    params: Mapping[str, Any],
+    metric: str,
+    values: np.ndarray,
+    baseline: str | None = None,
+    ratio: float | None = None,
+    more: Mapping[str, Any] | None = None,
+) -> Row:
+    p50, p95, p99 = np.percentile(values, (50, 95, 99), method="inverted_cdf").tolist()
+    return Row(
+        "live",
+        case,
+        {"threads": 1, **params},
+        metric,
+        p50,
+        p95,
+        p99,
+        len(values),
+        baseline,
+        ratio,
+        None,
+        None,
+        more or {},
+    )
+
+
+def _met(fine: bool) -> str:
+    return "met" if fine else "NOT met"
+
+
+def _say(what: str) -> None:
+    print(f"{what} ..", file=sys.stderr, flush=True)
+
+
+_CASES: dict[str, Callable[[Report, argparse.Namespace, Path], None]] = {
+    "recommend-added": _added,
+    "event": _event,
+    "rate": _rate,
+    "fresh": _fresh,
+    "loss": _loss,
+    "compact": _compact,
+}

@@ -1,0 +1,65 @@
+"""How long it takes to put what was learned into the tables, and how much is written."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from bench.live.inputs import Shop, portions, stream
+from mtaw_fast.data.sessions import Sessions
+from mtaw_fast.errors import MtawError
+from mtaw_fast.live.compactor import compact_folder
+from mtaw_fast.live.events import Click
+from mtaw_fast.live.log import FileLog
+from mtaw_fast.live.settings import LearningSettings
+from mtaw_fast.memory import MemoryTables
+
+_PORTION = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Compaction:
+    """seconds: of a compaction of `events` events. nbytes: of the bundle that it wrote. log_bytes: of the log."""
+
+    events: int
+    seconds: float
+    nbytes: int
+    log_bytes: int
+
+
+def compaction(made: Shop, bundle: Path, n_events: int, folder: Path) -> Compaction:
+    """Log the first `n_events` events of a shop in `folder`, all sessions over, and compact them.
+
+    Raises
+    ------
+    MtawError
+        Where the grown tables differ from a rebuild's in a bit.
+    """
+    events = stream(made.later, n_events)
+    log = FileLog(folder)
+    for some in portions(events.clicks(), _PORTION):
+        log.append(some)
+    # An hour later somebody comes: all others' sessions are over.
+    log.append([Click("latest", 1, int(events.times[-1]) + 3_600_000)])
+    log_bytes = log.n_bytes
+    log.close()
+    begin = time.perf_counter()
+    grown = compact_folder(bundle, LearningSettings(folder))
+    seconds = time.perf_counter() - begin
+    assert grown is not None
+    _check(made, grown.model.memory, events.ordered(), n_events)
+    nbytes = sum(path.stat().st_size for path in grown.folder.iterdir())
+    return Compaction(n_events, seconds, nbytes, log_bytes)
+
+
+def _check(made: Shop, grown: MemoryTables | None, over: Sessions, n_events: int) -> None:
+    before = made.model.memory
+    assert before is not None
+    assert grown is not None
+    rebuilt = MemoryTables.build(Sessions.concatenate([before.sessions, over]), before.n_items, before.settings)
+    for name, array in rebuilt.arrays().items():
+        if not np.array_equal(array, getattr(grown, name)):
+            raise MtawError(f"compact: after {n_events} events {name} differs from that of tables built from all")

@@ -1,0 +1,112 @@
+"""What an event costs of a processor: kept once, then read, understood and learned by every worker."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from bench.live.inputs import Shop, portions, shop, stream
+from mtaw_fast.errors import MtawError
+from mtaw_fast.live.ledger import Ledger
+from mtaw_fast.live.limits import LearningLimits
+from mtaw_fast.live.log import START, FileLog, Stamped
+from mtaw_fast.live.state import LiveState
+
+STAGES = ("append", "read", "ledger", "native")
+_CHUNK = 2000  # events between two looks at the clock
+
+
+class Costs:
+    """Microseconds of processor time an event, by stage: float64[chunks] each; `total` is append + read + apply."""
+
+    def __init__(self) -> None:
+        self.of: dict[str, np.ndarray] = {}
+        self._taken: dict[str, list[float]] = {}
+
+    @contextmanager
+    def stage(self, name: str, events: int) -> Iterator[None]:
+        """The work of `events` events."""
+        begin = time.process_time_ns()
+        yield
+        self._taken.setdefault(name, []).append((time.process_time_ns() - begin) / 1e3 / events)
+
+    def finish(self) -> None:
+        """Make the arrays."""
+        self.of = {name: np.array(taken) for name, taken in self._taken.items()}
+        self.of["total"] = self.of["append"] + self.of["read"] + self.of["apply"]
+
+
+def event_costs(n_items: int, past_clicks: int, n_events: int, batch: int, follow: int, folder: Path) -> Costs:
+    """Costs of events that are appended `batch` at a time and followed `follow` at a time.
+
+    Raises
+    ------
+    MtawError
+        Where an event was not learned, or the stages alone did not learn what the whole did.
+    """
+    made = shop(n_items, past_clicks, n_events)
+    events = stream(made.later, n_events).clicks(ids=True)
+    log = FileLog(folder / "log")
+    state, plain = LiveState(made.model, LearningLimits()), LiveState(made.model, LearningLimits())
+    ledger, pupil = Ledger(made.model, LearningLimits()), _Pupil()
+    costs, position = Costs(), START
+    for chunk in portions(events, _CHUNK):
+        with costs.stage("append", len(chunk)):
+            for batched in portions(chunk, batch):
+                log.append(batched)
+        read: list[list[Stamped]] = []
+        with costs.stage("read", len(chunk)):
+            while some := log.read(position, follow):
+                read.append(some)
+                position = some[-1].position
+        with costs.stage("apply", len(chunk)):
+            for some in read:
+                state.apply(some)
+        # The same again in its parts: the ledger with a pupil that only takes notes, then what it noted.
+        pupil.steps = []
+        with costs.stage("ledger", len(chunk)):
+            for some in read:
+                ledger.take(some, pupil)
+        with costs.stage("native", len(chunk)):
+            for handles, items in pupil.steps:
+                plain.delta.click(handles, items)
+    log.close()
+    _check(made, state, plain, ledger, n_events)
+    costs.finish()
+    return costs
+
+
+def _check(made: Shop, state: LiveState, plain: LiveState, ledger: Ledger, n_events: int) -> None:
+    counts = {"whole": state.delta.n_clicks, "native": plain.delta.n_clicks, "ledger": ledger.learned_clicks}
+    if set(counts.values()) != {n_events}:
+        raise MtawError(f"event: {n_events} events gave {counts} learned clicks ({dict(state.ledger.book.refused)})")
+    for item in made.later.items[:50].tolist():
+        (mine, values), (theirs, others) = state.delta.row(item), plain.delta.row(item)
+        if not (np.array_equal(mine, theirs) and np.array_equal(values, others)):
+            raise MtawError(f"event: the stages alone learned another row of item {item} than the whole")
+
+
+class _Pupil:
+    """Takes notes."""
+
+    def __init__(self) -> None:
+        self.steps: list[tuple[np.ndarray, np.ndarray]] = []
+
+    def click(self, handles: np.ndarray, items: np.ndarray, times: np.ndarray) -> None:  # noqa: ARG002
+        self.steps.append((handles, items))
+
+    def forget(self, handle: int) -> None:
+        raise MtawError(f"event: session {handle} was taken for a machine")
+
+    def forget_base(self, place: int) -> None:
+        raise MtawError(f"event: session {place} of the past was forgotten")
+
+    def seed(self, item: int, neighbour: int) -> None:
+        raise MtawError(f"event: item {item} was added beside {neighbour}")
+
+    def look_again(self) -> None:
+        pass

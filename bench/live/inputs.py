@@ -1,0 +1,191 @@
+"""What the live cases work on: a shop of planted structure, its past in a bundle, and visitors who click after it.
+
+Axes: N items, S sessions, T clicks, E events, F features.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from mtaw_fast.bundle import Bundle
+from mtaw_fast.config import Config
+from mtaw_fast.data.item_ids import ItemIds
+from mtaw_fast.data.sessions import Sessions
+from mtaw_fast.data.synthetic import ClickLaw, generate, make_world
+from mtaw_fast.kernels.native.memory_query import feature_names
+from mtaw_fast.live.events import Click
+from mtaw_fast.memory import MemoryTables, RankerNet
+from mtaw_fast.model.model import Model
+from mtaw_fast.model.parameters import parameter_shapes
+
+# Short visits, as shops have them: some 4 clicks on average.
+LAW = ClickLaw(length_exponent=2.2, max_length=20)
+CLICKS_A_SESSION = 3.98
+MORNING = 1_764_150_000_000  # Unix ms of the first event
+_OPEN = 50  # sessions that grow side by side
+_STEP_MS = 100  # between two events: a session's clicks are some 5 s apart
+_WEIGHTS = {
+    "next_dec": 1.0, "fwd_dec": 0.5, "ses_dec": 0.5, "rec_dec": 0.3, "knn": 0.7, "clicks": 0.1, "own_back": -0.2,
+}  # fmt: skip
+_HIDDEN = 0.02  # weights of the ranker's small network, so that the linear part decides
+_SAMPLE = 500  # sessions by which the ranker's features are scaled
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Shop:
+    """A model of the past, and the sessions that come after it.
+
+    Attributes
+    ----------
+    model : Model
+        Over N items with the external ids 1..N; its memory holds the past.
+    later : Sessions
+        Internal ids.
+    """
+
+    model: Model
+    later: Sessions
+
+    def saved(self, folder: Path) -> Path:
+        """The model as a bundle in `folder`."""
+        Bundle.save(folder, self.model, metrics={}, dataset={"name": "synthetic", "fingerprint": ""})
+        return folder
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Stream:
+    """Events of sessions that grow side by side: handles int64[E], items int32[E] (internal), times int64[E] in ms."""
+
+    handles: np.ndarray
+    items: np.ndarray
+    times: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def clicks(self, name: str = "v", ids: bool = False) -> list[Click]:
+        """As events; `name` begins the sessions' ids, and where `ids` the events'."""
+        return [
+            Click(f"{name}{handle}", item + 1, time, None, f"{name}-{place}" if ids else None)
+            for place, (handle, item, time) in enumerate(
+                zip(self.handles.tolist(), self.items.tolist(), self.times.tolist(), strict=True)
+            )
+        ]
+
+    def ordered(self) -> Sessions:
+        """The sessions, by their last clicks."""
+        last = {handle: place for place, handle in enumerate(self.handles.tolist())}
+        clicks: dict[int, list[int]] = {handle: [] for handle in last}
+        for handle, item in zip(self.handles.tolist(), self.items.tolist(), strict=True):
+            clicks[handle].append(item)
+        return Sessions.from_lists([clicks[handle] for handle in sorted(last, key=last.__getitem__)])
+
+
+def shop(n_items: int, past_clicks: int, later_clicks: int, seed: int = 0, threads: int = 1) -> Shop:
+    """A shop with about `past_clicks` clicks of the past and sessions enough for `later_clicks` events after it."""
+    n_past = math.ceil(past_clicks / CLICKS_A_SESSION)
+    n_later = math.ceil(1.1 * later_clicks / CLICKS_A_SESSION) + 10 * _OPEN
+    log = generate(n_items, n_past + n_later + 1, seed, LAW, test_fraction=1 / (n_past + n_later + 1)).train
+    past, later = log.slice(0, n_past), log.slice(n_past, len(log))
+    return Shop(_model(n_items, past, seed, threads), later)
+
+
+def stream(sessions: Sessions, n_events: int, seed: int = 0, begin: int = MORNING, step: int = _STEP_MS) -> Stream:
+    """The first `n_events` clicks of `sessions`, of which some fifty grow side by side, `step` ms between two clicks.
+
+    Raises ValueError where the sessions have fewer.
+    """
+    rng = np.random.default_rng([seed, 3])
+    offsets = sessions.offsets.tolist()
+    alive, following = list(range(_OPEN)), _OPEN
+    at = offsets[:_OPEN]
+    handles, places = np.empty(n_events, np.int64), np.empty(n_events, np.int64)
+    drawn = rng.integers(0, _OPEN, n_events).tolist()
+    for event, slot in enumerate(drawn):
+        session = alive[slot]
+        handles[event], places[event] = session, at[slot]
+        at[slot] += 1
+        if at[slot] == offsets[session + 1]:
+            if following == len(sessions):
+                raise ValueError(f"{len(sessions)} sessions do not give {n_events} events; draw more")
+            alive[slot], at[slot] = following, offsets[following]
+            following += 1
+    return Stream(handles, sessions.items[places], begin + step * np.arange(n_events, dtype=np.int64))
+
+
+def queries(sessions: Sessions, count: int) -> Sessions:
+    """What is asked: the first `count` sessions, but for the last click of each."""
+    return Sessions.from_lists([clicks[:-1] for clicks in sessions.slice(0, count)])
+
+
+def external(sessions: Sessions) -> list[list[int]]:
+    """Sessions as a client names their items."""
+    return [(clicks + 1).tolist() for clicks in sessions]
+
+
+def portions(events: Sequence[Click], size: int) -> Iterator[Sequence[Click]]:
+    """`events` in lists of `size`."""
+    return (events[begin : begin + size] for begin in range(0, len(events), size))
+
+
+def with_memory(model: Model, sessions: Sessions, threads: int = 1) -> Model:
+    """The model with its memory built from other sessions, all else the same."""
+    assert model.memory is not None
+    return Model.of(
+        config=model.config,
+        weights=model.weights,
+        ids=model.ids,
+        popularity=np.bincount(sessions.items, minlength=model.n_items).astype(np.int64),
+        memory=MemoryTables.build(sessions, model.n_items, model.memory.settings, threads=threads),
+        ranker_net=model.ranker_net,
+    )
+
+
+def _model(n_items: int, past: Sessions, seed: int, threads: int) -> Model:
+    config = Config()
+    rng = np.random.default_rng([seed, 4])
+    bound = 1 / math.sqrt(config.d)
+    weights = {
+        name: rng.uniform(-bound, bound, shape).astype(np.float32)
+        for name, shape in parameter_shapes(config, n_items).items()
+    }
+    weights["norm_weight"] = np.ones(config.d, np.float32)
+    weights["norm_bias"] = np.zeros(config.d, np.float32)
+    # Items of a cluster lie near each other, as those of a trained model do.
+    cluster = make_world(n_items, seed, LAW).cluster
+    weights["item_embedding"] += rng.uniform(-bound, bound, (cluster.max() + 1, config.d)).astype(np.float32)[cluster]
+    memory = MemoryTables.build(past, n_items, threads=threads)
+    return Model.of(
+        config=config,
+        weights=weights,
+        ids=ItemIds.from_list(range(1, n_items + 1)),
+        popularity=np.bincount(past.items, minlength=n_items).astype(np.int64),
+        memory=memory,
+        ranker_net=_ranker(memory, queries(past, _SAMPLE), rng),
+    )
+
+
+def _ranker(memory: MemoryTables, asked: Sessions, rng: np.random.Generator) -> RankerNet:
+    """A ranker that follows what sessions hold together, of the size of a trained one."""
+    names = feature_names()
+    ids, values = memory.queries(memory.n_items).features(
+        asked.items.copy(), asked.offsets[:-1].copy(), asked.offsets[1:].copy()
+    )
+    seen = values[ids >= 0]
+    n = len(names)
+    shapes = {"w1": (n, 64), "b1": (64,), "w2": (64, 32), "b2": (32,), "w3": (32,)}
+    arrays = {name: rng.normal(0, _HIDDEN, shape).astype(np.float32) for name, shape in shapes.items()}
+    deviation = seen.std(axis=0)
+    return RankerNet(
+        features=names,
+        mean=seen.mean(axis=0).astype(np.float32),
+        scale=np.where(deviation > 0, 1 / np.maximum(deviation, 1e-6), 0).astype(np.float32),
+        linear=np.array([_WEIGHTS.get(name, 0.0) for name in names], dtype=np.float32),
+        bias=np.zeros(1, np.float32),
+        **arrays,
+    )

@@ -1,0 +1,93 @@
+"""Kill a process that observes clicks at random moments, and count what it had acknowledged."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from bench.live.inputs import shop
+from bench.live.observer import SESSION
+from mtaw_fast.live.book import key_of
+from mtaw_fast.live.events import Click
+from mtaw_fast.live.log import START, FileLog
+from mtaw_fast.live.settings import LearningSettings
+from mtaw_fast.recommender import Recommender
+
+_N_ITEMS, _PAST = 1000, 20_000
+_MOST_ACKS, _MOST_DELAY = 300, 0.003
+_AGAIN = 3  # acknowledged events that the next process sends once more, as a client does that is not sure
+_READ = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """What some kills did. acknowledged: events. lost: of them, not in the log, or not learned in their session.
+    doubled: clicks that a session learned beyond its events. damaged: records that a kill cut short. reopen: seconds
+    that it took to learn all of the log again.
+    """
+
+    kills: int
+    acknowledged: int
+    lost: int
+    doubled: int
+    damaged: int
+    reopen: float
+
+    def __str__(self) -> str:
+        return (
+            f"{self.kills} kills: {self.acknowledged} events acknowledged, {self.lost} lost, {self.doubled} counted "
+            f"twice, {self.damaged} torn records passed over; reopened in {self.reopen:.2f} s"
+        )
+
+
+def kill_while_observing(kills: int, folder: Path, say: Callable[[str], None], seed: int = 0) -> Loss:
+    """Kill `kills` observers of one folder, one after the other."""
+    bundle = shop(_N_ITEMS, _PAST, 100).saved(folder / "bundle")
+    learned = folder / "learned"
+    rng = np.random.default_rng(seed)
+    acknowledged: set[int] = set()
+    for kill in range(kills):
+        if kill % 10 == 9:
+            say(f"kill {kill + 1} of {kills}")
+        first = max(acknowledged) + 1 - _AGAIN if len(acknowledged) > _AGAIN else 0
+        command = [sys.executable, "-m", "bench.live.observer", str(bundle), str(learned), str(first)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            told = [process.stdout.readline() for _ in range(int(rng.integers(1, _MOST_ACKS)))]
+            time.sleep(rng.uniform(0, _MOST_DELAY))
+            process.kill()
+            told += process.stdout.read().splitlines(keepends=True)
+        acknowledged.update(int(line) for line in told if line.endswith("\n"))
+    begin = time.perf_counter()
+    recommender = Recommender.load(bundle, learn=LearningSettings(learned, compact=False), verify=False)
+    reopened = time.perf_counter() - begin
+    assert recommender.knowledge is not None
+    state = recommender.knowledge.state
+    kept, damaged = _kept(learned)
+    handles, _, offsets = state.delta.ordered()
+    length = dict(zip(handles.tolist(), np.diff(offsets).tolist(), strict=True))
+    wanted = Counter(f"s{int(name[1:]) // SESSION}" for name in kept)
+    keys = state.ledger.book.keys
+    found = {name: sum(length.get(one, 0) for one in keys.get(key_of(name), ())) for name in wanted}
+    recommender.close()
+    lost = len({f"e{number}" for number in acknowledged} - kept)
+    lost += sum(max(count - found[name], 0) for name, count in wanted.items())
+    doubled = sum(max(found[name] - count, 0) for name, count in wanted.items())
+    return Loss(kills, len(acknowledged), lost, doubled, damaged, reopened)
+
+
+def _kept(folder: Path) -> tuple[set[str], int]:
+    """The ids of the events in the log, and the records in it that are damaged."""
+    log, position, found = FileLog(folder), START, set[str]()
+    while some := log.read(position, _READ):
+        position = some[-1].position
+        found.update(one.event.id for one in some if isinstance(one.event, Click) and one.event.id is not None)
+    log.close()
+    return found, log.damaged
