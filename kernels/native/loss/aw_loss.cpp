@@ -10,12 +10,12 @@
 #include <string>
 #include <vector>
 
+#include "crew.hpp"
 #include "loss/block.hpp"
 #include "loss/choose.hpp"
 #include "loss/kernels.hpp"
 #include "loss/plan.hpp"
 #include "loss/row_terms.hpp"
-#include "threads.hpp"
 
 namespace mtaw {
 namespace {
@@ -65,7 +65,7 @@ class LossPass {
         pack_items();
         for (std::int64_t begin = 0; begin < in_.n_rows; begin += plan_.chunk_rows) {
             const Chunk chunk{begin, std::min(plan_.chunk_rows, in_.n_rows - begin)};
-            fork_join(plan_.threads, [&](int thread) { rows_of(chunk, thread); });
+            for_each_group(chunk);
             if (in_.d_items != nullptr) accumulate_items(chunk);
         }
     }
@@ -99,7 +99,7 @@ class LossPass {
     template <typename Work>
     void for_each_tile(const Work& work) const {
         std::atomic<std::int64_t> next{0};
-        fork_join(plan_.threads, [&](int thread) {
+        share_work(plan_.threads, [&](int thread) {
             while (true) {
                 const std::int64_t tile = next.fetch_add(1);
                 if (tile >= plan_.n_tiles) return;
@@ -123,17 +123,29 @@ class LossPass {
         items_are_finite_ = finite;
     }
 
-    // Everything that concerns a thread's own rows of the chunk alone: loss, gradient, and operands for the items'.
-    void rows_of(const Chunk& chunk, int thread) const {
+    // Rows go in groups to whichever thread is free. Large groups read the catalog seldom; they become smaller towards
+    // the end, so that a thread that lost its processor in the midst of one holds up the others by little.
+    void for_each_group(const Chunk& chunk) const {
         const std::int64_t blocks = (chunk.rows + plan_.block_rows - 1) / plan_.block_rows;
-        const std::int64_t end = blocks * (thread + 1) / plan_.threads;
-        const std::int64_t group = kGroupRows / plan_.block_rows;
-        for (std::int64_t begin = blocks * thread / plan_.threads; begin < end; begin += group) {
-            const std::int64_t stop = std::min(begin + group, end);
-            for (std::int64_t block = begin; block < stop; ++block) prepare_block(chunk, block);
-            pass_catalog(chunk, begin, stop, scratch(thread));
-            for (std::int64_t block = begin; block < stop; ++block) finish_block(chunk, block);
-        }
+        const std::int64_t most = kGroupRows / plan_.block_rows;
+        const std::int64_t parts = plan_.threads == 1 ? 1 : 2 * std::int64_t{plan_.threads};
+        std::atomic<std::int64_t> next{0};
+        share_work(plan_.threads, [&](int thread) {
+            std::int64_t begin = next.load();
+            while (begin < blocks) {
+                const std::int64_t end = begin + std::min((blocks - begin + parts - 1) / parts, most);
+                if (!next.compare_exchange_weak(begin, end)) continue;
+                rows_of(chunk, begin, end, scratch(thread));
+                begin = next.load();
+            }
+        });
+    }
+
+    // Everything that concerns the rows of blocks begin..end-1 alone: loss, gradient, and operands for the items'.
+    void rows_of(const Chunk& chunk, std::int64_t begin, std::int64_t end, const LossScratch& own) const {
+        for (std::int64_t block = begin; block < end; ++block) prepare_block(chunk, block);
+        pass_catalog(chunk, begin, end, own);
+        for (std::int64_t block = begin; block < end; ++block) finish_block(chunk, block);
     }
 
     // Normalises the block's queries and packs them.

@@ -241,10 +241,10 @@ def test_a_prepared_loss_runs_on_its_own_inputs(peer: Peer | None, monkeypatch):
 
 def test_the_stages_together_are_the_trainer_s_step():
     bench = EpochBench(dataset(), Config(d=8, dropout=0.0, batch_prefixes=64, loss_backend="reference"), 1)
-    whole, staged = bench._stepper(bench.config), bench._stepper(bench.config)
+    whole, staged = bench.stepper(bench.config), bench.stepper(bench.config)
     rates = epoch_case._FULL_RATE
     for numbers in bench.batches[:3]:
-        whole.step(bench._batch(numbers), rates)
+        whole.step(bench.batch(numbers), rates)
         for group in staged.optimizer.param_groups:
             group["lr"] = whole.optimizer.param_groups[0]["lr"]
         seconds = bench.staged_step(staged, numbers)
@@ -256,7 +256,7 @@ def test_the_stages_together_are_the_trainer_s_step():
 
 def test_an_epoch_is_every_sample_once():
     bench = EpochBench(dataset(), Config(d=8, batch_prefixes=32), 1)
-    assert sum(len(bench._batch(numbers).targets) for numbers in bench.batches) == bench.samples
+    assert sum(len(bench.batch(numbers).targets) for numbers in bench.batches) == bench.samples
     assert sorted(np.concatenate(bench.batches).tolist()) == list(range(len(bench.sessions)))
 
 
