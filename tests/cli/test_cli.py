@@ -185,7 +185,7 @@ def test_train_refuses_a_folder_that_cannot_be_written_before_it_trains(
     ("options", "expected"),
     [([], (None, 1)), (["--threads", "auto"], (None, 1)), (["--threads", "3", "--encoder-threads", "2"], (3, 2)),
      (["--encoder-threads", "auto"], (None, 5))],
-    ids=" ".join,
+    ids=["nothing said", "auto", "numbers", "encoder auto"],
 )  # fmt: skip
 def test_train_hands_on_how_many_threads_it_may_take(
     work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: list[str], expected: tuple[int | None, int]
