@@ -1,6 +1,7 @@
 """Training: the loss, forward and backward, against PyTorch's own ways, and a whole epoch with its floor.
 
 python -m bench.training [--quick] [--threads N] [--backend NAME] [--data FOLDER] [--json FILE]
+python -m bench.training --shared [--busy K] [--quick] [--threads N] [--backend NAME] [--json FILE]
 """
 
 from __future__ import annotations
@@ -11,10 +12,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench.harness.comparison import Plan, limit_threads
-from bench.harness.machine import usable_cores
 from bench.harness.report import Report, bench_parser, exit_code_of, parse
 from bench.training.loss_shapes import LossShape
-from mtaw_fast.errors import MtawError, require
+from mtaw_fast.errors import MtawError, UsageError, require
+from mtaw_fast.storage.cpus import usable_cpus
 
 N_ITEMS = 40_727
 MANY_ITEMS = 500_000
@@ -28,6 +29,11 @@ QUICK_SHAPES = SHAPES[:1]
 
 _LOSS = Plan(rounds=20, burst=1, settle=0, warmup=1, seconds=40.0, min_rounds=3)
 _QUICK_LOSS = Plan(rounds=8, burst=1, settle=0, warmup=1, seconds=10.0, min_rounds=3)
+_SHARED = Plan(rounds=9, burst=1, settle=0, warmup=1, seconds=120.0, min_rounds=5)
+_QUICK_SHARED = Plan(rounds=5, burst=1, settle=0, warmup=1)
+_SHARED_STEPS = 6
+_QUICK_SHARED_STEPS = 2
+_BUSY_A_CORE = 3
 _STAGE_STEPS = 24
 _QUICK_STAGE_STEPS = 6
 
@@ -43,7 +49,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="a data set made by 'mtaw-fast prepare': adds the case epoch (--quick: a step's stages alone)",
     )
     parser.add_argument(
-        "--threads", type=int, default=usable_cores(), metavar="N", help="threads of every contender (default: all)"
+        "--threads", type=int, default=usable_cpus(), metavar="N", help="threads of every contender (default: all)"
+    )
+    parser.add_argument(
+        "--shared",
+        action="store_true",
+        help="the case shared alone: a few training steps with N threads and with one, beside busy processes; fails "
+        "where N take longer than 1.3 times what one takes",
+    )
+    parser.add_argument(
+        "--busy", type=int, metavar="K", help=f"with --shared: busy processes (default: {_BUSY_A_CORE} a core; 0: none)"
     )
     try:
         options = parse(parser, argv)
@@ -59,6 +74,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     report = Report("training")
+    if options.shared:
+        _measure_shared(report, options)
+        return report.finish(options.json)
     for shape in QUICK_SHAPES if options.quick else SHAPES:
         _measure_loss(report, shape, options)
     if options.data is not None:
@@ -102,6 +120,28 @@ def _measure_epoch(report: Report, options: argparse.Namespace) -> None:
         report.run(bench.case())
     _say("the stages of a step")
     report.notes.append(stages_in_words(bench.stages(_QUICK_STAGE_STEPS if options.quick else _STAGE_STEPS)))
+
+
+def _measure_shared(report: Report, options: argparse.Namespace) -> None:
+    from bench.training.shared_case import LIMIT, SharedBench, busy_processes, median_of_pairs
+
+    busy = _BUSY_A_CORE * usable_cpus() if options.busy is None else options.busy
+    if busy < 0 or options.threads < 2:
+        raise UsageError("--shared needs --busy 0 or more, and at least --threads 2 to hold against one")
+    steps = _QUICK_SHARED_STEPS if options.quick else _SHARED_STEPS
+    bench = SharedBench.of(
+        N_ITEMS, options.threads, busy, steps, backend=options.backend, barriers=not options.quick
+    )  # fmt: skip
+    _say(f"{steps} training steps with {options.threads} threads and with one beside {busy} busy processes")
+    with busy_processes(busy):
+        comparison = report.run(bench.case(_QUICK_SHARED if options.quick else _SHARED))
+    if comparison is None:
+        return
+    times = median_of_pairs(comparison)
+    told = f"beside {busy} busy processes {options.threads} threads take {times:.2f} times what one takes"
+    report.notes.append(f"{told} (median of {len(comparison.ours.seconds)} pairs; at most {LIMIT})")
+    if times > LIMIT:
+        report.refuse(f"shared: {told}, more than {LIMIT}")
 
 
 def _say(what: str) -> None:

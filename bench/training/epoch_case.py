@@ -88,7 +88,7 @@ class EpochBench:
     def stages(self, steps: int) -> dict[str, float]:
         """Milliseconds of each stage, the median over up to `steps` steps spread over the epoch."""
         chosen = self.batches[:: max(1, len(self.batches) // steps)][:steps]
-        stepper = self._stepper(self.config)
+        stepper = self.stepper(self.config)
         taken = np.array([self.staged_step(stepper, numbers) for numbers in chosen])
         return dict(
             zip(STAGES, (1e3 * np.median(taken[1:] if len(taken) > 1 else taken, axis=0)).tolist(), strict=True)
@@ -98,7 +98,7 @@ class EpochBench:
         """Seconds of each of STAGES in a step that does what `Stepper.step` does, cut where stages meet."""
         config, model = self.config, stepper.model
         marks = [time.perf_counter()]
-        batch = self._batch(numbers)
+        batch = self.batch(numbers)
         marks.append(time.perf_counter())
         queries = model(batch.clicks, batch.offsets)[batch.rows]
         cut = queries.detach().requires_grad_()
@@ -126,23 +126,25 @@ class EpochBench:
         return np.diff(marks).tolist()
 
     def _epoch(self) -> None:
-        stepper = self._stepper(self.config)
+        stepper = self.stepper(self.config)
         for step, numbers in enumerate(self.batches):
-            loss = stepper.step(self._batch(numbers), step / len(self.batches))
+            loss = stepper.step(self.batch(numbers), step / len(self.batches))
             if not math.isfinite(loss):
                 raise TrainingError(
                     f"the loss is {loss} in step {step + 1} of {len(self.batches)}; no speed is reported"
                 )
 
-    def _batch(self, numbers: np.ndarray) -> Batch:
+    def batch(self, numbers: np.ndarray) -> Batch:
+        """The batch of these sessions."""
         return Batch.of(self.sessions.select(numbers), self.dataset.min_prefix, _CPU)
 
-    def _stepper(self, config: Config) -> Stepper:
+    def stepper(self, config: Config) -> Stepper:
+        """A stepper of a model that has learned nothing; from one seed the same weights."""
         return Stepper(MTAW(config, self.dataset.n_items).draw_weights(config.seed).train(), config)
 
     def _first_step_error(self) -> str | None:
         still = replace(self.config, dropout=0.0)
-        stepper, batch = self._stepper(still), self._batch(self.batches[0])
+        stepper, batch = self.stepper(still), self.batch(self.batches[0])
         weights = {name: value.detach().numpy().copy() for name, value in stepper.model.named_parameters()}
         loss = stepper.step(batch, _FULL_RATE)
         return step_error(loss, gradients(stepper.model), *true_step(still, weights, batch), TOLERANCE[our_dtype()])

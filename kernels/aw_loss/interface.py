@@ -33,6 +33,7 @@ def aw_loss(
     negatives: bool = False,
     compute_dtype: torch.dtype | None = None,
     backend: str = "auto",
+    threads: int | None = None,
 ) -> Tensor:
     """Adaptive-weight loss of the next click over the whole catalog (MTAW, SIGIR 2023).
 
@@ -60,6 +61,8 @@ def aw_loss(
         Of the matrix products (accumulated in float32); that of the inputs by default.
     backend : {'auto', 'triton', 'native', 'chunked', 'reference'}, default 'auto'
         'auto' takes the first that can.
+    threads : int, optional
+        Of 'native', which gives the same bits for every number; PyTorch's number by default.
 
     Returns
     -------
@@ -73,7 +76,7 @@ def aw_loss(
     UnsupportedError
         Where no backend takes them.
     """
-    request = LossRequest(queries, items, targets, float(scale), float(gamma), negatives, compute_dtype)
+    request = LossRequest(queries, items, targets, float(scale), float(gamma), negatives, compute_dtype, threads)
     _check(request, weights, reduction)
     chosen = BACKENDS[choose_backend(request, backend)]
     rows: Tensor | float = float(len(queries))

@@ -96,6 +96,6 @@ def _run(
         d_queries=None if d_queries is None else d_queries.numpy(),
         d_items=None if d_items is None else d_items.numpy(),
         compute="bfloat16" if request.compute_dtype == torch.bfloat16 else "float32",
-        threads=torch.get_num_threads(),
+        threads=torch.get_num_threads() if request.threads is None else request.threads,
     )
     return losses, d_queries, d_items

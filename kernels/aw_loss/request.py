@@ -19,6 +19,7 @@ class LossRequest:
     gamma: float
     negatives: bool
     compute_dtype: torch.dtype | None
+    threads: int | None = None
 
     def describe(self) -> str:
         """Shapes and dtypes on one line, for error messages."""

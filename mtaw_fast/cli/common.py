@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import datetime
 import json
+import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -34,6 +35,23 @@ def add_serving_options(parser: argparse.ArgumentParser) -> None:
         "--encoder", default="auto", help="auto, native, numpy, eager, onnx or onnx-cuda (default: auto)"
     )
     parser.add_argument("--index", default="auto", help="auto, scan, exact, flat, gpu or ladder (default: auto)")
+
+
+def thread_count(text: str) -> int | None:
+    """A number of threads as typed; None for auto."""
+    if text == "auto":
+        return None
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of threads; write 1, 2, .. or auto")
+    return int(text)
+
+
+def wait_passively() -> None:
+    """Let PyTorch's threads sleep while they wait for one another, and not take a processor from what they wait for.
+
+    OpenMP reads this once, when PyTorch is loaded; a setting of the user's stays.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def print_json(value: Any) -> None:

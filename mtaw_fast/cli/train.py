@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from mtaw_fast.bundle import refuse_existing
-from mtaw_fast.cli.common import add_command, print_json
+from mtaw_fast.cli.common import add_command, print_json, thread_count, wait_passively
 from mtaw_fast.config import DEFAULT_PRESET, PRESETS, Config, preset
 from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.errors import require
+from mtaw_fast.storage.cpus import usable_cpus
 
 
 def add_to(commands: Any) -> None:
@@ -37,11 +38,22 @@ def add_to(commands: Any) -> None:
     parser.add_argument("--overwrite", action="store_true", help="replace the bundle and any earlier run")
     parser.add_argument("--no-refit", action="store_true", help="keep the model that never saw the validation sessions")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default: auto)")
+    parser.add_argument(
+        "--threads", type=thread_count, default=None, metavar="N|auto",
+        help="of the loss and the session memory; no result depends on it (default: auto, what affinity and CPU quota "
+        "leave to this process)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--encoder-threads", type=thread_count, default=1, metavar="N|auto",
+        help="PyTorch's in a step; more is faster on a machine of its own, far slower beside other work, and rounds "
+        "differently (default: 1)",
+    )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print the result as JSON, without progress bars")
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Train, then write the bundle."""
+    wait_passively()
     require("torch", "train")
     config = _config(arguments)
     refuse_existing(arguments.bundle, arguments.overwrite)
@@ -62,6 +74,8 @@ def run(arguments: argparse.Namespace) -> None:
             refit=not arguments.no_refit,
             device=arguments.device,
             reporter=reporter,
+            threads=arguments.threads,
+            encoder_threads=arguments.encoder_threads or usable_cpus(),
         )
     trained.save(arguments.bundle, dataset, arguments.overwrite)
     if arguments.json:

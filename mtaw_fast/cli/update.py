@@ -5,17 +5,17 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
-import os
 import time
 from typing import Any
 
 from mtaw_fast.bundle import Bundle
 from mtaw_fast.bundle.format import ADDED_PARTS
-from mtaw_fast.cli.common import add_command, print_json
+from mtaw_fast.cli.common import add_command, print_json, wait_passively
 from mtaw_fast.cli.logs import add_log_arguments, limits_for, log_of, min_prefix_of
 from mtaw_fast.errors import UsageError, require
 from mtaw_fast.live.offline import Taken, taken_in
 from mtaw_fast.model.model import Model
+from mtaw_fast.storage.cpus import usable_cpus
 
 _KEPT = ("grown_from",)  # of the manifest
 
@@ -41,11 +41,12 @@ def run(arguments: argparse.Namespace) -> None:
     """Update and tell what came and what was refused."""
     began = time.perf_counter()
     if arguments.refit:
+        wait_passively()
         require("torch", "train")
     bundle = Bundle.load(arguments.bundle)
     log = log_of(bundle, arguments.log)
     limits = limits_for(arguments.limits)
-    model, taken = taken_in(log, limits, threads=os.cpu_count() or 1)
+    model, taken = taken_in(log, limits, threads=usable_cpus())
     history: list[dict[str, Any]] = []
     refit_began = time.perf_counter()
     if arguments.refit:

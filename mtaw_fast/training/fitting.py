@@ -22,6 +22,7 @@ from mtaw_fast.training.reporting import Reporter
 from mtaw_fast.training.state import RunState
 from mtaw_fast.training.step import AnyStepper, learning_rate
 from mtaw_fast.training.stepper_choice import make_stepper
+from mtaw_fast.training.threads import current_threads, training_threads
 
 BEST_BY = "MRR@20"
 _SESSIONS_NAMED = 5
@@ -53,6 +54,18 @@ class Fitting:
         without a better one before stopping, 0 never stops. start: weights under the bundle's names to go on from;
         None draws them. Raises TrainingError on a loss that is not finite.
         """
+        with training_threads(current_threads()):
+            self._fit(phase, sessions, epochs, judge, patience, start)
+
+    def _fit(
+        self,
+        phase: str,
+        sessions: Sessions,
+        epochs: int,
+        judge: Callable[[MTAW], dict[str, float]] | None,
+        patience: int,
+        start: Mapping[str, np.ndarray] | None,
+    ) -> None:
         model = MTAW(self.config, self.n_items).to(self.device)
         stepper = make_stepper(model, self.config)
         if self.state["checkpoint"] is None and start is not None:
@@ -97,7 +110,7 @@ class Fitting:
                 f"{named}, .. of those that hold a sample); the last whole epoch is kept: lower lr or scale and "
                 "start anew with --overwrite"
             )
-        seconds = time.perf_counter() - began
+        seconds, threads = time.perf_counter() - began, current_threads()
         return {
             "phase": phase,
             "epoch": epoch,
@@ -105,6 +118,8 @@ class Fitting:
             "lr": learning_rate(config, epoch),
             "seconds": round(seconds, 3),
             "sessions_per_second": round(len(sessions) / seconds, 1),
+            "threads": threads.pieces,
+            "encoder_threads": threads.encoder,
         }
 
     def _close(self, phase: str, epoch: int, record: dict[str, Any], stepper: AnyStepper, judged: bool) -> None:

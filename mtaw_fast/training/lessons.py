@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import IO
 
 import numpy as np
-import torch
 
 from mtaw_fast.config import Config
 from mtaw_fast.data.sessions import Sessions, offsets_of, ranges
@@ -32,6 +31,7 @@ from mtaw_fast.training.memory_ranker import nothing_to_learn
 from mtaw_fast.training.newcomers import DenseNewcomers
 from mtaw_fast.training.passage import Passage, evenly
 from mtaw_fast.training.reporting import Reporter
+from mtaw_fast.training.threads import current_threads
 
 _MOST = float(np.finfo(np.float16).max)
 _FEW = 16  # queries that are not worth a second thread
@@ -173,7 +173,7 @@ class _Walk:
         few = query_settings(config, trends is not None)
         self._memory: SessionMemory = tables.queries(tables.n_items, few, delta=self._delta)
         self._trends, self._times = trends, sessions.times
-        self._threads = torch.get_num_threads()
+        self._threads = current_threads().pieces
         self._dense = None
         if weights is not None:
             known = np.bincount(tables.session_items, minlength=tables.n_items) > 0

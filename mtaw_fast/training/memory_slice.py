@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from mtaw_fast.config import Config
 from mtaw_fast.data.sessions import Sessions, offsets_of, ranges
@@ -27,20 +26,23 @@ from mtaw_fast.ranking.retrieval import ScanIndex
 from mtaw_fast.training.lessons import go_through
 from mtaw_fast.training.memory_ranker import RankerFit, fit_ranker
 from mtaw_fast.training.reporting import Reporter
+from mtaw_fast.training.threads import current_threads
 
 _CHUNK = 1024  # prefixes encoded and searched at once
 
 
 def build_tables(config: Config, sessions: Sessions, n_items: int) -> MemoryTables:
     """The memory's tables of `sessions`, by the settings."""
-    return MemoryTables.build(sessions, n_items, memory_settings(config), threads=torch.get_num_threads())
+    return MemoryTables.build(sessions, n_items, memory_settings(config), threads=current_threads().pieces)
 
 
 def build_trends(config: Config, sessions: Sessions, n_items: int) -> TrendTables | None:
     """What the sessions' times say; None where they have none, or the settings leave them aside."""
     if sessions.times is None or not config.trends or not config.prequential:
         return None
-    return TrendTables.build(sessions, sessions.times, n_items, trend_settings(config), threads=torch.get_num_threads())
+    return TrendTables.build(
+        sessions, sessions.times, n_items, trend_settings(config), threads=current_threads().pieces
+    )
 
 
 def fit_on_slice(
@@ -156,9 +158,9 @@ class SliceCandidates:
         self.features = feature_names()
         self.left_out = 0
         self.prefixes = prefixes
-        self._threads = max(1, torch.get_num_threads() - 1)  # beside the fit, which takes one
+        self._threads = max(1, current_threads().pieces - 1)  # beside the fit, which takes one
         self._memory = tables.queries(tables.n_items, query_settings(config))
-        self._dense = None if weights is None else _dense(config, weights, prefixes, torch.get_num_threads())
+        self._dense = None if weights is None else _dense(config, weights, prefixes, current_threads().pieces)
 
     @classmethod
     def of(

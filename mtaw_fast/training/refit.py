@@ -25,6 +25,7 @@ from mtaw_fast.training.memory_ranker import fit_ranker
 from mtaw_fast.training.memory_slice import fit_settings
 from mtaw_fast.training.reporting import Reporter
 from mtaw_fast.training.state import RunState
+from mtaw_fast.training.threads import current_threads
 
 _RATE = 0.25  # of the learning rates of a training from nothing
 
@@ -66,7 +67,7 @@ def refit_ranker(
     config, sessions = model.config, model.sessions
     first = len(sessions) - n_new
     tables = MemoryTables.build(
-        sessions.slice(0, first), model.n_items, model.memory.settings, threads=torch.get_num_threads()
+        sessions.slice(0, first), model.n_items, model.memory.settings, threads=current_threads().pieces
     )
     weights = model.weights if config.dense_candidates else None
     slice_ = sessions.slice(first, len(sessions))

@@ -32,6 +32,7 @@ from mtaw_fast.training.memory_slice import build_tables, build_trends, fit_on_s
 from mtaw_fast.training.reporting import Reporter, Silent
 from mtaw_fast.training.served_metrics import served_metrics
 from mtaw_fast.training.state import RunState
+from mtaw_fast.training.threads import Threads, training_threads
 from mtaw_fast.training.trained_model import TrainedModel
 from mtaw_fast.training.validation import validation_metrics
 
@@ -51,6 +52,8 @@ def train(
     refit: bool = True,
     device: str = "auto",
     reporter: Reporter | None = None,
+    threads: int | None = None,
+    encoder_threads: int = 1,
 ) -> TrainedModel:
     """Train MTAW on `dataset`, keeping state and checkpoints in the run folder `folder`.
 
@@ -58,14 +61,17 @@ def train(
     `refit` new models are then trained on all sessions for that many epochs under the same schedule. With `resume` a
     run that was cut off goes on after its last whole epoch, with the same bits on a CPU as if it had not been.
 
+    threads: of the loss and the session memory, by default what this process may keep busy; the same bits for every
+    number. encoder_threads: PyTorch's in a step; more than 1 pays on a machine of its own (`training.threads`).
+
     Raises UsageError where the folder holds another run, TrainingError on a non-finite loss.
     """
-    chosen_device = device_of(device)
+    chosen_device, chosen_threads = device_of(device), Threads.of(threads, encoder_threads)
     if config.memory:
         fit_settings(
             config, timed=config.trends and config.prequential and dataset.train.times is not None
         )  # a slip in them is told now, not after the first phase
-    with folder_lock(folder, UsageError):
+    with folder_lock(folder, UsageError), training_threads(chosen_threads):
         run = _Run(dataset, config, RunFolder(folder), refit, chosen_device, reporter or Silent())
         run.state.open(resume, overwrite)
         return run.finish()

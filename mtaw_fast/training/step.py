@@ -14,6 +14,7 @@ from mtaw_fast.config import Config
 from mtaw_fast.kernels.aw_loss import aw_loss
 from mtaw_fast.model.mtaw import MTAW
 from mtaw_fast.training.batch import Batch
+from mtaw_fast.training.threads import current_threads
 
 BETAS = (0.9, 0.999)
 MOMENTS = ("exp_avg", "exp_avg_sq", "step")  # Adam's state of a weight
@@ -67,6 +68,7 @@ class Stepper:
         self.model, self._config = model, config
         self.input_device = model.item_embedding.device
         self._dtype = compute_dtype(config, self.input_device)
+        self._threads = current_threads().pieces
         self.optimizer = torch.optim.AdamW(
             model.parameters(), lr=config.lr, betas=BETAS, weight_decay=config.weight_decay, fused=True
         )
@@ -137,4 +139,5 @@ class Stepper:
             negatives=config.negatives,
             compute_dtype=self._dtype,
             backend=config.loss_backend,
+            threads=self._threads,
         )

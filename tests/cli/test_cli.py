@@ -181,6 +181,42 @@ def test_train_refuses_a_folder_that_cannot_be_written_before_it_trains(
     assert "cannot write into /" in failure(["train", f"{work}/dataset", target], 1, capsys)
 
 
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [([], (None, 1)), (["--threads", "auto"], (None, 1)), (["--threads", "3", "--encoder-threads", "2"], (3, 2)),
+     (["--encoder-threads", "auto"], (None, 5))],
+    ids=["nothing said", "auto", "numbers", "encoder auto"],
+)  # fmt: skip
+def test_train_hands_on_how_many_threads_it_may_take(
+    work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: list[str], expected: tuple[int | None, int]
+) -> None:
+    def told(*_: object, threads: int | None, encoder_threads: int, **__: object) -> None:
+        raise UsageError(f"asked for {threads}, {encoder_threads}")
+
+    monkeypatch.setattr("mtaw_fast.training.train", told)
+    monkeypatch.setattr("mtaw_fast.cli.train.usable_cpus", lambda: 5)
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    failed: list[str] = []
+    monkeypatch.setattr("mtaw_fast.cli._fail", lambda message, _: failed.append(message) or 2)
+    assert main(["train", f"{work}/dataset", f"{tmp_path}/b", *options]) == 2
+    assert failed == [f"asked for {expected[0]}, {expected[1]}"]
+    assert os.environ["OMP_WAIT_POLICY"] == "PASSIVE"
+
+
+def test_a_training_waits_passively_unless_told_otherwise() -> None:
+    """OpenMP reads the setting when PyTorch is loaded, so that must come after."""
+    code = (
+        "import os, sys\nfrom mtaw_fast.cli import main, train\nassert 'torch' not in sys.modules\n"
+        "train.require = lambda *_: print(os.environ['OMP_WAIT_POLICY'], 'torch' in sys.modules) or sys.exit(0)\n"
+        "main(['train', 'a', 'b'])"
+    )
+    for given, expected in ((None, "PASSIVE False\n"), ("ACTIVE", "ACTIVE False\n")):
+        environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+        environment |= {} if given is None else {"OMP_WAIT_POLICY": given}
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
+        assert done.stdout == expected
+
+
 def test_train_refuses_an_existing_bundle(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "--overwrite" in failure(["train", f"{work}/dataset", f"{work}/bundle"], 2, capsys)
 
@@ -232,6 +268,8 @@ def test_a_flipped_byte_in_a_bundle_is_refused(work: Path, tmp_path: Path, capsy
         (["train", "{work}/dataset", "{tmp}/b", "--preset", "none"], "no preset 'none'"),
         (["train", "{work}/dataset", "{tmp}/b", "--device", "tpu9"], "device 'tpu9'"),
         (["train", "{work}/dataset", "{tmp}/b", "--epochs", "many"], "invalid int"),
+        (["train", "{work}/dataset", "{tmp}/b", "--threads", "0"], "'0' is no number of threads"),
+        (["train", "{work}/dataset", "{tmp}/b", "--encoder-threads", "all"], "'all' is no number of threads"),
         (["prepare", "xml", "{work}/clicks.csv", "{tmp}/d"], "no format 'xml'"),
         (["prepare", "npz", "{work}", "{tmp}/d", "--gap", "3"], "--gap goes with the format clicks"),
         (["recommend", "{work}/bundle", "a", "-k", "0"], "k"),

@@ -20,10 +20,11 @@ PATHS = [
     ("portable", "float32"), ("avx2", "float32"), ("avx512", "float32"),
     ("bf16", "bfloat16"), ("amx", "bfloat16"), ("neon", "float32"),
 ]  # fmt: skip
-# Around the tile's 192 items, a register tile's 6, a block's 64 rows, a group's 512 and the products' 128.
+# Around the tile's 192 items, a part's 3,072, a register tile's 6, a block's 64 rows, a group's 512 and the products'
+# 128.
 SHAPES = [
     (1, 1, 1), (1, 7, 3), (2, 193, 1), (5, 2, 100), (31, 192, 33), (37, 501, 20), (64, 6, 17), (65, 385, 15),
-    (129, 191, 100), (300, 129, 64), (70, 400, 128), (33, 200, 257), (530, 60, 12),
+    (129, 191, 100), (300, 129, 64), (70, 400, 128), (33, 200, 257), (530, 60, 12), (40, 6300, 9),
 ]  # fmt: skip
 
 
@@ -170,8 +171,11 @@ def test_agrees_with_an_independent_cross_entropy(isa: str, compute: str) -> Non
 
 
 @on_every_path
-def test_the_bits_depend_on_neither_threads_nor_run_nor_what_else_is_asked(isa: str, compute: str) -> None:
-    p = problem(333, 1500, 37)
+@pytest.mark.parametrize("shape", [(333, 1500, 37), (600, 3500, 6)], ids=["one piece", "2 groups, 2 parts"])
+def test_the_bits_depend_on_neither_threads_nor_run_nor_what_else_is_asked(
+    isa: str, compute: str, shape: tuple[int, int, int]
+) -> None:
+    p = problem(*shape)
     first = run(p, isa, compute, threads=1)
     for threads in (1, 2, 3, 7):
         for name, again in run(p, isa, compute, threads).items():

@@ -10,12 +10,12 @@
 #include <string>
 #include <vector>
 
+#include "crew.hpp"
 #include "loss/block.hpp"
 #include "loss/choose.hpp"
 #include "loss/kernels.hpp"
 #include "loss/plan.hpp"
 #include "loss/row_terms.hpp"
-#include "threads.hpp"
 
 namespace mtaw {
 namespace {
@@ -65,7 +65,7 @@ class LossPass {
         pack_items();
         for (std::int64_t begin = 0; begin < in_.n_rows; begin += plan_.chunk_rows) {
             const Chunk chunk{begin, std::min(plan_.chunk_rows, in_.n_rows - begin)};
-            fork_join(plan_.threads, [&](int thread) { rows_of(chunk, thread); });
+            finish_rows(chunk);
             if (in_.d_items != nullptr) accumulate_items(chunk);
         }
     }
@@ -95,22 +95,23 @@ class LossPass {
         return {kernels_, plan_, at_.scratch + at_.scratch_bytes * static_cast<std::size_t>(thread)};
     }
 
-    // Tiles go to whichever thread is free: what comes out does not depend on it.
+    // Pieces 0..count-1 go to whichever thread is free: what comes out does not depend on it, and a thread that lost its
+    // processor in the midst of one holds up the others by little.
     template <typename Work>
-    void for_each_tile(const Work& work) const {
+    void for_each_piece(std::int64_t count, const Work& work) const {
         std::atomic<std::int64_t> next{0};
-        fork_join(plan_.threads, [&](int thread) {
+        share_work(plan_.threads, [&](int thread) {
             while (true) {
-                const std::int64_t tile = next.fetch_add(1);
-                if (tile >= plan_.n_tiles) return;
-                work(thread, tile);
+                const std::int64_t piece = next.fetch_add(1);
+                if (piece >= count) return;
+                work(thread, piece);
             }
         });
     }
 
     void pack_items() {
         std::atomic<bool> finite{true};
-        for_each_tile([&](int, std::int64_t tile) {
+        for_each_piece(plan_.n_tiles, [&](int, std::int64_t tile) {
             const std::int64_t first = tile * plan_.tile_items, valid = tile_items(tile);
             const bool wanted = kernels_.pair == 2 && in_.d_queries != nullptr;
             kernels_.pack_items({in_.items + first * in_.d, in_.d, valid, padded(valid), plan_.width, plan_.padded_d,
@@ -123,17 +124,17 @@ class LossPass {
         items_are_finite_ = finite;
     }
 
-    // Everything that concerns a thread's own rows of the chunk alone: loss, gradient, and operands for the items'.
-    void rows_of(const Chunk& chunk, int thread) const {
+    // Everything that concerns rows alone: loss, gradient, and operands for the items'. A piece is a group of rows against
+    // a part of the catalog: several groups each read the whole of it, several parts have sums to be added.
+    void finish_rows(const Chunk& chunk) const {
         const std::int64_t blocks = (chunk.rows + plan_.block_rows - 1) / plan_.block_rows;
-        const std::int64_t end = blocks * (thread + 1) / plan_.threads;
-        const std::int64_t group = kGroupRows / plan_.block_rows;
-        for (std::int64_t begin = blocks * thread / plan_.threads; begin < end; begin += group) {
-            const std::int64_t stop = std::min(begin + group, end);
-            for (std::int64_t block = begin; block < stop; ++block) prepare_block(chunk, block);
-            pass_catalog(chunk, begin, stop, scratch(thread));
-            for (std::int64_t block = begin; block < stop; ++block) finish_block(chunk, block);
-        }
+        const std::int64_t group = kGroupRows / plan_.block_rows, groups = (blocks + group - 1) / group;
+        for_each_piece(blocks, [&](int, std::int64_t block) { prepare_block(chunk, block); });
+        for_each_piece(groups * plan_.parts, [&](int thread, std::int64_t piece) {
+            const std::int64_t begin = piece / plan_.parts * group;
+            pass_part(chunk, begin, std::min(begin + group, blocks), piece % plan_.parts, scratch(thread));
+        });
+        for_each_piece(blocks, [&](int, std::int64_t block) { finish_block(chunk, block); });
     }
 
     // Normalises the block's queries and packs them.
@@ -150,8 +151,6 @@ class LossPass {
                       is_set ? unit[k] : 0.0F);
             }
         }
-        std::fill_n(at_.others + first, rows, 0.0);
-        if (in_.d_queries != nullptr) std::fill_n(at_.query_sums + first * plan_.padded_d, rows * plan_.padded_d, 0.0F);
     }
 
     void normalise(const Chunk& chunk, std::int64_t row, float* unit) const {
@@ -163,15 +162,31 @@ class LossPass {
         for (std::int64_t k = 0; k < in_.d; ++k) unit[k] = static_cast<float>(static_cast<double>(query[k]) * inverse);
     }
 
-    // Logits, exponentials, their sums and their products with the items, for blocks begin..end-1 against all items.
-    void pass_catalog(const Chunk& chunk, std::int64_t begin, std::int64_t end, const LossScratch& own) const {
+    // Logits, exponentials, their sums and their products with the items, for blocks begin..end-1 against the tiles of a
+    // part.
+    void pass_part(const Chunk& chunk, std::int64_t begin, std::int64_t end, std::int64_t part,
+                   const LossScratch& own) const {
         const std::int64_t rows = plan_.block_rows, bytes = plan_.element_bytes;
+        const std::int64_t first_tile = part * plan_.part_tiles;
+        const std::int64_t last_tile = std::min(first_tile + plan_.part_tiles, plan_.n_tiles);
+        double* const others = others_of(part);
+        float* const query_sums = query_sums_of(part);
+        std::fill_n(others + begin * rows, (end - begin) * rows, 0.0);
+        if (in_.d_queries != nullptr) {
+            std::fill_n(query_sums + begin * rows * plan_.padded_d, (end - begin) * rows * plan_.padded_d, 0.0F);
+        }
         std::vector<std::vector<Aim>> aims;
-        for (std::int64_t block = begin; block < end; ++block) aims.push_back(aims_of(chunk, block));
-        std::vector<std::size_t> next(aims.size(), 0);
+        std::vector<std::size_t> next;
+        for (std::int64_t block = begin; block < end; ++block) {
+            aims.push_back(aims_of(chunk, block));
+            const std::vector<Aim>& own_aims = aims.back();
+            const Aim start{first_tile * plan_.tile_items, 0};
+            next.push_back(static_cast<std::size_t>(
+                std::lower_bound(own_aims.begin(), own_aims.end(), start) - own_aims.begin()));
+        }
         std::vector<TargetHit> hits;
         const auto base_2 = static_cast<float>(in_.scale * 1.4426950408889634);
-        for (std::int64_t tile = 0; tile < plan_.n_tiles; ++tile) {
+        for (std::int64_t tile = first_tile; tile < last_tile; ++tile) {
             const std::int64_t first = tile * plan_.tile_items, valid = tile_items(tile);
             for (std::int64_t block = begin; block < end; ++block) {
                 const auto place = static_cast<std::size_t>(block - begin);
@@ -188,11 +203,11 @@ class LossPass {
                                        at_.queries + block * rows * plan_.width * bytes, base_2, valid, padded(valid),
                                        plan_.block_rows, hits.data(), static_cast<std::int64_t>(hits.size()), own.sums,
                                        kept, pairs});
-                for (std::int64_t r = 0; r < rows; ++r) at_.others[block * rows + r] += static_cast<double>(own.sums[r]);
+                for (std::int64_t r = 0; r < rows; ++r) others[block * rows + r] += static_cast<double>(own.sums[r]);
                 if (in_.d_queries == nullptr) continue;
                 kernels_.accumulate_queries({pairs, at_.by_dim + first * plan_.padded_d * bytes, padded(valid), in_.d,
                                              plan_.padded_d, plan_.block_rows,
-                                             at_.query_sums + block * rows * plan_.padded_d});
+                                             query_sums + block * rows * plan_.padded_d});
             }
         }
     }
@@ -211,6 +226,7 @@ class LossPass {
     // From the sums over all items to the loss of the block's rows, their gradients and the operands of the items'.
     void finish_block(const Chunk& chunk, std::int64_t block) const {
         const std::int64_t rows = plan_.block_rows, first = block * rows;
+        add_parts(first, rows);
         std::vector<float> gradient(static_cast<std::size_t>(in_.d));
         for (std::int64_t r = 0; r < rows; ++r) {
             const std::int64_t row = first + r;
@@ -220,6 +236,24 @@ class LossPass {
             }
             if (in_.d_items != nullptr) pack_weighted(row, row < chunk.rows ? factor : 0.0F, row < chunk.rows);
         }
+    }
+
+    // Adds what the parts of the catalog gave rows first..first+rows-1, always in the same order, to the first part's.
+    void add_parts(std::int64_t first, std::int64_t rows) const {
+        for (std::int64_t part = 1; part < plan_.parts; ++part) {
+            const double* others = others_of(part);
+            for (std::int64_t row = first; row < first + rows; ++row) at_.others[row] += others[row];
+            if (in_.d_queries == nullptr) continue;
+            const float* sums = query_sums_of(part);
+            for (std::int64_t k = first * plan_.padded_d; k < (first + rows) * plan_.padded_d; ++k) {
+                at_.query_sums[k] += sums[k];
+            }
+        }
+    }
+
+    double* others_of(std::int64_t part) const { return at_.others + part * plan_.chunk_blocks * plan_.block_rows; }
+    float* query_sums_of(std::int64_t part) const {
+        return at_.query_sums + part * plan_.chunk_blocks * plan_.block_rows * plan_.padded_d;
     }
 
     // Returns dL/dcos over the exponential: what the row's exponentials count for in the items' gradient.
@@ -272,7 +306,7 @@ class LossPass {
         const std::int64_t rows = plan_.block_rows, bytes = plan_.element_bytes;
         const std::int64_t blocks = (chunk.rows + rows - 1) / rows;
         const std::int64_t step = std::max<std::int64_t>(kSumBytes / bytes / rows, 1);
-        for_each_tile([&](int thread, std::int64_t index) {
+        for_each_piece(plan_.n_tiles, [&](int thread, std::int64_t index) {
             const std::int64_t first = index * plan_.tile_items, valid = tile_items(index);
             float* tile = scratch(thread).tile;
             std::fill_n(tile, padded(valid) * plan_.tile_width, 0.0F);

@@ -14,6 +14,10 @@ constexpr std::int64_t kKeepBytes = std::int64_t{128} << 20U;
 constexpr std::int64_t kKeepBytesAnItem = 512;
 constexpr std::int64_t kRowStep = 128;
 constexpr std::int64_t kMostChunkRows = 2048;
+// Of a part of the catalog, which takes 2 ms with a group of rows; of a large one the parts are fewer, since each has
+// sums of its own.
+constexpr std::int64_t kPartTiles = 16;
+constexpr std::int64_t kMostParts = 16;
 constexpr double kFlopsAThread = 4e6;  // starting a thread takes as long as a tenth of this
 
 std::int64_t up_to(std::int64_t count, std::int64_t step) { return (count + step - 1) / step * step; }
@@ -49,6 +53,8 @@ LossPlan::LossPlan(const LossArguments& arguments, const LossKernels& kernels, i
     tile_items = up_to(kTileItems, kernels.item_step);
     n_tiles = (n_items + tile_items - 1) / tile_items;
     padded_items = up_to(n_items, kernels.item_step);
+    part_tiles = std::max(kPartTiles, (n_tiles + kMostParts - 1) / kMostParts);
+    parts = (n_tiles + part_tiles - 1) / part_tiles;
 
     const std::int64_t kept_bytes = std::max(kKeepBytes, padded_items * kKeepBytesAnItem);
     const std::int64_t fitting = kept_bytes / (padded_items * element_bytes) / kRowStep * kRowStep;
@@ -76,9 +82,9 @@ LossBuffers::LossBuffers(const LossArguments& arguments, const LossKernels& kern
     shelf.place(weighted, items_asked ? rows * plan.tile_width * plan.element_bytes : 0);
     shelf.place(unit, plan.chunk_rows * arguments.d);
     shelf.place(query_norms, plan.chunk_rows);
-    shelf.place(query_sums, queries_asked ? rows * plan.padded_d : 0);
+    shelf.place(query_sums, queries_asked ? plan.parts * rows * plan.padded_d : 0);
     shelf.place(target_slopes, plan.chunk_rows);
-    shelf.place(others, rows);
+    shelf.place(others, plan.parts * rows);
     scratch_bytes = LossScratch(kernels, plan, nullptr).bytes;
     shelf.place(scratch, static_cast<std::int64_t>(scratch_bytes) * plan.threads);
 }

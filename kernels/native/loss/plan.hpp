@@ -23,6 +23,8 @@ struct LossPlan {
     std::int64_t tile_items;    // items of a tile, the last one excepted
     std::int64_t n_tiles;
     std::int64_t padded_items;  // of all tiles
+    std::int64_t part_tiles;    // tiles of a part of the catalog, the last one excepted
+    std::int64_t parts;
     std::int64_t chunk_rows;    // of a chunk, the last one excepted
     std::int64_t chunk_blocks;
 };
@@ -40,9 +42,9 @@ struct LossBuffers {
     std::byte* weighted;    // [chunk_blocks * block_rows / pair, tile_width, pair] elements
     float* unit;            // [chunk_rows, d]: normalised queries
     float* query_norms;     // [chunk_rows]: 1 / |query|
-    float* query_sums;      // [chunk_blocks][padded_d, block_rows]
+    float* query_sums;      // [parts][chunk_blocks][padded_d, block_rows]
     float* target_slopes;   // [chunk_rows]: dL/dcos at the target
-    double* others;         // [chunk_blocks * block_rows]: sums of the exponentials but the target's
+    double* others;         // [parts][chunk_blocks * block_rows]: sums of the exponentials but the target's
     std::byte* scratch;     // [threads] of scratch_bytes
     std::size_t scratch_bytes;
 };

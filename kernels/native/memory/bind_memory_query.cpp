@@ -4,21 +4,24 @@
 #include <pybind11/stl.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cstdint>
 #include <optional>
 #include <string>
 
 #include "bindings.hpp"
 #include "buffers.hpp"
+#include "crew.hpp"
 #include "memory/python_tables.hpp"
 #include "memory/query.hpp"
 #include "python_objects.hpp"
-#include "threads.hpp"
 
 namespace py = pybind11;
 
 namespace mtaw {
 namespace {
+
+constexpr std::int64_t kPiece = 8;  // queries that a thread takes at once
 
 using MaybeArray = std::optional<py::array>;
 
@@ -262,14 +265,17 @@ class MemoryObject {
     static void each(const Batch& batch, int threads, const Work& work) {
         if (threads < 1) throw py::value_error("threads must be at least 1, not " + std::to_string(threads));
         const py::gil_scoped_release unlocked;
-        const auto run = [&](int t, MemoryScratch& scratch) {
-            const std::int64_t end = batch.count * (t + 1) / threads;
-            for (std::int64_t q = batch.count * t / threads; q < end; ++q) work(q, batch.request(q), scratch);
+        std::atomic<std::int64_t> next{0};
+        const auto run = [&](MemoryScratch& scratch) {
+            for (std::int64_t begin = next.fetch_add(kPiece); begin < batch.count; begin = next.fetch_add(kPiece)) {
+                const std::int64_t end = std::min(begin + kPiece, batch.count);
+                for (std::int64_t q = begin; q < end; ++q) work(q, batch.request(q), scratch);
+            }
         };
-        if (threads == 1) return run(0, thread_memory_scratch());
-        fork_join(threads, [&](int t) {
+        if (threads == 1) return run(thread_memory_scratch());
+        share_work(threads, [&](int) {
             MemoryScratch scratch;
-            run(t, scratch);
+            run(scratch);
         });
     }
 

@@ -18,7 +18,7 @@ import torch
 from bench.harness.comparison import Plan
 from bench.harness.peak_memory import PeakMemory
 from bench.training import command as training
-from bench.training import epoch_case, loss_case, loss_inputs, loss_peers
+from bench.training import epoch_case, loss_case, loss_inputs, loss_peers, shared_case
 from bench.training.epoch_case import STAGES, EpochBench
 from bench.training.loss_case import our_loss, prepare_loss
 from bench.training.loss_inputs import LossInputs
@@ -125,6 +125,19 @@ def test_a_wrong_gradient_of_ours_gets_no_speed(tmp_path, monkeypatch, capsys):
     assert training.main(["--quick", "--threads", "1", "--json", str(tmp_path / "out.json")]) == 1
     assert results(tmp_path / "out.json") == []
     assert "refused: aw_loss: ours: gradient 0 [24, 12] is off" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("limit", "status"), [(1e9, 0), (0.0, 1)], ids=["kept", "broken"])
+def test_shared_holds_several_threads_against_one(tmp_path, monkeypatch, capsys, limit: float, status: int):
+    monkeypatch.setattr(training, "N_ITEMS", 300)
+    monkeypatch.setattr(training, "_QUICK_SHARED", Plan(rounds=1, burst=1, settle=0, warmup=0, min_rounds=1))
+    monkeypatch.setattr(shared_case, "LIMIT", limit)
+    out = tmp_path / "out.json"
+    assert training.main(["--shared", "--quick", "--threads", "2", "--busy", "1", "--json", str(out)]) == status
+    (row,) = results(out)
+    assert (row["case"], row["baseline"], row["params"]["busy"]) == ("shared", shared_case.ONE_THREAD, 1)
+    assert ("refused: shared: beside 1 busy processes" in capsys.readouterr().err) == bool(status)
+    assert training.main(["--shared", "--quick", "--threads", "1"]) == 2
 
 
 @pytest.mark.usefixtures("toy")
@@ -241,10 +254,10 @@ def test_a_prepared_loss_runs_on_its_own_inputs(peer: Peer | None, monkeypatch):
 
 def test_the_stages_together_are_the_trainer_s_step():
     bench = EpochBench(dataset(), Config(d=8, dropout=0.0, batch_prefixes=64, loss_backend="reference"), 1)
-    whole, staged = bench._stepper(bench.config), bench._stepper(bench.config)
+    whole, staged = bench.stepper(bench.config), bench.stepper(bench.config)
     rates = epoch_case._FULL_RATE
     for numbers in bench.batches[:3]:
-        whole.step(bench._batch(numbers), rates)
+        whole.step(bench.batch(numbers), rates)
         for group in staged.optimizer.param_groups:
             group["lr"] = whole.optimizer.param_groups[0]["lr"]
         seconds = bench.staged_step(staged, numbers)
@@ -256,7 +269,7 @@ def test_the_stages_together_are_the_trainer_s_step():
 
 def test_an_epoch_is_every_sample_once():
     bench = EpochBench(dataset(), Config(d=8, batch_prefixes=32), 1)
-    assert sum(len(bench._batch(numbers).targets) for numbers in bench.batches) == bench.samples
+    assert sum(len(bench.batch(numbers).targets) for numbers in bench.batches) == bench.samples
     assert sorted(np.concatenate(bench.batches).tolist()) == list(range(len(bench.sessions)))
 
 

@@ -1,0 +1,125 @@
+// What `crew.hpp` promises, without a clock: each check would wait for ever, and be stopped by the test, if it were broken.
+#include <unistd.h>
+#include <sys/wait.h>
+
+#include <atomic>
+#include <cstdio>
+#include <cstdlib>
+#include <latch>
+#include <stdexcept>
+#include <thread>
+#include <vector>
+
+#include "crew.hpp"
+
+namespace {
+
+void expect(bool holds, const char* what) {
+    if (holds) return;
+    std::printf("failed: %s\n", what);
+    std::exit(1);
+}
+
+// Runs `count` pieces by a common counter; counts how often each was done.
+std::vector<int> pieces_done(int seats, int count) {
+    std::vector<int> done(static_cast<std::size_t>(count));
+    std::atomic<int> next{0};
+    mtaw::share_work(seats, [&](int) {
+        for (int piece = next++; piece < count; piece = next++) ++done[static_cast<std::size_t>(piece)];
+    });
+    return done;
+}
+
+bool all_once(int seats, int count) { return pieces_done(seats, count) == std::vector<int>(static_cast<std::size_t>(count), 1); }
+
+// A helper that sticks in its piece leaves all others to the caller.
+void a_stuck_helper_holds_one_piece() {
+    constexpr int kPieces = 20;
+    std::atomic<int> next{0}, done{0};
+    std::latch helper_came{1};
+    mtaw::share_work(2, [&](int seat) {
+        if (seat == 0) helper_came.wait();
+        for (int piece = next++; piece < kPieces; piece = next++) {
+            if (seat == 1) {
+                helper_came.count_down();
+                while (done < kPieces - 1) std::this_thread::yield();
+            }
+            ++done;
+            if (seat == 1) return;
+        }
+    });
+    expect(done == kPieces, "all pieces");
+}
+
+// While the only helper is held by another caller, a caller does everything alone and does not wait for it.
+void a_helper_that_does_not_come_is_not_waited_for() {
+    std::latch helper_came{1}, second_done{1};
+    std::thread first([&] {
+        mtaw::share_work(2, [&](int seat) {
+            if (seat != 1) return helper_came.wait();
+            helper_came.count_down();
+            second_done.wait();
+        });
+    });
+    helper_came.wait();
+    expect(all_once(2, 50), "every piece once, by the caller alone");
+    second_done.count_down();
+    first.join();
+}
+
+void seats_are_distinct() {
+    for (int round = 0; round < 200; ++round) {
+        std::vector<std::atomic<int>> taken(4);
+        mtaw::share_work(4, [&](int seat) { ++taken[static_cast<std::size_t>(seat)]; });
+        expect(taken[0] == 1, "the caller has a seat");
+        for (const std::atomic<int>& seat : taken) expect(seat <= 1, "a seat is given once");
+    }
+}
+
+void an_exception_comes_back() {
+    bool caught = false;
+    try {
+        mtaw::share_work(3, [](int) { throw std::runtime_error("no"); });
+    } catch (const std::runtime_error&) {
+        caught = true;
+    }
+    expect(caught, "an exception comes back");
+    expect(all_once(3, 30), "and the helpers go on");
+}
+
+void several_callers() {
+    std::vector<std::thread> callers;
+    for (int caller = 0; caller < 4; ++caller) {
+        callers.emplace_back([] {
+            for (int round = 0; round < 100; ++round) expect(all_once(3, 17), "several callers");
+        });
+    }
+    for (std::thread& caller : callers) caller.join();
+}
+
+[[maybe_unused]] void a_child_has_helpers_of_its_own() {
+    expect(all_once(3, 30), "before the fork");
+    const pid_t child = fork();
+    if (child == 0) {
+        std::latch helper_came{1};
+        mtaw::share_work(2, [&](int seat) { seat == 0 ? helper_came.wait() : helper_came.count_down(); });
+        _exit(all_once(3, 30) ? 0 : 1);
+    }
+    int status = 1;
+    waitpid(child, &status, 0);
+    expect(status == 0, "a child of a fork");
+}
+
+}  // namespace
+
+int main() {
+    a_helper_that_does_not_come_is_not_waited_for();  // first: there is one helper in all
+#ifndef __SANITIZE_THREAD__  // which cannot start threads in the child of a fork
+    a_child_has_helpers_of_its_own();  // while the only threads are helpers
+#endif
+    a_stuck_helper_holds_one_piece();
+    seats_are_distinct();
+    an_exception_comes_back();
+    several_callers();
+    std::puts("0 failures");
+}

@@ -1,0 +1,99 @@
+"""How many threads a training takes, who hears of it, and that no result depends on it."""
+
+from __future__ import annotations
+
+import logging
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from mtaw_fast.config import Config
+from mtaw_fast.data.dataset import Dataset
+from mtaw_fast.errors import UsageError
+from mtaw_fast.kernels.native import loss as native_loss
+from mtaw_fast.storage.cpus import usable_cpus
+from mtaw_fast.training import threads as threads_module
+from mtaw_fast.training import train
+from mtaw_fast.training.threads import Threads, current_threads, training_threads
+
+
+@pytest.fixture(autouse=True)
+def torch_on_six() -> Any:
+    before = torch.get_num_threads()
+    torch.set_num_threads(6)
+    yield
+    torch.set_num_threads(before)
+
+
+def limit(monkeypatch: pytest.MonkeyPatch, folder: Path, affinity: int, quota: str) -> None:
+    """A machine that lets this process use so many processors, and a cgroup with that quota."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(affinity)), raising=False)
+    (folder / "own").write_text("0::/\n")
+    (folder / "cpu.max").write_text(quota)
+    monkeypatch.setattr(threads_module, "usable_cpus", lambda: usable_cpus(folder, folder / "own"))
+
+
+@pytest.mark.parametrize(
+    ("affinity", "quota", "expected"),
+    [(4, "max 100000\n", 4), (4, "250000 100000\n", 2), (1, "250000 100000\n", 1), (64, "max 100000\n", 6)],
+    ids=["affinity", "quota", "the lesser", "what torch is set to"],
+)
+def test_auto_takes_what_this_process_may(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, affinity: int, quota: str, expected: int
+) -> None:
+    limit(monkeypatch, tmp_path, affinity, quota)
+    assert Threads.of() == current_threads() == Threads(expected, 1)
+    assert Threads.of(9, 3) == Threads(9, 3)  # what is asked for counts
+
+
+@pytest.mark.parametrize("asked", [(0, 1), (-1, 1), (1, 0)])
+def test_no_thread_is_refused(asked: tuple[int, int]) -> None:
+    with pytest.raises(UsageError, match="threads must be at least 1"):
+        Threads.of(*asked)
+
+
+def test_torch_is_held_meanwhile_and_put_back(caplog: pytest.LogCaptureFixture) -> None:
+    @training_threads(Threads(3, 2))
+    def fails() -> None:
+        assert (torch.get_num_threads(), current_threads()) == (2, Threads(3, 2))
+        raise KeyError
+
+    with caplog.at_level(logging.INFO, "mtaw_fast"), pytest.raises(KeyError):
+        fails()
+    assert torch.get_num_threads() == 6
+    assert current_threads() != Threads(3, 2)
+    assert "3 for the loss and the session memory, 2 for the encoder" in caplog.text
+
+
+def test_the_loss_hears_of_it_and_the_records_keep_it(
+    ring: Dataset, small: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: set[int] = set()
+    right = native_loss.aw_loss
+
+    def spy(*arrays: np.ndarray, **named: Any) -> None:
+        asked.add(named["threads"])
+        assert torch.get_num_threads() == 1
+        right(*arrays, **named)
+
+    monkeypatch.setattr(native_loss, "aw_loss", spy)
+    config = replace(small, epochs=1)
+    trained = train(ring, config, tmp_path / "run", threads=3, refit=False)
+    assert asked == {3}
+    assert {(record["threads"], record["encoder_threads"]) for record in trained.history} == {(3, 1)}
+    assert torch.get_num_threads() == 6
+
+
+def test_any_number_of_threads_trains_the_same_bits(ring: Dataset, remembering: Config, tmp_path: Path) -> None:
+    config = replace(remembering, epochs=1, ranker_epochs=1)
+    one, several = (train(ring, config, tmp_path / str(count), threads=count, refit=False).model for count in (1, 3))
+    assert all(np.array_equal(several.weights[name], array) for name, array in one.weights.items())
+    assert one.ranker_net is not None
+    assert several.ranker_net is not None
+    for name, array in one.ranker_net.arrays().items():
+        assert np.array_equal(several.ranker_net.arrays()[name], array), name
