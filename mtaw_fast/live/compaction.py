@@ -34,6 +34,7 @@ def compacted(
     *,
     keep: int | None = None,
     all_over: bool = False,
+    since: int | None = None,
     threads: int = 1,
     refused: Counter[str] | None = None,
 ) -> Model:
@@ -53,6 +54,8 @@ def compacted(
         Milliseconds: sessions from the log whose last click is older, seen from the newest, are dropped.
     all_over : bool, default False
         Whether every session counts as over, and none is carried along.
+    since : int, optional
+        See `Ledger`.
     threads : int, default 1
         For the tables.
     refused : Counter, optional
@@ -63,7 +66,7 @@ def compacted(
     Model
         Its tables are, to the bit, those of a rebuild from the sessions that are left, ordered by last click.
     """
-    ledger, collector = Ledger(model, limits), _Collector()
+    ledger, collector = Ledger(model, limits, since), _Collector()
     ledger.begin(collector)
     for some in events:
         ledger.take(some, collector)

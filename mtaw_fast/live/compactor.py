@@ -17,7 +17,7 @@ from mtaw_fast.bundle.format import model_hash
 from mtaw_fast.errors import LearnError, MtawError
 from mtaw_fast.live.compaction import compacted
 from mtaw_fast.live.events import Forget
-from mtaw_fast.live.knowledge import GROWN, newest_bundle
+from mtaw_fast.live.knowledge import GROWN, newest_bundle, trained_until
 from mtaw_fast.live.log import START, EventLog, Stamped
 from mtaw_fast.live.opening import open_log
 from mtaw_fast.live.settings import LearningSettings, limits_of
@@ -52,7 +52,14 @@ def _compact(folder: str | os.PathLike[str], settings: LearningSettings, log: Ev
     given = Bundle.load(folder, verify=False)
     before = newest_bundle(folder, settings.folder, verify=False)
     reading = _Reading(log, before)
-    model = compacted(before.model, log.identity, reading.events(), settings.limits, keep=settings.keep_ms, threads=1)
+    model = compacted(
+        before.model,
+        log.identity,
+        reading.events(),
+        settings.limits,
+        keep=settings.keep_ms,
+        since=trained_until(before),
+    )
     grown = Bundle.save(
         settings.folder / GROWN,
         model,

@@ -58,6 +58,12 @@ def newest_bundle(folder: str | os.PathLike[str], learned: Path, verify: bool) -
     return given
 
 
+def trained_until(bundle: Bundle) -> int | None:
+    """Unix milliseconds of the last click that a training knew; None where it had no times, or where the bundle has
+    learned: then its position in the log says what it knows."""
+    return bundle.model.learned_until if bundle.model.learned is None else None
+
+
 class Knowledge:
     """Follows a log for one recommender.
 
@@ -108,7 +114,7 @@ class Knowledge:
         self._watch.start()
 
     def _learner(self, bundle: Bundle) -> Learner:
-        state = LiveState(bundle.model, self.settings.limits)
+        state = LiveState(bundle.model, self.settings.limits, trained_until(bundle))
         return Learner(self.log, state, lambda catalog: self._publish(bundle, catalog))
 
     @property

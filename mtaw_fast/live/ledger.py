@@ -56,9 +56,12 @@ class Ledger:
         Whose ids and earlier learning count.
     limits : LearningLimits
         Who teaches how much.
+    since : int, optional
+        Unix milliseconds up to which the model was trained: clicks until then are in it already.
     """
 
-    def __init__(self, model: Model, limits: LearningLimits) -> None:
+    def __init__(self, model: Model, limits: LearningLimits, since: int | None = None) -> None:
+        self._since = since
         self._ids, self._limits = model.ids, limits
         self._n_items = model.n_items
         self._learned = model.learned or Learned("", START, 0)
@@ -124,6 +127,10 @@ class Ledger:
                 pupil.look_again()
 
     def _learn_some(self, clicks: list[Click], pupil: Pupil) -> None:
+        if self._since is not None:
+            later = [click for click in clicks if click.time > self._since]
+            self.refused["trained"] += len(clicks) - len(later)
+            clicks = later
         self._teach(self.book.take(clicks), pupil)
 
     def _teach(self, lesson: Lesson, pupil: Pupil) -> None:

@@ -32,6 +32,8 @@ class LiveState:
         With a session memory.
     limits : LearningLimits
         Who teaches how much.
+    since : int, optional
+        See `Ledger`.
 
     Raises
     ------
@@ -39,12 +41,12 @@ class LiveState:
         Where the model has no session memory.
     """
 
-    def __init__(self, model: Model, limits: LearningLimits) -> None:
+    def __init__(self, model: Model, limits: LearningLimits, since: int | None = None) -> None:
         self.model = model
         self.memory, self.delta = memory_with_delta(model, limits.new_items)
         # What wall-clock time says goes along where the model's ranker reads it.
         self.trends = None if model.trends is None else model.trends.live(self.delta.n_catalog)
-        self.ledger = Ledger(model, limits)
+        self.ledger = Ledger(model, limits, since)
         self._made_up = 0
         self._norm = np.float32(mean_norm(model.weights["item_embedding"]))
         self._vectors = np.zeros((0, model.config.d), dtype=np.float32)

@@ -61,7 +61,7 @@ class Family:
         return len(self.bounds) + 2 if self.bounds else 1
 
 
-REFUSALS = ("duplicate", "late", "session_full", "machine", "flood", "catalog_full", "wrong_type")
+REFUSALS = ("duplicate", "late", "session_full", "machine", "flood", "catalog_full", "wrong_type", "trained")
 _ROUTE = ("route", ROUTES)
 FAMILIES = (
     Family(

@@ -77,6 +77,15 @@ def test_unknown_items_enter_in_the_order_in_which_they_appear() -> None:
     assert ledger.clicks[3] == model_of().popularity[3] + 1
 
 
+def test_what_the_training_knew_is_not_learned_twice() -> None:
+    ledger, pupil = Ledger(model_of(), LearningLimits(), since=NOON + 1), Recorder()
+    ledger.begin(pupil)
+    events: list[Event] = [click("a", f"sku-{after}", after) for after in range(4)]
+    ledger.take([Stamped(event, f"{place:04d}") for place, event in enumerate(events)], pupil)
+    assert [one[1] for one in pupil.clicks] == [2, 3]
+    assert ledger.refused == {"trained": 2}
+
+
 def test_a_full_catalog_takes_no_more_and_counts() -> None:
     ledger, pupil = run([click("a", name) for name in ("x", "y", "z", "x", "sku-1")], new_items=2)
     assert [one[1] for one in pupil.clicks] == [N, N + 1, N, 1]
