@@ -61,10 +61,11 @@ def test_learning_keeps_memory_flat_and_answers_as_a_rebuild(tmp_path: Path) -> 
 def test_a_leak_while_learning_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kept: list[mmap.mmap] = []
     observe = Recommender.observe
+    size = 1 << 18  # the process may be that of all tests, with more than a gigabyte of its own
 
     def leaking(rec: Recommender, session: str, items: list[int], at: int) -> str:
-        kept.append(mmap.mmap(-1, 1 << 15, flags=_PRIVATE))
-        kept[-1].write(bytes(1 << 15))
+        kept.append(mmap.mmap(-1, size, flags=_PRIVATE))
+        kept[-1].write(bytes(size))
         return observe(rec, session, items, at)
 
     monkeypatch.setattr(Recommender, "observe", leaking)

@@ -89,6 +89,13 @@ class LiveSession:
                     self._clicks.append(internal)
         return self
 
+    def _known(self) -> np.ndarray:
+        """int32[m]: the known clicks, copied.
+
+        By way of bytes: an array that lends its buffer out while another thread forks can never grow in the child.
+        """
+        return np.frombuffer(self._clicks.tobytes(), dtype=np.int32).copy()
+
     def _recall(self, pipeline: Pipeline) -> None:
         """Put clicks that the catalog has come to know into their places."""
         found = pipeline.catalog.ids.lookup([item for _, item in self._unknown]).tolist()
@@ -130,7 +137,7 @@ class LiveSession:
         with self._lock:
             if self._unknown and learned is not None:
                 self._recall(pipeline)
-            clicks, unknown = np.array(self._clicks, dtype=np.int32), [item for _, item in self._unknown]
+            clicks, unknown = self._known(), [item for _, item in self._unknown]
             state, self._state = self._state, None  # a call that fails midway leaves no state to trust
             answer, times, self._state = pipeline.recommend_growing(clicks, unknown, state, checked)
         if learned is not None:
@@ -145,7 +152,7 @@ class LiveSession:
     def clicks(self) -> list[Any]:
         """The clicks that the catalog knows, as external ids, oldest first."""
         with self._lock:
-            internal = np.array(self._clicks, dtype=np.int32)
+            internal = self._known()
         return self._pipeline().catalog.ids.external(internal)
 
     @property
