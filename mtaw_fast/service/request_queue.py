@@ -16,7 +16,7 @@ from mtaw_fast.service.settings import Limits
 
 T = TypeVar("T")
 
-_FEWEST = 4  # requests that are worked on together: fewer are faster one by one
+_FEWEST = 2  # requests that are worked on together: a scan reads the catalog once for two or three
 
 
 @dataclass(frozen=True, slots=True)

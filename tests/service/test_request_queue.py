@@ -186,16 +186,16 @@ def jointly(queue: RequestQueue, keys: list[object]) -> tuple[list[object], list
 
 def test_what_waits_is_worked_on_together(metrics: Metrics) -> None:
     queue = RequestQueue(Limits(queue=50, micro_batch=6), metrics)
-    results, groups = jointly(queue, ["a"] * 9)
-    assert groups == [[0, 1, 2, 3, 4, 5]]  # at most 6; the last 3 are too few
-    assert results == [f"joint {n}" for n in range(6)] + [f"single {n}" for n in range(6, 9)]
+    results, groups = jointly(queue, ["a"] * 13)
+    assert groups == [[0, 1, 2, 3, 4, 5], [6, 7, 8, 9, 10, 11]]  # at most 6; the last one is alone
+    assert results == [f"joint {n}" for n in range(12)] + ["single 12"]
 
 
 def test_only_what_goes_together_is(metrics: Metrics) -> None:
     queue = RequestQueue(Limits(queue=50, micro_batch=9), metrics)
-    results, groups = jointly(queue, ["a", "a", None, "b", "b", "b", "b", "a", "a", "a", "a", None])
-    assert groups == [[3, 4, 5, 6], [7, 8, 9, 10]]
-    kinds = ["single"] * 3 + ["joint"] * 8 + ["single"]
+    results, groups = jointly(queue, ["a", "b", None, "b", "b", "b", "b", "a", "a", None])
+    assert groups == [[3, 4, 5, 6], [7, 8]]
+    kinds = ["single"] * 3 + ["joint"] * 6 + ["single"]
     assert results == [f"{kind} {n}" for n, kind in enumerate(kinds)]
 
 
