@@ -32,7 +32,7 @@ demo: setup  ## click log -> data set -> trained bundle -> evaluation -> recomme
 	$(BIN)/mtaw-fast train $(DEMO)/dataset $(DEMO)/bundle
 	$(BIN)/mtaw-fast evaluate $(DEMO)/bundle $(DEMO)/dataset
 	$(BIN)/mtaw-fast recommend $(DEMO)/bundle item-1 item-2 item-3 -k 5
-	$(BIN)/python -m bench.throughput --quick --bundle $(DEMO)/bundle
+	$(BIN)/python -m bench.throughput --quick
 
 test: setup lint web  ## what CI runs: lint, types, layers, every test; at most 30 minutes on 2 cores
 	$(BIN)/python -m pytest

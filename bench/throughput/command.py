@@ -91,6 +91,11 @@ def _measure(report: Report, workload: Workload, options: argparse.Namespace) ->
     from mtaw_fast.recommender import Recommender
 
     bundle = workload.bundle
+    if bundle.model.trends is not None:
+        raise UsageError(
+            f"{bundle.folder}: its ranker reads times, and this bench's reference does not; "
+            "train the bundle with --set trends=false"
+        )
     ours = Recommender.load(bundle.folder, encoder=options.encoder, index=options.index)
     theirs = EagerFaiss(bundle.config, bundle.weights, bundle.ids.external(np.arange(bundle.n_items)))
     serving, step = (_QUICK_SERVING, _QUICK_STEP) if options.quick else (_SERVING, _STEP)
