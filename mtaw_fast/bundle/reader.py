@@ -43,17 +43,25 @@ _ATTEMPTS = 5  # a reader that meets a bundle in mid-replacement starts again wi
 
 def read_bundle(folder: Path, verify: bool, mapping: str | None) -> tuple[dict[str, Any], Model]:
     """The manifest in `folder` and the model that it names; see `Bundle.load`."""
-    manifest = _read_manifest(folder)
-    for _ in range(_ATTEMPTS):
+    for attempt in range(_ATTEMPTS + 1):
+        before = _stamp(folder / MANIFEST)
+        manifest = _read_manifest(folder)
         try:
             return manifest, _read_model(folder, manifest, verify, mapping)
         except BundleError:
             # Only a bundle that was replaced meanwhile is worth another try.
-            current = _read_manifest(folder)
-            if current == manifest:
+            if attempt == _ATTEMPTS or _stamp(folder / MANIFEST) == before:
                 raise
-            manifest = current
-    return manifest, _read_model(folder, manifest, verify, mapping)
+    raise AssertionError("the last attempt returns or raises")
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    """What tells a file from one that was put in its place, though it reads the same; None where there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:

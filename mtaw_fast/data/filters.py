@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import cached_property
 
 import numpy as np
 
+from mtaw_fast.computed_once import computed_once
 from mtaw_fast.errors import UsageError
 
 
@@ -70,7 +70,7 @@ class Filter:
                 "make it with this Recommender's filter()"
             )
 
-    @cached_property
+    @computed_once
     def ids(self) -> np.ndarray:
         """int32[count]: the allowed internal ids, ascending."""
         return np.flatnonzero(self.mask).astype(np.int32)
@@ -80,12 +80,12 @@ class Filter:
         """How many items are allowed."""
         return len(self.ids)
 
-    @cached_property
+    @computed_once
     def banned(self) -> np.ndarray:
         """bool[N]: the complement of the mask."""
         return ~self.mask
 
-    @cached_property
+    @computed_once
     def packed(self) -> np.ndarray:
         """uint8[ceil(N / 8)]: the mask as bits, item 0 in the lowest bit of byte 0."""
         return np.packbits(self.mask, bitorder="little")

@@ -13,11 +13,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 
+from mtaw_fast.computed_once import computed_once
 from mtaw_fast.data.item_ids import ItemIds
 from mtaw_fast.errors import DataError
 from mtaw_fast.kernels.native.memory_delta import MemoryDelta
@@ -142,7 +142,7 @@ class Catalog:
         """Whether it differs from the model's own."""
         return bool(self.added) or self.n_items < self.size
 
-    @cached_property
+    @computed_once
     def n_items(self) -> int:
         """How many items can be recommended."""
         return self.size - int(np.count_nonzero(self.gone))
@@ -152,7 +152,7 @@ class Catalog:
         """The factor on the cosine in a score."""
         return self.model.config.scale
 
-    @cached_property
+    @computed_once
     def most_clicked(self) -> np.ndarray:
         """int32[n_items]: the items that can be recommended, most clicks first, equal ones in id order."""
         if self.clicks is not None:
@@ -164,7 +164,7 @@ class Catalog:
         order = np.concatenate([self.model.most_clicked, added])
         return order[~self.gone[order]]
 
-    @cached_property
+    @computed_once
     def popularity(self) -> np.ndarray:
         """int64[N + M] clicks in the training sessions, and while serving where they are counted."""
         if self.clicks is not None:

@@ -158,9 +158,19 @@ def _name(descriptor: int) -> str:
     return "mtaw-" + "-".join(f"{part:x}" for part in parts)
 
 
+def _written(before: os.stat_result, after: os.stat_result) -> bool:
+    """Whether a file may have been written to between the two. That its name went to another file, or away, is told by
+    its change time too, and leaves what is in it."""
+    lost_a_name = after.st_nlink < before.st_nlink
+    if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+        return True
+    return before.st_ctime_ns != after.st_ctime_ns and not lost_a_name
+
+
 def _fresh(path: Path, source: int, name: str) -> int:
     """The descriptor of a new sealed copy, which nobody can shrink, grow or write any more."""
-    size = os.fstat(source).st_size
+    before = os.fstat(source)
+    size = before.st_size
     sealed = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     try:
         # All pages now: a write into memory that is not there would be a SIGBUS, this is an error.
@@ -171,7 +181,7 @@ def _fresh(path: Path, source: int, name: str) -> int:
             if sent == 0:
                 break
             done += sent
-        if done < size or _name(source) != name:
+        if done < size or _written(before, os.fstat(source)):
             raise DataError(f"{path} changed while it was being read; put the whole bundle there, then load it again")
         fcntl.fcntl(sealed, fcntl.F_ADD_SEALS, _SEALS)
         return sealed

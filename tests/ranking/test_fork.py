@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from mtaw_fast.computed_once import computed_once
 from mtaw_fast.ranking.fork_lock import ForkLock
 from mtaw_fast.recommender import Recommender
 from tests.random_bundle import save_random
@@ -108,6 +109,43 @@ def test_children_of_a_busy_recommender_add_items_and_rank(
     go.set()
     thread.join()
     assert visit.recommend(5).items == expected
+
+
+class _Slow:
+    """One attribute that a test holds up while another thread computes it."""
+
+    computing, go = threading.Event(), threading.Event()
+
+    def __init__(self, held: bool) -> None:
+        self.held, self.computed = held, 0
+
+    @computed_once
+    def attribute(self) -> object:
+        self.computed += 1
+        if self.held:
+            self.computing.set()
+            self.go.wait(PATIENCE)
+        return object()
+
+
+def test_an_attribute_that_another_thread_computes_is_computed_in_the_child() -> None:
+    held, free = _Slow(True), _Slow(False)
+    thread = threading.Thread(target=lambda: held.attribute)
+    thread.start()
+    held.computing.wait()
+
+    def work() -> None:
+        held.held = False
+        assert held.attribute is held.attribute
+        assert free.attribute is free.attribute
+
+    assert child(work) == 0
+    held.held = False
+    early = held.attribute  # by a second thread, which does not wait either
+    held.go.set()
+    thread.join()
+    assert held.attribute is early
+    assert held.computed == 2
 
 
 def test_forks_amid_real_work(tmp_path: Path) -> None:

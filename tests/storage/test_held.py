@@ -153,6 +153,28 @@ def test_a_file_written_while_it_is_copied_is_refused(tmp_path: Path, monkeypatc
         hold(path)
 
 
+@pytest.mark.parametrize("taken", ["unlinked", "replaced"])
+def test_a_file_that_loses_its_name_while_it_is_copied_is_copied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, taken: str
+) -> None:
+    """As when a bundle is saved over one that is being loaded: the bytes are those of the file that was opened."""
+    path = tmp_path / "file"
+    path.write_bytes(b"x" * 3000)
+    real = os.sendfile
+
+    def sendfile(out: int, source: int, offset: int, count: int) -> int:
+        if path.exists() and path.read_bytes()[:1] == b"x":
+            if taken == "replaced":
+                (tmp_path / "newer").write_bytes(b"y" * 3000)
+                (tmp_path / "newer").rename(path)
+            else:
+                path.unlink()
+        return real(out, source, offset, count)
+
+    monkeypatch.setattr(held_module.os, "sendfile", sendfile)
+    assert hold(path).data.tobytes() == b"x" * 3000
+
+
 def test_no_memory_for_a_copy_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"x" * 3000)

@@ -2,42 +2,13 @@
 
 #include <pybind11/stl.h>
 
-#include <initializer_list>
 #include <string>
 
-#include "buffers.hpp"
+#include "named_arrays.hpp"
 
 namespace py = pybind11;
 
 namespace mtaw {
-namespace {
-
-constexpr py::ssize_t kAny = -1;
-
-template <typename T>
-const T* named(const py::dict& arrays, const char* name, const char* type, std::initializer_list<py::ssize_t> shape) {
-    if (!arrays.contains(name)) throw py::value_error(std::string("the array '") + name + "' is missing");
-    const py::object object = arrays[name];
-    if (!py::isinstance<py::array>(object)) throw py::value_error(std::string("'") + name + "' must be an array");
-    const auto array = py::reinterpret_borrow<py::array>(object);
-    const T* data = checked_data<T>(array, static_cast<int>(shape.size()), name, type);
-    int axis = 0;
-    for (const py::ssize_t extent : shape) {
-        if (extent != kAny && array.shape(axis) != extent) {
-            throw py::value_error(std::string(name) + " must have " + std::to_string(extent) + " entries on axis " +
-                                  std::to_string(axis) + ", not " + std::to_string(array.shape(axis)));
-        }
-        ++axis;
-    }
-    return data;
-}
-
-std::int64_t length(const py::dict& arrays, const char* name) {
-    return py::reinterpret_borrow<py::array>(arrays[name]).shape(0);
-}
-
-}  // namespace
-
 TrendsView bound_trends(const py::dict& arrays) {
     TrendsView view{};
     view.row_offsets = named<std::int64_t>(arrays, "row_offsets", "int64", {kAny});

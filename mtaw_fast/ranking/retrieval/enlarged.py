@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import copy
 import weakref
-from functools import cached_property
 
 import numpy as np
 
+from mtaw_fast.computed_once import computed_once
 from mtaw_fast.data.filters import Filter
 from mtaw_fast.ranking.retrieval import Index, for_items
 from mtaw_fast.ranking.retrieval.exact import ExactIndex
@@ -30,11 +30,11 @@ class EnlargedIndex:
         )
 
     # Made when they are first needed: where sessions are ranked in one native call, that may be never.
-    @cached_property
+    @computed_once
     def _side(self) -> ExactIndex | None:
         return ExactIndex(self._added) if len(self._added) else None
 
-    @cached_property
+    @computed_once
     def _everything(self) -> tuple[Filter | None, Filter | None]:
         return self._halves(None)
 

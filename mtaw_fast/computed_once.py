@@ -1,0 +1,38 @@
+"""Attributes that are computed at the first look and kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar, overload
+
+Value = TypeVar("Value")
+
+_MISSING = object()
+
+
+class computed_once(Generic[Value]):  # noqa: N801 - a decorator is written as a function
+    """A method as an attribute, which the instance's `__dict__` keeps after its first use.
+
+    Up to Python 3.11 functools.cached_property holds one lock for all instances while it computes: a process that is
+    forked meanwhile waits for it for ever. Here threads that meet at the first use may compute it twice; all of them
+    get what the first one kept.
+    """
+
+    def __init__(self, compute: Callable[[Any], Value]) -> None:
+        self._compute, self.__doc__ = compute, compute.__doc__
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    @overload
+    def __get__(self, instance: None, owner: type) -> computed_once[Value]: ...
+
+    @overload
+    def __get__(self, instance: object, owner: type) -> Value: ...
+
+    def __get__(self, instance: object | None, owner: type) -> computed_once[Value] | Value:
+        if instance is None:
+            return self
+        kept = instance.__dict__
+        value: Any = kept.get(self._name, _MISSING)
+        return kept.setdefault(self._name, self._compute(instance)) if value is _MISSING else value
