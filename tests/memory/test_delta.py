@@ -86,28 +86,82 @@ def test_without_a_base_every_feature_is_the_rebuilt_one(seed: int) -> None:
     """`second` apart: a row's strongest neighbours are not found again for every event of other rows."""
     base = MemoryTables.build(Sessions.from_lists([]), 0, MemorySettings(recency=200.0))
     handles, items = random_clicks(np.random.default_rng(seed), 1200, 200, power=2)
-    second = feature_names().index("second")
-    differs = 0
     delta, book = fed(base, handles, items, capacity=200)
     rebuilt = as_rebuilt(book, base, 200)
-    wanted = queries(200, seed)
-    for q, (ours, theirs) in enumerate(
-        zip(
-            zip(*memory_of(base, delta, 200).features(*asked(wanted)), strict=True),
-            zip(*memory_of(rebuilt, None, 200).features(*asked(wanted)), strict=True),
-            strict=True,
-        )
-    ):
-        mine, others = by_item(*ours), by_item(*theirs)
-        assert len(mine.keys() ^ others.keys()) <= 4, q
+    wanted = strangers(queries(200, seed), book)
+    live, anew = memory_of(base, delta, 200), memory_of(rebuilt, None, 200)
+    differs = differing_second(live.features(*asked(wanted)), anew.features(*asked(wanted)))
+    assert differs <= 0.01 * 150 * 200
+    assert agreement(ranked(live, wanted), ranked(anew, wanted)) >= 0.99
+
+
+def strangers(wanted: Sessions, book: Book) -> Sessions:
+    """The queries that no session of the book is equal to: such a one would be taken for the one that asks."""
+    held = list(book.grown.values())
+    return Sessions.from_lists([one for one in wanted if one.tolist() not in held])
+
+
+def differing_second(
+    ours: tuple[np.ndarray, np.ndarray],
+    theirs: tuple[np.ndarray, np.ndarray],
+    rounded: tuple[str, ...] = (),
+    within: float = 1e-4,
+) -> int:
+    """How often the feature `second` differs by more than `within`; all others must not, on the candidates of both.
+
+    rounded: features that may differ by a rounding to bfloat16.
+    """
+    names = feature_names()
+    second, differs = names.index("second"), 0
+    coarse = [names.index(name) for name in rounded]
+    for q, (mine, others) in enumerate(zip(map(by_item, *ours), map(by_item, *theirs), strict=True)):
+        assert len(mine.keys() ^ others.keys()) <= 8, q
         for item in mine.keys() & others.keys():
             found, expected = mine[item], others[item]
-            differs += abs(found[second] - expected[second]) > 1e-4
+            differs += abs(found[second] - expected[second]) > within
             found[second] = expected[second]
+            np.testing.assert_allclose(found[coarse], expected[coarse], rtol=0, atol=2**-8)
+            found[coarse] = expected[coarse]
             np.testing.assert_allclose(found, expected, rtol=3e-6, atol=3e-6)
-    assert differs <= 0.01 * 150 * len(mine)
-    live, anew = ranked(memory_of(base, delta, 200), wanted), ranked(memory_of(rebuilt, None, 200), wanted)
-    assert agreement(live, anew) >= 0.99
+    return differs
+
+
+@pytest.mark.parametrize(("n_old", "mean", "n_items"), [(0, 4, 200), (300, 4, 200), (300, 20, 60), (40, 2, 12)])
+def test_a_session_that_asks_is_told_what_the_others_say(n_old: int, mean: int, n_items: int) -> None:
+    """As if it had been forgotten, though the memory holds it: its clicks are no evidence of its next one."""
+    base = MemoryTables.build(random_log(n_old, n_items, 7), n_items if n_old else 0, MemorySettings(recency=50.0))
+    handles, items = random_clicks(np.random.default_rng(mean), 900, n_items, power=2, mean=mean)
+    capacity = 0 if n_old else n_items
+    delta, book = fed(base, handles, items, capacity=capacity)
+    held = list(book.grown.values())
+    unique = [handle for handle, clicks in book.grown.items() if held.count(clicks) == 1]
+    chosen = unique[:: max(len(unique) // 40, 1)]
+    differs = candidates = 0
+    for handle in chosen:
+        wanted = Sessions.from_lists([book.grown[handle]])
+        without, _ = fed(base, handles, items, capacity=capacity)
+        without.forget(handle)
+        ours = memory_of(base, delta, n_items).features(*asked(wanted))
+        theirs = memory_of(base, without, n_items).features(*asked(wanted))
+        differs += differing_second(ours, theirs, ("rec_dec", "rec_all", "aa_dec", "pre"), 2**-6)
+        candidates += int((ours[0] >= 0).sum())
+    assert len(chosen) >= 20
+    # Which neighbours are the strongest is decided with the session, which is a good part of such short rows.
+    assert differs <= 0.2 * candidates
+
+
+def test_only_a_session_with_all_of_the_clicks_is_the_one_that_asks() -> None:
+    base = MemoryTables.build(Sessions.from_lists([[0, 1], [1, 2]]), 4, MemorySettings(recency=5.0))
+    delta = delta_of(base)
+    memory = memory_of(base, delta, 4)
+    delta.click(np.array([7, 7, 7]), np.array([1, 3, 1], np.int32))
+    before = memory.features(*asked(Sessions.from_lists([[1, 3]])))
+    delta.click(np.array([8, 8]), np.array([1, 3], np.int32))
+    after = memory.features(*asked(Sessions.from_lists([[1, 3]])))
+    np.testing.assert_array_equal(before[0], after[0])
+    np.testing.assert_allclose(before[1], after[1], rtol=3e-6, atol=3e-6)
+    delta.click(np.array([8]), np.array([2], np.int32))
+    assert not np.allclose(before[1], memory.features(*asked(Sessions.from_lists([[1, 3]])))[1])
 
 
 def by_item(ids: np.ndarray, values: np.ndarray) -> dict[int, np.ndarray]:
@@ -182,12 +236,12 @@ def assert_counted(delta: MemoryDelta, base: MemoryTables, book: Book) -> None:
     """Features that count, which no rounding touches, are the rebuilt ones."""
     rebuilt = as_rebuilt(book, base, 9)
     exact = [feature_names().index(name) for name in ("clicks", "sessions", "newest", "own_later", "last_sessions")]
-    wanted = Sessions.from_lists([[item] for item in range(9)])
+    wanted = strangers(Sessions.from_lists([[item] for item in range(9)]), book)
     ours = memory_of(base, delta, 9).features(*asked(wanted))
     theirs = memory_of(rebuilt, None, 9).features(*asked(wanted))
-    for q in range(9):
+    for q, item in enumerate(wanted.items.tolist()):
         mine, others = (by_item(ids[q], values[q]) for ids, values in (ours, theirs))
-        np.testing.assert_allclose(mine[q][exact], others[q][exact], rtol=1e-6, atol=1e-6)
+        np.testing.assert_allclose(mine[item][exact], others[item][exact], rtol=1e-6, atol=1e-6)
 
 
 def test_rows_of_long_sessions_and_folded_terms() -> None:

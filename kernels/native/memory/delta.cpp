@@ -150,7 +150,7 @@ void MemoryDelta::append(std::int32_t slot, std::int32_t item) {
         row.counts->repeated_at_once += session.clicks[static_cast<std::size_t>(t) - 1] == item ? 1 : 0;
     }
     for (const std::int32_t place : session.firsts) {
-        row_at(session.clicks[static_cast<std::size_t>(place)]).counts->newest = slot;
+        row_at(session.clicks[static_cast<std::size_t>(place)]).counts->meet(slot);
     }
     pair_up(slot, item, is_new, t);
     if (++n_events_ % kPortion == 0) rank_stale();
@@ -219,10 +219,12 @@ void MemoryDelta::take_out(DeltaRow& row, std::int32_t slot) {
     }
     --row.counts->sessions;
     std::erase(row.postings, slot);
-    if (row.counts->newest == slot) {
-        const auto earlier = [&](std::int32_t a, std::int32_t b) { return sessions_.place(a) < sessions_.place(b); };
-        const auto latest = std::max_element(row.postings.begin(), row.postings.end(), earlier);
-        row.counts->newest = latest == row.postings.end() ? -1 : *latest;
+    if (row.counts->newest == slot || row.counts->before_newest == slot) {
+        std::vector<std::int32_t> latest(std::min<std::size_t>(row.postings.size(), 2));
+        std::partial_sort_copy(row.postings.begin(), row.postings.end(), latest.begin(), latest.end(),
+                               [&](std::int32_t a, std::int32_t b) { return sessions_.place(a) > sessions_.place(b); });
+        row.counts->newest = latest.empty() ? -1 : latest[0];
+        row.counts->before_newest = latest.size() < 2 ? -1 : latest[1];
     }
     struct Kept {
         std::int32_t neighbour;

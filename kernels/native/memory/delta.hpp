@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "memory/aging.hpp"
+#include "memory/asking.hpp"
 #include "memory/base_rows.hpp"
 #include "memory/delta_row.hpp"
 #include "memory/delta_sessions.hpp"
@@ -95,11 +96,15 @@ class MemoryDelta {
         return (touched_[static_cast<std::size_t>(item >> 6)] >> (item & 63) & 1) != 0;
     }
     [[nodiscard]] std::int64_t n_sessions() const { return base_.n_sessions() + sessions_.count(); }
-    // The number of the latest session with the item, -1 = none.
-    [[nodiscard]] std::int64_t newest(std::int64_t item, const DeltaCounts& counts) const;
-    void materialise(const DeltaRow& row, FreshRow& out) const;
+    // A session with exactly these clicks is the one that asks, or says the same as it: nothing of what comes next.
+    [[nodiscard]] AskingSession asking(const std::int32_t* clicks, std::int64_t m) const;
+    // The number of the latest session with the item, without the one that asks; -1 = none.
+    [[nodiscard]] std::int64_t newest(std::int64_t item, const DeltaCounts& counts, const AskingSession& asking = {}) const;
+    // taught: what is left out, where a session that holds the row's item asks.
+    void materialise(const DeltaRow& row, FreshRow& out, const AskingSession& asking = {},
+                     const TaughtRow* taught = nullptr) const;
     // Of that only aa, rec, last, totals and base_aging.
-    void sum_row(const DeltaRow& row, FreshRow& out) const;
+    void sum_row(const DeltaRow& row, FreshRow& out, const AskingSession& asking = {}, const TaughtRow* taught = nullptr) const;
     // The strongest neighbours by what a rebuilt row would be ordered by, in no order.
     void find_strong(const DeltaRow& row, std::vector<StrongPair>& out, FreshRow& fresh) const;
     // Sizes that no query meets more of.
@@ -124,7 +129,8 @@ class MemoryDelta {
     [[nodiscard]] static bool outgrown(const DeltaRow& row);
     void sort_postings(DeltaRow& row);
     void drop_base(std::int64_t session);
-    void sum_terms(const DeltaRow& row, std::int64_t begin, std::int64_t end, std::int64_t newest, FreshRow& out) const;
+    void sum_terms(const DeltaRow& row, std::int64_t begin, std::int64_t end, std::int64_t newest, FreshRow& out,
+                   const AskingSession& asking = {}) const;
     [[nodiscard]] static double strength(const DeltaPair& pair, double rec, const FreshRow& row);
     void check_item(std::int32_t item) const;
     void check_base_session(std::int64_t session) const;

@@ -9,41 +9,60 @@
 #include "memory/delta.hpp"
 
 namespace mtaw {
+namespace {
 
-std::int64_t MemoryDelta::newest(std::int64_t item, const DeltaCounts& counts) const {
-    if (counts.newest >= 0) return base_.n_sessions() + sessions_.place(counts.newest);
+constexpr double kNothing = 1e-9;  // what differences of equal sums can come to; the least that a term can be is 1 / window
+
+}  // namespace
+
+AskingSession MemoryDelta::asking(const std::int32_t* clicks, std::int64_t m) const {
+    AskingSession found;
+    found.slot = sessions_.find_clicks(clicks, m);
+    if (!found.found()) return found;
+    found.place = sessions_.place(found.slot);
+    found.number = base_.n_sessions() + found.place;
+    return found;
+}
+
+std::int64_t MemoryDelta::newest(std::int64_t item, const DeltaCounts& counts, const AskingSession& asking) const {
+    const std::int32_t slot = asking.found() && counts.newest == asking.slot ? counts.before_newest : counts.newest;
+    if (slot >= 0) return asking.number_without(base_.n_sessions() + sessions_.place(slot));
     return item < base_.tables().n_items ? base_.number(base_.counts(item)[kNewest]) : -1;
 }
 
 // Onto aa, rec (as of the session numbered `newest`) and last of `out`.
 void MemoryDelta::sum_terms(const DeltaRow& row, std::int64_t begin, std::int64_t end, std::int64_t newest,
-                            FreshRow& out) const {
+                            FreshRow& out, const AskingSession& asking) const {
     const std::int64_t age_of_first = newest - base_.n_sessions();
     for (std::int64_t i = begin; i < end; ++i) {
         const DeltaTerm& term = row.terms[static_cast<std::size_t>(i)];
+        if (term.session == asking.slot) continue;
         const auto p = static_cast<std::size_t>(term.pair);
-        const std::int64_t place = sessions_.place(term.session);
+        const std::int64_t place = asking.place_without(sessions_.place(term.session));
         if (term.distance != 0) out.rec[p] += aging_(age_of_first - place) / static_cast<double>(std::abs(term.distance));
         if (term.same != 0) out.aa[p] += 1.0 / std::max(sessions_.distinct(term.session) - 1, 1);
         out.last[p] = std::max(out.last[p], place);
     }
 }
 
-void MemoryDelta::sum_row(const DeltaRow& row, FreshRow& out) const {
+void MemoryDelta::sum_row(const DeltaRow& row, FreshRow& out, const AskingSession& asking, const TaughtRow* taught) const {
     const std::size_t n_pairs = row.pairs.size();
-    const std::int64_t known = this->newest(row.item, *row.counts), newest = known < 0 ? n_sessions() - 1 : known;
+    const std::int64_t known = this->newest(row.item, *row.counts, asking);
+    const std::int64_t newest = known < 0 ? n_sessions() - (asking.found() ? 2 : 1) : known;
     out.aa.resize(n_pairs);
     out.rec.resize(n_pairs);
     out.last.resize(n_pairs);
     double fold_aging = 0;
-    if (row.folded > 0) fold_aging = aging_(newest - (base_.n_sessions() + sessions_.before(row.fold_mark) - 1));
+    if (row.folded > 0) {
+        fold_aging = aging_(newest - asking.number_without(base_.n_sessions() + sessions_.before(row.fold_mark) - 1));
+    }
     for (std::size_t p = 0; p < n_pairs; ++p) {
         const DeltaPair& pair = row.pairs[p];
         out.aa[p] = pair.folded_aa + pair.seeded_aa;
         out.rec[p] = pair.folded_rec * fold_aging + pair.seeded_rec;
-        out.last[p] = pair.folded_latest < 0 ? -1 : sessions_.place(pair.folded_latest);
+        out.last[p] = pair.folded_latest < 0 ? -1 : asking.place_without(sessions_.place(pair.folded_latest));
     }
-    sum_terms(row, row.folded, static_cast<std::int64_t>(row.terms.size()), newest, out);
+    sum_terms(row, row.folded, static_cast<std::int64_t>(row.terms.size()), newest, out, asking);
     double aa = 0, rec = 0;
     for (std::size_t p = 0; p < n_pairs; ++p) {
         aa += out.aa[p];
@@ -53,14 +72,16 @@ void MemoryDelta::sum_row(const DeltaRow& row, FreshRow& out) const {
     double aging = 1;
     if (base.count > 0) aging = aging_(newest - base_.number(base_.counts(row.item)[kNewest]));
     const auto total = [&](int kind) { return base.totals == nullptr ? 0.0 : static_cast<double>(base.totals[kind]); };
-    for (int kind = 0; kind < kFixedKinds; ++kind) out.totals[kind] = static_cast<float>(total(kind) + row.totals[kind]);
+    for (int kind = 0; kind < kFixedKinds; ++kind) {
+        out.totals[kind] = static_cast<float>(total(kind) + row.totals[kind] - (taught == nullptr ? 0.0 : taught->totals[kind]));
+    }
     out.totals[kAa] = static_cast<float>(total(kAa) + aa);
     out.totals[kRec] = static_cast<float>(total(kRec) * aging + rec);
     out.base_aging = static_cast<float>(aging);
 }
 
-void MemoryDelta::materialise(const DeltaRow& row, FreshRow& out) const {
-    sum_row(row, out);
+void MemoryDelta::materialise(const DeltaRow& row, FreshRow& out, const AskingSession& asking, const TaughtRow* taught) const {
+    sum_row(row, out, asking, taught);
     const std::size_t n_pairs = row.pairs.size();
     out.count = row.read_count();
     out.neighbours.resize(static_cast<std::size_t>(out.count));
@@ -73,10 +94,20 @@ void MemoryDelta::materialise(const DeltaRow& row, FreshRow& out) const {
         if (p == static_cast<std::size_t>(row.kept)) p = static_cast<std::size_t>(row.fresh_from);
         if (p == n_pairs) break;
         const DeltaPair& pair = row.pairs[p];
-        out.neighbours[to] = pair.neighbour;
-        out.latest[to] = out.last[p] < 0 ? 0 : base_sessions + static_cast<std::int32_t>(out.last[p]) + 1;
         float* const values = out.values.data() + to * 8;
         std::copy_n(pair.fresh, kFixedKinds, values);
+        if (const TaughtRow::Pair* const own = taught == nullptr ? nullptr : taught->find(pair.neighbour)) {
+            double left = 0;
+            for (int kind = 0; kind < kFixedKinds; ++kind) {
+                const float before = from_bfloat16(pair.base[kind]);
+                const double others = pair.sums[kind] - own->sums[kind];
+                left += others;
+                values[kind] = rounded(static_cast<double>(before) + others, before);
+            }
+            if (!pair.in_base && left < kNothing) continue;  // nobody else has clicked both
+        }
+        out.neighbours[to] = pair.neighbour;
+        out.latest[to] = out.last[p] < 0 ? 0 : base_sessions + static_cast<std::int32_t>(out.last[p]) + 1;
         const float base_aa = from_bfloat16(pair.base[kAa]), base_rec = from_bfloat16(pair.base[kRec]) * out.base_aging;
         values[kAa] = rounded(static_cast<double>(base_aa) + out.aa[p], base_aa);
         values[kRec] = rounded(static_cast<double>(base_rec) + out.rec[p], base_rec);
@@ -84,6 +115,7 @@ void MemoryDelta::materialise(const DeltaRow& row, FreshRow& out) const {
         values[kPairKinds + 1] = 0;
         ++to;
     }
+    out.count = static_cast<std::int64_t>(to);
 }
 
 MemoryDelta::Ordered MemoryDelta::ordered() const {

@@ -50,7 +50,13 @@ constexpr std::int64_t kStrong = 20;  // strongest neighbours that a step to sec
 // What a query asks of many items, kept apart from the rows, of which it reads few.
 struct DeltaCounts {
     std::int32_t clicks = 0, sessions = 0, repeated_later = 0, repeated_at_once = 0;
-    std::int32_t newest = -1;  // the slot of the session with the item that was clicked last, on whatever item
+    // The slots of the two sessions with the item that were clicked last, on whatever item.
+    std::int32_t newest = -1, before_newest = -1;
+
+    void meet(std::int32_t slot) {
+        if (newest != slot) before_newest = newest;
+        newest = slot;
+    }
 };
 
 struct DeltaRow {

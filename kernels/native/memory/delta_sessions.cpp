@@ -4,22 +4,61 @@
 #include <cstddef>
 
 namespace mtaw {
+namespace {
+
+std::uint64_t hash_with(std::uint64_t hash, std::int32_t item) {
+    hash = (hash ^ (static_cast<std::uint64_t>(item) + 1)) * 0x9E3779B97F4A7C15U;
+    return hash ^ (hash >> 29);
+}
+
+}  // namespace
 
 std::int32_t DeltaSessions::find(std::int64_t handle) const {
     const auto found = slot_of_.find(handle);
     return found == slot_of_.end() ? -1 : found->second;
 }
 
+std::int32_t DeltaSessions::find_clicks(const std::int32_t* clicks, std::int64_t m) const {
+    std::uint64_t hash = 0;
+    for (std::int64_t t = 0; t < m; ++t) hash = hash_with(hash, clicks[t]);
+    const auto found = latest_with_.find(hash);
+    if (found == latest_with_.end()) return -1;
+    const std::vector<std::int32_t>& held = at(found->second).clicks;
+    return std::equal(held.begin(), held.end(), clicks, clicks + m) ? found->second : -1;
+}
+
+void DeltaSessions::link(std::int32_t slot) {
+    Session& session = sessions_[static_cast<std::size_t>(slot)];
+    std::int32_t& latest = latest_with_.try_emplace(session.hash, -1).first->second;
+    session.newer = -1;
+    session.older = latest;
+    if (latest >= 0) sessions_[static_cast<std::size_t>(latest)].newer = slot;
+    latest = slot;
+}
+
+void DeltaSessions::unlink(std::int32_t slot) {
+    const Session& session = sessions_[static_cast<std::size_t>(slot)];
+    if (session.clicks.empty()) return;
+    if (session.older >= 0) sessions_[static_cast<std::size_t>(session.older)].newer = session.newer;
+    if (session.newer >= 0) {
+        sessions_[static_cast<std::size_t>(session.newer)].older = session.older;
+    } else if (session.older >= 0) {
+        latest_with_[session.hash] = session.older;
+    } else {
+        latest_with_.erase(session.hash);
+    }
+}
+
 std::int32_t DeltaSessions::add(std::int64_t handle) {
     std::int32_t slot;
     if (free_.empty()) {
         slot = static_cast<std::int32_t>(sessions_.size());
-        sessions_.push_back({handle, {}, {}});
+        sessions_.push_back({handle, {}, {}, 0, -1, -1});
         facts_.push_back({0, 0});
     } else {
         slot = free_.back();
         free_.pop_back();
-        sessions_[static_cast<std::size_t>(slot)] = {handle, {}, {}};
+        sessions_[static_cast<std::size_t>(slot)] = {handle, {}, {}, 0, -1, -1};
         facts_[static_cast<std::size_t>(slot)] = {0, 0};
     }
     slot_of_.emplace(handle, slot);
@@ -32,6 +71,7 @@ void DeltaSessions::remove(std::int32_t slot) {
     const auto at = static_cast<std::size_t>(slot);
     Session& session = sessions_[at];
     leave(facts_[at].stamp);
+    unlink(slot);
     --count_;
     n_clicks_ -= static_cast<std::int64_t>(session.clicks.size());
     slot_of_.erase(session.handle);
@@ -49,7 +89,10 @@ bool DeltaSessions::append(std::int32_t slot, std::int32_t item) {
         session.firsts.push_back(static_cast<std::int32_t>(session.clicks.size()));
         ++facts_[at].distinct;
     }
+    unlink(slot);
     session.clicks.push_back(item);
+    session.hash = hash_with(session.hash, item);
+    link(slot);
     ++n_clicks_;
     longest_ = std::max(longest_, static_cast<std::int64_t>(session.clicks.size()));
     leave(facts_[at].stamp);
@@ -104,8 +147,10 @@ std::int64_t DeltaSessions::n_bytes() const {
     for (const Session& session : sessions_) total += bytes(session.clicks) + bytes(session.firsts);
     // A node: the entry, a pointer and the allocator's word; a bucket: a pointer.
     constexpr std::int64_t kNode = sizeof(std::pair<std::int64_t, std::int32_t>) + 2 * sizeof(void*);
-    return total + static_cast<std::int64_t>(slot_of_.size()) * kNode +
-           static_cast<std::int64_t>(slot_of_.bucket_count() * sizeof(void*));
+    const auto of_map = [](const auto& map) {
+        return static_cast<std::int64_t>(map.size()) * kNode + static_cast<std::int64_t>(map.bucket_count() * sizeof(void*));
+    };
+    return total + of_map(slot_of_) + of_map(latest_with_);
 }
 
 }  // namespace mtaw

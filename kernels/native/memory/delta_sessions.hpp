@@ -16,10 +16,14 @@ class DeltaSessions {
         std::int64_t handle;
         std::vector<std::int32_t> clicks;
         std::vector<std::int32_t> firsts;  // the places of its first clicks on each item
+        std::uint64_t hash = 0;            // of its clicks
+        std::int32_t newer = -1, older = -1;  // slots: its neighbours among those with the same hash
     };
 
     // The slot of a handle, -1 = none.
     [[nodiscard]] std::int32_t find(std::int64_t handle) const;
+    // The slot of a session with exactly these clicks, the one that came to them last; -1 = none.
+    [[nodiscard]] std::int32_t find_clicks(const std::int32_t* clicks, std::int64_t m) const;
     // A session without clicks, behind all others.
     std::int32_t add(std::int64_t handle);
     void remove(std::int32_t slot);
@@ -67,6 +71,8 @@ class DeltaSessions {
         x = (x + (x >> 4)) & 0x0F0F0F0F0F0F0F0FU;
         return static_cast<std::int64_t>((x * 0x0101010101010101U) >> 56);
     }
+    void link(std::int32_t slot);
+    void unlink(std::int32_t slot);
     void leave(std::int32_t stamp);
     void come_last(std::int32_t slot);
     void restamp(const std::vector<std::int32_t>& slots);
@@ -75,6 +81,7 @@ class DeltaSessions {
     std::vector<Facts> facts_;             // by slot, apart from what is read less often
     std::vector<std::int32_t> free_;       // slots
     std::unordered_map<std::int64_t, std::int32_t> slot_of_;
+    std::unordered_map<std::uint64_t, std::int32_t> latest_with_;  // by hash: the newest of its chain
     std::vector<std::int32_t> holders_;    // by stamp: the slot, -1 = clicked again since, or gone
     std::vector<std::uint64_t> words_;     // a bit a stamp that is held
     std::vector<std::int32_t> before_word_;  // bits set before each word

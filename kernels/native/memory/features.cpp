@@ -24,8 +24,7 @@ float odds_of(std::int32_t hits, std::int32_t clicks) {
 void fill_own(const FeatureSource& source, std::int32_t slot, float* column) {
     const QueryFacts& query = source.facts;
     const OwnItem& own = source.own.list[slot];
-    std::int32_t counts[kCountKinds];
-    source.memory.counts(own.item, counts);
+    const std::int32_t* const counts = source.own.counts[slot];
     const auto rank = static_cast<float>(slot);
 #define MTAW_FILL(name, transform, shift, x) \
     *column = x;                             \
@@ -73,7 +72,12 @@ std::int64_t fill_tile(const FeatureSource& source, const std::int32_t* slots, s
     for (std::int64_t i = 0; i < kTile; ++i) {
         padded[i] = slots[i < count ? i : 0];
         std::int32_t of[kCountKinds];
-        source.memory.counts(source.pool.items[padded[i]], of);
+        if (padded[i] < source.own.count) {
+            std::copy_n(source.own.counts[padded[i]], kCountKinds, of);
+        } else {
+            source.memory.counts(source.pool.items[padded[i]], of);
+            of[kNewest] = static_cast<std::int32_t>(source.asking.number_without(of[kNewest]));
+        }
         for (const int kind : {kClicks, kSessions, kNewest}) counts[kind * kTile + i] = static_cast<float>(of[kind]);
         n_own += padded[i] < source.own.count ? 1 : 0;
     }

@@ -73,6 +73,7 @@
 namespace mtaw {
 
 class LiveTables;
+struct AskingSession;
 
 // The features that are the same for all candidates of a query, those of every candidate, and those of own items.
 #define MTAW_COUNT(...) +1
@@ -110,6 +111,7 @@ static inline float pre_score(const float* sum, const float* more, const QueryFa
 struct FeatureSource {
     const LiveTables& memory;
     const OwnItems& own;
+    const AskingSession& asking;
     const Pool& pool;
     const QueryFacts& facts;
 };

@@ -27,6 +27,7 @@ struct OwnItems {
     std::int64_t count;
     std::int64_t clicks;  // m
     std::int32_t streak;  // clicks at the end that are on one item
+    std::int32_t counts[kMaxOwn][kCountKinds];  // what others made of item u
 };
 
 // 0.85^back, what a click `back` ago weighs in the search for similar sessions.

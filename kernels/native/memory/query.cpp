@@ -171,12 +171,13 @@ void SessionMemory::gather(const MemoryRequest& request, const ItemVectors* vect
                      memory_.totals, memory_.n_items};
     const std::int64_t used = std::min(request.m, kMaxClicks);
     list_own(request.clicks + request.m - used, used, settings_.own, scratch.own_, scratch.pool_);
+    find_asking(request, scratch);
     add_neighbours(scratch);
     std::int32_t* const touched = scratch.touched_.get();
     const std::int64_t room = scratch.bounds_.touched + kPadding;
     SimilarScratch similar{scratch.weights_.data(),   touched,              touched + room,       touched + 2 * room,
                            scratch.similar_.get(), scratch.fresh_.data(), scratch.kept_.data(), scratch.slots_.get()};
-    add_similar_sessions(live_, scratch.own_, settings_.sessions, *kernels_, similar, scratch.pool_,
+    add_similar_sessions(live_, scratch.own_, scratch.asking_, settings_.sessions, *kernels_, similar, scratch.pool_,
                          scratch.facts_.largest);
     add_second(scratch);
     add_dense(request, scratch);

@@ -103,6 +103,8 @@ class MemoryScratch {
     RankerScratch ranker_;
     FreshRow fresh_row_;
     OwnItems own_;
+    AskingSession asking_;
+    std::vector<TaughtRow> taught_;  // by own item, where it is found
     Pool pool_{};
     QueryFacts facts_{};
     float query_features_[kQueryFeatures + kTrendQueryFeatures + kPadding];
@@ -155,6 +157,16 @@ class SessionMemory {
     void place(std::int64_t k, std::int32_t* ids, float* scores, MemoryScratch& scratch) const;
     static void release(MemoryScratch& scratch);
     void check(const MemoryRequest& request) const;
+    // Looks for the session that asks, and counts what others made of its items.
+    void find_asking(const MemoryRequest& request, MemoryScratch& scratch) const;
+    [[nodiscard]] static const TaughtRow* taught_of(const MemoryScratch& scratch, std::int64_t u) {
+        return scratch.asking_.found() ? &scratch.taught_[static_cast<std::size_t>(u)] : nullptr;
+    }
+    // S, without the session that asks.
+    [[nodiscard]] std::int64_t n_sessions(const MemoryScratch& scratch) const {
+        return live_.n_sessions() - (scratch.asking_.found() ? 1 : 0);
+    }
+    [[nodiscard]] StrongNeighbours strong(std::int64_t item, const MemoryScratch& scratch) const;
     void prefetch_own(const OwnItems& own) const;
     void add_neighbours(MemoryScratch& scratch) const;
     void fetch_second(const StrongNeighbours& strong) const;
@@ -175,7 +187,7 @@ class SessionMemory {
                    float* scores, MemoryScratch& scratch) const;
     bool is_neural(const MemoryRequest& request) const { return request.query != nullptr && settings_.dense > 0; }
     FeatureSource source(const MemoryScratch& scratch) const {
-        return {live_, scratch.own_, scratch.pool_, scratch.facts_};
+        return {live_, scratch.own_, scratch.asking_, scratch.pool_, scratch.facts_};
     }
 
     // What a query needs at most while the delta is as it is.

@@ -23,6 +23,9 @@ void SessionMemory::weigh(const MemoryRequest& request, MemoryScratch& scratch) 
     for (std::int32_t slot = 0; slot < pool.count; ++slot) {
         roots[slot] = live_.ses(pool.items[slot]);
     }
+    for (std::int64_t u = 0; scratch.asking_.found() && u < scratch.own_.count; ++u) {
+        roots[u] = total_without(roots[u], kSes, taught_of(scratch, u));
+    }
     std::fill(roots + pool.count, roots + pool.count + kPadding, 0.0F);
     kernels_->inverse_root(roots, pool.count);
     for (std::int32_t slot = 0; slot < pool.count; ++slot) {

@@ -62,9 +62,31 @@ void SessionMemory::prefetch_own(const OwnItems& own) const {
     }
 }
 
+void SessionMemory::find_asking(const MemoryRequest& request, MemoryScratch& scratch) const {
+    OwnItems& own = scratch.own_;
+    prefetch_own(own);
+    scratch.asking_ = delta_ == nullptr ? AskingSession{} : delta_->asking(request.clicks, request.m);
+    for (std::int64_t u = 0; u < own.count; ++u) live_.counts(own.list[u].item, own.counts[u]);
+    const AskingSession& asking = scratch.asking_;
+    if (!asking.found()) return;
+    const std::int32_t* const clicks = request.clicks;
+    for (std::int64_t u = 0; u < own.count; ++u) {
+        std::int32_t* const counts = own.counts[u];
+        const std::int32_t item = own.list[u].item;
+        const auto taught = static_cast<std::int32_t>(std::count(clicks, clicks + request.m, item));
+        counts[kClicks] -= taught;
+        counts[kSessions] -= 1;
+        counts[kRepeatedLater] -= taught - 1;
+        for (std::int64_t t = 1; t < request.m; ++t) {
+            counts[kRepeatedAtOnce] -= clicks[t] == item && clicks[t - 1] == item ? 1 : 0;
+        }
+        counts[kNewest] = static_cast<std::int32_t>(delta_->newest(item, *delta_->find_counts(item), asking));
+    }
+    list_taught(clicks, request.m, own, delta_->base().settings(), scratch.taught_);
+}
+
 void SessionMemory::add_neighbours(MemoryScratch& scratch) const {
     const OwnItems& own = scratch.own_;
-    prefetch_own(own);
     const auto known = [&](std::int64_t u) {
         return own.list[u].item < memory_.n_items || live_.fresh(own.list[u].item) != nullptr;
     };
@@ -73,14 +95,11 @@ void SessionMemory::add_neighbours(MemoryScratch& scratch) const {
         ages[u] = roots[u] = 0;
         if (!known(u)) continue;
         const std::int64_t item = own.list[u].item;
-        std::int32_t counts[kCountKinds];
-        live_.counts(item, counts);
+        const std::int32_t newest = own.counts[u][kNewest];
         // What was never clicked can have neighbours from seeds, which are as of now.
-        const std::int64_t age = counts[kNewest] < 0 && live_.fresh(item) != nullptr
-                                     ? 0
-                                     : live_.n_sessions() - 1 - counts[kNewest];
+        const std::int64_t age = newest < 0 && live_.fresh(item) != nullptr ? 0 : n_sessions(scratch) - 1 - newest;
         ages[u] = static_cast<float>(-static_cast<double>(age) / memory_.recency);
-        roots[u] = live_.ses(item);
+        roots[u] = total_without(live_.ses(item), kSes, taught_of(scratch, u));
     }
     std::fill(ages + own.count, ages + own.count + kPadding, 0.0F);
     std::fill(roots + own.count, roots + own.count + kPadding, 0.0F);
@@ -95,7 +114,7 @@ void SessionMemory::add_neighbours(MemoryScratch& scratch) const {
         const RowView row = live_.row(item);
         const DeltaRow* const delta = live_.fresh(item);
         FreshRow& fresh = scratch.fresh_row_;
-        if (delta != nullptr) delta_->materialise(*delta, fresh);
+        if (delta != nullptr) delta_->materialise(*delta, fresh, scratch.asking_, taught_of(scratch, u));
         RowFactors factors = row_factors(delta == nullptr ? row.totals : fresh.totals, u, own.list[u].decayed, even, ages[u], roots[u]);
         if (delta != nullptr) {
             kernels_->add_fresh(fresh.view(), factors.lanes, near, scratch.pool_);
@@ -103,7 +122,7 @@ void SessionMemory::add_neighbours(MemoryScratch& scratch) const {
         }
         kernels_->add_row(row, factors.lanes, near, scratch.pool_);
         if (u == 0) {
-            strong = live_.strong(item);
+            strong = this->strong(item, scratch);
             for (std::int64_t i = 0; i < strong.count; ++i) {
                 if (const DeltaRow* const middle = live_.fresh(strong.neighbours[i])) prefetch(middle, 1);
                 if (strong.neighbours[i] >= memory_.n_items) continue;
@@ -128,13 +147,31 @@ void SessionMemory::fetch_second(const StrongNeighbours& strong) const {
     }
 }
 
+StrongNeighbours SessionMemory::strong(std::int64_t item, const MemoryScratch& scratch) const {
+    StrongNeighbours found = live_.strong(item);
+    if (!scratch.asking_.found()) return found;
+    const std::int32_t place = scratch.pool_.place[item];
+    if (place == 0 || place > scratch.own_.count) return found;
+    const TaughtRow& taught = *taught_of(scratch, place - 1);
+    found.total = total_without(found.total, kFwd, &taught);
+    for (const TaughtRow::Pair& pair : taught.pairs) {
+        // Where tables and delta stand apart, the delta's part is the later one.
+        for (std::int64_t i = found.count - 1; i >= 0; --i) {
+            if (found.neighbours[i] != pair.neighbour) continue;
+            found.fwd[i] = std::max(found.fwd[i] - static_cast<float>(pair.sums[kFwd]), 0.0F);
+            break;
+        }
+    }
+    return found;
+}
+
 void SessionMemory::add_second(MemoryScratch& scratch) const {
-    const StrongNeighbours first = live_.strong(scratch.own_.list[0].item);
+    const StrongNeighbours first = strong(scratch.own_.list[0].item, scratch);
     const float share = 1.0F / (first.total + 1.0F);
     for (std::int64_t i = 0; i < first.count; ++i) {
         const float part = first.fwd[i] * share;
         if (part == 0) continue;
-        const StrongNeighbours second = live_.strong(first.neighbours[i]);
+        const StrongNeighbours second = strong(first.neighbours[i], scratch);
         const float through = part * (1.0F / (second.total + 1.0F));
         for (std::int64_t r = 0; r < second.count; ++r) {
             const std::int32_t slot = slot_of_known(scratch.pool_, second.neighbours[r]);
@@ -156,14 +193,12 @@ void SessionMemory::add_dense(const MemoryRequest& request, MemoryScratch& scrat
 void SessionMemory::state_facts(const MemoryRequest& request, MemoryScratch& scratch) const {
     QueryFacts& facts = scratch.facts_;
     const OwnItems& own = scratch.own_;
-    std::int32_t of_last[kCountKinds];
-    live_.counts(own.list[0].item, of_last);
     facts.clicks = static_cast<float>(own.clicks);
     facts.distinct = static_cast<float>(own.count);
     facts.streak = static_cast<float>(own.streak);
-    facts.last_sessions = static_cast<float>(of_last[kSessions]);
-    facts.sessions = static_cast<float>(live_.n_sessions());
-    facts.after = static_cast<float>(live_.n_sessions() + 1);
+    facts.last_sessions = static_cast<float>(own.counts[0][kSessions]);
+    facts.sessions = static_cast<float>(n_sessions(scratch));
+    facts.after = static_cast<float>(n_sessions(scratch) + 1);
     facts.per_session = 1.0F / facts.after;
     for (int lane = kKnn; lane <= kKnnNext; ++lane) {
         // Under the normal numbers the inverse may be infinite, and the share of what has none would be NaN.

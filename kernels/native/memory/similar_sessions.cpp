@@ -14,13 +14,11 @@ constexpr float kLeastWeight = 1e-30F;  // far from underflow: a session with a 
 constexpr std::int64_t kInfinityBits = 0x7F800000;
 constexpr std::int64_t kAhead = 8;
 
-std::int64_t weigh_sessions(const LiveTables& memory, const OwnItems& own, const MemoryKernels& kernels,
-                            SimilarScratch& scratch) {
+std::int64_t weigh_sessions(const LiveTables& memory, const OwnItems& own, const AskingSession& asking,
+                            std::int64_t n_sessions, const MemoryKernels& kernels, SimilarScratch& scratch) {
     float rarity[kMaxOwn + kPadding];
     for (std::int64_t u = 0; u < own.count; ++u) {
-        std::int32_t counts[kCountKinds];
-        memory.counts(own.list[u].item, counts);
-        rarity[u] = static_cast<float>(memory.n_sessions() + 1) / static_cast<float>(counts[kSessions] + 1);
+        rarity[u] = static_cast<float>(n_sessions + 1) / static_cast<float>(own.counts[u][kSessions] + 1);
     }
     std::fill(rarity + own.count, rarity + own.count + kPadding, 1.0F);
     kernels.log(rarity, own.count);
@@ -44,7 +42,9 @@ std::int64_t weigh_sessions(const LiveTables& memory, const OwnItems& own, const
             for (std::int64_t p = 0; p < postings.n_base; ++p) touch(postings.base[p]);
         }
         const auto behind = static_cast<std::int32_t>(memory.tables().n_sessions);
-        for (std::int64_t p = 0; p < postings.n_fresh; ++p) touch(behind + postings.fresh[p]);
+        for (std::int64_t p = 0; p < postings.n_fresh; ++p) {
+            if (postings.fresh[p] != asking.slot) touch(behind + postings.fresh[p]);
+        }
     }
     return touched;
 }
@@ -82,15 +82,16 @@ std::int64_t choose_sessions(const LiveTables& memory, std::int64_t most, std::i
 
 }  // namespace
 
-void add_similar_sessions(const LiveTables& memory, const OwnItems& own, std::int64_t most,
+void add_similar_sessions(const LiveTables& memory, const OwnItems& own, const AskingSession& asking, std::int64_t most,
                           const MemoryKernels& kernels, SimilarScratch& scratch, Pool& pool, float* largest) {
-    const std::int64_t touched = weigh_sessions(memory, own, kernels, scratch);
+    const std::int64_t n_sessions = memory.n_sessions() - (asking.found() ? 1 : 0);
+    const std::int64_t touched = weigh_sessions(memory, own, asking, n_sessions, kernels, scratch);
     const std::int64_t count = choose_sessions(memory, most, touched, kernels, scratch);
-    const std::int64_t n_sessions = memory.n_sessions();
     const float span = 0.02F * static_cast<float>(n_sessions);
     for (std::int64_t i = 0; i < count; ++i) {
         if (scratch.chosen[i] < memory.tables().n_sessions) MTAW_PREFETCH(memory.tables().session_offsets + scratch.chosen[i]);
-        scratch.fresh[i] = -static_cast<float>(n_sessions - 1 - memory.number(scratch.chosen[i])) / span;
+        const std::int64_t number = asking.number_without(memory.number(scratch.chosen[i]));
+        scratch.fresh[i] = -static_cast<float>(n_sessions - 1 - number) / span;
     }
     std::fill(scratch.fresh + count, scratch.fresh + count + kPadding, 0.0F);
     kernels.exp(scratch.fresh, count);

@@ -1,0 +1,44 @@
+#include "memory/asking.hpp"
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdlib>
+
+#include "memory/pair_terms.hpp"
+
+namespace mtaw {
+namespace {
+
+double* sums_with(TaughtRow& row, std::int32_t neighbour) {
+    for (TaughtRow::Pair& pair : row.pairs) {
+        if (pair.neighbour == neighbour) return pair.sums;
+    }
+    row.pairs.push_back({neighbour, {}});
+    return row.pairs.back().sums;
+}
+
+}  // namespace
+
+void list_taught(const std::int32_t* clicks, std::int64_t m, const OwnItems& own, const MemorySettings& settings,
+                 std::vector<TaughtRow>& rows) {
+    const std::vector<std::uint8_t> first = first_clicks(clicks, m);
+    if (rows.size() < static_cast<std::size_t>(own.count)) rows.resize(static_cast<std::size_t>(own.count));
+    for (std::int64_t u = 0; u < own.count; ++u) {
+        TaughtRow& row = rows[static_cast<std::size_t>(u)];
+        row.pairs.clear();
+        std::fill_n(row.totals, kFixedKinds, 0.0);
+        const auto add = [&](std::int32_t other, int kind, double value) {
+            sums_with(row, other)[kind] += value;
+            row.totals[kind] += value;
+        };
+        visit_session(
+            own.list[u].item, clicks, m, first, settings,
+            [&](std::int32_t other, std::int64_t distance) {
+                add(other, distance > 0 ? kFwd : kBwd, 1.0 / static_cast<double>(std::abs(distance)));
+                if (distance == 1) add(other, kNext, 1.0);
+            },
+            [&](std::int32_t other) { add(other, kSes, 1.0); });
+    }
+}
+
+}  // namespace mtaw
