@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from time import perf_counter_ns
 from typing import Any, Unpack
@@ -396,9 +395,7 @@ class Recommender:
         clicks = listed("session", session)
         checked = options_of(pipeline.catalog, k, **options)
         ready = perf_counter_ns()
-        answer, times = pipeline.recommend(clicks, checked)
-        if learned is not None:
-            answer = replace(answer, learned=learned)
+        answer, times = pipeline.recommend(clicks, checked, learned)
         return timed(answer, times, start, ready) if timings else answer
 
     def recommend_batch(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from time import perf_counter_ns
 from typing import Any, Unpack
 
@@ -139,9 +138,7 @@ class LiveSession:
                 self._recall(pipeline)
             clicks, unknown = self._known(), [item for _, item in self._unknown]
             state, self._state = self._state, None  # a call that fails midway leaves no state to trust
-            answer, times, self._state = pipeline.recommend_growing(clicks, unknown, state, checked)
-        if learned is not None:
-            answer = replace(answer, learned=learned)
+            answer, times, self._state = pipeline.recommend_growing(clicks, unknown, state, checked, learned)
         return timed(answer, times, start, ready) if timings else answer
 
     def __len__(self) -> int:

@@ -60,25 +60,35 @@ class Pipeline:
             encoder = encoder.enlarged(catalog.embeddings)
         return cls(catalog, index, ComposedRanker(catalog, encoder, index))
 
-    def recommend(self, session: Sequence[Any], options: Options) -> tuple[Recommendations, Times | None]:
-        """The answer to a session of external ids, and the times of its stages; None where no click is known."""
+    def recommend(
+        self, session: Sequence[Any], options: Options, learned: str | None = None
+    ) -> tuple[Recommendations, Times | None]:
+        """The answer to a session of external ids, and the times of its stages; None where no click is known.
+
+        learned: for the answer.
+        """
         items, scores, unknown, repeats, times = self.ranker.recommend(session, options)
         if items is None:
-            return self._most_popular(unknown, options), None
-        answer = Recommendations(items, scores, unknown, False, None, repeats)
+            return self._most_popular(unknown, options, learned), None
+        answer = Recommendations(items, scores, unknown, False, None, repeats, None, learned)
         return (self._explained(answer, self.catalog.clicks_of(session)[0]) if options.reasons else answer), times
 
     def recommend_growing(
-        self, clicks: np.ndarray, unknown: list[Any], state: GrowingState | None, options: Options
+        self,
+        clicks: np.ndarray,
+        unknown: list[Any],
+        state: GrowingState | None,
+        options: Options,
+        learned: str | None = None,
     ) -> tuple[Recommendations, Times | None, GrowingState | None]:
         """The same for a session that grows, and its next state; see `Ranker.recommend_growing`.
 
         clicks: int32[m], the internal ids of all known clicks so far. unknown: the other clicks.
         """
         if not len(clicks):
-            return self._most_popular(unknown, options), None, state
+            return self._most_popular(unknown, options, learned), None, state
         (items, scores, _, repeats, times), state = self.ranker.recommend_growing(clicks, state, options)
-        answer = Recommendations(items, scores, unknown, False, None, repeats)
+        answer = Recommendations(items, scores, unknown, False, None, repeats, None, learned)
         return (self._explained(answer, clicks) if options.reasons else answer), times, state
 
     def recommend_batch(
@@ -122,10 +132,10 @@ class Pipeline:
             return most_popular(self.catalog, k, conditions)
         return rising(self.catalog, self.catalog.trends, k, conditions)
 
-    def _most_popular(self, unknown: list[Any], options: Options) -> Recommendations:
+    def _most_popular(self, unknown: list[Any], options: Options, learned: str | None) -> Recommendations:
         """The answer where no click is known."""
         row = self._popular(options.k, options.conditions)
-        return assembled(self.catalog, row, _NO_CLICKS, unknown, options.repeats)
+        return replace(assembled(self.catalog, row, _NO_CLICKS, unknown, options.repeats), learned=learned)
 
     def _explained(self, answer: Recommendations, clicks: np.ndarray) -> Recommendations:
         """An answer to the known clicks int32[m], m >= 1, with its reasons."""

@@ -16,6 +16,7 @@ namespace mtaw {
 
 struct AskingSession {
     std::int32_t slot = -1;  // -1 = the delta does not hold it
+    std::int32_t stamp = -2;  // no session's
     std::int64_t place = std::numeric_limits<std::int64_t>::max();   // in the delta's order
     std::int64_t number = std::numeric_limits<std::int64_t>::max();  // behind the sessions of the tables
 

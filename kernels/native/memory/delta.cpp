@@ -51,8 +51,8 @@ MemoryDelta::MemoryDelta(const MemoryView& base, const MemorySettings& settings,
                                     std::to_string(n_catalog) + ": give a capacity of 0 or more, 2147483647 items in all");
     }
     if (most_clicks < 1) throw std::invalid_argument("most_clicks must be at least 1, not " + std::to_string(most_clicks));
-    place_of_.assign(static_cast<std::size_t>(n_catalog), 0);
-    ses_.assign(static_cast<std::size_t>(n_catalog), 0);
+    by_item_.assign(static_cast<std::size_t>(n_catalog), {0.0F, 0});
+    for (std::int64_t i = 0; i < base.n_items; ++i) by_item_[static_cast<std::size_t>(i)].ses = base.totals[i * kPairKinds + kSes];
     touched_.assign(static_cast<std::size_t>(n_catalog >> 6) + 1, 0);
 }
 
@@ -125,18 +125,19 @@ void MemoryDelta::seed(std::int32_t item, std::int32_t neighbour, const double* 
 
 DeltaRow& MemoryDelta::row_at(std::int32_t item) {
     const auto at = static_cast<std::size_t>(item);
-    if (place_of_[at] == 0) {
-        counts_.emplace_back();
-        rows_.emplace_back(item, &counts_.back(), &ses_[at]);
-        place_of_[at] = static_cast<std::int32_t>(rows_.size());
+    if (by_item_[at].place == 0) {
+        rows_.emplace_back(item, &counts_.add(), &by_item_[at].ses);
+        by_item_[at].place = static_cast<std::int32_t>(rows_.size());
         touched_[at >> 6] |= std::uint64_t{1} << (at & 63);
         start(rows_.back());
     }
-    return rows_[static_cast<std::size_t>(place_of_[at]) - 1];
+    return rows_[static_cast<std::size_t>(by_item_[at].place) - 1];
 }
 
 void MemoryDelta::append(std::int32_t slot, std::int32_t item) {
+    const std::int32_t before = sessions_.stamp(slot);
     const bool is_new = sessions_.append(slot, item);
+    const std::int32_t now = sessions_.stamp(slot);
     const DeltaSessions::Session& session = sessions_.at(slot);
     const auto t = static_cast<std::int64_t>(session.clicks.size()) - 1;
     DeltaRow& row = row_at(item);
@@ -150,13 +151,18 @@ void MemoryDelta::append(std::int32_t slot, std::int32_t item) {
         row.counts->repeated_at_once += session.clicks[static_cast<std::size_t>(t) - 1] == item ? 1 : 0;
     }
     for (const std::int32_t place : session.firsts) {
-        row_at(session.clicks[static_cast<std::size_t>(place)]).counts->meet(slot);
+        row_at(session.clicks[static_cast<std::size_t>(place)]).counts->meet(before, now);
     }
     pair_up(slot, item, is_new, t);
     if (++n_events_ % kPortion == 0) rank_stale();
     if (sessions_.is_sparse()) {
         sessions_.compress([&](const auto& renewed) {
             for (DeltaRow& one : rows_) one.fold_mark = renewed(one.fold_mark);
+            counts_.each([&](DeltaCounts& one) {
+                for (std::int32_t* const stamp : {&one.newest, &one.before_newest}) {
+                    if (*stamp >= 0) *stamp = renewed(*stamp);
+                }
+            });
         });
     }
 }
@@ -219,12 +225,13 @@ void MemoryDelta::take_out(DeltaRow& row, std::int32_t slot) {
     }
     --row.counts->sessions;
     std::erase(row.postings, slot);
-    if (row.counts->newest == slot || row.counts->before_newest == slot) {
+    const std::int32_t stamp = sessions_.stamp(slot);
+    if (row.counts->newest == stamp || row.counts->before_newest == stamp) {
         std::vector<std::int32_t> latest(std::min<std::size_t>(row.postings.size(), 2));
         std::partial_sort_copy(row.postings.begin(), row.postings.end(), latest.begin(), latest.end(),
                                [&](std::int32_t a, std::int32_t b) { return sessions_.place(a) > sessions_.place(b); });
-        row.counts->newest = latest.empty() ? -1 : latest[0];
-        row.counts->before_newest = latest.size() < 2 ? -1 : latest[1];
+        row.counts->newest = latest.empty() ? -1 : sessions_.stamp(latest[0]);
+        row.counts->before_newest = latest.size() < 2 ? -1 : sessions_.stamp(latest[1]);
     }
     struct Kept {
         std::int32_t neighbour;
@@ -246,7 +253,10 @@ void MemoryDelta::take_out(DeltaRow& row, std::int32_t slot) {
 
 void MemoryDelta::drop_base(std::int64_t session) {
     for (const std::int32_t item : base_.drop(session)) {
-        if (find(item) == nullptr) continue;
+        if (find(item) == nullptr) {
+            by_item_[static_cast<std::size_t>(item)].ses = base_.row(item).totals[kSes];
+            continue;
+        }
         DeltaRow& row = row_at(item);
         const RowView base = base_.row(item);
         for (DeltaPair& pair : row.pairs) row.link(pair, base);

@@ -17,6 +17,7 @@
 #include "memory/aging.hpp"
 #include "memory/asking.hpp"
 #include "memory/base_rows.hpp"
+#include "memory/blocks.hpp"
 #include "memory/delta_row.hpp"
 #include "memory/delta_sessions.hpp"
 
@@ -77,7 +78,7 @@ class MemoryDelta {
         std::int64_t sessions, clicks, items, pairs, terms, ignored, dropped, bytes;
     };
     [[nodiscard]] Sizes sizes() const;
-    [[nodiscard]] std::int64_t n_catalog() const { return static_cast<std::int64_t>(place_of_.size()); }
+    [[nodiscard]] std::int64_t n_catalog() const { return static_cast<std::int64_t>(by_item_.size()); }
 
     // What follows is for those that hold this.
     [[nodiscard]] ReadLock read() const;
@@ -85,13 +86,18 @@ class MemoryDelta {
     [[nodiscard]] const DeltaSessions& sessions() const { return sessions_; }
     // Null where the delta says nothing of the item.
     [[nodiscard]] const DeltaRow* find(std::int64_t item) const {
-        return has(item) ? &rows_[static_cast<std::size_t>(place_of_[static_cast<std::size_t>(item)]) - 1] : nullptr;
+        return has(item) ? &rows_[static_cast<std::size_t>(by_item_[static_cast<std::size_t>(item)].place) - 1] : nullptr;
     }
     [[nodiscard]] const DeltaCounts* find_counts(std::int64_t item) const {
-        return has(item) ? &counts_[static_cast<std::size_t>(place_of_[static_cast<std::size_t>(item)]) - 1] : nullptr;
+        const std::int32_t place = by_item_[static_cast<std::size_t>(item)].place;
+        return place == 0 ? nullptr : &counts_[static_cast<std::size_t>(place) - 1];
     }
-    // The total of ses, of an item that has a row.
-    [[nodiscard]] float ses(std::int64_t item) const { return ses_[static_cast<std::size_t>(item)]; }
+    // What every candidate is asked for, on one cache line.
+    struct OfItem {
+        float ses;           // total of base and delta
+        std::int32_t place;  // 1 + that of its row, 0 = none
+    };
+    [[nodiscard]] const OfItem* by_item() const { return by_item_.data(); }
     [[nodiscard]] bool has(std::int64_t item) const {
         return (touched_[static_cast<std::size_t>(item >> 6)] >> (item & 63) & 1) != 0;
     }
@@ -140,9 +146,8 @@ class MemoryDelta {
     const std::int64_t most_clicks_;
     DeltaSessions sessions_;
     std::deque<DeltaRow> rows_;           // stay where they are
-    std::deque<DeltaCounts> counts_;      // likewise
-    std::vector<std::int32_t> place_of_;  // by item: 1 + its row's place, 0 = none
-    std::vector<float> ses_;              // by item: DeltaRow::ses
+    Blocks<DeltaCounts> counts_;          // likewise
+    std::vector<OfItem> by_item_;
     std::vector<std::uint64_t> touched_;  // a bit an item with a row: few cache lines, that most items are ruled out by
     std::int64_t longest_row_ = 0, longest_postings_ = 0, ignored_ = 0;
     FreshRow fresh_;                      // the writers' working memory

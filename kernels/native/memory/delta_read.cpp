@@ -19,14 +19,15 @@ AskingSession MemoryDelta::asking(const std::int32_t* clicks, std::int64_t m) co
     AskingSession found;
     found.slot = sessions_.find_clicks(clicks, m);
     if (!found.found()) return found;
+    found.stamp = sessions_.stamp(found.slot);
     found.place = sessions_.place(found.slot);
     found.number = base_.n_sessions() + found.place;
     return found;
 }
 
 std::int64_t MemoryDelta::newest(std::int64_t item, const DeltaCounts& counts, const AskingSession& asking) const {
-    const std::int32_t slot = asking.found() && counts.newest == asking.slot ? counts.before_newest : counts.newest;
-    if (slot >= 0) return asking.number_without(base_.n_sessions() + sessions_.place(slot));
+    const std::int32_t stamp = counts.newest == asking.stamp ? counts.before_newest : counts.newest;
+    if (stamp >= 0) return asking.number_without(base_.n_sessions() + sessions_.place_of_stamp(stamp));
     return item < base_.tables().n_items ? base_.number(base_.counts(item)[kNewest]) : -1;
 }
 
@@ -155,7 +156,7 @@ MemoryDelta::Counts MemoryDelta::counts(std::int32_t item) const {
     const DeltaRow* const row = find(item);
     if (row == nullptr) return {{0, 0, 0, 0, -1}};
     return {{row->counts->clicks, row->counts->sessions, row->counts->repeated_later, row->counts->repeated_at_once,
-             row->counts->newest < 0 ? -1 : sessions_.place(row->counts->newest)}};
+             row->counts->newest < 0 ? -1 : sessions_.place_of_stamp(row->counts->newest)}};
 }
 
 MemoryDelta::Sizes MemoryDelta::sizes() const {
@@ -164,8 +165,8 @@ MemoryDelta::Sizes MemoryDelta::sizes() const {
     const auto bytes = [](const auto& array) {
         return static_cast<std::int64_t>(array.capacity() * sizeof(*array.data()));
     };
-    sizes.bytes = sessions_.n_bytes() + base_.n_bytes() + bytes(place_of_) + bytes(ses_) + bytes(touched_) +
-                  static_cast<std::int64_t>(counts_.size() * sizeof(DeltaCounts));
+    sizes.bytes = sessions_.n_bytes() + base_.n_bytes() + bytes(by_item_) + bytes(touched_) +
+                  static_cast<std::int64_t>(counts_.n_bytes());
     for (const DeltaRow& row : rows_) {
         ++sizes.items;
         sizes.pairs += static_cast<std::int64_t>(row.pairs.size());

@@ -50,12 +50,13 @@ constexpr std::int64_t kStrong = 20;  // strongest neighbours that a step to sec
 // What a query asks of many items, kept apart from the rows, of which it reads few.
 struct DeltaCounts {
     std::int32_t clicks = 0, sessions = 0, repeated_later = 0, repeated_at_once = 0;
-    // The slots of the two sessions with the item that were clicked last, on whatever item.
+    // The stamps of the two sessions with the item that were clicked last, on whatever item; -1 = none.
     std::int32_t newest = -1, before_newest = -1;
 
-    void meet(std::int32_t slot) {
-        if (newest != slot) before_newest = newest;
-        newest = slot;
+    // A session is clicked, whose stamp was `before`.
+    void meet(std::int32_t before, std::int32_t now) {
+        if (newest != before) before_newest = newest;
+        newest = now;
     }
 };
 

@@ -5,6 +5,8 @@
 #include <unordered_map>
 #include <vector>
 
+#include "compiler.hpp"
+
 namespace mtaw {
 
 // A session is known by its slot, which stays what it is while others come and go. Its place in the order changes with
@@ -33,12 +35,24 @@ class DeltaSessions {
     [[nodiscard]] const Session& at(std::int32_t slot) const { return sessions_[static_cast<std::size_t>(slot)]; }
     [[nodiscard]] std::int32_t distinct(std::int32_t slot) const { return facts_[static_cast<std::size_t>(slot)].distinct; }
     // How many sessions were clicked last before this one was.
-    [[nodiscard]] std::int64_t place(std::int32_t slot) const {
-        return place_of_stamp(facts_[static_cast<std::size_t>(slot)].stamp);
+    [[nodiscard]] std::int64_t place(std::int32_t slot) const { return place_of_stamp(stamp(slot)); }
+    // Stamps rise with every click; a session's is that of its last one, until `compress` renews all of them.
+    [[nodiscard]] std::int32_t stamp(std::int32_t slot) const { return facts_[static_cast<std::size_t>(slot)].stamp; }
+    [[nodiscard]] std::int64_t place_of_stamp(std::int32_t stamp) const {
+        const auto word = static_cast<std::size_t>(stamp >> 6);
+        return before_word_[word] + ones(words_[word] & ((std::uint64_t{1} << (stamp & 63)) - 1));
+    }
+    void prefetch_stamp(std::int32_t stamp) const {
+        MTAW_PREFETCH(words_.data() + (stamp >> 6));
+        MTAW_PREFETCH(before_word_.data() + (stamp >> 6));
+    }
+    void prefetch(std::int32_t slot) const {
+        MTAW_PREFETCH(sessions_.data() + slot);
+        MTAW_PREFETCH(facts_.data() + slot);
     }
     // How many of the sessions that were there at `mark` have not been clicked since; and a mark of now.
     [[nodiscard]] std::int64_t before(std::int32_t mark) const;
-    [[nodiscard]] std::int32_t mark_before(std::int32_t slot) const { return facts_[static_cast<std::size_t>(slot)].stamp; }
+    [[nodiscard]] std::int32_t mark_before(std::int32_t slot) const { return stamp(slot); }
     [[nodiscard]] std::int32_t mark() const { return static_cast<std::int32_t>(holders_.size()); }
 
     [[nodiscard]] std::int64_t count() const { return count_; }
@@ -60,10 +74,6 @@ class DeltaSessions {
     };
     static constexpr std::int64_t kSpareStamps = 1 << 14;
 
-    [[nodiscard]] std::int64_t place_of_stamp(std::int32_t stamp) const {
-        const auto word = static_cast<std::size_t>(stamp >> 6);
-        return before_word_[word] + ones(words_[word] & ((std::uint64_t{1} << (stamp & 63)) - 1));
-    }
     // Without an instruction of its own, which not every x86-64 CPU has, a call to the library's takes longer.
     [[nodiscard]] static std::int64_t ones(std::uint64_t x) {
         x -= (x >> 1) & 0x5555555555555555U;

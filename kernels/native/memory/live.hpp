@@ -83,14 +83,33 @@ class LiveTables {
     }
     // The total of ses.
     [[nodiscard]] float ses(std::int64_t item) const {
-        if (delta_ == nullptr) return item < tables_.n_items ? tables_.totals[item * kPairKinds + kSes] : 0.0F;
-        if (delta_->has(item)) return delta_->ses(item);
-        const RowView base = row(item);
-        return base.totals == nullptr ? 0.0F : base.totals[kSes];
+        if (delta_ != nullptr) return delta_->by_item()[item].ses;
+        return item < tables_.n_items ? tables_.totals[item * kPairKinds + kSes] : 0.0F;
     }
     void prefetch_counts(std::int64_t item) const {
         if (item < tables_.n_items) MTAW_PREFETCH(tables_.counts + item * kCountKinds);
         if (const DeltaCounts* const more = delta_ == nullptr ? nullptr : delta_->find_counts(item)) MTAW_PREFETCH(more);
+    }
+    // What the numbers in `counts` are told from.
+    void prefetch_newest(std::int64_t item) const {
+        const DeltaCounts* const more = delta_ == nullptr ? nullptr : delta_->find_counts(item);
+        if (more != nullptr && more->newest >= 0) delta_->sessions().prefetch_stamp(more->newest);
+    }
+    void prefetch_session(std::int32_t session) const {
+        if (session < tables_.n_sessions) {
+            MTAW_PREFETCH(tables_.session_offsets + session);
+        } else {
+            delta_->sessions().prefetch(slot_of_session(session));
+        }
+    }
+    // Where `ses` finds its answers: of item i at .first[i * stride], for items under `count`.
+    struct SesTotals {
+        const float* first;
+        std::int64_t stride, count;
+    };
+    [[nodiscard]] SesTotals ses_totals() const {
+        if (delta_ == nullptr) return {tables_.totals + kSes, kPairKinds, tables_.n_items};
+        return {&delta_->by_item()->ses, sizeof(MemoryDelta::OfItem) / sizeof(float), delta_->n_catalog()};
     }
     // Of the whole row, but not of aa and rec.
     [[nodiscard]] float total(std::int64_t item, PairKind kind) const {

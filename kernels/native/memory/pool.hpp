@@ -49,8 +49,9 @@ struct Pool {
     float* sums;          // [slots, kSumLanes], each on a cache line
     float* more;          // [slots, kMoreLanes], likewise
     std::int32_t count;
-    const float* totals;  // the tables', which the pre-score will want
-    std::int64_t n_known;  // items that these are of
+    const float* ses;         // totals that the pre-score will want: of item i at ses[i * ses_stride]
+    std::int64_t ses_stride;
+    std::int64_t n_known;     // items that these are of
 };
 
 static MTAW_INLINE float* sums_of(const Pool& pool, std::int32_t slot) {
@@ -73,7 +74,7 @@ static MTAW_INLINE std::int32_t slot_of(Pool& pool, std::int32_t item) {
 // slot_of for an item that has a past; asks for what the pre-score will want of it.
 static MTAW_INLINE std::int32_t slot_of_known(Pool& pool, std::int32_t item) {
     const std::int64_t of_tables = item < pool.n_known ? item : 0;
-    MTAW_PREFETCH(pool.totals + of_tables * kPairKinds + kSes);
+    MTAW_PREFETCH(pool.ses + of_tables * pool.ses_stride);
     return slot_of(pool, item);
 }
 

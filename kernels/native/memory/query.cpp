@@ -167,8 +167,9 @@ void SessionMemory::rank(const MemoryRequest& request, const ItemVectors* vector
 void SessionMemory::gather(const MemoryRequest& request, const ItemVectors* vectors, MemoryScratch& scratch) const {
     check(request);
     scratch.fit(bounds());
+    const LiveTables::SesTotals ses = live_.ses_totals();
     scratch.pool_ = {scratch.place_.data(), scratch.items_.get(), scratch.sums_.data(), scratch.more_.data(), 0,
-                     memory_.totals, memory_.n_items};
+                     ses.first, ses.stride, ses.count};
     const std::int64_t used = std::min(request.m, kMaxClicks);
     list_own(request.clicks + request.m - used, used, settings_.own, scratch.own_, scratch.pool_);
     find_asking(request, scratch);

@@ -88,8 +88,8 @@ void add_similar_sessions(const LiveTables& memory, const OwnItems& own, const A
     const std::int64_t touched = weigh_sessions(memory, own, asking, n_sessions, kernels, scratch);
     const std::int64_t count = choose_sessions(memory, most, touched, kernels, scratch);
     const float span = 0.02F * static_cast<float>(n_sessions);
+    for (std::int64_t i = 0; i < count; ++i) memory.prefetch_session(scratch.chosen[i]);
     for (std::int64_t i = 0; i < count; ++i) {
-        if (scratch.chosen[i] < memory.tables().n_sessions) MTAW_PREFETCH(memory.tables().session_offsets + scratch.chosen[i]);
         const std::int64_t number = asking.number_without(memory.number(scratch.chosen[i]));
         scratch.fresh[i] = -static_cast<float>(n_sessions - 1 - number) / span;
     }
