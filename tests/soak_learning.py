@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.live.inputs import MORNING, Shop, external, queries, shop, stream, with_memory
+from bench.live.inputs import MORNING, Shop, external, queries, shop, strangers, stream, with_memory
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.live.events import Click
 from mtaw_fast.live.knowledge import newest_bundle
@@ -144,15 +144,16 @@ def _compared(
     """The share of top-20 places as tables of all sessions give them, and rankings that a fresh process, which reads
     the same log, gives otherwise."""
     assert rec.knowledge is not None
-    known = Sessions.from_lists([[item - 1 for item in session] for session in asked])
+    _, items, offsets = rec.knowledge.state.delta.ordered()
+    grown = Sessions(items, offsets)
+    known = strangers(Sessions.from_lists([[item - 1 for item in session] for session in asked]), grown)
     mine, scores = rec.rank(known, 20)
     fresh = Recommender.load(bundle, learn=settings, verify=False)
     theirs, others = fresh.rank(known, 20)
     fresh.close()
     differing = (mine != theirs).any(axis=1) | (scores != others).any(axis=1)
-    _, items, offsets = rec.knowledge.state.delta.ordered()
     model = rec.bundle.model
     assert model.memory is not None
-    whole = with_memory(model, Sessions.concatenate([model.memory.sessions, Sessions(items, offsets)]))
+    whole = with_memory(model, Sessions.concatenate([model.memory.sessions, grown]))
     rebuilt = Recommender.load(Shop(whole, whole.memory.sessions).saved(folder / "rebuilt"), verify=False)
     return float((mine == rebuilt.rank(known, 20)[0]).mean()), int(differing.sum())

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from bench.harness.comparison import Case, Contender, Plan
-from bench.live.inputs import Shop, external, portions, queries, shop, stream, with_memory
+from bench.live.inputs import Shop, external, portions, queries, shop, strangers, stream, with_memory
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import MtawError
 from mtaw_fast.live.settings import LearningSettings
@@ -78,7 +78,7 @@ class Learned:
         assert made.model.memory is not None
         together = Sessions.concatenate([made.model.memory.sessions, grown])
         whole = Shop(with_memory(made.model, together, threads), made.later).saved(folder / "rebuilt")
-        return Agreement.of(self.live, Recommender.load(whole, verify=False), self.asked)
+        return Agreement.of(self.live, Recommender.load(whole, verify=False), strangers(self.asked, grown))
 
     def case(self, params: dict[str, int], plan: Plan) -> Case:
         """One recommendation; ratio > 1 would mean that the delta costs nothing."""

@@ -123,6 +123,12 @@ def queries(sessions: Sessions, count: int) -> Sessions:
     return Sessions.from_lists([clicks[:-1] for clicks in sessions.slice(0, count)])
 
 
+def strangers(asked: Sessions, learned: Sessions) -> Sessions:
+    """The queries that no learned session is equal to: such a one would be taken for the session that asks."""
+    held = {clicks.tobytes() for clicks in learned}
+    return Sessions.from_lists([clicks for clicks in asked if clicks.tobytes() not in held])
+
+
 def external(sessions: Sessions) -> list[list[int]]:
     """Sessions as a client names their items."""
     return [(clicks + 1).tolist() for clicks in sessions]

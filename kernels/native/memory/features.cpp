@@ -69,7 +69,6 @@ std::int64_t fill_tile(const FeatureSource& source, const std::int32_t* slots, s
     std::int32_t padded[kTile];
     alignas(64) float counts[kCountKinds * kTile];
     std::int64_t n_own = 0;
-    for (std::int64_t i = 0; i < count; ++i) source.memory.prefetch_newest(source.pool.items[slots[i]]);
     for (std::int64_t i = 0; i < kTile; ++i) {
         padded[i] = slots[i < count ? i : 0];
         std::int32_t of[kCountKinds];

@@ -135,7 +135,11 @@ class LiveTables {
         if (most == 0) return found;
         // As many of the others as are missing.
         std::int64_t begin = found.n_base, room = most - found.n_fresh;
-        while (begin > 0 && room > 0) room -= is_gone(found.base[--begin]) ? 0 : 1;
+        if (!has_gaps()) {
+            begin = std::max<std::int64_t>(begin - room, 0);
+        } else {
+            while (begin > 0 && room > 0) room -= is_gone(found.base[--begin]) ? 0 : 1;
+        }
         found.base += begin;
         found.n_base -= begin;
         return found;

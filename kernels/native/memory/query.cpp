@@ -197,6 +197,7 @@ std::int64_t SessionMemory::tile(std::int64_t begin, const MemoryRequest& reques
                                  MemoryScratch& scratch) const {
     const std::int64_t count = std::min(kTile, static_cast<std::int64_t>(scratch.candidates_.size()) - begin);
     const std::int32_t* const slots = scratch.candidates_.data() + begin;
+    for (std::int64_t i = 0; delta_ != nullptr && i < count; ++i) live_.prefetch_newest(scratch.pool_.items[slots[i]]);
     if (is_neural(request)) add_logits(slots, count, request.query, *vectors, scratch);
     if (live_.has_gaps()) {
         for (std::int64_t i = 0; i < count; ++i) {

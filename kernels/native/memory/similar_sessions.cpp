@@ -62,11 +62,12 @@ std::int64_t choose_sessions(const LiveTables& memory, std::int64_t most, std::i
         least = cut_of(kernels, scratch.keys, touched, most, 0, kInfinityBits + 1);
         std::int64_t heavier = 0, ties = 0;
         for (std::int64_t i = 0; i < touched; ++i) {
-            scratch.ties[ties] = static_cast<std::int32_t>(memory.number(scratch.touched[i]));
+            scratch.ties[ties] = scratch.touched[i];
             ties += scratch.keys[i] == least ? 1 : 0;
             heavier += scratch.keys[i] > least ? 1 : 0;
         }
         if (heavier + ties > most) {
+            for (std::int64_t i = 0; i < ties; ++i) scratch.ties[i] = static_cast<std::int32_t>(memory.number(scratch.ties[i]));
             earliest = cut_of(kernels, scratch.ties, ties, most - heavier, 0, memory.n_sessions());
         }
     }
