@@ -126,6 +126,34 @@ def differing_second(
     return differs
 
 
+def test_a_pair_that_was_cut_has_its_past_when_it_is_met_again() -> None:
+    """Its values are those of tables that keep every neighbour; what is still too weak for its row stays away."""
+    n_items, recency = 60, 200.0
+    old = random_log(120, n_items, seed=5, longest=8)
+    base = MemoryTables.build(old, n_items, MemorySettings(recency=recency, max_neighbours=6))
+    handles, items = random_clicks(np.random.default_rng(6), 300, n_items, power=2)
+    delta, book = fed(base, handles, items)
+    whole = MemoryTables.build(book.sessions, n_items, MemorySettings(recency=recency, max_neighbours=0))
+    wanted = strangers(Sessions.from_lists([[item] for item in range(n_items)]), book)
+    ours = memory_of(base, delta, n_items).features(*asked(wanted))
+    theirs = memory_of(whole, None, n_items).features(*asked(wanted))
+    columns = [feature_names().index(name) for name in ("next_last", "fwd_last", "bwd_dec", "ses_last", "aa_dec")]
+    met = absent = 0
+    for q, item in enumerate(wanted.items.tolist()):
+        kept = base.neighbours[base.row_offsets[item] : base.row_offsets[item + 1]].tolist()
+        mine, others = by_item(ours[0][q], ours[1][q]), by_item(theirs[0][q], theirs[1][q])
+        for other in delta.row(item)[0].tolist():
+            if len(kept) < 6 or other in kept:
+                continue
+            if other in mine and mine[other][columns[1]] > np.log(2e-4):
+                np.testing.assert_allclose(mine[other][columns], others[other][columns], atol=1e-4)
+                met += 1
+            else:
+                absent += 1
+    assert met > 20
+    assert absent > 20
+
+
 @pytest.mark.parametrize(("n_old", "mean", "n_items"), [(0, 4, 200), (300, 4, 200), (300, 20, 60), (40, 2, 12)])
 def test_a_session_that_asks_is_told_what_the_others_say(n_old: int, mean: int, n_items: int) -> None:
     """As if it had been forgotten, though the memory holds it: its clicks are no evidence of its next one."""

@@ -95,6 +95,33 @@ void BaseRows::sum_anew(std::int32_t item, const std::vector<std::int32_t>& sess
     ranker.write(pairs, kept, out.totals, out.neighbours.data(), out.latest.data(), out.values.data());
 }
 
+bool BaseRows::sum_pair(std::int32_t item, std::int32_t other, std::int64_t most, double* sums) const {
+    const auto sessions_of = [&](std::int32_t one) { return view_.post_offsets[one + 1] - view_.post_offsets[one]; };
+    const std::int32_t rarer = sessions_of(item) <= sessions_of(other) ? item : other;
+    // Patched rows have lost more than a sum of what is left would tell.
+    if (sessions_of(rarer) > most || view_.counts[rarer * kCountKinds + kSessions] != sessions_of(rarer)) return false;
+    if (patch_of(item) != nullptr || patch_of(other) != nullptr) return false;
+    PairSums pair{};
+    const std::int64_t newest = view_.counts[item * kCountKinds + kNewest];
+    for (std::int64_t p = view_.post_offsets[rarer]; p < view_.post_offsets[rarer + 1]; ++p) {
+        const std::int64_t s = view_.postings[p];
+        const std::int32_t* const clicks = view_.session_items + view_.session_offsets[s];
+        const std::int64_t m = view_.session_offsets[s + 1] - view_.session_offsets[s];
+        const std::int32_t partner = rarer == item ? other : item;
+        if (std::find(clicks, clicks + m, partner) == clicks + m) continue;
+        const std::vector<std::uint8_t> first = first_clicks(clicks, m);
+        const auto distinct = std::count(first.begin(), first.end(), 1);
+        const double fresh = std::exp(-static_cast<double>(newest - s) / settings_.recency);
+        const double share = 1.0 / static_cast<double>(std::max<std::int64_t>(distinct - 1, 1));
+        visit_session(
+            item, clicks, m, first, settings_,
+            [&](std::int32_t met, std::int64_t distance) { if (met == other) pair.add_near(distance, fresh); },
+            [&](std::int32_t met) { if (met == other) pair.add_same(share); });
+    }
+    std::copy_n(pair.value, kPairKinds, sums);
+    return true;
+}
+
 void BaseRows::take_away(std::int32_t item, std::int64_t session, const RowView& before, Patch& out) const {
     const std::int32_t* const clicks = view_.session_items + view_.session_offsets[session];
     const std::int64_t m = view_.session_offsets[session + 1] - view_.session_offsets[session];

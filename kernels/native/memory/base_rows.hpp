@@ -52,6 +52,14 @@ class BaseRows {
     }
     [[nodiscard]] std::int64_t n_sessions() const { return view_.n_sessions - n_dropped_; }
 
+    // The sums of a pair as they were before they were rounded, or cut off, from the sessions with the rarer of the two;
+    // rec as of the item's newest. False where these are more than `most`, or not all among its postings.
+    bool sum_pair(std::int32_t item, std::int32_t other, std::int64_t most, double* sums) const;
+    // Whether neighbours of the item may be missing from its row.
+    [[nodiscard]] bool is_cut(const RowView& row) const {
+        return settings_.max_neighbours > 0 && row.count >= settings_.max_neighbours;
+    }
+
     // The session must not have been dropped; returns its distinct items.
     std::vector<std::int32_t> drop(std::int64_t session);
     [[nodiscard]] std::int64_t n_bytes() const;

@@ -119,7 +119,7 @@ void MemoryDelta::seed(std::int32_t item, std::int32_t neighbour, const double* 
     DeltaSeed seed{neighbour, {}};
     std::copy_n(values, kPairKinds, seed.values);
     row.seeds.push_back(seed);
-    row.add_seed(row.pair_with(neighbour, base_.row(item)), values);
+    row.add_seed(row.pair_with(neighbour, base_), values);
     touch(row);
 }
 
@@ -176,8 +176,8 @@ void MemoryDelta::pair_up(std::int32_t slot, std::int32_t item, bool is_new, std
     const auto add = [&](std::int64_t j, std::int32_t distance, bool same) {
         const std::int32_t other = session.clicks[static_cast<std::size_t>(j)];
         DeltaRow& other_row = row_at(other);
-        row.add_term({row.pair_with(other, base_.row(item)), slot, -distance, same ? 1 : 0});
-        other_row.add_term({other_row.pair_with(item, base_.row(other)), slot, distance, same ? 1 : 0});
+        row.add_term({row.pair_with(other, base_), slot, -distance, same ? 1 : 0});
+        other_row.add_term({other_row.pair_with(item, base_), slot, distance, same ? 1 : 0});
         met_.push_back(other);
     };
     auto first = static_cast<std::int64_t>(session.firsts.size()) - (is_new ? 2 : 1);
@@ -243,10 +243,9 @@ void MemoryDelta::take_out(DeltaRow& row, std::int32_t slot) {
     }
     // Summed once more from what is left, so that no rounding stays behind.
     row.clear_pairs();
-    const RowView base = base_.row(row.item);
-    for (const DeltaSeed& seed : row.seeds) row.add_seed(row.pair_with(seed.neighbour, base), seed.values);
+    for (const DeltaSeed& seed : row.seeds) row.add_seed(row.pair_with(seed.neighbour, base_), seed.values);
     for (Kept& one : kept) {
-        one.term.pair = row.pair_with(one.neighbour, base);
+        one.term.pair = row.pair_with(one.neighbour, base_);
         row.add_term(one.term);
     }
 }
@@ -258,8 +257,7 @@ void MemoryDelta::drop_base(std::int64_t session) {
             continue;
         }
         DeltaRow& row = row_at(item);
-        const RowView base = base_.row(item);
-        for (DeltaPair& pair : row.pairs) row.link(pair, base);
+        for (DeltaPair& pair : row.pairs) row.link(pair, base_);
         start(row);
         row.risen = true;
         touch(row);

@@ -147,10 +147,9 @@ void MemoryDelta::start(DeltaRow& row) const {
 double MemoryDelta::strength(const DeltaPair& pair, double rec, const FreshRow& row) {
     double sum = 0;
     for (const int kind : {kFwd, kBwd, kSes}) {
-        sum += (static_cast<double>(from_bfloat16(pair.base[kind])) + pair.sums[kind]) /
-               (static_cast<double>(row.totals[kind]) + 1.0);
+        sum += (pair.whole(kind) + pair.sums[kind]) / (static_cast<double>(row.totals[kind]) + 1.0);
     }
-    const double whole = static_cast<double>(from_bfloat16(pair.base[kRec]) * row.base_aging) + rec;
+    const double whole = pair.whole(kRec) * static_cast<double>(row.base_aging) + rec;
     return sum + whole / (static_cast<double>(row.totals[kRec]) + 1.0);
 }
 

@@ -89,12 +89,20 @@ void MemoryDelta::materialise(const DeltaRow& row, FreshRow& out, const AskingSe
     out.latest.resize(static_cast<std::size_t>(out.count));
     out.values.resize(static_cast<std::size_t>(out.count) * 8);
     const auto base_sessions = static_cast<std::int32_t>(base_.tables().n_sessions);
+    const RowView under = base_.row(row.item);
+    double least = 0;  // of a cut row's neighbours, what the weakest has now
+    if (base_.is_cut(under)) {
+        DeltaPair last{};
+        std::copy_n(under.values + (under.count - 1) * kPairKinds, kPairKinds, last.base);
+        least = strength(last, 0, out);
+    }
     const auto rounded = [](double value, float before) { return from_bfloat16(to_bfloat16(value)) - before; };
     std::size_t to = 0;
     for (std::size_t p = 0; p < n_pairs; ++p) {
         if (p == static_cast<std::size_t>(row.kept)) p = static_cast<std::size_t>(row.fresh_from);
         if (p == n_pairs) break;
         const DeltaPair& pair = row.pairs[p];
+        if (!pair.in_base && least > 0 && strength(pair, out.rec[p], out) < least) continue;
         float* const values = out.values.data() + to * 8;
         std::copy_n(pair.fresh, kFixedKinds, values);
         if (const TaughtRow::Pair* const own = taught == nullptr ? nullptr : taught->find(pair.neighbour)) {
@@ -103,15 +111,15 @@ void MemoryDelta::materialise(const DeltaRow& row, FreshRow& out, const AskingSe
                 const float before = from_bfloat16(pair.base[kind]);
                 const double others = pair.sums[kind] - own->sums[kind];
                 left += others;
-                values[kind] = rounded(static_cast<double>(before) + others, before);
+                values[kind] = rounded(pair.whole(kind) + others, before);
             }
             if (!pair.in_base && left < kNothing) continue;  // nobody else has clicked both
         }
         out.neighbours[to] = pair.neighbour;
         out.latest[to] = out.last[p] < 0 ? 0 : base_sessions + static_cast<std::int32_t>(out.last[p]) + 1;
         const float base_aa = from_bfloat16(pair.base[kAa]), base_rec = from_bfloat16(pair.base[kRec]) * out.base_aging;
-        values[kAa] = rounded(static_cast<double>(base_aa) + out.aa[p], base_aa);
-        values[kRec] = rounded(static_cast<double>(base_rec) + out.rec[p], base_rec);
+        values[kAa] = rounded(pair.whole(kAa) + out.aa[p], base_aa);
+        values[kRec] = rounded(pair.whole(kRec) * static_cast<double>(out.base_aging) + out.rec[p], base_rec);
         values[kPairKinds] = pair.in_base ? 0.0F : 1.0F;
         values[kPairKinds + 1] = 0;
         ++to;

@@ -9,6 +9,8 @@ namespace mtaw {
 namespace {
 
 constexpr std::size_t kFew = 12;    // pairs that are looked through
+// Sessions of the tables that are gone through for one pair: to undo a rounding, and to find what a cut took away.
+constexpr std::int64_t kFewSessions = 64, kManySessions = 256;
 constexpr double kMargin = 0.9;     // by which the strongest may have become weaker since they were found
 
 std::size_t bucket_of(std::int32_t neighbour, std::size_t mask) {
@@ -31,7 +33,7 @@ std::int32_t DeltaRow::find(std::int32_t neighbour) const {
     return -1;
 }
 
-std::int32_t DeltaRow::pair_with(std::int32_t neighbour, const RowView& base) {
+std::int32_t DeltaRow::pair_with(std::int32_t neighbour, const BaseRows& base) {
     const std::int32_t found = find(neighbour);
     if (found >= 0) return found;
     DeltaPair pair{};
@@ -85,9 +87,9 @@ void DeltaRow::add_term(const DeltaTerm& term) {
 double DeltaRow::most_strength(const DeltaPair& pair) const {
     double most = 0;
     for (const int kind : {kFwd, kBwd, kSes}) {
-        most += (static_cast<double>(from_bfloat16(pair.base[kind])) + pair.sums[kind]) / (base_totals[kind] + totals[kind] + 1.0);
+        most += (pair.whole(kind) + pair.sums[kind]) / (base_totals[kind] + totals[kind] + 1.0);
     }
-    const double rec = pair.sums[kFwd] + pair.sums[kBwd] + pair.seeded_rec + static_cast<double>(from_bfloat16(pair.base[kRec]));
+    const double rec = pair.sums[kFwd] + pair.sums[kBwd] + pair.seeded_rec + pair.whole(kRec);
     return most + std::min(rec / (ranked_totals[kRec] + 1.0), 1.0);
 }
 
@@ -103,19 +105,29 @@ void DeltaRow::add_seed(std::int32_t place, const double* values) {
     risen = true;
 }
 
-void DeltaRow::link(DeltaPair& pair, const RowView& base) {
-    const std::int32_t* const end = base.neighbours + base.count;
-    const std::int32_t* const found = std::find(base.neighbours, end, pair.neighbour);
+void DeltaRow::link(DeltaPair& pair, const BaseRows& base) {
+    const RowView row = base.row(item);
+    const std::int32_t* const end = row.neighbours + row.count;
+    const std::int32_t* const found = std::find(row.neighbours, end, pair.neighbour);
     pair.in_base = found != end;
     std::fill(pair.base, pair.base + kPairKinds, std::uint16_t{0});
-    if (pair.in_base) std::copy_n(base.values + (found - base.neighbours) * kPairKinds, kPairKinds, pair.base);
+    std::fill(pair.rest, pair.rest + kPairKinds, 0.0F);
+    if (pair.in_base) std::copy_n(row.values + (found - row.neighbours) * kPairKinds, kPairKinds, pair.base);
+    double sums[kPairKinds];
+    const std::int64_t most = pair.in_base ? kFewSessions : base.is_cut(row) ? kManySessions : 0;
+    const bool both = item < base.tables().n_items && pair.neighbour < base.tables().n_items;
+    if (most > 0 && both && base.sum_pair(item, pair.neighbour, most, sums)) {
+        for (int kind = 0; kind < kPairKinds; ++kind) {
+            pair.rest[kind] = static_cast<float>(sums[kind] - static_cast<double>(from_bfloat16(pair.base[kind])));
+        }
+    }
     round(pair);
 }
 
 void DeltaRow::round(DeltaPair& pair) {
     for (int kind = 0; kind < kFixedKinds; ++kind) {
         const float base = from_bfloat16(pair.base[kind]);
-        pair.fresh[kind] = from_bfloat16(to_bfloat16(static_cast<double>(base) + pair.sums[kind])) - base;
+        pair.fresh[kind] = from_bfloat16(to_bfloat16(pair.whole(kind) + pair.sums[kind])) - base;
     }
     if (pair.strong_place >= 0) strong[static_cast<std::size_t>(pair.strong_place)].fwd = from_bfloat16(pair.base[kFwd]) + pair.fresh[kFwd];
     *ses = static_cast<float>(base_totals[kSes] + totals[kSes]);

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "memory/base_rows.hpp"
+#include "memory/bfloat16.hpp"
 #include "memory/tables.hpp"
 
 namespace mtaw {
@@ -35,7 +36,13 @@ struct DeltaPair {
     std::int32_t strong_place;     // in DeltaRow::strong, -1 = not there
     std::int32_t folded_latest;    // the slot of the latest session that was folded, -1 = none
     std::uint16_t base[kPairKinds];
+    float rest[kPairKinds];        // what rounding, or the cut, took from the base's value; 0 where it is not known
     bool in_base;
+
+    // The base's value as it was summed; rec as of the base's newest session.
+    [[nodiscard]] double whole(int kind) const {
+        return static_cast<double>(from_bfloat16(base[kind])) + static_cast<double>(rest[kind]);
+    }
 };
 
 // One of the strongest neighbours.
@@ -86,12 +93,12 @@ struct DeltaRow {
 
     // -1 = none.
     [[nodiscard]] std::int32_t find(std::int32_t neighbour) const;
-    // The pair with a neighbour, made where there is none; `base` is the row under this one.
-    std::int32_t pair_with(std::int32_t neighbour, const RowView& base);
+    // The pair with a neighbour, made where there is none; `base` has the row under this one.
+    std::int32_t pair_with(std::int32_t neighbour, const BaseRows& base);
     void add_term(const DeltaTerm& term);
     [[nodiscard]] double most_strength(const DeltaPair& pair) const;
     void add_seed(std::int32_t pair, const double* values);
-    void link(DeltaPair& pair, const RowView& base);
+    void link(DeltaPair& pair, const BaseRows& base);
     void round(DeltaPair& pair);
     // Forgets all pairs and terms, to be added again.
     void clear_pairs();
