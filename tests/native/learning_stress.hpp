@@ -75,7 +75,14 @@ struct LearnedAnswer {
 
 inline LearnedAnswer ask(const LearningShop& shop, const SessionMemory& memory, LearningRandom& random, MemoryScratch& scratch) {
     std::vector<std::int32_t> clicks;
-    for (std::int64_t m = 1 + one_of(random, 12); m > 0; --m) {
+    if (random() % 8 == 0) {  // as a session asks that the delta holds
+        const MemoryDelta::Ordered held = memory.delta()->ordered();
+        const auto count = static_cast<std::int64_t>(held.handles.size());
+        if (const auto s = static_cast<std::size_t>(one_of(random, std::max<std::int64_t>(count, 1))); count > 0) {
+            clicks.assign(held.items.begin() + held.offsets[s], held.items.begin() + held.offsets[s + 1]);
+        }
+    }
+    for (std::int64_t m = clicks.empty() ? 1 + one_of(random, 12) : 0; m > 0; --m) {
         clicks.push_back(static_cast<std::int32_t>(one_of(random, memory.n_catalog())));
     }
     LearnedAnswer answer{std::vector<std::int32_t>(kRanked), std::vector<float>(kRanked)};
