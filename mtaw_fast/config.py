@@ -137,7 +137,7 @@ class Config:
     ranker_slice : float, default 0.25
         Share of the last sessions that the ranker is fitted on.
     ranker_epochs : int, default 4
-        Of the ranker's fit.
+        Passes of the ranker's fit; twice as many where it reads times.
     ranker_lr : float, default 0.006
         Learning rate of the ranker's fit.
     trends : bool, default True
