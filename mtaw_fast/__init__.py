@@ -10,9 +10,20 @@ if TYPE_CHECKING:
     from mtaw_fast.data.sessions import Sessions
     from mtaw_fast.errors import MtawError
     from mtaw_fast.recommender import Recommender
+    from mtaw_fast.workflow import evaluate, prepare, train
 
 __version__ = "0.1.0"
-__all__ = ["Config", "Dataset", "MtawError", "Recommender", "Sessions", "__version__"]
+__all__ = [
+    "Config",
+    "Dataset",
+    "MtawError",
+    "Recommender",
+    "Sessions",
+    "__version__",
+    "evaluate",
+    "prepare",
+    "train",
+]
 
 _HOMES = {
     "Config": "mtaw_fast.config",
@@ -20,6 +31,9 @@ _HOMES = {
     "MtawError": "mtaw_fast.errors",
     "Recommender": "mtaw_fast.recommender",
     "Sessions": "mtaw_fast.data.sessions",
+    "evaluate": "mtaw_fast.workflow",
+    "prepare": "mtaw_fast.workflow",
+    "train": "mtaw_fast.workflow",
 }
 
 

@@ -42,6 +42,10 @@ class UnsupportedError(MtawError):
     """No backend of an op takes these arguments; the message lists every backend's reasons."""
 
 
+class DataWarning(UserWarning):
+    """Something in a log, or in what is compared with what, that makes figures other than they seem."""
+
+
 def shown(value: object, most: int = 100) -> str:
     """`value` for a message: its repr, on one line, cut after `most` characters."""
     text = repr(value)

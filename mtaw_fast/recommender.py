@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from time import perf_counter_ns
-from typing import Any, Unpack
+from typing import Any, Literal, Unpack
 
 import numpy as np
 
@@ -24,13 +24,13 @@ from mtaw_fast.ranking.answer import Recommendations, assembled, timed
 from mtaw_fast.ranking.catalog import Catalog, CatalogIds
 from mtaw_fast.ranking.composed_ranker import retrieve
 from mtaw_fast.ranking.conditions import EVERYTHING, Conditions, checked_k, conditions_of, listed
-from mtaw_fast.ranking.encoders import Encoder, make_encoder
+from mtaw_fast.ranking.encoders import Encoder, EncoderName, make_encoder
 from mtaw_fast.ranking.fork_lock import ForkLock
 from mtaw_fast.ranking.item_lists import clicked_together
 from mtaw_fast.ranking.live_session import LiveSession
 from mtaw_fast.ranking.options import OptionKeywords, options_of
 from mtaw_fast.ranking.pipeline import Pipeline
-from mtaw_fast.ranking.retrieval import Index, for_items, ladder_of, make_index
+from mtaw_fast.ranking.retrieval import Index, IndexName, for_items, ladder_of, make_index
 
 _NOTHING = np.empty(0, dtype=np.int32)
 
@@ -74,8 +74,8 @@ class Recommender:
     def load(
         cls,
         folder: str | os.PathLike[str],
-        encoder: str = "auto",
-        index: str = "auto",
+        encoder: EncoderName = "auto",
+        index: IndexName = "auto",
         verify: bool = True,
         learn: str | os.PathLike[str] | LearningSettings | None = None,
     ) -> Recommender:
@@ -440,7 +440,7 @@ class Recommender:
         item: Any,
         k: int = 20,
         *,
-        by: str = "vectors",
+        by: Literal["vectors", "sessions"] = "vectors",
         exclude: Iterable[Any] = (),
         allow: Iterable[Any] | None = None,
         filter: Filter | None = None,

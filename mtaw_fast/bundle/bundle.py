@@ -23,7 +23,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -100,7 +100,9 @@ class Bundle:
         return Bundle.load(folder, verify=False)
 
     @staticmethod
-    def load(folder: str | os.PathLike[str], verify: bool = True, mapping: str | None = None) -> Bundle:
+    def load(
+        folder: str | os.PathLike[str], verify: bool = True, mapping: Literal["copy", "map"] | None = None
+    ) -> Bundle:
         """Load a bundle.
 
         Parameters

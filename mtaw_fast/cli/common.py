@@ -23,10 +23,20 @@ def add_command(
         help=summary,
         description=summary,
         epilog=f"example:\n  {example}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=_Help,
     )
     parser.set_defaults(run=run)
     return parser
+
+
+class _Help(argparse.RawDescriptionHelpFormatter):
+    """Tells the default of every option that has one, where its help does not."""
+
+    def _get_help_string(self, action: argparse.Action) -> str:
+        text = action.help or ""
+        if action.default in (None, False, argparse.SUPPRESS, []) or "default:" in text or not action.option_strings:
+            return text
+        return f"{text} (default: %(default)s)".lstrip()
 
 
 def add_serving_options(parser: argparse.ArgumentParser) -> None:

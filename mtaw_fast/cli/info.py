@@ -11,6 +11,7 @@ import numpy as np
 from mtaw_fast.bundle import Bundle
 from mtaw_fast.bundle.format import GRAPH_PARTS
 from mtaw_fast.cli.common import add_command, print_json
+from mtaw_fast.cli.log_report import report_lines
 from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.errors import DataError
 from mtaw_fast.ranking.retrieval import ladder_of
@@ -40,9 +41,12 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.json:
         print_json(facts)
         return
+    log = facts.pop("log", None)
     width = max(map(len, facts))
     for name, value in facts.items():
         print(f"{name:{width}}  {_text(value)}")
+    if log is not None:
+        print("\nthe log\n" + "\n".join(report_lines(log)))
 
 
 def dataset_facts(dataset: Dataset) -> dict[str, Any]:
@@ -61,9 +65,10 @@ def dataset_facts(dataset: Dataset) -> dict[str, Any]:
         "item ids": dataset.ids.kind,
         "times": times_fact(dataset),
         "types": types_fact(dataset),
-        "prepared": dict(dataset.preparation),
+        "prepared": {name: value for name, value in dataset.preparation.items() if name != "log"},
         "reader": dict(dataset.reader) or None,
         "fingerprint": dataset.fingerprint,
+        "log": dataset.preparation.get("log"),
     }
 
 

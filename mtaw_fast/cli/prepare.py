@@ -3,39 +3,61 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from mtaw_fast.cli.common import add_command, print_json
 from mtaw_fast.cli.info import dataset_facts
-from mtaw_fast.data.dataset import refuse_existing
-from mtaw_fast.errors import UsageError
+from mtaw_fast.cli.log_report import report_lines
+from mtaw_fast.errors import DataWarning, UsageError
+from mtaw_fast.workflow import prepare
 
+_FORMATS = ("clicks", "npz", "pickle", "retailrocket", "tmall")
 _HELP = {
-    "session": "column of the session id",
+    "session": "column of the session id (default: session_id)",
     "user": "column of the user id; sessions are then made by --gap instead of --session",
-    "gap": "seconds without a click after which a user's next click starts a session",
-    "item": "column of the item id",
-    "time": "column of the time: seconds or milliseconds since 1970, or ISO-8601 text",
-    "type": "column of the event type, kept with every click",
+    "gap": "seconds without a click after which a user's next click starts a session (default: 1800)",
+    "item": "column of the item id (default: item_id)",
+    "time": "column of the time: a number since 1970, ISO-8601 text (UTC unless it names an offset or a zone), or a "
+    "datetime (default: timestamp)",
+    "type": "column of the event type, kept with every click (default: none)",
     "types": "comma-separated event types that count as clicks, such as view (default: all)",
-    "time_unit": "s or ms since 1970, or auto",
+    "time_unit": "of times given as numbers: auto, s, ms, us or ns; auto tells by their size (default: auto)",
     "separator": "of CSV (default: tab for .tsv and .tab, else comma)",
-    "min_session": "fewest clicks of a session",
-    "max_session": "most clicks of a session; longer ones are left out",
-    "min_support": "fewest clicks of an item",
-    "support_rounds": "apply the support filter once, or until-stable",
-    "test_days": "sessions of the last so many days are test",
-    "min_prefix": "shortest prefix that is a sample (clicks and pickle)",
+    "bad_rows": "refuse a log with a row that cannot be read, or skip such rows (default: refuse)",
+    "dedupe": "leave out a click on the same item as one by the same session (or user), of the same type, up to so many "
+    "seconds before; 0: at the same time (default: none is left out)",
+    "min_session": "fewest clicks of a session (default: 2)",
+    "max_session": "most clicks of a session, or none; longer ones are left out: most are robots (default: 500)",
+    "min_support": "fewest clicks of an item (default: 5)",
+    "support_rounds": "apply the support filter once, or until-stable (default: once)",
+    "test_days": "sessions of the last so many days are test; 0: no test (default: 7)",
+    "min_prefix": "shortest prefix that is a sample; of clicks and pickle (default: 1)",
 }
-_KINDS = {
-    "max_session": int,
+_CHOICES = {
+    "time_unit": ("auto", "s", "ms", "us", "ns"),
+    "bad_rows": ("refuse", "skip"),
+    "support_rounds": ("once", "until-stable"),
+}
+
+
+_UNSET = object()  # --max-session none is a choice, too
+
+
+def _clicks_or_none(text: str) -> int | None:
+    return None if text == "none" else int(text)
+
+
+_KINDS: dict[str, Callable[[str], Any]] = {
+    "max_session": _clicks_or_none,
     "min_session": int,
     "min_support": int,
     "min_prefix": int,
     "gap": float,
     "test_days": float,
+    "dedupe": float,
 }
 
 
@@ -48,35 +70,43 @@ def add_to(commands: Any) -> None:
         "Make a data set folder from a click log (clicks, retailrocket, tmall) or a published form (npz, pickle).",
         "mtaw-fast prepare clicks clicks.csv shop.dataset --session visit --item sku --time at",
     )
-    parser.add_argument("format", metavar="FORMAT", help="clicks, npz, pickle, retailrocket or tmall")
-    parser.add_argument("source", type=Path, metavar="SOURCE", help="file or folder (clicks: a glob pattern, too)")
+    parser.add_argument("format", metavar="FORMAT", help=", ".join(_FORMATS))
+    parser.add_argument(
+        "source",
+        metavar="SOURCE",
+        help="file or folder; of clicks (CSV, Parquet, JSON lines) a glob pattern, too, or an s3://, gs:// or az:// URL",
+    )
     parser.add_argument("dataset", type=Path, metavar="DATASET", help="folder to write")
     parser.add_argument("--name", help="of the data set (default: from the source)")
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--overwrite", action="store_true", help="replace the data set that is there")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
     options = parser.add_argument_group("click logs (format clicks)")
     for name, text in _HELP.items():
-        options.add_argument("--" + name.replace("_", "-"), type=_KINDS.get(name, str), metavar="X", help=text)
+        kind, choices = _KINDS.get(name, str), _CHOICES.get(name)
+        metavar = None if choices else "X"
+        options.add_argument(
+            "--" + name.replace("_", "-"), type=kind, choices=choices, metavar=metavar, default=_UNSET, help=text
+        )
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Read the source, write the folder, print its counts."""
-    from mtaw_fast.data import readers
-
-    refuse_existing(arguments.dataset)
-    given = {name: getattr(arguments, name) for name in _HELP if getattr(arguments, name) is not None}
+    given = {name: getattr(arguments, name) for name in _HELP if getattr(arguments, name) is not _UNSET}
     if "types" in given:
         given["types"] = tuple(given["types"].split(","))
-    options, min_prefix = None, None
-    if arguments.format == "clicks":
-        options = dataclasses.replace(readers.ClickOptions(), **given)
-    else:
-        min_prefix = given.pop("min_prefix", None)
-        if given:
-            raise UsageError(f"--{next(iter(given)).replace('_', '-')} goes with the format clicks alone")
-    dataset = readers.read(
-        arguments.format, arguments.source, options=options, min_prefix=min_prefix, name=arguments.name
-    )
-    dataset.save(arguments.dataset)
+    if arguments.format != "clicks":
+        for name in given.keys() - {"min_prefix"}:
+            raise UsageError(f"--{name.replace('_', '-')} goes with the format clicks alone")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DataWarning)  # they are printed below
+        dataset = prepare(
+            arguments.source,
+            arguments.dataset,
+            format=arguments.format,
+            name=arguments.name,
+            overwrite=arguments.overwrite,
+            **given,
+        )
     facts = dataset_facts(dataset)
     if arguments.json:
         print_json({"dataset": str(arguments.dataset), **facts})
@@ -85,3 +115,5 @@ def run(arguments: argparse.Namespace) -> None:
         f"wrote {arguments.dataset}: {facts['train samples']:,} train and {facts['test samples']:,} test samples, "
         f"{facts['items']:,} items"
     )
+    if facts["log"]:
+        print("\n".join(report_lines(facts["log"])))

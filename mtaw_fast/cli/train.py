@@ -11,9 +11,9 @@ from typing import Any
 from mtaw_fast.bundle import refuse_existing
 from mtaw_fast.cli.common import add_command, print_json, thread_count, wait_passively
 from mtaw_fast.config import DEFAULT_PRESET, PRESETS, Config, preset
-from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.errors import require
 from mtaw_fast.storage.cpus import usable_cpus
+from mtaw_fast.workflow import run_folder_of, train
 
 
 def add_to(commands: Any) -> None:
@@ -57,18 +57,14 @@ def run(arguments: argparse.Namespace) -> None:
     require("torch", "train")
     config = _config(arguments)
     refuse_existing(arguments.bundle, arguments.overwrite)
-    dataset = Dataset.load(arguments.dataset)
-    bundle = arguments.bundle.resolve()  # '.' has no name of its own
-    run_folder = bundle.with_name(bundle.name + ".training")
 
     from mtaw_fast.cli.progress import TrainingProgress
-    from mtaw_fast.training import train
 
     with contextlib.nullcontext() if arguments.json else TrainingProgress() as reporter:
-        trained = train(
-            dataset,
+        bundle = train(
+            arguments.dataset,
+            arguments.bundle,
             config,
-            run_folder,
             resume=arguments.resume,
             overwrite=arguments.overwrite,
             refit=not arguments.no_refit,
@@ -77,13 +73,13 @@ def run(arguments: argparse.Namespace) -> None:
             threads=arguments.threads,
             encoder_threads=arguments.encoder_threads or usable_cpus(),
         )
-    trained.save(arguments.bundle, dataset, arguments.overwrite)
+    record = bundle.metrics
     if arguments.json:
-        print_json({"bundle": str(arguments.bundle), **trained.record()})
+        print_json({"bundle": str(arguments.bundle), **record})
     else:
-        chosen = ", ".join(f"{name} {value:.2f}" for name, value in trained.metrics.items())
-        print(f"epochs {trained.best_epoch}: {chosen} on validation")
-        print(f"wrote {arguments.bundle} (curves in {run_folder / 'curves.png'})")
+        chosen = ", ".join(f"{name} {value:.2f}" for name, value in record["validation"].items())
+        print(f"epochs {record['best_epoch']}: {chosen} on validation")
+        print(f"wrote {arguments.bundle} (curves in {run_folder_of(bundle.folder) / 'curves.png'})")
 
 
 def _settings_text() -> str:

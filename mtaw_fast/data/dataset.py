@@ -2,7 +2,7 @@
 
     manifest.json           format, counts, name, min_prefix, names of the types, how it was prepared, its reader
     train-<hash>.safetensors    items, offsets[, times][, types]
-    test-<hash>.safetensors     items, offsets, targets, session[, times, target_times][, types, target_types]
+    test-<hash>.safetensors     items, offsets, targets, session[, times, target_times][, types, target_types][, unseen]
     ids-<hash>.safetensors      the external ids
 
 The manifest is written last and atomically: a folder without it is no data set.
@@ -11,6 +11,7 @@ The manifest is written last and atomically: a folder without it is no data set.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,12 +30,19 @@ FORMAT_VERSION = 3
 READABLE_VERSIONS = (1, 2, 3)
 _TIMED_VERSION = 3
 _PARTS = ("train", "test", "ids")
+_FILE = re.compile(rf"({'|'.join(_PARTS)})-[0-9a-f]{{12}}\.safetensors")
 
 
-def refuse_existing(folder: Path) -> None:
-    """Raise UsageError where `folder` already holds a data set, or nothing can be written into it."""
+def refuse_existing(folder: Path, overwrite: bool = False) -> None:
+    """Raise UsageError where `folder` already holds a data set (something else, with `overwrite`), DataError where
+    nothing can be written into it."""
     if (folder / "manifest.json").exists():
-        raise UsageError(f"{folder} already holds a data set; choose another folder or remove it first")
+        if not overwrite:
+            raise UsageError(
+                f"{folder} already holds a data set; pass --overwrite (overwrite=True) or choose another folder"
+            )
+        if not _is_dataset(folder):
+            raise UsageError(f"{folder} holds something else than a data set; choose another folder")
     check_writable(folder, DataError)
 
 
@@ -53,6 +61,8 @@ class Dataset:
     type_names: what the codes of the clicks' types stand for; empty without types.
     reader: how another log of the same source is read (`readers.read_stream`): its format and the options that say
     what is where. Empty where the set was made by other means.
+    unseen: int32[M], test clicks that are no targets since training never saw their items, each by the number of its
+    session: one of the samples' or, of a session without a sample, one of its own. None where there is none.
     """
 
     name: str
@@ -64,6 +74,7 @@ class Dataset:
     fingerprint: str = ""
     type_names: tuple[str, ...] = ()
     reader: Mapping[str, Any] = field(default_factory=dict)
+    unseen: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         if self.min_prefix < 1:
@@ -91,17 +102,20 @@ class Dataset:
         """Prefixes of at least `min_prefix` clicks in the training sessions that have a next click."""
         return int(np.maximum(self.train.lengths - self.min_prefix, 0).sum())
 
-    def save(self, folder: Path) -> None:
-        """Write the folder (made if missing).
+    def save(self, folder: str | os.PathLike[str], overwrite: bool = False) -> None:
+        """Write the folder (made if missing); `overwrite` replaces a data set that is there, whose readers keep it.
 
         Raises UsageError where it already holds a data set, DataError where somebody else is writing one there.
         """
-        refuse_existing(folder)
+        folder = Path(folder)
+        refuse_existing(folder, overwrite)
         with folder_lock(folder, DataError):
-            refuse_existing(folder)  # by somebody else meanwhile
-            self._write(folder)
+            refuse_existing(folder, overwrite)  # by somebody else meanwhile
+            old = set(folder.glob("*.safetensors"))
+            self._write(folder, old)
 
-    def _write(self, folder: Path) -> None:
+    def _write(self, folder: Path, old: set[Path]) -> None:
+        """Write the files, then the manifest; of the files that were there (`old`) those of a data set go at the end."""
         manifest_path = folder / "manifest.json"
         written: list[Path] = []
         try:
@@ -118,8 +132,12 @@ class Dataset:
             write_json(manifest_path, self._manifest(files))
         except BaseException:
             for path in written:
-                path.unlink(missing_ok=True)
+                if path not in old:  # it may be a file of the data set that stays
+                    path.unlink(missing_ok=True)
             raise
+        for path in old.difference(written):
+            if _FILE.fullmatch(path.name):
+                path.unlink(missing_ok=True)
 
     def _arrays(self) -> dict[str, dict[str, np.ndarray]]:
         train, prefixes = self.train, self.test.prefixes
@@ -134,6 +152,7 @@ class Dataset:
                 "types": prefixes.types,
                 "target_times": self.test.target_times,
                 "target_types": self.test.target_types,
+                "unseen": self.unseen if self.unseen is not None and len(self.unseen) else None,
             },
             "ids": self.ids.arrays,
         }
@@ -158,8 +177,9 @@ class Dataset:
         }
 
     @classmethod
-    def load(cls, folder: Path) -> Dataset:
+    def load(cls, folder: str | os.PathLike[str]) -> Dataset:
         """Map a data set folder. Raises DataError where it is missing, damaged or of a newer format."""
+        folder = Path(folder)
         manifest = read_json(
             folder / "manifest.json", lambda why: DataError(f"{why}; is {folder} a folder made by 'prepare'?")
         )
@@ -202,8 +222,17 @@ class Dataset:
             raise DataError(f"{folder}: a data file lacks {error}; prepare the data set anew") from None
         fingerprint = "-".join(digests[part][:12] for part in _PARTS)
         return cls(
-            name, sessions, samples, ItemIds(parts["ids"]), min_prefix, preparation, fingerprint, type_names, reader
-        )
+            name, sessions, samples, ItemIds(parts["ids"]), min_prefix, preparation, fingerprint, type_names, reader,
+            test.get("unseen"),
+        )  # fmt: skip
+
+
+def _is_dataset(folder: Path) -> bool:
+    try:
+        manifest = read_json(folder / "manifest.json", DataError)
+    except DataError:
+        return True  # a damaged manifest: overwriting is the mend
+    return isinstance(manifest, dict) and manifest.get("format") == "mtaw_fast dataset"
 
 
 def _times_of_seconds(train: Mapping[str, np.ndarray], preparation: Mapping[str, Any]) -> np.ndarray | None:

@@ -45,6 +45,8 @@ class Report:
         Over the samples whose target is, or is not, already in the prefix; NaN where there is none.
     samples, repeat_samples, sessions : int
         How many.
+    unseen : int, default 0
+        Of the samples, those that are misses since training never saw their targets.
     """
 
     metrics: Mapping[str, float]
@@ -54,6 +56,7 @@ class Report:
     samples: int
     repeat_samples: int
     sessions: int
+    unseen: int = 0
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON values: the metrics at the top level, null for a metric without samples."""
@@ -64,6 +67,7 @@ class Report:
             "non_repeat": {**_without_nan(self.non_repeat), "samples": self.samples - self.repeat_samples},
             "samples": self.samples,
             "sessions": self.sessions,
+            "unseen": self.unseen,
         }
 
 
@@ -129,7 +133,9 @@ def _check_lists(ranker: Evaluated, ids: np.ndarray, scores: np.ndarray, shape: 
         raise UsageError(f"ranker {name}: row {int(twice.argmax())} of a batch lists an item twice; ids must differ")
 
 
-def report_of(ranks: np.ndarray, samples: Samples, seed: int = 0, resamples: int = 1000) -> Report:
+def report_of(
+    ranks: np.ndarray, samples: Samples, seed: int = 0, resamples: int = 1000, unseen: np.ndarray | None = None
+) -> Report:
     """The report on ranks that are there already.
 
     Parameters
@@ -142,6 +148,8 @@ def report_of(ranks: np.ndarray, samples: Samples, seed: int = 0, resamples: int
         Of the bootstrap.
     resamples : int, default 1000
         Of the bootstrap.
+    unseen : int32[M], optional
+        The sessions of so many more samples, all of them misses: `Dataset.unseen`.
 
     Returns
     -------
@@ -155,20 +163,31 @@ def report_of(ranks: np.ndarray, samples: Samples, seed: int = 0, resamples: int
     if len(samples) == 0:
         raise DataError("nothing to evaluate: the split holds no sample; lower min_prefix or hold more sessions out")
     gains = gains_of(ranks)
-    repeats = samples.repeats()
+    repeats, session = samples.repeats(), samples.session
+    missed = 0 if unseen is None else len(unseen)
+    if unseen is not None:
+        gains = np.concatenate([gains, np.zeros((missed, gains.shape[1]))])
+        repeats = np.concatenate([repeats, np.zeros(missed, dtype=bool)])
+        session = np.concatenate([session, unseen])
     return Report(
         metrics=means_of(gains),
-        intervals=session_bootstrap(gains, samples.session, resamples, seed),
+        intervals=session_bootstrap(gains, session, resamples, seed),
         repeat=means_of(gains[repeats]),
         non_repeat=means_of(gains[~repeats]),
-        samples=len(samples),
+        samples=len(session),
         repeat_samples=int(repeats.sum()),
-        sessions=len(np.unique(samples.session)),
+        sessions=len(np.unique(session)),
+        unseen=missed,
     )
 
 
 def evaluate(
-    ranker: Evaluated, samples: Samples, seed: int = 0, chunk: int = 512, progress: Progress | None = None
+    ranker: Evaluated,
+    samples: Samples,
+    seed: int = 0,
+    chunk: int = 512,
+    progress: Progress | None = None,
+    unseen: np.ndarray | None = None,
 ) -> Report:
     """Rank every sample over the whole catalog and report.
 
@@ -184,6 +203,8 @@ def evaluate(
         Samples that are ranked at a time.
     progress : callable, optional
         Called as progress(done, S) after every chunk.
+    unseen : int32[M], optional
+        The sessions of so many more samples, all of them misses: `Dataset.unseen`.
 
     Returns
     -------
@@ -196,4 +217,4 @@ def evaluate(
     DataError
         Where there is no sample.
     """
-    return report_of(ranks_of(ranker, samples, max(KS), chunk, progress), samples, seed)
+    return report_of(ranks_of(ranker, samples, max(KS), chunk, progress), samples, seed, unseen=unseen)

@@ -9,6 +9,8 @@ from urllib.parse import parse_qs, urlsplit
 
 from mtaw_fast.errors import UsageError
 from mtaw_fast.live.settings import LearningSettings
+from mtaw_fast.ranking.encoders import EncoderName
+from mtaw_fast.ranking.retrieval import IndexName
 
 _LIMIT_FLAGS = {
     "body": "--max-body", "clicks": "--max-clicks", "k": "--max-k", "batch": "--max-batch", "queue": "--queue",
@@ -61,8 +63,8 @@ class Settings:
     host: str = "127.0.0.1"
     port: int = 8000
     workers: int = 1
-    encoder: str = "auto"
-    index: str = "auto"
+    encoder: EncoderName = "auto"
+    index: IndexName = "auto"
     sessions: str | None = None
     session_ttl: float = 1800.0
     max_sessions: int = 100_000

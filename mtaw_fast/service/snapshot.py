@@ -12,6 +12,8 @@ from typing import Any
 from mtaw_fast.bundle import Bundle
 from mtaw_fast.bundle.format import MANIFEST
 from mtaw_fast.live.settings import LearningSettings
+from mtaw_fast.ranking.encoders import EncoderName
+from mtaw_fast.ranking.retrieval import IndexName
 from mtaw_fast.recommender import Recommender
 
 _FIRST = 20  # results of the ranking that a bundle must give before it is taken into service
@@ -25,7 +27,9 @@ class Snapshot:
     version: str
 
 
-def load_snapshot(folder: Path, encoder: str, index: str, learn: LearningSettings | None = None) -> Snapshot:
+def load_snapshot(
+    folder: Path, encoder: EncoderName, index: IndexName, learn: LearningSettings | None = None
+) -> Snapshot:
     """Load and verify a bundle, and make one ranking with it: one that cannot answer is not taken into service.
 
     Raises as `Recommender.load`.

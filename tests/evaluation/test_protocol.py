@@ -168,7 +168,7 @@ def test_report_as_json() -> None:
     samples = Samples(prefixes, np.array([2, 4, 6, 5], np.int32), np.array([8, 8, 3, 3], np.int32))
     report = report_of(np.array([1, 0, 4, 20], np.int32), samples, seed=5)
     value = json.loads(json.dumps(report.as_dict(), allow_nan=False))
-    assert set(value) == {*METRICS, "intervals", "repeat", "non_repeat", "samples", "sessions"}
+    assert set(value) == {*METRICS, "intervals", "repeat", "non_repeat", "samples", "sessions", "unseen"}
     assert METRICS == ("P@10", "MRR@10", "P@20", "MRR@20")
     assert (value["P@10"], value["P@20"], value["samples"], value["sessions"]) == (50, 75, 4, 2)
     assert value["repeat"] == {"P@10": 50, "MRR@10": 50, "P@20": 100, "MRR@20": pytest.approx(52.5), "samples": 2}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.data.readers import clicks, npz, pickled, retailrocket, tmall
 from mtaw_fast.data.readers.clicks import ClickOptions
+from mtaw_fast.data.readers.sources import is_url
 from mtaw_fast.data.readers.stream import ClickStream
 from mtaw_fast.errors import DataError, UsageError, shown
 
@@ -26,15 +28,15 @@ class Format:
     """
 
     summary: str
-    load: Callable[[Path, ClickOptions, int, str | None], Dataset]
-    stream: Callable[[Path, Mapping[str, Any]], ClickStream]
+    load: Callable[[Any, ClickOptions, int, str | None], Dataset]
+    stream: Callable[[Any, Mapping[str, Any]], ClickStream]
     takes_options: bool = False
     takes_min_prefix: bool = False
 
 
 FORMATS: Mapping[str, Format] = {
     "clicks": Format(
-        "a click log in CSV or Parquet: a file, a folder of parts or a glob pattern",
+        "a click log in CSV, Parquet or JSON lines: a file, a folder of parts, a glob pattern, a URL or a frame",
         lambda source, options, _, name: clicks.read(source, options, name),
         clicks.stream,
         takes_options=True,
@@ -65,13 +67,13 @@ FORMATS: Mapping[str, Format] = {
 
 def read(
     fmt: str,
-    source: Path,
+    source: Any,
     *,
     options: ClickOptions | None = None,
     min_prefix: int | None = None,
     name: str | None = None,
 ) -> Dataset:
-    """Read `source` in one of `FORMATS`.
+    """Read `source`, a path (or what else the format takes), in one of `FORMATS`.
 
     options: of a click log (format 'clicks' alone; its min_prefix is in them). min_prefix: the shortest
     prefix that the set's samples have (format 'pickle' alone; 1 if None). name: of the data set; None
@@ -86,15 +88,17 @@ def read(
     if min_prefix is not None and not FORMATS[fmt].takes_min_prefix:
         where = "set it in the click options" if fmt == "clicks" else "the format fixes it, so leave it out"
         raise UsageError(f"the format {fmt!r} takes no min_prefix here; {where}")
-    return FORMATS[fmt].load(Path(source), options or ClickOptions(), 1 if min_prefix is None else min_prefix, name)
+    return FORMATS[fmt].load(
+        _source(fmt, source), options or ClickOptions(), 1 if min_prefix is None else min_prefix, name
+    )
 
 
-def read_stream(source: Path, reader: Mapping[str, Any]) -> ClickStream:
+def read_stream(source: Any, reader: Mapping[str, Any]) -> ClickStream:
     """Read the clicks of a log as they came, with the columns, types and cuts of the data set that kept `reader`.
 
     Parameters
     ----------
-    source : Path
+    source : path
         A log of the same format: what `read` takes.
     reader : mapping
         `Dataset.reader`, or a bundle's copy of it: `format`, and the format's options (of `clicks` the columns, `gap`,
@@ -127,6 +131,15 @@ def read_stream(source: Path, reader: Mapping[str, Any]) -> ClickStream:
     ):
         raise DataError(f"a reader that this release does not know: {shown(dict(reader))}; upgrade mtaw-fast")
     try:
-        return FORMATS[fmt].stream(Path(source), reader)
+        return FORMATS[fmt].stream(_source(fmt, source), reader)
     except (TypeError, ValueError, AttributeError) as error:
         raise DataError(f"a reader with options of a wrong kind ({error}): {shown(dict(reader))}") from None
+
+
+def _source(fmt: str, source: Any) -> Any:
+    """The source as the format takes it; raises UsageError on a frame or a URL where only files will do."""
+    if isinstance(source, (str, os.PathLike)) and not is_url(source):
+        return Path(source)
+    if fmt != clicks.FORMAT:
+        raise UsageError(f"the format {fmt!r} reads files on disk alone; name a path")
+    return source

@@ -15,11 +15,13 @@ import numpy as np
 from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.data.item_ids import ItemIds
 from mtaw_fast.data.readers.log import NO_CLICK, ClickLog, appearance_rank
+from mtaw_fast.data.readers.log_report import LogReport
 from mtaw_fast.data.sessions import Samples, Sessions, offsets_of, ranges
 from mtaw_fast.errors import DataError
 
 # Test prefixes are kept whole, so they grow with the square of a session's length: 4 bytes a click.
 _MOST_PREFIX_CLICKS = 200_000_000
+_DAY_MS = 86_400_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,29 +126,49 @@ def inactivity_cuts(log: ClickLog, gap_ms: int, *, split_owners: bool = True) ->
     return order, _starts(new)
 
 
-def filter_sessions(raw: RawSessions, rules: Rules, where: str) -> RawSessions:
+def filter_sessions(raw: RawSessions, rules: Rules, where: str, report: LogReport) -> RawSessions:
     """Drop short sessions, then items of low support, then sessions now too short or too long.
 
-    Once, as the scripts do, or again until nothing changes. Raises DataError, naming `where`, if
-    nothing is left.
+    Once, as the scripts do, or again until nothing changes. report: gains what was dropped, and why. Raises DataError,
+    naming `where`, if nothing is left.
     """
     before = raw
+    report.sessions = len(raw)
+    report.longest = int(raw.lengths.max(initial=0))
+    report.items = int(np.count_nonzero(np.bincount(raw.items)))
     raw = raw.keep(np.ones(len(raw.items), dtype=bool), rules.min_session, None)
     while True:
         support = np.bincount(raw.items)
-        kept = raw.keep(support[raw.items] >= rules.min_support, rules.min_session, rules.max_session)
+        report.rare_items += int(np.count_nonzero((support > 0) & (support < rules.min_support)))
+        frequent = support[raw.items] >= rules.min_support
+        if rules.max_session is not None:
+            lengths = np.diff(_running(frequent)[raw.offsets])
+            report.long_sessions += int(np.count_nonzero(lengths > rules.max_session))
+            report.long_clicks += int(lengths[lengths > rules.max_session].sum())
+        kept = raw.keep(frequent, rules.min_session, rules.max_session)
         settled = len(kept.items) == len(raw.items)
         raw = kept
         if settled or not rules.until_stable:
             break
+    report.short_sessions = len(before) - len(raw) - report.long_sessions
     if len(raw) == 0:
-        longest = "" if rules.max_session is None else f" and at most {rules.max_session}"
+        longest = "" if not report.long_sessions else f" and at most {rules.max_session}"
         raise DataError(
             f"{where}: of {len(before.items)} clicks in {len(before)} sessions, no session with at least "
-            f"{rules.min_session}{longest} clicks on items of support >= {rules.min_support} is left; loosen the "
-            "filters or give more data"
+            f"{rules.min_session}{longest} clicks on items of support >= {rules.min_support} is left: "
+            f"{_scarcity(before, rules, report)}; loosen the filters or give more data"
         )
     return raw
+
+
+def _scarcity(raw: RawSessions, rules: Rules, report: LogReport) -> str:
+    """What there is too little of in a log whose filters leave nothing."""
+    if raw.lengths.max(initial=0) < rules.min_session:
+        return f"the longest session has {raw.lengths.max(initial=0)}"
+    support = np.bincount(raw.items)
+    if support.max() < rules.min_support:
+        return f"the most clicked of {report.items} items has {support.max()}"
+    return f"{report.rare_items} of {report.items} items have fewer, {report.long_sessions} sessions are too long"
 
 
 def to_dataset(
@@ -156,13 +178,15 @@ def to_dataset(
     name: str,
     preparation: Mapping[str, Any],
     reader: Mapping[str, Any],
+    report: LogReport,
     *,
     timed: bool = True,
 ) -> Dataset:
     """Split by the sessions' ends, number the items, make the samples.
 
     log: whose rows `raw` was made of (its names alone are read). preparation, reader: kept in the data set, the
-    latter with the kind of the item ids and the names of the types. timed: keep the times and types of the clicks.
+    latter with the kind of the item ids and the names of the types. report: gains what the test is like, and its
+    warnings; the preparation keeps it as `log`. timed: keep the times and types of the clicks.
 
     Train sessions stand in order of their end. Internal ids follow the first appearance in them. Clicks of
     test sessions on items that train lacks are left out, then test sessions of fewer than min_prefix + 1.
@@ -172,9 +196,11 @@ def to_dataset(
     is_test = raw.ends > boundary
     is_train = raw.ends < boundary if rules.drop_at_boundary else ~is_test
     if not is_train.any():
+        span = (int(raw.ends.max()) - int(raw.ends.min())) / _DAY_MS
         raise DataError(
-            f"data set {name}: all {len(raw)} sessions end within the test period, none is left to train on; "
-            "shorten the test period"
+            f"data set {name}: all {len(raw)} sessions end within the test period, none is left to train on: they span "
+            f"{span:.1f} days, the test takes the last {rules.test_ms / _DAY_MS:g}; shorten the test period or give a "
+            "longer log"
         )
     order = np.lexsort((raw.ties, raw.ends))
     train = raw.select(order[is_train[order]])
@@ -185,6 +211,10 @@ def to_dataset(
     known = np.zeros(n_codes, dtype=bool)
     known[train.items] = True
     internal = appearance_rank(train.items, n_codes).astype(np.int32)
+    report.test_clicks = len(test.items)
+    report.unseen_clicks = int(np.count_nonzero(~known[test.items]))
+    unseen = _missed_targets(test, known[test.items], rules.min_prefix)
+    report.missed_targets = len(unseen)
     test = test.keep(known[test.items], rules.min_prefix + 1, None)
     if rules.test_ms and len(test) == 0:
         raise DataError(
@@ -204,16 +234,32 @@ def to_dataset(
         return clicks if timed else clicks.without_times()
 
     ids = ItemIds.from_list(external)
+    samples = Samples.from_sessions(packed(test), rules.min_prefix)
+    train_samples = int(np.maximum(train.lengths - rules.min_prefix, 0).sum())
+    report.judge(rules.max_session, len(train), train_samples, len(samples))
     return Dataset(
         name=name,
         train=packed(train),
-        test=Samples.from_sessions(packed(test), rules.min_prefix),
+        test=samples,
         ids=ids,
         min_prefix=rules.min_prefix,
-        preparation=preparation,
+        preparation={**preparation, "log": report.as_dict()},
         type_names=tuple(log.type_names) if timed else (),
         reader={**reader, "item_ids": ids.kind, "type_names": list(log.type_names)},
+        unseen=unseen,
     )
+
+
+def _missed_targets(test: RawSessions, known: np.ndarray, min_prefix: int) -> np.ndarray:
+    """int32[M]: for each click that would be a target if training had seen its item, the number of its session.
+
+    known: bool[T]. Numbers are those of the samples' sessions; sessions without a sample come behind them.
+    """
+    session = np.repeat(np.arange(len(test)), test.lengths)
+    place = np.arange(len(test.items)) - test.offsets[session]
+    fits = np.diff(_running(known)[test.offsets]) > min_prefix
+    number = np.where(fits, np.cumsum(fits) - 1, np.count_nonzero(fits) + np.cumsum(~fits) - 1)
+    return number[session[~known & (place >= min_prefix)]].astype(np.int32)
 
 
 def _sessions(log: ClickLog, order: np.ndarray, starts: np.ndarray, ties: np.ndarray) -> RawSessions:

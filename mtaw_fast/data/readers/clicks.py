@@ -1,13 +1,14 @@
-"""Generic click logs in CSV or Parquet: one file, a folder of parts, or a glob pattern."""
+"""Generic click logs in CSV, Parquet or JSON lines: a file, a folder of parts, a pattern, a URL or a frame."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.data.readers import times
@@ -20,6 +21,7 @@ from mtaw_fast.data.readers.assemble import (
     to_dataset,
 )
 from mtaw_fast.data.readers.log import ClickLog, Columns, read_log
+from mtaw_fast.data.readers.log_report import LogReport
 from mtaw_fast.data.readers.sources import part_files
 from mtaw_fast.data.readers.stream import ClickStream, by_gap, by_owner_ids
 from mtaw_fast.errors import DataError, UsageError
@@ -27,7 +29,7 @@ from mtaw_fast.errors import DataError, UsageError
 FORMAT = "clicks"
 _DAY_MS = 86_400_000
 # The options that say how a log is read; the others say what is kept of it.
-_READING = ("session", "item", "time", "user", "gap", "type", "types", "time_unit", "separator")
+_READING = ("session", "item", "time", "user", "gap", "type", "types", "time_unit", "separator", "bad_rows")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +42,15 @@ class ClickOptions:
         lie between two. item, time: as they say. type: column of the kind of event, which the data set keeps.
         types: count only rows of these types (('view',), say); the other rows still bridge gaps, as in the published
         scripts. None given: every row is a click.
-        time_unit: 's' or 'ms' since 1970, of numbers; 'auto' tells by their size. ISO-8601 texts need none; UTC
-        where they name no offset. separator: of CSV; None is a tab for .tsv and .tab, else a comma.
+        time_unit: 's', 'ms', 'us' or 'ns' since 1970, of numbers; 'auto' tells by their size. ISO-8601 texts need none;
+        UTC where they name no offset and no zone. separator: of CSV; None is a tab for .tsv and .tab, else a comma.
+    Rows
+        bad_rows: 'refuse' a log with a row that cannot be read, or 'skip' such rows (the data set says how many).
+        dedupe: leave out a click that follows another one of the same session (or user) on the same item, of the same
+        type, within so many seconds; 0: at the same time; None: none.
     Filters
         min_session: fewest clicks of a session, before and after the support filter. max_session: most clicks,
-        after it; longer sessions are left out; None: no limit. min_support: fewest clicks of an item in the
+        after it; longer sessions are left out (most are robots); None: no limit. min_support: fewest clicks of an item in the
         sessions of at least min_session clicks. support_rounds: 'once', or 'until-stable' to repeat both
         filters until nothing changes.
     Split
@@ -59,12 +65,14 @@ class ClickOptions:
     gap: float = 1800.0
     type: str | None = None
     types: tuple[str, ...] = ()
-    time_unit: str = "auto"
+    time_unit: Literal["auto", "s", "ms", "us", "ns"] = "auto"
     separator: str | None = None
+    bad_rows: Literal["refuse", "skip"] = "refuse"
+    dedupe: float | None = None
     min_session: int = 2
-    max_session: int | None = None
+    max_session: int | None = 500
     min_support: int = 5
-    support_rounds: str = "once"
+    support_rounds: Literal["once", "until-stable"] = "once"
     test_days: float = 7.0
     min_prefix: int = 1
 
@@ -73,6 +81,8 @@ class ClickOptions:
             "gap": math.isfinite(self.gap) and self.gap > 0,
             "time_unit": self.time_unit in times.UNITS,
             "separator": self.separator is None or (len(self.separator) == 1 and self.separator.isascii()),
+            "bad_rows": self.bad_rows in ("refuse", "skip"),
+            "dedupe": self.dedupe is None or (math.isfinite(self.dedupe) and self.dedupe >= 0),
             "min_prefix": self.min_prefix >= 1,
             "min_support": self.min_support >= 1,
             "support_rounds": self.support_rounds in ("once", "until-stable"),
@@ -92,10 +102,11 @@ class ClickOptions:
             raise UsageError("click option types needs type: the column that holds them")
 
 
-def read(source: Path, options: ClickOptions | None = None, name: str | None = None) -> Dataset:
+def read(source: Any, options: ClickOptions | None = None, name: str | None = None) -> Dataset:
     """Read a click log of any size: streamed, under 100 bytes a row plus the distinct texts (`bench.prepare` measures).
 
-    source: a CSV or Parquet file, a folder of such parts (read in order of their names) or a glob pattern.
+    source: a CSV, Parquet or JSON lines file, a folder of such parts (read in order of their names), a glob pattern, a
+    URL (s3://, gs://, az://; a pattern too), or a frame of Polars, pandas or Arrow.
     Rows may stand in any order; clicks of equal time stay in file order. Sessions stand in order of their
     last click, as in the published scripts, ties by their first row (by user and time with `user`). A
     session's end is that of all its clicks, before items of low support are left out.
@@ -104,10 +115,14 @@ def read(source: Path, options: ClickOptions | None = None, name: str | None = N
     that make no sense.
     """
     options = options or ClickOptions()
+    report = LogReport()
     log = _log(source, options)
+    n_rows = len(log)
+    log = report.read(log, None if options.dedupe is None else round(options.dedupe * 1000))
     raw = by_owner(log) if options.user is None else by_inactivity(log, _gap_ms(options))
+    report.times(raw.times)
     given = dataclasses.asdict(options)
-    preparation = {"reader": FORMAT, "rows": len(log), "sessions": len(raw), "options": given}
+    preparation = {"reader": FORMAT, "rows": n_rows, "sessions": len(raw), "options": given}
     reader = {"format": FORMAT, **{name: given[name] for name in _READING}, "types": list(options.types)}
     log = log.without_rows()
     rules = Rules(
@@ -119,11 +134,11 @@ def read(source: Path, options: ClickOptions | None = None, name: str | None = N
         drop_at_boundary=False,
         min_prefix=options.min_prefix,
     )
-    kept = filter_sessions(raw, rules, str(source))
-    return to_dataset(kept, log, rules, name or _default_name(source), preparation, reader)
+    kept = filter_sessions(raw, rules, _where(source), report)
+    return to_dataset(kept, log, rules, name or _default_name(source), preparation, reader, report)
 
 
-def stream(source: Path, reader: Mapping[str, Any]) -> ClickStream:
+def stream(source: Any, reader: Mapping[str, Any]) -> ClickStream:
     """The clicks of a log in time order, sessions as in `read`; see `readers.read_stream`."""
     given = {name: reader[name] for name in _READING if name in reader}
     options = ClickOptions(**{**given, "types": tuple(given.get("types", ()))})
@@ -137,7 +152,7 @@ def stream(source: Path, reader: Mapping[str, Any]) -> ClickStream:
     return by_owner_ids(log) if options.user is None else by_gap(log, *inactivity_cuts(log, _gap_ms(options)))
 
 
-def _log(source: Path, options: ClickOptions, **wanted: Any) -> ClickLog:
+def _log(source: Any, options: ClickOptions, **wanted: Any) -> ClickLog:
     columns = Columns(
         owner=options.session if options.user is None else options.user,
         item=options.item,
@@ -146,19 +161,30 @@ def _log(source: Path, options: ClickOptions, **wanted: Any) -> ClickLog:
         types=options.types,
         time_unit=options.time_unit,
         separator=options.separator,
+        bad_rows=options.bad_rows,
     )
-    log = read_log(part_files(source), columns, **wanted)
+    log = read_log(part_files(source, columns.names), columns, **wanted)
     if not log.has_clicks:
-        raise DataError(f"{source}: column {options.type!r} never holds {' or '.join(map(repr, options.types))}")
+        raise DataError(
+            f"{_where(source)}: column {options.type!r} never holds {' or '.join(map(repr, options.types))}"
+        )
     return log
+
+
+def _where(source: Any) -> str:
+    """The source's name in a message."""
+    return str(source) if isinstance(source, (str, os.PathLike)) else "the frame"
 
 
 def _gap_ms(options: ClickOptions) -> int:
     return round(options.gap * 1000)
 
 
-def _default_name(source: Path) -> str:
+def _default_name(source: Any) -> str:
     """The file's name without its endings; a pattern's folder."""
+    if not isinstance(source, (str, os.PathLike)):
+        return FORMAT
+    source = Path(source)
     if any(sign in source.name for sign in "*?["):
         source = source.parent
     return source.name.split(".")[0] or "clicks"

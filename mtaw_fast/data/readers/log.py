@@ -8,15 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from mtaw_fast.data.readers import times
-from mtaw_fast.data.readers.log_check import NO_CLICK, Columns, open_part, settle
-from mtaw_fast.data.readers.sources import one_line_errors
-from mtaw_fast.errors import require
+from mtaw_fast.data.readers.log_check import NO_CLICK, Columns, good_rows, open_part, settle
+from mtaw_fast.data.readers.sources import Part, one_line_errors
+from mtaw_fast.errors import DataError, require
 
 __all__ = ["NO_CLICK", "ClickLog", "Columns", "appearance_rank", "read_log"]
 
@@ -29,6 +28,7 @@ class ClickLog:
     item: int32[T], a code into `item_ids`, the external ids (all int or all str).
     time: int64[T], milliseconds since 1970. type: uint8[T], a code into `type_names`, NO_CLICK where the row does not
     count; None where the log has no types. owner_ids: the texts of text owners, by number; empty unless asked for.
+    bad_rows: how many more rows there were, that could not be read.
     """
 
     owner: np.ndarray
@@ -38,14 +38,19 @@ class ClickLog:
     item_ids: list[int] | list[str]
     type_names: tuple[str, ...] = ()
     owner_ids: list[str] = field(default_factory=list)
+    bad_rows: int = 0
 
     def __len__(self) -> int:
         return len(self.time)
 
     def head(self, rows: int) -> ClickLog:
         """The first `rows` rows, as views."""
-        kind = None if self.type is None else self.type[:rows]
-        return replace(self, owner=self.owner[:rows], item=self.item[:rows], time=self.time[:rows], type=kind)
+        return self.select(slice(rows))
+
+    def select(self, rows: Any) -> ClickLog:
+        """The rows at these places (a slice, numbers or a mask)."""
+        kind = None if self.type is None else self.type[rows]
+        return replace(self, owner=self.owner[rows], item=self.item[rows], time=self.time[rows], type=kind)
 
     def without_rows(self) -> ClickLog:
         """The names alone, so that the rows can go."""
@@ -61,7 +66,7 @@ class ClickLog:
 
 
 def read_log(
-    files: Sequence[Path],
+    files: Sequence[Part],
     columns: Columns,
     *,
     item_ids: str = "auto",
@@ -84,9 +89,9 @@ def read_log(
     owners, items, stamps, kinds = [], [], [], []
     texts: dict[int, str] = {}
     owner_texts: dict[int, str] = {}
-    for path in files:
-        frame, schema = open_part(path, columns)
-        readings = times.forms(columns.time, schema[columns.time])
+    for part in files:
+        frame, schema, _ = open_part(part, columns)
+        readings = times.forms(columns.time, schema[columns.time], times.zones_in(types.time_forms))
         wanted = {
             "owner": _id_expression(columns.owner, types.owner_is_int, categories[0]),
             "item": _id_expression(columns.item, False, categories[1]),
@@ -94,16 +99,21 @@ def read_log(
         }
         if columns.type is not None:
             wanted["type"] = _type_expression(columns, types.names)
-        with one_line_errors(path):
-            part = frame.select(**wanted).collect(engine="streaming")
+        if columns.skips:
+            frame = frame.filter(good_rows(part, columns, schema, types))
+        with one_line_errors(part):
+            chunk = frame.select(**wanted).collect(engine="streaming")
         if with_owner_ids and not types.owner_is_int:
-            owner_texts.update(_texts(part["owner"]))
-        owners.append(part["owner"].to_physical().to_numpy())
-        stamps.append(part["time"].to_numpy())
+            owner_texts.update(_texts(chunk["owner"]))
+        owners.append(chunk["owner"].to_physical().to_numpy())
+        stamps.append(chunk["time"].to_numpy())
         if columns.type is not None:
-            kinds.append(part["type"].to_numpy())
-        texts.update(_texts(part["item"]))
-        items.append(part["item"].to_physical().to_numpy().astype(np.int32))
+            kinds.append(chunk["type"].to_numpy())
+        texts.update(_texts(chunk["item"]))
+        items.append(chunk["item"].to_physical().to_numpy().astype(np.int32))
+    rows = sum(map(len, stamps))
+    if rows == 0:
+        raise DataError(f"{files[0]}: none of {types.rows} rows can be read; see why with --bad-rows refuse")
     ids: Any = [texts.get(code, "") for code in range(max(texts, default=-1) + 1)]
     if types.item_is_int:
         ids = [int(text) if text else 0 for text in ids]
@@ -123,6 +133,7 @@ def read_log(
         ids,
         types.names,
         owner_ids,
+        types.rows - rows,
     )
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mtaw_fast.data.readers import times
-from mtaw_fast.data.readers.sources import is_parquet, one_line_errors, scan
+from mtaw_fast.data.readers.sources import Part, one_line_errors, scan, without_broken_lines
 from mtaw_fast.errors import DataError, require
 
 NO_CLICK = 255  # the code of a row whose type is none of those that count
@@ -23,7 +24,8 @@ class Columns:
 
     owner: the session, or the user where sessions are cut by inactivity. item, time: as they say.
     type: the kind of event, or None where there is none. types: the kinds that are clicks; none: every row is one.
-    time_unit: 'auto', 's' or 'ms', of times given as numbers. separator: of CSV; None is by file name.
+    time_unit: one of `times.UNITS`, of times given as numbers. separator: of CSV; None is by file name.
+    bad_rows: 'refuse' or 'skip' rows that cannot be read; None refuses them where there is no such choice.
     """
 
     owner: str
@@ -33,123 +35,195 @@ class Columns:
     types: tuple[str, ...] = ()
     time_unit: str = "auto"
     separator: str | None = None
+    bad_rows: str | None = None
 
     @property
     def names(self) -> list[str]:
         """Every column that is read."""
         return [self.owner, self.item, self.time, *([self.type] if self.type is not None else [])]
 
+    @property
+    def skips(self) -> bool:
+        """Whether bad rows are left out."""
+        return self.bad_rows == "skip"
+
+    @property
+    def remedy(self) -> str:
+        """The end of a message on a bad row."""
+        return ", or leave them out with --bad-rows skip" if self.bad_rows == "refuse" else ""
+
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """What the first pass settled for all files: whether ids are ints, how times are read, the names of the types."""
+    """What the first pass settled for all parts.
+
+    owner_is_int, item_is_int: whether ids are ints. time_forms, time_unit: how times are read. names: of the types.
+    one_unit: whether times of another unit are bad rows. rows: of all parts, bad ones included.
+    """
 
     owner_is_int: bool
     item_is_int: bool
     time_forms: tuple[str, ...]
     time_unit: str
     names: tuple[str, ...]
+    one_unit: bool
+    rows: int
 
 
-def settle(files: Sequence[Path], columns: Columns, item_ids: str, type_names: Sequence[str]) -> Settled:
-    """The first pass: check every cell of every file and settle the types."""
-    pl = require("polars", "train")
-    totals: dict[str, int] = {}
+def settle(files: Sequence[Part], columns: Columns, item_ids: str, type_names: Sequence[str]) -> Settled:
+    """The first pass: check every cell of every part and settle the types."""
+    totals: Counter[str] = Counter()
     smallest, largest = math.inf, 0.0
-    for path in files:
-        frame, schema = open_part(path, columns)
-        asked = {"rows": pl.len()}
-        for role, name in (("owner", columns.owner), ("item", columns.item)):
-            asked[f"{role} empty"] = _is_empty(name).sum()
-            asked[f"{role} int"] = _is_plain_int(path, name, schema[name]).sum()
-        if columns.type is not None and not columns.types:
-            asked["type empty"] = _is_empty(columns.type).sum()
-        readings = times.forms(columns.time, schema[columns.time])
-        readable = {f"time {form}": value.is_not_null().sum() for form, value in readings.items()}
-        if "decimal" in readings:
-            size = readings["decimal"].abs()
-            readable |= {"largest": size.max(), "smallest": pl.when(size > 0).then(size).min()}
-        with one_line_errors(path):
-            # Trying every form on every row takes longer than all else: try those of the first rows, and all
-            # only where these leave a row unread.
-            head = frame.head(_SAMPLE).select(**readable).collect().row(0, named=True)
-            numbers = head.get("largest") is not None
-            asked |= {key: readable[key] for key, count in head.items() if count or (numbers and key.endswith("est"))}
-            counts = frame.select(**asked).collect(engine="streaming").row(0, named=True)
-            texts = sum(count for key, count in counts.items() if key.startswith("time ") and key not in _NUMBERS)
-            if max(counts.get("time decimal", 0), texts) < counts["rows"]:
-                counts |= frame.select(**readable).collect(engine="streaming").row(0, named=True)
-        for role, name in (("owner", columns.owner), ("item", columns.item)):
-            _refuse_empty(path, frame, counts[f"{role} empty"], name)
-        if columns.type is not None and not columns.types:
-            _refuse_empty(path, frame, counts.pop("type empty"), columns.type)
+    for part in files:
+        counts = _counts(part, columns)
         largest = max(largest, counts.pop("largest", None) or 0.0)
         smallest = min(smallest, counts.pop("smallest", None) or math.inf)
-        for key, count in counts.items():
-            totals[key] = totals.get(key, 0) + count
+        totals.update(counts)
     rows = totals["rows"]
     if rows == 0:
         raise DataError(f"{files[0]} holds no click, only a header; a log needs at least one click")
     used = times.family({form.removeprefix("time "): n for form, n in totals.items() if form.startswith("time ")})
-    if used == ("int",) and totals.get("time int", 0) == 0:
+    one_unit = False
+    if used == ("int",) and totals["time int"] == 0:
         unit = "s"
     elif used in (("int",), ("decimal",)):
-        unit = times.unit_of(columns.time_unit, largest, f"{files[0]}: column {columns.time!r}")
-        if times.straddles(smallest, largest):
+        one_unit = times.straddles(smallest, largest)
+        if one_unit and not columns.skips:
             raise _two_units(files, columns)
+        if one_unit:  # that of most rows
+            unit = max(times.UNIT_NAMES, key=lambda name: totals[f"unit {name}"])
+        else:
+            unit = times.unit_of(columns.time_unit, largest, f"{files[0]}: column {columns.time!r}")
     else:
         unit = "ms"
     # Forms exclude one another, but for numbers, of which only one is used: the sum counts every readable row once.
-    if sum(totals[f"time {form}"] for form in used if f"time {form}" in totals) != rows:
+    readable = sum(totals[f"time {form}"] for form in used)
+    if readable != rows and not columns.skips:
         raise _bad_time(files, columns, used, unit)
-    items_are_int = totals["item int"] == rows
-    if item_ids == "int" and not items_are_int:
+    filled = rows - totals["item empty"]
+    items_are_int = totals["item int"] == filled
+    if item_ids == "int" and not items_are_int and not columns.skips:
         raise _bad_item(files, columns)
     return Settled(
-        totals["owner int"] == rows,
-        items_are_int and item_ids != "str",
+        totals["owner int"] == rows - totals["owner empty"],
+        (items_are_int and item_ids != "str") or item_ids == "int",
         used,
         unit,
         _type_names(files, columns, type_names),
+        one_unit,
+        rows,
     )
 
 
-def open_part(path: Path, columns: Columns) -> tuple[Any, Any]:
-    """The lazy frame of a file and its schema; raises DataError where a column is missing or of no use."""
+def _counts(part: Part, columns: Columns) -> dict[str, Any]:
+    """What the first pass counts in one part; raises DataError on an empty cell where bad rows are refused."""
     pl = require("polars", "train")
-    frame = scan(path, columns.separator)
-    with one_line_errors(path):
+    frame, schema, broken = open_part(part, columns)
+    asked = {"rows": pl.len()}
+    for role, name in (("owner", columns.owner), ("item", columns.item)):
+        asked[f"{role} empty"] = _is_empty(name).sum()
+        asked[f"{role} int"] = _is_plain_int(part, name, schema[name]).sum()
+    if columns.type is not None and not columns.types:
+        asked["type empty"] = _is_empty(columns.type).sum()
+    with one_line_errors(part):
+        # Trying every form on every row takes longer than all else: try those of the first rows, and all
+        # only where these leave a row unread.
+        head = frame.head(_SAMPLE)
+        readable = _readings(head, columns, schema)
+        found = head.select(**readable).collect().row(0, named=True)
+        numbers = found.get("largest") is not None
+        asked |= {key: readable[key] for key, count in found.items() if count or (numbers and key.endswith("est"))}
+        counts = frame.select(**asked).collect(engine="streaming").row(0, named=True)
+        texts = sum(count for key, count in counts.items() if key.startswith("time ") and key not in _NUMBERS)
+        if max(counts.get("time decimal", 0), texts) < counts["rows"]:
+            counts |= frame.select(**_readings(frame, columns, schema)).collect(engine="streaming").row(0, named=True)
+    if not columns.skips:
+        for role, column in (("owner", columns.owner), ("item", columns.item), ("type", columns.type)):
+            if column is not None:
+                _refuse_empty(part, frame, counts.get(f"{role} empty", 0), column, columns.remedy)
+    counts["rows"] += broken
+    counts["item empty"] += broken
+    counts["owner empty"] += broken
+    return {key: 0 if count is None and not key.endswith("est") else count for key, count in counts.items()}
+
+
+def _readings(frame: Any, columns: Columns, schema: Any) -> dict[str, Any]:
+    """What is counted of the time column: values of each form, and of numbers their sizes and units."""
+    pl = require("polars", "train")
+    zones = times.zones_of(frame, columns.time) if times.is_text(schema[columns.time]) else []
+    readings = times.forms(columns.time, schema[columns.time], zones)
+    counted = {f"time {form}": value.is_not_null().sum() for form, value in readings.items()}
+    if "decimal" in readings:
+        size = readings["decimal"].abs()
+        counted |= {"largest": size.max(), "smallest": pl.when(size > 0).then(size).min()}
+        if columns.skips:
+            counted |= {f"unit {unit}": fits.sum() for unit, fits in times.unit_conditions(size).items()}
+    return counted
+
+
+def good_rows(part: Part, columns: Columns, schema: Any, types: Settled) -> Any:
+    """A polars condition: the rows that can be read."""
+    pl = require("polars", "train")
+    readings = times.forms(columns.time, schema[columns.time], times.zones_in(types.time_forms))
+    good = ~_is_empty(columns.owner) & ~_is_empty(columns.item)
+    good &= times.milliseconds(readings, types.time_forms, types.time_unit).is_not_null()
+    if columns.type is not None and not columns.types:
+        good &= ~_is_empty(columns.type)
+    if types.item_is_int:
+        good &= _is_plain_int(part, columns.item, schema[columns.item])
+    if types.one_unit:
+        size = readings[types.time_forms[0]].abs()
+        good &= (size == 0) | times.unit_conditions(size.cast(pl.Float64))[types.time_unit]
+    return good.fill_null(False)
+
+
+def open_part(part: Part, columns: Columns) -> tuple[Any, Any, int]:
+    """The lazy frame of a part, its schema, and how many of its lines are not in the frame, being no JSON.
+
+    Raises DataError where a column is missing or of no use.
+    """
+    pl = require("polars", "train")
+    broken = 0
+    try:
+        frame = scan(part, columns.separator)
+        with one_line_errors(part):
+            schema = frame.collect_schema()
+    except DataError:
+        if part.kind != "json" or not isinstance(part.source, Path) or not columns.skips:
+            raise
+        frame, broken = without_broken_lines(part)
         schema = frame.collect_schema()
     for name in columns.names:
         if name not in schema:
             shown = ", ".join(map(repr, list(schema)[:20])) + (", ..." if len(schema) > 20 else "")
             raise DataError(
-                f"{path} has no column {name!r}; it has {shown}; name the right column or the right separator"
+                f"{part} has no column {name!r}; it has {shown}; name the right column or the right separator"
             )
         if f"{name}_duplicated_0" in schema:
-            raise DataError(f"{path} has two columns {name!r}; rename one of them")
+            raise DataError(f"{part} has two columns {name!r}; rename one of them")
     for name in (columns.owner, columns.item):
         dtype = schema[name]
-        if not (dtype.is_integer() or dtype in (pl.String, pl.Categorical, pl.Enum)):
-            raise DataError(f"{path}: column {name!r} holds {dtype}; ids must be integers or text, so cast it first")
+        if not (dtype.is_integer() or times.is_text(dtype)):
+            raise DataError(f"{part}: column {name!r} holds {dtype}; ids must be integers or text, so cast it first")
     if not times.forms(columns.time, schema[columns.time]):
         raise DataError(
-            f"{path}: column {columns.time!r} holds {schema[columns.time]}; times must be epoch numbers, ISO-8601 "
+            f"{part}: column {columns.time!r} holds {schema[columns.time]}; times must be epoch numbers, ISO-8601 "
             "text or a datetime, so cast it first"
         )
-    return frame, schema
+    return frame, schema, broken
 
 
-def _type_names(files: Sequence[Path], columns: Columns, first: Sequence[str]) -> tuple[str, ...]:
+def _type_names(files: Sequence[Part], columns: Columns, first: Sequence[str]) -> tuple[str, ...]:
     """The names that the codes of the types stand for: `first`, then the types that count."""
     if columns.type is None:
         return ()
     pl = require("polars", "train")
     found: set[str] = set()
-    for path in files if not columns.types else ():
-        with one_line_errors(path):
-            distinct = open_part(path, columns)[0].select(pl.col(columns.type).cast(pl.String).unique())
-            found.update(distinct.head(NO_CLICK + 1).collect(engine="streaming")[columns.type].to_list())
+    for part in files if not columns.types else ():
+        with one_line_errors(part):
+            distinct = open_part(part, columns)[0].select(pl.col(columns.type).cast(pl.String).unique())
+            texts = distinct.head(NO_CLICK + 1).collect(engine="streaming")[columns.type].to_list()
+        found.update(text for text in texts if text)
     names = tuple(dict.fromkeys((*first, *(columns.types or sorted(found)))))
     if len(names) > NO_CLICK:
         raise DataError(
@@ -159,66 +233,71 @@ def _type_names(files: Sequence[Path], columns: Columns, first: Sequence[str]) -
     return names
 
 
-def _refuse_empty(path: Path, frame: Any, count: int, name: str) -> None:
+def _refuse_empty(part: Part, frame: Any, count: int, name: str, remedy: str) -> None:
     """Raise DataError, naming the first such row, where `count` cells of the column are empty."""
     if count:
-        row, _ = _first(path, frame, _is_empty(name), name)
+        row, _ = _first(part, frame, _is_empty(name), name)
         raise DataError(
-            f"{path}: column {name!r} is empty in data row {row}{f' and {count - 1} more' if count > 1 else ''}; "
-            "fill in or remove such rows"
+            f"{part}: column {name!r} is empty in data row {row}{f' and {count - 1} more' if count > 1 else ''}; "
+            f"fill in or remove such rows{remedy}"
         )
 
 
-def _two_units(files: Sequence[Path], columns: Columns) -> DataError:
-    """The error that names the first time that must be seconds and the first that must be milliseconds."""
+def _two_units(files: Sequence[Part], columns: Columns) -> DataError:
+    """The error that names the first time of each of two units."""
     found: dict[str, str] = {}
-    for path in files:
-        frame, schema = open_part(path, columns)
+    for part in files:
+        frame, schema, _ = open_part(part, columns)
         size = times.forms(columns.time, schema[columns.time])["decimal"].abs()
         for unit, condition in times.unit_conditions(size).items():
-            row, value = _first(path, frame, condition, columns.time)
+            row, value = _first(part, frame, condition, columns.time)
             if row and unit not in found:
-                found[unit] = f"{value} in data row {row}{f' of {path.name}' if len(files) > 1 else ''}"
+                found[unit] = f"{value} in data row {row}{f' of {Path(part.where).name}' if len(files) > 1 else ''}"
+    (one, first), (other, second) = [(unit, found[unit]) for unit in times.UNIT_NAMES if unit in found][:2]
     return DataError(
-        f"{files[0] if len(files) == 1 else files[0].parent}: column {columns.time!r} mixes units: {found['s']} is "
-        f"seconds since 1970, {found['ms']} milliseconds; write every time in one unit"
+        f"{files[0] if len(files) == 1 else Path(files[0].where).parent}: column {columns.time!r} mixes units: {first} "
+        f"is {times.UNIT_NAMES[one]} since 1970, {second} {times.UNIT_NAMES[other]}; write every time in one unit"
+        f"{', or leave the few out with --bad-rows skip' if columns.remedy else ''}"
     )
 
 
-def _bad_item(files: Sequence[Path], columns: Columns) -> DataError:
+def _bad_item(files: Sequence[Part], columns: Columns) -> DataError:
     """The error that names the first item id that is no integer."""
-    for path in files:
-        frame, schema = open_part(path, columns)
-        row, value = _first(path, frame, ~_is_plain_int(path, columns.item, schema[columns.item]), columns.item)
+    for part in files:
+        frame, schema, _ = open_part(part, columns)
+        row, value = _first(part, frame, ~_is_plain_int(part, columns.item, schema[columns.item]), columns.item)
         if row:
             return DataError(
-                f"{path}: column {columns.item!r} holds {value!r:.60} in data row {row}, but the catalog's are ints; "
-                "remove such rows or read the log that the catalog was made from"
+                f"{part}: column {columns.item!r} holds {value!r:.60} in data row {row}, but the catalog's are ints; "
+                f"remove such rows or read the log that the catalog was made from{columns.remedy}"
             )
     raise AssertionError("the counts found an id that is no integer, the search did not")
 
 
-def _bad_time(files: Sequence[Path], columns: Columns, used: tuple[str, ...], unit: str) -> DataError:
+def _bad_time(files: Sequence[Part], columns: Columns, used: tuple[str, ...], unit: str) -> DataError:
     """The error that names the first value of the time column that cannot be read."""
-    for path in files:
-        frame, schema = open_part(path, columns)
-        reading = times.milliseconds(times.forms(columns.time, schema[columns.time]), used, unit)
-        row, value = _first(path, frame, reading.is_null(), columns.time)
+    for part in files:
+        frame, schema, _ = open_part(part, columns)
+        readings = times.forms(columns.time, schema[columns.time], times.zones_in(used))
+        reading = times.milliseconds(readings, used, unit)
+        row, value = _first(part, frame, reading.is_null(), columns.time)
         if row and (value is None or value == ""):
-            return DataError(f"{path}: column {columns.time!r} is empty in data row {row}; fill in or remove such rows")
+            return DataError(
+                f"{part}: column {columns.time!r} is empty in data row {row}; fill in or remove such rows{columns.remedy}"
+            )
         if row:
             what = "an epoch number" if used[0] in ("int", "decimal") else "an ISO-8601 time"
             return DataError(
-                f"{path}: column {columns.time!r} holds {value!r} in data row {row}, not {what}; write every time as "
-                "epoch seconds, epoch milliseconds or like 2024-05-01T12:30:00Z, or remove the row"
+                f"{part}: column {columns.time!r} holds {value!r} in data row {row}, not {what}; write every time as "
+                f"epoch seconds, epoch milliseconds or like 2024-05-01T12:30:00Z, or remove the row{columns.remedy}"
             )
     raise AssertionError("the counts found a bad time that the search did not")
 
 
-def _first(path: Path, frame: Any, condition: Any, column: str) -> tuple[int, Any]:
+def _first(part: Part, frame: Any, condition: Any, column: str) -> tuple[int, Any]:
     """The 1-based data row of the first row where `condition` holds, and its value; (0, None) where none does."""
     pl = require("polars", "train")
-    with one_line_errors(path):
+    with one_line_errors(part):
         numbered = frame.select(pl.col(column)).with_row_index(f"row of {column}")
         found = numbered.filter(condition).head(1).collect(engine="streaming")
     return (found.item(0, 0) + 1, found.item(0, 1)) if len(found) else (0, None)
@@ -229,10 +308,10 @@ def _is_empty(column: str) -> Any:
     return pl.col(column).is_null() | (pl.col(column).cast(pl.String) == "")
 
 
-def _is_plain_int(path: Path, column: str, dtype: Any) -> Any:
-    """Whether a value is, or in a CSV reads back as, an integer. Parquet has types: its texts stay texts."""
+def _is_plain_int(part: Part, column: str, dtype: Any) -> Any:
+    """Whether a value is, or in a CSV reads back as, an integer. Elsewhere texts stay texts."""
     pl = require("polars", "train")
     value = pl.col(column)
-    if is_parquet(path) and not dtype.is_integer():
+    if part.is_typed and not dtype.is_integer():
         return value.is_null()  # empty cells have been refused: never true
     return value.cast(pl.Int64, strict=False).cast(pl.String) == value.cast(pl.String)

@@ -25,7 +25,8 @@ from typing import Any
 from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.data.readers.assemble import Rules, by_inactivity, filter_sessions, inactivity_cuts, to_dataset
 from mtaw_fast.data.readers.log import ClickLog, Columns, read_log
-from mtaw_fast.data.readers.sources import single_file
+from mtaw_fast.data.readers.log_report import LogReport
+from mtaw_fast.data.readers.sources import on_disk, single_file
 from mtaw_fast.data.readers.stream import ClickStream, by_gap
 from mtaw_fast.errors import DataError
 
@@ -53,11 +54,13 @@ def read(source: Path, name: str | None = None) -> Dataset:
     The clicks keep their times, cut to whole seconds; in a session of two visitors they can step back.
     """
     path = single_file(source, "events.csv")
-    log = _log(path)
+    report = LogReport()
+    log = report.read(_log(path), None)
     raw = by_inactivity(log, _GAP_MS, split_owners=False)
+    report.times(raw.times)
     preparation = {"reader": FORMAT, "rows": len(log), "sessions": len(raw)}
-    kept = filter_sessions(raw, _RULES, str(path))
-    return to_dataset(kept, log, _RULES, name or FORMAT, preparation, {"format": FORMAT})
+    kept = filter_sessions(raw, _RULES, str(path), report)
+    return to_dataset(kept, log, _RULES, name or FORMAT, preparation, {"format": FORMAT}, report)
 
 
 def stream(source: Path, reader: Mapping[str, Any]) -> ClickStream:
@@ -72,7 +75,7 @@ def stream(source: Path, reader: Mapping[str, Any]) -> ClickStream:
 
 
 def _log(path: Path, **wanted: Any) -> ClickLog:
-    log = read_log([path], _COLUMNS, **wanted)
+    log = read_log([on_disk(path)], _COLUMNS, **wanted)
     if not log.has_clicks:
         raise DataError(f"{path}: column 'event' never holds 'view'; is this RetailRocket's events.csv?")
     return dataclasses.replace(log, time=log.time // 1000 * 1000)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mtaw_fast.errors import DataError, require
 
-UNITS = ("auto", "s", "ms")
+UNIT_NAMES = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
+UNITS = ("auto", *UNIT_NAMES)
+NUMBERS = ("int", "decimal")
 # strptime formats tried in turn after a blank between date and time has become a 'T'. '%.f' also matches no fraction.
 _ISO = {
     "local": "%Y-%m-%dT%H:%M:%S%.f",
@@ -16,15 +18,19 @@ _ISO = {
     "minutes": "%Y-%m-%dT%H:%M",
     "day": "%Y-%m-%d",
 }
-# 1e11 s is the year 5138 and 1e11 ms is 1973, so no log of clicks is ambiguous.
-_LARGEST_SECONDS = 100_000_000_000
-_LARGEST_MILLIS = 100_000_000_000_000
+_ZONE = "zone "  # + a name such as UTC or Europe/Berlin: the form of times that end in it
+_ZONE_NAME = r"[0-9] ?([A-Za-z][A-Za-z0-9_+/-]+)$"
+_MOST_ZONES = 50
+# The first size that belongs to the next unit. 1e11 s is the year 5138 and 1e11 ms is 1973, and so on upwards, so no log
+# of clicks is ambiguous.
+_BOUNDS = {"s": 10**11, "ms": 10**14, "us": 10**17, "ns": 2**63}
+_PER_MILLISECOND = {"us": 1000, "ns": 1_000_000}
 
 
-def forms(column: str, dtype: Any) -> dict[str, Any]:
+def forms(column: str, dtype: Any, zones: Sequence[str] = ()) -> dict[str, Any]:
     """Every way to read `column`, as polars expressions that are null where a value is of another form.
 
-    Keys: 'int' and 'decimal' (numbers, in the column's own unit), or the ISO forms (milliseconds).
+    Keys: 'int' and 'decimal' (numbers, in the column's own unit), or the ISO forms (milliseconds), of `zones` too.
     Texts without an offset count as UTC. An empty mapping says that the type holds no times.
     """
     pl = require("polars", "train")
@@ -35,7 +41,7 @@ def forms(column: str, dtype: Any) -> dict[str, Any]:
         return {"int": value.cast(pl.Int64, strict=False), "decimal": value.cast(pl.Float64)}
     if dtype.is_float():
         return {"decimal": pl.when(value.is_finite()).then(value.cast(pl.Float64))}
-    if dtype not in (pl.String, pl.Categorical, pl.Enum):
+    if not is_text(dtype):
         return {}
     text = value.cast(pl.String).str.strip_chars()
     number = text.cast(pl.Float64, strict=False)
@@ -47,7 +53,44 @@ def forms(column: str, dtype: Any) -> dict[str, Any]:
     for form, pattern in _ISO.items():
         kind = pl.Date if form == "day" else pl.Datetime("ms", "UTC" if form == "offset" else None)
         readings[form] = joined.str.strptime(kind, pattern, strict=False).cast(pl.Datetime("ms")).dt.epoch("ms")
+    for zone in zones:
+        bare = text.str.strip_suffix(zone).str.strip_chars_end().str.replace(" ", "T", literal=True)
+        local = pl.when(text.str.ends_with(zone)).then(bare)
+        moment = pl.coalesce(
+            local.str.strptime(pl.Datetime("ms"), _ISO[form], strict=False) for form in ("local", "minutes")
+        )
+        # Of an hour that comes twice the first is meant; one that the clocks leave out is no time.
+        zoned = moment.dt.replace_time_zone(zone, ambiguous="earliest", non_existent="null")
+        readings[_ZONE + zone] = zoned.dt.epoch("ms")
     return readings
+
+
+def is_text(dtype: Any) -> bool:
+    """Whether a column of this type holds texts."""
+    pl = require("polars", "train")
+    return dtype in (pl.String, pl.Categorical, pl.Enum)
+
+
+def zones_of(frame: Any, column: str) -> list[str]:
+    """The names of time zones that the texts of `column` end in, but for the Z of ISO-8601."""
+    pl = require("polars", "train")
+    ends = frame.select(pl.col(column).cast(pl.String).str.strip_chars().str.extract(_ZONE_NAME).unique().alias("zone"))
+    found = ends.drop_nulls().head(_MOST_ZONES).collect(engine="streaming")["zone"].to_list()
+    return sorted(zone for zone in found if _is_zone(zone))
+
+
+def _is_zone(name: str) -> bool:
+    pl = require("polars", "train")
+    try:
+        pl.Series([0]).cast(pl.Datetime("ms")).dt.replace_time_zone(name)
+    except pl.exceptions.PolarsError:
+        return False
+    return True
+
+
+def zones_in(used: Sequence[str]) -> list[str]:
+    """The zones among the forms `used`."""
+    return [form.removeprefix(_ZONE) for form in used if form.startswith(_ZONE)]
 
 
 def family(counts: Mapping[str, int]) -> tuple[str, ...]:
@@ -55,43 +98,51 @@ def family(counts: Mapping[str, int]) -> tuple[str, ...]:
 
     counts: form -> how many values can be read so; 'decimal' counts every int too.
     """
-    texts = {form: counts.get(form, 0) for form in _ISO}
+    texts = {form: count for form, count in counts.items() if form not in NUMBERS}
     if sum(texts.values()) > counts.get("decimal", 0):
         return tuple(form for form, count in texts.items() if count)
     return ("decimal",) if counts.get("decimal", 0) > counts.get("int", 0) else ("int",)
 
 
 def unit_of(asked: str, largest: float, where: str) -> str:
-    """'s' or 'ms' for a column of numbers up to `largest` in size; raises DataError where neither fits."""
-    unit = asked if asked != "auto" else ("s" if largest < _LARGEST_SECONDS else "ms")
-    if largest >= (_LARGEST_SECONDS if unit == "s" else _LARGEST_MILLIS):
+    """The unit of a column of numbers up to `largest` in size; raises DataError where none fits, or not the one asked."""
+    unit = asked if asked != "auto" else own_unit(largest)
+    if largest >= _BOUNDS[unit]:
         raise DataError(
-            f"{where} reaches {largest:.0f}, too large for {'seconds' if unit == 's' else 'milliseconds'} since 1970; "
-            "divide it (micro- and nanoseconds are not read) or name the right unit"
+            f"{where} reaches {largest:.0f}, too large for {UNIT_NAMES[unit]} since 1970; divide it or name the right unit"
         )
     return unit
 
 
+def own_unit(size: float) -> str:
+    """The unit that a number of this size is of, if it is a time of clicks."""
+    return next((unit for unit, bound in _BOUNDS.items() if size < bound), "ns")
+
+
 def straddles(smallest: float, largest: float) -> bool:
-    """Whether a column of numbers holds both units. smallest, largest: of their sizes; zero is the same in both."""
-    return smallest < _LARGEST_SECONDS <= largest
+    """Whether a column of numbers holds two units. smallest, largest: of their sizes; zero is the same in all."""
+    return smallest <= largest and own_unit(smallest) != own_unit(largest)
 
 
 def unit_conditions(size: Any) -> dict[str, Any]:
     """By unit, the polars condition that a number of this `size` (an expression) can be of that unit alone."""
-    return {"s": (size > 0) & (size < _LARGEST_SECONDS), "ms": size >= _LARGEST_SECONDS}
+    lower = [0, *list(_BOUNDS.values())[:-1]]
+    return {
+        unit: (size > 0 if low == 0 else size >= low) & (size < high)
+        for (unit, high), low in zip(_BOUNDS.items(), lower, strict=True)
+    }
 
 
 def milliseconds(readings: Mapping[str, Any], used: tuple[str, ...], unit: str) -> Any:
     """A polars expression: int64 milliseconds since 1970, null where no used form reads the value.
 
-    readings: of one file, from `forms`; used: from `family`; unit: 's' or 'ms', of numbers.
+    readings: of one part, from `forms`; used: from `family`; unit: of numbers.
     """
     pl = require("polars", "train")
-    factor = 1000 if unit == "s" else 1
+    factor, divisor = 1000 if unit == "s" else 1, _PER_MILLISECOND.get(unit, 1)
     scaled = {
-        "int": lambda value: value * factor,
-        "decimal": lambda value: (value * factor).round().cast(pl.Int64),
+        "int": lambda value: value * factor if divisor == 1 else value // divisor,
+        "decimal": lambda value: (value * factor / divisor).round().cast(pl.Int64),
     }
     expressions = [scaled.get(form, lambda value: value)(readings[form]) for form in used if form in readings]
     return pl.coalesce(expressions) if expressions else pl.lit(None, pl.Int64)

@@ -26,7 +26,8 @@ import numpy as np
 from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.data.readers.assemble import Rules, by_owner, filter_sessions, to_dataset
 from mtaw_fast.data.readers.log import ClickLog, Columns, read_log
-from mtaw_fast.data.readers.sources import single_file
+from mtaw_fast.data.readers.log_report import LogReport
+from mtaw_fast.data.readers.sources import on_disk, single_file
 from mtaw_fast.data.readers.stream import ClickStream, whole_sessions
 from mtaw_fast.errors import DataError
 
@@ -50,11 +51,12 @@ FORMAT = "tmall"
 def read(source: Path, name: str | None = None) -> Dataset:
     """Read `dataset15.csv`, or the folder that holds it. Raises DataError on anything that cannot be read."""
     path = single_file(source, "dataset15.csv")
-    log = _log(path)
+    report = LogReport()
+    log = report.read(_log(path), None)
     raw = by_owner(log, file_order=True)
     preparation = {"reader": FORMAT, "rows": len(log), "sessions": len(raw)}
-    kept = filter_sessions(raw, _RULES, str(path))
-    return to_dataset(kept, log, _RULES, name or FORMAT, preparation, {"format": FORMAT}, timed=False)
+    kept = filter_sessions(raw, _RULES, str(path), report)
+    return to_dataset(kept, log, _RULES, name or FORMAT, preparation, {"format": FORMAT}, report, timed=False)
 
 
 def stream(source: Path, reader: Mapping[str, Any]) -> ClickStream:
@@ -64,7 +66,7 @@ def stream(source: Path, reader: Mapping[str, Any]) -> ClickStream:
 
 
 def _log(path: Path, **wanted: Any) -> ClickLog:
-    log = read_log([path], _COLUMNS, **wanted)
+    log = read_log([on_disk(path)], _COLUMNS, **wanted)
     late = np.flatnonzero(log.time > _LAST_TIME_MS)
     if len(late):
         log = log.head(int(late[0]))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import Protocol
+from typing import Literal, Protocol, get_args
 
 import numpy as np
 
@@ -13,11 +13,12 @@ from mtaw_fast.errors import UsageError, require
 from mtaw_fast.ranking.encoders.native_encoder import NativeEncoder
 from mtaw_fast.ranking.encoders.numpy_encoder import NumpyEncoder
 
-__all__ = ["ENCODERS", "GRAPH_ENCODERS", "Encoder", "NativeEncoder", "NumpyEncoder", "make_encoder"]
+__all__ = ["ENCODERS", "GRAPH_ENCODERS", "Encoder", "EncoderName", "NativeEncoder", "NumpyEncoder", "make_encoder"]
 
 ENCODERS = ("native", "numpy", "eager")  # of every bundle
 GRAPH_ENCODERS = ("onnx", "onnx-cuda")  # of bundles with exported graphs
-_NAMES = ("auto", *ENCODERS, *GRAPH_ENCODERS)
+EncoderName = Literal["auto", "native", "numpy", "eager", "onnx", "onnx-cuda"]
+_NAMES = get_args(EncoderName)
 _LOG = logging.getLogger("mtaw_fast")
 
 

@@ -12,7 +12,7 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
 
@@ -28,6 +28,7 @@ __all__ = [
     "INDEXES",
     "ExactIndex",
     "Index",
+    "IndexName",
     "LadderFile",
     "ScanIndex",
     "for_items",
@@ -37,7 +38,8 @@ __all__ = [
 
 INDEXES = ("scan", "exact", "flat")
 EXACT_ITEMS = 300_000  # up to here an exact scan takes about as long as an approximate search
-_NAMES = ("auto", *INDEXES, "gpu", "ladder")
+IndexName = Literal["auto", "scan", "exact", "flat", "gpu", "ladder"]
+_NAMES = get_args(IndexName)
 _LOG = logging.getLogger("mtaw_fast")
 
 

@@ -1,0 +1,102 @@
+"""A ranker's report beside those of the baselines, with what has to be known to read them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from mtaw_fast.evaluation.metrics import METRICS
+from mtaw_fast.evaluation.protocol import Report
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """What `mtaw_fast.evaluate` found; `str()` of it is a table.
+
+    Attributes
+    ----------
+    report : Report
+        Of the bundle.
+    baselines : mapping of str to Report
+        By name; empty where they were not asked for.
+    name : str
+        Of the data set.
+    split : {'test', 'validation'}
+        Of it.
+    encoder, index : str
+        What ranked.
+    seen_in_training : bool
+        Whether the bundle's weights have seen the validation sessions that it was asked for.
+    same_training_part : bool or None
+        Whether the bundle was trained on this data set's training part; None where either does not say.
+    unseen_share : float or None
+        Of the test clicks, those on items that training never saw; None where the data set does not say.
+    unseen_targets : int
+        How many of these would be targets.
+    warnings : list of str
+        What makes the metrics other than they seem, a line each.
+    """
+
+    report: Report
+    baselines: Mapping[str, Report]
+    name: str
+    split: str
+    encoder: str
+    index: str
+    seen_in_training: bool
+    same_training_part: bool | None
+    unseen_share: float | None = None
+    unseen_targets: int = 0
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def metrics(self) -> Mapping[str, float]:
+        """The bundle's, in percent: 'P@10', 'MRR@10', 'P@20', 'MRR@20'."""
+        return self.report.metrics
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain JSON values, the bundle's metrics at the top level."""
+        return {
+            **self.report.as_dict(),
+            "split": self.split,
+            "seen_in_training": self.seen_in_training,
+            "same_training_part": self.same_training_part,
+            "unseen_share": self.unseen_share,
+            "unseen_targets": self.unseen_targets,
+            "encoder": self.encoder,
+            "index": self.index,
+            "baselines": {name: report.as_dict() for name, report in self.baselines.items()},
+            "warnings": list(self.warnings),
+        }
+
+    def __str__(self) -> str:
+        head = f"{self.name}, {self.split}: encoder {self.encoder}, index {self.index}"
+        lines = [head, table({"model": self.report, **self.baselines})]
+        if self.unseen_share is not None:
+            counted = (
+                "counted as misses" if self.report.unseen else "not counted; --unseen misses counts them as misses"
+            )
+            lines.append(
+                f"{self.unseen_share:.1%} of the test clicks are on items that training never saw: "
+                f"{self.unseen_targets:,} targets, {counted}"
+            )
+        return "\n".join(lines)
+
+
+def table(reports: Mapping[str, Report]) -> str:
+    """A Markdown table, a row a ranker: metrics with 95% intervals, then repeat and non-repeat targets apart."""
+    model = next(iter(reports.values()))
+    head = ["", *METRICS, f"P@20 repeat ({model.repeat_samples:,})",
+            f"P@20 non-repeat ({model.samples - model.repeat_samples:,})"]  # fmt: skip
+    rows = [head, ["---"] * len(head)]
+    for name, report in reports.items():
+        cells = [
+            f"{report.metrics[metric]:.2f} [{report.intervals[metric][0]:.2f}, {report.intervals[metric][1]:.2f}]"
+            for metric in METRICS
+        ]
+        rows.append([name, *cells, f"{report.repeat['P@20']:.2f}", f"{report.non_repeat['P@20']:.2f}"])
+    widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
+    return "\n".join(
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in rows
+    )

@@ -1,0 +1,114 @@
+"""Whether a bundle has seen what it is to be evaluated on.
+
+Axes: T clicks, S samples.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mtaw_fast.bundle import Bundle
+from mtaw_fast.data.dataset import Dataset
+from mtaw_fast.data.sessions import Samples, Sessions
+from mtaw_fast.evaluation.translated import translated
+
+_LEAST_CLICKS = 4  # of a session without times that is taken for the same one
+_LEAK = 0.02  # of the targets: two visitors can do the same in the same second
+_MIX = np.uint64(0x9E3779B97F4A7C15)
+
+
+def training_part(fingerprint: str) -> str:
+    """What of a data set's fingerprint tells its training sessions and its catalog: 'train-test-ids' without the test."""
+    parts = fingerprint.split("-")
+    return f"{parts[0]}-{parts[2]}" if len(parts) == 3 else fingerprint
+
+
+def same_training_part(bundle: Bundle, dataset: Dataset) -> bool | None:
+    """Whether the data set trains what the bundle was trained on; None where either does not say what it holds."""
+    trained = str(bundle.dataset.get("fingerprint") or "")
+    if not trained or not dataset.fingerprint:
+        return None
+    return training_part(trained) == training_part(dataset.fingerprint)
+
+
+def warnings_of(bundle: Bundle, dataset: Dataset, samples: Samples) -> list[str]:
+    """What whoever reads a bundle's metrics on a data set's samples has to know, a line each.
+
+    A line where the bundle was trained on another training part, and one where it has learned from logs since; either
+    says how much of the samples the bundle has seen, as far as its session memory tells.
+    """
+    found = []
+    same, learned = same_training_part(bundle, dataset), bundle.model.learned
+    seen = None
+    if same is False or learned is not None:
+        seen = seen_targets(bundle, dataset, samples)
+    if same is False:
+        name = bundle.dataset.get("name", "another data set")
+        found.append(
+            f"this bundle was not trained on the training part of {dataset.name} but on that of {name} "
+            f"({bundle.dataset.get('fingerprint')}, here {dataset.fingerprint}): {_told(seen, len(samples))}"
+        )
+    if learned is not None:
+        found.append(
+            f"this bundle has learned {len(learned.keys):,} sessions from logs since it was trained (update, or --learn): "
+            f"{_told(seen, len(samples))}"
+        )
+    return found
+
+
+def _told(seen: int | None, n_samples: int) -> str:
+    if seen is None:
+        return (
+            "it has no session memory that would tell whether it has seen the test; evaluate on the data set it is of"
+        )
+    told = f"{seen:,} of {n_samples:,} targets ({seen / n_samples:.1%}) are among the clicks that it knows"
+    if seen < _LEAK * n_samples:
+        return told
+    return f"{told}, so these metrics are of a leak; evaluate on a later log, or with 'mtaw-fast replay'"
+
+
+def seen_targets(bundle: Bundle, dataset: Dataset, samples: Samples) -> int | None:
+    """How many targets of the samples the bundle's memory holds as clicks; None without a memory.
+
+    With times a target is known by its item, the click before it and its moment; without, where the memory holds the
+    whole of its session.
+    """
+    if bundle.memory is None:
+        return None
+    ours, known = translated(samples, dataset.ids, bundle.ids), bundle.model.sessions
+    if known.times is not None and ours.target_times is not None:
+        return int(np.isin(_moments_of_samples(ours), _moments_of_sessions(known)).sum())
+    whole = {session.tobytes() for session in known if len(session) >= _LEAST_CLICKS}
+    lengths = ours.prefixes.lengths
+    longest: dict[int, int] = {}
+    for place, session in enumerate(ours.session.tolist()):
+        if session not in longest or lengths[place] >= lengths[longest[session]]:
+            longest[session] = place
+    met = {
+        session
+        for session, place in longest.items()
+        if np.append(ours.prefixes[place], ours.targets[place]).astype(np.int32).tobytes() in whole
+    }
+    return int(np.isin(ours.session, np.array(sorted(met), dtype=np.int32)).sum())
+
+
+def _moments_of_samples(samples: Samples) -> np.ndarray:
+    """uint64[S]: last click, target and the target's time of every sample that has a known click, mixed."""
+    assert samples.target_times is not None
+    full = samples.prefixes.lengths > 0
+    last = samples.prefixes.items[samples.prefixes.offsets[1:][full] - 1]
+    return _mixed(last, samples.targets[full], samples.target_times[full])
+
+
+def _moments_of_sessions(sessions: Sessions) -> np.ndarray:
+    """uint64[..]: the same of every click that is not the first of its session."""
+    assert sessions.times is not None
+    later = np.ones(sessions.n_clicks, dtype=bool)
+    later[sessions.offsets[:-1][sessions.lengths > 0]] = False
+    places = np.flatnonzero(later)
+    return _mixed(sessions.items[places - 1], sessions.items[places], sessions.times[places])
+
+
+def _mixed(before: np.ndarray, item: np.ndarray, time: np.ndarray) -> np.ndarray:
+    pair = (before.astype(np.uint64) << np.uint64(32)) | item.astype(np.uint64)
+    return (pair * _MIX) ^ (time.astype(np.int64).view(np.uint64) * np.uint64(0xC2B2AE3D27D4EB4F))

@@ -1,0 +1,340 @@
+"""From a click log to an evaluated bundle in three calls; the commands of the same names make the same, to the bit."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from mtaw_fast.bundle import Bundle
+from mtaw_fast.bundle import refuse_existing as refuse_existing_bundle
+from mtaw_fast.config import DEFAULT_PRESET, Config, preset
+from mtaw_fast.data.dataset import Dataset
+from mtaw_fast.data.dataset import refuse_existing as refuse_existing_dataset
+from mtaw_fast.data.sessions import Samples
+from mtaw_fast.errors import DataWarning, UsageError, require
+from mtaw_fast.evaluation import baselines as all_baselines
+from mtaw_fast.evaluation import protocol
+from mtaw_fast.evaluation.beside import Evaluation
+from mtaw_fast.evaluation.protocol import Report
+from mtaw_fast.evaluation.seen import same_training_part, warnings_of
+from mtaw_fast.evaluation.translated import translated
+from mtaw_fast.ranking.encoders import EncoderName
+from mtaw_fast.ranking.retrieval import IndexName
+from mtaw_fast.recommender import Recommender
+
+Folder = str | os.PathLike[str]
+Progress = Callable[[str, int, int], object]
+LogFormat = Literal["clicks", "npz", "pickle", "retailrocket", "tmall"]
+_STEPS = 2  # of prepare
+
+
+def prepare(
+    source: Any,
+    folder: Folder,
+    *,
+    format: LogFormat = "clicks",
+    name: str | None = None,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+    **options: Any,
+) -> Dataset:
+    """Make a data set folder from a click log.
+
+    Parameters
+    ----------
+    source : path, URL or frame
+        Of 'clicks': a CSV, Parquet or JSON lines file, a folder of parts, a glob pattern, an s3://, gs:// or az:// URL,
+        or a frame of Polars, pandas or Arrow. Of the other formats a path.
+    folder : path
+        To write.
+    format : {'clicks', 'npz', 'pickle', 'retailrocket', 'tmall'}, default 'clicks'
+        What the source is.
+    name : str, optional
+        Of the data set; by default from the source.
+    overwrite : bool, default False
+        Whether a data set that is there may be replaced.
+    progress : callable, optional
+        Called as progress(what, done, total).
+    **options
+        The fields of `data.readers.ClickOptions` (session, item, time, user, gap, dedupe, ..); of 'pickle' min_prefix.
+
+    Returns
+    -------
+    Dataset
+        Mapped from the folder; `preparation["log"]` counts what the log held.
+
+    Raises
+    ------
+    UsageError
+        On an unknown option or one out of range, or where the folder holds a data set.
+    DataError
+        On anything that cannot be read.
+
+    Warns
+    -----
+    DataWarning
+        Of what looks wrong in the log.
+    """
+    from mtaw_fast.data import readers
+
+    folder = Path(folder)
+    refuse_existing_dataset(folder, overwrite)
+    click_options, min_prefix = None, None
+    if format == "clicks":
+        known = [field.name for field in dataclasses.fields(readers.ClickOptions)]
+        for option in options:
+            if option not in known:
+                raise UsageError(f"prepare: there is no option {option!r}; the options are {', '.join(known)}")
+        if "types" in options:
+            options["types"] = tuple(options["types"])
+        click_options = readers.ClickOptions(**options)
+    else:
+        min_prefix = options.pop("min_prefix", None)
+        if options:
+            raise UsageError(f"prepare: {next(iter(options))} goes with the format 'clicks' alone")
+    _tell(progress, "reading", 0, _STEPS)
+    dataset = readers.read(format, source, options=click_options, min_prefix=min_prefix, name=name)
+    _tell(progress, "writing", 1, _STEPS)
+    dataset.save(folder, overwrite)
+    _tell(progress, "written", _STEPS, _STEPS)
+    _warn(dataset.preparation.get("log", {}).get("warnings", ()))
+    return Dataset.load(folder)
+
+
+def train(
+    dataset: Dataset | Folder,
+    bundle: Folder,
+    config: Config | str = DEFAULT_PRESET,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    refit: bool = True,
+    device: str = "auto",
+    threads: int | None = None,
+    encoder_threads: int = 1,
+    progress: Progress | None = None,
+    reporter: Any = None,
+) -> Bundle:
+    """Train a model on a data set and write it as a bundle.
+
+    Parameters
+    ----------
+    dataset : Dataset or path
+        What `prepare` made.
+    bundle : path
+        The folder to write; BUNDLE.training beside it keeps the run.
+    config : Config or str, default 'full'
+        Settings, or the name of a preset.
+    resume : bool, default False
+        Whether to go on with a training that was cut off.
+    overwrite : bool, default False
+        Whether to replace the bundle and any earlier run.
+    refit : bool, default True
+        Whether to train on the validation sessions too in the end.
+    device : str, default 'auto'
+        'auto', 'cpu' or 'cuda'.
+    threads : int, optional
+        Of the loss and the session memory; no result depends on it.
+    encoder_threads : int, default 1
+        PyTorch's in a step; more rounds differently.
+    progress : callable, optional
+        Called as progress(what, done, total) after every step: the phase and epoch, and sessions of the epoch.
+    reporter : training.reporting.Reporter, optional
+        In place of `progress`, told of every loss.
+
+    Returns
+    -------
+    Bundle
+        Loaded from the folder.
+
+    Raises
+    ------
+    UsageError
+        Where a setting or the device makes no sense, or a bundle or run is in the way.
+    TrainingError
+        On a loss that is not finite.
+    MissingPackageError
+        Without the extra `train`.
+    """
+    require("torch", "train")
+    bundle = Path(bundle)
+    settings = preset(config) if isinstance(config, str) else config
+    refuse_existing_bundle(bundle, overwrite)
+    data = _opened(dataset)
+
+    from mtaw_fast.training import train as trained_on
+
+    trained = trained_on(
+        data,
+        settings,
+        run_folder_of(bundle),
+        resume=resume,
+        overwrite=overwrite,
+        refit=refit,
+        device=device,
+        reporter=_Told(progress) if progress is not None and reporter is None else reporter,
+        threads=threads,
+        encoder_threads=encoder_threads,
+    )
+    return trained.save(bundle, data, overwrite)
+
+
+def evaluate(
+    bundle: Recommender | Bundle | Folder,
+    dataset: Dataset | Folder,
+    *,
+    split: Literal["test", "validation"] = "test",
+    unseen: Literal["leave-out", "misses"] = "leave-out",
+    baselines: bool = False,
+    encoder: EncoderName = "auto",
+    index: IndexName = "auto",
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Score a bundle on a data set's samples, through the path that serves.
+
+    Parameters
+    ----------
+    bundle : Recommender, Bundle or path
+        What is scored.
+    dataset : Dataset or path
+        Whose samples.
+    split : {'test', 'validation'}, default 'test'
+        Which of them; 'validation' is the bundle's own share of the last training sessions.
+    unseen : {'leave-out', 'misses'}, default 'leave-out'
+        Of test targets on items that training never saw: leave them out, as the papers do, or count them as misses.
+    baselines : bool, default False
+        Whether to fit and score the baselines, too.
+    encoder, index : str, default 'auto'
+        As in `Recommender.load`; of a bundle or path.
+    progress : callable, optional
+        Called as progress(what, done, total) with ranked samples.
+
+    Returns
+    -------
+    Evaluation
+        `metrics` of it in percent; `str()` of it is a table.
+
+    Raises
+    ------
+    UsageError
+        Where the split has no sample, or `unseen` does not go with it.
+
+    Warns
+    -----
+    DataWarning
+        Where the bundle was trained on something else than this data set's training part or has learned from logs
+        since, with how much of the samples it knows; where it has seen the validation sessions.
+    """
+    recommender = _recommender(bundle, encoder, index)
+    data, held = _opened(dataset), recommender.bundle
+    if unseen not in ("leave-out", "misses"):
+        raise UsageError(f"evaluate: unseen must be 'leave-out' or 'misses', not {unseen!r}")
+    if split not in ("test", "validation"):
+        raise UsageError(f"evaluate: split must be 'test' or 'validation', not {split!r}")
+    if unseen == "misses" and split != "test":
+        raise UsageError(
+            "evaluate: validation sessions are of the training, which saw all their items; leave --unseen out"
+        )
+    known, held_out = data.train.split_last(held.config.validation)
+    fitted, samples = known, Samples.from_sessions(held_out, data.min_prefix)
+    if split == "test":
+        fitted, samples = data.train, data.test
+    if len(samples) == 0:
+        raise UsageError(f"{_named(dataset, data)} has no {split} samples; prepare it with a test part")
+    missed = data.unseen if data.unseen is not None else np.empty(0, np.int32)
+    log = data.preparation.get("log") if split == "test" else None
+    if unseen == "misses" and log is None:
+        raise UsageError(f"{_named(dataset, data)} does not say which targets training never saw; prepare it again")
+    counted = missed if unseen == "misses" else None
+
+    seen = split == "validation" and bool(held.metrics.get("refit", True))
+    told = (
+        ["this bundle was refit on the validation sessions; train with --no-refit to score it on them"] if seen else []
+    )
+    if split == "test":
+        told += warnings_of(held, data, samples)
+    rankable = translated(samples, data.ids, held.ids)
+    report = protocol.evaluate(recommender, rankable, progress=_named_progress(progress, "model"), unseen=counted)
+    others: dict[str, Report] = {}
+    if baselines:
+        fitting = all_baselines.fit_baselines(fitted, known, held_out, data.min_prefix, data.n_items)
+        for name, ranker in fitting.items():
+            others[name] = protocol.evaluate(ranker, samples, progress=_named_progress(progress, name), unseen=counted)
+    _warn(told)
+    return Evaluation(
+        report=report,
+        baselines=others,
+        name=data.name,
+        split=split,
+        encoder=recommender.encoder.name,
+        index=recommender.index.name,
+        seen_in_training=seen,
+        same_training_part=same_training_part(held, data),
+        unseen_share=_unseen_share(log),
+        unseen_targets=len(missed) if log is not None else 0,
+        warnings=told,
+    )
+
+
+def run_folder_of(bundle: Path) -> Path:
+    """Where the training of a bundle keeps its run."""
+    target = bundle.resolve()  # '.' has no name of its own
+    return target.with_name(target.name + ".training")
+
+
+class _Told:
+    """A training Reporter that calls progress(what, done, total)."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._what, self._done, self._total = "", 0, 0
+
+    def epoch_starts(self, phase: str, epoch: int, epochs: int, sessions: int) -> None:
+        self._what, self._done, self._total = f"{phase} {epoch}/{epochs}", 0, sessions
+        self._progress(self._what, 0, sessions)
+
+    def step_done(self, sessions: int, loss: float) -> None:  # noqa: ARG002 (as every Reporter)
+        self._done += sessions
+        self._progress(self._what, self._done, self._total)
+
+    def epoch_ends(self, record: Mapping[str, Any]) -> None: ...
+
+
+def _opened(dataset: Dataset | Folder) -> Dataset:
+    return dataset if isinstance(dataset, Dataset) else Dataset.load(dataset)
+
+
+def _recommender(bundle: Recommender | Bundle | Folder, encoder: EncoderName, index: IndexName) -> Recommender:
+    if isinstance(bundle, Recommender):
+        return bundle
+    return Recommender.load(bundle.folder if isinstance(bundle, Bundle) else bundle, encoder=encoder, index=index)
+
+
+def _named(given: Dataset | Folder, dataset: Dataset) -> str:
+    return dataset.name if isinstance(given, Dataset) else str(given)
+
+
+def _unseen_share(log: Mapping[str, Any] | None) -> float | None:
+    if log is None or not log["test_clicks"]:
+        return None
+    return log["unseen_clicks"] / log["test_clicks"]
+
+
+def _named_progress(progress: Progress | None, what: str) -> protocol.Progress | None:
+    return None if progress is None else lambda done, total: _tell(progress, what, done, total)
+
+
+def _tell(progress: Progress | None, what: str, done: int, total: int) -> None:
+    if progress is not None:
+        progress(what, done, total)
+
+
+def _warn(lines: Any) -> None:
+    for line in lines:
+        warnings.warn(line, DataWarning, stacklevel=3)
