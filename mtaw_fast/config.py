@@ -7,18 +7,24 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 from mtaw_fast.errors import UsageError, shown
 
 _HALF_LIVES = re.compile(r"[0-9.]+[smhd](,[0-9.]+[smhd]){6}")
+Init = Literal["structured", "uniform"]
+Schedule = Literal["cosine", "constant"]
+ComputeDtype = Literal["auto", "float32", "bfloat16"]
+LossBackend = Literal["auto", "reference", "chunked", "native", "triton"]
+Step = Literal["auto", "eager", "graph"]
+Targets = Literal["all", "new"]
 _CHOICES = {
-    "init": ("structured", "uniform"),
-    "schedule": ("cosine", "constant"),
-    "compute_dtype": ("auto", "float32", "bfloat16"),
-    "loss_backend": ("auto", "reference", "chunked", "native", "triton"),
-    "step": ("auto", "eager", "graph"),
-    "targets": ("all", "new"),
+    "init": get_args(Init),
+    "schedule": get_args(Schedule),
+    "compute_dtype": get_args(ComputeDtype),
+    "loss_backend": get_args(LossBackend),
+    "step": get_args(Step),
+    "targets": get_args(Targets),
 }
 
 
@@ -29,7 +35,7 @@ _MOST_CANDIDATES = 1 << 16  # of a memory query
 
 def _is_kind(value: Any, kind: str) -> bool:
     """Whether a value is of the type that a setting is declared with; a whole number will do for a fraction."""
-    kinds = {"bool": (bool,), "int": (int,), "float": (float, int), "str": (str,)}[kind]
+    kinds = {"bool": (bool,), "int": (int,), "float": (float, int)}.get(kind, (str,))  # what has choices is text
     return type(value) in kinds
 
 
@@ -168,15 +174,15 @@ class Config:
     max_len: int = 512
     scale: float = 16.0
     dropout: float = 0.05
-    init: str = "structured"
+    init: Init = "structured"
     gamma: float = 2.0
     negatives: bool = False
-    loss_backend: str = "auto"
-    compute_dtype: str = "auto"
-    step: str = "auto"
+    loss_backend: LossBackend = "auto"
+    compute_dtype: ComputeDtype = "auto"
+    step: Step = "auto"
     lr: float = 2e-3
     weight_decay: float = 0.0
-    schedule: str = "cosine"
+    schedule: Schedule = "cosine"
     warmup_epochs: float = 0.1
     batch_prefixes: int = 1024
     clip_norm: float = 5.0
@@ -184,7 +190,7 @@ class Config:
     patience: int = 2
     validation: float = 0.02
     seed: int = 0
-    targets: str = "all"
+    targets: Targets = "all"
     spectral_share: float = 0.65
     itl_gain: float = 80.0
     iel_gain: float = 6.0
@@ -214,7 +220,8 @@ class Config:
         for name, kind in type(self).__annotations__.items():
             value = getattr(self, name)
             if not _is_kind(value, kind):
-                raise UsageError(f"setting {name} must be {kind}, not {shown(value)}")
+                named = "str" if name in _CHOICES else kind
+                raise UsageError(f"setting {name} must be {named}, not {shown(value)}")
             if (kind == "int" and abs(value) > _MOST) or (kind == "float" and not math.isfinite(value)):
                 raise UsageError(f"setting {name}={shown(value)} is out of range; see 'mtaw-fast train --help'")
         checks = {

@@ -18,6 +18,10 @@ class UsageError(MtawError):
     exit_code = 2
 
 
+class ItemTypeError(UsageError):
+    """Every id of a session is of another type than the catalog's ids: text for numbers, or numbers for text."""
+
+
 class DataError(MtawError):
     """A click log, data set or session container is malformed."""
 

@@ -41,6 +41,9 @@ class Recommender:
     Thread-safe: each call works on one state of the catalog from its begin to its end. Where encoder and index are
     native, `recommend` is one native call, without the GIL. Ties go to the lower internal id.
 
+    Pickled or deep-copied it is its folder's name and how it was loaded: the copy is loaded from there, and learns from
+    the same log. One whose items were changed by hand is refused.
+
     Parameters
     ----------
     bundle : Bundle
@@ -69,6 +72,8 @@ class Recommender:
         self._pipeline = Pipeline.of(Catalog.of(bundle.model), encoder, index)
         self._updating = ForkLock()
         self._knowledge: Knowledge | None = None
+        self._folder = bundle.folder.absolute()  # of the bundle that was given, wherever the process goes
+        self._learns_by: LearningSettings | None = None
 
     @classmethod
     def load(
@@ -119,8 +124,29 @@ class Recommender:
         def publish(bundle: Bundle, catalog: Catalog) -> None:
             recommender._take(bundle, catalog, encoder, index)
 
+        recommender._folder, recommender._learns_by = Path(folder).absolute(), settings
         recommender._knowledge = Knowledge(folder, bundle, open_log(settings), settings, publish, verify)
         return recommender
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        names = (self.encoder.name, self.index.name, True)
+        if self._learns_by is not None:
+            settings = replace(self._learns_by, folder=self._learns_by.folder.absolute())
+            if settings.stream is not None and "@" in settings.stream:
+                raise UsageError("a recommender whose Redis address holds a password is not pickled; load it there")
+            return Recommender.load, (self._folder, *names, settings)
+        if self._pipeline.catalog.is_updated:
+            raise UsageError(
+                "items were added to this recommender or removed from it, which its folder does not know: load the "
+                "folder where it is wanted, and add or remove them there"
+            )
+        return Recommender.load, (self._folder, *names)
+
+    def __repr__(self) -> str:
+        return (
+            f"<Recommender {self.bundle.folder}: {self.n_items:,} items, encoder {self.encoder.name}, "
+            f"index {self.index.name}>"
+        )
 
     def _take(self, bundle: Bundle, catalog: Catalog, encoder: str, index: str) -> None:
         """Serve a state of a catalog from now on, perhaps of another bundle."""
@@ -221,7 +247,7 @@ class Recommender:
 
     @property
     def ids(self) -> ItemIds | CatalogIds:
-        """The table of external ids, added and removed items included."""
+        """The table of external ids, added and removed items included: it has a length, `in` and iteration."""
         return self._pipeline.catalog.ids
 
     def add_items(
@@ -337,10 +363,13 @@ class Recommender:
         first = listed("session", clicks)
         knowledge = self._knowledge
         if knowledge is None:
-            return LiveSession(lambda: self._pipeline).click(*first)
+            return LiveSession(lambda: self._pipeline, origin=(self, id)).click(*first)
         name = id or uuid.uuid4().hex
         visit = LiveSession(
-            lambda: self._pipeline, lambda items: knowledge.observe(name, items), lambda: knowledge.position
+            lambda: self._pipeline,
+            lambda items: knowledge.observe(name, items),
+            lambda: knowledge.position,
+            (self, name),
         )
         return visit.click(*first)
 
@@ -355,7 +384,8 @@ class Recommender:
         """The k best next items of one session.
 
         Clicks that the catalog does not know are dropped; where none is left, the popularity ranking is given and
-        flagged. All conditions hold together. There are fewer than k results where they leave no more.
+        flagged, unless all of them are of the other type than the catalog's ids: that is a mistake. All conditions hold
+        together. There are fewer than k results where they leave no more.
 
         Parameters
         ----------
@@ -388,6 +418,8 @@ class Recommender:
         ------
         UsageError
             On a session that is no list of ids, a k that is no positive whole number, or another catalog's filter.
+        ItemTypeError
+            On a session all of whose ids are of the other type: '5' or 5.0 where the catalog's ids are int.
         """
         start = perf_counter_ns()
         learned = self.learned  # before anything is read: the ranking knows at least so much
@@ -420,7 +452,7 @@ class Recommender:
 
         Raises
         ------
-        UsageError
+        UsageError, ItemTypeError
             As in `recommend`.
         DataError
             On an internal id outside the catalog.

@@ -27,8 +27,8 @@ _HELP = {
     "time_unit": "of times given as numbers: auto, s, ms, us or ns; auto tells by their size (default: auto)",
     "separator": "of CSV (default: tab for .tsv and .tab, else comma)",
     "bad_rows": "refuse a log with a row that cannot be read, or skip such rows (default: refuse)",
-    "dedupe": "leave out a click on the same item as one by the same session (or user), of the same type, up to so many "
-    "seconds before; 0: at the same time (default: none is left out)",
+    "dedupe": "leave out a click that follows one of the same session (or user) on the same item, of the same type, within "
+    "so many seconds; 0: at the same time (default: none is left out)",
     "min_session": "fewest clicks of a session (default: 2)",
     "max_session": "most clicks of a session, or none; longer ones are left out: most are robots (default: 500)",
     "min_support": "fewest clicks of an item (default: 5)",
@@ -74,7 +74,7 @@ def add_to(commands: Any) -> None:
     parser.add_argument(
         "source",
         metavar="SOURCE",
-        help="file or folder; of clicks (CSV, Parquet, JSON lines) a glob pattern, too, or an s3://, gs:// or az:// URL",
+        help="file or folder; of clicks (CSV, Parquet, JSON lines) also a glob pattern or an s3://, gs:// or az:// URL",
     )
     parser.add_argument("dataset", type=Path, metavar="DATASET", help="folder to write")
     parser.add_argument("--name", help="of the data set (default: from the source)")

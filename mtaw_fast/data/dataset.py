@@ -115,7 +115,7 @@ class Dataset:
             self._write(folder, old)
 
     def _write(self, folder: Path, old: set[Path]) -> None:
-        """Write the files, then the manifest; of the files that were there (`old`) those of a data set go at the end."""
+        """Write the files, then the manifest; a data set's files among those that were there (`old`) go at the end."""
         manifest_path = folder / "manifest.json"
         written: list[Path] = []
         try:

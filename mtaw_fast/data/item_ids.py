@@ -6,15 +6,16 @@ and confirmed against their bytes, integers by binary search. `kernels/native/id
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 
-from mtaw_fast.errors import DataError, shown
+from mtaw_fast.errors import DataError, ItemTypeError, shown
 from mtaw_fast.kernels.native.ids import IdTable
 
 _INT64 = np.iinfo(np.int64)
+_CHUNK = 4096
 _INTS = {"values": np.int64, "sorted": np.int64, "order": np.int32}
 _TEXTS = {"blob": np.uint8, "offsets": np.int64, "slots": np.uint64}
 _TEXTS_OF_FORMAT_1 = {"blob", "offsets", "hashes", "order"}
@@ -113,6 +114,12 @@ class ItemIds:
         """'int' or 'str'."""
         return "str" if self._text else "int"
 
+    def __contains__(self, item: object) -> bool:
+        return bool(self.lookup([item])[0] >= 0)
+
+    def __iter__(self) -> Iterator[Any]:
+        return each_id(self)
+
     def lookup(self, ids: Sequence[Any]) -> np.ndarray:
         """Internal ids of external `ids`: int32[len(ids)], -1 where the table does not know one.
 
@@ -127,6 +134,29 @@ class ItemIds:
     def external(self, internal: np.ndarray) -> list[Any]:
         """External ids (int or str) of internal ids int[n]. Raises IndexError on one outside 0..N-1."""
         return self.table.external(np.ascontiguousarray(internal, dtype=np.int32))
+
+
+class _Table(Protocol):
+    def __len__(self) -> int: ...
+    def external(self, internal: np.ndarray) -> list[Any]: ...
+
+
+def each_id(table: _Table) -> Iterator[Any]:
+    """The external ids of a table in the order of its internal ones, made as they are asked for."""
+    for begin in range(0, len(table), _CHUNK):
+        yield from table.external(np.arange(begin, min(begin + _CHUNK, len(table))))
+
+
+def refuse_other_type(kind: str, items: Sequence[Any], where: str = "the session") -> None:
+    """Raise ItemTypeError where there are `items` and none is of the type `kind`, 'int' or 'str'."""
+    wanted = _is_int if kind == "int" else lambda item: isinstance(item, str)
+    if len(items) == 0 or any(wanted(item) for item in items):
+        return
+    first = items[0]
+    raise ItemTypeError(
+        f"{where} has no id of the catalog's type: its first is {shown(first, 40)} ({type(first).__name__}), the "
+        f"catalog's ids are {kind}; give them as such"
+    )
 
 
 def _with_slots(blob: np.ndarray, offsets: np.ndarray, wrong: str) -> dict[str, np.ndarray]:

@@ -18,7 +18,7 @@ _MIX = np.uint64(0x9E3779B97F4A7C15)
 
 
 def training_part(fingerprint: str) -> str:
-    """What of a data set's fingerprint tells its training sessions and its catalog: 'train-test-ids' without the test."""
+    """What of a data set's fingerprint tells its training sessions and catalog: 'train-test-ids' without the test."""
     parts = fingerprint.split("-")
     return f"{parts[0]}-{parts[2]}" if len(parts) == 3 else fingerprint
 
@@ -50,8 +50,8 @@ def warnings_of(bundle: Bundle, dataset: Dataset, samples: Samples) -> list[str]
         )
     if learned is not None:
         found.append(
-            f"this bundle has learned {len(learned.keys):,} sessions from logs since it was trained (update, or --learn): "
-            f"{_told(seen, len(samples))}"
+            f"this bundle has learned {len(learned.keys):,} sessions from logs since it was trained (update, or "
+            f"--learn): {_told(seen, len(samples))}"
         )
     return found
 

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import importlib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from time import perf_counter_ns
-from typing import Any
+from typing import Any, Literal, overload
 
 import numpy as np
 
+from mtaw_fast.errors import MissingPackageError, UsageError, require, shown
 from mtaw_fast.ranking.catalog import Catalog
 from mtaw_fast.ranking.ranker import Times
 from mtaw_fast.ranking.reasons import Reason, reasons_of
 
+_SHOWN = 5  # items in a repr
 
-@dataclass(frozen=True, slots=True, eq=False)
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Recommendations:
     """The ranking for one session, best first; its length is that of `items`.
+
+    It iterates as (item, score), and so do its indices. Two are equal where they rank the same, with the same scores to
+    the bit, and say the same of it; when that was (`timings`, `learned`) does not count.
 
     Attributes
     ----------
@@ -50,6 +57,76 @@ class Recommendations:
 
     def __len__(self) -> int:
         return len(self.items)
+
+    def __iter__(self) -> Iterator[tuple[Any, float]]:
+        return zip(self.items, self.scores.tolist(), strict=True)
+
+    @overload
+    def __getitem__(self, place: int) -> tuple[Any, float]: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[tuple[Any, float]]: ...
+    def __getitem__(self, place: int | slice) -> Any:
+        if isinstance(place, slice):
+            return list(zip(self.items[place], self.scores[place].tolist(), strict=True))
+        return self.items[place], float(self.scores[place])
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Recommendations):
+            return NotImplemented
+        return (
+            (self.items, self.unknown, self.fallback, self.reasons)
+            == (other.items, other.unknown, other.fallback, other.reasons)
+            and self.scores.tobytes() == other.scores.tobytes()
+            and _bytes(self.repeats) == _bytes(other.repeats)
+        )
+
+    def __repr__(self) -> str:
+        ranked = ", ".join(f"{item!r}: {score:.4g}" for item, score in self[:_SHOWN])
+        more = f", .. {len(self) - _SHOWN} more" if len(self) > _SHOWN else ""
+        unknown = f"; unknown: {shown(self.unknown)}" if self.unknown else ""
+        return f"<Recommendations {{{ranked}{more}}}{unknown}{'; by popularity' if self.fallback else ''}>"
+
+    def __str__(self) -> str:
+        width = max((len(str(item)) for item in self.items), default=0)
+        lines = [f"{place:>3}  {item!s:{width}}  {score:.4f}" for place, (item, score) in enumerate(self, start=1)]
+        if self.unknown:
+            lines.append(f"unknown: {shown(self.unknown)}")
+        if self.fallback:
+            lines.append("by popularity: no click of the session was known")
+        return "\n".join(lines)
+
+    def to_frame(self, library: Literal["polars", "pandas", "arrow"] = "polars") -> Any:
+        """The ranking as a table.
+
+        Parameters
+        ----------
+        library : {'polars', 'pandas', 'arrow'}, default 'polars'
+            Whose.
+
+        Returns
+        -------
+        DataFrame or Table
+            Columns item, score (float32), and where they were asked for repeat (bool) and reason (text).
+
+        Raises
+        ------
+        MissingPackageError
+            Where the library is not installed.
+        UsageError
+            On another library.
+        """
+        columns: dict[str, Any] = {"item": self.items, "score": self.scores}
+        if self.repeats is not None:
+            columns["repeat"] = self.repeats
+        if self.reasons is not None:
+            columns["reason"] = [reason.kind for reason in self.reasons]
+        if library == "polars":
+            return require("polars", "train").DataFrame(columns)
+        if library == "pandas":
+            return _installed("pandas").DataFrame(columns)
+        if library == "arrow":
+            return _installed("pyarrow").table(columns)
+        raise UsageError(f"to_frame: there is no library {library!r}; choose polars, pandas or arrow")
 
 
 def assembled(
@@ -93,3 +170,15 @@ def timed(answer: Recommendations, times: Times | None, start: int, ready: int) 
         stages["memory"] = memory
     total = (perf_counter_ns() - start) / 1000
     return replace(answer, timings={**stages, "assemble": total - sum(stages.values()), "total": total})
+
+
+def _bytes(repeats: np.ndarray | None) -> bytes | None:
+    return None if repeats is None else repeats.tobytes()
+
+
+def _installed(package: str) -> Any:
+    """A package that no extra of ours brings."""
+    try:
+        return importlib.import_module(package)
+    except ImportError:
+        raise MissingPackageError(f"the package '{package}' is not installed: pip install {package}") from None

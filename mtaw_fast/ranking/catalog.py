@@ -11,14 +11,14 @@ merged by score. Every answer equals, to the bit, that of a bundle saved with al
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from mtaw_fast.computed_once import computed_once
-from mtaw_fast.data.item_ids import ItemIds
+from mtaw_fast.data.item_ids import ItemIds, each_id
 from mtaw_fast.errors import DataError
 from mtaw_fast.kernels.native.memory_delta import MemoryDelta
 from mtaw_fast.kernels.native.memory_query import SessionMemory
@@ -49,6 +49,12 @@ class CatalogIds:
 
     def __len__(self) -> int:
         return len(self._base) + len(self._added)
+
+    def __contains__(self, item: object) -> bool:
+        return bool(self.lookup([item])[0] >= 0)
+
+    def __iter__(self) -> Iterator[Any]:
+        return each_id(self)
 
     @property
     def kind(self) -> str:

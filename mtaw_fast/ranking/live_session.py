@@ -32,6 +32,9 @@ class LiveSession:
         Is told the external ids of every click, so that others learn from them.
     learned : callable, optional
         Gives the position in the log that a ranking from now on knows; see `Recommendations.learned`.
+    origin : (Recommender, str or None), optional
+        Who made it, and the session's id. A session pickles and deep-copies as these and its clicks, which teach nobody
+        again.
 
     Examples
     --------
@@ -40,15 +43,16 @@ class LiveSession:
     >>> out = visit.click("sku-4").recommend(k=20)
     """
 
-    __slots__ = ("_clicks", "_learned", "_lock", "_observe", "_pipeline", "_state", "_unknown")
+    __slots__ = ("_clicks", "_learned", "_lock", "_observe", "_origin", "_pipeline", "_state", "_unknown")
 
     def __init__(
         self,
         pipeline: Callable[[], Pipeline],
         observe: Callable[[Sequence[Any]], object] | None = None,
         learned: Callable[[], str] | None = None,
+        origin: tuple[Any, str | None] | None = None,
     ) -> None:
-        self._pipeline, self._observe, self._learned = pipeline, observe, learned
+        self._pipeline, self._observe, self._learned, self._origin = pipeline, observe, learned, origin
         self._clicks = array("i")
         self._unknown: list[tuple[int, Any]] = []  # (known clicks before it, the click)
         self._state: GrowingState | None = None
@@ -80,13 +84,28 @@ class LiveSession:
         with self._lock:
             if self._observe is not None and items:
                 self._observe(items)
-            found = self._pipeline().catalog.ids.lookup(items)
-            for item, internal in zip(items, found.tolist(), strict=True):
-                if internal < 0:
-                    self._unknown.append((len(self._clicks), item))
-                else:
-                    self._clicks.append(internal)
+            self._append(items)
         return self
+
+    def _append(self, items: Sequence[Any]) -> None:
+        found = self._pipeline().catalog.ids.lookup(items)
+        for item, internal in zip(items, found.tolist(), strict=True):
+            if internal < 0:
+                self._unknown.append((len(self._clicks), item))
+            else:
+                self._clicks.append(internal)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self._origin is None:
+            raise UsageError("this session was not made by Recommender.session, so nothing could make it again")
+        with self._lock:
+            known = self._pipeline().catalog.ids.external(self._known())
+            clicks: list[Any] = []
+            taken = 0
+            for place, item in self._unknown:
+                clicks += [*known[taken:place], item]
+                taken = place
+        return _made_again, (*self._origin, [*clicks, *known[taken:]])
 
     def _known(self) -> np.ndarray:
         """int32[m]: the known clicks, copied.
@@ -125,7 +144,7 @@ class LiveSession:
 
         Raises
         ------
-        UsageError
+        UsageError, ItemTypeError
             As `Recommender.recommend` does.
         """
         start = perf_counter_ns()
@@ -158,3 +177,10 @@ class LiveSession:
         with self._lock:
             kept = 0 if self._state is None else self._state.n_bytes
             return kept + self._clicks.buffer_info()[1] * self._clicks.itemsize
+
+
+def _made_again(recommender: Any, id: str | None, clicks: list[Any]) -> LiveSession:
+    """A session with these clicks already in it."""
+    session: LiveSession = recommender.session(id=id)
+    session._append(clicks)
+    return session

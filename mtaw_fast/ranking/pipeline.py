@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from mtaw_fast.data.item_ids import refuse_other_type
 from mtaw_fast.data.padding import padded_lists, padded_to
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.ranking.answer import Recommendations, assembled
@@ -95,6 +96,8 @@ class Pipeline:
         self, sessions: Sessions, unknown: Sequence[list[Any]], options: Options
     ) -> list[Recommendations]:
         """The answers to sessions of internal ids, whose unknown clicks are told apart."""
+        for number in np.flatnonzero(sessions.lengths == 0).tolist():
+            refuse_other_type(self.catalog.ids.kind, unknown[number], f"session {number}")
         ids, scores = self.rank(sessions, options.k, options.conditions)
         rows = zip(ids, scores, sessions, unknown, strict=True)
         return [assembled(self.catalog, row[:2], *row[2:], options.repeats, options.reasons) for row in rows]
@@ -133,7 +136,8 @@ class Pipeline:
         return rising(self.catalog, self.catalog.trends, k, conditions)
 
     def _most_popular(self, unknown: list[Any], options: Options, learned: str | None) -> Recommendations:
-        """The answer where no click is known."""
+        """The answer where no click is known. Raises ItemTypeError where none can be, being of another type."""
+        refuse_other_type(self.catalog.ids.kind, unknown)
         row = self._popular(options.k, options.conditions)
         return replace(assembled(self.catalog, row, _NO_CLICKS, unknown, options.repeats), learned=learned)
 

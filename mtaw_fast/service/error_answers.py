@@ -7,7 +7,7 @@ from typing import Any
 
 from litestar.exceptions import HTTPException, ValidationException
 
-from mtaw_fast.errors import UsageError
+from mtaw_fast.errors import ItemTypeError, UsageError
 from mtaw_fast.service.answers import encoded
 from mtaw_fast.service.messages import ErrorAnswer, ErrorDetail
 from mtaw_fast.service.problems import ServiceError, one_line
@@ -30,6 +30,8 @@ def error_answer(scope: Any, error: Exception, service: Service) -> tuple[int, b
 def _problem_of(scope: Any, error: Exception) -> ServiceError:
     if isinstance(error, ServiceError):
         return error
+    if isinstance(error, ItemTypeError):
+        return ServiceError(400, "invalid_item", str(error))
     if isinstance(error, UsageError):
         return ServiceError(400, "invalid_request", str(error))
     if isinstance(error, ValidationException):

@@ -9,6 +9,7 @@ from urllib.parse import parse_qs
 from litestar import Response, get, post
 from litestar.params import Body, Parameter
 
+from mtaw_fast.data.item_ids import refuse_other_type
 from mtaw_fast.ranking.answer import Recommendations
 from mtaw_fast.service.answers import JSON, encoded, json_response
 from mtaw_fast.service.decoding import StrictRequest, decoded
@@ -111,6 +112,7 @@ async def click(
     assert service.sessions is not None
     check_request_origin(request, service.settings.own_names)
     check_limits(data, (data.items,), service.settings.limits)
+    refuse_other_type(service.reloader.snapshot.recommender.ids.kind, data.items, "the click")  # before it is kept
     await learn_clicks(service, session_id, data.items)
     clicks = await service.sessions.click(session_id, data.items)
     ranked = await _ranked(request.scope, service, data, clicks)
@@ -142,6 +144,9 @@ async def _ranked(
     scope: Any, service: Service, asked: RecommendRequest | ClickRequest, session: list[int | str]
 ) -> Ranked:
     """The ranking of a session; off the event loop where the conditions are long."""
+
+    # Here and not in the queue, where it would fail together with the sessions that are ranked with it.
+    refuse_other_type(service.reloader.snapshot.recommender.ids.kind, session)
 
     def work(waited: float) -> Ranked:
         return rank(service.reloader.snapshot, asked, session, waited)

@@ -50,9 +50,9 @@ class ClickOptions:
         type, within so many seconds; 0: at the same time; None: none.
     Filters
         min_session: fewest clicks of a session, before and after the support filter. max_session: most clicks,
-        after it; longer sessions are left out (most are robots); None: no limit. min_support: fewest clicks of an item in the
-        sessions of at least min_session clicks. support_rounds: 'once', or 'until-stable' to repeat both
-        filters until nothing changes.
+        after it; longer sessions are left out (most are robots); None: no limit. min_support: fewest clicks of an
+        item in the sessions of at least min_session clicks. support_rounds: 'once', or 'until-stable' to repeat
+        both filters until nothing changes.
     Split
         test_days: sessions that end within this many days before the last session's end are test; 0: no test.
         A session that ends exactly at the boundary is training. min_prefix: shortest prefix that is a sample.

@@ -182,7 +182,6 @@ def open_part(part: Part, columns: Columns) -> tuple[Any, Any, int]:
 
     Raises DataError where a column is missing or of no use.
     """
-    pl = require("polars", "train")
     broken = 0
     try:
         frame = scan(part, columns.separator)
@@ -283,7 +282,8 @@ def _bad_time(files: Sequence[Part], columns: Columns, used: tuple[str, ...], un
         row, value = _first(part, frame, reading.is_null(), columns.time)
         if row and (value is None or value == ""):
             return DataError(
-                f"{part}: column {columns.time!r} is empty in data row {row}; fill in or remove such rows{columns.remedy}"
+                f"{part}: column {columns.time!r} is empty in data row {row}; fill in or remove such "
+                f"rows{columns.remedy}"
             )
         if row:
             what = "an epoch number" if used[0] in ("int", "decimal") else "an ISO-8601 time"

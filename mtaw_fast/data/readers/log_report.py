@@ -127,8 +127,8 @@ class LogReport:
         ahead = days > int(time.time() * 1000) // _DAY_MS + 1
         if ahead.any():
             found.append(
-                f"{_some(int(counts[ahead].sum()), 'click')} from {self._day(days, ahead.argmax())} on lie in the future: "
-                "mend or remove such rows"
+                f"{_some(int(counts[ahead].sum()), 'click')} from {self._day(days, ahead.argmax())} on lie in the "
+                "future: mend or remove such rows"
             )
         before, total = np.cumsum(counts), int(counts.sum())
         for place in np.flatnonzero(np.diff(days) > _EMPTY_DAYS).tolist():
@@ -136,13 +136,13 @@ class LogReport:
             gap = int(days[place + 1] - days[place]) - 1
             if late <= max(1, _LONELY * total):
                 found.append(
-                    f"{_some(late, 'click')} from {self._day(days, place + 1)} on stand{'s' if late == 1 else ''} alone, "
+                    f"{_some(late, 'click')} from {self._day(days, place + 1)} on {_stand(late)} alone, "
                     f"{gap:,} days after all others: the test days are counted back from the last click, so the test "
                     f"holds {_some(test_samples, 'sample')}; remove such rows"
                 )
             elif early <= max(1, _LONELY * total):
                 found.append(
-                    f"{_some(early, 'click')} up to {self._day(days, place)} stand{'s' if early == 1 else ''} alone, "
+                    f"{_some(early, 'click')} up to {self._day(days, place)} {_stand(early)} alone, "
                     f"{gap:,} days before all others; remove such rows"
                 )
         return found
@@ -154,8 +154,9 @@ class LogReport:
         share = self.long_clicks / max(self.clicks, 1)
         if max_session is not None and share >= _ROBOTS_SHARE:
             return [
-                f"{_some(self.long_sessions, 'session')} of more than {max_session:,} clicks (the longest {self.longest:,}) "
-                f"held {share:.0%} of all clicks and are left out: robots? --max-session N keeps those up to N clicks"
+                f"{_some(self.long_sessions, 'session')} of more than {max_session:,} clicks (the longest "
+                f"{self.longest:,}) held {share:.0%} of all clicks and are left out: robots? --max-session N keeps those "
+                "up to N clicks"
             ]
         if max_session is None and self.longest > _ROBOTS:
             return [
@@ -169,8 +170,8 @@ class LogReport:
         if share < _REPEATED or self.dropped_repeats >= self.near_repeats:
             return []
         return [
-            f"{share:.0%} of the clicks repeat the same item of the same session within a second, {self.repeats:,} of them "
-            "at the same time: is every event logged twice? Repeats are easy to predict, so the metrics would flatter; "
+            f"{share:.0%} of the clicks repeat the same item of the same session within a second, {self.repeats:,} of "
+            "them at the same time: is every event logged twice? Repeats are easy to predict and flatter the metrics; "
             "--dedupe 1 counts such clicks once"
         ]
 
@@ -178,8 +179,8 @@ class LogReport:
         found = []
         if train_sessions < _FEW_SESSIONS:
             found.append(
-                f"{_some(train_sessions, 'session')} to train on {'is' if train_sessions == 1 else 'are'} too few to learn "
-                f"from: a useful model needs {_FEW_SESSIONS:,} and more"
+                f"{_some(train_sessions, 'session')} to train on {'is' if train_sessions == 1 else 'are'} too few to "
+                f"learn from: a useful model needs {_FEW_SESSIONS:,} and more"
             )
         if 0 < test_samples < min(_FEW_SAMPLES, 0.01 * train_samples):
             found.append(
@@ -187,6 +188,10 @@ class LogReport:
                 "models apart: look at the clicks a day and at --test-days"
             )
         return found
+
+
+def _stand(count: int) -> str:
+    return "stands" if count == 1 else "stand"
 
 
 def _some(count: int, what: str) -> str:

@@ -1,4 +1,4 @@
-"""Where a log lies: its parts on disk, in an object store or in memory, lazy scans of them, their errors as one line."""
+"""Where a log lies: parts on disk, in an object store or in memory, lazy scans of them, their errors as one line."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def part_files(source: Any, columns: Sequence[str] = ()) -> list[Part]:
     """The parts of a log, sorted by name: `source` itself, those of the folder, or those the glob pattern finds.
 
     source: a path, a URL, or a frame of Polars, pandas or Arrow, of which `columns` alone are read. Of a folder, only
-    names that end like a log count. Raises DataError where none is found, UsageError on a URL whose end tells no format.
+    names that end like a log count. Raises DataError where none is found, UsageError on a URL that tells no format.
     """
     if not isinstance(source, (str, os.PathLike)):
         return [_in_memory(source, columns)]
@@ -160,7 +160,8 @@ def _in_memory(frame: Any, columns: Sequence[str]) -> Part:
     library = type(frame).__module__.split(".")[0]
     if library not in ("pandas", "pyarrow") or not hasattr(frame, "columns"):
         raise UsageError(
-            f"a log is a path, a URL or a frame of Polars, pandas or Arrow, not {type(frame).__name__}; convert it first"
+            f"a log is a path, a URL or a frame of Polars, pandas or Arrow, not {type(frame).__name__}; "
+            "convert it first"
         )
     part = Part("the frame", "frame", None)
     with one_line_errors(part):

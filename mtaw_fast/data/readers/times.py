@@ -21,8 +21,8 @@ _ISO = {
 _ZONE = "zone "  # + a name such as UTC or Europe/Berlin: the form of times that end in it
 _ZONE_NAME = r"[0-9] ?([A-Za-z][A-Za-z0-9_+/-]+)$"
 _MOST_ZONES = 50
-# The first size that belongs to the next unit. 1e11 s is the year 5138 and 1e11 ms is 1973, and so on upwards, so no log
-# of clicks is ambiguous.
+# The first size that belongs to the next unit. 1e11 s is the year 5138 and 1e11 ms is 1973, and so on upwards, so no
+# log of clicks is ambiguous.
 _BOUNDS = {"s": 10**11, "ms": 10**14, "us": 10**17, "ns": 2**63}
 _PER_MILLISECOND = {"us": 1000, "ns": 1_000_000}
 
@@ -105,11 +105,12 @@ def family(counts: Mapping[str, int]) -> tuple[str, ...]:
 
 
 def unit_of(asked: str, largest: float, where: str) -> str:
-    """The unit of a column of numbers up to `largest` in size; raises DataError where none fits, or not the one asked."""
+    """The unit of a column of numbers up to `largest` in size; raises DataError where it does not fit."""
     unit = asked if asked != "auto" else own_unit(largest)
     if largest >= _BOUNDS[unit]:
         raise DataError(
-            f"{where} reaches {largest:.0f}, too large for {UNIT_NAMES[unit]} since 1970; divide it or name the right unit"
+            f"{where} reaches {largest:.0f}, too large for {UNIT_NAMES[unit]} since 1970; divide it or name the right "
+            "unit"
         )
     return unit
 

@@ -88,7 +88,7 @@ def test_a_wrong_unit_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="too large for milliseconds"):
         read("clicks", path, options=dataclasses.replace(LOOSE, time_unit="ms"))
     with pytest.raises(
-        DataError, match="1700000000000 in data row 2 is milliseconds.* 1700000000000000 in data row 1 micro"
+        DataError, match=r"1700000000000 in data row 2 is milliseconds.* 1700000000000000 in data row 1 micro"
     ):
         read("clicks", csv(path, [1_700_000_000_000_000, 1_700_000_000_000]), options=LOOSE)
 
@@ -144,7 +144,7 @@ def test_json_texts_stay_texts_and_broken_lines_are_told(tmp_path: Path) -> None
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     assert read("clicks", path, options=LOOSE).ids.kind == "str"
     path.write_text(path.read_text() + 'no json\n\n{"session_id": 1, "item')
-    with pytest.raises(DataError, match="log.jsonl cannot be read as a log"):
+    with pytest.raises(DataError, match=r"log\.jsonl cannot be read as a log"):
         read("clicks", path, options=LOOSE)
     found = read("clicks", path, options=SKIP)
     assert found.ids.external(np.arange(4)) == ["0", "1", "2", "3"]

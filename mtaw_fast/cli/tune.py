@@ -1,0 +1,78 @@
+"""`mtaw-fast tune`: better settings for a data set, found on its validation sessions."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+from pathlib import Path
+from typing import Any
+
+from mtaw_fast.cli.common import add_command, print_json, thread_count, wait_passively
+from mtaw_fast.config import DEFAULT_PRESET, PRESETS, preset
+from mtaw_fast.tuning import Trial, tune
+
+
+def add_to(commands: Any) -> None:
+    """Add the command to the parser."""
+    parser = add_command(
+        commands,
+        "tune",
+        run,
+        "Look for better settings on a data set's validation sessions (Optuna: the extra 'tune').",
+        "mtaw-fast tune shop.dataset --trials 30",
+    )
+    parser.add_argument(
+        "dataset", type=Path, metavar="DATASET", help="folder made by 'prepare'; its test is never read"
+    )
+    parser.add_argument("--preset", default=DEFAULT_PRESET, choices=tuple(PRESETS), help="settings to begin with")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="change one of them; repeat for more"
+    )
+    parser.add_argument("--trials", type=int, default=20, metavar="N", help="settings to try, at most")
+    parser.add_argument("--seconds", type=float, metavar="S", help="begin no trial after so long (default: no limit)")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the search")
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default: auto)")
+    parser.add_argument(
+        "--threads", type=thread_count, metavar="N|auto", help="of the loss and the session memory (default: auto)"
+    )
+    parser.add_argument("--json", action="store_true", help="print the result as JSON, without a line a trial")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Search and tell the best settings as a command."""
+    wait_passively()
+    found = tune(
+        arguments.dataset,
+        preset(arguments.preset).override(arguments.set),
+        trials=arguments.trials,
+        seconds=arguments.seconds,
+        seed=arguments.seed,
+        device=arguments.device,
+        threads=arguments.threads,
+        progress=None if arguments.json else _tell,
+    )
+    command = ["mtaw-fast train", str(arguments.dataset), "BUNDLE", f"--preset {arguments.preset}"]
+    command += [f"--set {assignment}" for assignment in (*arguments.set, *found.assignments())]
+    if arguments.json:
+        print_json(
+            {
+                "best": dataclasses.asdict(found.best),
+                "trials": [dataclasses.asdict(trial) for trial in found.trials],
+                "command": " ".join(command),
+            }
+        )
+        return
+    first, best = found.trials[0], found.best
+    print(f"best: trial {best.number}, {_metrics(best)} (settings as they were: {_metrics(first)})")
+    print(" ".join(command))
+
+
+def _tell(trial: Trial) -> None:
+    settings = ", ".join(f"{name} {value:.3g}" for name, value in trial.settings.items())
+    reached = "" if trial.state == "complete" else f", {trial.state} at {trial.share:.0%} of the sessions"
+    print(f"trial {trial.number}: {_metrics(trial)}{reached}  ({settings})", file=sys.stderr)
+
+
+def _metrics(trial: Trial) -> str:
+    return ", ".join(f"{name} {value:.2f}" for name, value in trial.metrics.items() if name.endswith("@20")) or "none"

@@ -1,0 +1,206 @@
+"""A search over the few settings that matter, on the validation sessions, with Optuna.
+
+Every trial is trained on a growing share of the latest training sessions and scored on the same held-out ones each
+time; one that is worse than the median of the earlier trials at the same share is given up there.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mtaw_fast.config import DEFAULT_PRESET, Config, preset
+from mtaw_fast.data.dataset import Dataset
+from mtaw_fast.data.sessions import Sessions
+from mtaw_fast.errors import TrainingError, UsageError, require
+
+BY = "MRR@20"
+SHARES = (0.1, 0.3, 1.0)  # of the training sessions, the latest ones
+_UNPRUNED = 4  # trials that are finished whatever they score: the median needs some
+_LEAST_SESSIONS = 50  # of the smallest share
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """Where a setting is looked for. log: evenly by its logarithm."""
+
+    low: float
+    high: float
+    log: bool = False
+
+
+COMMON = {"lr": Range(5e-4, 8e-3, True), "gamma": Range(0, 6), "dropout": Range(0, 0.3)}
+WITH_MEMORY = {
+    "recency": Range(0.02, 1, True),
+    "ranker_lr": Range(2e-3, 2e-2, True),
+    "near_candidates": Range(40, 200, True),
+}
+WITHOUT_MEMORY = {"spectral_share": Range(0.3, 1), "itl_gain": Range(10, 120, True)}
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One choice of settings.
+
+    Attributes
+    ----------
+    number : int
+        From 0 on; 0 is the settings as they were.
+    settings : dict
+        What was tried.
+    metrics : dict of str to float
+        On the validation sessions, in percent, at the last share that was reached.
+    share : float
+        That share of the training sessions.
+    state : {'complete', 'pruned', 'failed'}
+        Failed: its loss was not finite.
+    """
+
+    number: int
+    settings: dict[str, Any]
+    metrics: dict[str, float]
+    share: float
+    state: str
+
+
+@dataclass(frozen=True, slots=True)
+class Tuned:
+    """What `tune` found.
+
+    Attributes
+    ----------
+    config : Config
+        The best of the finished trials, by MRR@20.
+    best : Trial
+        That trial.
+    trials : list of Trial
+        All of them, in order.
+    """
+
+    config: Config
+    best: Trial
+    trials: list[Trial] = field(default_factory=list)
+
+    def assignments(self) -> list[str]:
+        """The best settings as `--set` takes them."""
+        return [f"{name}={value:g}" for name, value in self.best.settings.items()]
+
+
+def tune(
+    dataset: Dataset | str | os.PathLike[str],
+    config: Config | str = DEFAULT_PRESET,
+    *,
+    trials: int = 20,
+    seconds: float | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    threads: int | None = None,
+    progress: Callable[[Trial], object] | None = None,
+) -> Tuned:
+    """Look for better settings on a data set's validation sessions; its test is never read.
+
+    Parameters
+    ----------
+    dataset : Dataset or path
+        What `prepare` made.
+    config : Config or str, default 'full'
+        Settings to begin with, or the name of a preset; they are the first trial.
+    trials : int, default 20
+        At most.
+    seconds : float, optional
+        After which no further trial begins.
+    seed : int, default 0
+        Of the search; that of the trainings is the config's.
+    device, threads
+        As in `train`.
+    progress : callable, optional
+        Called with each Trial when it ends.
+
+    Returns
+    -------
+    Tuned
+
+    Raises
+    ------
+    UsageError
+        On a count of trials below 1, or a data set too small to be searched on.
+    TrainingError
+        Where no trial could be trained.
+    MissingPackageError
+        Without the extras `tune` and `train`.
+    """
+    optuna = require("optuna", "tune")
+    require("torch", "train")
+    if trials < 1:
+        raise UsageError(f"tune: trials must be at least 1, not {trials}")
+    base = preset(config) if isinstance(config, str) else config
+    data = dataset if isinstance(dataset, Dataset) else Dataset.load(dataset)
+    fitted, _ = data.train.split_last(base.validation)
+    if SHARES[0] * len(fitted) < _LEAST_SESSIONS:
+        raise UsageError(
+            f"tune: {data.name} has {len(fitted):,} sessions to train on, too few to search on; give a longer log"
+        )
+    space = COMMON | (WITH_MEMORY if base.memory else WITHOUT_MEMORY)
+    ended: list[Trial] = []
+
+    def objective(trial: Any) -> float:
+        settings: dict[str, Any] = {name: _suggested(trial, name, space[name], getattr(base, name)) for name in space}
+        metrics: dict[str, float] = {}
+        reached, state = 0.0, "complete"
+        try:
+            for step, share in enumerate(SHARES):
+                metrics = _scored(data, dataclasses.replace(base, **settings), share, device, threads)
+                reached = share
+                trial.report(metrics[BY], step)
+                if step + 1 < len(SHARES) and trial.should_prune():
+                    state = "pruned"
+                    raise optuna.TrialPruned
+        except TrainingError:
+            state = "failed"
+            raise
+        finally:
+            ended.append(Trial(trial.number, settings, metrics, reached, state))
+            if progress is not None:
+                progress(ended[-1])
+        return metrics[BY]
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(
+        direction="maximize",
+        sampler=optuna.samplers.TPESampler(seed=seed),
+        pruner=optuna.pruners.MedianPruner(n_startup_trials=_UNPRUNED),
+    )
+    study.enqueue_trial({name: getattr(base, name) for name in space})
+    study.optimize(objective, n_trials=trials, timeout=seconds, catch=(TrainingError,))
+    finished = [trial for trial in ended if trial.state == "complete"]
+    if not finished:
+        raise TrainingError("tune: no trial could be trained to its end; lower lr or scale and search again")
+    best = max(finished, key=lambda trial: (trial.metrics[BY], -trial.number))
+    return Tuned(dataclasses.replace(base, **best.settings), best, ended)
+
+
+def _suggested(trial: Any, name: str, within: Range, base: Any) -> float | int:
+    """A value of a setting, of its kind; the range takes in the one to begin with."""
+    low, high = min(within.low, base), max(within.high, base)
+    if isinstance(base, int):
+        return trial.suggest_int(name, int(low), int(high), log=within.log)
+    return trial.suggest_float(name, low, high, log=within.log)
+
+
+def _scored(data: Dataset, config: Config, share: float, device: str, threads: int | None) -> dict[str, float]:
+    """Metrics on the validation sessions of a training on the latest `share` of all others."""
+    from mtaw_fast.training import train
+
+    fitted, held_out = data.train.split_last(config.validation)
+    begin = len(fitted) - max(round(share * len(fitted)), 1)
+    latest = Sessions.concatenate([fitted.slice(begin, len(fitted)), held_out])
+    same_held_out = dataclasses.replace(config, validation=len(held_out) / len(latest))
+    part = dataclasses.replace(data, train=latest)
+    with tempfile.TemporaryDirectory(prefix="mtaw-fast-tune-") as folder:
+        trained = train(part, same_held_out, Path(folder) / "run", refit=False, device=device, threads=threads)
+    return {name: float(value) for name, value in trained.metrics.items()}

@@ -1,0 +1,140 @@
+"""The search for settings: what it trains and scores on, what it gives up, what it tells."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mtaw_fast import Dataset, training
+from mtaw_fast.cli import main
+from mtaw_fast.config import Config, preset
+from mtaw_fast.data.synthetic import generate
+from mtaw_fast.errors import MissingPackageError, TrainingError, UsageError
+from mtaw_fast.tuning import BY, COMMON, SHARES, WITH_MEMORY, WITHOUT_MEMORY, Trial, tune
+
+SMALL = preset("paper").override(["d=8", "epochs=1", "validation=0.1", "positions=8"])
+
+
+@pytest.fixture(scope="module")
+def dataset() -> Dataset:
+    return generate(60, 900, seed=3)
+
+
+@dataclasses.dataclass
+class Asked:
+    dataset: Dataset
+    config: Config
+    refit: bool
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[Asked]:
+    """Trainings that cost nothing: the metric is best at gamma 3, and grows with what was trained on."""
+    made: list[Asked] = []
+
+    def trained(dataset: Dataset, config: Config, folder: Path, *, refit: bool, **_: Any) -> Any:
+        made.append(Asked(dataset, config, refit))
+        if config.gamma > 5.5:
+            raise TrainingError("the loss is nan")
+        value = 50 - (config.gamma - 3) ** 2 + len(dataset.train) / 1000
+        return type("Trained", (), {"metrics": {BY: value, "P@20": value}})
+
+    monkeypatch.setattr(training, "train", trained)
+    return made
+
+
+@pytest.mark.parametrize("memory", [False, True])
+def test_every_share_is_scored_on_the_same_sessions(dataset: Dataset, asked: list[Asked], memory: bool) -> None:
+    config = dataclasses.replace(SMALL, memory=memory)
+    fitted, held_out = dataset.train.split_last(config.validation)
+    found = tune(dataset, config, trials=1)
+    assert len(asked) == len(SHARES)
+    for one, share in zip(asked, SHARES, strict=True):
+        before, after = one.dataset.train.split_last(one.config.validation)
+        assert np.array_equal(after.items, held_out.items)
+        assert len(before) == round(share * len(fitted))
+        assert np.array_equal(before.items, fitted.items[len(fitted.items) - len(before.items) :])
+        assert not one.refit
+        assert one.dataset.n_items == dataset.n_items
+    # The first trial is the settings as they were.
+    assert dataclasses.replace(asked[-1].config, validation=config.validation) == config
+    assert found.config == config
+    assert set(found.best.settings) == set(COMMON | (WITH_MEMORY if memory else WITHOUT_MEMORY))
+
+
+def test_the_best_is_found_the_worse_are_pruned_and_failures_survive(dataset: Dataset, asked: list[Asked]) -> None:
+    told: list[Trial] = []
+    found = tune(dataset, SMALL, trials=25, seed=1, progress=told.append)
+    assert told == found.trials
+    assert [trial.number for trial in told] == list(range(25))
+    states = {trial.state for trial in told}
+    assert states == {"complete", "pruned", "failed"}
+    complete = [trial for trial in told if trial.state == "complete"]
+    assert found.best == max(complete, key=lambda trial: trial.metrics[BY])
+    assert found.best.metrics[BY] > told[0].metrics[BY]
+    assert abs(found.config.gamma - 3) < 1
+    for trial in told:
+        assert (trial.share == 1) == (trial.state == "complete")
+    pruned = [trial for trial in told if trial.state == "pruned"]
+    assert all(trial.share < 1 for trial in pruned)
+    assert len(asked) < len(SHARES) * 25  # what was given up was not trained on
+    assert tune(dataset, SMALL, trials=25, seed=1).best == found.best  # a seed is a search
+
+
+def test_settings_outside_the_ranges_are_kept_as_the_first_trial(dataset: Dataset, asked: list[Asked]) -> None:
+    found = tune(dataset, dataclasses.replace(SMALL, lr=0.05), trials=1)
+    assert found.best.settings["lr"] == 0.05
+
+
+def test_misuse_is_refused(dataset: Dataset, asked: list[Asked]) -> None:
+    with pytest.raises(UsageError, match="trials must be at least 1"):
+        tune(dataset, SMALL, trials=0)
+    few = dataclasses.replace(dataset, train=dataset.train.slice(0, 100))
+    with pytest.raises(UsageError, match="too few to search on"):
+        tune(few, SMALL, trials=1)
+    with pytest.raises(TrainingError, match="no trial could be trained"):
+        tune(dataset, dataclasses.replace(SMALL, gamma=5.9), trials=1)
+    assert len(asked) == 1
+
+
+def test_the_command_tunes_and_its_answer_trains(
+    dataset: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two real trials, then the printed command word for word."""
+    dataset.save(tmp_path / "set")
+    settings = [part for name in ("d=8", "epochs=1", "validation=0.1") for part in ("--set", name)]
+    assert main(["tune", f"{tmp_path}/set", "--preset", "paper", *settings, "--trials", "2"]) == 0
+    captured = capsys.readouterr()
+    assert [line.split(":")[0] for line in captured.err.splitlines()] == ["trial 0", "trial 1"]
+    best, command = captured.out.splitlines()
+    words = command.replace("BUNDLE", f"{tmp_path}/bundle").split()
+    assert words[:2] == ["mtaw-fast", "train"]
+    assert main([*words[1:], "--json"]) == 0
+    value = json.loads(capsys.readouterr().out)["validation"][BY]
+    assert abs(value - float(best.split(f"{BY} ")[1].split()[0].rstrip(","))) < 1  # settings are rounded to be shown
+    assert not list(tmp_path.glob("*tune*"))
+
+
+def test_the_command_tells_all_as_json(
+    dataset: Dataset, asked: list[Asked], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dataset.save(tmp_path / "set")
+    assert main(["tune", f"{tmp_path}/set", "--set", "d=8", "--trials", "3", "--json"]) == 0
+    captured = capsys.readouterr()
+    found = json.loads(captured.out)
+    assert [trial["number"] for trial in found["trials"]] == [0, 1, 2]
+    assert found["best"] in found["trials"]
+    assert "--preset full --set d=8 --set lr=" in found["command"]
+    assert captured.err == ""
+
+
+def test_without_optuna_the_extra_is_named(monkeypatch: pytest.MonkeyPatch, dataset: Dataset) -> None:
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    with pytest.raises(MissingPackageError, match=r"mtaw-fast\[tune\]"):
+        tune(dataset, SMALL)

@@ -1,0 +1,202 @@
+"""prepare, train and evaluate from Python: what the commands make, to the bit; and what an evaluation warns of."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from mtaw_fast import Config, Dataset, Recommender, evaluate, prepare, train
+from mtaw_fast.bundle import Bundle
+from mtaw_fast.cli import main
+from mtaw_fast.config import preset
+from mtaw_fast.errors import DataWarning, UsageError
+from mtaw_fast.evaluation.seen import seen_targets
+from tests.cli.test_cli import TINY, write_log
+
+CONFIG = preset("full").override([text for text in TINY if "=" in text]).override(["epochs=1"])
+FEW = pytest.warns(DataWarning, match="too few to learn from")  # every set here
+
+
+@dataclasses.dataclass(frozen=True)
+class Made:
+    folder: Path
+    dataset: Dataset
+    bundle: Bundle
+    told: list[tuple[str, int, int]]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    """A data set and a bundle, made from Python and, beside them, by the commands."""
+    folder = tmp_path_factory.mktemp("workflow")
+    write_log(folder / "clicks.csv")
+    told: list[tuple[str, int, int]] = []
+    with FEW:
+        dataset = prepare(str(folder / "clicks.csv"), str(folder / "set"), test_days=2, progress=told_to(told))
+    bundle = train(dataset, str(folder / "bundle"), CONFIG, progress=told_to(told))
+    assert main(["prepare", "clicks", f"{folder}/clicks.csv", f"{folder}/set2", "--test-days", "2"]) == 0
+    assert main(["train", f"{folder}/set2", f"{folder}/bundle2", "--epochs", "1", *TINY, "--json"]) == 0
+    return Made(folder, dataset, bundle, told)
+
+
+def told_to(told: list[tuple[str, int, int]]) -> Any:
+    return lambda what, done, total: told.append((what, done, total))
+
+
+def manifest(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "manifest.json").read_text())
+
+
+def test_the_commands_make_the_same_to_the_bit(made: Made) -> None:
+    assert manifest(made.folder / "set") == manifest(made.folder / "set2")
+    ours, theirs = manifest(made.folder / "bundle"), manifest(made.folder / "bundle2")
+    assert ours["files"] == theirs["files"]
+    assert ours["config"] == theirs["config"]
+    assert ours["dataset"] == theirs["dataset"]
+    for entry in ours["files"].values():
+        assert (made.folder / "bundle" / entry["file"]).read_bytes() == (
+            made.folder / "bundle2" / entry["file"]
+        ).read_bytes()
+
+
+def test_a_frame_makes_what_its_file_makes(made: Made, tmp_path: Path) -> None:
+    frame = pl.read_csv(made.folder / "clicks.csv")
+    with FEW:
+        dataset = prepare(frame, tmp_path / "set", test_days=2, name="clicks")
+    assert dataset.fingerprint == made.dataset.fingerprint
+    with FEW:
+        again = prepare(frame, tmp_path / "set", test_days=5, overwrite=True)
+    assert len(again.train) < len(dataset.train)
+
+
+def test_progress_is_told(made: Made) -> None:
+    assert made.told[:3] == [("reading", 0, 2), ("writing", 1, 2), ("written", 2, 2)]
+    phases = list(dict.fromkeys(what for what, _, _ in made.told[3:]))
+    assert "search 1/1" in phases
+    assert "refit 1/1" in phases
+    for phase in phases:
+        done = [(count, total) for what, count, total in made.told if what == phase]
+        assert done[0][0] == 0
+        assert done == sorted(done)
+
+
+def test_an_exception_of_the_callback_ends_the_training(made: Made, tmp_path: Path) -> None:
+    def stop(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(made.dataset, tmp_path / "bundle", CONFIG, progress=stop)
+    assert not (tmp_path / "bundle").exists()
+
+
+def test_evaluate_equals_the_command(made: Made, capsys: pytest.CaptureFixture[str]) -> None:
+    told: list[tuple[str, int, int]] = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = evaluate(str(made.folder / "bundle"), str(made.folder / "set"), baselines=True, progress=told_to(told))
+    capsys.readouterr()
+    assert main(["evaluate", f"{made.folder}/bundle", f"{made.folder}/set", "--json"]) == 0
+    captured = capsys.readouterr()
+    assert json.loads(captured.out) == found.as_dict()
+    assert captured.err == ""
+    assert found.same_training_part
+    assert told[-1][1] == told[-1][2] == len(made.dataset.test)
+    for one in (made.bundle, Recommender.load(made.folder / "bundle")):
+        assert evaluate(one, made.dataset).metrics == found.metrics
+    assert "0.0% of the test clicks are on items that training never saw" in str(found)
+
+
+def test_a_leak_is_told(made: Made, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A set with a longer test: its test sessions are among what the bundle was trained on."""
+    with FEW:
+        longer = prepare(made.folder / "clicks.csv", tmp_path / "longer", test_days=5)
+    with pytest.warns(DataWarning, match="not trained on the training part of clicks .* these metrics are of a leak"):
+        found = evaluate(made.bundle, longer)
+    assert found.same_training_part is False
+    seen = seen_targets(made.bundle, longer, longer.test)
+    assert seen is not None
+    # Those that the bundle was not trained on are the last two days' sessions.
+    expected = len(longer.test) - len(made.dataset.test)
+    assert abs(seen - expected) <= 0.05 * expected
+    assert seen_targets(made.bundle, made.dataset, made.dataset.test) == 0
+    capsys.readouterr()
+    assert main(["evaluate", f"{made.folder}/bundle", f"{tmp_path}/longer", "--no-baselines", "--json"]) == 0
+    captured = capsys.readouterr()
+    assert captured.err.startswith("warning: this bundle was not trained on")
+    assert captured.err.count("\n") == 1
+    assert json.loads(captured.out)["same_training_part"] is False
+
+
+def test_what_is_known_without_times_equals_brute_force(made: Made) -> None:
+    """Walks around a ring come again: a session counts where training holds the whole of it, four clicks and more."""
+    data = made.dataset
+    test = dataclasses.replace(data.test, prefixes=data.test.prefixes.without_times(), target_times=None)
+    whole: dict[int, list[int]] = {}
+    for prefix, target, session in zip(test.prefixes, test.targets, test.session, strict=True):
+        whole[int(session)] = [*prefix.tolist(), int(target)]  # a session's last sample is its longest
+    trained = [session.tolist() for session in made.bundle.model.sessions]
+    met = {session for session, clicks in whole.items() if len(clicks) >= 4 and clicks in trained}
+    expected = sum(int(session) in met for session in test.session)
+    assert 0 < expected < len(test)
+    assert seen_targets(made.bundle, dataclasses.replace(data, test=test), test) == expected
+
+
+def test_a_test_of_the_same_training_part_may_differ(made: Made) -> None:
+    other = dataclasses.replace(made.dataset, fingerprint=made.dataset.fingerprint.replace("-", "-0", 1))
+    assert other.fingerprint != made.dataset.fingerprint
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert evaluate(made.bundle, other).same_training_part
+
+
+def test_logs_that_update_took_in_are_told(made: Made, tmp_path: Path) -> None:
+    shutil.copytree(made.folder / "bundle", tmp_path / "bundle")
+    assert main(["update", f"{tmp_path}/bundle", f"{made.folder}/clicks.csv", "--json"]) == 0
+    with pytest.warns(DataWarning, match="has learned .* sessions from logs since.* these metrics are of a leak"):
+        found = evaluate(tmp_path / "bundle", made.dataset)
+    assert found.same_training_part
+    seen = seen_targets(Bundle.load(tmp_path / "bundle"), made.dataset, made.dataset.test)
+    assert seen == len(made.dataset.test)
+
+
+def test_targets_that_training_never_saw_count_as_misses(made: Made) -> None:
+    data = dataclasses.replace(made.dataset, unseen=np.array([0, 0, 10**6], np.int32))
+    plain, counted = evaluate(made.bundle, data), evaluate(made.bundle, data, unseen="misses", baselines=True)
+    share = len(data.test) / (len(data.test) + 3)
+    for name, value in plain.metrics.items():
+        assert counted.metrics[name] == pytest.approx(value * share)
+        low, high = counted.report.intervals[name]
+        assert low <= counted.metrics[name] <= high
+    assert (counted.report.samples, counted.report.unseen) == (len(data.test) + 3, 3)
+    assert counted.report.sessions == plain.report.sessions + 1
+    assert counted.baselines["popularity"].unseen == 3
+    assert "3 targets, counted as misses" in str(counted)
+    assert "3 targets, not counted" in str(plain)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda made, tmp: prepare(made.folder / "clicks.csv", tmp / "d", sesion="x"), "no option 'sesion'"),
+        (lambda made, tmp: prepare(made.folder, tmp / "d", format="npz", gap=3), "goes with the format 'clicks'"),
+        (lambda made, tmp: prepare(made.folder / "clicks.csv", made.folder / "set"), "overwrite=True"),
+        (lambda made, tmp: train(made.dataset, tmp / "b", "none"), "no preset 'none'"),
+        (lambda made, tmp: train(made.dataset, made.folder / "bundle", Config()), "overwrite=True"),
+        (lambda made, tmp: evaluate(made.bundle, made.dataset, split="future"), "split must be"),
+        (lambda made, tmp: evaluate(made.bundle, made.dataset, unseen="hits"), "unseen must be"),
+        (lambda made, tmp: evaluate(made.bundle, made.dataset, split="validation", unseen="misses"), "leave --unseen"),
+    ],
+)
+def test_misuse_is_refused(made: Made, tmp_path: Path, call: Any, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        call(made, tmp_path)
+    assert not (tmp_path / "d").exists()
+    assert not (tmp_path / "b").exists()
