@@ -23,7 +23,7 @@ def add_to(commands: Any) -> None:
     """Add the command to the parser."""
     parser = add_command(commands, "info", run, "Describe a bundle or a data set.", "mtaw-fast info shop.bundle")
     parser.add_argument("folder", type=Path, metavar="BUNDLE|DATASET")
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--json", action="store_true", help="print the facts as JSON")
 
 
 def run(arguments: argparse.Namespace) -> None:

@@ -27,8 +27,8 @@ _HELP = {
     "time_unit": "of times given as numbers: auto, s, ms, us or ns; auto tells by their size (default: auto)",
     "separator": "of CSV (default: tab for .tsv and .tab, else comma)",
     "bad_rows": "refuse a log with a row that cannot be read, or skip such rows (default: refuse)",
-    "dedupe": "leave out a click that follows one of the same session (or user) on the same item, of the same type, within "
-    "so many seconds; 0: at the same time (default: none is left out)",
+    "dedupe": "leave out a click that follows one of the same session (or user) on the same item, of the same type, "
+    "within so many seconds; 0: at the same time (default: none is left out)",
     "min_session": "fewest clicks of a session (default: 2)",
     "max_session": "most clicks of a session, or none; longer ones are left out: most are robots (default: 500)",
     "min_support": "fewest clicks of an item (default: 5)",

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import argparse
+import dataclasses
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import numpy as np
 import pytest
 
-from mtaw_fast.cli import main
+from mtaw_fast.cli import _parser, main, prepare
+from mtaw_fast.cli.log_report import day_bars
 from mtaw_fast.data.dataset import Dataset
+from mtaw_fast.data.readers import FORMATS, ClickOptions
 from mtaw_fast.errors import UsageError
 from mtaw_fast.storage.files import folder_lock
 
@@ -311,6 +317,95 @@ def test_every_command_has_help_with_an_example(capsys: pytest.CaptureFixture[st
             main([command, "--help"])
         assert stop.value.code == 0
         assert f"example:\n  mtaw-fast {command} " in capsys.readouterr().out
+
+
+def options_of(parser: argparse.ArgumentParser) -> Iterator[tuple[str, argparse.ArgumentParser, argparse.Action]]:
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for name, command in action.choices.items():
+                yield from ((name, command, one) for one in command._actions)
+
+
+def test_help_shows_every_default_and_every_choice() -> None:
+    seen = set()
+    for name, command, action in options_of(_parser()):
+        text = " ".join(command.format_help().split())
+        if not action.option_strings or name not in ("prepare", "train", "tune", "evaluate", "info"):
+            continue
+        seen.add(name)
+        own = command._get_formatter()._expand_help(action)
+        assert own, f"{name} {action.option_strings[0]} has no help"
+        if action.default not in (None, False, [], argparse.SUPPRESS) and name != "prepare":
+            assert "default:" in own, f"{name} {action.option_strings[0]} hides its default, {action.default}"
+        for choice in action.choices or ():
+            assert str(choice) in text
+    assert len(seen) == 5
+
+
+def test_the_defaults_that_prepare_tells_are_those_of_the_options() -> None:
+    defaults = {field.name: field.default for field in dataclasses.fields(ClickOptions)}
+    for name, _, action in options_of(_parser()):
+        if name == "prepare" and action.dest in defaults and isinstance(defaults[action.dest], (int, float, str)):
+            value = defaults[action.dest]
+            assert f"(default: {value if isinstance(value, str) else f'{value:g}'})" in str(action.help), action.dest
+        if name == "prepare" and action.choices:
+            assert tuple(action.choices) == get_args(get_type_hints(ClickOptions)[action.dest])
+    assert set(prepare._FORMATS) == set(FORMATS)
+
+
+def test_prepare_tells_the_truth_about_a_log(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Every event twice, a robot, a bad row, rows in 2099: counted, drawn, warned of, and kept."""
+    write_log(tmp_path / "clicks.csv")
+    head, *rows = (tmp_path / "clicks.csv").read_text().splitlines()
+    rows = [row for row in rows for _ in range(2)]
+    rows += [f"bot,sku-{k % 40}é,{1_700_000_000 + k}" for k in range(1500)]
+    rows += ["late,sku-1é,4070908800", "late,sku-2é,4070908860", "broken,,soon"]
+    (tmp_path / "odd.csv").write_text("\n".join([head, *rows]) + "\n")
+    asked = ["prepare", "clicks", f"{tmp_path}/odd.csv", f"{tmp_path}/set", "--test-days", "2"]
+    assert "--bad-rows skip" in failure(asked, 1, capsys)
+    assert main([*asked, "--bad-rows", "skip"]) == 0
+    out = capsys.readouterr().out
+    assert f"rows         {len(rows):,}, 1 bad; {len(rows) - 1:,} clicks\n" in out
+    assert "1 too long; the longest has 1,500 clicks" in out
+    assert "% on items that training never saw" in out
+    bars = [line for line in out.splitlines() if "█" in line]
+    assert [line.split()[0] for line in bars][:2] == ["2023-11-14", "2023-11-15"]
+    assert ".. 27,4" in out
+    assert "  2099-01-01 ▏ 2\n" in out
+    warned = [line for line in out.splitlines() if line.startswith("warning: ")]
+    for part in ("in the future", "stand alone", "of more than 500 clicks", "logged twice", "too few to learn"):
+        assert any(part in line for line in warned), part
+    assert main(["info", f"{tmp_path}/set"]) == 0
+    told = capsys.readouterr().out
+    assert all(line in told for line in [*bars, *warned])
+    assert main(["info", f"{tmp_path}/set", "--json"]) == 0
+    log = json.loads(capsys.readouterr().out)["log"]
+    assert json.loads((tmp_path / "set/manifest.json").read_text())["preparation"]["log"] == log
+    assert (log["rows"], log["bad_rows"], log["long_sessions"]) == (len(rows), 1, 1)
+    assert [f"warning: {text}" for text in log["warnings"]] == warned
+    assert main([*asked, "--bad-rows", "skip", "--dedupe", "1", "--overwrite", "--json", "--max-session", "none"]) == 0
+    log = json.loads(capsys.readouterr().out)["log"]
+    assert log["dropped_repeats"] == (len(rows) - 1503) // 2
+    assert not any("logged twice" in text for text in log["warnings"])
+    assert any("a robot?" in text for text in log["warnings"])
+
+
+@pytest.mark.parametrize(("days", "gap"), [(1, 0), (28, 0), (29, 0), (400, 0), (60, 5000)])
+def test_the_chart_of_days_holds_every_click(days: int, gap: int) -> None:
+    names = np.datetime_as_string(
+        np.array([np.datetime64("2024-01-01") + k + (gap if k > days // 2 else 0) for k in range(days)])
+    )
+    counts = {str(name): 1 + (7 * k) % 13 for k, name in enumerate(names)}
+    lines = day_bars(counts)
+    rows = [line.split() for line in lines if not line.startswith("  ..")]
+    assert len(rows) <= 30
+    assert len(lines) - len(rows) == (1 if gap else 0)
+    if days <= 28:
+        assert [(row[0], int(row[-1])) for row in rows] == list(counts.items())
+    assert max(len(row[1]) for row in rows) == 40
+    step = -(-days // 28)
+    means = [float(row[-1].replace(",", "")) for row in rows]
+    assert abs(sum(means) * step - sum(counts.values())) <= step * len(rows) + 13 * step
 
 
 def test_importing_the_package_is_light() -> None:

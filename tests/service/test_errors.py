@@ -172,3 +172,23 @@ def test_the_scheme_of_the_token_has_no_case(text_service: Running) -> None:
 def test_afterwards_the_service_is_well(text_service: Running) -> None:
     assert text_service.ask("POST", RECOMMEND, FINE).status == 200
     text_service.assert_no_error()
+
+
+@pytest.mark.parametrize("session", [["11"], ["11", "12"], ["", "x"]])
+def test_texts_where_ids_are_integers(int_service: Running, session: list[str]) -> None:
+    """A mistake of the client, not a visitor whom nobody knows: popularity would hide it."""
+    answer = int_service.ask("POST", RECOMMEND, {"session": session})
+    refused(answer, 400, "invalid_item")
+    assert "the catalog's ids are int" in answer.json["error"]["message"]
+    refused(int_service.ask("POST", RECOMMEND + "/batch", {"sessions": [[], session]}), 400, "invalid_item")
+    mixed = int_service.ask("POST", RECOMMEND, {"session": [*session, 424242]})
+    assert (mixed.status, mixed.json["fallback"]) == (200, True)
+
+
+def test_integers_where_ids_are_texts(text_service: Running) -> None:
+    refused(text_service.ask("POST", RECOMMEND, {"session": [7, 8]}), 400, "invalid_item")
+    refused(text_service.ask("POST", "/v1/sessions/typed/click", {"items": [7, 8]}), 400, "invalid_item")
+    kept = text_service.ask("POST", "/v1/sessions/typed/click", {"items": ["nobody", 7]})
+    assert (kept.status, kept.json["clicks"], kept.json["fallback"]) == (200, 2, True)  # nothing of the first was kept
+    assert text_service.ask("POST", RECOMMEND, {"session": []}).json["fallback"]
+    assert text_service.ask("POST", RECOMMEND, {"session": ["nobody"]}).json["fallback"]

@@ -155,8 +155,8 @@ class LogReport:
         if max_session is not None and share >= _ROBOTS_SHARE:
             return [
                 f"{_some(self.long_sessions, 'session')} of more than {max_session:,} clicks (the longest "
-                f"{self.longest:,}) held {share:.0%} of all clicks and are left out: robots? --max-session N keeps those "
-                "up to N clicks"
+                f"{self.longest:,}) held {share:.0%} of all clicks and are left out: robots? --max-session N keeps "
+                "those up to N clicks"
             ]
         if max_session is None and self.longest > _ROBOTS:
             return [
