@@ -260,12 +260,13 @@ def evaluate(
     if split == "test":
         told += warnings_of(held, data, samples)
     rankable = translated(samples, data.ids, held.ids)
-    report = protocol.evaluate(recommender, rankable, progress=_named_progress(progress, "model"), unseen=counted)
+    common: dict[str, Any] = {"unseen": counted, "type_names": data.type_names}
+    report = protocol.evaluate(recommender, rankable, progress=_named_progress(progress, "model"), **common)
     others: dict[str, Report] = {}
     if baselines:
         fitting = all_baselines.fit_baselines(fitted, known, held_out, data.min_prefix, data.n_items)
         for name, ranker in fitting.items():
-            others[name] = protocol.evaluate(ranker, samples, progress=_named_progress(progress, name), unseen=counted)
+            others[name] = protocol.evaluate(ranker, samples, progress=_named_progress(progress, name), **common)
     _warn(told)
     return Evaluation(
         report=report,

@@ -17,6 +17,7 @@ from mtaw_fast import Config, Dataset, Recommender, evaluate, prepare, train
 from mtaw_fast.bundle import Bundle
 from mtaw_fast.cli import main
 from mtaw_fast.config import preset
+from mtaw_fast.data.item_ids import ItemIds
 from mtaw_fast.errors import DataWarning, UsageError
 from mtaw_fast.evaluation.seen import seen_targets
 from tests.cli.test_cli import TINY, write_log
@@ -180,6 +181,29 @@ def test_targets_that_training_never_saw_count_as_misses(made: Made) -> None:
     assert counted.baselines["popularity"].unseen == 3
     assert "3 targets, counted as misses" in str(counted)
     assert "3 targets, not counted" in str(plain)
+
+
+def test_metrics_by_type_survive_the_translation(made: Made) -> None:
+    """A data set with types, whose catalog the bundle has in another order and not as a whole."""
+    rng = np.random.default_rng(0)
+    test, n_items = made.dataset.test, made.dataset.n_items
+    typed = dataclasses.replace(
+        test,
+        prefixes=dataclasses.replace(
+            test.prefixes, types=rng.integers(0, 2, len(test.prefixes.items)).astype(np.uint8)
+        ),
+        target_types=rng.integers(0, 2, len(test)).astype(np.uint8),
+    )
+    names = made.dataset.ids.external(np.arange(n_items))
+    for ids in (made.dataset.ids, ItemIds.from_list(["else", *names[1:]])):
+        data = dataclasses.replace(made.dataset, test=typed, type_names=("view", "buy"), ids=ids, fingerprint="")
+        found = evaluate(made.bundle, data).report
+        assert {name: metrics["samples"] for name, metrics in found.by_type.items()} == {
+            "view": int((typed.target_types == 0).sum()), "buy": int((typed.target_types == 1).sum()),
+        }  # fmt: skip
+        total = sum(metrics["P@20"] * metrics["samples"] for metrics in found.by_type.values())
+        assert total / len(typed) == pytest.approx(found.metrics["P@20"])
+    assert "targets of type buy: P@10" in str(evaluate(made.bundle, data))
 
 
 @pytest.mark.parametrize(

@@ -73,6 +73,12 @@ class Evaluation:
     def __str__(self) -> str:
         head = f"{self.name}, {self.split}: encoder {self.encoder}, index {self.index}"
         lines = [head, table({"model": self.report, **self.baselines})]
+        if len(self.report.by_type) > 1:
+            lines += [
+                f"{int(metrics['samples']):,} targets of type {kind}: "
+                + ", ".join(f"{metric} {metrics[metric]:.2f}" for metric in METRICS)
+                for kind, metrics in self.report.by_type.items()
+            ]
         if self.unseen_share is not None:
             counted = (
                 "counted as misses" if self.report.unseen else "not counted; --unseen misses counts them as misses"

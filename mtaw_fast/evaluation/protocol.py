@@ -6,8 +6,8 @@ Axes: S samples, B sessions of a batch.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -47,6 +47,9 @@ class Report:
         How many.
     unseen : int, default 0
         Of the samples, those that are misses since training never saw their targets.
+    by_type : mapping of str to mapping of str to float
+        The metrics over the samples whose target is of each type of event, and `samples`, how many these are; those
+        of `unseen` are in none. Empty where the samples have no types.
     """
 
     metrics: Mapping[str, float]
@@ -57,6 +60,7 @@ class Report:
     repeat_samples: int
     sessions: int
     unseen: int = 0
+    by_type: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON values: the metrics at the top level, null for a metric without samples."""
@@ -68,6 +72,7 @@ class Report:
             "samples": self.samples,
             "sessions": self.sessions,
             "unseen": self.unseen,
+            "by_type": {name: dict(metrics) for name, metrics in self.by_type.items()},
         }
 
 
@@ -134,7 +139,12 @@ def _check_lists(ranker: Evaluated, ids: np.ndarray, scores: np.ndarray, shape: 
 
 
 def report_of(
-    ranks: np.ndarray, samples: Samples, seed: int = 0, resamples: int = 1000, unseen: np.ndarray | None = None
+    ranks: np.ndarray,
+    samples: Samples,
+    seed: int = 0,
+    resamples: int = 1000,
+    unseen: np.ndarray | None = None,
+    type_names: Sequence[str] = (),
 ) -> Report:
     """The report on ranks that are there already.
 
@@ -150,6 +160,8 @@ def report_of(
         Of the bootstrap.
     unseen : int32[M], optional
         The sessions of so many more samples, all of them misses: `Dataset.unseen`.
+    type_names : sequence of str, default none
+        What the types of the samples stand for; none: no metrics by type.
 
     Returns
     -------
@@ -163,6 +175,7 @@ def report_of(
     if len(samples) == 0:
         raise DataError("nothing to evaluate: the split holds no sample; lower min_prefix or hold more sessions out")
     gains = gains_of(ranks)
+    by_type = _by_type(gains, samples, type_names)
     repeats, session = samples.repeats(), samples.session
     missed = 0 if unseen is None else len(unseen)
     if unseen is not None:
@@ -178,7 +191,20 @@ def report_of(
         repeat_samples=int(repeats.sum()),
         sessions=len(np.unique(session)),
         unseen=missed,
+        by_type=by_type,
     )
+
+
+def _by_type(gains: np.ndarray, samples: Samples, type_names: Sequence[str]) -> dict[str, dict[str, float]]:
+    """The metrics of each type of target that occurs, most frequent first."""
+    if samples.target_types is None or not type_names:
+        return {}
+    counts = np.bincount(samples.target_types, minlength=len(type_names))
+    return {
+        type_names[code]: {**means_of(gains[samples.target_types == code]), "samples": int(counts[code])}
+        for code in np.argsort(-counts, kind="stable").tolist()
+        if counts[code]
+    }
 
 
 def evaluate(
@@ -188,6 +214,7 @@ def evaluate(
     chunk: int = 512,
     progress: Progress | None = None,
     unseen: np.ndarray | None = None,
+    type_names: Sequence[str] = (),
 ) -> Report:
     """Rank every sample over the whole catalog and report.
 
@@ -205,6 +232,8 @@ def evaluate(
         Called as progress(done, S) after every chunk.
     unseen : int32[M], optional
         The sessions of so many more samples, all of them misses: `Dataset.unseen`.
+    type_names : sequence of str, default none
+        What the types of the samples stand for; none: no metrics by type.
 
     Returns
     -------
@@ -217,4 +246,5 @@ def evaluate(
     DataError
         Where there is no sample.
     """
-    return report_of(ranks_of(ranker, samples, max(KS), chunk, progress), samples, seed, unseen=unseen)
+    ranks = ranks_of(ranker, samples, max(KS), chunk, progress)
+    return report_of(ranks, samples, seed, unseen=unseen, type_names=type_names)

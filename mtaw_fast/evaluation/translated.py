@@ -19,8 +19,13 @@ def translated(samples: Samples, source: ItemIds, target: ItemIds) -> Samples:
     items = internal[samples.prefixes.items]
     row = np.repeat(np.arange(len(samples)), samples.prefixes.lengths)
     kept = np.bincount(row[items >= 0], minlength=len(samples))
-    times = samples.prefixes.times
-    prefixes = Sessions(items[items >= 0], offsets_of(kept), None if times is None else times[items >= 0])
+    times, types = samples.prefixes.times, samples.prefixes.types
+    prefixes = Sessions(
+        items[items >= 0],
+        offsets_of(kept),
+        None if times is None else times[items >= 0],
+        None if types is None else types[items >= 0],
+    )
     # Out of the catalog's range: no list holds it.
     targets = np.where(internal[samples.targets] >= 0, internal[samples.targets], len(target)).astype(np.int32)
-    return Samples(prefixes, targets, samples.session, samples.target_times)
+    return Samples(prefixes, targets, samples.session, samples.target_times, samples.target_types)

@@ -168,7 +168,7 @@ def test_report_as_json() -> None:
     samples = Samples(prefixes, np.array([2, 4, 6, 5], np.int32), np.array([8, 8, 3, 3], np.int32))
     report = report_of(np.array([1, 0, 4, 20], np.int32), samples, seed=5)
     value = json.loads(json.dumps(report.as_dict(), allow_nan=False))
-    assert set(value) == {*METRICS, "intervals", "repeat", "non_repeat", "samples", "sessions", "unseen"}
+    assert set(value) == {*METRICS, "intervals", "repeat", "non_repeat", "samples", "sessions", "unseen", "by_type"}
     assert METRICS == ("P@10", "MRR@10", "P@20", "MRR@20")
     assert (value["P@10"], value["P@20"], value["samples"], value["sessions"]) == (50, 75, 4, 2)
     assert value["repeat"] == {"P@10": 50, "MRR@10": 50, "P@20": 100, "MRR@20": pytest.approx(52.5), "samples": 2}
@@ -177,6 +177,22 @@ def test_report_as_json() -> None:
     for name in METRICS:
         low, high = value["intervals"][name]
         assert low <= value[name] <= high
+
+
+def test_metrics_by_type_of_the_target() -> None:
+    rng = np.random.default_rng(4)
+    ranks, types = rng.integers(0, 25, 200).astype(np.int32) % 21, rng.integers(0, 3, 200).astype(np.uint8)
+    types[types == 1] = 2
+    prefixes = Sessions(np.zeros(200, np.int32), np.arange(201), np.zeros(200, np.int64), np.zeros(200, np.uint8))
+    samples = Samples(prefixes, np.ones(200, np.int32), np.arange(200, dtype=np.int32), np.zeros(200, np.int64), types)
+    report = report_of(ranks, samples, type_names=("view", "cart", "buy"), unseen=np.array([1, 2], np.int32))
+    assert set(report.by_type) == {"view", "buy"}  # none of the targets is a cart
+    for code, name in ((0, "view"), (2, "buy")):
+        of_type = ranks[types == code]
+        assert report.by_type[name] == {**means_of(gains_of(of_type)), "samples": len(of_type)}
+    assert list(report.by_type) == sorted(report.by_type, key=lambda name: -report.by_type[name]["samples"])
+    json.dumps(report.as_dict(), allow_nan=False)
+    assert report_of(ranks, samples).by_type == {}
 
 
 def test_a_group_without_samples_is_null_in_json() -> None:
