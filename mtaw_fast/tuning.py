@@ -88,7 +88,7 @@ class Tuned:
 
     def assignments(self) -> list[str]:
         """The best settings as `--set` takes them."""
-        return [f"{name}={value:g}" for name, value in self.best.settings.items()]
+        return [f"{name}={value!r}" for name, value in self.best.settings.items()]
 
 
 def tune(

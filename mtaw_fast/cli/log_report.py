@@ -28,12 +28,7 @@ def report_lines(log: Mapping[str, Any]) -> list[str]:
     ]
     if log["days"]:
         lines += ["clicks a day (UTC)", *day_bars(log["days"])]
-    return [*lines, *warning_lines(log)]
-
-
-def warning_lines(log: Mapping[str, Any]) -> list[str]:
-    """What looks wrong, a line each."""
-    return [f"warning: {text}" for text in log["warnings"]]
+    return [*lines, *(f"warning: {text}" for text in log["warnings"])]
 
 
 def day_bars(days: Mapping[str, int]) -> list[str]:

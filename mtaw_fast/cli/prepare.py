@@ -94,9 +94,9 @@ def run(arguments: argparse.Namespace) -> None:
     given = {name: getattr(arguments, name) for name in _HELP if getattr(arguments, name) is not _UNSET}
     if "types" in given:
         given["types"] = tuple(given["types"].split(","))
-    if arguments.format != "clicks":
-        for name in given.keys() - {"min_prefix"}:
-            raise UsageError(f"--{name.replace('_', '-')} goes with the format clicks alone")
+    misplaced = [name for name in given if name != "min_prefix"] if arguments.format != "clicks" else []
+    if misplaced and arguments.format in _FORMATS:
+        raise UsageError(f"--{misplaced[0].replace('_', '-')} goes with the format clicks alone")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DataWarning)  # they are printed below
         dataset = prepare(
