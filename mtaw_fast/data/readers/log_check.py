@@ -132,7 +132,8 @@ def _counts(part: Part, columns: Columns) -> dict[str, Any]:
         readable = _readings(head, columns, schema)
         found = head.select(**readable).collect().row(0, named=True)
         numbers = found.get("largest") is not None
-        asked |= {key: readable[key] for key, count in found.items() if count or (numbers and key.endswith("est"))}
+        sizes = [key for key in readable if key.endswith("est") or key.startswith("unit ")]
+        asked |= {key: readable[key] for key, count in found.items() if count or (numbers and key in sizes)}
         counts = frame.select(**asked).collect(engine="streaming").row(0, named=True)
         texts = sum(count for key, count in counts.items() if key.startswith("time ") and key not in _NUMBERS)
         if max(counts.get("time decimal", 0), texts) < counts["rows"]:

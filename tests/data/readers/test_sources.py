@@ -264,3 +264,10 @@ def test_a_store_that_cannot_be_reached_is_one_line(monkeypatch: pytest.MonkeyPa
     for url in ("s3://shop/folder/", "gs://shop/log", "az://shop/log.xlsx"):
         with pytest.raises(UsageError, match="does not tell how to read it"):
             read("clicks", url, options=LOOSE)
+
+
+def test_the_unit_of_most_rows_counts_where_others_are_skipped(tmp_path: Path) -> None:
+    """The first thousand rows are of the other unit."""
+    path = csv(tmp_path / "log.csv", [*[1_700_000_000] * 1200, *range(1_700_000_000_000, 1_700_000_002_000)])
+    found = read("clicks", path, options=SKIP)
+    assert (found.train.n_clicks, found.preparation["log"]["bad_rows"]) == (2000, 1200)
