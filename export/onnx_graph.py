@@ -1,10 +1,9 @@
-"""MTAW as two ONNX graphs, in ONNX's own text form: the formulas of the model, line by line.
+"""MTAW's encoder as an ONNX graph, in ONNX's own text form: the formulas of the model, line by line.
 
-    encoder      ids, lengths -> query: o_m / |o_m| of every session's last click m (of o_m + gain * r_m where the
-                 model has `recent` clicks in its query)
-    recommender  ids, k -> items, scores: the top k of the whole catalog, which lies in the graph
+    ids, lengths -> query: o_m / |o_m| of every session's last click m (of o_m + gain * r_m where the model has `recent`
+                    clicks in its query)
 
-Axes: B sessions (`batch`), L clicks of the longest (`length`), W = min(L, max_len), N items, d. Integers are int32.
+Axes: B sessions (`batch`), L clicks of the longest (`length`), W = min(L, max_len), d. Integers are int32.
 Interest tracking runs for every click, since the last query looks at all interests; interest enhancing for the last
 click alone. The queries' 1/sqrt(d) is folded into their layers: ReLU(c v) = c ReLU(v) for c > 0.
 """
@@ -23,8 +22,8 @@ from mtaw_fast.config import Config
 from mtaw_fast.model.recent_clicks import RECENT_CLICKS, SHORTEST, recent_of
 
 OPSET = 18
-TABLES = ("e", "logits_here")  # the nodes that read the item embeddings and the catalog
-_IR_VERSION = 8  # that of opset 18: what every runtime with the opset reads
+TABLE = "e"  # the node that reads the item embeddings
+IR_VERSION = 8  # that of opset 18: what every runtime with the opset reads
 _NORM_EPS = 1e-5
 _DTYPES: Mapping[str, np.dtype[Any]] = {"float32": np.dtype(np.float32), "fp16": np.dtype(np.float16)}
 
@@ -116,31 +115,10 @@ _DIRECTION = """
     has_clicks = Greater (m_column, nought)
     query = Where (has_clicks, direction, silence)
 """
-_LENGTHS = f"""
-    is_click = GreaterOrEqual (ids, nought)
-    clicks = Cast <to = {TensorProto.INT32}> (is_click)
-    lengths = ReduceSum <keepdims = 0> (clicks, one)
-"""
-_TOP = """
-    # z_i = scale cos(o_m, e_i)
-    scaled = Mul (query, scale)
-    scaled_here = Cast <to = DTYPE> (scaled)
-    logits_here = MatMul (scaled_here, catalog)
-    logits = Cast <to = FLOAT> (logits_here)
-    k_long = Cast <to = INT64> (k)
-    most = Min (k_long, n_items)
-    scores, places = TopK (logits, most)
-    items = Cast <to = INT32> (places)
-"""
-_INPUTS = {
+ENCODER_WORDS = {
     "ids": "internal item ids of each session's clicks, oldest first, padded on the right with -1",
     "lengths": "clicks of each session",
-    "k": "how many items to rank, at least 1; more than N give N",
-}
-_OUTPUTS = {
     "query": "the unit query vector after the last click; zero for a session without clicks",
-    "items": "internal item ids, best first; of equal scores the lower id first",
-    "scores": "the items' logits: scale * cosine",
 }
 
 
@@ -168,21 +146,10 @@ def encoder_graph(config: Config, weights: Mapping[str, np.ndarray], dtype: str,
     return _graph(model, _values(config, weights, dtype))
 
 
-def recommender_graph(config: Config, weights: Mapping[str, np.ndarray], catalog: np.ndarray, dtype: str) -> Graph:
-    """The recommender over weights and catalog float32[N, d] of the bundle, in 'float32' or 'fp16'."""
-    element = helper.np_dtype_to_tensor_dtype(_DTYPES[dtype])
-    top = _TOP.replace("DTYPE", str(element))
-    for name in ("FLOAT", "INT64", "INT32"):
-        top = top.replace(name, str(getattr(TensorProto, name)))
-    model = _model(
-        "recommender (int32[batch, length] ids, int32[1] k) => (int32[batch, k] items, float[batch, k] scores)",
-        _LENGTHS + _query(config) + top,
-    )
-    values = _values(config, weights, dtype)
-    values["catalog"] = np.ascontiguousarray(catalog.T.astype(_DTYPES[dtype]))
-    values["scale"] = np.float32(config.scale)
-    values["n_items"] = np.array([len(catalog)])
-    return _graph(model, values)
+def encoder_parts(config: Config, weights: Mapping[str, np.ndarray], dtype: str) -> Graph:
+    """The encoder's nodes, for a graph that has `ids` and `lengths` and goes on from `query`."""
+    signature = f"encoder (int32[batch, length] ids, int32[batch] lengths) => (float[batch, {config.d}] query)"
+    return _graph(_model(signature, _query(config)), _values(config, weights, dtype))
 
 
 def _query(config: Config) -> str:
@@ -192,19 +159,18 @@ def _query(config: Config) -> str:
     return _QUERY + _RECENT + _DIRECTION.replace("SUM", "o_and_recent")
 
 
-def describe(model: ModelProto, about: Mapping[str, Any], summary: str) -> None:
+def describe(model: ModelProto, about: Mapping[str, Any], summary: str, words: Mapping[str, str]) -> None:
     """Put metadata into a model, and words to its inputs and outputs."""
     helper.set_model_props(model, {name: str(value) for name, value in about.items()})
     model.producer_name = "mtaw_fast"
     model.doc_string = summary
-    for values, words in ((model.graph.input, _INPUTS), (model.graph.output, _OUTPUTS)):
-        for value in values:
-            value.doc_string = words.get(value.name, value.doc_string)
+    for value in (*model.graph.input, *model.graph.output):
+        value.doc_string = words.get(value.name, value.doc_string)
 
 
 def _model(signature: str, body: str) -> ModelProto:
     """The parsed text; every node is named after its first output."""
-    model = parser.parse_model(f'<ir_version: {_IR_VERSION}, opset_import: ["" : {OPSET}]>\n{signature} {{{body}}}')
+    model = parser.parse_model(f'<ir_version: {IR_VERSION}, opset_import: ["" : {OPSET}]>\n{signature} {{{body}}}')
     for node in model.graph.node:
         node.name = node.output[0]
     return model

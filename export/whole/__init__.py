@@ -1,0 +1,1 @@
+"""The whole recommender as one ONNX graph: ids, encoder, session memory, ranker and conditions."""

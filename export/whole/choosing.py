@@ -1,0 +1,68 @@
+"""What may be shown, what is searched, and how a ranking comes to its k places.
+
+Axes: N items, C candidates, D dense items.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mtaw_fast.export.whole.features import Dense
+from mtaw_fast.export.whole.nodes import BOOL, FLOAT, INT, LONG, Graph, Value
+
+NOTHING = float(-np.inf)
+
+
+def allowed_items(g: Graph, exclude: Value, allow: Value, use_allow: Value, n_items: int) -> Value:
+    """bool[N + 1]: what may be found, and a last place for what is unknown. exclude, allow: internal ids int64[..], -1
+    where unknown."""
+    room = g.constant(np.array([n_items + 1]))
+    everything = g.op("Expand", ~use_allow, room)
+    marked = everything.scattered(_inside(g, allow, n_items), g.op("Expand", g.constant(np.array([True])), allow.size()))
+    banned = g.op("Expand", g.constant(np.array([False])), exclude.size())
+    return marked.scattered(_inside(g, exclude, n_items), banned)
+
+
+def without_seen(g: Graph, allowed: Value, clicks: Value, exclude_seen: Value, n_items: int) -> Value:
+    """bool[N]: also without the session's own clicks int32[m], where exclude_seen bool[1] says so."""
+    seen = g.where(exclude_seen, clicks.to(LONG), n_items)
+    shown = allowed.scattered(seen, g.op("Expand", g.constant(np.array([False])), clicks.size()))
+    return shown.cut(0, n_items)
+
+
+def dense_items(g: Graph, logits: Value, allowed: Value, count: Value) -> Dense:
+    """The best `count` (int64[1]) allowed items by the encoder's logits float32[N]."""
+    found, places = g.top(g.where(allowed, logits, NOTHING), count)
+    kept = g.places(found > NOTHING)
+    return Dense(places.at(kept).to(INT), found.at(kept), logits)
+
+
+def ranked(g: Graph, items: Value, scores: Value, k: Value) -> tuple[Value, Value]:
+    """The best k of candidates int32[C], as far as there are so many."""
+    found, places = g.top(scores, scores.size().least(k))
+    return items.at(places), found
+
+
+def followed(g: Graph, best: tuple[Value, Value], candidates: tuple[Value, Value], dense: Dense, scale: float,
+             n_items: int) -> tuple[Value, Value]:  # fmt: skip
+    """The ranked candidates and behind them the dense list's other items, below the lowest candidate by what their logit
+    lacks of the highest there is. candidates: all of them, and their scores."""
+    items, scores = candidates
+    nobody = g.full(g.constant(np.array([n_items])), 0, BOOL)
+    listed = nobody.scattered(items, g.op("Expand", g.constant(np.array([True])), items.size()))
+    rest = g.places(~listed.at(dense.items))
+    lowest = g.op("ReduceMin", g.joined(scores, g.constant(np.array([np.inf], np.float32))), keepdims=1, dtype=FLOAT)
+    start = g.where(lowest < float(np.inf), lowest, 0.0)
+    behind = start - (g.constant(np.float32(scale)) - dense.logits.at(rest).least(scale))
+    return g.joined(best[0], dense.items.at(rest)), g.joined(best[1], behind)
+
+
+def filled(g: Graph, items: Value, scores: Value, k: Value) -> tuple[Value, Value]:
+    """The first k, filled up with -1 and -inf: (int64[k], float32[k])."""
+    items = g.joined(items.to(LONG), g.full(k, -1, LONG)).cut(0, k)
+    return items, g.joined(scores, g.full(k, NOTHING, FLOAT)).cut(0, k)
+
+
+def _inside(g: Graph, ids: Value, n_items: int) -> Value:
+    """Ids, the unknown ones at N."""
+    return g.where(ids < 0, n_items, ids)

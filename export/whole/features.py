@@ -1,0 +1,163 @@
+"""The pool of everything that was met, its candidates, and their features and scores.
+
+Axes: A entries, U items in the pool (own ones first), C candidates, F features.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from mtaw_fast.export.whole.nodes import DOUBLE, FLOAT, INT, LONG, Graph, Value
+from mtaw_fast.export.whole.own import OWN_NAMES, Own
+from mtaw_fast.export.whole.pairs import LANES, neighbours, second_neighbours
+from mtaw_fast.export.whole.ragged import first_of_each, summed
+from mtaw_fast.export.whole.similar import Similar
+from mtaw_fast.export.whole.tables import Memory
+from mtaw_fast.kernels.native.memory_query import QuerySettings
+from mtaw_fast.memory import RankerNet
+from mtaw_fast.memory.reference.candidates import SIMILAR
+
+_PRE_BITS = 3  # a pre-score is less than 2^3
+
+
+@dataclass(frozen=True, slots=True)
+class Dense:
+    """The encoder's best allowed items, best first: items int32[D], logits float32[D]; all_logits float32[N]."""
+
+    items: Value
+    logits: Value
+    all_logits: Value
+
+
+class Pool:
+    """What every way to an item says of it."""
+
+    def __init__(
+        self, g: Graph, own: Own, memory: Memory, settings: QuerySettings, dense: Dense, trending: Value | None
+    ) -> None:
+        self._g, self._own, self._memory, self._settings, self._dense = g, own, memory, settings, dense
+        near, similar = neighbours(g, own, memory), Similar(g, own, memory, settings.sessions)
+        second_items, second_terms = second_neighbours(g, own, memory)
+        groups = [own.items, near.items, similar.items, second_items, dense.items]
+        groups += [] if trending is None else [trending]
+        met = g.joined(*groups)
+        firsts, slots = first_of_each(g, met, memory.n_items)
+        self.items = met.at(firsts)
+        self._rows = rows = self.items.size()
+        parts: list[Value] = []
+        begin: Value = g.constant(np.array([0]))
+        for group in groups:
+            end = begin + group.size()
+            parts.append(slots.cut(begin, end))
+            begin = end
+        self.sums = summed(g, rows, parts[1], near.terms, len(LANES))  # [U, 15]
+        self._near = summed(g, rows, parts[1], near.near.column(1), 1, "max")
+        nothing = g.full(rows, -1, INT)
+        self._latest = nothing.scattered(parts[1], near.latest, "max")
+        self.similar = summed(g, rows, parts[2], similar.terms(parts[2], own.n), len(SIMILAR))  # [U, 5]
+        self._second = summed(g, rows, parts[3], second_terms.column(1), 1)
+        self.largest = self.similar.reduced("Max", 0)  # [5]
+        normal = self.largest >= float(np.finfo(np.float32).tiny)
+        self._shares = self.similar * g.where(normal, g.op("Reciprocal", self.largest), 0.0)
+        self._root = memory.root(g, self.items).column(1)
+        places = g.counted(dense.items.size(), INT)
+        self._place = g.full(rows, settings.dense, INT).scattered(parts[4], places)
+        self._trending = None
+        if trending is not None:
+            self._trending = g.full(rows, 0, INT).scattered(parts[5], g.full(trending.size(), 1, INT))
+        self._pre = self._pre_scores()
+
+    def _pre_scores(self) -> Value:
+        """float32[U, 1]."""
+        lane = {name: self.sums.cut(at, at + 1, 1) for at, name in enumerate(LANES)}
+        return (
+            lane["fwd_dec"] + lane["bwd_dec"] + lane["ses_all"] + (lane["cos_dec"] * self._root + lane["next_last"]) * 0.5
+            + lane["rec_all"] + self._shares.cut(0, 1, 1) * 0.02
+        )  # fmt: skip
+
+    def candidates(self, allowed: Value) -> Value:
+        """int64[C]: slots of the allowed own items, of the best others by pre-score, and of the lists."""
+        g, settings = self._g, self._settings
+        fine = allowed.at(self.items)
+        is_own = g.counted(self._rows) < self._own.n
+        bits = max(1, self._memory.n_items.bit_length())
+        steps = g.constant(np.float64(2.0 ** (62 - _PRE_BITS - bits)))
+        key = (self._pre.flat().to(DOUBLE) * steps).to(LONG) * (1 << bits) - self.items.to(LONG)
+        key = g.where(fine & ~is_own, key, -(1 << 62))
+        best, places = g.top(key, self._rows.least(settings.others))
+        taken = (best > -(1 << 61)).to(INT)
+        listed = self._place < settings.dense
+        if self._trending is not None:
+            listed = listed | (self._trending > 0)
+        chosen = g.full(self._rows, 0, INT).scattered(places, taken) > 0
+        return g.places(fine & (is_own | listed | chosen))
+
+    def features(self, slots: Value) -> tuple[list[str], Value]:
+        """Names, and float32[C, F'] of candidates: those that are not the same for all of them."""
+        g, own, memory = self._g, self._own, self._memory
+        items = self.items.at(slots)
+        per_session = 1 / (memory.n_sessions + 1)
+        root = self._root.at(slots)
+        is_cosine = np.array([name.startswith("cos") for name in LANES], np.float32)
+        sums = self.sums.at(slots) * (root * g.constant(is_cosine) + g.constant(1 - is_cosine))
+        counts = memory.counts(g).at(items)
+        since = (g.constant(np.int32(memory.n_sessions)) - counts.cut(4, 5, 1)).to(FLOAT) * per_session
+        latest = (g.constant(np.int32(memory.n_sessions)) - self._latest.at(slots).column(1)).to(FLOAT) * per_session
+        logged = {
+            **{name: 1e-4 for name in LANES if name != "reached"}, "reached": 1.0, "second": 1e-4,
+            **dict.fromkeys(SIMILAR, 1e-3), "pre": 1e-4, "clicks": 1.0, "sessions": 1.0, "newest": 1e-4,
+            "latest": 1e-4, "dense_rank": 1.0,
+        }  # fmt: skip
+        raw = g.joined(
+            sums, self._second.at(slots), self._shares.at(slots), self._pre.at(slots), counts.cut(0, 2, 1).to(FLOAT),
+            since, latest, self._place.at(slots).to(FLOAT).column(1), axis=1,
+        )  # fmt: skip
+        logs = (raw + g.constant(np.array(list(logged.values()), np.float32))).log()
+        logit = self._dense.all_logits.at(items).column(1)
+        gap = logit - self._best_logit()
+        place = slots.least(own.n)
+        facts = g.joined(own.facts, g.constant(np.zeros((1, len(OWN_NAMES)), np.float32)), axis=0).at(place)
+        names = [*logged, "reach_near", "logit", "logit_gap", *OWN_NAMES]
+        return names, g.joined(logs, self._near.at(slots), logit, gap, facts, axis=1)
+
+    def query_features(self) -> dict[str, Value]:
+        """float32[1] by name."""
+        own = self._own
+        sessions = self._memory.counts(self._g).at(own.items.cut(0, 1)).cut(1, 2, 1).to(FLOAT).flat()
+        return {
+            "length": (own.clicks + 1.0).log(),
+            "last_sessions": (sessions + 1.0).log(),
+            "distinct": (own.distinct + 1.0).log(),
+            "repeat_rate": 1.0 - own.distinct / own.clicks,
+            "knn_max": (self.largest.cut(0, 1) + 1.0).log(),
+        }
+
+    def _best_logit(self) -> Value:
+        """float32[1]: 0 without a dense list."""
+        g = self._g
+        return g.joined(self._dense.logits, g.constant(np.zeros(1, np.float32))).cut(0, 1)
+
+
+def scores(
+    g: Graph, net: RankerNet, query: dict[str, Value], parts: list[tuple[list[str], Value]]
+) -> Value:
+    """float32[C]: the ranker's, of the query's features and those of the candidates. Standardising is folded into the
+    weights, as in the native ranker."""
+    of = {name: array.astype(np.float64) for name, array in net.arrays().items()}
+    first = of["scale"][:, None] * np.concatenate([of["w1"], of["linear"][:, None]], 1)  # [F, n1 + 1]
+    bias = np.concatenate([of["b1"], of["bias"]]) - of["mean"] @ first
+    place = {name: row for row, name in enumerate(net.features)}
+
+    def rows(names: list[str]) -> Value:
+        return g.constant(first[[place[name] for name in names]].astype(np.float32))
+
+    start = g.joined(*query.values()).column(0) @ rows(list(query)) + g.constant(bias.astype(np.float32))
+    columns = g.joined(*(values for _, values in parts), axis=1)
+    both = columns @ rows([name for names, _ in parts for name in names]) + start
+    n1 = len(of["b1"])
+    hidden = g.op("Relu", both.cut(0, n1, 1))
+    second = g.op("Relu", g.op("Gemm", hidden, g.constant(net.w2), g.constant(net.b2)))
+    return (second @ g.constant(net.w3[:, None]) + both.cut(n1, n1 + 1, 1)).flat()
+

@@ -1,0 +1,135 @@
+"""What the trends' tables say at a moment: decayed sums of items and pairs, the state being that of the export.
+
+Lanes are half-lives: seven of items (of all clicks, then of those that are not their session's first), the last five of
+pairs (fwd, then bwd). `memory/reference/trends.py` has the definitions.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mtaw_fast.export.whole.nodes import DOUBLE, FLOAT, LONG, Graph, Value
+from mtaw_fast.export.whole.ragged import Rows
+from mtaw_fast.export.whole.tables import BFLOAT16, padded_offsets, padded_rows
+from mtaw_fast.memory.reference.trends import FIRST_PAIR_LANE, ITEM_LANES, NEVER, NEVER_AGE, PAIR_LANES
+from mtaw_fast.memory.trends import TrendTables
+
+QUARTER, HOUR, DAY = 2, 3, 5  # item lanes
+LEAST = 2.0**-50  # a factor under it counts as nothing
+_MOST_TIME = 1 << 52
+_MOST_RISING = 256
+_DAY_MS = 24 * 3600 * 1000
+
+
+class TrendArrays:
+    """The tables for a catalog of n_items, and which items are rising by them."""
+
+    def __init__(self, tables: TrendTables, n_items: int) -> None:
+        self.tables = tables
+        self.lives = np.array(tables.settings.half_lives_ms, np.int64)
+        self.newest = int(tables.clock[-1])
+        self.rows = Rows("trend_offsets", padded_offsets(tables.row_offsets, n_items))
+        self._totals = padded_rows(tables.totals, n_items)
+        self._counts = padded_rows(tables.counts, n_items)
+        self._times = padded_rows(tables.times, n_items, NEVER)
+        self.rising = rising_items(tables)
+
+    def values(self, g: Graph) -> Value:
+        """bfloat16[P, 10]."""
+        return g.table("trend_values", self.tables.values.view(BFLOAT16))
+
+    def neighbours(self, g: Graph) -> Value:
+        """int32[P]."""
+        return g.table("trend_neighbours", self.tables.neighbours)
+
+    def totals(self, g: Graph) -> Value:
+        """float32[N, 10]."""
+        return g.table("trend_totals", self._totals)
+
+    def counts(self, g: Graph) -> Value:
+        """float32[N, 14]."""
+        return g.table("trend_counts", self._counts)
+
+    def times(self, g: Graph) -> Value:
+        """int64[N, 2]."""
+        return g.table("trend_times", self._times)
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """asked, now: int64[1], the request's and the one that is reckoned with. items: float32[14], pairs: float32[10],
+    what sums in the tables are multiplied by; everything: float32[14], the counts of all items."""
+
+    asked: Value
+    now: Value
+    items: Value
+    pairs: Value
+    everything: Value
+
+    def inside(self, g: Graph) -> Moment:
+        """The same for a graph inside its own."""
+        return Moment(*(g.here(one) for one in (self.asked, self.now, self.items, self.pairs, self.everything)))
+
+
+def moment(g: Graph, asked: Value, trends: TrendArrays) -> Moment:
+    """The moment int64[1]; before the newest click that the tables know it is that."""
+    now = asked.most(trends.newest).least(max(_MOST_TIME, trends.newest))
+    begin = g.constant(trends.tables.clock[:-1] * trends.lives)
+    age = (begin - now).to(DOUBLE) / g.constant(trends.lives.astype(np.float64))
+    power = g.op("Pow", g.constant(np.float64(2)), age, dtype=DOUBLE).to(FLOAT)
+    lanes = g.where(power < LEAST, 0.0, power)
+    pair_lanes = lanes.cut(FIRST_PAIR_LANE, ITEM_LANES)
+    items, pairs = g.joined(lanes, lanes), g.joined(pair_lanes, pair_lanes)
+    everything = (g.constant(trends.tables.sums) * items.to(DOUBLE)).to(FLOAT)
+    return Moment(asked, now, items, pairs, everything)
+
+
+def hour_of(g: Graph, asked: Value) -> list[Value]:
+    """Sine and cosine of the time of day: float32[1] each."""
+    day = g.op("Mod", asked.most(0), g.constant(np.array(_DAY_MS)))
+    angle = (day.to(DOUBLE) * (2 * math.pi / _DAY_MS)).to(FLOAT)
+    return [g.op("Sin", angle), g.op("Cos", angle)]
+
+
+def item_counts(g: Graph, items: Value, when: Moment, trends: TrendArrays) -> Value:
+    """float32[.., 14] of items int[..], at the moment."""
+    return trends.counts(g).at(items) * when.items
+
+
+def ages(g: Graph, items: Value, when: Moment, trends: TrendArrays) -> tuple[Value, Value]:
+    """Seconds since the first and the last click: float32[.., 1] each."""
+    times = trends.times(g).at(items)
+    seconds = ((when.now - times).most(0).to(FLOAT) * 1e-3).least(NEVER_AGE)
+    known = times > NEVER
+    columns = [(known.cut(side, side + 1, 1), seconds.cut(side, side + 1, 1)) for side in (0, 1)]
+    return g.where(columns[0][0], columns[0][1], 0.0), g.where(columns[1][0], columns[1][1], NEVER_AGE)
+
+
+def rising_items(tables: TrendTables) -> tuple[np.ndarray, np.ndarray]:
+    """(ids int32[R], float32[R, 2]: their later clicks in lane QUARTER and all in lane HOUR, at the newest click): what
+    the engine lists when it loads the tables."""
+    counts, newest = tables.counts, int(tables.clock[-1])
+    popular: set[int] = set()
+    for lane in (ITEM_LANES + QUARTER, HOUR, DAY):
+        order = np.argsort(-counts[:, lane], kind="stable")[:_MOST_RISING]
+        popular |= set(order[counts[order, lane] > 0].tolist())
+    ids = np.array(sorted(popular), np.int32)
+    lives = tables.settings.half_lives_ms
+    power = np.array([2.0 ** ((int(e) * h - newest) / h) for e, h in zip(tables.clock, lives, strict=False)], np.float32)
+    power[power < LEAST] = 0
+    sums = counts[ids] * np.tile(power, 2)
+    later, all_ = sums[:, ITEM_LANES + QUARTER], sums[:, HOUR]
+    score = later + 0.25 * sums[:, QUARTER] + 0.5 * sums[:, ITEM_LANES + QUARTER - 1] + 0.1 * all_
+    order = np.lexsort((ids, -score))
+    order = order[score[order] > 0][:_MOST_RISING]
+    return ids[order], np.stack([later[order], all_[order]], 1).astype(np.float32)
+
+
+def lanes_of(names: Sequence[int], of: str) -> np.ndarray:
+    """int64[..]: columns of a row of sums. of: 'all', 'later' (of items), 'fwd', 'bwd' (of pairs)."""
+    return np.array(names) + {"all": 0, "later": ITEM_LANES, "fwd": 0, "bwd": PAIR_LANES}[of]
+

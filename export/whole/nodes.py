@@ -1,0 +1,262 @@
+"""A layer over `onnx.helper`: values with operators, constants by value, graphs inside graphs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from onnx import GraphProto, NodeProto, ValueInfoProto, helper
+
+FLOAT, INT, LONG, BOOL, DOUBLE, TEXT = (
+    np.dtype(np.float32), np.dtype(np.int32), np.dtype(np.int64), np.dtype(bool), np.dtype(np.float64), np.dtype(object),
+)  # fmt: skip
+_OF_TRUTH = frozenset({"Less", "LessOrEqual", "Greater", "GreaterOrEqual", "Equal", "And", "Or", "Not"})
+_OF_PLACES = frozenset({"Shape", "NonZero", "ArgMax", "ArgMin", "Size"})
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """A tensor of a graph: its name and numpy dtype (object for text). Operators make nodes; a number beside one is a
+    constant of its dtype."""
+
+    graph: Graph
+    name: str
+    dtype: np.dtype[Any]
+
+    def __add__(self, other: Any) -> Value:
+        return self.graph.op("Add", self, self._like(other))
+
+    def __sub__(self, other: Any) -> Value:
+        return self.graph.op("Sub", self, self._like(other))
+
+    def __rsub__(self, other: Any) -> Value:
+        return self.graph.op("Sub", self._like(other), self)
+
+    def __mul__(self, other: Any) -> Value:
+        return self.graph.op("Mul", self, self._like(other))
+
+    def __truediv__(self, other: Any) -> Value:
+        return self.graph.op("Div", self, self._like(other))
+
+    def __matmul__(self, other: Value) -> Value:
+        return self.graph.op("MatMul", self, other)
+
+    def __and__(self, other: Value) -> Value:
+        return self.graph.op("And", self, other)
+
+    def __or__(self, other: Value) -> Value:
+        return self.graph.op("Or", self, other)
+
+    def __invert__(self) -> Value:
+        return self.graph.op("Not", self)
+
+    def __lt__(self, other: Any) -> Value:
+        return self.graph.op("Less", self, self._like(other))
+
+    def __le__(self, other: Any) -> Value:
+        return self.graph.op("LessOrEqual", self, self._like(other))
+
+    def __gt__(self, other: Any) -> Value:
+        return self.graph.op("Greater", self, self._like(other))
+
+    def __ge__(self, other: Any) -> Value:
+        return self.graph.op("GreaterOrEqual", self, self._like(other))
+
+    def same(self, other: Any) -> Value:
+        """Where both are equal."""
+        return self.graph.op("Equal", self, self._like(other))
+
+    def most(self, other: Any) -> Value:
+        """The larger of both."""
+        return self.graph.op("Max", self, self._like(other))
+
+    def least(self, other: Any) -> Value:
+        """The smaller of both."""
+        return self.graph.op("Min", self, self._like(other))
+
+    def log(self) -> Value:
+        """The natural logarithm."""
+        return self.graph.op("Log", self)
+
+    def to(self, dtype: np.dtype[Any]) -> Value:
+        """In another dtype."""
+        if dtype == self.dtype:
+            return self
+        return self.graph.op("Cast", self, to=helper.np_dtype_to_tensor_dtype(dtype), dtype=dtype)
+
+    def at(self, places: Value, axis: int = 0) -> Value:
+        """The rows (or, on axis 1, columns) at `places`."""
+        return self.graph.op("Gather", self, places, axis=axis)
+
+    def cut(self, begin: Value | int, end: Value | int, axis: int = 0) -> Value:
+        """A slice of one axis; begin and end are numbers or int64[1]."""
+        of = self.graph
+        return of.op("Slice", self, of.long1(begin), of.long1(end), of.constant(np.array([axis])))
+
+    def column(self, axis: int = 1) -> Value:
+        """With one axis more, of length 1."""
+        return self.graph.op("Unsqueeze", self, self.graph.constant(np.array([axis])))
+
+    def flat(self) -> Value:
+        """As a vector."""
+        return self.shaped([-1])
+
+    def shaped(self, shape: Sequence[int] | Value) -> Value:
+        """In another shape."""
+        return self.graph.op("Reshape", self, shape if isinstance(shape, Value) else self.graph.constant(np.array(shape, LONG)))
+
+    def size(self) -> Value:
+        """int64[1]: the length of the first axis."""
+        return self.graph.op("Shape", self, start=0, end=1)
+
+    def reduced(self, kind: str, axis: int, keep: bool = False) -> Value:
+        """Sum, Max or Min over one axis."""
+        return self.graph.op(f"Reduce{kind}", self, self.graph.constant(np.array([axis])), keepdims=int(keep))
+
+    def scattered(self, places: Value, values: Value, reduction: str = "none") -> Value:
+        """This vector with `values` at `places`, which for 'none' are distinct or of one value."""
+        return self.graph.op("ScatterElements", self, places, values, axis=0, reduction=reduction)
+
+    def _like(self, other: Any) -> Value:
+        return other if isinstance(other, Value) else self.graph.constant(np.asarray(other, self.dtype))
+
+
+@dataclass(slots=True)
+class _Shared:
+    """What a graph has in common with the graphs inside it."""
+
+    arrays: dict[str, np.ndarray] = field(default_factory=dict)
+    constants: dict[tuple[Any, ...], Value] = field(default_factory=dict)
+    count: int = 0
+
+
+class Graph:
+    """A graph that grows by a node a call. Constants and tables are the outermost graph's; names are unique in all."""
+
+    def __init__(self, around: Graph | None = None) -> None:
+        self.nodes: list[NodeProto] = []
+        self._shared: _Shared = _Shared() if around is None else around._shared
+
+    @property
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The initialisers by name."""
+        return self._shared.arrays
+
+    def value(self, name: str, dtype: np.dtype[Any]) -> Value:
+        """A value that something else makes: an input, or a node of the encoder."""
+        return Value(self, name, dtype)
+
+    def here(self, value: Value) -> Value:
+        """A value of an outer graph, for nodes of this one."""
+        return Value(self, value.name, value.dtype)
+
+    def table(self, name: str, array: np.ndarray, dtype: np.dtype[Any] | None = None) -> Value:
+        """An array of the bundle under its own name. dtype: what its nodes read it as."""
+        self.arrays.setdefault(name, array)
+        return Value(self, name, dtype or array.dtype)
+
+    def constant(self, array: np.ndarray) -> Value:
+        """A small array, once however often it is asked for."""
+        array = np.asarray(array)
+        key = (array.dtype.str, array.shape, array.tobytes() if array.dtype != TEXT else tuple(array.ravel()))
+        found = self._shared.constants.get(key)
+        if found is None:
+            name = f"c{len(self._shared.constants)}"
+            self.arrays[name] = array
+            found = self._shared.constants[key] = Value(self, name, array.dtype)
+        return self.here(found)
+
+    def long1(self, number: Value | int) -> Value:
+        """int64[1]."""
+        return number if isinstance(number, Value) else self.constant(np.array([number]))
+
+    def op(self, kind: str, *inputs: Value | None, dtype: np.dtype[Any] | None = None, name: str = "", domain: str = "",
+           **attributes: Any) -> Value:  # fmt: skip
+        """A node with one output."""
+        return self.ops(kind, inputs, [dtype or self._dtype(kind, inputs)], name=name, domain=domain, **attributes)[0]
+
+    def ops(self, kind: str, inputs: Sequence[Value | None], dtypes: Sequence[np.dtype[Any]], name: str = "",
+            domain: str = "", **attributes: Any) -> list[Value]:  # fmt: skip
+        """A node with an output for each of `dtypes`."""
+        names = []
+        for _ in dtypes:
+            self._shared.count += 1
+            names.append(f"{kind.lower()}_{self._shared.count}")
+        if name:
+            names[0] = name
+        read = ["" if one is None else one.name for one in inputs]
+        self.nodes.append(helper.make_node(kind, read, names, name=names[0], domain=domain or None, **attributes))
+        return [Value(self, one, dtype) for one, dtype in zip(names, dtypes, strict=True)]
+
+    def joined(self, *values: Value, axis: int = 0) -> Value:
+        """Concat."""
+        return self.op("Concat", *values, axis=axis)
+
+    def where(self, truth: Value, one: Any, other: Any) -> Value:
+        """Where; one of both may be a number."""
+        if not isinstance(one, Value):
+            one = other._like(one)
+        return self.op("Where", truth, one, one._like(other), dtype=one.dtype)
+
+    def full(self, length: Value, number: float, dtype: np.dtype[Any]) -> Value:
+        """A tensor of one number; length: its shape, int64[axes]."""
+        tensor = helper.make_tensor("value", helper.np_dtype_to_tensor_dtype(dtype), [1], [number])
+        return self.op("ConstantOfShape", length, value=tensor, dtype=dtype)
+
+    def counted(self, length: Value, dtype: np.dtype[Any] = LONG) -> Value:
+        """0, 1, .. length - 1; length: int64[1]."""
+        end = length.to(dtype).shaped([])
+        return self.op("Range", self.constant(np.array(0, dtype)), end, self.constant(np.array(1, dtype)))
+
+    def places(self, truth: Value) -> Value:
+        """int64[..]: where a vector is true."""
+        return self.op("NonZero", truth).flat()
+
+    def top(self, values: Value, count: Value) -> tuple[Value, Value]:
+        """The `count` (int64[1]) largest of a vector, descending, and their places; of equal ones the earlier first."""
+        found, places = self.ops("TopK", [values, count], [values.dtype, LONG], axis=-1, largest=1, sorted=1)
+        return found, places
+
+    def choice(self, truth: Value, one: Callable[[Graph], Sequence[Value]], other: Callable[[Graph], Sequence[Value]]) -> list[Value]:
+        """If: the outputs of one of two graphs of vectors; truth: bool[1]."""
+        branches, dtypes = [], []
+        for label, make in (("then", one), ("else", other)):
+            inside = Graph(self)
+            outputs = [inside.op("Identity", inside.here(value)) for value in make(inside)]
+            dtypes = [value.dtype for value in outputs]
+            branches.append(inside.proto(f"{label}_branch", [], [vector(value) for value in outputs]))
+        return self.ops("If", [truth], dtypes, then_branch=branches[0], else_branch=branches[1])
+
+    def for_each(self, count: Value, make: Callable[[Graph, Value], Sequence[Value]]) -> list[Value]:
+        """Loop: the outputs of a graph of vectors for 0 .. count - 1, one row each. make gets the place, int64[1]."""
+        inside = Graph(self)
+        self._shared.count += 1
+        at, going = f"turn_{self._shared.count}", f"going_{self._shared.count}"
+        goes_on = inside.op("Identity", inside.value(going, BOOL))
+        outputs = [inside.op("Identity", inside.here(value)) for value in make(inside, inside.value(at, LONG).shaped([1]))]
+        inputs = [
+            helper.make_tensor_value_info(at, helper.np_dtype_to_tensor_dtype(LONG), []),
+            helper.make_tensor_value_info(going, helper.np_dtype_to_tensor_dtype(BOOL), []),
+        ]
+        going_on = helper.make_tensor_value_info(goes_on.name, helper.np_dtype_to_tensor_dtype(BOOL), [])
+        body = inside.proto("session", inputs, [going_on, *(vector(value) for value in outputs)])
+        return self.ops("Loop", [count.shaped([]), None], [value.dtype for value in outputs], body=body)
+
+    def proto(self, name: str, inputs: Sequence[ValueInfoProto], outputs: Sequence[ValueInfoProto]) -> GraphProto:
+        """The graph without its initialisers."""
+        return helper.make_graph(self.nodes, name, inputs, outputs)
+
+    def _dtype(self, kind: str, inputs: Sequence[Value | None]) -> np.dtype[Any]:
+        if kind in _OF_TRUTH:
+            return BOOL
+        if kind in _OF_PLACES:
+            return LONG
+        assert inputs[0] is not None
+        return inputs[0].dtype
+
+
+def vector(value: Value) -> ValueInfoProto:
+    """The description of a vector of any length."""
+    return helper.make_tensor_value_info(value.name, helper.np_dtype_to_tensor_dtype(value.dtype), [None])

@@ -1,0 +1,114 @@
+"""What the tables say of the items that past sessions hold together with the session's own.
+
+Axes: n own items, M entries of their rows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from mtaw_fast.export.whole.nodes import FLOAT, INT, LONG, Graph, Value
+from mtaw_fast.export.whole.own import Own
+from mtaw_fast.export.whole.ragged import Rows, entries
+from mtaw_fast.export.whole.tables import Memory
+from mtaw_fast.memory.reference.candidates import STRONG, SUMS
+
+# The kind of pair and the weight of own items behind each sum over rows; `cos` is ses by the items' roots.
+LANES = tuple(name for name in SUMS if name != "second")
+_KINDS = ("next", "fwd", "bwd", "ses", "aa", "rec")
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbours:
+    """items int32[M]; terms float32[M, 15]: what each entry adds to LANES; near float32[M]; latest int32[M]."""
+
+    items: Value
+    terms: Value
+    near: Value
+    latest: Value
+
+
+def neighbours(g: Graph, own: Own, memory: Memory) -> Neighbours:
+    """The rows of all own items."""
+    rows = memory.rows
+    found = entries(g, *rows.begins_and_lengths(g, own.items))
+    values = memory.values(g).at(found.at).to(FLOAT)
+    raw = g.op("Gemm", values, g.constant(_spread()), g.constant(_always()))
+    near = g.op("Reciprocal", own.back.to(FLOAT) + 1.0)
+    terms = raw * _factors(g, own, memory).at(found.row)
+    return Neighbours(memory.neighbours(g).at(found.at), terms, near.at(found.row), memory.latest(g).at(found.at))
+
+
+def second_neighbours(g: Graph, own: Own, memory: Memory) -> tuple[Value, Value]:
+    """Neighbours of the last item's strongest neighbours: (items int32[M], fwd times fwd float32[M])."""
+    last = own.items.cut(0, 1)
+    middles, shares = _fwd_shares(g, memory.rows, last, memory)
+    kept = g.places(shares > 0.0)
+    middles, shares = middles.at(kept), shares.at(kept)
+    begins, lengths = memory.rows.begins_and_lengths(g, middles, STRONG)
+    found = entries(g, begins, lengths)
+    through = shares / (_fwd_total(g, memory, middles) + 1.0)
+    values = memory.values(g).at(found.at).cut(1, 2, 1).to(FLOAT).flat()
+    return memory.neighbours(g).at(found.at), values * through.at(found.row)
+
+
+def _fwd_shares(g: Graph, rows: Rows, item: Value, memory: Memory) -> tuple[Value, Value]:
+    begins, lengths = rows.begins_and_lengths(g, item, STRONG)
+    places = g.counted(lengths) + begins
+    values = memory.values(g).at(places).cut(1, 2, 1).to(FLOAT).flat()
+    return memory.neighbours(g).at(places), values / (_fwd_total(g, memory, item) + 1.0)
+
+
+def _fwd_total(g: Graph, memory: Memory, items: Value) -> Value:
+    return memory.totals(g).at(items).cut(1, 2, 1).flat()
+
+
+def _factors(g: Graph, own: Own, memory: Memory) -> Value:
+    """float32[n, 15]: what an own item's row is multiplied by in each lane."""
+    newest = memory.counts(g).at(own.items).cut(4, 5, 1).to(FLOAT)
+    fresh = g.op("Exp", (newest - float(memory.n_sessions - 1)) / float(memory.recency))  # [n, 1]
+    totals = memory.totals(g).at(own.items)
+    aged = g.joined(g.op("Expand", g.constant(np.ones((1, 5), np.float32)), _shape(g, own.n, 5)), fresh, axis=1)
+    shares = aged / (totals * aged + 1.0)  # [n, 6]
+    root = memory.root(g, own.items).column(1)
+    ones = g.op("Expand", g.constant(np.ones((1, 1), np.float32)), _shape(g, own.n, 1))
+    kinds = g.joined(shares, root, ones, axis=1)
+    place = g.counted(own.n)
+    even = g.op("Reciprocal", own.distinct)
+    weights = {
+        "dec": own.decayed,
+        "all": own.decayed * 0.0 + even,
+        "last": place.same(0).to(FLOAT),
+        "prev": place.same(1).to(FLOAT),
+        "": own.decayed * 0.0 + 1.0,
+    }
+    by = g.joined(*(one.column(1) for one in weights.values()), axis=1)
+    split = [name.partition("_") for name in LANES]
+    kind = [_COLUMNS.index(one[0]) for one in split]
+    weight = [list(weights).index(one[2]) for one in split]
+    return kinds.at(g.constant(np.array(kind)), 1) * by.at(g.constant(np.array(weight)), 1)
+
+
+_COLUMNS = (*_KINDS, "cos", "reached")
+
+
+def _spread() -> np.ndarray:
+    """float32[6, 15]: which statistic a lane reads."""
+    spread = np.zeros((len(_KINDS), len(LANES)), np.float32)
+    for lane, name in enumerate(LANES):
+        kind = name.partition("_")[0]
+        if kind != "reached":
+            spread[_KINDS.index("ses" if kind == "cos" else kind), lane] = 1
+    return spread
+
+
+def _always() -> np.ndarray:
+    """float32[15]: the lane that counts rows."""
+    return np.array([name == "reached" for name in LANES], np.float32)
+
+
+def _shape(g: Graph, n: Value, width: int) -> Value:
+    return g.joined(n, g.constant(np.array([width])))
+

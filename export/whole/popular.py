@@ -1,0 +1,39 @@
+"""The ranking of a session without a known click: what is clicked most, or what is rising where the model knows of time."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mtaw_fast.export.whole.moment import DAY, HOUR, QUARTER, Moment, TrendArrays, item_counts
+from mtaw_fast.export.whole.nodes import BOOL, FLOAT, INT, Graph, Value
+
+
+def most_clicked(g: Graph, order: np.ndarray, clicks: np.ndarray, allowed: Value) -> tuple[Value, Value]:
+    """All allowed items (int32[..]) by their clicks (float32[..]); order: int32[N]. allowed: bool[N]."""
+    ids = g.table("most_clicked", order)
+    places = g.places(allowed.at(ids))
+    return ids.at(places), g.table("most_clicks", clicks[order].astype(np.float32)).at(places)
+
+
+def rising(g: Graph, order: np.ndarray, clicks: np.ndarray, allowed: Value, when: Moment, trends: TrendArrays) -> tuple[Value, Value]:
+    """The allowed items that are rising at the moment, and behind them the most clicked ones, one less a place."""
+    ids = g.constant(trends.rising[0])
+    counts = item_counts(g, ids, when, trends)
+
+    def lane(of: int) -> Value:
+        return counts.cut(of, of + 1, 1).flat()
+
+    fast = lane(QUARTER) + lane(HOUR) * 0.25 + lane(DAY) * 0.02
+    usual = (lane(DAY) + 1.0) * float(trends.lives[HOUR] / trends.lives[DAY])
+    speed = fast * g.op("Sqrt", (lane(HOUR) + 1.0) / usual)
+    speeds, places = g.top(speed, speed.size())
+    ordered = ids.at(places)
+    kept = g.places(allowed.at(ordered))
+    found, scores = ordered.at(kept), speeds.at(kept)
+    nobody = g.full(g.constant(np.array([len(order)])), 0, BOOL)
+    listed = nobody.scattered(ids, g.constant(np.ones(len(trends.rising[0]), bool)))
+    rest, _ = most_clicked(g, order, clicks, allowed & ~listed)
+    zero = g.constant(np.zeros(1, np.float32))
+    lowest = g.op("ReduceMin", g.joined(scores, zero), keepdims=1, dtype=FLOAT)
+    behind = lowest - 1.0 - g.counted(rest.size()).to(FLOAT)
+    return g.joined(found, rest.to(INT)), g.joined(scores, behind)

@@ -1,0 +1,162 @@
+"""The graph `recommender`: sessions of external ids to the ranking that the Recommender gives.
+
+Axes: B sessions, L clicks of the longest, N items, d.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from onnx import ModelProto, TensorProto, helper
+
+from mtaw_fast.model.model import Model
+from mtaw_fast.export.onnx_graph import IR_VERSION, OPSET
+from mtaw_fast.export.onnx_graph import Graph as Arrays
+from mtaw_fast.export.whole import choosing, popular
+from mtaw_fast.export.whole.encoder import encoded
+from mtaw_fast.export.whole.features import Pool, scores
+from mtaw_fast.export.whole.ids import ML_OPSET, Ids, compacted
+from mtaw_fast.export.whole.moment import Moment, TrendArrays, moment
+from mtaw_fast.export.whole.nodes import BOOL, FLOAT, INT, LONG, TEXT, Graph, Value
+from mtaw_fast.export.whole.own import own_items
+from mtaw_fast.export.whole.search import catalog_logits
+from mtaw_fast.export.whole.tables import Memory
+from mtaw_fast.export.whole.trending import Trending
+from mtaw_fast.kernels.native.memory_query import QuerySettings
+from mtaw_fast.memory.reference.candidates import MOST_CLICKS
+from mtaw_fast.memory.settings import query_settings
+
+MOST_PLACES = 10_000  # columns of an answer, where the catalog has fewer items
+INPUTS = {
+    "session": "external ids of each session's clicks, oldest first, filled up on the right with anything",
+    "lengths": "clicks of each session; 0 gives what is popular",
+    "k": "how many items to rank",
+    "exclude": "external ids that are never shown",
+    "allow": "external ids that alone are shown, where use_allow is true",
+    "use_allow": "whether `allow` counts",
+    "exclude_seen": "whether a session's own items are left out",
+    "now": "the moment of the request, Unix milliseconds",
+}
+OUTPUTS = {
+    "items": 'external ids, best first, filled up with "" or -1',
+    "scores": "what the Recommender scores them with, filled up with -inf",
+}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Asked:
+    """What one run has for all its sessions. k int64[1]; logits float32[B, N]; allowed bool[N + 1]; when: of bundles with
+    trends."""
+
+    k: Value
+    logits: Value
+    allowed: Value
+    exclude_seen: Value
+    when: Moment | None
+
+
+class Recommender:
+    """The graph of one bundle in one variant. Its parts are functions of the stage modules beside this one."""
+
+    def __init__(self, model: Model, variant: str) -> None:
+        self._of, self._variant = model, variant
+        self._n = model.n_items
+        self._ids = Ids(model.ids)
+        self._trends = None if model.trends is None else TrendArrays(model.trends, self._n)
+        self._memory = None if model.memory is None else Memory(model.memory, self._n)
+        self._settings: QuerySettings = query_settings(model.config, model.trends is not None)
+
+    def build(self) -> Arrays:
+        """The model, and its arrays by name."""
+        g = Graph()
+        kinds = {"session": self._ids.kind, "lengths": INT, "k": LONG, "exclude": self._ids.kind, "allow": self._ids.kind}
+        kinds |= {"use_allow": BOOL, "exclude_seen": BOOL}
+        kinds |= {} if self._trends is None else {"now": LONG}
+        given = {name: g.value(name, kind) for name, kind in kinds.items()}
+        ids, lengths = compacted(g, self._ids.known(g, given["session"]), given["lengths"])
+        query = encoded(g, self._of.config, self._of.weights, self._variant, ids, lengths)
+        asked = _Asked(
+            given["k"].most(0).least(max(self._n, MOST_PLACES)),
+            catalog_logits(g, query, self._of.item_vectors, self._of.config.scale, self._variant),
+            choosing.allowed_items(
+                g, self._ids.known(g, given["exclude"]), self._ids.known(g, given["allow"]), given["use_allow"], self._n
+            ),
+            given["exclude_seen"],
+            None if self._trends is None else moment(g, given["now"], self._trends),
+        )
+        batch = ids.size()
+        items, found = g.for_each(batch, lambda inside, at: self._one(inside, at, ids, lengths, asked))
+        # Without sessions a Loop's outputs have no width.
+        shape = g.joined(batch, asked.k)
+        g.op("Identity", self._ids.external(g, items.shaped(shape)), name="items")
+        g.op("Identity", found.shaped(shape), name="scores")
+        return Arrays(self._model(g, kinds), g.arrays)
+
+    def _one(self, g: Graph, at: Value, ids: Value, lengths: Value, asked: _Asked) -> tuple[Value, Value]:
+        """The ranking of session `at`: int64[k], float32[k]."""
+        m = g.here(lengths).at(at).to(LONG)
+        row = g.here(ids).at(at).flat()
+
+        def sure(make: Callable[[Graph], tuple[Value, Value]]) -> Callable[[Graph], tuple[Value, Value]]:
+            return lambda inside: choosing.filled(inside, *make(inside), inside.here(asked.k))
+
+        def ranking(inside: Graph) -> tuple[Value, Value]:
+            clicks = inside.here(row).cut(0, inside.here(m))
+            logits = inside.here(asked.logits).at(inside.here(at)).flat()
+            return self._ranking(inside, clicks, logits, asked)
+
+        items, found = g.choice(m > 0, sure(ranking), sure(lambda inside: self._popular(inside, asked)))
+        return items, found
+
+    def _ranking(self, g: Graph, clicks: Value, logits: Value, asked: _Asked) -> tuple[Value, Value]:
+        """After clicks int32[m], m >= 1, with the logits float32[N] of all items."""
+        n, k = self._n, g.here(asked.k)
+        allowed = choosing.without_seen(g, g.here(asked.allowed), clicks, g.here(asked.exclude_seen), n)
+        if self._memory is None:
+            dense = choosing.dense_items(g, logits, allowed, k.least(n))
+            return dense.items, dense.logits
+        net = self._of.ranker_net
+        assert net is not None
+        width = min(n, self._settings.dense)
+        dense = choosing.dense_items(g, logits, allowed, k.most(width).least(n))
+        latest = clicks.cut(-MOST_CLICKS, 2**31)
+        own = own_items(g, latest, self._memory.counts(g))
+        trending, more = None, None
+        if self._trends is not None:
+            assert asked.when is not None
+            trending = Trending(g, own, asked.when.inside(g), self._trends)
+            more = trending.candidates(allowed, self._settings.trends)
+        first = choosing.Dense(dense.items.cut(0, width), dense.logits.cut(0, width), dense.all_logits)
+        pool = Pool(g, own, self._memory, self._settings, first, more)
+        slots = pool.candidates(allowed)
+        items = pool.items.at(slots)
+        query, parts = pool.query_features(), [pool.features(slots)]
+        if trending is not None:
+            query |= trending.query_features()
+            parts.append(trending.features(items, n))
+        values = scores(g, net, query, parts)
+        best = choosing.ranked(g, items, values, k)
+        return choosing.followed(g, best, (items, values), dense, self._of.config.scale, n)
+
+    def _popular(self, g: Graph, asked: _Asked) -> tuple[Value, Value]:
+        order, clicks = self._of.most_clicked, self._of.popularity
+        allowed = g.here(asked.allowed).cut(0, self._n)
+        if self._trends is None:
+            return popular.most_clicked(g, order, clicks, allowed)
+        assert asked.when is not None
+        return popular.rising(g, order, clicks, allowed, asked.when.inside(g), self._trends)
+
+    def _model(self, g: Graph, kinds: dict[str, np.dtype]) -> ModelProto:
+        shapes = {"session": ["batch", "length"], "lengths": ["batch"], "exclude": ["n"], "allow": ["m"]}
+
+        def described(name: str, kind: np.dtype, shape: list) -> object:
+            element = TensorProto.STRING if kind == TEXT else helper.np_dtype_to_tensor_dtype(kind)
+            return helper.make_tensor_value_info(name, element, shape)
+
+        inputs = [described(name, kind, shapes.get(name, [1])) for name, kind in kinds.items()]
+        outputs = [described(name, kind, ["batch", "k"]) for name, kind in (("items", self._ids.kind), ("scores", FLOAT))]
+        opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid("ai.onnx.ml", ML_OPSET)]
+        graph = g.proto("recommender", inputs, outputs)
+        return helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION)

@@ -1,0 +1,147 @@
+"""Candidates and features that come of wall-clock time.
+
+Axes: n own items (the latest 10), M entries of their rows, C candidates.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mtaw_fast.export.whole.moment import (
+    DAY, HOUR, LEAST, QUARTER, Moment, TrendArrays, ages, hour_of, item_counts, lanes_of,
+)  # fmt: skip
+from mtaw_fast.export.whole.nodes import DOUBLE, FLOAT, INT, LONG, Graph, Value
+from mtaw_fast.export.whole.own import Own
+from mtaw_fast.export.whole.ragged import entries, first_of_each, summed
+from mtaw_fast.memory.reference.trends import FIRST_PAIR_LANE, ITEM_LANES, OWN, PAIR_LANES, PRE_LANES, RISING
+
+_POPULAR = 100  # rising items whose popularity counts in the pre-score
+_DECAY = 0.75  # of own items, by their place
+_PAIRS = 2 * PAIR_LANES
+_ITEM_LANES_SHOWN, _LAST_SHOWN, _OWN_SHOWN = (1, 2, 3, 4, 5), (0, 1, 2, 3), (1, 3)
+
+
+class Trending:
+    """The rows of the own items at the moment, from which candidates and features are made."""
+
+    def __init__(self, g: Graph, own: Own, when: Moment, trends: TrendArrays) -> None:
+        self._g, self._when, self._trends = g, when, trends
+        self._own = own.items.cut(0, OWN)
+        n = self._own.size()
+        self._weights = g.constant((_DECAY ** np.arange(OWN)).astype(np.float32)).cut(0, n).column(1)  # [n, 1]
+        self._totals = trends.totals(g).at(self._own) * when.pairs  # [n, 10]
+        self._own_totals = (self._totals * self._weights).reduced("Sum", 0)  # [10]
+        fwd, bwd = self._totals.cut(0, PAIR_LANES, 1), self._totals.cut(PAIR_LANES, _PAIRS, 1)
+        by = self._weights * g.constant(np.array(PRE_LANES, np.float32)) / (fwd + bwd * 0.5 + 2.0)
+        by = by * when.pairs.cut(0, PAIR_LANES)
+        by = g.where(by < LEAST, 0.0, by)
+        found = entries(g, *trends.rows.begins_and_lengths(g, self._own))
+        self.neighbours = trends.neighbours(g).at(found.at)  # [M]
+        self._row = found.row
+        raw = trends.values(g).at(found.at).to(FLOAT)  # [M, 10]
+        self._values = raw * when.pairs
+        self._pre = (raw * g.joined(by, by * 0.5, axis=1).at(found.row)).reduced("Sum", 1)  # [M]
+
+    def candidates(self, allowed: Value, most: int) -> Value:
+        """int32[..], distinct: the `most` best of the allowed ones by pre-score, and the rising ones."""
+        g, trends = self._g, self._trends
+        ids, counts = trends.rising
+        popular = g.constant(ids[:_POPULAR])
+        per = g.op("Reciprocal", self._when.everything + 1.0)
+        decay = [self._since_listing(lane) for lane in (QUARTER, HOUR)]
+        later = g.constant(counts[:_POPULAR, 0]) * (per.cut(ITEM_LANES + QUARTER, ITEM_LANES + QUARTER + 1) * 0.8 * decay[0])
+        clicked = g.constant(counts[:_POPULAR, 1]) * (per.cut(HOUR, HOUR + 1) * 0.3 * decay[1])
+        met = g.joined(self._own, self.neighbours, popular)
+        terms = g.joined(self._own.to(FLOAT) * 0.0, self._pre, later + clicked)
+        n_items = trends.rows.offsets.size - 1
+        firsts, slots = first_of_each(g, met, n_items)
+        items = met.at(firsts)
+        score = summed(g, items.size(), slots, terms.column(1), 1).flat()
+        fine = allowed.at(items) & (g.counted(items.size()) >= self._own.size()) & (score > 0.0)
+        bits = max(1, n_items.bit_length())
+        wide = score.to(DOUBLE)
+        share = wide / wide.reduced("Max", 0, keep=True).most(np.finfo(np.float64).tiny)  # long after the export all is small
+        key = (share * g.constant(np.float64(2.0 ** (61 - bits)))).to(LONG) * (1 << bits) - items.to(LONG)
+        best, places = g.top(g.where(fine, key, -(1 << 62)), key.size().least(most))
+        chosen = items.at(places.at(g.places(best > -(1 << 61))))
+        rising = g.constant(ids[:RISING])
+        is_own = g.op("ReduceMax", rising.column(1).same(self._own.column(0)).to(INT), g.constant(np.array([1])), keepdims=0)
+        more = rising.at(g.places(allowed.at(rising) & is_own.same(0)))
+        both = g.joined(chosen, more)
+        return both.at(first_of_each(g, both, n_items)[0])
+
+    def query_features(self) -> dict[str, Value]:
+        """float32[1] by name; the times of the clicks themselves are unknown here."""
+        g, when = self._g, self._when
+        last = self._own.cut(0, 1)
+        counts = item_counts(g, last, when, self._trends).flat()
+        hour = ITEM_LANES + HOUR
+        everything = when.everything
+        nothing = everything.cut(0, 1) * 0.0
+        sine, cosine = hour_of(g, when.asked)
+        first, _ = ages(g, last, when, self._trends)
+        return {
+            "t_gap": nothing,
+            "t_span": nothing,
+            "t_last_age": (first.flat() / 60.0 + 1.0).log(),
+            "t_last_later": ((counts.cut(hour, hour + 1) + 0.05) / (everything.cut(hour, hour + 1) + 1.0)).log(),
+            "t_last_pairs": (self._totals.cut(0, 1).flat().cut(1, 2) + 1.0).log(),
+            "t_pairs": (self._own_totals.cut(3, 4) + 1.0).log(),
+            "t_clicks_short": (everything.cut(ITEM_LANES + QUARTER, ITEM_LANES + QUARTER + 1) + 1.0).log(),
+            "t_clicks_long": (everything.cut(DAY, DAY + 1) + 1.0).log(),
+            "t_hour_sin": sine,
+            "t_hour_cos": cosine,
+        }
+
+    def features(self, candidates: Value, n_items: int) -> tuple[list[str], Value]:
+        """Names, and float32[C, 25], of candidates int32[C]."""
+        g, when = self._g, self._when
+        counts = item_counts(g, candidates, when, self._trends)  # [C, 14]
+        everything = when.everything + 1.0
+        shares = (counts + 0.05) / everything
+        lanes = np.arange(FIRST_PAIR_LANE, ITEM_LANES)
+        later = counts.at(g.constant(lanes_of(lanes.tolist(), "later")), 1)
+        prior_of = everything.at(g.constant(lanes_of(lanes.tolist(), "later"))) + 9.0
+        prior = (later + 0.02) * (g.op("Reciprocal", prior_of) * 3.0)
+        prior = g.joined(prior, prior, axis=1)  # [C, 10]
+        last, own, pre = self._sums(candidates, n_items)
+        last_shares = (last + prior) / (self._totals.cut(0, 1) + 3.0)
+        own_shares = (own + prior) / (self._own_totals + 3.0)
+        popularity = counts.cut(ITEM_LANES + QUARTER, ITEM_LANES + QUARTER + 1, 1) / everything.cut(
+            ITEM_LANES + QUARTER, ITEM_LANES + QUARTER + 1
+        ) * 0.8 + counts.cut(HOUR, HOUR + 1, 1) / everything.cut(HOUR, HOUR + 1) * 0.3
+        first, latest = ages(g, candidates, when, self._trends)
+        names: list[str] = []
+        columns: list[Value] = []
+
+        def take(values: Value, shown: tuple[int, ...], of: str, name: str) -> None:
+            names.extend(f"{name}_{lane}" for lane in shown)
+            columns.append(values.at(g.constant(lanes_of(shown, of)), 1))
+
+        take(shares, _ITEM_LANES_SHOWN, "all", "t_all")
+        take(shares, _ITEM_LANES_SHOWN, "later", "t_later")
+        take(last_shares, _LAST_SHOWN, "fwd", "t_fwd_last")
+        take(last_shares, _LAST_SHOWN, "bwd", "t_bwd_last")
+        take(own_shares, _OWN_SHOWN, "fwd", "t_fwd")
+        take(own_shares, _OWN_SHOWN, "bwd", "t_bwd")
+        names += ["t_pre", "t_first", "t_last"]
+        columns += [pre + popularity + 1e-5, first / 60.0 + 1.0, latest + 1.0]
+        return names, g.joined(*columns, axis=1).log()
+
+    def _sums(self, candidates: Value, n_items: int) -> tuple[Value, Value, Value]:
+        """Of candidates: the pairs with the last own item and with all, float32[C, 10], and their pre-score [C, 1]."""
+        g = self._g
+        nobody = g.full(g.constant(np.array([n_items])), -1, INT)
+        slots = nobody.scattered(candidates, g.counted(candidates.size(), INT)).at(self.neighbours)
+        kept = g.places(slots >= 0)
+        values, rows = self._values.at(kept), self._row.at(kept)
+        is_last = rows.same(0).to(FLOAT).column(1)
+        terms = g.joined(values * is_last, values * self._weights.at(rows), self._pre.at(kept).column(1), axis=1)
+        sums = summed(g, candidates.size(), slots.at(kept).to(LONG), terms, 2 * _PAIRS + 1)
+        return sums.cut(0, _PAIRS, 1), sums.cut(_PAIRS, 2 * _PAIRS, 1), sums.cut(2 * _PAIRS, 2 * _PAIRS + 1, 1)
+
+    def _since_listing(self, lane: int) -> Value:
+        """float32[1]: how much of a sum at the newest click is left."""
+        g, trends = self._g, self._trends
+        age = (g.constant(np.array(trends.newest)) - self._when.now).to(DOUBLE) / float(trends.lives[lane])
+        return g.op("Pow", g.constant(np.float64(2)), age, dtype=DOUBLE).to(FLOAT)
