@@ -1,28 +1,30 @@
-"""Serve a bundle's graph with onnxruntime alone, no mtaw_fast: python onnx_serve.py BUNDLE ITEM [ITEM ...]"""
+"""Serve a bundle's graph with onnxruntime alone, no mtaw_fast: python onnx_serve.py BUNDLE [ITEM ...]"""
 
-import itertools
 import json
 import pathlib
 import sys
+import time
 
 import numpy as np
 import onnxruntime
 
 bundle, clicks = pathlib.Path(sys.argv[1]), sys.argv[2:]
 files = json.loads((bundle / "manifest.json").read_text())["files"]
+session = onnxruntime.InferenceSession(bundle / files["recommender"]["file"], providers=["CPUExecutionProvider"])
 
-# External ids, a safetensors file: the length of a JSON header, the header, the arrays.
-raw = (bundle / files["items"]["file"]).read_bytes()
-data = 8 + int.from_bytes(raw[:8], "little")
-at = {name: slice(*(data + end for end in entry["data_offsets"])) for name, entry in json.loads(raw[8:data]).items()}
-if "blob" in at:
-    blob, ends = raw[at["blob"]], np.frombuffer(raw[at["offsets"]], np.int64)
-    names = [blob[begin:end].decode() for begin, end in itertools.pairwise(ends)]
-else:
-    names = np.frombuffer(raw[at["values"]], np.int64).tolist()
-place = {str(name): i for i, name in enumerate(names)}
-
-session = onnxruntime.InferenceSession(bundle / files["recommender"]["file"])
-ids = np.array([[place[click] for click in clicks]], np.int32)  # [batch, length], padded on the right with -1
-items, scores = session.run(None, {"ids": ids, "k": np.array([10], np.int32)})
-print(json.dumps({"items": [names[item] for item in items[0]], "scores": scores[0].tolist()}))
+takes = {one.name: one.type for one in session.get_inputs()}
+ids = np.int64 if takes["session"] == "tensor(int64)" else object  # external ids are int64 or text
+feed = {
+    "session": np.array([clicks], ids),  # [batch, length], shorter ones filled up on the right with anything
+    "lengths": np.array([len(clicks)], np.int32),
+    "k": np.array([10]),
+    "exclude": np.array([], ids),
+    "allow": np.array([], ids),  # counts where use_allow is true
+    "use_allow": np.array([False]),
+    "exclude_seen": np.array([False]),
+}
+if "now" in takes:  # a bundle that knows of time: Unix milliseconds
+    feed["now"] = np.array([time.time_ns() // 1_000_000])
+items, scores = session.run(None, feed)
+found = scores[0] > -np.inf  # what lacks of k is filled up with "" or -1, and -inf
+print(json.dumps({"items": items[0][found].tolist(), "scores": scores[0][found].tolist()}))

@@ -18,15 +18,15 @@ def allowed_items(g: Graph, exclude: Value, allow: Value, use_allow: Value, n_it
     where unknown."""
     room = g.constant(np.array([n_items + 1]))
     everything = g.op("Expand", ~use_allow, room)
-    marked = everything.scattered(_inside(g, allow, n_items), g.op("Expand", g.constant(np.array([True])), allow.size()))
-    banned = g.op("Expand", g.constant(np.array([False])), exclude.size())
+    marked = everything.scattered(_inside(g, allow, n_items), g.full(allow.size(), 1, BOOL))
+    banned = g.full(exclude.size(), 0, BOOL)
     return marked.scattered(_inside(g, exclude, n_items), banned)
 
 
 def without_seen(g: Graph, allowed: Value, clicks: Value, exclude_seen: Value, n_items: int) -> Value:
     """bool[N]: also without the session's own clicks int32[m], where exclude_seen bool[1] says so."""
     seen = g.where(exclude_seen, clicks.to(LONG), n_items)
-    shown = allowed.scattered(seen, g.op("Expand", g.constant(np.array([False])), clicks.size()))
+    shown = allowed.scattered(seen, g.full(clicks.size(), 0, BOOL))
     return shown.cut(0, n_items)
 
 
@@ -49,7 +49,7 @@ def followed(g: Graph, best: tuple[Value, Value], candidates: tuple[Value, Value
     lacks of the highest there is. candidates: all of them, and their scores."""
     items, scores = candidates
     nobody = g.full(g.constant(np.array([n_items])), 0, BOOL)
-    listed = nobody.scattered(items, g.op("Expand", g.constant(np.array([True])), items.size()))
+    listed = nobody.scattered(items, g.full(items.size(), 1, BOOL))
     rest = g.places(~listed.at(dense.items))
     lowest = g.op("ReduceMin", g.joined(scores, g.constant(np.array([np.inf], np.float32))), keepdims=1, dtype=FLOAT)
     start = g.where(lowest < float(np.inf), lowest, 0.0)

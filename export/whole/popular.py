@@ -17,7 +17,7 @@ def most_clicked(g: Graph, order: np.ndarray, clicks: np.ndarray, allowed: Value
 
 def rising(g: Graph, order: np.ndarray, clicks: np.ndarray, allowed: Value, when: Moment, trends: TrendArrays) -> tuple[Value, Value]:
     """The allowed items that are rising at the moment, and behind them the most clicked ones, one less a place."""
-    ids = g.constant(trends.rising[0])
+    ids = g.constant(np.sort(trends.rising[0]))  # of equal speeds the lower id first
     counts = item_counts(g, ids, when, trends)
 
     def lane(of: int) -> Value:

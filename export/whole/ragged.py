@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mtaw_fast.export.whole.nodes import INT, LONG, Graph, Value
+from mtaw_fast.export.whole.nodes import BOOL, INT, LONG, Graph, Value
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +53,14 @@ def first_of_each(g: Graph, ids: Value, n_ids: int) -> tuple[Value, Value]:
     kept = ids.at(firsts)
     slots = g.full(g.constant(np.array([n_ids])), 0, INT).scattered(kept, g.counted(kept.size(), INT))
     return firsts, slots.at(ids).to(LONG)
+
+
+def ascending(g: Graph, ids: Value, n_ids: int) -> tuple[Value, Value]:
+    """The distinct ones of ids int32[M], ascending: int32[U]; and for every entry which of those U it is, int64[M]."""
+    room = g.constant(np.array([n_ids]))
+    kept = g.places(g.full(room, 0, BOOL).scattered(ids, g.full(ids.size(), 1, BOOL)))
+    slots = g.full(room, 0, INT).scattered(kept, g.counted(kept.size(), INT))
+    return kept.to(INT), slots.at(ids).to(LONG)
 
 
 def summed(g: Graph, rows: Value, slots: Value, terms: Value, width: int, kind: str = "add") -> Value:

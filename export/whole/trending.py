@@ -10,9 +10,9 @@ import numpy as np
 from mtaw_fast.export.whole.moment import (
     DAY, HOUR, LEAST, QUARTER, Moment, TrendArrays, ages, hour_of, item_counts, lanes_of,
 )  # fmt: skip
-from mtaw_fast.export.whole.nodes import DOUBLE, FLOAT, INT, LONG, Graph, Value
+from mtaw_fast.export.whole.nodes import BOOL, DOUBLE, FLOAT, INT, LONG, Graph, Value
 from mtaw_fast.export.whole.own import Own
-from mtaw_fast.export.whole.ragged import entries, first_of_each, summed
+from mtaw_fast.export.whole.ragged import ascending, entries, summed
 from mtaw_fast.memory.reference.trends import FIRST_PAIR_LANE, ITEM_LANES, OWN, PAIR_LANES, PRE_LANES, RISING
 
 _POPULAR = 100  # rising items whose popularity counts in the pre-score
@@ -54,21 +54,16 @@ class Trending:
         met = g.joined(self._own, self.neighbours, popular)
         terms = g.joined(self._own.to(FLOAT) * 0.0, self._pre, later + clicked)
         n_items = trends.rows.offsets.size - 1
-        firsts, slots = first_of_each(g, met, n_items)
-        items = met.at(firsts)
+        items, slots = ascending(g, met, n_items)
         score = summed(g, items.size(), slots, terms.column(1), 1).flat()
-        fine = allowed.at(items) & (g.counted(items.size()) >= self._own.size()) & (score > 0.0)
-        bits = max(1, n_items.bit_length())
-        wide = score.to(DOUBLE)
-        share = wide / wide.reduced("Max", 0, keep=True).most(np.finfo(np.float64).tiny)  # long after the export all is small
-        key = (share * g.constant(np.float64(2.0 ** (61 - bits)))).to(LONG) * (1 << bits) - items.to(LONG)
-        best, places = g.top(g.where(fine, key, -(1 << 62)), key.size().least(most))
-        chosen = items.at(places.at(g.places(best > -(1 << 61))))
+        own = g.full(items.size(), 0, BOOL).scattered(slots.cut(0, self._own.size()), g.full(self._own.size(), 1, BOOL))
+        fine = allowed.at(items) & ~own & (score > 0.0)
+        best, places = g.top(g.where(fine, score, 0.0), score.size().least(most))
+        chosen = items.at(places.at(g.places(best > 0.0)))
         rising = g.constant(ids[:RISING])
         is_own = g.op("ReduceMax", rising.column(1).same(self._own.column(0)).to(INT), g.constant(np.array([1])), keepdims=0)
         more = rising.at(g.places(allowed.at(rising) & is_own.same(0)))
-        both = g.joined(chosen, more)
-        return both.at(first_of_each(g, both, n_items)[0])
+        return ascending(g, g.joined(chosen, more), n_items)[0]
 
     def query_features(self) -> dict[str, Value]:
         """float32[1] by name; the times of the clicks themselves are unknown here."""
