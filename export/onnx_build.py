@@ -8,14 +8,18 @@ from pathlib import Path
 from mtaw_fast.bundle import Bundle
 from mtaw_fast.bundle.format import GRAPH_PARTS, model_hash
 from mtaw_fast.export.onnx_files import ModelFiles, write_graph
-from mtaw_fast.export.onnx_graph import Graph, describe, encoder_graph, recommender_graph
+from mtaw_fast.export.onnx_graph import ENCODER_WORDS, Graph, describe, encoder_graph
 from mtaw_fast.export.onnx_int8 import quantised
+from mtaw_fast.export.whole.recommender import WORDS, whole_graph
 
-GRAPH_VERSION = 1  # of the graphs' inputs, outputs and metadata
-HOLDS = "the neural part of the model alone; a session memory is not in the graph"
+GRAPH_VERSION = 2  # of the graphs' inputs, outputs and metadata
 _SUMMARIES = {
     "encoder": "MTAW: clicks of sessions to unit query vectors",
-    "recommender": "MTAW: clicks of sessions to the top k of the catalog",
+    "recommender": "mtaw_fast: clicks of sessions to the ranking that the Recommender gives",
+}
+_HOLDS = {
+    "encoder": "the encoder alone; no external ids, search, conditions, session memory or ranker",
+    "recommender": "the whole: external ids, encoder, search, session memory and ranker where the bundle has them, conditions",
 }
 
 
@@ -27,15 +31,16 @@ class Builder:
 
     def build(self, graph: str, variant: str) -> ModelFiles:
         """The graph 'encoder' or 'recommender' in 'float32', 'fp16' or 'int8'."""
+        made = self._encoder(variant) if graph == "encoder" else whole_graph(self._bundle.model, variant)
+        return self._written(made, graph, variant, GRAPH_PARTS[graph, variant])
+
+    def build_per_session(self) -> ModelFiles:
+        """The recommender in float32 with conditions for each session; see `whole_graph`."""
+        made = whole_graph(self._bundle.model, "float32", per_session=True)
+        return self._written(made, "recommender", "float32", "recommender")
+
+    def _written(self, made: Graph, graph: str, variant: str, part: str) -> ModelFiles:
         bundle = self._bundle
-        if variant == "int8":
-            source = self._folder / f"source_{graph}"
-            source.mkdir()
-            whole = self._graph(graph, "float32", overridable=False)
-            made = quantised(write_graph(whole, source, graph, self._external_over), source)
-            shutil.rmtree(source)
-        else:
-            made = self._graph(graph, variant, overridable=variant == "float32")
         about = {
             "graph_version": GRAPH_VERSION,
             "bundle_format_version": bundle.manifest["format_version"],
@@ -45,13 +50,22 @@ class Builder:
             "d": bundle.config.d,
             "max_len": bundle.config.max_len,
             "scale": bundle.config.scale,
-            "holds": HOLDS,
+            "holds": _HOLDS[graph],
         }
-        describe(made.model, {f"mtaw_fast.{name}": value for name, value in about.items()}, _SUMMARIES[graph])
-        return write_graph(made, self._folder, GRAPH_PARTS[graph, variant], self._external_over)
+        if graph == "recommender" and bundle.model.trends is not None:
+            about["newest_click"] = int(bundle.model.trends.clock[-1])
+        words = ENCODER_WORDS if graph == "encoder" else WORDS
+        describe(made.model, {f"mtaw_fast.{name}": value for name, value in about.items()}, _SUMMARIES[graph], words)
+        return write_graph(made, self._folder, part, self._external_over)
 
-    def _graph(self, graph: str, dtype: str, overridable: bool) -> Graph:
-        bundle = self._bundle
-        if graph == "encoder":
-            return encoder_graph(bundle.config, bundle.weights, dtype, overridable)
-        return recommender_graph(bundle.config, bundle.weights, bundle.item_vectors, dtype)
+    def _encoder(self, variant: str) -> Graph:
+        config, weights = self._bundle.config, self._bundle.weights
+        if variant != "int8":
+            return encoder_graph(config, weights, variant, overridable=variant == "float32")
+        source = self._folder / "source_encoder"
+        source.mkdir()
+        made = quantised(
+            write_graph(encoder_graph(config, weights, "float32", False), source, "encoder", self._external_over), source
+        )
+        shutil.rmtree(source)
+        return made

@@ -1,4 +1,4 @@
-"""The int8 variant of a graph, by ONNX Runtime's own quantiser."""
+"""The int8 variant of the encoder, by ONNX Runtime's own quantiser."""
 
 from __future__ import annotations
 
@@ -10,24 +10,22 @@ from pathlib import Path
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
 from mtaw_fast.export.onnx_files import ModelFiles, read_graph
-from mtaw_fast.export.onnx_graph import TABLES, Graph
+from mtaw_fast.export.onnx_graph import TABLE, Graph
 
 
 def quantised(source: ModelFiles, folder: Path) -> Graph:
-    """The float32 graph in `source` with its two tables in uint8; `folder` takes the quantiser's files.
+    """The float32 graph in `source` with its table in uint8; `folder` takes the quantiser's files.
 
-    The catalog has a scale for each item, the table of embeddings one in all; activations are quantised as they come.
-    The layers stay in float32: they are 2% of the bytes, and in int8 they took time and top-20 overlap. uint8 and not
-    int8, whose products would overflow 16 bits on CPUs without VNNI.
+    The table of embeddings has one scale in all. The layers stay in float32: they are few of the bytes, and in int8 they
+    took time and top-20 overlap. uint8 as everywhere where products may follow: int8's overflow 16 bits without VNNI.
     """
     path = folder / "quantised.onnx"
     with _without_advice():
         quantize_dynamic(
             source.model,
             path,
-            op_types_to_quantize=["MatMul", "Gather"],
-            nodes_to_quantize=list(TABLES),
-            per_channel=True,
+            op_types_to_quantize=["Gather"],
+            nodes_to_quantize=[TABLE],
             weight_type=QuantType.QUInt8,
             use_external_data_format=source.data is not None,
         )

@@ -1,4 +1,4 @@
-"""Adding ONNX graphs of the model to a bundle: made, checked, held against the eager model, put in."""
+"""Adding ONNX graphs of the model to a bundle: made, checked, held against the product, put in."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ import math
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,55 +14,72 @@ from typing import Any
 from mtaw_fast.bundle import Bundle
 from mtaw_fast.bundle.additions import Addition, replace_parts
 from mtaw_fast.bundle.format import GRAPH_PARTS, GRAPHS, VARIANTS, model_hash
+from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.errors import BundleError, UsageError, require
+from mtaw_fast.export.exported import ExportedGraphs
 from mtaw_fast.storage.files import atomic_path
 
 ENTRY = "onnx"  # the manifest's entry about the graphs
+PARTS = ("whole", "encoder")
 _EXTERNAL_OVER = 2_000_000_000  # bytes: protobuf ends at 2^31
 
 Say = Callable[[str], None]
-
-
-@dataclass(frozen=True, slots=True)
-class ExportedGraphs:
-    """What `export_onnx` did. entry: the manifest's new entry `onnx`, None where the graphs were taken away."""
-
-    entry: dict[str, Any] | None
-
-    def lines(self) -> list[str]:
-        """The entry for people, a line for each variant."""
-        if self.entry is None:
-            return ["onnx: the bundle has no graphs now"]
-        return [_line(name, facts) for name, facts in self.entry["variants"].items()]
 
 
 def export_onnx(
     folder: str | os.PathLike[str],
     variants: Sequence[str] = VARIANTS,
     *,
+    part: str = "whole",
+    dataset: Dataset | None = None,
     external_over: int = _EXTERNAL_OVER,
     seed: int = 0,
     say: Say = lambda _: None,
 ) -> ExportedGraphs:
     """Give the bundle in `folder` the graphs `encoder` and `recommender`, in the place of any earlier ones.
 
-    variants: of 'float32', 'fp16', 'int8'; none takes the graphs away. Each is run in ONNX Runtime against the eager
-    model, on sessions at the borders and on random ones (by `seed`). external_over: a graph with more bytes of arrays
-    has them in a file of their own. say: told what is going on, a line at a time.
+    Drafts of them lie in the system's folder for temporary files (TMPDIR) until they have passed.
 
-    The graphs hold the model's neural part: encoder and catalog. Drafts of them lie in the system's folder for
-    temporary files (TMPDIR) until they have passed.
+    Parameters
+    ----------
+    folder : path
+        The bundle's.
+    variants : sequence of str
+        Of 'float32', 'fp16', 'int8'; none takes the graphs away. Each is run in ONNX Runtime, the encoder against the
+        eager model and the whole against the Recommender, on sessions at the borders and on random ones (by `seed`).
+    part : str, default 'whole'
+        'encoder': no recommender.onnx.
+    dataset : Dataset, optional
+        On its test split every variant is measured beside the Recommender.
+    external_over : int
+        A graph with more bytes of arrays has them in a file of their own.
+    say : callable
+        Told what is going on, a line at a time.
 
-    Raises UsageError on an unknown variant; BundleError where a graph is not valid or the float32 one answers
-    otherwise than the eager model (the bundle is left as it was), where the bundle changed meanwhile, or the disk is
-    full; MissingPackageError without onnx, ONNX Runtime or PyTorch.
+    Returns
+    -------
+    ExportedGraphs
+
+    Raises
+    ------
+    UsageError
+        On an unknown variant or part, or a data set without test samples.
+    BundleError
+        Where a graph is not valid, does not answer as the product does or keeps its promise on the data set (the bundle
+        is left as it was), where the bundle changed meanwhile, or the disk is full.
+    MissingPackageError
+        Without onnx, ONNX Runtime or PyTorch.
     """
     folder = Path(folder)
     for name in variants:
         if name not in VARIANTS:
             raise UsageError(f"there is no variant {name!r} of the ONNX graphs; choose from {', '.join(VARIANTS)}")
+    if part not in PARTS:
+        raise UsageError(f"there is no part {part!r} of the ONNX graphs; choose from {', '.join(PARTS)}")
     if external_over < 0:
         raise UsageError(f"external_over is a number of bytes, not {external_over}")
+    if dataset is not None and len(dataset.test) == 0:
+        raise UsageError(f"the data set {dataset.name} has no test samples; prepare it with a test part")
     bundle = Bundle.load(folder)
     if not variants:
         replace_parts(folder, bundle.manifest, _nothing(), {ENTRY: None})
@@ -73,54 +89,92 @@ def export_onnx(
     chosen = [name for name in VARIANTS if name in variants]
     try:
         with tempfile.TemporaryDirectory(prefix="mtaw-fast-onnx-") as drafts:
-            return _export(folder, bundle, chosen, Path(drafts), external_over, seed, say)
+            return _export(bundle, chosen, part, dataset, Path(drafts), external_over, seed, say)
     except OSError as error:
         raise BundleError(f"cannot write the graphs of {folder}: {error.strerror or error}; set TMPDIR") from None
 
 
 def _export(
-    folder: Path, bundle: Bundle, variants: list[str], drafts: Path, external_over: int, seed: int, say: Say
-) -> ExportedGraphs:
+    bundle: Bundle, variants: list[str], part: str, dataset: Dataset | None, drafts: Path, external_over: int,
+    seed: int, say: Say,
+) -> ExportedGraphs:  # fmt: skip
     import onnx
     import onnxruntime
 
-    from mtaw_fast.export.onnx_build import GRAPH_VERSION, HOLDS, Builder
+    from mtaw_fast.export.graph_ranker import open_graph
+    from mtaw_fast.export.onnx_build import GRAPH_VERSION, Builder
     from mtaw_fast.export.onnx_graph import OPSET
-    from mtaw_fast.export.parity import Truth, edge_sessions, measure, open_graph
+    from mtaw_fast.export.parity import Truth, edge_sessions, measure
 
-    say("asking the eager model")
-    truth = Truth.of(bundle, edge_sessions(bundle, seed))
+    say("asking the eager model and the recommender")
+    truth = Truth.of(bundle, edge_sessions(bundle, seed), seed)
     builder = Builder(bundle, drafts, external_over)
+    graphs = GRAPHS if part == "whole" else ("encoder",)
     facts: dict[str, Any] = {}
     additions = _nothing()
+    opened = {}
     for variant in variants:
         say(f"making and checking the graphs in {variant}")
-        files = {graph: builder.build(graph, variant) for graph in GRAPHS}
+        files = {graph: builder.build(graph, variant) for graph in graphs}
         say(f"running them in ONNX Runtime on {len(truth.sessions)} sessions")
-        parity = measure(truth, *(open_graph(files[graph].model) for graph in GRAPHS))
-        _check(folder, variant, parity)
-        facts[variant] = {"bytes": {graph: files[graph].size for graph in GRAPHS}, "parity": parity.as_dict()}
-        for graph in GRAPHS:
-            part = GRAPH_PARTS[graph, variant]
-            additions[part] = Addition("onnx", partial(_copy, files[graph].model))
+        runs = {graph: open_graph(files[graph].model) for graph in graphs}
+        parity = measure(truth, runs["encoder"], runs.get("recommender"))
+        _check(bundle.folder, variant, parity)
+        opened[variant] = runs[graphs[-1]]
+        facts[variant] = {"bytes": {graph: files[graph].size for graph in graphs}, "parity": parity.as_dict()}
+        for graph in graphs:
+            name = GRAPH_PARTS[graph, variant]
+            additions[name] = Addition("onnx", partial(_copy, files[graph].model))
             data = files[graph].data
             if data is not None:
-                additions[f"{part}_data"] = Addition("bin", partial(_copy, data))
+                additions[f"{name}_data"] = Addition("bin", partial(_copy, data))
     entry = {
         "graph_version": GRAPH_VERSION,
         "model": model_hash(bundle.manifest),
         "opset": OPSET,
-        "holds": HOLDS,
+        "part": part,
         "variants": facts,
         "versions": {"onnx": onnx.__version__, "onnxruntime": onnxruntime.__version__},
+        "quality": None if dataset is None else _quality(bundle, opened, part, dataset, say),
     }
     say("writing the graphs into the bundle")
-    replace_parts(folder, bundle.manifest, additions, {ENTRY: entry})
+    replace_parts(bundle.folder, bundle.manifest, additions, {ENTRY: entry})
     return ExportedGraphs(entry)
 
 
+def _quality(bundle: Bundle, opened: Mapping[str, Any], part: str, dataset: Dataset, say: Say) -> dict[str, Any]:
+    """What every variant is worth on the test split. Raises BundleError where the whole misses its promise."""
+    from mtaw_fast.evaluation.translated import translated
+    from mtaw_fast.export.graph_ranker import EncoderRanker, GraphRanker, ServedRanker
+    from mtaw_fast.export.quality import compare, shortfall
+    from mtaw_fast.recommender import Recommender
+
+    served = ServedRanker(Recommender.load(bundle.folder, encoder="native", index="scan", verify=False))
+    rankers = {
+        name: GraphRanker(bundle, run) if part == "whole" else EncoderRanker(bundle, run, served)
+        for name, run in opened.items()
+    }
+    found = compare(translated(dataset.test, dataset.ids, bundle.ids), served, rankers, say)
+    recommender = found.pop("recommender")
+    for name, quality in found.items():
+        lack = shortfall(name, part, quality, recommender)
+        if lack is not None:
+            raise BundleError(
+                f"the {name} graph of {bundle.folder} does not rank {dataset.name} as the Recommender does: {lack}; "
+                f"nothing was exported: " + (f"leave {name} out of --variants" if name != "float32" else "report this")
+            )
+    flag = "" if part == "whole" else f" --part {part}"
+    return {
+        "command": f"mtaw-fast export BUNDLE --onnx{flag} --dataset DATASET",
+        "dataset": {"name": dataset.name, "fingerprint": dataset.fingerprint},
+        "samples": len(dataset.test),
+        "recommender": recommender.as_dict(alone=True),
+        "variants": {name: quality.as_dict() for name, quality in found.items()},
+    }
+
+
 def _check(folder: Path, variant: str, parity: Any) -> None:
-    """Raise BundleError where the float32 graphs do not answer as the eager model does, or others not with numbers."""
+    """Raise BundleError where the float32 graphs do not answer as the product does, or others not with numbers."""
     from mtaw_fast.export.parity import TOLERANCE
 
     if variant != "float32":
@@ -133,8 +187,8 @@ def _check(folder: Path, variant: str, parity: Any) -> None:
     if parity.score_error <= TOLERANCE and parity.query_error <= TOLERANCE and parity.misplaced == 0:
         return
     raise BundleError(
-        f"the float32 graphs of {folder} differ from the eager model (scores by {parity.score_error:.2g}, queries by "
-        f"{parity.query_error:.2g}, {parity.misplaced} wrong items in the top 20 of {parity.sessions} sessions); "
+        f"the float32 graphs of {folder} differ from the product (scores by {parity.score_error:.2g}, queries by "
+        f"{parity.query_error:.2g}, {parity.misplaced} wrong places in the top 20 of {parity.sessions} sessions); "
         "nothing was exported: try another version of ONNX Runtime and report this"
     )
 
@@ -148,12 +202,3 @@ def _copy(source: Path, path: Path) -> None:
     """Copy a draft durably."""
     with atomic_path(path) as temporary:
         shutil.copyfile(source, temporary)
-
-
-def _line(name: str, facts: dict[str, Any]) -> str:
-    parity, sizes = facts["parity"], facts["bytes"]
-    size = ", ".join(f"{graph} {sizes[graph] / 1e6:.1f} MB" for graph in GRAPHS)
-    return (
-        f"onnx {name}: {size}; top-20 overlap with the eager model {parity['overlap']:.2%} (worst session "
-        f"{parity['least_overlap']:.0%}), scores within {parity['score_error']:.2g}, of {parity['sessions']} sessions"
-    )

@@ -1,82 +1,105 @@
-"""Whether exported graphs answer as the model does: every variant in ONNX Runtime against the eager model.
+"""Whether exported graphs answer as the product does: every variant in ONNX Runtime, the encoder against the eager model,
+the whole against the Recommender.
 
 Axes: B sessions, L clicks of the longest.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 
 from mtaw_fast.bundle import Bundle
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import BundleError
+from mtaw_fast.export.graph_ranker import Feeds, Run, padded
 from mtaw_fast.ranking.encoders.eager import EagerEncoder
-from mtaw_fast.ranking.retrieval import make_index
+from mtaw_fast.recommender import Recommender
 
 K = 20
-TOLERANCE = 1e-4  # of a float32 score
-# Items whose true scores are this close may stand in either order: twice the largest error of a float32 score that
-# was met (2.5e-5, over 5,000 sessions of Tmall).
-TIE = 5e-5
+TOLERANCE = 1e-4  # of a float32 score, and of a query's coordinate; of scores over 1 relative
 _RANDOM = 96  # sessions drawn at random
 _RANDOM_CLICKS = 50  # of the longest of them
 _TOGETHER = 8  # sessions of one padded batch
+_MOST_EXCLUDED = 5
+_SPANS = (0, 60_000, 86_400_000)  # ms after the newest click that the model knows
 
-Graph = Callable[[dict[str, np.ndarray]], list[np.ndarray]]
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Conditions of a run, in external ids; see `Recommender.recommend`."""
+
+    exclude: list[Any]
+    allow: list[Any] | None
+    exclude_seen: bool
+    now: int | None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Truth:
-    """What the eager model says of sessions: its queries float32[B, d], and of their top k the ids int32[B, k] and
-    scores float32[B, k], by the exact index."""
+    """What the product says of sessions: the eager model's queries float32[B, d] and, under the conditions of every batch
+    of 8, the Recommender's top 20: `answers`, (items, scores) a session."""
 
     bundle: Bundle
     sessions: Sessions
     queries: np.ndarray
-    ids: np.ndarray
-    scores: np.ndarray
+    asked: list[Asked]
+    answers: list[tuple[list[Any], np.ndarray]]
 
     @classmethod
-    def of(cls, bundle: Bundle, sessions: Sessions) -> Truth:
-        """Ask the eager model."""
+    def of(cls, bundle: Bundle, sessions: Sessions, seed: int = 0) -> Truth:
+        """Ask the eager model and the Recommender."""
         queries = EagerEncoder(bundle.config, bundle.weights).encode(sessions)
-        index = make_index("scan", bundle.item_vectors, bundle.scan)
-        ids, scores = index.search(queries, min(K, bundle.n_items), scale=bundle.config.scale)
-        return cls(bundle, sessions, queries, ids, scores)
+        asked = conditions(bundle, -(-len(sessions) // _TOGETHER), seed)
+        served = Recommender.load(bundle.folder, encoder="native", index="scan", verify=False)
+        answers = []
+        for row, clicks in enumerate(sessions):
+            one = asked[row // _TOGETHER]
+            found = served.recommend(
+                bundle.ids.external(clicks), K, exclude=one.exclude, allow=one.allow, exclude_seen=one.exclude_seen, at=one.now
+            )
+            answers.append((found.items, found.scores))
+        return cls(bundle, sessions, queries, asked, answers)
 
-    def score_of(self, ids: np.ndarray) -> np.ndarray:
-        """float64[B, k]: the true scores of items int[B, k]."""
-        rows = self.bundle.item_vectors[ids].astype(np.float64)
-        return self.bundle.config.scale * np.einsum("bkd,bd->bk", rows, self.queries.astype(np.float64))
+
+def conditions(bundle: Bundle, count: int, seed: int) -> list[Asked]:
+    """`count` random conditions: none, items that are excluded, items that alone are allowed, the session's own left out."""
+    rng = np.random.default_rng(seed + 1)
+    n, trends = bundle.n_items, bundle.model.trends
+    made = []
+    for kind in range(count):
+        exclude = rng.choice(n, min(n - 1, _MOST_EXCLUDED), replace=False) if kind % 4 == 1 else []
+        allow = np.flatnonzero(rng.random(n) < 0.5) if kind % 4 == 2 else None
+        now = None if trends is None else int(trends.clock[-1]) + _SPANS[kind % len(_SPANS)]
+        external = None if allow is None else bundle.ids.external(allow.astype(np.int32))
+        made.append(Asked(list(bundle.ids.external(np.asarray(exclude, np.int32))), external, kind % 4 == 3, now))
+    return made
 
 
 @dataclass(frozen=True, slots=True)
 class Parity:
-    """How far a variant of the graphs is from the eager model.
+    """How far a variant of the graphs is from the product.
 
     sessions: how many were compared, each alone and in a padded batch. query_error: largest difference of a
-    coordinate of a query (encoder). score_error: largest difference of a score from the item's true one. misplaced:
-    places of a top 20 whose item is neither the true one nor ties with it. overlap: share of the true top 20 that the
-    graph's top 20 holds, on average; least_overlap: of the worst session.
+    coordinate of a query (encoder). Of the top 20: score_error, the largest difference of the scores at one place;
+    misplaced, places whose scores differ by more than 1e-4; places_equal, the share of places with the same item; overlap,
+    the share of the Recommender's items that the graph's hold, on average, and least_overlap, of the worst session.
     """
 
     sessions: int
     query_error: float
     score_error: float
     misplaced: int
+    places_equal: float
     overlap: float
     least_overlap: float
 
     def as_dict(self) -> dict[str, Any]:
         """The figures as plain JSON values, the errors to three digits."""
         errors = {name: float(f"{getattr(self, name):.3g}") for name in ("query_error", "score_error")}
-        shares = {name: round(getattr(self, name), 4) for name in ("overlap", "least_overlap")}
+        shares = {name: round(getattr(self, name), 4) for name in ("places_equal", "overlap", "least_overlap")}
         return {"sessions": self.sessions, **errors, "misplaced": self.misplaced, **shares}
 
 
@@ -85,6 +108,8 @@ class _Tally:
     query_error: float = 0.0
     score_error: float = 0.0
     misplaced: int = 0
+    equal: int = 0
+    places: int = 0
     shares: list[float] = field(default_factory=list)
 
 
@@ -105,62 +130,62 @@ def edge_sessions(bundle: Bundle, seed: int) -> Sessions:
     return Sessions.from_lists([everything[place] for place in rng.permutation(len(everything))])
 
 
-def open_graph(path: Path) -> Graph:
-    """A graph in ONNX Runtime: one thread of the CPU, every output for a feed."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 3
-    try:
-        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    except Exception as error:
-        reason = " ".join(str(error).split())[:300]
-        raise BundleError(f"ONNX Runtime {onnxruntime.__version__} does not take {path.name} ({reason})") from None
-    return lambda feed: session.run(None, feed)
-
-
-def padded(sessions: Sessions) -> tuple[np.ndarray, np.ndarray]:
-    """(ids int32[B, L] filled up with -1, lengths int32[B]): what the encoder graph takes."""
-    lengths = sessions.lengths.astype(np.int32)
-    ids = np.full((len(sessions), int(lengths.max(initial=1))), -1, dtype=np.int32)
-    ids[np.arange(ids.shape[1]) < lengths[:, None]] = sessions.items
-    return ids, lengths
-
-
-def measure(truth: Truth, encoder: Graph, recommender: Graph) -> Parity:
-    """Run both graphs on every session alone and in padded batches of several."""
+def measure(truth: Truth, encoder: Run | None, recommender: Run | None) -> Parity:
+    """Run the graphs, as far as they were made, on every session alone and in padded batches of several."""
     tally = _Tally()
     for width in (1, _TOGETHER):
         for begin in range(0, len(truth.sessions), width):
-            _compare(truth, slice(begin, begin + width), encoder, recommender, tally)
+            rows = slice(begin, min(begin + width, len(truth.sessions)))
+            if encoder is not None:
+                _compare_queries(truth, rows, encoder, tally)
+            if recommender is not None:
+                _compare_rankings(truth, rows, recommender, tally)
     return Parity(
         len(truth.sessions),
         tally.query_error,
         tally.score_error,
         tally.misplaced,
-        float(np.mean(tally.shares)),
-        min(tally.shares),
+        tally.equal / max(tally.places, 1),
+        float(np.mean(tally.shares)) if tally.shares else 1.0,
+        min(tally.shares, default=1.0),
     )
 
 
-def _compare(truth: Truth, rows: slice, encoder: Graph, recommender: Graph, tally: _Tally) -> None:
+def _compare_queries(truth: Truth, rows: slice, encoder: Run, tally: _Tally) -> None:
     ids, lengths = padded(truth.sessions.slice(rows.start, rows.stop))
-    here = Truth(truth.bundle, truth.sessions, truth.queries[rows], truth.ids[rows], truth.scores[rows])
     (queries,) = encoder({"ids": ids, "lengths": lengths})
-    items, scores = recommender({"ids": ids, "k": np.array([truth.ids.shape[1]], dtype=np.int32)})
-    if queries.shape != here.queries.shape or items.shape != here.ids.shape or scores.shape != here.ids.shape:
-        raise BundleError(
-            f"the exported graphs give {list(queries.shape)} queries and {list(items.shape)} items where "
-            f"{list(here.queries.shape)} and {list(here.ids.shape)} belong"
+    expected = truth.queries[rows]
+    if queries.shape != expected.shape:
+        raise BundleError(f"the exported graph gives queries {list(queries.shape)} where {list(expected.shape)} belong")
+    tally.query_error = max(tally.query_error, _largest(queries - expected))
+
+
+def _compare_rankings(truth: Truth, rows: slice, recommender: Run, tally: _Tally) -> None:
+    asked = truth.asked[rows.start // _TOGETHER]
+    clicks = [truth.bundle.ids.external(one) for one in truth.sessions.slice(rows.start, rows.stop)]
+    items, scores = recommender(
+        Feeds(truth.bundle).of(
+            clicks, K, exclude=asked.exclude, allow=asked.allow, exclude_seen=asked.exclude_seen, now=asked.now
         )
-    real = here.score_of(items)
-    tally.query_error = max(tally.query_error, _largest(queries - here.queries))
-    tally.score_error = max(tally.score_error, _largest(scores - real))
-    # The true scores at each place: an item that ties with the one that belongs there has them too.
-    tally.misplaced += int(np.count_nonzero(~(np.abs(real - here.scores) <= TIE)))
-    tally.shares += [len(np.intersect1d(*pair)) / len(pair[0]) for pair in zip(items, here.ids, strict=True)]
+    )
+    shape = (len(clicks), K)
+    if items.shape != shape or scores.shape != shape:
+        raise BundleError(f"the exported graph gives {list(items.shape)} items where {list(shape)} belong")
+    for (wanted, expected), found, values in zip(truth.answers[rows], items, scores, strict=True):
+        count = len(wanted)
+        if count < K and not (np.isneginf(values[count:]).all() and all(value in ("", -1) for value in found[count:])):
+            tally.misplaced += K - count
+        error = np.abs(values[:count] - expected) / np.maximum(np.abs(expected), 1)
+        tally.score_error = max(tally.score_error, _largest(error))
+        tally.misplaced += int(np.count_nonzero(~(error <= TOLERANCE)))
+        same = list(found[:count])
+        tally.equal += sum(one == other for one, other in zip(same, wanted, strict=True))
+        tally.places += count
+        if count:
+            tally.shares.append(len(set(same) & set(wanted)) / count)
 
 
 def _largest(differences: np.ndarray) -> float:
     """The largest magnitude; infinite where one is not a number."""
-    largest = float(np.abs(differences).max())
+    largest = float(np.abs(differences).max(initial=0))
     return largest if largest == largest else float("inf")

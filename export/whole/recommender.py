@@ -5,11 +5,12 @@ Axes: B sessions, L clicks of the longest, N items, d.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from onnx import ModelProto, TensorProto, helper
+from onnx import ModelProto, TensorProto, ValueInfoProto, helper
 
 from mtaw_fast.model.model import Model
 from mtaw_fast.export.onnx_graph import IR_VERSION, OPSET
@@ -29,7 +30,7 @@ from mtaw_fast.memory.reference.candidates import MOST_CLICKS
 from mtaw_fast.memory.settings import query_settings
 
 MOST_PLACES = 10_000  # columns of an answer, where the catalog has fewer items
-INPUTS = {
+WORDS = {
     "session": "external ids of each session's clicks, oldest first, filled up on the right with anything",
     "lengths": "clicks of each session; 0 gives what is popular",
     "k": "how many items to rank",
@@ -38,8 +39,6 @@ INPUTS = {
     "use_allow": "whether `allow` counts",
     "exclude_seen": "whether a session's own items are left out",
     "now": "the moment of the request, Unix milliseconds",
-}
-OUTPUTS = {
     "items": 'external ids, best first, filled up with "" or -1',
     "scores": "what the Recommender scores them with, filled up with -inf",
 }
@@ -47,21 +46,28 @@ OUTPUTS = {
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Asked:
-    """What one run has for all its sessions. k int64[1]; logits float32[B, N]; allowed bool[N + 1]; when: of bundles with
-    trends."""
+    """The conditions of a session. k int64[1]; allowed bool[N + 1]; exclude_seen bool[1]; when: of bundles with trends."""
 
     k: Value
-    logits: Value
     allowed: Value
     exclude_seen: Value
     when: Moment | None
 
 
-class Recommender:
-    """The graph of one bundle in one variant. Its parts are functions of the stage modules beside this one."""
+def whole_graph(model: Model, variant: str, per_session: bool = False) -> Arrays:
+    """The graph of a model in 'float32', 'fp16' or 'int8': its proto, and its arrays by name.
 
-    def __init__(self, model: Model, variant: str) -> None:
-        self._of, self._variant = model, variant
+    per_session: every input has a first axis `batch`, so that each session has conditions of its own; the answer is as
+    wide as the largest k.
+    """
+    return _Whole(model, variant, per_session).build()
+
+
+class _Whole:
+    """The stages, which the modules beside this one have, put together."""
+
+    def __init__(self, model: Model, variant: str, per_session: bool) -> None:
+        self._of, self._variant, self._per_session = model, variant, per_session
         self._n = model.n_items
         self._ids = Ids(model.ids)
         self._trends = None if model.trends is None else TrendArrays(model.trends, self._n)
@@ -70,42 +76,65 @@ class Recommender:
 
     def build(self) -> Arrays:
         """The model, and its arrays by name."""
-        g = Graph()
-        kinds = {"session": self._ids.kind, "lengths": INT, "k": LONG, "exclude": self._ids.kind, "allow": self._ids.kind}
-        kinds |= {"use_allow": BOOL, "exclude_seen": BOOL}
-        kinds |= {} if self._trends is None else {"now": LONG}
+        g, kinds = Graph(), self._kinds()
         given = {name: g.value(name, kind) for name, kind in kinds.items()}
-        ids, lengths = compacted(g, self._ids.known(g, given["session"]), given["lengths"])
+        lengths = given["lengths"].flat() if self._per_session else given["lengths"]
+        ids, lengths = compacted(g, self._ids.known(g, given["session"]), lengths)
         query = encoded(g, self._of.config, self._of.weights, self._variant, ids, lengths)
-        asked = _Asked(
-            given["k"].most(0).least(max(self._n, MOST_PLACES)),
-            catalog_logits(g, query, self._of.item_vectors, self._of.config.scale, self._variant),
-            choosing.allowed_items(
-                g, self._ids.known(g, given["exclude"]), self._ids.known(g, given["allow"]), given["use_allow"], self._n
-            ),
-            given["exclude_seen"],
-            None if self._trends is None else moment(g, given["now"], self._trends),
-        )
+        logits = catalog_logits(g, query, self._of.item_vectors, self._of.config.scale, self._variant)
+        for name in ("exclude", "allow"):
+            given[name] = self._ids.known(g, given[name])
+        # Of all sessions the widest; an empty batch has none.
+        width = g.joined(self._places(given["k"].flat()), g.constant(np.array([0]))).reduced("Max", 0, keep=True)
+        shared = None if self._per_session else self._asked(g, given)
+
+        def one(inside: Graph, at: Value) -> tuple[Value, Value]:
+            rows = {name: inside.here(value).at(at).flat() for name, value in given.items()} if shared is None else {}
+            asked = shared or self._asked(inside, rows)
+            return self._one(inside, at, ids, lengths, logits, asked, width)
+
         batch = ids.size()
-        items, found = g.for_each(batch, lambda inside, at: self._one(inside, at, ids, lengths, asked))
+        items, found = g.for_each(batch, one)
         # Without sessions a Loop's outputs have no width.
-        shape = g.joined(batch, asked.k)
+        shape = g.joined(batch, width)
         g.op("Identity", self._ids.external(g, items.shaped(shape)), name="items")
         g.op("Identity", found.shaped(shape), name="scores")
         return Arrays(self._model(g, kinds), g.arrays)
 
-    def _one(self, g: Graph, at: Value, ids: Value, lengths: Value, asked: _Asked) -> tuple[Value, Value]:
-        """The ranking of session `at`: int64[k], float32[k]."""
+    def _kinds(self) -> dict[str, np.dtype[Any]]:
+        kinds = {"session": self._ids.kind, "lengths": INT, "k": LONG, "exclude": self._ids.kind, "allow": self._ids.kind}
+        kinds |= {"use_allow": BOOL, "exclude_seen": BOOL}
+        return kinds if self._trends is None else kinds | {"now": LONG}
+
+    def _places(self, k: Value) -> Value:
+        return k.most(0).least(max(self._n, MOST_PLACES))
+
+    def _asked(self, g: Graph, given: Mapping[str, Value]) -> _Asked:
+        """Conditions from vectors by the inputs' names; exclude and allow are internal ids."""
+        when = None if self._trends is None else moment(g, given["now"], self._trends)
+        allowed = choosing.allowed_items(g, given["exclude"], given["allow"], given["use_allow"], self._n)
+        return _Asked(self._places(given["k"]), allowed, given["exclude_seen"], when)
+
+    def _one(
+        self, g: Graph, at: Value, ids: Value, lengths: Value, logits: Value, asked: _Asked, width: Value
+    ) -> tuple[Value, Value]:
+        """The ranking of session `at`: int64[width], float32[width]."""
         m = g.here(lengths).at(at).to(LONG)
         row = g.here(ids).at(at).flat()
 
         def sure(make: Callable[[Graph], tuple[Value, Value]]) -> Callable[[Graph], tuple[Value, Value]]:
-            return lambda inside: choosing.filled(inside, *make(inside), inside.here(asked.k))
+            def filled(inside: Graph) -> tuple[Value, Value]:
+                items, found = make(inside)
+                if self._per_session:
+                    k = inside.here(asked.k)
+                    items, found = items.cut(0, k), found.cut(0, k)
+                return choosing.filled(inside, items, found, inside.here(width))
+
+            return filled
 
         def ranking(inside: Graph) -> tuple[Value, Value]:
             clicks = inside.here(row).cut(0, inside.here(m))
-            logits = inside.here(asked.logits).at(inside.here(at)).flat()
-            return self._ranking(inside, clicks, logits, asked)
+            return self._ranking(inside, clicks, inside.here(logits).at(inside.here(at)).flat(), asked)
 
         items, found = g.choice(m > 0, sure(ranking), sure(lambda inside: self._popular(inside, asked)))
         return items, found
@@ -148,10 +177,15 @@ class Recommender:
         assert asked.when is not None
         return popular.rising(g, order, clicks, allowed, asked.when.inside(g), self._trends)
 
-    def _model(self, g: Graph, kinds: dict[str, np.dtype]) -> ModelProto:
-        shapes = {"session": ["batch", "length"], "lengths": ["batch"], "exclude": ["n"], "allow": ["m"]}
+    def _model(self, g: Graph, kinds: Mapping[str, np.dtype[Any]]) -> ModelProto:
+        shapes: dict[str, list[Any]] = {
+            "session": ["batch", "length"], "lengths": ["batch"], "exclude": ["n"], "allow": ["m"]
+        }  # fmt: skip
+        if self._per_session:
+            shapes = {"session": ["length"], "exclude": ["n"], "allow": ["m"]}
+            shapes = {name: ["batch", *shapes.get(name, [1])] for name in kinds}
 
-        def described(name: str, kind: np.dtype, shape: list) -> object:
+        def described(name: str, kind: np.dtype[Any], shape: list[Any]) -> ValueInfoProto:
             element = TensorProto.STRING if kind == TEXT else helper.np_dtype_to_tensor_dtype(kind)
             return helper.make_tensor_value_info(name, element, shape)
 

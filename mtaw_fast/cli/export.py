@@ -20,7 +20,7 @@ def add_to(commands: Any) -> None:
         "export",
         run,
         "Add ONNX graphs of the model, or an approximate index for a large catalog, to a bundle, also to a live one.",
-        "mtaw-fast export shop.bundle --onnx\n  mtaw-fast export shop.bundle --index auto --dataset shop.dataset",
+        "mtaw-fast export shop.bundle --onnx --dataset shop.dataset\n  mtaw-fast export shop.bundle --index auto --dataset shop.dataset",
     )
     parser.add_argument("bundle", type=Path, metavar="BUNDLE")
     parser.add_argument(
@@ -32,19 +32,31 @@ def add_to(commands: Any) -> None:
         "--dataset",
         type=Path,
         metavar="DATASET",
-        help="measure recall on its validation sessions (default: sessions made from the catalog)",
+        help="measure an index's recall on its validation sessions (default: sessions made from the catalog), and the "
+        "graphs' P@20 and MRR@20 on its test split, beside the Recommender's",
     )
     parser.add_argument("--recall", type=float, default=0.99, help="least recall@20 to accept (default: 0.99)")
     parser.add_argument(
         "--onnx",
         action="store_true",
-        help="add the graphs encoder.onnx and recommender.onnx, after holding them against the eager model; they hold "
-        "the model's neural part alone, without a session memory",
+        help="add the graphs recommender.onnx, which ranks as the Recommender does, and encoder.onnx, after holding them "
+        "against it and the eager model",
+    )
+    parser.add_argument(
+        "--part",
+        choices=("encoder",),
+        help="a part of the graphs of --onnx instead of the whole: encoder.onnx alone",
     )
     parser.add_argument(
         "--variants",
         metavar="LIST",
         help=f"which graphs --onnx makes, by commas (default: {','.join(VARIANTS)}), or none (take them away)",
+    )
+    parser.add_argument(
+        "--triton-repository",
+        type=Path,
+        metavar="DIR",
+        help="write the graph of --onnx to DIR as well, as a model of an NVIDIA Triton Inference Server",
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", action="store_true", help="print the result as JSON, without progress lines")
@@ -54,8 +66,11 @@ def run(arguments: argparse.Namespace) -> None:
     """Export what was asked for."""
     if arguments.index is None and not arguments.onnx:
         raise UsageError("nothing to export; name it: --onnx, or --index auto")
-    if arguments.variants is not None and not arguments.onnx:
-        raise UsageError("--variants names graphs of --onnx; give that too")
+    for name in ("variants", "part", "triton_repository"):
+        if getattr(arguments, name) is not None and not arguments.onnx:
+            raise UsageError(f"--{name.replace('_', '-')} is about the graphs of --onnx; give that too")
+    if arguments.part is not None and arguments.triton_repository is not None:
+        raise UsageError("--triton-repository takes the whole; leave --part out")
     told: dict[str, Any] = {}
     lines: list[str] = []
     if arguments.onnx:
@@ -70,16 +85,25 @@ def run(arguments: argparse.Namespace) -> None:
 
 def _export_onnx(arguments: argparse.Namespace, told: dict[str, Any], lines: list[str]) -> None:
     from mtaw_fast.export.onnx_model import export_onnx
+    from mtaw_fast.export.triton_repository import write_repository
 
-    chosen = list(VARIANTS) if arguments.variants is None else arguments.variants.split(",")
+    named = list(VARIANTS) if arguments.variants is None else [name.strip() for name in arguments.variants.split(",")]
+    variants = [] if named == ["none"] else named
+    if arguments.triton_repository is not None and "float32" not in variants:
+        raise UsageError("--triton-repository takes the graph in float32; leave --variants out, or name float32 too")
     graphs = export_onnx(
         arguments.bundle,
-        [] if chosen == ["none"] else [name.strip() for name in chosen],
+        variants,
+        part=arguments.part or "whole",
+        dataset=None if arguments.dataset is None else Dataset.load(arguments.dataset),
         seed=arguments.seed,
         say=_silent if arguments.json else _say,
     )
-    told["onnx"] = graphs.entry
+    told |= graphs.as_dict()
     lines += graphs.lines()
+    if arguments.triton_repository is not None:
+        told["triton_repository"] = written = str(write_repository(arguments.bundle, arguments.triton_repository))
+        lines.append(f"Triton Inference Server: {written}; start it with --model-repository {arguments.triton_repository}")
 
 
 def _export_index(arguments: argparse.Namespace, told: dict[str, Any], lines: list[str]) -> None:

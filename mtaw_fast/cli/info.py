@@ -163,8 +163,8 @@ def onnx_facts(bundle: Bundle) -> dict[str, Any] | None:
     for (graph, variant), part in GRAPH_PARTS.items():
         file = bundle.file(part)
         if file is not None:
-            overlap = entry["variants"][variant]["parity"]["overlap"]
-            facts[part] = {"file": file.name, "bytes": entry["variants"][variant]["bytes"][graph], "overlap": overlap}
+            known = entry["variants"][variant]
+            facts[part] = {"file": file.name, "bytes": known["bytes"][graph], "overlap": known["parity"]["overlap"]}
     return facts
 
 

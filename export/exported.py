@@ -1,0 +1,63 @@
+"""What an export of graphs tells, as JSON and as lines."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+_MISSING = "no external ids, no search, no conditions, and no session memory or ranker where the bundle has them"
+
+
+@dataclass(frozen=True, slots=True)
+class ExportedGraphs:
+    """What `export_onnx` did. entry: the manifest's new entry `onnx`, None where the graphs were taken away."""
+
+    entry: dict[str, Any] | None
+
+    def as_dict(self) -> dict[str, Any]:
+        """For machines: P@20 and MRR@20 of the float32 graph (`onnx`), of the Recommender and of the other variants, and
+        the share of equal places, in percent, null without a data set; `graphs` is the manifest's entry."""
+        quality = None if self.entry is None else self.entry["quality"]
+        if quality is None:
+            return {"onnx": None, "recommender": None, "places_equal": None, "variants": None, "graphs": self.entry}
+        variants = dict(quality["variants"])
+        onnx = variants.pop("float32", None)
+        return {
+            "onnx": None if onnx is None else {name: onnx[name] for name in ("P@20", "MRR@20")},
+            "recommender": quality["recommender"],
+            "places_equal": None if onnx is None else onnx["places_equal"],
+            "variants": variants,
+            "graphs": self.entry,
+        }
+
+    def lines(self) -> list[str]:
+        """For people, a line for each variant, and what is missing."""
+        if self.entry is None:
+            return ["onnx: the bundle has no graphs now"]
+        lines = [_line(name, facts) for name, facts in self.entry["variants"].items()]
+        quality, part = self.entry["quality"], self.entry["part"]
+        if part == "encoder":
+            lines.append(f"encoder.onnx is a part alone: {_MISSING}; leave --part out for the whole")
+        if quality is None:
+            what = "what that costs" if part == "encoder" else "P@20 and MRR@20 beside the Recommender's"
+            return [*lines, f"not measured on a data set: --dataset DATASET tells {what}"]
+        how = "" if part == "whole" else ", with an exact scan of the catalog"
+        served = quality["recommender"]
+        for name, one in quality["variants"].items():
+            lines.append(
+                f"onnx {name} on {quality['dataset']['name']}, {quality['samples']} test samples{how}: P@20 "
+                f"{one['P@20']:.2f}, MRR@20 {one['MRR@20']:.2f}; the Recommender: {served['P@20']:.2f}, "
+                f"{served['MRR@20']:.2f}; {one['places_equal']:.2f}% of the top-20 places equal"
+            )
+        return lines
+
+
+def _line(name: str, facts: dict[str, Any]) -> str:
+    parity = facts["parity"]
+    size = ", ".join(f"{graph} {size / 1e6:.1f} MB" for graph, size in facts["bytes"].items())
+    if "recommender" not in facts["bytes"]:
+        return f"onnx {name}: {size}; queries within {parity['query_error']:.2g} of the eager model's"
+    return (
+        f"onnx {name}: {size}; top-20 overlap with the Recommender {parity['overlap']:.2%} (worst session "
+        f"{parity['least_overlap']:.0%}), scores within {parity['score_error']:.2g}, of {parity['sessions']} sessions"
+    )

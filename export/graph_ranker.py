@@ -1,0 +1,158 @@
+"""Exported graphs in ONNX Runtime, asked as anything that ranks is asked; and the Recommender, told no more than they.
+
+Axes: B sessions, L clicks of the longest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+
+from mtaw_fast.bundle import Bundle
+from mtaw_fast.data.padding import padded_lists
+from mtaw_fast.data.sessions import Sessions
+from mtaw_fast.errors import BundleError
+from mtaw_fast.ranking.retrieval import make_index
+from mtaw_fast.recommender import Recommender
+
+_TOGETHER = 32  # sessions of one run
+
+Run = Callable[[dict[str, np.ndarray]], list[np.ndarray]]
+
+
+def open_graph(path: Path) -> Run:
+    """A graph in ONNX Runtime: one thread of the CPU, every output for a feed."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 3
+    try:
+        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        reason = " ".join(str(error).split())[:300]
+        raise BundleError(f"ONNX Runtime {onnxruntime.__version__} does not take {path.name} ({reason})") from None
+    return lambda feed: session.run(None, feed)
+
+
+def padded(sessions: Sessions) -> tuple[np.ndarray, np.ndarray]:
+    """(ids int32[B, L] filled up with -1, lengths int32[B]): what the encoder graph takes."""
+    lengths = sessions.lengths.astype(np.int32)
+    ids = np.full((len(sessions), int(lengths.max(initial=1))), -1, dtype=np.int32)
+    ids[np.arange(ids.shape[1]) < lengths[:, None]] = sessions.items
+    return ids, lengths
+
+
+class Feeds:
+    """The inputs of a bundle's `recommender.onnx`."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        text = bundle.ids.kind == "str"
+        self._kind: Any = object if text else np.int64
+        self._filling = "" if text else -1
+        self._timed = bundle.model.trends is not None
+
+    def of(
+        self,
+        sessions: Sequence[Sequence[Any]],
+        k: int,
+        *,
+        exclude: Sequence[Any] = (),
+        allow: Sequence[Any] | None = None,
+        exclude_seen: bool = False,
+        now: int | None = None,
+    ) -> dict[str, np.ndarray]:
+        """A feed for sessions of external ids; now: Unix milliseconds, of bundles that know of time."""
+        lengths = np.array([len(clicks) for clicks in sessions], np.int32)
+        ids = np.full((len(sessions), int(lengths.max(initial=0))), self._filling, self._kind)
+        for row, clicks in enumerate(sessions):
+            ids[row, : len(clicks)] = clicks
+        feed = {
+            "session": ids,
+            "lengths": lengths,
+            "k": np.array([k]),
+            "exclude": np.array(list(exclude), self._kind),
+            "allow": np.array(list(allow or ()), self._kind),
+            "use_allow": np.array([allow is not None]),
+            "exclude_seen": np.array([exclude_seen]),
+        }
+        return feed | ({"now": np.array([now or 0])} if self._timed else {})
+
+
+class GraphRanker:
+    """`recommender.onnx` on internal ids; see `evaluation.Evaluated`. Where the bundle knows of time, a session is
+    asked about at its last click's."""
+
+    def __init__(self, bundle: Bundle, run: Run) -> None:
+        self._ids, self._run, self._feeds = bundle.ids, run, Feeds(bundle)
+        self._timed = bundle.model.trends is not None
+
+    def rank(self, sessions: Sessions, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """See `Evaluated.rank`."""
+        ids, scores = padded_lists(len(sessions), k)
+        together = 1 if self._timed else _TOGETHER
+        for begin in range(0, len(sessions), together):
+            rows = slice(begin, begin + together)
+            some = sessions.slice(begin, begin + together)
+            clicks = [self._ids.external(one) for one in some]
+            items, scores[rows] = self._run(self._feeds.of(clicks, k, now=moment_of(some)))
+            ids[rows] = self._ids.lookup(items.ravel().tolist()).reshape(items.shape)
+        return ids, scores
+
+
+class ServedRanker:
+    """A Recommender that is told what the graph is told: the clicks, and the moment of the last one."""
+
+    def __init__(self, recommender: Recommender) -> None:
+        self._recommender = recommender
+        self._timed = recommender.bundle.model.trends is not None
+
+    def rank(self, sessions: Sessions, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """See `Evaluated.rank`."""
+        if not self._timed:
+            return self._recommender.rank(sessions, k)
+        ids, scores = padded_lists(len(sessions), k)
+        known = self._recommender.ids
+        for row in range(len(sessions)):
+            one = sessions.slice(row, row + 1)
+            found = self._recommender.recommend(known.external(one.items), k, at=moment_of(one))
+            ids[row, : len(found)] = known.lookup(found.items)
+            scores[row, : len(found)] = found.scores
+        return ids, scores
+
+
+class EncoderRanker:
+    """`encoder.onnx` and an exact scan of the catalog; a session without clicks gets what the Recommender gives it."""
+
+    def __init__(self, bundle: Bundle, run: Run, served: ServedRanker) -> None:
+        self._run, self._served, self._scale = run, served, bundle.config.scale
+        self._index = make_index("scan", bundle.item_vectors, bundle.scan)
+        self._n = bundle.n_items
+
+    def rank(self, sessions: Sessions, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """See `Evaluated.rank`."""
+        ids, scores = padded_lists(len(sessions), k)
+        for row in range(len(sessions)):
+            one = sessions.slice(row, row + 1)
+            if len(one.items) == 0:
+                ids[row], scores[row] = (part[0] for part in self._served.rank(one, k))
+                continue
+            (query,) = self._run(dict(zip(("ids", "lengths"), padded(one), strict=True)))
+            width = min(k, self._n)
+            found = self._index.search(query, width, scale=self._scale)
+            ids[row, :width], scores[row, :width] = found[0][0], found[1][0]
+        return ids, scores
+
+
+def moment_of(session: Sessions) -> int:
+    """Unix milliseconds of the last click; 0 where it has no time, which stands for the newest that the model knows."""
+    times = session.times
+    return 0 if times is None or not len(times) else max(0, int(times[-1]))
+
+
+def metadata(bundle: Bundle) -> Mapping[str, Any]:
+    """What says of which model, memory and trends the graphs were made."""
+    files = bundle.manifest["files"]
+    return {part: files[part]["sha256"] for part in ("memory", "ranker", "trends") if part in files}

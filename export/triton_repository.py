@@ -1,0 +1,120 @@
+"""A model repository of an NVIDIA Triton Inference Server with the whole recommender in it.
+
+    DIR/recommender/config.pbtxt
+    DIR/recommender/1/model.onnx
+
+In its graph every input has a batch axis, so that the server's dynamic batcher may put requests with different conditions
+into one run; `docs/export.md` has the shapes.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from mtaw_fast.bundle import Bundle
+from mtaw_fast.errors import BundleError, UsageError
+from mtaw_fast.export.graph_ranker import Run, open_graph
+from mtaw_fast.export.onnx_build import Builder
+from mtaw_fast.export.onnx_files import ModelFiles
+from mtaw_fast.export.parity import TOLERANCE, Truth, edge_sessions, measure
+from mtaw_fast.storage.files import atomic_path
+
+MODEL = "recommender"
+MOST_TOGETHER = 32  # sessions of one run
+_DELAY = 500  # microseconds that a request may wait for others
+_VERSIONS = 2  # that are served at a time
+_EXTERNAL_OVER = 2_000_000_000
+_CONFIG = """\
+# Written by mtaw-fast export --onnx --triton-repository; the graph computes on the CPU.
+name: "{name}"
+backend: "onnxruntime"
+max_batch_size: {most}
+input [
+{inputs}
+]
+output [
+  {{ name: "items", data_type: {kind}, dims: [ -1 ] }},
+  {{ name: "scores", data_type: TYPE_FP32, dims: [ -1 ] }}
+]
+dynamic_batching {{ max_queue_delay_microseconds: {delay} }}
+version_policy {{ latest {{ num_versions: {versions} }} }}
+instance_group [ {{ count: 1, kind: KIND_CPU }} ]
+parameters {{ key: "intra_op_thread_count" value {{ string_value: "1" }} }}
+parameters {{ key: "inter_op_thread_count" value {{ string_value: "1" }} }}
+"""
+
+
+def write_repository(bundle_folder: Path, folder: Path, external_over: int = _EXTERNAL_OVER) -> Path:
+    """Write the bundle's recommender in float32 into `folder`, as the model's next version; returns the version's folder.
+
+    The graph is checked against the Recommender first, as `export_onnx` does. The server sees a version when it is whole.
+    Raises BundleError where the graph answers otherwise or the folder cannot be written, UsageError where another kind of
+    model has the name there.
+    """
+    bundle = Bundle.load(bundle_folder)
+    model = folder / MODEL
+    text = config(bundle)
+    other = model / "config.pbtxt"
+    if other.exists() and other.read_text() != text:
+        raise UsageError(f"{other} is of another model (its inputs differ); name another --triton-repository")
+    try:
+        model.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".draft-") as drafts:
+            files = Builder(bundle, Path(drafts), external_over).build_per_session()
+            _check(bundle, files)
+            version = _next_version(model)
+            whole = Path(drafts) / "whole"
+            whole.mkdir()
+            files.model.rename(whole / "model.onnx")
+            if files.data is not None:
+                files.data.rename(whole / files.data.name)
+            with atomic_path(other) as temporary:
+                temporary.write_text(text)
+            whole.rename(version)
+    except OSError as error:
+        raise BundleError(f"cannot write {folder}: {error.strerror or error}; name another --triton-repository") from None
+    return version
+
+
+def config(bundle: Bundle) -> str:
+    """The text of config.pbtxt."""
+    ids = "TYPE_STRING" if bundle.ids.kind == "str" else "TYPE_INT64"
+    inputs = {
+        "session": (ids, -1), "lengths": ("TYPE_INT32", 1), "k": ("TYPE_INT64", 1), "exclude": (ids, -1),
+        "allow": (ids, -1), "use_allow": ("TYPE_BOOL", 1), "exclude_seen": ("TYPE_BOOL", 1),
+    }  # fmt: skip
+    if bundle.model.trends is not None:
+        inputs["now"] = ("TYPE_INT64", 1)
+    lines = [f'  {{ name: "{name}", data_type: {kind}, dims: [ {width} ] }}' for name, (kind, width) in inputs.items()]
+    return _CONFIG.format(
+        name=MODEL, most=MOST_TOGETHER, inputs=",\n".join(lines), kind=ids, delay=_DELAY, versions=_VERSIONS
+    )
+
+
+def spread(run: Run) -> Run:
+    """A graph with conditions for each session, asked with conditions that all share."""
+
+    def all_alike(feed: dict[str, np.ndarray]) -> list[np.ndarray]:
+        batch = len(feed["session"])
+        alone = {"session": feed["session"], "lengths": feed["lengths"][:, None]}
+        shared = {name: np.tile(value, (batch, 1)) for name, value in feed.items() if name not in alone}
+        return run(alone | shared)
+
+    return all_alike
+
+
+def _check(bundle: Bundle, files: ModelFiles) -> None:
+    parity = measure(Truth.of(bundle, edge_sessions(bundle, 0)), None, spread(open_graph(files.model)))
+    if parity.misplaced or parity.score_error > TOLERANCE:
+        raise BundleError(
+            f"the graph for Triton differs from the Recommender ({parity.misplaced} wrong places, scores by "
+            f"{parity.score_error:.2g}); nothing was written: try another version of ONNX Runtime and report this"
+        )
+
+
+def _next_version(model: Path) -> Path:
+    known = [int(path.name) for path in model.iterdir() if path.name.isdecimal()]
+    return model / str(max(known, default=0) + 1)
