@@ -15,8 +15,8 @@ class ExportedGraphs:
     entry: dict[str, Any] | None
 
     def as_dict(self) -> dict[str, Any]:
-        """For machines: P@20 and MRR@20 of the float32 graph (`onnx`), of the Recommender and of the other variants, and
-        the share of equal places, in percent, null without a data set; `graphs` is the manifest's entry."""
+        """For machines: P@20 and MRR@20 of the float32 graph (`onnx`), of the Recommender and of the other variants,
+        and the share of equal places, in percent, null without a data set; `graphs` is the manifest's entry."""
         quality = None if self.entry is None else self.entry["quality"]
         if quality is None:
             return {"onnx": None, "recommender": None, "places_equal": None, "variants": None, "graphs": self.entry}

@@ -5,7 +5,7 @@ Axes: B sessions, L clicks of the longest.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -150,9 +150,3 @@ def moment_of(session: Sessions) -> int:
     """Unix milliseconds of the last click; 0 where it has no time, which stands for the newest that the model knows."""
     times = session.times
     return 0 if times is None or not len(times) else max(0, int(times[-1]))
-
-
-def metadata(bundle: Bundle) -> Mapping[str, Any]:
-    """What says of which model, memory and trends the graphs were made."""
-    files = bundle.manifest["files"]
-    return {part: files[part]["sha256"] for part in ("memory", "ranker", "trends") if part in files}

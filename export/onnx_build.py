@@ -19,7 +19,7 @@ _SUMMARIES = {
 }
 _HOLDS = {
     "encoder": "the encoder alone; no external ids, search, conditions, session memory or ranker",
-    "recommender": "the whole: external ids, encoder, search, session memory and ranker where the bundle has them, conditions",
+    "recommender": "the whole: external ids, encoder, search, conditions, and the bundle's session memory and ranker",
 }
 
 
@@ -65,7 +65,8 @@ class Builder:
         source = self._folder / "source_encoder"
         source.mkdir()
         made = quantised(
-            write_graph(encoder_graph(config, weights, "float32", False), source, "encoder", self._external_over), source
+            write_graph(encoder_graph(config, weights, "float32", False), source, "encoder", self._external_over),
+            source,
         )
         shutil.rmtree(source)
         return made

@@ -16,8 +16,8 @@ from mtaw_fast.export.onnx_graph import TABLE, Graph
 def quantised(source: ModelFiles, folder: Path) -> Graph:
     """The float32 graph in `source` with its table in uint8; `folder` takes the quantiser's files.
 
-    The table of embeddings has one scale in all. The layers stay in float32: they are few of the bytes, and in int8 they
-    took time and top-20 overlap. uint8 as everywhere where products may follow: int8's overflow 16 bits without VNNI.
+    The table of embeddings has one scale in all. The layers stay in float32: they are few of the bytes, and in int8
+    they took time and top-20 overlap.
     """
     path = folder / "quantised.onnx"
     with _without_advice():

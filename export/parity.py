@@ -1,5 +1,5 @@
-"""Whether exported graphs answer as the product does: every variant in ONNX Runtime, the encoder against the eager model,
-the whole against the Recommender.
+"""Whether exported graphs answer as the product does: every variant in ONNX Runtime, the encoder against the eager
+model, the whole against the Recommender.
 
 Axes: B sessions, L clicks of the longest.
 """
@@ -39,8 +39,8 @@ class Asked:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Truth:
-    """What the product says of sessions: the eager model's queries float32[B, d] and, under the conditions of every batch
-    of 8, the Recommender's top 20: `answers`, (items, scores) a session."""
+    """What the product says of sessions: the eager model's queries float32[B, d] and, under the conditions of every
+    batch of 8, the Recommender's top 20: `answers`, (items, scores) a session."""
 
     bundle: Bundle
     sessions: Sessions
@@ -58,23 +58,28 @@ class Truth:
         for row, clicks in enumerate(sessions):
             one = asked[row // _TOGETHER]
             found = served.recommend(
-                bundle.ids.external(clicks), K, exclude=one.exclude, allow=one.allow, exclude_seen=one.exclude_seen, at=one.now
+                bundle.ids.external(clicks),
+                K,
+                exclude=one.exclude,
+                allow=one.allow,
+                exclude_seen=one.exclude_seen,
+                at=one.now,
             )
             answers.append((found.items, found.scores))
         return cls(bundle, sessions, queries, asked, answers)
 
 
 def conditions(bundle: Bundle, count: int, seed: int) -> list[Asked]:
-    """`count` random conditions: none, items that are excluded, items that alone are allowed, the session's own left out."""
+    """`count` random conditions: none, items excluded, items that alone are allowed, the session's own left out."""
     rng = np.random.default_rng(seed + 1)
     n, trends = bundle.n_items, bundle.model.trends
     made = []
     for kind in range(count):
-        exclude = rng.choice(n, min(n - 1, _MOST_EXCLUDED), replace=False) if kind % 4 == 1 else []
+        exclude = rng.choice(n, min(n - 1, _MOST_EXCLUDED) if kind % 4 == 1 else 0, replace=False).astype(np.int32)
         allow = np.flatnonzero(rng.random(n) < 0.5) if kind % 4 == 2 else None
         now = None if trends is None else int(trends.clock[-1]) + _SPANS[kind % len(_SPANS)]
         external = None if allow is None else bundle.ids.external(allow.astype(np.int32))
-        made.append(Asked(list(bundle.ids.external(np.asarray(exclude, np.int32))), external, kind % 4 == 3, now))
+        made.append(Asked(bundle.ids.external(exclude), external, kind % 4 == 3, now))
     return made
 
 
@@ -84,8 +89,9 @@ class Parity:
 
     sessions: how many were compared, each alone and in a padded batch. query_error: largest difference of a
     coordinate of a query (encoder). Of the top 20: score_error, the largest difference of the scores at one place;
-    misplaced, places whose scores differ by more than 1e-4; places_equal, the share of places with the same item; overlap,
-    the share of the Recommender's items that the graph's hold, on average, and least_overlap, of the worst session.
+    misplaced, places whose scores differ by more than 1e-4; places_equal, the share of places with the same item;
+    overlap, the share of the Recommender's items that the graph's hold, on average, and least_overlap, of the worst
+    session.
     """
 
     sessions: int

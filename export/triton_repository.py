@@ -3,8 +3,8 @@
     DIR/recommender/config.pbtxt
     DIR/recommender/1/model.onnx
 
-In its graph every input has a batch axis, so that the server's dynamic batcher may put requests with different conditions
-into one run; `docs/export.md` has the shapes.
+In its graph every input has a batch axis, so that the server's dynamic batcher may put requests with different
+conditions into one run; `docs/export.md` has the shapes.
 """
 
 from __future__ import annotations
@@ -48,11 +48,22 @@ parameters {{ key: "inter_op_thread_count" value {{ string_value: "1" }} }}
 
 
 def write_repository(bundle_folder: Path, folder: Path, external_over: int = _EXTERNAL_OVER) -> Path:
-    """Write the bundle's recommender in float32 into `folder`, as the model's next version; returns the version's folder.
+    """Write the bundle's recommender in float32 into `folder`, as the model's next version.
 
-    The graph is checked against the Recommender first, as `export_onnx` does. The server sees a version when it is whole.
-    Raises BundleError where the graph answers otherwise or the folder cannot be written, UsageError where another kind of
-    model has the name there.
+    The graph is checked against the Recommender first, as `export_onnx` does. The server sees a version when it is
+    whole.
+
+    Returns
+    -------
+    Path
+        The version's folder.
+
+    Raises
+    ------
+    BundleError
+        Where the graph answers otherwise or the folder cannot be written.
+    UsageError
+        Where a model with other inputs has the name there.
     """
     bundle = Bundle.load(bundle_folder)
     model = folder / MODEL
@@ -75,7 +86,9 @@ def write_repository(bundle_folder: Path, folder: Path, external_over: int = _EX
                 temporary.write_text(text)
             whole.rename(version)
     except OSError as error:
-        raise BundleError(f"cannot write {folder}: {error.strerror or error}; name another --triton-repository") from None
+        raise BundleError(
+            f"cannot write {folder}: {error.strerror or error}; name another --triton-repository"
+        ) from None
     return version
 
 

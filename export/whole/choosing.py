@@ -45,8 +45,8 @@ def ranked(g: Graph, items: Value, scores: Value, k: Value) -> tuple[Value, Valu
 
 def followed(g: Graph, best: tuple[Value, Value], candidates: tuple[Value, Value], dense: Dense, scale: float,
              n_items: int) -> tuple[Value, Value]:  # fmt: skip
-    """The ranked candidates and behind them the dense list's other items, below the lowest candidate by what their logit
-    lacks of the highest there is. candidates: all of them, and their scores."""
+    """The ranked candidates and behind them the dense list's other items, below the lowest candidate by what their
+    logit lacks of the highest there is. candidates: all of them, and their scores."""
     items, scores = candidates
     nobody = g.full(g.constant(np.array([n_items])), 0, BOOL)
     listed = nobody.scattered(items, g.full(items.size(), 1, BOOL))

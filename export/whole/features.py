@@ -73,8 +73,8 @@ class Pool:
         """float32[U, 1]."""
         lane = {name: self.sums.cut(at, at + 1, 1) for at, name in enumerate(LANES)}
         return (
-            lane["fwd_dec"] + lane["bwd_dec"] + lane["ses_all"] + (lane["cos_dec"] * self._root + lane["next_last"]) * 0.5
-            + lane["rec_all"] + self._shares.cut(0, 1, 1) * 0.02
+            lane["fwd_dec"] + lane["bwd_dec"] + lane["ses_all"] + lane["rec_all"]
+            + (lane["cos_dec"] * self._root + lane["next_last"]) * 0.5 + self._shares.cut(0, 1, 1) * 0.02
         )  # fmt: skip
 
     def candidates(self, allowed: Value) -> Value:
@@ -140,9 +140,7 @@ class Pool:
         return g.joined(self._dense.logits, g.constant(np.zeros(1, np.float32))).cut(0, 1)
 
 
-def scores(
-    g: Graph, net: RankerNet, query: dict[str, Value], parts: list[tuple[list[str], Value]]
-) -> Value:
+def scores(g: Graph, net: RankerNet, query: dict[str, Value], parts: list[tuple[list[str], Value]]) -> Value:
     """float32[C]: the ranker's, of the query's features and those of the candidates. Standardising is folded into the
     weights, as in the native ranker."""
     of = {name: array.astype(np.float64) for name, array in net.arrays().items()}
@@ -160,4 +158,3 @@ def scores(
     hidden = g.op("Relu", both.cut(0, n1, 1))
     second = g.op("Relu", g.op("Gemm", hidden, g.constant(net.w2), g.constant(net.b2)))
     return (second @ g.constant(net.w3[:, None]) + both.cut(n1, n1 + 1, 1)).flat()
-

@@ -5,6 +5,8 @@ Axes: B sessions, L clicks of the longest, N items.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from mtaw_fast.data.item_ids import ItemIds
@@ -23,12 +25,9 @@ class Ids:
 
     def known(self, g: Graph, external: Value) -> Value:
         """Internal ids int64[..] of external ones; -1 for those that the catalog does not know."""
-        places = list(range(len(self._external)))
-        if self.kind == TEXT:
-            keys = {"keys_strings": self._external, "values_int64s": places, "default_int64": -1}
-        else:
-            keys = {"keys_int64s": self._external, "values_int64s": places, "default_int64": -1}
-        return g.op("LabelEncoder", external, domain=_ML, dtype=LONG, **keys)
+        keys = "keys_strings" if self.kind == TEXT else "keys_int64s"
+        table: dict[str, Any] = {keys: self._external, "values_int64s": list(range(len(self._external)))}
+        return g.op("LabelEncoder", external, domain=_ML, dtype=LONG, default_int64=-1, **table)
 
     def external(self, g: Graph, internal: Value) -> Value:
         """External ids of internal ones; "" or -1 for what is negative."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mtaw_fast.export.whole.nodes import DOUBLE, FLOAT, LONG, Graph, Value
+from mtaw_fast.export.whole.nodes import DOUBLE, FLOAT, Graph, Value
 from mtaw_fast.export.whole.ragged import Rows
 from mtaw_fast.export.whole.tables import BFLOAT16, padded_offsets, padded_rows
 from mtaw_fast.memory.reference.trends import FIRST_PAIR_LANE, ITEM_LANES, NEVER, NEVER_AGE, PAIR_LANES
@@ -119,7 +119,9 @@ def rising_items(tables: TrendTables) -> tuple[np.ndarray, np.ndarray]:
         popular |= set(order[counts[order, lane] > 0].tolist())
     ids = np.array(sorted(popular), np.int32)
     lives = tables.settings.half_lives_ms
-    power = np.array([2.0 ** ((int(e) * h - newest) / h) for e, h in zip(tables.clock, lives, strict=False)], np.float32)
+    power = np.array(
+        [2.0 ** ((int(e) * h - newest) / h) for e, h in zip(tables.clock, lives, strict=False)], np.float32
+    )
     power[power < LEAST] = 0
     sums = counts[ids] * np.tile(power, 2)
     later, all_ = sums[:, ITEM_LANES + QUARTER], sums[:, HOUR]
@@ -132,4 +134,3 @@ def rising_items(tables: TrendTables) -> tuple[np.ndarray, np.ndarray]:
 def lanes_of(names: Sequence[int], of: str) -> np.ndarray:
     """int64[..]: columns of a row of sums. of: 'all', 'later' (of items), 'fwd', 'bwd' (of pairs)."""
     return np.array(names) + {"all": 0, "later": ITEM_LANES, "fwd": 0, "bwd": PAIR_LANES}[of]
-

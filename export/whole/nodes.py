@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from onnx import GraphProto, NodeProto, ValueInfoProto, helper
 
-FLOAT, INT, LONG, BOOL, DOUBLE, TEXT = (
-    np.dtype(np.float32), np.dtype(np.int32), np.dtype(np.int64), np.dtype(bool), np.dtype(np.float64), np.dtype(object),
-)  # fmt: skip
+FLOAT, DOUBLE = np.dtype(np.float32), np.dtype(np.float64)
+INT, LONG = np.dtype(np.int32), np.dtype(np.int64)
+BOOL, TEXT = np.dtype(bool), np.dtype(object)
 _OF_TRUTH = frozenset({"Less", "LessOrEqual", "Greater", "GreaterOrEqual", "Equal", "And", "Or", "Not"})
 _OF_PLACES = frozenset({"Shape", "NonZero", "ArgMax", "ArgMin", "Size"})
 
@@ -105,7 +105,9 @@ class Value:
 
     def shaped(self, shape: Sequence[int] | Value) -> Value:
         """In another shape."""
-        return self.graph.op("Reshape", self, shape if isinstance(shape, Value) else self.graph.constant(np.array(shape, LONG)))
+        return self.graph.op(
+            "Reshape", self, shape if isinstance(shape, Value) else self.graph.constant(np.array(shape, LONG))
+        )
 
     def size(self) -> Value:
         """int64[1]: the length of the first axis."""
@@ -157,7 +159,7 @@ class Graph:
         self.arrays.setdefault(name, array)
         return Value(self, name, dtype or array.dtype)
 
-    def constant(self, array: np.ndarray) -> Value:
+    def constant(self, array: np.ndarray | np.generic) -> Value:
         """A small array, once however often it is asked for."""
         array = np.asarray(array)
         key = (array.dtype.str, array.shape, array.tobytes() if array.dtype != TEXT else tuple(array.ravel()))
@@ -219,7 +221,9 @@ class Graph:
         found, places = self.ops("TopK", [values, count], [values.dtype, LONG], axis=-1, largest=1, sorted=1)
         return found, places
 
-    def choice(self, truth: Value, one: Callable[[Graph], Sequence[Value]], other: Callable[[Graph], Sequence[Value]]) -> list[Value]:
+    def choice(
+        self, truth: Value, one: Callable[[Graph], Sequence[Value]], other: Callable[[Graph], Sequence[Value]]
+    ) -> list[Value]:
         """If: the outputs of one of two graphs of vectors; truth: bool[1]."""
         branches, dtypes = [], []
         for label, make in (("then", one), ("else", other)):
@@ -235,7 +239,9 @@ class Graph:
         self._shared.count += 1
         at, going = f"turn_{self._shared.count}", f"going_{self._shared.count}"
         goes_on = inside.op("Identity", inside.value(going, BOOL))
-        outputs = [inside.op("Identity", inside.here(value)) for value in make(inside, inside.value(at, LONG).shaped([1]))]
+        outputs = [
+            inside.op("Identity", inside.here(value)) for value in make(inside, inside.value(at, LONG).shaped([1]))
+        ]
         inputs = [
             helper.make_tensor_value_info(at, helper.np_dtype_to_tensor_dtype(LONG), []),
             helper.make_tensor_value_info(going, helper.np_dtype_to_tensor_dtype(BOOL), []),

@@ -1,7 +1,7 @@
 """The session's own items: which, how often and how long ago, and the features that only they have.
 
-Axes: m clicks that count (at most 512), n distinct own items (at most 60), the latest first; "back" counts clicks from the
-last one, which is 0. `memory/reference/candidates.py` has the definitions.
+Axes: m clicks that count (at most 512), n distinct own items (at most 60), the latest first; "back" counts clicks from
+the last one, which is 0. `memory/reference/candidates.py` has the definitions.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ OWN_NAMES = (
 
 @dataclass(frozen=True, slots=True)
 class Own:
-    """items int32[n]; m, n int64[1]; back int64[n], of the latest click; decayed float32[n]: share in the sum of 0.8^back;
-    facts float32[n, 13]: OWN_NAMES; distinct, clicks float32[1]."""
+    """items int32[n]; m, n int64[1]; back int64[n], of the latest click; decayed float32[n]: share in the sum of
+    0.8^back; facts float32[n, 13]: OWN_NAMES; distinct, clicks float32[1]."""
 
     items: Value
     m: Value

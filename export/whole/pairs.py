@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mtaw_fast.export.whole.nodes import FLOAT, INT, LONG, Graph, Value
+from mtaw_fast.export.whole.nodes import FLOAT, Graph, Value
 from mtaw_fast.export.whole.own import Own
 from mtaw_fast.export.whole.ragged import Rows, entries
 from mtaw_fast.export.whole.tables import Memory
@@ -111,4 +111,3 @@ def _always() -> np.ndarray:
 
 def _shape(g: Graph, n: Value, width: int) -> Value:
     return g.joined(n, g.constant(np.array([width])))
-

@@ -1,4 +1,4 @@
-"""The ranking of a session without a known click: what is clicked most, or what is rising where the model knows of time."""
+"""The ranking without a known click: what is clicked most, or what is rising where the model knows of time."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ def most_clicked(g: Graph, order: np.ndarray, clicks: np.ndarray, allowed: Value
     return ids.at(places), g.table("most_clicks", clicks[order].astype(np.float32)).at(places)
 
 
-def rising(g: Graph, order: np.ndarray, clicks: np.ndarray, allowed: Value, when: Moment, trends: TrendArrays) -> tuple[Value, Value]:
+def rising(
+    g: Graph, order: np.ndarray, clicks: np.ndarray, allowed: Value, when: Moment, trends: TrendArrays
+) -> tuple[Value, Value]:
     """The allowed items that are rising at the moment, and behind them the most clicked ones, one less a place."""
     ids = g.constant(np.sort(trends.rising[0]))  # of equal speeds the lower id first
     counts = item_counts(g, ids, when, trends)

@@ -44,8 +44,8 @@ def entries(g: Graph, begins: Value, lengths: Value) -> Entries:
 
 
 def first_of_each(g: Graph, ids: Value, n_ids: int) -> tuple[Value, Value]:
-    """Of ids int32[M] in 0 .. n_ids - 1: where each stands first, ascending, int64[U]; and for every entry which of those
-    U it is, int64[M]."""
+    """Of ids int32[M] in 0 .. n_ids - 1: where each stands first, ascending, int64[U]; and for every entry which of
+    those U it is, int64[M]."""
     order = g.counted(ids.size(), INT)
     nobody = g.full(g.constant(np.array([n_ids])), 2**31 - 1, INT)
     first = nobody.scattered(ids, order, "min")

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 from onnx import ModelProto, TensorProto, ValueInfoProto, helper
 
-from mtaw_fast.model.model import Model
 from mtaw_fast.export.onnx_graph import IR_VERSION, OPSET
 from mtaw_fast.export.onnx_graph import Graph as Arrays
 from mtaw_fast.export.whole import choosing, popular
@@ -28,6 +27,7 @@ from mtaw_fast.export.whole.trending import Trending
 from mtaw_fast.kernels.native.memory_query import QuerySettings
 from mtaw_fast.memory.reference.candidates import MOST_CLICKS
 from mtaw_fast.memory.settings import query_settings
+from mtaw_fast.model.model import Model
 
 MOST_PLACES = 10_000  # columns of an answer, where the catalog has fewer items
 WORDS = {
@@ -46,7 +46,7 @@ WORDS = {
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Asked:
-    """The conditions of a session. k int64[1]; allowed bool[N + 1]; exclude_seen bool[1]; when: of bundles with trends."""
+    """The conditions of a session. k int64[1]; allowed bool[N + 1]; exclude_seen bool[1]; when: with trends."""
 
     k: Value
     allowed: Value
@@ -102,7 +102,13 @@ class _Whole:
         return Arrays(self._model(g, kinds), g.arrays)
 
     def _kinds(self) -> dict[str, np.dtype[Any]]:
-        kinds = {"session": self._ids.kind, "lengths": INT, "k": LONG, "exclude": self._ids.kind, "allow": self._ids.kind}
+        kinds = {
+            "session": self._ids.kind,
+            "lengths": INT,
+            "k": LONG,
+            "exclude": self._ids.kind,
+            "allow": self._ids.kind,
+        }
         kinds |= {"use_allow": BOOL, "exclude_seen": BOOL}
         return kinds if self._trends is None else kinds | {"now": LONG}
 
@@ -190,7 +196,9 @@ class _Whole:
             return helper.make_tensor_value_info(name, element, shape)
 
         inputs = [described(name, kind, shapes.get(name, [1])) for name, kind in kinds.items()]
-        outputs = [described(name, kind, ["batch", "k"]) for name, kind in (("items", self._ids.kind), ("scores", FLOAT))]
+        outputs = [
+            described(name, kind, ["batch", "k"]) for name, kind in (("items", self._ids.kind), ("scores", FLOAT))
+        ]
         opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid("ai.onnx.ml", ML_OPSET)]
         graph = g.proto("recommender", inputs, outputs)
         return helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION)

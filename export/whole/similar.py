@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mtaw_fast.export.whole.nodes import DOUBLE, FLOAT, INT, LONG, Graph, Value
+from mtaw_fast.export.whole.nodes import DOUBLE, FLOAT, LONG, Graph, Value
 from mtaw_fast.export.whole.own import Own
 from mtaw_fast.export.whole.ragged import entries, first_of_each, summed
 from mtaw_fast.export.whole.tables import Memory
@@ -65,4 +65,3 @@ def _heaviest(g: Graph, own: Own, memory: Memory, most: int) -> tuple[Value, Val
     key = (total.to(DOUBLE) * steps).to(LONG) * (1 << bits) + met.to(LONG)
     _, chosen = g.top(key, key.size().least(most))
     return met.at(chosen), total.at(chosen)
-

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from mtaw_fast.export.whole.moment import (
-    DAY, HOUR, LEAST, QUARTER, Moment, TrendArrays, ages, hour_of, item_counts, lanes_of,
-)  # fmt: skip
+from mtaw_fast.export.whole import moment as then
+from mtaw_fast.export.whole.moment import DAY, HOUR, QUARTER, Moment, TrendArrays, lanes_of
 from mtaw_fast.export.whole.nodes import BOOL, DOUBLE, FLOAT, INT, LONG, Graph, Value
 from mtaw_fast.export.whole.own import Own
 from mtaw_fast.export.whole.ragged import ascending, entries, summed
@@ -34,7 +33,7 @@ class Trending:
         fwd, bwd = self._totals.cut(0, PAIR_LANES, 1), self._totals.cut(PAIR_LANES, _PAIRS, 1)
         by = self._weights * g.constant(np.array(PRE_LANES, np.float32)) / (fwd + bwd * 0.5 + 2.0)
         by = by * when.pairs.cut(0, PAIR_LANES)
-        by = g.where(by < LEAST, 0.0, by)
+        by = g.where(by < then.LEAST, 0.0, by)
         found = entries(g, *trends.rows.begins_and_lengths(g, self._own))
         self.neighbours = trends.neighbours(g).at(found.at)  # [M]
         self._row = found.row
@@ -49,7 +48,9 @@ class Trending:
         popular = g.constant(ids[:_POPULAR])
         per = g.op("Reciprocal", self._when.everything + 1.0)
         decay = [self._since_listing(lane) for lane in (QUARTER, HOUR)]
-        later = g.constant(counts[:_POPULAR, 0]) * (per.cut(ITEM_LANES + QUARTER, ITEM_LANES + QUARTER + 1) * 0.8 * decay[0])
+        later = g.constant(counts[:_POPULAR, 0]) * (
+            per.cut(ITEM_LANES + QUARTER, ITEM_LANES + QUARTER + 1) * 0.8 * decay[0]
+        )
         clicked = g.constant(counts[:_POPULAR, 1]) * (per.cut(HOUR, HOUR + 1) * 0.3 * decay[1])
         met = g.joined(self._own, self.neighbours, popular)
         terms = g.joined(self._own.to(FLOAT) * 0.0, self._pre, later + clicked)
@@ -61,7 +62,9 @@ class Trending:
         best, places = g.top(g.where(fine, score, 0.0), score.size().least(most))
         chosen = items.at(places.at(g.places(best > 0.0)))
         rising = g.constant(ids[:RISING])
-        is_own = g.op("ReduceMax", rising.column(1).same(self._own.column(0)).to(INT), g.constant(np.array([1])), keepdims=0)
+        is_own = g.op(
+            "ReduceMax", rising.column(1).same(self._own.column(0)).to(INT), g.constant(np.array([1])), keepdims=0
+        )
         more = rising.at(g.places(allowed.at(rising) & is_own.same(0)))
         return ascending(g, g.joined(chosen, more), n_items)[0]
 
@@ -69,12 +72,12 @@ class Trending:
         """float32[1] by name; the times of the clicks themselves are unknown here."""
         g, when = self._g, self._when
         last = self._own.cut(0, 1)
-        counts = item_counts(g, last, when, self._trends).flat()
+        counts = then.item_counts(g, last, when, self._trends).flat()
         hour = ITEM_LANES + HOUR
         everything = when.everything
         nothing = everything.cut(0, 1) * 0.0
-        sine, cosine = hour_of(g, when.asked)
-        first, _ = ages(g, last, when, self._trends)
+        sine, cosine = then.hour_of(g, when.asked)
+        first, _ = then.ages(g, last, when, self._trends)
         return {
             "t_gap": nothing,
             "t_span": nothing,
@@ -91,7 +94,7 @@ class Trending:
     def features(self, candidates: Value, n_items: int) -> tuple[list[str], Value]:
         """Names, and float32[C, 25], of candidates int32[C]."""
         g, when = self._g, self._when
-        counts = item_counts(g, candidates, when, self._trends)  # [C, 14]
+        counts = then.item_counts(g, candidates, when, self._trends)  # [C, 14]
         everything = when.everything + 1.0
         shares = (counts + 0.05) / everything
         lanes = np.arange(FIRST_PAIR_LANE, ITEM_LANES)
@@ -102,10 +105,13 @@ class Trending:
         last, own, pre = self._sums(candidates, n_items)
         last_shares = (last + prior) / (self._totals.cut(0, 1) + 3.0)
         own_shares = (own + prior) / (self._own_totals + 3.0)
-        popularity = counts.cut(ITEM_LANES + QUARTER, ITEM_LANES + QUARTER + 1, 1) / everything.cut(
-            ITEM_LANES + QUARTER, ITEM_LANES + QUARTER + 1
-        ) * 0.8 + counts.cut(HOUR, HOUR + 1, 1) / everything.cut(HOUR, HOUR + 1) * 0.3
-        first, latest = ages(g, candidates, when, self._trends)
+        popularity = (
+            counts.cut(ITEM_LANES + QUARTER, ITEM_LANES + QUARTER + 1, 1)
+            / everything.cut(ITEM_LANES + QUARTER, ITEM_LANES + QUARTER + 1)
+            * 0.8
+            + counts.cut(HOUR, HOUR + 1, 1) / everything.cut(HOUR, HOUR + 1) * 0.3
+        )
+        first, latest = then.ages(g, candidates, when, self._trends)
         names: list[str] = []
         columns: list[Value] = []
 

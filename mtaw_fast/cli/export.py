@@ -20,7 +20,8 @@ def add_to(commands: Any) -> None:
         "export",
         run,
         "Add ONNX graphs of the model, or an approximate index for a large catalog, to a bundle, also to a live one.",
-        "mtaw-fast export shop.bundle --onnx --dataset shop.dataset\n  mtaw-fast export shop.bundle --index auto --dataset shop.dataset",
+        "mtaw-fast export shop.bundle --onnx --dataset shop.dataset\n"
+        "  mtaw-fast export shop.bundle --index auto --dataset shop.dataset",
     )
     parser.add_argument("bundle", type=Path, metavar="BUNDLE")
     parser.add_argument(
@@ -39,8 +40,8 @@ def add_to(commands: Any) -> None:
     parser.add_argument(
         "--onnx",
         action="store_true",
-        help="add the graphs recommender.onnx, which ranks as the Recommender does, and encoder.onnx, after holding them "
-        "against it and the eager model",
+        help="add the graphs recommender.onnx, which ranks as the Recommender does, and encoder.onnx, after holding "
+        "them against it and the eager model",
     )
     parser.add_argument(
         "--part",
@@ -103,7 +104,9 @@ def _export_onnx(arguments: argparse.Namespace, told: dict[str, Any], lines: lis
     lines += graphs.lines()
     if arguments.triton_repository is not None:
         told["triton_repository"] = written = str(write_repository(arguments.bundle, arguments.triton_repository))
-        lines.append(f"Triton Inference Server: {written}; start it with --model-repository {arguments.triton_repository}")
+        lines.append(
+            f"Triton Inference Server: {written}; start it with --model-repository {arguments.triton_repository}"
+        )
 
 
 def _export_index(arguments: argparse.Namespace, told: dict[str, Any], lines: list[str]) -> None:

@@ -2,62 +2,144 @@
 
 from __future__ import annotations
 
+import functools
+import http.server
 import json
 import shutil
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from mtaw_fast.bundle import Bundle
 from mtaw_fast.recommender import Recommender
-from tests.random_bundle import save_random
+from tests.examples import browser
+from tests.random_bundle import bundle_parts, memory_parts, save_parts
 
 for package, extra in (("torch", "train"), ("onnx", "train"), ("onnxruntime", "cpu")):
     pytest.importorskip(package, reason=f"{package} is not installed: pip install 'mtaw-fast[{extra}]'")
 
 from mtaw_fast.export.onnx_model import export_onnx  # noqa: E402
 
-EXAMPLES = Path(__file__).resolve().parent.parent.parent / "examples"
+ROOT = Path(__file__).resolve().parent.parent.parent
+EXAMPLES = ROOT / "examples"
+WEB = EXAMPLES / "node_modules" / "onnxruntime-web"
 CLICKS = [3, 170, 41, 170]
 
 
 @pytest.fixture(scope="module", params=[True, False], ids=["text-ids", "int-ids"])
 def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("examples") / "bundle"
-    save_random(path, n_items=200, d=16, max_len=30, text=request.param)
+    parts = bundle_parts(n_items=200, d=16, max_len=30, text=request.param)
+    save_parts(path, **parts, **memory_parts(200))
     export_onnx(path, ["float32"])
     return path
 
 
-def run(command: list[str], cwd: Path) -> dict[str, Any]:
+@pytest.fixture(scope="module")
+def rec(folder: Path) -> Recommender:
+    return Recommender.load(folder)
+
+
+@pytest.fixture(scope="module")
+def clicks(rec: Recommender) -> list[str]:
+    """Known ones, and one that no bundle knows."""
+    known = [str(item) for item in rec.ids.external(np.array(CLICKS))]
+    return [known[0], "999999", *known[1:]]
+
+
+def run(command: list[str], cwd: Path) -> str:
     done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    return done.stdout
 
 
-def test_onnxruntime_alone(folder: Path, tmp_path: Path) -> None:
+def assert_answer(items: list[Any], scores: list[float], rec: Recommender, session: list[int]) -> None:
+    want = rec.recommend(rec.ids.external(np.array(session, np.int32)), k=10)
+    assert [str(item) for item in items] == [str(item) for item in want.items]
+    assert scores == pytest.approx(want.scores, abs=1e-4)
+
+
+def test_onnxruntime_alone(folder: Path, rec: Recommender, clicks: list[str], tmp_path: Path) -> None:
     """In a folder of its own, with an import of mtaw_fast made impossible."""
-    rec = Recommender.load(folder)
-    external = rec.ids.external(np.array(CLICKS))
     (tmp_path / "mtaw_fast.py").write_text("raise ImportError('the example must do without')\n")
     shutil.copy(EXAMPLES / "onnx_serve.py", tmp_path)
-    got = run([sys.executable, "onnx_serve.py", str(folder), *map(str, external)], tmp_path)
-    want = rec.recommend(external, k=10)
-    assert got["items"] == want.items
-    assert got["scores"] == pytest.approx(want.scores, abs=2e-5)
+    for given, session in ((clicks, CLICKS), ([], []), (["999999"], [])):
+        got = json.loads(run([sys.executable, "onnx_serve.py", str(folder), *given], tmp_path))
+        assert_answer(got["items"], got["scores"], rec, session)
 
 
-def test_onnxruntime_web(folder: Path) -> None:
+def test_node(folder: Path, rec: Recommender, clicks: list[str]) -> None:
     node = shutil.which("node")
     if node is None:
         pytest.skip("Node.js is not installed")
-    if not (EXAMPLES / "node_modules" / "onnxruntime-web").is_dir():
+    if not WEB.is_dir():
         pytest.skip("onnxruntime-web is not installed: npm install --prefix examples")
-    got = run([node, str(EXAMPLES / "onnx_web.mjs"), str(folder), *map(str, CLICKS)], EXAMPLES)
-    rec = Recommender.load(folder)
-    want = rec.recommend(rec.ids.external(np.array(CLICKS)), k=10)
-    assert got["items"] == rec.ids.lookup(want.items).tolist()
-    assert got["scores"] == pytest.approx(want.scores, abs=2e-5)
+    got = json.loads(run([node, str(EXAMPLES / "onnx_web.mjs"), str(folder), *clicks], EXAMPLES))
+    assert_answer(got["items"], got["scores"], rec, CLICKS)
+
+
+def test_cpp(folder: Path, rec: Recommender, clicks: list[str], tmp_path: Path) -> None:
+    """With the distribution's ONNX Runtime."""
+    compiler = shutil.which("g++")
+    header = Path("/usr/include/onnxruntime/onnxruntime_cxx_api.h")
+    if compiler is None or not header.exists():
+        pytest.skip("the distribution's ONNX Runtime is not installed: apt-get install g++ libonnxruntime-dev")
+    source, program = EXAMPLES / "onnx_serve.cpp", tmp_path / "onnx_serve"
+    run([compiler, "-std=c++17", f"-I{header.parent}", str(source), "-lonnxruntime", "-o", str(program)], tmp_path)
+    graph = Bundle.load(folder).file("recommender")
+    for given, session in ((clicks, CLICKS), ([], [])):
+        lines = [line.split("\t") for line in run([str(program), str(graph), *given], tmp_path).splitlines()]
+        assert_answer([line[0] for line in lines], [float(line[1]) for line in lines], rec, session)
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *arguments: Any) -> None:
+        return
+
+
+@pytest.fixture
+def site(folder: Path, tmp_path: Path) -> Iterator[str]:
+    """The address of the static page over the bundle."""
+    run([sys.executable, str(EXAMPLES / "build_page.py"), str(folder), str(tmp_path / "site")], tmp_path)
+    handler = functools.partial(Quiet, directory=tmp_path / "site")
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.skipif(browser.missing() is not None, reason=str(browser.missing()))
+@pytest.mark.skipif(not WEB.is_dir(), reason="onnxruntime-web is not installed: npm install --prefix examples")
+def test_the_page_ranks_in_a_browser(site: str, rec: Recommender, clicks: list[str], tmp_path: Path) -> None:
+    window = browser.Browser(tmp_path / "profile")
+    try:
+        window.open(site)
+        state = "return document.getElementById('state').textContent"
+        window.wait(lambda: window.run(state) == "ready", "the page")
+        window.type("#session", " ".join(clicks))
+        window.click("#go")
+        window.wait(lambda: str(window.run(state)).startswith("10 items in"), "the ranking")
+        rows = window.run("return [...document.querySelectorAll('#ranking tr')].map(r => r.innerText.split('\\t'))")
+        assert [int(row[0]) for row in rows] == list(range(1, 11))
+        assert_answer([row[1] for row in rows], [float(row[2]) for row in rows], rec, CLICKS)
+        window.click("#seen")
+        window.type("#exclude", str(rows[1][1]))
+        window.click("#go")
+        window.wait(
+            lambda: rows[1][1] not in window.run("return document.getElementById('ranking').innerText"), "the conditions"
+        )
+        found = window.run("return [...document.querySelectorAll('#ranking tr td:nth-child(2)')].map(c => c.innerText)")
+        known = rec.ids.external(np.array(CLICKS))
+        excluded = rows[1][1] if rec.ids.kind == "str" else int(rows[1][1])
+        want = rec.recommend(known, k=10, exclude=[excluded], exclude_seen=True)
+        assert found == [str(item) for item in want.items]
+    finally:
+        window.close()
