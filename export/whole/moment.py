@@ -14,7 +14,7 @@ import numpy as np
 
 from mtaw_fast.export.whole.nodes import DOUBLE, FLOAT, Graph, Value
 from mtaw_fast.export.whole.ragged import Rows
-from mtaw_fast.export.whole.tables import BFLOAT16, padded_offsets, padded_rows
+from mtaw_fast.export.whole.tables import BFLOAT16
 from mtaw_fast.memory.reference.trends import FIRST_PAIR_LANE, ITEM_LANES, NEVER, NEVER_AGE, PAIR_LANES
 from mtaw_fast.memory.trends import TrendTables
 
@@ -26,16 +26,13 @@ _DAY_MS = 24 * 3600 * 1000
 
 
 class TrendArrays:
-    """The tables for a catalog of n_items, and which items are rising by them."""
+    """The tables, and which items are rising by them."""
 
-    def __init__(self, tables: TrendTables, n_items: int) -> None:
+    def __init__(self, tables: TrendTables) -> None:
         self.tables = tables
         self.lives = np.array(tables.settings.half_lives_ms, np.int64)
         self.newest = int(tables.clock[-1])
-        self.rows = Rows("trend_offsets", padded_offsets(tables.row_offsets, n_items))
-        self._totals = padded_rows(tables.totals, n_items)
-        self._counts = padded_rows(tables.counts, n_items)
-        self._times = padded_rows(tables.times, n_items, NEVER)
+        self.rows = Rows("trend_offsets", tables.row_offsets)
         self.rising = rising_items(tables)
 
     def values(self, g: Graph) -> Value:
@@ -48,15 +45,15 @@ class TrendArrays:
 
     def totals(self, g: Graph) -> Value:
         """float32[N, 10]."""
-        return g.table("trend_totals", self._totals)
+        return g.table("trend_totals", self.tables.totals)
 
     def counts(self, g: Graph) -> Value:
         """float32[N, 14]."""
-        return g.table("trend_counts", self._counts)
+        return g.table("trend_counts", self.tables.counts)
 
     def times(self, g: Graph) -> Value:
         """int64[N, 2]."""
-        return g.table("trend_times", self._times)
+        return g.table("trend_times", self.tables.times)
 
 
 @dataclass(frozen=True, slots=True)

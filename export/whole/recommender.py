@@ -70,8 +70,8 @@ class _Whole:
         self._of, self._variant, self._per_session = model, variant, per_session
         self._n = model.n_items
         self._ids = Ids(model.ids)
-        self._trends = None if model.trends is None else TrendArrays(model.trends, self._n)
-        self._memory = None if model.memory is None else Memory(model.memory, self._n)
+        self._trends = None if model.trends is None else TrendArrays(model.trends)
+        self._memory = None if model.memory is None else Memory(model.memory)
         self._settings: QuerySettings = query_settings(model.config, model.trends is not None)
 
     def build(self) -> Arrays:

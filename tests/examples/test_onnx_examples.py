@@ -134,7 +134,8 @@ def test_the_page_ranks_in_a_browser(site: str, rec: Recommender, clicks: list[s
         window.type("#exclude", str(rows[1][1]))
         window.click("#go")
         window.wait(
-            lambda: rows[1][1] not in window.run("return document.getElementById('ranking').innerText"), "the conditions"
+            lambda: rows[1][1] not in window.run("return document.getElementById('ranking').innerText"),
+            "the conditions",
         )
         found = window.run("return [...document.querySelectorAll('#ranking tr td:nth-child(2)')].map(c => c.innerText)")
         known = rec.ids.external(np.array(CLICKS))

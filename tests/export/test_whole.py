@@ -1,0 +1,186 @@
+"""The graph of the whole against the Recommender: every kind of bundle, of session and of condition."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mtaw_fast.bundle import Bundle
+from mtaw_fast.recommender import Recommender
+from tests.export.timed_bundle import END, HOUR, save_timed
+from tests.random_bundle import bundle_parts, memory_parts, save_parts
+
+for package, extra in (("torch", "train"), ("onnx", "train"), ("onnxruntime", "cpu")):
+    pytest.importorskip(package, reason=f"{package} is not installed: pip install 'mtaw-fast[{extra}]'")
+
+from mtaw_fast.export.graph_ranker import Feeds, Run, open_graph  # noqa: E402
+from mtaw_fast.export.onnx_build import Builder  # noqa: E402
+from mtaw_fast.export.triton_repository import spread  # noqa: E402
+
+N = 260
+KINDS = ("plain", "memory", "ints", "timed")
+LENGTHS = (1, 2, 3, 5, 9, 31, 80, 530)
+
+
+def saved(kind: str, folder: Path) -> Bundle:
+    if kind == "timed":
+        return save_timed(folder, N)
+    parts = bundle_parts(n_items=N, d=16, max_len=30, text=kind != "ints", recent=2.0, recent_decay=0.6)
+    if kind == "plain":
+        return save_parts(folder, **parts)
+    return save_parts(folder, **parts, **memory_parts(N))
+
+
+class Graph:
+    """The graph of a bundle, and the Recommender over it."""
+
+    def __init__(self, kind: str, folder: Path) -> None:
+        self.bundle = saved(kind, folder / "bundle")
+        builder = Builder(self.bundle, folder, 2_000_000_000)
+        self.run = open_graph(builder.build("recommender", "float32").model)
+        self.alone = open_graph(builder.build_per_session().model)
+        self.rec = Recommender.load(self.bundle.folder, encoder="native", index="scan")
+        self.feeds = Feeds(self.bundle)
+        self.ids = self.bundle.ids.external(np.arange(N, dtype=np.int32))
+        self.unknown = "nobody" if self.bundle.ids.kind == "str" else -12345
+        self.timed = kind == "timed"
+
+    def check(self, sessions: list[list[Any]], k: int, run: Run | None = None, **options: Any) -> None:
+        """One run of all sessions gives what the Recommender gives for each."""
+        now = options.pop("now", None)
+        items, scores = (run or self.run)(self.feeds.of(sessions, k, now=now, **options))
+        assert items.shape == scores.shape == (len(sessions), k)
+        for session, found, values in zip(sessions, items.tolist(), scores, strict=True):
+            want = self.rec.recommend(session, min(k, 10**6), at=now if self.timed else None, **options)
+            count = len(want)
+            filling = "" if isinstance(self.unknown, str) else -1
+            assert found[count:] == [filling] * (k - count)
+            assert np.isneginf(values[count:]).all()
+            np.testing.assert_allclose(values[:count], want.scores, rtol=1e-5, atol=1e-4)
+            differing = [place for place in range(count) if found[place] != want.items[place]]
+            # Scores next to each other that tie but for rounding may change places.
+            assert len(differing) <= max(2, count // 50)
+            assert set(found[: min(count, 10)]) <= set(want.items[: min(count, 10) + 2])
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def graph(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Graph:
+    return Graph(request.param, tmp_path_factory.mktemp(request.param))
+
+
+def drawn(graph: Graph, rng: np.random.Generator) -> list[Any]:
+    """A session with repeats and unknown ids."""
+    length = int(rng.choice(LENGTHS, p=[0.2, 0.2, 0.2, 0.15, 0.1, 0.06, 0.06, 0.03]))
+    few = rng.integers(0, N, max(1, length // 2 + 1))
+    clicks = [graph.ids[place] for place in rng.choice(few, length)]
+    if rng.random() < 0.3:
+        clicks.insert(int(rng.integers(0, length + 1)), graph.unknown)
+    return clicks
+
+
+def test_random_sessions_under_random_conditions(graph: Graph) -> None:
+    rng = np.random.default_rng(3)
+    for _ in range(60):
+        options: dict[str, Any] = {"exclude_seen": bool(rng.random() < 0.3)}
+        if rng.random() < 0.4:
+            options["exclude"] = [graph.ids[place] for place in rng.integers(0, N, 7)] + [graph.unknown]
+        if rng.random() < 0.4:
+            options["allow"] = [graph.ids[place] for place in rng.integers(0, N, rng.integers(0, N))] + [graph.unknown]
+        if graph.timed:
+            options["now"] = END + int(rng.choice([0, -HOUR, 1000, HOUR, 70 * HOUR, 7000 * HOUR]))
+        sessions = [drawn(graph, rng) for _ in range(int(rng.integers(1, 4)))]
+        graph.check(sessions, int(rng.choice([1, 5, 20, 70, N])), **options)
+
+
+def test_sessions_without_a_known_click_get_what_is_popular(graph: Graph) -> None:
+    now = {"now": END + HOUR} if graph.timed else {}
+    graph.check([[], [graph.unknown], [graph.ids[4]], [graph.unknown] * 3], 20, **now)
+    graph.check([[]], N + 7, exclude=graph.ids[:5], **now)
+    graph.check([[]], 5, allow=graph.ids[9:12], exclude_seen=True, **now)
+
+
+def test_no_session_and_no_place(graph: Graph) -> None:
+    for sessions, k, shape in (([], 5, (0, 5)), ([[graph.ids[0]]], 0, (1, 0)), ([[graph.ids[0]]], -3, (1, 0))):
+        items, scores = graph.run(graph.feeds.of(sessions, k))
+        assert items.shape == scores.shape == shape
+
+
+def test_lengths_outside_the_session_are_cut(graph: Graph) -> None:
+    feed = graph.feeds.of([graph.ids[:3]] * 3, 6)
+    feed["lengths"] = np.array([-7, 99, 3], np.int32)
+    items, _ = graph.run(feed)
+    assert items[1].tolist() == items[2].tolist()
+    popular = graph.rec.recommend([], 6, at=0 if graph.timed else None)
+    assert items[0].tolist() == popular.items
+
+
+def test_more_places_than_anybody_needs_are_cut(graph: Graph) -> None:
+    items, scores = graph.run(graph.feeds.of([[graph.ids[0]]], 2**62))
+    assert items.shape == scores.shape == (1, 10_000)
+
+
+def test_nothing_allowed_is_nothing_shown(graph: Graph) -> None:
+    for options in ({"allow": []}, {"allow": [graph.unknown]}, {"allow": graph.ids[:2], "exclude": graph.ids[:2]}):
+        for session in ([graph.ids[0]], []):
+            _, scores = graph.run(graph.feeds.of([session], 4, **options))  # type: ignore[arg-type]
+            assert np.isneginf(scores).all()
+
+
+def test_a_session_ranks_alike_alone_and_in_a_batch(graph: Graph) -> None:
+    rng = np.random.default_rng(8)
+    sessions = [drawn(graph, rng)[:40] for _ in range(12)] + [[]]
+    now = END if graph.timed else None
+    items, scores = graph.run(graph.feeds.of(sessions, 20, now=now))
+    for row, session in enumerate(sessions):
+        one, values = graph.run(graph.feeds.of([session], 20, now=now))
+        np.testing.assert_allclose(values[0], scores[row], rtol=1e-5, atol=1e-5)
+        assert (one[0] == items[row]).mean() > 0.9
+
+
+def test_conditions_of_each_session(graph: Graph) -> None:
+    """The form for Triton: k, lists and flags by row; an answer is as wide as the largest k."""
+    now = {"now": END + HOUR} if graph.timed else {}
+    graph.check([[graph.ids[3], graph.ids[9]], [], [graph.ids[5]]], 20, run=spread(graph.alone), **now)
+    feed = graph.feeds.of([[graph.ids[3], graph.ids[9]]] * 3, 1, now=END)
+    exclude = np.array([[graph.ids[7]], [graph.unknown], [graph.ids[9]]], feed["exclude"].dtype)
+    tiled = {name: np.tile(value, (3, 1)) for name, value in feed.items()}
+    tiled |= {"session": feed["session"], "lengths": feed["lengths"][:, None], "exclude": exclude}
+    tiled |= {"k": np.array([[4], [9], [0]]), "exclude_seen": np.array([[True], [False], [False]])}
+    items, scores = graph.alone(tiled)
+    assert items.shape == (3, 9)
+    assert [int(np.isfinite(row).sum()) for row in scores] == [4, 9, 0]
+    at = {"at": END} if graph.timed else {}
+    clicks = [graph.ids[3], graph.ids[9]]
+    assert (
+        items[0, :4].tolist() == graph.rec.recommend(clicks, 4, exclude=[graph.ids[7]], exclude_seen=True, **at).items
+    )
+    assert items[1].tolist() == graph.rec.recommend(clicks, 9, **at).items
+
+
+def test_an_empty_batch_of_the_form_for_triton(graph: Graph) -> None:
+    feed = graph.feeds.of([[graph.ids[0]]], 5)
+    alone = {"session": feed["session"], "lengths": feed["lengths"][:, None]}
+    shared = {name: value[None] for name, value in feed.items() if name not in alone}
+    none = {name: value[:0] for name, value in {**alone, **shared}.items()}
+    items, scores = graph.alone(none)
+    assert items.shape == scores.shape == (0, 0)
+
+
+@pytest.mark.parametrize("threads", [2, 4])
+def test_threads_change_nothing(graph: Graph, threads: int, tmp_path: Path) -> None:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    path = Builder(graph.bundle, tmp_path, 2_000_000_000).build("recommender", "float32").model
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    rng = np.random.default_rng(9)
+    for _ in range(15):
+        feed = graph.feeds.of([drawn(graph, rng)], 20, now=END)
+        items, scores = session.run(None, feed)
+        want = graph.run(feed)
+        np.testing.assert_allclose(scores, want[1], rtol=1e-5, atol=1e-5)
+        assert (items == want[0]).mean() > 0.9

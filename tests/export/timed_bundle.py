@@ -1,0 +1,44 @@
+"""A small bundle whose model knows of time: sessions over ten days, random weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from mtaw_fast.bundle import Bundle, Model
+from mtaw_fast.data.sessions import Sessions
+from mtaw_fast.kernels.native.memory_query import feature_names
+from mtaw_fast.memory import MemoryTables, RankerNet
+from mtaw_fast.memory.trends import TrendTables
+from tests.random_bundle import bundle_parts, memory_parts
+
+HOUR = 3_600_000
+END = 1_764_150_000_000
+
+
+def save_timed(folder: Path, n_items: int) -> Bundle:
+    """The bundle, saved. The latest click is at END."""
+    rng = np.random.default_rng(5)
+    lists = [rng.zipf(1.4, rng.integers(2, 9)) % n_items for _ in range(5 * n_items)]
+    starts = np.sort(END - rng.integers(HOUR // 2, 240 * HOUR, len(lists)))
+    times = np.concatenate([start + 30_000 * np.arange(len(one)) for start, one in zip(starts, lists, strict=True)])
+    times[-1] = END
+    sessions = Sessions.from_lists(lists)
+    parts = bundle_parts(n_items=n_items, d=16, max_len=30)
+    parts.pop("metrics"), parts.pop("dataset")
+    plain, names = memory_parts(n_items)["ranker_net"].arrays(), feature_names(trends=True)
+    more = len(names) - len(plain["mean"])
+    wide = {
+        name: np.concatenate([plain[name], rng.normal(0.1, 0.1, more).astype(np.float32)])
+        for name in ("mean", "linear")
+    }
+    wide["scale"] = np.concatenate([plain["scale"], np.full(more, 0.3, np.float32)])
+    wide["w1"] = np.concatenate([plain["w1"], 0.1 * rng.normal(size=(more, plain["w1"].shape[1])).astype(np.float32)])
+    model = Model.of(
+        **{**parts, "popularity": np.bincount(sessions.items, minlength=n_items)},
+        memory=MemoryTables.build(sessions, n_items), ranker_net=RankerNet(features=names, **{**plain, **wide}),
+        clicked_at=times.astype(np.int64), trends=TrendTables.build(sessions, times.astype(np.int64), n_items),
+    )  # fmt: skip
+    Bundle.save(folder, model, metrics={}, dataset={})
+    return Bundle.load(folder)
