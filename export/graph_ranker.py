@@ -24,10 +24,10 @@ _TOGETHER = 32  # sessions of one run
 Run = Callable[[dict[str, np.ndarray]], list[np.ndarray]]
 
 
-def open_graph(path: Path) -> Run:
-    """A graph in ONNX Runtime: one thread of the CPU, every output for a feed."""
+def open_graph(path: Path, threads: int = 1) -> Run:
+    """A graph in ONNX Runtime on threads of the CPU: every output for a feed."""
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
+    options.intra_op_num_threads = threads
     options.log_severity_level = 3
     try:
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])

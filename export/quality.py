@@ -17,6 +17,9 @@ from mtaw_fast.evaluation.metrics import gains_of, listed_rank, means_of
 
 K = 20
 LEAST_EQUAL = 99.9  # percent of places: what a float32 graph must reach
+# Percent of places with another item and score, at most. Where two past sessions or candidates at a cut differ in the
+# last bit of a float32 sum, either may be taken.
+MOST_APART = 0.01
 MOST_P = {"float32": 0.02, "fp16": 0.1, "int8": 0.1}  # points of P@20 that a graph may lie from the Recommender
 _CHUNK = 512
 _TIE = 1e-4  # scores this close may stand in either order
@@ -27,17 +30,23 @@ Say = Callable[[str], None]
 @dataclass(frozen=True, slots=True)
 class Quality:
     """Of one ranker, in percent. places_equal: of the places of a top 20, those with the Recommender's item; apart:
-    places with another item whose score differs by more than 1e-4 from the one that the Recommender has there."""
+    places with another item whose score differs by more than 1e-4 from the one that the Recommender has there;
+    places: all of them."""
 
     p: float
     mrr: float
     places_equal: float = 100.0
     apart: int = 0
+    places: int = 0
 
     def as_dict(self, alone: bool = False) -> dict[str, Any]:
         """Plain JSON values. alone: P@20 and MRR@20 only."""
         both: dict[str, Any] = {"P@20": round(self.p, 3), "MRR@20": round(self.mrr, 3)}
-        return both if alone else both | {"places_equal": round(self.places_equal, 3), "places_apart": self.apart}
+        return (
+            both
+            if alone
+            else both | {"places_equal": round(self.places_equal, 3), "places_apart": self.apart, "places": self.places}
+        )
 
 
 def compare(samples: Samples, served: Evaluated, rankers: Mapping[str, Evaluated], say: Say) -> dict[str, Quality]:
@@ -64,7 +73,7 @@ def compare(samples: Samples, served: Evaluated, rankers: Mapping[str, Evaluated
     for name, found in ranks.items():
         means = means_of(gains_of(found))
         share = 100 * equal[name] / max(places, 1) if name in equal else 100.0
-        made[name] = Quality(means["P@20"], means["MRR@20"], share, apart.get(name, 0))
+        made[name] = Quality(means["P@20"], means["MRR@20"], share, apart.get(name, 0), places)
     return made
 
 
@@ -74,7 +83,9 @@ def shortfall(variant: str, part: str, quality: Quality, served: Quality) -> str
         return None
     if abs(quality.p - served.p) > MOST_P[variant]:
         return f"its P@20 is {quality.p:.2f}, the Recommender's {served.p:.2f}"
-    if variant == "float32" and (quality.places_equal < LEAST_EQUAL or quality.apart):
+    if variant == "float32" and (
+        quality.places_equal < LEAST_EQUAL or 100 * quality.apart > MOST_APART * quality.places
+    ):
         return f"{quality.places_equal:.3f}% of the places are equal, {quality.apart} have another score"
     return None
 

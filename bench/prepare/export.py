@@ -1,6 +1,6 @@
-"""The exported ONNX graphs of a bundle: answers on real sessions, sizes, latencies by variant and by session options.
+"""The exported ONNX graphs of a bundle: sizes, latencies by variant and by session options.
 
-python -m bench.export --bundle tmall.bundle [--data tmall.dataset] [--quick] [--json FILE]
+python -m bench.export --bundle tmall.bundle [--quick] [--json FILE]
 """
 
 from __future__ import annotations
@@ -24,18 +24,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the bench; returns the exit status (1 where an answer was wrong)."""
     parser = bench_parser("export", (__doc__ or "").splitlines()[0])
     parser.add_argument("--bundle", type=Path, required=True, help="a bundle after 'mtaw-fast export BUNDLE --onnx'")
-    parser.add_argument("--data", type=Path, help="answer its test prefixes too, beside the eager model")
     try:
         options = parse(parser, argv)
         for package, extra in (("torch", "train"), ("onnxruntime", "cpu"), ("faiss", "cpu"), ("rich", "train")):
             require(package, extra)
         with limit_threads(1):
-            return _run(options.bundle, options.data, options.quick, options.json)
+            return _run(options.bundle, options.quick, options.json)
     except MtawError as error:
         return exit_code_of(error)
 
 
-def _run(bundle: Path, data: Path | None, quick: bool, json: Path | None) -> int:
+def _run(bundle: Path, quick: bool, json: Path | None) -> int:
     # ONNX Runtime and PyTorch load here, so that --help and a misuse answer at once.
     from bench.prepare.export_cases import ExportCases
 
@@ -49,6 +48,4 @@ def _run(bundle: Path, data: Path | None, quick: bool, json: Path | None) -> int
             report.run(cases.recommend(clicks))
             report.run(cases.session_options(clicks))
     report.notes += cases.sizes()
-    if data is not None:
-        report.notes += cases.parity(data, 500 if quick else 5000)
     return report.finish(json)

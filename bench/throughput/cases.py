@@ -16,6 +16,9 @@ from bench.harness.eager_faiss import EagerFaiss
 from bench.harness.floors import flop_floor, largest_of, read_floor, scan_floor, sum_of
 from bench.harness.oracle import true_logits, true_queries
 from bench.harness.workload import Workload
+from bench.throughput.graph import NAME as GRAPH
+from bench.throughput.graph import TIE as GRAPH_TIE
+from bench.throughput.graph import graph_contender
 from bench.throughput.memory_truth import RANKER_TOLERANCE, memory_floor, true_memory
 from bench.throughput.rates import Load, Processes, Threads, rate_case
 from mtaw_fast.data.sessions import Sessions
@@ -151,7 +154,7 @@ class ServingCases:
 
         def check(contender: Contender) -> str | None:
             # The encoders' float32 error in the cosine, at the logits' scale.
-            tie = _UNIT_TOLERANCE * bundle.config.scale
+            tie = GRAPH_TIE if contender.name == GRAPH else _UNIT_TOLERANCE * bundle.config.scale
             if bundle.memory is None or contender.name == eager_faiss.NAME:
                 return self._ranking_error(contender, unpack, truth, tie)
             return self._ranking_error(contender, unpack, remembered, RANKER_TOLERANCE)
@@ -165,7 +168,10 @@ class ServingCases:
             self._path_params,
             "latency_us",
             Contender("ours", run_ours),
-            [Contender(eager_faiss.NAME, lambda call: theirs.recommend(requests[call % len(requests)], k))],
+            [
+                Contender(eager_faiss.NAME, lambda call: theirs.recommend(requests[call % len(requests)], k)),
+                graph_contender(bundle, requests, k, self.threads),
+            ],
             check,
             self.plan,
             sum_of(

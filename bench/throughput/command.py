@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         options = parse(parser, argv)
         if options.large and (options.data or options.bundle):
             raise UsageError("--large is for generated catalogs; leave out --data and --bundle, or --large")
-        for package in ("torch", "faiss", "rich"):
+        for package in ("torch", "faiss", "rich", "onnx", "onnxruntime"):
             require(package, "bench")
         with limit_threads(options.threads):
             return _run(options)
