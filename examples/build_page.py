@@ -1,8 +1,8 @@
 """Put the page, its runtime and a bundle's graph into a folder that any web server can serve as it is:
 
-    npm install                                  # in this folder, once: onnxruntime-web
-    python build_page.py shop.bundle site
-    python -m http.server --directory site --bind 127.0.0.1
+npm install                                  # in this folder, once: onnxruntime-web
+python build_page.py shop.bundle site
+python -m http.server --directory site --bind 127.0.0.1
 """
 
 import json
