@@ -42,7 +42,9 @@ def write_graph(graph: Graph, folder: Path, part: str, external_over: int) -> Mo
     path, data = folder / f"{part}.onnx", None
     inside = dict(graph.arrays)
     if sum(array.nbytes for array in inside.values()) > external_over:
-        outside = {name: inside.pop(name) for name, array in graph.arrays.items() if array.nbytes > _SMALL}
+        # Text can lie in the model alone.
+        large = [name for name, array in graph.arrays.items() if array.nbytes > _SMALL and array.dtype != object]
+        outside = {name: inside.pop(name) for name in large}
         data, tensors = _write_arrays(outside, folder, f"{part}_data")
         model.graph.initializer.extend(tensors)
     model.graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in inside.items())

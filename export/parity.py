@@ -39,19 +39,19 @@ class Asked:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Truth:
-    """What the product says of sessions: the eager model's queries float32[B, d] and, under the conditions of every
-    batch of 8, the Recommender's top 20: `answers`, (items, scores) a session."""
+    """What the product says of sessions: the eager model's queries float32[B, d], None where nobody asks for them, and,
+    under the conditions of every batch of 8, the Recommender's top 20: `answers`, (items, scores) a session."""
 
     bundle: Bundle
     sessions: Sessions
-    queries: np.ndarray
+    queries: np.ndarray | None
     asked: list[Asked]
     answers: list[tuple[list[Any], np.ndarray]]
 
     @classmethod
-    def of(cls, bundle: Bundle, sessions: Sessions, seed: int = 0) -> Truth:
-        """Ask the eager model and the Recommender."""
-        queries = EagerEncoder(bundle.config, bundle.weights).encode(sessions)
+    def of(cls, bundle: Bundle, sessions: Sessions, seed: int = 0, eager: bool = True) -> Truth:
+        """Ask the eager model, if `eager`, and the Recommender."""
+        queries = _eager_queries(bundle, sessions) if eager else None
         asked = conditions(bundle, -(-len(sessions) // _TOGETHER), seed)
         served = Recommender.load(bundle.folder, encoder="native", index="scan", verify=False)
         answers = []
@@ -67,6 +67,18 @@ class Truth:
             )
             answers.append((found.items, found.scores))
         return cls(bundle, sessions, queries, asked, answers)
+
+
+def _eager_queries(bundle: Bundle, sessions: Sessions) -> np.ndarray:
+    """float32[B, d], by one thread: sessions are too short for more, which wait for each other on a busy machine."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return EagerEncoder(bundle.config, bundle.weights).encode(sessions)
+    finally:
+        torch.set_num_threads(threads)
 
 
 def conditions(bundle: Bundle, count: int, seed: int) -> list[Asked]:
@@ -160,6 +172,7 @@ def measure(truth: Truth, encoder: Run | None, recommender: Run | None) -> Parit
 def _compare_queries(truth: Truth, rows: slice, encoder: Run, tally: _Tally) -> None:
     ids, lengths = padded(truth.sessions.slice(rows.start, rows.stop))
     (queries,) = encoder({"ids": ids, "lengths": lengths})
+    assert truth.queries is not None
     expected = truth.queries[rows]
     if queries.shape != expected.shape:
         raise BundleError(f"the exported graph gives queries {list(queries.shape)} where {list(expected.shape)} belong")

@@ -120,7 +120,7 @@ def spread(run: Run) -> Run:
 
 
 def _check(bundle: Bundle, files: ModelFiles) -> None:
-    parity = measure(Truth.of(bundle, edge_sessions(bundle, 0)), None, spread(open_graph(files.model)))
+    parity = measure(Truth.of(bundle, edge_sessions(bundle, 0), eager=False), None, spread(open_graph(files.model)))
     if parity.misplaced or parity.score_error > TOLERANCE:
         raise BundleError(
             f"the graph for Triton differs from the Recommender ({parity.misplaced} wrong places, scores by "

@@ -1,8 +1,8 @@
 """The whole graph against the Recommender on every test sample: python -m tests.export.real_sets [FOLDER]
 
-Prepares and trains Tmall and RetailRocket from MTAW_DATA with the default preset, and the synthetic demo, exports each with
---dataset (which fails where a promise is missed) and prints what it says. FOLDER keeps what was made. By hand: a quarter of an hour
-on two idle cores.
+Prepares and trains Tmall and RetailRocket from MTAW_DATA with the default preset, and the synthetic demo, exports each
+with --dataset (which fails where a promise is missed) and prints what it says. FOLDER keeps what was made. By hand: a
+quarter of an hour on two idle cores.
 """
 
 from __future__ import annotations

@@ -40,7 +40,8 @@ def samples_of(bundle: Bundle, timed: bool) -> Samples:
     prefixes = Sessions(prefixes.items, prefixes.offsets, times)
     found, _ = Recommender.load(bundle.folder).rank(prefixes, 10)
     targets = np.where(np.arange(SAMPLES) % 2, found[:, 3], rng.integers(0, N, SAMPLES)).astype(np.int32)
-    return Samples(prefixes, targets, np.arange(SAMPLES, dtype=np.int32))
+    later = None if times is None else np.full(SAMPLES, END + 10**6)
+    return Samples(prefixes, targets, np.arange(SAMPLES, dtype=np.int32), later)
 
 
 def dataset_of(bundle: Bundle, samples: Samples, folder: Path) -> Path:
