@@ -57,7 +57,8 @@ def test_quick_writes_the_promised_cases_in_the_schema(tmp_path, capsys):
     assert throughput.main(["--quick", "--json", str(tmp_path / "out.json")]) == 0
     rows = results(tmp_path / "out.json")
     assert {row["case"] for row in rows} == {"recommend", "encode", "retrieve", "recommend-rate", "train-step"}
-    assert len(rows) == 7
+    assert len(rows) == 8
+    assert [row["baseline"] for row in rows if row["case"] == "recommend"] == ["eager-faiss", "onnx-graph"]
     rates = [row for row in rows if row["case"] == "recommend-rate"]
     workers = [(row["params"]["workers"], row["params"]["by"], row["params"]["calls"]) for row in rates]
     assert workers == [(1, "threads", 4), (2, "threads", 8), (2, "processes", 8)]
@@ -66,7 +67,7 @@ def test_quick_writes_the_promised_cases_in_the_schema(tmp_path, capsys):
         if row["case"] == "recommend-rate":
             assert (row["metric"], row["baseline"]) == ("burst_ms", None)
             continue
-        assert row["baseline"] == "eager-faiss"
+        assert row["baseline"] in ("eager-faiss", "onnx-graph")
         assert row["params"]["catalog"] == N_ITEMS
         assert row["params"]["threads"] == 1
         assert row["n"] == 6
@@ -103,7 +104,8 @@ def test_the_whole_bench_covers_sizes_and_batches(tmp_path):
 def test_every_encoder_and_index_can_be_measured(tmp_path, encoder, index):
     arguments = ["--quick", "--encoder", encoder, "--index", index, "--json", str(tmp_path / "out.json")]
     assert throughput.main(arguments) == 0
-    (row,) = [row for row in results(tmp_path / "out.json") if row["case"] == "recommend"]
+    row, graph = [row for row in results(tmp_path / "out.json") if row["case"] == "recommend"]
+    assert graph["baseline"] == "onnx-graph"
     assert (row["params"]["encoder"], row["params"]["index"]) == (encoder, index)
 
 
@@ -117,7 +119,9 @@ def test_a_wrong_ranking_gets_no_speed_and_fails_the_bench(tmp_path, monkeypatch
 
     monkeypatch.setattr(EagerFaiss, "search", wrong)
     assert throughput.main(["--quick", "--json", str(tmp_path / "out.json")]) == 1
-    assert {row["case"] for row in results(tmp_path / "out.json")} == {"encode", "recommend-rate", "train-step"}
+    rows = results(tmp_path / "out.json")
+    assert {row["case"] for row in rows} == {"encode", "recommend", "recommend-rate", "train-step"}
+    assert [row["baseline"] for row in rows if row["case"] == "recommend"] == ["onnx-graph"]
     captured = capsys.readouterr()
     assert "refused: retrieve: eager-faiss: session 0, place 1" in captured.err
     assert "refused: recommend: eager-faiss: session 0, place 1" in captured.err
@@ -148,7 +152,7 @@ def test_a_data_set_and_a_bundle_of_its_own(tmp_path):
     data = dataset()
     data.save(tmp_path / "data")
     assert throughput.main(["--quick", "--data", str(tmp_path / "data"), "--json", str(tmp_path / "a.json")]) == 0
-    (row,) = [row for row in results(tmp_path / "a.json") if row["case"] == "recommend"]
+    row = next(row for row in results(tmp_path / "a.json") if row["case"] == "recommend")
     assert row["params"]["data"] == "toy-shop"
     assert row["params"]["catalog"] == 300
 
