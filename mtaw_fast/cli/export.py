@@ -86,7 +86,6 @@ def run(arguments: argparse.Namespace) -> None:
 
 def _export_onnx(arguments: argparse.Namespace, told: dict[str, Any], lines: list[str]) -> None:
     from mtaw_fast.export.onnx_model import export_onnx
-    from mtaw_fast.export.triton_repository import write_repository
 
     named = list(VARIANTS) if arguments.variants is None else [name.strip() for name in arguments.variants.split(",")]
     variants = [] if named == ["none"] else named
@@ -103,6 +102,8 @@ def _export_onnx(arguments: argparse.Namespace, told: dict[str, Any], lines: lis
     told |= graphs.as_dict()
     lines += graphs.lines()
     if arguments.triton_repository is not None:
+        from mtaw_fast.export.triton_repository import write_repository
+
         told["triton_repository"] = written = str(write_repository(arguments.bundle, arguments.triton_repository))
         lines.append(
             f"Triton Inference Server: {written}; start it with --model-repository {arguments.triton_repository}"
