@@ -7,7 +7,7 @@ DEMO := runs/demo
 # Versions and hashes of all packages but torch and triton. Empty: the newest that pyproject.toml allows.
 CONSTRAINTS ?= constraints.txt
 
-.PHONY: setup constraints demo test fast slow siege lint web clean
+.PHONY: setup constraints demo test fast slow ray siege lint web clean
 
 setup: $(VENV)/.ready
 
@@ -38,7 +38,7 @@ test: setup lint web  ## what CI runs: lint, types, layers, every test; at most 
 	$(BIN)/python -m pytest
 
 fast: setup  ## the quick tests alone, while editing
-	$(BIN)/python -m pytest -m "not slow" -x -q
+	$(BIN)/python -m pytest -m "not slow and not ray" -x -q
 
 slow: setup  ## the long forms, by hand (docs/hardening.md): sanitizers, fuzzers, soak, hostile clients
 	$(BIN)/python -m tests.native.stress --calls 100000
@@ -52,6 +52,9 @@ slow: setup  ## the long forms, by hand (docs/hardening.md): sanitizers, fuzzers
 	$(BIN)/python -m tests.service.hostile --bodies 10000
 	$(BIN)/python -m tests.export.real_sets
 	TRITON_INTERPRET=1 $(BIN)/python -m pytest tests/kernels/on_triton
+
+ray: setup  ## batch work, replicas and shards on a local Ray with workers of its own, killed ones included (docs/beyond-one-machine.md)
+	$(BIN)/python -m pytest tests/integrations -m "ray or not ray"
 
 siege: setup  ## half an hour of hostile clients, reloads and kills beside honest ones (docs/service.md)
 	$(BIN)/python -m tests.service.siege
