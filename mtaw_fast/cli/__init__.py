@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from mtaw_fast import __version__
-from mtaw_fast.cli import evaluate, export, info, prepare, recommend, replay, serve, train, tune, update
+from mtaw_fast.cli import evaluate, export, info, prepare, recommend, replay, score, serve, train, tune, update
 from mtaw_fast.errors import MtawError, UsageError
 
-_COMMANDS = (prepare, train, tune, update, evaluate, replay, export, recommend, serve, info)
+_COMMANDS = (prepare, train, tune, update, evaluate, replay, export, recommend, score, serve, info)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         return _fail(f"{error.filename or 'a file'}: {error.strerror or error}; check the path and its permissions", 1)
     except KeyboardInterrupt:
-        return _fail("interrupted; a training goes on with --resume", 130)
+        return _fail("interrupted; a training goes on with --resume, score with the same command", 130)
 
 
 def _fail(message: str, status: int) -> int:

@@ -1,0 +1,142 @@
+"""A Ray cluster for as long as a piece of work takes: one on this machine, or one that is named."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import secrets
+import socket
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from mtaw_fast.errors import MtawError, UsageError, require
+
+HERE = "local"
+_PATIENCE = 5.0  # seconds for a connection to the named address
+_STORE = 512 << 20  # bytes of Ray's object store on this machine: blocks are passed on at once
+
+
+class ClusterError(MtawError):
+    """A Ray cluster could not be reached, or was lost."""
+
+
+@contextlib.contextmanager
+def cluster(address: str = HERE, cpus: int | None = None) -> Iterator[Any]:
+    """Connect to Ray, or start one here, and leave it at the end.
+
+    Parameters
+    ----------
+    address : str
+        'local' starts a Ray on this machine for the time being; else HOST:PORT, 'auto' or ray://HOST:PORT.
+    cpus : int, optional
+        Processors that a Ray started here counts with; those of the machine by default.
+
+    Yields
+    ------
+    module
+        `ray`, connected.
+
+    Raises
+    ------
+    MissingPackageError
+        Without the extra `ray`.
+    UsageError
+        On an address that is none.
+    ClusterError
+        Where no cluster answers there, or it is lost meanwhile: one line, whatever Ray has to say.
+    """
+    ray = find_ray(address)
+    settings: dict[str, Any] = {"address": address, "log_to_driver": False, "logging_level": logging.ERROR}
+    with contextlib.ExitStack() as stack:
+        if address == HERE:
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="mtaw-ray-", ignore_cleanup_errors=True))
+            settings |= {"num_cpus": cpus, "include_dashboard": False, "object_store_memory": _STORE}
+            settings |= {"_node_ip_address": "127.0.0.1", "_temp_dir": folder}
+        try:
+            with _muted():
+                ray.init(**settings)
+        except (ConnectionError, RuntimeError, TimeoutError, ValueError) as error:
+            raise ClusterError(_lost(address, error)) from None
+        stack.callback(ray.shutdown)
+        try:
+            with _shorter_logs():
+                yield ray
+        except ray.exceptions.RayTaskError as error:
+            raise ClusterError(
+                f"work on Ray failed ({_lines(error)[-1][:200]}); every machine needs this release with its extra "
+                "'ray', and the same paths"
+            ) from None
+        except ray.exceptions.RayError as error:
+            raise ClusterError(_lost(address, error)) from None
+
+
+def _reach(address: str) -> None:
+    """Ask for a connection first: Ray itself would wait for half a minute, and tell the reason in pages."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdecimal() or not 0 < int(port) < 1 << 16:
+        raise UsageError(
+            f"--ray {address!r} is no address; write HOST:PORT, ray://HOST:PORT, auto, or nothing for here"
+        )
+    try:
+        socket.create_connection((host, int(port)), _PATIENCE).close()
+    except OSError as error:
+        raise ClusterError(_lost(address, error)) from None
+
+
+def find_ray(address: str = HERE) -> ModuleType:
+    """Load Ray as `cluster` will use it, once something answers at the address: to be asked before any work.
+
+    Ray reads its environment as it is loaded, so what is set here must be set before. Raises as `cluster` does.
+    """
+    if address not in (HERE, "auto"):
+        _reach(address)
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    if address == HERE and "ray" not in sys.modules and "RAY_AUTH_MODE" not in os.environ:
+        # Ray's processes listen on every interface, whatever address they are given: let no one else's word count.
+        os.environ["RAY_AUTH_MODE"] = "token"
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+    return require("ray", "ray")
+
+
+@contextlib.contextmanager
+def _muted() -> Iterator[None]:
+    """Ray's C++ side writes its log level to standard error as it starts; what goes wrong there is raised as well."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        with Path(os.devnull).open("wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
+@contextlib.contextmanager
+def _shorter_logs() -> Iterator[None]:
+    """Ray Data tells on standard error of every plan and execution; failures are raised too."""
+    require("ray.data", "ray")  # which sets its loggers up
+    log = logging.getLogger("ray.data")
+    before = log.level
+    log.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        log.setLevel(before)
+
+
+def _lost(address: str, error: Exception) -> str:
+    reason = _lines(error)[0][:200]
+    if address == HERE:
+        return f"Ray on this machine failed ({reason}); run the command again, or without --ray"
+    return f"the Ray cluster at {address} does not answer ({reason}); check the address and 'ray status' there"
+
+
+def _lines(error: Exception) -> list[str]:
+    return [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]

@@ -1,0 +1,160 @@
+"""Batch scoring on Ray Data: blocks are read as they are planned, actors score them, each block commits itself.
+
+A block's part is renamed into place as a whole and holds the same bytes whoever writes it, so a worker that dies costs
+its block's time, and a driver that dies is followed by a run over the blocks that are not there.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from mtaw_fast.errors import MtawError, require
+from mtaw_fast.integrations.cluster import HERE, cluster
+from mtaw_fast.scoring.plan import Block, Plan
+from mtaw_fast.scoring.scorer import BATCH_ROWS, Scorer
+from mtaw_fast.scoring.sessions import SESSION, read_rows
+from mtaw_fast.storage.cpus import usable_cpus
+
+_NUMBER, _FAILED = b"block", b"failed"  # in the metadata of a block's table
+_ERRORS = (MtawError, OSError, MemoryError)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class BlockDone:
+    """What an actor tells of a block: rows scored, seconds of processor time that took, and where (host:process)."""
+
+    number: int
+    rows: int
+    processor_seconds: float
+    place: str
+
+
+class ScoringActor:
+    """Maps the bundle when it starts; actors of one machine share the memory of its files."""
+
+    def __init__(self, bundle: Path, plan: Plan, folder: Path) -> None:
+        self._folder, self._scorer, self._failed = folder, None, ""
+        self._blocks = {block.number: block for block in plan.blocks()}
+        try:
+            scorer = Scorer(bundle, plan.options)
+            scorer.check(plan.bundle, plan.isa)
+            self._scorer = scorer
+        except _ERRORS as error:
+            self._failed = str(error)
+
+    def __call__(self, table: Any) -> dict[str, list[Any]]:
+        """Score a block's table; a row that tells of it. Errors are told too: Ray would wrap them in pages."""
+        import os
+        import socket
+
+        block = self._blocks[int(table.schema.metadata[_NUMBER])]
+        began, failed = time.process_time(), table.schema.metadata[_FAILED].decode() or self._failed
+        if self._scorer is not None and not failed:
+            try:
+                self._scorer.write_batches(block, _batches(table), self._folder)
+            except _ERRORS as error:
+                failed = str(error)
+        return {
+            "number": [block.number],
+            "rows": [block.rows],
+            "processor_seconds": [time.process_time() - began],
+            "place": [f"{socket.gethostname()}:{os.getpid()}"],
+            "failed": [failed],
+        }
+
+
+def score_on_ray(
+    bundle: Path,
+    plan: Plan,
+    blocks: Sequence[Block],
+    folder: Path,
+    address: str = HERE,
+    actors: int | None = None,
+    told: Callable[[BlockDone], None] = lambda _: None,
+) -> None:
+    """Score blocks by a pool of actors.
+
+    Parameters
+    ----------
+    bundle, folder : Path
+        The bundle and the output, where every machine of the cluster finds them, as it does the plan's sources.
+    plan : Plan
+        Every actor checks its bundle and instruction set against it.
+    blocks : sequence of Block
+        Those that are to be done.
+    address : str, default 'local'
+        As in `cluster`.
+    actors : int, optional
+        How many; by default one a processor, of the cluster or of this process.
+    told : callable
+        Hears of every block that is done, in no particular order.
+
+    Raises
+    ------
+    MtawError
+        What failed in an actor first, in one line. Blocks that were done stay.
+    """
+    if not blocks:
+        return
+    with cluster(address, actors or usable_cpus()) as ray:
+        data = require("ray.data", "ray")
+        count = min(actors or max(int(ray.cluster_resources().get("CPU", 1)), 1), len(blocks))
+        context = data.DataContext.get_current()
+        context.target_max_block_size = None  # a block of the plan stays one, however long its sessions are
+        context.enable_progress_bars = False
+        read = data.read_datasource(_source(data, blocks), override_num_blocks=len(blocks), num_cpus=0)
+        scored = read.map_batches(
+            ScoringActor,
+            fn_constructor_args=(bundle.resolve(), plan, folder.resolve()),
+            batch_size=None,
+            batch_format="pyarrow",
+            compute=data.ActorPoolStrategy(size=count),
+            num_cpus=1,
+        )
+        for row in scored.iter_rows():
+            failed = row.pop("failed")
+            if failed:
+                raise MtawError(failed)
+            told(BlockDone(**row))
+
+
+def _source(data: Any, blocks: Iterable[Block]) -> Any:
+    """The blocks as a Ray data source, a read task each."""
+
+    class Blocks(data.Datasource):
+        def estimate_inmemory_data_size(self) -> int | None:
+            return None
+
+        def get_read_tasks(self, *_: Any, **__: Any) -> list[Any]:
+            return [data.ReadTask(_reading(block), _metadata(block)) for block in blocks]
+
+    return Blocks()
+
+
+def _reading(block: Block) -> Callable[[], Iterator[Any]]:
+    def read() -> Iterator[Any]:
+        pa = require("pyarrow", "score")
+        batches, failed = [], ""
+        try:
+            batches = list(read_rows(block.path, block.first, block.rows, BATCH_ROWS))
+        except _ERRORS as error:
+            failed = str(error)
+        table = pa.Table.from_batches(batches) if batches else pa.table({SESSION: []})
+        yield table.replace_schema_metadata({_NUMBER: str(block.number), _FAILED: failed})
+
+    return read
+
+
+def _metadata(block: Block) -> Any:
+    metadata = require("ray.data.block", "ray").BlockMetadata
+    return metadata(num_rows=block.rows, size_bytes=None, input_files=[str(block.path)], exec_stats=None)
+
+
+def _batches(table: Any) -> Iterator[Any]:
+    """BATCH_ROWS rows at a time, as the local path reads them, so that the row groups are the same."""
+    for first in range(0, table.num_rows, BATCH_ROWS):
+        yield table.slice(first, BATCH_ROWS).combine_chunks().to_batches()[0]

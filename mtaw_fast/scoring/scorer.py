@@ -1,0 +1,160 @@
+"""Scores one block: sessions in, the part file of the output out, whole or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mtaw_fast.data.sessions import Sessions, offsets_of
+from mtaw_fast.errors import DataError, MtawError, UsageError, require
+from mtaw_fast.kernels.native import _native
+from mtaw_fast.ranking.answer import Recommendations
+from mtaw_fast.ranking.encoders import NativeEncoder
+from mtaw_fast.recommender import Recommender
+from mtaw_fast.scoring.plan import Block, ScoringOptions
+from mtaw_fast.scoring.sessions import ITEMS, SCORES, SESSION, kind_of, open_sessions, packed, read_rows
+from mtaw_fast.service.snapshot import version_of
+from mtaw_fast.storage.files import atomic_path
+
+BATCH_ROWS = 8192  # sessions that are in memory at once, and in a row group of the output
+_SHARE = 512  # sessions that a thread takes at once
+Told = Callable[[int], None]
+
+
+def _nobody(_: int) -> None:
+    pass
+
+
+class Scorer:
+    """A loaded bundle that answers blocks of sessions.
+
+    Parameters
+    ----------
+    folder : Path
+        The bundle.
+    options : ScoringOptions
+        What is asked of every session.
+    threads : int, default 1
+        Threads that rank; they change the time, not the bits.
+
+    Attributes
+    ----------
+    version : str
+        16 hex digits that differ where the bundle does.
+    isa : str
+        The instruction set of the native encoder, whose vectors differ in their last bits on others; '' of others.
+    recommender : Recommender
+
+    Raises
+    ------
+    BundleError, UsageError, MissingPackageError
+        As `Recommender.load`.
+    """
+
+    def __init__(self, folder: Path, options: ScoringOptions, threads: int = 1) -> None:
+        self.recommender = Recommender.load(folder, encoder=options.encoder, index=options.index)
+        self.options = options
+        self.version = version_of(self.recommender.bundle.manifest)
+        self.isa = _native.active_isa() if isinstance(self.recommender.encoder, NativeEncoder) else ""
+        self._threads = threads
+
+    def check(self, version: str, isa: str) -> None:
+        """Raise MtawError unless this bundle and this processor give the bits of a plan."""
+        if self.version != version:
+            raise MtawError(
+                f"the bundle here is version {self.version}, the work was begun with {version}; put that one back"
+            )
+        if self.isa != isa:
+            raise MtawError(
+                f"this machine encodes with {self.isa}, the work was begun with {isa}; set MTAW_ISA={isa} everywhere, "
+                "or an instruction set that all machines have"
+            )
+
+    def check_kind(self, path: Path) -> None:
+        """Raise DataError where a file's ids are of another kind than the catalog's: none would be known."""
+        with open_sessions(path) as file:
+            kind = kind_of(file.schema_arrow)
+        ours = self.recommender.ids.kind
+        if kind != ours:
+            words = {"int": "integers", "str": "texts"}
+            raise DataError(
+                f"{path}: the items are {words[kind]}, this bundle's item ids are {words[ours]}; convert them"
+            )
+
+    def write(self, block: Block, folder: Path, told: Told = _nobody) -> None:
+        """Score a block from its file into its part in `folder`; `told` hears of rows that are done."""
+        self.write_batches(block, read_rows(block.path, block.first, block.rows, BATCH_ROWS), folder, told)
+
+    def write_batches(self, block: Block, batches: Iterable[Any], folder: Path, told: Told = _nobody) -> None:
+        """The same of sessions that were read already: record batches of BATCH_ROWS rows, but the last.
+
+        Raises
+        ------
+        MtawError
+            Where the part cannot be written (a full disk); nothing of it is left then.
+        """
+        pa, parquet = require("pyarrow", "score"), require("pyarrow.parquet", "score")
+        with open_sessions(block.path) as file:
+            schema = self._schema(file.schema_arrow)
+        with (
+            ThreadPoolExecutor(self._threads) as pool,
+            atomic_path(folder / block.part) as draft,
+            # Opened by us: Arrow's own errors would hide what the system said.
+            draft.open("wb") as stream,
+            parquet.ParquetWriter(stream, schema, compression="zstd") as writer,
+        ):
+            for batch in batches:
+                ids, scores = self.answers(batch.column(ITEMS), pool)
+                columns = [batch.column(SESSION), ids, scores]
+                writer.write_batch(pa.record_batch(columns, schema=schema), row_group_size=len(batch))
+                told(len(batch))
+
+    def answers(self, lists: Any, pool: ThreadPoolExecutor) -> tuple[Any, Any]:
+        """The columns `items` and `scores` of sessions given as a list column."""
+        pa = require("pyarrow", "score")
+        ids, offsets = packed(lists)
+        internal = self.recommender.ids.lookup(ids)
+        known = internal >= 0
+        counts = np.diff(offsets_of(known)[offsets])
+        sessions = Sessions(internal[known], offsets_of(counts))
+        shares = [sessions.slice(cut, min(cut + _SHARE, len(sessions))) for cut in range(0, len(sessions), _SHARE)]
+        found = [answer for share in pool.map(self._ranked, shares) for answer in share]
+        ends = pa.array(offsets_of(np.array([len(answer) for answer in found], np.int64)).astype(np.int32))
+        values = pa.array([item for answer in found for item in answer.items], self._item_type())
+        scores = np.concatenate([np.empty(0, np.float32), *(answer.scores for answer in found)])
+        return pa.ListArray.from_arrays(ends, values), pa.ListArray.from_arrays(ends, pa.array(scores))
+
+    def _ranked(self, sessions: Sessions) -> Sequence[Recommendations]:
+        options = self.options
+        return self.recommender.recommend_batch(
+            sessions, options.k, exclude=options.exclude, exclude_seen=options.exclude_seen, at=options.at
+        )
+
+    def _item_type(self) -> Any:
+        pa = require("pyarrow", "score")
+        return pa.int64() if self.recommender.ids.kind == "int" else pa.string()
+
+    def _schema(self, source: Any) -> Any:
+        pa = require("pyarrow", "score")
+        kinds = {
+            SESSION: source.field(SESSION).type,
+            ITEMS: pa.list_(self._item_type()),
+            SCORES: pa.list_(pa.float32()),
+        }
+        return pa.schema(list(kinds.items()))
+
+
+def moment_for(recommender: Recommender, asked: int | None, now: int) -> int | None:
+    """The moment that all sessions are ranked for: one for the whole work, however long it takes.
+
+    Raises UsageError where one is asked of a bundle that knows of no time.
+    """
+    if recommender.bundle.model.trends is None:
+        if asked is not None:
+            raise UsageError("--at: this bundle knows of no time; leave it out")
+        return None
+    return now if asked is None else asked

@@ -1,0 +1,231 @@
+"""`mtaw-fast score` on one machine: right rows in order, resumed to the same bytes, refused in one line."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from mtaw_fast.cli import main
+from mtaw_fast.recommender import Recommender
+from mtaw_fast.scoring.sessions import read_rows
+from tests.random_bundle import bundle_parts, contents, memory_parts, save_parts
+from tests.scoring.inputs import random_sessions, read_scores, write_sessions
+
+ROWS = random_sessions(300)
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("score") / "bundle"
+    save_parts(folder, **bundle_parts(), **memory_parts())
+    return folder
+
+
+@pytest.fixture(scope="module")
+def sessions(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_sessions(tmp_path_factory.mktemp("score") / "sessions.parquet", ROWS, group=70)
+
+
+def score(*arguments: object) -> int:
+    return main(["score", *map(str, arguments), "--json"])
+
+
+@pytest.mark.parametrize("options", [[], ["-k", "7", "--exclude-seen", "--exclude", "sku-3"]])
+def test_every_row_is_what_recommend_says(bundle: Path, sessions: Path, tmp_path: Path, options: list[str]) -> None:
+    assert score(bundle, sessions, tmp_path / "out", "--block-rows", 64, *options) == 0
+    rec = Recommender.load(bundle)
+    asked = {"k": 7, "exclude_seen": True, "exclude": ["sku-3"]} if options else {}
+    found = read_scores(tmp_path / "out")
+    assert [row[0] for row in found] == [name for name, _ in ROWS]
+    for (_, items, scores), (_, session) in zip(found, ROWS, strict=True):
+        answer = rec.recommend(session, **asked)
+        assert items == answer.items
+        assert np.array_equal(np.array(scores, np.float32), answer.scores)
+
+
+def test_other_tools_read_the_folder_as_one_table(bundle: Path, sessions: Path, tmp_path: Path) -> None:
+    assert score(bundle, sessions, tmp_path / "out", "--block-rows", 64) == 0
+    table = pq.read_table(tmp_path / "out")
+    assert table.num_rows == len(ROWS)
+    assert table.schema.field("scores").type == pa.list_(pa.float32())
+    assert (tmp_path / "out" / "_SUCCESS").exists()
+
+
+def test_threads_and_row_groups_change_no_byte(bundle: Path, sessions: Path, tmp_path: Path) -> None:
+    regrouped = tmp_path / "sessions.parquet"
+    write_sessions(regrouped, ROWS, group=300)
+    assert score(bundle, sessions, tmp_path / "a", "--block-rows", 64, "--threads", 1) == 0
+    assert score(bundle, regrouped, tmp_path / "b", "--block-rows", 64, "--threads", 3) == 0
+    parts = [
+        {name: digest for name, digest in contents(tmp_path / out).items() if name != "_plan.json"} for out in "ab"
+    ]
+    assert parts[0] == parts[1]
+    assert len(parts[0]) == 6
+
+
+@pytest.mark.parametrize("group", [1, 7, 50, 1000])
+def test_rows_are_read_in_exact_batches_wherever_groups_end(tmp_path: Path, group: int) -> None:
+    path = write_sessions(tmp_path / "s.parquet", ROWS, group=group)
+    for first, rows, most in [(0, 300, 64), (13, 100, 32), (299, 1, 64), (49, 51, 50)]:
+        batches = list(read_rows(path, first, rows, most))
+        assert [len(batch) for batch in batches[:-1]] == [most] * (len(batches) - 1)
+        names = [name for batch in batches for name in batch.column(0).to_pylist()]
+        assert names == [name for name, _ in ROWS[first : first + rows]]
+
+
+def test_a_folder_of_files_and_an_empty_one(bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    write_sessions(tmp_path / "in" / "1.parquet", ROWS[:10])
+    pq.write_table(pq.read_table(tmp_path / "in" / "1.parquet").slice(0, 0), tmp_path / "in" / "2.parquet")
+    write_sessions(tmp_path / "in" / "3.parquet", ROWS[10:20])
+    assert score(bundle, tmp_path / "in", tmp_path / "out") == 0
+    assert [row[0] for row in read_scores(tmp_path / "out")] == [name for name, _ in ROWS[:20]]
+
+
+def test_killed_at_any_point_it_ends_in_the_same_bytes(bundle: Path, tmp_path: Path) -> None:
+    sessions = write_sessions(tmp_path / "sessions.parquet", random_sessions(30_000), group=4000)
+    options = ["--block-rows", "1000", "-k", "20"]
+    assert score(bundle, sessions, tmp_path / "whole", *options) == 0
+    command = [sys.executable, "-m", "mtaw_fast", "score", str(bundle), str(sessions), str(tmp_path / "out"), *options]
+    kills = 0
+    for wanted in (1, 8, 20):
+        running = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        while running.poll() is None and len(list((tmp_path / "out").glob("part-*"))) < wanted:
+            time.sleep(0.001)
+        running.send_signal(signal.SIGKILL)
+        kills += running.wait() == -signal.SIGKILL
+        assert not (tmp_path / "out" / "_SUCCESS").exists()
+    assert kills == 3
+    (tmp_path / "out" / ".part-000029.parquet.abc.tmp").write_bytes(b"torn")
+    assert subprocess.run(command, stdout=subprocess.DEVNULL, check=False).returncode == 0
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+
+
+def test_a_damaged_part_is_written_again_and_a_whole_folder_left_alone(
+    bundle: Path, sessions: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    assert score(bundle, sessions, out, "--block-rows", 64) == 0
+    before = contents(out)
+    (out / "part-000001.parquet").write_bytes(b"PAR1")
+    times = {path: path.stat().st_mtime_ns for path in out.iterdir()}
+    assert score(bundle, sessions, out, "--block-rows", 64) == 0
+    assert contents(out) == before
+    changed = {path.name for path, at in times.items() if path.stat().st_mtime_ns != at}
+    assert changed == {"part-000001.parquet"}
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (["-k", "5"], "another k: k 20 there, 5 now"),
+        (["--exclude-seen"], "exclude_seen"),
+        (["bundle"], "another bundle"),
+        (["sessions"], "other sessions"),
+        (["--block-rows", "64"], "block_rows"),
+    ],
+)
+def test_another_work_is_refused(
+    bundle: Path, sessions: Path, tmp_path: Path, capsys: pytest.CaptureFixture, change: list[str], named: str
+) -> None:
+    assert score(bundle, sessions, tmp_path / "out") == 0
+    before = contents(tmp_path / "out")
+    other, file = bundle, sessions
+    if change == ["bundle"]:
+        other, change = tmp_path / "other", []
+        save_parts(other, **bundle_parts(seed=3), **memory_parts())
+    if change == ["sessions"]:
+        file, change = write_sessions(tmp_path / "sessions.parquet", random_sessions(300, seed=5), group=70), []
+    assert score(other, file, tmp_path / "out", *change) == 2
+    assert one_line(capsys, named)
+    assert contents(tmp_path / "out") == before
+
+
+def test_a_full_disk_is_one_line_and_the_rest_stays(
+    bundle: Path, sessions: Path, tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, out = tmp_path / "whole", tmp_path / "out"
+    assert score(bundle, sessions, whole, "--block-rows", 64) == 0
+    with monkeypatch.context() as patch:
+        patch.setattr("mtaw_fast.storage.files._fsync", _full_at(7))
+        assert score(bundle, sessions, out, "--block-rows", 64) == 1
+    assert one_line(capsys, "No space left on device; free some space")
+    assert not list(out.glob(".*"))
+    assert not (out / "_SUCCESS").exists()
+    assert score(bundle, sessions, out, "--block-rows", 64) == 0
+    assert contents(out) == contents(whole)
+
+
+@pytest.mark.parametrize(
+    ("make", "named"),
+    [
+        (lambda path: pq.write_table(pa.table({"session_id": [1]}), path), "no column 'items'"),
+        (lambda path: pq.write_table(pa.table({"session_id": [1], "items": ["a b"]}), path), "not lists of texts"),
+        (lambda path: write_sessions(path, [("a", [1, 2])]), "the items are integers, this bundle's item ids are"),
+        (lambda path: write_sessions(path, [("a", ["sku-1"]), ("b", None)]), "row 1 has no list"),  # type: ignore[list-item]
+        (lambda path: write_sessions(path, [("a", ["sku-1", None])]), "holds an empty id"),
+        (lambda path: path.write_bytes(b"session_id,items\n"), "cannot be read as Parquet"),
+    ],
+)  # fmt: skip
+def test_bad_sessions_are_one_line(
+    bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture, make: object, named: str
+) -> None:
+    make(tmp_path / "bad.parquet")  # type: ignore[operator]
+    assert score(bundle, tmp_path / "bad.parquet", tmp_path / "out") == 1
+    assert one_line(capsys, named)
+    assert not list((tmp_path / "out").glob("part-*"))
+
+
+def test_misuse_is_one_line(bundle: Path, sessions: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes").write_text("mine")
+    for arguments, named in (
+        ([tmp_path / "mine"], "holds something else than scores"),
+        ([sessions], "is a file"),
+        ([tmp_path / "out", "--actors", 2], "--actors goes with --ray"),
+        ([tmp_path / "out", "--at", "2020-01-01"], "knows of no time"),
+        ([tmp_path / "out", "--block-rows", 0], "--block-rows must be at least 1"),
+    ):
+        assert score(bundle, sessions, *arguments) == 2
+        assert one_line(capsys, named)
+    assert not (tmp_path / "out").exists()
+
+
+def test_two_runs_at_once_do_not_mix(
+    bundle: Path, sessions: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    (tmp_path / "out").mkdir()
+    held = os.open(tmp_path / "out", os.O_RDONLY)
+    fcntl.flock(held, fcntl.LOCK_EX)
+    assert score(bundle, sessions, tmp_path / "out") == 1
+    assert one_line(capsys, "is being written by somebody else")
+    os.close(held)
+    assert score(bundle, sessions, tmp_path / "out") == 0
+
+
+def one_line(capsys: pytest.CaptureFixture, named: str) -> bool:
+    error = capsys.readouterr().err
+    return error.count("\n") == 1 and named in error
+
+
+def _full_at(call: int) -> object:
+    """In the place of `_fsync`: the disk is full at the call-th flush."""
+    calls = []
+
+    def flush(path: Path) -> None:
+        calls.append(path)
+        if len(calls) == call:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    return flush
