@@ -32,6 +32,8 @@ def memory_build(
     max_neighbours: int,
     max_postings: int,
     threads: int,
+    first: int,
+    last: int,
 ) -> dict[str, np.ndarray]: ...
 def memory_update(
     tables: dict[str, np.ndarray],

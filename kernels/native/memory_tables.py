@@ -43,11 +43,15 @@ def build_tables(
     max_neighbours: int,
     max_postings: int,
     threads: int = 1,
+    first: int = 0,
+    last: int | None = None,
 ) -> dict[str, np.ndarray]:
     """The arrays of TABLES from packed sessions, oldest first.
 
     items: int32[T]; offsets: int64[S + 1], from 0 to T; both C-contiguous, and both are in the result, not copied.
-    window, span: clicks, recency: sessions; max_neighbours and max_postings: of an item, 0 for all.
+    window, span: clicks, recency: sessions; max_neighbours and max_postings: of an item, 0 for all. first, last: the
+    rows of items first .. last - 1 are made; those of the others are empty, and their totals and counts not written.
+    Such a row needs only the sessions with its item: any other may be empty, so long as it keeps its number.
 
     The same bits for every number of threads. Beside the result it takes 9 bytes a click, 4 a session, 41 an item and,
     for every thread, 4 bytes an item and up to 152 for every neighbour of the item with the most.
@@ -55,7 +59,10 @@ def build_tables(
     Raises ValueError on a wrong type or shape, offsets that descend, more than 2^31 - 1 clicks or sessions, or a
     setting out of range; IndexError on an item outside 0..N-1. Releases the GIL.
     """
-    return _native.memory_build(items, offsets, n_items, window, span, recency, max_neighbours, max_postings, threads)
+    last = n_items if last is None else last
+    return _native.memory_build(
+        items, offsets, n_items, window, span, recency, max_neighbours, max_postings, threads, first, last
+    )
 
 
 def update_tables(

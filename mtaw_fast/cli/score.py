@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mtaw_fast.cli.common import add_command, add_serving_options, moment_of, print_json, thread_count, typed_ids
-from mtaw_fast.data.readers.sources import is_parquet, part_files
+from mtaw_fast.data.readers.sources import part_files
 from mtaw_fast.errors import DataError, UsageError, require
 from mtaw_fast.integrations.cluster import HERE, find_ray
 from mtaw_fast.integrations.ray_scoring import score_on_ray
@@ -106,10 +106,11 @@ def run(arguments: argparse.Namespace) -> None:
 
 def planned(arguments: argparse.Namespace) -> tuple[Scorer, Plan]:
     """The loaded bundle and the plan that the arguments ask for."""
-    files = part_files(arguments.sessions)
-    foreign = next((path for path in files if not is_parquet(path)), None)
+    parts = part_files(arguments.sessions)
+    foreign = next((part for part in parts if part.kind != "parquet"), None)
     if foreign is not None:
         raise DataError(f"{foreign} is no Parquet file by its name; sessions come as .parquet")
+    files = [part.source for part in parts]
     threads = 1 if arguments.ray is not None else arguments.threads or usable_cpus()
     asked = ScoringOptions(
         k=arguments.k, exclude_seen=arguments.exclude_seen, encoder=arguments.encoder, index=arguments.index

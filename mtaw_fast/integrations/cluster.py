@@ -9,7 +9,7 @@ import secrets
 import socket
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -18,6 +18,7 @@ from mtaw_fast.errors import MtawError, UsageError, require
 
 HERE = "local"
 _PATIENCE = 5.0  # seconds for a connection to the named address
+_RETRIES = 3  # of a task whose worker dies
 _STORE = 512 << 20  # bytes of Ray's object store on this machine: blocks are passed on at once
 
 
@@ -32,7 +33,8 @@ def cluster(address: str = HERE, cpus: int | None = None) -> Iterator[Any]:
     Parameters
     ----------
     address : str
-        'local' starts a Ray on this machine for the time being; else HOST:PORT, 'auto' or ray://HOST:PORT.
+        'local' starts a Ray on this machine for the time being; else HOST:PORT, 'auto' or ray://HOST:PORT. Where this
+        process is connected to a Ray already, that one is used, and stays.
     cpus : int, optional
         Processors that a Ray started here counts with; those of the machine by default.
 
@@ -53,20 +55,24 @@ def cluster(address: str = HERE, cpus: int | None = None) -> Iterator[Any]:
     ray = find_ray(address)
     settings: dict[str, Any] = {"address": address, "log_to_driver": False, "logging_level": logging.ERROR}
     with contextlib.ExitStack() as stack:
-        if address == HERE:
+        connected = ray.is_initialized()
+        if address == HERE and not connected:
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="mtaw-ray-", ignore_cleanup_errors=True))
             settings |= {"num_cpus": cpus, "include_dashboard": False, "object_store_memory": _STORE}
             settings |= {"_node_ip_address": "127.0.0.1", "_temp_dir": folder}
-        try:
-            with _muted():
-                ray.init(**settings)
-        except (ConnectionError, RuntimeError, TimeoutError, ValueError) as error:
-            raise ClusterError(_lost(address, error)) from None
-        stack.callback(ray.shutdown)
+        if not connected:
+            try:
+                with _muted():
+                    ray.init(**settings)
+            except (ConnectionError, RuntimeError, TimeoutError, ValueError) as error:
+                raise ClusterError(_lost(address, error)) from None
+            stack.callback(ray.shutdown)
         try:
             with _shorter_logs():
                 yield ray
         except ray.exceptions.RayTaskError as error:
+            if isinstance(error.cause, MtawError):
+                raise type(error.cause)(str(error.cause)) from None
             raise ClusterError(
                 f"work on Ray failed ({_lines(error)[-1][:200]}); every machine needs this release with its extra "
                 "'ray', and the same paths"
@@ -86,6 +92,23 @@ def _reach(address: str) -> None:
         socket.create_connection((host, int(port)), _PATIENCE).close()
     except OSError as error:
         raise ClusterError(_lost(address, error)) from None
+
+
+class Tasks:
+    """Functions run as Ray tasks, many at once. ray: what `cluster` yields."""
+
+    def __init__(self, ray: Any) -> None:
+        self._ray = ray
+
+    def each(self, function: Callable[..., Any], calls: Iterable[Sequence[Any]]) -> list[Any]:
+        """`function(*call)` for every call, in that order. A task whose worker dies is run again, so it must write the
+        same again; raises what the first one that fails raised."""
+        task = self._ray.remote(max_retries=_RETRIES)(function)
+        return self._ray.get([task.remote(*call) for call in calls])
+
+    def shared(self, value: Any) -> Any:
+        """`value` put where all tasks find it, to be passed to `each`."""
+        return self._ray.put(value)
 
 
 def find_ray(address: str = HERE) -> ModuleType:

@@ -7,25 +7,28 @@ its block's time, and a driver that dies is followed by a run over the blocks th
 from __future__ import annotations
 
 import dataclasses
+import functools
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from mtaw_fast.errors import MtawError, require
 from mtaw_fast.integrations.cluster import HERE, cluster
+from mtaw_fast.integrations.ray_source import read_pieces
 from mtaw_fast.scoring.plan import Block, Plan
 from mtaw_fast.scoring.scorer import BATCH_ROWS, Scorer
 from mtaw_fast.scoring.sessions import SESSION, read_rows
 from mtaw_fast.storage.cpus import usable_cpus
 
-_NUMBER, _FAILED = b"block", b"failed"  # in the metadata of a block's table
+_NUMBER, _FAILED, _SECONDS = b"block", b"failed", b"seconds"  # in the metadata of a block's table
 _ERRORS = (MtawError, OSError, MemoryError)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class BlockDone:
-    """What an actor tells of a block: rows scored, seconds of processor time that took, and where (host:process)."""
+    """What an actor tells of a block: rows scored, seconds of processor time to read and to score them, and where
+    they were scored (host:process)."""
 
     number: int
     rows: int
@@ -52,7 +55,8 @@ class ScoringActor:
         import socket
 
         block = self._blocks[int(table.schema.metadata[_NUMBER])]
-        began, failed = time.process_time(), table.schema.metadata[_FAILED].decode() or self._failed
+        began, about = time.process_time(), table.schema.metadata
+        failed = about[_FAILED].decode() or self._failed
         if self._scorer is not None and not failed:
             try:
                 self._scorer.write_batches(block, _batches(table), self._folder)
@@ -61,7 +65,7 @@ class ScoringActor:
         return {
             "number": [block.number],
             "rows": [block.rows],
-            "processor_seconds": [time.process_time() - began],
+            "processor_seconds": [time.process_time() - began + float(about[_SECONDS])],
             "place": [f"{socket.gethostname()}:{os.getpid()}"],
             "failed": [failed],
         }
@@ -103,10 +107,7 @@ def score_on_ray(
     with cluster(address, actors or usable_cpus()) as ray:
         data = require("ray.data", "ray")
         count = min(actors or max(int(ray.cluster_resources().get("CPU", 1)), 1), len(blocks))
-        context = data.DataContext.get_current()
-        context.target_max_block_size = None  # a block of the plan stays one, however long its sessions are
-        context.enable_progress_bars = False
-        read = data.read_datasource(_source(data, blocks), override_num_blocks=len(blocks), num_cpus=0)
+        read = read_pieces([(block.rows, functools.partial(_read, block)) for block in blocks], num_cpus=0)
         scored = read.map_batches(
             ScoringActor,
             fn_constructor_args=(bundle.resolve(), plan, folder.resolve()),
@@ -122,36 +123,17 @@ def score_on_ray(
             told(BlockDone(**row))
 
 
-def _source(data: Any, blocks: Iterable[Block]) -> Any:
-    """The blocks as a Ray data source, a read task each."""
-
-    class Blocks(data.Datasource):
-        def estimate_inmemory_data_size(self) -> int | None:
-            return None
-
-        def get_read_tasks(self, *_: Any, **__: Any) -> list[Any]:
-            return [data.ReadTask(_reading(block), _metadata(block)) for block in blocks]
-
-    return Blocks()
-
-
-def _reading(block: Block) -> Callable[[], Iterator[Any]]:
-    def read() -> Iterator[Any]:
-        pa = require("pyarrow", "score")
-        batches, failed = [], ""
-        try:
-            batches = list(read_rows(block.path, block.first, block.rows, BATCH_ROWS))
-        except _ERRORS as error:
-            failed = str(error)
-        table = pa.Table.from_batches(batches) if batches else pa.table({SESSION: []})
-        yield table.replace_schema_metadata({_NUMBER: str(block.number), _FAILED: failed})
-
-    return read
-
-
-def _metadata(block: Block) -> Any:
-    metadata = require("ray.data.block", "ray").BlockMetadata
-    return metadata(num_rows=block.rows, size_bytes=None, input_files=[str(block.path)], exec_stats=None)
+def _read(block: Block) -> Any:
+    """A block's sessions; what fails is told to the actor that gets them."""
+    pa = require("pyarrow", "score")
+    began, batches, failed = time.process_time(), [], ""
+    try:
+        batches = list(read_rows(block.path, block.first, block.rows, BATCH_ROWS))
+    except _ERRORS as error:
+        failed = str(error)
+    table = pa.Table.from_batches(batches) if batches else pa.table({SESSION: []})
+    seconds = time.process_time() - began
+    return table.replace_schema_metadata({_NUMBER: str(block.number), _FAILED: failed, _SECONDS: str(seconds)})
 
 
 def _batches(table: Any) -> Iterator[Any]:

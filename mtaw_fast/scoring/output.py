@@ -23,16 +23,21 @@ def output_folder(folder: Path, plan: Plan) -> Iterator[list[Block]]:
         refuse_other(folder, kept, plan)
     check_writable(folder, MtawError)
     with folder_lock(folder, MtawError):
-        for draft in folder.glob(".*.tmp"):
-            draft.unlink(missing_ok=True)
+        _sweep(folder)
         if kept is None:
             write_json(folder / PLAN, plan.as_json())
         yield [block for block in plan.blocks() if not _is_there(folder, block)]
         lacking = [block.part for block in plan.blocks() if not (folder / block.part).exists()]
         if lacking:
             raise MtawError(f"{folder} still lacks {lacking[0]} and {len(lacking) - 1} more; run the command again")
+        _sweep(folder)  # of workers that were killed meanwhile
         if not (folder / DONE).exists():
             write_bytes(folder / DONE, b"")
+
+
+def _sweep(folder: Path) -> None:
+    for draft in folder.glob(".*.tmp"):
+        draft.unlink(missing_ok=True)
 
 
 def _is_there(folder: Path, block: Block) -> bool:

@@ -56,7 +56,8 @@ class Scorer:
     """
 
     def __init__(self, folder: Path, options: ScoringOptions, threads: int = 1) -> None:
-        self.recommender = Recommender.load(folder, encoder=options.encoder, index=options.index)
+        names: Any = {"encoder": options.encoder, "index": options.index}  # checked by what takes them
+        self.recommender = Recommender.load(folder, **names)
         self.options = options
         self.version = version_of(self.recommender.bundle.manifest)
         self.isa = _native.active_isa() if isinstance(self.recommender.encoder, NativeEncoder) else ""

@@ -23,13 +23,13 @@ def started(*arguments: object) -> subprocess.Popen:
     return subprocess.Popen(command(*arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def ended(running: subprocess.Popen, seconds: float = 120) -> tuple[int, str, str]:
+def ended(running: subprocess.Popen, seconds: float = 400) -> tuple[int, str, str]:
     """Exit status and what was printed."""
     out, error = running.communicate(timeout=seconds)
     return running.returncode, out, error
 
 
-def wait_for(condition: Callable[[], object], running: subprocess.Popen, seconds: float = 120) -> None:
+def wait_for(condition: Callable[[], object], running: subprocess.Popen, seconds: float = 400) -> None:
     """Until the condition holds, while the command runs."""
     until = time.monotonic() + seconds
     while not condition():
@@ -39,11 +39,12 @@ def wait_for(condition: Callable[[], object], running: subprocess.Popen, seconds
 
 
 def workers(running: subprocess.Popen, named: str) -> list[psutil.Process]:
-    """The Ray workers below a command whose title holds `named`, busy ones first."""
+    """The Ray workers below a command whose title holds `named`, busy ones first; Ray's own agents left out."""
     found = []
     for process in psutil.Process(running.pid).children(recursive=True):
         try:
-            if named in " ".join(process.cmdline()):
+            title = " ".join(process.cmdline())
+            if named in title and "Agent" not in title:
                 found.append(process)
         except psutil.Error:
             continue

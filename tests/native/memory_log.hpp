@@ -77,7 +77,7 @@ inline Tables build(const Log& log, const mtaw::MemorySettings& settings, int th
              const mtaw::OlderTables* older = nullptr) {
     Tables tables;
     tables.log = log;
-    const mtaw::TableBuild plan(log.sessions(), settings, threads, older);
+    const mtaw::TableBuild plan(log.sessions(), settings, threads, older, {0, log.n_items});
     const auto n_items = static_cast<std::size_t>(log.n_items);
     const auto n_pairs = static_cast<std::size_t>(plan.n_pairs());
     tables.row_offsets.resize(n_items + 1);

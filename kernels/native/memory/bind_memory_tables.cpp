@@ -44,11 +44,11 @@ PastSessions packed(const py::array& items, const py::array& offsets, std::int64
 
 // The tables of sessions whose arrays are in `arrays` already.
 void add_tables(py::dict& arrays, const PastSessions& sessions, const MemorySettings& settings, int threads,
-                const OlderTables* older) {
+                const OlderTables* older, ItemRange items) {
     std::unique_ptr<TableBuild> build;
     {
         const py::gil_scoped_release unlocked;
-        build = std::make_unique<TableBuild>(sessions, settings, threads, older);
+        build = std::make_unique<TableBuild>(sessions, settings, threads, older, items);
     }
     TablesOut out{};
     out.n_items = sessions.n_items;
@@ -68,10 +68,11 @@ void add_tables(py::dict& arrays, const PastSessions& sessions, const MemorySett
 
 py::dict memory_build(const py::array& items, const py::array& offsets, std::int64_t n_items, std::int64_t window,
                       std::int64_t span, double recency, std::int64_t max_neighbours, std::int64_t max_postings,
-                      int threads) {
+                      int threads, std::int64_t first, std::int64_t last) {
     const PastSessions sessions = packed(items, offsets, n_items);
     py::dict arrays;
-    add_tables(arrays, sessions, {window, span, recency, max_neighbours, max_postings}, threads, nullptr);
+    add_tables(arrays, sessions, {window, span, recency, max_neighbours, max_postings}, threads, nullptr,
+               {first, last});
     arrays["session_items"] = items;
     arrays["session_offsets"] = offsets;
     return arrays;
@@ -102,7 +103,7 @@ py::dict memory_update(const py::dict& tables, const py::array& items, const py:
     }
     const OlderTables older{view, expire};
     add_tables(arrays, {all_items, all_offsets, kept + fresh.count, view.n_items},
-               {window, span, recency, max_neighbours, max_postings}, threads, &older);
+               {window, span, recency, max_neighbours, max_postings}, threads, &older, {0, view.n_items});
     return arrays;
 }
 
@@ -118,7 +119,7 @@ void memory_check(const py::dict& tables, std::int64_t max_neighbours, std::int6
 void bind_memory_tables(py::module_& module) {
     module.def("memory_build", &memory_build, py::arg("items"), py::arg("offsets"), py::arg("n_items"),
                py::arg("window"), py::arg("span"), py::arg("recency"), py::arg("max_neighbours"),
-               py::arg("max_postings"), py::arg("threads"),
+               py::arg("max_postings"), py::arg("threads"), py::arg("first"), py::arg("last"),
                "The tables of past sessions; see mtaw_fast.kernels.native.memory_tables.build_tables.");
     module.def("memory_update", &memory_update, py::arg("tables"), py::arg("items"), py::arg("offsets"),
                py::arg("expire"), py::arg("window"), py::arg("span"), py::arg("recency"), py::arg("max_neighbours"),

@@ -39,9 +39,13 @@ void check_settings(const MemorySettings& settings) {
 }
 
 TableBuild::TableBuild(const PastSessions& sessions, const MemorySettings& settings, int threads,
-                       const OlderTables* older)
-    : sessions_(sessions), settings_(settings), threads_(threads), older_(older) {
+                       const OlderTables* older, ItemRange items)
+    : sessions_(sessions), settings_(settings), threads_(threads), older_(older), items_(items) {
     check_settings(settings);
+    if (items.begin < 0 || items.begin > items.end || items.end > sessions.n_items) {
+        throw std::invalid_argument("items " + std::to_string(items.begin) + " .. " + std::to_string(items.end) +
+                                    " are no range of 0 .. " + std::to_string(sessions.n_items));
+    }
     if (threads < 1) throw std::invalid_argument("threads must be at least 1");
     index_ = index_clicks(sessions_);
     kept_ = kept_rows();
@@ -73,16 +77,16 @@ void TableBuild::write(const TablesOut& out) const {
     });
 }
 
-// Calls work(builder, item) for every item once, on some thread.
+// Calls work(builder, item) for every item of the range once, on some thread.
 template <typename Work>
 void TableBuild::for_each_item(const Work& work) const {
-    std::atomic<std::int64_t> next{0};
+    std::atomic<std::int64_t> next{items_.begin};
     fork_join(threads_, [&](int) {
         RowBuilder builder(sessions_, settings_, index_);
         while (true) {
             const std::int64_t begin = next.fetch_add(kBlock);
-            if (begin >= sessions_.n_items) return;
-            const std::int64_t end = std::min(begin + kBlock, sessions_.n_items);
+            if (begin >= items_.end) return;
+            const std::int64_t end = std::min(begin + kBlock, items_.end);
             for (std::int64_t item = begin; item < end; ++item) work(builder, item);
         }
     });

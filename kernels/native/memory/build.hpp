@@ -19,13 +19,19 @@ struct OlderTables {
     std::int64_t expired;
 };
 
+// Items whose rows are made; what stands in the others' places is not written.
+struct ItemRange {
+    std::int64_t begin, end;
+};
+
 // Every row is made by one thread from the sessions in their order, so the number of threads changes no bit; and rows
 // taken over are those that no session holds which came or went, so an update changes none either.
 class TableBuild {
   public:
     // Keeps `sessions` and `older` (null: all is made anew), which must outlive it. Throws what index_clicks throws,
-    // std::invalid_argument on settings out of range.
-    TableBuild(const PastSessions& sessions, const MemorySettings& settings, int threads, const OlderTables* older);
+    // std::invalid_argument on settings out of range, or items outside 0..N.
+    TableBuild(const PastSessions& sessions, const MemorySettings& settings, int threads, const OlderTables* older,
+               ItemRange items);
 
     [[nodiscard]] std::int64_t n_pairs() const { return row_offsets_.back(); }
     [[nodiscard]] std::int64_t n_postings() const { return post_offsets_.back(); }
@@ -43,6 +49,7 @@ class TableBuild {
     const MemorySettings settings_;
     const int threads_;
     const OlderTables* older_;
+    const ItemRange items_;
     ClickIndex index_;
     std::vector<std::uint8_t> kept_;         // [N] whether the item's row is taken over
     std::vector<std::int64_t> row_offsets_;  // [N + 1]

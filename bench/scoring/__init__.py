@@ -1,0 +1,1 @@
+"""Batch scoring of Parquet files against the bare engine, and on Ray."""

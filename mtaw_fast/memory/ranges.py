@@ -1,0 +1,145 @@
+"""The memory's tables built range of items by range of items, for logs of which a part at a time fits in memory.
+
+A row depends on nothing but the sessions that hold its item, and on their numbers. So each range is built from those
+alone, and the ranges end to end are, to the bit, what one pass over everything builds. Axes: N items, S sessions, T
+clicks; R ranges.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from mtaw_fast.data.sessions import Sessions, offsets_of, ranges
+from mtaw_fast.errors import DataError, MtawError, UsageError
+from mtaw_fast.kernels.native.memory_tables import TABLES, build_tables
+from mtaw_fast.memory.files import write_tables
+from mtaw_fast.memory.settings import MemorySettings
+from mtaw_fast.storage.tensorfile import map_tensors, write_tensors
+
+_PAIRS = ("neighbours", "latest", "values")
+_ITEMS = ("totals", "counts")
+_OFFSETS = {"row_offsets": "neighbours", "post_offsets": "postings"}
+
+
+def item_ranges(clicks: np.ndarray, count: int) -> list[tuple[int, int]]:
+    """At most `count` ranges [first, last) of the N items, none empty, of about as many clicks each.
+
+    clicks: int64[N], on every item. Raises UsageError on a count below 1.
+    """
+    if count < 1:
+        raise UsageError(f"the number of item ranges must be at least 1, not {count}")
+    # One more each: items without a click have to go somewhere.
+    ends = np.cumsum(clicks + 1)
+    cuts = np.searchsorted(ends, ends[-1] * np.arange(1, count) / count) + 1 if len(ends) else np.empty(0, np.int64)
+    bounds = np.unique(np.concatenate([[0], cuts, [len(clicks)]])).tolist()
+    return list(itertools.pairwise(bounds))
+
+
+def touching(shards: Iterable[Sessions], first: int, last: int) -> Sessions:
+    """All S sessions of the shards in their order, those without an item of [first, last) emptied: they keep their
+    numbers, and cost 8 bytes each."""
+    lengths, items = [], []
+    for shard in shards:
+        inside = (shard.items >= first) & (shard.items < last)
+        held = np.diff(offsets_of(inside)[shard.offsets]) > 0
+        lengths.append(np.where(held, shard.lengths, 0))
+        items.append(shard.items[ranges(shard.offsets[:-1][held], shard.lengths[held])])
+    return Sessions(
+        np.concatenate([np.empty(0, np.int32), *items]), offsets_of(np.concatenate([np.empty(0, np.int64), *lengths]))
+    )
+
+
+def write_range(
+    path: Path,
+    shards: Iterable[Sessions],
+    n_items: int,
+    settings: MemorySettings,
+    first: int,
+    last: int,
+    threads: int = 1,
+) -> None:
+    """Build the rows of items [first, last) into a file for `join_ranges`.
+
+    Parameters
+    ----------
+    path : Path
+        To write, atomically.
+    shards : iterable of Sessions
+        All sessions, oldest first, in any number of pieces; each is looked at once.
+    n_items : int
+        N.
+    settings : MemorySettings
+        With `recency` as a number: a share of all sessions could not be known here.
+    first, last : int
+        The range.
+    threads : int, default 1
+        They change the time, not the bits.
+
+    Raises
+    ------
+    DataError
+        On an item outside 0..N-1, or more than 2^31 - 1 clicks in the sessions of the range: take more ranges.
+    """
+    sessions = touching(shards, first, last)
+    numbers = ("window", "span", "recency", "max_neighbours", "max_postings")
+    native = {name: getattr(settings, name) for name in numbers}
+    try:
+        made = build_tables(
+            sessions.items, sessions.offsets, n_items, **native, threads=threads, first=first, last=last
+        )
+    except (ValueError, IndexError) as error:
+        raise DataError(f"memory tables, items {first} to {last - 1}: {error}; take more ranges") from None
+    rows = {name: made[name] for name in (*_PAIRS, "postings")}
+    rows |= {name: made[name][first:last] for name in _ITEMS}
+    rows |= {name: made[name][first : last + 1] for name in _OFFSETS}
+    write_tensors(path, rows)
+
+
+def join_ranges(path: Path, parts: Sequence[Path], shards: Sequence[Sessions], settings: MemorySettings) -> None:
+    """Put the files of `write_range`, in the order of their items, and the sessions into one file of tables.
+
+    What is joined lies in files beside `path` meanwhile, not in memory. `MemoryTables.load` reads the result.
+
+    Raises DataError where a file is damaged, MtawError where the result cannot be written.
+    """
+    scratch = [path.with_name(f".{path.name}.{name}.scratch") for name in TABLES]
+    try:
+        arrays = {}
+        for name, file in zip(TABLES, scratch, strict=True):
+            pieces = [shard.items for shard in shards] if name == "session_items" else []
+            if name == "session_offsets":
+                pieces = _shifted([shard.offsets for shard in shards])
+            elif name in _OFFSETS:
+                pieces = _shifted([map_tensors(part, "map")[name] for part in parts])
+            elif not pieces:
+                pieces = [map_tensors(part, "map")[name] for part in parts]
+            arrays[name] = _end_to_end(file, pieces)
+        write_tables(path, arrays, settings)
+    except OSError as error:
+        raise MtawError(
+            f"cannot write beside {path}: {error.strerror}; free some space or choose another folder"
+        ) from None
+    finally:
+        for file in scratch:
+            file.unlink(missing_ok=True)
+
+
+def _shifted(offsets: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Offsets that each begin at 0, made to go on where the one before ended."""
+    ends = offsets_of(np.array([one[-1] for one in offsets], np.int64))
+    return [np.zeros(1, np.int64), *(one[1:] + end for one, end in zip(offsets, ends, strict=False))]
+
+
+def _end_to_end(file: Path, pieces: Sequence[np.ndarray]) -> np.ndarray:
+    """The pieces as one array that lies in `file`."""
+    shape = (sum(len(piece) for piece in pieces), *pieces[0].shape[1:])
+    with file.open("wb") as stream:
+        for piece in pieces:
+            stream.write(np.ascontiguousarray(piece).data)
+    if 0 in shape:
+        return np.empty(shape, pieces[0].dtype)
+    return np.memmap(file, pieces[0].dtype, "r", shape=shape)
