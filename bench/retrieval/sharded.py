@@ -1,0 +1,209 @@
+"""An exact index in shards on a local Ray against one index of the same vectors, and what a larger one would take.
+
+python -m bench.sharded_index [--quick] [--items N] [--shards S] [--alone] [--plan-items N] [--json FILE]
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from bench.harness.comparison import Case, Contender, Plan, Timing, limit_threads, time_interleaved
+from bench.harness.report import Report, bench_parser, exit_code_of, parse
+from bench.retrieval.shard_plan import Machine, ShardCosts, told
+from mtaw_fast.errors import MtawError, UsageError, require
+from mtaw_fast.integrations.cluster import cluster
+from mtaw_fast.integrations.sharded_index import ShardedIndex
+from mtaw_fast.kernels.native.scan import quantise
+from mtaw_fast.model.item_vectors import normalised
+from mtaw_fast.ranking.retrieval import ScanIndex
+from mtaw_fast.ranking.retrieval.merging import Found, merged
+
+K, D = 20, 100
+ITEMS, SHARDS, PLANNED = 10_000_000, 4, 100_000_000
+_BLOCK = 1 << 16  # rows that are drawn at a time, so that a shard can make its own
+_FEW = 1_000  # items of each shard of an index whose search costs nothing but the way there and back
+_PIECE = 700_000  # items of an index of its own where there is no room for one of all
+_CHECKED = 24  # queries whose answers are compared
+_SHARD_CALLS = 500
+_LOADING = 900.0  # seconds for an answer while shards are checked
+_QUERIES = 512
+_PLAN = Plan(rounds=60, burst=5, settle=1, seconds=120.0)
+_QUICK_PLAN = Plan(rounds=40, burst=5, settle=1, seconds=10.0)
+_WAY_PLAN = Plan(rounds=400, burst=5, settle=0, seconds=15.0)
+
+
+@dataclass(frozen=True, slots=True)
+class RandomRows:
+    """The rows begin..end - 1 of a random catalog of unit vectors, made where they are searched."""
+
+    begin: int
+    end: int
+
+    def vectors(self) -> np.ndarray:
+        """See `ShardSource.vectors`."""
+        rows = np.empty((self.end - self.begin, D), np.float32)
+        for block in range(self.begin // _BLOCK, -(-self.end // _BLOCK)):
+            drawn = np.random.default_rng((1, block)).standard_normal((_BLOCK, D), dtype=np.float32)
+            first = block * _BLOCK
+            low, high = max(first, self.begin), min(first + _BLOCK, self.end)
+            if low < high:
+                rows[low - self.begin : high - self.begin] = normalised(drawn[low - first : high - first])
+        return rows
+
+
+def sources(n_items: int, n_shards: int) -> list[RandomRows]:
+    """Equal ranges of a catalog."""
+    cuts = [n_items * shard // n_shards for shard in range(n_shards + 1)]
+    return [RandomRows(cuts[shard], cuts[shard + 1]) for shard in range(n_shards)]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the bench; returns the exit status (1 where an answer was wrong)."""
+    parser = bench_parser("sharded_index", (__doc__ or "").splitlines()[0], "a minute: 400,000 items")
+    parser.add_argument("--items", type=int, metavar="N", help=f"of the catalog (default: {ITEMS})")
+    parser.add_argument("--shards", type=int, default=SHARDS, metavar="S", help=f"(default: {SHARDS})")
+    parser.add_argument(
+        "--alone", action="store_true", help="without the one index beside it, which takes as much memory"
+    )
+    parser.add_argument(
+        "--plan-items", type=int, default=PLANNED, metavar="N", help=f"to plan for (default: {PLANNED})"
+    )
+    parser.add_argument("--cores", type=int, default=16, help="of a machine of the plan (default: 16)")
+    parser.add_argument("--gib", type=float, default=64.0, help="memory of a machine of the plan (default: 64)")
+    parser.add_argument("--bandwidth", type=float, default=100.0, metavar="GB/S", help="of its memory (default: 100)")
+    parser.add_argument("--price", type=float, default=0.80, help="an hour of a machine of the plan (default: 0.80)")
+    try:
+        options = parse(parser, argv)
+        n_items = options.items or (400_000 if options.quick else ITEMS)
+        if n_items < options.shards or options.shards < 1:
+            raise UsageError(f"--items {n_items} in --shards {options.shards}: give each shard an item at least")
+        for package in ("psutil", "rich"):
+            require(package, "bench")
+        with limit_threads(1), cluster(cpus=options.shards) as _:
+            return _run(options, n_items)
+    except MtawError as error:
+        return exit_code_of(error)
+
+
+def _run(options: argparse.Namespace, n_items: int) -> int:
+    report = Report("sharded_index")
+    machine = Machine(options.cores, options.gib, options.bandwidth * 1e9, options.price)
+    queries = normalised(np.random.default_rng(2).standard_normal((_QUERIES, D)).astype(np.float32))
+    way = _way(options.shards, queries)
+    _say(f"{options.shards} shards make {n_items:,} items")
+    began = time.perf_counter()
+    with ShardedIndex.start(sources(n_items, options.shards), timeout=_LOADING, cpus=0.9) as sharded:
+        loading = time.perf_counter() - began
+        one = None
+        if not options.alone:
+            _say("one index of the same items")
+            one = ScanIndex(RandomRows(0, n_items).vectors())
+        case = _case(sharded, one, queries, _QUICK_PLAN if options.quick else _PLAN)
+        _say("compared and timed")
+        comparison = report.run(case)
+        if comparison is None:
+            return report.finish(options.json)
+        cpu = _processor_seconds(lambda call: sharded.search(queries[call % _QUERIES][None], K), 200)
+    del one, case  # its memory is wanted
+    shard = _shard_costs(n_items // options.shards, queries)
+    items = n_items // options.shards
+    beside = cpu - options.shards * float(np.median(shard.seconds))
+    costs = ShardCosts(items, shard.seconds, shard.bytes / items, shard.read / items, way.seconds.ravel(), beside)
+    report.notes += [
+        f"{n_items:,} items were made, quantised and ready in {loading:.0f} s",
+        f"processor time a request, all processes: {cpu * 1e3:.2f} ms",
+        *told(costs, machine, options.plan_items),
+    ]
+    return report.finish(options.json)
+
+
+def _case(sharded: ShardedIndex, one: ScanIndex | None, queries: np.ndarray, plan: Plan) -> Case:
+    """One query at a time. Every answer must be the other's, to the bit."""
+
+    def asked(call: int) -> np.ndarray:
+        return queries[call % _QUERIES][None]
+
+    def check(contender: Contender) -> str | None:
+        if contender.name != "shards":
+            return None
+        some = queries[:_CHECKED]
+        want = _piece_by_piece(sharded.n_items, some) if one is None else one.search(some, K)
+        for call in range(_CHECKED):
+            for ours, theirs in zip(contender.run(call), want, strict=True):
+                if ours.tobytes() != theirs[call : call + 1].tobytes():
+                    return f"query {call} is not answered as by one index"
+        return None
+
+    params = {"catalog": sharded.n_items, "d": D, "k": K, "batch": 1, "shards": len(sharded.ranges)}
+    baselines = [] if one is None else [Contender("one-index", lambda call: one.search(asked(call), K))]
+    ours = Contender("shards", lambda call: sharded.search(asked(call), K))
+    return Case("sharded", params, "latency_ms", ours, baselines, check, plan)
+
+
+def _piece_by_piece(n_items: int, queries: np.ndarray) -> Found:
+    """What one index finds, by indexes of pieces that are made one after the other and cut unlike the shards."""
+    pieces = range(0, n_items, _PIECE)
+    parts = [
+        (begin, ScanIndex(RandomRows(begin, min(begin + _PIECE, n_items)).vectors()).search(queries, K))
+        for begin in pieces
+    ]
+    return merged(parts, len(queries), K)
+
+
+def _way(n_shards: int, queries: np.ndarray) -> Timing:
+    """Calls of an index of as many shards that have next to nothing to search."""
+    with ShardedIndex.start(sources(_FEW * n_shards, n_shards), timeout=_LOADING, cpus=0.9) as index:
+        (timing,) = time_interleaved(
+            [Contender("way", lambda call: index.search(queries[call % _QUERIES][None], K))], _WAY_PLAN
+        )
+    return timing
+
+
+@dataclass(frozen=True, slots=True)
+class _Shard:
+    """seconds: float64[..] of processor time of calls. bytes: vectors and codes. read: those that a search reads."""
+
+    seconds: np.ndarray
+    bytes: int
+    read: int
+
+
+def _shard_costs(n_items: int, queries: np.ndarray) -> _Shard:
+    """One shard's searches in this process."""
+    _say(f"one shard of {n_items:,} items")
+    vectors = RandomRows(0, n_items).vectors()
+    codes = quantise(vectors)
+    index = ScanIndex(vectors, codes)
+    # Processor time: other work on the machine stretches a call, and not what it computes.
+    seconds = np.empty(_SHARD_CALLS)
+    for call in range(_SHARD_CALLS):
+        began = time.thread_time()
+        index.search(queries[call % _QUERIES][None], K)
+        seconds[call] = time.thread_time() - began
+    read = codes["half_blocks" if "half_blocks" in codes else "blocks"].nbytes
+    return _Shard(seconds, vectors.nbytes + sum(one.nbytes for one in codes.values()), read)
+
+
+def _processor_seconds(call: Callable[[int], object], calls: int) -> float:
+    """Processor time of a call, of this process and all below it."""
+    psutil = require("psutil", "bench")
+    processes = [psutil.Process(), *psutil.Process().children(recursive=True)]
+
+    def spent() -> float:
+        times = [process.cpu_times() for process in processes if process.is_running()]
+        return sum(one.user + one.system for one in times)
+
+    before = spent()
+    for number in range(calls):
+        call(number)
+    return (spent() - before) / calls
+
+
+def _say(what: str) -> None:
+    print(f"{what} ..", file=sys.stderr, flush=True)
