@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import os
 from pathlib import Path
 from typing import Any
@@ -76,6 +77,16 @@ def add_to(commands: Any) -> None:
         help=f"holds the bearer token of POST /admin/reload, which needs one to be there (default: ${_TOKEN_VARIABLE})",
     )  # fmt: skip
     operation.add_argument("--access-log", action="store_true", help="log every request")
+    replicas = parser.add_argument_group("replicas on Ray (docs/beyond-one-machine.md)")
+    replicas.add_argument(
+        "--ray", nargs="?", const="local", metavar="ADDRESS",
+        help="serve by replicas on the cluster at that address, and leave them there; without one, on a Ray of this "
+        "machine for as long as the command runs. The same again with another bundle rolls them to it",
+    )  # fmt: skip
+    replicas.add_argument(
+        "--replicas", default="1", metavar="N[..M]", help="how many; N..M lets their queues decide (default: 1)"
+    )
+    replicas.add_argument("--replica-cpus", type=float, default=1.0, metavar="CPUS", help="of each (default: 1)")
     operation.add_argument(
         "--trusted-host", action="append", default=[], metavar="NAME",
         help="a name of this service, beside --host, under which clicks need not be declared as JSON; may be repeated",
@@ -87,42 +98,58 @@ def run(arguments: argparse.Namespace) -> None:
     for package in ("litestar", "msgspec", "uvicorn"):
         require(package, "serve")
     from mtaw_fast.service.settings import Limits, Settings
-    from mtaw_fast.service.supervisor import serve
 
-    serve(
-        Settings(
-            bundle=arguments.bundle,
-            host=arguments.host,
-            port=arguments.port,
-            workers=arguments.workers,
-            encoder=arguments.encoder,
-            index=arguments.index,
-            sessions=arguments.sessions,
-            session_ttl=arguments.session_ttl,
-            max_sessions=arguments.max_sessions,
-            max_sessions_bytes=arguments.max_sessions_bytes,
-            grace=arguments.grace,
-            watch=arguments.watch,
-            token=_token(arguments.admin_token_file),
-            sessions_password=_secret(
-                arguments.sessions_password_file, _PASSWORD_VARIABLE, "--sessions-password-file", "password"
-            ),
-            trusted_hosts=tuple(arguments.trusted_host),
-            access_log=arguments.access_log,
-            learn=learning_settings(arguments),
-            limits=Limits(
-                body=arguments.max_body,
-                clicks=arguments.max_clicks,
-                k=arguments.max_k,
-                batch=arguments.max_batch,
-                queue=arguments.queue,
-                deadline=arguments.deadline / 1000,
-                read_timeout=arguments.read_timeout,
-                micro_batch=arguments.micro_batch,
-                connections=arguments.max_connections,
-            ),
-        )
+    settings = Settings(
+        bundle=arguments.bundle,
+        host=arguments.host,
+        port=arguments.port,
+        workers=arguments.workers,
+        encoder=arguments.encoder,
+        index=arguments.index,
+        sessions=arguments.sessions,
+        session_ttl=arguments.session_ttl,
+        max_sessions=arguments.max_sessions,
+        max_sessions_bytes=arguments.max_sessions_bytes,
+        grace=arguments.grace,
+        watch=arguments.watch,
+        token=_token(arguments.admin_token_file),
+        sessions_password=_secret(
+            arguments.sessions_password_file, _PASSWORD_VARIABLE, "--sessions-password-file", "password"
+        ),
+        trusted_hosts=tuple(arguments.trusted_host),
+        access_log=arguments.access_log,
+        learn=learning_settings(arguments),
+        limits=Limits(
+            body=arguments.max_body,
+            clicks=arguments.max_clicks,
+            k=arguments.max_k,
+            batch=arguments.max_batch,
+            queue=arguments.queue,
+            deadline=arguments.deadline / 1000,
+            read_timeout=arguments.read_timeout,
+            micro_batch=arguments.micro_batch,
+            connections=arguments.max_connections,
+        ),
     )
+    if arguments.ray is None:
+        from mtaw_fast.service.supervisor import serve
+
+        serve(settings)
+    else:
+        _serve_replicas(settings, arguments)
+
+
+def _serve_replicas(settings: Any, arguments: argparse.Namespace) -> None:
+    from mtaw_fast.integrations.ray_serve import Scaling
+    from mtaw_fast.integrations.serving import serve_replicas
+
+    least, dots, most = arguments.replicas.partition("..")
+    if not least.isdecimal() or not (most if dots else least).isdecimal():
+        raise UsageError(f"--replicas {arguments.replicas!r}: write a number, or two as in 2..8")
+    if arguments.sessions_password_file is None:  # every replica reads the variable itself
+        settings = dataclasses.replace(settings, sessions_password=None)
+    scaling = Scaling(int(least), int(most or least), cpus=arguments.replica_cpus)
+    serve_replicas(settings, scaling, arguments.ray)
 
 
 def _workers(text: str) -> int:

@@ -1,4 +1,4 @@
-"""The ASGI app of a worker: its routes, how errors are answered, and what holds for all of them."""
+"""The ASGI app of a process that serves: its routes, how errors are answered, and what holds for all of them."""
 
 from __future__ import annotations
 
@@ -12,10 +12,23 @@ from mtaw_fast.service import learning, operations, routes
 from mtaw_fast.service.answers import JSON
 from mtaw_fast.service.decoding import StrictRequest
 from mtaw_fast.service.error_answers import error_answer
+from mtaw_fast.service.metrics import Metrics
 from mtaw_fast.service.middleware import Middleware
 from mtaw_fast.service.openapi import openapi_config
 from mtaw_fast.service.openapi_limits import state_limits
+from mtaw_fast.service.reload import Reloader
+from mtaw_fast.service.request_queue import RequestQueue
+from mtaw_fast.service.session_stores import open_sessions
+from mtaw_fast.service.settings import Settings
 from mtaw_fast.service.state import Service, service_of
+
+_STORE_TIMEOUT = 1.0  # seconds that the session store has for an answer
+
+
+def make_service(settings: Settings, reloader: Reloader, metrics: Metrics) -> Service:
+    """What the routes share, for a process that serves. Raises UsageError on a session store that cannot be one."""
+    queue = RequestQueue(settings.limits, metrics)
+    return Service(settings, metrics, reloader, queue, open_sessions(settings, _STORE_TIMEOUT))
 
 
 def make_app(service: Service) -> Middleware:

@@ -11,6 +11,7 @@ from typing import Any
 
 from mtaw_fast.bundle import Bundle
 from mtaw_fast.bundle.format import MANIFEST
+from mtaw_fast.errors import BundleError
 from mtaw_fast.live.settings import LearningSettings
 from mtaw_fast.ranking.encoders import EncoderName
 from mtaw_fast.ranking.retrieval import IndexName
@@ -45,6 +46,15 @@ def load_snapshot(
 def current_version(folder: Path) -> str:
     """The version of the bundle that is in the folder now, its files unverified. Raises BundleError."""
     return version_of(Bundle.load(folder, verify=False).manifest)
+
+
+def check_version(folder: Path, version: str, wanted: str | None) -> None:
+    """Raise BundleError where a folder holds another bundle than the one that is wanted; None: any is."""
+    if wanted not in (None, version):
+        raise BundleError(
+            f"{folder} holds bundle {version} on this machine, and {wanted} is to be served; put that bundle there, in "
+            "a folder of its own"
+        )
 
 
 def version_of(manifest: Mapping[str, Any]) -> str:

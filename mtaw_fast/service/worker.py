@@ -16,15 +16,13 @@ import uvloop
 
 from mtaw_fast.errors import MtawError
 from mtaw_fast.service.acceptor import Acceptor
-from mtaw_fast.service.app import make_app
+from mtaw_fast.service.app import make_app, make_service
 from mtaw_fast.service.connection import OpenConnections, TimedProtocol
 from mtaw_fast.service.counters import HEARTBEAT, PID
 from mtaw_fast.service.file_limit import most_connections
 from mtaw_fast.service.log import configure_logging, flush_log, log_event
 from mtaw_fast.service.metrics import Metrics
 from mtaw_fast.service.reload import Reloader
-from mtaw_fast.service.request_queue import RequestQueue
-from mtaw_fast.service.session_stores import open_sessions
 from mtaw_fast.service.settings import Settings
 from mtaw_fast.service.shared_memory import SharedMemory
 from mtaw_fast.service.snapshot import Snapshot, load_snapshot, signature
@@ -36,7 +34,6 @@ _NEXT_REQUEST = 1.0  # seconds that a kept connection may still bring a request 
 _TO_CLOSE = 0.5  # seconds that its client has to close it then
 _LAST_ANSWERS = 1.0  # seconds of the grace that are left for the answers to what is not done
 _STOPPING_LOOK = 0.02  # seconds between looks at what is left
-_STORE_TIMEOUT = 1.0  # seconds that the session store has for an answer
 
 
 def run_worker(
@@ -66,13 +63,7 @@ async def _serve(settings: Settings, listener: socket.socket, metrics: Metrics, 
     limits = settings.limits
     # No name for the snapshot here: this frame lives as long as the worker, the first bundle must not.
     reloader = Reloader(settings, _snapshot(settings), seen, metrics)
-    service = Service(
-        settings,
-        metrics,
-        reloader,
-        RequestQueue(limits, metrics),
-        open_sessions(settings, _STORE_TIMEOUT),
-    )
+    service = make_service(settings, reloader, metrics)
     TimedProtocol.read_timeout = limits.read_timeout
     TimedProtocol.open_connections = OpenConnections()
     server = _Server(service, supervisor)

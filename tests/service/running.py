@@ -41,8 +41,15 @@ class Reply:
         return self.json["error"]["code"]
 
 
-class Running(Service):
-    """A service that is up, and what tests ask of it."""
+class Client:
+    """What tests ask of a service, whatever hosts it.
+
+    address: where it listens. prefix: of all its paths. own_routes: paths that this kind of host alone has.
+    """
+
+    address: tuple[str, int]
+    prefix = ""
+    own_routes: frozenset[str] = frozenset()
 
     @property
     def port(self) -> int:
@@ -62,12 +69,18 @@ class Running(Service):
     ) -> Reply:
         """One request on a connection of its own. body: bytes as they are, anything else as JSON."""
         with contextlib.closing(self.connect(timeout)) as connection:
-            return ask_on(connection, method, path, body, headers)
+            return ask_on(connection, method, self.prefix + path, body, headers)
 
     def metric(self, series: str) -> float:
         """The value of one series, 0 where there is none."""
         lines = self.ask("GET", "/metrics").body.decode().splitlines()
         return sum(float(line.rpartition(" ")[2]) for line in lines if line.rpartition(" ")[0] == series)
+
+
+class Running(Client, Service):
+    """`mtaw-fast serve`, which is up."""
+
+    own_routes = frozenset({"/admin/reload"})
 
     def assert_no_error(self) -> None:
         """Fail on an error in the log, and show it."""

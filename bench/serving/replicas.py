@@ -1,0 +1,108 @@
+"""What a request costs through Ray Serve's proxy beside `mtaw-fast serve`: the same bundle, one replica, one worker.
+
+python -m bench.replicas [--quick] [--items N] [--json FILE]
+"""
+
+from __future__ import annotations
+
+import argparse
+import http.client
+import json
+import socket
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from bench.harness.comparison import Case, Contender, Plan
+from bench.harness.report import Report, bench_parser, exit_code_of, parse
+from bench.serving.inputs import catalog_bundle, distinct_sessions
+from bench.serving.service_process import Service
+from mtaw_fast.errors import MtawError, require
+from mtaw_fast.integrations.cluster import cluster
+from mtaw_fast.integrations.ray_serve import Scaling, deploy
+from mtaw_fast.service.settings import Settings
+
+_ITEMS, _K, _SESSIONS = 40_000, 20, 500
+_CACHE = Path("build/bench-serving")
+_PLAN = Plan(rounds=200, burst=10, settle=2, seconds=40.0)
+_QUICK_PLAN = Plan(rounds=60, burst=10, settle=2, seconds=8.0)
+_CPU_CALLS = 1000  # of each, one after the other, for processor time
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the bench; returns the exit status (1 where an answer was wrong)."""
+    parser = bench_parser("replicas", (__doc__ or "").splitlines()[0], "half a minute")
+    parser.add_argument("--items", type=int, default=_ITEMS, metavar="N", help=f"of the catalog (default: {_ITEMS})")
+    try:
+        options = parse(parser, argv)
+        for package in ("psutil", "rich"):
+            require(package, "bench")
+        return _run(options)
+    except MtawError as error:
+        return exit_code_of(error)
+
+
+def _run(options: argparse.Namespace) -> int:
+    report = Report("replicas")
+    bundle = catalog_bundle(options.items, _CACHE, lambda what: print(f"{what} ..", file=sys.stderr))
+    sessions = distinct_sessions(options.items, _SESSIONS, seed=3)
+    bodies = [json.dumps({"session": [int(item) + 1 for item in one], "k": _K}).encode() for one in sessions]
+    with tempfile.TemporaryDirectory() as folder, cluster(cpus=4), Service(bundle, Path(folder) / "log") as embedded:
+        # Ray's own processes are below this one, and so are the embedded service's: told apart by what is there now.
+        service = {process.pid for process in embedded.workers()} | {embedded.process.pid}
+        port = _free_port()
+        deploy(Settings(bundle, port=port), Scaling(1, 1))
+        asks = {"replica": _client(("127.0.0.1", port), bodies), "mtaw-fast-serve": _client(embedded.address, bodies)}
+        replica, alone = (Contender(name, ask) for name, ask in asks.items())
+
+        def check(contender: Contender) -> str | None:
+            differ = sum(contender.run(call) != alone.run(call) for call in range(_SESSIONS))
+            return f"{differ} answers are not those of mtaw-fast serve" if differ else None
+
+        params = {"catalog": options.items, "k": _K, "connections": 1}
+        plan = _QUICK_PLAN if options.quick else _PLAN
+        if report.run(Case("http", params, "latency_ms", replica, [alone], check, plan)) is not None:
+            spent = {name: _processor_seconds(ask, service, name == "replica") for name, ask in asks.items()}
+            report.notes += [
+                f"{name}: {seconds * 1e6:.0f} us of processor time a request" for name, seconds in spent.items()
+            ]
+    return report.finish(options.json)
+
+
+def _client(address: tuple[str, int], bodies: Sequence[bytes]) -> Callable[[int], bytes]:
+    """Asks request number i on a kept connection; the answer's body."""
+    connection = http.client.HTTPConnection(*address)
+
+    def ask(call: int) -> bytes:
+        connection.request("POST", "/v1/recommend", bodies[call % len(bodies)])
+        response = connection.getresponse()
+        body = response.read()
+        if response.status != 200:
+            raise MtawError(f"port {address[1]} answered {response.status}: {body[:200]!r}")
+        return body
+
+    return ask
+
+
+def _processor_seconds(ask: Callable[[int], Any], service: set[int], ray: bool) -> float:
+    """Processor time a request of the processes that answer it: of the service's, or of all that Ray started."""
+    psutil = require("psutil", "bench")
+    below = psutil.Process().children(recursive=True)
+    processes = [process for process in below if (process.pid in service) != ray]
+
+    def spent() -> float:
+        times = [process.cpu_times() for process in processes if process.is_running()]
+        return sum(one.user + one.system for one in times)
+
+    before = spent()
+    for call in range(_CPU_CALLS):
+        ask(call)
+    return (spent() - before) / _CPU_CALLS
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]

@@ -1,0 +1,106 @@
+"""One replica of the HTTP service, in a process of Ray Serve: the service's own app behind Serve's proxy."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import os
+import socket
+from typing import Any
+
+from mtaw_fast.errors import require
+from mtaw_fast.integrations.roster import PERIOD, ReplicaCounters, Report, roster_of
+from mtaw_fast.service.app import make_app, make_service
+from mtaw_fast.service.background import in_background
+from mtaw_fast.service.counters import PID
+from mtaw_fast.service.log import configure_logging, log_event
+from mtaw_fast.service.metrics import Metrics
+from mtaw_fast.service.reload import Reloader
+from mtaw_fast.service.settings import Settings
+from mtaw_fast.service.snapshot import check_version, load_snapshot, signature
+
+PASSWORD_VARIABLE = "MTAW_REDIS_PASSWORD"  # on every machine with a replica: a password does not go through Ray
+
+
+class Mounted:
+    """An ASGI app below a prefix: it sees paths without it."""
+
+    def __init__(self, app: Any) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """See ASGI."""
+        prefix = scope.get("root_path", "")
+        if prefix and scope["type"] == "http":
+            path, raw = scope["path"].removeprefix(prefix), scope["raw_path"].removeprefix(prefix.encode())
+            scope = {**scope, "root_path": "", "path": path or "/", "raw_path": raw or b"/"}
+        await self._app(scope, receive, send)
+
+
+class Replica:
+    """What Serve starts, asks how it is, and replaces. It serves one bundle for as long as it lives.
+
+    Parameters
+    ----------
+    settings : Settings
+        Of the service.
+    version : str
+        The bundle that the folder must hold on this machine too.
+    name : str
+        Of the deployment.
+
+    Raises
+    ------
+    MtawError
+        Where the bundle is another one or cannot be served: Serve tells whoever deploys.
+    """
+
+    def __init__(self, settings: Settings, version: str, name: str) -> None:
+        configure_logging()
+        self._ray = require("ray", "ray")
+        self._name, self._roster = name, roster_of(self._ray, name)
+        self._replica: str = require("ray.serve", "ray").get_replica_context().replica_id.unique_id
+        password = os.environ.get(PASSWORD_VARIABLE, "").strip() or None
+        settings = dataclasses.replace(settings, sessions_password=password)
+        snapshot = load_snapshot(settings.bundle, settings.encoder, settings.index)
+        check_version(settings.bundle, snapshot.version, version)
+        self._counters = ReplicaCounters()
+        metrics = Metrics(self._counters, 0)
+        self._service = make_service(
+            settings, Reloader(settings, snapshot, signature(settings.bundle), metrics), metrics
+        )
+        self._counters.own[PID] = os.getpid()
+        metrics.add("mtaw_worker_starts_total")
+        self._reporting: asyncio.Task[None] | None = None
+
+    async def __serve_build_asgi_app__(self) -> Mounted:
+        """The app, on the event loop that it will run on."""
+        await self._report()
+        self._reporting = asyncio.create_task(self._report_on())
+        return Mounted(make_app(self._service))
+
+    def check_health(self) -> None:
+        """Make a ranking; where that fails, Serve puts another replica in the place of this one.
+
+        The session store's and the roster's health is not this replica's: another one would find them no better.
+        """
+        recommender = self._service.reloader.snapshot.recommender
+        recommender.recommend(recommender.ids.external(recommender.bundle.most_clicked[:1]), 1)
+
+    async def _report_on(self) -> None:
+        while True:
+            await asyncio.sleep(PERIOD)
+            await self._report()
+
+    async def _report(self) -> None:
+        """Tell the roster, and learn of the others. While it is away, what it last told holds."""
+        self._service.gauge()
+        report = Report(
+            self._replica, socket.gethostname(), os.getpid(), self._service.reloader.snapshot.version,
+            self._service.queue.length, self._counters.own_counts(),
+        )  # fmt: skip
+        try:
+            self._counters.others = await self._roster.exchange.remote(report)
+        except self._ray.exceptions.RayError as error:
+            log_event("roster_unavailable", level="warning", reason=type(error).__name__)
+            self._roster = await in_background(lambda: roster_of(self._ray, self._name))

@@ -1,0 +1,99 @@
+"""Who serves what: an actor to which every replica reports each second, and which tells it of the others.
+
+It holds nothing that cannot be told again: where it dies, Ray starts another one, which soon knows everybody.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from mtaw_fast.integrations.connection import NAMESPACE
+from mtaw_fast.service.counters import Counters
+from mtaw_fast.service.metrics import GAUGES, WIDTH, Metrics
+
+PERIOD = 1.0  # seconds between two reports of a replica
+_PRESENT = 3.5  # seconds after its last report that a replica counts as one
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a replica says of itself.
+
+    replica: its id in Serve. machine, pid: where it is. version: the bundle that it serves. waiting: requests in its
+    queue. counts: its counters.
+    """
+
+    replica: str
+    machine: str
+    pid: int
+    version: str
+    waiting: int
+    counts: tuple[int, ...] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Others:
+    """What a replica is told of the others. counts: theirs, added up, of those that are gone too. versions: the bundle
+    that each of those that are there serves."""
+
+    counts: tuple[int, ...]
+    versions: tuple[str, ...]
+
+
+class Roster:
+    """The actor's class. clock: seconds."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._reports: dict[str, tuple[float, Report]] = {}  # of all that ever came, with the time of the last
+
+    def exchange(self, report: Report) -> Others:
+        """Take a replica's report, and tell it of the others."""
+        now = self._clock()
+        self._reports[report.replica] = now, report
+        others = [(since, one) for since, one in self._reports.values() if one.replica != report.replica]
+        sums = [0] * len(report.counts)
+        for since, one in others:
+            gone = now - since > _PRESENT
+            for cell, count in enumerate(one.counts):
+                if not (gone and cell in _GAUGES):  # its counts stay, so that sums never fall
+                    sums[cell] += count
+        return Others(tuple(sums), tuple(one.version for since, one in others if now - since <= _PRESENT))
+
+    def present(self) -> list[Report]:
+        """The last report of every replica that is there, by id."""
+        now = self._clock()
+        return [one for _, (since, one) in sorted(self._reports.items()) if now - since <= _PRESENT]
+
+
+_GAUGES = frozenset(GAUGES)
+
+
+def roster_of(ray: Any, app: str) -> Any:
+    """The handle of an app's roster, which is started where there is none."""
+    options = {"name": f"roster-{app}", "namespace": NAMESPACE, "lifetime": "detached", "get_if_exists": True}
+    return ray.remote(Roster).options(**options, max_restarts=-1, num_cpus=0).remote()
+
+
+class ReplicaCounters(Counters):
+    """A replica's own row, and what the roster last told of the others."""
+
+    def __init__(self) -> None:
+        super().__init__(Metrics.make(1), 1, WIDTH, 0)
+        self.others = Others((), ())
+
+    def sums(self) -> list[int]:
+        """See `Counters.sums`."""
+        own = super().sums()
+        return [mine + theirs for mine, theirs in zip(own, self.others.counts or [0] * len(own), strict=True)]
+
+    def live_versions(self) -> list[str]:
+        """See `Counters.live_versions`."""
+        return [*super().live_versions(), *self.others.versions]
+
+    def own_counts(self) -> tuple[int, ...]:
+        """What to report."""
+        return tuple(super().sums())

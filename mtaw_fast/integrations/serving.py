@@ -1,0 +1,68 @@
+"""`mtaw-fast serve --ray`: deploys replicas, and on a Ray of this machine stays with them until it is told to stop."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import signal
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+from mtaw_fast.errors import MtawError
+from mtaw_fast.integrations.cluster import HERE, cluster, find_ray
+from mtaw_fast.integrations.ray_serve import Scaling, deploy, undeploy
+from mtaw_fast.service.log import configure_logging, flush_log, log_event
+from mtaw_fast.service.settings import Settings
+from mtaw_fast.service.snapshot import signature
+
+_ROOM = 2  # processors that Ray counts with past what the replicas reserve: one more is there during a roll
+
+
+def serve_replicas(settings: Settings, scaling: Scaling, address: str) -> None:
+    """Deploy the bundle; then leave, where `address` names a cluster, or serve until SIGTERM or SIGINT on one of ours.
+
+    There the bundle is looked at every `watch` seconds, and at SIGHUP, and the replicas roll to what has taken its
+    place; one that cannot be served is logged, and the old one goes on. Raises as `cluster` and `deploy`.
+    """
+    find_ray(address)
+    configure_logging()
+    logging.getLogger("ray.serve").setLevel(logging.ERROR)
+    try:
+        cpus = None if address != HERE else _ROOM + round(scaling.most * scaling.cpus)
+        with cluster(address, cpus), _signals() as (stop, look):
+            seen = signature(settings.bundle)
+            version = deploy(settings, scaling)
+            log_event("ready", url=f"http://{settings.host}:{settings.port}", replicas=scaling.least, version=version)
+            if address == HERE:
+                _watch(settings, scaling, seen, stop, look)
+                undeploy()
+                log_event("stopped")
+    finally:
+        flush_log()
+
+
+def _watch(settings: Settings, scaling: Scaling, seen: Any, stop: threading.Event, look: threading.Event) -> None:
+    while not stop.wait(settings.watch):
+        now = signature(settings.bundle)
+        if now == seen and not look.is_set():
+            continue
+        seen = now
+        look.clear()
+        try:
+            log_event("rolled", version=deploy(settings, scaling))
+        except MtawError as error:
+            log_event("roll_refused", level="error", reason=str(error))
+
+
+@contextlib.contextmanager
+def _signals() -> Iterator[tuple[threading.Event, threading.Event]]:
+    """Set by SIGTERM or SIGINT, and by SIGHUP."""
+    stop, look = threading.Event(), threading.Event()
+    meant = {signal.SIGTERM: stop, signal.SIGINT: stop, signal.SIGHUP: look}
+    before = {one: signal.signal(one, lambda number, _: meant[signal.Signals(number)].set()) for one in meant}
+    try:
+        yield stop, look
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)

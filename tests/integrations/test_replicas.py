@@ -1,0 +1,320 @@
+"""Replicas that are rolled, killed and scaled under load, and those that must not serve. Long forms: mark `ray`."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from mtaw_fast.cli import main
+from mtaw_fast.errors import BundleError, MissingPackageError, UsageError
+from mtaw_fast.integrations import ray_serve
+from mtaw_fast.integrations.ray_serve import ReplicaError, Scaling, deploy, health, undeploy
+from mtaw_fast.integrations.roster import Report, Roster, roster_of
+from mtaw_fast.recommender import Recommender
+from mtaw_fast.service.settings import Settings
+from tests.integrations.nodes import kill_node, second_node
+from tests.integrations.processes import command
+from tests.integrations.replica_load import Load
+from tests.integrations.replicas import Deployed, Replicas, free_port
+from tests.random_bundle import save_random
+from tests.service.running import eventually
+from tests.service.test_sessions import Redis
+
+
+@pytest.fixture(scope="module")
+def bundles(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Two, with the same ids."""
+    folders = [tmp_path_factory.mktemp("replicas") / f"bundle-{seed}" for seed in range(2)]
+    for seed, folder in enumerate(folders):
+        save_random(folder, seed=seed, d=24)
+    return folders
+
+
+@pytest.fixture(scope="module")
+def service(text_service: Replicas) -> Replicas:
+    """Two replicas with sessions in Redis."""
+    return text_service
+
+
+@pytest.fixture(scope="module")
+def known(bundles: list[Path], text_bundle: Path) -> dict[str, Recommender]:
+    """What each version must answer."""
+    return {ray_serve.current_version(folder): Recommender.load(folder) for folder in (*bundles, text_bundle)}
+
+
+def rolled_and_killed(
+    service: Replicas, bundles: list[Path], known: dict[str, Recommender], rolls: int, kills: int
+) -> Load:
+    """Roll so often, and kill a replica after each of the first `kills` rolls, under load; what the clients saw."""
+    killed: list[float] = []
+    with Load(service, known) as load:
+        for roll in range(rolls):
+            service.roll(bundles[(roll + 1) % 2])
+            if roll < kills:
+                victim = service.processes()[0]
+                killed.append(time.monotonic())
+                victim.kill()
+                eventually(lambda victim=victim: victim not in (now := service.processes()) and len(now) == 2, 60)
+    assert load.unexplained(killed) == []
+    assert len(load.failures) <= kills * load.clients  # a client has one request under way
+    assert load.wrong == []
+    assert len(load.versions) >= 2
+    assert load.answers > 100 * rolls
+    service.assert_no_error()
+    return load
+
+
+def test_a_roll_and_a_killed_replica_under_load(
+    service: Replicas, bundles: list[Path], known: dict[str, Recommender]
+) -> None:
+    rolled_and_killed(service, bundles, known, rolls=1, kills=1)
+
+
+@pytest.mark.ray
+def test_ten_rolls_and_three_killed_replicas_under_load(
+    service: Replicas, bundles: list[Path], known: dict[str, Recommender]
+) -> None:
+    load = rolled_and_killed(service, bundles, known, rolls=10, kills=3)
+    print(f"{load.answers} answers, {len(load.failures)} under way on killed replicas")
+
+
+def test_replicas_of_a_machine_share_one_bundle(service: Replicas) -> None:
+    held = [_held_files(process) for process in service.processes()]
+    assert held[0]
+    assert held[0] == held[1]
+
+
+def _held_files(process: psutil.Process) -> set[tuple[str, int]]:
+    """The bundle's sealed copies that a process has open: name and inode, which two copies would not share."""
+    found = set()
+    for link in Path(f"/proc/{process.pid}/fd").iterdir():
+        name = str(link.readlink())
+        if name.startswith("/memfd:mtaw-") and "counters" not in name:
+            found.add((name, link.stat().st_ino))
+    return found
+
+
+def test_metrics_are_those_of_all_replicas(service: Replicas) -> None:
+    before = service.metric('mtaw_requests_total{route="/v1/similar",status="200"}')
+    for _ in range(20):
+        assert service.ask("GET", "/v1/similar?item=sku-11").status == 200
+    series = 'mtaw_requests_total{route="/v1/similar",status="200"}'
+    eventually(lambda: service.metric(series) == before + 20)
+    eventually(lambda: service.metric(f'mtaw_workers{{version="{service.version}"}}') == 2)
+
+
+def test_without_redis_sessions_are_a_503_and_the_rest_goes_on(service: Replicas, redis_server: Redis) -> None:
+    assert service.ask("POST", "/v1/sessions/away/click", {"items": ["sku-11"]}).json["clicks"] == 1
+    redis_server.stop()
+    try:
+        for _ in range(4):
+            reply = service.ask("POST", "/v1/sessions/away/click", {"items": ["sku-11"]})
+            assert (reply.status, reply.code) == (503, "sessions_unavailable")
+            assert service.ask("POST", "/v1/recommend", {"session": ["sku-11"]}).status == 200
+        service.assert_no_error()
+    finally:
+        redis_server.start()
+    eventually(lambda: service.ask("POST", "/v1/sessions/away/click", {"items": ["sku-11"]}).status == 200)
+
+
+def test_a_roster_that_dies_is_made_again(service: Replicas, ray_here: Any) -> None:
+    ray_here.kill(roster_of(ray_here, service.name))
+    assert service.ask("POST", "/v1/recommend", {"session": ["sku-11"]}).status == 200
+    eventually(lambda: len(health(service.name).replicas) == 2)
+    service.assert_no_error()
+
+
+def test_it_listens_where_it_was_told(service: Replicas) -> None:
+    listening = {
+        one.laddr.ip for one in psutil.net_connections("tcp") if one.laddr.port == service.port and not one.raddr
+    }
+    assert listening == {"127.0.0.1"}
+
+
+@pytest.mark.ray
+def test_a_machine_with_another_bundle_is_told(
+    service: Replicas, bundles: list[Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The driver sees the bundle of one machine, the replicas start on another: here the driver's sight is changed."""
+    before = service.version
+    shutil.copytree(bundles[1], tmp_path / "bundle")
+    monkeypatch.setattr(ray_serve, "current_version", lambda _: "0" * 16)
+    with pytest.raises(
+        ReplicaError, match=r"holds bundle [0-9a-f]{16} on this machine, and 0{16} is to be served"
+    ) as told:
+        service.roll(tmp_path / "bundle")
+    assert "\n" not in str(told.value)
+    assert "the old ones go on (2)" in str(told.value)
+    assert service.ask("GET", "/v1/bundle").json["version"] == before
+    monkeypatch.undo()
+    service.roll(tmp_path / "bundle")
+    service.assert_no_error()
+
+
+def test_mixed_versions_are_named() -> None:
+    clock = [0.0]
+    roster = Roster(lambda: clock[0])
+    for replica, version in (("a", "1" * 16), ("b", "2" * 16)):
+        roster.exchange(Report(replica, "box", 1, version, 0, (1, 2)))
+    problem = ray_serve.Health("RUNNING", roster.present()).problem
+    assert problem is not None
+    assert "replicas of mixed bundle versions" in problem
+    assert "a on box 1111111111111111, b on box 2222222222222222" in problem
+    clock[0] = 9.0  # one that reports no more counts as gone, what it counted stays
+    told = roster.exchange(Report("b", "box", 1, "2" * 16, 0, (1, 2)))
+    assert (told.counts, told.versions) == ((1, 2), ())
+    assert ray_serve.Health("RUNNING", roster.present()).problem is None
+    assert "UNHEALTHY" in str(ray_serve.Health("UNHEALTHY", roster.present()).problem)
+
+
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [
+        ({"sessions": "memory"}, "redis://"), ({"sessions_password": "x"}, "MTAW_REDIS_PASSWORD"),
+        ({"token": "x"}, "deploy again"), ({"workers": 2}, "Scaling"), ({"port": 1}, "listens on 127.0.0.1"),
+    ],
+)  # fmt: skip
+def test_settings_that_replicas_cannot_have(
+    service: Replicas, bundles: list[Path], changed: dict[str, Any], named: str
+) -> None:
+    with pytest.raises(UsageError, match=named):
+        deploy(dataclasses.replace(Settings(bundles[0], port=service.port), **changed), name="never")
+
+
+def test_what_is_no_bundle_is_not_deployed(service: Replicas, tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="does not exist"):
+        deploy(Settings(tmp_path / "none", port=service.port), name="never")
+    with pytest.raises(UsageError, match="nothing is deployed as 'never'"):
+        health("never")
+    with pytest.raises(UsageError, match="least"):
+        Scaling(3, 2)
+
+
+@pytest.mark.ray
+def test_what_cannot_be_deployed_leaves_nothing(service: Replicas, tmp_path: Path, bundles: list[Path]) -> None:
+    damaged = tmp_path / "damaged"
+    shutil.copytree(bundles[0], damaged)
+    weights = next(damaged.glob("weights*"))
+    weights.write_bytes(weights.read_bytes()[:-1] + b"?")  # what only a replica looks at
+    with pytest.raises(ReplicaError, match="weights") as told:
+        deploy(Settings(damaged, port=service.port), Scaling(cpus=0.01), name="never", prefix="/never")
+    assert "\n" not in str(told.value)
+    with pytest.raises(UsageError, match="nothing is deployed as 'never'"):
+        health("never")
+
+
+def test_without_the_extra_it_is_one_line(monkeypatch: pytest.MonkeyPatch, bundles: list[Path]) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(MissingPackageError, match=r"pip install 'mtaw-fast\[ray\]'"):
+        deploy(Settings(bundles[0]))
+
+
+@pytest.mark.ray
+def test_replicas_come_and_go_with_the_load(ray_here: Any, serve_port: int, bundles: list[Path]) -> None:
+    settings = Settings(bundles[0], port=serve_port)
+    version = deploy(settings, Scaling(1, 3, queue=1, up=0.5, down=2, cpus=0.01), name="scaled", prefix="/scaled")
+    service = Deployed(serve_port, "scaled", "/scaled")
+    try:
+        assert len(service.processes()) == 1
+        with Load(service, {version: Recommender.load(bundles[0])}, clients=12, clicks=False) as load:
+            eventually(lambda: len(service.processes()) >= 2, 60)
+        eventually(lambda: len(service.processes()) == 1, 90)
+        assert (load.failures, load.wrong) == ([], [])
+    finally:
+        undeploy("scaled")
+
+
+@pytest.mark.ray
+def test_replicas_outlive_the_process_that_deployed_them(ray_here: Any, serve_port: int, bundles: list[Path]) -> None:
+    script = (
+        "import os, sys, ray; from pathlib import Path; from mtaw_fast.integrations.ray_serve import *\n"
+        "ray.init(sys.argv[1], logging_level='ERROR')\n"
+        "deploy(Settings(Path(sys.argv[2]), port=int(sys.argv[3])), Scaling(cpus=0.01), name='left', prefix='/left')\n"
+        "os.kill(os.getpid(), 9)\n"
+    )
+    address = ray_here.get_runtime_context().gcs_address
+    ended = subprocess.run(
+        [sys.executable, "-c", script, address, bundles[0], str(serve_port)], check=False, timeout=90
+    )
+    assert ended.returncode == -9
+    service = Deployed(serve_port, "left", "/left")
+    try:
+        assert service.ask("POST", "/v1/recommend", {"session": ["sku-11"]}).status == 200
+        time.sleep(3)
+        assert service.ask("POST", "/v1/recommend", {"session": ["sku-11"]}).status == 200
+        service.assert_no_error()
+    finally:
+        undeploy("left")
+
+
+@pytest.mark.ray
+def test_the_command_serves_rolls_and_stops(bundles: list[Path], tmp_path: Path) -> None:
+    shutil.copytree(bundles[0], tmp_path / "bundle")
+    port, log = free_port(), tmp_path / "log"
+    with log.open("wb") as stream:
+        running = subprocess.Popen(
+            command(
+                "serve", tmp_path / "bundle", "--ray", "--replicas", "1..2", "--replica-cpus", "0.1", "--port", port
+            ),
+            stderr=stream,
+        )
+    try:
+        eventually(lambda: b'"ready"' in log.read_bytes(), 120)
+        service = Deployed(port, "mtaw-fast", "")
+        before = service.ask("GET", "/v1/bundle").json["version"]
+        for file in bundles[1].iterdir():  # the manifest is the last to come
+            if file.name != "manifest.json":
+                shutil.copy(file, tmp_path / "bundle")
+        shutil.copy(bundles[1] / "manifest.json", tmp_path / "new.json")
+        (tmp_path / "new.json").replace(tmp_path / "bundle" / "manifest.json")
+        eventually(lambda: b'"rolled"' in log.read_bytes(), 90)
+        assert service.ask("GET", "/v1/bundle").json["version"] not in (None, before)
+        (tmp_path / "bundle" / "manifest.json").write_text("{")
+        eventually(lambda: b'"roll_refused"' in log.read_bytes(), 60)
+        assert service.ask("POST", "/v1/recommend", {"session": ["sku-11"]}).status == 200
+    finally:
+        running.terminate()
+    assert running.wait(60) == 0
+    lines = log.read_text().splitlines()
+    assert all(line.startswith("{") for line in lines), lines
+
+
+def test_a_lost_address_is_one_line(bundles: list[Path], capsys: pytest.CaptureFixture) -> None:
+    for address, status in ((f"127.0.0.1:{free_port()}", 1), ("nonsense", 2)):
+        assert main(["serve", str(bundles[0]), "--ray", address]) == status
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1
+        assert "address" in error
+    assert main(["serve", str(bundles[0]), "--ray", "--replicas", "few"]) == 2
+    assert "2..8" in capsys.readouterr().err
+
+
+@pytest.mark.ray
+def test_replicas_of_a_node_that_dies_are_started_on_another(
+    ray_here: Any, serve_port: int, bundles: list[Path], known: dict[str, Recommender]
+) -> None:
+    """The driver's node has no room for them: they are on the second one, then on the third."""
+    settings, taken = Settings(bundles[0], port=serve_port), ray_here.available_resources().get("CPU", 0)
+    scaling = Scaling(1, 1, cpus=taken + 1)  # more than is left here
+    with second_node(ray_here, "unused", cpus=int(taken) + 2) as node:
+        deploy(settings, scaling, name="moving", prefix="/moving", patience=90)
+        try:
+            service = Deployed(serve_port, "moving", "/moving")
+            assert service.ask("POST", "/v1/recommend", {"session": ["sku-11"]}).status == 200
+            (before,) = service.processes()
+            kill_node(node)
+            assert not before.is_running()
+            with second_node(ray_here, "unused", cpus=int(taken) + 2):
+                eventually(lambda: [one for one in service.processes() if one != before], 120)
+                assert service.ask("POST", "/v1/recommend", {"session": ["sku-11"]}, timeout=60).status == 200
+                service.assert_no_error()
+        finally:
+            undeploy("moving")
