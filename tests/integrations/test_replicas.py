@@ -20,7 +20,6 @@ from mtaw_fast.integrations.ray_serve import ReplicaError, Scaling, deploy, heal
 from mtaw_fast.integrations.roster import Report, Roster, roster_of
 from mtaw_fast.recommender import Recommender
 from mtaw_fast.service.settings import Settings
-from tests.integrations.nodes import kill_node, second_node
 from tests.integrations.processes import command
 from tests.integrations.replica_load import Load
 from tests.integrations.replicas import Deployed, Replicas, free_port
@@ -295,26 +294,3 @@ def test_a_lost_address_is_one_line(bundles: list[Path], capsys: pytest.CaptureF
         assert "address" in error
     assert main(["serve", str(bundles[0]), "--ray", "--replicas", "few"]) == 2
     assert "2..8" in capsys.readouterr().err
-
-
-@pytest.mark.ray
-def test_replicas_of_a_node_that_dies_are_started_on_another(
-    ray_here: Any, serve_port: int, bundles: list[Path], known: dict[str, Recommender]
-) -> None:
-    """The driver's node has no room for them: they are on the second one, then on the third."""
-    settings, taken = Settings(bundles[0], port=serve_port), ray_here.available_resources().get("CPU", 0)
-    scaling = Scaling(1, 1, cpus=taken + 1)  # more than is left here
-    with second_node(ray_here, "unused", cpus=int(taken) + 2) as node:
-        deploy(settings, scaling, name="moving", prefix="/moving", patience=90)
-        try:
-            service = Deployed(serve_port, "moving", "/moving")
-            assert service.ask("POST", "/v1/recommend", {"session": ["sku-11"]}).status == 200
-            (before,) = service.processes()
-            kill_node(node)
-            assert not before.is_running()
-            with second_node(ray_here, "unused", cpus=int(taken) + 2):
-                eventually(lambda: [one for one in service.processes() if one != before], 120)
-                assert service.ask("POST", "/v1/recommend", {"session": ["sku-11"]}, timeout=60).status == 200
-                service.assert_no_error()
-        finally:
-            undeploy("moving")
