@@ -9,7 +9,7 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
-from mtaw_fast.errors import MtawError
+from mtaw_fast.errors import MtawError, require
 from mtaw_fast.integrations.cluster import HERE, cluster, find_ray
 from mtaw_fast.integrations.ray_serve import Scaling, deploy, undeploy
 from mtaw_fast.service.log import configure_logging, flush_log, log_event
@@ -26,8 +26,11 @@ def serve_replicas(settings: Settings, scaling: Scaling, address: str) -> None:
     place; one that cannot be served is logged, and the old one goes on. Raises as `cluster` and `deploy`.
     """
     find_ray(address)
+    require("ray.serve", "ray")  # which sets its logger up
     configure_logging()
     logging.getLogger("ray.serve").setLevel(logging.ERROR)
+    logging.captureWarnings(True)  # Serve's of its own settings; whoever reads the log is not to meet what is no JSON
+    logging.getLogger("py.warnings").setLevel(logging.ERROR)
     try:
         cpus = None if address != HERE else _ROOM + round(scaling.most * scaling.cpus)
         with cluster(address, cpus), _signals() as (stop, look):
