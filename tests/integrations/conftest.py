@@ -18,6 +18,14 @@ from tests.service.test_sessions import Redis
 __all__ = ["int_bundle", "text_bundle"]
 
 
+@pytest.hookimpl(tryfirst=True)  # before -m leaves anything out
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What starts a Ray is for `make ray`: on a machine that is busy, or small, its start alone can take too long."""
+    for item in items:
+        if "ray_here" in getattr(item, "fixturenames", ()):
+            item.add_marker("ray")
+
+
 @pytest.fixture(scope="session")
 def ray_here() -> Iterator[Any]:
     """A local Ray that this process is connected to. It counts with more processors than there may be."""

@@ -37,6 +37,7 @@ def whole(bundle: Path, sessions: Path, tmp_path_factory: pytest.TempPathFactory
     return contents(out)
 
 
+@pytest.mark.ray
 def test_ray_writes_the_local_bytes(bundle: Path, tmp_path: Path) -> None:
     few = write_sessions(tmp_path / "few.parquet", random_sessions(900, n_items=2000), group=250)
     for out, ray in (("local", ()), ("ray", ("--ray", "--actors", 2))):
@@ -61,6 +62,7 @@ def test_without_the_extra_it_is_one_line(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.ray
 @pytest.mark.parametrize(
     ("address", "status", "named"),
     [
