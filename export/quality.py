@@ -17,8 +17,8 @@ from mtaw_fast.evaluation.metrics import gains_of, listed_rank, means_of
 
 K = 20
 LEAST_EQUAL = 99.9  # percent of places: what a float32 graph must reach
-# Percent of places with another item and score, at most. Where two past sessions or candidates at a cut differ in the
-# last bit of a float32 sum, either may be taken.
+# Percent of places with another item and score, at most: where past sessions or candidates at a cut differ in the last
+# bit of a float32 sum, either may be taken.
 MOST_APART = 0.01
 MOST_P = {"float32": 0.02, "fp16": 0.1, "int8": 0.1}  # points of P@20 that a graph may lie from the Recommender
 _CHUNK = 512
