@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from mtaw_fast.errors import ItemTypeError
 from mtaw_fast.ranking.answer import Recommendations
 from mtaw_fast.recommender import Recommender
 from tests.random_bundle import bundle_parts, memory_parts, save_parts
@@ -37,6 +39,23 @@ def same(one: Recommendations, other: Recommendations) -> bool:
         and one.fallback == other.fallback
         and repeats[0] == repeats[1]
     )
+
+
+def answered(ask: Callable[..., Any], *arguments: Any, **options: Any) -> Recommendations | None:
+    """The answer, of a batch the first; None where a session has no id of the catalog's type."""
+    try:
+        answer = ask(*arguments, **options)
+    except ItemTypeError:
+        return None
+    return answer[0] if isinstance(answer, list) else answer
+
+
+def assert_same(*told: Sequence[Recommendations | None]) -> None:
+    """That all Recommenders gave one answer, those to one question being refused by all of them or by none."""
+    for answers in zip(*told, strict=True):
+        assert len({answer is None for answer in answers}) == 1
+    first, *others = [answer for answers in told for answer in answers if answer is not None] or [None]
+    assert all(same(first, answer) for answer in others)
 
 
 def named(rec: Recommender, internal: Any) -> list[Any]:

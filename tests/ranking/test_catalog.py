@@ -37,7 +37,8 @@ def load(folder: Path, encoder: str, index: str) -> Recommender:
     if encoder == "onnx" and Bundle.load(folder).file("encoder") is None:
         from mtaw_fast.export.onnx_model import export_onnx
 
-        export_onnx(folder, ["float32"])
+        # The encoder's graph is all that the encoder "onnx" runs.
+        export_onnx(folder, ["float32"], part="encoder")
     return Recommender.load(folder, encoder=encoder, index=index)
 
 

@@ -14,6 +14,7 @@ from mtaw_fast.errors import UsageError
 from mtaw_fast.kernels.native.memory_query import feature_names
 from mtaw_fast.memory import MemoryTables, RankerNet
 from mtaw_fast.memory.trends import TrendTables
+from mtaw_fast.ranking import conditions
 from tests.random_bundle import bundle_parts, memory_parts, save_random
 
 N = 50
@@ -98,10 +99,12 @@ def test_a_batch_a_growing_session_and_one_alone_agree(rec: Recommender) -> None
         assert out.scores.tolist() == alone.scores.tolist() == visit.scores.tolist()
 
 
-def test_by_default_it_is_now(rec: Recommender) -> None:
-    session = ["sku-12", "sku-13"]
-    year = 365 * 24 * HOUR
-    assert rec.recommend(session, k=9).items == rec.recommend(session, k=9, at=END + 3 * year).items
+def test_by_default_it_is_now(rec: Recommender, monkeypatch: pytest.MonkeyPatch) -> None:
+    session, now = ["sku-12", "sku-13"], END + 5 * HOUR
+    monkeypatch.setattr(conditions.time, "time_ns", lambda: now * 1_000_000)
+    by_default = rec.recommend(session, k=9)
+    assert by_default == rec.recommend(session, k=9, at=now)
+    assert by_default != rec.recommend(session, k=9, at=END)
 
 
 @pytest.mark.parametrize("at", [1.5, "now", True, -1, 10**15])

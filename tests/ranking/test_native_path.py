@@ -29,7 +29,7 @@ from mtaw_fast.ranking.native_ranker import NativeRanker
 from mtaw_fast.ranking.pipeline import Pipeline
 from mtaw_fast.recommender import Recommender
 from tests.random_bundle import bundle_parts, save_parts
-from tests.ranking.native_bundles import N, named, same, saved
+from tests.ranking.native_bundles import N, answered, assert_same, named, same, saved
 
 ROOT = Path(__file__).parent.parent
 
@@ -78,18 +78,20 @@ def test_native_equals_composed(
     answers = []
     for rec in (native, composed):
         options: dict[str, Any] = {"exclude_seen": seen, "repeats": repeats}
+        told: list[Recommendations | None] = []
         if exclude is not None:
             options["exclude"] = named(rec, exclude)
         if allow is not None:
             options["allow"] = named(rec, allow)
         if prepared is not None:
             options["filter"] = rec.filter(exclude=named(rec, prepared))
-        answers.append(rec.recommend(asked, k, **options))
-        answers.append(rec.recommend_batch([asked, asked[:1]], k, **options)[0])
+        told.append(answered(rec.recommend, asked, k, **options))
+        told.append(answered(rec.recommend_batch, [asked, asked[:1]], k, **options))
         live = rec.session(asked[: len(asked) // 2])
-        live.recommend(k, **options)
-        answers.append(live.click(*asked[len(asked) // 2 :]).recommend(k, **options))
-    assert all(same(answers[0], answer) for answer in answers[1:])
+        answered(live.recommend, k, **options)
+        told.append(answered(live.click(*asked[len(asked) // 2 :]).recommend, k, **options))
+        answers.append(told)
+    assert_same(*answers)
 
 
 class TestLiveSession:

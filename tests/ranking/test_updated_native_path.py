@@ -14,7 +14,7 @@ from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.ranking.composed_ranker import ComposedRanker
 from mtaw_fast.ranking.native_ranker import NativeRanker
 from mtaw_fast.recommender import Recommender
-from tests.ranking.native_bundles import N, named, same, saved
+from tests.ranking.native_bundles import N, answered, assert_same, named, same, saved
 
 
 @pytest.fixture(scope="module", params=["text-ids", "int-ids", "memory"])
@@ -73,15 +73,18 @@ class TestUpdatedCatalog:
             if "filter" in options:
                 options["filter"] = rec.filter(exclude=options["filter"])
             live = rec.session(asked[: len(asked) // 2])
-            live.recommend(k, **options)
-            answers += [
-                rec.recommend(asked, k, **options),
-                rec.recommend_batch([asked, asked[:1], asked[1:]], k, **options)[0],
-                live.click(*asked[len(asked) // 2 :]).recommend(k, **options),
-            ]
-        assert all(same(answers[0], answer) for answer in answers[1:])
+            answered(live.recommend, k, **options)
+            answers.append(
+                [
+                    answered(rec.recommend, asked, k, **options),
+                    answered(rec.recommend_batch, [asked, asked[:1], asked[1:]], k, **options),
+                    answered(live.click(*asked[len(asked) // 2 :]).recommend, k, **options),
+                ]
+            )
+        assert_same(*answers)
         gone = np.flatnonzero(both[0]._pipeline.catalog.gone)
-        assert not set(both[0].ids.lookup(answers[0].items).tolist()) & set(gone.tolist())
+        found = [] if answers[0][0] is None else answers[0][0].items
+        assert not set(both[0].ids.lookup(found).tolist()) & set(gone.tolist())
 
     def test_the_added_items_are_found(self, both: tuple[Recommender, Recommender]) -> None:
         rec = both[0]

@@ -74,7 +74,7 @@ def lay_siege(work: Path, seconds: float, round_seconds: float = ROUND) -> Siege
     """Besiege a service for about so many seconds, in whole rounds."""
     folders = [work / f"bundle-{seed}" for seed in (0, 1)]
     for seed, folder in enumerate(folders):
-        save_random(folder, n_items=N_ITEMS, d=32, seed=seed, text=False)
+        save_random(folder, n_items=N_ITEMS, d=32, seed=seed)
     publish(folders[1], work / "served")
     siege, began = Siege(), time.monotonic()
     with Running(work / "served", work / "log", WORKERS, OPTIONS) as service:

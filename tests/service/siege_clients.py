@@ -15,7 +15,7 @@ from tests.service.hostile_cases import case, request
 
 Address = tuple[str, int]
 
-_GOOD = request(b'{"session": ["7", "17"], "k": 5}')
+_GOOD = request(b'{"session": ["sku-7", "sku-17"], "k": 5}')
 _UPGRADE = "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAARAAAAAAAIAAAAA\r\n"
 _CHUNKED = b"POST /v1/recommend HTTP/1.1\r\nHost: shop\r\nTransfer-Encoding: chunked\r\n\r\n"
 _IDLE, _SLOW = 300, 40  # connections that a client of these kinds holds
@@ -78,7 +78,7 @@ def _trailing(siege: Besieging) -> None:
     while not siege.over.wait(0.02):
         number += 1
         with suppress(OSError), siege.connect() as link:
-            link.sendall(_CHUNKED + b'8\r\n{"sessio\r\n' + b'8\r\nn": [7]}\r\n' + b"0\r\n")
+            link.sendall(_CHUNKED + b'8\r\n{"sessio\r\n' + b'd\r\nn":["sku-7"]}\r\n' + b"0\r\n")
             siege.counts["trailing"] += 1
             if number % 2:
                 for _ in range(50):
@@ -90,7 +90,7 @@ def _trailing(siege: Besieging) -> None:
 
 def _upgrading(siege: Besieging) -> None:
     """Upgrades that are not made; the body comes later."""
-    data = request(b'{"session": ["7", "17"], "k": 5}', headers=_UPGRADE)
+    data = request(b'{"session": ["sku-7", "sku-17"], "k": 5}', headers=_UPGRADE)
     cut = data.index(b"\r\n\r\n") + 4
     while not siege.over.wait(0.02):
         with suppress(OSError), siege.connect() as link:

@@ -108,8 +108,10 @@ class LiveTables {
         std::int64_t stride, count;
     };
     [[nodiscard]] SesTotals ses_totals() const {
-        if (delta_ == nullptr) return {tables_.totals + kSes, kPairKinds, tables_.n_items};
-        return {&delta_->by_item()->ses, sizeof(MemoryDelta::OfItem) / sizeof(float), delta_->n_catalog()};
+        const std::int64_t count = delta_ == nullptr ? tables_.n_items : delta_->n_catalog();
+        if (count == 0) return {nullptr, 0, 0};
+        if (delta_ == nullptr) return {tables_.totals + kSes, kPairKinds, count};
+        return {&delta_->by_item()->ses, sizeof(MemoryDelta::OfItem) / sizeof(float), count};
     }
     // Of the whole row, but not of aa and rec.
     [[nodiscard]] float total(std::int64_t item, PairKind kind) const {
