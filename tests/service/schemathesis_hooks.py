@@ -1,4 +1,4 @@
-"""For schemathesis: whole numbers are sent as integers, since to JSON Schema 20.0 is one too, to the service it is none.
+"""For schemathesis: whole numbers are sent as integers, since 20.0 is one to JSON Schema, too, and none to the service.
 Ids are sent as texts, as the catalog's are: a session of numbers alone is refused."""
 
 from __future__ import annotations
