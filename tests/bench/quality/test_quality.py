@@ -233,7 +233,7 @@ def test_a_series_of_a_file_has_the_tables_of_its_records(tmp_path: Path, capsys
         assert capsys.readouterr().out == render([record]) + "\n"
 
 
-@pytest.mark.parametrize("series", ["first", "second"])
+@pytest.mark.parametrize("series", ["first", "second", "third"])
 def test_the_earlier_records_still_make_their_tables(capsys: pytest.CaptureFixture, series: str) -> None:
     assert quality.main(["--table", "--results", str(ROOT / quality.EARLIER), "--series", series]) == 0
     assert "### Tmall" in capsys.readouterr().out
