@@ -90,8 +90,8 @@ def test_without_a_base_every_feature_is_the_rebuilt_one(seed: int) -> None:
     rebuilt = as_rebuilt(book, base, 200)
     wanted = strangers(queries(200, seed), book)
     live, anew = memory_of(base, delta, 200), memory_of(rebuilt, None, 200)
-    differs = differing_second(live.features(*asked(wanted)), anew.features(*asked(wanted)))
-    assert differs <= 0.01 * 150 * 200
+    theirs = anew.features(*asked(wanted))
+    assert differing_second(live.features(*asked(wanted)), theirs) <= 0.01 * (theirs[0] >= 0).sum()
     assert agreement(ranked(live, wanted), ranked(anew, wanted)) >= 0.99
 
 
@@ -106,16 +106,18 @@ def differing_second(
     theirs: tuple[np.ndarray, np.ndarray],
     rounded: tuple[str, ...] = (),
     within: float = 1e-4,
+    apart: int = 4,
 ) -> int:
     """How often the feature `second` differs by more than `within`; all others must not, on the candidates of both.
 
-    rounded: features that may differ by a rounding to bfloat16.
+    rounded: features that may differ by a rounding to bfloat16. apart: candidates of a query that only one side has, at
+    most.
     """
     names = feature_names()
     second, differs = names.index("second"), 0
     coarse = [names.index(name) for name in rounded]
     for q, (mine, others) in enumerate(zip(map(by_item, *ours), map(by_item, *theirs), strict=True)):
-        assert len(mine.keys() ^ others.keys()) <= 8, q
+        assert len(mine.keys() ^ others.keys()) <= apart, q
         for item in mine.keys() & others.keys():
             found, expected = mine[item], others[item]
             differs += abs(found[second] - expected[second]) > within
@@ -171,7 +173,7 @@ def test_a_session_that_asks_is_told_what_the_others_say(n_old: int, mean: int, 
         without.forget(handle)
         ours = memory_of(base, delta, n_items).features(*asked(wanted))
         theirs = memory_of(base, without, n_items).features(*asked(wanted))
-        differs += differing_second(ours, theirs, ("rec_dec", "rec_all", "aa_dec", "pre"), 2**-6)
+        differs += differing_second(ours, theirs, ("rec_dec", "rec_all", "aa_dec", "pre"), 2**-6, 8)
         candidates += int((ours[0] >= 0).sum())
     assert len(chosen) >= 20
     # Which neighbours are the strongest is decided with the session, which is a good part of such short rows.
