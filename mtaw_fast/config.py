@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from mtaw_fast.errors import UsageError, shown
+from mtaw_fast.type_weights import parsed
 
 _HALF_LIVES = re.compile(r"[0-9.]+[smhd](,[0-9.]+[smhd]){6}")
 Init = Literal["structured", "uniform"]
@@ -92,6 +93,9 @@ class Config:
         Whether to add the term over the other items (reference backend alone, slow).
     targets : {'all', 'new'}, default 'all'
         Samples that count: all, or those whose target is new to the session.
+    type_weights : str, default none
+        What targets count by the type of their event, such as 'view=1,cart=3,purchase=8', in the encoder's loss, the
+        ranker's fit and the metrics on validation; types without one count 1.
     loss_backend : {'auto', 'reference', 'chunked', 'native', 'triton'}, default 'auto'
         Which implementation of the loss; auto takes the fastest that can.
     compute_dtype : {'auto', 'float32', 'bfloat16'}, default 'auto'
@@ -191,6 +195,7 @@ class Config:
     validation: float = 0.02
     seed: int = 0
     targets: Targets = "all"
+    type_weights: str = ""
     spectral_share: float = 0.65
     itl_gain: float = 80.0
     iel_gain: float = 6.0
@@ -271,6 +276,7 @@ class Config:
         if self.negatives and self.loss_backend not in ("auto", "reference"):
             raise UsageError(f"setting negatives=true needs loss_backend=reference, not {self.loss_backend}")
         _check_features(self.leave_out)
+        parsed(self.type_weights, "setting type_weights")
 
     def as_dict(self) -> dict[str, Any]:
         """The settings as plain JSON values."""

@@ -27,11 +27,13 @@ from mtaw_fast.evaluation.translated import translated
 from mtaw_fast.ranking.encoders import EncoderName
 from mtaw_fast.ranking.retrieval import IndexName
 from mtaw_fast.recommender import Recommender
+from mtaw_fast.type_weights import TypeWeights, by_code, parsed
 
 Folder = str | os.PathLike[str]
 Progress = Callable[[str, int, int], object]
 LogFormat = Literal["clicks", "npz", "pickle", "retailrocket", "tmall"]
 _STEPS = 2  # of prepare
+_WEIGHTS = "evaluate: weights"
 
 
 def prepare(
@@ -130,7 +132,7 @@ def train(
     bundle : path
         The folder to write; BUNDLE.training beside it keeps the run.
     config : Config or str, default 'full'
-        Settings, or the name of a preset.
+        Settings, or the name of a preset; `Config.type_weights` weighs targets by the type of their event.
     resume : bool, default False
         Whether to go on with a training that was cut off.
     overwrite : bool, default False
@@ -146,7 +148,7 @@ def train(
     progress : callable, optional
         Called as progress(what, done, total) after every step: the phase and epoch, and sessions of the epoch.
     reporter : training.reporting.Reporter, optional
-        In place of `progress`, told of every loss.
+        Beside `progress`, told of every phase, epoch and loss.
 
     Returns
     -------
@@ -169,6 +171,7 @@ def train(
     data = _opened(dataset)
 
     from mtaw_fast.training import train as trained_on
+    from mtaw_fast.training.reporting import Several
 
     trained = trained_on(
         data,
@@ -178,7 +181,7 @@ def train(
         overwrite=overwrite,
         refit=refit,
         device=device,
-        reporter=_Told(progress) if progress is not None and reporter is None else reporter,
+        reporter=Several([*([] if progress is None else [_Told(progress)]), *([] if reporter is None else [reporter])]),
         threads=threads,
         encoder_threads=encoder_threads,
     )
@@ -191,6 +194,7 @@ def evaluate(
     *,
     split: Literal["test", "validation"] = "test",
     unseen: Literal["leave-out", "misses"] = "leave-out",
+    weights: TypeWeights | None = None,
     baselines: bool = False,
     encoder: EncoderName = "auto",
     index: IndexName = "auto",
@@ -208,6 +212,9 @@ def evaluate(
         Which of them; 'validation' is the bundle's own share of the last training sessions.
     unseen : {'leave-out', 'misses'}, default 'leave-out'
         Of test targets on items that training never saw: leave them out, as the papers do, or count them as misses.
+    weights : mapping of str to float, or str, optional
+        What a sample counts by the type of its target, such as {'view': 1, 'purchase': 8} or 'view=1,purchase=8', in
+        weighted metrics beside the plain ones; types without one count 1.
     baselines : bool, default False
         Whether to fit and score the baselines, too.
     encoder, index : str, default 'auto'
@@ -223,7 +230,7 @@ def evaluate(
     Raises
     ------
     UsageError
-        Where the split has no sample, or `unseen` does not go with it.
+        Where the split has no sample, `unseen` does not go with it, or the weights not with the data set's types.
 
     Warns
     -----
@@ -240,6 +247,10 @@ def evaluate(
     if unseen == "misses" and split != "test":
         raise UsageError(
             "evaluate: validation sessions are of the training, which saw all their items; leave --unseen out"
+        )
+    if weights is not None and unseen == "misses":
+        raise UsageError(
+            "evaluate: weights do not go with unseen='misses': nobody knows the types of those targets; leave one out"
         )
     known, held_out = data.train.split_last(held.config.validation)
     fitted, samples = known, Samples.from_sessions(held_out, data.min_prefix)
@@ -260,7 +271,8 @@ def evaluate(
     if split == "test":
         told += warnings_of(held, data, samples)
     rankable = translated(samples, data.ids, held.ids)
-    common: dict[str, Any] = {"unseen": counted, "type_names": data.type_names}
+    counts = None if weights is None else _sample_weights(weights, data, samples)
+    common: dict[str, Any] = {"unseen": counted, "type_names": data.type_names, "weights": counts}
     report = protocol.evaluate(recommender, rankable, progress=_named_progress(progress, "model"), **common)
     others: dict[str, Report] = {}
     if baselines:
@@ -280,6 +292,7 @@ def evaluate(
         unseen_share=_unseen_share(log),
         unseen_targets=len(missed) if log is not None else 0,
         warnings=told,
+        weights={} if weights is None else parsed(weights, _WEIGHTS),
     )
 
 
@@ -295,6 +308,8 @@ class _Told:
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
         self._what, self._done, self._total = "", 0, 0
+
+    def phase_starts(self, phase: str, number: int, phases: int) -> None: ...
 
     def epoch_starts(self, phase: str, epoch: int, epochs: int, sessions: int) -> None:
         self._what, self._done, self._total = f"{phase} {epoch}/{epochs}", 0, sessions
@@ -319,6 +334,17 @@ def _recommender(bundle: Recommender | Bundle | Folder, encoder: EncoderName, in
 
 def _named(given: Dataset | Folder, dataset: Dataset) -> str:
     return dataset.name if isinstance(given, Dataset) else str(given)
+
+
+def _sample_weights(weights: TypeWeights, data: Dataset, samples: Samples) -> np.ndarray:
+    """float32[S]: what the samples count by the types of their targets; UsageError where none does."""
+    by_type = by_code(weights, data.type_names, _WEIGHTS)
+    if by_type is None or samples.target_types is None:
+        return np.ones(len(samples), dtype=np.float32)
+    counts = by_type[samples.target_types]
+    if not counts.any():
+        raise UsageError(f"{_WEIGHTS}: no sample counts; give a type that occurs among the targets one over 0")
+    return counts
 
 
 def _unseen_share(log: Mapping[str, Any] | None) -> float | None:

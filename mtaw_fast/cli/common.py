@@ -13,6 +13,11 @@ from typing import Any
 from mtaw_fast.data.item_ids import ItemIds
 from mtaw_fast.errors import UsageError
 
+WEIGHTS_HELP = (
+    "what targets count by the type of their event, such as view=1,cart=3,purchase=8, in {what}; types left out count "
+    "1, and 0 leaves a type out (default: all the same)"
+)
+
 
 def add_command(
     commands: Any, name: str, run: Callable[[argparse.Namespace], None], summary: str, example: str

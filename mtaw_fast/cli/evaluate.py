@@ -8,7 +8,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from mtaw_fast.cli.common import add_command, add_serving_options, print_json
+from mtaw_fast.cli.common import WEIGHTS_HELP, add_command, add_serving_options, print_json
 from mtaw_fast.errors import DataWarning
 from mtaw_fast.workflow import Progress, evaluate
 
@@ -31,6 +31,9 @@ def add_to(commands: Any) -> None:
         default="leave-out",
         help="test targets on items that training never saw: leave them out, or count them as misses",
     )
+    parser.add_argument(
+        "--weights", metavar="TYPE=W,..", help=WEIGHTS_HELP.format(what="weighted metrics beside the plain")
+    )
     parser.add_argument("--no-baselines", action="store_true", help="leave the baselines out")
     parser.add_argument("--json", action="store_true", help="metrics in percent as JSON")
     add_serving_options(parser)
@@ -45,6 +48,7 @@ def run(arguments: argparse.Namespace) -> None:
             arguments.dataset,
             split=arguments.split,
             unseen=arguments.unseen,
+            weights=arguments.weights,
             baselines=not arguments.no_baselines,
             encoder=arguments.encoder,
             index=arguments.index,

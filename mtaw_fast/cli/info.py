@@ -18,6 +18,8 @@ from mtaw_fast.ranking.retrieval import ladder_of
 from mtaw_fast.ranking.retrieval.plan import read_entry
 from mtaw_fast.storage.files import read_json
 
+_FOR_THE_REPORT = ("history", "feature_worth", "validation_intervals")
+
 
 def add_to(commands: Any) -> None:
     """Add the command to the parser."""
@@ -111,8 +113,8 @@ def bundle_facts(bundle: Bundle) -> dict[str, Any]:
         "item ids": bundle.ids.kind,
         "parameters": manifest["parameters"],
         "config": bundle.config.as_dict(),
-        "metrics": {name: value for name, value in manifest["metrics"].items() if name != "history"},
-        "dataset": manifest["dataset"],
+        "metrics": {name: value for name, value in manifest["metrics"].items() if name not in _FOR_THE_REPORT},
+        "dataset": {name: value for name, value in manifest["dataset"].items() if name != "summary"},
         "index": index_facts(bundle),
         "session memory": memory_facts(bundle),
         "onnx": onnx_facts(bundle),

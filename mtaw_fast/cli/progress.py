@@ -1,10 +1,10 @@
-"""Progress bars (rich) for long work."""
+"""The progress of a training (rich): a line with the phase, the time it still takes, a bar and the loss."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any
 
@@ -13,31 +13,84 @@ from mtaw_fast.errors import require
 require("rich", "train")
 
 from rich.console import Console  # noqa: E402
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn  # noqa: E402
+from rich.progress import BarColumn, Progress, TaskID, TextColumn  # noqa: E402
 
 _SMOOTHING = 0.98
+_SOON = 0.02  # of a piece of work, before which its time left is a guess
+_BEGUN = 0.5  # seconds, likewise
+
+
+class TimeLeft:
+    """How long a piece of work still takes: as long for what is left as for what is done.
+
+    clock: seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
+        self._clock = clock
+        self._what, self._began = "", 0.0
+        self._first = self._epoch = self._epochs = 1
+        self._done, self._total = 0, 1
+
+    def epoch_starts(self, what: str, epoch: int, epochs: int, total: int) -> None:
+        """Begin an epoch, from 1, of so many of the work `what`, of which one that was resumed has some behind it."""
+        if what != self._what:
+            self._what, self._began, self._first = what, self._clock(), epoch
+        self._epoch, self._epochs, self._done, self._total = epoch, epochs, 0, max(total, 1)
+
+    def step_done(self, count: int) -> None:
+        """So many more of the epoch's total are done."""
+        self._done += count
+
+    @property
+    def share(self) -> float:
+        """Of the work since it began here, what is done."""
+        return (self._epoch - self._first + self._done / self._total) / (self._epochs - self._first + 1)
+
+    def seconds(self) -> float | None:
+        """What it still takes; None while nobody can say."""
+        elapsed, share = self._clock() - self._began, self.share
+        if share < _SOON or elapsed < _BEGUN:
+            return None
+        return elapsed * (1 - share) / share
+
+
+def duration(seconds: float) -> str:
+    """Such as '41 s', '3 min 20 s', '1 h 5 min'."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
 class TrainingProgress:
-    """A bar an epoch, with sessions/s, running loss and time left; a line when the epoch ends.
+    """A training Reporter; use it as a context manager.
 
-    A training Reporter; use it as a context manager.
+    On a terminal one line that changes ('3 of 7: search, 41 s left'), elsewhere a line when a phase begins; on both a
+    line when an epoch ends.
+
+    Parameters
+    ----------
+    console : Console, optional
+        Where to; stderr by default.
+    clock : callable, default time.perf_counter
+        Seconds.
     """
 
-    def __init__(self) -> None:
-        self._console = Console(stderr=True)
+    def __init__(self, console: Console | None = None, clock: Callable[[], float] = time.perf_counter) -> None:
+        self._console = console or Console(stderr=True)
         self._bar = Progress(
             TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[speed]:.0f} sessions/s  loss {task.fields[loss]:.4f}"),
-            TimeRemainingColumn(),
+            BarColumn(bar_width=24),
+            TextColumn("{task.percentage:>3.0f}%{task.fields[loss]}"),
             console=self._console,
             transient=True,
         )
         self._task: TaskID | None = None
-        self._done, self._began = 0, 0.0
-        self._loss = math.nan
+        self._left = TimeLeft(clock)
+        self._place, self._what, self._loss = "", "", math.nan
 
     def __enter__(self) -> TrainingProgress:
         return self
@@ -48,22 +101,33 @@ class TrainingProgress:
         if self._task is not None:
             self._bar.stop()
 
-    def epoch_starts(self, phase: str, epoch: int, epochs: int, sessions: int) -> None:
-        """Start the epoch's bar."""
-        if self._task is None:
-            self._bar.start()
+    @property
+    def line(self) -> str:
+        """What the line says before its bar: '3 of 7: search, 41 s left'."""
+        seconds = self._left.seconds()
+        return f"{self._place}{self._what}" + ("" if seconds is None else f", {duration(seconds)} left")
+
+    def phase_starts(self, phase: str, number: int, phases: int) -> None:
+        """Name the phase."""
+        self._place, self._what, self._loss = f"{number} of {phases}: ", phase, math.nan
+        self._left = TimeLeft(self._left._clock)
+        if self._console.is_terminal:
+            self._show(0.0)
         else:
-            self._bar.remove_task(self._task)
-        self._done, self._began, self._loss = 0, time.perf_counter(), math.nan
-        self._task = self._bar.add_task(f"{phase} {epoch}/{epochs}", total=sessions, speed=0.0, loss=math.nan)
+            self._console.print(self.line, soft_wrap=True)
+
+    def epoch_starts(self, phase: str, epoch: int, epochs: int, sessions: int) -> None:
+        """Go on with the epoch's work."""
+        self._left.epoch_starts(phase, epoch, epochs, sessions)
+        self._what, self._loss = phase, math.nan
+        self._show(self._left.share)
 
     def step_done(self, sessions: int, loss: float) -> None:
         """Advance the bar."""
-        assert self._task is not None, "epoch_starts comes first"
-        self._done += sessions
-        self._loss = loss if math.isnan(self._loss) else _SMOOTHING * self._loss + (1 - _SMOOTHING) * loss
-        speed = self._done / (time.perf_counter() - self._began)
-        self._bar.update(self._task, advance=sessions, speed=speed, loss=self._loss)
+        self._left.step_done(sessions)
+        if loss:
+            self._loss = loss if math.isnan(self._loss) else _SMOOTHING * self._loss + (1 - _SMOOTHING) * loss
+        self._show(self._left.share)
 
     def epoch_ends(self, record: Mapping[str, Any]) -> None:
         """Print the epoch's line."""
@@ -73,3 +137,12 @@ class TrainingProgress:
             f"({record['seconds']:.1f} s, {record['sessions_per_second']:.0f} sessions/s)",
             soft_wrap=True,
         )
+
+    def _show(self, share: float) -> None:
+        if not self._console.is_terminal:
+            return
+        loss = "" if math.isnan(self._loss) else f"  loss {self._loss:.4f}"
+        if self._task is None:
+            self._bar.start()
+            self._task = self._bar.add_task(self.line, total=1.0, loss=loss)
+        self._bar.update(self._task, description=self.line, completed=share, loss=loss)

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from mtaw_fast.bundle import refuse_existing
-from mtaw_fast.cli.common import add_command, print_json, thread_count, wait_passively
+from mtaw_fast.cli.common import WEIGHTS_HELP, add_command, print_json, thread_count, wait_passively
 from mtaw_fast.config import DEFAULT_PRESET, PRESETS, Config, preset
 from mtaw_fast.errors import require
+from mtaw_fast.phases import EXPLAINED, phases_of
 from mtaw_fast.storage.cpus import usable_cpus
 from mtaw_fast.workflow import run_folder_of, train
 
@@ -25,13 +26,14 @@ def add_to(commands: Any) -> None:
         "Train a model on a data set and write it as a bundle.",
         "mtaw-fast train shop.dataset shop.bundle --set epochs=1",
     )
-    parser.epilog = f"{parser.epilog}\n\n{_settings_text()}"
+    parser.epilog = f"{parser.epilog}\n\n{_phases_text()}\n\n{_settings_text()}"
     parser.add_argument("dataset", type=Path, metavar="DATASET", help="folder made by 'prepare'")
     parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="folder to write; BUNDLE.training keeps the run")
     parser.add_argument("--preset", default=DEFAULT_PRESET, help=f"{', '.join(PRESETS)} (default: {DEFAULT_PRESET})")
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="override a setting; repeat for more"
     )
+    parser.add_argument("--weights", metavar="TYPE=W,..", help=WEIGHTS_HELP.format(what="the losses and on validation"))
     parser.add_argument("--epochs", type=int, help="short for --set epochs=N")
     parser.add_argument("--seed", type=int, help="short for --set seed=N")
     parser.add_argument("--resume", action="store_true", help="continue a training that was cut off")
@@ -82,6 +84,15 @@ def run(arguments: argparse.Namespace) -> None:
         print(f"wrote {arguments.bundle} (curves in {run_folder_of(bundle.folder) / 'curves.png'})")
 
 
+def _phases_text() -> str:
+    """What the phases are, in the order in which the progress line counts them."""
+    few = " and ".join(phases_of(preset("paper"), True))
+    lines = [f"phases, as the progress line counts them (the preset 'paper' has {few}):"]
+    for name, text in EXPLAINED.items():
+        lines.append(textwrap.fill(text, width=78, initial_indent=f"  {name:14}", subsequent_indent=" " * 16))
+    return "\n".join(lines)
+
+
 def _settings_text() -> str:
     """The settings of the default preset, and in what the others differ from it."""
     default = preset(DEFAULT_PRESET).as_dict()
@@ -96,6 +107,6 @@ def _settings_text() -> str:
 
 
 def _config(arguments: argparse.Namespace) -> Config:
-    given = {"epochs": arguments.epochs, "seed": arguments.seed}
+    given = {"epochs": arguments.epochs, "seed": arguments.seed, "type_weights": arguments.weights}
     shortcuts = [f"{name}={value}" for name, value in given.items() if value is not None]
     return preset(arguments.preset).override([*arguments.set, *shortcuts])

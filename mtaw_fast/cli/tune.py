@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from mtaw_fast.cli.common import add_command, print_json, thread_count, wait_passively
+from mtaw_fast.cli.common import WEIGHTS_HELP, add_command, print_json, thread_count, wait_passively
 from mtaw_fast.config import DEFAULT_PRESET, PRESETS, preset
 from mtaw_fast.tuning import Trial, tune
 
@@ -29,6 +29,7 @@ def add_to(commands: Any) -> None:
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="change one of them; repeat for more"
     )
+    parser.add_argument("--weights", metavar="TYPE=W,..", help=WEIGHTS_HELP.format(what="the losses and on validation"))
     parser.add_argument("--trials", type=int, default=20, metavar="N", help="settings to try, at most")
     parser.add_argument("--seconds", type=float, metavar="S", help="begin no trial after so long (default: no limit)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the search")
@@ -41,10 +42,11 @@ def add_to(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Search and tell the best settings as a command."""
+    given = [*arguments.set, *([] if arguments.weights is None else [f"type_weights={arguments.weights}"])]
     wait_passively()
     found = tune(
         arguments.dataset,
-        preset(arguments.preset).override(arguments.set),
+        preset(arguments.preset).override(given),
         trials=arguments.trials,
         seconds=arguments.seconds,
         seed=arguments.seed,
@@ -53,7 +55,7 @@ def run(arguments: argparse.Namespace) -> None:
         progress=None if arguments.json else _tell,
     )
     command = ["mtaw-fast train", str(arguments.dataset), "BUNDLE", f"--preset {arguments.preset}"]
-    command += [f"--set {assignment}" for assignment in (*arguments.set, *found.assignments())]
+    command += [f"--set {assignment}" for assignment in (*given, *found.assignments())]
     if arguments.json:
         print_json(
             {

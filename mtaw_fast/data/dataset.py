@@ -102,6 +102,23 @@ class Dataset:
         """Prefixes of at least `min_prefix` clicks in the training sessions that have a next click."""
         return int(np.maximum(self.train.lengths - self.min_prefix, 0).sum())
 
+    def summary(self) -> dict[str, Any]:
+        """What it holds in plain JSON values: counts, from when to when (milliseconds), training clicks of each type,
+        and the report on its log where it was made with one."""
+        train, types = self.train, self.train.types
+        times = None if train.times is None else [int(train.times.min()), int(train.times.max())]
+        counts = None if types is None else np.bincount(types, minlength=len(self.type_names)).tolist()
+        return {
+            "items": self.n_items,
+            "train_sessions": len(train),
+            "train_clicks": train.n_clicks,
+            "train_samples": self.n_train_samples,
+            "test_samples": len(self.test),
+            "times": times,
+            "types": None if counts is None else dict(zip(self.type_names, counts, strict=True)),
+            "log": self.preparation.get("log"),
+        }
+
     def save(self, folder: str | os.PathLike[str], overwrite: bool = False) -> None:
         """Write the folder (made if missing); `overwrite` replaces a data set that is there, whose readers keep it.
 

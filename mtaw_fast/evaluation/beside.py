@@ -34,6 +34,8 @@ class Evaluation:
         Of the test clicks, those on items that training never saw; None where the data set does not say.
     unseen_targets : int
         How many of these would be targets.
+    weights : mapping of str to float
+        What samples count in the weighted metrics, by the type of their target; empty without these.
     warnings : list of str
         What makes the metrics other than they seem, a line each.
     """
@@ -49,6 +51,7 @@ class Evaluation:
     unseen_share: float | None = None
     unseen_targets: int = 0
     warnings: list[str] = field(default_factory=list)
+    weights: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def metrics(self) -> Mapping[str, float]:
@@ -68,6 +71,7 @@ class Evaluation:
             "index": self.index,
             "baselines": {name: report.as_dict() for name, report in self.baselines.items()},
             "warnings": list(self.warnings),
+            **({"weights": dict(self.weights)} if self.report.weighted else {}),
         }
 
     def __str__(self) -> str:
@@ -78,6 +82,12 @@ class Evaluation:
                 f"{int(metrics['samples']):,} targets of type {kind}: "
                 + ", ".join(f"{metric} {metrics[metric]:.2f}" for metric in METRICS)
                 for kind, metrics in self.report.by_type.items()
+            ]
+        if self.report.weighted:
+            weights = ", ".join(f"{name}={weight:g}" for name, weight in self.weights.items())
+            lines += [
+                f"targets weighted by type ({weights})",
+                _weighted_table({"model": self.report, **self.baselines}),
             ]
         if self.unseen_share is not None:
             counted = (
@@ -95,13 +105,28 @@ def table(reports: Mapping[str, Report]) -> str:
     model = next(iter(reports.values()))
     head = ["", *METRICS, f"P@20 repeat ({model.repeat_samples:,})",
             f"P@20 non-repeat ({model.samples - model.repeat_samples:,})"]  # fmt: skip
-    rows = [head, ["---"] * len(head)]
+    rows = [head]
     for name, report in reports.items():
-        cells = [
-            f"{report.metrics[metric]:.2f} [{report.intervals[metric][0]:.2f}, {report.intervals[metric][1]:.2f}]"
-            for metric in METRICS
-        ]
+        cells = _with_intervals(report.metrics, report.intervals)
         rows.append([name, *cells, f"{report.repeat['P@20']:.2f}", f"{report.non_repeat['P@20']:.2f}"])
+    return _drawn(rows)
+
+
+def _weighted_table(reports: Mapping[str, Report]) -> str:
+    """The same of the weighted metrics alone."""
+    rows = [["", *METRICS]]
+    rows += [[name, *_with_intervals(report.weighted, report.weighted_intervals)] for name, report in reports.items()]
+    return _drawn(rows)
+
+
+def _with_intervals(metrics: Mapping[str, float], intervals: Mapping[str, tuple[float, float]]) -> list[str]:
+    return [f"{metrics[name]:.2f} [{intervals[name][0]:.2f}, {intervals[name][1]:.2f}]" for name in METRICS]
+
+
+def _drawn(rows: list[list[str]]) -> str:
+    """Rows as a Markdown table, the first being its head."""
+    head = rows[0]
+    rows = [head, ["---"] * len(head), *rows[1:]]
     widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
     return "\n".join(
         "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in rows

@@ -54,27 +54,44 @@ def gains_of(ranks: np.ndarray) -> np.ndarray:
     return np.stack(columns, axis=1)
 
 
-def means_of(gains: np.ndarray) -> dict[str, float]:
-    """The metrics of gains float64[S, 4]: METRICS -> percent, NaN where there is no sample."""
+def means_of(gains: np.ndarray, weights: np.ndarray | None = None) -> dict[str, float]:
+    """The metrics of gains float64[S, 4]: METRICS -> percent, NaN where there is no sample (that counts).
+
+    weights: float[S], what the samples count, as if so often repeated; None: 1 each.
+    """
+    if weights is not None:
+        mass = float(weights.sum(dtype=np.float64))
+        if mass == 0:
+            return dict.fromkeys(METRICS, float("nan"))
+        return dict(zip(METRICS, (weights.astype(np.float64) @ gains / mass).tolist(), strict=True))
     if len(gains) == 0:
         return dict.fromkeys(METRICS, float("nan"))
     return dict(zip(METRICS, gains.mean(axis=0).tolist(), strict=True))
 
 
 def session_bootstrap(
-    gains: np.ndarray, session: np.ndarray, resamples: int = 1000, seed: int = 0, level: float = 0.95
+    gains: np.ndarray,
+    session: np.ndarray,
+    resamples: int = 1000,
+    seed: int = 0,
+    level: float = 0.95,
+    weights: np.ndarray | None = None,
 ) -> dict[str, tuple[float, float]]:
     """Percentile intervals of the metrics, resampling whole sessions: METRICS -> (low, high) in percent.
 
     gains: float64[S, 4]; session: int[S], equal for samples of one session. Samples of a session
     share clicks, so resampling them one by one would give intervals that are far too narrow. Every
     resample draws G sessions with replacement and takes the mean over the samples in them. With one
-    session the interval has no width. Equal arguments give equal intervals.
+    session the interval has no width. Equal arguments give equal intervals. weights: float[S], as in `means_of`;
+    those of some session must be over 0.
     """
     _, group = np.unique(session, return_inverse=True)
     n_sessions = int(group.max()) + 1
     # One row a session: the sums of its gains and its number of samples.
-    sums = np.stack([np.bincount(group, column) for column in (*gains.T, np.ones(len(gains)))], axis=1)
+    counts = np.ones(len(gains)) if weights is None else weights.astype(np.float64)
+    if weights is not None:
+        gains = gains * counts[:, None]
+    sums = np.stack([np.bincount(group, column) for column in (*gains.T, counts)], axis=1)
     generator = np.random.default_rng(seed)
     means = []
     step = max(_BOOTSTRAP_CELLS // n_sessions, 1)
@@ -84,6 +101,7 @@ def session_bootstrap(
         drawn += np.arange(rows)[:, None] * n_sessions
         times = np.bincount(drawn.ravel(), minlength=rows * n_sessions).reshape(rows, n_sessions)
         totals = times @ sums
+        totals = totals[totals[:, -1] > 0]  # a resample may hold nothing that counts
         means.append(totals[:, :-1] / totals[:, -1:])
     tail = 50 * (1 - level)
     low, high = np.percentile(np.concatenate(means), [tail, 100 - tail], axis=0)

@@ -50,6 +50,10 @@ class Report:
     by_type : mapping of str to mapping of str to float
         The metrics over the samples whose target is of each type of event, and `samples`, how many these are; those
         of `unseen` are in none. Empty where the samples have no types.
+    weighted : mapping of str to float
+        The metrics with each sample counting by the type of its target. Empty where no weights were given.
+    weighted_intervals : mapping of str to (low, high)
+        Their 95% intervals.
     """
 
     metrics: Mapping[str, float]
@@ -61,9 +65,15 @@ class Report:
     sessions: int
     unseen: int = 0
     by_type: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    weighted: Mapping[str, float] = field(default_factory=dict)
+    weighted_intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON values: the metrics at the top level, null for a metric without samples."""
+        weighted = {}
+        if self.weighted:
+            intervals = {name: list(interval) for name, interval in self.weighted_intervals.items()}
+            weighted = {"weighted": {**self.weighted, "intervals": intervals}}
         return {
             **self.metrics,
             "intervals": {name: list(interval) for name, interval in self.intervals.items()},
@@ -73,6 +83,7 @@ class Report:
             "sessions": self.sessions,
             "unseen": self.unseen,
             "by_type": {name: dict(metrics) for name, metrics in self.by_type.items()},
+            **weighted,
         }
 
 
@@ -145,6 +156,7 @@ def report_of(
     resamples: int = 1000,
     unseen: np.ndarray | None = None,
     type_names: Sequence[str] = (),
+    weights: np.ndarray | None = None,
 ) -> Report:
     """The report on ranks that are there already.
 
@@ -162,6 +174,9 @@ def report_of(
         The sessions of so many more samples, all of them misses: `Dataset.unseen`.
     type_names : sequence of str, default none
         What the types of the samples stand for; none: no metrics by type.
+    weights : float32[S], optional
+        What the samples count in `Report.weighted`, one over 0 at least. None: no weighted metrics. They do not go with
+        `unseen`, whose types nobody knows.
 
     Returns
     -------
@@ -170,11 +185,14 @@ def report_of(
     Raises
     ------
     DataError
-        Where there is no sample.
+        Where there is no sample, or none that counts.
+    UsageError
+        On `weights` with `unseen`.
     """
     if len(samples) == 0:
         raise DataError("nothing to evaluate: the split holds no sample; lower min_prefix or hold more sessions out")
     gains = gains_of(ranks)
+    weighted = _weighted(gains, samples, weights, unseen, resamples, seed)
     by_type = _by_type(gains, samples, type_names)
     repeats, session = samples.repeats(), samples.session
     missed = 0 if unseen is None else len(unseen)
@@ -192,7 +210,29 @@ def report_of(
         sessions=len(np.unique(session)),
         unseen=missed,
         by_type=by_type,
+        weighted=weighted[0],
+        weighted_intervals=weighted[1],
     )
+
+
+def _weighted(
+    gains: np.ndarray,
+    samples: Samples,
+    weights: np.ndarray | None,
+    unseen: np.ndarray | None,
+    resamples: int,
+    seed: int,
+) -> tuple[dict[str, float], dict[str, tuple[float, float]]]:
+    """(metrics, intervals) by weights float32[S]; both empty without."""
+    if weights is None:
+        return {}, {}
+    if unseen is not None:
+        raise UsageError("evaluation: weights do not go with unseen targets, whose types nobody knows; leave one out")
+    if not weights.any():
+        raise DataError("nothing to evaluate: no sample counts under these weights; give a type that occurs one over 0")
+    if (weights == 1).all():
+        return means_of(gains), session_bootstrap(gains, samples.session, resamples, seed)
+    return means_of(gains, weights), session_bootstrap(gains, samples.session, resamples, seed, weights=weights)
 
 
 def _by_type(gains: np.ndarray, samples: Samples, type_names: Sequence[str]) -> dict[str, dict[str, float]]:
@@ -215,6 +255,7 @@ def evaluate(
     progress: Progress | None = None,
     unseen: np.ndarray | None = None,
     type_names: Sequence[str] = (),
+    weights: np.ndarray | None = None,
 ) -> Report:
     """Rank every sample over the whole catalog and report.
 
@@ -234,6 +275,8 @@ def evaluate(
         The sessions of so many more samples, all of them misses: `Dataset.unseen`.
     type_names : sequence of str, default none
         What the types of the samples stand for; none: no metrics by type.
+    weights : float32[S], optional
+        As in `report_of`.
 
     Returns
     -------
@@ -242,9 +285,9 @@ def evaluate(
     Raises
     ------
     UsageError
-        Where the ranker breaks its contract (`ranks_of`).
+        Where the ranker breaks its contract (`ranks_of`), or on `weights` with `unseen`.
     DataError
-        Where there is no sample.
+        Where there is no sample, or none that counts.
     """
     ranks = ranks_of(ranker, samples, max(KS), chunk, progress)
-    return report_of(ranks, samples, seed, unseen=unseen, type_names=type_names)
+    return report_of(ranks, samples, seed, unseen=unseen, type_names=type_names, weights=weights)

@@ -18,7 +18,7 @@ from mtaw_fast.model.mtaw import MTAW
 from mtaw_fast.training.batch import Batch, sample_counts
 from mtaw_fast.training.batching import epoch_batches
 from mtaw_fast.training.initial import initialise
-from mtaw_fast.training.reporting import Reporter
+from mtaw_fast.training.reporting import Reporter, Trace
 from mtaw_fast.training.state import RunState
 from mtaw_fast.training.step import AnyStepper, learning_rate
 from mtaw_fast.training.stepper_choice import make_stepper
@@ -30,7 +30,11 @@ _SESSIONS_NAMED = 5
 
 @dataclass(frozen=True, slots=True)
 class Fitting:
-    """What every phase that trains weights works with; n_items, min_prefix: the data set's."""
+    """What every phase that trains weights works with.
+
+    n_items, min_prefix: the data set's. type_weights: float32[K], what samples count by the type of their target; None
+    where all count the same.
+    """
 
     config: Config
     n_items: int
@@ -38,6 +42,7 @@ class Fitting:
     device: torch.device
     state: RunState
     reporter: Reporter
+    type_weights: np.ndarray | None = None
 
     def fit(
         self,
@@ -89,17 +94,19 @@ class Fitting:
         # A state that depends on the epoch alone: a resumed run draws the same dropout.
         torch.manual_seed(int(np.random.SeedSequence([config.seed, epoch]).generate_state(1)[0]))
         stepper.model.train()
-        samples = sample_counts(sessions, self.min_prefix, config.targets)
+        samples = sample_counts(sessions, self.min_prefix, config.targets, self.type_weights)
         batches = epoch_batches(samples, config.batch_prefixes, config.seed, epoch)
         self.reporter.epoch_starts(phase, epoch, epochs, len(sessions))
-        began, loss = time.perf_counter(), 0.0
+        began, loss, trace = time.perf_counter(), 0.0, Trace(len(sessions))
         # A warm-up shorter than a step would only make that step one of learning rate 0.
         skipped = config.warmup_epochs if config.warmup_epochs * len(batches) < 1 else 0.0
         for step, numbers in enumerate(batches):
-            batch = Batch.of(sessions.select(numbers), self.min_prefix, stepper.input_device, config.targets)
+            chosen, device = sessions.select(numbers), stepper.input_device
+            batch = Batch.of(chosen, self.min_prefix, device, config.targets, self.type_weights)
             loss = stepper.step(batch, max(epoch - 1 + step / len(batches), skipped))
             if not math.isfinite(loss):
                 break
+            trace.add(len(numbers), loss)
             self.reporter.step_done(len(numbers), loss)
         mean = stepper.end_epoch()
         if stepper.failed_step is not None:
@@ -115,6 +122,7 @@ class Fitting:
             "phase": phase,
             "epoch": epoch,
             "loss": mean,
+            "losses": trace.losses(),
             "lr": learning_rate(config, epoch),
             "seconds": round(seconds, 3),
             "sessions_per_second": round(len(sessions) / seconds, 1),
@@ -145,7 +153,8 @@ class Fitting:
                 f"setting max_len={max_len} is below the data set's shortest prefix, {min_prefix}; raise it"
             )
         usable = sessions.keep_last(max_len + 1)
-        usable = usable.select(np.flatnonzero(sample_counts(usable, min_prefix, self.config.targets)))
+        counts = sample_counts(usable, min_prefix, self.config.targets, self.type_weights)
+        usable = usable.select(np.flatnonzero(counts))
         if len(usable) == 0:
             raise TrainingError(
                 f"no training session has more than {min_prefix} clicks, so there is nothing to learn from; "

@@ -27,6 +27,7 @@ from mtaw_fast.memory import MemoryTables
 from mtaw_fast.memory.settings import query_settings
 from mtaw_fast.memory.trends import TrendTables
 from mtaw_fast.ranking.memory_stage import moment_of
+from mtaw_fast.training.batch import typed
 from mtaw_fast.training.memory_ranker import nothing_to_learn
 from mtaw_fast.training.newcomers import DenseNewcomers
 from mtaw_fast.training.passage import Passage, evenly
@@ -51,12 +52,15 @@ class Lessons:
         Clicks of the prefixes.
     left_out : int
         Queries whose target was none of their candidates.
+    weights : float32[Q] or None
+        What they count by the type of their target; None where all count the same.
     """
 
     features: tuple[str, ...]
     targets: np.ndarray
     lengths: np.ndarray
     left_out: int
+    weights: np.ndarray | None
     _offsets: np.ndarray
     _ids: np.ndarray
     _values: np.ndarray
@@ -83,6 +87,7 @@ def go_through(
     reporter: Reporter,
     since: int | None = None,
     trends: TrendTables | None = None,
+    type_weights: np.ndarray | None = None,
 ) -> Lessons:
     """Ask and learn every click of the slice.
 
@@ -109,6 +114,8 @@ def go_through(
         Clicks up to this moment (ms) are learned but not asked: the tables know of later ones.
     trends : TrendTables, optional
         Of the sessions before the slice, where the ranker is to read them.
+    type_weights : float32[K], optional
+        What queries count by the type of their target; those that count 0 are not asked.
 
     Returns
     -------
@@ -120,7 +127,8 @@ def go_through(
         Where no query has its target among its candidates, or the folder's disk is full.
     """
     passage = Passage.of(sessions, config.lesson_clicks, round(config.lesson_seconds * 1000))
-    asked = _asked(passage, sessions, min_prefix, since, config.ranker_samples)
+    weights_of = None if type_weights is None else type_weights[typed(sessions)]
+    asked = _asked(passage, sessions, min_prefix, since, config.ranker_samples, weights_of)
     walk = _Walk(config, tables, sessions, weights, asked, None if trends is None else trends.live(tables.n_items))
     with _notebook(folder, feature_names(trends is not None)) as notes:
         reporter.epoch_starts(f"{phase}, lessons", 1, 1, len(passage.clicks))
@@ -128,14 +136,23 @@ def go_through(
             walk.ask(clicks, notes)
             walk.learn(clicks)
             reporter.step_done(len(clicks), 0.0)
-        return notes.lessons()
+        return notes.lessons(weights_of)
 
 
-def _asked(passage: Passage, sessions: Sessions, min_prefix: int, since: int | None, most: int) -> np.ndarray:
+def _asked(
+    passage: Passage,
+    sessions: Sessions,
+    min_prefix: int,
+    since: int | None,
+    most: int,
+    weights: np.ndarray | None,
+) -> np.ndarray:
     """int64[Q]: places in the sessions' items of the next clicks that are asked for, in the passage's order."""
     begins = np.repeat(sessions.offsets[:-1], sessions.lengths)
     clicks = passage.clicks
     fine = clicks - begins[clicks] >= min_prefix
+    if weights is not None:
+        fine &= weights[clicks] > 0
     if since is not None and passage.moments is not None:
         fine &= passage.moments[clicks] > since
     found = clicks[fine]
@@ -191,7 +208,7 @@ class _Walk:
         threads = self._threads if len(clicks) >= _FEW else 1
         moment = None if self._trends is None else moment_of(self._trends, self._times, clicks)
         ids, values = self._memory.features(self._items, begins, clicks, dense, threads=threads, moment=moment)
-        notes.add(self._items[clicks], clicks - begins, ids, values)
+        notes.add(clicks, self._items[clicks], clicks - begins, ids, values)
 
     def learn(self, clicks: np.ndarray) -> None:
         """Learn the clicks int64[n], in order."""
@@ -207,25 +224,30 @@ class _Notebook:
 
     def __init__(self, file: IO[bytes], features: tuple[str, ...]) -> None:
         self._file, self._features = file, features
+        self._clicks: list[np.ndarray] = []
         self._targets: list[np.ndarray] = []
         self._lengths: list[np.ndarray] = []
         self._counts: list[np.ndarray] = []
         self._ids: list[np.ndarray] = []
         self._left_out = 0
 
-    def add(self, targets: np.ndarray, lengths: np.ndarray, ids: np.ndarray, values: np.ndarray) -> None:
-        """Keep those of q queries that have their targets int32[q] among the candidates int32[q, C], padded with -1."""
+    def add(
+        self, clicks: np.ndarray, targets: np.ndarray, lengths: np.ndarray, ids: np.ndarray, values: np.ndarray
+    ) -> None:
+        """Keep those of q queries, for the next clicks at the places int64[q], that have their targets int32[q] among
+        the candidates int32[q, C], padded with -1."""
         fine = (ids == targets[:, None]).any(axis=1)
         self._left_out += int(np.count_nonzero(~fine))
         there = (ids >= 0) & fine[:, None]
         self._file.write(np.clip(values[there], -_MOST, _MOST).astype(np.float16).data)
+        self._clicks.append(clicks[fine])
         self._targets.append(targets[fine])
         self._lengths.append(lengths[fine])
         self._counts.append(there.sum(axis=1)[fine])
         self._ids.append(ids[there])
 
-    def lessons(self) -> Lessons:
-        """What was gathered."""
+    def lessons(self, weights: np.ndarray | None) -> Lessons:
+        """What was gathered. weights: float32[T], what a query counts by the place of its next click, or None."""
         if not any(len(targets) for targets in self._targets):
             raise nothing_to_learn(self._left_out)
         self._file.flush()
@@ -237,6 +259,7 @@ class _Notebook:
             np.concatenate(self._targets),
             np.concatenate(self._lengths),
             self._left_out,
+            None if weights is None else weights[np.concatenate(self._clicks)],
             offsets,
             np.concatenate(self._ids),
             values,

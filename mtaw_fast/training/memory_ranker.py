@@ -20,7 +20,7 @@ from torch.nn import functional
 
 from mtaw_fast.errors import TrainingError, UsageError
 from mtaw_fast.memory import RankerNet
-from mtaw_fast.training.reporting import Reporter
+from mtaw_fast.training.reporting import Reporter, Trace
 
 HIDDEN = (64, 32)
 WARMUP_SHARE = 0.05  # of all steps
@@ -134,11 +134,13 @@ def fit_ranker(
     phase: str,
     reporter: Reporter,
     start: RankerNet | None = None,
+    target_weights: np.ndarray | None = None,
 ) -> tuple[RankerNet, list[dict[str, Any]]]:
     """The ranker, and a record an epoch. Equal arguments give equal bits on one machine, whatever torch's threads.
 
     targets: int32[Q], the next clicks; a query whose target is no candidate teaches nothing and is left out.
     lengths: int64[Q], clicks of the prefixes. start: a ranker to go on from, of the same features.
+    target_weights: float32[Q], what the queries count beside that, over 0; None: the same.
     Raises TrainingError where no query has its target among its candidates.
     """
     n_queries = len(targets)
@@ -159,11 +161,14 @@ def fit_ranker(
     steps_an_epoch = -(-n_queries // settings.batch)
     total, step, history = settings.epochs * steps_an_epoch, 0, []
     weights = lengths.astype(np.float32) ** LENGTH_POWER
+    if target_weights is not None:
+        weights *= target_weights
     for epoch in range(1, settings.epochs + 1):
         order = np.random.default_rng([seed, epoch]).permutation(n_queries)
         batches = np.array_split(order, steps_an_epoch)
         reporter.epoch_starts(phase, epoch, settings.epochs, n_queries)
-        began, losses, used = time.perf_counter(), 0.0, 0
+        began, losses, used, mass = time.perf_counter(), 0.0, 0, 0.0
+        trace = Trace(n_queries)
         for queries, (ids, values) in zip(batches, _ahead(candidates, batches), strict=True):
             hits = ids == targets[queries, None]
             known = np.flatnonzero(hits.any(axis=1))
@@ -182,15 +187,26 @@ def fit_ranker(
             optimizer.zero_grad()
             ((loss * weight).sum() / weight.sum()).backward()
             optimizer.step()
-            losses += float(loss.detach().sum())
+            told = loss.detach()
+            counts = None if target_weights is None else torch.from_numpy(target_weights[queries[known]])
+            losses += float((told if counts is None else told * counts).sum())
+            mass += len(known) if counts is None else float(counts.sum())
             used += len(known)
-            reporter.step_done(len(queries), float(loss.detach().mean()))
+            trace.add(len(queries), float(told.mean()))
+            reporter.step_done(len(queries), float(told.mean()))
         if used == 0:
             raise nothing_to_learn(n_queries)
         seconds = time.perf_counter() - began
-        record = {"phase": phase, "epoch": epoch, "loss": losses / used, "lr": _rate(settings.lr, step, total),
-                  "seconds": round(seconds, 3), "sessions_per_second": round(n_queries / seconds, 1),
-                  "in_candidates": round(100 * used / (n_queries + candidates.left_out), 2)}  # fmt: skip
+        record = {
+            "phase": phase,
+            "epoch": epoch,
+            "loss": losses / mass,
+            "losses": trace.losses(),
+            "lr": _rate(settings.lr, step, total),
+            "seconds": round(seconds, 3),
+            "sessions_per_second": round(n_queries / seconds, 1),
+            "in_candidates": round(100 * used / (n_queries + candidates.left_out), 2),
+        }
         history.append(record)
         reporter.epoch_ends(record)
     return _folded(net, mean, scale, candidates.features), history

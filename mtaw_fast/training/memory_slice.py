@@ -23,6 +23,7 @@ from mtaw_fast.memory.trends import TrendTables, trend_settings
 from mtaw_fast.model.item_vectors import normalised
 from mtaw_fast.ranking.encoders import NativeEncoder
 from mtaw_fast.ranking.retrieval import ScanIndex
+from mtaw_fast.training.batch import typed
 from mtaw_fast.training.lessons import go_through
 from mtaw_fast.training.memory_ranker import RankerFit, fit_ranker
 from mtaw_fast.training.reporting import Reporter
@@ -54,6 +55,7 @@ def fit_on_slice(
     folder: Path,
     phase: str,
     reporter: Reporter,
+    type_weights: np.ndarray | None = None,
 ) -> tuple[RankerNet, list[dict[str, Any]]]:
     """Fit the ranker on the last `config.ranker_slice` of the sessions.
 
@@ -73,6 +75,8 @@ def fit_on_slice(
         For the reporter and the records.
     reporter : Reporter
         Told of the progress.
+    type_weights : float32[K], optional
+        What samples count by the type of their target.
 
     Returns
     -------
@@ -82,14 +86,19 @@ def fit_on_slice(
         A record an epoch.
     """
     if not config.prequential:
-        return fit_to(SliceCandidates.of(config, sessions, n_items, min_prefix, weights), config, phase, reporter)
+        asked = SliceCandidates.of(config, sessions, n_items, min_prefix, weights, type_weights)
+        return fit_to(asked, config, phase, reporter)
     before, last = sessions.split_last(config.ranker_slice)
     tables = build_tables(config, before, n_items)
     since = None if before.times is None else int(before.times.max())
     trends = build_trends(config, before, n_items)
-    lessons = go_through(config, tables, last, min_prefix, weights, folder, phase, reporter, since, trends)
+    lessons = go_through(
+        config, tables, last, min_prefix, weights, folder, phase, reporter, since, trends, type_weights
+    )
     fit = fit_settings(config, timed=trends is not None)
-    return fit_ranker(lessons, lessons.targets, lessons.lengths, fit, config.seed, phase, reporter)
+    return fit_ranker(
+        lessons, lessons.targets, lessons.lengths, fit, config.seed, phase, reporter, target_weights=lessons.weights
+    )
 
 
 def fit_to(
@@ -97,7 +106,10 @@ def fit_to(
 ) -> tuple[RankerNet, list[dict[str, Any]]]:
     """`fit_on_slice` from candidates that are there already; of the settings only the fit's own count."""
     prefixes, fit = candidates.prefixes, fit_settings(config)
-    return fit_ranker(candidates, prefixes.targets, prefixes.lengths, fit, config.seed, phase, reporter)
+    return fit_ranker(
+        candidates, prefixes.targets, prefixes.lengths, fit, config.seed, phase, reporter,
+        target_weights=prefixes.weights,
+    )  # fmt: skip
 
 
 def fit_settings(config: Config, *, timed: bool = False) -> RankerFit:
@@ -120,21 +132,27 @@ def fit_settings(config: Config, *, timed: bool = False) -> RankerFit:
 class Prefixes:
     """The Q samples of packed sessions, without a copy: prefix q is items[begins[q]:ends[q]], then comes targets[q].
 
-    items: int32[T]; begins, ends: int64[Q]; targets: int32[Q].
+    items: int32[T]; begins, ends: int64[Q]; targets: int32[Q]. weights: float32[Q], what they count, or None.
     """
 
     items: np.ndarray
     begins: np.ndarray
     ends: np.ndarray
     targets: np.ndarray
+    weights: np.ndarray | None = None
 
     @classmethod
-    def of(cls, sessions: Sessions, min_prefix: int) -> Prefixes:
-        """Every prefix of at least `min_prefix` clicks that has a next click, session by session."""
+    def of(cls, sessions: Sessions, min_prefix: int, type_weights: np.ndarray | None = None) -> Prefixes:
+        """Every prefix of at least `min_prefix` clicks that has a next click, session by session; with `type_weights`
+        those whose next click counts."""
         counts = np.maximum(sessions.lengths - min_prefix, 0)
         begins = np.repeat(sessions.offsets[:-1], counts)
         ends = ranges(sessions.offsets[:-1] + min_prefix, counts)
-        return cls(np.ascontiguousarray(sessions.items), begins, ends, sessions.items[ends])
+        items, weights = np.ascontiguousarray(sessions.items), None
+        if type_weights is not None:
+            weights = type_weights[typed(sessions)[ends]]
+            begins, ends, weights = begins[weights > 0], ends[weights > 0], weights[weights > 0]
+        return cls(items, begins, ends, items[ends], weights)
 
     @property
     def lengths(self) -> np.ndarray:
@@ -161,7 +179,7 @@ class SliceCandidates:
         self.prefixes = prefixes
         self._threads = max(1, current_threads().pieces - 1)  # beside the fit, which takes one
         self._memory = tables.queries(tables.n_items, query_settings(config))
-        self._dense = None if weights is None else _dense(config, weights, prefixes, current_threads().pieces)
+        self._dense = None if weights is None else dense_of(config, weights, prefixes, current_threads().pieces)
 
     @classmethod
     def of(
@@ -171,10 +189,12 @@ class SliceCandidates:
         n_items: int,
         min_prefix: int,
         weights: Mapping[str, np.ndarray] | None,
+        type_weights: np.ndarray | None = None,
     ) -> SliceCandidates:
         """Those of the last `config.ranker_slice` of `sessions`; arguments as in `fit_on_slice`."""
         before, last = sessions.split_last(config.ranker_slice)
-        return cls(config, build_tables(config, before, n_items), weights, Prefixes.of(last, min_prefix))
+        prefixes = Prefixes.of(last, min_prefix, type_weights)
+        return cls(config, build_tables(config, before, n_items), weights, prefixes)
 
     def batch(self, queries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """See `memory_ranker.Candidates`."""
@@ -187,7 +207,7 @@ class SliceCandidates:
         )
 
 
-def _dense(config: Config, weights: Mapping[str, np.ndarray], prefixes: Prefixes, threads: int) -> Dense:
+def dense_of(config: Config, weights: Mapping[str, np.ndarray], prefixes: Prefixes, threads: int) -> Dense:
     """What the encoder and the exact index say of the prefixes, by the code that serves."""
     catalog = normalised(weights["item_embedding"])
     encoder, index = NativeEncoder(config, weights), ScanIndex(catalog, quantise(catalog))

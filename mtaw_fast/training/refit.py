@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from mtaw_fast.config import Config
+from mtaw_fast.errors import UsageError
 from mtaw_fast.memory import MemoryTables
 from mtaw_fast.memory.trends import TrendTables
 from mtaw_fast.model.model import Model
@@ -64,6 +65,7 @@ def refit_ranker(
     """
     assert model.memory is not None
     assert model.ranker_net is not None
+    _refuse_weights(model.config)
     config, sessions = model.config, model.sessions
     first = len(sessions) - n_new
     tables = MemoryTables.build(
@@ -92,6 +94,7 @@ def refit_encoder(
 
     Parameters are those of `refit_ranker`; a checkpoint lies in `folder` meanwhile.
     """
+    _refuse_weights(model.config)
     config = _warm(model.config)
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         state = RunState(RunFolder(Path(scratch)), {}, "refit")
@@ -115,6 +118,15 @@ def refit_encoder(
         trends=model.trends,
     )
     return replace(whole, learned=learned), history
+
+
+def _refuse_weights(config: Config) -> None:
+    """Raise UsageError where targets count by type: the sessions that a bundle keeps have no types."""
+    if config.type_weights:
+        raise UsageError(
+            f"this bundle was trained with targets that count by type ({config.type_weights}), and it keeps no types "
+            "of its clicks to go on with: update it without --refit, or train anew"
+        )
 
 
 def _warm(config: Config) -> Config:

@@ -1,13 +1,4 @@
-"""A whole training, phase by phase, each taken up where a run was cut off.
-
-Without a session memory: `search` for the best epoch on held-out sessions, then `refit` on all of them. With one:
-
-    slice         MTAW on the sessions before the slice
-    ranker        the ranker on the slice, by tables and vectors that know nothing of it
-    search        MTAW on all sessions but the held-out ones, for the same epochs
-    validate      all of it on the held-out sessions, through the path that serves
-    slice-refit, ranker-refit, refit    the first three again, with the held-out sessions
-"""
+"""A whole training, phase by phase (`mtaw_fast.phases`), each taken up where a run was cut off."""
 
 from __future__ import annotations
 
@@ -22,19 +13,23 @@ from mtaw_fast.config import Config
 from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.data.sessions import Samples, Sessions
 from mtaw_fast.errors import UsageError
+from mtaw_fast.evaluation import report_of
 from mtaw_fast.memory import RankerNet
 from mtaw_fast.model.model import Model
+from mtaw_fast.phases import phases_of
 from mtaw_fast.storage.files import folder_lock
 from mtaw_fast.training.checkpoints import RunFolder
 from mtaw_fast.training.encoder import weights_of
+from mtaw_fast.training.feature_worth import feature_worth
 from mtaw_fast.training.fitting import Fitting
 from mtaw_fast.training.memory_slice import build_tables, build_trends, fit_on_slice, fit_settings
 from mtaw_fast.training.reporting import Reporter, Silent
-from mtaw_fast.training.served_metrics import served_metrics
+from mtaw_fast.training.served_metrics import served_ranks
 from mtaw_fast.training.state import RunState
 from mtaw_fast.training.threads import Threads, training_threads
 from mtaw_fast.training.trained_model import TrainedModel
 from mtaw_fast.training.validation import validation_metrics
+from mtaw_fast.type_weights import by_code
 
 Kept = Mapping[str, str]  # files that the run still needs: past, weights, ranker
 Phase = Callable[[str], Kept]  # by its name
@@ -112,35 +107,45 @@ class _Run:
             "min_prefix": dataset.min_prefix,
             "refit": refit,
         }
+        self._type_weights = self._weights_of_types()
         self._phases = self._plan()
         self.state = RunState(files, identity, next(iter(self._phases)))
-        self._fitting = Fitting(config, dataset.n_items, dataset.min_prefix, device, self.state, reporter)
+        self._fitting = Fitting(
+            config, dataset.n_items, dataset.min_prefix, device, self.state, reporter, self._type_weights
+        )
+
+    def _weights_of_types(self) -> np.ndarray | None:
+        """What targets count by type; UsageError where the settings ask for what the data set cannot give."""
+        weights = by_code(self._config.type_weights, self._dataset.type_names, "setting type_weights")
+        if weights is not None:
+            held_out = Samples.from_sessions(self._held_out, self._dataset.min_prefix)
+            if not _sample_weights(held_out, weights).any():
+                raise UsageError(
+                    "setting type_weights: no target of the validation sessions counts, so nothing can be judged; give "
+                    "more of the types a weight, or hold more sessions out (--set validation=0.1)"
+                )
+        return weights
 
     def _plan(self) -> dict[str, Phase]:
         """The phases in order, by name."""
-        memory, whole = self._config.memory, self._dataset.train
-        encoder = memory and self._config.dense_candidates > 0  # whether the ranker hears of it
-        plan: dict[str, Phase] = {}
-        if encoder:
-            plan["slice"] = partial(self._fit_before_slice, self._fitted)
-        if memory:
-            plan["ranker"] = partial(self._fit_ranker, self._fitted)
-            plan["search"] = partial(self._fit_all, self._fitted)
-            plan["validate"] = self._validate
-        else:
-            plan["search"] = self._search
-        if self._refit:
-            if encoder:
-                plan["slice-refit"] = partial(self._fit_before_slice, whole)
-            if memory:
-                plan["ranker-refit"] = partial(self._fit_ranker, whole)
-            plan["refit"] = partial(self._fit_all, whole)
-        return plan
+        whole = self._dataset.train
+        known: dict[str, Phase] = {
+            "slice": partial(self._fit_before_slice, self._fitted),
+            "ranker": partial(self._fit_ranker, self._fitted),
+            "search": partial(self._fit_all, self._fitted) if self._config.memory else self._search,
+            "validate": self._validate,
+            "slice-refit": partial(self._fit_before_slice, whole),
+            "ranker-refit": partial(self._fit_ranker, whole),
+            "refit": partial(self._fit_all, whole),
+        }
+        return {phase: known[phase] for phase in phases_of(self._config, self._refit)}
 
     def finish(self) -> TrainedModel:
         """Run every phase that is left."""
-        following = dict(zip(self._phases, [*list(self._phases)[1:], _DONE], strict=True))
+        phases = list(self._phases)
+        following = dict(zip(phases, [*phases[1:], _DONE], strict=True))
         while (phase := self.state["phase"]) != _DONE:
+            self._reporter.phase_starts(phase, phases.index(phase) + 1, len(phases))
             kept = self._phases[phase](phase)
             # What the search leaves has served its purpose once the refit begins.
             self.state.next_phase(following[phase], kept if _is_refit(phase) or not _is_refit(following[phase]) else {})
@@ -151,6 +156,8 @@ class _Run:
             best_epoch=self.state["best_epoch"],
             refit=self._refit,
             seconds=self.state["seconds"],
+            intervals=self.state["intervals"],
+            feature_worth=self.state["feature_worth"],
         )
 
     def _search(self, phase: str) -> Kept:
@@ -159,7 +166,7 @@ class _Run:
             phase,
             self._fitted,
             self._config.epochs,
-            judge=lambda model: validation_metrics(model, judged, self._dataset.min_prefix),
+            judge=lambda model: validation_metrics(model, judged, self._dataset.min_prefix, self._type_weights),
             patience=self._config.patience,
         )
         return {"weights": self.state["best_checkpoint"]}
@@ -178,17 +185,37 @@ class _Run:
         n_items, min_prefix = self._dataset.n_items, self._dataset.min_prefix
         past = self._weights("past") if "past" in self.state["kept"] else None
         ranker, history = fit_on_slice(
-            self._config, sessions, n_items, min_prefix, past, self._files.folder, phase, self._reporter
-        )
+            self._config, sessions, n_items, min_prefix, past, self._files.folder, phase, self._reporter,
+            self._type_weights,
+        )  # fmt: skip
         name = f"{phase}.safetensors"
         ranker.save(self._files.folder / name)
         self.state.note(history)
         return {"ranker": name}
 
-    def _validate(self, _phase: str) -> Kept:
-        samples = Samples.from_sessions(self._held_out, self._dataset.min_prefix)
-        metrics = served_metrics(self._model(self._fitted), samples)
-        self.state.save(best=metrics, best_epoch=self._config.epochs)
+    def _validate(self, phase: str) -> Kept:
+        samples, model = Samples.from_sessions(self._held_out, self._dataset.min_prefix), self._model(self._fitted)
+        done = 0
+
+        def told(now: int, _total: int) -> None:
+            nonlocal done
+            self._reporter.step_done(now - done, 0.0)
+            done = now
+
+        self._reporter.epoch_starts(phase, 1, 1, len(samples))
+        ranks = served_ranks(model, samples, told)
+        weights = None if self._type_weights is None else _sample_weights(samples, self._type_weights)
+        report = report_of(ranks, samples, weights=weights)
+        metrics, intervals = report.metrics, report.intervals
+        if weights is not None:
+            metrics, intervals = report.weighted, report.weighted_intervals
+        self.state.save(
+            best=dict(metrics),
+            best_epoch=self._config.epochs,
+            intervals={name: list(interval) for name, interval in intervals.items()},
+            feature_worth=feature_worth(model, samples),
+        )
+        self.state.plot()
         return self.state["kept"]
 
     def _model(self, sessions: Sessions) -> Model:
@@ -210,6 +237,12 @@ class _Run:
 
     def _weights(self, kept: str) -> dict[str, np.ndarray]:
         return weights_of(self._config, self._dataset.n_items, self.state, kept)
+
+
+def _sample_weights(samples: Samples, type_weights: np.ndarray) -> np.ndarray:
+    """float32[S]: what the samples count."""
+    assert samples.target_types is not None
+    return type_weights[samples.target_types]
 
 
 def _is_refit(phase: str) -> bool:

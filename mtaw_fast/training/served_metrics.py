@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from mtaw_fast.data.sessions import Samples
-from mtaw_fast.evaluation import ranks_of
+from mtaw_fast.evaluation import Progress, ranks_of
 from mtaw_fast.evaluation.metrics import gains_of, means_of
 from mtaw_fast.model.model import Model
 from mtaw_fast.ranking.catalog import Catalog
@@ -12,8 +14,13 @@ from mtaw_fast.ranking.pipeline import Pipeline
 from mtaw_fast.ranking.retrieval import ScanIndex
 
 
-def served_metrics(model: Model, samples: Samples) -> dict[str, float]:
-    """P@K and MRR@K in percent over `samples`, of what a bundle of the model would serve."""
+def served_ranks(model: Model, samples: Samples, progress: Progress | None = None) -> np.ndarray:
+    """int32[S]: the ranks (`evaluation.ranks_of`) of the samples' targets in what a bundle of the model would serve."""
     index = ScanIndex(model.item_vectors, model.scan)
     pipeline = Pipeline.of(Catalog.of(model), NativeEncoder(model.config, model.weights), index)
-    return means_of(gains_of(ranks_of(pipeline, samples)))
+    return ranks_of(pipeline, samples, progress=progress)
+
+
+def served_metrics(model: Model, samples: Samples) -> dict[str, float]:
+    """P@K and MRR@K in percent over `samples`, of what a bundle of the model would serve."""
+    return means_of(gains_of(served_ranks(model, samples)))

@@ -19,6 +19,8 @@ _NEW: dict[str, Any] = {
     "kept": {},
     "history": [],
     "seconds": 0.0,
+    "intervals": None,
+    "feature_worth": None,
 }
 
 
@@ -27,7 +29,8 @@ class RunState:
 
     phase: the work under way, 'done' after the last. epoch: whole epochs of it. checkpoint: file of weights and
     moments after them. best_epoch, best, best_checkpoint: the search's choice, its metrics and weights. kept: files
-    that earlier phases left, by what they are. history: a record an epoch. seconds: of work that was kept.
+    that earlier phases left, by what they are. history: a record an epoch. seconds: of work that was kept. intervals:
+    of `best`, where a phase made them. feature_worth: as `training.feature_worth` makes it, likewise.
     """
 
     def __init__(self, files: RunFolder, identity: Mapping[str, Any], first_phase: str) -> None:
@@ -45,7 +48,7 @@ class RunState:
                     f"{self.files.folder} holds a training with other settings or data; "
                     "repeat its settings to resume it, or start anew with --overwrite"
                 )
-            self._values = found
+            self._values = {**_NEW, **found}
             self.files.sweep(found)
             return
         if found is not None and found["phase"] != "done" and not overwrite:
@@ -70,7 +73,11 @@ class RunState:
     def close_epoch(self, epoch: int, checkpoint: str, record: Mapping[str, Any], **changes: Any) -> None:
         """Note a whole epoch: its checkpoint, its record and what else it changes."""
         self.save(epoch=epoch, checkpoint=checkpoint, history=[*self["history"], dict(record)], **changes)
-        plot_curves(self["history"], self.files.folder / "curves.png")
+        self.plot()
+
+    def plot(self) -> None:
+        """Draw what is known so far."""
+        plot_curves(self["history"], self.files.folder / "curves.png", self["best"])
 
     def note(self, records: Sequence[Mapping[str, Any]]) -> None:
         """Add records of work without checkpoints of its own to the history; written with what follows."""

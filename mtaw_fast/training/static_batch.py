@@ -17,6 +17,7 @@ from mtaw_fast.kernels.prefix_interest.configs import DEFAULT_TILE_CLICKS
 from mtaw_fast.training.batch import Batch
 
 _RUNGS = 4  # sizes up to a full batch
+_WIDE = 6  # fields of 64 bits
 _STAGED = 4  # batches whose copies to the device may be under way
 
 
@@ -43,17 +44,18 @@ class Budget(NamedTuple):
 
     @property
     def sizes(self) -> list[int]:
-        """Numbers in each field of `StaticInputs`, the tiles' last and as three."""
+        """Numbers in each field of `StaticInputs`: six of 64 bits, then those of 32, the tiles' last and as three."""
         slots = self.tiles * DEFAULT_TILE_CLICKS
-        return [self.clicks, self.clicks + 1, self.rows, self.rows, 1, 1, slots, slots, 2 * self.tiles]
+        return [self.clicks, self.clicks + 1, self.rows, self.rows, 1, 1, self.rows, slots, slots, 2 * self.tiles]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class StaticInputs:
     """A batch as the step sees it: views of one buffer.
 
-    clicks: int64[T]; offsets: int64[T + 1]; rows, targets: int64[S]; n_rows: int64[1], rows that are samples.
-    seed: int64[1], of the step's dropout. tiles: the plan of the offsets, int32.
+    clicks: int64[T]; offsets: int64[T + 1]; rows, targets: int64[S]. seed: int64[1], of the step's dropout.
+    mass: float64[1] and weights: float32[S], as in `Batch`, 1 where that has none. tiles: the plan of the offsets,
+    int32.
 
     Inert clicks are sessions of one click each, of item 0; then come sessions of none. Inert rows ask for item 0
     after click 0 and have the weight 0, so nothing inert reaches a gradient.
@@ -63,27 +65,24 @@ class StaticInputs:
     offsets: Tensor
     rows: Tensor
     targets: Tensor
-    n_rows: Tensor
     seed: Tensor
+    mass: Tensor
+    weights: Tensor
     tiles: Tiles
 
     @classmethod
     def of(cls, buffer: Tensor, budget: Budget) -> StaticInputs:
         """Views of int32[`numbers(budget)`], whose 64-bit numbers come first."""
-        *wide, slots, _, ranges = budget.sizes
-        clicks, offsets, rows, targets, n_rows, seed = buffer[: 2 * sum(wide)].view(torch.int64).split(wide)
-        slot_click, slot_begin, tile_range = buffer[2 * sum(wide) :].split([slots, slots, ranges])
+        wide, narrow = budget.sizes[:_WIDE], budget.sizes[_WIDE:]
+        clicks, offsets, rows, targets, seed, mass = buffer[: 2 * sum(wide)].view(torch.int64).split(wide)
+        weights, slot_click, slot_begin, tile_range = buffer[2 * sum(wide) :].split(narrow)
         tiles = Tiles(slot_click, slot_begin, tile_range.view(-1, 2), DEFAULT_TILE_CLICKS, budget.clicks)
-        return cls(clicks, offsets, rows, targets, n_rows, seed, tiles)
+        return cls(clicks, offsets, rows, targets, seed, mass.view(torch.float64), weights.view(torch.float32), tiles)
 
     @staticmethod
     def numbers(budget: Budget) -> int:
         """int32 numbers that the buffer of a budget holds."""
-        return 2 * sum(budget.sizes[:-3]) + sum(budget.sizes[-3:])
-
-    def weights(self) -> Tensor:
-        """float32[S]: 1 for the batch's rows, 0 for the inert ones; computed where the inputs are."""
-        return (torch.arange(len(self.rows), device=self.rows.device) < self.n_rows).float()
+        return 2 * sum(budget.sizes[:_WIDE]) + sum(budget.sizes[_WIDE:])
 
     def fill(self, batch: Batch, seed: int) -> None:
         """Write a batch and its padding to buffers in host memory; UsageError where it does not fit."""
@@ -102,7 +101,9 @@ class StaticInputs:
         for buffer, values in ((self.rows, batch.rows), (self.targets, batch.targets)):
             buffer[:rows] = values
             buffer[rows:] = 0
-        self.n_rows[0], self.seed[0] = rows, seed
+        self.weights[:rows] = 1 if batch.weights is None else batch.weights
+        self.weights[rows:] = 0
+        self.seed[0], self.mass[0] = seed, batch.mass
         plan = Tiles.of(self.offsets.numpy(), "cpu", least_tiles=budget.tiles)
         for name in ("slot_click", "slot_begin", "tile_range"):
             getattr(self.tiles, name).copy_(getattr(plan, name))

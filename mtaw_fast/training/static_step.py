@@ -49,7 +49,7 @@ class StaticStep:
         self._rate = torch.zeros((), device=self._device)
         self._tally = Tally(self._device)
         self._batches: dict[Budget, StaticBatch] = {}
-        self._steps = self._samples = 0
+        self._steps, self._mass = 0, 0.0
         self._latest = float("nan")
         self.failed_step: int | None = None
 
@@ -67,7 +67,7 @@ class StaticStep:
         self._rate.fill_(learning_rate(self._config, progress))
         self._run(static)
         self._steps += 1
-        self._samples += len(batch.rows)
+        self._mass += batch.mass
         self._listen()
         return self._latest
 
@@ -75,9 +75,9 @@ class StaticStep:
         """Wait for every step since the last call; returns their mean loss over samples (non-finite: see step)."""
         told = self._tally.wait()
         self.failed_step = told.failed
-        mean = told.total / max(self._samples, 1) if told.failed is None else told.loss
+        mean = told.total / (self._mass or 1.0) if told.failed is None else told.loss
         self._tally.reset()
-        self._steps = self._samples = 0
+        self._steps, self._mass = 0, 0.0
         return mean
 
     def moments(self) -> dict[str, Tensor]:
@@ -106,13 +106,13 @@ class StaticStep:
             inputs.targets,
             scale=config.scale,
             gamma=config.gamma,
-            weights=inputs.weights(),
+            weights=inputs.weights,
             negatives=config.negatives,
             compute_dtype=self._dtype,
             backend=config.loss_backend,
         )
         d_items, *d_small = torch.autograd.grad(loss, [items, *self._small])
-        self._tally.add(loss.detach(), inputs.n_rows)
+        self._tally.add(loss.detach(), inputs.mass)
         gradients = (d_items.reshape(-1), torch.cat([gradient.reshape(-1) for gradient in d_small]))
         weights = (items.detach().view(-1), self._flat)
         groups = [AdamGroup(w, g, *moments) for w, g, moments in zip(weights, gradients, self._moments, strict=True)]

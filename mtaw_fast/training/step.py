@@ -72,7 +72,7 @@ class Stepper:
         self.optimizer = torch.optim.AdamW(
             model.parameters(), lr=config.lr, betas=BETAS, weight_decay=config.weight_decay, fused=True
         )
-        self._total, self._samples, self._steps, self._latest = 0.0, 0, 0, math.nan
+        self._total, self._mass, self._steps, self._latest = 0.0, 0.0, 0, math.nan
         self.failed_step: int | None = None
 
     def step(self, batch: Batch, progress: float) -> float:
@@ -100,15 +100,15 @@ class Stepper:
         if self._config.clip_norm > 0:
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), self._config.clip_norm)
         self.optimizer.step()
-        self._total += value * len(batch.targets)
-        self._samples += len(batch.targets)
+        self._total += value * batch.mass
+        self._mass += batch.mass
         self._steps += 1
         return value
 
     def end_epoch(self) -> float:
         """Mean loss over the samples of all steps since the last call; the non-finite loss where one was."""
-        mean = self._total / max(self._samples, 1) if self.failed_step is None else self._latest
-        self._total, self._samples, self._steps = 0.0, 0, 0
+        mean = self._total / (self._mass or 1.0) if self.failed_step is None else self._latest
+        self._total, self._mass, self._steps = 0.0, 0.0, 0
         return mean
 
     def moments(self) -> dict[str, Tensor]:
@@ -136,6 +136,7 @@ class Stepper:
             batch.targets,
             scale=config.scale,
             gamma=config.gamma,
+            weights=batch.weights,
             negatives=config.negatives,
             compute_dtype=self._dtype,
             backend=config.loss_backend,

@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 class Told(NamedTuple):
-    """total: of the finite losses, each times its rows. loss: of the latest step, or of the first that was not
+    """total: of the finite losses, each times its mass. loss: of the latest step, or of the first that was not
     finite. failed: number of that step, None where there is none. steps: taken."""
 
     total: float
@@ -36,13 +36,14 @@ class Tally:
         self._values.zero_()
         self._values[2].fill_(-1)
 
-    def add(self, loss: Tensor, rows: Tensor) -> None:
-        """Count a step with the mean `loss` over `rows` (numbers on the device); part of a captured step."""
+    def add(self, loss: Tensor, mass: Tensor) -> None:
+        """Count a step with the mean `loss` over samples of that `mass` (numbers on the device); part of a captured
+        step."""
         total, latest, failed, steps = self._values.unbind()
         was_healthy = self.healthy.clone()
         self.healthy.logical_and_(torch.isfinite(loss))
         value = loss.double()
-        total.add_(torch.where(self.healthy, value * rows, 0.0).squeeze())
+        total.add_(torch.where(self.healthy, value * mass, 0.0).squeeze())
         latest.copy_(torch.where(was_healthy, value, latest))
         failed.copy_(torch.where(was_healthy & ~self.healthy, steps, failed))
         steps.add_(1)

@@ -29,6 +29,10 @@ class TrainedModel:
         Whether the weights have seen the validation sessions.
     seconds : float
         Of work, that of a run before it was cut off included as far as it was kept.
+    intervals : dict of str to [low, high], optional
+        Of the metrics, 95%; with a session memory.
+    feature_worth : dict, optional
+        What each feature of the ranker is worth on the validation sessions (`training.feature_worth`); likewise.
     """
 
     model: Model
@@ -37,17 +41,23 @@ class TrainedModel:
     best_epoch: int
     refit: bool
     seconds: float
+    intervals: dict[str, list[float]] | None = None
+    feature_worth: dict[str, Any] | None = None
 
     def record(self) -> dict[str, Any]:
         """The training in plain JSON values, as the bundle's manifest keeps it."""
+        weights = self.model.config.type_weights
         return {
             "validation": self.metrics,
             "protocol": f"last {self.model.config.validation:.1%} of the training sessions held out; "
-            + ("epochs as set" if self.model.config.memory else "epoch chosen by MRR@20"),
+            + ("epochs as set" if self.model.config.memory else "epoch chosen by MRR@20")
+            + (f"; targets count by type: {weights}" if weights else ""),
             "best_epoch": self.best_epoch,
             "refit": self.refit,
             "seconds": round(self.seconds, 1),
             "history": self.history,
+            "validation_intervals": self.intervals,
+            "feature_worth": self.feature_worth,
         }
 
     def save(self, folder: str | os.PathLike[str], dataset: Dataset, overwrite: bool = False) -> Bundle:
@@ -57,5 +67,6 @@ class TrainedModel:
             "fingerprint": dataset.fingerprint,
             "min_prefix": dataset.min_prefix,
             "reader": dict(dataset.reader),
+            "summary": dataset.summary(),
         }
         return Bundle.save(folder, self.model, metrics=self.record(), dataset=about, overwrite=overwrite)

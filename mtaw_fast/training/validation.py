@@ -17,8 +17,12 @@ _ROWS_A_CHUNK = 256
 
 
 @torch.inference_mode()
-def validation_metrics(model: MTAW, sessions: Sessions, min_prefix: int) -> dict[str, float]:
+def validation_metrics(
+    model: MTAW, sessions: Sessions, min_prefix: int, type_weights: np.ndarray | None = None
+) -> dict[str, float]:
     """`evaluation.metrics.METRICS` in percent over every sample of `sessions`.
+
+    type_weights: float32[K], what the samples count by the type of their target; None: the same.
 
     o_t depends on clicks 1..t alone, so one pass gives the query of every prefix. Among equal scores the
     target comes last; a NaN score counts against it.
@@ -26,13 +30,15 @@ def validation_metrics(model: MTAW, sessions: Sessions, min_prefix: int) -> dict
     model.eval()
     device = model.item_embedding.device
     catalog = functional.normalize(model.item_embedding, dim=1)
-    ranks = []
+    ranks, weights = [], []
     for numbers in epoch_batches(sessions.lengths, _CLICKS_A_PASS, seed=0, epoch=0):
-        batch = Batch.of(sessions.select(np.sort(numbers)), min_prefix, device)
+        batch = Batch.of(sessions.select(np.sort(numbers)), min_prefix, device, type_weights=type_weights)
+        if batch.weights is not None:  # with the mean that they had before
+            weights.append(batch.weights.cpu().numpy() * (batch.mass / max(len(batch.rows), 1)))
         queries = functional.normalize(model(batch.clicks, batch.offsets, tiles=batch.tiles)[batch.rows], dim=1)
         for rows in range(0, len(queries), _ROWS_A_CHUNK):
             chunk = slice(rows, rows + _ROWS_A_CHUNK)
             scores = queries[chunk] @ catalog.T
             target = scores.gather(1, batch.targets[chunk, None])
             ranks.append((~(scores < target)).sum(dim=1).cpu().numpy())
-    return means_of(gains_of(np.concatenate(ranks)))
+    return means_of(gains_of(np.concatenate(ranks)), np.concatenate(weights) if weights else None)

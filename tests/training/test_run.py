@@ -216,6 +216,9 @@ def test_the_reporter_hears_of_everything(ring: Dataset, small: Config, tmp_path
     heard: list[tuple[str, Any]] = []
 
     class Listener:
+        def phase_starts(self, phase: str, number: int, phases: int) -> None:
+            heard.append(("phase", (phase, number, phases)))
+
         def epoch_starts(self, phase: str, epoch: int, epochs: int, sessions: int) -> None:
             heard.append(("starts", sessions))
 
@@ -226,7 +229,7 @@ def test_the_reporter_hears_of_everything(ring: Dataset, small: Config, tmp_path
             heard.append(("ends", record["epoch"]))
 
     train(ring, dataclasses.replace(small, epochs=1), tmp_path, refit=False, reporter=Listener())
-    assert heard[0] == ("starts", 270)
+    assert heard[:2] == [("phase", ("search", 1, 1)), ("starts", 270)]
     assert heard[-1] == ("ends", 1)
     assert sum(count for what, count in heard if what == "step") == 270
 

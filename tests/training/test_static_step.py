@@ -46,7 +46,7 @@ def test_padding_by_hand() -> None:
     assert inputs.offsets.tolist() == [0, 2, 3, 6, 7, 8, 8, 8, 8]
     assert inputs.rows.tolist() == [1, 4, 5, 0]
     assert inputs.targets.tolist() == [3, 8, 9, 0]
-    assert inputs.weights().tolist() == [1, 1, 1, 0]
+    assert inputs.weights.tolist() == [1, 1, 1, 0]
     assert inputs.seed.tolist() == [77]
     plan = Tiles.of(inputs.offsets.numpy(), "cpu")
     used = len(plan.slot_click)
@@ -109,7 +109,7 @@ def test_padding_changes_neither_the_loss_nor_any_gradient() -> None:
         return loss, *torch.autograd.grad(loss, list(model.parameters()))
 
     inputs = static.inputs
-    padded = of(inputs.clicks, inputs.offsets, inputs.rows, inputs.targets, inputs.weights())
+    padded = of(inputs.clicks, inputs.offsets, inputs.rows, inputs.targets, inputs.weights)
     for a, b in zip(padded, of(batch.clicks, batch.offsets, batch.rows, batch.targets, None), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-14)
 

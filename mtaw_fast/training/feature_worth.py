@@ -1,0 +1,99 @@
+"""What each feature of the ranker is worth: the metrics that are lost when it says the same of every candidate.
+
+Axes: S samples, R candidates of all of them, F features.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from mtaw_fast.data.sessions import Samples
+from mtaw_fast.evaluation.metrics import gains_of, listed_rank, means_of
+from mtaw_fast.memory import RankerNet
+from mtaw_fast.memory.settings import query_settings
+from mtaw_fast.model.model import Model
+from mtaw_fast.ranking.memory_stage import moment_of
+from mtaw_fast.training.memory_slice import Prefixes, dense_of
+from mtaw_fast.training.passage import evenly
+from mtaw_fast.training.threads import current_threads
+
+MOST_SAMPLES = 500  # some seconds of work
+_FAR = 20  # ranks beyond it are misses
+
+
+def feature_worth(model: Model, samples: Samples, most: int = MOST_SAMPLES) -> dict[str, Any]:
+    """Score samples with each feature in turn put to its mean, where the ranker's other inputs stay as they are.
+
+    Features that say nearly the same stand in for one another, so their worths do not add up.
+
+    Parameters
+    ----------
+    model : Model
+        With a session memory that knows nothing of the samples.
+    samples : Samples
+        What is asked; of more than `most` so many, spread evenly.
+    most : int, default 500
+        Samples, at most.
+
+    Returns
+    -------
+    dict
+        `samples`, how many were asked; `metrics` of them, in percent; `features`, what is lost of P@20 and of MRR@20
+        without each, in points, by name: the greatest loss of MRR@20 first.
+    """
+    assert model.memory is not None
+    assert model.ranker_net is not None
+    chosen = np.flatnonzero(evenly(len(samples), most) & (samples.prefixes.lengths > 0))
+    ids, values = _candidates(model, samples, chosen)
+    there, targets = ids >= 0, samples.targets[chosen]
+    net = _Standardised(model.ranker_net, values[there])
+    names = model.ranker_net.features
+
+    def metrics(without: int | None) -> dict[str, float]:
+        scores = np.full(ids.shape, -np.inf, dtype=np.float32)
+        scores[there] = net.scores(without)
+        ranks = listed_rank(ids, scores, targets)
+        return means_of(gains_of(np.where(ranks <= _FAR, ranks, 0)))
+
+    whole = metrics(None)
+    worth = {}
+    for feature, name in enumerate(names):
+        left = metrics(feature)
+        worth[name] = {metric: round(whole[metric] - left[metric], 3) for metric in ("P@20", "MRR@20")}
+    ordered = sorted(worth, key=lambda name: -worth[name]["MRR@20"])
+    return {"samples": len(chosen), "metrics": whole, "features": {name: worth[name] for name in ordered}}
+
+
+def _candidates(model: Model, samples: Samples, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(ids int32[s, C] padded with -1, features float32[s, C, F]) of the samples int64[s], as serving makes them."""
+    config, sessions, threads = model.config, samples.prefixes, current_threads().pieces
+    assert model.memory is not None
+    trends = None if model.trends is None else model.trends.live(model.n_items)
+    memory = model.memory.queries(model.n_items, query_settings(config, trends is not None))
+    ends = sessions.offsets[1:][chosen]
+    items = np.ascontiguousarray(sessions.items)
+    asked = Prefixes(items, sessions.offsets[:-1][chosen], ends, samples.targets[chosen])
+    dense = dense_of(config, model.weights, asked, threads) if config.dense_candidates else None
+    moment = None if trends is None else moment_of(trends, sessions.times, ends)
+    return memory.features(items, asked.begins, ends, dense, threads=threads, moment=moment)
+
+
+class _Standardised:
+    """A ranker over R candidates whose first layer is kept: one feature less is one product of vectors then."""
+
+    def __init__(self, net: RankerNet, features: np.ndarray) -> None:
+        self._net = net
+        self._x = (features - net.mean) * net.scale  # [R, F]
+        self._first = self._x @ net.w1 + net.b1
+        self._linear = self._x @ net.linear
+
+    def scores(self, without: int | None) -> np.ndarray:
+        """float32[R], up to a constant; without: the feature that is put to its mean."""
+        net, first, linear = self._net, self._first, self._linear
+        if without is not None:
+            x = self._x[:, without]
+            first, linear = first - np.outer(x, net.w1[without]), linear - x * net.linear[without]
+        hidden = np.maximum(np.maximum(first, 0) @ net.w2 + net.b2, 0)
+        return linear + hidden @ net.w3

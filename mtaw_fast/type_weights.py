@@ -1,0 +1,88 @@
+"""What a target counts by the type of its event, such as view=1,cart=3,purchase=8.
+
+Axes: K types.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from mtaw_fast.errors import UsageError, shown
+
+TypeWeights = Mapping[str, float] | str
+
+
+def parsed(weights: TypeWeights, where: str = "weights") -> dict[str, float]:
+    """The weights by name of the type.
+
+    Parameters
+    ----------
+    weights : mapping of str to float, or str
+        As text 'view=1,cart=3'; empty: none.
+    where : str
+        What an error names.
+
+    Raises
+    ------
+    UsageError
+        Where it is no such list, or a weight is negative or no number.
+    """
+    pairs = weights.items() if isinstance(weights, Mapping) else _split(weights, where)
+    found: dict[str, float] = {}
+    for name, value in pairs:
+        try:
+            number = float(value)
+        except (TypeError, ValueError):
+            number = math.nan
+        if not math.isfinite(number) or number < 0:
+            raise UsageError(f"{where}: the weight of {name!r} must be a number from 0 on, not {shown(value)}")
+        if name in found:
+            raise UsageError(f"{where}: the type {name!r} has two weights; give one")
+        found[name] = number
+    return found
+
+
+def _split(text: str, where: str) -> list[tuple[str, str]]:
+    pairs = []
+    for part in text.split(",") if text.strip() else []:
+        name, equals, value = part.rpartition("=")  # a type's name may hold one
+        if not equals or not name.strip():
+            raise UsageError(f"{where}: {shown(part)} is no weight; write them as view=1,cart=3,purchase=8")
+        pairs.append((name.strip(), value.strip()))
+    return pairs
+
+
+def by_code(weights: TypeWeights, type_names: Sequence[str], where: str = "weights") -> np.ndarray | None:
+    """The weights by the types' codes: float32[K], 1 for a type that has none; None where all are 1.
+
+    Parameters
+    ----------
+    weights : mapping of str to float, or str
+        See `parsed`.
+    type_names : sequence of str
+        What the codes stand for: those of the data set.
+    where : str
+        What an error names.
+
+    Raises
+    ------
+    UsageError
+        Where a type is unknown, or no type counts.
+    """
+    known = parsed(weights, where)
+    if not known:
+        return None
+    if not type_names:
+        raise UsageError(f"{where}: the data set's clicks have no types; prepare it with --type COLUMN")
+    for name in known:
+        if name not in type_names:
+            raise UsageError(
+                f"{where}: there is no type {shown(name)} in the data set; its types are {', '.join(type_names)}"
+            )
+    codes = np.array([known.get(name, 1.0) for name in type_names], dtype=np.float32)
+    if not codes.any():
+        raise UsageError(f"{where}: every type of the data set has the weight 0, so that no target counts")
+    return None if (codes == 1).all() else codes
