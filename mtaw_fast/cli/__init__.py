@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from mtaw_fast import __version__
-from mtaw_fast.cli import evaluate, export, info, prepare, recommend, replay, score, serve, train, tune, update
+from mtaw_fast.cli import evaluate, export, info, prepare, recommend, replay, report, score, serve, train, tune, update
 from mtaw_fast.errors import MtawError, UsageError
 
-_COMMANDS = (prepare, train, tune, update, evaluate, replay, export, recommend, score, serve, info)
+_COMMANDS = (prepare, train, tune, update, evaluate, report, replay, export, recommend, score, serve, info)
 
 
 class _Parser(argparse.ArgumentParser):

@@ -7,11 +7,13 @@ import contextlib
 import datetime
 import json
 import os
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from mtaw_fast.data.item_ids import ItemIds
 from mtaw_fast.errors import UsageError
+from mtaw_fast.workflow import Progress
 
 WEIGHTS_HELP = (
     "what targets count by the type of their event, such as view=1,cart=3,purchase=8, in {what}; types left out count "
@@ -50,6 +52,30 @@ def add_serving_options(parser: argparse.ArgumentParser) -> None:
         "--encoder", default="auto", help="auto, native, numpy, eager, onnx or onnx-cuda (default: auto)"
     )
     parser.add_argument("--index", default="auto", help="auto, scan, exact, flat, gpu or ladder (default: auto)")
+
+
+class RankingProgress:
+    """A rich bar on a terminal where rich is installed; nothing elsewhere."""
+
+    def __init__(self, wanted: bool) -> None:
+        self._bar: Any = None
+        if wanted and sys.stderr.isatty():
+            try:
+                from rich.progress import Progress as Bar
+            except ModuleNotFoundError:
+                return  # the base install serves without rich
+            self._bar = Bar(transient=True)
+
+    def __enter__(self) -> Progress | None:
+        if self._bar is None:
+            return None
+        self._bar.start()
+        task = self._bar.add_task("ranking", total=None)
+        return lambda what, done, total: self._bar.update(task, description=what, completed=done, total=total)
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
 
 
 def thread_count(text: str) -> int | None:

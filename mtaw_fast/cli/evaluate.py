@@ -8,9 +8,9 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from mtaw_fast.cli.common import WEIGHTS_HELP, add_command, add_serving_options, print_json
+from mtaw_fast.cli.common import WEIGHTS_HELP, RankingProgress, add_command, add_serving_options, print_json
 from mtaw_fast.errors import DataWarning
-from mtaw_fast.workflow import Progress, evaluate
+from mtaw_fast.workflow import evaluate
 
 
 def add_to(commands: Any) -> None:
@@ -41,7 +41,7 @@ def add_to(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Evaluate and print the table."""
-    with _progress(not arguments.json) as progress, warnings.catch_warnings():
+    with RankingProgress(not arguments.json) as progress, warnings.catch_warnings():
         warnings.simplefilter("ignore", DataWarning)  # they are printed below
         found = evaluate(
             arguments.bundle,
@@ -60,27 +60,3 @@ def run(arguments: argparse.Namespace) -> None:
         print_json(found.as_dict())
     else:
         print(found)
-
-
-class _progress:  # noqa: N801
-    """A rich bar on a terminal where rich is installed; nothing elsewhere."""
-
-    def __init__(self, wanted: bool) -> None:
-        self._bar: Any = None
-        if wanted and sys.stderr.isatty():
-            try:
-                from rich.progress import Progress as Bar
-            except ModuleNotFoundError:
-                return  # the base install serves without rich
-            self._bar = Bar(transient=True)
-
-    def __enter__(self) -> Progress | None:
-        if self._bar is None:
-            return None
-        self._bar.start()
-        task = self._bar.add_task("ranking", total=None)
-        return lambda what, done, total: self._bar.update(task, description=what, completed=done, total=total)
-
-    def __exit__(self, *_: object) -> None:
-        if self._bar is not None:
-            self._bar.stop()

@@ -48,9 +48,9 @@ class TimeLeft:
         return (self._epoch - self._first + self._done / self._total) / (self._epochs - self._first + 1)
 
     def seconds(self) -> float | None:
-        """What it still takes; None while nobody can say."""
+        """What it still takes; None while nobody can say, and at its end."""
         elapsed, share = self._clock() - self._began, self.share
-        if share < _SOON or elapsed < _BEGUN:
+        if not _SOON <= share < 1 or elapsed < _BEGUN:
             return None
         return elapsed * (1 - share) / share
 

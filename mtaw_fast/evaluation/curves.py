@@ -5,7 +5,8 @@ The phases stand side by side along one axis of epochs, in the order in which th
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from mtaw_fast.errors import require
@@ -15,19 +16,18 @@ _HEIGHT = 3.8
 _COLOURS = {"light": ("#1f5fa8", "#b4531a", "#222222", "#bbbbbb"), "dark": ("#7db4f0", "#f0a267", "#dddddd", "#555555")}
 _SHOWN = ("P@20", "MRR@20")
 Records = Sequence[Mapping[str, Any]]
+Panel = Callable[[Any, tuple[str, str]], None]  # of axes and colours
 
 
-def figure_of(history: Records, best: Mapping[str, float] | None = None, theme: str = "light") -> Any:
-    """A matplotlib figure: the encoder's loss, the ranker's where it has one, and the metrics on validation.
+def figure_of(history: Records, best: Mapping[str, float] | None = None) -> Any:
+    """A matplotlib figure with the encoder's loss, the ranker's where it has one, and the metrics on validation.
 
     Parameters
     ----------
     history : sequence of records
         An epoch each: `phase`, `epoch`, `loss`, perhaps `losses` within it, perhaps metrics ('MRR@20').
     best : mapping of str to float, optional
-        The metrics in percent, which stand for themselves where no epoch has any: as bars.
-    theme : {'light', 'dark'}, default 'light'
-        Of the colours; the background is left out of the dark one.
+        The metrics in percent, which are drawn as bars where no epoch has any.
 
     Returns
     -------
@@ -38,28 +38,39 @@ def figure_of(history: Records, best: Mapping[str, float] | None = None, theme: 
     MissingPackageError
         Without matplotlib.
     """
-    require("matplotlib", "train")
-    from matplotlib.figure import Figure
+    return _drawn(_panels(history, best), "light")
 
-    judged = [record for record in history if "MRR@20" in record]
+
+def figures_of(history: Records, best: Mapping[str, float] | None = None, theme: str = "light") -> list[Any]:
+    """The panels of `figure_of`, a figure each. theme: 'light', or 'dark', which has no background of its own."""
+    return [_drawn([panel], theme) for panel in _panels(history, best)]
+
+
+def _panels(history: Records, best: Mapping[str, float] | None) -> list[Panel]:
+    """What there is to draw, a function a panel."""
     losses = {
         "loss of the encoder": [record for record in history if not _of_ranker(record)],
         "loss of the ranker": [record for record in history if _of_ranker(record)],
     }
-    drawn = {title: records for title, records in losses.items() if records}
-    count = len(drawn) + bool(judged or best)
-    first, second, ink, grid = _COLOURS[theme]
-    figure = Figure(figsize=(_PANEL * max(count, 1), _HEIGHT), layout="constrained")
-    panels = figure.subplots(1, max(count, 1), squeeze=False)[0]
-    for axes, (title, records) in zip(panels, drawn.items(), strict=False):
-        _losses(axes, records, (first, second))
-        axes.set(title=title, xlabel="epochs, phase after phase")
+    panels: list[Panel] = [partial(_losses, title, records) for title, records in losses.items() if records]
+    judged = [record for record in history if "MRR@20" in record]
     if judged:
-        _metrics(panels[-1], judged, (first, second))
+        panels.append(partial(_metrics, judged))
     elif best:
-        _bars(panels[-1], best, (first, second))
+        panels.append(partial(_bars, best))
+    return panels
+
+
+def _drawn(panels: Sequence[Panel], theme: str) -> Any:
+    require("matplotlib", "train")
+    from matplotlib.figure import Figure
+
+    first, second, ink, grid = _COLOURS[theme]
+    figure = Figure(figsize=(_PANEL * max(len(panels), 1), _HEIGHT), layout="constrained")
+    figure.get_layout_engine().set(w_pad=0.12)
     figure.patch.set_alpha(0.0 if theme == "dark" else 1.0)
-    for axes in panels:
+    for panel, axes in zip(panels, figure.subplots(1, max(len(panels), 1), squeeze=False)[0], strict=False):
+        panel(axes, (first, second))
         axes.set_facecolor("none")
         axes.tick_params(colors=ink)
         axes.grid(color=grid, alpha=0.6, linewidth=0.6)
@@ -75,7 +86,7 @@ def _of_ranker(record: Mapping[str, Any]) -> bool:
     return str(record["phase"]).startswith("ranker")
 
 
-def _losses(axes: Any, records: Records, colours: tuple[str, str]) -> None:
+def _losses(title: str, records: Records, axes: Any, colours: tuple[str, str]) -> None:
     """A curve a phase, one beside the other: within the epochs where that is known, and the means of whole epochs."""
     ticks, names, begin = [], [], 0
     for number, phase in enumerate(dict.fromkeys(record["phase"] for record in records)):
@@ -88,8 +99,8 @@ def _losses(axes: Any, records: Records, colours: tuple[str, str]) -> None:
             within_x += [begin + place + (step + 1) / len(losses) for step in range(len(losses))]
             within += losses
         axes.plot(within_x, within, color=colour, linewidth=1.2, alpha=0.7)
-        ends = [begin + place + 1 for place in range(len(epochs))]
-        axes.plot(ends, [record["loss"] for record in epochs], "o", color=colour, markersize=5)
+        middles = [begin + place + 0.5 for place in range(len(epochs))]
+        axes.plot(middles, [record["loss"] for record in epochs], "o", color=colour, markersize=5)
         if begin:
             axes.axvline(begin, color=colour, linewidth=0.8, linestyle=":")
         ticks.append(begin + len(epochs) / 2)
@@ -97,9 +108,10 @@ def _losses(axes: Any, records: Records, colours: tuple[str, str]) -> None:
         begin += len(epochs)
     axes.set_xlim(0, begin + 0.1)
     axes.set_xticks(ticks, names)
+    axes.set(title=title, xlabel="phase after phase; dots: means of epochs")
 
 
-def _metrics(axes: Any, judged: Records, colours: tuple[str, str]) -> None:
+def _metrics(judged: Records, axes: Any, colours: tuple[str, str]) -> None:
     """The metrics of every epoch, each with its latest number beside it."""
     for metric, colour in zip(_SHOWN, colours, strict=True):
         values = [record[metric] for record in judged]
@@ -117,7 +129,7 @@ def _metrics(axes: Any, judged: Records, colours: tuple[str, str]) -> None:
     axes.xaxis.get_major_locator().set_params(integer=True)
 
 
-def _bars(axes: Any, best: Mapping[str, float], colours: tuple[str, str]) -> None:
+def _bars(best: Mapping[str, float], axes: Any, colours: tuple[str, str]) -> None:
     """The metrics of the whole model, which are measured once."""
     names = [name for name in best if "@" in name]
     bars = axes.barh(names, [best[name] for name in names], color=[colours[name.startswith("MRR")] for name in names])

@@ -1,0 +1,84 @@
+"""Example sessions: their clicks, what came next, and what is recommended, with reasons."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from mtaw_fast.data.dataset import Dataset
+from mtaw_fast.data.sessions import Samples
+from mtaw_fast.ranking.answer import Recommendations
+from mtaw_fast.ranking.reasons import Reason
+from mtaw_fast.recommender import Recommender
+
+_K = 10
+_FAR = 100  # ranks beyond it are not looked for
+_CLICKS = 12  # of a session that are shown, the latest
+
+
+def examples_of(recommender: Recommender, dataset: Dataset | None, count: int) -> dict[str, Any]:
+    """The examples, and which sessions they are of: `unseen` says that training has not met them.
+
+    They are the data set's test samples, spread evenly; without one, the last sessions that the bundle's memory holds.
+    """
+    if dataset is not None and len(dataset.test):
+        chosen, samples, ids = _spread(dataset.test, count), dataset.test, dataset.ids
+        unseen = True
+    else:
+        sessions = recommender.bundle.model.sessions
+        sessions = sessions.slice(max(0, len(sessions) - 20 * count), len(sessions))
+        samples, ids, unseen = Samples.from_sessions(sessions, 1), recommender.bundle.ids, False
+        chosen = _spread(samples, count)
+    shown = []
+    for place in chosen.tolist():
+        clicks = ids.external(samples.prefixes[place])
+        target = ids.external(samples.targets[place : place + 1])[0]
+        times = samples.prefixes.times
+        at = None if times is None else int(times[samples.prefixes.offsets[place + 1] - 1])
+        found = recommender.recommend(list(clicks), k=_FAR, at=at, reasons=True)
+        shown.append(_example(list(clicks), target, found))
+    return {"unseen": unseen, "shown": shown}
+
+
+def _spread(samples: Samples, count: int) -> np.ndarray:
+    """Places of `count` samples, spread evenly over the sessions: of each the longest prefix."""
+    if not len(samples):
+        return np.empty(0, dtype=np.int64)
+    order = np.lexsort((samples.prefixes.lengths, samples.session))
+    last = np.append(samples.session[order][1:] != samples.session[order][:-1], True)
+    longest = np.sort(order[last])
+    longest = longest[samples.prefixes.lengths[longest] > 1] if (samples.prefixes.lengths > 1).any() else longest
+    return (
+        longest[np.unique(np.linspace(0, len(longest) - 1, count).round().astype(np.int64))] if count else longest[:0]
+    )
+
+
+def _example(clicks: list[Any], target: Any, found: Recommendations) -> dict[str, Any]:
+    items = list(found.items)
+    rank = items.index(target) + 1 if target in items else None
+    reasons: Sequence[Reason | None] = found.reasons or [None] * len(items)
+    rows = [
+        {"item": str(item), "score": f"{score:.2f}", "reason": _words(reason), "hit": item == target}
+        for item, score, reason in zip(items[:_K], found.scores[:_K], reasons[:_K], strict=True)
+    ]
+    return {
+        "clicks": [str(click) for click in clicks[-_CLICKS:]],
+        "left_out": max(0, len(clicks) - _CLICKS),
+        "target": str(target),
+        "rank": f"rank {rank}" if rank else f"not among the first {_FAR}",
+        "hit": rank is not None and rank <= _K,
+        "rows": rows,
+        "fallback": found.fallback,
+    }
+
+
+def _words(reason: Reason | None) -> str:
+    if reason is None:
+        return "is clicked most"
+    if reason.kind == "session":
+        return "is in the session"
+    if reason.kind == "together":
+        return f"past sessions hold it with {', '.join(map(str, reason.items))}"
+    return "is near to the session's vector"

@@ -1,0 +1,178 @@
+"""What the page says of the bundle, its data and its training, as rows to print."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from mtaw_fast.bundle import Bundle
+from mtaw_fast.bundle.format import model_hash
+from mtaw_fast.config import PRESETS
+from mtaw_fast.data.dataset import Dataset
+
+_DAYS = 40  # bars, at most
+_TOP = (0.01, 0.1)  # of the items
+_FEATURES = 20  # shown at once
+
+
+def model_facts(bundle: Bundle) -> dict[str, str]:
+    """What the bundle is and how it was made."""
+    manifest, metrics = bundle.manifest, bundle.metrics
+    preset, changed = _preset_of(bundle)
+    facts = {
+        "items": f"{bundle.n_items:,}",
+        "parameters": f"{manifest['parameters']:,}",
+        "settings": preset + (f" with {', '.join(changed)}" if changed else ""),
+        "session memory": "none" if bundle.memory is None else f"{bundle.memory.n_sessions:,} sessions",
+    }
+    if metrics.get("seconds") is not None:
+        facts["training"] = f"{metrics['seconds']:,.0f} s" + (
+            ", refit on the validation sessions" if metrics.get("refit") else ", without the validation sessions"
+        )
+    if bundle.model.learned is not None:
+        facts["learned since"] = f"{len(bundle.model.learned.keys):,} sessions from logs"
+    return facts | {
+        "made": f"{manifest['created']} by mtaw-fast {manifest['versions'].get('mtaw_fast')}",
+        "model hash": model_hash(manifest)[:16],
+    }
+
+
+def _preset_of(bundle: Bundle) -> tuple[str, list[str]]:
+    """The preset that the settings are nearest to, and what is different."""
+    values = bundle.config.as_dict()
+    near = {}
+    for name, config in PRESETS.items():
+        base = config.as_dict()
+        near[name] = [f"{key}={value}" for key, value in values.items() if value != base[key]]
+    name = min(near, key=lambda preset: len(near[preset]))
+    return name, near[name]
+
+
+def data_facts(bundle: Bundle, dataset: Dataset | None) -> dict[str, Any]:
+    """The data summary: rows, the report on the log where there is one, clicks a day, who gets the clicks.
+
+    It is that of the training, as the bundle keeps it; of the data set that was given, where the bundle keeps none.
+    """
+    about = bundle.dataset
+    summary = about.get("summary") or (None if dataset is None else dataset.summary())
+    rows = {
+        "data set": str(about.get("name") or "not said"),
+        "fingerprint": str(about.get("fingerprint") or "not said"),
+    }
+    log = None
+    if summary is not None:
+        log = summary["log"]
+        rows |= {
+            "training sessions": f"{summary['train_sessions']:,}",
+            "training clicks": f"{summary['train_clicks']:,}",
+            "training samples": f"{summary['train_samples']:,}",
+            "clicks a session": f"{summary['train_clicks'] / summary['train_sessions']:.1f}",
+            "test samples": f"{summary['test_samples']:,}",
+            "items": f"{summary['items']:,}",
+        }
+        if summary["times"]:
+            first, last = (f"{np.datetime64(moment, 'ms').astype('datetime64[m]')}Z" for moment in summary["times"])
+            rows["from, to"] = f"{first}, {last}"
+        if summary["types"]:
+            rows["types"] = ", ".join(f"{name} {count:,}" for name, count in summary["types"].items())
+    rows |= _concentration(bundle)
+    return {
+        "rows": rows,
+        "log": None if log is None else _log_rows(log),
+        "days": [] if log is None else day_bars(log["days"]),
+        "warnings": [] if log is None else log["warnings"],
+    }
+
+
+def _concentration(bundle: Bundle) -> dict[str, str]:
+    """Which share of the clicks goes to the items that get most."""
+    counts = np.sort(np.asarray(bundle.popularity))[::-1]
+    if not counts.sum():
+        return {}
+    shares = [counts[: max(1, round(top * len(counts)))].sum() / counts.sum() for top in _TOP]
+    told = ", ".join(f"{share:.0%} to the top {top:.0%}" for top, share in zip(_TOP, shares, strict=True))
+    return {"clicks go": f"{told} of the items"}
+
+
+def _log_rows(log: Mapping[str, Any]) -> dict[str, str]:
+    unseen = log["unseen_clicks"] / log["test_clicks"] if log["test_clicks"] else 0.0
+    return {
+        "rows": f"{log['rows']:,}, {log['bad_rows']:,} bad",
+        "duplicates": f"{log['repeats']:,} at the same time, {log['near_repeats']:,} within a second, "
+        f"{log['dropped_repeats']:,} left out",
+        "sessions": f"{log['sessions']:,}: {log['short_sessions']:,} too short, {log['long_sessions']:,} too long",
+        "longest session": f"{log['longest']:,} clicks",
+        "items": f"{log['items']:,}: {log['rare_items']:,} under support",
+        "test clicks on items that training never saw": f"{unseen:.1%} of {log['test_clicks']:,}",
+    }
+
+
+def day_bars(days: Mapping[str, int]) -> list[dict[str, Any]]:
+    """Bars of a day each, or for a long log of so many days: `name`, `count` (the mean of a day), `share` of the most.
+
+    Days without a click between the first and the last count as such.
+    """
+    if not days:
+        return []
+    numbers = np.array(list(days), dtype="datetime64[D]").astype(np.int64)
+    counts = np.array(list(days.values()), dtype=np.float64)
+    first, last = int(numbers.min()), int(numbers.max())
+    step = -(-(last - first + 1) // _DAYS)
+    sums = np.bincount((numbers - first) // step, counts)
+    lengths = np.minimum(step, last + 1 - (first + step * np.arange(len(sums))))
+    means = sums / lengths
+    return [
+        {
+            "name": str(np.datetime64(first + step * bar, "D")),
+            "count": f"{mean:,.0f}",
+            "share": 100 * mean / means.max(),
+        }
+        for bar, mean in enumerate(means.tolist())
+    ]
+
+
+def phase_rows(bundle: Bundle) -> list[dict[str, str]]:
+    """A row a phase that has epochs: how many, the first and the last loss, seconds."""
+    history = bundle.metrics.get("history") or []
+    rows = []
+    for phase in dict.fromkeys(record["phase"] for record in history):
+        records = [record for record in history if record["phase"] == phase]
+        rows.append(
+            {
+                "phase": phase,
+                "epochs": str(len(records)),
+                "first": f"{(records[0].get('losses') or [records[0]['loss']])[0]:.4f}",
+                "last": f"{records[-1]['loss']:.4f}",
+                "seconds": f"{sum(record['seconds'] for record in records):,.1f}",
+            }
+        )
+    return rows
+
+
+def feature_rows(bundle: Bundle) -> dict[str, Any] | None:
+    """What the features of the ranker are worth; None where the training did not measure it.
+
+    A bar goes from 0 to the right, or to the left where the metric was better without the feature.
+    """
+    worth = bundle.metrics.get("feature_worth")
+    if not worth:
+        return None
+    most = max((abs(one["MRR@20"]) for one in worth["features"].values()), default=0.0) or 1.0
+    rows = [
+        {
+            "name": name,
+            "mrr": f"{one['MRR@20']:+.2f}",
+            "p": f"{one['P@20']:+.2f}",
+            "width": round(100 * abs(one["MRR@20"]) / most, 2),
+            "harms": one["MRR@20"] < 0,
+        }
+        for name, one in worth["features"].items()
+    ]
+    return {
+        "samples": f"{worth['samples']:,}",
+        "metrics": {name: f"{worth['metrics'][name]:.2f}" for name in ("P@20", "MRR@20")},
+        "rows": rows[:_FEATURES],
+        "rest": rows[_FEATURES:],
+    }

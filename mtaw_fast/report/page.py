@@ -1,0 +1,137 @@
+"""The page itself: one file, without scripts and without anything from the network."""
+
+from __future__ import annotations
+
+import base64
+import io
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+from mtaw_fast import __version__
+from mtaw_fast.bundle import Bundle
+from mtaw_fast.data.dataset import Dataset
+from mtaw_fast.errors import BundleError, UsageError, require
+from mtaw_fast.evaluation.curves import figures_of
+from mtaw_fast.ranking.encoders import EncoderName
+from mtaw_fast.ranking.retrieval import IndexName
+from mtaw_fast.recommender import Recommender
+from mtaw_fast.report.examples import examples_of
+from mtaw_fast.report.facts import data_facts, feature_rows, model_facts, phase_rows
+from mtaw_fast.report.scores import evaluated, validated
+from mtaw_fast.storage.files import check_writable, write_bytes
+from mtaw_fast.type_weights import TypeWeights
+from mtaw_fast.workflow import Progress
+
+_MARK = b'<meta name="generator" content="mtaw-fast '
+_HEAD = 512  # bytes of a page that hold the mark
+_HERE = Path(__file__).parent
+
+
+def write_report(
+    bundle: str | os.PathLike[str],
+    out: str | os.PathLike[str] | None = None,
+    *,
+    dataset: Dataset | str | os.PathLike[str] | None = None,
+    split: Literal["test", "validation"] = "test",
+    weights: TypeWeights | None = None,
+    sessions: int = 5,
+    encoder: EncoderName = "auto",
+    index: IndexName = "auto",
+    progress: Progress | None = None,
+) -> Path:
+    """Write a page about a bundle: data, curves, metrics, features, example sessions.
+
+    Parameters
+    ----------
+    bundle : path
+        What it is about.
+    out : path, optional
+        The HTML file to write; BUNDLE.html beside the bundle by default. An earlier report there is replaced.
+    dataset : Dataset or path, optional
+        For metrics with intervals beside the baselines, and example sessions that training never saw. Without it the
+        page has the metrics on validation that training measured.
+    split : {'test', 'validation'}, default 'test'
+        Which samples of the data set.
+    weights : mapping of str to float, or str, optional
+        As in `evaluate`, of the data set.
+    sessions : int, default 5
+        How many examples.
+    encoder, index : str, default 'auto'
+        As in `Recommender.load`.
+    progress : callable, optional
+        Called as progress(what, done, total).
+
+    Returns
+    -------
+    Path
+        The file.
+
+    Raises
+    ------
+    UsageError
+        Where `out` is a folder or holds something else than a report, or as in `evaluate`.
+    BundleError
+        Where the bundle is missing or damaged, or the page cannot be written.
+    MissingPackageError
+        Without the extra `report`.
+    """
+    jinja2 = require("jinja2", "report")
+    require("matplotlib", "report")
+    folder = Path(bundle).resolve()
+    path = folder.with_name(f"{folder.name}.html") if out is None else Path(out)
+    _refuse_foreign(path)
+    if weights is not None and dataset is None:
+        raise UsageError("report: weights are of a data set's targets; give the data set (--dataset)")
+    if sessions < 0:
+        raise UsageError(f"report: sessions must be at least 0, not {sessions}")
+    recommender = Recommender.load(bundle, encoder=encoder, index=index)
+    data = Dataset.load(dataset) if isinstance(dataset, (str, os.PathLike)) else dataset
+    held = recommender.bundle
+    scores = validated(held)
+    if data is not None:
+        scores = evaluated(recommender, data, split, weights, progress)
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_HERE), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True,
+        lstrip_blocks=True,
+    )  # fmt: skip
+    page = environment.get_template("page.html").render(
+        version=__version__,
+        name=folder.name,
+        style=(_HERE / "page.css").read_text(encoding="utf-8"),
+        model=model_facts(held),
+        data=data_facts(held, data),
+        curves=_curves(held),
+        phases=phase_rows(held),
+        scores=scores,
+        features=feature_rows(held),
+        examples=examples_of(recommender, data, sessions),
+    )
+    write_bytes(path, page.encode())
+    return path
+
+
+def _refuse_foreign(path: Path) -> None:
+    """Raise UsageError where the page would replace something else, BundleError where nothing can be written."""
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder; name the HTML file to write")
+    if not path.parent.is_dir():
+        raise UsageError(f"{path.parent} is no folder; make it, or write the report elsewhere")
+    check_writable(path.parent, BundleError)
+    if path.exists():
+        with path.open("rb") as file:
+            if _MARK not in file.read(_HEAD):
+                raise UsageError(f"{path} is something else than a report; choose another file")
+
+
+def _curves(bundle: Bundle) -> list[dict[str, Any]]:
+    """A picture a panel, in both themes, as data: URLs."""
+    history, best = bundle.metrics.get("history") or [], bundle.metrics.get("validation")
+    pairs = zip(figures_of(history, best, "light"), figures_of(history, best, "dark"), strict=True)
+    return [{"light": _url(light), "dark": _url(dark), "alt": light.axes[0].get_title()} for light, dark in pairs]
+
+
+def _url(figure: Any) -> str:
+    file = io.BytesIO()
+    figure.savefig(file, format="svg", metadata={"Date": None})
+    return "data:image/svg+xml;base64," + base64.b64encode(file.getvalue()).decode()

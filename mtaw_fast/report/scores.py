@@ -1,0 +1,93 @@
+"""The metrics of the page: measured on a data set beside the baselines, or as training left them."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from mtaw_fast.bundle import Bundle
+from mtaw_fast.data.dataset import Dataset
+from mtaw_fast.errors import DataWarning
+from mtaw_fast.evaluation.metrics import METRICS
+from mtaw_fast.recommender import Recommender
+from mtaw_fast.type_weights import TypeWeights
+from mtaw_fast.workflow import Progress, evaluate
+
+Intervals = Mapping[str, Any]
+
+
+def evaluated(
+    recommender: Recommender,
+    dataset: Dataset,
+    split: Literal["test", "validation"],
+    weights: TypeWeights | None,
+    progress: Progress | None,
+) -> dict[str, Any]:
+    """Tables of the bundle and the baselines on a data set's samples, with what has to be known to read them."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DataWarning)  # they stand on the page
+        found = evaluate(recommender, dataset, split=split, weights=weights, baselines=True, progress=progress)
+    reports = {"this bundle": found.report, **found.baselines}
+    tables = [_table("all targets", {name: (one.metrics, one.intervals) for name, one in reports.items()})]
+    if found.report.weighted:
+        told = ", ".join(f"{name}={weight:g}" for name, weight in found.weights.items())
+        weighted = {name: (one.weighted, one.weighted_intervals) for name, one in reports.items()}
+        tables.append(_table(f"targets weighted by type ({told})", weighted))
+    parts = {
+        f"repeats ({found.report.repeat_samples:,})": found.report.repeat,
+        f"others ({found.report.samples - found.report.repeat_samples:,})": found.report.non_repeat,
+    }
+    if len(found.report.by_type) > 1:
+        parts |= {f"{kind} ({int(one['samples']):,})": one for kind, one in found.report.by_type.items()}
+    tables.append(_table("this bundle, by the target", {name: (one, {}) for name, one in parts.items()}))
+    notes = [f"{found.report.samples:,} {split} samples of {found.report.sessions:,} sessions of {found.name}."]
+    if found.unseen_targets:
+        notes.append(
+            f"{found.unseen_targets:,} more targets are items that training never saw; they are not counted here."
+        )
+    return {"measured": True, "tables": tables, "notes": notes, "warnings": found.warnings}
+
+
+def validated(bundle: Bundle) -> dict[str, Any]:
+    """The metrics on validation that training measured."""
+    metrics = bundle.metrics.get("validation")
+    notes = [f"Measured while training ({bundle.metrics['protocol']})."] if bundle.metrics.get("protocol") else []
+    tables = []
+    if metrics:
+        intervals = bundle.metrics.get("validation_intervals") or {}
+        tables.append(_table("validation", {"this bundle": (metrics, intervals)}))
+    return {"measured": False, "tables": tables, "notes": notes, "warnings": []}
+
+
+def _table(title: str, rows: Mapping[str, tuple[Mapping[str, float], Intervals]]) -> dict[str, Any]:
+    """Cells of each row: the metric, its interval, and where both lie on a track from 0 to the most of the column."""
+    most = {
+        name: max((_high(metrics, intervals, name) for metrics, intervals in rows.values()), default=0.0) or 1.0
+        for name in METRICS
+    }
+    return {
+        "title": title,
+        "head": list(METRICS),
+        "rows": [
+            {"name": name, "cells": [_cell(metrics, intervals, metric, most[metric]) for metric in METRICS]}
+            for name, (metrics, intervals) in rows.items()
+        ],
+    }
+
+
+def _high(metrics: Mapping[str, float], intervals: Intervals, name: str) -> float:
+    value = intervals[name][1] if name in intervals else metrics[name]
+    return 0.0 if math.isnan(value) else float(value)
+
+
+def _cell(metrics: Mapping[str, float], intervals: Intervals, name: str, most: float) -> dict[str, Any]:
+    value = metrics[name]
+    if math.isnan(value):
+        return {"value": "none", "interval": "", "width": 0.0, "from": None}
+    cell: dict[str, Any] = {"value": f"{value:.2f}", "interval": "", "width": 100 * value / most, "from": None}
+    if name in intervals:
+        low, high = intervals[name]
+        cell |= {"interval": f"{low:.2f} to {high:.2f}", "from": 100 * low / most, "span": 100 * (high - low) / most}
+    return cell
