@@ -11,6 +11,7 @@ from typing import Any
 from mtaw_fast.bundle import refuse_existing
 from mtaw_fast.cli.common import WEIGHTS_HELP, add_command, print_json, thread_count, wait_passively
 from mtaw_fast.config import DEFAULT_PRESET, PRESETS, Config, preset
+from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.errors import require
 from mtaw_fast.phases import EXPLAINED, phases_of
 from mtaw_fast.storage.cpus import usable_cpus
@@ -50,6 +51,11 @@ def add_to(commands: Any) -> None:
         help="PyTorch's in a step; more is faster on a machine of its own, far slower beside other work, and rounds "
         "differently (default: 1)",
     )  # fmt: skip
+    parser.add_argument(
+        "--mlflow", metavar="URI", help="keep a run in MLflow, such as http://host:5000 or sqlite:///mlflow.db (the "
+        "extra 'mlflow'): settings, metrics, curves, and the bundle as a model; --resume goes on in the same run",
+    )  # fmt: skip
+    parser.add_argument("--mlflow-experiment", default="mtaw-fast", metavar="NAME", help="made where it is missing")
     parser.add_argument("--json", action="store_true", help="print the result as JSON, without progress bars")
 
 
@@ -62,26 +68,53 @@ def run(arguments: argparse.Namespace) -> None:
 
     from mtaw_fast.cli.progress import TrainingProgress
 
-    with contextlib.nullcontext() if arguments.json else TrainingProgress() as reporter:
+    with contextlib.ExitStack() as stack:
+        dataset = Dataset.load(arguments.dataset)
+        reporters: list[Any] = []
+        run = None
+        if arguments.mlflow is not None:
+            run = stack.enter_context(_mlflow_run(arguments, dataset, config))
+            reporters.append(run)
+        if not arguments.json:
+            reporters.append(stack.enter_context(TrainingProgress()))
         bundle = train(
-            arguments.dataset,
+            dataset,
             arguments.bundle,
             config,
             resume=arguments.resume,
             overwrite=arguments.overwrite,
             refit=not arguments.no_refit,
             device=arguments.device,
-            reporter=reporter,
+            reporter=_several(reporters),
             threads=arguments.threads,
             encoder_threads=arguments.encoder_threads or usable_cpus(),
         )
+        run_id = None if run is None else run.finish(bundle)
     record = bundle.metrics
     if arguments.json:
-        print_json({"bundle": str(arguments.bundle), **record})
+        print_json({"bundle": str(arguments.bundle), **record, **({} if run_id is None else {"mlflow_run": run_id})})
     else:
         chosen = ", ".join(f"{name} {value:.2f}" for name, value in record["validation"].items())
         print(f"epochs {record['best_epoch']}: {chosen} on validation")
         print(f"wrote {arguments.bundle} (curves in {run_folder_of(bundle.folder) / 'curves.png'})")
+        if run_id is not None:
+            print(f"MLflow run {run_id}")
+
+
+def _several(reporters: list[Any]) -> Any:
+    from mtaw_fast.training.reporting import Several
+
+    return Several(reporters)
+
+
+def _mlflow_run(arguments: argparse.Namespace, dataset: Dataset, config: Config) -> Any:
+    from mtaw_fast.integrations.mlflow_tracking import MlflowRun
+
+    folder = run_folder_of(arguments.bundle)
+    return MlflowRun(
+        arguments.mlflow, dataset, config, folder, resume=arguments.resume, experiment=arguments.mlflow_experiment,
+        name=arguments.bundle.resolve().name,
+    )  # fmt: skip
 
 
 def _phases_text() -> str:

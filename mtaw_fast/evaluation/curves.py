@@ -66,8 +66,8 @@ def _drawn(panels: Sequence[Panel], theme: str) -> Any:
     from matplotlib.figure import Figure
 
     first, second, ink, grid = _COLOURS[theme]
-    figure = Figure(figsize=(_PANEL * max(len(panels), 1), _HEIGHT), layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.12)
+    figure = Figure(figsize=(_PANEL * max(len(panels), 1), _HEIGHT))
+    figure.set_layout_engine("constrained", w_pad=0.12)
     figure.patch.set_alpha(0.0 if theme == "dark" else 1.0)
     for panel, axes in zip(panels, figure.subplots(1, max(len(panels), 1), squeeze=False)[0], strict=False):
         panel(axes, (first, second))

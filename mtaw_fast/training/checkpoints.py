@@ -7,6 +7,7 @@ best-*.safetensors    weights of the best epoch of the search
 ranker*.safetensors   the session memory's ranker
 metrics.jsonl         the history, a line an epoch
 curves.png            loss and validation curves
+mlflow.json           the run in MLflow, where there is one
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from mtaw_fast.storage.tensorfile import map_tensors, write_tensors
 
 FORMAT_VERSION = 2
 _WRITTEN = (
-    r"state\.json|metrics\.jsonl|curves\.png|ranker(-refit)?\.safetensors"
+    r"state\.json|metrics\.jsonl|curves\.png|mlflow\.json|ranker(-refit)?\.safetensors"
     r"|(checkpoint-(slice|search|slice-refit|refit)|best)-\d+\.safetensors"
 )
 _OURS = re.compile(rf"{_WRITTEN}|\.({_WRITTEN})\..*\.tmp")

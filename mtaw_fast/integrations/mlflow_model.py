@@ -1,0 +1,110 @@
+"""A bundle as an MLflow model of the pyfunc flavour: it is loaded from its folder, and nothing is pickled.
+
+    model = mlflow.pyfunc.load_model(f"runs:/{run_id}/model")
+    model.predict(pandas.DataFrame({"session": [["sku-9", "sku-4"]]}), params={"k": 10})
+
+gives a frame with the columns `items` and `scores`, a list a session, best first.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mtaw_fast import __version__
+from mtaw_fast.bundle import Bundle
+from mtaw_fast.errors import UsageError, require
+from mtaw_fast.recommender import Recommender
+
+COLUMN = "session"
+_K = 20
+
+
+class BundleModel:
+    """What MLflow calls; `predict` alone is its contract."""
+
+    def __init__(self, recommender: Recommender) -> None:
+        self.recommender = recommender
+
+    def predict(self, model_input: Any, params: Mapping[str, Any] | None = None) -> Any:
+        """Recommendations for sessions.
+
+        Parameters
+        ----------
+        model_input : pandas.DataFrame or list of lists
+            Sessions of external ids, oldest click first: of a frame the column 'session', or the only one.
+        params : mapping, optional
+            `k`: how many items, 20 by default.
+
+        Returns
+        -------
+        pandas.DataFrame
+            `items` and `scores`, a list a session; the index is the input's.
+
+        Raises
+        ------
+        UsageError
+            Where the frame has no such column, or as in `Recommender.recommend_batch`.
+        """
+        pandas = require("pandas", "mlflow")
+        index = None
+        if hasattr(model_input, "columns"):
+            names = list(model_input.columns)
+            if COLUMN not in names and len(names) != 1:
+                raise UsageError(
+                    f"the frame has no column '{COLUMN}' (it has {', '.join(map(str, names))}); name it so"
+                )
+            column = model_input[COLUMN if COLUMN in names else names[0]]
+            sessions, index = column.tolist(), column.index
+        else:
+            sessions = list(model_input)
+        found = self.recommender.recommend_batch(sessions, k=int((params or {}).get("k", _K)))
+        rows = {"items": [list(one.items) for one in found], "scores": [list(map(float, one.scores)) for one in found]}
+        return pandas.DataFrame(rows, index=index)
+
+
+def _load_pyfunc(data_path: str) -> BundleModel:
+    """What MLflow loads a model by; data_path: the bundle's folder."""
+    return BundleModel(Recommender.load(data_path))
+
+
+def save_model(bundle: Bundle | str | os.PathLike[str], path: str | os.PathLike[str]) -> None:
+    """Write a bundle as an MLflow model folder, which holds a copy of it under `data`.
+
+    Parameters
+    ----------
+    bundle : Bundle or path
+        What it is.
+    path : path
+        The folder to write, which must not be there.
+
+    Raises
+    ------
+    MissingPackageError
+        Without the extra `mlflow`.
+    """
+    require("mlflow", "mlflow")
+    import mlflow.pyfunc
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
+    from mlflow.types.schema import Array
+
+    held = bundle if isinstance(bundle, Bundle) else Bundle.load(bundle)
+    ids = DataType.string if held.ids.kind == "str" else DataType.long
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*An input example was not provided.*")  # the signature is whole
+        mlflow.pyfunc.save_model(
+            os.fspath(path),
+            loader_module=__name__,
+            data_path=os.fspath(Path(held.folder).resolve()),
+            pip_requirements=[f"mtaw-fast[mlflow]=={__version__}"],
+            signature=ModelSignature(
+                inputs=Schema([ColSpec(Array(ids), COLUMN)]),
+                outputs=Schema([ColSpec(Array(ids), "items"), ColSpec(Array(DataType.double), "scores")]),
+                params=ParamSchema([ParamSpec("k", DataType.long, _K)]),
+            ),
+            metadata={"dataset": str(held.dataset.get("name") or ""), "items": held.n_items},
+        )

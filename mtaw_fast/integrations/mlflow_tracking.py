@@ -1,0 +1,291 @@
+"""A training as a run in MLflow: settings, metrics by epoch and in the end, curves, and the bundle as a model.
+
+Nothing of MLflow's process-wide state (active run, tracking URI) is used. A server that stops answering does not stop a
+training: what it missed is sent in the end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import re
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from mtaw_fast.bundle import Bundle
+from mtaw_fast.config import Config
+from mtaw_fast.data.dataset import Dataset
+from mtaw_fast.errors import MtawError, UsageError, require
+from mtaw_fast.integrations.mlflow_model import save_model
+from mtaw_fast.storage.files import read_json, write_json
+
+EXPERIMENT = "mtaw-fast"
+MODEL = "model"  # the artifact's name
+NOTE = "mlflow.json"  # in the run folder: which run a training that is resumed goes on in
+# MLflow's own wait for minutes, as a training would with them.
+_PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
+_USER_INFO = re.compile(r"://[^/@\s]*@")
+_log = logging.getLogger("mtaw_fast")
+
+
+class TrackingError(MtawError):
+    """MLflow's server or store cannot be used."""
+
+
+class MlflowRun:
+    """A training Reporter that keeps a run in MLflow; use it as a context manager, and `finish` it with the bundle.
+
+    Parameters
+    ----------
+    uri : str
+        Of the tracking server or store: http://host:5000, sqlite:///mlflow.db, ..
+    dataset : Dataset
+        What is trained on.
+    config : Config
+        The settings.
+    folder : path
+        The run folder (`workflow.run_folder_of`); keeps which run it is.
+    resume : bool, default False
+        Whether to go on in the run that the folder names, where the server still has it.
+    experiment : str, default 'mtaw-fast'
+        Made where it is missing.
+    name : str, optional
+        Of the run.
+
+    Raises
+    ------
+    MissingPackageError
+        Without the extra `mlflow`.
+    TrackingError
+        On entering, where the server or store cannot be used.
+    """
+
+    def __init__(
+        self,
+        uri: str,
+        dataset: Dataset,
+        config: Config,
+        folder: str | os.PathLike[str],
+        *,
+        resume: bool = False,
+        experiment: str = EXPERIMENT,
+        name: str | None = None,
+    ) -> None:
+        require("mlflow", "mlflow")
+        self._uri, self._experiment, self._name = uri, experiment, name
+        self._dataset, self._config, self._folder = dataset, config, Path(folder)
+        self._earlier = _noted(self._folder / NOTE) if resume else None
+        self._client: Any = None
+        self._experiment_id = ""
+        self._stack = contextlib.ExitStack()
+        self._missed = False  # whether the server stopped answering
+        self.run_id: str | None = None
+
+    def __enter__(self) -> MlflowRun:
+        self._stack.enter_context(_quiet())
+        self._stack.enter_context(_impatient())
+        try:
+            self._experiment_id = self._connect()
+        except BaseException:
+            self._stack.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with self._stack:
+            if self.run_id is not None and kind is not None:
+                status = "KILLED" if issubclass(kind, KeyboardInterrupt) else "FAILED"
+                self._try(lambda: self._client.set_terminated(self.run_id, status))
+
+    def phase_starts(self, phase: str, number: int, phases: int) -> None:
+        """Begin the run with the first phase, or go on in the earlier one."""
+        if self.run_id is None and not self._missed:
+            self._try(self._begin)
+        self._try(lambda: self._client.set_tag(self.run_id, "phase", f"{number} of {phases}: {phase}"))
+
+    def epoch_starts(self, phase: str, epoch: int, epochs: int, sessions: int) -> None: ...
+
+    def step_done(self, sessions: int, loss: float) -> None: ...
+
+    def epoch_ends(self, record: Mapping[str, Any]) -> None:
+        """Log the epoch's metrics."""
+        self._try(lambda: self._log_records([record]))
+
+    def finish(self, bundle: Bundle) -> str:
+        """Log the final metrics, the curves and the bundle, and end the run; its id.
+
+        Raises TrackingError where the server cannot be used; the bundle is whole all the same.
+        """
+        try:
+            if self.run_id is None:
+                self._begin()
+            self._catch_up(bundle.metrics.get("history") or [])
+            self._log(_final(bundle), 0)
+            curves = self._folder / "curves.png"
+            if curves.is_file():
+                self._client.log_artifact(self.run_id, str(curves))
+            with tempfile.TemporaryDirectory(prefix="mtaw-fast-mlflow-") as scratch:
+                save_model(bundle, Path(scratch) / MODEL)
+                self._client.log_artifacts(self.run_id, str(Path(scratch) / MODEL), MODEL)
+            self._client.set_terminated(self.run_id, "FINISHED")
+        except MtawError:
+            raise
+        except Exception as error:
+            raise TrackingError(
+                f"{bundle.folder} is trained, but MLflow at {shown_uri(self._uri)} did not take it ({self._why(error)}); "
+                "once it does, repeat the command with --resume --overwrite"
+            ) from None
+        assert self.run_id is not None
+        return self.run_id
+
+    def _connect(self) -> str:
+        """The experiment's id."""
+        from mlflow import MlflowClient
+
+        try:
+            self._client = MlflowClient(tracking_uri=self._uri)
+            found = self._client.get_experiment_by_name(self._experiment)
+            if found is not None and found.lifecycle_stage == "deleted":
+                raise UsageError(f"--mlflow: the experiment {self._experiment!r} was deleted there; restore it")
+            return self._client.create_experiment(self._experiment) if found is None else found.experiment_id
+        except MtawError:
+            raise
+        except Exception as error:
+            raise TrackingError(
+                f"MLflow at {shown_uri(self._uri)} cannot be used ({self._why(error)}); check the address and the server, "
+                "or leave --mlflow out"
+            ) from None
+
+    def _begin(self) -> None:
+        """Go on in the earlier run where it is there, else begin one, with its settings."""
+        if self._earlier is not None:
+            with contextlib.suppress(Exception):
+                self._client.update_run(self._earlier, status="RUNNING")
+                self.run_id = self._earlier
+        if self.run_id is None:
+            if self._earlier is not None:
+                _log.warning("MLflow no longer has the run %s; a new one begins", self._earlier)
+            run = self._client.create_run(self._experiment_id, run_name=self._name)
+            self.run_id = run.info.run_id
+            write_json(self._folder / NOTE, {"run_id": self.run_id})
+            self._log_parameters()
+        self._catch_up(_history(self._folder))
+
+    def _log_parameters(self) -> None:
+        from mlflow.entities import Param
+
+        values = {
+            **self._config.as_dict(),
+            "dataset": self._dataset.name,
+            "dataset_fingerprint": self._dataset.fingerprint,
+            "dataset_items": self._dataset.n_items,
+            "dataset_train_samples": self._dataset.n_train_samples,
+        }
+        self._client.log_batch(self.run_id, params=[Param(key, str(value)) for key, value in values.items()])
+
+    def _catch_up(self, history: list[dict[str, Any]]) -> None:
+        """Log the epochs that the run does not have yet."""
+        there: set[tuple[str, int]] = set()
+        for phase in dict.fromkeys(record["phase"] for record in history):
+            there |= {(phase, one.step) for one in self._client.get_metric_history(self.run_id, f"{phase}/loss")}
+        self._log_records([record for record in history if (record["phase"], record["epoch"]) not in there])
+
+    def _log_records(self, records: list[Mapping[str, Any]] | list[dict[str, Any]]) -> None:
+        for record in records:
+            values = {
+                f"{record['phase']}/{_named(name)}": value
+                for name, value in record.items()
+                if isinstance(value, (int, float)) and name not in ("epoch", "threads", "encoder_threads")
+            }
+            self._log(values, int(record["epoch"]))
+
+    def _log(self, values: Mapping[str, float], step: int) -> None:
+        from mlflow.entities import Metric
+
+        now = round(time.time() * 1000)
+        self._client.log_batch(self.run_id, metrics=[Metric(key, float(v), now, step) for key, v in values.items()])
+
+    def _why(self, error: Exception) -> str:
+        """The first line of what MLflow says, which may be a page, without a password."""
+        lines = str(error).replace(self._uri, shown_uri(self._uri)).strip().splitlines()
+        text = _USER_INFO.sub("://", lines[0]) if lines else ""
+        return f"{type(error).__name__}: {text[:200]}" if text else type(error).__name__
+
+    def _try(self, call: Callable[[], object]) -> None:
+        """Call, and go on without MLflow where it does not answer, until the end."""
+        if self._missed:
+            return
+        try:
+            call()
+        except Exception as error:
+            self._missed = True
+            _log.warning(
+                "MLflow at %s does not answer (%s); the training goes on, and what it missed is sent in the end",
+                shown_uri(self._uri),
+                self._why(error),
+            )
+
+
+def shown_uri(uri: str) -> str:
+    """A URI without what may be a password."""
+    return _USER_INFO.sub("://", uri)
+
+
+def _final(bundle: Bundle) -> dict[str, float]:
+    metrics = bundle.metrics
+    values = {f"validation/{_named(name)}": value for name, value in (metrics.get("validation") or {}).items()}
+    return values | {"best_epoch": metrics["best_epoch"], "seconds": metrics["seconds"]}
+
+
+def _named(metric: str) -> str:
+    """MLflow knows no '@' in names: 'P@20' is 'P_at_20'."""
+    return metric.replace("@", "_at_")
+
+
+def _noted(path: Path) -> str | None:
+    """The run that a run folder names; None where it names none."""
+    if not path.exists():
+        return None
+    note = read_json(path, TrackingError)
+    return str(note["run_id"]) if isinstance(note, dict) and "run_id" in note else None
+
+
+def _history(folder: Path) -> list[dict[str, Any]]:
+    path = folder / "metrics.jsonl"
+    if not path.exists():
+        return []
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+@contextlib.contextmanager
+def _impatient() -> Iterator[None]:
+    """Few retries, unless the user's environment says how many."""
+    ours = {name: value for name, value in _PATIENCE.items() if name not in os.environ}
+    os.environ.update(ours)
+    try:
+        yield
+    finally:
+        for name in ours:
+            os.environ.pop(name, None)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """MLflow's chatter (its database being made, retries, ..) left out, its warnings kept."""
+    levels = {"mlflow": logging.WARNING, "alembic": logging.WARNING, "urllib3.connectionpool": logging.ERROR}
+    before = {name: logging.getLogger(name).level for name in levels}
+    for name, level in levels.items():
+        logging.getLogger(name).setLevel(level)
+    try:
+        yield
+    finally:
+        for name, level in before.items():
+            logging.getLogger(name).setLevel(level)
