@@ -206,6 +206,31 @@ def test_metrics_by_type_survive_the_translation(made: Made) -> None:
     assert "targets of type buy: P@10" in str(evaluate(made.bundle, data))
 
 
+def test_weighted_metrics_are_the_weighted_mean_of_those_by_type(made: Made) -> None:
+    rng = np.random.default_rng(1)
+    test = made.dataset.test
+    typed = dataclasses.replace(
+        test,
+        prefixes=dataclasses.replace(test.prefixes, types=np.zeros(len(test.prefixes.items), np.uint8)),
+        target_types=rng.integers(0, 3, len(test)).astype(np.uint8),
+    )
+    data = dataclasses.replace(made.dataset, test=typed, type_names=("view", "cart", "buy"))
+    found = evaluate(made.bundle, data, weights="cart=3,buy=0.5", baselines=True)
+    for report in (found.report, *found.baselines.values()):
+        mass = {name: {"view": 1, "cart": 3, "buy": 0.5}[name] * one["samples"] for name, one in report.by_type.items()}
+        for metric, value in report.weighted.items():
+            total = sum(mass[name] * one[metric] for name, one in report.by_type.items())
+            assert value == pytest.approx(total / sum(mass.values()))
+    plain = evaluate(made.bundle, data)
+    assert plain.metrics == found.metrics
+    assert "weighted" not in plain.as_dict()
+    assert evaluate(made.bundle, data, weights={"view": 1}).report.weighted == plain.metrics
+    assert found.as_dict()["weights"] == {"cart": 3, "buy": 0.5}
+    assert "targets weighted by type (cart=3, buy=0.5)" in str(found)
+    with pytest.raises(UsageError, match="no type 'sale' in the data set; its types are view, cart, buy"):
+        evaluate(made.bundle, data, weights={"sale": 1})
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -214,6 +239,9 @@ def test_metrics_by_type_survive_the_translation(made: Made) -> None:
         (lambda made, tmp: prepare(made.folder / "clicks.csv", made.folder / "set"), "overwrite=True"),
         (lambda made, tmp: train(made.dataset, tmp / "b", "none"), "no preset 'none'"),
         (lambda made, tmp: train(made.dataset, made.folder / "bundle", Config()), "overwrite=True"),
+        (lambda made, tmp: train(made.dataset, tmp / "b", Config(type_weights="buy=2")), "have no types"),
+        (lambda made, tmp: evaluate(made.bundle, made.dataset, weights="buy=2"), "have no types"),
+        (lambda made, tmp: evaluate(made.bundle, made.dataset, weights="x=1", unseen="misses"), "do not go with"),
         (lambda made, tmp: evaluate(made.bundle, made.dataset, split="future"), "split must be"),
         (lambda made, tmp: evaluate(made.bundle, made.dataset, unseen="hits"), "unseen must be"),
         (lambda made, tmp: evaluate(made.bundle, made.dataset, split="validation", unseen="misses"), "leave --unseen"),

@@ -82,15 +82,15 @@ def session_bootstrap(
     gains: float64[S, 4]; session: int[S], equal for samples of one session. Samples of a session
     share clicks, so resampling them one by one would give intervals that are far too narrow. Every
     resample draws G sessions with replacement and takes the mean over the samples in them. With one
-    session the interval has no width. Equal arguments give equal intervals. weights: float[S], as in `means_of`;
-    those of some session must be over 0.
+    session the interval has no width. Equal arguments give equal intervals. weights: float[S], as in `means_of`,
+    one over 0 at least.
     """
+    counts = np.ones(len(gains)) if weights is None else weights.astype(np.float64)
+    if weights is not None:
+        gains, session, counts = gains[counts > 0] * counts[counts > 0, None], session[counts > 0], counts[counts > 0]
     _, group = np.unique(session, return_inverse=True)
     n_sessions = int(group.max()) + 1
     # One row a session: the sums of its gains and its number of samples.
-    counts = np.ones(len(gains)) if weights is None else weights.astype(np.float64)
-    if weights is not None:
-        gains = gains * counts[:, None]
     sums = np.stack([np.bincount(group, column) for column in (*gains.T, counts)], axis=1)
     generator = np.random.default_rng(seed)
     means = []
@@ -101,7 +101,6 @@ def session_bootstrap(
         drawn += np.arange(rows)[:, None] * n_sessions
         times = np.bincount(drawn.ravel(), minlength=rows * n_sessions).reshape(rows, n_sessions)
         totals = times @ sums
-        totals = totals[totals[:, -1] > 0]  # a resample may hold nothing that counts
         means.append(totals[:, :-1] / totals[:, -1:])
     tail = 50 * (1 - level)
     low, high = np.percentile(np.concatenate(means), [tail, 100 - tail], axis=0)

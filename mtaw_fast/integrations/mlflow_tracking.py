@@ -140,8 +140,8 @@ class MlflowRun:
             raise
         except Exception as error:
             raise TrackingError(
-                f"{bundle.folder} is trained, but MLflow at {shown_uri(self._uri)} did not take it ({self._why(error)}); "
-                "once it does, repeat the command with --resume --overwrite"
+                f"{bundle.folder} is trained, but MLflow at {shown_uri(self._uri)} did not take it "
+                f"({self._why(error)}); once it does, repeat the command with --resume --overwrite"
             ) from None
         assert self.run_id is not None
         return self.run_id
@@ -160,8 +160,8 @@ class MlflowRun:
             raise
         except Exception as error:
             raise TrackingError(
-                f"MLflow at {shown_uri(self._uri)} cannot be used ({self._why(error)}); check the address and the server, "
-                "or leave --mlflow out"
+                f"MLflow at {shown_uri(self._uri)} cannot be used ({self._why(error)}); check the address and the "
+                "server, or leave --mlflow out"
             ) from None
 
     def _begin(self) -> None:

@@ -1,0 +1,88 @@
+"""The curves of a training: a panel for what there is, and no curve over another."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mtaw_fast.evaluation.curves import figure_of, figures_of
+from mtaw_fast.training.curves import plot_curves
+
+BEST = {"P@10": 40.0, "MRR@10": 20.0, "P@20": 50.0, "MRR@20": 21.0}
+
+
+def records(phase: str, epochs: int, metrics: bool = False) -> list[dict[str, Any]]:
+    found = []
+    for epoch in range(1, epochs + 1):
+        record: dict[str, Any] = {
+            "phase": phase,
+            "epoch": epoch,
+            "loss": 9.0 / epoch,
+            "losses": [9.5 / epoch, 8 / epoch],
+        }
+        found.append(record | ({name: value + epoch for name, value in BEST.items()} if metrics else {}))
+    return found
+
+
+FULL = [
+    record
+    for phase, epochs in (
+        ("slice", 2),
+        ("ranker", 4),
+        ("search", 2),
+        ("slice-refit", 2),
+        ("ranker-refit", 4),
+        ("refit", 2),
+    )
+    for record in records(phase, epochs)
+]
+PAPER = [*records("search", 3, metrics=True), *records("refit", 2)]
+
+
+def drawn(axes: Any) -> int:
+    return len([line for line in axes.lines if len(line.get_xdata())]) + len(axes.patches)
+
+
+@pytest.mark.parametrize(
+    ("history", "best", "titles"),
+    [
+        (FULL, BEST, ["loss of the encoder", "loss of the ranker", "validation of the whole, percent"]),
+        (FULL[:2], None, ["loss of the encoder"]),
+        (FULL[:6], None, ["loss of the encoder", "loss of the ranker"]),
+        (PAPER, BEST, ["loss of the encoder", "validation, percent"]),
+        ([{"phase": "search", "epoch": 1, "loss": 2.0}], None, ["loss of the encoder"]),  # of an earlier release
+    ],
+)
+def test_no_panel_is_empty(history: Any, best: Any, titles: list[str]) -> None:
+    figure = figure_of(history, best)
+    assert [axes.get_title() for axes in figure.axes] == titles
+    assert all(drawn(axes) for axes in figure.axes)
+    assert [one.axes[0].get_title() for one in figures_of(history, best, "dark")] == titles
+
+
+def test_no_curve_lies_over_another() -> None:
+    for axes, phases in zip(figure_of(FULL, BEST).axes[:2], (4, 2), strict=True):
+        curves = [
+            line.get_xdata() for line in axes.lines if line.get_marker() == "None" and line.get_linestyle() == "-"
+        ]
+        assert len(curves) == phases
+        for earlier, later in itertools.pairwise(curves):
+            assert max(earlier) <= min(later)
+        low, high = axes.get_xlim()
+        assert all(low <= x <= high for curve in curves for x in curve)
+
+
+def test_every_metric_says_its_last_value() -> None:
+    axes = figure_of(PAPER, BEST).axes[1]
+    assert [text.get_text() for text in axes.texts] == ["P@20 53.00", "MRR@20 24.00"]
+    assert [list(line.get_ydata()) for line in axes.lines] == [[51.0, 52.0, 53.0], [22.0, 23.0, 24.0]]
+    bars = figure_of(FULL, BEST).axes[2]
+    assert [bar.get_width() for bar in bars.patches] == list(BEST.values())
+
+
+def test_the_file_is_a_picture(tmp_path: Path) -> None:
+    plot_curves(FULL, tmp_path / "curves.png", BEST)
+    assert (tmp_path / "curves.png").read_bytes()[:4] == b"\x89PNG"
