@@ -27,7 +27,12 @@ def add_to(commands: Any) -> None:
         "mtaw-fast serve shop.bundle --workers 2\n"
         '  curl -s localhost:8000/v1/recommend -d \'{"session": ["sku-9", "sku-4"], "k": 5}\'',
     )
-    parser.add_argument("bundle", type=Path, metavar="BUNDLE")
+    parser.add_argument("bundle", type=Path, metavar="BUNDLE", nargs="?", help="the folder to serve")
+    parser.add_argument(
+        "--bundle", dest="side_by_side", action="append", default=[], type=_weighted, metavar="FOLDER=WEIGHT",
+        help="in place of BUNDLE, for each of several that are served side by side: how much of the sessions it "
+        "answers, by a hash of their ids. One without an id is the first one's",
+    )  # fmt: skip
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
     parser.add_argument("--port", type=int, default=8000, help="0 takes a free one (default: 8000)")
     parser.add_argument(
@@ -74,7 +79,18 @@ def add_to(commands: Any) -> None:
     )
     operation.add_argument(
         "--admin-token-file", type=Path, metavar="FILE",
-        help=f"holds the bearer token of POST /admin/reload, which needs one to be there (default: ${_TOKEN_VARIABLE})",
+        help="holds the bearer token of the routes below /admin, which refuse everybody without one (default: "
+        f"${_TOKEN_VARIABLE})",
+    )  # fmt: skip
+    operation.add_argument(
+        "--feedback", metavar="WHERE",
+        help="keep what comes to POST /v1/feedback: a FILE of JSON lines, a folder (FOLDER/) with one a day, or "
+        "redis://host:6379/0 (default: there is no such route)",
+    )  # fmt: skip
+    operation.add_argument(
+        "--cors-origin", action="append", default=[], metavar="ORIGIN",
+        help="whose pages may read answers below /v1 and send clicks, as in https://shop.example; may be repeated "
+        "(default: none)",
     )  # fmt: skip
     operation.add_argument("--access-log", action="store_true", help="log every request")
     replicas = parser.add_argument_group("replicas on Ray (docs/beyond-one-machine.md)")
@@ -97,10 +113,17 @@ def run(arguments: argparse.Namespace) -> None:
     """Serve until told to stop."""
     for package in ("litestar", "msgspec", "uvicorn"):
         require(package, "serve")
-    from mtaw_fast.service.settings import Limits, Settings
+    from mtaw_fast.service.settings import REDIS, Limits, Settings
 
+    side_by_side = tuple(arguments.side_by_side)
+    if (arguments.bundle is None) == (not side_by_side):
+        raise UsageError("name one BUNDLE, or several as --bundle FOLDER=WEIGHT; not both, and not none")
+    bundle = arguments.bundle = arguments.bundle or side_by_side[0][0]
     settings = Settings(
-        bundle=arguments.bundle,
+        bundle=bundle,
+        side_by_side=side_by_side,
+        feedback=_place(arguments.feedback, REDIS),
+        cors_origins=tuple(arguments.cors_origin),
         host=arguments.host,
         port=arguments.port,
         workers=arguments.workers,
@@ -155,6 +178,26 @@ def _serve_replicas(settings: Any, arguments: argparse.Namespace) -> None:
 def _workers(text: str) -> int:
     """A number of workers; 'auto' is one for each usable processor."""
     return usable_cpus() if text == "auto" else int(text)
+
+
+def _weighted(text: str) -> tuple[Path, float]:
+    """A folder and its weight."""
+    folder, equals, weight = text.rpartition("=")
+    try:
+        if not (folder and equals):
+            raise ValueError
+        return Path(folder).absolute(), float(weight)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r}: write FOLDER=WEIGHT, as in shop.bundle=90") from None
+
+
+def _place(where: str | None, schemes: tuple[str, ...]) -> str | None:
+    """A path that holds wherever a process works; an address as it is."""
+    if where is None or where.startswith(schemes):
+        return where
+    if not where:
+        raise UsageError("--feedback is empty; name a file, a folder or a redis:// address")
+    return str(Path(where).absolute()) + (os.sep if where.endswith(os.sep) else "")
 
 
 def _secret(path: Path | None, variable: str, flag: str, what: str) -> str | None:

@@ -205,8 +205,10 @@ def _check(settings: Settings) -> None:
         )
     if settings.token is not None:
         raise UsageError(
-            "replicas have no /admin/reload, which would change one of them; deploy again to roll them all"
+            "replicas have no routes below /admin, which would change one of them; deploy again to roll them all"
         )
+    if settings.side_by_side:
+        raise UsageError("replicas serve one bundle; 'mtaw-fast serve --bundle' serves several side by side")
     if settings.workers != 1:
         raise UsageError("workers are those of 'mtaw-fast serve'; here Scaling says how many replicas there are")
 

@@ -97,7 +97,7 @@ class Replica:
         self._service.gauge()
         report = Report(
             self._replica, socket.gethostname(), os.getpid(), self._service.reloader.snapshot.version,
-            self._service.queue.length, self._counters.own_counts(),
+            self._service.queue.length, self._counters.own_counts(), self._counters.own_by_version(),
         )  # fmt: skip
         try:
             self._counters.others = await self._roster.exchange.remote(report)

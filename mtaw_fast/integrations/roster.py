@@ -13,6 +13,7 @@ from typing import Any
 from mtaw_fast.integrations.connection import NAMESPACE
 from mtaw_fast.service.counters import Counters
 from mtaw_fast.service.metrics import GAUGES, WIDTH, Metrics
+from mtaw_fast.service.tallies import Counts, added_up
 
 PERIOD = 1.0  # seconds between two reports of a replica
 _PRESENT = 3.5  # seconds after its last report that a replica counts as one
@@ -23,7 +24,7 @@ class Report:
     """What a replica says of itself.
 
     replica: its id in Serve. machine, pid: where it is. version: the bundle that it serves. waiting: requests in its
-    queue. counts: its counters.
+    queue. counts: its counters. by_version: those by bundle version.
     """
 
     replica: str
@@ -32,15 +33,17 @@ class Report:
     version: str
     waiting: int
     counts: tuple[int, ...] = field(repr=False)
+    by_version: Counts = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Others:
-    """What a replica is told of the others. counts: theirs, added up, of those that are gone too. versions: the bundle
-    that each of those that are there serves."""
+    """What a replica is told of the others. counts, by_version: theirs, added up, of those that are gone too. versions:
+    the bundle that each of those that are there serves."""
 
     counts: tuple[int, ...]
     versions: tuple[str, ...]
+    by_version: Counts = field(default_factory=dict)
 
 
 class Roster:
@@ -61,7 +64,8 @@ class Roster:
             for cell, count in enumerate(one.counts):
                 if not (gone and cell in _GAUGES):  # its counts stay, so that sums never fall
                     sums[cell] += count
-        return Others(tuple(sums), tuple(one.version for since, one in others if now - since <= _PRESENT))
+        present = tuple(one.version for since, one in others if now - since <= _PRESENT)
+        return Others(tuple(sums), present, added_up(one.by_version for _, one in others))
 
     def present(self) -> list[Report]:
         """The last report of every replica that is there, by id."""
@@ -89,6 +93,14 @@ class ReplicaCounters(Counters):
         """See `Counters.sums`."""
         own = super().sums()
         return [mine + theirs for mine, theirs in zip(own, self.others.counts or [0] * len(own), strict=True)]
+
+    def by_version(self) -> dict[str, list[int]]:
+        """See `Counters.by_version`."""
+        return added_up([super().by_version(), self.others.by_version])
+
+    def own_by_version(self) -> dict[str, list[int]]:
+        """What to report."""
+        return super().by_version()
 
     def live_versions(self) -> list[str]:
         """See `Counters.live_versions`."""

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 from litestar import Litestar, Request, Response, get
 from litestar.datastructures import State
 
-from mtaw_fast.service import learning, operations, routes
+from mtaw_fast.errors import UsageError
+from mtaw_fast.service import feedback, items, learning, operations, routes
 from mtaw_fast.service.answers import JSON
+from mtaw_fast.service.bundles import Bundles
 from mtaw_fast.service.decoding import StrictRequest
 from mtaw_fast.service.error_answers import error_answer
+from mtaw_fast.service.feedback_stores import open_feedback
 from mtaw_fast.service.metrics import Metrics
 from mtaw_fast.service.middleware import Middleware
 from mtaw_fast.service.openapi import openapi_config
 from mtaw_fast.service.openapi_limits import state_limits
+from mtaw_fast.service.pages import page_routes
 from mtaw_fast.service.reload import Reloader
 from mtaw_fast.service.request_queue import RequestQueue
 from mtaw_fast.service.session_stores import open_sessions
@@ -25,10 +30,20 @@ from mtaw_fast.service.state import Service, service_of
 _STORE_TIMEOUT = 1.0  # seconds that the session store has for an answer
 
 
-def make_service(settings: Settings, reloader: Reloader, metrics: Metrics) -> Service:
-    """What the routes share, for a process that serves. Raises UsageError on a session store that cannot be one."""
+def make_service(settings: Settings, reloader: Reloader, metrics: Metrics, beside: Sequence[Reloader] = ()) -> Service:
+    """What the routes share, for a process that serves.
+
+    beside: of the bundles that are served with the first. Raises UsageError on a session store or a place for feedback
+    that cannot be one, and where the bundles' ids are not of one type.
+    """
+    reloaders = [reloader, *beside]
+    if len({one.snapshot.recommender.ids.kind for one in reloaders}) > 1:
+        kinds = ", ".join(f"{one.snapshot.name} {one.snapshot.recommender.ids.kind}" for one in reloaders)
+        raise UsageError(f"--bundle: the bundles' item ids are of different types ({kinds}); serve those of one type")
+    bundles = Bundles(reloaders, [weight for _, weight in settings.side_by_side])
     queue = RequestQueue(settings.limits, metrics)
-    return Service(settings, metrics, reloader, queue, open_sessions(settings, _STORE_TIMEOUT))
+    sessions = open_sessions(settings, _STORE_TIMEOUT)
+    return Service(settings, metrics, bundles, queue, sessions, open_feedback(settings, _STORE_TIMEOUT))
 
 
 def make_app(service: Service) -> Middleware:
@@ -36,22 +51,26 @@ def make_app(service: Service) -> Middleware:
     handlers: list[Any] = [
         routes.recommend,
         routes.recommend_batch,
-        routes.similar_items,
         routes.bundle,
+        items.similar_items,
+        items.find_items,
+        items.add_items,
+        items.remove_items,
+        operations.reload,
         operations.healthz,
         operations.readyz,
         operations.metrics,
-        *operations.playground_routes(),
+        *page_routes(),
         _openapi,
     ]
     if service.sessions is not None:
-        handlers.append(routes.click)
+        handlers += [routes.click, routes.session]
     if service.sessions is not None or service.learns:
         handlers.append(learning.forget)
     if service.learns:
         handlers.append(learning.events)
-    if service.settings.token is not None:
-        handlers.append(operations.reload)
+    if service.feedback is not None:
+        handlers.append(feedback.feedback)
     app = Litestar(
         handlers,
         request_class=StrictRequest,

@@ -9,20 +9,22 @@ from __future__ import annotations
 import mmap
 from collections.abc import Sequence
 
+from mtaw_fast.service import tallies
 from mtaw_fast.service.shared_memory import SharedMemory
 
 _CELL = 8
 _LOOK, _FIRST_ROW = 0, 1  # the shared cells come before the rows
-PID, HEARTBEAT, VERSION, CONNECTIONS = range(4)  # of every row; what a metric counts in follows
-FIRST = 4
+PID, HEARTBEAT, CONNECTIONS, VERSION = range(4)  # of every row; what a metric counts in follows
+MOST_BUNDLES = 4  # served side by side: each has a cell from VERSION on, 0 where there is none
+FIRST = VERSION + MOST_BUNDLES
 
 
 class Counters:
-    """rows x width cells of int64 in memory that every process of a service maps."""
+    """rows x width cells of int64 in memory that every process of a service maps, and those by bundle version."""
 
     def __init__(self, memory: SharedMemory, rows: int, width: int, row: int | None = None) -> None:
         """Map what `make` made. row: the one that `self.own` is, for a worker."""
-        self.n_rows, self._width = rows, FIRST + width
+        self.n_rows, self._width = rows, FIRST + width + tallies.WIDTH
         self._cells = memoryview(mmap.mmap(memory.descriptor, _size(rows, width))).cast("q")
         self.own = self.row(row or 0)
         self._others = [self.row(number) for number in range(rows) if number != row]
@@ -33,19 +35,25 @@ class Counters:
         return SharedMemory.make("mtaw-counters", _size(rows, width))
 
     def row(self, number: int) -> memoryview:
-        """The cells of one worker: PID, HEARTBEAT, VERSION, CONNECTIONS, then those that count."""
+        """The cells of one worker: PID, HEARTBEAT, CONNECTIONS, its bundles' versions, those that count, and those that
+        count by version."""
         begin = _FIRST_ROW + number * self._width
         return self._cells[begin : begin + self._width]
 
     def sums(self) -> list[int]:
         """Every counting cell, added up over the rows."""
-        rows = [self.row(number)[FIRST:].tolist() for number in range(self.n_rows)]
+        rows = [self.row(number)[FIRST : -tallies.WIDTH].tolist() for number in range(self.n_rows)]
         return [sum(cells) for cells in zip(*rows, strict=True)]
 
+    def by_version(self) -> dict[str, list[int]]:
+        """See `tallies`: the counts of every bundle version, added up over the rows."""
+        return tallies.added_up(tallies.read(self.row(number)[-tallies.WIDTH :]) for number in range(self.n_rows))
+
     def live_versions(self) -> list[str]:
-        """The bundle version of every worker that is up."""
+        """The bundle versions of every worker that is up: one, or several where it serves bundles side by side."""
         rows = (self.row(number) for number in range(self.n_rows))
-        return [version_text(row[VERSION]) for row in rows if row[PID]]
+        served = (dict.fromkeys(filter(None, row[VERSION:FIRST])) for row in rows if row[PID])
+        return [version_text(cell) for cells in served for cell in cells]
 
     def others_connections(self) -> list[int]:
         """How many connections each of the other workers that are up has."""
@@ -54,7 +62,9 @@ class Counters:
     def leave(self, number: int, gauges: Sequence[int]) -> None:
         """Note that the worker of a row is gone; its `gauges` (counting cells) go with it."""
         row = self.row(number)
-        row[PID] = row[VERSION] = row[CONNECTIONS] = 0
+        row[PID] = row[CONNECTIONS] = 0
+        for cell in range(VERSION, FIRST):
+            row[cell] = 0
         for cell in gauges:
             row[FIRST + cell] = 0
 
@@ -79,4 +89,4 @@ def version_text(cell: int) -> str:
 
 
 def _size(rows: int, width: int) -> int:
-    return _CELL * (_FIRST_ROW + rows * (FIRST + width))
+    return _CELL * (_FIRST_ROW + rows * (FIRST + width + tallies.WIDTH))

@@ -29,7 +29,7 @@ SESSION_ID = r"[A-Za-z0-9._~-]{1,128}"
 async def events(request: StrictRequest, data: Annotated[EventsRequest, Body()]) -> Response[EventsAnswer]:
     """Learn from clicks: when this is answered they are kept, and within a second every ranking knows them."""
     service = service_of(request)
-    check_request_origin(request, service.settings.own_names)
+    check_request_origin(request, service.settings)
     now = now_ms()
     try:
         clicks: list[Event] = [
@@ -57,11 +57,11 @@ async def forget(
 ) -> Response[ForgetAnswer]:
     """Take out again what a session taught, in every worker; the server's own copy of it goes too."""
     service = service_of(request)
-    check_request_origin(request, service.settings.own_names)
+    check_request_origin(request, service.settings)
     if service.sessions is not None:
         await service.sessions.forget(session_id)
     position = await keep(service, [Forget(session_id, now_ms())]) if service.learns else None
-    return json_response(ForgetAnswer(version=service.take(request).version, position=position))
+    return json_response(ForgetAnswer(version=service.take(request, session_id).version, position=position))
 
 
 async def learn_clicks(service: Service, session: str, items: list[int | str]) -> None:

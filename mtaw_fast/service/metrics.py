@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter as Tally
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 
+from mtaw_fast.service import tallies
 from mtaw_fast.service.counters import FIRST, Counters
 from mtaw_fast.service.shared_memory import SharedMemory
+from mtaw_fast.service.tallies import Tallies
 
 CONTENT_TYPE = "text/plain; version=0.0.4"
 ROUTES = (
-    "/v1/recommend", "/v1/recommend/batch", "/v1/similar", "/v1/sessions/{id}/click", "/v1/sessions/{id}",
-    "/v1/events", "/v1/bundle", "/admin/reload",
-    "/healthz", "/readyz", "/metrics", "/openapi.json", "/", "other",
+    "/v1/recommend", "/v1/recommend/batch", "/v1/similar", "/v1/items", "/v1/sessions/{id}/click", "/v1/sessions/{id}",
+    "/v1/events", "/v1/feedback", "/v1/bundle", "/admin/reload", "/admin/items/add", "/admin/items/remove",
+    "/healthz", "/readyz", "/metrics", "/openapi.json", "/docs", "/", "other",
 )  # fmt: skip
 STATUSES = (
     200,
@@ -89,6 +91,8 @@ FAMILIES = (
     Family("mtaw_live_sessions_bytes", "gauge", "Memory that they take."),
     Family("mtaw_events_total", "counter", "Events that were kept."),
     Family("mtaw_events_refused_total", "counter", "Events that could not be kept."),
+    Family("mtaw_feedback_total", "counter", "Feedback that was kept."),
+    Family("mtaw_feedback_refused_total", "counter", "Feedback that could not be kept."),
     Family("mtaw_learned_clicks", "gauge", "Clicks learned since the bundle that is served."),
     Family("mtaw_not_learned_clicks", "gauge", "Clicks that teach nothing.", (("reason", REFUSALS),)),
     Family("mtaw_delta_clicks", "gauge", "Clicks that are not in the tables yet."),
@@ -126,6 +130,7 @@ class Metrics:
         self.counters = counters
         self.tells = row == 0  # what is the same in every worker
         self._own = counters.own[FIRST:]
+        self._tallies = Tallies(counters.own[-tallies.WIDTH :])
 
     @classmethod
     def open(cls, memory: SharedMemory, rows: int, row: int | None = None) -> Metrics:
@@ -155,6 +160,21 @@ class Metrics:
         """Set a gauge."""
         self._own[_PLACES[name, *labels]] = value
 
+    def serve(self, version: str) -> None:
+        """Note that this worker serves a bundle version from now on."""
+        self._tallies.serve(version)
+
+    def tally(self, version: str, kind: str, by: int = 1) -> None:
+        """Count `by` more of a kind of `tallies.KINDS` for a bundle version that this worker serves."""
+        self._tallies.add(version, kind, by)
+
+    def tally_told(self, version: str, counts: Mapping[str, int]) -> None:
+        """Count by kind what a client says of a version, which only counts as one where a worker has served it."""
+        if not self._tallies.knows(version) and version in self.counters.by_version():
+            self._tallies.serve(version)
+        for kind, count in counts.items():
+            self._tallies.add(version, kind, count)
+
     def text(self) -> str:
         """All metrics, summed over the workers, in Prometheus' text format."""
         sums = self.counters.sums()
@@ -162,6 +182,7 @@ class Metrics:
         lines += ["# HELP mtaw_workers Live workers by the bundle version they serve.", "# TYPE mtaw_workers gauge"]
         for version, count in sorted(self.workers().items()):
             lines.append(f'mtaw_workers{{version="{version}"}} {count}')
+        lines += tallies.text_of(self.counters.by_version())
         return "\n".join(lines) + "\n"
 
     def workers(self) -> dict[str, int]:

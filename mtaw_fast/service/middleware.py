@@ -8,6 +8,7 @@ from time import perf_counter
 from typing import Any
 
 from mtaw_fast.service.answers import JSON
+from mtaw_fast.service.cors import Cors
 from mtaw_fast.service.decoding import read_body
 from mtaw_fast.service.error_answers import error_answer
 from mtaw_fast.service.log import log_event
@@ -29,6 +30,7 @@ class Middleware:
     def __init__(self, app: Any, service: Service, direct: Mapping[str, Direct]) -> None:
         self._app, self._service, self._direct = app, service, direct
         self._log = service.settings.access_log
+        self._cors = Cors(service.settings.cors_origins) if service.settings.cors_origins else None
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Pass a request on, and note how it ended."""
@@ -42,6 +44,8 @@ class Middleware:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 headers = [*message["headers"], (b"x-bundle-version", service.version_for(scope).encode())]
+                if self._cors is not None:
+                    headers += self._cors.headers(scope)
                 if status in (408, 413):  # the rest of the body is not worth waiting for
                     headers.append((b"connection", b"close"))
                 message = {**message, "headers": headers}
@@ -49,7 +53,10 @@ class Middleware:
 
         direct = self._direct.get(scope["path"]) if scope["method"] == "POST" else None
         try:
-            if direct is None:
+            if self._cors is not None and (allowed := self._cors.preflight(scope)) is not None:
+                await send_marked({"type": "http.response.start", "status": 204, "headers": allowed})
+                await send_marked({"type": "http.response.body", "body": b""})
+            elif direct is None:
                 await self._app(scope, receive, send_marked)
             else:
                 scope["path_template"] = scope["path"]

@@ -13,11 +13,19 @@ from litestar.openapi.spec.enums import OpenAPIType
 from mtaw_fast import __version__
 from mtaw_fast.service.answers import JSON
 from mtaw_fast.service.messages import ErrorAnswer
+from mtaw_fast.service.recommendation_ids import EXAMPLE
 
+_OPERATING = ("reload", "add_items", "remove_items")  # which need the token
 VERSION_HEADER = "X-Bundle-Version"
 
 _VERSION = "0f3a6c1d2b4e5f60"
-_RANKING = {"items": ["sku-2", "sku-9"], "scores": [11.25, 9.5], "unknown": [], "fallback": False}
+_RANKING = {
+    "recommendation": EXAMPLE,
+    "items": ["sku-2", "sku-9"],
+    "scores": [11.25, 9.5],
+    "unknown": [],
+    "fallback": False,
+}
 _TIMINGS = {"queue": 4.0, "lookup": 1.5, "encode": 7.25, "retrieve": 51.0, "memory": 60.0, "assemble": 2.25,
             "total": 122.0}  # fmt: skip
 _ERRORS = {
@@ -33,10 +41,10 @@ _ERRORS = {
 _MEANINGS = {
     400: "The request can never succeed as it stands.",
     401: "The bearer token is missing or wrong.",
-    403: "A page of another origin may have sent it.",
-    404: "There is no such item, or no such route.",
+    403: "A page of another origin may have sent it; or the service has no token, and is operated by nobody.",
+    404: "There is no such item, session or route.",
     408: "The body came too slowly.",
-    409: "The new bundle is damaged.",
+    409: "The new bundle is damaged; or the service does not learn, and keeps no changes.",
     413: "The body is too large.",
     503: "Not now: try again after Retry-After seconds.",
 }
@@ -45,8 +53,10 @@ _MEANINGS = {
 _EXAMPLES: dict[str, tuple[str, Any, Any]] = {
     "recommend": (
         "ranking",
-        {"session": ["sku-9", "sku-4"], "k": 2, "exclude": ["sku-7"], "timings": True, "repeats": True},
-        {"version": _VERSION, **_RANKING, "repeats": [False, True], "timings": _TIMINGS},
+        {"session": ["sku-9", "sku-4"], "k": 2, "exclude": ["sku-7"], "timings": True, "repeats": True,
+         "reasons": True},
+        {"version": _VERSION, **_RANKING, "repeats": [False, True], "timings": _TIMINGS,
+         "reasons": [{"kind": "together", "items": ["sku-9", "sku-4"]}, {"kind": "session", "items": []}]},
     ),
     "batch": (
         "ranking",
@@ -54,8 +64,26 @@ _EXAMPLES: dict[str, tuple[str, Any, Any]] = {
         {"version": _VERSION, "answers": [_RANKING, {**_RANKING, "scores": [812.0, 640.0], "fallback": True}]},
     ),
     "similar": (
-        "ranking", None, {"version": _VERSION, "items": ["sku-4", "sku-2"], "scores": [0.875, 0.5]}
+        "items", None,
+        {"version": _VERSION, "recommendation": EXAMPLE, "items": ["sku-4", "sku-2"], "scores": [0.875, 0.5]},
     ),
+    "find": ("items", None, {"version": _VERSION, "items": ["sku-4", "sku-40", "sku-41"]}),
+    "add_items": (
+        "items",
+        {"items": ["sku-new"], "neighbours": [["sku-9", "sku-4"]]},
+        {"version": _VERSION, "items": 40728, "position": "0000000000-000000000113"},
+    ),
+    "remove_items": (
+        "items",
+        {"items": ["sku-7"]},
+        {"version": _VERSION, "items": 40726, "position": "0000000000-000000000162"},
+    ),
+    "feedback": (
+        "feedback",
+        {"recommendation": EXAMPLE, "shown": ["sku-2", "sku-9"], "clicked": ["sku-2"]},
+        {"version": _VERSION, "of": _VERSION},
+    ),
+    "session": ("sessions", None, {"version": _VERSION, "clicks": ["sku-9", "sku-4"]}),
     "click": ("sessions", {"items": ["sku-4"], "k": 2}, {"version": _VERSION, **_RANKING, "clicks": 3}),
     "events": (
         "learning",
@@ -92,7 +120,7 @@ def operation(name: str) -> type[Operation]:
                 response.headers = {**(response.headers or {}), VERSION_HEADER: _version_header()}
                 if status == "200" and given is not None and response.content:
                     response.content[JSON].examples = {name: Example(value=given)}
-            if name == "reload":
+            if name in _OPERATING:
                 self.security = [{"bearer": []}]
 
     return Described

@@ -29,9 +29,16 @@ def state_limits(document: dict[str, Any], limits: Limits) -> None:
             fields["sessions"]["maxItems"] = limits.batch
             fields["sessions"]["items"]["maxItems"] = limits.clicks
     _state_event_limits(schemas)
-    for parameter in document["paths"]["/v1/similar"]["get"]["parameters"]:
-        if parameter["name"] == "k":
-            parameter["schema"]["maximum"] = limits.k
+    for name in ("FeedbackRequest", "AddItemsRequest", "RemoveItemsRequest"):
+        if name in schemas:
+            schemas[name]["additionalProperties"] = False
+    if "FeedbackRequest" in schemas:
+        for name in ("shown", "clicked", "bought"):
+            schemas["FeedbackRequest"]["properties"][name]["maxItems"] = limits.k
+    for path in ("/v1/similar", "/v1/items"):
+        for parameter in document["paths"][path]["get"]["parameters"]:
+            if parameter["name"] == "k":
+                parameter["schema"]["maximum"] = limits.k
 
 
 def _state_event_limits(schemas: dict[str, Any]) -> None:

@@ -1,7 +1,7 @@
 """Whether a request may come from a web page that is not the service's own: such a page must not click for its reader.
 
 A browser sends a page's POST anywhere without asking, as long as its content type is one that forms have always had;
-for any other it asks first, and this service does not allow it.
+for any other it asks first, and this service allows it to those of `--cors-origin` alone.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from litestar import Request
 
 from mtaw_fast.service.problems import ServiceError
+from mtaw_fast.service.settings import Settings
 
 _ASKED_FIRST = "application/json"
 
@@ -44,11 +45,16 @@ def check_origin(origin: str | None, host: str, content_type: str, own_names: Co
         )  # fmt: skip
 
 
-def check_request_origin(request: Request[Any, Any, Any], own_names: Collection[str]) -> None:
-    """`check_origin` with a request's headers; one without a body is taken for one that is declared to be JSON."""
+def check_request_origin(request: Request[Any, Any, Any], settings: Settings) -> None:
+    """`check_origin` with a request's headers; one without a body is taken for one that is declared to be JSON.
+
+    Pages of `settings.cors_origins` may click.
+    """
     header = request.headers.get
+    if (header("origin") or "").lower() in settings.cors_origins:
+        return
     kind = header("content-type", "") if request.method == "POST" else _ASKED_FIRST
-    check_origin(header("origin"), header("host", ""), kind, own_names)
+    check_origin(header("origin"), header("host", ""), kind, settings.own_names)
 
 
 def _authority(origin: str) -> str | None:

@@ -9,16 +9,16 @@ from typing import Any
 
 import msgspec
 
-from mtaw_fast.errors import UsageError
 from mtaw_fast.ranking.answer import Recommendations
-from mtaw_fast.service.messages import Answer, BatchAnswer, BatchRequest, SimilarAnswer, Timings, Wanted
+from mtaw_fast.service.messages import Answer, BatchAnswer, BatchRequest, ReasonAnswer, Timings, Wanted
 from mtaw_fast.service.metrics import Metrics
-from mtaw_fast.service.problems import ServiceError, invalid
+from mtaw_fast.service.problems import invalid
+from mtaw_fast.service.recommendation_ids import new_id
 from mtaw_fast.service.settings import Limits
 from mtaw_fast.service.snapshot import Snapshot
 
+LONG_LIST = 1000  # ids in conditions from which a request no longer runs on the event loop
 _CHUNK = 32  # sessions of a batch between two looks at the deadline
-_DIGITS = "0123456789"
 
 
 def check_k(k: int, limits: Limits) -> None:
@@ -46,11 +46,20 @@ def check_limits(wanted: Wanted, sessions: Sequence[Sequence[Any]], limits: Limi
 
 @dataclass(frozen=True, slots=True)
 class Ranked:
-    """The ranking for one session, by the bundle of that version. timings: None where it was made with others."""
+    """The ranking for one session, by that snapshot. timings: None where it was made with others."""
 
-    version: str
+    snapshot: Snapshot
     out: Recommendations
     timings: Timings | None
+
+    def answer(self, timings: bool) -> dict[str, Any]:
+        """The fields of a `RecommendAnswer`. timings: whether they were asked for."""
+        return {
+            "version": self.snapshot.version,
+            "bundle": self.snapshot.name,
+            "timings": self.timings if timings else None,
+            **answer_fields(self.snapshot, self.out),
+        }
 
 
 def rank(snapshot: Snapshot, wanted: Wanted, session: Sequence[Any], waited: float) -> Ranked:
@@ -64,9 +73,10 @@ def rank(snapshot: Snapshot, wanted: Wanted, session: Sequence[Any], waited: flo
         at=wanted.at,
         timings=True,
         repeats=wanted.repeats,
+        reasons=wanted.reasons,
     )
     assert out.timings is not None
-    return Ranked(snapshot.version, out, Timings(queue=waited * 1e6, **out.timings))
+    return Ranked(snapshot, out, Timings(queue=waited * 1e6, **out.timings))
 
 
 def rank_together(
@@ -81,7 +91,7 @@ def rank_together(
     metrics.add("mtaw_joint_answers_total", by=len(rankings))
     for seconds in waited:
         metrics.stage("queue", seconds * 1e6)
-    return [Ranked(snapshot.version, out, None) for out in rankings]
+    return [Ranked(snapshot, out, None) for out in rankings]
 
 
 def rank_batch(snapshot: Snapshot, asked: BatchRequest, check_deadline: Callable[[], None]) -> list[Recommendations]:
@@ -97,41 +107,25 @@ def rank_batch(snapshot: Snapshot, asked: BatchRequest, check_deadline: Callable
             exclude_seen=asked.exclude_seen,
             at=asked.at,
             repeats=asked.repeats,
+            reasons=asked.reasons,
         )
     return rankings
 
 
 def batch_answer(snapshot: Snapshot, rankings: Sequence[Recommendations]) -> BatchAnswer:
     """The rankings of a batch as they go out."""
-    return BatchAnswer(version=snapshot.version, answers=[Answer(**answer_fields(out)) for out in rankings])
-
-
-def similar(snapshot: Snapshot, item: str, k: int) -> SimilarAnswer:
-    """The items nearest to one that a query names. Raises ServiceError where the catalog does not know it."""
-    try:
-        out = snapshot.recommender.similar_items(typed_id(snapshot, item), k)
-    except UsageError:
-        raise ServiceError(404, "unknown_item", "the catalog does not know the item; give one of its ids") from None
-    return SimilarAnswer(version=snapshot.version, items=out.items, scores=out.scores.tolist())
-
-
-def typed_id(snapshot: Snapshot, text: str) -> int | str:
-    """An id as a query has it, of the type that the bundle's ids have."""
-    if snapshot.recommender.ids.kind == "str":
-        return text
-    digits = text.removeprefix("-")
-    if not digits or digits.strip(_DIGITS) or len(digits) > 20:  # int64 has 19
-        raise invalid("invalid_item", "the item ids of this bundle are integers, and the item is none; give its digits")
-    return int(text)
+    answers = [Answer(**answer_fields(snapshot, out)) for out in rankings]
+    return BatchAnswer(version=snapshot.version, answers=answers, bundle=snapshot.name)
 
 
 def count_rankings(
     metrics: Metrics,
+    version: str,
     sessions: Sequence[Sequence[Any]],
     rankings: Sequence[Recommendations],
     timings: Timings | None = None,
 ) -> None:
-    """Count the sessions that were ranked, what the catalog knew of them, and the stages of a single one.
+    """Count sessions that the bundle of that version ranked, what its catalog knew of them, the stages of a single one.
 
     On the event loop alone: a worker's counters are not locked.
     """
@@ -140,18 +134,26 @@ def count_rankings(
             if stage != "total" and microseconds is not None:
                 metrics.stage(stage, microseconds)
     metrics.add("mtaw_answers_total", by=len(rankings))
-    metrics.add("mtaw_fallback_answers_total", by=sum(out.fallback for out in rankings))
+    metrics.tally(version, "answers", len(rankings))
+    fallbacks = sum(out.fallback for out in rankings)
+    if fallbacks:
+        metrics.add("mtaw_fallback_answers_total", by=fallbacks)
+        metrics.tally(version, "fallback", fallbacks)
     metrics.add("mtaw_clicks_total", by=sum(map(len, sessions)))
     metrics.add("mtaw_unknown_clicks_total", by=sum(len(out.unknown) for out in rankings))
 
 
-def answer_fields(out: Recommendations) -> dict[str, Any]:
+def answer_fields(snapshot: Snapshot, out: Recommendations) -> dict[str, Any]:
     """What every ranking says, as the fields of an `Answer`."""
     return {
+        "recommendation": new_id(snapshot.version),
         "items": out.items,
         "scores": out.scores.tolist(),
         "unknown": out.unknown,
         "fallback": out.fallback,
         "repeats": None if out.repeats is None else out.repeats.tolist(),
+        "reasons": None
+        if out.reasons is None
+        else [ReasonAnswer(kind=one.kind, items=list(one.items)) for one in out.reasons],
         "learned": out.learned,
     }

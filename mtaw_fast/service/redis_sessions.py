@@ -55,6 +55,19 @@ class RedisSessions:
         except Exception as error:
             raise self._unavailable(error) from None
 
+    async def clicks(self, session: str) -> list[int | str]:
+        """See `SessionStore.clicks`."""
+        key = _PREFIX + session
+        try:
+            try:
+                kept = await self._client.lrange(key, 0, -1)
+            except self._lost:  # as in `click`
+                await self._client.connection_pool.disconnect(inuse_connections=False)
+                kept = await self._client.lrange(key, 0, -1)
+            return [_CLICKS.decode(item) for item in self._checked(kept)]
+        except Exception as error:
+            raise self._unavailable(error) from None
+
     async def forget(self, session: str) -> None:
         """See `SessionStore.forget`."""
         try:
@@ -77,6 +90,9 @@ class RedisSessions:
             steps.pexpire(key, max(1, round(self._ttl * 1000)))
             steps.lrange(key, 0, -1)
             *_, kept = await steps.execute()
+        return self._checked(kept)
+
+    def _checked(self, kept: Any) -> list[bytes]:
         if not isinstance(kept, list) or len(kept) > self._clicks:
             raise TypeError("not the list that was asked for")
         return kept

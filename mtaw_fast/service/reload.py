@@ -26,9 +26,10 @@ class Reloader:
     changes nothing, and is not tried again until the manifest changes or somebody asks.
     """
 
-    def __init__(self, settings: Settings, snapshot: Snapshot, seen: object, metrics: Metrics) -> None:
-        """seen: the manifest's `signature` from before `snapshot` was loaded."""
+    def __init__(self, settings: Settings, snapshot: Snapshot, seen: object, metrics: Metrics, place: int = 0) -> None:
+        """seen: the manifest's `signature` from before `snapshot` was loaded. place: among `settings.served`."""
         self._settings, self._metrics = settings, metrics
+        self._served, self._place = settings.served[place], place
         self._seen = seen
         self._looking = asyncio.Lock()
         self._heeded = metrics.counters.looks
@@ -36,20 +37,24 @@ class Reloader:
 
     def _take(self, snapshot: Snapshot) -> None:
         self.snapshot = snapshot
-        self._metrics.counters.own[VERSION] = version_cell(snapshot.version)
+        self._metrics.counters.own[VERSION + self._place] = version_cell(snapshot.version)
+        self._metrics.serve(snapshot.version)
 
     async def look(self) -> Looked:
         """Load what is in the folder if it is another bundle. Raises MtawError where that is refused."""
         async with self._looking:
-            settings = self._settings
-            self._seen = signature(settings.bundle)
+            settings, (folder, name) = self._settings, self._served
+            self._seen = signature(folder)
             try:
-                if await in_background(lambda: current_version(settings.bundle)) == self.snapshot.version:
+                if await in_background(lambda: current_version(folder)) == self.snapshot.version:
                     return "unchanged"
                 start = time.perf_counter()
                 fresh = await in_background(
-                    lambda: load_snapshot(settings.bundle, settings.encoder, settings.index, settings.learn)
+                    lambda: load_snapshot(folder, settings.encoder, settings.index, settings.learn, name)
                 )
+                if name is not None and fresh.recommender.ids.kind != self.snapshot.recommender.ids.kind:
+                    kind = fresh.recommender.ids.kind
+                    raise MtawError(f"{folder}: the new bundle's ids are {kind}, unlike those of the one beside it")
             except Exception as error:
                 # Whatever a damaged bundle leads to, the old one goes on.
                 self._metrics.add("mtaw_reloads_total", "refused")
@@ -60,7 +65,8 @@ class Reloader:
             self._take(fresh)
             await in_background(old.close)
             self._metrics.add("mtaw_reloads_total", "loaded")
-            log_event("reload", version=fresh.version, before=before, seconds=round(seconds, 3))
+            named = {} if name is None else {"bundle": name}
+            log_event("reload", version=fresh.version, before=before, seconds=round(seconds, 3), **named)
             return "loaded"
 
     def ask_all(self) -> None:
@@ -79,7 +85,7 @@ class Reloader:
                 continue
             self._heeded = counters.looks
             next_glance = time.monotonic() + self._settings.watch
-            if asked or signature(self._settings.bundle) != self._seen:
+            if asked or signature(self._served.folder) != self._seen:
                 try:
                     await self.look()
                 except MtawError:

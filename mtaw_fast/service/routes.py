@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
-from urllib.parse import parse_qs
 
 from litestar import Response, get, post
 from litestar.params import Body, Parameter
@@ -23,27 +22,25 @@ from mtaw_fast.service.messages import (
     ClickRequest,
     RecommendAnswer,
     RecommendRequest,
-    SimilarAnswer,
+    ServedBundle,
+    SessionAnswer,
 )
 from mtaw_fast.service.openapi import errors, operation
 from mtaw_fast.service.origin import check_request_origin
-from mtaw_fast.service.problems import invalid
+from mtaw_fast.service.problems import ServiceError
 from mtaw_fast.service.ranking import (
+    LONG_LIST,
     Ranked,
-    answer_fields,
     batch_answer,
-    check_k,
     check_limits,
     count_rankings,
     rank,
     rank_batch,
     rank_together,
-    similar,
 )
+from mtaw_fast.service.reload import Reloader
 from mtaw_fast.service.request_queue import Joint
 from mtaw_fast.service.state import Service, service_of
-
-_LONG_LIST = 1000  # ids in conditions from which a request no longer runs on the event loop
 
 
 @post("/v1/recommend", status_code=200, responses=errors(400, 408, 413, 503), operation_class=operation("recommend"))
@@ -54,9 +51,8 @@ async def recommend(request: StrictRequest, data: Annotated[RecommendRequest, Bo
 
 async def _recommend(service: Service, scope: Any, data: RecommendRequest) -> bytes:
     check_limits(data, (data.session,), service.settings.limits)
-    ranked = await _ranked(scope, service, data, data.session)
-    timings = ranked.timings if data.timings else None
-    return encoded(RecommendAnswer(version=ranked.version, timings=timings, **answer_fields(ranked.out)))
+    ranked = await _ranked(scope, service, data, data.session, service.bundles.of(data.session_id))
+    return encoded(RecommendAnswer(**ranked.answer(data.timings)))
 
 
 async def _recommend_directly(service: Service, scope: Any, body: bytes) -> bytes:
@@ -72,30 +68,15 @@ async def recommend_batch(request: StrictRequest, data: Annotated[BatchRequest, 
     """The k best next items of many sessions, all by one bundle."""
     service = service_of(request)
     check_limits(data, data.sessions, service.settings.limits)
-    snapshot = service.take(request)
+    snapshot = service.take(request, data.session_id)
 
     def work(_: float, check_deadline: Callable[[], None]) -> tuple[list[Recommendations], bytes]:
         rankings = rank_batch(snapshot, data, check_deadline)
         return rankings, encoded(batch_answer(snapshot, rankings))
 
     rankings, body = await service.queue.run_aside(work)
-    count_rankings(service.metrics, data.sessions, rankings)
+    count_rankings(service.metrics, snapshot.version, data.sessions, rankings)
     return Response(body, media_type=JSON)  # type: ignore[arg-type]
-
-
-@get("/v1/similar", responses=errors(400, 404, 503), operation_class=operation("similar"))
-async def similar_items(
-    request: StrictRequest,
-    item: Annotated[  # noqa: ARG001 (for the OpenAPI document: the query is read strictly below)
-        str, Parameter(description="An item's id; digits where the bundle's ids are integers.")
-    ],
-    k: Annotated[int, Parameter(description="How many results at most.", ge=1)] = 20,
-) -> Response[SimilarAnswer]:
-    """The items nearest to one."""
-    service = service_of(request)
-    check_k(k, service.settings.limits)
-    wanted = _query_item(request.scope["query_string"])
-    return json_response(await service.queue.run(lambda _: similar(service.take(request), wanted, k)))
 
 
 @post(
@@ -110,16 +91,30 @@ async def click(
     """Append clicks to a session that the server keeps, and rank for all of it."""
     service = service_of(request)
     assert service.sessions is not None
-    check_request_origin(request, service.settings.own_names)
+    check_request_origin(request, service.settings)
     check_limits(data, (data.items,), service.settings.limits)
-    refuse_other_type(service.reloader.snapshot.recommender.ids.kind, data.items, "the click")  # before it is kept
+    refuse_other_type(
+        service.bundles.of(session_id).snapshot.recommender.ids.kind, data.items, "the click"
+    )  # before it is kept
     await learn_clicks(service, session_id, data.items)
     clicks = await service.sessions.click(session_id, data.items)
-    ranked = await _ranked(request.scope, service, data, clicks)
-    timings = ranked.timings if data.timings else None
-    return json_response(
-        ClickAnswer(version=ranked.version, clicks=len(clicks), timings=timings, **answer_fields(ranked.out))
-    )
+    ranked = await _ranked(request.scope, service, data, clicks, service.bundles.of(session_id))
+    return json_response(ClickAnswer(clicks=len(clicks), **ranked.answer(data.timings)))
+
+
+@get("/v1/sessions/{session_id:str}", responses=errors(400, 403, 404, 503), operation_class=operation("session"))
+async def session(
+    request: StrictRequest,
+    session_id: Annotated[str, Parameter(pattern=f"^{SESSION_ID}$", description="As its clicks named it.")],
+) -> Response[SessionAnswer]:
+    """The clicks of a session that the server keeps. Looking at it does not make it stay longer."""
+    service = service_of(request)
+    assert service.sessions is not None
+    check_request_origin(request, service.settings)
+    clicks = await service.sessions.clicks(session_id)
+    if not clicks:
+        raise ServiceError(404, "unknown_session", "the server keeps no such session; it may have been forgotten")
+    return json_response(SessionAnswer(version=service.take(request, session_id).version, clicks=clicks))
 
 
 @get("/v1/bundle", operation_class=operation("bundle"))
@@ -136,47 +131,61 @@ async def bundle(request: StrictRequest) -> Response[BundleAnswer]:
             encoder=recommender.encoder.name,
             index=recommender.index.name,
             limits=AskLimits(k=limits.k, clicks=limits.clicks, batch=limits.batch, body=limits.body),
+            bundles=_side_by_side(service),
         )
     )
 
 
+def _side_by_side(service: Service) -> list[ServedBundle] | None:
+    if len(service.bundles) == 1:
+        return None
+    return [
+        ServedBundle(name=name, version=snapshot.version, items=snapshot.recommender.n_items, share=share)
+        for (_, name), snapshot, share in zip(
+            service.settings.served, (one.snapshot for one in service.bundles), service.bundles.shares, strict=True
+        )
+        if name is not None
+    ]
+
+
 async def _ranked(
-    scope: Any, service: Service, asked: RecommendRequest | ClickRequest, session: list[int | str]
+    scope: Any,
+    service: Service,
+    asked: RecommendRequest | ClickRequest,
+    session: list[int | str],
+    reloader: Reloader,
 ) -> Ranked:
-    """The ranking of a session; off the event loop where the conditions are long."""
+    """The ranking of a session by the bundle of `reloader`; off the event loop where it takes long."""
 
     # Here and not in the queue, where it would fail together with the sessions that are ranked with it.
-    refuse_other_type(service.reloader.snapshot.recommender.ids.kind, session)
+    refuse_other_type(reloader.snapshot.recommender.ids.kind, session)
 
     def work(waited: float) -> Ranked:
-        return rank(service.reloader.snapshot, asked, session, waited)
+        return rank(reloader.snapshot, asked, session, waited)
 
-    if asked.allow is None and len(asked.exclude) <= _LONG_LIST:
-        ranked = await service.queue.run(work, _joint(service, asked, session))
+    if asked.allow is None and len(asked.exclude) <= LONG_LIST and not _explains_much(asked, session):
+        ranked = await service.queue.run(work, _joint(service, reloader, asked, session))
     else:
         ranked = await service.queue.run_aside(lambda waited, _: work(waited))
-    service.name_version(scope, ranked.version)
-    count_rankings(service.metrics, [session], [ranked.out], ranked.timings)
+    version = ranked.snapshot.version
+    service.name_version(scope, version)
+    count_rankings(service.metrics, version, [session], [ranked.out], ranked.timings)
     return ranked
 
 
-def _joint(service: Service, asked: RecommendRequest | ClickRequest, session: list[int | str]) -> Joint | None:
+def _explains_much(asked: RecommendRequest | ClickRequest, session: list[int | str]) -> bool:
+    """Whether the reasons take longer than the ranking: each looks at every result with every click."""
+    return asked.reasons and asked.k * len(session) > LONG_LIST
+
+
+def _joint(
+    service: Service, reloader: Reloader, asked: RecommendRequest | ClickRequest, session: list[int | str]
+) -> Joint | None:
     """How a request is ranked together with others, where that is faster: in an index that reads the whole catalog."""
-    if asked.exclude or asked.timings or service.reloader.snapshot.recommender.index.name != "scan":
+    if asked.exclude or asked.timings or asked.reasons or reloader.snapshot.recommender.index.name != "scan":
         return None
 
     def work(sessions: list[Any], waited: list[float]) -> list[Ranked]:
-        return rank_together(service.reloader.snapshot, asked, sessions, waited, service.metrics)
+        return rank_together(reloader.snapshot, asked, sessions, waited, service.metrics)
 
-    return Joint((asked.k, asked.exclude_seen, asked.repeats, asked.at), session, work)
-
-
-def _query_item(query: bytes) -> str:
-    """The `item` of a query string, strictly UTF-8."""
-    try:
-        values = parse_qs(query.decode(), keep_blank_values=True, errors="strict").get("item", [])
-    except UnicodeDecodeError:
-        raise invalid("invalid_item", "the query is not UTF-8; percent-encode the item's UTF-8 bytes") from None
-    if len(values) != 1:
-        raise invalid("invalid_item", f"the query names {len(values)} items; name one, with ? & = % + percent-encoded")
-    return values[0]
+    return Joint((id(reloader), asked.k, asked.exclude_seen, asked.repeats, asked.at), session, work)

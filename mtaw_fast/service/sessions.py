@@ -28,6 +28,10 @@ class SessionStore(Protocol):
         """Append clicks; returns those that are kept, oldest first. Raises ServiceError where it is out of reach."""
         ...
 
+    async def clicks(self, session: str) -> list[int | str]:
+        """The clicks that are kept, oldest first; none of a session that is not. Raises as `click`."""
+        ...
+
     async def forget(self, session: str) -> None:
         """Forget a session. Raises ServiceError where the store is out of reach."""
         ...
@@ -100,6 +104,12 @@ class MemorySessions:
         while len(self._sessions) > self._most or self._bytes > self._most_bytes:
             self._forget_oldest()
         return clicks
+
+    async def clicks(self, session: str) -> list[int | str]:
+        """See `SessionStore.clicks`."""
+        self.sweep()
+        kept = self._sessions.get(session)
+        return [] if kept is None else kept.clicks
 
     async def forget(self, session: str) -> None:
         """See `SessionStore.forget`."""

@@ -5,18 +5,22 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import parse_qs, urlsplit
 
 from mtaw_fast.errors import UsageError
 from mtaw_fast.live.settings import LearningSettings
 from mtaw_fast.ranking.encoders import EncoderName
 from mtaw_fast.ranking.retrieval import IndexName
+from mtaw_fast.service.counters import MOST_BUNDLES
 
 _LIMIT_FLAGS = {
     "body": "--max-body", "clicks": "--max-clicks", "k": "--max-k", "batch": "--max-batch", "queue": "--queue",
     "deadline": "--deadline", "read_timeout": "--read-timeout", "micro_batch": "--micro-batch",
     "connections": "--max-connections",
 }  # fmt: skip
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+REDIS = ("redis://", "rediss://", "unix://")
 
 
 def _check_positive(flag: str, value: float) -> None:
@@ -49,14 +53,23 @@ class Limits:
             _check_positive(flag, getattr(self, name))
 
 
+class Served(NamedTuple):
+    """A bundle's folder, and the name that its answers bear where it is one of several."""
+
+    folder: Path
+    name: str | None
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """Everything that `mtaw-fast serve` was told.
 
     sessions: None, 'memory' or a redis:// URL. max_sessions, max_sessions_bytes: held in memory at most. session_ttl,
-    watch, grace: seconds. token: of POST /admin/reload, which does not exist without one. access_log: whether every
-    request is logged. sessions_password: of the Redis. trusted_hosts: names of the service beside `host`, see
-    `origin.check_origin`. learn: where the service learns from clicks, if it does.
+    watch, grace: seconds. token: of the routes below /admin, which refuse everybody without one. access_log: whether
+    every request is logged. sessions_password: of the Redis. trusted_hosts: names of the service beside `host`, see
+    `origin.check_origin`. cors_origins: whose pages may read answers and click. learn: where the service learns from
+    clicks, if it does. feedback: where feedback is kept, if it is: a file, a folder or a redis:// URL. side_by_side:
+    (folder, weight) of each bundle where there are several; `bundle` is the first of them.
     """
 
     bundle: Path
@@ -75,6 +88,9 @@ class Settings:
     access_log: bool = False
     sessions_password: str | None = field(default=None, repr=False)
     trusted_hosts: tuple[str, ...] = ()
+    cors_origins: tuple[str, ...] = ()
+    feedback: str | None = None
+    side_by_side: tuple[tuple[Path, float], ...] = ()
     learn: LearningSettings | None = None
     limits: Limits = field(default_factory=Limits)
 
@@ -85,23 +101,74 @@ class Settings:
             raise UsageError(f"--port must be 0..65535, not {self.port}")
         for name in ("session_ttl", "max_sessions", "max_sessions_bytes", "grace", "watch"):
             _check_positive(f"--{name.replace('_', '-')}", getattr(self, name))
+        self._check_side_by_side()
+        for origin in self.cors_origins:
+            _check_cors_origin(origin)
         if self.sessions == "memory" and self.workers > 1:
             raise UsageError(
                 f"--sessions memory lives in one worker, and there are {self.workers}; take --workers 1 or "
                 "--sessions redis://host:6379/0"
             )
-        if self.sessions not in (None, "memory") and not self.sessions.startswith(("redis://", "rediss://", "unix://")):
+        if self.sessions not in (None, "memory") and not self.sessions.startswith(REDIS):
             raise UsageError("--sessions is 'memory' or a redis:// address; give one of them")
-        if self.sessions is not None and _names_password(self.sessions):
+        for flag, address in (("--sessions", self.sessions), ("--feedback", self.feedback)):
+            if address is not None and address.startswith(REDIS) and _names_password(address):
+                raise UsageError(
+                    f"{flag} holds a password, which every user of this machine can read in the list of processes; "
+                    "give it in --sessions-password-file or $MTAW_REDIS_PASSWORD"
+                )
+
+    def _check_side_by_side(self) -> None:
+        if not self.side_by_side:
+            return
+        folders, weights = zip(*self.side_by_side, strict=True)
+        names = [folder.name for folder in folders]
+        if len(folders) > MOST_BUNDLES:
+            raise UsageError(f"--bundle is given {len(folders)} times, the most is {MOST_BUNDLES}; serve fewer")
+        if len(set(names)) < len(names):
             raise UsageError(
-                "--sessions holds a password, which every user of this machine can read in the list of processes; give "
-                "it in --sessions-password-file or $MTAW_REDIS_PASSWORD"
+                f"--bundle: two folders are called {_twice(names)!r}, and answers bear that name; rename one"
             )
+        for folder, weight in self.side_by_side:
+            if not 0 <= weight < math.inf:
+                raise UsageError(f"--bundle {folder}={weight:g}: the weight must be 0 or above, and finite")
+        if not 0 < sum(weights) < math.inf:
+            raise UsageError("--bundle: the weights are all 0; give one of the bundles some of the sessions")
+        if self.learn is not None:
+            raise UsageError(
+                "--learn grows one bundle, and --bundle names several; serve them without --learn, or one alone"
+            )
+
+    @property
+    def served(self) -> tuple[Served, ...]:
+        """Every bundle that is served."""
+        if not self.side_by_side:
+            return (Served(self.bundle, None),)
+        return tuple(Served(folder, folder.name) for folder, _ in self.side_by_side)
 
     @property
     def own_names(self) -> frozenset[str]:
         """The names that clients call this service by, in lower case."""
         return frozenset(name.lower() for name in (self.host, *self.trusted_hosts))
+
+
+def _twice(names: list[str]) -> str:
+    return next(name for name in names if names.count(name) > 1)
+
+
+def _check_cors_origin(origin: str) -> None:
+    """Raise UsageError where it is not what a browser sends: a scheme and a host, perhaps a port, and no more."""
+    try:
+        parts = urlsplit(origin)
+        whole = parts.scheme in _DEFAULT_PORTS and bool(parts.hostname) and parts.port != _DEFAULT_PORTS[parts.scheme]
+        whole = whole and "@" not in parts.netloc and origin == f"{parts.scheme}://{parts.netloc}".lower()
+    except ValueError:
+        whole = False
+    if not whole or not (origin.isascii() and origin.isprintable()):
+        raise UsageError(
+            f"--cors-origin {origin!r} is no origin as browsers send it; write scheme and host in lower case, and a "
+            "port that is not the scheme's own, as in https://shop.example, for each origin that may read answers"
+        )
 
 
 def _names_password(address: str) -> bool:

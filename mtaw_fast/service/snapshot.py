@@ -22,25 +22,30 @@ _FIRST = 20  # results of the ranking that a bundle must give before it is taken
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Snapshot:
-    """What one answer is made from, from beginning to end."""
+    """What one answer is made from, from beginning to end. name: of the bundle, where several are served."""
 
     recommender: Recommender
     version: str
+    name: str | None = None
 
 
 def load_snapshot(
-    folder: Path, encoder: EncoderName, index: IndexName, learn: LearningSettings | None = None
+    folder: Path,
+    encoder: EncoderName,
+    index: IndexName,
+    learn: LearningSettings | None = None,
+    name: str | None = None,
 ) -> Snapshot:
     """Load and verify a bundle, and make one ranking with it: one that cannot answer is not taken into service.
 
-    Raises as `Recommender.load`.
+    name: see `Snapshot`. Raises as `Recommender.load`.
     """
     version = current_version(folder)  # a bundle that has grown by learning is still the one that was given
     recommender = Recommender.load(folder, encoder=encoder, index=index, learn=learn)
     ids = recommender.bundle.ids
     # Also touches the pages that every search reads, so that the first client does not wait for them.
     recommender.recommend(ids.external(recommender.bundle.most_clicked[:1]), _FIRST)
-    return Snapshot(recommender, version if learn else version_of(recommender.bundle.manifest))
+    return Snapshot(recommender, version if learn else version_of(recommender.bundle.manifest), name)
 
 
 def current_version(folder: Path) -> str:

@@ -6,7 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from litestar import Request
+from litestar.connection import ASGIConnection
 
+from mtaw_fast.service.bundles import Bundles
+from mtaw_fast.service.feedback_stores import FeedbackStore
 from mtaw_fast.service.metrics import REFUSALS, Metrics
 from mtaw_fast.service.reload import Reloader
 from mtaw_fast.service.request_queue import RequestQueue
@@ -24,9 +27,10 @@ class Service:
 
     settings: Settings
     metrics: Metrics
-    reloader: Reloader
+    bundles: Bundles
     queue: RequestQueue
     sessions: SessionStore | None
+    feedback: FeedbackStore | None = None
     stopping: bool = False
     partial_bodies: int = 0
 
@@ -35,9 +39,15 @@ class Service:
         """Whether clicks teach."""
         return self.settings.learn is not None
 
-    def take(self, request: Request[Any, Any, Any]) -> Snapshot:
-        """The snapshot that answers `request` from now on, which the response names as its version."""
-        snapshot = self.reloader.snapshot
+    @property
+    def reloader(self) -> Reloader:
+        """Of the bundle that is served; of the first where there are several."""
+        return self.bundles.first
+
+    def take(self, request: Request[Any, Any, Any], session: str | None = None) -> Snapshot:
+        """The snapshot that answers `request` from now on, which the response names as its version. session: whose it
+        is, which decides where several bundles are served."""
+        snapshot = self.bundles.of(session).snapshot
         self.name_version(request.scope, snapshot.version)
         return snapshot
 
@@ -76,6 +86,6 @@ class Service:
         return scope.setdefault(_VERSION, self.reloader.snapshot.version)
 
 
-def service_of(request: Request[Any, Any, Any]) -> Service:
+def service_of(request: ASGIConnection[Any, Any, Any, Any]) -> Service:
     """The worker's parts, for a route handler."""
     return request.app.state.service

@@ -25,7 +25,7 @@ from mtaw_fast.service.metrics import Metrics
 from mtaw_fast.service.reload import Reloader
 from mtaw_fast.service.settings import Settings
 from mtaw_fast.service.shared_memory import SharedMemory
-from mtaw_fast.service.snapshot import Snapshot, load_snapshot, signature
+from mtaw_fast.service.snapshot import load_snapshot, signature
 from mtaw_fast.service.state import Service
 
 _LOG = logging.getLogger("mtaw_fast.service")
@@ -59,28 +59,34 @@ def run_worker(
 
 
 async def _serve(settings: Settings, listener: socket.socket, metrics: Metrics, supervisor: Connection) -> None:
-    seen = signature(settings.bundle)
     limits = settings.limits
-    # No name for the snapshot here: this frame lives as long as the worker, the first bundle must not.
-    reloader = Reloader(settings, _snapshot(settings), seen, metrics)
-    service = make_service(settings, reloader, metrics)
+    # No name for a snapshot here: this frame lives as long as the worker, the first bundle must not.
+    first, *beside = [_reloader(settings, metrics, place) for place in range(len(settings.served))]
+    service = make_service(settings, first, metrics, beside)
     TimedProtocol.read_timeout = limits.read_timeout
     TimedProtocol.open_connections = OpenConnections()
     server = _Server(service, supervisor)
-    tasks = [asyncio.create_task(_tick(service, server)), asyncio.create_task(service.reloader.watch())]
+    tasks = [asyncio.create_task(_tick(service, server))]
+    tasks += [asyncio.create_task(one.watch()) for one in service.bundles]
     try:
         await server.serve(sockets=[listener])
     finally:
         for task in tasks:
             task.cancel()
         service.queue.close()
-        if service.sessions is not None:
-            await service.sessions.close()
-        service.reloader.snapshot.recommender.close()
+        for store in (service.sessions, service.feedback):
+            if store is not None:
+                await store.close()
+        for one in service.bundles:
+            one.snapshot.recommender.close()
 
 
-def _snapshot(settings: Settings) -> Snapshot:
-    return load_snapshot(settings.bundle, settings.encoder, settings.index, settings.learn)
+def _reloader(settings: Settings, metrics: Metrics, place: int) -> Reloader:
+    """With the bundle at a place among `settings.served`, loaded."""
+    folder, name = settings.served[place]
+    seen = signature(folder)
+    snapshot = load_snapshot(folder, settings.encoder, settings.index, settings.learn, name)
+    return Reloader(settings, snapshot, seen, metrics, place)
 
 
 class _Server(uvicorn.Server):

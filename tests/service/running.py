@@ -44,12 +44,11 @@ class Reply:
 class Client:
     """What tests ask of a service, whatever hosts it.
 
-    address: where it listens. prefix: of all its paths. own_routes: paths that this kind of host alone has.
+    address: where it listens. prefix: of all its paths.
     """
 
     address: tuple[str, int]
     prefix = ""
-    own_routes: frozenset[str] = frozenset()
 
     @property
     def port(self) -> int:
@@ -79,8 +78,6 @@ class Client:
 
 class Running(Client, Service):
     """`mtaw-fast serve`, which is up."""
-
-    own_routes = frozenset({"/admin/reload"})
 
     def assert_no_error(self) -> None:
         """Fail on an error in the log, and show it."""

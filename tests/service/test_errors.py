@@ -140,7 +140,14 @@ def test_no_such_route(text_service: Running, int_service: Running) -> None:
         assert reply.status in (404, 405), path
     refused(text_service.ask("GET", "/nope"), 404, "not_found")
     refused(int_service.ask("POST", "/v1/sessions/one/click", {"items": [7]}), 404, "not_found")
-    refused(int_service.ask("POST", "/admin/reload"), 404, "not_found")
+    refused(int_service.ask("POST", "/v1/feedback", {}), 404, "not_found")
+
+
+@pytest.mark.parametrize("path", ["/admin/reload", "/admin/items/add", "/admin/items/remove"])
+def test_without_a_token_nobody_operates_the_service(int_service: Running, path: str) -> None:
+    for headers in ({}, {"Authorization": "Bearer "}, {"Authorization": "Bearer None"}):
+        message = refused(int_service.ask("POST", path, b"{", headers), 403, "no_admin_token")
+        assert "--admin-token-file" in message
 
 
 def test_the_wrong_method(text_service: Running) -> None:

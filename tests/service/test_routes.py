@@ -49,7 +49,7 @@ def test_recommend(text_service: Running, rec: Recommender) -> None:
     answer = good(text_service.ask("POST", "/v1/recommend", {"session": session, "k": 9}))
     same(answer, rec.recommend(session, 9))
     assert answer["unknown"] == ["nobody", 7]
-    assert set(answer) == {"version", "items", "scores", "unknown", "fallback"}
+    assert set(answer) == {"version", "recommendation", "items", "scores", "unknown", "fallback"}
 
 
 def test_recommend_with_every_condition(text_service: Running, rec: Recommender) -> None:
@@ -156,9 +156,9 @@ def test_openapi_describes_every_route_with_examples(text_service: Running, int_
     document = text_service.ask("GET", "/openapi.json").json
     assert document["openapi"].startswith("3.1")
     assert set(document["paths"]) == {
-        "/v1/recommend", "/v1/recommend/batch", "/v1/similar", "/v1/sessions/{session_id}/click",
-        "/v1/sessions/{session_id}", "/v1/bundle",
-        "/healthz", "/readyz", "/metrics", *text_service.own_routes,
+        "/v1/recommend", "/v1/recommend/batch", "/v1/similar", "/v1/items", "/v1/sessions/{session_id}/click",
+        "/v1/sessions/{session_id}", "/v1/bundle", "/admin/reload", "/admin/items/add", "/admin/items/remove",
+        "/healthz", "/readyz", "/metrics",
     }  # fmt: skip
     for path in document["paths"].values():
         for one in path.values():
@@ -172,11 +172,11 @@ def test_openapi_describes_every_route_with_examples(text_service: Running, int_
     good(text_service.ask("POST", "/v1/recommend", example["value"]))
     # What is not configured is not described.
     paths = set(int_service.ask("GET", "/openapi.json").json["paths"])
-    assert not paths & {"/v1/sessions/{session_id}/click", "/admin/reload"}
+    assert not paths & {"/v1/sessions/{session_id}/click", "/v1/feedback"}
 
 
 def test_only_its_own_pages_are_served(text_service: Running) -> None:
-    for path in ("/schema", "/schema/openapi.json", "/-/schema", "/docs", "/redoc", "/swagger"):
+    for path in ("/schema", "/schema/openapi.json", "/-/schema", "/docs/oauth2", "/redoc", "/swagger"):
         assert text_service.ask("GET", path).status == 404, path
 
 

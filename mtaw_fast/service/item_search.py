@@ -1,0 +1,83 @@
+"""Which ids of a catalog hold a text: for people who look for one, not for the hot path."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from mtaw_fast.data.item_ids import ItemIds
+from mtaw_fast.recommender import Recommender
+
+_STEP = 1 << 20  # bytes of ids between two looks at the deadline
+_DIGITS = 19  # of an int64
+
+
+def find_ids(recommender: Recommender, text: str, most: int, check_deadline: Callable[[], None]) -> list[Any]:
+    """External ids that a text is part of; of integers, those that begin with its digits.
+
+    The id that is the text comes first, then they go in the order of the catalog. `check_deadline` is called now and
+    then.
+    """
+    ids, base = recommender.ids, recommender.bundle.ids
+    found: dict[Any, None] = {}
+    whole: int | str = text
+    if base.kind == "int":
+        if not re.fullmatch(r"-?[0-9]{1,19}", text):
+            return []
+        whole = int(text)
+    if whole in ids:
+        found[whole] = None
+    places = _numbers(base, text) if base.kind == "int" else _texts(base, text, check_deadline)
+    for place in places:
+        if len(found) >= most:
+            return list(found)
+        (one,) = ids.external(np.array([place], dtype=np.int32))
+        found[one] = None
+    for one in ids.external(np.arange(len(base), len(ids), dtype=np.int32)):  # those that came while serving
+        if len(found) < most and (str(one).startswith(text) if base.kind == "int" else text in one):
+            found[one] = None
+    return list(found)
+
+
+def _texts(ids: ItemIds, text: str, check_deadline: Callable[[], None]) -> Iterator[int]:
+    """Internal ids of texts that hold `text`, ascending."""
+    blob, offsets = ids.arrays["blob"], ids.arrays["offsets"]
+    encoded = text.encode("utf-8", "surrogatepass")
+    wanted = re.compile(re.escape(encoded))
+    begin = 0
+    while begin < len(ids):
+        check_deadline()
+        end = max(begin + 1, int(np.searchsorted(offsets, offsets[begin] + _STEP, side="right")) - 1)
+        base, stop = int(offsets[begin]), int(offsets[end])
+        part = blob[base:stop].data
+        at = 0
+        while (match := wanted.search(part, at)) is not None:
+            place = int(np.searchsorted(offsets, base + match.start(), side="right")) - 1
+            if base + match.end() <= int(offsets[place + 1]):
+                yield place
+                at = int(offsets[place + 1]) - base
+            else:  # across two ids
+                at = match.start() + 1
+        begin = end
+
+
+def _numbers(ids: ItemIds, text: str) -> Iterator[int]:
+    """Internal ids of numbers whose decimal digits begin with `text`, the shortest numbers first."""
+    ordered, order = ids.arrays["sorted"], ids.arrays["order"]
+    sign, digits = (-1, text[1:]) if text.startswith("-") else (1, text)
+    if digits.startswith("0"):
+        return  # no number but 0 itself begins so
+    for zeros in range(1, _DIGITS + 1 - len(digits)):
+        low = int(digits) * 10**zeros
+        high = low + 10**zeros - 1
+        first, last = (low, high) if sign > 0 else (-high, -low)
+        limits = np.iinfo(np.int64)
+        if first > limits.max or last < limits.min:
+            return
+        begin = int(np.searchsorted(ordered, max(first, limits.min), side="left"))
+        end = int(np.searchsorted(ordered, min(last, limits.max), side="right"))
+        for place in range(begin, end):
+            yield int(order[place])

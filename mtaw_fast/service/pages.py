@@ -1,0 +1,38 @@
+"""The pages that the service shows people: the playground, and its routes. They need nothing from elsewhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from litestar import Response, get
+
+_PAGES = Path(__file__).with_name("pages")
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+_TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css"}
+
+
+def page_routes() -> list[Any]:
+    """The playground at /, the routes at /docs, and what the two need, read once."""
+    names = {"/": "playground.html", "/docs": "docs.html"}
+    names |= {f"/{path.name}": path.name for path in sorted(_PAGES.iterdir()) if path.suffix in (".js", ".css")}
+    return [_page(path, name) for path, name in names.items()]
+
+
+def _page(path: str, name: str) -> Any:
+    content = (_PAGES / name).read_bytes()
+    headers = {
+        "content-security-policy": _POLICY,
+        "x-content-type-options": "nosniff",
+        "referrer-policy": "no-referrer",
+        "cache-control": "no-cache",
+    }
+
+    @get(path, include_in_schema=False, name=name)
+    async def page() -> Response[bytes]:
+        return Response(content, media_type=_TYPES[Path(name).suffix], headers=headers)
+
+    return page

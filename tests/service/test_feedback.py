@@ -1,0 +1,241 @@
+"""What came of a recommendation: answers have ids; feedback names one, is kept and counted, and teaches nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import resource
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mtaw_fast.errors import UsageError
+from mtaw_fast.service.feedback_stores import FeedbackFile
+from mtaw_fast.service.recommendation_ids import PATTERN, new_id, version_in
+from mtaw_fast.service.settings import Settings
+from tests.random_bundle import bundle_parts, save_parts
+from tests.service.running import Running, eventually, running
+from tests.service.test_errors import refused
+from tests.service.test_reload import TOKEN
+from tests.service.test_routes import good
+from tests.service.test_sessions import Redis
+from tests.service.test_sessions import redis as redis
+
+VERSION = "0123456789abcdef"
+
+
+@pytest.fixture(scope="module")
+def service(memory_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """Two workers that learn, and keep feedback in a folder."""
+    folder = tmp_path_factory.mktemp("feedback")
+    flags = ("--feedback", f"{folder}/kept/", "--learn", str(folder / "learned"), "--max-k", "50")
+    with running(memory_bundle, *flags, workers=2) as service:
+        yield service
+        service.assert_no_error()
+
+
+def kept_in(folder: Path) -> list[dict[str, Any]]:
+    """What is in the files of a folder."""
+    return [json.loads(line) for path in sorted(folder.glob("*.jsonl")) for line in path.read_text().splitlines()]
+
+
+def folder_of(service: Running) -> Path:
+    """Where it keeps feedback."""
+    arguments = service.process.args
+    return Path(arguments[arguments.index("--feedback") + 1])
+
+
+def tell(service: Running, **told: Any) -> Any:
+    """The answer to feedback."""
+    return good(service.ask("POST", "/v1/feedback", told))
+
+
+def test_every_ranking_has_an_id_of_its_own(text_service: Running) -> None:
+    asked = {"session": ["sku-11"], "k": 3}
+    answers = [good(text_service.ask("POST", "/v1/recommend", asked)) for _ in range(20)]
+    batch = good(text_service.ask("POST", "/v1/recommend/batch", {"sessions": [["sku-11"], [], ["sku-11"]]}))
+    answers += batch["answers"]
+    answers.append(good(text_service.ask("GET", "/v1/similar?item=sku-11")))
+    answers.append(good(text_service.ask("POST", "/v1/sessions/ids/click", {"items": ["sku-11"]})))
+    names = [answer["recommendation"] for answer in answers]
+    assert len(set(names)) == len(names) == 25
+    for name in names:
+        assert re.fullmatch(PATTERN, name)
+        assert version_in(name) == batch["version"]
+
+
+def test_ids_made_by_threads_at_once_differ() -> None:
+    made: list[str] = []
+    threads = [threading.Thread(target=lambda: made.extend(new_id(VERSION) for _ in range(2000))) for _ in range(4)]
+    for one in threads:
+        one.start()
+    for one in threads:
+        one.join()
+    assert len(set(made)) == 8000
+    assert all(re.fullmatch(PATTERN, name) for name in made)
+
+
+def test_feedback_is_kept_counted_and_never_learned(service: Running) -> None:
+    answer = good(service.ask("POST", "/v1/recommend", {"session": ["sku-11"], "k": 10}))
+    name, items, version = answer["recommendation"], answer["items"], answer["version"]
+    before = good(service.ask("POST", "/v1/recommend", {"session": items[:2]}))
+    began = time.time_ns() // 1_000_000
+    assert tell(service, recommendation=name, shown=items)["of"] == version
+    for _ in range(30):  # over both workers
+        tell(service, recommendation=name, clicked=[items[0], items[0]])
+    tell(service, recommendation=name, clicked=items[:2], bought=items[1:2])
+    lines = [line for line in kept_in(folder_of(service)) if line["recommendation"] == name]
+    assert len(lines) == 32
+    assert lines[0] == {
+        "time": lines[0]["time"], "recommendation": name, "version": version, "shown": items, "clicked": [],
+        "bought": [],
+    }  # fmt: skip
+    assert began <= lines[0]["time"] <= time.time_ns() // 1_000_000
+    assert (lines[-1]["clicked"], lines[-1]["bought"]) == (items[:2], items[1:2])
+    for _ in range(8):  # whichever worker is asked
+        text = service.ask("GET", "/metrics").body.decode()
+        assert f'mtaw_feedback_items_total{{version="{version}",what="shown"}} 10\n' in text
+        assert f'mtaw_feedback_items_total{{version="{version}",what="clicked"}} 32\n' in text
+        assert f'mtaw_feedback_items_total{{version="{version}",what="bought"}} 1\n' in text
+        assert f'mtaw_click_through_rate{{version="{version}"}} 3.200000\n' in text
+    assert service.metric("mtaw_feedback_total") == 32
+    assert service.metric("mtaw_learned_clicks") == service.metric("mtaw_events_total") == 0
+    after = good(service.ask("POST", "/v1/recommend", {"session": items[:2]}))
+    assert (after["items"], after["scores"], after["learned"]) == (before["items"], before["scores"], before["learned"])
+
+
+def test_a_version_that_was_never_served_is_counted_as_another(service: Running) -> None:
+    before = service.metric('mtaw_feedback_items_total{version="other",what="shown"}')
+    for number in range(40):
+        name = f"{number:016x}-" + "0" * 20
+        assert tell(service, recommendation=name, shown=["sku-1"])["of"] == name[:16]
+    assert service.metric('mtaw_feedback_items_total{version="other",what="shown"}') == before + 40
+    text = service.ask("GET", "/metrics").body.decode()
+    assert len(re.findall(r"mtaw_bundle_answers_total\{", text)) <= 2
+    assert any(line["version"] == "0" * 15 + "5" for line in kept_in(folder_of(service)))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {}, {"recommendation": None}, {"recommendation": "x"}, {"recommendation": VERSION},
+        {"recommendation": f"{VERSION}-" + "0" * 29}, {"recommendation": f"{VERSION}-" + "0" * 20 + "\n"},
+        {"recommendation": f"{VERSION}-" + "A" * 20}, {"shown": "sku-1"}, {"shown": [1.5]}, {"shown": None},
+        {"clicked": [[]]}, {"more": []},
+    ],
+)  # fmt: skip
+def test_feedback_is_decoded_strictly(service: Running, wrong: dict[str, Any]) -> None:
+    whole = {"recommendation": new_id(VERSION), **wrong} if wrong else wrong
+    kept = len(kept_in(folder_of(service)))
+    refused(service.ask("POST", "/v1/feedback", whole), 400, "invalid_request")
+    assert len(kept_in(folder_of(service))) == kept
+
+
+def test_feedback_has_limits(service: Running) -> None:
+    named = {"recommendation": new_id(VERSION)}
+    too_many = {**named, "shown": [f"sku-{i}" for i in range(51)]}
+    refused(service.ask("POST", "/v1/feedback", too_many), 400, "k_too_large")
+    refused(service.ask("POST", "/v1/feedback", {**named, "shown": [7]}), 400, "invalid_item")
+    evil = {"Origin": "http://evil.example"}
+    refused(service.ask("POST", "/v1/feedback", named, evil), 403, "foreign_origin")
+
+
+def test_the_rate_by_version_outlives_a_reload_and_a_worker(tmp_path: Path) -> None:
+    bundle = tmp_path / "bundle"
+    save_parts(bundle, **bundle_parts())
+    where = tmp_path / "told.jsonl"
+    with running(bundle, "--feedback", str(where), workers=2, environment={"MTAW_ADMIN_TOKEN": "s3cret"}) as service:
+        first = good(service.ask("POST", "/v1/recommend", {"session": ["sku-1"]}))
+        for _ in range(6):
+            tell(service, recommendation=first["recommendation"], shown=first["items"][:10], clicked=first["items"][:1])
+        save_parts(bundle, **bundle_parts(seed=3), overwrite=True)
+        service.ask("POST", "/admin/reload", headers=TOKEN)
+        eventually(lambda: first["version"] not in {service.ask("GET", "/healthz").version for _ in range(8)})
+        second = good(service.ask("POST", "/v1/recommend", {"session": ["sku-1"]}))
+        assert second["version"] != first["version"]
+        tell(service, recommendation=second["recommendation"], shown=second["items"][:4], clicked=second["items"][:1])
+        tell(service, recommendation=first["recommendation"], clicked=first["items"][1:2])  # late
+        (victim, *_) = service.worker_pids()
+        os.kill(victim, 9)
+        eventually(lambda: victim not in service.worker_pids() and len(service.worker_pids()) == 2)
+        tell(service, recommendation=second["recommendation"], clicked=second["items"][1:2])
+        for version, rate in ((first["version"], 7 / 60), (second["version"], 0.5)):
+            assert service.metric(f'mtaw_click_through_rate{{version="{version}"}}') == pytest.approx(rate, abs=1e-6)
+    assert len(where.read_text().splitlines()) == 9
+
+
+def test_a_disk_that_is_full_is_told_and_leaves_no_part(tmp_path: Path, text_bundle: Path) -> None:
+    where = tmp_path / "told.jsonl"
+    with running(text_bundle, "--feedback", str(where)) as service:
+        name, items = new_id(VERSION), [f"sku-{i}" for i in range(20)]
+        tell(service, recommendation=name, shown=items)
+        size = where.stat().st_size
+        (worker,) = service.worker_pids()
+        before = resource.prlimit(worker, resource.RLIMIT_FSIZE)
+        resource.prlimit(worker, resource.RLIMIT_FSIZE, (size + 100, before[1]))  # a part of a line fits
+        reply = service.ask("POST", "/v1/feedback", {"recommendation": name, "shown": items})
+        refused(reply, 503, "not_kept")
+        assert reply.headers["retry-after"] == "1"
+        assert where.stat().st_size == size
+        assert service.metric("mtaw_feedback_refused_total") == 1
+        resource.prlimit(worker, resource.RLIMIT_FSIZE, before)
+        tell(service, recommendation=name, shown=items)
+        assert where.stat().st_size == 2 * size
+        assert service.metric('mtaw_feedback_items_total{version="other",what="shown"}') == 40
+
+
+def test_lines_of_many_writers_are_whole(tmp_path: Path) -> None:
+    where = tmp_path / "told.jsonl"
+    where.write_bytes(b'{"torn": ')  # a machine that failed
+    stores = [FeedbackFile(where, folder=False) for _ in range(4)]
+    lines = [json.dumps({"writer": number, "filling": "x" * 3000}).encode() for number in range(4)]
+
+    def write(store: FeedbackFile, line: bytes) -> None:
+        for _ in range(50):
+            store._append(line)
+
+    threads = [threading.Thread(target=write, args=pair) for pair in zip(stores, lines, strict=True)]
+    for one in threads:
+        one.start()
+    for one in threads:
+        one.join()
+    torn, *whole = where.read_bytes().splitlines()
+    assert torn == b'{"torn": '
+    assert sorted(whole) == sorted(lines * 50)
+    moved = where.rename(tmp_path / "told.1")
+    stores[0]._append(b"{}")
+    assert where.read_bytes() == b"{}\n"
+    assert moved.stat().st_size > 0
+
+
+def test_feedback_in_redis(redis: Redis, text_bundle: Path) -> None:
+    import redis as redis_py
+
+    with running(text_bundle, "--feedback", f"{redis.url}?stream=told", workers=2) as service:
+        name = new_id(service.ask("GET", "/healthz").version)
+        for _ in range(10):
+            tell(service, recommendation=name, shown=["sku-11", "sku-12"], clicked=["sku-11"])
+        (first, *_), count = (entries := redis_py.Redis(port=redis.port).xrange("told")), len(entries)
+        assert count == 10
+        assert json.loads(first[1][b"f"])["shown"] == ["sku-11", "sku-12"]
+        assert service.metric(f'mtaw_click_through_rate{{version="{name[:16]}"}}') == 0.5
+        redis.stop()
+        refused(service.ask("POST", "/v1/feedback", {"recommendation": name}), 503, "not_kept")
+        assert service.ask("POST", "/v1/recommend", {"session": ["sku-11"]}).status == 200
+        redis.start()
+        tell(service, recommendation=name, shown=["sku-11"])
+
+
+def test_where_feedback_cannot_be_kept(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="cannot be written"):
+        FeedbackFile(tmp_path / "missing" / "file.jsonl", folder=False)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match="cannot be written"):
+        FeedbackFile(tmp_path / "file", folder=True)
+    with pytest.raises(UsageError, match="--feedback holds a password"):
+        Settings(tmp_path, feedback="redis://:secret@host/0")
