@@ -206,3 +206,41 @@ def test_workers_share_sessions_in_redis(redis: Redis, text_bundle: Path) -> Non
         assert service.ask("POST", "/v1/recommend", {"session": ["sku-11"]}).status == 200
         redis.start()
         assert click(service, "shared", "sku-11")["clicks"] == 1
+
+
+def test_a_kept_session_can_be_looked_at_and_forgotten(text_service: Running) -> None:
+    path = "/v1/sessions/looked-at"
+    assert text_service.ask("GET", path).code == "unknown_session"
+    click(text_service, "looked-at", "sku-11", "nobody")
+    click(text_service, "looked-at", "sku-12")
+    for _ in range(2):
+        reply = text_service.ask("GET", path)
+        assert (reply.status, reply.json) == (200, {"version": reply.version, "clicks": ["sku-11", "nobody", "sku-12"]})
+    assert text_service.ask("GET", path, headers={"Origin": "http://evil.example"}).code == "foreign_origin"
+    assert text_service.ask("GET", "/v1/sessions/a%20b").code == "invalid_request"
+    assert text_service.ask("DELETE", path).status == 200
+    assert (text_service.ask("GET", path).status, text_service.ask("GET", path).code) == (404, "unknown_session")
+
+
+def test_looking_does_not_make_a_session_stay(redis: Redis) -> None:
+    clock = Clock()
+    memory = MemorySessions(ttl=10, most=9, most_bytes=PLENTY, clicks=9, clock=clock)
+    shared = RedisSessions(redis.url, ttl=0.4, clicks=3, timeout=2)
+
+    async def main() -> None:
+        for store in (memory, shared):
+            assert await store.clicks("a") == []
+            await store.click("a", ["x", 7])
+            assert await store.clicks("a") == ["x", 7]
+        clock.now += 6
+        assert await memory.clicks("a") == ["x", 7]
+        clock.now += 6
+        await asyncio.sleep(0.6)
+        assert await memory.clicks("a") == await shared.clicks("a") == []
+        redis.stop()
+        with pytest.raises(ServiceError) as caught:
+            await shared.clicks("a")
+        assert (caught.value.status, caught.value.code) == (503, "sessions_unavailable")
+        await shared.close()
+
+    asyncio.run(main())
