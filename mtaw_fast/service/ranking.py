@@ -18,6 +18,7 @@ from mtaw_fast.service.settings import Limits
 from mtaw_fast.service.snapshot import Snapshot
 
 LONG_LIST = 1000  # ids in conditions from which a request no longer runs on the event loop
+_REASON_PAIRS = 10_000  # of click and result that a request's reasons look at: half a second on a busy machine
 _CHUNK = 32  # sessions of a batch between two looks at the deadline
 
 
@@ -41,6 +42,14 @@ def check_limits(wanted: Wanted, sessions: Sequence[Sequence[Any]], limits: Limi
                 "session_too_long",
                 f"a session has {len(clicks)} clicks, the most is {limits.clicks}; send the last ones, or raise "
                 "--max-clicks",
+            )
+    if wanted.reasons:
+        pairs = wanted.k * sum(len(set(clicks)) for clicks in sessions)
+        if pairs > _REASON_PAIRS:
+            raise invalid(
+                "too_many_reasons",
+                f"the reasons for k={wanted.k} results look at {pairs} pairs of click and result, the most is "
+                f"{_REASON_PAIRS}; ask for fewer results, or send fewer clicks",
             )
 
 

@@ -163,7 +163,7 @@ async def _ranked(
     def work(waited: float) -> Ranked:
         return rank(reloader.snapshot, asked, session, waited)
 
-    if asked.allow is None and len(asked.exclude) <= LONG_LIST and not _explains_much(asked, session):
+    if asked.allow is None and len(asked.exclude) <= LONG_LIST and not asked.reasons:
         ranked = await service.queue.run(work, _joint(service, reloader, asked, session))
     else:
         ranked = await service.queue.run_aside(lambda waited, _: work(waited))
@@ -173,16 +173,11 @@ async def _ranked(
     return ranked
 
 
-def _explains_much(asked: RecommendRequest | ClickRequest, session: list[int | str]) -> bool:
-    """Whether the reasons take longer than the ranking: each looks at every result with every click."""
-    return asked.reasons and asked.k * len(session) > LONG_LIST
-
-
 def _joint(
     service: Service, reloader: Reloader, asked: RecommendRequest | ClickRequest, session: list[int | str]
 ) -> Joint | None:
     """How a request is ranked together with others, where that is faster: in an index that reads the whole catalog."""
-    if asked.exclude or asked.timings or asked.reasons or reloader.snapshot.recommender.index.name != "scan":
+    if asked.exclude or asked.timings or reloader.snapshot.recommender.index.name != "scan":
         return None
 
     def work(sessions: list[Any], waited: list[float]) -> list[Ranked]:

@@ -197,7 +197,10 @@ _TARGETS = (
     "/v1/similar?item=%00", "/v1/similar?item=%", "/v1/similar?item=%zz", "/v1/similar?item=" + "a" * 60_000,
     "/v1/similar?" + "a&" * 20_000, "/v1/similar?item=sku-1&" + "k=1&" * 10_000, "/%2e%2e/%2e%2e/etc/passwd",
     "/../../etc/passwd", "//etc//passwd", "/v1/sessions/x/click", "/v1/sessions/%00/click", "/v1/recommend/",
-    "/v1/recommend?x=%ff", "/V1/RECOMMEND", "*", "http://elsewhere/healthz", "healthz", "/" + "a" * 100_000,
+    "/v1/recommend?x=%ff", "/v1/similar?item=sku-1&by=" + "x" * 1000, "/v1/similar?item=sku-1&by=sessions",
+    "/v1/similar?item=sku-1&" + "exclude=a&" * 2500, "/v1/similar?item=sku-1&allow=&exclude=%ff",
+    "/v1/similar?item=sku-1&session_id=" + "s" * 20_000, "/v1/items", "/v1/items?search=", "/v1/items?search=%ff",
+    "/v1/items?search=" + "%00" * 9000, "/v1/items?search=.*%5B&k=501", "/v1/items?search=a&search=b", "/v1/sessions/%00", "/V1/RECOMMEND", "*", "http://elsewhere/healthz", "healthz", "/" + "a" * 100_000,
     "/\xff\xfe", "/metrics/../admin/reload", "/admin/reload", "/static/..%2f..%2fetc", "/docs", "/?" + "%" * 1000,
 )  # fmt: skip
 
@@ -234,6 +237,44 @@ def _pipelined(rng: Random, number: int, kind: str) -> Case:
     return Case(number, kind, [data], whole=False)
 
 
+_OTHER_ROUTES = (
+    "/v1/feedback", "/v1/feedback", "/v1/sessions/one/click", "/v1/sessions/one/click", "/admin/items/add",
+    "/admin/items/remove", "/admin/reload",
+)  # fmt: skip
+_ID = "0123456789abcdef-" + "0" * 20
+_BROKEN_VALUES = (
+    None, True, 1.5, -(2**70), "", "\u0000", "x" * 2000, [], [[]], [None], [1.5], ["a"] * 3000, {}, {"a": {"b": []}},
+    _ID + "\n", _ID.upper(), "\ud800", [["\udfff"]],
+)  # fmt: skip
+_FIELDS = ("recommendation", "shown", "clicked", "bought", "items", "neighbours", "vectors", "session_id", "reasons", "k")
+
+
+def _other_routes(rng: Random, number: int, kind: str) -> Case:
+    """Bodies of the routes beside the rankings: broken by a value, by a field that does not belong, or by a byte."""
+    path = rng.choice(_OTHER_ROUTES)
+    fields: dict[str, object] = {"recommendation": _ID, "shown": ["sku-1"]} if "feedback" in path else {"items": ["x"]}
+    for name in rng.sample(_FIELDS, rng.choice((1, 2, 4))):
+        fields[name] = rng.choice(_BROKEN_VALUES)
+    body = bytearray(json.dumps(fields).encode())
+    if rng.random() < 0.3:
+        body[rng.randrange(len(body))] = rng.randrange(256)
+    headers = rng.choice((_JSON, _JSON, "", "Authorization: Bearer \xff\r\n" + _JSON, "Origin: null\r\n" + _JSON))
+    return Case(number, kind, [request(bytes(body), path, headers)])
+
+
+_PREFLIGHTS = (
+    "Origin: https://shop.example\r\nAccess-Control-Request-Method: POST\r\n",
+    "Origin: https://shop.example\r\nAccess-Control-Request-Method: \r\n", "Origin: \xff\xfe\r\n",
+    "Origin: https://shop.example\r\nOrigin: https://evil.example\r\nAccess-Control-Request-Method: GET\r\n",
+    "Origin: " + "x" * 20_000 + "\r\nAccess-Control-Request-Method: POST\r\n",
+)  # fmt: skip
+
+
+def _preflights(rng: Random, number: int, kind: str) -> Case:
+    path = rng.choice((*_ROUTES, "/v1/feedback", "/v1/nope", "/admin/items/add"))
+    return Case(number, kind, [request(b"", path, rng.choice(_PREFLIGHTS), "OPTIONS")], may_close=True)
+
+
 _KINDS: dict[str, tuple[Callable[[Random, int, str], Case], float]] = {
     "deep nesting": (_body(hostile_bodies.nested, True), 6),
     "numbers": (_body(hostile_bodies.numbers, False), 8),
@@ -256,6 +297,8 @@ _KINDS: dict[str, tuple[Callable[[Random, int, str], Case], float]] = {
     "bad methods": (_bad_method, 4),
     "bad targets": (_bad_target, 6),
     "no HTTP": (_no_http, 4),
+    "other routes": (_other_routes, 8),
+    "preflights": (_preflights, 2),
     "vanishing": (_vanishing, 4),
     "pipelined": (_pipelined, 2),
 }

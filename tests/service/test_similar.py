@@ -64,7 +64,7 @@ def test_what_similar_refuses(text_service: Running, int_service: Running) -> No
 
 
 def test_reasons_are_the_recommenders(service: Running, rec: Recommender) -> None:
-    for session, k in ((["sku-11", "sku-30"], 20), ([f"sku-{i}" for i in range(55)], 40)):  # on the loop and beside it
+    for session, k in ((["sku-11", "sku-30", "sku-11"], 20), ([f"sku-{i}" for i in range(55)], 40)):
         answer = good(service.ask("POST", "/v1/recommend", {"session": session, "k": k, "reasons": True}))
         out = rec.recommend(session, k, reasons=True)
         same(answer, out)
@@ -76,6 +76,9 @@ def test_reasons_are_the_recommenders(service: Running, rec: Recommender) -> Non
     assert "reasons" not in batch["answers"][1]  # the popularity ranking has none
     assert "reasons" not in good(service.ask("POST", "/v1/recommend", {"session": session}))
     refused(service.ask("POST", "/v1/recommend", {"session": [], "reasons": 1}), 400, "invalid_request")
+    many = {"sessions": [session] * 5, "k": 40, "reasons": True}  # each looks at every result with every click
+    refused(service.ask("POST", "/v1/recommend/batch", many), 400, "too_many_reasons")
+    assert service.ask("POST", "/v1/recommend", {"session": ["sku-1"] * 900, "k": 500, "reasons": True}).status == 200
 
 
 def test_search_over_http(text_service: Running, int_service: Running) -> None:

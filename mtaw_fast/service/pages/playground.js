@@ -1,9 +1,13 @@
 "use strict";
 
 const STAGES = ["queue", "lookup", "encode", "retrieve", "memory", "assemble", "total"];
+const FOUND = 12; // items that a search shows
 const find = (id) => document.getElementById(id);
 let idsAreNumbers = false;
 let newest = 0; // of several answers under way the one to the latest question is shown
+let newestSearch = 0;
+let likened; // the item whose similar ones are shown
+let leftFrom; // the element that gets the focus back
 
 // Integer ids have 64 bits, more than a JavaScript number holds: they are read and written as text.
 function parse(text) {
@@ -11,6 +15,13 @@ function parse(text) {
     typeof value === "number" && !Number.isSafeInteger(value) && /^-?\d+$/.test(context?.source ?? "")
       ? BigInt(context.source)
       : value);
+}
+
+async function asked(path, options) {
+  const response = await fetch(path, options);
+  const answer = parse(await response.text());
+  if (!response.ok) throw new Error(answer.error.message);
+  return answer;
 }
 
 function sessionAsJson() {
@@ -21,6 +32,14 @@ function sessionAsJson() {
     return BigInt(line.trim()).toString();
   });
 }
+
+function clickOn(item) {
+  const box = find("session");
+  box.value = `${box.value.replace(/\n*$/, "")}\n${item}`.replace(/^\n/, "");
+  return rank();
+}
+
+// Tables
 
 function cell(row, kind, text) {
   const made = row.insertCell();
@@ -42,29 +61,62 @@ function emptied(id) {
   return body;
 }
 
+// A row of items: one of a table's rows can be reached by Tab, the arrows go to the others.
+function itemRow(body, item) {
+  const row = body.insertRow();
+  row.dataset.item = String(item);
+  row.tabIndex = body.rows.length === 1 ? 0 : -1;
+  row.title = "make it the next click (Enter); what is similar (S)";
+  row.onclick = () => clickOn(item);
+  row.onkeydown = (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    const rows = [...body.rows];
+    const to = { ArrowDown: rows.indexOf(row) + 1, ArrowUp: rows.indexOf(row) - 1, Home: 0, End: rows.length - 1 }[event.key];
+    if (to !== undefined) focusRow(rows, Math.min(rows.length - 1, Math.max(0, to)));
+    else if (event.key === "Enter") clickOn(item).then(() => body.rows[0] && focusRow([...body.rows], 0));
+    else if (event.key.toLowerCase() === "s") showSimilar(item, row);
+    else return;
+    event.preventDefault();
+  };
+  return row;
+}
+
+function focusRow(rows, place) {
+  rows.forEach((row, at) => { row.tabIndex = at === place ? 0 : -1; });
+  rows[place].focus();
+}
+
+function why(mark, reason, seen) {
+  if (seen) {
+    const badge = document.createElement("span");
+    badge.className = "badge";
+    badge.textContent = "in session";
+    mark.append(badge);
+  } else if (reason?.kind === "together") {
+    mark.textContent = `seen together with ${reason.items.join(", ")}`;
+  } else if (reason) {
+    mark.textContent = "like the session as a whole";
+  }
+}
+
 function showResults(answer) {
   const body = emptied("results");
   const low = Math.min(...answer.scores), span = Math.max(...answer.scores) - low || 1;
   answer.items.forEach((item, place) => {
-    const row = body.insertRow(), score = answer.scores[place], seen = answer.repeats[place];
+    const row = itemRow(body, item), score = answer.scores[place], seen = answer.repeats[place];
     row.classList.toggle("seen", seen);
-    row.title = "make it the next click";
     cell(row, "number", place + 1);
     cell(row, "id", String(item));
     cell(row, "number", answer.fallback ? score : score.toFixed(4));
     bar(row, 0.05 + 0.95 * (score - low) / span);
-    const mark = cell(row, "", "");
-    if (seen) {
-      const badge = document.createElement("span");
-      badge.className = "badge";
-      badge.textContent = "in session";
-      mark.append(badge);
-    }
-    row.onclick = () => {
-      const box = find("session");
-      box.value = `${box.value.replace(/\n*$/, "")}\n${item}`.replace(/^\n/, "");
-      rank();
-    };
+    why(cell(row, "why", ""), answer.reasons?.[place], seen);
+    const button = document.createElement("button");
+    button.type = "button";
+    button.className = "quiet";
+    button.tabIndex = -1; // S on the row does the same
+    button.textContent = "similar";
+    button.onclick = (event) => { event.stopPropagation(); showSimilar(item, row); };
+    cell(row, "", "").append(button);
   });
 }
 
@@ -79,32 +131,142 @@ function showStages(timings) {
   body.lastChild.style.fontWeight = 600;
 }
 
+// Questions
+
 async function rank() {
   const question = ++newest;
   const say = (text) => { if (question === newest) find("notice").textContent = text; };
   try {
-    const body = `{"session": [${sessionAsJson()}], "k": ${find("k").valueAsNumber || 20}, ` +
-      `"exclude_seen": ${find("exclude-seen").checked}, "timings": true, "repeats": true}`;
-    const response = await fetch("v1/recommend", { method: "POST", body });
-    const answer = parse(await response.text());
-    if (!response.ok) throw new Error(answer.error.message);
+    const visitor = find("visitor").value ? `"session_id": ${JSON.stringify(find("visitor").value)}, ` : "";
+    const body = `{"session": [${sessionAsJson()}], "k": ${find("k").valueAsNumber || 20}, ${visitor}` +
+      `"exclude_seen": ${find("exclude-seen").checked}, "timings": true, "repeats": true, "reasons": true}`;
+    const answer = await asked("v1/recommend", { method: "POST", body });
     if (question !== newest) return;
     showResults(answer);
     if (answer.timings) showStages(answer.timings);
+    const from = answer.bundle ? `By ${answer.bundle}. ` : "";
     const unknown = answer.unknown.length ? `Not in the catalog: ${answer.unknown.join(", ")}. ` : "";
-    say(unknown + (answer.fallback ? "No known click: these are the most popular items, by clicks." : ""));
+    say(from + unknown + (answer.fallback ? "No known click: these are the most popular items, by clicks." : ""));
     document.body.dataset.answered = question;
   } catch (error) {
     say(error.message);
   }
 }
 
+async function showSimilar(item, from) {
+  likened = item;
+  leftFrom = from ?? leftFrom;
+  const by = document.querySelector("input[name=by]:checked").value;
+  find("similar").hidden = false;
+  find("similar-to").textContent = `Similar to ${item}`;
+  find("similar-notice").textContent = "";
+  find("neighbours").hidden = true;
+  if (from) find("similar").focus();
+  try {
+    const query = new URLSearchParams({ item: String(item), by, k: find("k").valueAsNumber || 20 });
+    if (find("visitor").value) query.set("session_id", find("visitor").value);
+    const answer = await asked(`v1/similar?${query}`);
+    if (item !== likened) return;
+    const body = emptied("neighbours");
+    answer.items.forEach((one, place) => {
+      const row = itemRow(body, one);
+      cell(row, "number", place + 1);
+      cell(row, "id", String(one));
+      cell(row, "number", answer.scores[place].toFixed(4));
+      bar(row, Math.max(0, answer.scores[place]));
+    });
+    if (!answer.items.length) find("similar-notice").textContent = "The session memory holds it together with no other item.";
+    document.body.dataset.likened = String(item);
+  } catch (error) {
+    if (item === likened) find("similar-notice").textContent = error.message;
+  }
+}
+
+function closeSimilar() {
+  if (find("similar").hidden) return;
+  find("similar").hidden = true;
+  (leftFrom?.isConnected ? leftFrom : find("session")).focus();
+}
+
+// The search: a combobox as WAI-ARIA describes one; the focus stays in the field.
+
+function closeSearch() {
+  find("found").hidden = true;
+  find("search").setAttribute("aria-expanded", "false");
+  find("search").removeAttribute("aria-activedescendant");
+}
+
+function choose(place) {
+  const options = [...find("found").children];
+  options.forEach((one, at) => one.setAttribute("aria-selected", at === place));
+  if (options[place]) {
+    find("search").setAttribute("aria-activedescendant", options[place].id);
+    options[place].scrollIntoView({ block: "nearest" });
+  }
+}
+
+async function search() {
+  const question = ++newestSearch, text = find("search").value;
+  if (!text) return closeSearch();
+  try {
+    const k = Math.min(FOUND, find("k").max || FOUND);
+    const answer = await asked(`v1/items?${new URLSearchParams({ search: text, k })}`);
+    if (question !== newestSearch) return;
+    find("found").replaceChildren(...answer.items.map((item, place) => {
+      const option = document.createElement("li");
+      option.id = `found-${place}`;
+      option.setAttribute("role", "option");
+      option.textContent = String(item);
+      option.onmousedown = (event) => { event.preventDefault(); take(item); };
+      return option;
+    }));
+    find("found").hidden = !answer.items.length;
+    find("search").setAttribute("aria-expanded", String(answer.items.length > 0));
+    find("notice").textContent = answer.items.length ? "" : `No item's id holds "${text}".`;
+    choose(0);
+  } catch (error) {
+    if (question === newestSearch) find("notice").textContent = error.message;
+  }
+}
+
+function take(item) {
+  newestSearch++;
+  find("search").value = "";
+  closeSearch();
+  clickOn(item);
+}
+
+function searchKey(event) {
+  const options = [...find("found").children], open = !find("found").hidden;
+  const at = options.findIndex((one) => one.getAttribute("aria-selected") === "true");
+  if (event.key === "Enter" && !(event.ctrlKey || event.metaKey)) {
+    if (open && at >= 0) take(options[at].textContent);
+  } else if (event.key === "ArrowDown" && open) choose((at + 1) % options.length);
+  else if (event.key === "ArrowUp" && open) choose((at + options.length - 1) % options.length);
+  else if (event.key === "Escape" && open) { closeSearch(); event.stopPropagation(); }
+  else return;
+  event.preventDefault();
+}
+
+function anyKey(event) {
+  const typing = event.target.matches("textarea, input[type=text], input[type=number]");
+  if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) rank();
+  else if (event.key === "Escape") closeSimilar();
+  else if (event.key === "/" && !typing) find("search").focus();
+  else return;
+  event.preventDefault();
+}
+
 async function start() {
-  const bundle = parse(await (await fetch("v1/bundle")).text());
+  const bundle = await asked("v1/bundle");
   idsAreNumbers = bundle.ids === "int";
   find("k").max = bundle.limits.k;
+  find("visitor-label").hidden = !bundle.bundles;
+  const served = bundle.bundles
+    ? bundle.bundles.map((one) => `${one.name} ${Math.round(100 * one.share)}% (${one.version})`).join(" · ")
+    : `bundle ${bundle.version}`;
   find("bundle").textContent =
-    `${bundle.items.toLocaleString("en")} items · ${bundle.encoder} encoder · ${bundle.index} index · bundle ${bundle.version}`;
+    `${bundle.items.toLocaleString("en")} items · ${bundle.encoder} encoder · ${bundle.index} index · ${served}`;
   // #sku-9,sku-4 in the address asks at once.
   if (location.hash.length > 1) {
     find("session").value = location.hash.slice(1).split(",").map(decodeURIComponent).join("\n");
@@ -113,7 +275,10 @@ async function start() {
 }
 
 find("ask").addEventListener("submit", (event) => { event.preventDefault(); rank(); });
-find("session").addEventListener("keydown", (event) => {
-  if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) rank();
-});
+find("search").addEventListener("input", search);
+find("search").addEventListener("keydown", searchKey);
+find("search").addEventListener("blur", closeSearch);
+find("close-similar").addEventListener("click", closeSimilar);
+for (const choice of document.querySelectorAll("input[name=by]")) choice.addEventListener("change", () => showSimilar(likened));
+document.addEventListener("keydown", anyKey);
 start().catch((error) => { find("notice").textContent = error.message; });
