@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
-from litestar import Litestar, Request, Response, get
+from litestar import Litestar, Request, Response, get, route
 from litestar.datastructures import State
 
 from mtaw_fast.errors import UsageError
@@ -64,7 +64,7 @@ def make_app(service: Service) -> Middleware:
         _openapi,
     ]
     if service.sessions is not None:
-        handlers += [routes.click, routes.session]
+        handlers += [_options(routes.session, learning.forget), routes.click, routes.session]
     if service.sessions is not None or service.learns:
         handlers.append(learning.forget)
     if service.learns:
@@ -80,6 +80,17 @@ def make_app(service: Service) -> Middleware:
         logging_config=None,
     )
     return Middleware(app, service, routes.DIRECT)
+
+
+def _options(*handlers: Any) -> Any:
+    """What `OPTIONS` is answered on the path that some handlers share: Litestar's own would name the first's method."""
+    methods = sorted({"OPTIONS"}.union(*(one.http_methods for one in handlers)))
+
+    @route(sorted(handlers[0].paths)[0], http_method=["OPTIONS"], status_code=204, include_in_schema=False)
+    async def options() -> Response[None]:
+        return Response(None, headers={"Allow": ", ".join(methods)})
+
+    return options
 
 
 def _document(handlers: list[Any], service: Service) -> bytes:

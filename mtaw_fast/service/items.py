@@ -18,7 +18,7 @@ from mtaw_fast.service.decoding import StrictRequest
 from mtaw_fast.service.item_search import find_ids
 from mtaw_fast.service.messages import AddItemsRequest, FoundItems, ItemsAnswer, RemoveItemsRequest, SimilarAnswer
 from mtaw_fast.service.openapi import errors, operation
-from mtaw_fast.service.problems import ServiceError, invalid, unavailable
+from mtaw_fast.service.problems import ServiceError, unavailable
 from mtaw_fast.service.ranking import LONG_LIST, check_k
 from mtaw_fast.service.similar import By, SimilarQuery, one_of, query_values, similar
 from mtaw_fast.service.state import service_of
@@ -123,7 +123,7 @@ async def _changed(request: StrictRequest, change: Callable[[Recommender], None]
     try:
         position = await in_background(work)
     except (DataError, UsageError) as error:
-        raise invalid("invalid_items", str(error)) from None
+        raise ServiceError(409, "items_refused", str(error)) from None
     except LearnError as error:
         raise unavailable("not_kept", str(error)) from None
     return json_response(ItemsAnswer(version=snapshot.version, items=recommender.n_items, position=position))
@@ -132,5 +132,7 @@ async def _changed(request: StrictRequest, change: Callable[[Recommender], None]
 def _matrix(rows: list[list[float]]) -> np.ndarray:
     """float64[M, d]. Raises ServiceError where the rows are not of one length."""
     if len({len(row) for row in rows}) > 1:
-        raise invalid("invalid_items", "the vectors are not of one length; send as many numbers for each item")
+        raise ServiceError(
+            409, "items_refused", "the vectors are not of one length; send as many numbers for each item"
+        )
     return np.array(rows, dtype=np.float64)

@@ -44,7 +44,7 @@ _MEANINGS = {
     403: "A page of another origin may have sent it; or the service has no token, and is operated by nobody.",
     404: "There is no such item, session or route.",
     408: "The body came too slowly.",
-    409: "The new bundle is damaged; or the service does not learn, and keeps no changes.",
+    409: "The new bundle is damaged; the items do not fit the catalog as it is; or the service does not learn.",
     413: "The body is too large.",
     503: "Not now: try again after Retry-After seconds.",
 }

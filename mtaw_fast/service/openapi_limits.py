@@ -8,6 +8,10 @@ from mtaw_fast.live.events import EARLIEST, LATEST, MOST_TEXT
 from mtaw_fast.ranking.conditions import LATEST_MOMENT
 from mtaw_fast.service.settings import Limits
 
+_BOUNDS = {
+    "string": {"minLength": 1, "maxLength": MOST_TEXT},
+    "integer": {"minimum": -(2**63), "maximum": 2**63 - 1},
+}  # of an item's id, where one may be new
 _REQUESTS = ("RecommendRequest", "BatchRequest", "ClickRequest")
 
 
@@ -21,6 +25,8 @@ def state_limits(document: dict[str, Any], limits: Limits) -> None:
         fields = schemas[name]["properties"]
         fields["k"]["maximum"] = limits.k
         fields["at"]["oneOf"][0].update(minimum=0, maximum=LATEST_MOMENT - 1)
+        if "session_id" in fields:
+            fields["session_id"]["oneOf"][0].update(_BOUNDS["string"])
         if "session" in fields:
             fields["session"]["maxItems"] = limits.clicks
         if "items" in fields:
@@ -32,6 +38,9 @@ def state_limits(document: dict[str, Any], limits: Limits) -> None:
     for name in ("FeedbackRequest", "AddItemsRequest", "RemoveItemsRequest"):
         if name in schemas:
             schemas[name]["additionalProperties"] = False
+            if "items" in schemas[name]["properties"]:
+                for one in schemas[name]["properties"]["items"]["items"]["oneOf"]:
+                    one.update(_BOUNDS[one["type"]])
     if "FeedbackRequest" in schemas:
         for name in ("shown", "clicked", "bought"):
             schemas["FeedbackRequest"]["properties"][name]["maxItems"] = limits.k
@@ -45,14 +54,10 @@ def _state_event_limits(schemas: dict[str, Any]) -> None:
     """What Litestar leaves out: limits of one type of several that a field may have."""
     if "EventRequest" not in schemas:
         return
-    bounds = {
-        "string": {"minLength": 1, "maxLength": MOST_TEXT},
-        "integer": {"minimum": -(2**63), "maximum": 2**63 - 1},
-    }
     for name in ("EventsRequest", "EventRequest"):
         schemas[name]["additionalProperties"] = False
     fields = schemas["EventRequest"]["properties"]
     for name in ("item", "type", "id"):
         for one in fields[name]["oneOf"]:
-            one.update(bounds.get(one["type"], {}))
+            one.update(_BOUNDS.get(one["type"], {}))
     fields["time"]["oneOf"][0].update(minimum=EARLIEST, maximum=LATEST)

@@ -14,6 +14,7 @@ _ROUTES = ("/v1/recommend", "/v1/recommend/batch")
 _PATHS = (
     *_ROUTES, "/v1/similar", "/v1/bundle", "/healthz", "/readyz", "/metrics", "/openapi.json", "/", "/admin/reload",
 )  # fmt: skip
+TOKEN = "siege"  # of the service that is attacked: who operates it may err, too
 _JSON = "Content-Type: application/json\r\n"
 
 
@@ -200,7 +201,9 @@ _TARGETS = (
     "/v1/recommend?x=%ff", "/v1/similar?item=sku-1&by=" + "x" * 1000, "/v1/similar?item=sku-1&by=sessions",
     "/v1/similar?item=sku-1&" + "exclude=a&" * 2500, "/v1/similar?item=sku-1&allow=&exclude=%ff",
     "/v1/similar?item=sku-1&session_id=" + "s" * 20_000, "/v1/items", "/v1/items?search=", "/v1/items?search=%ff",
-    "/v1/items?search=" + "%00" * 9000, "/v1/items?search=.*%5B&k=501", "/v1/items?search=a&search=b", "/v1/sessions/%00", "/V1/RECOMMEND", "*", "http://elsewhere/healthz", "healthz", "/" + "a" * 100_000,
+    "/v1/items?search=" + "%00" * 9000, "/v1/items?search=.*%5B&k=501", "/v1/items?search=a&search=b",
+    "/v1/sessions/%00",
+    "/V1/RECOMMEND", "*", "http://elsewhere/healthz", "healthz", "/" + "a" * 100_000,
     "/\xff\xfe", "/metrics/../admin/reload", "/admin/reload", "/static/..%2f..%2fetc", "/docs", "/?" + "%" * 1000,
 )  # fmt: skip
 
@@ -246,7 +249,18 @@ _BROKEN_VALUES = (
     None, True, 1.5, -(2**70), "", "\u0000", "x" * 2000, [], [[]], [None], [1.5], ["a"] * 3000, {}, {"a": {"b": []}},
     _ID + "\n", _ID.upper(), "\ud800", [["\udfff"]],
 )  # fmt: skip
-_FIELDS = ("recommendation", "shown", "clicked", "bought", "items", "neighbours", "vectors", "session_id", "reasons", "k")
+_FIELDS = (
+    "recommendation",
+    "shown",
+    "clicked",
+    "bought",
+    "items",
+    "neighbours",
+    "vectors",
+    "session_id",
+    "reasons",
+    "k",
+)
 
 
 def _other_routes(rng: Random, number: int, kind: str) -> Case:
@@ -258,7 +272,16 @@ def _other_routes(rng: Random, number: int, kind: str) -> Case:
     body = bytearray(json.dumps(fields).encode())
     if rng.random() < 0.3:
         body[rng.randrange(len(body))] = rng.randrange(256)
-    headers = rng.choice((_JSON, _JSON, "", "Authorization: Bearer \xff\r\n" + _JSON, "Origin: null\r\n" + _JSON))
+    headers = rng.choice(
+        (
+            _JSON,
+            _JSON,
+            "",
+            "Authorization: Bearer \xff\r\n" + _JSON,
+            "Origin: null\r\n" + _JSON,
+            f"Authorization: Bearer {TOKEN}\r\n{_JSON}",
+        )
+    )
     return Case(number, kind, [request(bytes(body), path, headers)])
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import schemathesis
 
-_CLICKS = ("session", "sessions", "items")
+_CLICKS = ("session", "sessions", "items", "shown", "clicked", "bought")
 
 
 @schemathesis.hook

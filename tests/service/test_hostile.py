@@ -14,7 +14,7 @@ pytest.importorskip("uvicorn", reason="the service needs the extra 'serve'")
 pytest.importorskip("psutil", reason="starting a service in tests needs the extra 'bench'")
 
 from tests.random_bundle import bundle_parts, memory_parts, save_parts, save_random
-from tests.service.hostile import N_ITEMS, OPTIONS, WORKERS, Reply, attack, exchange, idle_clients, slow_clients
+from tests.service.hostile import N_ITEMS, OPTIONS, TOKEN, WORKERS, Reply, attack, exchange, idle_clients, slow_clients
 from tests.service.hostile import judged as judged
 from tests.service.hostile_cases import BIG, Case, case, request
 from tests.service.running import Running
@@ -27,7 +27,8 @@ ROOT = Path(__file__).resolve().parents[2]
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     work = tmp_path_factory.mktemp("hostile")
     save_random(work / "bundle", n_items=N_ITEMS)
-    with Running(work / "bundle", work / "log", WORKERS, OPTIONS) as running:
+    options = (*OPTIONS, "--feedback", f"{work}/told/")
+    with Running(work / "bundle", work / "log", WORKERS, options, environment=TOKEN) as running:
         yield running
 
 
@@ -107,7 +108,7 @@ def test_the_openapi_description_holds(tmp_path):
     (tmp_path / "token").write_text("secret")
     # So large a body that one event too many is refused as that.
     options = (*OPTIONS, "--sessions", "memory", "--admin-token-file", str(tmp_path / "token"), "--max-body", "4194304",
-               "--learn", str(tmp_path / "learned"))  # fmt: skip
+               "--learn", str(tmp_path / "learned"), "--feedback", f"{tmp_path}/told/")  # fmt: skip
     with Running(tmp_path / "bundle", tmp_path / "log", 1, options) as running:
         document = f"http://127.0.0.1:{running.port}/openapi.json"
         command = [
@@ -128,7 +129,7 @@ def test_the_openapi_description_holds(tmp_path):
             check=False,
         )
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
-    assert "11 selected / 11 total" in done.stdout
+    assert "16 selected / 16 total" in done.stdout
 
 
 @pytest.mark.parametrize(

@@ -97,20 +97,20 @@ def _refusals(service: Running) -> None:
         (ADD, {}, "invalid_request"), (ADD, {"items": []}, "invalid_request"), (ADD, {"items": "x"}, "invalid_request"),
         (ADD, {"items": [""], "neighbours": [["sku-1"]]}, "invalid_request"),
         (ADD, {"items": ["y" * 513], "neighbours": [["sku-1"]]}, "invalid_request"),
-        (ADD, {**one, "more": 1}, "invalid_request"), (ADD, {"items": ["x"]}, "invalid_items"),
+        (ADD, {**one, "more": 1}, "invalid_request"), (ADD, {"items": ["x"]}, "items_refused"),
         (ADD, {"items": ["x"], "vectors": [["1"]]}, "invalid_request"),
-        (ADD, {**one, "vectors": [[1.0] * 12]}, "invalid_items"), (ADD, {**one, "items": [5]}, "invalid_items"),
-        (ADD, {**one, "items": ["x", "z"]}, "invalid_items"), (ADD, {**one, "items": ["sku-1"]}, "invalid_items"),
-        (ADD, {"items": ["x", "x"], "neighbours": [["sku-1"]] * 2}, "invalid_items"),
-        (ADD, {"items": ["x"], "neighbours": [["nobody"]]}, "invalid_items"),
-        (ADD, {"items": ["x"], "neighbours": [[]]}, "invalid_items"),
-        (ADD, {"items": ["x"], "vectors": [[0.0] * 12]}, "invalid_items"),
-        (ADD, {"items": ["x"], "vectors": [[1.0] * 3]}, "invalid_items"),
-        (ADD, {"items": ["x", "y"], "vectors": [[1.0] * 12, [1.0] * 3]}, "invalid_items"),
-        (REMOVE, {"items": ["nobody"]}, "invalid_items"), (REMOVE, {"items": ["sku-1", 7]}, "invalid_items"),
+        (ADD, {**one, "vectors": [[1.0] * 12]}, "items_refused"), (ADD, {**one, "items": [5]}, "items_refused"),
+        (ADD, {**one, "items": ["x", "z"]}, "items_refused"), (ADD, {**one, "items": ["sku-1"]}, "items_refused"),
+        (ADD, {"items": ["x", "x"], "neighbours": [["sku-1"]] * 2}, "items_refused"),
+        (ADD, {"items": ["x"], "neighbours": [["nobody"]]}, "items_refused"),
+        (ADD, {"items": ["x"], "neighbours": [[]]}, "items_refused"),
+        (ADD, {"items": ["x"], "vectors": [[0.0] * 12]}, "items_refused"),
+        (ADD, {"items": ["x"], "vectors": [[1.0] * 3]}, "items_refused"),
+        (ADD, {"items": ["x", "y"], "vectors": [[1.0] * 12, [1.0] * 3]}, "items_refused"),
+        (REMOVE, {"items": ["nobody"]}, "items_refused"), (REMOVE, {"items": ["sku-1", 7]}, "items_refused"),
         (REMOVE, {"items": []}, "invalid_request"), (REMOVE, {"items": [None]}, "invalid_request"),
     ):  # fmt: skip
-        refused(service.ask("POST", path, body, TOKEN), 400, code)
+        refused(service.ask("POST", path, body, TOKEN), 409 if code == "items_refused" else 400, code)
     huge = b'{"items": ["x"], "vectors": [[1e999' + b", 1.0" * 11 + b"]]}"
     assert service.ask("POST", ADD, huge, TOKEN).status == 400
     assert good(service.ask("GET", "/v1/bundle"))["items"] == before

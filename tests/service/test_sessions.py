@@ -218,6 +218,8 @@ def test_a_kept_session_can_be_looked_at_and_forgotten(text_service: Running) ->
         assert (reply.status, reply.json) == (200, {"version": reply.version, "clicks": ["sku-11", "nobody", "sku-12"]})
     assert text_service.ask("GET", path, headers={"Origin": "http://evil.example"}).code == "foreign_origin"
     assert text_service.ask("GET", "/v1/sessions/a%20b").code == "invalid_request"
+    told = text_service.ask("OPTIONS", path)
+    assert (told.status, told.headers["allow"]) == (204, "DELETE, GET, OPTIONS")
     assert text_service.ask("DELETE", path).status == 200
     assert (text_service.ask("GET", path).status, text_service.ask("GET", path).code) == (404, "unknown_session")
 

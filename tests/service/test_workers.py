@@ -17,6 +17,7 @@ import pytest
 
 from mtaw_fast.cli import main, serve
 from mtaw_fast.service.app import make_app
+from mtaw_fast.service.bundles import Bundles
 from mtaw_fast.service.metrics import Metrics
 from mtaw_fast.service.reload import Reloader
 from mtaw_fast.service.request_queue import RequestQueue
@@ -117,7 +118,7 @@ def test_a_worker_that_shuts_down_is_not_ready(text_bundle: Path, tmp_path: Path
     async def main() -> None:
         reloader = Reloader(settings, load_snapshot(text_bundle, "auto", "auto"), None, metrics)
         queue = RequestQueue(settings.limits, metrics)
-        app = make_app(Service(settings, metrics, reloader, queue, None, stopping=True))
+        app = make_app(Service(settings, metrics, Bundles([reloader]), queue, None, stopping=True))
         for path in ("/readyz", "/healthz"):
             scope = {"type": "http", "method": "GET", "path": path, "raw_path": path.encode(), "query_string": b""}
             await app({**scope, "headers": [], "http_version": "1.1"}, receive, send)
