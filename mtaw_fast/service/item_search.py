@@ -46,21 +46,21 @@ def _texts(ids: ItemIds, text: str, check_deadline: Callable[[], None]) -> Itera
     """Internal ids of texts that hold `text`, ascending."""
     blob, offsets = ids.arrays["blob"], ids.arrays["offsets"]
     encoded = text.encode("utf-8", "surrogatepass")
-    wanted = re.compile(re.escape(encoded))
     begin = 0
     while begin < len(ids):
         check_deadline()
         end = max(begin + 1, int(np.searchsorted(offsets, offsets[begin] + _STEP, side="right")) - 1)
         base, stop = int(offsets[begin]), int(offsets[end])
-        part = blob[base:stop].data
-        at = 0
-        while (match := wanted.search(part, at)) is not None:
-            place = int(np.searchsorted(offsets, base + match.start(), side="right")) - 1
-            if base + match.end() <= int(offsets[place + 1]):
+        part = blob[base:stop].tobytes()
+        at = part.find(encoded)
+        while at >= 0:
+            place = int(np.searchsorted(offsets, base + at, side="right")) - 1
+            if base + at + len(encoded) <= int(offsets[place + 1]):
                 yield place
                 at = int(offsets[place + 1]) - base
             else:  # across two ids
-                at = match.start() + 1
+                at += 1
+            at = part.find(encoded, at)
         begin = end
 
 
