@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import os
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
 from mtaw_fast.errors import UsageError
-from mtaw_fast.service.background import in_background
 from mtaw_fast.service.settings import REDIS, Settings
 
 
@@ -35,6 +36,7 @@ class FeedbackFile:
     def __init__(self, path: Path, folder: bool) -> None:
         """Raises UsageError where it cannot be written."""
         self._path, self._folder = path, folder
+        self._thread = ThreadPoolExecutor(1, "feedback")
         try:
             if folder:
                 path.mkdir(parents=True, exist_ok=True)
@@ -52,8 +54,8 @@ class FeedbackFile:
         return os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
 
     async def keep(self, line: bytes) -> None:
-        """See `FeedbackStore.keep`. In a thread, since a disk may take its time."""
-        await in_background(lambda: self._append(line))
+        """See `FeedbackStore.keep`. In a thread, since a disk may take its time; one line after the other."""
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._append, line)
 
     def _append(self, line: bytes) -> None:
         descriptor = self._open(self._file())
@@ -74,7 +76,8 @@ class FeedbackFile:
             os.close(descriptor)
 
     async def close(self) -> None:
-        """See `FeedbackStore.close`: nothing stays open between two lines."""
+        """See `FeedbackStore.close`. What waits is written; nothing stays open between two lines."""
+        await asyncio.to_thread(self._thread.shutdown)
 
 
 def open_feedback(settings: Settings, timeout: float) -> FeedbackStore | None:

@@ -17,8 +17,9 @@ from mtaw_fast.cli import main
 from mtaw_fast.errors import BundleError, MissingPackageError, UsageError
 from mtaw_fast.integrations import ray_serve
 from mtaw_fast.integrations.ray_serve import ReplicaError, Scaling, deploy, health, undeploy
-from mtaw_fast.integrations.roster import Report, Roster, roster_of
+from mtaw_fast.integrations.roster import ReplicaCounters, Report, Roster, roster_of
 from mtaw_fast.recommender import Recommender
+from mtaw_fast.service.metrics import Metrics
 from mtaw_fast.service.settings import Settings
 from tests.integrations.processes import command
 from tests.integrations.replica_load import Load
@@ -174,11 +175,30 @@ def test_mixed_versions_are_named() -> None:
     assert "UNHEALTHY" in str(ray_serve.Health("UNHEALTHY", roster.present()).problem)
 
 
+def test_counts_by_bundle_version_add_up_over_replicas_and_outlive_them() -> None:
+    clock = [0.0]
+    roster = Roster(lambda: clock[0])
+    one, other = "1" * 16, "2" * 16
+    own = ReplicaCounters()
+    counts = own.own_counts()
+    roster.exchange(Report("a", "box", 1, one, 0, counts, {one: [1, 0, 10, 2, 0]}))
+    clock[0] = 9.0
+    metrics = Metrics(own, 0)
+    metrics.serve(other)
+    metrics.tally(other, "shown", 4)
+    metrics.tally_told(one, {"clicked": 1})  # nobody has told yet that it was served
+    own.others = roster.exchange(Report("b", "box", 2, other, 0, counts, own.own_by_version()))
+    metrics.tally_told(one, {"clicked": 3})
+    assert own.by_version() == {one: [1, 0, 10, 5, 0], other: [0, 0, 4, 0, 0], "other": [0, 0, 0, 1, 0]}
+    assert f'mtaw_click_through_rate{{version="{one}"}} 0.500000' in metrics.text()
+
+
 @pytest.mark.parametrize(
     ("changed", "named"),
     [
         ({"sessions": "memory"}, "redis://"), ({"sessions_password": "x"}, "MTAW_REDIS_PASSWORD"),
         ({"token": "x"}, "deploy again"), ({"workers": 2}, "Scaling"), ({"port": 1}, "listens on 127.0.0.1"),
+        ({"side_by_side": ((Path("a"), 1.0), (Path("b"), 1.0))}, "side by side"),
     ],
 )  # fmt: skip
 def test_settings_that_replicas_cannot_have(

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from mtaw_fast.cli import main
 from mtaw_fast.errors import UsageError
 from mtaw_fast.live.settings import LearningSettings
 from mtaw_fast.recommender import Recommender
@@ -183,3 +184,21 @@ def test_what_cannot_be_served_side_by_side(tmp_path: Path) -> None:
             Settings(a, side_by_side=tuple(pairs))
     with pytest.raises(UsageError, match="without --learn"):
         Settings(a, side_by_side=((a, 1.0), (b, 1.0)), learn=LearningSettings(tmp_path / "learned"))
+
+
+def test_the_command_line_takes_one_bundle_or_several(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    a, b = tmp_path / "a", tmp_path / "b"
+    for arguments, told in (
+        ([], "name one BUNDLE, or several"),
+        ([str(a), "--bundle", f"{a}=1"], "name one BUNDLE, or several"),
+        (["--bundle", f"{a}"], "write FOLDER=WEIGHT"),
+        (["--bundle", f"{a}=much"], "write FOLDER=WEIGHT"),
+        (["--bundle", f"{a}=90", "--bundle", f"{b}=10", "--learn", str(tmp_path / "l")], "without --learn"),
+        (["--bundle", f"{a}=90", "--bundle", f"{b}=10", "--sessions", "memory", "--workers", "2"], "--workers 1"),
+    ):
+        try:
+            status = main(["serve", *arguments])
+        except SystemExit as end:  # argparse's own
+            status = end.code if isinstance(end.code, int) else 1
+        assert status == 2
+        assert told in capsys.readouterr().err
