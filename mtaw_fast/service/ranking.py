@@ -43,14 +43,20 @@ def check_limits(wanted: Wanted, sessions: Sequence[Sequence[Any]], limits: Limi
                 f"a session has {len(clicks)} clicks, the most is {limits.clicks}; send the last ones, or raise "
                 "--max-clicks",
             )
-    if wanted.reasons:
-        pairs = wanted.k * sum(len(set(clicks)) for clicks in sessions)
-        if pairs > _REASON_PAIRS:
-            raise invalid(
-                "too_many_reasons",
-                f"the reasons for k={wanted.k} results look at {pairs} pairs of click and result, the most is "
-                f"{_REASON_PAIRS}; ask for fewer results, or send fewer clicks",
-            )
+    check_reasons(wanted, sessions)
+
+
+def check_reasons(wanted: Wanted, sessions: Sequence[Sequence[Any]]) -> None:
+    """Raise ServiceError where reasons are asked for and would take too long."""
+    if not wanted.reasons:
+        return
+    pairs = wanted.k * sum(len(set(clicks)) for clicks in sessions)
+    if pairs > _REASON_PAIRS:
+        raise invalid(
+            "too_many_reasons",
+            f"the reasons for k={wanted.k} results look at {pairs} pairs of click and result, the most is "
+            f"{_REASON_PAIRS}; ask for fewer results, or send fewer clicks",
+        )
 
 
 @dataclass(frozen=True, slots=True)

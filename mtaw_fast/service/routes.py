@@ -33,6 +33,7 @@ from mtaw_fast.service.ranking import (
     Ranked,
     batch_answer,
     check_limits,
+    check_reasons,
     count_rankings,
     rank,
     rank_batch,
@@ -93,9 +94,10 @@ async def click(
     assert service.sessions is not None
     check_request_origin(request, service.settings)
     check_limits(data, (data.items,), service.settings.limits)
-    refuse_other_type(
-        service.bundles.of(session_id).snapshot.recommender.ids.kind, data.items, "the click"
-    )  # before it is kept
+    # Before they are kept:
+    refuse_other_type(service.bundles.of(session_id).snapshot.recommender.ids.kind, data.items, "the click")
+    if data.reasons:
+        check_reasons(data, ([*await service.sessions.clicks(session_id), *data.items],))
     await learn_clicks(service, session_id, data.items)
     clicks = await service.sessions.click(session_id, data.items)
     ranked = await _ranked(request.scope, service, data, clicks, service.bundles.of(session_id))

@@ -224,6 +224,15 @@ def test_a_kept_session_can_be_looked_at_and_forgotten(text_service: Running) ->
     assert (text_service.ask("GET", path).status, text_service.ask("GET", path).code) == (404, "unknown_session")
 
 
+def test_reasons_for_a_long_session_are_refused_before_its_click_is_kept(text_bundle: Path) -> None:
+    with running(text_bundle, "--sessions", "memory") as service:
+        click(service, "a", *(f"sku-{number}" for number in range(400)), k=500)
+        asked = {"items": ["sku-11"], "k": 30, "reasons": True}
+        reply = service.ask("POST", "/v1/sessions/a/click", asked)
+        assert (reply.status, reply.code) == (400, "too_many_reasons")
+        assert click(service, "a", "sku-12", k=20, reasons=True)["clicks"] == 401
+
+
 def test_looking_does_not_make_a_session_stay(redis: Redis) -> None:
     clock = Clock()
     memory = MemorySessions(ttl=10, most=9, most_bytes=PLENTY, clicks=9, clock=clock)
