@@ -161,4 +161,5 @@ async function start() {
   document.body.dataset.routes = groups.size;
 }
 
+find("token-line").addEventListener("submit", (event) => event.preventDefault());
 start().catch((error) => { find("notice").textContent = error.message; });
