@@ -1,7 +1,7 @@
 """A data set on disk: training sessions, test samples and the id table in one mapped folder.
 
     manifest.json           format, counts, name, min_prefix, names of the types, how it was prepared, its reader
-    train-<hash>.safetensors    items, offsets[, times][, types]
+    train-<hash>.safetensors    items, offsets[, times][, types]; of a sharded set (`stored`) one file a part
     test-<hash>.safetensors     items, offsets, targets, session[, times, target_times][, types, target_types][, unseen]
     ids-<hash>.safetensors      the external ids
 
@@ -11,7 +11,6 @@ The manifest is written last and atomically: a folder without it is no data set.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,16 +20,19 @@ import numpy as np
 
 from mtaw_fast.data.item_ids import ItemIds
 from mtaw_fast.data.sessions import Samples, Sessions
-from mtaw_fast.errors import DataError, UsageError, shown
-from mtaw_fast.storage.files import check_writable, folder_lock, open_regular, read_json, sha256_of, write_json
-from mtaw_fast.storage.tensorfile import map_tensors, write_tensors
-
-FORMAT_VERSION = 3
-# 1: text ids by sorted BLAKE2b hashes (`item_ids`). 1 and 2: training clicks alone have times, `timestamps` in seconds.
-READABLE_VERSIONS = (1, 2, 3)
-_TIMED_VERSION = 3
-_PARTS = ("train", "test", "ids")
-_FILE = re.compile(rf"({'|'.join(_PARTS)})-[0-9a-f]{{12}}\.safetensors")
+from mtaw_fast.data.stored import (
+    DATA_FILE,
+    Counts,
+    check_clicks,
+    check_samples,
+    manifest_of,
+    read_stored,
+    sample_arrays,
+    session_arrays,
+)
+from mtaw_fast.errors import DataError, UsageError
+from mtaw_fast.storage.files import check_writable, folder_lock, read_json, sha256_of, write_json
+from mtaw_fast.storage.tensorfile import write_tensors
 
 
 def refuse_existing(folder: Path, overwrite: bool = False) -> None:
@@ -81,16 +83,8 @@ class Dataset:
             raise DataError(f"data set {self.name}: min_prefix must be at least 1, not {self.min_prefix}")
         if len(self.train) == 0:
             raise DataError(f"data set {self.name}: no training session is left; loosen the filters")
-        self.train.check_ids(self.n_items, f"data set {self.name}, train")
-        self.test.prefixes.check_ids(self.n_items, f"data set {self.name}, test")
-        if len(self.test) and (self.test.targets.min() < 0 or self.test.targets.max() >= self.n_items):
-            raise DataError(f"data set {self.name}: a test target lies outside 0..{self.n_items - 1}")
-        for types in (self.train.types, self.test.prefixes.types, self.test.target_types):
-            if types is not None and len(types) and types.max() >= len(self.type_names):
-                raise DataError(
-                    f"data set {self.name}: a click has type {types.max()}, of {len(self.type_names)} that have names; "
-                    "make the data set again from its source"
-                )
+        check_clicks(self.train, self.n_items, len(self.type_names), f"data set {self.name}, train")
+        check_samples(self.test, self.n_items, len(self.type_names), f"data set {self.name}, test")
 
     @property
     def n_items(self) -> int:
@@ -153,94 +147,29 @@ class Dataset:
                     path.unlink(missing_ok=True)
             raise
         for path in old.difference(written):
-            if _FILE.fullmatch(path.name):
+            if DATA_FILE.fullmatch(path.name):
                 path.unlink(missing_ok=True)
 
     def _arrays(self) -> dict[str, dict[str, np.ndarray]]:
-        train, prefixes = self.train, self.test.prefixes
-        known: dict[str, Mapping[str, np.ndarray | None]] = {
-            "train": {"items": train.items, "offsets": train.offsets, "times": train.times, "types": train.types},
-            "test": {
-                "items": prefixes.items,
-                "offsets": prefixes.offsets,
-                "targets": self.test.targets,
-                "session": self.test.session,
-                "times": prefixes.times,
-                "types": prefixes.types,
-                "target_times": self.test.target_times,
-                "target_types": self.test.target_types,
-                "unseen": self.unseen if self.unseen is not None and len(self.unseen) else None,
-            },
-            "ids": self.ids.arrays,
-        }
         return {
-            part: {name: array for name, array in arrays.items() if array is not None} for part, arrays in known.items()
+            "train": session_arrays(self.train),
+            "test": sample_arrays(self.test, self.unseen),
+            "ids": dict(self.ids.arrays),
         }
 
     def _manifest(self, files: Mapping[str, Any]) -> dict[str, Any]:
-        return {
-            "format": "mtaw_fast dataset",
-            "format_version": FORMAT_VERSION,
-            "name": self.name,
-            "n_items": self.n_items,
-            "min_prefix": self.min_prefix,
-            "train_sessions": len(self.train),
-            "train_samples": self.n_train_samples,
-            "test_samples": len(self.test),
-            "preparation": dict(self.preparation),
-            "type_names": list(self.type_names),
-            "reader": dict(self.reader),
-            "files": files,
-        }
+        counts = Counts(self.n_items, len(self.train), self.n_train_samples, len(self.test))
+        return manifest_of(self.name, self.min_prefix, counts, self.preparation, self.type_names, self.reader, files)
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> Dataset:
-        """Map a data set folder. Raises DataError where it is missing, damaged or of a newer format."""
-        folder = Path(folder)
-        manifest = read_json(
-            folder / "manifest.json", lambda why: DataError(f"{why}; is {folder} a folder made by 'prepare'?")
-        )
-        if not isinstance(manifest, dict) or manifest.get("format") != "mtaw_fast dataset":
-            raise DataError(f"{folder} is not a data set folder; make one with 'mtaw-fast prepare'")
-        version = manifest.get("format_version")
-        if version not in READABLE_VERSIONS:
-            raise DataError(
-                f"{folder} has data set format {shown(version)}, this release reads "
-                f"{' and '.join(map(str, READABLE_VERSIONS))}; upgrade mtaw-fast or prepare the data set again"
-            )
-        try:
-            names = {part: str(manifest["files"][part]["file"]) for part in _PARTS}
-            digests = {part: str(manifest["files"][part]["sha256"]) for part in _PARTS}
-            sizes = {part: manifest["files"][part].get("bytes") for part in _PARTS}
-            name, min_prefix = str(manifest["name"]), int(manifest["min_prefix"])
-            preparation = dict(manifest["preparation"])
-            type_names = tuple(map(str, manifest["type_names"])) if version >= _TIMED_VERSION else ()
-            reader = dict(manifest["reader"]) if version >= _TIMED_VERSION else {}
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise DataError(f"{folder}/manifest.json lacks {error}; prepare the data set anew") from None
-        parts = {}
-        for part in _PARTS:
-            if Path(names[part]).name != names[part]:
-                raise DataError(f"{folder}/manifest.json names a file outside the folder; prepare the data set anew")
-            # Of the stated size before anything is hashed; sets of earlier formats state none.
-            os.close(open_regular(folder / names[part], DataError, sizes[part]))
-            parts[part] = map_tensors(folder / names[part], mapping="map")
-            if sha256_of(folder / names[part]) != digests[part]:
-                raise DataError(f"{folder / names[part]} is damaged (its hash differs); prepare the data set anew")
-        try:
-            train, test = parts["train"], parts["test"]
-            times = train.get("times") if version >= _TIMED_VERSION else _times_of_seconds(train, preparation)
-            sessions = Sessions(train["items"], train["offsets"], times, train.get("types"))
-            prefixes = Sessions(test["items"], test["offsets"], test.get("times"), test.get("types"))
-            samples = Samples(
-                prefixes, test["targets"], test["session"], test.get("target_times"), test.get("target_types")
-            )
-        except KeyError as error:
-            raise DataError(f"{folder}: a data file lacks {error}; prepare the data set anew") from None
-        fingerprint = "-".join(digests[part][:12] for part in _PARTS)
+        """Map a data set folder; the training parts of a sharded one are joined in memory, 12 bytes a click (13 with
+        types) and 8 a session. Raises DataError where it is missing, damaged or of a newer format."""
+        found = read_stored(Path(folder))
+        train = found.parts[0] if len(found.parts) == 1 else Sessions.concatenate(found.parts)
         return cls(
-            name, sessions, samples, ItemIds(parts["ids"]), min_prefix, preparation, fingerprint, type_names, reader,
-            test.get("unseen"),
+            found.name, train, found.test, found.ids, found.min_prefix, found.preparation, found.fingerprint,
+            found.type_names, found.reader, found.unseen,
         )  # fmt: skip
 
 
@@ -250,12 +179,3 @@ def _is_dataset(folder: Path) -> bool:
     except DataError:
         return True  # a damaged manifest: overwriting is the mend
     return isinstance(manifest, dict) and manifest.get("format") == "mtaw_fast dataset"
-
-
-def _times_of_seconds(train: Mapping[str, np.ndarray], preparation: Mapping[str, Any]) -> np.ndarray | None:
-    """int64[T] milliseconds of the training clicks of a set of format 1 or 2, or None.
-
-    Those of Tmall's log count units of its own, so they are no times.
-    """
-    seconds = train.get("timestamps")
-    return None if seconds is None or preparation.get("reader") == "tmall" else seconds * 1000

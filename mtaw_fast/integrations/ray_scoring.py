@@ -107,7 +107,9 @@ def score_on_ray(
     with cluster(address, actors or usable_cpus()) as ray:
         data = require("ray.data", "ray")
         count = min(actors or max(int(ray.cluster_resources().get("CPU", 1)), 1), len(blocks))
-        read = read_pieces([(block.rows, functools.partial(_read, block)) for block in blocks], num_cpus=0)
+        # A read task keeps ahead of its actor; more of them would each start a process, seconds of a processor.
+        pieces = [(block.rows, functools.partial(_read, block)) for block in blocks]
+        read = read_pieces(pieces, num_cpus=0, concurrency=count)
         scored = read.map_batches(
             ScoringActor,
             fn_constructor_args=(bundle.resolve(), plan, folder.resolve()),

@@ -11,7 +11,7 @@ from mtaw_fast.errors import require
 def read_pieces(pieces: Sequence[tuple[int, Callable[[], Any]]], **task: Any) -> Any:
     """A Ray data set of pieces: (rows, a function that reads them as an Arrow table), each read by a task of its own.
 
-    task: what a read task asks for, such as num_cpus.
+    task: what a read task asks for, such as num_cpus, and how many run at a time (concurrency).
     """
     data: Any = require("ray.data", "ray")
     context = data.DataContext.get_current()

@@ -8,9 +8,11 @@ the data at any multiple of 8; this one begins it on a cache line, where vector 
 
 from __future__ import annotations
 
+import hashlib
 import json
+import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,19 +39,41 @@ def write_tensors(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     Every array begins at a multiple of its item size, and of 64 bytes where its size is one. Raises KeyError on a
     dtype that the format has no name for.
     """
+    text, order = _layout({name: (array.dtype, array.shape) for name, array in arrays.items()})
+    with atomic_path(path) as temporary, temporary.open("wb") as stream:
+        stream.write(text)
+        for name in order:
+            stream.write(np.ascontiguousarray(arrays[name]).data)
+
+
+def digest_of_joined(pieces: Mapping[str, Sequence[np.ndarray]]) -> tuple[str, int]:
+    """Hex SHA-256 and bytes of the file that `write_tensors` would make of arrays that lie in pieces.
+
+    pieces: for every name its array, cut along the first axis; each piece is looked at once.
+    """
+    shapes = {name: (parts[0].dtype, (sum(map(len, parts)), *parts[0].shape[1:])) for name, parts in pieces.items()}
+    text, order = _layout(shapes)
+    found, size = hashlib.sha256(text), len(text)
+    for name in order:
+        for part in pieces[name]:
+            found.update(np.ascontiguousarray(part).data)
+            size += part.nbytes
+    return found.hexdigest(), size
+
+
+def _layout(shapes: Mapping[str, tuple[np.dtype, tuple[int, ...]]]) -> tuple[bytes, list[str]]:
+    """What a file begins with, and the order in which arrays of these types and shapes follow."""
+    sizes = {name: math.prod(shape) * dtype.itemsize for name, (dtype, shape) in shapes.items()}
     # Sizes divisible by the larger powers of two first: what follows them is as well aligned as it can use.
-    placed = sorted(arrays.items(), key=lambda pair: -(pair[1].nbytes & -pair[1].nbytes))
+    order = sorted(sizes, key=lambda name: -(sizes[name] & -sizes[name]))
     header, end = {}, 0
-    for name, array in placed:
-        begin, end = end, end + array.nbytes
-        header[name] = {"dtype": _NAMES[array.dtype], "shape": list(array.shape), "data_offsets": [begin, end]}
+    for name in order:
+        dtype, shape = shapes[name]
+        begin, end = end, end + sizes[name]
+        header[name] = {"dtype": _NAMES[dtype], "shape": list(shape), "data_offsets": [begin, end]}
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-(8 + len(text)) % _LINE)
-    with atomic_path(path) as temporary, temporary.open("wb") as stream:
-        stream.write(len(text).to_bytes(8, "little"))
-        stream.write(text)
-        for _, array in placed:
-            stream.write(np.ascontiguousarray(array).data)
+    return len(text).to_bytes(8, "little") + text, order
 
 
 def map_tensors(source: Path | HeldFile, mapping: str | None = None) -> dict[str, np.ndarray]:

@@ -203,7 +203,7 @@ def edit(folder: Path, change: Callable[[dict[str, Any]], Any]) -> None:
 
 
 EDITS: list[tuple[Callable[[dict[str, Any]], Any], str]] = [
-    (lambda m: m.update(format_version=4), "upgrade mtaw-fast"),
+    (lambda m: m.update(format_version=5), "upgrade mtaw-fast"),
     (lambda m: m.pop("format_version"), "format None"),
     (lambda m: m.update(format="bundle"), "not a data set folder"),
     (lambda m: [m], "not a data set folder"),

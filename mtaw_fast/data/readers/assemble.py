@@ -135,40 +135,54 @@ def filter_sessions(raw: RawSessions, rules: Rules, where: str, report: LogRepor
     before = raw
     report.sessions = len(raw)
     report.longest = int(raw.lengths.max(initial=0))
-    report.items = int(np.count_nonzero(np.bincount(raw.items)))
+    support = np.bincount(raw.items)
+    most, report.items = int(support.max(initial=0)), int(np.count_nonzero(support))
     raw = raw.keep(np.ones(len(raw.items), dtype=bool), rules.min_session, None)
     while True:
-        support = np.bincount(raw.items)
-        report.rare_items += int(np.count_nonzero((support > 0) & (support < rules.min_support)))
-        frequent = support[raw.items] >= rules.min_support
-        if rules.max_session is not None:
-            lengths = np.diff(_running(frequent)[raw.offsets])
-            report.long_sessions += int(np.count_nonzero(lengths > rules.max_session))
-            report.long_clicks += int(lengths[lengths > rules.max_session].sum())
-        kept = raw.keep(frequent, rules.min_session, rules.max_session)
+        frequent = enough_support(np.bincount(raw.items), rules, report)
+        kept = support_round(raw, frequent, rules, report)
         settled = len(kept.items) == len(raw.items)
         raw = kept
         if settled or not rules.until_stable:
             break
     report.short_sessions = len(before) - len(raw) - report.long_sessions
     if len(raw) == 0:
-        longest = "" if not report.long_sessions else f" and at most {rules.max_session}"
-        raise DataError(
-            f"{where}: of {len(before.items)} clicks in {len(before)} sessions, no session with at least "
-            f"{rules.min_session}{longest} clicks on items of support >= {rules.min_support} is left: "
-            f"{_scarcity(before, rules, report)}; loosen the filters or give more data"
-        )
+        raise nothing_left(where, len(before.items), most, rules, report)
     return raw
 
 
-def _scarcity(raw: RawSessions, rules: Rules, report: LogReport) -> str:
-    """What there is too little of in a log whose filters leave nothing."""
-    if raw.lengths.max(initial=0) < rules.min_session:
-        return f"the longest session has {raw.lengths.max(initial=0)}"
-    support = np.bincount(raw.items)
-    if support.max() < rules.min_support:
-        return f"the most clicked of {report.items} items has {support.max()}"
-    return f"{report.rare_items} of {report.items} items have fewer, {report.long_sessions} sessions are too long"
+def enough_support(support: np.ndarray, rules: Rules, report: LogReport) -> np.ndarray:
+    """bool[..]: whether an item, clicked int[..] times, has enough clicks. report: gains those that do not."""
+    report.rare_items += int(np.count_nonzero((support > 0) & (support < rules.min_support)))
+    return support >= rules.min_support
+
+
+def support_round(raw: RawSessions, frequent: np.ndarray, rules: Rules, report: LogReport) -> RawSessions:
+    """Drop the items that are not `frequent`, then sessions now too short or too long, which the report gains."""
+    clicks = frequent[raw.items]
+    if rules.max_session is not None:
+        lengths = np.diff(_running(clicks)[raw.offsets])
+        report.long_sessions += int(np.count_nonzero(lengths > rules.max_session))
+        report.long_clicks += int(lengths[lengths > rules.max_session].sum())
+    return raw.keep(clicks, rules.min_session, rules.max_session)
+
+
+def nothing_left(where: str, clicks: int, most_clicked: int, rules: Rules, report: LogReport) -> DataError:
+    """The error where the filters leave no session. clicks, most_clicked: before them, of all and of one item."""
+    if report.longest < rules.min_session:
+        scarcity = f"the longest session has {report.longest}"
+    elif most_clicked < rules.min_support:
+        scarcity = f"the most clicked of {report.items} items has {most_clicked}"
+    else:
+        scarcity = (
+            f"{report.rare_items} of {report.items} items have fewer, {report.long_sessions} sessions are too long"
+        )
+    longest = "" if not report.long_sessions else f" and at most {rules.max_session}"
+    return DataError(
+        f"{where}: of {clicks} clicks in {report.sessions} sessions, no session with at least "
+        f"{rules.min_session}{longest} clicks on items of support >= {rules.min_support} is left: "
+        f"{scarcity}; loosen the filters or give more data"
+    )
 
 
 def to_dataset(
@@ -196,12 +210,7 @@ def to_dataset(
     is_test = raw.ends > boundary
     is_train = raw.ends < boundary if rules.drop_at_boundary else ~is_test
     if not is_train.any():
-        span = (int(raw.ends.max()) - int(raw.ends.min())) / _DAY_MS
-        raise DataError(
-            f"data set {name}: all {len(raw)} sessions end within the test period, none is left to train on: they span "
-            f"{span:.1f} days, the test takes the last {rules.test_ms / _DAY_MS:g}; shorten the test period or give a "
-            "longer log"
-        )
+        raise all_in_test(name, len(raw), int(raw.ends.min()), int(raw.ends.max()), rules)
     order = np.lexsort((raw.ties, raw.ends))
     train = raw.select(order[is_train[order]])
     test = raw.select(order[is_test[order]])
@@ -211,11 +220,49 @@ def to_dataset(
     known = np.zeros(n_codes, dtype=bool)
     known[train.items] = True
     internal = appearance_rank(train.items, n_codes).astype(np.int32)
+    external: Any = [item_ids[code] for code in np.argsort(internal, kind="stable")[: int(known.sum())].tolist()]
+
+    ids = ItemIds.from_list(external)
+    samples, unseen = samples_of(test, np.where(known, internal, -1), rules, name, report, timed=timed)
+    train_samples = int(np.maximum(train.lengths - rules.min_prefix, 0).sum())
+    report.judge(rules.max_session, len(train), train_samples, len(samples))
+    return Dataset(
+        name=name,
+        train=packed(train, internal, timed=timed),
+        test=samples,
+        ids=ids,
+        min_prefix=rules.min_prefix,
+        preparation={**preparation, "log": report.as_dict()},
+        type_names=tuple(log.type_names) if timed else (),
+        reader={**reader, "item_ids": ids.kind, "type_names": list(log.type_names)},
+        unseen=unseen,
+    )
+
+
+def all_in_test(name: str, sessions: int, earliest: int, latest: int, rules: Rules) -> DataError:
+    """The error where no session is left to train on. earliest, latest: ends of sessions."""
+    return DataError(
+        f"data set {name}: all {sessions} sessions end within the test period, none is left to train on: they span "
+        f"{(latest - earliest) / _DAY_MS:.1f} days, the test takes the last {rules.test_ms / _DAY_MS:g}; shorten the "
+        "test period or give a longer log"
+    )
+
+
+def samples_of(
+    test: RawSessions, internal: np.ndarray, rules: Rules, name: str, report: LogReport, *, timed: bool = True
+) -> tuple[Samples, np.ndarray]:
+    """The samples of the test sessions, and int32[M] the missed targets' sessions (`Dataset.unseen`).
+
+    internal: int32[codes], the internal id of each item that training has, -1 of the others. report: gains what the
+    test is like. Raises DataError where no sample is left though a test was asked for, or the prefixes would take
+    too much memory.
+    """
+    known = internal[test.items] >= 0
     report.test_clicks = len(test.items)
-    report.unseen_clicks = int(np.count_nonzero(~known[test.items]))
-    unseen = _missed_targets(test, known[test.items], rules.min_prefix)
+    report.unseen_clicks = int(np.count_nonzero(~known))
+    unseen = _missed_targets(test, known, rules.min_prefix)
     report.missed_targets = len(unseen)
-    test = test.keep(known[test.items], rules.min_prefix + 1, None)
+    test = test.keep(known, rules.min_prefix + 1, None)
     if rules.test_ms and len(test) == 0:
         raise DataError(
             f"data set {name}: no test session has {rules.min_prefix + 1} clicks on items seen in training; "
@@ -227,27 +274,13 @@ def to_dataset(
             f"data set {name}: the test prefixes hold {prefix_clicks:,} clicks in all, since test sessions have up to "
             f"{test.lengths.max():,} (robots?); set a longest session, such as max_session=300"
         )
-    external: Any = [item_ids[code] for code in np.argsort(internal, kind="stable")[: int(known.sum())].tolist()]
+    return Samples.from_sessions(packed(test, internal, timed=timed), rules.min_prefix), unseen
 
-    def packed(part: RawSessions) -> Sessions:
-        clicks = Sessions(internal[part.items], part.offsets, part.times, part.types)
-        return clicks if timed else clicks.without_times()
 
-    ids = ItemIds.from_list(external)
-    samples = Samples.from_sessions(packed(test), rules.min_prefix)
-    train_samples = int(np.maximum(train.lengths - rules.min_prefix, 0).sum())
-    report.judge(rules.max_session, len(train), train_samples, len(samples))
-    return Dataset(
-        name=name,
-        train=packed(train),
-        test=samples,
-        ids=ids,
-        min_prefix=rules.min_prefix,
-        preparation={**preparation, "log": report.as_dict()},
-        type_names=tuple(log.type_names) if timed else (),
-        reader={**reader, "item_ids": ids.kind, "type_names": list(log.type_names)},
-        unseen=unseen,
-    )
+def packed(part: RawSessions, internal: np.ndarray, *, timed: bool = True) -> Sessions:
+    """The sessions in internal ids. internal: int32[codes]."""
+    clicks = Sessions(internal[part.items], part.offsets, part.times, part.types)
+    return clicks if timed else clicks.without_times()
 
 
 def _missed_targets(test: RawSessions, known: np.ndarray, min_prefix: int) -> np.ndarray:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from mtaw_fast.data.readers import times
-from mtaw_fast.data.readers.log_check import NO_CLICK, Columns, good_rows, open_part, settle
+from mtaw_fast.data.readers.log_check import NO_CLICK, Columns, Settled, good_rows, open_part, settle
 from mtaw_fast.data.readers.sources import Part, one_line_errors
 from mtaw_fast.errors import DataError, require
 
@@ -90,19 +90,11 @@ def read_log(
     texts: dict[int, str] = {}
     owner_texts: dict[int, str] = {}
     for part in files:
-        frame, schema, _ = open_part(part, columns)
-        readings = times.forms(columns.time, schema[columns.time], times.zones_in(types.time_forms))
-        wanted = {
-            "owner": _id_expression(columns.owner, types.owner_is_int, categories[0]),
-            "item": _id_expression(columns.item, False, categories[1]),
-            "time": times.milliseconds(readings, types.time_forms, types.time_unit),
-        }
-        if columns.type is not None:
-            wanted["type"] = _type_expression(columns, types.names)
-        if columns.skips:
-            frame = frame.filter(good_rows(part, columns, schema, types))
+        coded = {"item": pl.col("item").cast(pl.Categorical(categories[1]))}
+        if not types.owner_is_int:
+            coded["owner"] = pl.col("owner").cast(pl.Categorical(categories[0]))
         with one_line_errors(part):
-            chunk = frame.select(**wanted).collect(engine="streaming")
+            chunk = clicks_of(part, columns, types).with_columns(**coded).collect(engine="streaming")
         if with_owner_ids and not types.owner_is_int:
             owner_texts.update(_texts(chunk["owner"]))
         owners.append(chunk["owner"].to_physical().to_numpy())
@@ -137,6 +129,24 @@ def read_log(
     )
 
 
+def clicks_of(part: Part, columns: Columns, types: Settled) -> Any:
+    """The rows of a part that can be read as a lazy frame, in order: owner (Int64 or String), item (String), time
+    (Int64, ms) and, where the log has types, type (UInt8)."""
+    pl = require("polars", "train")
+    frame, schema, _ = open_part(part, columns)
+    readings = times.forms(columns.time, schema[columns.time], times.zones_in(types.time_forms))
+    wanted = {
+        "owner": pl.col(columns.owner).cast(pl.Int64 if types.owner_is_int else pl.String),
+        "item": pl.col(columns.item).cast(pl.String),
+        "time": times.milliseconds(readings, types.time_forms, types.time_unit),
+    }
+    if columns.type is not None:
+        wanted["type"] = _type_expression(columns, types.names)
+    if columns.skips:
+        frame = frame.filter(good_rows(part, columns, schema, types))
+    return frame.select(**wanted)
+
+
 def _texts(column: Any) -> Any:
     """(code, text) of every distinct value of a categorical column."""
     pl = require("polars", "train")
@@ -150,11 +160,6 @@ def _type_expression(columns: Columns, names: Sequence[str]) -> Any:
     codes = {name: code for code, name in enumerate(names) if not columns.types or name in columns.types}
     text = pl.col(columns.type).cast(pl.String)
     return text.replace_strict(codes, default=NO_CLICK, return_dtype=pl.UInt8).fill_null(NO_CLICK)
-
-
-def _id_expression(column: str, as_int: bool, categories: Any) -> Any:
-    pl = require("polars", "train")
-    return pl.col(column).cast(pl.Int64) if as_int else pl.col(column).cast(pl.String).cast(pl.Categorical(categories))
 
 
 def appearance_rank(codes: np.ndarray, n_codes: int) -> np.ndarray:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mtaw_fast.data.readers import times
+from mtaw_fast.data.readers.each import Each, one_by_one
 from mtaw_fast.data.readers.sources import Part, one_line_errors, scan, without_broken_lines
 from mtaw_fast.errors import DataError, require
 
@@ -70,12 +71,13 @@ class Settled:
     rows: int
 
 
-def settle(files: Sequence[Part], columns: Columns, item_ids: str, type_names: Sequence[str]) -> Settled:
-    """The first pass: check every cell of every part and settle the types."""
+def settle(
+    files: Sequence[Part], columns: Columns, item_ids: str, type_names: Sequence[str], each: Each = one_by_one
+) -> Settled:
+    """The first pass: check every cell of every part and settle the types. each: runs what is asked of the parts."""
     totals: Counter[str] = Counter()
     smallest, largest = math.inf, 0.0
-    for part in files:
-        counts = _counts(part, columns)
+    for counts in each(_counts, [(part, columns) for part in files]):
         largest = max(largest, counts.pop("largest", None) or 0.0)
         smallest = min(smallest, counts.pop("smallest", None) or math.inf)
         totals.update(counts)
@@ -109,7 +111,7 @@ def settle(files: Sequence[Part], columns: Columns, item_ids: str, type_names: S
         (items_are_int and item_ids != "str") or item_ids == "int",
         used,
         unit,
-        _type_names(files, columns, type_names),
+        _type_names(files, columns, type_names, each),
         one_unit,
         rows,
     )
@@ -213,17 +215,12 @@ def open_part(part: Part, columns: Columns) -> tuple[Any, Any, int]:
     return frame, schema, broken
 
 
-def _type_names(files: Sequence[Part], columns: Columns, first: Sequence[str]) -> tuple[str, ...]:
+def _type_names(files: Sequence[Part], columns: Columns, first: Sequence[str], each: Each) -> tuple[str, ...]:
     """The names that the codes of the types stand for: `first`, then the types that count."""
     if columns.type is None:
         return ()
-    pl = require("polars", "train")
-    found: set[str] = set()
-    for part in files if not columns.types else ():
-        with one_line_errors(part):
-            distinct = open_part(part, columns)[0].select(pl.col(columns.type).cast(pl.String).unique())
-            texts = distinct.head(NO_CLICK + 1).collect(engine="streaming")[columns.type].to_list()
-        found.update(text for text in texts if text)
+    asked = [(part, columns) for part in files] if not columns.types else []
+    found = set().union(*each(_types_in, asked))
     names = tuple(dict.fromkeys((*first, *(columns.types or sorted(found)))))
     if len(names) > NO_CLICK:
         raise DataError(
@@ -231,6 +228,15 @@ def _type_names(files: Sequence[Part], columns: Columns, first: Sequence[str]) -
             "or leave the column out"
         )
     return names
+
+
+def _types_in(part: Part, columns: Columns) -> set[str]:
+    """The types in one part, or so many that it is plain that there are too many."""
+    pl = require("polars", "train")
+    with one_line_errors(part):
+        distinct = open_part(part, columns)[0].select(pl.col(columns.type).cast(pl.String).unique())
+        texts = distinct.head(NO_CLICK + 1).collect(engine="streaming")[columns.type].to_list()
+    return {text for text in texts if text}
 
 
 def _refuse_empty(part: Part, frame: Any, count: int, name: str, remedy: str) -> None:

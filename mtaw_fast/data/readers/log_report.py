@@ -24,6 +24,10 @@ _ROBOTS_SHARE = 0.05  # of all clicks, from which long sessions that are left ou
 _UNSEEN = 0.2  # of the test clicks
 _FEW_SESSIONS = 1000
 _FEW_SAMPLES = 100
+_SUMS = (
+    "rows", "bad_rows", "clicks", "repeats", "near_repeats", "dropped_repeats", "sessions", "short_sessions",
+    "long_sessions", "long_clicks", "rare_items", "test_clicks", "unseen_clicks", "missed_targets",
+)  # fmt: skip
 
 
 @dataclass(slots=True)
@@ -86,16 +90,31 @@ class LogReport:
 
     def read(self, log: ClickLog, dedupe_ms: int | None) -> ClickLog:
         """Count the rows of a log; the log without the clicks that follow the same one within `dedupe_ms`."""
+        kept = self.kept(log, dedupe_ms)
+        return log if kept is None else log.select(kept)
+
+    def kept(self, log: ClickLog, dedupe_ms: int | None) -> np.ndarray | None:
+        """Count the rows of a log; bool[T], those that `read` keeps, or None where that is all."""
         self.rows, self.bad_rows = len(log) + log.bad_rows, log.bad_rows
         gaps = _since_same_click(log)
         self.repeats = int(np.count_nonzero(gaps == 0))
         self.near_repeats = int(np.count_nonzero(gaps <= _SECOND_MS))
-        if dedupe_ms is not None:
-            kept = gaps > dedupe_ms
+        kept = None if dedupe_ms is None else gaps > dedupe_ms
+        clicks = np.ones(len(log), bool) if log.type is None else log.type != NO_CLICK
+        if kept is not None:
             self.dropped_repeats = len(kept) - int(np.count_nonzero(kept))
-            log = log.select(kept)
-        self.clicks = len(log) if log.type is None else int(np.count_nonzero(log.type != NO_CLICK))
-        return log
+            clicks = clicks & kept
+        self.clicks = int(np.count_nonzero(clicks))
+        return kept
+
+    def add(self, other: LogReport) -> None:
+        """Take in the counts of a part of the log that shares no session with the others. Distinct items do not add
+        up, and warnings are of the whole."""
+        for name in _SUMS:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.longest = max(self.longest, other.longest)
+        days = {day: self.days.get(day, 0) + other.days.get(day, 0) for day in {**self.days, **other.days}}
+        self.days = dict(sorted(days.items(), key=lambda pair: np.datetime64(pair[0])))
 
     def times(self, times: np.ndarray) -> None:
         """Count the clicks int64[T] (ms) by day."""

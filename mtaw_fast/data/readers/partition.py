@@ -1,0 +1,314 @@
+"""The steps by which a log larger than memory becomes a data set: each reads files, and writes one or two, whole or not.
+
+    scatter   a part of the log       -> its rows, by the hash of their owner (session or user)
+    cut       a hash's rows           -> its sessions, in order of their ends; its distinct items and their clicks
+    keep      its sessions            -> those that a round of the filters leaves
+    gather    a stretch of time of all -> its sessions, in order
+    number    such a stretch          -> a part of the data set
+
+A step may run anywhere that sees the files, and again: it writes the same. It holds what it reads and no more, so hashes
+and stretches bound the memory. Axes: T clicks, B sessions, N distinct items; a code is an item's number in the whole log.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mtaw_fast.data.readers.assemble import (
+    RawSessions,
+    Rules,
+    by_inactivity,
+    by_owner,
+    inactivity_cuts,
+    packed,
+    samples_of,
+    support_round,
+)
+from mtaw_fast.data.readers.log import ClickLog, Columns, clicks_of
+from mtaw_fast.data.readers.log_check import Settled
+from mtaw_fast.data.readers.log_report import LogReport
+from mtaw_fast.data.readers.sources import Part, one_line_errors
+from mtaw_fast.data.sessions import Sessions, offsets_of
+from mtaw_fast.data.stored import sample_arrays, session_arrays
+from mtaw_fast.errors import MtawError, require
+from mtaw_fast.storage.files import atomic_path, sha256_of
+from mtaw_fast.storage.tensorfile import map_tensors, write_tensors
+
+_SLICE = 1 << 20  # rows that are scattered at once
+_SAMPLE = 1024  # ends of sessions by which stretches of time are chosen
+_ODD = np.uint64(0x9E3779B97F4A7C15)
+_PART_BITS = 40  # of a row's place: part << 40 | row
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """How a hash's rows become sessions: gap_ms cuts users' rows by inactivity, None takes owners for sessions; the
+    rest is of `ClickOptions`."""
+
+    gap_ms: int | None
+    dedupe_ms: int | None
+    min_session: int
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a step tells of the sessions that it wrote: how many, their clicks, first and last end, some of their ends.
+    report: its counts."""
+
+    sessions: int
+    clicks: int
+    earliest: int
+    latest: int
+    ends: np.ndarray
+    report: LogReport = field(default_factory=LogReport)
+
+
+def scatter(part: Part, number: int, columns: Columns, types: Settled, partitions: int, path: Path) -> int:
+    """Write the rows of a part that can be read; returns how many.
+
+    The file holds tables of `_SLICE` rows at most, each cut into one batch a partition, in order, of columns owner,
+    item, time, type (where there is one) and row, which ascends over the whole log.
+    """
+    pa = require("pyarrow", "score")
+    pl = require("polars", "train")
+    with _no_space(path), atomic_path(path) as temporary, _beside(path) as plain:
+        with one_line_errors(part):
+            clicks_of(part, columns, types).sink_ipc(plain, compat_level=pl.CompatLevel.oldest())
+        with pa.memory_map(str(plain)) as source:
+            rows = pa.ipc.open_file(source).read_all()
+            schema = rows.schema.append(pa.field("row", pa.int64()))
+            with pa.ipc.new_file(temporary, schema, options=pa.ipc.IpcWriteOptions(compression="lz4")) as out:
+                for first in range(0, max(len(rows), 1), _SLICE):
+                    _scatter(out, rows.slice(first, _SLICE), (number << _PART_BITS) + first, partitions)
+            return len(rows)
+
+
+def _scatter(out: Any, rows: Any, first: int, partitions: int) -> None:
+    pa = require("pyarrow", "score")
+    places = pa.array(np.arange(first, first + len(rows)), pa.int64())
+    rows = rows.append_column("row", places).combine_chunks()
+    hashes = _hashes(rows["owner"]) % np.uint64(partitions)
+    order = np.argsort(hashes, kind="stable")
+    rows = rows.take(pa.array(order)).combine_chunks()
+    ends = np.cumsum(np.bincount(hashes.astype(np.int64), minlength=partitions))
+    for begin, end in zip(np.append(0, ends[:-1]).tolist(), ends.tolist(), strict=True):
+        batches = rows.slice(begin, end - begin).to_batches()
+        out.write_batch(batches[0] if batches else pa.RecordBatch.from_pylist([], rows.schema))
+
+
+def _hashes(owners: Any) -> np.ndarray:
+    """uint64[T], the same on every machine."""
+    pa = require("pyarrow", "score")
+    if pa.types.is_integer(owners.type):
+        return (owners.to_numpy().astype(np.int64).view(np.uint64) * _ODD) >> np.uint64(32)
+    coded = owners.combine_chunks().dictionary_encode()
+    coded = coded.chunk(0) if isinstance(coded, pa.ChunkedArray) else coded
+    known = np.array([zlib.crc32(text.encode()) for text in coded.dictionary.to_pylist()], np.uint64)
+    return known[coded.indices.to_numpy(zero_copy_only=False)]
+
+
+def cut(rows: Sequence[Path], partition: int, partitions: int, how: Cut, names: tuple[str, ...], path: Path) -> Found:
+    """Write a partition's sessions of at least `how.min_session` clicks, and `path`.items: its items (item), their
+    clicks (clicks), and those in the sessions that were written (support). names: of the types; () where there are none.
+    """
+    pa = require("pyarrow", "score")
+    table = _partition(rows, partition, partitions)
+    item, texts = _coded(table["item"])
+    place = table["row"].to_numpy()
+    owner, key = _owners(table["owner"], place)
+    kind = table["type"].to_numpy() if "type" in table.column_names else None
+    log = ClickLog(owner, item.astype(np.int32), table["time"].to_numpy(), kind, [], names)
+    del table, owner
+    report = LogReport()
+    kept = report.kept(log, how.dedupe_ms)
+    if kept is not None:
+        log, place = log.select(kept), place[kept]
+    if how.gap_ms is None:
+        raw = by_owner(log)
+        raw = replace(raw, ties=place[raw.ties])
+    else:
+        order, starts = inactivity_cuts(log, how.gap_ms)
+        raw = by_inactivity(log, how.gap_ms)
+        raw = replace(raw, ties=key[log.owner[order[starts]]][raw.ties])  # no two sessions of a user end at once
+    report.times(raw.times)
+    report.sessions, report.longest = len(raw), int(raw.lengths.max(initial=0))
+    clicks = np.bincount(raw.items, minlength=len(texts))
+    raw = raw.keep(np.ones(len(raw.items), dtype=bool), how.min_session, None)
+    raw = raw.select(np.lexsort((raw.ties, raw.ends)))
+    support = np.bincount(raw.items, minlength=len(texts))
+    items = pa.table({"item": texts, "clicks": clicks, "support": support})
+    with _no_space(path), atomic_path(items_of(path)) as temporary:
+        with pa.ipc.new_file(temporary, items.schema) as out:
+            out.write_table(items)
+    return _written(path, raw, report)
+
+
+def items_of(path: Path) -> Path:
+    """Where `cut` leaves the items of the sessions at `path`."""
+    return path.with_name(f"{path.name}.items")
+
+
+def _partition(rows: Sequence[Path], partition: int, partitions: int) -> Any:
+    """A partition's rows, in the order of the log."""
+    pa = require("pyarrow", "score")
+    batches, schema = [], None
+    for file in rows:
+        with pa.memory_map(str(file)) as source:
+            reader = pa.ipc.open_file(source)
+            schema = reader.schema
+            batches += [reader.get_batch(k) for k in range(partition, reader.num_record_batches, partitions)]
+    return pa.Table.from_batches(batches, schema).combine_chunks()
+
+
+def _coded(column: Any) -> tuple[np.ndarray, Any]:
+    """int64[T] numbers of a column's values by first appearance, and the values."""
+    pa = require("pyarrow", "score")
+    array = column.combine_chunks()
+    array = array if not isinstance(array, pa.ChunkedArray) else pa.concat_arrays([pa.array([], column.type)])
+    coded = array.dictionary_encode()
+    return coded.indices.to_numpy(zero_copy_only=False).astype(np.int64), coded.dictionary
+
+
+def _owners(column: Any, place: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """int64[T] numbers of the owners, in the order in which one process would have them, and by number the key that
+    says where in that order one is among all: its own number, or where it first stands in the log."""
+    pa = require("pyarrow", "score")
+    if pa.types.is_integer(column.type):
+        key, owner = np.unique(column.to_numpy(), return_inverse=True)
+        return owner, key
+    owner, _ = _coded(column)
+    first = np.flatnonzero(np.diff(np.maximum.accumulate(owner), prepend=-1) > 0)
+    return owner, place[first]
+
+
+def keep(source: Path, codes: Path | None, frequent: Path, rules: Rules, path: Path) -> Found:
+    """Write what a round of the filters leaves of the sessions at `source`, with `support` int64[N].
+
+    codes: of the items, where the sessions are as `cut` left them. frequent: bool[N].
+    """
+    raw = _read(source)
+    if codes is not None:
+        raw = replace(raw, items=map_tensors(codes, "map")["codes"][raw.items])
+    report, enough = LogReport(), map_tensors(frequent, "map")["frequent"]
+    raw = support_round(raw, enough, rules, report)
+    return _written(path, raw, report, support=np.bincount(raw.items, minlength=len(enough)))
+
+
+def gather(sources: Sequence[Path], after: int | None, upto: int | None, path: Path) -> Found:
+    """Write the sessions that end after one time and not after another (None: no bound), with `first`: their codes by
+    first appearance."""
+    raw = _stretch(sources, after, upto)
+    codes, places = np.unique(raw.items, return_index=True)
+    return _written(path, raw, LogReport(), first=codes[np.argsort(places)].astype(np.int32))
+
+
+def number(source: Path, internal: Path, rules: Rules, folder: Path) -> dict[str, Any]:
+    """Write sessions as a training part into `folder`; the manifest's entry of it, and `samples` and `clicks`.
+
+    internal: int32[N], the internal id of each code, -1 of those that training lacks.
+    """
+    sessions = packed(_read(source), map_tensors(internal, "map")["internal"])
+    entry = _data_file(folder, "train", source, session_arrays(sessions))
+    samples = int(np.maximum(sessions.lengths - rules.min_prefix, 0).sum())
+    return {**entry, "sessions": len(sessions), "clicks": sessions.n_clicks, "samples": samples}
+
+
+def sample(
+    sources: Sequence[Path], after: int, internal: Path, rules: Rules, name: str, folder: Path, draft: Path
+) -> tuple[dict[str, Any], int, LogReport]:
+    """Write the samples of the sessions that end after a time; the manifest's entry, their number, what the test is
+    like. draft: a path for what is not yet whole."""
+    report = LogReport()
+    raw = _stretch(sources, after, None)
+    samples, unseen = samples_of(raw, map_tensors(internal, "map")["internal"], rules, name, report)
+    return _data_file(folder, "test", draft, sample_arrays(samples, unseen)), len(samples), report
+
+
+def _data_file(folder: Path, part: str, draft: Path, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
+    """Write a file of the data set under the name that its contents give it; the manifest's entry."""
+    draft = draft.with_name(f"{draft.name}.{os.getpid()}")  # a step may run twice at once
+    write_tensors(draft, arrays)
+    digest = sha256_of(draft)
+    path = folder / f"{part}-{digest[:12]}.safetensors"
+    draft.replace(path)
+    return {"file": path.name, "sha256": digest, "bytes": path.stat().st_size}
+
+
+def data_file(folder: Path, part: str, scratch: Path, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
+    """Write a file of the data set, by way of the folder `scratch`; the manifest's entry."""
+    return _data_file(folder, part, scratch / part, arrays)
+
+
+def _stretch(sources: Sequence[Path], after: int | None, upto: int | None) -> RawSessions:
+    """The sessions of all sources that end in a stretch of time, in order."""
+    found = []
+    for source in sources:
+        held = _read(source)
+        begin = 0 if after is None else int(np.searchsorted(held.ends, after, "right"))
+        end = len(held) if upto is None else int(np.searchsorted(held.ends, upto, "right"))
+        clicks = slice(held.offsets[begin], held.offsets[max(begin, end)])
+        found.append(
+            RawSessions(
+                held.items[clicks], held.times[clicks], held.offsets[begin : max(begin, end) + 1], held.ends[begin:end],
+                held.ties[begin:end], None if held.types is None else held.types[clicks],
+            )
+        )  # fmt: skip
+    types = [one.types for one in found if one.types is not None]
+    whole = RawSessions(
+        np.concatenate([one.items for one in found]),
+        np.concatenate([one.times for one in found]),
+        offsets_of(np.concatenate([one.lengths for one in found])),
+        np.concatenate([one.ends for one in found]),
+        np.concatenate([one.ties for one in found]),
+        np.concatenate(types) if types else None,
+    )
+    return whole.select(np.lexsort((whole.ties, whole.ends)))
+
+
+def _written(path: Path, raw: RawSessions, report: LogReport, **more: np.ndarray) -> Found:
+    """Write sessions that stand in order of their ends."""
+    arrays = session_arrays(Sessions(raw.items.astype(np.int32), raw.offsets, raw.times, raw.types))
+    write_tensors(path, {**arrays, "ends": raw.ends, "ties": raw.ties, **more})
+    earliest, latest = (int(raw.ends[0]), int(raw.ends[-1])) if len(raw) else (0, 0)
+    some = raw.ends[:: max(1, len(raw) // _SAMPLE)]
+    return Found(len(raw), len(raw.items), earliest, latest, some, report)
+
+
+def _read(path: Path) -> RawSessions:
+    held = map_tensors(path, "map")
+    return RawSessions(
+        held["items"], held["times"], held["offsets"], held["ends"], held["ties"], held.get("types")
+    )
+
+
+@contextlib.contextmanager
+def _beside(path: Path) -> Iterator[Path]:
+    """A path beside another one, where nothing is left."""
+    plain = path.with_name(f"{path.name}.{os.getpid()}.plain")
+    try:
+        yield plain
+    finally:
+        plain.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _no_space(path: Path) -> Iterator[None]:
+    """Tell a full disk from a log that cannot be read."""
+    try:
+        yield
+    except MtawError as error:
+        reason = os.strerror(errno.ENOSPC)
+        if reason.lower() in str(error).lower() and not str(error).startswith("cannot write"):
+            raise MtawError(
+                f"cannot write {path}: {reason}; free some space or choose another folder"
+            ) from None
+        raise

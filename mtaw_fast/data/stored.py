@@ -1,0 +1,229 @@
+"""A data set folder as it lies: manifest, files, what is checked of them; training in one file or in parts.
+
+A sharded set's training sessions are in parts, each a file of whole sessions, in order. Beside every part its manifest
+states hash and size of the one file that they would make: its fingerprint is that of the same set in one piece.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mtaw_fast.data.item_ids import ItemIds
+from mtaw_fast.data.sessions import Samples, Sessions, offsets_of
+from mtaw_fast.errors import DataError, shown
+from mtaw_fast.storage.files import open_regular, read_json, sha256_of
+from mtaw_fast.storage.tensorfile import digest_of_joined, map_tensors
+
+FORMAT_VERSION = 3
+SHARDED_VERSION = 4
+# 1: text ids by sorted BLAKE2b hashes (`item_ids`). 1 and 2: training clicks alone have times, `timestamps` in seconds.
+# 4: as 3, training in parts.
+READABLE_VERSIONS = (1, 2, FORMAT_VERSION, SHARDED_VERSION)
+_TIMED_VERSION = 3
+_FILES = ("train", "test", "ids")
+DATA_FILE = re.compile(rf"({'|'.join(_FILES)})-[0-9a-f]{{12}}\.safetensors")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Stored:
+    """A data set of which nothing is joined: `parts` are its training sessions end to end, mapped. The rest is that of
+    `Dataset`."""
+
+    name: str
+    parts: Sequence[Sessions]
+    test: Samples
+    ids: ItemIds
+    min_prefix: int
+    preparation: Mapping[str, Any]
+    fingerprint: str
+    type_names: tuple[str, ...]
+    reader: Mapping[str, Any]
+    unseen: np.ndarray | None
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What a manifest counts: items, training sessions and samples, test samples."""
+
+    n_items: int
+    train_sessions: int
+    train_samples: int
+    test_samples: int
+
+
+def read_stored(folder: Path) -> Stored:
+    """Map a data set folder. Raises DataError where it is missing, damaged or of a newer format."""
+    manifest = read_json(
+        folder / "manifest.json", lambda why: DataError(f"{why}; is {folder} a folder made by 'prepare'?")
+    )
+    if not isinstance(manifest, dict) or manifest.get("format") != "mtaw_fast dataset":
+        raise DataError(f"{folder} is not a data set folder; make one with 'mtaw-fast prepare'")
+    version = manifest.get("format_version")
+    if version not in READABLE_VERSIONS:
+        raise DataError(
+            f"{folder} has data set format {shown(version)}, this release reads "
+            f"{' and '.join(map(str, READABLE_VERSIONS))}; upgrade mtaw-fast or prepare the data set again"
+        )
+    try:
+        entries = {part: manifest["files"][part] for part in _FILES}
+        digests = {part: str(entries[part]["sha256"]) for part in _FILES}
+        pieces = list(entries["train"]["parts"]) if version == SHARDED_VERSION else [entries["train"]]
+        known = [(str(one["file"]), str(one["sha256"]), one.get("bytes")) for one in pieces]
+        others = [(str(entries[part]["file"]), digests[part], entries[part].get("bytes")) for part in _FILES[1:]]
+        name, min_prefix = str(manifest["name"]), int(manifest["min_prefix"])
+        preparation = dict(manifest["preparation"])
+        type_names = tuple(map(str, manifest["type_names"])) if version >= _TIMED_VERSION else ()
+        reader = dict(manifest["reader"]) if version >= _TIMED_VERSION else {}
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise DataError(f"{folder}/manifest.json lacks {error}; prepare the data set anew") from None
+    if not known:
+        raise DataError(f"{folder}/manifest.json names no training part; prepare the data set anew")
+    trains = [_mapped(folder, *one) for one in known]
+    test, ids = (_mapped(folder, *one) for one in others)
+    try:
+        sessions = []
+        for train in trains:
+            times = train.get("times") if version >= _TIMED_VERSION else _times_of_seconds(train, preparation)
+            sessions.append(Sessions(train["items"], train["offsets"], times, train.get("types")))
+        prefixes = Sessions(test["items"], test["offsets"], test.get("times"), test.get("types"))
+        samples = Samples(
+            prefixes, test["targets"], test["session"], test.get("target_times"), test.get("target_types")
+        )
+    except KeyError as error:
+        raise DataError(f"{folder}: a data file lacks {error}; prepare the data set anew") from None
+    table = ItemIds(ids)
+    if len({(part.times is None, part.types is None) for part in sessions}) > 1:
+        raise DataError(f"{folder}: some training parts have times or types and some have none; prepare it anew")
+    if len(sessions) > 1:
+        for part in sessions:
+            check_clicks(part, len(table), len(type_names), f"data set {name}, train")
+    fingerprint = "-".join(digests[part][:12] for part in _FILES)
+    return Stored(
+        name, sessions, samples, table, min_prefix, preparation, fingerprint, type_names, reader, test.get("unseen")
+    )
+
+
+def manifest_of(
+    name: str,
+    min_prefix: int,
+    counts: Counts,
+    preparation: Mapping[str, Any],
+    type_names: Sequence[str],
+    reader: Mapping[str, Any],
+    files: Mapping[str, Any],
+) -> dict[str, Any]:
+    """The manifest. files: by name file, sha256 and bytes, or what `sharded_entry` gives."""
+    return {
+        "format": "mtaw_fast dataset",
+        "format_version": SHARDED_VERSION if "parts" in files["train"] else FORMAT_VERSION,
+        "name": name,
+        "n_items": counts.n_items,
+        "min_prefix": min_prefix,
+        "train_sessions": counts.train_sessions,
+        "train_samples": counts.train_samples,
+        "test_samples": counts.test_samples,
+        "preparation": dict(preparation),
+        "type_names": list(type_names),
+        "reader": dict(reader),
+        "files": dict(files),
+    }
+
+
+def sharded_entry(folder: Path, parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The manifest's entry of training parts that lie in `folder`; parts: file, sha256, bytes, sessions of each.
+
+    Reads every part once, a piece at a time.
+    """
+    mapped = [map_tensors(folder / part["file"], "map") for part in parts]
+    offsets = [part["offsets"] for part in mapped]
+    ends = offsets_of(np.array([one[-1] for one in offsets], np.int64))
+    pieces = {name: [part[name] for part in mapped] for name in mapped[0]}
+    pieces["offsets"] = _Shifted(offsets, ends)  # type: ignore[assignment]
+    digest, size = digest_of_joined(pieces)
+    return {"sha256": digest, "bytes": size, "parts": [dict(part) for part in parts]}
+
+
+class _Shifted(Sequence[np.ndarray]):
+    """Offsets that each begin at 0, made to go on where the one before ended as they are asked for."""
+
+    def __init__(self, offsets: Sequence[np.ndarray], ends: np.ndarray) -> None:
+        self._offsets, self._ends = offsets, ends
+
+    def __len__(self) -> int:
+        return len(self._offsets)
+
+    def __getitem__(self, place: Any) -> Any:
+        one = self._offsets[place]
+        return one if place == 0 else one[1:] + self._ends[place]
+
+
+def session_arrays(sessions: Sessions) -> dict[str, np.ndarray]:
+    """The arrays of a training file."""
+    known = {"items": sessions.items, "offsets": sessions.offsets, "times": sessions.times, "types": sessions.types}
+    return {name: array for name, array in known.items() if array is not None}
+
+
+def sample_arrays(samples: Samples, unseen: np.ndarray | None) -> dict[str, np.ndarray]:
+    """The arrays of a test file."""
+    prefixes = samples.prefixes
+    known = {
+        "items": prefixes.items,
+        "offsets": prefixes.offsets,
+        "targets": samples.targets,
+        "session": samples.session,
+        "times": prefixes.times,
+        "types": prefixes.types,
+        "target_times": samples.target_times,
+        "target_types": samples.target_types,
+        "unseen": unseen if unseen is not None and len(unseen) else None,
+    }
+    return {name: array for name, array in known.items() if array is not None}
+
+
+def check_clicks(sessions: Sessions, n_items: int, n_types: int, where: str) -> None:
+    """Raise DataError, naming `where`, on an item or a type that there is not."""
+    sessions.check_ids(n_items, where)
+    _check_types(sessions.types, n_types, where)
+
+
+def check_samples(samples: Samples, n_items: int, n_types: int, where: str) -> None:
+    """As `check_clicks`, of samples."""
+    check_clicks(samples.prefixes, n_items, n_types, where)
+    _check_types(samples.target_types, n_types, where)
+    if len(samples) and (samples.targets.min() < 0 or samples.targets.max() >= n_items):
+        raise DataError(f"{where.rpartition(',')[0]}: a test target lies outside 0..{n_items - 1}")
+
+
+def _check_types(types: np.ndarray | None, n_types: int, where: str) -> None:
+    if types is not None and len(types) and types.max() >= n_types:
+        raise DataError(
+            f"{where.rpartition(',')[0]}: a click has type {types.max()}, of {n_types} that have names; "
+            "make the data set again from its source"
+        )
+
+
+def _mapped(folder: Path, file: str, digest: str, size: int | None) -> dict[str, np.ndarray]:
+    """The arrays of a file of the folder, which must have this hash and size (sets of earlier formats state none)."""
+    if Path(file).name != file:
+        raise DataError(f"{folder}/manifest.json names a file outside the folder; prepare the data set anew")
+    os.close(open_regular(folder / file, DataError, size))  # before anything is hashed
+    arrays = map_tensors(folder / file, mapping="map")
+    if sha256_of(folder / file) != digest:
+        raise DataError(f"{folder / file} is damaged (its hash differs); prepare the data set anew")
+    return arrays
+
+
+def _times_of_seconds(train: Mapping[str, np.ndarray], preparation: Mapping[str, Any]) -> np.ndarray | None:
+    """int64[T] milliseconds of the training clicks of a set of format 1 or 2, or None.
+
+    Those of Tmall's log count units of its own, so they are no times.
+    """
+    seconds = train.get("timestamps")
+    return None if seconds is None or preparation.get("reader") == "tmall" else seconds * 1000
