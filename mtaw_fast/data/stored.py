@@ -28,6 +28,7 @@ SHARDED_VERSION = 4
 READABLE_VERSIONS = (1, 2, FORMAT_VERSION, SHARDED_VERSION)
 _TIMED_VERSION = 3
 _FILES = ("train", "test", "ids")
+_TRAIN_ARRAYS = ("items", "offsets", "times", "types")  # their order is that of the file
 DATA_FILE = re.compile(rf"({'|'.join(_FILES)})-[0-9a-f]{{12}}\.safetensors")
 
 
@@ -144,8 +145,10 @@ def sharded_entry(folder: Path, parts: Sequence[Mapping[str, Any]]) -> dict[str,
     mapped = [map_tensors(folder / part["file"], "map") for part in parts]
     offsets = [part["offsets"] for part in mapped]
     ends = offsets_of(np.array([one[-1] for one in offsets], np.int64))
-    pieces = {name: [part[name] for part in mapped] for name in mapped[0]}
-    pieces["offsets"] = _Shifted(offsets, ends)  # type: ignore[assignment]
+    pieces: dict[str, Sequence[np.ndarray]] = {
+        name: [part[name] for part in mapped] for name in _TRAIN_ARRAYS if name in mapped[0]
+    }
+    pieces["offsets"] = _Shifted(offsets, ends)
     digest, size = digest_of_joined(pieces)
     return {"sha256": digest, "bytes": size, "parts": [dict(part) for part in parts]}
 
@@ -166,7 +169,7 @@ class _Shifted(Sequence[np.ndarray]):
 
 def session_arrays(sessions: Sessions) -> dict[str, np.ndarray]:
     """The arrays of a training file."""
-    known = {"items": sessions.items, "offsets": sessions.offsets, "times": sessions.times, "types": sessions.types}
+    known = {name: getattr(sessions, name) for name in _TRAIN_ARRAYS}
     return {name: array for name, array in known.items() if array is not None}
 
 

@@ -99,7 +99,7 @@ def by_owner(log: ClickLog, *, file_order: bool = False) -> RawSessions:
     keys = (log.owner,) if file_order else (log.time, log.owner)
     order = np.lexsort(keys)
     starts = _starts(_differs(log.owner[order]))
-    return _sessions(log, order, starts, np.minimum.reduceat(order, starts) if len(order) else starts)
+    return cut_sessions(log, order, starts, np.minimum.reduceat(order, starts) if len(order) else starts)
 
 
 def by_inactivity(log: ClickLog, gap_ms: int, *, split_owners: bool = True) -> RawSessions:
@@ -109,7 +109,7 @@ def by_inactivity(log: ClickLog, gap_ms: int, *, split_owners: bool = True) -> R
     Sessions of equal end: by owner, then time. split_owners: see `inactivity_cuts`.
     """
     order, starts = inactivity_cuts(log, gap_ms, split_owners=split_owners)
-    return _sessions(log, order, starts, np.arange(len(starts)))
+    return cut_sessions(log, order, starts, np.arange(len(starts)))
 
 
 def inactivity_cuts(log: ClickLog, gap_ms: int, *, split_owners: bool = True) -> tuple[np.ndarray, np.ndarray]:
@@ -295,8 +295,9 @@ def _missed_targets(test: RawSessions, known: np.ndarray, min_prefix: int) -> np
     return number[session[~known & (place >= min_prefix)]].astype(np.int32)
 
 
-def _sessions(log: ClickLog, order: np.ndarray, starts: np.ndarray, ties: np.ndarray) -> RawSessions:
-    """Rows in `order`, cut at `starts`; rows that are no clicks are left out, then sessions without a click."""
+def cut_sessions(log: ClickLog, order: np.ndarray, starts: np.ndarray, ties: np.ndarray) -> RawSessions:
+    """Rows in `order`, cut at `starts` into sessions with these `ties`; rows that are no clicks are left out,
+    then sessions without a click."""
     offsets = np.append(starts, len(order)).astype(np.int64)
     if log.type is not None:
         clicks = log.type[order] != NO_CLICK

@@ -118,24 +118,13 @@ def read(source: Any, options: ClickOptions | None = None, name: str | None = No
     report = LogReport()
     log = _log(source, options)
     n_rows = len(log)
-    log = report.read(log, None if options.dedupe is None else round(options.dedupe * 1000))
-    raw = by_owner(log) if options.user is None else by_inactivity(log, _gap_ms(options))
+    log = report.read(log, dedupe_ms_of(options))
+    raw = by_owner(log) if options.user is None else by_inactivity(log, gap_ms_of(options))
     report.times(raw.times)
-    given = dataclasses.asdict(options)
-    preparation = {"reader": FORMAT, "rows": n_rows, "sessions": len(raw), "options": given}
-    reader = {"format": FORMAT, **{name: given[name] for name in _READING}, "types": list(options.types)}
-    log = log.without_rows()
-    rules = Rules(
-        min_session=options.min_session,
-        max_session=options.max_session,
-        min_support=options.min_support,
-        until_stable=options.support_rounds == "until-stable",
-        test_ms=round(options.test_days * _DAY_MS),
-        drop_at_boundary=False,
-        min_prefix=options.min_prefix,
-    )
-    kept = filter_sessions(raw, rules, _where(source), report)
-    return to_dataset(kept, log, rules, name or _default_name(source), preparation, reader, report)
+    preparation, reader = record_of(options, n_rows, len(raw))
+    log, rules = log.without_rows(), rules_of(options)
+    kept = filter_sessions(raw, rules, place_of(source), report)
+    return to_dataset(kept, log, rules, name or default_name(source), preparation, reader, report)
 
 
 def stream(source: Any, reader: Mapping[str, Any]) -> ClickStream:
@@ -149,11 +138,20 @@ def stream(source: Any, reader: Mapping[str, Any]) -> ClickStream:
         type_names=reader.get("type_names", ()),
         with_owner_ids=True,
     )
-    return by_owner_ids(log) if options.user is None else by_gap(log, *inactivity_cuts(log, _gap_ms(options)))
+    return by_owner_ids(log) if options.user is None else by_gap(log, *inactivity_cuts(log, gap_ms_of(options)))
 
 
 def _log(source: Any, options: ClickOptions, **wanted: Any) -> ClickLog:
-    columns = Columns(
+    columns = columns_of(options)
+    log = read_log(part_files(source, columns.names), columns, **wanted)
+    if not log.has_clicks:
+        raise no_click(source, options)
+    return log
+
+
+def columns_of(options: ClickOptions) -> Columns:
+    """Which column holds what."""
+    return Columns(
         owner=options.session if options.user is None else options.user,
         item=options.item,
         time=options.time,
@@ -163,24 +161,49 @@ def _log(source: Any, options: ClickOptions, **wanted: Any) -> ClickLog:
         separator=options.separator,
         bad_rows=options.bad_rows,
     )
-    log = read_log(part_files(source, columns.names), columns, **wanted)
-    if not log.has_clicks:
-        raise DataError(
-            f"{_where(source)}: column {options.type!r} never holds {' or '.join(map(repr, options.types))}"
-        )
-    return log
 
 
-def _where(source: Any) -> str:
+def rules_of(options: ClickOptions) -> Rules:
+    """What is kept, and what is test."""
+    return Rules(
+        min_session=options.min_session,
+        max_session=options.max_session,
+        min_support=options.min_support,
+        until_stable=options.support_rounds == "until-stable",
+        test_ms=round(options.test_days * _DAY_MS),
+        drop_at_boundary=False,
+        min_prefix=options.min_prefix,
+    )
+
+
+def record_of(options: ClickOptions, rows: int, sessions: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    """`Dataset.preparation` and `Dataset.reader`. rows: that could be read; sessions: as they were cut."""
+    given = dataclasses.asdict(options)
+    preparation = {"reader": FORMAT, "rows": rows, "sessions": sessions, "options": given}
+    return preparation, {"format": FORMAT, **{name: given[name] for name in _READING}, "types": list(options.types)}
+
+
+def no_click(source: Any, options: ClickOptions) -> DataError:
+    """The error of a log whose rows are all of types that do not count."""
+    return DataError(f"{place_of(source)}: column {options.type!r} never holds {' or '.join(map(repr, options.types))}")
+
+
+def place_of(source: Any) -> str:
     """The source's name in a message."""
     return str(source) if isinstance(source, (str, os.PathLike)) else "the frame"
 
 
-def _gap_ms(options: ClickOptions) -> int:
+def gap_ms_of(options: ClickOptions) -> int:
+    """`gap` in milliseconds."""
     return round(options.gap * 1000)
 
 
-def _default_name(source: Any) -> str:
+def dedupe_ms_of(options: ClickOptions) -> int | None:
+    """`dedupe` in milliseconds."""
+    return None if options.dedupe is None else round(options.dedupe * 1000)
+
+
+def default_name(source: Any) -> str:
     """The file's name without its endings; a pattern's folder."""
     if not isinstance(source, (str, os.PathLike)):
         return FORMAT

@@ -105,7 +105,7 @@ def read_log(
         items.append(chunk["item"].to_physical().to_numpy().astype(np.int32))
     rows = sum(map(len, stamps))
     if rows == 0:
-        raise DataError(f"{files[0]}: none of {types.rows} rows can be read; see why with --bad-rows refuse")
+        raise nothing_readable(files, types)
     ids: Any = [texts.get(code, "") for code in range(max(texts, default=-1) + 1)]
     if types.item_is_int:
         ids = [int(text) if text else 0 for text in ids]
@@ -145,6 +145,11 @@ def clicks_of(part: Part, columns: Columns, types: Settled) -> Any:
     if columns.skips:
         frame = frame.filter(good_rows(part, columns, schema, types))
     return frame.select(**wanted)
+
+
+def nothing_readable(files: Sequence[Part], types: Settled) -> DataError:
+    """The error of a log whose rows are all bad."""
+    return DataError(f"{files[0]}: none of {types.rows} rows can be read; see why with --bad-rows refuse")
 
 
 def _texts(column: Any) -> Any:

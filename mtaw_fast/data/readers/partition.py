@@ -1,4 +1,4 @@
-"""The steps by which a log larger than memory becomes a data set: each reads files, and writes one or two, whole or not.
+"""The steps by which a log larger than memory becomes a data set: each reads files, and writes some, atomically.
 
     scatter   a part of the log       -> its rows, by the hash of their owner (session or user)
     cut       a hash's rows           -> its sessions, in order of their ends; its distinct items and their clicks
@@ -6,8 +6,9 @@
     gather    a stretch of time of all -> its sessions, in order
     number    such a stretch          -> a part of the data set
 
-A step may run anywhere that sees the files, and again: it writes the same. It holds what it reads and no more, so hashes
-and stretches bound the memory. Axes: T clicks, B sessions, N distinct items; a code is an item's number in the whole log.
+A step may run anywhere that sees the files, and again: it writes the same. It holds what it reads and no more, so
+hashes and stretches bound the memory. Axes: T clicks, B sessions, N distinct items; a code is an item's number in the
+whole log.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ import numpy as np
 from mtaw_fast.data.readers.assemble import (
     RawSessions,
     Rules,
-    by_inactivity,
     by_owner,
+    cut_sessions,
     inactivity_cuts,
     packed,
     samples_of,
@@ -118,7 +119,8 @@ def _hashes(owners: Any) -> np.ndarray:
 
 def cut(rows: Sequence[Path], partition: int, partitions: int, how: Cut, names: tuple[str, ...], path: Path) -> Found:
     """Write a partition's sessions of at least `how.min_session` clicks, and `path`.items: its items (item), their
-    clicks (clicks), and those in the sessions that were written (support). names: of the types; () where there are none.
+    clicks (clicks), and those in the sessions that were written (support). names: of the types; () where there are
+    none.
     """
     pa = require("pyarrow", "score")
     table = _partition(rows, partition, partitions)
@@ -137,8 +139,7 @@ def cut(rows: Sequence[Path], partition: int, partitions: int, how: Cut, names: 
         raw = replace(raw, ties=place[raw.ties])
     else:
         order, starts = inactivity_cuts(log, how.gap_ms)
-        raw = by_inactivity(log, how.gap_ms)
-        raw = replace(raw, ties=key[log.owner[order[starts]]][raw.ties])  # no two sessions of a user end at once
+        raw = cut_sessions(log, order, starts, key[log.owner[order[starts]]])  # no two sessions of a user end at once
     report.times(raw.times)
     report.sessions, report.longest = len(raw), int(raw.lengths.max(initial=0))
     clicks = np.bincount(raw.items, minlength=len(texts))
@@ -146,9 +147,8 @@ def cut(rows: Sequence[Path], partition: int, partitions: int, how: Cut, names: 
     raw = raw.select(np.lexsort((raw.ties, raw.ends)))
     support = np.bincount(raw.items, minlength=len(texts))
     items = pa.table({"item": texts, "clicks": clicks, "support": support})
-    with _no_space(path), atomic_path(items_of(path)) as temporary:
-        with pa.ipc.new_file(temporary, items.schema) as out:
-            out.write_table(items)
+    with _no_space(path), atomic_path(items_of(path)) as temporary, pa.ipc.new_file(temporary, items.schema) as out:
+        out.write_table(items)
     return _written(path, raw, report)
 
 
@@ -285,9 +285,7 @@ def _written(path: Path, raw: RawSessions, report: LogReport, **more: np.ndarray
 
 def _read(path: Path) -> RawSessions:
     held = map_tensors(path, "map")
-    return RawSessions(
-        held["items"], held["times"], held["offsets"], held["ends"], held["ties"], held.get("types")
-    )
+    return RawSessions(held["items"], held["times"], held["offsets"], held["ends"], held["ties"], held.get("types"))
 
 
 @contextlib.contextmanager
@@ -308,7 +306,5 @@ def _no_space(path: Path) -> Iterator[None]:
     except MtawError as error:
         reason = os.strerror(errno.ENOSPC)
         if reason.lower() in str(error).lower() and not str(error).startswith("cannot write"):
-            raise MtawError(
-                f"cannot write {path}: {reason}; free some space or choose another folder"
-            ) from None
+            raise MtawError(f"cannot write {path}: {reason}; free some space or choose another folder") from None
         raise
