@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from mtaw_fast.bundle.format import GRAPH_PARTS
 from mtaw_fast.cli.common import add_command, print_json
 from mtaw_fast.cli.log_report import report_lines
 from mtaw_fast.data.dataset import Dataset
+from mtaw_fast.data.sessions import Samples, Sessions
+from mtaw_fast.data.stored import Stored, read_stored
 from mtaw_fast.errors import DataError
 from mtaw_fast.ranking.retrieval import ladder_of
 from mtaw_fast.ranking.retrieval.plan import read_entry
@@ -35,7 +38,7 @@ def run(arguments: argparse.Namespace) -> None:
     )
     kind = manifest.get("format") if isinstance(manifest, dict) else None
     if kind == "mtaw_fast dataset":
-        facts = dataset_facts(Dataset.load(arguments.folder))
+        facts = dataset_facts(read_stored(arguments.folder))
     elif kind == "mtaw_fast bundle":
         facts = bundle_facts(Bundle.load(arguments.folder))
     else:
@@ -51,57 +54,63 @@ def run(arguments: argparse.Namespace) -> None:
         print("\nthe log\n" + "\n".join(report_lines(log)))
 
 
-def dataset_facts(dataset: Dataset) -> dict[str, Any]:
-    """The table of MTAW's paper (samples, items, average length) and how the set was made."""
-    sessions, clicks = _all_sessions(dataset)
-    return {
+def dataset_facts(dataset: Dataset | Stored) -> dict[str, Any]:
+    """The table of MTAW's paper (samples, items, average length) and how the set was made; of a sharded set part by
+    part."""
+    parts = [dataset.train] if isinstance(dataset, Dataset) else dataset.parts
+    tests = _test_lengths(dataset.test)
+    trained, clicks = sum(map(len, parts)), sum(part.n_clicks for part in parts)
+    facts = {
         "kind": "data set",
         "name": dataset.name,
-        "train samples": dataset.n_train_samples,
+        "train samples": sum(int(np.maximum(part.lengths - dataset.min_prefix, 0).sum()) for part in parts),
         "test samples": len(dataset.test),
-        "items": dataset.n_items,
-        "average session length": round(clicks / sessions, 2),
-        "train sessions": len(dataset.train),
-        "test sessions": sessions - len(dataset.train),
+        "items": len(dataset.ids),
+        "average session length": round((clicks + sum(tests)) / (trained + len(tests)), 2),
+        "train sessions": trained,
+        "test sessions": len(tests),
         "shortest prefix": dataset.min_prefix,
         "item ids": dataset.ids.kind,
-        "times": times_fact(dataset),
-        "types": types_fact(dataset),
+        "times": times_fact(parts, dataset.test),
+        "types": types_fact(parts, dataset.type_names),
         "prepared": {name: value for name, value in dataset.preparation.items() if name != "log"},
         "reader": dict(dataset.reader) or None,
         "fingerprint": dataset.fingerprint,
         "log": dataset.preparation.get("log"),
     }
+    return facts if len(parts) == 1 else {"parts": len(parts), **facts}
 
 
-def times_fact(dataset: Dataset) -> dict[str, str] | None:
+def times_fact(parts: Sequence[Sessions], test: Samples) -> dict[str, str] | None:
     """From when to when the clicks are, and in which splits they have times; None where they have none."""
-    known = [array for array in (dataset.train.times, dataset.test.target_times) if array is not None and len(array)]
+    arrays = [part.times for part in parts] + [test.target_times]
+    known = [array for array in arrays if array is not None and len(array)]
     if not known:
         return None
     first, last = min(int(array.min()) for array in known), max(int(array.max()) for array in known)
-    in_test = dataset.test.target_times is not None
-    return {"from": _utc(first), "to": _utc(last), "of": "train and test" if in_test else "train"}
+    return {"from": _utc(first), "to": _utc(last), "of": "train and test" if test.target_times is not None else "train"}
 
 
-def types_fact(dataset: Dataset) -> dict[str, int] | None:
+def types_fact(parts: Sequence[Sessions], names: Sequence[str]) -> dict[str, int] | None:
     """Training clicks of each type; None where the clicks have no types."""
-    if dataset.train.types is None:
-        return None
-    counts = np.bincount(dataset.train.types, minlength=len(dataset.type_names)).tolist()
-    return dict(zip(dataset.type_names, counts, strict=True))
+    counts = np.zeros(len(names), np.int64)
+    for part in parts:
+        if part.types is None:
+            return None
+        counts += np.bincount(part.types, minlength=len(names))
+    return dict(zip(names, counts.tolist(), strict=True))
 
 
 def _utc(milliseconds: int) -> str:
     return f"{np.datetime64(milliseconds, 'ms').astype('datetime64[s]')}Z"
 
 
-def _all_sessions(dataset: Dataset) -> tuple[int, int]:
-    """(sessions, clicks) of train and test; a test session is its longest prefix and the target after it."""
+def _test_lengths(test: Samples) -> list[int]:
+    """Clicks of each test session: its longest prefix and the target after it."""
     longest: dict[int, int] = {}
-    for session, length in zip(dataset.test.session.tolist(), dataset.test.prefixes.lengths.tolist(), strict=True):
+    for session, length in zip(test.session.tolist(), test.prefixes.lengths.tolist(), strict=True):
         longest[session] = max(longest.get(session, 0), length + 1)
-    return len(dataset.train) + len(longest), dataset.train.n_clicks + sum(longest.values())
+    return list(longest.values())
 
 
 def bundle_facts(bundle: Bundle) -> dict[str, Any]:

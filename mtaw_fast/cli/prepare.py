@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from mtaw_fast.cli.common import add_command, print_json
 from mtaw_fast.cli.info import dataset_facts
 from mtaw_fast.cli.log_report import report_lines
-from mtaw_fast.errors import DataWarning, UsageError
+from mtaw_fast.data.dataset import Dataset
+from mtaw_fast.data.readers import ClickOptions
+from mtaw_fast.data.readers.partitioned import PARTITION_ROWS, prepare_in_partitions
+from mtaw_fast.data.readers.sources import is_url
+from mtaw_fast.data.stored import Stored, read_stored
+from mtaw_fast.errors import DataWarning, UsageError, require
+from mtaw_fast.integrations.cluster import HERE
+from mtaw_fast.integrations.ray_prepare import prepare_on_ray
 from mtaw_fast.workflow import prepare
 
 _FORMATS = ("clicks", "npz", "pickle", "retailrocket", "tmall")
@@ -80,6 +89,17 @@ def add_to(commands: Any) -> None:
     parser.add_argument("--name", help="of the data set (default: from the source)")
     parser.add_argument("--overwrite", action="store_true", help="replace the data set that is there")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    large = parser.add_argument_group("logs larger than memory (format clicks): the same bits, in parts")
+    large.add_argument(
+        "--partitions", type=int, metavar="N",
+        help="take the log apart by session into N parts on disk and prepare one after the other; memory falls with N "
+        f"(with --ray: one for {PARTITION_ROWS:,} rows by default)",
+    )  # fmt: skip
+    large.add_argument(
+        "--ray", nargs="?", const=HERE, metavar="ADDRESS",
+        help="prepare the parts on a Ray cluster: HOST:PORT, ray://HOST:PORT or auto; without an address a Ray is "
+        "started here. Its machines must see the paths",
+    )  # fmt: skip
     options = parser.add_argument_group("click logs (format clicks)")
     for name, text in _HELP.items():
         kind, choices = _KINDS.get(name, str), _CHOICES.get(name)
@@ -97,23 +117,59 @@ def run(arguments: argparse.Namespace) -> None:
     misplaced = [name for name in given if name != "min_prefix"] if arguments.format != "clicks" else []
     if misplaced and arguments.format in _FORMATS:
         raise UsageError(f"--{misplaced[0].replace('_', '-')} goes with the format clicks alone")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DataWarning)  # they are printed below
-        dataset = prepare(
-            arguments.source,
-            arguments.dataset,
-            format=arguments.format,
-            name=arguments.name,
-            overwrite=arguments.overwrite,
-            **given,
-        )
+    if arguments.ray is not None or arguments.partitions is not None:
+        dataset: Dataset | Stored = _in_parts(arguments, given)
+    else:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DataWarning)  # they are printed below
+            dataset = prepare(
+                arguments.source,
+                arguments.dataset,
+                format=arguments.format,
+                name=arguments.name,
+                overwrite=arguments.overwrite,
+                **given,
+            )
     facts = dataset_facts(dataset)
     if arguments.json:
         print_json({"dataset": str(arguments.dataset), **facts})
         return
     print(
         f"wrote {arguments.dataset}: {facts['train samples']:,} train and {facts['test samples']:,} test samples, "
-        f"{facts['items']:,} items"
+        f"{facts['items']:,} items{_parts_text(facts)}"
     )
     if facts["log"]:
         print("\n".join(report_lines(facts["log"])))
+
+
+def _in_parts(arguments: argparse.Namespace, given: dict[str, Any]) -> Stored:
+    """The sharded data set, made here or on Ray."""
+    if arguments.format != "clicks":
+        option = "--ray" if arguments.ray is not None else "--partitions"
+        raise UsageError(f"{option} goes with the format clicks alone")
+    require("pyarrow", "score")
+    source = arguments.source if is_url(arguments.source) else Path(arguments.source)
+    common: dict[str, Any] = {"overwrite": arguments.overwrite, "partitions": arguments.partitions}
+    options = ClickOptions(**given)
+    with _steps(not arguments.json) as told:
+        if arguments.ray is None:
+            prepare_in_partitions(source, arguments.dataset, options, arguments.name, told=told, **common)
+        else:
+            prepare_on_ray(
+                source, arguments.dataset, options, arguments.name, address=arguments.ray, told=told, **common
+            )
+    return read_stored(arguments.dataset)
+
+
+def _parts_text(facts: dict[str, Any]) -> str:
+    return f", in {facts['parts']} parts" if "parts" in facts else ""
+
+
+@contextlib.contextmanager
+def _steps(shown: bool) -> Iterator[Callable[[str, int, int], object]]:
+    """Tell the step under way on standard error, where that is a terminal."""
+    if not shown or not sys.stderr.isatty():
+        yield lambda *_: None
+        return
+    yield lambda what, done, total: print(f"\r{what} ({done + 1} of {total})\033[K", end="", file=sys.stderr)
+    print("\r\033[K", end="", file=sys.stderr)

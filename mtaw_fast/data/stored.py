@@ -102,9 +102,9 @@ def read_stored(folder: Path) -> Stored:
     table = ItemIds(ids)
     if len({(part.times is None, part.types is None) for part in sessions}) > 1:
         raise DataError(f"{folder}: some training parts have times or types and some have none; prepare it anew")
-    if len(sessions) > 1:
-        for part in sessions:
-            check_clicks(part, len(table), len(type_names), f"data set {name}, train")
+    for part in sessions:
+        check_clicks(part, len(table), len(type_names), f"data set {name}, train")
+    check_samples(samples, len(table), len(type_names), f"data set {name}, test")
     fingerprint = "-".join(digests[part][:12] for part in _FILES)
     return Stored(
         name, sessions, samples, table, min_prefix, preparation, fingerprint, type_names, reader, test.get("unseen")

@@ -1,0 +1,60 @@
+"""`prepare` on Ray: the steps of a partitioned log as Ray tasks, on one machine or many that see the same paths."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from mtaw_fast.data.dataset import refuse_existing
+from mtaw_fast.data.readers import ClickOptions
+from mtaw_fast.data.readers.log_report import LogReport
+from mtaw_fast.data.readers.partitioned import Told, prepare_in_partitions
+from mtaw_fast.integrations.cluster import HERE, Tasks, cluster, find_ray
+from mtaw_fast.storage.cpus import usable_cpus
+
+
+def prepare_on_ray(
+    source: Any,
+    folder: Path,
+    options: ClickOptions | None = None,
+    name: str | None = None,
+    *,
+    address: str = HERE,
+    overwrite: bool = False,
+    partitions: int | None = None,
+    told: Told = lambda *_: None,
+) -> LogReport:
+    """Make a sharded data set from a log of any size, each step of `data.readers.partition` a task of one processor.
+
+    A task whose worker dies is run again; where this process dies its tasks end, and the same command begins anew.
+
+    Parameters
+    ----------
+    source, folder, options, name, overwrite, partitions, told
+        As in `prepare_in_partitions`. Every machine of the cluster finds source and folder at these paths.
+    address : str, default 'local'
+        As in `cluster`.
+
+    Returns
+    -------
+    LogReport
+        What the log held.
+
+    Raises
+    ------
+    MtawError
+        As `prepare_in_partitions` and `cluster` do; nothing is left then.
+    """
+    refuse_existing(folder, overwrite)
+    find_ray(address)
+    with cluster(address, usable_cpus()) as ray:
+        return prepare_in_partitions(
+            source,
+            folder,
+            options,
+            name,
+            overwrite=overwrite,
+            partitions=partitions,
+            each=Tasks(ray).each,
+            told=told,
+        )
