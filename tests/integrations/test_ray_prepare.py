@@ -1,0 +1,113 @@
+"""`prepare --ray`: one process's bits, whoever dies; errors in one line. What starts a Ray is marked `ray`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from mtaw_fast.cli import main
+from mtaw_fast.data.dataset import Dataset
+from mtaw_fast.data.synthetic_log import write_click_log
+from mtaw_fast.errors import DataError
+from mtaw_fast.integrations.ray_prepare import prepare_on_ray
+from tests.integrations.processes import ended, gone, kill, started, wait_for, workers
+
+OPTIONS = ("--partitions", 6, "--test-days", 3, "--json")
+
+
+@pytest.fixture(scope="module")
+def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """In five parts."""
+    folder = tmp_path_factory.mktemp("log")
+    write_click_log(folder / "whole.csv", n_items=3000, n_sessions=30_000, seed=1)
+    rows = pl.read_csv(folder / "whole.csv", infer_schema=False)
+    (folder / "parts").mkdir()
+    for number, part in enumerate(rows.iter_slices(40_000)):
+        part.write_csv(folder / "parts" / f"{number}.csv")
+    return folder / "parts"
+
+
+@pytest.fixture(scope="module")
+def whole(log: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict]:
+    """Fingerprint and preparation of what one process makes."""
+    folder = tmp_path_factory.mktemp("whole") / "set"
+    assert main(["prepare", "clicks", str(log), str(folder), "--test-days", "3", "--json"]) == 0
+    return known(folder)
+
+
+def known(folder: Path) -> tuple[str, dict]:
+    dataset = Dataset.load(folder)
+    return dataset.fingerprint, dict(dataset.preparation)
+
+
+def test_partitions_without_ray(
+    log: Path, whole: tuple[str, dict], tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    assert main(["prepare", "clicks", str(log), str(tmp_path / "set"), *map(str, OPTIONS)]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert known(tmp_path / "set") == whole
+    assert (told["parts"], told["fingerprint"]) == (6, whole[0])
+    assert main(["info", str(tmp_path / "set"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {key: told[key] for key in told if key != "dataset"}
+
+
+def test_what_makes_no_sense_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    for arguments, status, named in (
+        (("npz", "somewhere", "set", "--ray"), 2, "--ray goes with the format clicks alone"),
+        (("tmall", "somewhere", "set", "--partitions", "3"), 2, "--partitions goes with the format clicks alone"),
+        (("clicks", "somewhere", "set", "--ray", "nowhere"), 2, "is no address; write HOST:PORT"),
+        (("clicks", "somewhere", "set", "--ray", "127.0.0.1:1"), 1, "the Ray cluster at 127.0.0.1:1 does not answer"),
+        (("clicks", "somewhere", "set", "--partitions", "0"), 2, "at least 1"),
+        (("clicks", "somewhere", "set", "--partitions", "2"), 1, "does not exist"),
+    ):
+        assert main(["prepare", *(str(tmp_path / one) if one == "set" else one for one in arguments)]) == status
+        error = capsys.readouterr().err
+        assert named in error
+        assert error.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_on_ray_the_same_bits(ray_here: object, log: Path, whole: tuple[str, dict], tmp_path: Path) -> None:
+    from mtaw_fast.data.readers import ClickOptions
+
+    report = prepare_on_ray(log, tmp_path / "set", ClickOptions(test_days=3), partitions=4)
+    assert known(tmp_path / "set") == (whole[0], {**whole[1], "log": report.as_dict()})
+    bad = tmp_path / "bad.csv"
+    bad.write_text("session_id,item_id,timestamp\n1,2,3\n1,2,never\n1,,4\n")
+    with pytest.raises(DataError, match="column 'item_id' is empty in data row 3") as told:
+        prepare_on_ray(bad, tmp_path / "none")
+    assert "\n" not in str(told.value)
+    assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.ray
+def test_a_killed_worker_costs_time_alone(log: Path, whole: tuple[str, dict], tmp_path: Path) -> None:
+    folder = tmp_path / "set"
+    running = started("prepare", "clicks", log, folder, *OPTIONS, "--ray")
+    wait_for(lambda: list(folder.glob(".prepare-*/rows-*")) and workers(running, "ray::scatter"), running)
+    kill(workers(running, "ray::scatter")[0])
+    status, _, error = ended(running)
+    assert (status, error) == (0, "")
+    assert known(folder) == whole
+    assert not list(folder.glob(".*"))
+
+
+@pytest.mark.ray
+def test_a_killed_driver_leaves_no_set_and_the_command_runs_again(
+    log: Path, whole: tuple[str, dict], tmp_path: Path
+) -> None:
+    folder = tmp_path / "set"
+    running = started("prepare", "clicks", log, folder, *OPTIONS, "--ray")
+    wait_for(lambda: list(folder.glob(".prepare-*/cut-*")), running)
+    below = workers(running, "ray::")
+    kill(running)
+    running.communicate()
+    assert gone(below)
+    assert not (folder / "manifest.json").exists()
+    status, _, error = ended(started("prepare", "clicks", log, folder, *OPTIONS, "--ray"))
+    assert (status, error) == (0, "")
+    assert known(folder) == whole
+    assert not list(folder.glob(".*"))
