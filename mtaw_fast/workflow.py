@@ -120,6 +120,7 @@ def train(
     device: str = "auto",
     threads: int | None = None,
     encoder_threads: int = 1,
+    table_memory: float | None = None,
     progress: Progress | None = None,
     reporter: Any = None,
 ) -> Bundle:
@@ -145,6 +146,9 @@ def train(
         Of the loss and the session memory; no result depends on it.
     encoder_threads : int, default 1
         PyTorch's in a step; more rounds differently.
+    table_memory : float, optional
+        GB for building the session memory's tables, by default half of what is free: where one pass might take more,
+        they are built in ranges of items, with the same bits, and a line in the log `mtaw_fast` says so.
     progress : callable, optional
         Called as progress(what, done, total) after every step: the phase and epoch, and sessions of the epoch.
     reporter : training.reporting.Reporter, optional
@@ -184,6 +188,7 @@ def train(
         reporter=Several([*([] if progress is None else [_Told(progress)]), *([] if reporter is None else [reporter])]),
         threads=threads,
         encoder_threads=encoder_threads,
+        table_memory=None if table_memory is None else round(table_memory * 1e9),
     )
     return trained.save(bundle, data, overwrite)
 

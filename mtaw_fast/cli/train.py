@@ -56,6 +56,11 @@ def add_to(commands: Any) -> None:
         "extra 'mlflow'): settings, metrics, curves, and the bundle as a model; --resume goes on in the same run",
     )  # fmt: skip
     parser.add_argument("--mlflow-experiment", default="mtaw-fast", metavar="NAME", help="made where it is missing")
+    parser.add_argument(
+        "--table-memory", type=_gigabytes, default=None, metavar="GB|auto",
+        help="for building the session memory's tables: where one pass might take more, they are built in ranges of "
+        "items, with the same bits, and that is said (default: auto, half of what is free)",
+    )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print the result as JSON, without progress bars")
 
 
@@ -88,6 +93,7 @@ def run(arguments: argparse.Namespace) -> None:
             reporter=_several(reporters),
             threads=arguments.threads,
             encoder_threads=arguments.encoder_threads or usable_cpus(),
+            table_memory=arguments.table_memory,
         )
         run_id = None if run is None else run.finish(bundle)
     record = bundle.metrics
@@ -124,6 +130,17 @@ def _phases_text() -> str:
     for name, text in EXPLAINED.items():
         lines.append(textwrap.fill(text, width=78, initial_indent=f"  {name:14}", subsequent_indent=" " * 16))
     return "\n".join(lines)
+
+
+def _gigabytes(text: str) -> float | None:
+    """A size as typed; None for auto."""
+    try:
+        size = None if text == "auto" else float(text)
+    except ValueError:
+        size = 0.0
+    if size is not None and not 0 < size < 1e6:
+        raise argparse.ArgumentTypeError(f"{text!r} is no size; write GB above 0, such as 2.5, or auto")
+    return size
 
 
 def _settings_text() -> str:

@@ -7,10 +7,10 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-_CGROUPS, _OWN = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
+CGROUPS, OWN = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 
 
-def usable_cpus(cgroups: Path = _CGROUPS, own: Path = _OWN) -> int:
+def usable_cpus(cgroups: Path = CGROUPS, own: Path = OWN) -> int:
     """Whole processors that threads of this process can keep busy: by its affinity, and by the CPU quota of its cgroup.
 
     Parameters
@@ -38,15 +38,15 @@ def _quotas(cgroups: Path, own: Path) -> Iterator[float]:
     for line in lines:
         _, controllers, path = line.split(":", 2)
         if controllers == "":
-            for folder in _up(cgroups, path):
+            for folder in folders_up(cgroups, path):
                 yield from _of_version_2(folder)
         elif "cpu" in controllers.split(","):
             for name in (controllers, "cpu"):
-                for folder in _up(cgroups / name, path):
+                for folder in folders_up(cgroups / name, path):
                     yield from _of_version_1(folder)
 
 
-def _up(root: Path, path: str) -> list[Path]:
+def folders_up(root: Path, path: str) -> list[Path]:
     """The folder of a cgroup and of all that it is in. In a container the root may itself be the cgroup."""
     folder = root / path.lstrip("/")
     return [folder, *(one for one in folder.parents if one == root or root in one.parents)]

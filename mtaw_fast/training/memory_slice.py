@@ -27,14 +27,18 @@ from mtaw_fast.training.batch import typed
 from mtaw_fast.training.lessons import go_through
 from mtaw_fast.training.memory_ranker import RankerFit, fit_ranker
 from mtaw_fast.training.reporting import Reporter
+from mtaw_fast.training.table_memory import current_table_memory
 from mtaw_fast.training.threads import current_threads
 
 _CHUNK = 1024  # prefixes encoded and searched at once
 
 
 def build_tables(config: Config, sessions: Sessions, n_items: int) -> MemoryTables:
-    """The memory's tables of `sessions`, by the settings."""
-    return MemoryTables.build(sessions, n_items, memory_settings(config), threads=current_threads().pieces)
+    """The memory's tables of `sessions`, by the settings, within the training's `TableMemory`."""
+    bound, settings, threads = current_table_memory(), memory_settings(config), current_threads().pieces
+    if bound is None:
+        return MemoryTables.build(sessions, n_items, settings, threads=threads)
+    return bound.build(sessions, n_items, settings, threads)
 
 
 def build_trends(config: Config, sessions: Sessions, n_items: int) -> TrendTables | None:

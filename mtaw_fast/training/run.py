@@ -26,6 +26,7 @@ from mtaw_fast.training.memory_slice import build_tables, build_trends, fit_on_s
 from mtaw_fast.training.reporting import Reporter, Silent
 from mtaw_fast.training.served_metrics import served_ranks
 from mtaw_fast.training.state import RunState
+from mtaw_fast.training.table_memory import TableMemory, training_table_memory
 from mtaw_fast.training.threads import Threads, training_threads
 from mtaw_fast.training.trained_model import TrainedModel
 from mtaw_fast.training.validation import validation_metrics
@@ -49,6 +50,7 @@ def train(
     reporter: Reporter | None = None,
     threads: int | None = None,
     encoder_threads: int = 1,
+    table_memory: int | None = None,
 ) -> TrainedModel:
     """Train MTAW on `dataset`, keeping state and checkpoints in the run folder `folder`.
 
@@ -58,6 +60,7 @@ def train(
 
     threads: of the loss and the session memory, by default what this process may keep busy; the same bits for every
     number. encoder_threads: PyTorch's in a step; more than 1 pays on a machine of its own (`training.threads`).
+    table_memory: bytes for building the session memory's tables (`training.table_memory`), with the same bits.
 
     Raises UsageError where the folder holds another run, TrainingError on a non-finite loss.
     """
@@ -66,7 +69,8 @@ def train(
         fit_settings(
             config, timed=config.trends and config.prequential and dataset.train.times is not None
         )  # a slip in them is told now, not after the first phase
-    with folder_lock(folder, UsageError), training_threads(chosen_threads):
+    bound = TableMemory(table_memory, folder)
+    with folder_lock(folder, UsageError), training_threads(chosen_threads), training_table_memory(bound):
         run = _Run(dataset, config, RunFolder(folder), refit, chosen_device, reporter or Silent())
         run.state.open(resume, overwrite)
         return run.finish()

@@ -153,3 +153,19 @@ def test_a_feature_that_does_not_exist_is_refused_before_anything_is_trained(
     with pytest.raises(UsageError, match="no feature 'luck'"):
         train(ring, dataclasses.replace(remembering, leave_out="own,luck"), tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_tables_in_ranges_of_items_give_the_same_bits(
+    ring: Dataset,
+    remembering: Config,
+    whole: tuple[TrainedModel, Path],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    (tmp_path / ".tables-left").mkdir()  # by a run that was killed
+    trained = train(ring, remembering, tmp_path, table_memory=30_000)
+    assert same(trained.model, whole[0].model)
+    assert "one pass may take 0.00 GB, 0.00 are allowed: built in" in caplog.text
+    assert {path.name for path in tmp_path.iterdir()} == {path.name for path in whole[1].iterdir()}
+    with pytest.raises(UsageError, match="must be above 0"):
+        train(ring, remembering, tmp_path / "never", table_memory=0)

@@ -1,0 +1,145 @@
+"""The memory's tables built within a bound of memory: in one pass where that fits, else range of items by range.
+
+What a pass takes is bounded before it: 12 bytes a click and 12 a session for its copy of the sessions, 9 a click, 4 a
+session and 81 an item beside it, and of the rows that it makes 20 for each neighbour and 4 for each posting. An item
+has at most `max_neighbours` neighbours, and no more than the other clicks of its sessions. Ranges share the rows among
+them; the rest may stay, where popular items are in most sessions. Axes: N items, S sessions, T clicks.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from mtaw_fast.data.sessions import Sessions
+from mtaw_fast.errors import UsageError
+from mtaw_fast.memory.ranges import item_ranges, join_ranges, write_range
+from mtaw_fast.memory.settings import MemorySettings
+from mtaw_fast.memory.tables import MemoryTables
+from mtaw_fast.storage.tensorfile import hold_tensors
+
+MOST_RANGES = 256
+_SCRATCH = ".tables-"
+_SHARD = 1 << 20  # clicks that are looked through at once
+_PER_CLICK, _PER_SESSION, _PER_ITEM, _PER_PAIR, _PER_POSTING = 21, 16, 81, 20, 4
+
+
+@dataclass(frozen=True, slots=True)
+class PassBytes:
+    """What one pass takes at most.
+
+    Attributes
+    ----------
+    fixed : int
+        For sessions and items.
+    rows : int
+        For neighbours and postings.
+    """
+
+    fixed: int
+    rows: int
+
+    @property
+    def total(self) -> int:
+        """Both."""
+        return self.fixed + self.rows
+
+    def ranges(self, limit: int) -> int:
+        """How many ranges keep within `limit` bytes; `MOST_RANGES` where no number does."""
+        if self.total <= limit:
+            return 1
+        left = limit - self.fixed
+        return MOST_RANGES if left <= 0 else min(-(-self.rows // left), MOST_RANGES)
+
+
+def pass_bytes(sessions: Sessions, n_items: int, settings: MemorySettings) -> PassBytes:
+    """A bound on the bytes that `MemoryTables.build` takes, its result included, from what the sessions hold."""
+    clicks, others = np.zeros(n_items, np.int64), np.zeros(n_items, np.int64)
+    for shard in _shards(sessions):
+        clicks += np.bincount(shard.items, minlength=n_items)
+        weights = np.repeat(shard.lengths - 1, shard.lengths).astype(np.float64)
+        others += np.bincount(shard.items, weights, minlength=n_items).astype(np.int64)
+    pairs = int(np.minimum(others, settings.max_neighbours or n_items).sum())
+    postings = int(np.minimum(clicks, settings.max_postings or len(sessions)).sum())
+    fixed = _PER_CLICK * sessions.n_clicks + _PER_SESSION * len(sessions) + _PER_ITEM * n_items
+    return PassBytes(fixed, _PER_PAIR * pairs + _PER_POSTING * postings)
+
+
+def build_in_ranges(
+    sessions: Sessions,
+    n_items: int,
+    settings: MemorySettings | None,
+    count: int,
+    folder: Path,
+    *,
+    threads: int = 1,
+) -> MemoryTables:
+    """What `MemoryTables.build` makes, to the bit, in `count` ranges of items one after the other.
+
+    Parameters
+    ----------
+    sessions : Sessions
+        Oldest first.
+    n_items : int
+        N.
+    settings : MemorySettings, optional
+        As of `MemoryTables.build`.
+    count : int
+        Of the ranges; fewer where there are not so many items.
+    folder : Path
+        For files meanwhile, some three times the tables. They have no name any more once the tables are there, which
+        read the last one mapped: their memory can be given back and read again.
+    threads : int, default 1
+        They change the time, not the bits.
+
+    Returns
+    -------
+    MemoryTables
+
+    Raises
+    ------
+    UsageError
+        Where `count` is below 1.
+    DataError
+        As `MemoryTables.build` does.
+    MtawError
+        Where the files cannot be written.
+    """
+    if count < 1:
+        raise UsageError(f"the number of item ranges must be at least 1, not {count}")
+    settings = (settings or MemorySettings()).resolved(len(sessions))
+    clicks = np.zeros(n_items, np.int64)
+    shards = list(_shards(sessions))
+    for shard in shards:
+        shard.check_ids(n_items, "memory tables")
+        clicks += np.bincount(shard.items, minlength=n_items)
+    with tempfile.TemporaryDirectory(prefix=_SCRATCH, dir=folder) as name:
+        parts = []
+        for first, last in item_ranges(clicks, count):
+            parts.append(Path(name) / f"rows-{first}")
+            write_range(parts[-1], shards, n_items, settings, first, last, threads)
+        path = Path(name) / "tables"
+        join_ranges(path, parts, shards, settings)
+        return MemoryTables.load(hold_tensors(path, mapping="map"))
+
+
+def remove_left(folder: Path) -> None:
+    """Remove what `build_in_ranges` has left in a folder where its process was killed."""
+    for left in folder.glob(f"{_SCRATCH}*"):
+        shutil.rmtree(left, ignore_errors=True)
+
+
+def _shards(sessions: Sessions) -> Iterator[Sessions]:
+    """The sessions as views of about `_SHARD` clicks each, one at least."""
+    begin = 0
+    while True:
+        end = int(np.searchsorted(sessions.offsets, sessions.offsets[begin] + _SHARD))
+        yield sessions.slice(begin, max(end, begin + 1)).without_times()
+        begin = max(end, begin + 1)
+        if begin >= len(sessions):
+            return
