@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 import secrets
+import signal
 import socket
 import sys
 import tempfile
@@ -19,6 +20,14 @@ from mtaw_fast.errors import MtawError, UsageError, require
 HERE = "local"
 _PATIENCE = 5.0  # seconds for a connection to the named address
 _RETRIES = 3  # of a task whose worker dies
+_STARTS = 3  # of a Ray on this machine, each of which Ray gives up after half a minute
+# What Ray's processes wait for one another, as Ray's own settings: for a machine that has other work to do.
+_WAITS = {
+    "RAY_gcs_server_request_timeout_seconds": "180",
+    "RAY_worker_register_timeout_seconds": "180",
+    "RAY_agent_register_timeout_ms": "180000",
+    "RAY_health_check_failure_threshold": "20",
+}
 _STORE = 512 << 20  # bytes of Ray's object store on this machine: blocks are passed on at once
 
 
@@ -55,18 +64,11 @@ def cluster(address: str = HERE, cpus: int | None = None) -> Iterator[Any]:
     ray = find_ray(address)
     settings: dict[str, Any] = {"address": address, "log_to_driver": False, "logging_level": logging.ERROR}
     with contextlib.ExitStack() as stack:
-        connected = ray.is_initialized()
-        if address == HERE and not connected:
-            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="mtaw-ray-", ignore_cleanup_errors=True))
-            settings |= {"num_cpus": cpus, "include_dashboard": False, "object_store_memory": _STORE}
-            settings |= {"_node_ip_address": "127.0.0.1", "_temp_dir": folder}
-        if not connected:
-            try:
-                with _muted():
-                    ray.init(**settings)
-            except (ConnectionError, RuntimeError, TimeoutError, ValueError) as error:
-                raise ClusterError(_lost(address, error)) from None
-            stack.callback(ray.shutdown)
+        if not ray.is_initialized():
+            if address == HERE:
+                settings |= {"num_cpus": cpus, "include_dashboard": False, "object_store_memory": _STORE}
+                settings |= {"_node_ip_address": "127.0.0.1"}
+            stack.enter_context(_connected(ray, address, settings))
         try:
             with _shorter_logs():
                 yield ray
@@ -79,6 +81,38 @@ def cluster(address: str = HERE, cpus: int | None = None) -> Iterator[Any]:
             ) from None
         except ray.exceptions.RayError as error:
             raise ClusterError(_lost(address, error)) from None
+
+
+@contextlib.contextmanager
+def _connected(ray: Any, address: str, settings: dict[str, Any]) -> Iterator[None]:
+    """Connect. A Ray of our own is started again where its start fails: its processes get fixed times in which to
+    answer one another, which they can miss on a busy machine. Raises ClusterError where no try is left."""
+    for left in reversed(range(_STARTS if address == HERE else 1)):
+        with contextlib.ExitStack() as attempt:
+            if address == HERE:
+                folder = tempfile.TemporaryDirectory(prefix="mtaw-ray-", ignore_cleanup_errors=True)
+                settings = {**settings, "_temp_dir": attempt.enter_context(folder)}
+                attempt.callback(_end_processes, settings["_temp_dir"])
+            attempt.callback(ray.shutdown)
+            try:
+                with _muted():
+                    ray.init(**settings)
+            except Exception as error:  # Ray raises this very class, too
+                if left == 0:
+                    raise ClusterError(_lost(address, error)) from None
+                continue
+            yield
+            return
+
+
+def _end_processes(folder: str) -> None:
+    """End those of Ray's processes that were started by this one with `folder`: a start that fails leaves them."""
+    for children in Path("/proc/self/task").glob("*/children"):
+        with contextlib.suppress(OSError):
+            for process in map(int, children.read_text().split()):
+                with contextlib.suppress(OSError):
+                    if folder in Path(f"/proc/{process}/cmdline").read_text(errors="replace"):
+                        os.kill(process, signal.SIGKILL)
 
 
 def _reach(address: str) -> None:
@@ -120,6 +154,9 @@ def find_ray(address: str = HERE) -> ModuleType:
         _reach(address)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    if address == HERE and "ray" not in sys.modules:
+        for name, value in _WAITS.items():
+            os.environ.setdefault(name, value)
     if address == HERE and "ray" not in sys.modules and "RAY_AUTH_MODE" not in os.environ:
         # Ray's processes listen on every interface, whatever address they are given: let no one else's word count.
         os.environ["RAY_AUTH_MODE"] = "token"
