@@ -1,7 +1,8 @@
-"""The memory's tables of a data set in one pass and in ranges of items: seconds and peak memory, each in a fresh process.
+"""The memory's tables of a data set in one pass and in ranges of items: seconds and peak memory.
 
-The peak is that of memory that cannot be given back (RssAnon): mapped files are left out, the data set's and, of ranges,
-the finished tables. The resident peak (VmHWM) is told beside it. Every way must give the same bits.
+Each way runs in a fresh process. The peak is that of memory that cannot be given back (RssAnon): mapped files are left
+out, the data set's and, of ranges, the finished tables. The resident peak (VmHWM) is told beside it. Every way must
+give the same bits.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ def second_node(ray: Any, resource: str, cpus: int = 2) -> Iterator[subprocess.P
     command += ["--object-store-memory", str(100 << 20), "--disable-usage-stats"]
     node = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
     try:
-        eventually(lambda: nodes(ray) - before, 60)  # one that died may still count as there
+        eventually(lambda: nodes(ray) - before, 180)  # one that died may still count as there
         yield node
     finally:
         kill_node(node)

@@ -21,12 +21,15 @@ from mtaw_fast.integrations.roster import ReplicaCounters, Report, Roster, roste
 from mtaw_fast.recommender import Recommender
 from mtaw_fast.service.metrics import Metrics
 from mtaw_fast.service.settings import Settings
+from tests.integrations.nodes import kill_node, second_node
 from tests.integrations.processes import command
 from tests.integrations.replica_load import Load
 from tests.integrations.replicas import Deployed, Replicas, free_port
 from tests.random_bundle import save_random
 from tests.service.running import eventually
 from tests.service.test_sessions import Redis
+
+_NOTICED = 30.0  # seconds after which Serve sends nothing to a node that has died
 
 
 @pytest.fixture(scope="module")
@@ -315,3 +318,36 @@ def test_a_lost_address_is_one_line(bundles: list[Path], capsys: pytest.CaptureF
         assert "address" in error
     assert main(["serve", str(bundles[0]), "--ray", "--replicas", "few"]) == 2
     assert "2..8" in capsys.readouterr().err
+
+
+@pytest.mark.ray
+def test_replicas_on_a_node_that_dies_are_started_on_another(
+    ray_here: Any, serve_port: int, bundles: list[Path]
+) -> None:
+    """Each replica needs most of a node's processors, so that one is here and the other on the second node."""
+    scaling = Scaling(2, 2, cpus=6)
+    with second_node(ray_here, "spare", cpus=6) as node:
+        version = deploy(Settings(bundles[0], port=serve_port), scaling, name="two", prefix="/two", patience=90)
+        service = Deployed(serve_port, "two", "/two")
+        try:
+            on_node = {process.pid for process in psutil.Process(node.pid).children(recursive=True)}
+            here, there = sorted(service.processes(), key=lambda process: process.pid in on_node)
+            assert (here.pid in on_node, there.pid in on_node) == (False, True)
+            with Load(service, {version: Recommender.load(bundles[0])}, clients=4, clicks=False) as load:
+                eventually(lambda: load.answers > 200, 60)
+                killed, before = time.monotonic(), load.answers
+                kill_node(node)
+                # The node counts as there for a while; whoever is asked meanwhile is the replica that lives.
+                eventually(lambda: load.answers > before + 500, 90)
+                eventually(lambda: [one.pid for one in health("two").replicas] == [here.pid], 60)
+                with second_node(ray_here, "spare", cpus=6):
+                    eventually(lambda: health("two").problem is None and len(service.processes()) == 2, 180)
+                    more = load.answers
+                    eventually(lambda: load.answers > more + 200, 60)
+            assert load.wrong == []
+            # Serve finds out by requests that get no answer, so each client may have lost more than one.
+            lost = [one for one in load.failures if one.began > killed + _NOTICED]
+            assert lost == [], (killed, lost)
+            assert load.answers > 10 * len(load.failures)
+        finally:
+            undeploy("two")

@@ -1,0 +1,101 @@
+"""A click log in partitions: what each step costs, each call in a fresh process as on another machine.
+
+Prints by step how often it ran, seconds of processor time, and the highest peak of a process (VmHWM, the interpreter's
+own included); in the end the disk that the steps took, and whether the set is that of one process (--check).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import resource
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bench.harness.machine import describe, machine_record
+from mtaw_fast.data.readers import clicks
+from mtaw_fast.data.readers.partitioned import prepare_in_partitions
+
+_LOOK = 0.2  # seconds between two looks at the disk
+
+
+@dataclass
+class Steps:
+    """An `Each` that runs every call in a process of its own. costs: by step, of a call processor seconds and peak."""
+
+    costs: dict[str, list[tuple[float, int]]] = field(default_factory=dict)
+
+    def each(self, function: Callable[..., Any], calls: Iterable[Sequence[Any]]) -> list[Any]:
+        """See `readers.each`."""
+        context = multiprocessing.get_context("spawn")
+        results = []
+        for call in calls:
+            with ProcessPoolExecutor(1, context) as pool:
+                result, seconds, peak = pool.submit(measured, function, call).result()
+            self.costs.setdefault(function.__name__.strip("_"), []).append((seconds, peak))
+            results.append(result)
+        return results
+
+
+def measured(function: Callable[..., Any], call: Sequence[Any]) -> tuple[Any, float, int]:
+    """A call's result, processor seconds and the peak of this process."""
+    began = time.process_time()
+    result = function(*call)
+    return result, time.process_time() - began, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the bench; 1 where the bits differ."""
+    parser = argparse.ArgumentParser(prog="python -m bench.prepare.partitions", description=__doc__)
+    parser.add_argument("log", type=Path, help="with the columns of mtaw_fast.synthetic_log")
+    parser.add_argument("--partitions", type=int)
+    parser.add_argument("--check", action="store_true", help="prepare it in one process too and compare")
+    options = parser.parse_args(argv)
+    steps, stop, disk = Steps(), threading.Event(), [0]
+    print(describe(machine_record()))
+    with tempfile.TemporaryDirectory(dir=options.log.parent) as name:
+        folder = Path(name) / "parts"
+
+        def watch() -> None:
+            while not stop.wait(_LOOK):
+                sizes = [path.stat().st_size for path in folder.rglob("*") if path.is_file()]
+                disk[0] = max(disk[0], sum(sizes))
+
+        watcher = threading.Thread(target=watch)
+        watcher.start()
+        began, used = time.perf_counter(), time.process_time()
+        report = prepare_in_partitions(options.log, folder, partitions=options.partitions, each=steps.each)
+        seconds, own = time.perf_counter() - began, time.process_time() - used
+        stop.set()
+        watcher.join()
+        for step, costs in steps.costs.items():
+            total, peak = sum(cost for cost, _ in costs), max(peak for _, peak in costs)
+            print(f"{step:10} {len(costs):4} calls {total:8.2f} s {total / report.rows * 1e6:7.3f} s a million rows "
+                  f"{peak / 1e6:8.0f} MB")  # fmt: skip
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
+        each = own / report.rows * 1e6
+        print(f"{'driver':10}            {own:8.2f} s {each:7.3f} s a million rows {peak / 1e6:8.0f} MB")
+        print(f"{report.rows:,} rows, log {options.log.stat().st_size / 1e6:,.0f} MB, disk {disk[0] / 1e6:,.0f} MB "
+              f"at most, {seconds:.0f} s on the clock")  # fmt: skip
+        if options.check:
+            clicks.read(options.log).save(Path(name) / "one")
+            one, parts = (json.loads((Path(name) / kind / "manifest.json").read_text()) for kind in ("one", "parts"))
+            ours, theirs = parts["files"], one["files"]
+            same = all(ours[part]["sha256"] == theirs[part]["sha256"] for part in theirs)
+            same &= ours["train"]["bytes"] == theirs["train"]["bytes"]
+            same &= all(parts[key] == one[key] for key in one if key not in ("files", "format_version"))
+            print("the same set as one process makes" if same else "error: another set than one process makes")
+            return 0 if same else 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
