@@ -54,7 +54,7 @@ slow: setup  ## the long forms, by hand (docs/hardening.md): sanitizers, fuzzers
 	TRITON_INTERPRET=1 $(BIN)/python -m pytest tests/kernels/on_triton
 
 ray: setup  ## batch work, replicas and shards on a local Ray with workers of its own, killed ones included (docs/beyond-one-machine.md)
-	$(BIN)/python -m pytest tests/integrations -m "ray or not ray"
+	$(BIN)/python -m pytest tests/integrations -m "ray or not ray" --ignore tests/integrations/test_smoke.py
 
 siege: setup  ## half an hour of hostile clients, reloads and kills beside honest ones (docs/service.md)
 	$(BIN)/python -m tests.service.siege
