@@ -7,7 +7,7 @@ DEMO := runs/demo
 # Versions and hashes of all packages but torch and triton. Empty: the newest that pyproject.toml allows.
 CONSTRAINTS ?= constraints.txt
 
-.PHONY: setup constraints demo test fast slow ray siege lint web clean
+.PHONY: setup constraints demo test fast slow ray ray-smoke siege lint web clean
 
 setup: $(VENV)/.ready
 
@@ -55,6 +55,9 @@ slow: setup  ## the long forms, by hand (docs/hardening.md): sanitizers, fuzzers
 
 ray: setup  ## batch work, replicas and shards on a local Ray with workers of its own, killed ones included (docs/beyond-one-machine.md)
 	$(BIN)/python -m pytest tests/integrations -m "ray or not ray" --ignore tests/integrations/test_smoke.py
+
+ray-smoke: setup  ## the same once and small: a minute or two, and not of `make test` (docs/beyond-one-machine.md)
+	$(BIN)/python -m pytest tests/integrations/test_smoke.py -m ray
 
 siege: setup  ## half an hour of hostile clients, reloads and kills beside honest ones (docs/service.md)
 	$(BIN)/python -m tests.service.siege

@@ -20,7 +20,7 @@ __all__ = ["int_bundle", "text_bundle"]
 
 @pytest.hookimpl(tryfirst=True)  # before -m leaves anything out
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What starts a Ray is for `make ray`; of Ray, `make test` has the smoke (`test_smoke.py`) alone."""
+    """What starts a Ray is for `make ray`: on a machine that is busy, or small, its start alone can take too long."""
     for item in items:
         if "ray_here" in getattr(item, "fixturenames", ()):
             item.add_marker("ray")

@@ -1,4 +1,4 @@
-"""The quick run of everything on Ray that `make test` has; `make ray` has the long forms."""
+"""The quick run of everything on Ray (`make ray-smoke`); `make ray` has the long forms."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ pytest.importorskip("ray", reason="Ray is not installed: pip install 'mtaw-fast[
 _PATIENCE = 560.0  # seconds: a quiet machine takes a tenth of it
 
 
-@pytest.mark.slow
+@pytest.mark.ray
 @pytest.mark.skipif(shutil.which("redis-server") is None, reason="redis-server is not installed")
 def test_everything_on_a_ray_of_its_own(tmp_path: Path) -> None:
     command = [sys.executable, "-W", "ignore", "-m", "tests.integrations.smoke", str(tmp_path)]
