@@ -26,7 +26,7 @@ _WAITS = {
     "RAY_gcs_server_request_timeout_seconds": "180",
     "RAY_worker_register_timeout_seconds": "180",
     "RAY_agent_register_timeout_ms": "180000",
-    "RAY_health_check_failure_threshold": "20",
+    "RAY_health_check_failure_threshold": "10",
 }
 _STORE = 512 << 20  # bytes of Ray's object store on this machine: blocks are passed on at once
 

@@ -211,5 +211,5 @@ def test_a_shard_whose_node_dies_is_started_on_another(ray_here: Any, one: ScanI
         with pytest.raises(ShardError, match="shard 1"):
             whole.find(asked, 20, timeout=1.0)
         with second_node(ray_here, "spare"), there:
-            eventually(lambda: not whole.find(asked, 20, timeout=1.0, late="partial").partial, 90)
+            eventually(lambda: not whole.find(asked, 20, timeout=1.0, late="partial").partial, 180)
             assert whole.search(asked, 20)[0].tobytes() == one.search(asked, 20)[0].tobytes()
