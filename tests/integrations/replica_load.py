@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import secrets
 import threading
 import time
 from collections.abc import Mapping
@@ -43,6 +44,7 @@ class Load:
     failures: list[Failure] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
     versions: set[str] = field(default_factory=set)
+    _name: str = field(default_factory=lambda: secrets.token_hex(4))  # of its sessions, which outlive it in Redis
     _stop: threading.Event = field(default_factory=threading.Event)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -70,7 +72,7 @@ class Load:
         visit = 0
         while not self._stop.is_set():
             items = [f"sku-{item}" for item in rng.integers(10, 60, 1 if clicking else rng.integers(1, 9))]
-            path = f"/v1/sessions/load-{number}-{visit}/click" if clicking else "/v1/recommend"
+            path = f"/v1/sessions/{self._name}-{number}-{visit}/click" if clicking else "/v1/recommend"
             began = time.monotonic()
             try:
                 body = {"items" if clicking else "session": items, "k": 10}
