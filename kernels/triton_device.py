@@ -9,13 +9,15 @@ from importlib.util import find_spec
 import torch
 from torch import Tensor
 
+from mtaw_fast.install_command import install_packages
+
 _LEAST_CAPABILITY = (8, 0)  # bf16 matrix products and asynchronous copies
 
 
 def not_supported_reasons(*tensors: Tensor) -> list[str]:
     """Why Triton kernels cannot take these tensors; empty where they can."""
     if not installed():
-        return ["the package 'triton' is not installed: pip install 'mtaw-fast[gpu]'"]
+        return [f"the package 'triton' is not installed: {install_packages('triton>=3.6')}"]
     devices = {tensor.device for tensor in tensors}
     if len(devices) > 1:
         return [f"the tensors are on several devices: {', '.join(sorted(map(str, devices)))}"]

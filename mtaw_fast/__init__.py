@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from mtaw_fast.recommender import Recommender
     from mtaw_fast.workflow import evaluate, prepare, train
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = [
     "Config",
     "Dataset",

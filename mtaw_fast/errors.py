@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 from types import ModuleType
 
+from mtaw_fast.install_command import install_command
+
 
 class MtawError(Exception):
     """Base of the library's errors. The message is one line; `exit_code` is the CLI's exit status."""
@@ -57,13 +59,11 @@ def shown(value: object, most: int = 100) -> str:
 
 
 def require(module: str, extra: str) -> ModuleType:
-    """Import an optional package, or raise MissingPackageError naming the extra that installs it."""
+    """Import an optional package, or raise MissingPackageError naming the command that installs it here."""
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
         missing = (error.name or module).split(".")[0]
         if missing != module.split(".")[0]:
             raise
-        raise MissingPackageError(
-            f"the package '{missing}' is not installed: pip install 'mtaw-fast[{extra}]'"
-        ) from None
+        raise MissingPackageError(f"the package '{missing}' is not installed: {install_command(extra)}") from None

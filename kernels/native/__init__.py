@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from mtaw_fast.install_command import install_command
+
 try:
     from mtaw_fast.kernels.native import _native
 except ImportError as error:
-    raise ImportError(
-        f"the native module of mtaw_fast is not built ({error}); in a checkout run 'pip install -e .'"
-    ) from None
+    raise ImportError(f"the native module of mtaw_fast is not built ({error}); build it: {install_command()}") from None
 
 __all__ = ["rerank_topk"]
 

@@ -11,6 +11,7 @@ from typing import Any, Literal, overload
 import numpy as np
 
 from mtaw_fast.errors import MissingPackageError, UsageError, require, shown
+from mtaw_fast.install_command import install_packages
 from mtaw_fast.ranking.catalog import Catalog
 from mtaw_fast.ranking.ranker import Times
 from mtaw_fast.ranking.reasons import Reason, reasons_of
@@ -181,4 +182,4 @@ def _installed(package: str) -> Any:
     try:
         return importlib.import_module(package)
     except ImportError:
-        raise MissingPackageError(f"the package '{package}' is not installed: pip install {package}") from None
+        raise MissingPackageError(f"the package '{package}' is not installed: {install_packages(package)}") from None

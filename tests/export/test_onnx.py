@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from mtaw_fast.bundle.format import GRAPH_PARTS, GRAPHS, VARIANTS, model_hash
 from mtaw_fast.cli import main
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import BundleError, MissingPackageError, UsageError
+from mtaw_fast.install_command import install_command
 from mtaw_fast.model.model import Model
 from mtaw_fast.ranking.encoders import NumpyEncoder, make_encoder
 from mtaw_fast.recommender import Recommender
@@ -339,7 +341,9 @@ class TestInABundle:
     @pytest.mark.parametrize(("package", "extra"), [("onnx", "train"), ("onnxruntime", "cpu"), ("torch", "train")])
     def test_without_a_package(self, folder: Path, monkeypatch: pytest.MonkeyPatch, package: str, extra: str) -> None:
         monkeypatch.setitem(sys.modules, package, None)
-        with pytest.raises(MissingPackageError, match=rf"'{package}' is not installed: pip install 'mtaw-fast.{extra}"):
+        with pytest.raises(
+            MissingPackageError, match=re.escape(f"'{package}' is not installed: {install_command(extra)}")
+        ):
             export_onnx(folder)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from mtaw_fast.cli import main
+from mtaw_fast.install_command import install_command
 from tests.integrations.processes import ended, gone, kill, parts, started, wait_for, workers
 from tests.random_bundle import bundle_parts, contents, memory_parts, save_parts
 from tests.scoring.inputs import random_sessions, write_sessions
@@ -58,7 +59,7 @@ def test_without_the_extra_it_is_one_line(
 
     monkeypatch.setattr(importlib, "import_module", without_ray)
     assert main(["score", str(bundle), str(sessions), str(tmp_path / "out"), "--ray"]) == 1
-    assert capsys.readouterr().err == ("mtaw-fast: the package 'ray' is not installed: pip install 'mtaw-fast[ray]'\n")
+    assert capsys.readouterr().err == f"mtaw-fast: the package 'ray' is not installed: {install_command('ray')}\n"
     assert not (tmp_path / "out").exists()
 
 

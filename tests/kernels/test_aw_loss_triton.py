@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from mtaw_fast.errors import UnsupportedError
+from mtaw_fast.install_command import install_packages
 from mtaw_fast.kernels import triton_device
 from mtaw_fast.kernels.aw_loss import aw_loss
 from mtaw_fast.kernels.compile_check import TARGETS, build
@@ -25,7 +26,7 @@ def test_importing_the_op_does_not_import_triton() -> None:
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
-def test_without_triton_the_refusal_names_the_extra() -> None:
+def test_without_triton_the_refusal_names_the_command() -> None:
     code = """
 import sys
 sys.modules["triton"] = None
@@ -37,7 +38,7 @@ aw_loss(q, e, t, scale=16, gamma=2, backend="triton")
 """
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert "UnsupportedError" in run.stderr.splitlines()[-1]
-    assert "the package 'triton' is not installed: pip install 'mtaw-fast[gpu]'" in run.stderr
+    assert f"the package 'triton' is not installed: {install_packages('triton>=3.6')}" in run.stderr
 
 
 @pytest.mark.skipif(triton_device.interpreting(), reason="the interpreter takes tensors on the CPU")

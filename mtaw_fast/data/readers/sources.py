@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mtaw_fast.errors import DataError, UsageError, require
+from mtaw_fast.install_command import install_packages
 
 Kind = Literal["csv", "parquet", "json", "frame"]
 
@@ -173,7 +174,7 @@ def _in_memory(frame: Any, columns: Sequence[str]) -> Part:
             return Part(part.where, "frame", pl.from_pandas(named).lazy())
         except ImportError as error:
             missing = error.name or "pyarrow"
-            raise DataError(f"a pandas frame is read by way of '{missing}': pip install {missing}") from None
+            raise DataError(f"a pandas frame is read by way of '{missing}': {install_packages(missing)}") from None
 
 
 def _at_url(url: str) -> Part:

@@ -19,6 +19,7 @@ import numpy as np
 from mtaw_fast.bundle import Bundle
 from mtaw_fast.data.filters import Filter
 from mtaw_fast.errors import BundleError, UsageError, require
+from mtaw_fast.install_command import install_command
 from mtaw_fast.ranking.retrieval.exact import ExactIndex
 from mtaw_fast.ranking.retrieval.plan import read_entry
 from mtaw_fast.ranking.retrieval.scan import ScanIndex
@@ -142,7 +143,7 @@ def _best(n_items: int, ladder: LadderFile | None) -> str:
     if ladder is not None:
         if has_faiss:
             return "ladder"
-        _LOG.warning("the bundle's index needs FAISS, which is not installed: pip install 'mtaw-fast[cpu]'")
+        _LOG.warning("the bundle's index needs FAISS, which is not installed: %s", install_command("cpu"))
     return "scan"
 
 

@@ -27,6 +27,7 @@ from bench.retrieval.vectors import VectorSet, generated_set
 from mtaw_fast.errors import UsageError
 from mtaw_fast.export import recall_search
 from mtaw_fast.export.faiss_build import build
+from mtaw_fast.install_command import install_command
 from mtaw_fast.ranking.retrieval import make_index
 from mtaw_fast.ranking.retrieval.ladder import LadderIndex
 from mtaw_fast.ranking.retrieval.plan import SearchPlan
@@ -223,7 +224,7 @@ def test_a_missing_peer_is_named(
     assert names == ["faiss HNSW", "faiss IVF-PQfs + refine"]
     said = capsys.readouterr().err
     for package in ("hnswlib", "usearch", "svs"):
-        assert f"the package '{package}' is not installed: pip install 'mtaw-fast[bench]'" in said
+        assert f"the package '{package}' is not installed: {install_command('bench')}" in said
 
 
 def test_a_build_that_fails_leaves_nothing_in_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

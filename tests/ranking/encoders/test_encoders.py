@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 import sys
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from mtaw_fast.bundle import Bundle
 from mtaw_fast.config import Config
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import DataError, MissingPackageError, UsageError
+from mtaw_fast.install_command import install_command
 from mtaw_fast.model.parameters import parameter_shapes
 from mtaw_fast.model.recent_clicks import RECENT_CLICKS
 from mtaw_fast.ranking.encoders import ENCODERS, Encoder, make_encoder
@@ -167,5 +169,5 @@ def test_choice_of_encoder(bundle: Bundle, monkeypatch: pytest.MonkeyPatch, capl
         assert make_encoder("auto", bundle).name == "native"
     assert [record.getMessage() for record in caplog.records] == ["encoder: native (auto)"]
     monkeypatch.setitem(sys.modules, "torch", None)
-    with pytest.raises(MissingPackageError, match=r"pip install 'mtaw-fast\[train\]'"):
+    with pytest.raises(MissingPackageError, match=re.escape(install_command("train"))):
         make_encoder("eager", bundle)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +17,7 @@ import pytest
 from mtaw_fast.bundle import Bundle
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import BundleError, MissingPackageError, UsageError
+from mtaw_fast.install_command import install_command
 from mtaw_fast.ranking.encoders import NumpyEncoder, make_encoder
 from mtaw_fast.storage.files import sha256_of
 from tests.random_bundle import bundle_parts, edit_manifest, save_parts, save_random
@@ -119,7 +121,7 @@ def test_cuda_is_refused_where_there_is_none(bundle: Bundle, monkeypatch: pytest
 
 def test_without_onnxruntime(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(MissingPackageError, match=r"pip install 'mtaw-fast\[cpu\]'"):
+    with pytest.raises(MissingPackageError, match=re.escape(install_command("cpu"))):
         make_encoder("onnx", bundle)
 
 

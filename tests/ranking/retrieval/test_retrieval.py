@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import sys
 
 import numpy as np
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from mtaw_fast.data.filters import Filter
 from mtaw_fast.errors import BundleError, MissingPackageError, UsageError
+from mtaw_fast.install_command import install_command
 from mtaw_fast.kernels.native import reference
 from mtaw_fast.kernels.native.scan import quantise
 from mtaw_fast.model.item_vectors import normalised
@@ -186,7 +188,7 @@ def test_choice_of_index(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCapt
     assert [record.getMessage() for record in caplog.records] == ["index: scan (auto)"]
     monkeypatch.setitem(sys.modules, "faiss", None)
     monkeypatch.delitem(sys.modules, "mtaw_fast.ranking.retrieval.flat", raising=False)
-    with pytest.raises(MissingPackageError, match=r"pip install 'mtaw-fast\[cpu\]'"):
+    with pytest.raises(MissingPackageError, match=re.escape(install_command("cpu"))):
         make_index("flat", catalog)
 
 

@@ -1,0 +1,94 @@
+"""The command that installs an extra where this package came from: a checkout, a wheel, a repository or an index."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import json
+import shlex
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+DISTRIBUTION = "mtaw-fast"
+
+
+def install_command(extra: str = "") -> str:
+    """
+    The command to type for the packages of an extra.
+
+    It names this interpreter where the `pip` of the shell belongs to another one, and the folder, wheel or address that
+    this package was installed from (pip's own record, PEP 610); without a record it came from an index, which has the
+    extra too. Where the checkout or the wheel is gone, the command names the extra's packages themselves.
+
+    Parameters
+    ----------
+    extra : str
+        One of the extras in pyproject.toml; the empty text is the package alone.
+    """
+    return f"{_installer()} {_what(extra)}"
+
+
+def install_packages(*packages: str) -> str:
+    """The command to type for packages that no extra brings, given as pip takes them."""
+    return " ".join([_installer(), *map(shlex.quote, packages)])
+
+
+def _installer() -> str:
+    """What installs into this interpreter's environment."""
+    if importlib.util.find_spec("pip") is None:
+        return f"uv pip install --python {shlex.quote(sys.executable)}"
+    found = shutil.which("pip")
+    if found is not None and Path(found).parent == Path(sys.executable).parent:
+        return "pip install"
+    return f"{shlex.quote(sys.executable)} -m pip install"
+
+
+def _what(extra: str) -> str:
+    bracket = f"[{extra}]" if extra else ""
+    origin = _origin()
+    if origin is None:
+        return _quoted(f"{DISTRIBUTION}{bracket}")
+    address = urlsplit(origin["url"])
+    if address.scheme != "file":
+        version_control = origin.get("vcs_info")
+        url = f"{version_control['vcs']}+{origin['url']}" if version_control else origin["url"]
+        return _quoted(f"{DISTRIBUTION}{bracket} @ {url}")
+    path = Path(unquote(address.path))
+    if not path.exists():
+        packages = " ".join(map(_quoted, _packages(extra)))
+        return f"{packages}  # {DISTRIBUTION}{bracket}" if packages else _quoted(DISTRIBUTION)
+    editable = "-e " if origin.get("dir_info", {}).get("editable") else ""
+    return f"{editable}{_quoted(f'{path}{bracket}')}"
+
+
+def _quoted(requirement: str) -> str:
+    return "'" + requirement.replace("'", "'\"'\"'") + "'"
+
+
+def _origin() -> dict[str, Any] | None:
+    """What pip recorded of where the package came from; None without a record."""
+    try:
+        text = importlib.metadata.distribution(DISTRIBUTION).read_text("direct_url.json")
+    except importlib.metadata.PackageNotFoundError:
+        checkout = Path(__file__).resolve().parent.parent
+        return {"url": checkout.as_uri(), "dir_info": {"editable": True}}
+    return None if text is None else json.loads(text)
+
+
+def _packages(extra: str) -> list[str]:
+    """What the extra needs, those of extras that it takes in included."""
+    ours = f'extra == "{extra}"'
+    found: list[str] = []
+    for requirement in importlib.metadata.requires(DISTRIBUTION) or []:
+        package, _, condition = (part.strip() for part in requirement.partition(";"))
+        if ours not in condition.replace("'", '"'):
+            continue
+        if package.startswith(f"{DISTRIBUTION}["):
+            for inner in package.partition("[")[2].rstrip("]").split(","):
+                found.extend(_packages(inner.strip()))
+        else:
+            found.append(package)
+    return list(dict.fromkeys(found))

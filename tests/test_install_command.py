@@ -1,0 +1,117 @@
+"""Errors name a command that installs what is missing from where the user is."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import json
+import shlex
+import shutil
+import sys
+from email.message import Message
+from pathlib import Path
+
+import pytest
+
+from mtaw_fast import install_command as module
+from mtaw_fast.errors import MissingPackageError, require
+from mtaw_fast.install_command import install_command, install_packages
+
+PIP = [sys.executable, "-m", "pip", "install"]
+
+
+class Installed:
+    """Stands for the package's metadata, with pip's record of its origin."""
+
+    metadata = Message()
+
+    def __init__(self, origin: dict | None) -> None:
+        self.origin = origin
+
+    def read_text(self, name: str) -> str | None:
+        assert name == "direct_url.json"
+        return None if self.origin is None else json.dumps(self.origin)
+
+
+@pytest.fixture(autouse=True)
+def no_pip_on_the_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+
+
+def installed_from(monkeypatch: pytest.MonkeyPatch, origin: dict | None) -> None:
+    monkeypatch.setattr(importlib.metadata, "distribution", lambda name: Installed(origin))
+
+
+def test_a_checkout_is_named_as_it_was_installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    folder = tmp_path / "a shop's engine"
+    folder.mkdir()
+    installed_from(monkeypatch, {"url": folder.as_uri(), "dir_info": {"editable": True}})
+    assert shlex.split(install_command("train")) == [*PIP, "-e", f"{folder}[train]"]
+    assert shlex.split(install_command()) == [*PIP, "-e", str(folder)]
+    installed_from(monkeypatch, {"url": folder.as_uri(), "dir_info": {}})
+    assert shlex.split(install_command("train")) == [*PIP, f"{folder}[train]"]
+
+
+def test_a_wheel_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    wheel = tmp_path / "mtaw_fast-0.2.0-cp311-cp311-linux_x86_64.whl"
+    wheel.touch()
+    installed_from(monkeypatch, {"url": wheel.as_uri(), "archive_info": {}})
+    assert shlex.split(install_command("serve")) == [*PIP, f"{wheel}[serve]"]
+
+
+def test_a_repository_and_an_address_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    url = "https://example.com/shop/mtaw_fast"
+    installed_from(monkeypatch, {"url": url, "vcs_info": {"vcs": "git", "commit_id": "0" * 40}})
+    assert shlex.split(install_command("cpu")) == [*PIP, f"mtaw-fast[cpu] @ git+{url}"]
+    installed_from(monkeypatch, {"url": f"{url}.whl", "archive_info": {}})
+    assert shlex.split(install_command("cpu")) == [*PIP, f"mtaw-fast[cpu] @ {url}.whl"]
+
+
+def test_an_index_has_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    installed_from(monkeypatch, None)
+    assert shlex.split(install_command("tune")) == [*PIP, "mtaw-fast[tune]"]
+
+
+def test_where_the_source_is_gone_the_packages_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    needed = [
+        "numpy>=1",
+        'pyarrow>=17; extra == "score"',
+        'mtaw-fast[score]; extra == "ray"',
+        'ray[data]>=2; extra == "ray"',
+    ]
+    installed_from(monkeypatch, {"url": (tmp_path / "gone.whl").as_uri(), "archive_info": {}})
+    monkeypatch.setattr(importlib.metadata, "requires", lambda name: needed)
+    assert shlex.split(install_command("ray"), comments=True) == [*PIP, "pyarrow>=17", "ray[data]>=2"]
+    assert install_command("ray").endswith("  # mtaw-fast[ray]")
+
+
+def test_a_checkout_that_nobody_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> None:
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "distribution", missing)
+    root = Path(module.__file__).resolve().parents[1]
+    assert shlex.split(install_command("train")) == [*PIP, "-e", f"{root}[train]"]
+
+
+def test_the_installer_is_that_of_this_interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
+    beside = str(Path(sys.executable).parent / "pip")
+    monkeypatch.setattr(shutil, "which", lambda name: beside)
+    assert install_packages("pandas") == "pip install pandas"
+    monkeypatch.setattr(shutil, "which", lambda name: "/usr/bin/pip")
+    assert install_packages("pandas>=2") == f"{sys.executable} -m pip install 'pandas>=2'"
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert install_packages("pandas") == f"uv pip install --python {sys.executable} pandas"
+
+
+def test_an_error_names_the_command() -> None:
+    with pytest.raises(MissingPackageError) as caught:
+        require("no_such_package_of_ours", "train")
+    assert str(caught.value) == f"the package 'no_such_package_of_ours' is not installed: {install_command('train')}"
+
+
+def test_no_message_names_an_index_by_heart() -> None:
+    root = Path(module.__file__).resolve().parents[1]
+    sources = [path for name in ("mtaw_fast", "kernels", "export") for path in (root / name).rglob("*.py")]
+    assert len(sources) > 100
+    assert [path for path in sources if "pip install 'mtaw" in path.read_text()] == []
