@@ -7,7 +7,7 @@ DEMO := runs/demo
 # Versions and hashes of all packages but torch and triton. Empty: the newest that pyproject.toml allows.
 CONSTRAINTS ?= constraints.txt
 
-.PHONY: setup constraints demo test fast slow ray ray-smoke siege lint web clean
+.PHONY: setup constraints demo test fast slow ray ray-smoke siege lint web docs clean
 
 setup: $(VENV)/.ready
 
@@ -15,8 +15,10 @@ $(VENV)/.ready: pyproject.toml $(CONSTRAINTS) CMakeLists.txt $(wildcard kernels/
 	$(PYTHON) -m venv $(VENV)
 ifneq ($(CONSTRAINTS),)
 	$(BIN)/pip install --quiet --require-hashes --no-deps --requirement $(CONSTRAINTS)
+	@echo "building the native module: 3 to 4 minutes on 2 cores of their own, quietly"
 	$(BIN)/pip install --quiet --no-build-isolation --editable '.[dev]'
 else
+	@echo "building the native module: 3 to 4 minutes on 2 cores of their own, quietly"
 	$(BIN)/pip install --quiet --editable '.[dev]'
 endif
 	touch $@
@@ -52,6 +54,8 @@ slow: setup  ## the long forms, by hand (docs/hardening.md): sanitizers, fuzzers
 	$(BIN)/python -m tests.service.hostile --bodies 10000
 	$(BIN)/python -m tests.export.real_sets
 	TRITON_INTERPRET=1 $(BIN)/python -m pytest tests/kernels/on_triton
+	$(BIN)/python .ci/check_wheel.py
+	$(BIN)/python -m tests.docs.fresh
 
 ray: setup  ## batch work, replicas and shards on a local Ray with workers of its own, killed ones included (docs/beyond-one-machine.md)
 	$(BIN)/python -m pytest tests/integrations -m "ray or not ray" --ignore tests/integrations/test_smoke.py
@@ -67,6 +71,9 @@ web:  ## onnxruntime-web for its example, where Node.js is there; without it the
 
 examples/node_modules/.package-lock.json: examples/package-lock.json
 	npm ci --prefix examples --no-audit --no-fund --ignore-scripts
+
+docs: setup  ## the site, into build/site; it reads without a network
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
 lint: setup
 	$(BIN)/ruff check .

@@ -1,0 +1,36 @@
+"""The notebooks run from the first cell to the last."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.docs.pages import ROOT
+
+nbformat = pytest.importorskip("nbformat", reason="nbformat is not installed: the extra docs")
+nbclient = pytest.importorskip("nbclient", reason="nbclient is not installed: the extra docs")
+pytest.importorskip("ipykernel", reason="ipykernel is not installed: the extra docs")
+pytest.importorskip("torch", reason="PyTorch is not installed: the extra train")
+NOTEBOOKS = sorted((ROOT / "examples/notebooks").glob("*.ipynb"))
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_runs(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The kernel of this environment, whatever others the machine has.
+    monkeypatch.setenv("JUPYTER_PATH", f"{sys.prefix}/share/jupyter")
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    notebook = nbformat.read(path, 4)
+    where = {"metadata": {"path": tmp_path}}
+    nbclient.NotebookClient(notebook, timeout=300, kernel_name="python3", resources=where).execute()
+    assert [cell for cell in notebook.cells if cell.cell_type == "code" and cell.execution_count is None] == []
+
+
+def test_there_are_two_and_their_outputs_are_kept() -> None:
+    assert len(NOTEBOOKS) == 2
+    for path in NOTEBOOKS:
+        cells = [cell for cell in nbformat.read(path, 4).cells if cell.cell_type == "code"]
+        assert sum(bool(cell.outputs) for cell in cells) >= 4
+        assert all(output.output_type != "error" for cell in cells for output in cell.outputs)
