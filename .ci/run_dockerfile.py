@@ -2,6 +2,7 @@
 
     python .ci/run_dockerfile.py BUNDLE                 # a few minutes: it builds the native module
     python .ci/run_dockerfile.py BUNDLE --keep dist     # and keeps the wheel
+    python .ci/run_dockerfile.py BUNDLE --wheel dist/mtaw_fast-*.whl     # with this one, and does not build
 
 Each stage is a folder of its own: COPY copies into it, obeying the ignore file, and every absolute path of a RUN step,
 of ENV and of the command becomes one below it. Python is this one's version, in a fresh environment that has nothing
@@ -77,9 +78,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("bundle", type=Path)
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="copy the wheel there")
+    parser.add_argument("--wheel", type=Path, metavar="FILE", help="in place of the stage that builds")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="mtaw-fast-image-") as name:
-        stages = build(Path(name))
+        stages = build(Path(name), options.wheel)
         if options.keep:
             options.keep.mkdir(exist_ok=True)
             for wheel in (stages["build"].root / "wheels").glob("*.whl"):
@@ -87,8 +89,8 @@ def main() -> None:
         serve(list(stages.values())[-1], options.bundle.resolve())
 
 
-def build(folder: Path) -> dict[str, Stage]:
-    """All stages by name, the last one under ''."""
+def build(folder: Path, wheel: Path | None) -> dict[str, Stage]:
+    """All stages by name, the last one under ''. wheel: what the stage `build` would make."""
     stages: dict[str, Stage] = {}
     stage = Stage(folder, False)
     for step in DockerfileParser(str(ROOT / "deploy/Dockerfile"), cache_content=True).structure:
@@ -101,6 +103,9 @@ def build(folder: Path) -> dict[str, Stage]:
             stages[name] = stage
         elif kind == "COPY":
             copy(stage, stages, value.split())
+        elif kind == "RUN" and wheel is not None and stage is stages.get("build"):
+            (stage.root / "wheels").mkdir()
+            shutil.copy(wheel, stage.root / "wheels")
         elif kind == "RUN":
             print(f"RUN {value}", flush=True)
             start = time.monotonic()
@@ -147,7 +152,7 @@ def copy(stage: Stage, stages: dict[str, Stage], words: list[str]) -> None:
         if source == ROOT:
             assert allowed(name), f"{name} is not in the build context (deploy/Dockerfile.dockerignore)"
         if origin.is_dir():
-            unwanted = shutil.ignore_patterns("__pycache__", "*.so")
+            unwanted = shutil.ignore_patterns("__pycache__", "*.so") if source == ROOT else None
             shutil.copytree(origin, place, symlinks=True, ignore=unwanted, dirs_exist_ok=True)
         else:
             into = place / origin.name if target.endswith("/") else place
@@ -175,7 +180,7 @@ def serve(stage: Stage, bundle: Path) -> None:
     # An environment that was copied names the stage it was made in: containers have both at the same path.
     interpreter = stage.root / "opt/mtaw-fast/bin/python"
     command = [interpreter, found, *arguments, "--port", port]
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(command, env=environment)
     try:
         health = [interpreter, *stage.health[1:-1], stage.health[-1].replace(":8000", f":{port}")]
         until = time.monotonic() + 60

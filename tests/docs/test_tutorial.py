@@ -6,6 +6,7 @@ The install before them is run by hand (`python -m tests.docs.fresh`): it takes 
 from __future__ import annotations
 
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -52,8 +53,7 @@ def test_the_tutorial_runs(said: tuple[str, Path]) -> None:
     printed, folder = said
     assert (folder / "shop.bundle/manifest.json").exists()
     assert "co-occurrence + repeats" in printed
-    answers = [line for line in printed.splitlines() if "item-2" in line and "(in the session)" in line]
-    assert len(answers) == 1
+    assert len(re.findall(r"^ +\d +-?[\d.]+  item-\d+  \(.+\)$", printed, re.M)) == 5  # with their reasons
     assert '"items":["item-' in printed.replace(" ", "")
 
 
