@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 import venv
+from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -38,6 +39,7 @@ def main() -> None:
     parser.add_argument("wheel", nargs="?", type=Path)
     parser.add_argument("--quick", action="store_true", help="tag, install and import; no tests")
     parser.add_argument("--packages", type=Path, metavar="FOLDER")
+    parser.add_argument("--tests", nargs="+", default=TESTS, metavar="PATH", help="in place of all of TESTS")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="mtaw-fast-wheel-") as name:
         folder = Path(name)
@@ -53,7 +55,7 @@ def main() -> None:
         assert levels, "no level of MTAW_ISA runs"
         if not options.quick:
             provide(wheel, python, environment, folder, options.packages)
-            test(python, environment, folder, levels)
+            test(python, environment, folder, levels, options.tests)
 
 
 def built(folder: Path) -> Path:
@@ -107,7 +109,7 @@ def provide(wheel: Path, python: Path, environment: dict[str, str], folder: Path
     assert where.startswith(str(site)), where
 
 
-def test(python: Path, environment: dict[str, str], folder: Path, levels: list[str]) -> None:
+def test(python: Path, environment: dict[str, str], folder: Path, levels: list[str], tests: Sequence[str]) -> None:
     """Run the tests at every level, against the installed wheel."""
     checkout = folder / "checkout"
     for name in ("tests", "bench"):  # the tests use the benches' reference implementations
@@ -115,7 +117,7 @@ def test(python: Path, environment: dict[str, str], folder: Path, levels: list[s
     shutil.copy(ROOT / "pyproject.toml", checkout)
     for level in levels:
         start = time.monotonic()
-        command = [python, "-m", "pytest", "-q", "-rf", "-x", "-p", "no:cacheprovider", *TESTS]
+        command = [python, "-m", "pytest", "-q", "-rf", "-x", "-p", "no:cacheprovider", *tests]
         said = run(command, {**environment, "MTAW_ISA": level}, checkout, quiet=True)
         print(f"{level}: {said.splitlines()[-1]} ({time.monotonic() - start:.0f} s)", flush=True)
 
