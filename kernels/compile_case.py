@@ -8,13 +8,29 @@ from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
+class PerTile:
+    """What a trip of a kernel's main loop is to do on tensor cores, by the formulas of its op's README.
+
+    entries: exponentials. multiply_adds: of its matrix products. steps: its products' depths over 16, which is how many
+    instructions a tile of at most 256 columns takes where one instruction does a whole block's. copied: bytes of the
+    tiles that it loads, all of which travel 16 bytes at a time.
+    """
+
+    entries: int
+    multiply_adds: int
+    steps: int
+    copied: int
+
+
+@dataclass(frozen=True, slots=True)
 class CompileCase:
     """One variant of a kernel. A module of compile_check.OPS lists an op's: `compile_cases(backend)`.
 
     kernel: the function under @triton.jit. dtype: the variant's label in the table ('bf16', 'fp32>bf16', ..).
     signature: Triton's type of every run-time argument by name, in the kernel's order: '*bf16', 'i32', 'fp32', ..
     constants: value of every tl.constexpr argument by name.
-    num_warps, num_stages: as launched. Pointers count as 16-byte aligned, as torch allocates them.
+    num_warps, num_stages: as launched. per_tile: what its instructions are counted against, if anything.
+    Pointers count as 16-byte aligned, as torch allocates them.
     """
 
     op: str
@@ -24,3 +40,4 @@ class CompileCase:
     constants: Mapping[str, Any]
     num_warps: int
     num_stages: int
+    per_tile: PerTile | None = None

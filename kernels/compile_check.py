@@ -1,8 +1,9 @@
 """Compiles every Triton kernel in its default configuration without a GPU.
 
 Run as `python -m mtaw_fast.kernels.compile_check`.
-Prints shared memory, registers and spills of every kernel, dtype and target. Exits 1 where a kernel spills on
-a target that must not, or takes more shared memory than a block can have there.
+Prints shared memory, registers and spills of every kernel, dtype and target, and for NVIDIA's GPUs what a trip of its
+main loop does. Exits 1 where a kernel spills on a target that must not, takes more shared memory than a block can have
+there, has an atomic operation, or does other work in a tile than its op's README says.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ from pathlib import Path
 from typing import Any
 
 from mtaw_fast.errors import UsageError, require
-from mtaw_fast.kernels.compile_case import CompileCase
+from mtaw_fast.kernels.compile_case import CompileCase, PerTile
+from mtaw_fast.kernels.compile_mix import Mix, mix_faults, mix_of
 from mtaw_fast.kernels.triton_device import interpreting
 
 # Modules with `compile_cases(backend) -> list[CompileCase]`, backend 'cuda' or 'hip'. A new op adds its own.
@@ -36,7 +38,9 @@ OPS: tuple[str, ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A GPU architecture. shared_limit: bytes that one block can have. may_spill: whether spills are let pass."""
+    """A GPU architecture. shared_limit: bytes that one block can have. may_spill: whether spills are let pass.
+    products: the instructions of its tensor cores, as in `Mix`; '' where they are not counted.
+    """
 
     name: str
     backend: str
@@ -44,19 +48,23 @@ class Target:
     warp_size: int
     shared_limit: int
     may_spill: bool
+    products: str = ""
 
 
 TARGETS = (
-    Target("sm_80", "cuda", 80, 32, 163 << 10, may_spill=True),
-    Target("sm_90", "cuda", 90, 32, 227 << 10, may_spill=False),
-    Target("sm_100", "cuda", 100, 32, 227 << 10, may_spill=True),
+    Target("sm_80", "cuda", 80, 32, 163 << 10, may_spill=False, products="mma"),
+    Target("sm_90", "cuda", 90, 32, 227 << 10, may_spill=False, products="wgmma"),
+    Target("sm_100", "cuda", 100, 32, 227 << 10, may_spill=False, products="tcgen05"),
     Target("gfx942", "hip", "gfx942", 64, 64 << 10, may_spill=True),
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Compiled:
-    """What one kernel takes on one target: bytes of shared memory a block, registers and spilled bytes a thread."""
+    """What one kernel takes on one target: bytes of shared memory a block, registers and spilled bytes a thread.
+
+    mix: of its PTX. threads: a block. per_tile: of its case.
+    """
 
     op: str
     kernel: str
@@ -65,6 +73,9 @@ class Compiled:
     shared: int
     registers: int
     spills: int
+    mix: Mix | None = None
+    threads: int = 0
+    per_tile: PerTile | None = None
 
     def faults(self, target: Target) -> list[str]:
         """What is wrong with it there; empty where nothing is."""
@@ -74,6 +85,11 @@ class Compiled:
             faults.append(f"{name} takes {self.shared} bytes of shared memory, more than {target.shared_limit}")
         if self.spills and not target.may_spill:
             faults.append(f"{name} spills {self.spills} bytes a thread")
+        if self.mix is not None and self.mix.atomics:
+            faults.append(f"{name} has {self.mix.atomics} atomic operations")
+        if self.mix is not None and self.per_tile is not None:
+            wrong = mix_faults(self.mix, self.per_tile, target.products, self.threads)
+            faults += [f"{name}: {fault}" for fault in wrong]
         return faults
 
 
@@ -110,7 +126,11 @@ def measure(case: CompileCase, target: Target) -> Compiled:
     """Compile one case for one target and read what it takes."""
     compiled = build(case, target)
     registers, spills = _of_ptx(compiled, target) if target.backend == "cuda" else _of_amdgcn(compiled)
-    return Compiled(case.op, case.kernel.__name__, case.dtype, target.name, compiled.metadata.shared, registers, spills)
+    mix = mix_of(compiled.asm["ptx"], case.num_warps) if target.backend == "cuda" else None
+    return Compiled(
+        case.op, case.kernel.__name__, case.dtype, target.name, compiled.metadata.shared, registers, spills,
+        mix, case.num_warps * target.warp_size, case.per_tile,
+    )  # fmt: skip
 
 
 def _of_ptx(compiled: Any, target: Target) -> tuple[int, int]:
@@ -167,11 +187,14 @@ def main(argv: list[str] | None = None) -> int:
     ops = [op for op in OPS if arguments.op is None or op_name(op) in arguments.op]
     rows = measure_all(ops, TARGETS, arguments.jobs)
     targets = {target.name: target for target in TARGETS}
-    print(f"{'op':<16} {'kernel':<24} {'dtype':<12} {'target':<7} {'shared':>7} {'registers':>9} {'spills':>6}")
+    print(
+        f"{'op':<16} {'kernel':<28} {'dtype':<22} {'target':<7} {'shared':>7} {'registers':>9} {'spills':>6}  "
+        "a trip of the main loop"
+    )
     for row in rows:
         print(
-            f"{row.op:<16} {row.kernel:<24} {row.dtype:<12} {row.target:<7} "
-            f"{row.shared:>7} {row.registers:>9} {row.spills:>6}"
+            f"{row.op:<16} {row.kernel:<28} {row.dtype:<22} {row.target:<7} "
+            f"{row.shared:>7} {row.registers:>9} {row.spills:>6}  {row.mix.describe() if row.mix else ''}"
         )
     if arguments.json:
         arguments.json.write_text(json.dumps([dataclasses.asdict(row) for row in rows], indent=1) + "\n")

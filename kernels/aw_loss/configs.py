@@ -14,6 +14,7 @@ from dataclasses import dataclass
 PROGRAMS = 512
 # A row's partial sums are added up in one tile of at most this many.
 MAX_SPLITS = 64
+WIDTH_MULTIPLE = 8  # entries of two bytes in 16 bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +22,7 @@ class Launch:
     """One kernel over B x N tiles.
 
     rows, items: of a tile. depth: columns of one matrix product for the cosines (they are padded to it in
-    registers; d beyond it goes in chunks). columns: of the gradient that one program sums. warps, stages: Triton's.
+    registers; d beyond it goes in chunks). columns: of the vectors that one program sums. warps, stages: Triton's.
     """
 
     rows: int
@@ -31,48 +32,63 @@ class Launch:
     warps: int
     stages: int
 
-    def constants(self, d: int, gradient: bool = True) -> dict[str, int]:
-        """The kernel's compile-time arguments."""
-        sizes = {"D": d, "ROWS": self.rows, "ITEMS": self.items, "DEPTH": self.depth}
-        return sizes | {"COLUMNS": self.columns} if gradient else sizes
+    def constants(self, width: int) -> dict[str, int]:
+        """The kernel's compile-time arguments; width: of the unit vectors in memory."""
+        return {
+            "WIDTH": width, "ROWS": self.rows, "ITEMS": self.items, "DEPTH": self.depth, "COLUMNS": self.columns,
+        }  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class Knobs:
-    """The three passes over the catalog."""
+    """The two passes over the catalog.
 
-    sums: Launch
+    queries: forward, a program holds queries and goes through items. It takes the same tiles whether it sums vectors
+    or not, so that the loss has the same bits. items: backward, a program holds items and goes through queries.
+    """
+
     queries: Launch
     items: Launch
 
 
-def knobs(d: int, dtype: str, backend: str) -> Knobs:
-    """Knobs for vectors of d and a dtype of the matrix products ('fp32', 'bf16', 'fp16') on 'cuda' or 'hip'."""
-    width = max(16, power_of_two(d))
+# Tiles of whole vectors on NVIDIA's GPUs in bf16 and fp16, by 'rows x items x warps' of each pass. All are compiled and
+# held to the same bounds by compile_check; `python -m bench.gpu --only tiles` times them. 64 rows are one tensor-core
+# instruction's on sm_90, and the other side is the instruction's n. A pass reads its other side from L2 once a program:
+# tiles of 128 halve that, and hold one block of eight warps a multiprocessor where the small ones hold two or three of
+# four.
+QUERIES_TILES = {"64x64x4": (64, 64, 4), "64x128x4": (64, 128, 4), "128x64x8": (128, 64, 8), "128x128x8": (128, 128, 8)}
+ITEMS_TILES = {"32x64x4": (32, 64, 4), "64x64x4": (64, 64, 4), "32x128x8": (32, 128, 8), "64x128x8": (64, 128, 8)}
+# Which of them runs. Not measured on a GPU yet: the forward pass takes the tile that leaves most warps a multiprocessor
+# (168 registers a thread on sm_90), the backward pass the smallest whose instructions are 64 wide on both sides.
+CHOSEN = ("64x64x4", "64x64x4")
+STAGES = 3  # of cuda; AMD has 64 KB of shared memory a block and no use for a third
+
+
+def knobs(d: int, dtype: str, backend: str, tiles: tuple[str, str] = CHOSEN) -> Knobs:
+    """Knobs for vectors of d and a dtype of the matrix products ('fp32', 'bf16', 'fp16') on 'cuda' or 'hip'.
+
+    tiles: names in QUERIES_TILES and ITEMS_TILES; they count where several are to be had (cuda, two-byte products, d at
+    most 128).
+    """
+    columns = max(16, power_of_two(d))  # of a whole vector in registers
     if dtype == "fp32":
         # Exact float32 products run outside the tensor cores: a thread holds its operands for the whole depth of a
         # product, so depths are 32 and 16; twice that spills 700 bytes a thread on sm_90.
-        depth, columns = min(width, 32), min(width, 128)
+        depth, columns = min(columns, 32), min(columns, 128)
         return Knobs(
-            sums=Launch(32, 32, depth, columns, warps=4, stages=2),
             queries=Launch(32, 16, depth, columns, warps=4, stages=2),
             items=Launch(16, 32, depth, columns, warps=4, stages=2),
         )
-    # AMD has 64 KB of shared memory a block and no use for a third stage.
-    stages = 3 if backend == "cuda" else 2
-    if width <= 128:
-        # Whole vectors; 64 rows are one tensor-core instruction's on sm_90. With the gradient beside them the
-        # cosines take half the tile; the items' pass ends with a float32 tile of vectors, so its tile is halved again.
-        return Knobs(
-            sums=Launch(64, 128, width, width, 4, stages),
-            queries=Launch(64, 64, width, width, 4, stages),
-            items=Launch(32, 64, width, width, 4 if backend == "cuda" else 8, stages),
-        )
-    # In chunks both operands of the cosines are loaded anew, which takes registers from the tiles.
+    if columns > 128:
+        # In chunks both operands of the cosines are loaded anew, which takes registers from the tiles.
+        stages = STAGES if backend == "cuda" else 2
+        return Knobs(queries=Launch(32, 32, 64, 128, 4, stages), items=Launch(32, 32, 64, 128, 4, stages))
+    if backend == "hip":
+        return Knobs(queries=Launch(64, 64, columns, columns, 4, 2), items=Launch(32, 64, columns, columns, 8, 2))
+    (rows, items, warps), (i_rows, i_items, i_warps) = QUERIES_TILES[tiles[0]], ITEMS_TILES[tiles[1]]
     return Knobs(
-        sums=Launch(64, 64, 64, 128, 4, stages),
-        queries=Launch(32, 32, 64, 128, 4, stages),
-        items=Launch(32, 32, 64, 128, 4, stages),
+        queries=Launch(rows, items, columns, columns, warps, STAGES),
+        items=Launch(i_rows, i_items, columns, columns, i_warps, STAGES),
     )
 
 
@@ -90,13 +106,18 @@ def power_of_two(n: int) -> int:
     return 1 << (n - 1).bit_length()
 
 
+def width(d: int) -> int:
+    """Columns of a unit vector in memory: every row begins at a multiple of 16 bytes, so that copies are that wide."""
+    return -(-d // WIDTH_MULTIPLE) * WIDTH_MULTIPLE
+
+
 def row_tile(d: int) -> dict[str, int]:
     """Compile-time sizes of a kernel that holds whole rows of d in registers, a few thousand entries a program."""
-    columns = power_of_two(d)
+    columns = power_of_two(width(d))
     return {"ROWS": max(1, 2048 // columns), "COLUMNS": columns}
 
 
 def split_tile(d: int) -> dict[str, int]:
     """Compile-time sizes of the kernel that adds up a row's partial gradients, as many at once as registers hold."""
     columns = power_of_two(d)
-    return {"COLUMNS": columns, "SPLITS": max(1, min(MAX_SPLITS, 4096 // columns))}
+    return {"COLUMNS": columns, "SPLITS": max(1, min(MAX_SPLITS, 2048 // columns))}

@@ -41,8 +41,9 @@ def not_supported_reasons(request: LossRequest) -> list[str]:
 def aw_loss(request: LossRequest) -> Tensor:
     """Loss of every row, unweighted: float32[B]. A target outside 0..N-1 gives NaN."""
     others, target_cosines = _CatalogSums.apply(
-        request.queries, request.items, request.targets, request.scale, 0, len(request.items), _compute_dtype(request)
-    )
+        request.queries, request.items, request.targets, request.scale, 0, len(request.items), _compute_dtype(request),
+        _asks_for_gradient(request.queries),
+    )  # fmt: skip
     return _RowLosses.apply(others, target_cosines, request.scale, request.gamma)
 
 
@@ -73,12 +74,20 @@ def catalog_sums(
         raise UsageError(f"catalog_sums: items {first_item}..{last} are not within a catalog of {catalog_size}")
     if reasons := not_supported_reasons(request):
         raise UnsupportedError(f"catalog_sums: cannot take {request.describe()} ({', '.join(reasons)})")
-    return _CatalogSums.apply(queries, items, targets, request.scale, first_item, catalog_size, _compute_dtype(request))
+    return _CatalogSums.apply(
+        queries, items, targets, request.scale, first_item, catalog_size, _compute_dtype(request),
+        _asks_for_gradient(queries),
+    )  # fmt: skip
 
 
 def loss_of_sums(others: Tensor, target_cosines: Tensor, *, scale: float, gamma: float) -> Tensor:
     """Loss of every row, float32[B], from what `catalog_sums` returned, added up over the catalog's slices."""
     return _RowLosses.apply(others, target_cosines, float(scale), float(gamma))
+
+
+def _asks_for_gradient(queries: Tensor) -> bool:
+    """Whether a backward pass can ask for the queries' gradient, whose sums the forward pass makes."""
+    return torch.is_grad_enabled() and queries.requires_grad
 
 
 def _compute_dtype(request: LossRequest) -> torch.dtype:
@@ -89,7 +98,7 @@ class _CatalogSums(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, queries: Tensor, items: Tensor, targets: Tensor, scale: float, first_item: int, catalog_size: int,
-        dtype: torch.dtype,
+        dtype: torch.dtype, with_vectors: bool,
     ) -> tuple[Tensor, Tensor]:  # fmt: skip
         from mtaw_fast.kernels.aw_loss import launchers
 
@@ -97,24 +106,30 @@ class _CatalogSums(torch.autograd.Function):
         where = launchers.Slice(first_item, catalog_size)
         unit_queries, query_norms = launchers.unit_rows(queries, dtype)
         unit_items, item_norms = launchers.unit_rows(items, dtype)
-        others, target_cosines = launchers.catalog_sums(queries, items, unit_queries, unit_items, targets, scale, where)
-        ctx.save_for_backward(queries, items, targets, unit_queries, unit_items, query_norms, item_norms, others)
+        sums = launchers.catalog_sums(queries, items, unit_queries, unit_items, targets, scale, where, with_vectors)
+        ctx.save_for_backward(
+            queries, items, targets, unit_queries, unit_items, query_norms, item_norms, sums.others, sums.vectors
+        )
         ctx.scale, ctx.where = scale, where
-        return others, target_cosines
+        return sums.others, sums.target_cosines
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, d_others: Tensor, d_cosines: Tensor) -> tuple[Tensor | None, ...]:
         from mtaw_fast.kernels.aw_loss import launchers
 
-        queries, items, targets, unit_queries, unit_items, query_norms, item_norms, others = ctx.saved_tensors
-        gradients = launchers.Gradients.prepare(
-            unit_queries, unit_items, targets, ctx.scale, ctx.where, others,
-            d_others.contiguous(), d_cosines.contiguous(),
-        )  # fmt: skip
-        by_queries = gradients.by_queries(queries, query_norms) if ctx.needs_input_grad[0] else None
-        by_items = gradients.by_items(items, item_norms) if ctx.needs_input_grad[1] else None
-        return by_queries, by_items, None, None, None, None, None
+        queries, items, targets, unit_queries, unit_items, query_norms, item_norms, others, vectors = ctx.saved_tensors
+        slopes = d_others.contiguous(), d_cosines.contiguous()
+        by_queries = by_items = None
+        if ctx.needs_input_grad[0]:
+            by_queries = launchers.query_gradients(
+                queries, items, targets, query_norms, item_norms, vectors, ctx.scale, ctx.where, *slopes
+            )
+        if ctx.needs_input_grad[1]:
+            by_items = launchers.item_gradients(
+                unit_queries, unit_items, items, targets, item_norms, ctx.scale, ctx.where, others, *slopes
+            )
+        return by_queries, by_items, None, None, None, None, None, None
 
 
 class _RowLosses(torch.autograd.Function):

@@ -25,17 +25,32 @@ class Slice:
 
 
 def unit_rows(vectors: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Rows of float[R, d] over their norms, in `dtype`, and the inverse norms float32[R]."""
+    """Rows of float[R, d] over their norms, [R, configs.width(d)] in `dtype` with zeros behind, and the inverse norms
+    float32[R]."""
     n_rows, d = vectors.shape
-    unit = torch.empty(n_rows, d, dtype=dtype, device=vectors.device)
+    unit = torch.empty(n_rows, configs.width(d), dtype=dtype, device=vectors.device)
     inverse_norms = torch.empty(n_rows, dtype=torch.float32, device=vectors.device)
     tile = configs.row_tile(d)
     grid = (_blocks(n_rows, tile["ROWS"]),)
     with torch.cuda.device_of(vectors):
         units.unit_rows[grid](
-            vectors, unit, inverse_norms, n_rows, vectors.stride(0), D=d, **tile, num_warps=4, enable_fp_fusion=True
-        )
+            vectors, unit, inverse_norms, n_rows, vectors.stride(0),
+            D=d, WIDTH=unit.shape[1], **tile, num_warps=4, enable_fp_fusion=True,
+        )  # fmt: skip
     return unit, inverse_norms
+
+
+@dataclass(frozen=True, slots=True)
+class Sums:
+    """What a pass over the catalog leaves of every row.
+
+    others: float32[B], sum of exp(z - scale / 2) over the items but the target. target_cosines: float32[B].
+    vectors: float32[splits, B, width], the items' unit vectors summed with those weights; None where not asked for.
+    """
+
+    others: Tensor
+    target_cosines: Tensor
+    vectors: Tensor | None
 
 
 def catalog_sums(
@@ -46,26 +61,31 @@ def catalog_sums(
     targets: Tensor,
     scale: float,
     where: Slice,
-) -> tuple[Tensor, Tensor]:
-    """(sum of exp(z - scale / 2) over the items but the target, the target's cosine), float32[B] each."""
-    (n_rows, d), n_items = queries.shape, len(items)
-    launch = configs.knobs(d, _LABELS[unit_items.dtype], _backend()).sums
+    vectors: bool,
+) -> Sums:
+    """The forward pass. vectors: whether the queries' gradient will be asked for; `others` has the same bits anyhow."""
+    (n_rows, d), n_items, width = queries.shape, *unit_items.shape
+    launch = _knobs(unit_items, d).queries
     splits, tiles_a_split = configs.splits(n_rows, n_items, launch)
-    partials, others, target_cosines = (
-        torch.empty(*shape, dtype=torch.float32, device=queries.device)
-        for shape in ((splits, n_rows), (n_rows,), (n_rows,))
-    )
+
+    def empty(*shape: int) -> Tensor:
+        return torch.empty(*shape, dtype=torch.float32, device=queries.device)
+
+    partials, others, target_cosines = empty(splits, n_rows), empty(n_rows), empty(n_rows)
+    vector_sums = empty(splits, n_rows, width) if vectors else None
+    blocks = (_blocks(n_rows, launch.rows), splits, _blocks(width, launch.columns) if vectors else 1)
     with torch.cuda.device_of(queries):
-        sums.partial_sums[(_blocks(n_rows, launch.rows), splits)](
-            unit_queries, unit_items, targets, partials, n_rows, n_items, where.first_item, tiles_a_split,
-            scale * math.log2(math.e), **launch.constants(d, gradient=False), **_options(launch),
+        sums.partial_sums[blocks](
+            unit_queries, unit_items, targets, partials, partials if vector_sums is None else vector_sums,
+            n_rows, n_items, where.first_item, tiles_a_split, scale * math.log2(math.e),
+            VECTORS=vectors, **launch.constants(width), **_options(launch),
         )  # fmt: skip
         sums.finish_sums[(n_rows,)](
             queries, items, targets, partials, others, target_cosines,
             n_rows, n_items, where.first_item, where.catalog_size, splits, queries.stride(0), items.stride(0),
             D=d, COLUMNS=configs.power_of_two(d), SPLITS=configs.MAX_SPLITS, num_warps=1, enable_fp_fusion=True,
         )  # fmt: skip
-    return others, target_cosines
+    return Sums(others, target_cosines, vector_sums)
 
 
 def row_losses(others: Tensor, target_cosines: Tensor, scale: float, gamma: float) -> tuple[Tensor, Tensor, Tensor]:
@@ -80,79 +100,80 @@ def row_losses(others: Tensor, target_cosines: Tensor, scale: float, gamma: floa
     return losses, others_slopes, cosine_slopes
 
 
-@dataclass(frozen=True, slots=True)
-class Gradients:
-    """The backward pass of `catalog_sums`: its scalars are made once, then each side is asked for as needed.
+def query_gradients(
+    queries: Tensor,
+    items: Tensor,
+    targets: Tensor,
+    query_norms: Tensor,
+    item_norms: Tensor,
+    vectors: Tensor,
+    scale: float,
+    where: Slice,
+    d_others: Tensor,
+    d_cosines: Tensor,
+) -> Tensor:
+    """Gradient by the queries as given, in their dtype: [B, d]; no pass over the catalog.
 
-    d_others, d_cosines: float32[B], gradients by the results of catalog_sums.
+    query_norms, item_norms: of `unit_rows`. vectors: of `Sums`. d_others, d_cosines: float32[B], gradients by the
+    results of catalog_sums.
     """
+    (n_rows, d), (splits, _, width) = queries.shape, vectors.shape
+    gradient = torch.empty(n_rows, d, dtype=queries.dtype, device=queries.device)
+    with torch.cuda.device_of(queries):
+        gradients.finish_queries[(n_rows,)](
+            vectors, d_others, d_cosines, targets, items, item_norms, queries, query_norms, gradient,
+            n_rows, len(items), where.first_item, splits, scale, queries.stride(0), items.stride(0),
+            D=d, WIDTH=width, **configs.split_tile(d), num_warps=4, enable_fp_fusion=True,
+        )  # fmt: skip
+    return gradient
 
-    unit_queries: Tensor
-    unit_items: Tensor
-    targets: Tensor
-    scale: float
-    where: Slice
-    factors: Tensor
-    target_entries: Tensor
-    unit: Tensor
 
-    @classmethod
-    def prepare(
-        cls, unit_queries: Tensor, unit_items: Tensor, targets: Tensor, scale: float, where: Slice,
-        others: Tensor, d_others: Tensor, d_cosines: Tensor,
-    ) -> Gradients:  # fmt: skip
-        """Make the rows' scalars."""
-        n_rows = len(targets)
-        factors, target_entries, unit = (
-            torch.empty_like(others),
-            torch.empty_like(others),
-            torch.empty(1, dtype=torch.float32, device=others.device),
-        )
-        with torch.cuda.device_of(others):
-            rows.gradient_scalars[(_blocks(n_rows, SCALARS),)](
-                d_others, d_cosines, others, factors, target_entries, unit, n_rows, scale,
-                ROWS=SCALARS, num_warps=4, enable_fp_fusion=True,
-            )  # fmt: skip
-        return cls(unit_queries, unit_items, targets, scale, where, factors, target_entries, unit)
+def item_gradients(
+    unit_queries: Tensor,
+    unit_items: Tensor,
+    items: Tensor,
+    targets: Tensor,
+    item_norms: Tensor,
+    scale: float,
+    where: Slice,
+    others: Tensor,
+    d_others: Tensor,
+    d_cosines: Tensor,
+) -> Tensor:
+    """Gradient by the items as given, in their dtype: [N, d], by the second pass over the catalog.
 
-    def by_queries(self, queries: Tensor, inverse_norms: Tensor) -> Tensor:
-        """Gradient by the queries as given, in their dtype: [B, d]."""
-        (n_rows, d), n_items = queries.shape, len(self.unit_items)
-        launch = configs.knobs(d, _LABELS[self.unit_items.dtype], _backend()).queries
-        splits, tiles_a_split = configs.splits(n_rows, n_items, launch)
-        partials = torch.empty(splits, n_rows, d, dtype=torch.float32, device=queries.device)
-        with torch.cuda.device_of(queries):
-            gradients.query_gradients[(_blocks(n_rows, launch.rows), splits, _blocks(d, launch.columns))](
-                self.unit_queries, self.unit_items, self.targets, self.factors, self.target_entries, partials,
-                n_rows, n_items, self.where.first_item, tiles_a_split, self.scale * math.log2(math.e),
-                **launch.constants(d), **_options(launch),
-            )  # fmt: skip
-        return self._finish(partials, queries, inverse_norms)
+    item_norms: of `unit_rows`. others: of `Sums`. d_others, d_cosines: float32[B], gradients by the results of
+    catalog_sums.
+    """
+    n_rows, (n_items, d), width = len(targets), items.shape, unit_items.shape[1]
+    launch = _knobs(unit_items, d).items
+    whole = d <= launch.columns
+    factors, target_entries = torch.empty_like(others), torch.empty_like(others)
+    unit = torch.empty(1, dtype=torch.float32, device=others.device)
+    gradient = torch.empty(n_items, d, dtype=items.dtype if whole else torch.float32, device=items.device)
+    with torch.cuda.device_of(items):
+        rows.gradient_scalars[(_blocks(n_rows, SCALARS),)](
+            d_others, d_cosines, others, factors, target_entries, unit, n_rows, scale,
+            ROWS=SCALARS, num_warps=4, enable_fp_fusion=True,
+        )  # fmt: skip
+        gradients.item_gradients[(_blocks(n_items, launch.items), _blocks(d, launch.columns))](
+            unit_queries, unit_items, targets, factors, target_entries, unit, items, item_norms, gradient,
+            n_rows, n_items, where.first_item, items.stride(0), scale * math.log2(math.e),
+            D=d, **launch.constants(width), **_options(launch),
+        )  # fmt: skip
+        if whole:
+            return gradient
+        sums_of_columns, gradient = gradient, torch.empty(n_items, d, dtype=items.dtype, device=items.device)
+        tile = configs.row_tile(d)
+        gradients.finish_items[(_blocks(n_items, tile["ROWS"]),)](
+            sums_of_columns, unit, items, item_norms, gradient, n_items, items.stride(0),
+            D=d, **tile, num_warps=4, enable_fp_fusion=True,
+        )  # fmt: skip
+    return gradient
 
-    def by_items(self, items: Tensor, inverse_norms: Tensor) -> Tensor:
-        """Gradient by the items as given, in their dtype: [N, d]."""
-        n_rows, (n_items, d) = len(self.targets), items.shape
-        launch = configs.knobs(d, _LABELS[self.unit_items.dtype], _backend()).items
-        whole = d <= launch.columns
-        gradient = torch.empty(n_items, d, dtype=items.dtype if whole else torch.float32, device=items.device)
-        with torch.cuda.device_of(items):
-            gradients.item_gradients[(_blocks(n_items, launch.items), _blocks(d, launch.columns))](
-                self.unit_queries, self.unit_items, self.targets, self.factors, self.target_entries, self.unit,
-                items, inverse_norms, gradient,
-                n_rows, n_items, self.where.first_item, items.stride(0), self.scale * math.log2(math.e),
-                **launch.constants(d), **_options(launch),
-            )  # fmt: skip
-        return gradient if whole else self._finish(gradient[None], items, inverse_norms)
 
-    def _finish(self, partials: Tensor, vectors: Tensor, inverse_norms: Tensor) -> Tensor:
-        splits, n_rows, d = partials.shape
-        gradient = torch.empty(n_rows, d, dtype=vectors.dtype, device=vectors.device)
-        with torch.cuda.device_of(vectors):
-            gradients.finish_gradients[(n_rows,)](
-                partials, self.unit, vectors, inverse_norms, gradient, n_rows, splits, vectors.stride(0),
-                D=d, **configs.split_tile(d), num_warps=4, enable_fp_fusion=True,
-            )  # fmt: skip
-        return gradient
+def _knobs(unit_items: Tensor, d: int) -> configs.Knobs:
+    return configs.knobs(d, _LABELS[unit_items.dtype], "cuda" if torch.version.hip is None else "hip")
 
 
 def _blocks(n: int, size: int) -> int:
@@ -161,7 +182,3 @@ def _blocks(n: int, size: int) -> int:
 
 def _options(launch: configs.Launch) -> dict[str, int | bool]:
     return {"num_warps": launch.warps, "num_stages": launch.stages, "enable_fp_fusion": True}
-
-
-def _backend() -> str:
-    return "cuda" if torch.version.hip is None else "hip"

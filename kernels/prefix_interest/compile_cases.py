@@ -10,6 +10,7 @@ from mtaw_fast.kernels.compile_case import CompileCase
 from mtaw_fast.kernels.prefix_interest import configs
 
 _D = 100
+_OTHER_D = (64, 128)  # in the types of training
 # (label, dtype of clicks and weights, compute dtype); fp16 compiles to the code of bf16 with other instructions
 _DTYPES = (
     ("fp32", torch.float32, torch.float32),
@@ -29,17 +30,21 @@ _OF_THE_CALLER = {"clicks", "d_clicks_out", "d_out", "out"}  # as are all weight
 
 
 def compile_cases(backend: str) -> list[CompileCase]:
-    """Every kernel in every pair of dtypes, at d = 100 with both dropouts."""
-    return [case for dtypes in _DTYPES for case in _cases(*dtypes, hip=backend == "hip")]
+    """Every kernel in every pair of dtypes at d = 100, and in those of training at d = 64 and 128; both dropouts."""
+    hip = backend == "hip"
+    cases = [case for dtypes in _DTYPES for case in _cases(*dtypes, _D, hip)]
+    for d in _OTHER_D:
+        cases += _cases(f"fp32>bf16 d={d}", torch.float32, torch.bfloat16, d, hip)
+    return cases
 
 
-def _cases(label: str, given: torch.dtype, compute: torch.dtype, hip: bool) -> list[CompileCase]:
+def _cases(label: str, given: torch.dtype, compute: torch.dtype, d: int, hip: bool) -> list[CompileCase]:
     from mtaw_fast.kernels.prefix_interest.triton_kernels import backward, forward, weight_gradients
 
-    columns, tile, weight = configs.padded(_D), configs.tile_config(compute, hip), configs.WEIGHT[compute]
+    columns, tile, weight = configs.padded(d), configs.tile_config(compute, hip), configs.WEIGHT[compute]
     constants = {
         "CLICK_DROPOUT": True, "FFN_DROPOUT": True,
-        "M": configs.DEFAULT_TILE_CLICKS, "PART": min(tile.part, columns), "d": _D, "D": columns,
+        "M": configs.DEFAULT_TILE_CLICKS, "PART": min(tile.part, columns), "d": d, "D": columns,
         "STEP": weight.step, "ROWS": weight.rows, "BLOCK": configs.ADD_BLOCK,
     }  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""Backward: both gradients by passes over B x N tiles of recomputed cosines, each summed in one order, no atomics."""
+"""Backward: the items' gradient by a pass over B x N tiles of recomputed cosines, the queries' from forward's sums."""
 
 import triton
 import triton.language as tl
@@ -7,57 +7,10 @@ from mtaw_fast.kernels.aw_loss.triton_kernels.tiles import chunked_dot, load_tar
 from mtaw_fast.kernels.triton_kernels.arithmetic import dot, narrow
 
 
-@triton.jit(do_not_specialize=["n_rows", "n_items", "first_item", "tiles_a_split"])
-def query_gradients(
-    queries_p,  # unit queries [n_rows, D]
-    items_p,  # unit items [n_items, D]
-    targets_p,  # int64[n_rows]
-    factors_p,  # float32[n_rows]
-    target_entries_p,  # float32[n_rows]
-    partials_p,  # float32[splits, n_rows, D]
-    n_rows,
-    n_items,
-    first_item,
-    tiles_a_split,
-    scale_log2e,
-    D: tl.constexpr,
-    ROWS: tl.constexpr,
-    ITEMS: tl.constexpr,
-    DEPTH: tl.constexpr,
-    COLUMNS: tl.constexpr,
-):
-    """partials[s, b] = the part of split s of the gradient by unit query b, in `unit`s; COLUMNS columns a program."""
-    i_rows, i_split, i_columns = tl.program_id(0), tl.program_id(1), tl.program_id(2)
-    rows = i_rows * ROWS + tl.arange(0, ROWS)
-    m_rows = rows < n_rows
-    targets = load_targets(targets_p, rows, n_rows, first_item, n_items)
-    factors = tl.load(factors_p + rows, mask=m_rows, other=0.0)
-    target_entries = tl.load(target_entries_p + rows, mask=m_rows, other=0.0)
-    if D <= DEPTH:
-        queries = load_tile(queries_p, rows, n_rows, D, 0, D, DEPTH)
-    gradient = tl.zeros((ROWS, COLUMNS), tl.float32)
-    last_tile = tl.minimum((i_split + 1) * tiles_a_split, tl.cdiv(n_items, ITEMS))
-    for tile in range(i_split * tiles_a_split, last_tile):
-        items = tile * ITEMS + tl.arange(0, ITEMS)
-        item_tile = load_tile(items_p, items, n_items, D, i_columns * COLUMNS, D, COLUMNS)
-        if D <= DEPTH:
-            cosines = dot(queries, tl.trans(item_tile), tl.zeros((ROWS, ITEMS), tl.float32))
-        else:
-            cosines = chunked_dot(queries_p, rows, n_rows, items_p, items, n_items, D, ROWS, ITEMS, DEPTH)
-        entries = factors[:, None] * shifted_exp(cosines, scale_log2e)
-        entries = tl.where(items[None, :] == targets[:, None], target_entries[:, None], entries)
-        # Beyond the catalog a cosine of 0 can be out of all proportion to the row's: infinite in fp16, and inf * 0.
-        entries = tl.where((items < n_items)[None, :], entries, 0.0)
-        gradient = dot(narrow(entries, items_p.dtype.element_ty), item_tile, gradient)
-    columns = i_columns * COLUMNS + tl.arange(0, COLUMNS)
-    offsets = (i_split.to(tl.int64) * n_rows + rows)[:, None] * D + columns[None, :]
-    tl.store(partials_p + offsets, gradient, mask=m_rows[:, None] & (columns < D)[None, :])
-
-
 @triton.jit(do_not_specialize=["n_rows", "n_items", "first_item"])
 def item_gradients(
-    queries_p,  # unit queries [n_rows, D]
-    items_p,  # unit items [n_items, D]
+    queries_p,  # unit queries [n_rows, WIDTH]
+    items_p,  # unit items [n_items, WIDTH]
     targets_p,  # int64[n_rows]
     factors_p,  # float32[n_rows]
     target_entries_p,  # float32[n_rows]
@@ -71,6 +24,7 @@ def item_gradients(
     vector_stride,
     scale_log2e,
     D: tl.constexpr,
+    WIDTH: tl.constexpr,
     ROWS: tl.constexpr,
     ITEMS: tl.constexpr,
     DEPTH: tl.constexpr,
@@ -79,13 +33,13 @@ def item_gradients(
     """The gradient by the items: softmax and targets' part in one sum over the rows, ascending.
 
     Where COLUMNS holds a whole vector it goes through the norm into `gradients`; else that is left to
-    `finish_gradients`, and `gradients` takes the gradient by the unit items, in `unit`s.
+    `finish_items`, and `gradients` takes the gradient by the unit items, in `unit`s.
     """
     i_items, i_columns = tl.program_id(0), tl.program_id(1)
     items = i_items * ITEMS + tl.arange(0, ITEMS)
     m_items = items < n_items
-    if D <= DEPTH:
-        item_tile = load_tile(items_p, items, n_items, D, 0, D, DEPTH)
+    if WIDTH <= DEPTH:
+        item_tile = load_tile(items_p, items, n_items, WIDTH, 0, WIDTH, DEPTH)
     gradient = tl.zeros((ITEMS, COLUMNS), tl.float32)
     for first in range(0, n_rows, ROWS):
         rows = first + tl.arange(0, ROWS)
@@ -93,11 +47,11 @@ def item_gradients(
         targets = load_targets(targets_p, rows, n_rows, first_item, n_items)
         factors = tl.load(factors_p + rows, mask=m_rows, other=0.0)
         target_entries = tl.load(target_entries_p + rows, mask=m_rows, other=0.0)
-        queries = load_tile(queries_p, rows, n_rows, D, i_columns * COLUMNS, D, COLUMNS)
-        if D <= DEPTH:
+        queries = load_tile(queries_p, rows, n_rows, WIDTH, i_columns * COLUMNS, WIDTH, COLUMNS)
+        if WIDTH <= DEPTH:
             cosines = dot(item_tile, tl.trans(queries), tl.zeros((ITEMS, ROWS), tl.float32))
         else:
-            cosines = chunked_dot(items_p, items, n_items, queries_p, rows, n_rows, D, ITEMS, ROWS, DEPTH)
+            cosines = chunked_dot(items_p, items, n_items, queries_p, rows, n_rows, WIDTH, ITEMS, ROWS, DEPTH)
         # Rows beyond n_rows have a factor of 0; items beyond n_items are not stored.
         entries = factors[None, :] * shifted_exp(cosines, scale_log2e)
         entries = tl.where(items[:, None] == targets[None, :], target_entries[None, :], entries)
@@ -113,34 +67,80 @@ def item_gradients(
     tl.store(gradients_p + offsets, narrow(gradient, gradients_p.dtype.element_ty), mask=mask)
 
 
-@triton.jit(do_not_specialize=["n_rows", "splits"])
-def finish_gradients(
-    partials_p,  # float32[splits, n_rows, D]
+@triton.jit(do_not_specialize=["n_rows"])
+def finish_items(
+    sums_p,  # float32[n_rows, D]
     unit_p,  # float32[1]
     vectors_p,  # [n_rows, D], rows vector_stride apart
     inverse_norms_p,  # float32[n_rows]
     gradients_p,  # [n_rows, D]
     n_rows,
-    splits,
     vector_stride,
     D: tl.constexpr,
+    ROWS: tl.constexpr,
+    COLUMNS: tl.constexpr,
+):
+    """Whole rows of what `item_gradients` left in COLUMNS at a time, through the norm."""
+    rows = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    columns = tl.arange(0, COLUMNS)
+    offsets = rows.to(tl.int64)[:, None] * D + columns[None, :]
+    mask = (rows < n_rows)[:, None] & (columns < D)[None, :]
+    gradient = tl.load(sums_p + offsets, mask=mask, other=0.0) * tl.load(unit_p)
+    inverse = tl.load(inverse_norms_p + rows, mask=rows < n_rows, other=0.0)[:, None]
+    unit_vectors = load_tile(vectors_p, rows, n_rows, vector_stride, 0, D, COLUMNS).to(tl.float32) * inverse
+    gradient = through_norm(gradient, unit_vectors, inverse)
+    tl.store(gradients_p + offsets, narrow(gradient, gradients_p.dtype.element_ty), mask=mask)
+
+
+@triton.jit(do_not_specialize=["n_rows", "n_items", "first_item", "splits", "scale"])
+def finish_queries(
+    vectors_p,  # float32[splits, n_rows, WIDTH], of `partial_sums`
+    d_others_p,  # float32[n_rows]
+    d_cosines_p,  # float32[n_rows]
+    targets_p,  # int64[n_rows]
+    items_p,  # the items as given, [n_items, D], rows item_stride apart
+    item_norms_p,  # float32[n_items], inverse
+    queries_p,  # the queries as given, [n_rows, D], rows query_stride apart
+    query_norms_p,  # float32[n_rows], inverse
+    gradients_p,  # [n_rows, D]
+    n_rows,
+    n_items,
+    first_item,
+    splits,
+    scale,
+    query_stride,
+    item_stride,
+    D: tl.constexpr,
+    WIDTH: tl.constexpr,
     COLUMNS: tl.constexpr,
     SPLITS: tl.constexpr,
 ):
-    """A row a program: the sum of its partials in one order, through the norm."""
-    row = tl.program_id(0).to(tl.int64)
+    """The gradient by the queries, a row a program: d_others scale sum P_i e_i + d_cosine e_target, through the norm.
+
+    The splits' sums are added in one order; the target's vector is the float32 one, as it was for its cosine.
+    """
+    rows = tl.program_id(0) + tl.arange(0, 1)
     columns = tl.arange(0, COLUMNS)[None, :]
     m_columns = columns < D
-    gradient = tl.zeros((1, COLUMNS), tl.float32)
+    sums = tl.zeros((1, COLUMNS), tl.float32)
     for first in range(0, splits, SPLITS):
         i_split = first + tl.arange(0, SPLITS)[:, None]
-        offsets = (i_split.to(tl.int64) * n_rows + row) * D + columns
-        partials = tl.load(partials_p + offsets, mask=(i_split < splits) & m_columns, other=0.0)
-        gradient += tl.sum(partials, axis=0)[None, :]
-    inverse = tl.load(inverse_norms_p + row)
-    vector = tl.load(vectors_p + row * vector_stride + columns, mask=m_columns, other=0.0).to(tl.float32)
-    gradient = through_norm(gradient * tl.load(unit_p), vector * inverse, inverse)
-    tl.store(gradients_p + row * D + columns, narrow(gradient, gradients_p.dtype.element_ty), mask=m_columns)
+        offsets = (i_split.to(tl.int64) * n_rows + tl.program_id(0)) * WIDTH + columns
+        parts = tl.load(vectors_p + offsets, mask=(i_split < splits) & m_columns, other=0.0)
+        sums += tl.sum(parts, axis=0)[None, :]
+    numbers = tl.load(targets_p + rows) - first_item
+    here = (numbers >= 0) & (numbers < n_items)
+    target_p = items_p + numbers[:, None] * item_stride + columns
+    target = tl.load(target_p, mask=m_columns & here[:, None], other=0.0).to(tl.float32)
+    target *= tl.load(item_norms_p + numbers, mask=here, other=0.0)[:, None]
+    d_cosine = tl.where(here, tl.load(d_cosines_p + rows), 0.0)
+    gradient = (tl.load(d_others_p + rows) * scale)[:, None] * sums + d_cosine[:, None] * target
+    inverse = tl.load(query_norms_p + rows)[:, None]
+    query_p = queries_p + rows.to(tl.int64)[:, None] * query_stride + columns
+    unit_query = tl.load(query_p, mask=m_columns, other=0.0).to(tl.float32) * inverse
+    gradient = through_norm(gradient, unit_query, inverse)
+    gradient_p = gradients_p + rows.to(tl.int64)[:, None] * D + columns
+    tl.store(gradient_p, narrow(gradient, gradients_p.dtype.element_ty), mask=m_columns)
 
 
 @triton.jit

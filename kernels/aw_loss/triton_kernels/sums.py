@@ -1,47 +1,86 @@
-"""Forward: sums of exponentials over the catalog, without a running maximum, and the target's cosine."""
+"""Forward: sums over the catalog, of exponentials and of the items weighted by them, and the target's cosine."""
 
 import triton
 import triton.language as tl
 
 from mtaw_fast.kernels.aw_loss.triton_kernels.tiles import chunked_dot, load_targets, load_tile, shifted_exp
 from mtaw_fast.kernels.aw_loss.triton_kernels.units import inverse_norm
-from mtaw_fast.kernels.triton_kernels.arithmetic import dot
+from mtaw_fast.kernels.triton_kernels.arithmetic import dot, narrow
+
+# fp16's entries are scaled so that a row's largest lies between 2^14 and 2^15, of the 65504 it holds.
+LIFT = tl.constexpr(16384.0)
+SMALLEST_POWER = tl.constexpr(2.0**-100)  # below every exp(z - scale / 2): scale is at most 40
 
 
 @triton.jit(do_not_specialize=["n_rows", "n_items", "first_item", "tiles_a_split"])
 def partial_sums(
-    queries_p,  # unit queries [n_rows, D]
-    items_p,  # unit items [n_items, D]
+    queries_p,  # unit queries [n_rows, WIDTH]
+    items_p,  # unit items [n_items, WIDTH]
     targets_p,  # int64[n_rows]
     partials_p,  # float32[splits, n_rows]
+    vectors_p,  # float32[splits, n_rows, WIDTH]; without VECTORS not touched
     n_rows,
     n_items,
     first_item,
     tiles_a_split,
     scale_log2e,
-    D: tl.constexpr,
+    WIDTH: tl.constexpr,
     ROWS: tl.constexpr,
     ITEMS: tl.constexpr,
     DEPTH: tl.constexpr,
+    COLUMNS: tl.constexpr,
+    VECTORS: tl.constexpr,
 ):
-    """partials[s, b] = sum of exp(z - scale / 2) over the items of split s but for b's target."""
-    i_rows, i_split = tl.program_id(0), tl.program_id(1)
+    """partials[s, b] = sum of P = exp(z - scale / 2) over the items of split s but for b's target.
+
+    VECTORS: also vectors[s, b] = the sum of P_i e_i over them, COLUMNS columns a program: all that the gradient by the
+    queries needs of the catalog.
+    """
+    i_rows, i_split, i_columns = tl.program_id(0), tl.program_id(1), tl.program_id(2)
     rows = i_rows * ROWS + tl.arange(0, ROWS)
+    m_rows = rows < n_rows
     targets = load_targets(targets_p, rows, n_rows, first_item, n_items)
-    if D <= DEPTH:
-        queries = load_tile(queries_p, rows, n_rows, D, 0, D, DEPTH)
+    if WIDTH <= DEPTH:
+        queries = load_tile(queries_p, rows, n_rows, WIDTH, 0, WIDTH, DEPTH)
     sums = tl.zeros((ROWS,), tl.float32)
+    if VECTORS:
+        vectors = tl.zeros((ROWS, COLUMNS), tl.float32)
+        power = tl.full((ROWS,), SMALLEST_POWER, tl.float32)
     last_tile = tl.minimum((i_split + 1) * tiles_a_split, tl.cdiv(n_items, ITEMS))
     for tile in range(i_split * tiles_a_split, last_tile):
         items = tile * ITEMS + tl.arange(0, ITEMS)
-        if D <= DEPTH:
-            item_tile = load_tile(items_p, items, n_items, D, 0, D, DEPTH)
+        if VECTORS or WIDTH <= DEPTH:
+            item_tile = load_tile(items_p, items, n_items, WIDTH, i_columns * COLUMNS, WIDTH, COLUMNS)
+        if WIDTH <= DEPTH:
             cosines = dot(queries, tl.trans(item_tile), tl.zeros((ROWS, ITEMS), tl.float32))
         else:
-            cosines = chunked_dot(queries_p, rows, n_rows, items_p, items, n_items, D, ROWS, ITEMS, DEPTH)
+            cosines = chunked_dot(queries_p, rows, n_rows, items_p, items, n_items, WIDTH, ROWS, ITEMS, DEPTH)
         others = (items[None, :] != targets[:, None]) & (items < n_items)[None, :]
-        sums += tl.sum(tl.where(others, shifted_exp(cosines, scale_log2e), 0.0), axis=1)
-    tl.store(partials_p + i_split.to(tl.int64) * n_rows + rows, sums, mask=rows < n_rows)
+        exps = tl.where(others, shifted_exp(cosines, scale_log2e), 0.0)
+        sums += tl.sum(exps, axis=1)
+        if VECTORS:
+            if items_p.dtype.element_ty == tl.float16:
+                # exp(z - scale / 2) goes up to e^20: entries are in units of the row's largest so far. Powers of two,
+                # so that neither the units nor their changes round anything.
+                larger = tl.maximum(power, power_below(tl.max(exps, axis=1)))
+                vectors *= (power / larger)[:, None]
+                power = larger
+                exps *= (1.0 / power * LIFT)[:, None]
+            vectors = dot(narrow(exps, items_p.dtype.element_ty), item_tile, vectors)
+    if i_columns == 0:
+        tl.store(partials_p + i_split.to(tl.int64) * n_rows + rows, sums, mask=m_rows)
+    if VECTORS:
+        if items_p.dtype.element_ty == tl.float16:
+            vectors *= (power / LIFT)[:, None]
+        columns = i_columns * COLUMNS + tl.arange(0, COLUMNS)
+        offsets = (i_split.to(tl.int64) * n_rows + rows)[:, None] * WIDTH + columns[None, :]
+        tl.store(vectors_p + offsets, vectors, mask=m_rows[:, None] & (columns < WIDTH)[None, :])
+
+
+@triton.jit
+def power_below(x):
+    """The largest power of two that is at most x, for normal float32 x >= 0: its exponent bits alone."""
+    return (x.to(tl.int32, bitcast=True) & 0x7F800000).to(tl.float32, bitcast=True)
 
 
 @triton.jit(do_not_specialize=["n_rows", "n_items", "first_item", "catalog_size"])

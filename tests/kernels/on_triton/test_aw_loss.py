@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -282,6 +283,73 @@ def test_small_gradients_survive_fp16() -> None:
             expected = gradients
         for got, at_one in zip(gradients, expected, strict=True):
             torch.testing.assert_close(got, at_one, rtol=1e-2, atol=1e-3 * at_one.abs().max().item())
+
+
+@pytest.mark.parametrize("scale", [16.0, 40.0])
+def test_fp16_holds_sums_whose_exponentials_it_cannot(scale: float) -> None:
+    """Items along and against the query, in an order that lets the largest come late: exp(z - scale / 2) is up to e^20
+    and down to e^-60, where fp16 ends at e^11 and e^-17."""
+    query = functional.normalize(torch.randn(1, 16, generator=torch.Generator().manual_seed(1)), dim=1)
+    noise = 0.3 * torch.randn(150, 16, generator=torch.Generator().manual_seed(2))
+    catalog = functional.normalize(torch.linspace(-1, 1, 150)[:, None] * query + noise, dim=1)
+    targets = torch.tensor([3], device=DEVICE)
+    q, e = query.half().to(DEVICE), catalog.half().to(DEVICE)
+    gradients = []
+    for backend, dtype in (("reference", torch.float64), ("triton", torch.float16)):
+        leaf = q.to(dtype, copy=True).requires_grad_()
+        aw_loss(leaf, e.to(dtype), targets, scale=scale, gamma=0, reduction="sum", backend=backend).backward()
+        assert leaf.grad is not None
+        gradients.append(leaf.grad.double())
+    assert worst(gradients[1], gradients[0]) <= 4 * scale * torch.finfo(torch.float16).eps * gradients[0].abs().max()
+
+
+def test_queries_gradient_is_a_sum_of_the_forward_pass() -> None:
+    """dq = g scale U + h e_target in float64, for any weights on the rows: what the kernels rest on."""
+    queries, catalog, targets, weights = problem(9, 70, 12)
+    q, e = functional.normalize(queries, dim=1).requires_grad_(), functional.normalize(catalog, dim=1)
+    scale, gamma = 16.0, 2.0
+    z = scale * q @ e.T
+    p = z.softmax(dim=1).gather(1, targets[:, None])[:, 0]
+    ((2 - 2 * p) ** gamma * -p.log() * weights).sum().backward()
+    with torch.no_grad():
+        exps = (z - scale / 2).exp()
+        target = exps.gather(1, targets[:, None])[:, 0]
+        others = exps.scatter(1, targets[:, None], 0.0)
+        slope = (2 - 2 * p) ** gamma - 2 * gamma * p * (2 - 2 * p) ** (gamma - 1) * p.log()
+        total = others.sum(dim=1) + target
+        g, h = weights * slope / total, -weights * slope * scale * others.sum(dim=1) / total
+        by_sums = (g * scale)[:, None] * (others @ e) + h[:, None] * e[targets]
+    assert q.grad is not None
+    assert worst(by_sums, q.grad) <= 1e-12
+
+
+def test_vectors_are_summed_only_for_queries_that_want_a_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
+    from mtaw_fast.kernels.aw_loss import launchers
+
+    asked = []
+    forward = launchers.catalog_sums
+
+    def watched(*arguments: Any) -> launchers.Sums:
+        sums = forward(*arguments)
+        asked.append(sums.vectors is not None)
+        return sums
+
+    monkeypatch.setattr(launchers, "catalog_sums", watched)
+    queries, catalog, targets, _ = problem(5, 20, 6)
+    q, e = queries.float().requires_grad_(), catalog.float().requires_grad_()
+    losses = [aw_loss(a, e, targets, scale=16, gamma=2, backend="triton") for a in (q, q.detach())]
+    with torch.no_grad():
+        losses.append(aw_loss(q, e, targets, scale=16, gamma=2, backend="triton"))
+    assert asked == [True, False, False]
+    assert torch.equal(losses[0], losses[1])
+    assert torch.equal(losses[0], losses[2])
+
+
+@pytest.mark.parametrize("tiles", list(zip(configs.QUERIES_TILES, configs.ITEMS_TILES, strict=True)), ids=str)
+def test_every_tile_of_the_table(tiles: tuple[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen = configs.knobs
+    monkeypatch.setattr(configs, "knobs", lambda d, dtype, backend: chosen(d, dtype, backend, tiles))
+    assert_as_close_as_eager(torch.float32, torch.bfloat16, problem(70, 140, 20, seed=5), gamma=2.0)
 
 
 def test_a_side_without_gradient() -> None:
