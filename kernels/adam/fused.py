@@ -30,6 +30,11 @@ def not_supported_reasons(request: AdamRequest) -> list[str]:
 @torch.no_grad()
 def adam_step(request: AdamRequest, launch: AdamLaunch = DEFAULT) -> Tensor:
     """Update in place; returns the gradient's norm before clipping: float32[]."""
+    with torch.cuda.device_of(request.groups[0].weights):  # Triton launches on the current device
+        return _launch(request, launch)
+
+
+def _launch(request: AdamRequest, launch: AdamLaunch) -> Tensor:
     from mtaw_fast.kernels.adam.triton_kernels.gradient_norm import scalars_kernel, square_sums_kernel
     from mtaw_fast.kernels.adam.triton_kernels.update import adam_kernel
 

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from mtaw_fast.kernels.aw_loss.reference import SMALLEST_BASE, adaptive_weight
 from mtaw_fast.kernels.aw_loss.request import LossRequest
+from mtaw_fast.kernels.scatter import add_rows
 
 # A 256 x 40k bf16 tile is 20 MB: under the 32 MB at which glibc returns memory to the system and every
 # tile would be paged in anew (measured: 2x on the whole step at 512 rows).
@@ -78,7 +79,7 @@ class _ChunkedLoss(torch.autograd.Function):
         weighted_q = (q * (row / total)[:, None]).to(dtype)  # [B, d]
 
         d_q = e[targets] * target_row[:, None]
-        d_e = torch.zeros_like(e).index_add_(0, targets, q * target_row[:, None])
+        d_e = add_rows(torch.zeros_like(e), targets, q * target_row[:, None])
         for k, rows in enumerate(_chunks(len(q))):
             exps = kept[k] if kept else _exps_without_target(q_low[rows], e_low, targets[rows])
             d_q[rows] += (exps @ e_low) * (row / total)[rows, None]

@@ -69,7 +69,8 @@ class _PrefixInterest(torch.autograd.Function):
         ctx: Any, clicks: Tensor, tiles: Tiles, dropout: _Dropout, dtype: torch.dtype, *weights: Tensor
     ) -> Tensor:
         w = PrefixInterestWeights(*weights)
-        out, kept = _forward(clicks, tiles, dropout, dtype, w)
+        with torch.cuda.device_of(clicks):  # Triton launches on the current device
+            out, kept = _forward(clicks, tiles, dropout, dtype, w)
         ctx.save_for_backward(*kept, *weights, dropout.seed, tiles.slot_click, tiles.slot_begin, tiles.tile_range)
         ctx.plan = tiles.capacity, tiles.n_clicks
         ctx.dropout = dropout.click, dropout.ffn
@@ -80,13 +81,14 @@ class _PrefixInterest(torch.autograd.Function):
     def backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor | None, ...]:
         saved = ctx.saved_tensors
         kept, weights, (seed, *plan) = _Kept(*saved[:7]), saved[7:17], saved[17:]
-        d_clicks, d_weights = _backward(
-            grad_out.contiguous(),
-            kept,
-            Tiles(*plan, *ctx.plan),
-            _Dropout(seed, *ctx.dropout),
-            PrefixInterestWeights(*weights),
-        )
+        with torch.cuda.device_of(grad_out):
+            d_clicks, d_weights = _backward(
+                grad_out.contiguous(),
+                kept,
+                Tiles(*plan, *ctx.plan),
+                _Dropout(seed, *ctx.dropout),
+                PrefixInterestWeights(*weights),
+            )
         return d_clicks, None, None, None, *d_weights
 
 

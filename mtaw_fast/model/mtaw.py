@@ -55,31 +55,51 @@ class MTAW(nn.Module):
         return self
 
     def forward(
-        self, items: Tensor, offsets: Tensor, *, tiles: Tiles | None = None, seed: Tensor | None = None
+        self,
+        items: Tensor,
+        offsets: Tensor,
+        *,
+        tiles: Tiles | None = None,
+        seed: Tensor | None = None,
+        compute_dtype: torch.dtype | None = None,
     ) -> Tensor:
         """Query after every click of B packed sessions, each of at most max_len clicks.
 
         items: int64[T]; offsets: int64[B + 1]. tiles: the offsets' plan, with which a GPU takes the fused kernels.
         seed: int64[1] where the model is; it fixes the dropout, which else comes from torch's generator.
+        compute_dtype: of `prefix_interest`.
         Returns float[T, d], not normalised.
         """
-        return self.interests(functional.embedding(items, self.item_embedding), offsets, tiles=tiles, seed=seed)
+        item_vectors = functional.embedding(items, self.item_embedding)
+        return self.interests(item_vectors, offsets, tiles=tiles, seed=seed, compute_dtype=compute_dtype)
 
     def interests(
-        self, item_vectors: Tensor, offsets: Tensor, *, tiles: Tiles | None = None, seed: Tensor | None = None
+        self,
+        item_vectors: Tensor,
+        offsets: Tensor,
+        *,
+        tiles: Tiles | None = None,
+        seed: Tensor | None = None,
+        compute_dtype: torch.dtype | None = None,
     ) -> Tensor:
         """The same from the clicks' rows of the item embedding, float[T, d]: what `forward` does after its look-up."""
         # output_size spares a GPU from telling the host how long the result is.
         first = offsets[:-1].repeat_interleave(offsets.diff(), output_size=len(item_vectors))
         place = torch.arange(len(item_vectors), device=item_vectors.device) - first
-        interests = self._interests(item_vectors, place, offsets, tiles, seed)
+        interests = self._interests(item_vectors, place, offsets, tiles, seed, compute_dtype)
         if self.config.recent == 0:
             return interests
         gain, decay = (self.recent[0] * RATE).exp(), (self.recent[1] * RATE).sigmoid()
         return interests + gain * recent_clicks(item_vectors, place, decay)
 
     def _interests(
-        self, item_vectors: Tensor, place: Tensor, offsets: Tensor, tiles: Tiles | None, seed: Tensor | None
+        self,
+        item_vectors: Tensor,
+        place: Tensor,
+        offsets: Tensor,
+        tiles: Tiles | None,
+        seed: Tensor | None,
+        compute_dtype: torch.dtype | None,
     ) -> Tensor:
         """o_t float[T, d]. place: int64[T], of the clicks in their sessions."""
         position = place.clamp_max(self.config.positions - 1)
@@ -89,12 +109,15 @@ class MTAW(nn.Module):
             seed = torch.randint(2**63 - 1, (1,), device=item_vectors.device)
         if seed is not None:
             return prefix_interest(
-                clicks, offsets, weights, tiles=tiles, click_dropout=dropout, ffn_dropout=dropout, seed=seed
-            )
+                clicks, offsets, weights, tiles=tiles, click_dropout=dropout, ffn_dropout=dropout, seed=seed,
+                compute_dtype=compute_dtype,
+            )  # fmt: skip
         # On a CPU torch's own dropout is several times faster than masks from a seed.
         clicks = functional.dropout(clicks, dropout, training=True)
         mask = functional.dropout(torch.ones_like(clicks), dropout, training=True) if dropout > 0 else None
-        return prefix_interest(clicks, offsets, weights, tiles=tiles, ffn_dropout_mask=mask)
+        return prefix_interest(
+            clicks, offsets, weights, tiles=tiles, ffn_dropout_mask=mask, compute_dtype=compute_dtype
+        )
 
     def _interest_weights(self) -> PrefixInterestWeights:
         return PrefixInterestWeights(*(getattr(self, name) for name in PrefixInterestWeights._fields))

@@ -83,7 +83,9 @@ class Batch:
         targets = sessions.items[place[rows] + 1].astype(np.int64)
 
         def put(array: np.ndarray) -> Tensor:
-            return torch.from_numpy(array).to(device)
+            tensor = torch.from_numpy(array)
+            # Pinned, the copy does not wait for the GPU's work before it.
+            return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
         tiles = Tiles.of(offsets, device) if device.type == "cuda" else None
         weights, mass = None, float(len(rows))

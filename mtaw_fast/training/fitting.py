@@ -18,6 +18,7 @@ from mtaw_fast.model.mtaw import MTAW
 from mtaw_fast.training.batch import Batch, sample_counts
 from mtaw_fast.training.batching import epoch_batches
 from mtaw_fast.training.initial import initialise
+from mtaw_fast.training.prefetch import made_ahead
 from mtaw_fast.training.reporting import Reporter, Trace
 from mtaw_fast.training.state import RunState
 from mtaw_fast.training.step import AnyStepper, learning_rate
@@ -100,9 +101,12 @@ class Fitting:
         began, loss, trace = time.perf_counter(), 0.0, Trace(len(sessions))
         # A warm-up shorter than a step would only make that step one of learning rate 0.
         skipped = config.warmup_epochs if config.warmup_epochs * len(batches) < 1 else 0.0
-        for step, numbers in enumerate(batches):
+
+        def made(numbers: np.ndarray) -> Any:
             chosen, device = sessions.select(numbers), stepper.input_device
-            batch = Batch.of(chosen, self.min_prefix, device, config.targets, self.type_weights)
+            return stepper.stage(Batch.of(chosen, self.min_prefix, device, config.targets, self.type_weights))
+
+        for step, (numbers, batch) in enumerate(made_ahead(made, batches, stepper.ahead)):
             loss = stepper.step(batch, max(epoch - 1 + step / len(batches), skipped))
             if not math.isfinite(loss):
                 break

@@ -1,13 +1,31 @@
 """The static step as CUDA graphs, one a budget: a launch-bound step becomes one launch.
 
 Not run on a GPU yet: what is captured is `StaticStep`, which the tests run on a CPU; the capture itself is untested.
+
+What a replay rests on:
+
+- Every address stays. Batch, weights, moments, learning rate and tally lie in tensors that live as long as the stepper;
+  `load_moments` and a model's `load_state_dict` copy into them.
+- What is made in between lies in one pool for all graphs. They are replayed one after the other on one stream, and
+  nothing in the pool is read after the replay that made it.
+- No shape and no launch follows the data: a budget fixes them all. Nothing in the step waits for the device or reads
+  from it (`tests/kernels/on_triton`: "a step reads nothing back").
+- Numbers that are passed by value are those of the capture: scale, gamma, dropout's probabilities, Adam's constants.
+  What changes from step to step (batch, tile plan, dropout seed, learning rate) is read from tensors. torch's own
+  generators are not used.
+- Kernels are compiled and workspaces allocated by the warm-ups, before the capture. Meanwhile and during the capture
+  another thread may make batches and pin memory for them: the capture watches its own thread alone.
 """
 
 from __future__ import annotations
 
+import logging
+from typing import Any
+
 import torch
 
 from mtaw_fast.config import Config
+from mtaw_fast.errors import UnsupportedError
 from mtaw_fast.model.mtaw import MTAW
 from mtaw_fast.training.static_batch import Budget, StaticBatch
 from mtaw_fast.training.static_step import StaticStep
@@ -18,31 +36,52 @@ _WARM_UPS = 3  # runs before a capture: compilation, workspaces, cuBLAS's choice
 class GraphStep(StaticStep):
     """A `StaticStep` that captures its work at the first batch of a budget and replays it from then on.
 
-    What changes from step to step (batch, tile plan, dropout seed, learning rate) lies in tensors that the captured
-    work reads.
+    Where a capture fails, config.step 'auto' goes on operation by operation, with one warning; 'graph' raises
+    UnsupportedError.
     """
 
     def __init__(self, model: MTAW, config: Config) -> None:
         super().__init__(model, config)
         self._graphs: dict[Budget, torch.cuda.CUDAGraph] = {}
-        self._pool = torch.cuda.graph_pool_handle()  # graphs never run at once, so they share their memory
+        self._pool: Any = None  # of the first graph
+        self._captures = True
 
     def _run(self, static: StaticBatch) -> None:
         graph = self._graphs.get(static.budget)
+        if graph is None and self._captures:
+            graph = self._try_to_capture(static)
         if graph is None:
+            self._work(static.inputs)
+        else:
+            graph.replay()
+
+    def _try_to_capture(self, static: StaticBatch) -> torch.cuda.CUDAGraph | None:
+        """The graph of the work on these buffers; weights, moments and tally are as before after it."""
+        tally = self._tally.suspend()  # neither warm-ups nor a failed capture must move the weights
+        try:
             graph = self._graphs[static.budget] = self._capture(static)
-        graph.replay()
+        except RuntimeError as error:
+            what = (str(error).splitlines() or [type(error).__name__])[0]
+            if self._config.step == "graph":
+                raise UnsupportedError(
+                    f"setting step=graph cannot be had: the capture failed ({what}); choose auto or eager"
+                ) from error
+            logging.getLogger("mtaw_fast").warning("training step: eager, since its capture failed (%s)", what)
+            self._captures = False
+            return None
+        finally:
+            self._tally.resume(tally)
+        return graph
 
     def _capture(self, static: StaticBatch) -> torch.cuda.CUDAGraph:
-        """Capture the work on these buffers; weights, moments and tally are as before after it."""
-        graph, side = torch.cuda.CUDAGraph(), torch.cuda.Stream(self._device)
-        tally = self._tally.suspend()  # warm-ups must not move the weights
-        side.wait_stream(torch.cuda.current_stream(self._device))
-        with torch.cuda.stream(side):
-            for _ in range(_WARM_UPS):
+        with torch.cuda.device(self._device):
+            graph, side = torch.cuda.CUDAGraph(), torch.cuda.Stream()
+            side.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(side):
+                for _ in range(_WARM_UPS):
+                    self._work(static.inputs)
+            torch.cuda.current_stream().wait_stream(side)
+            with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
                 self._work(static.inputs)
-        torch.cuda.current_stream(self._device).wait_stream(side)
-        with torch.cuda.graph(graph, pool=self._pool):
-            self._work(static.inputs)
-        self._tally.resume(tally)
-        return graph
+            self._pool = graph.pool()  # graphs never run at once, so they share their memory
+            return graph

@@ -18,7 +18,7 @@ from mtaw_fast.training.batch import Batch
 
 _RUNGS = 4  # sizes up to a full batch
 _WIDE = 6  # fields of 64 bits
-_STAGED = 4  # batches whose copies to the device may be under way
+STAGED = 4  # batches that may be staged, or their copies to the device under way
 
 
 class Budget(NamedTuple):
@@ -117,8 +117,21 @@ class _Staging:
     copied: torch.cuda.Event | None
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class StagedBatch:
+    """A batch in host memory of a budget's buffers, to be loaded in the order of staging. mass: the batch's."""
+
+    static: StaticBatch
+    staging: _Staging
+    mass: float
+
+    def load(self, seed: int) -> None:
+        """Begin its copy to the device, with the step's dropout seed."""
+        self.static.load_staged(self.staging, seed)
+
+
 class StaticBatch:
-    """The buffers of one budget; `load` fills them, in the order of the current stream."""
+    """The buffers of one budget; loads fill them, in the order of the current stream."""
 
     def __init__(self, budget: Budget, device: torch.device) -> None:
         self.budget = budget
@@ -127,17 +140,29 @@ class StaticBatch:
         self.inputs = StaticInputs.of(self._buffer, budget)
         self._staging = [
             _Staging(torch.zeros(size, dtype=torch.int32, pin_memory=on_gpu), torch.cuda.Event() if on_gpu else None)
-            for _ in range(_STAGED if on_gpu else 1)
+            for _ in range(STAGED)
         ]
-        self._loads = 0
+        self._stagings = 0
 
     def load(self, batch: Batch, seed: int) -> None:
-        """Copy a batch in host memory here. Waits only where the copy of several batches before is not through."""
-        staging = self._staging[self._loads % len(self._staging)]
-        self._loads += 1
+        """Copy a batch in host memory here."""
+        self.stage(batch).load(seed)
+
+    def stage(self, batch: Batch) -> StagedBatch:
+        """Pad a batch in host memory. Waits only where the copy of STAGED batches before is not through.
+
+        May be called from another thread than `load`, while fewer than STAGED batches are staged and not loaded.
+        """
+        staging = self._staging[self._stagings % len(self._staging)]
+        self._stagings += 1
         if staging.copied is not None:
             staging.copied.synchronize()
-        StaticInputs.of(staging.buffer, self.budget).fill(batch, seed)
+        StaticInputs.of(staging.buffer, self.budget).fill(batch, 0)
+        return StagedBatch(self, staging, batch.mass)
+
+    def load_staged(self, staging: _Staging, seed: int) -> None:
+        """See `StagedBatch.load`."""
+        StaticInputs.of(staging.buffer, self.budget).seed[0] = seed
         self._buffer.copy_(staging.buffer, non_blocking=True)
         if staging.copied is not None:
-            staging.copied.record()
+            staging.copied.record(torch.cuda.current_stream(self._buffer.device))

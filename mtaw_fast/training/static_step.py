@@ -15,10 +15,11 @@ from torch import Tensor
 from mtaw_fast.config import Config
 from mtaw_fast.kernels.adam import AdamGroup, AdamSettings, adam_step
 from mtaw_fast.kernels.aw_loss import aw_loss
+from mtaw_fast.kernels.scatter import add_rows
 from mtaw_fast.model.mtaw import MTAW
 from mtaw_fast.training.batch import Batch
-from mtaw_fast.training.static_batch import Budget, StaticBatch, StaticInputs
-from mtaw_fast.training.step import BETAS, MOMENTS, compute_dtype, learning_rate
+from mtaw_fast.training.static_batch import STAGED, Budget, StagedBatch, StaticBatch, StaticInputs
+from mtaw_fast.training.step import BETAS, MOMENTS, compute_dtype, encoder_dtype, learning_rate
 from mtaw_fast.training.step_losses import Tally
 
 _READ_EVERY = 32  # steps between readings of the device's losses
@@ -37,7 +38,10 @@ class StaticStep:
     def __init__(self, model: MTAW, config: Config, adam_backend: str = "auto") -> None:
         self.model, self._config, self._adam_backend = model, config, adam_backend
         self._device = model.item_embedding.device
+        # Beside those that lie ready one is being made and one is about to be loaded.
+        self.ahead = STAGED - 2 if self._device.type == "cuda" else 0
         self._dtype = compute_dtype(config, self._device)
+        self._encoder_dtype = encoder_dtype(config, model.item_embedding)
         self._settings = AdamSettings(*BETAS, eps=1e-8, weight_decay=config.weight_decay, clip_norm=config.clip_norm)
         self._small = [parameter for parameter in model.parameters() if parameter is not model.item_embedding]
         self._flat = _flatten(self._small)
@@ -53,21 +57,27 @@ class StaticStep:
         self._latest = float("nan")
         self.failed_step: int | None = None
 
-    def step(self, batch: Batch, progress: float) -> float:
-        """Take one step; returns the mean loss of the latest step that is known of, a non-finite one for good.
-
-        batch: in host memory. The first step of an epoch is waited for, later ones are heard of now and then. A
-        non-finite loss leaves the weights as they were before its step, and so do all steps after it.
-        """
+    def stage(self, batch: Batch) -> StagedBatch:
+        """Pad a batch in host memory for `step`; may be called from another thread, see `ahead`."""
         budget = Budget.for_batch(batch, self._config.batch_prefixes)
         static = self._batches.get(budget)
         if static is None:
             static = self._batches[budget] = StaticBatch(budget, self._device)
-        static.load(batch, int(torch.randint(_SEEDS, ())))
+        return static.stage(batch)
+
+    def step(self, batch: Batch | StagedBatch, progress: float) -> float:
+        """Take one step; returns the mean loss of the latest step that is known of, a non-finite one for good.
+
+        batch: in host memory, as it is or from `stage`; staged ones are taken in their order. The first step of an
+        epoch is waited for, later ones are heard of now and then. A non-finite loss leaves the weights as they were
+        before its step, and so do all steps after it.
+        """
+        staged = self.stage(batch) if isinstance(batch, Batch) else batch
+        staged.load(int(torch.randint(_SEEDS, ())))
         self._rate.fill_(learning_rate(self._config, progress))
-        self._run(static)
+        self._run(staged.static)
         self._steps += 1
-        self._mass += batch.mass
+        self._mass += staged.mass
         self._listen()
         return self._latest
 
@@ -99,7 +109,11 @@ class StaticStep:
 
     def _work(self, inputs: StaticInputs) -> None:
         config, items = self._config, self.model.item_embedding
-        queries = self.model(inputs.clicks, inputs.offsets, tiles=inputs.tiles, seed=inputs.seed)[inputs.rows]
+        # The clicks' vectors are a leaf of their own, as in `Stepper`: no N x d array but the loss's gradient.
+        clicked = items.detach()[inputs.clicks].requires_grad_()
+        queries = self.model.interests(
+            clicked, inputs.offsets, tiles=inputs.tiles, seed=inputs.seed, compute_dtype=self._encoder_dtype
+        )[inputs.rows]
         loss = aw_loss(
             queries,
             items,
@@ -111,7 +125,8 @@ class StaticStep:
             compute_dtype=self._dtype,
             backend=config.loss_backend,
         )
-        d_items, *d_small = torch.autograd.grad(loss, [items, *self._small])
+        d_items, d_clicked, *d_small = torch.autograd.grad(loss, [items, clicked, *self._small])
+        add_rows(d_items, inputs.clicks, d_clicked)
         self._tally.add(loss.detach(), inputs.mass)
         gradients = (d_items.reshape(-1), torch.cat([gradient.reshape(-1) for gradient in d_small]))
         weights = (items.detach().view(-1), self._flat)

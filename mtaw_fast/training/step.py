@@ -4,27 +4,30 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from mtaw_fast.config import Config
+from mtaw_fast.kernels import triton_device
 from mtaw_fast.kernels.aw_loss import aw_loss
+from mtaw_fast.kernels.scatter import add_rows
 from mtaw_fast.model.mtaw import MTAW
 from mtaw_fast.training.batch import Batch
 from mtaw_fast.training.threads import current_threads
 
 BETAS = (0.9, 0.999)
+AHEAD = 2  # batches that lie ready for a GPU
 MOMENTS = ("exp_avg", "exp_avg_sq", "step")  # Adam's state of a weight
 
 
 class AnyStepper(Protocol):
     """What trains a model, one batch after the other.
 
-    input_device: where batches are to lie. failed_step: number (from 0, in the epoch) of the first step whose loss
-    was not finite, as far as is known.
+    input_device: where batches are to lie. ahead: how many of them may lie ready, staged in another thread.
+    failed_step: number (from 0, in the epoch) of the first step whose loss was not finite, as far as is known.
     """
 
     model: MTAW
@@ -32,7 +35,10 @@ class AnyStepper(Protocol):
 
     @property
     def input_device(self) -> torch.device: ...
-    def step(self, batch: Batch, progress: float) -> float: ...
+    @property
+    def ahead(self) -> int: ...
+    def stage(self, batch: Batch) -> Any: ...
+    def step(self, batch: Any, progress: float) -> float: ...
     def end_epoch(self) -> float: ...
     def moments(self) -> dict[str, Tensor]: ...
     def load_moments(self, state: Mapping[str, np.ndarray]) -> None: ...
@@ -51,6 +57,14 @@ def compute_dtype(config: Config, device: torch.device) -> torch.dtype | None:
     return torch.bfloat16 if has_bf16 else None
 
 
+def encoder_dtype(config: Config, items: Tensor) -> torch.dtype | None:
+    """Dtype of the encoder's matrix products: the loss's where the fused kernels run, None (the weights') elsewhere.
+
+    On a CPU the encoder is a tenth of the step and gains nothing from fewer bits.
+    """
+    return None if triton_device.not_supported_reasons(items) else compute_dtype(config, items.device)
+
+
 def learning_rate(config: Config, progress: float) -> float:
     """Learning rate after `progress` epochs (fractional): linear warm-up, then constant or cosine to 0."""
     if progress < config.warmup_epochs:
@@ -67,13 +81,19 @@ class Stepper:
     def __init__(self, model: MTAW, config: Config) -> None:
         self.model, self._config = model, config
         self.input_device = model.item_embedding.device
+        self.ahead = AHEAD if self.input_device.type == "cuda" else 0
         self._dtype = compute_dtype(config, self.input_device)
+        self._encoder_dtype = encoder_dtype(config, model.item_embedding)
         self._threads = current_threads().pieces
         self.optimizer = torch.optim.AdamW(
             model.parameters(), lr=config.lr, betas=BETAS, weight_decay=config.weight_decay, fused=True
         )
         self._total, self._mass, self._steps, self._latest = 0.0, 0.0, 0, math.nan
         self.failed_step: int | None = None
+
+    def stage(self, batch: Batch) -> Batch:
+        """What `step` takes: the batch, which lies on the device already. May be called from another thread."""
+        return batch
 
     def step(self, batch: Batch, progress: float) -> float:
         """Take one step; returns the mean loss over the batch's samples, before the step.
@@ -96,7 +116,7 @@ class Stepper:
         gradient = self.model.item_embedding.grad
         assert gradient is not None
         assert clicked.grad is not None
-        gradient.index_add_(0, batch.clicks, clicked.grad)  # in the clicks' order, whatever the number of threads
+        add_rows(gradient, batch.clicks, clicked.grad)
         if self._config.clip_norm > 0:
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), self._config.clip_norm)
         self.optimizer.step()
@@ -129,7 +149,9 @@ class Stepper:
 
     def _loss(self, clicked: torch.Tensor, batch: Batch) -> torch.Tensor:
         config = self._config
-        queries = self.model.interests(clicked, batch.offsets, tiles=batch.tiles)[batch.rows]
+        queries = self.model.interests(clicked, batch.offsets, tiles=batch.tiles, compute_dtype=self._encoder_dtype)[
+            batch.rows
+        ]
         return aw_loss(
             queries,
             self.model.item_embedding,

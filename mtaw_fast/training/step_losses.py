@@ -63,7 +63,7 @@ class Tally:
         """Begin to copy the values to the host, in the order of the current stream."""
         self._host.copy_(self._values, non_blocking=True)
         if self._arrived is not None:
-            self._arrived.record()
+            self._arrived.record(torch.cuda.current_stream(self._values.device))
         self._asked = True
 
     def told(self) -> Told | None:

@@ -13,19 +13,22 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from mtaw_fast.config import Config
 from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.data.sessions import Sessions
-from mtaw_fast.errors import TrainingError, UsageError
+from mtaw_fast.errors import TrainingError, UnsupportedError, UsageError
 from mtaw_fast.kernels.aw_loss import aw_loss
 from mtaw_fast.kernels.prefix_interest import Tiles
 from mtaw_fast.model.mtaw import MTAW
 from mtaw_fast.training import fitting, train
 from mtaw_fast.training import static_step as static_module
 from mtaw_fast.training.batch import Batch
+from mtaw_fast.training.graph_step import GraphStep
+from mtaw_fast.training.prefetch import made_ahead
 from mtaw_fast.training.reporting import Silent
-from mtaw_fast.training.static_batch import Budget, StaticBatch
+from mtaw_fast.training.static_batch import STAGED, Budget, StaticBatch
 from mtaw_fast.training.static_step import StaticStep
 from mtaw_fast.training.step import Stepper
 from mtaw_fast.training.step_losses import Tally
@@ -167,6 +170,77 @@ def test_dropout_differs_from_step_to_step_and_follows_the_seed() -> None:
     first = three_losses()
     assert len(set(first)) == 3
     assert three_losses() == first
+
+
+def test_batches_staged_in_another_thread_take_the_same_steps() -> None:
+    config = replace(still_config(), dropout=0.3)
+    plain, staged = (StaticStep(new_model(config), config, "reference") for _ in range(2))
+    some = batches(config)[: 2 * STAGED]
+    torch.manual_seed(5)
+    for batch in some:
+        plain.step(batch, 0.5)
+    torch.manual_seed(5)
+    for _, batch in made_ahead(staged.stage, some, STAGED - 2):
+        staged.step(batch, 0.5)
+    assert staged.end_epoch() == plain.end_epoch()
+    for a, b in zip(plain.model.parameters(), staged.model.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+class WholeCatalogs(TorchDispatchMode):
+    """Names of the operations that make an array of the catalog's size."""
+
+    def __init__(self, shape: torch.Size) -> None:
+        super().__init__()
+        self.shape, self.made = shape, list[str]()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if isinstance(result, torch.Tensor) and result.shape == self.shape:
+            self.made.append(str(func))
+        return result
+
+
+def test_the_clicks_gradient_makes_no_array_of_the_catalogs_size() -> None:
+    config = still_config(loss_backend="chunked")
+    stepper, batch = StaticStep(new_model(config), config, "reference"), batches(config)[0]
+    with WholeCatalogs(stepper.model.item_embedding.shape) as catalogs:
+        stepper.step(batch, 0.5)
+    assert not any("embedding" in name or "new_zeros" in name for name in catalogs.made)
+    # The chunked loss's own accumulator alone.
+    assert sum("zeros" in name for name in catalogs.made) == 1
+
+
+class NoCapture(GraphStep):
+    """A graph step on a machine, or in a state, in which nothing can be captured."""
+
+    def _capture(self, static: StaticBatch) -> torch.cuda.CUDAGraph:
+        self._work(static.inputs)  # as a warm-up does
+        raise RuntimeError("CUDA error: operation not permitted when stream is capturing\nfurther lines")
+
+
+def test_a_capture_that_fails_leaves_the_eager_step_and_one_warning(caplog: pytest.LogCaptureFixture) -> None:
+    config = replace(still_config(), step="auto")
+    graph, static = NoCapture(new_model(config), config), StaticStep(new_model(config), config)
+    with caplog.at_level(logging.WARNING, logger="mtaw_fast"):
+        for batch in batches(config):
+            for stepper in (graph, static):
+                stepper.step(batch, 0.5)
+    assert graph.end_epoch() == static.end_epoch()
+    for a, b in zip(graph.model.parameters(), static.model.parameters(), strict=True):
+        assert torch.equal(a, b)
+    assert [record.getMessage() for record in caplog.records] == [
+        "training step: eager, since its capture failed (CUDA error: operation not permitted when stream is capturing)"
+    ]
+
+
+def test_a_capture_that_was_asked_for_and_fails_is_an_error() -> None:
+    config = replace(still_config(), step="graph")
+    stepper = NoCapture(new_model(config), config)
+    before = [parameter.detach().clone() for parameter in stepper.model.parameters()]
+    with pytest.raises(UnsupportedError, match=r"the capture failed \(CUDA error: .*capturing\); choose auto or eager"):
+        stepper.step(batches(config)[0], 0.5)
+    assert all(torch.equal(a, b) for a, b in zip(before, stepper.model.parameters(), strict=True))
 
 
 class FailsAt:

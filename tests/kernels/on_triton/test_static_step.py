@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
+from mtaw_fast.kernels.aw_loss import launchers
+from mtaw_fast.kernels.prefix_interest import fused as fused_interest
 from mtaw_fast.training.static_step import StaticStep
+from mtaw_fast.training.step import encoder_dtype
 from tests.training.steps import CPU, batches, new_model, still_config
 
 
@@ -23,3 +28,30 @@ def test_it_takes_the_steps_of_the_references(device: torch.device) -> None:
     assert ours.end_epoch() == pytest.approx(reference.end_epoch(), rel=1e-5)
     for (name, a), b in zip(reference.model.named_parameters(), ours.model.parameters(), strict=True):
         torch.testing.assert_close(a, b.cpu(), rtol=1e-4, atol=1e-5, msg=name)
+
+
+def test_kernels_run_in_the_dtype_that_the_config_trains_in(
+    device: torch.device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Seen where they are launched: the encoder's products and what it keeps, and the loss's unit vectors."""
+    launched: list[tuple[str, torch.dtype]] = []
+    interest, unit_rows = fused_interest._forward, launchers.unit_rows
+
+    def watched_interest(clicks: Tensor, tiles: Any, dropout: Any, given: torch.dtype, weights: Any) -> Any:
+        out, kept = interest(clicks, tiles, dropout, given, weights)
+        launched.append(("encoder", kept.interests.dtype))
+        return out, kept
+
+    def watched_rows(vectors: Tensor, given: torch.dtype) -> tuple[Tensor, Tensor]:
+        unit, norms = unit_rows(vectors, given)
+        launched.append(("loss", unit.dtype))
+        return unit, norms
+
+    monkeypatch.setattr(fused_interest, "_forward", watched_interest)
+    monkeypatch.setattr(launchers, "unit_rows", watched_rows)
+    config = replace(still_config(), compute_dtype="bfloat16")
+    StaticStep(new_model(config, device), config).step(batches(config)[0], 0.5)
+    assert launched == [("encoder", torch.bfloat16), ("loss", torch.bfloat16), ("loss", torch.bfloat16)]
+    items = new_model(config, device).item_embedding
+    assert encoder_dtype(config, items) == torch.bfloat16
+    assert encoder_dtype(replace(config, compute_dtype="float32"), items) == torch.float32

@@ -1,0 +1,68 @@
+"""Batches made in a thread while the device works on those before them."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
+
+Given = TypeVar("Given")
+Made = TypeVar("Made")
+_LOOK_SECONDS = 0.1  # how soon a thread that waits for room learns that nobody takes any more
+
+
+def made_ahead(make: Callable[[Given], Made], givens: Sequence[Given], ahead: int) -> Iterator[tuple[Given, Made]]:
+    """(given, make(given)) for each, in order.
+
+    Parameters
+    ----------
+    make : callable
+        Called in order from one thread.
+    givens : sequence
+        What it is called with.
+    ahead : int
+        How many may lie ready beside the one that is being made. 0 makes each when it is asked for, in the caller's
+        thread.
+
+    Raises
+    ------
+    Exception
+        What `make` raised, where its result is asked for; nothing is made after it.
+    """
+    if ahead == 0:
+        yield from ((given, make(given)) for given in givens)
+        return
+    ready: queue.Queue[tuple[Made | None, BaseException | None]] = queue.Queue(ahead)
+    over = threading.Event()
+
+    def put(result: tuple[Made | None, BaseException | None]) -> None:
+        while not over.is_set():
+            try:
+                ready.put(result, timeout=_LOOK_SECONDS)
+                return
+            except queue.Full:
+                continue
+
+    def work() -> None:
+        for given in givens:
+            if over.is_set():
+                return
+            try:
+                result = make(given), None
+            except BaseException as error:
+                put((None, error))
+                return
+            put(result)
+
+    thread = threading.Thread(target=work, name="batches", daemon=True)
+    thread.start()
+    try:
+        for given in givens:
+            made, error = ready.get()
+            if error is not None:
+                raise error
+            yield given, made  # type: ignore[misc]  # without an error it was made
+    finally:
+        over.set()
+        thread.join()

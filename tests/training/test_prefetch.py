@@ -1,0 +1,55 @@
+"""Batches made ahead: their order, how far ahead, errors, and a thread that always ends."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+
+from mtaw_fast.training.prefetch import made_ahead
+
+
+def threads() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name == "batches"]
+
+
+@pytest.mark.parametrize("ahead", [0, 1, 3])
+def test_all_come_in_order(ahead: int) -> None:
+    assert list(made_ahead(lambda n: n * n, range(20), ahead)) == [(n, n * n) for n in range(20)]
+    assert not threads()
+
+
+def test_without_ahead_each_is_made_when_asked_for_in_this_thread() -> None:
+    made: list[tuple[int, threading.Thread]] = []
+    pairs = made_ahead(lambda n: made.append((n, threading.current_thread())), range(5), 0)
+    next(pairs)
+    assert made == [(0, threading.main_thread())]
+
+
+def test_no_more_are_made_than_may_lie_ready() -> None:
+    made: list[int] = []
+    pairs = made_ahead(made.append, range(50), 2)
+    for taken in range(1, 6):
+        next(pairs)
+        time.sleep(0.02)
+        assert len(made) <= taken + 2 + 1  # those that lie ready, and the one that waits for room
+    pairs.close()
+    assert not threads()
+    assert len(made) <= 8
+
+
+def test_an_error_comes_where_its_batch_is_asked_for() -> None:
+    made: list[int] = []
+
+    def make(n: int) -> int:
+        made.append(n)
+        if n == 3:
+            raise ValueError("batch 3")
+        return n
+
+    taken = []
+    with pytest.raises(ValueError, match="batch 3"):
+        taken.extend(n for n, _ in made_ahead(make, range(9), 2))
+    assert made == [0, 1, 2, 3]
+    assert not threads()
