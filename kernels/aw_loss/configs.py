@@ -64,11 +64,11 @@ CHOSEN = ("64x64x4", "64x64x4")
 STAGES = 3  # of cuda; AMD has 64 KB of shared memory a block and no use for a third
 
 
-def knobs(d: int, dtype: str, backend: str, tiles: tuple[str, str] = CHOSEN) -> Knobs:
+def knobs(d: int, dtype: str, backend: str, tiles: tuple[str, str] | None = None) -> Knobs:
     """Knobs for vectors of d and a dtype of the matrix products ('fp32', 'bf16', 'fp16') on 'cuda' or 'hip'.
 
-    tiles: names in QUERIES_TILES and ITEMS_TILES; they count where several are to be had (cuda, two-byte products, d at
-    most 128).
+    tiles: names in QUERIES_TILES and ITEMS_TILES, CHOSEN by default; they count where several are to be had (cuda,
+    two-byte products, d at most 128).
     """
     columns = max(16, power_of_two(d))  # of a whole vector in registers
     if dtype == "fp32":
@@ -85,6 +85,7 @@ def knobs(d: int, dtype: str, backend: str, tiles: tuple[str, str] = CHOSEN) -> 
         return Knobs(queries=Launch(32, 32, 64, 128, 4, stages), items=Launch(32, 32, 64, 128, 4, stages))
     if backend == "hip":
         return Knobs(queries=Launch(64, 64, columns, columns, 4, 2), items=Launch(32, 64, columns, columns, 8, 2))
+    tiles = tiles or CHOSEN
     (rows, items, warps), (i_rows, i_items, i_warps) = QUERIES_TILES[tiles[0]], ITEMS_TILES[tiles[1]]
     return Knobs(
         queries=Launch(rows, items, columns, columns, warps, STAGES),

@@ -1,0 +1,43 @@
+"""The cases of the GPU bench by name."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from bench.gpu import loss_cases, step_cases
+from bench.gpu.setting import Setting, WrongResultError
+
+_ROOT = Path(__file__).resolve().parents[2]
+_TESTS = ("tests/kernels/on_triton", "tests/kernels/test_scatter.py", "tests/training/test_graph_step.py")
+
+
+def kernels(setting: Setting) -> Iterator[dict[str, Any]]:
+    """The tests of the kernels and of the captured step, on the device."""
+    if setting.dry:
+        missing = [path for path in _TESTS if not (_ROOT / path).exists()]
+        if missing:
+            raise WrongResultError(f"there is no {', '.join(missing)}")
+        yield {"tests": " ".join(_TESTS), "skipped": "the test suite runs them in the interpreter"}
+        return
+    run = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-m", "not slow", *_TESTS], cwd=_ROOT, capture_output=True, text=True
+    )
+    last = (run.stdout.strip().splitlines() or ["no output"])[-1]
+    if run.returncode != 0:
+        raise WrongResultError(f"tests failed ({last})")
+    yield {"tests": " ".join(_TESTS), "result": last}
+
+
+BY_NAME: dict[str, Callable[[Setting], Iterator[dict[str, Any]]]] = {
+    "kernels": kernels,
+    "loss": loss_cases.loss,
+    "tiles": loss_cases.tiles,
+    "encoder": step_cases.encoder,
+    "adam": step_cases.adam,
+    "step": step_cases.step,
+    "peers": loss_cases.peers,
+}

@@ -1,0 +1,80 @@
+"""GPU: the loss with its roofline, every tile of its table, encoder, Adam, the training step, and peers.
+
+python -m bench.gpu [--only CASE,..] [--json FILE]
+python -m bench.gpu --dry    every case at toy size through Triton's interpreter, without a GPU and without a figure
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from bench.harness.report import Report, exit_code_of, parse
+from mtaw_fast.errors import MtawError, UnsupportedError, UsageError, require
+from mtaw_fast.storage.files import write_json
+
+CASES = ("kernels", "loss", "tiles", "encoder", "adam", "step", "peers")  # as in cases.BY_NAME, cheapest news first
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the bench; returns the exit status (1 where an answer was wrong, 2 where there is nothing to run on)."""
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.gpu",
+        description=(__doc__ or "").splitlines()[0],
+        epilog="example: python -m bench.gpu --only loss,tiles --json gpu.json",
+    )
+    parser.add_argument("--only", metavar="CASES", help=f"some of {','.join(CASES)} (default: all)")
+    parser.add_argument(
+        "--dry", action="store_true", help="toy sizes through Triton's interpreter on the CPU: checks, and no figure"
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there, anew after each case")
+    try:
+        options = parse(parser, argv)
+        chosen = _chosen(options.only)
+        if options.dry:
+            _interpret()
+        require("triton", "gpu")
+        torch = require("torch", "train")
+        if not options.dry and not torch.cuda.is_available():
+            raise UnsupportedError(
+                "bench.gpu: PyTorch sees no GPU here; run it where there is one, or with --dry (toy sizes, no figures)"
+            )
+        return _run(chosen, options.dry, options.json)
+    except MtawError as error:
+        return exit_code_of(error)
+
+
+def _chosen(only: str | None) -> list[str]:
+    names = list(CASES) if only is None else only.split(",")
+    for name in names:
+        if name not in CASES:
+            raise UsageError(f"--only {only}: there is no case {name!r}; choose from {', '.join(CASES)}")
+    return names
+
+
+def _interpret() -> None:
+    """Let Triton interpret; settled by the environment when Triton is imported."""
+    if "triton" in sys.modules and os.environ.get("TRITON_INTERPRET") != "1":
+        raise UsageError("--dry needs a process that has not imported Triton yet: run python -m bench.gpu --dry")
+    os.environ["TRITON_INTERPRET"] = "1"
+
+
+def _run(chosen: list[str], dry: bool, json: Path | None) -> int:
+    from bench.gpu.cases import BY_NAME
+    from bench.gpu.setting import Setting, WrongResultError
+
+    report, setting = Report("gpu"), Setting.of(dry)
+    for name in chosen:
+        print(f"{name} ..", file=sys.stderr, flush=True)
+        try:
+            for record in BY_NAME[name](setting):
+                report.records.append({"case": name, "dry": dry, **record})
+                report.notes.append(f"{name}: " + ", ".join(f"{key} {value}" for key, value in record.items()))
+        except WrongResultError as error:
+            report.refuse(f"{name}: {error}; no speed is reported")
+        if json is not None:
+            write_json(json, report.as_json())
+    return report.finish(json)
