@@ -44,7 +44,7 @@ def _cases(label: str, given: torch.dtype, compute: torch.dtype, d: int, hip: bo
     columns, tile, weight = configs.padded(d), configs.tile_config(compute, hip), configs.WEIGHT[compute]
     constants = {
         "CLICK_DROPOUT": True, "FFN_DROPOUT": True,
-        "M": configs.DEFAULT_TILE_CLICKS, "PART": min(tile.part, columns), "d": d, "D": columns,
+        "M": configs.DEFAULT_TILE_CLICKS, "PART": configs.part_of(tile, columns), "d": d, "D": columns,
         "STEP": weight.step, "ROWS": weight.rows, "BLOCK": configs.ADD_BLOCK,
     }  # fmt: skip
 

@@ -82,6 +82,11 @@ def slots_a_part(n_slots: int) -> int:
     return -(-most // LEAST_PART_SLOTS) * LEAST_PART_SLOTS
 
 
+def part_of(config: TileConfig, columns: int) -> int:
+    """Columns that one product takes of a tile of `columns`: of 64 half, since whole rows spill 8 bytes on sm_90."""
+    return min(config.part, max(columns // 2, 32), columns)
+
+
 def padded(d: int) -> int:
     """Columns of a tile in registers: a power of two, at least 16."""
     return max(16, 1 << (d - 1).bit_length())

@@ -109,7 +109,7 @@ def _constants(tiles: Tiles, d: int, dtype: torch.dtype) -> dict[str, int]:
     config, columns = configs.tile_config(dtype, torch.version.hip is not None), configs.padded(d)
     return {
         "M": tiles.capacity,
-        "PART": min(config.part, columns),
+        "PART": configs.part_of(config, columns),
         "d": d,
         "D": columns,
         "num_warps": config.num_warps,
