@@ -26,7 +26,7 @@ from mtaw_fast.workflow import prepare
 _FORMATS = ("clicks", "npz", "pickle", "retailrocket", "tmall")
 _HELP = {
     "session": "column of the session id (default: session_id)",
-    "user": "column of the user id; sessions are then made by --gap instead of --session",
+    "user": "column of the user id; sessions are then made by --gap instead of --session (default: none)",
     "gap": "seconds without a click after which a user's next click starts a session (default: 1800)",
     "item": "column of the item id (default: item_id)",
     "time": "column of the time: a number since 1970, ISO-8601 text (UTC unless it names an offset or a zone), or a "
@@ -171,5 +171,7 @@ def _steps(shown: bool) -> Iterator[Callable[[str, int, int], object]]:
     if not shown or not sys.stderr.isatty():
         yield lambda *_: None
         return
-    yield lambda what, done, total: print(f"\r{what} ({done + 1} of {total})\033[K", end="", file=sys.stderr)
-    print("\r\033[K", end="", file=sys.stderr)
+    try:
+        yield lambda what, done, total: print(f"\r{what} ({done + 1} of {total})\033[K", end="", file=sys.stderr)
+    finally:
+        print("\r\033[K", end="", file=sys.stderr)

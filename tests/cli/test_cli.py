@@ -335,6 +335,7 @@ def test_help_shows_every_default_and_every_choice() -> None:
         seen.add(name)
         own = command._get_formatter()._expand_help(action)
         assert own, f"{name} {action.option_strings[0]} has no help"
+        assert "object at 0x" not in own, f"{name} {action.option_strings[0]} shows a default that is none"
         if action.default not in (None, False, [], argparse.SUPPRESS) and name != "prepare":
             assert "default:" in own, f"{name} {action.option_strings[0]} hides its default, {action.default}"
         for choice in action.choices or ():

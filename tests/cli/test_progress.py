@@ -1,4 +1,4 @@
-"""The progress line of a training, by a clock that the test moves."""
+"""The progress line of a training, by a clock that the test moves; the steps of `prepare` in parts."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ import io
 import pytest
 from rich.console import Console
 
+from mtaw_fast.cli.prepare import _steps
 from mtaw_fast.cli.progress import TimeLeft, TrainingProgress, duration
+from mtaw_fast.errors import UsageError
 
 
 class Clock:
@@ -79,3 +81,18 @@ def test_a_piece_that_was_resumed_counts_from_where_it_began() -> None:
 )
 def test_durations(seconds: float, text: str) -> None:
     assert duration(seconds) == text
+
+
+def test_the_step_of_prepare_in_parts_is_wiped_where_it_fails(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+
+    def fail() -> None:
+        with _steps(True) as told:
+            told("scatter", 0, 2)
+            raise UsageError("no")
+
+    with pytest.raises(UsageError):
+        fail()
+    assert capsys.readouterr().err == "\rscatter (1 of 2)\033[K\r\033[K"
