@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import product
 
 from mtaw_fast.service import tallies
-from mtaw_fast.service.counters import FIRST, Counters
+from mtaw_fast.service.counters import FIRST, VERSION, Counters, version_text
 from mtaw_fast.service.shared_memory import SharedMemory
 from mtaw_fast.service.tallies import Tallies
 
@@ -161,7 +161,14 @@ class Metrics:
         self._own[_PLACES[name, *labels]] = value
 
     def serve(self, version: str) -> None:
-        """Note that this worker serves a bundle version from now on."""
+        """Note that this worker serves a bundle version from now on, beside the others in its row."""
+        self._claim(version)
+
+    def _claim(self, version: str) -> None:
+        """Give a version cells, which it does not take from one that is served all the while."""
+        for cell in self.counters.own[VERSION:FIRST]:
+            if cell:
+                self._tallies.serve(version_text(cell))
         self._tallies.serve(version)
 
     def tally(self, version: str, kind: str, by: int = 1) -> None:
@@ -171,7 +178,7 @@ class Metrics:
     def tally_told(self, version: str, counts: Mapping[str, int]) -> None:
         """Count by kind what a client says of a version, which only counts as one where a worker has served it."""
         if not self._tallies.knows(version) and version in self.counters.by_version():
-            self._tallies.serve(version)
+            self._claim(version)
         for kind, count in counts.items():
             self._tallies.add(version, kind, count)
 

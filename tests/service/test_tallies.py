@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from mtaw_fast.service.counters import VERSION, version_cell
 from mtaw_fast.service.metrics import Metrics
 from mtaw_fast.service.tallies import WIDTH, Tallies, added_up, read
 
@@ -46,6 +47,19 @@ def test_the_version_served_longest_ago_makes_room_and_sums_stay(cells: memoryvi
 def test_rows_add_up_whatever_versions_they_hold() -> None:
     sums = added_up([{name(1): [1, 2, 3, 4, 5]}, {name(1): [1, 0, 0, 0, 1], name(2): [0, 0, 9, 0, 0]}, {}])
     assert sums == {name(1): [2, 2, 3, 4, 6], name(2): [0, 0, 9, 0, 0]}
+
+
+def test_a_bundle_beside_one_that_is_often_replaced_keeps_its_cells() -> None:
+    worker = Metrics.open(Metrics.make(1), 1, 0)
+    steady, row = name(99), worker.counters.own
+    row[VERSION + 1] = version_cell(steady)
+    worker.serve(steady)
+    for number in range(1, 40):  # a night each
+        row[VERSION] = version_cell(name(number))
+        worker.serve(name(number))
+    worker.tally(steady, "answers", 5)
+    assert f'mtaw_bundle_answers_total{{version="{steady}"}} 5' in worker.text()
+    assert 'version="other"' not in worker.text()
 
 
 def test_a_version_that_another_worker_serves_is_known() -> None:
