@@ -48,8 +48,9 @@ async def reload(request: StrictRequest) -> Response[ReloadAnswer]:
     service = service_of(request)
     results: set[Looked] = set()
     refused: list[MtawError] = []
+    service.metrics.counters.ask_to_look()
     for reloader in service.bundles:
-        reloader.ask_all()
+        reloader.heed()
     for reloader in service.bundles:
         try:
             results.add(await reloader.look())

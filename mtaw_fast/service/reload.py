@@ -69,9 +69,8 @@ class Reloader:
             log_event("reload", version=fresh.version, before=before, seconds=round(seconds, 3), **named)
             return "loaded"
 
-    def ask_all(self) -> None:
-        """Let the other workers look too; this one is about to."""
-        self._metrics.counters.ask_to_look()
+    def heed(self) -> None:
+        """Take what workers were asked for up to now as done: this one is about to look."""
         self._heeded = self._metrics.counters.looks
 
     async def watch(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -159,6 +160,20 @@ def test_restarts_workers_and_reloads_change_nobodys_bundle(tmp_path: Path) -> N
         os.kill(min(service.worker_pids()), 9)
         eventually(lambda: service.metric("mtaw_worker_starts_total") == 2 if service.worker_pids() else False)
         assert {name: arm(service, name) for name in NAMES} == arms
+
+
+def test_a_look_that_was_asked_for_is_one_look_at_each_bundle(tmp_path: Path) -> None:
+    save(tmp_path / "old", 0)
+    save(tmp_path / "new", 1)
+    with both(tmp_path, "--watch", "60", workers=1) as service:
+        damage(tmp_path / "old")
+        refused(service.ask("POST", "/admin/reload", headers=TOKEN), 409, "bundle_refused")
+        newer = save(tmp_path / "new", 2)
+        refused(service.ask("POST", "/admin/reload", headers=TOKEN), 409, "bundle_refused")
+        eventually(lambda: service.metric(f'mtaw_workers{{version="{newer}"}}') == 1)
+        time.sleep(0.6)  # twice as long as a worker takes to see what others ask for
+        assert service.metric('mtaw_reloads_total{result="refused"}') == 2
+        assert service.metric('mtaw_reloads_total{result="loaded"}') == 1
 
 
 def test_a_bundle_with_other_ids_is_not_taken_beside(tmp_path: Path) -> None:
