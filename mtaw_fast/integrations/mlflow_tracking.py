@@ -127,6 +127,7 @@ class MlflowRun:
         try:
             if self.run_id is None:
                 self._begin()
+            self._log_parameters()
             self._catch_up(bundle.metrics.get("history") or [])
             self._log(_final(bundle), 0)
             curves = self._folder / "curves.png"
@@ -176,10 +177,11 @@ class MlflowRun:
             run = self._client.create_run(self._experiment_id, run_name=self._name)
             self.run_id = run.info.run_id
             write_json(self._folder / NOTE, {"run_id": self.run_id})
-            self._log_parameters()
+        self._log_parameters()
         self._catch_up(_history(self._folder))
 
     def _log_parameters(self) -> None:
+        """Log the settings that the run does not have yet."""
         from mlflow.entities import Param
 
         values = {
@@ -189,7 +191,10 @@ class MlflowRun:
             "dataset_items": self._dataset.n_items,
             "dataset_train_samples": self._dataset.n_train_samples,
         }
-        self._client.log_batch(self.run_id, params=[Param(key, str(value)) for key, value in values.items()])
+        there = self._client.get_run(self.run_id).data.params
+        missing = [Param(key, str(value)) for key, value in values.items() if key not in there]
+        if missing:
+            self._client.log_batch(self.run_id, params=missing)
 
     def _catch_up(self, history: list[dict[str, Any]]) -> None:
         """Log the epochs that the run does not have yet."""

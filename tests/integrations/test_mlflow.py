@@ -138,6 +138,25 @@ def test_a_server_that_stops_answering_does_not_stop_the_training(
     assert [one.step for one in made.client.get_metric_history(run_id, "refit/loss")] == [1]
 
 
+def test_settings_that_the_server_did_not_take_are_sent_in_the_end(made: Made, tmp_path: Path) -> None:
+    with MlflowRun(made.uri, RING, CONFIG, tmp_path) as run:
+        real = run._client
+
+        class Full:
+            def __getattr__(self, name: str) -> Any:
+                if name == "log_batch":
+                    raise ConnectionError("gone")
+                return getattr(real, name)
+
+        run._client = Full()
+        run.phase_starts("search", 1, 2)
+        run._client = real
+        assert run.run_id is not None
+        assert made.client.get_run(run.run_id).data.params == {}
+        run.finish(made.bundle)
+    assert made.client.get_run(run.run_id).data.params == made.run.data.params
+
+
 def test_a_run_that_the_server_no_longer_has_is_begun_anew(made: Made, tmp_path: Path) -> None:
     (tmp_path / "mlflow.json").write_text(json.dumps({"run_id": "0" * 32}))
     with MlflowRun(made.uri, RING, CONFIG, tmp_path, resume=True) as run:
