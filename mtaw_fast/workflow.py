@@ -344,8 +344,12 @@ def _named(given: Dataset | Folder, dataset: Dataset) -> str:
 def _sample_weights(weights: TypeWeights, data: Dataset, samples: Samples) -> np.ndarray:
     """float32[S]: what the samples count by the types of their targets; UsageError where none does."""
     by_type = by_code(weights, data.type_names, _WEIGHTS)
-    if by_type is None or samples.target_types is None:
+    if by_type is None:
         return np.ones(len(samples), dtype=np.float32)
+    if samples.target_types is None:
+        raise UsageError(
+            f"{_WEIGHTS}: the targets have no types in this split; prepare the data set with --type COLUMN"
+        )
     counts = by_type[samples.target_types]
     if not counts.any():
         raise UsageError(f"{_WEIGHTS}: no sample counts; give a type that occurs among the targets one over 0")

@@ -229,6 +229,10 @@ def test_weighted_metrics_are_the_weighted_mean_of_those_by_type(made: Made) -> 
     assert "targets weighted by type (cart=3, buy=0.5)" in str(found)
     with pytest.raises(UsageError, match="no type 'sale' in the data set; its types are view, cart, buy"):
         evaluate(made.bundle, data, weights={"sale": 1})
+    with pytest.raises(UsageError, match="the targets have no types in this split"):  # those of the training have none
+        evaluate(made.bundle, data, split="validation", weights={"buy": 2})
+    with pytest.raises(UsageError, match="the sessions' clicks have no types"):
+        train(data, made.folder / "never", Config(type_weights="buy=2"))
 
 
 @pytest.mark.parametrize(

@@ -83,6 +83,8 @@ def write_report(
     _refuse_foreign(path)
     if weights is not None and dataset is None:
         raise UsageError("report: weights are of a data set's targets; give the data set (--dataset)")
+    if split != "test" and dataset is None:
+        raise UsageError(f"report: split={split} is of a data set's samples; give the data set (--dataset)")
     if sessions < 0:
         raise UsageError(f"report: sessions must be at least 0, not {sessions}")
     recommender = Recommender.load(bundle, encoder=encoder, index=index)

@@ -18,6 +18,7 @@ from mtaw_fast.memory import RankerNet
 from mtaw_fast.model.model import Model
 from mtaw_fast.phases import phases_of
 from mtaw_fast.storage.files import folder_lock
+from mtaw_fast.training.batch import typed
 from mtaw_fast.training.checkpoints import RunFolder
 from mtaw_fast.training.encoder import weights_of
 from mtaw_fast.training.feature_worth import feature_worth
@@ -122,6 +123,7 @@ class _Run:
         """What targets count by type; UsageError where the settings ask for what the data set cannot give."""
         weights = by_code(self._config.type_weights, self._dataset.type_names, "setting type_weights")
         if weights is not None:
+            typed(self._dataset.train)  # names of types without types are refused here
             held_out = Samples.from_sessions(self._held_out, self._dataset.min_prefix)
             if not _sample_weights(held_out, weights).any():
                 raise UsageError(

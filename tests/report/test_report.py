@@ -198,6 +198,8 @@ def test_a_bundle_that_says_little_has_a_page_too(made: tuple[Path, Path], tmp_p
     assert "keeps no record of its training" in page.text
     with pytest.raises(UsageError, match="sessions must be"):
         write_report(tmp_path / "bare", sessions=-2)
+    with pytest.raises(UsageError, match="split=validation is of a data set's samples"):
+        write_report(tmp_path / "bare", split="validation")
 
 
 def test_days_without_a_click_count() -> None:
