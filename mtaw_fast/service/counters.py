@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from mtaw_fast.service import tallies
 from mtaw_fast.service.shared_memory import SharedMemory
+from mtaw_fast.service.tallies import version_text
 
 _CELL = 8
 _LOOK, _FIRST_ROW = 0, 1  # the shared cells come before the rows
@@ -76,16 +77,6 @@ class Counters:
     def ask_to_look(self) -> None:
         """Ask all workers to look for a new bundle. Two that ask at once may count as one, which is as good."""
         self._cells[_LOOK] += 1
-
-
-def version_cell(version: str) -> int:
-    """A bundle version, 16 hex digits, as it stands in a cell."""
-    return int.from_bytes(bytes.fromhex(version), "little", signed=True)
-
-
-def version_text(cell: int) -> str:
-    """The version in a cell."""
-    return cell.to_bytes(_CELL, "little", signed=True).hex()
 
 
 def _size(rows: int, width: int) -> int:

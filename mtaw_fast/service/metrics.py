@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from itertools import product
 
 from mtaw_fast.service import tallies
-from mtaw_fast.service.counters import FIRST, VERSION, Counters, version_text
+from mtaw_fast.service.counters import FIRST, VERSION, Counters
 from mtaw_fast.service.shared_memory import SharedMemory
-from mtaw_fast.service.tallies import Tallies
+from mtaw_fast.service.tallies import Tallies, version_text
 
 CONTENT_TYPE = "text/plain; version=0.0.4"
 ROUTES = (

@@ -8,11 +8,12 @@ from typing import Literal
 
 from mtaw_fast.errors import MtawError
 from mtaw_fast.service.background import in_background
-from mtaw_fast.service.counters import VERSION, version_cell
+from mtaw_fast.service.counters import VERSION
 from mtaw_fast.service.log import log_event
 from mtaw_fast.service.metrics import Metrics
 from mtaw_fast.service.settings import Settings
 from mtaw_fast.service.snapshot import Snapshot, current_version, load_snapshot, signature
+from mtaw_fast.service.tallies import version_cell
 
 _TICK = 0.25  # seconds between glances at what other workers ask for
 

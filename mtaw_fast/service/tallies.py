@@ -19,6 +19,16 @@ _AT = {kind: place for place, kind in enumerate(KINDS, start=1)}
 Counts = Mapping[str, Sequence[int]]  # by version or OTHER, a count of each kind
 
 
+def version_cell(version: str) -> int:
+    """A bundle version, 16 hex digits, as it stands in a cell."""
+    return int.from_bytes(bytes.fromhex(version), "little", signed=True)
+
+
+def version_text(cell: int) -> str:
+    """The version in a cell."""
+    return cell.to_bytes(8, "little", signed=True).hex()
+
+
 class Tallies:
     """A worker's own. cells: of its row, WIDTH of them; what stands there already is counted on."""
 
@@ -49,7 +59,7 @@ class Tallies:
             for at in _AT.values():
                 self._cells[at] += self._cells[place + at]
                 self._cells[place + at] = 0
-        self._cells[place] = int.from_bytes(bytes.fromhex(version), "little", signed=True)
+        self._cells[place] = version_cell(version)
         return place
 
 
@@ -101,4 +111,4 @@ def _slots(cells: memoryview) -> Iterator[tuple[str, int]]:
         yield OTHER, 0
     for place in range(_SIZE, WIDTH, _SIZE):
         if cells[place]:
-            yield cells[place].to_bytes(8, "little", signed=True).hex(), place
+            yield version_text(cells[place]), place

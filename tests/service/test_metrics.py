@@ -7,9 +7,10 @@ import re
 import pytest
 
 from mtaw_fast.service import tallies
-from mtaw_fast.service.counters import PID, VERSION, version_cell, version_text
+from mtaw_fast.service.counters import PID, VERSION
 from mtaw_fast.service.metrics import FAMILIES, GAUGES, Metrics
 from mtaw_fast.service.shared_memory import SharedMemory
+from mtaw_fast.service.tallies import version_cell, version_text
 from tests.service.running import Running
 
 _SERIES = re.compile(r'[a-z_]+(\{[a-z]+="[^"]*"(,[a-z]+="[^"]*")*\})? -?[0-9.e+-]+')

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from mtaw_fast.service.counters import VERSION, version_cell
+from mtaw_fast.service.counters import VERSION
 from mtaw_fast.service.metrics import Metrics
-from mtaw_fast.service.tallies import WIDTH, Tallies, added_up, read
+from mtaw_fast.service.tallies import WIDTH, Tallies, added_up, read, version_cell
 
 
 def name(number: int) -> str:
