@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Beside the wheels and the sdist in a folder: SHA256SUMS, and an SBOM (CycloneDX) of what the newest CPython's x86-64
-# wheel installs with all extras that serve. Used by the release workflow; runs anywhere: .ci/release_materials.sh dist
+# Beside the wheels and the sdist in a folder: SHA256SUMS, and an SBOM (CycloneDX) of what the x86-64 wheel for CPython
+# 3.11 installs with all extras that serve. Used by the release workflow; runs anywhere: .ci/release_materials.sh dist
 set -euo pipefail
 dist=$(cd "$1" && pwd)
 work=$(mktemp -d)
