@@ -166,9 +166,9 @@ class Metrics:
 
     def _claim(self, version: str) -> None:
         """Give a version cells, which it does not take from one that is served all the while."""
-        for cell in self.counters.own[VERSION:FIRST]:
-            if cell:
-                self._tallies.serve(version_text(cell))
+        for served in map(version_text, filter(None, self.counters.own[VERSION:FIRST])):
+            if self._tallies.knows(served):
+                self._tallies.serve(served)  # is the latest again
         self._tallies.serve(version)
 
     def tally(self, version: str, kind: str, by: int = 1) -> None:
