@@ -189,11 +189,13 @@ def fit_ranker(
             optimizer.step()
             told = loss.detach()
             counts = None if target_weights is None else torch.from_numpy(target_weights[queries[known]])
-            losses += float((told if counts is None else told * counts).sum())
-            mass += len(known) if counts is None else float(counts.sum())
+            step_sum = float((told if counts is None else told * counts).sum())
+            step_mass = len(known) if counts is None else float(counts.sum())
+            losses += step_sum
+            mass += step_mass
             used += len(known)
-            trace.add(len(queries), float(told.mean()))
-            reporter.step_done(len(queries), float(told.mean()))
+            trace.add(len(queries), step_sum / step_mass)
+            reporter.step_done(len(queries), step_sum / step_mass)
         if used == 0:
             raise nothing_to_learn(n_queries)
         seconds = time.perf_counter() - began

@@ -133,6 +133,7 @@ def test_the_rankers_fit_equals_that_of_repeated_queries() -> None:
     for ours, theirs, unweighted in zip(weighted[1], oracle[1], plain[1], strict=True):
         assert ours["loss"] == pytest.approx(theirs["loss"], rel=1e-5)
         assert ours["loss"] != pytest.approx(unweighted["loss"], rel=1e-4)
+        assert ours["losses"] == [pytest.approx(ours["loss"], abs=1e-5)]  # a step an epoch
     ones = fit_ranker(
         made, made.targets, made.lengths, settings, 0, "r", Silent(), start, np.ones(len(times), np.float32)
     )
