@@ -46,7 +46,7 @@ class TableMemory:
             return MemoryTables.build(sessions, n_items, settings, threads=threads)
         count = need.ranges(limit)
         logging.getLogger("mtaw_fast").warning(
-            f"memory tables: one pass may take {need.total / 1e9:.2f} GB, {limit / 1e9:.2f} are allowed: built in "
+            f"memory tables: one pass may take {need.total / 1e9:.3g} GB, {limit / 1e9:.3g} are allowed: built in "
             f"{count} ranges of items, with the same result"
         )
         return build_in_ranges(sessions, n_items, settings, count, self.folder, threads=threads)
