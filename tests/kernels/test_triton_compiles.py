@@ -29,13 +29,16 @@ def test_every_kernel_compiles_within_the_limits(op: str, tmp_path: Path) -> Non
     print(run.stdout)
     assert run.returncode == 0, run.stdout + run.stderr
     rows = json.loads(file.read_text())
-    variants = {(row["kernel"], row["dtype"]) for row in rows}
-    assert variants
+    variants: dict[str, set[tuple[str, str]]] = {}  # by backend: NVIDIA's has tiles that the other has not
     for target in TARGETS:
         here = [row for row in rows if row["target"] == target.name]
-        assert {(row["kernel"], row["dtype"]) for row in here} == variants
+        assert here
+        assert {(row["kernel"], row["dtype"]) for row in here} == variants.setdefault(
+            target.backend, {(row["kernel"], row["dtype"]) for row in here}
+        )
         assert all(0 < row["registers"] <= 512 and row["shared"] <= target.shared_limit for row in here)
         assert target.may_spill or all(row["spills"] == 0 for row in here)
+    assert variants["hip"] <= variants["cuda"]
 
 
 def test_what_goes_over_a_limit_is_named() -> None:
