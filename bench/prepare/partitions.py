@@ -7,12 +7,13 @@ own included); in the end the disk that the steps took, and whether the set is t
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import multiprocessing
+import os
 import resource
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -20,9 +21,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from bench.harness.highest import highest
 from bench.harness.machine import describe, machine_record
+from bench.harness.report import exit_code_of
 from mtaw_fast.data.readers import clicks
 from mtaw_fast.data.readers.partitioned import prepare_in_partitions
+from mtaw_fast.errors import MtawError, UsageError
 
 _LOOK = 0.2  # seconds between two looks at the disk
 
@@ -53,29 +57,39 @@ def measured(function: Callable[..., Any], call: Sequence[Any]) -> tuple[Any, fl
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the bench; 1 where the bits differ."""
+    """Run the bench; 1 where the bits differ, or what an error says."""
     parser = argparse.ArgumentParser(prog="python -m bench.prepare.partitions", description=__doc__)
     parser.add_argument("log", type=Path, help="with the columns of mtaw_fast.synthetic_log")
     parser.add_argument("--partitions", type=int)
     parser.add_argument("--check", action="store_true", help="prepare it in one process too and compare")
     options = parser.parse_args(argv)
-    steps, stop, disk = Steps(), threading.Event(), [0]
+    try:
+        return _measure(options.log, options.partitions, options.check)
+    except MtawError as error:
+        return exit_code_of(error)
+
+
+def disk_bytes(folder: Path) -> int:
+    """Of all files below the folder, which may come and go meanwhile."""
+    total = 0
+    for place, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):
+                total += (Path(place) / name).stat().st_size
+    return total
+
+
+def _measure(log: Path, partitions: int | None, check: bool) -> int:
+    if not log.exists():
+        raise UsageError(f"{log} does not exist; name a click log")
     print(describe(machine_record()))
-    with tempfile.TemporaryDirectory(dir=options.log.parent) as name:
+    steps = Steps()
+    with tempfile.TemporaryDirectory(dir=log.parent) as name:
         folder = Path(name) / "parts"
-
-        def watch() -> None:
-            while not stop.wait(_LOOK):
-                sizes = [path.stat().st_size for path in folder.rglob("*") if path.is_file()]
-                disk[0] = max(disk[0], sum(sizes))
-
-        watcher = threading.Thread(target=watch)
-        watcher.start()
         began, used = time.perf_counter(), time.process_time()
-        report = prepare_in_partitions(options.log, folder, partitions=options.partitions, each=steps.each)
+        with highest(lambda: disk_bytes(folder), _LOOK) as disk:
+            report = prepare_in_partitions(log, folder, partitions=partitions, each=steps.each)
         seconds, own = time.perf_counter() - began, time.process_time() - used
-        stop.set()
-        watcher.join()
         for step, costs in steps.costs.items():
             total, peak = sum(cost for cost, _ in costs), max(peak for _, peak in costs)
             print(f"{step:10} {len(costs):4} calls {total:8.2f} s {total / report.rows * 1e6:7.3f} s a million rows "
@@ -83,10 +97,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
         each = own / report.rows * 1e6
         print(f"{'driver':10}            {own:8.2f} s {each:7.3f} s a million rows {peak / 1e6:8.0f} MB")
-        print(f"{report.rows:,} rows, log {options.log.stat().st_size / 1e6:,.0f} MB, disk {disk[0] / 1e6:,.0f} MB "
+        print(f"{report.rows:,} rows, log {log.stat().st_size / 1e6:,.0f} MB, disk {disk[0] / 1e6:,.0f} MB "
               f"at most, {seconds:.0f} s on the clock")  # fmt: skip
-        if options.check:
-            clicks.read(options.log).save(Path(name) / "one")
+        if check:
+            clicks.read(log).save(Path(name) / "one")
             one, parts = (json.loads((Path(name) / kind / "manifest.json").read_text()) for kind in ("one", "parts"))
             ours, theirs = parts["files"], one["files"]
             same = all(ours[part]["sha256"] == theirs[part]["sha256"] for part in theirs)

@@ -14,12 +14,13 @@ import multiprocessing
 import resource
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from bench.harness.highest import highest
 from bench.harness.machine import describe, machine_record
+from bench.harness.report import exit_code_of
 from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.errors import MtawError
 from mtaw_fast.memory import MemorySettings, MemoryTables
@@ -32,26 +33,17 @@ _LOOK = 0.005  # seconds between two looks at the memory
 def build(folder: Path, count: int, threads: int, outcome: Path) -> None:
     """Build in `count` ranges (0: one pass) and note what it took."""
     dataset = Dataset.load(folder)
-    stop, peaks = threading.Event(), [0]
-
-    def watch() -> None:
-        while not stop.wait(_LOOK):
-            peaks[0] = max(peaks[0], anonymous())
-
     before = anonymous()
-    watcher = threading.Thread(target=watch)
-    watcher.start()
     began, used = time.perf_counter(), time.process_time()
-    if count:
-        with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
-            tables = build_in_ranges(
-                dataset.train, dataset.n_items, MemorySettings(), count, Path(scratch), threads=threads
-            )
-    else:
-        tables = MemoryTables.build(dataset.train, dataset.n_items, threads=threads)
-    seconds, processor = time.perf_counter() - began, time.process_time() - used
-    stop.set()
-    watcher.join()
+    with highest(anonymous, _LOOK) as peak:
+        if count:
+            with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
+                tables = build_in_ranges(
+                    dataset.train, dataset.n_items, MemorySettings(), count, Path(scratch), threads=threads
+                )
+        else:
+            tables = MemoryTables.build(dataset.train, dataset.n_items, threads=threads)
+        seconds, processor = time.perf_counter() - began, time.process_time() - used
     digest = hashlib.sha256()
     for name, array in sorted(tables.arrays().items()):
         digest.update(name.encode())
@@ -60,7 +52,7 @@ def build(folder: Path, count: int, threads: int, outcome: Path) -> None:
         "ranges": count or 1,
         "seconds": round(seconds, 2),
         "processor_seconds": round(processor, 2),
-        "peak_mb": round((max(peaks[0], anonymous()) - before) / 1e6),
+        "peak_mb": round((peak[0] - before) / 1e6),
         "resident_peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3),
         "tables_mb": round(tables.n_bytes / 1e6),
         "sha256": digest.hexdigest(),
@@ -77,13 +69,16 @@ def anonymous() -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the bench; 1 where the bits differ."""
+    """Run the bench; 1 where the bits differ, or what an error says."""
     parser = argparse.ArgumentParser(prog="python -m bench.prepare.ranges", description=__doc__)
     parser.add_argument("dataset", type=Path, help="folder made by 'mtaw-fast prepare'")
     parser.add_argument("--ranges", type=int, nargs="+", default=[4, 16, 64], help="how many, each measured")
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args(argv)
-    dataset = Dataset.load(options.dataset)
+    try:
+        dataset = Dataset.load(options.dataset)
+    except MtawError as error:
+        return exit_code_of(error)
     clicks, sessions, items = dataset.train.n_clicks, len(dataset.train), dataset.n_items
     need = pass_bytes(dataset.train, items, MemorySettings().resolved(sessions))
     print(f"{describe(machine_record())}\n{clicks:,} clicks, {sessions:,} sessions, {items:,} items; one pass is")
