@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from mtaw_fast.data.sessions import Sessions
-from mtaw_fast.errors import UsageError
+from mtaw_fast.errors import MtawError, UsageError
 from mtaw_fast.memory.ranges import item_ranges, join_ranges, write_range
 from mtaw_fast.memory.settings import MemorySettings
 from mtaw_fast.memory.tables import MemoryTables
@@ -118,7 +118,7 @@ def build_in_ranges(
     for shard in shards:
         shard.check_ids(n_items, "memory tables")
         clicks += np.bincount(shard.items, minlength=n_items)
-    with tempfile.TemporaryDirectory(prefix=_SCRATCH, dir=folder) as name:
+    with _scratch(folder) as name:
         parts = []
         for first, last in item_ranges(clicks, count):
             parts.append(Path(name) / f"rows-{first}")
@@ -126,6 +126,13 @@ def build_in_ranges(
         path = Path(name) / "tables"
         join_ranges(path, parts, shards, settings)
         return MemoryTables.load(hold_tensors(path, mapping="map"))
+
+
+def _scratch(folder: Path) -> tempfile.TemporaryDirectory[str]:
+    try:
+        return tempfile.TemporaryDirectory(prefix=_SCRATCH, dir=folder)
+    except OSError as error:
+        raise MtawError(f"cannot write into {folder}: {error.strerror or error}; choose another folder") from None
 
 
 def remove_left(folder: Path) -> None:

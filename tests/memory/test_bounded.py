@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.data.synthetic import workload
-from mtaw_fast.errors import DataError, UsageError
+from mtaw_fast.errors import DataError, MtawError, UsageError
 from mtaw_fast.memory import MemoryTables, bounded
 from mtaw_fast.memory.bounded import MOST_RANGES, PassBytes, build_in_ranges, pass_bytes
 from mtaw_fast.memory.settings import MemorySettings
@@ -62,6 +62,8 @@ def test_what_is_wrong_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
         build_in_ranges(sessions, 3, None, 2, tmp_path)
     with pytest.raises(UsageError, match="at least 1, not 0"):
         build_in_ranges(sessions, 6, None, 0, tmp_path)
+    with pytest.raises(MtawError, match=r"cannot write into .*/none: No such file or directory; choose another folder"):
+        build_in_ranges(sessions, 6, None, 2, tmp_path / "none")
     (tmp_path / ".tables-left").mkdir()
     bounded.remove_left(tmp_path)
     assert list(tmp_path.iterdir()) == []
