@@ -77,10 +77,12 @@ class GraphStep(StaticStep):
         with torch.cuda.device(self._device):
             graph, side = torch.cuda.CUDAGraph(), torch.cuda.Stream()
             side.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(side):
-                for _ in range(_WARM_UPS):
-                    self._work(static.inputs)
-            torch.cuda.current_stream().wait_stream(side)
+            try:
+                with torch.cuda.stream(side):
+                    for _ in range(_WARM_UPS):
+                        self._work(static.inputs)
+            finally:  # where one fails, those before it must not count after the tally goes on
+                torch.cuda.current_stream().wait_stream(side)
             with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
                 self._work(static.inputs)
             self._pool = graph.pool()  # graphs never run at once, so they share their memory
