@@ -53,3 +53,17 @@ def test_an_error_comes_where_its_batch_is_asked_for() -> None:
         taken.extend(n for n, _ in made_ahead(make, range(9), 2))
     assert made == [0, 1, 2, 3]
     assert not threads()
+
+
+@pytest.mark.parametrize("ahead", [1, 3])
+def test_where_the_taker_fails_the_thread_ends(ahead: int) -> None:
+    made: list[int] = []
+
+    def take() -> None:
+        for taken, _ in made_ahead(made.append, range(1000), ahead):
+            _ = 1 / (2 - taken)
+
+    with pytest.raises(ZeroDivisionError):
+        take()
+    assert not threads()
+    assert len(made) <= 2 + ahead + 2
