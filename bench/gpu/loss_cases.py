@@ -68,15 +68,22 @@ def tiles(setting: Setting) -> Iterator[dict[str, Any]]:
 
 
 def peers(setting: Setting) -> Iterator[dict[str, Any]]:
-    """Forward and backward of the same loss on other people's cross-entropies, in bf16; ours beside them."""
+    """Forward and backward of the same loss on other people's cross-entropies, in bf16; ours beside them.
+
+    A peer that cannot run, or is wrong, is skipped with the reason; ours is not.
+    """
     q, e, targets = _inputs(setting)
     for name, loss_of in _PEERS.items():
         try:
             error = max(_check(setting, loss_of))
             time = setting.time(lambda loss_of=loss_of: _step(loss_of, q, e, targets))
         except WrongResultError as wrong:
+            if loss_of in _OWN:
+                raise
             yield {"peer": name, "skipped": str(wrong)}
         except (ImportError, AttributeError, NotImplementedError, RuntimeError, TypeError, ValueError) as reason:
+            if loss_of in _OWN:
+                raise
             yield {"peer": name, "skipped": (str(reason).splitlines() or [type(reason).__name__])[0]}
         else:
             yield {"peer": name, "error": f"{error:.1e}", **time}
@@ -128,6 +135,7 @@ _PEERS: dict[str, Loss] = {
     "torch linear_cross_entropy": _linear_ce,
     "cut-cross-entropy, exact": _cut_ce,
 }
+_OWN = (_ours, _chunked)  # these are never skipped
 
 
 def _step(loss_of: Loss, q: Tensor, e: Tensor, targets: Tensor) -> tuple[Tensor, ...]:

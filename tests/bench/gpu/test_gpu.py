@@ -59,3 +59,28 @@ def test_a_process_that_compiles_cannot_run_dry(capsys: pytest.CaptureFixture[st
 
     assert command.main(["--dry"]) == 2
     assert "--dry needs a process that has not imported Triton yet" in capsys.readouterr().err
+
+
+def test_a_peer_that_is_wrong_is_skipped_and_ours_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    from bench.gpu import loss_cases
+    from bench.gpu.setting import Setting, WrongResultError
+
+    wrong = [loss_cases._dense]
+
+    def check(_: Setting, loss_of: loss_cases.Loss) -> list[float]:
+        if loss_of in wrong:
+            raise WrongResultError("the loss is off")
+        raise ValueError("cannot run")
+
+    monkeypatch.setattr(loss_cases, "_check", check)
+    monkeypatch.setattr(loss_cases, "_PEERS", {"dense": loss_cases._dense, "linear": loss_cases._linear_ce})
+    assert list(loss_cases.peers(Setting.of(dry=True))) == [
+        {"peer": "dense", "skipped": "the loss is off"},
+        {"peer": "linear", "skipped": "cannot run"},
+    ]
+    monkeypatch.setattr(loss_cases, "_PEERS", {"ours": loss_cases._ours})
+    with pytest.raises(ValueError, match="cannot run"):
+        list(loss_cases.peers(Setting.of(dry=True)))
+    wrong.append(loss_cases._ours)
+    with pytest.raises(WrongResultError, match="the loss is off"):
+        list(loss_cases.peers(Setting.of(dry=True)))
