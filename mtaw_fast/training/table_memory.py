@@ -1,4 +1,4 @@
-"""How much memory a training's tables may take while they are built, decided once at its start."""
+"""How much memory a training's tables may take while they are built."""
 
 from __future__ import annotations
 
