@@ -20,6 +20,7 @@ from mtaw_fast.errors import MtawError, UsageError, require
 HERE = "local"
 _PATIENCE = 5.0  # seconds for a connection to the named address
 _RETRIES = 3  # of a task whose worker dies
+_END = 30.0  # seconds that tasks get to be gone after one of them has failed
 _STARTS = 3  # of a Ray on this machine, each of which Ray gives up after half a minute
 # What Ray's processes wait for one another, as Ray's own settings: for a machine that has other work to do.
 _WAITS = {
@@ -136,9 +137,20 @@ class Tasks:
 
     def each(self, function: Callable[..., Any], calls: Iterable[Sequence[Any]]) -> list[Any]:
         """`function(*call)` for every call, in that order. A task whose worker dies is run again, so it must write the
-        same again; raises what the first one that fails raised."""
+        same again; raises what the first one that fails raised, once no other one writes any more."""
         task = self._ray.remote(max_retries=_RETRIES)(function)
-        return self._ray.get([task.remote(*call) for call in calls])
+        running = [task.remote(*call) for call in calls]
+        try:
+            return self._ray.get(running)
+        except BaseException:
+            self._end(running)
+            raise
+
+    def _end(self, running: list[Any]) -> None:
+        # What is being written is the caller's to clear away, which must find all of it.
+        for one in running:
+            self._ray.cancel(one, force=True)
+        self._ray.wait(running, num_returns=len(running), timeout=_END)
 
     def shared(self, value: Any) -> Any:
         """`value` put where all tasks find it, to be passed to `each`."""

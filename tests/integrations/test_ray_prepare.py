@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -12,6 +14,7 @@ from mtaw_fast.cli import main
 from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.data.synthetic_log import write_click_log
 from mtaw_fast.errors import DataError
+from mtaw_fast.integrations.cluster import Tasks
 from mtaw_fast.integrations.ray_prepare import prepare_on_ray
 from tests.integrations.processes import ended, gone, kill, started, wait_for, workers
 
@@ -123,3 +126,22 @@ def test_a_killed_driver_leaves_no_set_and_the_command_runs_again(
     assert (status, error) == (0, "")
     assert known(folder) == whole
     assert not list(folder.glob(".*"))
+
+
+def test_where_a_task_fails_the_others_write_no_more(ray_here: Any, tmp_path: Path) -> None:
+    def write_or_fail(number: int, folder: Path) -> None:
+        file = folder / str(number)
+        while number > 0:
+            with file.open("a") as out:
+                out.write(".")
+            time.sleep(0.01)
+        while not all((folder / str(other)).exists() for other in (1, 2)):
+            time.sleep(0.01)
+        raise DataError("no")
+
+    with pytest.raises(DataError, match="no"):
+        Tasks(ray_here).each(write_or_fail, [(number, tmp_path) for number in range(3)])
+    sizes = [path.stat().st_size for path in sorted(tmp_path.iterdir())]
+    time.sleep(0.5)
+    assert [path.stat().st_size for path in sorted(tmp_path.iterdir())] == sizes
+    assert len(sizes) == 2
