@@ -6,7 +6,7 @@ import argparse
 import dataclasses
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +58,11 @@ class Line:
     baseline_p50: float | None
     ratio: Ratio | None
 
+    def as_json(self) -> dict[str, Any]:
+        """The row, and behind it the ends of its ratio's interval where it has one."""
+        ends = {} if self.ratio is None else {"ratio_low": self.ratio.low, "ratio_high": self.ratio.high}
+        return replace(self.row, more={**self.row.more, **ends}).as_json()
+
 
 class Report:
     """Collects the results of one run of a bench; `finish` prints, writes and gives the exit code.
@@ -96,7 +101,7 @@ class Report:
 
     def as_json(self) -> dict[str, Any]:
         """The whole report in the bench JSON schema."""
-        rows = [row.as_json() for row in (*(line.row for line in self.lines), *self.rows)]
+        rows = [*(line.as_json() for line in self.lines), *(row.as_json() for row in self.rows)]
         return {
             "schema": SCHEMA,
             "machine": self.machine,

@@ -25,6 +25,7 @@ import numpy as np
 import psutil
 
 from bench.harness.machine import describe, machine_record
+from bench.harness.report import Report
 from bench.harness.workload import generated
 from bench.serving.arrivals import poisson_arrivals
 from bench.serving.http_client import Client, Load, Outcome
@@ -154,5 +155,8 @@ def main() -> int:
         rows.append(dict(zip(("throughput", "p50_s", "p99_s", "cpu_s"), median, strict=True), stack=stack.name))
     print(f"{options.items} items, {options.rate:.0f} requests/s; {describe(machine_record())}")
     if options.json is not None:
-        write_json(options.json, {"machine": machine_record(), "params": {"items": options.items}, "results": rows})
+        report = Report("serving_stacks")
+        params = {"catalog": options.items, "rate": options.rate, "seconds": seconds}
+        report.records += [{"case": "stack", "params": params, **row} for row in rows]
+        write_json(options.json, report.as_json())
     return 0

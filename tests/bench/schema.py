@@ -42,7 +42,10 @@ def check_report(report: dict[str, Any]) -> None:
     for row in report["results"]:
         types = ROW_TYPES | (SERVING_TYPES if row["bench"] == "serving" else {})
         assert list(row)[: len(types)] == list(types)
-        assert row["bench"] in ("serving", "live") or len(row) == len(types)
+        ends = [name for name in ("ratio_low", "ratio_high") if name in row]
+        assert ends in ([], ["ratio_low", "ratio_high"])
+        assert not ends or 0 < row["ratio_low"] <= row["ratio_high"]
+        assert row["bench"] in ("serving", "live") or len(row) == len(types) + len(ends)
         for name, kinds in types.items():
             assert isinstance(row[name], kinds), f"{name}: {row[name]!r}"
         assert 0 < row["p50"] <= row["p95"] <= row["p99"]

@@ -1,0 +1,168 @@
+"""The benches that there are: what each measures, what it needs, and how the suite runs it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+BUNDLE, FOLDER = "{bundle}", "{folder}"  # stand in options for what the suite makes
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """A bench as the suite knows it; `python -m bench.NAME` runs it.
+
+    line: what it measures. quick: the options of its smallest case. full: those of all of it. needs: packages without
+    which it is skipped. gpu: whether it is skipped where PyTorch sees no GPU.
+    """
+
+    name: str
+    line: str
+    quick: Sequence[str]
+    full: Sequence[str] = ()
+    needs: Sequence[str] = ()
+    gpu: bool = False
+
+    def options(self, quick: bool) -> Sequence[str]:
+        """Its options, with the places of what the suite makes for it still open."""
+        return self.quick if quick else self.full
+
+    def missing(self) -> str | None:
+        """None, or which package it needs and how to get it."""
+        absent = [name for name in self.needs if find_spec(name) is None]
+        return f"needs the package '{absent[0]}': pip install -e '.[dev]' brings it" if absent else None
+
+    def why_not(self) -> str | None:
+        """None, or why it cannot run here."""
+        missing = self.missing()
+        if missing is None and self.gpu:
+            import torch
+
+            if not torch.cuda.is_available():
+                return "needs a GPU, and PyTorch sees none"
+        return missing
+
+
+@dataclass(frozen=True, slots=True)
+class ByHand:
+    """A command beside the suite: it reads what only its caller has. `python -m bench.NAME --help` says more."""
+
+    name: str
+    line: str
+
+
+_PEERS = ("torch", "faiss", "rich", "threadpoolctl")
+
+BENCHES = (
+    Bench(
+        "retrieval",
+        "the exact scan and the approximate index against FAISS; recall against latency beside peers",
+        ("--quick",),
+        ("--plot", f"{FOLDER}/recall.png"),
+        ("faiss", "rich", "threadpoolctl"),
+    ),
+    Bench(
+        "encoder",
+        "a session's vector by its length, whole and click by click, against PyTorch and numpy",
+        ("--quick",),
+        needs=_PEERS,
+    ),
+    Bench(
+        "throughput",
+        "encode, retrieve, memory, recommend and a training step against PyTorch + FAISS",
+        ("--quick",),
+        needs=(*_PEERS, "onnx", "onnxruntime"),
+    ),
+    Bench(
+        "training",
+        "the loss, forward and backward, against PyTorch's own ways: time and peak memory",
+        ("--quick",),
+        needs=("torch", "rich", "threadpoolctl"),
+    ),
+    Bench(
+        "prepare",
+        "from a click log to a data set: rows a second and peak memory",
+        ("--quick", "--rows", "200000"),
+        needs=("polars", "rich"),
+    ),
+    Bench(
+        "memory_build",
+        "the memory's tables: building, updating, size and peak memory",
+        ("--quick", "--clicks", "200000"),
+        needs=("rich",),
+    ),
+    Bench(
+        "serving",
+        "the HTTP service under an open-loop load: latency from the due time",
+        ("--quick", "--items", "10000", "--rates", "200", "--seconds", "5", "--ramp", "1"),
+        ("--curve",),
+        ("uvicorn", "psutil"),
+    ),
+    Bench(
+        "serving_stacks",
+        "which ASGI stack the service stands on: frameworks and servers with one endpoint",
+        ("--quick", "--apps", "plain", "--servers", "uvicorn"),
+        needs=("uvicorn", "granian", "psutil", "fastapi"),
+    ),
+    Bench(
+        "live",
+        "learning while serving: what it adds to a ranking, what an event costs, that none is lost",
+        ("--quick", "--cases", "event", "--events", "5000"),
+        needs=("uvicorn", "psutil", "rich", "threadpoolctl"),
+    ),
+    Bench(
+        "export",
+        "the exported ONNX graphs: sizes and latencies against the native path and PyTorch",
+        ("--quick", "--bundle", BUNDLE),
+        ("--bundle", BUNDLE),
+        (*_PEERS, "onnx", "onnxruntime", "polars"),
+    ),
+    Bench(
+        "scoring",
+        "`mtaw-fast score`, a block read, ranked and written, against the bare batch engine",
+        ("--quick", BUNDLE, "--sessions", "512"),
+        (BUNDLE,),
+        ("pyarrow", "rich", "torch", "polars"),
+    ),
+    Bench(
+        "quality",
+        "presets trained and scored through the path that serves, on a small generated log",
+        ("--quick", "--preset", "paper"),
+        ("--quick",),
+        ("torch", "rich", "threadpoolctl"),
+    ),
+    Bench(
+        "sharded_index",
+        "an index in shards on Ray against one index",
+        ("--quick", "--items", "100000"),
+        ("--quick",),
+        ("ray", "psutil", "rich", "threadpoolctl"),
+    ),
+    Bench(
+        "replicas",
+        "a request through Ray Serve's proxy beside `mtaw-fast serve`",
+        ("--quick", "--items", "10000"),
+        needs=("ray", "psutil", "rich", "uvicorn"),
+    ),
+    Bench(
+        "gpu",
+        "the loss with its roofline, encoder, Adam and the training step on a GPU, and peers",
+        ("--only", "loss"),
+        needs=("torch", "triton"),
+        gpu=True,
+    ),
+)
+
+BY_HAND = (
+    ByHand("quality --data DIR", "the presets on the public sets; its records stay under docs/results"),
+    ByHand("gamma_curve", "the paper's figure 2, drawn from the records of bench.quality"),
+    ByHand("prepare.partitions LOG", "a click log in partitions: what each step costs"),
+    ByHand("prepare.ranges DATASET", "the memory's tables in one pass and in ranges of items"),
+)
+
+
+def filled(options: Sequence[str], bundle: Path | None, folder: Path) -> list[str]:
+    """The options with the places filled in."""
+    return [text.replace(BUNDLE, str(bundle)).replace(FOLDER, str(folder)) for text in options]

@@ -1,0 +1,122 @@
+"""All benches as one suite: run them, keep what they found, compare two runs.
+
+python -m bench                       list the benches
+python -m bench all [--quick] [--only NAME,..] [--results DIR]
+python -m bench compare OLD NEW [--threshold SHARE] [--json FILE]
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from bench.harness.report import exit_code_of
+from bench.suite.catalog import BENCHES, BY_HAND, Bench
+from bench.suite.comparing import THRESHOLD, as_json, compare_runs, told
+from bench.suite.results import RESULTS, read_run
+from mtaw_fast.errors import MtawError, UsageError
+from mtaw_fast.storage.files import write_json
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command of the suite; 1 where a bench failed or a ratio got worse, 2 on misuse."""
+    options = _parser().parse_args(argv)
+    try:
+        return options.run(options)
+    except MtawError as error:
+        return exit_code_of(error)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m bench",
+        description=(__doc__ or "").splitlines()[0],
+        epilog="example: python -m bench all --quick --only encoder,retrieval",
+    )
+    parser.set_defaults(run=_list)
+    commands = parser.add_subparsers(title="commands (none: list the benches)", metavar="COMMAND")
+    _add_all(commands)
+    _add_compare(commands)
+    return parser
+
+
+def _add_all(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    run = commands.add_parser(
+        "all",
+        help="run the benches and keep what they found",
+        description="Run every bench, each in a process of its own, and keep all rows in one file: "
+        "RESULTS/<class of machine>/<date>-<commit>.json. A bench that cannot run here is skipped, and why is told.",
+        epilog="example: python -m bench all --quick",
+    )
+    run.add_argument("--quick", action="store_true", help="the smallest case of each: minutes, to see that they run")
+    run.add_argument("--only", metavar="NAME[,NAME]", help="these benches alone")
+    run.add_argument("--results", type=Path, default=RESULTS, metavar="DIR", help="(default: bench/results)")
+    run.set_defaults(run=_all)
+
+
+def _add_compare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    compare = commands.add_parser(
+        "compare",
+        help="tell which ratios changed between two result files",
+        description="Compare the ratios of two runs, each against a peer timed in the same process; times are never "
+        "compared. Exits 1 where a ratio fell by more than the threshold and its 95%% interval leaves 1 out.",
+        epilog="example: python -m bench compare old.json new.json --threshold 0.1",
+    )
+    compare.add_argument("old", type=Path, metavar="OLD", help="a file of 'bench all' or of a bench's --json")
+    compare.add_argument("new", type=Path, metavar="NEW", help="the later one")
+    compare.add_argument(
+        "--threshold", type=float, default=THRESHOLD, metavar="SHARE",
+        help=f"by how much of it a ratio may fall (default: {THRESHOLD})",
+    )  # fmt: skip
+    compare.add_argument("--any-machine", action="store_true", help="compare though the machines are of two classes")
+    compare.add_argument("--json", type=Path, metavar="FILE", help="write the changes there")
+    compare.set_defaults(run=_compare)
+
+
+def _list(_: argparse.Namespace) -> int:
+    width = max(len(one.name) for one in (*BENCHES, *BY_HAND))
+    print("python -m bench.NAME runs one, 'python -m bench all' runs all:")
+    for bench in BENCHES:
+        reason = bench.missing() or ("needs a GPU" if bench.gpu else None)
+        print(f"  {bench.name:{width}}  {bench.line}{'' if reason is None else f' ({reason})'}")
+    print("by hand, on data of yours:")
+    for one in BY_HAND:
+        print(f"  {one.name:{width}}  {one.line}")
+    return 0
+
+
+def _all(options: argparse.Namespace) -> int:
+    from bench.suite.running import Suite
+
+    return Suite(options.quick, options.results).run(chosen(options.only))
+
+
+def chosen(only: str | None) -> list[Bench]:
+    """The benches named by --only, in the order of the suite; UsageError on a name that there is not."""
+    if only is None:
+        return list(BENCHES)
+    names = [name for name in only.split(",") if name]
+    known = {bench.name for bench in BENCHES}
+    for name in names:
+        if name not in known:
+            raise UsageError(f"--only {only}: there is no bench {name!r}; the benches are {', '.join(sorted(known))}")
+    if not names:
+        raise UsageError("--only names no bench; 'python -m bench' lists them")
+    return [bench for bench in BENCHES if bench.name in names]
+
+
+def _compare(options: argparse.Namespace) -> int:
+    if not 0 < options.threshold < 1:
+        raise UsageError(f"--threshold {options.threshold:g}: give a share between 0 and 1, such as {THRESHOLD}")
+    if options.json is not None and not options.json.resolve().parent.is_dir():
+        raise UsageError(f"--json {options.json}: its folder does not exist; make it first")
+    found = compare_runs(read_run(options.old), read_run(options.new), options.any_machine)
+    if options.json is not None:
+        write_json(options.json, as_json(found, options.threshold))
+    print("\n".join(told(found, options.threshold)))
+    worse = any(one.slower(options.threshold) for one in found.changes)
+    if worse:
+        print("slower than before, see above", file=sys.stderr)
+    return int(worse)

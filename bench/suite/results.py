@@ -1,0 +1,125 @@
+"""The suite's memory: a file a run, in the folder of its machine's class, and how one is read."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bench.harness.machine import Checkout
+from bench.harness.report import SCHEMA
+from mtaw_fast.errors import DataError
+from mtaw_fast.storage.files import read_json
+
+RESULTS = Path(__file__).resolve().parents[1] / "results"
+_FEATURES = {  # the best first: what decides how fast kernels can be
+    "amx_bf16": "amx",
+    "avx512_bf16": "avx512bf16",
+    "avx512_vnni": "avx512vnni",
+    "avx512f": "avx512",
+    "avx2": "avx2",
+    "sve2": "sve2",
+    "i8mm": "i8mm",
+    "asimddp": "dotprod",
+}
+_MACHINE = {"cpu", "cpu_family", "cpu_model", "flags", "cores", "arch", "gpus"}
+_KEYS = {"case", "params", "metric", "p50", "p95", "p99", "n", "baseline", "ratio", "floor"}
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A result file. rows: results in the bench JSON schema; records: those in a form of their bench's own."""
+
+    path: Path
+    machine: Mapping[str, Any]
+    commit: str | None
+    date: str | None
+    rows: Sequence[Mapping[str, Any]]
+    records: Sequence[Mapping[str, Any]]
+
+
+def machine_class(record: Mapping[str, Any]) -> str:
+    """Which machines' figures stand beside each other: maker, family, model, best instructions, cores, GPUs.
+
+    It names a kind of machine and never one: 'amd-f26-m2-avx512bf16-2c'.
+    """
+    maker = "arm" if str(record["arch"]).startswith(("aarch", "arm")) else _plain(str(record["cpu"]).split()[0])
+    numbers = [f"f{record['cpu_family']}", f"m{record['cpu_model']}"] if record["cpu_family"] else []
+    best = next((name for flag, name in _FEATURES.items() if flag in record["flags"]), _plain(str(record["arch"])))
+    gpus = [f"{len(record['gpus'])}x{_plain(record['gpus'][0])}"] if record["gpus"] else []
+    return "-".join([maker, *numbers, best, f"{record['cores']}c", *gpus])
+
+
+def _plain(text: str) -> str:
+    """Letters and digits alone, '(R)' and its like left out."""
+    return re.sub(r"[^a-z0-9]", "", re.sub(r"\((r|tm)\)", "", text.lower())) or "unknown"
+
+
+def new_path(folder: Path, machine: Mapping[str, Any], commit: Checkout, date: str, quick: bool) -> Path:
+    """FOLDER/<class>/<date>-<commit>[-dirty][-quick].json, with a number behind it where that is there already."""
+    name = commit.commit[:12] if commit.commit else "no-commit"
+    stem = f"{date}-{name}{'-dirty' if commit.dirty else ''}{'-quick' if quick else ''}"
+    own = folder / machine_class(machine)
+    path, number = own / f"{stem}.json", 2
+    while path.exists():
+        path, number = own / f"{stem}-{number}.json", number + 1
+    return path
+
+
+def read_run(path: Path) -> Run:
+    """Read a result file, of the suite or of one bench's --json.
+
+    Raises DataError where it is none, or a row of it is damaged.
+    """
+    if not path.is_file():
+        raise DataError(f"{path}: there is no such result file; 'python -m bench all' makes one")
+    value = read_json(path, DataError)
+    if not isinstance(value, dict) or value.get("schema") != SCHEMA or not isinstance(value.get("results"), list):
+        raise DataError(
+            f"{path}: no result file of schema {SCHEMA}; make one with --json, or with 'python -m bench all'"
+        )
+    machine = value.get("machine")
+    if not isinstance(machine, dict) or _MACHINE - machine.keys():
+        raise DataError(f"{path}: it does not say which machine it is of; the file is damaged, measure again")
+    rows, records = [], []
+    for number, result in enumerate(value["results"]):
+        if not isinstance(result, dict) or not isinstance(result.get("bench"), str):
+            raise DataError(f"{path}: result {number} names no bench; the file is damaged, measure again")
+        if "metric" not in result or "p50" not in result:
+            records.append(result)
+            continue
+        wrong = _wrong(result)
+        if wrong:
+            raise DataError(f"{path}: result {number} ({result['bench']}): {wrong}; the file is damaged, measure again")
+        rows.append(result)
+    date = value.get("suite", {}).get("date")
+    return Run(path, machine, value.get("commit"), date, rows, records)
+
+
+def _wrong(row: Mapping[str, Any]) -> str | None:
+    """None, or which field of a row is not what it must be."""
+    absent = sorted(_KEYS - row.keys())
+    if absent:
+        return f"'{absent[0]}' is missing"
+    for name in ("case", "metric"):
+        if not isinstance(row.get(name), str):
+            return f"'{name}' is no text"
+    if not isinstance(row.get("params"), dict):
+        return "'params' is no object"
+    for name in ("p50", "p95", "p99", "n"):
+        if not _positive(row.get(name)):
+            return f"'{name}' is no number over 0"
+    for name in ("ratio", "ratio_low", "ratio_high", "floor"):
+        if row.get(name) is not None and not _positive(row[name]):
+            return f"'{name}' is no number over 0"
+    if (row["baseline"] is None) != (row["ratio"] is None):
+        return "'baseline' and 'ratio' must both be there, or neither"
+    if (row.get("ratio_low") is None) != (row.get("ratio_high") is None):
+        return "'ratio_low' and 'ratio_high' must both be there, or neither"
+    return None
+
+
+def _positive(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < float("inf")

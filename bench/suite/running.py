@@ -1,0 +1,122 @@
+"""Running benches one after the other, each in a process of its own, and keeping what they found."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from bench.harness.machine import checkout, describe, machine_record
+from bench.harness.report import SCHEMA
+from bench.suite.catalog import BUNDLE, Bench, filled
+from bench.suite.results import new_path
+from mtaw_fast.errors import DataError, MtawError
+from mtaw_fast.storage.files import read_json, write_json
+
+ROOT = Path(__file__).resolve().parents[2]
+_LOG = ("--items", "2000", "--sessions", "6000")  # what the small bundle is trained on
+_SETTINGS = ("--set", "d=32", "--set", "epochs=1", "--set", "batch_prefixes=512")
+
+
+class Suite:
+    """A run of some benches. The result file is written anew after each, so that what is done is never lost.
+
+    path: the file. benches: how each went, by name, seconds and what became of it.
+    """
+
+    def __init__(self, quick: bool, folder: Path) -> None:
+        if find_spec("torch") is not None:
+            import torch  # noqa: F401  # the machine's record names GPUs where it is loaded
+        self.quick = quick
+        self.machine = machine_record()
+        self.checkout = checkout(ignoring="bench/results")
+        self.date = datetime.now(UTC).strftime("%Y-%m-%d")
+        self.path = new_path(folder, self.machine, self.checkout, self.date, quick)
+        self.results: list[dict[str, Any]] = []
+        self.benches: list[dict[str, Any]] = []
+
+    def run(self, benches: Sequence[Bench]) -> int:
+        """Run them; 1 where one failed or has no result, else 0. A bench that cannot run here is skipped aloud."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix="mtaw-fast-suite-") as name:
+            folder, bundle = Path(name), None
+            for number, bench in enumerate(benches, 1):
+                reason = bench.why_not()
+                if reason is not None:
+                    self._keep(bench.name, 0.0, f"skipped: {reason}")
+                    continue
+                _say(f"[{number}/{len(benches)}] {bench.name}: {bench.line}")
+                began = time.perf_counter()
+                try:
+                    if bundle is None and any(BUNDLE in text for text in bench.options(self.quick)):
+                        bundle = small_bundle(folder)
+                    outcome = self._one(bench, bundle, folder)
+                except MtawError as error:
+                    outcome = f"failed: {error}"
+                self._keep(bench.name, time.perf_counter() - began, outcome)
+        self._told()
+        return int(any(one["outcome"].startswith("failed") for one in self.benches))
+
+    def _one(self, bench: Bench, bundle: Path | None, folder: Path) -> str:
+        """Run a bench and take its results; what became of it."""
+        out = folder / f"{bench.name}.json"
+        options = filled(bench.options(self.quick), bundle, folder)
+        command = [sys.executable, "-m", f"bench.{bench.name}", *options, "--json", str(out)]
+        code = subprocess.run(command, cwd=ROOT, check=False).returncode
+        found: list[dict[str, Any]] = read_json(out, DataError)["results"] if out.is_file() else []
+        self.results += [{"bench": bench.name, **result} for result in found]
+        if code:
+            return f"failed: exit {code}, see its message above"
+        return "done" if found else "failed: it gave no result"
+
+    def _keep(self, name: str, seconds: float, outcome: str) -> None:
+        self.benches.append({"name": name, "seconds": round(seconds, 1), "outcome": outcome})
+        if not outcome.startswith("done"):
+            _say(f"{name}: {outcome}")
+        write_json(self.path, self.as_json())
+
+    def as_json(self) -> dict[str, Any]:
+        """The bench JSON schema, and behind it what the suite ran."""
+        return {
+            "schema": SCHEMA,
+            "machine": self.machine,
+            "commit": self.checkout.as_json(),
+            "results": self.results,
+            "suite": {"date": self.date, "quick": self.quick, "benches": self.benches},
+        }
+
+    def _told(self) -> None:
+        print(f"\n{'bench':16} {'seconds':>8}  outcome")
+        for one in self.benches:
+            print(f"{one['name']:16} {one['seconds']:8.1f}  {one['outcome']}")
+        print(f"{len(self.results)} results in {sum(one['seconds'] for one in self.benches):.0f} s")
+        print(f"{describe(self.machine)}; {self.checkout}")
+        print(f"wrote {self.path}")
+
+
+def small_bundle(folder: Path) -> Path:
+    """A bundle of the preset `full` with its ONNX graphs, trained in seconds, for the benches that read one."""
+    _say("a small bundle for the benches that read one")
+    log, dataset, bundle = folder / "log.csv", folder / "dataset", folder / "bundle"
+    steps = (
+        ("mtaw_fast.synthetic_log", str(log), *_LOG),
+        ("mtaw_fast", "prepare", "clicks", str(log), str(dataset), "--test-days", "3"),
+        ("mtaw_fast", "train", str(dataset), str(bundle), "--no-refit", *_SETTINGS),
+        ("mtaw_fast", "export", str(bundle), "--onnx"),
+    )
+    for step in steps:
+        done = subprocess.run([sys.executable, "-m", *step], cwd=ROOT, capture_output=True, text=True, check=False)
+        if done.returncode:
+            last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+            raise MtawError(f"the small bundle could not be made: {' '.join(step[:2])}: {last}")
+    return bundle
+
+
+def _say(what: str) -> None:
+    print(what, file=sys.stderr, flush=True)
