@@ -127,6 +127,7 @@ def _curve(report: Report, vectors: VectorSet, exact: Index, ladder: LadderIndex
     ]
     _say(f"recall and latency of {len(indexes)} indexes, {n_items:,} items")
     points = trace(vectors, exact, indexes)
+    report.rows += [point.row(vectors.params) for point in points]
     draw(points, options.recall, f"{vectors.source} vectors, {n_items:,} x {d}, k = 20", options.plot)
     reached = [
         f"{one.name} {one.p50_us:.0f} us (effort {one.effort}, {one.recall:.4f})"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from bench.harness.comparison import Contender, Plan, time_interleaved
+from bench.harness.report import Row
 from bench.retrieval.cases import K, recalls
 from bench.retrieval.peers import Peer, Search
 from bench.retrieval.vectors import VectorSet
@@ -26,12 +27,23 @@ _AXIS_FROM = 0.9
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One setting of one index: recall@20 over held-out queries and the median of single searches."""
+    """One setting of one index: recall@20 over held-out queries, and single searches in microseconds."""
 
     name: str
     effort: int
     recall: float
     p50_us: float
+    p95_us: float
+    p99_us: float
+    n: int
+
+    def row(self, params: Mapping[str, Any]) -> Row:
+        """The result in the bench JSON schema."""
+        own = {"k": K, "batch": 1, "threads": 1, "index": self.name, "effort": self.effort}
+        return Row(
+            "retrieval", "recall-curve", {**params, **own, "recall": round(self.recall, 4)}, "latency_us", self.p50_us,
+            self.p95_us, self.p99_us, self.n, None, None, None, None,
+        )  # fmt: skip
 
 
 def our_peers(ladder: LadderIndex, exact: Index, efforts: Sequence[int]) -> list[Peer]:
@@ -64,7 +76,10 @@ def trace(vectors: VectorSet, exact: Index, indexes: Sequence[Peer], plan: Plan 
             name = f"{peer.name} {effort}"
             contenders.append(Contender(name, lambda call, search=search: search(rows[call % len(rows)])))
     timed = time_interleaved(contenders, plan)
-    return [Point(*one, timing.median * 1e6) for one, timing in zip(found, timed, strict=True)]
+    return [
+        Point(*one, timing.median * 1e6, timing.percentile(95) * 1e6, timing.percentile(99) * 1e6, timing.n)
+        for one, timing in zip(found, timed, strict=True)
+    ]
 
 
 def fastest_at(points: Sequence[Point], target: float) -> list[Point]:

@@ -1,8 +1,9 @@
-"""All benches as one suite: run them, keep what they found, compare two runs.
+"""All benches as one suite: run them, keep what they found, compare two runs, draw what there is.
 
 python -m bench                       list the benches
 python -m bench all [--quick] [--only NAME,..] [--results DIR]
 python -m bench compare OLD NEW [--threshold SHARE] [--json FILE]
+python -m bench report [OUT.html] [--machine CLASS] [--results DIR]
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands (none: list the benches)", metavar="COMMAND")
     _add_all(commands)
     _add_compare(commands)
+    _add_report(commands)
     return parser
 
 
@@ -75,6 +77,22 @@ def _add_compare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     compare.set_defaults(run=_compare)
 
 
+def _add_report(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    report = commands.add_parser(
+        "report",
+        help="draw the results that there are on one HTML page",
+        description="One self-contained HTML page with the charts for which there are results, and a PNG of each "
+        "beside it: OUT-NAME.png. Whole runs count before quick ones, later before earlier.",
+        epilog="example: python -m bench report bench.html",
+    )
+    report.add_argument(
+        "out", type=Path, nargs="?", metavar="OUT", help="the page (default: report.html beside the results)"
+    )
+    report.add_argument("--machine", metavar="CLASS", help="of several classes of machines, this one")
+    report.add_argument("--results", type=Path, default=RESULTS, metavar="DIR", help="(default: bench/results)")
+    report.set_defaults(run=_report)
+
+
 def _list(_: argparse.Namespace) -> int:
     width = max(len(one.name) for one in (*BENCHES, *BY_HAND))
     print("python -m bench.NAME runs one, 'python -m bench all' runs all:")
@@ -105,6 +123,15 @@ def chosen(only: str | None) -> list[Bench]:
     if not names:
         raise UsageError("--only names no bench; 'python -m bench' lists them")
     return [bench for bench in BENCHES if bench.name in names]
+
+
+def _report(options: argparse.Namespace) -> int:
+    from bench.suite.page import runs_of, write_page
+
+    runs = runs_of(options.results, options.machine)
+    for path in write_page(runs, options.out or runs[-1].path.with_name("report.html")):
+        print(f"wrote {path}")
+    return 0
 
 
 def _compare(options: argparse.Namespace) -> int:

@@ -17,6 +17,7 @@ from bench.suite.results import Run, machine_class
 from mtaw_fast.errors import UsageError
 
 THRESHOLD = 0.15
+_FOUND = {"recall"}  # params that are measured and not chosen
 Key = tuple[str, ...]
 
 
@@ -96,7 +97,9 @@ def _keyed(rows: Sequence[Mapping[str, Any]]) -> Iterator[tuple[Key, Mapping[str
     """Rows by what they measure; of equal ones in a file, the first belongs to the first of the other file."""
     seen: dict[Key, int] = {}
     for row in rows:
-        params = json.dumps(row["params"], sort_keys=True)
+        params = json.dumps(
+            {name: value for name, value in row["params"].items() if name not in _FOUND}, sort_keys=True
+        )
         key = (row["bench"], row["case"], params, row["metric"], str(row["baseline"]))
         seen[key] = seen.get(key, 0) + 1
         yield (*key, str(seen[key])), row

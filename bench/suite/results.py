@@ -30,12 +30,17 @@ _KEYS = {"case", "params", "metric", "p50", "p95", "p99", "n", "baseline", "rati
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A result file. rows: results in the bench JSON schema; records: those in a form of their bench's own."""
+    """A result file.
+
+    date, quick: of the suite's own files; None and False of a bench's --json. rows: results in the bench JSON schema.
+    records: those in a form of their bench's own.
+    """
 
     path: Path
     machine: Mapping[str, Any]
     commit: str | None
     date: str | None
+    quick: bool
     rows: Sequence[Mapping[str, Any]]
     records: Sequence[Mapping[str, Any]]
 
@@ -94,8 +99,8 @@ def read_run(path: Path) -> Run:
         if wrong:
             raise DataError(f"{path}: result {number} ({result['bench']}): {wrong}; the file is damaged, measure again")
         rows.append(result)
-    date = value.get("suite", {}).get("date")
-    return Run(path, machine, value.get("commit"), date, rows, records)
+    suite = value.get("suite", {})
+    return Run(path, machine, value.get("commit"), suite.get("date"), suite.get("quick", False), rows, records)
 
 
 def _wrong(row: Mapping[str, Any]) -> str | None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -68,7 +71,7 @@ class Suite:
         out = folder / f"{bench.name}.json"
         options = filled(bench.options(self.quick), bundle, folder)
         command = [sys.executable, "-m", f"bench.{bench.name}", *options, "--json", str(out)]
-        code = subprocess.run(command, cwd=ROOT, check=False).returncode
+        code = _wait(command)
         found: list[dict[str, Any]] = read_json(out, DataError)["results"] if out.is_file() else []
         self.results += [{"bench": bench.name, **result} for result in found]
         if code:
@@ -98,6 +101,32 @@ class Suite:
         print(f"{len(self.results)} results in {sum(one['seconds'] for one in self.benches):.0f} s")
         print(f"{describe(self.machine)}; {self.checkout}")
         print(f"wrote {self.path}")
+
+
+def _wait(command: Sequence[str]) -> int:
+    """Run a command to its end; its exit status. Where this process is ended, it and all that it started are."""
+
+    def end(number: int, _: object) -> None:
+        raise SystemExit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        with subprocess.Popen(command, cwd=ROOT, start_new_session=True) as process:
+            try:
+                return process.wait()
+            except BaseException:
+                _end(process)
+                raise
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Interrupt a process and its children, so that they clean up; kill what is left after 10 s."""
+    for number in (signal.SIGINT, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError, subprocess.TimeoutExpired):
+            os.killpg(process.pid, number)
+            process.wait(10)
 
 
 def small_bundle(folder: Path) -> Path:

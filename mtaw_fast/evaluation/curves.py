@@ -65,21 +65,27 @@ def _drawn(panels: Sequence[Panel], theme: str) -> Any:
     require("matplotlib", "train")
     from matplotlib.figure import Figure
 
-    first, second, ink, grid = _COLOURS[theme]
+    first, second = _COLOURS[theme][:2]
     figure = Figure(figsize=(_PANEL * max(len(panels), 1), _HEIGHT))
     figure.set_layout_engine("constrained", w_pad=0.12)
     figure.patch.set_alpha(0.0 if theme == "dark" else 1.0)
     for panel, axes in zip(panels, figure.subplots(1, max(len(panels), 1), squeeze=False)[0], strict=False):
         panel(axes, (first, second))
-        axes.set_facecolor("none")
-        axes.tick_params(colors=ink)
-        axes.grid(color=grid, alpha=0.6, linewidth=0.6)
-        axes.set_axisbelow(True)
-        for text in (axes.title, axes.xaxis.label, axes.yaxis.label, *axes.texts):
-            text.set_color(ink)
-        for edge in axes.spines.values():
-            edge.set_color(grid)
+        dress(axes, theme)
     return figure
+
+
+def dress(axes: Any, theme: str) -> None:
+    """Give drawn axes the look of all figures here. theme: 'light', or 'dark', for a page with a background."""
+    ink, grid = _COLOURS[theme][2:]
+    axes.set_facecolor("none")
+    axes.tick_params(which="both", colors=ink)
+    axes.grid(color=grid, alpha=0.6, linewidth=0.6)
+    axes.set_axisbelow(True)
+    for text in (axes.title, axes.xaxis.label, axes.yaxis.label, *axes.texts):
+        text.set_color(ink)
+    for edge in axes.spines.values():
+        edge.set_color(grid)
 
 
 def _of_ranker(record: Mapping[str, Any]) -> bool:

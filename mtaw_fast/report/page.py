@@ -80,7 +80,7 @@ def write_report(
     require("matplotlib", "report")
     folder = Path(bundle).resolve()
     path = folder.with_name(f"{folder.name}.html") if out is None else Path(out)
-    _refuse_foreign(path)
+    refuse_foreign(path)
     if weights is not None and dataset is None:
         raise UsageError("report: weights are of a data set's targets; give the data set (--dataset)")
     if split != "test" and dataset is None:
@@ -113,7 +113,7 @@ def write_report(
     return path
 
 
-def _refuse_foreign(path: Path) -> None:
+def refuse_foreign(path: Path) -> None:
     """Raise UsageError where the page would replace something else, BundleError where nothing can be written."""
     if path.is_dir():
         raise UsageError(f"{path} is a folder; name the HTML file to write")
@@ -130,10 +130,13 @@ def _curves(bundle: Bundle) -> list[dict[str, Any]]:
     """A picture a panel, in both themes, as data: URLs."""
     history, best = bundle.metrics.get("history") or [], bundle.metrics.get("validation")
     pairs = zip(figures_of(history, best, "light"), figures_of(history, best, "dark"), strict=True)
-    return [{"light": _url(light), "dark": _url(dark), "alt": light.axes[0].get_title()} for light, dark in pairs]
+    return [
+        {"light": data_url(light), "dark": data_url(dark), "alt": light.axes[0].get_title()} for light, dark in pairs
+    ]
 
 
-def _url(figure: Any) -> str:
+def data_url(figure: Any) -> str:
+    """A matplotlib figure as a picture that stands in the page itself."""
     file = io.BytesIO()
     figure.savefig(file, format="svg", metadata={"Date": None})
     return "data:image/svg+xml;base64," + base64.b64encode(file.getvalue()).decode()

@@ -75,7 +75,11 @@ def test_all_rows_and_the_curve(tmp_path: Path, capsys: pytest.CaptureFixture[st
         pytest.importorskip(package, reason=f"{package} is not installed: pip install 'mtaw-fast[bench]'")
     command = ["--items", str(N), "--cache", str(tmp_path / "cache"), "--json", str(tmp_path / "out.json")]
     assert retrieval.main([*command, "--plot", str(tmp_path / "curve.png")]) == 0
-    rows = rows_of(tmp_path / "out.json")
+    found = rows_of(tmp_path / "out.json")
+    rows = [row for row in found if row["case"] != "recall-curve"]
+    curve = [row["params"] for row in found if row["case"] == "recall-curve"]
+    assert [one["recall"] for one in curve if one["index"] == "exact scan"] == [1]
+    assert len({one["index"] for one in curve}) == 7
     assert [(row["case"], row["baseline"]) for row in rows] == [
         ("exact", "faiss-flat"),
         ("exact-batch", "faiss-flat"),
@@ -207,11 +211,12 @@ def test_the_exact_index_has_recall_1_on_the_curve() -> None:
         ("ladder (hnsw)", 40), ("ladder (hnsw)", 400), ("exact scan", 0),
     ]  # fmt: skip
     assert points[0].recall <= points[1].recall <= points[2].recall == 1
-    assert all(point.p50_us > 0 for point in points)
+    assert all(0 < point.p50_us <= point.p95_us <= point.p99_us for point in points)
 
 
 def test_fastest_at_a_target() -> None:
-    points = [Point("a", 1, 0.98, 5), Point("a", 2, 0.995, 9), Point("a", 3, 0.999, 20), Point("b", 1, 0.99, 7)]
+    found = (("a", 1, 0.98, 5), ("a", 2, 0.995, 9), ("a", 3, 0.999, 20), ("b", 1, 0.99, 7))
+    points = [Point(*one, 30, 40, 100) for one in found]
     assert fastest_at(points, 0.99) == [points[3], points[1]]
 
 

@@ -1,0 +1,271 @@
+"""What the rows of a machine say as charts: which there are, the figures of each, and how they are drawn."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from mtaw_fast.errors import require
+from mtaw_fast.evaluation.curves import dress
+
+PALETTES = {
+    "light": ("#1f5fa8", "#b4531a", "#2a7d4f", "#7b3fa0", "#8a6d00", "#c2185b", "#00838f", "#4d5566"),
+    "dark": ("#7db4f0", "#f0a267", "#7fd3a2", "#c79be6", "#e2c65a", "#f48fb1", "#6fd3dc", "#aab3c5"),
+}
+_MARKERS = "osD^vPX*"
+_MS = {"us": 1e-3, "ms": 1.0, "s": 1e3}
+_FIXED = ("batch", "d", "gamma", "threads", "index", "encoder", "backend", "data", "kind", "workers", "by", "rate")
+_BAR, _LONGEST = 0.3, 60  # inches a bar; bars at most
+_FEW = 4  # lines whose legend fits inside the axes
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """Points of one line or one kind of bar. places: numbers along the axis, or the names of the bars."""
+
+    name: str
+    places: Sequence[float | str]
+    values: Sequence[float]
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """Axes with their series; bars where the places are names."""
+
+    title: str
+    along: str
+    up: str
+    series: Sequence[Series]
+    logs: str = ""
+    limit: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """A picture. slug: its file's name. reads: a sentence on how to read it. made_by: the command of its rows."""
+
+    slug: str
+    title: str
+    reads: str
+    made_by: str
+    panels: Sequence[Panel] = field(default_factory=tuple)
+
+
+def charts_of(rows: Sequence[Row]) -> list[Chart]:
+    """All charts in the order of the page; one without rows has no panels."""
+    return [
+        Chart(
+            "recall",
+            "Recall against latency",
+            "One query on one thread, median, over the share of the true 20 nearest that are found; lower and further "
+            "right is better. The largest catalog that was traced.",
+            "python -m bench all --only retrieval",
+            _recall(rows),
+        ),
+        Chart(
+            "load",
+            "Latency under load",
+            "From the time a request was due to its whole answer, by the rate of requests; the client shares the "
+            "machine's cores with the service.",
+            "python -m bench all --only serving",
+            _load(rows),
+        ),
+        Chart(
+            "training",
+            "Training throughput",
+            "Samples a second through the loss, forward and backward; peers had their turns in the same process.",
+            "python -m bench all --only training",
+            _training(rows),
+        ),
+        Chart(
+            "catalog",
+            "Time and memory by size of the catalog",
+            "Both axes are logarithmic: a straight line is a power of the number of items, which stands in its name.",
+            "python -m bench all --only throughput,retrieval,training",
+            _catalog(rows),
+        ),
+        Chart(
+            "roofline",
+            "Share of the physical limit",
+            "The time that the machine needs at least, measured in the same process, as a share of the median; "
+            "100% is the limit.",
+            "python -m bench all --only retrieval,throughput,training",
+            _roofline(rows),
+        ),
+    ]
+
+
+def _of(rows: Sequence[Row], bench: str, case: str) -> list[Row]:
+    return [row for row in rows if (row["bench"], row["case"]) == (bench, case)]
+
+
+def _recall(rows: Sequence[Row]) -> list[Panel]:
+    curve = _of(rows, "retrieval", "recall-curve")
+    if not curve:
+        return []
+    largest = max(row["params"]["catalog"] for row in curve)
+    points = sorted((row for row in curve if row["params"]["catalog"] == largest), key=_recall_of)
+    series = [
+        Series(name, [_recall_of(row) for row in own], [row["p50"] for row in own])
+        for name in dict.fromkeys(row["params"]["index"] for row in points)
+        if (own := [row for row in points if row["params"]["index"] == name and _recall_of(row) >= 0.9])
+    ]
+    return [Panel(f"{largest:,} items", "recall@20", "us a query, p50", series, "y")] if series else []
+
+
+def _recall_of(row: Row) -> float:
+    return float(row["params"]["recall"])
+
+
+def _load(rows: Sequence[Row]) -> list[Panel]:
+    groups: dict[str, list[Row]] = {}
+    for row in _of(rows, "serving", "poisson"):
+        params = row["params"]
+        groups.setdefault(f"{params['catalog']:,} items, {params['index']}", []).append(row)
+    panels = []
+    for title, group in groups.items():
+        group.sort(key=lambda row: row["params"]["rate"])
+        rates = [row["params"]["rate"] for row in group]
+        series = [Series(name, rates, [row[name] for row in group]) for name in ("p50", "p90", "p99")]
+        panels.append(Panel(title, "requests a second", "ms", series, "y"))
+    return panels
+
+
+def _training(rows: Sequence[Row]) -> list[Panel]:
+    names: dict[str, dict[str, float]] = {}
+    for row in _of(rows, "training", "aw_loss"):
+        params = row["params"]
+        place = f"{params['batch']:,} x {params['catalog']:,}" + ("" if params["gamma"] else ", gamma 0")
+        ours = params["batch"] / (row["p50"] * _ms(row) * 1e-3)
+        names.setdefault(f"ours ({params['backend']})", {})[place] = ours
+        if row["ratio"]:
+            names.setdefault(row["baseline"], {})[place] = ours / row["ratio"]
+    series = [Series(name, list(found), list(found.values())) for name, found in names.items()]
+    return [Panel("batch x catalog", "samples a second", "", series)] if series else []
+
+
+def _catalog(rows: Sequence[Row]) -> list[Panel]:
+    lines: dict[tuple[bool, str], dict[tuple[tuple[str, Any], ...], dict[int, float]]] = {}
+    for row in rows:
+        params, unit = row["params"], row["metric"].rpartition("_")[2]
+        if row["case"] in ("recall-curve", "poisson") or "catalog" not in params or unit not in (*_MS, "mb"):
+            continue
+        memory = unit == "mb"
+        name = f"{row['bench']} {row['case']}" + (f" {row['metric']}" if memory else "")
+        fixed = tuple((key, params[key]) for key in _FIXED if key in params)
+        found = lines.setdefault((memory, name), {}).setdefault(fixed, {})
+        found[params["catalog"]] = row["p50"] * (1 if memory else _ms(row))
+    panels = []
+    for memory, title, up in ((False, "time", "ms, p50"), (True, "memory", "MB")):
+        series = []
+        for (of_memory, name), group in lines.items():
+            several = {fixed: found for fixed, found in group.items() if len(found) > 1 and of_memory == memory}
+            for fixed, found in several.items():
+                apart = [f"{key} {value}" for key, value in fixed if not all((key, value) in one for one in several)]
+                label = f"{' '.join([name, *apart])}: N^{_slope(found):.2f}"
+                series.append(Series(label, sorted(found), [found[place] for place in sorted(found)]))
+        if series:
+            panels.append(Panel(title, "items", up, series, "xy"))
+    return panels
+
+
+def _slope(found: Mapping[int, float]) -> float:
+    """The exponent of the power of N that fits best, on the scale of logarithms."""
+    x, y = [math.log(place) for place in found], [math.log(value) for value in found.values()]
+    x_mean, y_mean = sum(x) / len(x), sum(y) / len(y)
+    products = sum((a - x_mean) * (b - y_mean) for a, b in zip(x, y, strict=True))
+    return products / sum((a - x_mean) ** 2 for a in x)
+
+
+def _roofline(rows: Sequence[Row]) -> list[Panel]:
+    shares: dict[str, float] = {}
+    for row in rows:
+        if row["floor"] is not None:
+            params = row["params"]
+            fixed = ", ".join(
+                f"{name} {params[name]}" for name in ("catalog", "batch", "clicks", "gamma") if name in params
+            )
+            metric = "" if row["metric"].rpartition("_")[2] in _MS else f" {row['metric']}"
+            shares[f"{row['bench']} {row['case']}{metric} ({fixed})"] = 100 * row["floor"] / row["p50"]
+    best = sorted(shares.items(), key=lambda one: one[1], reverse=True)[:_LONGEST]
+    series = [Series("share of the limit", [name for name, _ in best], [share for _, share in best])]
+    return [Panel("", "percent of the limit", "", series, limit=100.0)] if best else []
+
+
+def _ms(row: Row) -> float:
+    """Milliseconds in one unit of a row's metric."""
+    return _MS[row["metric"].rpartition("_")[2]]
+
+
+def figure_of(chart: Chart, theme: str) -> Any:
+    """The chart as a matplotlib figure. theme: 'light', or 'dark', which has no background of its own."""
+    require("matplotlib", "report")
+    from matplotlib.figure import Figure
+
+    bars = max(len(panel.series) * len(_names(panel)) for panel in chart.panels)
+    wide = bars or any(len(panel.series) > _FEW or "x" in panel.logs for panel in chart.panels)
+    columns = 1 if wide else min(len(chart.panels), 2)
+    lines = -(-len(chart.panels) // columns)
+    figure = Figure(figsize=(9.5, max(4.2 * lines, 1.2 + _BAR * bars)))
+    figure.set_layout_engine("constrained")
+    figure.patch.set_alpha(0.0 if theme == "dark" else 1.0)
+    every = figure.subplots(lines, columns, squeeze=False).ravel()
+    for axes in every[len(chart.panels) :]:
+        axes.remove()
+    for panel, axes in zip(chart.panels, every, strict=False):
+        (_bars if _names(panel) else _lines)(panel, axes, PALETTES[theme])
+        dress(axes, theme)
+        legend = axes.get_legend()
+        for text in () if legend is None else legend.get_texts():
+            text.set_color(axes.title.get_color())
+    return figure
+
+
+def _names(panel: Panel) -> list[str]:
+    """The names of a panel's bars; empty where it has lines."""
+    return list(dict.fromkeys(place for one in panel.series for place in one.places if isinstance(place, str)))
+
+
+def _lines(panel: Panel, axes: Any, colours: Sequence[str]) -> None:
+    for number, one in enumerate(panel.series):
+        style = {"color": colours[number % len(colours)], "marker": _MARKERS[number // len(colours) % len(_MARKERS)]}
+        axes.plot(one.places, one.values, label=one.name, linewidth=1.6, markersize=5, **style)
+    axes.set(title=panel.title, xlabel=panel.along, ylabel=panel.up)
+    for axis, log in ((axes.xaxis, "x"), (axes.yaxis, "y")):
+        if log in panel.logs:
+            _plain_logarithmic(axis)
+    if len(panel.series) <= _FEW and "x" not in panel.logs:
+        axes.legend(frameon=False, fontsize="small")
+    else:
+        columns = 2 if max(len(one.name) for one in panel.series) > 24 else 4
+        axes.legend(frameon=False, fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=columns)
+
+
+def _plain_logarithmic(axis: Any) -> None:
+    """A logarithmic axis with numbers as people write them, at 1, 2 and 5 of each decade."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    axis.axes.set(**{f"{axis.axis_name}scale": "log"})
+    low, high = axis.get_view_interval()
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high < 300 * low else (1.0,)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}" if value >= 1 else f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def _bars(panel: Panel, axes: Any, colours: Sequence[str]) -> None:
+    names, count = _names(panel), len(panel.series)
+    for number, one in enumerate(panel.series):
+        places = [names.index(str(place)) + (number + 0.5 - count / 2) / (count + 0.5) for place in one.places]
+        drawn = axes.barh(places, one.values, 1 / (count + 0.5), color=colours[number % len(colours)], label=one.name)
+        axes.bar_label(drawn, fmt=lambda value: f"{value:,.0f}", padding=3, fontsize="small")
+    axes.set_yticks(range(len(names)), names, fontsize="small")
+    axes.invert_yaxis()
+    axes.margins(x=0.12, y=0.01)
+    axes.set(title=panel.title, xlabel=panel.along)
+    if panel.limit is not None:
+        axes.axvline(panel.limit, color=colours[1], linewidth=1.2, linestyle="--")
+    if count > 1:
+        axes.legend(frameon=False, fontsize="small")

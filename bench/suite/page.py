@@ -1,0 +1,136 @@
+"""The results of a class of machines on one HTML page, without scripts and without anything from the network."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from bench.harness.machine import describe
+from bench.harness.report import short
+from bench.suite.charts import Chart, Series, charts_of, figure_of
+from bench.suite.results import Run, machine_class, read_run
+from mtaw_fast import __version__
+from mtaw_fast.errors import DataError, UsageError, require
+from mtaw_fast.report import page as bundle_page
+from mtaw_fast.storage.files import atomic_path, check_writable, write_bytes
+
+_HERE = Path(__file__).parent
+
+
+def runs_of(results: Path, name: str | None) -> list[Run]:
+    """The runs of a class of machines, the ones that count most last: whole ones after quick ones, later after earlier.
+
+    Raises UsageError where there are none, or of several classes and none is named.
+    """
+    classes = sorted({path.parent.name for path in results.glob("*/*.json")})
+    if not classes:
+        raise UsageError(f"{results} holds no results; 'python -m bench all' makes some")
+    if name is None and len(classes) > 1:
+        raise UsageError(f"{results} holds results of {', '.join(classes)}: choose one with --machine")
+    if name is not None and name not in classes:
+        raise UsageError(f"--machine {name}: there are results of {', '.join(classes)}")
+    runs = [read_run(path) for path in (results / (name or classes[0])).glob("*.json")]
+    return sorted(runs, key=lambda run: (not run.quick, run.date or "", run.path.name))
+
+
+def latest_rows(runs: Sequence[Run]) -> list[Mapping[str, Any]]:
+    """The rows of all runs; of those that measure the same, the last run's."""
+    found: dict[str, tuple[int, Mapping[str, Any]]] = {}
+    for number, run in enumerate(runs):
+        for row in run.rows:
+            same = {name: row[name] for name in ("bench", "case", "params", "metric", "baseline")}
+            found[json.dumps(same, sort_keys=True)] = (number, row)
+    # A curve is drawn whole from one run: its points have measured values among what they are known by.
+    last = max((number for number, row in found.values() if row["case"] == "recall-curve"), default=-1)
+    return [row for number, row in found.values() if row["case"] != "recall-curve" or number == last]
+
+
+def write_page(runs: Sequence[Run], out: Path) -> list[Path]:
+    """Write the page, and beside it each chart as a PNG; the files, the page first.
+
+    Raises UsageError where `out` is something else than a page made so, DataError where nothing can be written.
+    """
+    jinja2 = require("jinja2", "report")
+    require("matplotlib", "report")
+    bundle_page.refuse_foreign(out)
+    check_writable(out.parent, DataError)
+    rows = latest_rows(runs)
+    charts = charts_of(rows)
+    drawn = [chart for chart in charts if chart.panels]
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_HERE), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True,
+        lstrip_blocks=True,
+    )  # fmt: skip
+    last = runs[-1]
+    text = environment.get_template("page.html").render(
+        version=__version__,
+        style=(Path(bundle_page.__file__).parent / "page.css").read_text(encoding="utf-8"),
+        machine=describe(dict(last.machine)),
+        name=machine_class(last.machine),
+        runs=[_run_told(run) for run in reversed(runs)],
+        charts=[_chart_told(chart) for chart in drawn],
+        absent=[chart for chart in charts if not chart.panels],
+        ratios=[_ratio_told(row) for row in rows if row["ratio"] is not None],
+    )
+    pictures = []
+    for chart in drawn:
+        picture = out.with_name(f"{out.stem}-{chart.slug}.png")
+        with atomic_path(picture) as temporary:
+            figure_of(chart, "light").savefig(temporary, format="png", dpi=150)
+        pictures.append(picture)
+    for chart in charts:
+        if not chart.panels:  # of an earlier page, and no longer true
+            with contextlib.suppress(FileNotFoundError):
+                out.with_name(f"{out.stem}-{chart.slug}.png").unlink()
+    write_bytes(out, text.encode())
+    return [out, *pictures]
+
+
+def _run_told(run: Run) -> dict[str, str]:
+    kind = "quick" if run.quick else "whole"
+    return {
+        "file": run.path.name,
+        "date": run.date or "not said",
+        "commit": run.commit or "no commit",
+        "kind": kind,
+        "load": str(run.machine.get("load_average", "not said")),
+        "rows": f"{len(run.rows):,}",
+    }
+
+
+def _chart_told(chart: Chart) -> dict[str, Any]:
+    first = chart.panels[0]
+    light, dark = (bundle_page.data_url(figure_of(chart, theme)) for theme in ("light", "dark"))
+    points = [
+        {"panel": panel.title, "series": one.name, "place": _place(place), "value": f"{value:,.4g}"}
+        for panel in chart.panels
+        for one in panel.series
+        for place, value in _points(one)
+    ]
+    return {
+        "slug": chart.slug, "title": chart.title, "reads": chart.reads, "light": light, "dark": dark, "points": points,
+        "heads": (first.along, first.up) if first.up else ("", first.along),
+    }  # fmt: skip
+
+
+def _points(one: Series) -> list[tuple[float | str, float]]:
+    return list(zip(one.places, one.values, strict=True))
+
+
+def _place(place: float | str) -> str:
+    return place if isinstance(place, str) else f"{place:,.6g}"
+
+
+def _ratio_told(row: Mapping[str, Any]) -> dict[str, str]:
+    ends = "" if row.get("ratio_low") is None else f"{row['ratio_low']:.2f} to {row['ratio_high']:.2f}"
+    return {
+        "case": f"{row['bench']} {row['case']}",
+        "params": ", ".join(f"{name} {value}" for name, value in row["params"].items()),
+        "p50": f"{short(row['p50'])} {row['metric'].replace('latency_', '')}",
+        "baseline": str(row["baseline"]),
+        "ratio": f"{row['ratio']:.2f}",
+        "ends": ends,
+    }

@@ -1,0 +1,146 @@
+"""The page of results: which charts it has, what they say, and that it needs nothing else."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("jinja2", reason="the page needs the extra 'report'")
+pytest.importorskip("matplotlib", reason="the page needs the extra 'report'")
+
+from bench.suite.charts import charts_of
+from bench.suite.command import main
+from bench.suite.page import latest_rows, runs_of
+from bench.suite.results import machine_class
+from tests.bench.suite.test_comparing import MACHINE, row
+from tests.report.test_report import Page
+
+HERE = MACHINE | {"memory_gib": 16.0, "load_average": 0.25}
+
+
+def loss(batch: int, catalog: int, p50: float, baseline: str, ratio: float) -> dict[str, Any]:
+    params = {"catalog": catalog, "d": 100, "batch": batch, "gamma": 2.0, "threads": 2, "backend": "native"}
+    return row(
+        ratio, bench="training", case="aw_loss", params=params, metric="latency_ms", p50=p50, p95=p50, p99=p50,
+        baseline=baseline, floor=p50 / 2, floor_what="products",
+    )  # fmt: skip
+
+
+def curve(index: str, effort: int, recall: float, p50: float, catalog: int = 1000) -> dict[str, Any]:
+    params = {"catalog": catalog, "index": index, "effort": effort, "recall": recall, "threads": 1}
+    return row(None, case="recall-curve", params=params, p50=p50, p95=p50, p99=p50)
+
+
+def load(rate: float, p50: float) -> dict[str, Any]:
+    params = {"catalog": 1000, "index": "scan", "rate": rate, "threads": 1}
+    return row(
+        None, bench="serving", case="poisson", params=params, metric="latency_ms", p50=p50, p95=3 * p50, p99=4 * p50,
+        p90=2 * p50,
+    )  # fmt: skip
+
+
+ROWS = [
+    curve("ladder", 8, 0.95, 20.0),
+    curve("ladder", 16, 0.99, 40.0),
+    curve("exact", 0, 1.0, 100.0),
+    curve("exact", 0, 1.0, 9.0, catalog=500),
+    load(500, 3.0),
+    load(250, 2.0),
+    loss(512, 1000, 64.0, "eager", 4.0),
+    loss(512, 1000, 64.0, "<i>compiled</i>", 2.0),
+    loss(512, 100_000, 640.0, "eager", 4.0),
+    row(bench="training", case="memory", params={"catalog": 10}, metric="peak_extra_mb", p50=5.0),
+    row(bench="training", case="memory", params={"catalog": 1000}, metric="peak_extra_mb", p50=500.0),
+]
+
+
+def kept(folder: Path, name: str, rows: list[dict], date: str, quick: bool, machine: dict | None = None) -> None:
+    own = machine or HERE
+    path = folder / machine_class(own) / name
+    path.parent.mkdir(exist_ok=True, parents=True)
+    suite = {"date": date, "quick": quick, "benches": []}
+    path.write_text(
+        json.dumps({"schema": 1, "machine": own, "commit": "a" * 40, "results": rows, "suite": suite}), encoding="utf-8"
+    )
+
+
+def test_the_charts_say_what_the_rows_say():
+    recall, loads, training, catalog, roofline = charts_of(ROWS)
+    (panel,) = recall.panels
+    assert panel.title == "1,000 items"  # the larger catalog
+    assert [(one.name, one.places, one.values) for one in panel.series] == [
+        ("ladder", [0.95, 0.99], [20.0, 40.0]), ("exact", [1.0], [100.0]),
+    ]  # fmt: skip
+    (panel,) = loads.panels
+    assert [(one.name, one.places, one.values) for one in panel.series] == [
+        ("p50", [250, 500], [2.0, 3.0]), ("p90", [250, 500], [4.0, 6.0]), ("p99", [250, 500], [8.0, 12.0]),
+    ]  # fmt: skip
+    (panel,) = training.panels
+    assert {one.name: dict(zip(one.places, one.values, strict=True)) for one in panel.series} == {
+        "ours (native)": {"512 x 1,000": 8000.0, "512 x 100,000": 800.0},
+        "eager": {"512 x 1,000": 2000.0, "512 x 100,000": 200.0},
+        "<i>compiled</i>": {"512 x 1,000": 4000.0},
+    }
+    time, memory = catalog.panels
+    assert [(one.name, one.places, one.values) for one in time.series] == [
+        ("training aw_loss: N^0.50", [1000, 100_000], [64.0, 640.0])
+    ]
+    assert [one.name for one in memory.series] == ["training memory peak_extra_mb: N^1.00"]
+    (panel,) = roofline.panels
+    assert panel.series[0].values == [50.0, 50.0]
+    assert all(not chart.panels for chart in charts_of([]))
+
+
+@pytest.mark.slow
+def test_the_page_needs_nothing_else_and_says_what_is_absent(tmp_path, capsys):
+    kept(tmp_path / "results", "one.json", [one for one in ROWS if one["bench"] != "serving"], "2026-11-26", False)
+    out = tmp_path / "bench.html"
+    (tmp_path / "bench-load.png").write_bytes(b"of an earlier page")
+    command = ["report", str(out), "--results", str(tmp_path / "results")]
+    assert main(command) == 0
+    pictures = sorted(path.name for path in tmp_path.glob("*.png"))
+    assert pictures == [f"bench-{name}.png" for name in ("catalog", "recall", "roofline", "training")]
+    assert all((tmp_path / name).read_bytes().startswith(b"\x89PNG") for name in pictures)
+    told = capsys.readouterr().out.splitlines()
+    assert len(told) == 5
+    assert told[0] == f"wrote {out}"
+    html = out.read_text(encoding="utf-8")
+    page = Page(html)
+    assert all(link.startswith(("data:", "#")) for link in page.links)
+    assert "script" not in page.tags
+    assert "<i>compiled" not in html
+    assert "&lt;i&gt;compiled" in html
+    text = " ".join(page.text.split())
+    assert "Not here No results for these charts yet; the command beside each makes them. Latency under load" in text
+    assert "python -m bench all --only serving" in text
+    assert "AMD EPYC family 26 model 2, 2 cores" in text
+    assert re.search(r"training aw_loss catalog 1000, .* 64\.0 ms eager 4\.00 3\.80 to 4\.20", text)
+    assert main(command) == 0  # over the page of before
+    out.write_text("something else")
+    assert main(command) == 2
+    assert out.read_text() == "something else"
+
+
+def test_whole_runs_count_before_quick_ones_and_later_before_earlier(tmp_path):
+    kept(tmp_path, "a.json", [row(1.0), curve("ladder", 8, 0.95, 1.0)], "2026-11-25", False)
+    kept(tmp_path, "b.json", [row(2.0), curve("ladder", 8, 0.96, 2.0)], "2026-11-26", False)
+    kept(tmp_path, "c.json", [row(3.0), row(5.0, case="new")], "2026-11-27", True)
+    found = latest_rows(runs_of(tmp_path, None))
+    assert {one["case"]: one["ratio"] for one in found} == {"exact": 2.0, "new": 5.0, "recall-curve": None}
+    assert [one["params"]["recall"] for one in found if one["case"] == "recall-curve"] == [0.96]
+
+
+def test_classes_of_machines_are_not_mixed(tmp_path, capsys):
+    command = ["report", str(tmp_path / "bench.html"), "--results", str(tmp_path / "results")]
+    assert main(command) == 2
+    assert "holds no results; 'python -m bench all' makes some" in capsys.readouterr().err
+    kept(tmp_path / "results", "a.json", [row()], "2026-11-25", False)
+    kept(tmp_path / "results", "a.json", [row()], "2026-11-25", False, HERE | {"cores": 16})
+    assert main(command) == 2
+    assert "choose one with --machine" in capsys.readouterr().err
+    assert main([*command, "--machine", "other"]) == 2
+    assert not (tmp_path / "bench.html").exists()
