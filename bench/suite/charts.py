@@ -91,7 +91,7 @@ def charts_of(rows: Sequence[Row]) -> list[Chart]:
             "roofline",
             "Share of the physical limit",
             "The time that the machine needs at least, measured in the same process, as a share of the median; "
-            "100% is the limit.",
+            "100% is the limit. More says that other work slowed the measuring of the limit itself.",
             "python -m bench all --only retrieval,throughput,training",
             _roofline(rows),
         ),
@@ -189,7 +189,7 @@ def _roofline(rows: Sequence[Row]) -> list[Panel]:
                 f"{name} {params[name]}" for name in ("catalog", "batch", "clicks", "gamma") if name in params
             )
             metric = "" if row["metric"].rpartition("_")[2] in _MS else f" {row['metric']}"
-            shares[f"{row['bench']} {row['case']}{metric} ({fixed})"] = 100 * row["floor"] / row["p50"]
+            shares[f"{row['bench']} {row['case']}{metric}{fixed and f' ({fixed})'}"] = 100 * row["floor"] / row["p50"]
     best = sorted(shares.items(), key=lambda one: one[1], reverse=True)[:_LONGEST]
     series = [Series("share of the limit", [name for name, _ in best], [share for _, share in best])]
     return [Panel("", "percent of the limit", "", series, limit=100.0)] if best else []
