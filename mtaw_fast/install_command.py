@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.machinery
 import importlib.metadata
-import importlib.util
 import json
 import shlex
 import shutil
@@ -38,7 +38,9 @@ def install_packages(*packages: str) -> str:
 
 def _installer() -> str:
     """What installs into this interpreter's environment."""
-    if importlib.util.find_spec("pip") is None:
+    # importlib.util.find_spec would ask setuptools' finder too, which then takes this process for a pip and hands out
+    # another distutils: torch.compile fails after it.
+    if importlib.machinery.PathFinder.find_spec("pip") is None:
         return f"uv pip install --python {shlex.quote(sys.executable)}"
     found = shutil.which("pip")
     if found is not None and Path(found).parent == Path(sys.executable).parent:

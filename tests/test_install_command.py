@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.machinery
 import importlib.metadata
-import importlib.util
 import json
 import shlex
 import shutil
+import subprocess
 import sys
 from email.message import Message
 from pathlib import Path
@@ -100,7 +101,7 @@ def test_the_installer_is_that_of_this_interpreter(monkeypatch: pytest.MonkeyPat
     assert install_packages("pandas") == "pip install pandas"
     monkeypatch.setattr(shutil, "which", lambda name: "/usr/bin/pip")
     assert install_packages("pandas>=2") == f"{sys.executable} -m pip install 'pandas>=2'"
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(importlib.machinery.PathFinder, "find_spec", lambda name: None)
     assert install_packages("pandas") == f"uv pip install --python {sys.executable} pandas"
 
 
@@ -115,3 +116,15 @@ def test_no_message_names_an_index_by_heart() -> None:
     sources = [path for name in ("mtaw_fast", "kernels", "export") for path in (root / name).rglob("*.py")]
     assert len(sources) > 100
     assert [path for path in sources if "pip install 'mtaw" in path.read_text()] == []
+
+
+def test_asking_for_it_leaves_setuptools_as_it_was() -> None:
+    """setuptools hands out another distutils in a process that looked for pip; torch.compile would fail after it."""
+    pytest.importorskip("setuptools", reason="setuptools is not installed")
+    code = (
+        "from mtaw_fast.install_command import install_command; install_command()\n"
+        "import setuptools, distutils.core; print(distutils.core.__file__)"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    assert "setuptools" in run.stdout
