@@ -54,11 +54,12 @@ slow: setup  ## the long forms, by hand (docs/hardening.md): sanitizers, fuzzers
 	$(BIN)/python -m tests.service.hostile --bodies 10000
 	$(BIN)/python -m tests.export.real_sets
 	TRITON_INTERPRET=1 $(BIN)/python -m pytest tests/kernels/on_triton
+	$(BIN)/python -m pytest tests/integrations/test_replicas.py -m ray -k node_that_dies
 	$(BIN)/python .ci/check_wheel.py
 	$(BIN)/python -m tests.docs.fresh
 
 ray: setup  ## batch work, replicas and shards on a local Ray with workers of its own, killed ones included (docs/beyond-one-machine.md)
-	$(BIN)/python -m pytest tests/integrations -m "ray or not ray" --ignore tests/integrations/test_smoke.py
+	$(BIN)/python -m pytest tests/integrations -m "ray or not ray" --ignore tests/integrations/test_smoke.py -k "not node_that_dies"
 
 ray-smoke: setup  ## the same once and small: a minute or two, and not of `make test` (docs/beyond-one-machine.md)
 	$(BIN)/python -m pytest tests/integrations/test_smoke.py -m ray
