@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,8 @@ from mtaw_fast.kernels import triton_device
 from mtaw_fast.kernels.compile_case import PerTile
 from mtaw_fast.kernels.compile_check import OPS, TARGETS, Compiled, op_name
 from mtaw_fast.kernels.compile_mix import Mix, mix_of
+
+OTHER_TILE = re.compile(r" \d+x\d+x\d+$")  # ends the name of a variant of NVIDIA's alone: a tile that is not chosen
 
 pytestmark = pytest.mark.skipif(not triton_device.installed(), reason="the package 'triton' is not installed")
 
@@ -39,6 +42,7 @@ def test_every_kernel_compiles_within_the_limits(op: str, tmp_path: Path) -> Non
         assert all(0 < row["registers"] <= 512 and row["shared"] <= target.shared_limit for row in here)
         assert target.may_spill or all(row["spills"] == 0 for row in here)
     assert variants["hip"] <= variants["cuda"]
+    assert all(OTHER_TILE.search(dtype) for _, dtype in variants["cuda"] - variants["hip"])
 
 
 def test_what_goes_over_a_limit_is_named() -> None:
