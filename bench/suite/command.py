@@ -1,7 +1,7 @@
 """All benches as one suite: run them, keep what they found, compare two runs, draw what there is.
 
 python -m bench                       list the benches
-python -m bench all [--quick] [--only NAME,..] [--results DIR]
+python -m bench all [--quick] [--only NAME,..] [--repeat N] [--results DIR]
 python -m bench compare OLD NEW [--threshold SHARE] [--json FILE]
 python -m bench report [OUT.html] [--machine CLASS] [--results DIR]
 """
@@ -54,6 +54,10 @@ def _add_all(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     )
     run.add_argument("--quick", action="store_true", help="the smallest case of each: minutes, to see that they run")
     run.add_argument("--only", metavar="NAME[,NAME]", help="these benches alone")
+    run.add_argument(
+        "--repeat", type=int, default=1, metavar="N",
+        help="run each in N processes, apart in time: intervals then hold what differs between them (default: 1)",
+    )  # fmt: skip
     run.add_argument("--results", type=Path, default=RESULTS, metavar="DIR", help="(default: bench/results)")
     run.set_defaults(run=_all)
 
@@ -106,9 +110,11 @@ def _list(_: argparse.Namespace) -> int:
 
 
 def _all(options: argparse.Namespace) -> int:
+    if options.repeat < 1:
+        raise UsageError(f"--repeat {options.repeat}: give how many processes each bench shall have, at least 1")
     from bench.suite.running import Suite
 
-    return Suite(options.quick, options.results).run(chosen(options.only))
+    return Suite(options.quick, options.results, options.repeat).run(chosen(options.only))
 
 
 def chosen(only: str | None) -> list[Bench]:

@@ -7,18 +7,15 @@ its interval, made of those of both ratios, leaves 1 out.
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bench.suite.results import Run, machine_class
+from bench.suite.results import Run, keyed, machine_class
 from mtaw_fast.errors import UsageError
 
 THRESHOLD = 0.15
-_FOUND = {"recall"}  # params that are measured and not chosen
-Key = tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +76,7 @@ def compare_runs(old: Run, new: Run, any_machine: bool = False) -> Compared:
             f"{old.path} is of {classes[0]} and {new.path} of {classes[1]}, where ratios differ anyway; "
             "compare runs of one class of machines, or give --any-machine"
         )
-    before, after = dict(_keyed(old.rows)), dict(_keyed(new.rows))
+    before, after = dict(keyed(old.rows)), dict(keyed(new.rows))
     both = [(before[key], after[key]) for key in before if key in after]
     changes = [_change(one, other) for one, other in both if one["ratio"] is not None]
     if not changes:
@@ -91,18 +88,6 @@ def compare_runs(old: Run, new: Run, any_machine: bool = False) -> Compared:
         [row for key, row in after.items() if key not in before],
         _packages(old.machine, new.machine),
     )
-
-
-def _keyed(rows: Sequence[Mapping[str, Any]]) -> Iterator[tuple[Key, Mapping[str, Any]]]:
-    """Rows by what they measure; of equal ones in a file, the first belongs to the first of the other file."""
-    seen: dict[Key, int] = {}
-    for row in rows:
-        params = json.dumps(
-            {name: value for name, value in row["params"].items() if name not in _FOUND}, sort_keys=True
-        )
-        key = (row["bench"], row["case"], params, row["metric"], str(row["baseline"]))
-        seen[key] = seen.get(key, 0) + 1
-        yield (*key, str(seen[key])), row
 
 
 def _change(old: Mapping[str, Any], new: Mapping[str, Any]) -> Change:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,8 @@ _FEATURES = {  # the best first: what decides how fast kernels can be
 }
 _MACHINE = {"cpu", "cpu_family", "cpu_model", "flags", "cores", "arch", "gpus"}
 _KEYS = {"case", "params", "metric", "p50", "p95", "p99", "n", "baseline", "ratio", "floor"}
+_FOUND = {"recall"}  # params that are measured and not chosen
+Key = tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,3 +131,15 @@ def _wrong(row: Mapping[str, Any]) -> str | None:
 
 def _positive(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < float("inf")
+
+
+def keyed(rows: Sequence[Mapping[str, Any]]) -> Iterator[tuple[Key, Mapping[str, Any]]]:
+    """Rows by what they measure; of equal ones in a file, the first belongs to the first of another file."""
+    seen: dict[Key, int] = {}
+    for row in rows:
+        params = json.dumps(
+            {name: value for name, value in row["params"].items() if name not in _FOUND}, sort_keys=True
+        )
+        key = (row["bench"], row["case"], params, row["metric"], str(row["baseline"]))
+        seen[key] = seen.get(key, 0) + 1
+        yield (*key, str(seen[key])), row

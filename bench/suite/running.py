@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,6 +18,7 @@ from typing import Any
 from bench.harness.machine import checkout, describe, machine_record
 from bench.harness.report import SCHEMA
 from bench.suite.catalog import BUNDLE, Bench, filled
+from bench.suite.repeats import merged
 from bench.suite.results import new_path
 from mtaw_fast.errors import DataError, MtawError
 from mtaw_fast.storage.files import read_json, write_json
@@ -30,10 +31,11 @@ _SETTINGS = ("--set", "d=32", "--set", "epochs=1", "--set", "batch_prefixes=512"
 class Suite:
     """A run of some benches. The result file is written anew after each, so that what is done is never lost.
 
-    path: the file. benches: how each went, by name, seconds and what became of it.
+    path: the file. repeat: in how many processes each bench runs, all benches once before any a second time, so that
+    the processes of one lie apart in time. benches: how each went, by name, seconds and what became of it.
     """
 
-    def __init__(self, quick: bool, folder: Path) -> None:
+    def __init__(self, quick: bool, folder: Path, repeat: int = 1) -> None:
         if find_spec("torch") is not None:
             import torch  # noqa: F401  # the machine's record names GPUs where it is loaded
         self.quick = quick
@@ -41,20 +43,30 @@ class Suite:
         self.checkout = checkout(ignoring="bench/results")
         self.date = datetime.now(UTC).strftime("%Y-%m-%d")
         self.path = new_path(folder, self.machine, self.checkout, self.date, quick)
-        self.results: list[dict[str, Any]] = []
+        self.repeat = repeat
+        self.found: dict[str, list[list[dict[str, Any]]]] = {}
         self.benches: list[dict[str, Any]] = []
+
+    @property
+    def results(self) -> list[Mapping[str, Any]]:
+        """The rows of all benches; those of repeated ones as one row each."""
+        return [row for runs in self.found.values() for row in merged(runs)]
 
     def run(self, benches: Sequence[Bench]) -> int:
         """Run them; 1 where one failed or has no result, else 0. A bench that cannot run here is skipped aloud."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="mtaw-fast-suite-") as name:
             folder, bundle = Path(name), None
-            for number, bench in enumerate(benches, 1):
+            able = []
+            for bench in benches:
                 reason = bench.why_not()
-                if reason is not None:
+                if reason is None:
+                    able.append(bench)
+                else:
                     self._keep(bench.name, 0.0, f"skipped: {reason}")
-                    continue
-                _say(f"[{number}/{len(benches)}] {bench.name}: {bench.line}")
+            turns = [bench for _ in range(self.repeat) for bench in able]
+            for number, bench in enumerate(turns, 1):
+                _say(f"[{number}/{len(turns)}] {bench.name}: {bench.line}")
                 began = time.perf_counter()
                 try:
                     if bundle is None and any(BUNDLE in text for text in bench.options(self.quick)):
@@ -71,15 +83,24 @@ class Suite:
         out = folder / f"{bench.name}.json"
         options = filled(bench.options(self.quick), bundle, folder)
         command = [sys.executable, "-m", f"bench.{bench.name}", *options, "--json", str(out)]
+        out.unlink(missing_ok=True)
         code = _wait(command)
         found: list[dict[str, Any]] = read_json(out, DataError)["results"] if out.is_file() else []
-        self.results += [{"bench": bench.name, **result} for result in found]
+        if found:
+            self.found.setdefault(bench.name, []).append([{"bench": bench.name, **result} for result in found])
         if code:
             return f"failed: exit {code}, see its message above"
         return "done" if found else "failed: it gave no result"
 
     def _keep(self, name: str, seconds: float, outcome: str) -> None:
-        self.benches.append({"name": name, "seconds": round(seconds, 1), "outcome": outcome})
+        """Note how a process went; a bench's first failure stays its outcome."""
+        known = next((one for one in self.benches if one["name"] == name), None)
+        if known is None:
+            self.benches.append({"name": name, "seconds": round(seconds, 1), "outcome": outcome})
+        else:
+            known["seconds"] = round(known["seconds"] + seconds, 1)
+            if known["outcome"] == "done":
+                known["outcome"] = outcome
         if not outcome.startswith("done"):
             _say(f"{name}: {outcome}")
         write_json(self.path, self.as_json())
@@ -91,7 +112,7 @@ class Suite:
             "machine": self.machine,
             "commit": self.checkout.as_json(),
             "results": self.results,
-            "suite": {"date": self.date, "quick": self.quick, "benches": self.benches},
+            "suite": {"date": self.date, "quick": self.quick, "repeat": self.repeat, "benches": self.benches},
         }
 
     def _told(self) -> None:

@@ -1,0 +1,64 @@
+"""One row out of those of several processes: what differs from process to process belongs into the interval."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from bench.suite.results import keyed
+
+# Student's t, 97.5%, for 1, 2, .. 9 degrees of freedom; the normal quantile is taken beyond.
+_T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
+_NORMAL = 1.960
+
+
+def merged(runs: Sequence[Sequence[Mapping[str, Any]]]) -> list[Mapping[str, Any]]:
+    """The rows of repeated runs of a bench as one list.
+
+    Parameters
+    ----------
+    runs
+        The results of each process, in the bench JSON schema, or records in a form of the bench's own.
+
+    Returns
+    -------
+    A row for each that every run has: medians of the times, n in all, the geometric mean of the ratios with Student's
+    95% interval over the processes (or that within them, where it is wider), and `runs`. Records stay as they are.
+    The rows of a single run come back untouched.
+    """
+    if len(runs) < 2:
+        return [row for run in runs for row in run]
+    records = [row for run in runs for row in run if not _is_row(row)]
+    by_key = [dict(keyed([row for row in run if _is_row(row)])) for run in runs]
+    common = [key for key in by_key[0] if all(key in found for found in by_key)]
+    return [*(_one([found[key] for found in by_key]) for key in common), *records]
+
+
+def _is_row(result: Mapping[str, Any]) -> bool:
+    return "metric" in result and "p50" in result
+
+
+def _one(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    row = dict(rows[0]) | {"runs": len(rows), "n": sum(one["n"] for one in rows)}
+    for name in ("p50", "p95", "p99", "floor"):
+        if row[name] is not None:
+            row[name] = statistics.median(one[name] for one in rows)
+    if row["ratio"] is None:
+        return row
+    logs = [math.log(one["ratio"]) for one in rows]
+    middle = statistics.fmean(logs)
+    between = _t(len(logs) - 1) * statistics.stdev(logs) / math.sqrt(len(logs))
+    inside = [_half_width(one) for one in rows if one.get("ratio_low") is not None]
+    half = max([between, *([math.hypot(*inside) / len(inside)] if inside else [])])
+    ends = {"ratio": middle, "ratio_low": middle - half, "ratio_high": middle + half}
+    return row | {name: float(f"{math.exp(value):.5g}") for name, value in ends.items()}
+
+
+def _t(freedom: int) -> float:
+    return _T[freedom - 1] if freedom <= len(_T) else _NORMAL
+
+
+def _half_width(row: Mapping[str, Any]) -> float:
+    return math.log(row["ratio_high"] / row["ratio_low"]) / 2
