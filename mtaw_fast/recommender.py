@@ -80,8 +80,8 @@ class Recommender:
     def load(
         cls,
         folder: str | os.PathLike[str],
-        encoder: EncoderName = "auto",
-        index: IndexName = "auto",
+        encoder: EncoderName | str = "auto",
+        index: IndexName | str = "auto",
         verify: bool = True,
         learn: str | os.PathLike[str] | LearningSettings | None = None,
     ) -> Recommender:
@@ -92,9 +92,9 @@ class Recommender:
         folder : path
             What `mtaw-fast train` or `Bundle.save` wrote.
         encoder : {'auto', 'native', 'numpy', 'eager', 'onnx', 'onnx-cuda'}, default 'auto'
-            See `ranking.encoders.make_encoder`.
+            See `ranking.encoders.make_encoder`; 'onnx-cuda:1' names another GPU than the first.
         index : {'auto', 'scan', 'exact', 'flat', 'gpu', 'ladder'}, default 'auto'
-            See `ranking.retrieval.make_index`.
+            See `ranking.retrieval.make_index`; 'gpu:1' names another GPU than the first.
         verify : bool, default True
             Whether to check the hash of every file and that all numbers are finite.
         learn : path or LearningSettings, optional

@@ -201,8 +201,8 @@ def evaluate(
     unseen: Literal["leave-out", "misses"] = "leave-out",
     weights: TypeWeights | None = None,
     baselines: bool = False,
-    encoder: EncoderName = "auto",
-    index: IndexName = "auto",
+    encoder: EncoderName | str = "auto",
+    index: IndexName | str = "auto",
     progress: Progress | None = None,
 ) -> Evaluation:
     """Score a bundle on a data set's samples, through the path that serves.
@@ -331,7 +331,9 @@ def _opened(dataset: Dataset | Folder) -> Dataset:
     return dataset if isinstance(dataset, Dataset) else Dataset.load(dataset)
 
 
-def _recommender(bundle: Recommender | Bundle | Folder, encoder: EncoderName, index: IndexName) -> Recommender:
+def _recommender(
+    bundle: Recommender | Bundle | Folder, encoder: EncoderName | str, index: IndexName | str
+) -> Recommender:
     if isinstance(bundle, Recommender):
         return bundle
     return Recommender.load(bundle.folder if isinstance(bundle, Bundle) else bundle, encoder=encoder, index=index)

@@ -49,9 +49,9 @@ class _Help(argparse.RawDescriptionHelpFormatter):
 def add_serving_options(parser: argparse.ArgumentParser) -> None:
     """--encoder and --index, as in Recommender.load."""
     parser.add_argument(
-        "--encoder", default="auto", help="auto, native, numpy, eager, onnx or onnx-cuda (default: auto)"
+        "--encoder", default="auto", help="auto, native, numpy, eager, onnx, onnx-cuda or onnx-cuda:1 (default: auto)"
     )
-    parser.add_argument("--index", default="auto", help="auto, scan, exact, flat, gpu or ladder (default: auto)")
+    parser.add_argument("--index", default="auto", help="auto, scan, exact, flat, gpu, gpu:1 or ladder (default: auto)")
 
 
 class RankingProgress:

@@ -36,8 +36,8 @@ def write_report(
     split: Literal["test", "validation"] = "test",
     weights: TypeWeights | None = None,
     sessions: int = 5,
-    encoder: EncoderName = "auto",
-    index: IndexName = "auto",
+    encoder: EncoderName | str = "auto",
+    index: IndexName | str = "auto",
     progress: Progress | None = None,
 ) -> Path:
     """Write a page about a bundle: data, curves, metrics, features, example sessions.

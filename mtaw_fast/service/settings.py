@@ -76,8 +76,8 @@ class Settings:
     host: str = "127.0.0.1"
     port: int = 8000
     workers: int = 1
-    encoder: EncoderName = "auto"
-    index: IndexName = "auto"
+    encoder: EncoderName | str = "auto"
+    index: IndexName | str = "auto"
     sessions: str | None = None
     session_ttl: float = 1800.0
     max_sessions: int = 100_000

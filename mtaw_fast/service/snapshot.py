@@ -31,8 +31,8 @@ class Snapshot:
 
 def load_snapshot(
     folder: Path,
-    encoder: EncoderName,
-    index: IndexName,
+    encoder: EncoderName | str,
+    index: IndexName | str,
     learn: LearningSettings | None = None,
     name: str | None = None,
 ) -> Snapshot:

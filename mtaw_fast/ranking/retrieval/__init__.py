@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,7 @@ __all__ = [
     "IndexName",
     "LadderFile",
     "ScanIndex",
+    "check_index_name",
     "for_items",
     "ladder_of",
     "make_index",
@@ -39,8 +41,9 @@ __all__ = [
 
 INDEXES = ("scan", "exact", "flat")
 EXACT_ITEMS = 300_000  # up to here an exact scan takes about as long as an approximate search
-IndexName = Literal["auto", "scan", "exact", "flat", "gpu", "ladder"]
+IndexName = Literal["auto", "scan", "exact", "flat", "gpu", "ladder"]  # and "gpu:1" and so on, another device
 _NAMES = get_args(IndexName)
+_ON_DEVICE = re.compile(r"gpu:[0-9]{1,3}")
 _LOG = logging.getLogger("mtaw_fast")
 
 
@@ -99,58 +102,73 @@ def make_index(
 ) -> Index:
     """The index `name` over catalog float32[N, d].
 
-    'auto' is 'scan' up to EXACT_ITEMS items. Above, it is 'gpu' where FAISS sees a GPU, else 'ladder' where the
-    bundle has an index and FAISS is installed, else 'scan'. quantised: the bundle's 'scan' part.
+    'auto' is 'scan' up to EXACT_ITEMS items. Above, it is 'gpu' where FAISS sees a GPU that has the memory, else
+    'ladder' where the bundle has an index and FAISS is installed, else 'scan'. 'gpu' is the first GPU, 'gpu:1' the
+    second. quantised: the bundle's 'scan' part.
 
-    Raises UsageError on an unknown name, or 'ladder' without an index in the bundle, BundleError where the quantised
-    catalog or the index file is not this catalog's or a value is not finite, MissingPackageError where the index
-    needs a package.
+    Raises UsageError on an unknown name, 'ladder' without an index in the bundle or 'gpu' without one that can hold the
+    catalog, BundleError where the quantised catalog or the index file is not this catalog's or a value is not finite,
+    MissingPackageError where the index needs a package.
     """
-    if name not in _NAMES:
-        raise UsageError(f"there is no index {name!r}; choose one of {', '.join(_NAMES)}")
-    chosen = _best(len(catalog), ladder) if name == "auto" else name
-    _LOG.info("index: %s (%s)", chosen, "auto" if name == "auto" else "asked for")
-    if chosen == "scan":
+    check_index_name(name)
+    if name == "auto":
+        return _best(catalog, quantised, ladder)
+    _LOG.info("index: %s (asked for)", name)
+    if name == "scan":
         return _scan_index(catalog, quantised)
-    if chosen == "exact":
+    if name == "exact":
         return ExactIndex(catalog)
     require("faiss", "cpu")
-    if chosen == "flat":
+    if name == "flat":
         from mtaw_fast.ranking.retrieval.flat import FlatIndex
 
         return FlatIndex(catalog)
-    if chosen == "gpu":
-        if not _sees_gpu():
-            raise UsageError("index 'gpu': FAISS sees no GPU; install 'mtaw-fast[gpu]' where there is one")
+    if name != "ladder":
         from mtaw_fast.ranking.retrieval.gpu import GpuFlatIndex
 
-        return GpuFlatIndex(catalog, _scan_index(catalog, quantised))
+        return GpuFlatIndex(catalog, _scan_index(catalog, quantised), name)
     if ladder is None:
         raise UsageError("index 'ladder': the bundle has no index; add one with 'mtaw-fast export BUNDLE --index auto'")
+    return _ladder_index(catalog, quantised, ladder)
+
+
+def check_index_name(name: str) -> None:
+    """Raise UsageError where `make_index` knows no index of this name."""
+    if name not in _NAMES and not _ON_DEVICE.fullmatch(name):
+        raise UsageError(f"there is no index {name!r}; choose one of {', '.join(_NAMES)}, or gpu:1 for the second GPU")
+
+
+def _best(catalog: np.ndarray, quantised: Mapping[str, np.ndarray] | None, ladder: LadderFile | None) -> Index:
+    """What 'auto' stands for; see `make_index`."""
+    large = len(catalog) > EXACT_ITEMS
+    has_faiss = large and importlib.util.find_spec("faiss") is not None
+    if has_faiss:
+        from mtaw_fast.ranking.retrieval.gpu_device import sees_gpu
+
+        if sees_gpu():
+            from mtaw_fast.ranking.retrieval.gpu import GpuFlatIndex
+
+            try:
+                index = GpuFlatIndex(catalog, _scan_index(catalog, quantised))
+            except UsageError as refused:
+                _LOG.warning("index: auto goes on without the GPU: %s", refused)
+            else:
+                _LOG.info("index: gpu (auto)")
+                return index
+    if has_faiss and ladder is not None:
+        _LOG.info("index: ladder (auto)")
+        return _ladder_index(catalog, quantised, ladder)
+    if large and ladder is not None:
+        _LOG.warning("the bundle's index needs FAISS, which is not installed: %s", install_command("cpu"))
+    _LOG.info("index: scan (auto)")
+    return _scan_index(catalog, quantised)
+
+
+def _ladder_index(catalog: np.ndarray, quantised: Mapping[str, np.ndarray] | None, ladder: LadderFile) -> Index:
     from mtaw_fast.ranking.retrieval.ladder import load_ladder
 
     plans, recall = read_entry(str(ladder.path), ladder.entry)
     return load_ladder(ladder.path, catalog, plans, _scan_index(catalog, quantised), recall)
-
-
-def _best(n_items: int, ladder: LadderFile | None) -> str:
-    """What 'auto' stands for; see `make_index`."""
-    if n_items <= EXACT_ITEMS:
-        return "scan"
-    has_faiss = importlib.util.find_spec("faiss") is not None
-    if has_faiss and _sees_gpu():
-        return "gpu"
-    if ladder is not None:
-        if has_faiss:
-            return "ladder"
-        _LOG.warning("the bundle's index needs FAISS, which is not installed: %s", install_command("cpu"))
-    return "scan"
-
-
-def _sees_gpu() -> bool:
-    import faiss
-
-    return hasattr(faiss, "StandardGpuResources") and faiss.get_num_gpus() > 0
 
 
 def _scan_index(catalog: np.ndarray, quantised: Mapping[str, np.ndarray] | None) -> ScanIndex:

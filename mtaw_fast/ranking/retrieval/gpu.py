@@ -1,57 +1,94 @@
 """FAISS's flat index on a GPU, made exact like the one on the CPU: over-fetch, widen, rerank.
 
-Not run on a GPU yet: the tests put FAISS's CPU index in the GPU's place.
+Not run on a GPU yet: the tests put FAISS's CPU index in the GPU's place, and its real refusals where there is none.
 """
 
 from __future__ import annotations
 
-import threading
-from typing import TYPE_CHECKING
+import os
+from typing import TYPE_CHECKING, Any
 
 import faiss
 import numpy as np
 
 from mtaw_fast.data.filters import Filter
+from mtaw_fast.errors import MtawError, UsageError
 from mtaw_fast.kernels.native import rerank_topk
 from mtaw_fast.ranking.retrieval.certificate import checked_queries, largest_norm, margins
+from mtaw_fast.ranking.retrieval.gpu_device import (
+    check_memory,
+    device_of,
+    queries_a_call,
+    reason_of,
+    refusal,
+    temporary_bytes,
+)
+from mtaw_fast.ranking.retrieval.shared_calls import SharedCalls
 
 if TYPE_CHECKING:
     from mtaw_fast.ranking.retrieval import Index
 
 _EXTRA = 12
-_MOST = 2048  # results that FAISS's GPU selection gives at most
+# Of results, rounded up to a power of two: searches of about the same k go together. FAISS's selection has a kernel
+# for each of these sizes, and none for more.
+_LEAST, _MOST = 32, 2048
 
 
 class GpuFlatIndex:
-    """`Index` by GpuIndexFlatIP in float32 on the first GPU, with an exact CPU index for what a GPU index cannot do.
+    """`Index` by GpuIndexFlatIP in float32 on one GPU, with an exact CPU index for what a GPU index cannot do.
 
     Filters, k over 2048 less the over-fetch, and the rare query with more near-ties than that go to `exact`. The proof
-    in `certificate.py` holds for float32 sums in any order, so not where NVIDIA_TF32_OVERRIDE puts TF32 in their place.
+    in `certificate.py` holds for float32 sums in any order, so not where NVIDIA_TF32_OVERRIDE puts TF32 in their place,
+    and not for cuVS, which is left out.
+
+    FAISS's GPU resources serve one thread at a time. A replica for every thread would take the catalog's memory as
+    often, and read it as often; so threads that wait share the next call (`shared_calls.py`). What comes back is
+    certified and reranked on each caller's own thread, so that no answer depends on whose queries went with it.
+
+    Parameters
+    ----------
+    catalog : float32[N, d]
+        The rerank reads it; the GPU holds a copy.
+    exact : Index
+        Over the same catalog.
+    name : str, default 'gpu'
+        'gpu' or 'gpu:NUMBER', of the device.
+
+    Raises
+    ------
+    UsageError
+        Where FAISS does not see the GPU or cannot use it, or MTAW_GPU_TEMP_MIB is no amount of memory;
+        TooLittleMemoryError where it has too little memory free.
     """
 
-    name = "gpu"
-
-    def __init__(self, catalog: np.ndarray, exact: Index) -> None:
-        self._catalog = catalog
+    def __init__(self, catalog: np.ndarray, exact: Index, name: str = "gpu") -> None:
+        self.name = name
+        self._catalog, self._exact = catalog, exact
+        device, temporary = device_of(name), temporary_bytes()
+        n_items, d = catalog.shape
+        check_memory(name, device, n_items, d, temporary)
+        try:
+            self._resources, self._index = _on_device(catalog, device, temporary)
+        except RuntimeError as error:
+            raise refusal(name, error, device, n_items, d, temporary) from None
         self._norm = largest_norm(catalog)
-        self._exact = exact
-        self._resources = faiss.StandardGpuResources()
-        self._index = faiss.index_cpu_to_gpu(self._resources, 0, faiss.IndexFlatIP(catalog.shape[1]))
-        self._index.add(catalog)
-        self._lock = threading.Lock()  # FAISS's GPU resources serve one thread at a time
+        self._calls = SharedCalls(self._search, queries_a_call(temporary, n_items, d, _MOST))
+        self._process = os.getpid()
 
     def search(
         self, queries: np.ndarray, k: int, allowed: Filter | None = None, *, scale: float = 1.0
     ) -> tuple[np.ndarray, np.ndarray]:
-        """See `Index.search`."""
+        """See `Index.search`. Raises MtawError where the GPU fails while it is searched."""
         n_items, d = self._catalog.shape
         norms = checked_queries(queries, d, k, allowed, n_items)
-        fetch = min(k + _EXTRA, n_items)
-        if allowed is not None or fetch > _MOST or len(queries) == 0:
+        wanted = min(k + _EXTRA, n_items)
+        if allowed is not None or wanted > _MOST or len(queries) == 0:
             return self._exact.search(queries, k, allowed, scale=scale)
+        if os.getpid() != self._process:
+            raise UsageError(f"index '{self.name}' was loaded before this process was forked; load it in the process")
+        fetch = min(max(_LEAST, 1 << (wanted - 1).bit_length()), n_items)
         queries = np.ascontiguousarray(queries)
-        with self._lock:
-            dots, found = self._index.search(queries, fetch)
+        dots, found = self._calls.search(queries, fetch)
         # An item that was not fetched has a dot of at most the last one fetched.
         threshold = dots[:, min(k, fetch) - 1].astype(np.float64) - margins(d, norms, self._norm, scale)
         candidates = np.where(dots >= threshold[:, None], found, -1).astype(np.int32)
@@ -60,3 +97,29 @@ class GpuFlatIndex:
         if len(open_rows):
             ids[open_rows], scores[open_rows] = self._exact.search(queries[open_rows], k, scale=scale)
         return ids, scores
+
+    def _search(self, queries: np.ndarray, fetch: int) -> tuple[np.ndarray, np.ndarray]:
+        try:
+            return self._index.search(queries, fetch)
+        except RuntimeError as error:
+            raise MtawError(
+                f"index '{self.name}': the GPU failed ({reason_of(error)}); see what else runs on it, and load again"
+            ) from None
+
+
+def _on_device(catalog: np.ndarray, device: int, temporary: int) -> tuple[Any, Any]:
+    """FAISS's resources and the index over the catalog, both on a GPU.
+
+    Only queries of over 256 MB would be copied through pinned memory; none of ours are, so none is taken.
+    """
+    library: Any = faiss  # a FAISS for CPUs, which mypy may see, has none of these
+    resources = library.StandardGpuResources()
+    resources.setTempMemory(temporary)
+    resources.setPinnedMemory(0)
+    config = library.GpuIndexFlatConfig()
+    config.device = device
+    config.use_cuvs = False
+    config.useFloat16 = False
+    index = library.GpuIndexFlatIP(resources, catalog.shape[1], config)
+    index.add(catalog)
+    return resources, index

@@ -295,36 +295,3 @@ def test_auto_takes_the_ladder_above_the_threshold(
     caplog.clear()
     assert make_index("auto", catalog(), None, file).name == "scan"
     assert "needs FAISS, which is not installed" in caplog.text
-
-
-class TestGpuFlat:
-    """The GPU index with FAISS's CPU index in the GPU's place: all but the device itself."""
-
-    @pytest.fixture(autouse=True)
-    def _stand_in(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(faiss, "StandardGpuResources", object, raising=False)
-        monkeypatch.setattr(faiss, "index_cpu_to_gpu", lambda resources, device, index: index, raising=False)
-        monkeypatch.setattr(faiss, "get_num_gpus", lambda: 1, raising=False)
-
-    @pytest.mark.parametrize("k", [1, 20, 300, 2100, N + 3])
-    def test_equals_the_exact_index(self, k: int) -> None:
-        index = make_index("gpu", catalog())
-        exact = ExactIndex(catalog())
-        assert index.name == "gpu"
-        assert same(index.search(queries(), k, scale=16.0), exact.search(queries(), k, scale=16.0))
-        mask = Filter(np.random.default_rng(4).random(N) < 0.3)
-        assert same(index.search(queries()[:3], k, mask), exact.search(queries()[:3], k, mask))
-        assert index.search(queries()[:0], k)[0].shape == (0, k)
-
-    def test_more_ties_than_it_fetches(self) -> None:
-        rows = np.repeat(catalog()[:3], 50, axis=0)
-        assert same(make_index("gpu", rows).search(rows[:2], 10), ExactIndex(rows).search(rows[:2], 10))
-
-    def test_auto_takes_it_above_the_threshold(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        assert make_index("auto", catalog()).name == "scan"
-        monkeypatch.setattr(retrieval, "EXACT_ITEMS", N - 1)
-        assert make_index("auto", catalog()).name == "gpu"
-        monkeypatch.setattr(faiss, "get_num_gpus", lambda: 0)
-        assert make_index("auto", catalog()).name == "scan"
-        with pytest.raises(UsageError, match="FAISS sees no GPU"):
-            make_index("gpu", catalog())
