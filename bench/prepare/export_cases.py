@@ -23,7 +23,7 @@ from mtaw_fast.errors import UsageError
 from mtaw_fast.export.graph_ranker import Feeds, Run, open_graph, padded
 from mtaw_fast.export.parity import TOLERANCE
 from mtaw_fast.ranking.encoders import NativeEncoder, make_encoder
-from mtaw_fast.ranking.encoders.onnx_encoder import session_options
+from mtaw_fast.ranking.encoders.onnx_runtime import session_options
 from mtaw_fast.recommender import Recommender
 
 K = 20

@@ -1,8 +1,9 @@
-"""Session encoders: clicks in, unit query vectors out. Every encoder takes one session at a time."""
+"""Session encoders: clicks in, unit query vectors out."""
 
 from __future__ import annotations
 
 import logging
+import re
 from typing import Literal, Protocol, get_args
 
 import numpy as np
@@ -17,8 +18,9 @@ __all__ = ["ENCODERS", "GRAPH_ENCODERS", "Encoder", "EncoderName", "NativeEncode
 
 ENCODERS = ("native", "numpy", "eager")  # of every bundle
 GRAPH_ENCODERS = ("onnx", "onnx-cuda")  # of bundles with exported graphs
-EncoderName = Literal["auto", "native", "numpy", "eager", "onnx", "onnx-cuda"]
+EncoderName = Literal["auto", "native", "numpy", "eager", "onnx", "onnx-cuda"]  # "onnx-cuda:1": another device
 _NAMES = get_args(EncoderName)
+_ON_DEVICE = re.compile(r"onnx-cuda:[0-9]{1,3}")
 _LOG = logging.getLogger("mtaw_fast")
 
 
@@ -30,9 +32,9 @@ class Encoder(Protocol):
     def encode(self, sessions: Sessions) -> np.ndarray:
         """float32[B, d]: the query after each session's last click, at length 1 (zero where it is zero).
 
-        A vector depends on its own session alone, to the bit, never on the rest of the batch. Of
-        sessions longer than config.max_len the last max_len clicks count. Raises DataError on an item
-        id outside the catalog, UsageError on an empty session.
+        A vector depends on its own session alone, to the bit, never on the rest of the batch; 'onnx-cuda', which pads
+        a batch into one run, keeps that to 2e-6. Of sessions longer than config.max_len the last max_len clicks count.
+        Raises DataError on an item id outside the catalog, UsageError on an empty session.
         """
         ...
 
@@ -45,12 +47,12 @@ class Encoder(Protocol):
 
 
 def make_encoder(name: str, bundle: Bundle) -> Encoder:
-    """The encoder `name` with the bundle's weights; 'auto' is 'native'.
+    """The encoder `name` with the bundle's weights; 'auto' is 'native', 'onnx-cuda:1' is on the second GPU.
 
     Raises UsageError on an unknown name, or where the bundle has no graph for 'onnx' or ONNX Runtime no GPU for
     'onnx-cuda'; BundleError where its graph does not load; MissingPackageError where the encoder needs a package.
     """
-    if name not in _NAMES:
+    if name not in _NAMES and not _ON_DEVICE.fullmatch(name):
         raise UsageError(f"there is no encoder {name!r}; choose one of {', '.join(_NAMES)}")
     chosen = "native" if name == "auto" else name
     _LOG.info("encoder: %s (%s)", chosen, "auto" if name == "auto" else "asked for")
@@ -58,7 +60,7 @@ def make_encoder(name: str, bundle: Bundle) -> Encoder:
         return NativeEncoder(bundle.config, bundle.weights)
     if chosen == "numpy":
         return NumpyEncoder(bundle.config, bundle.weights)
-    if chosen in GRAPH_ENCODERS:
+    if chosen.startswith(GRAPH_ENCODERS):
         require("onnxruntime", "cpu")
         from mtaw_fast.ranking.encoders.onnx_encoder import OnnxEncoder
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import threading
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -14,35 +14,40 @@ from mtaw_fast.bundle import Bundle
 from mtaw_fast.bundle.format import GRAPH_PARTS, model_hash
 from mtaw_fast.config import Config
 from mtaw_fast.data.sessions import Sessions
-from mtaw_fast.errors import BundleError, UsageError
+from mtaw_fast.errors import BundleError, MtawError, UsageError
 from mtaw_fast.ranking.encoders.common import checked_sessions
+from mtaw_fast.ranking.encoders.onnx_runtime import MEND, open_on_cpu, open_on_cuda
 
-_MEND = "export it anew with 'mtaw-fast export BUNDLE --onnx'"
-_CUDA = "CUDAExecutionProvider"
-_PROVIDERS: Mapping[str, list[Any]] = {
-    "onnx": ["CPUExecutionProvider"],
-    # TensorFloat-32 keeps 10 bits of a product's factors; a float32 result is promised.
-    "onnx-cuda": [(_CUDA, {"use_tf32": "0"}), "CPUExecutionProvider"],
-}
-
-
-def session_options() -> onnxruntime.SessionOptions:
-    """What the measurements in docs/export.md chose for one session a call."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.inter_op_num_threads = 1
-    options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
-    options.enable_cpu_mem_arena = False  # as fast, and the memory of a long session goes back
-    options.enable_mem_pattern = True  # one allocation a run; a pattern is kept for each of max_len lengths
-    options.log_severity_level = 3  # below it ORT warns that `item_embedding` can be overridden, which is its purpose
-    return options
+# Clicks of one run on the CPU. More of them no longer cost less each: their values leave the second cache.
+_CLICKS = 2048
+# Numbers of the largest value of one run on a GPU, 32 MiB; about ten such values are alive at once.
+_NUMBERS = 1 << 23
+_PROBED = (1, 2, 7, 18)  # clicks; of a matrix with one row, some, and more than a register's
 
 
 class OnnxEncoder:
-    """`Encoder` by the graph in float32, one session a run, unpadded: no vector knows of another session.
+    """`Encoder` by the graph in float32.
+
+    On the CPU sessions of equal length go together, unpadded, so that no vector knows of another session: the sums of a
+    row are the same in a run of one session and of many. That is ONNX Runtime's doing and not promised, so it is tried
+    out when the encoder is made; where it does not hold, every session has a run of its own.
+
+    On a GPU a batch is one run, padded (several only where sessions are so long that its largest value would pass
+    32 MiB). What is padded has no weight in any sum, but the order of a sum may depend on the run's shape there:
+    vectors agree with those of single runs to 2e-6, not to the bit.
 
     Clicks of items added later are looked up here, and their vectors are fed in the place of the graph's own table.
+
+    Parameters
+    ----------
+    name : str
+        'onnx', or 'onnx-cuda' and 'onnx-cuda:NUMBER' on a GPU.
+    session : onnxruntime.InferenceSession
+        Of the graph.
+    config : Config
+        The model's.
+    item : float32[N, d]
+        Its item embeddings.
     """
 
     def __init__(self, name: str, session: onnxruntime.InferenceSession, config: Config, item: np.ndarray) -> None:
@@ -51,13 +56,15 @@ class OnnxEncoder:
         self._max_len = config.max_len
         self._added = item[:0]
         self._bindings = threading.local()  # an IOBinding belongs to one run at a time
+        self._padded = name.startswith("onnx-cuda")
+        self._together = not self._padded and self._runs_are_alike()
 
     @classmethod
     def of(cls, bundle: Bundle, name: str) -> OnnxEncoder:
-        """The graph in a bundle, on the CPU ('onnx') or on a GPU ('onnx-cuda').
+        """The graph in a bundle, on the CPU ('onnx') or on a GPU ('onnx-cuda', 'onnx-cuda:1').
 
-        Raises UsageError where the bundle has no such graph or ONNX Runtime no CUDA, BundleError where the graph does
-        not load or was exported from another model.
+        Raises UsageError where the bundle has no such graph or ONNX Runtime cannot use the GPU, BundleError where the
+        graph does not load or was exported from another model.
         """
         path = bundle.file(GRAPH_PARTS["encoder", "float32"])
         if path is None:
@@ -65,30 +72,70 @@ class OnnxEncoder:
             raise UsageError(
                 f"encoder {name!r}: the bundle has no {what}; add it with 'mtaw-fast export BUNDLE --onnx'"
             )
-        session = _open(path, name)
+        device = int(name.partition(":")[2] or 0)
+        session = open_on_cpu(path) if name == "onnx" else open_on_cuda(path, name, device)
         about = session.get_modelmeta().custom_metadata_map
         if about.get("mtaw_fast.model") != model_hash(bundle.manifest):
-            raise BundleError(f"{path} was exported from another model than the bundle's; {_MEND}")
+            raise BundleError(f"{path} was exported from another model than the bundle's; {MEND}")
         return cls(name, session, bundle.config, bundle.weights["item_embedding"])
 
     def enlarged(self, added: np.ndarray) -> OnnxEncoder:
         """See `Encoder.enlarged`."""
-        other = OnnxEncoder(self.name, self._session, self._config, self._item)
-        other._added = added
+        other = copy.copy(self)
+        other._added, other._bindings = added, threading.local()
         return other
 
     def encode(self, sessions: Sessions) -> np.ndarray:
-        """See `Encoder.encode`."""
+        """See `Encoder.encode`. Raises MtawError where the GPU fails."""
         n_items = len(self._item) + len(self._added)
         # Read as unsigned, a negative id is a large one: one pass, where the check that finds the words takes four.
         if np.maximum.reduce(sessions.items.view(np.uint32), initial=0) >= n_items:
             checked_sessions(sessions, n_items)
+        lengths = np.diff(sessions.offsets)
+        if len(lengths) and lengths.min() == 0:
+            checked_sessions(sessions, n_items)
+        lengths = np.minimum(lengths, self._max_len)
+        if self._padded:
+            return self._encode(sessions, lengths, padded_runs(lengths, self._config.d))
+        if self._together and len(lengths) > 1:
+            return self._encode(sessions, lengths, equal_runs(lengths))
+        return self._one_by_one(sessions)
+
+    def _encode(self, sessions: Sessions, lengths: np.ndarray, runs: Iterator[np.ndarray]) -> np.ndarray:
+        """The vectors, one run for each group of sessions."""
+        vectors = np.empty((len(sessions), self._item.shape[1]), dtype=np.float32)
+        for group in runs:
+            width = int(lengths[group].max())
+            back = np.arange(width) - lengths[group][:, None]  # < 0 on a session's clicks
+            ids = np.full((len(group), width), -1, dtype=np.int32)
+            ids[back < 0] = sessions.items[(sessions.offsets[group + 1][:, None] + back)[back < 0]]
+            vectors[group] = self._run(ids, lengths[group].astype(np.int32))
+        return vectors
+
+    def _run(self, ids: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+        """The vectors float32[b, d] of clicks int32[b, L], padded on the right with -1."""
+        feeds = {"ids": ids, "lengths": lengths}
+        if len(self._added):
+            real = ids >= 0
+            feeds["item_embedding"] = self._rows(ids[real])
+            feeds["ids"] = np.full_like(ids, -1)
+            feeds["ids"][real] = np.arange(np.count_nonzero(real), dtype=np.int32)
+        try:
+            return self._session.run(["query"], feeds)[0]
+        except Exception as error:  # ONNX Runtime's own have no common base
+            if not self._padded:
+                raise
+            reason = " ".join(str(error).split())[:200]
+            raise MtawError(
+                f"encoder '{self.name}': the GPU failed ({reason}); see what else runs on it, and load again"
+            ) from None
+
+    def _one_by_one(self, sessions: Sessions) -> np.ndarray:
+        """A run for each session, into memory that is bound once."""
         binding, length, query = self._binding()
         vectors = np.empty((len(sessions), self._item.shape[1]), dtype=np.float32)
         for b, clicks in enumerate(sessions):
             ids = clicks[-self._max_len :]
-            if len(ids) == 0:
-                checked_sessions(sessions, n_items)
             if len(self._added):
                 binding.bind_ortvalue_input("item_embedding", onnxruntime.OrtValue.ortvalue_from_numpy(self._rows(ids)))
                 ids = np.arange(len(ids), dtype=np.int32)
@@ -115,20 +162,45 @@ class OnnxEncoder:
         rows[late] = self._added[ids[late] - len(self._item)]
         return rows
 
+    def _runs_are_alike(self) -> bool:
+        """Whether sessions of equal length get the same bits together as alone, on this machine."""
+        draw = np.random.default_rng(0)
+        for length in _PROBED:
+            if length > self._max_len:
+                break
+            clicks = Sessions.from_lists(draw.integers(0, len(self._item), (33, length)))
+            alone = self._one_by_one(clicks)
+            for count in (2, 33):
+                together = self._encode(clicks, np.full(count, length), iter([np.arange(count)]))
+                if together[:count].tobytes() != alone[:count].tobytes():
+                    return False
+        return True
 
-def _open(path: Path, name: str) -> onnxruntime.InferenceSession:
-    """The graph in a session; see `OnnxEncoder.of`."""
-    if name == "onnx-cuda" and _CUDA not in onnxruntime.get_available_providers():
-        raise UsageError(
-            "encoder 'onnx-cuda': this ONNX Runtime has no CUDA; install 'mtaw-fast[gpu]' instead of 'mtaw-fast[cpu]'"
-        )
-    try:
-        session = onnxruntime.InferenceSession(path, session_options(), providers=_PROVIDERS[name])
-    except Exception as error:  # ONNX Runtime's own have no common base
-        reason = " ".join(str(error).split())[:200]
-        raise BundleError(f"ONNX Runtime {onnxruntime.__version__} cannot load {path} ({reason}); {_MEND}") from None
-    if name == "onnx-cuda" and session.get_providers()[0] != _CUDA:  # it goes on without, and only logs it
-        raise UsageError(
-            "encoder 'onnx-cuda': ONNX Runtime found no usable GPU; see that its driver and CUDA are there"
-        )
-    return session
+
+def equal_runs(lengths: np.ndarray) -> Iterator[np.ndarray]:
+    """Groups of sessions of equal length, each a power of two of them: ONNX Runtime keeps a pattern for every shape.
+
+    lengths: int64[B], of at least 1. Yields int64[b] row numbers, every row once.
+    """
+    order = np.argsort(lengths, kind="stable")
+    values, begins = np.unique(lengths[order], return_index=True)
+    for length, rows in zip(values.tolist(), np.split(order, begins[1:]), strict=True):
+        most = 1 << max(0, (_CLICKS // length).bit_length() - 1)
+        begin = 0
+        while begin < len(rows):
+            count = min(most, 1 << ((len(rows) - begin).bit_length() - 1))
+            yield rows[begin : begin + count]
+            begin += count
+
+
+def padded_runs(lengths: np.ndarray, d: int) -> Iterator[np.ndarray]:
+    """Groups of sessions for one padded run each: all of them, or where they are long, by length in several.
+
+    lengths: int64[B], of at least 1. A group's largest value is [b, L, max(L, d)]. Yields int64[b] row numbers.
+    """
+    begin, order = 0, np.argsort(lengths, kind="stable")
+    for end in range(1, len(order) + 1):
+        longest = int(lengths[order[end]]) if end < len(order) else 0
+        if end == len(order) or (end + 1 - begin) * longest * max(longest, d) > _NUMBERS:
+            yield order[begin:end]
+            begin = end

@@ -16,17 +16,21 @@ import pytest
 
 from mtaw_fast.bundle import Bundle
 from mtaw_fast.data.sessions import Sessions
-from mtaw_fast.errors import BundleError, MissingPackageError, UsageError
+from mtaw_fast.errors import BundleError, DataError, MissingPackageError, MtawError, UsageError
 from mtaw_fast.install_command import install_command
 from mtaw_fast.ranking.encoders import NumpyEncoder, make_encoder
 from mtaw_fast.storage.files import sha256_of
 from tests.random_bundle import bundle_parts, edit_manifest, save_parts, save_random
+from tests.ranking.gpu_refusals import NO_CUDA_LIBRARIES, NO_DRIVER, PROVIDERS_THEN
 
 for package, extra in (("torch", "train"), ("onnx", "train"), ("onnxruntime", "cpu")):
     pytest.importorskip(package, reason=f"{package} is not installed: pip install 'mtaw-fast[{extra}]'")
 
+import onnxruntime  # noqa: E402
+
 from mtaw_fast.export.onnx_model import export_onnx  # noqa: E402
-from mtaw_fast.ranking.encoders import onnx_encoder  # noqa: E402
+from mtaw_fast.ranking.encoders import onnx_encoder, onnx_runtime  # noqa: E402
+from mtaw_fast.ranking.encoders.onnx_encoder import OnnxEncoder  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
 N, D = 200, 12
@@ -102,21 +106,204 @@ def test_the_graph_of_another_model(bundle: Bundle, tmp_path: Path) -> None:
         make_encoder("onnx", Bundle.load(other.folder))
 
 
-def test_cuda_is_refused_where_there_is_none(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+class Runs:
+    """A session whose runs are counted, by the shape of their clicks."""
+
+    def __init__(self, session: Any, error: str = "") -> None:
+        self.session, self.error, self.shapes = session, error, []
+
+    def run(self, outputs: list[str], feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
+        self.shapes.append(feeds["ids"].shape)
+        if self.error:
+            raise RuntimeError(self.error)
+        return self.session.run(outputs, feeds)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.session, name)
+
+
+@pytest.fixture(scope="module")
+def wide(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """At a training's width, where matrix products take more than one register."""
+    folder = tmp_path_factory.mktemp("onnx-wide") / "bundle"
+    save_random(folder, n_items=N, d=100, max_len=60)
+    export_onnx(folder, ["float32"], part="encoder")
+    return Bundle.load(folder)
+
+
+def test_sessions_of_equal_length_share_a_run(wide: Bundle) -> None:
+    """The same bits as alone, in far fewer runs, beyond what `TestEveryEncoder` asks."""
+    encoder = make_encoder("onnx", wide)
+    rng = np.random.default_rng(2)
+    lengths = np.concatenate([rng.integers(1, 12, 300), rng.integers(12, 90, 40), [1], [60] * 37])
+    sessions = Sessions.from_lists([rng.integers(0, N, length) for length in rng.permutation(lengths)])
+    runs = Runs(encoder._session)
+    encoder._session = runs
+    together = encoder.encode(sessions)
+    alone = np.concatenate([encoder.encode(sessions.slice(b, b + 1)) for b in range(len(sessions))])
+    assert together.tobytes() == alone.tobytes()
+    assert len(runs.shapes) < len(sessions) / 2
+    assert sum(count for count, _ in runs.shapes) == len(sessions)
+    assert all(count * length <= 2048 for count, length in runs.shapes)
+    assert {count for count, _ in runs.shapes} <= {1 << power for power in range(12)}
+
+
+def test_added_items_in_shared_runs(wide: Bundle) -> None:
+    rng = np.random.default_rng(3)
+    encoder = make_encoder("onnx", wide).enlarged(rng.standard_normal((5, 100)).astype(np.float32))
+    sessions = drawn(80, N + 5)
+    alone = np.concatenate([encoder.encode(sessions.slice(b, b + 1)) for b in range(len(sessions))])
+    assert encoder.encode(sessions).tobytes() == alone.tobytes()
+
+
+def test_where_runs_are_not_alike_each_session_has_its_own(wide: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a machine whose products of one row take another kernel than those of many."""
+    plain = make_encoder("onnx", wide)
+    run = OnnxEncoder._run
+    monkeypatch.setattr(
+        OnnxEncoder, "_run", lambda self, ids, lengths: run(self, ids, lengths) * np.float32(1 - 2**-23)
+    )
+    other = OnnxEncoder("onnx", plain._session, wide.config, wide.weights["item_embedding"])
+    sessions = drawn(50)
+    assert (plain._together, other._together) == (True, False)
+    assert other.encode(sessions).tobytes() == plain._one_by_one(sessions).tobytes()
+
+
+@pytest.mark.parametrize("added", [0, 7])
+def test_on_a_gpu_a_batch_is_one_padded_run(wide: Bundle, added: int) -> None:
+    """The same graph on the CPU in the GPU's place."""
+    alone = make_encoder("onnx", wide)
+    runs = Runs(alone._session)
+    padded = OnnxEncoder("onnx-cuda:1", runs, wide.config, wide.weights["item_embedding"])
+    if added:
+        rows = np.random.default_rng(5).standard_normal((added, 100)).astype(np.float32)
+        alone, padded = alone.enlarged(rows), padded.enlarged(rows)
+    sessions = drawn(200, N + added)
+    assert padded.name == "onnx-cuda:1"
+    np.testing.assert_allclose(padded.encode(sessions), alone.encode(sessions), rtol=0, atol=2e-6)
+    assert runs.shapes == [(200, 39)]
+    for one in (sessions.slice(0, 1), sessions.slice(0, 0)):
+        np.testing.assert_allclose(padded.encode(one), alone.encode(one), rtol=0, atol=2e-6)
+    with pytest.raises(DataError):
+        padded.encode(Sessions.from_lists([[1, 2], [N + added]]))
+    with pytest.raises(UsageError, match="session 1 to encode has no clicks"):
+        padded.encode(Sessions.from_lists([[1, 2], []]))
+
+
+def test_what_is_padded_weighs_nothing(wide: Bundle) -> None:
+    """Beside a session of 90 clicks or of one, whatever its clicks are."""
+    padded = OnnxEncoder("onnx-cuda", make_encoder("onnx", wide)._session, wide.config, wide.weights["item_embedding"])
+    rng = np.random.default_rng(6)
+    session = rng.integers(0, N, 4)
+    beside = [[rng.integers(0, N, length)] for length in (1, 4, 5, 59, 60, 61, 90)]
+    vectors = [padded.encode(Sessions.from_lists([session, *others]))[0] for others in beside]
+    np.testing.assert_allclose(vectors, np.broadcast_to(vectors[1], (len(beside), 100)), rtol=0, atol=2e-6)
+
+
+def test_groups_hold_every_row_once_and_within_their_bounds() -> None:
+    rng = np.random.default_rng(7)
+    for lengths in (rng.integers(1, 513, 2000), np.full(1024, 64), np.full(3, 512), np.array([1])):
+        equal, padded = list(onnx_encoder.equal_runs(lengths)), list(onnx_encoder.padded_runs(lengths, 100))
+        for groups in (equal, padded):
+            assert sorted(np.concatenate(groups).tolist()) == list(range(len(lengths)))
+        assert all(len(set(lengths[group])) == 1 for group in equal)
+        assert all(len(group) == 1 or len(group) * lengths[group[0]] <= 2048 for group in equal)
+        sizes = [len(group) * (longest := lengths[group].max()) * max(longest, 100) for group in padded]
+        assert max(sizes) <= 1 << 23
+    assert len(list(onnx_encoder.padded_runs(np.full(1024, 64), 100))) == 1
+    assert len(list(onnx_encoder.padded_runs(np.full(64, 512), 100))) == 2
+
+
+def test_a_gpu_that_fails_while_it_encodes(wide: Bundle) -> None:
+    session = Runs(make_encoder("onnx", wide)._session, "[ONNXRuntimeError] : 6 : RUNTIME_EXCEPTION :\n CUDA failure 2")
+    padded = OnnxEncoder("onnx-cuda", session, wide.config, wide.weights["item_embedding"])
+    with pytest.raises(MtawError) as caught:
+        padded.encode(drawn(3))
+    assert str(caught.value) == (
+        "encoder 'onnx-cuda': the GPU failed ([ONNXRuntimeError] : 6 : RUNTIME_EXCEPTION : CUDA failure 2); see what "
+        "else runs on it, and load again"
+    )
+
+
+class TestCudaRefusals:
     """ONNX Runtime itself goes on with the CPU where CUDA is missing or does not load."""
-    monkeypatch.setattr(onnx_encoder.onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
-    with pytest.raises(UsageError, match=r"'onnx-cuda': this ONNX Runtime has no CUDA; install 'mtaw-fast\[gpu\]'"):
-        make_encoder("onnx-cuda", bundle)
-    monkeypatch.setattr(onnx_encoder.onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
-    made = onnx_encoder.onnxruntime.InferenceSession
 
-    def without_gpu(*arguments: Any, providers: list[Any]) -> Any:
-        assert providers[0] == ("CUDAExecutionProvider", {"use_tf32": "0"})
-        return made(*arguments, providers=providers[1:])
+    @pytest.fixture(autouse=True)
+    def _has_cuda(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
 
-    monkeypatch.setattr(onnx_encoder.onnxruntime, "InferenceSession", without_gpu)
-    with pytest.raises(UsageError, match="'onnx-cuda': ONNX Runtime found no usable GPU"):
-        make_encoder("onnx-cuda", bundle)
+    @pytest.mark.parametrize("name", ["onnx-cuda", "onnx-cuda:1"])
+    def test_a_package_without_cuda(self, bundle: Bundle, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+        monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
+        with pytest.raises(UsageError, match=rf"'{name}': this ONNX Runtime has no CUDA; install 'mtaw-fast\[gpu\]'"):
+            make_encoder(name, bundle)
+
+    @pytest.mark.parametrize(
+        ("said", "remedy"),
+        [
+            (NO_DRIVER, "install NVIDIA's driver where there is a GPU, or take encoder 'native'"),
+            (NO_CUDA_LIBRARIES, "install 'mtaw-fast[gpu]', which brings CUDA's libraries"),
+        ],
+    )
+    def test_a_library_that_is_missing(
+        self, bundle: Bundle, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, said: str, remedy: str,
+        capfd: pytest.CaptureFixture[str],
+    ) -> None:  # fmt: skip
+        provider = tmp_path / "onnxruntime" / "capi" / "libonnxruntime_providers_cuda.so"
+        provider.parent.mkdir(parents=True)
+        provider.touch()
+
+        def load(path: str) -> None:
+            assert path == str(provider)
+            raise OSError(said)
+
+        monkeypatch.setattr(onnxruntime, "__file__", str(tmp_path / "onnxruntime" / "__init__.py"))
+        monkeypatch.setattr(
+            onnxruntime, "preload_dlls", lambda: print("Failed to load libcublasLt.so.13"), raising=False
+        )
+        monkeypatch.setattr(onnx_runtime.ctypes, "CDLL", load)
+        with pytest.raises(UsageError) as caught:
+            make_encoder("onnx-cuda", bundle)
+        assert str(caught.value) == f"encoder 'onnx-cuda': ONNX Runtime's CUDA does not load ({said}); {remedy}"
+        assert capfd.readouterr() == ("", "")
+
+    def opened_by(self, monkeypatch: pytest.MonkeyPatch, outcome: Exception | None) -> list[Any]:
+        """Put a session in the place of a CUDA one; the options that it was asked for."""
+        made, asked = onnxruntime.InferenceSession, []
+
+        def open_session(*arguments: Any, providers: list[Any], enable_fallback: int) -> Any:
+            asked.append((providers, enable_fallback))
+            if outcome is not None:
+                raise outcome
+            session = made(*arguments, providers=providers[1:])
+            assert session.get_providers() == PROVIDERS_THEN
+            return session
+
+        monkeypatch.setattr(onnx_runtime, "_missing_library", lambda: None)
+        monkeypatch.setattr(onnxruntime, "InferenceSession", open_session)
+        return asked
+
+    def test_it_goes_on_without(self, bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+        asked = self.opened_by(monkeypatch, None)
+        with pytest.raises(UsageError, match="'onnx-cuda:3': ONNX Runtime found no usable GPU"):
+            make_encoder("onnx-cuda:3", bundle)
+        options = {"device_id": "3", "use_tf32": "0", "arena_extend_strategy": "kSameAsRequested"}
+        assert asked == [([("CUDAExecutionProvider", options), "CPUExecutionProvider"], 0)]
+
+    def test_a_gpu_that_cannot_be_used(self, bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.opened_by(monkeypatch, RuntimeError("CUDA failure 101:\ninvalid device ordinal"))
+        with pytest.raises(
+            UsageError, match=r"'onnx-cuda:9': ONNX Runtime cannot use GPU 9 .CUDA failure 101: invalid"
+        ):
+            make_encoder("onnx-cuda:9", bundle)
+        self.opened_by(monkeypatch, RuntimeError("Protobuf parsing failed."))
+        with pytest.raises(BundleError, match="Protobuf parsing failed"):
+            make_encoder("onnx-cuda", bundle)
+
+    def test_no_such_name(self, bundle: Bundle) -> None:
+        for name in ("onnx-cuda:", "onnx-cuda:x", "onnx:1", "onnx-cuda1"):
+            with pytest.raises(UsageError, match="there is no encoder"):
+                make_encoder(name, bundle)
 
 
 def test_without_onnxruntime(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,105 @@
+"""Opening an exported graph in ONNX Runtime, on the CPU or by CUDA, and saying in one line why it cannot."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import io
+from pathlib import Path
+from typing import Any
+
+import onnxruntime
+
+from mtaw_fast.errors import BundleError, UsageError
+
+MEND = "export it anew with 'mtaw-fast export BUNDLE --onnx'"
+_CPU, _CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
+
+
+def session_options() -> onnxruntime.SessionOptions:
+    """What the measurements in docs/export.md chose for one session a call."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+    options.enable_cpu_mem_arena = False  # as fast, and the memory of a long session goes back
+    options.enable_mem_pattern = True  # one allocation a run; a pattern is kept for each shape that was run
+    options.log_severity_level = 3  # below it ORT warns that `item_embedding` can be overridden, which is its purpose
+    return options
+
+
+def open_on_cpu(path: Path) -> onnxruntime.InferenceSession:
+    """The graph on the CPU. Raises BundleError where it does not load."""
+    return _opened(path, session_options(), [_CPU])
+
+
+def open_on_cuda(path: Path, name: str, device: int) -> onnxruntime.InferenceSession:
+    """The graph on a GPU, for the encoder `name`.
+
+    Raises UsageError where ONNX Runtime cannot use that GPU: it would go on with the CPU and log it. BundleError where
+    the graph does not load.
+    """
+    if _CUDA not in onnxruntime.get_available_providers():
+        raise UsageError(
+            f"encoder '{name}': this ONNX Runtime has no CUDA; install 'mtaw-fast[gpu]' instead of 'mtaw-fast[cpu]'"
+        )
+    missing = _missing_library()
+    if missing is not None:
+        raise UsageError(f"encoder '{name}': ONNX Runtime's CUDA does not load ({missing}); {_remedy(missing)}")
+    options = session_options()
+    options.enable_mem_pattern = False  # every batch is a shape of its own
+    # TensorFloat-32 keeps 10 bits of a product's factors; a float32 result is promised. The arena grows by what is
+    # asked for, since FAISS and other processes may share the card.
+    wanted = {"device_id": str(device), "use_tf32": "0", "arena_extend_strategy": "kSameAsRequested"}
+    try:
+        session = onnxruntime.InferenceSession(path, options, providers=[(_CUDA, wanted), _CPU], enable_fallback=0)
+    except Exception as error:  # ONNX Runtime's own have no common base
+        if "CUDA" not in str(error):
+            raise _damaged(path, error) from None
+        raise UsageError(f"encoder '{name}': ONNX Runtime cannot use GPU {device} ({_line(error)})") from None
+    if session.get_providers()[0] != _CUDA:
+        raise UsageError(f"encoder '{name}': ONNX Runtime found no usable GPU; see that its driver and CUDA are there")
+    return session
+
+
+def _opened(path: Path, options: onnxruntime.SessionOptions, providers: list[Any]) -> onnxruntime.InferenceSession:
+    try:
+        return onnxruntime.InferenceSession(path, options, providers=providers)
+    except Exception as error:  # ONNX Runtime's own have no common base
+        raise _damaged(path, error) from None
+
+
+def _damaged(path: Path, error: Exception) -> BundleError:
+    return BundleError(f"ONNX Runtime {onnxruntime.__version__} cannot load {path} ({_line(error)}); {MEND}")
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]
+
+
+def _missing_library() -> str | None:
+    """The loader's words on a library that ONNX Runtime's CUDA provider needs and this machine has not got.
+
+    pip puts CUDA's libraries where the loader does not look; `preload_dlls` loads them from there. It prints what it
+    does not find, and the provider's own failure is logged on stderr and nowhere to be read; so it is loaded here.
+    """
+    preload = getattr(onnxruntime, "preload_dlls", None)  # since 1.21
+    if preload is not None:
+        with contextlib.redirect_stdout(io.StringIO()):
+            preload()
+    provider = Path(onnxruntime.__file__).parent / "capi" / "libonnxruntime_providers_cuda.so"
+    if not provider.exists():  # on another system, or built in
+        return None
+    try:
+        ctypes.CDLL(str(provider))
+    except OSError as error:
+        # Alone it always lacks what ONNX Runtime itself hands it, a symbol and not a file.
+        return str(error) if "cannot open shared object file" in str(error) else None
+    return None
+
+
+def _remedy(missing: str) -> str:
+    if missing.startswith("libcuda.so"):
+        return "install NVIDIA's driver where there is a GPU, or take encoder 'native'"
+    return "install 'mtaw-fast[gpu]', which brings CUDA's libraries"
