@@ -292,9 +292,7 @@ class TestCudaRefusals:
 
     def test_a_gpu_that_cannot_be_used(self, bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
         self.opened_by(monkeypatch, RuntimeError("CUDA failure 101:\ninvalid device ordinal"))
-        with pytest.raises(
-            UsageError, match=r"'onnx-cuda:9': ONNX Runtime cannot use GPU 9 .CUDA failure 101: invalid"
-        ):
+        with pytest.raises(UsageError, match=r"'onnx-cuda:9': ONNX Runtime cannot use GPU 9 .CUDA failure 101"):
             make_encoder("onnx-cuda:9", bundle)
         self.opened_by(monkeypatch, RuntimeError("Protobuf parsing failed."))
         with pytest.raises(BundleError, match="Protobuf parsing failed"):
