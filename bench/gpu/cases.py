@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from bench.gpu import loss_cases, step_cases
+from bench.gpu import breakdown, epoch_case, limits, loss_cases, peers, rooflines, serving_cases, step_cases
+from bench.gpu.command import BUDGETS
 from bench.gpu.setting import Setting, WrongResultError
 
 _ROOT = Path(__file__).resolve().parents[2]
@@ -23,9 +24,13 @@ def kernels(setting: Setting) -> Iterator[dict[str, Any]]:
             raise WrongResultError(f"there is no {', '.join(missing)}")
         yield {"tests": " ".join(_TESTS), "skipped": "the test suite runs them in the interpreter"}
         return
-    run = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-m", "not slow", *_TESTS], cwd=_ROOT, capture_output=True, text=True
-    )
+    command = [sys.executable, "-m", "pytest", "-q", "-m", "not slow", *_TESTS]
+    limit = BUDGETS["kernels"] if setting.hurried else None
+    try:
+        run = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, timeout=limit)
+    except subprocess.TimeoutExpired:
+        yield {"tests": " ".join(_TESTS), "skipped": f"not through within {limit} s; see --patient"}
+        return
     last = (run.stdout.strip().splitlines() or ["no output"])[-1]
     if run.returncode != 0:
         raise WrongResultError(f"tests failed ({last})")
@@ -34,10 +39,16 @@ def kernels(setting: Setting) -> Iterator[dict[str, Any]]:
 
 BY_NAME: dict[str, Callable[[Setting], Iterator[dict[str, Any]]]] = {
     "kernels": kernels,
+    "limits": limits.limits,
     "loss": loss_cases.loss,
-    "tiles": loss_cases.tiles,
+    "rooflines": rooflines.rooflines,
     "encoder": step_cases.encoder,
     "adam": step_cases.adam,
     "step": step_cases.step,
-    "peers": loss_cases.peers,
+    "breakdown": breakdown.breakdown,
+    "epoch": epoch_case.epoch,
+    "peers": peers.peers,
+    "tiles": loss_cases.tiles,
+    "faiss": serving_cases.faiss_flat,
+    "serving": serving_cases.serving,
 }

@@ -1,8 +1,9 @@
-"""What every case of the GPU bench works with: device and sizes, a clock, and the gate before it."""
+"""What every case of the GPU bench works with: device and sizes, inputs, clocks, and the gate before them."""
 
 from __future__ import annotations
 
 import statistics
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mtaw_fast.kernels.aw_loss import aw_loss
+
+Loss = Callable[[Tensor, Tensor, Tensor], Tensor]  # of queries float[B, d], items float[N, d], targets int64[B]
+TOLERANCE = 3e-2  # of bf16 products, of the largest entry
 _WARM_UPS = 5
 _CALLS = 50
 _SECONDS = 4.0  # of one measurement, at most
@@ -22,7 +27,10 @@ class WrongResultError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """dry: toy sizes, interpreted, no clock. rows, items, d: B, N and d of the loss. lengths: of a batch's sessions."""
+    """dry: toy sizes, interpreted, no clock. rows, items, d: B, N and d of the loss. lengths: of a batch's sessions.
+
+    hurried: whether cases are cut off where their budgets are spent.
+    """
 
     dry: bool
     device: torch.device
@@ -30,13 +38,16 @@ class Setting:
     items: int
     d: int
     lengths: tuple[int, ...]
+    hurried: bool = False
 
     @classmethod
-    def of(cls, dry: bool) -> Setting:
+    def of(cls, dry: bool, hurried: bool = False) -> Setting:
         """Tmall's catalog and a full batch; dry, what the interpreter does in seconds."""
         if dry:
-            return cls(True, torch.device("cpu"), rows=20, items=70, d=20, lengths=(5, 2))
-        return cls(False, torch.device("cuda"), rows=1024, items=40_727, d=100, lengths=(6,) * 150 + (31,) * 4)
+            return cls(True, torch.device("cpu"), rows=24, items=130, d=20, lengths=(5, 2))
+        return cls(
+            False, torch.device("cuda"), rows=1024, items=40_727, d=100, lengths=(6,) * 150 + (31,) * 4, hurried=hurried
+        )
 
     def generator(self) -> torch.Generator:
         """The same draws in every case."""
@@ -63,9 +74,21 @@ class Setting:
             end.record()
             end.synchronize()
             taken.append(begin.elapsed_time(end) * 1e3)
-        taken.sort()
-        p95 = taken[min(len(taken) - 1, int(0.95 * len(taken)))]
-        return {"p50_us": round(statistics.median(taken), 2), "p95_us": round(p95, 2), "calls": len(taken)}
+        return _summary(taken)
+
+    def host_time(self, work: Callable[[], Any]) -> dict[str, float]:
+        """The same of what ends on the host, by its clock, caches warm."""
+        if self.dry:
+            work()
+            return {}
+        for _ in range(_WARM_UPS):
+            work()
+        taken: list[float] = []
+        while len(taken) < _CALLS and sum(taken) < _SECONDS * 1e6:
+            begin = time.perf_counter()
+            work()
+            taken.append((time.perf_counter() - begin) * 1e6)
+        return _summary(taken)
 
 
 def gate(what: str, got: Tensor, truth: Tensor, tolerance: float) -> float:
@@ -74,3 +97,44 @@ def gate(what: str, got: Tensor, truth: Tensor, tolerance: float) -> float:
     if not error <= tolerance:
         raise WrongResultError(f"{what} is off by {error.item():.2g}, more than {tolerance:g}")
     return error.item()
+
+
+def inputs(setting: Setting, items: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
+    """Queries, items (all of the setting's, or as many) and targets of a full batch; both sides are leaves."""
+    count = setting.items if items is None else items
+    targets = torch.randint(0, count, (setting.rows,), generator=setting.generator()).to(setting.device)
+    e = setting.normal(setting.items, setting.d)[:count].clone()
+    q = e[targets] + setting.normal(setting.rows, setting.d)
+    return q.requires_grad_(), e.requires_grad_(), targets
+
+
+def step_of(loss: Loss, q: Tensor, e: Tensor, targets: Tensor) -> tuple[Tensor, ...]:
+    """A loss and its gradients by queries and items."""
+    value = loss(q, e, targets)
+    return value, *torch.autograd.grad(value, (q, e))
+
+
+def errors_of(setting: Setting, loss: Loss, scale: float, gamma: float, multiple: int = 1) -> list[float]:
+    """Errors of a loss and its gradients against float64 on the first rows and items, these cut to a multiple.
+
+    Raises WrongResultError where one is above TOLERANCE.
+    """
+    q, e, _ = inputs(setting)
+    rows, items = min(setting.rows, 64), min(setting.items, 2000) // multiple * multiple
+    targets = torch.arange(rows, device=setting.device) * 7 % items
+
+    def reference(a: Tensor, b: Tensor, of: Tensor) -> Tensor:
+        return aw_loss(a, b, of, scale=scale, gamma=gamma, backend="reference")
+
+    results = []
+    for dtype, by in ((torch.float64, reference), (torch.float32, loss)):
+        a, b = (x.detach()[:count].to(dtype).requires_grad_() for x, count in ((q, rows), (e, items)))
+        results.append(step_of(by, a, b, targets))
+    names = ("the loss", "the queries' gradient", "the items' gradient")
+    return [gate(name, got, truth, TOLERANCE) for name, truth, got in zip(names, *results, strict=True)]
+
+
+def _summary(taken: list[float]) -> dict[str, float]:
+    taken = sorted(taken)
+    p95 = taken[min(len(taken) - 1, int(0.95 * len(taken)))]
+    return {"p50_us": round(statistics.median(taken), 2), "p95_us": round(p95, 2), "calls": len(taken)}

@@ -72,28 +72,37 @@ def adam(setting: Setting) -> Iterator[dict[str, Any]]:
 
 def step(setting: Setting) -> Iterator[dict[str, Any]]:
     """A whole step from a batch in host memory: operation by operation and, on a GPU, as a CUDA graph."""
-    config = Config(d=setting.d, dropout=0.0, clip_norm=1.0, compute_dtype="bfloat16", step="graph")
-    rng = np.random.default_rng(0)
-    sessions = Sessions.from_lists([rng.integers(0, setting.items, length + 1) for length in setting.lengths])
-    batch = Batch.of(sessions, 1, _CPU)
-
-    def model() -> MTAW:
-        return MTAW(config, setting.items).draw_weights(0).to(setting.device).train()
-
-    eager = StaticStep(model(), config)
-    steppers = {"operation by operation": eager}
+    eager, batch = steppers(setting, dropout=0.0)
+    taken = {"operation by operation": eager}
+    config = eager._config
     if not setting.dry:
-        steppers["as a CUDA graph"] = GraphStep(model(), config)
-    losses = {name: torch.tensor([stepper.step(batch, 1.0), stepper.end_epoch()]) for name, stepper in steppers.items()}
+        taken["as a CUDA graph"] = GraphStep(_model(setting, config), config)
+    losses = {name: torch.tensor([stepper.step(batch, 1.0), stepper.end_epoch()]) for name, stepper in taken.items()}
     plain = replace(config, compute_dtype="float32", loss_backend="reference")
     reference = StaticStep(MTAW(config, setting.items).draw_weights(0).train(), plain, "reference")
     truth = torch.tensor([reference.step(batch, 1.0), reference.end_epoch()])
-    for name, stepper in steppers.items():
+    for name, stepper in taken.items():
         error = gate(f"the loss, {name}", losses[name], truth, 1e-2)
         time = setting.time(lambda stepper=stepper: stepper.step(batch, 1.0))
         yield {"step": name, "samples": len(batch.rows), "error": f"{error:.1e}", **time}
     if setting.dry:
         yield {"step": "as a CUDA graph", "skipped": "nothing can be captured without a GPU"}
+
+
+def steppers(setting: Setting, dropout: float) -> tuple[StaticStep, Batch]:
+    """A stepper that works operation by operation, and a batch in host memory for it."""
+    config = Config(d=setting.d, dropout=dropout, clip_norm=1.0, compute_dtype="bfloat16", step="graph")
+    return StaticStep(_model(setting, config), config), Batch.of(drawn_sessions(setting), 1, _CPU)
+
+
+def drawn_sessions(setting: Setting) -> Sessions:
+    """Sessions of the setting's lengths and a target each."""
+    rng = np.random.default_rng(0)
+    return Sessions.from_lists([rng.integers(0, setting.items, length + 1) for length in setting.lengths])
+
+
+def _model(setting: Setting, config: Config) -> MTAW:
+    return MTAW(config, setting.items).draw_weights(0).to(setting.device).train()
 
 
 _FIELDS = PrefixInterestWeights._fields

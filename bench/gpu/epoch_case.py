@@ -1,0 +1,75 @@
+"""A whole epoch of training as `mtaw-fast train` runs it: batches made ahead, steps on the device."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from bench.gpu.setting import Setting, WrongResultError
+from mtaw_fast.config import Config
+from mtaw_fast.data.readers import npz
+from mtaw_fast.data.sessions import Sessions
+from mtaw_fast.model.mtaw import MTAW
+from mtaw_fast.training.batch import Batch, sample_counts
+from mtaw_fast.training.batching import epoch_batches
+from mtaw_fast.training.prefetch import made_ahead
+from mtaw_fast.training.static_step import StaticStep
+from mtaw_fast.training.step import AnyStepper
+from mtaw_fast.training.stepper_choice import make_stepper
+
+_TMALL = (65_286, 40_727)  # sessions and items; 6.4 clicks a session
+_EPOCHS = 3  # the first compiles and captures
+
+
+def epoch(setting: Setting) -> Iterator[dict[str, Any]]:
+    """Seconds of each epoch: on $MTAW_DATA/tmall where that is, else on as many drawn sessions of such lengths."""
+    name, sessions, n_items = _sessions(setting)
+    config = Config(d=setting.d, epochs=_EPOCHS, step="auto")
+    torch.manual_seed(0)
+    model = MTAW(config, n_items).draw_weights(0).to(setting.device).train()
+    stepper = StaticStep(model, config) if setting.dry else make_stepper(model, config)  # what a GPU's graphs capture
+    samples = sample_counts(sessions, 1)
+    facts = {"data": name, "sessions": len(sessions), "samples": int(samples.sum()), "N": n_items, "d": setting.d}
+    before = math.inf
+    for number in range(1, (1 if setting.dry else _EPOCHS) + 1):
+        batches = epoch_batches(samples, config.batch_prefixes, config.seed, number)
+        begin = time.perf_counter()
+        loss = _run(stepper, sessions, batches, number)
+        seconds = time.perf_counter() - begin
+        if not loss < before:
+            raise WrongResultError(f"the mean loss of epoch {number} is {loss:.4f}, after {before:.4f}")
+        before = loss
+        figures = {} if setting.dry else {"epoch_s": round(seconds, 3), "loss": round(loss, 4)}
+        taken = {"steps": len(batches), "stepper": type(stepper).__name__, "error": "the loss falls"}
+        yield {"epoch": number, **facts, **taken, **figures}
+
+
+def _run(stepper: AnyStepper, sessions: Sessions, batches: list[np.ndarray], number: int) -> float:
+    """The mean loss of one epoch; the work of `Fitting._epoch` without its reports and checkpoints."""
+
+    def made(numbers: np.ndarray) -> Any:
+        return stepper.stage(Batch.of(sessions.select(numbers), 1, stepper.input_device))
+
+    for step, (_, batch) in enumerate(made_ahead(made, batches, stepper.ahead)):
+        stepper.step(batch, number - 1 + step / len(batches))
+    return stepper.end_epoch()
+
+
+def _sessions(setting: Setting) -> tuple[str, Sessions, int]:
+    folder = os.environ.get("MTAW_DATA")
+    if folder and not setting.dry and (Path(folder) / "tmall" / "train.npz").exists():
+        dataset = npz.read(Path(folder) / "tmall")
+        return "tmall", dataset.train.select(np.flatnonzero(dataset.train.lengths > 1)), dataset.n_items
+    count, n_items = (40, setting.items) if setting.dry else _TMALL
+    rng = np.random.default_rng(0)
+    lengths = np.minimum(2 + rng.geometric(1 / 4.4, count) - 1, 40)
+    shares = 1 / np.arange(10, n_items + 10) ** 0.8
+    items = rng.choice(n_items, int(lengths.sum()), p=shares / shares.sum())
+    return "drawn", Sessions.from_lists(np.split(items, np.cumsum(lengths)[:-1])), n_items

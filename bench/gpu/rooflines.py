@@ -1,0 +1,143 @@
+"""Every Triton kernel of a training step: its time by CUDA's profiler beside what it must move and compute.
+
+A kernel's roof is the largest of three times: bytes from memory over the device's copy rate, operations over its rate
+of bf16 products, exponentials over its rate of ex2. Bytes are counted once (what a pass reads again comes from L2),
+products with their vectors padded as in registers, those of attention by the sessions' own lengths. A kernel without a
+line in `works` is told with its time alone.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from bench.gpu.limits import rates
+from bench.gpu.setting import Setting
+from bench.gpu.step_cases import steppers
+from mtaw_fast.kernels.aw_loss import configs
+from mtaw_fast.kernels.prefix_interest import configs as tile_configs
+
+_STEPS = 20
+_LAYERS = 4  # matrices d x d of the encoder
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What a step's launches of one kernel do: bytes moved, floating-point operations in products, exponentials."""
+
+    bytes: float
+    flops: float = 0.0
+    exps: float = 0.0
+
+    def roof_us(self, limits: dict[str, float]) -> tuple[float, str]:
+        """The least time in us, and what sets it."""
+        times = {
+            "memory": self.bytes / limits["gb_s"] * 1e-3,
+            "products": self.flops / limits["tflops"] * 1e-6,
+            "exponentials": self.exps / limits["gexp_s"] * 1e-3,
+        }
+        by = max(times, key=times.__getitem__)
+        return times[by], by
+
+
+def rooflines(setting: Setting) -> Iterator[dict[str, Any]]:
+    """A training step's kernels, each with its time a step, its roof and the share of the roof that it reaches."""
+    stepper, batch = steppers(setting, dropout=0.05)
+    work = works(setting, len(batch.clicks), len(batch.rows))
+    stepper.step(batch, 1.0)
+    if setting.dry:
+        launched = _launched(lambda: stepper.step(batch, 1.0))
+        for name, count in sorted(launched.items()):
+            yield {"kernel": name, "launches": count, "has a roof": name in work}
+        return
+    times = _profiled(lambda: stepper.step(batch, 1.0))
+    if not times:
+        yield {"kernel": "all", "skipped": "CUDA's profiler gives no kernels here (its counters may need a permission)"}
+        return
+    limits = rates(setting)
+    for name, (us, launches) in sorted(times.items(), key=lambda one: -one[1][0]):
+        facts: dict[str, Any] = {"kernel": name, "step_us": round(us, 2), "launches": launches}
+        if name in work:
+            one = work[name]
+            roof, by = one.roof_us(limits)
+            facts |= {
+                "roof_us": round(roof, 2), "bound by": by, "share": round(roof / us, 3),
+                "gb_s": round(one.bytes / us * 1e-3, 1), "tflops": round(one.flops / us * 1e-6, 1),
+                "gexp_s": round(one.exps / us * 1e-3, 1),
+            }  # fmt: skip
+        yield facts
+
+
+def works(setting: Setting, clicks: int, rows: int) -> dict[str, Work]:
+    """By kernel, for T clicks and S samples over the setting's catalog; B = S."""
+    n, d, b = setting.items, setting.d, rows
+    width, columns = configs.width(d), configs.power_of_two(d)
+    knobs = configs.knobs(d, "bf16", "cuda")
+    splits, _ = configs.splits(b, n, knobs.queries)
+    unit, product = 2 * width, 2 * b * n * columns  # bytes of a unit vector; operations of one product B x N
+    small = _LAYERS * d * (d + 1) + 2 * d
+    padded = tile_configs.padded(d)
+    length = sum(one * one for one in setting.lengths)  # of attention, over sessions
+    linear, attention = 2 * clicks * padded**2, 4 * length * padded
+    slot = 2 * d  # bytes of a click's vector in bf16
+    return {
+        "unit_rows": Work((b + n) * (4 * d + unit + 4)),
+        "partial_sums": Work(unit * (n + b) + 4 * splits * b * (1 + width), 2 * product, b * n),
+        "finish_sums": Work(4 * b * (splits + 2 * d + 3)),
+        "row_losses": Work(4 * b * 5),
+        "finish_queries": Work(4 * b * (splits * width + 4 * d)),
+        "item_gradients": Work(unit * (n + b) + 4 * n * d, 2 * product, b * n),
+        "square_sums_kernel": Work(4 * (n * d + small)),
+        "adam_kernel": Work(4 * 7 * (n * d + small)),
+        "interest_tracking": Work(clicks * (4 * d + 5 * slot), 3 * linear + attention, length),
+        "interest_enhancing": Work(clicks * (4 * d + 3 * slot), linear + attention, length),
+        "interest_enhancing_backward": Work(clicks * (4 * d + 5 * slot), linear + 2.5 * attention, length),
+        "interest_tracking_backward": Work(clicks * (4 * d + 8 * slot), 3 * linear + 2.5 * attention, length),
+        "linear_gradients": Work(clicks * 2 * _LAYERS * slot, _LAYERS * linear),
+    }
+
+
+def _profiled(step: Callable[[], Any]) -> dict[str, tuple[float, int]]:
+    """(us a step, launches a step) of every kernel that ran on the device, by name."""
+    torch.cuda.synchronize()
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
+        for _ in range(_STEPS):
+            step()
+        torch.cuda.synchronize()
+    found: dict[str, tuple[float, int]] = {}
+    for event in profile.key_averages():
+        total = getattr(event, "self_device_time_total", None)
+        total = event.self_cuda_time_total if total is None else total
+        if total > 0:
+            found[event.key] = total / _STEPS, round(event.count / _STEPS)
+    return found
+
+
+def _launched(step: Callable[[], Any]) -> Counter[str]:
+    """How often the interpreter runs each kernel in a step."""
+    with _counting() as launched:
+        step()
+    return launched
+
+
+@contextmanager
+def _counting() -> Iterator[Counter[str]]:
+    from triton.runtime.interpreter import GridExecutor
+
+    launched: Counter[str] = Counter()
+    run = GridExecutor.__call__
+
+    def counted(self: Any, *arguments: Any, **options: Any) -> Any:
+        launched[self.fn.__name__] += 1
+        return run(self, *arguments, **options)
+
+    GridExecutor.__call__ = counted
+    try:
+        yield launched
+    finally:
+        GridExecutor.__call__ = run

@@ -1,0 +1,79 @@
+"""Serving on a GPU: batches through `encoder="onnx-cuda"` and `index="gpu"`, and FAISS's flat index alone."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from bench.gpu.setting import Setting, WrongResultError, gate
+from bench.harness.workload import generated
+from mtaw_fast.errors import MtawError
+from mtaw_fast.export.onnx_model import export_onnx
+from mtaw_fast.model.item_vectors import normalised
+from mtaw_fast.ranking.retrieval import Index, make_index
+from mtaw_fast.recommender import Recommender
+
+_K = 20
+_SCORES = 1e-4  # of the largest score: encoders agree to 2e-6 of a unit vector
+
+
+def serving(setting: Setting) -> Iterator[dict[str, Any]]:
+    """Sessions to the best 20 of the catalog, by batch size: on the GPU, half on it, and by the CPU's engine."""
+    n_items, sizes = (300, (1, 8)) if setting.dry else (1_000_000, (1, 32, 1024))
+    # Dry, what stands in goes the same ways: a padded batch in one run, an index that over-fetches and reranks.
+    cuda, gpu = ("onnx", "flat") if setting.dry else ("onnx-cuda", "gpu")
+    with tempfile.TemporaryDirectory(prefix="mtaw-bench-gpu-") as folder:
+        work = generated(n_items, Path(folder) / "bundle")
+        export_onnx(work.bundle.folder, ["float32"], part="encoder")
+        engine = Recommender.load(work.bundle.folder, encoder="native", index="scan", verify=False)
+        _, truth = engine.rank(work.serve.slice(0, 64), _K)
+        for encoder, index in ((cuda, gpu), ("native", gpu), (cuda, "scan"), ("native", "scan")):
+            facts: dict[str, Any] = {"encoder": encoder, "index": index, "N": n_items, "d": work.bundle.config.d}
+            try:
+                ranks = Recommender.load(work.bundle.folder, encoder=encoder, index=index, verify=False)
+                _, scores = ranks.rank(work.serve.slice(0, 64), _K)
+            except MtawError as refused:
+                yield {**facts, "skipped": str(refused)}
+                continue
+            error = gate(f"scores of {encoder} and {index}", torch.from_numpy(scores), torch.from_numpy(truth), _SCORES)
+            for size in sizes:
+                sessions = work.serve.slice(0, size)
+                time = setting.host_time(lambda ranks=ranks, sessions=sessions: ranks.rank(sessions, _K))
+                rate = {"sessions_s": round(size / time["p50_us"] * 1e6, 1)} if time else {}
+                yield {**facts, "batch": size, "error": f"{error:.1e}", **time, **rate}
+
+
+def faiss_flat(setting: Setting) -> Iterator[dict[str, Any]]:
+    """The best 20 by `index="gpu"`, by FAISS's GpuIndexFlatIP within it, and by the CPU's exact scan."""
+    catalogs, sizes = ((300,), (1, 8)) if setting.dry else ((setting.items, 1_000_000), (1, 32, 1024))
+    for n_items in catalogs:
+        vectors = normalised(setting.normal(n_items, setting.d).cpu().numpy())
+        queries = normalised(setting.normal(max(sizes) + 1, setting.d).cpu().numpy()[1:])
+        scan = make_index("scan", vectors)
+        facts: dict[str, Any] = {"N": n_items, "d": setting.d, "k": _K}
+        try:
+            index = make_index("flat" if setting.dry else "gpu", vectors)
+        except MtawError as refused:
+            yield {**facts, "index": "gpu", "skipped": str(refused)}
+            continue
+        _check_same(index, scan, queries[:32])
+        for size in sizes:
+            asked = queries[:size]
+            ways: dict[str, Callable[[], Any]] = {
+                index.name: lambda asked=asked, index=index: index.search(asked, _K),
+                "FAISS alone": lambda asked=asked, index=index: index._index.search(asked, _K),  # type: ignore[attr-defined]
+                "scan (CPU)": lambda asked=asked, scan=scan: scan.search(asked, _K),
+            }
+            for way, work in ways.items():
+                yield {**facts, "index": way, "batch": size, "error": "the same bits", **setting.host_time(work)}
+
+
+def _check_same(index: Index, scan: Index, queries: np.ndarray) -> None:
+    for got, truth in zip(index.search(queries, _K), scan.search(queries, _K), strict=True):
+        if got.tobytes() != truth.tobytes():
+            raise WrongResultError(f"index {index.name!r} does not give what the exact scan gives")
