@@ -11,7 +11,8 @@ import triton.language as tl
 
 from bench.gpu.setting import Setting
 
-_ROUNDS = 512
+SIZES = {"side": 8192, "programs": 8192, "block": 4096, "rounds": 512}
+DRY_SIZES = {"side": 64, "programs": 2, "block": 16, "rounds": 8}
 
 
 @triton.jit
@@ -32,11 +33,10 @@ def limits(setting: Setting) -> Iterator[dict[str, Any]]:
 
 def rates(setting: Setting) -> dict[str, float]:
     """The three rates; empty where the run is dry."""
-    size = 64 if setting.dry else 8192
+    sizes = DRY_SIZES if setting.dry else SIZES
+    size, programs, block, rounds = sizes["side"], sizes["programs"], sizes["block"], sizes["rounds"]
     a = setting.normal(size, size).bfloat16()
     product, copy = setting.time(lambda: a @ a), setting.time(lambda: a.clone())
-    programs, block = (2, 16) if setting.dry else (8192, 4096)
-    rounds = 8 if setting.dry else _ROUNDS
     out = torch.empty(programs * block, device=setting.device)
     chains = setting.time(lambda: exp2_chains[(programs,)](out, ROUNDS=rounds, BLOCK=block, num_warps=4))
     assert bool(((out > 0) & (out <= 1)).all())

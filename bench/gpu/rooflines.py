@@ -49,12 +49,12 @@ def rooflines(setting: Setting) -> Iterator[dict[str, Any]]:
     """A training step's kernels, each with its time a step, its roof and the share of the roof that it reaches."""
     stepper, batch = steppers(setting, dropout=0.05)
     work = works(setting, len(batch.clicks), len(batch.rows))
-    stepper.step(batch, 1.0)
     if setting.dry:
         launched = _launched(lambda: stepper.step(batch, 1.0))
         for name, count in sorted(launched.items()):
             yield {"kernel": name, "launches": count, "has a roof": name in work}
         return
+    stepper.step(batch, 1.0)
     times = _profiled(lambda: stepper.step(batch, 1.0))
     if not times:
         yield {"kernel": "all", "skipped": "CUDA's profiler gives no kernels here (its counters may need a permission)"}

@@ -24,7 +24,7 @@ _SCORES = 1e-4  # of the largest score: encoders agree to 2e-6 of a unit vector
 
 def serving(setting: Setting) -> Iterator[dict[str, Any]]:
     """Sessions to the best 20 of the catalog, by batch size: on the GPU, half on it, and by the CPU's engine."""
-    n_items, sizes = (300, (1, 8)) if setting.dry else (1_000_000, (1, 32, 1024))
+    n_items, sizes = setting.large, (1, 8) if setting.dry else (1, 32, 1024)
     # Dry, what stands in goes the same ways: a padded batch in one run, an index that over-fetches and reranks.
     cuda, gpu = ("onnx", "flat") if setting.dry else ("onnx-cuda", "gpu")
     with tempfile.TemporaryDirectory(prefix="mtaw-bench-gpu-") as folder:
@@ -50,8 +50,8 @@ def serving(setting: Setting) -> Iterator[dict[str, Any]]:
 
 def faiss_flat(setting: Setting) -> Iterator[dict[str, Any]]:
     """The best 20 by `index="gpu"`, by FAISS's GpuIndexFlatIP within it, and by the CPU's exact scan."""
-    catalogs, sizes = ((300,), (1, 8)) if setting.dry else ((setting.items, 1_000_000), (1, 32, 1024))
-    for n_items in catalogs:
+    sizes = (1, 8) if setting.dry else (1, 32, 1024)
+    for n_items in (setting.items, setting.large):
         vectors = normalised(setting.normal(n_items, setting.d).cpu().numpy())
         queries = normalised(setting.normal(max(sizes) + 1, setting.d).cpu().numpy()[1:])
         scan = make_index("scan", vectors)

@@ -29,7 +29,8 @@ class WrongResultError(Exception):
 class Setting:
     """dry: toy sizes, interpreted, no clock. rows, items, d: B, N and d of the loss. lengths: of a batch's sessions.
 
-    hurried: whether cases are cut off where their budgets are spent.
+    large: items of the catalog that is served. sessions: of an epoch that is drawn. hurried: whether cases are cut off
+    where their budgets are spent.
     """
 
     dry: bool
@@ -38,16 +39,19 @@ class Setting:
     items: int
     d: int
     lengths: tuple[int, ...]
+    large: int
+    sessions: int
     hurried: bool = False
 
     @classmethod
     def of(cls, dry: bool, hurried: bool = False) -> Setting:
         """Tmall's catalog and a full batch; dry, what the interpreter does in seconds."""
         if dry:
-            return cls(True, torch.device("cpu"), rows=24, items=130, d=20, lengths=(5, 2))
+            return cls(True, torch.device("cpu"), rows=24, items=130, d=20, lengths=(5, 2), large=300, sessions=10)
         return cls(
-            False, torch.device("cuda"), rows=1024, items=40_727, d=100, lengths=(6,) * 150 + (31,) * 4, hurried=hurried
-        )
+            False, torch.device("cuda"), rows=1024, items=40_727, d=100, lengths=(6,) * 150 + (31,) * 4,
+            large=1_000_000, sessions=65_286, hurried=hurried,
+        )  # fmt: skip
 
     def generator(self) -> torch.Generator:
         """The same draws in every case."""

@@ -91,7 +91,9 @@ def step(setting: Setting) -> Iterator[dict[str, Any]]:
 
 def steppers(setting: Setting, dropout: float) -> tuple[StaticStep, Batch]:
     """A stepper that works operation by operation, and a batch in host memory for it."""
-    config = Config(d=setting.d, dropout=dropout, clip_norm=1.0, compute_dtype="bfloat16", step="graph")
+    config = Config(
+        d=setting.d, dropout=dropout, clip_norm=1.0, compute_dtype="bfloat16", step="graph", batch_prefixes=setting.rows
+    )
     return StaticStep(_model(setting, config), config), Batch.of(drawn_sessions(setting), 1, _CPU)
 
 

@@ -1,0 +1,66 @@
+"""The cases of the GPU bench as on a GPU, at toy size in Triton's interpreter: every branch that has figures.
+
+Run by `test_gpu.py` in a process of its own. The clock gives the same time for everything, FAISS and ONNX Runtime serve
+on the CPU, and the captured step is the one that would be captured.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bench.gpu import limits, rooflines, serving_cases, step_cases
+from bench.gpu.cases import BY_NAME
+from bench.gpu.setting import Setting
+from mtaw_fast.recommender import Recommender
+from mtaw_fast.training.static_step import StaticStep
+
+CASES = ("limits", "loss", "rooflines", "adam", "step", "breakdown", "epoch", "faiss", "serving")
+STAND_INS = {"onnx-cuda": "onnx", "gpu": "flat"}
+
+
+class Loads:
+    """Recommender with the stand-ins."""
+
+    @staticmethod
+    def load(folder: Path, encoder: str, index: str, verify: bool) -> Recommender:
+        return Recommender.load(folder, STAND_INS.get(encoder, encoder), STAND_INS.get(index, index), verify)
+
+
+def stopped(_: Setting, work: Any) -> dict[str, float]:
+    work()
+    return {"p50_us": 100.0, "p95_us": 100.0, "calls": 1}
+
+
+def profiled(step: Any) -> dict[str, tuple[float, int]]:
+    step()
+    return {"partial_sums": (50.0, 1), "a kernel of others": (2.0, 3)}
+
+
+def main(file: Path) -> None:
+    made: Any = serving_cases.make_index
+    # What a module asks the device through.
+    for module, name, stand_in in (
+        (Setting, "time", stopped),
+        (Setting, "host_time", stopped),
+        (limits, "_name", lambda _: "a stand-in"),
+        (limits, "SIZES", limits.DRY_SIZES),
+        (step_cases, "GraphStep", StaticStep),
+        (rooflines, "_profiled", profiled),
+        (rooflines, "rates", lambda _: {"tflops": 4.0, "gb_s": 3.0, "gexp_s": 2.0}),
+        (serving_cases, "make_index", lambda name, vectors: made(STAND_INS.get(name, name), vectors)),
+        (serving_cases, "Recommender", Loads),
+    ):
+        assert hasattr(module, name)
+        setattr(module, name, stand_in)
+    setting = Setting(False, torch.device("cpu"), rows=24, items=130, d=20, lengths=(5, 2), large=300, sessions=10)
+    records = [{"case": name, **record} for name in CASES for record in BY_NAME[name](setting)]
+    file.write_text(json.dumps(records))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
