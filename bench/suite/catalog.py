@@ -148,7 +148,7 @@ BENCHES = (
     ),
     Bench(
         "gpu",
-        "the loss with its roofline, encoder, Adam and the training step on a GPU, and peers",
+        "on a GPU: kernels with their roofs, training step and epoch, peers, serving",
         ("--only", "loss"),
         needs=("torch", "triton"),
         gpu=True,
