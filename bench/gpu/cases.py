@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.gpu import breakdown, epoch_case, limits, loss_cases, peers, rooflines, serving_cases, step_cases
-from bench.gpu.command import BUDGETS
+from bench.gpu.budgets import BUDGETS
 from bench.gpu.setting import Setting, WrongResultError
 
 _ROOT = Path(__file__).resolve().parents[2]

@@ -17,16 +17,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from bench.gpu.budgets import BUDGETS
 from bench.harness.report import Report, exit_code_of, parse
 from mtaw_fast.errors import MtawError, UnsupportedError, UsageError, require
 from mtaw_fast.storage.files import write_json
 
-# Seconds that a case may take before what is left of it is skipped, as in cases.BY_NAME, the news first. A measurement
-# that has begun ends, at 4 s at most behind its warm-ups; compiling is not cut off.
-BUDGETS = {
-    "kernels": 150, "limits": 10, "loss": 20, "rooflines": 20, "encoder": 20, "adam": 10, "step": 20, "breakdown": 30,
-    "epoch": 60, "peers": 90, "tiles": 60, "faiss": 40, "serving": 60,
-}  # fmt: skip
 CASES = tuple(BUDGETS)
 
 
