@@ -38,7 +38,9 @@ def rates(setting: Setting) -> dict[str, float]:
     a = setting.normal(size, size).bfloat16()
     product, copy = setting.time(lambda: a @ a), setting.time(lambda: a.clone())
     out = torch.empty(programs * block, device=setting.device)
-    chains = setting.time(lambda: exp2_chains[(programs,)](out, ROUNDS=rounds, BLOCK=block, num_warps=4))
+    chains = setting.time(
+        lambda: exp2_chains[(programs,)](out, ROUNDS=rounds, BLOCK=block, num_warps=4, enable_fp_fusion=True)
+    )
     assert bool(((out > 0) & (out <= 1)).all())
     if not product:
         return {}
