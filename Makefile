@@ -54,9 +54,9 @@ slow: setup  ## the long forms, by hand (docs/hardening.md): sanitizers, fuzzers
 	$(BIN)/python -m tests.service.hostile --bodies 10000
 	$(BIN)/python -m tests.export.real_sets
 	TRITON_INTERPRET=1 $(BIN)/python -m pytest tests/kernels/on_triton
-	$(BIN)/python -m tests.gpu_extra
 	$(BIN)/python -m pytest tests/integrations/test_replicas.py -m ray -k node_that_dies
 	$(BIN)/python .ci/check_wheel.py
+	$(BIN)/python -m tests.gpu_extra
 	$(BIN)/python -m tests.docs.fresh
 
 ray: setup  ## batch work, replicas and shards on a local Ray with workers of its own, killed ones included (docs/beyond-one-machine.md)

@@ -13,6 +13,7 @@ import math
 import os
 import sys
 import time
+import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -82,6 +83,9 @@ def _run(chosen: list[str], dry: bool, patient: bool, json: Path | None) -> int:
                 report.notes.append(f"{name}: " + ", ".join(f"{key} {value}" for key, value in record.items()))
         except WrongResultError as error:
             report.refuse(f"{name}: {error}; no speed is reported")
+        except Exception as error:  # the other cases are still to be had
+            traceback.print_exc()
+            report.refuse(f"{name}: it ended with {type(error).__name__} ({(str(error).splitlines() or [''])[0]})")
         if json is not None:
             write_json(json, report.as_json())
     return report.finish(json)

@@ -113,6 +113,47 @@ def test_a_process_that_compiles_cannot_run_dry(capsys: pytest.CaptureFixture[st
     assert "--dry needs a process that has not imported Triton yet" in capsys.readouterr().err
 
 
+def test_a_case_that_breaks_leaves_the_others(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from bench.gpu.cases import BY_NAME
+
+    def breaks(_: Any) -> Any:
+        yield {"part": "first"}
+        raise RuntimeError("CUDA error: an illegal memory access\nwas met")
+
+    monkeypatch.setitem(BY_NAME, "limits", breaks)
+    monkeypatch.setitem(BY_NAME, "adam", lambda _: iter([{"weights": 3, "error": "0"}]))
+    assert command._run(["limits", "adam"], True, False, tmp_path / "gpu.json") == 1
+    results = json.loads((tmp_path / "gpu.json").read_text())["results"]
+    assert [result["case"] for result in results] == ["limits", "adam"]
+    said = capsys.readouterr()
+    assert "limits: it ended with RuntimeError (CUDA error: an illegal memory access)" in said.out + said.err
+
+
+def test_a_tile_that_a_gpu_cannot_have_is_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
+    from bench.gpu import loss_cases
+    from bench.gpu.setting import Setting
+
+    chosen = loss_cases.configs.CHOSEN
+
+    def errors(*_: Any) -> list[float]:
+        if chosen != loss_cases.configs.CHOSEN:
+            raise RuntimeError("out of resource: shared memory")
+        return [0.0]
+
+    monkeypatch.setattr(loss_cases, "errors_of", errors)
+    monkeypatch.setattr(Setting, "time", lambda *_: {})
+    records = list(loss_cases.tiles(Setting.of(dry=True)))
+    kept = [one for one in records if "skipped" not in one]
+    assert [one["tile"] for one in kept] == list(chosen)
+    assert len(records) == len(loss_cases.configs.QUERIES_TILES) + len(loss_cases.configs.ITEMS_TILES)
+    assert chosen == loss_cases.configs.CHOSEN
+    monkeypatch.setattr(loss_cases, "errors_of", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        list(loss_cases.tiles(Setting.of(dry=True)))
+
+
 def test_a_peer_that_is_wrong_is_skipped_and_ours_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
     from bench.gpu import peers
     from bench.gpu.setting import Setting, WrongResultError
