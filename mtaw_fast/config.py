@@ -301,6 +301,17 @@ class Config:
 PRESETS: Mapping[str, Config] = {
     "full": Config(memory=True, targets="new", epochs=2, spectral_share=1.0, itl_gain=20.0, iel_gain=2.0, recent=2.0),
     "paper": Config(),
+    "paper-literal": Config(
+        positions=50,
+        init="uniform",
+        lr=1e-3,
+        schedule="constant",
+        warmup_epochs=0.0,
+        batch_prefixes=100,
+        clip_norm=0.0,
+        dropout=0.2,
+        epochs=50,
+    ),
 }
 DEFAULT_PRESET = "full"
 
