@@ -1,14 +1,16 @@
 """Quality: train presets on the public sets, score them through the path that serves, and keep every figure.
 
 python -m bench.quality --data DIR --preset P [--seeds N] [--split validation|test] [--dataset NAMES] [--set KEY=VALUE]
+python -m bench.quality --data DIR --preset P --protocol published [--stop-after N] [..]
 python -m bench.quality --quick
-python -m bench.quality --table [--series NAME]
+python -m bench.quality --table [--preset P] [--series NAME]
 
 Settings are screened on the validation sessions (--split validation, one seed) and the chosen ones read the test set
 once, on several seeds (--split test). Each run is a JSON file under docs/results/, named by its settings and seed: what
 is there is not done again, so a run that was cut off goes on where it was, and a test set is not read twice for the
-same finalist unless --again says why; the file lists the reads. --quick does all this on a small generated log, and
-keeps none of it. --json FILE: the records that the run made or found.
+same finalist unless --again says why; the file lists the reads. --protocol published does what the literature does
+instead, and is a leak: it reads the test set after every epoch and takes the best one of each metric. --quick does all
+this on a small generated log, and keeps none of it. --json FILE: the records that the run made or found.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 from bench.harness.comparison import limit_threads
 from bench.harness.machine import usable_cores
 from bench.harness.report import Report, bench_parser, exit_code_of, parse
-from bench.quality.records import SPLITS, Finalist, every_record, read_series
+from bench.quality.records import HELD_OUT, PROTOCOLS, PUBLISHED, SPLITS, Finalist, every_record, read_series
 from bench.quality.table import render
 from mtaw_fast.config import preset
 from mtaw_fast.errors import MtawError, UsageError, require
@@ -51,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if options.table:
             series, results = options.series, options.results
             found = every_record(results or RESULTS) if series is None else read_series(results or EARLIER, series)
-            print(render(list(found)))
+            print(render([record for record in found if options.preset in (None, record["preset"])]))
             return 0
         require("torch", "bench")
         import torch  # noqa: F401  # loaded before its threads are limited
@@ -68,7 +70,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.epilog = "example: python -m bench.quality --data DATA --preset paper --dataset retailrocket --set gamma=6"
     parser.add_argument("--data", type=Path, metavar="DIR", help="folder with tmall/ and retailrocket/, as npz")
-    parser.add_argument("--preset", help=f"a preset of 'mtaw-fast train', or '{BASELINES}' (--quick: default all)")
+    parser.add_argument(
+        "--preset",
+        help=f"a preset of 'mtaw-fast train', or '{BASELINES}' (--quick: default all; --table: that one's rows alone)",
+    )
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a setting")
     parser.add_argument(
         "--without", metavar="NAMES", help="a row a feature of the ranker, left out: names with commas, or 'each'"
@@ -77,6 +82,19 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--split", choices=SPLITS, default="test", help="what is scored (default: test)")
     parser.add_argument(
         "--seeds", type=int, metavar="N", help="seeds 0..N-1 (default: 5 for test, 1 for validation and --quick)"
+    )
+    parser.add_argument(
+        "--protocol",
+        choices=PROTOCOLS,
+        default=HELD_OUT,
+        help=f"what chooses the epoch: '{HELD_OUT}', the validation sessions (default); '{PUBLISHED}', the test set "
+        "itself, a leak that published figures have",
+    )
+    parser.add_argument(
+        "--stop-after",
+        type=int,
+        metavar="N",
+        help=f"(--protocol {PUBLISHED}) epochs to run of those asked for; a call with more goes on (default: all)",
     )
     parser.add_argument("--again", metavar="WHY", help="read a test set once more for a finalist, and note why")
     parser.add_argument("--table", action="store_true", help="print the tables of what is recorded, as Markdown")
@@ -111,7 +129,19 @@ def _checked(options: argparse.Namespace) -> argparse.Namespace:
     memory = config is not None and config.memory
     if options.without is not None and not (memory and options.split == "validation"):
         raise UsageError("--without screens features: give --split validation and a preset with a session memory")
+    _check_protocol(options, memory)
     return options
+
+
+def _check_protocol(options: argparse.Namespace, memory: bool) -> None:
+    """UsageError where the published protocol is asked for what it is not for."""
+    published = options.protocol == PUBLISHED
+    if options.stop_after is not None and (not published or options.stop_after < 1):
+        raise UsageError(f"--stop-after takes at least one epoch, with --protocol {PUBLISHED} alone")
+    if published and (memory or options.preset in (None, BASELINES)):
+        raise UsageError(f"--protocol {PUBLISHED} chooses an epoch: give a preset without a session memory")
+    if published and (options.split != "test" or options.again is not None):
+        raise UsageError(f"--protocol {PUBLISHED} reads the test set after every epoch: leave --split and --again out")
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -137,6 +167,7 @@ def _records(
 ) -> Iterator[dict[str, Any]]:
     """The records of a preset on a data set, made where they are not there; each is told at once."""
     from bench.quality.baselines import run_baselines
+    from bench.quality.best_epochs import run_published
     from bench.quality.runs import run
     from mtaw_fast.kernels.native.memory_query import feature_names
 
@@ -153,9 +184,12 @@ def _records(
         left_out = feature_names() if options.without == "each" else options.without.split(",")
     for seed, name in itertools.product(seeds, left_out):
         chosen = dataclasses.replace(config, seed=seed, leave_out=name)
-        finalist = Finalist(dataset.name, preset_name, chosen, options.split)
+        finalist = Finalist(dataset.name, preset_name, chosen, options.split, options.protocol)
         print(f"{finalist.file_name()}", file=sys.stderr, flush=True)
-        record = run(finalist, base, dataset, places, options.again)
+        if options.protocol == PUBLISHED:
+            record = run_published(finalist, base, dataset, places, options.stop_after)
+        else:
+            record = run(finalist, base, dataset, places, options.again)
         _say(record)
         yield record
 
@@ -164,6 +198,9 @@ def _say(record: dict) -> None:
     """One line a record."""
     metrics, apart = record["metrics"], record.get("exclude_seen", {}).get("P@20")
     parts = [f"{name} {metrics[name]:.2f}" for name in ("P@20", "MRR@20")]
+    if "leak" in record:
+        epochs, best = record["epochs"], record["best_epochs"]
+        parts.insert(0, f"LEAK, best test epochs {best['P@20']} and {best['MRR@20']} of {epochs['run']}")
     parts += [f"{label} {record[part]['P@20']:.2f}" for label, part in (("repeat", "repeat"), ("new", "non_repeat"))
               if record[part]["P@20"] is not None]  # fmt: skip
     parts += [] if apart is None else [f"new, own left out {apart:.2f}"]

@@ -1,6 +1,7 @@
 """One trained and evaluated model: a JSON file that says how it was made, what it reached and when the test was read.
 
     <data set>-<preset>-<hash of the settings>-<split>-seed<N>.json
+    <data set>-<preset>-<hash of the settings>-test-published-seed<N>.json     by the published protocol
 
 The hash is of the settings that differ from the defaults, the seed left out, so that a later release's new settings
 leave the names as they are. A file is replaced atomically; one without "metrics" is of a run that was cut off.
@@ -25,20 +26,33 @@ from mtaw_fast.storage.files import read_json, write_json
 SCHEMA = 1
 KIND = "mtaw_fast quality"
 SPLITS = ("validation", "test")
+# What chooses the epoch: the held-out sessions, or (a leak, as published figures do it) the test set itself.
+HELD_OUT, PUBLISHED = PROTOCOLS = ("held-out", "published")
+# What shapes a session memory alone: without one, its defaults may change and the model stays what it was.
+_MEMORY_SETTINGS = frozenset({
+    "window", "span", "recency", "max_neighbours", "max_postings", "near_candidates", "dense_candidates",
+    "ranker_slice", "ranker_epochs", "ranker_lr", "ranker_samples", "trends", "half_lives", "trend_candidates",
+    "prequential", "lesson_clicks", "lesson_seconds", "leave_out",
+})  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class Finalist:
-    """What one file is about. preset: the name the settings came from; config: all of them, the seed included."""
+    """What one file is about.
+
+    preset: the name the settings came from. config: all of them, the seed included. protocol: one of PROTOCOLS.
+    """
 
     dataset: str
     preset: str
     config: Config
     split: str
+    protocol: str = HELD_OUT
 
     def file_name(self) -> str:
         """The name of its file."""
-        return f"{self.dataset}-{self.preset}-{settings_hash(self.config)}-{self.split}-seed{self.config.seed}.json"
+        split = self.split if self.protocol == HELD_OUT else f"{self.split}-{self.protocol}"
+        return f"{self.dataset}-{self.preset}-{settings_hash(self.config)}-{split}-seed{self.config.seed}.json"
 
     def new_record(self, fingerprint: str, preset: Config) -> dict[str, Any]:
         """The file's content before anything was measured. fingerprint: of the data set; preset: its settings."""
@@ -52,6 +66,7 @@ class Finalist:
             "config": self.config.as_dict(),
             "seed": self.config.seed,
             "split": self.split,
+            "protocol": self.protocol,
             "reads": [],
         }
 
@@ -76,11 +91,23 @@ def load(path: Path, finalist: Finalist, fingerprint: str) -> dict[str, Any] | N
     if not path.exists():
         return None
     record = read_record(path)
-    if Config.from_dict(record["config"]) != finalist.config or record["preset"] != finalist.preset:
+    made_with = Config.from_dict(record["config"])
+    if _shaping(made_with) != _shaping(finalist.config) or record["preset"] != finalist.preset:
         raise UsageError(f"{path} was made when the defaults were others; move it away to measure again")
     if record["dataset"]["fingerprint"] != fingerprint:
         raise UsageError(f"{path} was made from other data ({record['dataset']['fingerprint']}); move it away")
     return record
+
+
+def _shaping(config: Config) -> dict[str, Any]:
+    """The settings that shape the model."""
+    names = frozenset() if config.memory else _MEMORY_SETTINGS
+    return {name: value for name, value in config.as_dict().items() if name not in names}
+
+
+def protocol_of(record: Mapping[str, Any]) -> str:
+    """Which of PROTOCOLS chose the record's epoch."""
+    return record.get("protocol", HELD_OUT)
 
 
 def read_record(path: Path) -> dict[str, Any]:

@@ -15,6 +15,7 @@ import numpy as np
 from bench.quality import records
 from bench.quality.records import Finalist
 from bench.quality.screen import train_without_refit
+from bench.quality.shared_refit import shared_refit, work_folder
 from mtaw_fast.config import Config
 from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.data.readers import read
@@ -86,8 +87,10 @@ def run(finalist: Finalist, base: Config, dataset: Dataset, places: Places, agai
     if again is not None and (finalist.split != "test" or record is None):
         raise UsageError(f"--again is for a test set that was read before, and {path} has no such read")
     record = record or finalist.new_record(dataset.fingerprint, base)
-    folder = places.work / finalist.file_name().removesuffix(".json")
-    if finalist.split == "validation" and finalist.config.memory:
+    folder = work_folder(finalist, places)
+    if trained := shared_refit(finalist, dataset, places):
+        print("  the refit is that of the published protocol's run", file=sys.stderr, flush=True)
+    elif finalist.split == "validation" and finalist.config.memory:
         trained = train_without_refit(dataset, finalist.config, places.work, Told())
     else:
         refit = finalist.split == "test"

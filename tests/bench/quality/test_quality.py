@@ -193,7 +193,7 @@ def test_the_tables_hold_means_changes_and_published_rows(made: Path, capsys: py
     name = "paper d=8 lr=0.03 batch_prefixes=64 epochs=2 validation=0.1"
     final = next(row for row in rows if row[0] == name and row[1] == "2")
     values = [record["metrics"]["P@20"] for record in finals]
-    assert final[4].startswith(f"{np.mean(values):.2f} ± {np.std(values, ddof=1):.2f} [")
+    assert final[5].startswith(f"{np.mean(values):.2f} ± {np.std(values, ddof=1):.2f} [")
     assert by_name["popularity"][1] == "1"
     assert "gamma=6.0" in text
     assert "co-occurrence + repeats" in by_name

@@ -1,0 +1,128 @@
+"""The literature's protocol: the test set is read after every epoch, and each metric is that of its own best epoch.
+
+It is a LEAK: the test set chooses what it then judges, once for every metric. It is here because published figures are
+made so, and a comparison with them must know how much of them this is. No other part of the project reads the test set
+so, and every table that shows such figures says what they are.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bench.quality import records
+from bench.quality.records import Finalist
+from bench.quality.runs import Places, Told, samples_of
+from bench.quality.shared_refit import chosen_by_validation, keep, model_of, work_folder
+from mtaw_fast.config import Config
+from mtaw_fast.data.dataset import Dataset
+from mtaw_fast.errors import UsageError
+from mtaw_fast.evaluation import report_of
+from mtaw_fast.evaluation.metrics import METRICS
+from mtaw_fast.model.mtaw import MTAW
+from mtaw_fast.storage.files import folder_lock
+from mtaw_fast.training.checkpoints import RunFolder
+from mtaw_fast.training.fitting import Fitting
+from mtaw_fast.training.served_metrics import served_ranks
+from mtaw_fast.training.state import RunState
+from mtaw_fast.training.threads import Threads, training_threads
+
+LEAK = "each metric at its own best epoch on the test set, which was read after every epoch"
+_PHASE = "refit"  # the training that a refit is: on all training sessions
+
+
+def run_published(
+    finalist: Finalist, base: Config, dataset: Dataset, places: Places, stop_after: int | None = None
+) -> dict[str, Any]:
+    """Train on all training sessions, read the test set after every epoch, and record each metric's best.
+
+    base: the preset's settings. stop_after: epochs to run of those that the settings ask for; the work stays, so that
+    a call with more goes on from there. What is recorded already is not done again; after every epoch the record is
+    whole. Raises UsageError where the record is of other data or defaults.
+    """
+    path = places.results / finalist.file_name()
+    asked = finalist.config.epochs
+    wanted = min(asked, stop_after or asked)
+    record = records.load(path, finalist, dataset.fingerprint)
+    if record is not None and record.get("epochs", {}).get("run", 0) >= wanted:
+        return record
+    record = record or finalist.new_record(dataset.fingerprint, base)
+    records.log_read(path, record, f"after every epoch, up to epoch {wanted}: {LEAK}")
+    folder = work_folder(finalist, places)
+    folder.mkdir(parents=True, exist_ok=True)
+    with folder_lock(folder / "run", UsageError), training_threads(Threads.of()):
+        identity = {
+            "config": finalist.config.as_dict(),
+            "dataset": dataset.fingerprint,
+            "protocol": finalist.protocol,
+        }
+        state = RunState(RunFolder(folder / "run"), identity, _PHASE)
+        state.open(resume=True, overwrite=False)
+        reader = _TestReader(finalist, dataset, places, folder)
+        fitting = Fitting(
+            finalist.config,
+            dataset.n_items,
+            dataset.min_prefix,
+            torch.device("cpu"),
+            state,
+            _Recorder(path, record, state),
+        )
+        fitting.fit(_PHASE, dataset.train, wanted, judge=reader)
+    return records.read_record(path)
+
+
+class _TestReader:
+    """Scores a model under training on the test samples, through the path that serves."""
+
+    def __init__(self, finalist: Finalist, dataset: Dataset, places: Places, folder: Path) -> None:
+        self._finalist, self._dataset, self._folder = finalist, dataset, folder
+        self._samples = samples_of(dataset, finalist)
+        chosen = chosen_by_validation(finalist, dataset, places)
+        self._shared = None if chosen is None else chosen["best_epoch"]
+        self._epoch = len((RunFolder(folder / "run").load_state() or {}).get("history", ()))
+
+    def __call__(self, model: MTAW) -> dict[str, Any]:
+        self._epoch += 1
+        weights = {name: value.detach().cpu().numpy() for name, value in model.named_parameters()}
+        if self._epoch == self._shared:
+            keep(weights, self._epoch, self._folder)
+        began = time.perf_counter()
+        ranks = served_ranks(model_of(self._finalist, self._dataset, weights), self._samples)
+        report = report_of(ranks, self._samples)
+        seconds = time.perf_counter() - began
+        return {**report.metrics, "test": {**report.as_dict(), "seconds": round(seconds, 2)}}
+
+
+class _Recorder(Told):
+    """Writes the record after every epoch."""
+
+    def __init__(self, path: Path, record: Mapping[str, Any], state: RunState) -> None:
+        self._path, self._record, self._state = path, record, state
+
+    def epoch_ends(self, record: Mapping[str, Any]) -> None:
+        """Print the epoch's line, and replace the record."""
+        super().epoch_ends(record)
+        history = self._state["history"]
+        measured = {**best_of(history), "training": {"seconds": round(self._state["seconds"], 1), "history": history}}
+        measured["epochs"] = {"run": len(history), "asked": self._record["config"]["epochs"]}
+        records.finish(self._path, dict(self._record), measured)
+
+
+def best_of(history: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Each metric at its own best epoch, the earliest of equals, with its interval there; parts as at P@20's best."""
+    best = {}
+    for name in METRICS:
+        found = [line["test"][name] for line in history]
+        best[name] = history[found.index(max(found))]
+    parts = best["P@20"]["test"]
+    return {
+        "leak": LEAK,
+        "metrics": {name: line["test"][name] for name, line in best.items()},
+        "best_epochs": {name: line["epoch"] for name, line in best.items()},
+        "intervals": {name: line["test"]["intervals"][name] for name, line in best.items()},
+        **{name: parts[name] for name in ("repeat", "non_repeat", "samples", "sessions")},
+    }

@@ -1,0 +1,77 @@
+"""A refit that another run has done already.
+
+A model of the published protocol is trained on all training sessions, epoch by epoch, under the settings' own schedule:
+after as many epochs as validation chose it is, to the bit, the model that `train` would refit. So where a validation
+record of the same settings and seed is there, the run of the published protocol keeps the weights after that epoch, and
+the finalist whose epoch validation chose takes them: the two protocols cost one training instead of two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bench.quality import records
+from bench.quality.records import HELD_OUT, PUBLISHED, Finalist
+from mtaw_fast.data.dataset import Dataset
+from mtaw_fast.model.model import Model
+from mtaw_fast.storage.tensorfile import map_tensors, write_tensors
+from mtaw_fast.training import TrainedModel
+from mtaw_fast.training.checkpoints import RunFolder
+
+if TYPE_CHECKING:
+    from bench.quality.runs import Places
+
+
+def shared_refit(finalist: Finalist, dataset: Dataset, places: Places) -> TrainedModel | None:
+    """What `train` would make for the finalist, from a validation record and a published run; None without both."""
+    if finalist.split != "test" or finalist.protocol != HELD_OUT or finalist.config.memory:
+        return None
+    chosen = chosen_by_validation(finalist, dataset, places)
+    if chosen is None:
+        return None
+    epoch, folder = chosen["best_epoch"], work_folder(replace(finalist, protocol=PUBLISHED), places)
+    weights, state = _weights_file(folder, epoch), RunFolder(folder / "run").load_state()
+    if state is None or not weights.exists():
+        return None
+    refit = [{name: value for name, value in line.items() if name != "test" and "@" not in name}
+             for line in state["history"][:epoch]]  # fmt: skip
+    return TrainedModel(
+        model=model_of(finalist, dataset, map_tensors(weights)),
+        metrics=chosen["validation"],
+        history=[*chosen["history"], *refit],
+        best_epoch=epoch,
+        refit=True,
+        seconds=chosen["seconds"] + sum(line["seconds"] for line in refit),
+    )
+
+
+def chosen_by_validation(finalist: Finalist, dataset: Dataset, places: Places) -> dict[str, Any] | None:
+    """The part "training" of the validation record of the finalist's settings and seed; None where there is none."""
+    of = replace(finalist, split="validation", protocol=HELD_OUT)
+    record = records.load(places.results / of.file_name(), of, dataset.fingerprint)
+    return None if record is None else record.get("training")
+
+
+def keep(weights: Mapping[str, np.ndarray], epoch: int, folder: Path) -> None:
+    """Put weights after `epoch` where `shared_refit` finds them."""
+    write_tensors(_weights_file(folder, epoch), weights)
+
+
+def work_folder(finalist: Finalist, places: Places) -> Path:
+    """Where the finalist's training lies while it is under way."""
+    return places.work / finalist.file_name().removesuffix(".json")
+
+
+def model_of(finalist: Finalist, dataset: Dataset, weights: Mapping[str, np.ndarray]) -> Model:
+    """The model without a memory of weights that were trained on all training sessions."""
+    popularity = np.bincount(dataset.train.items, minlength=dataset.n_items).astype(np.int64)
+    return Model.of(config=finalist.config, weights=weights, ids=dataset.ids, popularity=popularity)
+
+
+def _weights_file(folder: Path, epoch: int) -> Path:
+    return folder / f"epoch-{epoch}.safetensors"
