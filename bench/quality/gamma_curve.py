@@ -1,9 +1,12 @@
-"""The paper's figure 2 from recorded screens: P@20 over gamma, with plain cross-entropy (gamma 0) beside it.
+"""The paper's figure 2 from records: P@20 and MRR@20 over gamma, with plain cross-entropy (gamma 0) beside it.
 
-python -m bench.gamma_curve [--dataset retailrocket] [--results docs/results] [--out docs/images/gamma.png]
+python -m bench.gamma_curve [--preset paper] [--split validation] [--dataset NAMES] [--results DIR] [--out FILE]
+python -m bench.gamma_curve --preset paper-literal --split test --out docs/images/gamma-literal.png
 
-The records are those of `python -m bench.quality --data DIR --preset paper --split validation --dataset retailrocket
---set gamma=G`, G = 0, 2, 4, 6, 8, 10.
+A point is a mean over the seeds that are recorded, and its band their standard deviation; where no point has two seeds,
+bars are the 95% bootstrap intervals over sessions. The tables that are printed say both. On the test split a protocol
+is a curve of its own, and the one whose epochs the test set chose is marked as the leak that it is. The records are
+those of `python -m bench.quality --data DIR --preset P --set gamma=G`, with the same --split and --protocol.
 """
 
 from __future__ import annotations
@@ -11,60 +14,148 @@ from __future__ import annotations
 import argparse
 import statistics
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from bench.harness.report import exit_code_of
-from bench.quality.records import every_record
+from bench.quality.records import HELD_OUT, PROTOCOLS, SPLITS, every_record, protocol_of
+from bench.quality.table import LEAK_MARK, TITLES, epochs_of, markdown, mean_and_spread
+from mtaw_fast.config import PRESETS
 from mtaw_fast.errors import MtawError, UsageError, require
 from mtaw_fast.storage.files import atomic_path
 
 _METRICS = ("P@20", "MRR@20")
+_DATASETS = "tmall,retailrocket"
+_LEAST = 2  # points of a curve
+_COLOURS = ("tab:blue", "tab:orange")  # of the protocols
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One gamma. values: metric -> a value a seed; intervals: metric -> their mean 95% interval; epochs: as told."""
+
+    values: Mapping[str, Sequence[float]]
+    intervals: Mapping[str, tuple[float, float]]
+    epochs: str
+
+    @classmethod
+    def of(cls, records: Sequence[Mapping[str, Any]]) -> Point:
+        """The point of records that differ in their seed alone."""
+        values, intervals = {}, {}
+        for name in _METRICS:
+            values[name] = [record["metrics"][name] for record in records]
+            low, high = (statistics.fmean(record["intervals"][name][end] for record in records) for end in (0, 1))
+            intervals[name] = low, high
+        return cls(values, intervals, epochs_of(records))
+
+    def band(self, name: str, over_seeds: bool) -> tuple[float, float, float]:
+        """(mean, low, high) of a metric, with the seeds' standard deviation around it, or the interval."""
+        mean = statistics.fmean(self.values[name])
+        if not over_seeds:
+            return mean, *self.intervals[name]
+        spread = statistics.stdev(self.values[name]) if len(self.values[name]) > 1 else 0.0
+        return mean, mean - spread, mean + spread
+
+
+Curve = Mapping[float, Point]  # by gamma
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Draw the curve; returns the exit status."""
+    """Draw the curves and print their tables; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m bench.gamma_curve", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--dataset", default="retailrocket")
+    parser.add_argument("--dataset", default=_DATASETS, metavar="NAMES", help=f"with commas (default: {_DATASETS})")
+    parser.add_argument("--preset", default="paper", choices=tuple(PRESETS), help="(default: paper)")
+    parser.add_argument("--split", default="validation", choices=SPLITS, help="(default: validation)")
     parser.add_argument("--results", type=Path, default=Path("docs/results"), help="folder of the records")
     parser.add_argument("--out", type=Path, default=Path("docs/images/gamma.png"), help="picture to write")
     options = parser.parse_args(argv)
+    names = [name.strip() for name in options.dataset.split(",")]
     try:
-        points = points_of(options.results, options.dataset)
-        draw(points, options.dataset, options.out)
+        curves = {name: curves_of(options.results, name, options.preset, options.split) for name in names}
+        draw(curves, options.preset, options.split, options.out)
     except MtawError as error:
         return exit_code_of(error)
-    for gamma, values in sorted(points.items()):
-        print(f"gamma {gamma:g}: " + ", ".join(f"{name} {value:.2f}" for name, value in values.items()))
+    for name, by_protocol in curves.items():
+        for protocol, curve in by_protocol.items():
+            print(f"{TITLES.get(name, name)}, preset {options.preset}, {_told(options.split, protocol)}\n")
+            print(f"{table(curve)}\n")
     print(f"wrote {options.out}")
     return 0
 
 
-def points_of(results: Path, dataset: str) -> dict[float, dict[str, float]]:
-    """gamma -> mean metrics of the preset `paper` on validation; UsageError where there are fewer than two."""
-    found: dict[float, list[Mapping[str, float]]] = {}
+def curves_of(results: Path, dataset: str, preset: str, split: str) -> dict[str, Curve]:
+    """protocol -> curve, of the records that differ from the preset in gamma alone; UsageError where none has two."""
+    found: dict[str, dict[float, list[Mapping[str, Any]]]] = {protocol: {} for protocol in PROTOCOLS}
     for record in every_record(results):
-        same = record["dataset"]["name"] == dataset and record["preset"] == "paper" and record["split"] == "validation"
-        if same and not set(record["changed"]) - {"gamma"}:
-            found.setdefault(record["config"]["gamma"], []).append(record["metrics"])
-    if len(found) < 2:
-        raise UsageError(f"{results} holds {len(found)} values of gamma for {dataset}; record more with bench.quality")
-    return {gamma: {name: statistics.fmean(one[name] for one in group) for name in _METRICS}
-            for gamma, group in found.items()}  # fmt: skip
+        about = (record["dataset"]["name"], record["preset"], record["split"])
+        if about == (dataset, preset, split) and not set(record["changed"]) - {"gamma"}:
+            found[protocol_of(record)].setdefault(record["config"]["gamma"], []).append(record)
+    curves: dict[str, Curve] = {
+        protocol: {gamma: Point.of(group) for gamma, group in sorted(groups.items())}
+        for protocol, groups in found.items()
+        if len(groups) >= _LEAST
+    }
+    if not curves:
+        most = max(map(len, found.values()))
+        raise UsageError(
+            f"{results} holds {most} values of gamma for {dataset}, {preset} and {split}, a curve takes {_LEAST}; "
+            "record more with bench.quality"
+        )
+    return curves
 
 
-def draw(points: Mapping[float, Mapping[str, float]], dataset: str, path: Path) -> None:
-    """A panel a metric: a curve over gamma > 0, and gamma 0 as a level."""
+def table(curve: Curve) -> str:
+    """A row a gamma: seeds, epochs, and each metric with the seeds' deviation and the interval over sessions."""
+    rows = []
+    for gamma, point in curve.items():
+        cells = []
+        for name in _METRICS:
+            low, high = point.intervals[name]
+            cells.append(f"{mean_and_spread(point.values[name])} [{low:.2f}, {high:.2f}]")
+        rows.append((f"{gamma:g}", str(len(point.values[_METRICS[0]])), point.epochs, *cells))
+    return markdown(("gamma", "seeds", "epochs", *_METRICS), rows)
+
+
+def draw(curves: Mapping[str, Mapping[str, Curve]], preset: str, split: str, path: Path) -> None:
+    """A row a data set, a panel a metric: curves over gamma > 0, and gamma 0 as a level."""
     require("matplotlib", "train")
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9, 3.5), layout="constrained")
-    gammas = sorted(gamma for gamma in points if gamma > 0)
-    for axes, name in zip(figure.subplots(1, 2), _METRICS, strict=True):
-        axes.plot(gammas, [points[gamma][name] for gamma in gammas], marker="o", label="AW loss")
-        if 0 in points:
-            axes.axhline(points[0][name], color="gray", linestyle="--", label="cross-entropy (gamma 0)")
-        axes.set(xlabel="gamma", ylabel=f"{name}, percent", title=f"{dataset}, validation")
-        axes.grid(alpha=0.3)
-        axes.legend()
+    figure = Figure(figsize=(10, 3.4 * len(curves)), layout="constrained")
+    panels = figure.subplots(len(curves), len(_METRICS), squeeze=False)
+    for row, (dataset, by_protocol) in zip(panels, curves.items(), strict=True):
+        for axes, name in zip(row, _METRICS, strict=True):
+            for protocol, curve in by_protocol.items():
+                _draw_curve(axes, curve, name, _told(split, protocol), _COLOURS[PROTOCOLS.index(protocol)])
+            axes.set(xlabel="gamma", ylabel=f"{name}, percent", title=f"{TITLES.get(dataset, dataset)}, {preset}")
+            axes.grid(alpha=0.3)
+            axes.margins(y=0.3)  # room for the legend
+            axes.legend(fontsize="small")
     with atomic_path(path) as temporary:
         figure.savefig(temporary, format="png", dpi=120)
+
+
+def _draw_curve(axes: Any, curve: Curve, name: str, told: str, colour: str) -> None:
+    over_seeds = any(len(point.values[name]) > 1 for point in curve.values())
+    gammas = [gamma for gamma in curve if gamma > 0]
+    means, lows, highs = zip(*(curve[gamma].band(name, over_seeds) for gamma in gammas), strict=True)
+    label = f"AW loss, {told}; " + ("band: ± sd over seeds" if over_seeds else "bars: 95% over sessions")
+    if over_seeds:
+        axes.plot(gammas, means, marker="o", color=colour, label=label)
+        axes.fill_between(gammas, lows, highs, color=colour, alpha=0.25, linewidth=0)
+    else:
+        errors = [[mean - low for mean, low in zip(means, lows, strict=True)],
+                  [high - mean for mean, high in zip(means, highs, strict=True)]]  # fmt: skip
+        axes.errorbar(gammas, means, yerr=errors, marker="o", capsize=3, color=colour, label=label)
+    if 0 in curve:
+        mean, low, high = curve[0].band(name, over_seeds)
+        axes.axhline(mean, color=colour, linestyle="--", label="cross-entropy (gamma 0), likewise")
+        axes.axhspan(low, high, color=colour, alpha=0.1, linewidth=0)
+
+
+def _told(split: str, protocol: str) -> str:
+    """What a curve was measured on, and how its epochs were chosen."""
+    if split == "validation":
+        return "validation"
+    return "test, epoch by validation" if protocol == HELD_OUT else f"test {LEAK_MARK}"

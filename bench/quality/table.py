@@ -6,7 +6,7 @@ Rows of the published protocol, whose epochs the test set chose, carry LEAK_MARK
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from bench.quality.published import PUBLISHED
@@ -16,7 +16,7 @@ _METRICS = ("P@10", "MRR@10", "P@20", "MRR@20")
 _SCREENED = ("P@20", "MRR@20")
 _FINAL_HEAD = ("", "seeds", "epochs", *_METRICS, "P@20 repeat", "P@20 new", "P@20 new, own left out", "training")
 _SCREEN_HEAD = ("settings", "P@20", "MRR@20", "P@20 repeat", "P@20 new", "P@20 new, own left out", "training")
-_TITLES = {"tmall": "Tmall", "retailrocket": "RetailRocket"}
+TITLES = {"tmall": "Tmall", "retailrocket": "RetailRocket"}
 
 LEAK_MARK = "(LEAK: best test epoch)"
 _LEAK_NOTE = (
@@ -32,7 +32,7 @@ def render(records: Sequence[Record]) -> str:
     parts = []
     for dataset in sorted({record["dataset"]["name"] for record in records}, reverse=True):
         own = [record for record in records if record["dataset"]["name"] == dataset]
-        parts.append(f"### {_TITLES.get(dataset, dataset)}\n")
+        parts.append(f"### {TITLES.get(dataset, dataset)}\n")
         test, validation = ([record for record in own if record["split"] == split] for split in ("test", "validation"))
         if test:
             parts.append(finals(dataset, test))
@@ -63,13 +63,13 @@ def finals(dataset: str, records: Sequence[Record]) -> str:
 def _final_row(name: str, group: Sequence[Record]) -> tuple[str, ...]:
     cells = []
     for metric in _METRICS:
-        spread = _mean_and_spread([record["metrics"][metric] for record in group])
+        spread = mean_and_spread([record["metrics"][metric] for record in group])
         low, high = (statistics.fmean(record["intervals"][metric][end] for record in group) for end in (0, 1))
         cells.append(f"{spread} [{low:.2f}, {high:.2f}]")
-    return (name, str(len(group)), _epochs(group), *cells, *_parts(group))
+    return (name, str(len(group)), epochs_of(group), *cells, *_parts(group))
 
 
-def _epochs(group: Sequence[Record]) -> str:
+def epochs_of(group: Sequence[Mapping[str, Any]]) -> str:
     """Epochs trained of those asked for: the chosen ones, a seed each, or where the test set chose those that ran."""
     if "training" not in group[0]:
         return ""
@@ -80,7 +80,7 @@ def _epochs(group: Sequence[Record]) -> str:
     return f"{counts} of {asked} run" if leak else f"{counts} of {asked}"
 
 
-def _is_leak(record: Record) -> bool:
+def _is_leak(record: Mapping[str, Any]) -> bool:
     return protocol_of(record) != HELD_OUT
 
 
@@ -114,7 +114,7 @@ def left_out(records: Sequence[Record]) -> str:
         (without.replace(",", ", "), *(_mean_change(changes.get((without, *column), [])) for column in columns))
         for without in sorted({key[0] for key in changes}, key=lambda features: (features.count(","), features))
     ]
-    return markdown(["without", *(f"{_TITLES.get(name, name)} {metric}" for name, metric in columns)], rows)
+    return markdown(["without", *(f"{TITLES.get(name, name)} {metric}" for name, metric in columns)], rows)
 
 
 def _mean_change(values: Sequence[float]) -> str:
@@ -138,14 +138,15 @@ def _grouped(records: Iterable[Record]) -> list[tuple[str, list[Record]]]:
 def _parts(group: Sequence[Record]) -> tuple[str, ...]:
     """Repeat, new, new with the own items left out, and the time of a training."""
     cells = [
-        _mean_and_spread([record[part]["P@20"] for record in group if record.get(part, {}).get("P@20") is not None])
+        mean_and_spread([record[part]["P@20"] for record in group if record.get(part, {}).get("P@20") is not None])
         for part in ("repeat", "non_repeat", "exclude_seen")
     ]
     seconds = [record["training"]["seconds"] for record in group if "training" in record]
     return (*cells, f"{statistics.median(seconds) / 60:.1f} min" if seconds else "")
 
 
-def _mean_and_spread(values: Sequence[float]) -> str:
+def mean_and_spread(values: Sequence[float]) -> str:
+    """The mean, with the standard deviation where there are several; empty without any."""
     if not values:
         return ""
     spread = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
@@ -153,7 +154,7 @@ def _mean_and_spread(values: Sequence[float]) -> str:
 
 
 def _against(values: Sequence[float], base: Sequence[float] | None) -> str:
-    shown = _mean_and_spread(values)
+    shown = mean_and_spread(values)
     return f"{shown} ({statistics.fmean(values) - statistics.fmean(base):+.2f})" if base else shown
 
 
