@@ -79,17 +79,15 @@ class _TestReader:
     """Scores a model under training on the test samples, through the path that serves."""
 
     def __init__(self, finalist: Finalist, dataset: Dataset, places: Places, folder: Path) -> None:
-        self._finalist, self._dataset, self._folder = finalist, dataset, folder
+        self._finalist, self._dataset, self._places, self._folder = finalist, dataset, places, folder
         self._samples = samples_of(dataset, finalist)
-        chosen = chosen_by_validation(finalist, dataset, places)
-        self._shared = None if chosen is None else chosen["best_epoch"]
         self._epoch = len((RunFolder(folder / "run").load_state() or {}).get("history", ()))
 
     def __call__(self, model: MTAW) -> dict[str, Any]:
         self._epoch += 1
         weights = {name: value.detach().cpu().numpy() for name, value in model.named_parameters()}
-        if self._epoch == self._shared:
-            keep(weights, self._epoch, self._folder)
+        chosen = chosen_by_validation(self._finalist, self._dataset, self._places)
+        keep(weights, self._epoch, None if chosen is None else chosen["best_epoch"], self._folder)
         began = time.perf_counter()
         ranks = served_ranks(model_of(self._finalist, self._dataset, weights), self._samples)
         report = report_of(ranks, self._samples)

@@ -1,9 +1,10 @@
 """A refit that another run has done already.
 
-A model of the published protocol is trained on all training sessions, epoch by epoch, under the settings' own schedule:
-after as many epochs as validation chose it is, to the bit, the model that `train` would refit. So where a validation
-record of the same settings and seed is there, the run of the published protocol keeps the weights after that epoch, and
-the finalist whose epoch validation chose takes them: the two protocols cost one training instead of two.
+A model of the published protocol is trained on all training sessions, epoch by epoch, under the settings' own
+schedule: after as many epochs as validation chose it is, to the bit, the model that `train` would refit. So a run of the
+published protocol keeps the weights after that epoch, or after every one until a validation record of the same settings
+and seed is there, and the finalist whose epoch validation chose takes them: the two protocols cost one training instead
+of two.
 """
 
 from __future__ import annotations
@@ -57,9 +58,14 @@ def chosen_by_validation(finalist: Finalist, dataset: Dataset, places: Places) -
     return None if record is None else record.get("training")
 
 
-def keep(weights: Mapping[str, np.ndarray], epoch: int, folder: Path) -> None:
-    """Put weights after `epoch` where `shared_refit` finds them."""
-    write_tensors(_weights_file(folder, epoch), weights)
+def keep(weights: Mapping[str, np.ndarray], epoch: int, chosen: int | None, folder: Path) -> None:
+    """Put weights after `epoch` where `shared_refit` finds them. chosen: the one epoch worth it, where known."""
+    if chosen in (None, epoch):
+        write_tensors(_weights_file(folder, epoch), weights)
+    if chosen is not None:
+        for path in folder.glob("epoch-*.safetensors"):
+            if path != _weights_file(folder, chosen):
+                path.unlink()
 
 
 def work_folder(finalist: Finalist, places: Places) -> Path:

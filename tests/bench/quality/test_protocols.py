@@ -106,14 +106,18 @@ def test_what_is_cut_off_has_recorded_its_epochs_and_goes_on(
     assert records(tmp_path, "published")[0]["metrics"] == records(made, "published")[0]["metrics"]
 
 
+@pytest.mark.parametrize("first", ["validation", "published"])
 def test_the_other_protocol_takes_the_refit_that_is_there_already(
-    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: str
 ) -> None:
     for folder in (alone := tmp_path / "alone", both := tmp_path / "both"):
         shutil.copytree(made / "data", folder / "data")
     assert bench(alone, *LITERAL) == 0
-    assert bench(both, *LITERAL, "--split", "validation") == 0
-    assert bench(both, *LITERAL, "--protocol", "published") == 0
+    runs = [["--split", "validation"], ["--protocol", "published"]]
+    for options in runs if first == "validation" else reversed(runs):
+        assert bench(both, *LITERAL, *options) == 0
+    kept = list((both / "work").glob("*-published-*/epoch-*.safetensors"))
+    assert len(kept) == (1 if first == "validation" else 3)
 
     def fail(*_: Any, **__: Any) -> None:
         raise AssertionError("trained again")
