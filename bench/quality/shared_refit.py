@@ -1,10 +1,10 @@
 """A refit that another run has done already.
 
 A model of the published protocol is trained on all training sessions, epoch by epoch, under the settings' own
-schedule: after as many epochs as validation chose it is, to the bit, the model that `train` would refit. So a run of the
-published protocol keeps the weights after that epoch, or after every one until a validation record of the same settings
-and seed is there, and the finalist whose epoch validation chose takes them: the two protocols cost one training instead
-of two.
+schedule: after as many epochs as validation chose it is, to the bit, the model that `train` would refit. So a run of
+the published protocol keeps the weights after that epoch, or after every one until a validation record of the same
+settings and seed is there, and the finalist whose epoch validation chose takes them: the two protocols cost one
+training instead of two.
 """
 
 from __future__ import annotations
