@@ -301,6 +301,7 @@ class Config:
 PRESETS: Mapping[str, Config] = {
     "full": Config(memory=True, targets="new", epochs=2, spectral_share=1.0, itl_gain=20.0, iel_gain=2.0, recent=2.0),
     "paper": Config(),
+    # As the paper's text has it; scale, dropout and clipping, which it leaves open, by validation (docs/results.md).
     "paper-literal": Config(
         positions=50,
         init="uniform",

@@ -74,6 +74,14 @@ def test_an_unknown_preset_lists_the_known_ones() -> None:
         preset("papper")
 
 
+def test_the_literal_preset_is_the_papers_recipe_and_nothing_else() -> None:
+    config = preset("paper-literal")
+    assert (config.d, config.positions, config.batch_prefixes, config.epochs, config.gamma) == (100, 50, 100, 50, 2.0)
+    assert (config.init, config.lr, config.schedule, config.warmup_epochs) == ("uniform", 1e-3, "constant", 0.0)
+    assert not any((config.weight_decay, config.clip_norm, config.recent, config.memory, config.negatives))
+    assert config.targets == "all"
+
+
 @pytest.mark.parametrize("name", Config.__dataclass_fields__)
 def test_every_setting_is_documented_with_its_default(name: str) -> None:
     value = getattr(Config(), name)
