@@ -70,14 +70,22 @@ def _final_row(name: str, group: Sequence[Record]) -> tuple[str, ...]:
 
 
 def epochs_of(group: Sequence[Mapping[str, Any]]) -> str:
-    """Epochs trained of those asked for: the chosen ones, a seed each, or where the test set chose those that ran."""
+    """Epochs of those asked for, a seed each where they differ: the chosen ones and how many the search went through
+    before it stopped, or, where the test set chose, those that ran."""
     if "training" not in group[0]:
         return ""
     asked = group[0]["config"]["epochs"]
-    leak = _is_leak(group[0])
-    done = [record["epochs"]["run"] if leak else record["training"]["best_epoch"] for record in group]
-    counts = ", ".join(map(str, done)) if len(set(done)) > 1 else str(done[0])
-    return f"{counts} of {asked} run" if leak else f"{counts} of {asked}"
+    if _is_leak(group[0]):
+        return f"{_each(record['epochs']['run'] for record in group)} of {asked} run"
+    chosen = f"{_each(record['training']['best_epoch'] for record in group)} of {asked}"
+    searched = [sum(line["phase"] == "search" for line in record["training"]["history"]) for record in group]
+    return f"{chosen}, {_each(searched)} searched" if min(searched) < asked else chosen
+
+
+def _each(counts: Iterable[int]) -> str:
+    """One number where all are the same, else all."""
+    every = list(counts)
+    return ", ".join(map(str, every)) if len(set(every)) > 1 else str(every[0])
 
 
 def _is_leak(record: Mapping[str, Any]) -> bool:

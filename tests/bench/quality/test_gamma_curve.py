@@ -17,7 +17,8 @@ def write(folder: Path, gamma: float, p20: float, seed: int = 0, **changes: Any)
     record = {
         "kind": KIND, "schema": SCHEMA, "dataset": {"name": "retailrocket"}, "preset": "paper", "split": "validation",
         "changed": {"gamma": gamma}, "config": {"gamma": gamma, "epochs": 50}, "seed": seed,
-        "metrics": {"P@20": p20, "MRR@20": p20 / 2}, "training": {"best_epoch": 2}, "epochs": {"run": 5},
+        "metrics": {"P@20": p20, "MRR@20": p20 / 2}, "epochs": {"run": 5},
+        "training": {"best_epoch": 2, "history": 4 * [{"phase": "search"}]},
         "intervals": {"P@20": [p20 - 3, p20 + 1], "MRR@20": [p20 / 2 - 1, p20 / 2 + 1]}, **changes,
     }  # fmt: skip
     name = "-".join(map(str, (gamma, seed, *changes, changes.get("protocol", ""), changes.get("dataset", ""))))
@@ -47,7 +48,10 @@ def test_the_points_are_means_of_the_records_that_differ_in_gamma_alone(
     assert gamma_curve.main(arguments) == 0
     assert (tmp_path / "gamma.png").read_bytes()[:4] == b"\x89PNG"
     rows = [line.split() for line in capsys.readouterr().out.splitlines() if line.startswith("| 2 ")]
-    assert " ".join(rows[0]) == "| 2 | 2 | 2 of 50 | 53.00 ± 1.41 [50.00, 54.00] | 26.50 ± 0.71 [25.50, 27.50] |"
+    assert (
+        " ".join(rows[0])
+        == "| 2 | 2 | 2 of 50, 4 searched | 53.00 ± 1.41 [50.00, 54.00] | 26.50 ± 0.71 [25.50, 27.50] |"
+    )
 
 
 def test_both_sets_and_both_protocols_are_drawn_and_the_leak_is_marked(

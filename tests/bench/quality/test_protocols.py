@@ -136,11 +136,13 @@ def test_the_other_protocol_takes_the_refit_that_is_there_already(
 
 def test_every_table_marks_the_leak(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (record,) = records(made, "published")
-    honest = {**record, "protocol": "held-out", "training": {**record["training"], "best_epoch": 2}}
+    searched = [{"phase": "search"}, {"phase": "search"}, {"phase": "refit"}]
+    chosen = {**record["training"], "best_epoch": 1, "history": searched}
+    honest = {**record, "protocol": "held-out", "training": chosen}
     text = render([record, honest])
     rows = [line for line in text.splitlines() if line.startswith("| paper-literal")]
     assert [LEAK_MARK in row for row in rows] == [False, True]
-    assert "2 of 3 " in rows[0]
+    assert "1 of 3, 2 searched" in rows[0]
     assert "3 of 3 run" in rows[1]
     assert f"\n{LEAK_MARK}: the test set was read after every epoch" in text
     assert "Read again" not in text
