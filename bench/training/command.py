@@ -1,6 +1,7 @@
 """Training: the loss, forward and backward, against PyTorch's own ways, and a whole epoch with its floor.
 
 python -m bench.training [--quick] [--threads N] [--backend NAME] [--data FOLDER] [--json FILE]
+python -m bench.training --small-batch [--quick] [--threads N] [--backend NAME] [--data FOLDER] [--json FILE]
 python -m bench.training --shared [--busy K] [--quick] [--threads N] [--backend NAME] [--json FILE]
 """
 
@@ -31,6 +32,10 @@ _LOSS = Plan(rounds=20, burst=1, settle=0, warmup=1, seconds=40.0, min_rounds=3)
 _QUICK_LOSS = Plan(rounds=8, burst=1, settle=0, warmup=1, seconds=10.0, min_rounds=3)
 _SHARED = Plan(rounds=9, burst=1, settle=0, warmup=1, seconds=120.0, min_rounds=5)
 _QUICK_SHARED = Plan(rounds=5, burst=1, settle=0, warmup=1)
+_SMALL_BATCH = Plan(rounds=12, burst=1, settle=0, warmup=1, seconds=240.0, min_rounds=5)
+_QUICK_SMALL_BATCH = Plan(rounds=5, burst=1, settle=0, warmup=1)
+_SMALL_BATCH_STEPS = 4
+_QUICK_SMALL_BATCH_STEPS = 1
 _SHARED_STEPS = 6
 _QUICK_SHARED_STEPS = 2
 _BUSY_A_CORE = 3
@@ -50,6 +55,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument(
         "--threads", type=int, default=usable_cpus(), metavar="N", help="threads of every contender (default: all)"
+    )
+    parser.add_argument(
+        "--small-batch",
+        action="store_true",
+        help="the case small-batch alone: an epoch in batches of 100 against one of 1,024; fails where it takes longer "
+        "than 2.5 times as much processor time",
     )
     parser.add_argument(
         "--shared",
@@ -74,6 +85,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     report = Report("training")
+    if options.small_batch:
+        _measure_small_batch(report, options)
+        return report.finish(options.json)
     if options.shared:
         _measure_shared(report, options)
         return report.finish(options.json)
@@ -120,6 +134,26 @@ def _measure_epoch(report: Report, options: argparse.Namespace) -> None:
         report.run(bench.case())
     _say("the stages of a step")
     report.notes.append(stages_in_words(bench.stages(_QUICK_STAGE_STEPS if options.quick else _STAGE_STEPS)))
+
+
+def _measure_small_batch(report: Report, options: argparse.Namespace) -> None:
+    from bench.training.batch_case import LARGE, LIMIT, SMALL, BatchBench, name_of
+    from mtaw_fast.data.dataset import Dataset
+
+    dataset = None if options.data is None else Dataset.load(options.data)
+    steps = _QUICK_SMALL_BATCH_STEPS if options.quick else _SMALL_BATCH_STEPS
+    bench = BatchBench(dataset, N_ITEMS, options.threads, steps, backend=options.backend)
+    _say(f"training steps in batches of {SMALL} and of {LARGE}, in turns")
+    comparison = report.run(bench.case(_QUICK_SMALL_BATCH if options.quick else _SMALL_BATCH))
+    if comparison is None:
+        return
+    timings = (comparison.ours, *comparison.baselines)
+    wall = bench.times({batch: t.seconds for batch in (SMALL, LARGE) for t in timings if t.name == name_of(batch)})
+    processor = bench.times(bench.processor_seconds())
+    told = f"an epoch in batches of {SMALL} takes {processor:.2f} times the processor time of one in batches of {LARGE}"
+    report.notes.append(f"{told}, {wall:.2f} times the time (medians of {comparison.ours.n} turns; at most {LIMIT})")
+    if processor > LIMIT:
+        report.refuse(f"small-batch: {told}, more than {LIMIT}")
 
 
 def _measure_shared(report: Report, options: argparse.Namespace) -> None:

@@ -24,6 +24,8 @@ def not_supported_reasons(request: AdamRequest) -> list[str]:
     reasons = triton_device.not_supported_reasons(*(group.weights for group in request.groups))
     if request.groups[0].weights.dtype != torch.float32:
         reasons.append("weights must be float32")
+    if request.learning_rate.dtype != torch.float32:
+        reasons.append("learning_rate must be float32")
     return reasons
 
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from types import ModuleType
 
 from torch import Tensor
 
 from mtaw_fast.kernels import dispatch
-from mtaw_fast.kernels.adam import fused, reference
+from mtaw_fast.kernels.adam import fused, native, reference
 from mtaw_fast.kernels.adam.request import AdamGroup, AdamRequest, AdamSettings
 
-BACKENDS = {"triton": fused, "reference": reference}  # fastest first
+BACKENDS: dict[str, ModuleType] = {"triton": fused, "native": native, "reference": reference}  # fastest first
 
 
 def adam_step(
@@ -21,6 +22,7 @@ def adam_step(
     apply: Tensor,
     settings: AdamSettings,
     backend: str = "auto",
+    threads: int | None = None,
 ) -> Tensor:
     """One AdamW step (decoupled decay; Loshchilov and Hutter, 2019) after clipping by the global norm.
 
@@ -33,14 +35,16 @@ def adam_step(
         Weights with gradients and moments; weights and moments are updated in place.
     step : float32[]
         Steps taken so far, counted up in place.
-    learning_rate : float32[]
-        Of this step.
+    learning_rate : float32[] or float64[]
+        Of this step; 'triton' takes float32 alone.
     apply : bool[]
         Where it is false nothing changes, `step` included.
     settings : AdamSettings
         Decay rates of the moments, and the norm to clip to.
-    backend : {'auto', 'triton', 'reference'}, default 'auto'
+    backend : {'auto', 'triton', 'native', 'reference'}, default 'auto'
         'auto' takes the first that can.
+    threads : int, optional
+        Of 'native', which gives the same bits for every number; PyTorch's number by default.
 
     Returns
     -------
@@ -54,7 +58,7 @@ def adam_step(
     UnsupportedError
         Where no backend takes them.
     """
-    request = AdamRequest(groups, step, learning_rate, apply, settings)
+    request = AdamRequest(groups, step, learning_rate, apply, settings, threads)
     request.check()
     return BACKENDS[choose_backend(request, backend)].adam_step(request)
 

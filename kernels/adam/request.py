@@ -54,6 +54,7 @@ class AdamRequest:
     learning_rate: Tensor
     apply: Tensor
     settings: AdamSettings
+    threads: int | None = None
 
     def check(self) -> None:
         """Raise UsageError where the tensors do not fit together."""
@@ -68,12 +69,15 @@ class AdamRequest:
                         f"adam_step: group {number}: {name} must be contiguous {dtype}[{group.weights.numel()}] on "
                         f"{device}, not {tensor.dtype}{list(tensor.shape)} on {tensor.device}"
                     )
-        scalars = (("step", self.step, torch.float32), ("learning_rate", self.learning_rate, torch.float32))
-        for name, tensor, kind in (*scalars, ("apply", self.apply, torch.bool)):
-            if tensor.shape != () or tensor.dtype != kind or tensor.device != device:
+        for name, tensor, kinds in (
+            ("step", self.step, (torch.float32,)),
+            ("learning_rate", self.learning_rate, (torch.float32, torch.float64)),
+            ("apply", self.apply, (torch.bool,)),
+        ):
+            if tensor.shape != () or tensor.dtype not in kinds or tensor.device != device:
                 raise UsageError(
-                    f"adam_step: {name} must be {kind}[] on {device}, not {tensor.dtype}{list(tensor.shape)} on "
-                    f"{tensor.device}"
+                    f"adam_step: {name} must be {' or '.join(map(str, kinds))}[] on {device}, not "
+                    f"{tensor.dtype}{list(tensor.shape)} on {tensor.device}"
                 )
 
     def describe(self) -> str:

@@ -16,6 +16,8 @@ from torch.autograd.function import once_differentiable
 from mtaw_fast.kernels.aw_loss.request import LossRequest
 from mtaw_fast.kernels.native import loss as native_loss
 
+_KEPT_FROM = 1 << 20  # bytes; smaller ones malloc keeps by itself
+
 
 def not_supported_reasons(request: LossRequest) -> list[str]:
     """Why this backend cannot take the request; empty where it can."""
@@ -78,14 +80,20 @@ class _WeightedSum(torch.autograd.Function):
         return (*gradients, None, None)
 
 
+def _empty_like(tensor: Tensor) -> Tensor:
+    """Room for a gradient; a large one where the last one lay, since paging it in costs as much as a product."""
+    if tensor.nbytes < _KEPT_FROM:
+        return tensor.new_empty(tensor.shape)
+    return torch.from_numpy(native_loss.kept_matrix(*tensor.shape))
+
+
 def _run(
     queries: Tensor, items: Tensor, row_weights: Tensor, request: LossRequest, wanted: tuple[bool, ...]
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """Row losses and the wanted gradients of their weighted sum."""
     losses = queries.new_empty(len(queries))
     d_queries, d_items = (
-        tensor.new_empty(tensor.shape) if is_wanted else None
-        for tensor, is_wanted in zip((queries, items), wanted, strict=True)
+        _empty_like(tensor) if is_wanted else None for tensor, is_wanted in zip((queries, items), wanted, strict=True)
     )
     arrays = [t.detach().contiguous().numpy() for t in (queries, items, request.targets, row_weights.float())]
     native_loss.aw_loss(

@@ -7,6 +7,18 @@ def cpu_isa() -> str: ...
 def active_isa() -> str: ...
 def encoder_exp2(values: np.ndarray, isa: str) -> np.ndarray: ...
 def pack_tiles(offsets: np.ndarray, capacity: int, least_tiles: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]: ...
+def adam_step(
+    groups: Sequence[Sequence[np.ndarray]],
+    beta1: float,
+    beta2: float,
+    eps: float,
+    weight_decay: float,
+    clip_norm: float,
+    step: int,
+    learning_rate: float,
+    threads: int,
+    isa: str | None = None,
+) -> float: ...
 def aw_loss(
     queries: np.ndarray,
     items: np.ndarray,
@@ -21,6 +33,7 @@ def aw_loss(
     threads: int,
     isa: str | None = None,
 ) -> None: ...
+def kept_matrix(rows: int, d: int) -> np.ndarray: ...
 def aw_loss_exp2(x: np.ndarray, compute: str, isa: str | None = None) -> np.ndarray: ...
 def memory_build(
     items: np.ndarray,

@@ -6,12 +6,21 @@ import numpy as np
 
 from mtaw_fast.kernels.native import _native
 
-__all__ = ["aw_loss", "multiplies_bfloat16"]
+__all__ = ["aw_loss", "kept_matrix", "multiplies_bfloat16"]
 
 
 def multiplies_bfloat16(isa: str | None = None) -> bool:
     """Whether `isa` (None: the one in use) has products of bfloat16."""
     return (isa or _native.active_isa()) in ("bf16", "amx")
+
+
+def kept_matrix(rows: int, d: int) -> np.ndarray:
+    """float32[rows, d], uninitialised, in memory that the process keeps when the array is let go of.
+
+    The next call finds it again, so that a training's gradient is not paged in anew at every step. The two largest
+    blocks of memory are kept, the scratch of `aw_loss` among them.
+    """
+    return _native.kept_matrix(rows, d)
 
 
 def aw_loss(

@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 
 from mtaw_fast.config import Config
-from mtaw_fast.kernels.adam import AdamGroup, AdamSettings, adam_step
 from mtaw_fast.kernels.aw_loss import aw_loss
 from mtaw_fast.kernels.scatter import add_rows
 from mtaw_fast.model.mtaw import MTAW
+from mtaw_fast.training.adam_state import AdamState
 from mtaw_fast.training.batch import Batch
 from mtaw_fast.training.static_batch import STAGED, Budget, StagedBatch, StaticBatch, StaticInputs
-from mtaw_fast.training.step import BETAS, MOMENTS, compute_dtype, encoder_dtype, learning_rate
+from mtaw_fast.training.step import compute_dtype, encoder_dtype, learning_rate
 from mtaw_fast.training.step_losses import Tally
 
 _READ_EVERY = 32  # steps between readings of the device's losses
@@ -29,28 +29,19 @@ _SEEDS = 1 << 62  # a step's dropout seed is drawn below, from torch's generator
 class StaticStep:
     """Owns a model's Adam state and takes steps with it, without waiting for the device in any of them.
 
-    All weights but the item vectors become views of one buffer, so that Adam updates them in one launch.
     adam_backend: of `adam_step`.
     """
 
     input_device = torch.device("cpu")
 
     def __init__(self, model: MTAW, config: Config, adam_backend: str = "auto") -> None:
-        self.model, self._config, self._adam_backend = model, config, adam_backend
+        self.model, self._config = model, config
         self._device = model.item_embedding.device
         # Beside those that lie ready one is being made and one is about to be loaded.
         self.ahead = STAGED - 2 if self._device.type == "cuda" else 0
         self._dtype = compute_dtype(config, self._device)
         self._encoder_dtype = encoder_dtype(config, model.item_embedding)
-        self._settings = AdamSettings(*BETAS, eps=1e-8, weight_decay=config.weight_decay, clip_norm=config.clip_norm)
-        self._small = [parameter for parameter in model.parameters() if parameter is not model.item_embedding]
-        self._flat = _flatten(self._small)
-        item_weights = model.item_embedding.detach().view(-1)
-        self._moments = [
-            (torch.zeros_like(weights), torch.zeros_like(weights)) for weights in (item_weights, self._flat)
-        ]
-        self._step = torch.zeros((), device=self._device)
-        self._rate = torch.zeros((), device=self._device)
+        self._adam = AdamState(model, config, backend=adam_backend)
         self._tally = Tally(self._device)
         self._batches: dict[Budget, StaticBatch] = {}
         self._steps, self._mass = 0, 0.0
@@ -74,7 +65,7 @@ class StaticStep:
         """
         staged = self.stage(batch) if isinstance(batch, Batch) else batch
         staged.load(int(torch.randint(_SEEDS, ())))
-        self._rate.fill_(learning_rate(self._config, progress))
+        self._adam.rate.fill_(learning_rate(self._config, progress))
         self._run(staged.static)
         self._steps += 1
         self._mass += staged.mass
@@ -92,16 +83,11 @@ class StaticStep:
 
     def moments(self) -> dict[str, Tensor]:
         """Adam's state under '<moment>.<weight>', as `Stepper.moments`."""
-        state: dict[str, Tensor] = {}
-        for name, first, second in self._named_moments():
-            state |= dict(zip((f"{moment}.{name}" for moment in MOMENTS), (first, second, self._step), strict=True))
-        return state
+        return self._adam.moments()
 
     def load_moments(self, state: Mapping[str, np.ndarray]) -> None:
         """The inverse of `moments`; KeyError or RuntimeError where the state is not of this model."""
-        for name, *tensors in self._named_moments():
-            for moment, tensor in zip(MOMENTS, (*tensors, self._step), strict=True):
-                tensor.copy_(torch.from_numpy(np.array(state[f"{moment}.{name}"])).reshape(tensor.shape))
+        self._adam.load_moments(state)
 
     def _run(self, static: StaticBatch) -> None:
         """Take the step on what the buffers hold."""
@@ -125,20 +111,10 @@ class StaticStep:
             compute_dtype=self._dtype,
             backend=config.loss_backend,
         )
-        d_items, d_clicked, *d_small = torch.autograd.grad(loss, [items, clicked, *self._small])
+        d_items, d_clicked, *d_small = torch.autograd.grad(loss, [items, clicked, *self._adam.small])
         add_rows(d_items, inputs.clicks, d_clicked)
         self._tally.add(loss.detach(), inputs.mass)
-        gradients = (d_items.reshape(-1), torch.cat([gradient.reshape(-1) for gradient in d_small]))
-        weights = (items.detach().view(-1), self._flat)
-        groups = [AdamGroup(w, g, *moments) for w, g, moments in zip(weights, gradients, self._moments, strict=True)]
-        adam_step(
-            groups,
-            self._step,
-            self._rate,
-            apply=self._tally.healthy,
-            settings=self._settings,
-            backend=self._adam_backend,
-        )
+        self._adam.update(d_items, d_small, self._tally.healthy)
 
     def _listen(self) -> None:
         told = self._tally.wait() if self._steps == 1 else self._tally.told()
@@ -146,23 +122,3 @@ class StaticStep:
             self._latest, self.failed_step = told.loss, told.failed
         if self._steps % _READ_EVERY == 0:
             self._tally.ask()
-
-    def _named_moments(self) -> list[tuple[str, Tensor, Tensor]]:
-        """(name, first moments, second moments) of every weight, as views in its shape."""
-        items = self.model.item_embedding
-        (items_first, items_second), (first, second) = self._moments
-        sizes = [parameter.numel() for parameter in self._small]
-        views = {id(p): pair for p, *pair in zip(self._small, first.split(sizes), second.split(sizes), strict=True)}
-        views[id(items)] = [items_first, items_second]
-        return [
-            (name, views[id(p)][0].view(p.shape), views[id(p)][1].view(p.shape))
-            for name, p in self.model.named_parameters()
-        ]
-
-
-def _flatten(parameters: list[torch.nn.Parameter]) -> Tensor:
-    """One buffer with the parameters' values, of which they become views: float32[n]."""
-    flat = torch.cat([parameter.detach().reshape(-1) for parameter in parameters])
-    for parameter, part in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):
-        parameter.data = part.view(parameter.shape)
-    return flat

@@ -15,12 +15,11 @@ from mtaw_fast.kernels import triton_device
 from mtaw_fast.kernels.aw_loss import aw_loss
 from mtaw_fast.kernels.scatter import add_rows
 from mtaw_fast.model.mtaw import MTAW
+from mtaw_fast.training.adam_state import AdamState
 from mtaw_fast.training.batch import Batch
 from mtaw_fast.training.threads import current_threads
 
-BETAS = (0.9, 0.999)
 AHEAD = 2  # batches that lie ready for a GPU
-MOMENTS = ("exp_avg", "exp_avg_sq", "step")  # Adam's state of a weight
 
 
 class AnyStepper(Protocol):
@@ -76,7 +75,7 @@ def learning_rate(config: Config, progress: float) -> float:
 
 
 class Stepper:
-    """Owns the optimiser of a model and takes steps with it, operation by operation."""
+    """Owns Adam's state of a model and takes steps with it, operation by operation."""
 
     def __init__(self, model: MTAW, config: Config) -> None:
         self.model, self._config = model, config
@@ -85,9 +84,7 @@ class Stepper:
         self._dtype = compute_dtype(config, self.input_device)
         self._encoder_dtype = encoder_dtype(config, model.item_embedding)
         self._threads = current_threads().pieces
-        self.optimizer = torch.optim.AdamW(
-            model.parameters(), lr=config.lr, betas=BETAS, weight_decay=config.weight_decay, fused=True
-        )
+        self._adam = AdamState(model, config, threads=self._threads)
         self._total, self._mass, self._steps, self._latest = 0.0, 0.0, 0, math.nan
         self.failed_step: int | None = None
 
@@ -109,21 +106,29 @@ class Stepper:
         if not math.isfinite(value):
             self.failed_step, self._latest = self._steps, value
             return value
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(self._config, progress)
-        self.optimizer.zero_grad(set_to_none=True)
+        self.forget_gradients()
         loss.backward()
         gradient = self.model.item_embedding.grad
         assert gradient is not None
         assert clicked.grad is not None
         add_rows(gradient, batch.clicks, clicked.grad)
-        if self._config.clip_norm > 0:
-            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self._config.clip_norm)
-        self.optimizer.step()
+        self.update(learning_rate(self._config, progress))
         self._total += value * batch.mass
         self._mass += batch.mass
         self._steps += 1
         return value
+
+    def forget_gradients(self) -> None:
+        """Let go of the last step's gradients."""
+        for parameter in self.model.parameters():
+            parameter.grad = None
+
+    def update(self, rate: float) -> None:
+        """Clip the gradients, which stay as they are, and let Adam update the weights at that learning rate."""
+        d_items, *d_small = (parameter.grad for parameter in (self.model.item_embedding, *self._adam.small))
+        assert d_items is not None
+        self._adam.rate.fill_(rate)
+        self._adam.update(d_items, [gradient for gradient in d_small if gradient is not None])
 
     def end_epoch(self) -> float:
         """Mean loss over the samples of all steps since the last call; the non-finite loss where one was."""
@@ -132,20 +137,12 @@ class Stepper:
         return mean
 
     def moments(self) -> dict[str, Tensor]:
-        """Adam's state after at least one step, under '<moment>.<weight>'."""
-        return {
-            f"{moment}.{name}": self.optimizer.state[parameter][moment]
-            for name, parameter in self.model.named_parameters()
-            for moment in MOMENTS
-        }
+        """Adam's state under '<moment>.<weight>'."""
+        return self._adam.moments()
 
     def load_moments(self, state: Mapping[str, np.ndarray]) -> None:
         """The inverse of `moments`; KeyError where the state is not of this model."""
-        for name, parameter in self.model.named_parameters():
-            self.optimizer.state[parameter] = {
-                moment: torch.from_numpy(np.array(state[f"{moment}.{name}"])).to(self.input_device)
-                for moment in MOMENTS
-            }
+        self._adam.load_moments(state)
 
     def _loss(self, clicked: torch.Tensor, batch: Batch) -> torch.Tensor:
         config = self._config

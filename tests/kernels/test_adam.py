@@ -55,7 +55,7 @@ def a_group(n: int = 4, dtype: torch.dtype = torch.float32) -> AdamGroup:
         ({"groups": [a_group(), a_group(dtype=torch.float64)]}, "group 1: weights"),
         ({"groups": [a_group()._replace(first_moments=torch.zeros(8)[::2])]}, "contiguous"),
         ({"step": torch.zeros(1)}, "step must be"),
-        ({"learning_rate": torch.zeros((), dtype=torch.float64)}, "learning_rate must be"),
+        ({"learning_rate": torch.zeros((), dtype=torch.int64)}, "learning_rate must be"),
         ({"apply": torch.ones(())}, "apply must be"),
         ({"backend": "magic"}, "no backend 'magic'"),
     ],

@@ -62,7 +62,6 @@ class LossPass {
           at_(arguments, kernels, plan_, block_.data()) {}
 
     void run() {
-        pack_items();
         for (std::int64_t begin = 0; begin < in_.n_rows; begin += plan_.chunk_rows) {
             const Chunk chunk{begin, std::min(plan_.chunk_rows, in_.n_rows - begin)};
             finish_rows(chunk);
@@ -88,6 +87,7 @@ class LossPass {
     std::int64_t tile_items(std::int64_t tile) const {
         return std::min(plan_.tile_items, in_.n_items - tile * plan_.tile_items);
     }
+    int rows_of(const Chunk& chunk, std::int64_t block) const { return plan_.rows_of_block(chunk.rows, block); }
     std::int64_t padded(std::int64_t items) const {
         return (items + kernels_.item_step - 1) / kernels_.item_step * kernels_.item_step;
     }
@@ -109,19 +109,17 @@ class LossPass {
         });
     }
 
-    void pack_items() {
-        std::atomic<bool> finite{true};
-        for_each_piece(plan_.n_tiles, [&](int, std::int64_t tile) {
-            const std::int64_t first = tile * plan_.tile_items, valid = tile_items(tile);
-            const bool wanted = kernels_.pair == 2 && in_.d_queries != nullptr;
-            kernels_.pack_items({in_.items + first * in_.d, in_.d, valid, padded(valid), plan_.width, plan_.padded_d,
-                                 at_.inverse_norms + first, at_.by_item + first * plan_.width * plan_.element_bytes,
-                                 wanted ? at_.by_dim + first * plan_.padded_d * plan_.element_bytes : nullptr});
-            for (std::int64_t item = first; item < first + valid; ++item) {
-                if (std::isnan(at_.inverse_norms[item])) finite = false;
-            }
-        });
-        items_are_finite_ = finite;
+    // Normalises and converts a tile of items into the thread's own scratch: read anew for every group of rows, it costs
+    // less than a converted catalog's way to memory and back. One piece a tile keeps the norms for later.
+    void pack_tile(std::int64_t tile, bool keeps_norms, const LossScratch& own) const {
+        const std::int64_t first = tile * plan_.tile_items, valid = tile_items(tile);
+        const bool wanted = kernels_.pair == 2 && in_.d_queries != nullptr;
+        float* const norms = keeps_norms ? at_.inverse_norms + first : own.inverse_norms;
+        kernels_.pack_items({in_.items + first * in_.d, in_.d, valid, padded(valid), plan_.width, plan_.padded_d, norms,
+                             own.by_item, wanted ? own.by_dim : nullptr});
+        for (std::int64_t item = 0; keeps_norms && item < valid; ++item) {
+            if (std::isnan(norms[item])) items_are_finite_ = false;
+        }
     }
 
     // Everything that concerns rows alone: loss, gradient, and operands for the items'. A piece is a group of rows against
@@ -139,7 +137,7 @@ class LossPass {
 
     // Normalises the block's queries and packs them.
     void prepare_block(const Chunk& chunk, std::int64_t block) const {
-        const std::int64_t rows = plan_.block_rows, first = block * rows, pair = kernels_.pair;
+        const std::int64_t rows = rows_of(chunk, block), first = block * plan_.block_rows, pair = kernels_.pair;
         const ElementWriter write(at_.queries + first * plan_.width * plan_.element_bytes, kernels_.pair);
         for (std::int64_t r = 0; r < rows; ++r) {
             const bool is_row = first + r < chunk.rows;
@@ -166,14 +164,14 @@ class LossPass {
     // part.
     void pass_part(const Chunk& chunk, std::int64_t begin, std::int64_t end, std::int64_t part,
                    const LossScratch& own) const {
-        const std::int64_t rows = plan_.block_rows, bytes = plan_.element_bytes;
+        const std::int64_t stride = plan_.block_rows, bytes = plan_.element_bytes;
         const std::int64_t first_tile = part * plan_.part_tiles;
         const std::int64_t last_tile = std::min(first_tile + plan_.part_tiles, plan_.n_tiles);
         double* const others = others_of(part);
         float* const query_sums = query_sums_of(part);
-        std::fill_n(others + begin * rows, (end - begin) * rows, 0.0);
+        std::fill_n(others + begin * stride, (end - begin) * stride, 0.0);
         if (in_.d_queries != nullptr) {
-            std::fill_n(query_sums + begin * rows * plan_.padded_d, (end - begin) * rows * plan_.padded_d, 0.0F);
+            std::fill_n(query_sums + begin * stride * plan_.padded_d, (end - begin) * stride * plan_.padded_d, 0.0F);
         }
         std::vector<std::vector<Aim>> aims;
         std::vector<std::size_t> next;
@@ -188,26 +186,26 @@ class LossPass {
         const auto base_2 = static_cast<float>(in_.scale * 1.4426950408889634);
         for (std::int64_t tile = first_tile; tile < last_tile; ++tile) {
             const std::int64_t first = tile * plan_.tile_items, valid = tile_items(tile);
+            pack_tile(tile, chunk.begin == 0 && begin == 0, own);
             for (std::int64_t block = begin; block < end; ++block) {
                 const auto place = static_cast<std::size_t>(block - begin);
+                const int rows = rows_of(chunk, block);
                 hits.clear();
                 for (; next[place] < aims[place].size() && aims[place][next[place]].target < first + valid; ++next[place]) {
                     const Aim& aim = aims[place][next[place]];
                     hits.push_back({static_cast<std::int32_t>(aim.target - first), aim.row});
                 }
                 std::byte* kept = in_.d_items != nullptr
-                                      ? at_.kept + (block * plan_.padded_items + first) * rows * bytes
+                                      ? at_.kept + (block * plan_.padded_items * stride + first * rows) * bytes
                                       : in_.d_queries != nullptr ? own.exps : nullptr;
                 std::byte* pairs = kernels_.pair == 1 ? kept : own.pairs;
-                kernels_.exponentials({at_.by_item + first * plan_.width * bytes, plan_.width,
-                                       at_.queries + block * rows * plan_.width * bytes, base_2, valid, padded(valid),
-                                       plan_.block_rows, hits.data(), static_cast<std::int64_t>(hits.size()), own.sums,
-                                       kept, pairs});
-                for (std::int64_t r = 0; r < rows; ++r) others[block * rows + r] += static_cast<double>(own.sums[r]);
+                kernels_.exponentials({own.by_item, plan_.width, at_.queries + block * stride * plan_.width * bytes,
+                                       base_2, valid, padded(valid), rows, hits.data(),
+                                       static_cast<std::int64_t>(hits.size()), own.sums, kept, pairs});
+                for (std::int64_t r = 0; r < rows; ++r) others[block * stride + r] += static_cast<double>(own.sums[r]);
                 if (in_.d_queries == nullptr) continue;
-                kernels_.accumulate_queries({pairs, at_.by_dim + first * plan_.padded_d * bytes, padded(valid), in_.d,
-                                             plan_.padded_d, plan_.block_rows,
-                                             query_sums + block * rows * plan_.padded_d});
+                kernels_.accumulate_queries({pairs, own.by_dim, padded(valid), in_.d, plan_.padded_d, rows,
+                                             query_sums + block * stride * plan_.padded_d});
             }
         }
     }
@@ -225,14 +223,14 @@ class LossPass {
 
     // From the sums over all items to the loss of the block's rows, their gradients and the operands of the items'.
     void finish_block(const Chunk& chunk, std::int64_t block) const {
-        const std::int64_t rows = plan_.block_rows, first = block * rows;
+        const std::int64_t rows = rows_of(chunk, block), first = block * plan_.block_rows;
         add_parts(first, rows);
         std::vector<float> gradient(static_cast<std::size_t>(in_.d));
         for (std::int64_t r = 0; r < rows; ++r) {
             const std::int64_t row = first + r;
             float factor = 0.0F;
             if (row < chunk.rows) {
-                factor = finish_row(chunk, row, at_.query_sums + block * rows * plan_.padded_d + r, gradient.data());
+                factor = finish_row(chunk, row, at_.query_sums + first * plan_.padded_d + r, rows, gradient.data());
             }
             if (in_.d_items != nullptr) pack_weighted(row, row < chunk.rows ? factor : 0.0F, row < chunk.rows);
         }
@@ -257,7 +255,9 @@ class LossPass {
     }
 
     // Returns dL/dcos over the exponential: what the row's exponentials count for in the items' gradient.
-    float finish_row(const Chunk& chunk, std::int64_t row, const float* sums, float* gradient) const {
+    // sums: the row's, `stride` apart.
+    float finish_row(const Chunk& chunk, std::int64_t row, const float* sums, std::int64_t stride,
+                     float* gradient) const {
         const std::int64_t id = chunk.begin + row, d = in_.d;
         const float* unit = at_.unit + row * d;
         const float* target = in_.items + in_.targets[id] * d;
@@ -273,7 +273,7 @@ class LossPass {
         if (in_.d_queries != nullptr) {
             const double by_target = at_target * target_norm;
             for (std::int64_t k = 0; k < d; ++k) {
-                gradient[k] = static_cast<float>(factor * static_cast<double>(sums[k * plan_.block_rows]) +
+                gradient[k] = static_cast<float>(factor * static_cast<double>(sums[k * stride]) +
                                                  by_target * static_cast<double>(target[k]));
             }
             const double along = dot(gradient, unit, d);
@@ -309,12 +309,12 @@ class LossPass {
         for_each_piece(plan_.n_tiles, [&](int thread, std::int64_t index) {
             const std::int64_t first = index * plan_.tile_items, valid = tile_items(index);
             float* tile = scratch(thread).tile;
-            std::fill_n(tile, padded(valid) * plan_.tile_width, 0.0F);
             for (std::int64_t block = 0; block < blocks; block += step) {
-                kernels_.accumulate_items({at_.kept + (block * plan_.padded_items + first) * rows * bytes,
-                                           plan_.padded_items * rows, std::min(step, blocks - block), plan_.block_rows,
+                const std::int64_t count = std::min(step, blocks - block);
+                kernels_.accumulate_items({at_.kept + block * plan_.padded_items * rows * bytes, plan_.padded_items * rows,
+                                           count, plan_.block_rows, rows_of(chunk, block + count - 1), first,
                                            at_.weighted + block * rows * plan_.tile_width * bytes, padded(valid),
-                                           plan_.tile_width, tile});
+                                           plan_.tile_width, block == 0, tile});
             }
             add_targets(aims, first, valid, tile);
             kernels_.finish_items({tile, plan_.tile_width, in_.items + first * in_.d, at_.inverse_norms + first, valid,
@@ -337,7 +337,7 @@ class LossPass {
     const LossPlan plan_;
     const Block block_;
     const LossBuffers at_;
-    bool items_are_finite_ = true;
+    mutable std::atomic<bool> items_are_finite_ = true;
 };
 
 }  // namespace

@@ -24,13 +24,22 @@ inline void store_bf16_exps(const __m512 (&exps)[M][V], const ExpTile& tile, std
     MTAW_UNROLL
     for (int i = 0; i < M; i += 2) {
         MTAW_UNROLL
-        for (int v = 0; v < V; v += 2) {
+        for (int v = 0; v + 1 < V; v += 2) {
             const __m512i even = integers(_mm512_cvtne2ps_pbh(exps[i][v + 1], exps[i][v]));
             const __m512i odd = integers(_mm512_cvtne2ps_pbh(exps[i + 1][v + 1], exps[i + 1][v]));
             _mm512_storeu_si512(kept + (i * V + v) * 16, even);
             _mm512_storeu_si512(kept + ((i + 1) * V + v) * 16, odd);
             _mm512_storeu_si512(pairs + (i * V + 2 * v) * 16, _mm512_permutex2var_epi16(even, front, odd));
             _mm512_storeu_si512(pairs + (i * V + 2 * v + 2) * 16, _mm512_permutex2var_epi16(even, back, odd));
+        }
+        if constexpr (V % 2 == 1) {
+            constexpr int v = V - 1;
+            const auto even = reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(exps[i][v]));
+            const auto odd = reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(exps[i + 1][v]));
+            _mm256_storeu_si256(reinterpret_cast<__m256i*>(kept + (i * V + v) * 16), even);
+            _mm256_storeu_si256(reinterpret_cast<__m256i*>(kept + ((i + 1) * V + v) * 16), odd);
+            const __m512i both = _mm512_permutex2var_epi16(_mm512_castsi256_si512(even), front, _mm512_castsi256_si512(odd));
+            _mm512_storeu_si512(pairs + (i * V + 2 * v) * 16, both);
         }
     }
 }

@@ -4,6 +4,7 @@
 #include <pybind11/stl.h>
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <stdexcept>
 #include <string>
@@ -12,6 +13,7 @@
 #include "buffers.hpp"
 #include "isa.hpp"
 #include "loss/aw_loss.hpp"
+#include "loss/block.hpp"
 
 namespace py = pybind11;
 
@@ -72,6 +74,17 @@ void loss(const py::array& queries, const py::array& items, const py::array& tar
     aw_loss(arguments, format, chosen, threads);
 }
 
+// An uninitialised matrix in memory that the process keeps: letting go of one and asking for the next, as a training
+// does with its gradient, pages nothing in.
+py::array_t<float> kept_matrix(std::int64_t rows, std::int64_t d) {
+    if (rows < 0 || d < 0) throw py::value_error("a matrix cannot have a negative number of rows or columns");
+    auto block = std::make_unique<Block>(static_cast<std::size_t>(rows * d) * sizeof(float));
+    auto* const data = reinterpret_cast<float*>(block->data());
+    const py::capsule owner(block.get(), [](void* held) { delete static_cast<Block*>(held); });
+    block.release();  // NOLINT: the capsule's now
+    return py::array_t<float>({rows, d}, data, owner);
+}
+
 py::array_t<float> loss_exp2(const py::array& x, const std::string& compute, const std::optional<std::string>& isa) {
     const float* data = checked_data<float>(x, 1, "x", "float32");
     py::array_t<float> out(x.shape(0));
@@ -86,6 +99,8 @@ void bind_loss(py::module_& module) {
                py::arg("scale"), py::arg("gamma"), py::arg("loss"), py::arg("d_queries"), py::arg("d_items"),
                py::arg("compute"), py::arg("threads"), py::arg("isa") = py::none(),
                "The AW loss and its gradients; see mtaw_fast.kernels.native.loss.");
+    module.def("kept_matrix", &kept_matrix, py::arg("rows"), py::arg("d"),
+               "An uninitialised float32 matrix in memory that the process keeps for the next one.");
     module.def("aw_loss_exp2", &loss_exp2, py::arg("x"), py::arg("compute"), py::arg("isa") = py::none(),
                "2^x as the loss computes it.");
 }

@@ -13,9 +13,13 @@ namespace {
 
 constexpr std::size_t kAlignment = std::size_t{2} << 20U;  // a huge page
 
+struct Kept {
+    std::byte* data = nullptr;
+    std::size_t size = 0;
+};
+
 std::mutex kept_mutex;
-std::byte* kept_data = nullptr;
-std::size_t kept_size = 0;
+Kept kept[2];
 
 std::byte* allocate(std::size_t size) {
     auto* data = static_cast<std::byte*>(::operator new(size, std::align_val_t{kAlignment}));
@@ -32,9 +36,13 @@ void release(std::byte* data) { ::operator delete(data, std::align_val_t{kAlignm
 Block::Block(std::size_t bytes) : size_((bytes + kAlignment - 1) / kAlignment * kAlignment) {
     {
         const std::lock_guard lock(kept_mutex);
-        if (kept_size >= size_) {
-            data_ = std::exchange(kept_data, nullptr);
-            size_ = std::exchange(kept_size, 0);
+        Kept* best = nullptr;
+        for (Kept& one : kept) {
+            if (one.size >= size_ && (best == nullptr || one.size < best->size)) best = &one;
+        }
+        if (best != nullptr) {
+            data_ = std::exchange(best->data, nullptr);
+            size_ = std::exchange(best->size, 0);
         }
     }
     if (data_ == nullptr) data_ = allocate(size_);
@@ -43,9 +51,10 @@ Block::Block(std::size_t bytes) : size_((bytes + kAlignment - 1) / kAlignment * 
 Block::~Block() {
     {
         const std::lock_guard lock(kept_mutex);
-        if (size_ > kept_size) {
-            std::swap(data_, kept_data);
-            std::swap(size_, kept_size);
+        Kept& smallest = kept[0].size <= kept[1].size ? kept[0] : kept[1];
+        if (size_ > smallest.size) {
+            std::swap(data_, smallest.data);
+            std::swap(size_, smallest.size);
         }
     }
     if (data_ != nullptr) release(data_);

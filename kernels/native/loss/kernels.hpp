@@ -58,15 +58,18 @@ struct AccumulateQueries {
     float* sums;  // [d up to a multiple of dim_step, block_rows]
 };
 
-// tile[item, dim] += sum over rows of exps x query.
+// tile[item, dim] = or += sum over rows of exps x query.
 struct AccumulateItems {
-    const void* kept;  // [blocks][padded, block_rows]
+    const void* kept;  // [blocks][items, rows of the block]
     std::int64_t kept_stride;  // elements from one block of rows to the next
     std::int64_t blocks;
-    int block_rows;
-    const void* queries;  // [blocks * block_rows / pair, tile_width, pair]
+    int block_rows;       // of every block but the last
+    int last_rows;        // of the last
+    std::int64_t first_item;  // of the tile, in `kept`
+    const void* queries;  // [rows of all blocks / pair, tile_width, pair]
     std::int64_t padded;
     std::int64_t tile_width;  // d up to a multiple of `lanes`
+    bool first;               // whether nothing is in the tile yet
     float* tile;              // [padded, tile_width]
 };
 
@@ -86,8 +89,8 @@ struct FinishItems {
 struct LossKernels {
     int pair;        // elements a lane multiplies at once: 1 in float32, 2 in bfloat16
     int lanes;       // floats of a vector
-    int block_rows;  // rows of a block
-    int small_block_rows;  // the same where there are fewer rows than threads can share
+    int block_rows;  // rows of a block, at most
+    int row_step;    // rows of a block are a multiple
     int item_step;
     int depth_step;  // elements: the logits' inner axis, d, is padded to a multiple
     int dim_step;    // d as the outer axis of the queries' gradient is padded to a multiple

@@ -157,19 +157,24 @@ void amx_accumulate_queries(const AccumulateQueries& work) {
 
 void amx_accumulate_items(const AccumulateItems& work) {
     const Tiles configured;
-    const std::int64_t rows = work.block_rows;
     for (std::int64_t item = 0; item < work.padded; item += kTwo) {
         for (std::int64_t dim = 0; dim < work.tile_width; dim += kTwo) {
             const Product product(true, dim + kTileRows < work.tile_width);
-            const auto* exps = static_cast<const std::uint16_t*>(work.kept) + item * rows;
+            const auto* kept = static_cast<const std::uint16_t*>(work.kept);
             const auto* queries = static_cast<const std::uint16_t*>(work.queries) + dim * 2;
             for (std::int64_t block = 0; block < work.blocks; ++block) {
-                product.add({exps, rows * 2, kTileDepth * 2},
+                const std::int64_t rows = block + 1 < work.blocks ? work.block_rows : work.last_rows;
+                product.add({kept + (work.first_item + item) * rows, rows * 2, kTileDepth * 2},
                             {queries, work.tile_width * 4, kTileRows * work.tile_width * 4}, rows / kTileDepth);
-                exps += work.kept_stride;
+                kept += work.kept_stride;
                 queries += rows * work.tile_width;
             }
-            product.add_to(work.tile + item * work.tile_width + dim, work.tile_width);
+            float* out = work.tile + item * work.tile_width + dim;
+            if (work.first) {
+                product.store(out, work.tile_width);
+            } else {
+                product.add_to(out, work.tile_width);
+            }
         }
     }
 }

@@ -11,7 +11,6 @@ struct Avx2Floats {
     using Vec = __m256;
     static constexpr int kLanes = 8;
     static constexpr int kRowVectors = 2;
-    static constexpr bool kHalfBlocks = false;
     static constexpr int kDimVectors = 4;
     static constexpr int kItemsAtOnce = 3;
 

@@ -16,7 +16,6 @@ struct PortableFloats {
     using Vec = Vec4;
     static constexpr int kLanes = 4;
     static constexpr int kRowVectors = 2;
-    static constexpr bool kHalfBlocks = false;
     static constexpr int kDimVectors = 4;
     static constexpr int kItemsAtOnce = 3;
 

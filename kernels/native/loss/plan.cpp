@@ -60,8 +60,16 @@ LossPlan::LossPlan(const LossArguments& arguments, const LossKernels& kernels, i
     const std::int64_t fitting = kept_bytes / (padded_items * element_bytes) / kRowStep * kRowStep;
     const std::int64_t chunks = (n_rows + std::min(fitting, kMostChunkRows) - 1) / std::min(fitting, kMostChunkRows);
     chunk_rows = std::min(up_to((n_rows + chunks - 1) / chunks, kRowStep), n_rows);
-    block_rows = chunk_rows < std::int64_t{kernels.block_rows} * threads ? kernels.small_block_rows : kernels.block_rows;
+    // Blocks of about equal size: one of a single vector of rows would be bound by its loads.
+    row_step = kernels.row_step;
+    const std::int64_t steps = (chunk_rows + row_step - 1) / row_step, most = kernels.block_rows / row_step;
+    chunk_blocks = (steps + most - 1) / most;
+    block_rows = static_cast<int>((steps + chunk_blocks - 1) / chunk_blocks) * row_step;
     chunk_blocks = (chunk_rows + block_rows - 1) / block_rows;
+}
+
+int LossPlan::rows_of_block(std::int64_t rows, std::int64_t block) const {
+    return static_cast<int>(std::min<std::int64_t>(block_rows, up_to(rows - block * block_rows, row_step)));
 }
 
 LossBuffers::LossBuffers(const LossArguments& arguments, const LossKernels& kernels, const LossPlan& plan,
@@ -70,13 +78,6 @@ LossBuffers::LossBuffers(const LossArguments& arguments, const LossKernels& kern
     const bool queries_asked = arguments.d_queries != nullptr, items_asked = arguments.d_items != nullptr;
     Shelf shelf(base, bytes);
     shelf.place(inverse_norms, arguments.n_items);
-    shelf.place(by_item, plan.padded_items * plan.width * plan.element_bytes);
-    // With groups of one the two layouts of the items are the same.
-    if (kernels.pair == 1) {
-        by_dim = by_item;
-    } else {
-        shelf.place(by_dim, queries_asked ? plan.padded_items * plan.padded_d * plan.element_bytes : 0);
-    }
     shelf.place(kept, items_asked ? plan.padded_items * rows * plan.element_bytes : 0);
     shelf.place(queries, rows * plan.width * plan.element_bytes);
     shelf.place(weighted, items_asked ? rows * plan.tile_width * plan.element_bytes : 0);
@@ -92,10 +93,15 @@ LossBuffers::LossBuffers(const LossArguments& arguments, const LossKernels& kern
 LossScratch::LossScratch(const LossKernels& kernels, const LossPlan& plan, std::byte* base) {
     const std::int64_t exps_bytes = plan.tile_items * plan.block_rows * plan.element_bytes;
     Shelf shelf(base, bytes);
+    shelf.place(by_item, plan.tile_items * plan.width * plan.element_bytes);
+    shelf.place(inverse_norms, plan.tile_items);
     shelf.place(exps, exps_bytes);
+    // With groups of one the two layouts, of the items and of the exponentials, are the same.
     if (kernels.pair == 1) {
+        by_dim = by_item;
         pairs = exps;
     } else {
+        shelf.place(by_dim, plan.tile_items * plan.padded_d * plan.element_bytes);
         shelf.place(pairs, exps_bytes);
     }
     shelf.place(tile, plan.tile_items * plan.tile_width);

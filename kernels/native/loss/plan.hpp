@@ -14,8 +14,12 @@ namespace mtaw {
 struct LossPlan {
     LossPlan(const LossArguments& arguments, const LossKernels& kernels, int wanted_threads);
 
+    // Rows of block `block` where a chunk has `rows`: the last block of a chunk ends soon after its last row.
+    int rows_of_block(std::int64_t rows, std::int64_t block) const;
+
     int threads;
-    int block_rows;
+    int row_step;
+    int block_rows;             // of a block of rows, the last one excepted
     std::int64_t element_bytes;
     std::int64_t width;         // d of by_item and of packed queries, padded
     std::int64_t padded_d;      // d of by_dim and of the queries' sums, padded
@@ -35,9 +39,7 @@ struct LossBuffers {
 
     std::size_t bytes = 0;  // of the block; the same with base = nullptr
     float* inverse_norms;   // [N]
-    std::byte* by_item;     // [padded_items, width] elements
-    std::byte* by_dim;      // [padded_items, padded_d] elements, tile after tile
-    std::byte* kept;        // [chunk_blocks][padded_items, block_rows] elements; null without d_items
+    std::byte* kept;        // [chunk_blocks][padded_items, rows of the block] elements; null without d_items
     std::byte* queries;     // [chunk_blocks][width / pair, block_rows, pair] elements
     std::byte* weighted;    // [chunk_blocks * block_rows / pair, tile_width, pair] elements
     float* unit;            // [chunk_rows, d]: normalised queries
@@ -54,10 +56,13 @@ struct LossScratch {
     LossScratch(const LossKernels& kernels, const LossPlan& plan, std::byte* base);
 
     std::size_t bytes = 0;
-    std::byte* exps;   // [tile_items, block_rows] elements, where they are not kept
-    std::byte* pairs;  // [tile_items / pair, block_rows, pair] elements
-    float* tile;       // [tile_items, tile_width]
-    float* sums;       // [block_rows]
+    std::byte* by_item;    // [tile_items, width] elements
+    std::byte* by_dim;     // [tile_items * padded_d] elements
+    float* inverse_norms;  // [tile_items], where another piece writes the call's
+    std::byte* exps;       // [tile_items, block_rows] elements, where they are not kept
+    std::byte* pairs;      // [tile_items / pair, block_rows, pair] elements
+    float* tile;           // [tile_items, tile_width]
+    float* sums;           // [block_rows]
 };
 
 }  // namespace mtaw

@@ -2,7 +2,7 @@
 //
 // Included by one file an instruction set. A Format brings
 //   Element, kPair, kLanes           stored numbers, how many a lane multiplies at once, lanes of a vector
-//   kRowVectors                      vectors of a full block of rows; half of it where kHalfBlocks
+//   kRowVectors                      vectors of a full block of rows
 //   kDimVectors                      vectors of d that accumulate_items holds for kItemsAtOnce items
 //   Vec, Operand                     floats; elements in groups of kPair
 //   zero, load, store, add, sub, mul, multiply_add (floats), sum
@@ -117,12 +117,12 @@ void exponentials_of(const ExpTile& tile) {
     for (int v = 0; v < V; ++v) F::store(tile.sums + v * F::kLanes, sums[v]);
 }
 
-template <typename F>
+template <typename F, int V = F::kRowVectors>
 void exponentials(const ExpTile& tile) {
-    if constexpr (F::kHalfBlocks) {
-        if (tile.block_rows < F::kRowVectors * F::kLanes) return exponentials_of<F, F::kRowVectors / 2>(tile);
+    if constexpr (V > 1) {
+        if (tile.block_rows < V * F::kLanes) return exponentials<F, V - 1>(tile);
     }
-    exponentials_of<F, F::kRowVectors>(tile);
+    exponentials_of<F, V>(tile);
 }
 
 template <typename F, int M, int V>
@@ -155,34 +155,34 @@ void accumulate_queries_of(const AccumulateQueries& work) {
     }
 }
 
-template <typename F>
+template <typename F, int V = F::kRowVectors>
 void accumulate_queries(const AccumulateQueries& work) {
-    if constexpr (F::kHalfBlocks) {
-        if (work.block_rows < F::kRowVectors * F::kLanes) return accumulate_queries_of<F, F::kRowVectors / 2>(work);
+    if constexpr (V > 1) {
+        if (work.block_rows < V * F::kLanes) return accumulate_queries<F, V - 1>(work);
     }
-    accumulate_queries_of<F, F::kRowVectors>(work);
+    accumulate_queries_of<F, V>(work);
 }
 
 template <typename F, int M, int V>
 void accumulate_vectors(const AccumulateItems& work, std::int64_t dim) {
     using Element = typename F::Element;
     const std::ptrdiff_t step = work.tile_width * F::kPair;
-    const std::ptrdiff_t steps = work.block_rows / F::kPair;
     for (std::int64_t item = 0; item < work.padded; item += M) {
         typename F::Vec acc[M][V];
         clear<F>(acc);
-        const Element* exps = static_cast<const Element*>(work.kept) + item * work.block_rows;
+        const Element* kept = static_cast<const Element*>(work.kept);
         const Element* queries = static_cast<const Element*>(work.queries) + dim * F::kPair;
         for (std::int64_t block = 0; block < work.blocks; ++block) {
-            multiply<F>(acc, exps, work.block_rows, F::kPair, queries, step, steps);
-            exps += work.kept_stride;
-            queries += steps * step;
+            const std::ptrdiff_t rows = block + 1 < work.blocks ? work.block_rows : work.last_rows;
+            multiply<F>(acc, kept + (work.first_item + item) * rows, rows, F::kPair, queries, step, rows / F::kPair);
+            kept += work.kept_stride;
+            queries += rows / F::kPair * step;
         }
         float* out = work.tile + item * work.tile_width + dim;
         for (int m = 0; m < M; ++m) {
             for (int v = 0; v < V; ++v) {
                 float* place = out + m * work.tile_width + v * F::kLanes;
-                F::store(place, F::add(F::load(place), acc[m][v]));
+                F::store(place, work.first ? acc[m][v] : F::add(F::load(place), acc[m][v]));
             }
         }
     }
@@ -268,8 +268,7 @@ void exp2_all(const float* x, float* out, std::int64_t count) {
 
 template <typename F>
 constexpr LossKernels kernels_of(void (*pack_items)(const PackItems&)) {
-    constexpr int kRows = F::kRowVectors * F::kLanes;
-    return {F::kPair, F::kLanes, kRows, F::kHalfBlocks ? kRows / 2 : kRows, kItems, F::kPair, 1, pack_items,
+    return {F::kPair, F::kLanes, F::kRowVectors * F::kLanes, F::kLanes, kItems, F::kPair, 1, pack_items,
             exponentials<F>, accumulate_queries<F>, accumulate_items<F>, finish_items<F>, exp2_all<F>};
 }
 

@@ -13,7 +13,6 @@ struct Avx512Floats {
     using Vec = __m512;
     static constexpr int kLanes = 16;
     static constexpr int kRowVectors = 4;
-    static constexpr bool kHalfBlocks = true;
     static constexpr int kDimVectors = 7;
     static constexpr int kItemsAtOnce = 3;
 

@@ -1,0 +1,98 @@
+"""A model's weights as Adam sees them: the item vectors and, in one buffer, everything else; and its moments."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mtaw_fast.config import Config
+from mtaw_fast.kernels import triton_device
+from mtaw_fast.kernels.adam import AdamGroup, AdamSettings, adam_step
+from mtaw_fast.model.mtaw import MTAW
+
+BETAS = (0.9, 0.999)
+MOMENTS = ("exp_avg", "exp_avg_sq", "step")  # Adam's state of a weight
+
+
+class AdamState:
+    """Owns the moments of a model and updates its weights, clipped by the norm of the whole gradient.
+
+    All weights but the item vectors become views of one buffer, so that Adam updates them in one go.
+
+    Parameters
+    ----------
+    model : MTAW
+        Float weights on one device.
+    config : Config
+        weight_decay and clip_norm count here.
+    backend : str, default 'auto'
+        Of `adam_step`.
+    threads : int, optional
+        Of the native backend.
+    """
+
+    def __init__(self, model: MTAW, config: Config, *, backend: str = "auto", threads: int | None = None) -> None:
+        self._backend, self._threads = backend, threads
+        self._named = dict(model.named_parameters())
+        self._items = model.item_embedding
+        self.small = [parameter for parameter in self._named.values() if parameter is not self._items]
+        device = self._items.device
+        self._settings = AdamSettings(*BETAS, eps=1e-8, weight_decay=config.weight_decay, clip_norm=config.clip_norm)
+        self._weights = (self._items.detach().view(-1), _flatten(self.small))
+        self._moments = [(torch.zeros_like(weights), torch.zeros_like(weights)) for weights in self._weights]
+        self._step = torch.zeros((), device=device)
+        # In float64 a rate is what Python has and PyTorch's optimisers compute with; Triton's kernels read float32.
+        is_triton = not triton_device.not_supported_reasons(self._items)
+        self.rate = torch.zeros((), dtype=torch.float32 if is_triton else torch.float64, device=device)
+        self._always = torch.ones((), dtype=torch.bool, device=device)
+
+    def update(self, d_items: Tensor, d_small: Sequence[Tensor], apply: Tensor | None = None) -> None:
+        """Take a step at the learning rate `self.rate`.
+
+        Parameters
+        ----------
+        d_items : float[N, d]
+            Gradient of the item vectors.
+        d_small : sequence of float
+            Gradients of `self.small`, in its order.
+        apply : bool[], optional
+            On the device; where it is false nothing changes.
+        """
+        gradients = (d_items.reshape(-1), torch.cat([gradient.reshape(-1) for gradient in d_small]))
+        adam_step(
+            [AdamGroup(w, g, *pair) for w, g, pair in zip(self._weights, gradients, self._moments, strict=True)],
+            self._step,
+            self.rate,
+            apply=self._always if apply is None else apply,
+            settings=self._settings,
+            backend=self._backend,
+            threads=self._threads,
+        )
+
+    def moments(self) -> dict[str, Tensor]:
+        """Adam's state under '<moment>.<weight>', as views of it in the weights' shapes."""
+        (items_first, items_second), (first, second) = self._moments
+        sizes = [parameter.numel() for parameter in self.small]
+        views = {id(p): pair for p, *pair in zip(self.small, first.split(sizes), second.split(sizes), strict=True)}
+        views[id(self._items)] = [items_first, items_second]
+        state: dict[str, Tensor] = {}
+        for name, p in self._named.items():
+            tensors = (*(view.view(p.shape) for view in views[id(p)]), self._step)
+            state |= {f"{moment}.{name}": tensor for moment, tensor in zip(MOMENTS, tensors, strict=True)}
+        return state
+
+    def load_moments(self, state: Mapping[str, np.ndarray]) -> None:
+        """The inverse of `moments`; KeyError or RuntimeError where the state is not of this model."""
+        for name, tensor in self.moments().items():
+            tensor.copy_(torch.from_numpy(np.array(state[name])).reshape(tensor.shape))
+
+
+def _flatten(parameters: list[torch.nn.Parameter]) -> Tensor:
+    """One buffer with the parameters' values, of which they become views: float[n]."""
+    flat = torch.cat([parameter.detach().reshape(-1) for parameter in parameters])
+    for parameter, part in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):
+        parameter.data = part.view(parameter.shape)
+    return flat
