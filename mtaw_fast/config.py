@@ -90,7 +90,7 @@ class Config:
     gamma : float, default 2
         Exponent of the adaptive weight (2 - 2p)^gamma; 0 is plain cross-entropy.
     negatives : bool, default False
-        Whether to add the term over the other items (reference backend alone, slow).
+        Whether to add the term over the other items: the loss's other reading (`kernels/aw_loss/README.md`).
     targets : {'all', 'new'}, default 'all'
         Samples that count: all, or those whose target is new to the session.
     type_weights : str, default none
@@ -273,8 +273,10 @@ class Config:
         for name, choices in _CHOICES.items():
             if getattr(self, name) not in choices:
                 raise UsageError(f"setting {name}={shown(getattr(self, name))} is none of {', '.join(choices)}")
-        if self.negatives and self.loss_backend not in ("auto", "reference"):
-            raise UsageError(f"setting negatives=true needs loss_backend=reference, not {self.loss_backend}")
+        if self.negatives and self.loss_backend == "chunked":
+            raise UsageError(
+                "setting negatives=true: loss_backend=chunked has no such term; take auto, native, triton or reference"
+            )
         _check_features(self.leave_out)
         parsed(self.type_weights, "setting type_weights")
 

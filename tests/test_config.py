@@ -48,7 +48,7 @@ def test_a_bad_override_is_named(assignment: str, message: str) -> None:
         ({"d": 100.0}, "d must be int, not 100.0"),
         ({"memory": 1}, "memory must be bool, not 1"),
         ({"schedule": ["cosine"]}, "schedule must be str"),
-        ({"negatives": True, "loss_backend": "native"}, "negatives=true needs loss_backend=reference"),
+        ({"negatives": True, "loss_backend": "chunked"}, "negatives=true: loss_backend=chunked has no such term"),
         ({"leave_out": "repeat_rate, no_such"}, "leave_out: there is no feature 'no_such'"),
     ],
 )

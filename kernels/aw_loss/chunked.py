@@ -31,7 +31,7 @@ def not_supported_reasons(request: LossRequest) -> list[str]:
     """Why this backend cannot take the request; empty where it can."""
     reasons = []
     if request.negatives:
-        reasons.append("negatives=True needs a second sum over the catalog")
+        reasons.append("it has no negatives=True")
     if request.queries.dtype != torch.float32 or request.items.dtype != torch.float32:
         reasons.append("queries and items must be float32")
     if request.compute_dtype not in (None, torch.float32, torch.bfloat16):

@@ -56,7 +56,7 @@ def aw_loss(
     reduction : {'mean', 'sum', 'none'}, default 'mean'
         'mean' is the sum over the number of rows with a weight other than 0.
     negatives : bool, default False
-        Whether to add -sum_{j != y} (2 y_j)^gamma log(1 - y_j) (reference backend alone).
+        Whether to add -sum_{j != y} (2 p_j)^gamma log(1 - p_j), all items' reading of the paper; 'chunked' has none.
     compute_dtype : torch.dtype, optional
         Of the matrix products (accumulated in float32); that of the inputs by default.
     backend : {'auto', 'triton', 'native', 'chunked', 'reference'}, default 'auto'

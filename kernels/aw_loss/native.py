@@ -22,8 +22,8 @@ _KEPT_FROM = 1 << 20  # bytes; smaller ones malloc keeps by itself
 def not_supported_reasons(request: LossRequest) -> list[str]:
     """Why this backend cannot take the request; empty where it can."""
     reasons = []
-    if request.negatives:
-        reasons.append("negatives=True needs a second sum over the catalog")
+    if request.negatives and request.gamma > native_loss.MOST_GAMMA:
+        reasons.append(f"gamma must be at most {native_loss.MOST_GAMMA:g} with negatives=True")
     if any(tensor.device.type != "cpu" for tensor in (request.queries, request.items, request.targets)):
         reasons.append("queries, items and targets must be on the CPU")
     if request.queries.dtype != torch.float32 or request.items.dtype != torch.float32:
@@ -100,6 +100,7 @@ def _run(
         *arrays,
         scale=request.scale,
         gamma=request.gamma,
+        negatives=request.negatives,
         loss=losses.numpy(),
         d_queries=None if d_queries is None else d_queries.numpy(),
         d_items=None if d_items is None else d_items.numpy(),

@@ -6,7 +6,9 @@ import numpy as np
 
 from mtaw_fast.kernels.native import _native
 
-__all__ = ["aw_loss", "kept_matrix", "multiplies_bfloat16"]
+__all__ = ["MOST_GAMMA", "aw_loss", "kept_matrix", "multiplies_bfloat16"]
+
+MOST_GAMMA = 64.0  # with negatives: (2p)^gamma of a p above 1/2 is to stay a float32
 
 
 def multiplies_bfloat16(isa: str | None = None) -> bool:
@@ -37,6 +39,7 @@ def aw_loss(
     compute: str = "float32",
     threads: int = 1,
     isa: str | None = None,
+    negatives: bool = False,
 ) -> None:
     """Write loss and gradients of B rows over N items; kernels/aw_loss/README.md has the maths and the plan.
 
@@ -44,13 +47,15 @@ def aw_loss(
     row_weights: float32[B]; the gradients are those of sum_b row_weights[b] * loss[b].
     loss: float32[B], out, unweighted. d_queries: float32[B, d], d_items: float32[N, d], out, or None where not
     wanted. All arrays C-contiguous. compute: 'float32' or 'bfloat16', of the matrix products, which accumulate in
-    float32. isa: instruction set, None for the one in use.
+    float32. isa: instruction set, None for the one in use. negatives: whether to add the term over the other items.
 
     The same bits for every number of threads and on every run. A vector that is not finite makes the losses NaN that
     it enters, of an item all of them. Beside the results it takes the items twice in `compute`, O(B d), and 128 MiB or
     512 bytes an item, whichever is more, for exponentials; the next call finds them again.
 
-    Raises ValueError on a wrong type or shape, or where `isa` has no such products; IndexError on a target outside the
-    catalog. Releases the GIL.
+    Raises ValueError on a wrong type or shape, where `isa` has no such products, and on a gamma above MOST_GAMMA with
+    negatives; IndexError on a target outside the catalog. Releases the GIL.
     """
-    _native.aw_loss(queries, items, targets, row_weights, scale, gamma, loss, d_queries, d_items, compute, threads, isa)
+    _native.aw_loss(
+        queries, items, targets, row_weights, scale, gamma, loss, d_queries, d_items, compute, threads, isa, negatives
+    )  # fmt: skip

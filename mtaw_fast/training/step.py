@@ -47,8 +47,6 @@ def compute_dtype(config: Config, device: torch.device) -> torch.dtype | None:
     """Dtype of the loss's matrix products: the config's, or bfloat16 where the hardware multiplies it."""
     if config.compute_dtype != "auto":
         return {"float32": torch.float32, "bfloat16": torch.bfloat16}[config.compute_dtype]
-    if config.negatives:
-        return None
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else None
     capabilities = torch.backends.cpu.get_cpu_capability()

@@ -16,10 +16,12 @@ from mtaw_fast.training.step import Stepper
 from tests.training.conftest import N_ITEMS, ring_sessions
 
 
-@pytest.mark.parametrize("clip_norm", [0.0, 1e-3])
-def test_a_step_is_autograd_s_with_both_of_the_items_gradients(clip_norm: float) -> None:
+@pytest.mark.parametrize(("clip_norm", "negatives"), [(0.0, False), (1e-3, False), (0.0, True)])
+def test_a_step_is_autograd_s_with_both_of_the_items_gradients(clip_norm: float, negatives: bool) -> None:
     """Items that were clicked, once or often, that are targets, both or neither: all get the whole gradient."""
-    config = Config(d=12, dropout=0.0, clip_norm=clip_norm, compute_dtype="float32", warmup_epochs=0, lr=1e-2)
+    config = Config(
+        d=12, dropout=0.0, clip_norm=clip_norm, compute_dtype="float32", warmup_epochs=0, lr=1e-2, negatives=negatives
+    )
     model = MTAW(config, N_ITEMS + 5).draw_weights(seed=3)
     plain = copy.deepcopy(model)
     batch = Batch.of(ring_sessions(20, seed=4), 1, torch.device("cpu"))
@@ -27,7 +29,9 @@ def test_a_step_is_autograd_s_with_both_of_the_items_gradients(clip_norm: float)
     value = stepper.step(batch, progress=0.0)
 
     queries = plain(batch.clicks, batch.offsets)[batch.rows]
-    loss = aw_loss(queries, plain.item_embedding, batch.targets, scale=16, gamma=2, backend="reference")
+    loss = aw_loss(
+        queries, plain.item_embedding, batch.targets, scale=16, gamma=2, negatives=negatives, backend="reference"
+    )
     loss.backward()
     assert value == pytest.approx(loss.item(), rel=1e-5)
     if clip_norm:

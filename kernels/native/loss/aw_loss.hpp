@@ -21,11 +21,14 @@ struct LossArguments {
     const std::int64_t* targets;  // [B], in 0..N-1
     const float* row_weights;     // [B]: the gradients are those of sum_b row_weights[b] * loss[b]
     double scale;                 // 0 < scale <= 40
-    double gamma;                 // >= 0
+    double gamma;                 // >= 0; with negatives at most kMostGamma
+    bool negatives;               // whether to add the term over the items that are no targets
     float* loss;                  // [B], out: unweighted
     float* d_queries;             // [B, d], out, or null where not asked for
     float* d_items;               // [N, d], out, or null where not asked for
 };
+
+constexpr double kMostGamma = 64.0;  // (2p)^gamma of a p above 1/2 stays a float32
 
 // Computes loss and gradients with matrix products in `format`, accumulated in float32. `isa` must be one the CPU has.
 // The same bits for every number of threads and on every run. Throws std::out_of_range on a target outside 0..N-1,

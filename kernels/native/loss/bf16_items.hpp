@@ -50,6 +50,11 @@ inline __m512i scaled_bf16(const float* from, __mmask16 mask, __m512 factor) {
     return _mm512_cvtepu16_epi32(reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(x)));
 }
 
+inline __m512 load_bf16(const std::uint16_t* p) {
+    const __m256i half = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(half), 16));
+}
+
 inline __mmask16 first_lanes(std::int64_t count) {
     if (count <= 0) return 0;
     return count >= 16 ? static_cast<__mmask16>(0xFFFF) : static_cast<__mmask16>((1U << count) - 1U);

@@ -42,7 +42,7 @@ float* out_data(const std::optional<py::array>& array, int rank, const char* nam
 void loss(const py::array& queries, const py::array& items, const py::array& targets, const py::array& row_weights,
           double scale, double gamma, const py::array& out_loss, const std::optional<py::array>& d_queries,
           const std::optional<py::array>& d_items, const std::string& compute, int threads,
-          const std::optional<std::string>& isa) {
+          const std::optional<std::string>& isa, bool negatives) {
     LossArguments arguments{};
     arguments.queries = matrix<float>(queries, "queries", "float32");
     arguments.items = matrix<float>(items, "items", "float32");
@@ -64,7 +64,12 @@ void loss(const py::array& queries, const py::array& items, const py::array& tar
     if (!(scale > 0.0 && scale <= 40.0)) throw py::value_error("scale must be in (0, 40]");
     if (!(gamma >= 0.0)) throw py::value_error("gamma must be at least 0");
     arguments.scale = scale;
+    if (negatives && gamma > kMostGamma) {
+        throw py::value_error("gamma must be at most " + std::to_string(static_cast<int>(kMostGamma)) +
+                              " with negatives");
+    }
     arguments.gamma = gamma;
+    arguments.negatives = negatives;
     arguments.loss = out_data(out_loss, 1, "loss", arguments.n_rows, 0);
     arguments.d_queries = out_data(d_queries, 2, "d_queries", arguments.n_rows, arguments.d);
     arguments.d_items = out_data(d_items, 2, "d_items", arguments.n_items, arguments.d);
@@ -98,7 +103,7 @@ void bind_loss(py::module_& module) {
     module.def("aw_loss", &loss, py::arg("queries"), py::arg("items"), py::arg("targets"), py::arg("row_weights"),
                py::arg("scale"), py::arg("gamma"), py::arg("loss"), py::arg("d_queries"), py::arg("d_items"),
                py::arg("compute"), py::arg("threads"), py::arg("isa") = py::none(),
-               "The AW loss and its gradients; see mtaw_fast.kernels.native.loss.");
+               py::arg("negatives") = false, "The AW loss and its gradients; see mtaw_fast.kernels.native.loss.");
     module.def("kept_matrix", &kept_matrix, py::arg("rows"), py::arg("d"),
                "An uninitialised float32 matrix in memory that the process keeps for the next one.");
     module.def("aw_loss_exp2", &loss_exp2, py::arg("x"), py::arg("compute"), py::arg("isa") = py::none(),

@@ -1,6 +1,8 @@
 // Coefficients of 2^f on [-1/2, 1/2] with the least relative error (Remez): sum of kExp2[k] f^k.
 #pragma once
 
+#include <cstdint>
+
 namespace mtaw {
 namespace {
 
@@ -14,6 +16,8 @@ constexpr float kExp2Short[] = {0x1.ffffe737e0a05p-1F, 0x1.62e0dcccee3bap-1F, 0x
 
 // x + kRounder leaves round(x) in the last bits of the sum, for |x| < 2^22; shifted left by 23 they are an exponent.
 constexpr float kRounder = 0x1.8p+23F;
+
+constexpr std::int32_t kRootHalfBits = 0x3F3504F3;  // of sqrt(1/2), from where a mantissa is split off
 
 }  // namespace
 }  // namespace mtaw

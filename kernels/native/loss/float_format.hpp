@@ -1,7 +1,7 @@
 // The float32 Format of tiles.hpp on top of the floats of an instruction set.
 #pragma once
 
-#include "loss/tiles.hpp"
+#include "loss/negative_tiles.hpp"
 
 namespace mtaw {
 namespace {
@@ -16,6 +16,7 @@ struct FloatFormat : Floats {
     static Operand broadcast(const Element* p) { return Floats::set(*p); }
     static Operand load_operand(const Element* p) { return Floats::load(p); }
     static Vec dot(Vec acc, Operand a, Operand b) { return Floats::multiply_add(a, b, acc); }
+    static Vec load_exps(const Element* p) { return Floats::load(p); }
 
     // With groups of one both layouts of the exponentials are the same.
     template <int M, int V>

@@ -86,6 +86,25 @@ struct FinishItems {
     float* out;  // [valid, d]
 };
 
+// p above which an item that is no target is a row's dominant one, of which there is one at most. 1 - p of the others
+// keeps its precision as a difference; the dominant one's is a sum, and its part is made by the row.
+constexpr float kDominant = 0.75F;
+
+// What `negatives` asks of a block of rows and a tile of items once the rows' sums are known.
+struct NegativeTile {
+    void* kept;  // [padded, block_rows] elements: exponentials, 0 for targets and padding
+    std::int64_t padded;
+    int block_rows;
+    float gamma;
+    int whole_gamma;             // gamma where it is a small whole number, else -1
+    const float* inverse_sums;   // [block_rows]: 1 / S; 0 where there is no row
+    std::int64_t first_item;     // of the tile
+    std::int64_t* dominant;      // negative_sums: [block_rows], the dominant item where it is in the tile
+    float* sums;                 // negative_sums: [3, block_rows], out, over the others: p, f and g (negative_tiles.hpp)
+    const float* factors;        // negative_slopes: [block_rows]; factor x p + g takes the place of the exponentials,
+    void* pairs;                 // and is written here as in ExpTile
+};
+
 struct LossKernels {
     int pair;        // elements a lane multiplies at once: 1 in float32, 2 in bfloat16
     int lanes;       // floats of a vector
@@ -100,6 +119,8 @@ struct LossKernels {
     void (*accumulate_items)(const AccumulateItems&);
     void (*finish_items)(const FinishItems&);
     void (*exp2)(const float* x, float* out, std::int64_t count);
+    void (*negative_sums)(const NegativeTile&);
+    void (*negative_slopes)(const NegativeTile&);
 };
 
 extern const LossKernels kLossPortable;

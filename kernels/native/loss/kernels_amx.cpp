@@ -1,5 +1,6 @@
 // AMX: tiles of bfloat16, accumulated in float32. Exponentials and conversions are AVX-512's.
 #include "loss/bf16_items.hpp"
+#include "loss/negative_tiles.hpp"
 #include "loss/vector_avx512.hpp"
 
 namespace mtaw {
@@ -11,6 +12,9 @@ constexpr int kTwo = 2 * kTileRows;   // items, dims or rows of a step: two tile
 constexpr int kMostBlockRows = 64;
 
 struct Amx : Avx512Floats {
+    using Element = std::uint16_t;
+
+    static Vec load_exps(const Element* p) { return load_bf16(p); }
     static Vec exp2(Vec x, Vec factor) { return exp2_by<kExp2ShortDegree>(kExp2Short, x, factor); }
 
     template <int M, int V>
@@ -225,6 +229,6 @@ void pack_items(const PackItems& pack) {
 
 const LossKernels kLossAmx = {2, 16, kMostBlockRows, kTwo, kTwo, kTileDepth, kTileRows, pack_items,
                               amx_exponentials, amx_accumulate_queries, amx_accumulate_items,
-                              finish_items<Amx>, exp2_all<Amx>};
+                              finish_items<Amx>, exp2_all<Amx>, negative_sums<Amx>, negative_slopes<Amx>};
 
 }  // namespace mtaw

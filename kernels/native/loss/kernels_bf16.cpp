@@ -1,5 +1,6 @@
 // AVX-512 BF16: products of bfloat16 pairs, accumulated in float32.
 #include "loss/bf16_items.hpp"
+#include "loss/negative_tiles.hpp"
 #include "loss/vector_avx512.hpp"
 
 namespace mtaw {
@@ -17,6 +18,7 @@ struct Bf16 : Avx512Floats {
     }
     static Operand load_operand(const Element* p) { return reinterpret_cast<__m512bh>(_mm512_loadu_si512(p)); }
     static Vec dot(Vec acc, Operand a, Operand b) { return _mm512_dpbf16_ps(acc, a, b); }
+    static Vec load_exps(const Element* p) { return load_bf16(p); }
     static Vec exp2(Vec x, Vec factor) { return exp2_by<kExp2ShortDegree>(kExp2Short, x, factor); }
 
     template <int M, int V>

@@ -37,6 +37,33 @@ struct PortableFloats {
     static Vec multiply_add(Vec a, Vec b, Vec c) {
         return each([&](int k) { return a.lane[k] * b.lane[k] + c.lane[k]; });
     }
+    static Vec subtract(Vec a, Vec b) {
+        return each([&](int k) { return a.lane[k] - b.lane[k]; });
+    }
+    static Vec divide(Vec a, Vec b) {
+        return each([&](int k) { return a.lane[k] / b.lane[k]; });
+    }
+    static Vec at_least(Vec x, float bound) {
+        return each([&](int k) { return x.lane[k] > bound ? x.lane[k] : bound; });
+    }
+    static bool above(Vec x, float bound) {
+        return x.lane[0] > bound || x.lane[1] > bound || x.lane[2] > bound || x.lane[3] > bound;
+    }
+    static Vec without_above(Vec x, float bound) {
+        return each([&](int k) { return x.lane[k] > bound ? 0.0F : x.lane[k]; });
+    }
+    static Vec split(Vec x, Vec& exponent) {
+        Vec mantissa;
+        for (int k = 0; k < 4; ++k) {
+            std::int32_t bits = 0;
+            std::memcpy(&bits, x.lane + k, sizeof bits);
+            const std::int32_t whole = (bits - kRootHalfBits) >> 23;
+            bits -= whole * (1 << 23);
+            exponent.lane[k] = static_cast<float>(whole);
+            std::memcpy(mantissa.lane + k, &bits, sizeof bits);
+        }
+        return mantissa;
+    }
     static float sum(Vec x) { return (x.lane[0] + x.lane[1]) + (x.lane[2] + x.lane[3]); }
     static float square_root(float x) { return std::sqrt(x); }
 

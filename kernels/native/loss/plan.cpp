@@ -66,6 +66,7 @@ LossPlan::LossPlan(const LossArguments& arguments, const LossKernels& kernels, i
     chunk_blocks = (steps + most - 1) / most;
     block_rows = static_cast<int>((steps + chunk_blocks - 1) / chunk_blocks) * row_step;
     chunk_blocks = (chunk_rows + block_rows - 1) / block_rows;
+    keeps = arguments.d_items != nullptr || arguments.negatives;
 }
 
 int LossPlan::rows_of_block(std::int64_t rows, std::int64_t block) const {
@@ -78,13 +79,14 @@ LossBuffers::LossBuffers(const LossArguments& arguments, const LossKernels& kern
     const bool queries_asked = arguments.d_queries != nullptr, items_asked = arguments.d_items != nullptr;
     Shelf shelf(base, bytes);
     shelf.place(inverse_norms, arguments.n_items);
-    shelf.place(kept, items_asked ? plan.padded_items * rows * plan.element_bytes : 0);
+    shelf.place(kept, plan.keeps ? plan.padded_items * rows * plan.element_bytes : 0);
     shelf.place(queries, rows * plan.width * plan.element_bytes);
     shelf.place(weighted, items_asked ? rows * plan.tile_width * plan.element_bytes : 0);
     shelf.place(unit, plan.chunk_rows * arguments.d);
     shelf.place(query_norms, plan.chunk_rows);
     shelf.place(query_sums, queries_asked ? plan.parts * rows * plan.padded_d : 0);
     shelf.place(target_slopes, plan.chunk_rows);
+    shelf.place(dominant_slopes, arguments.negatives ? plan.chunk_rows : 0);
     shelf.place(others, plan.parts * rows);
     scratch_bytes = LossScratch(kernels, plan, nullptr).bytes;
     shelf.place(scratch, static_cast<std::int64_t>(scratch_bytes) * plan.threads);
@@ -105,7 +107,7 @@ LossScratch::LossScratch(const LossKernels& kernels, const LossPlan& plan, std::
         shelf.place(pairs, exps_bytes);
     }
     shelf.place(tile, plan.tile_items * plan.tile_width);
-    shelf.place(sums, plan.block_rows);
+    shelf.place(sums, 3 * plan.block_rows);
 }
 
 }  // namespace mtaw

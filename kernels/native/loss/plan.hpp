@@ -31,6 +31,7 @@ struct LossPlan {
     std::int64_t parts;
     std::int64_t chunk_rows;    // of a chunk, the last one excepted
     std::int64_t chunk_blocks;
+    bool keeps;  // the exponentials
 };
 
 // Where everything lies in one block of memory. Elements are floats or bfloat16: element_bytes.
@@ -39,13 +40,15 @@ struct LossBuffers {
 
     std::size_t bytes = 0;  // of the block; the same with base = nullptr
     float* inverse_norms;   // [N]
-    std::byte* kept;        // [chunk_blocks][padded_items, rows of the block] elements; null without d_items
+    std::byte* kept;        // [chunk_blocks][padded_items, rows of the block] elements; null where none are
+                            // kept
     std::byte* queries;     // [chunk_blocks][width / pair, block_rows, pair] elements
     std::byte* weighted;    // [chunk_blocks * block_rows / pair, tile_width, pair] elements
     float* unit;            // [chunk_rows, d]: normalised queries
     float* query_norms;     // [chunk_rows]: 1 / |query|
     float* query_sums;      // [parts][chunk_blocks][padded_d, block_rows]
     float* target_slopes;   // [chunk_rows]: dL/dcos at the target
+    float* dominant_slopes; // [chunk_rows]: the same at the dominant item of `negatives`
     double* others;         // [parts][chunk_blocks * block_rows]: sums of the exponentials but the target's
     std::byte* scratch;     // [threads] of scratch_bytes
     std::size_t scratch_bytes;
@@ -62,7 +65,7 @@ struct LossScratch {
     std::byte* exps;       // [tile_items, block_rows] elements, where they are not kept
     std::byte* pairs;      // [tile_items / pair, block_rows, pair] elements
     float* tile;           // [tile_items, tile_width]
-    float* sums;           // [block_rows]
+    float* sums;           // [3, block_rows]
 };
 
 }  // namespace mtaw

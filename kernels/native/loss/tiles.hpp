@@ -266,11 +266,5 @@ void exp2_all(const float* x, float* out, std::int64_t count) {
     }
 }
 
-template <typename F>
-constexpr LossKernels kernels_of(void (*pack_items)(const PackItems&)) {
-    return {F::kPair, F::kLanes, F::kRowVectors * F::kLanes, F::kLanes, kItems, F::kPair, 1, pack_items,
-            exponentials<F>, accumulate_queries<F>, accumulate_items<F>, finish_items<F>, exp2_all<F>};
-}
-
 }  // namespace
 }  // namespace mtaw

@@ -23,6 +23,19 @@ struct Avx512Floats {
     static Vec add(Vec a, Vec b) { return _mm512_add_ps(a, b); }
     static Vec mul(Vec a, Vec b) { return _mm512_mul_ps(a, b); }
     static Vec multiply_add(Vec a, Vec b, Vec c) { return _mm512_fmadd_ps(a, b, c); }
+    static Vec subtract(Vec a, Vec b) { return _mm512_sub_ps(a, b); }
+    static Vec divide(Vec a, Vec b) { return _mm512_div_ps(a, b); }
+    static Vec at_least(Vec x, float bound) { return _mm512_max_ps(x, set(bound)); }
+    static bool above(Vec x, float bound) { return _mm512_cmp_ps_mask(x, set(bound), _CMP_GT_OQ) != 0; }
+    static Vec without_above(Vec x, float bound) {
+        return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(x, set(bound), _CMP_NGT_UQ), x);
+    }
+    static Vec split(Vec x, Vec& exponent) {
+        const __m512i bits = _mm512_castps_si512(x);
+        const __m512i whole = _mm512_srai_epi32(_mm512_sub_epi32(bits, _mm512_set1_epi32(kRootHalfBits)), 23);
+        exponent = _mm512_cvtepi32_ps(whole);
+        return _mm512_castsi512_ps(_mm512_sub_epi32(bits, _mm512_slli_epi32(whole, 23)));
+    }
     static float sum(Vec x) { return _mm512_reduce_add_ps(x); }
     static float square_root(float x) { return _mm_cvtss_f32(_mm_sqrt_ss(_mm_set_ss(x))); }
 

@@ -17,8 +17,8 @@ import torch
 
 from bench.harness.comparison import Plan
 from bench.harness.peak_memory import PeakMemory
+from bench.training import batch_case, epoch_case, loss_case, loss_inputs, loss_peers, shared_case
 from bench.training import command as training
-from bench.training import epoch_case, loss_case, loss_inputs, loss_peers, shared_case
 from bench.training.epoch_case import STAGES, EpochBench
 from bench.training.loss_case import our_loss, prepare_loss
 from bench.training.loss_inputs import LossInputs
@@ -263,6 +263,26 @@ def test_the_stages_together_are_the_trainer_s_step():
         assert min(seconds) >= 0
     for a, b in zip(whole.model.parameters(), staged.model.parameters(), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("limit", [1e9, 0.0])
+def test_small_batches_against_large_ones_over_the_same_share_of_an_epoch(limit, tmp_path, monkeypatch, capsys):
+    dataset().save(tmp_path / "data")
+    monkeypatch.setattr(batch_case, "SMALL", 16)
+    monkeypatch.setattr(batch_case, "LARGE", 64)
+    monkeypatch.setattr(batch_case, "LIMIT", limit)
+    monkeypatch.setattr(training, "_QUICK_SMALL_BATCH", Plan(rounds=3, burst=1, settle=0, warmup=1))
+    out = tmp_path / "out.json"
+    arguments = ["--small-batch", "--quick", "--threads", "1", "--data", str(tmp_path / "data"), "--json", str(out)]
+    assert training.main(arguments) == (0 if limit else 1)
+    (row,) = results(out)
+    assert (row["case"], row["baseline"], row["n"]) == ("small-batch", "batch-64", 3)
+    assert row["params"]["batch"] == 16
+    steps = [len(EpochBench(dataset(), Config(batch_prefixes=batch), 1).batches) for batch in (16, 64)]
+    assert row["params"]["steps"] == round(steps[0] / steps[1])
+    printed = capsys.readouterr()
+    assert "an epoch in batches of 16 takes" in printed.out
+    assert ("refused: small-batch" in printed.err) == (limit == 0)
 
 
 def test_an_epoch_is_every_sample_once():
