@@ -93,14 +93,14 @@ def check(p: Problem, isa: str, compute: str, threads: int) -> None:
 
 
 @on_every_path
-@pytest.mark.parametrize("gamma", GAMMAS)
+@pytest.mark.parametrize("gamma", [0.5, 2.0, 10.0])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_is_as_close_to_float64_as_eager_is(shape: tuple[int, int, int], gamma: float, isa: str, compute: str) -> None:
     check(problem(*shape, gamma=gamma), isa, compute, threads=2)
 
 
 @on_every_path
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(
     rows=st.integers(1, 150),
     items=st.integers(1, 420),
