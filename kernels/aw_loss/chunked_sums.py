@@ -1,0 +1,187 @@
+"""`catalog_sums` and `loss_of_sums` in eager PyTorch: what a slice of the catalog adds to the loss, on any device.
+
+What each number is, and why two a row are enough, is in README.md ("The Triton form"). Tiles of ROWS x ITEMS logits
+are made one after the other and let go of: beside its results it takes the memory of a tile and of ITEMS vectors,
+whatever the slice. Every sum has one order, so the same bits come out on every run; sums over tiles are float64.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from mtaw_fast.kernels.aw_loss.reference import SMALLEST_BASE
+from mtaw_fast.kernels.aw_loss.request import LossRequest
+from mtaw_fast.kernels.scatter import add_rows
+
+ROWS = 256  # of a tile, as in chunked.py
+ITEMS = 1 << 15
+_DTYPES = (torch.float32, torch.float64)
+_SMALLEST_NORM = 1e-12  # torch.nn.functional.normalize's
+
+
+def not_supported_reasons(request: LossRequest) -> list[str]:
+    """Why this form cannot take the request; empty where it can."""
+    reasons = []
+    queries, items = request.queries, request.items
+    if queries.dtype != items.dtype or queries.dtype not in _DTYPES:
+        reasons.append("queries and items must be float32, or both float64")
+    if request.compute_dtype not in (None, queries.dtype, torch.bfloat16):
+        reasons.append("compute_dtype must be that of the queries, or bfloat16")
+    return reasons
+
+
+def catalog_sums(
+    queries: Tensor,
+    items: Tensor,
+    targets: Tensor,
+    *,
+    scale: float,
+    first_item: int,
+    catalog_size: int,
+    compute_dtype: torch.dtype | None = None,
+) -> tuple[Tensor, Tensor]:
+    """(others, target_cosines), each [B] in the queries' dtype; see `slices.catalog_sums`."""
+    dtype = compute_dtype or queries.dtype
+    return _CatalogSums.apply(queries, items, targets, float(scale), first_item, catalog_size, dtype)
+
+
+def loss_of_sums(others: Tensor, target_cosines: Tensor, *, scale: float, gamma: float) -> Tensor:
+    """Loss of every row, [B]; see `slices.loss_of_sums`."""
+    return _RowLosses.apply(others, target_cosines, float(scale), float(gamma))
+
+
+class _CatalogSums(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, queries: Tensor, items: Tensor, targets: Tensor, scale: float, first_item: int, catalog_size: int,
+        dtype: torch.dtype,
+    ) -> tuple[Tensor, Tensor]:  # fmt: skip
+        query_norms = _inverse_norms(queries)
+        unit_queries = queries * query_norms
+        scaled = (scale * unit_queries).to(dtype)
+        here, places = _targets_here(targets, first_item, len(items))
+        with_vectors = ctx.needs_input_grad[0]
+        others = queries.new_zeros(len(queries), dtype=torch.float64)
+        vectors = torch.zeros_like(queries) if with_vectors else queries.new_empty(0)
+        for block in _blocks(len(items), ITEMS):
+            units = _unit_rows(items[block]).to(dtype)
+            for rows in _blocks(len(queries), ROWS):
+                exps = _exps(scaled[rows], units, here[rows], places[rows] - block.start, scale)
+                others[rows] += exps.sum(dim=1, dtype=_sum_dtype(dtype))
+                if with_vectors:
+                    vectors[rows] += exps @ units
+        target_units = _target_units(items, here, places)
+        cosines = (unit_queries * target_units).sum(dim=1)
+        cosines = torch.where((targets >= 0) & (targets < catalog_size), cosines, torch.nan)
+        ctx.save_for_backward(queries, query_norms, items, here, places, vectors)
+        ctx.scale, ctx.dtype = scale, dtype
+        return others.to(queries.dtype), cosines
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, d_others: Tensor, d_cosines: Tensor) -> tuple[Tensor | None, ...]:
+        queries, query_norms, items, here, places, vectors = ctx.saved_tensors
+        scale, dtype = ctx.scale, ctx.dtype
+        unit_queries = queries * query_norms
+        d_cosines = torch.where(here, d_cosines, 0.0)
+        by_queries = by_items = None
+        if ctx.needs_input_grad[0]:
+            d_units = vectors * (scale * d_others)[:, None]
+            d_units += _target_units(items, here, places) * d_cosines[:, None]
+            by_queries = _through_norm(d_units, unit_queries, query_norms)
+        if ctx.needs_input_grad[1]:
+            scaled = (scale * unit_queries).to(dtype)
+            # The rows' scalars go into the small operand. They may be far below what bfloat16's neighbours hold, but
+            # not below its exponent, which is float32's.
+            weighted = ((scale * d_others)[:, None] * unit_queries).to(dtype)
+            at_targets = unit_queries * d_cosines[:, None]
+            by_items = torch.empty_like(items)
+            for block in _blocks(len(items), ITEMS):
+                norms = _inverse_norms(items[block])
+                units = items[block] * norms
+                low, d_units = units.to(dtype), torch.zeros_like(units)
+                for rows in _blocks(len(queries), ROWS):
+                    exps = _exps(scaled[rows], low, here[rows], places[rows] - block.start, scale)
+                    d_units += exps.T @ weighted[rows]
+                inside = (here & (places >= block.start) & (places < block.stop)).nonzero()[:, 0]
+                add_rows(d_units, places[inside] - block.start, at_targets[inside])
+                by_items[block] = _through_norm(d_units, units, norms)
+        return by_queries, by_items, None, None, None, None, None
+
+
+class _RowLosses(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, others: Tensor, target_cosines: Tensor, scale: float, gamma: float) -> Tensor:
+        target = ((target_cosines - 0.5) * scale).exp()
+        total, ratio = others + target, others / target
+        # Where p is near 1, its logarithm comes from 1 - p, which is no difference.
+        log_p = torch.where(ratio < 1, -torch.log1p(ratio), scale * (target_cosines - 0.5) - total.log())
+        miss = others / total
+        base = 2 * miss
+        if gamma == 0:
+            weight = slope = torch.ones_like(base)
+        else:
+            clamped = base.clamp_min(SMALLEST_BASE)
+            weight = clamped**gamma
+            # The clamped weight is constant, as in the reference.
+            bend = 2 * gamma * (target / total) * clamped ** (gamma - 1) * log_p
+            slope = weight - torch.where(base > SMALLEST_BASE, bend, 0.0)
+        ctx.save_for_backward(slope / total, -slope * scale * miss)
+        return -weight * log_p
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, d_losses: Tensor) -> tuple[Tensor | None, ...]:
+        others_slopes, cosine_slopes = ctx.saved_tensors
+        return d_losses * others_slopes, d_losses * cosine_slopes, None, None
+
+
+def _blocks(count: int, size: int) -> Iterator[slice]:
+    return (slice(begin, min(begin + size, count)) for begin in range(0, count, size))
+
+
+def _exps(scaled: Tensor, units: Tensor, here: Tensor, places: Tensor, scale: float) -> Tensor:
+    """exp(z - scale / 2) of a tile, 0 at each row's target: [rows, items] in the dtype of the products."""
+    exps = (scaled @ units.T).sub_(scale / 2).exp_()
+    rows = (here & (places >= 0) & (places < len(units))).nonzero()[:, 0]
+    exps[rows, places[rows]] = 0
+    return exps
+
+
+def _sum_dtype(dtype: torch.dtype) -> torch.dtype:
+    """What a tile's row is added up in: float64 would first write the whole tile so, float32 keeps 16 digits more than
+    bfloat16 has."""
+    return torch.float32 if dtype == torch.bfloat16 else dtype
+
+
+def _targets_here(targets: Tensor, first_item: int, count: int) -> tuple[Tensor, Tensor]:
+    """bool[B] and int64[B]: whether a row's target is in the slice, and its place there (0 where it is not)."""
+    places = targets - first_item
+    here = (places >= 0) & (places < count)
+    return here, torch.where(here, places, 0)
+
+
+def _target_units(items: Tensor, here: Tensor, places: Tensor) -> Tensor:
+    """The targets' unit vectors, 0 where they are in another slice: [B, d]."""
+    if len(items) == 0:
+        return items.new_zeros(len(places), items.shape[1])
+    return _unit_rows(items[places]) * here[:, None]
+
+
+def _inverse_norms(vectors: Tensor) -> Tensor:
+    return torch.linalg.vector_norm(vectors, dim=1, keepdim=True).clamp_min(_SMALLEST_NORM).reciprocal()
+
+
+def _unit_rows(vectors: Tensor) -> Tensor:
+    return vectors * _inverse_norms(vectors)
+
+
+def _through_norm(gradient: Tensor, unit: Tensor, inverse_norm: Tensor) -> Tensor:
+    """Gradient with respect to v of a function of unit = v / |v|."""
+    along = (gradient * unit).sum(dim=1, keepdim=True)
+    return gradient.addcmul_(unit, along, value=-1.0).mul_(inverse_norm)
