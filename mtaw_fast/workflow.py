@@ -123,6 +123,7 @@ def train(
     table_memory: float | None = None,
     progress: Progress | None = None,
     reporter: Any = None,
+    group: Any = None,
 ) -> Bundle:
     """Train a model on a data set and write it as a bundle.
 
@@ -153,6 +154,9 @@ def train(
         Called as progress(what, done, total) after every step: the phase and epoch, and sessions of the epoch.
     reporter : training.reporting.Reporter, optional
         Beside `progress`, told of every phase, epoch and loss.
+    group : training.group.Group, optional
+        Processes that torchrun started, this one of rank 0 among them; the others call `group.follow(dataset)`
+        meanwhile. `device` is then the group's. After a restart by torchrun the training goes on where it was.
 
     Returns
     -------
@@ -171,6 +175,10 @@ def train(
     require("torch", "train")
     bundle = Path(bundle)
     settings = preset(config) if isinstance(config, str) else config
+    if group is not None and not group.leads:
+        raise UsageError("train: this process is not rank 0 of its group; call group.follow(dataset) in its place")
+    if group is not None and group.goes_on(run_folder_of(bundle)):
+        resume = overwrite = True  # what is in the way is of this very training
     refuse_existing_bundle(bundle, overwrite)
     data = _opened(dataset)
 
@@ -189,6 +197,7 @@ def train(
         threads=threads,
         encoder_threads=encoder_threads,
         table_memory=None if table_memory is None else round(table_memory * 1e9),
+        group=group,
     )
     return trained.save(bundle, data, overwrite)
 

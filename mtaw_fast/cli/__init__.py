@@ -12,7 +12,9 @@ from typing import NoReturn
 from mtaw_fast import __version__
 from mtaw_fast.cli import evaluate, export, info, prepare, recommend, replay, report, score, serve, train, tune, update
 from mtaw_fast.errors import MtawError, UsageError
+from mtaw_fast.launch import follows
 
+_INTERRUPTED = 130
 _COMMANDS = (prepare, train, tune, update, evaluate, report, replay, export, recommend, score, serve, info)
 
 
@@ -42,10 +44,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         return _fail(f"{error.filename or 'a file'}: {error.strerror or error}; check the path and its permissions", 1)
     except KeyboardInterrupt:
-        return _fail("interrupted; a training goes on with --resume, score with the same command", 130)
+        return _fail("interrupted; a training goes on with --resume, score with the same command", _INTERRUPTED)
 
 
 def _fail(message: str, status: int) -> int:
+    if status in (UsageError.exit_code, _INTERRUPTED) and follows():
+        return status  # every process of a group was told the same, and rank 0 says so
     print(f"mtaw-fast: {' '.join(message.split())}", file=sys.stderr)
     return status
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
+import logging
 import textwrap
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from mtaw_fast.cli.common import WEIGHTS_HELP, add_command, print_json, thread_c
 from mtaw_fast.config import DEFAULT_PRESET, PRESETS, Config, preset
 from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.errors import require
+from mtaw_fast.launch import Launch
 from mtaw_fast.phases import EXPLAINED, phases_of
 from mtaw_fast.storage.cpus import usable_cpus
 from mtaw_fast.workflow import run_folder_of, train
@@ -25,7 +28,8 @@ def add_to(commands: Any) -> None:
         "train",
         run,
         "Train a model on a data set and write it as a bundle.",
-        "mtaw-fast train shop.dataset shop.bundle --set epochs=1",
+        "mtaw-fast train shop.dataset shop.bundle --set epochs=1\n"
+        "  torchrun --nproc-per-node=2 -m mtaw_fast train shop.dataset shop.bundle   # a group of processes, one model",
     )
     parser.epilog = f"{parser.epilog}\n\n{_phases_text()}\n\n{_settings_text()}"
     parser.add_argument("dataset", type=Path, metavar="DATASET", help="folder made by 'prepare'")
@@ -68,12 +72,37 @@ def run(arguments: argparse.Namespace) -> None:
     """Train, then write the bundle."""
     wait_passively()
     require("torch", "train")
+    if Launch.of() is None:
+        _train(arguments)
+        return
+    from mtaw_fast.training.group import GroupError
+
+    try:
+        _train(arguments)
+    except GroupError as error:
+        if error.told:
+            raise SystemExit(error.exit_code) from None
+        raise
+
+
+def _train(arguments: argparse.Namespace) -> None:
     config = _config(arguments)
-    refuse_existing(arguments.bundle, arguments.overwrite)
-
-    from mtaw_fast.cli.progress import TrainingProgress
-
     with contextlib.ExitStack() as stack:
+        group = None
+        if Launch.of() is not None:
+            from mtaw_fast.training.group import joined
+
+            group = stack.enter_context(joined(arguments.device))
+            if not group.leads:
+                logging.getLogger("mtaw_fast").setLevel(logging.ERROR)  # rank 0 says what there is to say
+                group.follow(arguments.dataset)
+                return
+            if group.goes_on(run_folder_of(arguments.bundle)):
+                arguments.resume = arguments.overwrite = True
+        refuse_existing(arguments.bundle, arguments.overwrite)
+
+        from mtaw_fast.cli.progress import TrainingProgress
+
         dataset = Dataset.load(arguments.dataset)
         reporters: list[Any] = []
         run = None
@@ -94,17 +123,23 @@ def run(arguments: argparse.Namespace) -> None:
             threads=arguments.threads,
             encoder_threads=arguments.encoder_threads or usable_cpus(),
             table_memory=arguments.table_memory,
+            group=group,
         )
+        peaks = [] if group is None else group.finish()
         run_id = None if run is None else run.finish(bundle)
     record = bundle.metrics
     if arguments.json:
-        print_json({"bundle": str(arguments.bundle), **record, **({} if run_id is None else {"mlflow_run": run_id})})
+        extra = {} if run_id is None else {"mlflow_run": run_id}
+        extra |= {"processes": [dataclasses.asdict(peak) for peak in peaks]} if peaks else {}
+        print_json({"bundle": str(arguments.bundle), **record, **extra})
     else:
         chosen = ", ".join(f"{name} {value:.2f}" for name, value in record["validation"].items())
         print(f"epochs {record['best_epoch']}: {chosen} on validation")
         print(f"wrote {arguments.bundle} (curves in {run_folder_of(bundle.folder) / 'curves.png'})")
         if run_id is not None:
             print(f"MLflow run {run_id}")
+        for peak in peaks:
+            print(peak.describe(len(peaks)))
 
 
 def _several(reporters: list[Any]) -> Any:

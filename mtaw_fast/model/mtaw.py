@@ -81,12 +81,16 @@ class MTAW(nn.Module):
         tiles: Tiles | None = None,
         seed: Tensor | None = None,
         compute_dtype: torch.dtype | None = None,
+        masks: tuple[Tensor, Tensor] | None = None,
     ) -> Tensor:
-        """The same from the clicks' rows of the item embedding, float[T, d]: what `forward` does after its look-up."""
+        """The same from the clicks' rows of the item embedding, float[T, d]: what `forward` does after its look-up.
+
+        masks: dropout's factors float[T, d] of the clicks and of the FFN's output, in place of drawing them.
+        """
         # output_size spares a GPU from telling the host how long the result is.
         first = offsets[:-1].repeat_interleave(offsets.diff(), output_size=len(item_vectors))
         place = torch.arange(len(item_vectors), device=item_vectors.device) - first
-        interests = self._interests(item_vectors, place, offsets, tiles, seed, compute_dtype)
+        interests = self._interests(item_vectors, place, offsets, tiles, seed, compute_dtype, masks)
         if self.config.recent == 0:
             return interests
         gain, decay = (self.recent[0] * RATE).exp(), (self.recent[1] * RATE).sigmoid()
@@ -100,11 +104,17 @@ class MTAW(nn.Module):
         tiles: Tiles | None,
         seed: Tensor | None,
         compute_dtype: torch.dtype | None,
+        masks: tuple[Tensor, Tensor] | None,
     ) -> Tensor:
         """o_t float[T, d]. place: int64[T], of the clicks in their sessions."""
         position = place.clamp_max(self.config.positions - 1)
         clicks = item_vectors + functional.embedding(position, self.position_embedding)
         weights, dropout = self._interest_weights(), self.config.dropout if self.training else 0.0
+        if masks is not None:
+            return prefix_interest(
+                clicks * masks[0], offsets, weights, tiles=tiles, ffn_dropout_mask=masks[1],
+                compute_dtype=compute_dtype,
+            )  # fmt: skip
         if seed is None and dropout > 0 and item_vectors.is_cuda:  # the fused kernels draw their masks from a seed
             seed = torch.randint(2**63 - 1, (1,), device=item_vectors.device)
         if seed is not None:

@@ -39,7 +39,7 @@ def write_tensors(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     Every array begins at a multiple of its item size, and of 64 bytes where its size is one. Raises KeyError on a
     dtype that the format has no name for.
     """
-    text, order = _layout({name: (array.dtype, array.shape) for name, array in arrays.items()})
+    text, order, _ = _layout({name: (array.dtype, array.shape) for name, array in arrays.items()})
     with atomic_path(path) as temporary, temporary.open("wb") as stream:
         stream.write(text)
         for name in order:
@@ -52,7 +52,7 @@ def digest_of_joined(pieces: Mapping[str, Sequence[np.ndarray]]) -> tuple[str, i
     pieces: for every name its array, cut along the first axis; each piece is looked at once.
     """
     shapes = {name: (parts[0].dtype, (sum(map(len, parts)), *parts[0].shape[1:])) for name, parts in pieces.items()}
-    text, order = _layout(shapes)
+    text, order, _ = _layout(shapes)
     found, size = hashlib.sha256(text), len(text)
     for name in order:
         for part in pieces[name]:
@@ -61,8 +61,20 @@ def digest_of_joined(pieces: Mapping[str, Sequence[np.ndarray]]) -> tuple[str, i
     return found.hexdigest(), size
 
 
-def _layout(shapes: Mapping[str, tuple[np.dtype, tuple[int, ...]]]) -> tuple[bytes, list[str]]:
-    """What a file begins with, and the order in which arrays of these types and shapes follow."""
+def places_in_file(shapes: Mapping[str, tuple[np.dtype, tuple[int, ...]]]) -> tuple[bytes, dict[str, int], int]:
+    """For a file that is written in pieces, what `write_tensors` would write of arrays of these types and shapes.
+
+    Returns the bytes it begins with, where each array's own begin, by name, and the length of the whole.
+    """
+    text, _, places = _layout(shapes)
+    ends = [len(text), *(places[name] + math.prod(shape) * dtype.itemsize for name, (dtype, shape) in shapes.items())]
+    return text, places, max(ends)
+
+
+def _layout(
+    shapes: Mapping[str, tuple[np.dtype, tuple[int, ...]]],
+) -> tuple[bytes, list[str], dict[str, int]]:
+    """What a file begins with, the order in which arrays of these types and shapes follow, and where each begins."""
     sizes = {name: math.prod(shape) * dtype.itemsize for name, (dtype, shape) in shapes.items()}
     # Sizes divisible by the larger powers of two first: what follows them is as well aligned as it can use.
     order = sorted(sizes, key=lambda name: -(sizes[name] & -sizes[name]))
@@ -73,7 +85,8 @@ def _layout(shapes: Mapping[str, tuple[np.dtype, tuple[int, ...]]]) -> tuple[byt
         header[name] = {"dtype": _NAMES[dtype], "shape": list(shape), "data_offsets": [begin, end]}
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-(8 + len(text)) % _LINE)
-    return len(text).to_bytes(8, "little") + text, order
+    begins = len(text).to_bytes(8, "little") + text
+    return begins, order, {name: len(begins) + entry["data_offsets"][0] for name, entry in header.items()}
 
 
 def map_tensors(source: Path | HeldFile, mapping: str | None = None) -> dict[str, np.ndarray]:

@@ -8,6 +8,7 @@ ranker*.safetensors   the session memory's ranker
 metrics.jsonl         the history, a line an epoch
 curves.png            loss and validation curves
 mlflow.json           the run in MLflow, where there is one
+group.json            which launch of a group of processes trains here, where one does
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from mtaw_fast.storage.tensorfile import map_tensors, write_tensors
 
 FORMAT_VERSION = 2
 _WRITTEN = (
-    r"state\.json|metrics\.jsonl|curves\.png|mlflow\.json|ranker(-refit)?\.safetensors"
+    r"state\.json|metrics\.jsonl|curves\.png|(mlflow|group)\.json|ranker(-refit)?\.safetensors"
     r"|(checkpoint-(slice|search|slice-refit|refit)|best)-\d+\.safetensors"
 )
 _OURS = re.compile(rf"{_WRITTEN}|\.({_WRITTEN})\..*\.tmp")

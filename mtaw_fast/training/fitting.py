@@ -72,6 +72,18 @@ class Fitting:
         patience: int,
         start: Mapping[str, np.ndarray] | None,
     ) -> None:
+        stepper = self._begin(phase, sessions, start)
+        usable = self._trainable(sessions)
+        while self.state["epoch"] < epochs and not 0 < patience <= self.state["epoch"] - self.state["best_epoch"]:
+            epoch = self.state["epoch"] + 1
+            record = self._epoch(phase, epoch, epochs, stepper, usable)
+            record |= self._judged(stepper, judge) if judge is not None else {}
+            self._close(phase, epoch, record, stepper, judge is not None)
+            self.reporter.epoch_ends(record)
+
+    def _begin(self, phase: str, sessions: Sessions, start: Mapping[str, np.ndarray] | None) -> AnyStepper:
+        """What steps a model that stands where the state is, or at the start."""
+        del phase  # of use where others must be told
         model = MTAW(self.config, self.n_items).to(self.device)
         stepper = make_stepper(model, self.config)
         if self.state["checkpoint"] is None and start is not None:
@@ -82,13 +94,15 @@ class Fitting:
             initialise(model, sessions)
         else:
             self.state.files.load_checkpoint(self.state["checkpoint"], model, stepper)
-        usable = self._trainable(sessions)
-        while self.state["epoch"] < epochs and not 0 < patience <= self.state["epoch"] - self.state["best_epoch"]:
-            epoch = self.state["epoch"] + 1
-            record = self._epoch(phase, epoch, epochs, stepper, usable)
-            record |= judge(model) if judge is not None else {}
-            self._close(phase, epoch, record, stepper, judge is not None)
-            self.reporter.epoch_ends(record)
+        return stepper
+
+    def _judged(self, stepper: AnyStepper, judge: Callable[[MTAW], dict[str, float]]) -> dict[str, float]:
+        """Metrics of what the stepper has trained."""
+        return judge(stepper.model)
+
+    def _save(self, name: str, stepper: AnyStepper, moments: bool) -> None:
+        """Write weights and, where asked for, Adam's moments to the file `name`."""
+        self.state.files.save_checkpoint(name, stepper.model, stepper if moments else None)
 
     def _epoch(self, phase: str, epoch: int, epochs: int, stepper: AnyStepper, sessions: Sessions) -> dict[str, Any]:
         config = self.config
@@ -137,11 +151,11 @@ class Fitting:
     def _close(self, phase: str, epoch: int, record: dict[str, Any], stepper: AnyStepper, judged: bool) -> None:
         state = self.state
         checkpoint = f"checkpoint-{phase}-{epoch}.safetensors"
-        state.files.save_checkpoint(checkpoint, stepper.model, stepper)
+        self._save(checkpoint, stepper, moments=True)
         changes: dict[str, Any] = {}
         if judged and (state["best"] is None or record[BEST_BY] > state["best"][BEST_BY]):
             best = f"best-{epoch}.safetensors"
-            state.files.save_checkpoint(best, stepper.model, None)
+            self._save(best, stepper, moments=False)
             metrics = {name: value for name, value in record.items() if "@" in name}
             changes = {"best_epoch": epoch, "best": metrics, "best_checkpoint": best}
         state.close_epoch(epoch, checkpoint, record, **changes)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -39,6 +40,23 @@ Phase = Callable[[str], Kept]  # by its name
 _DONE = "done"
 
 
+class TrainingGroup(Protocol):
+    """Processes that train one model (`training.group`), as the one that leads them sees them."""
+
+    device: torch.device
+
+    def fitting(
+        self,
+        config: Config,
+        dataset: Dataset,
+        state: RunState,
+        reporter: Reporter,
+        type_weights: np.ndarray | None,
+    ) -> Fitting: ...
+
+    def mark(self, folder: Path) -> None: ...
+
+
 def train(
     dataset: Dataset,
     config: Config,
@@ -52,6 +70,7 @@ def train(
     threads: int | None = None,
     encoder_threads: int = 1,
     table_memory: int | None = None,
+    group: TrainingGroup | None = None,
 ) -> TrainedModel:
     """Train MTAW on `dataset`, keeping state and checkpoints in the run folder `folder`.
 
@@ -62,18 +81,22 @@ def train(
     threads: of the loss and the session memory, by default what this process may keep busy; the same bits for every
     number. encoder_threads: PyTorch's in a step; more than 1 pays on a machine of its own (`training.threads`).
     table_memory: bytes for building the session memory's tables (`training.table_memory`), with the same bits.
+    group: processes that take part in every phase of an encoder, each on its own device; this one leads them.
 
     Raises UsageError where the folder holds another run, TrainingError on a non-finite loss.
     """
-    chosen_device, chosen_threads = device_of(device), Threads.of(threads, encoder_threads)
+    chosen_device = device_of(device) if group is None else group.device
+    chosen_threads = Threads.of(threads, encoder_threads)
     if config.memory:
         fit_settings(
             config, timed=config.trends and config.prequential and dataset.train.times is not None
         )  # a slip in them is told now, not after the first phase
     bound = TableMemory(table_memory, folder)
     with folder_lock(folder, UsageError), training_threads(chosen_threads), training_table_memory(bound):
-        run = _Run(dataset, config, RunFolder(folder), refit, chosen_device, reporter or Silent())
+        run = _Run(dataset, config, RunFolder(folder), refit, chosen_device, reporter or Silent(), group)
         run.state.open(resume, overwrite)
+        if group is not None:
+            group.mark(folder)
         return run.finish()
 
 
@@ -102,6 +125,7 @@ class _Run:
         refit: bool,
         device: torch.device,
         reporter: Reporter,
+        group: TrainingGroup | None,
     ) -> None:
         self._dataset, self._config, self._files = dataset, config, files
         self._refit, self._reporter = refit, reporter
@@ -115,8 +139,10 @@ class _Run:
         self._type_weights = self._weights_of_types()
         self._phases = self._plan()
         self.state = RunState(files, identity, next(iter(self._phases)))
-        self._fitting = Fitting(
-            config, dataset.n_items, dataset.min_prefix, device, self.state, reporter, self._type_weights
+        self._fitting = (
+            Fitting(config, dataset.n_items, dataset.min_prefix, device, self.state, reporter, self._type_weights)
+            if group is None
+            else group.fitting(config, dataset, self.state, reporter, self._type_weights)
         )
 
     def _weights_of_types(self) -> np.ndarray | None:

@@ -12,7 +12,7 @@ from mtaw_fast.model.mtaw import MTAW
 from mtaw_fast.training.batch import Batch
 from mtaw_fast.training.batching import epoch_batches
 
-_CLICKS_A_PASS = 4096
+CLICKS_A_PASS = 4096
 _ROWS_A_CHUNK = 256
 
 
@@ -31,7 +31,7 @@ def validation_metrics(
     device = model.item_embedding.device
     catalog = functional.normalize(model.item_embedding, dim=1)
     ranks, weights = [], []
-    for numbers in epoch_batches(sessions.lengths, _CLICKS_A_PASS, seed=0, epoch=0):
+    for numbers in epoch_batches(sessions.lengths, CLICKS_A_PASS, seed=0, epoch=0):
         batch = Batch.of(sessions.select(np.sort(numbers)), min_prefix, device, type_weights=type_weights)
         if batch.weights is not None:  # with the mean that they had before
             weights.append(batch.weights.cpu().numpy() * (batch.mass / max(len(batch.rows), 1)))

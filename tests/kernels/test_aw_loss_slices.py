@@ -131,9 +131,7 @@ def test_sums_at_the_largest_scale_are_finite() -> None:
 
 def test_a_target_outside_the_catalog_gives_nan() -> None:
     q, e = torch.ones(2, 3), torch.ones(4, 3)
-    _, cosines = catalog_sums(
-        q, e, torch.tensor([11, 10]), scale=16, first_item=0, catalog_size=11, backend="chunked"
-    )
+    _, cosines = catalog_sums(q, e, torch.tensor([11, 10]), scale=16, first_item=0, catalog_size=11, backend="chunked")
     assert torch.isnan(cosines).tolist() == [True, False]
 
 
@@ -152,8 +150,6 @@ def test_refusals_say_why() -> None:
     with pytest.raises(UnsupportedError, match="must be float32, or both float64"):
         catalog_sums(q.double(), e, t, scale=16, first_item=0, catalog_size=4, backend="chunked")
     with pytest.raises(UnsupportedError, match="or bfloat16"):
-        catalog_sums(
-            q, e, t, scale=16, first_item=0, catalog_size=4, compute_dtype=torch.float16, backend="chunked"
-        )
+        catalog_sums(q, e, t, scale=16, first_item=0, catalog_size=4, compute_dtype=torch.float16, backend="chunked")
     with pytest.raises(UsageError, match="no backend 'native'"):
         catalog_sums(q, e, t, scale=16, first_item=0, catalog_size=4, backend="native")

@@ -1,0 +1,104 @@
+"""Which process of a group this one is, by what torchrun puts into the environment. Nothing here needs PyTorch."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from mtaw_fast.errors import UsageError
+
+START = "torchrun --nproc-per-node=2 -m mtaw_fast train .."
+_NEEDED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """This process's place in its group.
+
+    Attributes
+    ----------
+    rank : int
+        In 0 .. world - 1, over all machines.
+    world : int
+        Processes in the group.
+    local_rank : int
+        Among those of this machine.
+    address : str
+    port : int
+        Where the group's store is.
+    hosted : bool
+        Whether the store is there already, which torchrun keeps; else rank 0 is to open it.
+    restarts : int
+        How often torchrun has started the group again.
+    identity : str
+        Of the launch: the same after a restart, another for another call of torchrun.
+    """
+
+    rank: int
+    world: int
+    local_rank: int
+    address: str
+    port: int
+    hosted: bool
+    restarts: int
+    identity: str
+
+    @classmethod
+    def of(cls, environment: Mapping[str, str] = os.environ) -> Launch | None:
+        """What the environment says; None where this process was started alone.
+
+        Raises UsageError where it says half of it, or something that cannot be.
+        """
+        given = [name for name in _NEEDED[:2] if environment.get(name)]
+        if not given:
+            return None
+        for name in _NEEDED:
+            if not environment.get(name):
+                raise UsageError(
+                    f"${given[0]} is set, but not ${name}: start a group of processes with '{START}', or unset "
+                    f"{given[0]}"
+                )
+        numbers = {name: _number(environment, name) for name in ("RANK", "WORLD_SIZE", "MASTER_PORT")}
+        rank, world = numbers["RANK"], numbers["WORLD_SIZE"]
+        if rank >= world:
+            raise UsageError(f"$RANK={rank} is not below $WORLD_SIZE={world}; start the group with '{START}'")
+        return cls(
+            rank=rank,
+            world=world,
+            local_rank=_number(environment, "LOCAL_RANK", rank),
+            address=environment["MASTER_ADDR"],
+            port=numbers["MASTER_PORT"],
+            hosted=environment.get("TORCHELASTIC_USE_AGENT_STORE") == "True",
+            restarts=_number(environment, "TORCHELASTIC_RESTART_COUNT", 0),
+            identity=_identity(environment),
+        )
+
+
+def follows(environment: Mapping[str, str] = os.environ) -> bool:
+    """Whether another process of this one's group says what both have to say."""
+    return environment.get("RANK", "0") != "0" and bool(environment.get("WORLD_SIZE"))
+
+
+def _number(environment: Mapping[str, str], name: str, default: int | None = None) -> int:
+    text = environment.get(name)
+    if text is None and default is not None:
+        return default
+    if text is None or not text.isdecimal():
+        raise UsageError(f"${name}={text!r} is no number; start the group with '{START}'")
+    return int(text)
+
+
+def _identity(environment: Mapping[str, str]) -> str:
+    """torchrun's own name for the launch; where it has none, the process that started this one."""
+    name = environment.get("TORCHELASTIC_RUN_ID", "none")
+    if name != "none":
+        return name
+    parent = os.getppid()
+    try:
+        # The second field may hold spaces and brackets; the 22nd is when the process began.
+        began = Path(f"/proc/{parent}/stat").read_text().rpartition(")")[2].split()[19]
+    except (OSError, IndexError):
+        began = ""
+    return f"{parent}-{began}"

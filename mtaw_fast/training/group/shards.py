@@ -1,0 +1,113 @@
+"""Who holds which rows of the item table, and what of a batch each process takes.
+
+Every process makes the whole batch on its host, from the same sessions and the same seed, so it knows without a word
+what the others will ask it for. Axes: W processes, T clicks, S samples, U items that a process's clicks are of.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mtaw_fast.kernels.prefix_interest import Tiles
+from mtaw_fast.training.batch import Batch
+
+
+@dataclass(frozen=True, slots=True)
+class Shards:
+    """The item table's rows, in W runs of nearly the same length."""
+
+    n_items: int
+    world: int
+
+    def bounds(self) -> np.ndarray:
+        """int64[W + 1]: rank r holds the rows bounds[r] .. bounds[r + 1] - 1."""
+        return np.arange(self.world + 1, dtype=np.int64) * self.n_items // self.world
+
+    def rows(self, rank: int) -> slice:
+        """Those of a rank."""
+        begin, end = self.bounds()[rank : rank + 2].tolist()
+        return slice(begin, end)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Share:
+    """A batch as one process takes it: whole sessions of its own, and what of the rest it must know.
+
+    Attributes
+    ----------
+    clicks, first_click : int
+        Of the whole batch, and where the own ones begin there.
+    places : int64[T_own]
+        Of the own clicks' items among the U rows that come from their holders.
+    wanted : list of int
+        How many of the U rows each rank sends, the items ascending.
+    asked : int64[A]
+        Rows of the own shard that the ranks ask for, one after the other; `asked_of`: how many each.
+    offsets : int64[B_own + 1]
+    rows : int64[S_own]
+        As in `Batch`, of the own sessions. tiles likewise.
+    samples : list of int
+        How many each rank has; together they are the batch's, in its order.
+    targets : int64[S]
+    weights : float32[S] or None
+    mass : float
+        As in `Batch`, of the whole batch.
+    """
+
+    clicks: int
+    first_click: int
+    places: Tensor
+    wanted: list[int]
+    asked: Tensor
+    asked_of: list[int]
+    offsets: Tensor
+    rows: Tensor
+    tiles: Tiles | None
+    samples: list[int]
+    targets: Tensor
+    weights: Tensor | None
+    mass: float
+
+    @classmethod
+    def of(cls, batch: Batch, shards: Shards, rank: int, device: torch.device) -> Share:
+        """Of a batch in host memory. Sessions stay whole, so shares differ by a session's clicks; some may be empty."""
+        offsets, clicks, rows = (part.numpy() for part in (batch.offsets, batch.clicks, batch.rows))
+        cuts = np.searchsorted(offsets, np.arange(shards.world + 1) * len(clicks) // shards.world)
+        edges = offsets[cuts]
+        samples = np.diff(np.searchsorted(rows, edges))
+        bounds = shards.bounds()
+        own = slice(edges[rank], edges[rank + 1])
+        asked, asked_of = [], []
+        for begin, end in itertools.pairwise(edges):
+            items = np.unique(clicks[begin:end])
+            here = slice(*np.searchsorted(items, bounds[rank : rank + 2]))
+            asked.append(items[here] - bounds[rank])
+            asked_of.append(len(asked[-1]))
+        items, places = np.unique(clicks[own], return_inverse=True)
+        own_offsets = offsets[cuts[rank] : cuts[rank + 1] + 1] - own.start
+        own_rows = rows[(rows >= own.start) & (rows < own.stop)] - own.start
+
+        def put(array: np.ndarray) -> Tensor:
+            tensor = torch.from_numpy(np.ascontiguousarray(array))
+            return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
+
+        return cls(
+            clicks=len(clicks),
+            first_click=int(own.start),
+            places=put(places.reshape(-1).astype(np.int64)),
+            wanted=np.diff(np.searchsorted(items, bounds)).tolist(),
+            asked=put(np.concatenate(asked)),
+            asked_of=asked_of,
+            offsets=put(own_offsets),
+            rows=put(own_rows),
+            tiles=Tiles.of(own_offsets, device) if device.type == "cuda" and len(places) else None,
+            samples=samples.tolist(),
+            targets=put(batch.targets.numpy()),
+            weights=None if batch.weights is None else put(batch.weights.numpy()),
+            mass=batch.mass,
+        )

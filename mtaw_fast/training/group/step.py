@@ -1,0 +1,168 @@
+"""A group's optimisation step: each process encodes its share, and takes its rows of the catalog through the loss.
+
+rows of the clicks' items come from their holders         exchange, at most T d numbers
+own sessions become queries, all queries go to everybody  gather, S d
+own rows of the catalog become two sums a query, added up gather, 2 S a process
+the loss and its slopes: everybody, the same bits
+own rows' gradient stays; that by queries goes back       exchange, S d, added up by rank
+through the encoder; gradients of the clicks' items go to their holders, the small weights' to everybody
+the norm of all of it, and Adam on what is one's own
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from mtaw_fast.config import Config
+from mtaw_fast.kernels import triton_device
+from mtaw_fast.kernels.aw_loss import catalog_sums, loss_of_sums
+from mtaw_fast.kernels.scatter import add_rows
+from mtaw_fast.model.mtaw import MTAW
+from mtaw_fast.training.batch import Batch
+from mtaw_fast.training.group.collectives import in_order
+from mtaw_fast.training.group.shards import Shards, Share
+from mtaw_fast.training.group.team import Team
+from mtaw_fast.training.step import Stepper, learning_rate
+
+_SEEDS = 1 << 62
+_NORM_ROWS = 1 << 16  # of a gradient whose squares are added up at once
+_CLIP_EPS = 1e-6  # torch.nn.utils.clip_grad_norm_'s
+
+
+class GroupStepper(Stepper):
+    """A `Stepper` whose model holds this process's rows of the item table, and all of the small weights.
+
+    The small weights, their gradients and their moments have the same bits in every process.
+    """
+
+    def __init__(self, model: MTAW, config: Config, shards: Shards, team: Team) -> None:
+        super().__init__(model, config)
+        self.shards, self.team = shards, team
+        self._device, self.input_device = self.input_device, torch.device("cpu")
+        self._small = [parameter for parameter in model.parameters() if parameter is not model.item_embedding]
+        # The fused kernels draw dropout from a seed; elsewhere the whole batch's masks are drawn in every process, and
+        # so they are the same for every number of processes.
+        self._from_seed = not triton_device.not_supported_reasons(model.item_embedding)
+        if team.leads:
+            logging.getLogger("mtaw_fast").info(
+                "training step: a group of %d on %s, %d rows of the catalog here", team.world, self._device,
+                len(model.item_embedding),
+            )  # fmt: skip
+
+    def stage(self, batch: Batch) -> Share:  # type: ignore[override]  # a batch in host memory becomes a share of it
+        """This process's share of a batch; may be called from another thread."""
+        return Share.of(batch, self.shards, self.team.rank, self._device)
+
+    def step(self, batch: Share, progress: float) -> float:  # type: ignore[override]
+        """As `Stepper.step`, of the whole batch, and the same in every process."""
+        config, table, collectives = self._config, self.model.item_embedding, self.team.collectives
+        clicked = look_up(batch, table.detach(), self.team).requires_grad_()
+        own = self._queries(clicked, batch)
+        queries = collectives.gather(own.detach(), batch.samples).requires_grad_()
+        sums = catalog_sums(
+            queries,
+            table,
+            batch.targets,
+            scale=config.scale,
+            first_item=self.shards.rows(self.team.rank).start,
+            catalog_size=self.shards.n_items,
+            compute_dtype=self._dtype,
+            backend=config.loss_backend,
+        )
+        totals = collectives.sum(torch.stack(sums).detach()).requires_grad_()
+        others, cosines = totals
+        losses = loss_of_sums(others, cosines, scale=config.scale, gamma=config.gamma, backend=config.loss_backend)
+        loss = losses.mean() if batch.weights is None else (losses * batch.weights).mean()
+        value = loss.item()
+        if not math.isfinite(value):
+            self.failed_step, self._latest = self._steps, value
+            return value
+        (slopes,) = torch.autograd.grad(loss, totals)
+        d_queries, d_table = torch.autograd.grad(sums, (queries, table), tuple(slopes))
+        here = batch.samples[self.team.rank]
+        parts = collectives.exchange(d_queries, batch.samples, [here] * self.team.world)
+        d_own = in_order(parts.view(self.team.world, here, config.d))
+        self._back_to_rows(d_table, self._through_encoder(own, clicked, d_own), batch)
+        table.grad = d_table
+        self._clip()
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(config, progress)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self._total += value * batch.mass
+        self._mass += batch.mass
+        self._steps += 1
+        return value
+
+    def _queries(self, clicked: Tensor, batch: Share) -> Tensor:
+        """The own samples' queries float[S_own, d]; draws the same numbers in every process."""
+        probability = self._config.dropout
+        masks = seed = None
+        if self._from_seed:
+            drawn = int(torch.randint(_SEEDS, ())) + self.team.rank  # a mask of its own for every process
+            seed = torch.full((1,), drawn, dtype=torch.int64, device=self._device)
+        elif probability > 0:
+            own = slice(batch.first_click, batch.first_click + len(clicked))
+            masks = self._mask(batch, own, probability), self._mask(batch, own, probability)
+        if len(clicked) == 0:
+            return clicked
+        interests = self.model.interests(
+            clicked, batch.offsets, tiles=batch.tiles, seed=seed, compute_dtype=self._encoder_dtype, masks=masks
+        )
+        return interests[batch.rows]
+
+    def _mask(self, batch: Share, own: slice, probability: float) -> Tensor:
+        """Dropout's factors of the own clicks, out of those of the whole batch."""
+        whole = functional.dropout(torch.ones(batch.clicks, self._config.d), probability)
+        return whole[own].to(self._device)
+
+    def _through_encoder(self, own: Tensor, clicked: Tensor, d_own: Tensor) -> Tensor:
+        """Give the small weights the gradient of the whole batch; returns that by the own clicks' vectors."""
+        if len(clicked):
+            d_clicked, *gradients = torch.autograd.grad(own, [clicked, *self._small], d_own)
+        else:
+            d_clicked, gradients = clicked.detach(), [torch.zeros_like(weights) for weights in self._small]
+        flat = self.team.collectives.sum(torch.cat([gradient.reshape(-1) for gradient in gradients]))
+        for weights, part in zip(self._small, flat.split([w.numel() for w in self._small]), strict=True):
+            weights.grad = part.view(weights.shape)
+        return d_clicked
+
+    def _back_to_rows(self, d_table: Tensor, d_clicked: Tensor, batch: Share) -> None:
+        """Add the clicks' gradient to that of the rows they are of: in the order of clicks, then of ranks."""
+        by_item = add_rows(d_clicked.new_zeros(sum(batch.wanted), d_clicked.shape[1]), batch.places, d_clicked)
+        received = self.team.collectives.exchange(by_item, batch.wanted, batch.asked_of)
+        add_rows(d_table, batch.asked, received)
+
+    def _clip(self) -> None:
+        """Scale every gradient by the norm of the whole, as `torch.nn.utils.clip_grad_norm_` does."""
+        if self._config.clip_norm == 0:
+            return
+        table = self.model.item_embedding.grad
+        assert table is not None
+        total = self.team.collectives.sum(_square_sum(table))
+        for weights in self._small:
+            assert weights.grad is not None
+            total = total + _square_sum(weights.grad)
+        factor = (self._config.clip_norm / (total.sqrt() + _CLIP_EPS)).clamp_max(1.0)
+        for weights in self.model.parameters():
+            assert weights.grad is not None
+            weights.grad.mul_(factor.to(weights.grad.dtype))
+
+
+def look_up(batch: Share, table: Tensor, team: Team) -> Tensor:
+    """The rows of the own clicks' items, float[T_own, d], each from the process that holds it."""
+    rows = team.collectives.exchange(table[batch.asked], batch.asked_of, batch.wanted)
+    return rows[batch.places]
+
+
+def _square_sum(gradient: Tensor) -> Tensor:
+    """float64[]: the sum of squares, of so many rows at a time."""
+    total = torch.zeros((), dtype=torch.float64, device=gradient.device)
+    for rows in gradient.split(_NORM_ROWS):
+        total += torch.linalg.vector_norm(rows).double() ** 2
+    return total

@@ -1,0 +1,61 @@
+"""Validation of a table in shards: `training.validation`'s metrics, each process counting in its own rows."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from mtaw_fast.data.sessions import Sessions
+from mtaw_fast.evaluation.metrics import gains_of, means_of
+from mtaw_fast.model.mtaw import MTAW
+from mtaw_fast.training.batch import Batch
+from mtaw_fast.training.batching import epoch_batches
+from mtaw_fast.training.group.shards import Shards, Share
+from mtaw_fast.training.group.step import look_up
+from mtaw_fast.training.group.team import Team
+from mtaw_fast.training.validation import CLICKS_A_PASS
+
+_ROWS = 256
+_ITEMS = 1 << 16  # of the catalog that are scored at once
+
+
+@torch.inference_mode()
+def group_metrics(
+    model: MTAW, shards: Shards, team: Team, sessions: Sessions, min_prefix: int, type_weights: np.ndarray | None = None
+) -> dict[str, float]:
+    """As `validation_metrics`, the same in every process."""
+    model.eval()
+    table, host = model.item_embedding.detach(), torch.device("cpu")
+    ranks, weights = [], []
+    for numbers in epoch_batches(sessions.lengths, CLICKS_A_PASS, seed=0, epoch=0):
+        batch = Batch.of(sessions.select(np.sort(numbers)), min_prefix, host, type_weights=type_weights)
+        if batch.weights is not None:  # with the mean that they had before
+            weights.append(batch.weights.numpy() * (batch.mass / max(len(batch.rows), 1)))
+        share = Share.of(batch, shards, team.rank, team.device)
+        own = look_up(share, table, team)
+        if len(own):
+            own = functional.normalize(model.interests(own, share.offsets, tiles=share.tiles)[share.rows], dim=1)
+        queries = team.collectives.gather(own, share.samples)
+        ranks.append(_ranks(queries, share.targets, table, shards.rows(team.rank).start, team).cpu().numpy())
+    return means_of(gains_of(np.concatenate(ranks)), np.concatenate(weights) if weights else None)
+
+
+def _ranks(queries: Tensor, targets: Tensor, table: Tensor, first_item: int, team: Team) -> Tensor:
+    """int64[S]: pessimistic ranks of the targets in the whole catalog."""
+    places = targets - first_item
+    here = (places >= 0) & (places < len(table))
+    vectors = functional.normalize(table[torch.where(here, places, 0)], dim=1)
+    # From one process alone, so the sum over processes rounds nothing.
+    target_scores = team.collectives.sum(torch.where(here, (queries * vectors).sum(dim=1), 0.0))
+    counts = torch.zeros(len(queries), dtype=torch.float64, device=queries.device)
+    for begin in range(0, len(table), _ITEMS):
+        units = functional.normalize(table[begin : begin + _ITEMS], dim=1)
+        for first in range(0, len(queries), _ROWS):
+            rows = slice(first, first + _ROWS)
+            scores = queries[rows] @ units.T
+            inside = (here[rows] & (places[rows] >= begin) & (places[rows] < begin + len(units))).nonzero()[:, 0]
+            scores[inside, places[rows][inside] - begin] = torch.inf  # itself, which counts once
+            counts[rows] += (~(scores < target_scores[rows, None])).sum(dim=1)
+    return team.collectives.sum(counts).long()
