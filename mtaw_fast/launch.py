@@ -78,7 +78,11 @@ class Launch:
 
 def follows(environment: Mapping[str, str] = os.environ) -> bool:
     """Whether another process of this one's group says what both have to say."""
-    return environment.get("RANK", "0") != "0" and bool(environment.get("WORLD_SIZE"))
+    try:
+        launch = Launch.of(environment)
+    except UsageError:
+        return False
+    return launch is not None and launch.rank > 0
 
 
 def _number(environment: Mapping[str, str], name: str, default: int | None = None) -> int:

@@ -31,6 +31,7 @@ _MARK = "group.json"
 _MEET = timedelta(minutes=15)  # until every process is there: the slowest machine imports PyTorch from a cold disk
 _STEP = timedelta(minutes=30)  # that a collective may take, all processes being at it; other waits are the channel's
 _SAME_WORDS = 5.0  # seconds in which rank 0 says an error that all have
+_FEW_WORDS = 1.0  # in which a process that fails says so
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +162,8 @@ def joined(device: str = "auto") -> Iterator[Group]:
     try:
         chosen = device_of_rank(device, launch.local_rank)
     except UsageError as error:
-        if launch.rank > 0 and launch.local_rank > 0:  # rank 0 may well have one
+        # What is wrong with all processes, or all of a machine, the first of them says.
+        if launch.rank > 0 and device == "cuda" and (launch.local_rank == 0 or torch.cuda.device_count() > 0):
             raise TrainingError(f"process {launch.rank} of {launch.world}: {error}") from None
         raise
     store = _store(launch)
@@ -174,7 +176,7 @@ def joined(device: str = "auto") -> Iterator[Group]:
         if group.leads:
             group.finish()
     except GroupError as error:
-        error.told = error.told or not channel.first_to_tell()
+        error.told = error.told or channel.failure(_FEW_WORDS) is not None or not channel.first_to_tell()
         raise
     except BaseException as error:
         channel.fail(str(error) or type(error).__name__)
