@@ -1,0 +1,61 @@
+"""What torchrun's variables say of this process, and what half of them does."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from mtaw_fast.errors import UsageError
+from mtaw_fast.launch import Launch, follows
+
+WHOLE = {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "MASTER_ADDR": "node0", "MASTER_PORT": "29500"}
+ELASTIC = {
+    "TORCHELASTIC_USE_AGENT_STORE": "True", "TORCHELASTIC_RESTART_COUNT": "2", "TORCHELASTIC_RUN_ID": "job-7",
+}  # fmt: skip
+
+
+def test_a_process_alone_is_in_no_group() -> None:
+    assert Launch.of({}) is None
+    assert Launch.of({"MASTER_ADDR": "node0", "LOCAL_RANK": "0"}) is None
+    assert not follows({})
+
+
+def test_torchruns_variables() -> None:
+    assert Launch.of({**WHOLE, **ELASTIC}) == Launch(3, 4, 1, "node0", 29500, True, 2, "job-7")
+    assert follows(WHOLE)
+    assert not follows({**WHOLE, "RANK": "0"})
+
+
+def test_without_torchrun_rank_0_keeps_the_store_and_nothing_restarts() -> None:
+    launch = Launch.of(WHOLE)
+    assert launch is not None
+    assert (launch.hosted, launch.restarts) == (False, 0)
+
+
+def test_launches_without_a_name_are_told_apart_by_who_started_them() -> None:
+    code = f"from mtaw_fast.launch import Launch; print(Launch.of({WHOLE!r}).identity)"
+    names = [subprocess.check_output([sys.executable, "-c", code], text=True) for _ in range(2)]
+    assert names[0] == names[1]  # this process started both
+    own = Launch.of({**WHOLE, "TORCHELASTIC_RUN_ID": "none"})
+    assert own is not None
+    assert own.identity != names[0].strip()
+
+
+@pytest.mark.parametrize(
+    ("environment", "said"),
+    [
+        ({"WORLD_SIZE": "2"}, r"\$WORLD_SIZE is set, but not \$RANK: start a group of processes with 'torchrun"),
+        ({"RANK": "0"}, r"\$RANK is set, but not \$WORLD_SIZE"),
+        ({"RANK": "0", "WORLD_SIZE": "2"}, r"not \$MASTER_ADDR"),
+        ({**WHOLE, "RANK": "4"}, r"\$RANK=4 is not below \$WORLD_SIZE=4"),
+        ({**WHOLE, "WORLD_SIZE": "two"}, r"\$WORLD_SIZE='two' is no number"),
+        ({**WHOLE, "MASTER_PORT": "-1"}, r"\$MASTER_PORT='-1' is no number"),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_half_of_it_is_refused(environment: dict[str, str], said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        Launch.of(environment)
+    assert not follows(environment)  # nobody else says so

@@ -1,0 +1,128 @@
+"""One file for all processes: the bytes that one process writes, and readable by any number of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from mtaw_fast.config import Config
+from mtaw_fast.errors import MtawError, TrainingError
+from mtaw_fast.model.mtaw import MTAW
+from mtaw_fast.storage.tensorfile import map_tensors
+from mtaw_fast.training.checkpoints import RunFolder
+from mtaw_fast.training.group import checkpoints
+from mtaw_fast.training.group.channel import GroupError
+from mtaw_fast.training.group.checkpoints import load_shards, save_shards
+from mtaw_fast.training.group.team import Team
+from mtaw_fast.training.step import Stepper
+from tests.training.group.worlds import in_threads, shard_stepper
+from tests.training.steps import batches, new_model, still_config
+
+
+def trained(config: Config) -> Stepper:
+    stepper = Stepper(new_model(config), config)
+    for batch in batches(config):
+        stepper.step(batch, 1.0)
+    return stepper
+
+
+@pytest.fixture
+def written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Config, Path]:
+    """A checkpoint that one process wrote; pieces so small that a shard has many."""
+    monkeypatch.setattr(checkpoints, "_BYTES_AT_ONCE", 256)
+    config = still_config(recent=2.0)
+    stepper = trained(config)
+    RunFolder(tmp_path).save_checkpoint("one.safetensors", stepper.model, stepper)
+    RunFolder(tmp_path).save_checkpoint("weights.safetensors", stepper.model, None)
+    return config, tmp_path
+
+
+@pytest.mark.parametrize("world", [1, 2, 4])
+def test_what_processes_read_and_write_is_the_file_of_one(written: tuple[Config, Path], world: int) -> None:
+    config, folder = written
+
+    def work(team: Team) -> None:
+        stepper = shard_stepper(config, new_model(config), team)
+        load_shards(folder / "one.safetensors", stepper.model, stepper, stepper.shards, team)
+        save_shards(folder / "all.safetensors", stepper.model, stepper, stepper.shards, team)
+        save_shards(folder / "all-weights.safetensors", stepper.model, None, stepper.shards, team)
+
+    in_threads(world, work)
+    assert (folder / "all.safetensors").read_bytes() == (folder / "one.safetensors").read_bytes()
+    assert (folder / "all-weights.safetensors").read_bytes() == (folder / "weights.safetensors").read_bytes()
+    assert {path.name for path in folder.iterdir()} == {
+        "one.safetensors", "all.safetensors", "weights.safetensors", "all-weights.safetensors",
+    }  # fmt: skip
+
+
+def test_one_process_reads_what_others_wrote(written: tuple[Config, Path]) -> None:
+    config, folder = written
+
+    def work(team: Team) -> None:
+        stepper = shard_stepper(config, new_model(config), team)
+        load_shards(folder / "one.safetensors", stepper.model, stepper, stepper.shards, team)
+        save_shards(folder / "all.safetensors", stepper.model, stepper, stepper.shards, team)
+
+    in_threads(3, work)
+    stepper = Stepper(new_model(config), config)
+    RunFolder(folder).load_checkpoint("all.safetensors", stepper.model, stepper)
+    arrays = map_tensors(folder / "one.safetensors")
+    assert np.array_equal(stepper.model.item_embedding.detach().numpy(), arrays["weight.item_embedding"])
+    assert np.array_equal(stepper.moments()["exp_avg.item_embedding"].numpy(), arrays["exp_avg.item_embedding"])
+
+
+def test_where_one_cannot_write_there_is_no_file(written: tuple[Config, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    config, folder = written
+    right = checkpoints._write_at
+
+    def work(team: Team) -> str:
+        stepper = shard_stepper(config, new_model(config), team)
+        try:
+            save_shards(folder / "all.safetensors", stepper.model, None, stepper.shards, team)
+        except GroupError as error:
+            return str(error)
+        except (OSError, MtawError) as error:
+            team.channel.fail(str(error))  # as `joined` does
+            return "full"
+        return "written"
+
+    def full(descriptor: int, data: np.ndarray, begin: int) -> None:
+        if begin > 3000:
+            raise OSError(28, "No space left on device")
+        right(descriptor, data, begin)
+
+    monkeypatch.setattr(checkpoints, "_write_at", full)
+    said = in_threads(2, work)
+    assert "full" in said
+    assert "written" not in said
+    assert {path.name for path in folder.iterdir()} == {"one.safetensors", "weights.safetensors"}
+
+
+def test_a_file_of_another_catalog_is_refused(written: tuple[Config, Path]) -> None:
+    config, folder = written
+    other = MTAW(config, 7).draw_weights(1)
+
+    def work(team: Team) -> str:
+        stepper = shard_stepper(config, other, team)
+        with pytest.raises(TrainingError, match="has 60 items, not 7"):
+            load_shards(folder / "one.safetensors", stepper.model, stepper, stepper.shards, team)
+        with pytest.raises(TrainingError, match="does not fit the model"):
+            load_shards(folder / "weights.safetensors", new_model(config), stepper, stepper.shards, team)
+        return "refused"
+
+    assert in_threads(2, work) == ["refused"] * 2
+
+
+def test_a_shard_is_read_and_not_the_rest(written: tuple[Config, Path]) -> None:
+    config, folder = written
+
+    def work(team: Team) -> torch.Tensor:
+        stepper = shard_stepper(config, new_model(config), team)
+        load_shards(folder / "weights.safetensors", stepper.model, None, stepper.shards, team)
+        return stepper.model.item_embedding.detach()
+
+    arrays = map_tensors(folder / "weights.safetensors")
+    assert np.array_equal(torch.cat(in_threads(4, work)).numpy(), arrays["weight.item_embedding"])

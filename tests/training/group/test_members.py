@@ -1,0 +1,175 @@
+"""A group of one, in this process: what its commands print, and every way it is refused."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+
+from mtaw_fast import train
+from mtaw_fast.cli import main
+from mtaw_fast.config import Config
+from mtaw_fast.errors import UsageError
+from mtaw_fast.training.group import Group, Peak, joined, members
+from mtaw_fast.training.group.fitting import check_settings
+from mtaw_fast.training.group.members import device_of_rank
+from tests.training.conftest import memory_config, ring_dataset
+from tests.training.group.torchrun import arguments, losses_of, weights_of
+
+
+@pytest.fixture
+def alone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """torchrun's variables of a group of one, whose store this process opens."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    for name, value in {"RANK": 0, "WORLD_SIZE": 1, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}.items():
+        monkeypatch.setenv(name, str(value))
+    yield
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("ring") / "ring.dataset"
+    ring_dataset().save(folder)
+    return folder
+
+
+@pytest.mark.usefixtures("alone")
+def test_a_group_trains_a_model_with_a_memory(
+    dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    short = ["--epochs", "1", "--set", "ranker_epochs=1", "--json"]
+    assert main([*arguments(dataset, tmp_path / "group", "full"), *short]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert [(peak["rank"], peak["device"]) for peak in record["processes"]] == [(0, "cpu")]
+    assert 50e6 < record["processes"][0]["memory"] < 50e9
+    for name in ("RANK", "WORLD_SIZE"):
+        monkeypatch.delenv(name)
+    assert main([*arguments(dataset, tmp_path / "one", "full"), *short]) == 0
+    np.testing.assert_allclose(losses_of(tmp_path / "group"), losses_of(tmp_path / "one"), rtol=1e-4)
+    expected = weights_of(tmp_path / "one")
+    for name, array in weights_of(tmp_path / "group").items():
+        assert np.abs(array - expected[name]).max() <= 1e-4, name
+    kinds = [sorted(path.name.split("-")[0] for path in (tmp_path / name).iterdir()) for name in ("group", "one")]
+    assert kinds[0] == kinds[1]
+
+
+@pytest.mark.usefixtures("alone")
+def test_from_python(dataset: Path, tmp_path: Path) -> None:
+    config = replace(memory_config(), memory=False, epochs=1)
+    with joined("cpu") as group:
+        assert (group.rank, group.world, group.leads, str(group.device)) == (0, 1, True, "cpu")
+        bundle = train(dataset, tmp_path / "bundle", config, refit=False, group=group)
+        with pytest.raises(UsageError, match="has nobody to follow"):
+            group.follow(dataset)
+    assert bundle.metrics["best_epoch"] == 1
+    assert [peak.rank for peak in group.finish()] == [0]
+
+
+def test_a_restart_goes_on_with_what_its_own_launch_began(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def group(restarts: int, name: str) -> Group:
+        launch = members.Launch(0, 1, 0, "node0", 1, True, restarts, name)
+        team = members.Team(0, 1, torch.device("cpu"), None, None)  # type: ignore[arg-type]
+        return Group(launch, team)
+
+    assert not group(1, "a").goes_on(tmp_path)  # killed before it had opened the run
+    group(0, "a").mark(tmp_path)
+    assert group(1, "a").goes_on(tmp_path)
+    assert not group(0, "a").goes_on(tmp_path)
+    assert not group(1, "b").goes_on(tmp_path)
+
+
+def test_rank_0_alone_trains() -> None:
+    launch = members.Launch(1, 2, 1, "node0", 1, True, 0, "a")
+    group = Group(launch, members.Team(1, 2, torch.device("cpu"), None, None))  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match=r"call group\.follow"):
+        train("data", "bundle", group=group)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"step": "graph"}, "step=graph cannot be had in a group"),
+        ({"negatives": True}, "negatives=true cannot be had in a group"),
+        (
+            {"loss_backend": "native"},
+            "loss_backend=native cannot be had in a group of processes; choose auto, triton or",
+        ),
+        ({"batch_prefixes": 3}, "batch_prefixes=3 cannot be divided among 4 processes"),
+    ],
+    ids=str,
+)
+def test_settings_that_a_group_cannot_have(changes: dict, said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        check_settings(replace(Config(), **changes), 100, 4)
+
+
+def test_a_catalog_smaller_than_the_group() -> None:
+    with pytest.raises(UsageError, match="a catalog of 3 items cannot be divided among 4"):
+        check_settings(Config(), 3, 4)
+
+
+@pytest.mark.usefixtures("alone")
+def test_refusals_are_one_line_and_leave_nothing(
+    dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*arguments(dataset, tmp_path / "bundle", "paper"), "--set", "step=graph"]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_torchrun_nothing_is_joined() -> None:
+    with pytest.raises(UsageError, match="this process is alone; start a group with 'torchrun"), joined():
+        pass
+
+
+def test_half_of_torchruns_variables_is_one_line(
+    dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert main(arguments(dataset, tmp_path / "bundle", "paper")) == 2
+    assert "not $RANK" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_devices_by_rank(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert str(device_of_rank("cpu", 3)) == "cpu"
+    with pytest.raises(UsageError, match="write cuda, cpu or auto"):
+        device_of_rank("cuda:1", 0)
+    for cards in (0, 2):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda cards=cards: cards > 0)
+        monkeypatch.setattr(torch.cuda, "device_count", lambda cards=cards: cards)
+        with pytest.raises(UsageError, match=f"local rank 2 has no card of its own, there are {cards}"):
+            device_of_rank("cuda", 2)
+    taken: list[int] = []
+    monkeypatch.setattr(torch.cuda, "set_device", taken.append)
+    assert [str(device_of_rank(name, rank)) for name, rank in (("cuda", 0), ("auto", 1))] == ["cuda:0", "cuda:1"]
+    assert taken == [0, 1]
+
+
+def test_a_peak_is_one_line() -> None:
+    assert Peak(1, "cpu", 419_000_000, None).describe(2) == "process 1 of 2 (cpu): peak memory 419 MB"
+    told = Peak(0, "cuda:0", 2_000_000_000, 28_800_000_000).describe(8)
+    assert told == "process 0 of 8 (cuda:0): peak memory 2,000 MB, 28,800 MB of its GPU"
+
+
+def test_one_process_imports_nothing_of_a_group(dataset: Path, tmp_path: Path) -> None:
+    code = (
+        "import sys\nfrom mtaw_fast.cli import main\n"
+        f"assert main({[*arguments(dataset, tmp_path / 'bundle', 'paper'), '--epochs', '1']!r}) == 0\n"
+        "print([name for name in sys.modules if name.startswith('mtaw_fast.training.group')])\n"
+    )
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert printed.splitlines()[-1] == "[]"

@@ -1,0 +1,67 @@
+"""Who holds what, and what a share of a batch knows of the others."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mtaw_fast.data.sessions import Sessions
+from mtaw_fast.training.batch import Batch
+from mtaw_fast.training.group.shards import Shards, Share
+from tests.training.group.worlds import CPU
+
+N_ITEMS = 11
+
+
+def batch_of(sessions: list[list[int]], **options: object) -> Batch:
+    return Batch.of(Sessions.from_lists(sessions), 1, CPU, **options)  # type: ignore[arg-type]
+
+
+def test_shares_by_hand() -> None:
+    batch = batch_of([[0, 3, 0, 9], [9, 1, 2], [3, 9]])  # clicks 0 3 0 | 9 1 | 3
+    one, two = (Share.of(batch, Shards(10, 2), rank, CPU) for rank in range(2))
+    assert one.places.tolist() == [0, 1, 0]  # of the items 0 and 3
+    assert (one.wanted, one.asked_of, one.asked.tolist()) == ([2, 0], [2, 2], [0, 3, 1, 3])
+    assert (one.offsets.tolist(), one.rows.tolist(), one.first_click) == ([0, 3], [0, 1, 2], 0)
+    assert two.places.tolist() == [2, 0, 1]  # of 1, 3 and 9
+    assert (two.wanted, two.asked_of, two.asked.tolist()) == ([2, 1], [0, 1], [4])
+    assert (two.offsets.tolist(), two.rows.tolist(), two.first_click) == ([0, 2, 3], [0, 1, 2], 3)
+    for share in (one, two):
+        assert (share.clicks, share.samples, share.mass) == (6, [3, 3], 6)
+        assert share.targets.tolist() == [3, 0, 9, 1, 2, 9]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    sessions=st.lists(st.lists(st.integers(0, N_ITEMS - 1), min_size=2, max_size=7), min_size=1, max_size=9),
+    world=st.integers(1, 5),
+    counted=st.sampled_from(["all", "new"]),
+)
+def test_shares_are_the_batch_and_agree_with_one_another(sessions: list[list[int]], world: int, counted: str) -> None:
+    batch, shards = batch_of(sessions, counted=counted), Shards(N_ITEMS, world)
+    shares = [Share.of(batch, shards, rank, CPU) for rank in range(world)]
+    table = torch.arange(N_ITEMS)
+    clicks, rows = [], []
+    for rank, share in enumerate(shares):
+        assert share.wanted == [other.asked_of[rank] for other in shares]
+        received = torch.cat(
+            [table[shards.rows(o)][other.asked.split(other.asked_of)[rank]] for o, other in enumerate(shares)]
+        )
+        assert received.tolist() == sorted(set(received.tolist()))
+        clicks.append(received[share.places])
+        rows.append(share.rows + share.first_click)
+        assert len(share.rows) == share.samples[rank]
+        assert share.offsets[-1] == len(share.places)
+    assert torch.equal(torch.cat(clicks), batch.clicks)
+    assert torch.equal(torch.cat(rows), batch.rows)
+
+
+@pytest.mark.parametrize("world", [1, 2, 3, 8])
+def test_every_row_has_one_holder(world: int) -> None:
+    shards = Shards(100, world)
+    rows = np.concatenate([np.arange(100)[shards.rows(rank)] for rank in range(world)])
+    assert rows.tolist() == list(range(100))
+    assert np.ptp(np.diff(shards.bounds())) <= 1

@@ -1,0 +1,134 @@
+"""A group's steps are those of one process: losses, weights, moments and validation, for any number of processes."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from mtaw_fast.data.sessions import Sessions
+from mtaw_fast.training.batch import Batch
+from mtaw_fast.training.group import step as step_module
+from mtaw_fast.training.group.shards import Shards
+from mtaw_fast.training.group.step import GroupStepper
+from mtaw_fast.training.group.team import Team
+from mtaw_fast.training.group.validation import group_metrics
+from mtaw_fast.training.step import Stepper
+from mtaw_fast.training.validation import validation_metrics
+from tests.training.conftest import N_ITEMS, ring_sessions
+from tests.training.group.worlds import CPU, in_threads, shard_stepper
+from tests.training.steps import batches, new_model, still_config
+
+# Of losses and moments, relative: sums of some hundred float32 numbers in another order, through 5 steps.
+TOLERANCE = 2e-5
+# Of weights, in learning rates: where a gradient is hardly more than rounding, Adam moves by its sign all the same.
+OF_A_STEP = 1e-3
+COUNTS = np.array([0.0, 1.0, 3.0], dtype=np.float32)
+
+
+def typed_batches() -> list[Batch]:
+    sessions = ring_sessions(40, seed=9)
+    types = np.random.default_rng(3).integers(0, 3, sessions.n_clicks).astype(np.uint8)
+    whole = Sessions(sessions.items, sessions.offsets, None, types)
+    return [Batch.of(whole.slice(begin, begin + 10), 1, CPU, type_weights=COUNTS) for begin in range(0, 40, 10)]
+
+
+def trained(steps: list[Batch], stepper: Stepper) -> dict[str, np.ndarray]:
+    losses = [stepper.step(stepper.stage(batch), 0.5 + number / 10) for number, batch in enumerate(steps)]
+    arrays = {name: weights.detach().numpy() for name, weights in stepper.model.named_parameters()}
+    moments = {name: moment.numpy() for name, moment in stepper.moments().items()}
+    return {"losses": np.array(losses), "mean": np.array(stepper.end_epoch()), **arrays, **moments}
+
+
+def together(parts: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """One process's view of what all hold; small weights must have the same bits in all of them."""
+    whole = dict(parts[0])
+    for name, array in whole.items():
+        if name.endswith("item_embedding") and array.ndim == 2:
+            whole[name] = np.concatenate([part[name] for part in parts])
+        else:
+            assert all(np.array_equal(array, part[name]) for part in parts), name
+    return whole
+
+
+@pytest.mark.parametrize("world", [1, 2, 4])
+@pytest.mark.parametrize(
+    "changes", [{}, {"gamma": 0.0, "clip_norm": 0.0}, {"recent": 2.0, "gamma": 6.0}, "typed"], ids=str
+)
+def test_the_steps_of_one_process(changes: Any, world: int) -> None:
+    config = replace(still_config(), **({} if changes == "typed" else changes))
+    steps = typed_batches() if changes == "typed" else batches(config)
+    expected = trained(steps, Stepper(new_model(config), config))
+    got = together(in_threads(world, lambda team: trained(steps, shard_stepper(config, new_model(config), team))))
+    assert set(got) == set(expected)
+    for name, array in expected.items():
+        largest = float(np.abs(array).max())
+        is_weight = f"exp_avg.{name}" in expected
+        allowed = OF_A_STEP * config.lr if is_weight else TOLERANCE * max(largest, 1e-6)
+        assert np.abs(got[name] - array).max() <= allowed, name
+
+
+def test_a_batch_of_fewer_sessions_than_processes() -> None:
+    config = still_config()
+    steps = [Batch.of(Sessions.from_lists([[1, 2, 3, 4]]), 1, CPU)] * 3
+    expected = trained(steps, Stepper(new_model(config), config))
+    got = together(in_threads(3, lambda team: trained(steps, shard_stepper(config, new_model(config), team))))
+    np.testing.assert_allclose(got["losses"], expected["losses"], rtol=1e-6)
+    np.testing.assert_allclose(got["item_embedding"], expected["item_embedding"], atol=1e-5)
+
+
+def test_the_same_bits_on_every_run() -> None:
+    config = still_config()
+    first, again = (
+        together(in_threads(3, lambda team: trained(batches(config), shard_stepper(config, new_model(config), team))))
+        for _ in range(2)
+    )
+    assert all(np.array_equal(first[name], again[name]) for name in first)
+
+
+def test_bfloat16_products_stay_near() -> None:
+    config = still_config()
+    low = replace(config, compute_dtype="bfloat16")
+    one, three = (
+        together(in_threads(world, lambda team: trained(batches(low), shard_stepper(low, new_model(low), team))))
+        for world in (1, 3)
+    )
+    np.testing.assert_allclose(three["losses"], one["losses"], rtol=1e-2)
+    exact = trained(batches(config), Stepper(new_model(config), config))
+    np.testing.assert_allclose(three["losses"], exact["losses"], rtol=1e-2)
+
+
+def test_a_loss_that_is_not_finite_moves_no_weight_in_any_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    right, config = step_module.loss_of_sums, still_config()
+    monkeypatch.setattr(step_module, "loss_of_sums", lambda *sums, **named: right(*sums, **named) * math.nan)
+
+    def work(team: Team) -> tuple[float, GroupStepper]:
+        stepper = shard_stepper(config, new_model(config), team)
+        return stepper.step(stepper.stage(batches(config)[0]), 1.0), stepper
+
+    start = new_model(config)
+    for rank, (loss, stepper) in enumerate(in_threads(2, work)):
+        assert math.isnan(loss)
+        assert stepper.failed_step == 0
+        assert torch.equal(stepper.model.item_embedding, start.item_embedding[Shards(N_ITEMS, 2).rows(rank)])
+
+
+@pytest.mark.parametrize("world", [1, 2, 4])
+def test_validation_is_that_of_one_process(world: int) -> None:
+    config, sessions = still_config(recent=2.0), ring_sessions(50, seed=6)
+    types = np.random.default_rng(3).integers(0, 3, sessions.n_clicks).astype(np.uint8)
+    typed = Sessions(sessions.items, sessions.offsets, None, types)
+    model = new_model(config)
+    for weights in (None, COUNTS):
+        expected = validation_metrics(model, typed, 1, weights)
+
+        def work(team: Team, weights: Any = weights) -> dict[str, float]:
+            stepper = shard_stepper(config, model, team)
+            return group_metrics(stepper.model, stepper.shards, team, typed, 1, weights)
+
+        for got in in_threads(world, work):
+            assert got == pytest.approx(expected, rel=1e-9)

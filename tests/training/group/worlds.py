@@ -1,0 +1,93 @@
+"""Groups whose processes are threads: the same code over another store and other ways between them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+from torch.distributed import HashStore
+
+from mtaw_fast.config import Config
+from mtaw_fast.model.mtaw import MTAW
+from mtaw_fast.training.group.channel import Channel
+from mtaw_fast.training.group.collectives import in_order
+from mtaw_fast.training.group.shards import Shards
+from mtaw_fast.training.group.step import GroupStepper
+from mtaw_fast.training.group.team import Team
+
+Result = TypeVar("Result")
+CPU = torch.device("cpu")
+_PATIENCE = 60.0  # seconds
+
+
+class Meeting:
+    """Where the threads of a group put what they have for one another."""
+
+    def __init__(self, world: int) -> None:
+        self.world = world
+        self._barrier = threading.Barrier(world, timeout=_PATIENCE)
+        self._values: list[Any] = [None] * world
+
+    def all_of(self, rank: int, value: Any) -> list[Any]:
+        self._barrier.wait()
+        self._values[rank] = value
+        self._barrier.wait()
+        return list(self._values)
+
+    def abort(self) -> None:
+        self._barrier.abort()
+
+
+class ThreadCollectives:
+    """`Collectives` among threads."""
+
+    def __init__(self, rank: int, meeting: Meeting) -> None:
+        self._rank, self._meeting = rank, meeting
+
+    def exchange(self, rows: Tensor, send: Sequence[int], receive: Sequence[int]) -> Tensor:
+        assert len(rows) == sum(send)
+        parts = self._meeting.all_of(self._rank, rows.clone().split(list(send)))
+        got = [part[self._rank] for part in parts]
+        assert [len(part) for part in got] == list(receive)
+        return torch.cat(got)
+
+    def gather(self, rows: Tensor, counts: Sequence[int]) -> Tensor:
+        parts = self._meeting.all_of(self._rank, rows.clone())
+        assert [len(part) for part in parts] == list(counts)
+        return torch.cat(parts)
+
+    def sum(self, part: Tensor) -> Tensor:
+        return in_order(torch.stack(self._meeting.all_of(self._rank, part.clone())))
+
+
+def in_threads(world: int, work: Callable[[Team], Result]) -> list[Result]:
+    """What `work` returns in every process of a group, by rank."""
+    store, meeting = HashStore(), Meeting(world)
+
+    def run(rank: int) -> Result:
+        torch.set_num_threads(1)
+        team = Team(rank, world, CPU, Channel(store, rank, world), ThreadCollectives(rank, meeting))  # type: ignore[arg-type]
+        try:
+            return work(team)
+        except BaseException:
+            meeting.abort()
+            raise
+
+    with ThreadPoolExecutor(world) as pool:
+        return list(pool.map(run, range(world)))
+
+
+def shard_stepper(config: Config, start: MTAW, team: Team) -> GroupStepper:
+    """A process's stepper, at the weights of a whole model."""
+    n_items = len(start.item_embedding)
+    shards = Shards(n_items, team.world)
+    rows = shards.rows(team.rank)
+    model = MTAW(config, rows.stop - rows.start).train()
+    with torch.no_grad():
+        for (name, weights), whole in zip(model.named_parameters(), start.parameters(), strict=True):
+            weights.copy_(whole[rows] if name == "item_embedding" else whole)
+    return GroupStepper(model, config, shards, team)
