@@ -78,7 +78,8 @@ def _layout(
     sizes = {name: math.prod(shape) * dtype.itemsize for name, (dtype, shape) in shapes.items()}
     # Sizes divisible by the larger powers of two first: what follows them is as well aligned as it can use.
     order = sorted(sizes, key=lambda name: -(sizes[name] & -sizes[name]))
-    header, end = {}, 0
+    header: dict[str, dict[str, Any]] = {}
+    end = 0
     for name in order:
         dtype, shape = shapes[name]
         begin, end = end, end + sizes[name]

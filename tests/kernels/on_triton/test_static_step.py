@@ -11,8 +11,10 @@ from torch import Tensor
 
 from mtaw_fast.kernels.aw_loss import launchers
 from mtaw_fast.kernels.prefix_interest import fused as fused_interest
+from mtaw_fast.training.group.team import Team
 from mtaw_fast.training.static_step import StaticStep
 from mtaw_fast.training.step import encoder_dtype
+from tests.training.group.worlds import in_threads, shard_stepper
 from tests.training.steps import CPU, batches, new_model, still_config
 
 
@@ -28,6 +30,25 @@ def test_it_takes_the_steps_of_the_references(device: torch.device) -> None:
     assert ours.end_epoch() == pytest.approx(reference.end_epoch(), rel=1e-5)
     for (name, a), b in zip(reference.model.named_parameters(), ours.model.parameters(), strict=True):
         torch.testing.assert_close(a, b.cpu(), rtol=1e-4, atol=1e-5, msg=name)
+
+
+def test_a_group_takes_them_too(device: torch.device) -> None:
+    """Each process its own slice of the catalog through the kernels, the sums added up between them."""
+    plain = replace(still_config(), loss_backend="reference")
+    fused = replace(plain, loss_backend="triton")
+    reference, steps = StaticStep(new_model(plain, CPU), plain, adam_backend="reference"), batches(plain)[:2]
+    losses = [reference.step(batch, step / 2) for step, batch in enumerate(steps)]
+
+    def work(team: Team) -> tuple[list[float], Tensor]:
+        stepper = shard_stepper(fused, new_model(plain, CPU), team)
+        done = [stepper.step(stepper.stage(batch), step / 2) for step, batch in enumerate(steps)]
+        return done, stepper.model.item_embedding.detach().cpu()
+
+    results = in_threads(2, work, device, in_turn=True)
+    assert results[0][0] == results[1][0]
+    assert results[0][0][0] == pytest.approx(losses[0], rel=1e-5)
+    items = torch.cat([items for _, items in results])
+    torch.testing.assert_close(items, reference.model.item_embedding.detach(), rtol=1e-4, atol=1e-5)
 
 
 def test_kernels_run_in_the_dtype_that_the_config_trains_in(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -25,18 +26,23 @@ _PATIENCE = 60.0  # seconds
 
 
 class Meeting:
-    """Where the threads of a group put what they have for one another."""
+    """Where the threads of a group put what they have for one another. turn: held by who computes, where one at a time
+    may (Triton's interpreter)."""
 
-    def __init__(self, world: int) -> None:
-        self.world = world
+    def __init__(self, world: int, in_turn: bool) -> None:
+        self.turn = threading.Lock() if in_turn else contextlib.nullcontext()
         self._barrier = threading.Barrier(world, timeout=_PATIENCE)
         self._values: list[Any] = [None] * world
 
     def all_of(self, rank: int, value: Any) -> list[Any]:
-        self._barrier.wait()
-        self._values[rank] = value
-        self._barrier.wait()
-        return list(self._values)
+        self.turn.__exit__(None, None, None)
+        try:
+            self._barrier.wait()
+            self._values[rank] = value
+            self._barrier.wait()
+            return list(self._values)
+        finally:
+            self.turn.__enter__()
 
     def abort(self) -> None:
         self._barrier.abort()
@@ -64,15 +70,18 @@ class ThreadCollectives:
         return in_order(torch.stack(self._meeting.all_of(self._rank, part.clone())))
 
 
-def in_threads(world: int, work: Callable[[Team], Result]) -> list[Result]:
+def in_threads(
+    world: int, work: Callable[[Team], Result], device: torch.device = CPU, in_turn: bool = False
+) -> list[Result]:
     """What `work` returns in every process of a group, by rank."""
-    store, meeting = HashStore(), Meeting(world)
+    store, meeting = HashStore(), Meeting(world, in_turn)
 
     def run(rank: int) -> Result:
         torch.set_num_threads(1)
-        team = Team(rank, world, CPU, Channel(store, rank, world), ThreadCollectives(rank, meeting))  # type: ignore[arg-type]
+        team = Team(rank, world, device, Channel(store, rank, world), ThreadCollectives(rank, meeting))  # type: ignore[arg-type]
         try:
-            return work(team)
+            with meeting.turn:
+                return work(team)
         except BaseException:
             meeting.abort()
             raise
@@ -86,7 +95,7 @@ def shard_stepper(config: Config, start: MTAW, team: Team) -> GroupStepper:
     n_items = len(start.item_embedding)
     shards = Shards(n_items, team.world)
     rows = shards.rows(team.rank)
-    model = MTAW(config, rows.stop - rows.start).train()
+    model = MTAW(config, rows.stop - rows.start).to(team.device).train()
     with torch.no_grad():
         for (name, weights), whole in zip(model.named_parameters(), start.parameters(), strict=True):
             weights.copy_(whole[rows] if name == "item_embedding" else whole)
