@@ -1,14 +1,16 @@
-"""How much memory this process may still take: less than the machine has free, in a container."""
+"""How much memory this process may still take, less than the machine has free in a container, and what it has taken."""
 
 from __future__ import annotations
 
 import contextlib
+import resource
 from collections.abc import Iterator
 from pathlib import Path
 
 from mtaw_fast.storage.cpus import CGROUPS, OWN, folders_up
 
 _MACHINE = Path("/proc/meminfo")
+_STATUS = Path("/proc/self/status")
 
 
 def available_memory(machine: Path = _MACHINE, cgroups: Path = CGROUPS, own: Path = OWN) -> int | None:
@@ -28,6 +30,21 @@ def available_memory(machine: Path = _MACHINE, cgroups: Path = CGROUPS, own: Pat
     """
     found = [*_of_machine(machine), *_of_cgroups(cgroups, own)]
     return max(min(found), 0) if found else None
+
+
+def peak_memory(status: Path = _STATUS) -> int:
+    """Bytes that this process has held at most, mapped files included as far as they were read.
+
+    Parameters
+    ----------
+    status : Path
+        /proc/self/status, or a file like it.
+    """
+    with contextlib.suppress(OSError):
+        for line in status.read_text().splitlines():
+            if line.startswith("VmHWM:"):  # ru_maxrss would begin at the peak of who started this process
+                return int(line.split()[1]) << 10
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
 
 
 def _of_machine(machine: Path) -> Iterator[int]:

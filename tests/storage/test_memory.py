@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from mtaw_fast.storage.memory import available_memory
+from mtaw_fast.storage.memory import available_memory, peak_memory
 
 MACHINE = "MemTotal:  8000 kB\nMemFree:  10 kB\nMemAvailable:  4000 kB\n"
 
@@ -35,3 +37,20 @@ def test_the_least_counts(tmp_path: Path, own: str, files: dict[str, str], expec
 def test_a_system_that_tells_nothing(tmp_path: Path) -> None:
     assert available_memory(tmp_path / "none", tmp_path / "none", tmp_path / "none") is None
     assert available_memory() is None or available_memory() > 0
+
+
+def test_the_peak_is_what_a_process_held(tmp_path: Path) -> None:
+    """Of a process of its own: what this one has held is any number."""
+    code = """if True:
+        from mtaw_fast.storage.memory import peak_memory
+        before = peak_memory()
+        held = bytearray(b"x") * (200 << 20)
+        print(before, peak_memory())
+    """
+    before, after = map(int, subprocess.check_output([sys.executable, "-c", code], text=True).split())
+    assert before < 150 << 20
+    assert 200 << 20 <= after < before + (220 << 20)
+    status = tmp_path / "status"
+    status.write_text("Name:\tpython\nVmHWM:\t  1234 kB\n")
+    assert peak_memory(status) == 1234 << 10
+    assert peak_memory(tmp_path / "none") > 10 << 20  # by getrusage, where there is no such file

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import resource
+import itertools
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import timedelta
@@ -19,6 +19,7 @@ from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.errors import MtawError, TrainingError, UsageError
 from mtaw_fast.launch import START, Launch
 from mtaw_fast.storage.files import read_json, write_json
+from mtaw_fast.storage.memory import peak_memory
 from mtaw_fast.training.fitting import Fitting
 from mtaw_fast.training.group.channel import Channel, GroupError
 from mtaw_fast.training.group.collectives import Collectives
@@ -28,6 +29,7 @@ from mtaw_fast.training.reporting import Reporter
 from mtaw_fast.training.state import RunState
 
 _MARK = "group.json"
+_JOINED = itertools.count()  # groups that this process has been in
 _MEET = timedelta(minutes=15)  # until every process is there: the slowest machine imports PyTorch from a cold disk
 _STEP = timedelta(minutes=30)  # that a collective may take, all processes being at it; other waits are the channel's
 _SAME_WORDS = 5.0  # seconds in which rank 0 says an error that all have
@@ -136,7 +138,7 @@ class Group:
         return Peak(
             rank=self.rank,
             device=str(self.device),
-            memory=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+            memory=peak_memory(),
             device_memory=torch.cuda.max_memory_allocated(self.device) if on_gpu else None,
         )
 
@@ -166,8 +168,9 @@ def joined(device: str = "auto") -> Iterator[Group]:
         if launch.rank > 0 and device == "cuda" and (launch.local_rank == 0 or torch.cuda.device_count() > 0):
             raise TrainingError(f"process {launch.rank} of {launch.world}: {error}") from None
         raise
-    store = _store(launch)
-    channel = Channel(dist.PrefixStore(f"mtaw_fast/{launch.restarts}", store), launch.rank, launch.world)
+    # What an earlier start, or an earlier group of the same processes, has said is still there.
+    store = dist.PrefixStore(f"mtaw_fast/{launch.restarts}/{next(_JOINED)}", _store(launch))
+    channel = Channel(store, launch.rank, launch.world)
     _meet(launch, store, chosen)
     team = Team(launch.rank, launch.world, chosen, channel, Collectives(launch.rank, launch.world))
     group = Group(launch, team)
@@ -175,14 +178,18 @@ def joined(device: str = "auto") -> Iterator[Group]:
         yield group
         if group.leads:
             group.finish()
+        _part(channel, launch)
     except GroupError as error:
         error.told = error.told or channel.failure(_FEW_WORDS) is not None or not channel.first_to_tell()
         raise
     except BaseException as error:
         channel.fail(str(error) or type(error).__name__)
         raise
-    _part(channel, launch)
-    dist.destroy_process_group()
+    finally:
+        if chosen.type == "cpu":  # NCCL would wait for those that are gone
+            dist.destroy_process_group()
+    if chosen.type == "cuda":
+        dist.destroy_process_group()
 
 
 def device_of_rank(name: str, local_rank: int) -> torch.device:
@@ -222,7 +229,7 @@ def _meet(launch: Launch, store: dist.Store, device: torch.device) -> None:
     try:
         dist.init_process_group(
             "nccl" if device.type == "cuda" else "gloo",
-            store=dist.PrefixStore(f"mtaw_fast/collectives/{launch.restarts}", store),
+            store=dist.PrefixStore("collectives", store),
             rank=launch.rank, world_size=launch.world, timeout=_STEP, **named,
         )  # fmt: skip
     except RuntimeError as error:

@@ -51,9 +51,7 @@ def main() -> None:
                 except AssertionError:  # it was just starting again, or ending
                     continue
                 state = run.state()
-                killed.append(
-                    (rank, "no epoch" if state is None else f"{state['phase']} {state['epoch']}")
-                )
+                killed.append((rank, "no epoch" if state is None else f"{state['phase']} {state['epoch']}"))
             run.end()
             _compare(folder / "undisturbed", bundle)
             told = "; ".join(f"rank {rank} after {where}" for rank, where in killed) or "no process"

@@ -75,6 +75,9 @@ def test_from_python(dataset: Path, tmp_path: Path) -> None:
         with pytest.raises(UsageError, match="has nobody to follow"):
             group.follow(dataset)
     assert bundle.metrics["best_epoch"] == 1
+    with joined("cpu") as group:  # again, in the same process
+        train(dataset, tmp_path / "again", config, refit=False, group=group)
+    assert losses_of(tmp_path / "again") == losses_of(tmp_path / "bundle")
     assert [peak.rank for peak in group.finish()] == [0]
 
 
