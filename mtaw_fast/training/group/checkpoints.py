@@ -19,14 +19,14 @@ from mtaw_fast.model.mtaw import MTAW
 from mtaw_fast.storage.files import atomic_path
 from mtaw_fast.storage.tensorfile import map_tensors, places_in_file
 from mtaw_fast.training.group.shards import Shards
+from mtaw_fast.training.group.step import MOMENTS, GroupStepper
 from mtaw_fast.training.group.team import Team
-from mtaw_fast.training.step import MOMENTS, Stepper
 
 _TABLE = "item_embedding"
 _BYTES_AT_ONCE = 64 << 20  # that come from a device to be written
 
 
-def save_shards(path: Path, model: MTAW, stepper: Stepper | None, shards: Shards, team: Team) -> None:
+def save_shards(path: Path, model: MTAW, stepper: GroupStepper | None, shards: Shards, team: Team) -> None:
     """Write weights and, with a stepper, Adam's moments; the file is whole or not there.
 
     Returns once it is there. Raises an error where this process cannot write, GroupError where another one cannot.
@@ -69,7 +69,7 @@ def save_shards(path: Path, model: MTAW, stepper: Stepper | None, shards: Shards
     team.channel.settle()
 
 
-def load_shards(path: Path, model: MTAW, stepper: Stepper | None, shards: Shards, team: Team) -> None:
+def load_shards(path: Path, model: MTAW, stepper: GroupStepper | None, shards: Shards, team: Team) -> None:
     """The inverse; TrainingError where the file does not fit. The file may be one that one process has written."""
     arrays = map_tensors(path, mapping="map")
     rows = shards.rows(team.rank)

@@ -13,7 +13,9 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Mapping
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -27,23 +29,34 @@ from mtaw_fast.training.batch import Batch
 from mtaw_fast.training.group.collectives import in_order
 from mtaw_fast.training.group.shards import Shards, Share
 from mtaw_fast.training.group.team import Team
-from mtaw_fast.training.step import Stepper, learning_rate
+from mtaw_fast.training.step import AHEAD, compute_dtype, encoder_dtype, learning_rate
 
+MOMENTS = ("exp_avg", "exp_avg_sq", "step")  # Adam's state of a weight, in checkpoints too
 _SEEDS = 1 << 62
 _NORM_ROWS = 1 << 16  # of a gradient whose squares are added up at once
 _CLIP_EPS = 1e-6  # torch.nn.utils.clip_grad_norm_'s
 
 
-class GroupStepper(Stepper):
-    """A `Stepper` whose model holds this process's rows of the item table, and all of the small weights.
+class GroupStepper:
+    """Takes the steps of a `Stepper` with a model that holds this process's rows of the item table.
 
-    The small weights, their gradients and their moments have the same bits in every process.
+    It holds all of the small weights; they, their gradients and their moments have the same bits in every process.
     """
 
+    input_device = torch.device("cpu")
+
     def __init__(self, model: MTAW, config: Config, shards: Shards, team: Team) -> None:
-        super().__init__(model, config)
+        self.model, self._config = model, config
         self.shards, self.team = shards, team
-        self._device, self.input_device = self.input_device, torch.device("cpu")
+        self._device = model.item_embedding.device
+        self.ahead = AHEAD if self._device.type == "cuda" else 0
+        self._dtype = compute_dtype(config, self._device)
+        self._encoder_dtype = encoder_dtype(config, model.item_embedding)
+        self._optimizer = torch.optim.AdamW(
+            model.parameters(), lr=config.lr, weight_decay=config.weight_decay, fused=True
+        )
+        self._total, self._mass, self._steps, self._latest = 0.0, 0.0, 0, math.nan
+        self.failed_step: int | None = None
         self._small = [parameter for parameter in model.parameters() if parameter is not model.item_embedding]
         # The fused kernels draw dropout from a seed; elsewhere the whole batch's masks are drawn in every process, and
         # so they are the same for every number of processes.
@@ -54,11 +67,11 @@ class GroupStepper(Stepper):
                 len(model.item_embedding),
             )  # fmt: skip
 
-    def stage(self, batch: Batch) -> Share:  # type: ignore[override]  # a batch in host memory becomes a share of it
+    def stage(self, batch: Batch) -> Share:
         """This process's share of a batch; may be called from another thread."""
         return Share.of(batch, self.shards, self.team.rank, self._device)
 
-    def step(self, batch: Share, progress: float) -> float:  # type: ignore[override]
+    def step(self, batch: Share, progress: float) -> float:
         """As `Stepper.step`, of the whole batch, and the same in every process."""
         config, table, collectives = self._config, self.model.item_embedding, self.team.collectives
         clicked = look_up(batch, table.detach(), self.team).requires_grad_()
@@ -90,14 +103,35 @@ class GroupStepper(Stepper):
         self._back_to_rows(d_table, self._through_encoder(own, clicked, d_own), batch)
         table.grad = d_table
         self._clip()
-        for group in self.optimizer.param_groups:
+        for group in self._optimizer.param_groups:
             group["lr"] = learning_rate(config, progress)
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+        self._optimizer.step()
+        self._optimizer.zero_grad(set_to_none=True)
         self._total += value * batch.mass
         self._mass += batch.mass
         self._steps += 1
         return value
+
+    def end_epoch(self) -> float:
+        """As `Stepper.end_epoch`."""
+        mean = self._total / (self._mass or 1.0) if self.failed_step is None else self._latest
+        self._total, self._mass, self._steps = 0.0, 0.0, 0
+        return mean
+
+    def moments(self) -> dict[str, Tensor]:
+        """Adam's state of what this process holds, after at least one step, under '<moment>.<weight>'."""
+        return {
+            f"{moment}.{name}": self._optimizer.state[parameter][moment]
+            for name, parameter in self.model.named_parameters()
+            for moment in MOMENTS
+        }
+
+    def load_moments(self, state: Mapping[str, np.ndarray]) -> None:
+        """The inverse of `moments`; KeyError where the state is not of this model."""
+        for name, parameter in self.model.named_parameters():
+            self._optimizer.state[parameter] = {
+                moment: torch.from_numpy(np.array(state[f"{moment}.{name}"])).to(self._device) for moment in MOMENTS
+            }
 
     def _queries(self, clicked: Tensor, batch: Share) -> Tensor:
         """The own samples' queries float[S_own, d]; draws the same numbers in every process."""

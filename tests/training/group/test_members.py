@@ -168,10 +168,9 @@ def test_a_peak_is_one_line() -> None:
     assert told == "process 0 of 8 (cuda:0): peak memory 2,000 MB, 28,800 MB of its GPU"
 
 
-def test_one_process_imports_nothing_of_a_group(dataset: Path, tmp_path: Path) -> None:
+def test_one_process_imports_nothing_of_a_group() -> None:
     code = (
-        "import sys\nfrom mtaw_fast.cli import main\n"
-        f"assert main({[*arguments(dataset, tmp_path / 'bundle', 'paper'), '--epochs', '1']!r}) == 0\n"
+        "import sys, mtaw_fast.cli, mtaw_fast.workflow, mtaw_fast.training\n"
         "print([name for name in sys.modules if name.startswith('mtaw_fast.training.group')])\n"
     )
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout

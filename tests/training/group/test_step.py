@@ -37,7 +37,7 @@ def typed_batches() -> list[Batch]:
     return [Batch.of(whole.slice(begin, begin + 10), 1, CPU, type_weights=COUNTS) for begin in range(0, 40, 10)]
 
 
-def trained(steps: list[Batch], stepper: Stepper) -> dict[str, np.ndarray]:
+def trained(steps: list[Batch], stepper: Stepper | GroupStepper) -> dict[str, np.ndarray]:
     losses = [stepper.step(stepper.stage(batch), 0.5 + number / 10) for number, batch in enumerate(steps)]
     arrays = {name: weights.detach().numpy() for name, weights in stepper.model.named_parameters()}
     moments = {name: moment.numpy() for name, moment in stepper.moments().items()}
