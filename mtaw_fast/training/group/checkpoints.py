@@ -18,8 +18,9 @@ from mtaw_fast.errors import TrainingError
 from mtaw_fast.model.mtaw import MTAW
 from mtaw_fast.storage.files import atomic_path
 from mtaw_fast.storage.tensorfile import map_tensors, places_in_file
+from mtaw_fast.training.adam_state import MOMENTS
 from mtaw_fast.training.group.shards import Shards
-from mtaw_fast.training.group.step import MOMENTS, GroupStepper
+from mtaw_fast.training.group.step import GroupStepper
 from mtaw_fast.training.group.team import Team
 
 _TABLE = "item_embedding"

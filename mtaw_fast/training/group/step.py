@@ -25,13 +25,13 @@ from mtaw_fast.kernels import triton_device
 from mtaw_fast.kernels.aw_loss import catalog_sums, loss_of_sums
 from mtaw_fast.kernels.scatter import add_rows
 from mtaw_fast.model.mtaw import MTAW
+from mtaw_fast.training.adam_state import MOMENTS
 from mtaw_fast.training.batch import Batch
 from mtaw_fast.training.group.collectives import in_order
 from mtaw_fast.training.group.shards import Shards, Share
 from mtaw_fast.training.group.team import Team
 from mtaw_fast.training.step import AHEAD, compute_dtype, encoder_dtype, learning_rate
 
-MOMENTS = ("exp_avg", "exp_avg_sq", "step")  # Adam's state of a weight, in checkpoints too
 _SEEDS = 1 << 62
 _NORM_ROWS = 1 << 16  # of a gradient whose squares are added up at once
 _CLIP_EPS = 1e-6  # torch.nn.utils.clip_grad_norm_'s
