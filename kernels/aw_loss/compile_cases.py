@@ -7,7 +7,7 @@ from typing import Any
 
 from mtaw_fast.kernels.aw_loss import configs
 from mtaw_fast.kernels.aw_loss.launchers import SCALARS
-from mtaw_fast.kernels.aw_loss.triton_kernels import gradients, rows, sums, units
+from mtaw_fast.kernels.aw_loss.triton_kernels import gradients, negative_rows, negatives, rows, sums, units
 from mtaw_fast.kernels.compile_case import CompileCase, PerTile
 
 # (dtype of queries and items, dtype of the matrix products)
@@ -29,6 +29,18 @@ def compile_cases(backend: str) -> list[CompileCase]:
     ]  # fmt: skip
     cases.append(
         _case(rows.gradient_scalars, "fp32", "*fp32 *fp32 *fp32 *fp32 *fp32 *fp32 i32 fp32", {"ROWS": SCALARS})
+    )
+    cases += [
+        _case(
+            negative_rows.negative_rows, f"gamma{'=' if plain else '>'}0", " ".join(["*fp32"] * 11)
+            + " i32 i32 fp32 fp32 fp32", {"PLAIN": plain, "ROWS": SCALARS},
+        )
+        for plain in (False, True)
+    ]  # fmt: skip
+    cases.append(
+        _case(
+            negative_rows.negative_scalars, "fp32", " ".join(["*fp32"] * 10) + " i32 fp32", {"ROWS": SCALARS}
+        )
     )
     for given, products in _DTYPES:
         cases += _of_dtypes(given, products, _D, backend)
@@ -71,6 +83,50 @@ def _of_dtypes(given: str, products: str, d: int, backend: str) -> list[CompileC
     return cases
 
 
+def _negatives(given: str, products: str, d: int, backend: str, label: str, plain: bool) -> list[CompileCase]:
+    """The passes of negatives=True, and what lies between them."""
+    knobs, width = configs.knobs(d, products, backend), configs.width(d)
+    first, second, third = knobs.queries, knobs.negatives, knobs.negative_items
+    gradient = given if d <= third.columns else "fp32"
+    powers = 1 if plain else 2
+
+    def second_pass(label: str, vectors: bool) -> CompileCase:
+        case = _case(
+            negatives.negative_sums, label,
+            f"*{products} *{products} *i64 *i32 *fp32 *fp32 *fp32 *fp32 *fp32 *fp32 i32 i32 i32 fp32 fp32 fp32 fp32",
+            {"VECTORS": vectors, "PLAIN": plain, **second.constants(width)}, second,
+        )  # fmt: skip
+        return replace(case, per_tile=_per_tile(products, d, second, second.items, 2 * vectors, powers))
+
+    largest = _case(
+        negatives.largest_sums, label, f"*{products} *{products} *i64 *fp32 *i32 *fp32 i32 i32 i32 fp32",
+        first.constants(width), first,
+    )  # fmt: skip
+    items = _case(
+        negatives.negative_item_gradients, label,
+        f"*{products} *{products} *i64 *i32 *fp32 *fp32 *fp32 *fp32 *fp32 *fp32 *fp32 *{given} *fp32 *{gradient} "
+        "i32 i32 i32 fp32 fp32",
+        {"D": d, "PLAIN": plain, **third.constants(width)}, third,
+    )  # fmt: skip
+    return [
+        replace(largest, per_tile=_per_tile(products, d, first, first.items, 0)),
+        second_pass(label, vectors=True),
+        second_pass(f"{label} sums", vectors=False),
+        replace(items, per_tile=_per_tile(products, d, third, third.rows, 1, powers)),
+        _case(
+            negative_rows.finish_largest, label,
+            f"*{given} *{given} *i64 *fp32 *i32 *fp32 *fp32 *i32 *fp32 *fp32 *fp32 *fp32 i32 i32 i32 fp32 i32 i32",
+            {"D": d, "COLUMNS": configs.power_of_two(d), "SPLITS": configs.MAX_SPLITS}, warps=1,
+        ),
+        _case(
+            negative_rows.finish_negative_queries, label,
+            f"*fp32 *fp32 *fp32 *fp32 *fp32 *fp32 *fp32 *i64 *i32 *{given} *fp32 *{given} *fp32 *{given} "
+            "i32 i32 i32 fp32 fp32 i32 i32",
+            {"D": d, "WIDTH": width, **configs.split_tile(d)},
+        ),
+    ]  # fmt: skip
+
+
 def _other_tiles(given: str, products: str, d: int, backend: str) -> list[CompileCase]:
     """The tiles of configs that are not chosen."""
     first_queries, first_items = configs.CHOSEN
@@ -109,18 +165,21 @@ def _items_pass(label: str, given: str, products: str, d: int, launch: configs.L
     return replace(case, per_tile=_per_tile(products, d, launch, launch.rows, True))
 
 
-def _per_tile(products: str, d: int, launch: configs.Launch, loaded: int, vectors: bool) -> PerTile | None:
-    """README's formulas: a tile's exponentials, and its products of padded depth, two with vectors and one without.
+def _per_tile(
+    products: str, d: int, launch: configs.Launch, loaded: int, sums: int, powers: int = 1
+) -> PerTile | None:
+    """README's formulas: a tile's exponentials, and its products of padded depth, the cosines' and the vectors'.
 
-    loaded: vectors that a trip loads, of those the products sum over. None in float32, whose products are not the
-    tensor cores', and for vectors in chunks, whose trips are shared by two loops.
+    loaded: vectors that a trip loads, of those the products sum over. sums: how many sums of vectors. powers:
+    exponentials an entry. None in float32, whose products are not the tensor cores', and for vectors in chunks, whose
+    trips are shared by two loops.
     """
     if products == "fp32" or d > launch.depth:
         return None
     entries = launch.rows * launch.items
-    columns = launch.depth + (launch.columns if vectors else 0)
-    steps = launch.depth // 16 + (loaded // 16 if vectors else 0)
-    return PerTile(entries, entries * columns, steps, loaded * launch.depth * _BYTES[products])
+    columns = launch.depth + sums * launch.columns
+    steps = launch.depth // 16 + sums * (loaded // 16)
+    return PerTile(powers * entries, entries * columns, steps, loaded * launch.depth * _BYTES[products])
 
 
 def _case(

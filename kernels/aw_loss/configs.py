@@ -6,7 +6,7 @@ it keeps.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 # Programs that the passes split by the catalog should have in flight: about four for each multiprocessor of the
 # largest parts (132 to 152), so that the last wave is short. It follows the shapes alone, never the device: the
@@ -41,14 +41,17 @@ class Launch:
 
 @dataclass(frozen=True, slots=True)
 class Knobs:
-    """The two passes over the catalog.
+    """The passes over the catalog.
 
     queries: forward, a program holds queries and goes through items. It takes the same tiles whether it sums vectors
     or not, so that the loss has the same bits. items: backward, a program holds items and goes through queries.
+    negatives, negative_items: the second and third pass of negatives=True, whose first takes the tiles of `queries`.
     """
 
     queries: Launch
     items: Launch
+    negatives: Launch
+    negative_items: Launch
 
 
 # Tiles of whole vectors on NVIDIA's GPUs in bf16 and fp16, by 'rows x items x warps' of each pass. All are compiled and
@@ -78,18 +81,26 @@ def knobs(d: int, dtype: str, backend: str, tiles: tuple[str, str] | None = None
         return Knobs(
             queries=Launch(32, 16, depth, columns, warps=4, stages=2),
             items=Launch(16, 32, depth, columns, warps=4, stages=2),
+            negatives=Launch(32, 16, depth, columns, warps=8, stages=2),
+            negative_items=Launch(16, 32, depth, columns, warps=4, stages=2),
         )
     if columns > 128:
         # In chunks both operands of the cosines are loaded anew, which takes registers from the tiles.
         stages = STAGES if backend == "cuda" else 2
-        return Knobs(queries=Launch(32, 32, 64, 128, 4, stages), items=Launch(32, 32, 64, 128, 4, stages))
+        chunked = Launch(32, 32, 64, 128, 4, stages)
+        return Knobs(chunked, chunked, negatives=replace(chunked, warps=8), negative_items=chunked)
     if backend == "hip":
-        return Knobs(queries=Launch(64, 64, columns, columns, 4, 2), items=Launch(32, 64, columns, columns, 8, 2))
+        items = Launch(32, 64, columns, columns, 8, 2)
+        return Knobs(Launch(64, 64, columns, columns, 4, 2), items, Launch(32, 64, columns, columns, 4, 2), items)
     tiles = tiles or CHOSEN
     (rows, items, warps), (i_rows, i_items, i_warps) = QUERIES_TILES[tiles[0]], ITEMS_TILES[tiles[1]]
     return Knobs(
         queries=Launch(rows, items, columns, columns, warps, STAGES),
         items=Launch(i_rows, i_items, columns, columns, i_warps, STAGES),
+        # Two sums of 64 vectors are 128 registers a thread: with 64 items at once it spills 136 bytes on sm_80, as the
+        # items' pass does 60 on sm_90. Eight warps on 64 rows would do all the work of a tile twice on sm_90.
+        negatives=Launch(64, 32, columns, columns, 4, STAGES),
+        negative_items=Launch(32, 64, columns, columns, 4, STAGES),
     )
 
 

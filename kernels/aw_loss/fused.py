@@ -25,8 +25,6 @@ _DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 def not_supported_reasons(request: LossRequest) -> list[str]:
     """Why this backend cannot take the request; empty where it can."""
     reasons = triton_device.not_supported_reasons(request.queries, request.items, request.targets)
-    if request.negatives:
-        reasons.append("negatives=True needs a second sum over the catalog")
     if request.queries.dtype not in _DTYPES or request.items.dtype not in _DTYPES:
         reasons.append("queries and items must be float32, bfloat16 or float16")
     if request.compute_dtype not in (None, *_DTYPES):
@@ -40,6 +38,11 @@ def not_supported_reasons(request: LossRequest) -> list[str]:
 
 def aw_loss(request: LossRequest) -> Tensor:
     """Loss of every row, unweighted: float32[B]. A target outside 0..N-1 gives NaN."""
+    if request.negatives:
+        return _NegativeLosses.apply(
+            request.queries, request.items, request.targets, request.scale, request.gamma, _compute_dtype(request),
+            _asks_for_gradient(request.queries),
+        )  # fmt: skip
     others, target_cosines = _CatalogSums.apply(
         request.queries, request.items, request.targets, request.scale, 0, len(request.items), _compute_dtype(request),
         _asks_for_gradient(request.queries),
@@ -148,6 +151,47 @@ class _RowLosses(torch.autograd.Function):
     def backward(ctx: Any, d_losses: Tensor) -> tuple[Tensor | None, ...]:
         others_slopes, cosine_slopes = ctx.saved_tensors
         return d_losses * others_slopes, d_losses * cosine_slopes, None, None
+
+
+class _NegativeLosses(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, queries: Tensor, items: Tensor, targets: Tensor, scale: float, gamma: float, dtype: torch.dtype,
+        with_vectors: bool,
+    ) -> Tensor:  # fmt: skip
+        from mtaw_fast.kernels.aw_loss import launchers, negative_launchers
+
+        queries, items, targets = _rows_of_one_piece(queries), _rows_of_one_piece(items), targets.contiguous()
+        unit_queries, query_norms = launchers.unit_rows(queries, dtype)
+        unit_items, item_norms = launchers.unit_rows(items, dtype)
+        rows = negative_launchers.largest_sums(queries, items, unit_queries, unit_items, targets, scale)
+        losses, slopes, sums = negative_launchers.negative_losses(
+            unit_queries, unit_items, targets, queries.shape[1], scale, gamma, rows, with_vectors
+        )
+        ctx.save_for_backward(queries, items, targets, unit_queries, unit_items, query_norms, item_norms)
+        # Made here and handed out to nobody: no graph can be broken by holding them.
+        ctx.rows, ctx.slopes, ctx.sums, ctx.scale, ctx.gamma = rows, slopes, sums, scale, gamma
+        return losses
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, d_losses: Tensor) -> tuple[Tensor | None, ...]:
+        from mtaw_fast.kernels.aw_loss import negative_launchers
+
+        queries, items, targets, unit_queries, unit_items, query_norms, item_norms = ctx.saved_tensors
+        d_losses = d_losses.contiguous()
+        by_queries = by_items = None
+        if ctx.needs_input_grad[0]:
+            by_queries = negative_launchers.query_gradients(
+                queries, items, targets, query_norms, item_norms, ctx.sums, ctx.rows.largest, ctx.slopes, ctx.gamma,
+                d_losses,
+            )  # fmt: skip
+        if ctx.needs_input_grad[1]:
+            by_items = negative_launchers.item_gradients(
+                unit_queries, unit_items, items, targets, item_norms, ctx.scale, ctx.gamma, ctx.rows, ctx.slopes,
+                d_losses,
+            )  # fmt: skip
+        return by_queries, by_items, None, None, None, None, None
 
 
 def _rows_of_one_piece(matrix: Tensor) -> Tensor:

@@ -31,7 +31,7 @@ def unit_rows(vectors: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     unit = torch.empty(n_rows, configs.width(d), dtype=dtype, device=vectors.device)
     inverse_norms = torch.empty(n_rows, dtype=torch.float32, device=vectors.device)
     tile = configs.row_tile(d)
-    grid = (_blocks(n_rows, tile["ROWS"]),)
+    grid = (blocks(n_rows, tile["ROWS"]),)
     with torch.cuda.device_of(vectors):
         units.unit_rows[grid](
             vectors, unit, inverse_norms, n_rows, vectors.stride(0),
@@ -73,12 +73,12 @@ def catalog_sums(
 
     partials, others, target_cosines = empty(splits, n_rows), empty(n_rows), empty(n_rows)
     vector_sums = empty(splits, n_rows, width) if vectors else None
-    blocks = (_blocks(n_rows, launch.rows), splits, _blocks(width, launch.columns) if vectors else 1)
+    grid = (blocks(n_rows, launch.rows), splits, blocks(width, launch.columns) if vectors else 1)
     with torch.cuda.device_of(queries):
-        sums.partial_sums[blocks](
+        sums.partial_sums[grid](
             unit_queries, unit_items, targets, partials, partials if vector_sums is None else vector_sums,
             n_rows, n_items, where.first_item, tiles_a_split, scale * math.log2(math.e),
-            VECTORS=vectors, **launch.constants(width), **_options(launch),
+            VECTORS=vectors, **launch.constants(width), **options(launch),
         )  # fmt: skip
         sums.finish_sums[(n_rows,)](
             queries, items, targets, partials, others, target_cosines,
@@ -93,7 +93,7 @@ def row_losses(others: Tensor, target_cosines: Tensor, scale: float, gamma: floa
     n_rows = len(others)
     losses, others_slopes, cosine_slopes = (torch.empty_like(others) for _ in range(3))
     with torch.cuda.device_of(others):
-        rows.row_losses[(_blocks(n_rows, SCALARS),)](
+        rows.row_losses[(blocks(n_rows, SCALARS),)](
             others, target_cosines, losses, others_slopes, cosine_slopes, n_rows, scale, gamma, SMALLEST_BASE,
             PLAIN=gamma == 0, ROWS=SCALARS, num_warps=4, enable_fp_fusion=True,
         )  # fmt: skip
@@ -152,33 +152,40 @@ def item_gradients(
     unit = torch.empty(1, dtype=torch.float32, device=others.device)
     gradient = torch.empty(n_items, d, dtype=items.dtype if whole else torch.float32, device=items.device)
     with torch.cuda.device_of(items):
-        rows.gradient_scalars[(_blocks(n_rows, SCALARS),)](
+        rows.gradient_scalars[(blocks(n_rows, SCALARS),)](
             d_others, d_cosines, others, factors, target_entries, unit, n_rows, scale,
             ROWS=SCALARS, num_warps=4, enable_fp_fusion=True,
         )  # fmt: skip
-        gradients.item_gradients[(_blocks(n_items, launch.items), _blocks(d, launch.columns))](
+        gradients.item_gradients[(blocks(n_items, launch.items), blocks(d, launch.columns))](
             unit_queries, unit_items, targets, factors, target_entries, unit, items, item_norms, gradient,
             n_rows, n_items, where.first_item, items.stride(0), scale * math.log2(math.e),
-            D=d, **launch.constants(width), **_options(launch),
+            D=d, **launch.constants(width), **options(launch),
         )  # fmt: skip
         if whole:
             return gradient
         sums_of_columns, gradient = gradient, torch.empty(n_items, d, dtype=items.dtype, device=items.device)
         tile = configs.row_tile(d)
-        gradients.finish_items[(_blocks(n_items, tile["ROWS"]),)](
+        gradients.finish_items[(blocks(n_items, tile["ROWS"]),)](
             sums_of_columns, unit, items, item_norms, gradient, n_items, items.stride(0),
             D=d, **tile, num_warps=4, enable_fp_fusion=True,
         )  # fmt: skip
     return gradient
 
 
-def _knobs(unit_items: Tensor, d: int) -> configs.Knobs:
-    return configs.knobs(d, _LABELS[unit_items.dtype], "cuda" if torch.version.hip is None else "hip")
+def label(dtype: torch.dtype) -> str:
+    """The name that configs.py gives a dtype."""
+    return _LABELS[dtype]
 
 
-def _blocks(n: int, size: int) -> int:
+def blocks(n: int, size: int) -> int:
+    """How many blocks of `size` hold n."""
     return -(-n // size)
 
 
-def _options(launch: configs.Launch) -> dict[str, int | bool]:
+def options(launch: configs.Launch) -> dict[str, int | bool]:
+    """Triton's own settings of a launch."""
     return {"num_warps": launch.warps, "num_stages": launch.stages, "enable_fp_fusion": True}
+
+
+def _knobs(unit_items: Tensor, d: int) -> configs.Knobs:
+    return configs.knobs(d, label(unit_items.dtype), "cuda" if torch.version.hip is None else "hip")

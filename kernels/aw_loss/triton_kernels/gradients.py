@@ -130,9 +130,7 @@ def finish_queries(
         sums += tl.sum(parts, axis=0)[None, :]
     numbers = tl.load(targets_p + rows) - first_item
     here = (numbers >= 0) & (numbers < n_items)
-    target_p = items_p + numbers[:, None] * item_stride + columns
-    target = tl.load(target_p, mask=m_columns & here[:, None], other=0.0).to(tl.float32)
-    target *= tl.load(item_norms_p + numbers, mask=here, other=0.0)[:, None]
+    target = load_unit_rows(items_p, item_norms_p, numbers, here, item_stride, D, COLUMNS)
     d_cosine = tl.where(here, tl.load(d_cosines_p + rows), 0.0)
     gradient = (tl.load(d_others_p + rows) * scale)[:, None] * sums + d_cosine[:, None] * target
     inverse = tl.load(query_norms_p + rows)[:, None]
@@ -141,6 +139,15 @@ def finish_queries(
     gradient = through_norm(gradient, unit_query, inverse)
     gradient_p = gradients_p + rows.to(tl.int64)[:, None] * D + columns
     tl.store(gradient_p, narrow(gradient, gradients_p.dtype.element_ty), mask=m_columns)
+
+
+@triton.jit
+def load_unit_rows(vectors_p, inverse_norms_p, rows, m_rows, stride, D: tl.constexpr, COLUMNS: tl.constexpr):
+    """float32[len(rows), COLUMNS] unit vectors of rows (int64) of the vectors as given; 0 where masked and beyond D."""
+    columns = tl.arange(0, COLUMNS)[None, :]
+    mask = m_rows[:, None] & (columns < D)
+    vectors = tl.load(vectors_p + rows[:, None] * stride + columns, mask=mask, other=0.0).to(tl.float32)
+    return vectors * tl.load(inverse_norms_p + rows, mask=m_rows, other=0.0)[:, None]
 
 
 @triton.jit

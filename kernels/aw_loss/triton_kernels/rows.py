@@ -18,6 +18,28 @@ def log1p(x):
     return tl.where(u == 1.0, x, tl.log(u) * (x / tl.where(u == 1.0, 1.0, u - 1.0)))
 
 
+@triton.jit
+def loss_terms(others, cosine, scale, gamma, smallest_base, PLAIN: tl.constexpr):
+    """(log p, weight (2 - 2p)^gamma, -d loss / d log p, exp(z - scale / 2) of the target, its sum with `others`).
+
+    1 - p is others / total, never a difference; log p comes from it too where p > 1/2. PLAIN: gamma = 0.
+    """
+    target = shifted_exp(cosine, scale * LOG2_E)
+    total = others + target
+    ratio = others / target
+    log_p = tl.where(ratio < 1.0, -log1p(tl.minimum(ratio, 1.0)), scale * (cosine - 0.5) - tl.log(total))
+    weight = tl.full(others.shape, 1.0, tl.float32)
+    slope = weight
+    if not PLAIN:
+        base = 2.0 * (others / total)
+        log_base = tl.log2(tl.maximum(base, smallest_base))
+        weight = tl.exp2(gamma * log_base)
+        # The weight is constant where its base is clamped, as in the reference.
+        bend = 2.0 * gamma * (target / total) * tl.exp2((gamma - 1.0) * log_base) * log_p
+        slope = weight - tl.where(base > smallest_base, bend, 0.0)
+    return log_p, weight, slope, target, total
+
+
 @triton.jit(do_not_specialize=["n_rows", "scale", "gamma", "smallest_base"])
 def row_losses(
     others_p,  # float32[n_rows]
@@ -32,31 +54,14 @@ def row_losses(
     PLAIN: tl.constexpr,
     ROWS: tl.constexpr,
 ):
-    """loss = -(2 - 2p)^gamma log p and its derivatives by `others` and by the target's cosine; PLAIN: gamma = 0.
-
-    1 - p is others / total, never a difference; log p comes from it too where p > 1/2.
-    """
+    """loss = -(2 - 2p)^gamma log p and its derivatives by `others` and by the target's cosine; PLAIN: gamma = 0."""
     rows = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     others = tl.load(others_p + rows, mask=rows < n_rows, other=1.0)
     cosine = tl.load(target_cosines_p + rows, mask=rows < n_rows, other=0.0)
-    target = shifted_exp(cosine, scale * LOG2_E)
-    total = others + target
-    ratio = others / target
-    log_p = tl.where(ratio < 1.0, -log1p(tl.minimum(ratio, 1.0)), scale * (cosine - 0.5) - tl.log(total))
-    miss = others / total
-    if PLAIN:
-        weight = tl.full((ROWS,), 1.0, tl.float32)
-        slope = weight
-    else:
-        base = 2.0 * miss
-        log_base = tl.log2(tl.maximum(base, smallest_base))
-        weight = tl.exp2(gamma * log_base)
-        # The weight is constant where its base is clamped, as in the reference.
-        bend = 2.0 * gamma * (target / total) * tl.exp2((gamma - 1.0) * log_base) * log_p
-        slope = weight - tl.where(base > smallest_base, bend, 0.0)
+    log_p, weight, slope, _, total = loss_terms(others, cosine, scale, gamma, smallest_base, PLAIN)
     tl.store(losses_p + rows, -weight * log_p, mask=rows < n_rows)
     tl.store(others_slopes_p + rows, slope / total, mask=rows < n_rows)
-    tl.store(cosine_slopes_p + rows, -slope * scale * miss, mask=rows < n_rows)
+    tl.store(cosine_slopes_p + rows, -slope * scale * (others / total), mask=rows < n_rows)
 
 
 @triton.jit(do_not_specialize=["n_rows", "scale"])

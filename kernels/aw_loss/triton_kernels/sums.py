@@ -102,10 +102,7 @@ def finish_sums(
     COLUMNS: tl.constexpr,
     SPLITS: tl.constexpr,
 ):
-    """A row a program: others = the sum of its partials in one order; the target's cosine in float32.
-
-    The cosine is 0 where the target is in another slice, NaN where it is in none.
-    """
+    """A row a program: others = the sum of its partials in one order; the target's cosine in float32."""
     row = tl.program_id(0)
     i_split = tl.arange(0, SPLITS)
     partials = tl.load(partials_p + i_split.to(tl.int64) * n_rows + row, mask=i_split < splits, other=0.0)
@@ -113,6 +110,18 @@ def finish_sums(
 
     # Blocks of one row: the interpreter cannot combine masks of a scalar and a block.
     rows = row + tl.arange(0, 1)
+    cosines = target_cosine(
+        queries_p, items_p, targets_p, rows, first_item, n_items, catalog_size, query_stride, item_stride, D, COLUMNS
+    )
+    tl.store(target_cosines_p + rows, cosines)
+
+
+@triton.jit
+def target_cosine(
+    queries_p, items_p, targets_p, rows, first_item, n_items, catalog_size, query_stride, item_stride,
+    D: tl.constexpr, COLUMNS: tl.constexpr,
+):  # fmt: skip
+    """float32 cosines of a block of rows and their targets: 0 where a target is in another slice, NaN where in none."""
     columns = tl.arange(0, COLUMNS)[None, :]
     targets = tl.load(targets_p + rows)
     exist = (targets >= 0) & (targets < catalog_size)
@@ -123,4 +132,4 @@ def finish_sums(
     query = tl.load(query_p, mask=columns < D, other=0.0).to(tl.float32)
     item = tl.load(item_p, mask=(columns < D) & here[:, None], other=0.0).to(tl.float32)
     cosines = tl.sum(query * item, axis=1) * inverse_norm(query) * inverse_norm(item)
-    tl.store(target_cosines_p + rows, tl.where(exist, cosines, float("nan")))
+    return tl.where(exist, cosines, float("nan"))

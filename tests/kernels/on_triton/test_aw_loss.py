@@ -375,7 +375,6 @@ def test_a_target_outside_the_catalog_is_nan_and_touches_nothing() -> None:
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"negatives": True}, "negatives=True needs a second sum over the catalog"),
         ({"queries": torch.ones(2, 3, dtype=torch.float64)}, "must be float32, bfloat16 or float16"),
         ({"compute_dtype": torch.float64}, "compute_dtype must be float32, bfloat16 or float16"),
         ({"items": torch.ones(0, 3)}, "no rows, no items or no columns"),
