@@ -13,13 +13,17 @@ class PerTile:
 
     entries: exponentials. multiply_adds: of its matrix products. steps: its products' depths over 16, which is how many
     instructions a tile of at most 256 columns takes where one instruction does a whole block's. copied: bytes of the
-    tiles that it loads, all of which travel 16 bytes at a time.
+    tiles that it loads, all of which travel 16 bytes at a time. bulk: instructions that copy by a tensor map, instead. chunk: what a trip
+    of an inner loop is to do where the vectors go in chunks and that is the loop with the products; a compiler that
+    unrolls it leaves one loop, whose trip does all.
     """
 
     entries: int
     multiply_adds: int
     steps: int
     copied: int
+    bulk: int = 0
+    chunk: PerTile | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +33,8 @@ class CompileCase:
     kernel: the function under @triton.jit. dtype: the variant's label in the table ('bf16', 'fp32>bf16', ..).
     signature: Triton's type of every run-time argument by name, in the kernel's order: '*bf16', 'i32', 'fp32', ..
     constants: value of every tl.constexpr argument by name.
-    num_warps, num_stages: as launched. per_tile: what its instructions are counted against, if anything.
+    num_warps, num_stages: as launched. per_tile: what its instructions are counted against, if anything. least_arch: of
+    NVIDIA's, the first that it is for. rare: whether it is left to `--all`.
     Pointers count as 16-byte aligned, as torch allocates them.
     """
 
@@ -41,3 +46,5 @@ class CompileCase:
     num_warps: int
     num_stages: int
     per_tile: PerTile | None = None
+    least_arch: int = 0
+    rare: bool = False

@@ -3,7 +3,8 @@
 Run as `python -m mtaw_fast.kernels.compile_check`.
 Prints shared memory, registers and spills of every kernel, dtype and target, and for NVIDIA's GPUs what a trip of its
 main loop does. Exits 1 where a kernel spills on a target that must not, takes more shared memory than a block can have
-there, has an atomic operation, or does other work in a tile than its op's README says.
+there, has an atomic operation or a 64-bit multiplication in its main loop, or does other work in a tile than its op's
+README says.
 """
 
 from __future__ import annotations
@@ -87,6 +88,8 @@ class Compiled:
             faults.append(f"{name} spills {self.spills} bytes a thread")
         if self.mix is not None and self.mix.atomics:
             faults.append(f"{name} has {self.mix.atomics} atomic operations")
+        if self.mix is not None and self.mix.loops and self.mix.wide_multiplies:
+            faults.append(f"{name} has {self.mix.wide_multiplies} 64-bit multiplications in its main loop")
         if self.mix is not None and self.per_tile is not None:
             wrong = mix_faults(self.mix, self.per_tile, target.products, self.threads)
             faults += [f"{name}: {fault}" for fault in wrong]
@@ -165,9 +168,22 @@ def _measure_numbered(op: str, number: int, target: Target) -> Compiled:
     return measure(cases_of(op, target.backend)[number], target)
 
 
-def measure_all(ops: Iterable[str], targets: Iterable[Target], jobs: int) -> list[Compiled]:
+def is_for(case: CompileCase, target: Target, with_rare: bool) -> bool:
+    """Whether a case is compiled for a target."""
+    if case.rare and not with_rare:
+        return False
+    return target.backend != "cuda" or int(target.arch) >= case.least_arch
+
+
+def measure_all(ops: Iterable[str], targets: Iterable[Target], jobs: int, with_rare: bool) -> list[Compiled]:
     """Every case of every op on every target, in `jobs` processes."""
-    work = [(op, i, target) for op in ops for target in targets for i in range(len(cases_of(op, target.backend)))]
+    work = [
+        (op, number, target)
+        for op in ops
+        for target in targets
+        for number, case in enumerate(cases_of(op, target.backend))
+        if is_for(case, target, with_rare)
+    ]
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
         return list(pool.map(_measure_numbered, *zip(*work, strict=True))) if work else []
 
@@ -176,6 +192,9 @@ def main(argv: list[str] | None = None) -> int:
     """The command; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--op", action="append", choices=sorted(map(op_name, OPS)), help="only this op's kernels")
+    parser.add_argument(
+        "--all", action="store_true", help="also the variants that need minutes and are seldom launched"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the rows there")
     parser.add_argument("--jobs", type=int, default=2, help="processes that compile (default 2)")
     arguments = parser.parse_args(argv)
@@ -185,7 +204,7 @@ def main(argv: list[str] | None = None) -> int:
         return 2
 
     ops = [op for op in OPS if arguments.op is None or op_name(op) in arguments.op]
-    rows = measure_all(ops, TARGETS, arguments.jobs)
+    rows = measure_all(ops, TARGETS, arguments.jobs, arguments.all)
     targets = {target.name: target for target in TARGETS}
     print(
         f"{'op':<16} {'kernel':<28} {'dtype':<22} {'target':<7} {'shared':>7} {'registers':>9} {'spills':>6}  "

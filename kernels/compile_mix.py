@@ -6,6 +6,7 @@ are those of a tile.
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ _FIFTH_GENERATION = re.compile(r"\btcgen05\.mma\.")
 _EXPONENTIAL = re.compile(r"\bex2\.approx")
 _ATOMIC = re.compile(r"\b(?:atom|red)\.(?:\w+[.:])*?(?:global|gpu|sys|relaxed|acq_rel)")
 _COPY = re.compile(r"\bcp\.async\.c[ag]\.shared\.global\S*\s+\[[^\]]*\],\s*\[[^\]]*\],\s*(0x[0-9a-f]+|\d+)")
+_BULK = re.compile(r"\bcp\.async\.bulk\.tensor\.")
 _WIDE_MULTIPLY = re.compile(r"\b(?:mul|mad)\.(?:lo|hi)\.[su]64\b")
 
 
@@ -30,7 +32,8 @@ class Mix:
 
     family: of the products' instructions: 'mma', 'wgmma', 'tcgen05', or ''. products: how many the text has.
     multiply_adds: of a whole block; 0 for tcgen05, whose text does not tell. exponentials: a thread's. copies: bytes of
-    each asynchronous copy of a thread, ascending. wide_multiplies: 64-bit ones. atomics: in the whole kernel.
+    each asynchronous copy of a thread, ascending. wide_multiplies: 64-bit ones; only those of a loop count. atomics: in
+    the whole kernel. bulk: copies by a tensor map. loops: whether there is a loop at all.
     """
 
     family: str
@@ -40,18 +43,23 @@ class Mix:
     copies: tuple[int, ...]
     wide_multiplies: int
     atomics: int
+    bulk: int = 0
+    loops: bool = True
 
     def describe(self) -> str:
         """On one line, of a thread: '12 wgmma, 32 ex2, copies 8x16'."""
         copies = [f"{self.copies.count(size)}x{size}" for size in sorted(set(self.copies))]
         parts = [f"{self.products} {self.family}" if self.products else "", f"{self.exponentials} ex2"]
+        if self.bulk:
+            copies.append(f"{self.bulk} by tensor map")
         wide = [f"{self.wide_multiplies} 64-bit multiplies"] if self.wide_multiplies else []
         return ", ".join(filter(None, [*parts, f"copies {' '.join(copies)}" if copies else "", *wide]))
 
 
 def mix_of(ptx: str, num_warps: int) -> Mix:
     """Count a kernel's instructions; a kernel without a loop is its own one trip."""
-    loop = max(_innermost_loops(ptx), key=_weight, default=ptx)
+    loops = list(_innermost_loops(ptx))
+    loop = max(loops, key=_weight, default=ptx)
     multiply_adds, family = 0, ""
     for name, *sizes in _PRODUCT.findall(loop):
         family = "wgmma" if name.startswith("wgmma") else "mma"
@@ -67,16 +75,23 @@ def mix_of(ptx: str, num_warps: int) -> Mix:
         copies=tuple(sorted(int(size, 0) for size in _COPY.findall(loop))),
         wide_multiplies=len(_WIDE_MULTIPLY.findall(loop)),
         atomics=len(_ATOMIC.findall(ptx)),
+        bulk=len(_BULK.findall(loop)),
+        loops=bool(loops),
     )
 
 
 def mix_faults(mix: Mix, per_tile: PerTile, family: str, threads: int) -> list[str]:
     """Where the instructions are not those of the formulas; empty where they are. family: the target's."""
+    if per_tile.chunk is not None:
+        faults = mix_faults(mix, per_tile.chunk, family, threads)
+        # Where the chunks are unrolled, copies ahead of a tile stand in the loop too, and they are not counted.
+        whole = dataclasses.replace(per_tile, chunk=None, copied=16 * threads * mix.copies.count(16))
+        return mix_faults(mix, whole, family, threads) and faults
     done = [
         ("products by", mix.family or "no tensor core", family),
         ("exponentials a tile", mix.exponentials * threads, per_tile.entries),
         ("bytes a tile copied 16 at a time", 16 * threads * mix.copies.count(16), per_tile.copied),
-        ("64-bit multiplies in the loop", mix.wide_multiplies, 0),
+        ("copies a tile by tensor map", mix.bulk, per_tile.bulk),
     ]
     if mix.family == "tcgen05":
         done.append(("products a tile", mix.products, per_tile.steps))

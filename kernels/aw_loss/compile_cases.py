@@ -15,53 +15,69 @@ _DTYPES = (("fp32", "fp32"), ("fp32", "bf16"), ("fp32", "fp16"), ("bf16", "bf16"
 _D = 100
 # What training passes on a GPU, and what everything falls back to; 256: vectors that go in chunks.
 _OTHER_D = {64: (("fp32", "bf16"),), 128: (("fp32", "bf16"),), 256: (("fp32", "fp32"), ("fp32", "bf16"))}
-_BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
+_SELDOM = {64: (("fp32", "fp32"),), 128: (("fp32", "fp32"),)}  # a training in float32
+_BYTES = {"fp32": 4, "tf32x3": 4, "bf16": 2, "fp16": 2}
 
 
 def compile_cases(backend: str) -> list[CompileCase]:
-    """Every kernel at d = 100 in every dtype, in those of training at d = 64, 128 and 256, and every other tile."""
-    cases = [
-        _case(
-            rows.row_losses, f"gamma{'=' if plain else '>'}0", "*fp32 *fp32 *fp32 *fp32 *fp32 i32 fp32 fp32 fp32",
-            {"PLAIN": plain, "ROWS": SCALARS},
-        )
-        for plain in (False, True)
-    ]  # fmt: skip
-    cases.append(
-        _case(rows.gradient_scalars, "fp32", "*fp32 *fp32 *fp32 *fp32 *fp32 *fp32 i32 fp32", {"ROWS": SCALARS})
-    )
-    cases += [
-        _case(
-            negative_rows.negative_rows, f"gamma{'=' if plain else '>'}0", " ".join(["*fp32"] * 11)
-            + " i32 i32 fp32 fp32 fp32", {"PLAIN": plain, "ROWS": SCALARS},
-        )
-        for plain in (False, True)
-    ]  # fmt: skip
-    cases.append(
-        _case(
-            negative_rows.negative_scalars, "fp32", " ".join(["*fp32"] * 10) + " i32 fp32", {"ROWS": SCALARS}
-        )
-    )
+    """Every kernel at d = 100 in every dtype, in those of training at d = 64, 128 and 256, and every other tile.
+
+    Rare: training in float32 at d = 64 and 128, `negatives=True` but for training's dtypes at d = 100, tf32x3 beyond it.
+    """
+    cases = _of_rows()
     for given, products in _DTYPES:
         cases += _of_dtypes(given, products, _D, backend)
     for d, dtypes in _OTHER_D.items():
         for given, products in dtypes:
             cases += _of_dtypes(given, products, d, backend)
-    return cases + (_other_tiles("fp32", "bf16", _D, backend) if backend == "cuda" else [])
+    cases += _negatives("fp32", "bf16", _D, backend, plain=False)
+    rare = [case for d, dtypes in _SELDOM.items() for pair in dtypes for case in _of_dtypes(*pair, d, backend)]
+    rare += _negatives("fp32", "bf16", _D, backend, plain=True) + _negatives("fp32", "fp32", _D, backend, plain=False)
+    for d in _OTHER_D:
+        rare += _negatives("fp32", "bf16", d, backend, plain=False)
+    if backend == "cuda":
+        cases += _other_tiles("fp32", "bf16", _D, backend) + _passes("fp32", "tf32x3", _D, backend)
+        rare += _passes("fp32", "tf32x3", 256, backend) + _negatives("fp32", "tf32x3", _D, backend, plain=False)
+    return cases + [replace(case, rare=True) for case in rare]
+
+
+def _label(given: str, products: str, d: int) -> str:
+    label = given if given == products else f"{given}>{products}"
+    return label if d == _D else f"{label} d={d}"
+
+
+def _of_rows() -> list[CompileCase]:
+    """The kernels with one scalar a row."""
+    cases = []
+    for plain in (False, True):
+        label, constants = f"gamma{'=' if plain else '>'}0", {"PLAIN": plain, "ROWS": SCALARS}
+        cases.append(_case(rows.row_losses, label, f"{'*fp32 ' * 5}i32 fp32 fp32 fp32", constants))
+        types = f"{'*fp32 ' * 11}i32 i32 fp32 fp32 fp32"
+        cases.append(_case(negative_rows.negative_rows, label, types, constants))
+    constants = {"ROWS": SCALARS}
+    cases.append(_case(rows.gradient_scalars, "fp32", f"{'*fp32 ' * 6}i32 fp32", constants))
+    cases.append(_case(negative_rows.negative_scalars, "fp32", f"{'*fp32 ' * 10}i32 fp32", constants))
+    return cases
+
+
+def _passes(given: str, products: str, d: int, backend: str) -> list[CompileCase]:
+    """The passes over the catalog alone."""
+    launches, label = configs.knobs(d, products, backend), _label(given, products, d)
+    return [
+        _queries_pass(label, products, d, launches.queries, vectors=True),
+        _queries_pass(f"{label} sums", products, d, launches.queries, vectors=False),
+        _items_pass(label, given, products, d, launches.items),
+    ]
 
 
 def _of_dtypes(given: str, products: str, d: int, backend: str) -> list[CompileCase]:
-    label = given if given == products else f"{given}>{products}"
-    label = label if d == _D else f"{label} d={d}"
-    launches = configs.knobs(d, products, backend)
-    width = configs.width(d)
+    label, launches, width = _label(given, products, d), configs.knobs(d, products, backend), configs.width(d)
     cases = [
+        *_passes(given, products, d, backend),
         _case(
             units.unit_rows, label, f"*{given} *{products} *fp32 i32 i32",
             {"D": d, "WIDTH": width, **configs.row_tile(d)},
         ),
-        _queries_pass(label, products, d, launches.queries, vectors=True),
-        _queries_pass(f"{label} sums", products, d, launches.queries, vectors=False),
         _case(
             sums.finish_sums, label, f"*{given} *{given} *i64 *fp32 *fp32 *fp32 i32 i32 i32 i32 i32 i32 i32",
             {"D": d, "COLUMNS": configs.power_of_two(d), "SPLITS": configs.MAX_SPLITS}, warps=1,
@@ -71,9 +87,8 @@ def _of_dtypes(given: str, products: str, d: int, backend: str) -> list[CompileC
             f"*fp32 *fp32 *fp32 *i64 *{given} *fp32 *{given} *fp32 *{given} i32 i32 i32 i32 fp32 i32 i32",
             {"D": d, "WIDTH": width, **configs.split_tile(d)},
         ),
-        _items_pass(label, given, products, d, launches.items),
     ]  # fmt: skip
-    if d > launches.items.columns:
+    if d > launches.items.held:
         cases.append(
             _case(
                 gradients.finish_items, label, f"*fp32 *fp32 *{given} *fp32 *{given} i32 i32",
@@ -83,28 +98,29 @@ def _of_dtypes(given: str, products: str, d: int, backend: str) -> list[CompileC
     return cases
 
 
-def _negatives(given: str, products: str, d: int, backend: str, label: str, plain: bool) -> list[CompileCase]:
-    """The passes of negatives=True, and what lies between them."""
+def _negatives(given: str, products: str, d: int, backend: str, plain: bool) -> list[CompileCase]:
+    """The passes of negatives=True, and what lies between them. plain: gamma = 0."""
     knobs, width = configs.knobs(d, products, backend), configs.width(d)
+    label, kind = _label(given, products, d) + " gamma=0" * plain, _kind(products)
     first, second, third = knobs.queries, knobs.negatives, knobs.negative_items
-    gradient = given if d <= third.columns else "fp32"
+    gradient = given if d <= third.held else "fp32"
     powers = 1 if plain else 2
 
     def second_pass(label: str, vectors: bool) -> CompileCase:
         case = _case(
             negatives.negative_sums, label,
-            f"*{products} *{products} *i64 *i32 *fp32 *fp32 *fp32 *fp32 *fp32 *fp32 i32 i32 i32 fp32 fp32 fp32 fp32",
+            f"*{kind} *{kind} *i64 *i32 *fp32 *fp32 *fp32 *fp32 *fp32 *fp32 i32 i32 i32 fp32 fp32 fp32 fp32",
             {"VECTORS": vectors, "PLAIN": plain, **second.constants(width)}, second,
         )  # fmt: skip
         return replace(case, per_tile=_per_tile(products, d, second, second.items, 2 * vectors, powers))
 
     largest = _case(
-        negatives.largest_sums, label, f"*{products} *{products} *i64 *fp32 *i32 *fp32 i32 i32 i32 fp32",
+        negatives.largest_sums, label, f"*{kind} *{kind} *i64 *fp32 *i32 *fp32 i32 i32 i32 fp32",
         first.constants(width), first,
     )  # fmt: skip
     items = _case(
         negatives.negative_item_gradients, label,
-        f"*{products} *{products} *i64 *i32 *fp32 *fp32 *fp32 *fp32 *fp32 *fp32 *fp32 *{given} *fp32 *{gradient} "
+        f"*{kind} *{kind} *i64 *i32 *fp32 *fp32 *fp32 *fp32 *fp32 *fp32 *fp32 *{given} *fp32 *{gradient} "
         "i32 i32 i32 fp32 fp32",
         {"D": d, "PLAIN": plain, **third.constants(width)}, third,
     )  # fmt: skip
@@ -149,37 +165,57 @@ def _other_tiles(given: str, products: str, d: int, backend: str) -> list[Compil
 
 def _queries_pass(label: str, products: str, d: int, launch: configs.Launch, vectors: bool) -> CompileCase:
     case = _case(
-        sums.partial_sums, label, f"*{products} *{products} *i64 *fp32 *fp32 i32 i32 i32 i32 fp32",
-        {"VECTORS": vectors, **launch.constants(configs.width(d))}, launch,
+        sums.partial_sums, label, f"*{_kind(products)} {_tiles(products, launch.items, launch)} *i64 *fp32 *fp32 i32 i32 i32 i32 fp32",
+        {"VECTORS": vectors, **launch.constants(configs.width(d)), **launch.variant()}, launch,
     )  # fmt: skip
-    return replace(case, per_tile=_per_tile(products, d, launch, launch.items, vectors))
+    per_tile = _per_tile(products, d, launch, launch.items, vectors)
+    return replace(case, per_tile=per_tile, least_arch=configs.TMA_ARCH * launch.tma)
 
 
 def _items_pass(label: str, given: str, products: str, d: int, launch: configs.Launch) -> CompileCase:
-    gradient = given if d <= launch.columns else "fp32"
+    gradient = given if d <= launch.held else "fp32"
     case = _case(
         gradients.item_gradients, label,
-        f"*{products} *{products} *i64 *fp32 *fp32 *fp32 *{given} *fp32 *{gradient} i32 i32 i32 i32 fp32",
-        {"D": d, **launch.constants(configs.width(d))}, launch,
+        f"{_tiles(products, launch.rows, launch)} *{_kind(products)} *i64 *fp32 *fp32 *fp32 *{given} *fp32 *{gradient} "
+        "i32 i32 i32 i32 fp32",
+        {"D": d, **launch.constants(configs.width(d)), **launch.variant()}, launch,
     )  # fmt: skip
-    return replace(case, per_tile=_per_tile(products, d, launch, launch.rows, True))
+    per_tile = _per_tile(products, d, launch, launch.rows, True)
+    return replace(case, per_tile=per_tile, least_arch=configs.TMA_ARCH * launch.tma)
 
 
-def _per_tile(
-    products: str, d: int, launch: configs.Launch, loaded: int, sums: int, powers: int = 1
-) -> PerTile | None:
+def _kind(products: str) -> str:
+    """Type of the unit vectors."""
+    return "fp32" if products == "tf32x3" else products
+
+
+def _tiles(products: str, rows: int, launch: configs.Launch) -> str:
+    """Type of what the loop's tiles come from."""
+    return f"tensordesc<{products}[{rows},{launch.columns}]>" if launch.tma else f"*{_kind(products)}"
+
+
+def _per_tile(products: str, d: int, launch: configs.Launch, loaded: int, sums: int, powers: int = 1) -> PerTile | None:
     """README's formulas: a tile's exponentials, and its products of padded depth, the cosines' and the vectors'.
 
     loaded: vectors that a trip loads, of those the products sum over. sums: how many sums of vectors. powers:
-    exponentials an entry. None in float32, whose products are not the tensor cores', and for vectors in chunks, whose
-    trips are shared by two loops.
+    exponentials an entry. None in float32, whose products are not the tensor cores'.
     """
-    if products == "fp32" or d > launch.depth:
+    if products == "fp32":
         return None
-    entries = launch.rows * launch.items
-    columns = launch.depth + sums * launch.columns
-    steps = launch.depth // 16 + sums * (loaded // 16)
-    return PerTile(powers * entries, entries * columns, steps, loaded * launch.depth * _BYTES[products])
+    entries, size, chunk = launch.rows * launch.items, _BYTES[products], None
+    # Of an instruction of tf32: 8 columns; three for each product.
+    times, step = (3, 8) if products == "tf32x3" else (1, 16)
+    depth = launch.held if launch.second else launch.depth
+    if d > depth:
+        copied = (launch.rows + launch.items) * depth * size
+        chunk = PerTile(0, times * entries * depth, times * (depth // step), copied)
+        depth = -(-d // depth) * depth
+    columns = depth + sums * launch.held
+    pieces = sum(map(bool, (launch.columns, launch.second, launch.third)))
+    steps = times * (depth // step + sums * pieces * (loaded // step))
+    bulk = int(launch.tma)
+    copied = 0 if launch.tma else loaded * launch.held * size
+    return PerTile(powers * entries, times * entries * columns, steps, copied, bulk, chunk)
 
 
 def _case(

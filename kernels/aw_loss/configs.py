@@ -23,6 +23,9 @@ class Launch:
 
     rows, items: of a tile. depth: columns of one matrix product for the cosines (they are padded to it in
     registers; d beyond it goes in chunks). columns: of the vectors that one program sums. warps, stages: Triton's.
+    second, third: further columns of both, where vectors are taken in pieces instead of padded to a power of two. tma:
+    whether the tiles of the loop come by a tensor map (sm_90 and later). persistent: whether as many programs as the GPU
+    holds at once go through all the work. precision: of float32 products, as in `dot`.
     """
 
     rows: int
@@ -31,12 +34,27 @@ class Launch:
     columns: int
     warps: int
     stages: int
+    second: int = 0
+    third: int = 0
+    tma: bool = False
+    persistent: bool = False
+    precision: str = "ieee"
 
-    def constants(self, width: int) -> dict[str, int]:
-        """The kernel's compile-time arguments; width: of the unit vectors in memory."""
+    @property
+    def held(self) -> int:
+        """Columns of the vectors that one program holds, all pieces together."""
+        return self.columns + self.second + self.third
+
+    def constants(self, width: int) -> dict[str, int | str]:
+        """Compile-time arguments of every kernel over tiles; width: of the unit vectors in memory."""
         return {
             "WIDTH": width, "ROWS": self.rows, "ITEMS": self.items, "DEPTH": self.depth, "COLUMNS": self.columns,
+            "PRECISION": self.precision,
         }  # fmt: skip
+
+    def variant(self) -> dict[str, int | bool]:
+        """Those of the kernels that have variants."""
+        return {"SECOND": self.second, "THIRD": self.third, "TMA": self.tma, "PERSISTENT": self.persistent}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,21 +72,57 @@ class Knobs:
     negative_items: Launch
 
 
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """A line of the tables below; pieces: whether vectors are taken in pieces. The rest: see `Launch`."""
+
+    rows: int
+    items: int
+    warps: int
+    pieces: bool = False
+    tma: bool = False
+    persistent: bool = False
+
+    def launch(self, d: int, columns: int) -> Launch:
+        """The launch for vectors of d in `columns` registers."""
+        first, second, third = pieces_of(width(d)) if self.pieces else (columns, 0, 0)
+        return Launch(self.rows, self.items, first, first, self.warps, STAGES, second, third, self.tma, self.persistent)
+
+
 # Tiles of whole vectors on NVIDIA's GPUs in bf16 and fp16, by 'rows x items x warps' of each pass. All are compiled and
 # held to the same bounds by compile_check; `python -m bench.gpu --only tiles` times them. 64 rows are one tensor-core
 # instruction's on sm_90, and the other side is the instruction's n. A pass reads its other side from L2 once a program:
 # tiles of 128 halve that, and hold one block of eight warps a multiprocessor where the small ones hold two or three of
-# four.
-QUERIES_TILES = {"64x64x4": (64, 64, 4), "64x128x4": (64, 128, 4), "128x64x8": (128, 64, 8), "128x128x8": (128, 128, 8)}
-ITEMS_TILES = {"32x64x4": (32, 64, 4), "64x64x4": (64, 64, 4), "32x128x8": (32, 128, 8), "64x128x8": (64, 128, 8)}
+# four. In pieces d = 100 takes 64 + 32 + 16 = 112 columns instead of 128: an eighth of the multiply-adds less, for more
+# and narrower instructions. A tensor map takes addresses and masks out of the loop; persistent programs start once.
+# No line has been measured on a GPU.
+QUERIES_TILES = {
+    "64x64x4": Tile(64, 64, 4),
+    "64x128x4": Tile(64, 128, 4),
+    "128x64x8": Tile(128, 64, 8),
+    "128x128x8": Tile(128, 128, 8),
+    "64x64x4 pieces": Tile(64, 64, 4, pieces=True),
+    "64x64x4 tma": Tile(64, 64, 4, tma=True),
+    "64x64x4 persistent": Tile(64, 64, 4, persistent=True),
+}
+ITEMS_TILES = {
+    "32x64x4": Tile(32, 64, 4),
+    "64x64x4": Tile(64, 64, 4),
+    "32x128x8": Tile(32, 128, 8),
+    "64x128x8": Tile(64, 128, 8),
+    "64x64x4 pieces": Tile(64, 64, 4, pieces=True),
+    "64x64x4 tma": Tile(64, 64, 4, tma=True),
+    "64x64x4 persistent": Tile(64, 64, 4, persistent=True),
+}
 # Which of them runs. Not measured on a GPU yet: the forward pass takes the tile that leaves most warps a multiprocessor
 # (168 registers a thread on sm_90), the backward pass the smallest whose instructions are 64 wide on both sides.
 CHOSEN = ("64x64x4", "64x64x4")
 STAGES = 3  # of cuda; AMD has 64 KB of shared memory a block and no use for a third
+TMA_ARCH = 90  # the first compute capability with tensor maps
 
 
 def knobs(d: int, dtype: str, backend: str, tiles: tuple[str, str] | None = None) -> Knobs:
-    """Knobs for vectors of d and a dtype of the matrix products ('fp32', 'bf16', 'fp16') on 'cuda' or 'hip'.
+    """Knobs for vectors of d and a dtype of the matrix products ('fp32', 'tf32x3', 'bf16', 'fp16') on 'cuda' or 'hip'.
 
     tiles: names in QUERIES_TILES and ITEMS_TILES, CHOSEN by default; they count where several are to be had (cuda,
     two-byte products, d at most 128).
@@ -81,22 +135,29 @@ def knobs(d: int, dtype: str, backend: str, tiles: tuple[str, str] | None = None
         return Knobs(
             queries=Launch(32, 16, depth, columns, warps=4, stages=2),
             items=Launch(16, 32, depth, columns, warps=4, stages=2),
-            negatives=Launch(32, 16, depth, columns, warps=8, stages=2),
+            negatives=Launch(32, 16, depth, columns, warps=4, stages=2),
             negative_items=Launch(16, 32, depth, columns, warps=4, stages=2),
         )
+    if dtype == "tf32x3":
+        # On tensor cores, each operand in two parts, whose registers leave room for 16 vectors at once: with 32 it spills
+        # 64 bytes on sm_80, and eight warps on 64 rows do a tile's work twice.
+        depth, columns = min(columns, 32), min(columns, 128)
+        queries = Launch(64, 16, depth, columns, 4, 2, precision=dtype)
+        items = replace(queries, rows=16, items=64)
+        return Knobs(queries, items, negatives=replace(queries, columns=min(columns, 64)), negative_items=items)
     if columns > 128:
         # In chunks both operands of the cosines are loaded anew, which takes registers from the tiles.
         stages = STAGES if backend == "cuda" else 2
-        chunked = Launch(32, 32, 64, 128, 4, stages)
-        return Knobs(chunked, chunked, negatives=replace(chunked, warps=8), negative_items=chunked)
+        queries = Launch(64, 32, 64, 128, 4, stages)
+        items = replace(queries, rows=32, items=64)
+        return Knobs(queries, items, negatives=replace(queries, columns=64), negative_items=items)
     if backend == "hip":
         items = Launch(32, 64, columns, columns, 8, 2)
         return Knobs(Launch(64, 64, columns, columns, 4, 2), items, Launch(32, 64, columns, columns, 4, 2), items)
     tiles = tiles or CHOSEN
-    (rows, items, warps), (i_rows, i_items, i_warps) = QUERIES_TILES[tiles[0]], ITEMS_TILES[tiles[1]]
     return Knobs(
-        queries=Launch(rows, items, columns, columns, warps, STAGES),
-        items=Launch(i_rows, i_items, columns, columns, i_warps, STAGES),
+        queries=QUERIES_TILES[tiles[0]].launch(d, columns),
+        items=ITEMS_TILES[tiles[1]].launch(d, columns),
         # Two sums of 64 vectors are 128 registers a thread: with 64 items at once it spills 136 bytes on sm_80, as the
         # items' pass does 60 on sm_90. Eight warps on 64 rows would do all the work of a tile twice on sm_90.
         negatives=Launch(64, 32, columns, columns, 4, STAGES),
@@ -121,6 +182,17 @@ def power_of_two(n: int) -> int:
 def width(d: int) -> int:
     """Columns of a unit vector in memory: every row begins at a multiple of 16 bytes, so that copies are that wide."""
     return -(-d // WIDTH_MULTIPLE) * WIDTH_MULTIPLE
+
+
+def pieces_of(width: int) -> tuple[int, int, int]:
+    """Powers of two, each at least 16, whose sum is the least multiple of 16 that holds a width of up to 128."""
+    rest, pieces = -(-width // 16) * 16, []
+    for size in (128, 64, 32, 16):
+        if rest >= size:
+            pieces.append(size)
+            rest -= size
+    first, second, third = (*pieces, 0, 0)[:3]
+    return first, second, third
 
 
 def row_tile(d: int) -> dict[str, int]:

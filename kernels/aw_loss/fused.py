@@ -109,7 +109,10 @@ class _CatalogSums(torch.autograd.Function):
         where = launchers.Slice(first_item, catalog_size)
         unit_queries, query_norms = launchers.unit_rows(queries, dtype)
         unit_items, item_norms = launchers.unit_rows(items, dtype)
-        sums = launchers.catalog_sums(queries, items, unit_queries, unit_items, targets, scale, where, with_vectors)
+        ctx.precision = precision = launchers.float32_precision()
+        sums = launchers.catalog_sums(
+            queries, items, unit_queries, unit_items, targets, scale, where, with_vectors, precision
+        )
         ctx.save_for_backward(
             queries, items, targets, unit_queries, unit_items, query_norms, item_norms, sums.others, sums.vectors
         )
@@ -130,7 +133,16 @@ class _CatalogSums(torch.autograd.Function):
             )
         if ctx.needs_input_grad[1]:
             by_items = launchers.item_gradients(
-                unit_queries, unit_items, items, targets, item_norms, ctx.scale, ctx.where, others, *slopes
+                unit_queries,
+                unit_items,
+                items,
+                targets,
+                item_norms,
+                ctx.scale,
+                ctx.where,
+                others,
+                *slopes,
+                ctx.precision,
             )
         return by_queries, by_items, None, None, None, None, None, None
 
@@ -164,9 +176,10 @@ class _NegativeLosses(torch.autograd.Function):
         queries, items, targets = _rows_of_one_piece(queries), _rows_of_one_piece(items), targets.contiguous()
         unit_queries, query_norms = launchers.unit_rows(queries, dtype)
         unit_items, item_norms = launchers.unit_rows(items, dtype)
-        rows = negative_launchers.largest_sums(queries, items, unit_queries, unit_items, targets, scale)
+        ctx.precision = precision = launchers.float32_precision()
+        rows = negative_launchers.largest_sums(queries, items, unit_queries, unit_items, targets, scale, precision)
         losses, slopes, sums = negative_launchers.negative_losses(
-            unit_queries, unit_items, targets, queries.shape[1], scale, gamma, rows, with_vectors
+            unit_queries, unit_items, targets, queries.shape[1], scale, gamma, rows, with_vectors, precision
         )
         ctx.save_for_backward(queries, items, targets, unit_queries, unit_items, query_norms, item_norms)
         # Made here and handed out to nobody: no graph can be broken by holding them.
@@ -189,7 +202,7 @@ class _NegativeLosses(torch.autograd.Function):
         if ctx.needs_input_grad[1]:
             by_items = negative_launchers.item_gradients(
                 unit_queries, unit_items, items, targets, item_norms, ctx.scale, ctx.gamma, ctx.rows, ctx.slopes,
-                d_losses,
+                d_losses, ctx.precision,
             )  # fmt: skip
         return by_queries, by_items, None, None, None, None, None
 

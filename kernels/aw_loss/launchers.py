@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -62,10 +63,14 @@ def catalog_sums(
     scale: float,
     where: Slice,
     vectors: bool,
+    precision: str,
 ) -> Sums:
-    """The forward pass. vectors: whether the queries' gradient will be asked for; `others` has the same bits anyhow."""
+    """The forward pass. vectors: whether the queries' gradient will be asked for; `others` has the same bits anyhow.
+
+    precision: of `float32_precision`.
+    """
     (n_rows, d), n_items, width = queries.shape, *unit_items.shape
-    launch = _knobs(unit_items, d).queries
+    launch = knobs_of(unit_items, d, precision).queries
     splits, tiles_a_split = configs.splits(n_rows, n_items, launch)
 
     def empty(*shape: int) -> Tensor:
@@ -73,12 +78,12 @@ def catalog_sums(
 
     partials, others, target_cosines = empty(splits, n_rows), empty(n_rows), empty(n_rows)
     vector_sums = empty(splits, n_rows, width) if vectors else None
-    grid = (blocks(n_rows, launch.rows), splits, blocks(width, launch.columns) if vectors else 1)
+    grid = (blocks(n_rows, launch.rows), splits, blocks(width, launch.held) if vectors else 1)
     with torch.cuda.device_of(queries):
-        sums.partial_sums[grid](
-            unit_queries, unit_items, targets, partials, partials if vector_sums is None else vector_sums,
+        sums.partial_sums[_programs(grid, launch, queries)](
+            unit_queries, _tiles(unit_items, launch.items, launch), targets, partials, partials if vector_sums is None else vector_sums,
             n_rows, n_items, where.first_item, tiles_a_split, scale * math.log2(math.e),
-            VECTORS=vectors, **launch.constants(width), **options(launch),
+            VECTORS=vectors, **launch.constants(width), **launch.variant(), **options(launch),
         )  # fmt: skip
         sums.finish_sums[(n_rows,)](
             queries, items, targets, partials, others, target_cosines,
@@ -139,6 +144,7 @@ def item_gradients(
     others: Tensor,
     d_others: Tensor,
     d_cosines: Tensor,
+    precision: str,
 ) -> Tensor:
     """Gradient by the items as given, in their dtype: [N, d], by the second pass over the catalog.
 
@@ -146,8 +152,9 @@ def item_gradients(
     catalog_sums.
     """
     n_rows, (n_items, d), width = len(targets), items.shape, unit_items.shape[1]
-    launch = _knobs(unit_items, d).items
-    whole = d <= launch.columns
+    launch = knobs_of(unit_items, d, precision).items
+    whole = d <= launch.held
+    grid = (blocks(n_items, launch.items), blocks(d, launch.held))
     factors, target_entries = torch.empty_like(others), torch.empty_like(others)
     unit = torch.empty(1, dtype=torch.float32, device=others.device)
     gradient = torch.empty(n_items, d, dtype=items.dtype if whole else torch.float32, device=items.device)
@@ -156,10 +163,10 @@ def item_gradients(
             d_others, d_cosines, others, factors, target_entries, unit, n_rows, scale,
             ROWS=SCALARS, num_warps=4, enable_fp_fusion=True,
         )  # fmt: skip
-        gradients.item_gradients[(blocks(n_items, launch.items), blocks(d, launch.columns))](
-            unit_queries, unit_items, targets, factors, target_entries, unit, items, item_norms, gradient,
+        gradients.item_gradients[_programs(grid, launch, items)](
+            _tiles(unit_queries, launch.rows, launch), unit_items, targets, factors, target_entries, unit, items, item_norms, gradient,
             n_rows, n_items, where.first_item, items.stride(0), scale * math.log2(math.e),
-            D=d, **launch.constants(width), **options(launch),
+            D=d, **launch.constants(width), **launch.variant(), **options(launch),
         )  # fmt: skip
         if whole:
             return gradient
@@ -172,9 +179,18 @@ def item_gradients(
     return gradient
 
 
-def label(dtype: torch.dtype) -> str:
-    """The name that configs.py gives a dtype."""
-    return _LABELS[dtype]
+def float32_precision() -> str:
+    """Of float32 products: 'tf32x3' where torch.set_float32_matmul_precision allows 'high' or less, else 'ieee'."""
+    cut = torch.version.hip is None and torch.get_float32_matmul_precision() != "highest"
+    return "tf32x3" if cut else "ieee"
+
+
+def knobs_of(unit_items: Tensor, d: int, precision: str) -> configs.Knobs:
+    """The launches for products of these unit vectors."""
+    label = _LABELS[unit_items.dtype]
+    if label == "fp32" and precision != "ieee":
+        label = precision
+    return configs.knobs(d, label, "cuda" if torch.version.hip is None else "hip")
 
 
 def blocks(n: int, size: int) -> int:
@@ -187,5 +203,20 @@ def options(launch: configs.Launch) -> dict[str, int | bool]:
     return {"num_warps": launch.warps, "num_stages": launch.stages, "enable_fp_fusion": True}
 
 
-def _knobs(unit_items: Tensor, d: int) -> configs.Knobs:
-    return configs.knobs(d, label(unit_items.dtype), "cuda" if torch.version.hip is None else "hip")
+def _programs(grid: tuple[int, ...], launch: configs.Launch, on: Tensor) -> tuple[int, ...]:
+    """The grid, or what of it the device holds at once: the bits of the results are the same for any number."""
+    if not launch.persistent:
+        return grid
+    held = 3  # of the interpreter: fewer than there is work, so that programs take several blocks
+    if on.is_cuda:
+        held = 2 * torch.cuda.get_device_properties(on.device).multi_processor_count
+    return (min(held, math.prod(grid)),)
+
+
+def _tiles(unit: Tensor, rows: int, launch: configs.Launch) -> Any:
+    """What a kernel takes the tiles of its loop from: the matrix, or its tensor map."""
+    if not launch.tma:
+        return unit
+    from triton.tools.tensor_descriptor import TensorDescriptor
+
+    return TensorDescriptor.from_tensor(unit, [rows, launch.columns])

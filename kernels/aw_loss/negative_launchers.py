@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mtaw_fast.kernels.aw_loss import configs
-from mtaw_fast.kernels.aw_loss.launchers import SCALARS, blocks, label, options
+from mtaw_fast.kernels.aw_loss.launchers import SCALARS, blocks, knobs_of, options
 from mtaw_fast.kernels.aw_loss.reference import SMALLEST_BASE
 from mtaw_fast.kernels.aw_loss.triton_kernels import gradients, negative_rows, negatives
 
@@ -61,11 +61,12 @@ class Slopes:
 
 
 def largest_sums(
-    queries: Tensor, items: Tensor, unit_queries: Tensor, unit_items: Tensor, targets: Tensor, scale: float
-) -> Rows:
+    queries: Tensor, items: Tensor, unit_queries: Tensor, unit_items: Tensor, targets: Tensor, scale: float,
+    precision: str,
+) -> Rows:  # fmt: skip
     """The first pass over the catalog."""
     (n_rows, d), n_items = queries.shape, len(items)
-    launch = _knobs(unit_items, d).queries
+    launch = knobs_of(unit_items, d, precision).queries
     splits, tiles_a_split = configs.splits(n_rows, n_items, launch)
     split_largest, split_rests = (_empty(queries, splits, n_rows) for _ in range(2))
     split_numbers = torch.empty(splits, n_rows, dtype=torch.int32, device=queries.device)
@@ -88,12 +89,12 @@ def largest_sums(
 
 def negative_losses(
     unit_queries: Tensor, unit_items: Tensor, targets: Tensor, d: int, scale: float, gamma: float, rows: Rows,
-    vectors: bool,
+    vectors: bool, precision: str,
 ) -> tuple[Tensor, Slopes, tuple[Tensor, Tensor] | None]:  # fmt: skip
     """The second pass over the catalog: losses float32[B], their slopes, and where `vectors` the items' unit vectors
     summed by t and by slope, float32[splits, B, width] each, lifted."""
     n_rows, (n_items, width) = len(targets), unit_items.shape
-    launch, lifted, plain = _knobs(unit_items, d).negatives, Lifted.of(gamma), gamma == 0
+    launch, lifted, plain = knobs_of(unit_items, d, precision).negatives, Lifted.of(gamma), gamma == 0
     splits, tiles_a_split = configs.splits(n_rows, n_items, launch)
     split_losses, split_slopes = (_empty(unit_items, splits, n_rows) for _ in range(2))
     losses, *slopes = (_empty(unit_items, n_rows) for _ in range(5))
@@ -137,10 +138,11 @@ def query_gradients(
 def item_gradients(
     unit_queries: Tensor, unit_items: Tensor, items: Tensor, targets: Tensor, item_norms: Tensor,
     scale: float, gamma: float, rows: Rows, slopes: Slopes, d_losses: Tensor,
+    precision: str,
 ) -> Tensor:  # fmt: skip
     """Gradient by the items as given, in their dtype: [N, d], by the third pass over the catalog."""
     n_rows, (n_items, d), width = len(targets), items.shape, unit_items.shape[1]
-    launch = _knobs(unit_items, d).negative_items
+    launch = knobs_of(unit_items, d, precision).negative_items
     whole = d <= launch.columns
     factors = [torch.empty_like(d_losses) for _ in range(4)]
     unit = _empty(items, 1)
@@ -164,10 +166,6 @@ def item_gradients(
             D=d, **tile, num_warps=4, enable_fp_fusion=True,
         )  # fmt: skip
     return gradient
-
-
-def _knobs(unit_items: Tensor, d: int) -> configs.Knobs:
-    return configs.knobs(d, label(unit_items.dtype), "cuda" if torch.version.hip is None else "hip")
 
 
 def _empty(like: Tensor, *shape: int) -> Tensor:

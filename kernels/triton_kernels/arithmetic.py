@@ -12,12 +12,29 @@ INTERPRETING = tl.constexpr(triton.knobs.runtime.interpret)
 
 
 @triton.jit
-def dot(a, b, accumulator):
-    """accumulator + a b: a [M, K], b [K, N] of one dtype, accumulator float32[M, N]; float32 is not cut to TF32."""
+def dot(a, b, accumulator, PRECISION: tl.constexpr = "ieee"):
+    """accumulator + a b: a [M, K], b [K, N] of one dtype, accumulator float32[M, N].
+
+    PRECISION, of float32 operands alone: 'ieee' does not cut them; 'tf32x3' cuts each into two TF32 parts on tensor
+    cores and leaves the product of the lower ones out, with the cuts' own an error of at most 3 x 2^-20 |a| |b|.
+    """
     if INTERPRETING:
+        if PRECISION == "tf32x3":
+            a_high, b_high = _tf32(a), _tf32(b)
+            a_low, b_low = _tf32(a - a_high), _tf32(b - b_high)
+            # In the order of the compiled code: the small products first.
+            accumulator = tl.dot(a_low, b_high, accumulator, input_precision="ieee")
+            accumulator = tl.dot(a_high, b_low, accumulator, input_precision="ieee")
+            return tl.dot(a_high, b_high, accumulator, input_precision="ieee")
         a = a.to(tl.float32)  # exact, and so are the products of two bf16 values in float32
         b = b.to(tl.float32)
-    return tl.dot(a, b, accumulator, input_precision="ieee")
+    return tl.dot(a, b, accumulator, input_precision=PRECISION)
+
+
+@triton.jit
+def _tf32(x):
+    """float32 x cut to TF32's 10 bits of mantissa, as tensor cores read it."""
+    return (x.to(tl.uint32, bitcast=True) & 0xFFFFE000).to(tl.float32, bitcast=True)
 
 
 @triton.jit

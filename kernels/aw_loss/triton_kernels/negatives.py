@@ -62,6 +62,7 @@ def largest_sums(
     ITEMS: tl.constexpr,
     DEPTH: tl.constexpr,
     COLUMNS: tl.constexpr,
+    PRECISION: tl.constexpr,
 ):
     """Of exp(z - scale / 2) over the items of a split but the row's target: the largest, the first item that has it (-1
     where there is none), and the sum of all the others."""
@@ -78,9 +79,11 @@ def largest_sums(
         items = tile * ITEMS + tl.arange(0, ITEMS)
         if WIDTH <= DEPTH:
             item_tile = load_tile(items_p, items, n_items, WIDTH, 0, WIDTH, DEPTH)
-            cosines = dot(queries, tl.trans(item_tile), tl.zeros((ROWS, ITEMS), tl.float32))
+            cosines = dot(queries, tl.trans(item_tile), tl.zeros((ROWS, ITEMS), tl.float32), PRECISION)
         else:
-            cosines = chunked_dot(queries_p, rows, n_rows, items_p, items, n_items, WIDTH, ROWS, ITEMS, DEPTH)
+            cosines = chunked_dot(
+                queries_p, rows, n_rows, items_p, items, n_items, WIDTH, ROWS, ITEMS, DEPTH, PRECISION
+            )
         others = (items[None, :] != targets[:, None]) & (items < n_items)[None, :]
         exps = tl.where(others, shifted_exp(cosines, scale_log2e), 0.0)
         here = tl.max(exps, axis=1)
@@ -121,6 +124,7 @@ def negative_sums(
     ITEMS: tl.constexpr,
     DEPTH: tl.constexpr,
     COLUMNS: tl.constexpr,
+    PRECISION: tl.constexpr,
     VECTORS: tl.constexpr,
     PLAIN: tl.constexpr,
 ):
@@ -149,15 +153,17 @@ def negative_sums(
         if VECTORS or WIDTH <= DEPTH:
             item_tile = load_tile(items_p, items, n_items, WIDTH, i_columns * COLUMNS, WIDTH, COLUMNS)
         if WIDTH <= DEPTH:
-            cosines = dot(queries, tl.trans(item_tile), tl.zeros((ROWS, ITEMS), tl.float32))
+            cosines = dot(queries, tl.trans(item_tile), tl.zeros((ROWS, ITEMS), tl.float32), PRECISION)
         else:
-            cosines = chunked_dot(queries_p, rows, n_rows, items_p, items, n_items, WIDTH, ROWS, ITEMS, DEPTH)
+            cosines = chunked_dot(
+                queries_p, rows, n_rows, items_p, items, n_items, WIDTH, ROWS, ITEMS, DEPTH, PRECISION
+            )
         counted = (items[None, :] != targets[:, None]) & (items[None, :] != largest[:, None])
         log2_t = log2_of_t(cosines, shifts[:, None], scale_log2e)
         log2_t = tl.where(counted & (items < n_items)[None, :], log2_t, NEVER)
         t = tl.exp2(log2_t)
         if VECTORS:
-            by_t = dot(narrow(t * t_lift, items_p.dtype.element_ty), item_tile, by_t)
+            by_t = dot(narrow(t * t_lift, items_p.dtype.element_ty), item_tile, by_t, PRECISION)
         power = powers_of_t(t, log2_t, gamma, PLAIN)
         p = rhos[:, None] * t
         ratio = log_ratio(p)
@@ -165,7 +171,7 @@ def negative_sums(
         slope = power * (gamma * ratio + 1.0 / (1.0 - p))
         slopes += tl.sum(slope, axis=1)
         if VECTORS:
-            by_slope = dot(narrow(slope * slope_lift, items_p.dtype.element_ty), item_tile, by_slope)
+            by_slope = dot(narrow(slope * slope_lift, items_p.dtype.element_ty), item_tile, by_slope, PRECISION)
     places = i_split.to(tl.int64) * n_rows + rows
     if i_columns == 0:
         tl.store(losses_p + places, losses, mask=m_rows)
@@ -205,6 +211,7 @@ def negative_item_gradients(
     ITEMS: tl.constexpr,
     DEPTH: tl.constexpr,
     COLUMNS: tl.constexpr,
+    PRECISION: tl.constexpr,
     PLAIN: tl.constexpr,
 ):
     """As `item_gradients`: entries are t_factor t + slope_factor slope, but for the row's target and its largest item."""
@@ -227,9 +234,11 @@ def negative_item_gradients(
         target_entries = tl.load(target_entries_p + rows, mask=m_rows, other=0.0)
         queries = load_tile(queries_p, rows, n_rows, WIDTH, i_columns * COLUMNS, WIDTH, COLUMNS)
         if WIDTH <= DEPTH:
-            cosines = dot(item_tile, tl.trans(queries), tl.zeros((ITEMS, ROWS), tl.float32))
+            cosines = dot(item_tile, tl.trans(queries), tl.zeros((ITEMS, ROWS), tl.float32), PRECISION)
         else:
-            cosines = chunked_dot(items_p, items, n_items, queries_p, rows, n_rows, WIDTH, ITEMS, ROWS, DEPTH)
+            cosines = chunked_dot(
+                items_p, items, n_items, queries_p, rows, n_rows, WIDTH, ITEMS, ROWS, DEPTH, PRECISION
+            )
         log2_t = log2_of_t(cosines, shifts[None, :], scale_log2e)
         t = tl.exp2(log2_t)
         p = rhos[None, :] * t
@@ -238,7 +247,7 @@ def negative_item_gradients(
         entries = t_factors[None, :] * t + slope_factors[None, :] * slope
         entries = tl.where(items[:, None] == largest[None, :], largest_entries[None, :], entries)
         entries = tl.where(items[:, None] == targets[None, :], target_entries[None, :], entries)
-        gradient = dot(narrow(entries, queries_p.dtype.element_ty), queries, gradient)
+        gradient = dot(narrow(entries, queries_p.dtype.element_ty), queries, gradient, PRECISION)
     columns = i_columns * COLUMNS + tl.arange(0, COLUMNS)
     if D <= COLUMNS:
         gradient *= tl.load(unit_p)

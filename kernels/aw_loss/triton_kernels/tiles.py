@@ -17,14 +17,15 @@ def load_tile(matrix_p, rows, n_rows, stride, first_column, D: tl.constexpr, COL
 
 @triton.jit
 def chunked_dot(
-    a_p, a_rows, n_a, b_p, b_rows, n_b, D: tl.constexpr, A: tl.constexpr, B: tl.constexpr, DEPTH: tl.constexpr
-):
+    a_p, a_rows, n_a, b_p, b_rows, n_b, D: tl.constexpr, A: tl.constexpr, B: tl.constexpr, DEPTH: tl.constexpr,
+    PRECISION: tl.constexpr,
+):  # fmt: skip
     """float32[A, B] products of rows of two contiguous matrices [.., D], in chunks of DEPTH columns."""
     products = tl.zeros((A, B), tl.float32)
     for first in range(0, D, DEPTH):
         a = load_tile(a_p, a_rows, n_a, D, first, D, DEPTH)
         b = load_tile(b_p, b_rows, n_b, D, first, D, DEPTH)
-        products = dot(a, tl.trans(b), products)
+        products = dot(a, tl.trans(b), products, PRECISION)
     return products
 
 

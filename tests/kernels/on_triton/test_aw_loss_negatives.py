@@ -62,7 +62,9 @@ def test_as_close_to_float64_as_eager_is(
 
 
 @pytest.mark.parametrize("gamma", [0.0, 0.5, pytest.param(1.0, marks=pytest.mark.slow), 6.0])
-@pytest.mark.parametrize("compute", [None, torch.bfloat16, pytest.param(torch.float16, marks=pytest.mark.slow)], ids=str)
+@pytest.mark.parametrize(
+    "compute", [None, torch.bfloat16, pytest.param(torch.float16, marks=pytest.mark.slow)], ids=str
+)
 def test_every_gamma(compute: torch.dtype | None, gamma: float) -> None:
     assert_as_close_as_eager(torch.float32, compute, problem(33, 90, 100, seed=3), gamma)
 
