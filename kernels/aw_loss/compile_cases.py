@@ -22,7 +22,7 @@ _BYTES = {"fp32": 4, "tf32x3": 4, "bf16": 2, "fp16": 2}
 def compile_cases(backend: str) -> list[CompileCase]:
     """Every kernel at d = 100 in every dtype, in those of training at d = 64, 128 and 256, and every other tile.
 
-    Rare: training in float32 at d = 64 and 128, `negatives=True` but for training's dtypes at d = 100, tf32x3 beyond it.
+    Rare: training in float32 at d = 64 and 128, tf32x3 beyond 100, `negatives=True` but for training's dtypes at 100.
     """
     cases = _of_rows()
     for given, products in _DTYPES:
@@ -75,7 +75,7 @@ def _of_dtypes(given: str, products: str, d: int, backend: str) -> list[CompileC
     cases = [
         *_passes(given, products, d, backend),
         _case(
-            units.unit_rows, label, f"*{given} *{products} *fp32 i32 i32",
+            units.unit_rows, label, f"*{given} *{_kind(products)} *fp32 i32 i32",
             {"D": d, "WIDTH": width, **configs.row_tile(d)},
         ),
         _case(
@@ -116,7 +116,7 @@ def _negatives(given: str, products: str, d: int, backend: str, plain: bool) -> 
 
     largest = _case(
         negatives.largest_sums, label, f"*{kind} *{kind} *i64 *fp32 *i32 *fp32 i32 i32 i32 fp32",
-        first.constants(width), first,
+        first.cosines(width), first,
     )  # fmt: skip
     items = _case(
         negatives.negative_item_gradients, label,
@@ -165,7 +165,8 @@ def _other_tiles(given: str, products: str, d: int, backend: str) -> list[Compil
 
 def _queries_pass(label: str, products: str, d: int, launch: configs.Launch, vectors: bool) -> CompileCase:
     case = _case(
-        sums.partial_sums, label, f"*{_kind(products)} {_tiles(products, launch.items, launch)} *i64 *fp32 *fp32 i32 i32 i32 i32 fp32",
+        sums.partial_sums, label,
+        f"*{_kind(products)} {_tiles(products, launch.items, launch)} *i64 *fp32 *fp32 i32 i32 i32 i32 fp32",
         {"VECTORS": vectors, **launch.constants(configs.width(d)), **launch.variant()}, launch,
     )  # fmt: skip
     per_tile = _per_tile(products, d, launch, launch.items, vectors)

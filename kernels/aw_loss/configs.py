@@ -24,8 +24,8 @@ class Launch:
     rows, items: of a tile. depth: columns of one matrix product for the cosines (they are padded to it in
     registers; d beyond it goes in chunks). columns: of the vectors that one program sums. warps, stages: Triton's.
     second, third: further columns of both, where vectors are taken in pieces instead of padded to a power of two. tma:
-    whether the tiles of the loop come by a tensor map (sm_90 and later). persistent: whether as many programs as the GPU
-    holds at once go through all the work. precision: of float32 products, as in `dot`.
+    whether the tiles of the loop come by a tensor map (sm_90 and later). persistent: whether as many programs as the
+    GPU holds at once go through all the work. precision: of float32 products, as in `dot`.
     """
 
     rows: int
@@ -45,12 +45,15 @@ class Launch:
         """Columns of the vectors that one program holds, all pieces together."""
         return self.columns + self.second + self.third
 
-    def constants(self, width: int) -> dict[str, int | str]:
-        """Compile-time arguments of every kernel over tiles; width: of the unit vectors in memory."""
+    def cosines(self, width: int) -> dict[str, int | str]:
+        """Compile-time arguments of a kernel over tiles that sums no vectors; width: of the unit vectors in memory."""
         return {
-            "WIDTH": width, "ROWS": self.rows, "ITEMS": self.items, "DEPTH": self.depth, "COLUMNS": self.columns,
-            "PRECISION": self.precision,
+            "WIDTH": width, "ROWS": self.rows, "ITEMS": self.items, "DEPTH": self.depth, "PRECISION": self.precision,
         }  # fmt: skip
+
+    def constants(self, width: int) -> dict[str, int | str]:
+        """Those of one that does."""
+        return {**self.cosines(width), "COLUMNS": self.columns}
 
     def variant(self) -> dict[str, int | bool]:
         """Those of the kernels that have variants."""
@@ -139,8 +142,8 @@ def knobs(d: int, dtype: str, backend: str, tiles: tuple[str, str] | None = None
             negative_items=Launch(16, 32, depth, columns, warps=4, stages=2),
         )
     if dtype == "tf32x3":
-        # On tensor cores, each operand in two parts, whose registers leave room for 16 vectors at once: with 32 it spills
-        # 64 bytes on sm_80, and eight warps on 64 rows do a tile's work twice.
+        # On tensor cores, each operand in two parts, whose registers leave room for 16 vectors at once: with 32 it
+        # spills 64 bytes on sm_80, and eight warps on 64 rows do a tile's work twice.
         depth, columns = min(columns, 32), min(columns, 128)
         queries = Launch(64, 16, depth, columns, 4, 2, precision=dtype)
         items = replace(queries, rows=16, items=64)

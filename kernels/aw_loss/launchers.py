@@ -81,7 +81,8 @@ def catalog_sums(
     grid = (blocks(n_rows, launch.rows), splits, blocks(width, launch.held) if vectors else 1)
     with torch.cuda.device_of(queries):
         sums.partial_sums[_programs(grid, launch, queries)](
-            unit_queries, _tiles(unit_items, launch.items, launch), targets, partials, partials if vector_sums is None else vector_sums,
+            unit_queries, _tiles(unit_items, launch.items, launch), targets,
+            partials, partials if vector_sums is None else vector_sums,
             n_rows, n_items, where.first_item, tiles_a_split, scale * math.log2(math.e),
             VECTORS=vectors, **launch.constants(width), **launch.variant(), **options(launch),
         )  # fmt: skip
@@ -164,7 +165,8 @@ def item_gradients(
             ROWS=SCALARS, num_warps=4, enable_fp_fusion=True,
         )  # fmt: skip
         gradients.item_gradients[_programs(grid, launch, items)](
-            _tiles(unit_queries, launch.rows, launch), unit_items, targets, factors, target_entries, unit, items, item_norms, gradient,
+            _tiles(unit_queries, launch.rows, launch), unit_items, targets,
+            factors, target_entries, unit, items, item_norms, gradient,
             n_rows, n_items, where.first_item, items.stride(0), scale * math.log2(math.e),
             D=d, **launch.constants(width), **launch.variant(), **options(launch),
         )  # fmt: skip

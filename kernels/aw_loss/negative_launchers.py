@@ -76,7 +76,7 @@ def largest_sums(
         negatives.largest_sums[(blocks(n_rows, launch.rows), splits)](
             unit_queries, unit_items, targets, split_largest, split_numbers, split_rests,
             n_rows, n_items, tiles_a_split, scale * math.log2(math.e),
-            **launch.constants(unit_items.shape[1]), **options(launch),
+            **launch.cosines(unit_items.shape[1]), **options(launch),
         )  # fmt: skip
         negative_rows.finish_largest[(n_rows,)](
             queries, items, targets, split_largest, split_numbers, split_rests,

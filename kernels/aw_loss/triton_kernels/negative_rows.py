@@ -88,8 +88,8 @@ def negative_rows(
     PLAIN: tl.constexpr,
     ROWS: tl.constexpr,
 ):
-    """The loss, and its derivative by the cosines: t_slope t_i + unit_slope slope_i for every item but the row's largest
-    and its target, which have their own.
+    """The loss, and its derivative by the cosines: t_slope t_i + unit_slope slope_i, for every item but the row's
+    largest and its target, which have their own.
 
     With g_i the slope of an item's term by log p and G their sum, it is scale times c (p_i - [i = y]) + [i != y] g_i -
     p_i G. For the largest item g - p G = g (1 - p) - p (G - g), where g (1 - p) has no pole.

@@ -5,7 +5,7 @@ target and the row's largest other one, and t = exp(z - scale / 2) / rest <= 1. 
 
     (2p)^gamma -log(1 - p)  is  t^(gamma + 1) L(p),   its slope by log p  is  t^(gamma + 1) (gamma L(p) + 1 / (1 - p))
 
-with L(p) = -log(1 - p) / p. All p here are at most 1/2: the one that can be larger is a row's own, in `negative_rows.py`.
+with L(p) = -log(1 - p) / p. All p here are at most 1/2: the one that can be larger is a row's own (`negative_rows.py`).
 """
 
 import triton
@@ -61,7 +61,6 @@ def largest_sums(
     ROWS: tl.constexpr,
     ITEMS: tl.constexpr,
     DEPTH: tl.constexpr,
-    COLUMNS: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
     """Of exp(z - scale / 2) over the items of a split but the row's target: the largest, the first item that has it (-1
@@ -214,7 +213,7 @@ def negative_item_gradients(
     PRECISION: tl.constexpr,
     PLAIN: tl.constexpr,
 ):
-    """As `item_gradients`: entries are t_factor t + slope_factor slope, but for the row's target and its largest item."""
+    """As `item_gradients`: entries are t_factor t + slope_factor slope, but for the row's target and largest item."""
     i_items, i_columns = tl.program_id(0), tl.program_id(1)
     items = i_items * ITEMS + tl.arange(0, ITEMS)
     m_items = items < n_items

@@ -1,4 +1,4 @@
-"""What a test does to every launch in Triton's interpreter: programs in a random order, tensors between poisoned margins.
+"""What a test does to every launch in Triton's interpreter: programs in a random order, poisoned margins.
 
 Each program runs once, in an order drawn anew for every launch. Every tensor is handed to the kernel as a copy with
 margins on both sides; margins, and what lies between a view's strides, are NaN in floats and a large number in

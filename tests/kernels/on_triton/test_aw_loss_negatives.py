@@ -34,8 +34,8 @@ def loss_and_gradients(
 
 
 def assert_as_close_as_eager(dtype: torch.dtype, compute: torch.dtype | None, inputs: Inputs, gamma: float) -> None:
-    """Error at most twice eager's plus eps of what is largest; eps alone where eager PyTorch gives NaN (two bytes cannot
-    hold 1 - 1e-6, and fp16's own derivative of (2p)^gamma overflows)."""
+    """Error at most twice eager's plus eps of what is largest; eps alone where eager PyTorch gives NaN: two bytes
+    cannot hold 1 - 1e-6, and fp16's own derivative of (2p)^gamma overflows."""
     queries, catalog, targets, weights = inputs
     given_inputs = (queries.to(dtype).double(), catalog.to(dtype).double(), targets, weights.to(dtype).double())
     exact = loss_and_gradients("reference", torch.float64, None, given_inputs, gamma)

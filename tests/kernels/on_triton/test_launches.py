@@ -11,9 +11,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from mtaw_fast.kernels.adam import AdamSettings
 from mtaw_fast.kernels.aw_loss import aw_loss, catalog_sums, configs, loss_of_sums
 from mtaw_fast.kernels.compile_check import OPS, cases_of
-from mtaw_fast.kernels.adam import AdamSettings
 from mtaw_fast.kernels.triton_device import interpreting
 from tests.kernels.adam_problem import by_op, rounds
 from tests.kernels.on_triton.test_aw_loss import problem
@@ -65,7 +65,9 @@ def encoder(compute: torch.dtype) -> list[Tensor]:
 
 
 def adam() -> list[Tensor]:
-    weights, norms, _ = by_op(rounds([1025, 7], torch.float32, CPU), [1e-3, 2e-3], AdamSettings(clip_norm=1.0), "triton")
+    weights, norms, _ = by_op(
+        rounds([1025, 7], torch.float32, CPU), [1e-3, 2e-3], AdamSettings(clip_norm=1.0), "triton"
+    )
     return [*weights, torch.tensor(norms)]
 
 

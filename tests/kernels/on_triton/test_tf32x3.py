@@ -1,0 +1,97 @@
+"""float32 products in three of TF32: what `torch.set_float32_matmul_precision("high")` allows, and its error.
+
+An operand is cut to TF32's 10 bits of mantissa, a = high + low + rest with |low| <= 2^-10 |a|, |rest| <= 2^-20 |a|, and
+low * low is left out. So a product of two is off by at most 3 x 2^-20 |a| |b|, beside float32's own sums. The
+interpreter multiplies in float32: `arithmetic.dot` makes the three products there, in the order of the compiled code,
+whose PTX `compile_check` counts (three times the multiply-adds of one product, on tensor cores).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from mtaw_fast.kernels.aw_loss import aw_loss
+from mtaw_fast.kernels.triton_kernels.arithmetic import dot
+from tests.kernels.on_triton.test_aw_loss import DEVICE, problem, worst
+
+CUT = 3 * 2.0**-20
+
+
+@pytest.fixture
+def tf32x3() -> Iterator[None]:
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high")
+    yield
+    torch.set_float32_matmul_precision(before)
+
+
+@triton.jit
+def product(a_p, b_p, product_p, SIZE: tl.constexpr, PRECISION: tl.constexpr):
+    rows, columns = tl.arange(0, SIZE)[:, None], tl.arange(0, SIZE)[None, :]
+    a = tl.load(a_p + rows * SIZE + columns)
+    b = tl.load(b_p + rows * SIZE + columns)
+    tl.store(product_p + rows * SIZE + columns, dot(a, b, tl.zeros((SIZE, SIZE), tl.float32), PRECISION))
+
+
+@pytest.mark.parametrize("spread", [0.0, 6.0], ids=["alike", "of-every-size"])
+def test_a_product_keeps_its_bound_and_one_of_tf32_would_not(spread: float) -> None:
+    size = 64
+    generator = torch.Generator().manual_seed(3)
+    a, b = (torch.randn(size, size, generator=generator) for _ in range(2))
+    a *= 10 ** (spread * (torch.rand(size, size, generator=generator) - 0.5))
+    a, b = a.to(DEVICE), b.to(DEVICE)
+    got = torch.full((size, size), float("nan"), device=DEVICE)
+    product[(1,)](a, b, got, SIZE=size, PRECISION="tf32x3")
+    sizes = a.double().abs() @ b.double().abs()
+    bound = (CUT + size * torch.finfo(torch.float32).eps / 2) * sizes
+    assert ((got.double() - a.double() @ b.double()).abs() <= bound).all()
+    cut = [(x.view(torch.int32) & -8192).view(torch.float32).double() for x in (a, b)]
+    assert ((cut[0] @ cut[1] - a.double() @ b.double()).abs() > bound).any()
+
+
+def losses(inputs: tuple[Tensor, ...], backend: str, dtype: torch.dtype, negatives: bool) -> list[Tensor]:
+    q, e = (x.to(dtype, copy=True).requires_grad_() for x in inputs[:2])
+    rows = aw_loss(q, e, inputs[2], scale=16, gamma=2, reduction="none", negatives=negatives, backend=backend)
+    rows.sum().backward()
+    assert q.grad is not None
+    assert e.grad is not None
+    return [x.detach().double() for x in (rows, q.grad, e.grad)]
+
+
+@pytest.mark.usefixtures("tf32x3")
+@pytest.mark.parametrize("negatives", [False, True], ids=["target", "all items"])
+@pytest.mark.parametrize("shape", [(20, 90, 40), (5, 40, 140)], ids=str)
+def test_the_loss_moves_by_what_its_logits_may(shape: tuple[int, int, int], negatives: bool) -> None:
+    """A cosine is a product of unit vectors, so off by at most CUT and float32's roundings, its logit by 16 times that.
+
+    Relatively, probabilities move by twice a logit; the slopes of loss and gradient by log p are below 32.
+    """
+    inputs = problem(*shape, seed=2)
+    exact = losses(
+        tuple(x.float().double() if x.is_floating_point() else x for x in inputs), "reference", torch.float64, negatives
+    )
+    got = losses(inputs, "triton", torch.float32, negatives)
+    bound = 2 * 16 * (CUT + 8 * torch.finfo(torch.float32).eps) * 32
+    for truth, ours in zip(exact, got, strict=True):
+        assert worst(ours, truth) <= bound * max(truth.abs().max().item(), 1.0)
+    torch.set_float32_matmul_precision("highest")
+    assert not torch.equal(losses(inputs, "triton", torch.float32, negatives)[1], got[1])
+
+
+@pytest.mark.usefixtures("tf32x3")
+def test_a_backward_pass_takes_the_precision_of_its_forward_pass() -> None:
+    queries, catalog, targets, _ = problem(9, 40, 24)
+    gradients = []
+    for precision in ("high", "highest"):
+        e = catalog.float().requires_grad_()
+        torch.set_float32_matmul_precision("high")
+        loss = aw_loss(queries.float(), e, targets, scale=16, gamma=2, backend="triton")
+        torch.set_float32_matmul_precision(precision)
+        gradients.append(torch.autograd.grad(loss, e)[0])
+    assert torch.equal(*gradients)
