@@ -64,7 +64,7 @@ TARGETS = (
 class Compiled:
     """What one kernel takes on one target: bytes of shared memory a block, registers and spilled bytes a thread.
 
-    mix: of its PTX. threads: a block. per_tile: of its case.
+    mix: of its PTX. threads: a block. per_tile, gathers: of its case.
     """
 
     op: str
@@ -77,6 +77,7 @@ class Compiled:
     mix: Mix | None = None
     threads: int = 0
     per_tile: PerTile | None = None
+    gathers: bool = False
 
     def faults(self, target: Target) -> list[str]:
         """What is wrong with it there; empty where nothing is."""
@@ -88,7 +89,7 @@ class Compiled:
             faults.append(f"{name} spills {self.spills} bytes a thread")
         if self.mix is not None and self.mix.atomics:
             faults.append(f"{name} has {self.mix.atomics} atomic operations")
-        if self.mix is not None and self.mix.loops and self.mix.wide_multiplies:
+        if self.mix is not None and self.mix.loops and self.mix.wide_multiplies and not self.gathers:
             faults.append(f"{name} has {self.mix.wide_multiplies} 64-bit multiplications in its main loop")
         if self.mix is not None and self.per_tile is not None:
             wrong = mix_faults(self.mix, self.per_tile, target.products, self.threads)
@@ -132,7 +133,7 @@ def measure(case: CompileCase, target: Target) -> Compiled:
     mix = mix_of(compiled.asm["ptx"], case.num_warps) if target.backend == "cuda" else None
     return Compiled(
         case.op, case.kernel.__name__, case.dtype, target.name, compiled.metadata.shared, registers, spills,
-        mix, case.num_warps * target.warp_size, case.per_tile,
+        mix, case.num_warps * target.warp_size, case.per_tile, case.gathers,
     )  # fmt: skip
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from mtaw_fast.kernels.aw_loss import configs
 from mtaw_fast.kernels.aw_loss.launchers import SCALARS
+from mtaw_fast.kernels.aw_loss.negative_launchers import ROWS
 from mtaw_fast.kernels.aw_loss.triton_kernels import gradients, negative_rows, negatives, rows, sums, units
 from mtaw_fast.kernels.compile_case import CompileCase, PerTile
 
@@ -50,10 +51,11 @@ def _of_rows() -> list[CompileCase]:
     """The kernels with one scalar a row."""
     cases = []
     for plain in (False, True):
-        label, constants = f"gamma{'=' if plain else '>'}0", {"PLAIN": plain, "ROWS": SCALARS}
-        cases.append(_case(rows.row_losses, label, f"{'*fp32 ' * 5}i32 fp32 fp32 fp32", constants))
-        types = f"{'*fp32 ' * 11}i32 i32 fp32 fp32 fp32"
-        cases.append(_case(negative_rows.negative_rows, label, types, constants))
+        label, types = f"gamma{'=' if plain else '>'}0", "i32 fp32 fp32 fp32"
+        cases += [
+            _case(rows.row_losses, label, "*fp32 " * 5 + types, {"PLAIN": plain, "ROWS": SCALARS}),
+            _case(negative_rows.negative_rows, label, "*fp32 " * 11 + "i32 " + types, {"PLAIN": plain, "ROWS": ROWS}),
+        ]
     constants = {"ROWS": SCALARS}
     cases.append(_case(rows.gradient_scalars, "fp32", f"{'*fp32 ' * 6}i32 fp32", constants))
     cases.append(_case(negative_rows.negative_scalars, "fp32", f"{'*fp32 ' * 10}i32 fp32", constants))

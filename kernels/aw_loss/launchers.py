@@ -209,7 +209,7 @@ def _programs(grid: tuple[int, ...], launch: configs.Launch, on: Tensor) -> tupl
     """The grid, or what of it the device holds at once: the bits of the results are the same for any number."""
     if not launch.persistent:
         return grid
-    held = 3  # of the interpreter: fewer than there is work, so that programs take several blocks
+    held = 2  # of the interpreter: fewer than there is work, so that programs take several blocks
     if on.is_cuda:
         held = 2 * torch.cuda.get_device_properties(on.device).multi_processor_count
     return (min(held, math.prod(grid)),)

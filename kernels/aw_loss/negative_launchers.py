@@ -13,6 +13,7 @@ from mtaw_fast.kernels.aw_loss.launchers import SCALARS, blocks, knobs_of, optio
 from mtaw_fast.kernels.aw_loss.reference import SMALLEST_BASE
 from mtaw_fast.kernels.aw_loss.triton_kernels import gradients, negative_rows, negatives
 
+ROWS = 256  # a program of the kernel with one loss a row: with 1024 it spills 4 bytes on sm_100
 LIFT = 2.0**15  # t is at most 1: its largest entries lie just below what fp16 holds
 
 
@@ -107,10 +108,10 @@ def negative_losses(
             n_rows, n_items, tiles_a_split, scale * math.log2(math.e), gamma, lifted.t, lifted.slope,
             VECTORS=vectors, PLAIN=plain, **launch.constants(width), **options(launch),
         )  # fmt: skip
-        negative_rows.negative_rows[(blocks(n_rows, SCALARS),)](
+        negative_rows.negative_rows[(blocks(n_rows, ROWS),)](
             rows.peaks, rows.rests, rows.target_cosines, rows.rhos, split_losses, split_slopes, losses, *slopes,
             n_rows, splits, scale, gamma, SMALLEST_BASE,
-            PLAIN=plain, ROWS=SCALARS, num_warps=4, enable_fp_fusion=True,
+            PLAIN=plain, ROWS=ROWS, num_warps=4, enable_fp_fusion=True,
         )  # fmt: skip
     return losses, Slopes(*slopes), sums
 

@@ -59,7 +59,10 @@ def _cases(label: str, given: torch.dtype, compute: torch.dtype, d: int, hip: bo
         if kernel is weight_gradients.add_parts:
             types["out"] = "*fp32"
         used = {name: value for name, value in constants.items() if name in kernel.arg_names}
-        return CompileCase("prefix_interest", kernel, label, types, used, config.num_warps, config.num_stages)
+        by_number = kernel is forward.interest_tracking  # clicks go to their slots in a loop
+        return CompileCase(
+            "prefix_interest", kernel, label, types, used, config.num_warps, config.num_stages, gathers=by_number
+        )
 
     by_tile = (
         forward.interest_tracking,

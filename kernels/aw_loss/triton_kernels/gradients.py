@@ -196,11 +196,13 @@ def finish_queries(
     columns = tl.arange(0, COLUMNS)[None, :]
     m_columns = columns < D
     sums = tl.zeros((1, COLUMNS), tl.float32)
+    i_split = tl.arange(0, SPLITS)[:, None]
+    offsets = (i_split.to(tl.int64) * n_rows + tl.program_id(0)) * WIDTH + columns
+    step = tl.full((1, 1), SPLITS * WIDTH, tl.int64) * n_rows
     for first in range(0, splits, SPLITS):
-        i_split = first + tl.arange(0, SPLITS)[:, None]
-        offsets = (i_split.to(tl.int64) * n_rows + tl.program_id(0)) * WIDTH + columns
-        parts = tl.load(vectors_p + offsets, mask=(i_split < splits) & m_columns, other=0.0)
+        parts = tl.load(vectors_p + offsets, mask=(first + i_split < splits) & m_columns, other=0.0)
         sums += tl.sum(parts, axis=0)[None, :]
+        offsets += step
     numbers = tl.load(targets_p + rows) - first_item
     here = (numbers >= 0) & (numbers < n_items)
     target = load_unit_rows(items_p, item_norms_p, numbers, here, item_stride, D, COLUMNS)

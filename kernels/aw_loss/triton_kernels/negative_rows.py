@@ -207,12 +207,14 @@ def finish_negative_queries(
     m_columns = columns < D
     by_t = tl.zeros((1, COLUMNS), tl.float32)
     by_slope = tl.zeros((1, COLUMNS), tl.float32)
+    i_split = tl.arange(0, SPLITS)[:, None]
+    offsets = (i_split.to(tl.int64) * n_rows + row) * WIDTH + columns
+    step = tl.full((1, 1), SPLITS * WIDTH, tl.int64) * n_rows
     for first in range(0, splits, SPLITS):
-        i_split = first + tl.arange(0, SPLITS)[:, None]
-        offsets = (i_split.to(tl.int64) * n_rows + row) * WIDTH + columns
-        mask = (i_split < splits) & m_columns
+        mask = (first + i_split < splits) & m_columns
         by_t += tl.sum(tl.load(by_t_p + offsets, mask=mask, other=0.0), axis=0)[None, :]
         by_slope += tl.sum(tl.load(by_slope_p + offsets, mask=mask, other=0.0), axis=0)[None, :]
+        offsets += step
     rows = row + tl.arange(0, 1)
     targets = tl.load(targets_p + rows)
     largest = tl.load(largest_p + rows).to(tl.int64)

@@ -61,9 +61,16 @@ def test_as_close_to_float64_as_eager_is(
     assert_as_close_as_eager(dtype, compute, problem(*shape), gamma=2.0)
 
 
-@pytest.mark.parametrize("gamma", [0.0, 0.5, pytest.param(1.0, marks=pytest.mark.slow), 6.0])
 @pytest.mark.parametrize(
-    "compute", [None, torch.bfloat16, pytest.param(torch.float16, marks=pytest.mark.slow)], ids=str
+    ("compute", "gamma"),
+    [
+        (None, 6.0),
+        (torch.bfloat16, 0.0),
+        *(pytest.param(None, gamma, marks=pytest.mark.slow) for gamma in (0.0, 0.5, 1.0)),
+        *(pytest.param(torch.bfloat16, gamma, marks=pytest.mark.slow) for gamma in (0.5, 1.0, 6.0)),
+        *(pytest.param(torch.float16, gamma, marks=pytest.mark.slow) for gamma in (0.0, 0.5, 1.0, 6.0)),
+    ],
+    ids=str,
 )
 def test_every_gamma(compute: torch.dtype | None, gamma: float) -> None:
     assert_as_close_as_eager(torch.float32, compute, problem(33, 90, 100, seed=3), gamma)
@@ -76,7 +83,7 @@ def of_angles(angles: list[float]) -> Inputs:
     return q.to(DEVICE), e.to(DEVICE), torch.zeros(1, dtype=torch.int64, device=DEVICE), torch.ones(1, device=DEVICE)
 
 
-@pytest.mark.parametrize("gamma", [0.0, 2.0, 6.0])
+@pytest.mark.parametrize("gamma", [0.0, 2.0, pytest.param(6.0, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("miss", [0.4, 1e-2, 1e-4, 2e-6])
 def test_a_wrong_item_near_certainty_keeps_its_digits(miss: float, gamma: float) -> None:
     """An item other than the target with 1 - p down to 2e-6: log(1 - p) and 1 / (1 - p) to a relative 1e-4.
@@ -158,14 +165,14 @@ def test_reductions_weights_and_a_side_without_gradient() -> None:
 
 @pytest.mark.parametrize("compute", [torch.float32, torch.bfloat16], ids=str)
 def test_the_same_bits_on_every_run(compute: torch.dtype) -> None:
-    inputs = problem(40, 150, 40)
+    inputs = problem(20, 70, 24)
     first, again = (loss_and_gradients("triton", torch.float32, compute, inputs, 2.0) for _ in range(2))
     assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
 
 
 def test_small_gradients_survive_fp16() -> None:
     """Rows of every certainty, and a mean over many of them."""
-    queries, catalog, targets, _ = problem(30, 150, 16)
+    queries, catalog, targets, _ = problem(12, 70, 16)
     gradients: list[list[Tensor]] = []
     for factor in (1.0, 1e-6, 1e-20):
         q, e = queries.float().requires_grad_(), catalog.float().requires_grad_()
