@@ -34,8 +34,8 @@ class CompileCase:
     signature: Triton's type of every run-time argument by name, in the kernel's order: '*bf16', 'i32', 'fp32', ..
     constants: value of every tl.constexpr argument by name.
     num_warps, num_stages: as launched. per_tile: what its instructions are counted against, if anything. least_arch: of
-    NVIDIA's, the first that it is for. rare: whether it is left to `--all`. gathers: whether its main loop finds rows by number, at a 64-bit
-    multiplication each.
+    NVIDIA's, the first that it is for. rare: whether it is left to `--all`. gathers: whether its main loop finds rows
+    by number, at a 64-bit multiplication each.
     Pointers count as 16-byte aligned, as torch allocates them.
     """
 
