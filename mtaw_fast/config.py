@@ -19,6 +19,7 @@ ComputeDtype = Literal["auto", "float32", "bfloat16"]
 LossBackend = Literal["auto", "reference", "chunked", "native", "triton"]
 Step = Literal["auto", "eager", "graph"]
 Targets = Literal["all", "new"]
+Softmax = Literal["auto", "full", "sampled"]
 _CHOICES = {
     "init": get_args(Init),
     "schedule": get_args(Schedule),
@@ -26,6 +27,7 @@ _CHOICES = {
     "loss_backend": get_args(LossBackend),
     "step": get_args(Step),
     "targets": get_args(Targets),
+    "softmax": get_args(Softmax),
 }
 
 
@@ -98,6 +100,12 @@ class Config:
         ranker's fit and the metrics on validation; types without one count 1.
     loss_backend : {'auto', 'reference', 'chunked', 'native', 'triton'}, default 'auto'
         Which implementation of the loss; auto takes the fastest that can.
+    softmax : {'auto', 'full', 'sampled'}, default 'auto'
+        Whether the encoder's loss sums over the whole catalog in every step or over a sample of it
+        (`training.sampled_loss`); auto takes a sample where the plan says that the whole does not fit
+        (`training.plan`).
+    catalog_samples : int, default 4096
+        Of softmax='sampled': items drawn in a step beside the batch's own clicks and targets.
     compute_dtype : {'auto', 'float32', 'bfloat16'}, default 'auto'
         Of the loss's matrix products; auto takes bfloat16 where the CPU has bf16 instructions.
     step : {'auto', 'eager', 'graph'}, default 'auto'
@@ -182,6 +190,8 @@ class Config:
     gamma: float = 2.0
     negatives: bool = False
     loss_backend: LossBackend = "auto"
+    softmax: Softmax = "auto"
+    catalog_samples: int = 4096
     compute_dtype: ComputeDtype = "auto"
     step: Step = "auto"
     lr: float = 2e-3
@@ -236,6 +246,7 @@ class Config:
             "scale": 0 < self.scale <= 40,
             "dropout": 0 <= self.dropout < 1,
             "gamma": self.gamma >= 0,
+            "catalog_samples": self.catalog_samples >= 1,
             "lr": self.lr > 0,
             "weight_decay": self.weight_decay >= 0,
             "warmup_epochs": self.warmup_epochs >= 0,
@@ -277,6 +288,8 @@ class Config:
             raise UsageError(
                 "setting negatives=true: loss_backend=chunked has no such term; take auto, native, triton or reference"
             )
+        if self.negatives and self.softmax == "sampled":
+            raise UsageError("setting softmax=sampled has no term over the other items; leave negatives out")
         _check_features(self.leave_out)
         parsed(self.type_weights, "setting type_weights")
 

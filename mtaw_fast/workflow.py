@@ -121,6 +121,8 @@ def train(
     threads: int | None = None,
     encoder_threads: int = 1,
     table_memory: float | None = None,
+    budget_minutes: float = 90.0,
+    planned: Callable[[Any], object] | None = None,
     progress: Progress | None = None,
     reporter: Any = None,
     group: Any = None,
@@ -150,6 +152,12 @@ def train(
     table_memory : float, optional
         GB for building the session memory's tables, by default half of what is free: where one pass might take more,
         they are built in ranges of items, with the same bits, and a line in the log `mtaw_fast` says so.
+    budget_minutes : float, default 90
+        What the training may take with the full softmax, by its first steps, before it samples the catalog
+        (`Config.softmax`, 'auto'); logs below 2 x 10^11 logits an epoch never do.
+    planned : callable, optional
+        Called with the plan (`training.plan.Plan`: softmax, phases, seconds, memory) before anything is trained; by
+        default its lines go to the log `mtaw_fast`.
     progress : callable, optional
         Called as progress(what, done, total) after every step: the phase and epoch, and sessions of the epoch.
     reporter : training.reporting.Reporter, optional
@@ -198,6 +206,8 @@ def train(
         encoder_threads=encoder_threads,
         table_memory=None if table_memory is None else round(table_memory * 1e9),
         group=group,
+        budget_minutes=budget_minutes,
+        planned=planned,
     )
     return trained.save(bundle, data, overwrite)
 

@@ -36,8 +36,8 @@ def train_without_refit(dataset: Dataset, config: Config, work: Path, reporter: 
     known, held_out = dataset.train.split_last(config.validation)
     past = None
     if config.dense_candidates:
-        past = _encoder(dataset, config, known.split_last(config.ranker_slice)[0], work, reporter)
-    whole = _encoder(dataset, config, known, work, reporter)
+        past = encoder_of(dataset, config, known.split_last(config.ranker_slice)[0], work, reporter)
+    whole = encoder_of(dataset, config, known, work, reporter)
     began = time.perf_counter()
     candidates = _candidates(dataset, config, known, past and past.weights)
     ranker, history = fit_to(candidates, config, "ranker", reporter)
@@ -77,7 +77,8 @@ def _candidates(
     return _latest[1]
 
 
-def _encoder(dataset: Dataset, config: Config, sessions: Sessions, work: Path, reporter: Reporter) -> FittedEncoder:
+def encoder_of(dataset: Dataset, config: Config, sessions: Sessions, work: Path, reporter: Reporter) -> FittedEncoder:
+    """The encoder of `sessions` by the settings, from `work` where it lies there already."""
     settings = {
         name: value for name, value in changed_settings(config, Config()).items() if name not in _NOT_THE_ENCODER
     }

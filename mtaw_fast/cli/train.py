@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import dataclasses
 import logging
+import sys
 import textwrap
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from mtaw_fast.bundle import refuse_existing
 from mtaw_fast.cli.common import WEIGHTS_HELP, add_command, print_json, thread_count, wait_passively
 from mtaw_fast.config import DEFAULT_PRESET, PRESETS, Config, preset
 from mtaw_fast.data.dataset import Dataset
-from mtaw_fast.errors import require
+from mtaw_fast.errors import UsageError, require
 from mtaw_fast.launch import Launch
 from mtaw_fast.phases import EXPLAINED, phases_of
 from mtaw_fast.storage.cpus import usable_cpus
@@ -65,6 +66,15 @@ def add_to(commands: Any) -> None:
         help="for building the session memory's tables: where one pass might take more, they are built in ranges of "
         "items, with the same bits, and that is said (default: auto, half of what is free)",
     )  # fmt: skip
+    parser.add_argument(
+        "--budget-minutes", type=_minutes, default=90.0, metavar="MINUTES",
+        help="what the training may take with the full softmax, by its first steps here; a large log that would take "
+        "longer is trained on samples of the catalog, and that is said (default: 90)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--plan", action="store_true",
+        help="print the plan, with the time and memory that the first steps promise, and stop",
+    )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print the result as JSON, without progress bars")
 
 
@@ -87,6 +97,11 @@ def run(arguments: argparse.Namespace) -> None:
 
 def _train(arguments: argparse.Namespace) -> None:
     config = _config(arguments)
+    if arguments.plan:
+        if Launch.of() is not None:
+            raise UsageError("--plan tells of one process; run it without torchrun")
+        _print_plan(arguments, config)
+        return
     with contextlib.ExitStack() as stack:
         group = None
         if Launch.of() is not None:
@@ -124,6 +139,8 @@ def _train(arguments: argparse.Namespace) -> None:
             encoder_threads=arguments.encoder_threads or usable_cpus(),
             table_memory=arguments.table_memory,
             group=group,
+            budget_minutes=arguments.budget_minutes,
+            planned=_say_plan,
         )
         peaks = [] if group is None else group.finish()
         run_id = None if run is None else run.finish(bundle)
@@ -140,6 +157,29 @@ def _train(arguments: argparse.Namespace) -> None:
             print(f"MLflow run {run_id}")
         for peak in peaks:
             print(peak.describe(len(peaks)))
+
+
+def _say_plan(plan: Any) -> None:
+    """On stderr, so that --json stays what a script reads."""
+    print("\n".join(plan.lines()), file=sys.stderr, flush=True)
+
+
+def _print_plan(arguments: argparse.Namespace, config: Config) -> None:
+    """Print what the training would be."""
+    from mtaw_fast.training.planning import plan_training
+    from mtaw_fast.training.run import device_of
+    from mtaw_fast.training.threads import Threads, training_threads
+
+    threads = Threads.of(arguments.threads, arguments.encoder_threads or usable_cpus())
+    with training_threads(threads):
+        plan = plan_training(
+            Dataset.load(arguments.dataset), config, refit=not arguments.no_refit, device=device_of(arguments.device),
+            budget_minutes=arguments.budget_minutes,
+        )  # fmt: skip
+    if arguments.json:
+        print_json({**plan.as_dict(), "seconds": plan.seconds, "peak_bytes": plan.peak_bytes})
+    else:
+        print("\n".join(plan.lines()))
 
 
 def _several(reporters: list[Any]) -> Any:
@@ -176,6 +216,17 @@ def _gigabytes(text: str) -> float | None:
     if size is not None and not 0 < size < 1e6:
         raise argparse.ArgumentTypeError(f"{text!r} is no size; write GB above 0, such as 2.5, or auto")
     return size
+
+
+def _minutes(text: str) -> float:
+    """A budget as typed."""
+    try:
+        minutes = float(text)
+    except ValueError:
+        minutes = -1.0
+    if not 0 <= minutes < 1e9:
+        raise argparse.ArgumentTypeError(f"{text!r} is no time; write minutes, such as 90")
+    return minutes
 
 
 def _settings_text() -> str:

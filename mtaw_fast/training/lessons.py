@@ -11,14 +11,14 @@ from __future__ import annotations
 import contextlib
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
 
 import numpy as np
 
 from mtaw_fast.config import Config
-from mtaw_fast.data.sessions import Sessions, offsets_of, ranges
+from mtaw_fast.data.sessions import Sessions, offsets_of
 from mtaw_fast.errors import TrainingError
 from mtaw_fast.kernels.native.memory_delta import MemoryDelta
 from mtaw_fast.kernels.native.memory_query import Dense, SessionMemory, feature_names
@@ -28,7 +28,8 @@ from mtaw_fast.memory.settings import query_settings
 from mtaw_fast.memory.trends import TrendTables
 from mtaw_fast.ranking.memory_stage import moment_of
 from mtaw_fast.training.batch import typed
-from mtaw_fast.training.memory_ranker import nothing_to_learn
+from mtaw_fast.training.feature_file import FeatureFile
+from mtaw_fast.training.memory_ranker import drawn_places, nothing_to_learn
 from mtaw_fast.training.newcomers import DenseNewcomers
 from mtaw_fast.training.passage import Passage, evenly
 from mtaw_fast.training.reporting import Reporter
@@ -61,18 +62,48 @@ class Lessons:
     lengths: np.ndarray
     left_out: int
     weights: np.ndarray | None
-    _offsets: np.ndarray
+    _begins: np.ndarray
+    _counts: np.ndarray
     _ids: np.ndarray
-    _values: np.ndarray
+    _file: FeatureFile
 
     def batch(self, queries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """See `memory_ranker.Candidates`."""
-        counts = self._offsets[queries + 1] - self._offsets[queries]
-        rows = ranges(self._offsets[queries], counts)
-        there = np.arange(counts.max()) < counts[:, None]
+        return self._read(*self._padded(queries))
+
+    def drawn(self, queries: np.ndarray, negatives: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """See `memory_ranker.DrawnCandidates`."""
+        ids, places = self._padded(queries)
+        kept = drawn_places(ids, ids == self.targets[queries, None], negatives, rng)
+        if kept is not None:
+            ids, places = np.take_along_axis(ids, kept, axis=1), np.take_along_axis(places, kept, axis=1)
+        return self._read(ids, places)
+
+    def some(self, chosen: np.ndarray) -> Lessons:
+        """The lessons int64[q] alone, from the same file."""
+        return replace(
+            self,
+            targets=self.targets[chosen],
+            lengths=self.lengths[chosen],
+            weights=None if self.weights is None else self.weights[chosen],
+            _begins=self._begins[chosen],
+            _counts=self._counts[chosen],
+        )
+
+    def _padded(self, queries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(ids int32[q, C], places int64[q, C] among the R candidates) of queries int64[q], -1 behind."""
+        counts = self._counts[queries]
+        column = np.arange(counts.max())
+        there = column < counts[:, None]
+        places = np.where(there, self._begins[queries][:, None] + column, -1)
         ids = np.full(there.shape, -1, dtype=np.int32)
-        values = np.zeros((*there.shape, len(self.features)), dtype=np.float32)
-        ids[there], values[there] = self._ids[rows], self._values[rows]
+        ids[there] = self._ids[places[there]]
+        return ids, places
+
+    def _read(self, ids: np.ndarray, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        values = np.zeros((*ids.shape, len(self.features)), dtype=np.float32)
+        there = ids >= 0
+        values[there] = self._file.rows(places[there])
         return ids, values
 
 
@@ -252,17 +283,17 @@ class _Notebook:
             raise nothing_to_learn(self._left_out)
         self._file.flush()
         features = self._features
-        offsets = offsets_of(np.concatenate(self._counts))
-        values = np.memmap(self._file, dtype=np.float16, mode="r", shape=(int(offsets[-1]), len(features)))
+        counts = np.concatenate(self._counts)
         return Lessons(
             features,
             np.concatenate(self._targets),
             np.concatenate(self._lengths),
             self._left_out,
             None if weights is None else weights[np.concatenate(self._clicks)],
-            offsets,
+            offsets_of(counts)[:-1],
+            counts,
             np.concatenate(self._ids),
-            values,
+            FeatureFile(self._file, len(features)),
         )
 
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -42,6 +42,15 @@ class Candidates(Protocol):
 
     def batch(self, queries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(ids int32[q, C] padded with -1 behind, features float32[q, C, F]) of the queries int64[q]."""
+        ...
+
+
+@runtime_checkable
+class DrawnCandidates(Candidates, Protocol):
+    """`Candidates` that can make some of a query's alone. Every query's target is among its candidates."""
+
+    def drawn(self, queries: np.ndarray, negatives: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """What `batch` gives, of each query its target and so many others, drawn as `drawn_places` does."""
         ...
 
 
@@ -169,7 +178,8 @@ def fit_ranker(
         reporter.epoch_starts(phase, epoch, settings.epochs, n_queries)
         began, losses, used, mass = time.perf_counter(), 0.0, 0, 0.0
         trace = Trace(n_queries)
-        for queries, (ids, values) in zip(batches, _ahead(candidates, batches), strict=True):
+        made = _maker(candidates, settings.negatives, seed, epoch, step)
+        for queries, (ids, values) in zip(batches, _ahead(made, batches), strict=True):
             hits = ids == targets[queries, None]
             known = np.flatnonzero(hits.any(axis=1))
             for group in optimizer.param_groups:
@@ -179,7 +189,7 @@ def fit_ranker(
                 reporter.step_done(len(queries), 0.0)
                 continue
             chosen = ids[known], values[known], hits[known]
-            if settings.negatives:
+            if settings.negatives and not isinstance(candidates, DrawnCandidates):
                 chosen = _drawn(*chosen, settings.negatives, np.random.default_rng([seed, epoch, step]))
             scores = _scores(net, chosen[0], chosen[1], mean, scale)
             loss = functional.cross_entropy(scores, torch.from_numpy(chosen[2].argmax(axis=1)), reduction="none")
@@ -226,13 +236,23 @@ def _drawn(
     ids: np.ndarray, values: np.ndarray, hits: np.ndarray, negatives: int, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Of each query's candidates the target and so many others, drawn: (ids, values, hits), in no particular order."""
-    if ids.shape[1] <= negatives + 1:
+    places = drawn_places(ids, hits, negatives, rng)
+    if places is None:
         return ids, values, hits
-    keys = rng.random(ids.shape, dtype=np.float32)
-    keys[hits], keys[ids < 0] = -1, 2
-    places = np.argpartition(keys, negatives, axis=1)[:, : negatives + 1]
     rows = np.arange(len(ids))[:, None]
     return ids[rows, places], values[rows, places], hits[rows, places]
+
+
+def drawn_places(ids: np.ndarray, hits: np.ndarray, negatives: int, rng: np.random.Generator) -> np.ndarray | None:
+    """int64[q, negatives + 1]: columns of the target and of so many others, drawn; None where there are no more.
+
+    ids: int32[q, C], -1 behind; hits: bool[q, C], where the targets are.
+    """
+    if ids.shape[1] <= negatives + 1:
+        return None
+    keys = rng.random(ids.shape, dtype=np.float32)
+    keys[hits], keys[ids < 0] = -1, 2
+    return np.argpartition(keys, negatives, axis=1)[:, : negatives + 1]
 
 
 def _standard(candidates: Candidates, n_queries: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -243,14 +263,30 @@ def _standard(candidates: Candidates, n_queries: int, seed: int) -> tuple[np.nda
     return rows.mean(axis=0).astype(np.float32), (1 / (rows.std(axis=0) + _LEAST_DEVIATION)).astype(np.float32)
 
 
-def _ahead(candidates: Candidates, batches: Sequence[np.ndarray]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """The candidates of each batch, the next one's being made meanwhile."""
+_Made = tuple[np.ndarray, np.ndarray]  # ids, features
+
+
+def _maker(
+    candidates: Candidates, negatives: int, seed: int, epoch: int, before: int
+) -> Callable[[int, np.ndarray], _Made]:
+    """What makes the candidates of an epoch's k-th batch, `before` steps having been taken."""
+
+    def make(k: int, queries: np.ndarray) -> _Made:
+        if negatives and isinstance(candidates, DrawnCandidates):
+            return candidates.drawn(queries, negatives, np.random.default_rng([seed, epoch, before + k + 1]))
+        return candidates.batch(queries)
+
+    return make
+
+
+def _ahead(make: Callable[[int, np.ndarray], _Made], batches: Sequence[np.ndarray]) -> Iterator[_Made]:
+    """What `make` makes of each batch, the next one's being made meanwhile."""
     with ThreadPoolExecutor(max_workers=1) as pool:
-        coming = pool.submit(candidates.batch, batches[0])
-        for following in [*batches[1:], None]:
+        coming = pool.submit(make, 0, batches[0])
+        for k, following in enumerate([*batches[1:], None], start=1):
             found = coming.result()
             if following is not None:
-                coming = pool.submit(candidates.batch, following)
+                coming = pool.submit(make, k, following)
             yield found
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Protocol
@@ -25,6 +27,8 @@ from mtaw_fast.training.encoder import weights_of
 from mtaw_fast.training.feature_worth import feature_worth
 from mtaw_fast.training.fitting import Fitting
 from mtaw_fast.training.memory_slice import build_tables, build_trends, fit_on_slice, fit_settings
+from mtaw_fast.training.plan import BUDGET_MINUTES, Plan
+from mtaw_fast.training.planning import plan_training
 from mtaw_fast.training.reporting import Reporter, Silent
 from mtaw_fast.training.served_metrics import served_ranks
 from mtaw_fast.training.state import RunState
@@ -71,6 +75,8 @@ def train(
     encoder_threads: int = 1,
     table_memory: int | None = None,
     group: TrainingGroup | None = None,
+    budget_minutes: float = BUDGET_MINUTES,
+    planned: Callable[[Plan], object] | None = None,
 ) -> TrainedModel:
     """Train MTAW on `dataset`, keeping state and checkpoints in the run folder `folder`.
 
@@ -82,6 +88,8 @@ def train(
     number. encoder_threads: PyTorch's in a step; more than 1 pays on a machine of its own (`training.threads`).
     table_memory: bytes for building the session memory's tables (`training.table_memory`), with the same bits.
     group: processes that take part in every phase of an encoder, each on its own device; this one leads them.
+    budget_minutes: what the training may take with the full softmax where the plan chooses (`training.plan`).
+    planned: called with the plan before anything is trained; by default it goes to the log.
 
     Raises UsageError where the folder holds another run, TrainingError on a non-finite loss.
     """
@@ -95,9 +103,18 @@ def train(
     with folder_lock(folder, UsageError), training_threads(chosen_threads), training_table_memory(bound):
         run = _Run(dataset, config, RunFolder(folder), refit, chosen_device, reporter or Silent(), group)
         run.state.open(resume, overwrite)
-        if group is not None:
+        if group is None:
+            (planned or log_plan)(run.settle(budget_minutes))
+        else:
             group.mark(folder)
         return run.finish()
+
+
+def log_plan(plan: Plan) -> None:
+    """The plan's lines in the log `mtaw_fast`: a warning where the settings leave the choice open and it samples."""
+    say = logging.getLogger("mtaw_fast").log
+    for line in plan.lines():
+        say(logging.WARNING if plan.samples_by_rule else logging.INFO, line)
 
 
 def device_of(name: str) -> torch.device:
@@ -137,13 +154,28 @@ class _Run:
             "refit": refit,
         }
         self._type_weights = self._weights_of_types()
-        self._phases = self._plan()
+        self._phases = self._named_phases()
         self.state = RunState(files, identity, next(iter(self._phases)))
         self._fitting = (
             Fitting(config, dataset.n_items, dataset.min_prefix, device, self.state, reporter, self._type_weights)
             if group is None
             else group.fitting(config, dataset, self.state, reporter, self._type_weights)
         )
+
+    def settle(self, budget_minutes: float) -> Plan:
+        """The plan of this run, made now or when it began, whose settings hold from here."""
+        kept, fitting = self.state["plan"], self._fitting
+        if kept is not None:
+            plan = Plan.from_dict(kept)
+        else:
+            plan = plan_training(
+                self._dataset, self._config, refit=self._refit, device=fitting.device, budget_minutes=budget_minutes,
+                folder=self._files.folder,
+            )  # fmt: skip
+            self.state.save(plan=plan.as_dict())
+        self._config = plan.settle(self._config)
+        self._fitting = replace(fitting, config=self._config)
+        return plan
 
     def _weights_of_types(self) -> np.ndarray | None:
         """What targets count by type; UsageError where the settings ask for what the data set cannot give."""
@@ -158,7 +190,7 @@ class _Run:
                 )
         return weights
 
-    def _plan(self) -> dict[str, Phase]:
+    def _named_phases(self) -> dict[str, Phase]:
         """The phases in order, by name."""
         whole = self._dataset.train
         known: dict[str, Phase] = {

@@ -12,14 +12,21 @@ from mtaw_fast.kernels import triton_device
 from mtaw_fast.kernels.prefix_interest.configs import MAX_D
 from mtaw_fast.model.mtaw import MTAW
 from mtaw_fast.training.graph_step import GraphStep
+from mtaw_fast.training.sampled_step import SampledStepper
 from mtaw_fast.training.step import AnyStepper, Stepper
 
 
 def make_stepper(model: MTAW, config: Config) -> AnyStepper:
-    """The stepper that config.step asks for; 'auto' takes CUDA graphs where nothing speaks against them.
+    """The stepper that config.softmax and config.step ask for; 'auto' takes CUDA graphs where nothing speaks against
+    them, and the full softmax: when to sample is the plan's matter (`training.plan`).
 
     Raises UsageError where graphs are asked for on a CPU, UnsupportedError where the GPU cannot have them.
     """
+    if config.softmax == "sampled":
+        logging.getLogger("mtaw_fast").info(
+            "training step: eager, softmax over a batch's own items and %d of the others", config.catalog_samples
+        )
+        return SampledStepper(model, config)
     against = reasons_against_graphs(model)
     if config.step == "graph" and against:
         kind = UsageError if model.item_embedding.device.type != "cuda" else UnsupportedError

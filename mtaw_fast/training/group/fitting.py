@@ -40,6 +40,8 @@ def check_settings(config: Config, n_items: int, world: int) -> None:
         raise UsageError(
             "setting negatives=true cannot be had in a group of processes; train with one, without torchrun"
         )
+    if config.softmax == "sampled":
+        raise UsageError("setting softmax=sampled cannot be had in a group of processes, which shares the full one out")
     if config.loss_backend not in _BACKENDS:
         raise UsageError(
             f"setting loss_backend={config.loss_backend} cannot be had in a group of processes; choose "

@@ -106,6 +106,7 @@ def test_rank_0_alone_trains() -> None:
     [
         ({"step": "graph"}, "step=graph cannot be had in a group"),
         ({"negatives": True}, "negatives=true cannot be had in a group"),
+        ({"softmax": "sampled"}, "softmax=sampled cannot be had in a group"),
         (
             {"loss_backend": "native"},
             "loss_backend=native cannot be had in a group of processes; choose auto, triton or",

@@ -1,0 +1,154 @@
+"""How many lessons the session memory's ranker needs: validation metrics against samples of its slice.
+
+python -m bench.quality.ranker_curve --data DIR [--dataset tmall,retailrocket] [--set KEY=VALUE] [--counts N,N,..]
+
+The encoders of a training without refit, the tables and the slice's lessons are made once; then a ranker is fitted on
+each number of lessons, spread evenly over the slice, and scored with all the rest on the validation sessions. A line a
+ranker goes to --out, and what is there is not done again. Encoders are kept in --work.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench.harness.comparison import limit_threads
+from bench.harness.machine import usable_cores
+from bench.harness.report import exit_code_of
+from bench.quality.runs import Told, prepared
+from bench.quality.screen import encoder_of
+from mtaw_fast.config import Config, preset
+from mtaw_fast.data.dataset import Dataset
+from mtaw_fast.data.sessions import Samples
+from mtaw_fast.errors import MtawError
+from mtaw_fast.evaluation import report_of
+from mtaw_fast.memory import RankerNet
+from mtaw_fast.model.model import Model
+from mtaw_fast.training.lessons import Lessons, go_through
+from mtaw_fast.training.memory_ranker import fit_ranker
+from mtaw_fast.training.memory_slice import build_tables, build_trends, fit_settings
+from mtaw_fast.training.passage import evenly
+from mtaw_fast.training.reporting import Silent
+from mtaw_fast.training.served_metrics import served_ranks
+
+OUT = Path("docs/results/ranker-lessons.jsonl")
+_COUNTS = "5000,10000,20000,40000,80000,150000"
+_SHOWN = ("P@20", "MRR@20")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Fit and score what is not in the file yet; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.quality.ranker_curve", description=(__doc__ or "").splitlines()[0]
+    )
+    parser.add_argument(
+        "--data", type=Path, required=True, metavar="DIR", help="folder with the sets, as npz or NAME.dataset"
+    )
+    parser.add_argument("--dataset", default="tmall,retailrocket", metavar="NAMES", help="which sets, with commas")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a setting of `full`")
+    parser.add_argument("--counts", default=_COUNTS, metavar="N,..", help=f"lessons asked (default: {_COUNTS})")
+    parser.add_argument("--seeds", type=int, default=1, metavar="N", help="of the fit: 0..N-1 (default: 1)")
+    parser.add_argument("--work", type=Path, default=Path("runs/quality"), metavar="DIR", help="keeps the encoders")
+    parser.add_argument("--out", type=Path, default=OUT, metavar="FILE", help=f"a line a ranker (default: {OUT})")
+    parser.add_argument("--threads", type=int, default=usable_cores(), metavar="N", help="(default: all cores)")
+    options = parser.parse_args(argv)
+    try:
+        config = preset("full").override(options.set)
+        counts = [int(count) for count in options.counts.split(",")]
+        with limit_threads(options.threads):
+            for name in options.dataset.split(","):
+                options.work.mkdir(parents=True, exist_ok=True)
+                made = options.data / f"{name}.dataset"
+                data = Dataset.load(made) if made.exists() else prepared(options.data, name, options.work)
+                curve(data, config, counts, options)
+    except MtawError as error:
+        return exit_code_of(error)
+    return 0
+
+
+def curve(dataset: Dataset, config: Config, counts: Sequence[int], options: argparse.Namespace) -> None:
+    """Add the lines of one set that are not in the file yet."""
+    there = _lines(options.out)
+    same = {"dataset": dataset.name, "set": sorted(options.set)}
+    missing = [
+        (count, seed)
+        for count in sorted(counts)
+        for seed in range(options.seeds)
+        if not any(_is(line, same, count, seed) for line in there)
+    ]
+    if not missing:
+        return
+    known, held_out = dataset.train.split_last(config.validation)
+    before, last = known.split_last(config.ranker_slice)
+    past = whole = None
+    if config.dense_candidates:
+        past = encoder_of(dataset, config, before, options.work, Told()).weights
+        whole = encoder_of(dataset, config, known, options.work, Told()).weights
+    trends = build_trends(config, before, dataset.n_items)
+    since = None if before.times is None else int(before.times.max())
+    most = Config(**{**config.as_dict(), "ranker_samples": max(counts)})
+    lessons = go_through(
+        most, build_tables(config, before, dataset.n_items), last, dataset.min_prefix, past, options.work, "ranker",
+        Silent(), since, trends,
+    )  # fmt: skip
+    asked = len(lessons.targets) + lessons.left_out
+    serving: dict[str, Any] = {
+        "config": config,
+        "weights": whole or _no_encoder(config, dataset.n_items),
+        "ids": dataset.ids,
+        "popularity": np.bincount(known.items, minlength=dataset.n_items).astype(np.int64),
+        "memory": build_tables(config, known, dataset.n_items),
+        "clicked_at": known.times,
+        "trends": build_trends(config, known, dataset.n_items),
+    }
+    samples = Samples.from_sessions(held_out, dataset.min_prefix)
+    for count, seed in missing:
+        ranker, seconds = _fitted(config, lessons, count / asked, seed, timed=trends is not None)
+        report = report_of(served_ranks(Model.of(**serving, ranker_net=ranker), samples), samples)
+        line = {
+            **same, "asked": min(count, asked), "seed": seed, "of": asked, "fit_cpu_seconds": round(seconds, 1),
+            "validation_samples": len(samples),
+            **{name: round(value, 3) for name, value in report.metrics.items()},
+            "intervals": {name: [round(end, 2) for end in ends] for name, ends in report.intervals.items()},
+        }  # fmt: skip
+        with options.out.open("a") as out:
+            out.write(json.dumps(line) + "\n")
+        print({key: line[key] for key in ("dataset", "asked", "seed", *_SHOWN)}, file=sys.stderr, flush=True)
+
+
+def _fitted(config: Config, lessons: Lessons, share: float, seed: int, *, timed: bool) -> tuple[RankerNet, float]:
+    """A ranker from a share of the lessons, and the processor seconds of its fit."""
+    count = round(min(share, 1.0) * len(lessons.targets))
+    some = lessons.some(np.flatnonzero(evenly(len(lessons.targets), count)))
+    began = time.process_time()
+    fit = fit_settings(config, timed=timed)
+    ranker, _ = fit_ranker(some, some.targets, some.lengths, fit, seed, "ranker", Silent())
+    return ranker, time.process_time() - began
+
+
+def _no_encoder(config: Config, n_items: int) -> dict[str, np.ndarray]:
+    """Weights for a bundle whose ranking never asks the encoder."""
+    from mtaw_fast.model.mtaw import MTAW
+
+    model = MTAW(config, n_items).draw_weights(0)
+    return {name: value.detach().numpy() for name, value in model.named_parameters()}
+
+
+def _is(line: dict[str, Any], same: dict[str, Any], count: int, seed: int) -> bool:
+    """Whether a line is of so many lessons, or of all where there are no more."""
+    return line | {**same, "seed": seed} == line and line["asked"] == min(count, line["of"])
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,205 @@
+"""How long the first steps of a training take here: real steps on real sessions, whose result is thrown away.
+
+Nothing that is measured leaves a trace in the training: torch's generator is put back as it was.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from mtaw_fast.config import Config, Softmax
+from mtaw_fast.data.sessions import Sessions
+from mtaw_fast.errors import TrainingError
+from mtaw_fast.model.mtaw import MTAW
+from mtaw_fast.training.batch import Batch, sample_counts
+from mtaw_fast.training.batching import epoch_batches
+from mtaw_fast.training.lessons import Lessons, go_through
+from mtaw_fast.training.memory_ranker import fit_ranker
+from mtaw_fast.training.memory_slice import build_tables, build_trends, fit_settings
+from mtaw_fast.training.reporting import Silent
+from mtaw_fast.training.spectral import spectral_embedding
+from mtaw_fast.training.stepper_choice import make_stepper
+
+_WARM_UP, _STEPS = 1, 4
+_STEP_SESSIONS = 20_000  # from which the batches of measured steps are drawn
+_PAST_CLICKS, _ASKED, _FEW, _MANY = 4_000_000, 512, 2_000, 10_000  # of the measured piece of a slice, in clicks
+_SPECTRAL = (1 / 32, 1 / 8)  # shares of the sessions
+
+
+class Stopwatch:
+    """Seconds of work as they would be on a machine of its own: processor time, of one thread or shared by several.
+
+    Parameters
+    ----------
+    device : torch.device
+        On a GPU, whose work no processor time tells, seconds are those of the clock.
+    threads : int
+        Of the loss and the session memory.
+    """
+
+    def __init__(self, device: torch.device, threads: int) -> None:
+        self._device, self._threads = device, threads
+        self._passed = self._counted = 0.0
+
+    def seconds(self, work: Callable[[], object]) -> float:
+        """What `work` takes."""
+        began = time.perf_counter(), time.process_time(), time.thread_time()
+        work()
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
+        passed = time.perf_counter() - began[0]
+        counted = passed
+        if self._device.type == "cpu":
+            counted = max((time.process_time() - began[1]) / self._threads, time.thread_time() - began[2])
+        self._passed += passed
+        self._counted += counted
+        return counted
+
+    @property
+    def slowdown(self) -> float:
+        """How many times as long everything so far took by the clock, since the machine had other work."""
+        return max(self._passed / max(self._counted, 1e-9), 1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderTimes:
+    """Of the encoder, in seconds: a step by softmax; samples of a step; the start of its weights, a number and what
+    comes on top with all sessions."""
+
+    step: Mapping[Softmax, float]
+    samples_a_step: float
+    start: float
+    start_by_sessions: float
+
+
+@dataclass(frozen=True, slots=True)
+class RankerTimes:
+    """Of the session memory, in seconds: of its tables, a click; of the slice's first look at the catalog; of a click
+    that is learned, a query that is asked, and a lesson's pass through the fit."""
+
+    table_click: float
+    slice: float
+    learned: float
+    asked: float
+    fitted: float
+
+
+def encoder_times(
+    config: Config,
+    sessions: Sessions,
+    n_items: int,
+    min_prefix: int,
+    device: torch.device,
+    type_weights: np.ndarray | None,
+    softmaxes: tuple[Softmax, ...],
+    watch: Stopwatch,
+) -> EncoderTimes:
+    """Take a few steps with each softmax, and start the item vectors from two shares of the sessions."""
+    rng = np.random.default_rng(config.seed)
+    usable = sessions.keep_last(config.max_len + 1)
+    counts = sample_counts(usable, min_prefix, config.targets, type_weights)
+    chosen = np.flatnonzero(counts)
+    if len(chosen) > _STEP_SESSIONS:
+        chosen = np.sort(rng.choice(chosen, _STEP_SESSIONS, replace=False))
+    some = usable.select(chosen)
+    cut = epoch_batches(counts[chosen], config.batch_prefixes, config.seed, 0)
+    steps, samples = {}, float(counts[chosen].sum()) / len(cut)
+    with torch.random.fork_rng(devices=[]):
+        model = MTAW(config, n_items).draw_weights(config.seed).to(device)
+        model.train()
+        for softmax in softmaxes:
+            stepper = make_stepper(model, replace(config, softmax=softmax))
+            seconds = []
+            for k in range(_WARM_UP + _STEPS):
+                numbers = cut[k % len(cut)]
+                batch = stepper.stage(
+                    Batch.of(some.select(numbers), min_prefix, stepper.input_device, config.targets, type_weights)
+                )
+                seconds.append(watch.seconds(lambda: stepper.step(batch, config.warmup_epochs)))  # noqa: B023
+            steps[softmax] = float(np.median(seconds[_WARM_UP:]))
+    start = by_sessions = 0.0
+    if config.init == "structured":
+        few, more = (_spectral_time(_last(sessions, share), n_items, config, watch) for share in _SPECTRAL)
+        by_sessions = max(more - few, 0.0) / (_SPECTRAL[1] - _SPECTRAL[0])
+        start = max(few - by_sessions * _SPECTRAL[0], 0.0)
+    return EncoderTimes(steps, samples, start, by_sessions)
+
+
+def ranker_times(
+    config: Config, sessions: Sessions, n_items: int, min_prefix: int, watch: Stopwatch, folder: Path | None = None
+) -> RankerTimes:
+    """Go through the last clicks of the sessions as through a slice, and fit a ranker to what was asked.
+
+    folder: for the lessons' file, by default that of temporary files.
+    """
+    first = int(np.searchsorted(sessions.offsets, sessions.n_clicks - _PAST_CLICKS))
+    past = sessions.slice(min(first, len(sessions) - 2), len(sessions))
+    before, last = _cut(past, min(_MANY, past.n_clicks // 2))
+    few, _ = _cut(last, max(last.n_clicks - _FEW, last.n_clicks // 2))
+    weights = None
+    if config.dense_candidates:
+        model = MTAW(config, n_items).draw_weights(config.seed)
+        weights = {name: value.detach().numpy() for name, value in model.named_parameters()}
+    built: list[Any] = []
+    table_click = watch.seconds(
+        lambda: built.extend((build_tables(config, before, n_items), build_trends(config, before, n_items)))
+    ) / max(before.n_clicks, 1)
+    tables, trends = built
+    since = None if before.times is None else int(before.times.max())
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+
+        def walk(slice_: Sessions, asked: int) -> tuple[float, Lessons | None]:
+            live, made = replace(config, ranker_samples=asked), []
+
+            def go() -> None:
+                with contextlib.suppress(TrainingError):  # no target among its candidates
+                    made.append(
+                        go_through(
+                            live, tables, slice_, min_prefix, weights, Path(scratch), "", Silent(), since, trends
+                        )
+                    )
+
+            return watch.seconds(go), made[0] if made else None
+
+        short, _ = walk(few, 1)
+        long, _ = walk(last, 1)
+        asking, lessons = walk(last, _ASKED)
+        learned = max(long - short, 0.0) / max(last.n_clicks - few.n_clicks, 1)
+        if lessons is None:
+            return RankerTimes(table_click, short, learned, 0.0, 0.0)
+        fit = replace(fit_settings(config, timed=trends is not None), epochs=1)
+        fitting = watch.seconds(
+            lambda: fit_ranker(lessons, lessons.targets, lessons.lengths, fit, config.seed, "", Silent())
+        )
+    count = len(lessons.targets)
+    return RankerTimes(
+        table_click,
+        max(short - learned * few.n_clicks, 0.0),
+        learned,
+        max(asking - long, 0.0) / max(count + lessons.left_out - 1, 1),
+        fitting / count,
+    )
+
+
+def _cut(sessions: Sessions, clicks: int) -> tuple[Sessions, Sessions]:
+    """(all but the last, the last) sessions with about so many clicks; neither is empty."""
+    place = int(np.searchsorted(sessions.offsets, sessions.n_clicks - clicks))
+    place = min(max(place, 1), len(sessions) - 1)
+    return sessions.slice(0, place), sessions.slice(place, len(sessions))
+
+
+def _last(sessions: Sessions, share: float) -> Sessions:
+    return sessions.slice(len(sessions) - max(round(share * len(sessions)), 1), len(sessions))
+
+
+def _spectral_time(sessions: Sessions, n_items: int, config: Config, watch: Stopwatch) -> float:
+    return watch.seconds(lambda: spectral_embedding(sessions, n_items, config.d, 1.0, config.seed))

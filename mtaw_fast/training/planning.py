@@ -1,0 +1,183 @@
+"""Making a training's plan: what each phase has to do, how long that takes by the first steps, and its memory.
+
+Memory is reckoned, not measured: what the arrays of a phase take, by the constants below, on top of what the process
+and the data set take anyway. Axes: N items, d, U neighbouring pairs of clicks, S samples of a step.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from mtaw_fast.config import Config, Softmax
+from mtaw_fast.data.dataset import Dataset
+from mtaw_fast.data.sessions import Sessions, offsets_of
+from mtaw_fast.memory.bounded import pass_bytes
+from mtaw_fast.memory.settings import memory_settings
+from mtaw_fast.phases import phases_of
+from mtaw_fast.training.batch import sample_counts
+from mtaw_fast.training.first_steps import EncoderTimes, RankerTimes, Stopwatch, encoder_times, ranker_times
+from mtaw_fast.training.memory_slice import fit_settings
+from mtaw_fast.training.plan import BUDGET_MINUTES, PhasePlan, Plan, chosen_softmax, must_be_timed
+from mtaw_fast.training.spectral import WINDOW
+from mtaw_fast.training.threads import current_threads
+from mtaw_fast.type_weights import by_code
+
+TIMED_FROM = 10**8  # logits an epoch: what is smaller takes seconds
+_PROCESS = 350 << 20  # the interpreter with torch
+_SPECTRAL_PAIR, _SPECTRAL_ROWS = 68, 4 * 112  # bytes a pair, both ways; floats an item
+_FULL_COPIES, _SAMPLED_COPIES = 6, 3  # of the item embedding: weights, two moments; gradient and the loss's own
+_SLICE_CLICK, _CANDIDATES = 150, 300  # bytes a click of the slice; candidates of a query
+
+
+def plan_training(
+    dataset: Dataset,
+    config: Config,
+    *,
+    refit: bool = True,
+    device: torch.device | None = None,
+    budget_minutes: float = BUDGET_MINUTES,
+    folder: Path | None = None,
+) -> Plan:
+    """The plan of `train`, with the first steps taken where the log is not tiny.
+
+    Parameters
+    ----------
+    dataset, config, refit
+        As of `training.run.train`.
+    device : torch.device, optional
+        The CPU by default.
+    budget_minutes : float, default 90
+        What the training may take with the full softmax, before it samples.
+    folder : Path, optional
+        For short-lived files.
+    """
+    device = device or torch.device("cpu")
+    work = _Work.of(dataset, config)
+    logits = work.samples_of(len(dataset.train)) * dataset.n_items
+    phases = phases_of(config, refit)
+    if logits < TIMED_FROM:
+        softmax, why = chosen_softmax(
+            config, logits_an_epoch=logits, device=device.type, full_seconds=None, budget_minutes=budget_minutes
+        )
+        return Plan(softmax, why, tuple(work.phase(name, softmax, None, None) for name in phases))
+    asked: tuple[Softmax, ...] = ("full", "sampled")
+    if not must_be_timed(config, logits_an_epoch=logits, device=device.type):
+        softmax, _ = chosen_softmax(
+            config, logits_an_epoch=logits, device=device.type, full_seconds=None, budget_minutes=budget_minutes
+        )
+        asked = (softmax,)
+    fitted = dataset.train.split_last(config.validation)[0].without_times()
+    weights = by_code(config.type_weights, dataset.type_names, "setting type_weights")
+    typed = fitted if weights is None else dataset.train.split_last(config.validation)[0]
+    watch = Stopwatch(device, current_threads().pieces)
+    encoder = encoder_times(config, typed, dataset.n_items, dataset.min_prefix, device, weights, asked, watch)
+    ranker = None
+    if config.memory:
+        ranker = ranker_times(config, dataset.train, dataset.n_items, dataset.min_prefix, watch, folder)
+    made = {softmax: tuple(work.phase(name, softmax, encoder, ranker) for name in phases) for softmax in asked}
+    full_seconds = sum(phase.seconds or 0.0 for phase in made["full"]) if "full" in made else None
+    softmax, why = chosen_softmax(
+        config, logits_an_epoch=logits, device=device.type, full_seconds=full_seconds, budget_minutes=budget_minutes
+    )
+    return Plan(softmax, why, made[softmax], watch.slowdown)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Work:
+    """What the phases have to do. samples: int64[B + 1], of the encoder up to each session; queries: the same of every
+    prefix, whether its target counts or not."""
+
+    config: Config
+    dataset: Dataset
+    samples: np.ndarray
+    queries: np.ndarray
+
+    @classmethod
+    def of(cls, dataset: Dataset, config: Config) -> _Work:
+        weights = by_code(config.type_weights, dataset.type_names, "setting type_weights")
+        usable = dataset.train.keep_last(config.max_len + 1)
+        counts = sample_counts(usable, dataset.min_prefix, config.targets, weights)
+        every = sample_counts(dataset.train, dataset.min_prefix, "all", weights)
+        return cls(config, dataset, offsets_of(counts), offsets_of(every))
+
+    def samples_of(self, sessions: int) -> int:
+        """Samples of the encoder in an epoch over the first so many sessions."""
+        return int(self.samples[sessions])
+
+    def phase(self, name: str, softmax: Softmax, encoder: EncoderTimes | None, ranker: RankerTimes | None) -> PhasePlan:
+        """One phase of the training."""
+        sessions = self.dataset.train
+        whole = sessions if name.endswith("refit") else sessions.split_last(self.config.validation)[0]
+        if name == "validate":
+            return self._validation(len(whole), ranker)
+        if name.startswith("ranker"):
+            return self._ranker(name, whole, ranker)
+        if name.startswith("slice"):
+            whole = whole.split_last(self.config.ranker_slice)[0]
+        return self._encoder(name, whole, softmax, encoder)
+
+    def _encoder(self, name: str, sessions: Sessions, softmax: Softmax, times: EncoderTimes | None) -> PhasePlan:
+        config, samples = self.config, self.samples_of(len(sessions))
+        epochs = f"{config.epochs} epoch{'s' if config.epochs > 1 else ''}"
+        most = "up to " if name in ("search", "refit") and not config.memory and config.patience else ""
+        seconds = None
+        if times is not None:
+            steps = config.epochs * samples / times.samples_a_step
+            share = len(sessions) / len(self.dataset.train)
+            seconds = steps * times.step[softmax] + times.start + times.start_by_sessions * share
+        return PhasePlan(
+            name, f"{most}{epochs} over {samples:,} samples", seconds, self._encoder_bytes(sessions, softmax)
+        )
+
+    def _ranker(self, name: str, sessions: Sessions, times: RankerTimes | None) -> PhasePlan:
+        config = self.config
+        before, last = sessions.split_last(config.ranker_slice)
+        there = int(self.queries[len(sessions)] - self.queries[len(before)])
+        asked = min(config.ranker_samples, there) if config.prequential else there
+        timed = config.trends and config.prequential and last.times is not None
+        epochs, seconds = fit_settings(config, timed=timed).epochs, None
+        if times is not None:
+            again = 1 if config.prequential else epochs  # candidates that are not kept are made anew
+            seconds = (
+                times.table_click * before.n_clicks + times.slice + times.learned * last.n_clicks
+                + asked * (again * times.asked + epochs * times.fitted)
+            )  # fmt: skip
+        work = f"{asked:,} of {there:,} samples, {epochs} epochs"
+        return PhasePlan(name, work, seconds, self._ranker_bytes(before, last, asked))
+
+    def _validation(self, fitted: int, times: RankerTimes | None) -> PhasePlan:
+        sessions = self.dataset.train
+        samples = int(self.queries[len(sessions)] - self.queries[fitted])
+        seconds = None
+        if times is not None:
+            seconds = times.table_click * sessions.n_clicks + times.slice + times.asked * samples
+        return PhasePlan("validate", f"{samples:,} samples", seconds, self._ranker_bytes(sessions, None, samples))
+
+    def _encoder_bytes(self, sessions: Sessions, softmax: Softmax) -> int:
+        config, floats = self.config, self.dataset.n_items * self.config.d
+        start = 0
+        if config.init == "structured":
+            near = np.minimum(sessions.lengths - 1, WINDOW)
+            pairs = int((near * sessions.lengths - near * (near + 1) // 2).sum())
+            start = 2 * _SPECTRAL_PAIR * pairs + 4 * _SPECTRAL_ROWS * self.dataset.n_items
+        copies = _FULL_COPIES if softmax == "full" else _SAMPLED_COPIES
+        drawn = 0 if softmax == "full" else 4 * (config.catalog_samples + 3 * config.batch_prefixes)
+        step = 4 * copies * floats + 3 * drawn * config.batch_prefixes
+        return self._standing() + max(start + 4 * _SAMPLED_COPIES * floats, step)
+
+    def _ranker_bytes(self, before: Sessions, last: Sessions | None, queries: int) -> int:
+        config, n_items = self.config, self.dataset.n_items
+        tables = pass_bytes(before, n_items, memory_settings(config)).total
+        dense = 4 * 3 * n_items * config.d + queries * (4 * config.d + 8 * config.dense_candidates)
+        lessons = 0 if last is None else _SLICE_CLICK * last.n_clicks + 4 * _CANDIDATES * queries
+        return self._standing() + tables + dense + lessons
+
+    def _standing(self) -> int:
+        """What is there whatever the phase does."""
+        sessions = self.dataset.train
+        arrays = (sessions.items, sessions.offsets, sessions.times, sessions.types)
+        return _PROCESS + sum(array.nbytes for array in arrays if array is not None)

@@ -1,0 +1,119 @@
+"""AdamW for a matrix of which a step touches few rows: what a row missed is made up when it is next touched.
+
+A row without a gradient still moves under Adam, by its fading momentum, and its moments decay. Over the steps that it
+misses both have closed forms: after j steps the moments are m beta1^j and v beta2^j, and the row has moved by
+
+    sum_j  lr_s sqrt(1 - beta2^s) / (1 - beta1^s) (beta1 / sqrt(beta2))^j  m / (sqrt(v) + eps'),   s = its last step + j
+
+whose factor depends on the row's last step alone: one number a step is kept up to date. So the weights are those of
+AdamW over the whole matrix (but for eps, which here does not grow with the gap, and rounding), at a cost that does not
+depend on N. A step counts as missed also for its decoupled weight decay.
+
+Axes: N rows, R rows of a step, d.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+
+_EPS = 1e-8
+_REMEMBERED = 512  # steps after which momentum has faded: (beta1 / sqrt(beta2))^512 is 1e-23
+_CHUNK = 1 << 14  # rows brought up to date at once
+
+
+class RowAdam:
+    """AdamW's state of a matrix, brought up to date row by row.
+
+    Parameters
+    ----------
+    matrix : float32[N, d]
+        The weights; changed in place. Rows are true after `take` or `catch_up`.
+    betas : tuple of two floats
+    weight_decay : float
+        Decoupled.
+    """
+
+    def __init__(self, matrix: Tensor, betas: tuple[float, float], weight_decay: float) -> None:
+        self._matrix, self._weight_decay = matrix, weight_decay
+        self._beta1, self._beta2 = betas
+        self.mean, self.square = torch.zeros_like(matrix), torch.zeros_like(matrix)
+        self.steps = 0  # taken so far
+        self._fading = (self._beta1 / math.sqrt(self._beta2)) ** np.arange(_REMEMBERED, 0, -1)
+        self._begin_anew()
+
+    def take(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(weights, mean, square), float32[R, d] each, of distinct rows int64[R], true at this step."""
+        weights, mean, square = self._matrix[rows], self.mean[rows], self.square[rows]
+        last = self._last[rows.numpy()]
+        missed = self.steps - self._base - last
+        if missed.any():
+            move, keep = self._column(self._move[last]), self._column(self._keep[last])
+            weights *= keep
+            weights -= move * mean / (square.sqrt() + self._column(self._floor[last]))
+            mean *= self._column(self._beta1**missed)
+            square *= self._column(self._beta2**missed)
+        return weights, mean, square
+
+    def step(self, rows: Tensor, taken: tuple[Tensor, Tensor, Tensor], gradient: Tensor, lr: float) -> None:
+        """One step of AdamW with the gradient float32[R, d] of what `take` gave for the same rows; zero elsewhere."""
+        weights, mean, square = taken
+        self.steps += 1
+        rate, floor = self._rate(lr), self._eps()
+        mean.lerp_(gradient, 1 - self._beta1)
+        square.mul_(self._beta2).addcmul_(gradient, gradient, value=1 - self._beta2)
+        if self._weight_decay > 0:
+            weights *= 1 - lr * self._weight_decay
+        weights.addcdiv_(mean, square.sqrt().add_(floor), value=-rate)
+        for whole, some in ((self._matrix, weights), (self.mean, mean), (self.square, square)):
+            whole.index_copy_(0, rows, some)
+        self._note(rate, floor, lr)
+        self._last[rows.numpy()] = self.steps - self._base
+
+    def catch_up(self) -> None:
+        """Bring every row up to date."""
+        for begin in range(0, len(self._matrix), _CHUNK):
+            rows = torch.arange(begin, min(begin + _CHUNK, len(self._matrix)))
+            chunk = slice(begin, begin + _CHUNK)
+            self._matrix[chunk], self.mean[chunk], self.square[chunk] = self.take(rows)
+        self._begin_anew()
+
+    def load(self, mean: Tensor, square: Tensor, steps: int) -> None:
+        """Go on from moments that are true after `steps` steps."""
+        self.mean.copy_(mean)
+        self.square.copy_(square)
+        self.steps = steps
+        self._begin_anew()
+
+    def _begin_anew(self) -> None:
+        """Count from here: every row is true now."""
+        self._base = self.steps
+        self._last = np.zeros(len(self._matrix), dtype=np.int64)
+        # By the step that a row was last touched in: how far it has moved since, what decay has left of it, and eps.
+        self._move, self._keep, self._floor = np.zeros(1), np.ones(1), np.full(1, self._eps())
+
+    def _rate(self, lr: float) -> float:
+        """The factor of mean / sqrt(square) in this step, both corrected for their start at zero."""
+        return lr * math.sqrt(1 - self._beta2**self.steps) / (1 - self._beta1**self.steps)
+
+    def _eps(self) -> float:
+        """eps beside sqrt(square), which is not corrected for its start at zero."""
+        return max(_EPS * math.sqrt(1 - self._beta2**self.steps), 1e-30)
+
+    def _note(self, rate: float, floor: float, lr: float) -> None:
+        """What a step does to rows that it does not touch."""
+        known = len(self._move)
+        if self._weight_decay > 0:
+            self._move *= 1 - lr * self._weight_decay
+            self._keep *= 1 - lr * self._weight_decay
+        near = min(known, _REMEMBERED)
+        self._move[known - near :] += rate * self._fading[_REMEMBERED - near :]
+        self._move, self._keep = np.append(self._move, 0.0), np.append(self._keep, 1.0)
+        self._floor = np.append(self._floor, floor)
+
+    @staticmethod
+    def _column(values: np.ndarray) -> Tensor:
+        return torch.from_numpy(values.astype(np.float32))[:, None]

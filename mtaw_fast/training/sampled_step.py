@@ -1,0 +1,130 @@
+"""The optimisation step over a sample of the catalog: its cost does not depend on the number of items."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mtaw_fast.config import Config
+from mtaw_fast.errors import UnsupportedError
+from mtaw_fast.kernels.scatter import add_rows
+from mtaw_fast.model.mtaw import MTAW
+from mtaw_fast.training.batch import Batch
+from mtaw_fast.training.row_adam import RowAdam
+from mtaw_fast.training.sampled_loss import CatalogSample, sampled_aw_loss
+from mtaw_fast.training.step import BETAS, MOMENTS, compute_dtype, learning_rate
+
+_ITEMS = "item_embedding"
+_NORM_EPS = 1e-6  # of torch.nn.utils.clip_grad_norm_
+
+
+class SampledStepper:
+    """Takes steps with config.catalog_samples drawn items beside the batch's own (`training.sampled_loss`).
+
+    The item embedding is true after `end_epoch`; in between, rows lag behind (`training.row_adam`). What is drawn
+    depends on torch's generator alone, as dropout does, so a resumed run draws the same. Raises UnsupportedError on a
+    GPU, where the full softmax never stores the logits and is fast.
+    """
+
+    ahead = 0
+
+    def __init__(self, model: MTAW, config: Config) -> None:
+        if model.item_embedding.device.type != "cpu":
+            raise UnsupportedError(
+                f"setting softmax=sampled works on the CPU, not on {model.item_embedding.device}; choose softmax=full, "
+                "whose kernels on a GPU never store the logits"
+            )
+        self.model, self._config = model, config
+        self._dtype = compute_dtype(config, self.input_device)
+        self._rows = RowAdam(model.item_embedding.detach(), BETAS, config.weight_decay)
+        self._others = {name: value for name, value in model.named_parameters() if name != _ITEMS}
+        self.optimizer = torch.optim.AdamW(
+            self._others.values(), lr=config.lr, betas=BETAS, weight_decay=config.weight_decay, fused=True
+        )
+        self._total, self._mass, self._steps, self._latest = 0.0, 0.0, 0, math.nan
+        self.failed_step: int | None = None
+
+    @property
+    def input_device(self) -> torch.device:
+        """Where batches are to lie."""
+        return self.model.item_embedding.device
+
+    def stage(self, batch: Batch) -> Batch:
+        """What `step` takes: the batch as it is."""
+        return batch
+
+    def step(self, batch: Batch, progress: float) -> float:
+        """See `step.Stepper.step`; the loss is that of the sample."""
+        config = self._config
+        own, place = np.unique(np.concatenate([batch.clicks.numpy(), batch.targets.numpy()]), return_inverse=True)
+        rng = np.random.default_rng(int(torch.randint(2**62, (1,))))
+        sample = CatalogSample.drawn(own, len(self.model.item_embedding), config.catalog_samples, rng)
+        rows = torch.from_numpy(sample.rows)
+        taken = self._rows.take(rows)
+        items = taken[0].clone().requires_grad_()
+        clicks, targets = torch.from_numpy(place).split([len(batch.clicks), len(batch.targets)])
+        clicked = items.detach()[clicks].requires_grad_()
+        queries = self.model.interests(clicked, batch.offsets, tiles=batch.tiles)[batch.rows]
+        loss = sampled_aw_loss(
+            queries, items, targets, sample, scale=config.scale, gamma=config.gamma, weights=batch.weights,
+            compute_dtype=self._dtype,
+        )  # fmt: skip
+        value = loss.item()
+        if not math.isfinite(value):
+            self.failed_step, self._latest = self._steps, value
+            return value
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        assert items.grad is not None
+        assert clicked.grad is not None
+        gradient = add_rows(items.grad, clicks, clicked.grad)
+        self._clip(gradient)
+        lr = learning_rate(config, progress)
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        self.optimizer.step()
+        self._rows.step(rows, taken, gradient, lr)
+        self._total += value * batch.mass
+        self._mass += batch.mass
+        self._steps += 1
+        return value
+
+    def end_epoch(self) -> float:
+        """See `step.Stepper.end_epoch`; every row of the item embedding is true from here."""
+        self._rows.catch_up()
+        mean = self._total / (self._mass or 1.0) if self.failed_step is None else self._latest
+        self._total, self._mass, self._steps = 0.0, 0.0, 0
+        return mean
+
+    def moments(self) -> dict[str, Tensor]:
+        """See `step.Stepper.moments`; true after `end_epoch`."""
+        found = {
+            f"{moment}.{name}": self.optimizer.state[parameter][moment]
+            for name, parameter in self._others.items()
+            for moment in MOMENTS
+        }
+        mine = (self._rows.mean, self._rows.square, torch.tensor(float(self._rows.steps)))
+        return found | {f"{moment}.{_ITEMS}": value for moment, value in zip(MOMENTS, mine, strict=True)}
+
+    def load_moments(self, state: Mapping[str, np.ndarray]) -> None:
+        """The inverse of `moments`; KeyError where the state is not of this model."""
+        for name, parameter in self._others.items():
+            self.optimizer.state[parameter] = {
+                moment: torch.from_numpy(np.array(state[f"{moment}.{name}"])) for moment in MOMENTS
+            }
+        mean, square, steps = (np.array(state[f"{moment}.{_ITEMS}"]) for moment in MOMENTS)
+        self._rows.load(torch.from_numpy(mean), torch.from_numpy(square), int(steps))
+
+    def _clip(self, gradient: Tensor) -> None:
+        """Scale all gradients, that of the rows among them, to a common norm of config.clip_norm at most."""
+        if self._config.clip_norm == 0:
+            return
+        others = [value.grad for value in self._others.values() if value.grad is not None]
+        norm = torch.stack([part.norm() for part in (gradient, *others)]).norm()
+        factor = (self._config.clip_norm / (norm + _NORM_EPS)).clamp_max(1.0)
+        for part in (gradient, *others):
+            part.mul_(factor)
