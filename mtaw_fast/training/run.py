@@ -172,7 +172,7 @@ class _Run:
                 self._dataset, self._config, refit=self._refit, device=fitting.device, budget_minutes=budget_minutes,
                 folder=self._files.folder,
             )  # fmt: skip
-            self.state.save(plan=plan.as_dict())
+            self.state.settle(plan.as_dict())
         self._config = plan.settle(self._config)
         self._fitting = replace(fitting, config=self._config)
         return plan

@@ -85,6 +85,10 @@ class RunState:
         """Add records of work without checkpoints of its own to the history; written with what follows."""
         self._values["history"] = [*self["history"], *map(dict, records)]
 
+    def settle(self, plan: Mapping[str, Any]) -> None:
+        """Keep the run's plan; written with what follows."""
+        self._values["plan"] = dict(plan)
+
     def next_phase(self, phase: str, kept: Mapping[str, str]) -> None:
         """Begin `phase`; of the files so far those of `kept` stay."""
         self.save(phase=phase, epoch=0, checkpoint=None, best_checkpoint=None, kept=dict(kept))

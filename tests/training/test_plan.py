@@ -1,0 +1,143 @@
+"""The plan of a training: which softmax by the rule, said before it starts, kept when it is resumed."""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from mtaw_fast.config import PRESETS, Config, preset
+from mtaw_fast.data.dataset import Dataset
+from mtaw_fast.phases import phases_of
+from mtaw_fast.training import planning, train
+from mtaw_fast.training.first_steps import Stopwatch
+from mtaw_fast.training.plan import ALWAYS_FULL, PhasePlan, Plan, chosen_softmax, minutes, must_be_timed
+from mtaw_fast.training.planning import plan_training
+from mtaw_fast.training.reporting import Silent
+
+PUBLIC = {"tmall": 351_268 * 40_727, "retailrocket": 433_648 * 48_989}  # samples x items: logits an epoch
+LARGE = 10 * ALWAYS_FULL
+HOUR = 3600.0
+
+
+def softmax_of(config: Config, logits: int = LARGE, device: str = "cpu", full: float | None = HOUR) -> str:
+    return chosen_softmax(config, logits_an_epoch=logits, device=device, full_seconds=full, budget_minutes=90)[0]
+
+
+@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("dataset", PUBLIC)
+def test_the_public_sets_keep_the_full_softmax_however_busy_the_machine_is(dataset: str, name: str) -> None:
+    config = preset(name)
+    assert not must_be_timed(config, logits_an_epoch=PUBLIC[dataset], device="cpu")
+    assert softmax_of(config, PUBLIC[dataset], full=None) == "full"
+
+
+def test_a_large_log_is_sampled_where_the_full_softmax_takes_longer_than_the_budget() -> None:
+    config = preset("full")
+    assert must_be_timed(config, logits_an_epoch=LARGE, device="cpu")
+    assert softmax_of(config, full=1.5 * HOUR) == "full"
+    assert softmax_of(config, full=1.6 * HOUR) == "sampled"
+
+
+def test_what_is_never_sampled_by_the_rule() -> None:
+    assert softmax_of(Config(), device="cuda", full=None) == "full"
+    assert softmax_of(Config(negatives=True), full=None) == "full"
+    assert softmax_of(Config(softmax="full"), full=None) == "full"
+    assert softmax_of(Config(softmax="sampled"), 10, full=None) == "sampled"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.2, "1 s"), (41, "41 s"), (100, "2 min"), (3599, "1 h 0 min"), (3900, "1 h 5 min")]
+)
+def test_times_are_told_shortly(seconds: float, text: str) -> None:
+    assert minutes(seconds) == text
+
+
+def test_a_plan_goes_through_json() -> None:
+    plan = Plan("sampled", "why", (PhasePlan("search", "2 epochs", 61.5, 10**9),), 1.5)
+    assert Plan.from_dict(json.loads(json.dumps(plan.as_dict()))) == plan
+    assert plan.settle(Config()).softmax == "sampled"
+    assert "1 min if the machine stays as busy" not in plan.lines()[-1]
+    assert "(92 s" not in plan.lines()[-1]
+    assert plan.lines()[0] == "plan: sampled softmax (why)"
+    assert "1.0 GB" in plan.lines()[1]
+
+
+@pytest.fixture
+def measuring(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small logs are timed, too, and are no longer always full."""
+    monkeypatch.setattr(planning, "TIMED_FROM", 0)
+    monkeypatch.setattr("mtaw_fast.training.plan.ALWAYS_FULL", 0)
+
+
+def test_tiny_logs_are_not_timed(ring: Dataset, remembering: Config) -> None:
+    plan = plan_training(ring, remembering)
+    assert plan.seconds is None
+    assert "too small to be timed" in plan.lines()[-1]
+
+
+@pytest.mark.usefixtures("measuring")
+def test_every_phase_has_its_work_time_and_memory(ring: Dataset, remembering: Config) -> None:
+    plan = plan_training(ring, remembering, budget_minutes=60)
+    assert plan.softmax == "full"
+    assert tuple(phase.name for phase in plan.phases) == phases_of(remembering, True)
+    for phase in plan.phases:
+        assert phase.seconds is not None, phase
+        assert 0 < phase.seconds < 100, phase
+        assert 10**8 < phase.peak_bytes < 10**9, phase
+    fitted = ring.train.split_last(remembering.validation)[0]
+    samples = int((fitted.split_last(remembering.ranker_slice)[0].lengths - 1).sum())
+    assert plan.phases[0].work == f"2 epochs over {samples:,} samples"  # a ring's targets are all new
+    assert plan_training(ring, remembering, budget_minutes=0).softmax == "sampled"
+
+
+@pytest.mark.usefixtures("measuring")
+def test_measuring_changes_no_bit(
+    ring: Dataset, remembering: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured = train(ring, remembering, tmp_path / "measured", refit=False)
+    monkeypatch.undo()
+    plain = train(ring, replace(remembering, softmax="full"), tmp_path / "plain", refit=False)
+    for name, weights in plain.model.weights.items():
+        assert np.array_equal(weights, measured.model.weights[name]), name
+    assert plain.metrics == measured.metrics
+
+
+@pytest.mark.usefixtures("measuring")
+def test_the_plan_is_told_first_and_kept_by_a_resumed_run(
+    ring: Dataset, small: Config, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    told: list[object] = []
+
+    class CutOff(Silent):
+        def phase_starts(self, phase: str, number: int, phases: int) -> None:
+            told.append(phase)
+
+        def epoch_starts(self, phase: str, epoch: int, epochs: int, sessions: int) -> None:
+            if epoch == 2:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(ring, small, tmp_path, reporter=CutOff(), budget_minutes=0, planned=told.append)
+    first, phase = told
+    assert isinstance(first, Plan)
+    assert (first.softmax, phase) == ("sampled", "search")
+    with caplog.at_level(logging.WARNING, "mtaw_fast"):
+        trained = train(ring, small, tmp_path, resume=True, budget_minutes=10**6)
+    assert trained.model.config.softmax == "sampled"
+    assert "sampled softmax" in caplog.text
+    assert "--set softmax=full insists" in caplog.text
+
+
+def test_a_stopwatch_counts_work_and_not_waiting() -> None:
+    watch = Stopwatch(torch.device("cpu"), 1)
+    matrix = torch.ones(400, 400)
+    worked = watch.seconds(lambda: [matrix @ matrix for _ in range(20)])
+    assert worked > 0
+    assert watch.seconds(lambda: __import__("time").sleep(0.3)) < 0.3
+    assert watch.slowdown > 1
