@@ -21,6 +21,7 @@ from mtaw_fast.model.item_vectors import mean_norm, normalised
 from mtaw_fast.ranking.encoders import NativeEncoder
 from mtaw_fast.ranking.retrieval import ScanIndex
 from mtaw_fast.training.lessons import Lessons, go_through
+from mtaw_fast.training.memory_ranker import DrawnCandidates, RankerFit, fit_ranker
 from mtaw_fast.training.memory_slice import build_tables
 from mtaw_fast.training.passage import Passage, evenly
 from mtaw_fast.training.reporting import Silent
@@ -241,3 +242,35 @@ def test_a_slice_without_a_lesson_is_an_error_and_nothing_stays_in_the_folder(tm
         lessons_of(Sessions.from_lists([[1], [2]]), tmp_path)
     lessons_of(drawn(2, 30), tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_fit_that_reads_only_what_it_draws_has_the_same_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mtaw_fast.training.feature_file._MAPPED", 5000)  # pages are given back on the way
+    lessons = lessons_of(drawn(2, 120), tmp_path)
+
+    class Whole:
+        """The same lessons, of which whole batches are made."""
+
+        features, left_out, batch = lessons.features, lessons.left_out, lessons.batch
+
+    settings = RankerFit(epochs=2, lr=1e-2, batch=32, negatives=7)
+    fitted = [
+        fit_ranker(candidates, lessons.targets, lessons.lengths, settings, 3, "ranker", Silent())
+        for candidates in (lessons, Whole())
+    ]
+    assert isinstance(lessons, DrawnCandidates)
+    assert not isinstance(Whole(), DrawnCandidates)
+    for name, array in fitted[0][0].arrays().items():
+        assert np.array_equal(array, fitted[1][0].arrays()[name]), name
+    losses = [[record["losses"] for record in history] for _, history in fitted]
+    assert losses[0] == losses[1]
+
+
+def test_some_of_the_lessons_are_those_lessons(tmp_path: Path) -> None:
+    lessons = lessons_of(drawn(2, 30), tmp_path)
+    chosen = np.array([1, 4, 5, 20])
+    some = lessons.some(chosen)
+    assert some.targets.tolist() == lessons.targets[chosen].tolist()
+    assert some.lengths.tolist() == lessons.lengths[chosen].tolist()
+    for got, expected in zip(some.batch(np.array([3, 0])), lessons.batch(chosen[[3, 0]]), strict=True):
+        assert np.array_equal(got, expected)

@@ -1,0 +1,135 @@
+"""The AW loss over samples of the catalog: its error, and that of its gradients, against the number of draws.
+
+python -m bench.quality.sampled_curve --data DIR [--dataset tmall,retailrocket] [--counts N,N,..]
+
+The encoder is the preset paper's after one epoch on the training sessions but the validation ones (kept in --work); the
+batches are the first of its next epoch. Each batch's loss and item gradient over the whole catalog, in float32 by the
+reference, are set against those over samples, of several draws each. A line a number goes to --out, replaced.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bench.harness.comparison import limit_threads
+from bench.harness.machine import usable_cores
+from bench.harness.report import exit_code_of
+from bench.quality.runs import Told, prepared
+from bench.quality.screen import encoder_of
+from mtaw_fast.config import Config, preset
+from mtaw_fast.data.dataset import Dataset
+from mtaw_fast.errors import MtawError
+from mtaw_fast.kernels.aw_loss import aw_loss
+from mtaw_fast.model.mtaw import MTAW
+from mtaw_fast.training.batch import Batch, sample_counts
+from mtaw_fast.training.batching import epoch_batches
+from mtaw_fast.training.sampled_loss import CatalogSample, sampled_aw_loss
+
+OUT = Path("docs/results/sampled-softmax.jsonl")
+_COUNTS = "256,512,1024,2048,4096,8192,16384"
+_GAMMA = {"retailrocket": 6.0}  # the paper's; 2 elsewhere
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure the curves; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.quality.sampled_curve", description=(__doc__ or "").splitlines()[0]
+    )
+    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder with the sets, as npz")
+    parser.add_argument("--dataset", default="tmall,retailrocket", metavar="NAMES", help="which sets, with commas")
+    parser.add_argument("--counts", default=_COUNTS, metavar="N,..", help=f"draws a step (default: {_COUNTS})")
+    parser.add_argument("--batches", type=int, default=8, metavar="N", help="(default: 8)")
+    parser.add_argument("--draws", type=int, default=8, metavar="N", help="samples a batch (default: 8)")
+    parser.add_argument("--work", type=Path, default=Path("runs/quality"), metavar="DIR", help="keeps the encoders")
+    parser.add_argument("--out", type=Path, default=OUT, metavar="FILE", help=f"(default: {OUT})")
+    parser.add_argument("--threads", type=int, default=usable_cores(), metavar="N", help="(default: all cores)")
+    options = parser.parse_args(argv)
+    lines: list[dict[str, Any]] = []
+    try:
+        with limit_threads(options.threads):
+            for name in options.dataset.split(","):
+                options.work.mkdir(parents=True, exist_ok=True)
+                config = replace(preset("paper"), gamma=_GAMMA.get(name, 2.0), epochs=1)
+                dataset = prepared(options.data, name, options.work)
+                lines += curve(dataset, config, [int(count) for count in options.counts.split(",")], options)
+    except MtawError as error:
+        return exit_code_of(error)
+    options.out.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return 0
+
+
+def curve(dataset: Dataset, config: Config, counts: Sequence[int], options: argparse.Namespace) -> list[dict[str, Any]]:
+    """A line for each number of draws."""
+    known = dataset.train.split_last(config.validation)[0].keep_last(config.max_len + 1)
+    weights = encoder_of(dataset, config, known, options.work, Told()).weights
+    model = MTAW(config, dataset.n_items).eval()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            parameter.copy_(torch.from_numpy(np.array(weights[name])))
+    samples = sample_counts(known, dataset.min_prefix, config.targets)
+    usable = np.flatnonzero(samples)
+    cut = epoch_batches(samples[usable], config.batch_prefixes, config.seed, 2)[: options.batches]
+    found: dict[int, list[tuple[float, ...]]] = {count: [] for count in counts}
+    for numbers in cut:
+        batch = Batch.of(known.select(usable[numbers]), dataset.min_prefix, torch.device("cpu"), config.targets)
+        with torch.no_grad():
+            queries = model(batch.clicks, batch.offsets)[batch.rows]
+        items = model.item_embedding.detach().requires_grad_()
+        exact = aw_loss(
+            queries, items, batch.targets, scale=config.scale, gamma=config.gamma, backend="chunked"
+        )  # fmt: skip
+        (gradient,) = torch.autograd.grad(exact, items)
+        for count in counts:
+            for draw in range(options.draws):
+                rng = np.random.default_rng([config.seed, count, draw])
+                found[count].append(_error(config, batch, queries, items, float(exact), gradient, count, rng))
+    lines = []
+    for count, errors in found.items():
+        bias, square, cosine, size, own = np.mean(errors, axis=0)
+        line = {
+            "dataset": dataset.name, "gamma": config.gamma, "items": dataset.n_items, "drawn": count,
+            "own": round(own), "loss_error_percent": round(100 * float(np.sqrt(square)), 3),
+            "loss_bias_percent": round(100 * bias, 3), "gradient_cosine": round(cosine, 4),
+            "gradient_size": round(size, 4),
+        }  # fmt: skip
+        print(line, file=sys.stderr, flush=True)
+        lines.append(line)
+    return lines
+
+
+def _error(
+    config: Config,
+    batch: Batch,
+    queries: Tensor,
+    items: Tensor,
+    exact: float,
+    gradient: Tensor,
+    count: int,
+    rng: np.random.Generator,
+) -> tuple[float, ...]:
+    """(relative error of the mean loss, its square, cosine of the item gradients, ratio of their lengths, own items)."""
+    own, place = np.unique(np.concatenate([batch.clicks.numpy(), batch.targets.numpy()]), return_inverse=True)
+    sample = CatalogSample.drawn(own, len(items), count, rng)
+    rows = torch.from_numpy(sample.rows)
+    some = items.detach()[rows].requires_grad_()
+    loss = sampled_aw_loss(
+        queries, some, torch.from_numpy(place[len(batch.clicks) :]), sample, scale=config.scale, gamma=config.gamma
+    )
+    (got,) = torch.autograd.grad(loss, some)
+    error = float(loss) / exact - 1
+    cosine = float((got * gradient[rows]).sum() / (got.norm() * gradient.norm()))
+    return error, error**2, cosine, float(got.norm() / gradient.norm()), float(len(own))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
