@@ -117,7 +117,7 @@ def _error(
     count: int,
     rng: np.random.Generator,
 ) -> tuple[float, ...]:
-    """(relative error of the mean loss, its square, cosine of the item gradients, ratio of their lengths, own items)."""
+    """(relative error of the mean loss, its square, cosine of the item gradients, ratio of their sizes, own items)."""
     own, place = np.unique(np.concatenate([batch.clicks.numpy(), batch.targets.numpy()]), return_inverse=True)
     sample = CatalogSample.drawn(own, len(items), count, rng)
     rows = torch.from_numpy(sample.rows)
