@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from mtaw_fast.config import Config, Softmax
+from mtaw_fast.storage.memory import available_memory
 
 ALWAYS_FULL = 2 * 10**11  # some minutes an epoch on one core
 BUDGET_MINUTES = 90.0
@@ -96,6 +97,9 @@ class Plan:
             f"  {phase.name:{width}}  {phase.work:{size}}  {_tail(phase.seconds, phase.peak_bytes)}"
             for phase in self.phases
         ]
+        free = available_memory()
+        if free is not None and free < self.peak_bytes:
+            told.append(f"  memory: that is more than the {_size(free)} that are free now")
         if self.seconds is None:
             told.append(f"  in all: too small to be timed, memory about {_size(self.peak_bytes)}")
         else:

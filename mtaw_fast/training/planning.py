@@ -30,7 +30,8 @@ TIMED_FROM = 10**8  # logits an epoch: what is smaller takes seconds
 _PROCESS = 350 << 20  # the interpreter with torch
 _SPECTRAL_PAIR, _SPECTRAL_ROWS = 68, 4 * 112  # bytes a pair, both ways; floats an item
 _FULL_COPIES, _SAMPLED_COPIES = 6, 3  # of the item embedding: weights, two moments; gradient and the loss's own
-_SLICE_CLICK, _CANDIDATES = 150, 300  # bytes a click of the slice; candidates of a query
+_TREND_CLICK, _SLICE_CLICK = 200, 1400  # bytes: of the trends, a click; of the slice's delta, a click
+_CANDIDATES = 300  # of a query
 
 
 def plan_training(
@@ -173,6 +174,8 @@ class _Work:
         config, n_items = self.config, self.dataset.n_items
         tables = pass_bytes(before, n_items, memory_settings(config)).total
         dense = 4 * 3 * n_items * config.d + queries * (4 * config.d + 8 * config.dense_candidates)
+        if before.times is not None and config.trends and config.prequential:
+            tables += _TREND_CLICK * before.n_clicks
         lessons = 0 if last is None else _SLICE_CLICK * last.n_clicks + 4 * _CANDIDATES * queries
         return self._standing() + tables + dense + lessons
 

@@ -62,10 +62,22 @@ def test_a_plan_goes_through_json() -> None:
     plan = Plan("sampled", "why", (PhasePlan("search", "2 epochs", 61.5, 10**9),), 1.5)
     assert Plan.from_dict(json.loads(json.dumps(plan.as_dict()))) == plan
     assert plan.settle(Config()).softmax == "sampled"
-    assert "1 min if the machine stays as busy" not in plan.lines()[-1]
-    assert "(92 s" not in plan.lines()[-1]
-    assert plan.lines()[0] == "plan: sampled softmax (why)"
-    assert "1.0 GB" in plan.lines()[1]
+
+
+def test_a_plan_s_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = Plan("sampled", "why", (PhasePlan("search", "2 epochs", 61.5, 10**9),), 4.0)
+    monkeypatch.setattr("mtaw_fast.training.plan.available_memory", lambda: 10**9 - 10**8)
+    first, phase, free, whole = plan.lines()
+    assert first == "plan: sampled softmax (why)"
+    assert phase.split() == ["search", "2", "epochs", "62", "s", "1.0", "GB"]
+    assert free == "  memory: that is more than the 0.9 GB that are free now"
+    assert whole == (
+        "  in all: about 62 s by first steps taken here (4 min if the machine stays as busy as it is), "
+        "memory about 1.0 GB"
+    )
+    monkeypatch.setattr("mtaw_fast.training.plan.available_memory", lambda: None)
+    assert "busy" not in replace(plan, slowdown=1.0).lines()[-1]
+    assert len(plan.lines()) == 3
 
 
 @pytest.fixture
