@@ -100,6 +100,7 @@ def fit_on_slice(
         config, tables, last, min_prefix, weights, folder, phase, reporter, since, trends, type_weights
     )
     fit = fit_settings(config, timed=trends is not None)
+    del tables, trends  # the lessons need them no more, and they are gigabytes of a large log
     return fit_ranker(
         lessons, lessons.targets, lessons.lengths, fit, config.seed, phase, reporter, target_weights=lessons.weights
     )

@@ -30,7 +30,7 @@ TIMED_FROM = 10**8  # logits an epoch: what is smaller takes seconds
 _PROCESS = 350 << 20  # the interpreter with torch
 _SPECTRAL_PAIR, _SPECTRAL_ROWS = 68, 4 * 112  # bytes a pair, both ways; floats an item
 _FULL_COPIES, _SAMPLED_COPIES = 6, 3  # of the item embedding: weights, two moments; gradient and the loss's own
-_TREND_CLICK, _SLICE_CLICK = 200, 1400  # bytes: of the trends, a click; of the slice's delta, a click
+_TREND_CLICK, _SLICE_CLICK = 200, 1700  # bytes: of the trends, a click; of the slice's delta, a click
 _CANDIDATES = 300  # of a query
 
 
