@@ -209,6 +209,20 @@ def test_train_hands_on_how_many_threads_it_may_take(
     assert os.environ["OMP_WAIT_POLICY"] == "PASSIVE"
 
 
+def test_a_plan_is_printed_and_nothing_is_trained(
+    work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["train", f"{work}/dataset", f"{tmp_path}/b", *TINY, "--plan"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("plan: full softmax (always for a log of this size)")
+    assert "2 epochs over" in out or "1 epoch over" in out
+    assert main(["train", f"{work}/dataset", f"{tmp_path}/b", *TINY, "--plan", "--json"]) == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert (plan["softmax"], plan["seconds"]) == ("full", None)
+    assert [phase["name"] for phase in plan["phases"]][-1] == "refit"
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_training_waits_passively_unless_told_otherwise() -> None:
     """OpenMP reads the setting when PyTorch is loaded, so that must come after."""
     code = (
@@ -274,6 +288,7 @@ def test_a_flipped_byte_in_a_bundle_is_refused(work: Path, tmp_path: Path, capsy
         (["train", "{work}/dataset", "{tmp}/b", "--preset", "none"], "no preset 'none'"),
         (["train", "{work}/dataset", "{tmp}/b", "--device", "tpu9"], "device 'tpu9'"),
         (["train", "{work}/dataset", "{tmp}/b", "--epochs", "many"], "invalid int"),
+        (["train", "{work}/dataset", "{tmp}/b", "--budget-minutes", "soon"], "'soon' is no time"),
         (["train", "{work}/dataset", "{tmp}/b", "--threads", "0"], "'0' is no number of threads"),
         (["train", "{work}/dataset", "{tmp}/b", "--encoder-threads", "all"], "'all' is no number of threads"),
         (["prepare", "xml", "{work}/clicks.csv", "{tmp}/d"], "no format 'xml'"),
