@@ -13,10 +13,11 @@ from mtaw_fast.config import Config
 from mtaw_fast.errors import UnsupportedError
 from mtaw_fast.kernels.scatter import add_rows
 from mtaw_fast.model.mtaw import MTAW
+from mtaw_fast.training.adam_state import BETAS, MOMENTS
 from mtaw_fast.training.batch import Batch
 from mtaw_fast.training.row_adam import RowAdam
 from mtaw_fast.training.sampled_loss import CatalogSample, sampled_aw_loss
-from mtaw_fast.training.step import BETAS, MOMENTS, compute_dtype, learning_rate
+from mtaw_fast.training.step import compute_dtype, learning_rate
 
 _ITEMS = "item_embedding"
 _NORM_EPS = 1e-6  # of torch.nn.utils.clip_grad_norm_
