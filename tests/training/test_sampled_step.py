@@ -16,11 +16,12 @@ from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.errors import TrainingError, UnsupportedError, UsageError
 from mtaw_fast.model.mtaw import MTAW
 from mtaw_fast.training import train
+from mtaw_fast.training.adam_state import BETAS
 from mtaw_fast.training.batch import Batch
 from mtaw_fast.training.reporting import Silent
 from mtaw_fast.training.row_adam import RowAdam
 from mtaw_fast.training.sampled_step import SampledStepper
-from mtaw_fast.training.step import BETAS, Stepper
+from mtaw_fast.training.step import Stepper
 from mtaw_fast.training.stepper_choice import make_stepper
 from tests.training.conftest import N_ITEMS, ring_sessions
 
