@@ -161,18 +161,14 @@ def generate(
     weights that make no sense.
     """
     law = law or ClickLaw()
-    if n_items < 1 or n_sessions < 2 or not 0 < test_fraction < 1 or seed < 0:
-        raise UsageError(
-            "synthetic log: n_items >= 1, n_sessions >= 2, 0 < test_fraction < 1 and seed >= 0 are needed, not "
-            f"{n_items}, {n_sessions}, {test_fraction} and {seed}"
-        )
+    if not 0 < test_fraction < 1:
+        raise UsageError(f"synthetic log: test_fraction must lie between 0 and 1, not {test_fraction}")
     if not 1 <= min_prefix < law.min_length:
         raise UsageError(
             f"synthetic log: min_prefix={min_prefix} must be at least 1 and below min_length={law.min_length}, "
             "so that every session holds a sample"
         )
-    sessions = _clicks(make_world(n_items, seed, law), n_sessions, np.random.default_rng([seed, 1]))
-    train, test = sessions.split_last(test_fraction)
+    train, test = draw_sessions(n_items, n_sessions, seed, law).split_last(test_fraction)
     return Dataset(
         name=f"synthetic-{n_items}-{n_sessions}-{seed}",
         train=train,
@@ -181,6 +177,16 @@ def generate(
         min_prefix=min_prefix,
         preparation={"reader": _READER, "seed": seed, "law": dataclasses.asdict(law)},
     )
+
+
+def draw_sessions(n_items: int, n_sessions: int, seed: int = 0, law: ClickLaw | None = None) -> Sessions:
+    """The sessions of `generate` alone, training and test. Raises UsageError on sizes that make no sense."""
+    if n_items < 1 or n_sessions < 2 or seed < 0:
+        raise UsageError(
+            f"synthetic log: n_items >= 1, n_sessions >= 2 and seed >= 0 are needed, not {n_items}, {n_sessions} and "
+            f"{seed}"
+        )
+    return _clicks(make_world(n_items, seed, law or ClickLaw()), n_sessions, np.random.default_rng([seed, 1]))
 
 
 def oracle(dataset: Dataset) -> Oracle:

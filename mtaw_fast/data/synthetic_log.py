@@ -1,53 +1,78 @@
-"""Writes a synthetic click log as CSV: `python -m mtaw_fast.data.synthetic_log clicks.csv --items 3000`."""
+"""Writes a synthetic click log, CSV or Parquet: `python -m mtaw_fast.data.synthetic_log clicks.csv --items 3000`."""
 
 from __future__ import annotations
 
 import argparse
 import csv
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 from mtaw_fast.data.sessions import Sessions
-from mtaw_fast.data.synthetic import generate
+from mtaw_fast.data.synthetic import draw_sessions
+from mtaw_fast.errors import require
 from mtaw_fast.storage.files import atomic_path
 
 _BEGIN = 1_700_000_000  # seconds since 1970
 _DAY = 86_400
 _BETWEEN_CLICKS = 30
+_COLUMNS = ("session_id", "item_id", "timestamp")
+_BLOCK = 1 << 19  # sessions that are written at once
 
 
 def write_click_log(path: Path, n_items: int, n_sessions: int, seed: int, days: float = 30.0) -> int:
     """Write the clicks of `synthetic.generate`, spread over `days`; returns their number.
 
-    Columns session_id, item_id ('item-1', ..), timestamp (seconds since 1970); rows in order of sessions.
+    Columns session_id, item_id ('item-1', ..), timestamp (seconds since 1970); rows in order of sessions. A path that
+    ends in .parquet becomes Parquet, any other CSV.
     """
-    dataset = generate(n_items, n_sessions, seed)
-    longest = {int(session): k for k, session in enumerate(dataset.test.session)}  # a session's last row is its longest
-    held_out = [np.append(dataset.test.prefixes[k], dataset.test.targets[k]) for k in longest.values()]
-    sessions = Sessions.concatenate([dataset.train, Sessions.from_lists(held_out)])
-    step = days * _DAY / max(len(sessions), 1)
-    with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
-        log = csv.writer(stream)
-        log.writerow(["session_id", "item_id", "timestamp"])
-        for number, session in enumerate(sessions):
-            begin = _BEGIN + int(number * step)
-            log.writerows(
-                (number, f"item-{item + 1}", begin + _BETWEEN_CLICKS * t) for t, item in enumerate(session.tolist())
-            )
+    sessions = draw_sessions(n_items, n_sessions, seed)
+    step = days * _DAY / max(n_sessions, 1)
+    with atomic_path(path) as temporary:
+        (_write_parquet if path.suffix == ".parquet" else _write_csv)(temporary, sessions, step)
     return sessions.n_clicks
 
 
-def main() -> None:
+def _blocks(sessions: Sessions, step: float) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Session numbers, items and times (int64[T'] each) of so many sessions, in order. step: seconds between begins."""
+    for begin in range(0, len(sessions), _BLOCK):
+        block = sessions.slice(begin, begin + _BLOCK)
+        numbers = np.repeat(np.arange(begin, begin + len(block)), block.lengths)
+        places = np.arange(block.n_clicks) - np.repeat(block.offsets[:-1] - block.offsets[0], block.lengths)
+        times = _BEGIN + (numbers * step).astype(np.int64) + _BETWEEN_CLICKS * places
+        yield numbers, block.items.astype(np.int64), times
+
+
+def _write_csv(path: Path, sessions: Sessions, step: float) -> None:
+    with path.open("w", newline="", encoding="utf-8") as stream:
+        log = csv.writer(stream)
+        log.writerow(_COLUMNS)
+        for numbers, items, times in _blocks(sessions, step):
+            rows = zip(numbers.tolist(), items.tolist(), times.tolist(), strict=True)
+            stream.writelines([f"{number},item-{item + 1},{time}\r\n" for number, item, time in rows])
+
+
+def _write_parquet(path: Path, sessions: Sessions, step: float) -> None:
+    pa, parquet = require("pyarrow", "score"), require("pyarrow.parquet", "score")
+    names = pa.array([f"item-{item + 1}" for item in range(int(sessions.items.max(initial=-1)) + 1)])
+    kinds = (pa.int64(), names.type, pa.int64())
+    schema = pa.schema([pa.field(name, kind) for name, kind in zip(_COLUMNS, kinds, strict=True)])
+    with parquet.ParquetWriter(path, schema, compression="zstd") as out:
+        for numbers, items, times in _blocks(sessions, step):
+            out.write_table(pa.table([numbers, names.take(pa.array(items)), times], schema=schema))
+
+
+def main(argv: list[str] | None = None) -> None:
     """The command."""
     parser = argparse.ArgumentParser(
         prog="python -m mtaw_fast.synthetic_log", description="Write a synthetic click log."
     )
-    parser.add_argument("path", type=Path)
+    parser.add_argument("path", type=Path, help="to write: CSV, or Parquet where it ends in .parquet")
     parser.add_argument("--items", type=int, default=3000)
     parser.add_argument("--sessions", type=int, default=20_000)
     parser.add_argument("--seed", type=int, default=0)
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
     clicks = write_click_log(arguments.path, arguments.items, arguments.sessions, arguments.seed)
     print(f"wrote {arguments.path}: {clicks:,} clicks")
 

@@ -92,7 +92,7 @@ def build_in_ranges(
     count : int
         Of the ranges; fewer where there are not so many items.
     folder : Path
-        For files meanwhile, some three times the tables. They have no name any more once the tables are there, which
+        For files meanwhile, some twice the tables. They have no name any more once the tables are there, which
         read the last one mapped: their memory can be given back and read again.
     threads : int, default 1
         They change the time, not the bits.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from mtaw_fast.errors import DataError, UsageError, shown
 from mtaw_fast.kernels.native.memory_tables import TABLES
 from mtaw_fast.memory.settings import MemorySettings
 from mtaw_fast.storage.held import HeldFile
-from mtaw_fast.storage.tensorfile import map_tensors, write_tensors
+from mtaw_fast.storage.tensorfile import map_tensors, write_joined
 
 LAYOUT = 1
 _SETTINGS = "settings"
@@ -26,8 +26,13 @@ def write_tables(path: Path, arrays: Mapping[str, np.ndarray], settings: MemoryS
     The settings are float64[8]: the layout's number, the fields in the order of `_FIELDS`, and a zero that fills a
     cache line.
     """
+    write_joined_tables(path, {name: [array] for name, array in arrays.items()}, settings)
+
+
+def write_joined_tables(path: Path, pieces: Mapping[str, Sequence[np.ndarray]], settings: MemorySettings) -> None:
+    """As `write_tables`, of arrays that lie in pieces, cut along their first axis."""
     numbers = [LAYOUT, *(getattr(settings, name) for name in _FIELDS), 0]
-    write_tensors(path, {**arrays, _SETTINGS: np.array(numbers, dtype=np.float64)})
+    write_joined(path, {**pieces, _SETTINGS: [np.array(numbers, dtype=np.float64)]})
 
 
 def read_tables(path: Path | HeldFile) -> tuple[dict[str, np.ndarray], MemorySettings]:

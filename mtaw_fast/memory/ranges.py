@@ -16,7 +16,7 @@ import numpy as np
 from mtaw_fast.data.sessions import Sessions, offsets_of, ranges
 from mtaw_fast.errors import DataError, MtawError, UsageError
 from mtaw_fast.kernels.native.memory_tables import TABLES, build_tables
-from mtaw_fast.memory.files import write_tables
+from mtaw_fast.memory.files import write_joined_tables
 from mtaw_fast.memory.settings import MemorySettings
 from mtaw_fast.storage.tensorfile import map_tensors, write_tensors
 
@@ -102,44 +102,25 @@ def write_range(
 def join_ranges(path: Path, parts: Sequence[Path], shards: Sequence[Sessions], settings: MemorySettings) -> None:
     """Put the files of `write_range`, in the order of their items, and the sessions into one file of tables.
 
-    What is joined lies in files beside `path` meanwhile, not in memory. `MemoryTables.load` reads the result.
+    Of the rows nothing is held, and their bytes are written once. `MemoryTables.load` reads the result.
 
     Raises DataError where a file is damaged, MtawError where the result cannot be written.
     """
-    scratch = [path.with_name(f".{path.name}.{name}.scratch") for name in TABLES]
+    made = [map_tensors(part, "map") for part in parts]
+    pieces: dict[str, list[np.ndarray]] = {name: [part[name] for part in made] for name in TABLES if name in made[0]}
+    for name in _OFFSETS:
+        pieces[name] = _shifted(pieces[name])
+    pieces["session_offsets"] = _shifted([shard.offsets for shard in shards])
+    pieces["session_items"] = [shard.items for shard in shards]
     try:
-        arrays = {}
-        for name, file in zip(TABLES, scratch, strict=True):
-            pieces = [shard.items for shard in shards] if name == "session_items" else []
-            if name == "session_offsets":
-                pieces = _shifted([shard.offsets for shard in shards])
-            elif name in _OFFSETS:
-                pieces = _shifted([map_tensors(part, "map")[name] for part in parts])
-            elif not pieces:
-                pieces = [map_tensors(part, "map")[name] for part in parts]
-            arrays[name] = _end_to_end(file, pieces)
-        write_tables(path, arrays, settings)
+        write_joined_tables(path, {name: pieces[name] for name in TABLES}, settings)
     except OSError as error:
         raise MtawError(
             f"cannot write beside {path}: {error.strerror}; free some space or choose another folder"
         ) from None
-    finally:
-        for file in scratch:
-            file.unlink(missing_ok=True)
 
 
 def _shifted(offsets: Sequence[np.ndarray]) -> list[np.ndarray]:
     """Offsets that each begin at 0, made to go on where the one before ended."""
     ends = offsets_of(np.array([one[-1] for one in offsets], np.int64))
     return [np.zeros(1, np.int64), *(one[1:] + end for one, end in zip(offsets, ends, strict=False))]
-
-
-def _end_to_end(file: Path, pieces: Sequence[np.ndarray]) -> np.ndarray:
-    """The pieces as one array that lies in `file`."""
-    shape = (sum(len(piece) for piece in pieces), *pieces[0].shape[1:])
-    with file.open("wb") as stream:
-        for piece in pieces:
-            stream.write(np.ascontiguousarray(piece).data)
-    if 0 in shape:
-        return np.empty(shape, pieces[0].dtype)
-    return np.memmap(file, pieces[0].dtype, "r", shape=shape)

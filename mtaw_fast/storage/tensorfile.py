@@ -39,20 +39,25 @@ def write_tensors(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     Every array begins at a multiple of its item size, and of 64 bytes where its size is one. Raises KeyError on a
     dtype that the format has no name for.
     """
-    text, order, _ = _layout({name: (array.dtype, array.shape) for name, array in arrays.items()})
-    with atomic_path(path) as temporary, temporary.open("wb") as stream:
-        stream.write(text)
-        for name in order:
-            stream.write(np.ascontiguousarray(arrays[name]).data)
+    write_joined(path, {name: [array] for name, array in arrays.items()})
 
 
-def digest_of_joined(pieces: Mapping[str, Sequence[np.ndarray]]) -> tuple[str, int]:
-    """Hex SHA-256 and bytes of the file that `write_tensors` would make of arrays that lie in pieces.
+def write_joined(path: Path, pieces: Mapping[str, Sequence[np.ndarray]]) -> None:
+    """As `write_tensors`, of arrays that lie in pieces, which need not fit in memory together.
 
     pieces: for every name its array, cut along the first axis; each piece is looked at once.
     """
-    shapes = {name: (parts[0].dtype, (sum(map(len, parts)), *parts[0].shape[1:])) for name, parts in pieces.items()}
-    text, order, _ = _layout(shapes)
+    text, order = _joined_layout(pieces)
+    with atomic_path(path) as temporary, temporary.open("wb") as stream:
+        stream.write(text)
+        for name in order:
+            for part in pieces[name]:
+                stream.write(np.ascontiguousarray(part).data)
+
+
+def digest_of_joined(pieces: Mapping[str, Sequence[np.ndarray]]) -> tuple[str, int]:
+    """Hex SHA-256 and bytes of the file that `write_joined` would make of them."""
+    text, order = _joined_layout(pieces)
     found, size = hashlib.sha256(text), len(text)
     for name in order:
         for part in pieces[name]:
@@ -69,6 +74,16 @@ def places_in_file(shapes: Mapping[str, tuple[np.dtype, tuple[int, ...]]]) -> tu
     text, _, places = _layout(shapes)
     ends = [len(text), *(places[name] + math.prod(shape) * dtype.itemsize for name, (dtype, shape) in shapes.items())]
     return text, places, max(ends)
+
+
+def _joined_layout(pieces: Mapping[str, Sequence[np.ndarray]]) -> tuple[bytes, list[str]]:
+    text, order, _ = _layout({name: (parts[0].dtype, _joined_shape(parts)) for name, parts in pieces.items()})
+    return text, order
+
+
+def _joined_shape(parts: Sequence[np.ndarray]) -> tuple[int, ...]:
+    """One piece alone may have no axis."""
+    return parts[0].shape if len(parts) == 1 else (sum(map(len, parts)), *parts[0].shape[1:])
 
 
 def _layout(

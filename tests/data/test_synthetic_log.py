@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import polars as pl
+import pytest
 
-from mtaw_fast.data import readers
+from mtaw_fast.data import readers, synthetic_log
 from mtaw_fast.data.readers import ClickOptions
 from mtaw_fast.data.synthetic import generate
 from mtaw_fast.data.synthetic_log import write_click_log
@@ -27,3 +29,18 @@ def test_what_is_read_back_is_what_was_generated(tmp_path: Path) -> None:
     longest = {s: k for k, s in enumerate(expected.test.session.tolist())}
     tail = [np.append(expected.test.prefixes[k], expected.test.targets[k]) for k in longest.values()]
     assert np.array_equal([item[name] for name in names[n:]], np.concatenate(tail))
+
+
+def test_parquet_holds_the_same_rows(tmp_path: Path) -> None:
+    for name in ("clicks.csv", "clicks.parquet"):
+        assert write_click_log(tmp_path / name, n_items=50, n_sessions=120, seed=2) > 240
+    held = pl.read_parquet(tmp_path / "clicks.parquet")
+    assert held.equals(pl.read_csv(tmp_path / "clicks.csv"))
+    assert held["timestamp"].min() == 1_700_000_000
+
+
+def test_blocks_change_no_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_click_log(tmp_path / "one.csv", n_items=50, n_sessions=120, seed=2)
+    monkeypatch.setattr(synthetic_log, "_BLOCK", 7)
+    write_click_log(tmp_path / "many.csv", n_items=50, n_sessions=120, seed=2)
+    assert (tmp_path / "one.csv").read_bytes() == (tmp_path / "many.csv").read_bytes()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import errno
 import itertools
+import resource
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import DataError, MtawError, UsageError
 from mtaw_fast.memory import MemoryTables
-from mtaw_fast.memory import ranges as ranges_module
 from mtaw_fast.memory.ranges import item_ranges, join_ranges, touching, write_range
 from mtaw_fast.memory.settings import MemorySettings
 
@@ -84,7 +83,7 @@ def test_only_sessions_with_the_items_are_held() -> None:
     assert found.lengths.tolist() == [2, 0, 1, 0, 3]
 
 
-def test_what_fails_is_one_line_and_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_fails_is_one_line_and_leaves_no_file(tmp_path: Path) -> None:
     sessions = Sessions.from_lists([[0, 1], [1, 2]])
     asked = MemorySettings().resolved(2)
     with pytest.raises(DataError, match="outside 0"):
@@ -93,10 +92,11 @@ def test_what_fails_is_one_line_and_leaves_no_file(tmp_path: Path, monkeypatch: 
         write_range(tmp_path / "rows", [sessions], 3, asked, 2, 4)
     write_range(tmp_path / "rows", [sessions], 3, asked, 0, 3)
 
-    def full(*_: object) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(ranges_module, "_end_to_end", full)
-    with pytest.raises(MtawError, match="No space left on device; free some space"):
-        join_ranges(tmp_path / "tables", [tmp_path / "rows"], [sessions], asked)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (64, hard))  # as a disk that becomes full while it is written
+    try:
+        with pytest.raises(MtawError, match="File too large; free some space"):
+            join_ranges(tmp_path / "tables", [tmp_path / "rows"], [sessions], asked)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert [path.name for path in tmp_path.iterdir()] == ["rows"]
