@@ -95,12 +95,17 @@ def _whole(work: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[int, i
 
 def _prepared(prepare: Callable[..., Callable[[], Any]], arguments: tuple[Any, ...]) -> tuple[int, int]:
     run = prepare(*arguments)
-    _return_freed_memory()
-    if _RESTART.exists():
-        _RESTART.write_text("5")
+    restart_peak()
     before = resident_peak()
     run()
     return before, resident_peak()
+
+
+def restart_peak() -> None:
+    """Give freed memory back and let `resident_peak` begin anew, where the system can (Linux)."""
+    _return_freed_memory()
+    if _RESTART.exists():
+        _RESTART.write_text("5")
 
 
 def _return_freed_memory() -> None:

@@ -1,0 +1,156 @@
+"""How time and memory grow: with the catalog, the log, a session's clicks, a batch and the threads.
+
+python -m bench.scaling [--only CASE,..] [--sizes N,..] [--quick] [--json FILE] [--folder DIR]
+
+Every point is measured in a process of its own. With --json FILE each point is kept at once, and the same command goes
+on with those that are missing; cases may run at the same time and share FILE.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench.harness.machine import usable_cores
+from bench.harness.report import Report, Row, bench_parser, exit_code_of, parse
+from bench.scaling.curves import CURVES, UNITS, Curve
+from bench.scaling.kept import BENCH, Kept, fitted
+from bench.scaling.point import Measured, Setting, measure, spread
+from mtaw_fast.errors import MtawError, UsageError
+
+_PEAK = "peak_mb"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the bench; 1 where a point failed."""
+    parser = bench_parser(BENCH, (__doc__ or "").splitlines()[0], "two small sizes of every case: about two minutes")
+    parser.add_argument("--only", metavar="CASE[,CASE]", help=f"of {', '.join(dict.fromkeys(c.name for c in CURVES))}")
+    parser.add_argument("--sizes", metavar="N[,N]", help="these sizes instead of the cases' own")
+    parser.add_argument(
+        "--d", type=int, metavar="N", help="of the curves over the catalog, those of so many dimensions"
+    )
+    parser.add_argument(
+        "--folder",
+        type=Path,
+        metavar="DIR",
+        help="for logs, data sets and tables, which are kept (default: one that goes in the end)",
+    )
+    parser.add_argument("--memory", type=float, default=6.0, metavar="GB",
+                        help="leave out sizes that take more (default: 6); building tables is held to half of it")  # fmt: skip
+    try:
+        options = parse(parser, argv)
+        curves = chosen(options.only, options.d)
+        sizes = _numbers(options.sizes)
+        if options.memory <= 0:
+            raise UsageError(f"--memory {options.memory:g}: give gigabytes above 0")
+        if options.folder is not None and not options.folder.is_dir():
+            raise UsageError(f"--folder {options.folder}: it does not exist; make it first")
+        report = Report(BENCH)
+        with tempfile.TemporaryDirectory(prefix="mtaw-fast-scaling-") as name:
+            folder = options.folder or Path(name)
+            for curve in curves:
+                own = sizes or (curve.quick if options.quick else curve.sizes)
+                _measure(curve, own, Kept(options.json, report), folder, int(options.memory * 1e9), report)
+    except MtawError as error:
+        return exit_code_of(error)
+    return _finish(report, options)
+
+
+def chosen(only: str | None, d: int | None = None) -> list[Curve]:
+    """The curves that --only and --d leave; UsageError where it is none."""
+    names = None if only is None else [name for name in only.split(",") if name]
+    known = dict.fromkeys(curve.name for curve in CURVES)
+    for name in names or ():
+        if name not in known:
+            raise UsageError(f"--only {only}: there is no case {name!r}; the cases are {', '.join(known)}")
+    found = [one for one in CURVES if (names is None or one.name in names) and d in (None, one.fixed.get("d"))]
+    if not found:
+        raise UsageError("--only and --d leave no case")
+    return found
+
+
+def _numbers(text: str | None) -> list[int]:
+    try:
+        found = [int(float(one)) for one in (text or "").split(",") if one]
+    except ValueError:
+        raise UsageError(f"--sizes {text}: give whole numbers, such as 10000,1e6") from None
+    if any(one < 1 for one in found):
+        raise UsageError(f"--sizes {text}: sizes begin at 1")
+    return found
+
+
+def _measure(curve: Curve, sizes: Sequence[int], kept: Kept, folder: Path, memory: int, report: Report) -> None:
+    there = {row["params"][curve.axis] for row in kept.rows(curve.name, curve.axis, curve.fixed)}
+    for size in sizes:
+        if size in there:
+            continue
+        params = {**curve.fixed, curve.axis: size}
+        if curve.axis == "threads" and size > usable_cores():
+            kept.leave_out(curve.name, params, f"this machine has {usable_cores()} cores")
+            continue
+        if curve.needs(size) > memory:
+            reason = f"it takes some {curve.needs(size) / 1e9:.1f} GB, --memory allows {memory / 1e9:g}"
+            kept.leave_out(curve.name, params, reason)
+            print(f"{curve.name} at {size:,}: left out, {reason}", flush=True)
+            continue
+        threads = size if curve.axis == "threads" else curve.fixed["threads"]
+        setting = Setting(size, threads, folder, memory // 2, curve.fixed.get("d", 100))
+        try:
+            found = measure(curve.make, setting, curve.effort)
+        except MtawError as error:
+            report.refuse(str(error))
+            continue
+        kept.add([row.as_json() for row in rows_of(curve, params, found)])
+        middle = float(np.median(found.seconds)) * UNITS[curve.unit]
+        print(f"{curve.name} at {size:,}: {middle:.4g} {curve.unit} (processor {found.processor * UNITS[curve.unit]:.4g}), "
+              f"peak {found.tree / 1e6:,.0f} MB, load {found.load}", flush=True)  # fmt: skip
+    rows = kept.rows(curve.name, curve.axis, curve.fixed)
+    for metric in dict.fromkeys(row["metric"] for row in rows):
+        own = [row for row in rows if row["metric"] == metric]
+        if len(own) > 1:
+            report.notes.append(f"{curve.name} {_told(curve)}, {metric}: {curve.axis}^{fitted(own)}")
+    report.records[:] = kept.results
+
+
+def _told(curve: Curve) -> str:
+    return ", ".join(f"{name} {value}" for name, value in curve.fixed.items())
+
+
+def rows_of(curve: Curve, params: dict[str, Any], found: Measured) -> list[Row]:
+    """A point's rows: its time on the clock and of all processors, and its peak memory."""
+    unit = UNITS[curve.unit]
+    times = np.array(found.seconds) * unit
+    wall, high, higher = (float(np.percentile(times, share, method="inverted_cdf")) for share in (50, 95, 99))
+    more = {
+        "along": curve.axis,
+        "what": curve.what,
+        "load": found.load,
+        **({"facts": found.facts} if found.facts else {}),
+    }
+
+    def row(metric: str, values: tuple[float, float, float], n: int, error: float) -> Row:
+        return Row(
+            BENCH, curve.name, params, metric, *values, n, None, None, None, None, {**more, "spread": round(error, 4)}
+        )
+
+    def alone(metric: str, value: float) -> Row:
+        return row(metric, (value, value, value), 1, 0.0)
+
+    return [
+        row(curve.metric, (wall, high, higher), len(times), spread(found.seconds)),
+        alone(f"processor_{curve.unit}", found.processor * unit),
+        alone(_PEAK, found.tree / 1e6),
+        alone("added_mb", max(found.peak - found.before, 1 << 12) / 1e6),
+    ]
+
+
+def _finish(report: Report, options: argparse.Namespace) -> int:
+    code = report.finish(None)
+    if options.json is not None:
+        print(f"wrote {options.json}")
+    return code

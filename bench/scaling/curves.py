@@ -1,0 +1,128 @@
+"""The curves that there are: along which axis, what is timed, at which sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from bench.scaling import catalog_curves, log_curves, request_curves
+from bench.scaling.point import Effort, Make
+
+_ONCE = Effort(1, 0.0, 0)
+_FEW = Effort(3, 3.0)
+_MANY = Effort(9, 2.0)
+_CATALOGS = (10_000, 30_000, 100_000, 300_000, 1_000_000, 3_000_000, 10_000_000)
+_LOGS = (100_000, 300_000, 1_000_000, 3_000_000, 10_000_000, 100_000_000)
+_LENGTHS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
+_BATCHES = (1, 4, 16, 64, 256, 1024, 4096)
+_THREADS = (1, 2)
+UNITS = {"us": 1e6, "ms": 1e3, "s": 1.0}
+
+
+def _little(_: int) -> int:
+    return 0
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """A cost along an axis.
+
+    Attributes
+    ----------
+    name : str
+        The case, as --only and the rows name it.
+    axis : str
+        What grows, as the rows' params name it.
+    make : Make
+        Gives what is timed at a size.
+    sizes, quick : sequence of int
+        Where it is measured; of --quick.
+    unit : str
+        Of the time of one unit of work: us, ms or s.
+    what : str
+        What that is.
+    effort : Effort
+        How long each point is timed.
+    fixed : mapping
+        What stays the same: `threads` and `d` set it, the rest is told.
+    needs : callable
+        Bytes that a size takes, about; 0 where that is little.
+    """
+
+    name: str
+    axis: str
+    make: Make
+    sizes: Sequence[int]
+    quick: Sequence[int]
+    unit: str
+    what: str
+    effort: Effort = _MANY
+    fixed: dict[str, Any] = field(default_factory=dict)
+    needs: Callable[[int], int] = _little
+
+    @property
+    def metric(self) -> str:
+        """The name of its time in the rows."""
+        return f"latency_{self.unit}"
+
+
+def _times_d(arrays: float, d: int) -> Callable[[int], int]:
+    """Bytes of float32 arrays [N, d]."""
+    return lambda n_items: int(arrays * 4 * d * n_items)
+
+
+def _log_bytes(clicks: int) -> int:
+    return 40 * clicks
+
+
+CURVES = (
+    *(
+        Curve(
+            name, "catalog", make, _CATALOGS[:last], _CATALOGS[:2], unit, what, effort, {"threads": 1, "d": d, **more},
+            _times_d(arrays, d),
+        )
+        for d, last in ((100, 7), (32, 7))
+        for name, make, unit, what, effort, arrays, more in (
+            ("catalog-train-step", catalog_curves.train_step, "ms",
+             "a training step on 256 samples, whole softmax, Adam", _FEW, 4.5, {"batch": 256}),
+            ("catalog-scan", catalog_curves.scan, "us", "the exact 20 nearest of one query", _MANY, 1.45, {"batch": 1}),
+            ("catalog-recommend", catalog_curves.recommend, "us",
+             "a ranking for a session of 10 clicks, without a memory", _MANY, 3.4, {"batch": 1}),
+            ("catalog-index-exact", catalog_curves.exact_index, "ms",
+             "building the exact index", Effort(3, 0.0, 0), 2.2, {}),
+        )
+    ),
+    Curve(
+        "catalog-index-ladder", "catalog", catalog_curves.ladder, _CATALOGS[:5], _CATALOGS[:2], "s",
+        "building the approximate index (IVF-PQ), its plan not included", _ONCE, {"threads": 1, "d": 100},
+    ),
+    Curve("log-prepare", "log", log_curves.prepare, _LOGS, _LOGS[:2], "s", "preparing a log (Parquet) in partitions",
+          _ONCE, {"threads": 2}, _log_bytes),
+    Curve("log-prepare-csv", "log", log_curves.prepare_csv, _LOGS, _LOGS[:2], "s", "the same from CSV",
+          _ONCE, {"threads": 2}, _log_bytes),
+    Curve("log-tables", "log", log_curves.tables, _LOGS, _LOGS[:2], "s",
+          "the data set loaded and the memory's tables built", _ONCE, {"threads": 2}, _log_bytes),
+    Curve("log-ranker", "log", log_curves.ranker, _LOGS, _LOGS[:2], "us",
+          "a query of the ranker's fit: candidates, features, step", Effort(2, 0.0, 0), {"threads": 1}),
+    Curve("log-evaluate", "log", log_curves.evaluate, _LOGS, _LOGS[:2], "us",
+          "a test sample ranked with the memory", Effort(2, 0.0, 1), {"threads": 1}),
+    Curve("session-encode", "clicks", request_curves.encode, _LENGTHS, _LENGTHS[:2], "us", "a session's vector",
+          fixed={"threads": 1, "d": 100, "items": 20_000}),
+    Curve("session-recommend", "clicks", request_curves.recommend, _LENGTHS, _LENGTHS[:2], "us",
+          "a ranking with the memory", fixed={"threads": 1, "d": 100, "items": 20_000}),
+    Curve("session-features", "clicks", request_curves.features, _LENGTHS, _LENGTHS[:2], "us",
+          "a session's candidates and their features", fixed={"threads": 1, "items": 20_000}),
+    Curve("batch-recommend", "batch", request_curves.recommend_batch, _BATCHES, _BATCHES[:2], "us",
+          "a batch of sessions of 10 clicks ranked with the memory", fixed={"threads": 1, "d": 100, "items": 20_000}),
+    Curve("batch-train-step", "batch", request_curves.train_step, _BATCHES, _BATCHES[:2], "ms",
+          "a training step, 40,000 items", _FEW, {"threads": 1, "d": 100, "items": 40_000}),
+    Curve("threads-train-step", "threads", request_curves.train_step_on_threads, _THREADS, _THREADS, "ms",
+          "a training step on 256 samples, 40,000 items", _FEW, {"batch": 256, "d": 100, "items": 40_000}),
+    Curve("threads-score", "threads", request_curves.score_on_threads, _THREADS, _THREADS, "us",
+          "a session of a block that `score` ranks and writes", _FEW, {"d": 100, "items": 20_000}),
+    Curve("threads-prepare", "threads", request_curves.prepare_on_threads, _THREADS, _THREADS, "s",
+          "preparing 1,000,000 clicks (Parquet)", _FEW, {"clicks": 1_000_000}),
+    Curve("threads-tables", "threads", request_curves.tables_on_threads, _THREADS, _THREADS, "s",
+          "the tables of 1,000,000 clicks", _FEW, {"clicks": 1_000_000}),
+)  # fmt: skip

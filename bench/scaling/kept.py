@@ -1,0 +1,126 @@
+"""The points that are there already, in a file that is written anew after each: a run goes on where one ended."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from bench.harness.powers import Power, power_of
+from bench.harness.report import SCHEMA, Report
+from mtaw_fast.errors import DataError
+from mtaw_fast.storage.files import read_json, write_json
+
+BENCH = "scaling"
+_POWER = "power"  # of a record: what was fitted
+_LEFT_OUT = "left_out"
+Row = Mapping[str, Any]
+
+
+class Kept:
+    """Rows and records of a result file; without a path they are held in memory alone.
+
+    Raises DataError where the file is no result of this bench, or of another machine.
+    """
+
+    def __init__(self, path: Path | None, report: Report) -> None:
+        self._path, self._report = path, report
+        self._rows: dict[str, Row] = {}
+        self._left_out: dict[str, Row] = {}
+        self._read()
+
+    def rows(self, case: str, axis: str, fixed: Mapping[str, Any]) -> list[Row]:
+        """Those of a curve, in order of size."""
+        found = [row for row in self._rows.values() if row["case"] == case and _is_of(row["params"], axis, fixed)]
+        return sorted(found, key=lambda row: row["params"][axis])
+
+    def add(self, rows: Sequence[Row]) -> None:
+        """Keep rows and write the file."""
+        with self._alone():
+            self._read()
+            for row in rows:
+                self._rows[_key(row)] = row
+                self._left_out.pop(_key(row, metric=False), None)
+            self._write()
+
+    def leave_out(self, case: str, params: Mapping[str, Any], reason: str) -> None:
+        """Note why a point is not there."""
+        record = {"bench": BENCH, "case": case, "params": dict(params), _LEFT_OUT: reason}
+        with self._alone():
+            self._read()
+            self._left_out[_key(record, metric=False)] = record
+            self._write()
+
+    @property
+    def results(self) -> list[Row]:
+        """All rows, the powers fitted to them, and what was left out."""
+        return [*self._rows.values(), *powers(list(self._rows.values())), *self._left_out.values()]
+
+    def _read(self) -> None:
+        if self._path is None or not self._path.exists():
+            return
+        value = read_json(self._path, DataError)
+        results = value.get("results") if isinstance(value, dict) else None
+        if not isinstance(results, list) or any(one.get("bench") != BENCH for one in results):
+            raise DataError(f"{self._path}: no result of this bench; name another file")
+        theirs, ours = value["machine"], self._report.machine
+        if any(theirs.get(name) != ours[name] for name in ("cpu", "cpu_family", "cpu_model", "cores")):
+            raise DataError(f"{self._path}: its points are of another machine; name another file")
+        for one in results:
+            if _LEFT_OUT in one:
+                self._left_out.setdefault(_key(one, metric=False), one)
+            elif "p50" in one:
+                self._rows.setdefault(_key(one), one)
+
+    def _write(self) -> None:
+        if self._path is not None:
+            value = {"schema": SCHEMA, "machine": self._report.machine, "commit": self._report.checkout.as_json()}
+            write_json(self._path, {**value, "results": self.results})
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Cases that run at once write the same file, one at a time."""
+        if self._path is None:
+            yield
+            return
+        with self._path.with_name(f".{self._path.name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+
+def powers(rows: Sequence[Row]) -> list[Row]:
+    """A record for every curve of two points or more: what is fitted to its times and to its peak memory."""
+    curves: dict[str, list[Row]] = {}
+    for row in rows:
+        params = {name: value for name, value in row["params"].items() if name != row["along"]}
+        same = {"case": row["case"], "metric": row["metric"], "along": row["along"], "params": params}
+        curves.setdefault(json.dumps(same, sort_keys=True), []).append(row)
+    found: list[Row] = []
+    for text, own in curves.items():
+        if len({row["params"][row["along"]] for row in own}) > 1:
+            found.append({"bench": BENCH, **json.loads(text), _POWER: _as_json(fitted(own))})
+    return found
+
+
+def fitted(rows: Sequence[Row]) -> Power:
+    """The power of a curve's rows."""
+    sizes = [row["params"][row["along"]] for row in rows]
+    return power_of(sizes, [row["p50"] for row in rows], [row["spread"] for row in rows])
+
+
+def _as_json(power: Power) -> dict[str, Any]:
+    bend = power.bend
+    turn = None if bend is None else {"at": bend.size, "before": round(bend.before, 3), "after": round(bend.after, 3)}
+    ends = {"exponent": power.exponent, "low": power.low, "high": power.high}
+    return {**{name: round(value, 3) for name, value in ends.items()}, "points": power.points, "bend": turn}
+
+
+def _is_of(params: Mapping[str, Any], axis: str, fixed: Mapping[str, Any]) -> bool:
+    return axis in params and {name: value for name, value in params.items() if name != axis} == dict(fixed)
+
+
+def _key(row: Row, *, metric: bool = True) -> str:
+    return json.dumps([row["case"], row["params"], row["metric"] if metric else None], sort_keys=True)

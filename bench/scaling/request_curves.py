@@ -1,0 +1,102 @@
+"""What grows with a session's clicks, with the batch, and what falls with the threads."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from bench.scaling import log_curves
+from bench.scaling.catalog_curves import STEP_SAMPLES, K
+from bench.scaling.inputs import pipeline_of, plain_model, sessions_of, shop_model
+from bench.scaling.point import Setting, Work
+from bench.scaling.steps import step_work
+from mtaw_fast.data.sessions import Sessions, offsets_of
+from mtaw_fast.ranking.encoders import NativeEncoder
+from mtaw_fast.ranking.options import options_of
+
+ITEMS, SHOP_SESSIONS = 20_000, 180_000
+STEP_ITEMS = 40_000
+LOG_CLICKS = 1_000_000
+_CLICKS = 10
+_SESSIONS = 64
+_CALLS = 20  # in a timed call
+_BLOCK_ROWS = 4096
+
+
+def encode(setting: Setting) -> Work:
+    """Sessions of `size` clicks to vectors, one at a time."""
+    model = plain_model(ITEMS, setting.d)
+    encoder = NativeEncoder(model.config, model.weights)
+    sessions = _alone(setting.size)
+    return Work(lambda _: [encoder.encode(one) for one in sessions[:_CALLS]], _CALLS)
+
+
+def recommend(setting: Setting) -> Work:
+    """Sessions of `size` clicks ranked through the path that serves, with its memory, one at a time."""
+    pipeline = pipeline_of(shop_model(ITEMS, SHOP_SESSIONS, setting.d))
+    sessions = [(one.items + 1).tolist() for one in _alone(setting.size)]
+    options = options_of(pipeline.catalog, K)
+    return Work(lambda _: [pipeline.recommend(one, options) for one in sessions[:_CALLS]], _CALLS)
+
+
+def features(setting: Setting) -> Work:
+    """The memory's candidates of sessions of `size` clicks and their features, one at a time."""
+    memory = shop_model(ITEMS, SHOP_SESSIONS, 8).memory
+    assert memory is not None
+    asked = memory.queries(ITEMS)
+    begin, end, sessions = np.zeros(1, np.int64), np.array([setting.size], np.int64), _alone(setting.size)
+    return Work(lambda _: [asked.features(one.items, begin, end) for one in sessions[:_CALLS]], _CALLS)
+
+
+def recommend_batch(setting: Setting) -> Work:
+    """A batch of `size` sessions ranked at once."""
+    pipeline = pipeline_of(shop_model(ITEMS, SHOP_SESSIONS, setting.d))
+    sessions = sessions_of(ITEMS, _CLICKS, setting.size)
+    options = options_of(pipeline.catalog, K)
+    unknown: list[list[Any]] = [[] for _ in range(setting.size)]
+    return Work(lambda _: pipeline.recommend_batch(sessions, unknown, options))
+
+
+def train_step(setting: Setting) -> Work:
+    """A step on `size` samples."""
+    return step_work(STEP_ITEMS, setting.size, setting.d, setting.threads)
+
+
+def train_step_on_threads(setting: Setting) -> Work:
+    """A step with `size` threads for the loss."""
+    return step_work(STEP_ITEMS, STEP_SAMPLES, setting.d, setting.threads)
+
+
+def score_on_threads(setting: Setting) -> Work:
+    """A block as `mtaw-fast score` ranks and writes it, with `size` threads."""
+    from bench.scoring.command import write_sessions
+    from mtaw_fast.bundle import Bundle
+    from mtaw_fast.scoring.plan import Plan, ScoringOptions, sources_of
+    from mtaw_fast.scoring.scorer import Scorer
+
+    bundle, source = setting.folder / "shop.bundle", setting.folder / "sessions.parquet"
+    if not bundle.exists():
+        known = {"name": "generated", "fingerprint": ""}
+        Bundle.save(bundle, shop_model(ITEMS, SHOP_SESSIONS, setting.d), metrics={}, dataset=known)
+        write_sessions(source, [(one + 1).tolist() for one in sessions_of(ITEMS, _CLICKS, _BLOCK_ROWS)])
+    options = ScoringOptions(k=K)
+    scorer = Scorer(bundle, options, setting.threads)
+    (block,) = Plan(scorer.version, scorer.isa, options, sources_of([source]), _BLOCK_ROWS).blocks()
+    return Work(lambda _: scorer.write(block, setting.folder), _BLOCK_ROWS)
+
+
+def prepare_on_threads(setting: Setting) -> Work:
+    """A log prepared with `size` threads of Polars."""
+    return log_curves.prepare(replace(setting, size=LOG_CLICKS))
+
+
+def tables_on_threads(setting: Setting) -> Work:
+    """The tables built with `size` threads."""
+    return log_curves.tables(replace(setting, size=LOG_CLICKS))
+
+
+def _alone(length: int) -> list[Sessions]:
+    drawn = sessions_of(ITEMS, length, _SESSIONS)
+    return [Sessions(one.copy(), offsets_of(np.array([length]))) for one in drawn]
