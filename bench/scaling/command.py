@@ -40,8 +40,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         metavar="DIR",
         help="for logs, data sets and tables, which are kept (default: one that goes in the end)",
     )
-    parser.add_argument("--memory", type=float, default=6.0, metavar="GB",
-                        help="leave out sizes that take more (default: 6); building tables is held to half of it")  # fmt: skip
+    parser.add_argument(
+        "--memory",
+        type=float,
+        default=6.0,
+        metavar="GB",
+        help="leave out sizes that take more (default: 6); building tables is held to half of it",
+    )
     try:
         options = parse(parser, argv)
         curves = chosen(options.only, options.d)
@@ -106,9 +111,12 @@ def _measure(curve: Curve, sizes: Sequence[int], kept: Kept, folder: Path, memor
             report.refuse(str(error))
             continue
         kept.add([row.as_json() for row in rows_of(curve, params, found)])
-        middle = float(np.median(found.seconds)) * UNITS[curve.unit]
-        print(f"{curve.name} at {size:,}: {middle:.4g} {curve.unit} (processor {found.processor * UNITS[curve.unit]:.4g}), "
-              f"peak {found.tree / 1e6:,.0f} MB, load {found.load}", flush=True)  # fmt: skip
+        wall, processor = (UNITS[curve.unit] * one for one in (float(np.median(found.seconds)), found.processor))
+        print(
+            f"{curve.name} at {size:,}: {wall:.4g} {curve.unit} (processor {processor:.4g}), "
+            f"peak {found.peak / 1e6:,.0f} MB, load {found.load}",
+            flush=True,
+        )
     rows = kept.rows(curve.name, curve.axis, curve.fixed)
     for metric in dict.fromkeys(row["metric"] for row in rows):
         own = [row for row in rows if row["metric"] == metric]
@@ -122,7 +130,7 @@ def _told(curve: Curve) -> str:
 
 
 def rows_of(curve: Curve, params: dict[str, Any], found: Measured) -> list[Row]:
-    """A point's rows: its time on the clock and of all processors, and its peak memory."""
+    """A point's rows: its time on the clock and of all processors, and the peak memory of its processes together."""
     unit = UNITS[curve.unit]
     times = np.array(found.seconds) * unit
     wall, high, higher = (float(np.percentile(times, share, method="inverted_cdf")) for share in (50, 95, 99))
@@ -144,8 +152,7 @@ def rows_of(curve: Curve, params: dict[str, Any], found: Measured) -> list[Row]:
     return [
         row(curve.metric, (wall, high, higher), len(times), spread(found.seconds)),
         alone(f"processor_{curve.unit}", found.processor * unit),
-        alone(_PEAK, found.tree / 1e6),
-        alone("added_mb", max(found.peak - found.before, 1 << 12) / 1e6),
+        alone(_PEAK, found.peak / 1e6),
     ]
 
 

@@ -73,15 +73,13 @@ class Effort:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """A point. seconds: of a unit, call by call. processor: seconds of a unit, all threads together. before, peak:
-    resident bytes of the process before the timing and at most within it, the input included. tree: the highest sum
-    over the process and those that it started. load: the machine's when it ended."""
+    """A point. seconds: of a unit, call by call. processor: seconds of a unit, all threads together. peak: resident
+    bytes of the process and of those that it started, at most, while the work was done; its input counts, making that
+    does not. load: the machine's when it ended."""
 
     seconds: list[float]
     processor: float
-    before: int
     peak: int
-    tree: int
     load: float
     facts: dict[str, Any]
 
@@ -113,8 +111,8 @@ def measure(make: Make, setting: Setting, effort: Effort) -> Measured:
         receiver.close()
     if isinstance(outcome, str):
         raise MtawError(f"measuring {what}: {outcome}")
-    seconds, processor, before, peak, facts = outcome
-    return Measured(seconds, processor, before, peak, max(tree[0], peak), round(os.getloadavg()[0], 2), facts)
+    seconds, processor, peak, facts = outcome
+    return Measured(seconds, processor, max(tree[0], peak), round(os.getloadavg()[0], 2), facts)
 
 
 def _child(sender: Connection, make: Make, setting: Setting, effort: Effort) -> None:
@@ -132,9 +130,8 @@ def _child(sender: Connection, make: Make, setting: Setting, effort: Effort) -> 
     sender.send(outcome)
 
 
-def timed(work: Work, effort: Effort) -> tuple[list[float], float, int, int, dict[str, Any]]:
-    """Call the work: seconds and processor seconds of a unit, resident bytes before and at most, the facts."""
-    before = resident_peak()
+def timed(work: Work, effort: Effort) -> tuple[list[float], float, int, dict[str, Any]]:
+    """Call the work: seconds and processor seconds of a unit, resident bytes at most, the facts."""
     for number in range(effort.warm):
         work.call(number)
     seconds: list[float] = []
@@ -147,7 +144,7 @@ def timed(work: Work, effort: Effort) -> tuple[list[float], float, int, int, dic
     peak = resident_peak()
     if work.after is not None:
         work.after()
-    return seconds, processor, before, peak, work.facts or {}
+    return seconds, processor, peak, work.facts or {}
 
 
 def spread(seconds: list[float]) -> float:

@@ -39,6 +39,12 @@ def step_work(n_items: int, samples: int, d: int, threads: int) -> Work:
         clicks = np.roll(whole.items, number).reshape(-1, _LENGTH)
         sessions = type(whole).from_lists([row[:length] for row, length in zip(clicks, lengths, strict=True)])
         batches.append(Batch.of(sessions, 1, torch.device("cpu")))
-    with training_threads(Threads.of(threads)):
+    asked = Threads.of(threads)
+    with training_threads(asked):
         stepper = Stepper(model, config)
-    return Work(lambda number: stepper.step(batches[number % _BATCHES], _FULL_RATE))
+
+    def call(number: int) -> None:
+        with training_threads(asked):
+            stepper.step(batches[number % _BATCHES], _FULL_RATE)
+
+    return Work(call)
