@@ -94,6 +94,12 @@ BENCHES = (
         needs=("rich",),
     ),
     Bench(
+        "scaling",
+        "how time and memory grow with catalog, log, session, batch and threads, with the fitted powers",
+        ("--quick", "--only", "catalog-scan,session-encode"),
+        needs=("torch", "threadpoolctl", "polars", "pyarrow", "faiss"),
+    ),
+    Bench(
         "serving",
         "the HTTP service under an open-loop load: latency from the due time",
         ("--quick", "--items", "10000", "--rates", "200", "--seconds", "5", "--ramp", "1"),

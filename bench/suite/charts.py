@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
+from bench.suite.scaling_charts import scaling_charts
+from bench.suite.series import Chart, Panel, Series
 from mtaw_fast.errors import require
 from mtaw_fast.evaluation.curves import dress
 
@@ -20,38 +21,6 @@ _FIXED = ("batch", "d", "gamma", "threads", "index", "encoder", "backend", "data
 _BAR, _LONGEST = 0.3, 60  # inches a bar; bars at most
 _FEW = 4  # lines whose legend fits inside the axes
 Row = Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Series:
-    """Points of one line or one kind of bar. places: numbers along the axis, or the names of the bars."""
-
-    name: str
-    places: Sequence[float | str]
-    values: Sequence[float]
-
-
-@dataclass(frozen=True, slots=True)
-class Panel:
-    """Axes with their series; bars where the places are names."""
-
-    title: str
-    along: str
-    up: str
-    series: Sequence[Series]
-    logs: str = ""
-    limit: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Chart:
-    """A picture. slug: its file's name. reads: a sentence on how to read it. made_by: the command of its rows."""
-
-    slug: str
-    title: str
-    reads: str
-    made_by: str
-    panels: Sequence[Panel] = field(default_factory=tuple)
 
 
 def charts_of(rows: Sequence[Row]) -> list[Chart]:
@@ -95,6 +64,7 @@ def charts_of(rows: Sequence[Row]) -> list[Chart]:
             "python -m bench all --only retrieval,throughput,training",
             _roofline(rows),
         ),
+        *scaling_charts(rows),
     ]
 
 
@@ -151,7 +121,12 @@ def _catalog(rows: Sequence[Row]) -> list[Panel]:
     lines: dict[tuple[bool, str], dict[tuple[tuple[str, Any], ...], dict[int, float]]] = {}
     for row in rows:
         params, unit = row["params"], row["metric"].rpartition("_")[2]
-        if row["case"] in ("recall-curve", "poisson") or "catalog" not in params or unit not in (*_MS, "mb"):
+        if (
+            row["bench"] == "scaling"
+            or row["case"] in ("recall-curve", "poisson")
+            or "catalog" not in params
+            or unit not in (*_MS, "mb")
+        ):
             continue
         memory = unit == "mb"
         name = f"{row['bench']} {row['case']}" + (f" {row['metric']}" if memory else "")

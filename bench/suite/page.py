@@ -10,8 +10,9 @@ from typing import Any
 
 from bench.harness.machine import describe
 from bench.harness.report import short
-from bench.suite.charts import Chart, Series, charts_of, figure_of
+from bench.suite.charts import charts_of, figure_of
 from bench.suite.results import Run, machine_class, read_run
+from bench.suite.series import Chart, Series
 from mtaw_fast import __version__
 from mtaw_fast.errors import DataError, UsageError, require
 from mtaw_fast.report import page as bundle_page

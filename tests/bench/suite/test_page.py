@@ -69,7 +69,7 @@ def kept(folder: Path, name: str, rows: list[dict], date: str, quick: bool, mach
 
 
 def test_the_charts_say_what_the_rows_say():
-    recall, loads, training, catalog, roofline = charts_of(ROWS)
+    recall, loads, training, catalog, roofline, *_ = charts_of(ROWS)
     (panel,) = recall.panels
     assert panel.title == "1,000 items"  # the larger catalog
     assert [(one.name, one.places, one.values) for one in panel.series] == [
