@@ -198,9 +198,12 @@ class _Work:
                 table = pa.ipc.open_file(source).read_all().combine_chunks()
                 items = _whole(table["item"])
                 known = items.slice(0, 0) if known is None else known
-                new = items.filter(pc.invert(pc.is_in(items, value_set=known)))
+                # Looked up once: each look makes a table of all that is known.
+                places = pc.index_in(items, value_set=known)
+                new = items.filter(places.is_null())
+                numbers = np.array(places.fill_null(-1), np.int32)
+                numbers[numbers < 0] = np.arange(len(known), len(known) + len(new))
                 known = pa.concat_arrays([known, new])
-                numbers = pc.index_in(items, value_set=known).to_numpy(zero_copy_only=False).astype(np.int32)
                 clicks, support = (np.append(one, np.zeros(len(new), np.int64)) for one in (clicks, support))
                 clicks[numbers] += table["clicks"].to_numpy()
                 support[numbers] += table["support"].to_numpy()
