@@ -36,10 +36,16 @@ class Power:
     bend: Bend | None = None
 
     def __str__(self) -> str:
-        told = f"{self.exponent:.2f} [{self.low:.2f}, {self.high:.2f}]"
+        told = f"{_plain(self.exponent)} [{_plain(self.low)}, {_plain(self.high)}]"
         if self.bend is None:
             return told
-        return f"{told}, {self.bend.before:.2f} up to {self.bend.size:,.0f} and {self.bend.after:.2f} beyond"
+        before, after = _plain(self.bend.before), _plain(self.bend.after)
+        return f"{told}, {before} up to {self.bend.size:,.0f} and {after} beyond"
+
+
+def _plain(value: float) -> str:
+    """Two digits, and no minus before a zero."""
+    return f"{round(value, 2) + 0.0:.2f}"
 
 
 def power_of(sizes: Sequence[float], costs: Sequence[float], errors: Sequence[float] = ()) -> Power:
