@@ -76,23 +76,48 @@ def _log_bytes(clicks: int) -> int:
     return 40 * clicks
 
 
-CURVES = (
-    *(
-        Curve(
-            name, "catalog", make, _CATALOGS[:last], _CATALOGS[:2], unit, what, effort, {"threads": 1, "d": d, **more},
-            _times_d(arrays, d),
-        )
-        for d, last in ((100, 7), (32, 7))
-        for name, make, unit, what, effort, arrays, more in (
-            ("catalog-train-step", catalog_curves.train_step, "ms",
-             "a training step on 256 samples, whole softmax, Adam", _FEW, 4.5, {"batch": 256}),
-            ("catalog-scan", catalog_curves.scan, "us", "the exact 20 nearest of one query", _MANY, 1.45, {"batch": 1}),
-            ("catalog-recommend", catalog_curves.recommend, "us",
-             "a ranking for a session of 10 clicks, without a memory", _MANY, 3.4, {"batch": 1}),
-            ("catalog-index-exact", catalog_curves.exact_index, "ms",
-             "building the exact index", Effort(3, 0.0, 0), 2.2, {}),
-        )
+@dataclass(frozen=True, slots=True)
+class _OverCatalogs:
+    """A case that is measured at several dimensions. arrays: float32[N, d] that it holds at once, about."""
+
+    name: str
+    make: Make
+    unit: str
+    what: str
+    effort: Effort
+    arrays: float
+    batch: dict[str, Any]
+
+    def at(self, d: int) -> Curve:
+        """Its curve at so many dimensions."""
+        fixed = {"threads": 1, "d": d, **self.batch}
+        return Curve(
+            self.name, "catalog", self.make, _CATALOGS, _CATALOGS[:2], self.unit, self.what, self.effort, fixed,
+            _times_d(self.arrays, d),
+        )  # fmt: skip
+
+
+_STEP = _OverCatalogs(
+    "catalog-train-step", catalog_curves.train_step, "ms", "a training step on 256 samples, whole softmax, Adam", _FEW,
+    4.5, {"batch": 256},
+)  # fmt: skip
+_SEARCHES = (
+    _OverCatalogs(
+        "catalog-scan", catalog_curves.scan, "us", "the exact 20 nearest of one query", _MANY, 1.45, {"batch": 1}
     ),
+    _OverCatalogs(
+        "catalog-recommend", catalog_curves.recommend, "us", "a ranking for a session of 10 clicks, without a memory",
+        _MANY, 3.4, {"batch": 1},
+    ),
+    _OverCatalogs(
+        "catalog-index-exact", catalog_curves.exact_index, "ms", "building the exact index", Effort(3, 0.0, 0), 2.2, {}
+    ),
+)  # fmt: skip
+
+CURVES = (
+    # The narrow ones reach the catalogs that wide vectors have no room for.
+    *(_STEP.at(d) for d in (100, 32, 16)),
+    *(one.at(d) for one in _SEARCHES for d in (100, 32)),
     Curve(
         "catalog-index-ladder", "catalog", catalog_curves.ladder, _CATALOGS[:5], _CATALOGS[:2], "s",
         "building the approximate index (IVF-PQ), its plan not included", _ONCE, {"threads": 1, "d": 100},
