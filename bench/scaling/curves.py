@@ -67,9 +67,9 @@ class Curve:
         return f"latency_{self.unit}"
 
 
-def _times_d(arrays: float, d: int) -> Callable[[int], int]:
-    """Bytes of float32 arrays [N, d]."""
-    return lambda n_items: int(arrays * 4 * d * n_items)
+def _times_d(arrays: float, d: int, more: int) -> Callable[[int], int]:
+    """Bytes of float32 arrays [N, d], and `more` an item."""
+    return lambda n_items: int((arrays * 4 * d + more) * n_items)
 
 
 def _log_bytes(clicks: int) -> int:
@@ -78,7 +78,8 @@ def _log_bytes(clicks: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class _OverCatalogs:
-    """A case that is measured at several dimensions. arrays: float32[N, d] that it holds at once, about."""
+    """A case that is measured at several dimensions. arrays: float32[N, d] that it holds at once, about; more: bytes an
+    item beside them."""
 
     name: str
     make: Make
@@ -87,21 +88,22 @@ class _OverCatalogs:
     effort: Effort
     arrays: float
     batch: dict[str, Any]
+    more: int = 0
 
     def at(self, d: int) -> Curve:
         """Its curve at so many dimensions."""
         fixed = {"threads": 1, "d": d, **self.batch}
         return Curve(
             self.name, "catalog", self.make, _CATALOGS, _CATALOGS[:2], self.unit, self.what, self.effort, fixed,
-            _times_d(self.arrays, d),
+            _times_d(self.arrays, d, self.more),
         )  # fmt: skip
 
 
-_STEP = _OverCatalogs(
-    "catalog-train-step", catalog_curves.train_step, "ms", "a training step on 256 samples, whole softmax, Adam", _FEW,
-    4.5, {"batch": 256},
-)  # fmt: skip
-_SEARCHES = (
+_OVER_CATALOGS = (
+    _OverCatalogs(
+        "catalog-train-step", catalog_curves.train_step, "ms", "a training step on 256 samples, whole softmax, Adam",
+        _FEW, 2.5, {"batch": 256}, 560,
+    ),
     _OverCatalogs(
         "catalog-scan", catalog_curves.scan, "us", "the exact 20 nearest of one query", _MANY, 1.45, {"batch": 1}
     ),
@@ -116,8 +118,7 @@ _SEARCHES = (
 
 CURVES = (
     # The narrow ones reach the catalogs that wide vectors have no room for.
-    *(_STEP.at(d) for d in (100, 32, 16)),
-    *(one.at(d) for one in _SEARCHES for d in (100, 32)),
+    *(one.at(d) for one in _OVER_CATALOGS for d in (100, 32)),
     Curve(
         "catalog-index-ladder", "catalog", catalog_curves.ladder, _CATALOGS[:5], _CATALOGS[:2], "s",
         "building the approximate index (IVF-PQ), its plan not included", _ONCE, {"threads": 1, "d": 100},
