@@ -1,0 +1,142 @@
+"""Peers: other systems, trained on the same sessions in environments of their own, ranked by our evaluation.
+
+python -m bench.peers --setup [--environments DIR]
+python -m bench.peers --data DIR --system NAME[,NAME] [--dataset NAMES] [--minutes M] [--no-test] [--checkouts DIR]
+python -m bench.peers --table | --efficiency
+python -m bench.peers --quick
+
+A system trains for so many minutes of processor time on one thread and keeps a checkpoint; the same command later goes
+on. Epochs are chosen by MRR@20 on the validation sessions, the last of the training sessions, as our own training does;
+then the test set is ranked with the best weights. Each record under docs/results/peers lists its reads of the test set.
+A system whose environment or authors' code is not there is skipped, and why is told. --quick ranks Item-KNN, which
+needs neither, on a small generated log, and keeps nothing. --json FILE: the records that the run made or found.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from bench.harness.report import Report, bench_parser, exit_code_of, parse
+from bench.peers.environments import set_up, why_not
+from bench.peers.records import every_record
+from bench.peers.running import Places, run
+from bench.peers.systems import SYSTEMS, system_of
+from bench.quality.runs import prepared
+from mtaw_fast.data.dataset import Dataset
+from mtaw_fast.data.synthetic import generate
+from mtaw_fast.errors import MtawError, UsageError
+
+DATASETS = "tmall,retailrocket"
+RESULTS, WORK, ENVIRONMENTS = Path("docs/results/peers"), Path("runs/peers"), Path("runs/peers/environments")
+_QUICK_ITEMS, _QUICK_SESSIONS = 200, 1500
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Do what the options say; returns the exit status."""
+    try:
+        options = _checked(parse(_parser(), argv))
+        places = Places(
+            options.results or RESULTS,
+            options.work or WORK,
+            options.environments or ENVIRONMENTS,
+            options.checkouts,
+        )
+        if options.setup:
+            set_up(places.environments)
+            return 0
+        if options.table:
+            from bench.peers.table import render
+
+            print(render(list(every_record(places.results)), options.presets))
+            return 0
+        return _run(options, places)
+    except MtawError as error:
+        return exit_code_of(error)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = bench_parser(
+        "peers", (__doc__ or "").splitlines()[0], "seconds: Item-KNN on a small generated log, nothing kept"
+    )
+    parser.epilog = "example: python -m bench.peers --data DATA --system gru4rec,sasrec --dataset tmall --minutes 10"
+    names = ", ".join(system.name for system in SYSTEMS)
+    parser.add_argument("--setup", action="store_true", help="make the virtual environments that are not there (pip)")
+    parser.add_argument("--data", type=Path, metavar="DIR", help="folder with tmall/ and retailrocket/, as npz")
+    parser.add_argument("--system", metavar="NAMES", help=f"with commas, or 'all': {names}")
+    parser.add_argument("--dataset", default=DATASETS, metavar="NAMES", help=f"with commas (default: {DATASETS})")
+    parser.add_argument(
+        "--minutes", type=float, default=60.0, metavar="M", help="of processor time, a system and set (default: 60)"
+    )
+    parser.add_argument("--no-test", action="store_true", help="leave the test set alone: more training is to come")
+    parser.add_argument("--table", action="store_true", help="print the tables of what is recorded, as Markdown")
+    parser.add_argument(
+        "--presets", type=Path, default=RESULTS.parent, metavar="DIR",
+        help=f"(--table) records of bench.quality, whose rows stand beside (default: {RESULTS.parent})",
+    )  # fmt: skip
+    parser.add_argument(
+        "--checkouts", type=Path, metavar="DIR", help="folder with the authors' repositories, GCE-GNN and DHCN"
+    )
+    parser.add_argument("--environments", type=Path, metavar="DIR", help=f"(default: {ENVIRONMENTS})")
+    parser.add_argument("--results", type=Path, metavar="DIR", help=f"folder of the records (default: {RESULTS})")
+    parser.add_argument("--work", type=Path, metavar="DIR", help=f"folder of trainings under way (default: {WORK})")
+    return parser
+
+
+def _checked(options: argparse.Namespace) -> argparse.Namespace:
+    """The options; UsageError on what makes no sense."""
+    if options.quick:
+        for name in ("data", "system", "results", "work"):
+            if getattr(options, name) is not None:
+                raise UsageError(f"--quick generates its data and keeps no records: leave --{name} out")
+    elif not (options.setup or options.table) and (options.data is None or options.system is None):
+        raise UsageError("give --data and --system, or --setup, --table or --quick")
+    if options.minutes < 0:
+        raise UsageError(f"--minutes {options.minutes:g}: give 0 or more")
+    return options
+
+
+def _run(options: argparse.Namespace, places: Places) -> int:
+    report = Report("peers")
+    if options.quick:
+        with tempfile.TemporaryDirectory(prefix="mtaw-fast-bench-") as name:
+            here = Places(Path(name) / "results", Path(name) / "work", places.environments, None)
+            dataset = generate(_QUICK_ITEMS, _QUICK_SESSIONS)
+            report.records.append(_told(run(system_of("item-knn"), dataset, here, 0, True)))
+        return report.finish(options.json)
+    names = [system.name for system in SYSTEMS] if options.system == "all" else options.system.split(",")
+    systems = [system_of(name) for name in names]
+    ran = 0
+    for name in options.dataset.split(","):
+        dataset: Dataset = prepared(options.data, name, _made(places.work))
+        for system in systems:
+            reason = why_not(system, places.environments, places.checkouts)
+            if reason is not None:
+                print(f"skipped {system.name}: {reason}", file=sys.stderr)
+                continue
+            ran += 1
+            print(f"{name} {system.title}", file=sys.stderr, flush=True)
+            record = run(system, dataset, places, options.minutes, not options.no_test)
+            if "metrics" in record:
+                report.records.append(_told(record))
+    return report.finish(options.json) if ran else 0
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _told(record: dict[str, Any]) -> dict[str, Any]:
+    """The record, told in one line."""
+    metrics, training = record["metrics"], record["training"]
+    parts = [f"{name} {metrics[name]:.2f}" for name in ("P@20", "MRR@20")]
+    parts += [f"{label} {record[part]['P@20']:.2f}" for label, part in (("repeat", "repeat"), ("new", "non_repeat"))
+              if record[part]["P@20"] is not None]  # fmt: skip
+    print(f"{record['dataset']['name']} {record['title']}, {training['epochs_done']:g} of {training['epochs_asked']} "
+          f"epochs: {', '.join(parts)}, {training['cpu_seconds']:.0f} s of training", flush=True)  # fmt: skip
+    return record

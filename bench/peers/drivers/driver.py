@@ -1,0 +1,400 @@
+"""What all drivers share: a job's files in, checkpoints and scores out. Knows numpy and torch alone.
+
+A driver runs inside a peer's own environment, where mtaw_fast is not installed, as
+
+    DRIVER train FOLDER MINUTES         go on training, until so many minutes of processor time, the epochs or the
+                                        patience end
+    DRIVER score FOLDER SPLIT           the scores of the best weights, to standard output
+    DRIVER time FOLDER BATCH SECONDS    processor seconds of ranking the test sessions, as JSON
+
+FOLDER has `job.json` and `data.npz`, which `bench.peers.files` writes and explains; the driver adds `state.json`,
+`checkpoint.npz` (weights, optimizer, random state) and `best.npz` (weights of the best validation epoch). Scores are
+one line of JSON, {"rows": S, "items": N}, and S rows of N float32.
+
+Axes: B samples of a batch, L clicks, N items. Item ids are 0..N-1 in files; a model gets id + 1, and 0 pads.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+CHECKPOINT_SECONDS = 60.0
+POOL_BATCHES = 50  # samples of so many batches are sorted by length together
+SCORED = 512
+
+
+@dataclass
+class Job:
+    """What a driver is asked for: `job.json`, and the arrays of `data.npz` by name."""
+
+    folder: Path
+    settings: dict[str, Any]
+    data: dict[str, np.ndarray]
+
+    @classmethod
+    def load(cls, folder: Path) -> Job:
+        with np.load(folder / "data.npz") as arrays:
+            return cls(folder, json.loads((folder / "job.json").read_text()), dict(arrays))
+
+    @property
+    def n_items(self) -> int:
+        return int(self.settings["n_items"])
+
+    @property
+    def max_len(self) -> int:
+        return int(self.settings["max_len"])
+
+    def train_samples(self) -> Samples:
+        """Every prefix of the training sessions that has a next click."""
+        items, offsets = self.data["train_items"], self.data["train_offsets"]
+        counts = np.maximum(np.diff(offsets) - self.settings["min_prefix"], 0)
+        owner = np.repeat(np.arange(len(counts)), counts)
+        within = np.arange(len(owner)) - np.repeat(np.cumsum(counts) - counts, counts)
+        ends = offsets[owner] + self.settings["min_prefix"] + within
+        begins = np.maximum(offsets[owner], ends - self.max_len)
+        return Samples(items, begins, ends, items[ends])
+
+    def prefixes(self, split: str) -> Samples:
+        """The samples of 'valid', or of 'test', whose targets the driver is not given (all 0)."""
+        items, offsets = self.data[f"{split}_items"], self.data[f"{split}_offsets"]
+        ends = offsets[1:]
+        targets = self.data.get(f"{split}_targets", np.zeros(len(ends), np.int32))
+        return Samples(items, np.maximum(offsets[:-1], ends - self.max_len), ends, targets)
+
+
+@dataclass
+class Samples:
+    """S samples: clicks `items[begins[s]:ends[s]]`, then targets[s]."""
+
+    items: np.ndarray
+    begins: np.ndarray
+    ends: np.ndarray
+    targets: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.begins)
+
+    @property
+    def lengths(self) -> np.ndarray:
+        return self.ends - self.begins
+
+    def padded(self, rows: np.ndarray, width: int | None = None) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """(ids + 1 int64[B, L] padded behind with 0, lengths int64[B], targets + 1 int64[B]) of some rows.
+
+        L is the longest of them where `width` is None.
+        """
+        lengths = self.lengths[rows]
+        places = np.arange(width or int(lengths.max()))
+        filled = places < lengths[:, None]
+        ids = np.zeros(filled.shape, np.int64)
+        ids[filled] = self.items[(self.begins[rows][:, None] + places)[filled]] + 1
+        return (
+            torch.from_numpy(ids),
+            torch.from_numpy(lengths),
+            torch.from_numpy(self.targets[rows].astype(np.int64) + 1),
+        )
+
+    def lists(self, rows: np.ndarray) -> list[list[int]]:
+        """The clicks of some rows as lists of ids + 1."""
+        return [(self.items[self.begins[row] : self.ends[row]] + 1).tolist() for row in rows]
+
+
+class Peer:
+    """A model in training.
+
+    model, optimizer: PyTorch's. batch: samples a step. step: (samples, rows int64[B]) -> their loss. scores: the same
+    -> float32[B, N]. after_epoch: called with the number of whole epochs that are done. samples: what is trained on,
+    where it is not every prefix. by_length: batches are of samples of like length. scored: samples that are scored at
+    a time.
+    """
+
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        optimizer: torch.optim.Optimizer,
+        batch: int,
+        step: Callable[[Samples, np.ndarray], torch.Tensor],
+        scores: Callable[[Samples, np.ndarray], torch.Tensor],
+        after_epoch: Callable[[int], None] | None = None,
+        samples: Samples | None = None,
+        by_length: bool = True,
+        scored: int = SCORED,
+    ) -> None:
+        self.model, self.optimizer, self.batch = model, optimizer, batch
+        self.step, self.scores, self.after_epoch = step, scores, after_epoch
+        self.samples, self.by_length, self.scored = samples, by_length, scored
+
+    def batches(self, samples: Samples, seed: int, epoch: int) -> list[np.ndarray]:
+        """The rows of each batch of an epoch, in a random order that seed and epoch fix.
+
+        Batches are cut from pools that were sorted by length: every sample comes once an epoch, and little is padded.
+        """
+        generator = np.random.default_rng([seed, epoch])
+        order = generator.permutation(len(samples))
+        if self.by_length:
+            pool = POOL_BATCHES * self.batch
+            lengths = samples.lengths
+            order = np.concatenate([
+                part[np.argsort(lengths[part], kind="stable")]
+                for part in (order[begin : begin + pool] for begin in range(0, len(order), pool))
+            ])  # fmt: skip
+        cut = [order[begin : begin + self.batch] for begin in range(0, len(order), self.batch)]
+        return [cut[place] for place in generator.permutation(len(cut))] if self.by_length else cut
+
+
+def main(build: Callable[[Job], Peer]) -> None:
+    """Run a command line of the form above; `build` makes the peer from a job, seeded already."""
+    output = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what libraries print must not get between the scores
+    command, folder, *rest = sys.argv[1:]
+    torch.set_num_threads(1)
+    job = Job.load(Path(folder))
+    torch.manual_seed(job.settings["seed"])
+    np.random.seed(job.settings["seed"])
+    peer = build(job)
+    if command == "train":
+        Training(job, peer).run(60 * float(rest[0]))
+    elif command == "score":
+        load_weights(peer.model, folder + "/best.npz")
+        write_scores(job.prefixes(rest[0]), peer, job.n_items, output)
+    elif command == "time":
+        if (job.folder / "best.npz").exists():
+            load_weights(peer.model, folder + "/best.npz")
+        output.write(json.dumps(timed(job, peer, int(rest[0]), float(rest[1]))).encode())
+    output.close()
+
+
+class Training:
+    """One job's training, from where its checkpoint left it."""
+
+    def __init__(self, job: Job, peer: Peer) -> None:
+        self.job, self.peer = job, peer
+        self.samples = job.train_samples() if peer.samples is None else peer.samples
+        self.valid = job.prefixes("valid")
+        self.state: dict[str, Any] = {
+            "step": 0,
+            "steps_per_epoch": -(-len(self.samples) // peer.batch),
+            "samples": len(self.samples),
+            "epochs_asked": job.settings["epochs"],
+            "parameters": sum(one.numel() for one in peer.model.parameters()),
+            "cpu_seconds": 0.0,
+            "validation_cpu_seconds": 0.0,
+            "wall_seconds": 0.0,
+            "peak_mb": 0.0,
+            "history": [],
+            "losses": [],
+            "best": None,
+            "versions": versions(),
+            "ended": None,
+        }
+        path = job.folder / "checkpoint.npz"
+        if path.exists():
+            self._resume(path)
+
+    def run(self, seconds: float) -> None:
+        """Train until so many seconds of processor time, the epochs or the patience are at their end."""
+        self.until = time.process_time() + seconds
+        self.cpu, self.wall = time.process_time(), time.monotonic()
+        state, each = self.state, self.state["steps_per_epoch"]
+        while state["ended"] is None:
+            epoch = state["step"] // each
+            if epoch >= state["epochs_asked"]:
+                state["ended"] = "epochs"
+            elif self._out_of_patience():
+                state["ended"] = "patience"
+            elif not self._epoch(epoch, state["step"] % each):
+                break
+        self._save()
+
+    def _epoch(self, epoch: int, begin: int) -> bool:
+        """Train the rest of an epoch and validate; False where the time ended within it."""
+        state, peer = self.state, self.peer
+        peer.model.train()
+        saved = time.monotonic()
+        for rows in peer.batches(self.samples, self.job.settings["seed"], epoch)[begin:]:
+            peer.optimizer.zero_grad()
+            loss = peer.step(self.samples, rows)
+            loss.backward()
+            peer.optimizer.step()
+            state["step"] += 1
+            state["losses"].append(round(loss.item(), 4))
+            whole = state["step"] % state["steps_per_epoch"] == 0
+            if time.process_time() > self.until and not whole:
+                self._validate()
+                return False
+            if time.monotonic() > saved + CHECKPOINT_SECONDS and not whole:
+                self._save()
+                saved = time.monotonic()
+        if peer.after_epoch is not None:
+            peer.after_epoch(epoch + 1)
+        self._validate()
+        self._save()
+        return time.process_time() <= self.until
+
+    def _out_of_patience(self) -> bool:
+        history, best = self.state["history"], self.state["best"]
+        whole = [one for one in history if one["step"] % self.state["steps_per_epoch"] == 0]
+        since = sum(one["step"] > best["step"] for one in whole) if best else 0
+        return since >= self.job.settings["patience"]
+
+    def _validate(self) -> None:
+        """Measure the weights on the validation samples, and keep them where their MRR@20 is the best so far."""
+        self._count("cpu_seconds")
+        ranks = np.concatenate([
+            pessimistic_rank(scores, self.valid.targets[rows]) for rows, scores in scored(self.valid, self.peer)
+        ])  # fmt: skip
+        hit = (ranks > 0) & (ranks <= 20)
+        state = self.state
+        found = {
+            "epoch": round(state["step"] / state["steps_per_epoch"], 3),
+            "step": state["step"],
+            "loss": round(float(np.mean(state["losses"])), 4) if state["losses"] else None,
+            "P@20": 100 * float(hit.mean()),
+            "MRR@20": 100 * float(np.where(hit, 1 / np.maximum(ranks, 1), 0).mean()),
+            "cpu_seconds": round(state["cpu_seconds"], 1),
+        }
+        state["losses"] = []
+        state["history"].append(found)
+        if state["best"] is None or found["MRR@20"] > state["best"]["MRR@20"]:
+            state["best"] = found
+            save_arrays(self.job.folder / "best.npz", weights_of(self.peer.model))
+        self._count("validation_cpu_seconds")
+        print(f"epoch {found['epoch']:g}: loss {found['loss']}  P@20 {found['P@20']:.2f}  MRR@20 {found['MRR@20']:.2f}"
+              f"  ({found['cpu_seconds']:.0f} s of training)", file=sys.stderr, flush=True)  # fmt: skip
+
+    def _count(self, name: str) -> None:
+        """Add the time since the last call to a counter."""
+        now, wall = time.process_time(), time.monotonic()
+        self.state[name] += now - self.cpu
+        self.state["wall_seconds"] += wall - self.wall
+        self.cpu, self.wall = now, wall
+        self.state["peak_mb"] = max(self.state["peak_mb"], peak_mb())
+
+    def _save(self) -> None:
+        self._count("cpu_seconds")
+        arrays = {f"model/{name}": value for name, value in weights_of(self.peer.model).items()}
+        kept = self.peer.optimizer.state_dict()
+        for number, values in kept["state"].items():
+            for name, value in values.items():
+                arrays[f"optimizer/{number}/{name}"] = np.asarray(value)
+        arrays["rates"] = np.array([group["lr"] for group in kept["param_groups"]])
+        arrays["random"] = torch.get_rng_state().numpy()
+        arrays["state"] = np.array(json.dumps(self.state))  # with the weights that it tells of, in one file
+        save_arrays(self.job.folder / "checkpoint.npz", arrays)
+        write_text(self.job.folder / "state.json", json.dumps(self.state, indent=1))
+
+    def _resume(self, path: Path) -> None:
+        with np.load(path) as arrays:
+            self.state |= json.loads(str(arrays["state"]))
+            self.state |= {"ended": None, "epochs_asked": self.job.settings["epochs"]}
+            weights = {name.removeprefix("model/"): arrays[name] for name in arrays.files if name.startswith("model/")}
+            load_weights(self.peer.model, weights)
+            kept = self.peer.optimizer.state_dict()
+            kept["state"] = {}
+            for name in arrays.files:
+                if name.startswith("optimizer/"):
+                    _, number, key = name.split("/")
+                    kept["state"].setdefault(int(number), {})[key] = torch.from_numpy(np.array(arrays[name]))
+            for group, rate in zip(kept["param_groups"], arrays["rates"], strict=True):
+                group["lr"] = float(rate)
+            self.peer.optimizer.load_state_dict(kept)
+            torch.set_rng_state(torch.from_numpy(arrays["random"]))
+
+
+def scored(samples: Samples, peer: Peer) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """(rows, scores float32[B, N]) of all samples in their order."""
+    peer.model.eval()
+    with torch.no_grad():
+        for begin in range(0, len(samples), peer.scored):
+            rows = np.arange(begin, min(begin + peer.scored, len(samples)))
+            yield rows, peer.scores(samples, rows).float().contiguous().numpy()
+
+
+def write_scores(samples: Samples, peer: Peer, n_items: int, output: Any) -> None:
+    """The scores of all samples, as they come."""
+    output.write(json.dumps({"rows": len(samples), "items": n_items}).encode() + b"\n")
+    for rows, scores in scored(samples, peer):
+        if scores.shape != (len(rows), n_items):
+            raise SystemExit(f"scores have shape {list(scores.shape)}, not {[len(rows), n_items]}")
+        output.write(np.ascontiguousarray(scores, np.float32).data)
+    output.flush()
+
+
+def timed(job: Job, peer: Peer, batch: int, seconds: float) -> dict[str, Any]:
+    """Processor time of ranking the 20 best items of test sessions, `batch` at a time, for so many seconds."""
+    samples = job.prefixes("test")
+    peer.model.eval()
+    generator = np.random.default_rng(0)
+    times: list[float] = []
+    with torch.no_grad():
+        for number in range(1 << 30):
+            rows = generator.integers(len(samples), size=batch)
+            began = time.process_time()
+            peer.scores(samples, rows).topk(min(20, job.n_items))
+            if number:  # the first call prepares more than it ranks
+                times.append(time.process_time() - began)
+            if sum(times) > seconds and len(times) >= 3:
+                break
+    return {"batch": batch, "us": 1e6 * float(np.median(times)) / batch, "calls": len(times), "peak_mb": peak_mb()}
+
+
+def pessimistic_rank(scores: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """int64[B]: 1 is best, ties stand before the target, 0 where the target's score is no number."""
+    own = scores[np.arange(len(scores)), targets][:, None]
+    return np.where(np.isnan(own[:, 0]), 0, np.count_nonzero(~(scores < own), axis=1))
+
+
+def weights_of(model: torch.nn.Module) -> dict[str, np.ndarray]:
+    """All parameters and buffers, by name."""
+    return {name: value.detach().cpu().numpy() for name, value in model.state_dict().items() if not value.is_sparse}
+
+
+def load_weights(model: torch.nn.Module, weights: dict[str, np.ndarray] | str) -> None:
+    """Put weights, or those of a file, into a model."""
+    if isinstance(weights, str):
+        with np.load(weights) as arrays:
+            weights = dict(arrays)
+    model.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in weights.items()})
+
+
+def save_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    """Replace an npz at once."""
+    part = path.with_suffix(".part.npz")
+    np.savez(part, **arrays)
+    part.replace(path)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace a text file at once."""
+    part = path.with_suffix(".part")
+    part.write_text(text)
+    part.replace(path)
+
+
+def versions() -> dict[str, str]:
+    """What is installed of what decides the figures."""
+    names = ("torch", "numpy", "scipy", "recbole", "rectools")
+    return {name: metadata.version(name) for name in names if find_spec(name) is not None}
+
+
+def peak_mb() -> float:
+    """The most memory that this process had, in MB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def optimizer_of(settings: dict[str, Any], parameters: Sequence[torch.nn.Parameter]) -> torch.optim.Optimizer:
+    """Adam with the job's rate and weight decay."""
+    return torch.optim.Adam(parameters, lr=settings["lr"], weight_decay=settings.get("l2", 0.0))

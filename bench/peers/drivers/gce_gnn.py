@@ -1,0 +1,84 @@
+"""Trains GCE-GNN by its authors' model class, unmodified: `driver.py` says how it is called.
+
+The job's "source" is a checkout of https://github.com/CCIIPLab/GCE-GNN. The global graph is made as its build_graph.py
+does, from the training sessions alone; its `Data` and `forward` make and run the batches, each padded to its longest.
+"""
+
+from __future__ import annotations
+
+import sys
+from types import SimpleNamespace
+
+import driver
+import numpy as np
+import torch
+
+NEIGHBOURS, REACH = 12, 3
+PADDING = 1  # what the authors' tables have in front: row 0
+
+
+def build(job: driver.Job) -> driver.Peer:
+    """The model, its optimizer, and how they are fed."""
+    settings = job.settings
+    sys.path.insert(0, settings["source"])
+    import model as authors
+    import utils
+
+    options = SimpleNamespace(
+        hiddenSize=100, batch_size=settings["batch"], activate="relu", n_sample=NEIGHBOURS, alpha=0.2,
+        lr=settings["lr"], l2=settings["l2"], lr_dc=settings["lr_dc"], lr_dc_step=settings["lr_dc_step"],
+        n_iter=settings["n_iter"], dropout_gcn=settings["dropout_gcn"], dropout_local=settings["dropout_local"],
+        dropout_global=settings["dropout_global"],
+    )  # fmt: skip
+    rows = job.n_items + PADDING
+    near, counts = global_graph(job.data["train_items"], job.data["train_offsets"], job.n_items)
+    near, counts = utils.handle_adj(near, rows, NEIGHBOURS, counts)
+    model = authors.CombineGraph(options, rows, near, counts)
+
+    def batch_of(samples: driver.Samples, chosen: np.ndarray) -> list[torch.Tensor]:
+        data = utils.Data((samples.lists(chosen), (samples.targets[chosen] + 1).tolist()))
+        return [torch.stack(column) for column in zip(*(data[place] for place in range(len(data))), strict=True)]
+
+    def step(samples: driver.Samples, chosen: np.ndarray) -> torch.Tensor:
+        targets, scores = authors.forward(model, batch_of(samples, chosen))
+        return model.loss_function(scores, targets.long() - 1)
+
+    def scores(samples: driver.Samples, chosen: np.ndarray) -> torch.Tensor:
+        return authors.forward(model, batch_of(samples, chosen))[1]
+
+    def after_epoch(done: int) -> None:
+        for group in model.optimizer.param_groups:  # what the authors' StepLR comes to, whatever was resumed
+            group["lr"] = settings["lr"] * settings["lr_dc"] ** (done // settings["lr_dc_step"])
+
+    return driver.Peer(model, model.optimizer, settings["batch"], step, scores, after_epoch, scored=100)
+
+
+def global_graph(items: np.ndarray, offsets: np.ndarray, n_items: int) -> tuple[list[list[int]], list[list[int]]]:
+    """(neighbours, counts) of each item + 1: the 12 that stand most often at most 3 clicks away, either way."""
+    session = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
+    order, pairs = [], []
+    for distance in range(1, REACH + 1):
+        first = np.flatnonzero(session[:-distance] == session[distance:])
+        ahead = np.stack([items[first], items[first + distance]], axis=1)
+        pairs += [ahead, ahead[:, ::-1]]
+        # The authors meet pairs session by session, and in one by distance, place and direction.
+        place = session[first].astype(np.int64) * 4096 + distance * 1024 + 0
+        order += [np.stack([place, first, np.zeros_like(first)], 1), np.stack([place, first, np.ones_like(first)], 1)]
+    met, every = np.concatenate(order), np.concatenate(pairs).astype(np.int64)
+    every = every[np.lexsort((met[:, 2], met[:, 1], met[:, 0]))]
+    keys, begins, counts = np.unique(every[:, 0] * n_items + every[:, 1], return_index=True, return_counts=True)
+    # Of equal counts the authors keep the pair that they met first.
+    best = np.lexsort((begins, -counts, keys // n_items))
+    owners = keys[best] // n_items
+    ends = np.searchsorted(owners, np.arange(n_items + 1))
+    near: list[list[int]] = [[]]
+    weights: list[list[int]] = [[]]
+    for item in range(n_items):
+        chosen = best[ends[item] : min(ends[item + 1], ends[item] + NEIGHBOURS)]
+        near.append((keys[chosen] % n_items + PADDING).tolist())
+        weights.append(counts[chosen].tolist())
+    return near, weights
+
+
+if __name__ == "__main__":
+    driver.main(build)

@@ -1,0 +1,76 @@
+"""Trains a sequential model of RecBole, unmodified: `driver.py` says how it is called.
+
+The library's own settings (properties/overall.yaml and properties/model/NAME.yaml) hold, and its model class computes
+loss and scores. Data, batches and epochs are of the driver, so that all systems see the same samples.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from types import SimpleNamespace
+from typing import Any
+
+os.environ.setdefault("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")  # RecBole 1.2.1 knows no torch.load of 2.6 and later
+
+import driver
+import numpy as np
+import torch
+
+WHOLE_WIDTH = {"NextItNet"}  # reads the last place of the padded list, so that the width decides what it sees
+PAIRWISE = {"FPMC"}
+
+
+def build(job: driver.Job) -> driver.Peer:
+    """The model, its optimizer, and how they are fed."""
+    del sys.argv[1:]  # RecBole would read them as its own
+    from recbole.config import Config
+    from recbole.data.interaction import Interaction
+    from recbole.utils import get_model
+
+    settings = job.settings
+    name = settings["model"]
+    given = {
+        "use_gpu": False, "gpu_id": "", "seed": settings["seed"], "MAX_ITEM_LIST_LENGTH": job.max_len, "state": "ERROR",
+        "train_neg_sample_args": {"distribution": "uniform", "sample_num": 1} if name in PAIRWISE else None,
+    }  # fmt: skip
+    config = Config(model=name, dataset="sessions", config_dict=given)
+    torch.manual_seed(settings["seed"])
+    # All that its models ask of a data set: how many items and users there are. A session has no user: all are user 1.
+    sizes = {config["ITEM_ID_FIELD"]: job.n_items + 1, config["USER_ID_FIELD"]: 2}
+    model = get_model(name)(config, SimpleNamespace(num=sizes.__getitem__, user_num=2, item_num=job.n_items + 1))
+    generator = torch.Generator()
+
+    def interaction(samples: driver.Samples, rows: np.ndarray) -> Any:
+        ids, lengths, targets = samples.padded(rows, job.max_len if name in WHOLE_WIDTH else None)
+        fields = {
+            model.ITEM_SEQ: ids,
+            model.ITEM_SEQ_LEN: lengths,
+            model.POS_ITEM_ID: targets,
+            model.USER_ID: torch.ones(len(rows), dtype=torch.long),
+        }
+        if name in PAIRWISE:
+            generator.manual_seed(int(torch.randint(1 << 62, ())))
+            fields[model.NEG_ITEM_ID] = negatives(targets, job.n_items, generator)
+        return Interaction(fields)
+
+    def step(samples: driver.Samples, rows: np.ndarray) -> torch.Tensor:
+        loss = model.calculate_loss(interaction(samples, rows))
+        return sum(loss) if isinstance(loss, tuple) else loss
+
+    def scores(samples: driver.Samples, rows: np.ndarray) -> torch.Tensor:
+        return model.full_sort_predict(interaction(samples, rows)).view(len(rows), -1)[:, 1:]
+
+    optimizer = torch.optim.Adam(model.parameters(), lr=config["learning_rate"], weight_decay=config["weight_decay"])
+    batch = settings.get("batch", config["train_batch_size"])
+    return driver.Peer(model, optimizer, batch, step, scores, by_length=name not in WHOLE_WIDTH)
+
+
+def negatives(targets: torch.Tensor, n_items: int, generator: torch.Generator) -> torch.Tensor:
+    """int64[B]: an item each, uniform over all but the target."""
+    drawn = torch.randint(1, n_items, targets.shape, generator=generator)
+    return drawn + (drawn >= targets)
+
+
+if __name__ == "__main__":
+    driver.main(build)

@@ -1,0 +1,105 @@
+"""The files between us and a driver, which runs where mtaw_fast is not installed (`drivers/driver.py`).
+
+    job.json    the system's settings, with n_items, min_prefix, max_len, epochs, patience and seed
+    data.npz    train_items, train_offsets: whole sessions; valid_items, valid_offsets, valid_targets: prefixes and next
+                clicks; test_items, test_offsets: prefixes. Ids are internal ones. Test targets stay with us.
+    state.json  what the driver tells of its training, epoch by epoch
+
+and the stream of scores: a line of JSON, {"rows": S, "items": N}, then S rows of N float32.
+
+Axes: S samples, N items.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from mtaw_fast.data.dataset import Dataset
+from mtaw_fast.data.sessions import Samples, Sessions
+from mtaw_fast.errors import DataError, UsageError
+from mtaw_fast.evaluation.metrics import KS, pessimistic_rank
+from mtaw_fast.storage.files import atomic_path, read_json, write_json
+
+JOB, DATA, STATE = "job.json", "data.npz", "state.json"
+_BLOCK = 512
+
+
+def validation_of(dataset: Dataset, fraction: float) -> tuple[Sessions, Samples]:
+    """(sessions that are trained on, samples of those held out), split as our own training does."""
+    known, held_out = dataset.train.split_last(fraction)
+    return known, Samples.from_sessions(held_out, dataset.min_prefix)
+
+
+def write_job(folder: Path, settings: Mapping[str, Any], dataset: Dataset, fraction: float) -> None:
+    """Make or check the files of a job; UsageError where the folder has one of other settings or other data.
+
+    settings: the system's, with epochs, patience, seed and max_len. fraction: of sessions held out for validation.
+    """
+    job = {
+        **settings,
+        "n_items": dataset.n_items,
+        "min_prefix": dataset.min_prefix,
+        "fingerprint": dataset.fingerprint,
+        "validation": fraction,
+    }
+    path = folder / JOB
+    if path.exists():
+        before = read_json(path, DataError)
+        # More epochs may be asked of a training that goes on, and a checkout may have moved.
+        free = ("epochs", "patience", "source")
+        if {name: value for name, value in before.items() if name not in free} != {
+            name: value for name, value in json.loads(json.dumps(job)).items() if name not in free
+        }:
+            raise UsageError(f"{folder} holds a training with other settings or data; move it away to train anew")
+    else:
+        folder.mkdir(parents=True, exist_ok=True)
+        known, valid = validation_of(dataset, fraction)
+        with atomic_path(folder / DATA) as part, part.open("wb") as stream:
+            np.savez(
+                stream,
+                train_items=known.items, train_offsets=known.offsets,
+                valid_items=valid.prefixes.items, valid_offsets=valid.prefixes.offsets, valid_targets=valid.targets,
+                test_items=dataset.test.prefixes.items, test_offsets=dataset.test.prefixes.offsets,
+            )  # fmt: skip
+    write_json(path, job)
+
+
+def read_state(folder: Path) -> dict[str, Any] | None:
+    """What the driver told last, or None before its first checkpoint."""
+    return read_json(folder / STATE, DataError) if (folder / STATE).exists() else None
+
+
+def score_blocks(stream: BinaryIO, samples: int, n_items: int, who: str) -> Iterator[np.ndarray]:
+    """The rows of a stream of scores, float32[.., N] at a time; DataError where it is not what was asked for."""
+    head = stream.readline()
+    try:
+        said = json.loads(head)
+        rows, items = said["rows"], said["items"]
+    except (ValueError, KeyError, TypeError):
+        raise DataError(f"{who}: its scores do not begin with their size; see its messages above") from None
+    if (rows, items) != (samples, n_items):
+        raise DataError(f"{who}: it scored {rows} x {items}, and {samples} samples x {n_items} items were asked for")
+    for begin in range(0, samples, _BLOCK):
+        count = min(_BLOCK, samples - begin)
+        wanted = 4 * count * n_items
+        block = stream.read(wanted)
+        if len(block) != wanted:
+            raise DataError(f"{who}: its scores end at sample {begin} of {samples}; see its messages above")
+        yield np.frombuffer(block, np.float32).reshape(count, n_items)
+
+
+def ranks_of_scores(blocks: Iterator[np.ndarray], targets: np.ndarray) -> np.ndarray:
+    """int32[S] ranks as `evaluation.ranks_of` gives them: ties stand before the target, 0 beyond the largest K."""
+    ranks = np.zeros(len(targets), np.int32)
+    begin = 0
+    for block in blocks:
+        end = begin + len(block)
+        found = pessimistic_rank(block, targets[begin:end])
+        ranks[begin:end] = np.where(found <= max(KS), found, 0)
+        begin = end
+    return ranks

@@ -1,0 +1,194 @@
+"""Training a system in its environment, and ranking its scores by our evaluation."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from bench.peers import records
+from bench.peers.environments import DRIVERS, digest_of, python_of, source_of
+from bench.peers.files import (
+    ranks_of_scores,
+    read_state,
+    score_blocks,
+    validation_of,
+    write_job,
+)
+from bench.peers.knn import ItemKnn
+from bench.peers.systems import System
+from mtaw_fast.config import Config
+from mtaw_fast.data.dataset import Dataset
+from mtaw_fast.data.sessions import Samples
+from mtaw_fast.errors import DataError, MtawError
+from mtaw_fast.evaluation import ranks_of, report_of
+from mtaw_fast.evaluation.metrics import gains_of, means_of
+from mtaw_fast.storage.files import folder_lock, read_json
+
+VALIDATION = Config().validation
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Folders. results: of records. work: of trainings. environments: of virtual ones. checkouts: of authors' code."""
+
+    results: Path
+    work: Path
+    environments: Path
+    checkouts: Path | None
+
+
+@dataclass(frozen=True, slots=True)
+class Driver:
+    """A command that speaks `drivers/driver.py`'s language, for one job folder."""
+
+    command: Sequence[str]
+    folder: Path
+    name: str
+
+    @classmethod
+    def of(cls, system: System, folder: Path, places: Places) -> Driver:
+        """The system's driver in its environment."""
+        python = sys.executable if system.environment is None else python_of(places.environments, system.environment)
+        return cls((str(python), str(DRIVERS / str(system.driver))), folder, system.name)
+
+    def train(self, minutes: float) -> None:
+        """Go on training for so many minutes of processor time; MtawError where it fails."""
+        self._check(subprocess.run(self._line("train", str(minutes)), env=_one_thread(), check=False).returncode)
+
+    def ranks(self, split: str, samples: Samples, n_items: int) -> np.ndarray:
+        """int32[S]: the ranks of the targets in the driver's scores."""
+        with self._scores(split) as stream:
+            return ranks_of_scores(score_blocks(stream, len(samples), n_items, self.name), samples.targets)
+
+    @contextmanager
+    def _scores(self, split: str) -> Iterator[BinaryIO]:
+        with subprocess.Popen(self._line("score", split), env=_one_thread(), stdout=subprocess.PIPE) as process:
+            assert process.stdout is not None
+            try:
+                yield process.stdout
+            except BaseException:
+                process.kill()
+                raise
+        self._check(process.returncode)
+
+    def timed(self, batch: int, seconds: float) -> dict[str, Any]:
+        """What the driver's `time` says."""
+        line = self._line("time", str(batch), str(seconds))
+        done = subprocess.run(line, env=_one_thread(), stdout=subprocess.PIPE, check=False)
+        self._check(done.returncode)
+        (self.folder / "timed.json").write_bytes(done.stdout)
+        return dict(read_json(self.folder / "timed.json", DataError))
+
+    def _line(self, command: str, *options: str) -> list[str]:
+        return [*self.command, command, str(self.folder), *options]
+
+    def _check(self, code: int) -> None:
+        if code:
+            raise MtawError(f"{self.name}: its driver ended with {code}; see its message above")
+
+
+def _one_thread() -> dict[str, str]:
+    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
+    return {**os.environ, **dict.fromkeys(names, "1"), "CUDA_VISIBLE_DEVICES": ""}
+
+
+def run(system: System, dataset: Dataset, places: Places, minutes: float, test: bool) -> dict[str, Any]:
+    """Train a system further, and rank the test with its best weights where these are new; returns its record.
+
+    minutes: of processor time. test: whether the test set may be read now.
+    """
+    settings, source = system.settings_for(dataset.name)
+    path = records.path_of(places.results, dataset.name, system)
+    record = records.read_record(path) if path.exists() else {"reads": []}
+    if record.get("dataset", {}).get("fingerprint", dataset.fingerprint) != dataset.fingerprint:
+        raise DataError(f"{path} was made from other data; move it away")
+    record = {
+        **record,
+        "kind": records.KIND,
+        "schema": records.SCHEMA,
+        "system": system.name,
+        "title": system.title,
+        "dataset": {"name": dataset.name, "fingerprint": dataset.fingerprint},
+        "settings": settings,
+        "source": source,
+        "seed": settings["seed"],
+        "refit": system.driver is None,
+    }
+    places.results.mkdir(parents=True, exist_ok=True)
+    if system.driver is None:
+        return _run_knn(dataset, record, path) if "metrics" not in record else record
+    folder = places.work / f"{dataset.name}-{system.name}"
+    folder.mkdir(parents=True, exist_ok=True)
+    with folder_lock(folder, MtawError):
+        if places.checkouts is not None and system.authors is not None:
+            checkout = source_of(system, places.checkouts)
+            record["authors"] = {"repository": system.authors, "sha256": digest_of(checkout)}
+            settings = {**settings, "source": str(checkout.resolve())}
+        return _run_driver(Driver.of(system, folder, places), settings, dataset, record, path, minutes, test)
+
+
+def _run_driver(
+    driver: Driver,
+    settings: dict[str, Any],
+    dataset: Dataset,
+    record: dict[str, Any],
+    path: Path,
+    minutes: float,
+    test: bool,
+) -> dict[str, Any]:
+    write_job(driver.folder, settings, dataset, VALIDATION)
+    before = read_state(driver.folder)
+    if minutes > 0 and not (before and before["ended"]):
+        driver.train(minutes)
+    state = read_state(driver.folder)
+    if state is None or state["best"] is None:
+        raise MtawError(f"{driver.name}: nothing was trained yet; give it --minutes")
+    ranked_before = record.get("training", {}).get("best", {}).get("step") if "metrics" in record else None
+    record["training"] = {name: value for name, value in state.items() if name not in ("losses", "versions")}
+    record["training"]["epochs_done"] = round(state["step"] / state["steps_per_epoch"], 3)
+    record["versions"] = state["versions"]
+    if test and ranked_before != state["best"]["step"]:
+        why = f"the best of {record['training']['epochs_done']:g} epochs done, of {state['epochs_asked']} asked"
+        records.log_read(path, {name: value for name, value in record.items() if name != "metrics"}, why)
+        record["reads"] = records.read_record(path)["reads"]
+        began = time.perf_counter()
+        valid = validation_of(dataset, VALIDATION)[1]
+        record["validation"] = means_of(gains_of(driver.ranks("valid", valid, dataset.n_items)))
+        _measure(record, driver.ranks("test", dataset.test, dataset.n_items), dataset.test)
+        record["evaluation_seconds"] = round(time.perf_counter() - began, 1)
+    records.finish(path, record)
+    return records.read_record(path)
+
+
+def _run_knn(dataset: Dataset, record: dict[str, Any], path: Path) -> dict[str, Any]:
+    """Item-KNN has nothing to choose on validation: it is fitted on all training sessions, as our presets are refit."""
+    options = {name: record["settings"][name] for name in ("neighbours", "shrink", "alpha")}
+    known, valid = validation_of(dataset, VALIDATION)
+    record["validation"] = means_of(gains_of(ranks_of(ItemKnn.fit(known, dataset.n_items, **options), valid)))
+    began = time.process_time()
+    ranker = ItemKnn.fit(dataset.train, dataset.n_items, **options)
+    seconds = time.process_time() - began
+    record["training"] = {
+        "cpu_seconds": round(seconds, 2), "epochs_done": 1, "epochs_asked": 1, "ended": "epochs",
+        "parameters": int((ranker.ids >= 0).sum()), "best": {"epoch": 1, "cpu_seconds": round(seconds, 2)},
+    }  # fmt: skip
+    records.log_read(path, record, "fitted on all training sessions")
+    _measure(record, ranks_of(ranker, dataset.test), dataset.test)
+    records.finish(path, record)
+    return records.read_record(path)
+
+
+def _measure(record: dict[str, Any], ranks: np.ndarray, samples: Samples) -> None:
+    """Put metrics, intervals, and repeat and new targets apart into a record."""
+    report = report_of(ranks, samples)
+    record["metrics"] = dict(report.metrics)
+    record |= {name: value for name, value in report.as_dict().items() if "@" not in name}

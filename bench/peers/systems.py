@@ -1,0 +1,132 @@
+"""The systems that are compared: where each comes from, its settings with their source, and what others published."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from mtaw_fast.errors import UsageError
+
+MAX_LEN = 50  # clicks that a system sees of a session: RecBole's MAX_ITEM_LIST_LENGTH; 99% of the sessions are shorter
+
+_RECBOLE = (
+    "RecBole 1.2.1, properties/overall.yaml and properties/model/{model}.yaml, unchanged: "
+    "Adam 1e-3, batch 2048, at most 300 epochs, 10 without a better validation"
+)
+_RECBOLE_SETTINGS = {"epochs": 300, "patience": 10}
+_GCE = "the authors' main.py: Adam 1e-3, x 0.1 every 3 epochs, l2 1e-5, batch 100, d 100, 20 epochs, patience 3; {}"
+_DHCN = "the authors' main.py: Adam 1e-3, batch 100, d 100, 3 layers, 30 epochs; beta {}"
+
+
+@dataclass(frozen=True, slots=True)
+class System:
+    """A system as the bench knows it.
+
+    Attributes
+    ----------
+    name : str
+        On the command line and in file names.
+    title : str
+        In tables and in the published rows.
+    environment : str or None
+        Which of `environments.ENVIRONMENTS` it runs in; None: in ours.
+    driver : str or None
+        The script in `drivers/` that trains it; None: a ranker of our own code, made by `knn`.
+    settings : mapping
+        What its driver is told for every data set.
+    source : str
+        Where the settings come from.
+    authors : str or None
+        The GitHub repository whose checkout it needs.
+    by_dataset : mapping of str to (settings, source)
+        What differs from set to set; "" stands for the sets that are not named.
+    """
+
+    name: str
+    title: str
+    environment: str | None
+    driver: str | None
+    settings: Mapping[str, Any]
+    source: str
+    authors: str | None = None
+    by_dataset: Mapping[str, tuple[Mapping[str, Any], str]] = field(default_factory=dict)
+
+    def settings_for(self, dataset: str) -> tuple[dict[str, Any], str]:
+        """(what the driver is told, where that comes from) on a data set."""
+        more, source = self.by_dataset.get(dataset, self.by_dataset.get("", ({}, "")))
+        return {"max_len": MAX_LEN, "seed": 0, **self.settings, **more}, self.source.format(source, **self.settings)
+
+
+def _recbole(title: str, model: str, note: str = "") -> System:
+    settings = {"model": model, **_RECBOLE_SETTINGS}
+    return System(title.lower(), title, "recbole", "recbole_models.py", settings, _RECBOLE + note)
+
+
+SYSTEMS = (
+    System(
+        "item-knn", "Item-KNN", None, None, {"neighbours": 100, "shrink": 20, "alpha": 0.5},
+        "baselines.py of GRU4Rec: cosine with the last click, 100 neighbours, lambda 20, alpha 0.5",
+    ),
+    _recbole("FPMC", "FPMC", "; BPR with one uniform negative; a session has no user, so all share one"),
+    _recbole("GRU4Rec", "GRU4Rec"),
+    _recbole("NARM", "NARM"),
+    _recbole("STAMP", "STAMP"),
+    _recbole("SASRec", "SASRec"),
+    _recbole("NextItNet", "NextItNet"),
+    _recbole("SR-GNN", "SRGNN"),
+    _recbole("GC-SAN", "GCSAN"),
+    System(
+        "s2-dhcn", "S2-DHCN", "recbole", "dhcn.py",
+        {"epochs": 30, "patience": 30, "batch": 100, "lr": 1e-3, "l2": 1e-5, "layers": 3}, _DHCN, "xiaxin1998/DHCN",
+        {
+            "tmall": ({"beta": 0.02, "dataset": "Tmall"}, "0.02, of its README for Tmall"),
+            "": ({"beta": 0.01, "dataset": "other"}, "0.01, its default"),
+        },
+    ),
+    System(
+        "gce-gnn", "GCE-GNN", "recbole", "gce_gnn.py",
+        {"epochs": 20, "patience": 3, "batch": 100, "lr": 1e-3, "l2": 1e-5, "lr_dc": 0.1, "lr_dc_step": 3},
+        _GCE, "CCIIPLab/GCE-GNN",
+        {
+            "tmall": (
+                {"n_iter": 1, "dropout_gcn": 0.6, "dropout_local": 0.5, "dropout_global": 0.5},
+                "1 hop, dropouts 0.6, 0.5 and 0.5, as there for Tmall",
+            ),
+            "": (
+                {"n_iter": 1, "dropout_gcn": 0.0, "dropout_local": 0.0, "dropout_global": 0.5},
+                "1 hop, dropouts 0, 0 and 0.5, its defaults",
+            ),
+        },
+    ),
+    System(
+        "esasrec", "eSASRec", "rectools", "esasrec.py",
+        {
+            "epochs": 100, "patience": 10, "batch": 128, "lr": 1e-3, "n_negatives": 256, "n_blocks": 2, "n_heads": 4,
+            "n_factors": 256, "dropout_rate": 0.2,
+        },
+        "RecTools 0.19.0, SASRecModel's defaults with LiGR layers and sampled softmax, which make it eSASRec; 256 "
+        "negatives, 100 epochs and patience 10 are ours (the library's defaults are 1 and 3)",
+    ),
+)  # fmt: skip
+
+PUBLISHED = {  # P@20, MRR@20, as MTAW's paper has them
+    "tmall": {
+        "FPMC": (16.06, 7.32), "GRU4Rec": (18.20, 6.85), "NARM": (23.30, 10.70), "STAMP": (26.47, 13.36),
+        "SASRec": (26.95, 14.21), "NextItNet": (27.22, 13.32), "SR-GNN": (27.57, 13.72), "GC-SAN": (25.38, 12.72),
+        "S2-DHCN": (31.42, 15.05), "GCE-GNN": (33.42, 15.42), "MTAW": (37.17, 19.14),
+    },
+    "retailrocket": {
+        "FPMC": (32.37, 13.82), "GRU4Rec": (44.89, 15.77), "NARM": (50.22, 24.59), "STAMP": (50.96, 25.17),
+        "SASRec": (51.12, 25.91), "NextItNet": (48.26, 24.48), "SR-GNN": (50.32, 26.57), "GC-SAN": (50.32, 26.57),
+        "S2-DHCN": (53.66, 27.30), "GCE-GNN": (53.63, 28.01), "MTAW": (56.39, 30.52),
+    },
+}  # fmt: skip
+
+
+def system_of(name: str) -> System:
+    """The system of that name; UsageError where there is none."""
+    for system in SYSTEMS:
+        if system.name == name.lower():
+            return system
+    raise UsageError(f"--system {name}: the systems are {', '.join(system.name for system in SYSTEMS)}")
