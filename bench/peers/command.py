@@ -2,7 +2,8 @@
 
 python -m bench.peers --setup [--environments DIR]
 python -m bench.peers --data DIR --system NAME[,NAME] [--dataset NAMES] [--minutes M] [--no-test] [--checkouts DIR]
-python -m bench.peers --table | --efficiency
+python -m bench.peers --data DIR --efficiency [--dataset NAMES] [--minutes M] [--system NAMES]
+python -m bench.peers --table
 python -m bench.peers --quick
 
 A system trains for so many minutes of processor time on one thread and keeps a checkpoint; the same command later goes
@@ -22,10 +23,12 @@ from pathlib import Path
 from typing import Any
 
 from bench.harness.report import Report, bench_parser, exit_code_of, parse
+from bench.peers.efficiency import OURS, measure
 from bench.peers.environments import set_up, why_not
 from bench.peers.records import every_record
 from bench.peers.running import Places, run
 from bench.peers.systems import SYSTEMS, system_of
+from bench.peers.table import cost, render
 from bench.quality.runs import prepared
 from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.data.synthetic import generate
@@ -50,8 +53,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             set_up(places.environments)
             return 0
         if options.table:
-            from bench.peers.table import render
-
             print(render(list(every_record(places.results)), options.presets))
             return 0
         return _run(options, places)
@@ -75,6 +76,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--no-test", action="store_true", help="leave the test set alone: more training is to come")
     parser.add_argument("--table", action="store_true", help="print the tables of what is recorded, as Markdown")
     parser.add_argument(
+        "--efficiency", action="store_true",
+        help="train our presets (--minutes each) and time the rankings of all that is trained, in turns",
+    )  # fmt: skip
+    parser.add_argument(
         "--presets", type=Path, default=RESULTS.parent, metavar="DIR",
         help=f"(--table) records of bench.quality, whose rows stand beside (default: {RESULTS.parent})",
     )  # fmt: skip
@@ -93,8 +98,8 @@ def _checked(options: argparse.Namespace) -> argparse.Namespace:
         for name in ("data", "system", "results", "work"):
             if getattr(options, name) is not None:
                 raise UsageError(f"--quick generates its data and keeps no records: leave --{name} out")
-    elif not (options.setup or options.table) and (options.data is None or options.system is None):
-        raise UsageError("give --data and --system, or --setup, --table or --quick")
+    elif not (options.setup or options.table) and (options.data is None or not (options.system or options.efficiency)):
+        raise UsageError("give --data and --system, --data and --efficiency, or --setup, --table or --quick")
     if options.minutes < 0:
         raise UsageError(f"--minutes {options.minutes:g}: give 0 or more")
     return options
@@ -108,11 +113,20 @@ def _run(options: argparse.Namespace, places: Places) -> int:
             dataset = generate(_QUICK_ITEMS, _QUICK_SESSIONS)
             report.records.append(_told(run(system_of("item-knn"), dataset, here, 0, True)))
         return report.finish(options.json)
+    presets = []
+    if options.efficiency:
+        chosen = (options.system or "all").split(",")
+        presets = [name for name in OURS if name in chosen or chosen == ["all"]]
+        options.system = ",".join(name for name in chosen if name not in OURS)
     names = [system.name for system in SYSTEMS] if options.system == "all" else options.system.split(",")
-    systems = [system_of(name) for name in names]
+    systems = [system_of(name) for name in names if name]
     ran = 0
     for name in options.dataset.split(","):
         dataset: Dataset = prepared(options.data, name, _made(places.work))
+        if options.efficiency:
+            measure(dataset, places.work / f"{name}.dataset", systems, presets, places, options.minutes)
+            print(f"{name}\n\n{cost([one for one in every_record(places.results) if one['dataset']['name'] == name])}")
+            continue
         for system in systems:
             reason = why_not(system, places.environments, places.checkouts)
             if reason is not None:

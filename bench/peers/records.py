@@ -35,10 +35,10 @@ def read_record(path: Path) -> dict[str, Any]:
 
 
 def every_record(folder: Path) -> Iterator[dict[str, Any]]:
-    """The records of a folder with figures, by file name."""
+    """The records of a folder that have a training, by file name."""
     for path in sorted(folder.glob("*.json")):
         record = read_record(path)
-        if "metrics" in record:
+        if "training" in record:
             yield record
 
 

@@ -1,0 +1,105 @@
+"""What training and ranking cost: every system and our presets on one machine, one thread each, in processor time."""
+
+from __future__ import annotations
+
+import statistics
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from bench.peers import records
+from bench.peers.environments import why_not
+from bench.peers.running import Driver, Places
+from bench.peers.systems import System
+from mtaw_fast.config import PRESETS
+from mtaw_fast.data.dataset import Dataset
+from mtaw_fast.errors import DataError, UsageError
+from mtaw_fast.storage.files import read_json, write_json
+
+BATCHES = (1, 512)
+ROUNDS = 3
+OURS: Mapping[str, Mapping[str, Sequence[str]]] = {  # preset -> data set -> settings, as in the paper
+    "paper": {"retailrocket": ("gamma=6",)},
+    "paper-literal": {"retailrocket": ("gamma=6",)},
+    "full": {},
+}
+_SECONDS = {1: 2.0, 512: 4.0}  # of ranking, a round
+_OURS = (sys.executable, "-m", "bench.peers.ours")
+
+
+def measure(
+    dataset: Dataset, folder: Path, systems: Sequence[System], presets: Sequence[str], places: Places, minutes: float
+) -> None:
+    """Train our presets so far as the minutes go, then time every ranking in turns, and keep all in the records.
+
+    folder: of the data set in our own form. systems: what is timed of those that were trained already.
+    """
+    drivers = [driver for system in systems if (driver := _peer(system, dataset, folder, places)) is not None]
+    for name in presets:
+        if name not in PRESETS:
+            raise UsageError(f"--system {name}: there is no such preset; they are {', '.join(PRESETS)}")
+        drivers.append(_preset(name, dataset, folder, places, minutes))
+    found: dict[tuple[Path, int], list[dict[str, Any]]] = {}
+    for number in range(ROUNDS):
+        for driver, path in drivers:
+            if driver is None:
+                continue
+            print(f"round {number + 1} of {ROUNDS}: {dataset.name} {driver.name}", file=sys.stderr, flush=True)
+            for batch in BATCHES:
+                found.setdefault((path, batch), []).append(driver.timed(batch, _SECONDS[batch]))
+    for (path, batch), rounds in found.items():
+        record = records.read_record(path)
+        record.setdefault("inference", {})[str(batch)] = {
+            "us": round(statistics.median(one["us"] for one in rounds), 2),
+            "rounds": [round(one["us"], 2) for one in rounds],
+            "peak_mb": round(max(one["peak_mb"] for one in rounds), 1),
+        }
+        records.finish(path, record)
+
+
+def _peer(system: System, dataset: Dataset, data: Path, places: Places) -> tuple[Driver, Path] | None:
+    """The driver of a system that was trained, and its record; None, and why is told, where it was not."""
+    path = records.path_of(places.results, dataset.name, system)
+    folder = places.work / f"{dataset.name}-{system.name}"
+    reason = why_not(system, places.environments, places.checkouts)
+    if reason is None and not path.exists():
+        reason = f"it was not trained yet: python -m bench.peers --system {system.name}"
+    if reason is not None:
+        print(f"skipped {system.name}: {reason}", file=sys.stderr)
+        return None
+    if system.driver is None:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / "job.json", {**system.settings, "dataset": str(data.resolve())})
+        return Driver(_OURS, folder, system.name), path
+    return Driver.of(system, folder, places), path
+
+
+def _preset(name: str, dataset: Dataset, data: Path, places: Places, minutes: float) -> tuple[Driver | None, Path]:
+    """Train a preset; its driver, None where its training has no end yet and so no bundle; and its record."""
+    changed = list(OURS.get(name, {}).get(dataset.name, ()))
+    folder = places.work / f"{dataset.name}-ours-{name}"
+    folder.mkdir(parents=True, exist_ok=True)
+    job = {"preset": name, "set": changed, "dataset": str(data.resolve()), "fingerprint": dataset.fingerprint}
+    if (folder / "job.json").exists() and read_json(folder / "job.json", DataError) != job:
+        raise UsageError(f"{folder} holds a training with other settings or data; move it away to train anew")
+    write_json(folder / "job.json", job)
+    driver = Driver(_OURS, folder, name)
+    state = read_json(folder / "state.json", DataError) if (folder / "state.json").exists() else None
+    if minutes > 0 and not (state and state["ended"]):
+        driver.train(minutes)
+        state = read_json(folder / "state.json", DataError)
+    path = places.results / f"{dataset.name}-ours-{name}.json"
+    before = records.read_record(path) if path.exists() else {}
+    record = {
+        **before,
+        "kind": records.KIND,
+        "schema": records.SCHEMA,
+        "system": f"ours-{name}",
+        "title": f"{name} {' '.join(changed)}".strip(),
+        "dataset": {"name": dataset.name, "fingerprint": dataset.fingerprint},
+        "training": state,
+    }
+    places.results.mkdir(parents=True, exist_ok=True)
+    records.finish(path, record)
+    return (driver if (folder / "bundle").exists() else None), path

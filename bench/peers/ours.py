@@ -1,0 +1,139 @@
+"""Our presets and Item-KNN, called as a peer's driver is, so that their times are taken in the same way.
+
+python -m bench.peers.ours train FOLDER MINUTES      a preset's search on validation; no refit
+python -m bench.peers.ours time FOLDER BATCH SECONDS
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench.harness.comparison import limit_threads
+from bench.peers.files import JOB, STATE, read_state
+from bench.peers.knn import ItemKnn
+from mtaw_fast.config import preset
+from mtaw_fast.data.dataset import Dataset
+from mtaw_fast.errors import DataError
+from mtaw_fast.evaluation import Evaluated
+from mtaw_fast.recommender import Recommender
+from mtaw_fast.storage.files import read_json, write_json
+from mtaw_fast.training import train
+from mtaw_fast.training.reporting import Silent
+
+
+class TimeIsOverError(Exception):
+    """The minutes are over; the training's own checkpoint lets it go on."""
+
+
+class Clock(Silent):
+    """Counts processor seconds, epoch by epoch, over the runs of a training, and ends one when its time is over.
+
+    state: what the table reads, as a peer's driver writes it. A preset with a memory has its figures at its very end.
+    """
+
+    def __init__(self, folder: Path, minutes: float) -> None:
+        self.folder = folder
+        self.state = read_state(folder) or {
+            "cpu_seconds": 0.0, "epoch_seconds": [], "epochs_done": 0, "history": [], "best": None, "ended": None,
+            "peak_mb": 0.0,
+        }  # fmt: skip
+        self.counted = time.process_time()
+        self.until = self.counted + 60 * minutes
+
+    def epoch_starts(self, phase: str, epoch: int, epochs: int, sessions: int) -> None:  # noqa: ARG002
+        """Note when it began."""
+        self.began = time.process_time()
+
+    def epoch_ends(self, record: Mapping[str, Any]) -> None:
+        """Write what is known now, and end the training where its time is over."""
+        self.count()
+        state = self.state
+        if record["phase"] == "search":
+            state["epoch_seconds"].append(round(time.process_time() - self.began, 1))
+            state["epochs_done"] = record["epoch"]
+            found = {"epoch": record["epoch"], "cpu_seconds": round(state["cpu_seconds"], 1)}
+            found |= {name: value for name, value in record.items() if "@" in name}
+            state["history"].append(found)
+            if "MRR@20" in found and (state["best"] is None or found["MRR@20"] > state["best"]["MRR@20"]):
+                state["best"] = found
+        write_json(self.folder / STATE, state)
+        if time.process_time() > self.until:
+            raise TimeIsOverError
+
+    def count(self) -> None:
+        """Add the time since the last call."""
+        now = time.process_time()
+        self.state["cpu_seconds"] += now - self.counted
+        self.counted = now
+        self.state["peak_mb"] = max(self.state["peak_mb"], peak_mb())
+
+
+def fit(folder: Path, minutes: float) -> None:
+    """Train the job's preset further, and write its bundle where it comes to its end."""
+    job = read_json(folder / JOB, DataError)
+    config = preset(job["preset"]).override(job["set"])
+    dataset = Dataset.load(job["dataset"])
+    clock = Clock(folder, minutes)
+    clock.state["epochs_asked"] = config.epochs
+    try:
+        trained = train(dataset, config, folder / "run", resume=True, refit=False, reporter=clock, threads=1)
+    except TimeIsOverError:
+        return
+    clock.count()
+    trained.save(folder / "bundle", dataset, overwrite=True)
+    state = clock.state
+    state["ended"] = "epochs"
+    state["parameters"] = sum(int(value.size) for value in trained.model.weights.values())
+    if config.memory:
+        metrics = {name: value for name, value in trained.metrics.items() if "@" in name}
+        state["best"] = {"epoch": trained.best_epoch, "cpu_seconds": round(state["cpu_seconds"], 1), **metrics}
+    write_json(folder / STATE, state)
+
+
+def timed(folder: Path, batch: int, seconds: float) -> dict[str, Any]:
+    """Processor time of ranking the 20 best items of test sessions, as `drivers/driver.py` takes it."""
+    job = read_json(folder / JOB, DataError)
+    dataset = Dataset.load(job["dataset"])
+    ranker: Evaluated
+    if "preset" in job:
+        ranker = Recommender.load(folder / "bundle")
+    else:
+        ranker = ItemKnn.fit(dataset.train, dataset.n_items, job["neighbours"], job["shrink"], job["alpha"])
+    generator = np.random.default_rng(0)
+    times: list[float] = []
+    while len(times) < 4 or sum(times) < seconds:  # the first call prepares more than it ranks
+        sessions = dataset.test.prefixes.select(generator.integers(len(dataset.test), size=batch))
+        began = time.process_time()
+        ranker.rank(sessions, 20)
+        times.append(time.process_time() - began)
+    us = 1e6 * float(np.median(times[1:])) / batch
+    return {"batch": batch, "us": us, "calls": len(times) - 1, "peak_mb": peak_mb()}
+
+
+def peak_mb() -> float:
+    """The most memory that this process had, in MB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def main() -> None:
+    """Run a command line of the form above."""
+    import torch  # noqa: F401  # loaded before its threads are limited
+
+    command, folder, *rest = sys.argv[1:]
+    with limit_threads(1):
+        if command == "train":
+            fit(Path(folder), float(rest[0]))
+        else:
+            print(json.dumps(timed(Path(folder), int(rest[0]), float(rest[1]))))
+
+
+if __name__ == "__main__":
+    main()

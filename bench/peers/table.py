@@ -1,0 +1,129 @@
+"""The records as Markdown: what the systems reach beside what was published, and what they cost."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from bench.peers.systems import PUBLISHED, SYSTEMS
+from bench.quality.records import every_record as quality_records
+from bench.quality.table import markdown
+
+_METRICS = ("P@10", "MRR@10", "P@20", "MRR@20")
+_TITLES = {"tmall": "Tmall", "retailrocket": "RetailRocket"}
+_QUALITY_HEAD = ("", "epochs", *_METRICS, "P@20 repeat", "P@20 new", "published P@20 / MRR@20")
+_COST_HEAD = (
+    "", "s an epoch", "s to the best", "best epoch", "parameters", "MB, training", "us, batch 1", "us, batch 512",
+)  # fmt: skip
+_PRESETS = ("paper-literal", "paper", "full")
+_PAPER_RATIO = 16.6  # seconds an epoch of GCE-GNN over MTAW on RetailRocket, as the paper's totals give them
+
+Record = Mapping[str, Any]
+
+
+def render(found: Sequence[Record], presets: Path) -> str:
+    """Both tables of every data set. presets: folder of bench.quality's records."""
+    ours = list(quality_records(presets)) if presets.is_dir() else []
+    parts = []
+    for dataset in sorted({record["dataset"]["name"] for record in found}, reverse=True):
+        own = sorted((one for one in found if one["dataset"]["name"] == dataset), key=_place)
+        title = _TITLES.get(dataset, dataset)
+        ranked = [one for one in own if "metrics" in one]
+        if ranked:
+            parts.append(f"### {title}: quality\n\n{quality(dataset, ranked, ours)}\n")
+        parts.append(f"### {title}: cost\n\n{cost(own)}\n")
+    return "\n".join(parts)
+
+
+def _place(record: Record) -> int:
+    names = [*(system.name for system in SYSTEMS), *(f"ours-{name}" for name in _PRESETS)]
+    return names.index(record["system"]) if record["system"] in names else len(names)
+
+
+def quality(dataset: str, found: Sequence[Record], ours: Sequence[Record]) -> str:
+    """A row a system in the order of `SYSTEMS`, then our baseline and presets (means over seeds)."""
+    published = PUBLISHED.get(dataset, {})
+    rows = [
+        (record["title"], _epochs(record), *_figures([record]), _published(published, record["title"]))
+        for record in found
+    ]
+    mine = [one for one in ours if one["dataset"]["name"] == dataset and one["split"] == "test"]
+    mine = [one for one in mine if "published" not in one.get("protocol", "") and set(one["changed"]) <= {"gamma"}]
+    for name in ("co-occurrence + repeats", *_PRESETS):
+        groups: dict[tuple[tuple[str, Any], ...], list[Record]] = {}
+        for one in mine:
+            if one["preset"] == name:
+                groups.setdefault(tuple(one["changed"].items()), []).append(one)
+        for changed, group in groups.items():
+            title = " ".join([f"**{name}**", *(f"{key}={value:g}" for key, value in changed)])
+            seeds = f"{len(group)} seeds" if len(group) > 1 else "1 seed" if group[0]["seed"] is not None else ""
+            shown = _published(published, "MTAW") if name.startswith("paper") else ""
+            rows.append((title, seeds, *_figures(group), shown))
+    size = found[0]
+    note = (
+        f"Test: {size['samples']:,} samples of {size['sessions']:,} sessions, {size['repeat']['samples']:,} of them "
+        "with a target that is in the session already. In brackets the 95% bootstrap interval over sessions. Systems "
+        "with epochs were trained without the validation sessions, and not refit; the other rows know all training "
+        "sessions."
+    )
+    return f"{note}\n\n{markdown(_QUALITY_HEAD, rows)}"
+
+
+def _epochs(record: Record) -> str:
+    training = record["training"]
+    if record["refit"]:
+        return ""
+    why = {"patience": ", stopped by its patience", "epochs": ""}.get(training["ended"] or "", ", time ended")
+    return f"{training['epochs_done']:.3g} of {training['epochs_asked']}{why}; best {training['best']['epoch']:.3g}"
+
+
+def _figures(group: Sequence[Record]) -> tuple[str, ...]:
+    cells = []
+    for metric in _METRICS:
+        low, high = (statistics.fmean(one["intervals"][metric][end] for one in group) for end in (0, 1))
+        cells.append(f"{statistics.fmean(one['metrics'][metric] for one in group):.2f} [{low:.2f}, {high:.2f}]")
+    for part in ("repeat", "non_repeat"):
+        values = [one[part]["P@20"] for one in group if one[part]["P@20"] is not None]
+        cells.append(f"{statistics.fmean(values):.2f}" if values else "")
+    return tuple(cells)
+
+
+def _published(published: Mapping[str, tuple[float, float]], title: str) -> str:
+    return "{:.2f} / {:.2f}".format(*published[title]) if title in published else ""
+
+
+def cost(found: Sequence[Record]) -> str:
+    """A row a system and preset; below, how many epochs of `paper` one of GCE-GNN takes."""
+    rows = [(record["title"], *_cost(record)) for record in found]
+    lines = [markdown(_COST_HEAD, rows)]
+    seconds = {record["system"]: second for record in found if (second := epoch_seconds(record)) is not None}
+    for name in ("ours-paper", "ours-paper-literal"):
+        if name in seconds and "gce-gnn" in seconds:
+            ratio = seconds["gce-gnn"] / seconds[name]
+            paper = f" (the paper: {_PAPER_RATIO})" if found[0]["dataset"]["name"] == "retailrocket" else ""
+            lines.append(f"\nAn epoch of GCE-GNN over one of `{name.removeprefix('ours-')}`: {ratio:.1f}{paper}.")
+    return "\n".join(lines)
+
+
+def epoch_seconds(record: Record) -> float | None:
+    """Processor seconds of an epoch of training, its validation left out; None where none was done."""
+    training = record["training"]
+    if training.get("epoch_seconds"):
+        return statistics.median(training["epoch_seconds"])
+    return training["cpu_seconds"] / training["epochs_done"] if training["epochs_done"] else None
+
+
+def _cost(record: Record) -> tuple[str, ...]:
+    training, inference = record["training"], record.get("inference", {})
+    seconds, best = epoch_seconds(record), training["best"]
+    parameters, peak = training.get("parameters"), training.get("peak_mb")
+    return (
+        "" if seconds is None else f"{seconds:,.3g}" if seconds < 100 else f"{seconds:,.0f}",
+        "" if best is None else f"{best['cpu_seconds']:,.0f}",
+        "" if best is None else f"{best['epoch']:.3g}",
+        "" if parameters is None else f"{parameters / 1e6:.2f}M",
+        "" if not peak else f"{peak:,.0f}",
+        *(f"{inference[batch]['us']:,.0f}" if batch in inference else "" for batch in ("1", "512")),
+    )
