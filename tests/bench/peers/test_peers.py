@@ -1,0 +1,287 @@
+"""The peers bench end to end with a tiny peer: trained, cut, resumed, ranked; what is told where one is absent."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bench.peers import command, efficiency, ours
+from bench.peers.environments import DRIVERS, ENVIRONMENTS, set_up, why_not
+from bench.peers.knn import ItemKnn
+from bench.peers.records import KIND, SCHEMA, every_record, read_record
+from bench.peers.running import Places, run
+from bench.peers.systems import PUBLISHED, SYSTEMS, System, system_of
+from bench.peers.table import cost, render
+from mtaw_fast.data.sessions import Sessions
+from mtaw_fast.errors import DataError, MtawError, UsageError
+from mtaw_fast.evaluation import evaluate
+from tests.training.conftest import ring_dataset
+
+pytest.importorskip("torch", reason="the drivers need PyTorch")
+
+from tests.bench.peers import tiny_driver
+from tests.bench.peers.tiny_driver import driver
+
+TINY = System(
+    "tiny", "Tiny", None, str(Path(tiny_driver.__file__)), {"epochs": 3, "patience": 3, "batch": 64, "lr": 0.05}, "this"
+)
+FOREVER, ONE_STEP = 10.0, 1e-9
+
+
+def places_of(folder: Path) -> Places:
+    return Places(folder / "results", folder / "work", folder / "environments", None)
+
+
+class ByDriver:
+    """An `Evaluated` that asks the tiny peer's best weights in this process."""
+
+    def __init__(self, folder: Path) -> None:
+        job = driver.Job.load(folder)
+        self.peer = tiny_driver.build(job)
+        driver.load_weights(self.peer.model, str(folder / "best.npz"))
+
+    def rank(self, sessions: Sessions, k: int) -> tuple[np.ndarray, np.ndarray]:
+        samples = driver.Samples(sessions.items, sessions.offsets[:-1], sessions.offsets[1:], sessions.items[:1])
+        samples.targets = np.zeros(len(samples), np.int32)
+        scores = np.concatenate([scores for _, scores in driver.scored(samples, self.peer)])
+        ids = np.argsort(-scores, axis=1, kind="stable")[:, :k].astype(np.int32)
+        return ids, np.take_along_axis(scores, ids, axis=1)
+
+
+def test_a_peer_is_trained_cut_resumed_and_ranked(tmp_path: Path) -> None:
+    dataset, places = ring_dataset(), places_of(tmp_path)
+    record = run(TINY, dataset, places, ONE_STEP, test=False)
+    assert record["training"]["step"] == 1
+    assert record["reads"] == []
+    assert "metrics" not in record
+    assert all("metrics" not in one for one in every_record(places.results))
+    record = run(TINY, dataset, places, FOREVER, test=True)
+    training = record["training"]
+    assert (training["epochs_done"], training["epochs_asked"], training["ended"]) == (3, 3, "epochs")
+    assert [read["why"] for read in record["reads"]] == ["the best of 3 epochs done, of 3 asked"]
+    report = evaluate(ByDriver(tmp_path / "work" / "ring-tiny"), dataset.test)
+    assert record["metrics"] == pytest.approx(dict(report.metrics))
+    assert {name: tuple(ends) for name, ends in record["intervals"].items()} == dict(report.intervals)
+    assert record["repeat"]["samples"] + record["non_repeat"]["samples"] == record["samples"] == len(dataset.test)
+    assert record["metrics"]["P@20"] > 50
+    assert record["validation"]["MRR@20"] == pytest.approx(training["best"]["MRR@20"])
+    assert record["versions"]["torch"]
+    assert record["made"]["machine"]["cores"] >= 1
+    # The weights are those that were read: the test set is left alone.
+    assert run(TINY, dataset, places, FOREVER, test=True)["reads"] == record["reads"]
+    with pytest.raises(DataError, match="made from other data"):
+        run(TINY, dataclasses.replace(dataset, fingerprint="ring-2"), places, FOREVER, test=True)
+
+
+def test_a_driver_that_fails_is_told_and_leaves_no_figures(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    failing = dataclasses.replace(TINY, settings={**TINY.settings, "fails": True})
+    with pytest.raises(MtawError, match="tiny: its driver ended with 1"):
+        run(failing, ring_dataset(), places_of(tmp_path), FOREVER, test=True)
+    assert "the tiny peer fails, as asked" in capfd.readouterr().err
+    assert not list((tmp_path / "results").glob("*.json"))
+    with pytest.raises(MtawError, match="nothing was trained yet; give it --minutes"):
+        run(TINY, ring_dataset(), places_of(tmp_path / "other"), 0, test=True)
+
+
+def test_what_is_absent_is_skipped_with_its_remedy(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "make it with: python -m bench.peers --setup" in str(why_not(system_of("gru4rec"), tmp_path, None))
+    for name in ENVIRONMENTS:
+        (tmp_path / name / "bin").mkdir(parents=True)
+        (tmp_path / name / "bin" / "python").touch()
+    assert all(why_not(one, tmp_path, None) is None for one in SYSTEMS if one.authors is None)
+    assert "a checkout of github.com/CCIIPLab/GCE-GNN" in str(why_not(system_of("gce-gnn"), tmp_path, None))
+    assert f"no model.py in {tmp_path / 'DHCN'}" in str(why_not(system_of("s2-dhcn"), tmp_path, tmp_path))
+    with pytest.raises(UsageError, match="the systems are item-knn, fpmc"):
+        system_of("nobody")
+
+
+def test_the_command_skips_ranks_and_refuses(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from tests.bench.quality.test_quality import write_ring
+
+    data = ["--data", str(write_ring(tmp_path / "data")), "--dataset", "ring", "--work", str(tmp_path / "work"),
+            "--results", str(tmp_path / "results"), "--environments", str(tmp_path / "none")]  # fmt: skip
+    assert command.main([*data, "--system", "all"]) == 0
+    told = capsys.readouterr()
+    assert told.err.count("skipped ") == len(SYSTEMS) - 1
+    assert "ring Item-KNN, 1 of 1 epochs: P@20 " in told.out
+    assert [one["system"] for one in every_record(tmp_path / "results")] == ["item-knn"]
+    assert command.main(["--table", "--results", str(tmp_path / "results"), "--presets", str(tmp_path)]) == 0
+    assert "### ring: quality" in capsys.readouterr().out
+    for wrong, says in (
+        ([], "give --data and --system"),
+        (["--quick", "--system", "gru4rec"], "leave --system out"),
+        ([*data, "--system", "gru4rec", "--minutes", "-1"], "give 0 or more"),
+        ([*data, "--system", "nobody"], "the systems are"),
+    ):
+        assert command.main(wrong) == 2
+        assert says in capsys.readouterr().err
+    out = tmp_path / "peers.json"
+    assert command.main(["--quick", "--json", str(out)]) == 0
+    (result,) = json.loads(out.read_text())["results"]
+    assert (result["bench"], result["system"], result["reads"][0]["why"]) == (
+        "peers", "item-knn", "fitted on all training sessions",
+    )  # fmt: skip
+
+
+def test_setting_up_goes_through_pip_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[list[str]] = []
+
+    class Done:
+        returncode, stderr = 0, ""
+
+    monkeypatch.setattr("bench.peers.environments.venv.create", lambda place, **_: (place).mkdir(parents=True))
+    monkeypatch.setattr("bench.peers.environments.subprocess.run", lambda line, **_: asked.append(line) or Done())
+    set_up(tmp_path)
+    set_up(tmp_path)
+    assert [line[5:] for line in asked] == [list(packages) for packages in ENVIRONMENTS.values()]
+    Done.returncode, Done.stderr = 1, "noise\nERROR: no such version"
+    (tmp_path / "recbole" / "made.txt").unlink()
+    monkeypatch.setattr("bench.peers.environments.venv.create", lambda place, **_: None)
+    with pytest.raises(MtawError, match=r"pip could not install recbole==1\.2\.1 .*: ERROR: no such version"):
+        set_up(tmp_path)
+    assert not (tmp_path / "recbole" / "made.txt").exists()
+
+
+def test_item_knn_is_the_damped_cosine_of_the_last_click() -> None:
+    sessions = Sessions.from_lists([[0, 1, 2], [1, 2, 1], [3, 0], [4, 4]])
+    support = np.bincount(sessions.items, minlength=5) + 20.0
+    counts = np.zeros((5, 5))
+    for clicks in sessions:
+        for one in clicks:
+            for other in clicks:
+                counts[one, other] += one != other
+    expected = counts / (support[None] ** 0.25 * support[:, None] ** 0.75)
+    knn = ItemKnn.fit(sessions, 5, neighbours=3, shrink=20, alpha=0.25)
+    ids, scores = knn.rank(Sessions.from_lists([[4, 0], [1], [4]]), 4)
+    for row, last in enumerate((0, 1, 4)):
+        order = [item for item in np.argsort(-expected[last], kind="stable") if expected[last, item] > 0][:3]
+        assert ids[row, : len(order)].tolist() == order
+        assert scores[row, : len(order)] == pytest.approx(expected[last, order], rel=1e-6)
+        assert (ids[row, len(order) :] == -1).all()
+        assert np.isneginf(scores[row, len(order) :]).all()
+
+
+def test_the_graph_of_gce_gnn_is_that_of_its_authors() -> None:
+    import gce_gnn  # in the drivers' folder, which `tiny_driver` put in the path
+
+    generator = np.random.default_rng(3)
+    sessions = Sessions.from_lists([generator.integers(0, 25, length) for length in generator.integers(1, 9, 120)])
+    near: list[dict[int, int]] = [{} for _ in range(26)]
+    for clicks in sessions:  # as their build_graph.py walks
+        for reach in range(1, 4):
+            for place in range(len(clicks) - reach):
+                one, other = int(clicks[place]) + 1, int(clicks[place + reach]) + 1
+                for a, b in ((one, other), (other, one)):
+                    near[a][b] = near[a].get(b, 0) + 1
+    expected = [sorted(found.items(), key=lambda pair: pair[1], reverse=True)[:12] for found in near]
+    ids, counts = gce_gnn.global_graph(sessions.items, sessions.offsets, 25)
+    assert [list(zip(*pair, strict=True)) for pair in zip(ids, counts, strict=True)] == expected
+
+
+def test_our_presets_are_timed_as_peers_are(tmp_path: Path) -> None:
+    dataset = ring_dataset()
+    dataset.save(tmp_path / "ring.dataset")
+    folder = tmp_path / "job"
+    folder.mkdir()
+    job = {"preset": "paper", "set": ["d=8", "epochs=2", "validation=0.1"], "dataset": str(tmp_path / "ring.dataset")}
+    (folder / "job.json").write_text(json.dumps(job))
+    ours.fit(folder, 0)
+    state = json.loads((folder / "state.json").read_text())
+    assert (state["epochs_done"], state["ended"], len(state["epoch_seconds"])) == (1, None, 1)
+    assert not (folder / "bundle").exists()
+    ours.fit(folder, 10)
+    state = json.loads((folder / "state.json").read_text())
+    assert (state["epochs_done"], state["ended"], len(state["epoch_seconds"])) == (2, "epochs", 2)
+    assert state["best"]["MRR@20"] == max(one["MRR@20"] for one in state["history"])
+    assert state["parameters"] > 8 * dataset.n_items
+    assert state["peak_mb"] > 50
+    assert ours.timed(folder, 4, 0.0)["us"] > 0
+    (folder / "job.json").write_text(json.dumps({**SYSTEMS[0].settings, "dataset": str(tmp_path / "ring.dataset")}))
+    assert ours.timed(folder, 1, 0.0)["calls"] == 3
+
+
+def test_rankings_are_timed_in_turns_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset, places = ring_dataset(), places_of(tmp_path)
+    run(system_of("item-knn"), dataset, places, 0, test=True)
+    turns: list[tuple[str, int]] = []
+
+    def timed(self: Any, batch: int, seconds: float) -> dict[str, Any]:
+        turns.append((self.name, batch))
+        return {"batch": batch, "us": float(len(turns)), "calls": 3, "peak_mb": 10.0}
+
+    def train(self: Any, minutes: float) -> None:
+        state = {"cpu_seconds": 9.0, "epoch_seconds": [4.0, 5.0], "epochs_done": 2, "best": None, "ended": None}
+        (self.folder / "state.json").write_text(json.dumps(state))
+        (self.folder / "bundle").mkdir()
+
+    monkeypatch.setattr(efficiency.Driver, "timed", timed)
+    monkeypatch.setattr(efficiency.Driver, "train", train)
+    efficiency.measure(dataset, tmp_path, [system_of("item-knn"), system_of("gru4rec")], ["paper"], places, 1)
+    one_round = [("item-knn", 1), ("item-knn", 512), ("paper", 1), ("paper", 512)]
+    assert turns == one_round * efficiency.ROUNDS
+    found = list(every_record(places.results))
+    assert [one["system"] for one in found] == ["item-knn", "ours-paper"]
+    assert found[0]["inference"]["1"] == {"us": 5.0, "rounds": [1.0, 5.0, 9.0], "peak_mb": 10.0}
+    shown = cost(found)
+    assert "| paper    | 4.5 " in shown
+
+
+def record_of(system: str, title: str, p20: float, **training: Any) -> dict[str, Any]:
+    metrics = {"P@10": 1.0, "MRR@10": 1.0, "P@20": p20, "MRR@20": 1.0}
+    return {
+        "kind": KIND, "schema": SCHEMA, "system": system, "title": title, "refit": False, "metrics": metrics,
+        "dataset": {"name": "retailrocket"}, "intervals": {name: [v - 1, v + 1] for name, v in metrics.items()},
+        "repeat": {"P@20": 80.0, "samples": 4}, "non_repeat": {"P@20": 20.0, "samples": 6}, "samples": 10,
+        "sessions": 5,
+        "training": {"epochs_done": 1.5, "epochs_asked": 300, "ended": None, "cpu_seconds": 90.0,
+                     "parameters": 2_000_000, "peak_mb": 700.0, "best": {"epoch": 1.0, "cpu_seconds": 60.0},
+                     **training},
+    }  # fmt: skip
+
+
+def test_the_table_has_measured_beside_published_and_how_far_a_training_came(tmp_path: Path) -> None:
+    found = [
+        record_of("gce-gnn", "GCE-GNN", 51.0, ended="patience"),
+        record_of("gru4rec", "GRU4Rec", 44.0),
+        record_of("ours-paper", "paper gamma=6", 0.0, epoch_seconds=[6.0]),
+    ]
+    del found[2]["metrics"]
+    text = render(found, tmp_path / "none")
+    lines = text.splitlines()
+    rows = [line for line in lines if line.startswith(("| GRU4Rec", "| GCE-GNN"))]
+    assert "1.5 of 300, time ended; best 1" in rows[0]
+    assert "44.00 [43.00, 45.00]" in rows[0]
+    assert rows[0].endswith("| 80.00       | 20.00    | 44.89 / 15.77           |")
+    assert "stopped by its patience" in rows[1]
+    assert "53.63 / 28.01" in rows[1]
+    assert [cell.strip() for cell in rows[2].split("|")[2:7]] == ["60", "60", "1", "2.00M", "700"]
+    assert "An epoch of GCE-GNN over one of `paper`: 10.0 (the paper: 16.6)." in lines
+
+
+def test_the_systems_are_whole() -> None:
+    names = [system.name for system in SYSTEMS]
+    assert len(set(names)) == len(names) == 12
+    for system in SYSTEMS:
+        for dataset in ("tmall", "retailrocket"):
+            settings, source = system.settings_for(dataset)
+            assert source
+            assert "{" not in source
+            if system.driver is None:
+                continue
+            assert (DRIVERS / system.driver).exists()
+            assert system.environment in ENVIRONMENTS
+            assert settings["epochs"] >= 20
+            assert settings["patience"] > 0
+    for published in PUBLISHED.values():
+        assert set(published) <= {"MTAW", *(system.title for system in SYSTEMS)}
+
+
+def test_a_file_of_something_else_is_no_record(tmp_path: Path) -> None:
+    (tmp_path / "other.json").write_text(json.dumps({"kind": "other"}))
+    with pytest.raises(DataError, match=r"no record of bench\.peers"):
+        read_record(tmp_path / "other.json")
