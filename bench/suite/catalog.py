@@ -140,6 +140,13 @@ BENCHES = (
         ("torch", "rich", "threadpoolctl"),
     ),
     Bench(
+        "peers",
+        "other systems beside ours: Item-KNN on a small generated log; the trained ones are run by hand",
+        ("--quick",),
+        ("--quick",),
+        ("torch", "threadpoolctl"),
+    ),
+    Bench(
         "sharded_index",
         "an index in shards on Ray against one index",
         ("--quick", "--items", "100000"),
@@ -163,6 +170,7 @@ BENCHES = (
 
 BY_HAND = (
     ByHand("quality --data DIR", "the presets on the public sets; its records stay under docs/results"),
+    ByHand("peers --data DIR", "published systems trained on the public sets; records stay under docs/results/peers"),
     ByHand("gamma_curve", "the paper's figure 2, drawn from the records of bench.quality"),
     ByHand("prepare.partitions LOG", "a click log in partitions: what each step costs"),
     ByHand("prepare.ranges DATASET", "the memory's tables in one pass and in ranges of items"),

@@ -8,6 +8,7 @@ from typing import Any
 
 from bench.suite.scaling_charts import scaling_charts
 from bench.suite.series import Chart, Panel, Series
+from bench.suite.trainings import Training
 from mtaw_fast.errors import require
 from mtaw_fast.evaluation.curves import dress
 
@@ -23,8 +24,8 @@ _FEW = 4  # lines whose legend fits inside the axes
 Row = Mapping[str, Any]
 
 
-def charts_of(rows: Sequence[Row]) -> list[Chart]:
-    """All charts in the order of the page; one without rows has no panels."""
+def charts_of(rows: Sequence[Row], trainings: Sequence[Training] = ()) -> list[Chart]:
+    """All charts in the order of the page; one without rows has no panels. trainings: of `trainings_of`."""
     return [
         Chart(
             "recall",
@@ -65,6 +66,15 @@ def charts_of(rows: Sequence[Row]) -> list[Chart]:
             _roofline(rows),
         ),
         *scaling_charts(rows),
+        Chart(
+            "quality",
+            "Quality against training time",
+            "P@20 on the test sets over the time of training until the best validation score, on one thread; further "
+            "left and higher is better. Where a name says epochs, time ended the training before its own rule did. "
+            "Of ours the whole run counts, refit included, in seconds on the clock; of the others processor seconds.",
+            "python -m bench.peers --data DIR --system all",
+            quality_panels(trainings),
+        ),
     ]
 
 
@@ -168,6 +178,16 @@ def _roofline(rows: Sequence[Row]) -> list[Panel]:
     best = sorted(shares.items(), key=lambda one: one[1], reverse=True)[:_LONGEST]
     series = [Series("share of the limit", [name for name, _ in best], [share for _, share in best])]
     return [Panel("", "percent of the limit", "", series, limit=100.0)] if best else []
+
+
+def quality_panels(trainings: Sequence[Training]) -> list[Panel]:
+    """A panel a data set, a point a system."""
+    panels = []
+    for dataset in dict.fromkeys(one.dataset for one in trainings):
+        own = [one for one in trainings if one.dataset == dataset]
+        series = [Series(one.name, [max(one.seconds, 1.0)], [one.hits]) for one in own]
+        panels.append(Panel(dataset, "seconds of training", "P@20", series, "x"))
+    return panels
 
 
 def _ms(row: Row) -> float:

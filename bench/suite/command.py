@@ -16,7 +16,7 @@ from pathlib import Path
 from bench.harness.report import exit_code_of
 from bench.suite.catalog import BENCHES, BY_HAND, Bench
 from bench.suite.comparing import THRESHOLD, as_json, compare_runs, told
-from bench.suite.results import RESULTS, read_run
+from bench.suite.results import QUALITY, RESULTS, read_run
 from mtaw_fast.errors import MtawError, UsageError
 from mtaw_fast.storage.files import write_json
 
@@ -94,6 +94,10 @@ def _add_report(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     )
     report.add_argument("--machine", metavar="CLASS", help="of several classes of machines, this one")
     report.add_argument("--results", type=Path, default=RESULTS, metavar="DIR", help="(default: bench/results)")
+    report.add_argument(
+        "--quality", type=Path, default=QUALITY, metavar="DIR",
+        help="records of bench.quality, and in peers/ of bench.peers (default: docs/results)",
+    )  # fmt: skip
     report.set_defaults(run=_report)
 
 
@@ -133,9 +137,11 @@ def chosen(only: str | None) -> list[Bench]:
 
 def _report(options: argparse.Namespace) -> int:
     from bench.suite.page import runs_of, write_page
+    from bench.suite.trainings import trainings_of
 
     runs = runs_of(options.results, options.machine)
-    for path in write_page(runs, options.out or runs[-1].path.with_name("report.html")):
+    out = options.out or runs[-1].path.with_name("report.html")
+    for path in write_page(runs, out, trainings_of(options.quality)):
         print(f"wrote {path}")
     return 0
 

@@ -13,6 +13,7 @@ from bench.harness.report import short
 from bench.suite.charts import charts_of, figure_of
 from bench.suite.results import Run, machine_class, read_run
 from bench.suite.series import Chart, Series
+from bench.suite.trainings import Training
 from mtaw_fast import __version__
 from mtaw_fast.errors import DataError, UsageError, require
 from mtaw_fast.report import page as bundle_page
@@ -49,8 +50,8 @@ def latest_rows(runs: Sequence[Run]) -> list[Mapping[str, Any]]:
     return [row for number, row in found.values() if row["case"] != "recall-curve" or number == last]
 
 
-def write_page(runs: Sequence[Run], out: Path) -> list[Path]:
-    """Write the page, and beside it each chart as a PNG; the files, the page first.
+def write_page(runs: Sequence[Run], out: Path, trainings: Sequence[Training] = ()) -> list[Path]:
+    """Write the page, and beside it each chart as a PNG; the files, the page first. trainings: see `trainings_of`.
 
     Raises UsageError where `out` is something else than a page made so, DataError where nothing can be written.
     """
@@ -59,7 +60,7 @@ def write_page(runs: Sequence[Run], out: Path) -> list[Path]:
     bundle_page.refuse_foreign(out)
     check_writable(out.parent, DataError)
     rows = latest_rows(runs)
-    charts = charts_of(rows)
+    charts = charts_of(rows, trainings)
     drawn = [chart for chart in charts if chart.panels]
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_HERE), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True,

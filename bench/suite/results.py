@@ -15,6 +15,7 @@ from mtaw_fast.errors import DataError
 from mtaw_fast.storage.files import read_json
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
+QUALITY = Path(__file__).resolve().parents[2] / "docs" / "results"
 _FEATURES = {  # the best first: what decides how fast kernels can be
     "amx_bf16": "amx",
     "avx512_bf16": "avx512bf16",

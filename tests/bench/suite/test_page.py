@@ -16,6 +16,7 @@ from bench.suite.charts import charts_of
 from bench.suite.command import main
 from bench.suite.page import latest_rows, runs_of
 from bench.suite.results import machine_class
+from bench.suite.trainings import Training, trainings_of
 from tests.bench.suite.test_comparing import MACHINE, row
 from tests.report.test_report import Page
 
@@ -69,7 +70,15 @@ def kept(folder: Path, name: str, rows: list[dict], date: str, quick: bool, mach
 
 
 def test_the_charts_say_what_the_rows_say():
-    recall, loads, training, catalog, roofline, *_ = charts_of(ROWS)
+    trainings = [Training("Tmall", "paper (ours)", 300.0, 36.0), Training("Tmall", "Item-KNN", 0.5, 9.0),
+                 Training("Ring", "Item-KNN", 2.0, 20.0)]  # fmt: skip
+    recall, loads, training, catalog, roofline, *_, quality = charts_of(ROWS, trainings)
+    assert [
+        (panel.title, [(one.name, one.places, one.values) for one in panel.series]) for panel in quality.panels
+    ] == [
+        ("Tmall", [("paper (ours)", [300.0], [36.0]), ("Item-KNN", [1.0], [9.0])]),
+        ("Ring", [("Item-KNN", [2.0], [20.0])]),
+    ]
     (panel,) = recall.panels
     assert panel.title == "1,000 items"  # the larger catalog
     assert [(one.name, one.places, one.values) for one in panel.series] == [
@@ -100,7 +109,7 @@ def test_the_page_needs_nothing_else_and_says_what_is_absent(tmp_path, capsys):
     kept(tmp_path / "results", "one.json", [one for one in ROWS if one["bench"] != "serving"], "2026-11-26", False)
     out = tmp_path / "bench.html"
     (tmp_path / "bench-load.png").write_bytes(b"of an earlier page")
-    command = ["report", str(out), "--results", str(tmp_path / "results")]
+    command = ["report", str(out), "--results", str(tmp_path / "results"), "--quality", str(tmp_path / "none")]
     assert main(command) == 0
     pictures = sorted(path.name for path in tmp_path.glob("*.png"))
     assert pictures == [f"bench-{name}.png" for name in ("catalog", "recall", "roofline", "training")]
@@ -144,3 +153,26 @@ def test_classes_of_machines_are_not_mixed(tmp_path, capsys):
     assert "choose one with --machine" in capsys.readouterr().err
     assert main([*command, "--machine", "other"]) == 2
     assert not (tmp_path / "bench.html").exists()
+
+
+def test_trainings_are_those_whose_test_was_ranked(tmp_path):
+    (tmp_path / "peers").mkdir()
+    about = {"kind": "mtaw_fast quality", "schema": 1, "dataset": {"name": "tmall"}, "metrics": {"P@20": 36.0}}
+    for number, (changes, seconds) in enumerate([
+        ({"preset": "paper", "split": "test", "changed": {}}, 100.0),
+        ({"preset": "paper", "split": "test", "changed": {}}, 300.0),
+        ({"preset": "paper", "split": "test", "changed": {}, "protocol": "published"}, 9.0),
+        ({"preset": "paper", "split": "test", "changed": {"d": 64}}, 9.0),
+        ({"preset": "paper", "split": "validation", "changed": {}}, 9.0),
+        ({"preset": "popularity", "split": "test", "changed": {}}, 9.0),
+    ]):  # fmt: skip
+        (tmp_path / f"{number}.json").write_text(json.dumps({**about, **changes, "training": {"seconds": seconds}}))
+    training = {"ended": None, "epochs_done": 1.25, "epochs_asked": 300, "best": {"cpu_seconds": 60.0}}
+    peer = {"kind": "mtaw_fast peers", "schema": 1, "dataset": {"name": "tmall"}, "title": "GRU4Rec"}
+    (tmp_path / "peers" / "a.json").write_text(json.dumps({**peer, "training": training, "metrics": {"P@20": 18.0}}))
+    (tmp_path / "peers" / "b.json").write_text(json.dumps({**peer, "training": training}))
+    assert trainings_of(tmp_path) == [
+        Training("Tmall", "paper (ours)", 200.0, 36.0),
+        Training("Tmall", "GRU4Rec, 1.2 of 300 epochs", 60.0, 18.0),
+    ]
+    assert trainings_of(tmp_path / "none") == []
