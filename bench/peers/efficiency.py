@@ -24,7 +24,7 @@ OURS: Mapping[str, Mapping[str, Sequence[str]]] = {  # preset -> data set -> set
     "paper-literal": {"retailrocket": ("gamma=6",)},
     "full": {},
 }
-_SECONDS = {1: 2.0, 512: 4.0}  # of ranking, a round
+_SECONDS = 2.0  # of ranking, a batch and round
 _OURS = (sys.executable, "-m", "bench.peers.ours")
 
 
@@ -35,25 +35,26 @@ def measure(
 
     folder: of the data set in our own form. systems: what is timed of those that were trained already.
     """
-    drivers = [driver for system in systems if (driver := _peer(system, dataset, folder, places)) is not None]
+    timed = [one for system in systems if (one := _peer(system, dataset, folder, places)) is not None]
     for name in presets:
         if name not in PRESETS:
-            raise UsageError(f"--system {name}: there is no such preset; they are {', '.join(PRESETS)}")
-        drivers.append(_preset(name, dataset, folder, places, minutes))
-    found: dict[tuple[Path, int], list[dict[str, Any]]] = {}
+            print(f"skipped {name}: there is no such preset", file=sys.stderr)
+        elif (one := _preset(name, dataset, folder, places, minutes)) is not None:
+            timed.append(one)
+    found: dict[Path, list[list[dict[str, Any]]]] = {}
     for number in range(ROUNDS):
-        for driver, path in drivers:
-            if driver is None:
-                continue
+        for driver, path in timed:
             print(f"round {number + 1} of {ROUNDS}: {dataset.name} {driver.name}", file=sys.stderr, flush=True)
-            for batch in BATCHES:
-                found.setdefault((path, batch), []).append(driver.timed(batch, _SECONDS[batch]))
-    for (path, batch), rounds in found.items():
+            found.setdefault(path, []).append(driver.timed(BATCHES, _SECONDS))
+    for path, rounds in found.items():
         record = records.read_record(path)
-        record.setdefault("inference", {})[str(batch)] = {
-            "us": round(statistics.median(one["us"] for one in rounds), 2),
-            "rounds": [round(one["us"], 2) for one in rounds],
-            "peak_mb": round(max(one["peak_mb"] for one in rounds), 1),
+        record["inference"] = {
+            str(batch): {
+                "us": round(statistics.median(one["us"] for one in turns), 2),
+                "rounds": [round(one["us"], 2) for one in turns],
+                "peak_mb": round(max(one["peak_mb"] for one in turns), 1),
+            }
+            for batch, turns in zip(BATCHES, zip(*rounds, strict=True), strict=True)
         }
         records.finish(path, record)
 
@@ -75,8 +76,8 @@ def _peer(system: System, dataset: Dataset, data: Path, places: Places) -> tuple
     return Driver.of(system, folder, places), path
 
 
-def _preset(name: str, dataset: Dataset, data: Path, places: Places, minutes: float) -> tuple[Driver | None, Path]:
-    """Train a preset; its driver, None where its training has no end yet and so no bundle; and its record."""
+def _preset(name: str, dataset: Dataset, data: Path, places: Places, minutes: float) -> tuple[Driver, Path] | None:
+    """Train a preset; its driver and its record, None where its training has no end yet, and so no bundle."""
     changed = list(OURS.get(name, {}).get(dataset.name, ()))
     folder = places.work / f"{dataset.name}-ours-{name}"
     folder.mkdir(parents=True, exist_ok=True)
@@ -102,4 +103,4 @@ def _preset(name: str, dataset: Dataset, data: Path, places: Places, minutes: fl
     }
     places.results.mkdir(parents=True, exist_ok=True)
     records.finish(path, record)
-    return (driver if (folder / "bundle").exists() else None), path
+    return (driver, path) if (folder / "bundle").exists() else None

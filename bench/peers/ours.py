@@ -1,7 +1,7 @@
 """Our presets and Item-KNN, called as a peer's driver is, so that their times are taken in the same way.
 
 python -m bench.peers.ours train FOLDER MINUTES      a preset's search on validation; no refit
-python -m bench.peers.ours time FOLDER BATCH SECONDS
+python -m bench.peers.ours time FOLDER BATCH[,BATCH] SECONDS
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import json
 import resource
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +98,7 @@ def fit(folder: Path, minutes: float) -> None:
     write_json(folder / STATE, state)
 
 
-def timed(folder: Path, batch: int, seconds: float) -> dict[str, Any]:
+def timed(folder: Path, batches: Sequence[int], seconds: float) -> list[dict[str, Any]]:
     """Processor time of ranking the 20 best items of test sessions, as `drivers/driver.py` takes it."""
     job = read_json(folder / JOB, DataError)
     dataset = Dataset.load(job["dataset"])
@@ -107,15 +107,18 @@ def timed(folder: Path, batch: int, seconds: float) -> dict[str, Any]:
         ranker = Recommender.load(folder / "bundle")
     else:
         ranker = ItemKnn.fit(dataset.train, dataset.n_items, job["neighbours"], job["shrink"], job["alpha"])
-    generator = np.random.default_rng(0)
-    times: list[float] = []
-    while len(times) < 4 or sum(times) < seconds:  # the first call prepares more than it ranks
-        sessions = dataset.test.prefixes.select(generator.integers(len(dataset.test), size=batch))
-        began = time.process_time()
-        ranker.rank(sessions, 20)
-        times.append(time.process_time() - began)
-    us = 1e6 * float(np.median(times[1:])) / batch
-    return {"batch": batch, "us": us, "calls": len(times) - 1, "peak_mb": peak_mb()}
+    found = []
+    for batch in batches:
+        generator = np.random.default_rng(0)
+        times: list[float] = []
+        while len(times) < 4 or sum(times) < seconds:  # the first call prepares more than it ranks
+            sessions = dataset.test.prefixes.select(generator.integers(len(dataset.test), size=batch))
+            began = time.process_time()
+            ranker.rank(sessions, 20)
+            times.append(time.process_time() - began)
+        us = 1e6 * float(np.median(times[1:])) / batch
+        found.append({"batch": batch, "us": us, "calls": len(times) - 1, "peak_mb": peak_mb()})
+    return found
 
 
 def peak_mb() -> float:
@@ -132,7 +135,8 @@ def main() -> None:
         if command == "train":
             fit(Path(folder), float(rest[0]))
         else:
-            print(json.dumps(timed(Path(folder), int(rest[0]), float(rest[1]))))
+            for one in timed(Path(folder), [int(batch) for batch in rest[0].split(",")], float(rest[1])):
+                print(json.dumps(one))
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -31,7 +32,7 @@ from mtaw_fast.data.sessions import Samples
 from mtaw_fast.errors import DataError, MtawError
 from mtaw_fast.evaluation import ranks_of, report_of
 from mtaw_fast.evaluation.metrics import gains_of, means_of
-from mtaw_fast.storage.files import folder_lock, read_json
+from mtaw_fast.storage.files import folder_lock
 
 VALIDATION = Config().validation
 
@@ -80,13 +81,12 @@ class Driver:
                 raise
         self._check(process.returncode)
 
-    def timed(self, batch: int, seconds: float) -> dict[str, Any]:
-        """What the driver's `time` says."""
-        line = self._line("time", str(batch), str(seconds))
+    def timed(self, batches: Sequence[int], seconds: float) -> list[dict[str, Any]]:
+        """What the driver's `time` says of each batch."""
+        line = self._line("time", ",".join(map(str, batches)), str(seconds))
         done = subprocess.run(line, env=_one_thread(), stdout=subprocess.PIPE, check=False)
         self._check(done.returncode)
-        (self.folder / "timed.json").write_bytes(done.stdout)
-        return dict(read_json(self.folder / "timed.json", DataError))
+        return [json.loads(one) for one in done.stdout.splitlines()]
 
     def _line(self, command: str, *options: str) -> list[str]:
         return [*self.command, command, str(self.folder), *options]

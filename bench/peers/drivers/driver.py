@@ -5,7 +5,7 @@ A driver runs inside a peer's own environment, where mtaw_fast is not installed,
     DRIVER train FOLDER MINUTES         go on training, until so many minutes of processor time, the epochs or the
                                         patience end
     DRIVER score FOLDER SPLIT           the scores of the best weights, to standard output
-    DRIVER time FOLDER BATCH SECONDS    processor seconds of ranking the test sessions, as JSON
+    DRIVER time FOLDER BATCH[,BATCH] SECONDS    processor time of ranking test sessions, a line of JSON a batch
 
 FOLDER has `job.json` and `data.npz`, which `bench.peers.files` writes and explains; the driver adds `state.json`,
 `checkpoint.npz` (weights, optimizer, random state) and `best.npz` (weights of the best validation epoch). Scores are
@@ -173,7 +173,8 @@ def main(build: Callable[[Job], Peer]) -> None:
     elif command == "time":
         if (job.folder / "best.npz").exists():
             load_weights(peer.model, folder + "/best.npz")
-        output.write(json.dumps(timed(job, peer, int(rest[0]), float(rest[1]))).encode())
+        for batch in rest[0].split(","):
+            output.write(json.dumps(timed(job, peer, int(batch), float(rest[1]))).encode() + b"\n")
     output.close()
 
 
