@@ -17,7 +17,8 @@ import driver
 import numpy as np
 import torch
 
-WHOLE_WIDTH = {"NextItNet"}  # reads the last place of the padded list, so that the width decides what it sees
+# The width decides what these see: NextItNet reads the last place, and in STAMP's sums the padding's vector counts.
+WHOLE_WIDTH = {"NextItNet", "STAMP"}
 PAIRWISE = {"FPMC"}
 
 
