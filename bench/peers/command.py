@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.harness.report import Report, bench_parser, exit_code_of, parse
-from bench.peers.efficiency import OURS, measure
+from bench.peers.efficiency import OURS, ROUNDS, measure
 from bench.peers.environments import set_up, why_not
 from bench.peers.records import every_record
 from bench.peers.running import Places, run
@@ -80,6 +80,9 @@ def _parser() -> argparse.ArgumentParser:
         help="train our presets (--minutes each) and time the rankings of all that is trained, in turns",
     )  # fmt: skip
     parser.add_argument(
+        "--rounds", type=int, default=ROUNDS, metavar="N", help=f"(--efficiency) turns of each (default: {ROUNDS})"
+    )
+    parser.add_argument(
         "--presets", type=Path, default=RESULTS.parent, metavar="DIR",
         help=f"(--table) records of bench.quality, whose rows stand beside (default: {RESULTS.parent})",
     )  # fmt: skip
@@ -100,6 +103,8 @@ def _checked(options: argparse.Namespace) -> argparse.Namespace:
                 raise UsageError(f"--quick generates its data and keeps no records: leave --{name} out")
     elif not (options.setup or options.table) and (options.data is None or not (options.system or options.efficiency)):
         raise UsageError("give --data and --system, --data and --efficiency, or --setup, --table or --quick")
+    if options.rounds < 1:
+        raise UsageError(f"--rounds {options.rounds}: give at least 1")
     if options.minutes < 0:
         raise UsageError(f"--minutes {options.minutes:g}: give 0 or more")
     return options
@@ -124,7 +129,7 @@ def _run(options: argparse.Namespace, places: Places) -> int:
     for name in options.dataset.split(","):
         dataset: Dataset = prepared(options.data, name, _made(places.work))
         if options.efficiency:
-            measure(dataset, places.work / f"{name}.dataset", systems, presets, places, options.minutes)
+            measure(dataset, places.work / f"{name}.dataset", systems, presets, places, options.minutes, options.rounds)
             print(f"{name}\n\n{cost([one for one in every_record(places.results) if one['dataset']['name'] == name])}")
             continue
         for system in systems:

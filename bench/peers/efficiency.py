@@ -29,11 +29,18 @@ _OURS = (sys.executable, "-m", "bench.peers.ours")
 
 
 def measure(
-    dataset: Dataset, folder: Path, systems: Sequence[System], presets: Sequence[str], places: Places, minutes: float
+    dataset: Dataset,
+    folder: Path,
+    systems: Sequence[System],
+    presets: Sequence[str],
+    places: Places,
+    minutes: float,
+    rounds: int = ROUNDS,
 ) -> None:
     """Train our presets so far as the minutes go, then time every ranking in turns, and keep all in the records.
 
-    folder: of the data set in our own form. systems: what is timed of those that were trained already.
+    folder: of the data set in our own form. systems: what is timed of those that were trained already. rounds: how
+    often each has its turn.
     """
     timed = [one for system in systems if (one := _peer(system, dataset, folder, places)) is not None]
     for name in presets:
@@ -42,11 +49,11 @@ def measure(
         elif (one := _preset(name, dataset, folder, places, minutes)) is not None:
             timed.append(one)
     found: dict[Path, list[list[dict[str, Any]]]] = {}
-    for number in range(ROUNDS):
+    for number in range(rounds):
         for driver, path in timed:
-            print(f"round {number + 1} of {ROUNDS}: {dataset.name} {driver.name}", file=sys.stderr, flush=True)
+            print(f"round {number + 1} of {rounds}: {dataset.name} {driver.name}", file=sys.stderr, flush=True)
             found.setdefault(path, []).append(driver.timed(BATCHES, _SECONDS))
-    for path, rounds in found.items():
+    for path, turns_of in found.items():
         record = records.read_record(path)
         record["inference"] = {
             str(batch): {
@@ -54,7 +61,7 @@ def measure(
                 "rounds": [round(one["us"], 2) for one in turns],
                 "peak_mb": round(max(one["peak_mb"] for one in turns), 1),
             }
-            for batch, turns in zip(BATCHES, zip(*rounds, strict=True), strict=True)
+            for batch, turns in zip(BATCHES, zip(*turns_of, strict=True), strict=True)
         }
         records.finish(path, record)
 
