@@ -15,7 +15,8 @@ _METRICS = ("P@10", "MRR@10", "P@20", "MRR@20")
 _TITLES = {"tmall": "Tmall", "retailrocket": "RetailRocket"}
 _QUALITY_HEAD = ("", "epochs", *_METRICS, "P@20 repeat", "P@20 new", "published P@20 / MRR@20")
 _COST_HEAD = (
-    "", "s an epoch", "s to the best", "best epoch", "parameters", "MB, training", "us, batch 1", "us, batch 512",
+    "", "s an epoch", "over epochs", "s to the best", "its epoch", "parameters", "MB, training", "us, batch 1",
+    "us, batch 512",
 )  # fmt: skip
 _PRESETS = ("paper-literal", "paper", "full")
 _PAPER_RATIO = 16.6  # seconds an epoch of GCE-GNN over MTAW on RetailRocket, as the paper's totals give them
@@ -45,10 +46,12 @@ def _place(record: Record) -> int:
 def quality(dataset: str, found: Sequence[Record], ours: Sequence[Record]) -> str:
     """A row a system in the order of `SYSTEMS`, then our baseline and presets (means over seeds)."""
     published = PUBLISHED.get(dataset, {})
-    rows = [
-        (record["title"], _epochs(record), *_figures([record]), _published(published, record["title"]))
-        for record in found
-    ]
+    by_system = {record["system"]: record for record in found}
+    rows = []
+    for system in SYSTEMS:
+        record = by_system.get(system.name)
+        measured = ("not ranked yet", *[""] * 6) if record is None else (_epochs(record), *_figures([record]))
+        rows.append((system.title, *measured, _published(published, system.title)))
     mine = [one for one in ours if one["dataset"]["name"] == dataset and one["split"] == "test"]
     mine = [one for one in mine if "published" not in one.get("protocol", "") and set(one["changed"]) <= {"gamma"}]
     for name in ("co-occurrence + repeats", *_PRESETS):
@@ -119,9 +122,11 @@ def _cost(record: Record) -> tuple[str, ...]:
     training, inference = record["training"], record.get("inference", {})
     seconds, best = epoch_seconds(record), training["best"]
     parameters, peak = training.get("parameters"), training.get("peak_mb")
+    so_far = "" if training["ended"] else " so far"
     return (
         "" if seconds is None else f"{seconds:,.3g}" if seconds < 100 else f"{seconds:,.0f}",
-        "" if best is None else f"{best['cpu_seconds']:,.0f}",
+        f"{training['epochs_done']:.2g}",
+        "" if best is None else f"{best['cpu_seconds']:,.3g}{so_far}",
         "" if best is None else f"{best['epoch']:.3g}",
         "" if parameters is None else f"{parameters / 1e6:.2f}M",
         "" if not peak else f"{peak:,.0f}",

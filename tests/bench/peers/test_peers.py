@@ -14,7 +14,7 @@ from bench.peers import command, efficiency, ours
 from bench.peers.environments import DRIVERS, ENVIRONMENTS, set_up, why_not
 from bench.peers.knn import ItemKnn
 from bench.peers.records import KIND, SCHEMA, every_record, read_record
-from bench.peers.running import Places, run
+from bench.peers.running import Driver, Places, run
 from bench.peers.systems import PUBLISHED, SYSTEMS, System, system_of
 from bench.peers.table import cost, render
 from mtaw_fast.data.sessions import Sessions
@@ -60,6 +60,8 @@ def test_a_peer_is_trained_cut_resumed_and_ranked(tmp_path: Path) -> None:
     assert record["reads"] == []
     assert "metrics" not in record
     assert all("metrics" not in one for one in every_record(places.results))
+    turns = Driver.of(TINY, tmp_path / "work" / "ring-tiny", places).timed([1, 16], 0.0)
+    assert [(one["batch"], one["us"] > 0, one["calls"] >= 3) for one in turns] == [(1, True, True), (16, True, True)]
     record = run(TINY, dataset, places, FOREVER, test=True)
     training = record["training"]
     assert (training["epochs_done"], training["epochs_asked"], training["ended"]) == (3, 3, "epochs")
@@ -260,7 +262,7 @@ def test_the_table_has_measured_beside_published_and_how_far_a_training_came(tmp
     assert rows[0].endswith("| 80.00       | 20.00    | 44.89 / 15.77           |")
     assert "stopped by its patience" in rows[1]
     assert "53.63 / 28.01" in rows[1]
-    assert [cell.strip() for cell in rows[2].split("|")[2:7]] == ["60", "60", "1", "2.00M", "700"]
+    assert [cell.strip() for cell in rows[2].split("|")[2:8]] == ["60", "1.5", "60 so far", "1", "2.00M", "700"]
     assert "An epoch of GCE-GNN over one of `paper`: 10.0 (the paper: 16.6)." in lines
 
 
