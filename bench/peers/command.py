@@ -3,7 +3,7 @@
 python -m bench.peers --setup [--environments DIR]
 python -m bench.peers --data DIR --system NAME[,NAME] [--dataset NAMES] [--minutes M] [--no-test] [--checkouts DIR]
 python -m bench.peers --data DIR --efficiency [--dataset NAMES] [--minutes M] [--system NAMES]
-python -m bench.peers --table
+python -m bench.peers --table [--write DIR]
 python -m bench.peers --quick
 
 A system trains for so many minutes of processor time on one thread and keeps a checkpoint; the same command later goes
@@ -28,7 +28,7 @@ from bench.peers.environments import set_up, why_not
 from bench.peers.records import every_record
 from bench.peers.running import Places, run
 from bench.peers.systems import SYSTEMS, system_of
-from bench.peers.table import cost, render
+from bench.peers.table import cost, render, write_into
 from bench.quality.runs import prepared
 from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.data.synthetic import generate
@@ -53,7 +53,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             set_up(places.environments)
             return 0
         if options.table:
-            print(render(list(every_record(places.results)), options.presets))
+            found = list(every_record(places.results))
+            print(render(found, options.presets))
+            if options.write is not None:
+                for path in write_into(options.write, found, options.presets):
+                    print(f"wrote {path}", file=sys.stderr)
             return 0
         return _run(options, places)
     except MtawError as error:
@@ -75,6 +79,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--no-test", action="store_true", help="leave the test set alone: more training is to come")
     parser.add_argument("--table", action="store_true", help="print the tables of what is recorded, as Markdown")
+    parser.add_argument(
+        "--write",
+        type=Path,
+        metavar="DIR",
+        help="(--table) also put each between its marks in the Markdown files there",
+    )
     parser.add_argument(
         "--efficiency", action="store_true",
         help="train our presets (--minutes each) and time the rankings of all that is trained, in turns",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import Any
 from bench.peers.systems import PUBLISHED, SYSTEMS
 from bench.quality.records import every_record as quality_records
 from bench.quality.table import markdown
+from mtaw_fast.errors import UsageError
+from mtaw_fast.storage.files import write_bytes
 
 _METRICS = ("P@10", "MRR@10", "P@20", "MRR@20")
 _TITLES = {"tmall": "Tmall", "retailrocket": "RetailRocket"}
@@ -21,7 +24,40 @@ _COST_HEAD = (
 _PRESETS = ("paper-literal", "paper", "full")
 _PAPER_RATIO = 16.6  # seconds an epoch of GCE-GNN over MTAW on RetailRocket, as the paper's totals give them
 
+_MARKS = re.compile(
+    r"(?P<begin><!-- peers (?P<dataset>\w+) (?P<kind>quality|cost) -->)\n.*?(?P<end><!-- end -->)", re.DOTALL
+)
+
 Record = Mapping[str, Any]
+
+
+def write_into(folder: Path, found: Sequence[Record], presets: Path) -> list[Path]:
+    """Put every table between its marks in the Markdown files of a folder; the files that have some.
+
+    The marks are `<!-- peers DATASET quality -->` (or `cost`) and `<!-- end -->`. UsageError where there are none.
+    """
+    ours = list(quality_records(presets)) if presets.is_dir() else []
+    tables = {"quality": lambda name, own: quality(name, [one for one in own if "metrics" in one], ours),
+              "cost": lambda _, own: cost(own)}  # fmt: skip
+
+    def filled(match: re.Match[str]) -> str:
+        own = _own(found, match["dataset"])
+        table = tables[match["kind"]](match["dataset"], own) if own else ""
+        return f"{match['begin']}\n\n{table}\n\n{match['end']}" if table else match[0]
+
+    written = []
+    for path in sorted(folder.glob("*.md")):
+        text = path.read_text(encoding="utf-8")
+        if _MARKS.search(text):
+            write_bytes(path, _MARKS.sub(filled, text).encode())
+            written.append(path)
+    if not written:
+        raise UsageError(f"--write {folder}: no Markdown file there has marks such as <!-- peers tmall quality -->")
+    return written
+
+
+def _own(found: Sequence[Record], dataset: str) -> list[Record]:
+    return sorted((one for one in found if one["dataset"]["name"] == dataset), key=_place)
 
 
 def render(found: Sequence[Record], presets: Path) -> str:
@@ -29,7 +65,7 @@ def render(found: Sequence[Record], presets: Path) -> str:
     ours = list(quality_records(presets)) if presets.is_dir() else []
     parts = []
     for dataset in sorted({record["dataset"]["name"] for record in found}, reverse=True):
-        own = sorted((one for one in found if one["dataset"]["name"] == dataset), key=_place)
+        own = _own(found, dataset)
         title = _TITLES.get(dataset, dataset)
         ranked = [one for one in own if "metrics" in one]
         if ranked:

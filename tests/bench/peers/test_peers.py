@@ -16,7 +16,7 @@ from bench.peers.knn import ItemKnn
 from bench.peers.records import KIND, SCHEMA, every_record, read_record
 from bench.peers.running import Driver, Places, run
 from bench.peers.systems import PUBLISHED, SYSTEMS, System, system_of
-from bench.peers.table import cost, render
+from bench.peers.table import cost, render, write_into
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import DataError, MtawError, UsageError
 from mtaw_fast.evaluation import evaluate
@@ -264,6 +264,18 @@ def test_the_table_has_measured_beside_published_and_how_far_a_training_came(tmp
     assert "53.63 / 28.01" in rows[1]
     assert [cell.strip() for cell in rows[2].split("|")[2:8]] == ["60", "1.5", "60 so far", "1", "2.00M", "700"]
     assert "An epoch of GCE-GNN over one of `paper`: 10.0 (the paper: 16.6)." in lines
+    page = tmp_path / "page.md"
+    page.write_text(
+        "a\n<!-- peers retailrocket cost -->\nold\n<!-- end -->\n<!-- peers tmall cost -->\nb\n<!-- end -->\n"
+    )
+    for _ in range(2):
+        assert write_into(tmp_path, found, tmp_path / "none") == [page]
+        table = page.read_text().removeprefix("a\n<!-- peers retailrocket cost -->\n\n").split("\n\n<!-- end -->\n")
+        assert table == [cost(sorted(found, key=lambda one: one["title"] != "GRU4Rec")),
+                         "<!-- peers tmall cost -->\nb\n<!-- end -->\n"]  # fmt: skip
+    page.write_text("no marks")
+    with pytest.raises(UsageError, match="has marks such as"):
+        write_into(tmp_path, found, tmp_path / "none")
 
 
 def test_the_systems_are_whole() -> None:
