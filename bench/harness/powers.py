@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-# Two-sided 95% quantiles of Student's t with 1, 2, .. degrees of freedom; behind them the normal one is near enough.
-_STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131)
+from bench.harness.student import quantile
+
 _NORMAL = 1.96
 LEAST_ERROR = 0.05  # of a point: how far two processes that do the same lie apart
 _BEND_GAIN = 11.8  # of chi-square, for two more parameters: three standard deviations
@@ -77,8 +77,7 @@ def power_of(sizes: Sequence[float], costs: Sequence[float], errors: Sequence[fl
     straight, chi, deviations = _fitted([np.ones_like(x), x], y, sigma)
     freedom = len(x) - 2
     scale = math.sqrt(max(1.0, chi / freedom)) if freedom else 1.0
-    quantile = _NORMAL if not 0 < freedom <= len(_STUDENT) else _STUDENT[freedom - 1]
-    reach = quantile * scale * deviations[1]
+    reach = (quantile(freedom) if freedom else _NORMAL) * scale * deviations[1]
     exponent = float(straight[1])
     return Power(exponent, exponent - reach, exponent + reach, len(x), _bend(x, y, sigma, chi))
 

@@ -7,11 +7,8 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from bench.harness.student import quantile
 from bench.suite.results import keyed
-
-# Student's t, 97.5%, for 1, 2, .. 9 degrees of freedom; the normal quantile is taken beyond.
-_T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
-_NORMAL = 1.960
 
 
 def merged(runs: Sequence[Sequence[Mapping[str, Any]]]) -> list[Mapping[str, Any]]:
@@ -49,15 +46,11 @@ def _one(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         return row
     logs = [math.log(one["ratio"]) for one in rows]
     middle = statistics.fmean(logs)
-    between = _t(len(logs) - 1) * statistics.stdev(logs) / math.sqrt(len(logs))
+    between = quantile(len(logs) - 1) * statistics.stdev(logs) / math.sqrt(len(logs))
     inside = [_half_width(one) for one in rows if one.get("ratio_low") is not None]
     half = max([between, *([math.hypot(*inside) / len(inside)] if inside else [])])
     ends = {"ratio": middle, "ratio_low": middle - half, "ratio_high": middle + half}
     return row | {name: float(f"{math.exp(value):.5g}") for name, value in ends.items()}
-
-
-def _t(freedom: int) -> float:
-    return _T[freedom - 1] if freedom <= len(_T) else _NORMAL
 
 
 def _half_width(row: Mapping[str, Any]) -> float:
