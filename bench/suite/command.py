@@ -67,7 +67,7 @@ def _add_compare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "compare",
         help="tell which ratios changed between two result files",
         description="Compare the ratios of two runs, each against a peer timed in the same process; times are never "
-        "compared. Exits 1 where a ratio fell by more than the threshold and its 95%% interval leaves 1 out.",
+        "compared. Exits 1 where a ratio fell by more than the threshold and its 95% interval leaves 1 out.",
         epilog="example: python -m bench compare old.json new.json --threshold 0.1",
     )
     compare.add_argument("old", type=Path, metavar="OLD", help="a file of 'bench all' or of a bench's --json")
