@@ -52,8 +52,8 @@ def faiss_flat(setting: Setting) -> Iterator[dict[str, Any]]:
     """The best 20 by `index="gpu"`, by FAISS's GpuIndexFlatIP within it, and by the CPU's exact scan."""
     sizes = (1, 8) if setting.dry else (1, 32, 1024)
     for n_items in (setting.items, setting.large):
-        vectors = normalised(setting.normal(n_items, setting.d).cpu().numpy())
-        queries = normalised(setting.normal(max(sizes) + 1, setting.d).cpu().numpy()[1:])
+        drawn = normalised(setting.normal(n_items + max(sizes), setting.d).cpu().numpy())  # one draw: see `inputs`
+        vectors, queries = drawn[:n_items], drawn[n_items:]
         scan = make_index("scan", vectors)
         facts: dict[str, Any] = {"N": n_items, "d": setting.d, "k": _K}
         try:

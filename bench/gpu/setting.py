@@ -107,8 +107,9 @@ def inputs(setting: Setting, items: int | None = None) -> tuple[Tensor, Tensor, 
     """Queries, items (all of the setting's, or as many) and targets of a full batch; both sides are leaves."""
     count = setting.items if items is None else items
     targets = torch.randint(0, count, (setting.rows,), generator=setting.generator()).to(setting.device)
-    e = setting.normal(setting.items, setting.d)[:count].clone()
-    q = e[targets] + setting.normal(setting.rows, setting.d)
+    drawn = setting.normal(setting.items + setting.rows, setting.d)  # one draw: equal seeds would begin alike
+    e = drawn[:count].clone()
+    q = e[targets] + drawn[setting.items :]
     return q.requires_grad_(), e.requires_grad_(), targets
 
 
