@@ -77,7 +77,7 @@ def machine_record() -> dict[str, Any]:
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
         "gpus": _gpus(),
         "os": platform.system(),
-        "kernel": platform.release(),
+        "kernel": platform.release().split("-")[0],
         "arch": platform.machine(),
         "load_average": round(os.getloadavg()[0], 2),
         "python": platform.python_version(),
