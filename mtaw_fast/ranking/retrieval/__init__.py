@@ -129,7 +129,7 @@ def make_index(
         return GpuFlatIndex(catalog, _scan_index(catalog, quantised), name)
     if ladder is None:
         raise UsageError("index 'ladder': the bundle has no index; add one with 'mtaw-fast export BUNDLE --index auto'")
-    return _ladder_index(catalog, quantised, ladder)
+    return _ladder_index(catalog, _scan_index(catalog, quantised), ladder)
 
 
 def check_index_name(name: str) -> None:
@@ -142,14 +142,16 @@ def _best(catalog: np.ndarray, quantised: Mapping[str, np.ndarray] | None, ladde
     """What 'auto' stands for; see `make_index`."""
     large = len(catalog) > EXACT_ITEMS
     has_faiss = large and importlib.util.find_spec("faiss") is not None
+    scan = _scan_index(catalog, quantised)
     if has_faiss:
-        from mtaw_fast.ranking.retrieval.gpu_device import sees_gpu
+        from mtaw_fast.ranking.retrieval.gpu_device import sees_gpu, temporary_bytes
 
         if sees_gpu():
             from mtaw_fast.ranking.retrieval.gpu import GpuFlatIndex
 
+            temporary_bytes()  # a slip in the setting is told; only what the GPU refuses is gone around
             try:
-                index = GpuFlatIndex(catalog, _scan_index(catalog, quantised))
+                index = GpuFlatIndex(catalog, scan)
             except UsageError as refused:
                 _LOG.warning("index: auto goes on without the GPU: %s", refused)
             else:
@@ -157,18 +159,18 @@ def _best(catalog: np.ndarray, quantised: Mapping[str, np.ndarray] | None, ladde
                 return index
     if has_faiss and ladder is not None:
         _LOG.info("index: ladder (auto)")
-        return _ladder_index(catalog, quantised, ladder)
+        return _ladder_index(catalog, scan, ladder)
     if large and ladder is not None:
         _LOG.warning("the bundle's index needs FAISS, which is not installed: %s", install_command("cpu"))
     _LOG.info("index: scan (auto)")
-    return _scan_index(catalog, quantised)
+    return scan
 
 
-def _ladder_index(catalog: np.ndarray, quantised: Mapping[str, np.ndarray] | None, ladder: LadderFile) -> Index:
+def _ladder_index(catalog: np.ndarray, scan: ScanIndex, ladder: LadderFile) -> Index:
     from mtaw_fast.ranking.retrieval.ladder import load_ladder
 
     plans, recall = read_entry(str(ladder.path), ladder.entry)
-    return load_ladder(ladder.path, catalog, plans, _scan_index(catalog, quantised), recall)
+    return load_ladder(ladder.path, catalog, plans, scan, recall)
 
 
 def _scan_index(catalog: np.ndarray, quantised: Mapping[str, np.ndarray] | None) -> ScanIndex:

@@ -225,6 +225,14 @@ def test_auto(card: Card, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCap
     assert caplog.records == []
 
 
+def test_auto_tells_a_slip_in_the_setting(card: Card, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is no refusal of the GPU, and so nothing to go around."""
+    monkeypatch.setattr(retrieval, "EXACT_ITEMS", 100)
+    monkeypatch.setenv("MTAW_GPU_TEMP_MIB", "lots")
+    with pytest.raises(UsageError, match="MTAW_GPU_TEMP_MIB is 'lots'; give MiB between"):
+        make_index("auto", catalog())
+
+
 def test_a_gpu_that_fails_while_it_is_searched(card: Card) -> None:
     index = make_index("gpu", catalog())
     card.search_error = out_of_memory(1 << 30)
