@@ -155,31 +155,27 @@ def ranker_times(
     ) / max(before.n_clicks, 1)
     tables, trends = built
     since = None if before.times is None else int(before.times.max())
-    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+    scratch = folder or Path(tempfile.gettempdir())  # of a file without a name: nothing stays where this is killed
 
-        def walk(slice_: Sessions, asked: int) -> tuple[float, Lessons | None]:
-            live, made = replace(config, ranker_samples=asked), []
+    def walk(slice_: Sessions, asked: int) -> tuple[float, Lessons | None]:
+        live, made = replace(config, ranker_samples=asked), []
 
-            def go() -> None:
-                with contextlib.suppress(TrainingError):  # no target among its candidates
-                    made.append(
-                        go_through(
-                            live, tables, slice_, min_prefix, weights, Path(scratch), "", Silent(), since, trends
-                        )
-                    )
+        def go() -> None:
+            with contextlib.suppress(TrainingError):  # no target among its candidates
+                made.append(go_through(live, tables, slice_, min_prefix, weights, scratch, "", Silent(), since, trends))
 
-            return watch.seconds(go), made[0] if made else None
+        return watch.seconds(go), made[0] if made else None
 
-        short, _ = walk(few, 1)
-        long, _ = walk(last, 1)
-        asking, lessons = walk(last, _ASKED)
-        learned = max(long - short, 0.0) / max(last.n_clicks - few.n_clicks, 1)
-        if lessons is None:
-            return RankerTimes(table_click, short, learned, 0.0, 0.0)
-        fit = replace(fit_settings(config, timed=trends is not None), epochs=1)
-        fitting = watch.seconds(
-            lambda: fit_ranker(lessons, lessons.targets, lessons.lengths, fit, config.seed, "", Silent())
-        )
+    short, _ = walk(few, 1)
+    long, _ = walk(last, 1)
+    asking, lessons = walk(last, _ASKED)
+    learned = max(long - short, 0.0) / max(last.n_clicks - few.n_clicks, 1)
+    if lessons is None:
+        return RankerTimes(table_click, short, learned, 0.0, 0.0)
+    fit = replace(fit_settings(config, timed=trends is not None), epochs=1)
+    fitting = watch.seconds(
+        lambda: fit_ranker(lessons, lessons.targets, lessons.lengths, fit, config.seed, "", Silent())
+    )
     count = len(lessons.targets)
     return RankerTimes(
         table_click,

@@ -106,6 +106,7 @@ def train(
         if group is None:
             (planned or log_plan)(run.settle(budget_minutes))
         else:
+            run.settle_for_group()
             group.mark(folder)
         return run.finish()
 
@@ -164,18 +165,33 @@ class _Run:
 
     def settle(self, budget_minutes: float) -> Plan:
         """The plan of this run, made now or when it began, whose settings hold from here."""
-        kept, fitting = self.state["plan"], self._fitting
+        kept = self.state["plan"]
         if kept is not None:
             plan = Plan.from_dict(kept)
         else:
+            by_group = bool(self.state["history"])  # which plans nothing, and has the full softmax
             plan = plan_training(
-                self._dataset, self._config, refit=self._refit, device=fitting.device, budget_minutes=budget_minutes,
-                folder=self._files.folder,
+                self._dataset, replace(self._config, softmax="full") if by_group else self._config, refit=self._refit,
+                device=self._fitting.device, budget_minutes=budget_minutes, folder=self._files.folder,
             )  # fmt: skip
+            plan = replace(plan, why="as the run began") if by_group else plan
             self.state.settle(plan.as_dict())
-        self._config = plan.settle(self._config)
-        self._fitting = replace(fitting, config=self._config)
+        self._take(plan.settle(self._config))
         return plan
+
+    def settle_for_group(self) -> None:
+        """What a group of processes has in place of a plan: the full softmax. UsageError where this run samples."""
+        kept = self.state["plan"]
+        if kept is not None and kept["softmax"] == "sampled":
+            raise UsageError(
+                f"{self._files.folder} holds a training with the sampled softmax, which a group of processes cannot "
+                "have; resume it without torchrun, or start anew with --overwrite"
+            )
+        self._take(replace(self._config, softmax="full"))
+
+    def _take(self, config: Config) -> None:
+        self._config = config
+        self._fitting = replace(self._fitting, config=config)
 
     def _weights_of_types(self) -> np.ndarray | None:
         """What targets count by type; UsageError where the settings ask for what the data set cannot give."""

@@ -13,12 +13,15 @@ import torch
 
 from mtaw_fast.config import PRESETS, Config, preset
 from mtaw_fast.data.dataset import Dataset
+from mtaw_fast.errors import UsageError
 from mtaw_fast.phases import phases_of
-from mtaw_fast.training import planning, train
+from mtaw_fast.training import first_steps, planning, train
 from mtaw_fast.training.first_steps import Stopwatch
+from mtaw_fast.training.fitting import Fitting
 from mtaw_fast.training.plan import ALWAYS_FULL, PhasePlan, Plan, chosen_softmax, minutes, must_be_timed
 from mtaw_fast.training.planning import plan_training
-from mtaw_fast.training.reporting import Silent
+from mtaw_fast.training.reporting import Reporter, Silent
+from mtaw_fast.training.state import RunState
 
 PUBLIC = {"tmall": 351_268 * 40_727, "retailrocket": 433_648 * 36_968}  # samples x items: logits an epoch
 LARGE = 10 * ALWAYS_FULL
@@ -144,6 +147,62 @@ def test_the_plan_is_told_first_and_kept_by_a_resumed_run(
     assert trained.model.config.softmax == "sampled"
     assert "sampled softmax" in caplog.text
     assert "--set softmax=full insists" in caplog.text
+
+
+class Alone:
+    """A group of one process, without the channels."""
+
+    device = torch.device("cpu")
+
+    def fitting(
+        self, config: Config, dataset: Dataset, state: RunState, reporter: Reporter, type_weights: np.ndarray | None
+    ) -> Fitting:
+        return Fitting(config, dataset.n_items, dataset.min_prefix, self.device, state, reporter, type_weights)
+
+    def mark(self, folder: Path) -> None: ...
+
+
+class CutOff(Silent):
+    """Ends a run after its first epoch."""
+
+    def epoch_starts(self, phase: str, epoch: int, epochs: int, sessions: int) -> None:
+        if epoch == 2:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.usefixtures("measuring")
+def test_what_one_process_began_to_sample_no_group_takes_up(ring: Dataset, small: Config, tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        train(ring, small, tmp_path, reporter=CutOff(), budget_minutes=0)
+    before = (tmp_path / "state.json").read_bytes()
+    with pytest.raises(UsageError, match=r"sampled softmax, which a group .* resume it without torchrun"):
+        train(ring, small, tmp_path, resume=True, group=Alone())
+    assert (tmp_path / "state.json").read_bytes() == before
+
+
+@pytest.mark.usefixtures("measuring")
+def test_what_a_group_began_keeps_the_full_softmax(ring: Dataset, small: Config, tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        train(ring, small, tmp_path, reporter=CutOff(), group=Alone())
+    told: list[Plan] = []
+    trained = train(ring, small, tmp_path, resume=True, budget_minutes=0, planned=told.append)
+    assert told[0].lines()[0] == "plan: full softmax (as the run began)"
+    assert trained.model.config.softmax == "full"
+    assert train(ring, small, tmp_path, overwrite=True, group=Alone()).model.config.softmax == "full"
+
+
+@pytest.mark.usefixtures("measuring")
+def test_first_steps_leave_nothing_where_they_are_killed(
+    ring: Dataset, remembering: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[list[Path]] = []
+
+    def fit(*arguments: object, **settings: object) -> None:
+        seen.append(list(tmp_path.iterdir()))
+
+    monkeypatch.setattr(first_steps, "fit_ranker", fit)
+    plan_training(ring, remembering, folder=tmp_path)
+    assert seen == [[]]
 
 
 def test_a_stopwatch_counts_work_and_not_waiting() -> None:
