@@ -50,8 +50,8 @@ def aw_loss(
     float32. isa: instruction set, None for the one in use. negatives: whether to add the term over the other items.
 
     The same bits for every number of threads and on every run. A vector that is not finite makes the losses NaN that
-    it enters, of an item all of them. Beside the results it takes the items twice in `compute`, O(B d), and 128 MiB or
-    512 bytes an item, whichever is more, for exponentials; the next call finds them again.
+    it enters, of an item all of them. Beside the results it takes O(B d), 4 bytes an item, and 128 MiB or 512 bytes an
+    item, whichever is more, for exponentials; the next call finds them again.
 
     Raises ValueError on a wrong type or shape, where `isa` has no such products, and on a gamma above MOST_GAMMA with
     negatives; IndexError on a target outside the catalog. Releases the GIL.
