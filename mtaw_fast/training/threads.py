@@ -1,9 +1,9 @@
 """How many threads a training takes, decided once at its start.
 
-Work of our own in C++ (the loss, Adam, the memory's tables and features) goes in small pieces to whichever thread is free,
-with the same bits for every number of them. PyTorch instead cuts each operation into one share a thread and waits for
-the last at a barrier, hundreds of times a step: beside other busy processes each barrier waits for a thread that has
-lost its processor, and what it computes depends on the number of shares. So the encoder's part of a step takes one
+Work of our own in C++ (the loss, Adam, the memory's tables and features) goes in small pieces to whichever thread is
+free, with the same bits for every number of them. PyTorch instead cuts each operation into one share a thread and waits
+for the last at a barrier, hundreds of times a step: beside other busy processes each barrier waits for a thread that
+has lost its processor, and what it computes depends on the number of shares. So the encoder's part of a step takes one
 thread unless told otherwise.
 """
 
