@@ -20,9 +20,12 @@ def make_stepper(model: MTAW, config: Config) -> AnyStepper:
     """The stepper that config.softmax and config.step ask for; 'auto' takes CUDA graphs where nothing speaks against
     them, and the full softmax: when to sample is the plan's matter (`training.plan`).
 
-    Raises UsageError where graphs are asked for on a CPU, UnsupportedError where the GPU cannot have them.
+    Raises UsageError where graphs are asked for on a CPU or for a sample, UnsupportedError where the GPU cannot have
+    them.
     """
     if config.softmax == "sampled":
+        if config.step == "graph":
+            raise UsageError("setting step=graph cannot be had with softmax=sampled; choose auto or eager")
         logging.getLogger("mtaw_fast").info(
             "training step: eager, softmax over a batch's own items and %d of the others", config.catalog_samples
         )

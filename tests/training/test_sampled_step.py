@@ -98,6 +98,12 @@ def test_it_is_for_the_cpu() -> None:
         make_stepper(MTAW(config, N_ITEMS).to("meta"), config)
 
 
+def test_no_graph_is_captured_of_it() -> None:
+    config = Config(d=8, softmax="sampled", step="graph")
+    with pytest.raises(UsageError, match=r"step=graph cannot be had with softmax=sampled; choose auto or eager"):
+        make_stepper(MTAW(config, N_ITEMS), config)
+
+
 def test_a_sample_has_no_term_over_the_other_items() -> None:
     with pytest.raises(UsageError, match=r"softmax=sampled.*leave negatives out"):
         Config(softmax="sampled", negatives=True)
