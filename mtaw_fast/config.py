@@ -290,6 +290,10 @@ class Config:
             )
         if self.negatives and self.softmax == "sampled":
             raise UsageError("setting softmax=sampled has no term over the other items; leave negatives out")
+        if self.softmax == "sampled" and self.loss_backend != "auto":
+            raise UsageError(
+                f"setting softmax=sampled: loss_backend={self.loss_backend} computes the whole catalog; leave one out"
+            )
         _check_features(self.leave_out)
         parsed(self.type_weights, "setting type_weights")
 

@@ -2,8 +2,10 @@
 
 The rule of the softmax, where config.softmax is 'auto':
 
-- full on a GPU, whose kernels never store the logits, and with negatives=true, which a sample has no term for;
+- full on a GPU, whose kernels never store the logits, with negatives=true, which a sample has no term for, and with a
+  loss_backend of choice, which are all of the whole catalog;
 - full where an epoch has at most `ALWAYS_FULL` logits (samples x items), whatever the machine is doing meanwhile;
+- sampled where a phase with the full one would take more memory than is free, and no step of it is tried;
 - full where the whole training, by the steps measured here, fits the budget with it; else sampled.
 
 A run keeps its choice when it is resumed, and the bundle's settings have it.
@@ -129,6 +131,8 @@ def chosen_softmax(
     device: str,
     full_seconds: float | None,
     budget_minutes: float,
+    full_bytes: int = 0,
+    free_bytes: int | None = None,
 ) -> tuple[Softmax, str]:
     """The softmax by the rule above, and why.
 
@@ -144,6 +148,10 @@ def chosen_softmax(
         not ask.
     budget_minutes : float
         What it may take.
+    full_bytes : int, default 0
+        The most memory that an encoder's phase is thought to take with the full softmax.
+    free_bytes : int, optional
+        The memory that is free; without it, memory does not count.
     """
     if config.softmax != "auto":
         return config.softmax, AS_SET
@@ -151,22 +159,30 @@ def chosen_softmax(
         return "full", "always on a GPU"
     if config.negatives:
         return "full", "negatives=true needs the whole catalog"
+    if config.loss_backend != "auto":
+        return "full", f"loss_backend={config.loss_backend} computes the whole catalog"
     if logits_an_epoch <= ALWAYS_FULL:
         return "full", "always for a log of this size"
+    drawn = f"{config.catalog_samples:,} drawn items a step beside the batch's own"
+    if free_bytes is not None and full_bytes > free_bytes:
+        return "sampled", (
+            f"{drawn}: the full one would take about {_size(full_bytes)} and {_size(free_bytes)} are free; "
+            "--set softmax=full insists"
+        )
     assert full_seconds is not None
     if full_seconds <= 60 * budget_minutes:
         return "full", f"with it the training fits the {budget_minutes:g} minutes of --budget-minutes"
     return "sampled", (
-        f"{config.catalog_samples:,} drawn items a step beside the batch's own: with the full one the training would "
-        f"take about {minutes(full_seconds)}, more than the {budget_minutes:g} minutes of --budget-minutes; "
+        f"{drawn}: with the full one the training would take about {minutes(full_seconds)}, more than the "
+        f"{budget_minutes:g} minutes of --budget-minutes; "
         "--set softmax=full insists"
     )
 
 
-def must_be_timed(config: Config, *, logits_an_epoch: int, device: str) -> bool:
-    """Whether the rule asks how long the full softmax would take."""
-    small = logits_an_epoch <= ALWAYS_FULL
-    return config.softmax == "auto" and device == "cpu" and not config.negatives and not small
+def asks_for_costs(config: Config, *, logits_an_epoch: int, device: str) -> bool:
+    """Whether the rule asks what the full softmax would cost."""
+    free = config.softmax == "auto" and config.loss_backend == "auto" and not config.negatives
+    return free and device == "cpu" and logits_an_epoch > ALWAYS_FULL
 
 
 def minutes(seconds: float) -> str:

@@ -15,13 +15,15 @@ import torch
 from mtaw_fast.config import Config, Softmax
 from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.data.sessions import Sessions, offsets_of
+from mtaw_fast.errors import UsageError
 from mtaw_fast.memory.bounded import pass_bytes
 from mtaw_fast.memory.settings import memory_settings
 from mtaw_fast.phases import phases_of
+from mtaw_fast.storage.memory import available_memory
 from mtaw_fast.training.batch import sample_counts
 from mtaw_fast.training.first_steps import EncoderTimes, RankerTimes, Stopwatch, encoder_times, ranker_times
 from mtaw_fast.training.memory_slice import fit_settings
-from mtaw_fast.training.plan import BUDGET_MINUTES, PhasePlan, Plan, chosen_softmax, must_be_timed
+from mtaw_fast.training.plan import BUDGET_MINUTES, PhasePlan, Plan, asks_for_costs, chosen_softmax
 from mtaw_fast.training.spectral import WINDOW
 from mtaw_fast.training.threads import current_threads
 from mtaw_fast.type_weights import by_code
@@ -55,7 +57,14 @@ def plan_training(
         What the training may take with the full softmax, before it samples.
     folder : Path, optional
         For short-lived files.
+
+    Raises
+    ------
+    UsageError
+        Where budget_minutes is under 0 or no number.
     """
+    if not budget_minutes >= 0:
+        raise UsageError(f"budget_minutes={budget_minutes:g}: give the minutes that a training may take")
     device = device or torch.device("cpu")
     work = _Work.of(dataset, config)
     logits = work.samples_of(len(dataset.train)) * dataset.n_items
@@ -66,10 +75,15 @@ def plan_training(
         )
         return Plan(softmax, why, tuple(work.phase(name, softmax, None, None) for name in phases))
     asked: tuple[Softmax, ...] = ("full", "sampled")
-    if not must_be_timed(config, logits_an_epoch=logits, device=device.type):
+    encoders = [name for name in phases if name != "validate" and not name.startswith("ranker")]
+    full_bytes = max((work.phase(name, "full", None, None).peak_bytes for name in encoders), default=0)
+    free_bytes = available_memory()
+    costs = asks_for_costs(config, logits_an_epoch=logits, device=device.type)
+    if not costs or (free_bytes is not None and full_bytes > free_bytes):
         softmax, _ = chosen_softmax(
-            config, logits_an_epoch=logits, device=device.type, full_seconds=None, budget_minutes=budget_minutes
-        )
+            config, logits_an_epoch=logits, device=device.type, full_seconds=None, budget_minutes=budget_minutes,
+            full_bytes=full_bytes, free_bytes=free_bytes,
+        )  # fmt: skip
         asked = (softmax,)
     fitted = dataset.train.split_last(config.validation)[0].without_times()
     weights = by_code(config.type_weights, dataset.type_names, "setting type_weights")
@@ -82,8 +96,9 @@ def plan_training(
     made = {softmax: tuple(work.phase(name, softmax, encoder, ranker) for name in phases) for softmax in asked}
     full_seconds = sum(phase.seconds or 0.0 for phase in made["full"]) if "full" in made else None
     softmax, why = chosen_softmax(
-        config, logits_an_epoch=logits, device=device.type, full_seconds=full_seconds, budget_minutes=budget_minutes
-    )
+        config, logits_an_epoch=logits, device=device.type, full_seconds=full_seconds, budget_minutes=budget_minutes,
+        full_bytes=full_bytes, free_bytes=free_bytes,
+    )  # fmt: skip
     return Plan(softmax, why, made[softmax], watch.slowdown)
 
 

@@ -18,7 +18,7 @@ from mtaw_fast.phases import phases_of
 from mtaw_fast.training import first_steps, planning, train
 from mtaw_fast.training.first_steps import Stopwatch
 from mtaw_fast.training.fitting import Fitting
-from mtaw_fast.training.plan import ALWAYS_FULL, PhasePlan, Plan, chosen_softmax, minutes, must_be_timed
+from mtaw_fast.training.plan import ALWAYS_FULL, PhasePlan, Plan, asks_for_costs, chosen_softmax, minutes
 from mtaw_fast.training.planning import plan_training
 from mtaw_fast.training.reporting import Reporter, Silent
 from mtaw_fast.training.state import RunState
@@ -36,13 +36,13 @@ def softmax_of(config: Config, logits: int = LARGE, device: str = "cpu", full: f
 @pytest.mark.parametrize("dataset", PUBLIC)
 def test_the_public_sets_keep_the_full_softmax_however_busy_the_machine_is(dataset: str, name: str) -> None:
     config = preset(name)
-    assert not must_be_timed(config, logits_an_epoch=PUBLIC[dataset], device="cpu")
+    assert not asks_for_costs(config, logits_an_epoch=PUBLIC[dataset], device="cpu")
     assert softmax_of(config, PUBLIC[dataset], full=None) == "full"
 
 
 def test_a_large_log_is_sampled_where_the_full_softmax_takes_longer_than_the_budget() -> None:
     config = preset("full")
-    assert must_be_timed(config, logits_an_epoch=LARGE, device="cpu")
+    assert asks_for_costs(config, logits_an_epoch=LARGE, device="cpu")
     assert softmax_of(config, full=1.5 * HOUR) == "full"
     assert softmax_of(config, full=1.6 * HOUR) == "sampled"
 
@@ -51,7 +51,41 @@ def test_what_is_never_sampled_by_the_rule() -> None:
     assert softmax_of(Config(), device="cuda", full=None) == "full"
     assert softmax_of(Config(negatives=True), full=None) == "full"
     assert softmax_of(Config(softmax="full"), full=None) == "full"
+    assert softmax_of(Config(loss_backend="native"), full=None) == "full"
+    assert not asks_for_costs(Config(loss_backend="native"), logits_an_epoch=LARGE, device="cpu")
     assert softmax_of(Config(softmax="sampled"), 10, full=None) == "sampled"
+
+
+@pytest.mark.usefixtures("measuring")
+def test_what_would_not_fit_the_memory_is_sampled_and_never_tried(
+    ring: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The full softmax's weights, gradient and moments would be made for its first steps."""
+    monkeypatch.setattr(planning, "available_memory", lambda: 1 << 20)
+    tried: list[object] = []
+    times = planning.encoder_times
+
+    def noted(*given: object) -> object:
+        tried.append(given[6])
+        return times(*given)
+
+    monkeypatch.setattr(planning, "encoder_times", noted)
+    made = plan_training(ring, preset("paper").override(["d=8", "epochs=1"]))
+    assert made.softmax == "sampled"
+    assert "the full one would take about " in made.why
+    assert "and 1 MB are free; --set softmax=full insists" in made.why
+    assert tried == [("sampled",)]
+
+
+@pytest.mark.parametrize("budget", [-1.0, float("nan")])
+def test_a_budget_that_is_none_is_refused(ring: Dataset, budget: float) -> None:
+    with pytest.raises(UsageError, match=r"budget_minutes=.*: give the minutes that a training may take"):
+        plan_training(ring, Config(), budget_minutes=budget)
+
+
+def test_a_sample_of_a_backend_of_choice_is_refused() -> None:
+    with pytest.raises(UsageError, match="softmax=sampled: loss_backend=native computes the whole catalog"):
+        Config(softmax="sampled", loss_backend="native")
 
 
 @pytest.mark.parametrize(
