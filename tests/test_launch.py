@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from mtaw_fast.cli import main
 from mtaw_fast.errors import UsageError
 from mtaw_fast.launch import Launch, follows
 
@@ -59,3 +60,18 @@ def test_half_of_it_is_refused(environment: dict[str, str], said: str) -> None:
     with pytest.raises(UsageError, match=said):
         Launch.of(environment)
     assert not follows(environment)  # nobody else says so
+
+
+def test_only_a_training_leaves_it_to_rank_0_to_speak(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An environment that says RANK=3 is no reason for another command to end without a word."""
+    for name, value in WHOLE.items():
+        monkeypatch.setenv(name, value)
+    assert main(["train", "none.dataset", "none.bundle", "--set", "d=-1"]) == 2
+    assert capsys.readouterr().err == ""
+    assert main(["info"]) == 2
+    assert "the following arguments are required" in capsys.readouterr().err
+    monkeypatch.setenv("RANK", "0")
+    assert main(["train", "none.dataset", "none.bundle", "--set", "d=-1"]) == 2
+    assert "setting d=-1" in capsys.readouterr().err

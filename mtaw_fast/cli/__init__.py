@@ -27,6 +27,10 @@ class _Parser(argparse.ArgumentParser):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status: 0 ok, 1 failed, 2 misused."""
+    given = sys.argv[1:] if argv is None else argv
+    # Every process of a group that trains was told the same, and rank 0 says so. Other commands have no group,
+    # whatever their environment holds.
+    speaks = "train" not in given or not follows()
     try:
         arguments = _parser().parse_args(argv)
         logging.basicConfig(
@@ -36,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return 0
     except MtawError as error:
-        return _fail(str(error), error.exit_code)
+        return _fail(str(error), error.exit_code, speaks or error.exit_code != UsageError.exit_code)
     except BrokenPipeError:
         # The reader of our output went away (`| head`): not a failure, and nothing more can be written.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -44,13 +48,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         return _fail(f"{error.filename or 'a file'}: {error.strerror or error}; check the path and its permissions", 1)
     except KeyboardInterrupt:
-        return _fail("interrupted; a training goes on with --resume, score with the same command", _INTERRUPTED)
+        return _fail("interrupted; a training goes on with --resume, score with the same command", _INTERRUPTED, speaks)
 
 
-def _fail(message: str, status: int) -> int:
-    if status in (UsageError.exit_code, _INTERRUPTED) and follows():
-        return status  # every process of a group was told the same, and rank 0 says so
-    print(f"mtaw-fast: {' '.join(message.split())}", file=sys.stderr)
+def _fail(message: str, status: int, speaks: bool = True) -> int:
+    if speaks:
+        print(f"mtaw-fast: {' '.join(message.split())}", file=sys.stderr)
     return status
 
 

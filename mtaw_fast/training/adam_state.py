@@ -14,6 +14,7 @@ from mtaw_fast.kernels.adam import AdamGroup, AdamSettings, adam_step
 from mtaw_fast.model.mtaw import MTAW
 
 BETAS = (0.9, 0.999)
+CLIP_EPS = 1e-6  # added to a norm before it divides, as torch.nn.utils.clip_grad_norm_ does
 MOMENTS = ("exp_avg", "exp_avg_sq", "step")  # Adam's state of a weight
 
 

@@ -13,14 +13,13 @@ from mtaw_fast.config import Config
 from mtaw_fast.errors import UnsupportedError
 from mtaw_fast.kernels.scatter import add_rows
 from mtaw_fast.model.mtaw import MTAW
-from mtaw_fast.training.adam_state import BETAS, MOMENTS
+from mtaw_fast.training.adam_state import BETAS, CLIP_EPS, MOMENTS
 from mtaw_fast.training.batch import Batch
 from mtaw_fast.training.row_adam import RowAdam
 from mtaw_fast.training.sampled_loss import CatalogSample, sampled_aw_loss
 from mtaw_fast.training.step import compute_dtype, learning_rate
 
 _ITEMS = "item_embedding"
-_NORM_EPS = 1e-6  # of torch.nn.utils.clip_grad_norm_
 
 
 class SampledStepper:
@@ -126,6 +125,6 @@ class SampledStepper:
             return
         others = [value.grad for value in self._others.values() if value.grad is not None]
         norm = torch.stack([part.norm() for part in (gradient, *others)]).norm()
-        factor = (self._config.clip_norm / (norm + _NORM_EPS)).clamp_max(1.0)
+        factor = (self._config.clip_norm / (norm + CLIP_EPS)).clamp_max(1.0)
         for part in (gradient, *others):
             part.mul_(factor)

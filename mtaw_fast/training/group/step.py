@@ -25,7 +25,7 @@ from mtaw_fast.kernels import triton_device
 from mtaw_fast.kernels.aw_loss import catalog_sums, loss_of_sums
 from mtaw_fast.kernels.scatter import add_rows
 from mtaw_fast.model.mtaw import MTAW
-from mtaw_fast.training.adam_state import MOMENTS
+from mtaw_fast.training.adam_state import BETAS, CLIP_EPS, MOMENTS
 from mtaw_fast.training.batch import Batch
 from mtaw_fast.training.group.collectives import in_order
 from mtaw_fast.training.group.shards import Shards, Share
@@ -34,7 +34,6 @@ from mtaw_fast.training.step import AHEAD, compute_dtype, encoder_dtype, learnin
 
 _SEEDS = 1 << 62
 _NORM_ROWS = 1 << 16  # of a gradient whose squares are added up at once
-_CLIP_EPS = 1e-6  # torch.nn.utils.clip_grad_norm_'s
 
 
 class GroupStepper:
@@ -53,7 +52,7 @@ class GroupStepper:
         self._dtype = compute_dtype(config, self._device)
         self._encoder_dtype = encoder_dtype(config, model.item_embedding)
         self._optimizer = torch.optim.AdamW(
-            model.parameters(), lr=config.lr, weight_decay=config.weight_decay, fused=True
+            model.parameters(), lr=config.lr, betas=BETAS, weight_decay=config.weight_decay, fused=True
         )
         self._total, self._mass, self._steps, self._latest = 0.0, 0.0, 0, math.nan
         self.failed_step: int | None = None
@@ -182,7 +181,7 @@ class GroupStepper:
         for weights in self._small:
             assert weights.grad is not None
             total = total + _square_sum(weights.grad)
-        factor = (self._config.clip_norm / (total.sqrt() + _CLIP_EPS)).clamp_max(1.0)
+        factor = (self._config.clip_norm / (total.sqrt() + CLIP_EPS)).clamp_max(1.0)
         for weights in self.model.parameters():
             assert weights.grad is not None
             weights.grad.mul_(factor.to(weights.grad.dtype))
