@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import multiprocessing
 import resource
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from mtaw_fast.errors import MtawError
+from mtaw_fast.storage.memory import give_back_freed
 
 _STATUS = Path("/proc/self/status")
 _RESTART = Path("/proc/self/clear_refs")  # writing 5 there restarts VmHWM at what is resident now
@@ -103,17 +103,10 @@ def _prepared(prepare: Callable[..., Callable[[], Any]], arguments: tuple[Any, .
 
 def restart_peak() -> None:
     """Give freed memory back and let `resident_peak` begin anew, where the system can (Linux)."""
-    _return_freed_memory()
+    gc.collect()
+    give_back_freed()  # so that using its blocks again counts
     if _RESTART.exists():
         _RESTART.write_text("5")
-
-
-def _return_freed_memory() -> None:
-    """Give the allocator's free blocks back to the system, so that reusing them counts (glibc)."""
-    gc.collect()
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)
 
 
 def _child(

@@ -1,8 +1,9 @@
-"""How much memory this process may still take, less than the machine has free in a container, and what it has taken."""
+"""Memory: what this process may still take (less than is free, in a container), what it took, and giving it back."""
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import resource
 from collections.abc import Iterator
 from pathlib import Path
@@ -45,6 +46,23 @@ def peak_memory(status: Path = _STATUS) -> int:
             if line.startswith("VmHWM:"):  # ru_maxrss would begin at the peak of who started this process
                 return int(line.split()[1]) << 10
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
+
+
+def give_back_freed() -> bool:
+    """Hand memory that was freed, and that the C library keeps for later, back to the system.
+
+    glibc keeps what is small or lies between what is in use: gigabytes, after many arrays were made and dropped.
+
+    Returns
+    -------
+    bool
+        False where the C library knows no such call (it is glibc's).
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is None:
+        return False
+    trim(0)
+    return True
 
 
 def _of_machine(machine: Path) -> Iterator[int]:

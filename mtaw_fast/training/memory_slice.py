@@ -23,6 +23,7 @@ from mtaw_fast.memory.trends import TrendTables, trend_settings
 from mtaw_fast.model.item_vectors import normalised
 from mtaw_fast.ranking.encoders import NativeEncoder
 from mtaw_fast.ranking.retrieval import ScanIndex
+from mtaw_fast.storage.memory import give_back_freed
 from mtaw_fast.training.batch import typed
 from mtaw_fast.training.lessons import go_through
 from mtaw_fast.training.memory_ranker import RankerFit, fit_ranker
@@ -101,6 +102,7 @@ def fit_on_slice(
     )
     fit = fit_settings(config, timed=trends is not None)
     del tables, trends  # the lessons need them no more, and they are gigabytes of a large log
+    give_back_freed()
     return fit_ranker(
         lessons, lessons.targets, lessons.lengths, fit, config.seed, phase, reporter, target_weights=lessons.weights
     )

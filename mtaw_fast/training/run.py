@@ -21,6 +21,7 @@ from mtaw_fast.memory import RankerNet
 from mtaw_fast.model.model import Model
 from mtaw_fast.phases import phases_of
 from mtaw_fast.storage.files import folder_lock
+from mtaw_fast.storage.memory import give_back_freed
 from mtaw_fast.training.batch import typed
 from mtaw_fast.training.checkpoints import RunFolder
 from mtaw_fast.training.encoder import weights_of
@@ -227,6 +228,7 @@ class _Run:
         while (phase := self.state["phase"]) != _DONE:
             self._reporter.phase_starts(phase, phases.index(phase) + 1, len(phases))
             kept = self._phases[phase](phase)
+            give_back_freed()  # else a phase's peak stands on what the one before it has left
             # What the search leaves has served its purpose once the refit begins.
             self.state.next_phase(following[phase], kept if _is_refit(phase) or not _is_refit(following[phase]) else {})
         return TrainedModel(

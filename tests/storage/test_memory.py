@@ -54,3 +54,26 @@ def test_the_peak_is_what_a_process_held(tmp_path: Path) -> None:
     status.write_text("Name:\tpython\nVmHWM:\t  1234 kB\n")
     assert peak_memory(status) == 1234 << 10
     assert peak_memory(tmp_path / "none") > 10 << 20  # by getrusage, where there is no such file
+
+
+def test_freed_memory_goes_back_to_the_system() -> None:
+    """Blocks too small for maps of their own, below one that stays: glibc keeps them until it is asked."""
+    code = """
+import numpy as np
+from mtaw_fast.storage.memory import give_back_freed
+
+def anonymous():
+    lines = open("/proc/self/status").read().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("RssAnon:"))
+
+blocks = [np.ones(100_000, np.uint8) for _ in range(2000)]
+blocks = blocks[-1:]
+before = anonymous()
+given = give_back_freed()
+print(int(given), before - anonymous())
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    given, kilobytes = map(int, done.stdout.split())
+    if not given:
+        pytest.skip("the C library has no malloc_trim")
+    assert kilobytes > 150_000
