@@ -203,7 +203,7 @@ def test_train_hands_on_how_many_threads_it_may_take(
     monkeypatch.setattr("mtaw_fast.cli.train.usable_cpus", lambda: 5)
     monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
     failed: list[str] = []
-    monkeypatch.setattr("mtaw_fast.cli._fail", lambda message, _: failed.append(message) or 2)
+    monkeypatch.setattr("mtaw_fast.cli._fail", lambda message, *_: failed.append(message) or 2)
     assert main(["train", f"{work}/dataset", f"{tmp_path}/b", *options]) == 2
     assert failed == [f"asked for {expected[0]}, {expected[1]}"]
     assert os.environ["OMP_WAIT_POLICY"] == "PASSIVE"
