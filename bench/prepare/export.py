@@ -45,7 +45,6 @@ def _run(bundle: Path, quick: bool, json: Path | None) -> int:
         if clicks <= cases.bundle.config.max_len:
             print(f"measuring sessions of {clicks} clicks ..", file=sys.stderr, flush=True)
             report.run(cases.encode(clicks))
-            report.run(cases.encode_batch(clicks))
             report.run(cases.recommend(clicks))
             report.run(cases.session_options(clicks))
     report.notes += cases.sizes()

@@ -29,7 +29,6 @@ from mtaw_fast.recommender import Recommender
 K = 20
 _SESSIONS = 512
 _CHECKED = 8
-_BATCH = 64
 _TOLERANCES = {"fp16": 5e-3, "int8": 0.2}  # on the coordinates of a unit vector; all others are float32
 _OVERLAPS = {"onnx-fp16": 0.95, "onnx-int8": 0.7}  # of the true top 20, on average: below it a variant is broken
 
@@ -76,22 +75,6 @@ class ExportCases:
 
         ours = Contender("ours", lambda call: native.encode(sessions[call % _SESSIONS]))
         return Case("encode", self._params(clicks), "latency_us", ours, peers, wrong, self.plan)
-
-    def encode_batch(self, clicks: int) -> Case:
-        """A batch of sessions of one length by the encoder `onnx`: together (ours), and each in a run of its own."""
-        onnx, batch = (
-            make_encoder("onnx", self.bundle),
-            Sessions.from_lists([one.items for one in self._sessions(clicks)]),
-        )
-        batch = batch.slice(0, _BATCH)
-
-        def wrong(contender: Contender) -> str | None:
-            return None if contender.run(0).tobytes() == onnx._one_by_one(batch).tobytes() else "other bits than alone"
-
-        ours = Contender("ours", lambda _: onnx.encode(batch))
-        peers = [Contender("one by one", lambda _: onnx._one_by_one(batch))]
-        params = {**self._params(clicks), "batch": _BATCH}
-        return Case("encode-batch", params, "latency_us", ours, peers, wrong, self.plan)
 
     def recommend(self, clicks: int) -> Case:
         """A list of external ids to its top 20: the whole path."""

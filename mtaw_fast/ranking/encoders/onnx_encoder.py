@@ -18,19 +18,15 @@ from mtaw_fast.errors import BundleError, MtawError, UsageError
 from mtaw_fast.ranking.encoders.common import checked_sessions
 from mtaw_fast.ranking.encoders.onnx_runtime import MEND, open_on_cpu, open_on_cuda
 
-# Clicks of one run on the CPU. More of them no longer cost less each: their values leave the second cache.
-_CLICKS = 2048
 # Numbers of the largest value of one run on a GPU, 32 MiB; about ten such values are alive at once.
 _NUMBERS = 1 << 23
-_PROBED = (1, 2, 7, 18)  # clicks; of a matrix with one row, some, and more than a register's
 
 
 class OnnxEncoder:
     """`Encoder` by the graph in float32.
 
-    On the CPU sessions of equal length go together, unpadded, so that no vector knows of another session: the sums of a
-    row are the same in a run of one session and of many. That is ONNX Runtime's doing and not promised, so it is tried
-    out when the encoder is made; where it does not hold, every session has a run of its own.
+    On the CPU every session has a run of its own, so that no vector knows of another session. In a run of several, even
+    of equal length, ONNX Runtime sums some rows in another order than alone (seen at d = 32 and 64 sessions).
 
     On a GPU a batch is one run, padded (several only where sessions are so long that its largest value would pass
     32 MiB). What is padded has no weight in any sum, but the order of a sum may depend on the run's shape there:
@@ -57,7 +53,6 @@ class OnnxEncoder:
         self._added = item[:0]
         self._bindings = threading.local()  # an IOBinding belongs to one run at a time
         self._padded = name.startswith("onnx-cuda")
-        self._together = not self._padded and self._runs_are_alike()
 
     @classmethod
     def of(cls, bundle: Bundle, name: str) -> OnnxEncoder:
@@ -97,8 +92,6 @@ class OnnxEncoder:
         lengths = np.minimum(lengths, self._max_len)
         if self._padded:
             return self._encode(sessions, lengths, padded_runs(lengths, self._config.d))
-        if self._together and len(lengths) > 1:
-            return self._encode(sessions, lengths, equal_runs(lengths))
         return self._one_by_one(sessions)
 
     def _encode(self, sessions: Sessions, lengths: np.ndarray, runs: Iterator[np.ndarray]) -> np.ndarray:
@@ -161,36 +154,6 @@ class OnnxEncoder:
         rows = self._item.take(np.where(late, 0, ids), axis=0)
         rows[late] = self._added[ids[late] - len(self._item)]
         return rows
-
-    def _runs_are_alike(self) -> bool:
-        """Whether sessions of equal length get the same bits together as alone, on this machine."""
-        draw = np.random.default_rng(0)
-        for length in _PROBED:
-            if length > self._max_len:
-                break
-            clicks = Sessions.from_lists(draw.integers(0, len(self._item), (33, length)))
-            alone = self._one_by_one(clicks)
-            for count in (2, 33):
-                together = self._encode(clicks, np.full(count, length), iter([np.arange(count)]))
-                if together[:count].tobytes() != alone[:count].tobytes():
-                    return False
-        return True
-
-
-def equal_runs(lengths: np.ndarray) -> Iterator[np.ndarray]:
-    """Groups of sessions of equal length, each a power of two of them: ONNX Runtime keeps a pattern for every shape.
-
-    lengths: int64[B], of at least 1. Yields int64[b] row numbers, every row once.
-    """
-    order = np.argsort(lengths, kind="stable")
-    values, begins = np.unique(lengths[order], return_index=True)
-    for length, rows in zip(values.tolist(), np.split(order, begins[1:]), strict=True):
-        most = 1 << max(0, (_CLICKS // length).bit_length() - 1)
-        begin = 0
-        while begin < len(rows):
-            count = min(most, 1 << ((len(rows) - begin).bit_length() - 1))
-            yield rows[begin : begin + count]
-            begin += count
 
 
 def padded_runs(lengths: np.ndarray, d: int) -> Iterator[np.ndarray]:

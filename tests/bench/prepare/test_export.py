@@ -45,7 +45,6 @@ def test_every_case(work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[st
     graphs = ["onnx-float32", "onnx-fp16", "onnx-int8"]
     names = {
         "encode": ["onnx-encoder", "torch-eager", *graphs],
-        "encode-batch": ["one by one"],
         "recommend": graphs,
         "session-options": [*export_cases._OPTIONS, "run() alone", "IOBinding alone"],
     }

@@ -131,42 +131,24 @@ def wide(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     return Bundle.load(folder)
 
 
-def test_sessions_of_equal_length_share_a_run(wide: Bundle) -> None:
-    """The same bits as alone, in far fewer runs, beyond what `TestEveryEncoder` asks."""
-    encoder = make_encoder("onnx", wide)
+@pytest.mark.parametrize("d", [16, 32, 100])
+def test_a_batch_has_the_bits_of_single_runs(tmp_path: Path, d: int) -> None:
+    """Many sessions of one length among them: a run of 64 at d = 32 would sum in another order than one alone."""
+    save_random(tmp_path / "bundle", n_items=N, d=d, max_len=60)
+    export_onnx(tmp_path / "bundle", ["float32"], part="encoder")
+    encoder = make_encoder("onnx", Bundle.load(tmp_path / "bundle"))
     rng = np.random.default_rng(2)
-    lengths = np.concatenate([rng.integers(1, 12, 300), rng.integers(12, 90, 40), [1], [60] * 37])
-    sessions = Sessions.from_lists([rng.integers(0, N, length) for length in rng.permutation(lengths)])
-    runs = Runs(encoder._session)
-    encoder._session = runs
-    together = encoder.encode(sessions)
+    sessions = Sessions.from_lists([rng.integers(0, N, length) for length in [10] * 64 + [1] * 33 + [90, 2, 60]])
     alone = np.concatenate([encoder.encode(sessions.slice(b, b + 1)) for b in range(len(sessions))])
-    assert together.tobytes() == alone.tobytes()
-    assert len(runs.shapes) < len(sessions) / 2
-    assert sum(count for count, _ in runs.shapes) == len(sessions)
-    assert all(count * length <= 2048 for count, length in runs.shapes)
-    assert {count for count, _ in runs.shapes} <= {1 << power for power in range(12)}
+    assert encoder.encode(sessions).tobytes() == alone.tobytes()
 
 
-def test_added_items_in_shared_runs(wide: Bundle) -> None:
+def test_added_items_in_a_batch(wide: Bundle) -> None:
     rng = np.random.default_rng(3)
     encoder = make_encoder("onnx", wide).enlarged(rng.standard_normal((5, 100)).astype(np.float32))
     sessions = drawn(80, N + 5)
     alone = np.concatenate([encoder.encode(sessions.slice(b, b + 1)) for b in range(len(sessions))])
     assert encoder.encode(sessions).tobytes() == alone.tobytes()
-
-
-def test_where_runs_are_not_alike_each_session_has_its_own(wide: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As on a machine whose products of one row take another kernel than those of many."""
-    plain = make_encoder("onnx", wide)
-    run = OnnxEncoder._run
-    monkeypatch.setattr(
-        OnnxEncoder, "_run", lambda self, ids, lengths: run(self, ids, lengths) * np.float32(1 - 2**-23)
-    )
-    other = OnnxEncoder("onnx", plain._session, wide.config, wide.weights["item_embedding"])
-    sessions = drawn(50)
-    assert (plain._together, other._together) == (True, False)
-    assert other.encode(sessions).tobytes() == plain._one_by_one(sessions).tobytes()
 
 
 @pytest.mark.parametrize("added", [0, 7])
@@ -203,11 +185,8 @@ def test_what_is_padded_weighs_nothing(wide: Bundle) -> None:
 def test_groups_hold_every_row_once_and_within_their_bounds() -> None:
     rng = np.random.default_rng(7)
     for lengths in (rng.integers(1, 513, 2000), np.full(1024, 64), np.full(3, 512), np.array([1])):
-        equal, padded = list(onnx_encoder.equal_runs(lengths)), list(onnx_encoder.padded_runs(lengths, 100))
-        for groups in (equal, padded):
-            assert sorted(np.concatenate(groups).tolist()) == list(range(len(lengths)))
-        assert all(len(set(lengths[group])) == 1 for group in equal)
-        assert all(len(group) == 1 or len(group) * lengths[group[0]] <= 2048 for group in equal)
+        padded = list(onnx_encoder.padded_runs(lengths, 100))
+        assert sorted(np.concatenate(padded).tolist()) == list(range(len(lengths)))
         sizes = [len(group) * (longest := lengths[group].max()) * max(longest, 100) for group in padded]
         assert max(sizes) <= 1 << 23
     assert len(list(onnx_encoder.padded_runs(np.full(1024, 64), 100))) == 1
