@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import gc
 import multiprocessing
-import resource
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -14,8 +12,8 @@ from typing import Any
 
 from mtaw_fast.errors import MtawError
 from mtaw_fast.storage.memory import give_back_freed
+from mtaw_fast.storage.memory import peak_memory as resident_peak
 
-_STATUS = Path("/proc/self/status")
 _RESTART = Path("/proc/self/clear_refs")  # writing 5 there restarts VmHWM at what is resident now
 
 
@@ -71,20 +69,6 @@ def _in_fresh_process(
     if isinstance(outcome, str):
         raise MtawError(f"measuring {work.__name__}: {outcome}")
     return PeakMemory(*outcome)
-
-
-def resident_peak() -> int:
-    """Peak resident bytes of this process so far.
-
-    Linux's ru_maxrss survives exec: it starts at the PARENT's peak in a child that a big process starts. VmHWM belongs
-    to the address space and starts over, so it is used where there is one.
-    """
-    if _STATUS.exists():
-        for line in _STATUS.read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
 
 
 def _whole(work: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[int, int]:

@@ -15,9 +15,10 @@ import numpy as np
 
 from bench.harness.comparison import limit_threads
 from bench.harness.highest import highest
-from bench.harness.peak_memory import resident_peak, restart_peak
+from bench.harness.peak_memory import restart_peak
 from bench.harness.process_tree import tree_resident
 from mtaw_fast.errors import MtawError
+from mtaw_fast.storage.memory import peak_memory
 
 _LOOK = 0.05  # seconds between two looks at the memory
 _LIBRARIES = ("POLARS_MAX_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")  # read as they load
@@ -141,7 +142,7 @@ def timed(work: Work, effort: Effort) -> tuple[list[float], float, int, dict[str
         work.call(effort.warm + len(seconds))
         seconds.append((time.perf_counter() - start) / work.per)
     processor = (time.process_time() - used) / len(seconds) / work.per
-    peak = resident_peak()
+    peak = peak_memory()
     if work.after is not None:
         work.after()
     return seconds, processor, peak, work.facts or {}

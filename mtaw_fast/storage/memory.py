@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import resource
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -45,7 +46,8 @@ def peak_memory(status: Path = _STATUS) -> int:
         for line in status.read_text().splitlines():
             if line.startswith("VmHWM:"):  # ru_maxrss would begin at the peak of who started this process
                 return int(line.split()[1]) << 10
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak << 10  # macOS counts bytes
 
 
 def give_back_freed() -> bool:

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.harness.peak_memory import peak_memory, peak_of_prepared, resident_peak
+from bench.harness.peak_memory import peak_memory, peak_of_prepared
 from mtaw_fast.errors import MtawError
+from mtaw_fast.storage import memory
 
 MIB = 1 << 20
 
@@ -54,7 +55,7 @@ def test_what_was_prepared_is_no_part_of_the_peak():
 
 def test_own_peak_counts_memory_that_is_gone_again():
     np.ones(300 * MIB, np.uint8)
-    assert resident_peak() > 300 * MIB
+    assert memory.peak_memory() > 300 * MIB
 
 
 @pytest.mark.parametrize(("work", "reason"), [(fail, "measuring fail: ValueError: too$"), (vanish, "status 7")])
