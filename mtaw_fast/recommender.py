@@ -286,6 +286,7 @@ class Recommender:
         if self._knowledge is None:
             self._update(lambda catalog: with_named(catalog, added, vectors, neighbours))
         else:
+            self._knowledge.catch_up()  # an item may have come or gone by another process
             self._knowledge.add_items(self._pipeline.catalog, added, vectors, neighbours)
 
     def remove_items(self, items: Iterable[Any]) -> None:
@@ -307,6 +308,7 @@ class Recommender:
         if self._knowledge is None:
             self._update(lambda catalog: catalog.without_items(removed))
         else:
+            self._knowledge.catch_up()  # as in `add_items`
             self._knowledge.remove_items(self._pipeline.catalog, removed)
 
     def _update(self, change: Callable[[Catalog], Catalog]) -> None:

@@ -107,6 +107,7 @@ class Knowledge:
         self._compactor: subprocess.Popen[bytes] | None = None
         self._asked = time.monotonic()
         self._seen = self._signature()
+        self._following = threading.Lock()
         self.bundle = bundle
         self.learner = self._learner(bundle)
         self.learner.start()
@@ -160,14 +161,17 @@ class Knowledge:
         vectors: np.ndarray | None,
         neighbours: Sequence[Sequence[Any]] | None,
     ) -> None:
-        """Keep and learn items that come by hand; arguments and errors as `Recommender.add_items`."""
+        """Keep and learn items that come by hand; arguments and errors as `Recommender.add_items`.
+
+        catalog: the newest, after `catch_up`.
+        """
         catalog.with_items(items, vectors, neighbours)  # raises where they do not fit
         given = None if vectors is None else tuple(tuple(row) for row in np.asarray(vectors, dtype=np.float64).tolist())
         near = None if neighbours is None else tuple(tuple(_plain(one) for one in row) for row in neighbours)
         self.append([AddItems(tuple(_plain(item) for item in items), near, given, now_ms())], wait=True)
 
     def remove_items(self, catalog: Catalog, items: Sequence[Any]) -> None:
-        """Keep and learn that items went; errors as `Recommender.remove_items`."""
+        """Keep and learn that items went; errors as `Recommender.remove_items`. catalog: as for `add_items`."""
         catalog.without_items(items)
         self.append([RemoveItems(tuple(_plain(item) for item in items), now_ms())], wait=True)
 
@@ -181,10 +185,15 @@ class Knowledge:
         now = now_ms()
         position = self.log.append([_by_now(event, now) for event in events])
         if wait:
-            self.learner.catch_up()
+            self.catch_up()
         else:
             self.learner.wake()
         return position
+
+    def catch_up(self) -> None:
+        """Learn and publish all that the log holds now, by whichever process it was kept."""
+        with self._following:  # else a learner that `_switch` has ended publishes its old bundle over the new one
+            self.learner.catch_up()
 
     def stop(self) -> None:
         """End all threads; a compaction under way is left to end by itself."""
@@ -218,9 +227,10 @@ class Knowledge:
             return
         learner = self._learner(fresh)
         learner.read_ahead()
-        self.learner.stop()
-        learner.start()
-        self.bundle, self.learner = fresh, learner
+        with self._following:
+            self.learner.stop()
+            learner.start()
+            self.bundle, self.learner = fresh, learner
 
     def _is_due(self) -> bool:
         running = self._compactor is not None and self._compactor.poll() is None

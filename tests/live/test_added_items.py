@@ -10,6 +10,7 @@ import pytest
 from mtaw_fast import Recommender
 from mtaw_fast.bundle import Bundle, Model
 from mtaw_fast.data.sessions import Sessions
+from mtaw_fast.errors import DataError
 from mtaw_fast.live.settings import LearningSettings
 from mtaw_fast.memory import MemoryTables
 from tests.live.rankers import plain_ranker
@@ -62,3 +63,21 @@ def test_few_added_items_leave_other_rankings_as_they_were(folder: Path) -> None
     rec.remove_items(["new-0", "new-1", "new-2"])
     after = [rec.recommend(session, k=20).items for session in far]
     assert np.mean([len(set(one) & set(two)) / 20 for one, two in zip(before, after, strict=True)]) > 0.9
+
+
+def test_a_change_knows_what_another_process_changed_before(folder: Path, tmp_path: Path) -> None:
+    settings = LearningSettings(tmp_path / "learned", compact=False)
+    one, other = (Recommender.load(folder, learn=settings) for _ in range(2))
+    for rec in (one, other):
+        rec.knowledge.learner.stop()  # neither hears of the other by itself
+    near = groups(one)[:1]
+    one.add_items(["new-0"], neighbours=near)
+    other.remove_items(["new-0"])
+    one.add_items(["new-0"], neighbours=near)
+    with pytest.raises(DataError, match="'new-0'"):
+        other.add_items(["new-0"], neighbours=near)
+    other.remove_items(["new-0"])
+    with pytest.raises(DataError, match="'new-0'"):
+        one.remove_items(["new-0"])
+    for rec in (one, other):
+        rec.close()
