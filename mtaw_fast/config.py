@@ -105,7 +105,10 @@ class Config:
         (`training.sampled_loss`); auto takes a sample where the plan says that the whole does not fit
         (`training.plan`).
     catalog_samples : int, default 4096
-        Of softmax='sampled': items drawn in a step beside the batch's own clicks and targets.
+        Of softmax='sampled': items drawn in a step beside those that are surely in the sum.
+    catalog_neighbours : int, default 8
+        Of softmax='sampled': clicks drawn on each of the batch's items; what stands beside them is surely in the sum,
+        as the batch's items are. 0: these alone.
     compute_dtype : {'auto', 'float32', 'bfloat16'}, default 'auto'
         Of the loss's matrix products; auto takes bfloat16 where the CPU has bf16 instructions.
     step : {'auto', 'eager', 'graph'}, default 'auto'
@@ -192,6 +195,7 @@ class Config:
     loss_backend: LossBackend = "auto"
     softmax: Softmax = "auto"
     catalog_samples: int = 4096
+    catalog_neighbours: int = 8
     compute_dtype: ComputeDtype = "auto"
     step: Step = "auto"
     lr: float = 2e-3
@@ -247,6 +251,7 @@ class Config:
             "dropout": 0 <= self.dropout < 1,
             "gamma": self.gamma >= 0,
             "catalog_samples": self.catalog_samples >= 1,
+            "catalog_neighbours": self.catalog_neighbours >= 0,
             "lr": self.lr > 0,
             "weight_decay": self.weight_decay >= 0,
             "warmup_epochs": self.warmup_epochs >= 0,

@@ -33,7 +33,8 @@ def epoch(setting: Setting) -> Iterator[dict[str, Any]]:
     config = Config(d=setting.d, epochs=_EPOCHS, step="auto", batch_prefixes=setting.rows)
     torch.manual_seed(0)
     model = MTAW(config, n_items).draw_weights(0).to(setting.device).train()
-    stepper = StaticStep(model, config) if setting.dry else make_stepper(model, config)  # what a GPU's graphs capture
+    # StaticStep is what a GPU's graphs capture.
+    stepper = StaticStep(model, config) if setting.dry else make_stepper(model, config, sessions)
     samples = sample_counts(sessions, 1)
     facts = {"data": name, "sessions": len(sessions), "samples": int(samples.sum()), "N": n_items, "d": setting.d}
     before = math.inf

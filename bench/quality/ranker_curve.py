@@ -22,6 +22,7 @@ import numpy as np
 from bench.harness.comparison import limit_threads
 from bench.harness.machine import usable_cores
 from bench.harness.report import exit_code_of
+from bench.quality.curve_lines import read_lines, whole_numbers
 from bench.quality.runs import Told, prepared
 from bench.quality.screen import encoder_of
 from mtaw_fast.config import Config, preset
@@ -61,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     try:
         config = preset("full").override(options.set)
-        counts = [int(count) for count in options.counts.split(",")]
+        counts = whole_numbers("--counts", options.counts)
         with limit_threads(options.threads):
             for name in options.dataset.split(","):
                 options.work.mkdir(parents=True, exist_ok=True)
@@ -75,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def curve(dataset: Dataset, config: Config, counts: Sequence[int], options: argparse.Namespace) -> None:
     """Add the lines of one set that are not in the file yet."""
-    there = _lines(options.out)
+    there = read_lines(options.out)
     same = {"dataset": dataset.name, "set": sorted(options.set)}
     missing = [
         (count, seed)
@@ -144,10 +145,6 @@ def _no_encoder(config: Config, n_items: int) -> dict[str, np.ndarray]:
 def _is(line: dict[str, Any], same: dict[str, Any], count: int, seed: int) -> bool:
     """Whether a line is of so many lessons, or of all where there are no more."""
     return line | {**same, "seed": seed} == line and line["asked"] == min(count, line["of"])
-
-
-def _lines(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
 if __name__ == "__main__":

@@ -1,16 +1,16 @@
 """The AW loss over samples of the catalog: its error, and that of its gradients, against the number of draws.
 
-python -m bench.quality.sampled_curve --data DIR [--dataset tmall,retailrocket] [--counts N,N,..]
+python -m bench.quality.sampled_curve --data DIR [--dataset tmall,retailrocket] [--counts N,N,..] [--neighbours N,N,..]
 
 The encoder is the preset paper's after one epoch on the training sessions but the validation ones (kept in --work); the
 batches are the first of its next epoch. Each batch's loss and item gradient over the whole catalog, in float32 by the
-reference, are set against those over samples, of several draws each. A line a number goes to --out, replaced.
+reference, are set against those over samples, of several draws each. A line for each number of draws and of neighbours
+goes to --out, in place of those of the same sets.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -24,6 +24,7 @@ from torch import Tensor
 from bench.harness.comparison import limit_threads
 from bench.harness.machine import usable_cores
 from bench.harness.report import exit_code_of
+from bench.quality.curve_lines import read_lines, whole_numbers, write_lines
 from bench.quality.runs import Told, prepared
 from bench.quality.screen import encoder_of
 from mtaw_fast.config import Config, preset
@@ -33,10 +34,12 @@ from mtaw_fast.kernels.aw_loss import aw_loss
 from mtaw_fast.model.mtaw import MTAW
 from mtaw_fast.training.batch import Batch, sample_counts
 from mtaw_fast.training.batching import epoch_batches
+from mtaw_fast.training.occurrences import Occurrences
 from mtaw_fast.training.sampled_loss import CatalogSample, sampled_aw_loss
 
 OUT = Path("docs/results/sampled-softmax.jsonl")
 _COUNTS = "256,512,1024,2048,4096,8192,16384"
+_NEIGHBOURS = "0,8"
 _GAMMA = {"retailrocket": 6.0}  # the paper's; 2 elsewhere
 
 
@@ -48,28 +51,33 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder with the sets, as npz")
     parser.add_argument("--dataset", default="tmall,retailrocket", metavar="NAMES", help="which sets, with commas")
     parser.add_argument("--counts", default=_COUNTS, metavar="N,..", help=f"draws a step (default: {_COUNTS})")
+    parser.add_argument(
+        "--neighbours", default=_NEIGHBOURS, metavar="N,..", help=f"clicks drawn on an item (default: {_NEIGHBOURS})"
+    )
     parser.add_argument("--batches", type=int, default=8, metavar="N", help="(default: 8)")
     parser.add_argument("--draws", type=int, default=8, metavar="N", help="samples a batch (default: 8)")
     parser.add_argument("--work", type=Path, default=Path("runs/quality"), metavar="DIR", help="keeps the encoders")
     parser.add_argument("--out", type=Path, default=OUT, metavar="FILE", help=f"(default: {OUT})")
     parser.add_argument("--threads", type=int, default=usable_cores(), metavar="N", help="(default: all cores)")
     options = parser.parse_args(argv)
-    lines: list[dict[str, Any]] = []
+    names = options.dataset.split(",")
     try:
+        options.counts = whole_numbers("--counts", options.counts)
+        options.neighbours = whole_numbers("--neighbours", options.neighbours)
+        lines = [line for line in read_lines(options.out) if line["dataset"] not in names]
+        options.work.mkdir(parents=True, exist_ok=True)
         with limit_threads(options.threads):
-            for name in options.dataset.split(","):
-                options.work.mkdir(parents=True, exist_ok=True)
+            for name in names:
                 config = replace(preset("paper"), gamma=_GAMMA.get(name, 2.0), epochs=1)
-                dataset = prepared(options.data, name, options.work)
-                lines += curve(dataset, config, [int(count) for count in options.counts.split(",")], options)
+                lines += curve(prepared(options.data, name, options.work), config, options)
     except MtawError as error:
         return exit_code_of(error)
-    options.out.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    write_lines(options.out, lines)
     return 0
 
 
-def curve(dataset: Dataset, config: Config, counts: Sequence[int], options: argparse.Namespace) -> list[dict[str, Any]]:
-    """A line for each number of draws."""
+def curve(dataset: Dataset, config: Config, options: argparse.Namespace) -> list[dict[str, Any]]:
+    """A line for each number of neighbours and of draws."""
     known = dataset.train.split_last(config.validation)[0].keep_last(config.max_len + 1)
     weights = encoder_of(dataset, config, known, options.work, Told()).weights
     model = MTAW(config, dataset.n_items).eval()
@@ -79,7 +87,10 @@ def curve(dataset: Dataset, config: Config, counts: Sequence[int], options: argp
     samples = sample_counts(known, dataset.min_prefix, config.targets)
     usable = np.flatnonzero(samples)
     cut = epoch_batches(samples[usable], config.batch_prefixes, config.seed, 2)[: options.batches]
-    found: dict[int, list[tuple[float, ...]]] = {count: [] for count in counts}
+    occurrences = Occurrences(known, dataset.n_items)
+    found: dict[tuple[int, int], list[tuple[float, ...]]] = {
+        (near, count): [] for near in options.neighbours for count in options.counts
+    }
     for numbers in cut:
         batch = Batch.of(known.select(usable[numbers]), dataset.min_prefix, torch.device("cpu"), config.targets)
         with torch.no_grad():
@@ -89,16 +100,23 @@ def curve(dataset: Dataset, config: Config, counts: Sequence[int], options: argp
             queries, items, batch.targets, scale=config.scale, gamma=config.gamma, backend="chunked"
         )  # fmt: skip
         (gradient,) = torch.autograd.grad(exact, items)
-        for count in counts:
+        whole = float(exact.detach())
+        for near, count in found:
             for draw in range(options.draws):
                 rng = np.random.default_rng([config.seed, count, draw])
-                found[count].append(_error(config, batch, queries, items, float(exact), gradient, count, rng))
+                own, place = np.unique(
+                    np.concatenate([batch.clicks.numpy(), batch.targets.numpy()]), return_inverse=True
+                )
+                sure = np.union1d(own, occurrences.beside(own, near, rng))
+                sample = CatalogSample.drawn(sure, dataset.n_items, count, rng)
+                targets = torch.from_numpy(np.searchsorted(sure, own)[place[len(batch.clicks) :]])
+                found[near, count].append(_error(config, queries, items, targets, sample, whole, gradient))
     lines = []
-    for count, errors in found.items():
-        bias, square, cosine, size, own = np.mean(errors, axis=0)
+    for (near, count), errors in found.items():
+        bias, square, cosine, size, surely = np.mean(errors, axis=0)
         line = {
-            "dataset": dataset.name, "gamma": config.gamma, "items": dataset.n_items, "drawn": count,
-            "own": round(own), "loss_error_percent": round(100 * float(np.sqrt(square)), 3),
+            "dataset": dataset.name, "gamma": config.gamma, "items": dataset.n_items, "neighbours": near,
+            "sure": round(surely), "drawn": count, "loss_error_percent": round(100 * float(np.sqrt(square)), 3),
             "loss_bias_percent": round(100 * bias, 3), "gradient_cosine": round(cosine, 4),
             "gradient_size": round(size, 4),
         }  # fmt: skip
@@ -109,26 +127,21 @@ def curve(dataset: Dataset, config: Config, counts: Sequence[int], options: argp
 
 def _error(
     config: Config,
-    batch: Batch,
     queries: Tensor,
     items: Tensor,
+    targets: Tensor,
+    sample: CatalogSample,
     exact: float,
     gradient: Tensor,
-    count: int,
-    rng: np.random.Generator,
 ) -> tuple[float, ...]:
-    """(relative error of the mean loss, its square, cosine of the item gradients, ratio of their sizes, own items)."""
-    own, place = np.unique(np.concatenate([batch.clicks.numpy(), batch.targets.numpy()]), return_inverse=True)
-    sample = CatalogSample.drawn(own, len(items), count, rng)
+    """(relative error of the mean loss, its square, cosine of the item gradients, ratio of their sizes, sure items)."""
     rows = torch.from_numpy(sample.rows)
     some = items.detach()[rows].requires_grad_()
-    loss = sampled_aw_loss(
-        queries, some, torch.from_numpy(place[len(batch.clicks) :]), sample, scale=config.scale, gamma=config.gamma
-    )
+    loss = sampled_aw_loss(queries, some, targets, sample, scale=config.scale, gamma=config.gamma)
     (got,) = torch.autograd.grad(loss, some)
-    error = float(loss) / exact - 1
+    error = float(loss.detach()) / exact - 1
     cosine = float((got * gradient[rows]).sum() / (got.norm() * gradient.norm()))
-    return error, error**2, cosine, float(got.norm() / gradient.norm()), float(len(own))
+    return error, error**2, cosine, float(got.norm() / gradient.norm()), float(sample.sure)
 
 
 if __name__ == "__main__":

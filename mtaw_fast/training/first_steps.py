@@ -117,7 +117,7 @@ def encoder_times(
         model = MTAW(config, n_items).draw_weights(config.seed).to(device)
         model.train()
         for softmax in softmaxes:
-            stepper = make_stepper(model, replace(config, softmax=softmax))
+            stepper = make_stepper(model, replace(config, softmax=softmax), usable)
             seconds = []
             for k in range(_WARM_UP + _STEPS):
                 numbers = cut[k % len(cut)]

@@ -85,7 +85,7 @@ class Fitting:
         """What steps a model that stands where the state is, or at the start."""
         del phase  # of use where others must be told
         model = MTAW(self.config, self.n_items).to(self.device)
-        stepper = make_stepper(model, self.config)
+        stepper = make_stepper(model, self.config, sessions)
         if self.state["checkpoint"] is None and start is not None:
             with torch.no_grad():
                 for name, parameter in model.named_parameters():

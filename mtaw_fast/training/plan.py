@@ -163,7 +163,8 @@ def chosen_softmax(
         return "full", f"loss_backend={config.loss_backend} computes the whole catalog"
     if logits_an_epoch <= ALWAYS_FULL:
         return "full", "always for a log of this size"
-    drawn = f"{config.catalog_samples:,} drawn items a step beside the batch's own"
+    near = " and their neighbours in sessions" if config.catalog_neighbours else ""
+    drawn = f"{config.catalog_samples:,} drawn items a step beside the batch's own{near}"
     if free_bytes is not None and full_bytes > free_bytes:
         return "sampled", (
             f"{drawn}: the full one would take about {_size(full_bytes)} and {_size(free_bytes)} are free; "

@@ -34,6 +34,7 @@ _SPECTRAL_PAIR, _SPECTRAL_ROWS = 68, 4 * 112  # bytes a pair, both ways; floats 
 _FULL_COPIES, _SAMPLED_COPIES = 6, 3  # of the item embedding: weights, two moments; gradient and the loss's own
 _TREND_CLICK, _SLICE_CLICK = 200, 1700  # bytes: of the trends, a click; of the slice's delta, a click
 _CANDIDATES = 300  # of a query
+_OCCURRENCE = 12  # bytes a click, while the clicks are sorted by item
 
 
 def plan_training(
@@ -181,8 +182,12 @@ class _Work:
             pairs = int((near * sessions.lengths - near * (near + 1) // 2).sum())
             start = 2 * _SPECTRAL_PAIR * pairs + 4 * _SPECTRAL_ROWS * self.dataset.n_items
         copies = _FULL_COPIES if softmax == "full" else _SAMPLED_COPIES
-        drawn = 0 if softmax == "full" else 4 * (config.catalog_samples + 3 * config.batch_prefixes)
-        step = 4 * copies * floats + 3 * drawn * config.batch_prefixes
+        step = 4 * copies * floats
+        if softmax == "sampled":
+            own = 2 * config.batch_prefixes  # a click and a target a sample: no batch has more
+            rows = own * (1 + config.catalog_neighbours) + config.catalog_samples  # half of what stands beside is new
+            step += 3 * 4 * min(rows, self.dataset.n_items) * config.batch_prefixes
+            step += _OCCURRENCE * sessions.n_clicks if config.catalog_neighbours else 0
         return self._standing() + max(start + 4 * _SAMPLED_COPIES * floats, step)
 
     def _ranker_bytes(self, before: Sessions, last: Sessions | None, queries: int) -> int:

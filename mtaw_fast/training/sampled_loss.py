@@ -1,10 +1,11 @@
 """The AW loss over a sample of the catalog: the partition sum is estimated, without bias.
 
-A batch's own items (its clicks and targets) are all in the sum; of the others so many are drawn uniformly, without
-replacement, and stand for the rest. So the chance that an item is in the sum is known (1, or drawn / others), and its
-logit is lowered by the log of that chance (the logQ correction): E[S] is the whole catalog's partition sum. A target is
-always in the sum, once and as itself: no draw can hit it. Nothing but S is estimated, so where all others are drawn
-loss and gradients are those of the full softmax.
+Some items are surely in the sum: a batch's own (its clicks and targets) and whichever else the caller names. Of the
+others so many are drawn uniformly, without replacement, and stand for the rest. So the chance that an item is in the
+sum is known (1, or drawn / others), and its logit is lowered by the log of that chance (the logQ correction): E[S] is
+the whole catalog's partition sum, whatever the sure ones are. A target is always in the sum, once and as itself: no
+draw can hit it. Nothing but S is estimated, so where all others are drawn loss and gradients are those of the full
+softmax.
 
 Axes: S samples, N items, R rows of the item embedding that take part, d.
 """
@@ -31,26 +32,26 @@ class CatalogSample:
     Attributes
     ----------
     rows : int64[R]
-        Distinct items: the batch's own, rising, then those drawn.
-    own : int
-        How many are the batch's own.
+        Distinct items: the sure ones, rising, then those drawn.
+    sure : int
+        How many are surely there.
     correction : float
         What is added to a drawn item's logit: -log of the chance that it was drawn.
     """
 
     rows: np.ndarray
-    own: int
+    sure: int
     correction: float
 
     @classmethod
-    def drawn(cls, own: np.ndarray, n_items: int, count: int, rng: np.random.Generator) -> CatalogSample:
+    def drawn(cls, sure: np.ndarray, n_items: int, count: int, rng: np.random.Generator) -> CatalogSample:
         """The items int64[D] (distinct, rising) and `count` of the others; all of them where there are no more."""
-        others = n_items - len(own)
+        others = n_items - len(sure)
         count = min(count, others)
         places = np.arange(others) if count == others else rng.choice(others, count, replace=False, shuffle=False)
-        # The k-th item that is not one of the own: k and as many as own ones lie before it.
-        rest = places + np.searchsorted(own - np.arange(len(own)), places, side="right")
-        return cls(np.concatenate([own, rest]), len(own), math.log(others / count) if count else 0.0)
+        # The k-th item that is not a sure one: k and as many as sure ones lie before it.
+        rest = places + np.searchsorted(sure - np.arange(len(sure)), places, side="right")
+        return cls(np.concatenate([sure, rest]), len(sure), math.log(others / count) if count else 0.0)
 
 
 def sampled_aw_loss(
@@ -87,7 +88,7 @@ def sampled_aw_loss(
     rows = torch.full((len(queries),), 1 / max(len(queries), 1), dtype=queries.dtype)
     if weights is not None:
         rows = weights / torch.count_nonzero(weights).clamp_min(1)
-    settings = (sample.own, sample.correction, scale, gamma, compute_dtype or queries.dtype)
+    settings = (sample.sure, sample.correction, scale, gamma, compute_dtype or queries.dtype)
     return _Mean.apply(
         functional.normalize(queries, dim=1), functional.normalize(items, dim=1), targets, rows, settings
     )
@@ -100,11 +101,11 @@ class _Mean(torch.autograd.Function):
     def forward(
         ctx: Any, queries: Tensor, items: Tensor, targets: Tensor, row_weights: Tensor, settings: Any
     ) -> Tensor:
-        own, correction, scale, gamma, dtype = settings
+        sure, correction, scale, gamma, dtype = settings
         logits = queries @ items.T  # [S, R]
         logits *= scale
         to_target = logits.gather(1, targets[:, None])[:, 0]
-        logits[:, own:] += correction
+        logits[:, sure:] += correction
         exponentials = logits.sub_(scale).exp_()  # a cosine is at most 1, so no maximum is needed
         total = exponentials.sum(dim=1)
         log_p = to_target - scale - total.log()

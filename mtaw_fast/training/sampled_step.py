@@ -10,11 +10,13 @@ import torch
 from torch import Tensor
 
 from mtaw_fast.config import Config
+from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import UnsupportedError
 from mtaw_fast.kernels.scatter import add_rows
 from mtaw_fast.model.mtaw import MTAW
 from mtaw_fast.training.adam_state import BETAS, CLIP_EPS, MOMENTS
 from mtaw_fast.training.batch import Batch
+from mtaw_fast.training.occurrences import Occurrences
 from mtaw_fast.training.row_adam import RowAdam
 from mtaw_fast.training.sampled_loss import CatalogSample, sampled_aw_loss
 from mtaw_fast.training.step import compute_dtype, learning_rate
@@ -23,7 +25,10 @@ _ITEMS = "item_embedding"
 
 
 class SampledStepper:
-    """Takes steps with config.catalog_samples drawn items beside the batch's own (`training.sampled_loss`).
+    """Takes steps with config.catalog_samples drawn items beside those that are surely there (`training.sampled_loss`).
+
+    Surely there are the batch's own items and, since a query confuses its target with what is clicked near it, items
+    that stood beside config.catalog_neighbours drawn clicks on each of them, anywhere in `sessions`.
 
     The item embedding is true after `end_epoch`; in between, rows lag behind (`training.row_adam`). What is drawn
     depends on torch's generator alone, as dropout does, so a resumed run draws the same. Raises UnsupportedError on a
@@ -32,13 +37,14 @@ class SampledStepper:
 
     ahead = 0
 
-    def __init__(self, model: MTAW, config: Config) -> None:
+    def __init__(self, model: MTAW, config: Config, sessions: Sessions) -> None:
         if model.item_embedding.device.type != "cpu":
             raise UnsupportedError(
                 f"setting softmax=sampled works on the CPU, not on {model.item_embedding.device}; choose softmax=full, "
                 "whose kernels on a GPU never store the logits"
             )
         self.model, self._config = model, config
+        self._near = Occurrences(sessions, len(model.item_embedding)) if config.catalog_neighbours else None
         self._dtype = compute_dtype(config, self.input_device)
         self._rows = RowAdam(model.item_embedding.detach(), BETAS, config.weight_decay)
         self._others = {name: value for name, value in model.named_parameters() if name != _ITEMS}
@@ -62,7 +68,11 @@ class SampledStepper:
         config = self._config
         own, place = np.unique(np.concatenate([batch.clicks.numpy(), batch.targets.numpy()]), return_inverse=True)
         rng = np.random.default_rng(int(torch.randint(2**62, (1,))))
-        sample = CatalogSample.drawn(own, len(self.model.item_embedding), config.catalog_samples, rng)
+        sure = own
+        if self._near is not None:
+            sure = np.union1d(own, self._near.beside(own, config.catalog_neighbours, rng))
+            place = np.searchsorted(sure, own)[place]
+        sample = CatalogSample.drawn(sure, len(self.model.item_embedding), config.catalog_samples, rng)
         rows = torch.from_numpy(sample.rows)
         taken = self._rows.take(rows)
         items = taken[0].clone().requires_grad_()

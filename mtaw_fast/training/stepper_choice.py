@@ -7,6 +7,7 @@ import logging
 import torch
 
 from mtaw_fast.config import Config
+from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import UnsupportedError, UsageError
 from mtaw_fast.kernels import triton_device
 from mtaw_fast.kernels.prefix_interest.configs import MAX_D
@@ -16,9 +17,10 @@ from mtaw_fast.training.sampled_step import SampledStepper
 from mtaw_fast.training.step import AnyStepper, Stepper
 
 
-def make_stepper(model: MTAW, config: Config) -> AnyStepper:
+def make_stepper(model: MTAW, config: Config, sessions: Sessions) -> AnyStepper:
     """The stepper that config.softmax and config.step ask for; 'auto' takes CUDA graphs where nothing speaks against
-    them, and the full softmax: when to sample is the plan's matter (`training.plan`).
+    them, and the full softmax: when to sample is the plan's matter (`training.plan`). sessions: all that are trained
+    on.
 
     Raises UsageError where graphs are asked for on a CPU or for a sample, UnsupportedError where the GPU cannot have
     them.
@@ -27,9 +29,10 @@ def make_stepper(model: MTAW, config: Config) -> AnyStepper:
         if config.step == "graph":
             raise UsageError("setting step=graph cannot be had with softmax=sampled; choose auto or eager")
         logging.getLogger("mtaw_fast").info(
-            "training step: eager, softmax over a batch's own items and %d of the others", config.catalog_samples
-        )
-        return SampledStepper(model, config)
+            "training step: eager, softmax over a batch's own items, those beside %d clicks on each, %d of the others",
+            config.catalog_neighbours, config.catalog_samples,
+        )  # fmt: skip
+        return SampledStepper(model, config, sessions)
     against = reasons_against_graphs(model)
     if config.step == "graph" and against:
         kind = UsageError if model.item_embedding.device.type != "cuda" else UnsupportedError

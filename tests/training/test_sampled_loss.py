@@ -123,7 +123,7 @@ def test_gradients_are_those_of_the_corrected_logits(gamma: float) -> None:
     loss = sampled_aw_loss(queries, rows, places, sample, scale=SCALE, gamma=gamma)
     logits = SCALE * functional.normalize(queries, dim=1) @ functional.normalize(rows, dim=1).T
     shift = torch.zeros(len(rows), dtype=torch.float64)
-    shift[sample.own :] = sample.correction
+    shift[sample.sure :] = sample.correction
     log_p = (logits + shift).log_softmax(dim=1).gather(1, places[:, None])[:, 0]
     plain = (-((2 - 2 * log_p.exp()) ** gamma) * log_p).mean()
     assert loss.item() == pytest.approx(plain.item(), rel=1e-12)

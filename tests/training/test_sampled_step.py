@@ -20,6 +20,7 @@ from mtaw_fast.training.adam_state import BETAS
 from mtaw_fast.training.batch import Batch
 from mtaw_fast.training.reporting import Silent
 from mtaw_fast.training.row_adam import RowAdam
+from mtaw_fast.training.sampled_loss import CatalogSample
 from mtaw_fast.training.sampled_step import SampledStepper
 from mtaw_fast.training.step import Stepper
 from mtaw_fast.training.stepper_choice import make_stepper
@@ -61,15 +62,15 @@ def test_rows_go_the_way_of_adamw_over_the_whole_matrix(weight_decay: float) -> 
     assert (start - mine).abs().max() > 100 * 4e-4
 
 
-@pytest.mark.parametrize("clip_norm", [0.0, 0.5])
-def test_where_all_items_are_drawn_steps_are_those_of_the_full_softmax(clip_norm: float) -> None:
+@pytest.mark.parametrize(("clip_norm", "neighbours"), [(0.0, 0), (0.5, 0), (0.5, 2)])
+def test_where_all_items_are_drawn_steps_are_those_of_the_full_softmax(clip_norm: float, neighbours: int) -> None:
     config = Config(
         d=12, dropout=0.0, clip_norm=clip_norm, compute_dtype="float32", warmup_epochs=0, lr=1e-2,
-        softmax="sampled", catalog_samples=N_ITEMS,
+        softmax="sampled", catalog_samples=N_ITEMS, catalog_neighbours=neighbours,
     )  # fmt: skip
     model = MTAW(config, N_ITEMS).draw_weights(seed=3)
     plain = copy.deepcopy(model)
-    sampled, full = SampledStepper(model, config), Stepper(plain, config)
+    sampled, full = SampledStepper(model, config, ring_sessions(50, 1)), Stepper(plain, config)
     for seed in range(6):
         batch = Batch.of(ring_sessions(20, seed=seed), 1, torch.device("cpu"))
         assert sampled.step(batch, 0.5) == pytest.approx(full.step(batch, 0.5), rel=1e-4)
@@ -79,12 +80,33 @@ def test_where_all_items_are_drawn_steps_are_those_of_the_full_softmax(clip_norm
     assert sampled.moments().keys() == full.moments().keys()
 
 
+@pytest.mark.parametrize("neighbours", [0, 40])
+def test_what_stands_beside_the_batch_s_items_is_surely_in_the_sum(
+    monkeypatch: pytest.MonkeyPatch, neighbours: int
+) -> None:
+    config = Config(d=8, softmax="sampled", catalog_samples=1, catalog_neighbours=neighbours)
+    stepper = SampledStepper(MTAW(config, N_ITEMS).draw_weights(seed=0), config, ring_sessions(4000, 2))
+    surely: list[np.ndarray] = []
+    drawn = CatalogSample.drawn
+
+    def spy(sure: np.ndarray, *more: Any) -> CatalogSample:
+        surely.append(sure)
+        return drawn(sure, *more)
+
+    monkeypatch.setattr(CatalogSample, "drawn", spy)
+    batch = Batch.of(ring_sessions(2, 1), 1, torch.device("cpu"))
+    stepper.step(batch, 0.5)
+    own = np.union1d(batch.clicks.numpy(), batch.targets.numpy())
+    beside = np.concatenate([(own + 1) % N_ITEMS, (own - 1) % N_ITEMS]) if neighbours else own
+    assert surely[0].tolist() == np.union1d(own, beside).tolist()
+
+
 def test_a_loss_that_is_not_finite_leaves_the_weights_alone() -> None:
     config = Config(d=8, softmax="sampled", catalog_samples=10)
     model = MTAW(config, N_ITEMS).draw_weights(seed=0)
     with torch.no_grad():
         model.item_embedding[7] = float("nan")
-    before, stepper = copy.deepcopy(model.state_dict()), SampledStepper(model, config)
+    before, stepper = copy.deepcopy(model.state_dict()), SampledStepper(model, config, ring_sessions(50, 1))
     value = stepper.step(Batch.of(ring_sessions(60, seed=1), 1, torch.device("cpu")), progress=1.0)
     assert value != value
     assert stepper.failed_step == 0
@@ -95,13 +117,13 @@ def test_a_loss_that_is_not_finite_leaves_the_weights_alone() -> None:
 def test_it_is_for_the_cpu() -> None:
     config = Config(d=8, softmax="sampled")
     with pytest.raises(UnsupportedError, match=r"softmax=sampled works on the CPU.*softmax=full"):
-        make_stepper(MTAW(config, N_ITEMS).to("meta"), config)
+        make_stepper(MTAW(config, N_ITEMS).to("meta"), config, ring_sessions(5, 1))
 
 
 def test_no_graph_is_captured_of_it() -> None:
     config = Config(d=8, softmax="sampled", step="graph")
     with pytest.raises(UsageError, match=r"step=graph cannot be had with softmax=sampled; choose auto or eager"):
-        make_stepper(MTAW(config, N_ITEMS), config)
+        make_stepper(MTAW(config, N_ITEMS), config, ring_sessions(5, 1))
 
 
 def test_a_sample_has_no_term_over_the_other_items() -> None:
@@ -110,7 +132,7 @@ def test_a_sample_has_no_term_over_the_other_items() -> None:
 
 
 def sampling(config: Config) -> Config:
-    return replace(config, softmax="sampled", catalog_samples=20)
+    return replace(config, softmax="sampled", catalog_samples=8, catalog_neighbours=1)
 
 
 def test_it_learns_the_ring_from_a_third_of_the_items(ring: Dataset, small: Config, tmp_path: Path) -> None:

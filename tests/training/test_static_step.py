@@ -37,7 +37,7 @@ from tests.training.steps import CPU, batches, new_model, still_config
 
 
 def use_static_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fitting, "make_stepper", lambda model, config: StaticStep(model, config, "reference"))
+    monkeypatch.setattr(fitting, "make_stepper", lambda model, config, _: StaticStep(model, config, "reference"))
 
 
 def test_padding_by_hand() -> None:
@@ -357,12 +357,12 @@ def test_a_training_whose_loss_fails_names_the_step_and_keeps_the_last_epoch(
 
 
 def test_the_stepper_is_chosen_by_device_and_said(caplog: pytest.LogCaptureFixture) -> None:
-    config = still_config()
+    config, sessions = still_config(), Sessions.from_lists([[1, 2]])
     with caplog.at_level(logging.INFO, logger="mtaw_fast"):
-        assert isinstance(make_stepper(MTAW(config, 9), config), Stepper)
+        assert isinstance(make_stepper(MTAW(config, 9), config, sessions), Stepper)
     assert "training step: eager (the model is on cpu, and CUDA graphs need a GPU)" in caplog.text
-    assert isinstance(make_stepper(MTAW(config, 9), replace(config, step="eager")), Stepper)
+    assert isinstance(make_stepper(MTAW(config, 9), replace(config, step="eager"), sessions), Stepper)
     with pytest.raises(UsageError, match=r"step=graph cannot be had: the model is on cpu.*choose auto or eager"):
-        make_stepper(MTAW(config, 9), replace(config, step="graph"))
+        make_stepper(MTAW(config, 9), replace(config, step="graph"), sessions)
     with pytest.raises(UsageError, match="step='fast' is none of"):
         replace(config, step="fast")

@@ -1,0 +1,41 @@
+"""Points of curves: kept as lines, asked for by numbers; and the curve of the sampled loss on a small log."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bench.quality import ranker_curve, sampled_curve
+from bench.quality.curve_lines import read_lines, whole_numbers, write_lines
+from mtaw_fast.config import Config
+from mtaw_fast.data.synthetic import generate
+
+
+@pytest.mark.parametrize("text", ["", "1,", "a,2", "-1", "1.5"])
+def test_what_is_no_number_is_told(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert whole_numbers("--counts", "0,20") == [0, 20]
+    for bench in (ranker_curve, sampled_curve):
+        assert bench.main(["--data", "nowhere", f"--counts={text}"]) == 2
+        assert f"--counts {text}: give whole numbers" in capsys.readouterr().err
+
+
+def test_other_sets_keep_their_points_and_neighbours_bring_the_sum_nearer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset, out = generate(3000, 3000), tmp_path / "lines.jsonl"
+    write_lines(out, [{"dataset": "other", "drawn": 1}, {"dataset": "small", "drawn": 1}])
+    monkeypatch.setattr(sampled_curve, "prepared", lambda *_: dataset)
+    small = Config(d=16, init="structured", batch_prefixes=128, compute_dtype="float32")
+    monkeypatch.setattr(sampled_curve, "preset", lambda _: small)
+    asked = ["--dataset", "small", "--counts", "50,3000", "--neighbours", "0,4", "--batches", "2", "--draws", "4"]
+    assert sampled_curve.main(["--data", "-", *asked, "--work", str(tmp_path), "--out", str(out)]) == 0
+    other, *points = read_lines(out)
+    assert other == {"dataset": "other", "drawn": 1}
+    by = {(point["neighbours"], point["drawn"]): point for point in points}
+    assert set(by) == {(0, 50), (0, 3000), (4, 50), (4, 3000)}
+    for near in (0, 4):  # all are drawn
+        assert by[near, 3000]["loss_error_percent"] == 0
+        assert by[near, 3000]["gradient_cosine"] == 1
+    assert by[4, 50]["sure"] > by[0, 50]["sure"]
+    assert by[4, 50]["gradient_cosine"] > by[0, 50]["gradient_cosine"]
