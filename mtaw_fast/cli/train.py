@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import logging
 import sys
+import tempfile
 import textwrap
 from pathlib import Path
 from typing import Any
@@ -168,10 +169,17 @@ def _print_plan(arguments: argparse.Namespace, config: Config) -> None:
     """Print what the training would be."""
     from mtaw_fast.training.planning import plan_training
     from mtaw_fast.training.run import device_of
+    from mtaw_fast.training.table_memory import TableMemory, training_table_memory
     from mtaw_fast.training.threads import Threads, training_threads
 
+    if arguments.resume:
+        raise UsageError("--plan tells of a new run; one that is resumed keeps its plan, and prints it when it starts")
     threads = Threads.of(arguments.threads, arguments.encoder_threads or usable_cpus())
-    with training_threads(threads):
+    with (
+        tempfile.TemporaryDirectory(prefix="mtaw-fast-plan-") as scratch,
+        training_threads(threads),
+        training_table_memory(TableMemory(arguments.table_memory, Path(scratch))),
+    ):
         plan = plan_training(
             Dataset.load(arguments.dataset), config, refit=not arguments.no_refit, device=device_of(arguments.device),
             budget_minutes=arguments.budget_minutes,

@@ -18,6 +18,7 @@ from mtaw_fast.data.sessions import Sessions, offsets_of, ranges
 from mtaw_fast.kernels.native.memory_query import Dense, feature_names
 from mtaw_fast.kernels.native.scan import quantise
 from mtaw_fast.memory import MemoryTables, RankerNet
+from mtaw_fast.memory.bounded import pass_bytes
 from mtaw_fast.memory.settings import memory_settings, query_settings
 from mtaw_fast.memory.trends import TrendTables, trend_settings
 from mtaw_fast.model.item_vectors import normalised
@@ -40,6 +41,12 @@ def build_tables(config: Config, sessions: Sessions, n_items: int) -> MemoryTabl
     if bound is None:
         return MemoryTables.build(sessions, n_items, settings, threads=threads)
     return bound.build(sessions, n_items, settings, threads)
+
+
+def table_bytes(config: Config, sessions: Sessions, n_items: int) -> int:
+    """What `build_tables` takes at most."""
+    bound, settings = current_table_memory(), memory_settings(config)
+    return pass_bytes(sessions, n_items, settings).total if bound is None else bound.most(sessions, n_items, settings)
 
 
 def build_trends(config: Config, sessions: Sessions, n_items: int) -> TrendTables | None:

@@ -16,13 +16,11 @@ from mtaw_fast.config import Config, Softmax
 from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.data.sessions import Sessions, offsets_of
 from mtaw_fast.errors import UsageError
-from mtaw_fast.memory.bounded import pass_bytes
-from mtaw_fast.memory.settings import memory_settings
 from mtaw_fast.phases import phases_of
 from mtaw_fast.storage.memory import available_memory
 from mtaw_fast.training.batch import sample_counts
 from mtaw_fast.training.first_steps import EncoderTimes, RankerTimes, Stopwatch, encoder_times, ranker_times
-from mtaw_fast.training.memory_slice import fit_settings
+from mtaw_fast.training.memory_slice import fit_settings, table_bytes
 from mtaw_fast.training.plan import BUDGET_MINUTES, PhasePlan, Plan, asks_for_costs, chosen_softmax
 from mtaw_fast.training.spectral import WINDOW
 from mtaw_fast.training.threads import current_threads
@@ -192,7 +190,7 @@ class _Work:
 
     def _ranker_bytes(self, before: Sessions, last: Sessions | None, queries: int) -> int:
         config, n_items = self.config, self.dataset.n_items
-        tables = pass_bytes(before, n_items, memory_settings(config)).total
+        tables = table_bytes(config, before, n_items)
         dense = 4 * 3 * n_items * config.d + queries * (4 * config.d + 8 * config.dense_candidates)
         if before.times is not None and config.trends and config.prequential:
             tables += _TREND_CLICK * before.n_clicks

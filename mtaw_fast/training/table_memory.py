@@ -38,9 +38,7 @@ class TableMemory:
 
     def build(self, sessions: Sessions, n_items: int, settings: MemorySettings, threads: int) -> MemoryTables:
         """`MemoryTables.build` within the bound; where that takes ranges of items, it is said in the log."""
-        limit, free = self.limit, available_memory()
-        if limit is None and free is not None:
-            limit = free // 2
+        limit = self._allowed()
         need = pass_bytes(sessions, n_items, settings)
         if limit is None or need.total <= limit:
             return MemoryTables.build(sessions, n_items, settings, threads=threads)
@@ -50,6 +48,16 @@ class TableMemory:
             f"{count} ranges of items, with the same result"
         )
         return build_in_ranges(sessions, n_items, settings, count, self.folder, threads=threads)
+
+    def most(self, sessions: Sessions, n_items: int, settings: MemorySettings) -> int:
+        """Bytes that `build` takes at most: those of one pass, or the bound where that is less."""
+        limit, need = self._allowed(), pass_bytes(sessions, n_items, settings)
+        return need.total if limit is None else min(need.total, max(limit, need.fixed))
+
+    def _allowed(self) -> int | None:
+        """Bytes; None where nothing bounds them."""
+        free = available_memory()
+        return free // 2 if self.limit is None and free is not None else self.limit
 
 
 _training: ContextVar[TableMemory | None] = ContextVar("table memory of the training under way", default=None)

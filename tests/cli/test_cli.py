@@ -220,6 +220,8 @@ def test_a_plan_is_printed_and_nothing_is_trained(
     plan = json.loads(capsys.readouterr().out)
     assert (plan["softmax"], plan["seconds"]) == ("full", None)
     assert [phase["name"] for phase in plan["phases"]][-1] == "refit"
+    assert main(["train", f"{work}/dataset", f"{tmp_path}/b", *TINY, "--plan", "--resume"]) == 2
+    assert "one that is resumed keeps its plan" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 

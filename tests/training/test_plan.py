@@ -14,6 +14,7 @@ import torch
 from mtaw_fast.config import PRESETS, Config, preset
 from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.errors import UsageError
+from mtaw_fast.memory.settings import memory_settings
 from mtaw_fast.phases import phases_of
 from mtaw_fast.training import first_steps, planning, train
 from mtaw_fast.training.first_steps import Stopwatch
@@ -22,6 +23,7 @@ from mtaw_fast.training.plan import ALWAYS_FULL, PhasePlan, Plan, asks_for_costs
 from mtaw_fast.training.planning import plan_training
 from mtaw_fast.training.reporting import Reporter, Silent
 from mtaw_fast.training.state import RunState
+from mtaw_fast.training.table_memory import TableMemory, training_table_memory
 
 PUBLIC = {"tmall": 351_268 * 40_727, "retailrocket": 433_648 * 36_968}  # samples x items: logits an epoch
 LARGE = 10 * ALWAYS_FULL
@@ -246,3 +248,15 @@ def test_a_stopwatch_counts_work_and_not_waiting() -> None:
     assert worked > 0
     assert watch.seconds(lambda: __import__("time").sleep(0.3)) < 0.3
     assert watch.slowdown > 1
+
+
+def test_a_bound_on_the_tables_memory_is_in_the_plan(ring: Dataset, remembering: Config, tmp_path: Path) -> None:
+    def ranker_bytes(limit: int | None) -> int:
+        with training_table_memory(TableMemory(limit, tmp_path)):
+            plan = plan_training(ring, remembering)
+        return max(phase.peak_bytes for phase in plan.phases if phase.name.startswith("ranker"))
+
+    need = TableMemory(1 << 40, tmp_path).most(ring.train, ring.n_items, memory_settings(remembering))
+    free, bound = ranker_bytes(1 << 40), ranker_bytes(need // 2)
+    assert ranker_bytes(None) == free
+    assert 0 < free - bound <= need - need // 2
