@@ -76,6 +76,7 @@ def test_the_run_holds_settings_and_metrics_by_epoch_and_final(made: Made) -> No
     for name, value in CONFIG.as_dict().items():
         assert made.run.data.params[name] == str(value)
     assert made.run.data.params["dataset_fingerprint"] == RING.fingerprint
+    assert (made.run.data.params["softmax"], made.run.data.tags["softmax"]) == ("auto", "full")
     for record in made.bundle.metrics["history"]:
         for name in ("loss", "seconds"):
             points = {
