@@ -106,7 +106,7 @@ class Config:
         (`training.plan`).
     catalog_samples : int, default 4096
         Of softmax='sampled': items drawn in a step beside those that are surely in the sum.
-    catalog_neighbours : int, default 8
+    catalog_neighbours : int, default 4
         Of softmax='sampled': clicks drawn on each of the batch's items; what stands beside them is surely in the sum,
         as the batch's items are. 0: these alone.
     compute_dtype : {'auto', 'float32', 'bfloat16'}, default 'auto'
@@ -195,7 +195,7 @@ class Config:
     loss_backend: LossBackend = "auto"
     softmax: Softmax = "auto"
     catalog_samples: int = 4096
-    catalog_neighbours: int = 8
+    catalog_neighbours: int = 4
     compute_dtype: ComputeDtype = "auto"
     step: Step = "auto"
     lr: float = 2e-3
