@@ -69,10 +69,10 @@ def charts_of(rows: Sequence[Row], trainings: Sequence[Training] = ()) -> list[C
         Chart(
             "quality",
             "Quality against training time",
-            "P@20 on the test sets over the time of training until the best validation score, on one thread; further "
-            "left and higher is better. Where a name says epochs, time ended the training before its own rule did. "
-            "Of ours the whole run counts, refit included, in seconds on the clock; of the others processor seconds.",
-            "python -m bench.peers --data DIR --system all",
+            "P@20 on the validation sessions after each epoch, over the processor seconds of training, on one thread; "
+            "further left and higher is better. Where a name says epochs, time ended the training before its own rule "
+            "did. Of `full` and Item-KNN, which have one figure, the end is shown.",
+            "python -m bench.peers --data DIR --efficiency",
             quality_panels(trainings),
         ),
     ]
@@ -181,12 +181,12 @@ def _roofline(rows: Sequence[Row]) -> list[Panel]:
 
 
 def quality_panels(trainings: Sequence[Training]) -> list[Panel]:
-    """A panel a data set, a point a system."""
+    """A panel a data set, a line a system."""
     panels = []
     for dataset in dict.fromkeys(one.dataset for one in trainings):
         own = [one for one in trainings if one.dataset == dataset]
-        series = [Series(one.name, [max(one.seconds, 1.0)], [one.hits]) for one in own]
-        panels.append(Panel(dataset, "seconds of training", "P@20", series, "x"))
+        series = [Series(one.name, [max(place, 1.0) for place in one.seconds], list(one.hits)) for one in own]
+        panels.append(Panel(dataset, "processor seconds of training", "P@20 on validation", series, "x"))
     return panels
 
 

@@ -1,66 +1,54 @@
-"""What the records of bench.quality and bench.peers say of quality and of the time that it took."""
+"""What the records of bench.peers say of quality along a training, of other systems and of our presets."""
 
 from __future__ import annotations
 
-import statistics
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.peers.records import every_record as peer_records
-from bench.quality.records import every_record as quality_records
+from bench.peers.records import every_record
 
 _TITLES = {"tmall": "Tmall", "retailrocket": "RetailRocket"}
-_PRESETS = ("paper-literal", "paper", "full")
+_OURS, _MARK = "ours-", " (ours)"
 
 
 @dataclass(frozen=True, slots=True)
 class Training:
-    """A system on a data set: its P@20 on the test, in percent, and the seconds of its training."""
+    """A system on a data set: after how many seconds it had which P@20 on validation, in percent."""
 
     dataset: str
     name: str
-    seconds: float
-    hits: float
+    seconds: tuple[float, ...]
+    hits: tuple[float, ...]
 
 
 def trainings_of(folder: Path) -> list[Training]:
-    """Every system whose test was ranked, ours first. folder: of bench.quality's records, bench.peers' in `peers`."""
-    return [*_presets(folder), *_peers(folder / "peers")]
+    """Every training with a figure, ours first. folder: bench.peers' records, in `peers`."""
+    found = [one for record in every_record(folder / "peers") if (one := _training(record)) is not None]
+    return sorted(found, key=lambda one: not one.name.endswith(_MARK))  # stable
 
 
-def _presets(folder: Path) -> list[Training]:
-    groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
-    for record in quality_records(folder):
-        own = record["preset"] in _PRESETS and record["split"] == "test" and set(record["changed"]) <= {"gamma"}
-        if own and "published" not in record.get("protocol", ""):
-            changes = (f"{name}={value:g}" for name, value in record["changed"].items())
-            name = " ".join([record["preset"], *changes])
-            groups.setdefault((record["dataset"]["name"], f"{name} (ours)"), []).append(record)
-    return [
-        Training(
-            _TITLES.get(dataset, dataset),
-            name,
-            statistics.median(one["training"]["seconds"] for one in group),
-            statistics.fmean(one["metrics"]["P@20"] for one in group),
-        )
-        for (dataset, name), group in sorted(groups.items(), reverse=True)
-    ]
+def _training(record: Mapping[str, Any]) -> Training | None:
+    points = list(_points(record))
+    if not points:
+        return None
+    training, name = record["training"], record["dataset"]["name"]
+    done, asked = training["epochs_done"], training["epochs_asked"]
+    cut = "" if training["ended"] else f", {done:.2g} of {asked} epochs"
+    mark = _MARK if record["system"].startswith(_OURS) else ""
+    seconds, hits = zip(*points, strict=True)
+    return Training(_TITLES.get(name, name), f"{record['title']}{cut}{mark}", seconds, hits)
 
 
-def _peers(folder: Path) -> list[Training]:
-    found = []
-    for record in peer_records(folder):
-        if "metrics" in record:
-            training, name = record["training"], record["dataset"]["name"]
-            cut = "" if training["ended"] else f", {training['epochs_done']:.2g} of {training['epochs_asked']} epochs"
-            found.append(
-                Training(
-                    _TITLES.get(name, name),
-                    f"{record['title']}{cut}",
-                    training["best"]["cpu_seconds"],
-                    record["metrics"]["P@20"],
-                )
-            )
-    return found
+def _points(record: Mapping[str, Any]) -> Iterator[tuple[float, float]]:
+    """(seconds, P@20) after each epoch; the end alone where no epoch has a figure."""
+    training = record["training"]
+    epochs = [one for one in training.get("history", []) if "P@20" in one]
+    for one in epochs:
+        yield one["cpu_seconds"], one["P@20"]
+    best = training["best"]
+    if not epochs and best is not None:
+        hits = best.get("P@20", record.get("validation", {}).get("P@20"))
+        if hits is not None:
+            yield best["cpu_seconds"], hits

@@ -70,13 +70,16 @@ def kept(folder: Path, name: str, rows: list[dict], date: str, quick: bool, mach
 
 
 def test_the_charts_say_what_the_rows_say():
-    trainings = [Training("Tmall", "paper (ours)", 300.0, 36.0), Training("Tmall", "Item-KNN", 0.5, 9.0),
-                 Training("Ring", "Item-KNN", 2.0, 20.0)]  # fmt: skip
+    trainings = [
+        Training("Tmall", "paper (ours)", (30.0, 60.0), (36.0, 37.0)),
+        Training("Tmall", "Item-KNN", (0.5,), (9.0,)),
+        Training("Ring", "Item-KNN", (2.0,), (20.0,)),
+    ]
     recall, loads, training, catalog, roofline, *_, quality = charts_of(ROWS, trainings)
     assert [
         (panel.title, [(one.name, one.places, one.values) for one in panel.series]) for panel in quality.panels
     ] == [
-        ("Tmall", [("paper (ours)", [300.0], [36.0]), ("Item-KNN", [1.0], [9.0])]),
+        ("Tmall", [("paper (ours)", [30.0, 60.0], [36.0, 37.0]), ("Item-KNN", [1.0], [9.0])]),
         ("Ring", [("Item-KNN", [2.0], [20.0])]),
     ]
     (panel,) = recall.panels
@@ -155,24 +158,28 @@ def test_classes_of_machines_are_not_mixed(tmp_path, capsys):
     assert not (tmp_path / "bench.html").exists()
 
 
-def test_trainings_are_those_whose_test_was_ranked(tmp_path):
+def test_trainings_are_those_with_a_figure_ours_first(tmp_path):
     (tmp_path / "peers").mkdir()
-    about = {"kind": "mtaw_fast quality", "schema": 1, "dataset": {"name": "tmall"}, "metrics": {"P@20": 36.0}}
-    for number, (changes, seconds) in enumerate([
-        ({"preset": "paper", "split": "test", "changed": {}}, 100.0),
-        ({"preset": "paper", "split": "test", "changed": {}}, 300.0),
-        ({"preset": "paper", "split": "test", "changed": {}, "protocol": "published"}, 9.0),
-        ({"preset": "paper", "split": "test", "changed": {"d": 64}}, 9.0),
-        ({"preset": "paper", "split": "validation", "changed": {}}, 9.0),
-        ({"preset": "popularity", "split": "test", "changed": {}}, 9.0),
-    ]):  # fmt: skip
-        (tmp_path / f"{number}.json").write_text(json.dumps({**about, **changes, "training": {"seconds": seconds}}))
-    training = {"ended": None, "epochs_done": 1.25, "epochs_asked": 300, "best": {"cpu_seconds": 60.0}}
-    peer = {"kind": "mtaw_fast peers", "schema": 1, "dataset": {"name": "tmall"}, "title": "GRU4Rec"}
-    (tmp_path / "peers" / "a.json").write_text(json.dumps({**peer, "training": training, "metrics": {"P@20": 18.0}}))
-    (tmp_path / "peers" / "b.json").write_text(json.dumps({**peer, "training": training}))
-    assert trainings_of(tmp_path) == [
-        Training("Tmall", "paper (ours)", 200.0, 36.0),
-        Training("Tmall", "GRU4Rec, 1.2 of 300 epochs", 60.0, 18.0),
-    ]
+    about = {"kind": "mtaw_fast peers", "schema": 1, "dataset": {"name": "tmall"}}
+
+    def keep(name, title, training, **more):
+        record = {**about, "system": name, "title": title, "training": training, **more}
+        (tmp_path / "peers" / f"tmall-{name}.json").write_text(json.dumps(record))
+
+    history = [{"cpu_seconds": 60.0, "P@20": 12.0}, {"cpu_seconds": 90.0, "P@20": 18.0}]
+    cut = {"ended": None, "epochs_done": 1.25, "epochs_asked": 300}
+    whole = {"ended": "epochs", "epochs_done": 3, "epochs_asked": 3}
+    keep("gru4rec", "GRU4Rec", {**cut, "history": history, "best": history[1]})
+    keep("fpmc", "FPMC", {**cut, "history": [], "best": None})
+    keep("item-knn", "Item-KNN", {**whole, "best": {"cpu_seconds": 0.5}}, validation={"P@20": 10.0})
+    keep("ours-paper", "paper", {**whole, "history": history, "best": history[0]})
+    keep("ours-full", "full", {**whole, "history": [{"cpu_seconds": 9.0}], "best": {"cpu_seconds": 99.0, "P@20": 56.0}})
+    found = trainings_of(tmp_path)
+    assert {one.name for one in found[:2]} == {"paper (ours)", "full (ours)"}
+    assert {one.name: (one.dataset, one.seconds, one.hits) for one in found} == {
+        "paper (ours)": ("Tmall", (60.0, 90.0), (12.0, 18.0)),
+        "full (ours)": ("Tmall", (99.0,), (56.0,)),
+        "GRU4Rec, 1.2 of 300 epochs": ("Tmall", (60.0, 90.0), (12.0, 18.0)),
+        "Item-KNN": ("Tmall", (0.5,), (10.0,)),
+    }
     assert trainings_of(tmp_path / "none") == []
