@@ -96,7 +96,7 @@ def _add_report(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     report.add_argument("--results", type=Path, default=RESULTS, metavar="DIR", help="(default: bench/results)")
     report.add_argument(
         "--quality", type=Path, default=QUALITY, metavar="DIR",
-        help="records of bench.quality, and in peers/ of bench.peers (default: docs/results)",
+        help="in whose peers/ are the records of bench.peers (default: docs/results)",
     )  # fmt: skip
     report.set_defaults(run=_report)
 
