@@ -101,6 +101,7 @@ def _run(
         scale=request.scale,
         gamma=request.gamma,
         negatives=request.negatives,
+        item_weights=None if request.item_weights is None else request.item_weights.numpy(),
         loss=losses.numpy(),
         d_queries=None if d_queries is None else d_queries.numpy(),
         d_items=None if d_items is None else d_items.numpy(),

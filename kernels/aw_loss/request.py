@@ -20,6 +20,7 @@ class LossRequest:
     negatives: bool
     compute_dtype: torch.dtype | None
     threads: int | None = None
+    item_weights: Tensor | None = None  # float32[N], of 'native' alone: how often an item counts where it is no target
 
     def describe(self) -> str:
         """Shapes and dtypes on one line, for error messages."""

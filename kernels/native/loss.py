@@ -40,6 +40,7 @@ def aw_loss(
     threads: int = 1,
     isa: str | None = None,
     negatives: bool = False,
+    item_weights: np.ndarray | None = None,
 ) -> None:
     """Write loss and gradients of B rows over N items; kernels/aw_loss/README.md has the maths and the plan.
 
@@ -48,14 +49,17 @@ def aw_loss(
     loss: float32[B], out, unweighted. d_queries: float32[B, d], d_items: float32[N, d], out, or None where not
     wanted. All arrays C-contiguous. compute: 'float32' or 'bfloat16', of the matrix products, which accumulate in
     float32. isa: instruction set, None for the one in use. negatives: whether to add the term over the other items.
+    item_weights: float32[N], how often an item counts in the softmax's sum (once where None); a row's target counts
+    once whatever it says. Not with negatives.
 
     The same bits for every number of threads and on every run. A vector that is not finite makes the losses NaN that
     it enters, of an item all of them. Beside the results it takes O(B d), 4 bytes an item, and 128 MiB or 512 bytes an
     item, whichever is more, for exponentials; the next call finds them again.
 
-    Raises ValueError on a wrong type or shape, where `isa` has no such products, and on a gamma above MOST_GAMMA with
-    negatives; IndexError on a target outside the catalog. Releases the GIL.
+    Raises ValueError on a wrong type or shape, where `isa` has no such products, and on a gamma above MOST_GAMMA or
+    item weights with negatives; IndexError on a target outside the catalog. Releases the GIL.
     """
     _native.aw_loss(
-        queries, items, targets, row_weights, scale, gamma, loss, d_queries, d_items, compute, threads, isa, negatives
+        queries, items, targets, row_weights, scale, gamma, loss, d_queries, d_items, compute, threads, isa, negatives,
+        item_weights,
     )  # fmt: skip

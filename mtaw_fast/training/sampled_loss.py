@@ -22,7 +22,9 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
+from mtaw_fast.kernels.aw_loss import native
 from mtaw_fast.kernels.aw_loss.reference import SMALLEST_BASE
+from mtaw_fast.kernels.aw_loss.request import LossRequest
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -64,8 +66,11 @@ def sampled_aw_loss(
     gamma: float,
     weights: Tensor | None = None,
     compute_dtype: torch.dtype | None = None,
+    threads: int | None = None,
 ) -> Tensor:
     """The mean AW loss, float[], of `kernels.aw_loss` with the partition sum of the sample.
+
+    In C++ where the kernel takes the dtypes, else in eager PyTorch.
 
     Parameters
     ----------
@@ -83,11 +88,19 @@ def sampled_aw_loss(
     weights : float[S], optional
         Multiplies each row's loss.
     compute_dtype : torch.dtype, optional
-        Of the gradients' two products. The logits are always in the inputs' dtype: bfloat16 would round the exponents.
+        Of the matrix products, accumulated in float32. Eager PyTorch takes it for the gradients' two products alone: of
+        the logits it would round the sums too.
+    threads : int, optional
+        Of the kernel, which gives the same bits for every number; PyTorch's number by default.
     """
     rows = torch.full((len(queries),), 1 / max(len(queries), 1), dtype=queries.dtype)
     if weights is not None:
         rows = weights / torch.count_nonzero(weights).clamp_min(1)
+    counted = torch.ones(len(items))
+    counted[sample.sure :] = math.exp(sample.correction)
+    request = LossRequest(queries, items, targets, scale, gamma, False, compute_dtype, threads, counted)
+    if not native.not_supported_reasons(request):
+        return native.weighted_sum(request, rows)
     settings = (sample.sure, sample.correction, scale, gamma, compute_dtype or queries.dtype)
     return _Mean.apply(
         functional.normalize(queries, dim=1), functional.normalize(items, dim=1), targets, rows, settings

@@ -20,6 +20,7 @@ from mtaw_fast.training.occurrences import Occurrences
 from mtaw_fast.training.row_adam import RowAdam
 from mtaw_fast.training.sampled_loss import CatalogSample, sampled_aw_loss
 from mtaw_fast.training.step import compute_dtype, learning_rate
+from mtaw_fast.training.threads import current_threads
 
 _ITEMS = "item_embedding"
 
@@ -46,6 +47,7 @@ class SampledStepper:
         self.model, self._config = model, config
         self._near = Occurrences(sessions, len(model.item_embedding)) if config.catalog_neighbours else None
         self._dtype = compute_dtype(config, self.input_device)
+        self._threads = current_threads().pieces
         self._rows = RowAdam(model.item_embedding.detach(), BETAS, config.weight_decay)
         self._others = {name: value for name, value in model.named_parameters() if name != _ITEMS}
         self.optimizer = torch.optim.AdamW(
@@ -81,7 +83,7 @@ class SampledStepper:
         queries = self.model.interests(clicked, batch.offsets, tiles=batch.tiles)[batch.rows]
         loss = sampled_aw_loss(
             queries, items, targets, sample, scale=config.scale, gamma=config.gamma, weights=batch.weights,
-            compute_dtype=self._dtype,
+            compute_dtype=self._dtype, threads=self._threads,
         )  # fmt: skip
         value = loss.item()
         if not math.isfinite(value):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -50,7 +50,12 @@ def problem(rows: int, items: int, d: int, seed: int = 0, gamma: float = 2.0) ->
 
 
 def run(
-    p: Problem, isa: str | None = None, compute: str = "float32", threads: int = 1, gradients: str = "qe"
+    p: Problem,
+    isa: str | None = None,
+    compute: str = "float32",
+    threads: int = 1,
+    gradients: str = "qe",
+    item_weights: np.ndarray | None = None,
 ) -> dict[str, np.ndarray]:
     """Outputs of the native kernel, every one of which was NaN before."""
     loss = np.full(len(p.queries), np.nan, np.float32)
@@ -59,6 +64,7 @@ def run(
     native_loss.aw_loss(
         p.queries, p.items, p.targets, p.row_weights, scale=p.scale, gamma=p.gamma,
         loss=loss, d_queries=d_queries, d_items=d_items, compute=compute, threads=threads, isa=isa,
+        item_weights=item_weights,
     )  # fmt: skip
     named = {"loss": loss, "d_queries": d_queries, "d_items": d_items}
     return {name: array for name, array in named.items() if array is not None}
@@ -279,9 +285,43 @@ def test_a_target_outside_the_catalog_is_refused(bad: int) -> None:
         run(p)
 
 
+@on_every_path
+@pytest.mark.parametrize("shape", [(1, 7, 3), (2, 193, 1), (65, 385, 15), (129, 191, 100), (40, 6300, 9)], ids=str)
+def test_an_item_with_a_weight_is_so_many_items(shape: tuple[int, int, int], isa: str, compute: str) -> None:
+    p = problem(*shape)
+    weights = np.random.default_rng(1).integers(0, 4, len(p.items))
+    weights[p.targets] = 1
+    copies = np.repeat(np.arange(len(p.items)), weights)
+    repeated = replace(p, items=p.items[copies], targets=np.searchsorted(copies, p.targets))
+    truth, eager = reference(repeated, torch.float64, None), reference(repeated, torch.float32, compute)
+    for one in (truth, eager):
+        gradient = np.zeros(p.items.shape)
+        np.add.at(gradient, copies, one["d_items"])
+        one["d_items"] = gradient
+    size = sizes(repeated)
+    eps, exp_eps = torch.finfo(getattr(torch, compute)).eps, p.scale * torch.finfo(torch.float32).eps
+    for name, got in run(p, isa, compute, 2, item_weights=weights.astype(np.float32)).items():
+        slack = 3 * (eps * size[name][0] + exp_eps * size[name][1])  # of three copies of an item
+        assert np.abs(got - truth[name]).max() <= 2 * np.abs(eager[name] - truth[name]).max() + slack, name
+
+
+@on_every_path
+def test_a_row_s_target_counts_once_and_weights_of_one_change_no_bit(isa: str, compute: str) -> None:
+    p = problem(70, 400, 20)
+    p = replace(p, targets=np.full(70, 7))
+    plain = run(p, isa, compute)
+    ones = np.ones(400, np.float32)
+    for weights in (ones, np.where(np.arange(400) == 7, np.float32(5.0), ones)):
+        for name, got in run(p, isa, compute, item_weights=weights).items():
+            assert np.array_equal(got, plain[name]), name
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        ({"item_weights": np.ones(4, np.float32)}, "there are 5 items but 4 item_weights"),
+        ({"item_weights": np.ones(5)}, "item_weights must be a C-contiguous float32 vector"),
+        ({"item_weights": np.ones(5, np.float32), "negatives": True}, "item_weights cannot be had with negatives"),
         ({"queries": np.ones((4, 3))}, "queries must be a C-contiguous float32 matrix, not float64"),
         ({"items": np.ones((3, 5), np.float32).T}, "items must be a C-contiguous float32 matrix"),
         ({"items": np.ones((5, 2), np.float32)}, "queries have 3 dimensions, the items 2"),

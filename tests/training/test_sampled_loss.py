@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from mtaw_fast.kernels.aw_loss import aw_loss
+from mtaw_fast.kernels.native.loss import multiplies_bfloat16
 from mtaw_fast.training.sampled_loss import CatalogSample, sampled_aw_loss
 
 N, S, D, SCALE = 30, 7, 5, 6.0
@@ -111,6 +112,30 @@ def test_where_all_are_drawn_it_is_the_full_softmax(gamma: float, weighted: bool
     assert loss.item() == pytest.approx(full.item(), rel=1e-12)
     torch.testing.assert_close(d_queries, 2 * expected[0])
     torch.testing.assert_close(d_rows, 2 * expected[1][torch.from_numpy(sample.rows)])
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 2e-2)])
+def test_the_kernel_in_c_computes_the_same(dtype: torch.dtype, tolerance: float, weighted: bool) -> None:
+    if dtype == torch.bfloat16 and not multiplies_bfloat16():
+        pytest.skip("this CPU has no bfloat16 instructions")
+    generator = torch.Generator().manual_seed(0)
+    queries, items = (torch.randn(count, 20, generator=generator).double() for count in (70, 3000))
+    targets = torch.randint(3000, (70,), generator=generator)
+    own, place = np.unique(targets.numpy(), return_inverse=True)
+    sample = CatalogSample.drawn(own, 3000, 400, np.random.default_rng(0))
+    weights = torch.rand(70, generator=generator).double() if weighted else None
+    found = []
+    for kind, compute in ((torch.float64, None), (torch.float32, dtype)):
+        q, rows = queries.to(kind).requires_grad_(), items[torch.from_numpy(sample.rows)].to(kind).requires_grad_()
+        loss = sampled_aw_loss(
+            q, rows, torch.from_numpy(place), sample, scale=16.0, gamma=2.0, compute_dtype=compute,
+            weights=None if weights is None else weights.to(kind),
+        )  # fmt: skip
+        assert (type(loss.grad_fn).__name__ == "_WeightedSumBackward") == (kind == torch.float32)
+        found.append([loss.detach().double(), *(one.double() for one in torch.autograd.grad(loss, (q, rows)))])
+    for eager, got in zip(*found, strict=True):
+        assert (got - eager).norm() <= tolerance * eager.norm()
 
 
 @pytest.mark.parametrize("gamma", [0.0, 2.0])

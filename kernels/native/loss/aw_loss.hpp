@@ -20,6 +20,8 @@ struct LossArguments {
     const float* items;           // [N, d]
     const std::int64_t* targets;  // [B], in 0..N-1
     const float* row_weights;     // [B]: the gradients are those of sum_b row_weights[b] * loss[b]
+    const float* item_weights;    // [N]: how often an item counts in the softmax's sum, or null: once; a row's target
+                                  // counts once whatever it says. Not with negatives
     double scale;                 // 0 < scale <= 40
     double gamma;                 // >= 0; with negatives at most kMostGamma
     bool negatives;               // whether to add the term over the items that are no targets

@@ -42,7 +42,7 @@ float* out_data(const std::optional<py::array>& array, int rank, const char* nam
 void loss(const py::array& queries, const py::array& items, const py::array& targets, const py::array& row_weights,
           double scale, double gamma, const py::array& out_loss, const std::optional<py::array>& d_queries,
           const std::optional<py::array>& d_items, const std::string& compute, int threads,
-          const std::optional<std::string>& isa, bool negatives) {
+          const std::optional<std::string>& isa, bool negatives, const std::optional<py::array>& item_weights) {
     LossArguments arguments{};
     arguments.queries = matrix<float>(queries, "queries", "float32");
     arguments.items = matrix<float>(items, "items", "float32");
@@ -60,6 +60,14 @@ void loss(const py::array& queries, const py::array& items, const py::array& tar
         throw py::value_error("there are " + std::to_string(arguments.n_rows) + " queries but " +
                               std::to_string(targets.shape(0)) + " targets and " +
                               std::to_string(row_weights.shape(0)) + " row_weights");
+    }
+    if (item_weights) {
+        if (negatives) throw py::value_error("item_weights cannot be had with negatives");
+        arguments.item_weights = checked_data<float>(*item_weights, 1, "item_weights", "float32");
+        if (item_weights->shape(0) != arguments.n_items) {
+            throw py::value_error("there are " + std::to_string(arguments.n_items) + " items but " +
+                                  std::to_string(item_weights->shape(0)) + " item_weights");
+        }
     }
     if (!(scale > 0.0 && scale <= 40.0)) throw py::value_error("scale must be in (0, 40]");
     if (!(gamma >= 0.0)) throw py::value_error("gamma must be at least 0");
@@ -103,7 +111,7 @@ void bind_loss(py::module_& module) {
     module.def("aw_loss", &loss, py::arg("queries"), py::arg("items"), py::arg("targets"), py::arg("row_weights"),
                py::arg("scale"), py::arg("gamma"), py::arg("loss"), py::arg("d_queries"), py::arg("d_items"),
                py::arg("compute"), py::arg("threads"), py::arg("isa") = py::none(),
-               py::arg("negatives") = false, "The AW loss and its gradients; see mtaw_fast.kernels.native.loss.");
+               py::arg("negatives") = false, py::arg("item_weights") = py::none(), "The AW loss and its gradients; see mtaw_fast.kernels.native.loss.");
     module.def("kept_matrix", &kept_matrix, py::arg("rows"), py::arg("d"),
                "An uninitialised float32 matrix in memory that the process keeps for the next one.");
     module.def("aw_loss_exp2", &loss_exp2, py::arg("x"), py::arg("compute"), py::arg("isa") = py::none(),

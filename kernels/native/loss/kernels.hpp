@@ -37,6 +37,7 @@ struct ExpTile {
     std::int64_t width;
     const void* queries;  // [width / pair, block_rows, pair]
     float factor;         // scale / ln 2: takes a cosine to its logit in base 2
+    const float* weights;  // [valid]: factors on the exponentials, or null
     std::int64_t valid;
     std::int64_t padded;
     int block_rows;

@@ -77,6 +77,15 @@ void drop(typename F::Vec (&exps)[M][V], const ExpTile& tile, std::int64_t item,
     }
 }
 
+// Takes the exponentials times their items' weights; those past `valid` are dropped anyway.
+template <typename F, int M, int V>
+inline void weigh(typename F::Vec (&exps)[M][V], const ExpTile& tile, std::int64_t item) {
+    for (int i = 0; i < M && item + i < tile.valid; ++i) {
+        const typename F::Vec weight = F::set(tile.weights[item + i]);
+        for (int v = 0; v < V; ++v) exps[i][v] = F::mul(exps[i][v], weight);
+    }
+}
+
 // The exponentials of M items: from cosines to sums and to the layouts of the next products.
 template <typename F, int M, int V>
 inline void finish_exps(typename F::Vec (&acc)[M][V], typename F::Vec (&sums)[V], const ExpTile& tile,
@@ -87,6 +96,7 @@ inline void finish_exps(typename F::Vec (&acc)[M][V], typename F::Vec (&sums)[V]
         MTAW_UNROLL
         for (int v = 0; v < V; ++v) acc[i][v] = F::exp2(acc[i][v], factor);
     }
+    if (tile.weights != nullptr) weigh<F>(acc, tile, item);
     const bool has_target = hit < tile.n_hits && tile.hits[hit].item < item + M;
     if (has_target || item + M > tile.valid) drop<F>(acc, tile, item, hit);
     MTAW_UNROLL
