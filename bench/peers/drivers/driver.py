@@ -252,9 +252,9 @@ class Training:
         return since >= self.job.settings["patience"]
 
     def _validate(self) -> None:
-        """Measure the weights on the validation samples; keep them where their MRR@20 is the best of all whole epochs.
+        """Measure the weights on the validation samples; keep them where their MRR@20 is the best so far.
 
-        Before the first whole epoch is done, the latest weights are kept.
+        That is done after every epoch, and where the time ends within one: a training that is cut has one look more.
         """
         self._count("cpu_seconds")
         ranks = np.concatenate([
@@ -272,10 +272,7 @@ class Training:
         }
         state["losses"] = []
         state["history"].append(found)
-        whole = state["step"] % state["steps_per_epoch"] == 0
-        best = state["best"]
-        first = best is None or best["step"] % state["steps_per_epoch"] != 0
-        if first or (whole and found["MRR@20"] > best["MRR@20"]):
+        if state["best"] is None or found["MRR@20"] > state["best"]["MRR@20"]:
             state["best"] = found
             save_arrays(self.job.folder / "best.npz", weights_of(self.peer.model))
         self._count("validation_cpu_seconds")
