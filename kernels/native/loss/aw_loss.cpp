@@ -81,8 +81,8 @@ void LossPass::exponentials_of_part(const Chunk& chunk, std::int64_t begin, std:
             const float* const weights = in_.item_weights == nullptr ? nullptr : in_.item_weights + first;
             kernels_.exponentials({own.by_item, plan_.width,
                                    at_.queries + block * stride * plan_.width * plan_.element_bytes, base_2, weights,
-                                   valid, padded(valid), rows, hits.data(), static_cast<std::int64_t>(hits.size()), own.sums,
-                                   kept, pairs});
+                                   valid, padded(valid), rows, hits.data(),
+                                   static_cast<std::int64_t>(hits.size()), own.sums, kept, pairs});
             for (std::int64_t r = 0; r < rows; ++r) others[block * stride + r] += static_cast<double>(own.sums[r]);
             if (!in_.negatives) accumulate_queries(chunk, block, tile, part, pairs, own);
         }
