@@ -154,6 +154,10 @@ def epoch_seconds(record: Record) -> float | None:
     return training["cpu_seconds"] / training["epochs_done"] if training["epochs_done"] else None
 
 
+def _us(us: float) -> str:
+    return f"{us:,.0f}" if us >= 10 else f"{us:.2g}"
+
+
 def _cost(record: Record) -> tuple[str, ...]:
     training, inference = record["training"], record.get("inference", {})
     seconds, best = epoch_seconds(record), training["best"]
@@ -166,5 +170,5 @@ def _cost(record: Record) -> tuple[str, ...]:
         "" if best is None else f"{best['epoch']:.3g}",
         "" if parameters is None else f"{parameters / 1e6:.2f}M",
         "" if not peak else f"{peak:,.0f}",
-        *(f"{inference[batch]['us']:,.0f}" if batch in inference else "" for batch in ("1", "512")),
+        *(_us(inference[batch]["us"]) if batch in inference else "" for batch in ("1", "512")),
     )
