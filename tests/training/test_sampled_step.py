@@ -135,7 +135,7 @@ def sampling(config: Config) -> Config:
     return replace(config, softmax="sampled", catalog_samples=8, catalog_neighbours=1)
 
 
-def test_it_learns_the_ring_from_a_third_of_the_items(ring: Dataset, small: Config, tmp_path: Path) -> None:
+def test_it_learns_the_ring_from_a_sample_of_the_items(ring: Dataset, small: Config, tmp_path: Path) -> None:
     trained = train(ring, sampling(small), tmp_path)
     assert trained.metrics["P@20"] == 100
     assert trained.metrics["MRR@20"] > 80
