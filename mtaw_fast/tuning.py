@@ -12,12 +12,15 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mtaw_fast.config import DEFAULT_PRESET, Config, preset
 from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import TrainingError, UsageError, require
+
+if TYPE_CHECKING:
+    from mtaw_fast.training.plan import Plan
 
 BY = "MRR@20"
 SHARES = (0.1, 0.3, 1.0)  # of the training sessions, the latest ones
@@ -145,6 +148,7 @@ def tune(
         raise UsageError(
             f"tune: {data.name} has {len(fitted):,} sessions to train on, too few to search on; give a longer log"
         )
+    plan = _planned(data, base, device, threads)
     space = COMMON | (WITH_MEMORY if base.memory else WITHOUT_MEMORY)
     ended: list[Trial] = []
 
@@ -154,7 +158,7 @@ def tune(
         reached, state = 0.0, "complete"
         try:
             for step, share in enumerate(SHARES):
-                metrics = _scored(data, dataclasses.replace(base, **settings), share, device, threads)
+                metrics = _scored(data, dataclasses.replace(base, **settings), share, device, threads, plan)
                 reached = share
                 trial.report(metrics[BY], step)
                 if step + 1 < len(SHARES) and trial.should_prune():
@@ -192,7 +196,21 @@ def _suggested(trial: Any, name: str, within: Range, base: Any) -> float | int:
     return trial.suggest_float(name, low, high, log=within.log)
 
 
-def _scored(data: Dataset, config: Config, share: float, device: str, threads: int | None) -> dict[str, float]:
+def _planned(data: Dataset, config: Config, device: str, threads: int | None) -> Plan:
+    """The plan of a trial on all sessions, for all: where each had its own, two might differ in the softmax."""
+    from mtaw_fast.training.planning import plan_training
+    from mtaw_fast.training.run import device_of, log_plan
+    from mtaw_fast.training.threads import Threads, training_threads
+
+    with training_threads(Threads.of(threads)):
+        plan = plan_training(data, config, refit=False, device=device_of(device))
+    log_plan(plan)
+    return plan
+
+
+def _scored(
+    data: Dataset, config: Config, share: float, device: str, threads: int | None, plan: Plan
+) -> dict[str, float]:
     """Metrics on the validation sessions of a training on the latest `share` of all others."""
     from mtaw_fast.training import train
 
@@ -202,5 +220,7 @@ def _scored(data: Dataset, config: Config, share: float, device: str, threads: i
     same_held_out = dataclasses.replace(config, validation=len(held_out) / len(latest))
     part = dataclasses.replace(data, train=latest)
     with tempfile.TemporaryDirectory(prefix="mtaw-fast-tune-") as folder:
-        trained = train(part, same_held_out, Path(folder) / "run", refit=False, device=device, threads=threads)
+        trained = train(
+            part, same_held_out, Path(folder) / "run", refit=False, device=device, threads=threads, plan=plan
+        )
     return {name: float(value) for name, value in trained.metrics.items()}

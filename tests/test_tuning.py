@@ -18,6 +18,8 @@ from mtaw_fast.config import Config, preset
 from mtaw_fast.data.synthetic import generate
 from mtaw_fast.errors import MissingPackageError, TrainingError, UsageError
 from mtaw_fast.install_command import install_command
+from mtaw_fast.training import planning
+from mtaw_fast.training.plan import Plan
 from mtaw_fast.tuning import BY, COMMON, SHARES, WITH_MEMORY, WITHOUT_MEMORY, Trial, tune
 
 SMALL = preset("paper").override(["d=8", "epochs=1", "validation=0.1", "positions=8"])
@@ -33,6 +35,7 @@ class Asked:
     dataset: Dataset
     config: Config
     refit: bool
+    plan: Plan
 
 
 @pytest.fixture
@@ -40,8 +43,8 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[Asked]:
     """Trainings that cost nothing: the metric is best at gamma 3, and grows with what was trained on."""
     made: list[Asked] = []
 
-    def trained(dataset: Dataset, config: Config, folder: Path, *, refit: bool, **_: Any) -> Any:
-        made.append(Asked(dataset, config, refit))
+    def trained(dataset: Dataset, config: Config, folder: Path, *, refit: bool, plan: Plan, **_: Any) -> Any:
+        made.append(Asked(dataset, config, refit, plan))
         if config.gamma > 5.5:
             raise TrainingError("the loss is nan")
         value = 50 - (config.gamma - 3) ** 2 + len(dataset.train) / 1000
@@ -87,6 +90,26 @@ def test_the_best_is_found_the_worse_are_pruned_and_failures_survive(dataset: Da
     assert all(trial.share < 1 for trial in pruned)
     assert len(asked) < len(SHARES) * 25  # what was given up was not trained on
     assert tune(dataset, SMALL, trials=25, seed=1).best == found.best  # a seed is a search
+
+
+def test_one_plan_holds_for_all_trials(
+    dataset: Dataset, asked: list[Asked], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    real, made = planning.plan_training, []
+    monkeypatch.setattr(planning, "plan_training", lambda *a, **k: made.append(real(*a, **k)) or made[-1])
+    found = tune(dataset, dataclasses.replace(SMALL, softmax="sampled"), trials=5)
+    assert len(made) == 1
+    assert {id(one.plan) for one in asked} == {id(made[0])}
+    assert made[0].softmax == "sampled"
+    assert found.config.softmax == "sampled"
+    monkeypatch.undo()
+    # A run is held to it, though its own settings would have the full softmax, and so is its resumption.
+    told: list[Plan] = []
+    run = tmp_path / "run"
+    training.train(dataset, SMALL, run, refit=False, device="cpu", plan=made[0], planned=told.append)
+    assert not told
+    training.train(dataset, SMALL, run, refit=False, device="cpu", resume=True, planned=told.append)
+    assert told == made
 
 
 def test_settings_outside_the_ranges_are_kept_as_the_first_trial(dataset: Dataset, asked: list[Asked]) -> None:

@@ -10,14 +10,14 @@ from typing import Any
 from mtaw_fast.errors import UsageError
 
 
-def whole_numbers(option: str, text: str) -> list[int]:
-    """Numbers with commas, as an option has them; UsageError on what is none."""
+def whole_numbers(option: str, text: str, least: int = 0) -> list[int]:
+    """Numbers with commas, as an option has them; UsageError on what is none, or below `least`."""
     try:
         numbers = [int(part) for part in text.split(",")]
     except ValueError:
-        numbers = [-1]
-    if min(numbers) < 0:
-        raise UsageError(f"{option} {text}: give whole numbers with commas, such as 1000,2000")
+        numbers = [least - 1]
+    if min(numbers) < least:
+        raise UsageError(f"{option} {text}: give whole numbers from {least} on, with commas, such as 1000,2000")
     return numbers
 
 

@@ -62,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     try:
         config = preset("full").override(options.set)
-        counts = whole_numbers("--counts", options.counts)
+        counts = whole_numbers("--counts", options.counts, least=1)
         with limit_threads(options.threads):
             for name in options.dataset.split(","):
                 options.work.mkdir(parents=True, exist_ok=True)

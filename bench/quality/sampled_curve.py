@@ -62,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     names = options.dataset.split(",")
     try:
-        options.counts = whole_numbers("--counts", options.counts)
+        options.counts = whole_numbers("--counts", options.counts, least=1)
         options.neighbours = whole_numbers("--neighbours", options.neighbours)
         lines = [line for line in read_lines(options.out) if line["dataset"] not in names]
         options.work.mkdir(parents=True, exist_ok=True)

@@ -76,6 +76,10 @@ def _log_bytes(clicks: int) -> int:
     return 40 * clicks
 
 
+def _with_tables_bytes(clicks: int) -> int:
+    return 65 * clicks  # data set and tables, mapped
+
+
 @dataclass(frozen=True, slots=True)
 class _OverCatalogs:
     """A case that is measured at several dimensions. arrays: float32[N, d] that it holds at once, about; more: bytes an
@@ -130,9 +134,10 @@ CURVES = (
     Curve("log-tables", "log", log_curves.tables, _LOGS, _LOGS[:2], "s",
           "the data set loaded and the memory's tables built", _ONCE, {"threads": 2}, _log_bytes),
     Curve("log-ranker", "log", log_curves.ranker, _LOGS, _LOGS[:2], "us",
-          "a query of the ranker's fit: candidates, features, step", Effort(2, 0.0, 0), {"threads": 1}),
+          "a query of the ranker's fit: candidates, features, step", Effort(2, 0.0, 0), {"threads": 1},
+          _with_tables_bytes),
     Curve("log-evaluate", "log", log_curves.evaluate, _LOGS, _LOGS[:2], "us",
-          "a test sample ranked with the memory", Effort(2, 0.0, 1), {"threads": 1}),
+          "a test sample ranked with the memory", Effort(2, 0.0, 1), {"threads": 1}, _with_tables_bytes),
     Curve("session-encode", "clicks", request_curves.encode, _LENGTHS, _LENGTHS[:2], "us", "a session's vector",
           fixed={"threads": 1, "d": 100, "items": 20_000}),
     Curve("session-recommend", "clicks", request_curves.recommend, _LENGTHS, _LENGTHS[:2], "us",

@@ -78,6 +78,7 @@ def train(
     group: TrainingGroup | None = None,
     budget_minutes: float = BUDGET_MINUTES,
     planned: Callable[[Plan], object] | None = None,
+    plan: Plan | None = None,
 ) -> TrainedModel:
     """Train MTAW on `dataset`, keeping state and checkpoints in the run folder `folder`.
 
@@ -91,6 +92,7 @@ def train(
     group: processes that take part in every phase of an encoder, each on its own device; this one leads them.
     budget_minutes: what the training may take with the full softmax where the plan chooses (`training.plan`).
     planned: called with the plan before anything is trained; by default it goes to the log.
+    plan: a new run's softmax by a plan that was made before: nothing is measured, told or logged.
 
     Raises UsageError where the folder holds another run, TrainingError on a non-finite loss.
     """
@@ -104,7 +106,9 @@ def train(
     with folder_lock(folder, UsageError), training_threads(chosen_threads), training_table_memory(bound):
         run = _Run(dataset, config, RunFolder(folder), refit, chosen_device, reporter or Silent(), group)
         run.state.open(resume, overwrite)
-        if group is None:
+        if plan is not None:
+            run.keep(plan)
+        elif group is None:
             (planned or log_plan)(run.settle(budget_minutes))
         else:
             run.settle_for_group()
@@ -176,9 +180,13 @@ class _Run:
                 device=self._fitting.device, budget_minutes=budget_minutes, folder=self._files.folder,
             )  # fmt: skip
             plan = replace(plan, why="as the run began") if by_group else plan
-            self.state.settle(plan.as_dict())
-        self._take(plan.settle(self._config))
+        self.keep(plan)
         return plan
+
+    def keep(self, plan: Plan) -> None:
+        """Hold this run to a plan, also when it is resumed."""
+        self.state.settle(plan.as_dict())
+        self._take(plan.settle(self._config))
 
     def settle_for_group(self) -> None:
         """What a group of processes has in place of a plan: the full softmax. UsageError where this run samples."""

@@ -12,12 +12,12 @@ from mtaw_fast.config import Config
 from mtaw_fast.data.synthetic import generate
 
 
-@pytest.mark.parametrize("text", ["", "1,", "a,2", "-1", "1.5"])
-def test_what_is_no_number_is_told(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("text", ["", "1,", "a,2", "-1", "0", "1.5"])
+def test_what_is_no_count_is_told(text: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert whole_numbers("--counts", "0,20") == [0, 20]
     for bench in (ranker_curve, sampled_curve):
         assert bench.main(["--data", "nowhere", f"--counts={text}"]) == 2
-        assert f"--counts {text}: give whole numbers" in capsys.readouterr().err
+        assert f"--counts {text}: give whole numbers from 1 on" in capsys.readouterr().err
 
 
 def test_other_sets_keep_their_points_and_neighbours_bring_the_sum_nearer(
