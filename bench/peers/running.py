@@ -116,6 +116,8 @@ def run(system: System, dataset: Dataset, places: Places, minutes: float, test: 
     record = records.read_record(path) if path.exists() else {"reads": []}
     if record.get("dataset", {}).get("fingerprint", dataset.fingerprint) != dataset.fingerprint:
         raise DataError(f"{path} was made from other data; move it away")
+    if record.get("settings", settings) != settings:
+        record = {"reads": record["reads"]}
     record = {
         **record,
         "kind": records.KIND,

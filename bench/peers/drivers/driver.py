@@ -155,6 +155,16 @@ class Peer:
         return [cut[place] for place in generator.permutation(len(cut))] if self.by_length else cut
 
 
+def decay(optimizer: torch.optim.Optimizer, settings: dict[str, Any]) -> Callable[[int], None]:
+    """An `after_epoch`: the rate "lr" times "lr_dc" every "lr_dc_step" epochs, as StepLR, also where it was resumed."""
+
+    def after_epoch(done: int) -> None:
+        for group in optimizer.param_groups:
+            group["lr"] = settings["lr"] * settings["lr_dc"] ** (done // settings["lr_dc_step"])
+
+    return after_epoch
+
+
 def main(build: Callable[[Job], Peer]) -> None:
     """Run a command line of the form above; `build` makes the peer from a job, seeded already."""
     output = os.fdopen(os.dup(1), "wb")

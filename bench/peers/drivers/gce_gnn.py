@@ -46,10 +46,7 @@ def build(job: driver.Job) -> driver.Peer:
     def scores(samples: driver.Samples, chosen: np.ndarray) -> torch.Tensor:
         return authors.forward(model, batch_of(samples, chosen))[1]
 
-    def after_epoch(done: int) -> None:
-        for group in model.optimizer.param_groups:  # what the authors' StepLR comes to, whatever was resumed
-            group["lr"] = settings["lr"] * settings["lr_dc"] ** (done // settings["lr_dc_step"])
-
+    after_epoch = driver.decay(model.optimizer, settings)
     return driver.Peer(model, model.optimizer, settings["batch"], step, scores, after_epoch, scored=100)
 
 

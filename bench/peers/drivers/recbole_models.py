@@ -1,7 +1,7 @@
 """Trains a sequential model of RecBole, unmodified: `driver.py` says how it is called.
 
-The library's own settings (properties/overall.yaml and properties/model/NAME.yaml) hold, and its model class computes
-loss and scores. Data, batches and epochs are of the driver, so that all systems see the same samples.
+Its model class computes loss and scores, by the library's properties/model/NAME.yaml where the job's "network" says
+nothing else. Data, batches, optimizer and epochs are of the driver, so that all systems see the same samples.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ def build(job: driver.Job) -> driver.Peer:
     given = {
         "use_gpu": False, "gpu_id": "", "seed": settings["seed"], "MAX_ITEM_LIST_LENGTH": job.max_len, "state": "ERROR",
         "train_neg_sample_args": {"distribution": "uniform", "sample_num": 1} if name in PAIRWISE else None,
+        **settings["network"],
     }  # fmt: skip
     config = Config(model=name, dataset="sessions", config_dict=given)
     torch.manual_seed(settings["seed"])
@@ -62,9 +63,13 @@ def build(job: driver.Job) -> driver.Peer:
     def scores(samples: driver.Samples, rows: np.ndarray) -> torch.Tensor:
         return model.full_sort_predict(interaction(samples, rows)).view(len(rows), -1)[:, 1:]
 
-    optimizer = torch.optim.Adam(model.parameters(), lr=config["learning_rate"], weight_decay=config["weight_decay"])
-    batch = settings.get("batch", config["train_batch_size"])
-    return driver.Peer(model, optimizer, batch, step, scores, by_length=name not in WHOLE_WIDTH)
+    optimizer = torch.optim.Adam(
+        model.parameters(), lr=settings["lr"], betas=(0.9, settings.get("beta2", 0.999)),
+        weight_decay=settings.get("l2", 0.0),
+    )  # fmt: skip
+    after_epoch = driver.decay(optimizer, settings) if "lr_dc" in settings else None
+    by_length = name not in WHOLE_WIDTH
+    return driver.Peer(model, optimizer, settings["batch"], step, scores, after_epoch, by_length=by_length)
 
 
 def negatives(targets: torch.Tensor, n_items: int, generator: torch.Generator) -> torch.Tensor:

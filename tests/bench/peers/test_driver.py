@@ -117,3 +117,11 @@ def test_drivers_rank_as_we_do() -> None:
     scores[::5, 4] = -np.inf
     targets = np.random.default_rng(1).integers(0, 12, 200)
     assert driver.pessimistic_rank(scores, targets).tolist() == pessimistic_rank(scores, targets).tolist()
+
+
+def test_the_rate_falls_by_epochs_done(tmp_path: Path) -> None:
+    optimizer = tiny_driver.build(job_of(tmp_path)).optimizer
+    fall = driver.decay(optimizer, {"lr": 0.1, "lr_dc": 0.5, "lr_dc_step": 3})
+    for done, rate in ((1, 0.1), (2, 0.1), (3, 0.05), (5, 0.05), (6, 0.025), (2, 0.1)):
+        fall(done)
+        assert [group["lr"] for group in optimizer.param_groups] == [pytest.approx(rate)]
