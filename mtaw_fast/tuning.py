@@ -78,7 +78,8 @@ class Tuned:
     Attributes
     ----------
     config : Config
-        The best of the finished trials, by MRR@20.
+        The best of the finished trials, by MRR@20. Where the rule of the softmax sampled in all of them
+        (`training.plan`), `softmax` is 'sampled' and no longer 'auto'.
     best : Trial
         That trial.
     trials : list of Trial
@@ -90,8 +91,9 @@ class Tuned:
     trials: list[Trial] = field(default_factory=list)
 
     def assignments(self) -> list[str]:
-        """The best settings as `--set` takes them."""
-        return [f"{name}={value!r}" for name, value in self.best.settings.items()]
+        """The best settings as `--set` takes them, and the softmax where that is settled."""
+        found = [f"{name}={value!r}" for name, value in self.best.settings.items()]
+        return found if self.config.softmax == "auto" else [*found, f"softmax={self.config.softmax}"]
 
 
 def tune(
@@ -141,6 +143,8 @@ def tune(
     require("torch", "train")
     if trials < 1:
         raise UsageError(f"tune: trials must be at least 1, not {trials}")
+    if seconds is not None and not seconds > 0:
+        raise UsageError(f"tune: seconds must be above 0, not {seconds:g}")
     base = preset(config) if isinstance(config, str) else config
     data = dataset if isinstance(dataset, Dataset) else Dataset.load(dataset)
     fitted, _ = data.train.split_last(base.validation)
@@ -185,25 +189,27 @@ def tune(
     if not finished:
         raise TrainingError("tune: no trial could be trained to its end; lower lr or scale and search again")
     best = max(finished, key=lambda trial: (trial.metrics[BY], -trial.number))
+    base = plan.settle(base) if plan.samples_by_rule else base
     return Tuned(dataclasses.replace(base, **best.settings), best, ended)
 
 
 def _suggested(trial: Any, name: str, within: Range, base: Any) -> float | int:
     """A value of a setting, of its kind; the range takes in the one to begin with."""
     low, high = min(within.low, base), max(within.high, base)
-    if isinstance(base, int):
-        return trial.suggest_int(name, int(low), int(high), log=within.log)
-    return trial.suggest_float(name, low, high, log=within.log)
+    log = within.log and low > 0
+    if isinstance(getattr(Config(), name), int):
+        return trial.suggest_int(name, int(low), int(high), log=log)
+    return trial.suggest_float(name, low, high, log=log)
 
 
 def _planned(data: Dataset, config: Config, device: str, threads: int | None) -> Plan:
-    """The plan of a trial on all sessions, for all: where each had its own, two might differ in the softmax."""
+    """The plan of the training that is searched for, which all trials take: their own might differ in the softmax."""
     from mtaw_fast.training.planning import plan_training
     from mtaw_fast.training.run import device_of, log_plan
     from mtaw_fast.training.threads import Threads, training_threads
 
     with training_threads(Threads.of(threads)):
-        plan = plan_training(data, config, refit=False, device=device_of(device))
+        plan = plan_training(data, config, device=device_of(device))
     log_plan(plan)
     return plan
 

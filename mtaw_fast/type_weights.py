@@ -14,6 +14,8 @@ from mtaw_fast.errors import UsageError, shown
 
 TypeWeights = Mapping[str, float] | str
 
+_LEAST, _MOST = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
+
 
 def parsed(weights: TypeWeights, where: str = "weights") -> dict[str, float]:
     """The weights by name of the type.
@@ -28,7 +30,7 @@ def parsed(weights: TypeWeights, where: str = "weights") -> dict[str, float]:
     Raises
     ------
     UsageError
-        Where it is no such list, or a weight is negative or no number.
+        Where it is no such list, or a weight is negative, no number, or too large or small for float32.
     """
     pairs = weights.items() if isinstance(weights, Mapping) else _split(weights, where)
     found: dict[str, float] = {}
@@ -39,6 +41,8 @@ def parsed(weights: TypeWeights, where: str = "weights") -> dict[str, float]:
             number = math.nan
         if not math.isfinite(number) or number < 0:
             raise UsageError(f"{where}: the weight of {name!r} must be a number from 0 on, not {shown(value)}")
+        if number and not _LEAST <= number <= _MOST:
+            raise UsageError(f"{where}: the weight of {name!r}, {number:g}, is no float32; only the ratios count")
         if name in found:
             raise UsageError(f"{where}: the type {name!r} has two weights; give one")
         found[name] = number

@@ -192,11 +192,15 @@ def train(
 
     from mtaw_fast.training import train as trained_on
     from mtaw_fast.training.reporting import Several
+    from mtaw_fast.training.state import refuse_to_drop_finished
 
+    run_folder = run_folder_of(bundle)
+    if not (resume or overwrite or Path(bundle).exists()):
+        refuse_to_drop_finished(run_folder)
     trained = trained_on(
         data,
         settings,
-        run_folder_of(bundle),
+        run_folder,
         resume=resume,
         overwrite=overwrite,
         refit=refit,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -117,9 +118,29 @@ def test_settings_outside_the_ranges_are_kept_as_the_first_trial(dataset: Datase
     assert found.best.settings["lr"] == 0.05
 
 
+def test_settings_are_searched_by_their_kind_and_0_has_no_logarithm(dataset: Dataset, asked: list[Asked]) -> None:
+    whole = dataclasses.replace(SMALL, gamma=2, dropout=0, itl_gain=0.0)
+    found = tune(dataset, whole, trials=6)
+    assert any(trial.settings["gamma"] % 1 for trial in found.trials)
+    assert any(trial.settings["dropout"] % 1 for trial in found.trials)
+
+
+def test_what_the_rule_sampled_stays_sampled(
+    dataset: Dataset, asked: list[Asked], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    by_rule = Plan("sampled", "it would take too long", ())
+    monkeypatch.setattr(planning, "plan_training", lambda *_, **__: by_rule)
+    monkeypatch.setattr("mtaw_fast.training.run.log_plan", lambda _: None)
+    found = tune(dataset, SMALL, trials=1)
+    assert found.config == dataclasses.replace(SMALL, softmax="sampled")
+    assert found.assignments()[-1] == "softmax=sampled"
+
+
 def test_misuse_is_refused(dataset: Dataset, asked: list[Asked]) -> None:
     with pytest.raises(UsageError, match="trials must be at least 1"):
         tune(dataset, SMALL, trials=0)
+    with pytest.raises(UsageError, match="seconds must be above 0"):
+        tune(dataset, SMALL, seconds=0)
     few = dataclasses.replace(dataset, train=dataset.train.slice(0, 100))
     with pytest.raises(UsageError, match="too few to search on"):
         tune(few, SMALL, trials=1)
@@ -132,13 +153,13 @@ def test_the_command_tunes_and_its_answer_trains(
     dataset: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Two real trials, then the printed command word for word."""
-    dataset.save(tmp_path / "set")
+    dataset.save(tmp_path / "a set")
     settings = [part for name in ("d=8", "epochs=1", "validation=0.1") for part in ("--set", name)]
-    assert main(["tune", f"{tmp_path}/set", "--preset", "paper", *settings, "--trials", "2"]) == 0
+    assert main(["tune", f"{tmp_path}/a set", "--preset", "paper", *settings, "--trials", "2"]) == 0
     captured = capsys.readouterr()
     assert [line.split(":")[0] for line in captured.err.splitlines()] == ["trial 0", "trial 1"]
     best, command = captured.out.splitlines()
-    words = command.replace("BUNDLE", f"{tmp_path}/bundle").split()
+    words = shlex.split(command.replace("BUNDLE", f"'{tmp_path}/bundle'"))
     assert words[:2] == ["mtaw-fast", "train"]
     assert main([*words[1:], "--json"]) == 0
     value = json.loads(capsys.readouterr().out)["validation"][BY]

@@ -42,6 +42,8 @@ def test_ones_are_no_weights(weights: Any) -> None:
         ({"view": None}, "must be a number"),
         ("view=1,view=2", "two weights"),
         ("buy=1", "no type 'buy' in the data set; its types are view, cart, a=b"),
+        ("view=1e39", "the weight of 'view', 1e\\+39, is no float32; only the ratios count"),
+        ("view=1e-46", "the weight of 'view', 1e-46, is no float32"),
         ("view=0,cart=0,a=b=0", "every type of the data set has the weight 0"),
     ],
 )

@@ -98,6 +98,23 @@ def test_an_exception_of_the_callback_ends_the_training(made: Made, tmp_path: Pa
     assert not (tmp_path / "bundle").exists()
 
 
+def test_a_training_whose_bundle_was_not_written_is_not_dropped(
+    made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mtaw_fast.training.TrainedModel.save", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+    with pytest.raises(OSError, match="disk full"):
+        train(made.dataset, tmp_path / "bundle", CONFIG)
+    monkeypatch.undo()
+    with pytest.raises(
+        UsageError, match=r"holds a finished training whose bundle is not there; write it with --resume"
+    ):
+        train(made.dataset, tmp_path / "bundle", CONFIG)
+    began: list[tuple[str, int, int]] = []
+    train(made.dataset, tmp_path / "bundle", CONFIG, resume=True, progress=told_to(began))
+    assert not began
+    assert manifest(tmp_path / "bundle")["files"] == manifest(made.folder / "bundle")["files"]
+
+
 def test_evaluate_equals_the_command(made: Made, capsys: pytest.CaptureFixture[str]) -> None:
     told: list[tuple[str, int, int]] = []
     with warnings.catch_warnings():

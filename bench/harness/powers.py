@@ -83,11 +83,15 @@ def power_of(sizes: Sequence[float], costs: Sequence[float], errors: Sequence[fl
 
 
 def _bend(x: np.ndarray, y: np.ndarray, sigma: np.ndarray, straight: float) -> Bend | None:
-    """The best place among the inner points where the line may turn; None where it does not pay."""
+    """The best place among the inner points where the line may turn; None where it does not pay.
+
+    What it must gain grows with the scatter that the bent line leaves, beyond the points' errors.
+    """
     found: list[tuple[float, Bend]] = []
-    for knot in np.unique(x)[1:-1]:
+    freedom = len(x) - 4  # of two powers and the place where one gives way to the other
+    for knot in np.unique(x)[1:-1] if freedom > 0 else ():
         fit, chi, _ = _fitted([np.ones_like(x), x, np.maximum(x - knot, 0)], y, sigma)
-        if straight - chi > _BEND_GAIN and abs(fit[2]) > _BEND_CHANGE:
+        if straight - chi > _BEND_GAIN * max(1.0, chi / freedom) and abs(fit[2]) > _BEND_CHANGE:
             found.append((chi, Bend(float(np.exp(knot)), float(fit[1]), float(fit[1] + fit[2]))))
     return min(found, key=lambda one: one[0])[1] if found else None
 

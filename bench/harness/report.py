@@ -60,7 +60,8 @@ class Line:
 
     def as_json(self) -> dict[str, Any]:
         """The row, and behind it the ends of its ratio's interval where it has one."""
-        ends = {} if self.ratio is None else {"ratio_low": self.ratio.low, "ratio_high": self.ratio.high}
+        known = self.ratio is not None and self.ratio.low < self.ratio.high  # else it was measured once
+        ends = {"ratio_low": self.ratio.low, "ratio_high": self.ratio.high} if self.ratio and known else {}
         return replace(self.row, more={**self.row.more, **ends}).as_json()
 
 

@@ -99,6 +99,11 @@ def _preset(name: str, dataset: Dataset, data: Path, places: Places, minutes: fl
         state = read_json(folder / "state.json", DataError)
     path = places.results / f"{dataset.name}-ours-{name}.json"
     before = records.read_record(path) if path.exists() else {}
+    if state is None:
+        state = before.get("training")
+    if state is None:
+        print(f"skipped {name}: it was not trained yet; give it --minutes", file=sys.stderr)
+        return None
     record = {
         **before,
         "kind": records.KIND,

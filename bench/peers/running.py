@@ -163,9 +163,11 @@ def _run_driver(
     record["training"] = {name: value for name, value in state.items() if name not in ("losses", "versions")}
     record["training"]["epochs_done"] = round(state["step"] / state["steps_per_epoch"], 3)
     record["versions"] = state["versions"]
-    if test and ranked_before != state["best"]["step"]:
+    if ranked_before != state["best"]["step"]:
+        record.pop("metrics", None)  # of weights that are the best no longer
+    if test and "metrics" not in record:
         why = f"the best of {record['training']['epochs_done']:g} epochs done, of {state['epochs_asked']} asked"
-        records.log_read(path, {name: value for name, value in record.items() if name != "metrics"}, why)
+        records.log_read(path, record, why)
         record["reads"] = records.read_record(path)["reads"]
         began = time.perf_counter()
         valid = validation_of(dataset, VALIDATION)[1]

@@ -158,16 +158,25 @@ def _us(us: float) -> str:
     return f"{us:,.0f}" if us >= 10 else f"{us:.2g}"
 
 
+def _seconds(seconds: float) -> str:
+    return f"{seconds:,.0f}" if seconds >= 100 else f"{seconds:.3g}"
+
+
+def epochs(count: float) -> str:
+    """Whole epochs from 10 on, else two digits."""
+    return f"{count:,.0f}" if count >= 10 else f"{count:.2g}"
+
+
 def _cost(record: Record) -> tuple[str, ...]:
     training, inference = record["training"], record.get("inference", {})
     seconds, best = epoch_seconds(record), training["best"]
     parameters, peak = training.get("parameters"), training.get("peak_mb")
     so_far = "" if training["ended"] else " so far"
     return (
-        "" if seconds is None else f"{seconds:,.3g}" if seconds < 100 else f"{seconds:,.0f}",
-        f"{training['epochs_done']:.2g}",
-        "" if best is None else f"{best['cpu_seconds']:,.3g}{so_far}",
-        "" if best is None else f"{best['epoch']:.3g}",
+        "" if seconds is None else _seconds(seconds),
+        epochs(training["epochs_done"]),
+        "" if best is None else f"{_seconds(best['cpu_seconds'])}{so_far}",
+        "" if best is None else epochs(best["epoch"]),
         "" if parameters is None else f"{parameters / 1e6:.2f}M",
         "" if not peak else f"{peak:,.0f}",
         *(_us(inference[batch]["us"]) if batch in inference else "" for batch in ("1", "512")),

@@ -3,7 +3,7 @@
 python -m bench.gamma_curve [--preset paper] [--split validation] [--dataset NAMES] [--results DIR] [--out FILE]
 python -m bench.gamma_curve --preset paper-literal --split test --out docs/images/gamma-literal.png
 
-A point is a mean over the seeds that are recorded, and its band their standard deviation; where no point has two seeds,
+A point is a mean over the seeds that are recorded, and its band their standard deviation; where a point has one seed,
 bars are the 95% bootstrap intervals over sessions. The tables that are printed say both. On the test split a protocol
 is a curve of its own, and the one whose epochs the test set chose is marked as the leak that it is. The records are
 those of `python -m bench.quality --data DIR --preset P --set gamma=G`, with the same --split and --protocol.
@@ -54,7 +54,7 @@ class Point:
         mean = statistics.fmean(self.values[name])
         if not over_seeds:
             return mean, *self.intervals[name]
-        spread = statistics.stdev(self.values[name]) if len(self.values[name]) > 1 else 0.0
+        spread = statistics.stdev(self.values[name])
         return mean, mean - spread, mean + spread
 
 
@@ -137,7 +137,7 @@ def draw(curves: Mapping[str, Mapping[str, Curve]], preset: str, split: str, pat
 
 
 def _draw_curve(axes: Any, curve: Curve, name: str, told: str, colour: str) -> None:
-    over_seeds = any(len(point.values[name]) > 1 for point in curve.values())
+    over_seeds = all(len(point.values[name]) > 1 for point in curve.values())
     gammas = [gamma for gamma in curve if gamma > 0]
     means, lows, highs = zip(*(curve[gamma].band(name, over_seeds) for gamma in gammas), strict=True)
     label = f"AW loss, {told}; " + ("band: ± sd over seeds" if over_seeds else "bars: 95% over sessions")

@@ -92,7 +92,8 @@ def load(path: Path, finalist: Finalist, fingerprint: str) -> dict[str, Any] | N
         return None
     record = read_record(path)
     made_with = Config.from_dict(record["config"])
-    if _shaping(made_with) != _shaping(finalist.config) or record["preset"] != finalist.preset:
+    absent = _MEMORY_SETTINGS - record["config"].keys() if finalist.config.memory else frozenset()
+    if absent or _shaping(made_with) != _shaping(finalist.config) or record["preset"] != finalist.preset:
         raise UsageError(f"{path} was made when the defaults were others; move it away to measure again")
     if record["dataset"]["fingerprint"] != fingerprint:
         raise UsageError(f"{path} was made from other data ({record['dataset']['fingerprint']}); move it away")

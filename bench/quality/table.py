@@ -93,14 +93,12 @@ def _is_leak(record: Mapping[str, Any]) -> bool:
 
 
 def screens(records: Sequence[Record]) -> str:
-    """Validation figures, a row a setting; behind each the difference to the preset's own row, of the seeds of both."""
+    """Validation figures, a row a setting; behind each the difference to the preset's own, of common seeds."""
     rows = []
     groups = dict(_grouped(records))
     for name, group in groups.items():
         base = groups.get(group[0]["preset"]) if group[0]["changed"] else None
-        cells = [_against([record["metrics"][metric] for record in group],
-                          base and [record["metrics"][metric] for record in base])
-                 for metric in _SCREENED]  # fmt: skip
+        cells = [_against(_by_seed(group, metric), _by_seed(base or (), metric)) for metric in _SCREENED]
         rows.append((name, *cells, *_parts(group)))
     size = records[0]
     note = f"Validation: {size['samples']:,} samples of the last {size['sessions']:,} training sessions.\n"
@@ -161,9 +159,14 @@ def mean_and_spread(values: Sequence[float]) -> str:
     return f"{statistics.fmean(values):.2f}{spread}"
 
 
-def _against(values: Sequence[float], base: Sequence[float] | None) -> str:
-    shown = mean_and_spread(values)
-    return f"{shown} ({statistics.fmean(values) - statistics.fmean(base):+.2f})" if base else shown
+def _by_seed(group: Sequence[Record], metric: str) -> dict[int, float]:
+    return {record["seed"]: record["metrics"][metric] for record in group}
+
+
+def _against(values: Mapping[int, float], base: Mapping[int, float]) -> str:
+    shown = mean_and_spread([*values.values()])
+    common = values.keys() & base.keys()
+    return f"{shown} ({statistics.fmean(values[seed] - base[seed] for seed in common):+.2f})" if common else shown
 
 
 def _extra_reads(records: Sequence[Record]) -> list[str]:

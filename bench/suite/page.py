@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 from bench.harness.machine import describe
 from bench.harness.report import short
 from bench.suite.charts import charts_of, figure_of
-from bench.suite.results import Run, machine_class, read_run
+from bench.suite.results import Key, Run, keyed, machine_class, read_run
 from bench.suite.series import Chart, Series
 from bench.suite.trainings import Training
 from mtaw_fast import __version__
@@ -35,17 +34,16 @@ def runs_of(results: Path, name: str | None) -> list[Run]:
     if name is not None and name not in classes:
         raise UsageError(f"--machine {name}: there are results of {', '.join(classes)}")
     runs = [read_run(path) for path in (results / (name or classes[0])).glob("*.json")]
-    return sorted(runs, key=lambda run: (not run.quick, run.date or "", run.path.name))
+    return sorted(runs, key=lambda run: (not run.quick, run.date or "", run.at or "", run.path.name))
 
 
 def latest_rows(runs: Sequence[Run]) -> list[Mapping[str, Any]]:
     """The rows of all runs; of those that measure the same, the last run's."""
-    found: dict[str, tuple[int, Mapping[str, Any]]] = {}
+    found: dict[Key, tuple[int, Mapping[str, Any]]] = {}
     for number, run in enumerate(runs):
-        for row in run.rows:
-            same = {name: row[name] for name in ("bench", "case", "params", "metric", "baseline")}
-            found[json.dumps(same, sort_keys=True)] = (number, row)
-    # A curve is drawn whole from one run: its points have measured values among what they are known by.
+        for key, row in keyed(run.rows):
+            found[key] = (number, row)
+    # A curve is drawn whole from one run, which may have more points than the one before it, or fewer.
     last = max((number for number, row in found.values() if row["case"] == "recall-curve"), default=-1)
     return [row for number, row in found.values() if row["case"] != "recall-curve" or number == last]
 

@@ -39,8 +39,8 @@ def _is_row(result: Mapping[str, Any]) -> bool:
 
 def _one(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     row = dict(rows[0]) | {"runs": len(rows), "n": sum(one["n"] for one in rows)}
-    for name in ("p50", "p95", "p99", "floor"):
-        if row[name] is not None:
+    for name in ("p50", "p90", "p95", "p99", "p999", "floor"):
+        if row.get(name) is not None:
             row[name] = statistics.median(one[name] for one in rows)
     if row["ratio"] is None:
         return row

@@ -28,7 +28,8 @@ _FEATURES = {  # the best first: what decides how fast kernels can be
 }
 _MACHINE = {"cpu", "cpu_family", "cpu_model", "flags", "cores", "arch", "gpus"}
 _KEYS = {"case", "params", "metric", "p50", "p95", "p99", "n", "baseline", "ratio", "floor"}
-_FOUND = {"recall"}  # params that are measured and not chosen
+# Params that are found and not chosen: what a run measured, or which way our code took by itself.
+_FOUND = {"recall", "backend", "compute_dtype", "nprobe", "k_factor", "pairs"}
 Key = tuple[str, ...]
 
 
@@ -36,14 +37,15 @@ Key = tuple[str, ...]
 class Run:
     """A result file.
 
-    date, quick: of the suite's own files; None and False of a bench's --json. rows: results in the bench JSON schema.
-    records: those in a form of their bench's own.
+    date, at, quick: of the suite's own files, `at` the time it began; None and False of a bench's --json. rows: results
+    in the bench JSON schema. records: those in a form of their bench's own.
     """
 
     path: Path
     machine: Mapping[str, Any]
     commit: str | None
     date: str | None
+    at: str | None
     quick: bool
     rows: Sequence[Mapping[str, Any]]
     records: Sequence[Mapping[str, Any]]
@@ -104,7 +106,8 @@ def read_run(path: Path) -> Run:
             raise DataError(f"{path}: result {number} ({result['bench']}): {wrong}; the file is damaged, measure again")
         rows.append(result)
     suite = value.get("suite", {})
-    return Run(path, machine, value.get("commit"), suite.get("date"), suite.get("quick", False), rows, records)
+    quick = suite.get("quick", False)
+    return Run(path, machine, value.get("commit"), suite.get("date"), suite.get("at"), quick, rows, records)
 
 
 def _wrong(row: Mapping[str, Any]) -> str | None:
@@ -135,7 +138,10 @@ def _positive(value: object) -> bool:
 
 
 def keyed(rows: Sequence[Mapping[str, Any]]) -> Iterator[tuple[Key, Mapping[str, Any]]]:
-    """Rows by what they measure; of equal ones in a file, the first belongs to the first of another file."""
+    """Rows by what they measure; of equal ones in a file, the first belongs to the first of another file.
+
+    Rows are equal whatever was found among their params, so that a run whose code took another way has no row less.
+    """
     seen: dict[Key, int] = {}
     for row in rows:
         params = json.dumps(

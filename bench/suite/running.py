@@ -41,7 +41,8 @@ class Suite:
         self.quick = quick
         self.machine = machine_record()
         self.checkout = checkout(ignoring="bench/results")
-        self.date = datetime.now(UTC).strftime("%Y-%m-%d")
+        began = datetime.now(UTC)
+        self.date, self.at = began.strftime("%Y-%m-%d"), began.isoformat(timespec="seconds")
         self.path = new_path(folder, self.machine, self.checkout, self.date, quick)
         self.repeat = repeat
         self.found: dict[str, list[list[dict[str, Any]]]] = {}
@@ -112,7 +113,13 @@ class Suite:
             "machine": self.machine,
             "commit": self.checkout.as_json(),
             "results": self.results,
-            "suite": {"date": self.date, "quick": self.quick, "repeat": self.repeat, "benches": self.benches},
+            "suite": {
+                "date": self.date,
+                "at": self.at,
+                "quick": self.quick,
+                "repeat": self.repeat,
+                "benches": self.benches,
+            },
         }
 
     def _told(self) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.peers.records import every_record
+from bench.peers.table import epochs
 
 _TITLES = {"tmall": "Tmall", "retailrocket": "RetailRocket"}
 _OURS, _MARK = "ours-", " (ours)"
@@ -35,7 +36,7 @@ def _training(record: Mapping[str, Any]) -> Training | None:
         return None
     training, name = record["training"], record["dataset"]["name"]
     done, asked = training["epochs_done"], training["epochs_asked"]
-    cut = "" if training["ended"] else f", {done:.2g} of {asked} epochs"
+    cut = "" if training["ended"] else f", {epochs(done)} of {asked} epochs"
     mark = _MARK if record["system"].startswith(_OURS) else ""
     seconds, hits = zip(*points, strict=True)
     return Training(_TITLES.get(name, name), f"{record['title']}{cut}{mark}", seconds, hits)

@@ -6,7 +6,7 @@ import numpy as np
 
 from mtaw_fast.kernels.native import _native
 
-__all__ = ["MOST_GAMMA", "aw_loss", "kept_matrix", "multiplies_bfloat16"]
+__all__ = ["MOST_GAMMA", "aw_loss", "kept_matrix", "multiplies_bfloat16", "release_kept_blocks"]
 
 MOST_GAMMA = 64.0  # with negatives: (2p)^gamma of a p above 1/2 is to stay a float32
 
@@ -23,6 +23,11 @@ def kept_matrix(rows: int, d: int) -> np.ndarray:
     blocks of memory are kept, the scratch of `aw_loss` among them.
     """
     return _native.kept_matrix(rows, d)
+
+
+def release_kept_blocks() -> None:
+    """Give what `kept_matrix` and `aw_loss` keep back to the system, as where a training has no next step."""
+    _native.release_kept_blocks()
 
 
 def aw_loss(

@@ -175,10 +175,11 @@ def _print_plan(arguments: argparse.Namespace, config: Config) -> None:
     if arguments.resume:
         raise UsageError("--plan tells of a new run; one that is resumed keeps its plan, and prints it when it starts")
     threads = Threads.of(arguments.threads, arguments.encoder_threads or usable_cpus())
+    table_memory = None if arguments.table_memory is None else round(arguments.table_memory * 1e9)
     with (
         tempfile.TemporaryDirectory(prefix="mtaw-fast-plan-") as scratch,
         training_threads(threads),
-        training_table_memory(TableMemory(arguments.table_memory, Path(scratch))),
+        training_table_memory(TableMemory(table_memory, Path(scratch))),
     ):
         plan = plan_training(
             Dataset.load(arguments.dataset), config, refit=not arguments.no_refit, device=device_of(arguments.device),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -54,20 +55,21 @@ def run(arguments: argparse.Namespace) -> None:
         threads=arguments.threads,
         progress=None if arguments.json else _tell,
     )
-    command = ["mtaw-fast train", str(arguments.dataset), "BUNDLE", f"--preset {arguments.preset}"]
-    command += [f"--set {assignment}" for assignment in (*given, *found.assignments())]
+    words = ["mtaw-fast", "train", str(arguments.dataset), "BUNDLE", "--preset", arguments.preset]
+    words += [word for assignment in (*given, *found.assignments()) for word in ("--set", assignment)]
+    command = shlex.join(words)
     if arguments.json:
         print_json(
             {
                 "best": dataclasses.asdict(found.best),
                 "trials": [dataclasses.asdict(trial) for trial in found.trials],
-                "command": " ".join(command),
+                "command": command,
             }
         )
         return
     first, best = found.trials[0], found.best
     print(f"best: trial {best.number}, {_metrics(best)} (settings as they were: {_metrics(first)})")
-    print(" ".join(command))
+    print(command)
 
 
 def _tell(trial: Trial) -> None:

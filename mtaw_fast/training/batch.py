@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mtaw_fast.data.sessions import Sessions, offsets_of, ranges
-from mtaw_fast.errors import UsageError
+from mtaw_fast.errors import TrainingError, UsageError
 from mtaw_fast.kernels.prefix_interest import Tiles
 
 
@@ -29,6 +29,20 @@ def sample_counts(
         is_target &= type_weights[typed(sessions)] > 0
     totals = offsets_of(is_target)
     return totals[sessions.offsets[1:]] - totals[sessions.offsets[:-1]]
+
+
+def nothing_to_learn(min_prefix: int, counted: str, type_weights: np.ndarray | None) -> TrainingError:
+    """Of sessions of which `sample_counts` counts no row: the error that says why that may be."""
+    may_be = []
+    if type_weights is not None and (type_weights == 0).any():
+        may_be.append("setting type_weights counts no type that they have")
+    if counted == "new":
+        may_be.append("with targets=new a click on an item of its own session counts nothing")
+    may_be.append("prepare the data set with a smaller min_prefix or longer sessions")
+    return TrainingError(
+        f"no training session has a target behind {min_prefix} clicks or more, so there is nothing to learn from: "
+        + "; or ".join(may_be)
+    )
 
 
 def typed(sessions: Sessions) -> np.ndarray:

@@ -20,7 +20,7 @@ from mtaw_fast.config import Config, Softmax
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import TrainingError
 from mtaw_fast.model.mtaw import MTAW
-from mtaw_fast.training.batch import Batch, sample_counts
+from mtaw_fast.training.batch import Batch, nothing_to_learn, sample_counts
 from mtaw_fast.training.batching import epoch_batches
 from mtaw_fast.training.lessons import Lessons, go_through
 from mtaw_fast.training.memory_ranker import fit_ranker
@@ -50,8 +50,8 @@ class Stopwatch:
         self._device, self._threads = device, threads
         self._passed = self._counted = 0.0
 
-    def seconds(self, work: Callable[[], object]) -> float:
-        """What `work` takes."""
+    def seconds(self, work: Callable[[], object], *, telling: bool = False) -> float:
+        """What `work` takes. telling: it keeps this thread busy to its end, so that what it waits for is other work."""
         began = time.perf_counter(), time.process_time(), time.thread_time()
         work()
         if self._device.type == "cuda":
@@ -60,13 +60,14 @@ class Stopwatch:
         counted = passed
         if self._device.type == "cpu":
             counted = max((time.process_time() - began[1]) / self._threads, time.thread_time() - began[2])
-        self._passed += passed
-        self._counted += counted
+        if telling:
+            self._passed += passed
+            self._counted += counted
         return counted
 
     @property
     def slowdown(self) -> float:
-        """How many times as long everything so far took by the clock, since the machine had other work."""
+        """How many times as long what tells it took by the clock, since the machine had other work."""
         return max(self._passed / max(self._counted, 1e-9), 1.0)
 
 
@@ -108,6 +109,8 @@ def encoder_times(
     usable = sessions.keep_last(config.max_len + 1)
     counts = sample_counts(usable, min_prefix, config.targets, type_weights)
     chosen = np.flatnonzero(counts)
+    if len(chosen) == 0:
+        raise nothing_to_learn(min_prefix, config.targets, type_weights)
     if len(chosen) > _STEP_SESSIONS:
         chosen = np.sort(rng.choice(chosen, _STEP_SESSIONS, replace=False))
     some = usable.select(chosen)
@@ -124,7 +127,7 @@ def encoder_times(
                 batch = stepper.stage(
                     Batch.of(some.select(numbers), min_prefix, stepper.input_device, config.targets, type_weights)
                 )
-                seconds.append(watch.seconds(lambda: stepper.step(batch, config.warmup_epochs)))  # noqa: B023
+                seconds.append(watch.seconds(lambda: stepper.step(batch, config.warmup_epochs), telling=True))  # noqa: B023
             steps[softmax] = float(np.median(seconds[_WARM_UP:]))
     start = by_sessions = 0.0
     if config.init == "structured":

@@ -15,7 +15,7 @@ from mtaw_fast.config import Config
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import TrainingError, UsageError
 from mtaw_fast.model.mtaw import MTAW
-from mtaw_fast.training.batch import Batch, sample_counts
+from mtaw_fast.training.batch import Batch, nothing_to_learn, sample_counts
 from mtaw_fast.training.batching import epoch_batches
 from mtaw_fast.training.initial import initialise
 from mtaw_fast.training.prefetch import made_ahead
@@ -174,8 +174,5 @@ class Fitting:
         counts = sample_counts(usable, min_prefix, self.config.targets, self.type_weights)
         usable = usable.select(np.flatnonzero(counts))
         if len(usable) == 0:
-            raise TrainingError(
-                f"no training session has more than {min_prefix} clicks, so there is nothing to learn from; "
-                "prepare the data set with a smaller min_prefix or longer sessions"
-            )
+            raise nothing_to_learn(min_prefix, self.config.targets, self.type_weights)
         return usable

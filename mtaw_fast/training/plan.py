@@ -6,7 +6,8 @@ The rule of the softmax, where config.softmax is 'auto':
   loss_backend of choice, which are all of the whole catalog;
 - full where an epoch has at most `ALWAYS_FULL` logits (samples x items), whatever the machine is doing meanwhile;
 - sampled where a phase with the full one would take more memory than is free, and no step of it is tried;
-- full where the whole training, by the steps measured here, fits the budget with it; else sampled.
+- full where the whole training, by the steps measured here, fits the budget with it, or takes no longer than with a
+  sample, as where the catalog is small and the clicks are many; else sampled.
 
 A run keeps its choice when it is resumed, and the bundle's settings have it.
 """
@@ -131,6 +132,7 @@ def chosen_softmax(
     device: str,
     full_seconds: float | None,
     budget_minutes: float,
+    sampled_seconds: float | None = None,
     full_bytes: int = 0,
     free_bytes: int | None = None,
 ) -> tuple[Softmax, str]:
@@ -148,6 +150,8 @@ def chosen_softmax(
         not ask.
     budget_minutes : float
         What it may take.
+    sampled_seconds : float, optional
+        What it would take with a sample; without it, that counts as less.
     full_bytes : int, default 0
         The most memory that an encoder's phase is thought to take with the full softmax.
     free_bytes : int, optional
@@ -173,6 +177,8 @@ def chosen_softmax(
     assert full_seconds is not None
     if full_seconds <= 60 * budget_minutes:
         return "full", f"with it the training fits the {budget_minutes:g} minutes of --budget-minutes"
+    if sampled_seconds is not None and sampled_seconds >= full_seconds:
+        return "full", f"a sample of so small a catalog would take as long, about {minutes(sampled_seconds)}"
     return "sampled", (
         f"{drawn}: with the full one the training would take about {minutes(full_seconds)}, more than the "
         f"{budget_minutes:g} minutes of --budget-minutes; "

@@ -93,10 +93,11 @@ def plan_training(
     if config.memory:
         ranker = ranker_times(config, dataset.train, dataset.n_items, dataset.min_prefix, watch, folder)
     made = {softmax: tuple(work.phase(name, softmax, encoder, ranker) for name in phases) for softmax in asked}
-    full_seconds = sum(phase.seconds or 0.0 for phase in made["full"]) if "full" in made else None
+    seconds = {softmax: sum(phase.seconds or 0.0 for phase in planned) for softmax, planned in made.items()}
     softmax, why = chosen_softmax(
-        config, logits_an_epoch=logits, device=device.type, full_seconds=full_seconds, budget_minutes=budget_minutes,
-        full_bytes=full_bytes, free_bytes=free_bytes,
+        config, logits_an_epoch=logits, device=device.type, full_seconds=seconds.get("full"),
+        sampled_seconds=seconds.get("sampled"), budget_minutes=budget_minutes, full_bytes=full_bytes,
+        free_bytes=free_bytes,
     )  # fmt: skip
     return Plan(softmax, why, made[softmax], watch.slowdown)
 

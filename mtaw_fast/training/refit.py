@@ -96,6 +96,8 @@ def refit_encoder(
     """
     _refuse_weights(model.config)
     config = _warm(model.config)
+    if device.type != "cpu":  # where the sample that a CPU took does not work, and is not needed
+        config = replace(config, softmax="full")
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         state = RunState(RunFolder(Path(scratch)), {}, "refit")
         state.open(resume=False, overwrite=False)

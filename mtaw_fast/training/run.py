@@ -17,6 +17,7 @@ from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.data.sessions import Samples, Sessions
 from mtaw_fast.errors import UsageError
 from mtaw_fast.evaluation import report_of
+from mtaw_fast.kernels.native.loss import release_kept_blocks
 from mtaw_fast.memory import RankerNet
 from mtaw_fast.model.model import Model
 from mtaw_fast.phases import phases_of
@@ -180,6 +181,7 @@ class _Run:
                 device=self._fitting.device, budget_minutes=budget_minutes, folder=self._files.folder,
             )  # fmt: skip
             plan = replace(plan, why="as the run began") if by_group else plan
+            release_kept_blocks()  # a trial of the full softmax may have been the largest there is
         self.keep(plan)
         return plan
 
@@ -236,7 +238,8 @@ class _Run:
         while (phase := self.state["phase"]) != _DONE:
             self._reporter.phase_starts(phase, phases.index(phase) + 1, len(phases))
             kept = self._phases[phase](phase)
-            give_back_freed()  # else a phase's peak stands on what the one before it has left
+            release_kept_blocks()  # else a phase's peak stands on what the one before it has left
+            give_back_freed()
             # What the search leaves has served its purpose once the refit begins.
             self.state.next_phase(following[phase], kept if _is_refit(phase) or not _is_refit(following[phase]) else {})
         return TrainedModel(

@@ -41,8 +41,8 @@ class SampledStepper:
     def __init__(self, model: MTAW, config: Config, sessions: Sessions) -> None:
         if model.item_embedding.device.type != "cpu":
             raise UnsupportedError(
-                f"setting softmax=sampled works on the CPU, not on {model.item_embedding.device}; choose softmax=full, "
-                "whose kernels on a GPU never store the logits"
+                f"setting softmax=sampled works on the CPU, not on {model.item_embedding.device}; stay there with "
+                "--device cpu, or begin anew with softmax=full, whose kernels on a GPU never store the logits"
             )
         self.model, self._config = model, config
         self._near = Occurrences(sessions, len(model.item_embedding)) if config.catalog_neighbours else None

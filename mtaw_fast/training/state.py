@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from mtaw_fast.errors import UsageError
@@ -23,6 +24,19 @@ _NEW: dict[str, Any] = {
     "feature_worth": None,
     "plan": None,
 }
+
+
+def refuse_to_drop_finished(folder: Path) -> None:
+    """Raise UsageError where a training in `folder` came to its end, and a new one would take its place.
+
+    For who knows that its bundle is not there: a full disk or a kill came between the last epoch and the bundle.
+    """
+    found = RunFolder(folder).load_state() if folder.is_dir() else None
+    if found is not None and found["phase"] == "done":
+        raise UsageError(
+            f"{folder} holds a finished training whose bundle is not there; write it with --resume "
+            "or start anew with --overwrite"
+        )
 
 
 class RunState:

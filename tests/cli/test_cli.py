@@ -210,8 +210,9 @@ def test_train_hands_on_how_many_threads_it_may_take(
 
 
 def test_a_plan_is_printed_and_nothing_is_trained(
-    work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    table_memory = pytest.importorskip("mtaw_fast.training.table_memory")
     assert main(["train", f"{work}/dataset", f"{tmp_path}/b", *TINY, "--plan"]) == 0
     out = capsys.readouterr().out
     assert out.startswith("plan: full softmax (always for a log of this size)")
@@ -220,6 +221,13 @@ def test_a_plan_is_printed_and_nothing_is_trained(
     plan = json.loads(capsys.readouterr().out)
     assert (plan["softmax"], plan["seconds"]) == ("full", None)
     assert [phase["name"] for phase in plan["phases"]][-1] == "refit"
+    seen: list[int | None] = []
+    real = table_memory.TableMemory
+    monkeypatch.setattr(table_memory, "TableMemory", lambda limit, folder: seen.append(limit) or real(limit, folder))
+    assert main(["train", f"{work}/dataset", f"{tmp_path}/b", *TINY, "--plan", "--table-memory", "2.5"]) == 0
+    assert main(["train", f"{work}/dataset", f"{tmp_path}/b", *TINY, "--plan"]) == 0
+    assert seen == [2_500_000_000, None]
+    capsys.readouterr()
     assert main(["train", f"{work}/dataset", f"{tmp_path}/b", *TINY, "--plan", "--resume"]) == 2
     assert "one that is resumed keeps its plan" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []

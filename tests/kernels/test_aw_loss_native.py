@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import resource
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -264,6 +266,26 @@ def test_exp2_keeps_its_stated_error(isa: str, compute: str) -> None:
 def test_no_rows() -> None:
     p = problem(0, 5, 3)
     assert (run(p)["d_items"] == 0).all()
+
+
+def test_what_is_kept_is_found_again_and_given_back() -> None:
+    def resident() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+    if not Path("/proc/self/statm").exists():
+        pytest.skip("this system does not tell what memory is resident")
+    native_loss.release_kept_blocks()
+    before = resident()
+    matrix = native_loss.kept_matrix(500_000, 100)
+    place = matrix.ctypes.data
+    matrix[:] = 1
+    del matrix
+    assert resident() > before + 150e6
+    assert native_loss.kept_matrix(500_000, 100).ctypes.data == place
+    native_loss.release_kept_blocks()
+    assert resident() < before + 50e6
+    p = problem(8, 50, 16)  # what comes after has memory anew
+    assert np.array_equal(run(p)["loss"], run(p)["loss"])
 
 
 def test_calls_at_the_same_time() -> None:

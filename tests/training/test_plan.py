@@ -6,6 +6,7 @@ import json
 import logging
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -47,6 +48,16 @@ def test_a_large_log_is_sampled_where_the_full_softmax_takes_longer_than_the_bud
     assert asks_for_costs(config, logits_an_epoch=LARGE, device="cpu")
     assert softmax_of(config, full=1.5 * HOUR) == "full"
     assert softmax_of(config, full=1.6 * HOUR) == "sampled"
+
+
+@pytest.mark.parametrize(("sampled", "taken"), [(HOUR, "sampled"), (2 * HOUR, "full"), (3 * HOUR, "full")])
+def test_a_sample_that_takes_as_long_is_not_taken(sampled: float, taken: str) -> None:
+    softmax, why = chosen_softmax(
+        preset("full"), logits_an_epoch=LARGE, device="cpu", full_seconds=2 * HOUR, sampled_seconds=sampled,
+        budget_minutes=90,
+    )  # fmt: skip
+    assert softmax == taken
+    assert ("a sample of so small a catalog would take as long" in why) == (taken == "full")
 
 
 def test_what_is_never_sampled_by_the_rule() -> None:
@@ -121,7 +132,14 @@ def test_a_plan_s_lines(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def measuring(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Small logs are timed, too, and are no longer always full."""
+    """Small logs are timed, too, and are no longer always full; a step with a sample takes half of one with all."""
+
+    def half(*asked: Any) -> Any:
+        found = first_steps.encoder_times(*asked)
+        steps = {softmax: found.step[next(iter(found.step))] / (1 + (softmax == "sampled")) for softmax in found.step}
+        return replace(found, step=steps)
+
+    monkeypatch.setattr(planning, "encoder_times", half)
     monkeypatch.setattr(planning, "TIMED_FROM", 0)
     monkeypatch.setattr("mtaw_fast.training.plan.ALWAYS_FULL", 0)
 
@@ -246,7 +264,10 @@ def test_a_stopwatch_counts_work_and_not_waiting() -> None:
     matrix = torch.ones(400, 400)
     worked = watch.seconds(lambda: [matrix @ matrix for _ in range(20)])
     assert worked > 0
+    # What this thread only waits for may be work of others that is one's own: it tells nothing of the machine.
     assert watch.seconds(lambda: __import__("time").sleep(0.3)) < 0.3
+    assert watch.slowdown == 1
+    watch.seconds(lambda: __import__("time").sleep(0.1), telling=True)
     assert watch.slowdown > 1
 
 

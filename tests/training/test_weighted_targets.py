@@ -16,6 +16,7 @@ from mtaw_fast.errors import TrainingError, UsageError
 from mtaw_fast.model.mtaw import MTAW
 from mtaw_fast.training import train
 from mtaw_fast.training.batch import Batch, sample_counts
+from mtaw_fast.training.first_steps import Stopwatch, encoder_times
 from mtaw_fast.training.memory_ranker import RankerFit, fit_ranker
 from mtaw_fast.training.memory_slice import Prefixes
 from mtaw_fast.training.refit import refit_encoder, refit_ranker
@@ -23,6 +24,7 @@ from mtaw_fast.training.reporting import Silent
 from mtaw_fast.training.static_step import StaticStep
 from mtaw_fast.training.step import Stepper
 from mtaw_fast.training.validation import validation_metrics
+from mtaw_fast.type_weights import by_code
 from tests.training.conftest import ring_sessions
 from tests.training.test_memory_ranker import MadeUp
 
@@ -195,6 +197,25 @@ def test_what_the_data_set_cannot_give_is_refused_before_anything_is_done(
     with pytest.raises(UsageError, match="no target of the validation sessions counts"):
         train(replace(data, train=lone), replace(small, type_weights="view=0"), tmp_path / "run")
     assert not list(tmp_path.glob("run/*.json"))
+
+
+def test_types_that_only_validation_has_leave_nothing_to_learn_from(
+    ring: Dataset, small: Config, tmp_path: Path
+) -> None:
+    config = replace(small, type_weights="view=0,cart=0")
+    fitted, _ = ring.train.split_last(config.validation)
+    types = np.zeros(ring.train.n_clicks, np.uint8)
+    types[fitted.n_clicks :] = 2
+    data = replace(typed_ring(ring), train=replace(ring.train, types=types))
+    with pytest.raises(
+        TrainingError, match="nothing to learn from: setting type_weights counts no type that they have"
+    ):
+        train(data, config, tmp_path / "run")
+    weights = by_code(config.type_weights, data.type_names, "here")
+    known = data.train.split_last(config.validation)[0]
+    watch = Stopwatch(torch.device("cpu"), 1)
+    with pytest.raises(TrainingError, match="nothing to learn from: setting type_weights"):  # as the plan meets it
+        encoder_times(config, known, data.n_items, 1, torch.device("cpu"), weights, ("full",), watch)
 
 
 def test_sessions_without_types_are_named() -> None:

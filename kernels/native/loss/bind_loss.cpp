@@ -115,6 +115,8 @@ void bind_loss(py::module_& module) {
                "The AW loss and its gradients; see mtaw_fast.kernels.native.loss.");
     module.def("kept_matrix", &kept_matrix, py::arg("rows"), py::arg("d"),
                "An uninitialised float32 matrix in memory that the process keeps for the next one.");
+    module.def("release_kept_blocks", &release_kept_blocks,
+               "Give the memory that the loss and kept_matrix keep for the next call back to the system.");
     module.def("aw_loss_exp2", &loss_exp2, py::arg("x"), py::arg("compute"), py::arg("isa") = py::none(),
                "2^x as the loss computes it.");
 }

@@ -60,4 +60,12 @@ Block::~Block() {
     if (data_ != nullptr) release(data_);
 }
 
+void release_kept_blocks() {
+    const std::lock_guard lock(kept_mutex);
+    for (Kept& one : kept) {
+        if (one.data != nullptr) release(one.data);
+        one = {};
+    }
+}
+
 }  // namespace mtaw

@@ -22,4 +22,7 @@ class Block {
     std::size_t size_ = 0;
 };
 
+// Give the blocks that are kept back to the system, as after the last step of a training.
+void release_kept_blocks();
+
 }  // namespace mtaw

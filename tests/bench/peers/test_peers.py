@@ -76,12 +76,21 @@ def test_a_peer_is_trained_cut_resumed_and_ranked(tmp_path: Path) -> None:
     assert record["made"]["machine"]["cores"] >= 1
     # The weights are those that were read: the test set is left alone.
     assert run(TINY, dataset, places, FOREVER, test=True)["reads"] == record["reads"]
+    # So do figures where a training without a look at the test finds better weights, until it is ranked again.
+    longer = dataclasses.replace(TINY, settings={**TINY.settings, "epochs": 6})
+    record = run(longer, dataset, dataclasses.replace(places, work=tmp_path / "longer"), ONE_STEP, test=True)
+    assert "metrics" in record
+    moved = run(longer, dataset, dataclasses.replace(places, work=tmp_path / "longer"), FOREVER, test=False)
+    assert moved["training"]["best"]["step"] > record["training"]["best"]["step"]
+    assert "metrics" not in moved
+    ranked = run(longer, dataset, dataclasses.replace(places, work=tmp_path / "longer"), 0, test=True)
+    assert ranked["metrics"]["P@20"] > record["metrics"]["P@20"]
     # Other settings are another training, whose figures are not those of before; the reads stay.
     other = dataclasses.replace(TINY, settings={**TINY.settings, "lr": 0.04})
     anew = dataclasses.replace(places, work=tmp_path / "anew")
     record = run(other, dataset, anew, ONE_STEP, test=False)
     assert "metrics" not in record
-    assert (record["training"]["step"], record["settings"]["lr"], len(record["reads"])) == (1, 0.04, 1)
+    assert (record["training"]["step"], record["settings"]["lr"], len(record["reads"])) == (1, 0.04, 3)
     with pytest.raises(DataError, match="made from other data"):
         run(TINY, dataclasses.replace(dataset, fingerprint="ring-2"), places, FOREVER, test=True)
 
@@ -214,7 +223,9 @@ def test_our_presets_are_timed_as_peers_are(tmp_path: Path) -> None:
     assert [one["calls"] for one in ours.timed(folder, [1, 8], 0.0)] == [3, 3]
 
 
-def test_rankings_are_timed_in_turns_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rankings_are_timed_in_turns_and_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     dataset, places = ring_dataset(), places_of(tmp_path)
     run(system_of("item-knn"), dataset, places, 0, test=True)
     turns: list[str] = []
@@ -238,6 +249,13 @@ def test_rankings_are_timed_in_turns_and_kept(tmp_path: Path, monkeypatch: pytes
     assert found[1]["inference"]["512"]["us"] == 512 * 4.0
     shown = cost(found)
     assert "| paper    | 4.5 " in shown
+    # On a machine that has no folder of the training its record stays.
+    elsewhere = dataclasses.replace(places, work=tmp_path / "elsewhere")
+    efficiency.measure(dataset, tmp_path, [], ["paper"], elsewhere, 0)
+    assert read_record(places.results / "ring-ours-paper.json")["training"] == found[1]["training"]
+    efficiency.measure(dataset, tmp_path, [], ["full"], elsewhere, 0)
+    assert "skipped full: it was not trained yet" in capsys.readouterr().err
+    assert not (places.results / "ring-ours-full.json").exists()
 
 
 def record_of(system: str, title: str, p20: float, **training: Any) -> dict[str, Any]:

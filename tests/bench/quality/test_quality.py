@@ -12,12 +12,13 @@ import pytest
 
 from bench.quality import command as quality
 from bench.quality import runs as quality_runs
-from bench.quality.records import KIND, SCHEMA, Finalist, settings_hash
+from bench.quality.records import KIND, SCHEMA, Finalist, load, settings_hash
 from bench.quality.table import render
 from mtaw_fast.cli import main as command
-from mtaw_fast.config import Config
+from mtaw_fast.config import Config, preset
 from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.data.sessions import Samples
+from mtaw_fast.errors import UsageError
 from mtaw_fast.training import train
 from mtaw_fast.training.memory_slice import SliceCandidates
 from tests.training.conftest import N_ITEMS, ring_sessions
@@ -173,6 +174,12 @@ def test_a_record_of_other_data_or_defaults_is_refused(
     path.write_text(json.dumps(record | {"config": record["config"] | {"patience": 9}}))
     assert bench(tmp_path, "--preset", "paper", "--seeds", "1") == 2
     assert "the defaults were others" in capsys.readouterr().err
+    # A setting that there was not yet, and that shapes a memory: today's default is another model.
+    finalist = Finalist("ring", "full", preset("full"), "validation")
+    older = {name: value for name, value in preset("full").as_dict().items() if name != "prequential"}
+    path.write_text(json.dumps(record | {"preset": "full", "config": older}))
+    with pytest.raises(UsageError, match="the defaults were others"):
+        load(path, finalist, record["dataset"]["fingerprint"])
     path.write_text(json.dumps({"kind": "something else"}))
     assert bench(tmp_path, "--preset", "paper", "--seeds", "1") == 1
     assert "is no record of bench.quality" in capsys.readouterr().err

@@ -124,6 +124,15 @@ def test_rows_of_one_run_alone_and_other_versions_are_told(compared, tmp_path, c
     assert "other versions, by which peers may have moved: numpy 2.4.0 -> 2.5.0\n" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("name", ["backend", "compute_dtype", "nprobe", "pairs", "recall"])
+def test_a_row_whose_code_took_another_way_is_still_judged(compared, name):
+    params = row()["params"]
+    old, new = row(params=params | {name: "native"}), row(0.8, params=params | {name: "reference"})
+    code, printed, _ = compared([old], [new])
+    assert code == 1
+    assert "only in" not in printed
+
+
 def test_equal_rows_of_a_file_are_matched_in_order(compared):
     assert compared([row(4.0), row(2.0)], [row(4.0), row(2.0)])[0] == 0
     assert compared([row(4.0), row(2.0)], [row(4.0), row(1.0)])[0] == 1

@@ -59,11 +59,19 @@ ROWS = [
 ]
 
 
-def kept(folder: Path, name: str, rows: list[dict], date: str, quick: bool, machine: dict | None = None) -> None:
+def kept(
+    folder: Path,
+    name: str,
+    rows: list[dict],
+    date: str,
+    quick: bool,
+    machine: dict | None = None,
+    at: str | None = None,
+) -> None:
     own = machine or HERE
     path = folder / machine_class(own) / name
     path.parent.mkdir(exist_ok=True, parents=True)
-    suite = {"date": date, "quick": quick, "benches": []}
+    suite = {"date": date, "quick": quick, "benches": [], **({} if at is None else {"at": at})}
     path.write_text(
         json.dumps({"schema": 1, "machine": own, "commit": "a" * 40, "results": rows, "suite": suite}), encoding="utf-8"
     )
@@ -144,6 +152,16 @@ def test_whole_runs_count_before_quick_ones_and_later_before_earlier(tmp_path):
     found = latest_rows(runs_of(tmp_path, None))
     assert {one["case"]: one["ratio"] for one in found} == {"exact": 2.0, "new": 5.0, "recall-curve": None}
     assert [one["params"]["recall"] for one in found if one["case"] == "recall-curve"] == [0.96]
+
+
+def test_of_a_day_the_last_run_counts_and_what_was_found_makes_no_second_row(tmp_path):
+    params = row()["params"]
+    runs = (("f00.json", 1.0, 0.99, "09"), ("f00-2.json", 2.0, 0.98, "10"), ("a.json", 3.0, 0.97, "11"))
+    for name, ratio, recall, at in runs:
+        found = row(ratio, params=params | {"recall": recall})
+        kept(tmp_path, name, [found], "2026-11-26", False, at=f"2026-11-26T{at}:00:00+00:00")
+    (only,) = latest_rows(runs_of(tmp_path, None))
+    assert (only["ratio"], only["params"]["recall"]) == (3.0, 0.97)
 
 
 def test_classes_of_machines_are_not_mixed(tmp_path, capsys):

@@ -24,9 +24,11 @@ def test_a_single_run_stays_as_it_was():
 
 def test_three_processes_become_one_row():
     """Ratios 1, 2 and 4: the geometric mean is 2, log 2 the standard deviation, 4.303 Student's t for two."""
-    found = merged([[row(ratio, 0.01) | {"p50": p50, "n": 10}] for ratio, p50 in ((1.0, 5.0), (2.0, 9.0), (4.0, 6.0))])
+    found = merged([
+        [row(ratio, 0.01) | {"p50": p50, "p90": 2 * p50, "n": 10}] for ratio, p50 in ((1, 5.0), (2, 9.0), (4, 6.0))
+    ])  # fmt: skip
     assert len(found) == 1
-    assert found[0]["p50"] == 6.0
+    assert (found[0]["p50"], found[0]["p90"]) == (6.0, 12.0)
     assert found[0]["n"] == 30
     assert found[0]["runs"] == 3
     half = 4.303 * math.log(2) / math.sqrt(3)
