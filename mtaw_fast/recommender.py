@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import uuid
 from collections.abc import Callable, Iterable, Sequence
@@ -34,6 +35,7 @@ from mtaw_fast.ranking.pipeline import Pipeline
 from mtaw_fast.ranking.retrieval import Index, IndexName, for_items, ladder_of, make_index
 
 _NOTHING = np.empty(0, dtype=np.int32)
+_LOG = logging.getLogger("mtaw_fast")
 
 
 class Recommender:
@@ -119,14 +121,22 @@ class Recommender:
         if learn is None:
             return cls(*_parts(Bundle.load(folder, verify=verify), encoder, index))
         settings = learn if isinstance(learn, LearningSettings) else LearningSettings(Path(learn))
+        _refuse_exported(encoder, index)
         bundle = newest_bundle(folder, settings.folder, verify)
         recommender = cls(*_parts(bundle, encoder, index))
 
-        def publish(bundle: Bundle, catalog: Catalog) -> None:
-            recommender._take(bundle, catalog, encoder, index)
+        def prepare(bundle: Bundle) -> Callable[[Catalog], None]:
+            at_first = bundle is recommender.bundle
+            parts = recommender._served if at_first else _parts(bundle, encoder, index)
+            if parts[2].name != recommender.index.name:
+                _LOG.warning(
+                    "index %s is served from now on, not %s: a bundle that has learned holds no other",
+                    parts[2].name, recommender.index.name,
+                )  # fmt: skip
+            return lambda catalog: recommender._take(parts, catalog)
 
         recommender._folder, recommender._learns_by = Path(folder).absolute(), settings
-        recommender._knowledge = Knowledge(folder, bundle, open_log(settings), settings, publish, verify)
+        recommender._knowledge = Knowledge(folder, bundle, open_log(settings), settings, prepare, verify)
         return recommender
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -149,11 +159,14 @@ class Recommender:
             f"index {self.index.name}>"
         )
 
-    def _take(self, bundle: Bundle, catalog: Catalog, encoder: str, index: str) -> None:
+    @property
+    def _served(self) -> tuple[Bundle, Encoder, Index]:
+        return self.bundle, self.encoder, self.index
+
+    def _take(self, parts: tuple[Bundle, Encoder, Index], catalog: Catalog) -> None:
         """Serve a state of a catalog from now on, perhaps of another bundle."""
         with self._updating:
-            if bundle is not self.bundle:
-                self.bundle, self.encoder, self.index = _parts(bundle, encoder, index)
+            self.bundle, self.encoder, self.index = parts
             self._pipeline = Pipeline.of(catalog, self.encoder, self.index)
 
     def observe(
@@ -460,15 +473,16 @@ class Recommender:
         DataError
             On an internal id outside the catalog.
         """
+        learned = self.learned  # before the tables are looked at, which may know more by then
         pipeline = self._pipeline
         checked = options_of(pipeline.catalog, k, **options)
         if isinstance(sessions, Sessions):
-            return pipeline.recommend_batch(sessions, [[] for _ in range(len(sessions))], checked)
+            return pipeline.recommend_batch(sessions, [[] for _ in range(len(sessions))], checked, learned)
         lists = [listed(f"session {b}", one) for b, one in enumerate(listed("sessions", sessions))]
         pairs = [pipeline.catalog.clicks_of(one) for one in lists]
         lengths = np.array([len(known) for known, _ in pairs], dtype=np.int64)
         packed = Sessions(np.concatenate([_NOTHING, *(known for known, _ in pairs)]), offsets_of(lengths))
-        return pipeline.recommend_batch(packed, [unknown for _, unknown in pairs], checked)
+        return pipeline.recommend_batch(packed, [unknown for _, unknown in pairs], checked, learned)
 
     def similar_items(
         self,
@@ -551,6 +565,14 @@ class Recommender:
         pipeline = self._pipeline
         checked_k(k, pipeline.catalog.n_items)
         return pipeline.rank(sessions, int(k), Conditions(exclude_seen=True) if exclude_seen else EVERYTHING)
+
+
+def _refuse_exported(encoder: str, index: str) -> None:
+    """Raise UsageError where a recommender that learns is asked for what is exported from a bundle, and cannot grow."""
+    if encoder.startswith("onnx"):
+        raise UsageError(f"encoder {encoder!r} reads a graph that does not learn; take 'native' or 'auto' with learn")
+    if index == "ladder":
+        raise UsageError("index 'ladder' is built for a bundle and does not learn; take 'scan' or 'auto' with learn")
 
 
 def _parts(bundle: Bundle, encoder: str, index: str) -> tuple[Bundle, Encoder, Index]:

@@ -45,7 +45,7 @@ def read_bundle(folder: Path, verify: bool, mapping: str | None) -> tuple[dict[s
     """The manifest in `folder` and the model that it names; see `Bundle.load`."""
     for attempt in range(_ATTEMPTS + 1):
         before = _stamp(folder / MANIFEST)
-        manifest = _read_manifest(folder)
+        manifest = read_manifest(folder)
         try:
             return manifest, _read_model(folder, manifest, verify, mapping)
         except BundleError:
@@ -64,7 +64,8 @@ def _stamp(path: Path) -> tuple[int, int] | None:
     return status.st_ino, status.st_mtime_ns
 
 
-def _read_manifest(folder: Path) -> dict[str, Any]:
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """A bundle's manifest alone; raises BundleError where the folder has none, or one of another format."""
     manifest = read_json(
         folder / MANIFEST, lambda why: BundleError(f"{why}; is {folder} a folder made by 'mtaw-fast train'?")
     )

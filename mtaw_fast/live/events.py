@@ -141,6 +141,18 @@ def checked_click(
     )
 
 
+def is_id(item: Any) -> bool:
+    """Whether a catalog can hold it: a whole number of 64 bits, or a text of 1 to `MOST_TEXT` characters."""
+    if type(item) is int:
+        return -_INT64 <= item < _INT64
+    return type(item) is str and 0 < len(item) <= MOST_TEXT
+
+
+def forget_of(session: Any, at: int) -> Forget:
+    """What takes a session out again; DataError where `session` is no id of one."""
+    return Forget(_text("session", session, "forget"), at)
+
+
 def parse(line: bytes) -> Event | None:
     """The event of a line that `line()` made; None where it is of a kind that this release does not know.
 

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,8 +25,9 @@ import numpy as np
 
 from mtaw_fast.bundle import Bundle
 from mtaw_fast.bundle.format import MANIFEST, model_hash
+from mtaw_fast.bundle.reader import read_manifest
 from mtaw_fast.errors import BundleError, DataError, LearnError, MtawError, UsageError
-from mtaw_fast.live.events import AddItems, Event, Forget, RemoveItems, checked_click, now_ms
+from mtaw_fast.live.events import AddItems, Event, RemoveItems, checked_click, forget_of, now_ms
 from mtaw_fast.live.learner import Learner
 from mtaw_fast.live.log import EventLog
 from mtaw_fast.live.settings import LearningSettings
@@ -77,8 +78,9 @@ class Knowledge:
         Where events are kept.
     settings : LearningSettings
         Where and how much is learned.
-    publish : callable
-        Called with a bundle and the newest state of its catalog whenever there is one, from a thread of this object.
+    prepare : callable
+        Called with a bundle before it is followed; gives what is called with the newest state of its catalog whenever
+        there is one, from a thread of this object.
     verify : bool
         Whether bundles are checked when they are loaded.
 
@@ -94,7 +96,7 @@ class Knowledge:
         bundle: Bundle,
         log: EventLog,
         settings: LearningSettings,
-        publish: Callable[[Bundle, Catalog], None],
+        prepare: Callable[[Bundle], Callable[[Catalog], None]],
         verify: bool,
     ) -> None:
         if bundle.memory is None:
@@ -102,13 +104,15 @@ class Knowledge:
                 f"the bundle {folder} has no session memory, so it cannot learn; train it with preset full"
             )
         self._folder, self.log, self.settings, self._verify = folder, log, settings, verify
-        self._publish = publish
+        self._prepare = prepare
+        self._failure: str | None = None  # of taking over what was grown
         self._stopped = threading.Event()
         self._compactor: subprocess.Popen[bytes] | None = None
         self._asked = time.monotonic()
         self._seen = self._signature()
         self._following = threading.Lock()
         self.bundle = bundle
+        self._trained = _training_of(bundle.manifest)
         self.learner = self._learner(bundle)
         self.learner.start()
         self._watch = threading.Thread(target=self._look_for_ever, name="mtaw-knowledge", daemon=True)
@@ -116,7 +120,7 @@ class Knowledge:
 
     def _learner(self, bundle: Bundle) -> Learner:
         state = LiveState(bundle.model, self.settings.limits, trained_until(bundle))
-        return Learner(self.log, state, lambda catalog: self._publish(bundle, catalog))
+        return Learner(self.log, state, self._prepare(bundle))
 
     @property
     def state(self) -> LiveState:
@@ -152,7 +156,7 @@ class Knowledge:
 
     def forget(self, session: str) -> str:
         """Take out what a session taught; see `Recommender.forget`."""
-        return self.append([Forget(session, now_ms())])
+        return self.append([forget_of(session, now_ms())])
 
     def add_items(
         self,
@@ -166,9 +170,22 @@ class Knowledge:
         catalog: the newest, after `catch_up`.
         """
         catalog.with_items(items, vectors, neighbours)  # raises where they do not fit
+        self._check_room(catalog, items)
         given = None if vectors is None else tuple(tuple(row) for row in np.asarray(vectors, dtype=np.float64).tolist())
         near = None if neighbours is None else tuple(tuple(_plain(one) for one in row) for row in neighbours)
         self.append([AddItems(tuple(_plain(item) for item in items), near, given, now_ms())], wait=True)
+
+    def _check_room(self, catalog: Catalog, items: Sequence[Any]) -> None:
+        """Raise DataError where items would find the catalog full: by the log's rules they would not enter it."""
+        most, there = self.settings.limits.new_items, len(self.state.ledger.newcomers)
+        unknown = catalog.ids.lookup(items) < 0
+        known = self.state.ledger.newcomers.known
+        new = sum(known(_plain(items[at])) is None for at in np.flatnonzero(unknown).tolist())
+        if there + new > most:
+            raise DataError(
+                f"{new} more items would be {there + new:,} new ones since the bundle, and the limit new_items is "
+                f"{most:,}; compact first, or raise it"
+            )
 
     def remove_items(self, catalog: Catalog, items: Sequence[Any]) -> None:
         """Keep and learn that items went; errors as `Recommender.remove_items`. catalog: as for `add_items`."""
@@ -216,21 +233,30 @@ class Knowledge:
                     self._switch()
                 elif self._is_due():
                     self.compact()
-            except MtawError as error:  # the old bundle goes on
-                _LOG.error("what was learned could not be taken over: %s", error)
+            except Exception as error:  # the old bundle goes on, and so does this thread
+                self._failure = f"what was learned could not be taken over: {error}"
+                _LOG.error(self._failure, exc_info=not isinstance(error, MtawError))
 
     def _switch(self) -> None:
-        """Go on from a newly grown bundle; the old state answers until the new one is near the log's end."""
+        """Go on from a newly grown bundle; the old state answers until the new one is near the log's end.
+
+        Of this training alone: in another one an internal id, which sessions and filters hold, is another item's.
+        """
         self._seen = self._signature()
         fresh = newest_bundle(self._folder, self.settings.folder, self._verify)
         if fresh.manifest == self.bundle.manifest:
             return
+        if _training_of(fresh.manifest) != self._trained:
+            raise self._is_of_another_training()
         learner = self._learner(fresh)
         learner.read_ahead()
         with self._following:
             self.learner.stop()
             learner.start()
             self.bundle, self.learner = fresh, learner
+
+    def _is_of_another_training(self) -> LearnError:
+        return LearnError(f"{self._folder} holds another training now; load it again to serve it and to learn on")
 
     def _is_due(self) -> bool:
         running = self._compactor is not None and self._compactor.poll() is None
@@ -253,9 +279,12 @@ class Knowledge:
         Raises
         ------
         LearnError
-            Where it failed, if waited for; the log has all that it would have taken in.
+            Where the bundle's folder holds another training by now, or, if waited for, where it failed; the log has all
+            that it would have taken in.
         """
-        self._asked = time.monotonic()
+        self._asked, self._failure = time.monotonic(), None
+        if _training_of(read_manifest(Path(self._folder))) != self._trained:
+            raise self._is_of_another_training()
         command = [sys.executable, "-m", "mtaw_fast.live.compactor", str(self._folder), *self.settings.arguments()]
         self._compactor = subprocess.Popen(command, stdin=subprocess.DEVNULL)
         if not wait:
@@ -263,7 +292,14 @@ class Knowledge:
         if self._compactor.wait() != 0:
             raise LearnError(f"what was learned in {self.settings.folder} was not taken in; its message is above")
         while self._signature() != self._seen or self.bundle.model.learned is None:
+            if self._failure is not None:
+                raise LearnError(self._failure)
             time.sleep(_LOOK_SECONDS / 10)
+
+
+def _training_of(manifest: Mapping[str, Any]) -> str:
+    """The hash of the model that a training made, which a bundle is or has grown from."""
+    return str(manifest.get("grown_from") or model_hash(manifest))
 
 
 def _plain(item: Any) -> Any:

@@ -32,11 +32,12 @@ class Learner:
     """
 
     def __init__(self, log: EventLog, state: LiveState, publish: Callable[[Catalog], None]) -> None:
-        self._log, self.state, self._publish = log, state, publish
+        self._log, self.state, self._take = log, state, publish
         self._stopped = threading.Event()
         self._wake = threading.Event()
         self._turn = threading.Lock()
         self._published = 0.0
+        self._known = state.ledger.position  # of what was published
         self.failure: str | None = None
         self._thread = threading.Thread(target=self._follow, name="mtaw-learner", daemon=True)
 
@@ -48,15 +49,14 @@ class Learner:
     def read_ahead(self) -> None:
         """Learn up to the log's end without publishing."""
         with self._turn:
-            while events := self._log.read(self.position, _READ_EVENTS):
+            while events := self._log.read(self.state.ledger.position, _READ_EVENTS):
                 self.state.apply(events)
 
     def catch_up(self) -> None:
         """Learn up to the log's end and publish."""
         self.read_ahead()
         with self._turn:
-            if self.state.changed:
-                self._publish_now()
+            self._publish()
 
     def wake(self) -> None:
         """Look at the log now, and not only at the next tick."""
@@ -71,8 +71,8 @@ class Learner:
 
     @property
     def position(self) -> str:
-        """The log's position that rankings know of."""
-        return self.state.ledger.position
+        """The log's position that rankings know of, newcomers before it included."""
+        return self._known
 
     def _follow(self) -> None:
         while not self._stopped.is_set():
@@ -92,11 +92,16 @@ class Learner:
             while not self._stopped.is_set():
                 events = self._log.read(self.state.ledger.position, _READ_EVENTS)
                 self.state.apply(events)
-                if self.state.changed and time.monotonic() - self._published >= PUBLISH_SECONDS:
-                    self._publish_now()
+                if time.monotonic() - self._published >= PUBLISH_SECONDS:
+                    self._publish()
+                elif not self.state.changed:
+                    self._known = self.state.ledger.position
                 if len(events) < _READ_EVENTS:
                     return
 
-    def _publish_now(self) -> None:
-        self._publish(self.state.newest())
-        self._published = time.monotonic()
+    def _publish(self) -> None:
+        """Let rankings know all that was learned."""
+        if self.state.changed:
+            self._take(self.state.newest())
+            self._published = time.monotonic()
+        self._known = self.state.ledger.position

@@ -13,7 +13,7 @@ from typing import Protocol
 import numpy as np
 
 from mtaw_fast.live.book import Lesson, SessionBook, key_of
-from mtaw_fast.live.events import AddItems, Click, Event, Forget, RemoveItems, parse
+from mtaw_fast.live.events import AddItems, Click, Event, Forget, RemoveItems, is_id, parse
 from mtaw_fast.live.limits import LearningLimits
 from mtaw_fast.live.log import START, Stamped
 from mtaw_fast.live.newcomers import Newcomers
@@ -156,7 +156,7 @@ class Ledger:
         """int32: internal ids; an unknown item enters the catalog, -1 where it may not."""
         found = self._ids.lookup(items)
         for at in np.flatnonzero(found < 0).tolist():
-            if type(items[at]) is self._kind:
+            if type(items[at]) is self._kind and is_id(items[at]):
                 found[at] = self._enter(items[at])
             else:
                 self.refused["wrong_type"] += 1

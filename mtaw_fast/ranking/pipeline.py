@@ -93,14 +93,15 @@ class Pipeline:
         return (self._explained(answer, clicks) if options.reasons else answer), times, state
 
     def recommend_batch(
-        self, sessions: Sessions, unknown: Sequence[list[Any]], options: Options
+        self, sessions: Sessions, unknown: Sequence[list[Any]], options: Options, learned: str | None = None
     ) -> list[Recommendations]:
-        """The answers to sessions of internal ids, whose unknown clicks are told apart."""
+        """The answers to sessions of internal ids, whose unknown clicks are told apart. learned: for the answers."""
         for number in np.flatnonzero(sessions.lengths == 0).tolist():
             refuse_other_type(self.catalog.ids.kind, unknown[number], f"session {number}")
         ids, scores = self.rank(sessions, options.k, options.conditions)
         rows = zip(ids, scores, sessions, unknown, strict=True)
-        return [assembled(self.catalog, row[:2], *row[2:], options.repeats, options.reasons) for row in rows]
+        found = [assembled(self.catalog, row[:2], *row[2:], options.repeats, options.reasons) for row in rows]
+        return found if learned is None else [replace(one, learned=learned) for one in found]
 
     def rank(self, sessions: Sessions, k: int, conditions: Conditions = EVERYTHING) -> tuple[np.ndarray, np.ndarray]:
         """(ids int32[B, k], scores float32[B, k]) of sessions of internal ids, padded with -1 / -inf; k at least 1.

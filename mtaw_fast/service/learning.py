@@ -9,7 +9,7 @@ from litestar import Response, delete, post
 from litestar.params import Body, Parameter
 
 from mtaw_fast.errors import DataError, LearnError
-from mtaw_fast.live.events import Click, Event, Forget, checked_click, now_ms
+from mtaw_fast.live.events import Event, Forget, checked_click, now_ms
 from mtaw_fast.live.knowledge import Knowledge
 from mtaw_fast.service.answers import json_response
 from mtaw_fast.service.background import in_background
@@ -65,10 +65,17 @@ async def forget(
 
 
 async def learn_clicks(service: Service, session: str, items: list[int | str]) -> None:
-    """Keep the clicks of a session that the server holds, where the service learns."""
+    """Keep the clicks of a session that the server holds, where the service learns; 400 where one is of no item."""
     if service.learns and items:
         now = now_ms()
-        clicks: list[Event] = [Click(session, item, now) for item in items if item != ""]
+        try:
+            clicks: list[Event] = [
+                checked_click(session, item, now, where=f"click {place}")
+                for place, item in enumerate(items)
+                if item != ""
+            ]
+        except DataError as error:
+            raise invalid("invalid_item", str(error)) from None
         await keep(service, clicks)
 
 

@@ -252,6 +252,15 @@ def test_clicks_of_kept_sessions_teach(visits: Running) -> None:
         assert answer["clicks"] == 1, "the server's own copy was to go too"
 
 
+def test_a_click_on_what_is_no_id_is_refused_and_nothing_is_kept(visits: Running) -> None:
+    before = visits.metric("mtaw_events_total")
+    for item in ("x" * 513, 10**30):
+        reply = visits.ask("POST", "/v1/sessions/odd/click", {"items": ["sku-1", item]})
+        assert (reply.status, reply.code) == (400, "invalid_item"), reply.body
+        assert "click 1: item" in reply.json["error"]["message"]
+    assert visits.metric("mtaw_events_total") == before
+
+
 def test_a_full_disk_is_a_503_and_later_events_are_learned(visits: Running) -> None:
     teach(visits, *visitors("before-", 3))
     (worker,) = visits.worker_pids()

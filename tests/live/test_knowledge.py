@@ -1,0 +1,138 @@
+"""What a learning recommender refuses, and how it goes on where its bundle, its log or its catalog is another."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mtaw_fast import Recommender
+from mtaw_fast.bundle import Bundle
+from mtaw_fast.errors import DataError, LearnError, UsageError
+from mtaw_fast.live.events import Click
+from mtaw_fast.live.limits import LearningLimits
+from tests.live.test_learning import (
+    NOON,
+    N,
+    folder,
+    learning,
+    parts,
+    until_learned,
+)
+
+__all__ = ["folder", "learning"]  # fixtures
+Learning = Callable[..., Recommender]
+
+
+@pytest.mark.parametrize(("name", "value"), [("encoder", "onnx"), ("encoder", "onnx-cuda:1"), ("index", "ladder")])
+def test_what_cannot_grow_is_refused_before_anything_is_learned(
+    folder: Path, tmp_path: Path, name: str, value: str
+) -> None:
+    with pytest.raises(UsageError, match=f"{name} '{value}' .* does not learn; take '(native|scan)' or 'auto'"):
+        Recommender.load(folder, learn=tmp_path / "learned", **{name: value})
+    assert not (tmp_path / "learned").exists()
+
+
+def test_where_a_grown_bundle_cannot_be_served_the_old_one_learns_on(
+    learning: Learning, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    rec = learning()
+    until_learned(rec, rec.observe("s", ["sku-1"]))
+    monkeypatch.setattr("mtaw_fast.recommender.make_encoder", lambda *_: (_ for _ in ()).throw(RuntimeError("no room")))
+    with pytest.raises(LearnError, match="what was learned could not be taken over: no room"):
+        rec.knowledge.compact(wait=True)
+    until_learned(rec, rec.observe("t", ["newest"]))
+    assert "newest" in rec.ids
+    assert rec.knowledge.learner.failure is None
+
+
+def test_another_training_in_the_same_folder_is_not_taken_for_this_one(
+    folder: Path, learning: Learning, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its internal ids, which sessions and filters hold, are other items'."""
+    rec, other = learning(), parts(seed=4)
+    visit, prepared = rec.session(["sku-1", "sku-2"]), rec.filter(exclude=["sku-5"])
+    until_learned(rec, rec.observe("s", ["sku-3"]))
+    Bundle.save(folder, other, metrics={}, dataset={"name": "x", "fingerprint": "z"}, overwrite=True)
+    with pytest.raises(LearnError, match="holds another training now; load it again"):
+        rec.knowledge.compact()
+    second = learning()  # a process that was started later serves it, and compacts
+    second.knowledge.compact(wait=True)
+    deadline = time.monotonic() + 10
+    while "holds another training now" not in caplog.text:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert visit.clicks == ["sku-1", "sku-2"]
+    assert "sku-5" not in rec.recommend(["sku-1"], k=N, filter=prepared).items
+    until_learned(rec, rec.observe("u", ["still learning"]))
+    assert "still learning" in rec.ids
+
+
+def test_a_session_that_is_no_text_cannot_be_forgotten(learning: Learning) -> None:
+    rec = learning()
+    with pytest.raises(DataError, match="forget: session must be a text that is not empty, not 123"):
+        rec.forget(123)  # type: ignore[arg-type]
+    assert rec.knowledge.log.read("") == []
+
+
+def test_items_that_find_no_room_are_refused_and_none_is_added(learning: Learning) -> None:
+    rec = learning(limits=LearningLimits(new_items=2))
+    rec.add_items(["n1"], neighbours=[["sku-1"]])
+    rec.add_items(["sku-9b"], neighbours=[["sku-1"]])
+    rec.remove_items(["n1"])
+    rec.add_items(["n1"], neighbours=[["sku-2"]])  # known already: it takes no place
+    with pytest.raises(DataError, match=r"1 more items would be 3 new ones .* the limit new_items is 2"):
+        rec.add_items(["n2"], neighbours=[["sku-1"]])
+    assert "n2" not in rec.ids
+    assert rec.n_items == N + 2
+
+
+@pytest.mark.parametrize("item", [10**30, "x" * 513])
+def test_an_id_that_no_table_holds_does_not_enter_from_an_older_log(
+    folder: Path, learning: Learning, item: int | str
+) -> None:
+    rec = learning()
+    until_learned(rec, rec.knowledge.append([Click("s", item, NOON), Click("s", "fresh", NOON)]))
+    assert item not in rec.ids
+    assert rec.knowledge.state.ledger.refused["wrong_type"] == 1
+    rec.knowledge.compact(wait=True)
+    assert rec.bundle.model.learned is not None
+
+
+def test_a_batch_says_up_to_where_it_knows(learning: Learning) -> None:
+    rec = learning()
+    position = rec.observe("s", ["sku-1"])
+    until_learned(rec, position)
+    answers = rec.recommend_batch([["sku-1"], ["nobody knows"], []])
+    assert [one.learned for one in answers] == [rec.learned] * 3
+    assert answers[0].items == rec.recommend(["sku-1"]).items
+    assert Recommender.load(rec.knowledge._folder).recommend_batch([["sku-1"]])[0].learned is None
+
+
+def test_a_position_is_told_when_its_newcomers_are_known(learning: Learning) -> None:
+    """Also of two that come within the time between two states of the catalog."""
+    rec = learning()
+    for name in ("fresh-1", "fresh-2", "fresh-3"):
+        until_learned(rec, rec.observe("s", [name]))
+        assert name in rec.ids
+        assert not rec.recommend([name]).fallback
+    until_learned(rec, rec.observe("t", ["sku-1"]))
+
+
+def test_another_index_than_before_is_told(
+    learning: Learning, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    rec = learning()
+    until_learned(rec, rec.observe("s", ["sku-1"]))
+    monkeypatch.setattr(type(rec.index), "name", "ladder")
+    real = rec.index
+    other = type("Other", (), {"name": "scan", "__getattr__": lambda _, name: getattr(real, name)})
+    monkeypatch.setattr("mtaw_fast.recommender.make_index", lambda *_: other())
+    with caplog.at_level(logging.WARNING, "mtaw_fast"):
+        rec.knowledge.compact(wait=True)
+    assert "index scan is served from now on, not ladder" in caplog.text
+    assert np.isfinite(rec.recommend(["sku-1"]).scores).all()
