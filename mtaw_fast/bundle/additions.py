@@ -75,8 +75,9 @@ def replace_parts(
 
 
 def _model(manifest: Any) -> Any:
-    """What identifies the model of a bundle; None where the manifest does not name it."""
+    """What identifies all of a bundle that additions are made from; None where the manifest does not name it."""
     try:
-        return [manifest["files"][part]["sha256"] for part in ("weights", "catalog")]
-    except (KeyError, TypeError):
+        own = {part: entry["sha256"] for part, entry in manifest["files"].items() if part not in ADDED_PARTS}
+        return own if "weights" in own else None
+    except (KeyError, TypeError, AttributeError):
         return None

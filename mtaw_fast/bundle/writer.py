@@ -127,12 +127,17 @@ def save_bundle(
 
 @contextlib.contextmanager
 def undone_on_failure(folder: Path, fresh: list[Path]) -> Iterator[None]:
-    """Remove the files `fresh` on any failure; a full disk becomes a BundleError of one line."""
+    """Remove the files `fresh` on any failure; a full disk becomes a BundleError of one line.
+
+    What the manifest names by then stays: it may fail, or be interrupted, after it has taken its place.
+    """
     try:
         yield
     except BaseException as error:
+        named = named_files(folder)
         for path in fresh:
-            path.unlink(missing_ok=True)
+            if path.name not in named:
+                path.unlink(missing_ok=True)
         if isinstance(error, OSError):
             raise BundleError(f"cannot write the bundle {folder}: {error.strerror}; free some space") from None
         if type(error) is MtawError:  # from atomic_path: the disk

@@ -10,9 +10,10 @@ Routes, limits and answers are those of `mtaw-fast serve`; docs/beyond-one-machi
 from __future__ import annotations
 
 import dataclasses
+import threading
 import time
 from collections import Counter as Tally
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -94,6 +95,7 @@ def deploy(
     name: str = _NAME,
     prefix: str = "/",
     patience: float = 600.0,
+    stop: threading.Event | None = None,
 ) -> str:
     """Serve a bundle on the Ray cluster that this process is connected to, or let its replicas roll to another bundle.
 
@@ -115,6 +117,8 @@ def deploy(
         Of all its paths: each deployment of a cluster has its own.
     patience : float, default 600
         Seconds until all replicas must serve the bundle.
+    stop : threading.Event, optional
+        Set by whoever does not want to wait any longer.
 
     Returns
     -------
@@ -143,8 +147,11 @@ def deploy(
     _check_address(settings)
     known = name in serve.status().applications
     try:
-        serve.run(_application(serve, settings, scaling or Scaling(), name, version), name=name, route_prefix=prefix)
-        _await(ray, serve, roster, name, version, patience)
+        until = time.monotonic() + patience
+        application = _application(serve, settings, scaling or Scaling(), name, version)
+        wait = _Wait(until, f"not all replicas served bundle {version} within {patience:g} s", stop)
+        _within(wait, lambda: serve.run(application, name=name, route_prefix=prefix))
+        _await(ray, serve, roster, name, version, wait)
     except (RuntimeError, TimeoutError, ValueError, serve.exceptions.RayServeException) as error:
         why = _why(serve, name) or one_line(error)
         if known:
@@ -244,15 +251,50 @@ def _why(serve: Any, name: str) -> str | None:
     return one_line(RuntimeError(messages[0])) if messages else None
 
 
-def _await(ray: Any, serve: Any, roster: Any, name: str, version: str, patience: float) -> None:
-    """Until every replica serves the version. Raises ReplicaError where one refuses, or patience ends."""
-    until = time.monotonic() + patience
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Wait:
+    """until: on time.monotonic's clock. late: what is said then. stop: see `deploy`."""
+
+    until: float
+    late: str
+    stop: threading.Event | None
+
+    def check(self) -> None:
+        """Raise TimeoutError where the wait is over."""
+        if self.stop is not None and self.stop.is_set():
+            raise TimeoutError("it was stopped before all replicas served")
+        if time.monotonic() > self.until:
+            raise TimeoutError(self.late)
+
+
+def _within(wait: _Wait, work: Callable[[], object]) -> None:
+    """Do work that would wait for ever, where a cluster has no room say; what it raises, or TimeoutError."""
+    failed: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            work()
+        except BaseException as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=run, name="mtaw-deploy", daemon=True)
+    thread.start()
+    while thread.is_alive():
+        wait.check()
+        thread.join(_LOOK)
+    if failed:
+        raise failed[0]
+
+
+def _await(ray: Any, serve: Any, roster: Any, name: str, version: str, wait: _Wait) -> None:
+    """Until every replica serves the version. Raises ReplicaError where one refuses, TimeoutError as `wait` does."""
     while True:
         now = _health(ray, serve, roster, name)
         states = serve.status().applications[name].deployments[_DEPLOYMENT].replica_states
         settled = set(states) == {"RUNNING"} and now.status == "RUNNING"
         if settled and set(now.versions) == {version} and len(now.replicas) >= states["RUNNING"]:
             return
-        if time.monotonic() > until:
-            raise ReplicaError(now.problem or f"not all replicas served bundle {version} within {patience:g} s")
+        if now.problem and time.monotonic() > wait.until:
+            raise ReplicaError(now.problem)
+        wait.check()
         time.sleep(_LOOK)

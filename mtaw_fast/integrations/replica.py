@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import os
 import socket
@@ -103,4 +104,5 @@ class Replica:
             self._counters.others = await self._roster.exchange.remote(report)
         except self._ray.exceptions.RayError as error:
             log_event("roster_unavailable", level="warning", reason=type(error).__name__)
-            self._roster = await in_background(lambda: roster_of(self._ray, self._name))
+            with contextlib.suppress(Exception):  # Ray's own head is away, of which every layer tells otherwise: later
+                self._roster = await in_background(lambda: roster_of(self._ray, self._name))

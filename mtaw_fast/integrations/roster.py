@@ -17,6 +17,7 @@ from mtaw_fast.service.tallies import Counts, added_up
 
 PERIOD = 1.0  # seconds between two reports of a replica
 _PRESENT = 3.5  # seconds after its last report that a replica counts as one
+_GONE = 3600.0  # seconds after which it will not come again: what it counted is kept in one sum'
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,21 +52,36 @@ class Roster:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._reports: dict[str, tuple[float, Report]] = {}  # of all that ever came, with the time of the last
+        self._reports: dict[str, tuple[float, Report]] = {}  # with the time of each
+        self._gone_counts: list[int] = []
+        self._gone_by_version: Counts = {}
 
     def exchange(self, report: Report) -> Others:
         """Take a replica's report, and tell it of the others."""
         now = self._clock()
         self._reports[report.replica] = now, report
+        self._fold(now)
         others = [(since, one) for since, one in self._reports.values() if one.replica != report.replica]
-        sums = [0] * len(report.counts)
+        sums = self._gone_counts[:] or [0] * len(report.counts)
         for since, one in others:
             gone = now - since > _PRESENT
             for cell, count in enumerate(one.counts):
                 if not (gone and cell in _GAUGES):  # its counts stay, so that sums never fall
                     sums[cell] += count
         present = tuple(one.version for since, one in others if now - since <= _PRESENT)
-        return Others(tuple(sums), present, added_up(one.by_version for _, one in others))
+        return Others(tuple(sums), present, added_up([self._gone_by_version, *(one.by_version for _, one in others)]))
+
+    def _fold(self, now: float) -> None:
+        """Keep those that are gone for good as one sum: under autoscaling thousands come and go."""
+        for replica, (since, one) in [*self._reports.items()]:
+            if now - since > _GONE:
+                del self._reports[replica]
+                before = self._gone_counts or [0] * len(one.counts)
+                self._gone_counts = [
+                    known + (0 if cell in _GAUGES else count)
+                    for cell, (known, count) in enumerate(zip(before, one.counts, strict=True))
+                ]
+                self._gone_by_version = added_up([self._gone_by_version, one.by_version])
 
     def present(self) -> list[Report]:
         """The last report of every replica that is there, by id."""

@@ -35,7 +35,7 @@ def serve_replicas(settings: Settings, scaling: Scaling, address: str) -> None:
         cpus = None if address != HERE else _ROOM + round(scaling.most * scaling.cpus)
         with cluster(address, cpus), _signals() as (stop, look):
             seen = signature(settings.bundle)
-            version = deploy(settings, scaling)
+            version = deploy(settings, scaling, stop=stop)
             log_event("ready", url=f"http://{settings.host}:{settings.port}", replicas=scaling.least, version=version)
             if address == HERE:
                 _watch(settings, scaling, seen, stop, look)
@@ -53,7 +53,7 @@ def _watch(settings: Settings, scaling: Scaling, seen: Any, stop: threading.Even
         seen = now
         look.clear()
         try:
-            log_event("rolled", version=deploy(settings, scaling))
+            log_event("rolled", version=deploy(settings, scaling, stop=stop))
         except MtawError as error:
             log_event("roll_refused", level="error", reason=str(error))
 

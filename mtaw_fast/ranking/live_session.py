@@ -148,12 +148,12 @@ class LiveSession:
             As `Recommender.recommend` does.
         """
         start = perf_counter_ns()
-        learned = None if self._learned is None else self._learned()
-        pipeline = self._pipeline()
-        checked = options_of(pipeline.catalog, k, **options)
-        ready = perf_counter_ns()
-        with self._lock:
-            if self._unknown and learned is not None:
+        with self._lock:  # first, so that the catalog is no older than the clicks
+            learned = None if self._learned is None else self._learned()
+            pipeline = self._pipeline()
+            checked = options_of(pipeline.catalog, k, **options)
+            ready = perf_counter_ns()
+            if self._unknown:
                 self._recall(pipeline)
             clicks, unknown = self._known(), [item for _, item in self._unknown]
             state, self._state = self._state, None  # a call that fails midway leaves no state to trust

@@ -18,18 +18,23 @@ _FAR = 100  # ranks beyond it are not looked for
 _CLICKS = 12  # of a session that are shown, the latest
 
 
-def examples_of(recommender: Recommender, dataset: Dataset | None, count: int) -> dict[str, Any]:
-    """The examples, and which sessions they are of: `unseen` says that training has not met them.
+def examples_of(
+    recommender: Recommender, dataset: Dataset | None, count: int, *, leaked: bool = False
+) -> dict[str, Any]:
+    """The examples, and in words which sessions they are of.
 
     They are the data set's test samples, spread evenly; without one, the last sessions that the bundle's memory holds.
+    leaked: the bundle may have met the test, which the page warns of.
     """
     if dataset is not None and len(dataset.test):
         chosen, samples, ids = _spread(dataset.test, count), dataset.test, dataset.ids
-        unseen = True
+        seen = "which the bundle may know, as the warning above says" if leaked else "which training has not seen"
+        said = f"Test sessions, {seen}, spread evenly."
     else:
         sessions = recommender.bundle.model.sessions
         sessions = sessions.slice(max(0, len(sessions) - 20 * count), len(sessions))
-        samples, ids, unseen = Samples.from_sessions(sessions, 1), recommender.bundle.ids, False
+        samples, ids = Samples.from_sessions(sessions, 1), recommender.bundle.ids
+        said = "Sessions of the training, which the memory holds: what came next is known to it."
         chosen = _spread(samples, count)
     shown = []
     for place in chosen.tolist():
@@ -39,7 +44,7 @@ def examples_of(recommender: Recommender, dataset: Dataset | None, count: int) -
         at = None if times is None else int(times[samples.prefixes.offsets[place + 1] - 1])
         found = recommender.recommend(list(clicks), k=_FAR, at=at, reasons=True)
         shown.append(_example(list(clicks), target, found))
-    return {"unseen": unseen, "shown": shown}
+    return {"said": said, "shown": shown}
 
 
 def _spread(samples: Samples, count: int) -> np.ndarray:

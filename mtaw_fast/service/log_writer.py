@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import queue
@@ -11,6 +12,8 @@ from collections.abc import Callable
 
 _WAITING = 10_000  # lines; further ones are dropped, and counted
 _TOGETHER = 256  # lines in a write
+_NOBODY = {errno.EPIPE, errno.EBADF}  # reads it any more
+_PAUSE = 0.1  # seconds after lines that could not be written
 _LAST = 1.0  # seconds that what waits has at the end of the process
 
 
@@ -52,9 +55,12 @@ class LogWriter(logging.Handler):
                 lines.append(self._told_lost(lost))
             try:
                 self._write("".join(f"{line}\n" for line in lines).encode(errors="backslashreplace"))
-            except OSError:  # nobody reads it any more
-                self._broken = True
-                return
+            except OSError as error:
+                if error.errno in _NOBODY:
+                    self._broken = True
+                    return
+                self._lost += count
+                time.sleep(_PAUSE)  # a full disk, or a pipe that is full and does not wait
             for _ in range(count):
                 self._lines.task_done()
 

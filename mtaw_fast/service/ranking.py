@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from mtaw_fast.data.item_ids import refuse_other_type
 from mtaw_fast.ranking.answer import Recommendations
 from mtaw_fast.service.messages import Answer, BatchAnswer, BatchRequest, ReasonAnswer, Timings, Wanted
 from mtaw_fast.service.metrics import Metrics
@@ -112,6 +113,8 @@ def rank_together(
 def rank_batch(snapshot: Snapshot, asked: BatchRequest, check_deadline: Callable[[], None]) -> list[Recommendations]:
     """The ranking for each session; `check_deadline` is called now and then."""
     rankings: list[Recommendations] = []
+    for number, session in enumerate(asked.sessions):  # before a chunk counts them from 0 on
+        refuse_other_type(snapshot.recommender.ids.kind, session, f"session {number}")
     for begin in range(0, len(asked.sessions), _CHUNK):
         check_deadline()
         rankings += snapshot.recommender.recommend_batch(

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
 from urllib.parse import parse_qs, urlsplit, urlunsplit
 
 from mtaw_fast.errors import UsageError, require
+from mtaw_fast.service.redis_client import redis_client
 
 _STREAM = "mtaw:feedback"
 _FIELD = b"f"
@@ -32,19 +32,14 @@ class RedisFeedback:
     """
 
     def __init__(self, url: str, timeout: float, password: str | None = None) -> None:
-        redis: Any = require("redis.asyncio", "serve")
         self._lost = require("redis.exceptions", "serve").ConnectionError
-        options: dict[str, Any] = {"socket_timeout": timeout, "socket_connect_timeout": timeout}
-        if password is not None:
-            options["password"] = password
         try:
             parts = urlsplit(url)
             unknown = set(parse_qs(parts.query)) - {"stream"}
             if unknown:
                 raise ValueError(f"it may name a stream, and names {', '.join(sorted(unknown))}")
             self._stream = parse_qs(parts.query).get("stream", [_STREAM])[0]
-            self._client = redis.Redis.from_url(urlunsplit(parts._replace(query="")), **options)
-            self._client.connection_pool.make_connection()  # connects to nothing, and finds options that do not exist
+            self._client = redis_client(urlunsplit(parts._replace(query="")), timeout, password)
         except (ValueError, TypeError) as error:
             raise UsageError(
                 f"--feedback: no address of a Redis ({error}); give redis://host:6379/0, perhaps with ?stream=name"
@@ -62,3 +57,4 @@ class RedisFeedback:
     async def close(self) -> None:
         """See `FeedbackStore.close`."""
         await self._client.aclose()
+        await self._client.connection_pool.disconnect()

@@ -11,6 +11,7 @@ import msgspec
 from mtaw_fast.errors import UsageError, require
 from mtaw_fast.service.log import log_event
 from mtaw_fast.service.problems import ServiceError, unavailable
+from mtaw_fast.service.redis_client import redis_client
 from mtaw_fast.service.sessions import Held
 
 _PREFIX = "mtaw:session:"
@@ -26,15 +27,10 @@ class RedisSessions:
 
         Raises MissingPackageError without redis-py, UsageError on a URL that cannot be one.
         """
-        redis: Any = require("redis.asyncio", "serve")
         exceptions: Any = require("redis.exceptions", "serve")
         self._lost = exceptions.ConnectionError
-        options: dict[str, Any] = {"socket_timeout": timeout, "socket_connect_timeout": timeout}
-        if password is not None:
-            options["password"] = password
         try:
-            self._client = redis.Redis.from_url(url, **options)
-            self._client.connection_pool.make_connection()  # connects to nothing, and finds options that do not exist
+            self._client = redis_client(url, timeout, password)
         except (ValueError, TypeError) as error:  # neither quotes the URL, which may hold a password
             raise UsageError(f"--sessions: no address of a Redis ({error}); give redis://host:6379/0") from None
         self._ttl, self._clicks = ttl, clicks
@@ -60,10 +56,10 @@ class RedisSessions:
         key = _PREFIX + session
         try:
             try:
-                kept = await self._client.lrange(key, 0, -1)
+                kept = await self._client.lrange(key, -self._clicks, -1)
             except self._lost:  # as in `click`
                 await self._client.connection_pool.disconnect(inuse_connections=False)
-                kept = await self._client.lrange(key, 0, -1)
+                kept = await self._client.lrange(key, -self._clicks, -1)
             return [_CLICKS.decode(item) for item in self._checked(kept)]
         except Exception as error:
             raise self._unavailable(error) from None
@@ -115,3 +111,4 @@ class RedisSessions:
     async def close(self) -> None:
         """See `SessionStore.close`."""
         await self._client.aclose()
+        await self._client.connection_pool.disconnect()

@@ -87,8 +87,8 @@ class Refuser:
         for key, _ in self._selector.select(max(0.0, seconds)):
             if key.fileobj is self._listener:
                 self._accept()
-            else:
-                self._read(key.fileobj)  # type: ignore[arg-type]
+            elif key.fileobj in self._clients:  # else it was closed in this very turn, for one who came later
+                self._read(key.fileobj)
         now = time.monotonic()
         for link, client in list(self._clients.items()):
             if client.until > now:
