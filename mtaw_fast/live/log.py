@@ -23,10 +23,10 @@ from typing import NamedTuple, Protocol
 
 from mtaw_fast.errors import LearnError
 from mtaw_fast.live.events import Click, Event, parse
+from mtaw_fast.live.flusher import Flusher
 from mtaw_fast.storage.files import read_json, write_json
 
 SEGMENT_BYTES = 64 << 20
-FLUSH_SECONDS = 0.02
 START = ""  # the position before everything
 _ABOUT = "log.json"
 _LOCK = ".append.lock"
@@ -87,10 +87,9 @@ class FileLog:
     """
 
     def __init__(self, folder: Path, *, sync: bool = False, segment_bytes: int = SEGMENT_BYTES) -> None:
-        self.folder, self._sync, self._segment_bytes = folder, sync, segment_bytes
+        self.folder, self._segment_bytes = folder, segment_bytes
         self.damaged = 0
         self._lock = threading.Lock()
-        self._dirty = threading.Event()
         self._closed = False
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -101,11 +100,13 @@ class FileLog:
                     self._begin(0)
             self._number = -1
             self._file = -1
+            self._flusher: Flusher | None = None
             self._open(self._segments()[-1])
         except OSError as error:
             raise LearnError(f"cannot learn in {folder}: {error.strerror or error}; give a writable folder") from None
         if not sync:
-            threading.Thread(target=self._flush_for_ever, name="mtaw-fsync", daemon=True).start()
+            self._flusher = Flusher()
+            self._flusher.follow(self._file)
 
     # Writing
 
@@ -129,10 +130,10 @@ class FileLog:
                     raise LearnError(
                         f"the log in {self.folder} is full: {written} of {len(data)} bytes went in; free some space"
                     )
-                if self._sync:
+                if self._flusher is None:
                     os.fdatasync(self._file)
                 else:
-                    self._dirty.set()
+                    self._flusher.written()
             except OSError as error:
                 raise LearnError(f"cannot append to the log in {self.folder}: {error.strerror}") from None
             return _position(self._number, end)
@@ -170,21 +171,11 @@ class FileLog:
 
     def _open(self, number: int) -> None:
         file = os.open(self._path(number), os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
-        if self._file >= 0:
-            os.fdatasync(self._file)
-            os.close(self._file)
+        if self._flusher is not None:
+            self._flusher.follow(file)
+        elif self._file >= 0:
+            os.close(self._file)  # what was acknowledged of it was flushed before
         self._file, self._number = file, number
-
-    def _flush_for_ever(self) -> None:
-        while not self._closed:
-            self._dirty.wait(1.0)
-            if self._dirty.is_set():
-                threading.Event().wait(FLUSH_SECONDS)
-                self._dirty.clear()
-                with self._lock:
-                    if not self._closed:
-                        with contextlib.suppress(OSError):  # the next append meets the same disk and says so
-                            os.fdatasync(self._file)
 
     # Reading
 
@@ -304,11 +295,11 @@ class FileLog:
             if self._closed:
                 return
             self._closed = True
-            with contextlib.suppress(OSError):
-                os.fdatasync(self._file)
-            os.close(self._file)
+            if self._flusher is None:
+                os.close(self._file)
+            else:
+                self._flusher.close()
             os.close(self._guard)
-        self._dirty.set()
 
     def _identity(self) -> str:
         path = self.folder / _ABOUT
