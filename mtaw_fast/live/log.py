@@ -2,8 +2,9 @@
 
 A record is one line, `<CRC-32 in 8 hex digits> <JSON>`; a segment `events-<number>.log` is some 64 MB of them. Any
 number of processes append: each append is one write(2) to a file opened for appending, which begins with a line's end,
-so that what another writer could not finish spoils no record but its own. A record counts when its line has an end and
-its sum is right; what does not is damaged: it is named, counted and passed over.
+so that what another writer could not finish spoils no record but its own. A record counts when its line has an end,
+its sum is right and its event takes at most `MOST_RECORD` bytes; what does not is damaged: it is named, counted and
+passed over.
 
 A position names the place after a record, `<segment>-<offset>`, both of fixed width: positions sort as they come.
 """
@@ -27,10 +28,12 @@ from mtaw_fast.live.flusher import Flusher
 from mtaw_fast.storage.files import read_json, write_json
 
 SEGMENT_BYTES = 64 << 20
+MOST_RECORD = 64 << 20  # bytes of an event's JSON: what a reader takes into memory to find a record's end
 START = ""  # the position before everything
 _ABOUT = "log.json"
 _LOCK = ".append.lock"
 _READ_BYTES = 1 << 20
+_FRAME = 10  # bytes of a record beside its JSON
 _LOG = logging.getLogger("mtaw_fast.live")
 
 
@@ -48,7 +51,10 @@ class EventLog(Protocol):
     damaged: int
 
     def append(self, events: Sequence[Event]) -> str:
-        """Keep events; returns the position after the last. Raises LearnError where they could not be kept."""
+        """Keep events; returns the position after the last.
+
+        Raises LearnError where they could not be kept, or where one takes more than `MOST_RECORD` bytes.
+        """
         ...
 
     def read(self, after: str, limit: int = 10_000) -> list[Stamped]:
@@ -89,6 +95,7 @@ class FileLog:
     def __init__(self, folder: Path, *, sync: bool = False, segment_bytes: int = SEGMENT_BYTES) -> None:
         self.folder, self._segment_bytes = folder, segment_bytes
         self.damaged = 0
+        self._torn = (-1, 0, 0)  # (segment, offset, size): from there to its end of then, a segment has no line's end
         self._lock = threading.Lock()
         self._closed = False
         try:
@@ -116,9 +123,10 @@ class FileLog:
         Raises
         ------
         LearnError
-            Where not all of them could be written (a full disk): none is acknowledged then.
+            Where not all of them could be written (a full disk), or one is larger than a reader takes: none is
+            acknowledged then.
         """
-        data = b"\n" + b"".join(_framed(event.line()) for event in events)
+        data = b"\n" + b"".join(_framed(checked_line(event, f"the log in {self.folder}")) for event in events)
         with self._lock:
             if self._closed:
                 raise LearnError(f"the log in {self.folder} is closed; open it again")
@@ -206,15 +214,10 @@ class FileLog:
         self, number: int, offset: int, sealed: bool, limit: int, found: list[Stamped]
     ) -> tuple[int, bool]:
         """Add the events of one segment; returns (where it stopped, whether there may be more to read in it)."""
-        with self._path(number).open("rb", buffering=0) as file:
-            size = os.fstat(file.fileno()).st_size
-            if offset > size:
-                raise LearnError(f"{self._path(number)} ends at {size}, before position {offset}: it was cut short")
-            file.seek(offset)
-            data = file.read(_READ_BYTES)
+        data, may_come = self._lines(number, offset, sealed)
         end = data.rfind(b"\n") + 1
         if end == 0:
-            if len(data) == _READ_BYTES or (sealed and data):
+            if data and (sealed or not may_come):
                 self._damage(number, offset, "a record without an end")
                 return offset + len(data), True
             return offset, False
@@ -230,6 +233,29 @@ class FileLog:
             if limit == 0:
                 break
         return offset + begin, True
+
+    def _lines(self, number: int, offset: int, sealed: bool) -> tuple[bytes, bool]:
+        """Bytes from `offset` on, with a line's end in them if there is one within the length of a record.
+
+        The second value: whether there is none up to the segment's end, so that one may still come.
+        """
+        with self._path(number).open("rb", buffering=0) as file:
+            size = os.fstat(file.fileno()).st_size
+            if offset > size:
+                raise LearnError(f"{self._path(number)} ends at {size}, before position {offset}: it was cut short")
+            if not sealed and self._torn == (number, offset, size):
+                return b"", True  # else half a record of many MB is read again at every look
+            file.seek(offset)
+            data = file.read(_READ_BYTES)
+            while b"\n" not in data:
+                if len(data) >= MOST_RECORD + _FRAME:
+                    return data, False
+                more = file.read(min(max(len(data), _READ_BYTES), MOST_RECORD + _FRAME - len(data)))
+                if not more:
+                    self._torn = (number, offset, offset + len(data))
+                    return data, True
+                data += more
+        return data, False
 
     def _record(self, number: int, offset: int, line: bytes) -> Event | None:
         if not line.strip(b" "):
@@ -336,6 +362,17 @@ def _clicked_session(line: bytes) -> str | None:
     except (ValueError, KeyError, TypeError):
         return None
     return event.session if isinstance(event, Click) else None
+
+
+def checked_line(event: Event, where: str) -> bytes:
+    """The line of an event. Raises LearnError, which names the log `where`, if it is larger than a reader takes."""
+    line = event.line()
+    if len(line) > MOST_RECORD:
+        raise LearnError(
+            f"an event of {len(line):,} bytes is too large for {where}, which takes {MOST_RECORD:,}; "
+            "name fewer items in each call"
+        )
+    return line
 
 
 def _framed(line: bytes) -> bytes:

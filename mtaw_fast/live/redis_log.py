@@ -10,7 +10,7 @@ from urllib.parse import parse_qs, urlsplit, urlunsplit
 
 from mtaw_fast.errors import LearnError, UsageError, require
 from mtaw_fast.live.events import Click, Event, parse
-from mtaw_fast.live.log import Stamped
+from mtaw_fast.live.log import Stamped, checked_line
 
 _STREAM = "mtaw:events"
 _FIELD = b"e"
@@ -61,10 +61,11 @@ class RedisLog:
 
     def append(self, events: Sequence[Event]) -> str:
         """See `EventLog.append`: all of them or none."""
+        lines = [checked_line(event, f"the stream {self._name}") for event in events]
         try:
             pipeline = self._redis.pipeline(transaction=True)
-            for event in events:
-                pipeline.xadd(self._name, {_FIELD: event.line()})
+            for line in lines:
+                pipeline.xadd(self._name, {_FIELD: line})
             return _position(pipeline.execute()[-1])
         except self._error as error:
             raise LearnError(f"Redis at {self._where} did not keep the events: {error}; send them again") from None
