@@ -15,6 +15,7 @@ import contextlib
 import fcntl
 import logging
 import os
+import re
 import threading
 import uuid
 import zlib
@@ -32,6 +33,7 @@ MOST_RECORD = 64 << 20  # bytes of an event's JSON: what a reader takes into mem
 START = ""  # the position before everything
 _ABOUT = "log.json"
 _LOCK = ".append.lock"
+_SEGMENT = re.compile(r"events-([0-9]{10,})\.log")
 _READ_BYTES = 1 << 20
 _FRAME = 10  # bytes of a record beside its JSON
 _LOG = logging.getLogger("mtaw_fast.live")
@@ -58,7 +60,10 @@ class EventLog(Protocol):
         ...
 
     def read(self, after: str, limit: int = 10_000) -> list[Stamped]:
-        """The next events after a position, at most `limit`, empty where there are none yet."""
+        """The next events after a position, at most `limit`, empty where there are none yet.
+
+        Raises LearnError where the log cannot be read now.
+        """
         ...
 
     def scrub(self, sessions: set[str], until: str) -> int:
@@ -193,16 +198,27 @@ class FileLog:
         Raises
         ------
         LearnError
-            Where `after` is no position of this log.
+            Where `after` is no position of this log, or the log cannot be read now.
         """
         number, offset = parsed_position(after) if after else (0, 0)
+        with self._told("read"):
+            return self._read(number, offset, limit)
+
+    def _read(self, number: int, offset: int, limit: int) -> list[Stamped]:
         found: list[Stamped] = []
         segments = self._segments()
         if segments and number < segments[0]:
             number, offset = segments[0], 0  # what is gone has expired
         while number in segments and len(found) < limit:
             sealed = number + 1 in segments  # before reading: what is sealed grows no more
-            offset, more = self._read_segment(number, offset, sealed, limit - len(found), found)
+            try:
+                offset, more = self._read_segment(number, offset, sealed, limit - len(found), found)
+            except FileNotFoundError:
+                segments = self._segments()
+                if not segments or number >= segments[0]:
+                    raise
+                number, offset = segments[0], 0  # it expired since it was listed
+                continue
             if more:
                 continue
             if not sealed:
@@ -269,6 +285,17 @@ class FileLog:
             self._damage(number, offset, f"{type(error).__name__}: {error}")
             return None
 
+    @contextlib.contextmanager
+    def _told(self, work: str) -> Iterator[None]:
+        """Errors of the system as the library's own."""
+        try:
+            yield
+        except OSError as error:
+            raise LearnError(
+                f"cannot {work} {error.filename or self.folder}: {error.strerror or error}; "
+                "see to its disk, its rights and the limit of open files (ulimit -n)"
+            ) from None
+
     def _damage(self, number: int, offset: int, why: str) -> None:
         self.damaged += 1
         _LOG.warning("%s, byte %d: a damaged record is passed over (%s)", self._path(number), offset, why)
@@ -277,16 +304,17 @@ class FileLog:
 
     def expire(self, before: str, most_bytes: int) -> int:
         """Delete the oldest whole segments before a position, until the log takes `most_bytes`; returns how many."""
-        segments = self._segments()
-        sizes = {number: self._path(number).stat().st_size for number in segments}
-        gone = 0
-        for number in segments[:-1]:
-            if number >= parsed_position(before)[0] or sum(sizes.values()) <= most_bytes:
-                break
-            self._path(number).unlink()
-            sizes.pop(number)
-            gone += 1
-        return gone
+        with self._told("shorten"):
+            segments = self._segments()
+            sizes = {number: self._path(number).stat().st_size for number in segments}
+            gone = 0
+            for number in segments[:-1]:
+                if number >= parsed_position(before)[0] or sum(sizes.values()) <= most_bytes:
+                    break
+                self._path(number).unlink()
+                sizes.pop(number)
+                gone += 1
+            return gone
 
     def scrub(self, sessions: set[str], until: str) -> int:
         """Overwrite the records of `sessions` with blanks, up to a position. Returns how many there were.
@@ -337,7 +365,9 @@ class FileLog:
         return about["log"]
 
     def _segments(self) -> list[int]:
-        return sorted(int(path.stem[7:]) for path in self.folder.glob("events-*.log"))
+        # Not by glob, which takes a folder that cannot be read for an empty one.
+        names = [path.name for path in self.folder.iterdir()]
+        return sorted(int(found[1]) for name in names if (found := _SEGMENT.fullmatch(name)))
 
     def _path(self, number: int) -> Path:
         return self.folder / f"events-{number:010d}.log"
