@@ -19,12 +19,14 @@ import re
 import threading
 import uuid
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from mtaw_fast.errors import LearnError
-from mtaw_fast.live.events import Click, Event, parse
+from mtaw_fast.live.blanking import blank_clicks
+from mtaw_fast.live.events import Event, parse
 from mtaw_fast.live.flusher import Flusher
 from mtaw_fast.storage.files import read_json, write_json
 
@@ -66,8 +68,11 @@ class EventLog(Protocol):
         """
         ...
 
-    def scrub(self, sessions: set[str], until: str) -> int:
-        """Leave no trace of the clicks of `sessions` up to a position; returns how many there were."""
+    def scrub(self, forgotten: Mapping[str, str]) -> int:
+        """Leave no trace of what sessions clicked before a position, by their ids; returns how many clicks there were.
+
+        Raises LearnError where the log cannot be read or written: some may be gone then.
+        """
         ...
 
     def expire(self, before: str, most_bytes: int) -> int:
@@ -316,26 +321,18 @@ class FileLog:
                 gone += 1
             return gone
 
-    def scrub(self, sessions: set[str], until: str) -> int:
-        """Overwrite the records of `sessions` with blanks, up to a position. Returns how many there were.
+    def scrub(self, forgotten: Mapping[str, str]) -> int:
+        """Overwrite clicks with blanks; see `EventLog.scrub`.
 
         The records that ask to forget stay: they hold back what a copy of the log may still bring.
         """
-        last, end = parsed_position(until)
-        count = 0
-        for number in self._segments():
-            if number > last:
-                break
-            with self._path(number).open("r+b") as file:
-                data, begin = file.read(end if number == last else -1), 0
-                for line in data.split(b"\n"):
-                    if _clicked_session(line) in sessions:
-                        file.seek(begin)
-                        file.write(b" " * len(line))
-                        count += 1
-                    begin += len(line) + 1
-                file.flush()
-                os.fdatasync(file.fileno())
+        if not forgotten:
+            return 0
+        last, count = parsed_position(max(forgotten.values()))[0], 0
+        with self._told("scrub"):
+            for number in self._segments():
+                if number <= last:
+                    count += blank_clicks(self._path(number), forgotten, partial(_position, number))
         return count
 
     @property
@@ -383,15 +380,6 @@ def parsed_position(position: str) -> tuple[int, int]:
 
 def _position(number: int, offset: int) -> str:
     return f"{number:010d}-{offset:012d}"
-
-
-def _clicked_session(line: bytes) -> str | None:
-    """The session of a record that is a click; None of any other."""
-    try:
-        event = parse(line[9:])
-    except (ValueError, KeyError, TypeError):
-        return None
-    return event.session if isinstance(event, Click) else None
 
 
 def checked_line(event: Event, where: str) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import parse_qs, urlsplit, urlunsplit
 
@@ -100,14 +100,14 @@ class RedisLog:
             return 0
         return self._call("xtrim", self._name, minid=_identity(before), approximate=False)
 
-    def scrub(self, sessions: set[str], until: str) -> int:
+    def scrub(self, forgotten: Mapping[str, str]) -> int:
         """See `EventLog.scrub`. The entries that ask to forget stay, as in a folder's log."""
-        count, after = 0, ""
-        while sessions and (some := self.read(after)):
+        count, after, last = 0, "", max(forgotten.values(), default="")
+        while after < last and (some := self.read(after)):
             gone = [
                 _identity(one.position)
                 for one in some
-                if one.position <= until and isinstance(one.event, Click) and one.event.session in sessions
+                if isinstance(one.event, Click) and one.position < forgotten.get(one.event.session, "")
             ]
             if gone:
                 count += self._call("xdel", self._name, *gone)
