@@ -16,10 +16,10 @@ from mtaw_fast.bundle import Bundle
 from mtaw_fast.bundle.format import model_hash
 from mtaw_fast.errors import LearnError, MtawError
 from mtaw_fast.live.compaction import compacted
-from mtaw_fast.live.events import Forget
 from mtaw_fast.live.knowledge import GROWN, newest_bundle, trained_until
 from mtaw_fast.live.log import START, EventLog, Stamped
 from mtaw_fast.live.opening import open_log
+from mtaw_fast.live.scrubbing import scrub_forgotten
 from mtaw_fast.live.settings import LearningSettings, limits_of
 
 _READ_EVENTS = 10_000
@@ -51,11 +51,10 @@ def compact_folder(folder: str | os.PathLike[str], settings: LearningSettings) -
 def _compact(folder: str | os.PathLike[str], settings: LearningSettings, log: EventLog) -> Bundle:
     given = Bundle.load(folder, verify=False)
     before = newest_bundle(folder, settings.folder, verify=False)
-    reading = _Reading(log, before)
     model = compacted(
         before.model,
         log.identity,
-        reading.events(),
+        _behind(log, before),
         settings.limits,
         keep=settings.keep_ms,
         since=trained_until(before),
@@ -69,28 +68,20 @@ def _compact(folder: str | os.PathLike[str], settings: LearningSettings, log: Ev
         about={"grown_from": before.manifest.get("grown_from", model_hash(given.manifest))},
     )
     assert model.learned is not None
-    log.scrub(reading.forgotten, model.learned.position)
+    scrub_forgotten(log, settings.folder, model.learned.position)
     log.expire(model.learned.position, settings.max_bytes)
     return grown
 
 
-class _Reading:
-    """The events behind a bundle's position, and who asked to be forgotten in them."""
-
-    def __init__(self, log: EventLog, bundle: Bundle) -> None:
-        self._log = log
-        learned = bundle.model.learned
-        if learned is not None and learned.log not in ("", log.identity):
-            raise LearnError(f"{bundle.folder} has learned from another log; give it the folder it learned in")
-        self._position = None if learned is None else learned.position
-        self.forgotten: set[str] = set()
-
-    def events(self) -> Iterator[list[Stamped]]:
-        position = START if self._position is None else self._position
-        while some := self._log.read(position, _READ_EVENTS):
-            self.forgotten.update(one.event.session for one in some if isinstance(one.event, Forget))
-            yield some
-            position = some[-1].position
+def _behind(log: EventLog, bundle: Bundle) -> Iterator[list[Stamped]]:
+    """The events behind a bundle's position. Raises LearnError where that is of another log."""
+    learned = bundle.model.learned
+    if learned is not None and learned.log not in ("", log.identity):
+        raise LearnError(f"{bundle.folder} has learned from another log; give it the folder it learned in")
+    position = START if learned is None else learned.position
+    while some := log.read(position, _READ_EVENTS):
+        yield some
+        position = some[-1].position
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

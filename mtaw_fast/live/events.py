@@ -18,6 +18,7 @@ from mtaw_fast.errors import DataError, shown
 
 MOST_TEXT = 512  # characters of an id
 _INT64 = 2**63
+_HUGE = 2.0**128  # numbers of a vector are kept as float32
 EARLIEST, LATEST = 0, 4_102_444_800_000  # 1970 .. 2100: what lies outside is no time in milliseconds
 
 
@@ -161,26 +162,65 @@ def parse(line: bytes) -> Event | None:
     ValueError, KeyError, TypeError
         Where the line is no event.
     """
-    value = json.loads(line)
-    if not isinstance(value, dict) or type(value["time"]) is not int:
+    try:
+        value = json.loads(line)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    if not isinstance(value, dict) or type(value["time"]) is not int or not EARLIEST <= value["time"] <= LATEST:
         raise ValueError("it is no event with a time")
+    time = value["time"]
     if "session" in value:
-        click = Click(value["session"], value["item"], value["time"], value.get("type"), value.get("id"))
-        if type(click.session) is not str or type(click.item) not in (int, str):
-            raise ValueError("its session or item is no id")
-        return click
+        session, item = _is_text(value["session"], "session"), _are_items([value["item"]], "item")[0]
+        kind, identity = value.get("type"), value.get("id")
+        if kind is not None:
+            _is_text(kind, "type")
+        if identity is not None:
+            _is_text(identity, "id")
+        return Click(session, item, time, kind, identity)
     if "forget" in value:
-        return Forget(value["forget"], value["time"])
+        return Forget(_is_text(value["forget"], "forget"), time)
     if "add" in value:
-        return AddItems(tuple(value["add"]), _rows(value, "neighbours"), _rows(value, "vectors"), value["time"])
+        items = _are_items(value["add"], "add")
+        near, vectors = _rows(value, "neighbours", len(items)), _rows(value, "vectors", len(items))
+        return AddItems(
+            items,
+            None if near is None else tuple(_are_items(row, "neighbours") for row in near),
+            None if vectors is None else tuple(_are_numbers(row, "vectors") for row in vectors),
+            time,
+        )
     if "remove" in value:
-        return RemoveItems(tuple(value["remove"]), value["time"])
+        return RemoveItems(_are_items(value["remove"], "remove"), time)
     return None
 
 
-def _rows(value: Mapping[str, Any], name: str) -> tuple[tuple[Any, ...], ...] | None:
+# What a reader learns from must have the right types here: further on a wrong one would end the learning, not a record.
+
+
+def _is_text(value: Any, name: str) -> str:
+    if type(value) is not str:
+        raise ValueError(f"its {name} is no text")
+    return value
+
+
+def _are_items(values: Any, name: str) -> tuple[int | str, ...]:
+    if type(values) is not list or not all(
+        type(one) is str or (type(one) is int and -_INT64 <= one < _INT64) for one in values
+    ):
+        raise ValueError(f"its {name} holds what is no id of an item")
+    return tuple(values)
+
+
+def _are_numbers(values: Any, name: str) -> tuple[float, ...]:
+    if type(values) is not list or not all(type(one) in (int, float) and abs(one) < _HUGE for one in values):
+        raise ValueError(f"its {name} hold what is no number")
+    return tuple(values)
+
+
+def _rows(value: Mapping[str, Any], name: str, count: int) -> list[Any] | None:
     rows = value.get(name)
-    return None if rows is None else tuple(tuple(row) for row in rows)
+    if rows is not None and (type(rows) is not list or len(rows) != count):
+        raise ValueError(f"its {name} are not one list for each of {count} items")
+    return rows
 
 
 def _text(name: str, value: Any, where: str) -> str:

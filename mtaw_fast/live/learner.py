@@ -13,6 +13,7 @@ from mtaw_fast.live.state import LiveState
 from mtaw_fast.ranking.catalog import Catalog
 
 POLL_SECONDS = 0.05
+RETRY_SECONDS, MOST_RETRY_SECONDS = 1.0, 60.0
 PUBLISH_SECONDS = 0.3  # between two states of the catalog: clicks on known items need none
 _READ_EVENTS = 2_000
 _LOG = logging.getLogger("mtaw_fast.live")
@@ -26,18 +27,24 @@ class Learner:
     log : EventLog
         What to follow.
     state : LiveState
-        What learns; nobody else may apply to it.
+        What learns; nobody else may apply to it. Another takes its place where an error left it in doubt.
     publish : callable
         Called with the newest catalog, from the learner's thread.
+
+    Attributes
+    ----------
+    failure : str | None
+        Why nothing is learned at present: whatever the error, the thread tries again.
     """
 
     def __init__(self, log: EventLog, state: LiveState, publish: Callable[[Catalog], None]) -> None:
-        self._log, self.state, self._take = log, state, publish
+        self._log, self.state, self._publish = log, state, publish
         self._stopped = threading.Event()
         self._wake = threading.Event()
         self._turn = threading.Lock()
         self._published = 0.0
         self._known = state.ledger.position  # of what was published
+        self._spoiled = False
         self.failure: str | None = None
         self._thread = threading.Thread(target=self._follow, name="mtaw-learner", daemon=True)
 
@@ -49,14 +56,14 @@ class Learner:
     def read_ahead(self) -> None:
         """Learn up to the log's end without publishing."""
         with self._turn:
-            while events := self._log.read(self.state.ledger.position, _READ_EVENTS):
-                self.state.apply(events)
+            while self._learn_some():
+                pass
 
     def catch_up(self) -> None:
         """Learn up to the log's end and publish."""
         self.read_ahead()
         with self._turn:
-            self._publish()
+            self._publish_all()
 
     def wake(self) -> None:
         """Look at the log now, and not only at the next tick."""
@@ -75,33 +82,62 @@ class Learner:
         return self._known
 
     def _follow(self) -> None:
+        pause = RETRY_SECONDS
         while not self._stopped.is_set():
             self._wake.wait(POLL_SECONDS)
             self._wake.clear()
             try:
                 self._step()
-                self.failure = None
-            except LearnError as error:
+                self.failure, pause = None, RETRY_SECONDS
+            except Exception as error:  # whatever it is: a thread that has ended says nothing and learns nothing
+                expected = isinstance(error, LearnError)
+                told = str(error) if expected else f"{type(error).__name__}: {error}"
                 if self.failure is None:  # said once, until it is over
-                    _LOG.error("learning has stopped: %s", error)
-                self.failure = str(error)
-                self._stopped.wait(1.0)
+                    _LOG.error("learning has stopped, and is tried again: %s", told, exc_info=not expected)
+                self.failure = told
+                self._stopped.wait(pause)
+                if self._spoiled:  # to begin again is work, and may fail by the same event
+                    pause = min(2 * pause, MOST_RETRY_SECONDS)
 
     def _step(self) -> None:
         with self._turn:
             while not self._stopped.is_set():
-                events = self._log.read(self.state.ledger.position, _READ_EVENTS)
-                self.state.apply(events)
+                count = self._learn_some()
                 if time.monotonic() - self._published >= PUBLISH_SECONDS:
-                    self._publish()
+                    self._publish_all()
                 elif not self.state.changed:
                     self._known = self.state.ledger.position
-                if len(events) < _READ_EVENTS:
+                if count < _READ_EVENTS:
                     return
 
-    def _publish(self) -> None:
+    def _learn_some(self) -> int:
+        """Learn the next events; returns how many there were."""
+        if self._spoiled:
+            self._begin_again()
+        events = self._log.read(self.state.ledger.position, _READ_EVENTS)
+        self._spoiled = True
+        self.state.apply(events)
+        self._spoiled = False
+        return len(events)
+
+    def _begin_again(self) -> None:
+        """Learn what the log holds behind the model anew, where a batch was learned in part: no click counts twice."""
+        state = self.state.anew()
+        while events := self._log.read(state.ledger.position, _READ_EVENTS):
+            state.apply(events)
+        self._publish_now(state)  # before it is `state`: rankings must know what `position` says
+        self.state, self._spoiled = state, False
+
+    def _publish_all(self) -> None:
         """Let rankings know all that was learned."""
         if self.state.changed:
-            self._take(self.state.newest())
-            self._published = time.monotonic()
+            self._publish_now(self.state)
         self._known = self.state.ledger.position
+
+    def _publish_now(self, state: LiveState) -> None:
+        try:
+            self._publish(state.newest())
+        except Exception:
+            state.ledger.changed = True  # nobody has it yet
+            raise
+        self._published, self._known = time.monotonic(), state.ledger.position

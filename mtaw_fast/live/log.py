@@ -2,8 +2,9 @@
 
 A record is one line, `<CRC-32 in 8 hex digits> <JSON>`; a segment `events-<number>.log` is some 64 MB of them. Any
 number of processes append: each append is one write(2) to a file opened for appending, which begins with a line's end,
-so that what another writer could not finish spoils no record but its own. A record counts when its line has an end and
-its sum is right; what does not is damaged: it is named, counted and passed over.
+so that what another writer could not finish spoils no record but its own. A record counts when its line has an end,
+its sum is right and its event takes at most `MOST_RECORD` bytes; what does not is damaged: it is named, counted and
+passed over.
 
 A position names the place after a record, `<segment>-<offset>`, both of fixed width: positions sort as they come.
 """
@@ -14,23 +15,29 @@ import contextlib
 import fcntl
 import logging
 import os
+import re
 import threading
 import uuid
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from mtaw_fast.errors import LearnError
-from mtaw_fast.live.events import Click, Event, parse
+from mtaw_fast.live.blanking import blank_clicks
+from mtaw_fast.live.events import Event, parse
+from mtaw_fast.live.flusher import Flusher
 from mtaw_fast.storage.files import read_json, write_json
 
 SEGMENT_BYTES = 64 << 20
-FLUSH_SECONDS = 0.02
+MOST_RECORD = 64 << 20  # bytes of an event's JSON: what a reader takes into memory to find a record's end
 START = ""  # the position before everything
 _ABOUT = "log.json"
 _LOCK = ".append.lock"
+_SEGMENT = re.compile(r"events-([0-9]{10,})\.log")
 _READ_BYTES = 1 << 20
+_FRAME = 10  # bytes of a record beside its JSON
 _LOG = logging.getLogger("mtaw_fast.live")
 
 
@@ -48,15 +55,24 @@ class EventLog(Protocol):
     damaged: int
 
     def append(self, events: Sequence[Event]) -> str:
-        """Keep events; returns the position after the last. Raises LearnError where they could not be kept."""
+        """Keep events; returns the position after the last.
+
+        Raises LearnError where they could not be kept, or where one takes more than `MOST_RECORD` bytes.
+        """
         ...
 
     def read(self, after: str, limit: int = 10_000) -> list[Stamped]:
-        """The next events after a position, at most `limit`, empty where there are none yet."""
+        """The next events after a position, at most `limit`, empty where there are none yet.
+
+        Raises LearnError where the log cannot be read now.
+        """
         ...
 
-    def scrub(self, sessions: set[str], until: str) -> int:
-        """Leave no trace of the clicks of `sessions` up to a position; returns how many there were."""
+    def scrub(self, forgotten: Mapping[str, str]) -> int:
+        """Leave no trace of what sessions clicked before a position, by their ids; returns how many clicks there were.
+
+        Raises LearnError where the log cannot be read or written: some may be gone then.
+        """
         ...
 
     def expire(self, before: str, most_bytes: int) -> int:
@@ -87,10 +103,10 @@ class FileLog:
     """
 
     def __init__(self, folder: Path, *, sync: bool = False, segment_bytes: int = SEGMENT_BYTES) -> None:
-        self.folder, self._sync, self._segment_bytes = folder, sync, segment_bytes
+        self.folder, self._segment_bytes = folder, segment_bytes
         self.damaged = 0
+        self._torn = (-1, 0, 0)  # (segment, offset, size): from there to its end of then, a segment has no line's end
         self._lock = threading.Lock()
-        self._dirty = threading.Event()
         self._closed = False
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -101,11 +117,13 @@ class FileLog:
                     self._begin(0)
             self._number = -1
             self._file = -1
+            self._flusher: Flusher | None = None
             self._open(self._segments()[-1])
         except OSError as error:
             raise LearnError(f"cannot learn in {folder}: {error.strerror or error}; give a writable folder") from None
         if not sync:
-            threading.Thread(target=self._flush_for_ever, name="mtaw-fsync", daemon=True).start()
+            self._flusher = Flusher()
+            self._flusher.follow(self._file)
 
     # Writing
 
@@ -115,9 +133,10 @@ class FileLog:
         Raises
         ------
         LearnError
-            Where not all of them could be written (a full disk): none is acknowledged then.
+            Where not all of them could be written (a full disk), or one is larger than a reader takes: none is
+            acknowledged then.
         """
-        data = b"\n" + b"".join(_framed(event.line()) for event in events)
+        data = b"\n" + b"".join(_framed(checked_line(event, f"the log in {self.folder}")) for event in events)
         with self._lock:
             if self._closed:
                 raise LearnError(f"the log in {self.folder} is closed; open it again")
@@ -129,10 +148,10 @@ class FileLog:
                     raise LearnError(
                         f"the log in {self.folder} is full: {written} of {len(data)} bytes went in; free some space"
                     )
-                if self._sync:
+                if self._flusher is None:
                     os.fdatasync(self._file)
                 else:
-                    self._dirty.set()
+                    self._flusher.written()
             except OSError as error:
                 raise LearnError(f"cannot append to the log in {self.folder}: {error.strerror}") from None
             return _position(self._number, end)
@@ -170,21 +189,11 @@ class FileLog:
 
     def _open(self, number: int) -> None:
         file = os.open(self._path(number), os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
-        if self._file >= 0:
-            os.fdatasync(self._file)
-            os.close(self._file)
+        if self._flusher is not None:
+            self._flusher.follow(file)
+        elif self._file >= 0:
+            os.close(self._file)  # what was acknowledged of it was flushed before
         self._file, self._number = file, number
-
-    def _flush_for_ever(self) -> None:
-        while not self._closed:
-            self._dirty.wait(1.0)
-            if self._dirty.is_set():
-                threading.Event().wait(FLUSH_SECONDS)
-                self._dirty.clear()
-                with self._lock:
-                    if not self._closed:
-                        with contextlib.suppress(OSError):  # the next append meets the same disk and says so
-                            os.fdatasync(self._file)
 
     # Reading
 
@@ -194,16 +203,27 @@ class FileLog:
         Raises
         ------
         LearnError
-            Where `after` is no position of this log.
+            Where `after` is no position of this log, or the log cannot be read now.
         """
         number, offset = parsed_position(after) if after else (0, 0)
+        with self._told("read"):
+            return self._read(number, offset, limit)
+
+    def _read(self, number: int, offset: int, limit: int) -> list[Stamped]:
         found: list[Stamped] = []
         segments = self._segments()
         if segments and number < segments[0]:
             number, offset = segments[0], 0  # what is gone has expired
         while number in segments and len(found) < limit:
             sealed = number + 1 in segments  # before reading: what is sealed grows no more
-            offset, more = self._read_segment(number, offset, sealed, limit - len(found), found)
+            try:
+                offset, more = self._read_segment(number, offset, sealed, limit - len(found), found)
+            except FileNotFoundError:
+                segments = self._segments()
+                if not segments or number >= segments[0]:
+                    raise
+                number, offset = segments[0], 0  # it expired since it was listed
+                continue
             if more:
                 continue
             if not sealed:
@@ -215,15 +235,10 @@ class FileLog:
         self, number: int, offset: int, sealed: bool, limit: int, found: list[Stamped]
     ) -> tuple[int, bool]:
         """Add the events of one segment; returns (where it stopped, whether there may be more to read in it)."""
-        with self._path(number).open("rb", buffering=0) as file:
-            size = os.fstat(file.fileno()).st_size
-            if offset > size:
-                raise LearnError(f"{self._path(number)} ends at {size}, before position {offset}: it was cut short")
-            file.seek(offset)
-            data = file.read(_READ_BYTES)
+        data, may_come = self._lines(number, offset, sealed)
         end = data.rfind(b"\n") + 1
         if end == 0:
-            if len(data) == _READ_BYTES or (sealed and data):
+            if data and (sealed or not may_come):
                 self._damage(number, offset, "a record without an end")
                 return offset + len(data), True
             return offset, False
@@ -240,6 +255,29 @@ class FileLog:
                 break
         return offset + begin, True
 
+    def _lines(self, number: int, offset: int, sealed: bool) -> tuple[bytes, bool]:
+        """Bytes from `offset` on, with a line's end in them if there is one within the length of a record.
+
+        The second value: whether there is none up to the segment's end, so that one may still come.
+        """
+        with self._path(number).open("rb", buffering=0) as file:
+            size = os.fstat(file.fileno()).st_size
+            if offset > size:
+                raise LearnError(f"{self._path(number)} ends at {size}, before position {offset}: it was cut short")
+            if not sealed and self._torn == (number, offset, size):
+                return b"", True  # else half a record of many MB is read again at every look
+            file.seek(offset)
+            data = file.read(_READ_BYTES)
+            while b"\n" not in data:
+                if len(data) >= MOST_RECORD + _FRAME:
+                    return data, False
+                more = file.read(min(max(len(data), _READ_BYTES), MOST_RECORD + _FRAME - len(data)))
+                if not more:
+                    self._torn = (number, offset, offset + len(data))
+                    return data, True
+                data += more
+        return data, False
+
     def _record(self, number: int, offset: int, line: bytes) -> Event | None:
         if not line.strip(b" "):
             return None  # scrubbed
@@ -252,6 +290,17 @@ class FileLog:
             self._damage(number, offset, f"{type(error).__name__}: {error}")
             return None
 
+    @contextlib.contextmanager
+    def _told(self, work: str) -> Iterator[None]:
+        """Errors of the system as the library's own."""
+        try:
+            yield
+        except OSError as error:
+            raise LearnError(
+                f"cannot {work} {error.filename or self.folder}: {error.strerror or error}; "
+                "see to its disk, its rights and the limit of open files (ulimit -n)"
+            ) from None
+
     def _damage(self, number: int, offset: int, why: str) -> None:
         self.damaged += 1
         _LOG.warning("%s, byte %d: a damaged record is passed over (%s)", self._path(number), offset, why)
@@ -260,37 +309,30 @@ class FileLog:
 
     def expire(self, before: str, most_bytes: int) -> int:
         """Delete the oldest whole segments before a position, until the log takes `most_bytes`; returns how many."""
-        segments = self._segments()
-        sizes = {number: self._path(number).stat().st_size for number in segments}
-        gone = 0
-        for number in segments[:-1]:
-            if number >= parsed_position(before)[0] or sum(sizes.values()) <= most_bytes:
-                break
-            self._path(number).unlink()
-            sizes.pop(number)
-            gone += 1
-        return gone
+        with self._told("shorten"):
+            segments = self._segments()
+            sizes = {number: self._path(number).stat().st_size for number in segments}
+            gone = 0
+            for number in segments[:-1]:
+                if number >= parsed_position(before)[0] or sum(sizes.values()) <= most_bytes:
+                    break
+                self._path(number).unlink()
+                sizes.pop(number)
+                gone += 1
+            return gone
 
-    def scrub(self, sessions: set[str], until: str) -> int:
-        """Overwrite the records of `sessions` with blanks, up to a position. Returns how many there were.
+    def scrub(self, forgotten: Mapping[str, str]) -> int:
+        """Overwrite clicks with blanks; see `EventLog.scrub`.
 
         The records that ask to forget stay: they hold back what a copy of the log may still bring.
         """
-        last, end = parsed_position(until)
-        count = 0
-        for number in self._segments():
-            if number > last:
-                break
-            with self._path(number).open("r+b") as file:
-                data, begin = file.read(end if number == last else -1), 0
-                for line in data.split(b"\n"):
-                    if _clicked_session(line) in sessions:
-                        file.seek(begin)
-                        file.write(b" " * len(line))
-                        count += 1
-                    begin += len(line) + 1
-                file.flush()
-                os.fdatasync(file.fileno())
+        if not forgotten:
+            return 0
+        last, count = parsed_position(max(forgotten.values()))[0], 0
+        with self._told("scrub"):
+            for number in self._segments():
+                if number <= last:
+                    count += blank_clicks(self._path(number), forgotten, partial(_position, number))
         return count
 
     @property
@@ -304,11 +346,11 @@ class FileLog:
             if self._closed:
                 return
             self._closed = True
-            with contextlib.suppress(OSError):
-                os.fdatasync(self._file)
-            os.close(self._file)
+            if self._flusher is None:
+                os.close(self._file)
+            else:
+                self._flusher.close()
             os.close(self._guard)
-        self._dirty.set()
 
     def _identity(self) -> str:
         path = self.folder / _ABOUT
@@ -320,7 +362,9 @@ class FileLog:
         return about["log"]
 
     def _segments(self) -> list[int]:
-        return sorted(int(path.stem[7:]) for path in self.folder.glob("events-*.log"))
+        # Not by glob, which takes a folder that cannot be read for an empty one.
+        names = [path.name for path in self.folder.iterdir()]
+        return sorted(int(found[1]) for name in names if (found := _SEGMENT.fullmatch(name)))
 
     def _path(self, number: int) -> Path:
         return self.folder / f"events-{number:010d}.log"
@@ -338,13 +382,15 @@ def _position(number: int, offset: int) -> str:
     return f"{number:010d}-{offset:012d}"
 
 
-def _clicked_session(line: bytes) -> str | None:
-    """The session of a record that is a click; None of any other."""
-    try:
-        event = parse(line[9:])
-    except (ValueError, KeyError, TypeError):
-        return None
-    return event.session if isinstance(event, Click) else None
+def checked_line(event: Event, where: str) -> bytes:
+    """The line of an event. Raises LearnError, which names the log `where`, if it is larger than a reader takes."""
+    line = event.line()
+    if len(line) > MOST_RECORD:
+        raise LearnError(
+            f"an event of {len(line):,} bytes is too large for {where}, which takes {MOST_RECORD:,}; "
+            "name fewer items in each call"
+        )
+    return line
 
 
 def _framed(line: bytes) -> bytes:

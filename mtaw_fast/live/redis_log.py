@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import parse_qs, urlsplit, urlunsplit
 
 from mtaw_fast.errors import LearnError, UsageError, require
 from mtaw_fast.live.events import Click, Event, parse
-from mtaw_fast.live.log import Stamped
+from mtaw_fast.live.log import Stamped, checked_line
 
 _STREAM = "mtaw:events"
 _FIELD = b"e"
@@ -61,10 +61,11 @@ class RedisLog:
 
     def append(self, events: Sequence[Event]) -> str:
         """See `EventLog.append`: all of them or none."""
+        lines = [checked_line(event, f"the stream {self._name}") for event in events]
         try:
             pipeline = self._redis.pipeline(transaction=True)
-            for event in events:
-                pipeline.xadd(self._name, {_FIELD: event.line()})
+            for line in lines:
+                pipeline.xadd(self._name, {_FIELD: line})
             return _position(pipeline.execute()[-1])
         except self._error as error:
             raise LearnError(f"Redis at {self._where} did not keep the events: {error}; send them again") from None
@@ -99,14 +100,14 @@ class RedisLog:
             return 0
         return self._call("xtrim", self._name, minid=_identity(before), approximate=False)
 
-    def scrub(self, sessions: set[str], until: str) -> int:
+    def scrub(self, forgotten: Mapping[str, str]) -> int:
         """See `EventLog.scrub`. The entries that ask to forget stay, as in a folder's log."""
-        count, after = 0, ""
-        while sessions and (some := self.read(after)):
+        count, after, last = 0, "", max(forgotten.values(), default="")
+        while after < last and (some := self.read(after)):
             gone = [
                 _identity(one.position)
                 for one in some
-                if one.position <= until and isinstance(one.event, Click) and one.event.session in sessions
+                if isinstance(one.event, Click) and one.position < forgotten.get(one.event.session, "")
             ]
             if gone:
                 count += self._call("xdel", self._name, *gone)

@@ -42,7 +42,7 @@ class LiveState:
     """
 
     def __init__(self, model: Model, limits: LearningLimits, since: int | None = None) -> None:
-        self.model = model
+        self.model, self._limits, self._since = model, limits, since
         self.memory, self.delta = memory_with_delta(model, limits.new_items)
         # What wall-clock time says goes along where the model's ranker reads it.
         self.trends = None if model.trends is None else model.trends.live(self.delta.n_catalog)
@@ -51,6 +51,10 @@ class LiveState:
         self._norm = np.float32(mean_norm(model.weights["item_embedding"]))
         self._vectors = np.zeros((0, model.config.d), dtype=np.float32)
         self.ledger.begin(self)
+
+    def anew(self) -> LiveState:
+        """One that has learned nothing yet: of the same model, by the same limits."""
+        return LiveState(self.model, self._limits, self._since)
 
     def apply(self, stamped: Sequence[Stamped]) -> None:
         """Learn from events in the log's order."""

@@ -195,7 +195,7 @@ def test_scrubbing_leaves_no_trace_of_a_session(tmp_path: Path) -> None:
     for event in events:
         log.append([event])
     end = log.append([Forget("secret", 99)])
-    assert log.scrub({"secret"}, end) == 8
+    assert log.scrub({"secret": end}) == 8
     assert events_of(FileLog(tmp_path)) == [event for event in events if event.session == "other"] + [
         Forget("secret", 99)
     ]

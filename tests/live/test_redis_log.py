@@ -11,6 +11,7 @@ import pytest
 
 from mtaw_fast import Recommender
 from mtaw_fast.errors import LearnError, UsageError
+from mtaw_fast.live import log as live_log
 from mtaw_fast.live.compactor import compact_folder
 from mtaw_fast.live.events import Click, Event, Forget
 from mtaw_fast.live.log import START
@@ -89,14 +90,14 @@ def test_a_damaged_entry_is_named_and_passed_over(
     assert caplog.messages[0].startswith(f"stream {name}, entry ")
 
 
-def test_scrubbing_leaves_no_click_of_a_session_up_to_a_position(log: RedisLog) -> None:
+def test_scrubbing_leaves_no_click_of_a_session_before_its_position(log: RedisLog) -> None:
     log.append([Click("a", "sku-1", NOON), Click("b", "sku-1", NOON), Click("a", "sku-2", NOON)])
     until = log.append([Forget("a", NOON)])
     later = Click("a", "sku-3", NOON)
     log.append([later])
-    assert log.scrub({"a"}, until) == 2
+    assert log.scrub({"a": until}) == 2
     assert [one.event for one in log.read(START)] == [Click("b", "sku-1", NOON), Forget("a", NOON), later]
-    assert log.scrub(set(), until) == 0
+    assert log.scrub({}) == 0
 
 
 def test_what_was_taken_in_expires_where_the_stream_is_too_large(log: RedisLog) -> None:
@@ -184,3 +185,12 @@ def again(work: Callable[[], str], seconds: float = 10.0) -> str:
 def test_an_address_that_is_none_of_redis_is_refused() -> None:
     with pytest.raises(UsageError, match="no address of Redis"):
         RedisLog("http://127.0.0.1:1/0")
+
+
+def test_a_record_that_is_too_large_is_refused_with_all_that_came_with_it(
+    log: RedisLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live_log, "MOST_RECORD", 200)
+    with pytest.raises(LearnError, match=r"too large for the stream .*; name fewer items in each call"):
+        log.append([*clicks(1), Click("s", "x" * 200, NOON)])
+    assert log.read(START) == []

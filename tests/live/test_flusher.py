@@ -1,0 +1,111 @@
+"""Appends never wait for the disk, unless they were asked to: then each is acknowledged after its own flush."""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mtaw_fast.errors import LearnError
+from mtaw_fast.live.events import Click
+from mtaw_fast.live.log import START, FileLog, parsed_position
+
+SECONDS = 5.0
+
+
+class SlowDisk:
+    """`os.fdatasync` that waits until it is let through, and notes what it flushed: path and size."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.through, self.asked = threading.Event(), threading.Event()
+        self.flushed: list[tuple[str, int]] = []
+        monkeypatch.setattr(os, "fdatasync", self)
+
+    def __call__(self, file: int) -> None:
+        self.asked.set()
+        self.through.wait(4 * SECONDS)
+        self.flushed.append((os.path.realpath(f"/proc/self/fd/{file}"), os.fstat(file).st_size))
+
+
+@pytest.fixture
+def disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[SlowDisk]:
+    slow = SlowDisk(monkeypatch)
+    yield slow
+    slow.through.set()
+
+
+def open_segments(folder: Path) -> list[str]:
+    """The log's segments that this process holds open, one entry each descriptor."""
+    paths = [os.path.realpath(link) for link in Path("/proc/self/fd").iterdir()]
+    return [path for path in paths if path.startswith(f"{folder}/events-")]
+
+
+def appended(log: FileLog, count: int) -> bool:
+    """Whether so many appends return in time."""
+    thread = threading.Thread(target=lambda: [log.append([Click("s", n, 1)]) for n in range(count)], daemon=True)
+    thread.start()
+    thread.join(SECONDS)
+    return not thread.is_alive()
+
+
+def test_an_append_does_not_wait_for_a_flush_under_way(tmp_path: Path, disk: SlowDisk) -> None:
+    log = FileLog(tmp_path)
+    assert appended(log, 1)
+    assert disk.asked.wait(SECONDS), "nothing was flushed"
+    assert appended(log, 1), "an append waited for the disk"
+
+
+def test_a_change_of_segments_does_not_wait_and_flushes_each(tmp_path: Path, disk: SlowDisk) -> None:
+    log = FileLog(tmp_path, segment_bytes=200)
+    assert appended(log, 20), "a change of segments waited for the disk"
+    disk.through.set()
+    log.close()
+    sizes = {str(path): path.stat().st_size for path in tmp_path.glob("events-*.log")}
+    assert len(sizes) > 3
+    assert sizes.items() <= set(disk.flushed), "a segment was closed before all of it was flushed"
+    assert open_segments(tmp_path) == []
+
+
+def test_closing_waits_for_the_flush_under_way(tmp_path: Path, disk: SlowDisk) -> None:
+    log = FileLog(tmp_path)
+    assert appended(log, 1)
+    assert disk.asked.wait(SECONDS)
+    closing = threading.Thread(target=log.close, daemon=True)
+    closing.start()
+    closing.join(0.2)
+    assert closing.is_alive(), "the file was closed under its flush"
+    disk.through.set()
+    closing.join(SECONDS)
+    assert not closing.is_alive()
+    assert open_segments(tmp_path) == []
+
+
+def test_a_synced_append_is_acknowledged_after_its_own_flush(tmp_path: Path, disk: SlowDisk) -> None:
+    disk.through.set()
+    log = FileLog(tmp_path, sync=True, segment_bytes=300)
+    for number in range(20):
+        segment, end = parsed_position(log.append([Click("s", number, 1)]))
+        path, size = disk.flushed[-1]
+        assert path == str(tmp_path / f"events-{segment:010d}.log")
+        assert size >= end
+    log.close()
+    assert open_segments(tmp_path) == []
+
+
+def test_a_synced_append_whose_flush_fails_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = FileLog(tmp_path, sync=True)
+
+    def broken(file: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fdatasync", broken)
+        with pytest.raises(LearnError, match="cannot append to the log"):
+            log.append([Click("s", 1, 1)])
+    log.append([Click("s", 2, 1)])
+    assert log.read(START)[-1].event == Click("s", 2, 1)
+    log.close()

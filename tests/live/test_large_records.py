@@ -1,0 +1,116 @@
+"""Records of many megabytes: what was acknowledged is read, what no reader takes is refused, what is torn is left."""
+
+from __future__ import annotations
+
+import zlib
+from pathlib import Path
+
+import pytest
+
+from mtaw_fast.errors import LearnError
+from mtaw_fast.live import log as live_log
+from mtaw_fast.live.events import AddItems, Click, Event
+from mtaw_fast.live.log import START, FileLog
+
+SEGMENT = "events-0000000000.log"
+
+
+def many_items(count: int = 9_000, d: int = 8) -> AddItems:
+    """Items by hand, as one record of some 1.5 MB."""
+    row = tuple((2 + place) ** 0.3 for place in range(d))
+    return AddItems(tuple(f"sku-{place}" for place in range(count)), None, (row,) * count, 1)
+
+
+def events_of(log: FileLog) -> list[Event]:
+    found, after = list[Event](), START
+    while some := log.read(after, 7):
+        found += [one.event for one in some]
+        after = some[-1].position
+    return found
+
+
+def torn(folder: Path, size: int) -> None:
+    """What a writer leaves that was killed within a record of many MB."""
+    with (folder / SEGMENT).open("ab") as file:
+        file.write(b"\n00000000 " + b"x" * size)
+
+
+@pytest.mark.parametrize("segment_bytes", [1 << 20, 64 << 20])
+def test_a_record_of_more_than_a_megabyte_comes_back(tmp_path: Path, segment_bytes: int) -> None:
+    log = FileLog(tmp_path, segment_bytes=segment_bytes)
+    sent = [Click("s", 1, 1), many_items(), Click("s", 2, 2), many_items(20_000), many_items(), Click("s", 3, 3)]
+    assert len(sent[1].line()) > 1_400_000
+    for event in sent:
+        end = log.append([event])
+    log.append(sent)
+    assert events_of(log) == 2 * sent
+    assert log.read(START, len(sent))[-1].position == end
+    assert log.damaged == 0
+    log.close()
+
+
+def test_a_record_that_is_still_being_written_is_waited_for(tmp_path: Path) -> None:
+    log = FileLog(tmp_path)
+    line = many_items().line()
+    record = b"\n%08x %b\n" % (zlib.crc32(line), line)
+    for begin in range(0, len(record), 300_000):
+        assert log.read(START) == []
+        with (tmp_path / SEGMENT).open("ab") as file:
+            file.write(record[begin : begin + 300_000])
+    assert [one.event for one in log.read(START)] == [many_items()]
+    assert log.damaged == 0
+    log.close()
+
+
+@pytest.mark.parametrize("sealed", [False, True])
+def test_a_large_torn_record_spoils_itself_alone(tmp_path: Path, sealed: bool) -> None:
+    log = FileLog(tmp_path, segment_bytes=1 << 20 if sealed else 64 << 20)
+    log.append([Click("s", 1, 1)])
+    torn(tmp_path, 3 << 20)
+    assert [one.event for one in log.read(START)] == [Click("s", 1, 1)]
+    assert log.damaged == 0, "its end may come"
+    log.append([Click("s", 2, 2)])
+    assert events_of(log) == [Click("s", 1, 1), Click("s", 2, 2)]
+    assert log.damaged == 1
+    log.close()
+
+
+def test_half_a_large_record_is_read_once_while_nothing_comes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = FileLog(tmp_path)
+    after = log.append([Click("s", 1, 1)])
+    torn(tmp_path, 3 << 20)
+    position = live_log._position(0, live_log.parsed_position(after)[1] + 1)  # behind the line's end before it
+    assert log.read(position) == []
+    monkeypatch.setattr(live_log, "_READ_BYTES", None)  # reading fails
+    assert log.read(position) == []
+    log.close()
+
+
+def test_a_record_that_no_reader_takes_is_refused_and_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = many_items().line()
+    log = FileLog(tmp_path)
+    monkeypatch.setattr(live_log, "MOST_RECORD", len(line))
+    monkeypatch.setattr(live_log, "_READ_BYTES", 1 << 16)
+    log.append([many_items()])
+    with pytest.raises(LearnError, match=rf"1,\d+,\d+ bytes is too large for the log in {tmp_path}.*fewer items"):
+        log.append([Click("s", 1, 1), many_items(9_001)])
+    assert events_of(log) == [many_items()], "a part of what was refused was kept"
+    torn(tmp_path, 4 * len(line))
+    log.append([Click("s", 2, 2)])
+    assert events_of(log) == [many_items(), Click("s", 2, 2)]
+    assert log.damaged > 0
+    log.close()
+
+
+def test_reading_a_record_without_an_end_takes_bounded_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = FileLog(tmp_path)
+    monkeypatch.setattr(live_log, "MOST_RECORD", 1 << 20)
+    monkeypatch.setattr(live_log, "_READ_BYTES", 3 << 17)  # no divisor of it
+    torn(tmp_path, 5 << 20)
+    data, may_come = log._lines(0, 1, sealed=False)
+    assert len(data) == (1 << 20) + 10
+    assert not may_come
+    assert log.read(START) == []
+    log.close()

@@ -1,0 +1,192 @@
+"""Nothing ends the learning for good: what fails is said once, shown, and tried again."""
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mtaw_fast import Recommender
+from mtaw_fast.errors import LearnError
+from mtaw_fast.live import learner
+from mtaw_fast.live.events import Click
+from mtaw_fast.live.log import START, FileLog
+from mtaw_fast.live.state import LiveState
+from tests.live.test_learning import MODEL, NOON, answers, drawn, folder, learning, until_learned
+from tests.service.running import eventually
+
+__all__ = ["folder", "learning"]
+
+Make = Callable[..., Recommender]
+
+
+@pytest.fixture(autouse=True)
+def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(learner, "RETRY_SECONDS", 0.05)
+
+
+@contextmanager
+def no_handles() -> Iterator[None]:
+    """No file can be opened; those that are stay so."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def stopped(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [one for one in caplog.messages if one.startswith("learning has stopped")]
+
+
+def counted(rec: Recommender) -> int:
+    return int(rec.knowledge.state.ledger.clicks.sum() - MODEL.popularity.sum())
+
+
+def test_without_file_handles_it_stops_says_so_once_and_goes_on(
+    learning: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    rec = learning()
+    until_learned(rec, rec.observe("s", ["sku-1"]))
+    with no_handles():
+        position = rec.observe("t", ["sku-2", "sku-3"])
+        eventually(lambda: rec.knowledge.learner.failure is not None, 5)
+        assert "open files" in rec.knowledge.learner.failure
+        before = answers(rec, drawn(1, 5))
+        rec.knowledge.learner._stopped.wait(0.3)  # several tries
+        assert answers(rec, drawn(1, 5)) == before, "rankings need no log"
+    until_learned(rec, position)
+    eventually(lambda: rec.knowledge.learner.failure is None, 5)
+    assert len(stopped(caplog)) == 1
+    assert counted(rec) == 3
+
+
+def test_an_error_within_a_batch_counts_no_click_twice(
+    learning: Make, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    rec, other = learning(), learning()
+    rec.add_items(["by-hand"], neighbours=[["sku-7", "sku-8"]])
+    real, calls = LiveState.click, list[int]()
+    hit = rec.knowledge.learner
+
+    def failing(self: LiveState, *clicks: Any) -> None:
+        real(self, *clicks)
+        if self is hit.state:  # until another takes its place
+            calls.append(len(clicks[0]))
+            if len(calls) >= 2:
+                raise RuntimeError("a step in the middle of a batch failed")
+
+    monkeypatch.setattr(LiveState, "click", failing)
+    some = [Click(f"s{n // 4}", f"sku-{n % 40}" if n % 9 else "newcomer", NOON + n) for n in range(100)]
+    position = rec.knowledge.append(some)
+    until_learned(other, position)
+    until_learned(rec, position)
+    assert len(calls) >= 2
+    assert stopped(caplog) == [
+        "learning has stopped, and is tried again: RuntimeError: a step in the middle of a batch failed"
+    ]
+    eventually(lambda: hit.failure is None, 5)
+    assert counted(rec) == 100
+    assert "newcomer" in rec.ids.external(np.arange(len(rec.ids), dtype=np.int32)), "what is learned is not served"
+    other.knowledge.learner.catch_up()
+    assert answers(rec, drawn(2)) == answers(other, drawn(2))
+
+
+def test_an_event_that_never_can_be_learned_is_tried_ever_less_often(
+    learning: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rec = learning()
+    tries: list[None] = []
+
+    def failing(self: LiveState, *clicks: Any) -> None:
+        tries.append(None)
+        raise ValueError("never")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(LiveState, "click", failing)
+        position = rec.observe("s", ["sku-1"])
+        eventually(lambda: len(tries) >= 3, 10)
+        rec.knowledge.learner._stopped.wait(0.7)  # after 0.05, 0.1, 0.2, 0.4, .. seconds
+        assert len(tries) <= 7
+        assert rec.knowledge.learner.failure == "ValueError: never"
+    until_learned(rec, position)
+    assert counted(rec) == 1
+
+
+def test_a_catalog_that_could_not_be_published_is_published_later(learning: Make) -> None:
+    rec = learning()
+    real, failures = rec.knowledge.learner._publish, [OSError(errno.EMFILE, "Too many open files"), MemoryError()]
+
+    def publish(catalog: Any) -> None:
+        if failures:
+            raise failures.pop()
+        real(catalog)
+
+    rec.knowledge.learner._publish = publish
+    rec.observe("s", ["sku-1", "newcomer"])
+    eventually(lambda: "newcomer" in rec.recommend(["sku-1"], k=100).items, 10)
+    assert not failures
+
+
+def test_a_segment_that_expires_between_listing_and_opening_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = FileLog(tmp_path, segment_bytes=200)
+    for number in range(20):
+        log.append([Click("s", number, 1)])
+    everything = log.read(START)
+    listed = FileLog._segments
+
+    def then_expired(self: FileLog) -> list[int]:
+        found = listed(self)
+        monkeypatch.setattr(FileLog, "_segments", listed)
+        assert log.expire(everything[12].position, most_bytes=0) > 1
+        return found
+
+    monkeypatch.setattr(FileLog, "_segments", then_expired)
+    left = log.read(START)
+    assert left == everything[-len(left) :]
+    assert everything[12] in left
+    log.close()
+
+
+@pytest.mark.parametrize("code", [errno.EMFILE, errno.ENFILE, errno.EIO, errno.ENOENT])
+def test_a_log_that_cannot_be_read_is_one_line_that_names_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    log = FileLog(tmp_path)
+    position = log.append([Click("s", 1, 1)])
+
+    def broken(self: Path, *arguments: Any, **named: Any) -> None:
+        raise OSError(code, os.strerror(code), str(self))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "open", broken)
+        for work in (lambda: log.read(START), lambda: log.read(position)):
+            with pytest.raises(LearnError) as caught:
+                work()
+            told = str(caught.value)
+            assert told.startswith(
+                f"cannot read {tmp_path}/events-0000000000.log: {os.strerror(code)}; see to its disk"
+            )
+            assert "\n" not in told
+    assert [one.event.item for one in log.read(START)] == [1]
+    log.close()
+
+
+def test_a_folder_that_cannot_be_listed_is_not_taken_for_an_empty_log(tmp_path: Path) -> None:
+    log = FileLog(tmp_path)
+    log.append([Click("s", 1, 1)])
+    with no_handles(), pytest.raises(LearnError, match=f"cannot read {tmp_path}"):
+        log.read(START)
+    with no_handles(), pytest.raises(LearnError, match=f"cannot shorten {tmp_path}"):
+        log.expire("0000000001-000000000000", 0)
+    log.close()

@@ -1,0 +1,176 @@
+"""What a forgotten session clicked leaves the log, whatever ends a compaction; what came after it stays."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mtaw_fast.errors import LearnError, MtawError
+from mtaw_fast.live import compactor, scrubbing
+from mtaw_fast.live.blanking import blank_clicks
+from mtaw_fast.live.compactor import compact_folder
+from mtaw_fast.live.events import AddItems, Click, Event, Forget
+from mtaw_fast.live.log import START, EventLog, FileLog
+from mtaw_fast.live.opening import open_log
+from mtaw_fast.live.settings import LearningSettings
+from tests.live.test_learning import NOON, folder
+from tests.service.test_sessions import Redis
+
+__all__ = ["folder"]
+
+
+@pytest.fixture(params=["file", "redis"])
+def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[LearningSettings]:
+    """To learn from an empty log of each kind."""
+    if request.param == "file":
+        yield LearningSettings(tmp_path / "learned", compact=False)
+        return
+    if shutil.which("redis-server") is None:
+        pytest.skip("redis-server is not installed (Debian: apt-get install redis-server)")
+    pytest.importorskip("redis", reason="needs the extra 'serve'")
+    server = Redis(tmp_path)
+    yield LearningSettings(tmp_path / "learned", stream=f"{server.url}?stream=scrubbing", compact=False)
+    server.stop()
+
+
+@pytest.fixture
+def log(settings: LearningSettings) -> Iterator[EventLog]:
+    one = open_log(settings)
+    yield one
+    one.close()
+
+
+def click(session: str, number: int) -> Click:
+    return Click(session, f"sku-{number}", NOON + 1000 * number)
+
+
+def left(log: EventLog) -> list[Event]:
+    return [one.event for one in log.read(START)]
+
+
+OTHER, FIRST, LATER = click("other", 1), [click("secret", n) for n in (2, 3)], click("secret", 5)
+ASKED = Forget("secret", NOON + 4000)
+
+
+def killed(*arguments: Any, **named: Any) -> None:
+    raise KeyboardInterrupt
+
+
+def failing(*arguments: Any, **named: Any) -> None:
+    raise LearnError("the disk failed")
+
+
+@pytest.mark.parametrize("ending", [killed, failing])
+@pytest.mark.parametrize("place", ["before", "within", "after"])
+def test_what_a_compaction_left_to_scrub_the_next_one_does(
+    folder: Path,
+    settings: LearningSettings,
+    log: EventLog,
+    monkeypatch: pytest.MonkeyPatch,
+    ending: Callable[..., None],
+    place: str,
+) -> None:
+    log.append([OTHER, *FIRST])
+    log.append([ASKED])
+    with monkeypatch.context() as patched:
+        if place == "before":
+            patched.setattr(compactor, "scrub_forgotten", ending)
+        elif place == "within":
+            patched.setattr(type(log), "scrub", ending)
+        else:
+            patched.setattr(scrubbing, "write_json", ending)
+        with pytest.raises((KeyboardInterrupt, MtawError)):
+            compact_folder(folder, settings)
+    position = log.append([click("other", 6)])
+    grown = compact_folder(folder, settings)
+    assert grown is not None
+    assert grown.model.learned.position == position, "the first one was to save its bundle"
+    assert left(log) == [OTHER, ASKED, click("other", 6)]
+    assert log.damaged == 0
+
+
+def test_clicks_after_the_last_request_stay(folder: Path, settings: LearningSettings, log: EventLog) -> None:
+    again = Forget("secret", NOON + 6000)
+    log.append([*FIRST, ASKED, LATER])
+    compact_folder(folder, settings)
+    assert left(log) == [ASKED, LATER]
+    log.append([again, OTHER, click("secret", 7)])
+    compact_folder(folder, settings)
+    assert left(log) == [ASKED, again, OTHER, click("secret", 7)]
+
+
+def test_every_request_of_one_compaction_counts(folder: Path, settings: LearningSettings, log: EventLog) -> None:
+    log.append([*FIRST, ASKED, LATER, ASKED, OTHER, Forget("other", NOON), LATER, click("other", 8)])
+    compact_folder(folder, settings)
+    assert left(log) == [ASKED, ASKED, Forget("other", NOON), LATER, click("other", 8)]
+
+
+def test_only_what_came_since_is_looked_through_and_scrubbed(
+    folder: Path, settings: LearningSettings, log: EventLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log.append([*FIRST, ASKED])
+    compact_folder(folder, settings)
+    log.append([OTHER])
+    asked: list[dict[str, str]] = []
+    monkeypatch.setattr(type(log), "scrub", lambda self, forgotten: asked.append(dict(forgotten)) or 0)
+    compact_folder(folder, settings)
+    assert asked == [{}]
+
+
+@pytest.mark.parametrize(
+    "mark", ["", "[]", "{", '{"log": "another", "position": "9"}', '{"log": 5, "position": 5}'], ids=range(5)
+)
+def test_a_mark_that_says_nothing_means_the_whole_log(
+    folder: Path, settings: LearningSettings, log: EventLog, mark: str
+) -> None:
+    log.append([*FIRST, ASKED, LATER])
+    settings.folder.mkdir(exist_ok=True)
+    (settings.folder / scrubbing.MARK).write_text(mark)
+    compact_folder(folder, settings)
+    assert left(log) == [ASKED, LATER]
+
+
+def test_an_empty_session_id_takes_nothing_else_along(log: EventLog) -> None:
+    events = [OTHER, AddItems(("new",), None, None, 5), ASKED]
+    log.append(events)
+    position = log.append([Forget("", 6)])
+    assert log.scrub({"": position}) == 0
+    assert left(log) == [*events, Forget("", 6)]
+
+
+def test_a_click_that_was_half_overwritten_is_overwritten_whole(tmp_path: Path) -> None:
+    log = FileLog(tmp_path)
+    log.append([OTHER, FIRST[0], FIRST[1]])
+    position = log.append([ASKED])
+    path = tmp_path / "events-0000000000.log"
+    data = path.read_bytes()
+    begin = data.index(b"\n", data.index(b"other")) + 1
+    path.write_bytes(data[:begin] + b" " * 20 + data[begin + 20 :])
+    assert log.scrub({"secret": position}) == 2
+    assert path.read_bytes().count(b"secret") == 1
+    assert left(log) == [OTHER, ASKED]
+    assert log.damaged == 0
+    log.close()
+
+
+def test_a_segment_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = FileLog(tmp_path)
+    position = log.append([FIRST[0], ASKED])
+    path = tmp_path / "events-0000000000.log"
+    with pytest.raises(FileNotFoundError):
+        blank_clicks(tmp_path / "none", {}, str)
+    real = Path.open
+
+    def read_only(self: Path, mode: str = "r", *arguments: Any, **named: Any) -> Any:
+        if "+" in mode:
+            raise PermissionError(13, "Permission denied", str(self))
+        return real(self, mode, *arguments, **named)
+
+    monkeypatch.setattr(Path, "open", read_only)
+    with pytest.raises(LearnError, match=f"cannot scrub {path}: Permission denied; see to its disk, its rights"):
+        log.scrub({"secret": position})
+    log.close()
