@@ -63,7 +63,7 @@ class Ledger:
     def __init__(self, model: Model, limits: LearningLimits, since: int | None = None) -> None:
         self._since = since
         self._ids, self._limits = model.ids, limits
-        self._n_items = model.n_items
+        self._n_items, self._d = model.n_items, model.config.d
         self._learned = model.learned or Learned("", START, 0)
         self._kind = int if model.ids.kind == "int" else str
         self._steps = 0
@@ -202,7 +202,14 @@ class Ledger:
         self.changed = True
 
     def _add(self, event: AddItems, pupil: Pupil) -> None:
+        wrong = sum(len(vector) != self._d for vector in event.vectors or ())
+        if wrong:  # another bundle's: none is added, as where they are given by hand
+            self.refused["wrong_vector"] += wrong
+            return
         for row, item in enumerate(event.items):
+            if type(item) is not self._kind or not is_id(item):
+                self.refused["wrong_type"] += 1
+                continue
             known = int(self._ids.lookup([item])[0])
             place = known if known >= 0 else self._enter(item)
             if place < 0:

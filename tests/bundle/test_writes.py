@@ -19,6 +19,7 @@ from mtaw_fast.bundle import reader as bundle_reader
 from mtaw_fast.bundle import writer as bundle_writer
 from mtaw_fast.errors import BundleError
 from mtaw_fast.model.item_vectors import normalised
+from mtaw_fast.storage import files
 from mtaw_fast.storage.files import write_bytes
 from tests.random_bundle import bundle_parts, contents, save_parts, save_random
 
@@ -62,6 +63,28 @@ def test_a_failure_at_any_step_leaves_nothing_behind(
         assert (contents(folder) if folder.exists() else None) == before
     assert fail_at > 15
     Bundle.load(folder)
+
+
+@pytest.mark.parametrize("error", [OSError(errno.EIO, "Input/output error"), KeyboardInterrupt()])
+def test_a_failure_after_the_manifest_took_its_place_leaves_the_new_bundle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    folder = tmp_path / "bundle"
+    save_random(folder, seed=1)
+    real, before = files._fsync, (folder / "manifest.json").read_bytes()
+
+    def failing(path: Path) -> None:
+        real(path)
+        if path == folder and (folder / "manifest.json").read_bytes() != before:
+            raise error
+
+    monkeypatch.setattr(files, "_fsync", failing)
+    with pytest.raises((BundleError, KeyboardInterrupt)):
+        save_parts(folder, **bundle_parts(seed=2), overwrite=True)
+    monkeypatch.undo()
+    weights = bundle_parts(seed=2)["weights"]
+    held = Bundle.load(folder).model.weights
+    assert all((held[name] == weights[name]).all() for name in weights)
 
 
 _KILLED_SAVES = """

@@ -313,6 +313,16 @@ class TestInABundle:
         with pytest.raises(BundleError, match="was replaced while its onnx was being made; export it again"):
             export_onnx(folder, ["float32"], say=meddle)
         assert "onnx" not in Bundle.load(folder).manifest
+        # Also by the same weights with other counts, by which the whole graph would rank.
+        model = Bundle.load(folder).model
+
+        def recount(line: str) -> None:
+            if line.startswith("writing"):
+                counted = replace(model, popularity=model.popularity + 1)
+                Bundle.save(folder, counted, metrics={}, dataset={}, overwrite=True)
+
+        with pytest.raises(BundleError, match="was replaced while its onnx was being made; export it again"):
+            export_onnx(folder, ["float32"], say=recount)
         assert not list(folder.glob("*.onnx"))
 
     def test_a_new_training_sweeps_them(self, folder: Path) -> None:

@@ -177,6 +177,11 @@ def test_mixed_versions_are_named() -> None:
     told = roster.exchange(Report("b", "box", 1, "2" * 16, 0, (1, 2)))
     assert (told.counts, told.versions) == ((1, 2), ())
     assert ray_serve.Health("RUNNING", roster.present()).problem is None
+    for number in range(50):  # thousands come and go under autoscaling: what they counted is one sum after an hour
+        clock[0] += 1800
+        told = roster.exchange(Report(f"c{number}", "box", 1, "2" * 16, 0, (1, 2)))
+    assert told.counts == (51, 102)
+    assert len(roster._reports) <= 3
     assert "UNHEALTHY" in str(ray_serve.Health("UNHEALTHY", roster.present()).problem)
 
 

@@ -88,6 +88,20 @@ def test_a_log_that_nobody_reads_stops_nothing(text_bundle: Path) -> None:
         assert process.wait(timeout=20) == 0
 
 
+def test_a_full_disk_costs_the_lines_of_the_moment_and_no_later_ones(tmp_path: Path) -> None:
+    with Path("/dev/full").open("wb", buffering=0) as full, (tmp_path / "log").open("wb", buffering=0) as room:
+        descriptor = os.dup(full.fileno())
+        writer = LogWriter(descriptor, lambda count: f"{count} lost")
+        logger = logging.Logger("test")
+        logger.addHandler(writer)
+        logger.warning("into the void")
+        eventually(lambda: writer._lost == 1)
+        os.dup2(room.fileno(), descriptor)
+        logger.warning("and on")
+        eventually(lambda: (tmp_path / "log").read_text() == "and on\n1 lost\n")
+        os.close(descriptor)
+
+
 def test_lines_that_nobody_took_are_counted() -> None:
     ours, theirs = os.pipe()
     fcntl.fcntl(theirs, fcntl.F_SETPIPE_SZ, 4096)

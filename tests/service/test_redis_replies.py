@@ -60,6 +60,33 @@ async def asked(reply: bytes) -> tuple[int, str]:
     return caught.value.status, caught.value.code
 
 
+def test_a_burst_waits_its_turn_and_fewer_clicks_than_are_kept_are_asked_for() -> None:
+    asked_for: set[bytes] = set()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while said := await reader.read(1 << 16):
+            if b"LRANGE" not in said:
+                writer.write(b"%1\r\n+proto\r\n:3\r\n" * said.count(b"HELLO") + b"+OK\r\n" * said.count(b"CLIENT"))
+                continue
+            asked_for.add(said.split(b"LRANGE", 1)[1])
+            await asyncio.sleep(0.005)
+            writer.write(b"*1\r\n$1\r\n7\r\n")
+
+    async def main() -> list[list[int | str]]:
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        host, port = server.sockets[0].getsockname()
+        store = RedisSessions(f"redis://{host}:{port}/0", ttl=9, clicks=3, timeout=5)
+        try:
+            return list(await asyncio.gather(*(store.clicks("a") for _ in range(400))))
+        finally:
+            await store.close()
+            server.close()
+
+    assert asyncio.run(main()) == [[7]] * 400
+    assert len(asked_for) == 1
+    assert b"\r\n-3\r\n" in asked_for.pop()
+
+
 @pytest.mark.parametrize("reply", REPLIES.values(), ids=REPLIES)
 def test_whatever_it_replies_is_a_503_and_logged(reply: bytes, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.ERROR, "mtaw_fast.service"):

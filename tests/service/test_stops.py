@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from mtaw_fast.service import refusal as refusal_module
 from mtaw_fast.service.refusal import Refuser, begin_no_connections, refusal
 from tests.service.running import eventually, running
 from tests.service.stops import Stopped, stop_under_load
@@ -87,6 +88,21 @@ def test_a_client_that_goes_on_sending_gets_the_refusal_all_the_same() -> None:
     refuser.finish()
     assert client.recv(1 << 16).startswith(b"HTTP/1.1 503 ")
     client.close()
+
+
+def test_one_that_makes_room_in_the_turn_in_which_it_speaks_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(refusal_module, "most_connections", lambda _: 1)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        refuser = Refuser(listener, refusal(VERSION))
+        first = socket.create_connection(listener.getsockname())
+        refuser.turn(1)
+        second = socket.create_connection(listener.getsockname())
+        first.sendall(b"GET / HTTP/1.1\r\n\r\n")
+        for _ in range(20):
+            refuser.turn(0.01)
+    refuser.finish()
+    assert second.recv(1 << 16).startswith(b"HTTP/1.1 503 ")
+    first.close(), second.close()
 
 
 def test_no_folder_is_needed_and_none_is_left(text_bundle: Path, tmp_path: Path) -> None:
