@@ -195,7 +195,7 @@ def train(
     from mtaw_fast.training.state import refuse_to_drop_finished
 
     run_folder = run_folder_of(bundle)
-    if not (resume or overwrite or Path(bundle).exists()):
+    if not (resume or overwrite):
         refuse_to_drop_finished(run_folder)
     trained = trained_on(
         data,
@@ -280,10 +280,10 @@ def evaluate(
         raise UsageError(
             "evaluate: weights do not go with unseen='misses': nobody knows the types of those targets; leave one out"
         )
-    known, held_out = data.train.split_last(held.config.validation)
-    fitted, samples = known, Samples.from_sessions(held_out, data.min_prefix)
-    if split == "test":
-        fitted, samples = data.train, data.test
+    fitted, samples = data.train, data.test
+    if split == "validation":
+        fitted, held_out = data.train.split_last(held.config.validation)
+        samples = Samples.from_sessions(held_out, data.min_prefix)
     if len(samples) == 0:
         raise UsageError(f"{_named(dataset, data)} has no {split} samples; prepare it with a test part")
     missed = data.unseen if data.unseen is not None else np.empty(0, np.int32)
@@ -304,6 +304,7 @@ def evaluate(
     report = protocol.evaluate(recommender, rankable, progress=_named_progress(progress, "model"), **common)
     others: dict[str, Report] = {}
     if baselines:
+        known, held_out = data.train.split_last(held.config.validation)
         fitting = all_baselines.fit_baselines(fitted, known, held_out, data.min_prefix, data.n_items)
         for name, ranker in fitting.items():
             others[name] = protocol.evaluate(ranker, samples, progress=_named_progress(progress, name), **common)

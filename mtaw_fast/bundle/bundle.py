@@ -64,6 +64,7 @@ class Bundle:
         dataset: Mapping[str, Any],
         overwrite: bool = False,
         about: Mapping[str, Any] = MappingProxyType({}),
+        instead_of: Bundle | None = None,
     ) -> Bundle:
         """Write a model into a folder. A kill at any moment leaves the old bundle or the new one whole.
 
@@ -81,6 +82,8 @@ class Bundle:
             Whether a bundle that is there already may be replaced.
         about : mapping of JSON values, default {}
             Further entries of the manifest.
+        instead_of : Bundle, optional
+            What the model was made from: another one in the folder by now is not replaced.
 
         Returns
         -------
@@ -92,11 +95,12 @@ class Bundle:
         UsageError
             Where a bundle exists and `overwrite` is not set, or the folder holds something else.
         BundleError
-            On parts that do not fit together, a weight that is not finite, a full disk, or another process that is
-            writing the same bundle. Nothing is left behind.
+            On parts that do not fit together, a weight that is not finite, a full disk, another process that is
+            writing the same bundle, or one that has put another in its place. Nothing is left behind.
         """
         folder = Path(folder)
-        save_bundle(folder, model, metrics, dataset, overwrite, about)
+        replaced = None if instead_of is None else instead_of.manifest
+        save_bundle(folder, model, metrics, dataset, overwrite, about, replaced)
         return Bundle.load(folder, verify=False)
 
     @staticmethod

@@ -77,8 +77,9 @@ def save_bundle(
     dataset: Mapping[str, Any],
     overwrite: bool,
     about: Mapping[str, Any],
+    replaced: Mapping[str, Any] | None = None,
 ) -> None:
-    """See `Bundle.save`."""
+    """See `Bundle.save`. replaced: the manifest of its `instead_of`."""
     where = f"bundle {folder}"
     model.check(where)
     check_finite(where, model.weights)
@@ -92,6 +93,8 @@ def save_bundle(
     refuse_existing(folder, overwrite)
     with bundle_lock(folder):
         refuse_existing(folder, overwrite)
+        if replaced is not None and read_json(folder / MANIFEST, BundleError) != replaced:
+            raise BundleError(f"{folder} was changed by another process since it was read; run the command again")
         old = named_files(folder)
         fresh: list[Path] = []
         with undone_on_failure(folder, fresh):

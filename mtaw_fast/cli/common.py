@@ -104,18 +104,20 @@ def typed_ids(texts: Sequence[str], ids: ItemIds) -> list[Any]:
     """Ids as the bundle's table holds them: numbers where it holds numbers."""
     if ids.kind == "str":
         return list(texts)
-    try:
-        return [int(text) for text in texts]
-    except ValueError:
-        bad = next(text for text in texts if not text.lstrip("-").isdigit())
-        raise UsageError(f"item {bad!r}: this bundle's item ids are integers") from None
+    found = []
+    for text in texts:
+        try:
+            found.append(int(text))
+        except ValueError:
+            raise UsageError(f"item {text!r}: this bundle's item ids are integers") from None
+    return found
 
 
 def moment_of(name: str, text: str | None) -> int | None:
     """The milliseconds since 1970 that the option `name` says; None where it was not given."""
     if text is None:
         return None
-    if text.isdigit() and len(text) > len("20171015"):
+    if text.isdecimal() and len(text) > len("20171015"):
         return int(text)
     with contextlib.suppress(ValueError):
         moment = datetime.datetime.fromisoformat(text)

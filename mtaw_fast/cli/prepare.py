@@ -111,6 +111,9 @@ def add_to(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Read the source, write the folder, print its counts."""
+    for what, text in (("--name", arguments.name or ""), ("SOURCE", str(arguments.source))):
+        if not text.isprintable() and text.encode(errors="replace").decode() != text:
+            raise UsageError(f"{what} {text!r} is no UTF-8 text; give another name")
     given = {name: getattr(arguments, name) for name in _HELP if getattr(arguments, name) is not _UNSET}
     if "types" in given:
         given["types"] = tuple(given["types"].split(","))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,8 @@ def run(arguments: argparse.Namespace) -> None:
     """Replay and print."""
     if arguments.plot is not None:
         require("matplotlib", "train")
+    if not (math.isfinite(arguments.every) and math.isfinite(arguments.half_life)):
+        raise UsageError("--every and --half-life take finite numbers")
     bundle = Bundle.load(arguments.bundle)
     settings = ReplaySettings(
         begin=moment_of("--from", arguments.begin),

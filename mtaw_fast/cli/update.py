@@ -54,7 +54,10 @@ def run(arguments: argparse.Namespace) -> None:
     refit_seconds = time.perf_counter() - refit_began
     about = {name: bundle.manifest[name] for name in _KEPT if name in bundle.manifest}
     lost = sorted(set(ADDED_PARTS) & bundle.manifest["files"].keys())
-    Bundle.save(arguments.bundle, model, metrics=bundle.metrics, dataset=bundle.dataset, overwrite=True, about=about)
+    Bundle.save(
+        arguments.bundle, model, metrics=bundle.metrics, dataset=bundle.dataset, overwrite=True, about=about,
+        instead_of=bundle,
+    )  # fmt: skip
     told = {
         **dataclasses.asdict(taken),
         "seconds": round(time.perf_counter() - began, 2),

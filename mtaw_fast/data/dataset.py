@@ -122,6 +122,8 @@ class Dataset:
         refuse_existing(folder, overwrite)
         with folder_lock(folder, DataError):
             refuse_existing(folder, overwrite)  # by somebody else meanwhile
+            for left in (*folder.glob(".*.safetensors.*.tmp"), *folder.glob(".manifest.json.*.tmp")):
+                left.unlink(missing_ok=True)  # of one that was killed
             old = set(folder.glob("*.safetensors"))
             self._write(folder, old)
 

@@ -160,6 +160,20 @@ class Sessions:
             )
 
 
+# Prefixes are kept whole: 4 bytes a click, 8 more while they are made.
+MOST_PREFIX_CLICKS = 200_000_000
+
+
+def check_prefixes(lengths: np.ndarray, what: str) -> None:
+    """Raise DataError where the prefixes (`what`) of sessions of these lengths hold too many clicks to be kept."""
+    clicks = int((lengths.astype(np.int64) * (lengths - 1) // 2).sum())
+    if clicks > MOST_PREFIX_CLICKS:
+        raise DataError(
+            f"{what} hold {clicks:,} clicks in all, since sessions have up to {lengths.max():,} (robots?); prepare the "
+            "data set with a longest session, such as --max-session 500"
+        )
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Samples:
     """S next-click samples: the prefix, the item clicked next, and the session it came from.
@@ -198,7 +212,12 @@ class Samples:
 
     @classmethod
     def from_sessions(cls, sessions: Sessions, min_prefix: int) -> Samples:
-        """Every prefix of at least `min_prefix` clicks that has a next click, session by session."""
+        """Every prefix of at least `min_prefix` clicks that has a next click, session by session.
+
+        Raises DataError where they would hold more clicks than `MOST_PREFIX_CLICKS`: they grow with the square of a
+        session's length.
+        """
+        check_prefixes(sessions.lengths, "the prefixes")
         counts = np.maximum(sessions.lengths - min_prefix, 0)
         owner = np.repeat(np.arange(len(sessions)), counts)
         prefix_lengths = ranges(np.full(len(sessions), min_prefix, np.int64), counts)

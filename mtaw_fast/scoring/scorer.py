@@ -80,7 +80,7 @@ class Scorer:
         with open_sessions(path) as file:
             kind = kind_of(file.schema_arrow)
         ours = self.recommender.ids.kind
-        if kind != ours:
+        if kind not in (None, ours):
             words = {"int": "integers", "str": "texts"}
             raise DataError(
                 f"{path}: the items are {words[kind]}, this bundle's item ids are {words[ours]}; convert them"

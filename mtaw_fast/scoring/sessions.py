@@ -88,12 +88,12 @@ def packed(items: Any) -> tuple[list[Any], np.ndarray]:
     return items.flatten().to_pylist(), offsets
 
 
-def kind_of(schema: Any) -> str:
-    """'int' or 'str': what the ids of a schema's lists are."""
+def kind_of(schema: Any) -> str | None:
+    """'int' or 'str': what the ids of a schema's lists are; None where all lists are empty."""
     pa = require("pyarrow", "score")
     kind = schema.field(ITEMS).type.value_type
     kind = kind.value_type if pa.types.is_dictionary(kind) else kind
-    return "int" if pa.types.is_integer(kind) else "str"
+    return None if pa.types.is_null(kind) else "int" if pa.types.is_integer(kind) else "str"
 
 
 def _check(path: Path, schema: Any) -> None:

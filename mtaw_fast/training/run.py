@@ -14,7 +14,7 @@ import torch
 
 from mtaw_fast.config import Config
 from mtaw_fast.data.dataset import Dataset
-from mtaw_fast.data.sessions import Samples, Sessions
+from mtaw_fast.data.sessions import Samples, Sessions, check_prefixes
 from mtaw_fast.errors import UsageError
 from mtaw_fast.evaluation import report_of
 from mtaw_fast.kernels.native.loss import release_kept_blocks
@@ -154,6 +154,7 @@ class _Run:
         self._dataset, self._config, self._files = dataset, config, files
         self._refit, self._reporter = refit, reporter
         self._fitted, self._held_out = dataset.train.split_last(config.validation)
+        check_prefixes(self._held_out.lengths, f"data set {dataset.name}: the validation prefixes")
         identity = {
             "config": config.as_dict(),
             "dataset": dataset.fingerprint,

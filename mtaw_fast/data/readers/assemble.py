@@ -16,11 +16,9 @@ from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.data.item_ids import ItemIds
 from mtaw_fast.data.readers.log import NO_CLICK, ClickLog, appearance_rank
 from mtaw_fast.data.readers.log_report import LogReport
-from mtaw_fast.data.sessions import Samples, Sessions, offsets_of, ranges
+from mtaw_fast.data.sessions import Samples, Sessions, check_prefixes, offsets_of, ranges
 from mtaw_fast.errors import DataError
 
-# Test prefixes are kept whole, so they grow with the square of a session's length: 4 bytes a click.
-_MOST_PREFIX_CLICKS = 200_000_000
 _DAY_MS = 86_400_000
 
 
@@ -268,12 +266,7 @@ def samples_of(
             f"data set {name}: no test session has {rules.min_prefix + 1} clicks on items seen in training; "
             "lengthen the test period"
         )
-    prefix_clicks = int((test.lengths * (test.lengths - 1) // 2).sum())
-    if prefix_clicks > _MOST_PREFIX_CLICKS:
-        raise DataError(
-            f"data set {name}: the test prefixes hold {prefix_clicks:,} clicks in all, since test sessions have up to "
-            f"{test.lengths.max():,} (robots?); set a longest session, such as max_session=300"
-        )
+    check_prefixes(test.lengths, f"data set {name}: the test prefixes")
     return Samples.from_sessions(packed(test, internal, timed=timed), rules.min_prefix), unseen
 
 

@@ -29,7 +29,7 @@ from mtaw_fast.errors import DataError, UsageError
 FORMAT = "clicks"
 _DAY_MS = 86_400_000
 # The options that say how a log is read; the others say what is kept of it.
-_READING = ("session", "item", "time", "user", "gap", "type", "types", "time_unit", "separator", "bad_rows")
+_READING = ("session", "item", "time", "user", "gap", "type", "types", "time_unit", "separator", "bad_rows", "dedupe")
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +138,7 @@ def stream(source: Any, reader: Mapping[str, Any]) -> ClickStream:
         type_names=reader.get("type_names", ()),
         with_owner_ids=True,
     )
+    log = LogReport().read(log, dedupe_ms_of(options))
     return by_owner_ids(log) if options.user is None else by_gap(log, *inactivity_cuts(log, gap_ms_of(options)))
 
 

@@ -102,12 +102,19 @@ def settle(
     readable = sum(totals[f"time {form}"] for form in used)
     if readable != rows and not columns.skips:
         raise _bad_time(files, columns, used, unit)
-    filled = rows - totals["item empty"]
-    items_are_int = totals["item int"] == filled
+    items_are_int = totals["item int"] == rows - totals["item empty"]
+    owners_are_int = totals["owner int"] == rows - totals["owner empty"]
+    if columns.skips and not (items_are_int and owners_are_int):
+        # Rows that are left out anyway, a line of totals say, do not decide what the ids of all others are.
+        found = Settled(False, False, used, unit, (), one_unit, rows)
+        good: Counter[str] = Counter()
+        for counts in each(_good_ints, [(part, columns, found) for part in files]):
+            good.update(counts)
+        items_are_int, owners_are_int = (0 < good["rows"] == good[role] for role in ("item", "owner"))
     if item_ids == "int" and not items_are_int and not columns.skips:
         raise _bad_item(files, columns)
     return Settled(
-        totals["owner int"] == rows - totals["owner empty"],
+        owners_are_int,
         (items_are_int and item_ids != "str") or item_ids == "int",
         used,
         unit,
@@ -127,6 +134,9 @@ def _counts(part: Part, columns: Columns) -> dict[str, Any]:
         asked[f"{role} int"] = _is_plain_int(part, name, schema[name]).sum()
     if columns.type is not None and not columns.types:
         asked["type empty"] = _is_empty(columns.type).sum()
+    if part.kind == "csv":
+        # Polars finds a row with too many fields, whose cells may be others', only where it reads every column.
+        asked["width"] = pl.sum_horizontal(pl.all().is_null()).sum()
     with one_line_errors(part):
         # Trying every form on every row takes longer than all else: try those of the first rows, and all
         # only where these leave a row unread.
@@ -140,6 +150,7 @@ def _counts(part: Part, columns: Columns) -> dict[str, Any]:
         texts = sum(count for key, count in counts.items() if key.startswith("time ") and key not in _NUMBERS)
         if max(counts.get("time decimal", 0), texts) < counts["rows"]:
             counts |= frame.select(**_readings(frame, columns, schema)).collect(engine="streaming").row(0, named=True)
+    counts.pop("width", None)
     if not columns.skips:
         for role, column in (("owner", columns.owner), ("item", columns.item), ("type", columns.type)):
             if column is not None:
@@ -148,6 +159,19 @@ def _counts(part: Part, columns: Columns) -> dict[str, Any]:
     counts["item empty"] += broken
     counts["owner empty"] += broken
     return {key: 0 if count is None and not key.endswith("est") else count for key, count in counts.items()}
+
+
+def _good_ints(part: Part, columns: Columns, types: Settled) -> dict[str, int]:
+    """Of the rows of a part that can be read: how many there are, and in how many items and owners are integers."""
+    pl = require("polars", "train")
+    frame, schema, _ = open_part(part, columns)
+    asked = {"rows": pl.len()}
+    for role, name in (("item", columns.item), ("owner", columns.owner)):
+        asked[role] = _is_plain_int(part, name, schema[name]).sum()
+    with one_line_errors(part):
+        rows = frame.filter(good_rows(part, columns, schema, types))
+        counts = rows.select(**asked).collect(engine="streaming").row(0, named=True)
+    return {role: count or 0 for role, count in counts.items()}
 
 
 def _readings(frame: Any, columns: Columns, schema: Any) -> dict[str, Any]:
@@ -320,5 +344,5 @@ def _is_plain_int(part: Part, column: str, dtype: Any) -> Any:
     pl = require("polars", "train")
     value = pl.col(column)
     if part.is_typed and not dtype.is_integer():
-        return value.is_null()  # empty cells have been refused: never true
+        return pl.lit(False)
     return value.cast(pl.Int64, strict=False).cast(pl.String) == value.cast(pl.String)

@@ -166,12 +166,22 @@ def _in_memory(frame: Any, columns: Sequence[str]) -> Part:
         )
     part = Part("the frame", "frame", None)
     with one_line_errors(part):
-        if library == "pyarrow":
-            return Part(part.where, "frame", pl.from_arrow(frame).lazy())
         # The columns that are read alone: others may hold what polars cannot take.
-        named = frame[[name for name in columns if name in frame.columns]] if columns else frame
+        held = frame.column_names if library == "pyarrow" else list(frame.columns)
+        for name in columns:
+            if held.count(name) != 1:
+                shown = ", ".join(map(repr, held[:20])) + (", ..." if len(held) > 20 else "")
+                what = "two columns" if name in held else "no column"
+                raise DataError(f"{part} has {what} {name!r}; it has {shown}; name the right column, or rename one")
         try:
-            return Part(part.where, "frame", pl.from_pandas(named).lazy())
+            if library == "pyarrow":
+                return Part(part.where, "frame", pl.from_arrow(frame.select(columns) if columns else frame).lazy())
+            return Part(part.where, "frame", pl.from_pandas(frame[[*columns]] if columns else frame).lazy())
+        except (TypeError, ValueError, OverflowError) as error:  # of pyarrow too, whose errors are ValueErrors
+            raise DataError(
+                f"{part} cannot be read as a log ({str(error).splitlines()[0]}); give each column one type, such as "
+                "frame.astype({'item_id': str})"
+            ) from None
         except ImportError as error:
             missing = error.name or "pyarrow"
             raise DataError(f"a pandas frame is read by way of '{missing}': {install_packages(missing)}") from None

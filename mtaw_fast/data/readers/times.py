@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -129,7 +130,7 @@ def unit_conditions(size: Any) -> dict[str, Any]:
     """By unit, the polars condition that a number of this `size` (an expression) can be of that unit alone."""
     lower = [0, *list(_BOUNDS.values())[:-1]]
     return {
-        unit: (size > 0 if low == 0 else size >= low) & (size < high)
+        unit: (size > 0 if low == 0 else size >= low) & (size < (high if unit != "ns" else math.inf))
         for (unit, high), low in zip(_BOUNDS.items(), lower, strict=True)
     }
 

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mtaw_fast.data.dataset import Dataset
-from mtaw_fast.data.readers import FORMATS, ClickOptions, assemble, read
+from mtaw_fast.data.readers import FORMATS, ClickOptions, read
 from mtaw_fast.errors import DataError, MtawError, UsageError
 from tests.data.readers import reference
 
@@ -422,9 +422,9 @@ def test_robots_do_not_fill_the_memory(tmp_path: Path, monkeypatch: pytest.Monke
     rows = [("1", "a", 0), ("1", "a", 1)] + [("2", "a", 9 * DAY + k) for k in range(50)]
     path = log(tmp_path / "log.csv", rows)
     options = dataclasses.replace(LOOSE, test_days=1)
-    monkeypatch.setattr(assemble, "_MOST_PREFIX_CLICKS", 50 * 49 // 2)
+    monkeypatch.setattr("mtaw_fast.data.sessions.MOST_PREFIX_CLICKS", 50 * 49 // 2)
     assert len(read("clicks", path, options=options).test) == 49
-    monkeypatch.setattr(assemble, "_MOST_PREFIX_CLICKS", 50 * 49 // 2 - 1)
+    monkeypatch.setattr("mtaw_fast.data.sessions.MOST_PREFIX_CLICKS", 50 * 49 // 2 - 1)
     assert "up to 50" in refused(path, options)
 
 
