@@ -77,6 +77,13 @@ def test_ties_go_to_the_lower_id_whatever_the_order_of_the_candidates() -> None:
     assert scores.tolist() == [[10.0] * 4]
 
 
+def test_a_candidate_that_comes_twice_leaves_no_garbage() -> None:
+    catalog = np.arange(100, dtype=np.float32).reshape(50, 2)
+    ids, scores = rerank_topk(catalog[1:2], catalog, np.array([[5, 5, 7, -1]], dtype=np.int32), 3, 1.0)
+    assert set(ids[0].tolist()) <= {5, 7, -1}
+    assert np.isneginf(scores[ids == -1]).all()
+
+
 def test_padding() -> None:
     catalog = np.ones((3, 2), dtype=np.float32)
     ids, scores = rerank_topk(catalog[:2], catalog, np.array([[-1, 2], [-1, -1]], dtype=np.int32), 3, 1.0)

@@ -437,6 +437,8 @@ def test_wrong_weights_are_refused() -> None:
             SessionEncoder({key: value for key, value in weights.items() if key != name}, 9)
         with pytest.raises(ValueError, match=f"{name} must be a C-contiguous float32"):
             SessionEncoder({**weights, name: array.astype(np.float64)}, 9)
+        with pytest.raises(ValueError, match=f"{name} must be an array of numpy"):
+            SessionEncoder({**weights, name: array.tolist()}, 9)
         if name != "item_embedding":
             with pytest.raises(ValueError, match=rf"{name} must be \["):
                 SessionEncoder({**weights, name: np.ones((5,) * array.ndim, dtype=np.float32)}, 9)

@@ -109,9 +109,14 @@ def test_no_sessions_and_tiles_on_demand() -> None:
         (np.array([0, 3, 2]), 16, r"offsets must not descend, but session 1 has 3 \.\. 2"),
         (np.array([0, 3]), 0, r"capacity must be in 1\.\.65536, not 0"),
         (np.array([0, 2**31]), 16, "2147483648 clicks are more than int32 can number"),
-        (np.array([0, 2**31 - 1]), 16, "2147483648 slots are more than int32 can number"),
+        (np.array([0, 2**31 - 1]), 16, "134217728 tiles of 16 slots are more than int32 can number"),
     ],
 )
 def test_malformed_arguments_are_refused(offsets: np.ndarray, capacity: int, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         pack_tiles(offsets, capacity)
+
+
+def test_more_tiles_on_demand_than_can_be_numbered_are_refused() -> None:
+    with pytest.raises(ValueError, match="tiles of 65536 slots are more than int32 can number"):
+        pack_tiles(offsets_of([3]), 65536, least_tiles=2**48)

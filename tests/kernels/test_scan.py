@@ -458,3 +458,17 @@ def test_exponents_that_make_no_sense_are_refused(exponent: float) -> None:
     codes["summary"][3] = exponent
     with pytest.raises(ValueError, match=r"the quantised catalog has the exponent .*; quantise it anew"):
         Scanner(catalog, codes)
+
+
+def test_a_scale_whose_inverse_is_no_number_loses_no_item(isa: str) -> None:
+    catalog = np.full((16, 101), 1e-38, dtype=np.float32)
+    scanner = Scanner(catalog, quantise(catalog), isa)
+    ids, _ = scanner.search(np.full((1, 101), 1e-38, dtype=np.float32), 2, 1e-300)
+    assert ids.tolist() == [[0, 1]]
+
+
+def test_no_items(isa: str) -> None:
+    catalog = np.zeros((0, 8), dtype=np.float32)
+    ids, scores = Scanner(catalog, quantise(catalog), isa).search(np.ones((2, 8), dtype=np.float32), 3, 1.0)
+    assert ids.tolist() == [[-1] * 3] * 2
+    assert np.isneginf(scores).all()

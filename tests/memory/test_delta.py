@@ -347,8 +347,8 @@ def test_seeds_add_to_a_pair_and_bring_an_unknown_item() -> None:
     ids, _ = memory_of(base, delta, 4).features(*asked(Sessions.from_lists([[0], [3]])))
     assert 3 in ids[0].tolist()
     assert {0, 1} <= set(ids[1].tolist())  # and what lies behind the neighbour
-    for bad in (-values, values * np.nan):
-        with pytest.raises(ValueError, match="finite and not negative"):
+    for bad in (-values, values * np.nan, np.full(6, 1e39)):
+        with pytest.raises(ValueError, match=r"values must be in 0\.\.1e30"):
             delta.seed(0, 1, bad)
     with pytest.raises(ValueError, match="no neighbour of its own"):
         delta.seed(1, 1, values)
@@ -371,8 +371,9 @@ def test_what_does_not_fit_is_refused_and_changes_nothing() -> None:
     other = MemoryTables.build(Sessions.from_lists([[0, 1]]), 2, MemorySettings())
     with pytest.raises(ValueError, match="the delta is of other tables"):
         memory_of(other, delta, 3)
-    with pytest.raises(ValueError, match="for more items"):
-        memory_of(base, delta, 2)
+    for other_size in (2, 4):
+        with pytest.raises(ValueError, match="for more or fewer items than the catalog"):
+            memory_of(base, delta, other_size)
 
 
 def test_memory_is_counted_and_given_back() -> None:

@@ -10,6 +10,7 @@ import pytest
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import DataError
 from mtaw_fast.kernels.native import memory_query
+from mtaw_fast.kernels.native.memory_delta import MemoryDelta
 from mtaw_fast.kernels.native.memory_query import Moment, QuerySettings, SessionMemory, feature_names
 from mtaw_fast.kernels.native.trends import Trends
 from mtaw_fast.kernels.native.trends import feature_names as trend_names
@@ -166,6 +167,31 @@ def test_conditions_hold_for_what_trends_bring(setup: Setup) -> None:
     found = set(got[got >= 0].tolist())
     assert found
     assert found <= set(np.flatnonzero(fine).tolist()) - set(excluded.tolist())
+
+
+def test_what_trends_learned_since_the_catalog_is_no_candidate() -> None:
+    """`allowed` has a bit an item of the catalog that asks, and none for newcomers that trends know already."""
+    sessions, times = log(200, 1)
+    tables = MemoryTables.build(sessions, N_ITEMS, MemorySettings(max_neighbours=20, max_postings=20))
+    kept = tables.settings
+    delta = MemoryDelta(
+        tables.arrays(), window=kept.window, span=kept.span, recency=kept.recency, max_neighbours=kept.max_neighbours,
+        max_postings=kept.max_postings, capacity=100_000,
+    )  # fmt: skip
+    memory = SessionMemory(
+        tables.arrays(), tables.settings.recency, N_ITEMS + 100_000,
+        QuerySettings(own=10, others=10, sessions=9, dense=6, trends=N_TRENDS), delta=delta,
+    )  # fmt: skip
+    trends = TrendTables.build(sessions, times, N_ITEMS).live(N_ITEMS + 100_000)
+    far = np.full(500, N_ITEMS + 99_999, np.int32)  # its bit would lie 12,500 bytes behind the array's end
+    trends.click(np.arange(500), far, START + DAY + np.arange(500))
+    asked, _ = log(15, 3)
+    ranges = asked.items, asked.offsets[:-1].copy(), asked.offsets[1:].copy()
+    moment = Moment(trends, np.full(len(asked), START + DAY + HOUR))
+    allowed = np.packbits(np.ones(N_ITEMS, bool), bitorder="little")
+    dense = random_dense(len(asked), N_ITEMS, 6, 4)  # of the catalog as it is asked for
+    got, _ = memory.rank(ranker_with_trends(9).native(), *ranges, 60, dense, allowed=allowed, moment=moment)
+    assert got.max() < N_ITEMS
 
 
 def test_rankers_are_for_what_is_asked(setup: Setup) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 import warnings
@@ -12,9 +14,11 @@ from pathlib import Path
 
 import pytest
 
+from mtaw_fast.bundle import Bundle
 from mtaw_fast.computed_once import computed_once
 from mtaw_fast.ranking.fork_lock import ForkLock
 from mtaw_fast.recommender import Recommender
+from tests.live.test_learning import parts
 from tests.random_bundle import save_random
 
 PATIENCE = 20  # seconds
@@ -146,6 +150,55 @@ def test_an_attribute_that_another_thread_computes_is_computed_in_the_child() ->
     thread.join()
     assert held.attribute is early
     assert held.computed == 2
+
+
+def test_children_of_one_whose_memory_is_read_teach_it_and_rank(tmp_path: Path) -> None:
+    Bundle.save(tmp_path, parts(), metrics={}, dataset={})
+    rec = Recommender.load(tmp_path)
+    rec.add_items(["first"], neighbours=[["sku-3"]])  # from here on rankings read a delta, under its lock
+    stop = threading.Event()
+
+    def rank() -> None:
+        while not stop.is_set():
+            rec.recommend_batch([["sku-1", "sku-3"]] * 200, 20)
+
+    threads = [threading.Thread(target=rank) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+
+    def in_child() -> None:
+        rec.add_items(["second"], neighbours=[["sku-3"]])
+        assert "second" in rec.recommend(["sku-3"], 60).items
+
+    try:
+        assert [child(in_child) for _ in range(6)] == [0] * 6
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+
+
+_ENDS_AMID_WORK = """
+import sys, threading, time
+from mtaw_fast import Recommender
+
+rec = Recommender.load(sys.argv[1])
+
+def rank():
+    while True:
+        rec.recommend(["sku-1", "sku-2"], 20)
+
+for _ in range(2):
+    threading.Thread(target=rank, daemon=True).start()
+time.sleep(0.2)
+"""
+
+
+def test_a_process_may_end_while_a_daemon_thread_ranks(tmp_path: Path) -> None:
+    save_random(tmp_path, n_items=2000)
+    for _ in range(3):
+        done = subprocess.run([sys.executable, "-c", _ENDS_AMID_WORK, str(tmp_path)], capture_output=True, check=False)
+        assert (done.returncode, done.stderr) == (0, b"")
 
 
 def test_forks_amid_real_work(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@
 #include "bindings.hpp"
 #include "buffers.hpp"
 #include "isa.hpp"
+#include "unlocked.hpp"
 
 namespace py = pybind11;
 
@@ -44,7 +45,7 @@ double step_of(const std::vector<std::vector<py::array>>& groups, double beta1, 
                          const_cast<float*>(data[3])});
     }
     const Isa chosen = isa ? isa_named(isa->c_str()) : active_isa();
-    const py::gil_scoped_release unlocked;
+    const Unlocked unlocked;
     return adam_step(found, {beta1, beta2, eps, weight_decay, clip_norm}, step, learning_rate, chosen, threads);
 }
 

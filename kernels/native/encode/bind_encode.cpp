@@ -16,6 +16,7 @@
 #include "encode/session.hpp"
 #include "isa.hpp"
 #include "python_objects.hpp"
+#include "unlocked.hpp"
 
 namespace py = pybind11;
 
@@ -43,7 +44,9 @@ struct HeldSession {
 
 py::array array_of(const py::dict& weights, const char* name) {
     if (!weights.contains(name)) throw py::value_error(std::string("the encoder's weights lack '") + name + "'");
-    return py::cast<py::array>(weights[name]);
+    const py::object found = weights[name];  // never one that is converted here: its data would be gone with it
+    if (!py::isinstance<py::array>(found)) throw py::value_error(std::string(name) + " must be an array of numpy");
+    return py::reinterpret_borrow<py::array>(found);
 }
 
 const float* matrix_of(const py::dict& weights, const char* name, std::int64_t rows, std::int64_t columns) {
@@ -126,7 +129,7 @@ py::array_t<float> encode(const HeldEncoder& self, const py::array& items, const
     py::array_t<float> vectors({n_sessions, d});
     float* out = vectors.mutable_data();
     {
-        const py::gil_scoped_release unlocked;
+        const Unlocked unlocked;
         for (std::int64_t b = 0; b < n_sessions; ++b) {
             if (bounds[b + 1] < bounds[b] || bounds[b + 1] > bounds[n_sessions]) {
                 throw py::value_error("offsets must not decrease, as they do after session " + std::to_string(b));
@@ -142,7 +145,7 @@ py::array_t<float> append(HeldSession& self, const py::array& items) {
     py::array_t<float> query(self.owner->encoder.d());
     float* out = query.mutable_data();
     {
-        const py::gil_scoped_release unlocked;
+        const Unlocked unlocked;
         self.state.append(clicks, items.shape(0), out, thread_scratch());
     }
     return query;
@@ -152,7 +155,7 @@ py::array_t<float> append_one(HeldSession& self, std::int32_t item) {
     py::array_t<float> query(self.owner->encoder.d());
     float* out = query.mutable_data();
     {
-        const py::gil_scoped_release unlocked;
+        const Unlocked unlocked;
         self.state.append(&item, 1, out, thread_scratch());
     }
     return query;
@@ -162,7 +165,7 @@ py::array_t<float> query(const HeldSession& self) {
     py::array_t<float> vector(self.owner->encoder.d());
     float* out = vector.mutable_data();
     {
-        const py::gil_scoped_release unlocked;
+        const Unlocked unlocked;
         self.state.query(out, thread_scratch());
     }
     return vector;

@@ -17,6 +17,7 @@
 #include "engine/engine.hpp"
 #include "ids/python_ids.hpp"
 #include "python_objects.hpp"
+#include "unlocked.hpp"
 
 namespace py = pybind11;
 
@@ -85,7 +86,7 @@ class EngineObject {
         const double lookup = microseconds(Clock::now() - start);
         Answer answer(k);
         {
-            const py::gil_scoped_release unlocked;
+            const Unlocked unlocked;
             const std::int64_t offsets[] = {0, static_cast<std::int64_t>(clicks.known.size())};
             answer.stages = engine_.rank({clicks.known.data(), offsets, 1}, k, conditions, answer.ids.data(),
                                          answer.score_data, thread_scratch());
@@ -103,7 +104,7 @@ class EngineObject {
         check_live(clicks.size(), fresh);
         Answer answer(k);
         {
-            const py::gil_scoped_release unlocked;
+            const Unlocked unlocked;
             answer.stages =
                 engine_.rank_live(session, known.data(), static_cast<std::int64_t>(known.size()), fresh, k,
                                   conditions, answer.ids.data(), answer.score_data, thread_scratch());
@@ -124,7 +125,7 @@ class EngineObject {
         float* score_data = scores.mutable_data();
         Stages stages;
         {
-            const py::gil_scoped_release unlocked;
+            const Unlocked unlocked;
             stages = engine_.rank({clicks, bounds, count}, k, conditions, id_data, score_data, thread_scratch());
         }
         return py::make_tuple(ids, scores, times_of(stages, 0));

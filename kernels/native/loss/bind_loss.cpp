@@ -14,6 +14,7 @@
 #include "isa.hpp"
 #include "loss/aw_loss.hpp"
 #include "loss/block.hpp"
+#include "unlocked.hpp"
 
 namespace py = pybind11;
 
@@ -83,7 +84,7 @@ void loss(const py::array& queries, const py::array& items, const py::array& tar
     arguments.d_items = out_data(d_items, 2, "d_items", arguments.n_items, arguments.d);
     const LossFormat format = format_named(compute);
     const Isa chosen = isa_or_active(isa);
-    const py::gil_scoped_release unlocked;
+    const Unlocked unlocked;
     aw_loss(arguments, format, chosen, threads);
 }
 

@@ -12,6 +12,7 @@
 #include "memory/delta.hpp"
 #include "memory/python_tables.hpp"
 #include "python_objects.hpp"
+#include "unlocked.hpp"
 
 namespace py = pybind11;
 
@@ -41,22 +42,22 @@ class DeltaObject {
             throw py::value_error("there are " + std::to_string(handles.size()) + " handles for " +
                                   std::to_string(count) + " items: give one for each click");
         }
-        const py::gil_scoped_release unlocked;
+        const Unlocked unlocked;
         delta_.click(of, on, count);
     }
 
     void resume(std::int64_t handle, std::int64_t base_session) {
-        const py::gil_scoped_release unlocked;
+        const Unlocked unlocked;
         delta_.resume(handle, base_session);
     }
 
     bool forget(std::int64_t handle) {
-        const py::gil_scoped_release unlocked;
+        const Unlocked unlocked;
         return delta_.forget(handle);
     }
 
     bool forget_base(std::int64_t base_session) {
-        const py::gil_scoped_release unlocked;
+        const Unlocked unlocked;
         return delta_.forget_base(base_session);
     }
 
@@ -66,14 +67,14 @@ class DeltaObject {
             throw py::value_error("values must be the " + std::to_string(int{kPairKinds}) + " of a pair, not " +
                                   std::to_string(values.size()));
         }
-        const py::gil_scoped_release unlocked;
+        const Unlocked unlocked;
         delta_.seed(item, neighbour, data);
     }
 
     py::tuple ordered() const {
         MemoryDelta::Ordered found;
         {
-            const py::gil_scoped_release unlocked;
+            const Unlocked unlocked;
             found = delta_.ordered();
         }
         return py::make_tuple(array_of(found.handles), array_of(found.items), array_of(found.offsets));
@@ -82,7 +83,7 @@ class DeltaObject {
     py::tuple row(std::int32_t item) const {
         MemoryDelta::Row found;
         {
-            const py::gil_scoped_release unlocked;
+            const Unlocked unlocked;
             found = delta_.row(item);
         }
         py::array_t<double> values({static_cast<py::ssize_t>(found.neighbours.size()), py::ssize_t{kPairKinds}});
@@ -93,14 +94,14 @@ class DeltaObject {
     py::array_t<std::int64_t> counts(std::int32_t item) const {
         MemoryDelta::Counts found{};
         {
-            const py::gil_scoped_release unlocked;
+            const Unlocked unlocked;
             found = delta_.counts(item);
         }
         return py::array_t<std::int64_t>(py::ssize_t{kCountKinds}, found.of);
     }
 
     MemoryDelta::Sizes sizes() const {
-        const py::gil_scoped_release unlocked;
+        const Unlocked unlocked;
         return delta_.sizes();
     }
 

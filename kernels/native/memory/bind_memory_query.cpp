@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cmath>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -15,6 +16,7 @@
 #include "memory/python_tables.hpp"
 #include "memory/query.hpp"
 #include "python_objects.hpp"
+#include "unlocked.hpp"
 
 namespace py = pybind11;
 
@@ -49,7 +51,10 @@ std::int64_t rows_of(const py::dict& arrays, const char* name) {
     return arrays.contains(name) ? py::array(arrays[name]).size() : 0;
 }
 
-MemoryView view_of(const py::dict& tables, double recency) { return {bound_tables(tables).view, recency}; }
+MemoryView view_of(const py::dict& tables, double recency) {
+    if (!(recency > 0 && std::isfinite(recency))) throw py::value_error("recency must be finite and above 0");
+    return {bound_tables(tables).view, recency};
+}
 
 class RankerObject {
  public:
@@ -264,7 +269,7 @@ class MemoryObject {
     template <typename Work>
     static void each(const Batch& batch, int threads, const Work& work) {
         if (threads < 1) throw py::value_error("threads must be at least 1, not " + std::to_string(threads));
-        const py::gil_scoped_release unlocked;
+        const Unlocked unlocked;
         std::atomic<std::int64_t> next{0};
         const auto run = [&](MemoryScratch& scratch) {
             for (std::int64_t begin = next.fetch_add(kPiece); begin < batch.count; begin = next.fetch_add(kPiece)) {

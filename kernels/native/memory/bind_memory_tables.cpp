@@ -13,6 +13,7 @@
 #include "memory/build.hpp"
 #include "memory/check.hpp"
 #include "memory/python_tables.hpp"
+#include "unlocked.hpp"
 
 namespace py = pybind11;
 
@@ -47,7 +48,7 @@ void add_tables(py::dict& arrays, const PastSessions& sessions, const MemorySett
                 const OlderTables* older, ItemRange items) {
     std::unique_ptr<TableBuild> build;
     {
-        const py::gil_scoped_release unlocked;
+        const Unlocked unlocked;
         build = std::make_unique<TableBuild>(sessions, settings, threads, older, items);
     }
     TablesOut out{};
@@ -61,7 +62,7 @@ void add_tables(py::dict& arrays, const PastSessions& sessions, const MemorySett
     out.counts = added<std::int32_t>(arrays, "counts", {sessions.n_items, std::int64_t{kCountKinds}});
     out.post_offsets = added<std::int64_t>(arrays, "post_offsets", {sessions.n_items + 1});
     out.postings = added<std::int32_t>(arrays, "postings", {build->n_postings()});
-    const py::gil_scoped_release unlocked;
+    const Unlocked unlocked;
     build->write(out);
     build.reset();
 }
@@ -95,7 +96,7 @@ py::dict memory_update(const py::dict& tables, const py::array& items, const py:
     auto* all_offsets = added<std::int64_t>(arrays, "session_offsets", {kept + fresh.count + 1});
     {
         const std::int64_t fresh_clicks = items.shape(0);
-        const py::gil_scoped_release unlocked;
+        const Unlocked unlocked;
         std::copy_n(view.session_items + dropped, kept_clicks, all_items);
         std::copy_n(fresh.items, fresh_clicks, all_items + kept_clicks);
         for (std::int64_t s = 0; s <= kept; ++s) all_offsets[s] = view.session_offsets[expire + s] - dropped;
@@ -110,7 +111,7 @@ py::dict memory_update(const py::dict& tables, const py::array& items, const py:
 void memory_check(const py::dict& tables, std::int64_t max_neighbours, std::int64_t max_postings) {
     const BoundTables bound = bound_tables(tables);
     const MemorySettings settings{0, 0, 0, max_neighbours, max_postings};
-    const py::gil_scoped_release unlocked;
+    const Unlocked unlocked;
     check_tables(bound.view, settings, bound.n_pairs, bound.n_postings, bound.n_clicks);
 }
 

@@ -16,30 +16,32 @@ namespace mtaw {
 namespace {
 
 constexpr std::int64_t kPortion = 32;  // events that queries wait for at most
+constexpr double kMostSeed = 1e30;     // what is made of it is still a float32
 
 }  // namespace
 
 // Queries that come while a writer waits let it go first: a mutex that prefers readers would starve it.
 class MemoryDelta::WriteLock {
   public:
-    explicit WriteLock(MemoryDelta& delta) : delta_(delta) {
-        delta_.waiting_.fetch_add(1);
-        delta_.mutex_.lock();
+    explicit WriteLock(MemoryDelta& delta) : gate_(delta.gate_.get()) {
+        gate_.waiting.fetch_add(1);
+        gate_.mutex.lock();
     }
     ~WriteLock() {
-        delta_.mutex_.unlock();
-        if (delta_.waiting_.fetch_sub(1) == 1) delta_.waiting_.notify_all();
+        gate_.mutex.unlock();
+        if (gate_.waiting.fetch_sub(1) == 1) gate_.waiting.notify_all();
     }
     WriteLock(const WriteLock&) = delete;
     WriteLock& operator=(const WriteLock&) = delete;
 
   private:
-    MemoryDelta& delta_;
+    Gate& gate_;
 };
 
 MemoryDelta::ReadLock MemoryDelta::read() const {
-    for (std::int32_t writers = waiting_.load(); writers > 0; writers = waiting_.load()) waiting_.wait(writers);
-    return ReadLock(mutex_);
+    Gate& gate = gate_.get();
+    for (std::int32_t writers = gate.waiting.load(); writers > 0; writers = gate.waiting.load()) gate.waiting.wait(writers);
+    return ReadLock(gate.mutex);
 }
 
 MemoryDelta::MemoryDelta(const MemoryView& base, const MemorySettings& settings, std::int64_t n_catalog,
@@ -110,8 +112,8 @@ void MemoryDelta::seed(std::int32_t item, std::int32_t neighbour, const double* 
     check_item(neighbour);
     if (item == neighbour) throw std::invalid_argument("item " + std::to_string(item) + " is no neighbour of its own");
     for (int kind = 0; kind < kPairKinds; ++kind) {
-        if (!(values[kind] >= 0 && std::isfinite(values[kind]))) {
-            throw std::invalid_argument("a seed's values must be finite and not negative");
+        if (!(values[kind] >= 0 && values[kind] <= kMostSeed)) {
+            throw std::invalid_argument("a seed's values must be in 0..1e30");
         }
     }
     const WriteLock lock(*this);

@@ -20,6 +20,7 @@
 #include "memory/blocks.hpp"
 #include "memory/delta_row.hpp"
 #include "memory/delta_sessions.hpp"
+#include "per_process.hpp"
 
 namespace mtaw {
 
@@ -155,8 +156,11 @@ class MemoryDelta {
     std::int64_t n_events_ = 0;
     std::vector<std::int32_t> met_;       // the other items of an event
 
-    mutable std::shared_mutex mutex_;
-    mutable std::atomic<std::int32_t> waiting_{0};  // writers
+    struct Gate {
+        std::shared_mutex mutex;
+        std::atomic<std::int32_t> waiting{0};  // writers
+    };
+    PerProcess<Gate> gate_;
 };
 
 }  // namespace mtaw

@@ -57,10 +57,10 @@ SessionMemory::SessionMemory(const MemoryView& memory, const MemoryQuerySettings
         throw std::invalid_argument("the memory is for " + std::to_string(memory.n_items) + " items, the catalog has " +
                                     std::to_string(n_catalog) + "; make both from one training");
     }
-    if (delta != nullptr && (delta->n_catalog() > n_catalog || delta->base().tables().counts != memory.counts ||
+    if (delta != nullptr && (delta->n_catalog() != n_catalog || delta->base().tables().counts != memory.counts ||
                              delta->base().tables().recency != memory.recency)) {
-        throw std::invalid_argument("the delta is of other tables, or for more items than the catalog has room for; "
-                                    "make it from these tables with a capacity of at most " +
+        throw std::invalid_argument("the delta is of other tables, or for more or fewer items than the catalog; "
+                                    "make it from these tables with a capacity of " +
                                     std::to_string(n_catalog - memory.n_items));
     }
     longest_row_ = longest_run(memory.row_offsets, memory.n_items);

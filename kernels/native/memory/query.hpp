@@ -117,7 +117,7 @@ class SessionMemory {
  public:
     // n_catalog: ids of clicks and dense items lie in 0..n_catalog-1; the tables know the first memory.n_items of them.
     // Throws std::invalid_argument on settings out of range or tables for more items than there are.
-    // delta: of these tables, for at most as many items; what it holds counts as part of them, at every moment.
+    // delta: of these tables, for as many items; what it holds counts as part of them, at every moment.
     SessionMemory(const MemoryView& memory, const MemoryQuerySettings& settings, std::int64_t n_catalog,
                   Isa isa = active_isa(), const MemoryDelta* delta = nullptr);
     SessionMemory(const SessionMemory&) = delete;

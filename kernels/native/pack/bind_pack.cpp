@@ -10,6 +10,7 @@
 #include "bindings.hpp"
 #include "buffers.hpp"
 #include "pack/pack.hpp"
+#include "unlocked.hpp"
 
 namespace py = pybind11;
 
@@ -33,7 +34,7 @@ py::tuple pack(const py::array& offsets, std::int64_t capacity, std::int64_t lea
     }
     TilePlan plan;
     {
-        const py::gil_scoped_release unlocked;
+        const Unlocked unlocked;
         plan = pack_tiles(data, offsets.shape(0) - 1, capacity, least_tiles);
     }
     return py::make_tuple(copied(plan.slot_click), copied(plan.slot_begin),

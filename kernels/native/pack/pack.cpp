@@ -77,11 +77,11 @@ public:
 
     void add_tiles(std::int64_t count) {
         const std::int64_t first_slot = n_tiles() * capacity_;
-        const std::int64_t slots = first_slot + count * capacity_;
-        if (slots > kMostSlots) {
-            throw std::invalid_argument(std::to_string(slots) +
+        if (count > (kMostSlots - first_slot) / capacity_) {
+            throw std::invalid_argument(std::to_string(n_tiles() + count) + " tiles of " + std::to_string(capacity_) +
                                         " slots are more than int32 can number: pack fewer sessions at once");
         }
+        const std::int64_t slots = first_slot + count * capacity_;
         for (std::int64_t tile = n_tiles(), end = tile + count; tile < end; ++tile) {
             plan_.tile_range.insert(plan_.tile_range.end(), 2, static_cast<std::int32_t>(tile));
         }

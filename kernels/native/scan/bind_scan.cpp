@@ -15,6 +15,7 @@
 #include "python_objects.hpp"
 #include "scan/read.hpp"
 #include "scan/scanner.hpp"
+#include "unlocked.hpp"
 
 namespace py = pybind11;
 
@@ -54,7 +55,7 @@ py::tuple quantise(const py::array& catalog, bool halves) {
     std::uint8_t* half_data = halves ? half_blocks.mutable_data() : nullptr;
     ScanSummary summary;
     {
-        const py::gil_scoped_release unlocked;
+        const Unlocked unlocked;
         summary = quantise_catalog(rows, n_items, d, data, half_data);
     }
     return py::make_tuple(blocks, half_blocks, summary.exponent, summary.largest_norm, summary.largest_residual);
@@ -72,7 +73,7 @@ py::tuple requantise(const py::array& catalog, const py::array& old_catalog, con
     std::uint8_t* data = blocks.mutable_data();
     ScanSummary summary;
     {
-        const py::gil_scoped_release unlocked;
+        const Unlocked unlocked;
         summary = requantise_catalog(rows, n_items, d, before, data);
     }
     return py::make_tuple(blocks, summary.exponent, summary.largest_norm, summary.largest_residual);
@@ -120,7 +121,7 @@ class ScannerObject {
         std::int32_t* id_data = ids.mutable_data();
         float* score_data = scores.mutable_data();
         {
-            const py::gil_scoped_release unlocked;
+            const Unlocked unlocked;
             thread_local ScanScratch scratch;
             scanner_.search(request, id_data, score_data, scratch);
         }
@@ -166,7 +167,7 @@ std::uint64_t read_all(const py::array& array, const std::optional<std::string>&
     if ((array.flags() & py::array::c_style) == 0) throw py::value_error("the array must be C-contiguous");
     const auto* data = static_cast<const std::uint8_t*>(array.data());
     const Isa level = isa_of(isa);
-    const py::gil_scoped_release unlocked;
+    const Unlocked unlocked;
     return read_bytes(data, array.nbytes(), level);
 }
 

@@ -1,6 +1,7 @@
 #include "scan/candidates.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 
 #include "compiler.hpp"
@@ -71,7 +72,7 @@ void Candidates::raise_cut() {
 
 // What an exact score is worth as a lower bound. `lift` is -infinity where nothing may be concluded.
 float Candidates::lower_of(float score) const {
-    if (coded.lift == -std::numeric_limits<double>::infinity()) return -kInfinity;
+    if (coded.lift == -std::numeric_limits<double>::infinity() || !std::isfinite(coded.unit)) return -kInfinity;
     return rounded_down(static_cast<double>(score) * coded.unit + coded.lift);
 }
 
@@ -156,7 +157,7 @@ void Candidates::finish(const SearchPlan& plan, std::int32_t* ids, float* scores
         first += lane.lower[i] >= first_floor ? 1 : 0;
     }
     score(plan, 0, first);
-    if (first >= plan.k) {
+    if (plan.k > 0 && first >= plan.k) {
         const auto last = scored.begin() + static_cast<std::ptrdiff_t>(plan.k - 1);
         std::nth_element(scored.begin(), last, scored.begin() + static_cast<std::ptrdiff_t>(first), Better{});
         floor = std::max(floor, lower_of(last->score));

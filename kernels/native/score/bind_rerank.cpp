@@ -8,6 +8,7 @@
 #include "bindings.hpp"
 #include "buffers.hpp"
 #include "score/rerank.hpp"
+#include "unlocked.hpp"
 
 namespace py = pybind11;
 
@@ -34,7 +35,7 @@ py::tuple rerank(const py::array& queries, const py::array& catalog, const py::a
     std::int32_t* id_data = ids.mutable_data();
     float* score_data = scores.mutable_data();
     {
-        const py::gil_scoped_release unlocked;
+        const Unlocked unlocked;
         rerank_topk(shape, query_data, catalog_data, candidate_data, scale, id_data, score_data);
     }
     return py::make_tuple(ids, scores);

@@ -38,13 +38,13 @@ void rerank_topk(const RerankShape& shape, const float* queries, const float* ca
             if (id >= 0) scored.push_back({0.0F, id});
         }
         score_items(query, catalog, shape.d, scale, scored.data(), static_cast<std::int64_t>(scored.size()));
+        std::fill_n(ids + b * shape.k, shape.k, -1);  // of one id twice a place stays as it is
+        std::fill_n(scores + b * shape.k, shape.k, -std::numeric_limits<float>::infinity());
         const std::size_t kept = std::min(static_cast<std::size_t>(shape.k), scored.size());
         std::int32_t* out_ids = ids + b * shape.k;
         float* out_scores = scores + b * shape.k;
         place_best(scored.data(), static_cast<std::int64_t>(scored.size()), static_cast<std::int64_t>(kept), out_ids,
                    out_scores);
-        std::fill(out_ids + kept, out_ids + shape.k, -1);
-        std::fill(out_scores + kept, out_scores + shape.k, -std::numeric_limits<float>::infinity());
     }
 }
 

@@ -15,6 +15,7 @@
 #include "trends/build.hpp"
 #include "trends/check.hpp"
 #include "trends/python_trends.hpp"
+#include "unlocked.hpp"
 
 namespace py = pybind11;
 
@@ -46,7 +47,7 @@ py::dict trends_build(const py::array& items, const py::array& offsets, const py
     const TrendSettings settings = trend_settings(half_lives, window, max_neighbours);
     std::unique_ptr<TrendsBuild> build;
     {
-        const py::gil_scoped_release unlocked;
+        const Unlocked unlocked;
         build = std::make_unique<TrendsBuild>(sessions, settings, threads);
     }
     py::dict arrays;
@@ -60,7 +61,7 @@ py::dict trends_build(const py::array& items, const py::array& offsets, const py
         .sums = made<double>(arrays, "sums", {std::int64_t{kItemSums}}),
         .clock = made<std::int64_t>(arrays, "clock", {std::int64_t{kItemLanes + 1}}),
     };
-    const py::gil_scoped_release unlocked;
+    const Unlocked unlocked;
     build->write(out);
     build.reset();
     return arrays;
@@ -70,7 +71,7 @@ void trends_check(const py::dict& arrays, const std::vector<std::int64_t>& half_
                   std::int64_t max_neighbours) {
     const TrendsView view = bound_trends(arrays);
     const TrendSettings settings = trend_settings(half_lives, window, max_neighbours);
-    const py::gil_scoped_release unlocked;
+    const Unlocked unlocked;
     check_trends(view, settings);
 }
 
@@ -112,7 +113,7 @@ class TrendsObject {
         if (items.size() != clicks.count || times.size() != clicks.count || (arrivals && arrivals->size() != clicks.count)) {
             throw py::value_error("handles, items, times and arrivals must be of one length");
         }
-        const py::gil_scoped_release unlocked;
+        const Unlocked unlocked;
         trends_.click(clicks);
     }
 
@@ -120,12 +121,12 @@ class TrendsObject {
         const std::int32_t* const clicks = checked_data<std::int32_t>(items, 1, "items", "int32");
         const std::int64_t* const when = checked_data<std::int64_t>(times, 1, "times", "int64");
         if (items.size() != times.size()) throw py::value_error("there must be one time a click");
-        const py::gil_scoped_release unlocked;
+        const Unlocked unlocked;
         return trends_.resume(handle, clicks, when, items.size());
     }
 
     bool forget(std::int64_t handle) {
-        const py::gil_scoped_release unlocked;
+        const Unlocked unlocked;
         return trends_.forget(handle);
     }
 
@@ -185,7 +186,7 @@ class TrendsObject {
         std::vector<float> scores(static_cast<std::size_t>(k));
         std::int64_t count;
         {
-            const py::gil_scoped_release unlocked;
+            const Unlocked unlocked;
             const auto locked = trends_.reading();
             count = trends_.rising(now, k, ids.data(), scores.data());
         }
@@ -197,7 +198,7 @@ class TrendsObject {
         std::vector<std::int32_t> neighbours;
         std::vector<double> values;
         {
-            const py::gil_scoped_release unlocked;
+            const Unlocked unlocked;
             const auto locked = trends_.reading();
             trends_.row(item, now, neighbours, values);
         }
@@ -212,7 +213,7 @@ class TrendsObject {
         for (std::int64_t i = 0; i < items.size(); ++i) check_item("items", i, ids[i], 0);
         py::array_t<float> out({items.size(), py::ssize_t{kItemSums + 2}});
         float* data = out.mutable_data();
-        const py::gil_scoped_release unlocked;
+        const Unlocked unlocked;
         const auto locked = trends_.reading();
         now = std::max(now, trends_.delta().newest());
         const TrendFactors factors = trends_.factors_at(now);
@@ -305,7 +306,7 @@ class TrendsObject {
     // work(q, request, scratch) for every prefix, all of one state, without the GIL.
     template <typename Work>
     void each(const Prefixes& prefixes, const Work& work) const {
-        const py::gil_scoped_release unlocked;
+        const Unlocked unlocked;
         TrendsScratch& scratch = thread_trends_scratch();
         const auto locked = trends_.reading();
         std::int32_t own[kTrendOwn];

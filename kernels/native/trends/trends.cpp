@@ -36,7 +36,7 @@ void Trends::click(const TrendClicks& clicks) {
         }
     }
     for (std::int64_t begin = 0; begin < clicks.count; begin += kRun) {
-        const std::unique_lock locked(mutex_);
+        const std::unique_lock locked(mutex_.get());
         for (std::int64_t i = begin; i < std::min(begin + kRun, clicks.count); ++i) {
             const std::int64_t arrival = clicks.arrivals != nullptr ? clicks.arrivals[i] : clicks.times[i];
             delta_.click(clicks.handles[i], clicks.items[i], clicks.times[i], arrival);
@@ -51,12 +51,12 @@ bool Trends::resume(std::int64_t handle, const std::int32_t* items, const std::i
             throw std::out_of_range("the click " + std::to_string(i) + " of a resumed session lies outside the items or times");
         }
     }
-    const std::unique_lock locked(mutex_);
+    const std::unique_lock locked(mutex_.get());
     return delta_.resume(handle, items, times, count);
 }
 
 bool Trends::forget(std::int64_t handle) {
-    const std::unique_lock locked(mutex_);
+    const std::unique_lock locked(mutex_.get());
     return delta_.forget(handle);
 }
 

@@ -14,6 +14,7 @@
 #include <shared_mutex>
 #include <vector>
 
+#include "per_process.hpp"
 #include "trends/delta.hpp"
 #include "trends/features.hpp"
 
@@ -102,7 +103,7 @@ class Trends {
     bool forget(std::int64_t handle);
 
     // While it lives, nothing changes.
-    TrendsLock reading() const { return TrendsLock(mutex_); }
+    TrendsLock reading() const { return TrendsLock(mutex_.get()); }
 
     // The rest only under `reading`. A `now` before the newest click counts as that one's time.
     void start(const TrendsRequest& request, const MemoryKernels& kernels, TrendsScratch& scratch) const;
@@ -145,7 +146,7 @@ class Trends {
     std::vector<std::int32_t> base_popular_;  // that may be so again by what the tables say
     std::vector<Rising> rising_;              // best first
     std::int64_t listed_ = kNever;            // the clicks' time of the list
-    mutable std::shared_mutex mutex_;
+    PerProcess<std::shared_mutex> mutex_;
 };
 
 }  // namespace mtaw
