@@ -152,30 +152,38 @@ def test_an_attribute_that_another_thread_computes_is_computed_in_the_child() ->
     assert held.computed == 2
 
 
+def children_amid(work: Callable[[int], object], in_child: Callable[[], object]) -> list[int]:
+    """How eight children ended, forked while two threads do `work` again and again, with the number of the time."""
+    stop = threading.Event()
+
+    def again() -> None:
+        count = 0
+        while not stop.is_set():
+            work(count)
+            count += 1
+
+    threads = [threading.Thread(target=again) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    try:
+        return [child(in_child) for _ in range(8)]
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+
+
 def test_children_of_one_whose_memory_is_read_teach_it_and_rank(tmp_path: Path) -> None:
     Bundle.save(tmp_path, parts(), metrics={}, dataset={})
     rec = Recommender.load(tmp_path)
     rec.add_items(["first"], neighbours=[["sku-3"]])  # from here on rankings read a delta, under its lock
-    stop = threading.Event()
-
-    def rank() -> None:
-        while not stop.is_set():
-            rec.recommend_batch([["sku-1", "sku-3"]] * 200, 20)
-
-    threads = [threading.Thread(target=rank) for _ in range(2)]
-    for thread in threads:
-        thread.start()
 
     def in_child() -> None:
         rec.add_items(["second"], neighbours=[["sku-3"]])
         assert "second" in rec.recommend(["sku-3"], 60).items
 
-    try:
-        assert [child(in_child) for _ in range(6)] == [0] * 6
-    finally:
-        stop.set()
-        for thread in threads:
-            thread.join()
+    batch = [["sku-1", "sku-3"]] * 200
+    assert children_amid(lambda _: rec.recommend_batch(batch, 20), in_child) == [0] * 8
 
 
 _ENDS_AMID_WORK = """
@@ -205,27 +213,14 @@ def test_forks_amid_real_work(tmp_path: Path) -> None:
     save_random(tmp_path, n_items=200, max_len=6)
     rec = Recommender.load(tmp_path)
     visit = rec.session(["sku-1"])
-    stop = threading.Event()
 
-    def work(number: int) -> None:
-        count = 0
-        while not stop.is_set():
-            visit.click(f"sku-{count % 50}").recommend(5)
-            if count % 10 == 0:
-                rec.add_items([f"fresh-{number}-{count}"], neighbours=[["sku-3"]])
-            count += 1
-
-    threads = [threading.Thread(target=work, args=(number,)) for number in range(2)]
-    for thread in threads:
-        thread.start()
+    def work(count: int) -> None:
+        visit.click(f"sku-{count % 50}").recommend(5)
+        if count % 10 == 0:
+            rec.add_items([f"fresh-{threading.get_ident()}-{count}"], neighbours=[["sku-3"]])
 
     def in_child() -> None:
         rec.add_items([f"child-{os.getpid()}"], neighbours=[["sku-3"]])
         visit.click("sku-7").recommend(5)
 
-    try:
-        assert [child(in_child) for _ in range(8)] == [0] * 8
-    finally:
-        stop.set()
-        for thread in threads:
-            thread.join()
+    assert children_amid(work, in_child) == [0] * 8
