@@ -16,7 +16,7 @@ from mtaw_fast.bundle import refuse_existing as refuse_existing_bundle
 from mtaw_fast.config import DEFAULT_PRESET, Config, preset
 from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.data.dataset import refuse_existing as refuse_existing_dataset
-from mtaw_fast.data.sessions import Samples
+from mtaw_fast.data.sessions import Samples, check_prefixes
 from mtaw_fast.errors import DataWarning, UsageError, require
 from mtaw_fast.evaluation import baselines as all_baselines
 from mtaw_fast.evaluation import protocol
@@ -281,9 +281,12 @@ def evaluate(
             "evaluate: weights do not go with unseen='misses': nobody knows the types of those targets; leave one out"
         )
     fitted, samples = data.train, data.test
+    if split == "validation" or baselines:  # a test without baselines needs no second training session
+        known, held_out = data.train.split_last(held.config.validation)
+        remedy = ", or leave the baselines out" if split == "test" else ""
+        check_prefixes(held_out.lengths, f"data set {_named(dataset, data)}: the validation prefixes", remedy)
     if split == "validation":
-        fitted, held_out = data.train.split_last(held.config.validation)
-        samples = Samples.from_sessions(held_out, data.min_prefix)
+        fitted, samples = known, Samples.from_sessions(held_out, data.min_prefix)
     if len(samples) == 0:
         raise UsageError(f"{_named(dataset, data)} has no {split} samples; prepare it with a test part")
     missed = data.unseen if data.unseen is not None else np.empty(0, np.int32)
@@ -304,7 +307,6 @@ def evaluate(
     report = protocol.evaluate(recommender, rankable, progress=_named_progress(progress, "model"), **common)
     others: dict[str, Report] = {}
     if baselines:
-        known, held_out = data.train.split_last(held.config.validation)
         fitting = all_baselines.fit_baselines(fitted, known, held_out, data.min_prefix, data.n_items)
         for name, ranker in fitting.items():
             others[name] = protocol.evaluate(ranker, samples, progress=_named_progress(progress, name), **common)

@@ -18,9 +18,11 @@ from mtaw_fast.bundle import Bundle
 from mtaw_fast.cli import main
 from mtaw_fast.config import preset
 from mtaw_fast.data.item_ids import ItemIds
-from mtaw_fast.errors import DataWarning, UsageError
+from mtaw_fast.data.sessions import Sessions
+from mtaw_fast.errors import DataError, DataWarning, UsageError
 from mtaw_fast.evaluation.seen import seen_targets
 from tests.cli.test_cli import TINY, write_log
+from tests.random_bundle import contents
 
 CONFIG = preset("full").override([text for text in TINY if "=" in text]).override(["epochs=1"])
 FEW = pytest.warns(DataWarning, match="too few to learn from")  # every set here
@@ -113,6 +115,59 @@ def test_a_training_whose_bundle_was_not_written_is_not_dropped(
     train(made.dataset, tmp_path / "bundle", CONFIG, resume=True, progress=told_to(began))
     assert not began
     assert manifest(tmp_path / "bundle")["files"] == manifest(made.folder / "bundle")["files"]
+
+
+def test_a_training_killed_while_its_bundle_is_written_is_not_dropped(
+    made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The bundle's folder is there by then, and no manifest in it."""
+
+    def killed(_: Any, bundle: Path, *__: Any) -> None:
+        bundle.mkdir()
+        (bundle / ".weights.safetensors.draft").touch()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("mtaw_fast.training.TrainedModel.save", killed)
+    with pytest.raises(KeyboardInterrupt):
+        train(made.dataset, tmp_path / "bundle", CONFIG)
+    monkeypatch.undo()
+    before = contents(tmp_path / "bundle.training")
+    with pytest.raises(UsageError, match="holds a finished training whose bundle is not there; write it with --resume"):
+        train(made.dataset, tmp_path / "bundle", CONFIG)
+    assert contents(tmp_path / "bundle.training") == before
+    train(made.dataset, tmp_path / "bundle", CONFIG, resume=True)
+    assert manifest(tmp_path / "bundle")["files"] == manifest(made.folder / "bundle")["files"]
+    assert not (tmp_path / "bundle/.weights.safetensors.draft").exists()
+
+
+def test_prefixes_of_a_robot_are_made_where_they_are_ranked_alone(
+    made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A last training session of thousands of clicks has millions in its prefixes: a test does not look at them."""
+    items = np.append(made.dataset.train.items, np.zeros(300, np.int32))
+    offsets = np.append(made.dataset.train.offsets, len(items))
+    data = dataclasses.replace(made.dataset, train=Sessions(items, offsets))
+    monkeypatch.setattr("mtaw_fast.data.sessions.MOST_PREFIX_CLICKS", 300 * 299 // 2)
+    found = evaluate(made.bundle, data)
+    assert found.metrics == evaluate(made.bundle, made.dataset).metrics
+    refused = "data set clicks: the validation prefixes hold .* up to 300 .*such as --max-session 299"
+    for call, remedy in (
+        (lambda: evaluate(made.bundle, data, split="validation"), "$"),
+        (lambda: evaluate(made.bundle, data, baselines=True), ", or leave the baselines out$"),
+        (lambda: train(data, tmp_path / "b", CONFIG), ", or hold out less than --set validation=0.1$"),
+    ):
+        monkeypatch.setattr("mtaw_fast.training.run._Run._search", lambda *_: pytest.fail("it trained"), raising=False)
+        with pytest.raises(DataError, match=refused + remedy):
+            call()
+    assert not (tmp_path / "b").exists()
+
+
+def test_a_set_of_one_training_session_is_evaluated_on_its_test(made: Made) -> None:
+    data = dataclasses.replace(made.dataset, train=made.dataset.train.slice(0, 1))
+    found = evaluate(made.bundle, data)
+    assert found.metrics == evaluate(made.bundle, made.dataset).metrics
+    with pytest.raises(DataError, match="cannot hold sessions out"):
+        evaluate(made.bundle, data, baselines=True)
 
 
 def test_evaluate_equals_the_command(made: Made, capsys: pytest.CaptureFixture[str]) -> None:

@@ -109,7 +109,7 @@ def typed_ids(texts: Sequence[str], ids: ItemIds) -> list[Any]:
         try:
             found.append(int(text))
         except ValueError:
-            raise UsageError(f"item {text!r}: this bundle's item ids are integers") from None
+            raise UsageError(f"item {text!r:.60}: this bundle's item ids are integers") from None
     return found
 
 
@@ -117,9 +117,9 @@ def moment_of(name: str, text: str | None) -> int | None:
     """The milliseconds since 1970 that the option `name` says; None where it was not given."""
     if text is None:
         return None
-    if text.isdecimal() and len(text) > len("20171015"):
-        return int(text)
-    with contextlib.suppress(ValueError):
+    with contextlib.suppress(ValueError):  # of more digits than Python reads, too
+        if text.isdecimal() and len(text) > len("20171015") and int(text) < 1 << 63:
+            return int(text)
         moment = datetime.datetime.fromisoformat(text)
         moment = moment if moment.tzinfo is not None else moment.replace(tzinfo=datetime.UTC)
         return round(moment.timestamp() * 1000)

@@ -111,9 +111,7 @@ def add_to(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Read the source, write the folder, print its counts."""
-    for what, text in (("--name", arguments.name or ""), ("SOURCE", str(arguments.source))):
-        if not text.isprintable() and text.encode(errors="replace").decode() != text:
-            raise UsageError(f"{what} {text!r} is no UTF-8 text; give another name")
+    _check_texts(arguments)
     given = {name: getattr(arguments, name) for name in _HELP if getattr(arguments, name) is not _UNSET}
     if "types" in given:
         given["types"] = tuple(given["types"].split(","))
@@ -143,6 +141,16 @@ def run(arguments: argparse.Namespace) -> None:
     )
     if facts["log"]:
         print("\n".join(report_lines(facts["log"])))
+
+
+def _check_texts(arguments: argparse.Namespace) -> None:
+    """Raise UsageError where a path, a name or a column was given in bytes that are no UTF-8: no manifest holds it."""
+    for name, value in vars(arguments).items():
+        try:
+            str(value).encode()
+        except UnicodeEncodeError:
+            what = name.upper() if name in ("format", "source", "dataset") else f"--{name.replace('_', '-')}"
+            raise UsageError(f"{what} {str(value)!r} is no UTF-8 text; give another name") from None
 
 
 def _in_parts(arguments: argparse.Namespace, given: dict[str, Any]) -> Stored:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -48,8 +47,9 @@ def run(arguments: argparse.Namespace) -> None:
     """Replay and print."""
     if arguments.plot is not None:
         require("matplotlib", "train")
-    if not (math.isfinite(arguments.every) and math.isfinite(arguments.half_life)):
-        raise UsageError("--every and --half-life take finite numbers")
+    for option, number in (("--every", arguments.every), ("--half-life", arguments.half_life)):
+        if not abs(number) < 1e12:  # nan is not, either
+            raise UsageError(f"{option} {number} is no length of time; write a number such as 0.5")
     bundle = Bundle.load(arguments.bundle)
     settings = ReplaySettings(
         begin=moment_of("--from", arguments.begin),

@@ -29,6 +29,7 @@ from mtaw_fast.data.stored import (
     read_stored,
     sample_arrays,
     session_arrays,
+    sweep_drafts,
 )
 from mtaw_fast.errors import DataError, UsageError
 from mtaw_fast.storage.files import check_writable, folder_lock, read_json, sha256_of, write_json
@@ -122,8 +123,7 @@ class Dataset:
         refuse_existing(folder, overwrite)
         with folder_lock(folder, DataError):
             refuse_existing(folder, overwrite)  # by somebody else meanwhile
-            for left in (*folder.glob(".*.safetensors.*.tmp"), *folder.glob(".manifest.json.*.tmp")):
-                left.unlink(missing_ok=True)  # of one that was killed
+            sweep_drafts(folder)
             old = set(folder.glob("*.safetensors"))
             self._write(folder, old)
 

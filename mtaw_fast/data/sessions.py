@@ -164,13 +164,18 @@ class Sessions:
 MOST_PREFIX_CLICKS = 200_000_000
 
 
-def check_prefixes(lengths: np.ndarray, what: str) -> None:
-    """Raise DataError where the prefixes (`what`) of sessions of these lengths hold too many clicks to be kept."""
-    clicks = int((lengths.astype(np.int64) * (lengths - 1) // 2).sum())
-    if clicks > MOST_PREFIX_CLICKS:
+def check_prefixes(lengths: np.ndarray, what: str, remedy: str = "") -> None:
+    """Raise DataError where the prefixes (`what`) of sessions of these lengths hold too many clicks to be kept.
+
+    remedy: what helps besides leaving out long sessions, as the end of the message.
+    """
+    lengths = np.sort(lengths)
+    clicks = np.cumsum(lengths * (lengths - 1) // 2)
+    kept = int(np.searchsorted(clicks, MOST_PREFIX_CLICKS, "right"))
+    if kept < len(lengths):
         raise DataError(
-            f"{what} hold {clicks:,} clicks in all, since sessions have up to {lengths.max():,} (robots?); prepare the "
-            "data set with a longest session, such as --max-session 500"
+            f"{what} hold {clicks[-1]:,} clicks in all, since sessions have up to {lengths[-1]:,} (robots?); prepare "
+            f"the data set without long ones, such as --max-session {min(lengths[kept] - 1, 500)}{remedy}"
         )
 
 

@@ -30,6 +30,7 @@ _TIMED_VERSION = 3
 _FILES = ("train", "test", "ids")
 _TRAIN_ARRAYS = ("items", "offsets", "times", "types")  # their order is that of the file
 DATA_FILE = re.compile(rf"({'|'.join(_FILES)})-[0-9a-f]{{12}}\.safetensors")
+_DRAFT = re.compile(rf"({'|'.join(_FILES)})\.safetensors|\.(({'|'.join(_FILES)})\.safetensors|manifest\.json)\..*\.tmp")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -230,3 +231,10 @@ def _times_of_seconds(train: Mapping[str, np.ndarray], preparation: Mapping[str,
     """
     seconds = train.get("timestamps")
     return None if seconds is None or preparation.get("reader") == "tmall" else seconds * 1000
+
+
+def sweep_drafts(folder: Path) -> None:
+    """Remove what a writer of a data set that was killed left in `folder`; its lock must be held."""
+    for path in folder.iterdir():
+        if _DRAFT.fullmatch(path.name):
+            path.unlink(missing_ok=True)

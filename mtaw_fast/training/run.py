@@ -154,7 +154,11 @@ class _Run:
         self._dataset, self._config, self._files = dataset, config, files
         self._refit, self._reporter = refit, reporter
         self._fitted, self._held_out = dataset.train.split_last(config.validation)
-        check_prefixes(self._held_out.lengths, f"data set {dataset.name}: the validation prefixes")
+        check_prefixes(
+            self._held_out.lengths,
+            f"data set {dataset.name}: the validation prefixes",
+            f", or hold out less than --set validation={config.validation:g}",
+        )
         identity = {
             "config": config.as_dict(),
             "dataset": dataset.fingerprint,

@@ -21,6 +21,7 @@ from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.data.readers import FORMATS, ClickOptions
 from mtaw_fast.errors import UsageError
 from mtaw_fast.storage.files import folder_lock
+from tests.random_bundle import save_random
 
 TINY = ["--set", "d=16", "--set", "lr=0.03", "--set", "batch_prefixes=64", "--set", "validation=0.1"]
 
@@ -334,6 +335,44 @@ def test_bad_input_is_one_line_and_status_1(
 ) -> None:
     filled = [part.format(work=work, tmp=tmp_path) for part in arguments]
     assert message in failure(filled, 1, capsys)
+
+
+@pytest.mark.parametrize("text", ["²", "--5", "5.0", "", "9" * 5000])
+def test_a_typed_id_that_is_no_integer_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str
+) -> None:
+    save_random(tmp_path / "bundle", text=False)
+    error = failure(["recommend", f"{tmp_path}/bundle", "--", "5", text], 2, capsys)
+    assert "this bundle's item ids are integers" in error
+    assert repr(text)[:60] in error
+
+
+@pytest.mark.parametrize("text", ["²²²²²²²²²²", "99999999999999999999", "9" * 5000])
+def test_a_moment_of_odd_digits_is_one_line(work: Path, capsys: pytest.CaptureFixture[str], text: str) -> None:
+    error = failure(["recommend", f"{work}/bundle", "sku-1é", "--at", text], 2, capsys)
+    assert f"--at {text!r} is no time; write 2017-10-15" in error
+
+
+@pytest.mark.parametrize("parted", [False, True])
+@pytest.mark.parametrize("option", ["--name", "--item", "--types", "SOURCE", "DATASET"])
+def test_a_text_that_is_no_utf8_is_one_line(
+    work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], option: str, parted: bool
+) -> None:
+    """Such as a path of an older system hands over; a manifest holds none. Other signs that do not print may stand."""
+    given = {"SOURCE": f"{work}/clicks.csv", "DATASET": f"{tmp_path}/set", "--name": "n\u200bé\x07"}
+    given[option] = "caf\udce9" if option != "DATASET" else f"{tmp_path}/caf\udce9"
+
+    def command() -> list[str]:
+        options = [part for name, text in given.items() if name.startswith("--") for part in (name, text)]
+        return ["prepare", "clicks", given["SOURCE"], given["DATASET"], *options, *(["--partitions", "2"] * parted)]
+
+    error = failure(command(), 2, capsys)
+    assert f"{option} {given[option]!r} is no UTF-8 text; give another name" in error
+    assert not list(tmp_path.iterdir())
+    if option == "--name":
+        given[option] = "n\u200bé\x07"
+        assert main(command()) == 0
+        assert json.loads((tmp_path / "set/manifest.json").read_text())["name"] == "n\u200bé\x07"
 
 
 def test_every_command_has_help_with_an_example(capsys: pytest.CaptureFixture[str]) -> None:

@@ -276,6 +276,39 @@ def test_a_failed_save_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Monkey
     assert [path.name for path in tmp_path.rglob("*")] == (["set", "notes.txt"] if existing else [])
 
 
+KILLED = """
+import os, sys
+from mtaw_fast.storage import files
+from tests.data.test_dataset import make
+
+real, calls = files._fsync, 0
+def fsync(path):
+    global calls
+    calls += not path.is_dir()
+    if calls == int(sys.argv[2]):
+        os.kill(os.getpid(), 9)
+    real(path)
+files._fsync = fsync
+make().save(sys.argv[1])
+"""
+
+
+def test_what_a_killed_save_left_goes_with_the_next_one(tmp_path: Path) -> None:
+    """Killed at each of its files and at the manifest. What others wrote stays."""
+    folder = tmp_path / "set"
+    for at in range(1, 5):
+        command = [sys.executable, "-c", KILLED, folder, str(at)]
+        assert subprocess.run(command, check=False, cwd=Path(__file__).parents[2]).returncode == -9
+        assert len(list(folder.glob(".*.tmp"))) == 1  # not those before
+    mine = {"notes.safetensors", ".checkpoint-1.safetensors.x.tmp", "train-of-mine.safetensors"}
+    for name in mine:
+        (folder / name).touch()
+    make().save(folder)
+    make().save(tmp_path / "whole")
+    assert {path.name for path in folder.iterdir()} == {path.name for path in (tmp_path / "whole").iterdir()} | mine
+    Dataset.load(folder)
+
+
 FULL_DISK = """
 import resource, signal, sys
 from pathlib import Path

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mtaw_fast.data.sessions import Samples, Sessions, offsets_of, ranges
+from mtaw_fast.data.sessions import Samples, Sessions, check_prefixes, offsets_of, ranges
 from mtaw_fast.errors import DataError
 
 Lists = list[list[int]]
@@ -175,3 +175,17 @@ def test_first_clicks_are_those_whose_item_the_session_has_not_held_yet() -> Non
     assert sessions.first_clicks().tolist() == [True, False, True, False, True, True, True, False]
     assert sessions.slice(1, 3).first_clicks().tolist() == [True]
     assert Sessions.from_lists([]).first_clicks().tolist() == []
+
+
+def test_prefixes_that_would_fill_the_memory_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They grow with the square of a session's length. The limit that the message names helps."""
+    sessions = Sessions.from_lists([range(n) for n in (3, 9, 30, 12, 9)])
+    monkeypatch.setattr("mtaw_fast.data.sessions.MOST_PREFIX_CLICKS", 3 + 36 + 435 + 66 + 36)
+    assert Samples.from_sessions(sessions, 1).prefixes.n_clicks == 3 + 36 + 435 + 66 + 36
+    monkeypatch.setattr("mtaw_fast.data.sessions.MOST_PREFIX_CLICKS", 3 + 36 + 36 + 65)
+    with pytest.raises(DataError, match=r"hold 576 clicks in all.* up to 30 .*such as --max-session 11$"):
+        Samples.from_sessions(sessions, 1)
+    check_prefixes(sessions.lengths[sessions.lengths <= 11], "the prefixes")
+    check_prefixes(np.empty(0, np.int64), "the prefixes")
+    with pytest.raises(DataError, match=r"--max-session 500, or go$"):  # robots are far longer than anybody else
+        check_prefixes(np.array([100_000]), "the prefixes", ", or go")

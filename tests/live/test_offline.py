@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +19,7 @@ from mtaw_fast.live.state import LiveState
 from mtaw_fast.memory import MemoryTables
 from mtaw_fast.model.model import Model
 from tests.live.logs import MIDNIGHT, N, drawn_rows, log_file, saved, trained_before, written
+from tests.random_bundle import edit_manifest
 
 ROWS = drawn_rows()
 MODEL = trained_before(ROWS)
@@ -118,6 +121,50 @@ def test_the_command_updates_a_bundle_and_says_what_it_did(tmp_path: Path, capsy
     assert len(bundle.model.clicked_at) == bundle.model.sessions.n_clicks
     assert main(arguments) == 0
     assert json.loads(capsys.readouterr().out)["clicks"] == len(ROWS)
+
+
+def test_a_log_with_every_event_twice_counts_each_once_where_the_data_set_did(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    once, twice = written(tmp_path / "once.csv", ROWS), written(tmp_path / "twice.csv", [r for r in ROWS for _ in "ab"])
+    told = []
+    for log, dedupe in ((once, 0.0), (twice, 0.0), (twice, None)):
+        folder = tmp_path / "bundle"
+        saved(folder, MODEL)
+        edit_manifest(folder, lambda manifest, value=dedupe: manifest["dataset"]["reader"].update(dedupe=value))
+        assert main(["replay", str(folder), str(log), "--json"]) == 0
+        assert main(["update", str(folder), str(log), "--json"]) == 0
+        replayed, updated = map(json.loads, capsys.readouterr().out.splitlines())
+        told.append(
+            (replayed["samples"], replayed["live"], updated["clicks"], Bundle.load(folder).model.sessions.n_clicks)
+        )
+        shutil.rmtree(folder)
+    assert told[0] == told[1]
+    assert told[0][2:] == (len(ROWS), len(ROWS))
+    assert told[2][2] == 2 * len(ROWS)
+
+
+def test_of_two_updates_at_once_one_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second one began before the first had written: its model lacks the first one's log."""
+    folder = tmp_path / "bundle"
+    saved(folder, MODEL)
+    half = len(ROWS) // 2
+    logs = [written(tmp_path / f"{k}.csv", part) for k, part in enumerate((ROWS[:half], ROWS))]
+
+    def overtaken(*arguments: Any, **options: Any) -> Any:
+        monkeypatch.undo()
+        assert main(["update", str(folder), str(logs[1])]) == 0
+        return taken_in(*arguments, **options)
+
+    monkeypatch.setattr("mtaw_fast.cli.update.taken_in", overtaken)
+    assert main(["update", str(folder), str(logs[0])]) == 1
+    error = capsys.readouterr().err
+    assert f"{folder} was changed by another process since it was read; run the command again" in error
+    assert error.count("\n") == 1
+    assert Bundle.load(folder).model.sessions.n_clicks == len(ROWS)
+    assert main(["update", str(folder), str(logs[0])]) == 0
 
 
 def test_a_log_without_times_counts_once(tmp_path: Path) -> None:

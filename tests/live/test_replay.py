@@ -173,6 +173,18 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert main([*arguments, "--from", "2031-01-01"]) == 2
 
 
+@pytest.mark.parametrize("option", ["--every", "--half-life"])
+@pytest.mark.parametrize("number", ["nan", "inf", "-inf", "1e300"])
+def test_a_length_of_time_that_is_none_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], option: str, number: str
+) -> None:
+    saved(tmp_path / "bundle", MODEL)
+    source = written(tmp_path / "log.csv", ROWS)
+    assert main(["replay", str(tmp_path / "bundle"), str(source), f"{option}={number}"]) == 2
+    error = capsys.readouterr().err
+    assert error == f"mtaw-fast: {option} {float(number)} is no length of time; write a number such as 0.5\n"
+
+
 def test_the_parts_of_a_log_without_times_are_quarters() -> None:
     nothing = np.zeros(10, dtype=np.int32)
     found = Replayed(np.arange(10), np.arange(10), False, nothing > 0, {"live": nothing}, {})

@@ -187,6 +187,17 @@ def test_bad_sessions_are_one_line(
     assert not list((tmp_path / "out").glob("part-*"))
 
 
+def test_a_file_of_empty_lists_fits_ids_of_either_kind(tmp_path: Path) -> None:
+    """Nothing says what its items are; a visitor without a click gets what one gets."""
+    rows = write_sessions(tmp_path / "sessions.parquet", [("a", []), ("b", [])])
+    assert pa.types.is_null(pq.read_schema(rows).field("items").type.value_type)
+    for text in (True, False):
+        save_parts(tmp_path / f"{text}", **bundle_parts(text=text), **memory_parts())
+        assert score(tmp_path / f"{text}", rows, tmp_path / f"{text}-out", "-k", 3) == 0
+        answer = Recommender.load(tmp_path / f"{text}").recommend([], k=3)
+        assert [row[:2] for row in read_scores(tmp_path / f"{text}-out")] == [("a", answer.items), ("b", answer.items)]
+
+
 def test_misuse_is_one_line(bundle: Path, sessions: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes").write_text("mine")

@@ -138,7 +138,8 @@ def stream(source: Any, reader: Mapping[str, Any]) -> ClickStream:
         type_names=reader.get("type_names", ()),
         with_owner_ids=True,
     )
-    log = LogReport().read(log, dedupe_ms_of(options))
+    if options.dedupe is not None:
+        log = LogReport().read(log, dedupe_ms_of(options))
     return by_owner_ids(log) if options.user is None else by_gap(log, *inactivity_cuts(log, gap_ms_of(options)))
 
 

@@ -89,7 +89,7 @@ def settle(
     if used == ("int",) and totals["time int"] == 0:
         unit = "s"
     elif used in (("int",), ("decimal",)):
-        one_unit = times.straddles(smallest, largest)
+        one_unit = times.straddles(smallest, largest) or (columns.skips and largest >= times.TOO_LARGE)
         if one_unit and not columns.skips:
             raise _two_units(files, columns)
         if one_unit:  # that of most rows
@@ -102,15 +102,15 @@ def settle(
     readable = sum(totals[f"time {form}"] for form in used)
     if readable != rows and not columns.skips:
         raise _bad_time(files, columns, used, unit)
-    items_are_int = totals["item int"] == rows - totals["item empty"]
-    owners_are_int = totals["owner int"] == rows - totals["owner empty"]
-    if columns.skips and not (items_are_int and owners_are_int):
+    filled = {role: rows - totals[f"{role} empty"] for role in ("item", "owner")}
+    items_are_int, owners_are_int = (totals[f"{role} int"] == count for role, count in filled.items())
+    if columns.skips and any(0 < totals[f"{role} int"] < count for role, count in filled.items()):
         # Rows that are left out anyway, a line of totals say, do not decide what the ids of all others are.
-        found = Settled(False, False, used, unit, (), one_unit, rows)
+        found = Settled(False, item_ids == "int", used, unit, (), one_unit, rows)
         good: Counter[str] = Counter()
         for counts in each(_good_ints, [(part, columns, found) for part in files]):
             good.update(counts)
-        items_are_int, owners_are_int = (0 < good["rows"] == good[role] for role in ("item", "owner"))
+        items_are_int, owners_are_int = (0 < good["rows"] == good[role] for role in filled)
     if item_ids == "int" and not items_are_int and not columns.skips:
         raise _bad_item(files, columns)
     return Settled(
@@ -279,7 +279,9 @@ def _two_units(files: Sequence[Part], columns: Columns) -> DataError:
     for part in files:
         frame, schema, _ = open_part(part, columns)
         size = times.forms(columns.time, schema[columns.time])["decimal"].abs()
-        for unit, condition in times.unit_conditions(size).items():
+        fits = times.unit_conditions(size)
+        fits["ns"] |= size >= times.TOO_LARGE  # of no unit, as `straddles` sees it of the last one
+        for unit, condition in fits.items():
             row, value = _first(part, frame, condition, columns.time)
             if row and unit not in found:
                 found[unit] = f"{value} in data row {row}{f' of {Path(part.where).name}' if len(files) > 1 else ''}"

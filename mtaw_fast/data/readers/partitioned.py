@@ -38,7 +38,7 @@ from mtaw_fast.data.readers.log_check import settle
 from mtaw_fast.data.readers.log_report import LogReport
 from mtaw_fast.data.readers.partition import Cut, Found
 from mtaw_fast.data.readers.sources import Part, part_files
-from mtaw_fast.data.stored import DATA_FILE, Counts, manifest_of, sharded_entry
+from mtaw_fast.data.stored import DATA_FILE, Counts, manifest_of, sharded_entry, sweep_drafts
 from mtaw_fast.errors import DataError, UsageError, require
 from mtaw_fast.storage.files import folder_lock, write_json
 from mtaw_fast.storage.tensorfile import map_tensors, write_tensors
@@ -105,6 +105,7 @@ def prepare_in_partitions(
     refuse_existing(folder, overwrite)
     with folder_lock(folder, DataError), _scratch(folder) as scratch:
         refuse_existing(folder, overwrite)  # by somebody else meanwhile
+        sweep_drafts(folder)
         old = set(folder.glob("*.safetensors"))
         work = _Work([_absolute(part) for part in parts], source, options, scratch, each, told)
         try:

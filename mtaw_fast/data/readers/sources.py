@@ -77,7 +77,12 @@ def part_files(source: Any, columns: Sequence[str] = ()) -> list[Part]:
 
 
 def on_disk(path: Path) -> Part:
-    """The file as a part: what does not end like Parquet or JSON is read as CSV."""
+    """The file as a part: what does not end like Parquet or JSON is read as CSV. Raises DataError where its name is no
+    UTF-8 text, since polars opens no such file."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise DataError(f"the name of {str(path)!r} is no UTF-8 text, so it cannot be read; rename it") from None
     return Part(str(path), _kind_of(path.name) or "csv", path)
 
 
@@ -167,19 +172,22 @@ def _in_memory(frame: Any, columns: Sequence[str]) -> Part:
     part = Part("the frame", "frame", None)
     with one_line_errors(part):
         # The columns that are read alone: others may hold what polars cannot take.
-        held = frame.column_names if library == "pyarrow" else list(frame.columns)
-        for name in columns:
-            if held.count(name) != 1:
+        wanted = list(dict.fromkeys(columns))
+        held = list(frame.column_names if library == "pyarrow" else frame.columns)
+        for name in wanted:
+            if name not in held:
                 shown = ", ".join(map(repr, held[:20])) + (", ..." if len(held) > 20 else "")
-                what = "two columns" if name in held else "no column"
-                raise DataError(f"{part} has {what} {name!r}; it has {shown}; name the right column, or rename one")
+                raise DataError(f"{part} has no column {name!r}; it has {shown}; name the right column")
+            if held.count(name) > 1:
+                raise DataError(f"{part} has two columns {name!r}; rename one of them")
         try:
             if library == "pyarrow":
-                return Part(part.where, "frame", pl.from_arrow(frame.select(columns) if columns else frame).lazy())
-            return Part(part.where, "frame", pl.from_pandas(frame[[*columns]] if columns else frame).lazy())
-        except (TypeError, ValueError, OverflowError) as error:  # of pyarrow too, whose errors are ValueErrors
+                return Part(part.where, "frame", pl.from_arrow(frame.select(wanted) if wanted else frame).lazy())
+            return Part(part.where, "frame", pl.from_pandas(frame[wanted] if wanted else frame).lazy())
+        except (TypeError, ValueError, OverflowError, NotImplementedError) as error:  # those of pyarrow are such, too
+            reason = next(iter(str(error).splitlines()), type(error).__name__)
             raise DataError(
-                f"{part} cannot be read as a log ({str(error).splitlines()[0]}); give each column one type, such as "
+                f"{part} cannot be read as a log ({reason}); give each column one type, such as "
                 "frame.astype({'item_id': str})"
             ) from None
         except ImportError as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -24,7 +23,8 @@ _ZONE_NAME = r"[0-9] ?([A-Za-z][A-Za-z0-9_+/-]+)$"
 _MOST_ZONES = 50
 # The first size that belongs to the next unit. 1e11 s is the year 5138 and 1e11 ms is 1973, and so on upwards, so no
 # log of clicks is ambiguous.
-_BOUNDS = {"s": 10**11, "ms": 10**14, "us": 10**17, "ns": 2**63}
+TOO_LARGE = 2**63  # for any unit
+_BOUNDS = {"s": 10**11, "ms": 10**14, "us": 10**17, "ns": TOO_LARGE}
 _PER_MILLISECOND = {"us": 1000, "ns": 1_000_000}
 
 
@@ -130,7 +130,7 @@ def unit_conditions(size: Any) -> dict[str, Any]:
     """By unit, the polars condition that a number of this `size` (an expression) can be of that unit alone."""
     lower = [0, *list(_BOUNDS.values())[:-1]]
     return {
-        unit: (size > 0 if low == 0 else size >= low) & (size < (high if unit != "ns" else math.inf))
+        unit: (size > 0 if low == 0 else size >= low) & (size < high)
         for (unit, high), low in zip(_BOUNDS.items(), lower, strict=True)
     }
 
@@ -144,7 +144,7 @@ def milliseconds(readings: Mapping[str, Any], used: tuple[str, ...], unit: str) 
     factor, divisor = 1000 if unit == "s" else 1, _PER_MILLISECOND.get(unit, 1)
     scaled = {
         "int": lambda value: value * factor if divisor == 1 else value // divisor,
-        "decimal": lambda value: (value * factor / divisor).round().cast(pl.Int64),
+        "decimal": lambda value: (value * factor / divisor).round().cast(pl.Int64, strict=False),
     }
     expressions = [scaled.get(form, lambda value: value)(readings[form]) for form in used if form in readings]
     return pl.coalesce(expressions) if expressions else pl.lit(None, pl.Int64)

@@ -115,6 +115,16 @@ def test_every_way_to_write_a_log(tmp_path: Path) -> None:
     compare(tmp_path / "numbers.parquet", tmp_path / "second", replace(PLAIN, bad_rows="skip"), partitions=30)
 
 
+def test_a_line_of_totals_that_is_left_out_leaves_the_ids_integers(tmp_path: Path) -> None:
+    """It stands in a part of its own, whose ids are texts."""
+    source = tmp_path / "log"
+    source.mkdir()
+    log_frame(5, text=False).write_csv(source / "a.csv")
+    (source / "b.csv").write_text("session_id,item_id,timestamp\nall,TOTAL,\n")
+    made = compare(source, tmp_path, replace(PLAIN, bad_rows="skip"), partitions=3)
+    assert (made.ids.kind, made.preparation["log"]["bad_rows"]) == ("int", 1)
+
+
 @pytest.mark.parametrize(
     ("change", "options"),
     [
@@ -228,6 +238,16 @@ def test_a_killed_run_leaves_no_set_and_runs_again(tmp_path: Path) -> None:
     want = clicks.read(tmp_path / "log.parquet", PLAIN)
     want.save(tmp_path / "one")
     assert Dataset.load(folder).fingerprint == Dataset.load(tmp_path / "one").fingerprint
+
+
+def test_what_a_killed_save_left_goes_with_the_next_run(tmp_path: Path) -> None:
+    log_frame(6).write_parquet(tmp_path / "log.parquet")
+    folder = tmp_path / "set"
+    folder.mkdir()
+    for name in ("train.safetensors", ".train.safetensors.x1.tmp", ".manifest.json.x2.tmp", ".mine.safetensors.x.tmp"):
+        (folder / name).touch()
+    prepare_in_partitions(tmp_path / "log.parquet", folder, PLAIN, partitions=2)
+    assert [path.name for path in folder.iterdir() if path.stat().st_size == 0] == [".mine.safetensors.x.tmp"]
 
 
 def test_what_makes_no_sense(tmp_path: Path) -> None:

@@ -93,6 +93,31 @@ def test_a_wrong_unit_is_refused(tmp_path: Path) -> None:
         read("clicks", csv(path, [1_700_000_000_000_000, 1_700_000_000_000]), options=LOOSE)
 
 
+@pytest.mark.parametrize("huge", [2**63, 2**64 - 1, "1e25"])
+@pytest.mark.parametrize("others", [1_700_000_000, 1_700_000_000_000, 1_700_000_000_000_000_000])
+def test_a_time_too_large_for_any_unit(tmp_path: Path, huge: Any, others: int) -> None:
+    """Beside ordinary ones, in a CSV and in a column of unsigned integers; and left out with the bad rows."""
+    path = csv(tmp_path / "log.csv", [others, others + 1, huge])
+    expected = f"{re.escape(str(huge))} in data row 3 nanoseconds; write every time in one unit"
+    if others >= 10**17:
+        expected = r"column 'timestamp' reaches \d+, too large for nanoseconds since 1970"
+    with pytest.raises(DataError, match=expected) as caught:
+        read("clicks", path, options=LOOSE)
+    assert "\n" not in str(caught.value)
+    assert len(times_of(path, SKIP)) == 2
+    if isinstance(huge, int):
+        typed = pl.DataFrame(
+            {
+                "session_id": [1] * 3,
+                "item_id": [1] * 3,
+                "timestamp": pl.Series([others, others + 1, huge], dtype=pl.UInt64),
+            }
+        )
+        with pytest.raises(DataError, match=expected):
+            read("clicks", typed, options=LOOSE)
+        assert len(times_of(typed, SKIP)) == 2
+
+
 def test_bad_rows_are_skipped_and_counted(tmp_path: Path) -> None:
     good = [("s", f"i{k}", 1_700_000_000_000 + k) for k in range(6)]
     bad: list[tuple[Any, ...]] = [
@@ -120,6 +145,41 @@ def test_skipping_keeps_int_ids(tmp_path: Path) -> None:
     stream = read_stream(path, found.reader)
     assert stream.item_ids == [10, 20] or sorted(map(int, stream.item_ids))[-2:] == [10, 20]
     assert len(stream) == 2
+
+
+TOTALS = ",".join(NAMES) + "\n1,10,100\n1,20,101\n2,20,102\n2,10,103\nall,TOTAL,\n"
+
+
+def test_rows_that_are_left_out_do_not_make_texts_of_ids(tmp_path: Path) -> None:
+    """A last line of sums: neither its item nor its session counts, also where the catalog's are ints already."""
+    path = tmp_path / "log.csv"
+    path.write_text(TOTALS)
+    found = read("clicks", path, options=SKIP)
+    assert (found.reader["item_ids"], found.ids.external(np.arange(2))) == ("int", [10, 20])
+    for kind in ("int", "auto"):
+        stream = read_stream(path, {**found.reader, "item_ids": kind})
+        assert (sorted(stream.session_ids), len(stream)) == ([1, 2], 4)
+    # A session of text whose item no catalog of ints holds is left out there, and is a session elsewhere.
+    path.write_text(TOTALS.replace("all,TOTAL,", "all,x,104"))
+    assert sorted(read_stream(path, found.reader).session_ids) == [1, 2]
+    assert read_stream(path, {**found.reader, "item_ids": "auto"}).session_ids == ["1", "2", "all"]
+    # Where every row is bad there is no id to tell by.
+    path.write_text(",".join(NAMES) + "\n1,10,\n,20,5\n")
+    with pytest.raises(DataError, match="none of 2 rows can be read"):
+        read("clicks", path, options=SKIP)
+
+
+@pytest.mark.parametrize("ending", ["parquet", "jsonl"])
+@pytest.mark.parametrize("column", ["item_id", "session_id"])
+def test_texts_that_are_half_empty_stay_texts(tmp_path: Path, ending: str, column: str) -> None:
+    half = pl.DataFrame(
+        {"session_id": ["1"] * 8, "item_id": ["7"] * 8, "timestamp": range(8)}
+    ).with_columns(pl.when(pl.col("timestamp") < 4).then(pl.col(column)))  # fmt: skip
+    path = tmp_path / f"log.{ending}"
+    half.write_parquet(path) if ending == "parquet" else half.write_ndjson(path)
+    found = read("clicks", path, options=SKIP)
+    assert (found.train.n_clicks, found.ids.external(np.arange(1))) == (4, ["7"])
+    assert read_stream(path, found.reader).session_ids == ["1"]
 
 
 @pytest.mark.parametrize("ending", ["jsonl", "ndjson", "jsonl.gz"])
@@ -172,6 +232,60 @@ def test_frames_of_pandas_and_arrow(tmp_path: Path) -> None:
     assert contents(read("clicks", table, options=LOOSE)) == expected
     table["timestamp"] = pandas.to_datetime(table["timestamp"], unit="s")
     assert contents(read("clicks", table, options=LOOSE)) == expected
+
+
+@pytest.mark.parametrize("items", [["x", 1, "y", 2.5], [1, 2, 3, 2**70], [1 + 2j] * 4])
+def test_a_pandas_column_of_several_types_is_one_line(items: list[Any]) -> None:
+    pandas = pytest.importorskip("pandas")
+    table = pandas.DataFrame({"session_id": [1, 1, 2, 2], "timestamp": [1, 2, 3, 4]})
+    table["item_id"] = pandas.Series(items, dtype=complex if isinstance(items[0], complex) else object)
+    with pytest.raises(DataError, match=r"the frame: column|the frame cannot be read as a log") as caught:
+        read("clicks", table, options=LOOSE)
+    assert "\n" not in str(caught.value)
+    table["item_id"] = table["item_id"].astype(str)
+    assert read("clicks", table, options=LOOSE).train.n_clicks == 4
+
+
+def test_frames_whose_columns_are_not_one_of_each(tmp_path: Path) -> None:
+    pandas, pyarrow = pytest.importorskip("pandas"), pytest.importorskip("pyarrow")
+    columns = [[row[place] for row in ROWS] for place in range(3)]
+    twice = [*NAMES, "item_id"]
+    for table in (
+        pyarrow.table([pyarrow.array(column) for column in (*columns, columns[1])], names=twice),
+        pandas.concat([pandas.Series(column) for column in (*columns, columns[1])], axis=1).set_axis(twice, axis=1),
+    ):
+        with pytest.raises(DataError, match=r"^the frame has two columns 'item_id'; rename one of them$"):
+            read("clicks", table, options=LOOSE)
+        with pytest.raises(DataError, match=r"^the frame has no column 'sku'; it has 'session_id', 'item_id', "):
+            read("clicks", table, options=dataclasses.replace(LOOSE, item="sku"))
+    plain = pandas.DataFrame(dict(zip(NAMES, columns, strict=True)))
+    one = dataclasses.replace(LOOSE, session="session_id", item="session_id")  # a column may be named for two
+    assert contents(read("clicks", plain, options=one)) == contents(read("clicks", frame(), options=one))
+
+
+def test_of_an_arrow_table_the_columns_that_are_read_alone_are_converted() -> None:
+    """Polars has no unions, and refuses the whole table for one."""
+    pyarrow = pytest.importorskip("pyarrow")
+    columns = {name: [row[place] for row in ROWS] for place, name in enumerate(NAMES)}
+    odd = pyarrow.UnionArray.from_sparse(
+        pyarrow.array([0] * len(ROWS), pyarrow.int8()),
+        [pyarrow.array([1] * len(ROWS)), pyarrow.array(["x"] * len(ROWS))],
+    )
+    assert contents(read("clicks", pyarrow.table({**columns, "odd": odd}), options=LOOSE)) == contents(
+        read("clicks", frame(), options=LOOSE)
+    )
+
+
+def test_a_file_whose_name_is_no_text_is_one_line(tmp_path: Path) -> None:
+    csv(tmp_path / "a.csv", [1, 2])
+    path = tmp_path / "b\udcff.csv"
+    try:
+        csv(path, [1, 2])
+    except OSError:
+        pytest.skip("this file system takes no such name")
+    for source in (path, tmp_path, tmp_path / "b*.csv"):
+        with pytest.raises(DataError, match=r"b\\udcff\.csv' is no UTF-8 text, so it cannot be read; rename it$"):
+            read("clicks", source, options=LOOSE)
 
 
 @pytest.fixture

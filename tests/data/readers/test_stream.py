@@ -123,6 +123,26 @@ def test_the_reader_travels_with_the_data_set(tmp_path: Path) -> None:
     assert stream.type_names == ("view", "buy")
 
 
+@pytest.mark.parametrize("user", [None, "who"])
+def test_repeats_are_left_out_as_they_were_of_the_data_set(tmp_path: Path, user: str | None) -> None:
+    """A shop that logs every event twice does so tomorrow, too."""
+    options = dataclasses.replace(LOOSE, session="who", user=user, type="kind", dedupe=1.0)
+    rows = [("u", "a", 100, "view"), ("u", "a", 101, "view"), ("u", "b", 101, "view"), ("u", "a", 101, "buy")]
+    rows += [("u", "a", 103, "view"), ("v", "a", 103, "view"), ("v", "b", 200, "view"), ("v", "b", 200, "view")]
+    path = log(tmp_path / "log.csv", rows, TYPED)
+    found = read("clicks", path, options=options)
+    assert found.reader["dedupe"] == 1.0
+    stream = read_stream(path, found.reader)
+    assert len(stream) == found.train.n_clicks == 6
+    assert [row[1:3] for row in rows_of(stream)] == [
+        ("a", 100_000), ("b", 101_000), ("a", 101_000), ("a", 103_000), ("a", 103_000), ("b", 200_000),
+    ]  # fmt: skip
+    assert [name.partition("@")[0] for name in stream.session_ids] == ["u", "v"]
+    assert len(read_stream(path, {**found.reader, "dedupe": None})) == len(rows)
+    with pytest.raises(DataError, match="wrong kind"):
+        read_stream(path, {**found.reader, "dedupe": "soon"})
+
+
 def test_item_ids_of_another_kind_are_refused(tmp_path: Path) -> None:
     path = log(tmp_path / "log.csv", [("s", "7", 1), ("s", "007", 2)])
     with pytest.raises(DataError, match=r"holds '007' in data row 2, but the catalog's are ints"):
