@@ -37,7 +37,7 @@ class Here(Away):
         return Others((7,), (report.version,))
 
 
-def reporting(roster: Away) -> SimpleNamespace:
+def reporting(roster: Away) -> Any:
     """What a replica reports by: its service idle, its roster the given one."""
     return SimpleNamespace(
         _service=SimpleNamespace(
