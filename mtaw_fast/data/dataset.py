@@ -80,6 +80,10 @@ class Dataset:
     unseen: np.ndarray | None = None
 
     def __post_init__(self) -> None:
+        try:
+            self.name.encode()
+        except UnicodeEncodeError:
+            raise DataError(f"data set {self.name!r}: its name is no UTF-8 text; give another name") from None
         if self.min_prefix < 1:
             raise DataError(f"data set {self.name}: min_prefix must be at least 1, not {self.min_prefix}")
         if len(self.train) == 0:

@@ -125,6 +125,11 @@ def test_without_times_the_files_are_those_of_format_2(tmp_path: Path) -> None:
     assert Dataset.load(tmp_path).fingerprint == "d098905f8372-fe1cff51edd5-5d4d6313d762"
 
 
+def test_a_name_that_no_file_can_hold_is_refused() -> None:
+    with pytest.raises(DataError, match=r"'a\\ud800': its name is no UTF-8 text; give another name"):
+        make(name="a\ud800")
+
+
 def test_an_existing_data_set_is_not_overwritten(tmp_path: Path) -> None:
     make().save(tmp_path)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
