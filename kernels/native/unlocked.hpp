@@ -15,11 +15,12 @@ namespace mtaw {
 // As pybind11::gil_scoped_release, but for the interpreter's end: a daemon thread that comes back then is ended by
 // CPython, before 3.13 by unwinding its stack. That would end the process where a destructor lets nothing through, and
 // crash it where one frees Python's objects, without its lock. Here such a thread sleeps until the process has ended.
+// A call that begins while the interpreter ends is of the thread that ends it (by a finaliser, say), and comes back.
 class Unlocked {
   public:
-    Unlocked() : state_(PyEval_SaveThread()) {}
+    Unlocked() : ends_it_(is_ending()), state_(PyEval_SaveThread()) {}
     ~Unlocked() {
-        if (is_ending()) sleep_for_good();
+        if (!ends_it_ && is_ending()) sleep_for_good();
 #if defined(__GLIBCXX__)
         try {
             PyEval_RestoreThread(state_);
@@ -46,6 +47,7 @@ class Unlocked {
 #endif
     }
 
+    bool ends_it_;  // asked while the lock is held
     PyThreadState* state_;
 };
 

@@ -12,10 +12,12 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from mtaw_fast.bundle import Bundle
 from mtaw_fast.computed_once import computed_once
+from mtaw_fast.ranking.encoders.native_encoder import NativeEncoder
 from mtaw_fast.ranking.fork_lock import ForkLock
 from mtaw_fast.recommender import Recommender
 from tests.live.test_learning import parts
@@ -207,6 +209,40 @@ def test_a_process_may_end_while_a_daemon_thread_ranks(tmp_path: Path) -> None:
     for _ in range(8):
         done = subprocess.run([sys.executable, "-c", _ENDS_AMID_WORK, str(tmp_path)], capture_output=True, check=False)
         assert (done.returncode, done.stderr) == (0, b"")
+
+
+_ENDS_WITH_WORK = """
+import sys
+from mtaw_fast import Recommender
+
+def visits(rec):
+    visit = rec.session(["sku-1"])
+    try:
+        while True:
+            yield visit.recommend(5)
+    finally:  # the interpreter closes it, in its end
+        visit.click("sku-2")
+        print(len(rec.recommend(["sku-1", "sku-2"], 5)))
+
+visit = visits(Recommender.load(sys.argv[1]))
+next(visit)
+"""
+
+
+def test_what_ends_with_the_process_may_still_rank(tmp_path: Path) -> None:
+    save_random(tmp_path, n_items=200)
+    command = [sys.executable, "-c", _ENDS_WITH_WORK, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, check=False, timeout=PATIENCE)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"5\n", b"")
+
+
+def test_children_of_one_whose_session_is_encoded_ask_it(tmp_path: Path) -> None:
+    save_random(tmp_path, n_items=1000, max_len=400, d=128)
+    encoder = Recommender.load(tmp_path).encoder
+    assert isinstance(encoder, NativeEncoder)
+    session, clicks = encoder.session(), np.arange(400, dtype=np.int32)
+    session.extend(clicks)
+    assert children_amid(lambda _: session.extend(clicks), session.query) == [0] * 8
 
 
 def test_forks_amid_real_work(tmp_path: Path) -> None:

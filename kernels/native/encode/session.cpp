@@ -10,7 +10,7 @@ void SessionState::append(const std::int32_t* clicks, std::int64_t n, float* out
                           std::vector<std::int32_t>* window) {
     if (n < 1) throw std::invalid_argument("there is no click to append; give at least one");
     encoder_->check(clicks, n);
-    const std::lock_guard<std::mutex> lock(mutex_);
+    const std::lock_guard<std::mutex> lock(mutex_.get());
     check_own();
     extend(*encoder_, clicks, n, out, scratch, window);
 }
@@ -18,7 +18,7 @@ void SessionState::append(const std::int32_t* clicks, std::int64_t n, float* out
 void SessionState::advance(const Encoder& encoder, const std::int32_t* clicks, std::int64_t m, std::int64_t fresh,
                            float* out, EncodeScratch& scratch) {
     encoder.check(clicks + m - fresh, fresh);
-    const std::lock_guard<std::mutex> lock(mutex_);
+    const std::lock_guard<std::mutex> lock(mutex_.get());
     if (!encoder.agrees(made_by_, clicks_.data(), size())) {
         encoder.check(clicks, m);
         clicks_.clear();
@@ -56,7 +56,7 @@ void SessionState::extend(const Encoder& encoder, const std::int32_t* clicks, st
 }
 
 void SessionState::query(float* out, EncodeScratch& scratch) const {
-    const std::lock_guard<std::mutex> lock(mutex_);
+    const std::lock_guard<std::mutex> lock(mutex_.get());
     check_own();
     ask(*encoder_, out, scratch);
 }
@@ -75,12 +75,12 @@ void SessionState::ask(const Encoder& encoder, float* out, EncodeScratch& scratc
 }
 
 std::vector<std::int32_t> SessionState::clicks() const {
-    const std::lock_guard<std::mutex> lock(mutex_);
+    const std::lock_guard<std::mutex> lock(mutex_.get());
     return clicks_;
 }
 
 std::int64_t SessionState::n_bytes() const {
-    const std::lock_guard<std::mutex> lock(mutex_);
+    const std::lock_guard<std::mutex> lock(mutex_.get());
     return static_cast<std::int64_t>(clicks_.capacity() * sizeof(std::int32_t)) +
            interests_.size() * static_cast<std::int64_t>(sizeof(float));
 }

@@ -7,6 +7,7 @@
 
 #include "aligned.hpp"
 #include "encoder.hpp"
+#include "per_process.hpp"
 
 namespace mtaw {
 
@@ -53,7 +54,7 @@ class SessionState {
     void ask(const Encoder& encoder, float* out, EncodeScratch& scratch) const;
 
     const Encoder* encoder_;
-    mutable std::mutex mutex_;
+    PerProcess<std::mutex> mutex_;
     std::vector<std::int32_t> clicks_;
     AlignedFloats interests_;  // [clicks, width]
     Encoder::Key made_by_;

@@ -8,6 +8,8 @@
 #include <sys/mman.h>
 #endif
 
+#include "per_process.hpp"
+
 namespace mtaw {
 namespace {
 
@@ -18,7 +20,7 @@ struct Kept {
     std::size_t size = 0;
 };
 
-std::mutex kept_mutex;
+PerProcess<std::mutex>& kept_mutex = *new PerProcess<std::mutex>;  // for good: threads outlive statics
 Kept kept[2];
 
 std::byte* allocate(std::size_t size) {
@@ -35,7 +37,7 @@ void release(std::byte* data) { ::operator delete(data, std::align_val_t{kAlignm
 
 Block::Block(std::size_t bytes) : size_((bytes + kAlignment - 1) / kAlignment * kAlignment) {
     {
-        const std::lock_guard lock(kept_mutex);
+        const std::lock_guard lock(kept_mutex.get());
         Kept* best = nullptr;
         for (Kept& one : kept) {
             if (one.size >= size_ && (best == nullptr || one.size < best->size)) best = &one;
@@ -50,7 +52,7 @@ Block::Block(std::size_t bytes) : size_((bytes + kAlignment - 1) / kAlignment * 
 
 Block::~Block() {
     {
-        const std::lock_guard lock(kept_mutex);
+        const std::lock_guard lock(kept_mutex.get());
         Kept& smallest = kept[0].size <= kept[1].size ? kept[0] : kept[1];
         if (size_ > smallest.size) {
             std::swap(data_, smallest.data);
@@ -61,7 +63,7 @@ Block::~Block() {
 }
 
 void release_kept_blocks() {
-    const std::lock_guard lock(kept_mutex);
+    const std::lock_guard lock(kept_mutex.get());
     for (Kept& one : kept) {
         if (one.data != nullptr) release(one.data);
         one = {};
