@@ -20,7 +20,8 @@ from mtaw_fast.config import preset
 from mtaw_fast.data.item_ids import ItemIds
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import DataError, DataWarning, UsageError
-from mtaw_fast.evaluation.seen import seen_targets
+from mtaw_fast.evaluation.seen import may_know, seen_targets
+from mtaw_fast.report.examples import examples_of
 from tests.cli.test_cli import TINY, write_log
 from tests.random_bundle import contents
 
@@ -206,6 +207,8 @@ def test_a_leak_is_told(made: Made, tmp_path: Path, capsys: pytest.CaptureFixtur
     assert captured.err.startswith("warning: this bundle was not trained on")
     assert captured.err.count("\n") == 1
     assert json.loads(captured.out)["same_training_part"] is False
+    told = examples_of(Recommender.load(made.folder / "bundle"), longer, 2)["said"]
+    assert told.startswith("Test sessions, which the bundle may know")
 
 
 def test_what_is_known_without_times_equals_brute_force(made: Made) -> None:
@@ -238,6 +241,23 @@ def test_logs_that_update_took_in_are_told(made: Made, tmp_path: Path) -> None:
     assert found.same_training_part
     seen = seen_targets(Bundle.load(tmp_path / "bundle"), made.dataset, made.dataset.test)
     assert seen == len(made.dataset.test)
+    told = examples_of(Recommender.load(tmp_path / "bundle"), made.dataset, 2)["said"]
+    assert told.startswith("Test sessions, which the bundle may know")
+
+
+def test_a_bundle_that_was_refit_or_learned_other_sessions_does_not_know_the_test(made: Made, tmp_path: Path) -> None:
+    """It knows the validation sessions, and a later log: of either a warning tells, and neither is of the test."""
+    shutil.copytree(made.folder / "bundle", tmp_path / "bundle")
+    lines = (made.folder / "clicks.csv").read_text().splitlines()
+    last = max(int(line.rsplit(",", 1)[1]) for line in lines[1:])
+    items = [line.split(",")[1] for line in lines[1:5]]
+    later = [f"later,{item},{last + 60 * place}" for place, item in enumerate(items, 1)]
+    (tmp_path / "later.csv").write_text("\n".join([lines[0], *later, ""]))
+    assert main(["update", f"{tmp_path}/bundle", f"{tmp_path}/later.csv"]) == 0
+    for bundle in (made.folder / "bundle", tmp_path / "bundle"):
+        recommender = Recommender.load(bundle)
+        assert not may_know(recommender.bundle, made.dataset, made.dataset.test)
+        assert "which training has not seen" in examples_of(recommender, made.dataset, 2)["said"]
 
 
 def test_targets_that_training_never_saw_count_as_misses(made: Made) -> None:

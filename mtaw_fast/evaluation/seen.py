@@ -56,6 +56,15 @@ def warnings_of(bundle: Bundle, dataset: Dataset, samples: Samples) -> list[str]
     return found
 
 
+def may_know(bundle: Bundle, dataset: Dataset, samples: Samples) -> bool:
+    """Whether the bundle may have met the samples: trained on other sessions, or learning since, and by its session
+    memory they are more than chance has in common (or it has no memory that would tell)."""
+    if same_training_part(bundle, dataset) is not False and bundle.model.learned is None:
+        return False
+    seen = seen_targets(bundle, dataset, samples)
+    return seen is None or seen >= _LEAK * len(samples)
+
+
 def _told(seen: int | None, n_samples: int) -> str:
     if seen is None:
         return (

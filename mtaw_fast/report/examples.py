@@ -9,6 +9,7 @@ import numpy as np
 
 from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.data.sessions import Samples
+from mtaw_fast.evaluation.seen import may_know
 from mtaw_fast.ranking.answer import Recommendations
 from mtaw_fast.ranking.reasons import Reason
 from mtaw_fast.recommender import Recommender
@@ -18,17 +19,16 @@ _FAR = 100  # ranks beyond it are not looked for
 _CLICKS = 12  # of a session that are shown, the latest
 
 
-def examples_of(
-    recommender: Recommender, dataset: Dataset | None, count: int, *, leaked: bool = False
-) -> dict[str, Any]:
+def examples_of(recommender: Recommender, dataset: Dataset | None, count: int) -> dict[str, Any]:
     """The examples, and in words which sessions they are of.
 
     They are the data set's test samples, spread evenly; without one, the last sessions that the bundle's memory holds.
-    leaked: the bundle may have met the test, which the page warns of.
     """
     if dataset is not None and len(dataset.test):
         chosen, samples, ids = _spread(dataset.test, count), dataset.test, dataset.ids
-        seen = "which the bundle may know, as the warning above says" if leaked else "which training has not seen"
+        seen = "which training has not seen"
+        if may_know(recommender.bundle, dataset, samples):
+            seen = "which the bundle may know from another training or from logs"
         said = f"Test sessions, {seen}, spread evenly."
     else:
         sessions = recommender.bundle.model.sessions

@@ -107,7 +107,7 @@ def write_report(
         phases=phase_rows(held),
         scores=scores,
         features=feature_rows(held),
-        examples=examples_of(recommender, data, sessions, leaked=bool(scores["warnings"])),
+        examples=examples_of(recommender, data, sessions),
     )
     write_bytes(path, page.encode())
     return path

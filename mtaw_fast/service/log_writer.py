@@ -13,12 +13,14 @@ from collections.abc import Callable
 _WAITING = 10_000  # lines; further ones are dropped, and counted
 _TOGETHER = 256  # lines in a write
 _NOBODY = {errno.EPIPE, errno.EBADF}  # reads it any more
-_PAUSE = 0.1  # seconds after lines that could not be written
+_PAUSE = 0.1  # seconds until what could not be written is tried again
 _LAST = 1.0  # seconds that what waits has at the end of the process
 
 
 class LogWriter(logging.Handler):
-    """A log handler that never waits. Lines go to a file descriptor in order, unless too many wait.
+    """A log handler that never waits. Lines go to a file descriptor in order and whole, unless too many wait.
+
+    On a full disk, or a full pipe that does not block, they wait as they do for a slow reader.
 
     descriptor: where to. told_lost: makes the line that says how many lines were dropped.
     """
@@ -27,7 +29,7 @@ class LogWriter(logging.Handler):
         super().__init__()
         self._descriptor, self._told_lost = descriptor, told_lost
         self._lines: queue.Queue[str] = queue.Queue(_WAITING)
-        self._lost = 0
+        self._lost, self._counting = 0, threading.Lock()
         self._broken = False
         threading.Thread(target=self._write_all, name="log", daemon=True).start()
 
@@ -36,7 +38,8 @@ class LogWriter(logging.Handler):
         try:
             self._lines.put_nowait(self.format(record))
         except queue.Full:
-            self._lost += 1
+            with self._counting:
+                self._lost += 1
 
     def flush(self) -> None:
         """Wait until all that was logged is written, but not for long."""
@@ -50,21 +53,24 @@ class LogWriter(logging.Handler):
             while len(lines) < _TOGETHER and not self._lines.empty():
                 lines.append(self._lines.get())
             count = len(lines)
-            if self._lost:
+            with self._counting:
                 lost, self._lost = self._lost, 0
+            if lost:
                 lines.append(self._told_lost(lost))
-            try:
-                self._write("".join(f"{line}\n" for line in lines).encode(errors="backslashreplace"))
-            except OSError as error:
-                if error.errno in _NOBODY:
-                    self._broken = True
-                    return
-                self._lost += count
-                time.sleep(_PAUSE)  # a full disk, or a pipe that is full and does not wait
+            if not self._written("".join(f"{line}\n" for line in lines).encode(errors="backslashreplace")):
+                self._broken = True
+                return
             for _ in range(count):
                 self._lines.task_done()
 
-    def _write(self, data: bytes) -> None:
+    def _written(self, data: bytes) -> bool:
+        """Write all of it, however long that takes; False where nobody reads it any more."""
         rest = memoryview(data)
         while rest:
-            rest = rest[os.write(self._descriptor, rest) :]
+            try:
+                rest = rest[os.write(self._descriptor, rest) :]
+            except OSError as error:
+                if error.errno in _NOBODY:
+                    return False
+                time.sleep(_PAUSE)
+        return True

@@ -88,18 +88,39 @@ def test_a_log_that_nobody_reads_stops_nothing(text_bundle: Path) -> None:
         assert process.wait(timeout=20) == 0
 
 
-def test_a_full_disk_costs_the_lines_of_the_moment_and_no_later_ones(tmp_path: Path) -> None:
+def test_a_full_disk_costs_no_line_that_it_has_room_for_later(tmp_path: Path) -> None:
     with Path("/dev/full").open("wb", buffering=0) as full, (tmp_path / "log").open("wb", buffering=0) as room:
         descriptor = os.dup(full.fileno())
         writer = LogWriter(descriptor, lambda count: f"{count} lost")
         logger = logging.Logger("test")
         logger.addHandler(writer)
         logger.warning("into the void")
-        eventually(lambda: writer._lost == 1)
+        eventually(writer._lines.empty)  # it is being written, in vain
+        for number in range(12_000):
+            logger.warning("line %d", number)
         os.dup2(room.fileno(), descriptor)
-        logger.warning("and on")
-        eventually(lambda: (tmp_path / "log").read_text() == "and on\n1 lost\n")
+        eventually(lambda: not writer._lines.unfinished_tasks)
+        first, *lines = (tmp_path / "log").read_text().splitlines()
         os.close(descriptor)
+    assert first == "into the void"
+    lost = [int(line.split()[0]) for line in lines if line.endswith(" lost")]
+    kept = [line for line in lines if not line.endswith(" lost")]
+    assert sum(lost) == 2_000
+    assert kept == [f"line {number}" for number in range(10_000)]
+
+
+def test_a_full_pipe_that_does_not_block_tears_no_line() -> None:
+    ours, theirs = os.pipe()
+    fcntl.fcntl(theirs, fcntl.F_SETPIPE_SZ, 4096)
+    os.set_blocking(theirs, False)
+    logger = logging.Logger("test")
+    logger.addHandler(LogWriter(theirs, lambda count: f"{count} lost"))
+    sent = [f"line {number} {'x' * 300}" for number in range(60)]
+    for line in sent:
+        logger.warning(line)
+    with os.fdopen(ours, "rb") as log:
+        assert [log.readline().decode().rstrip("\n") for _ in sent] == sent
+    os.close(theirs)
 
 
 def test_lines_that_nobody_took_are_counted() -> None:

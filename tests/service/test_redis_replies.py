@@ -87,6 +87,31 @@ def test_a_burst_waits_its_turn_and_fewer_clicks_than_are_kept_are_asked_for() -
     assert b"\r\n-3\r\n" in asked_for.pop()
 
 
+def test_who_finds_no_connection_free_is_told_so_and_disconnects_nobody(caplog: pytest.LogCaptureFixture) -> None:
+    """A Redis that connects and then says nothing, and more clicks at once than a worker has connections."""
+    connected: list[asyncio.StreamWriter] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connected.append(writer)
+        await reader.read()
+
+    async def main() -> list[BaseException]:
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        host, port = server.sockets[0].getsockname()
+        store = RedisSessions(f"redis://{host}:{port}/0", ttl=9, clicks=3, timeout=0.3)
+        try:
+            found = await asyncio.gather(*(store.clicks("a") for _ in range(200)), return_exceptions=True)
+        finally:
+            await store.close()
+            server.close()
+        return [one for one in found if isinstance(one, BaseException)]
+
+    failed = asyncio.run(main())
+    assert len(failed) == 200
+    assert len(connected) == 64, "who found none free connected anew"
+    assert sum("ConnectionsBusyError" in str(one) for one in failed) == 200 - 64
+
+
 @pytest.mark.parametrize("reply", REPLIES.values(), ids=REPLIES)
 def test_whatever_it_replies_is_a_503_and_logged(reply: bytes, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.ERROR, "mtaw_fast.service"):
