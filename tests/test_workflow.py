@@ -22,6 +22,7 @@ from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import DataError, DataWarning, UsageError
 from mtaw_fast.evaluation.seen import may_know, seen_targets
 from mtaw_fast.report.examples import examples_of
+from mtaw_fast.training.planning import plan_training
 from tests.cli.test_cli import TINY, write_log
 from tests.random_bundle import contents
 
@@ -156,11 +157,16 @@ def test_prefixes_of_a_robot_are_made_where_they_are_ranked_alone(
         (lambda: evaluate(made.bundle, data, split="validation"), "$"),
         (lambda: evaluate(made.bundle, data, baselines=True), ", or leave the baselines out$"),
         (lambda: train(data, tmp_path / "b", CONFIG), ", or hold out less than --set validation=0.1$"),
+        (lambda: plan_training(data, CONFIG), ", or hold out less than --set validation=0.1$"),
     ):
         monkeypatch.setattr("mtaw_fast.training.run._Run._search", lambda *_: pytest.fail("it trained"), raising=False)
         with pytest.raises(DataError, match=refused + remedy):
             call()
     assert not (tmp_path / "b").exists()
+    alone = dataclasses.replace(CONFIG, memory=False)  # judged in one pass over each session, without its prefixes
+    monkeypatch.undo()
+    monkeypatch.setattr("mtaw_fast.data.sessions.MOST_PREFIX_CLICKS", 300 * 299 // 2)
+    train(data, tmp_path / "b", alone, refit=False)
 
 
 def test_a_set_of_one_training_session_is_evaluated_on_its_test(made: Made) -> None:

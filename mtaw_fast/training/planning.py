@@ -24,6 +24,7 @@ from mtaw_fast.training.memory_slice import fit_settings, table_bytes
 from mtaw_fast.training.plan import BUDGET_MINUTES, PhasePlan, Plan, asks_for_costs, chosen_softmax
 from mtaw_fast.training.spectral import WINDOW
 from mtaw_fast.training.threads import current_threads
+from mtaw_fast.training.validation import check_held_out
 from mtaw_fast.type_weights import by_code
 
 TIMED_FROM = 10**8  # logits an epoch: what is smaller takes seconds
@@ -61,9 +62,12 @@ def plan_training(
     ------
     UsageError
         Where budget_minutes is under 0 or no number.
+    DataError
+        Where the sessions that are held out cannot be judged (`validation.check_held_out`).
     """
     if not budget_minutes >= 0:
         raise UsageError(f"budget_minutes={budget_minutes:g}: give the minutes that a training may take")
+    check_held_out(dataset, config)
     device = device or torch.device("cpu")
     work = _Work.of(dataset, config)
     logits = work.samples_of(len(dataset.train)) * dataset.n_items

@@ -14,7 +14,7 @@ import torch
 
 from mtaw_fast.config import Config
 from mtaw_fast.data.dataset import Dataset
-from mtaw_fast.data.sessions import Samples, Sessions, check_prefixes
+from mtaw_fast.data.sessions import Samples, Sessions
 from mtaw_fast.errors import UsageError
 from mtaw_fast.evaluation import report_of
 from mtaw_fast.kernels.native.loss import release_kept_blocks
@@ -37,7 +37,7 @@ from mtaw_fast.training.state import RunState
 from mtaw_fast.training.table_memory import TableMemory, training_table_memory
 from mtaw_fast.training.threads import Threads, training_threads
 from mtaw_fast.training.trained_model import TrainedModel
-from mtaw_fast.training.validation import validation_metrics
+from mtaw_fast.training.validation import check_held_out, validation_metrics
 from mtaw_fast.type_weights import by_code
 
 Kept = Mapping[str, str]  # files that the run still needs: past, weights, ranker
@@ -153,12 +153,8 @@ class _Run:
     ) -> None:
         self._dataset, self._config, self._files = dataset, config, files
         self._refit, self._reporter = refit, reporter
+        check_held_out(dataset, config)
         self._fitted, self._held_out = dataset.train.split_last(config.validation)
-        check_prefixes(
-            self._held_out.lengths,
-            f"data set {dataset.name}: the validation prefixes",
-            f", or hold out less than --set validation={config.validation:g}",
-        )
         identity = {
             "config": config.as_dict(),
             "dataset": dataset.fingerprint,

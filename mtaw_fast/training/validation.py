@@ -6,7 +6,9 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from mtaw_fast.data.sessions import Sessions
+from mtaw_fast.config import Config
+from mtaw_fast.data.dataset import Dataset
+from mtaw_fast.data.sessions import Sessions, check_prefixes
 from mtaw_fast.evaluation.metrics import gains_of, means_of
 from mtaw_fast.model.mtaw import MTAW
 from mtaw_fast.training.batch import Batch
@@ -14,6 +16,19 @@ from mtaw_fast.training.batching import epoch_batches
 
 CLICKS_A_PASS = 4096
 _ROWS_A_CHUNK = 256
+
+
+def check_held_out(dataset: Dataset, config: Config) -> None:
+    """Raise DataError where the prefixes of the sessions that are held out are too many to be kept.
+
+    Only with a session memory, or weights by type, are they made: else `validation_metrics` needs none.
+    """
+    if config.memory or config.type_weights:
+        check_prefixes(
+            dataset.train.split_last(config.validation)[1].lengths,
+            f"data set {dataset.name}: the validation prefixes",
+            f", or hold out less than --set validation={config.validation:g}",
+        )
 
 
 @torch.inference_mode()

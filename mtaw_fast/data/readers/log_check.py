@@ -59,7 +59,7 @@ class Settled:
     """What the first pass settled for all parts.
 
     owner_is_int, item_is_int: whether ids are ints. time_forms, time_unit: how times are read. names: of the types.
-    one_unit: whether times of another unit are bad rows. rows: of all parts, bad ones included.
+    sizes: those of times, [low, high), where others are bad rows; None: all. rows: of all parts, bad ones included.
     """
 
     owner_is_int: bool
@@ -67,7 +67,7 @@ class Settled:
     time_forms: tuple[str, ...]
     time_unit: str
     names: tuple[str, ...]
-    one_unit: bool
+    sizes: tuple[float, float] | None
     rows: int
 
 
@@ -85,15 +85,16 @@ def settle(
     if rows == 0:
         raise DataError(f"{files[0]} holds no click, only a header; a log needs at least one click")
     used = times.family({form.removeprefix("time "): n for form, n in totals.items() if form.startswith("time ")})
-    one_unit = False
+    sizes = None
     if used == ("int",) and totals["time int"] == 0:
         unit = "s"
     elif used in (("int",), ("decimal",)):
-        one_unit = times.straddles(smallest, largest) or (columns.skips and largest >= times.TOO_LARGE)
-        if one_unit and not columns.skips:
+        mixed = times.straddles(smallest, largest) or (columns.skips and largest >= times.TOO_LARGE)
+        if mixed and not columns.skips:
             raise _two_units(files, columns)
-        if one_unit:  # that of most rows
-            unit = max(times.UNIT_NAMES, key=lambda name: totals[f"unit {name}"])
+        if mixed:
+            rows_of = {name: totals[f"unit {name}"] for name in times.UNIT_NAMES}
+            unit, sizes = times.unit_of_most(columns.time_unit, rows_of)
         else:
             unit = times.unit_of(columns.time_unit, largest, f"{files[0]}: column {columns.time!r}")
     else:
@@ -106,7 +107,7 @@ def settle(
     items_are_int, owners_are_int = (totals[f"{role} int"] == count for role, count in filled.items())
     if columns.skips and any(0 < totals[f"{role} int"] < count for role, count in filled.items()):
         # Rows that are left out anyway, a line of totals say, do not decide what the ids of all others are.
-        found = Settled(False, item_ids == "int", used, unit, (), one_unit, rows)
+        found = Settled(False, item_ids == "int", used, unit, (), sizes, rows)
         good: Counter[str] = Counter()
         for counts in each(_good_ints, [(part, columns, found) for part in files]):
             good.update(counts)
@@ -119,7 +120,7 @@ def settle(
         used,
         unit,
         _type_names(files, columns, type_names, each),
-        one_unit,
+        sizes,
         rows,
     )
 
@@ -198,9 +199,9 @@ def good_rows(part: Part, columns: Columns, schema: Any, types: Settled) -> Any:
         good &= ~_is_empty(columns.type)
     if types.item_is_int:
         good &= _is_plain_int(part, columns.item, schema[columns.item])
-    if types.one_unit:
-        size = readings[types.time_forms[0]].abs()
-        good &= (size == 0) | times.unit_conditions(size.cast(pl.Float64))[types.time_unit]
+    if types.sizes is not None:
+        size = readings[types.time_forms[0]].cast(pl.Float64).abs()
+        good &= (size == 0) | ((size >= types.sizes[0]) & (size < types.sizes[1]))
     return good.fill_null(False)
 
 

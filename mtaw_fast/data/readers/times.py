@@ -126,13 +126,33 @@ def straddles(smallest: float, largest: float) -> bool:
     return smallest <= largest and own_unit(smallest) != own_unit(largest)
 
 
+def unit_of_most(asked: str, rows_of: Mapping[str, int]) -> tuple[str, tuple[float, float]]:
+    """The unit of a column that holds several, and the sizes [low, high) of its numbers: others are no times in it.
+
+    asked: the unit that is named counts whatever most rows are of; where it is named, smaller numbers are of another
+    one only if they are the fewer. rows_of: by unit, how many numbers are of it alone if they are times of clicks.
+    """
+    if asked == "auto":
+        unit = max(UNIT_NAMES, key=lambda name: rows_of[name])
+        return unit, _sizes_of(unit)
+    low, high = _sizes_of(asked)
+    smaller = sum(rows_of[name] for name, bound in _BOUNDS.items() if bound <= low)
+    return asked, (low if rows_of[asked] >= smaller else 0.0, high)
+
+
+def _sizes_of(unit: str) -> tuple[float, float]:
+    """[low, high): the sizes of numbers that can be of this unit alone, if they are times of clicks."""
+    low = max((bound for bound in _BOUNDS.values() if bound < _BOUNDS[unit]), default=0)
+    return low, _BOUNDS[unit]
+
+
 def unit_conditions(size: Any) -> dict[str, Any]:
     """By unit, the polars condition that a number of this `size` (an expression) can be of that unit alone."""
-    lower = [0, *list(_BOUNDS.values())[:-1]]
-    return {
-        unit: (size > 0 if low == 0 else size >= low) & (size < high)
-        for (unit, high), low in zip(_BOUNDS.items(), lower, strict=True)
-    }
+    conditions = {}
+    for unit in _BOUNDS:
+        low, high = _sizes_of(unit)
+        conditions[unit] = (size > 0 if low == 0 else size >= low) & (size < high)
+    return conditions
 
 
 def milliseconds(readings: Mapping[str, Any], used: tuple[str, ...], unit: str) -> Any:
