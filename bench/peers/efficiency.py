@@ -10,6 +10,7 @@ from typing import Any
 
 from bench.peers import records
 from bench.peers.environments import why_not
+from bench.peers.files import JOB
 from bench.peers.running import Driver, Places
 from bench.peers.systems import System
 from mtaw_fast.config import PRESETS
@@ -73,6 +74,10 @@ def _peer(system: System, dataset: Dataset, data: Path, places: Places) -> tuple
     reason = why_not(system, places.environments, places.checkouts)
     if reason is None and not path.exists():
         reason = f"it was not trained yet: python -m bench.peers --system {system.name}"
+    elif reason is None and records.read_record(path)["settings"] != system.settings_for(dataset.name)[0]:
+        reason = "it was trained by other settings; train it again"
+    elif reason is None and system.driver is not None and not (folder / JOB).exists():
+        reason = f"its training is not in {places.work}"
     if reason is not None:
         print(f"skipped {system.name}: {reason}", file=sys.stderr)
         return None
@@ -86,6 +91,11 @@ def _peer(system: System, dataset: Dataset, data: Path, places: Places) -> tuple
 def _preset(name: str, dataset: Dataset, data: Path, places: Places, minutes: float) -> tuple[Driver, Path] | None:
     """Train a preset; its driver and its record, None where its training has no end yet, and so no bundle."""
     changed = list(OURS.get(name, {}).get(dataset.name, ()))
+    path = places.results / f"{dataset.name}-ours-{name}.json"
+    before = records.read_record(path) if path.exists() else {}
+    title = f"{name} {' '.join(changed)}".strip()
+    if before and (before["title"], before["dataset"]["fingerprint"]) != (title, dataset.fingerprint):
+        raise DataError(f"{path} was made from other data or by other settings; move it away")
     folder = places.work / f"{dataset.name}-ours-{name}"
     folder.mkdir(parents=True, exist_ok=True)
     job = {"preset": name, "set": changed, "dataset": str(data.resolve()), "fingerprint": dataset.fingerprint}
@@ -97,8 +107,6 @@ def _preset(name: str, dataset: Dataset, data: Path, places: Places, minutes: fl
     if minutes > 0 and not (state and state["ended"]):
         driver.train(minutes)
         state = read_json(folder / "state.json", DataError)
-    path = places.results / f"{dataset.name}-ours-{name}.json"
-    before = records.read_record(path) if path.exists() else {}
     if state is None:
         state = before.get("training")
     if state is None:
@@ -109,7 +117,7 @@ def _preset(name: str, dataset: Dataset, data: Path, places: Places, minutes: fl
         "kind": records.KIND,
         "schema": records.SCHEMA,
         "system": f"ours-{name}",
-        "title": f"{name} {' '.join(changed)}".strip(),
+        "title": title,
         "dataset": {"name": dataset.name, "fingerprint": dataset.fingerprint},
         "training": state,
     }

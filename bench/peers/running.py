@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,6 +106,17 @@ def _one_thread() -> dict[str, str]:
     return {**os.environ, **dict.fromkeys(_THREADS, "1"), **_KEPT, "CUDA_VISIBLE_DEVICES": ""}
 
 
+_OF_ANY_WEIGHTS = {
+    "reads", "kind", "schema", "system", "title", "dataset", "settings", "source", "seed", "refit", "authors",
+    "training", "versions", "inference", "made",
+}  # fmt: skip
+
+
+def _decisive(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What the weights of so many steps depend on: a training may be asked to go on for longer."""
+    return {name: value for name, value in settings.items() if name not in ("epochs", "patience")}
+
+
 def run(system: System, dataset: Dataset, places: Places, minutes: float, test: bool) -> dict[str, Any]:
     """Train a system further, and rank the test with its best weights where these are new; returns its record.
 
@@ -116,7 +127,7 @@ def run(system: System, dataset: Dataset, places: Places, minutes: float, test: 
     record = records.read_record(path) if path.exists() else {"reads": []}
     if record.get("dataset", {}).get("fingerprint", dataset.fingerprint) != dataset.fingerprint:
         raise DataError(f"{path} was made from other data; move it away")
-    if record.get("settings", settings) != settings:
+    if _decisive(record.get("settings", settings)) != _decisive(settings):
         record = {"reads": record["reads"]}
     record = {
         **record,
@@ -164,7 +175,8 @@ def _run_driver(
     record["training"]["epochs_done"] = round(state["step"] / state["steps_per_epoch"], 3)
     record["versions"] = state["versions"]
     if ranked_before != state["best"]["step"]:
-        record.pop("metrics", None)  # of weights that are the best no longer
+        # What else is there is of weights that are the best no longer.
+        record = {name: value for name, value in record.items() if name in _OF_ANY_WEIGHTS}
     if test and "metrics" not in record:
         why = f"the best of {record['training']['epochs_done']:g} epochs done, of {state['epochs_asked']} asked"
         records.log_read(path, record, why)

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bench.suite.results import Run, keyed, machine_class
+from bench.suite.results import Run, keyed, machine_class, other_way
 from mtaw_fast.errors import UsageError
 
 THRESHOLD = 0.15
@@ -158,6 +158,8 @@ def told(found: Compared, threshold: float) -> list[str]:
         lines += [f"  {name_of(old)}: {old['p50']:.4g} -> {new['p50']:.4g}" for old, new in found.alone]
     for heading, rows in (("only in OLD", found.gone), ("only in NEW", found.new)):
         lines += [f"{heading}:", *(f"  {name_of(row)}" for row in rows)] if rows else []
+    ways = [f"  {name_of(old)}: {way}" for old, new in _both(found) for way in other_way(old, new)]
+    lines += ["compared, though another way was found or chosen:", *ways] if ways else []
     if found.packages:
         lines.append(f"other versions, by which peers may have moved: {', '.join(found.packages)}")
     lines.append(
@@ -165,6 +167,10 @@ def told(found: Compared, threshold: float) -> list[str]:
         f"{threshold:.0%}, {len(judged) - len(slower) - len(faster) - len(little)} the same within their intervals"
     )
     return lines
+
+
+def _both(found: Compared) -> list[tuple[Mapping[str, Any], Mapping[str, Any]]]:
+    return [*((one.old, one.new) for one in found.changes), *found.alone]
 
 
 def _value(change: Change) -> float:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 from bench.harness.student import quantile
 from bench.suite.results import keyed
+
+_COUNTS = {"n", "answered", "checked", "errors"}
 
 
 def merged(runs: Sequence[Sequence[Mapping[str, Any]]]) -> list[Mapping[str, Any]]:
@@ -21,8 +23,9 @@ def merged(runs: Sequence[Sequence[Mapping[str, Any]]]) -> list[Mapping[str, Any
 
     Returns
     -------
-    A row for each that every run has: medians of the times, n in all, the geometric mean of the ratios with Student's
-    95% interval over the processes (or that within them, where it is wider), and `runs`. Records stay as they are.
+    A row for each that every run has: medians of the numbers, counts in all, the geometric mean of the ratios with
+    Student's 95% interval over the processes (or that within them, where it is wider), and `runs`. Records stay as they
+    are.
     The rows of a single run come back untouched.
     """
     if len(runs) < 2:
@@ -38,10 +41,11 @@ def _is_row(result: Mapping[str, Any]) -> bool:
 
 
 def _one(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    row = dict(rows[0]) | {"runs": len(rows), "n": sum(one["n"] for one in rows)}
-    for name in ("p50", "p90", "p95", "p99", "p999", "floor"):
-        if row.get(name) is not None:
-            row[name] = statistics.median(one[name] for one in rows)
+    row = dict(rows[0]) | {"runs": len(rows)}
+    for name, first in rows[0].items():
+        found = [one.get(name) for one in rows]
+        if _is_number(first) and all(map(_is_number, found)) and not name.startswith("ratio"):
+            row[name] = sum(found) if name in _COUNTS else statistics.median(found)
     if row["ratio"] is None:
         return row
     logs = [math.log(one["ratio"]) for one in rows]
@@ -51,6 +55,10 @@ def _one(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     half = max([between, *([math.hypot(*inside) / len(inside)] if inside else [])])
     ends = {"ratio": middle, "ratio_low": middle - half, "ratio_high": middle + half}
     return row | {name: float(f"{math.exp(value):.5g}") for name, value in ends.items()}
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def _half_width(row: Mapping[str, Any]) -> float:

@@ -28,8 +28,9 @@ _FEATURES = {  # the best first: what decides how fast kernels can be
 }
 _MACHINE = {"cpu", "cpu_family", "cpu_model", "flags", "cores", "arch", "gpus"}
 _KEYS = {"case", "params", "metric", "p50", "p95", "p99", "n", "baseline", "ratio", "floor"}
-# Params that are found and not chosen: what a run measured, or which way our code took by itself.
-_FOUND = {"recall", "backend", "compute_dtype", "nprobe", "k_factor", "pairs"}
+# Params that are found and not chosen: which way our code took by itself (some benches let it be chosen), or counted.
+_WAYS = {"backend", "compute_dtype", "nprobe", "k_factor", "pairs"}
+_FOUND = {*_WAYS, "recall"}
 Key = tuple[str, ...]
 
 
@@ -150,3 +151,13 @@ def keyed(rows: Sequence[Mapping[str, Any]]) -> Iterator[tuple[Key, Mapping[str,
         key = (row["bench"], row["case"], params, row["metric"], str(row["baseline"]))
         seen[key] = seen.get(key, 0) + 1
         yield (*key, str(seen[key])), row
+
+
+def other_way(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """In which way two rows that are compared differ, as 'backend native -> eager'."""
+    before, after = old["params"], new["params"]
+    return [
+        f"{name} {before.get(name, 'none')} -> {after.get(name, 'none')}"
+        for name in sorted(_WAYS)
+        if before.get(name) != after.get(name)
+    ]

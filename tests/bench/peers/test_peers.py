@@ -53,7 +53,7 @@ class ByDriver:
         return ids, np.take_along_axis(scores, ids, axis=1)
 
 
-def test_a_peer_is_trained_cut_resumed_and_ranked(tmp_path: Path) -> None:
+def test_a_peer_is_trained_cut_resumed_and_ranked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     dataset, places = ring_dataset(), places_of(tmp_path)
     record = run(TINY, dataset, places, ONE_STEP, test=False)
     assert record["training"]["step"] == 1
@@ -82,9 +82,21 @@ def test_a_peer_is_trained_cut_resumed_and_ranked(tmp_path: Path) -> None:
     assert "metrics" in record
     moved = run(longer, dataset, dataclasses.replace(places, work=tmp_path / "longer"), FOREVER, test=False)
     assert moved["training"]["best"]["step"] > record["training"]["best"]["step"]
-    assert "metrics" not in moved
+    assert not {"metrics", "intervals", "repeat", "samples", "validation", "evaluation_seconds"} & moved.keys()
     ranked = run(longer, dataset, dataclasses.replace(places, work=tmp_path / "longer"), 0, test=True)
     assert ranked["metrics"]["P@20"] > record["metrics"]["P@20"]
+    # More epochs asked of the same weights leave their figures.
+    asked = dataclasses.replace(longer, settings={**longer.settings, "epochs": 7})
+    again = run(asked, dataset, dataclasses.replace(places, work=tmp_path / "longer"), 0, test=False)
+    assert again["metrics"] == ranked["metrics"]
+    # Rankings are timed of the settings that are asked for alone, and where the training is.
+    changed = dataclasses.replace(TINY, settings={**TINY.settings, "lr": 0.04})
+    for system, where, why in (
+        (changed, places, "skipped tiny: it was trained by other settings; train it again"),
+        (asked, dataclasses.replace(places, work=tmp_path / "nowhere"), "skipped tiny: its training is not in"),
+    ):
+        efficiency.measure(dataset, tmp_path, [system], [], where, 0)
+        assert why in capsys.readouterr().err
     # Other settings are another training, whose figures are not those of before; the reads stay.
     other = dataclasses.replace(TINY, settings={**TINY.settings, "lr": 0.04})
     anew = dataclasses.replace(places, work=tmp_path / "anew")
@@ -256,6 +268,10 @@ def test_rankings_are_timed_in_turns_and_kept(
     efficiency.measure(dataset, tmp_path, [], ["full"], elsewhere, 0)
     assert "skipped full: it was not trained yet" in capsys.readouterr().err
     assert not (places.results / "ring-ours-full.json").exists()
+    other = dataclasses.replace(dataset, fingerprint="ring-2")
+    with pytest.raises(DataError, match=r"ours-paper\.json was made from other data or by other settings"):
+        efficiency.measure(other, tmp_path, [], ["paper"], dataclasses.replace(places, work=tmp_path / "third"), 0)
+    assert not (tmp_path / "third").exists()
 
 
 def record_of(system: str, title: str, p20: float, **training: Any) -> dict[str, Any]:

@@ -131,6 +131,8 @@ def test_a_row_whose_code_took_another_way_is_still_judged(compared, name):
     code, printed, _ = compared([old], [new])
     assert code == 1
     assert "only in" not in printed
+    told = "compared, though another way was found or chosen:\n  retrieval"
+    assert (told in printed and f": {name} native -> reference" in printed) == (name != "recall")
 
 
 def test_equal_rows_of_a_file_are_matched_in_order(compared):

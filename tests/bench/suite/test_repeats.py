@@ -36,6 +36,16 @@ def test_three_processes_become_one_row():
     assert got == pytest.approx([2 * math.exp(-half), 2, 2 * math.exp(half)], rel=1e-4)
 
 
+def test_counts_add_up_and_other_numbers_are_medians():
+    three = [
+        [row(None) | {"n": 10, "errors": errors, "recall_low": low, "load": 1.0}]
+        for errors, low in ((0, 0.5), (0, 0.9), (7, 0.8))
+    ]
+    found = merged(three)[0]
+    assert (found["n"], found["errors"], found["recall_low"], found["load"]) == (30, 7, 0.8, 1.0)
+    assert found["ratio"] is None
+
+
 def test_equal_processes_keep_the_interval_within_them():
     """Three equal ratios have no spread; the mean of three independent ones has a root of three less than each."""
     found = merged([[row(4.0, 0.05)]] * 3)[0]
