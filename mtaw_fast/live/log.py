@@ -18,7 +18,6 @@ import os
 import re
 import threading
 import uuid
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -26,8 +25,9 @@ from typing import NamedTuple, Protocol
 
 from mtaw_fast.errors import LearnError
 from mtaw_fast.live.blanking import blank_clicks
-from mtaw_fast.live.events import Event, parse
+from mtaw_fast.live.events import Event
 from mtaw_fast.live.flusher import Flusher
+from mtaw_fast.live.record import FRAME_BYTES, event_of, framed
 from mtaw_fast.storage.files import read_json, write_json
 
 SEGMENT_BYTES = 64 << 20
@@ -37,7 +37,6 @@ _ABOUT = "log.json"
 _LOCK = ".append.lock"
 _SEGMENT = re.compile(r"events-([0-9]{10,})\.log")
 _READ_BYTES = 1 << 20
-_FRAME = 10  # bytes of a record beside its JSON
 _LOG = logging.getLogger("mtaw_fast.live")
 
 
@@ -69,7 +68,7 @@ class EventLog(Protocol):
         ...
 
     def scrub(self, forgotten: Mapping[str, str]) -> int:
-        """Leave no trace of what sessions clicked before a position, by their ids; returns how many clicks there were.
+        """Leave no trace of what sessions clicked before a position, by their ids; returns how many records there were.
 
         Raises LearnError where the log cannot be read or written: some may be gone then.
         """
@@ -136,7 +135,7 @@ class FileLog:
             Where not all of them could be written (a full disk), or one is larger than a reader takes: none is
             acknowledged then.
         """
-        data = b"\n" + b"".join(_framed(checked_line(event, f"the log in {self.folder}")) for event in events)
+        data = b"\n" + b"".join(framed(checked_line(event, f"the log in {self.folder}")) for event in events)
         with self._lock:
             if self._closed:
                 raise LearnError(f"the log in {self.folder} is closed; open it again")
@@ -269,9 +268,9 @@ class FileLog:
             file.seek(offset)
             data = file.read(_READ_BYTES)
             while b"\n" not in data:
-                if len(data) >= MOST_RECORD + _FRAME:
+                if len(data) >= MOST_RECORD + FRAME_BYTES:
                     return data, False
-                more = file.read(min(max(len(data), _READ_BYTES), MOST_RECORD + _FRAME - len(data)))
+                more = file.read(min(max(len(data), _READ_BYTES), MOST_RECORD + FRAME_BYTES - len(data)))
                 if not more:
                     self._torn = (number, offset, offset + len(data))
                     return data, True
@@ -282,10 +281,7 @@ class FileLog:
         if not line.strip(b" "):
             return None  # scrubbed
         try:
-            text = line[9:]
-            if line[8:9] != b" " or int(line[:8], 16) != zlib.crc32(text):
-                raise ValueError("its checksum differs")
-            return parse(text)
+            return event_of(line)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             self._damage(number, offset, f"{type(error).__name__}: {error}")
             return None
@@ -322,7 +318,7 @@ class FileLog:
             return gone
 
     def scrub(self, forgotten: Mapping[str, str]) -> int:
-        """Overwrite clicks with blanks; see `EventLog.scrub`.
+        """Overwrite clicks, and what may be half of one, with blanks; see `EventLog.scrub` and `blank_clicks`.
 
         The records that ask to forget stay: they hold back what a copy of the log may still bring.
         """
@@ -391,10 +387,6 @@ def checked_line(event: Event, where: str) -> bytes:
             "name fewer items in each call"
         )
     return line
-
-
-def _framed(line: bytes) -> bytes:
-    return b"%08x %b\n" % (zlib.crc32(line), line)
 
 
 def _sync_folder(folder: Path) -> None:
