@@ -121,7 +121,7 @@ class FileLog:
         except OSError as error:
             raise LearnError(f"cannot learn in {folder}: {error.strerror or error}; give a writable folder") from None
         if not sync:
-            self._flusher = Flusher()
+            self._flusher = Flusher(f"the log in {folder}")
             self._flusher.follow(self._file)
 
     # Writing
@@ -132,13 +132,17 @@ class FileLog:
         Raises
         ------
         LearnError
-            Where not all of them could be written (a full disk), or one is larger than a reader takes: none is
-            acknowledged then.
+            Where not all of them could be written (a full disk), the last flush failed, or one is larger than a
+            reader takes: none is acknowledged then.
         """
         data = b"\n" + b"".join(framed(checked_line(event, f"the log in {self.folder}")) for event in events)
         with self._lock:
             if self._closed:
                 raise LearnError(f"the log in {self.folder} is closed; open it again")
+            if self._flusher is not None and self._flusher.failure:  # the write would go well: the system buffers it
+                raise LearnError(
+                    f"cannot flush the log in {self.folder}: {self._flusher.failure}; see to its disk, and send again"
+                )
             try:
                 with self._shared():
                     written = os.write(self._file, data)
