@@ -104,7 +104,8 @@ class FileLog:
     def __init__(self, folder: Path, *, sync: bool = False, segment_bytes: int = SEGMENT_BYTES) -> None:
         self.folder, self._segment_bytes = folder, segment_bytes
         self.damaged = 0
-        self._torn = (-1, 0, 0)  # (segment, offset, size): from there to its end of then, a segment has no line's end
+        self._furthest = (-1, 0)  # (segment, offset) of the furthest damaged record that was told
+        self._empty: tuple[object, object] = (None, None)  # a place, and the log's end of then: no event in between
         self._lock = threading.Lock()
         self._closed = False
         try:
@@ -217,6 +218,9 @@ class FileLog:
         segments = self._segments()
         if segments and number < segments[0]:
             number, offset = segments[0], 0  # what is gone has expired
+        looked = (number, offset), [(one, self._path(one).stat().st_size) for one in segments[-1:]]
+        if looked == self._empty:
+            return found  # else many MB of half a record, or of damage, are read again at every look
         while number in segments and len(found) < limit:
             sealed = number + 1 in segments  # before reading: what is sealed grows no more
             try:
@@ -232,13 +236,15 @@ class FileLog:
             if not sealed:
                 break
             number, offset = number + 1, 0
+        if not found and limit > 0:
+            self._empty = looked
         return found
 
     def _read_segment(
         self, number: int, offset: int, sealed: bool, limit: int, found: list[Stamped]
     ) -> tuple[int, bool]:
         """Add the events of one segment; returns (where it stopped, whether there may be more to read in it)."""
-        data, may_come = self._lines(number, offset, sealed)
+        data, may_come = self._lines(number, offset)
         end = data.rfind(b"\n") + 1
         if end == 0:
             if data and (sealed or not may_come):
@@ -258,7 +264,7 @@ class FileLog:
                 break
         return offset + begin, True
 
-    def _lines(self, number: int, offset: int, sealed: bool) -> tuple[bytes, bool]:
+    def _lines(self, number: int, offset: int) -> tuple[bytes, bool]:
         """Bytes from `offset` on, with a line's end in them if there is one within the length of a record.
 
         The second value: whether there is none up to the segment's end, so that one may still come.
@@ -267,8 +273,6 @@ class FileLog:
             size = os.fstat(file.fileno()).st_size
             if offset > size:
                 raise LearnError(f"{self._path(number)} ends at {size}, before position {offset}: it was cut short")
-            if not sealed and self._torn == (number, offset, size):
-                return b"", True  # else half a record of many MB is read again at every look
             file.seek(offset)
             data = file.read(_READ_BYTES)
             while b"\n" not in data:
@@ -276,7 +280,6 @@ class FileLog:
                     return data, False
                 more = file.read(min(max(len(data), _READ_BYTES), MOST_RECORD + FRAME_BYTES - len(data)))
                 if not more:
-                    self._torn = (number, offset, offset + len(data))
                     return data, True
                 data += more
         return data, False
@@ -302,6 +305,9 @@ class FileLog:
             ) from None
 
     def _damage(self, number: int, offset: int, why: str) -> None:
+        if (number, offset) <= self._furthest:
+            return  # it is read again until an event stands behind it
+        self._furthest = number, offset
         self.damaged += 1
         _LOG.warning("%s, byte %d: a damaged record is passed over (%s)", self._path(number), offset, why)
 
