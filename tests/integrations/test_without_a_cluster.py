@@ -10,10 +10,12 @@ from typing import Any
 
 import pytest
 
-from mtaw_fast.integrations import replica
+from mtaw_fast.integrations import replica, roster
 from mtaw_fast.integrations.ray_serve import _Wait, _within
 from mtaw_fast.integrations.replica import Replica
-from mtaw_fast.integrations.roster import Others, Report
+from mtaw_fast.integrations.roster import Others, Report, Roster
+from mtaw_fast.service.metrics import GAUGES, WIDTH
+from mtaw_fast.service.tallies import KINDS
 
 
 class LostError(Exception):
@@ -77,6 +79,37 @@ def test_a_head_that_is_away_too_does_not_end_the_reports(monkeypatch: pytest.Mo
         asyncio.run(Replica._report(one))
     assert one._roster is first
     assert one._counters.others == Others((5,), ("v0",))
+
+
+def report(replica: str, count: int) -> Report:
+    """Of a replica that counted so many of everything."""
+    version = "1" * 16
+    return Report(replica, "box", 1, version, 0, (count,) * WIDTH, {version: [count] * len(KINDS)})
+
+
+def test_a_replica_that_was_silent_for_hours_is_counted_once_when_it_comes_back() -> None:
+    clock, cell = [0.0], next(cell for cell in range(WIDTH) if cell not in GAUGES)
+    one = Roster(lambda: clock[0])
+    one.exchange(report("a", 5))
+    clock[0] = 10_000.0
+    for count in (5, 7):
+        told = one.exchange(report("b", 1))
+        assert (told.counts[cell], [*told.by_version.values()]) == (count, [[count] * len(KINDS)])
+        one.exchange(report("a", 7))
+    clock[0] = 20_000.0
+    assert one.exchange(report("b", 1)).counts[cell] == 7, "it is gone again"
+    assert one.exchange(report("a", 9)).counts[cell] == 1, "it is told of itself"
+
+
+def test_of_those_that_are_gone_for_good_a_bounded_number_is_known_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, cell = [0.0], next(cell for cell in range(WIDTH) if cell not in GAUGES)
+    monkeypatch.setattr(roster, "_MOST_FOLDED", 3)
+    one = Roster(lambda: clock[0])
+    for number in range(10):
+        clock[0] += 10_000.0
+        told = one.exchange(report(f"r{number}", 1))
+    assert told.counts[cell] == 9
+    assert [*one._folded] == ["r6", "r7", "r8"]
 
 
 def test_work_that_would_wait_for_ever_ends_with_the_patience() -> None:
