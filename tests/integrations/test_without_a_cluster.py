@@ -81,6 +81,40 @@ def test_a_head_that_is_away_too_does_not_end_the_reports(monkeypatch: pytest.Mo
     assert one._counters.others == Others((5,), ("v0",))
 
 
+@pytest.mark.parametrize("place", ["gauge", "exchange"])
+def test_reports_go_on_after_any_error_and_it_is_said_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, place: str
+) -> None:
+    one, calls = reporting(Here()), 0
+
+    def failing(*_: Any) -> None:
+        nonlocal calls
+        calls += 1
+        if calls <= 3:
+            raise ValueError("no such thing")
+
+    async def exchange(report: Report) -> Others:
+        failing()
+        return Others((7,), (report.version,))
+
+    async def until_told() -> None:
+        reports = asyncio.create_task(Replica._report_on(one))
+        while one._counters.others != Others((7,), ("v1",)) and not reports.done():
+            await asyncio.sleep(0)
+        reports.cancel()
+
+    monkeypatch.setattr(replica, "PERIOD", 0.0)
+    one._report = lambda: Replica._report(one)
+    if place == "gauge":
+        one._service.gauge = failing
+    else:
+        one._roster.exchange.remote = exchange
+    asyncio.run(until_told())
+    assert one._counters.others == Others((7,), ("v1",)), "the reports have ended"
+    told = [record for record in caplog.records if record.getMessage() == "report_failed"]
+    assert [record.fields for record in told] == [{"reason": "ValueError: no such thing"}]
+
+
 def report(replica: str, count: int) -> Report:
     """Of a replica that counted so many of everything."""
     version = "1" * 16
