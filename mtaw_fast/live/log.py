@@ -16,7 +16,6 @@ import fcntl
 import logging
 import os
 import re
-import threading
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
@@ -28,6 +27,7 @@ from mtaw_fast.live.blanking import blank_clicks
 from mtaw_fast.live.events import Event
 from mtaw_fast.live.flusher import Flusher
 from mtaw_fast.live.record import FRAME_BYTES, event_of, framed
+from mtaw_fast.ranking.fork_lock import ForkLock
 from mtaw_fast.storage.files import read_json, write_json
 
 SEGMENT_BYTES = 64 << 20
@@ -106,11 +106,12 @@ class FileLog:
         self.damaged = 0
         self._furthest = (-1, 0)  # (segment, offset) of the furthest damaged record that was told
         self._empty: tuple[object, object] = (None, None)  # a place, and the log's end of then: no event in between
-        self._lock = threading.Lock()
+        self._lock = ForkLock()
         self._closed = False
+        self._process = os.getpid()
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            self._guard = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            self._guard = self._opened_guard()
             with self._exclusive():
                 self.identity = self._identity()
                 if not self._segments():
@@ -140,11 +141,13 @@ class FileLog:
         with self._lock:
             if self._closed:
                 raise LearnError(f"the log in {self.folder} is closed; open it again")
-            if self._flusher is not None and self._flusher.failure:  # the write would go well: the system buffers it
-                raise LearnError(
-                    f"cannot flush the log in {self.folder}: {self._flusher.failure}; see to its disk, and send again"
-                )
             try:
+                self._take_over()
+                if self._flusher is not None and self._flusher.failure:  # a write would go well: the system buffers it
+                    raise LearnError(
+                        f"cannot flush the log in {self.folder}: {self._flusher.failure}; "
+                        "see to its disk, and send the events again"
+                    )
                 with self._shared():
                     written = os.write(self._file, data)
                     end = os.lseek(self._file, 0, os.SEEK_CUR)
@@ -192,12 +195,38 @@ class FileLog:
         return number
 
     def _open(self, number: int) -> None:
-        file = os.open(self._path(number), os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+        before, self._file, self._number = self._file, self._opened(number), number  # open at any moment that forks
         if self._flusher is not None:
+            self._flusher.follow(self._file)
+        elif before >= 0:
+            os.close(before)  # what was acknowledged of it was flushed before
+
+    def _opened(self, number: int) -> int:
+        return os.open(self._path(number), os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+
+    def _opened_guard(self) -> int:
+        return os.open(self.folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+
+    def _take_over(self) -> None:
+        """In a child of a fork: open everything anew.
+
+        It would share its parent's locks on the folder and place in the file, and has no thread that flushes.
+        """
+        if self._process == os.getpid():
+            return
+        number = self._segments()[-1]
+        guard = self._opened_guard()
+        try:
+            file = self._opened(number)
+        except OSError:
+            os.close(guard)
+            raise
+        os.close(self._guard)
+        os.close(self._file)
+        self._guard, self._file, self._number, self._process = guard, file, number, os.getpid()
+        if self._flusher is not None:
+            self._flusher = Flusher(f"the log in {self.folder}")
             self._flusher.follow(file)
-        elif self._file >= 0:
-            os.close(self._file)  # what was acknowledged of it was flushed before
-        self._file, self._number = file, number
 
     # Reading
 
@@ -352,7 +381,7 @@ class FileLog:
             if self._closed:
                 return
             self._closed = True
-            if self._flusher is None:
+            if self._flusher is None or self._process != os.getpid():  # a child of a fork that appended nothing
                 os.close(self._file)
             else:
                 self._flusher.close()
