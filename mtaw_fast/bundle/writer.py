@@ -132,14 +132,15 @@ def save_bundle(
 def undone_on_failure(folder: Path, fresh: list[Path]) -> Iterator[None]:
     """Remove the files `fresh` on any failure; a full disk becomes a BundleError of one line.
 
-    What the manifest names by then stays: it may fail, or be interrupted, after it has taken its place.
+    They stay where another manifest has taken the place of the one at the start, which a failure or an interrupt after
+    that does not undo. Whoever enters holds the folder's `bundle_lock`.
     """
+    before = _manifest_state(folder)
     try:
         yield
     except BaseException as error:
-        named = named_files(folder)
-        for path in fresh:
-            if path.name not in named:
+        if _manifest_state(folder) == before:
+            for path in fresh:
                 path.unlink(missing_ok=True)
         if isinstance(error, OSError):
             raise BundleError(f"cannot write the bundle {folder}: {error.strerror}; free some space") from None
@@ -181,6 +182,20 @@ def flush_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _manifest_state(folder: Path) -> object:
+    """What tells one manifest of `folder` from another, and None from any; equal to nothing where nobody can tell.
+
+    It opens nothing: the failure may be that no file can be opened.
+    """
+    try:
+        status = (folder / MANIFEST).stat()
+    except FileNotFoundError:
+        return None
+    except OSError:
+        return object()
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def named_files(folder: Path) -> set[str]:

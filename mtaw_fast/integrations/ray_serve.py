@@ -30,11 +30,20 @@ _LOOK = 0.2  # seconds between looks at how a deployment gets on
 _ONE_BY_ONE = 1e-6  # share of the replicas that Serve changes at a time; it takes one at least
 _ONE_MORE = 1  # percent of the replicas that may be there beside them during a roll, rounded up
 _HEALTH_PERIOD, _HEALTH_TIMEOUT = 5.0, 30.0  # seconds
+_ARRIVES = 10.0  # seconds, at most, that a deployment which nobody waits for any more has to reach Serve, to be deleted
 _TRIES = 3  # replicas that must fail to start before a deployment counts as failed
 
 
 class ReplicaError(MtawError):
     """Replicas could not be deployed, or do not serve what they should."""
+
+
+class StoppedError(ReplicaError):
+    """Whoever deployed did not want to wait any longer: `stop` was set."""
+
+
+class _StopAskedError(TimeoutError):
+    pass
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +141,7 @@ def deploy(
     UsageError
         On settings that replicas cannot have, a port that is not Serve's, or without a Ray.
     ReplicaError
-        Where a replica does not serve the bundle: it then says which, and why.
+        Where a replica does not serve the bundle: it then says which, and why. StoppedError where `stop` was set.
     MissingPackageError
         Without the extras `ray` and `serve`.
     """
@@ -150,16 +159,22 @@ def deploy(
         until = time.monotonic() + patience
         application = _application(serve, settings, scaling or Scaling(), name, version)
         wait = _Wait(until, f"not all replicas served bundle {version} within {patience:g} s", stop)
-        _within(wait, lambda: serve.run(application, name=name, route_prefix=prefix))
+        _within(
+            wait,
+            lambda: serve.run(application, name=name, route_prefix=prefix),
+            lambda: name in serve.status().applications,
+        )
         _await(ray, serve, roster, name, version, wait)
     except (RuntimeError, TimeoutError, ValueError, serve.exceptions.RayServeException) as error:
-        why = _why(serve, name) or one_line(error)
+        stopped = isinstance(error, _StopAskedError)
+        why = (None if stopped else _why(serve, name)) or one_line(error)
         if known:
             now = _health(ray, serve, roster, name)
             why += f"; {now.problem}" if len(now.versions) > 1 else f"; the old ones go on ({len(now.replicas)})"
         else:
             serve.delete(name)
-        raise ReplicaError(f"the replicas could not be deployed: {why}") from None
+        made = StoppedError if stopped else ReplicaError
+        raise made(f"the replicas could not be deployed: {why}") from None
     return version
 
 
@@ -262,13 +277,17 @@ class _Wait:
     def check(self) -> None:
         """Raise TimeoutError where the wait is over."""
         if self.stop is not None and self.stop.is_set():
-            raise TimeoutError("it was stopped before all replicas served")
+            raise _StopAskedError("it was stopped before all replicas served")
         if time.monotonic() > self.until:
             raise TimeoutError(self.late)
 
 
-def _within(wait: _Wait, work: Callable[[], object]) -> None:
-    """Do work that would wait for ever, where a cluster has no room say; what it raises, or TimeoutError."""
+def _within(wait: _Wait, work: Callable[[], object], arrived: Callable[[], bool] = lambda: True) -> None:
+    """Do work that would wait for ever, where a cluster has no room say; what it raises, or TimeoutError.
+
+    arrived: whether the cluster knows of it. Work that is left to itself gets the time for that: else whoever takes it
+    back comes too early, and what nobody waits for comes up.
+    """
     failed: list[BaseException] = []
 
     def run() -> None:
@@ -280,7 +299,17 @@ def _within(wait: _Wait, work: Callable[[], object]) -> None:
     thread = threading.Thread(target=run, name="mtaw-deploy", daemon=True)
     thread.start()
     while thread.is_alive():
-        wait.check()
+        try:
+            wait.check()
+        except TimeoutError as error:
+            until = time.monotonic() + _ARRIVES
+            while thread.is_alive() and not arrived():
+                if time.monotonic() > until:
+                    raise type(error)(
+                        f"{error}; it may come up yet: look with 'serve status', and undeploy it"
+                    ) from None
+                thread.join(_LOOK)
+            raise
         thread.join(_LOOK)
     if failed:
         raise failed[0]

@@ -10,6 +10,7 @@ import socket
 from typing import Any
 
 from mtaw_fast.errors import require
+from mtaw_fast.integrations.connection import one_line
 from mtaw_fast.integrations.roster import PERIOD, ReplicaCounters, Report, roster_of
 from mtaw_fast.service.app import make_app, make_service
 from mtaw_fast.service.background import in_background
@@ -89,9 +90,16 @@ class Replica:
         recommender.recommend(recommender.ids.external(recommender.bundle.most_clicked[:1]), 1)
 
     async def _report_on(self) -> None:
+        failing = False
         while True:
             await asyncio.sleep(PERIOD)
-            await self._report()
+            try:
+                await self._report()
+                failing = False
+            except Exception as error:  # whatever it is: a task that has ended says nothing, and the replica seems gone
+                if not failing:  # said once, until it is over
+                    log_event("report_failed", level="error", reason=f"{type(error).__name__}: {one_line(error)}")
+                failing = True
 
     async def _report(self) -> None:
         """Tell the roster, and learn of the others. While it is away, what it last told holds."""

@@ -17,7 +17,8 @@ from mtaw_fast.service.tallies import Counts, added_up
 
 PERIOD = 1.0  # seconds between two reports of a replica
 _PRESENT = 3.5  # seconds after its last report that a replica counts as one
-_GONE = 3600.0  # seconds after which it will not come again: what it counted is kept in one sum'
+_GONE = 3600.0  # seconds after which it will hardly come again: what it counted is kept in one sum
+_MOST_FOLDED = 1024  # of which what they counted is known apart too, 10 to 20 MB: one may come again
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,7 @@ class Roster:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._reports: dict[str, tuple[float, Report]] = {}  # with the time of each
+        self._folded: dict[str, Report] = {}  # longest ago first
         self._gone_counts: list[int] = []
         self._gone_by_version: Counts = {}
 
@@ -60,6 +62,8 @@ class Roster:
         """Take a replica's report, and tell it of the others."""
         now = self._clock()
         self._reports[report.replica] = now, report
+        if report.replica in self._folded:  # its counts go on from those
+            self._add(self._folded.pop(report.replica), -1)
         self._fold(now)
         others = [(since, one) for since, one in self._reports.values() if one.replica != report.replica]
         sums = self._gone_counts[:] or [0] * len(report.counts)
@@ -76,12 +80,20 @@ class Roster:
         for replica, (since, one) in [*self._reports.items()]:
             if now - since > _GONE:
                 del self._reports[replica]
-                before = self._gone_counts or [0] * len(one.counts)
-                self._gone_counts = [
-                    known + (0 if cell in _GAUGES else count)
-                    for cell, (known, count) in enumerate(zip(before, one.counts, strict=True))
-                ]
-                self._gone_by_version = added_up([self._gone_by_version, one.by_version])
+                self._folded[replica] = one
+                self._add(one, 1)
+        for replica in [*self._folded][:-_MOST_FOLDED]:
+            del self._folded[replica]
+
+    def _add(self, one: Report, sign: int) -> None:
+        """Put what a replica counted into the sums of those that are gone for good, or (sign -1) take it out again."""
+        before = self._gone_counts or [0] * len(one.counts)
+        self._gone_counts = [
+            known + (0 if cell in _GAUGES else sign * count)
+            for cell, (known, count) in enumerate(zip(before, one.counts, strict=True))
+        ]
+        signed = {version: [sign * count for count in counts] for version, counts in one.by_version.items()}
+        self._gone_by_version = added_up([self._gone_by_version, signed])
 
     def present(self) -> list[Report]:
         """The last report of every replica that is there, by id."""

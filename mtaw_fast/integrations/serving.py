@@ -11,7 +11,7 @@ from typing import Any
 
 from mtaw_fast.errors import MtawError, require
 from mtaw_fast.integrations.cluster import HERE, cluster, find_ray
-from mtaw_fast.integrations.ray_serve import Scaling, deploy, undeploy
+from mtaw_fast.integrations.ray_serve import Scaling, StoppedError, deploy, undeploy
 from mtaw_fast.service.log import configure_logging, flush_log, log_event
 from mtaw_fast.service.settings import Settings
 from mtaw_fast.service.snapshot import signature
@@ -23,7 +23,8 @@ def serve_replicas(settings: Settings, scaling: Scaling, address: str) -> None:
     """Deploy the bundle; then leave, where `address` names a cluster, or serve until SIGTERM or SIGINT on one of ours.
 
     There the bundle is looked at every `watch` seconds, and at SIGHUP, and the replicas roll to what has taken its
-    place; one that cannot be served is logged, and the old one goes on. Raises as `cluster` and `deploy`.
+    place; one that cannot be served is logged, and the old one goes on. To be told to stop while it deploys is no error
+    there. Raises as `cluster` and `deploy`.
     """
     find_ray(address)
     require("ray.serve", "ray")  # which sets its logger up
@@ -35,7 +36,13 @@ def serve_replicas(settings: Settings, scaling: Scaling, address: str) -> None:
         cpus = None if address != HERE else _ROOM + round(scaling.most * scaling.cpus)
         with cluster(address, cpus), _signals() as (stop, look):
             seen = signature(settings.bundle)
-            version = deploy(settings, scaling, stop=stop)
+            try:
+                version = deploy(settings, scaling, stop=stop)
+            except StoppedError:
+                if address != HERE:  # whoever deploys elsewhere is to know that nothing serves
+                    raise
+                log_event("stopped")
+                return
             log_event("ready", url=f"http://{settings.host}:{settings.port}", replicas=scaling.least, version=version)
             if address == HERE:
                 _watch(settings, scaling, seen, stop, look)
@@ -54,6 +61,8 @@ def _watch(settings: Settings, scaling: Scaling, seen: Any, stop: threading.Even
         look.clear()
         try:
             log_event("rolled", version=deploy(settings, scaling, stop=stop))
+        except StoppedError:
+            log_event("roll_stopped")
         except MtawError as error:
             log_event("roll_refused", level="error", reason=str(error))
 

@@ -6,11 +6,15 @@ import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from mtaw_fast.live.events import Click, parse
+from mtaw_fast.live.events import Click
+from mtaw_fast.live.record import event_of
 
 
 def blank_clicks(path: Path, forgotten: Mapping[str, str], position_at: Callable[[int], str]) -> int:
-    """Overwrite clicks of sessions with blanks and flush; returns how many there were.
+    """Overwrite clicks of sessions, and every damaged record before the last request, with blanks, and flush.
+
+    What is damaged may be half a click of such a session: of an append that was refused, or of overwriting that a loss
+    of power cut short. No reader learns from it, and all of it is older than a request that stands behind it.
 
     Parameters
     ----------
@@ -21,18 +25,23 @@ def blank_clicks(path: Path, forgotten: Mapping[str, str], position_at: Callable
     position_at : callable
         The position of an offset in the segment.
 
+    Returns
+    -------
+    int
+        How many records there were.
+
     Raises
     ------
     OSError
         Where it cannot be read or written.
     """
+    last = max(forgotten.values(), default="")
     count = begin = 0
     with path.open("r+b") as file:
         for line in file.read().split(b"\n"):
             end = begin + len(line) + 1
-            session = _clicked_session(line)
-            gone = session is not None and position_at(end) < forgotten.get(session, "")
-            if gone or _half_blank(line):
+            position = position_at(end)
+            if position < last and line.strip(b" ") and _goes(line, position, forgotten):
                 file.seek(begin)
                 file.write(b" " * len(line))
                 count += 1
@@ -42,15 +51,10 @@ def blank_clicks(path: Path, forgotten: Mapping[str, str], position_at: Callable
     return count
 
 
-def _half_blank(line: bytes) -> bool:
-    """Whether somebody was killed while overwriting it: no record begins with a blank."""
-    return line[:1] == b" " and bool(line.strip(b" "))
-
-
-def _clicked_session(line: bytes) -> str | None:
-    """The session of a record that is a click; None of any other."""
+def _goes(line: bytes, position: str, forgotten: Mapping[str, str]) -> bool:
+    """Whether a record is damaged, or a click that is to be forgotten."""
     try:
-        event = parse(line[9:])
+        event = event_of(line)
     except (ValueError, KeyError, TypeError):
-        return None
-    return event.session if isinstance(event, Click) else None
+        return True
+    return isinstance(event, Click) and position < forgotten.get(event.session, "")

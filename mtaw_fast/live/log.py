@@ -16,9 +16,7 @@ import fcntl
 import logging
 import os
 import re
-import threading
 import uuid
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -26,8 +24,10 @@ from typing import NamedTuple, Protocol
 
 from mtaw_fast.errors import LearnError
 from mtaw_fast.live.blanking import blank_clicks
-from mtaw_fast.live.events import Event, parse
+from mtaw_fast.live.events import Event
 from mtaw_fast.live.flusher import Flusher
+from mtaw_fast.live.record import FRAME_BYTES, event_of, framed
+from mtaw_fast.ranking.fork_lock import ForkLock
 from mtaw_fast.storage.files import read_json, write_json
 
 SEGMENT_BYTES = 64 << 20
@@ -37,7 +37,6 @@ _ABOUT = "log.json"
 _LOCK = ".append.lock"
 _SEGMENT = re.compile(r"events-([0-9]{10,})\.log")
 _READ_BYTES = 1 << 20
-_FRAME = 10  # bytes of a record beside its JSON
 _LOG = logging.getLogger("mtaw_fast.live")
 
 
@@ -69,7 +68,7 @@ class EventLog(Protocol):
         ...
 
     def scrub(self, forgotten: Mapping[str, str]) -> int:
-        """Leave no trace of what sessions clicked before a position, by their ids; returns how many clicks there were.
+        """Leave no trace of what sessions clicked before a position, by their ids; returns how many records there were.
 
         Raises LearnError where the log cannot be read or written: some may be gone then.
         """
@@ -105,12 +104,14 @@ class FileLog:
     def __init__(self, folder: Path, *, sync: bool = False, segment_bytes: int = SEGMENT_BYTES) -> None:
         self.folder, self._segment_bytes = folder, segment_bytes
         self.damaged = 0
-        self._torn = (-1, 0, 0)  # (segment, offset, size): from there to its end of then, a segment has no line's end
-        self._lock = threading.Lock()
+        self._furthest = (-1, 0)  # (segment, offset) of the furthest damaged record that was told
+        self._empty: tuple[object, object] = (None, None)  # a place, and the log's end of then: no event in between
+        self._lock = ForkLock()
         self._closed = False
+        self._process = os.getpid()
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            self._guard = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            self._guard = self._opened_guard()
             with self._exclusive():
                 self.identity = self._identity()
                 if not self._segments():
@@ -122,7 +123,7 @@ class FileLog:
         except OSError as error:
             raise LearnError(f"cannot learn in {folder}: {error.strerror or error}; give a writable folder") from None
         if not sync:
-            self._flusher = Flusher()
+            self._flusher = Flusher(f"the log in {folder}")
             self._flusher.follow(self._file)
 
     # Writing
@@ -133,14 +134,20 @@ class FileLog:
         Raises
         ------
         LearnError
-            Where not all of them could be written (a full disk), or one is larger than a reader takes: none is
-            acknowledged then.
+            Where not all of them could be written (a full disk), the last flush failed, or one is larger than a
+            reader takes: none is acknowledged then.
         """
-        data = b"\n" + b"".join(_framed(checked_line(event, f"the log in {self.folder}")) for event in events)
+        data = b"\n" + b"".join(framed(checked_line(event, f"the log in {self.folder}")) for event in events)
         with self._lock:
             if self._closed:
                 raise LearnError(f"the log in {self.folder} is closed; open it again")
             try:
+                self._take_over()
+                if self._flusher is not None and self._flusher.failure:  # a write would go well: the system buffers it
+                    raise LearnError(
+                        f"cannot flush the log in {self.folder}: {self._flusher.failure}; "
+                        "see to its disk, and send the events again"
+                    )
                 with self._shared():
                     written = os.write(self._file, data)
                     end = os.lseek(self._file, 0, os.SEEK_CUR)
@@ -188,12 +195,38 @@ class FileLog:
         return number
 
     def _open(self, number: int) -> None:
-        file = os.open(self._path(number), os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+        before, self._file, self._number = self._file, self._opened(number), number  # open at any moment that forks
         if self._flusher is not None:
+            self._flusher.follow(self._file)
+        elif before >= 0:
+            os.close(before)  # what was acknowledged of it was flushed before
+
+    def _opened(self, number: int) -> int:
+        return os.open(self._path(number), os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+
+    def _opened_guard(self) -> int:
+        return os.open(self.folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+
+    def _take_over(self) -> None:
+        """In a child of a fork: open everything anew.
+
+        It would share its parent's locks on the folder and place in the file, and has no thread that flushes.
+        """
+        if self._process == os.getpid():
+            return
+        number = self._segments()[-1]
+        guard = self._opened_guard()
+        try:
+            file = self._opened(number)
+        except OSError:
+            os.close(guard)
+            raise
+        os.close(self._guard)
+        os.close(self._file)
+        self._guard, self._file, self._number, self._process = guard, file, number, os.getpid()
+        if self._flusher is not None:
+            self._flusher = Flusher(f"the log in {self.folder}")
             self._flusher.follow(file)
-        elif self._file >= 0:
-            os.close(self._file)  # what was acknowledged of it was flushed before
-        self._file, self._number = file, number
 
     # Reading
 
@@ -214,6 +247,9 @@ class FileLog:
         segments = self._segments()
         if segments and number < segments[0]:
             number, offset = segments[0], 0  # what is gone has expired
+        looked = (number, offset), [(one, self._path(one).stat().st_size) for one in segments[-1:]]
+        if looked == self._empty:
+            return found  # else many MB of half a record, or of damage, are read again at every look
         while number in segments and len(found) < limit:
             sealed = number + 1 in segments  # before reading: what is sealed grows no more
             try:
@@ -229,13 +265,15 @@ class FileLog:
             if not sealed:
                 break
             number, offset = number + 1, 0
+        if not found and limit > 0:
+            self._empty = looked
         return found
 
     def _read_segment(
         self, number: int, offset: int, sealed: bool, limit: int, found: list[Stamped]
     ) -> tuple[int, bool]:
         """Add the events of one segment; returns (where it stopped, whether there may be more to read in it)."""
-        data, may_come = self._lines(number, offset, sealed)
+        data, may_come = self._lines(number, offset)
         end = data.rfind(b"\n") + 1
         if end == 0:
             if data and (sealed or not may_come):
@@ -255,7 +293,7 @@ class FileLog:
                 break
         return offset + begin, True
 
-    def _lines(self, number: int, offset: int, sealed: bool) -> tuple[bytes, bool]:
+    def _lines(self, number: int, offset: int) -> tuple[bytes, bool]:
         """Bytes from `offset` on, with a line's end in them if there is one within the length of a record.
 
         The second value: whether there is none up to the segment's end, so that one may still come.
@@ -264,16 +302,13 @@ class FileLog:
             size = os.fstat(file.fileno()).st_size
             if offset > size:
                 raise LearnError(f"{self._path(number)} ends at {size}, before position {offset}: it was cut short")
-            if not sealed and self._torn == (number, offset, size):
-                return b"", True  # else half a record of many MB is read again at every look
             file.seek(offset)
             data = file.read(_READ_BYTES)
             while b"\n" not in data:
-                if len(data) >= MOST_RECORD + _FRAME:
+                if len(data) >= MOST_RECORD + FRAME_BYTES:
                     return data, False
-                more = file.read(min(max(len(data), _READ_BYTES), MOST_RECORD + _FRAME - len(data)))
+                more = file.read(min(max(len(data), _READ_BYTES), MOST_RECORD + FRAME_BYTES - len(data)))
                 if not more:
-                    self._torn = (number, offset, offset + len(data))
                     return data, True
                 data += more
         return data, False
@@ -282,10 +317,7 @@ class FileLog:
         if not line.strip(b" "):
             return None  # scrubbed
         try:
-            text = line[9:]
-            if line[8:9] != b" " or int(line[:8], 16) != zlib.crc32(text):
-                raise ValueError("its checksum differs")
-            return parse(text)
+            return event_of(line)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             self._damage(number, offset, f"{type(error).__name__}: {error}")
             return None
@@ -302,6 +334,9 @@ class FileLog:
             ) from None
 
     def _damage(self, number: int, offset: int, why: str) -> None:
+        if (number, offset) <= self._furthest:
+            return  # it is read again until an event stands behind it
+        self._furthest = number, offset
         self.damaged += 1
         _LOG.warning("%s, byte %d: a damaged record is passed over (%s)", self._path(number), offset, why)
 
@@ -322,7 +357,7 @@ class FileLog:
             return gone
 
     def scrub(self, forgotten: Mapping[str, str]) -> int:
-        """Overwrite clicks with blanks; see `EventLog.scrub`.
+        """Overwrite clicks, and what may be half of one, with blanks; see `EventLog.scrub` and `blank_clicks`.
 
         The records that ask to forget stay: they hold back what a copy of the log may still bring.
         """
@@ -346,7 +381,7 @@ class FileLog:
             if self._closed:
                 return
             self._closed = True
-            if self._flusher is None:
+            if self._flusher is None or self._process != os.getpid():  # a child of a fork that appended nothing
                 os.close(self._file)
             else:
                 self._flusher.close()
@@ -391,10 +426,6 @@ def checked_line(event: Event, where: str) -> bytes:
             "name fewer items in each call"
         )
     return line
-
-
-def _framed(line: bytes) -> bytes:
-    return b"%08x %b\n" % (zlib.crc32(line), line)
 
 
 def _sync_folder(folder: Path) -> None:

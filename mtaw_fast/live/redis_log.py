@@ -57,6 +57,8 @@ class RedisLog:
         self._redis = redis.Redis.from_url(address, **options)
         self.identity = f"redis:{self._name}"
         self.damaged = 0
+        self._furthest = ""  # position of the furthest damaged entry that was told
+        self._empty = ("", "")  # two positions without an event in between
         self._call("ping")
 
     def append(self, events: Sequence[Event]) -> str:
@@ -73,6 +75,9 @@ class RedisLog:
     def read(self, after: str, limit: int = 10_000) -> list[Stamped]:
         """See `EventLog.read`."""
         found: list[Stamped] = []
+        begun = after
+        if begun == self._empty[0]:
+            after = self._empty[1]
         while len(found) < limit:
             least = f"({_identity(after)}" if after else "-"
             entries = self._call("xrange", self._name, min=least, count=limit - len(found))
@@ -83,12 +88,17 @@ class RedisLog:
                     found.append(Stamped(event, after))
             if not entries:
                 break
+        if not found:
+            self._empty = begun, after
         return found
 
     def _event(self, identity: str, values: Any) -> Event | None:
         try:
             return parse(values[_FIELD])
         except (ValueError, KeyError, TypeError) as error:
+            if identity <= self._furthest:
+                return None  # it is read again by whoever begins before it
+            self._furthest = identity
             self.damaged += 1
             _LOG.warning("stream %s, entry %s: a damaged record is passed over (%s)", self._name, identity, error)
             return None

@@ -20,7 +20,7 @@ _LOG = logging.getLogger("mtaw_fast.live")
 
 
 def scrub_forgotten(log: EventLog, folder: Path, until: str) -> int:
-    """Scrub the clicks of every session that asked to be forgotten up to a position; returns how many there were.
+    """Scrub the clicks of every session that asked to be forgotten up to a position; returns how many records went.
 
     Clicks behind a session's last request stay: they are of another session with its id.
 

@@ -87,6 +87,63 @@ def test_a_failure_after_the_manifest_took_its_place_leaves_the_new_bundle(
     assert all((held[name] == weights[name]).all() for name in weights)
 
 
+@pytest.mark.parametrize("existing", [True, False])
+def test_files_that_cannot_be_opened_after_the_manifest_took_its_place_cost_no_bundle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, existing: bool
+) -> None:
+    folder = tmp_path / "bundle"
+    if existing:
+        save_random(folder, seed=1)
+    replace, real_open, placed = Path.replace, os.open, False
+
+    def replacing(self: Path, target: Path) -> Path:
+        nonlocal placed
+        done = replace(self, target)
+        placed = placed or target == folder / "manifest.json"
+        return done
+
+    def opening(*arguments: Any, **named: Any) -> int:
+        if placed:
+            raise OSError(errno.EMFILE, "Too many open files")
+        return real_open(*arguments, **named)
+
+    monkeypatch.setattr(Path, "replace", replacing)
+    monkeypatch.setattr(os, "open", opening)
+    with pytest.raises(BundleError, match="Too many open files"):
+        save_parts(folder, **bundle_parts(seed=2), overwrite=True)
+    monkeypatch.undo()
+    weights = bundle_parts(seed=2)["weights"]
+    held = Bundle.load(folder).model.weights
+    assert all((held[name] == weights[name]).all() for name in weights)
+    save_parts(folder, **bundle_parts(seed=3), overwrite=True)
+    assert len(contents(folder)) == 6, "files of the bundle before stay for good"
+
+
+def test_a_manifest_of_which_nobody_can_tell_keeps_the_new_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "bundle"
+    real, gone = Path.stat, False
+
+    def failing(path: Path, value: Any) -> None:
+        nonlocal gone
+        files.write_json(path, value)
+        gone = True
+        raise OSError(errno.EIO, "Input/output error")
+
+    def stat(self: Path, **named: Any) -> os.stat_result:
+        if gone and self.name == "manifest.json":
+            raise OSError(errno.EIO, "Input/output error")
+        return real(self, **named)
+
+    monkeypatch.setattr(bundle_writer, "write_json", failing)
+    monkeypatch.setattr(Path, "stat", stat)
+    with pytest.raises(BundleError, match="Input/output error"):
+        save_parts(folder, **bundle_parts(seed=2))
+    monkeypatch.undo()
+    Bundle.load(folder)
+
+
 _KILLED_SAVES = """
 import os, sys
 from pathlib import Path

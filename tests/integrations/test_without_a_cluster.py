@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
 import threading
 import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from mtaw_fast.integrations import replica
-from mtaw_fast.integrations.ray_serve import _Wait, _within
+from mtaw_fast.integrations import ray_serve, replica, roster, serving
+from mtaw_fast.integrations.cluster import HERE
+from mtaw_fast.integrations.ray_serve import ReplicaError, Scaling, StoppedError, _Wait, _within, deploy
 from mtaw_fast.integrations.replica import Replica
-from mtaw_fast.integrations.roster import Others, Report
+from mtaw_fast.integrations.roster import Others, Report, Roster
+from mtaw_fast.service.metrics import GAUGES, WIDTH
+from mtaw_fast.service.settings import Settings
+from mtaw_fast.service.tallies import KINDS
 
 
 class LostError(Exception):
@@ -79,6 +87,71 @@ def test_a_head_that_is_away_too_does_not_end_the_reports(monkeypatch: pytest.Mo
     assert one._counters.others == Others((5,), ("v0",))
 
 
+@pytest.mark.parametrize("place", ["gauge", "exchange"])
+def test_reports_go_on_after_any_error_and_it_is_said_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, place: str
+) -> None:
+    one, calls = reporting(Here()), 0
+
+    def failing(*_: Any) -> None:
+        nonlocal calls
+        calls += 1
+        if calls <= 3:
+            raise ValueError("no such thing")
+
+    async def exchange(report: Report) -> Others:
+        failing()
+        return Others((7,), (report.version,))
+
+    async def until_told() -> None:
+        reports = asyncio.create_task(Replica._report_on(one))
+        while one._counters.others != Others((7,), ("v1",)) and not reports.done():
+            await asyncio.sleep(0)
+        reports.cancel()
+
+    monkeypatch.setattr(replica, "PERIOD", 0.0)
+    one._report = lambda: Replica._report(one)
+    if place == "gauge":
+        one._service.gauge = failing
+    else:
+        one._roster.exchange.remote = exchange
+    asyncio.run(until_told())
+    assert one._counters.others == Others((7,), ("v1",)), "the reports have ended"
+    told = [record for record in caplog.records if record.getMessage() == "report_failed"]
+    assert [record.fields for record in told] == [{"reason": "ValueError: no such thing"}]
+
+
+def report(replica: str, count: int) -> Report:
+    """Of a replica that counted so many of everything."""
+    version = "1" * 16
+    return Report(replica, "box", 1, version, 0, (count,) * WIDTH, {version: [count] * len(KINDS)})
+
+
+def test_a_replica_that_was_silent_for_hours_is_counted_once_when_it_comes_back() -> None:
+    clock, cell = [0.0], next(cell for cell in range(WIDTH) if cell not in GAUGES)
+    one = Roster(lambda: clock[0])
+    one.exchange(report("a", 5))
+    clock[0] = 10_000.0
+    for count in (5, 7):
+        told = one.exchange(report("b", 1))
+        assert (told.counts[cell], [*told.by_version.values()]) == (count, [[count] * len(KINDS)])
+        one.exchange(report("a", 7))
+    clock[0] = 20_000.0
+    assert one.exchange(report("b", 1)).counts[cell] == 7, "it is gone again"
+    assert one.exchange(report("a", 9)).counts[cell] == 1, "it is told of itself"
+
+
+def test_of_those_that_are_gone_for_good_a_bounded_number_is_known_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, cell = [0.0], next(cell for cell in range(WIDTH) if cell not in GAUGES)
+    monkeypatch.setattr(roster, "_MOST_FOLDED", 3)
+    one = Roster(lambda: clock[0])
+    for number in range(10):
+        clock[0] += 10_000.0
+        told = one.exchange(report(f"r{number}", 1))
+    assert told.counts[cell] == 9
+    assert [*one._folded] == ["r6", "r7", "r8"]
+
+
 def test_work_that_would_wait_for_ever_ends_with_the_patience() -> None:
     never = threading.Event()
     try:
@@ -96,6 +169,121 @@ def test_whoever_stops_the_waiting_is_told_so_before_the_patience_ends() -> None
             _within(_Wait(time.monotonic() + 60, "late", stop), never.wait)
     finally:
         never.set()
+
+
+class Serve:
+    """A Ray Serve that knows of a deployment only once somebody has looked for it twice, and never gets it to run."""
+
+    exceptions = SimpleNamespace(RayServeException=LostError)
+
+    def __init__(self) -> None:
+        self.applications: dict[str, Any] = {}
+        self.looks, self.looked, self.never = 0, threading.Event(), threading.Event()
+        self.running: threading.Thread | None = None
+
+    def start(self, **_: Any) -> None:
+        """See Ray Serve."""
+
+    def run(self, application: Any, *, name: str, route_prefix: str) -> None:
+        """See Ray Serve."""
+        self.running = threading.current_thread()
+        self.looked.wait()
+        self.applications[name] = SimpleNamespace(deployments={})
+        self.never.wait()
+
+    def status(self) -> Any:
+        """See Ray Serve."""
+        self.looks += self.running is not None
+        if self.looks > 1:
+            self.looked.set()
+        return SimpleNamespace(applications=dict(self.applications))
+
+    def delete(self, name: str) -> None:
+        """See Ray Serve."""
+        self.applications.pop(name, None)
+        self.looked.set()
+
+
+@pytest.fixture
+def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Serve]:
+    one = Serve()
+    monkeypatch.setattr(ray_serve, "connected", lambda: None)
+    monkeypatch.setattr(ray_serve, "require", lambda module, extra: one)
+    monkeypatch.setattr(ray_serve, "roster_of", lambda ray, name: None)
+    monkeypatch.setattr(ray_serve, "current_version", lambda bundle: "1" * 16)
+    for name in ("_check", "_check_address", "_application"):
+        monkeypatch.setattr(ray_serve, name, lambda *_: None)
+    yield one
+    one.looked.set()
+    one.never.set()
+
+
+@pytest.mark.parametrize("ending", ["late", "stopped"])
+def test_a_deployment_that_is_given_up_before_it_reaches_the_cluster_does_not_come_up(
+    serve: Serve, ending: str
+) -> None:
+    stop = threading.Event()
+    if ending == "stopped":
+        stop.set()
+    expected = StoppedError if ending == "stopped" else ReplicaError
+    with pytest.raises(ReplicaError, match=r"(stopped before|not) all replicas served") as told:
+        deploy(Settings(Path("shop.bundle")), patience=60.0 if ending == "stopped" else 0.0, stop=stop)
+    assert type(told.value) is expected
+    assert serve.running is not None
+    serve.never.set()
+    serve.running.join()
+    assert serve.applications == {}
+
+
+def test_a_deployment_that_may_come_up_yet_is_named(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray_serve, "_ARRIVES", -1.0)
+    monkeypatch.setattr(serve, "status", lambda: SimpleNamespace(applications={}))
+    with pytest.raises(ReplicaError, match="it may come up yet: look with 'serve status'"):
+        deploy(Settings(Path("shop.bundle")), patience=0.0)
+
+
+@pytest.fixture
+def stopped(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What `serve_replicas` logs, without a Ray."""
+    told: list[str] = []
+    monkeypatch.setattr(serving, "find_ray", lambda address: None)
+    monkeypatch.setattr(serving, "require", lambda module, extra: None)
+    monkeypatch.setattr(serving, "configure_logging", lambda: None)
+    monkeypatch.setattr(serving, "signature", lambda bundle: object())  # another bundle at every look
+    monkeypatch.setattr(serving, "cluster", lambda address, cpus: contextlib.nullcontext())
+    monkeypatch.setattr(serving, "undeploy", lambda: told.append("undeployed"))
+    monkeypatch.setattr(serving, "log_event", lambda event, **fields: told.append(event))
+    monkeypatch.setattr(logging, "captureWarnings", lambda capture: None)
+    return told
+
+
+def stopping_after(deployments: int) -> Callable[..., str]:
+    left = deployments
+
+    def deploy(settings: Settings, scaling: Scaling, *, stop: threading.Event) -> str:
+        nonlocal left
+        left -= 1
+        if left >= 0:
+            return "1" * 16
+        stop.set()
+        raise StoppedError("it was stopped")
+
+    return deploy
+
+
+def test_to_be_told_to_stop_while_it_deploys_is_no_error_of_a_service(
+    stopped: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Settings(Path("shop.bundle"), watch=0.001)
+    monkeypatch.setattr(serving, "deploy", stopping_after(0))
+    serving.serve_replicas(settings, Scaling(), HERE)
+    assert stopped == ["stopped"]
+    with pytest.raises(StoppedError):
+        serving.serve_replicas(settings, Scaling(), "head:6379")
+    stopped.clear()
+    monkeypatch.setattr(serving, "deploy", stopping_after(2))
+    serving.serve_replicas(settings, Scaling(), HERE)
+    assert stopped == ["ready", "rolled", "roll_stopped", "undeployed", "stopped"]
 
 
 def test_what_the_work_raises_comes_through() -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import errno
 import os
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from mtaw_fast.errors import LearnError
+from mtaw_fast.live import flusher
 from mtaw_fast.live.events import Click
 from mtaw_fast.live.log import START, FileLog, parsed_position
 
@@ -81,6 +83,82 @@ def test_closing_waits_for_the_flush_under_way(tmp_path: Path, disk: SlowDisk) -
     disk.through.set()
     closing.join(SECONDS)
     assert not closing.is_alive()
+    assert open_segments(tmp_path) == []
+
+
+def eventually(holds: Callable[[], bool]) -> None:
+    until = time.monotonic() + 4 * SECONDS
+    while not holds():
+        assert time.monotonic() < until
+        time.sleep(0.005)
+
+
+class BrokenDisk:
+    """An operation of `os` that fails in the flusher's thread, after it is done, while `broken`."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+        self._real = getattr(os, name)
+        self.broken, self.failures = True, 0
+        monkeypatch.setattr(os, name, self)
+        monkeypatch.setattr(flusher, "RETRY_SECONDS", 0.01)
+
+    def __call__(self, file: int) -> None:
+        self._real(file)
+        if self.broken and threading.current_thread().name == "mtaw-fsync":
+            self.failures += 1
+            raise OSError(errno.EIO, "Input/output error")
+
+
+def test_after_a_flush_that_failed_nothing_is_acknowledged_until_one_succeeds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    disk = BrokenDisk(monkeypatch, "fdatasync")
+    log = FileLog(tmp_path)
+    eventually(lambda: disk.failures > 0)
+    eventually(lambda: log._flusher.failure is not None)
+    with pytest.raises(LearnError, match=f"cannot flush the log in {tmp_path}: Input/output error; see to its disk"):
+        log.append([Click("s", 1, 1)])
+    eventually(lambda: disk.failures > 3)
+    told = [record.getMessage() for record in caplog.records]
+    assert len(told) == 1, "it is said once"
+    assert told[0].startswith(f"cannot flush the log in {tmp_path}: Input/output error; ")
+    disk.broken = False
+    eventually(lambda: log._flusher.failure is None)
+    log.append([Click("s", 2, 1)])
+    assert [one.event for one in log.read(START)] == [Click("s", 2, 1)], "what was refused was kept"
+    log.close()
+
+
+def test_closing_a_segment_that_fails_does_not_end_the_flushes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    disk = BrokenDisk(monkeypatch, "close")
+    log = FileLog(tmp_path, segment_bytes=1)
+    log.append([Click("s", 1, 1)])
+    log.append([Click("s", 2, 1)])
+    eventually(lambda: disk.failures > 0)
+    disk.broken = False
+    eventually(lambda: log._flusher.failure is None)
+    assert "Input/output error" in caplog.text
+    for number in range(5):
+        log.append([Click("s", number, 2)])
+    eventually(lambda: len(open_segments(tmp_path)) == 1)
+    log.close()
+    assert open_segments(tmp_path) == []
+
+
+def test_a_last_flush_that_fails_is_told_and_leaves_nothing_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    log = FileLog(tmp_path)
+    log.append([Click("s", 1, 1)])
+
+    def broken(file: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "fdatasync", broken)
+    log.close()
+    assert "cannot flush" in caplog.text
     assert open_segments(tmp_path) == []
 
 

@@ -86,6 +86,23 @@ def test_half_a_large_record_is_read_once_while_nothing_comes(tmp_path: Path, mo
     log.close()
 
 
+def test_a_run_that_no_reader_takes_is_read_once_while_nothing_comes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = FileLog(tmp_path)
+    position = log.append([Click("s", 1, 1)])
+    monkeypatch.setattr(live_log, "MOST_RECORD", 1 << 20)
+    torn(tmp_path, 5 << 20)
+    assert log.read(position) == []
+    assert log.damaged > 1
+    with monkeypatch.context() as patched:
+        patched.setattr(live_log, "_READ_BYTES", None)  # reading fails
+        assert log.read(position) == []
+    log.append([Click("s", 2, 2)])
+    assert [one.event for one in log.read(position)] == [Click("s", 2, 2)]
+    log.close()
+
+
 def test_a_record_that_no_reader_takes_is_refused_and_passed_over(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -109,7 +126,7 @@ def test_reading_a_record_without_an_end_takes_bounded_memory(tmp_path: Path, mo
     monkeypatch.setattr(live_log, "MOST_RECORD", 1 << 20)
     monkeypatch.setattr(live_log, "_READ_BYTES", 3 << 17)  # no divisor of it
     torn(tmp_path, 5 << 20)
-    data, may_come = log._lines(0, 1, sealed=False)
+    data, may_come = log._lines(0, 1)
     assert len(data) == (1 << 20) + 10
     assert not may_come
     assert log.read(START) == []

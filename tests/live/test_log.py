@@ -144,6 +144,28 @@ def test_a_damaged_record_is_named_and_passed_over(tmp_path: Path, caplog: pytes
     assert f"{path}, byte {begin}" in caplog.text
 
 
+@pytest.mark.parametrize("segment_bytes", [1, 64 << 20], ids=["sealed", "open"])
+def test_damage_at_the_end_is_told_once_however_often_one_looks(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, segment_bytes: int
+) -> None:
+    log = FileLog(tmp_path, segment_bytes=segment_bytes)
+    position = log.append([click(0)])
+    path = tmp_path / "events-0000000000.log"
+    with path.open("ab") as file:
+        file.write(b"deadbeef {broken}\n00000000 half")
+    if segment_bytes == 1:
+        log._begin(1)
+    count = 2 if segment_bytes == 1 else 1  # where more may come, half a record is no damage yet
+    for _ in range(3):
+        assert log.read(position) == []
+    assert [one.event for one in log.read(START)] == [click(0)]
+    assert (log.damaged, len(caplog.messages)) == (count, count)
+    log.append([click(1)])
+    assert [one.event for one in log.read(position)] == [click(1)]
+    assert [one.event for one in log.read(START)] == [click(0), click(1)]
+    assert (log.damaged, len(caplog.messages)) == (2, 2)
+
+
 @pytest.mark.parametrize(
     "record", [b'{"session": 1}', b"[]", b"3", b'{"forget": "s"}', b'{"session":"s","item":1}', b"{", b"\xff"]
 )

@@ -90,6 +90,22 @@ def test_a_damaged_entry_is_named_and_passed_over(
     assert caplog.messages[0].startswith(f"stream {name}, entry ")
 
 
+def test_damage_at_the_end_is_told_once_however_often_one_looks(
+    log: RedisLog, request: pytest.FixtureRequest, caplog: pytest.LogCaptureFixture
+) -> None:
+    before, after = clicks(2)
+    position = log.append([before])
+    log._redis.xadd(request.node.name, {"e": b"{"})
+    for _ in range(3):
+        assert log.read(position) == []
+    assert [one.event for one in log.read(START)] == [before]
+    assert (log.damaged, len(caplog.messages)) == (1, 1)
+    log._redis.xadd(request.node.name, {"e": b"["})
+    log.append([after])
+    assert [one.event for one in log.read(position)] == [after]
+    assert (log.damaged, len(caplog.messages)) == (2, 2)
+
+
 def test_scrubbing_leaves_no_click_of_a_session_before_its_position(log: RedisLog) -> None:
     log.append([Click("a", "sku-1", NOON), Click("b", "sku-1", NOON), Click("a", "sku-2", NOON)])
     until = log.append([Forget("a", NOON)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,11 +17,14 @@ from mtaw_fast.live.compactor import compact_folder
 from mtaw_fast.live.events import AddItems, Click, Event, Forget
 from mtaw_fast.live.log import START, EventLog, FileLog
 from mtaw_fast.live.opening import open_log
+from mtaw_fast.live.record import framed
 from mtaw_fast.live.settings import LearningSettings
 from tests.live.test_learning import NOON, folder
 from tests.service.test_sessions import Redis
 
 __all__ = ["folder"]
+
+SEGMENT = "events-0000000000.log"
 
 
 @pytest.fixture(params=["file", "redis"])
@@ -146,7 +150,7 @@ def test_a_click_that_was_half_overwritten_is_overwritten_whole(tmp_path: Path) 
     log = FileLog(tmp_path)
     log.append([OTHER, FIRST[0], FIRST[1]])
     position = log.append([ASKED])
-    path = tmp_path / "events-0000000000.log"
+    path = tmp_path / SEGMENT
     data = path.read_bytes()
     begin = data.index(b"\n", data.index(b"other")) + 1
     path.write_bytes(data[:begin] + b" " * 20 + data[begin + 20 :])
@@ -157,10 +161,67 @@ def test_a_click_that_was_half_overwritten_is_overwritten_whole(tmp_path: Path) 
     log.close()
 
 
+def test_a_click_whose_tail_alone_was_overwritten_is_overwritten_whole(tmp_path: Path) -> None:
+    """Of a record across two pages the second may reach the disk alone."""
+    log = FileLog(tmp_path)
+    log.append([OTHER, FIRST[0]])
+    position = log.append([ASKED])
+    path = tmp_path / SEGMENT
+    data = path.read_bytes()
+    begin = data.index(b'"time"', data.index(b"secret"))
+    end = data.index(b"\n", begin)
+    path.write_bytes(data[:begin] + b" " * (end - begin) + data[end:])
+    assert log.scrub({"secret": position}) == 1
+    assert path.read_bytes().count(b"secret") == 1
+    assert left(log) == [OTHER, ASKED]
+    assert log.damaged == 0
+    log.close()
+
+
+@pytest.mark.parametrize("segment_bytes", [1, 64 << 20], ids=["sealed", "open"])
+def test_half_a_click_that_was_refused_is_overwritten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, segment_bytes: int
+) -> None:
+    log = FileLog(tmp_path, segment_bytes=segment_bytes)
+    log.append([OTHER])
+    whole = os.write
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "write", lambda file, data: whole(file, data[:60]))
+        with pytest.raises(LearnError, match="is full"):
+            log.append([FIRST[0]])
+    log.append([FIRST[0]])
+    position = log.append([ASKED])
+    assert log.scrub({"secret": position}) == 2
+    assert sum(path.read_bytes().count(b"secret") for path in tmp_path.glob("events-*.log")) == 1
+    assert left(log) == [OTHER, ASKED]
+    log.close()
+
+
+def test_what_is_damaged_behind_the_last_request_stays_for_the_next(tmp_path: Path) -> None:
+    """Half a record there may be one that is still being written."""
+    log = FileLog(tmp_path)
+    position = log.append([FIRST[0], ASKED])
+    with (tmp_path / SEGMENT).open("ab") as file:
+        file.write(b"00000000 half")
+    assert log.scrub({"secret": position}) == 1
+    assert (tmp_path / SEGMENT).read_bytes().endswith(b"00000000 half")
+    log.close()
+
+
+def test_records_of_a_kind_that_a_later_release_knows_stay(tmp_path: Path) -> None:
+    log = FileLog(tmp_path)
+    record = framed(b'{"later": 1, "time": 5}')
+    (tmp_path / SEGMENT).write_bytes(record)
+    position = log.append([FIRST[0], ASKED])
+    assert log.scrub({"secret": position}) == 1
+    assert (tmp_path / SEGMENT).read_bytes().startswith(record)
+    log.close()
+
+
 def test_a_segment_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     log = FileLog(tmp_path)
     position = log.append([FIRST[0], ASKED])
-    path = tmp_path / "events-0000000000.log"
+    path = tmp_path / SEGMENT
     with pytest.raises(FileNotFoundError):
         blank_clicks(tmp_path / "none", {}, str)
     real = Path.open

@@ -1,0 +1,88 @@
+"""A child of a fork appends to its parent's log: on files of its own, flushed by a thread of its own."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from mtaw_fast.live.events import Click
+from mtaw_fast.live.log import START, FileLog
+from tests.live.test_flusher import SECONDS, open_segments
+from tests.ranking.test_fork import child
+
+OWN, THEIRS = Click("parent", 1, 1), Click("child", 2, 2)
+
+
+def test_what_a_child_appends_is_flushed_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = FileLog(tmp_path)
+    log.append([OWN])
+
+    def work() -> None:
+        flushed = threading.Event()
+        monkeypatch.setattr(os, "fdatasync", lambda file: flushed.set())
+        log.append([THEIRS])
+        assert flushed.wait(SECONDS)
+        log.close()
+        assert open_segments(tmp_path) == []
+
+    assert child(work) == 0
+    log.append([OWN])
+    assert [one.event for one in log.read(START)] == [OWN, THEIRS, OWN]
+    log.close()
+
+
+@pytest.mark.parametrize("sync", [False, True])
+def test_positions_are_right_while_both_append(tmp_path: Path, sync: bool) -> None:
+    log = FileLog(tmp_path, sync=sync)
+    told, tell = os.pipe()
+    log.append([OWN])
+
+    def work() -> None:
+        end = log.append([THEIRS])
+        os.write(tell, end.encode())
+
+    assert child(work) == 0
+    read = FileLog(tmp_path).read(START)
+    assert [one.position for one in read][1] == os.read(told, 100).decode()
+    assert log.append([OWN]) == log.read(START)[-1].position
+    log.close()
+    os.close(told)
+    os.close(tell)
+
+
+def test_the_folder_s_lock_holds_between_parent_and_child(tmp_path: Path) -> None:
+    log = FileLog(tmp_path)
+
+    def work() -> None:
+        log.append([THEIRS])
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(log._guard, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    with log._shared():
+        assert child(work) == 0
+    log.close()
+
+
+def test_a_lock_that_another_thread_holds_is_free_in_the_child(tmp_path: Path) -> None:
+    log = FileLog(tmp_path)
+    with log._lock:
+        assert child(lambda: log.append([THEIRS])) == 0
+    assert [one.event for one in log.read(START)] == [THEIRS]
+    log.close()
+
+
+def test_a_child_that_appended_nothing_closes_what_it_got(tmp_path: Path) -> None:
+    log = FileLog(tmp_path)
+    log.append([OWN])
+
+    def work() -> None:
+        log.close()
+        assert open_segments(tmp_path) == []
+
+    assert child(work) == 0
+    log.append([OWN])
+    log.close()
