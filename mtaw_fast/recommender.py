@@ -166,8 +166,9 @@ class Recommender:
     def _take(self, parts: tuple[Bundle, Encoder, Index], catalog: Catalog) -> None:
         """Serve a state of a catalog from now on, perhaps of another bundle."""
         with self._updating:
+            pipeline = Pipeline.of(catalog, *parts[1:])  # may raise: all of it changes, or nothing
             self.bundle, self.encoder, self.index = parts
-            self._pipeline = Pipeline.of(catalog, self.encoder, self.index)
+            self._pipeline = pipeline
 
     def observe(
         self,

@@ -17,7 +17,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +35,12 @@ from mtaw_fast.live.state import LiveState
 from mtaw_fast.ranking.catalog import Catalog
 
 GROWN = "bundle"
+RETRY_SECONDS, MOST_RETRY_SECONDS = 1.0, 600.0  # of taking over a bundle: it is read and verified as a whole
 _LOOK_SECONDS = 0.5
 _LEAST_SECONDS = 60.0  # between two compactions
 _LOG = logging.getLogger("mtaw_fast.live")
+
+Signature = tuple[int, int] | None  # of a manifest: what changes when it is replaced; None where there is none
 
 
 def newest_bundle(folder: str | os.PathLike[str], learned: Path, verify: bool) -> Bundle:
@@ -105,11 +108,11 @@ class Knowledge:
             )
         self._folder, self.log, self.settings, self._verify = folder, log, settings, verify
         self._prepare = prepare
-        self._failure: str | None = None  # of taking over what was grown
+        self._failure: _Failure | None = None  # of taking over what was grown
         self._stopped = threading.Event()
         self._compactor: subprocess.Popen[bytes] | None = None
         self._asked = time.monotonic()
-        self._seen = self._signature()
+        self._served = self._signature()
         self._following = threading.Lock()
         self.bundle = bundle
         self._trained = _training_of(bundle.manifest)
@@ -219,7 +222,7 @@ class Knowledge:
         self.learner.stop()
         self.log.close()
 
-    def _signature(self) -> tuple[int, int] | None:
+    def _signature(self) -> Signature:
         try:
             status = (self.settings.folder / GROWN / MANIFEST).stat()
         except OSError:
@@ -228,32 +231,47 @@ class Knowledge:
 
     def _look_for_ever(self) -> None:
         while not self._stopped.wait(_LOOK_SECONDS):
+            signature = self._signature()
+            if signature != self._served and (self._failure is None or self._failure.is_over(signature)):
+                self._try_to_switch(signature)
+                continue
             try:
-                if self._signature() != self._seen:
-                    self._switch()
-                elif self._is_due():
+                if self._is_due():
                     self.compact()
-            except Exception as error:  # the old bundle goes on, and so does this thread
-                self._failure = f"what was learned could not be taken over: {error}"
-                _LOG.error(self._failure, exc_info=not isinstance(error, MtawError))
+            except Exception as error:  # what serves goes on, and so does this thread
+                _LOG.error("what was learned could not be compacted: %s", error, exc_info=_is_unforeseen(error))
+
+    def _try_to_switch(self, signature: Signature) -> None:
+        """`_switch`; where it fails the old bundle goes on, and it is tried again, ever less often."""
+        try:
+            self._switch()
+            self._served, self._failure = signature, None
+        except Exception as error:
+            before, told = self._failure, f"what was learned could not be taken over: {error}"
+            if before is None or (before.signature, before.told) != (signature, told):  # said once, until it is over
+                _LOG.error(told, exc_info=_is_unforeseen(error))
+            self._failure = _Failure.after(before, signature, told)
 
     def _switch(self) -> None:
         """Go on from a newly grown bundle; the old state answers until the new one is near the log's end.
 
         Of this training alone: in another one an internal id, which sessions and filters hold, is another item's.
         """
-        self._seen = self._signature()
+        if _training_of(read_manifest(Path(self._folder))) != self._trained:
+            raise self._is_of_another_training()  # before all of it is read
         fresh = newest_bundle(self._folder, self.settings.folder, self._verify)
         if fresh.manifest == self.bundle.manifest:
             return
         if _training_of(fresh.manifest) != self._trained:
             raise self._is_of_another_training()
-        learner = self._learner(fresh)
+        old, learner = self.learner, self._learner(fresh)
         learner.read_ahead()
         with self._following:
-            self.learner.stop()
-            learner.start()
-            self.bundle, self.learner = fresh, learner
+            with old.paused():  # it goes on where the new one does not start
+                learner.start()
+                self.bundle, self.learner = fresh, learner
+                old.end()
+            old.stop()
 
     def _is_of_another_training(self) -> LearnError:
         return LearnError(f"{self._folder} holds another training now; load it again to serve it and to learn on")
@@ -291,10 +309,40 @@ class Knowledge:
             return
         if self._compactor.wait() != 0:
             raise LearnError(f"what was learned in {self.settings.folder} was not taken in; its message is above")
-        while self._signature() != self._seen or self.bundle.model.learned is None:
+        while self._signature() != self._served or self.bundle.model.learned is None:
             if self._failure is not None:
-                raise LearnError(self._failure)
+                raise LearnError(self._failure.told)
             time.sleep(_LOOK_SECONDS / 10)
+
+
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    """Why a bundle could not be taken over.
+
+    signature: of the bundle. pause: seconds until it is tried again. until: when, by the monotonic clock.
+    """
+
+    signature: Signature
+    told: str
+    pause: float
+    until: float
+
+    @classmethod
+    def after(cls, before: _Failure | None, signature: Signature, told: str) -> _Failure:
+        """The next one; another bundle has its own count."""
+        pause = RETRY_SECONDS
+        if before is not None and before.signature == signature:
+            pause = min(2 * before.pause, MOST_RETRY_SECONDS)
+        return cls(signature, told, pause, time.monotonic() + pause)
+
+    def is_over(self, signature: Signature) -> bool:
+        """Whether a bundle is to be tried now."""
+        return signature != self.signature or time.monotonic() >= self.until
+
+
+def _is_unforeseen(error: Exception) -> bool:
+    """Whether the log is to show where it came from."""
+    return not isinstance(error, MtawError)
 
 
 def _training_of(manifest: Mapping[str, Any]) -> str:

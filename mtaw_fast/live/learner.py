@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from mtaw_fast.errors import LearnError
 from mtaw_fast.live.log import EventLog
@@ -49,15 +50,33 @@ class Learner:
         self._thread = threading.Thread(target=self._follow, name="mtaw-learner", daemon=True)
 
     def start(self) -> None:
-        """Learn what the log holds already, publish, then go on in a thread."""
-        self.catch_up()
-        self._thread.start()
+        """Learn what the log holds already, publish, then go on in a thread.
+
+        Where it raises, nothing was published and no thread goes on.
+        """
+        with self._turn:  # the thread waits: its start may fail, and what was published cannot be taken back
+            self._thread.start()
+            try:
+                self._read_ahead()
+                self._publish_all()
+            except BaseException:
+                self.end()
+                raise
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Learn and publish nothing inside the `with`; others wait."""
+        with self._turn:
+            yield
 
     def read_ahead(self) -> None:
         """Learn up to the log's end without publishing."""
         with self._turn:
-            while self._learn_some():
-                pass
+            self._read_ahead()
+
+    def _read_ahead(self) -> None:
+        while self._learn_some():
+            pass
 
     def catch_up(self) -> None:
         """Learn up to the log's end and publish."""
@@ -71,10 +90,14 @@ class Learner:
 
     def stop(self) -> None:
         """End the thread; what is in the log by now may or may not be learned."""
-        self._stopped.set()
-        self._wake.set()
+        self.end()
         if self._thread.is_alive():
             self._thread.join()
+
+    def end(self) -> None:
+        """Let the thread end, without waiting for it."""
+        self._stopped.set()
+        self._wake.set()
 
     @property
     def position(self) -> str:
