@@ -18,7 +18,8 @@ from mtaw_fast.data.filters import Filter
 from mtaw_fast.data.item_ids import ItemIds
 from mtaw_fast.data.sessions import Sessions, offsets_of
 from mtaw_fast.errors import UsageError
-from mtaw_fast.live.knowledge import Knowledge, newest_bundle
+from mtaw_fast.live.knowledge import Knowledge
+from mtaw_fast.live.newest import newest_bundle
 from mtaw_fast.live.opening import open_log
 from mtaw_fast.live.seeding import with_named
 from mtaw_fast.live.settings import LearningSettings

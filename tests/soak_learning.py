@@ -17,7 +17,7 @@ from pathlib import Path
 from bench.live.inputs import MORNING, Shop, external, queries, shop, strangers, stream, with_memory
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.live.events import Click
-from mtaw_fast.live.knowledge import newest_bundle
+from mtaw_fast.live.newest import newest_bundle
 from mtaw_fast.live.settings import LearningSettings
 from mtaw_fast.recommender import Recommender
 

@@ -26,46 +26,21 @@ import numpy as np
 from mtaw_fast.bundle import Bundle
 from mtaw_fast.bundle.format import MANIFEST, model_hash
 from mtaw_fast.bundle.reader import read_manifest
-from mtaw_fast.errors import BundleError, DataError, LearnError, MtawError, UsageError
+from mtaw_fast.errors import DataError, LearnError, MtawError, UsageError
 from mtaw_fast.live.events import AddItems, Event, RemoveItems, checked_click, forget_of, now_ms
 from mtaw_fast.live.learner import Learner
 from mtaw_fast.live.log import EventLog
+from mtaw_fast.live.newest import GROWN, newest_bundle, trained_until
 from mtaw_fast.live.settings import LearningSettings
 from mtaw_fast.live.state import LiveState
 from mtaw_fast.ranking.catalog import Catalog
 
-GROWN = "bundle"
 RETRY_SECONDS, MOST_RETRY_SECONDS = 1.0, 600.0  # of taking over a bundle: it is read and verified as a whole
 _LOOK_SECONDS = 0.5
 _LEAST_SECONDS = 60.0  # between two compactions
 _LOG = logging.getLogger("mtaw_fast.live")
 
 Signature = tuple[int, int] | None  # of a manifest: what changes when it is replaced; None where there is none
-
-
-def newest_bundle(folder: str | os.PathLike[str], learned: Path, verify: bool) -> Bundle:
-    """The bundle that what was learned in `learned` has grown `folder`'s into; `folder`'s own where there is none.
-
-    Raises
-    ------
-    BundleError
-        Where `folder`'s bundle is damaged. A damaged grown one is passed over: the log makes it again.
-    """
-    given = Bundle.load(folder, verify=verify)
-    if (learned / GROWN / MANIFEST).exists():
-        try:
-            grown = Bundle.load(learned / GROWN, verify=verify)
-        except BundleError:
-            return given
-        if grown.manifest.get("grown_from") == model_hash(given.manifest):
-            return grown
-    return given
-
-
-def trained_until(bundle: Bundle) -> int | None:
-    """Unix milliseconds of the last click that a training knew; None where it had no times, or where the bundle has
-    learned: then its position in the log says what it knows."""
-    return bundle.model.learned_until if bundle.model.learned is None else None
 
 
 class Knowledge:
@@ -264,6 +239,11 @@ class Knowledge:
             return
         if _training_of(fresh.manifest) != self._trained:
             raise self._is_of_another_training()
+        if "grown_from" in self.bundle.manifest and "grown_from" not in fresh.manifest:
+            raise LearnError(
+                f"{self.settings.folder / GROWN} is missing or damaged; what it held is served on, and is gone with "
+                "this process but for what the log holds: restore the folder"
+            )
         old, learner = self.learner, self._learner(fresh)
         learner.read_ahead()
         with self._following:
