@@ -93,6 +93,17 @@ class Ledger:
         self._teach(lesson, pupil)
         pupil.look_again()
 
+    def keep_items(self, other: Ledger) -> None:
+        """Give items the places that they have by another ledger of the same model, and take out what is out there.
+
+        Before any event is taken: what the log still says of an item comes after it.
+        """
+        for item in other.newcomers.ids:
+            if self.newcomers.known(item) is None:
+                self.newcomers.place(item)
+        self.gone[:] = other.gone
+        self.hidden = set(other.hidden)
+
     def take(self, stamped: Sequence[Stamped], pupil: Pupil) -> None:
         """Take events in the log's order; `position` moves behind the last."""
         if stamped:

@@ -53,8 +53,13 @@ class LiveState:
         self.ledger.begin(self)
 
     def anew(self) -> LiveState:
-        """One that has learned nothing yet: of the same model, by the same limits."""
-        return LiveState(self.model, self._limits, self._since)
+        """One that has learned nothing yet: of the same model, by the same limits, with the same internal ids.
+
+        The log may have lost what brought an item in, and sessions and filters hold its id.
+        """
+        state = LiveState(self.model, self._limits, self._since)
+        state.ledger.keep_items(self.ledger)
+        return state
 
     def apply(self, stamped: Sequence[Stamped]) -> None:
         """Learn from events in the log's order."""
