@@ -13,7 +13,6 @@ from __future__ import annotations
 import logging
 import os
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -27,6 +26,7 @@ from mtaw_fast.bundle import Bundle
 from mtaw_fast.bundle.format import MANIFEST, model_hash
 from mtaw_fast.bundle.reader import read_manifest
 from mtaw_fast.errors import DataError, LearnError, MtawError, UsageError
+from mtaw_fast.live import compacting
 from mtaw_fast.live.events import AddItems, Event, RemoveItems, checked_click, forget_of, now_ms
 from mtaw_fast.live.learner import Learner
 from mtaw_fast.live.log import EventLog
@@ -277,22 +277,37 @@ class Knowledge:
         Raises
         ------
         LearnError
-            Where the bundle's folder holds another training by now, or, if waited for, where it failed; the log has all
-            that it would have taken in.
+            Where the bundle's folder holds another training by now, or, if waited for, where it failed: the log has all
+            that it would have taken in. Or where the result is served, and the log still holds what it need not. Or
+            where `stop` is called meanwhile.
         """
         self._asked, self._failure = time.monotonic(), None
         if _training_of(read_manifest(Path(self._folder))) != self._trained:
             raise self._is_of_another_training()
-        command = [sys.executable, "-m", "mtaw_fast.live.compactor", str(self._folder), *self.settings.arguments()]
-        self._compactor = subprocess.Popen(command, stdin=subprocess.DEVNULL)
-        if not wait:
-            return
-        if self._compactor.wait() != 0:
+        self._compactor = process = compacting.started(self._folder, self.settings, wait=wait)
+        if wait:
+            self._until_served(process)
+
+    def _until_served(self, process: subprocess.Popen[bytes]) -> None:
+        """Wait until a compactor ends and what it made is served; see `compact`."""
+        while (code := process.poll()) is None:
+            self._wait_a_little()
+        if code not in (0, compacting.UNTIDY):
             raise LearnError(f"what was learned in {self.settings.folder} was not taken in; its message is above")
-        while self._signature() != self._served or self.bundle.model.learned is None:
-            if self._failure is not None:
-                raise LearnError(self._failure.told)
-            time.sleep(_LOOK_SECONDS / 10)
+        while (signature := self._signature()) != self._served:
+            failure = self._failure
+            if failure is not None and failure.signature == signature:
+                raise LearnError(failure.told)
+            self._wait_a_little()
+        if code == compacting.UNTIDY:
+            raise LearnError(
+                f"what was learned in {self.settings.folder} is served, but its log still holds what was forgotten or "
+                "is past its size; the next compaction tries again, and the message is above"
+            )
+
+    def _wait_a_little(self) -> None:
+        if self._stopped.wait(_LOOK_SECONDS / 10):
+            raise LearnError(f"the learning in {self.settings.folder} was ended before its compaction was served")
 
 
 @dataclass(frozen=True, slots=True)
