@@ -15,7 +15,8 @@ from mtaw_fast.ranking.catalog import Catalog
 
 POLL_SECONDS = 0.05
 RETRY_SECONDS, MOST_RETRY_SECONDS = 1.0, 60.0
-PUBLISH_SECONDS = 0.3  # between two states of the catalog: clicks on known items need none
+PUBLISH_SECONDS = 0.3  # between two states of the catalog
+PUBLISH_SHARE = 0.1  # of the time, at most, goes into states for the sake of popularity alone
 _READ_EVENTS = 2_000
 _LOG = logging.getLogger("mtaw_fast.live")
 
@@ -43,7 +44,7 @@ class Learner:
         self._stopped = threading.Event()
         self._wake = threading.Event()
         self._turn = threading.Lock()
-        self._published = 0.0
+        self._published, self._cost = 0.0, 0.0
         self._known = state.ledger.position  # of what was published
         self._spoiled = False
         self.failure: str | None = None
@@ -126,12 +127,16 @@ class Learner:
         with self._turn:
             while not self._stopped.is_set():
                 count = self._learn_some()
-                if time.monotonic() - self._published >= PUBLISH_SECONDS:
+                if time.monotonic() - self._published >= self._pause():
                     self._publish_all()
                 elif not self.state.changed:
                     self._known = self.state.ledger.position
                 if count < _READ_EVENTS:
                     return
+
+    def _pause(self) -> float:
+        """Seconds between the last state of the catalog and the next one."""
+        return max(PUBLISH_SECONDS, self._cost / PUBLISH_SHARE) if self.state.waits else PUBLISH_SECONDS
 
     def _learn_some(self) -> int:
         """Learn the next events; returns how many there were."""
@@ -158,9 +163,11 @@ class Learner:
         self._known = self.state.ledger.position
 
     def _publish_now(self, state: LiveState) -> None:
+        begin = time.monotonic()
         try:
             self._publish(state.newest())
         except Exception:
             state.ledger.changed = True  # nobody has it yet
             raise
         self._published, self._known = time.monotonic(), state.ledger.position
+        self._cost = self._published - begin

@@ -82,7 +82,8 @@ class Ledger:
         self.seeds = list(zip(self._learned.seed_items.tolist(), self._learned.seed_neighbours.tolist(), strict=True))
         self._taught: dict[int, array[int]] = {}  # by handle: what its clicks were on
         self._sessions, self._gone_sessions = model.sessions, set[int]()
-        self.changed = True
+        self.changed = True  # items came, went or were made again
+        self.counted = False  # known ones were clicked
 
     def begin(self, pupil: Pupil) -> None:
         """Tell `pupil` what the model's own tables do not hold: named neighbours, and sessions that were not over."""
@@ -159,6 +160,7 @@ class Ledger:
             self._forget_session(handle, pupil)
         self.newcomers.count(places.tolist())
         self.learned_clicks += len(places)
+        self.counted = self.counted or len(places) > 0
         for place in self.hidden.intersection(places.tolist()) if self.hidden else ():
             if self.clicks[place] >= self._limits.min_clicks:
                 self._show(place)
