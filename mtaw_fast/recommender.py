@@ -124,6 +124,10 @@ class Recommender:
         settings = learn if isinstance(learn, LearningSettings) else LearningSettings(Path(learn))
         _refuse_exported(encoder, index)
         bundle = newest_bundle(folder, settings.folder, verify)
+        if bundle.memory is None:
+            raise UsageError(
+                f"the bundle {folder} has no session memory, so it cannot learn; train it with preset full"
+            )
         recommender = cls(*_parts(bundle, encoder, index))
 
         def prepare(bundle: Bundle) -> Callable[[Catalog], None]:
@@ -137,7 +141,12 @@ class Recommender:
             return lambda catalog: recommender._take(parts, catalog)
 
         recommender._folder, recommender._learns_by = Path(folder).absolute(), settings
-        recommender._knowledge = Knowledge(folder, bundle, open_log(settings), settings, prepare, verify)
+        log = open_log(settings)
+        try:
+            recommender._knowledge = Knowledge(folder, bundle, log, settings, prepare, verify)
+        except BaseException:
+            log.close()
+            raise
         return recommender
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -25,7 +25,7 @@ import numpy as np
 from mtaw_fast.bundle import Bundle
 from mtaw_fast.bundle.format import MANIFEST, model_hash
 from mtaw_fast.bundle.reader import read_manifest
-from mtaw_fast.errors import DataError, LearnError, MtawError, UsageError
+from mtaw_fast.errors import DataError, LearnError, MtawError
 from mtaw_fast.live import compacting
 from mtaw_fast.live.events import AddItems, Event, RemoveItems, checked_click, forget_of, now_ms
 from mtaw_fast.live.learner import Learner
@@ -51,9 +51,9 @@ class Knowledge:
     folder : path
         The bundle that a training made.
     bundle : Bundle
-        What `newest_bundle` found.
+        What `newest_bundle` found; it has a session memory.
     log : EventLog
-        Where events are kept.
+        Where events are kept; `stop` closes it.
     settings : LearningSettings
         Where and how much is learned.
     prepare : callable
@@ -64,8 +64,8 @@ class Knowledge:
 
     Raises
     ------
-    UsageError
-        Where the bundle has no session memory.
+    LearnError
+        Where the log cannot be read. No thread is left then, and the log is open still.
     """
 
     def __init__(
@@ -77,10 +77,6 @@ class Knowledge:
         prepare: Callable[[Bundle], Callable[[Catalog], None]],
         verify: bool,
     ) -> None:
-        if bundle.memory is None:
-            raise UsageError(
-                f"the bundle {folder} has no session memory, so it cannot learn; train it with preset full"
-            )
         self._folder, self.log, self.settings, self._verify = folder, log, settings, verify
         self._prepare = prepare
         self._failure: _Failure | None = None  # of taking over what was grown
@@ -94,7 +90,11 @@ class Knowledge:
         self.learner = self._learner(bundle)
         self.learner.start()
         self._watch = threading.Thread(target=self._look_for_ever, name="mtaw-knowledge", daemon=True)
-        self._watch.start()
+        try:
+            self._watch.start()
+        except BaseException:
+            self.learner.stop()
+            raise
 
     def _learner(self, bundle: Bundle) -> Learner:
         state = LiveState(bundle.model, self.settings.limits, trained_until(bundle))

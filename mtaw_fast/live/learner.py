@@ -55,14 +55,14 @@ class Learner:
 
         Where it raises, nothing was published and no thread goes on.
         """
-        with self._turn:  # the thread waits: its start may fail, and what was published cannot be taken back
-            self._thread.start()
-            try:
+        try:
+            with self._turn:  # the thread waits: its start may fail, and what was published cannot be taken back
+                self._thread.start()
                 self._read_ahead()
                 self._publish_all()
-            except BaseException:
-                self.end()
-                raise
+        except BaseException:
+            self.stop()
+            raise
 
     @contextmanager
     def paused(self) -> Iterator[None]:
