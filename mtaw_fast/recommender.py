@@ -304,7 +304,7 @@ class Recommender:
         ------
         DataError
             On an id that is there already, of the other type or named twice, an unknown neighbour, or vectors that do
-            not fit. Nothing is added then.
+            not fit; nothing is added then. Or where another process filled the catalog meanwhile: some may be there.
         """
         added = list(listed("items", items))
         if self._knowledge is None:

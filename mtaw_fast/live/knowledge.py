@@ -25,15 +25,15 @@ import numpy as np
 from mtaw_fast.bundle import Bundle
 from mtaw_fast.bundle.format import MANIFEST, model_hash
 from mtaw_fast.bundle.reader import read_manifest
-from mtaw_fast.errors import DataError, LearnError, MtawError
+from mtaw_fast.errors import DataError, LearnError, MtawError, shown
 from mtaw_fast.live import compacting
-from mtaw_fast.live.events import AddItems, Event, RemoveItems, checked_click, forget_of, now_ms
+from mtaw_fast.live.events import MOST_TEXT, AddItems, Event, RemoveItems, checked_click, forget_of, is_id, now_ms
 from mtaw_fast.live.learner import Learner
 from mtaw_fast.live.log import EventLog
 from mtaw_fast.live.newest import GROWN, newest_bundle, trained_until
 from mtaw_fast.live.settings import LearningSettings
 from mtaw_fast.live.state import LiveState
-from mtaw_fast.ranking.catalog import Catalog
+from mtaw_fast.ranking.catalog import Catalog, plain_id
 
 RETRY_SECONDS, MOST_RETRY_SECONDS = 1.0, 600.0  # of taking over a bundle: it is read and verified as a whole
 _LOOK_SECONDS = 0.5
@@ -148,10 +148,27 @@ class Knowledge:
         catalog: the newest, after `catch_up`.
         """
         catalog.with_items(items, vectors, neighbours)  # raises where they do not fit
+        added = tuple(plain_id(item) for item in items)
+        for item in added:
+            if not is_id(item):
+                raise DataError(
+                    f"item {shown(item)} cannot be added: an id is a text of 1 to {MOST_TEXT} characters, or a whole "
+                    "number of 64 bits; give it another one"
+                )
         self._check_room(catalog, items)
         given = None if vectors is None else tuple(tuple(row) for row in np.asarray(vectors, dtype=np.float64).tolist())
         near = None if neighbours is None else tuple(tuple(_plain(one) for one in row) for row in neighbours)
-        self.append([AddItems(tuple(_plain(item) for item in items), near, given, now_ms())], wait=True)
+        self.append([AddItems(added, near, given, now_ms())], wait=True)
+        self._check_added(added)
+
+    def _check_added(self, items: Sequence[int | str]) -> None:
+        """Raise DataError where the log's rules left items out, whatever was so before they were kept."""
+        missing = [item for item in items if not self.state.ledger.knows(item)]
+        if missing:
+            raise DataError(
+                f"{len(missing)} of {len(items)} items did not enter the catalog, {shown(missing[0])} among them: other "
+                f"ones came first, up to the limit new_items of {self.settings.limits.new_items:,}; compact, or raise it"
+            )
 
     def _check_room(self, catalog: Catalog, items: Sequence[Any]) -> None:
         """Raise DataError where items would find the catalog full: by the log's rules they would not enter it."""

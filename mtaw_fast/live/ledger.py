@@ -242,6 +242,10 @@ class Ledger:
             self.gone[place] = True
         self.changed = True
 
+    def knows(self, item: int | str) -> bool:
+        """Whether an external id has an internal one."""
+        return len(self._known([item])) > 0
+
     def _known(self, items: Iterable[int | str]) -> list[int]:
         found = []
         for item in items:
