@@ -166,8 +166,9 @@ class Knowledge:
         missing = [item for item in items if not self.state.ledger.knows(item)]
         if missing:
             raise DataError(
-                f"{len(missing)} of {len(items)} items did not enter the catalog, {shown(missing[0])} among them: other "
-                f"ones came first, up to the limit new_items of {self.settings.limits.new_items:,}; compact, or raise it"
+                f"{len(missing)} of {len(items)} items did not enter the catalog, {shown(missing[0])} among them: "
+                f"others came first, up to the limit new_items of {self.settings.limits.new_items:,}; compact, or "
+                "raise it"
             )
 
     def _check_room(self, catalog: Catalog, items: Sequence[Any]) -> None:
