@@ -29,8 +29,9 @@ from mtaw_fast.errors import DataError, LearnError, MtawError, shown
 from mtaw_fast.live import compacting
 from mtaw_fast.live.events import MOST_TEXT, AddItems, Event, RemoveItems, checked_click, forget_of, is_id, now_ms
 from mtaw_fast.live.learner import Learner
-from mtaw_fast.live.log import EventLog
+from mtaw_fast.live.log import START, EventLog
 from mtaw_fast.live.newest import GROWN, newest_bundle, trained_until
+from mtaw_fast.live.scrubbing import is_scrubbed
 from mtaw_fast.live.settings import LearningSettings
 from mtaw_fast.live.state import LiveState
 from mtaw_fast.ranking.catalog import Catalog, plain_id
@@ -279,10 +280,15 @@ class Knowledge:
         if running or not self.settings.compact:
             return False
         waited = time.monotonic() - self._asked
-        clicks = self.state.ledger.learned_clicks
-        if clicks >= self.settings.compact_clicks:
+        ledger, learned = self.state.ledger, self.bundle.model.learned
+        known = START if learned is None else learned.position
+        # Not by clicks: those of sessions that were carried along are no news, and a request to forget is none.
+        news = ledger.position > known
+        if news and ledger.learned_clicks >= self.settings.compact_clicks:
             return waited >= _LEAST_SECONDS  # where most sessions are still open, another compaction gains little
-        return waited >= self.settings.compact_seconds and clicks > 0
+        if waited < self.settings.compact_seconds:
+            return False
+        return news or not is_scrubbed(self.log, self.settings.folder, known)
 
     def compact(self, wait: bool = False) -> None:
         """Take what was learned into the grown bundle, in a process of its own.

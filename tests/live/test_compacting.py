@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import fcntl
 import os
 import threading
@@ -9,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -151,3 +153,30 @@ def test_where_scrubbing_fails_the_log_still_expires(
         compact_folder(folder, settings)
     assert len(log.read("")) < before
     log.close()
+
+
+def test_what_makes_a_compaction_due(learning: Make) -> None:
+    rec = learning()
+    one = rec.knowledge
+
+    def is_due() -> bool:
+        asked = copy.copy(one)  # so that nothing is begun by itself
+        asked.settings = replace(one.settings, compact=True, compact_seconds=1e-9)
+        return asked._is_due()
+
+    assert not is_due(), "nothing was clicked"
+    until_learned(rec, one.append([Click("first", "sku-1", NOON), Click("last", "sku-2", NOON + HOUR)]))
+    assert is_due()
+    one.compact(wait=True)
+    assert one.state.ledger.learned_clicks == 1, "the last session may go on"
+    assert not is_due(), "nothing came since"
+    until_learned(rec, rec.forget("last"))
+    assert is_due()
+    one.compact(wait=True)
+    assert one.state.ledger.learned_clicks == 0
+    until_learned(rec, rec.forget("first"))
+    assert is_due(), "no click is to be learned, and a session to be forgotten"
+    one.compact(wait=True)
+    assert not is_due()
+    (one.settings.folder / scrubbing.MARK).unlink()
+    assert is_due(), "the compaction was ended before the log was scrubbed"
