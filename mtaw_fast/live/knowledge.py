@@ -35,6 +35,7 @@ from mtaw_fast.live.scrubbing import is_scrubbed
 from mtaw_fast.live.settings import LearningSettings
 from mtaw_fast.live.state import LiveState
 from mtaw_fast.ranking.catalog import Catalog, plain_id
+from mtaw_fast.ranking.fork_lock import ForkLock
 
 RETRY_SECONDS, MOST_RETRY_SECONDS = 1.0, 600.0  # of taking over a bundle: it is read and verified as a whole
 _LOOK_SECONDS = 0.5
@@ -85,7 +86,7 @@ class Knowledge:
         self._compactor: subprocess.Popen[bytes] | None = None
         self._asked = time.monotonic()
         self._served = self._signature()
-        self._following = threading.Lock()
+        self._following = ForkLock()
         self.bundle = bundle
         self._trained = _training_of(bundle.manifest)
         self.learner = self._learner(bundle)

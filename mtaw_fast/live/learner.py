@@ -12,6 +12,7 @@ from mtaw_fast.errors import LearnError
 from mtaw_fast.live.log import EventLog
 from mtaw_fast.live.state import LiveState
 from mtaw_fast.ranking.catalog import Catalog
+from mtaw_fast.ranking.fork_lock import ForkLock
 
 POLL_SECONDS = 0.05
 RETRY_SECONDS, MOST_RETRY_SECONDS = 1.0, 60.0
@@ -43,7 +44,7 @@ class Learner:
         self._log, self.state, self._publish = log, state, publish
         self._stopped = threading.Event()
         self._wake = threading.Event()
-        self._turn = threading.Lock()
+        self._turn = ForkLock()  # a child that finds a batch half learned begins again, as after an error
         self._published, self._cost = 0.0, 0.0
         self._known = state.ledger.position  # of what was published
         self._spoiled = False
@@ -114,6 +115,8 @@ class Learner:
                 self._step()
                 self.failure, pause = None, RETRY_SECONDS
             except Exception as error:  # whatever it is: a thread that has ended says nothing and learns nothing
+                if self._stopped.is_set():
+                    return
                 expected = isinstance(error, LearnError)
                 told = str(error) if expected else f"{type(error).__name__}: {error}"
                 if self.failure is None:  # said once, until it is over
@@ -152,6 +155,8 @@ class Learner:
         """Learn what the log holds behind the model anew, where a batch was learned in part: no click counts twice."""
         state = self.state.anew()
         while events := self._log.read(state.ledger.position, _READ_EVENTS):
+            if self._stopped.is_set():  # the log may be long, and somebody waits for the thread's end
+                raise LearnError("learning was ended while events were learned anew; load the bundle again")
             state.apply(events)
         self._publish_now(state)  # before it is `state`: rankings must know what `position` says
         self.state, self._spoiled = state, False

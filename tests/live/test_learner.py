@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import resource
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -231,3 +232,54 @@ def test_learning_anew_leaves_every_item_its_internal_id(
     assert not {"shy", "gone", "third"} & set(found), "what was out is back"
     until_learned(rec, rec.observe("y", ["shy"]))
     assert "shy" in rec.recommend(["sku-1"], k=100).items
+
+
+def test_closing_does_not_wait_until_all_is_learned_anew(
+    learning: Make, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    rec = learning()
+    position = ""
+    for n in range(20):
+        position = rec.observe(f"s{n}", ["sku-1"])
+    until_learned(rec, position)
+    one, old, apply = rec.knowledge.learner, rec.knowledge.state, LiveState.apply
+    again: list[int] = []
+
+    def noting(self: LiveState, events: Any) -> None:
+        if self is not old:
+            again.append(len(events))
+            one.end()  # as closing does
+        elif events:
+            raise MemoryError("for a moment")
+        apply(self, events)
+
+    monkeypatch.setattr(learner, "_READ_EVENTS", 1)
+    monkeypatch.setattr(LiveState, "apply", noting)
+    rec.observe("t", ["sku-1"])
+    eventually(lambda: not one._thread.is_alive(), 10)
+    assert again == [1]
+    assert rec.knowledge.state is old
+    assert len(stopped(caplog)) == 1, "that it was closed is no failure"
+    with pytest.raises(LearnError, match="learning was ended while events were learned anew"):
+        one.catch_up()
+
+
+def test_a_forked_child_finds_no_lock_held(learning: Make) -> None:
+    """By a thread that it has not got."""
+    rec = learning()
+    until_learned(rec, rec.observe("s", ["sku-1"]))
+    with rec.knowledge._following, rec.knowledge.learner.paused():
+        child = os.fork()
+        if child == 0:
+            code = 1
+            try:
+                rec.knowledge.catch_up()
+                code = 0
+            finally:
+                os._exit(code)
+    try:
+        eventually(lambda: os.waitpid(child, os.WNOHANG) == (child, 0), 10)
+    except AssertionError:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        raise
