@@ -165,7 +165,7 @@ class Knowledge:
 
     def _check_added(self, items: Sequence[int | str]) -> None:
         """Raise DataError where the log's rules left items out, whatever was so before they were kept."""
-        missing = [item for item in items if not self.state.ledger.knows(item)]
+        missing = [items[at] for at in np.flatnonzero(self.state.ledger.places_of(items) < 0).tolist()]
         if missing:
             raise DataError(
                 f"{len(missing)} of {len(items)} items did not enter the catalog, {shown(missing[0])} among them: "
@@ -268,6 +268,8 @@ class Knowledge:
         learner.read_ahead()
         with self._following:
             with old.paused():  # it goes on where the new one does not start
+                learner.read_ahead()
+                _check_places(old.state, learner.state)
                 learner.start()
                 self.bundle, self.learner = fresh, learner
                 old.end()
@@ -358,6 +360,23 @@ class _Failure:
     def is_over(self, signature: Signature) -> bool:
         """Whether a bundle is to be tried now."""
         return signature != self.signature or time.monotonic() >= self.until
+
+
+def _check_places(served: LiveState, fresh: LiveState) -> None:
+    """Raise LearnError where an item that came while serving has another internal id than sessions and filters hold.
+
+    It has where a grown bundle was lost and made again from a log that had lost what brought some items in.
+    """
+    learned, newcomers = served.model.learned, served.ledger.newcomers
+    before = np.empty(0, dtype=np.int32) if learned is None else learned.untrained
+    items = [*served.model.ids.external(before), *newcomers.ids]
+    places = np.concatenate([before, np.arange(len(newcomers)) + served.model.n_items])
+    moved = np.flatnonzero(fresh.ledger.places_of(items) != places).tolist()
+    if moved:
+        raise LearnError(
+            f"{len(moved)} items have other places in the grown bundle than in the one that is served, "
+            f"{shown(items[moved[0]])} among them; load it again to serve it"
+        )
 
 
 def _is_unforeseen(error: Exception) -> bool:

@@ -242,16 +242,14 @@ class Ledger:
             self.gone[place] = True
         self.changed = True
 
-    def knows(self, item: int | str) -> bool:
-        """Whether an external id has an internal one."""
-        return len(self._known([item])) > 0
+    def places_of(self, items: Sequence[int | str]) -> np.ndarray:
+        """int32: the internal ids of external ones; -1 where an item is not known."""
+        found = self._ids.lookup(items)
+        for at in np.flatnonzero(found < 0).tolist():
+            place = self.newcomers.known(items[at])
+            found[at] = -1 if place is None else place
+        return found
 
     def _known(self, items: Iterable[int | str]) -> list[int]:
-        found = []
-        for item in items:
-            place: int | None = int(self._ids.lookup([item])[0])
-            if place == -1:
-                place = self.newcomers.known(item)
-            if place is not None:
-                found.append(place)
-        return found
+        found = self.places_of(list(items))
+        return found[found >= 0].tolist()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -146,3 +147,23 @@ def test_the_compactor_ends_with_a_line_and_leaves_the_bundle(
     broken(monkeypatch, settings, "memory-", errno.EIO)
     assert compactor.main([str(folder), *settings.arguments()]) == 1
     assert "Input/output error" in capsys.readouterr().err
+
+
+def test_a_bundle_that_was_made_again_with_other_places_is_not_taken_over(
+    folder: Path, learning: Callable[..., Recommender], caplog: pytest.LogCaptureFixture
+) -> None:
+    rec = learning()
+    until_learned(rec, rec.observe("secret", ["first"]))
+    until_learned(rec, rec.observe("other", ["second"]))
+    rec.knowledge.compact(wait=True)
+    visit, prepared = rec.session(["second"], id="v"), rec.filter(exclude=["second"])
+    until_learned(rec, rec.forget("secret"))
+    rec.knowledge.compact(wait=True)  # what brought the first one in is scrubbed
+    place = rec.knowledge.settings.folder / "bundle"
+    shutil.rmtree(place)
+    assert compact_folder(folder, rec.knowledge.settings) is not None
+    eventually(lambda: "'first' among them; load it again to serve it" in caplog.text, 10)
+    assert visit.clicks == ["second"]
+    assert "second" not in rec.recommend(["sku-1"], k=100, filter=prepared).items
+    until_learned(rec, rec.observe("t", ["third"]))
+    assert {"first", "second", "third"} <= set(rec.ids)
