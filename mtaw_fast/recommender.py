@@ -18,7 +18,8 @@ from mtaw_fast.data.filters import Filter
 from mtaw_fast.data.item_ids import ItemIds
 from mtaw_fast.data.sessions import Sessions, offsets_of
 from mtaw_fast.errors import UsageError
-from mtaw_fast.live.knowledge import Knowledge, newest_bundle
+from mtaw_fast.live.knowledge import Knowledge
+from mtaw_fast.live.newest import newest_bundle
 from mtaw_fast.live.opening import open_log
 from mtaw_fast.live.seeding import with_named
 from mtaw_fast.live.settings import LearningSettings
@@ -123,6 +124,10 @@ class Recommender:
         settings = learn if isinstance(learn, LearningSettings) else LearningSettings(Path(learn))
         _refuse_exported(encoder, index)
         bundle = newest_bundle(folder, settings.folder, verify)
+        if bundle.memory is None:
+            raise UsageError(
+                f"the bundle {folder} has no session memory, so it cannot learn; train it with preset full"
+            )
         recommender = cls(*_parts(bundle, encoder, index))
 
         def prepare(bundle: Bundle) -> Callable[[Catalog], None]:
@@ -136,7 +141,12 @@ class Recommender:
             return lambda catalog: recommender._take(parts, catalog)
 
         recommender._folder, recommender._learns_by = Path(folder).absolute(), settings
-        recommender._knowledge = Knowledge(folder, bundle, open_log(settings), settings, prepare, verify)
+        log = open_log(settings)
+        try:
+            recommender._knowledge = Knowledge(folder, bundle, log, settings, prepare, verify)
+        except BaseException:
+            log.close()
+            raise
         return recommender
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -166,8 +176,9 @@ class Recommender:
     def _take(self, parts: tuple[Bundle, Encoder, Index], catalog: Catalog) -> None:
         """Serve a state of a catalog from now on, perhaps of another bundle."""
         with self._updating:
+            pipeline = Pipeline.of(catalog, *parts[1:])  # may raise: all of it changes, or nothing
             self.bundle, self.encoder, self.index = parts
-            self._pipeline = Pipeline.of(catalog, self.encoder, self.index)
+            self._pipeline = pipeline
 
     def observe(
         self,
@@ -293,7 +304,7 @@ class Recommender:
         ------
         DataError
             On an id that is there already, of the other type or named twice, an unknown neighbour, or vectors that do
-            not fit. Nothing is added then.
+            not fit; nothing is added then. Or where another process filled the catalog meanwhile: some may be there.
         """
         added = list(listed("items", items))
         if self._knowledge is None:

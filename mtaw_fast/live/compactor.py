@@ -1,6 +1,7 @@
 """python -m mtaw_fast.live.compactor BUNDLE --learn FOLDER: take what was learned into the grown bundle.
 
-Serving processes start it; it ends at once where another one is at work in the same folder.
+Serving processes start it. Where another one is at work in the same folder it ends at once with exit code `BUSY`, or
+begins after it (--wait); `UNTIDY` says that the bundle has grown and the log still holds what it need not.
 """
 
 from __future__ import annotations
@@ -15,9 +16,10 @@ from pathlib import Path
 from mtaw_fast.bundle import Bundle
 from mtaw_fast.bundle.format import model_hash
 from mtaw_fast.errors import LearnError, MtawError
+from mtaw_fast.live.compacting import BUSY, UNTIDY
 from mtaw_fast.live.compaction import compacted
-from mtaw_fast.live.knowledge import GROWN, newest_bundle, trained_until
 from mtaw_fast.live.log import START, EventLog, Stamped
+from mtaw_fast.live.newest import GROWN, newest_bundle, trained_until
 from mtaw_fast.live.opening import open_log
 from mtaw_fast.live.scrubbing import scrub_forgotten
 from mtaw_fast.live.settings import LearningSettings, limits_of
@@ -27,18 +29,29 @@ _LOCK = ".compact.lock"
 _NICE = 10
 
 
-def compact_folder(folder: str | os.PathLike[str], settings: LearningSettings) -> Bundle | None:
+class UntidyError(LearnError):
+    """The bundle has grown, and the log could not be freed of what it need not hold any more."""
+
+    exit_code = UNTIDY
+
+
+def compact_folder(folder: str | os.PathLike[str], settings: LearningSettings, *, wait: bool = False) -> Bundle | None:
     """Grow the bundle by the events that it does not know; None where another process is at it.
+
+    wait: until no other process is at it, instead.
 
     Raises
     ------
+    UntidyError
+        Where the bundle has grown, but forgotten clicks or events past the log's size are in the log still: the next
+        call takes them out.
     MtawError
         Where the bundle or the log cannot be read, or the grown one cannot be written. The old one is as it was.
     """
     settings.folder.mkdir(parents=True, exist_ok=True)
     with (settings.folder / _LOCK).open("w") as lock:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return None
         log = open_log(settings)
@@ -68,9 +81,24 @@ def _compact(folder: str | os.PathLike[str], settings: LearningSettings, log: Ev
         about={"grown_from": before.manifest.get("grown_from", model_hash(given.manifest))},
     )
     assert model.learned is not None
-    scrub_forgotten(log, settings.folder, model.learned.position)
-    log.expire(model.learned.position, settings.max_bytes)
+    _tidy(log, settings, model.learned.position)
     return grown
+
+
+def _tidy(log: EventLog, settings: LearningSettings, position: str) -> None:
+    """Take out of the log what the grown bundle makes needless; what fails keeps nothing else from being done."""
+    failures: list[MtawError] = []
+    for work in (
+        lambda: scrub_forgotten(log, settings.folder, position),
+        lambda: log.expire(position, settings.max_bytes),
+    ):
+        try:
+            work()
+        except MtawError as error:
+            failures.append(error)
+    if failures:
+        told = "; ".join(map(str, failures))
+        raise UntidyError(f"{settings.folder} has its grown bundle, and the log is not tidied yet: {told}")
 
 
 def _behind(log: EventLog, bundle: Bundle) -> Iterator[list[Stamped]]:
@@ -93,6 +121,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--keep-days", type=float, default=30.0)
     parser.add_argument("--max-bytes", type=int, default=2 << 30)
     parser.add_argument("--limits", default="")
+    parser.add_argument("--wait", action="store_true", help="where another one is at it, begin after it")
     asked = parser.parse_args(arguments)
     os.nice(_NICE)
     try:
@@ -100,11 +129,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             asked.learn, asked.stream, keep_days=asked.keep_days, max_bytes=asked.max_bytes,
             limits=limits_of(asked.limits),
         )  # fmt: skip
-        compact_folder(asked.bundle, settings)
+        grown = compact_folder(asked.bundle, settings, wait=asked.wait)
     except MtawError as error:
         print(f"mtaw-fast: {error}", file=sys.stderr)
         return error.exit_code
-    return 0
+    return BUSY if grown is None else 0
 
 
 if __name__ == "__main__":

@@ -13,11 +13,10 @@ from __future__ import annotations
 import logging
 import os
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,43 +25,24 @@ import numpy as np
 from mtaw_fast.bundle import Bundle
 from mtaw_fast.bundle.format import MANIFEST, model_hash
 from mtaw_fast.bundle.reader import read_manifest
-from mtaw_fast.errors import BundleError, DataError, LearnError, MtawError, UsageError
-from mtaw_fast.live.events import AddItems, Event, RemoveItems, checked_click, forget_of, now_ms
+from mtaw_fast.errors import DataError, LearnError, MtawError, shown
+from mtaw_fast.live import compacting
+from mtaw_fast.live.events import MOST_TEXT, AddItems, Event, RemoveItems, checked_click, forget_of, is_id, now_ms
 from mtaw_fast.live.learner import Learner
-from mtaw_fast.live.log import EventLog
+from mtaw_fast.live.log import START, EventLog
+from mtaw_fast.live.newest import GROWN, newest_bundle, trained_until
+from mtaw_fast.live.scrubbing import is_scrubbed
 from mtaw_fast.live.settings import LearningSettings
 from mtaw_fast.live.state import LiveState
-from mtaw_fast.ranking.catalog import Catalog
+from mtaw_fast.ranking.catalog import Catalog, plain_id
+from mtaw_fast.ranking.fork_lock import ForkLock
 
-GROWN = "bundle"
+RETRY_SECONDS, MOST_RETRY_SECONDS = 1.0, 600.0  # of taking over a bundle: it is read and verified as a whole
 _LOOK_SECONDS = 0.5
 _LEAST_SECONDS = 60.0  # between two compactions
 _LOG = logging.getLogger("mtaw_fast.live")
 
-
-def newest_bundle(folder: str | os.PathLike[str], learned: Path, verify: bool) -> Bundle:
-    """The bundle that what was learned in `learned` has grown `folder`'s into; `folder`'s own where there is none.
-
-    Raises
-    ------
-    BundleError
-        Where `folder`'s bundle is damaged. A damaged grown one is passed over: the log makes it again.
-    """
-    given = Bundle.load(folder, verify=verify)
-    if (learned / GROWN / MANIFEST).exists():
-        try:
-            grown = Bundle.load(learned / GROWN, verify=verify)
-        except BundleError:
-            return given
-        if grown.manifest.get("grown_from") == model_hash(given.manifest):
-            return grown
-    return given
-
-
-def trained_until(bundle: Bundle) -> int | None:
-    """Unix milliseconds of the last click that a training knew; None where it had no times, or where the bundle has
-    learned: then its position in the log says what it knows."""
-    return bundle.model.learned_until if bundle.model.learned is None else None
+Signature = tuple[int, int] | None  # of a manifest: what changes when it is replaced; None where there is none
 
 
 class Knowledge:
@@ -73,9 +53,9 @@ class Knowledge:
     folder : path
         The bundle that a training made.
     bundle : Bundle
-        What `newest_bundle` found.
+        What `newest_bundle` found; it has a session memory.
     log : EventLog
-        Where events are kept.
+        Where events are kept; `stop` closes it.
     settings : LearningSettings
         Where and how much is learned.
     prepare : callable
@@ -86,8 +66,8 @@ class Knowledge:
 
     Raises
     ------
-    UsageError
-        Where the bundle has no session memory.
+    LearnError
+        Where the log cannot be read. No thread is left then, and the log is open still.
     """
 
     def __init__(
@@ -99,24 +79,24 @@ class Knowledge:
         prepare: Callable[[Bundle], Callable[[Catalog], None]],
         verify: bool,
     ) -> None:
-        if bundle.memory is None:
-            raise UsageError(
-                f"the bundle {folder} has no session memory, so it cannot learn; train it with preset full"
-            )
         self._folder, self.log, self.settings, self._verify = folder, log, settings, verify
         self._prepare = prepare
-        self._failure: str | None = None  # of taking over what was grown
+        self._failure: _Failure | None = None  # of taking over what was grown
         self._stopped = threading.Event()
         self._compactor: subprocess.Popen[bytes] | None = None
         self._asked = time.monotonic()
-        self._seen = self._signature()
-        self._following = threading.Lock()
+        self._served = self._signature()
+        self._following = ForkLock()
         self.bundle = bundle
         self._trained = _training_of(bundle.manifest)
         self.learner = self._learner(bundle)
         self.learner.start()
         self._watch = threading.Thread(target=self._look_for_ever, name="mtaw-knowledge", daemon=True)
-        self._watch.start()
+        try:
+            self._watch.start()
+        except BaseException:
+            self.learner.stop()
+            raise
 
     def _learner(self, bundle: Bundle) -> Learner:
         state = LiveState(bundle.model, self.settings.limits, trained_until(bundle))
@@ -170,10 +150,28 @@ class Knowledge:
         catalog: the newest, after `catch_up`.
         """
         catalog.with_items(items, vectors, neighbours)  # raises where they do not fit
+        added = tuple(plain_id(item) for item in items)
+        for item in added:
+            if not is_id(item):
+                raise DataError(
+                    f"item {shown(item)} cannot be added: an id is a text of 1 to {MOST_TEXT} characters, or a whole "
+                    "number of 64 bits; give it another one"
+                )
         self._check_room(catalog, items)
         given = None if vectors is None else tuple(tuple(row) for row in np.asarray(vectors, dtype=np.float64).tolist())
         near = None if neighbours is None else tuple(tuple(_plain(one) for one in row) for row in neighbours)
-        self.append([AddItems(tuple(_plain(item) for item in items), near, given, now_ms())], wait=True)
+        self.append([AddItems(added, near, given, now_ms())], wait=True)
+        self._check_added(added)
+
+    def _check_added(self, items: Sequence[int | str]) -> None:
+        """Raise DataError where the log's rules left items out, whatever was so before they were kept."""
+        missing = [items[at] for at in np.flatnonzero(self.state.ledger.places_of(items) < 0).tolist()]
+        if missing:
+            raise DataError(
+                f"{len(missing)} of {len(items)} items did not enter the catalog, {shown(missing[0])} among them: "
+                f"others came first, up to the limit new_items of {self.settings.limits.new_items:,}; compact, or "
+                "raise it"
+            )
 
     def _check_room(self, catalog: Catalog, items: Sequence[Any]) -> None:
         """Raise DataError where items would find the catalog full: by the log's rules they would not enter it."""
@@ -219,7 +217,7 @@ class Knowledge:
         self.learner.stop()
         self.log.close()
 
-    def _signature(self) -> tuple[int, int] | None:
+    def _signature(self) -> Signature:
         try:
             status = (self.settings.folder / GROWN / MANIFEST).stat()
         except OSError:
@@ -228,32 +226,54 @@ class Knowledge:
 
     def _look_for_ever(self) -> None:
         while not self._stopped.wait(_LOOK_SECONDS):
+            signature = self._signature()
+            if signature != self._served and (self._failure is None or self._failure.is_over(signature)):
+                self._try_to_switch(signature)
+                continue
             try:
-                if self._signature() != self._seen:
-                    self._switch()
-                elif self._is_due():
+                if self._is_due():
                     self.compact()
-            except Exception as error:  # the old bundle goes on, and so does this thread
-                self._failure = f"what was learned could not be taken over: {error}"
-                _LOG.error(self._failure, exc_info=not isinstance(error, MtawError))
+            except Exception as error:  # what serves goes on, and so does this thread
+                _LOG.error("what was learned could not be compacted: %s", error, exc_info=_is_unforeseen(error))
+
+    def _try_to_switch(self, signature: Signature) -> None:
+        """`_switch`; where it fails the old bundle goes on, and it is tried again, ever less often."""
+        try:
+            self._switch()
+            self._served, self._failure = signature, None
+        except Exception as error:
+            before, told = self._failure, f"what was learned could not be taken over: {error}"
+            if before is None or (before.signature, before.told) != (signature, told):  # said once, until it is over
+                _LOG.error(told, exc_info=_is_unforeseen(error))
+            self._failure = _Failure.after(before, signature, told)
 
     def _switch(self) -> None:
         """Go on from a newly grown bundle; the old state answers until the new one is near the log's end.
 
         Of this training alone: in another one an internal id, which sessions and filters hold, is another item's.
         """
-        self._seen = self._signature()
+        if _training_of(read_manifest(Path(self._folder))) != self._trained:
+            raise self._is_of_another_training()  # before all of it is read
         fresh = newest_bundle(self._folder, self.settings.folder, self._verify)
         if fresh.manifest == self.bundle.manifest:
             return
         if _training_of(fresh.manifest) != self._trained:
             raise self._is_of_another_training()
-        learner = self._learner(fresh)
+        if "grown_from" in self.bundle.manifest and "grown_from" not in fresh.manifest:
+            raise LearnError(
+                f"{self.settings.folder / GROWN} is missing or damaged; what it held is served on, and is gone with "
+                "this process but for what the log holds: restore the folder"
+            )
+        old, learner = self.learner, self._learner(fresh)
         learner.read_ahead()
         with self._following:
-            self.learner.stop()
-            learner.start()
-            self.bundle, self.learner = fresh, learner
+            with old.paused():  # it goes on where the new one does not start
+                learner.read_ahead()
+                _check_places(old.state, learner.state)
+                learner.start()
+                self.bundle, self.learner = fresh, learner
+                old.end()
+            old.stop()
 
     def _is_of_another_training(self) -> LearnError:
         return LearnError(f"{self._folder} holds another training now; load it again to serve it and to learn on")
@@ -263,10 +283,15 @@ class Knowledge:
         if running or not self.settings.compact:
             return False
         waited = time.monotonic() - self._asked
-        clicks = self.state.ledger.learned_clicks
-        if clicks >= self.settings.compact_clicks:
+        ledger, learned = self.state.ledger, self.bundle.model.learned
+        known = START if learned is None else learned.position
+        # Not by clicks: those of sessions that were carried along are no news, and a request to forget is none.
+        news = ledger.position > known
+        if news and ledger.learned_clicks >= self.settings.compact_clicks:
             return waited >= _LEAST_SECONDS  # where most sessions are still open, another compaction gains little
-        return waited >= self.settings.compact_seconds and clicks > 0
+        if waited < self.settings.compact_seconds:
+            return False
+        return news or not is_scrubbed(self.log, self.settings.folder, known)
 
     def compact(self, wait: bool = False) -> None:
         """Take what was learned into the grown bundle, in a process of its own.
@@ -279,22 +304,84 @@ class Knowledge:
         Raises
         ------
         LearnError
-            Where the bundle's folder holds another training by now, or, if waited for, where it failed; the log has all
-            that it would have taken in.
+            Where the bundle's folder holds another training by now, or, if waited for, where it failed: the log has all
+            that it would have taken in. Or where the result is served, and the log still holds what it need not. Or
+            where `stop` is called meanwhile.
         """
         self._asked, self._failure = time.monotonic(), None
         if _training_of(read_manifest(Path(self._folder))) != self._trained:
             raise self._is_of_another_training()
-        command = [sys.executable, "-m", "mtaw_fast.live.compactor", str(self._folder), *self.settings.arguments()]
-        self._compactor = subprocess.Popen(command, stdin=subprocess.DEVNULL)
-        if not wait:
-            return
-        if self._compactor.wait() != 0:
+        self._compactor = process = compacting.started(self._folder, self.settings, wait=wait)
+        if wait:
+            self._until_served(process)
+
+    def _until_served(self, process: subprocess.Popen[bytes]) -> None:
+        """Wait until a compactor ends and what it made is served; see `compact`."""
+        while (code := process.poll()) is None:
+            self._wait_a_little()
+        if code not in (0, compacting.UNTIDY):
             raise LearnError(f"what was learned in {self.settings.folder} was not taken in; its message is above")
-        while self._signature() != self._seen or self.bundle.model.learned is None:
-            if self._failure is not None:
-                raise LearnError(self._failure)
-            time.sleep(_LOOK_SECONDS / 10)
+        while (signature := self._signature()) != self._served:
+            failure = self._failure
+            if failure is not None and failure.signature == signature:
+                raise LearnError(failure.told)
+            self._wait_a_little()
+        if code == compacting.UNTIDY:
+            raise LearnError(
+                f"what was learned in {self.settings.folder} is served, but its log still holds what was forgotten or "
+                "is past its size; the next compaction tries again, and the message is above"
+            )
+
+    def _wait_a_little(self) -> None:
+        if self._stopped.wait(_LOOK_SECONDS / 10):
+            raise LearnError(f"the learning in {self.settings.folder} was ended before its compaction was served")
+
+
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    """Why a bundle could not be taken over.
+
+    signature: of the bundle. pause: seconds until it is tried again. until: when, by the monotonic clock.
+    """
+
+    signature: Signature
+    told: str
+    pause: float
+    until: float
+
+    @classmethod
+    def after(cls, before: _Failure | None, signature: Signature, told: str) -> _Failure:
+        """The next one; another bundle has its own count."""
+        pause = RETRY_SECONDS
+        if before is not None and before.signature == signature:
+            pause = min(2 * before.pause, MOST_RETRY_SECONDS)
+        return cls(signature, told, pause, time.monotonic() + pause)
+
+    def is_over(self, signature: Signature) -> bool:
+        """Whether a bundle is to be tried now."""
+        return signature != self.signature or time.monotonic() >= self.until
+
+
+def _check_places(served: LiveState, fresh: LiveState) -> None:
+    """Raise LearnError where an item that came while serving has another internal id than sessions and filters hold.
+
+    It has where a grown bundle was lost and made again from a log that had lost what brought some items in.
+    """
+    learned, newcomers = served.model.learned, served.ledger.newcomers
+    before = np.empty(0, dtype=np.int32) if learned is None else learned.untrained
+    items = [*served.model.ids.external(before), *newcomers.ids]
+    places = np.concatenate([before, np.arange(len(newcomers)) + served.model.n_items])
+    moved = np.flatnonzero(fresh.ledger.places_of(items) != places).tolist()
+    if moved:
+        raise LearnError(
+            f"{len(moved)} items have other places in the grown bundle than in the one that is served, "
+            f"{shown(items[moved[0]])} among them; load it again to serve it"
+        )
+
+
+def _is_unforeseen(error: Exception) -> bool:
+    """Whether the log is to show where it came from."""
+    return not isinstance(error, MtawError)
 
 
 def _training_of(manifest: Mapping[str, Any]) -> str:

@@ -5,16 +5,19 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from mtaw_fast.errors import LearnError
 from mtaw_fast.live.log import EventLog
 from mtaw_fast.live.state import LiveState
 from mtaw_fast.ranking.catalog import Catalog
+from mtaw_fast.ranking.fork_lock import ForkLock
 
 POLL_SECONDS = 0.05
 RETRY_SECONDS, MOST_RETRY_SECONDS = 1.0, 60.0
-PUBLISH_SECONDS = 0.3  # between two states of the catalog: clicks on known items need none
+PUBLISH_SECONDS = 0.3  # between two states of the catalog
+PUBLISH_SHARE = 0.1  # of the time, at most, goes into states for the sake of popularity alone
 _READ_EVENTS = 2_000
 _LOG = logging.getLogger("mtaw_fast.live")
 
@@ -41,23 +44,41 @@ class Learner:
         self._log, self.state, self._publish = log, state, publish
         self._stopped = threading.Event()
         self._wake = threading.Event()
-        self._turn = threading.Lock()
-        self._published = 0.0
+        self._turn = ForkLock()  # a child that finds a batch half learned begins again, as after an error
+        self._published, self._cost = 0.0, 0.0
         self._known = state.ledger.position  # of what was published
         self._spoiled = False
         self.failure: str | None = None
         self._thread = threading.Thread(target=self._follow, name="mtaw-learner", daemon=True)
 
     def start(self) -> None:
-        """Learn what the log holds already, publish, then go on in a thread."""
-        self.catch_up()
-        self._thread.start()
+        """Learn what the log holds already, publish, then go on in a thread.
+
+        Where it raises, nothing was published and no thread goes on.
+        """
+        try:
+            with self._turn:  # the thread waits: its start may fail, and what was published cannot be taken back
+                self._thread.start()
+                self._read_ahead()
+                self._publish_all()
+        except BaseException:
+            self.stop()
+            raise
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Learn and publish nothing inside the `with`; others wait."""
+        with self._turn:
+            yield
 
     def read_ahead(self) -> None:
         """Learn up to the log's end without publishing."""
         with self._turn:
-            while self._learn_some():
-                pass
+            self._read_ahead()
+
+    def _read_ahead(self) -> None:
+        while self._learn_some():
+            pass
 
     def catch_up(self) -> None:
         """Learn up to the log's end and publish."""
@@ -71,10 +92,14 @@ class Learner:
 
     def stop(self) -> None:
         """End the thread; what is in the log by now may or may not be learned."""
-        self._stopped.set()
-        self._wake.set()
+        self.end()
         if self._thread.is_alive():
             self._thread.join()
+
+    def end(self) -> None:
+        """Let the thread end, without waiting for it."""
+        self._stopped.set()
+        self._wake.set()
 
     @property
     def position(self) -> str:
@@ -90,6 +115,8 @@ class Learner:
                 self._step()
                 self.failure, pause = None, RETRY_SECONDS
             except Exception as error:  # whatever it is: a thread that has ended says nothing and learns nothing
+                if self._stopped.is_set():
+                    return
                 expected = isinstance(error, LearnError)
                 told = str(error) if expected else f"{type(error).__name__}: {error}"
                 if self.failure is None:  # said once, until it is over
@@ -103,12 +130,16 @@ class Learner:
         with self._turn:
             while not self._stopped.is_set():
                 count = self._learn_some()
-                if time.monotonic() - self._published >= PUBLISH_SECONDS:
+                if time.monotonic() - self._published >= self._pause():
                     self._publish_all()
                 elif not self.state.changed:
                     self._known = self.state.ledger.position
                 if count < _READ_EVENTS:
                     return
+
+    def _pause(self) -> float:
+        """Seconds between the last state of the catalog and the next one."""
+        return max(PUBLISH_SECONDS, self._cost / PUBLISH_SHARE) if self.state.waits else PUBLISH_SECONDS
 
     def _learn_some(self) -> int:
         """Learn the next events; returns how many there were."""
@@ -124,6 +155,8 @@ class Learner:
         """Learn what the log holds behind the model anew, where a batch was learned in part: no click counts twice."""
         state = self.state.anew()
         while events := self._log.read(state.ledger.position, _READ_EVENTS):
+            if self._stopped.is_set():  # the log may be long, and somebody waits for the thread's end
+                raise LearnError("learning was ended while events were learned anew; load the bundle again")
             state.apply(events)
         self._publish_now(state)  # before it is `state`: rankings must know what `position` says
         self.state, self._spoiled = state, False
@@ -135,9 +168,11 @@ class Learner:
         self._known = self.state.ledger.position
 
     def _publish_now(self, state: LiveState) -> None:
+        begin = time.monotonic()
         try:
             self._publish(state.newest())
         except Exception:
             state.ledger.changed = True  # nobody has it yet
             raise
         self._published, self._known = time.monotonic(), state.ledger.position
+        self._cost = self._published - begin

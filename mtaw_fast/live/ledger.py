@@ -82,7 +82,8 @@ class Ledger:
         self.seeds = list(zip(self._learned.seed_items.tolist(), self._learned.seed_neighbours.tolist(), strict=True))
         self._taught: dict[int, array[int]] = {}  # by handle: what its clicks were on
         self._sessions, self._gone_sessions = model.sessions, set[int]()
-        self.changed = True
+        self.changed = True  # items came, went or were made again
+        self.counted = False  # known ones were clicked
 
     def begin(self, pupil: Pupil) -> None:
         """Tell `pupil` what the model's own tables do not hold: named neighbours, and sessions that were not over."""
@@ -92,6 +93,17 @@ class Ledger:
         lesson = self.book.resume(one for one in carried if isinstance(one, Click))
         self._teach(lesson, pupil)
         pupil.look_again()
+
+    def keep_items(self, other: Ledger) -> None:
+        """Give items the places that they have by another ledger of the same model, and take out what is out there.
+
+        Before any event is taken: what the log still says of an item comes after it.
+        """
+        for item in other.newcomers.ids:
+            if self.newcomers.known(item) is None:
+                self.newcomers.place(item)
+        self.gone[:] = other.gone
+        self.hidden = set(other.hidden)
 
     def take(self, stamped: Sequence[Stamped], pupil: Pupil) -> None:
         """Take events in the log's order; `position` moves behind the last."""
@@ -148,6 +160,7 @@ class Ledger:
             self._forget_session(handle, pupil)
         self.newcomers.count(places.tolist())
         self.learned_clicks += len(places)
+        self.counted = self.counted or len(places) > 0
         for place in self.hidden.intersection(places.tolist()) if self.hidden else ():
             if self.clicks[place] >= self._limits.min_clicks:
                 self._show(place)
@@ -229,12 +242,14 @@ class Ledger:
             self.gone[place] = True
         self.changed = True
 
-    def _known(self, items: Iterable[int | str]) -> list[int]:
-        found = []
-        for item in items:
-            place: int | None = int(self._ids.lookup([item])[0])
-            if place == -1:
-                place = self.newcomers.known(item)
-            if place is not None:
-                found.append(place)
+    def places_of(self, items: Sequence[int | str]) -> np.ndarray:
+        """int32: the internal ids of external ones; -1 where an item is not known."""
+        found = self._ids.lookup(items)
+        for at in np.flatnonzero(found < 0).tolist():
+            place = self.newcomers.known(items[at])
+            found[at] = -1 if place is None else place
         return found
+
+    def _known(self, items: Iterable[int | str]) -> list[int]:
+        found = self.places_of(list(items))
+        return found[found >= 0].tolist()

@@ -50,6 +50,11 @@ def scrub_forgotten(log: EventLog, folder: Path, until: str) -> int:
     return count
 
 
+def is_scrubbed(log: EventLog, folder: Path, until: str) -> bool:
+    """Whether `scrub_forgotten` has nothing left to do up to a position. Arguments as there."""
+    return _done(log, folder) >= until
+
+
 def _done(log: EventLog, folder: Path) -> str:
     """Up to where nothing is left to scrub."""
     path = folder / MARK

@@ -53,8 +53,13 @@ class LiveState:
         self.ledger.begin(self)
 
     def anew(self) -> LiveState:
-        """One that has learned nothing yet: of the same model, by the same limits."""
-        return LiveState(self.model, self._limits, self._since)
+        """One that has learned nothing yet: of the same model, by the same limits, with the same internal ids.
+
+        The log may have lost what brought an item in, and sessions and filters hold its id.
+        """
+        state = LiveState(self.model, self._limits, self._since)
+        state.ledger.keep_items(self.ledger)
+        return state
 
     def apply(self, stamped: Sequence[Stamped]) -> None:
         """Learn from events in the log's order."""
@@ -122,14 +127,24 @@ class LiveState:
     @property
     def changed(self) -> bool:
         """Whether `newest` would say something that it did not say before."""
-        return self.ledger.changed
+        return self.ledger.changed or self._counts_alone
+
+    @property
+    def _counts_alone(self) -> bool:
+        """Whether clicks on known items are all that is new. Trends know them at once; popularity is of a state."""
+        return self.trends is None and self.ledger.counted and not self.ledger.changed
+
+    @property
+    def waits(self) -> bool:
+        """Whether what is new may wait: clicks on known items, which change no ranking but the one by popularity."""
+        return not self.ledger.changed
 
     def newest(self) -> Catalog:
         """What is served now: an immutable state of the catalog; the memory behind it goes on learning."""
-        ledger = self.ledger
-        ledger.changed = False
+        ledger, counts_alone = self.ledger, self._counts_alone
+        ledger.changed = ledger.counted = False
         size = self.model.n_items + len(ledger.newcomers)
-        return Catalog.learned(
+        catalog = Catalog.learned(
             self.model,
             ledger.newcomers.places,
             self._widened(len(ledger.newcomers)),
@@ -139,6 +154,9 @@ class LiveState:
             self.memory,
             self.trends,
         )
+        if counts_alone:
+            _ = catalog.most_clicked  # sorted by whoever learns: these states are many, and no ranking shall wait
+        return catalog
 
     def _widened(self, count: int) -> np.ndarray:
         vectors = np.zeros((count, self.model.config.d), dtype=np.float32)

@@ -43,8 +43,12 @@ def load_snapshot(
     version = current_version(folder)  # a bundle that has grown by learning is still the one that was given
     recommender = Recommender.load(folder, encoder=encoder, index=index, learn=learn)
     ids = recommender.bundle.ids
-    # Also touches the pages that every search reads, so that the first client does not wait for them.
-    recommender.recommend(ids.external(recommender.bundle.most_clicked[:1]), _FIRST)
+    try:
+        # Also touches the pages that every search reads, so that the first client does not wait for them.
+        recommender.recommend(ids.external(recommender.bundle.most_clicked[:1]), _FIRST)
+    except BaseException:
+        recommender.close()
+        raise
     return Snapshot(recommender, version if learn else version_of(recommender.bundle.manifest), name)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,8 @@ from mtaw_fast import Recommender
 from mtaw_fast.bundle import Bundle, Model
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import DataError
+from mtaw_fast.live.events import Event
+from mtaw_fast.live.limits import LearningLimits
 from mtaw_fast.live.settings import LearningSettings
 from mtaw_fast.memory import MemoryTables
 from tests.live.rankers import plain_ranker
@@ -79,5 +82,37 @@ def test_a_change_knows_what_another_process_changed_before(folder: Path, tmp_pa
     other.remove_items(["new-0"])
     with pytest.raises(DataError, match="'new-0'"):
         one.remove_items(["new-0"])
+    for rec in (one, other):
+        rec.close()
+
+
+@pytest.mark.parametrize("item", ["", "x" * 513])
+def test_an_id_that_no_table_holds_is_refused_with_all_beside_it(folder: Path, tmp_path: Path, item: str) -> None:
+    rec = Recommender.load(folder, learn=LearningSettings(tmp_path / "learned", compact=False))
+    near = groups(rec)[:2]
+    with pytest.raises(DataError, match=r"item '.* cannot be added: an id is a text of 1 to 512 characters"):
+        rec.add_items(["new-0", item], neighbours=near)
+    assert "new-0" not in rec.ids
+    assert rec.knowledge.log.read("") == []
+    rec.add_items([np.str_("x" * 512)], neighbours=near[:1])
+    assert "x" * 512 in rec.ids
+    rec.close()
+
+
+def test_items_that_others_left_no_room_for_are_told(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = LearningSettings(tmp_path / "learned", compact=False, limits=LearningLimits(new_items=2))
+    one, other = (Recommender.load(folder, learn=settings) for _ in range(2))
+    near, append = groups(one)[:2], one.knowledge.log.append
+
+    def later(events: Sequence[Event]) -> str:
+        other.add_items(["first"], neighbours=near[:1])
+        return append(events)
+
+    monkeypatch.setattr(one.knowledge.log, "append", later)
+    with pytest.raises(DataError, match=r"1 of 2 items did not enter the catalog, 'third' .* limit new_items of 2"):
+        one.add_items(["second", "third"], neighbours=near)
+    assert "second" in one.ids
     for rec in (one, other):
         rec.close()

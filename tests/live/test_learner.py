@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import resource
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +17,9 @@ import pytest
 from mtaw_fast import Recommender
 from mtaw_fast.errors import LearnError
 from mtaw_fast.live import learner
+from mtaw_fast.live.compactor import compact_folder
 from mtaw_fast.live.events import Click
+from mtaw_fast.live.limits import LearningLimits
 from mtaw_fast.live.log import START, FileLog
 from mtaw_fast.live.state import LiveState
 from tests.live.test_learning import MODEL, NOON, answers, drawn, folder, learning, until_learned
@@ -190,3 +193,93 @@ def test_a_folder_that_cannot_be_listed_is_not_taken_for_an_empty_log(tmp_path: 
     with no_handles(), pytest.raises(LearnError, match=f"cannot shorten {tmp_path}"):
         log.expire("0000000001-000000000000", 0)
     log.close()
+
+
+def test_learning_anew_leaves_every_item_its_internal_id(
+    folder: Path, learning: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though the click that brought an item in is scrubbed from the log by then."""
+    rec = learning(limits=LearningLimits(min_clicks=2))
+    rec.knowledge._stopped.set()  # a grown bundle is not taken over
+    rec.knowledge._watch.join()
+    for number, item in enumerate(("second", "second", "shy", "gone", "gone")):
+        rec.observe("secret", ["first"])
+        rec.observe(f"other-{number}", [item])
+    rec.add_items(["by-hand"], neighbours=[["sku-7"]])
+    rec.remove_items(["gone"])
+    rec.forget("secret")
+    rec.knowledge.catch_up()
+    before = list(rec.ids)
+    visit, prepared = rec.session(["second"], id="v"), rec.filter(exclude=["second"])
+    compact_folder(folder, rec.knowledge.settings)
+    hits, apply, old = list[None](), LiveState.apply, rec.knowledge.state
+
+    def once(self: LiveState, events: Any) -> None:
+        if events and self is old:
+            hits.append(None)
+            raise MemoryError("for a moment")
+        apply(self, events)
+
+    monkeypatch.setattr(LiveState, "apply", once)
+    until_learned(rec, rec.observe("x", ["third", "sku-1"]))
+    assert hits
+    assert rec.knowledge.state is not old
+    assert list(rec.ids) == [*before, "third"]
+    assert visit.clicks == ["second"]
+    found = rec.recommend(["sku-1"], k=100, filter=prepared).items
+    assert "second" not in found
+    assert "by-hand" in found
+    assert not {"shy", "gone", "third"} & set(found), "what was out is back"
+    until_learned(rec, rec.observe("y", ["shy"]))
+    assert "shy" in rec.recommend(["sku-1"], k=100).items
+
+
+def test_closing_does_not_wait_until_all_is_learned_anew(
+    learning: Make, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    rec = learning()
+    position = ""
+    for n in range(20):
+        position = rec.observe(f"s{n}", ["sku-1"])
+    until_learned(rec, position)
+    one, old, apply = rec.knowledge.learner, rec.knowledge.state, LiveState.apply
+    again: list[int] = []
+
+    def noting(self: LiveState, events: Any) -> None:
+        if self is not old:
+            again.append(len(events))
+            one.end()  # as closing does
+        elif events:
+            raise MemoryError("for a moment")
+        apply(self, events)
+
+    monkeypatch.setattr(learner, "_READ_EVENTS", 1)
+    monkeypatch.setattr(LiveState, "apply", noting)
+    rec.observe("t", ["sku-1"])
+    eventually(lambda: not one._thread.is_alive(), 10)
+    assert again == [1]
+    assert rec.knowledge.state is old
+    assert len(stopped(caplog)) == 1, "that it was closed is no failure"
+    with pytest.raises(LearnError, match="learning was ended while events were learned anew"):
+        one.catch_up()
+
+
+def test_a_forked_child_finds_no_lock_held(learning: Make) -> None:
+    """By a thread that it has not got."""
+    rec = learning()
+    until_learned(rec, rec.observe("s", ["sku-1"]))
+    with rec.knowledge._following, rec.knowledge.learner.paused():
+        child = os.fork()
+        if child == 0:
+            code = 1
+            try:
+                rec.knowledge.catch_up()
+                code = 0
+            finally:
+                os._exit(code)
+    try:
+        eventually(lambda: os.waitpid(child, os.WNOHANG) == (child, 0), 10)
+    except AssertionError:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        raise

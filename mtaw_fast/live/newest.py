@@ -1,0 +1,58 @@
+"""Which bundle a folder to learn in has: the one that a training made, or what it has grown into since."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+from pathlib import Path
+
+from mtaw_fast.bundle import Bundle
+from mtaw_fast.bundle.format import MANIFEST, model_hash
+from mtaw_fast.errors import BundleError
+
+GROWN = "bundle"
+# What a manifest or a folder with wrong contents leads to. Any other error of the system says nothing about them.
+_OF_CONTENTS = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENXIO}
+_LOG = logging.getLogger("mtaw_fast.live")
+
+
+def newest_bundle(folder: str | os.PathLike[str], learned: Path, verify: bool) -> Bundle:
+    """The bundle that what was learned in `learned` has grown `folder`'s into; `folder`'s own where there is none.
+
+    Raises
+    ------
+    BundleError
+        Where `folder`'s bundle is damaged, or the grown one cannot be read now (no file handles or memory left, a
+        disk's error): it may be whole, and holds what the log does not reach back to. One that is damaged itself is
+        passed over, with a log line: the log makes it again.
+    """
+    given, place = Bundle.load(folder, verify=verify), learned / GROWN
+    try:
+        if not (place / MANIFEST).exists():
+            return given
+        grown = Bundle.load(place, verify=verify)
+    except BundleError as error:
+        if _is_of_the_system(error):
+            raise
+        _LOG.warning("%s; it is passed over, and what the log still holds is learned on top of %s", error, folder)
+        return given
+    except OSError as error:
+        raise BundleError(f"cannot read {place}: {error.strerror or error}; see to its disk and its rights") from error
+    return grown if grown.manifest.get("grown_from") == model_hash(given.manifest) else given
+
+
+def _is_of_the_system(error: BaseException) -> bool:
+    """Whether an error came from one of the system that says nothing about what the files hold."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError):
+            return cause.errno not in _OF_CONTENTS
+        cause = cause.__cause__ or cause.__context__  # also where `from None` hides it from readers
+    return False
+
+
+def trained_until(bundle: Bundle) -> int | None:
+    """Unix milliseconds of the last click that a training knew; None where it had no times, or where the bundle has
+    learned: then its position in the log says what it knows."""
+    return bundle.model.learned_until if bundle.model.learned is None else None

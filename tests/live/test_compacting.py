@@ -1,0 +1,182 @@
+"""Waiting for a compaction: it ends when the result is served, or with an error that says what became of it."""
+
+from __future__ import annotations
+
+import copy
+import fcntl
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mtaw_fast import Recommender
+from mtaw_fast.errors import LearnError
+from mtaw_fast.live import compactor, knowledge, scrubbing
+from mtaw_fast.live.compacting import BUSY, UNTIDY
+from mtaw_fast.live.compactor import UntidyError, compact_folder
+from mtaw_fast.live.events import Click, Forget
+from mtaw_fast.live.log import FileLog
+from mtaw_fast.live.settings import LearningSettings
+from tests.live.test_learning import HOUR, NOON, folder, learning, until_learned
+from tests.service.running import eventually
+
+__all__ = ["folder", "learning"]
+
+Make = Callable[..., Recommender]
+
+
+@contextmanager
+def another_at_work(settings: LearningSettings) -> Iterator[None]:
+    """Another compactor has the folder, and is killed at the end."""
+    with (settings.folder / ".compact.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def position_served(rec: Recommender) -> str:
+    assert rec.bundle is rec.knowledge.bundle
+    return rec.bundle.model.learned.position
+
+
+def test_every_compaction_is_waited_for_until_it_is_served(learning: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    rec, real = learning(), knowledge.newest_bundle
+
+    def slow(*arguments: Any) -> Any:
+        time.sleep(0.5)  # a large bundle is read and verified
+        return real(*arguments)
+
+    monkeypatch.setattr(knowledge, "newest_bundle", slow)
+    for session in ("s", "t"):
+        position = rec.observe(session, ["sku-1", "sku-2"])
+        until_learned(rec, position)
+        rec.knowledge.compact(wait=True)
+        assert position_served(rec) >= position
+
+
+def test_a_later_bundle_that_cannot_be_served_is_told(learning: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    rec = learning()
+    until_learned(rec, rec.observe("s", ["sku-1", "sku-2"]))
+    rec.knowledge.compact(wait=True)
+
+    def failing(*_: Any) -> None:
+        time.sleep(0.5)
+        raise MemoryError("no room")
+
+    monkeypatch.setattr(knowledge, "newest_bundle", failing)
+    until_learned(rec, rec.observe("t", ["sku-1", "sku-2"]))
+    with pytest.raises(LearnError, match="what was learned could not be taken over: no room"):
+        rec.knowledge.compact(wait=True)
+
+
+def test_where_another_one_is_at_it_the_compactor_says_so(
+    folder: Path, learning: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = learning().knowledge.settings
+    monkeypatch.setattr(os, "nice", lambda _: 0)
+    with another_at_work(settings):
+        assert compact_folder(folder, settings) is None
+        assert compactor.main([str(folder), *settings.arguments()]) == BUSY
+    assert compactor.main([str(folder), *settings.arguments()]) == 0
+
+
+def test_one_that_waits_begins_after_another_one_is_killed(learning: Make) -> None:
+    rec = learning()
+    position = rec.observe("s", ["sku-1", "sku-2"])
+    until_learned(rec, position)
+    with ThreadPoolExecutor(1) as pool:
+        with another_at_work(rec.knowledge.settings):
+            waiting = pool.submit(rec.knowledge.compact, wait=True)
+            eventually(lambda: rec.knowledge._compactor is not None and _waits_for_lock(rec.knowledge._compactor), 20)
+        waiting.result(30)
+    assert position_served(rec) >= position
+
+
+def _waits_for_lock(process: Any) -> bool:
+    assert process.poll() is None, "it did not wait"
+    return any(f" {process.pid} " in line and "->" in line for line in Path("/proc/locks").read_text().splitlines())
+
+
+def test_closing_ends_the_waiting(learning: Make) -> None:
+    rec = learning()
+    until_learned(rec, rec.observe("s", ["sku-1", "sku-2"]))
+    failures: list[LearnError] = []
+
+    def waiting() -> None:
+        with pytest.raises(LearnError) as caught:
+            rec.knowledge.compact(wait=True)
+        failures.append(caught.value)
+
+    thread = threading.Thread(target=waiting)
+    with another_at_work(rec.knowledge.settings):
+        thread.start()
+        eventually(lambda: rec.knowledge._compactor is not None, 10)
+        rec.close()
+        thread.join(10)
+    assert "was ended before its compaction was served" in str(failures[0])
+    rec.knowledge._compactor.wait(30)  # it goes on by itself
+
+
+def test_a_log_that_cannot_be_tidied_is_told_and_what_was_learned_is_served(learning: Make) -> None:
+    rec = learning()
+    position = rec.observe("s", ["sku-1", "newest"])
+    until_learned(rec, position)
+    (rec.knowledge.settings.folder / scrubbing.MARK).mkdir()
+    with pytest.raises(LearnError, match="is served, but its log still holds what was forgotten"):
+        rec.knowledge.compact(wait=True)
+    assert rec.knowledge._compactor.returncode == UNTIDY
+    assert position_served(rec) >= position
+    (rec.knowledge.settings.folder / scrubbing.MARK).rmdir()
+    rec.knowledge.compact(wait=True)
+
+
+def test_where_scrubbing_fails_the_log_still_expires(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = LearningSettings(tmp_path / "learned", compact=False, max_bytes=1)
+    log = FileLog(settings.folder, segment_bytes=1000)
+    for n in range(30):
+        log.append([Click(f"s{n}", "sku-1", NOON + n * HOUR), Forget(f"s{n}", NOON)])
+    before = len(log.read(""))
+
+    def failing(*_: Any) -> None:
+        raise LearnError("the disk failed")
+
+    monkeypatch.setattr(compactor, "scrub_forgotten", failing)
+    with pytest.raises(UntidyError, match="has its grown bundle, and the log is not tidied yet: the disk failed"):
+        compact_folder(folder, settings)
+    assert len(log.read("")) < before
+    log.close()
+
+
+def test_what_makes_a_compaction_due(learning: Make) -> None:
+    rec = learning()
+    one = rec.knowledge
+
+    def is_due() -> bool:
+        asked = copy.copy(one)  # so that nothing is begun by itself
+        asked.settings = replace(one.settings, compact=True, compact_seconds=1e-9)
+        return asked._is_due()
+
+    assert not is_due(), "nothing was clicked"
+    until_learned(rec, one.append([Click("first", "sku-1", NOON), Click("last", "sku-2", NOON + HOUR)]))
+    assert is_due()
+    one.compact(wait=True)
+    assert one.state.ledger.learned_clicks == 1, "the last session may go on"
+    assert not is_due(), "nothing came since"
+    until_learned(rec, rec.forget("last"))
+    assert is_due()
+    one.compact(wait=True)
+    assert one.state.ledger.learned_clicks == 0
+    until_learned(rec, rec.forget("first"))
+    assert is_due(), "no click is to be learned, and a session to be forgotten"
+    one.compact(wait=True)
+    assert not is_due()
+    (one.settings.folder / scrubbing.MARK).unlink()
+    assert is_due(), "the compaction was ended before the log was scrubbed"

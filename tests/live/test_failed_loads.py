@@ -1,0 +1,91 @@
+"""A load that fails leaves no thread, no open file, and no folder that it had no use for."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mtaw_fast import Recommender
+from mtaw_fast.bundle import Bundle, Model
+from mtaw_fast.errors import LearnError, MtawError, UsageError
+from mtaw_fast.live.log import FileLog
+from mtaw_fast.live.settings import LearningSettings
+from mtaw_fast.ranking.pipeline import Pipeline
+from mtaw_fast.service.snapshot import load_snapshot
+from tests.live.test_learning import folder
+from tests.random_bundle import bundle_parts
+
+__all__ = ["folder"]
+
+
+@pytest.fixture
+def left(tmp_path: Path) -> Callable[[], list[object]]:
+    """Gives the threads that were begun since, and the files in the folder to learn in that are open."""
+    before = set(threading.enumerate())
+
+    def found() -> list[object]:
+        targets = [os.path.realpath(one) for one in Path("/proc/self/fd").iterdir()]
+        opened = [one for one in targets if one.startswith(str(tmp_path / "learned"))]
+        return [*(set(threading.enumerate()) - before), *opened]
+
+    return found
+
+
+def raises(error: Exception) -> Callable[..., Any]:
+    def failing(*_: Any, **__: Any) -> None:
+        raise error
+
+    return failing
+
+
+def cannot_start(patch: pytest.MonkeyPatch, name: str) -> None:
+    real = threading.Thread.start
+
+    def start(thread: threading.Thread) -> None:
+        if thread.name == name:
+            raise RuntimeError("can't start new thread")
+        real(thread)
+
+    patch.setattr(threading.Thread, "start", start)
+
+
+FAILURES: dict[str, Callable[[pytest.MonkeyPatch], object]] = {
+    "log": lambda patch: patch.setattr(FileLog, "read", raises(LearnError("cannot read the log"))),
+    "publish": lambda patch: patch.setattr(Recommender, "_take", raises(MemoryError("no room"))),
+    "learner": lambda patch: cannot_start(patch, "mtaw-learner"),
+    "watch": lambda patch: cannot_start(patch, "mtaw-knowledge"),
+}
+
+
+@pytest.mark.parametrize("failing", FAILURES)
+def test_a_load_that_fails_lets_everything_go(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, left: Callable[[], list[object]], failing: str
+) -> None:
+    FAILURES[failing](monkeypatch)
+    with pytest.raises((MtawError, MemoryError, RuntimeError)):
+        Recommender.load(folder, learn=LearningSettings(tmp_path / "learned", compact=False))
+    assert left() == []
+
+
+def test_what_cannot_learn_opens_no_log(tmp_path: Path, left: Callable[[], list[object]]) -> None:
+    made = bundle_parts(n_items=40, d=8, seed=1)
+    made.pop("metrics"), made.pop("dataset")
+    Bundle.save(tmp_path / "plain", Model.of(**made), metrics={}, dataset={})
+    with pytest.raises(UsageError, match="has no session memory, so it cannot learn; train it with preset full"):
+        Recommender.load(tmp_path / "plain", learn=tmp_path / "learned")
+    assert left() == []
+    assert not (tmp_path / "learned").exists()
+
+
+def test_a_service_that_cannot_take_a_bundle_lets_everything_go(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, left: Callable[[], list[object]]
+) -> None:
+    monkeypatch.setattr(Pipeline, "recommend", raises(MemoryError("no room")))
+    with pytest.raises(MemoryError, match="no room"):
+        load_snapshot(folder, "auto", "auto", LearningSettings(tmp_path / "learned", compact=False))
+    assert left() == []

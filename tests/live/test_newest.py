@@ -1,0 +1,169 @@
+"""Only a grown bundle that is gone or wrong itself is passed over; one that cannot be read now is left as it is."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mtaw_fast import Recommender
+from mtaw_fast.bundle.format import MANIFEST
+from mtaw_fast.errors import BundleError
+from mtaw_fast.live import compactor, knowledge
+from mtaw_fast.live.compactor import compact_folder
+from mtaw_fast.live.events import Click
+from mtaw_fast.live.log import FileLog
+from mtaw_fast.live.newest import newest_bundle
+from mtaw_fast.live.settings import LearningSettings
+from tests.live.test_learning import HOUR, NOON, folder, learning, until_learned
+from tests.service.running import eventually
+
+__all__ = ["folder", "learning"]
+
+
+@pytest.fixture
+def settings(folder: Path, tmp_path: Path) -> Iterator[LearningSettings]:
+    """A folder whose grown bundle knows 30 sessions and an item that have expired from the log."""
+    settings = LearningSettings(tmp_path / "learned", compact=False, max_bytes=1, keep_days=3650)
+    log = FileLog(settings.folder, segment_bytes=1000)
+    for n in range(30):
+        log.append([Click(f"s{n}", "sku-1", NOON + n * HOUR), Click(f"s{n}", "fresh", NOON + n * HOUR + 1)])
+    assert compact_folder(folder, settings) is not None
+    log.append([Click("later", "sku-3", NOON + 40 * HOUR)])
+    assert len(log.read("")) < 30
+    log.close()
+    return settings
+
+
+def broken(monkeypatch: pytest.MonkeyPatch, settings: LearningSettings, part: str, code: int) -> Callable[[], None]:
+    """Lets no file of the grown bundle whose name begins with `part` be opened; returns what ends that."""
+    real = os.open
+    place = str(settings.folder / knowledge.GROWN / part)
+
+    def opened(path: Any, *arguments: Any, **named: Any) -> int:
+        if str(path).startswith(place):
+            raise OSError(code, os.strerror(code), str(path))
+        return real(path, *arguments, **named)
+
+    monkeypatch.setattr(os, "open", opened)
+    return lambda: monkeypatch.setattr(os, "open", real)
+
+
+@pytest.mark.parametrize("code", [errno.EMFILE, errno.ENFILE, errno.EIO, errno.ENOMEM, errno.EACCES])
+@pytest.mark.parametrize("part", ["memory-", "learned-", MANIFEST])
+def test_what_cannot_be_read_now_is_neither_passed_over_nor_overwritten(
+    folder: Path, settings: LearningSettings, monkeypatch: pytest.MonkeyPatch, part: str, code: int
+) -> None:
+    before = newest_bundle(folder, settings.folder, verify=True)
+    over = broken(monkeypatch, settings, part, code)
+    with pytest.raises(BundleError, match=os.strerror(code)):
+        newest_bundle(folder, settings.folder, verify=True)
+    with pytest.raises(BundleError, match=os.strerror(code)):
+        compact_folder(folder, settings)
+    over()
+    assert newest_bundle(folder, settings.folder, verify=True).manifest == before.manifest
+    grown = compact_folder(folder, settings)
+    assert grown is not None
+    assert "fresh" in grown.ids
+    assert len(grown.model.learned.keys) == 30
+
+
+def test_a_place_that_cannot_be_looked_at_is_named(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def failing(self: Path, **named: Any) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO), str(self))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "exists", failing)
+        with pytest.raises(BundleError, match=f"cannot read {tmp_path / 'learned' / 'bundle'}: Input/output error"):
+            newest_bundle(folder, tmp_path / "learned", verify=False)
+
+
+def spoil(path: Path) -> None:
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2])
+
+
+@pytest.mark.parametrize("part", ["memory-", MANIFEST])
+@pytest.mark.parametrize("how", [spoil, Path.unlink])
+def test_what_is_damaged_is_passed_over_with_a_line(
+    folder: Path,
+    settings: LearningSettings,
+    caplog: pytest.LogCaptureFixture,
+    part: str,
+    how: Callable[[Path], None],
+) -> None:
+    (file,) = (settings.folder / "bundle").glob(f"{part}*")
+    how(file)
+    assert newest_bundle(folder, settings.folder, verify=True).folder == folder
+    told = [one for one in caplog.messages if "it is passed over" in one]
+    assert len(told) == (0 if (part, how) == (MANIFEST, Path.unlink) else 1), "without a manifest there is no bundle"
+    assert all(str(settings.folder / "bundle") in one for one in told)
+
+
+def test_a_manifest_with_an_endless_name_is_damaged(folder: Path, settings: LearningSettings) -> None:
+    manifest = settings.folder / "bundle" / MANIFEST
+    (file,) = (settings.folder / "bundle").glob("memory-*")
+    manifest.write_text(manifest.read_text().replace(file.name, "m" * 300))
+    assert newest_bundle(folder, settings.folder, verify=False).folder == folder
+
+
+@pytest.mark.parametrize("code", [errno.ENFILE, None])
+def test_a_running_process_never_goes_back(
+    folder: Path,
+    settings: LearningSettings,
+    learning: Callable[..., Recommender],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    code: int | None,
+) -> None:
+    """Neither where the newly grown bundle cannot be read, nor where it is damaged (code None)."""
+    monkeypatch.setattr(knowledge, "_LOOK_SECONDS", 0.05)
+    rec = learning()
+    assert "fresh" in rec.bundle.ids
+    until_learned(rec, rec.observe("t", ["sku-5"]))
+    if code is None:
+        (file,) = (settings.folder / "bundle").glob("memory-*")
+        spoil(file)
+    else:
+        broken(monkeypatch, settings, "memory-", code)
+    os.utime(settings.folder / "bundle" / MANIFEST)
+    eventually(lambda: any("could not be taken over" in one for one in caplog.messages), 10)
+    assert "fresh" in rec.bundle.ids
+    until_learned(rec, rec.observe("t", ["newest"]))
+    assert {"fresh", "newest"} <= set(rec.ids)
+
+
+def test_the_compactor_ends_with_a_line_and_leaves_the_bundle(
+    folder: Path, settings: LearningSettings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(compactor.os, "nice", lambda _: 0)
+    broken(monkeypatch, settings, "memory-", errno.EIO)
+    assert compactor.main([str(folder), *settings.arguments()]) == 1
+    assert "Input/output error" in capsys.readouterr().err
+
+
+def test_a_bundle_that_was_made_again_with_other_places_is_not_taken_over(
+    folder: Path, learning: Callable[..., Recommender], caplog: pytest.LogCaptureFixture
+) -> None:
+    rec = learning()
+    until_learned(rec, rec.observe("secret", ["first"]))
+    until_learned(rec, rec.observe("other", ["second"]))
+    rec.knowledge.compact(wait=True)
+    visit, prepared = rec.session(["second"], id="v"), rec.filter(exclude=["second"])
+    until_learned(rec, rec.forget("secret"))
+    rec.knowledge.compact(wait=True)  # what brought the first one in is scrubbed
+    place = rec.knowledge.settings.folder / "bundle"
+    shutil.rmtree(place)
+    assert compact_folder(folder, rec.knowledge.settings) is not None
+    eventually(lambda: "'first' among them; load it again to serve it" in caplog.text, 10)
+    assert visit.clicks == ["second"]
+    assert "second" not in rec.recommend(["sku-1"], k=100, filter=prepared).items
+    until_learned(rec, rec.observe("t", ["third"]))
+    assert {"first", "second", "third"} <= set(rec.ids)

@@ -1,0 +1,67 @@
+"""What is clicked now is popular now: an answer by popularity knows every event that its `learned` says."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from mtaw_fast import Recommender
+from mtaw_fast.live import learner
+from mtaw_fast.live.events import Click
+from mtaw_fast.live.learner import PUBLISH_SECONDS, PUBLISH_SHARE
+from tests.live.test_learning import MODEL, NOON, N, folder, learning, until_learned
+
+__all__ = ["folder", "learning"]
+
+Make = Callable[..., Recommender]
+
+
+def test_clicks_on_known_items_change_the_popular_ones(learning: Make) -> None:
+    assert MODEL.trends is None
+    rec, other = learning(), learning()
+    first, second = rec.recommend([], k=2).items
+    lead = int(-np.diff(rec.recommend([], k=2).scores)[0])
+    clicks = [Click(f"v{n}", second, NOON + n * 2_000) for n in range(lead + 1)]
+    position = rec.knowledge.append(clicks)
+    for one in (rec, other):
+        until_learned(one, position)
+        found = one.recommend([], k=N)
+        assert found.learned >= position
+        assert found.items[:2] == [second, first]
+        assert found.scores.tolist() == sorted(one.knowledge.state.ledger.clicks[:N].tolist(), reverse=True)
+
+
+def test_no_position_is_told_before_the_popular_items_know_it(learning: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(learner, "PUBLISH_SECONDS", 1e9)
+    rec = learning()
+    before = rec.learned
+    position = rec.knowledge.append([Click("s", "sku-1", NOON)])
+    deadline = time.monotonic() + 10
+    while rec.knowledge.state.ledger.position < position:
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    rec.knowledge.learner.stop()
+    assert rec.learned == before
+    rec.knowledge.catch_up()
+    assert rec.learned == position
+
+
+def test_a_costly_state_of_the_catalog_comes_seldom(learning: Make) -> None:
+    rec = learning()
+    one = rec.knowledge.learner
+    one.stop()
+    publish = one._publish
+
+    def costly(catalog: object) -> None:
+        time.sleep(0.2)
+        publish(catalog)
+
+    one._publish = costly
+    rec.knowledge.append([Click("s", "sku-1", NOON)], wait=True)
+    assert one._pause() >= 0.2 / PUBLISH_SHARE > PUBLISH_SECONDS
+    rec.observe("t", ["newest"])
+    one.read_ahead()
+    assert one._pause() == PUBLISH_SECONDS, "an item that nobody knew does not wait"

@@ -1,0 +1,105 @@
+"""Taking over a grown bundle: whatever fails on the way, learning goes on, and it is tried again."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mtaw_fast import Recommender
+from mtaw_fast.errors import LearnError
+from mtaw_fast.live import knowledge
+from mtaw_fast.live.compactor import compact_folder
+from mtaw_fast.ranking.pipeline import Pipeline
+from tests.live.test_learning import folder, learning, until_learned
+from tests.service.running import eventually
+
+__all__ = ["folder", "learning"]
+
+Make = Callable[..., Recommender]
+
+
+@pytest.fixture(autouse=True)
+def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(knowledge, "_LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(knowledge, "RETRY_SECONDS", 0.05)
+
+
+def taking_over() -> bool:
+    return threading.current_thread().name == "mtaw-knowledge"
+
+
+def fails_to_read(rec: Recommender, patch: pytest.MonkeyPatch, hits: list[str]) -> None:
+    """Once, where the log was read to its end already and the new state is about to serve."""
+    real, ends = rec.knowledge.log.read, list[str]()
+
+    def read(after: str, limit: int = 10_000) -> Any:
+        if taking_over() and ends and not hits:
+            hits.append(after)
+            raise LearnError("Redis does not answer")
+        found = real(after, limit)
+        if taking_over() and not found:
+            ends.append(after)
+        return found
+
+    patch.setattr(rec.knowledge.log, "read", read)
+
+
+def fails_to_publish(rec: Recommender, patch: pytest.MonkeyPatch, hits: list[str]) -> None:
+    real = Pipeline.of
+
+    def of(*arguments: Any) -> Pipeline:
+        if taking_over() and not hits:
+            hits.append("publish")
+            raise MemoryError("no room for a catalog")
+        return real(*arguments)
+
+    patch.setattr(Pipeline, "of", of)
+
+
+def fails_to_start(rec: Recommender, patch: pytest.MonkeyPatch, hits: list[str]) -> None:
+    real = threading.Thread.start
+
+    def start(thread: threading.Thread) -> None:
+        if thread.name == "mtaw-learner" and not hits:
+            hits.append("start")
+            raise RuntimeError("can't start new thread")
+        real(thread)
+
+    patch.setattr(threading.Thread, "start", start)
+
+
+@pytest.mark.parametrize("failing", [fails_to_read, fails_to_publish, fails_to_start])
+def test_a_hiccup_on_the_way_ends_no_learning_and_is_made_good(
+    folder: Path,
+    learning: Make,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    failing: Callable[..., None],
+) -> None:
+    rec, hits = learning(), list[str]()
+    until_learned(rec, rec.observe("s", ["sku-1"]))
+    before, tries = rec.knowledge.learner, list[tuple[bool, bool]]()
+    real = knowledge.Knowledge._switch
+
+    def noting(self: knowledge.Knowledge) -> None:
+        try:
+            real(self)
+        finally:
+            whole = rec.bundle is self.bundle and rec._pipeline.catalog.model is self.bundle.model
+            tries.append((whole, self.learner._thread.is_alive()))
+
+    monkeypatch.setattr(knowledge.Knowledge, "_switch", noting)
+    failing(rec, monkeypatch, hits)
+    compact_folder(folder, rec.knowledge.settings)  # as another process does
+    eventually(lambda: rec.knowledge.learner is not before, 10)
+    assert hits, "nothing failed"
+    until_learned(rec, rec.observe("t", ["newest"]))
+    assert "newest" in rec.ids
+    assert rec.bundle.model.learned is not None
+    assert tries[:2] == [(True, True)] * 2, "what serves and what learns were of two bundles, or nothing learned"
+    assert [one for one in caplog.messages if one.startswith("what was learned could not be taken over")]
+    eventually(lambda: sum(one.name == "mtaw-learner" for one in threading.enumerate()) == 1, 5)
