@@ -11,9 +11,10 @@ import numpy as np
 
 from bench.live.inputs import Shop, portions, shop, stream
 from mtaw_fast.errors import MtawError
+from mtaw_fast.live.event_log import START, Stamped
 from mtaw_fast.live.ledger import Ledger
 from mtaw_fast.live.limits import LearningLimits
-from mtaw_fast.live.log import START, FileLog, Stamped
+from mtaw_fast.live.log import FileLog
 from mtaw_fast.live.state import LiveState
 
 STAGES = ("append", "read", "ledger", "native")

@@ -15,8 +15,9 @@ import numpy as np
 from bench.live.inputs import shop
 from bench.live.observer import SESSION
 from mtaw_fast.live.book import key_of
+from mtaw_fast.live.event_log import START
 from mtaw_fast.live.events import Click
-from mtaw_fast.live.log import START, FileLog
+from mtaw_fast.live.log import FileLog
 from mtaw_fast.live.settings import LearningSettings
 from mtaw_fast.recommender import Recommender
 

@@ -15,11 +15,11 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from mtaw_fast.data.sessions import Sessions, offsets_of
+from mtaw_fast.live.event_log import Stamped
 from mtaw_fast.live.events import Click
 from mtaw_fast.live.growth import Growth, grown
 from mtaw_fast.live.ledger import Ledger
 from mtaw_fast.live.limits import LearningLimits
-from mtaw_fast.live.log import Stamped
 from mtaw_fast.memory.learned import Learned
 from mtaw_fast.model.model import Model
 

@@ -18,7 +18,7 @@ from mtaw_fast.bundle.format import model_hash
 from mtaw_fast.errors import LearnError, MtawError
 from mtaw_fast.live.compacting import BUSY, UNTIDY
 from mtaw_fast.live.compaction import compacted
-from mtaw_fast.live.log import START, EventLog, Stamped
+from mtaw_fast.live.event_log import START, EventLog, Stamped
 from mtaw_fast.live.newest import GROWN, newest_bundle, trained_until
 from mtaw_fast.live.opening import open_log
 from mtaw_fast.live.scrubbing import scrub_forgotten

@@ -27,9 +27,9 @@ from mtaw_fast.bundle.format import MANIFEST, model_hash
 from mtaw_fast.bundle.reader import read_manifest
 from mtaw_fast.errors import DataError, LearnError, MtawError, shown
 from mtaw_fast.live import compacting
+from mtaw_fast.live.event_log import START, EventLog
 from mtaw_fast.live.events import MOST_TEXT, AddItems, Event, RemoveItems, checked_click, forget_of, is_id, now_ms
 from mtaw_fast.live.learner import Learner
-from mtaw_fast.live.log import START, EventLog
 from mtaw_fast.live.newest import GROWN, newest_bundle, trained_until
 from mtaw_fast.live.scrubbing import is_scrubbed
 from mtaw_fast.live.settings import LearningSettings

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from mtaw_fast.errors import LearnError
-from mtaw_fast.live.log import EventLog
+from mtaw_fast.live.event_log import EventLog
 from mtaw_fast.live.state import LiveState
 from mtaw_fast.ranking.catalog import Catalog
 from mtaw_fast.ranking.fork_lock import ForkLock

@@ -13,9 +13,9 @@ from typing import Protocol
 import numpy as np
 
 from mtaw_fast.live.book import Lesson, SessionBook, key_of
+from mtaw_fast.live.event_log import START, Stamped
 from mtaw_fast.live.events import AddItems, Click, Event, Forget, RemoveItems, is_id, parse
 from mtaw_fast.live.limits import LearningLimits
-from mtaw_fast.live.log import START, Stamped
 from mtaw_fast.live.newcomers import Newcomers
 from mtaw_fast.memory.learned import Learned
 from mtaw_fast.model.model import Model

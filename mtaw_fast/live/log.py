@@ -20,10 +20,10 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple, Protocol
 
 from mtaw_fast.errors import LearnError
 from mtaw_fast.live.blanking import blank_clicks
+from mtaw_fast.live.event_log import Stamped
 from mtaw_fast.live.events import Event
 from mtaw_fast.live.flusher import Flusher
 from mtaw_fast.live.record import FRAME_BYTES, event_of, framed
@@ -32,55 +32,11 @@ from mtaw_fast.storage.files import read_json, write_json
 
 SEGMENT_BYTES = 64 << 20
 MOST_RECORD = 64 << 20  # bytes of an event's JSON: what a reader takes into memory to find a record's end
-START = ""  # the position before everything
 _ABOUT = "log.json"
 _LOCK = ".append.lock"
 _SEGMENT = re.compile(r"events-([0-9]{10,})\.log")
 _READ_BYTES = 1 << 20
 _LOG = logging.getLogger("mtaw_fast.live")
-
-
-class Stamped(NamedTuple):
-    """An event and the position after it."""
-
-    event: Event
-    position: str
-
-
-class EventLog(Protocol):
-    """Where events are kept and read from, in one order for everybody. Thread-safe."""
-
-    identity: str
-    damaged: int
-
-    def append(self, events: Sequence[Event]) -> str:
-        """Keep events; returns the position after the last.
-
-        Raises LearnError where they could not be kept, or where one takes more than `MOST_RECORD` bytes.
-        """
-        ...
-
-    def read(self, after: str, limit: int = 10_000) -> list[Stamped]:
-        """The next events after a position, at most `limit`, empty where there are none yet.
-
-        Raises LearnError where the log cannot be read now.
-        """
-        ...
-
-    def scrub(self, forgotten: Mapping[str, str]) -> int:
-        """Leave no trace of what sessions clicked before a position, by their ids; returns how many records there were.
-
-        Raises LearnError where the log cannot be read or written: some may be gone then.
-        """
-        ...
-
-    def expire(self, before: str, most_bytes: int) -> int:
-        """Delete the oldest events up to a position where the log takes more than `most_bytes`; returns how many."""
-        ...
-
-    def close(self) -> None:
-        """Let go of files, threads and connections."""
-        ...
 
 
 class FileLog:
@@ -112,14 +68,17 @@ class FileLog:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self._guard = self._opened_guard()
-            with self._exclusive():
-                self.identity = self._identity()
-                if not self._segments():
-                    self._begin(0)
-            self._number = -1
-            self._file = -1
-            self._flusher: Flusher | None = None
-            self._open(self._segments()[-1])
+            with contextlib.ExitStack() as on_failure:
+                on_failure.callback(os.close, self._guard)
+                with self._exclusive():
+                    self.identity = self._identity()
+                    if not self._segments():
+                        self._begin(0)
+                self._number = -1
+                self._file = -1
+                self._flusher: Flusher | None = None
+                self._open(self._segments()[-1])
+                on_failure.pop_all()
         except OSError as error:
             raise LearnError(f"cannot learn in {folder}: {error.strerror or error}; give a writable folder") from None
         if not sync:
@@ -168,18 +127,17 @@ class FileLog:
         """Hold the newest segment open for appending: while anybody does, the next one is not begun."""
         while True:
             fcntl.flock(self._guard, fcntl.LOCK_SH)
-            if not self._path(self._number + 1).exists() and os.fstat(self._file).st_size < self._segment_bytes:
-                break
-            fcntl.flock(self._guard, fcntl.LOCK_UN)
+            try:
+                if not self._path(self._number + 1).exists() and os.fstat(self._file).st_size < self._segment_bytes:
+                    yield
+                    return
+            finally:
+                fcntl.flock(self._guard, fcntl.LOCK_UN)
             with self._exclusive():
                 newest = self._segments()[-1]
                 if self._path(newest).stat().st_size >= self._segment_bytes:
                     newest = self._begin(newest + 1)
             self._open(newest)
-        try:
-            yield
-        finally:
-            fcntl.flock(self._guard, fcntl.LOCK_UN)
 
     @contextlib.contextmanager
     def _exclusive(self) -> Iterator[None]:

@@ -17,9 +17,9 @@ from mtaw_fast.data.readers import ClickStream
 from mtaw_fast.errors import UsageError
 from mtaw_fast.live.book import key_of
 from mtaw_fast.live.compaction import compacted
+from mtaw_fast.live.event_log import START, Stamped
 from mtaw_fast.live.events import Click, Event, Forget
 from mtaw_fast.live.limits import LearningLimits
-from mtaw_fast.live.log import START, Stamped
 from mtaw_fast.model.model import Model
 
 _BETWEEN_CLICKS = 1000  # ms between two clicks of a log without times

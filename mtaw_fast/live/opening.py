@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from mtaw_fast.live.log import EventLog, FileLog
+from mtaw_fast.live.event_log import EventLog
+from mtaw_fast.live.log import FileLog
 from mtaw_fast.live.settings import LearningSettings
 
 

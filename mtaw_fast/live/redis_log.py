@@ -9,8 +9,9 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit, urlunsplit
 
 from mtaw_fast.errors import LearnError, UsageError, require
+from mtaw_fast.live.event_log import Stamped
 from mtaw_fast.live.events import Click, Event, parse
-from mtaw_fast.live.log import Stamped, checked_line
+from mtaw_fast.live.log import checked_line
 
 _STREAM = "mtaw:events"
 _FIELD = b"e"

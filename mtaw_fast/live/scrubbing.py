@@ -10,8 +10,8 @@ import logging
 from pathlib import Path
 
 from mtaw_fast.errors import LearnError
+from mtaw_fast.live.event_log import START, EventLog
 from mtaw_fast.live.events import Forget
-from mtaw_fast.live.log import START, EventLog
 from mtaw_fast.storage.files import read_json, write_json
 
 MARK = "scrubbed.json"

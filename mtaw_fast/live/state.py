@@ -11,9 +11,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from mtaw_fast.kernels.native.memory_tables import PAIR_KINDS
+from mtaw_fast.live.event_log import Stamped
 from mtaw_fast.live.ledger import Ledger
 from mtaw_fast.live.limits import LearningLimits
-from mtaw_fast.live.log import Stamped
 from mtaw_fast.live.seeding import memory_with_delta, seed_pair
 from mtaw_fast.live.vectors import evidence_vector
 from mtaw_fast.model.item_vectors import mean_norm

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from mtaw_fast.live.event_log import START
 from mtaw_fast.live.events import AddItems, Click, Forget, RemoveItems, parse
-from mtaw_fast.live.log import START, FileLog
+from mtaw_fast.live.log import FileLog
 
 DEEP = b"[" * 100_000
 WRONG = [

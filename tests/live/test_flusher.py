@@ -13,8 +13,9 @@ import pytest
 
 from mtaw_fast.errors import LearnError
 from mtaw_fast.live import flusher
+from mtaw_fast.live.event_log import START
 from mtaw_fast.live.events import Click
-from mtaw_fast.live.log import START, FileLog, parsed_position
+from mtaw_fast.live.log import FileLog, parsed_position
 
 SECONDS = 5.0
 

@@ -9,8 +9,9 @@ import pytest
 
 from mtaw_fast.errors import LearnError
 from mtaw_fast.live import log as live_log
+from mtaw_fast.live.event_log import START
 from mtaw_fast.live.events import AddItems, Click, Event
-from mtaw_fast.live.log import START, FileLog
+from mtaw_fast.live.log import FileLog
 
 SEGMENT = "events-0000000000.log"
 

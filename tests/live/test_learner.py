@@ -18,9 +18,10 @@ from mtaw_fast import Recommender
 from mtaw_fast.errors import LearnError
 from mtaw_fast.live import learner
 from mtaw_fast.live.compactor import compact_folder
+from mtaw_fast.live.event_log import START
 from mtaw_fast.live.events import Click
 from mtaw_fast.live.limits import LearningLimits
-from mtaw_fast.live.log import START, FileLog
+from mtaw_fast.live.log import FileLog
 from mtaw_fast.live.state import LiveState
 from tests.live.test_learning import MODEL, NOON, answers, drawn, folder, learning, until_learned
 from tests.service.running import eventually

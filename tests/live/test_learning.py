@@ -18,9 +18,10 @@ from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import DataError, UsageError
 from mtaw_fast.live.compaction import compacted
 from mtaw_fast.live.compactor import compact_folder
+from mtaw_fast.live.event_log import Stamped
 from mtaw_fast.live.events import Click, Event, Forget
 from mtaw_fast.live.limits import LearningLimits
-from mtaw_fast.live.log import FileLog, Stamped
+from mtaw_fast.live.log import FileLog
 from mtaw_fast.live.settings import LearningSettings
 from mtaw_fast.live.state import LiveState
 from mtaw_fast.memory import MemorySettings, MemoryTables

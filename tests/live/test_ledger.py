@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from mtaw_fast.bundle import Model
 from mtaw_fast.live.book import key_of
+from mtaw_fast.live.event_log import Stamped
 from mtaw_fast.live.events import AddItems, Click, Event, Forget, RemoveItems
 from mtaw_fast.live.ledger import Ledger
 from mtaw_fast.live.limits import LearningLimits
-from mtaw_fast.live.log import Stamped
 from mtaw_fast.memory.learned import Learned
 from tests.random_bundle import bundle_parts, memory_parts
 

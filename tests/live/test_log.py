@@ -16,8 +16,9 @@ from pathlib import Path
 import pytest
 
 from mtaw_fast.errors import DataError, LearnError
+from mtaw_fast.live.event_log import START
 from mtaw_fast.live.events import AddItems, Click, Event, Forget, RemoveItems, checked_click
-from mtaw_fast.live.log import START, FileLog
+from mtaw_fast.live.log import FileLog
 
 
 def click(number: int, session: str = "s") -> Click:
@@ -273,3 +274,11 @@ def test_a_bad_event_is_one_line_that_names_it(values: tuple, wrong: str) -> Non
         checked_click(*values, where="event 3")
     assert str(caught.value).startswith("event 3: ")
     assert "\n" not in str(caught.value)
+
+
+def test_a_folder_that_cannot_be_opened_leaves_no_file_open(tmp_path: Path) -> None:
+    (tmp_path / "log.json").write_text('{"format": "something else"}')
+    before = len(list(Path("/dev/fd").iterdir()))
+    with pytest.raises(LearnError, match="is not of an event log of version 1; give another folder"):
+        FileLog(tmp_path)
+    assert len(list(Path("/dev/fd").iterdir())) == before

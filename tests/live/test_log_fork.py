@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from mtaw_fast.live.event_log import START
 from mtaw_fast.live.events import Click
-from mtaw_fast.live.log import START, FileLog
+from mtaw_fast.live.log import FileLog
 from tests.live.test_flusher import SECONDS, open_segments
 from tests.ranking.test_fork import child
 

@@ -13,8 +13,8 @@ from mtaw_fast import Recommender
 from mtaw_fast.errors import LearnError, UsageError
 from mtaw_fast.live import log as live_log
 from mtaw_fast.live.compactor import compact_folder
+from mtaw_fast.live.event_log import START
 from mtaw_fast.live.events import Click, Event, Forget
-from mtaw_fast.live.log import START
 from mtaw_fast.live.redis_log import RedisLog
 from mtaw_fast.live.settings import LearningSettings
 from tests.live.test_learning import MODEL, NOON, N, answers, drawn, folder, until_learned

@@ -11,8 +11,8 @@ import pytest
 from mtaw_fast.cli import main
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.evaluation.metrics import gains_of, listed_rank, means_of
+from mtaw_fast.live.event_log import Stamped
 from mtaw_fast.live.events import Click
-from mtaw_fast.live.log import Stamped
 from mtaw_fast.live.offline import log_limits
 from mtaw_fast.live.replay import Replayed, ReplaySettings, replay
 from mtaw_fast.live.state import LiveState

@@ -14,8 +14,9 @@ from mtaw_fast.errors import LearnError, MtawError
 from mtaw_fast.live import compactor, scrubbing
 from mtaw_fast.live.blanking import blank_clicks
 from mtaw_fast.live.compactor import compact_folder
+from mtaw_fast.live.event_log import START, EventLog
 from mtaw_fast.live.events import AddItems, Click, Event, Forget
-from mtaw_fast.live.log import START, EventLog, FileLog
+from mtaw_fast.live.log import FileLog
 from mtaw_fast.live.opening import open_log
 from mtaw_fast.live.record import framed
 from mtaw_fast.live.settings import LearningSettings
