@@ -64,6 +64,10 @@ def _stamp(path: Path) -> tuple[int, int] | None:
     return status.st_ino, status.st_mtime_ns
 
 
+class LaterFormatError(BundleError):
+    """A bundle of a format that only a later release reads: whole, as far as this one can tell."""
+
+
 def read_manifest(folder: Path) -> dict[str, Any]:
     """A bundle's manifest alone; raises BundleError where the folder has none, or one of another format."""
     manifest = read_json(
@@ -73,7 +77,8 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         raise BundleError(f"{folder} is not a bundle; make one with 'mtaw-fast train'")
     version = manifest.get("format_version")
     if version not in READABLE_VERSIONS:
-        raise BundleError(
+        later = type(version) is int and version > max(READABLE_VERSIONS)
+        raise (LaterFormatError if later else BundleError)(
             f"{folder} has bundle format {shown(version)}, this release reads "
             f"{' and '.join(map(str, READABLE_VERSIONS))}; upgrade mtaw-fast or train the bundle anew"
         )

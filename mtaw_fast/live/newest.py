@@ -9,6 +9,7 @@ from pathlib import Path
 
 from mtaw_fast.bundle import Bundle
 from mtaw_fast.bundle.format import MANIFEST, model_hash
+from mtaw_fast.bundle.reader import LaterFormatError
 from mtaw_fast.errors import BundleError
 
 GROWN = "bundle"
@@ -24,8 +25,8 @@ def newest_bundle(folder: str | os.PathLike[str], learned: Path, verify: bool) -
     ------
     BundleError
         Where `folder`'s bundle is damaged, or the grown one cannot be read now (no file handles or memory left, a
-        disk's error): it may be whole, and holds what the log does not reach back to. One that is damaged itself is
-        passed over, with a log line: the log makes it again.
+        disk's error) or by this release: it may be whole, and holds what the log does not reach back to. One that is
+        damaged itself is passed over, with a log line: the log makes it again.
     """
     given, place = Bundle.load(folder, verify=verify), learned / GROWN
     try:
@@ -33,7 +34,7 @@ def newest_bundle(folder: str | os.PathLike[str], learned: Path, verify: bool) -
             return given
         grown = Bundle.load(place, verify=verify)
     except BundleError as error:
-        if _is_of_the_system(error):
+        if isinstance(error, LaterFormatError) or _is_of_the_system(error):
             raise
         _LOG.warning("%s; it is passed over, and what the log still holds is learned on top of %s", error, folder)
         return given

@@ -73,6 +73,16 @@ def test_what_cannot_be_read_now_is_neither_passed_over_nor_overwritten(
     assert len(grown.model.learned.keys) == 30
 
 
+def test_what_a_later_release_has_grown_is_left_to_it(folder: Path, settings: LearningSettings) -> None:
+    path = settings.folder / knowledge.GROWN / MANIFEST
+    later = path.read_text().replace('"format_version": 2', '"format_version": 3')
+    path.write_text(later)
+    for work in (lambda: newest_bundle(folder, settings.folder, True), lambda: compact_folder(folder, settings)):
+        with pytest.raises(BundleError, match="has bundle format 3, this release reads 1 and 2; upgrade mtaw-fast"):
+            work()
+    assert path.read_text() == later
+
+
 def test_a_place_that_cannot_be_looked_at_is_named(
     folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
