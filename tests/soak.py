@@ -33,7 +33,6 @@ BOUND = 1.0  # bytes a call that the fitted line may rise by
 SLACK = 256 << 10  # bytes that it may rise by in all, however short the run: the allocator's arenas
 _REQUESTS = 300
 _SAMPLES = 200
-_WARM_UP = 0.1  # of the run
 _STATUS = Path("/proc/self/status")
 
 
@@ -97,8 +96,11 @@ def requests(rec: Recommender, seed: int = 0) -> list[Callable[[], Any]]:
     return [maker() for maker in rng.choices(makers, weights, k=_REQUESTS)]
 
 
-def soak(rec: Recommender, calls: int, seconds: float) -> Outcome:
-    """Make up to `calls` calls, or as many as go into `seconds`."""
+def soak(rec: Recommender, calls: int, seconds: float, warm_up: float = 0.1) -> Outcome:
+    """Make up to `calls` calls, or as many as go into `seconds`.
+
+    warm_up: the share of the run that is not judged. Arenas fill over the first 50,000 calls or so.
+    """
     asked = requests(rec)
     first = [_digest(ask()) for ask in asked]
     rng = Random(1)
@@ -115,7 +117,7 @@ def soak(rec: Recommender, calls: int, seconds: float) -> Outcome:
             done += 1
     gc.collect()
     samples.append((done, resident_bytes(), time.monotonic() - start))
-    steady = [sample for sample in samples if sample[0] >= _WARM_UP * done]
+    steady = [sample for sample in samples if sample[0] >= warm_up * done]
     at, held = np.array([s[0] for s in steady], float), np.array([s[1] for s in steady], float)
     slope = float(np.polyfit(at - at[0], held, 1)[0]) if len(steady) > 2 else 0.0
     rise = slope * (at[-1] - at[0])

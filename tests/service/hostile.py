@@ -183,11 +183,11 @@ def _send(link: socket.socket, pieces: Iterable[bytes], deadline: float) -> byte
     for piece in pieces:
         view = memoryview(piece)
         while view:
-            readable, writable, _ = select.select([link], [link], [], max(0.0, deadline - time.monotonic()))
+            ready = _ready(link, select.POLLIN | select.POLLOUT, deadline - time.monotonic())
             try:
-                if readable:
+                if ready & ~select.POLLOUT:
                     return link.recv(1 << 16) or None
-                if not writable:
+                if not ready:
                     return b""
                 view = view[link.send(view) :]
             except BlockingIOError:
@@ -195,6 +195,13 @@ def _send(link: socket.socket, pieces: Iterable[bytes], deadline: float) -> byte
             except OSError:
                 return None
     return b""
+
+
+def _ready(link: socket.socket, events: int, seconds: float) -> int:
+    """Which of the events there are, or an error or the end of the connection, within `seconds`; 0: none."""
+    poll = select.poll()  # select.select takes no descriptor above 1023, which a process with many clients has
+    poll.register(link, events)
+    return next((found for _, found in poll.poll(max(0.0, seconds) * 1000)), 0)
 
 
 def _receive(link: socket.socket, received: bytes, head_only: bool, deadline: float) -> Reply:
@@ -209,7 +216,7 @@ def _receive(link: socket.socket, received: bytes, head_only: bool, deadline: fl
             length = _LENGTH.search(head)
             if head_only or length is None or len(body) >= int(length[1]):
                 return Reply(int(match[1]), body)
-        if not select.select([link], [], [], max(0.0, deadline - time.monotonic()))[0]:
+        if not _ready(link, select.POLLIN, deadline - time.monotonic()):
             return Reply(-1)
         try:
             more = link.recv(1 << 16)
@@ -276,7 +283,7 @@ def slow_clients(service: Running, count: int) -> Outcome:
 def _crawl(link: socket.socket, rest: bytes) -> int | None:
     """Send one byte more, but for the last one; the status (0: closed) once the service has had enough."""
     try:
-        if select.select([link], [], [], 0)[0]:
+        if _ready(link, select.POLLIN, 0):
             received = link.recv(1 << 16)
             match = _STATUS.match(received)
             return int(match[1]) if match else 0
