@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -20,6 +22,16 @@ PACKAGES = (
     "mtaw-fast", "numpy", "safetensors", "torch", "triton", "faiss-cpu", "faiss-gpu", "onnxruntime",
     "onnxruntime-gpu", "polars", "scipy", "usearch", "hnswlib", "scalable-vs", "cut-cross-entropy", "liger-kernel",
 )  # fmt: skip
+_FEATURES = {  # the best first: what decides how fast kernels can be
+    "amx_bf16": "amx",
+    "avx512_bf16": "avx512bf16",
+    "avx512_vnni": "avx512vnni",
+    "avx512f": "avx512",
+    "avx2": "avx2",
+    "sve2": "sve2",
+    "i8mm": "i8mm",
+    "asimddp": "dotprod",
+}
 _ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -101,6 +113,18 @@ def describe(record: dict[str, Any]) -> str:
     )
 
 
+def machine_class(record: Mapping[str, Any]) -> str:
+    """Which machines' figures stand beside each other: maker, family, model, best instructions, cores, GPUs.
+
+    It names a kind of machine and never one: 'amd-f26-m2-avx512bf16-2c'.
+    """
+    maker = "arm" if str(record["arch"]).startswith(("aarch", "arm")) else _plain(str(record["cpu"]).split()[0])
+    numbers = [f"f{record['cpu_family']}", f"m{record['cpu_model']}"] if record["cpu_family"] else []
+    best = next((name for flag, name in _FEATURES.items() if flag in record["flags"]), _plain(str(record["arch"])))
+    gpus = [f"{len(record['gpus'])}x{_plain(record['gpus'][0])}"] if record["gpus"] else []
+    return "-".join([maker, *numbers, best, f"{record['cores']}c", *gpus])
+
+
 def _cpu_info(path: Path) -> dict[str, str]:
     """The first processor's block of /proc/cpuinfo; empty where the system has none."""
     if not path.exists():
@@ -134,3 +158,8 @@ def _versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     return versions
+
+
+def _plain(text: str) -> str:
+    """Letters and digits alone, '(R)' and its like left out."""
+    return re.sub(r"[^a-z0-9]", "", re.sub(r"\((r|tm)\)", "", text.lower())) or "unknown"

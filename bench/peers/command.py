@@ -8,7 +8,8 @@ python -m bench.peers --quick
 
 A system trains for so many minutes of processor time on one thread and keeps a checkpoint; the same command later goes
 on. Epochs are chosen by MRR@20 on the validation sessions, the last of the training sessions, as our own training does;
-then the test set is ranked with the best weights. Each record under docs/results/peers lists its reads of the test set.
+then the test set is ranked with the best weights. Each record under docs/results/peers lists its reads of the test set;
+what a training and a ranking cost is kept by class of machine in its folder `cost`, where --efficiency puts it.
 A system whose environment or authors' code is not there is skipped, and why is told. --quick ranks Item-KNN, which
 needs neither, on a small generated log, and keeps nothing. --json FILE: the records that the run made or found.
 """
@@ -25,10 +26,9 @@ from typing import Any
 from bench.harness.report import Report, bench_parser, exit_code_of, parse
 from bench.peers.efficiency import OURS, ROUNDS, measure
 from bench.peers.environments import set_up, why_not
-from bench.peers.records import every_record
 from bench.peers.running import Places, run
 from bench.peers.systems import SYSTEMS, system_of
-from bench.peers.table import cost, render, write_into
+from bench.peers.table import Tables
 from bench.quality.runs import prepared
 from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.data.synthetic import generate
@@ -53,10 +53,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             set_up(places.environments)
             return 0
         if options.table:
-            found = list(every_record(places.results))
-            print(render(found, options.presets))
+            tables = Tables.read(places.results, options.presets)
+            print(tables.render())
             if options.write is not None:
-                for path in write_into(options.write, found, options.presets):
+                for path in tables.write_into(options.write):
                     print(f"wrote {path}", file=sys.stderr)
             return 0
         return _run(options, places)
@@ -87,7 +87,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--efficiency", action="store_true",
-        help="train our presets (--minutes each) and time the rankings of all that is trained, in turns",
+        help="train our presets and what was not trained here (--minutes each); time the rankings of all, in turns",
     )  # fmt: skip
     parser.add_argument(
         "--rounds", type=int, default=ROUNDS, metavar="N", help=f"(--efficiency) turns of each (default: {ROUNDS})"
@@ -140,7 +140,7 @@ def _run(options: argparse.Namespace, places: Places) -> int:
         dataset: Dataset = prepared(options.data, name, _made(places.work))
         if options.efficiency:
             measure(dataset, places.work / f"{name}.dataset", systems, presets, places, options.minutes, options.rounds)
-            print(f"{name}\n\n{cost([one for one in every_record(places.results) if one['dataset']['name'] == name])}")
+            print(f"{name}\n\n{Tables.read(places.results, options.presets).cost(name)}")
             continue
         for system in systems:
             reason = why_not(system, places.environments, places.checkouts)

@@ -10,8 +10,8 @@ from typing import Any
 
 from bench.peers import records
 from bench.peers.environments import why_not
-from bench.peers.files import JOB
-from bench.peers.running import Driver, Places
+from bench.peers.files import JOB, read_state
+from bench.peers.running import Driver, Places, fit_knn, job_of, training_of
 from bench.peers.systems import System
 from mtaw_fast.config import PRESETS
 from mtaw_fast.data.dataset import Dataset
@@ -38,12 +38,12 @@ def measure(
     minutes: float,
     rounds: int = ROUNDS,
 ) -> None:
-    """Train our presets so far as the minutes go, then time every ranking in turns, and keep all in the records.
+    """Train what was not trained on this machine so far as the minutes go, then time every ranking in turns.
 
-    folder: of the data set in our own form. systems: what is timed of those that were trained already. rounds: how
-    often each has its turn.
+    folder: of the data set in our own form. systems, presets: what is timed; a preset's training goes on, a system's
+    does not. rounds: how often each has its turn. All is kept in the records of what things cost on this machine.
     """
-    timed = [one for system in systems if (one := _peer(system, dataset, folder, places)) is not None]
+    timed = [one for system in systems if (one := _peer(system, dataset, folder, places, minutes)) is not None]
     for name in presets:
         if name not in PRESETS:
             print(f"skipped {name}: there is no such preset", file=sys.stderr)
@@ -67,60 +67,71 @@ def measure(
         records.finish(path, record)
 
 
-def _peer(system: System, dataset: Dataset, data: Path, places: Places) -> tuple[Driver, Path] | None:
-    """The driver of a system that was trained, and its record; None, and why is told, where it was not."""
-    path = records.path_of(places.results, dataset.name, system)
-    folder = places.work / f"{dataset.name}-{system.name}"
+def _peer(system: System, dataset: Dataset, data: Path, places: Places, minutes: float) -> tuple[Driver, Path] | None:
+    """The driver of a system and its record; None, and why is told, where it is absent or was not trained."""
     reason = why_not(system, places.environments, places.checkouts)
-    if reason is None and not path.exists():
-        reason = f"it was not trained yet: python -m bench.peers --system {system.name}"
-    elif reason is None and records.read_record(path)["settings"] != system.settings_for(dataset.name)[0]:
-        reason = "it was trained by other settings; train it again"
-    elif reason is None and system.driver is not None and not (folder / JOB).exists():
-        reason = f"its training is not in {places.work}"
     if reason is not None:
         print(f"skipped {system.name}: {reason}", file=sys.stderr)
         return None
     if system.driver is None:
-        folder.mkdir(parents=True, exist_ok=True)
-        write_json(folder / "job.json", {**system.settings, "dataset": str(data.resolve())})
-        return Driver(_OURS, folder, system.name), path
-    return Driver.of(system, folder, places), path
+        return _knn(system, dataset, data, places)
+    with job_of(system, dataset, places) as driver:
+        if read_state(driver.folder) is None and minutes > 0:
+            driver.train(minutes)
+        state = read_state(driver.folder)
+    if state is None or state["best"] is None:
+        print(f"skipped {system.name}: it was not trained here yet; give it --minutes", file=sys.stderr)
+        return None
+    return driver, _keep(places, dataset, system.name, system.title, training_of(state))
+
+
+def _knn(system: System, dataset: Dataset, data: Path, places: Places) -> tuple[Driver, Path]:
+    folder = places.work / f"{dataset.name}-{system.name}"
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / JOB, {**system.settings, "dataset": str(data.resolve())})
+    _, training = fit_knn(dataset, system.settings)
+    return Driver(_OURS, folder, system.name), _keep(places, dataset, system.name, system.title, training)
 
 
 def _preset(name: str, dataset: Dataset, data: Path, places: Places, minutes: float) -> tuple[Driver, Path] | None:
     """Train a preset; its driver and its record, None where its training has no end yet, and so no bundle."""
     changed = list(OURS.get(name, {}).get(dataset.name, ()))
-    path = places.results / f"{dataset.name}-ours-{name}.json"
-    before = records.read_record(path) if path.exists() else {}
-    title = f"{name} {' '.join(changed)}".strip()
-    if before and (before["title"], before["dataset"]["fingerprint"]) != (title, dataset.fingerprint):
-        raise DataError(f"{path} was made from other data or by other settings; move it away")
     folder = places.work / f"{dataset.name}-ours-{name}"
     folder.mkdir(parents=True, exist_ok=True)
     job = {"preset": name, "set": changed, "dataset": str(data.resolve()), "fingerprint": dataset.fingerprint}
-    if (folder / "job.json").exists() and read_json(folder / "job.json", DataError) != job:
+    if (folder / JOB).exists() and read_json(folder / JOB, DataError) != job:
         raise UsageError(f"{folder} holds a training with other settings or data; move it away to train anew")
-    write_json(folder / "job.json", job)
+    write_json(folder / JOB, job)
     driver = Driver(_OURS, folder, name)
-    state = read_json(folder / "state.json", DataError) if (folder / "state.json").exists() else None
+    state = read_state(folder)
     if minutes > 0 and not (state and state["ended"]):
         driver.train(minutes)
-        state = read_json(folder / "state.json", DataError)
+        state = read_state(folder)
     if state is None:
-        state = before.get("training")
-    if state is None:
-        print(f"skipped {name}: it was not trained yet; give it --minutes", file=sys.stderr)
+        print(f"skipped {name}: it was not trained here yet; give it --minutes", file=sys.stderr)
         return None
+    path = _keep(places, dataset, f"ours-{name}", f"{name} {' '.join(changed)}".strip(), state)
+    return (driver, path) if (folder / "bundle").exists() else None
+
+
+def _keep(places: Places, dataset: Dataset, system: str, title: str, training: Mapping[str, Any]) -> Path:
+    """Put a training into the record of what a system costs on this machine; DataError where that is of other data.
+
+    The times of its rankings stay: they do not depend on how long it was trained.
+    """
+    path = records.cost_path_of(places.results, dataset.name, system)
+    before = records.read_record(path) if path.exists() else {}
+    if before and (before["title"], before["dataset"]["fingerprint"]) != (title, dataset.fingerprint):
+        raise DataError(f"{path} was made from other data or by other settings; move it away")
+    path.parent.mkdir(parents=True, exist_ok=True)
     record = {
         **before,
         "kind": records.KIND,
         "schema": records.SCHEMA,
-        "system": f"ours-{name}",
+        "system": system,
         "title": title,
         "dataset": {"name": dataset.name, "fingerprint": dataset.fingerprint},
-        "training": state,
+        "training": dict(training),
     }
-    places.results.mkdir(parents=True, exist_ok=True)
     records.finish(path, record)
-    return (driver, path) if (folder / "bundle").exists() else None
+    return path

@@ -106,9 +106,10 @@ def _one_thread() -> dict[str, str]:
     return {**os.environ, **dict.fromkeys(_THREADS, "1"), **_KEPT, "CUDA_VISIBLE_DEVICES": ""}
 
 
+_KNN = ("neighbours", "shrink", "alpha")
 _OF_ANY_WEIGHTS = {
     "reads", "kind", "schema", "system", "title", "dataset", "settings", "source", "seed", "refit", "authors",
-    "training", "versions", "inference", "made",
+    "training", "versions", "made",
 }  # fmt: skip
 
 
@@ -144,26 +145,37 @@ def run(system: System, dataset: Dataset, places: Places, minutes: float, test: 
     places.results.mkdir(parents=True, exist_ok=True)
     if system.driver is None:
         return _run_knn(dataset, record, path) if "metrics" not in record else record
+    with job_of(system, dataset, places) as driver:
+        if places.checkouts is not None and system.authors is not None:
+            record["authors"] = {
+                "repository": system.authors,
+                "sha256": digest_of(source_of(system, places.checkouts)),
+            }
+        return _run_driver(driver, dataset, record, path, minutes, test)
+
+
+@contextmanager
+def job_of(system: System, dataset: Dataset, places: Places) -> Iterator[Driver]:
+    """The system's driver, with its files made or checked, for this process alone."""
+    settings = system.settings_for(dataset.name)[0]
     folder = places.work / f"{dataset.name}-{system.name}"
     folder.mkdir(parents=True, exist_ok=True)
     with folder_lock(folder, MtawError):
         if places.checkouts is not None and system.authors is not None:
-            checkout = source_of(system, places.checkouts)
-            record["authors"] = {"repository": system.authors, "sha256": digest_of(checkout)}
-            settings = {**settings, "source": str(checkout.resolve())}
-        return _run_driver(Driver.of(system, folder, places), settings, dataset, record, path, minutes, test)
+            settings = {**settings, "source": str(source_of(system, places.checkouts).resolve())}
+        write_job(folder, settings, dataset, VALIDATION)
+        yield Driver.of(system, folder, places)
+
+
+def training_of(state: Mapping[str, Any]) -> dict[str, Any]:
+    """The part "training" of a record, of what a driver told last."""
+    told = {name: value for name, value in state.items() if name not in ("losses", "versions")}
+    return {**told, "epochs_done": round(state["step"] / state["steps_per_epoch"], 3)}
 
 
 def _run_driver(
-    driver: Driver,
-    settings: dict[str, Any],
-    dataset: Dataset,
-    record: dict[str, Any],
-    path: Path,
-    minutes: float,
-    test: bool,
+    driver: Driver, dataset: Dataset, record: dict[str, Any], path: Path, minutes: float, test: bool
 ) -> dict[str, Any]:
-    write_job(driver.folder, settings, dataset, VALIDATION)
     before = read_state(driver.folder)
     if minutes > 0 and not (before and before["ended"]):
         driver.train(minutes)
@@ -171,8 +183,7 @@ def _run_driver(
     if state is None or state["best"] is None:
         raise MtawError(f"{driver.name}: nothing was trained yet; give it --minutes")
     ranked_before = record.get("training", {}).get("best", {}).get("step") if "metrics" in record else None
-    record["training"] = {name: value for name, value in state.items() if name not in ("losses", "versions")}
-    record["training"]["epochs_done"] = round(state["step"] / state["steps_per_epoch"], 3)
+    record["training"] = training_of(state)
     record["versions"] = state["versions"]
     if ranked_before != state["best"]["step"]:
         # What else is there is of weights that are the best no longer.
@@ -190,18 +201,24 @@ def _run_driver(
     return records.read_record(path)
 
 
-def _run_knn(dataset: Dataset, record: dict[str, Any], path: Path) -> dict[str, Any]:
-    """Item-KNN has nothing to choose on validation: it is fitted on all training sessions, as our presets are refit."""
-    options = {name: record["settings"][name] for name in ("neighbours", "shrink", "alpha")}
-    known, valid = validation_of(dataset, VALIDATION)
-    record["validation"] = means_of(gains_of(ranks_of(ItemKnn.fit(known, dataset.n_items, **options), valid)))
+def fit_knn(dataset: Dataset, settings: Mapping[str, Any]) -> tuple[ItemKnn, dict[str, Any]]:
+    """(Item-KNN of all training sessions, the part "training" of its record)."""
+    options = {name: settings[name] for name in _KNN}
     began = time.process_time()
     ranker = ItemKnn.fit(dataset.train, dataset.n_items, **options)
-    seconds = time.process_time() - began
-    record["training"] = {
-        "cpu_seconds": round(seconds, 2), "epochs_done": 1, "epochs_asked": 1, "ended": "epochs",
-        "parameters": int((ranker.ids >= 0).sum()), "best": {"epoch": 1, "cpu_seconds": round(seconds, 2)},
+    seconds = round(time.process_time() - began, 2)
+    return ranker, {
+        "cpu_seconds": seconds, "epochs_done": 1, "epochs_asked": 1, "ended": "epochs",
+        "parameters": int((ranker.ids >= 0).sum()), "best": {"epoch": 1, "cpu_seconds": seconds},
     }  # fmt: skip
+
+
+def _run_knn(dataset: Dataset, record: dict[str, Any], path: Path) -> dict[str, Any]:
+    """Item-KNN has nothing to choose on validation: it is fitted on all training sessions, as our presets are refit."""
+    options = {name: record["settings"][name] for name in _KNN}
+    known, valid = validation_of(dataset, VALIDATION)
+    record["validation"] = means_of(gains_of(ranks_of(ItemKnn.fit(known, dataset.n_items, **options), valid)))
+    ranker, record["training"] = fit_knn(dataset, record["settings"])
     records.log_read(path, record, "fitted on all training sessions")
     _measure(record, ranks_of(ranker, dataset.test), dataset.test)
     records.finish(path, record)

@@ -5,9 +5,12 @@ from __future__ import annotations
 import re
 import statistics
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bench.peers import records
+from bench.peers.records import every_record
 from bench.peers.systems import PUBLISHED, SYSTEMS
 from bench.quality.records import every_record as quality_records
 from bench.quality.table import markdown
@@ -31,47 +34,63 @@ _MARKS = re.compile(
 Record = Mapping[str, Any]
 
 
-def write_into(folder: Path, found: Sequence[Record], presets: Path) -> list[Path]:
-    """Put every table between its marks in the Markdown files of a folder; the files that have some.
+@dataclass(frozen=True, slots=True)
+class Tables:
+    """found: what systems reach. costs: machine class -> what they cost there. ours: bench.quality's records."""
 
-    The marks are `<!-- peers DATASET quality -->` (or `cost`) and `<!-- end -->`. UsageError where there are none.
-    """
-    ours = list(quality_records(presets)) if presets.is_dir() else []
-    tables = {"quality": lambda name, own: quality(name, [one for one in own if "metrics" in one], ours),
-              "cost": lambda _, own: cost(own)}  # fmt: skip
+    found: Sequence[Record]
+    costs: Mapping[str, Sequence[Record]]
+    ours: Sequence[Record]
 
-    def filled(match: re.Match[str]) -> str:
-        own = _own(found, match["dataset"])
-        table = tables[match["kind"]](match["dataset"], own) if own else ""
-        return f"{match['begin']}\n\n{table}\n\n{match['end']}" if table else match[0]
+    @classmethod
+    def read(cls, results: Path, presets: Path) -> Tables:
+        """Of the folders of bench.peers' and of bench.quality's records."""
+        ours = list(quality_records(presets)) if presets.is_dir() else []
+        return cls(list(every_record(results)), records.costs(results), ours)
 
-    written = []
-    for path in sorted(folder.glob("*.md")):
-        text = path.read_text(encoding="utf-8")
-        if _MARKS.search(text):
-            write_bytes(path, _MARKS.sub(filled, text).encode())
-            written.append(path)
-    if not written:
-        raise UsageError(f"--write {folder}: no Markdown file there has marks such as <!-- peers tmall quality -->")
-    return written
+    def quality(self, dataset: str) -> str:
+        """The table of what systems reach on a data set; empty where none was ranked."""
+        ranked = [one for one in _own(self.found, dataset) if "metrics" in one]
+        return quality(dataset, ranked, self.ours) if ranked else ""
+
+    def cost(self, dataset: str) -> str:
+        """A table a machine class, under its name; empty where nothing was measured."""
+        by_machine = {name: _own(found, dataset) for name, found in self.costs.items()}
+        return "\n\n".join(f"On `{name}`:\n\n{cost(own)}" for name, own in by_machine.items() if own)
+
+    def render(self) -> str:
+        """Both tables of every data set."""
+        every = [*self.found, *(one for found in self.costs.values() for one in found)]
+        parts = []
+        for dataset in sorted({record["dataset"]["name"] for record in every}, reverse=True):
+            for kind, table in (("quality", self.quality(dataset)), ("cost", self.cost(dataset))):
+                if table:
+                    parts.append(f"### {_TITLES.get(dataset, dataset)}: {kind}\n\n{table}\n")
+        return "\n".join(parts)
+
+    def write_into(self, folder: Path) -> list[Path]:
+        """Put every table between its marks in the Markdown files of a folder; the files that have some.
+
+        The marks are `<!-- peers DATASET quality -->` (or `cost`) and `<!-- end -->`. UsageError where there are none.
+        """
+
+        def filled(match: re.Match[str]) -> str:
+            table = (self.quality if match["kind"] == "quality" else self.cost)(match["dataset"])
+            return f"{match['begin']}\n\n{table}\n\n{match['end']}" if table else match[0]
+
+        written = []
+        for path in sorted(folder.glob("*.md")):
+            text = path.read_text(encoding="utf-8")
+            if _MARKS.search(text):
+                write_bytes(path, _MARKS.sub(filled, text).encode())
+                written.append(path)
+        if not written:
+            raise UsageError(f"--write {folder}: no Markdown file there has marks such as <!-- peers tmall quality -->")
+        return written
 
 
 def _own(found: Sequence[Record], dataset: str) -> list[Record]:
     return sorted((one for one in found if one["dataset"]["name"] == dataset), key=_place)
-
-
-def render(found: Sequence[Record], presets: Path) -> str:
-    """Both tables of every data set. presets: folder of bench.quality's records."""
-    ours = list(quality_records(presets)) if presets.is_dir() else []
-    parts = []
-    for dataset in sorted({record["dataset"]["name"] for record in found}, reverse=True):
-        own = _own(found, dataset)
-        title = _TITLES.get(dataset, dataset)
-        ranked = [one for one in own if "metrics" in one]
-        if ranked:
-            parts.append(f"### {title}: quality\n\n{quality(dataset, ranked, ours)}\n")
-        parts.append(f"### {title}: cost\n\n{cost(own)}\n")
-    return "\n".join(parts)
 
 
 def _place(record: Record) -> int:

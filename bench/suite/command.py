@@ -136,12 +136,14 @@ def chosen(only: str | None) -> list[Bench]:
 
 
 def _report(options: argparse.Namespace) -> int:
+    from bench.harness.machine import machine_class
     from bench.suite.page import runs_of, write_page
     from bench.suite.trainings import trainings_of
 
     runs = runs_of(options.results, options.machine)
     out = options.out or runs[-1].path.with_name("report.html")
-    for path in write_page(runs, out, trainings_of(options.quality)):
+    trainings = trainings_of(options.quality, machine_class(runs[-1].machine))
+    for path in write_page(runs, out, trainings):
         print(f"wrote {path}")
     return 0
 

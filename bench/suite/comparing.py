@@ -12,7 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bench.suite.results import Run, keyed, machine_class, other_way
+from bench.harness.machine import machine_class
+from bench.suite.results import Run, keyed, other_way
 from mtaw_fast.errors import UsageError
 
 THRESHOLD = 0.15

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.harness.machine import describe
+from bench.harness.machine import describe, machine_class
 from bench.harness.report import short
 from bench.suite.charts import charts_of, figure_of
-from bench.suite.results import Key, Run, keyed, machine_class, read_run
+from bench.suite.results import Key, Run, keyed, read_run
 from bench.suite.series import Chart, Series
 from bench.suite.trainings import Training
 from mtaw_fast import __version__

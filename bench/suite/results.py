@@ -3,29 +3,18 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.harness.machine import Checkout
+from bench.harness.machine import Checkout, machine_class
 from bench.harness.report import SCHEMA
 from mtaw_fast.errors import DataError
 from mtaw_fast.storage.files import read_json
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
 QUALITY = Path(__file__).resolve().parents[2] / "docs" / "results"
-_FEATURES = {  # the best first: what decides how fast kernels can be
-    "amx_bf16": "amx",
-    "avx512_bf16": "avx512bf16",
-    "avx512_vnni": "avx512vnni",
-    "avx512f": "avx512",
-    "avx2": "avx2",
-    "sve2": "sve2",
-    "i8mm": "i8mm",
-    "asimddp": "dotprod",
-}
 _MACHINE = {"cpu", "cpu_family", "cpu_model", "flags", "cores", "arch", "gpus"}
 _KEYS = {"case", "params", "metric", "p50", "p95", "p99", "n", "baseline", "ratio", "floor"}
 # Params that are found and not chosen: which way our code took by itself (some benches let it be chosen), or counted.
@@ -50,23 +39,6 @@ class Run:
     quick: bool
     rows: Sequence[Mapping[str, Any]]
     records: Sequence[Mapping[str, Any]]
-
-
-def machine_class(record: Mapping[str, Any]) -> str:
-    """Which machines' figures stand beside each other: maker, family, model, best instructions, cores, GPUs.
-
-    It names a kind of machine and never one: 'amd-f26-m2-avx512bf16-2c'.
-    """
-    maker = "arm" if str(record["arch"]).startswith(("aarch", "arm")) else _plain(str(record["cpu"]).split()[0])
-    numbers = [f"f{record['cpu_family']}", f"m{record['cpu_model']}"] if record["cpu_family"] else []
-    best = next((name for flag, name in _FEATURES.items() if flag in record["flags"]), _plain(str(record["arch"])))
-    gpus = [f"{len(record['gpus'])}x{_plain(record['gpus'][0])}"] if record["gpus"] else []
-    return "-".join([maker, *numbers, best, f"{record['cores']}c", *gpus])
-
-
-def _plain(text: str) -> str:
-    """Letters and digits alone, '(R)' and its like left out."""
-    return re.sub(r"[^a-z0-9]", "", re.sub(r"\((r|tm)\)", "", text.lower())) or "unknown"
 
 
 def new_path(folder: Path, machine: Mapping[str, Any], commit: Checkout, date: str, quick: bool) -> Path:

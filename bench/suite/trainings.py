@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.peers.records import every_record
+from bench.peers.records import costs, every_record
 from bench.peers.table import epochs
 
 _TITLES = {"tmall": "Tmall", "retailrocket": "RetailRocket"}
@@ -24,14 +24,21 @@ class Training:
     hits: tuple[float, ...]
 
 
-def trainings_of(folder: Path) -> list[Training]:
-    """Every training with a figure, ours first. folder: bench.peers' records, in `peers`."""
-    found = [one for record in every_record(folder / "peers") if (one := _training(record)) is not None]
+def trainings_of(folder: Path, machine: str) -> list[Training]:
+    """Every training with a figure on a class of machines, ours first. folder: bench.peers' records, in `peers`."""
+    reached = {_key(record): record.get("validation", {}) for record in every_record(folder / "peers")}
+    own = costs(folder / "peers").get(machine, [])
+    found = [one for record in own if (one := _training(record, reached.get(_key(record), {}))) is not None]
     return sorted(found, key=lambda one: not one.name.endswith(_MARK))  # stable
 
 
-def _training(record: Mapping[str, Any]) -> Training | None:
-    points = list(_points(record))
+def _key(record: Mapping[str, Any]) -> tuple[str, str]:
+    return record["dataset"]["name"], record["system"]
+
+
+def _training(record: Mapping[str, Any], reached: Mapping[str, Any]) -> Training | None:
+    """The line of a record of cost. reached: the system's figures on validation, for what has none after epochs."""
+    points = list(_points(record, reached))
     if not points:
         return None
     training, name = record["training"], record["dataset"]["name"]
@@ -42,7 +49,7 @@ def _training(record: Mapping[str, Any]) -> Training | None:
     return Training(_TITLES.get(name, name), f"{record['title']}{cut}{mark}", seconds, hits)
 
 
-def _points(record: Mapping[str, Any]) -> Iterator[tuple[float, float]]:
+def _points(record: Mapping[str, Any], reached: Mapping[str, Any]) -> Iterator[tuple[float, float]]:
     """(seconds, P@20) after each epoch; the end alone where no epoch has a figure."""
     training = record["training"]
     epochs = [one for one in training.get("history", []) if "P@20" in one]
@@ -50,6 +57,6 @@ def _points(record: Mapping[str, Any]) -> Iterator[tuple[float, float]]:
         yield one["cpu_seconds"], one["P@20"]
     best = training["best"]
     if not epochs and best is not None:
-        hits = best.get("P@20", record.get("validation", {}).get("P@20"))
+        hits = best.get("P@20", reached.get("P@20"))
         if hits is not None:
             yield best["cpu_seconds"], hits

@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench.peers import command, efficiency, ours
+from bench.harness.machine import machine_class, machine_record
+from bench.peers import command, efficiency, ours, records
 from bench.peers.environments import DRIVERS, ENVIRONMENTS, set_up, why_not
 from bench.peers.knn import ItemKnn
 from bench.peers.records import KIND, SCHEMA, every_record, read_record
 from bench.peers.running import Driver, Places, run
 from bench.peers.systems import PUBLISHED, SYSTEMS, System, system_of
-from bench.peers.table import cost, render, write_into
+from bench.peers.table import Tables
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import DataError, MtawError, UsageError
 from mtaw_fast.evaluation import evaluate
@@ -89,14 +90,21 @@ def test_a_peer_is_trained_cut_resumed_and_ranked(tmp_path: Path, capsys: pytest
     asked = dataclasses.replace(longer, settings={**longer.settings, "epochs": 7})
     again = run(asked, dataset, dataclasses.replace(places, work=tmp_path / "longer"), 0, test=False)
     assert again["metrics"] == ranked["metrics"]
-    # Rankings are timed of the settings that are asked for alone, and where the training is.
+    # What it costs is kept apart: of the training that is here, as far as it came, or of a new one.
     changed = dataclasses.replace(TINY, settings={**TINY.settings, "lr": 0.04})
-    for system, where, why in (
-        (changed, places, "skipped tiny: it was trained by other settings; train it again"),
-        (asked, dataclasses.replace(places, work=tmp_path / "nowhere"), "skipped tiny: its training is not in"),
-    ):
-        efficiency.measure(dataset, tmp_path, [system], [], where, 0)
-        assert why in capsys.readouterr().err
+    with pytest.raises(UsageError, match="holds a training with other settings"):
+        efficiency.measure(dataset, tmp_path, [changed], [], places, 0)
+    elsewhere = dataclasses.replace(places, work=tmp_path / "nowhere")
+    efficiency.measure(dataset, tmp_path, [asked], [], elsewhere, 0)
+    assert "skipped tiny: it was not trained here yet; give it --minutes" in capsys.readouterr().err
+    assert records.costs(places.results) == {}
+    for where, step in ((places, training["step"]), (elsewhere, 1)):
+        efficiency.measure(dataset, tmp_path, [TINY], [], where, ONE_STEP, rounds=1)
+        ((kept,),) = records.costs(places.results).values()
+        assert kept["training"]["step"] == step
+        assert not {"metrics", "reads", "validation"} & kept.keys()
+        assert all(kept["inference"][batch]["us"] > 0 for batch in ("1", "512"))
+    assert records.read_record(places.results / "ring-tiny.json") == again
     # Other settings are another training, whose figures are not those of before; the reads stay.
     other = dataclasses.replace(TINY, settings={**TINY.settings, "lr": 0.04})
     anew = dataclasses.replace(places, work=tmp_path / "anew")
@@ -255,23 +263,23 @@ def test_rankings_are_timed_in_turns_and_kept(
     monkeypatch.setattr(efficiency.Driver, "train", train)
     efficiency.measure(dataset, tmp_path, [system_of("item-knn"), system_of("gru4rec")], ["paper"], places, 1)
     assert turns == ["item-knn", "paper"] * efficiency.ROUNDS
-    found = list(every_record(places.results))
+    ((machine, found),) = records.costs(places.results).items()
+    assert machine == machine_class(machine_record())
     assert [one["system"] for one in found] == ["item-knn", "ours-paper"]
     assert found[0]["inference"]["1"] == {"us": 3.0, "rounds": [1.0, 3.0, 5.0], "peak_mb": 10.0}
     assert found[1]["inference"]["512"]["us"] == 512 * 4.0
-    shown = cost(found)
+    shown = Tables.read(places.results, tmp_path / "none").render()
+    assert f"On `{machine}`:" in shown
     assert "| paper    | 4.5 " in shown
-    # On a machine that has no folder of the training its record stays.
+    # Where its training is not, the record stays.
     elsewhere = dataclasses.replace(places, work=tmp_path / "elsewhere")
     efficiency.measure(dataset, tmp_path, [], ["paper"], elsewhere, 0)
-    assert read_record(places.results / "ring-ours-paper.json")["training"] == found[1]["training"]
-    efficiency.measure(dataset, tmp_path, [], ["full"], elsewhere, 0)
-    assert "skipped full: it was not trained yet" in capsys.readouterr().err
-    assert not (places.results / "ring-ours-full.json").exists()
+    assert "skipped paper: it was not trained here yet" in capsys.readouterr().err
+    ((_, after),) = records.costs(places.results).items()
+    assert after == found
     other = dataclasses.replace(dataset, fingerprint="ring-2")
     with pytest.raises(DataError, match=r"ours-paper\.json was made from other data or by other settings"):
-        efficiency.measure(other, tmp_path, [], ["paper"], dataclasses.replace(places, work=tmp_path / "third"), 0)
-    assert not (tmp_path / "third").exists()
+        efficiency.measure(other, tmp_path, [], ["paper"], dataclasses.replace(places, work=tmp_path / "third"), 1)
 
 
 def record_of(system: str, title: str, p20: float, **training: Any) -> dict[str, Any]:
@@ -293,9 +301,9 @@ def test_the_table_has_measured_beside_published_and_how_far_a_training_came(tmp
         record_of("gru4rec", "GRU4Rec", 44.0),
         record_of("ours-paper", "paper gamma=6", 0.0, epoch_seconds=[6.0]),
     ]
-    del found[2]["metrics"]
-    text = render(found, tmp_path / "none")
-    lines = text.splitlines()
+    other = [record_of("gce-gnn", "GCE-GNN", 0.0), record_of("ours-paper", "paper gamma=6", 0.0, epoch_seconds=[4.0])]
+    tables = Tables(found[:2], {"amd-f1-avx2-2c": found, "intel-f6-amx-8c": other}, [])
+    lines = tables.render().splitlines()
     rows = [line for line in lines if line.startswith(("| GRU4Rec", "| GCE-GNN"))]
     assert "1.5 of 300, time ended; best 1" in rows[0]
     assert "44.00 [43.00, 45.00]" in rows[0]
@@ -303,19 +311,23 @@ def test_the_table_has_measured_beside_published_and_how_far_a_training_came(tmp
     assert "stopped by its patience" in rows[1]
     assert "53.63 / 28.01" in rows[1]
     assert [cell.strip() for cell in rows[2].split("|")[2:8]] == ["60", "1.5", "60 so far", "1", "2.00M", "700"]
-    assert "An epoch of GCE-GNN over one of `paper`: 10.0 (the paper: 16.6)." in lines
+    # Seconds stand beside those of one machine alone.
+    told = [line for line in lines if line.startswith(("On `", "An epoch"))]
+    assert told == [
+        "On `amd-f1-avx2-2c`:", "An epoch of GCE-GNN over one of `paper`: 10.0 (the paper: 16.6).",
+        "On `intel-f6-amx-8c`:", "An epoch of GCE-GNN over one of `paper`: 15.0 (the paper: 16.6).",
+    ]  # fmt: skip
     page = tmp_path / "page.md"
     page.write_text(
         "a\n<!-- peers retailrocket cost -->\nold\n<!-- end -->\n<!-- peers tmall cost -->\nb\n<!-- end -->\n"
     )
     for _ in range(2):
-        assert write_into(tmp_path, found, tmp_path / "none") == [page]
+        assert tables.write_into(tmp_path) == [page]
         table = page.read_text().removeprefix("a\n<!-- peers retailrocket cost -->\n\n").split("\n\n<!-- end -->\n")
-        assert table == [cost(sorted(found, key=lambda one: one["title"] != "GRU4Rec")),
-                         "<!-- peers tmall cost -->\nb\n<!-- end -->\n"]  # fmt: skip
+        assert table == [tables.cost("retailrocket"), "<!-- peers tmall cost -->\nb\n<!-- end -->\n"]
     page.write_text("no marks")
     with pytest.raises(UsageError, match="has marks such as"):
-        write_into(tmp_path, found, tmp_path / "none")
+        tables.write_into(tmp_path)
 
 
 def test_the_systems_are_whole() -> None:

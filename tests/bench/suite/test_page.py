@@ -12,10 +12,10 @@ import pytest
 pytest.importorskip("jinja2", reason="the page needs the extra 'report'")
 pytest.importorskip("matplotlib", reason="the page needs the extra 'report'")
 
+from bench.harness.machine import machine_class
 from bench.suite.charts import charts_of
 from bench.suite.command import main
 from bench.suite.page import latest_rows, runs_of
-from bench.suite.results import machine_class
 from bench.suite.trainings import Training, trainings_of
 from tests.bench.suite.test_comparing import MACHINE, row
 from tests.report.test_report import Page
@@ -177,12 +177,14 @@ def test_classes_of_machines_are_not_mixed(tmp_path, capsys):
 
 
 def test_trainings_are_those_with_a_figure_ours_first(tmp_path):
-    (tmp_path / "peers").mkdir()
     about = {"kind": "mtaw_fast peers", "schema": 1, "dataset": {"name": "tmall"}}
 
     def keep(name, title, training, **more):
         record = {**about, "system": name, "title": title, "training": training, **more}
-        (tmp_path / "peers" / f"tmall-{name}.json").write_text(json.dumps(record))
+        for folder in (tmp_path / "peers", tmp_path / "peers" / "cost" / "intel-2c"):
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / f"tmall-{name}.json").write_text(json.dumps(record))
+            record.pop("validation", None)  # a cost has none
 
     history = [{"cpu_seconds": 60.0, "P@20": 12.0}, {"cpu_seconds": 90.0, "P@20": 18.0}]
     cut = {"ended": None, "epochs_done": 1.25, "epochs_asked": 300}
@@ -192,7 +194,7 @@ def test_trainings_are_those_with_a_figure_ours_first(tmp_path):
     keep("item-knn", "Item-KNN", {**whole, "best": {"cpu_seconds": 0.5}}, validation={"P@20": 10.0})
     keep("ours-paper", "paper", {**whole, "history": history, "best": history[0]})
     keep("ours-full", "full", {**whole, "history": [{"cpu_seconds": 9.0}], "best": {"cpu_seconds": 99.0, "P@20": 56.0}})
-    found = trainings_of(tmp_path)
+    found = trainings_of(tmp_path, "intel-2c")
     assert {one.name for one in found[:2]} == {"paper (ours)", "full (ours)"}
     assert {one.name: (one.dataset, one.seconds, one.hits) for one in found} == {
         "paper (ours)": ("Tmall", (60.0, 90.0), (12.0, 18.0)),
@@ -200,4 +202,4 @@ def test_trainings_are_those_with_a_figure_ours_first(tmp_path):
         "GRU4Rec, 1.2 of 300 epochs": ("Tmall", (60.0, 90.0), (12.0, 18.0)),
         "Item-KNN": ("Tmall", (0.5,), (10.0,)),
     }
-    assert trainings_of(tmp_path / "none") == []
+    assert trainings_of(tmp_path, "amd-2c") == trainings_of(tmp_path / "none", "intel-2c") == []

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from bench.harness.machine import Checkout
+from bench.harness.machine import Checkout, machine_class
 from bench.suite import command, running
 from bench.suite.catalog import BENCHES, Bench
 from bench.suite.command import main
-from bench.suite.results import machine_class, new_path, read_run
+from bench.suite.results import new_path, read_run
 from tests.bench.schema import check_report
 from tests.bench.suite.test_comparing import MACHINE
 
