@@ -242,7 +242,13 @@ def test_children_of_one_whose_session_is_encoded_ask_it(tmp_path: Path) -> None
     assert isinstance(encoder, NativeEncoder)
     session, clicks = encoder.session(), np.arange(400, dtype=np.int32)
     session.extend(clicks)
-    assert children_amid(lambda _: session.extend(clicks), session.query) == [0] * 8
+
+    def in_child() -> None:
+        found, known = session.query(), session.clicks
+        assert np.array_equal(found, encoder.encoder.encode(known, np.array([0, len(known)]))[0])
+        session.extend(clicks[:7])
+
+    assert children_amid(lambda time: session.extend(np.roll(clicks, time)), in_child) == [0] * 8
 
 
 def test_forks_amid_real_work(tmp_path: Path) -> None:

@@ -161,7 +161,7 @@ py::array_t<float> append_one(HeldSession& self, std::int32_t item) {
     return query;
 }
 
-py::array_t<float> query(const HeldSession& self) {
+py::array_t<float> query(HeldSession& self) {
     py::array_t<float> vector(self.owner->encoder.d());
     float* out = vector.mutable_data();
     {

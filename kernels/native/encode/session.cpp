@@ -11,6 +11,7 @@ void SessionState::append(const std::int32_t* clicks, std::int64_t n, float* out
     if (n < 1) throw std::invalid_argument("there is no click to append; give at least one");
     encoder_->check(clicks, n);
     const std::lock_guard<std::mutex> lock(mutex_.get());
+    mend(scratch);
     check_own();
     extend(*encoder_, clicks, n, out, scratch, window);
 }
@@ -19,7 +20,7 @@ void SessionState::advance(const Encoder& encoder, const std::int32_t* clicks, s
                            float* out, EncodeScratch& scratch) {
     encoder.check(clicks + m - fresh, fresh);
     const std::lock_guard<std::mutex> lock(mutex_.get());
-    if (!encoder.agrees(made_by_, clicks_.data(), size())) {
+    if (amid_ || !encoder.agrees(made_by_, clicks_.data(), size())) {
         encoder.check(clicks, m);
         clicks_.clear();
         made_by_ = {};
@@ -41,6 +42,7 @@ void SessionState::extend(const Encoder& encoder, const std::int32_t* clicks, st
     reserve(kept, encoder);
     float* const work = scratch.room(encode_work(model.width, kept));
     if (window != nullptr) window->reserve(static_cast<std::size_t>(kept));
+    amid_ = true;
     if (all > kept) {
         const std::int64_t old = std::max<std::int64_t>(kept - n, 0);
         clicks_.erase(clicks_.begin(), clicks_.end() - old);
@@ -52,11 +54,22 @@ void SessionState::extend(const Encoder& encoder, const std::int32_t* clicks, st
     encoder.kernel_->track(model, clicks_.data(), all > kept ? 0 : held, kept, interests_.data(), work);
     encoder.kernel_->enhance(model, clicks_.data(), interests_.data(), kept, out, work);
     made_by_ = encoder.key_;
+    amid_ = false;
     if (window != nullptr) *window = clicks_;
 }
 
-void SessionState::query(float* out, EncodeScratch& scratch) const {
+void SessionState::mend(EncodeScratch& scratch) {
+    if (!amid_) return;
+    encoder_->check(clicks_.data(), size());
+    float* const work = scratch.room(encode_work(encoder_->model_.width, size()));
+    encoder_->kernel_->track(encoder_->model_, clicks_.data(), 0, size(), interests_.data(), work);
+    made_by_ = encoder_->key_;
+    amid_ = false;
+}
+
+void SessionState::query(float* out, EncodeScratch& scratch) {
     const std::lock_guard<std::mutex> lock(mutex_.get());
+    mend(scratch);
     check_own();
     ask(*encoder_, out, scratch);
 }

@@ -1,6 +1,7 @@
 // The encoder's state of one session: append a click and get the new query without redoing the session.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <mutex>
 #include <vector>
@@ -36,7 +37,7 @@ class SessionState {
 
     // The query after the last click once more. Throws std::invalid_argument on a session without clicks, else as
     // `append`.
-    void query(float* out, EncodeScratch& scratch) const;
+    void query(float* out, EncodeScratch& scratch);
 
     // The clicks that count: the last max_len.
     std::vector<std::int32_t> clicks() const;
@@ -50,6 +51,8 @@ class SessionState {
     void reserve(std::int64_t n, const Encoder& encoder);
     void extend(const Encoder& encoder, const std::int32_t* clicks, std::int64_t n, float* out,
                 EncodeScratch& scratch, std::vector<std::int32_t>* window);
+    // Encodes the clicks anew where a fork came amid a change. Throws as Encoder::check.
+    void mend(EncodeScratch& scratch);
     void check_own() const;
     void ask(const Encoder& encoder, float* out, EncodeScratch& scratch) const;
 
@@ -58,6 +61,7 @@ class SessionState {
     std::vector<std::int32_t> clicks_;
     AlignedFloats interests_;  // [clicks, width]
     Encoder::Key made_by_;
+    std::atomic<bool> amid_{false};  // a change of these three; with the mutex held, only in a child of a fork amid one
 };
 
 }  // namespace mtaw
