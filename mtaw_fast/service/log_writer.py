@@ -6,12 +6,14 @@ import errno
 import logging
 import os
 import queue
+import select
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 
 _WAITING = 10_000  # lines; further ones are dropped, and counted
-_TOGETHER = 256  # lines in a write
+_TOGETHER = 256  # lines that are taken at a time
+_WHOLE = select.PIPE_BUF  # bytes that a pipe takes together or not at all
 _NOBODY = {errno.EPIPE, errno.EBADF}  # reads it any more
 _PAUSE = 0.1  # seconds until what could not be written is tried again
 _LAST = 1.0  # seconds that what waits has at the end of the process
@@ -20,7 +22,8 @@ _LAST = 1.0  # seconds that what waits has at the end of the process
 class LogWriter(logging.Handler):
     """A log handler that never waits. Lines go to a file descriptor in order and whole, unless too many wait.
 
-    On a full disk, or a full pipe that does not block, they wait as they do for a slow reader.
+    On a full disk, or a full pipe that does not block, they wait as they do for a slow reader. Other processes' lines
+    in the same pipe come between them, not into them, but for lines over 4 KiB.
 
     descriptor: where to. told_lost: makes the line that says how many lines were dropped.
     """
@@ -57,7 +60,7 @@ class LogWriter(logging.Handler):
                 lost, self._lost = self._lost, 0
             if lost:
                 lines.append(self._told_lost(lost))
-            if not self._written("".join(f"{line}\n" for line in lines).encode(errors="backslashreplace")):
+            if not all(self._written(piece) for piece in _pieces(lines)):
                 self._broken = True
                 return
             for _ in range(count):
@@ -74,3 +77,15 @@ class LogWriter(logging.Handler):
                     return False
                 time.sleep(_PAUSE)
         return True
+
+
+def _pieces(lines: Sequence[str]) -> Iterator[bytes]:
+    """The lines to be written together: as many as a pipe takes whole, or a longer one alone."""
+    piece = b""
+    for text in lines:
+        line = f"{text}\n".encode(errors="backslashreplace")
+        if len(piece) + len(line) > _WHOLE:
+            yield piece
+            piece = b""
+        piece += line
+    yield piece

@@ -123,6 +123,21 @@ def test_a_full_pipe_that_does_not_block_tears_no_line() -> None:
     os.close(theirs)
 
 
+def test_those_who_share_a_slow_pipe_tear_no_line_of_each_other() -> None:
+    ours, theirs = os.pipe()
+    fcntl.fcntl(theirs, fcntl.F_SETPIPE_SZ, 4096)
+    sent = [[f"{name} {number} {'x' * 300}" for number in range(600)] for name in "ab"]
+    for lines in sent:
+        logger = logging.Logger("test")
+        logger.addHandler(LogWriter(theirs, lambda count: f"{count} lost"))
+        for line in lines:
+            logger.warning(line)
+    with os.fdopen(ours, "rb") as log:
+        read = [log.readline().decode().rstrip("\n") for _ in range(1200)]
+    os.close(theirs)
+    assert [[line for line in read if line.startswith(name)] for name in "ab"] == sent
+
+
 def test_lines_that_nobody_took_are_counted() -> None:
     ours, theirs = os.pipe()
     fcntl.fcntl(theirs, fcntl.F_SETPIPE_SZ, 4096)
