@@ -175,6 +175,10 @@ def deploy(
             serve.delete(name)
         made = StoppedError if stopped else ReplicaError
         raise made(f"the replicas could not be deployed: {why}") from None
+    except ReplicaError:  # Serve has them up, and they or the roster say nothing
+        if not known:
+            serve.delete(name)
+        raise
     return version
 
 

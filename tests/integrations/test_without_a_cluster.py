@@ -16,7 +16,7 @@ import pytest
 
 from mtaw_fast.integrations import ray_serve, replica, roster, serving
 from mtaw_fast.integrations.cluster import HERE
-from mtaw_fast.integrations.ray_serve import ReplicaError, Scaling, StoppedError, _Wait, _within, deploy
+from mtaw_fast.integrations.ray_serve import Health, ReplicaError, Scaling, StoppedError, _Wait, _within, deploy
 from mtaw_fast.integrations.replica import Replica
 from mtaw_fast.integrations.roster import Others, Report, Roster
 from mtaw_fast.service.metrics import GAUGES, WIDTH
@@ -233,6 +233,23 @@ def test_a_deployment_that_is_given_up_before_it_reaches_the_cluster_does_not_co
     serve.never.set()
     serve.running.join()
     assert serve.applications == {}
+
+
+def test_a_first_deployment_of_which_nothing_is_heard_is_taken_back(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(application: Any, *, name: str, route_prefix: str) -> None:
+        states = SimpleNamespace(message="", replica_states={"RUNNING": 1})
+        serve.applications[name] = SimpleNamespace(deployments={"recommender": states})
+
+    monkeypatch.setattr(serve, "run", run)
+    monkeypatch.setattr(ray_serve, "_health", lambda *_: Health("RUNNING", ()))
+    for first in (True, False):
+        if not first:
+            run(None, name="mtaw-fast", route_prefix="/")
+        with pytest.raises(ReplicaError, match="the deployment is RUNNING with 0 replicas"):
+            deploy(Settings(Path("shop.bundle")), patience=0.5)
+        assert not serve.applications if first else serve.applications
 
 
 def test_a_deployment_that_may_come_up_yet_is_named(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
