@@ -247,8 +247,10 @@ def test_logs_that_update_took_in_are_told(made: Made, tmp_path: Path) -> None:
     assert found.same_training_part
     seen = seen_targets(Bundle.load(tmp_path / "bundle"), made.dataset, made.dataset.test)
     assert seen == len(made.dataset.test)
-    told = examples_of(Recommender.load(tmp_path / "bundle"), made.dataset, 2)["said"]
+    recommender = Recommender.load(tmp_path / "bundle")
+    told = examples_of(recommender, made.dataset, 2)["said"]
     assert told.startswith("Test sessions, which the bundle may know")
+    assert examples_of(recommender, None, 2)["said"].startswith("Sessions of the training and of logs since, which")
 
 
 def test_a_bundle_that_was_refit_or_learned_other_sessions_does_not_know_the_test(made: Made, tmp_path: Path) -> None:
