@@ -49,6 +49,14 @@ def refuse_existing(folder: Path, overwrite: bool = False) -> None:
     check_writable(folder, DataError)
 
 
+def check_name(name: str) -> None:
+    """Raise DataError on a data set's name that no manifest can hold."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise DataError(f"data set {name!r}: its name is no UTF-8 text; give another name") from None
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Dataset:
     """What a reader makes and training reads.
@@ -80,10 +88,7 @@ class Dataset:
     unseen: np.ndarray | None = None
 
     def __post_init__(self) -> None:
-        try:
-            self.name.encode()
-        except UnicodeEncodeError:
-            raise DataError(f"data set {self.name!r}: its name is no UTF-8 text; give another name") from None
+        check_name(self.name)
         if self.min_prefix < 1:
             raise DataError(f"data set {self.name}: min_prefix must be at least 1, not {self.min_prefix}")
         if len(self.train) == 0:

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from mtaw_fast.data.dataset import refuse_existing
+from mtaw_fast.data.dataset import check_name, refuse_existing
 from mtaw_fast.data.item_ids import ItemIds
 from mtaw_fast.data.readers import partition
 from mtaw_fast.data.readers.assemble import all_in_test, enough_support, nothing_left
@@ -102,6 +102,8 @@ def prepare_in_partitions(
     parts = part_files(source, columns_of(options).names)
     if any(part.kind == "frame" for part in parts):
         raise UsageError("a frame in memory is not partitioned; write it as Parquet and name the file")
+    name = name or default_name(source)
+    check_name(name)
     refuse_existing(folder, overwrite)
     with folder_lock(folder, DataError), _scratch(folder) as scratch:
         refuse_existing(folder, overwrite)  # by somebody else meanwhile
@@ -109,7 +111,7 @@ def prepare_in_partitions(
         old = set(folder.glob("*.safetensors"))
         work = _Work([_absolute(part) for part in parts], source, options, scratch, each, told)
         try:
-            manifest, report = work.run(folder.resolve(), name or default_name(source), partitions)
+            manifest, report = work.run(folder.resolve(), name, partitions)
             write_json(folder / "manifest.json", manifest)
         except BaseException:
             _remove(set(folder.glob("*.safetensors")) - old)

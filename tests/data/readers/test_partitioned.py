@@ -256,3 +256,7 @@ def test_what_makes_no_sense(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="at least 1, not 0"):
         prepare_in_partitions(tmp_path / "log.csv", tmp_path / "set", PLAIN, partitions=0)
     assert list(tmp_path.iterdir()) == []
+    (tmp_path / "log.csv").write_text("session_id,item_id,timestamp\n")
+    with pytest.raises(DataError, match="its name is no UTF-8 text"):
+        prepare_in_partitions(tmp_path / "log.csv", tmp_path / "set", PLAIN, "a\ud800")
+    assert not (tmp_path / "set").exists()
