@@ -9,6 +9,7 @@ Routes, limits and answers are those of `mtaw-fast serve`; docs/beyond-one-machi
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import threading
 import time
@@ -172,12 +173,12 @@ def deploy(
             now = _health(ray, serve, roster, name)
             why += f"; {now.problem}" if len(now.versions) > 1 else f"; the old ones go on ({len(now.replicas)})"
         else:
-            serve.delete(name)
+            _take_back(serve, name)
         made = StoppedError if stopped else ReplicaError
         raise made(f"the replicas could not be deployed: {why}") from None
     except ReplicaError:  # Serve has them up, and they or the roster say nothing
         if not known:
-            serve.delete(name)
+            _take_back(serve, name)
         raise
     return version
 
@@ -193,6 +194,11 @@ def undeploy(name: str = _NAME) -> None:
     ray, serve = connected(), require("ray.serve", "ray")
     serve.delete(name)
     ray.kill(roster_of(ray, name))
+
+
+def _take_back(serve: Any, name: str) -> None:
+    with contextlib.suppress(TimeoutError):  # replicas that take longer than a minute to end: Serve sees to it
+        serve.delete(name)
 
 
 def _application(serve: Any, settings: Settings, scaling: Scaling, name: str, version: str) -> Any:

@@ -235,6 +235,19 @@ def test_a_deployment_that_is_given_up_before_it_reaches_the_cluster_does_not_co
     assert serve.applications == {}
 
 
+def test_replicas_that_take_long_to_end_do_not_hide_why_they_are_to(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def delete(name: str) -> None:
+        Serve.delete(serve, name)
+        raise TimeoutError("not deleted after 60s")
+
+    monkeypatch.setattr(serve, "delete", delete)
+    with pytest.raises(ReplicaError, match="could not be deployed: not all replicas served"):
+        deploy(Settings(Path("shop.bundle")), patience=0.0)
+    assert serve.applications == {}
+
+
 def test_a_first_deployment_of_which_nothing_is_heard_is_taken_back(
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
