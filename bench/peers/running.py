@@ -182,10 +182,18 @@ def _run_driver(
     state = read_state(driver.folder)
     if state is None or state["best"] is None:
         raise MtawError(f"{driver.name}: nothing was trained yet; give it --minutes")
-    ranked_before = record.get("training", {}).get("best", {}).get("step") if "metrics" in record else None
+    ranked = record["training"] if "metrics" in record else None
+    if ranked is not None and ranked["step"] > state["step"]:
+        longer, here = f"{ranked['step']:,}", f"{state['step']:,}"
+        print(
+            f"{driver.name}: its record is of a training of {longer} steps, this one has {here}; the record stays",
+            file=sys.stderr,
+        )
+        return records.read_record(path)
     record["training"] = training_of(state)
     record["versions"] = state["versions"]
-    if ranked_before != state["best"]["step"]:
+    # The whole of it: another training, elsewhere, may have its best after as many steps.
+    if ranked is None or ranked["best"] != state["best"]:
         # What else is there is of weights that are the best no longer.
         record = {name: value for name, value in record.items() if name in _OF_ANY_WEIGHTS}
     if test and "metrics" not in record:
