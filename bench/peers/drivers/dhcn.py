@@ -8,6 +8,7 @@ both get a stand-in here, so that the files stay as they are.
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -46,9 +47,14 @@ def build(job: driver.Job) -> driver.Peer:
         return model.loss_function(scores + 1e-8, targets) + contrast
 
     def scores(samples: driver.Samples, rows: np.ndarray) -> torch.Tensor:
-        return run(samples, rows)[1][: len(rows)]
+        return in_batches(lambda part: run(samples, part)[1][: len(part)], rows, settings["batch"])
 
     return driver.Peer(model, model.optimizer, settings["batch"], step, scores, scored=settings["batch"])
+
+
+def in_batches(scores: Callable[[np.ndarray], torch.Tensor], rows: np.ndarray, batch: int) -> torch.Tensor:
+    """The scores of any number of rows by a model that takes `batch` at a time."""
+    return torch.cat([scores(rows[begin : begin + batch]) for begin in range(0, len(rows), batch)])
 
 
 def zeros(*shape: Any) -> torch.Tensor:

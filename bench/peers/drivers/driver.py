@@ -357,7 +357,9 @@ def timed(job: Job, peer: Peer, batch: int, seconds: float) -> dict[str, Any]:
         for number in range(1 << 30):
             rows = generator.integers(len(samples), size=batch)
             began = time.process_time()
-            peer.scores(samples, rows).topk(min(20, job.n_items))
+            ids = peer.scores(samples, rows).topk(min(20, job.n_items)).indices
+            if len(ids) != batch:
+                raise SystemExit(f"{len(ids)} of {batch} samples were ranked")
             if number:  # the first call prepares more than it ranks
                 times.append(time.process_time() - began)
             if sum(times) > seconds and len(times) >= 3:

@@ -111,6 +111,32 @@ def test_the_best_weights_are_of_the_best_validation_and_patience_ends_it(tmp_pa
     assert metrics["P@20"] == pytest.approx(state["best"]["P@20"])
 
 
+def test_a_model_of_one_batch_size_scores_any_number_of_samples() -> None:
+    import dhcn  # in the drivers' folder, which `tiny_driver` put in the path
+
+    taken: list[int] = []
+
+    def scores(rows: np.ndarray) -> driver.torch.Tensor:
+        taken.append(len(rows))
+        return driver.torch.from_numpy(rows[:, None] * [1, 2])
+
+    for count, calls in ((1, [1]), (100, [100]), (512, [100] * 5 + [12])):
+        taken.clear()
+        rows = np.arange(count)
+        assert dhcn.in_batches(scores, rows, 100)[:, 1].tolist() == (2 * rows).tolist()
+        assert taken == calls
+
+
+def test_what_ranks_fewer_samples_than_asked_gets_no_time(tmp_path: Path) -> None:
+    job = job_of(tmp_path)
+    peer = tiny_driver.build(job)
+    assert driver.timed(job, peer, 8, 0.0)["us"] > 0
+    whole = peer.scores
+    peer.scores = lambda samples, rows: whole(samples, rows[:3])
+    with pytest.raises(SystemExit, match="3 of 8 samples were ranked"):
+        driver.timed(job, peer, 8, 0.0)
+
+
 def test_drivers_rank_as_we_do() -> None:
     scores = np.random.default_rng(0).integers(0, 5, (200, 12)).astype(np.float32)
     scores[::7, 3] = np.nan
