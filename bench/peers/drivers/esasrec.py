@@ -48,7 +48,8 @@ def build(job: driver.Job) -> driver.Peer:
     missing = np.zeros(job.n_items, bool)
     missing[np.asarray(known[1], np.int64)] = True
     inner[~missing] = known[0]
-    held = torch.from_numpy(inner[~missing])
+    places, absent = torch.from_numpy(inner), torch.from_numpy(missing)
+    kept: list[torch.Tensor] = []  # all items' vectors, until a step moves them
     sessions = driver.Samples(items, np.maximum(offsets[:-1], offsets[1:] - job.max_len - 1), offsets[1:], items[:1])
 
     def elements(samples: driver.Samples, rows: np.ndarray, least: int) -> list[Any]:
@@ -66,6 +67,7 @@ def build(job: driver.Job) -> driver.Peer:
         return int(offsets[row]) if samples is sessions else int(samples.begins[row])
 
     def step(samples: driver.Samples, rows: np.ndarray) -> torch.Tensor:
+        kept.clear()
         chosen = elements(samples, rows, settings["min_prefix"])
         preparator.session_max_len = max(len(one[0]) for one in chosen) - 1
         batch = preparator._collate_fn_train(chosen)
@@ -76,11 +78,11 @@ def build(job: driver.Job) -> driver.Peer:
         preparator.session_max_len = max(1, *(len(one[0]) for one in chosen))
         # A session of clicks that training never saw is one place of padding.
         batch = preparator._collate_fn_recommend([one if one[0] else ([0], [0.0], {}) for one in chosen])
-        catalog = network.item_model.get_all_embeddings()
-        last = network.encode_sessions(batch, catalog)[:, -1]
-        full = torch.full((len(rows), job.n_items), -torch.inf)  # an item that training never saw is never found
-        full[:, torch.from_numpy(~missing)] = last @ catalog[held].T
-        return full
+        if not kept:
+            kept.append(network.item_model.get_all_embeddings())
+        last = network.encode_sessions(batch, kept[0])[:, -1]
+        found = (last @ kept[0].T)[:, places]
+        return found.masked_fill(absent, -torch.inf)  # an item that training never saw is never found
 
     network = module.torch_model
     optimizer = module.configure_optimizers()
