@@ -264,12 +264,14 @@ class Training:
     def _validate(self) -> None:
         """Measure the weights on the validation samples; keep them where their MRR@20 is the best so far.
 
-        That is done after every epoch, and where the time ends within one: a training that is cut has one look more.
+        That is done after every epoch, and where the time ends within one: a training that is cut has one look more,
+        which must not move its random state (S2-DHCN draws for each of its scores).
         """
         self._count("cpu_seconds")
-        ranks = np.concatenate([
-            pessimistic_rank(scores, self.valid.targets[rows]) for rows, scores in scored(self.valid, self.peer)
-        ])  # fmt: skip
+        with torch.random.fork_rng(devices=[]):
+            ranks = np.concatenate([
+                pessimistic_rank(scores, self.valid.targets[rows]) for rows, scores in scored(self.valid, self.peer)
+            ])  # fmt: skip
         hit = (ranks > 0) & (ranks <= 20)
         state = self.state
         found = {
