@@ -11,9 +11,10 @@ from typing import Any
 from bench.peers import records
 from bench.peers.environments import why_not
 from bench.peers.files import JOB, read_state
-from bench.peers.running import Driver, Places, fit_knn, job_of, training_of
+from bench.peers.running import Driver, Places, decisive, fit_knn, job_of, training_of
 from bench.peers.systems import System
-from mtaw_fast.config import PRESETS
+from bench.quality.records import changed_settings
+from mtaw_fast.config import PRESETS, Config, preset
 from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.errors import DataError, UsageError
 from mtaw_fast.storage.files import read_json, write_json
@@ -82,7 +83,8 @@ def _peer(system: System, dataset: Dataset, data: Path, places: Places, minutes:
     if state is None or state["best"] is None:
         print(f"skipped {system.name}: it was not trained here yet; give it --minutes", file=sys.stderr)
         return None
-    return driver, _keep(places, dataset, system.name, system.title, training_of(state))
+    settings = decisive(system.settings_for(dataset.name)[0])
+    return driver, _keep(places, dataset, system.name, system.title, settings, training_of(state))
 
 
 def _knn(system: System, dataset: Dataset, data: Path, places: Places) -> tuple[Driver, Path]:
@@ -90,7 +92,8 @@ def _knn(system: System, dataset: Dataset, data: Path, places: Places) -> tuple[
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / JOB, {**system.settings, "dataset": str(data.resolve())})
     _, training = fit_knn(dataset, system.settings)
-    return Driver(_OURS, folder, system.name), _keep(places, dataset, system.name, system.title, training)
+    path = _keep(places, dataset, system.name, system.title, system.settings, training)
+    return Driver(_OURS, folder, system.name), path
 
 
 def _preset(name: str, dataset: Dataset, data: Path, places: Places, minutes: float) -> tuple[Driver, Path] | None:
@@ -110,19 +113,29 @@ def _preset(name: str, dataset: Dataset, data: Path, places: Places, minutes: fl
     if state is None:
         print(f"skipped {name}: it was not trained here yet; give it --minutes", file=sys.stderr)
         return None
-    path = _keep(places, dataset, f"ours-{name}", f"{name} {' '.join(changed)}".strip(), state)
+    settings = changed_settings(preset(name).override(changed), Config())
+    path = _keep(places, dataset, f"ours-{name}", f"{name} {' '.join(changed)}".strip(), settings, state)
     return (driver, path) if (folder / "bundle").exists() else None
 
 
-def _keep(places: Places, dataset: Dataset, system: str, title: str, training: Mapping[str, Any]) -> Path:
+def _keep(
+    places: Places,
+    dataset: Dataset,
+    system: str,
+    title: str,
+    settings: Mapping[str, Any],
+    training: Mapping[str, Any],
+) -> Path:
     """Put a training into the record of what a system costs on this machine; DataError where that is of other data.
 
-    The times of its rankings stay: they do not depend on how long it was trained.
+    The times of its rankings stay where the settings are the same: they do not depend on how long it was trained.
     """
     path = records.cost_path_of(places.results, dataset.name, system)
     before = records.read_record(path) if path.exists() else {}
     if before and (before["title"], before["dataset"]["fingerprint"]) != (title, dataset.fingerprint):
         raise DataError(f"{path} was made from other data or by other settings; move it away")
+    if before.get("settings", settings) != settings:
+        before = {}
     path.parent.mkdir(parents=True, exist_ok=True)
     record = {
         **before,
@@ -131,6 +144,7 @@ def _keep(places: Places, dataset: Dataset, system: str, title: str, training: M
         "system": system,
         "title": title,
         "dataset": {"name": dataset.name, "fingerprint": dataset.fingerprint},
+        "settings": dict(settings),
         "training": dict(training),
     }
     records.finish(path, record)

@@ -113,7 +113,7 @@ _OF_ANY_WEIGHTS = {
 }  # fmt: skip
 
 
-def _decisive(settings: Mapping[str, Any]) -> dict[str, Any]:
+def decisive(settings: Mapping[str, Any]) -> dict[str, Any]:
     """What the weights of so many steps depend on: a training may be asked to go on for longer."""
     return {name: value for name, value in settings.items() if name not in ("epochs", "patience")}
 
@@ -128,7 +128,7 @@ def run(system: System, dataset: Dataset, places: Places, minutes: float, test: 
     record = records.read_record(path) if path.exists() else {"reads": []}
     if record.get("dataset", {}).get("fingerprint", dataset.fingerprint) != dataset.fingerprint:
         raise DataError(f"{path} was made from other data; move it away")
-    if _decisive(record.get("settings", settings)) != _decisive(settings):
+    if decisive(record.get("settings", settings)) != decisive(settings):
         record = {"reads": record["reads"]}
     record = {
         **record,

@@ -264,6 +264,9 @@ def test_rankings_are_timed_in_turns_and_kept(
         turns.append(self.name)
         return [{"batch": batch, "us": float(len(turns) * batch), "calls": 3, "peak_mb": 10.0} for batch in batches]
 
+    def fails(self: Any, batches: Any, seconds: float) -> list[dict[str, Any]]:
+        raise MtawError("no time")
+
     def train(self: Any, minutes: float) -> None:
         state = {"cpu_seconds": 9.0, "epoch_seconds": [4.0, 5.0], "epochs_done": 2, "best": None, "ended": None}
         (self.folder / "state.json").write_text(json.dumps(state))
@@ -287,6 +290,14 @@ def test_rankings_are_timed_in_turns_and_kept(
     assert "skipped paper: it was not trained here yet" in capsys.readouterr().err
     ((_, after),) = records.costs(places.results).items()
     assert after == found
+    # Times of rankings stay where a training goes on, and go where its settings are others.
+    monkeypatch.setattr(efficiency.Driver, "timed", fails)
+    knn = system_of("item-knn")
+    for one, stay in ((knn, True), (dataclasses.replace(knn, settings={**knn.settings, "neighbours": 50}), False)):
+        with pytest.raises(MtawError, match="no time"):
+            efficiency.measure(dataset, tmp_path, [one], [], places, 0)
+        kept = records.read_record(records.cost_path_of(places.results, "ring", "item-knn"))
+        assert (kept["settings"], "inference" in kept) == (dict(one.settings), stay)
     other = dataclasses.replace(dataset, fingerprint="ring-2")
     with pytest.raises(DataError, match=r"ours-paper\.json was made from other data or by other settings"):
         efficiency.measure(other, tmp_path, [], ["paper"], dataclasses.replace(places, work=tmp_path / "third"), 1)
