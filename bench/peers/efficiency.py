@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from bench.harness.machine import machine_class, machine_record
 from bench.peers import records
 from bench.peers.environments import why_not
 from bench.peers.files import JOB, read_state
@@ -42,7 +43,8 @@ def measure(
     """Train what was not trained on this machine so far as the minutes go, then time every ranking in turns.
 
     folder: of the data set in our own form. systems, presets: what is timed; a preset's training goes on, a system's
-    does not. rounds: how often each has its turn. All is kept in the records of what things cost on this machine.
+    does not; one that was trained on another class of machines, too, is left out. rounds: how often each has its turn.
+    All is kept in the records of what things cost on this machine.
     """
     timed = [one for system in systems if (one := _peer(system, dataset, folder, places, minutes)) is not None]
     for name in presets:
@@ -77,6 +79,8 @@ def _peer(system: System, dataset: Dataset, data: Path, places: Places, minutes:
     if system.driver is None:
         return _knn(system, dataset, data, places)
     with job_of(system, dataset, places) as driver:
+        if _elsewhere(driver):
+            return None
         if read_state(driver.folder) is None and minutes > 0:
             driver.train(minutes)
         state = read_state(driver.folder)
@@ -85,6 +89,15 @@ def _peer(system: System, dataset: Dataset, data: Path, places: Places, minutes:
         return None
     settings = decisive(system.settings_for(dataset.name)[0])
     return driver, _keep(places, dataset, system.name, system.title, settings, training_of(state))
+
+
+def _elsewhere(driver: Driver) -> bool:
+    """Whether a job was trained on another class of machines, told where it was: its seconds are not of this one."""
+    others = set(driver.machines) - {machine_class(machine_record())}
+    if others:
+        print(f"skipped {driver.name}: its training in {driver.folder} is of {', '.join(sorted(others))}, too; "
+              "move it away to train it here", file=sys.stderr)  # fmt: skip
+    return bool(others)
 
 
 def _knn(system: System, dataset: Dataset, data: Path, places: Places) -> tuple[Driver, Path]:
@@ -106,6 +119,8 @@ def _preset(name: str, dataset: Dataset, data: Path, places: Places, minutes: fl
         raise UsageError(f"{folder} holds a training with other settings or data; move it away to train anew")
     write_json(folder / JOB, job)
     driver = Driver(_OURS, folder, name)
+    if _elsewhere(driver):
+        return None
     state = read_state(folder)
     if minutes > 0 and not (state and state["ended"]):
         driver.train(minutes)

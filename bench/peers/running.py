@@ -15,6 +15,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from bench.harness.machine import machine_class, machine_record
 from bench.peers import records
 from bench.peers.environments import DRIVERS, digest_of, python_of, source_of
 from bench.peers.files import (
@@ -32,9 +33,10 @@ from mtaw_fast.data.sessions import Samples
 from mtaw_fast.errors import DataError, MtawError
 from mtaw_fast.evaluation import ranks_of, report_of
 from mtaw_fast.evaluation.metrics import gains_of, means_of
-from mtaw_fast.storage.files import folder_lock
+from mtaw_fast.storage.files import folder_lock, read_json, write_json
 
 VALIDATION = Config().validation
+_MACHINES = "machines.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +63,16 @@ class Driver:
         python = sys.executable if system.environment is None else python_of(places.environments, system.environment)
         return cls((str(python), str(DRIVERS / str(system.driver))), folder, system.name)
 
+    @property
+    def machines(self) -> list[str]:
+        """The classes of machines that the job was trained on; none before it was, or where they were not noted."""
+        path = self.folder / _MACHINES
+        return read_json(path, DataError) if path.exists() else []
+
     def train(self, minutes: float) -> None:
         """Go on training for so many minutes of processor time; MtawError where it fails."""
+        before = self.machines or (["not noted"] if read_state(self.folder) else [])
+        write_json(self.folder / _MACHINES, sorted({*before, machine_class(machine_record())}))
         self._check(subprocess.run(self._line("train", str(minutes)), env=_one_thread(), check=False).returncode)
 
     def ranks(self, split: str, samples: Samples, n_items: int) -> np.ndarray:

@@ -115,6 +115,14 @@ def test_a_peer_is_trained_cut_resumed_and_ranked(tmp_path: Path, capsys: pytest
         assert not {"metrics", "reads", "validation"} & kept.keys()
         assert all(kept["inference"][batch]["us"] > 0 for batch in ("1", "512"))
     assert records.read_record(places.results / "ring-tiny.json") == again
+    # Seconds of another class of machines are not taken for those of this one.
+    there = elsewhere.work / "ring-tiny" / "machines.json"
+    assert json.loads(there.read_text()) == [machine_class(machine_record())]
+    there.write_text(json.dumps(["amd-f1-avx2-2c"]))
+    efficiency.measure(dataset, tmp_path, [TINY], [], elsewhere, ONE_STEP)
+    assert "ring-tiny is of amd-f1-avx2-2c, too; move it away to train it here" in capsys.readouterr().err
+    ((after,),) = records.costs(places.results).values()
+    assert after == kept
     # Other settings are another training, whose figures are not those of before; the reads stay.
     other = dataclasses.replace(TINY, settings={**TINY.settings, "lr": 0.04})
     anew = dataclasses.replace(places, work=tmp_path / "anew")
