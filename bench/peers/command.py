@@ -23,6 +23,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from bench.harness.machine import machine_class, machine_record
 from bench.harness.report import Report, bench_parser, exit_code_of, parse
 from bench.peers.efficiency import OURS, ROUNDS, measure
 from bench.peers.environments import set_up, why_not
@@ -140,7 +141,11 @@ def _run(options: argparse.Namespace, places: Places) -> int:
         dataset: Dataset = prepared(options.data, name, _made(places.work))
         if options.efficiency:
             measure(dataset, places.work / f"{name}.dataset", systems, presets, places, options.minutes, options.rounds)
-            print(f"{name}\n\n{Tables.read(places.results, options.presets).cost(name)}")
+            tables = Tables.read(places.results, options.presets)
+            print(f"{name}\n\n{tables.cost(name)}")
+            here = tables.costs.get(machine_class(machine_record()), ())
+            report.records += [one for one in here if one["dataset"]["name"] == name]
+            ran += 1
             continue
         for system in systems:
             reason = why_not(system, places.environments, places.checkouts)

@@ -167,6 +167,12 @@ def test_the_command_skips_ranks_and_refuses(tmp_path: Path, capsys: pytest.Capt
     assert [one["system"] for one in every_record(tmp_path / "results")] == ["item-knn"]
     assert command.main(["--table", "--results", str(tmp_path / "results"), "--presets", str(tmp_path)]) == 0
     assert "### ring: quality" in capsys.readouterr().out
+    costs = tmp_path / "costs.json"
+    asked = ["--efficiency", "--system", "item-knn", "--minutes", "0", "--rounds", "1", "--json", str(costs)]
+    assert command.main([*data, *asked]) == 0
+    assert "| Item-KNN |" in capsys.readouterr().out
+    (result,) = json.loads(costs.read_text())["results"]
+    assert (result["system"], "metrics" in result, result["inference"]["1"]["us"] > 0) == ("item-knn", False, True)
     for wrong, says in (
         ([], "give --data and --system"),
         (["--quick", "--system", "gru4rec"], "leave --system out"),
