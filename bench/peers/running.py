@@ -71,8 +71,7 @@ class Driver:
 
     def train(self, minutes: float) -> None:
         """Go on training for so many minutes of processor time; MtawError where it fails."""
-        before = self.machines or (["not noted"] if read_state(self.folder) else [])
-        write_json(self.folder / _MACHINES, sorted({*before, machine_class(machine_record())}))
+        write_json(self.folder / _MACHINES, sorted({*self.machines, machine_class(machine_record())}))
         self._check(subprocess.run(self._line("train", str(minutes)), env=_one_thread(), check=False).returncode)
 
     def ranks(self, split: str, samples: Samples, n_items: int) -> np.ndarray:
