@@ -35,7 +35,7 @@ from mtaw_fast.live.scrubbing import is_scrubbed
 from mtaw_fast.live.settings import LearningSettings
 from mtaw_fast.live.state import LiveState
 from mtaw_fast.ranking.catalog import Catalog, plain_id
-from mtaw_fast.ranking.fork_lock import ForkLock
+from mtaw_fast.ranking.fork_lock import ForkEvent, ForkLock
 
 RETRY_SECONDS, MOST_RETRY_SECONDS = 1.0, 600.0  # of taking over a bundle: it is read and verified as a whole
 _LOOK_SECONDS = 0.5
@@ -82,7 +82,7 @@ class Knowledge:
         self._folder, self.log, self.settings, self._verify = folder, log, settings, verify
         self._prepare = prepare
         self._failure: _Failure | None = None  # of taking over what was grown
-        self._stopped = threading.Event()
+        self._stopped = ForkEvent()
         self._compactor: subprocess.Popen[bytes] | None = None
         self._asked = time.monotonic()
         self._served = self._signature()

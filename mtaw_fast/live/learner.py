@@ -12,7 +12,7 @@ from mtaw_fast.errors import LearnError
 from mtaw_fast.live.event_log import EventLog
 from mtaw_fast.live.state import LiveState
 from mtaw_fast.ranking.catalog import Catalog
-from mtaw_fast.ranking.fork_lock import ForkLock
+from mtaw_fast.ranking.fork_lock import ForkEvent, ForkLock
 
 POLL_SECONDS = 0.05
 RETRY_SECONDS, MOST_RETRY_SECONDS = 1.0, 60.0
@@ -42,8 +42,7 @@ class Learner:
 
     def __init__(self, log: EventLog, state: LiveState, publish: Callable[[Catalog], None]) -> None:
         self._log, self.state, self._publish = log, state, publish
-        self._stopped = threading.Event()
-        self._wake = threading.Event()
+        self._stopped, self._wake = ForkEvent(), ForkEvent()
         self._turn = ForkLock()  # a child that finds a batch half learned begins again, as after an error
         self._published, self._cost = 0.0, 0.0
         self._known = state.ledger.position  # of what was published

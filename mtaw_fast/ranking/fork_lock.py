@@ -1,4 +1,4 @@
-"""A lock that a forked process finds free.
+"""A lock that a forked process finds free, and an event that it can set.
 
 fork copies a lock as it is, and not the thread that holds it: in the child it would never be let go. What the lock
 guards must be fit to be left in the middle of a change, as one assignment is.
@@ -43,3 +43,39 @@ class ForkLock:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._lock.release()
+
+
+class ForkEvent:
+    """A `threading.Event` that a child finds as it was, but for the lock inside it, which another thread may hold."""
+
+    __slots__ = ("_born", "_event")
+
+    def __init__(self) -> None:
+        self._born, self._event = _generation, threading.Event()
+
+    def _own(self) -> threading.Event:
+        if self._born != _generation:
+            with _renewing:  # as in `ForkLock`
+                if self._born != _generation:
+                    event = threading.Event()
+                    if self._event.is_set():
+                        event.set()
+                    self._event = event
+                    self._born = _generation
+        return self._event
+
+    def set(self) -> None:
+        """See `threading.Event`."""
+        self._own().set()
+
+    def clear(self) -> None:
+        """See `threading.Event`."""
+        self._own().clear()
+
+    def is_set(self) -> bool:
+        """See `threading.Event`."""
+        return self._event.is_set()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """See `threading.Event`."""
+        return self._own().wait(timeout)

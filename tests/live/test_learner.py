@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import resource
-import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +23,7 @@ from mtaw_fast.live.limits import LearningLimits
 from mtaw_fast.live.log import FileLog
 from mtaw_fast.live.state import LiveState
 from tests.live.test_learning import MODEL, NOON, answers, drawn, folder, learning, until_learned
+from tests.ranking.test_fork import child
 from tests.service.running import eventually
 
 __all__ = ["folder", "learning"]
@@ -270,17 +270,18 @@ def test_a_forked_child_finds_no_lock_held(learning: Make) -> None:
     rec = learning()
     until_learned(rec, rec.observe("s", ["sku-1"]))
     with rec.knowledge._following, rec.knowledge.learner.paused():
-        child = os.fork()
-        if child == 0:
-            code = 1
-            try:
-                rec.knowledge.catch_up()
-                code = 0
-            finally:
-                os._exit(code)
-    try:
-        eventually(lambda: os.waitpid(child, os.WNOHANG) == (child, 0), 10)
-    except AssertionError:
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
-        raise
+        assert child(rec.knowledge.catch_up) == 0
+
+
+@pytest.mark.parametrize("place", ["_wake", "_stopped", "of knowledge"])
+def test_a_forked_child_observes_and_closes_whatever_event_a_thread_was_at(learning: Make, place: str) -> None:
+    rec = learning()
+    event = rec.knowledge._stopped if place == "of knowledge" else getattr(rec.knowledge.learner, place)
+
+    def work() -> None:
+        rec.observe("s", ["sku-1"])
+        rec.close()
+
+    with event._event._cond:  # as a thread holds it for a moment that waits or sets
+        assert child(work) == 0
+    until_learned(rec, rec.observe("t", ["sku-1"]))

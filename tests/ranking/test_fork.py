@@ -18,7 +18,7 @@ import pytest
 from mtaw_fast.bundle import Bundle
 from mtaw_fast.computed_once import computed_once
 from mtaw_fast.ranking.encoders.native_encoder import NativeEncoder
-from mtaw_fast.ranking.fork_lock import ForkLock
+from mtaw_fast.ranking.fork_lock import ForkEvent, ForkLock
 from mtaw_fast.recommender import Recommender
 from tests.live.test_learning import parts
 from tests.random_bundle import save_random
@@ -83,6 +83,24 @@ def test_a_lock_that_another_thread_holds_is_free_in_the_child() -> None:
     thread.join()
     with lock:
         pass
+
+
+@pytest.mark.parametrize("given", [False, True])
+def test_an_event_is_as_it_was_in_the_child_and_free(given: bool) -> None:
+    event = ForkEvent()
+    if given:
+        event.set()
+
+    def work() -> None:
+        assert event.is_set() == event.wait(0.01) == given
+        threading.Timer(0.01, event.set).start()
+        assert event.wait(PATIENCE)
+        event.clear()
+        assert not event.is_set()
+
+    with event._event._cond:
+        assert child(work) == 0
+    assert event.is_set() == given
 
 
 @pytest.mark.parametrize("busy", ["add_items", "session"])
