@@ -78,12 +78,12 @@ class FileLog:
                 self._file = -1
                 self._flusher: Flusher | None = None
                 self._open(self._segments()[-1])
+                on_failure.callback(os.close, self._file)
+                if not sync:
+                    self._flusher = self._new_flusher(self._file)
                 on_failure.pop_all()
         except OSError as error:
             raise LearnError(f"cannot learn in {folder}: {error.strerror or error}; give a writable folder") from None
-        if not sync:
-            self._flusher = Flusher(f"the log in {folder}")
-            self._flusher.follow(self._file)
 
     # Writing
 
@@ -159,6 +159,11 @@ class FileLog:
         elif before >= 0:
             os.close(before)  # what was acknowledged of it was flushed before
 
+    def _new_flusher(self, file: int) -> Flusher:
+        flusher = Flusher(f"the log in {self.folder}")
+        flusher.follow(file)
+        return flusher
+
     def _opened(self, number: int) -> int:
         return os.open(self._path(number), os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
 
@@ -173,18 +178,17 @@ class FileLog:
         if self._process == os.getpid():
             return
         number = self._segments()[-1]
-        guard = self._opened_guard()
-        try:
+        with contextlib.ExitStack() as on_failure:
+            guard = self._opened_guard()
+            on_failure.callback(os.close, guard)
             file = self._opened(number)
-        except OSError:
-            os.close(guard)
-            raise
+            on_failure.callback(os.close, file)
+            flusher = None if self._flusher is None else self._new_flusher(file)
+            on_failure.pop_all()
         os.close(self._guard)
         os.close(self._file)
         self._guard, self._file, self._number, self._process = guard, file, number, os.getpid()
-        if self._flusher is not None:
-            self._flusher = Flusher(f"the log in {self.folder}")
-            self._flusher.follow(file)
+        self._flusher = flusher
 
     # Reading
 

@@ -58,6 +58,7 @@ FAILURES: dict[str, Callable[[pytest.MonkeyPatch], object]] = {
     "log": lambda patch: patch.setattr(FileLog, "read", raises(LearnError("cannot read the log"))),
     "publish": lambda patch: patch.setattr(Recommender, "_take", raises(MemoryError("no room"))),
     "learner": lambda patch: cannot_start(patch, "mtaw-learner"),
+    "flusher": lambda patch: cannot_start(patch, "mtaw-fsync"),
     "watch": lambda patch: cannot_start(patch, "mtaw-knowledge"),
 }
 

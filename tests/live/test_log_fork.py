@@ -12,6 +12,7 @@ import pytest
 from mtaw_fast.live.event_log import START
 from mtaw_fast.live.events import Click
 from mtaw_fast.live.log import FileLog
+from tests.live.test_failed_loads import cannot_start
 from tests.live.test_flusher import SECONDS, open_segments
 from tests.ranking.test_fork import child
 
@@ -33,6 +34,30 @@ def test_what_a_child_appends_is_flushed_there(tmp_path: Path, monkeypatch: pyte
     assert child(work) == 0
     log.append([OWN])
     assert [one.event for one in log.read(START)] == [OWN, THEIRS, OWN]
+    log.close()
+
+
+def test_a_child_that_can_start_no_thread_keeps_nothing_until_it_can(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = FileLog(tmp_path)
+    log.append([OWN])
+
+    def work() -> None:
+        with monkeypatch.context() as patch:
+            cannot_start(patch, "mtaw-fsync")
+            for _ in range(2):
+                with pytest.raises(RuntimeError, match="can't start new thread"):
+                    log.append([THEIRS])
+        flushed = threading.Event()
+        monkeypatch.setattr(os, "fdatasync", lambda file: flushed.set())
+        log.append([THEIRS])
+        assert flushed.wait(SECONDS)
+        log.close()
+        assert open_segments(tmp_path) == []
+
+    assert child(work) == 0
+    assert [one.event for one in log.read(START)] == [OWN, THEIRS]
     log.close()
 
 
