@@ -57,9 +57,13 @@ class Learner:
         """
         try:
             with self._turn:  # the thread waits: its start may fail, and what was published cannot be taken back
-                self._thread.start()
-                self._read_ahead()
-                self._publish_all()
+                try:
+                    self._thread.start()
+                    self._read_ahead()
+                    self._publish_all()
+                except BaseException:
+                    self.end()  # before it has its turn
+                    raise
         except BaseException:
             self.stop()
             raise

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import resource
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +23,7 @@ from mtaw_fast.live.events import Click
 from mtaw_fast.live.limits import LearningLimits
 from mtaw_fast.live.log import FileLog
 from mtaw_fast.live.state import LiveState
+from mtaw_fast.ranking.fork_lock import ForkLock
 from tests.live.test_learning import MODEL, NOON, answers, drawn, folder, learning, until_learned
 from tests.ranking.test_fork import child
 from tests.service.running import eventually
@@ -285,3 +287,25 @@ def test_a_forked_child_observes_and_closes_whatever_event_a_thread_was_at(learn
     with event._event._cond:  # as a thread holds it for a moment that waits or sets
         assert child(work) == 0
     until_learned(rec, rec.observe("t", ["sku-1"]))
+
+
+def test_a_start_that_fails_publishes_nothing_later(tmp_path: Path) -> None:
+    published: list[object] = []
+
+    def publish(catalog: object) -> None:
+        published.append(catalog)
+        raise MemoryError("no room")
+
+    class Slow(ForkLock):
+        def __exit__(self, *error: Any) -> None:
+            super().__exit__(*error)
+            time.sleep(0.1)  # others have their turn
+
+    log = FileLog(tmp_path / "learned")
+    one = learner.Learner(log, LiveState(MODEL, LearningLimits()), publish)
+    one._turn = Slow()
+    with pytest.raises(MemoryError):
+        one.start()
+    assert not one._thread.is_alive()
+    assert len(published) == 1
+    log.close()
