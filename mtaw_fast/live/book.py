@@ -75,9 +75,12 @@ class SessionBook:
                 self.refused[reason] += 1
         return lesson
 
-    def resume(self, clicks: Iterable[Click]) -> Lesson:
-        """Clicks that were taken before: all of them are learned, whatever the limits."""
+    def resume(self, clicks: Iterable[Click], machines: Mapping[str, int]) -> Lesson:
+        """Clicks that were taken before: all of them are learned, whatever the limits. machines: as the property."""
         lesson = Lesson()
+        for name, last in machines.items():
+            self._open[name] = _Open(self._next, last, machine=True)
+            self._next += 1
         for click in clicks:
             self.clock = max(self.clock, click.time) if not self.clock else self.clock
             session = self._session(click)
@@ -92,6 +95,11 @@ class SessionBook:
         """The handles of sessions that may go on, by their ids."""
         least = self.clock - self._limits.session_gap
         return {name: one.handle for name, one in self._open.items() if one.last >= least}
+
+    @property
+    def machines(self) -> dict[str, int]:
+        """Unix milliseconds of the last clicks of machines' sessions that may go on, by their ids."""
+        return {name: one.last for name, one in self._open.items() if one.machine}
 
     def _take(self, click: Click, lesson: Lesson) -> str | None:
         limits = self._limits

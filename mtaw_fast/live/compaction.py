@@ -80,6 +80,7 @@ class _Compaction:
         self._before, self._ledger, self._collector = model, ledger, collector
         self._old = model.learned or Learned("", "", 0)
         open_ones = {} if all_over else ledger.book.open_sessions()
+        self._machines = {} if all_over else ledger.book.machines
         self._open = {handle: name for name, handle in open_ones.items() if handle in collector.sessions}
         over = [handle for handle in collector.sessions if handle not in self._open]
         self._over = sorted(over, key=lambda handle: (collector.sessions[handle].times[-1], handle))
@@ -126,6 +127,7 @@ class _Compaction:
             seed_items=np.ascontiguousarray(seeds[:, 0]),
             seed_neighbours=np.ascontiguousarray(seeds[:, 1]),
             carried=np.frombuffer(b"\n".join(self._carried()), dtype=np.uint8),
+            machines=self._machines,
         )
 
     def _sessions(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -6,8 +6,8 @@ Axes: L sessions that came from the log, E event ids, N items.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -57,6 +57,9 @@ class Learned:
         Pairs of an item that was added by hand and a neighbour that was named with it.
     carried : uint8[..]
         Clicks of sessions that were not over: UTF-8 lines of JSON in the log's order.
+    machines : mapping of str to int
+        The ids of sessions that were not over and are a machine's, of which nothing is learned: Unix milliseconds of
+        their last clicks.
 
     Raises
     ------
@@ -77,6 +80,7 @@ class Learned:
     seed_items: np.ndarray = field(default_factory=_nothing(np.int32))
     seed_neighbours: np.ndarray = field(default_factory=_nothing(np.int32))
     carried: np.ndarray = field(default_factory=_nothing(np.uint8))
+    machines: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name, dtype in _TYPES.items():
@@ -104,7 +108,8 @@ class Learned:
 
     def save(self, path: Path) -> None:
         """Write it to `path` as one safetensors file, atomically."""
-        about = {"layout": LAYOUT, "log": self.log, "position": self.position, "clock": self.clock}
+        about = {"layout": LAYOUT, "log": self.log, "position": self.position, "clock": self.clock,
+                 "machines": dict(self.machines)}  # fmt: skip
         text = np.frombuffer(json.dumps(about).encode(), dtype=np.uint8)
         write_tensors(path, {_ABOUT: text, **{name: getattr(self, name) for name in _TYPES}})
 
@@ -112,15 +117,15 @@ class Learned:
     def load(cls, path: Path | HeldFile) -> Learned:
         """Map what `save` wrote. Raises DataError where the file is missing, damaged or of another layout."""
         arrays = map_tensors(path)
-        wanted = {one.name for one in fields(cls)} - {"log", "position", "clock"}
         try:
             about = json.loads(arrays.pop(_ABOUT).tobytes())
             if about["layout"] != LAYOUT:
                 raise DataError(f"{path}: its layout is {about['layout']}, not {LAYOUT}; upgrade mtaw-fast")
-            if set(arrays) != wanted:
-                raise KeyError(next(iter(set(arrays) ^ wanted)))
-            return cls(str(about["log"]), str(about["position"]), int(about["clock"]), **arrays)
-        except (KeyError, TypeError, ValueError) as error:
+            if set(arrays) != set(_TYPES):
+                raise KeyError(next(iter(set(arrays) ^ set(_TYPES))))
+            machines = {str(name): int(last) for name, last in about.get("machines", {}).items()}  # older ones lack it
+            return cls(str(about["log"]), str(about["position"]), int(about["clock"]), machines=machines, **arrays)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise DataError(f"{path}: what was learned is damaged ({type(error).__name__}: {error})") from None
         except DataError as error:
             raise DataError(f"{path}: {error}") from None

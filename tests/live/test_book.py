@@ -107,6 +107,20 @@ def test_a_machine_is_taken_out_and_never_learned_again() -> None:
     assert book.refused["machine"] + len(lesson.items) == 13
 
 
+def test_a_machine_is_known_as_one_where_it_is_resumed() -> None:
+    _, book = taken(*(Click("m", n, NOON + n) for n in range(40)), Click("s", 1, NOON))
+    assert book.machines == {"m": NOON + 39}
+    after = SessionBook(LearningLimits(), clock=book.clock)
+    lesson = after.resume([Click("s", 1, NOON)], book.machines)
+    assert (lesson.handles, after.machines) == ([1], book.machines)
+    assert after.take([Click("m", 1, NOON + 60), Click("s", 2, NOON + 60)]).items == [2]
+    assert after.take([Click("m", 1, NOON + 2 * HOUR)]).items == [1], "another session, since it was idle"
+    after = SessionBook(LearningLimits(), clock=book.clock)
+    after.resume([], book.machines)
+    after.forget("m")
+    assert after.machines == {}
+
+
 def test_as_many_clicks_as_the_burst_allows_are_no_machine() -> None:
     lesson, _ = taken(*(Click("s", n, NOON) for n in range(30)))
     assert len(lesson.items) == 30

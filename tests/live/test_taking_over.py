@@ -103,3 +103,26 @@ def test_a_hiccup_on_the_way_ends_no_learning_and_is_made_good(
     assert tries[:2] == [(True, True)] * 2, "what serves and what learns were of two bundles, or nothing learned"
     assert [one for one in caplog.messages if one.startswith("what was learned could not be taken over")]
     eventually(lambda: sum(one.name == "mtaw-learner" for one in threading.enumerate()) == 1, 5)
+
+
+def test_a_machine_that_goes_on_keeps_no_bundle_from_being_taken_over(
+    folder: Path, learning: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its clicks are learned neither by what serves nor by what takes over: both give new items the same places."""
+    rec, real, go = learning(), knowledge.newest_bundle, threading.Event()
+
+    def held_up(*arguments: Any) -> Any:
+        found = real(*arguments)
+        assert go.wait(20)
+        return found
+
+    monkeypatch.setattr(knowledge, "newest_bundle", held_up)
+    until_learned(rec, rec.observe("machine", [f"sku-{n % 20}" for n in range(40)]))
+    compact_folder(folder, rec.knowledge.settings)
+    rec.observe("machine", ["its-item"])
+    until_learned(rec, rec.observe("visitor", ["newest"]))
+    place = rec.ids.lookup(["newest"])[0]
+    go.set()
+    eventually(lambda: rec.bundle.model.learned is not None, 10)
+    assert rec.ids.lookup(["newest"])[0] == place
+    assert "its-item" not in rec.ids
