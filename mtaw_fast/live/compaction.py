@@ -72,13 +72,16 @@ def compacted(
         ledger.take(some, collector)
     if refused is not None:
         refused.update(ledger.refused + ledger.book.refused)
-    return _Compaction(model, ledger, collector, keep, all_over).model(log, threads)
+    return _Compaction(model, ledger, collector, keep, all_over, since).model(log, threads)
 
 
 class _Compaction:
-    def __init__(self, model: Model, ledger: Ledger, collector: _Collector, keep: int | None, all_over: bool) -> None:
+    def __init__(
+        self, model: Model, ledger: Ledger, collector: _Collector, keep: int | None, all_over: bool, since: int | None
+    ) -> None:
         self._before, self._ledger, self._collector = model, ledger, collector
         self._old = model.learned or Learned("", "", 0)
+        self._since = self._old.since if since is None else since
         open_ones = {} if all_over else ledger.book.open_sessions()
         self._machines = {} if all_over else ledger.book.machines
         self._open = {handle: name for name, handle in open_ones.items() if handle in collector.sessions}
@@ -128,6 +131,7 @@ class _Compaction:
             seed_neighbours=np.ascontiguousarray(seeds[:, 1]),
             carried=np.frombuffer(b"\n".join(self._carried()), dtype=np.uint8),
             machines=self._machines,
+            since=self._since,
         )
 
     def _sessions(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -54,6 +54,9 @@ def _is_of_the_system(error: BaseException) -> bool:
 
 
 def trained_until(bundle: Bundle) -> int | None:
-    """Unix milliseconds of the last click that a training knew; None where it had no times, or where the bundle has
-    learned: then its position in the log says what it knows."""
-    return bundle.model.learned_until if bundle.model.learned is None else None
+    """Unix milliseconds of the last click that a training, or an update by a day's log, knew; None without times.
+
+    A bundle that has grown keeps what was so before: what it learned since, its position in the log says.
+    """
+    learned = bundle.model.learned
+    return bundle.model.learned_until if learned is None or not learned.log else learned.since

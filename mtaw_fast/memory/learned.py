@@ -60,6 +60,9 @@ class Learned:
     machines : mapping of str to int
         The ids of sessions that were not over and are a machine's, of which nothing is learned: Unix milliseconds of
         their last clicks.
+    since : int | None
+        Unix milliseconds up to which a training knew the log's clicks by their times: they are not learned. None where
+        that is not known.
 
     Raises
     ------
@@ -81,6 +84,7 @@ class Learned:
     seed_neighbours: np.ndarray = field(default_factory=_nothing(np.int32))
     carried: np.ndarray = field(default_factory=_nothing(np.uint8))
     machines: Mapping[str, int] = field(default_factory=dict)
+    since: int | None = None
 
     def __post_init__(self) -> None:
         for name, dtype in _TYPES.items():
@@ -109,7 +113,7 @@ class Learned:
     def save(self, path: Path) -> None:
         """Write it to `path` as one safetensors file, atomically."""
         about = {"layout": LAYOUT, "log": self.log, "position": self.position, "clock": self.clock,
-                 "machines": dict(self.machines)}  # fmt: skip
+                 "machines": dict(self.machines), "since": self.since}  # fmt: skip
         text = np.frombuffer(json.dumps(about).encode(), dtype=np.uint8)
         write_tensors(path, {_ABOUT: text, **{name: getattr(self, name) for name in _TYPES}})
 
@@ -123,8 +127,13 @@ class Learned:
                 raise DataError(f"{path}: its layout is {about['layout']}, not {LAYOUT}; upgrade mtaw-fast")
             if set(arrays) != set(_TYPES):
                 raise KeyError(next(iter(set(arrays) ^ set(_TYPES))))
-            machines = {str(name): int(last) for name, last in about.get("machines", {}).items()}  # older ones lack it
-            return cls(str(about["log"]), str(about["position"]), int(about["clock"]), machines=machines, **arrays)
+            machines = {
+                str(name): int(last) for name, last in about.get("machines", {}).items()
+            }  # older ones lack both
+            since = None if about.get("since") is None else int(about["since"])
+            return cls(
+                str(about["log"]), str(about["position"]), int(about["clock"]), machines=machines, since=since, **arrays
+            )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise DataError(f"{path}: what was learned is damaged ({type(error).__name__}: {error})") from None
         except DataError as error:

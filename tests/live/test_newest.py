@@ -19,7 +19,9 @@ from mtaw_fast.live.compactor import compact_folder
 from mtaw_fast.live.events import Click
 from mtaw_fast.live.log import FileLog
 from mtaw_fast.live.newest import newest_bundle
+from mtaw_fast.live.offline import log_limits, taken_in
 from mtaw_fast.live.settings import LearningSettings
+from tests.live.logs import drawn_rows, log_file, saved, trained_before
 from tests.live.test_learning import HOUR, NOON, folder, learning, until_learned
 from tests.service.running import eventually
 
@@ -177,3 +179,37 @@ def test_a_bundle_that_was_made_again_with_other_places_is_not_taken_over(
     assert "second" not in rec.recommend(["sku-1"], k=100, filter=prepared).items
     until_learned(rec, rec.observe("t", ["third"]))
     assert {"first", "second", "third"} <= set(rec.ids)
+
+
+@pytest.mark.parametrize("updated", [False, True])
+def test_what_a_training_or_an_update_knew_by_its_time_is_learned_neither_before_nor_after_growing(
+    tmp_path: Path, updated: bool
+) -> None:
+    rows = drawn_rows()
+    model = trained_before(rows)
+    if updated:
+        model, _ = taken_in(log_file(tmp_path / "log.csv", rows, model), log_limits())
+    bundle, settings = saved(tmp_path / "timed", model), LearningSettings(tmp_path / "learned", keep_days=3650)
+    until = bundle.model.learned_until
+    assert until is not None
+    log, known = FileLog(settings.folder), [Click(*row) for row in rows if row[2] <= until]
+    log.append([*known, Click("next", "sku-1", until + 1)])
+    assert learned_clicks(tmp_path, settings) == (1, len(known))
+    assert compact_folder(bundle.folder, settings) is not None
+    late = [Click("late", "unheard-of", until)]
+    log.append([*late, Click("next", "sku-2", until + 2)])
+    assert compact_folder(bundle.folder, settings) is not None
+    log.append([*late, Click("next", "sku-2", until + 3)])
+    clicks, refused = learned_clicks(tmp_path, settings)
+    assert (clicks, refused) == (3, 1), "the session was carried along, and what came late was learned"
+    log.close()
+
+
+def learned_clicks(place: Path, settings: LearningSettings) -> tuple[int, int]:
+    """(since the bundle that is served, not learned since a training knew them)."""
+    rec = Recommender.load(place / "timed", learn=settings)
+    assert rec.knowledge is not None
+    ledger = rec.knowledge.state.ledger
+    assert "unheard-of" not in rec.ids
+    rec.close()
+    return ledger.learned_clicks, ledger.refused["trained"]
