@@ -19,7 +19,7 @@ from mtaw_fast.data.item_ids import ItemIds
 from mtaw_fast.data.sessions import Sessions, offsets_of
 from mtaw_fast.errors import UsageError
 from mtaw_fast.live.knowledge import Knowledge
-from mtaw_fast.live.newest import newest_bundle
+from mtaw_fast.live.newest import newest_bundle, signature_of
 from mtaw_fast.live.opening import open_log
 from mtaw_fast.live.seeding import with_named
 from mtaw_fast.live.settings import LearningSettings
@@ -123,6 +123,7 @@ class Recommender:
             return cls(*_parts(Bundle.load(folder, verify=verify), encoder, index))
         settings = learn if isinstance(learn, LearningSettings) else LearningSettings(Path(learn))
         _refuse_exported(encoder, index)
+        seen = signature_of(settings.folder)
         bundle = newest_bundle(folder, settings.folder, verify)
         if bundle.memory is None:
             raise UsageError(
@@ -143,7 +144,7 @@ class Recommender:
         recommender._folder, recommender._learns_by = Path(folder).absolute(), settings
         log = open_log(settings)
         try:
-            recommender._knowledge = Knowledge(folder, bundle, log, settings, prepare, verify)
+            recommender._knowledge = Knowledge(folder, bundle, seen, log, settings, prepare, verify)
         except BaseException:
             log.close()
             raise

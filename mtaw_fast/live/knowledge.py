@@ -23,14 +23,14 @@ from typing import Any
 import numpy as np
 
 from mtaw_fast.bundle import Bundle
-from mtaw_fast.bundle.format import MANIFEST, model_hash
+from mtaw_fast.bundle.format import model_hash
 from mtaw_fast.bundle.reader import read_manifest
 from mtaw_fast.errors import DataError, LearnError, MtawError, shown
 from mtaw_fast.live import compacting
 from mtaw_fast.live.event_log import START, EventLog
 from mtaw_fast.live.events import MOST_TEXT, AddItems, Event, RemoveItems, checked_click, forget_of, is_id, now_ms
 from mtaw_fast.live.learner import Learner
-from mtaw_fast.live.newest import GROWN, newest_bundle, trained_until
+from mtaw_fast.live.newest import GROWN, Signature, newest_bundle, signature_of, trained_until
 from mtaw_fast.live.scrubbing import is_scrubbed
 from mtaw_fast.live.settings import LearningSettings
 from mtaw_fast.live.state import LiveState
@@ -42,8 +42,6 @@ _LOOK_SECONDS = 0.5
 _LEAST_SECONDS = 60.0  # between two compactions
 _LOG = logging.getLogger("mtaw_fast.live")
 
-Signature = tuple[int, int] | None  # of a manifest: what changes when it is replaced; None where there is none
-
 
 class Knowledge:
     """Follows a log for one recommender.
@@ -54,6 +52,8 @@ class Knowledge:
         The bundle that a training made.
     bundle : Bundle
         What `newest_bundle` found; it has a session memory.
+    seen : Signature
+        `signature_of` the folder to learn in before that: what is put there meanwhile is taken over.
     log : EventLog
         Where events are kept; `stop` closes it.
     settings : LearningSettings
@@ -74,6 +74,7 @@ class Knowledge:
         self,
         folder: str | os.PathLike[str],
         bundle: Bundle,
+        seen: Signature,
         log: EventLog,
         settings: LearningSettings,
         prepare: Callable[[Bundle], Callable[[Catalog], None]],
@@ -85,7 +86,7 @@ class Knowledge:
         self._stopped = ForkEvent()
         self._compactor: subprocess.Popen[bytes] | None = None
         self._asked = time.monotonic()
-        self._served = self._signature()
+        self._served = seen
         self._following = ForkLock()
         self.bundle = bundle
         self._trained = _training_of(bundle.manifest)
@@ -217,16 +218,9 @@ class Knowledge:
         self.learner.stop()
         self.log.close()
 
-    def _signature(self) -> Signature:
-        try:
-            status = (self.settings.folder / GROWN / MANIFEST).stat()
-        except OSError:
-            return None
-        return status.st_ino, status.st_mtime_ns
-
     def _look_for_ever(self) -> None:
         while not self._stopped.wait(_LOOK_SECONDS):
-            signature = self._signature()
+            signature = signature_of(self.settings.folder)
             if signature != self._served and (self._failure is None or self._failure.is_over(signature)):
                 self._try_to_switch(signature)
                 continue
@@ -321,7 +315,7 @@ class Knowledge:
             self._wait_a_little()
         if code not in (0, compacting.UNTIDY):
             raise LearnError(f"what was learned in {self.settings.folder} was not taken in; its message is above")
-        while (signature := self._signature()) != self._served:
+        while (signature := signature_of(self.settings.folder)) != self._served:
             failure = self._failure
             if failure is not None and failure.signature == signature:
                 raise LearnError(failure.told)

@@ -17,6 +17,17 @@ GROWN = "bundle"
 _OF_CONTENTS = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENXIO}
 _LOG = logging.getLogger("mtaw_fast.live")
 
+Signature = tuple[int, int] | None  # of a manifest: what changes when it is replaced; None where there is none
+
+
+def signature_of(learned: Path) -> Signature:
+    """That of the grown bundle in a folder to learn in."""
+    try:
+        status = (learned / GROWN / MANIFEST).stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns
+
 
 def newest_bundle(folder: str | os.PathLike[str], learned: Path, verify: bool) -> Bundle:
     """The bundle that what was learned in `learned` has grown `folder`'s into; `folder`'s own where there is none.

@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from mtaw_fast import Recommender
+from mtaw_fast import Recommender, recommender
 from mtaw_fast.errors import LearnError
 from mtaw_fast.live import knowledge
 from mtaw_fast.live.compactor import compact_folder
+from mtaw_fast.live.settings import LearningSettings
 from mtaw_fast.ranking.pipeline import Pipeline
 from tests.live.test_learning import folder, learning, until_learned
 from tests.service.running import eventually
@@ -126,3 +127,20 @@ def test_a_machine_that_goes_on_keeps_no_bundle_from_being_taken_over(
     eventually(lambda: rec.bundle.model.learned is not None, 10)
     assert rec.ids.lookup(["newest"])[0] == place
     assert "its-item" not in rec.ids
+
+
+def test_a_bundle_that_grows_while_one_is_loaded_is_taken_over(
+    folder: Path, learning: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = learning()
+    until_learned(first, first.observe("s", ["sku-1"]))
+    first.close()
+    real = recommender.open_log
+
+    def opened(settings: LearningSettings) -> Any:
+        compact_folder(folder, settings)
+        return real(settings)
+
+    monkeypatch.setattr(recommender, "open_log", opened)
+    rec = learning()
+    eventually(lambda: rec.bundle.model.learned is not None, 10)
