@@ -18,8 +18,8 @@ from mtaw_fast.bundle.format import model_hash
 from mtaw_fast.errors import LearnError, MtawError
 from mtaw_fast.live.compacting import BUSY, UNTIDY
 from mtaw_fast.live.compaction import compacted
-from mtaw_fast.live.event_log import START, EventLog, Stamped
-from mtaw_fast.live.newest import GROWN, newest_bundle, trained_until
+from mtaw_fast.live.event_log import EventLog, Stamped
+from mtaw_fast.live.newest import GROWN, newest_bundle, position_in, trained_until
 from mtaw_fast.live.opening import open_log
 from mtaw_fast.live.scrubbing import scrub_forgotten
 from mtaw_fast.live.settings import LearningSettings, limits_of
@@ -103,10 +103,7 @@ def _tidy(log: EventLog, settings: LearningSettings, position: str) -> None:
 
 def _behind(log: EventLog, bundle: Bundle) -> Iterator[list[Stamped]]:
     """The events behind a bundle's position. Raises LearnError where that is of another log."""
-    learned = bundle.model.learned
-    if learned is not None and learned.log not in ("", log.identity):
-        raise LearnError(f"{bundle.folder} has learned from another log; give it the folder it learned in")
-    position = START if learned is None else learned.position
+    position = position_in(bundle, log)
     while some := log.read(position, _READ_EVENTS):
         yield some
         position = some[-1].position

@@ -27,10 +27,10 @@ from mtaw_fast.bundle.format import model_hash
 from mtaw_fast.bundle.reader import read_manifest
 from mtaw_fast.errors import DataError, LearnError, MtawError, shown
 from mtaw_fast.live import compacting
-from mtaw_fast.live.event_log import START, EventLog
+from mtaw_fast.live.event_log import EventLog
 from mtaw_fast.live.events import MOST_TEXT, AddItems, Event, RemoveItems, checked_click, forget_of, is_id, now_ms
 from mtaw_fast.live.learner import Learner
-from mtaw_fast.live.newest import GROWN, Signature, newest_bundle, signature_of, trained_until
+from mtaw_fast.live.newest import GROWN, Signature, newest_bundle, position_in, signature_of, trained_until
 from mtaw_fast.live.scrubbing import is_scrubbed
 from mtaw_fast.live.settings import LearningSettings
 from mtaw_fast.live.state import LiveState
@@ -67,7 +67,8 @@ class Knowledge:
     Raises
     ------
     LearnError
-        Where the log cannot be read. No thread is left then, and the log is open still.
+        Where the log cannot be read, or the bundle has learned from another one. No thread is left then, and the log is
+        open still.
     """
 
     def __init__(
@@ -100,6 +101,7 @@ class Knowledge:
             raise
 
     def _learner(self, bundle: Bundle) -> Learner:
+        position_in(bundle, self.log)  # raises where it means nothing there
         state = LiveState(bundle.model, self.settings.limits, trained_until(bundle))
         return Learner(self.log, state, self._prepare(bundle))
 
@@ -277,8 +279,7 @@ class Knowledge:
         if running or not self.settings.compact:
             return False
         waited = time.monotonic() - self._asked
-        ledger, learned = self.state.ledger, self.bundle.model.learned
-        known = START if learned is None else learned.position
+        ledger, known = self.state.ledger, position_in(self.bundle, self.log)
         # Not by clicks: those of sessions that were carried along are no news, and a request to forget is none.
         news = ledger.position > known
         if news and ledger.learned_clicks >= self.settings.compact_clicks:

@@ -10,7 +10,8 @@ from pathlib import Path
 from mtaw_fast.bundle import Bundle
 from mtaw_fast.bundle.format import MANIFEST, model_hash
 from mtaw_fast.bundle.reader import LaterFormatError
-from mtaw_fast.errors import BundleError
+from mtaw_fast.errors import BundleError, LearnError
+from mtaw_fast.live.event_log import START, EventLog
 
 GROWN = "bundle"
 # What a manifest or a folder with wrong contents leads to. Any other error of the system says nothing about them.
@@ -71,3 +72,13 @@ def trained_until(bundle: Bundle) -> int | None:
     """
     learned = bundle.model.learned
     return bundle.model.learned_until if learned is None or not learned.log else learned.since
+
+
+def position_in(bundle: Bundle, log: EventLog) -> str:
+    """Up to where a bundle knows a log. Raises LearnError where it has learned from another one."""
+    learned = bundle.model.learned
+    if learned is None:
+        return START
+    if learned.log not in ("", log.identity):
+        raise LearnError(f"{bundle.folder} has learned from another log; give it the folder it learned in")
+    return learned.position

@@ -6,14 +6,16 @@ import errno
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from mtaw_fast import Recommender
+from mtaw_fast.bundle import Bundle
 from mtaw_fast.bundle.format import MANIFEST
-from mtaw_fast.errors import BundleError
+from mtaw_fast.errors import BundleError, LearnError
 from mtaw_fast.live import compactor, knowledge
 from mtaw_fast.live.compactor import compact_folder
 from mtaw_fast.live.events import Click
@@ -21,6 +23,7 @@ from mtaw_fast.live.log import FileLog
 from mtaw_fast.live.newest import newest_bundle
 from mtaw_fast.live.offline import log_limits, taken_in
 from mtaw_fast.live.settings import LearningSettings
+from mtaw_fast.memory.learned import Learned
 from tests.live.logs import drawn_rows, log_file, saved, trained_before
 from tests.live.test_learning import HOUR, NOON, folder, learning, until_learned
 from tests.service.running import eventually
@@ -213,3 +216,18 @@ def learned_clicks(place: Path, settings: LearningSettings) -> tuple[int, int]:
     assert "unheard-of" not in rec.ids
     rec.close()
     return ledger.learned_clicks, ledger.refused["trained"]
+
+
+@pytest.mark.parametrize("position", ["0000000000-000000000000", "0000000007-000000000000"])
+def test_a_bundle_that_learned_from_another_log_is_refused(folder: Path, tmp_path: Path, position: str) -> None:
+    """Its position means nothing there: it may lie in the middle, or where the log never gets."""
+    settings = LearningSettings(tmp_path / "learned", compact=False)
+    log = FileLog(settings.folder)
+    log.append([Click("s", "sku-1", NOON)])
+    before = Bundle.load(folder)
+    learned = Learned("another", position, NOON)
+    Bundle.save(folder, replace(before.model, learned=learned), metrics={}, dataset={}, overwrite=True)
+    for work in (lambda: Recommender.load(folder, learn=settings), lambda: compact_folder(folder, settings)):
+        with pytest.raises(LearnError, match="has learned from another log; give it the folder it learned in"):
+            work()
+    log.close()
