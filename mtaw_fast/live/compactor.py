@@ -62,7 +62,6 @@ def compact_folder(folder: str | os.PathLike[str], settings: LearningSettings, *
 
 
 def _compact(folder: str | os.PathLike[str], settings: LearningSettings, log: EventLog) -> Bundle:
-    given = Bundle.load(folder, verify=False)
     before = newest_bundle(folder, settings.folder, verify=False)
     model = compacted(
         before.model,
@@ -78,7 +77,7 @@ def _compact(folder: str | os.PathLike[str], settings: LearningSettings, log: Ev
         metrics=before.manifest["metrics"],
         dataset=before.manifest["dataset"],
         overwrite=True,
-        about={"grown_from": before.manifest.get("grown_from", model_hash(given.manifest))},
+        about={"grown_from": before.manifest.get("grown_from", model_hash(before.manifest))},
     )
     assert model.learned is not None
     _tidy(log, settings, model.learned.position)

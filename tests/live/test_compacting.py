@@ -17,6 +17,8 @@ from typing import Any
 import pytest
 
 from mtaw_fast import Recommender
+from mtaw_fast.bundle import Bundle
+from mtaw_fast.bundle.format import model_hash
 from mtaw_fast.errors import LearnError
 from mtaw_fast.live import compactor, knowledge, scrubbing
 from mtaw_fast.live.compacting import BUSY, UNTIDY
@@ -24,7 +26,7 @@ from mtaw_fast.live.compactor import UntidyError, compact_folder
 from mtaw_fast.live.events import Click, Forget
 from mtaw_fast.live.log import FileLog
 from mtaw_fast.live.settings import LearningSettings
-from tests.live.test_learning import HOUR, NOON, folder, learning, until_learned
+from tests.live.test_learning import HOUR, NOON, folder, learning, parts, until_learned
 from tests.service.running import eventually
 
 __all__ = ["folder", "learning"]
@@ -180,3 +182,19 @@ def test_what_makes_a_compaction_due(learning: Make) -> None:
     assert not is_due()
     (one.settings.folder / scrubbing.MARK).unlink()
     assert is_due(), "the compaction was ended before the log was scrubbed"
+
+
+def test_a_training_that_comes_while_one_is_compacted_gets_its_own_name(
+    folder: Path, learning: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rec, real = learning(), compactor.newest_bundle
+    until_learned(rec, rec.observe("s", ["sku-1"]))
+
+    def trained(*arguments: Any, **named: Any) -> Any:
+        Bundle.save(folder, parts(4), metrics={}, dataset={}, overwrite=True)
+        return real(*arguments, **named)
+
+    monkeypatch.setattr(compactor, "newest_bundle", trained)
+    grown = compact_folder(folder, rec.knowledge.settings)
+    assert grown is not None
+    assert grown.manifest["grown_from"] == model_hash(Bundle.load(folder).manifest)
