@@ -174,7 +174,7 @@ class Learner:
         begin = time.monotonic()
         try:
             self._publish(state.newest())
-        except Exception:
+        except BaseException:  # an interrupt too: `catch_up` is called from any thread
             state.ledger.changed = True  # nobody has it yet
             raise
         self._published, self._known = time.monotonic(), state.ledger.position

@@ -309,3 +309,21 @@ def test_a_start_that_fails_publishes_nothing_later(tmp_path: Path) -> None:
     assert not one._thread.is_alive()
     assert len(published) == 1
     log.close()
+
+
+def test_an_interrupt_while_a_state_is_published_loses_no_item(learning: Make) -> None:
+    rec = learning()
+    one, real = rec.knowledge.learner, rec.knowledge.learner._publish
+
+    def interrupted(catalog: object) -> None:
+        one._publish = real
+        raise KeyboardInterrupt
+
+    with one.paused():
+        position = rec.observe("s", ["newest"])
+        one._publish = interrupted
+        one._read_ahead()
+        with pytest.raises(KeyboardInterrupt):
+            one._publish_all()
+    until_learned(rec, position)
+    assert "newest" in rec.ids
