@@ -18,6 +18,7 @@ POLL_SECONDS = 0.05
 RETRY_SECONDS, MOST_RETRY_SECONDS = 1.0, 60.0
 PUBLISH_SECONDS = 0.3  # between two states of the catalog
 PUBLISH_SHARE = 0.1  # of the time, at most, goes into states for the sake of popularity alone
+MOST_PUBLISH_SECONDS = 60.0  # one state may have cost hours, of a process that was stopped meanwhile
 _READ_EVENTS = 2_000
 _LOG = logging.getLogger("mtaw_fast.live")
 
@@ -142,7 +143,9 @@ class Learner:
 
     def _pause(self) -> float:
         """Seconds between the last state of the catalog and the next one."""
-        return max(PUBLISH_SECONDS, self._cost / PUBLISH_SHARE) if self.state.waits else PUBLISH_SECONDS
+        if not self.state.waits:
+            return PUBLISH_SECONDS
+        return max(PUBLISH_SECONDS, min(self._cost / PUBLISH_SHARE, MOST_PUBLISH_SECONDS))
 
     def _learn_some(self) -> int:
         """Learn the next events; returns how many there were."""

@@ -11,7 +11,7 @@ import pytest
 from mtaw_fast import Recommender
 from mtaw_fast.live import learner
 from mtaw_fast.live.events import Click
-from mtaw_fast.live.learner import PUBLISH_SECONDS, PUBLISH_SHARE
+from mtaw_fast.live.learner import MOST_PUBLISH_SECONDS, PUBLISH_SECONDS, PUBLISH_SHARE
 from tests.live.test_learning import MODEL, NOON, N, folder, learning, until_learned
 
 __all__ = ["folder", "learning"]
@@ -62,6 +62,8 @@ def test_a_costly_state_of_the_catalog_comes_seldom(learning: Make) -> None:
     one._publish = costly
     rec.knowledge.append([Click("s", "sku-1", NOON)], wait=True)
     assert one._pause() >= 0.2 / PUBLISH_SHARE > PUBLISH_SECONDS
+    one._cost = 3600.0  # the process was stopped for an hour
+    assert one._pause() == MOST_PUBLISH_SECONDS
     rec.observe("t", ["newest"])
     one.read_ahead()
     assert one._pause() == PUBLISH_SECONDS, "an item that nobody knew does not wait"
