@@ -328,7 +328,8 @@ class Knowledge:
             )
 
     def _wait_a_little(self) -> None:
-        if self._stopped.wait(_LOOK_SECONDS / 10):
+        # A child of a fork has no thread that would serve it.
+        if self._stopped.wait(_LOOK_SECONDS / 10) or not self._watch.is_alive():
             raise LearnError(f"the learning in {self.settings.folder} was ended before its compaction was served")
 
 

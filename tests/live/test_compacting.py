@@ -27,6 +27,7 @@ from mtaw_fast.live.events import Click, Forget
 from mtaw_fast.live.log import FileLog
 from mtaw_fast.live.settings import LearningSettings
 from tests.live.test_learning import HOUR, NOON, folder, learning, parts, until_learned
+from tests.ranking.test_fork import child
 from tests.service.running import eventually
 
 __all__ = ["folder", "learning"]
@@ -198,3 +199,14 @@ def test_a_training_that_comes_while_one_is_compacted_gets_its_own_name(
     grown = compact_folder(folder, rec.knowledge.settings)
     assert grown is not None
     assert grown.manifest["grown_from"] == model_hash(Bundle.load(folder).manifest)
+
+
+def test_a_child_of_a_fork_waits_for_no_compaction(learning: Make) -> None:
+    rec = learning()
+    until_learned(rec, rec.observe("s", ["sku-1"]))
+
+    def work() -> None:
+        with pytest.raises(LearnError, match="was ended before its compaction was served"):
+            rec.knowledge.compact(wait=True)
+
+    assert child(work) == 0
