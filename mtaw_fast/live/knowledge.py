@@ -222,14 +222,15 @@ class Knowledge:
 
     def _look_for_ever(self) -> None:
         while not self._stopped.wait(_LOOK_SECONDS):
-            signature = signature_of(self.settings.folder)
-            if signature != self._served and (self._failure is None or self._failure.is_over(signature)):
+            signature, failure = signature_of(self.settings.folder), self._failure  # once: `compact` takes it away
+            if signature != self._served and (failure is None or failure.is_over(signature)):
                 self._try_to_switch(signature)
                 continue
             try:
                 if self._is_due():
                     self.compact()
             except Exception as error:  # what serves goes on, and so does this thread
+                self._asked = time.monotonic()  # it may be the disk, which would be told of at every look
                 _LOG.error("what was learned could not be compacted: %s", error, exc_info=_is_unforeseen(error))
 
     def _try_to_switch(self, signature: Signature) -> None:

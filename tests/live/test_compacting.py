@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import errno
 import fcntl
 import os
 import threading
@@ -210,3 +211,27 @@ def test_a_child_of_a_fork_waits_for_no_compaction(learning: Make) -> None:
             rec.knowledge.compact(wait=True)
 
     assert child(work) == 0
+
+
+def test_what_fails_before_a_compaction_is_not_told_at_every_look(
+    learning: Make, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    rec, looks = learning(), list[float]()
+    one = rec.knowledge
+
+    def failing(*_: Any) -> bool:
+        raise OSError(errno.EIO, "Input/output error")
+
+    real = knowledge.signature_of
+
+    def looking(folder: Path) -> Any:
+        looks.append(time.monotonic())
+        return real(folder)
+
+    monkeypatch.setattr(knowledge, "_LOOK_SECONDS", 0.02)
+    monkeypatch.setattr(knowledge, "is_scrubbed", failing)
+    monkeypatch.setattr(knowledge, "signature_of", looking)
+    one._asked -= 60
+    one.settings = replace(one.settings, compact=True, compact_seconds=60.0)
+    eventually(lambda: len(looks) > 10, 10)
+    assert len([line for line in caplog.messages if "could not be compacted" in line]) == 1
