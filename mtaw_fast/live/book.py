@@ -25,6 +25,7 @@ def key_of(text: str) -> int:
 class _Open:
     handle: int
     last: int
+    learned: int = 0  # the last click that was
     clicks: int = 0
     recent: deque[int] = field(default_factory=deque)
     machine: bool = False
@@ -75,20 +76,25 @@ class SessionBook:
                 self.refused[reason] += 1
         return lesson
 
-    def resume(self, clicks: Iterable[Click], machines: Mapping[str, int]) -> Lesson:
-        """Clicks that were taken before: all of them are learned, whatever the limits. machines: as the property."""
+    def resume(self, clicks: Iterable[Click], ongoing: Mapping[str, tuple[int, bool]]) -> Lesson:
+        """Clicks that were taken before, of sessions that were not over: all of them are learned, whatever the limits.
+
+        ongoing: as the property.
+        """
         lesson = Lesson()
-        for name, last in machines.items():
-            self._open[name] = _Open(self._next, last, machine=True)
-            self._next += 1
         for click in clicks:
             self.clock = max(self.clock, click.time) if not self.clock else self.clock
-            session = self._session(click)
+            session = self._open.get(click.session) or self._begun(click.session, click.time)
+            session.last = session.learned = max(session.last, click.time)
             session.clicks += 1
             session.recent.append(click.time)
             while len(session.recent) > self._limits.burst_clicks:
                 session.recent.popleft()
+            self._open.move_to_end(click.session)
             _add(lesson, session.handle, click)
+        for name, (last, machine) in ongoing.items():
+            session = self._open.get(name) or self._begun(name, last)
+            session.last, session.machine = max(session.last, last), machine
         return lesson
 
     def open_sessions(self) -> dict[str, int]:
@@ -97,9 +103,17 @@ class SessionBook:
         return {name: one.handle for name, one in self._open.items() if one.last >= least}
 
     @property
-    def machines(self) -> dict[str, int]:
-        """Unix milliseconds of the last clicks of machines' sessions that may go on, by their ids."""
-        return {name: one.last for name, one in self._open.items() if one.machine}
+    def ongoing(self) -> dict[str, tuple[int, bool]]:
+        """Of sessions that may go on, by their ids, what clicks that were learned do not tell.
+
+        Unix milliseconds of the last click, learned or not, and whether it is a machine's.
+        """
+        least = self.clock - self._limits.session_gap
+        return {
+            name: (one.last, one.machine)
+            for name, one in self._open.items()
+            if one.machine or (one.clicks and one.last >= max(least, one.learned + 1))
+        }
 
     def _take(self, click: Click, lesson: Lesson) -> str | None:
         limits = self._limits
@@ -129,16 +143,14 @@ class SessionBook:
         if session.clicks < limits.fresh_clicks and not self._flood.admits(click.item, self.clock):
             return "flood"
         session.clicks += 1
+        session.learned = max(session.learned, click.time)
         _add(lesson, session.handle, click)
         return None
 
     def _session(self, click: Click) -> _Open:
         session = self._open.get(click.session)
         if session is None or abs(click.time - session.last) > self._limits.session_gap:
-            session = _Open(self._next, click.time)
-            self._next += 1
-            self._open[click.session] = session
-            self._keys.setdefault(key_of(click.session), []).append(session.handle)
+            session = self._begun(click.session, click.time)
         session.last = max(session.last, click.time)
         self._open.move_to_end(click.session)
         while self._open:
@@ -146,6 +158,12 @@ class SessionBook:
             if oldest.last >= self.clock - 2 * self._limits.session_gap:
                 break
             self._open.popitem(last=False)
+        return session
+
+    def _begun(self, name: str, time: int) -> _Open:
+        session = self._open[name] = _Open(self._next, time)
+        self._next += 1
+        self._keys.setdefault(key_of(name), []).append(session.handle)
         return session
 
     def _bursts(self, session: _Open, time: int) -> bool:

@@ -83,7 +83,7 @@ class _Compaction:
         self._old = model.learned or Learned("", "", 0)
         self._since = self._old.since if since is None else since
         open_ones = {} if all_over else ledger.book.open_sessions()
-        self._machines = {} if all_over else ledger.book.machines
+        self._ongoing = {} if all_over else ledger.book.ongoing
         self._open = {handle: name for name, handle in open_ones.items() if handle in collector.sessions}
         over = [handle for handle in collector.sessions if handle not in self._open]
         self._over = sorted(over, key=lambda handle: (collector.sessions[handle].times[-1], handle))
@@ -130,7 +130,7 @@ class _Compaction:
             seed_items=np.ascontiguousarray(seeds[:, 0]),
             seed_neighbours=np.ascontiguousarray(seeds[:, 1]),
             carried=np.frombuffer(b"\n".join(self._carried()), dtype=np.uint8),
-            machines=self._machines,
+            open=self._ongoing,
             since=self._since,
         )
 

@@ -90,7 +90,7 @@ class Ledger:
         for item, neighbour in self.seeds:
             pupil.seed(item, neighbour)
         carried = [parse(line) for line in self._learned.carried.tobytes().split(b"\n") if line]
-        lesson = self.book.resume((one for one in carried if isinstance(one, Click)), self._learned.machines)
+        lesson = self.book.resume((one for one in carried if isinstance(one, Click)), self._learned.open)
         self._teach(lesson, pupil)
         pupil.look_again()
 

@@ -57,9 +57,9 @@ class Learned:
         Pairs of an item that was added by hand and a neighbour that was named with it.
     carried : uint8[..]
         Clicks of sessions that were not over: UTF-8 lines of JSON in the log's order.
-    machines : mapping of str to int
-        The ids of sessions that were not over and are a machine's, of which nothing is learned: Unix milliseconds of
-        their last clicks.
+    open : mapping of str to (int, bool)
+        Of sessions that were not over, by their ids, what `carried` does not tell: Unix milliseconds of the last click,
+        learned or not, and whether it is a machine's, of which nothing is learned.
     since : int | None
         Unix milliseconds up to which a training knew the log's clicks by their times: they are not learned. None where
         that is not known.
@@ -83,7 +83,7 @@ class Learned:
     seed_items: np.ndarray = field(default_factory=_nothing(np.int32))
     seed_neighbours: np.ndarray = field(default_factory=_nothing(np.int32))
     carried: np.ndarray = field(default_factory=_nothing(np.uint8))
-    machines: Mapping[str, int] = field(default_factory=dict)
+    open: Mapping[str, tuple[int, bool]] = field(default_factory=dict)
     since: int | None = None
 
     def __post_init__(self) -> None:
@@ -113,7 +113,7 @@ class Learned:
     def save(self, path: Path) -> None:
         """Write it to `path` as one safetensors file, atomically."""
         about = {"layout": LAYOUT, "log": self.log, "position": self.position, "clock": self.clock,
-                 "machines": dict(self.machines), "since": self.since}  # fmt: skip
+                 "open": dict(self.open), "since": self.since}  # fmt: skip
         text = np.frombuffer(json.dumps(about).encode(), dtype=np.uint8)
         write_tensors(path, {_ABOUT: text, **{name: getattr(self, name) for name in _TYPES}})
 
@@ -127,12 +127,11 @@ class Learned:
                 raise DataError(f"{path}: its layout is {about['layout']}, not {LAYOUT}; upgrade mtaw-fast")
             if set(arrays) != set(_TYPES):
                 raise KeyError(next(iter(set(arrays) ^ set(_TYPES))))
-            machines = {
-                str(name): int(last) for name, last in about.get("machines", {}).items()
-            }  # older ones lack both
+            # Older ones lack the next two.
+            ongoing = {str(name): (int(last), bool(machine)) for name, (last, machine) in about.get("open", {}).items()}
             since = None if about.get("since") is None else int(about["since"])
             return cls(
-                str(about["log"]), str(about["position"]), int(about["clock"]), machines=machines, since=since, **arrays
+                str(about["log"]), str(about["position"]), int(about["clock"]), open=ongoing, since=since, **arrays
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise DataError(f"{path}: what was learned is damaged ({type(error).__name__}: {error})") from None

@@ -109,16 +109,34 @@ def test_a_machine_is_taken_out_and_never_learned_again() -> None:
 
 def test_a_machine_is_known_as_one_where_it_is_resumed() -> None:
     _, book = taken(*(Click("m", n, NOON + n) for n in range(40)), Click("s", 1, NOON))
-    assert book.machines == {"m": NOON + 39}
+    assert book.ongoing == {"m": (NOON + 39, True)}
     after = SessionBook(LearningLimits(), clock=book.clock)
-    lesson = after.resume([Click("s", 1, NOON)], book.machines)
-    assert (lesson.handles, after.machines) == ([1], book.machines)
+    after.resume([Click("s", 1, NOON)], book.ongoing)
+    assert after.ongoing == book.ongoing
     assert after.take([Click("m", 1, NOON + 60), Click("s", 2, NOON + 60)]).items == [2]
     assert after.take([Click("m", 1, NOON + 2 * HOUR)]).items == [1], "another session, since it was idle"
     after = SessionBook(LearningLimits(), clock=book.clock)
-    after.resume([], book.machines)
+    after.resume([], book.ongoing)
     after.forget("m")
-    assert after.machines == {}
+    assert after.ongoing == {}
+
+
+def test_a_session_that_is_full_and_goes_on_is_full_where_it_is_resumed() -> None:
+    clicks = [Click("s", n, NOON + n * HOUR // 4) for n in range(12)]
+    lesson, book = taken(*clicks, session_clicks=5)
+    assert lesson.items == [0, 1, 2, 3, 4]
+    assert book.ongoing == {"s": (clicks[-1].time, False)}
+    after = SessionBook(LearningLimits(session_clicks=5), clock=book.clock)
+    after.resume(clicks[:5], book.ongoing)
+    assert after.take([Click("s", 12, NOON + 3 * HOUR)]).items == []
+
+
+def test_a_session_of_hours_is_resumed_as_one() -> None:
+    clicks = [Click("s", n, NOON + n * HOUR // 4) for n in range(12)]
+    _, book = taken(*clicks)
+    after = SessionBook(LearningLimits(), clock=book.clock)
+    assert after.resume(clicks, book.ongoing).handles == [0] * 12
+    assert after.take([Click("s", 12, NOON + 3 * HOUR)]).handles == [0]
 
 
 def test_as_many_clicks_as_the_burst_allows_are_no_machine() -> None:
