@@ -216,6 +216,7 @@ class Knowledge:
     def stop(self) -> None:
         """End all threads; a compaction under way is left to end by itself."""
         self._stopped.set()
+        self.learner.end()  # which may learn long anew, and the other thread wait for it to take over a bundle
         self._watch.join()
         self.learner.stop()
         self.log.close()

@@ -16,7 +16,7 @@ import pytest
 
 from mtaw_fast import Recommender
 from mtaw_fast.errors import LearnError
-from mtaw_fast.live import learner
+from mtaw_fast.live import knowledge, learner
 from mtaw_fast.live.compactor import compact_folder
 from mtaw_fast.live.event_log import START
 from mtaw_fast.live.events import Click
@@ -265,6 +265,41 @@ def test_closing_does_not_wait_until_all_is_learned_anew(
     assert len(stopped(caplog)) == 1, "that it was closed is no failure"
     with pytest.raises(LearnError, match="learning was ended while events were learned anew"):
         one.catch_up()
+
+
+def test_closing_waits_for_it_neither_where_a_bundle_is_about_to_be_taken_over(
+    learning: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rec = learning()
+    position = ""
+    for n in range(20):
+        position = rec.observe(f"s{n}", ["sku-1"])
+    until_learned(rec, position)
+    old, apply, again, waits = rec.knowledge.state, LiveState.apply, list[int](), list[int]()
+
+    def slow(self: LiveState, events: Any) -> None:
+        if self is not old:
+            again.append(len(events))
+            eventually(lambda: waits, 10)
+            time.sleep(0.2)
+        elif events:
+            raise MemoryError("for a moment")
+        apply(self, events)
+
+    def taking_over(self: knowledge.Knowledge) -> None:
+        waits.append(1)
+        with self.learner.paused():
+            pass
+
+    monkeypatch.setattr(learner, "_READ_EVENTS", 1)
+    monkeypatch.setattr(LiveState, "apply", slow)
+    rec.observe("t", ["sku-1"])
+    eventually(lambda: again, 10)
+    monkeypatch.setattr(knowledge.Knowledge, "_switch", taking_over)
+    monkeypatch.setattr(knowledge, "signature_of", lambda folder: (0, 0))
+    eventually(lambda: waits, 10)
+    rec.close()
+    assert len(again) < 5
 
 
 def test_a_forked_child_finds_no_lock_held(learning: Make) -> None:
