@@ -122,6 +122,7 @@ class Recommender:
         if learn is None:
             return cls(*_parts(Bundle.load(folder, verify=verify), encoder, index))
         settings = learn if isinstance(learn, LearningSettings) else LearningSettings(Path(learn))
+        settings = replace(settings, folder=settings.folder.absolute())  # wherever the process goes
         _refuse_exported(encoder, index)
         seen = signature_of(settings.folder)
         bundle = newest_bundle(folder, settings.folder, verify)
@@ -144,7 +145,7 @@ class Recommender:
         recommender._folder, recommender._learns_by = Path(folder).absolute(), settings
         log = open_log(settings)
         try:
-            recommender._knowledge = Knowledge(folder, bundle, seen, log, settings, prepare, verify)
+            recommender._knowledge = Knowledge(recommender._folder, bundle, seen, log, settings, prepare, verify)
         except BaseException:
             log.close()
             raise
@@ -153,7 +154,7 @@ class Recommender:
     def __reduce__(self) -> tuple[Any, ...]:
         names = (self.encoder.name, self.index.name, True)
         if self._learns_by is not None:
-            settings = replace(self._learns_by, folder=self._learns_by.folder.absolute())
+            settings = self._learns_by
             if settings.stream is not None and "@" in settings.stream:
                 raise UsageError("a recommender whose Redis address holds a password is not pickled; load it there")
             return Recommender.load, (self._folder, *names, settings)

@@ -100,6 +100,16 @@ def stamped(events: list[Event]) -> list[Stamped]:
     return [Stamped(event, f"{place:010d}-000000000000") for place, event in enumerate(events)]
 
 
+def test_it_learns_on_wherever_the_process_goes(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    rec = Recommender.load(folder.name, learn=LearningSettings(Path("learned"), compact=False))
+    monkeypatch.chdir("/")
+    until_learned(rec, rec.observe("s", ["sku-1", "newest"]))
+    rec.knowledge.compact(wait=True)
+    assert "newest" in rec.bundle.ids
+    rec.close()
+
+
 def test_a_click_reaches_the_rankings_of_others(learning: Callable[..., Recommender]) -> None:
     rec, other = learning(), learning()
     before = other.recommend(["sku-1"], k=N)
