@@ -21,7 +21,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from mtaw_fast.errors import LearnError
+from mtaw_fast.errors import LearnError, MtawError
 from mtaw_fast.live.blanking import blank_clicks
 from mtaw_fast.live.event_log import Stamped
 from mtaw_fast.live.events import Event
@@ -352,7 +352,10 @@ class FileLog:
     def _identity(self) -> str:
         path = self.folder / _ABOUT
         if not path.exists():
-            write_json(path, {"format": "mtaw_fast event log", "version": 1, "log": uuid.uuid4().hex})
+            try:
+                write_json(path, {"format": "mtaw_fast event log", "version": 1, "log": uuid.uuid4().hex})
+            except MtawError as error:  # a full disk
+                raise LearnError(str(error)) from None
         about = read_json(path, LearnError)
         if not isinstance(about, dict) or about.get("version") != 1 or not isinstance(about.get("log"), str):
             raise LearnError(f"{path} is not of an event log of version 1; give another folder")

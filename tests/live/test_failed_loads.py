@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 from collections.abc import Callable
@@ -89,4 +90,14 @@ def test_a_service_that_cannot_take_a_bundle_lets_everything_go(
     monkeypatch.setattr(Pipeline, "recommend", raises(MemoryError("no room")))
     with pytest.raises(MemoryError, match="no room"):
         load_snapshot(folder, "auto", "auto", LearningSettings(tmp_path / "learned", compact=False))
+    assert left() == []
+
+
+def test_a_full_disk_is_a_folder_that_cannot_be_learned_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, left: Callable[[], list[object]]
+) -> None:
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    monkeypatch.setattr(Path, "write_bytes", raises(full))
+    with pytest.raises(LearnError, match=r"cannot write .*log\.json: No space left on device; free some space"):
+        FileLog(tmp_path / "learned")
     assert left() == []
