@@ -82,6 +82,7 @@ class Ledger:
         self.seeds = list(zip(self._learned.seed_items.tolist(), self._learned.seed_neighbours.tolist(), strict=True))
         self._taught: dict[int, array[int]] = {}  # by handle: what its clicks were on
         self._sessions, self._gone_sessions = model.sessions, set[int]()
+        self._awaited, self._awaited_until = set[int](), START  # places that are kept for items which are to come
         self.changed = True  # items came, went or were made again
         self.counted = False  # known ones were clicked
 
@@ -97,19 +98,28 @@ class Ledger:
     def keep_items(self, other: Ledger) -> None:
         """Give items the places that they have by another ledger of the same model, and take out what is out there.
 
-        Before any event is taken: what the log still says of an item comes after it.
+        Before any event is taken: what the log still says of an item comes after it. Up to `other.position` an item is
+        known from where the log brings it in; behind that also where the log has lost it.
         """
         for item in other.newcomers.ids:
             if self.newcomers.known(item) is None:
-                self.newcomers.place(item)
+                place = self.newcomers.place(item)
+                if place is not None:
+                    self._awaited.add(place)
+        self._awaited_until = other.position
         self.gone[:] = other.gone
         self.hidden = set(other.hidden)
 
     def take(self, stamped: Sequence[Stamped], pupil: Pupil) -> None:
         """Take events in the log's order; `position` moves behind the last."""
-        if stamped:
-            self._take((one.event for one in stamped), pupil)
-            self.position = stamped[-1].position
+        if not stamped:
+            return
+        before = sum(one.position <= self._awaited_until for one in stamped) if self._awaited else 0
+        self._take((one.event for one in stamped[:before]), pupil)
+        if before < len(stamped):
+            self._awaited.clear()
+            self._take((one.event for one in stamped[before:]), pupil)
+        self.position = stamped[-1].position
 
     def _take(self, events: Iterable[Event | None], pupil: Pupil) -> None:
         clicks: list[Click] = []
@@ -179,6 +189,7 @@ class Ledger:
         """The place of an item that the model does not know; -1 where the catalog is full."""
         place = self.newcomers.known(item)
         if place is not None:
+            self._awaited.discard(place)
             return place
         place = self.newcomers.place(item)
         if place is None:
@@ -252,4 +263,4 @@ class Ledger:
 
     def _known(self, items: Iterable[int | str]) -> list[int]:
         found = self.places_of(list(items))
-        return found[found >= 0].tolist()
+        return [place for place in found.tolist() if place >= 0 and place not in self._awaited]

@@ -202,3 +202,24 @@ def test_what_was_learned_comes_back_from_its_file(tmp_path: Path) -> None:
     again.check(N, 6)
     with pytest.raises(Exception, match="sessions points outside"):
         again.check(N, 5)
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_learning_anew_knows_a_kept_item_from_where_the_log_brings_it_in(lost: bool) -> None:
+    """What was said of it before meant nothing; what comes behind the other's position does, whatever was lost."""
+    near = AddItems(("z",), (("x",),), None, NOON)
+    events = [RemoveItems(("x",), NOON), near, click("a", "x"), click("a", "sku-3")]
+    other, first = run(events)
+    ledger, pupil = Ledger(model_of(), LearningLimits()), Recorder()
+    ledger.begin(pupil)
+    ledger.keep_items(other)
+    stamped = [Stamped(event, f"{place:04d}") for place, event in enumerate([*events, RemoveItems(("x",), NOON)])]
+    ledger.take(stamped[3:-1] if lost else stamped[:-1], pupil)
+    place = ledger.newcomers.known("x")
+    assert place == other.newcomers.known("x")
+    assert not ledger.gone[place]
+    if not lost:
+        assert pupil.told == first.told
+        assert np.array_equal(ledger.clicks, other.clicks)
+    ledger.take(stamped[-1:], pupil)
+    assert ledger.gone[place]
