@@ -45,8 +45,11 @@ def newest_bundle(folder: str | os.PathLike[str], learned: Path, verify: bool) -
         if not (place / MANIFEST).exists():
             return given
         grown = Bundle.load(place, verify=verify)
+    except LaterFormatError as error:
+        told = str(error).rpartition(";")[0]  # a new training does not help
+        raise LaterFormatError(f"{told}; upgrade mtaw-fast, or give another folder to learn in") from None
     except BundleError as error:
-        if isinstance(error, LaterFormatError) or _is_of_the_system(error):
+        if _is_of_the_system(error):
             raise
         _LOG.warning("%s; it is passed over, and what the log still holds is learned on top of %s", error, folder)
         return given
