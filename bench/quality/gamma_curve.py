@@ -130,8 +130,12 @@ def draw(curves: Mapping[str, Mapping[str, Curve]], preset: str, split: str, pat
                 _draw_curve(axes, curve, name, _told(split, protocol), _COLOURS[PROTOCOLS.index(protocol)])
             axes.set(xlabel="gamma", ylabel=f"{name}, percent", title=f"{TITLES.get(dataset, dataset)}, {preset}")
             axes.grid(alpha=0.3)
-            axes.margins(y=0.3)  # room for the legend
-            axes.legend(fontsize="small")
+            axes.margins(y=0.1)
+    told: dict[str, Any] = {}
+    for axes in panels.flat:
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
+            told.setdefault(label, handle)
+    figure.legend(list(told.values()), list(told), loc="outside lower center", ncols=2, fontsize="small")
     with atomic_path(path) as temporary:
         figure.savefig(temporary, format="png", dpi=120)
 
@@ -150,7 +154,7 @@ def _draw_curve(axes: Any, curve: Curve, name: str, told: str, colour: str) -> N
         axes.errorbar(gammas, means, yerr=errors, marker="o", capsize=3, color=colour, label=label)
     if 0 in curve:
         mean, low, high = curve[0].band(name, over_seeds)
-        axes.axhline(mean, color=colour, linestyle="--", label="cross-entropy (gamma 0), likewise")
+        axes.axhline(mean, color=colour, linestyle="--", label=f"cross-entropy (gamma 0), {told}, likewise")
         axes.axhspan(low, high, color=colour, alpha=0.1, linewidth=0)
 
 
