@@ -237,14 +237,17 @@ def test_learning_anew_leaves_every_item_its_internal_id(
     assert "shy" in rec.recommend(["sku-1"], k=100).items
 
 
+def taught(learning: Make, sessions: int) -> Recommender:
+    """One that knows so many sessions of one click."""
+    rec = learning()
+    until_learned(rec, [rec.observe(f"s{n}", ["sku-1"]) for n in range(sessions)][-1])
+    return rec
+
+
 def test_closing_does_not_wait_until_all_is_learned_anew(
     learning: Make, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    rec = learning()
-    position = ""
-    for n in range(20):
-        position = rec.observe(f"s{n}", ["sku-1"])
-    until_learned(rec, position)
+    rec = taught(learning, 20)
     one, old, apply = rec.knowledge.learner, rec.knowledge.state, LiveState.apply
     again: list[int] = []
 
@@ -270,11 +273,7 @@ def test_closing_does_not_wait_until_all_is_learned_anew(
 def test_closing_waits_for_it_neither_where_a_bundle_is_about_to_be_taken_over(
     learning: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rec = learning()
-    position = ""
-    for n in range(20):
-        position = rec.observe(f"s{n}", ["sku-1"])
-    until_learned(rec, position)
+    rec = taught(learning, 20)
     old, apply, again, waits = rec.knowledge.state, LiveState.apply, list[int](), list[int]()
 
     def slow(self: LiveState, events: Any) -> None:

@@ -19,17 +19,21 @@ from tests.ranking.test_fork import child
 OWN, THEIRS = Click("parent", 1, 1), Click("child", 2, 2)
 
 
+def append_flushed_and_close(log: FileLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    flushed = threading.Event()
+    monkeypatch.setattr(os, "fdatasync", lambda file: flushed.set())
+    log.append([THEIRS])
+    assert flushed.wait(SECONDS)
+    log.close()
+    assert open_segments(log.folder) == []
+
+
 def test_what_a_child_appends_is_flushed_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     log = FileLog(tmp_path)
     log.append([OWN])
 
     def work() -> None:
-        flushed = threading.Event()
-        monkeypatch.setattr(os, "fdatasync", lambda file: flushed.set())
-        log.append([THEIRS])
-        assert flushed.wait(SECONDS)
-        log.close()
-        assert open_segments(tmp_path) == []
+        append_flushed_and_close(log, monkeypatch)
 
     assert child(work) == 0
     log.append([OWN])
@@ -49,12 +53,7 @@ def test_a_child_that_can_start_no_thread_keeps_nothing_until_it_can(
             for _ in range(2):
                 with pytest.raises(RuntimeError, match="can't start new thread"):
                     log.append([THEIRS])
-        flushed = threading.Event()
-        monkeypatch.setattr(os, "fdatasync", lambda file: flushed.set())
-        log.append([THEIRS])
-        assert flushed.wait(SECONDS)
-        log.close()
-        assert open_segments(tmp_path) == []
+        append_flushed_and_close(log, monkeypatch)
 
     assert child(work) == 0
     assert [one.event for one in log.read(START)] == [OWN, THEIRS]
