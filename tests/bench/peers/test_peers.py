@@ -91,6 +91,7 @@ def test_a_peer_is_trained_cut_resumed_and_ranked(tmp_path: Path, capsys: pytest
     assert not {"metrics", "intervals", "repeat", "samples", "validation", "evaluation_seconds"} & moved.keys()
     ranked = run(longer, dataset, longer_places, 0, test=True)
     assert ranked["metrics"]["P@20"] >= record["metrics"]["P@20"]
+    assert len(ranked["reads"]) == len(record["reads"]) + 1
     # Weights of another training are others, though it had its best after as many steps.
     other_best = {**ranked["training"]["best"], "MRR@20": ranked["training"]["best"]["MRR@20"] - 0.01}
     path.write_text(json.dumps({**ranked, "training": {**ranked["training"], "best": other_best}}))
