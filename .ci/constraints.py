@@ -1,10 +1,11 @@
-"""Writes constraints.txt: the version and hash of every package that `.[dev]` and the build need, but torch and triton.
+"""Write constraints.txt: the version and hash of every package that `.[dev]` and the build need, but torch and triton.
 
     make constraints        or: python .ci/constraints.py
 
 pip resolves as it would install into an empty environment, and reports what it found; nothing is installed. torch and
 triton come from another index on some machines, so they keep the bounds of pyproject.toml, and what torch alone needs
-on a GPU is left to it. The file holds for CPython 3.11 on Linux, x86-64.
+on a GPU is left to it. Lines that end in `# demo` are the packages of `make demo`: those of `.[train,cpu]`. The file
+holds for CPython 3.11 on Linux, x86-64.
 """
 
 from __future__ import annotations
@@ -14,31 +15,57 @@ import re
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterable
 from pathlib import Path
+
+from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parent.parent
 LEFT_OUT = re.compile(r"(torch|triton|mtaw-fast|nvidia-.*|cuda-.*)")
+DEMO = "mtaw-fast[train,cpu]"
 HEAD = """\
 # Every package of `.[dev]` and of the build, but torch and triton, with its hash: for CPython 3.11 on Linux, x86-64.
-# Made by `make constraints`; installed by `make setup`. Another platform: `make setup CONSTRAINTS=`.
+# Written by `make constraints`; installed by `make setup`, and the lines that end in `# demo` by `make demo`.
+# Another platform: `make setup CONSTRAINTS=`.
 """
 
 
 def main() -> None:
     """Resolve, then write the file in one go."""
     build = tomllib.loads((ROOT / "pyproject.toml").read_text())["build-system"]["requires"]
-    # What scikit-build-core asks for while it builds, where the machine lacks it.
-    wanted = [".[dev]", *build, "cmake", "ninja"]
+    # cmake and ninja: what scikit-build-core asks for while it builds, on machines that lack them.
+    build = [*build, "cmake", "ninja"]
     command = [sys.executable, "-m", "pip", "install", "--dry-run", "--ignore-installed", "--quiet", "--report", "-"]
-    done = subprocess.run([*command, *wanted], cwd=ROOT, stdout=subprocess.PIPE, check=True)
+    done = subprocess.run([*command, ".[dev]", *build], cwd=ROOT, stdout=subprocess.PIPE, check=True)
+    entries = {normal(entry["metadata"]["name"]): entry for entry in json.loads(done.stdout)["install"]}
+    demo = needed([DEMO, *build], {name: entry["metadata"].get("requires_dist", []) for name, entry in entries.items()})
     lines = []
-    for entry in json.loads(done.stdout)["install"]:
-        name = re.sub(r"[-_.]+", "-", entry["metadata"]["name"]).lower()
-        if LEFT_OUT.fullmatch(name):
-            continue
-        digest = entry["download_info"]["archive_info"]["hashes"]["sha256"]
-        lines.append(f"{name}=={entry['metadata']['version']} --hash=sha256:{digest}\n")
+    for name, entry in entries.items():
+        if not LEFT_OUT.fullmatch(name):
+            digest = entry["download_info"]["archive_info"]["hashes"]["sha256"]
+            mark = "  # demo" if name in demo else ""
+            lines.append(f"{name}=={entry['metadata']['version']} --hash=sha256:{digest}{mark}\n")
     (ROOT / "constraints.txt").write_text(HEAD + "".join(sorted(lines)))
+
+
+def normal(name: str) -> str:
+    """A package's name as indexes compare it."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def needed(roots: Iterable[str], requires: dict[str, list[str]]) -> set[str]:
+    """The packages that some requirements bring in, by the requirements of each package."""
+    todo = [Requirement(root) for root in roots]
+    seen: set[tuple[str, str]] = set()
+    while todo:
+        wanted = todo.pop()
+        name = normal(wanted.name)
+        for extra in {"", *wanted.extras}:
+            if (name, extra) not in seen:
+                seen.add((name, extra))
+                found = [Requirement(text) for text in requires.get(name, [])]
+                todo += [each for each in found if each.marker is None or each.marker.evaluate({"extra": extra})]
+    return {name for name, _ in seen}
 
 
 if __name__ == "__main__":

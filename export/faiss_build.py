@@ -13,7 +13,7 @@ import numpy as np
 
 from mtaw_fast.storage.files import atomic_path
 
-_LINKS = 32  # neighbours of a node on each level of HNSW, 64 on the lowest
+_LINKS = 32  # neighbors of a node on each level of HNSW, 64 on the lowest
 _CONSTRUCTION = 80  # nodes held while inserting one into HNSW
 _TRAINING_ROUNDS = 10
 _POINTS_A_LIST = 64  # vectors that k-means sees for each list: of FAISS's 256, for a quarter of the time
@@ -37,7 +37,7 @@ def build(kind: str, catalog: np.ndarray, seed: int, say: Callable[[str], None])
 
 
 def _ivfpq(catalog: np.ndarray, seed: int, say: Callable[[str], None]) -> Built:
-    """Inverted lists of 4-bit codes a dimension, as offsets from the list's centre.
+    """Inverted lists of 4-bit codes a dimension, as offsets from the list's center.
 
     4 bits a dimension take d/2 bytes an item. 2 bits (two dimensions a code) are read faster, but on clustered
     vectors leave over 5 times the candidates to score exactly for the same recall.

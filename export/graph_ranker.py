@@ -127,8 +127,8 @@ class EncoderRanker:
     """`encoder.onnx` and an exact scan of the catalog; a session without clicks gets what the Recommender gives it."""
 
     def __init__(self, bundle: Bundle, run: Run, served: ServedRanker) -> None:
-        self._run, self._served, self._scale = run, served, bundle.config.scale
-        self._index = make_index("scan", bundle.item_vectors, bundle.scan)
+        self._run, self._served, self._scale = run, served, bundle.config.model.scale
+        self._index = make_index("native", bundle.item_vectors, bundle.scan)
         self._n = bundle.n_items
 
     def rank(self, sessions: Sessions, k: int) -> tuple[np.ndarray, np.ndarray]:

@@ -12,7 +12,7 @@ from mtaw_fast.ranking.encoders import make_encoder
 from mtaw_fast.ranking.retrieval import Index
 
 LEAST = 100  # session vectors; with fewer a recall of .99 cannot be told from .98
-_NEIGHBOURS = 50
+_NEIGHBORS = 50
 _CLICKS = 6
 
 
@@ -21,7 +21,7 @@ def validation_vectors(bundle: Bundle, dataset: Dataset, count: int, seed: int) 
 
     Clicks that the bundle does not know are dropped. Raises UsageError where fewer than LEAST prefixes are left.
     """
-    held_out = dataset.train.split_last(bundle.config.validation)[1]
+    held_out = dataset.train.split_last(bundle.config.optimizer.validation_fraction)[1]
     prefixes = Samples.from_sessions(held_out, dataset.min_prefix).prefixes
     internal = bundle.ids.lookup(dataset.ids.external(np.arange(dataset.n_items)))[prefixes.items]
     row = np.repeat(np.arange(len(prefixes)), prefixes.lengths)[internal >= 0]
@@ -47,10 +47,10 @@ def synthetic_vectors(bundle: Bundle, exact: Index, count: int, seed: int) -> tu
     rng = np.random.default_rng(seed)
     weight = bundle.popularity + 1.0
     starts = rng.choice(bundle.n_items, count, p=weight / weight.sum())
-    near = exact.search(bundle.item_vectors[starts], min(_NEIGHBOURS, bundle.n_items))[0]
+    near = exact.search(bundle.item_vectors[starts], min(_NEIGHBORS, bundle.n_items))[0]
     picks = rng.integers(0, near.shape[1], (count, _CLICKS - 1))
     clicks = np.concatenate([starts[:, None], np.take_along_axis(near, picks, axis=1)], axis=1).astype(np.int32)
     lengths = rng.integers(1, _CLICKS + 1, count)
     sessions = Sessions(clicks[np.arange(_CLICKS) < lengths[:, None]], offsets_of(lengths))
     vectors = make_encoder("auto", bundle).encode(sessions)
-    return vectors, f"{count} sessions made from the catalog's own neighbourhoods"
+    return vectors, f"{count} sessions made from the catalog's own neighborhoods"

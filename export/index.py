@@ -17,7 +17,7 @@ from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.errors import BundleError, UsageError, require
 from mtaw_fast.export.held_out import LEAST, synthetic_vectors, validation_vectors
 from mtaw_fast.ranking.retrieval import EXACT_ITEMS, make_index
-from mtaw_fast.ranking.retrieval.plan import KINDS
+from mtaw_fast.ranking.retrieval.ann_plan import KINDS
 
 CHOICES = ("auto", *KINDS, "none")
 LEAST_ITEMS = 1000
@@ -95,7 +95,7 @@ def _export(
     from mtaw_fast.export.recall_search import HeldOut, K
     from mtaw_fast.export.trial import LONG, Missed, Trial
 
-    exact = make_index("scan", bundle.item_vectors, bundle.scan)
+    exact = make_index("native", bundle.item_vectors, bundle.scan)
     say("encoding held-out sessions and finding their true top items")
     if dataset is None:
         sessions, source = synthetic_vectors(bundle, exact, 2 * queries, seed)

@@ -9,7 +9,7 @@ from mtaw_fast.bundle import Bundle
 from mtaw_fast.bundle.format import GRAPH_PARTS, model_hash
 from mtaw_fast.export.onnx_files import ModelFiles, write_graph
 from mtaw_fast.export.onnx_graph import ENCODER_WORDS, Graph, describe, encoder_graph
-from mtaw_fast.export.onnx_int8 import quantised
+from mtaw_fast.export.onnx_int8 import quantized
 from mtaw_fast.export.whole.recommender import WORDS, whole_graph
 
 GRAPH_VERSION = 2  # of the graphs' inputs, outputs and metadata
@@ -47,9 +47,9 @@ class Builder:
             "model": model_hash(bundle.manifest),
             "variant": variant,
             "n_items": bundle.n_items,
-            "d": bundle.config.d,
-            "max_len": bundle.config.max_len,
-            "scale": bundle.config.scale,
+            "d": bundle.config.model.embedding_dim,
+            "max_len": bundle.config.model.max_session_length,
+            "scale": bundle.config.model.scale,
             "holds": _HOLDS[graph],
         }
         if graph == "recommender" and bundle.model.trends is not None:
@@ -64,7 +64,7 @@ class Builder:
             return encoder_graph(config, weights, variant, overridable=variant == "float32")
         source = self._folder / "source_encoder"
         source.mkdir()
-        made = quantised(
+        made = quantized(
             write_graph(encoder_graph(config, weights, "float32", False), source, "encoder", self._external_over),
             source,
         )

@@ -124,7 +124,7 @@ ENCODER_WORDS = {
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Graph:
-    """A model without its initialisers, and their arrays by name: protobuf holds no 2 GB, numpy does."""
+    """A model without its initializers, and their arrays by name: protobuf holds no 2 GB, numpy does."""
 
     model: ModelProto
     arrays: Mapping[str, np.ndarray]
@@ -136,11 +136,13 @@ def encoder_graph(config: Config, weights: Mapping[str, np.ndarray], dtype: str,
     overridable: a caller may feed `item_embedding` float32[items, d] too, other vectors to look the ids up in.
     """
     model = _model(
-        f"encoder (int32[batch, length] ids, int32[batch] lengths) => (float[batch, {config.d}] query)",
+        f"encoder (int32[batch, length] ids, int32[batch] lengths) => (float[batch, {config.model.embedding_dim}] query)",
         _query(config),
     )
     if overridable:
-        table = helper.make_tensor_value_info("item_embedding", TensorProto.FLOAT, ["items", config.d])
+        table = helper.make_tensor_value_info(
+            "item_embedding", TensorProto.FLOAT, ["items", config.model.embedding_dim]
+        )
         table.doc_string = "optional: other item embeddings; by default the bundle's"
         model.graph.input.append(table)
     return _graph(model, _values(config, weights, dtype))
@@ -148,13 +150,13 @@ def encoder_graph(config: Config, weights: Mapping[str, np.ndarray], dtype: str,
 
 def encoder_parts(config: Config, weights: Mapping[str, np.ndarray], dtype: str) -> Graph:
     """The encoder's nodes, for a graph that has `ids` and `lengths` and goes on from `query`."""
-    signature = f"encoder (int32[batch, length] ids, int32[batch] lengths) => (float[batch, {config.d}] query)"
+    signature = f"encoder (int32[batch, length] ids, int32[batch] lengths) => (float[batch, {config.model.embedding_dim}] query)"
     return _graph(_model(signature, _query(config)), _values(config, weights, dtype))
 
 
 def _query(config: Config) -> str:
     """The nodes from ids and lengths to the query."""
-    if config.recent == 0:
+    if config.model.recent_weight == 0:
         return _QUERY + _DIRECTION.replace("SUM", "o")
     return _QUERY + _RECENT + _DIRECTION.replace("SUM", "o_and_recent")
 
@@ -191,22 +193,22 @@ def _values(config: Config, weights: Mapping[str, np.ndarray], dtype: str) -> di
 def _constants(config: Config, weights: Mapping[str, np.ndarray], dtype: str) -> dict[str, Any]:
     recent = recent_of(weights)
     return {
-        "zero": np.array([0]), "one": np.array([1]), "one_two": np.array([1, 2]), "max_len": np.array([config.max_len]),
-        "nought": np.int32(0), "single": np.int32(1), "longest": np.int32(config.max_len),
-        "all_steps": np.arange(config.max_len, dtype=np.int32),
+        "zero": np.array([0]), "one": np.array([1]), "one_two": np.array([1, 2]), "max_len": np.array([config.model.max_session_length]),
+        "nought": np.int32(0), "single": np.int32(1), "longest": np.int32(config.model.max_session_length),
+        "all_steps": np.arange(config.model.max_session_length, dtype=np.int32),
         "minus_infinity": np.array(-np.inf, _DTYPES[dtype]),
         "tiny": np.float32(np.finfo(np.float32).tiny), "silence": np.float32(0), "two": np.array([2]),
         "shortest": np.float32(SHORTEST),
         "recent_clicks": np.int32(RECENT_CLICKS), "earliest_recent": np.int32(RECENT_CLICKS - 1),
         "decay_powers": (recent.decay ** np.arange(RECENT_CLICKS, dtype=np.float64)).astype(np.float32),
-        "recent_length": np.float32(recent.gain * math.sqrt(config.d)),
+        "recent_length": np.float32(recent.gain * math.sqrt(config.model.embedding_dim)),
     }  # fmt: skip
 
 
 def _layers(config: Config, weights: Mapping[str, np.ndarray], dtype: str) -> dict[str, np.ndarray]:
     """The small weights: layers as [in, out], one position row for each of max_len steps."""
-    shrink = np.float32(1 / math.sqrt(config.d))
-    rows = np.minimum(np.arange(config.max_len), config.positions - 1)
+    shrink = np.float32(1 / math.sqrt(config.model.embedding_dim))
+    rows = np.minimum(np.arange(config.model.max_session_length), config.model.max_positions - 1)
     values = {
         "position_embedding": weights["position_embedding"][rows],
         "itl_query_weight": weights["itl_query_weight"].T * shrink,

@@ -1,4 +1,4 @@
-"""The int8 variant of the encoder, by ONNX Runtime's own quantiser."""
+"""The int8 variant of the encoder, by ONNX Runtime's own quantizer."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from mtaw_fast.export.onnx_files import ModelFiles, read_graph
 from mtaw_fast.export.onnx_graph import TABLE, Graph
 
 
-def quantised(source: ModelFiles, folder: Path) -> Graph:
-    """The float32 graph in `source` with its table in uint8; `folder` takes the quantiser's files.
+def quantized(source: ModelFiles, folder: Path) -> Graph:
+    """The float32 graph in `source` with its table in uint8; `folder` takes the quantizer's files.
 
     The table of embeddings has one scale in all. The layers stay in float32: they are few of the bytes, and in int8
     they took time and top-20 overlap.
     """
-    path = folder / "quantised.onnx"
+    path = folder / "quantized.onnx"
     with _without_advice():
         quantize_dynamic(
             source.model,
@@ -34,7 +34,7 @@ def quantised(source: ModelFiles, folder: Path) -> Graph:
 
 @contextmanager
 def _without_advice() -> Iterator[None]:
-    """Silence the quantiser's advice about preparing a model, which was written for other graphs than ours."""
+    """Silence the quantizer's advice about preparing a model, which was written for other graphs than ours."""
     root = logging.getLogger()
     level = root.level
     root.setLevel(logging.ERROR)

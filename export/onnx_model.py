@@ -149,7 +149,7 @@ def _quality(bundle: Bundle, opened: Mapping[str, Any], part: str, dataset: Data
     from mtaw_fast.export.quality import compare, shortfall
     from mtaw_fast.recommender import Recommender
 
-    served = ServedRanker(Recommender.load(bundle.folder, encoder="native", index="scan", verify=False))
+    served = ServedRanker(Recommender.load(bundle.folder, encoder="native", index="native", verify=False))
     rankers = {
         name: GraphRanker(bundle, run) if part == "whole" else EncoderRanker(bundle, run, served)
         for name, run in opened.items()

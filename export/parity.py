@@ -15,7 +15,7 @@ from mtaw_fast.bundle import Bundle
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import BundleError
 from mtaw_fast.export.graph_ranker import Feeds, Run, padded
-from mtaw_fast.ranking.encoders.eager import EagerEncoder
+from mtaw_fast.ranking.encoders.torch_encoder import TorchEncoder
 from mtaw_fast.recommender import Recommender
 
 K = 20
@@ -53,7 +53,7 @@ class Truth:
         """Ask the eager model, if `eager`, and the Recommender."""
         queries = _eager_queries(bundle, sessions) if eager else None
         asked = conditions(bundle, -(-len(sessions) // _TOGETHER), seed)
-        served = Recommender.load(bundle.folder, encoder="native", index="scan", verify=False)
+        served = Recommender.load(bundle.folder, encoder="native", index="native", verify=False)
         answers = []
         for row, clicks in enumerate(sessions):
             one = asked[row // _TOGETHER]
@@ -76,7 +76,7 @@ def _eager_queries(bundle: Bundle, sessions: Sessions) -> np.ndarray:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        return EagerEncoder(bundle.config, bundle.weights).encode(sessions)
+        return TorchEncoder(bundle.config, bundle.weights).encode(sessions)
     finally:
         torch.set_num_threads(threads)
 
@@ -134,7 +134,7 @@ class _Tally:
 def edge_sessions(bundle: Bundle, seed: int) -> Sessions:
     """Sessions at the borders (1 click, max_len clicks and more, all the same item) and random ones."""
     rng = np.random.default_rng(seed)
-    n_items, most = bundle.n_items, bundle.config.max_len
+    n_items, most = bundle.n_items, bundle.config.model.max_session_length
     weight = bundle.popularity + 1.0
     edges = [[0], [n_items - 1], [n_items // 2] * 2, [0] * most, [n_items - 1] * most]
     edges += [rng.integers(0, n_items, length).tolist() for length in (1, most - 1, most, most + 1, most + 9) if length]

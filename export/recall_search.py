@@ -15,8 +15,8 @@ import numpy as np
 
 from mtaw_fast.kernels.native import rerank_topk
 from mtaw_fast.ranking.retrieval import Index
-from mtaw_fast.ranking.retrieval.ladder import LadderIndex, search_parameters
-from mtaw_fast.ranking.retrieval.plan import SearchPlan
+from mtaw_fast.ranking.retrieval.ann_index import AnnIndex, search_parameters
+from mtaw_fast.ranking.retrieval.ann_plan import SearchPlan
 
 K = 20
 _EFFORTS = tuple(sorted({step << power for power in range(20) for step in (1, 3)}))  # 1, 2, 3, 4, 6, 8, 12, ..
@@ -116,7 +116,7 @@ class Chosen:
 
 
 def choose(
-    tried: Sequence[Option], target: float, ladder: Callable[[SearchPlan], LadderIndex], check: HeldOut
+    tried: Sequence[Option], target: float, ladder: Callable[[SearchPlan], AnnIndex], check: HeldOut
 ) -> Chosen | None:
     """The fastest plan that reaches the target for one kind of query, None where there is none.
 
@@ -145,7 +145,7 @@ def _least(reaching: Sequence[Option]) -> list[SearchPlan]:
 
 
 def _fastest(
-    plans: Sequence[SearchPlan], ladder: Callable[[SearchPlan], LadderIndex], vectors: np.ndarray
+    plans: Sequence[SearchPlan], ladder: Callable[[SearchPlan], AnnIndex], vectors: np.ndarray
 ) -> tuple[SearchPlan, float]:
     """The plan with the least median time of single searches for 20 items, all plans by turns; and its median in us."""
     indexes = [ladder(plan) for plan in plans]

@@ -13,8 +13,8 @@ import numpy as np
 from mtaw_fast.export.faiss_build import build
 from mtaw_fast.export.recall_search import HeldOut, K, choose, options
 from mtaw_fast.ranking.retrieval import Index
-from mtaw_fast.ranking.retrieval.ladder import LadderIndex
-from mtaw_fast.ranking.retrieval.plan import Recall, SearchPlan, SearchPlans, index_entry
+from mtaw_fast.ranking.retrieval.ann_index import AnnIndex
+from mtaw_fast.ranking.retrieval.ann_plan import Recall, SearchPlan, SearchPlans, index_entry
 
 LONG = 100  # recall at this k is stated besides, not asked for
 _KINDS = ("session vectors", "item vectors")
@@ -60,8 +60,8 @@ class Trial:
         began = time.perf_counter()
         built = build(kind, self.catalog, self.seed, self.say)
 
-        def ladder(plan: SearchPlan) -> LadderIndex:
-            return LadderIndex(self.catalog, built.index, plan, self.exact)
+        def ladder(plan: SearchPlan) -> AnnIndex:
+            return AnnIndex(self.catalog, built.index, plan, self.exact)
 
         self.say(f"looking for parameters of {built.factory} with recall@{K} of at least {self.target:g}")
         tried = options(kind, built.index, self.catalog, self.tune, self.target)

@@ -9,7 +9,7 @@ from importlib.util import find_spec
 import torch
 from torch import Tensor
 
-from mtaw_fast.install_command import install_packages
+from mtaw_fast.errors.install_command import install_packages
 
 _LEAST_CAPABILITY = (8, 0)  # bf16 matrix products and asynchronous copies
 

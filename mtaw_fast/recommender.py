@@ -18,22 +18,22 @@ from mtaw_fast.data.filters import Filter
 from mtaw_fast.data.item_ids import ItemIds
 from mtaw_fast.data.sessions import Sessions, offsets_of
 from mtaw_fast.errors import UsageError
-from mtaw_fast.live.knowledge import Knowledge
-from mtaw_fast.live.newest import newest_bundle, signature_of
-from mtaw_fast.live.opening import open_log
-from mtaw_fast.live.seeding import with_named
-from mtaw_fast.live.settings import LearningSettings
+from mtaw_fast.online.compaction.current import current_bundle, signature_of
+from mtaw_fast.online.learner import OnlineLearner
+from mtaw_fast.online.log.open_log import open_log
+from mtaw_fast.online.settings import LearningSettings
+from mtaw_fast.online.state.cold_start import with_named
 from mtaw_fast.ranking.answer import Recommendations, assembled, timed
 from mtaw_fast.ranking.catalog import Catalog, CatalogIds
 from mtaw_fast.ranking.composed_ranker import retrieve
 from mtaw_fast.ranking.conditions import EVERYTHING, Conditions, checked_k, conditions_of, listed
 from mtaw_fast.ranking.encoders import Encoder, EncoderName, make_encoder
-from mtaw_fast.ranking.fork_lock import ForkLock
+from mtaw_fast.ranking.growing_session import GrowingSession
 from mtaw_fast.ranking.item_lists import clicked_together
-from mtaw_fast.ranking.live_session import LiveSession
 from mtaw_fast.ranking.options import OptionKeywords, options_of
 from mtaw_fast.ranking.pipeline import Pipeline
-from mtaw_fast.ranking.retrieval import Index, IndexName, for_items, ladder_of, make_index
+from mtaw_fast.ranking.retrieval import Index, IndexName, ann_file_of, for_items, make_index
+from mtaw_fast.system.fork_lock import ForkLock
 
 _NOTHING = np.empty(0, dtype=np.int32)
 _LOG = logging.getLogger("mtaw_fast")
@@ -75,7 +75,7 @@ class Recommender:
         self.index = index
         self._pipeline = Pipeline.of(Catalog.of(bundle.model), encoder, index)
         self._updating = ForkLock()
-        self._knowledge: Knowledge | None = None
+        self._learner: OnlineLearner | None = None
         self._folder = bundle.folder.absolute()  # of the bundle that was given, wherever the process goes
         self._learns_by: LearningSettings | None = None
 
@@ -94,10 +94,10 @@ class Recommender:
         ----------
         folder : path
             What `mtaw-fast train` or `Bundle.save` wrote.
-        encoder : {'auto', 'native', 'numpy', 'eager', 'onnx', 'onnx-cuda'}, default 'auto'
+        encoder : {'auto', 'native', 'numpy', 'torch', 'onnx', 'onnx-cuda'}, default 'auto'
             See `ranking.encoders.make_encoder`; 'onnx-cuda:1' names another GPU than the first.
-        index : {'auto', 'scan', 'exact', 'flat', 'gpu', 'ladder'}, default 'auto'
-            See `ranking.retrieval.make_index`; 'gpu:1' names another GPU than the first.
+        index : {'auto', 'native', 'numpy', 'faiss-flat', 'faiss-gpu', 'ann'}, default 'auto'
+            See `ranking.retrieval.make_index`; 'faiss-gpu:1' names another GPU than the first.
         verify : bool, default True
             Whether to check the hash of every file and that all numbers are finite.
         learn : path or LearningSettings, optional
@@ -125,7 +125,7 @@ class Recommender:
         settings = replace(settings, folder=settings.folder.absolute())  # wherever the process goes
         _refuse_exported(encoder, index)
         seen = signature_of(settings.folder)
-        bundle = newest_bundle(folder, settings.folder, verify)
+        bundle = current_bundle(folder, settings.folder, verify)
         if bundle.memory is None:
             raise UsageError(
                 f"the bundle {folder} has no session memory, so it cannot learn; train it with preset full"
@@ -145,7 +145,7 @@ class Recommender:
         recommender._folder, recommender._learns_by = Path(folder).absolute(), settings
         log = open_log(settings)
         try:
-            recommender._knowledge = Knowledge(recommender._folder, bundle, seen, log, settings, prepare, verify)
+            recommender._learner = OnlineLearner(recommender._folder, bundle, seen, log, settings, prepare, verify)
         except BaseException:
             log.close()
             raise
@@ -211,7 +211,7 @@ class Recommender:
         Returns
         -------
         str
-            The position in the log after the clicks; `Recommendations.learned` of a later answer that is not less
+            The position in the log after the clicks; `Recommendations.log_position` of a later answer that is not less
             knows them.
 
         Raises
@@ -248,24 +248,24 @@ class Recommender:
         return self._learning("forget").forget(session)
 
     @property
-    def learned(self) -> str | None:
+    def log_position(self) -> str | None:
         """The position in the log up to which rankings know every event; None without `learn`."""
-        return None if self._knowledge is None else self._knowledge.position
+        return None if self._learner is None else self._learner.position
 
     @property
-    def knowledge(self) -> Knowledge | None:
+    def learner(self) -> OnlineLearner | None:
         """What learns, with its counters; None without `learn`."""
-        return self._knowledge
+        return self._learner
 
     def close(self) -> None:
         """End the learning: its threads stop, what was acknowledged is kept. Rankings go on as they are."""
-        if self._knowledge is not None:
-            self._knowledge.stop()
+        if self._learner is not None:
+            self._learner.stop()
 
-    def _learning(self, what: str) -> Knowledge:
-        if self._knowledge is None:
+    def _learning(self, what: str) -> OnlineLearner:
+        if self._learner is None:
             raise UsageError(f"{what}: this recommender does not learn; load it with learn=FOLDER")
-        return self._knowledge
+        return self._learner
 
     @property
     def n_items(self) -> int:
@@ -282,7 +282,7 @@ class Recommender:
         items: Sequence[Any],
         *,
         vectors: np.ndarray | None = None,
-        neighbours: Sequence[Sequence[Any]] | None = None,
+        neighbors: Sequence[Sequence[Any]] | None = None,
     ) -> None:
         """Add items to the served catalog, without a new training.
 
@@ -299,21 +299,21 @@ class Recommender:
             External ids, int or str like the others.
         vectors : float[M, d], optional
             A direction for each, of any length but zero.
-        neighbours : sequence of M sequences of ids, optional
+        neighbors : sequence of M sequences of ids, optional
             In place of `vectors`: for each item some known ones, whose mean it takes.
 
         Raises
         ------
         DataError
-            On an id that is there already, of the other type or named twice, an unknown neighbour, or vectors that do
+            On an id that is there already, of the other type or named twice, an unknown neighbor, or vectors that do
             not fit; nothing is added then. Or where another process filled the catalog meanwhile: some may be there.
         """
         added = list(listed("items", items))
-        if self._knowledge is None:
-            self._update(lambda catalog: with_named(catalog, added, vectors, neighbours))
+        if self._learner is None:
+            self._update(lambda catalog: with_named(catalog, added, vectors, neighbors))
         else:
-            self._knowledge.catch_up()  # an item may have come or gone by another process
-            self._knowledge.add_items(self._pipeline.catalog, added, vectors, neighbours)
+            self._learner.catch_up()  # an item may have come or gone by another process
+            self._learner.add_items(self._pipeline.catalog, added, vectors, neighbors)
 
     def remove_items(self, items: Iterable[Any]) -> None:
         """Never again recommend some items: sold out, or added in error. As clicks they stay known.
@@ -331,11 +331,11 @@ class Recommender:
             On an item that is not in the catalog. None is removed then.
         """
         removed = list(listed("items", items))
-        if self._knowledge is None:
+        if self._learner is None:
             self._update(lambda catalog: catalog.without_items(removed))
         else:
-            self._knowledge.catch_up()  # as in `add_items`
-            self._knowledge.remove_items(self._pipeline.catalog, removed)
+            self._learner.catch_up()  # as in `add_items`
+            self._learner.remove_items(self._pipeline.catalog, removed)
 
     def _update(self, change: Callable[[Catalog], Catalog]) -> None:
         """Put the next state of the catalog in the place of this one; updates wait for each other, rankings do not."""
@@ -368,7 +368,7 @@ class Recommender:
         excluded = catalog.ids.known(listed("exclude", exclude))
         return Filter.of(catalog.size, excluded, allowed, catalog.model.n_items)
 
-    def session(self, clicks: Iterable[Any] = (), *, id: str | None = None) -> LiveSession:
+    def session(self, clicks: Iterable[Any] = (), *, id: str | None = None) -> GrowingSession:
         """A session to append clicks to, one by one, with a ranking at any moment.
 
         Where this recommender learns, everybody else learns from its clicks as from `observe`.
@@ -382,7 +382,7 @@ class Recommender:
 
         Returns
         -------
-        LiveSession
+        GrowingSession
 
         Raises
         ------
@@ -390,14 +390,14 @@ class Recommender:
             On clicks that are no list of ids.
         """
         first = listed("session", clicks)
-        knowledge = self._knowledge
-        if knowledge is None:
-            return LiveSession(lambda: self._pipeline, origin=(self, id)).click(*first)
+        learner = self._learner
+        if learner is None:
+            return GrowingSession(lambda: self._pipeline, origin=(self, id)).click(*first)
         name = id or uuid.uuid4().hex
-        visit = LiveSession(
+        visit = GrowingSession(
             lambda: self._pipeline,
-            lambda items: knowledge.observe(name, items),
-            lambda: knowledge.position,
+            lambda items: learner.observe(name, items),
+            lambda: learner.position,
             (self, name),
         )
         return visit.click(*first)
@@ -451,12 +451,12 @@ class Recommender:
             On a session all of whose ids are of the other type: '5' or 5.0 where the catalog's ids are int.
         """
         start = perf_counter_ns()
-        learned = self.learned  # before anything is read: the ranking knows at least so much
+        log_position = self.log_position  # before anything is read: the ranking knows at least so much
         pipeline = self._pipeline
         clicks = listed("session", session)
         checked = options_of(pipeline.catalog, k, **options)
         ready = perf_counter_ns()
-        answer, times = pipeline.recommend(clicks, checked, learned)
+        answer, times = pipeline.recommend(clicks, checked, log_position)
         return timed(answer, times, start, ready) if timings else answer
 
     def recommend_batch(
@@ -486,16 +486,16 @@ class Recommender:
         DataError
             On an internal id outside the catalog.
         """
-        learned = self.learned  # before the tables are looked at, which may know more by then
+        log_position = self.log_position  # before the tables are looked at, which may know more by then
         pipeline = self._pipeline
         checked = options_of(pipeline.catalog, k, **options)
         if isinstance(sessions, Sessions):
-            return pipeline.recommend_batch(sessions, [[] for _ in range(len(sessions))], checked, learned)
+            return pipeline.recommend_batch(sessions, [[] for _ in range(len(sessions))], checked, log_position)
         lists = [listed(f"session {b}", one) for b, one in enumerate(listed("sessions", sessions))]
         pairs = [pipeline.catalog.clicks_of(one) for one in lists]
         lengths = np.array([len(known) for known, _ in pairs], dtype=np.int64)
         packed = Sessions(np.concatenate([_NOTHING, *(known for known, _ in pairs)]), offsets_of(lengths))
-        return pipeline.recommend_batch(packed, [unknown for _, unknown in pairs], checked, learned)
+        return pipeline.recommend_batch(packed, [unknown for _, unknown in pairs], checked, log_position)
 
     def similar_items(
         self,
@@ -516,7 +516,7 @@ class Recommender:
         k : int, default 20
             How many items.
         by : {'vectors', 'sessions'}, default 'vectors'
-            Whose cosine: of the embeddings, or of the sessions that hold both (`memory.pairs`), among the items that
+            Whose cosine: of the embeddings, or of the sessions that hold both (`memory.co_clicked`), among the items that
             the bundle's memory keeps for this one: there may be few, and of an added item none.
         exclude, allow, filter
             As in `recommend`.
@@ -584,11 +584,11 @@ def _refuse_exported(encoder: str, index: str) -> None:
     """Raise UsageError where a recommender that learns is asked for what is exported from a bundle, and cannot grow."""
     if encoder.startswith("onnx"):
         raise UsageError(f"encoder {encoder!r} reads a graph that does not learn; take 'native' or 'auto' with learn")
-    if index == "ladder":
-        raise UsageError("index 'ladder' is built for a bundle and does not learn; take 'scan' or 'auto' with learn")
+    if index == "ann":
+        raise UsageError("index 'ann' is built for a bundle and does not learn; take 'native' or 'auto' with learn")
 
 
 def _parts(bundle: Bundle, encoder: str, index: str) -> tuple[Bundle, Encoder, Index]:
     """A bundle with its encoder and its index, by their names."""
-    found = make_index(index, bundle.item_vectors, bundle.scan, ladder_of(bundle))
+    found = make_index(index, bundle.item_vectors, bundle.scan, ann_file_of(bundle))
     return bundle, make_encoder(encoder, bundle), found

@@ -20,7 +20,7 @@ from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import TrainingError, UsageError, require
 
 if TYPE_CHECKING:
-    from mtaw_fast.training.plan import Plan
+    from mtaw_fast.training.plan.plan import Plan
 
 BY = "MRR@20"
 SHARES = (0.1, 0.3, 1.0)  # of the training sessions, the latest ones
@@ -79,7 +79,7 @@ class Tuned:
     ----------
     config : Config
         The best of the finished trials, by MRR@20. Where the rule of the softmax sampled in all of them
-        (`training.plan`), `softmax` is 'sampled' and no longer 'auto'.
+        (`training.plan.plan`), `softmax` is 'sampled' and no longer 'auto'.
     best : Trial
         That trial.
     trials : list of Trial
@@ -93,7 +93,7 @@ class Tuned:
     def assignments(self) -> list[str]:
         """The best settings as `--set` takes them, and the softmax where that is settled."""
         found = [f"{name}={value!r}" for name, value in self.best.settings.items()]
-        return found if self.config.softmax == "auto" else [*found, f"softmax={self.config.softmax}"]
+        return found if self.config.loss.softmax == "auto" else [*found, f"softmax={self.config.loss.softmax}"]
 
 
 def tune(
@@ -147,22 +147,23 @@ def tune(
         raise UsageError(f"tune: seconds must be above 0, not {seconds:g}")
     base = preset(config) if isinstance(config, str) else config
     data = dataset if isinstance(dataset, Dataset) else Dataset.load(dataset)
-    fitted, _ = data.train.split_last(base.validation)
+    fitted, _ = data.train.split_last(base.optimizer.validation_fraction)
     if SHARES[0] * len(fitted) < _LEAST_SESSIONS:
         raise UsageError(
             f"tune: {data.name} has {len(fitted):,} sessions to train on, too few to search on; give a longer log"
         )
     plan = _planned(data, base, device, threads)
-    space = COMMON | (WITH_MEMORY if base.memory else WITHOUT_MEMORY)
+    space = COMMON | (WITH_MEMORY if base.memory.enabled else WITHOUT_MEMORY)
+    initial = {name: base.settings()[name] for name in space}
     ended: list[Trial] = []
 
     def objective(trial: Any) -> float:
-        settings: dict[str, Any] = {name: _suggested(trial, name, space[name], getattr(base, name)) for name in space}
+        settings: dict[str, Any] = {name: _suggested(trial, name, space[name], initial[name]) for name in space}
         metrics: dict[str, float] = {}
         reached, state = 0.0, "complete"
         try:
             for step, share in enumerate(SHARES):
-                metrics = _scored(data, dataclasses.replace(base, **settings), share, device, threads, plan)
+                metrics = _scored(data, base.replace(**settings), share, device, threads, plan)
                 reached = share
                 trial.report(metrics[BY], step)
                 if step + 1 < len(SHARES) and trial.should_prune():
@@ -183,30 +184,30 @@ def tune(
         sampler=optuna.samplers.TPESampler(seed=seed),
         pruner=optuna.pruners.MedianPruner(n_startup_trials=_UNPRUNED),
     )
-    study.enqueue_trial({name: getattr(base, name) for name in space})
+    study.enqueue_trial(initial)
     study.optimize(objective, n_trials=trials, timeout=seconds, catch=(TrainingError,))
     finished = [trial for trial in ended if trial.state == "complete"]
     if not finished:
         raise TrainingError("tune: no trial could be trained to its end; lower lr or scale and search again")
     best = max(finished, key=lambda trial: (trial.metrics[BY], -trial.number))
     base = plan.settle(base) if plan.samples_by_rule else base
-    return Tuned(dataclasses.replace(base, **best.settings), best, ended)
+    return Tuned(base.replace(**best.settings), best, ended)
 
 
 def _suggested(trial: Any, name: str, within: Range, base: Any) -> float | int:
     """A value of a setting, of its kind; the range takes in the one to begin with."""
     low, high = min(within.low, base), max(within.high, base)
     log = within.log and low > 0
-    if isinstance(getattr(Config(), name), int):
+    if isinstance(base, int):
         return trial.suggest_int(name, int(low), int(high), log=log)
     return trial.suggest_float(name, low, high, log=log)
 
 
 def _planned(data: Dataset, config: Config, device: str, threads: int | None) -> Plan:
     """The plan of the training that is searched for, which all trials take: their own might differ in the softmax."""
-    from mtaw_fast.training.planning import plan_training
+    from mtaw_fast.training.plan.estimate import plan_training
+    from mtaw_fast.training.plan.threads import Threads, training_threads
     from mtaw_fast.training.run import device_of, log_plan
-    from mtaw_fast.training.threads import Threads, training_threads
 
     with training_threads(Threads.of(threads)):
         plan = plan_training(data, config, device=device_of(device))
@@ -220,10 +221,10 @@ def _scored(
     """Metrics on the validation sessions of a training on the latest `share` of all others."""
     from mtaw_fast.training import train
 
-    fitted, held_out = data.train.split_last(config.validation)
+    fitted, held_out = data.train.split_last(config.optimizer.validation_fraction)
     begin = len(fitted) - max(round(share * len(fitted)), 1)
     latest = Sessions.concatenate([fitted.slice(begin, len(fitted)), held_out])
-    same_held_out = dataclasses.replace(config, validation=len(held_out) / len(latest))
+    same_held_out = config.replace(validation_fraction=len(held_out) / len(latest))
     part = dataclasses.replace(data, train=latest)
     with tempfile.TemporaryDirectory(prefix="mtaw-fast-tune-") as folder:
         trained = train(

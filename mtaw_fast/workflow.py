@@ -14,20 +14,20 @@ import numpy as np
 from mtaw_fast.bundle import Bundle
 from mtaw_fast.bundle import refuse_existing as refuse_existing_bundle
 from mtaw_fast.config import DEFAULT_PRESET, Config, preset
+from mtaw_fast.config.type_weights import TypeWeights, by_code, parsed
 from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.data.dataset import refuse_existing as refuse_existing_dataset
 from mtaw_fast.data.sessions import Samples, check_prefixes
 from mtaw_fast.errors import DataWarning, UsageError, require
 from mtaw_fast.evaluation import baselines as all_baselines
 from mtaw_fast.evaluation import protocol
-from mtaw_fast.evaluation.beside import Evaluation
+from mtaw_fast.evaluation.comparison import Evaluation
 from mtaw_fast.evaluation.protocol import Report
 from mtaw_fast.evaluation.seen import same_training_part, warnings_of
 from mtaw_fast.evaluation.translated import translated
 from mtaw_fast.ranking.encoders import EncoderName
 from mtaw_fast.ranking.retrieval import IndexName
 from mtaw_fast.recommender import Recommender
-from mtaw_fast.type_weights import TypeWeights, by_code, parsed
 
 Folder = str | os.PathLike[str]
 Progress = Callable[[str, int, int], object]
@@ -156,7 +156,7 @@ def train(
         What the training may take with the full softmax, by its first steps, before it samples the catalog
         (`Config.softmax`, 'auto'); logs below 2 x 10^11 logits an epoch never do.
     planned : callable, optional
-        Called with the plan (`training.plan.Plan`: softmax, phases, seconds, memory) before anything is trained; by
+        Called with the plan (`training.plan.plan.Plan`: softmax, phases, seconds, memory) before anything is trained; by
         default its lines go to the log `mtaw_fast`.
     progress : callable, optional
         Called as progress(what, done, total) after every step: the phase and epoch, and sessions of the epoch.
@@ -192,7 +192,7 @@ def train(
 
     from mtaw_fast.training import train as trained_on
     from mtaw_fast.training.reporting import Several
-    from mtaw_fast.training.state import refuse_to_drop_finished
+    from mtaw_fast.training.run_state import refuse_to_drop_finished
 
     run_folder = run_folder_of(bundle)
     if not (resume or overwrite):
@@ -282,7 +282,7 @@ def evaluate(
         )
     fitted, samples = data.train, data.test
     if split == "validation" or baselines:  # a test without baselines needs no second training session
-        known, held_out = data.train.split_last(held.config.validation)
+        known, held_out = data.train.split_last(held.config.optimizer.validation_fraction)
         remedy = ", or leave the baselines out" if split == "test" else ""
         check_prefixes(held_out.lengths, f"data set {_named(dataset, data)}: the validation prefixes", remedy)
     if split == "validation":

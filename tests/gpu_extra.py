@@ -66,7 +66,7 @@ def save_bundle(folder: Path) -> None:
     from mtaw_fast.export.onnx_model import export_onnx
     from tests.random_bundle import save_random
 
-    save_random(folder, n_items=60, d=12, max_len=20)
+    save_random(folder, n_items=60, d=12, max_session_length=20)
     export_onnx(folder, ["float32"], part="encoder")
 
 
@@ -129,7 +129,7 @@ def faiss_says(_: Path, __: str) -> None:
     """faiss-gpu without a card: the recorded words, the calls that the index makes, no word on memory."""
     import faiss
 
-    from mtaw_fast.ranking.retrieval.gpu_device import free_bytes
+    from mtaw_fast.ranking.retrieval.gpu_memory import free_bytes
 
     equal(NO_GPUS, faiss.get_num_gpus())
     resources = faiss.StandardGpuResources()
@@ -146,28 +146,28 @@ def faiss_says(_: Path, __: str) -> None:
 
 
 def indexes_refuse(bundle: Path, _: str) -> None:
-    """index="gpu" and "gpu:1" are one line each; auto goes on with the CPU and says nothing."""
+    """index="faiss-gpu" and "faiss-gpu:1" are one line each; auto goes on with the CPU and says nothing."""
     import numpy as np
 
     from mtaw_fast import Recommender
     from mtaw_fast.errors import UsageError
     from mtaw_fast.ranking import retrieval
-    from mtaw_fast.ranking.retrieval import gpu
+    from mtaw_fast.ranking.retrieval import faiss_gpu as gpu
 
-    for name in ("gpu", "gpu:1"):
+    for name in ("faiss-gpu", "faiss-gpu:1"):
         equal(NO_GPU_LINE.format(name), said(UsageError, lambda name=name: Recommender.load(bundle, index=name)))
     rows = np.eye(8, dtype=np.float32)
     device_of, gpu.device_of = gpu.device_of, lambda _: 1
     try:
-        line = said(UsageError, lambda: gpu.GpuFlatIndex(rows, retrieval.ExactIndex(rows), "gpu:1"))
+        line = said(UsageError, lambda: gpu.FaissGpuIndex(rows, retrieval.NumpyIndex(rows), "faiss-gpu:1"))
     finally:
         gpu.device_of = device_of
-    equal("index 'gpu:1': FAISS cannot use GPU 1 (Invalid GPU device 1); take index 'scan'", line)
+    equal("index 'faiss-gpu:1': FAISS cannot use GPU 1 (Invalid GPU device 1); take index 'native'", line)
     log = io.StringIO()
     logging.getLogger("mtaw_fast").addHandler(logging.StreamHandler(log))
     exact_items, retrieval.EXACT_ITEMS = retrieval.EXACT_ITEMS, 4
     try:
-        equal("scan", retrieval.make_index("auto", rows).name)
+        equal("native", retrieval.make_index("auto", rows).name)
     finally:
         retrieval.EXACT_ITEMS = exact_items
     equal("", log.getvalue())
@@ -186,7 +186,7 @@ def commands_refuse(bundle: Path, native: str) -> None:
     """The command prints that one line and nothing else, ONNX Runtime's own output included."""
     start = "import runpy, sys; from tests.gpu_extra import load_native; load_native(sys.argv.pop(1)); "
     start += "runpy.run_module('mtaw_fast', run_name='__main__', alter_sys=True)"
-    for option, name, line in (("--index", "gpu:1", NO_GPU_LINE), ("--encoder", "onnx-cuda", NO_CUDA_LINE)):
+    for option, name, line in (("--index", "faiss-gpu:1", NO_GPU_LINE), ("--encoder", "onnx-cuda", NO_CUDA_LINE)):
         command = [sys.executable, "-c", start, native, "recommend", str(bundle), "sku-1", "--json", option, name]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
         equal((2, "", f"mtaw-fast: {line.format(name)}\n"), (done.returncode, done.stdout, done.stderr))
@@ -198,7 +198,7 @@ def the_cpu_paths_serve(bundle: Path, _: str) -> None:
 
     sessions = [["sku-3"], ["sku-3", "sku-40", "sku-3"], ["sku-1", "sku-2", "sku-9", "sku-17"]]
     engine = Recommender.load(bundle)
-    for options in ({"index": "flat"}, {"encoder": "onnx"}, {"index": "flat", "encoder": "onnx"}):
+    for options in ({"index": "faiss-flat"}, {"encoder": "onnx"}, {"index": "faiss-flat", "encoder": "onnx"}):
         other = Recommender.load(bundle, **options)
         equal(
             [engine.recommend(one, k=9).items for one in sessions],

@@ -19,7 +19,7 @@ from mtaw_fast.memory import MemoryTables, RankerNet
 from mtaw_fast.model.parameters import parameter_shapes
 from mtaw_fast.model.recent_clicks import starting_weights
 from mtaw_fast.storage.files import sha256_of
-from mtaw_fast.storage.tensorfile import write_tensors
+from mtaw_fast.storage.tensor_file import write_tensors
 
 
 def random_weights(config: Config, n_items: int, seed: int = 0) -> dict[str, np.ndarray]:
@@ -28,14 +28,14 @@ def random_weights(config: Config, n_items: int, seed: int = 0) -> dict[str, np.
     shapes = parameter_shapes(config, n_items)
     weights = {name: rng.normal(0, 0.5, shape).astype(np.float32) for name, shape in shapes.items()}
     weights["norm_weight"] += 1
-    if config.recent > 0:
+    if config.model.recent_weight > 0:
         weights["recent"] = np.array(starting_weights(config), dtype=np.float32)
     return weights
 
 
 def bundle_parts(n_items: int = 60, d: int = 12, text: bool = True, seed: int = 0, **settings: Any) -> dict[str, Any]:
     """The arguments of `save_parts` for a random bundle."""
-    config = Config(d=d, **settings)
+    config = Config.of(embedding_dim=d, **settings)
     rng = np.random.default_rng(seed + 1)
     return {
         "config": config,

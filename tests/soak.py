@@ -63,7 +63,7 @@ class Outcome:
 
 def recommender(folder: Path, memory: bool = False) -> Recommender:
     """One to make the calls on, of a random bundle made in `folder`; memory: with a session memory."""
-    parts = bundle_parts(n_items=N_ITEMS, d=D, max_len=MAX_LEN) | (memory_parts(N_ITEMS) if memory else {})
+    parts = bundle_parts(n_items=N_ITEMS, d=D, max_session_length=MAX_LEN) | (memory_parts(N_ITEMS) if memory else {})
     save_parts(folder, **parts)
     return Recommender.load(folder)
 
@@ -168,7 +168,7 @@ def _similar(rec: Recommender, rng: Random, by: str = "vectors") -> Callable[[],
 def _updated(rec: Recommender) -> Recommender:
     """Another one of the same bundle, with items added and removed: its memory is asked outside of the native call."""
     other = Recommender(rec.bundle, rec.encoder, rec.index)
-    other.add_items(["new-0", "new-1"], neighbours=[["sku-1", "sku-2"], ["sku-3"]])
+    other.add_items(["new-0", "new-1"], neighbors=[["sku-1", "sku-2"], ["sku-3"]])
     other.remove_items(["sku-4", "sku-5"])
     return other
 

@@ -16,10 +16,10 @@ from pathlib import Path
 
 from bench.live.inputs import MORNING, Shop, external, queries, shop, strangers, stream, with_memory
 from mtaw_fast.data.sessions import Sessions
-from mtaw_fast.live.compacting import BUSY
-from mtaw_fast.live.events import Click
-from mtaw_fast.live.newest import newest_bundle
-from mtaw_fast.live.settings import LearningSettings
+from mtaw_fast.online.compaction.current import current_bundle
+from mtaw_fast.online.compaction.start import BUSY
+from mtaw_fast.online.log.events import Click
+from mtaw_fast.online.settings import LearningSettings
 from mtaw_fast.recommender import Recommender
 
 N_ITEMS, PAST = 1000, 20_000
@@ -72,11 +72,11 @@ def learning_soak(folder: Path, seconds: float, rate: float) -> Learning:
     from tests.soak import resident_bytes
 
     made = shop(N_ITEMS, PAST, _CHUNK)
-    settings = LearningSettings(folder / "learned", compact=False, keep_days=_KEEP_DAYS)
+    settings = LearningSettings(folder / "learned", compact=False, retention_days=_KEEP_DAYS)
     bundle = made.saved(folder / "bundle")
     rec = Recommender.load(bundle, learn=settings, verify=False)
-    knowledge = rec.knowledge
-    assert knowledge is not None
+    learner = rec.learner
+    assert learner is not None
     asked = external(queries(made.later, _ASKED))
     clicks = _endless(made, max(1, round(_SPAN_MS / max(seconds * rate, 1))))
     every = min(max(seconds / _COMPACTIONS, _LEAST_SECONDS), _MOST_SECONDS)
@@ -93,7 +93,7 @@ def learning_soak(folder: Path, seconds: float, rate: float) -> Learning:
         rec.recommend(asked[rankings % len(asked)], 20)
         rankings += 1
         if now >= due and now - begin < _QUIET * seconds:
-            knowledge.compact()
+            learner.compact()
             due = now + every
         if not held or now - begin - held[-1][0] > seconds / _SAMPLES:
             held.append((now - begin, resident_bytes()))
@@ -108,7 +108,7 @@ def learning_soak(folder: Path, seconds: float, rate: float) -> Learning:
         rankings,
         taken,
         compactions,
-        knowledge.state.ledger.book.refused.total(),
+        learner.state.event_processor.tracker.refused.total(),
         max(size for at, size in held if 0.4 * taken <= at < 0.7 * taken),
         max(size for at, size in held if at >= 0.7 * taken),
         *compared,
@@ -126,15 +126,15 @@ def _endless(made: Shop, step: int) -> Iterator[Click]:
 
 def _settle(rec: Recommender, bundle: Path, settings: LearningSettings) -> None:
     """Wait until the last compaction is over and served, and every event learned."""
-    knowledge = rec.knowledge
-    assert knowledge is not None
-    if knowledge._compactor is not None:
-        assert knowledge._compactor.wait(_PATIENCE) in (0, BUSY)  # one that is slow is at it when the next is asked for
-    newest = newest_bundle(bundle, settings.folder, verify=False).manifest
-    end = knowledge.log.read(knowledge.position)
-    position = end[-1].position if end else knowledge.position
+    learner = rec.learner
+    assert learner is not None
+    if learner._compactor is not None:
+        assert learner._compactor.wait(_PATIENCE) in (0, BUSY)  # one that is slow is at it when the next is asked for
+    newest = current_bundle(bundle, settings.folder, verify=False).manifest
+    end = learner.log.read(learner.position)
+    position = end[-1].position if end else learner.position
     deadline = time.monotonic() + _PATIENCE
-    while rec.bundle.manifest != newest or knowledge.position < position:
+    while rec.bundle.manifest != newest or learner.position < position:
         assert time.monotonic() < deadline, f"the log was not learned up to {position}"
         time.sleep(0.05)
 
@@ -144,8 +144,8 @@ def _compared(
 ) -> tuple[float, int]:
     """The share of top-20 places as tables of all sessions give them, and rankings that a fresh process, which reads
     the same log, gives otherwise."""
-    assert rec.knowledge is not None
-    _, items, offsets = rec.knowledge.state.delta.ordered()
+    assert rec.learner is not None
+    _, items, offsets = rec.learner.state.delta.ordered()
     grown = Sessions(items, offsets)
     known = strangers(Sessions.from_lists([[item - 1 for item in session] for session in asked]), grown)
     mine, scores = rec.rank(known, 20)

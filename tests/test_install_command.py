@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from mtaw_fast import install_command as module
 from mtaw_fast.errors import MissingPackageError, require
-from mtaw_fast.install_command import install_command, install_packages
+from mtaw_fast.errors import install_command as module
+from mtaw_fast.errors.install_command import install_command, install_packages
 
 PIP = [sys.executable, "-m", "pip", "install"]
 
@@ -91,7 +91,7 @@ def test_a_checkout_that_nobody_installed_is_named(monkeypatch: pytest.MonkeyPat
         raise importlib.metadata.PackageNotFoundError(name)
 
     monkeypatch.setattr(importlib.metadata, "distribution", missing)
-    root = Path(module.__file__).resolve().parents[1]
+    root = Path(module.__file__).resolve().parents[2]
     assert shlex.split(install_command("train")) == [*PIP, "-e", f"{root}[train]"]
 
 
@@ -112,7 +112,7 @@ def test_an_error_names_the_command() -> None:
 
 
 def test_no_message_names_an_index_by_heart() -> None:
-    root = Path(module.__file__).resolve().parents[1]
+    root = Path(module.__file__).resolve().parents[2]
     sources = [path for name in ("mtaw_fast", "kernels", "export") for path in (root / name).rglob("*.py")]
     assert len(sources) > 100
     assert [path for path in sources if "pip install 'mtaw" in path.read_text()] == []
@@ -122,7 +122,7 @@ def test_asking_for_it_leaves_setuptools_as_it_was() -> None:
     """setuptools hands out another distutils in a process that looked for pip; torch.compile would fail after it."""
     pytest.importorskip("setuptools", reason="setuptools is not installed")
     code = (
-        "from mtaw_fast.install_command import install_command; install_command()\n"
+        "from mtaw_fast.errors.install_command import install_command; install_command()\n"
         "import setuptools, distutils.core; print(distutils.core.__file__)"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

@@ -9,7 +9,7 @@ import pytest
 
 from mtaw_fast.cli import main
 from mtaw_fast.errors import UsageError
-from mtaw_fast.launch import Launch, follows
+from mtaw_fast.system.launch import Launch, follows
 
 WHOLE = {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "MASTER_ADDR": "node0", "MASTER_PORT": "29500"}
 ELASTIC = {
@@ -36,7 +36,7 @@ def test_without_torchrun_rank_0_keeps_the_store_and_nothing_restarts() -> None:
 
 
 def test_launches_without_a_name_are_told_apart_by_who_started_them() -> None:
-    code = f"from mtaw_fast.launch import Launch; print(Launch.of({WHOLE!r}).identity)"
+    code = f"from mtaw_fast.system.launch import Launch; print(Launch.of({WHOLE!r}).identity)"
     names = [subprocess.check_output([sys.executable, "-c", code], text=True) for _ in range(2)]
     assert names[0] == names[1]  # this process started both
     own = Launch.of({**WHOLE, "TORCHELASTIC_RUN_ID": "none"})
@@ -68,10 +68,10 @@ def test_only_a_training_leaves_it_to_rank_0_to_speak(
     """An environment that says RANK=3 is no reason for another command to end without a word."""
     for name, value in WHOLE.items():
         monkeypatch.setenv(name, value)
-    assert main(["train", "none.dataset", "none.bundle", "--set", "d=-1"]) == 2
+    assert main(["train", "none.dataset", "none.bundle", "--set", "embedding_dim=-1"]) == 2
     assert capsys.readouterr().err == ""
     assert main(["info"]) == 2
     assert "the following arguments are required" in capsys.readouterr().err
     monkeypatch.setenv("RANK", "0")
-    assert main(["train", "none.dataset", "none.bundle", "--set", "d=-1"]) == 2
+    assert main(["train", "none.dataset", "none.bundle", "--set", "embedding_dim=-1"]) == 2
     assert "setting d=-1" in capsys.readouterr().err

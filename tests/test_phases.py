@@ -8,7 +8,7 @@ import pytest
 
 from mtaw_fast.cli import main
 from mtaw_fast.config import preset
-from mtaw_fast.phases import EXPLAINED, phases_of
+from mtaw_fast.config.phases import EXPLAINED, phases_of
 
 
 def test_the_phases_of_the_presets() -> None:

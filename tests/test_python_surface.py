@@ -14,10 +14,11 @@ import pytest
 
 from mtaw_fast import Recommender
 from mtaw_fast.bundle import Bundle
-from mtaw_fast.config import _CHOICES, Config
+from mtaw_fast.config import Config
+from mtaw_fast.config.groups import GROUPS
 from mtaw_fast.data.readers import ClickOptions
 from mtaw_fast.errors import ItemTypeError, UsageError
-from mtaw_fast.live.settings import LearningSettings
+from mtaw_fast.online.settings import LearningSettings
 from mtaw_fast.ranking.answer import Recommendations
 from mtaw_fast.ranking.encoders import ENCODERS, GRAPH_ENCODERS
 from mtaw_fast.workflow import evaluate, prepare
@@ -102,7 +103,7 @@ def test_a_frame_of_another_library_is_refused(rec: Recommender) -> None:
 
 
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda one: pickle.loads(pickle.dumps(one))], ids=["copy", "pickle"])
-@pytest.mark.parametrize(("encoder", "index"), [("native", "scan"), ("numpy", "exact")])
+@pytest.mark.parametrize(("encoder", "index"), [("native", "native"), ("numpy", "numpy")])
 def test_recommenders_are_copied_by_their_folder(
     folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch, copied: Any, encoder: Any, index: Any
 ) -> None:
@@ -169,7 +170,7 @@ def test_ids_have_in_and_iteration(rec: Recommender) -> None:
 
 def test_ids_of_a_changed_catalog(folders: dict[str, Path]) -> None:
     rec = Recommender.load(folders["int"])
-    rec.add_items([5], neighbours=[[7]])
+    rec.add_items([5], neighbors=[[7]])
     assert 5 in rec.ids
     assert list(rec.ids) == [*(10 * i + 7 for i in range(50)), 5]
 
@@ -210,7 +211,7 @@ def choices(function: Any, name: str) -> tuple[Any, ...]:
 def test_choices_are_literals() -> None:
     assert choices(Recommender.similar_items, "by") == ("vectors", "sessions")
     assert choices(Recommender.load, "encoder") == ("auto", *ENCODERS, *GRAPH_ENCODERS)
-    assert choices(Recommender.load, "index") == ("auto", "scan", "exact", "flat", "gpu", "ladder")
+    assert choices(Recommender.load, "index") == ("auto", "native", "numpy", "faiss-flat", "faiss-gpu", "ann")
     assert choices(evaluate, "encoder") == choices(Recommender.load, "encoder")
     assert choices(evaluate, "split") == ("test", "validation")
     assert choices(prepare, "format") == ("clicks", "npz", "pickle", "retailrocket", "tmall")
@@ -219,6 +220,6 @@ def test_choices_are_literals() -> None:
     assert choices(ClickOptions, "time_unit") == ("auto", "s", "ms", "us", "ns")
     assert choices(ClickOptions, "bad_rows") == ("refuse", "skip")
     assert choices(ClickOptions, "support_rounds") == ("once", "until-stable")
-    for name, allowed in _CHOICES.items():
+    for name, allowed in (pair for group in GROUPS.values() for pair in group.CHOICES.items()):
         assert choices(Config, name) == allowed
     assert inspect.signature(Recommender.load).parameters["encoder"].default == "auto"

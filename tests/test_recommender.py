@@ -40,7 +40,7 @@ def same(one: Recommendations, other: Recommendations) -> bool:
 @pytest.fixture(scope="module", params=[True, False], ids=["text-ids", "int-ids"])
 def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("recommender") / "bundle"
-    parts = bundle_parts(n_items=N, d=16, max_len=30, text=request.param)
+    parts = bundle_parts(n_items=N, d=16, max_session_length=30, text=request.param)
     embedding = parts["weights"]["item_embedding"]
     embedding[100:140] = embedding[60:100]  # duplicates: every answer has ties
     embedding[7] = 0
@@ -61,9 +61,9 @@ class TestEveryPair:
 
     @pytest.fixture
     def rec(self, folder: Path, encoder: str, index: str) -> Recommender:
-        if encoder == "eager":
+        if encoder == "torch":
             pytest.importorskip("torch", reason="PyTorch is not installed: pip install 'mtaw-fast[train]'")
-        if index == "flat":
+        if index == "faiss-flat":
             pytest.importorskip("faiss", reason="FAISS is not installed: pip install 'mtaw-fast[cpu]'")
         loaded = Recommender.load(folder, encoder=encoder, index=index)
         assert (loaded.encoder.name, loaded.index.name) == (encoder, index)
@@ -76,7 +76,7 @@ class TestEveryPair:
         query = rec.encoder.encode(Sessions.from_lists([clicks]))
         candidates = np.arange(N) if allowed is None else np.array(sorted(allowed), dtype=np.int64)
         ids, scores = reference.rerank_topk(
-            query, rec.bundle.item_vectors, candidates.astype(np.int32)[None], k, rec.bundle.config.scale
+            query, rec.bundle.item_vectors, candidates.astype(np.int32)[None], k, rec.bundle.config.model.scale
         )
         count = min(k, len(candidates))
         return rec.ids.external(ids[0, :count]), scores[0, :count]
@@ -105,7 +105,7 @@ class TestEveryPair:
         lengths = np.linalg.norm(items, axis=1)
         cosines = items @ query / np.where(lengths > 0, lengths, 1)
         internal = rec.ids.lookup(out.items)
-        np.testing.assert_allclose(out.scores, rec.bundle.config.scale * cosines[internal], rtol=0, atol=1e-5)
+        np.testing.assert_allclose(out.scores, rec.bundle.config.model.scale * cosines[internal], rtol=0, atol=1e-5)
         assert sorted(internal.tolist()) == list(range(N))
         ranks = {item: rank for rank, item in enumerate(internal.tolist())}
         assert all(ranks[first] + 1 == ranks[first + 40] for first in range(60, 100))
@@ -295,7 +295,7 @@ class TestEveryPair:
 
 @pytest.fixture(scope="module")
 def plain(folder: Path) -> Recommender:
-    return Recommender.load(folder, encoder="numpy", index="exact")
+    return Recommender.load(folder, encoder="numpy", index="numpy")
 
 
 @pytest.mark.parametrize("k", [0, -1, 2.0, "20", None, True])
@@ -355,7 +355,7 @@ def test_packed_ids_outside_the_catalog(plain: Recommender) -> None:
 
 def test_filters_of_the_wrong_kind(plain: Recommender, tmp_path: Path) -> None:
     save_random(tmp_path / "other", n_items=9)
-    other = Recommender.load(tmp_path / "other", index="exact")
+    other = Recommender.load(tmp_path / "other", index="numpy")
     with pytest.raises(UsageError, match="the filter is for a catalog of 9 items"):
         plain.recommend([], filter=other.filter())
     with pytest.raises(UsageError, match="filter must be made with filter"):
@@ -367,10 +367,10 @@ def test_backends_agree_on_the_ranking(folder: Path, plain: Recommender) -> None
     pytest.importorskip("faiss", reason="FAISS is not installed: pip install 'mtaw-fast[cpu]'")
     packed = Sessions.from_lists([np.random.default_rng(s).integers(0, N, 5) for s in range(20)])
     ids, scores = plain.rank(packed, 50)
-    flat_ids, flat_scores = Recommender.load(folder, encoder="numpy", index="flat").rank(packed, 50)
+    flat_ids, flat_scores = Recommender.load(folder, encoder="numpy", index="faiss-flat").rank(packed, 50)
     assert (ids.tobytes(), scores.tobytes()) == (flat_ids.tobytes(), flat_scores.tobytes())
     pytest.importorskip("torch", reason="PyTorch is not installed: pip install 'mtaw-fast[train]'")
-    eager_scores = Recommender.load(folder, encoder="eager", index="exact").rank(packed, 50)[1]
+    eager_scores = Recommender.load(folder, encoder="torch", index="numpy").rank(packed, 50)[1]
     np.testing.assert_allclose(eager_scores, scores, rtol=0, atol=5e-5)
 
 
@@ -378,21 +378,21 @@ def test_similar_items_searches_by_the_plan_for_items(tmp_path: Path) -> None:
     """Sessions' plan reads one list, items' plan all of them: what is found tells which one searched."""
     pytest.importorskip("faiss", reason="FAISS is not installed: pip install 'mtaw-fast[cpu]'")
     from mtaw_fast.export.faiss_build import build
-    from mtaw_fast.ranking.retrieval.ladder import LadderIndex
-    from mtaw_fast.ranking.retrieval.plan import SearchPlan
+    from mtaw_fast.ranking.retrieval.ann_index import AnnIndex
+    from mtaw_fast.ranking.retrieval.ann_plan import SearchPlan
 
     bundle = save_parts(tmp_path / "bundle", **bundle_parts(n_items=2000, d=16, text=False))
-    exact = Recommender.load(tmp_path / "bundle", encoder="numpy", index="exact")
+    exact = Recommender.load(tmp_path / "bundle", encoder="numpy", index="numpy")
     approximate = build("ivfpq", bundle.item_vectors, 0, lambda _: None).index
     plans = SearchPlan("ivfpq", 1, 1), SearchPlan("ivfpq", approximate.nlist, 100)
-    index = LadderIndex(bundle.item_vectors, approximate, plans[0], exact.index, None, plans[1])
+    index = AnnIndex(bundle.item_vectors, approximate, plans[0], exact.index, None, plans[1])
     rec, plain = (Recommender(bundle, exact.encoder, one) for one in (index, index.with_plan(plans[0])))
     some = bundle.ids.external(np.arange(0, 2000, 100))
     for updated in (False, True):
         if updated:
             for one in (rec, plain, exact):
                 one.remove_items(some[1:3])
-                one.add_items([-1], neighbours=[some[5:7]])
+                one.add_items([-1], neighbors=[some[5:7]])
         known = [some[0], *some[3:], *([-1] if updated else [])]
         assert all(same(rec.similar_items(item), exact.similar_items(item)) for item in known)
         flt = rec.filter(exclude=known[2:4])
@@ -417,7 +417,7 @@ def test_serving_imports_no_heavy_package(folder: Path) -> None:
         "from mtaw_fast import Recommender\n"
         "heavy = {'torch', 'faiss', 'onnxruntime', 'polars', 'matplotlib'}\n"
         "print(sorted(heavy & set(sys.modules)))\n"
-        "Recommender.load(sys.argv[1], index='exact').recommend(['sku-3', 17])\n"
+        "Recommender.load(sys.argv[1], index='numpy').recommend(['sku-3', 17])\n"
         "print(sorted(heavy & set(sys.modules)))\n"
     )
     done = subprocess.run(

@@ -18,12 +18,12 @@ from mtaw_fast.cli import main
 from mtaw_fast.config import Config, preset
 from mtaw_fast.data.synthetic import generate
 from mtaw_fast.errors import MissingPackageError, TrainingError, UsageError
-from mtaw_fast.install_command import install_command
-from mtaw_fast.training import planning
-from mtaw_fast.training.plan import Plan
+from mtaw_fast.errors.install_command import install_command
+from mtaw_fast.training.plan import estimate as planning
+from mtaw_fast.training.plan.plan import Plan
 from mtaw_fast.tuning import BY, COMMON, SHARES, WITH_MEMORY, WITHOUT_MEMORY, Trial, tune
 
-SMALL = preset("paper").override(["d=8", "epochs=1", "validation=0.1", "positions=8"])
+SMALL = preset("paper").override(["embedding_dim=8", "epochs=1", "validation_fraction=0.1", "max_positions=8"])
 
 
 @pytest.fixture(scope="module")
@@ -46,9 +46,9 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[Asked]:
 
     def trained(dataset: Dataset, config: Config, folder: Path, *, refit: bool, plan: Plan, **_: Any) -> Any:
         made.append(Asked(dataset, config, refit, plan))
-        if config.gamma > 5.5:
+        if config.loss.gamma > 5.5:
             raise TrainingError("the loss is nan")
-        value = 50 - (config.gamma - 3) ** 2 + len(dataset.train) / 1000
+        value = 50 - (config.loss.gamma - 3) ** 2 + len(dataset.train) / 1000
         return type("Trained", (), {"metrics": {BY: value, "P@20": value}})
 
     monkeypatch.setattr(training, "train", trained)
@@ -58,18 +58,18 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[Asked]:
 @pytest.mark.parametrize("memory", [False, True])
 def test_every_share_is_scored_on_the_same_sessions(dataset: Dataset, asked: list[Asked], memory: bool) -> None:
     config = dataclasses.replace(SMALL, memory=memory)
-    fitted, held_out = dataset.train.split_last(config.validation)
+    fitted, held_out = dataset.train.split_last(config.optimizer.validation_fraction)
     found = tune(dataset, config, trials=1)
     assert len(asked) == len(SHARES)
     for one, share in zip(asked, SHARES, strict=True):
-        before, after = one.dataset.train.split_last(one.config.validation)
+        before, after = one.dataset.train.split_last(one.config.optimizer.validation_fraction)
         assert np.array_equal(after.items, held_out.items)
         assert len(before) == round(share * len(fitted))
         assert np.array_equal(before.items, fitted.items[len(fitted.items) - len(before.items) :])
         assert not one.refit
         assert one.dataset.n_items == dataset.n_items
     # The first trial is the settings as they were.
-    assert dataclasses.replace(asked[-1].config, validation=config.validation) == config
+    assert asked[-1].config.replace(validation_fraction=config.optimizer.validation_fraction) == config
     assert found.config == config
     assert set(found.best.settings) == set(COMMON | (WITH_MEMORY if memory else WITHOUT_MEMORY))
 
@@ -84,7 +84,7 @@ def test_the_best_is_found_the_worse_are_pruned_and_failures_survive(dataset: Da
     complete = [trial for trial in told if trial.state == "complete"]
     assert found.best == max(complete, key=lambda trial: trial.metrics[BY])
     assert found.best.metrics[BY] > told[0].metrics[BY]
-    assert abs(found.config.gamma - 3) < 1
+    assert abs(found.config.loss.gamma - 3) < 1
     for trial in told:
         assert (trial.share == 1) == (trial.state == "complete")
     pruned = [trial for trial in told if trial.state == "pruned"]
@@ -102,7 +102,7 @@ def test_one_plan_holds_for_all_trials(
     assert len(made) == 1
     assert {id(one.plan) for one in asked} == {id(made[0])}
     assert made[0].softmax == "sampled"
-    assert found.config.softmax == "sampled"
+    assert found.config.loss.softmax == "sampled"
     monkeypatch.undo()
     # A run is held to it, though its own settings would have the full softmax, and so is its resumption.
     told: list[Plan] = []
@@ -154,7 +154,7 @@ def test_the_command_tunes_and_its_answer_trains(
 ) -> None:
     """Two real trials, then the printed command word for word."""
     dataset.save(tmp_path / "a set")
-    settings = [part for name in ("d=8", "epochs=1", "validation=0.1") for part in ("--set", name)]
+    settings = [part for name in ("embedding_dim=8", "epochs=1", "validation_fraction=0.1") for part in ("--set", name)]
     assert main(["tune", f"{tmp_path}/a set", "--preset", "paper", *settings, "--trials", "2"]) == 0
     captured = capsys.readouterr()
     assert [line.split(":")[0] for line in captured.err.splitlines()] == ["trial 0", "trial 1"]
@@ -171,7 +171,7 @@ def test_the_command_tells_all_as_json(
     dataset: Dataset, asked: list[Asked], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     dataset.save(tmp_path / "set")
-    assert main(["tune", f"{tmp_path}/set", "--set", "d=8", "--trials", "3", "--json"]) == 0
+    assert main(["tune", f"{tmp_path}/set", "--set", "embedding_dim=8", "--trials", "3", "--json"]) == 0
     captured = capsys.readouterr()
     found = json.loads(captured.out)
     assert [trial["number"] for trial in found["trials"]] == [0, 1, 2]

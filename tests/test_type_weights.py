@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from mtaw_fast.config import Config
+from mtaw_fast.config.type_weights import by_code, parsed
 from mtaw_fast.errors import UsageError
-from mtaw_fast.type_weights import by_code, parsed
 
 NAMES = ("view", "cart", "a=b")
 
@@ -60,6 +60,6 @@ def test_a_set_without_types_has_none_to_weigh() -> None:
 
 
 def test_a_config_takes_the_text() -> None:
-    assert Config().override(["type_weights=view=1,cart=3"]).type_weights == "view=1,cart=3"
+    assert Config().override(["type_weights=view=1,cart=3"]).loss.type_weights == "view=1,cart=3"
     with pytest.raises(UsageError, match=r"setting type_weights: the weight of 'view'"):
-        Config(type_weights="view=-2")
+        Config.of(type_weights="view=-2")

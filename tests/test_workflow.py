@@ -22,7 +22,7 @@ from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import DataError, DataWarning, UsageError
 from mtaw_fast.evaluation.seen import may_know, seen_targets
 from mtaw_fast.report.examples import examples_of
-from mtaw_fast.training.planning import plan_training
+from mtaw_fast.training.plan.estimate import plan_training
 from tests.cli.test_cli import TINY, write_log
 from tests.random_bundle import contents
 
@@ -163,7 +163,7 @@ def test_prefixes_of_a_robot_are_made_where_they_are_ranked_alone(
         with pytest.raises(DataError, match=refused + remedy):
             call()
     assert not (tmp_path / "b").exists()
-    alone = dataclasses.replace(CONFIG, memory=False)  # judged in one pass over each session, without its prefixes
+    alone = CONFIG.replace(enabled=False)  # judged in one pass over each session, without its prefixes
     monkeypatch.undo()
     monkeypatch.setattr("mtaw_fast.data.sessions.MOST_PREFIX_CLICKS", 300 * 299 // 2)
     train(data, tmp_path / "b", alone, refit=False)
@@ -332,7 +332,7 @@ def test_weighted_metrics_are_the_weighted_mean_of_those_by_type(made: Made) -> 
     with pytest.raises(UsageError, match="the targets have no types in this split"):  # those of the training have none
         evaluate(made.bundle, data, split="validation", weights={"buy": 2})
     with pytest.raises(UsageError, match="the sessions' clicks have no types"):
-        train(data, made.folder / "never", Config(type_weights="buy=2"))
+        train(data, made.folder / "never", Config.of(type_weights="buy=2"))
 
 
 @pytest.mark.parametrize(
@@ -343,7 +343,7 @@ def test_weighted_metrics_are_the_weighted_mean_of_those_by_type(made: Made) -> 
         (lambda made, tmp: prepare(made.folder / "clicks.csv", made.folder / "set"), "overwrite=True"),
         (lambda made, tmp: train(made.dataset, tmp / "b", "none"), "no preset 'none'"),
         (lambda made, tmp: train(made.dataset, made.folder / "bundle", Config()), "overwrite=True"),
-        (lambda made, tmp: train(made.dataset, tmp / "b", Config(type_weights="buy=2")), "have no types"),
+        (lambda made, tmp: train(made.dataset, tmp / "b", Config.of(type_weights="buy=2")), "have no types"),
         (lambda made, tmp: evaluate(made.bundle, made.dataset, weights="buy=2"), "have no types"),
         (lambda made, tmp: evaluate(made.bundle, made.dataset, weights="x=1", unseen="misses"), "do not go with"),
         (lambda made, tmp: evaluate(made.bundle, made.dataset, split="future"), "split must be"),

@@ -12,8 +12,8 @@ from bench.gpu.step_cases import drawn_sessions, steppers
 from mtaw_fast.kernels.adam import AdamGroup, AdamSettings, adam_step
 from mtaw_fast.kernels.aw_loss import aw_loss
 from mtaw_fast.kernels.scatter import add_rows
-from mtaw_fast.training.batch import Batch
-from mtaw_fast.training.static_batch import Budget, StaticBatch
+from mtaw_fast.training.encoder.batch import Batch
+from mtaw_fast.training.steps.static_batch import Budget, StaticBatch
 
 _CPU = torch.device("cpu")
 
@@ -23,7 +23,7 @@ def breakdown(setting: Setting) -> Iterator[dict[str, Any]]:
     stepper, batch = steppers(setting, dropout=0.0)
     config, model = stepper._config, stepper.model
     sessions = drawn_sessions(setting)
-    static = StaticBatch(Budget.for_batch(batch, config.batch_prefixes), setting.device)
+    static = StaticBatch(Budget.for_batch(batch, config.optimizer.batch_prefixes), setting.device)
     facts = {"samples": len(batch.rows), "clicks": len(batch.clicks)}
 
     def host(part: str, work: Any) -> dict[str, Any]:
@@ -48,8 +48,8 @@ def breakdown(setting: Setting) -> Iterator[dict[str, Any]]:
 
     def lost(queries: torch.Tensor) -> torch.Tensor:
         return aw_loss(
-            queries, items, inputs.targets, scale=config.scale, gamma=config.gamma, weights=inputs.weights,
-            compute_dtype=stepper._dtype, backend=config.loss_backend,
+            queries, items, inputs.targets, scale=config.model.scale, gamma=config.loss.gamma, weights=inputs.weights,
+            compute_dtype=stepper._dtype, backend=config.loss.loss_backend,
         )  # fmt: skip
 
     queries = encoded().detach().requires_grad_()
@@ -64,6 +64,6 @@ def breakdown(setting: Setting) -> Iterator[dict[str, Any]]:
     flat = items.detach().view(-1)
     group = AdamGroup(flat.clone(), d_items.view(-1), torch.zeros_like(flat), torch.zeros_like(flat))
     count, rate = (torch.tensor(value, device=setting.device) for value in (0.0, 1e-3))
-    on, settings = torch.tensor(True, device=setting.device), AdamSettings(clip_norm=config.clip_norm)
+    on, settings = torch.tensor(True, device=setting.device), AdamSettings(clip_norm=config.optimizer.clip_norm)
     yield device("Adam over the item vectors", lambda: adam_step([group], count, rate, apply=on, settings=settings))
     yield device("whole step, operation by operation", lambda: stepper.step(batch, 1.0))

@@ -17,12 +17,12 @@ from mtaw_fast.config import Config
 from mtaw_fast.data.readers import npz
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.model.mtaw import MTAW
-from mtaw_fast.training.batch import Batch, sample_counts
-from mtaw_fast.training.batching import epoch_batches
-from mtaw_fast.training.prefetch import made_ahead
-from mtaw_fast.training.static_step import StaticStep
-from mtaw_fast.training.step import AnyStepper
-from mtaw_fast.training.stepper_choice import make_stepper
+from mtaw_fast.training.encoder.batch import Batch, sample_counts
+from mtaw_fast.training.encoder.batching import epoch_batches
+from mtaw_fast.training.encoder.prefetch import made_ahead
+from mtaw_fast.training.steps.choice import make_stepper
+from mtaw_fast.training.steps.full_step import AnyStepper
+from mtaw_fast.training.steps.static_step import StaticStep
 
 _EPOCHS = 3  # the first compiles and captures
 
@@ -30,7 +30,7 @@ _EPOCHS = 3  # the first compiles and captures
 def epoch(setting: Setting) -> Iterator[dict[str, Any]]:
     """Seconds of each epoch: on $MTAW_DATA/tmall where that is, else on as many drawn sessions of such lengths."""
     name, sessions, n_items = _sessions(setting)
-    config = Config(d=setting.d, epochs=_EPOCHS, step="auto", batch_prefixes=setting.rows)
+    config = Config.of(embedding_dim=setting.d, epochs=_EPOCHS, train_step="auto", batch_prefixes=setting.rows)
     torch.manual_seed(0)
     model = MTAW(config, n_items).draw_weights(0).to(setting.device).train()
     # StaticStep is what a GPU's graphs capture.
@@ -39,7 +39,7 @@ def epoch(setting: Setting) -> Iterator[dict[str, Any]]:
     facts = {"data": name, "sessions": len(sessions), "samples": int(samples.sum()), "N": n_items, "d": setting.d}
     before = math.inf
     for number in range(1, (1 if setting.dry else _EPOCHS) + 1):
-        batches = epoch_batches(samples, config.batch_prefixes, config.seed, number)
+        batches = epoch_batches(samples, config.optimizer.batch_prefixes, config.optimizer.seed, number)
         begin = time.perf_counter()
         loss = _run(stepper, sessions, batches, number)
         seconds = time.perf_counter() - begin

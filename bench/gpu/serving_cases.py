@@ -1,4 +1,4 @@
-"""Serving on a GPU: batches through `encoder="onnx-cuda"` and `index="gpu"`, and FAISS's flat index alone."""
+"""Serving on a GPU: batches through `encoder="onnx-cuda"` and `index="faiss-gpu"`, and FAISS's flat index alone."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from bench.gpu.setting import Setting, WrongResultError, gate
 from bench.harness.workload import generated
 from mtaw_fast.errors import MtawError
 from mtaw_fast.export.onnx_model import export_onnx
-from mtaw_fast.model.item_vectors import normalised
+from mtaw_fast.model.item_vectors import normalized
 from mtaw_fast.ranking.retrieval import Index, make_index
 from mtaw_fast.recommender import Recommender
 
@@ -26,14 +26,19 @@ def serving(setting: Setting) -> Iterator[dict[str, Any]]:
     """Sessions to the best 20 of the catalog, by batch size: on the GPU, half on it, and by the CPU's engine."""
     n_items, sizes = setting.large, (1, 8) if setting.dry else (1, 32, 1024)
     # Dry, what stands in goes the same ways: a padded batch in one run, an index that over-fetches and reranks.
-    cuda, gpu = ("onnx", "flat") if setting.dry else ("onnx-cuda", "gpu")
+    cuda, gpu = ("onnx", "faiss-flat") if setting.dry else ("onnx-cuda", "faiss-gpu")
     with tempfile.TemporaryDirectory(prefix="mtaw-bench-gpu-") as folder:
         work = generated(n_items, Path(folder) / "bundle")
         export_onnx(work.bundle.folder, ["float32"], part="encoder")
-        engine = Recommender.load(work.bundle.folder, encoder="native", index="scan", verify=False)
+        engine = Recommender.load(work.bundle.folder, encoder="native", index="native", verify=False)
         _, truth = engine.rank(work.serve.slice(0, 64), _K)
-        for encoder, index in ((cuda, gpu), ("native", gpu), (cuda, "scan"), ("native", "scan")):
-            facts: dict[str, Any] = {"encoder": encoder, "index": index, "N": n_items, "d": work.bundle.config.d}
+        for encoder, index in ((cuda, gpu), ("native", gpu), (cuda, "native"), ("native", "native")):
+            facts: dict[str, Any] = {
+                "encoder": encoder,
+                "index": index,
+                "N": n_items,
+                "d": work.bundle.config.model.embedding_dim,
+            }
             try:
                 ranks = Recommender.load(work.bundle.folder, encoder=encoder, index=index, verify=False)
                 _, scores = ranks.rank(work.serve.slice(0, 64), _K)
@@ -49,17 +54,17 @@ def serving(setting: Setting) -> Iterator[dict[str, Any]]:
 
 
 def faiss_flat(setting: Setting) -> Iterator[dict[str, Any]]:
-    """The best 20 by `index="gpu"`, by FAISS's GpuIndexFlatIP within it, and by the CPU's exact scan."""
+    """The best 20 by `index="faiss-gpu"`, by FAISS's GpuIndexFlatIP within it, and by the CPU's exact scan."""
     sizes = (1, 8) if setting.dry else (1, 32, 1024)
     for n_items in (setting.items, setting.large):
-        drawn = normalised(setting.normal(n_items + max(sizes), setting.d).cpu().numpy())  # one draw: see `inputs`
+        drawn = normalized(setting.normal(n_items + max(sizes), setting.d).cpu().numpy())  # one draw: see `inputs`
         vectors, queries = drawn[:n_items], drawn[n_items:]
-        scan = make_index("scan", vectors)
+        scan = make_index("native", vectors)
         facts: dict[str, Any] = {"N": n_items, "d": setting.d, "k": _K}
         try:
-            index = make_index("flat" if setting.dry else "gpu", vectors)
+            index = make_index("faiss-flat" if setting.dry else "faiss-gpu", vectors)
         except MtawError as refused:
-            yield {**facts, "index": "gpu", "skipped": str(refused)}
+            yield {**facts, "index": "faiss-gpu", "skipped": str(refused)}
             continue
         _check_same(index, scan, queries[:32])
         for size in sizes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,9 +15,9 @@ from mtaw_fast.data.sessions import Sessions, offsets_of
 from mtaw_fast.kernels.adam import AdamGroup, AdamSettings, adam_step
 from mtaw_fast.kernels.prefix_interest import PrefixInterestWeights, Tiles, prefix_interest
 from mtaw_fast.model.mtaw import MTAW
-from mtaw_fast.training.batch import Batch
-from mtaw_fast.training.graph_step import GraphStep
-from mtaw_fast.training.static_step import StaticStep
+from mtaw_fast.training.encoder.batch import Batch
+from mtaw_fast.training.steps.cuda_graph_step import GraphStep
+from mtaw_fast.training.steps.static_step import StaticStep
 
 _TOLERANCE = 5e-2  # bf16 against float32, of the largest entry
 _CPU = torch.device("cpu")
@@ -78,7 +77,7 @@ def step(setting: Setting) -> Iterator[dict[str, Any]]:
     if not setting.dry:
         taken["as a CUDA graph"] = GraphStep(_model(setting, config), config)
     losses = {name: torch.tensor([stepper.step(batch, 1.0), stepper.end_epoch()]) for name, stepper in taken.items()}
-    plain = replace(config, compute_dtype="float32", loss_backend="reference")
+    plain = config.replace(compute_dtype="float32", loss_backend="reference")
     reference = StaticStep(MTAW(config, setting.items).draw_weights(0).train(), plain, "reference")
     truth = torch.tensor([reference.step(batch, 1.0), reference.end_epoch()])
     for name, stepper in taken.items():
@@ -91,8 +90,13 @@ def step(setting: Setting) -> Iterator[dict[str, Any]]:
 
 def steppers(setting: Setting, dropout: float) -> tuple[StaticStep, Batch]:
     """A stepper that works operation by operation, and a batch in host memory for it."""
-    config = Config(
-        d=setting.d, dropout=dropout, clip_norm=1.0, compute_dtype="bfloat16", step="graph", batch_prefixes=setting.rows
+    config = Config.of(
+        embedding_dim=setting.d,
+        dropout=dropout,
+        clip_norm=1.0,
+        compute_dtype="bfloat16",
+        train_step="cuda-graph",
+        batch_prefixes=setting.rows,
     )
     return StaticStep(_model(setting, config), config), Batch.of(drawn_sessions(setting), 1, _CPU)
 

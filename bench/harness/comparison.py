@@ -41,7 +41,7 @@ class Plan:
     """How much to time.
 
     rounds: turns of every contender. burst: timed calls a turn. settle: untimed calls before them, so that a
-    turn finds the caches as the contender itself leaves them and not as its neighbour did. warmup: untimed
+    turn finds the caches as the contender itself leaves them and not as its neighbor did. warmup: untimed
     calls of each before everything. seconds: the rounds stop early past this, but not before `min_rounds`.
     """
 

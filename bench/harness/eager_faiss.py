@@ -14,7 +14,7 @@ from torch.nn import functional
 from mtaw_fast.config import Config
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.model.mtaw import MTAW
-from mtaw_fast.training.batch import Batch
+from mtaw_fast.training.encoder.batch import Batch
 
 NAME = "eager-faiss"
 
@@ -22,14 +22,14 @@ NAME = "eager-faiss"
 class EagerFaiss:
     """Serves a model: one padded forward for the whole batch, then an exact inner-product search.
 
-    The catalog is normalised once; external ids go through a dict and an array.
+    The catalog is normalized once; external ids go through a dict and an array.
     """
 
     def __init__(self, config: Config, weights: Mapping[str, np.ndarray], external_ids: Sequence[Any]) -> None:
         self._config = config
         self._model = load_model(config, weights).eval()
         catalog = functional.normalize(self._model.item_embedding.detach(), dim=1).numpy()
-        self._index = faiss.IndexFlatIP(config.d)
+        self._index = faiss.IndexFlatIP(config.model.embedding_dim)
         self._index.add(catalog)
         self._external = np.array(external_ids, dtype=None if isinstance(external_ids[0], int) else object)
         self._internal = {external: internal for internal, external in enumerate(external_ids)}
@@ -49,7 +49,7 @@ class EagerFaiss:
             faiss.cvar.distance_compute_blas_threshold = 1
         cosines, ids = self._index.search(queries, k)
         faiss.cvar.distance_compute_blas_threshold = default
-        return ids, cosines * self._config.scale
+        return ids, cosines * self._config.model.scale
 
     def recommend(self, sessions: Sequence[Sequence[Any]], k: int) -> list[tuple[list[Any], np.ndarray]]:
         """(external ids, logits) of the k best for each session of known external ids."""
@@ -67,7 +67,7 @@ class EagerStep:
     def __init__(self, model: MTAW, config: Config) -> None:
         self.model, self._config = model, config
         self._optimizer = torch.optim.AdamW(
-            model.parameters(), lr=config.lr, weight_decay=config.weight_decay, fused=True
+            model.parameters(), lr=config.optimizer.lr, weight_decay=config.optimizer.weight_decay, fused=True
         )
 
     def step(self, batch: Batch) -> float:
@@ -76,17 +76,17 @@ class EagerStep:
         value = loss.item()
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        if self._config.clip_norm > 0:
-            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self._config.clip_norm)
+        if self._config.optimizer.clip_norm > 0:
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self._config.optimizer.clip_norm)
         self._optimizer.step()
         return value
 
     def _loss(self, batch: Batch) -> Tensor:
         queries = self.model(batch.clicks, batch.offsets)[batch.rows]
         items = functional.normalize(self.model.item_embedding, dim=1)
-        logits = self._config.scale * (functional.normalize(queries, dim=1) @ items.T)  # [S, N]
+        logits = self._config.model.scale * (functional.normalize(queries, dim=1) @ items.T)  # [S, N]
         ce = functional.cross_entropy(logits, batch.targets, reduction="none")
-        return ((-2 * torch.expm1(-ce)) ** self._config.gamma * ce).mean()
+        return ((-2 * torch.expm1(-ce)) ** self._config.loss.gamma * ce).mean()
 
 
 def load_model(config: Config, weights: Mapping[str, np.ndarray]) -> MTAW:

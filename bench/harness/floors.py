@@ -1,7 +1,7 @@
 """Physical limits, measured: how fast this core reads bytes, multiplies matrices and takes exponentials.
 
 A limit is what was reached at best, so a floor is the fastest of its samples, of its ways and of what this process
-measured of the same before, where a contender is judged by its median: other work on the machine (a neighbour on the
+measured of the same before, where a contender is judged by its median: other work on the machine (a neighbor on the
 same physical core can halve the rate of products for minutes) shall not make the limit look easier than it is.
 """
 

@@ -11,7 +11,7 @@ from mtaw_fast.config import Config
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.kernels.aw_loss import aw_loss
 from mtaw_fast.model.mtaw import MTAW
-from mtaw_fast.training.batch import Batch
+from mtaw_fast.training.encoder.batch import Batch
 
 _BLOCK = 1 << 16
 
@@ -30,7 +30,7 @@ def true_logits(config: Config, weights: Mapping[str, np.ndarray], queries: np.n
     for begin in range(0, len(embedding), _BLOCK):
         rows = embedding[begin : begin + _BLOCK].astype(np.float64)
         rows /= np.linalg.norm(rows, axis=1, keepdims=True)
-        logits[:, begin : begin + _BLOCK] = config.scale * (queries.astype(np.float64) @ rows.T)
+        logits[:, begin : begin + _BLOCK] = config.model.scale * (queries.astype(np.float64) @ rows.T)
     return logits
 
 
@@ -41,8 +41,8 @@ def true_step(config: Config, weights: Mapping[str, np.ndarray], batch: Batch) -
         model(batch.clicks, batch.offsets)[batch.rows],
         model.item_embedding,
         batch.targets,
-        scale=config.scale,
-        gamma=config.gamma,
+        scale=config.model.scale,
+        gamma=config.loss.gamma,
         backend="reference",
     )
     loss.backward()

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from mtaw_fast.errors import MtawError
-from mtaw_fast.storage.memory import give_back_freed
-from mtaw_fast.storage.memory import peak_memory as resident_peak
+from mtaw_fast.system.memory_use import give_back_freed
+from mtaw_fast.system.memory_use import peak_memory as resident_peak
 
 _RESTART = Path("/proc/self/clear_refs")  # writing 5 there restarts VmHWM at what is resident now
 

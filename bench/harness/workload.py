@@ -41,7 +41,7 @@ class Workload:
         clicks = round(float(self.serve.lengths.mean()), 1)
         return {
             "catalog": self.bundle.n_items,
-            "d": self.bundle.config.d,
+            "d": self.bundle.config.model.embedding_dim,
             "data": self.source,
             "clicks": int(clicks) if clicks.is_integer() else clicks,
         }
@@ -50,7 +50,7 @@ class Workload:
 def generated(n_items: int, folder: Path, seed: int = 0) -> Workload:
     """Random weights over clustered items, and sessions of 10 clicks that mostly stay in one cluster.
 
-    Item vectors are a cluster's centre plus noise of the same size, so that a query has many near neighbours, as
+    Item vectors are a cluster's center plus noise of the same size, so that a query has many near neighbors, as
     trained embeddings do; within a cluster clicks follow a power law.
     """
     rng = np.random.default_rng(seed)
@@ -97,22 +97,22 @@ def from_data(path: Path, bundle_path: Path | None, folder: Path, seed: int = 0)
             )
     prefixes = dataset.test.prefixes if len(dataset.test) else dataset.train
     chosen = rng.permutation(len(prefixes))[:_SESSIONS]
-    longest = bundle.config.max_len
+    longest = bundle.config.model.max_session_length
     usable = np.flatnonzero(dataset.train.lengths > dataset.min_prefix)
     train = dataset.train.select(usable).keep_last(longest + 1)
     return Workload(bundle, prefixes.select(chosen).keep_last(longest), train, dataset.min_prefix, dataset.name)
 
 
 def _random_bundle(config: Config, n_items: int, folder: Path, rng: np.random.Generator, cluster: np.ndarray) -> Bundle:
-    bound = 1 / math.sqrt(config.d)
+    bound = 1 / math.sqrt(config.model.embedding_dim)
     weights = {
         name: rng.uniform(-bound, bound, shape).astype(np.float32)
         for name, shape in parameter_shapes(config, n_items).items()
     }
-    weights["norm_weight"] = np.ones(config.d, np.float32)
-    weights["norm_bias"] = np.zeros(config.d, np.float32)
-    centres = rng.uniform(-bound, bound, (cluster.max() + 1, config.d)).astype(np.float32)
-    weights["item_embedding"] += centres[cluster]
+    weights["norm_weight"] = np.ones(config.model.embedding_dim, np.float32)
+    weights["norm_bias"] = np.zeros(config.model.embedding_dim, np.float32)
+    centers = rng.uniform(-bound, bound, (cluster.max() + 1, config.model.embedding_dim)).astype(np.float32)
+    weights["item_embedding"] += centers[cluster]
     model = Model.of(
         config=config,
         weights=weights,

@@ -12,13 +12,13 @@ from bench.harness.comparison import Case, Contender, Plan
 from bench.live.inputs import Shop, external, portions, queries, shop, strangers, stream, with_memory
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import MtawError
-from mtaw_fast.live.settings import LearningSettings
+from mtaw_fast.online.settings import LearningSettings
 from mtaw_fast.recommender import Recommender
 
 K = 20
 AGREEMENT = 0.999  # of the top-20 places, aimed at
 # What is wrong is far below this (tables alone hold a quarter of the places). A little is lost where an item has more
-# neighbours than its row in the tables keeps: a pair that was cut there begins in the delta without its past.
+# neighbors than its row in the tables keeps: a pair that was cut there begins in the delta without its past.
 LEAST = 0.99
 # A delta rounds its sums to bf16 after adding to a base that was rounded before: a score of a few scaled features moves
 # by up to this, and what lies closer may stand in either order.
@@ -53,26 +53,30 @@ class Learned:
         self.alone = Recommender.load(bundle, verify=False)
         settings = LearningSettings(folder / "learned", compact=False)
         self.live = Recommender.load(bundle, learn=settings, verify=False)
-        knowledge = self.live.knowledge
-        assert knowledge is not None
+        learner = self.live.learner
+        assert learner is not None
         for some in portions(events.clicks(), _PORTION):
-            knowledge.append(some)
+            learner.append(some)
         self._await(n_events)
         # Sessions that nobody has learned from.
         unseen = made.later.slice(int(events.handles.max()) + 1, len(made.later))
         self.asked = queries(unseen, _ASKED)
         self.agreement = self._agreement(made, events.ordered(), folder, threads)
-        self.delta_bytes = knowledge.state.delta.n_bytes
+        self.delta_bytes = learner.state.delta.n_bytes
 
     def _await(self, n_events: int) -> None:
-        assert self.live.knowledge is not None
-        ledger, deadline = self.live.knowledge.state.ledger, time.monotonic() + _PATIENCE
-        while ledger.learned_clicks + ledger.book.refused.total() < n_events:
+        assert self.live.learner is not None
+        event_processor, deadline = self.live.learner.state.event_processor, time.monotonic() + _PATIENCE
+        while event_processor.learned_clicks + event_processor.tracker.refused.total() < n_events:
             if time.monotonic() > deadline:
-                raise MtawError(f"{ledger.learned_clicks} of {n_events} events were learned in {_PATIENCE:g} s")
+                raise MtawError(
+                    f"{event_processor.learned_clicks} of {n_events} events were learned in {_PATIENCE:g} s"
+                )
             time.sleep(0.05)
-        if ledger.learned_clicks != n_events:
-            raise MtawError(f"{ledger.learned_clicks} of {n_events} events were learned: {dict(ledger.book.refused)}")
+        if event_processor.learned_clicks != n_events:
+            raise MtawError(
+                f"{event_processor.learned_clicks} of {n_events} events were learned: {dict(event_processor.tracker.refused)}"
+            )
 
     def _agreement(self, made: Shop, grown: Sessions, folder: Path, threads: int) -> Agreement:
         assert made.model.memory is not None

@@ -11,11 +11,11 @@ import numpy as np
 from bench.live.inputs import Shop, portions, stream
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import MtawError
-from mtaw_fast.live.compactor import compact_folder
-from mtaw_fast.live.events import Click
-from mtaw_fast.live.log import FileLog
-from mtaw_fast.live.settings import LearningSettings
 from mtaw_fast.memory import MemoryTables
+from mtaw_fast.online.compaction.compactor import compact_folder
+from mtaw_fast.online.log.events import Click
+from mtaw_fast.online.log.file_log import FileLog
+from mtaw_fast.online.settings import LearningSettings
 
 _PORTION = 1000
 

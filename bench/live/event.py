@@ -11,13 +11,13 @@ import numpy as np
 
 from bench.live.inputs import Shop, portions, shop, stream
 from mtaw_fast.errors import MtawError
-from mtaw_fast.live.event_log import START, Stamped
-from mtaw_fast.live.ledger import Ledger
-from mtaw_fast.live.limits import LearningLimits
-from mtaw_fast.live.log import FileLog
-from mtaw_fast.live.state import LiveState
+from mtaw_fast.online.log.event_log import START, Stamped
+from mtaw_fast.online.log.file_log import FileLog
+from mtaw_fast.online.state.event_processor import EventProcessor
+from mtaw_fast.online.state.limits import LearningLimits
+from mtaw_fast.online.state.online_state import OnlineState
 
-STAGES = ("append", "read", "ledger", "native")
+STAGES = ("append", "read", "event_processor", "native")
 _CHUNK = 2000  # events between two looks at the clock
 
 
@@ -52,8 +52,8 @@ def event_costs(n_items: int, past_clicks: int, n_events: int, batch: int, follo
     made = shop(n_items, past_clicks, n_events)
     events = stream(made.later, n_events).clicks(ids=True)
     log = FileLog(folder / "log")
-    state, plain = LiveState(made.model, LearningLimits()), LiveState(made.model, LearningLimits())
-    ledger, pupil = Ledger(made.model, LearningLimits()), _Pupil()
+    state, plain = OnlineState(made.model, LearningLimits()), OnlineState(made.model, LearningLimits())
+    event_processor, sink = EventProcessor(made.model, LearningLimits()), _Sink()
     costs, position = Costs(), START
     for chunk in portions(events, _CHUNK):
         with costs.stage("append", len(chunk)):
@@ -67,31 +67,37 @@ def event_costs(n_items: int, past_clicks: int, n_events: int, batch: int, follo
         with costs.stage("apply", len(chunk)):
             for some in read:
                 state.apply(some)
-        # The same again in its parts: the ledger with a pupil that only takes notes, then what it noted.
-        pupil.steps = []
-        with costs.stage("ledger", len(chunk)):
+        # The same again in its parts: the event_processor with a sink that only takes notes, then what it noted.
+        sink.steps = []
+        with costs.stage("event_processor", len(chunk)):
             for some in read:
-                ledger.take(some, pupil)
+                event_processor.take(some, sink)
         with costs.stage("native", len(chunk)):
-            for handles, items in pupil.steps:
+            for handles, items in sink.steps:
                 plain.delta.click(handles, items)
     log.close()
-    _check(made, state, plain, ledger, n_events)
+    _check(made, state, plain, event_processor, n_events)
     costs.finish()
     return costs
 
 
-def _check(made: Shop, state: LiveState, plain: LiveState, ledger: Ledger, n_events: int) -> None:
-    counts = {"whole": state.delta.n_clicks, "native": plain.delta.n_clicks, "ledger": ledger.learned_clicks}
+def _check(made: Shop, state: OnlineState, plain: OnlineState, event_processor: EventProcessor, n_events: int) -> None:
+    counts = {
+        "whole": state.delta.n_clicks,
+        "native": plain.delta.n_clicks,
+        "event_processor": event_processor.learned_clicks,
+    }
     if set(counts.values()) != {n_events}:
-        raise MtawError(f"event: {n_events} events gave {counts} learned clicks ({dict(state.ledger.book.refused)})")
+        raise MtawError(
+            f"event: {n_events} events gave {counts} learned clicks ({dict(state.event_processor.tracker.refused)})"
+        )
     for item in made.later.items[:50].tolist():
         (mine, values), (theirs, others) = state.delta.row(item), plain.delta.row(item)
         if not (np.array_equal(mine, theirs) and np.array_equal(values, others)):
             raise MtawError(f"event: the stages alone learned another row of item {item} than the whole")
 
 
-class _Pupil:
+class _Sink:
     """Takes notes."""
 
     def __init__(self) -> None:
@@ -106,8 +112,8 @@ class _Pupil:
     def forget_base(self, place: int) -> None:
         raise MtawError(f"event: session {place} of the past was forgotten")
 
-    def seed(self, item: int, neighbour: int) -> None:
-        raise MtawError(f"event: item {item} was added beside {neighbour}")
+    def seed(self, item: int, neighbor: int) -> None:
+        raise MtawError(f"event: item {item} was added beside {neighbor}")
 
     def look_again(self) -> None:
         pass

@@ -18,10 +18,10 @@ from mtaw_fast.data.item_ids import ItemIds
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.data.synthetic import ClickLaw, generate, make_world
 from mtaw_fast.kernels.native.memory_query import feature_names
-from mtaw_fast.live.events import Click
 from mtaw_fast.memory import MemoryTables, RankerNet
 from mtaw_fast.model.model import Model
 from mtaw_fast.model.parameters import parameter_shapes
+from mtaw_fast.online.log.events import Click
 
 # Short visits, as shops have them: some 4 clicks on average.
 LAW = ClickLaw(length_exponent=2.2, max_length=20)
@@ -155,16 +155,18 @@ def with_memory(model: Model, sessions: Sessions, threads: int = 1) -> Model:
 def _model(n_items: int, past: Sessions, seed: int, threads: int) -> Model:
     config = Config()
     rng = np.random.default_rng([seed, 4])
-    bound = 1 / math.sqrt(config.d)
+    bound = 1 / math.sqrt(config.model.embedding_dim)
     weights = {
         name: rng.uniform(-bound, bound, shape).astype(np.float32)
         for name, shape in parameter_shapes(config, n_items).items()
     }
-    weights["norm_weight"] = np.ones(config.d, np.float32)
-    weights["norm_bias"] = np.zeros(config.d, np.float32)
+    weights["norm_weight"] = np.ones(config.model.embedding_dim, np.float32)
+    weights["norm_bias"] = np.zeros(config.model.embedding_dim, np.float32)
     # Items of a cluster lie near each other, as those of a trained model do.
     cluster = make_world(n_items, seed, LAW).cluster
-    weights["item_embedding"] += rng.uniform(-bound, bound, (cluster.max() + 1, config.d)).astype(np.float32)[cluster]
+    weights["item_embedding"] += rng.uniform(-bound, bound, (cluster.max() + 1, config.model.embedding_dim)).astype(
+        np.float32
+    )[cluster]
     memory = MemoryTables.build(past, n_items, threads=threads)
     return Model.of(
         config=config,

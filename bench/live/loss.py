@@ -14,11 +14,11 @@ import numpy as np
 
 from bench.live.inputs import shop
 from bench.live.observer import SESSION
-from mtaw_fast.live.book import key_of
-from mtaw_fast.live.event_log import START
-from mtaw_fast.live.events import Click
-from mtaw_fast.live.log import FileLog
-from mtaw_fast.live.settings import LearningSettings
+from mtaw_fast.online.log.event_log import START
+from mtaw_fast.online.log.events import Click
+from mtaw_fast.online.log.file_log import FileLog
+from mtaw_fast.online.settings import LearningSettings
+from mtaw_fast.online.state.session_tracker import key_of
 from mtaw_fast.recommender import Recommender
 
 _N_ITEMS, _PAST = 1000, 20_000
@@ -69,13 +69,13 @@ def kill_while_observing(kills: int, folder: Path, say: Callable[[str], None], s
     begin = time.perf_counter()
     recommender = Recommender.load(bundle, learn=LearningSettings(learned, compact=False), verify=False)
     reopened = time.perf_counter() - begin
-    assert recommender.knowledge is not None
-    state = recommender.knowledge.state
+    assert recommender.learner is not None
+    state = recommender.learner.state
     kept, damaged = _kept(learned)
     handles, _, offsets = state.delta.ordered()
     length = dict(zip(handles.tolist(), np.diff(offsets).tolist(), strict=True))
     wanted = Counter(f"s{int(name[1:]) // SESSION}" for name in kept)
-    keys = state.ledger.book.keys
+    keys = state.event_processor.tracker.keys
     found = {name: sum(length.get(one, 0) for one in keys.get(key_of(name), ())) for name in wanted}
     recommender.close()
     lost = len({f"e{number}" for number in acknowledged} - kept)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from mtaw_fast.live.settings import LearningSettings
+from mtaw_fast.online.settings import LearningSettings
 from mtaw_fast.recommender import Recommender
 
 SESSION = 4  # clicks

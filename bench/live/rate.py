@@ -15,7 +15,7 @@ from bench.serving.http_client import Load
 from bench.serving.load_process import RunningLoad
 from bench.serving.service_process import Service
 from mtaw_fast.errors import MtawError
-from mtaw_fast.live.settings import LearningSettings
+from mtaw_fast.online.settings import LearningSettings
 from mtaw_fast.recommender import Recommender
 
 K = 20
@@ -129,16 +129,16 @@ def _check(found: Pairs, service: Service, bundle: Path, learned: Path, asked: S
     """Compare the service with a process that reads its log; returns how many rankings were compared."""
     fresh = Recommender.load(bundle, learn=LearningSettings(learned, compact=False), verify=False)
     try:
-        assert fresh.learned is not None
-        taken = fresh.bundle.model.learned
-        ledger = fresh.knowledge.state.ledger if fresh.knowledge is not None else None
-        assert ledger is not None
-        if taken is None and ledger.learned_clicks != found.events:
-            raise MtawError(f"rate: {found.events} events were acknowledged, {ledger.learned_clicks} learned")
-        end = fresh.learned
+        assert fresh.log_position is not None
+        taken = fresh.bundle.model.log_progress
+        event_processor = fresh.learner.state.event_processor if fresh.learner is not None else None
+        assert event_processor is not None
+        if taken is None and event_processor.learned_clicks != found.events:
+            raise MtawError(f"rate: {found.events} events were acknowledged, {event_processor.learned_clicks} learned")
+        end = fresh.log_position
         with Asking(service) as asking:
             until(
-                lambda: asking.recommend(asked[0], K)["learned"] >= end,
+                lambda: asking.recommend(asked[0], K)["log_position"] >= end,
                 "rate: the service did not learn its own log",
                 _PATIENCE,
             )

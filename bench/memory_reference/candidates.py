@@ -1,7 +1,7 @@
 """Which items a session's past speaks for, in plain Python: what the native queries are tested against.
 
 A session's clicks lead to items by four ways: it holds them itself, past sessions hold them together with its items
-(rows of the tables, and the rows of a row's neighbours), similar past sessions hold them, and the dense index finds
+(rows of the tables, and the rows of a row's neighbors), similar past sessions hold them, and the dense index finds
 them. What each way says is summed up per item (`Item`); a pre-score then picks the candidates. "Back" counts clicks: 0
 is the last one. All sums are float64 here and float32 in the native code.
 """
@@ -21,7 +21,7 @@ from mtaw_fast.memory.tables import MemoryTables
 MOST_CLICKS = 512  # of a session, the latest
 DECAY, SESSION_DECAY = 0.8, 0.85
 FRESH_SHARE = 0.02  # of all sessions: the age at which a similar session's `fresh` weight has fallen to 1/e
-STRONG = 20  # strongest neighbours that a step to second ones takes
+STRONG = 20  # strongest neighbors that a step to second ones takes
 NEAR = 3  # clicks after an earlier click on the last item
 SUMS = (
     "next_last", "next_dec", "fwd_dec", "fwd_last", "fwd_prev", "bwd_dec", "ses_dec", "ses_all", "ses_last", "cos_dec",
@@ -117,7 +117,7 @@ def query(
     own = own_items(clicks.tolist(), settings.own)
     items = {one.item: Item(one) for one in own}
     found = Query(tables, settings, clicks, own, items, dict.fromkeys(SIMILAR, 0.0), dense is not None)
-    _add_neighbours(found)
+    _add_neighbors(found)
     _add_second(found)
     _add_similar_sessions(found)
     if dense is not None:
@@ -155,28 +155,28 @@ def own_items(clicks: list[int], most: int) -> list[OwnItem]:
 
 
 def _row(tables: MemoryTables, item: int) -> tuple[list[int], np.ndarray, list[int]]:
-    """The neighbours of an item, their values float64[.., 6], and the latest common sessions."""
+    """The neighbors of an item, their values float64[.., 6], and the latest common sessions."""
     if item >= tables.n_items:
         return [], np.empty((0, len(PAIR_KINDS))), []
     row = slice(tables.row_offsets[item], tables.row_offsets[item + 1])
     values = (tables.values[row].astype(np.uint32) << 16).view(np.float32).astype(np.float64)
-    return tables.neighbours[row].tolist(), values, tables.latest[row].tolist()
+    return tables.neighbors[row].tolist(), values, tables.latest[row].tolist()
 
 
-def _add_neighbours(query: Query) -> None:
+def _add_neighbors(query: Query) -> None:
     tables = query.tables
     assert tables.settings.recency is not None
     for place, own in enumerate(query.own):
-        neighbours, values, latest = _row(tables, own.item)
-        if not neighbours:
+        neighbors, values, latest = _row(tables, own.item)
+        if not neighbors:
             continue
         age = tables.n_sessions - 1 - query.count(own.item, "newest")
         fresh = math.exp(-age / tables.settings.recency)
         aged = np.array([1, 1, 1, 1, 1, fresh])  # `rec` has gone on falling since the row's newest session
         shares = values * aged / (tables.totals[own.item].astype(np.float64) * aged + 1)
         weights = {"dec": own.decayed, "all": 1 / len(query.own), "last": place == 0, "prev": place == 1}
-        for neighbour, value, share, session in zip(neighbours, values, shares, latest, strict=True):
-            found = query.items.setdefault(neighbour, Item())
+        for neighbor, value, share, session in zip(neighbors, values, shares, latest, strict=True):
+            found = query.items.setdefault(neighbor, Item())
             found.latest = max(found.latest, session)
             found.near = max(found.near, 1 / (1 + own.back))
             kinds = dict(zip(PAIR_KINDS, share.tolist(), strict=True)) | {"cos": value[_SES] * query.root(own.item)}
@@ -188,18 +188,18 @@ def _add_neighbours(query: Query) -> None:
 
 
 def _add_second(query: Query) -> None:
-    """Neighbours of the last item's strongest neighbours: fwd times fwd."""
+    """Neighbors of the last item's strongest neighbors: fwd times fwd."""
     first = _fwd_shares(query.tables, query.own[0].item)
     for middle, share in first:
-        for neighbour, second in _fwd_shares(query.tables, middle) if share else ():
-            query.items.setdefault(neighbour, Item()).sums["second"] += share * second
+        for neighbor, second in _fwd_shares(query.tables, middle) if share else ():
+            query.items.setdefault(neighbor, Item()).sums["second"] += share * second
 
 
 def _fwd_shares(tables: MemoryTables, item: int) -> list[tuple[int, float]]:
-    neighbours, values, _ = _row(tables, item)
-    total = float(tables.totals[item, _FWD]) + 1 if neighbours else 1.0
+    neighbors, values, _ = _row(tables, item)
+    total = float(tables.totals[item, _FWD]) + 1 if neighbors else 1.0
     shares = (values[:STRONG, _FWD] / total).tolist()
-    return list(zip(neighbours[:STRONG], shares, strict=True))
+    return list(zip(neighbors[:STRONG], shares, strict=True))
 
 
 def _add_similar_sessions(query: Query) -> None:

@@ -31,13 +31,13 @@ def delta_rows(
         The delta's sessions by last click.
     settings : MemorySettings
         With `recency` as a number.
-    seeds : mapping of (item, neighbour) to float64[6], optional
+    seeds : mapping of (item, neighbor) to float64[6], optional
         Sums of what was seeded.
 
     Returns
     -------
     dict of dict of float64[6]
-        By item and neighbour, as PAIR_KINDS has them.
+        By item and neighbor, as PAIR_KINDS has them.
     """
     assert settings.recency is not None
     newest = {item: s for s, session in enumerate(sessions) for item in session}

@@ -2,7 +2,7 @@
 
 In a formula x.q is the query, x.c what was found about the candidate, x.own it as an item of the session, x.id its id.
 The pair statistics are those of `MemoryTables`, divided by their row's total + 1 and summed over the session's own
-items with weights: `_dec` falls with the clicks back (0.8^back, normalised), `_all` is even, `_last` and `_prev` are
+items with weights: `_dec` falls with the clicks back (0.8^back, normalized), `_all` is even, `_last` and `_prev` are
 the latest item alone and the one before it.
 """
 
@@ -15,7 +15,7 @@ from math import log1p
 
 import numpy as np
 
-from mtaw_fast.memory.reference.candidates import Item, OwnItem, Query
+from bench.memory_reference.candidates import Item, OwnItem, Query
 
 _LEAST = float(np.finfo(np.float32).tiny)  # the smallest normal number
 

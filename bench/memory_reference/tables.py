@@ -1,7 +1,7 @@
 """The memory tables in plain Python, by their definitions: what the native builder is tested against.
 
 Slow, and equal to it bit for bit: both add float64 terms in the order of the clicks (a click's `near` pairs before its
-`ses` pairs, each in order of time), sum a row in the order in which its neighbours were first met, and round once.
+`ses` pairs, each in order of time), sum a row in the order in which its neighbors were first met, and round once.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _STRENGTH = ("fwd", "bwd", "ses", "rec")
 
 @dataclass(slots=True)
 class _Pair:
-    """The statistics of an item and one neighbour."""
+    """The statistics of an item and one neighbor."""
 
     sums: dict[str, float] = field(default_factory=lambda: dict.fromkeys(PAIR_KINDS, 0.0))
     latest: int = -1
@@ -33,13 +33,13 @@ def build_reference(sessions: Sessions, n_items: int, settings: MemorySettings) 
     clicks = [session.tolist() for session in sessions]
     rows = _pairs(clicks, n_items, settings)
     totals = [_totals(row) for row in rows]
-    kept = [_strongest(row, total)[: settings.max_neighbours or None] for row, total in zip(rows, totals, strict=True)]
+    kept = [_strongest(row, total)[: settings.max_neighbors or None] for row, total in zip(rows, totals, strict=True)]
     holders = _holders(clicks, n_items)
     postings = [held[-settings.max_postings :] for held in holders]
     pairs = [rows[item][other] for item, others in enumerate(kept) for other in others]
     return MemoryTables(
         row_offsets=offsets_of(np.array([len(others) for others in kept], np.int64)),
-        neighbours=_flat(kept),
+        neighbors=_flat(kept),
         latest=np.array([pair.latest for pair in pairs], np.int32),
         values=to_bfloat16(np.array([list(pair.sums.values()) for pair in pairs]).reshape(-1, len(PAIR_KINDS))),
         totals=np.array([list(total.values()) for total in totals], np.float32).reshape(-1, len(PAIR_KINDS)),
@@ -64,7 +64,7 @@ def from_bfloat16(values: np.ndarray) -> np.ndarray:
 
 
 def _pairs(clicks: list[list[int]], n_items: int, settings: MemorySettings) -> list[dict[int, _Pair]]:
-    """For every item its neighbours, in the order in which they are first met."""
+    """For every item its neighbors, in the order in which they are first met."""
     assert settings.recency is not None
     newest = {item: s for s, session in enumerate(clicks) for item in session}
     rows: list[dict[int, _Pair]] = [{} for _ in range(n_items)]
@@ -103,7 +103,7 @@ def _totals(row: dict[int, _Pair]) -> dict[str, float]:
 
 
 def _strongest(row: dict[int, _Pair], totals: dict[str, float]) -> list[int]:
-    """All neighbours, the strongest first."""
+    """All neighbors, the strongest first."""
     strengths = {}
     for other, pair in row.items():
         strengths[other] = 0.0

@@ -1,6 +1,6 @@
 """Trends in plain Python: tables that equal the native ones to the bit, and queries by the definitions.
 
-`LiveTrends` keeps nothing but sessions: every question is answered from all clicks, added up in the order of time. The
+`OnlineTrends` keeps nothing but sessions: every question is answered from all clicks, added up in the order of time. The
 native side must agree with it whatever came late, was forgotten, or lies before a t0 that has moved.
 """
 
@@ -97,8 +97,8 @@ class Sums:
                 part = weights[FIRST_PAIR_LANE:] * (1.0 / distance)
                 self._add_pair(other, item, 0, part)
 
-    def _add_pair(self, item: int, neighbour: int, lane: int, part: np.ndarray) -> None:
-        values = self.pairs.setdefault(item, {}).setdefault(neighbour, np.zeros(2 * PAIR_LANES))
+    def _add_pair(self, item: int, neighbor: int, lane: int, part: np.ndarray) -> None:
+        values = self.pairs.setdefault(item, {}).setdefault(neighbor, np.zeros(2 * PAIR_LANES))
         total = self.totals.setdefault(item, np.zeros(2 * PAIR_LANES))
         values[lane : lane + PAIR_LANES] += part
         total[lane : lane + PAIR_LANES] += part
@@ -122,18 +122,18 @@ def build(sessions: list[list[Click]], n_items: int, settings: TrendSettings) ->
     sums = Sums(settings, [newest // h for h in lives])
     sums.add(sessions)
     to_newest = np.array([decay_power(e * h - newest, h) for e, h in zip(sums.epochs, lives, strict=True)])
-    offsets, neighbours, values = [0], [], []
+    offsets, neighbors, values = [0], [], []
     for item in range(n_items):
         row = sums.pairs.get(item, {})
         strength = {b: _strength(v, sums.totals[item], to_newest[FIRST_PAIR_LANE:]) for b, v in row.items()}
-        kept = sorted(row, key=lambda b: (-strength[b], b))[: settings.max_neighbours or None]
-        neighbours += kept
+        kept = sorted(row, key=lambda b: (-strength[b], b))[: settings.max_neighbors or None]
+        neighbors += kept
         values += [bfloat16(rounded(row[b])) for b in kept]
-        offsets.append(len(neighbours))
+        offsets.append(len(neighbors))
     zeros = np.zeros(2 * ITEM_LANES), np.zeros(2 * PAIR_LANES)
     return TrendTables(
         row_offsets=np.array(offsets, np.int64),
-        neighbours=np.array(neighbours, np.int32),
+        neighbors=np.array(neighbors, np.int32),
         values=np.array(values, np.uint16).reshape(-1, 2 * PAIR_LANES),
         totals=rounded(np.array([sums.totals.get(i, zeros[1]) for i in range(n_items)]).reshape(n_items, -1)),
         counts=rounded(np.array([sums.counts.get(i, zeros[0]) for i in range(n_items)]).reshape(n_items, -1)),
@@ -154,7 +154,7 @@ def _strength(values: np.ndarray, totals: np.ndarray, to_now: np.ndarray) -> flo
 
 
 @dataclass
-class LiveTrends:
+class OnlineTrends:
     """Tables and the sessions since; forgotten sessions of the tables are taken out by their clicks."""
 
     tables: TrendTables
@@ -192,7 +192,7 @@ class LiveTrends:
 class Moment:
     """Decayed sums at one moment. Arrays are float64; `row` and the rest are 0 for what has no past."""
 
-    def __init__(self, live: LiveTrends, now: int, asked: int) -> None:
+    def __init__(self, live: OnlineTrends, now: int, asked: int) -> None:
         settings, tables = live.tables.settings, live.tables
         lives = settings.half_lives_ms
         self.now, self.asked, self.tables, self.seen = now, asked, tables, live.seen
@@ -232,15 +232,15 @@ class Moment:
         return np.maximum(self.tables.sums * np.tile(self.base_scale, 2) + since, 0)
 
     def row(self, item: int) -> dict[int, np.ndarray]:
-        """float64[10] by neighbour; may be negative where a session of the tables was taken out."""
+        """float64[10] by neighbor; may be negative where a session of the tables was taken out."""
         row: dict[int, np.ndarray] = {}
         if item < self.tables.n_items:
             for p in range(self.tables.row_offsets[item], self.tables.row_offsets[item + 1]):
                 values = (self.tables.values[p].astype(np.uint32) << 16).view(np.float32).astype(np.float64)
-                row[int(self.tables.neighbours[p])] = values * self.base_pair_scale
+                row[int(self.tables.neighbors[p])] = values * self.base_pair_scale
         for sums, sign in ((self.plus, 1.0), (self.minus, -1.0)):
-            for neighbour, values in sums.pairs.get(item, {}).items():
-                row[neighbour] = row.get(neighbour, np.zeros(2 * PAIR_LANES)) + sign * values * self.pair_scale
+            for neighbor, values in sums.pairs.get(item, {}).items():
+                row[neighbor] = row.get(neighbor, np.zeros(2 * PAIR_LANES)) + sign * values * self.pair_scale
         return row
 
     def totals(self, item: int) -> np.ndarray:
@@ -258,9 +258,9 @@ class Moment:
             totals = self.totals(item)
             fwd, bwd = totals[:PAIR_LANES], totals[PAIR_LANES:]
             by = 0.75**place * np.array(PRE_LANES) / (fwd + 0.5 * bwd + 2)
-            for neighbour, values in self.row(item).items():
+            for neighbor, values in self.row(item).items():
                 part = float((by * (values[:PAIR_LANES] + 0.5 * values[PAIR_LANES:])).sum())
-                scores[neighbour] = scores.get(neighbour, 0.0) + part
+                scores[neighbor] = scores.get(neighbor, 0.0) + part
         return scores
 
     def popularity(self, item: int) -> float:

@@ -2,7 +2,7 @@
 
     score(i | last click j) = n(i, j) / ((n(i) + shrink)^alpha (n(j) + shrink)^(1 - alpha))
 
-where n(i, j) counts pairs of their clicks in one session and n(i) clicks; of each j the `neighbours` best i are kept.
+where n(i, j) counts pairs of their clicks in one session and n(i) clicks; of each j the `neighbors` best i are kept.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ _PAIRS = 1 << 24  # at a time
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ItemKnn:
-    """An `evaluation.Evaluated`. ids int32[N, neighbours], scores float32[N, neighbours], best first, -1 for none."""
+    """An `evaluation.Evaluated`. ids int32[N, neighbors], scores float32[N, neighbors], best first, -1 for none."""
 
     ids: np.ndarray
     scores: np.ndarray
 
     @classmethod
     def fit(
-        cls, sessions: Sessions, n_items: int, neighbours: int = 100, shrink: float = 20, alpha: float = 0.5
+        cls, sessions: Sessions, n_items: int, neighbors: int = 100, shrink: float = 20, alpha: float = 0.5
     ) -> ItemKnn:
         """Count the pairs of `sessions`."""
         rows, items, counts = _pairs(sessions, n_items)
         support = np.bincount(sessions.items, minlength=n_items) + float(shrink)
         scores = counts / (support[items] ** alpha * support[rows] ** (1 - alpha))
-        return cls(*top_k(rows, items, scores, n_items, neighbours))
+        return cls(*top_k(rows, items, scores, n_items, neighbors))
 
     def rank(self, sessions: Sessions, k: int) -> tuple[np.ndarray, np.ndarray]:
         """See `evaluation.Evaluated`."""

@@ -82,7 +82,7 @@ def fit(folder: Path, minutes: float) -> None:
     config = preset(job["preset"]).override(job["set"])
     dataset = Dataset.load(job["dataset"])
     clock = Clock(folder, minutes)
-    clock.state["epochs_asked"] = config.epochs
+    clock.state["epochs_asked"] = config.optimizer.epochs
     try:
         trained = train(dataset, config, folder / "run", resume=True, refit=False, reporter=clock, threads=1)
     except TimeIsOverError:
@@ -92,7 +92,7 @@ def fit(folder: Path, minutes: float) -> None:
     state = clock.state
     state["ended"] = "epochs"
     state["parameters"] = sum(int(value.size) for value in trained.model.weights.values())
-    if config.memory:
+    if config.memory.enabled:
         metrics = {name: value for name, value in trained.metrics.items() if "@" in name}
         state["best"] = {"epoch": trained.best_epoch, "cpu_seconds": round(state["cpu_seconds"], 1), **metrics}
     write_json(folder / STATE, state)

@@ -35,7 +35,7 @@ from mtaw_fast.evaluation import ranks_of, report_of
 from mtaw_fast.evaluation.metrics import gains_of, means_of
 from mtaw_fast.storage.files import folder_lock, read_json, write_json
 
-VALIDATION = Config().validation
+VALIDATION = Config().optimizer.validation_fraction
 _MACHINES = "machines.json"
 
 

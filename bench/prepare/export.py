@@ -1,6 +1,6 @@
 """The exported ONNX graphs of a bundle: sizes, latencies by variant and by session options.
 
-python -m bench.export --bundle tmall.bundle [--quick] [--json FILE]
+python -m bench.prepare.export --bundle tmall.bundle [--quick] [--json FILE]
 """
 
 from __future__ import annotations
@@ -42,10 +42,14 @@ def _run(bundle: Path, quick: bool, json: Path | None) -> int:
     plan = _QUICK_PLAN if quick else _PLAN
     cases = ExportCases(bundle, plan)
     for clicks in QUICK_LENGTHS if quick else LENGTHS:
-        if clicks <= cases.bundle.config.max_len:
+        if clicks <= cases.bundle.config.model.max_session_length:
             print(f"measuring sessions of {clicks} clicks ..", file=sys.stderr, flush=True)
             report.run(cases.encode(clicks))
             report.run(cases.recommend(clicks))
             report.run(cases.session_options(clicks))
     report.notes += cases.sizes()
     return report.finish(json)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

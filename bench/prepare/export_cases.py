@@ -78,7 +78,7 @@ class ExportCases:
 
     def recommend(self, clicks: int) -> Case:
         """A list of external ids to its top 20: the whole path."""
-        rec = Recommender.load(self.folder, encoder="native", index="scan")
+        rec = Recommender.load(self.folder, encoder="native", index="native")
         at = None if self.bundle.model.trends is None else int(self.bundle.model.trends.clock[-1])
         requests = [self.bundle.ids.external(one.items) for one in self._sessions(clicks)]
         graphs = {variant: open_graph(path) for variant, path in self._paths("recommender").items()}
@@ -119,7 +119,7 @@ class ExportCases:
             peers.append(Contender(name, lambda call, other=other: other.encode(sessions[call % _SESSIONS])))  # type: ignore[misc]
         # What the encoder does beside them (checks, cutting, splitting) is in neither.
         peers.append(Contender("run() alone", _runner(open_graph(path), feeds, 0)))
-        peers.append(Contender("IOBinding alone", _bound(path, feeds, bundle.config.d)))
+        peers.append(Contender("IOBinding alone", _bound(path, feeds, bundle.config.model.embedding_dim)))
         expected = onnx.encode(sessions[0])
 
         def wrong(contender: Contender) -> str | None:
@@ -150,7 +150,13 @@ class ExportCases:
         return [Sessions.from_lists([one]) for one in drawn]
 
     def _params(self, clicks: int) -> dict[str, Any]:
-        return {"catalog": self.bundle.n_items, "d": self.bundle.config.d, "k": K, "clicks": clicks, "threads": 1}
+        return {
+            "catalog": self.bundle.n_items,
+            "d": self.bundle.config.model.embedding_dim,
+            "k": K,
+            "clicks": clicks,
+            "threads": 1,
+        }
 
 
 def _runner(graph: Run, feeds: list[dict[str, np.ndarray]], output: int) -> Callable[[int], Any]:

@@ -1,6 +1,6 @@
 """The memory tables: how fast a click log becomes them, what an update costs, how large they are, and the peak memory.
 
-python -m bench.memory_build [--quick] [--clicks N] [--threads N] [--data FOLDER] [--json FILE]
+python -m bench.prepare.memory_build [--quick] [--clicks N] [--threads N] [--data FOLDER] [--json FILE]
 
 Two generated logs: `clusters`, where items follow each other as in a shop (`mtaw_fast.data.synthetic`), and `random`,
 where clicks are independent, so that nearly every pair of items is a new one.
@@ -23,12 +23,12 @@ from bench.harness.floors import read_floor
 from bench.harness.machine import usable_cores
 from bench.harness.peak_memory import peak_of_prepared
 from bench.harness.report import Line, Report, Row, bench_parser, exit_code_of, parse
+from bench.memory_reference.tables import build_reference
 from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.data.synthetic import generate, workload
 from mtaw_fast.errors import MtawError, UsageError
 from mtaw_fast.memory import MemorySettings, MemoryTables
-from mtaw_fast.memory.reference.tables import build_reference
 
 _CLICKS = 10_000_000
 _QUICK_CLICKS = 1_000_000
@@ -67,8 +67,8 @@ class Log:
             "catalog": self.n_items,
             "sessions": len(self.sessions),
             "clicks": self.sessions.n_clicks,
-            "max_neighbours": tables.settings.max_neighbours,
-            "pairs": len(tables.neighbours),
+            "max_neighbours": tables.settings.max_neighbors,
+            "pairs": len(tables.neighbors),
             "threads": threads,
         }
 
@@ -165,9 +165,9 @@ def _measure_generated(report: Report, name: str, options: argparse.Namespace) -
 
 
 def _measure_cuts(report: Report, log: Log, threads: int) -> None:
-    """Time and size of the tables of a data set's training sessions at each cut of the neighbours."""
+    """Time and size of the tables of a data set's training sessions at each cut of the neighbors."""
     for cut in _CUTS:
-        settings = MemorySettings(max_neighbours=cut)
+        settings = MemorySettings(max_neighbors=cut)
         tables = log.build(settings, threads)
         params = log.params(tables, threads)
         row_lengths = np.diff(tables.row_offsets)
@@ -210,7 +210,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--data",
         type=Path,
         metavar="FOLDER",
-        help="instead, the cuts of the neighbours on a data set made by 'prepare'",
+        help="instead, the cuts of the neighbors on a data set made by 'prepare'",
     )
     try:
         options = parse(parser, argv)
@@ -221,3 +221,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _run(options)
     except MtawError as error:
         return exit_code_of(error)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

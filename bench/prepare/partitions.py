@@ -59,7 +59,7 @@ def measured(function: Callable[..., Any], call: Sequence[Any]) -> tuple[Any, fl
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the bench; 1 where the bits differ, or what an error says."""
     parser = argparse.ArgumentParser(prog="python -m bench.prepare.partitions", description=__doc__)
-    parser.add_argument("log", type=Path, help="with the columns of mtaw_fast.synthetic_log")
+    parser.add_argument("log", type=Path, help="with the columns of mtaw_fast.data.synthetic_log")
     parser.add_argument("--partitions", type=int)
     parser.add_argument("--check", action="store_true", help="prepare it in one process too and compare")
     options = parser.parse_args(argv)

@@ -21,7 +21,7 @@ def run_baselines(dataset: Dataset, split: str, places: Places) -> list[dict[str
     Co-occurrence is tuned on the validation samples; for the test it is then fitted on all training sessions.
     """
     config = Config()
-    known, held_out = dataset.train.split_last(config.validation)
+    known, held_out = dataset.train.split_last(config.optimizer.validation_fraction)
     samples = samples_of(dataset, records.Finalist(dataset.name, "baseline", config, split))
     fitted = dataset.train if split == "test" else known
     found = []

@@ -16,9 +16,10 @@ import torch
 
 from bench.quality import records
 from bench.quality.records import Finalist
-from bench.quality.runs import Places, Told, samples_of
+from bench.quality.runs import Places, ProgressLines, samples_of
 from bench.quality.shared_refit import chosen_by_validation, keep, model_of, work_folder
 from mtaw_fast.config import Config
+from mtaw_fast.config.former_names import to_former
 from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.errors import UsageError
 from mtaw_fast.evaluation import report_of
@@ -26,10 +27,10 @@ from mtaw_fast.evaluation.metrics import METRICS
 from mtaw_fast.model.mtaw import MTAW
 from mtaw_fast.storage.files import folder_lock
 from mtaw_fast.training.checkpoints import RunFolder
-from mtaw_fast.training.fitting import Fitting
+from mtaw_fast.training.encoder.fitting import Fitting
+from mtaw_fast.training.plan.threads import Threads, training_threads
+from mtaw_fast.training.run_state import RunState
 from mtaw_fast.training.served_metrics import served_ranks
-from mtaw_fast.training.state import RunState
-from mtaw_fast.training.threads import Threads, training_threads
 
 LEAK = "each metric at its own best epoch on the test set, which was read after every epoch"
 _PHASE = "refit"  # the training that a refit is: on all training sessions
@@ -45,7 +46,7 @@ def run_published(
     whole. Raises UsageError where the record is of other data or defaults.
     """
     path = places.results / finalist.file_name()
-    asked = finalist.config.epochs
+    asked = finalist.config.optimizer.epochs
     wanted = min(asked, stop_after or asked)
     record = records.load(path, finalist, dataset.fingerprint)
     if record is not None and record.get("epochs", {}).get("run", 0) >= wanted:
@@ -56,7 +57,7 @@ def run_published(
     folder.mkdir(parents=True, exist_ok=True)
     with folder_lock(folder / "run", UsageError), training_threads(Threads.of()):
         identity = {
-            "config": finalist.config.as_dict(),
+            "config": to_former(finalist.config.settings()),
             "dataset": dataset.fingerprint,
             "protocol": finalist.protocol,
         }
@@ -95,7 +96,7 @@ class _TestReader:
         return {**report.metrics, "test": {**report.as_dict(), "seconds": round(seconds, 2)}}
 
 
-class _Recorder(Told):
+class _Recorder(ProgressLines):
     """Writes the record after every epoch."""
 
     def __init__(self, path: Path, record: Mapping[str, Any], state: RunState) -> None:

@@ -16,7 +16,6 @@ this on a small generated log, and keeps none of it. --json FILE: the records th
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import itertools
 import sys
 import tempfile
@@ -42,7 +41,13 @@ RESULTS, WORK = Path("docs/results"), Path("runs/quality")
 EARLIER = RESULTS / "earlier.jsonl"
 _SEEDS = {"validation": 1, "test": 5}
 _QUICK_PRESETS = (BASELINES, "paper", "full")
-_QUICK_SETTINGS = ("d=16", "batch_prefixes=256", "epochs=1", "validation=0.1", "ranker_slice=0.3")
+_QUICK_SETTINGS = (
+    "embedding_dim=16",
+    "batch_prefixes=256",
+    "epochs=1",
+    "validation_fraction=0.1",
+    "ranker_fraction=0.3",
+)
 _QUICK_ITEMS, _QUICK_SESSIONS = 200, 1500
 
 
@@ -126,7 +131,7 @@ def _checked(options: argparse.Namespace) -> argparse.Namespace:
     if options.seeds is not None and options.seeds < 1:
         raise UsageError(f"--seeds {options.seeds}: give at least one seed")
     config = None if options.preset in (None, BASELINES) else preset(options.preset).override(options.set)
-    memory = config is not None and config.memory
+    memory = config is not None and config.memory.enabled
     if options.without is not None and not (memory and options.split == "validation"):
         raise UsageError("--without screens features: give --split validation and a preset with a session memory")
     _check_protocol(options, memory)
@@ -179,11 +184,11 @@ def _records(
     base = preset(preset_name)
     config = base.override([*(_QUICK_SETTINGS if options.quick else ()), *options.set])
     seeds = range(options.seeds or (1 if options.quick else _SEEDS[options.split]))
-    left_out: Sequence[str] = (config.leave_out,)
+    left_out: Sequence[str] = (config.ranker.excluded_features,)
     if options.without is not None:
         left_out = feature_names() if options.without == "each" else options.without.split(",")
     for seed, name in itertools.product(seeds, left_out):
-        chosen = dataclasses.replace(config, seed=seed, leave_out=name)
+        chosen = config.replace(seed=seed, excluded_features=name)
         finalist = Finalist(dataset.name, preset_name, chosen, options.split, options.protocol)
         print(f"{finalist.file_name()}", file=sys.stderr, flush=True)
         if options.protocol == PUBLISHED:

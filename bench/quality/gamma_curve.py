@@ -1,7 +1,7 @@
 """The paper's figure 2 from records: P@20 and MRR@20 over gamma, with plain cross-entropy (gamma 0) beside it.
 
-python -m bench.gamma_curve [--preset paper] [--split validation] [--dataset NAMES] [--results DIR] [--out FILE]
-python -m bench.gamma_curve --preset paper-literal --split test --out docs/images/gamma-literal.png
+python -m bench.quality.gamma_curve [--preset paper] [--split validation] [--dataset NAMES] [--results DIR] [--out FILE]
+python -m bench.quality.gamma_curve --preset paper-literal --split test --out docs/images/gamma-literal.png
 
 A point is a mean over the seeds that are recorded, and its band their standard deviation; where a point has one seed,
 bars are the 95% bootstrap intervals over sessions. The tables that are printed say both. On the test split a protocol
@@ -28,7 +28,7 @@ from mtaw_fast.storage.files import atomic_path
 _METRICS = ("P@20", "MRR@20")
 _DATASETS = "tmall,retailrocket"
 _LEAST = 2  # points of a curve
-_COLOURS = ("tab:blue", "tab:orange")  # of the protocols
+_COLORS = ("tab:blue", "tab:orange")  # of the protocols
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,9 @@ Curve = Mapping[float, Point]  # by gamma
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Draw the curves and print their tables; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m bench.gamma_curve", description=(__doc__ or "").splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.quality.gamma_curve", description=(__doc__ or "").splitlines()[0]
+    )
     parser.add_argument("--dataset", default=_DATASETS, metavar="NAMES", help=f"with commas (default: {_DATASETS})")
     parser.add_argument("--preset", default="paper", choices=tuple(PRESETS), help="(default: paper)")
     parser.add_argument("--split", default="validation", choices=SPLITS, help="(default: validation)")
@@ -127,7 +129,7 @@ def draw(curves: Mapping[str, Mapping[str, Curve]], preset: str, split: str, pat
     for row, (dataset, by_protocol) in zip(panels, curves.items(), strict=True):
         for axes, name in zip(row, _METRICS, strict=True):
             for protocol, curve in by_protocol.items():
-                _draw_curve(axes, curve, name, _told(split, protocol), _COLOURS[PROTOCOLS.index(protocol)])
+                _draw_curve(axes, curve, name, _told(split, protocol), _COLORS[PROTOCOLS.index(protocol)])
             axes.set(xlabel="gamma", ylabel=f"{name}, percent", title=f"{TITLES.get(dataset, dataset)}, {preset}")
             axes.grid(alpha=0.3)
             axes.margins(y=0.1)
@@ -140,22 +142,22 @@ def draw(curves: Mapping[str, Mapping[str, Curve]], preset: str, split: str, pat
         figure.savefig(temporary, format="png", dpi=120)
 
 
-def _draw_curve(axes: Any, curve: Curve, name: str, told: str, colour: str) -> None:
+def _draw_curve(axes: Any, curve: Curve, name: str, told: str, color: str) -> None:
     over_seeds = all(len(point.values[name]) > 1 for point in curve.values())
     gammas = [gamma for gamma in curve if gamma > 0]
     means, lows, highs = zip(*(curve[gamma].band(name, over_seeds) for gamma in gammas), strict=True)
     label = f"AW loss, {told}; " + ("band: ± sd over seeds" if over_seeds else "bars: 95% over sessions")
     if over_seeds:
-        axes.plot(gammas, means, marker="o", color=colour, label=label)
-        axes.fill_between(gammas, lows, highs, color=colour, alpha=0.25, linewidth=0)
+        axes.plot(gammas, means, marker="o", color=color, label=label)
+        axes.fill_between(gammas, lows, highs, color=color, alpha=0.25, linewidth=0)
     else:
         errors = [[mean - low for mean, low in zip(means, lows, strict=True)],
                   [high - mean for mean, high in zip(means, highs, strict=True)]]  # fmt: skip
-        axes.errorbar(gammas, means, yerr=errors, marker="o", capsize=3, color=colour, label=label)
+        axes.errorbar(gammas, means, yerr=errors, marker="o", capsize=3, color=color, label=label)
     if 0 in curve:
         mean, low, high = curve[0].band(name, over_seeds)
-        axes.axhline(mean, color=colour, linestyle="--", label=f"cross-entropy (gamma 0), {told}, likewise")
-        axes.axhspan(low, high, color=colour, alpha=0.1, linewidth=0)
+        axes.axhline(mean, color=color, linestyle="--", label=f"cross-entropy (gamma 0), {told}, likewise")
+        axes.axhspan(low, high, color=color, alpha=0.1, linewidth=0)
 
 
 def _told(split: str, protocol: str) -> str:
@@ -163,3 +165,7 @@ def _told(split: str, protocol: str) -> str:
     if split == "validation":
         return "validation"
     return "test, epoch by validation" if protocol == HELD_OUT else f"test {LEAK_MARK}"
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,9 +1,9 @@
-"""How many lessons the session memory's ranker needs: validation metrics against samples of its slice.
+"""How many ranker_dataset the session memory's ranker needs: validation metrics against samples of its slice.
 
 python -m bench.quality.ranker_curve --data DIR [--dataset tmall,retailrocket] [--set KEY=VALUE] [--counts N,N,..]
 
-The encoders of a training without refit, the tables and the slice's lessons are made once; then a ranker is fitted on
-each number of lessons, spread evenly over the slice, and scored with all the rest on the validation sessions. A line a
+The encoders of a training without refit, the tables and the slice's ranker_dataset are made once; then a ranker is fitted on
+each number of ranker_dataset, spread evenly over the slice, and scored with all the rest on the validation sessions. A line a
 ranker goes to --out, and what is there is not done again. Encoders are kept in --work.
 """
 
@@ -22,8 +22,8 @@ import numpy as np
 from bench.harness.comparison import limit_threads
 from bench.harness.machine import usable_cores
 from bench.harness.report import exit_code_of
-from bench.quality.curve_lines import read_lines, whole_numbers
-from bench.quality.runs import Told, prepared
+from bench.quality.curve_points import read_lines, whole_numbers
+from bench.quality.runs import ProgressLines, prepared
 from bench.quality.screen import encoder_of
 from mtaw_fast.config import Config, preset
 from mtaw_fast.data.dataset import Dataset
@@ -32,14 +32,14 @@ from mtaw_fast.errors import MtawError
 from mtaw_fast.evaluation import report_of
 from mtaw_fast.memory import RankerNet
 from mtaw_fast.model.model import Model
-from mtaw_fast.training.lessons import Lessons, go_through
-from mtaw_fast.training.memory_ranker import fit_ranker
-from mtaw_fast.training.memory_slice import build_tables, build_trends, fit_settings
-from mtaw_fast.training.passage import evenly
+from mtaw_fast.training.ranker.dataset import RankerDataset, go_through
+from mtaw_fast.training.ranker.fitting import fit_ranker
+from mtaw_fast.training.ranker.fraction import build_tables, build_trends, fit_settings
+from mtaw_fast.training.ranker.replay_order import evenly
 from mtaw_fast.training.reporting import Silent
 from mtaw_fast.training.served_metrics import served_ranks
 
-OUT = Path("docs/results/ranker-lessons.jsonl")
+OUT = Path("docs/results/ranker-ranker_dataset.jsonl")
 _COUNTS = "5000,10000,20000,40000,80000,150000"
 _SHOWN = ("P@20", "MRR@20")
 
@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--dataset", default="tmall,retailrocket", metavar="NAMES", help="which sets, with commas")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a setting of `full`")
-    parser.add_argument("--counts", default=_COUNTS, metavar="N,..", help=f"lessons asked (default: {_COUNTS})")
+    parser.add_argument("--counts", default=_COUNTS, metavar="N,..", help=f"ranker_dataset asked (default: {_COUNTS})")
     parser.add_argument("--seeds", type=int, default=1, metavar="N", help="of the fit: 0..N-1 (default: 1)")
     parser.add_argument("--work", type=Path, default=Path("runs/quality"), metavar="DIR", help="keeps the encoders")
     parser.add_argument("--out", type=Path, default=OUT, metavar="FILE", help=f"a line a ranker (default: {OUT})")
@@ -86,20 +86,20 @@ def curve(dataset: Dataset, config: Config, counts: Sequence[int], options: argp
     ]
     if not missing:
         return
-    known, held_out = dataset.train.split_last(config.validation)
-    before, last = known.split_last(config.ranker_slice)
+    known, held_out = dataset.train.split_last(config.optimizer.validation_fraction)
+    before, last = known.split_last(config.ranker.ranker_fraction)
     past = whole = None
-    if config.dense_candidates:
-        past = encoder_of(dataset, config, before, options.work, Told()).weights
-        whole = encoder_of(dataset, config, known, options.work, Told()).weights
+    if config.memory.dense_candidates:
+        past = encoder_of(dataset, config, before, options.work, ProgressLines()).weights
+        whole = encoder_of(dataset, config, known, options.work, ProgressLines()).weights
     trends = build_trends(config, before, dataset.n_items)
     since = None if before.times is None else int(before.times.max())
-    most = Config(**{**config.as_dict(), "ranker_samples": max(counts)})
-    lessons = go_through(
+    most = config.replace(ranker_samples=max(counts))
+    ranker_dataset = go_through(
         most, build_tables(config, before, dataset.n_items), last, dataset.min_prefix, past, options.work, "ranker",
         Silent(), since, trends,
     )  # fmt: skip
-    asked = len(lessons.targets) + lessons.left_out
+    asked = len(ranker_dataset.targets) + ranker_dataset.left_out
     serving: dict[str, Any] = {
         "config": config,
         "weights": whole or _no_encoder(config, dataset.n_items),
@@ -111,7 +111,7 @@ def curve(dataset: Dataset, config: Config, counts: Sequence[int], options: argp
     }
     samples = Samples.from_sessions(held_out, dataset.min_prefix)
     for count, seed in missing:
-        ranker, seconds = _fitted(config, lessons, count / asked, seed, timed=trends is not None)
+        ranker, seconds = _fitted(config, ranker_dataset, count / asked, seed, timed=trends is not None)
         report = report_of(served_ranks(Model.of(**serving, ranker_net=ranker), samples), samples)
         line = {
             **same, "asked": min(count, asked), "seed": seed, "of": asked, "fit_cpu_seconds": round(seconds, 1),
@@ -124,10 +124,12 @@ def curve(dataset: Dataset, config: Config, counts: Sequence[int], options: argp
         print({key: line[key] for key in ("dataset", "asked", "seed", *_SHOWN)}, file=sys.stderr, flush=True)
 
 
-def _fitted(config: Config, lessons: Lessons, share: float, seed: int, *, timed: bool) -> tuple[RankerNet, float]:
-    """A ranker from a share of the lessons, and the processor seconds of its fit."""
-    count = round(min(share, 1.0) * len(lessons.targets))
-    some = lessons.some(np.flatnonzero(evenly(len(lessons.targets), count)))
+def _fitted(
+    config: Config, ranker_dataset: RankerDataset, share: float, seed: int, *, timed: bool
+) -> tuple[RankerNet, float]:
+    """A ranker from a share of the ranker_dataset, and the processor seconds of its fit."""
+    count = round(min(share, 1.0) * len(ranker_dataset.targets))
+    some = ranker_dataset.some(np.flatnonzero(evenly(len(ranker_dataset.targets), count)))
     began = time.process_time()
     fit = fit_settings(config, timed=timed)
     ranker, _ = fit_ranker(some, some.targets, some.lengths, fit, seed, "ranker", Silent())
@@ -143,7 +145,7 @@ def _no_encoder(config: Config, n_items: int) -> dict[str, np.ndarray]:
 
 
 def _is(line: dict[str, Any], same: dict[str, Any], count: int, seed: int) -> bool:
-    """Whether a line is of so many lessons, or of all where there are no more."""
+    """Whether a line is of so many ranker_dataset, or of all where there are no more."""
     return line | {**same, "seed": seed} == line and line["asked"] == min(count, line["of"])
 
 

@@ -20,6 +20,7 @@ from typing import Any
 
 from bench.harness.machine import checkout, machine_record
 from mtaw_fast.config import Config
+from mtaw_fast.config.former_names import to_former
 from mtaw_fast.errors import DataError, UsageError
 from mtaw_fast.storage.files import read_json, write_json
 
@@ -52,7 +53,9 @@ class Finalist:
     def file_name(self) -> str:
         """The name of its file."""
         split = self.split if self.protocol == HELD_OUT else f"{self.split}-{self.protocol}"
-        return f"{self.dataset}-{self.preset}-{settings_hash(self.config)}-{split}-seed{self.config.seed}.json"
+        return (
+            f"{self.dataset}-{self.preset}-{settings_hash(self.config)}-{split}-seed{self.config.optimizer.seed}.json"
+        )
 
     def new_record(self, fingerprint: str, preset: Config) -> dict[str, Any]:
         """The file's content before anything was measured. fingerprint: of the data set; preset: its settings."""
@@ -63,8 +66,8 @@ class Finalist:
             "dataset": {"name": self.dataset, "fingerprint": fingerprint},
             "preset": self.preset,
             "changed": changed_settings(self.config, preset),
-            "config": self.config.as_dict(),
-            "seed": self.config.seed,
+            "config": to_former(self.config.settings()),
+            "seed": self.config.optimizer.seed,
             "split": self.split,
             "protocol": self.protocol,
             "reads": [],
@@ -73,8 +76,10 @@ class Finalist:
 
 def changed_settings(config: Config, base: Config) -> dict[str, Any]:
     """The settings in which `config` differs from `base`, the seed left out."""
-    before = base.as_dict()
-    return {name: value for name, value in config.as_dict().items() if value != before[name] and name != "seed"}
+    before = to_former(base.settings())
+    return {
+        name: value for name, value in to_former(config.settings()).items() if value != before[name] and name != "seed"
+    }
 
 
 def settings_hash(config: Config) -> str:
@@ -92,7 +97,7 @@ def load(path: Path, finalist: Finalist, fingerprint: str) -> dict[str, Any] | N
         return None
     record = read_record(path)
     made_with = Config.from_dict(record["config"])
-    absent = _MEMORY_SETTINGS - record["config"].keys() if finalist.config.memory else frozenset()
+    absent = _MEMORY_SETTINGS - record["config"].keys() if finalist.config.memory.enabled else frozenset()
     if absent or _shaping(made_with) != _shaping(finalist.config) or record["preset"] != finalist.preset:
         raise UsageError(f"{path} was made when the defaults were others; move it away to measure again")
     if record["dataset"]["fingerprint"] != fingerprint:
@@ -102,8 +107,8 @@ def load(path: Path, finalist: Finalist, fingerprint: str) -> dict[str, Any] | N
 
 def _shaping(config: Config) -> dict[str, Any]:
     """The settings that shape the model."""
-    names = frozenset() if config.memory else _MEMORY_SETTINGS
-    return {name: value for name, value in config.as_dict().items() if name not in names}
+    names = frozenset() if config.memory.enabled else _MEMORY_SETTINGS
+    return {name: value for name, value in to_former(config.settings()).items() if name not in names}
 
 
 def protocol_of(record: Mapping[str, Any]) -> str:

@@ -56,7 +56,7 @@ class NewItemsOnly:
         return self._recommender.rank(sessions, k, exclude_seen=True)
 
 
-class Told(Silent):
+class ProgressLines(Silent):
     """A training reporter for a log: a line an epoch."""
 
     def epoch_ends(self, record: Mapping[str, Any]) -> None:
@@ -90,11 +90,11 @@ def run(finalist: Finalist, base: Config, dataset: Dataset, places: Places, agai
     folder = work_folder(finalist, places)
     if trained := shared_refit(finalist, dataset, places):
         print("  the refit is that of the published protocol's run", file=sys.stderr, flush=True)
-    elif finalist.split == "validation" and finalist.config.memory:
-        trained = train_without_refit(dataset, finalist.config, places.work, Told())
+    elif finalist.split == "validation" and finalist.config.memory.enabled:
+        trained = train_without_refit(dataset, finalist.config, places.work, ProgressLines())
     else:
         refit = finalist.split == "test"
-        trained = train(dataset, finalist.config, folder / "run", resume=True, refit=refit, reporter=Told())
+        trained = train(dataset, finalist.config, folder / "run", resume=True, refit=refit, reporter=ProgressLines())
     trained.save(folder / "bundle", dataset, overwrite=True)
     if finalist.split == "test":
         # A run that was cut off between here and its end has read the test set: the next one is a read more.
@@ -110,7 +110,7 @@ def samples_of(dataset: Dataset, finalist: Finalist) -> Samples:
     if finalist.split == "test":
         samples = dataset.test
     else:
-        held_out = dataset.train.split_last(finalist.config.validation)[1]
+        held_out = dataset.train.split_last(finalist.config.optimizer.validation_fraction)[1]
         samples = Samples.from_sessions(held_out, dataset.min_prefix)
     if len(samples) == 0:
         raise UsageError(f"data set {dataset.name} has no {finalist.split} samples")

@@ -1,10 +1,10 @@
 """The AW loss over samples of the catalog: its error, and that of its gradients, against the number of draws.
 
-python -m bench.quality.sampled_curve --data DIR [--dataset tmall,retailrocket] [--counts N,N,..] [--neighbours N,N,..]
+python -m bench.quality.sampled_curve --data DIR [--dataset tmall,retailrocket] [--counts N,N,..] [--neighbors N,N,..]
 
 The encoder is the preset paper's after one epoch on the training sessions but the validation ones (kept in --work); the
 batches are the first of its next epoch. Each batch's loss and item gradient over the whole catalog, in float32 by the
-reference, are set against those over samples, of several draws each. A line for each number of draws and of neighbours
+reference, are set against those over samples, of several draws each. A line for each number of draws and of neighbors
 goes to --out, in place of those of the same sets.
 """
 
@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,22 +23,22 @@ from torch import Tensor
 from bench.harness.comparison import limit_threads
 from bench.harness.machine import usable_cores
 from bench.harness.report import exit_code_of
-from bench.quality.curve_lines import read_lines, whole_numbers, write_lines
-from bench.quality.runs import Told, prepared
+from bench.quality.curve_points import read_lines, whole_numbers, write_lines
+from bench.quality.runs import ProgressLines, prepared
 from bench.quality.screen import encoder_of
 from mtaw_fast.config import Config, preset
 from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.errors import MtawError
 from mtaw_fast.kernels.aw_loss import aw_loss
 from mtaw_fast.model.mtaw import MTAW
-from mtaw_fast.training.batch import Batch, sample_counts
-from mtaw_fast.training.batching import epoch_batches
-from mtaw_fast.training.occurrences import Occurrences
-from mtaw_fast.training.sampled_loss import CatalogSample, sampled_aw_loss
+from mtaw_fast.training.encoder.batch import Batch, sample_counts
+from mtaw_fast.training.encoder.batching import epoch_batches
+from mtaw_fast.training.steps.occurrences import Occurrences
+from mtaw_fast.training.steps.sampled_loss import CatalogSample, sampled_aw_loss
 
 OUT = Path("docs/results/sampled-softmax.jsonl")
 _COUNTS = "256,512,1024,2048,4096,8192,16384"
-_NEIGHBOURS = "0,4,8"
+_NEIGHBORS = "0,4,8"
 _GAMMA = {"retailrocket": 6.0}  # the paper's; 2 elsewhere
 
 
@@ -52,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--dataset", default="tmall,retailrocket", metavar="NAMES", help="which sets, with commas")
     parser.add_argument("--counts", default=_COUNTS, metavar="N,..", help=f"draws a step (default: {_COUNTS})")
     parser.add_argument(
-        "--neighbours", default=_NEIGHBOURS, metavar="N,..", help=f"clicks drawn on an item (default: {_NEIGHBOURS})"
+        "--neighbors", default=_NEIGHBORS, metavar="N,..", help=f"clicks drawn on an item (default: {_NEIGHBORS})"
     )
     parser.add_argument("--batches", type=int, default=8, metavar="N", help="(default: 8)")
     parser.add_argument("--draws", type=int, default=8, metavar="N", help="samples a batch (default: 8)")
@@ -63,12 +62,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     names = options.dataset.split(",")
     try:
         options.counts = whole_numbers("--counts", options.counts, least=1)
-        options.neighbours = whole_numbers("--neighbours", options.neighbours)
+        options.neighbors = whole_numbers("--neighbors", options.neighbors)
         lines = [line for line in read_lines(options.out) if line["dataset"] not in names]
         options.work.mkdir(parents=True, exist_ok=True)
         with limit_threads(options.threads):
             for name in names:
-                config = replace(preset("paper"), gamma=_GAMMA.get(name, 2.0), epochs=1)
+                config = preset("paper").replace(gamma=_GAMMA.get(name, 2.0), epochs=1)
                 lines += curve(prepared(options.data, name, options.work), config, options)
     except MtawError as error:
         return exit_code_of(error)
@@ -77,33 +76,35 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def curve(dataset: Dataset, config: Config, options: argparse.Namespace) -> list[dict[str, Any]]:
-    """A line for each number of neighbours and of draws."""
-    known = dataset.train.split_last(config.validation)[0].keep_last(config.max_len + 1)
-    weights = encoder_of(dataset, config, known, options.work, Told()).weights
+    """A line for each number of neighbors and of draws."""
+    known = dataset.train.split_last(config.optimizer.validation_fraction)[0].keep_last(
+        config.model.max_session_length + 1
+    )
+    weights = encoder_of(dataset, config, known, options.work, ProgressLines()).weights
     model = MTAW(config, dataset.n_items).eval()
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             parameter.copy_(torch.from_numpy(np.array(weights[name])))
-    samples = sample_counts(known, dataset.min_prefix, config.targets)
+    samples = sample_counts(known, dataset.min_prefix, config.loss.targets)
     usable = np.flatnonzero(samples)
-    cut = epoch_batches(samples[usable], config.batch_prefixes, config.seed, 2)[: options.batches]
+    cut = epoch_batches(samples[usable], config.optimizer.batch_prefixes, config.optimizer.seed, 2)[: options.batches]
     occurrences = Occurrences(known, dataset.n_items)
     found: dict[tuple[int, int], list[tuple[float, ...]]] = {
-        (near, count): [] for near in options.neighbours for count in options.counts
+        (near, count): [] for near in options.neighbors for count in options.counts
     }
     for numbers in cut:
-        batch = Batch.of(known.select(usable[numbers]), dataset.min_prefix, torch.device("cpu"), config.targets)
+        batch = Batch.of(known.select(usable[numbers]), dataset.min_prefix, torch.device("cpu"), config.loss.targets)
         with torch.no_grad():
             queries = model(batch.clicks, batch.offsets)[batch.rows]
         items = model.item_embedding.detach().requires_grad_()
         exact = aw_loss(
-            queries, items, batch.targets, scale=config.scale, gamma=config.gamma, backend="chunked"
+            queries, items, batch.targets, scale=config.model.scale, gamma=config.loss.gamma, backend="chunked"
         )  # fmt: skip
         (gradient,) = torch.autograd.grad(exact, items)
         whole = float(exact.detach())
         for near, count in found:
             for draw in range(options.draws):
-                rng = np.random.default_rng([config.seed, count, draw])
+                rng = np.random.default_rng([config.optimizer.seed, count, draw])
                 own, place = np.unique(
                     np.concatenate([batch.clicks.numpy(), batch.targets.numpy()]), return_inverse=True
                 )
@@ -115,7 +116,7 @@ def curve(dataset: Dataset, config: Config, options: argparse.Namespace) -> list
     for (near, count), errors in found.items():
         bias, square, cosine, size, surely = np.mean(errors, axis=0)
         line = {
-            "dataset": dataset.name, "gamma": config.gamma, "items": dataset.n_items, "neighbours": near,
+            "dataset": dataset.name, "gamma": config.loss.gamma, "items": dataset.n_items, "neighbours": near,
             "sure": round(surely), "drawn": count, "loss_error_percent": round(100 * float(np.sqrt(square)), 3),
             "loss_bias_percent": round(100 * bias, 3), "gradient_cosine": round(cosine, 4),
             "gradient_size": round(size, 4),
@@ -137,7 +138,7 @@ def _error(
     """(relative error of the mean loss, its square, cosine of the item gradients, ratio of their sizes, sure items)."""
     rows = torch.from_numpy(sample.rows)
     some = items.detach()[rows].requires_grad_()
-    loss = sampled_aw_loss(queries, some, targets, sample, scale=config.scale, gamma=config.gamma)
+    loss = sampled_aw_loss(queries, some, targets, sample, scale=config.model.scale, gamma=config.loss.gamma)
     (got,) = torch.autograd.grad(loss, some)
     error = float(loss.detach()) / exact - 1
     cosine = float((got * gradient[rows]).sum() / (got.norm() * gradient.norm()))

@@ -6,7 +6,6 @@ import hashlib
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,14 +16,14 @@ from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.data.sessions import Samples, Sessions
 from mtaw_fast.model.model import Model
 from mtaw_fast.training import TrainedModel
-from mtaw_fast.training.encoder import FittedEncoder, fit_encoder
-from mtaw_fast.training.memory_slice import SliceCandidates, build_tables, fit_to
+from mtaw_fast.training.encoder.train_encoder import FittedEncoder, fit_encoder
+from mtaw_fast.training.ranker.fraction import SliceCandidates, build_tables, fit_to
 from mtaw_fast.training.reporting import Reporter
 from mtaw_fast.training.served_metrics import served_metrics
 
 # What shapes the tables, the candidates and the ranker, and not the encoder.
 _NOT_THE_ENCODER = {
-    "memory", "window", "span", "recency", "max_neighbours", "max_postings", "near_candidates", "dense_candidates",
+    "memory", "window", "span", "recency", "max_neighbors", "max_postings", "near_candidates", "dense_candidates",
     "ranker_slice", "ranker_epochs", "ranker_lr", "leave_out", "patience",
 }  # fmt: skip
 
@@ -33,10 +32,10 @@ _FIT = {"leave_out": "", "ranker_epochs": 1, "ranker_lr": 1.0}  # what shapes th
 
 def train_without_refit(dataset: Dataset, config: Config, work: Path, reporter: Reporter) -> TrainedModel:
     """What `train(refit=False)` makes of settings with a memory, from the encoders that lie in `work` already."""
-    known, held_out = dataset.train.split_last(config.validation)
+    known, held_out = dataset.train.split_last(config.optimizer.validation_fraction)
     past = None
-    if config.dense_candidates:
-        past = encoder_of(dataset, config, known.split_last(config.ranker_slice)[0], work, reporter)
+    if config.memory.dense_candidates:
+        past = encoder_of(dataset, config, known.split_last(config.ranker.ranker_fraction)[0], work, reporter)
     whole = encoder_of(dataset, config, known, work, reporter)
     began = time.perf_counter()
     candidates = _candidates(dataset, config, known, past and past.weights)
@@ -55,7 +54,7 @@ def train_without_refit(dataset: Dataset, config: Config, work: Path, reporter: 
         model=model,
         metrics=metrics,
         history=[*([] if past is None else past.history), *history, *whole.history],
-        best_epoch=config.epochs,
+        best_epoch=config.optimizer.epochs,
         refit=False,
         seconds=seconds + whole.seconds + (0.0 if past is None else past.seconds),
     )
@@ -69,7 +68,7 @@ def _candidates(
     dataset: Dataset, config: Config, known: Sessions, weights: Mapping[str, np.ndarray] | None
 ) -> SliceCandidates:
     global _latest
-    key = dataset.fingerprint, replace(config, **_FIT)
+    key = dataset.fingerprint, config.replace(**_FIT)
     if _latest is None or _latest[0] != key:
         _latest = None  # two at a time would take the memory of both
         made = SliceCandidates.of(config, known, dataset.n_items, dataset.min_prefix, weights)
@@ -82,7 +81,12 @@ def encoder_of(dataset: Dataset, config: Config, sessions: Sessions, work: Path,
     settings = {
         name: value for name, value in changed_settings(config, Config()).items() if name not in _NOT_THE_ENCODER
     }
-    identity = {"settings": settings, "seed": config.seed, "data": dataset.fingerprint, "sessions": len(sessions)}
+    identity = {
+        "settings": settings,
+        "seed": config.optimizer.seed,
+        "data": dataset.fingerprint,
+        "sessions": len(sessions),
+    }
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
     folder = work / "encoders" / f"{dataset.name}-{digest}"
     return fit_encoder(config, sessions, dataset.n_items, dataset.min_prefix, folder, identity, reporter)

@@ -20,7 +20,7 @@ from bench.quality import records
 from bench.quality.records import HELD_OUT, PUBLISHED, Finalist
 from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.model.model import Model
-from mtaw_fast.storage.tensorfile import map_tensors, write_tensors
+from mtaw_fast.storage.tensor_file import map_tensors, write_tensors
 from mtaw_fast.training import TrainedModel
 from mtaw_fast.training.checkpoints import RunFolder
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 def shared_refit(finalist: Finalist, dataset: Dataset, places: Places) -> TrainedModel | None:
     """What `train` would make for the finalist, from a validation record and a published run; None without both."""
-    if finalist.split != "test" or finalist.protocol != HELD_OUT or finalist.config.memory:
+    if finalist.split != "test" or finalist.protocol != HELD_OUT or finalist.config.memory.enabled:
         return None
     chosen = chosen_by_validation(finalist, dataset, places)
     if chosen is None:

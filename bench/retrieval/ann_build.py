@@ -15,35 +15,35 @@ from mtaw_fast.errors import UsageError
 from mtaw_fast.export.faiss_build import write_index
 from mtaw_fast.export.recall_search import HeldOut, K
 from mtaw_fast.export.trial import LONG, Missed, Trial
-from mtaw_fast.ranking.retrieval import Index, LadderFile
-from mtaw_fast.ranking.retrieval.ladder import LadderIndex, load_ladder
-from mtaw_fast.ranking.retrieval.plan import read_entry
+from mtaw_fast.ranking.retrieval import AnnFile, Index
+from mtaw_fast.ranking.retrieval.ann_index import AnnIndex, load_ann
+from mtaw_fast.ranking.retrieval.ann_plan import read_entry
 from mtaw_fast.storage.files import write_json
 
 _ITEMS = 2000
 
 
-def ladder_for(
+def ann_index_for(
     vectors: VectorSet, exact: Index, kind: str, target: float, cache: Path, say: Callable[[str], None]
-) -> LadderIndex:
+) -> AnnIndex:
     """The ladder over a set of vectors; its plan for sessions comes from `vectors.choosing`.
 
     Raises UsageError where the kind does not reach the target.
     """
     file = vectors.ladder or _built(vectors, exact, kind, target, cache / vectors.key, say)
     plans, recall = read_entry(str(file.path), file.entry)
-    return load_ladder(file.path, vectors.catalog, plans, exact, recall)
+    return load_ann(file.path, vectors.catalog, plans, exact, recall)
 
 
 def _built(
     vectors: VectorSet, exact: Index, kind: str, target: float, folder: Path, say: Callable[[str], None]
-) -> LadderFile:
+) -> AnnFile:
     path = folder / f"ladder-{kind}-{target:g}.faiss"
     about = path.with_suffix(".json")
     if about.exists():
         entry = json.loads(about.read_text())
         if "search_items" in entry:  # else kept by an earlier version, with one plan for both
-            return LadderFile(path, entry)
+            return AnnFile(path, entry)
     folder.mkdir(parents=True, exist_ok=True)
     items = vectors.catalog[np.random.default_rng(0).permutation(len(vectors.catalog))[:_ITEMS]]
     with limit_threads(machine.usable_cores()):
@@ -57,4 +57,4 @@ def _built(
         raise UsageError(f"no ladder reaches recall@{K} {target:g}: {fitted}; try the other --kind, or --recall")
     write_index(path, fitted.index)
     write_json(about, fitted.entry)
-    return LadderFile(path, fitted.entry)
+    return AnnFile(path, fitted.entry)

@@ -14,7 +14,7 @@ from bench.harness.comparison import Case, Contender, Floor, Plan
 from bench.retrieval.vectors import VectorSet
 from mtaw_fast.kernels.native import reference
 from mtaw_fast.ranking.retrieval import Index
-from mtaw_fast.ranking.retrieval.ladder import LadderIndex
+from mtaw_fast.ranking.retrieval.ann_index import AnnIndex
 
 K = 20
 _CHECKED_SCORES = 1 << 24  # true scores that a check computes, at most: queries x catalog
@@ -102,7 +102,7 @@ class RetrievalCases:
                 return f"queries {rows.start}..{rows.stop - 1}: ids or scores are not those of float64 brute force"
         return None
 
-    def ladder_case(self, ladder: LadderIndex, target: float) -> Case:
+    def ladder_case(self, ladder: AnnIndex, target: float) -> Case:
         """`ladder`, by its plan for sessions; refused where queries that did not choose it recall too little."""
         queries = self._queries(1)
         checked = np.ascontiguousarray(self.vectors.unseen[:_RECALL_QUERIES])

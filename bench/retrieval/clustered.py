@@ -12,9 +12,9 @@ _FIRST_QUERIES = 2048
 
 @dataclass(frozen=True, slots=True)
 class ClusterLaw:
-    """Unit vectors around unit centres, nearly by a von Mises-Fisher law.
+    """Unit vectors around unit centers, nearly by a von Mises-Fisher law.
 
-    A vector is the unit vector of (centre + spread * g / sqrt(d)), g standard normal: its cosine with the centre is
+    A vector is the unit vector of (center + spread * g / sqrt(d)), g standard normal: its cosine with the center is
     about 1 / sqrt(1 + spread^2), as under a von Mises-Fisher law of concentration ~ d / spread^2 in many dimensions.
     Every cluster has its own spread, uniform on spread_low..spread_high: some are tight and some loose. The r-th
     largest cluster has a share ~ r^-size_exponent. items_per_cluster: N over the number of clusters.
@@ -37,7 +37,7 @@ def clustered_vectors(
     law = law or ClusterLaw()
     rng = np.random.default_rng([seed, n_items, d])
     n_clusters = max(2, n_items // law.items_per_cluster)
-    centres = _unit(rng.standard_normal((n_clusters, d), dtype=np.float32))
+    centers = _unit(rng.standard_normal((n_clusters, d), dtype=np.float32))
     spreads = rng.uniform(law.spread_low, law.spread_high, n_clusters).astype(np.float32)
     shares = np.arange(1, n_clusters + 1) ** -law.size_exponent
 
@@ -48,7 +48,7 @@ def clustered_vectors(
             own = cluster[begin : begin + _BLOCK]
             noise = rng.standard_normal((len(own), d), dtype=np.float32)
             noise *= (spreads[own] / np.float32(np.sqrt(d)))[:, None]
-            vectors[begin : begin + _BLOCK] = _unit(centres[own] + noise)
+            vectors[begin : begin + _BLOCK] = _unit(centers[own] + noise)
         return vectors
 
     first = min(n_queries, _FIRST_QUERIES)

@@ -19,7 +19,7 @@ from mtaw_fast.errors import MtawError, UsageError, require
 
 if TYPE_CHECKING:
     from mtaw_fast.ranking.retrieval import Index
-    from mtaw_fast.ranking.retrieval.ladder import LadderIndex
+    from mtaw_fast.ranking.retrieval.ann_index import AnnIndex
 
 SIZES = (40_727, 1_000_000)
 QUICK_SIZES = (40_727,)
@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--bundle", type=Path, metavar="FOLDER", help="a trained bundle's catalog in their place")
     parser.add_argument("--data", type=Path, metavar="FOLDER", help="queries from this data set's test (with --bundle)")
-    parser.add_argument("--index", default="scan", help="the exact index to measure (default: scan)")
+    parser.add_argument("--index", default="native", help="the exact index to measure (default: scan)")
     parser.add_argument("--kind", default="ivfpq", help="the ladder's kind: ivfpq or hnsw (default: ivfpq)")
     parser.add_argument("--recall", type=float, default=TARGET, help=f"least recall@20 of a ladder (default: {TARGET})")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="trace the peers' curves on the largest catalog")
@@ -106,16 +106,16 @@ def _measure(report: Report, vectors: VectorSet, options: argparse.Namespace, pl
         why = "building one takes longer than --quick may" if options.quick else "the exact scan is as fast"
         report.notes.append(f"no ladder over {n_items:,} items: {why}")
         return
-    from bench.retrieval.ladder_build import ladder_for
+    from bench.retrieval.ann_build import ann_index_for
 
-    ladder = ladder_for(vectors, exact, options.kind, options.recall, options.cache, _say)
+    ladder = ann_index_for(vectors, exact, options.kind, options.recall, options.cache, _say)
     _say(f"ladder, {n_items:,} items")
     report.run(cases.ladder_case(ladder, options.recall))
     if plot is not None:
         _curve(report, vectors, exact, ladder, options)
 
 
-def _curve(report: Report, vectors: VectorSet, exact: Index, ladder: LadderIndex, options: argparse.Namespace) -> None:
+def _curve(report: Report, vectors: VectorSet, exact: Index, ladder: AnnIndex, options: argparse.Namespace) -> None:
     """Trace the curves, draw them, and note each index's fastest setting at the target."""
     from bench.retrieval.peers import peers
     from bench.retrieval.recall_curve import draw, fastest_at, our_peers, trace

@@ -21,7 +21,7 @@ from mtaw_fast.errors import MissingPackageError, require
 
 Search = Callable[[np.ndarray], np.ndarray]
 
-LINKS = 32  # neighbours of a node in each graph
+LINKS = 32  # neighbors of a node in each graph
 CONSTRUCTION = 80  # nodes held while one is inserted, the same in each graph
 DEGREE = 64  # of Vamana, which has one level: that of HNSW's lowest
 _WIDTHS = (24, 32, 48, 64, 96, 128, 192, 256, 384, 512)

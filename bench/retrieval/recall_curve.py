@@ -17,8 +17,8 @@ from bench.retrieval.vectors import VectorSet
 from mtaw_fast.errors import require
 from mtaw_fast.kernels.native import rerank_topk
 from mtaw_fast.ranking.retrieval import Index
-from mtaw_fast.ranking.retrieval.ladder import LadderIndex
-from mtaw_fast.ranking.retrieval.plan import SearchPlan
+from mtaw_fast.ranking.retrieval.ann_index import AnnIndex
+from mtaw_fast.ranking.retrieval.ann_plan import SearchPlan
 
 _QUERIES = 500
 _PLAN = Plan(rounds=40, burst=4, settle=1, warmup=2, seconds=120.0)
@@ -46,7 +46,7 @@ class Point:
         )  # fmt: skip
 
 
-def our_peers(ladder: LadderIndex, exact: Index, efforts: Sequence[int]) -> list[Peer]:
+def our_peers(ladder: AnnIndex, exact: Index, efforts: Sequence[int]) -> list[Peer]:
     """The ladder at several efforts, the rest of its plan as exported, and the exact index."""
 
     def search_ladder(effort: int, k: int) -> Search:
@@ -106,7 +106,7 @@ def draw(points: Sequence[Point], target: float, title: str, path: Path) -> None
         )
         if own:
             axes.plot([one.recall for one in own], [one.p50_us for one in own], marker="o", markersize=4, label=name)
-    axes.axvline(target, color="grey", linewidth=1, linestyle="--")
+    axes.axvline(target, color="gray", linewidth=1, linestyle="--")
     axes.set(xlabel="recall@20", ylabel="p50 of one query, one thread [us]", yscale="log", title=title)
     axes.grid(visible=True, which="both", linewidth=0.3)
     axes.legend()

@@ -1,6 +1,6 @@
 """An exact index in shards on a local Ray against one index of the same vectors, and what a larger one would take.
 
-python -m bench.sharded_index [--quick] [--items N] [--shards S] [--alone] [--plan-items N] [--json FILE]
+python -m bench.retrieval.sharded [--quick] [--items N] [--shards S] [--alone] [--plan-items N] [--json FILE]
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from bench.retrieval.shard_plan import Machine, ShardCosts, told
 from mtaw_fast.errors import MtawError, UsageError, require
 from mtaw_fast.integrations.cluster import cluster
 from mtaw_fast.integrations.sharded_index import ShardedIndex
-from mtaw_fast.kernels.native.scan import quantise
-from mtaw_fast.model.item_vectors import normalised
-from mtaw_fast.ranking.retrieval import ScanIndex
+from mtaw_fast.kernels.native.scan import quantize
+from mtaw_fast.model.item_vectors import normalized
+from mtaw_fast.ranking.retrieval import NativeIndex
 from mtaw_fast.ranking.retrieval.merging import Found, merged
 
 K, D = 20, 100
@@ -53,7 +53,7 @@ class RandomRows:
             first = block * _BLOCK
             low, high = max(first, self.begin), min(first + _BLOCK, self.end)
             if low < high:
-                rows[low - self.begin : high - self.begin] = normalised(drawn[low - first : high - first])
+                rows[low - self.begin : high - self.begin] = normalized(drawn[low - first : high - first])
         return rows
 
 
@@ -94,7 +94,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(options: argparse.Namespace, n_items: int) -> int:
     report = Report("sharded_index")
     machine = Machine(options.cores, options.gib, options.bandwidth * 1e9, options.price)
-    queries = normalised(np.random.default_rng(2).standard_normal((_QUERIES, D)).astype(np.float32))
+    queries = normalized(np.random.default_rng(2).standard_normal((_QUERIES, D)).astype(np.float32))
     way = _way(options.shards, queries)
     _say(f"{options.shards} shards make {n_items:,} items")
     began = time.perf_counter()
@@ -103,7 +103,7 @@ def _run(options: argparse.Namespace, n_items: int) -> int:
         one = None
         if not options.alone:
             _say("one index of the same items")
-            one = ScanIndex(RandomRows(0, n_items).vectors())
+            one = NativeIndex(RandomRows(0, n_items).vectors())
         case = _case(sharded, one, queries, _QUICK_PLAN if options.quick else _PLAN)
         _say("compared and timed")
         comparison = report.run(case)
@@ -116,14 +116,14 @@ def _run(options: argparse.Namespace, n_items: int) -> int:
     beside = cpu - options.shards * float(np.median(shard.seconds))
     costs = ShardCosts(items, shard.seconds, shard.bytes / items, shard.read / items, way.seconds.ravel(), beside)
     report.notes += [
-        f"{n_items:,} items were made, quantised and ready in {loading:.0f} s",
+        f"{n_items:,} items were made, quantized and ready in {loading:.0f} s",
         f"processor time a request, all processes: {cpu * 1e3:.2f} ms",
         *told(costs, machine, options.plan_items),
     ]
     return report.finish(options.json)
 
 
-def _case(sharded: ShardedIndex, one: ScanIndex | None, queries: np.ndarray, plan: Plan) -> Case:
+def _case(sharded: ShardedIndex, one: NativeIndex | None, queries: np.ndarray, plan: Plan) -> Case:
     """One query at a time. Every answer must be the other's, to the bit."""
 
     def asked(call: int) -> np.ndarray:
@@ -150,7 +150,7 @@ def _piece_by_piece(n_items: int, queries: np.ndarray) -> Found:
     """What one index finds, by indexes of pieces that are made one after the other and cut unlike the shards."""
     pieces = range(0, n_items, _PIECE)
     parts = [
-        (begin, ScanIndex(RandomRows(begin, min(begin + _PIECE, n_items)).vectors()).search(queries, K))
+        (begin, NativeIndex(RandomRows(begin, min(begin + _PIECE, n_items)).vectors()).search(queries, K))
         for begin in pieces
     ]
     return merged(parts, len(queries), K)
@@ -178,8 +178,8 @@ def _shard_costs(n_items: int, queries: np.ndarray) -> _Shard:
     """One shard's searches in this process."""
     _say(f"one shard of {n_items:,} items")
     vectors = RandomRows(0, n_items).vectors()
-    codes = quantise(vectors)
-    index = ScanIndex(vectors, codes)
+    codes = quantize(vectors)
+    index = NativeIndex(vectors, codes)
     # Processor time: other work on the machine stretches a call, and not what it computes.
     seconds = np.empty(_SHARD_CALLS)
     for call in range(_SHARD_CALLS):
@@ -207,3 +207,7 @@ def _processor_seconds(call: Callable[[int], object], calls: int) -> float:
 
 def _say(what: str) -> None:
     print(f"{what} ..", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -13,9 +13,9 @@ import numpy as np
 
 from bench.harness.workload import from_bundle, from_data
 from bench.retrieval.clustered import ClusterLaw, clustered_vectors
-from mtaw_fast.kernels.native.scan import quantise
+from mtaw_fast.kernels.native.scan import quantize
 from mtaw_fast.ranking.encoders import make_encoder
-from mtaw_fast.ranking.retrieval import LadderFile, ladder_of
+from mtaw_fast.ranking.retrieval import AnnFile, ann_file_of
 
 QUERIES = 8192
 _TRUTH_BLOCK = 1 << 16
@@ -32,12 +32,12 @@ class VectorSet:
     queries: np.ndarray
     source: str
     scan: Mapping[str, np.ndarray] | None = None
-    ladder: LadderFile | None = None
+    ladder: AnnFile | None = None
 
     @cached_property
     def codes(self) -> Mapping[str, np.ndarray]:
         """The int8 codes of the catalog, as the exact scanner reads them."""
-        return self.scan if self.scan is not None else quantise(np.ascontiguousarray(self.catalog))
+        return self.scan if self.scan is not None else quantize(np.ascontiguousarray(self.catalog))
 
     @property
     def unseen(self) -> np.ndarray:
@@ -82,4 +82,4 @@ def trained_set(bundle: Path, data: Path | None, folder: Path) -> VectorSet:
     workload = from_bundle(bundle) if data is None else from_data(data, bundle, folder)
     trained = workload.bundle
     queries = make_encoder("auto", trained).encode(workload.serve.slice(0, QUERIES))
-    return VectorSet(trained.item_vectors, queries, f"trained {workload.source}", trained.scan, ladder_of(trained))
+    return VectorSet(trained.item_vectors, queries, f"trained {workload.source}", trained.scan, ann_file_of(trained))

@@ -8,9 +8,9 @@ from bench.retrieval.clustered import clustered_vectors
 from bench.scaling.inputs import pipeline_of, plain_model, sessions_of
 from bench.scaling.point import Setting, Work
 from bench.scaling.steps import step_work
-from mtaw_fast.kernels.native.scan import quantise
+from mtaw_fast.kernels.native.scan import quantize
 from mtaw_fast.ranking.options import options_of
-from mtaw_fast.ranking.retrieval import ScanIndex
+from mtaw_fast.ranking.retrieval import NativeIndex
 
 K = 20
 STEP_SAMPLES = 256
@@ -27,7 +27,7 @@ def train_step(setting: Setting) -> Work:
 def scan(setting: Setting) -> Work:
     """One query at a time through the exact index."""
     catalog, queries = clustered_vectors(setting.size, setting.d, _QUERIES)
-    index = ScanIndex(catalog, quantise(catalog))
+    index = NativeIndex(catalog, quantize(catalog))
     per = _per(setting)
 
     def call(number: int) -> None:
@@ -54,7 +54,7 @@ def recommend(setting: Setting) -> Work:
 def exact_index(setting: Setting) -> Work:
     """From unit vectors to an index that answers."""
     catalog, _ = clustered_vectors(setting.size, setting.d, 1)
-    return Work(lambda _: ScanIndex(catalog, quantise(catalog)))
+    return Work(lambda _: NativeIndex(catalog, quantize(catalog)))
 
 
 def ladder(setting: Setting) -> Work:

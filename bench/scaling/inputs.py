@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 
 from bench.retrieval.clustered import clustered_vectors
@@ -19,14 +17,14 @@ from mtaw_fast.model.recent_clicks import starting_weights
 from mtaw_fast.ranking.catalog import Catalog
 from mtaw_fast.ranking.encoders import NativeEncoder
 from mtaw_fast.ranking.pipeline import Pipeline
-from mtaw_fast.ranking.retrieval import ScanIndex
+from mtaw_fast.ranking.retrieval import NativeIndex
 
 _HIDDEN = (64, 32)
 
 
 def plain_model(n_items: int, d: int, name: str = "paper") -> Model:
     """A model of the preset with clustered item vectors and random other weights; ids are 1..N."""
-    config = replace(preset(name), d=d)
+    config = preset(name).replace(embedding_dim=d)
     rng = np.random.default_rng(0)
     bound = d**-0.5
     weights = {"item_embedding": clustered_vectors(n_items, d, 1)[0]}
@@ -34,7 +32,7 @@ def plain_model(n_items: int, d: int, name: str = "paper") -> Model:
         if part not in weights:
             weights[part] = rng.uniform(-bound, bound, shape).astype(np.float32)
     weights["norm_weight"], weights["norm_bias"] = np.ones(d, np.float32), np.zeros(d, np.float32)
-    if config.recent > 0:
+    if config.model.recent_weight > 0:
         weights["recent"] = np.array(starting_weights(config), dtype=np.float32)
     ids, popularity = ItemIds.from_list(list(range(1, n_items + 1))), np.ones(n_items, np.int64)
     return Model.of(config=config, weights=weights, ids=ids, popularity=popularity)
@@ -66,7 +64,7 @@ def shop_model(n_items: int, n_sessions: int, d: int = 100) -> Model:
 
 def pipeline_of(model: Model) -> Pipeline:
     """The path that serves."""
-    index = ScanIndex(model.item_vectors, model.scan)
+    index = NativeIndex(model.item_vectors, model.scan)
     return Pipeline.of(Catalog.of(model), NativeEncoder(model.config, model.weights), index)
 
 

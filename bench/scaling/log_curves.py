@@ -1,6 +1,6 @@
 """What grows with the log: preparing it, the memory's tables, the ranker's fit and the evaluation.
 
-The log is that of `mtaw_fast.synthetic_log`, Parquet, with an item for every 100 clicks. It is written, prepared and
+The log is that of `mtaw_fast.data.synthetic_log`, Parquet, with an item for every 100 clicks. It is written, prepared and
 turned into tables once for each size and kept in the folder, where the later curves read it.
 """
 
@@ -61,7 +61,7 @@ def _preparing(setting: Setting, ending: str) -> Work:
 
 def tables(setting: Setting) -> Work:
     """From the data set to the memory's tables, as `train` builds them within its bound of memory; they are kept."""
-    from mtaw_fast.training.table_memory import TableMemory
+    from mtaw_fast.training.plan.table_memory import TableMemory
 
     folder, path = _prepared(setting), _tables(setting)
     built: list[MemoryTables] = []
@@ -72,7 +72,7 @@ def tables(setting: Setting) -> Work:
         dataset = Dataset.load(folder)
         bound = TableMemory(setting.table_memory, setting.folder)
         made = bound.build(dataset.train, dataset.n_items, MemorySettings(), setting.threads)
-        facts.update(items=dataset.n_items, pairs=len(made.neighbours), tables_mb=round(made.n_bytes / 1e6))
+        facts.update(items=dataset.n_items, pairs=len(made.neighbors), tables_mb=round(made.n_bytes / 1e6))
         built.append(made)
 
     return Work(call, after=lambda: built[0].save(path), facts=facts)
@@ -80,10 +80,10 @@ def tables(setting: Setting) -> Work:
 
 def ranker(setting: Setting) -> Work:
     """One epoch of the ranker's fit over 4,096 prefixes, their candidates and features made on the way."""
-    from mtaw_fast.training.memory_ranker import RankerFit, fit_ranker
-    from mtaw_fast.training.memory_slice import Prefixes, SliceCandidates
+    from mtaw_fast.training.plan.threads import Threads, training_threads
+    from mtaw_fast.training.ranker.fitting import RankerFit, fit_ranker
+    from mtaw_fast.training.ranker.fraction import Prefixes, SliceCandidates
     from mtaw_fast.training.reporting import Silent
-    from mtaw_fast.training.threads import Threads, training_threads
 
     held, config = _built(setting), preset("full")
     past = held.sessions
@@ -94,7 +94,9 @@ def ranker(setting: Setting) -> Work:
     def call(number: int) -> None:
         with training_threads(Threads.of(setting.threads)):
             asked = SliceCandidates(config, held, None, some)
-            fit_ranker(asked, some.targets, some.lengths, RankerFit(1, config.ranker_lr), number, "ranker", Silent())
+            fit_ranker(
+                asked, some.targets, some.lengths, RankerFit(1, config.ranker.ranker_lr), number, "ranker", Silent()
+            )
 
     return Work(call, per=queries)
 

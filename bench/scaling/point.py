@@ -18,7 +18,7 @@ from bench.harness.highest import highest
 from bench.harness.peak_memory import restart_peak
 from bench.harness.process_tree import tree_resident
 from mtaw_fast.errors import MtawError
-from mtaw_fast.storage.memory import peak_memory
+from mtaw_fast.system.memory_use import peak_memory
 
 _LOOK = 0.05  # seconds between two looks at the memory
 _LIBRARIES = ("POLARS_MAX_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")  # read as they load

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 
 from bench.retrieval.clustered import clustered_vectors
@@ -21,11 +19,11 @@ def step_work(n_items: int, samples: int, d: int, threads: int) -> Work:
 
     from mtaw_fast.config import preset
     from mtaw_fast.model.mtaw import MTAW
-    from mtaw_fast.training.batch import Batch
-    from mtaw_fast.training.step import Stepper
-    from mtaw_fast.training.threads import Threads, training_threads
+    from mtaw_fast.training.encoder.batch import Batch
+    from mtaw_fast.training.plan.threads import Threads, training_threads
+    from mtaw_fast.training.steps.full_step import Stepper
 
-    config = replace(preset("paper"), d=d)
+    config = preset("paper").replace(embedding_dim=d)
     model = MTAW(config, n_items)
     vectors = clustered_vectors(n_items, d, 1)[0]
     with torch.no_grad():

@@ -60,7 +60,7 @@ def check_sample(folder: Path, sessions: Sessions, answers: Mapping[int, Answer]
     will do, with their true scores in falling order, and it is their recall that counts.
     """
     bundle = Bundle.load(folder, verify=False)
-    encoder, scale = make_encoder("numpy", bundle), bundle.config.scale
+    encoder, scale = make_encoder("numpy", bundle), bundle.config.model.scale
     tie = _TOLERANCE * scale
     numbers = np.array(sorted(answers))
     recalls: list[float] = []
@@ -96,7 +96,7 @@ def _true_logits(bundle: Bundle, queries: np.ndarray) -> np.ndarray:
     logits = np.empty((len(queries), bundle.n_items))
     for begin in range(0, bundle.n_items, _BLOCK):
         block = bundle.item_vectors[begin : begin + _BLOCK].astype(np.float64)
-        logits[:, begin : begin + _BLOCK] = bundle.config.scale * (queries @ block.T)
+        logits[:, begin : begin + _BLOCK] = bundle.config.model.scale * (queries @ block.T)
     return logits
 
 

@@ -116,11 +116,11 @@ def _run(options: argparse.Namespace) -> int:
 def _bundles(options: argparse.Namespace) -> Iterator[_Served]:
     from bench.serving.inputs import catalog_bundle, with_ladder
     from mtaw_fast.bundle import Bundle
-    from mtaw_fast.ranking.retrieval import EXACT_ITEMS, ladder_of
+    from mtaw_fast.ranking.retrieval import EXACT_ITEMS, ann_file_of
 
     if options.bundle is not None:
         bundle = Bundle.load(options.bundle)
-        index = "ladder" if bundle.n_items > EXACT_ITEMS and ladder_of(bundle) is not None else "scan"
+        index = "ann" if bundle.n_items > EXACT_ITEMS and ann_file_of(bundle) is not None else "native"
         yield _Served(options.bundle, bundle.n_items, index)
         return
     sizes = [QUICK_SIZE] if options.quick else list(RATES)
@@ -128,9 +128,9 @@ def _bundles(options: argparse.Namespace) -> Iterator[_Served]:
         sizes = [int(size) for size in options.items]
     for n_items in sizes:
         plain = catalog_bundle(n_items, options.cache, _say)
-        yield _Served(plain, n_items, "scan")
+        yield _Served(plain, n_items, "native")
         if n_items > EXACT_ITEMS and not (options.no_ladder or options.quick):
-            yield _Served(with_ladder(plain, options.recall, _say), n_items, "ladder")
+            yield _Served(with_ladder(plain, options.recall, _say), n_items, "ann")
 
 
 def _loads(report: Report, served: _Served, options: argparse.Namespace, work: Path) -> None:
@@ -198,7 +198,7 @@ def _keep(report: Report, served: _Served, measured: Measured, sessions: Session
         return
     name = f"{served.n_items:,} items, {served.index}, {measured.traffic.rate:g} a second"
     kept = {n: parse_answer(data) for n, data in measured.outcome.kept.items() if measured.outcome.status[n] == 200}
-    verdict = check_sample(served.folder, sessions, kept, K, exact=served.index != "ladder")
+    verdict = check_sample(served.folder, sessions, kept, K, exact=served.index != "ann")
     stated = _stated_recall(served)
     error = verdict.error
     # Three standard errors below what was stated is no chance any more.
@@ -224,11 +224,11 @@ def _keep(report: Report, served: _Served, measured: Measured, sessions: Session
 def _stated_recall(served: _Served) -> float:
     """1 where the index is exact, else what the bundle says of its own."""
     from mtaw_fast.bundle import Bundle
-    from mtaw_fast.ranking.retrieval import ladder_of
-    from mtaw_fast.ranking.retrieval.plan import read_entry
+    from mtaw_fast.ranking.retrieval import ann_file_of
+    from mtaw_fast.ranking.retrieval.ann_plan import read_entry
 
-    ladder = ladder_of(Bundle.load(served.folder, verify=False))
-    if served.index != "ladder" or ladder is None:
+    ladder = ann_file_of(Bundle.load(served.folder, verify=False))
+    if served.index != "ann" or ladder is None:
         return 1.0
     return read_entry(str(ladder.path), ladder.entry)[1].sessions
 
@@ -252,7 +252,7 @@ def _faults(report: Report, options: argparse.Namespace, work: Path) -> None:
     n_items = int(options.items[0]) if options.items else FAULT_SIZE
     rate = options.rates[0] if options.rates else RATES.get(n_items, 500.0)
     folders = [catalog_bundle(n_items, options.cache, _say, seed) for seed in (0, 1)]
-    served = _Served(work / "served", n_items, "scan")
+    served = _Served(work / "served", n_items, "native")
     publish(folders[1], served.folder)
     with Service(served.folder, work / "service.log", options.workers, shlex.split(options.serve)) as service:
         if options.reloads:

@@ -1,6 +1,6 @@
 """What a request costs through Ray Serve's proxy beside `mtaw-fast serve`: the same bundle, one replica, one worker.
 
-python -m bench.replicas [--quick] [--items N] [--json FILE]
+python -m bench.serving.replicas [--quick] [--items N] [--json FILE]
 """
 
 from __future__ import annotations
@@ -111,3 +111,7 @@ def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

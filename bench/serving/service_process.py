@@ -18,7 +18,7 @@ import psutil
 
 from mtaw_fast.errors import MtawError
 
-_STOP_SECONDS = 60.0  # more than the service's own --grace, past which it kills its workers itself
+_STOP_SECONDS = 60.0  # more than the service's own --shutdown-timeout, past which it kills its workers itself
 _LOOK = 0.05  # seconds between looks at the log
 
 

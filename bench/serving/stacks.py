@@ -1,6 +1,6 @@
 """Which ASGI stack the service stands on: frameworks and servers with one and the same endpoint.
 
-    python -m bench.serving_stacks --quick
+    python -m bench.serving.stacks --quick
 
 Each framework (`bench.serving.stack_apps`) runs on each server, one worker, on this machine beside the client. Rounds
 are interleaved: all stacks are up at once, idle but for the one that has its turn. Reported: throughput of 16
@@ -160,3 +160,7 @@ def main() -> int:
         report.records += [{"case": "stack", "params": params, **row} for row in rows]
         write_json(options.json, report.as_json())
     return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -64,7 +64,7 @@ BENCHES = (
         ("faiss", "rich", "threadpoolctl"),
     ),
     Bench(
-        "encoder",
+        "throughput.encoder",
         "a session's vector by its length, whole and click by click, against PyTorch and numpy",
         ("--quick",),
         needs=_PEERS,
@@ -88,7 +88,7 @@ BENCHES = (
         needs=("polars", "rich"),
     ),
     Bench(
-        "memory_build",
+        "prepare.memory_build",
         "the memory's tables: building, updating, size and peak memory",
         ("--quick", "--clicks", "200000"),
         needs=("rich",),
@@ -107,7 +107,7 @@ BENCHES = (
         ("uvicorn", "psutil"),
     ),
     Bench(
-        "serving_stacks",
+        "serving.stacks",
         "which ASGI stack the service stands on: frameworks and servers with one endpoint",
         ("--quick", "--apps", "plain", "--servers", "uvicorn"),
         needs=("uvicorn", "granian", "psutil", "fastapi"),
@@ -119,7 +119,7 @@ BENCHES = (
         needs=("uvicorn", "psutil", "rich", "threadpoolctl"),
     ),
     Bench(
-        "export",
+        "prepare.export",
         "the exported ONNX graphs: sizes and latencies against the native path and PyTorch",
         ("--quick", "--bundle", BUNDLE),
         ("--bundle", BUNDLE),
@@ -147,14 +147,14 @@ BENCHES = (
         ("torch", "threadpoolctl"),
     ),
     Bench(
-        "sharded_index",
+        "retrieval.sharded",
         "an index in shards on Ray against one index",
         ("--quick", "--items", "100000"),
         ("--quick",),
         ("ray", "psutil", "rich", "threadpoolctl"),
     ),
     Bench(
-        "replicas",
+        "serving.replicas",
         "a request through Ray Serve's proxy beside `mtaw-fast serve`",
         ("--quick", "--items", "10000"),
         needs=("ray", "psutil", "rich", "uvicorn"),
@@ -171,7 +171,7 @@ BENCHES = (
 BY_HAND = (
     ByHand("quality --data DIR", "the presets on the public sets; its records stay under docs/results"),
     ByHand("peers --data DIR", "published systems trained on the public sets; records stay under docs/results/peers"),
-    ByHand("gamma_curve", "the paper's figure 2, drawn from the records of bench.quality"),
+    ByHand("quality.gamma_curve", "the paper's figure 2, drawn from the records of bench.quality"),
     ByHand("prepare.partitions LOG", "a click log in partitions: what each step costs"),
     ByHand("prepare.ranges DATASET", "the memory's tables in one pass and in ranges of items"),
 )

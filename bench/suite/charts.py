@@ -224,9 +224,9 @@ def _names(panel: Panel) -> list[str]:
     return list(dict.fromkeys(place for one in panel.series for place in one.places if isinstance(place, str)))
 
 
-def _lines(panel: Panel, axes: Any, colours: Sequence[str]) -> None:
+def _lines(panel: Panel, axes: Any, colors: Sequence[str]) -> None:
     for number, one in enumerate(panel.series):
-        style = {"color": colours[number % len(colours)], "marker": _MARKERS[number // len(colours) % len(_MARKERS)]}
+        style = {"color": colors[number % len(colors)], "marker": _MARKERS[number // len(colors) % len(_MARKERS)]}
         axes.plot(one.places, one.values, label=one.name, linewidth=1.6, markersize=5, **style)
     axes.set(title=panel.title, xlabel=panel.along, ylabel=panel.up)
     for axis, log in ((axes.xaxis, "x"), (axes.yaxis, "y")):
@@ -250,17 +250,17 @@ def _plain_logarithmic(axis: Any) -> None:
     axis.set_minor_formatter(NullFormatter())
 
 
-def _bars(panel: Panel, axes: Any, colours: Sequence[str]) -> None:
+def _bars(panel: Panel, axes: Any, colors: Sequence[str]) -> None:
     names, count = _names(panel), len(panel.series)
     for number, one in enumerate(panel.series):
         places = [names.index(str(place)) + (number + 0.5 - count / 2) / (count + 0.5) for place in one.places]
-        drawn = axes.barh(places, one.values, 1 / (count + 0.5), color=colours[number % len(colours)], label=one.name)
+        drawn = axes.barh(places, one.values, 1 / (count + 0.5), color=colors[number % len(colors)], label=one.name)
         axes.bar_label(drawn, fmt=lambda value: f"{value:,.0f}", padding=3, fontsize="small")
     axes.set_yticks(range(len(names)), names, fontsize="small")
     axes.invert_yaxis()
     axes.margins(x=0.12, y=0.01)
     axes.set(title=panel.title, xlabel=panel.along)
     if panel.limit is not None:
-        axes.axvline(panel.limit, color=colours[1], linewidth=1.2, linestyle="--")
+        axes.axvline(panel.limit, color=colors[1], linewidth=1.2, linestyle="--")
     if count > 1:
         axes.legend(frameon=False, fontsize="small")

@@ -25,7 +25,7 @@ from mtaw_fast.storage.files import read_json, write_json
 
 ROOT = Path(__file__).resolve().parents[2]
 _LOG = ("--items", "2000", "--sessions", "6000")  # what the small bundle is trained on
-_SETTINGS = ("--set", "d=32", "--set", "epochs=1", "--set", "batch_prefixes=512")
+_SETTINGS = ("--set", "embedding_dim=32", "--set", "epochs=1", "--set", "batch_prefixes=512")
 
 
 class Suite:
@@ -162,7 +162,7 @@ def small_bundle(folder: Path) -> Path:
     _say("a small bundle for the benches that read one")
     log, dataset, bundle = folder / "log.csv", folder / "dataset", folder / "bundle"
     steps = (
-        ("mtaw_fast.synthetic_log", str(log), *_LOG),
+        ("mtaw_fast.data.synthetic_log", str(log), *_LOG),
         ("mtaw_fast", "prepare", "clicks", str(log), str(dataset), "--test-days", "3"),
         ("mtaw_fast", "train", str(dataset), str(bundle), "--no-refit", *_SETTINGS),
         ("mtaw_fast", "export", str(bundle), "--onnx"),

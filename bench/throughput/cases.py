@@ -91,7 +91,7 @@ class ServingCases:
     def retrieve(self) -> Case:
         """Unit queries to ids and logits."""
         bundle, index, theirs, k = self.workload.bundle, self.ours.index, self.theirs, self.k
-        scale = bundle.config.scale
+        scale = bundle.config.model.scale
         queries = [self.theirs.encode(batch) for batch in self.batches]
 
         def truth(number: int, rows: int) -> np.ndarray:
@@ -116,8 +116,8 @@ class ServingCases:
         queries = [self.ours.encoder.encode(batch) for batch in batches]
         asked = []
         for batch, vectors in zip(batches, queries, strict=True):
-            ids, logits = index.search(vectors, memory.width(self.k), scale=bundle.config.scale)
-            dense = Dense(vectors, ids, logits, bundle.item_vectors, bundle.config.scale)
+            ids, logits = index.search(vectors, memory.width(self.k), scale=bundle.config.model.scale)
+            dense = Dense(vectors, ids, logits, bundle.item_vectors, bundle.config.model.scale)
             begins, ends = batch.offsets[:-1].copy(), batch.offsets[1:].copy()
             asked.append((np.ascontiguousarray(batch.items), begins, ends, self.k, dense))
 
@@ -154,7 +154,7 @@ class ServingCases:
 
         def check(contender: Contender) -> str | None:
             # The encoders' float32 error in the cosine, at the logits' scale.
-            tie = GRAPH_TIE if contender.name == GRAPH else _UNIT_TOLERANCE * bundle.config.scale
+            tie = GRAPH_TIE if contender.name == GRAPH else _UNIT_TOLERANCE * bundle.config.model.scale
             if bundle.memory is None or contender.name == eager_faiss.NAME:
                 return self._ranking_error(contender, unpack, truth, tie)
             return self._ranking_error(contender, unpack, remembered, RANKER_TOLERANCE)
@@ -207,9 +207,9 @@ class ServingCases:
         """Bursts of `calls` on one thread, on several, and on as many processes; each is to be run before the next."""
         load = Load(self.requests(_RATE_SESSIONS), self.k, calls)
         for kind, count in ((Threads, 1), (Threads, workers), (Processes, workers)):
-            with kind(self.ours, load, count) as crew:
+            with kind(self.ours, load, count) as work_queue:
                 name = f"{count} {kind.__name__.lower() if count > 1 else 'thread'}"
-                yield rate_case(crew, count, self.ours, load, self._path_params, plan), name
+                yield rate_case(work_queue, count, self.ours, load, self._path_params, plan), name
 
     @property
     def _path_params(self) -> dict[str, Any]:
@@ -234,7 +234,7 @@ class ServingCases:
 
     @cached_property
     def _encode_floor(self) -> Floor:
-        d, batch = self.workload.bundle.config.d, self.batches[0]
+        d, batch = self.workload.bundle.config.model.embedding_dim, self.batches[0]
         lengths = batch.lengths.astype(np.float64)
         # Per session of m clicks: W_q, W_1, W_2 of every click, W_q' of the last one, attention (scores and sum)
         # over t clicks for t = 1..m and once more over m.
@@ -245,7 +245,7 @@ class ServingCases:
     def _retrieve_floor(self) -> Floor:
         n_items, d = self.workload.bundle.item_vectors.shape
         codes = self.workload.bundle.scan
-        if self.ours.index.name == "scan" and codes is not None:
+        if self.ours.index.name == "native" and codes is not None:
             return scan_floor(codes["blocks"])
         read = read_floor(n_items * d * 4, f"the float32 catalog [{n_items}, {d}]")
         return largest_of(read, flop_floor(2.0 * len(self.batches[0]) * n_items * d, "scoring the catalog"))

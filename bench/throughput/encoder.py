@@ -1,6 +1,6 @@
 """The native encoder by session length, whole and click by click, against eager PyTorch and numpy.
 
-python -m bench.encoder [--quick] [--json FILE]
+python -m bench.throughput.encoder [--quick] [--json FILE]
 """
 
 from __future__ import annotations
@@ -46,6 +46,10 @@ def _run(folder: Path, quick: bool, json: Path | None) -> int:
         print(f"measuring sessions of {clicks} clicks ..", file=sys.stderr, flush=True)
         cases = EncoderCases(workload, clicks, _QUICK_PLAN if quick else _PLAN)
         report.run(cases.encode())
-        if clicks < workload.bundle.config.max_len:
+        if clicks < workload.bundle.config.model.max_session_length:
             report.run(cases.append())
     return report.finish(json)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

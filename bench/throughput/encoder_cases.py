@@ -105,5 +105,5 @@ class EncoderCases:
 
     def _floor(self, rows: int, pairs: float, what: str) -> Floor:
         """`rows` clicks through the layers, `pairs` of click and click in their attention, and the last query."""
-        d = self.workload.bundle.config.d
+        d = self.workload.bundle.config.model.embedding_dim
         return flop_floor(6 * rows * d * d + 4 * pairs * d + 2 * d * d + 4 * self.clicks * d, what)

@@ -6,14 +6,14 @@ import numpy as np
 
 from bench.harness.comparison import Floor
 from bench.harness.floors import flop_floor, read_floor, sum_of
+from bench.memory_reference.candidates import QuerySettings, query
+from bench.memory_reference.features import features
 from mtaw_fast.bundle import Bundle
 from mtaw_fast.data.sessions import Sessions
-from mtaw_fast.memory.reference.candidates import QuerySettings, query
-from mtaw_fast.memory.reference.features import features
 from mtaw_fast.memory.settings import query_settings
 
 RANKER_TOLERANCE = 1e-3  # float32 features and layers against float64, on the scores of candidates
-_PAIR_BYTES = 20  # of a neighbour: its id, the latest session of both, six values of 16 bits
+_PAIR_BYTES = 20  # of a neighbor: its id, the latest session of both, six values of 16 bits
 _POSTING_BYTES = 4
 
 
@@ -41,7 +41,7 @@ def true_memory(bundle: Bundle, sessions: Sessions, logits: np.ndarray) -> np.nd
     """
     assert bundle.memory is not None
     assert bundle.ranker_net is not None
-    settings, scale = _settings(bundle), bundle.config.scale
+    settings, scale = _settings(bundle), bundle.config.model.scale
     scores = np.empty_like(logits)
     for row, clicks in enumerate(sessions):
         best = np.argsort(-logits[row], kind="stable")[: settings.dense].astype(np.int32)

@@ -97,17 +97,22 @@ def _serve(pipe: Connection, folder: Path, encoder: str, index: str, load: Load,
 
 
 def rate_case(
-    crew: Threads | Processes, workers: int, recommender: Recommender, load: Load, params: dict[str, Any], plan: Plan
+    work_queue: Threads | Processes,
+    workers: int,
+    recommender: Recommender,
+    load: Load,
+    params: dict[str, Any],
+    plan: Plan,
 ) -> Case:
     """The time of a burst on all workers, checked against the calls made one by one."""
-    kind = type(crew).__name__.lower()
+    kind = type(work_queue).__name__.lower()
 
     def check(contender: Contender) -> str | None:
         alone = [load.run(recommender, number) for number in range(workers)]
         return None if contender.run(0) == alone else f"{workers} {kind} answer otherwise than one"
 
     params = {**params, "workers": workers, "by": kind, "calls": workers * load.calls}
-    return Case("recommend-rate", params, "burst_ms", Contender("ours", crew.run), [], check, plan)
+    return Case("recommend-rate", params, "burst_ms", Contender("ours", work_queue.run), [], check, plan)
 
 
 def calls_a_second(case: Case, timing: Timing) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -17,10 +16,10 @@ from bench.harness.oracle import gradients, true_step
 from bench.harness.workload import Workload
 from mtaw_fast.config import Config
 from mtaw_fast.model.mtaw import MTAW
-from mtaw_fast.training.batch import Batch
-from mtaw_fast.training.batching import epoch_batches
-from mtaw_fast.training.initial import initialise
-from mtaw_fast.training.step import Stepper, compute_dtype
+from mtaw_fast.training.encoder.batch import Batch
+from mtaw_fast.training.encoder.batching import epoch_batches
+from mtaw_fast.training.encoder.initial_weights import initialize
+from mtaw_fast.training.steps.full_step import Stepper, compute_dtype
 
 _STEP_TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 2e-2}  # of loss and gradients, relative
 _STEP_BATCHES = 16
@@ -30,17 +29,17 @@ _FULL_RATE = 1.0  # epochs done: past the warm-up
 
 
 def train_step(workload: Workload, threads: int, plan: Plan) -> Case:
-    """One optimisation step, from a batch to updated weights; samples in params are of the first batch.
+    """One optimization step, from a batch to updated weights; samples in params are of the first batch.
 
     From the weights that a training starts from: of trained ones some gradients are what cancelling terms leave, which
     no float32 step has right.
     """
     bundle = workload.bundle
-    config = replace(bundle.config, compute_dtype="auto")
+    config = bundle.config.replace(compute_dtype="auto")
     start = MTAW(config, bundle.n_items)
-    initialise(start, workload.train)
+    initialize(start, workload.train)
     weights = {name: value.detach().numpy() for name, value in start.named_parameters()}
-    budget = min(config.batch_prefixes, max(1, _STEP_LOGITS // bundle.n_items))
+    budget = min(config.optimizer.batch_prefixes, max(1, _STEP_LOGITS // bundle.n_items))
     numbers = epoch_batches(workload.train.lengths - workload.min_prefix, budget, 0, 0)[:_STEP_BATCHES]
     batches = [Batch.of(workload.train.select(chosen), workload.min_prefix, _CPU) for chosen in numbers]
     dtype = compute_dtype(config, _CPU) or torch.float32
@@ -51,7 +50,7 @@ def train_step(workload: Workload, threads: int, plan: Plan) -> Case:
     def theirs_of(settings: Config) -> EagerStep:
         return EagerStep(load_model(settings, weights), settings)
 
-    still = replace(config, dropout=0.0, clip_norm=0.0)  # gradients are compared as they are
+    still = config.replace(dropout=0.0, clip_norm=0.0)  # gradients are compared as they are
 
     @cache
     def truth() -> tuple[float, list[np.ndarray]]:
@@ -67,14 +66,14 @@ def train_step(workload: Workload, threads: int, plan: Plan) -> Case:
         return step_error(loss, gradients(model), *truth(), _STEP_TOLERANCE[precision])
 
     ours, theirs = ours_of(config), theirs_of(config)
-    samples, n_items, d = len(batches[0].targets), bundle.n_items, config.d
+    samples, n_items, d = len(batches[0].targets), bundle.n_items, config.model.embedding_dim
     return Case(
         "train-step",
         {
             **workload.params,
             "batch": samples,
             "threads": threads,
-            "loss_backend": config.loss_backend,
+            "loss_backend": config.loss.loss_backend,
             "compute_dtype": str(dtype).removeprefix("torch."),
         },
         "latency_ms",

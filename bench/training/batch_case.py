@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import cycle
 
 import numpy as np
@@ -14,7 +14,7 @@ from bench.training.epoch_case import EpochBench
 from bench.training.shared_case import small_data
 from mtaw_fast.config import Config, preset
 from mtaw_fast.data.dataset import Dataset
-from mtaw_fast.training.threads import Threads, training_threads
+from mtaw_fast.training.plan.threads import Threads, training_threads
 
 SMALL, LARGE = 100, 1024  # samples a step, at most: the paper's, and the presets'
 LIMIT = 2.5  # times what an epoch in large batches takes
@@ -90,4 +90,4 @@ def name_of(batch: int) -> str:
 
 
 def _bench(data: Dataset, config: Config, batch: int, threads: int) -> EpochBench:
-    return EpochBench(data, replace(config, batch_prefixes=batch), threads)
+    return EpochBench(data, config.replace(batch_prefixes=batch), threads)

@@ -16,7 +16,7 @@ from bench.harness.comparison import Plan, limit_threads
 from bench.harness.report import Report, bench_parser, exit_code_of, parse
 from bench.training.loss_shapes import LossShape
 from mtaw_fast.errors import MtawError, UsageError, require
-from mtaw_fast.storage.cpus import usable_cpus
+from mtaw_fast.system.cpus import usable_cpus
 
 N_ITEMS = 40_727
 MANY_ITEMS = 500_000
@@ -126,7 +126,7 @@ def _measure_epoch(report: Report, options: argparse.Namespace) -> None:
     from mtaw_fast.config import Config
     from mtaw_fast.data.dataset import Dataset
 
-    bench = EpochBench(Dataset.load(options.data), Config(loss_backend=options.backend), options.threads)
+    bench = EpochBench(Dataset.load(options.data), Config.of(loss_backend=options.backend), options.threads)
     if options.quick:
         report.notes.append("epoch: left out by --quick")
     else:

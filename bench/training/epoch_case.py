@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -21,9 +21,9 @@ from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import TrainingError
 from mtaw_fast.kernels.aw_loss import aw_loss
 from mtaw_fast.model.mtaw import MTAW
-from mtaw_fast.training.batch import Batch
-from mtaw_fast.training.batching import epoch_batches
-from mtaw_fast.training.step import Stepper, learning_rate
+from mtaw_fast.training.encoder.batch import Batch
+from mtaw_fast.training.encoder.batching import epoch_batches
+from mtaw_fast.training.steps.full_step import Stepper, learning_rate
 
 STAGES = ("batch", "encoder forward", "loss forward", "loss backward", "encoder backward", "clipping and Adam")
 _ONCE = Plan(rounds=1, burst=1, settle=0, warmup=0, min_rounds=1)
@@ -44,13 +44,13 @@ class EpochBench:
         """The training sessions that hold a sample, as the trainer cuts them."""
         train = self.dataset.train
         usable = np.flatnonzero(train.lengths > self.dataset.min_prefix)
-        return train.select(usable).keep_last(self.config.max_len + 1)
+        return train.select(usable).keep_last(self.config.model.max_session_length + 1)
 
     @cached_property
     def batches(self) -> list[np.ndarray]:
         """Session numbers of every batch of the first epoch."""
         samples = self.sessions.lengths - self.dataset.min_prefix
-        return epoch_batches(samples, self.config.batch_prefixes, self.config.seed, 1)
+        return epoch_batches(samples, self.config.optimizer.batch_prefixes, self.config.optimizer.seed, 1)
 
     @property
     def samples(self) -> int:
@@ -62,13 +62,13 @@ class EpochBench:
         """What the row says of the epoch."""
         return {
             "catalog": self.dataset.n_items,
-            "d": self.config.d,
+            "d": self.config.model.embedding_dim,
             "data": self.dataset.name,
-            "batch": self.config.batch_prefixes,
+            "batch": self.config.optimizer.batch_prefixes,
             "samples": self.samples,
             "steps": len(self.batches),
             "threads": self.threads,
-            "backend": self.config.loss_backend,
+            "backend": self.config.loss.loss_backend,
             "compute_dtype": str(our_dtype()).removeprefix("torch."),
         }
 
@@ -82,7 +82,12 @@ class EpochBench:
             [],
             lambda _: self.first_step_error(),
             _ONCE,
-            loss_floor(self.samples, self.dataset.n_items, self.config.d, "of every sample's logits and gradients"),
+            loss_floor(
+                self.samples,
+                self.dataset.n_items,
+                self.config.model.embedding_dim,
+                "of every sample's logits and gradients",
+            ),
         )
 
     def stages(self, steps: int) -> dict[str, float]:
@@ -107,10 +112,10 @@ class EpochBench:
             cut,
             model.item_embedding,
             batch.targets,
-            scale=config.scale,
-            gamma=config.gamma,
+            scale=config.model.scale,
+            gamma=config.loss.gamma,
             compute_dtype=our_dtype(),
-            backend=config.loss_backend,
+            backend=config.loss.loss_backend,
         )
         marks.append(time.perf_counter())
         stepper.forget_gradients()
@@ -137,11 +142,11 @@ class EpochBench:
 
     def stepper(self, config: Config) -> Stepper:
         """A stepper of a model that has learned nothing; from one seed the same weights."""
-        return Stepper(MTAW(config, self.dataset.n_items).draw_weights(config.seed).train(), config)
+        return Stepper(MTAW(config, self.dataset.n_items).draw_weights(config.optimizer.seed).train(), config)
 
     def first_step_error(self) -> str | None:
         """None, or why the loss and the gradients of the first step, without dropout, are not those in float64."""
-        still = replace(self.config, dropout=0.0)
+        still = self.config.replace(dropout=0.0)
         stepper, batch = self.stepper(still), self.batch(self.batches[0])
         weights = {name: value.detach().numpy().copy() for name, value in stepper.model.named_parameters()}
         loss = stepper.step(batch, _FULL_RATE)

@@ -21,7 +21,7 @@ from bench.training.loss_shapes import LossShape
 from mtaw_fast.config import Config
 from mtaw_fast.kernels.aw_loss import aw_loss, choose_backend
 from mtaw_fast.kernels.aw_loss.request import LossRequest
-from mtaw_fast.training.step import compute_dtype
+from mtaw_fast.training.steps.full_step import compute_dtype
 
 OURS = "ours"
 TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 2e-2}  # of loss and gradients, relative to their norms

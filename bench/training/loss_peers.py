@@ -1,6 +1,6 @@
 """What PyTorch offers for the loss: a score of every item, cross-entropy a row, and the adaptive weight on top.
 
-Every peer normalises queries and items, folds the scale into the small operand as a careful user would, and takes
+Every peer normalizes queries and items, folds the scale into the small operand as a careful user would, and takes
 the weight by L = (2 - 2 exp(-ce))^gamma ce on its own cross-entropy with reduction="none"; at gamma = 0, which is
 plain cross-entropy, it takes its own mean.
 """

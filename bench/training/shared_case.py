@@ -20,8 +20,8 @@ from mtaw_fast.config import Config, preset
 from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.data.item_ids import ItemIds
 from mtaw_fast.data.sessions import Samples, Sessions
-from mtaw_fast.training.step import Stepper
-from mtaw_fast.training.threads import Threads, training_threads
+from mtaw_fast.training.plan.threads import Threads, training_threads
+from mtaw_fast.training.steps.full_step import Stepper
 
 ONE_THREAD, BARRIERS = "one-thread", "torch-barriers"
 LIMIT = 1.3  # times what one thread takes, the median of the pairs
@@ -68,7 +68,7 @@ class SharedBench:
         """Over a catalog of that size."""
         config = preset("full").override([f"loss_backend={backend}"])
         batches = steps + 1
-        data = EpochBench(small_data(n_items, batches * config.batch_prefixes // 3), config, threads)
+        data = EpochBench(small_data(n_items, batches * config.optimizer.batch_prefixes // 3), config, threads)
         return cls(data, threads, busy, steps, barriers)
 
     def case(self, plan: Plan) -> Case:

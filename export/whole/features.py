@@ -9,15 +9,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from bench.memory_reference.candidates import SIMILAR
 from mtaw_fast.export.whole.nodes import DOUBLE, FLOAT, INT, LONG, Graph, Value
 from mtaw_fast.export.whole.own import OWN_NAMES, Own
-from mtaw_fast.export.whole.pairs import LANES, neighbours, second_neighbours
+from mtaw_fast.export.whole.pairs import LANES, neighbors, second_neighbors
 from mtaw_fast.export.whole.ragged import first_of_each, summed
 from mtaw_fast.export.whole.similar import Similar
 from mtaw_fast.export.whole.tables import Memory
 from mtaw_fast.kernels.native.memory_query import QuerySettings
 from mtaw_fast.memory import RankerNet
-from mtaw_fast.memory.reference.candidates import SIMILAR
 
 _PRE_BITS = 3  # a pre-score is less than 2^3
 
@@ -38,8 +38,8 @@ class Pool:
         self, g: Graph, own: Own, memory: Memory, settings: QuerySettings, dense: Dense, trending: Value | None
     ) -> None:
         self._g, self._own, self._memory, self._settings, self._dense = g, own, memory, settings, dense
-        near, similar = neighbours(g, own, memory), Similar(g, own, memory, settings.sessions)
-        second_items, second_terms = second_neighbours(g, own, memory)
+        near, similar = neighbors(g, own, memory), Similar(g, own, memory, settings.sessions)
+        second_items, second_terms = second_neighbors(g, own, memory)
         groups = [own.items, near.items, similar.items, second_items, dense.items]
         groups += [] if trending is None else [trending]
         met = g.joined(*groups)
@@ -141,7 +141,7 @@ class Pool:
 
 
 def scores(g: Graph, net: RankerNet, query: dict[str, Value], parts: list[tuple[list[str], Value]]) -> Value:
-    """float32[C]: the ranker's, of the query's features and those of the candidates. Standardising is folded into the
+    """float32[C]: the ranker's, of the query's features and those of the candidates. Standardizing is folded into the
     weights, as in the native ranker."""
     of = {name: array.astype(np.float64) for name, array in net.arrays().items()}
     first = of["scale"][:, None] * np.concatenate([of["w1"], of["linear"][:, None]], 1)  # [F, n1 + 1]

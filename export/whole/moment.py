@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from bench.memory_reference.trends import FIRST_PAIR_LANE, ITEM_LANES, NEVER, NEVER_AGE, PAIR_LANES
 from mtaw_fast.export.whole.nodes import DOUBLE, FLOAT, Graph, Value
 from mtaw_fast.export.whole.ragged import Rows
 from mtaw_fast.export.whole.tables import BFLOAT16
-from mtaw_fast.memory.reference.trends import FIRST_PAIR_LANE, ITEM_LANES, NEVER, NEVER_AGE, PAIR_LANES
 from mtaw_fast.memory.trends import TrendTables
 
 QUARTER, HOUR, DAY = 2, 3, 5  # item lanes
@@ -39,9 +39,9 @@ class TrendArrays:
         """bfloat16[P, 10]."""
         return g.table("trend_values", self.tables.values.view(BFLOAT16))
 
-    def neighbours(self, g: Graph) -> Value:
+    def neighbors(self, g: Graph) -> Value:
         """int32[P]."""
-        return g.table("trend_neighbours", self.tables.neighbours)
+        return g.table("trend_neighbors", self.tables.neighbors)
 
     def totals(self, g: Graph) -> Value:
         """float32[N, 10]."""

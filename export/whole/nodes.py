@@ -143,7 +143,7 @@ class Graph:
 
     @property
     def arrays(self) -> dict[str, np.ndarray]:
-        """The initialisers by name."""
+        """The initializers by name."""
         return self._shared.arrays
 
     def value(self, name: str, dtype: np.dtype[Any]) -> Value:
@@ -251,7 +251,7 @@ class Graph:
         return self.ops("Loop", [count.shaped([]), None], [value.dtype for value in outputs], body=body)
 
     def proto(self, name: str, inputs: Sequence[ValueInfoProto], outputs: Sequence[ValueInfoProto]) -> GraphProto:
-        """The graph without its initialisers."""
+        """The graph without its initializers."""
         return helper.make_graph(self.nodes, name, inputs, outputs)
 
     def _dtype(self, kind: str, inputs: Sequence[Value | None]) -> np.dtype[Any]:

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from bench.memory_reference.candidates import DECAY, MOST_CLICKS, NEAR
 from mtaw_fast.export.whole.nodes import FLOAT, INT, LONG, Graph, Value
-from mtaw_fast.memory.reference.candidates import DECAY, MOST_CLICKS, NEAR
 
 MOST_OWN = 60
 OWN_NAMES = (

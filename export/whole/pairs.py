@@ -9,11 +9,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from bench.memory_reference.candidates import STRONG, SUMS
 from mtaw_fast.export.whole.nodes import FLOAT, Graph, Value
 from mtaw_fast.export.whole.own import Own
 from mtaw_fast.export.whole.ragged import Rows, entries
 from mtaw_fast.export.whole.tables import Memory
-from mtaw_fast.memory.reference.candidates import STRONG, SUMS
 
 # The kind of pair and the weight of own items behind each sum over rows; `cos` is ses by the items' roots.
 LANES = tuple(name for name in SUMS if name != "second")
@@ -21,7 +21,7 @@ _KINDS = ("next", "fwd", "bwd", "ses", "aa", "rec")
 
 
 @dataclass(frozen=True, slots=True)
-class Neighbours:
+class Neighbors:
     """items int32[M]; terms float32[M, 15]: what each entry adds to LANES; near float32[M]; latest int32[M]."""
 
     items: Value
@@ -30,7 +30,7 @@ class Neighbours:
     latest: Value
 
 
-def neighbours(g: Graph, own: Own, memory: Memory) -> Neighbours:
+def neighbors(g: Graph, own: Own, memory: Memory) -> Neighbors:
     """The rows of all own items."""
     rows = memory.rows
     found = entries(g, *rows.begins_and_lengths(g, own.items))
@@ -38,11 +38,11 @@ def neighbours(g: Graph, own: Own, memory: Memory) -> Neighbours:
     raw = g.op("Gemm", values, g.constant(_spread()), g.constant(_always()))
     near = g.op("Reciprocal", own.back.to(FLOAT) + 1.0)
     terms = raw * _factors(g, own, memory).at(found.row)
-    return Neighbours(memory.neighbours(g).at(found.at), terms, near.at(found.row), memory.latest(g).at(found.at))
+    return Neighbors(memory.neighbors(g).at(found.at), terms, near.at(found.row), memory.latest(g).at(found.at))
 
 
-def second_neighbours(g: Graph, own: Own, memory: Memory) -> tuple[Value, Value]:
-    """Neighbours of the last item's strongest neighbours: (items int32[M], fwd times fwd float32[M])."""
+def second_neighbors(g: Graph, own: Own, memory: Memory) -> tuple[Value, Value]:
+    """Neighbors of the last item's strongest neighbors: (items int32[M], fwd times fwd float32[M])."""
     last = own.items.cut(0, 1)
     middles, shares = _fwd_shares(g, memory.rows, last, memory)
     kept = g.places(shares > 0.0)
@@ -51,14 +51,14 @@ def second_neighbours(g: Graph, own: Own, memory: Memory) -> tuple[Value, Value]
     found = entries(g, begins, lengths)
     through = shares / (_fwd_total(g, memory, middles) + 1.0)
     values = memory.values(g).at(found.at).cut(1, 2, 1).to(FLOAT).flat()
-    return memory.neighbours(g).at(found.at), values * through.at(found.row)
+    return memory.neighbors(g).at(found.at), values * through.at(found.row)
 
 
 def _fwd_shares(g: Graph, rows: Rows, item: Value, memory: Memory) -> tuple[Value, Value]:
     begins, lengths = rows.begins_and_lengths(g, item, STRONG)
     places = g.counted(lengths) + begins
     values = memory.values(g).at(places).cut(1, 2, 1).to(FLOAT).flat()
-    return memory.neighbours(g).at(places), values / (_fwd_total(g, memory, item) + 1.0)
+    return memory.neighbors(g).at(places), values / (_fwd_total(g, memory, item) + 1.0)
 
 
 def _fwd_total(g: Graph, memory: Memory, items: Value) -> Value:

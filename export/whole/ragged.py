@@ -1,4 +1,4 @@
-"""Rows of different lengths, end to end: how tables of neighbours, postings and sessions lie in the graph."""
+"""Rows of different lengths, end to end: how tables of neighbors, postings and sessions lie in the graph."""
 
 from __future__ import annotations
 

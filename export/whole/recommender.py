@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from onnx import ModelProto, TensorProto, ValueInfoProto, helper
 
+from bench.memory_reference.candidates import MOST_CLICKS
 from mtaw_fast.export.onnx_graph import IR_VERSION, OPSET
 from mtaw_fast.export.onnx_graph import Graph as Arrays
 from mtaw_fast.export.whole import choosing, popular
@@ -25,7 +26,6 @@ from mtaw_fast.export.whole.search import catalog_logits
 from mtaw_fast.export.whole.tables import Memory
 from mtaw_fast.export.whole.trending import Trending
 from mtaw_fast.kernels.native.memory_query import QuerySettings
-from mtaw_fast.memory.reference.candidates import MOST_CLICKS
 from mtaw_fast.memory.settings import query_settings
 from mtaw_fast.model.model import Model
 
@@ -81,7 +81,7 @@ class _Whole:
         lengths = given["lengths"].flat() if self._per_session else given["lengths"]
         ids, lengths = compacted(g, self._ids.known(g, given["session"]), lengths)
         query = encoded(g, self._of.config, self._of.weights, self._variant, ids, lengths)
-        logits = catalog_logits(g, query, self._of.item_vectors, self._of.config.scale, self._variant)
+        logits = catalog_logits(g, query, self._of.item_vectors, self._of.config.model.scale, self._variant)
         for name in ("exclude", "allow"):
             given[name] = self._ids.known(g, given[name])
         # Of all sessions the widest; an empty batch has none.
@@ -173,7 +173,7 @@ class _Whole:
             parts.append(trending.features(items, n))
         values = scores(g, net, query, parts)
         best = choosing.ranked(g, items, values, k)
-        return choosing.followed(g, best, (items, values), dense, self._of.config.scale, n)
+        return choosing.followed(g, best, (items, values), dense, self._of.config.model.scale, n)
 
     def _popular(self, g: Graph, asked: _Asked) -> tuple[Value, Value]:
         order, clicks = self._of.most_clicked, self._of.popularity

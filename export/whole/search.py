@@ -24,7 +24,7 @@ def catalog_logits(g: Graph, query: Value, vectors: np.ndarray, scale: float, va
 
 
 def _by_bytes(g: Graph, scaled: Value, vectors: np.ndarray) -> Value:
-    """The catalog as uint8 around 128, with a scale for each item; queries are quantised as they come."""
+    """The catalog as uint8 around 128, with a scale for each item; queries are quantized as they come."""
     steps = np.maximum(np.abs(vectors).max(axis=1), np.finfo(np.float32).tiny) / np.float32(127)
     codes = (np.rint(vectors / steps[:, None]) + 128).astype(np.uint8)
     bytes_, step, zero = g.ops("DynamicQuantizeLinear", [scaled], [_BYTE, FLOAT, _BYTE])

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from bench.memory_reference.candidates import FRESH_SHARE, SESSION_DECAY
 from mtaw_fast.export.whole.nodes import DOUBLE, FLOAT, LONG, Graph, Value
 from mtaw_fast.export.whole.own import Own
 from mtaw_fast.export.whole.ragged import entries, first_of_each, summed
 from mtaw_fast.export.whole.tables import Memory
-from mtaw_fast.memory.reference.candidates import FRESH_SHARE, SESSION_DECAY
 
 _LEAST_WEIGHT = 1e-30  # of an own item: what the native queries look at
 _WEIGHT_BITS = 8  # a session weighs less than 2^8: 1 / (1 - 0.85) times the logarithm of the sessions

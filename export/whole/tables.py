@@ -32,9 +32,9 @@ class Memory:
         """bfloat16[P, 6]."""
         return g.table("pair_values", self._tables.values.view(BFLOAT16))
 
-    def neighbours(self, g: Graph) -> Value:
+    def neighbors(self, g: Graph) -> Value:
         """int32[P]."""
-        return g.table("pair_neighbours", self._tables.neighbours)
+        return g.table("pair_neighbors", self._tables.neighbors)
 
     def latest(self, g: Graph) -> Value:
         """int32[P]."""

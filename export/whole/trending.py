@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from bench.memory_reference.trends import FIRST_PAIR_LANE, ITEM_LANES, OWN, PAIR_LANES, PRE_LANES, RISING
 from mtaw_fast.export.whole import moment as then
 from mtaw_fast.export.whole.moment import DAY, HOUR, QUARTER, Moment, TrendArrays, lanes_of
 from mtaw_fast.export.whole.nodes import BOOL, DOUBLE, FLOAT, INT, LONG, Graph, Value
 from mtaw_fast.export.whole.own import Own
 from mtaw_fast.export.whole.ragged import ascending, entries, summed
-from mtaw_fast.memory.reference.trends import FIRST_PAIR_LANE, ITEM_LANES, OWN, PAIR_LANES, PRE_LANES, RISING
 
 _POPULAR = 100  # rising items whose popularity counts in the pre-score
 _DECAY = 0.75  # of own items, by their place
@@ -35,7 +35,7 @@ class Trending:
         by = by * when.pairs.cut(0, PAIR_LANES)
         by = g.where(by < then.LEAST, 0.0, by)
         found = entries(g, *trends.rows.begins_and_lengths(g, self._own))
-        self.neighbours = trends.neighbours(g).at(found.at)  # [M]
+        self.neighbors = trends.neighbors(g).at(found.at)  # [M]
         self._row = found.row
         raw = trends.values(g).at(found.at).to(FLOAT)  # [M, 10]
         self._values = raw * when.pairs
@@ -52,7 +52,7 @@ class Trending:
             per.cut(ITEM_LANES + QUARTER, ITEM_LANES + QUARTER + 1) * 0.8 * decay[0]
         )
         clicked = g.constant(counts[:_POPULAR, 1]) * (per.cut(HOUR, HOUR + 1) * 0.3 * decay[1])
-        met = g.joined(self._own, self.neighbours, popular)
+        met = g.joined(self._own, self.neighbors, popular)
         terms = g.joined(self._own.to(FLOAT) * 0.0, self._pre, later + clicked)
         n_items = trends.rows.offsets.size - 1
         items, slots = ascending(g, met, n_items)
@@ -133,7 +133,7 @@ class Trending:
         """Of candidates: the pairs with the last own item and with all, float32[C, 10], and their pre-score [C, 1]."""
         g = self._g
         nobody = g.full(g.constant(np.array([n_items])), -1, INT)
-        slots = nobody.scattered(candidates, g.counted(candidates.size(), INT)).at(self.neighbours)
+        slots = nobody.scattered(candidates, g.counted(candidates.size(), INT)).at(self.neighbors)
         kept = g.places(slots >= 0)
         values, rows = self._values.at(kept), self._row.at(kept)
         is_last = rows.same(0).to(FLOAT).column(1)

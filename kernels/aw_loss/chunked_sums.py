@@ -98,7 +98,7 @@ class _CatalogSums(torch.autograd.Function):
             by_queries = _through_norm(d_units, unit_queries, query_norms)
         if ctx.needs_input_grad[1]:
             scaled = (scale * unit_queries).to(dtype)
-            # The rows' scalars go into the small operand. They may be far below what bfloat16's neighbours hold, but
+            # The rows' scalars go into the small operand. They may be far below what bfloat16's neighbors hold, but
             # not below its exponent, which is float32's.
             weighted = ((scale * d_others)[:, None] * unit_queries).to(dtype)
             at_targets = unit_queries * d_cosines[:, None]

@@ -42,9 +42,9 @@ def aw_loss(
     Parameters
     ----------
     queries : float[B, d]
-        L2-normalised inside.
+        L2-normalized inside.
     items : float[N, d]
-        L2-normalised inside.
+        L2-normalized inside.
     targets : int64[B]
         The next click of each query, in 0..N-1.
     scale : float

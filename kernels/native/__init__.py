@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mtaw_fast.install_command import install_command
+from mtaw_fast.errors.install_command import install_command
 
 try:
     from mtaw_fast.kernels.native import _native

@@ -45,7 +45,7 @@ def memory_build(
     window: int,
     span: int,
     recency: float,
-    max_neighbours: int,
+    max_neighbors: int,
     max_postings: int,
     threads: int,
     first: int,
@@ -59,16 +59,16 @@ def memory_update(
     window: int,
     span: int,
     recency: float,
-    max_neighbours: int,
+    max_neighbors: int,
     max_postings: int,
     threads: int,
 ) -> dict[str, np.ndarray]: ...
-def memory_check(tables: dict[str, np.ndarray], max_neighbours: int, max_postings: int) -> None: ...
+def memory_check(tables: dict[str, np.ndarray], max_neighbors: int, max_postings: int) -> None: ...
 def rerank_topk(
     queries: np.ndarray, catalog: np.ndarray, candidates: np.ndarray, k: int, scale: float
 ) -> tuple[np.ndarray, np.ndarray]: ...
-def scan_quantise(catalog: np.ndarray, halves: bool) -> tuple[np.ndarray, np.ndarray, int, float, float]: ...
-def scan_requantise(
+def scan_quantize(catalog: np.ndarray, halves: bool) -> tuple[np.ndarray, np.ndarray, int, float, float]: ...
+def scan_requantize(
     catalog: np.ndarray,
     old_catalog: np.ndarray,
     old_blocks: np.ndarray,
@@ -165,14 +165,14 @@ class MemoryDelta:
         window: int,
         span: int,
         recency: float,
-        max_neighbours: int,
+        max_neighbors: int,
         max_postings: int,
     ) -> None: ...
     def click(self, handles: np.ndarray, items: np.ndarray) -> None: ...
     def resume(self, handle: int, base_session: int) -> None: ...
     def forget(self, handle: int) -> bool: ...
     def forget_base(self, base_session: int) -> bool: ...
-    def seed(self, item: int, neighbour: int, values: np.ndarray) -> None: ...
+    def seed(self, item: int, neighbor: int, values: np.ndarray) -> None: ...
     def ordered(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]: ...
     def row(self, item: int) -> tuple[np.ndarray, np.ndarray]: ...
     def counts(self, item: int) -> np.ndarray: ...
@@ -260,7 +260,7 @@ class Encoder:
         recent: float = 0.0,
         recent_decay: float = 0.0,
     ) -> None: ...
-    def enlarged(self, added: np.ndarray) -> Encoder: ...
+    def extended(self, added: np.ndarray) -> Encoder: ...
     def encode(self, items: np.ndarray, offsets: np.ndarray) -> np.ndarray: ...
     def session(self) -> SessionState: ...
 
@@ -281,12 +281,10 @@ def trends_build(
     n_items: int,
     half_lives: Sequence[int],
     window: int,
-    max_neighbours: int,
+    max_neighbors: int,
     threads: int,
 ) -> dict[str, np.ndarray]: ...
-def trends_check(
-    arrays: dict[str, np.ndarray], half_lives: Sequence[int], window: int, max_neighbours: int
-) -> None: ...
+def trends_check(arrays: dict[str, np.ndarray], half_lives: Sequence[int], window: int, max_neighbors: int) -> None: ...
 
 class Trends:
     def __init__(
@@ -294,10 +292,10 @@ class Trends:
         arrays: dict[str, np.ndarray],
         half_lives: Sequence[int],
         window: int,
-        max_neighbours: int,
+        max_neighbors: int,
         capacity: int,
         ahead: int,
-        row_neighbours: int,
+        row_neighbors: int,
         isa: str | None = None,
     ) -> None: ...
     def click(

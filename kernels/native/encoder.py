@@ -45,14 +45,14 @@ class SessionEncoder:
         """
         return self.native.encode(items, offsets)
 
-    def enlarged(self, added: np.ndarray) -> SessionEncoder:
+    def extended(self, added: np.ndarray) -> SessionEncoder:
         """The same encoder with other added items: ids N..N+M-1 have the rows of `added` float32[M, d].
 
         It shares the packed weights and keeps `added` by reference, so it costs microseconds. Raises ValueError on a
         wrong type or shape.
         """
         other = object.__new__(SessionEncoder)
-        other.native = self.native.enlarged(added)
+        other.native = self.native.extended(added)
         return other
 
     def session(self) -> SessionState:

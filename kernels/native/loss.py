@@ -17,7 +17,7 @@ def multiplies_bfloat16(isa: str | None = None) -> bool:
 
 
 def kept_matrix(rows: int, d: int) -> np.ndarray:
-    """float32[rows, d], uninitialised, in memory that the process keeps when the array is let go of.
+    """float32[rows, d], uninitialized, in memory that the process keeps when the array is let go of.
 
     The next call finds it again, so that a training's gradient is not paged in anew at every step. The two largest
     blocks of memory are kept, the scratch of `aw_loss` among them.
@@ -49,7 +49,7 @@ def aw_loss(
 ) -> None:
     """Write loss and gradients of B rows over N items; kernels/aw_loss/README.md has the maths and the plan.
 
-    queries: float32[B, d]; items: float32[N, d]; normalised inside. targets: int64[B] in 0..N-1.
+    queries: float32[B, d]; items: float32[N, d]; normalized inside. targets: int64[B] in 0..N-1.
     row_weights: float32[B]; the gradients are those of sum_b row_weights[b] * loss[b].
     loss: float32[B], out, unweighted. d_queries: float32[B, d], d_items: float32[N, d], out, or None where not
     wanted. All arrays C-contiguous. compute: 'float32' or 'bfloat16', of the matrix products, which accumulate in

@@ -1,6 +1,6 @@
 """What has been clicked since the session memory's tables were made, beside them.
 
-    delta = MemoryDelta(tables.arrays(), window=10, span=40, recency=1000.0, max_neighbours=512, max_postings=500)
+    delta = MemoryDelta(tables.arrays(), window=10, span=40, recency=1000.0, max_neighbors=512, max_postings=500)
     memory = SessionMemory(tables.arrays(), 1000.0, delta.n_catalog, delta=delta)
     delta.click(handles, items)             # in order: the very next query of any thread knows of them
 
@@ -34,8 +34,8 @@ class MemoryDelta:
         Clicks; as the tables were built with, like all that follow.
     recency : float
         Sessions.
-    max_neighbours, max_postings : int
-        Of an item. The rows of the delta are cut after `max_neighbours` when they grow far beyond.
+    max_neighbors, max_postings : int
+        Of an item. The rows of the delta are cut after `max_neighbors` when they grow far beyond.
     capacity : int, default 65536
         Room for items that the tables do not know: ids N .. N + capacity - 1.
     most_clicks : int, default 512
@@ -54,13 +54,13 @@ class MemoryDelta:
         window: int,
         span: int,
         recency: float,
-        max_neighbours: int,
+        max_neighbors: int,
         max_postings: int,
         capacity: int = 65536,
         most_clicks: int = 512,
     ) -> None:
         self.native = _native.MemoryDelta(
-            dict(tables), capacity, most_clicks, window, span, recency, max_neighbours, max_postings
+            dict(tables), capacity, most_clicks, window, span, recency, max_neighbors, max_postings
         )
 
     def click(self, handles: np.ndarray, items: np.ndarray) -> None:
@@ -120,14 +120,14 @@ class MemoryDelta:
         """
         return self.native.forget_base(base_session)
 
-    def seed(self, item: int, neighbour: int, values: np.ndarray) -> None:
-        """Add evidence that no session holds to what is said of the ordered pair (item, neighbour).
+    def seed(self, item: int, neighbor: int, values: np.ndarray) -> None:
+        """Add evidence that no session holds to what is said of the ordered pair (item, neighbor).
 
         It stays until the delta goes, and does not age before the item's latest session does.
 
         Parameters
         ----------
-        item, neighbour : int
+        item, neighbor : int
             Two items in 0 .. n_catalog - 1; the other direction is a call of its own.
         values : float64[6]
             As PAIR_KINDS has them, finite and not negative.
@@ -135,11 +135,11 @@ class MemoryDelta:
         Raises
         ------
         ValueError
-            On values that are not so, or an item as its own neighbour.
+            On values that are not so, or an item as its own neighbor.
         IndexError
             On an item out of range.
         """
-        self.native.seed(item, neighbour, values)
+        self.native.seed(item, neighbor, values)
 
     def ordered(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """All sessions by their last clicks, the latest last.
@@ -157,7 +157,7 @@ class MemoryDelta:
 
         Returns
         -------
-        neighbours : int32[n]
+        neighbors : int32[n]
         values : float64[n, 6]
             As PAIR_KINDS has them, `rec` as of the item's latest session.
         """

@@ -20,7 +20,7 @@ COUNTS = ("clicks", "sessions", "repeated_later", "repeated_at_once", "newest") 
 # Name, dtype and shape of every array.
 TABLES: dict[str, tuple[type, tuple[str | int, ...]]] = {
     "row_offsets": (np.int64, ("N + 1",)),
-    "neighbours": (np.int32, ("P",)),
+    "neighbors": (np.int32, ("P",)),
     "latest": (np.int32, ("P",)),
     "values": (np.uint16, ("P", len(PAIR_KINDS))),  # bfloat16
     "totals": (np.float32, ("N", len(PAIR_KINDS))),
@@ -40,7 +40,7 @@ def build_tables(
     window: int,
     span: int,
     recency: float,
-    max_neighbours: int,
+    max_neighbors: int,
     max_postings: int,
     threads: int = 1,
     first: int = 0,
@@ -49,19 +49,19 @@ def build_tables(
     """The arrays of TABLES from packed sessions, oldest first.
 
     items: int32[T]; offsets: int64[S + 1], from 0 to T; both C-contiguous, and both are in the result, not copied.
-    window, span: clicks, recency: sessions; max_neighbours and max_postings: of an item, 0 for all. first, last: the
+    window, span: clicks, recency: sessions; max_neighbors and max_postings: of an item, 0 for all. first, last: the
     rows of items first .. last - 1 are made; those of the others are empty, and their totals and counts not written.
     Such a row needs only the sessions with its item: any other may be empty, so long as it keeps its number.
 
     The same bits for every number of threads. Beside the result it takes 9 bytes a click, 4 a session, 41 an item and,
-    for every thread, 4 bytes an item and up to 152 for every neighbour of the item with the most.
+    for every thread, 4 bytes an item and up to 152 for every neighbor of the item with the most.
 
     Raises ValueError on a wrong type or shape, offsets that descend, more than 2^31 - 1 clicks or sessions, or a
     setting out of range; IndexError on an item outside 0..N-1. Releases the GIL.
     """
     last = n_items if last is None else last
     return _native.memory_build(
-        items, offsets, n_items, window, span, recency, max_neighbours, max_postings, threads, first, last
+        items, offsets, n_items, window, span, recency, max_neighbors, max_postings, threads, first, last
     )
 
 
@@ -74,7 +74,7 @@ def update_tables(
     window: int,
     span: int,
     recency: float,
-    max_neighbours: int,
+    max_neighbors: int,
     max_postings: int,
     threads: int = 1,
 ) -> dict[str, np.ndarray]:
@@ -87,11 +87,11 @@ def update_tables(
     Raises as `build_tables` does, and ValueError where there are fewer than `expire` sessions. Releases the GIL.
     """
     return _native.memory_update(
-        dict(tables), items, offsets, expire, window, span, recency, max_neighbours, max_postings, threads
+        dict(tables), items, offsets, expire, window, span, recency, max_neighbors, max_postings, threads
     )
 
 
-def check_tables(tables: Mapping[str, np.ndarray], max_neighbours: int, max_postings: int) -> None:
+def check_tables(tables: Mapping[str, np.ndarray], max_neighbors: int, max_postings: int) -> None:
     """Raise ValueError, naming array and place, unless every reader can follow these tables blindly.
 
     All arrays of TABLES are there with their types and shapes; offsets run from 0 to the ends of their arrays; what is
@@ -99,4 +99,4 @@ def check_tables(tables: Mapping[str, np.ndarray], max_neighbours: int, max_post
     postings ascend; counts fit each other; values and totals are finite and not negative. Reads all arrays once and
     releases the GIL.
     """
-    _native.memory_check(dict(tables), max_neighbours, max_postings)
+    _native.memory_check(dict(tables), max_neighbors, max_postings)

@@ -11,12 +11,12 @@ from mtaw_fast.kernels.native import _native
 __all__ = [
     "LAYOUT",
     "Scanner",
-    "check_quantised",
+    "check_quantized",
     "pays_in_halves",
-    "quantise",
-    "quantised_shapes",
+    "quantize",
+    "quantized_shapes",
     "read_bytes",
-    "requantise",
+    "requantize",
 ]
 
 LAYOUT = 1  # of the blocks; kernels/native/scan/layout.hpp describes it
@@ -28,8 +28,8 @@ _LARGEST_EXPONENT = 256
 _SUMMARY = 8  # layout, N, d, exponent, largest norm, largest residual, two zeros: 64 bytes, a whole cache line
 
 
-def quantised_shapes(n_items: int, d: int, halves: bool | None = None) -> dict[str, tuple[np.dtype, tuple[int, ...]]]:
-    """Name, dtype and shape of the arrays that `quantise` gives for float32[N, d]."""
+def quantized_shapes(n_items: int, d: int, halves: bool | None = None) -> dict[str, tuple[np.dtype, tuple[int, ...]]]:
+    """Name, dtype and shape of the arrays that `quantize` gives for float32[N, d]."""
     n_blocks = -(-n_items // _BLOCK_ITEMS)
     blocks = {"blocks": -(-d // _LINE_DIMS) + 1}
     if pays_in_halves(n_items, d) if halves is None else halves:
@@ -43,10 +43,10 @@ def pays_in_halves(n_items: int, d: int) -> bool:
     return n_items * d >= _LARGE
 
 
-def quantise(catalog: np.ndarray, halves: bool | None = None) -> dict[str, np.ndarray]:
+def quantize(catalog: np.ndarray, halves: bool | None = None) -> dict[str, np.ndarray]:
     """The int8 codes of catalog float32[N, d] (C-contiguous, finite), on one thread; releases the GIL.
 
-    Returns the arrays of `quantised_shapes`: 'blocks', d + 4 bytes an item (d rounded up to a multiple of 4),
+    Returns the arrays of `quantized_shapes`: 'blocks', d + 4 bytes an item (d rounded up to a multiple of 4),
     'summary', and, with `halves` (None: where they pay), 'half_blocks', 4-bit codes of d / 2 + 4 bytes an item (d
     rounded up to a multiple of 8). They can be stored and mapped; on a cache line's boundary (64 bytes) they are read
     fastest.
@@ -55,14 +55,14 @@ def quantise(catalog: np.ndarray, halves: bool | None = None) -> dict[str, np.nd
     """
     if halves is None:
         halves = catalog.ndim == 2 and pays_in_halves(*catalog.shape)
-    blocks, half_blocks, exponent, largest_norm, largest_residual = _native.scan_quantise(catalog, halves)
+    blocks, half_blocks, exponent, largest_norm, largest_residual = _native.scan_quantize(catalog, halves)
     n_items, d = catalog.shape
     summary = np.array([LAYOUT, n_items, d, exponent, largest_norm, largest_residual, 0, 0], dtype=np.float64)
     return {"blocks": blocks, "summary": summary, **({"half_blocks": half_blocks} if halves else {})}
 
 
-def requantise(catalog: np.ndarray, before: np.ndarray, quantised: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """As `quantise(catalog, halves=False)`, faster for a catalog that is an earlier one but for some rows.
+def requantize(catalog: np.ndarray, before: np.ndarray, quantized: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """As `quantize(catalog, halves=False)`, faster for a catalog that is an earlier one but for some rows.
 
     Rows that are those of `before` at the same places, to the bit, keep their codes, block by block of 16 items.
 
@@ -70,9 +70,9 @@ def requantise(catalog: np.ndarray, before: np.ndarray, quantised: Mapping[str, 
     ----------
     catalog : float32[N, d]
     before : float32[N', d]
-        The earlier catalog, as it was when `quantised` was made.
-    quantised : Mapping[str, np.ndarray]
-        What `quantise` or `requantise` made of `before`, without halves.
+        The earlier catalog, as it was when `quantized` was made.
+    quantized : Mapping[str, np.ndarray]
+        What `quantize` or `requantize` made of `before`, without halves.
 
     Returns
     -------
@@ -84,52 +84,52 @@ def requantise(catalog: np.ndarray, before: np.ndarray, quantised: Mapping[str, 
     ValueError
         On a wrong type or shape, or a value that is not finite.
     """
-    check_quantised(quantised, *before.shape)
-    exponent, largest_norm, largest_residual = quantised["summary"][3:6].tolist()
-    blocks, *rest = _native.scan_requantise(
-        catalog, before, quantised["blocks"], int(exponent), largest_norm, largest_residual
+    check_quantized(quantized, *before.shape)
+    exponent, largest_norm, largest_residual = quantized["summary"][3:6].tolist()
+    blocks, *rest = _native.scan_requantize(
+        catalog, before, quantized["blocks"], int(exponent), largest_norm, largest_residual
     )
     summary = np.array([LAYOUT, *catalog.shape, *rest, 0, 0], dtype=np.float64)
     return {"blocks": blocks, "summary": summary}
 
 
-def check_quantised(quantised: Mapping[str, np.ndarray], n_items: int, d: int) -> None:
-    """Raise ValueError unless these are the arrays that `quantise` gives for some float32[N, d], halves or not."""
-    for name, (dtype, shape) in quantised_shapes(n_items, d, "half_blocks" in quantised).items():
-        array = quantised.get(name)
+def check_quantized(quantized: Mapping[str, np.ndarray], n_items: int, d: int) -> None:
+    """Raise ValueError unless these are the arrays that `quantize` gives for some float32[N, d], halves or not."""
+    for name, (dtype, shape) in quantized_shapes(n_items, d, "half_blocks" in quantized).items():
+        array = quantized.get(name)
         if array is None:
-            raise ValueError(f"the array '{name}' of the quantised catalog is missing; quantise it anew")
+            raise ValueError(f"the array '{name}' of the quantized catalog is missing; quantize it anew")
         if array.dtype != dtype or array.shape != shape:
             raise ValueError(
-                f"'{name}' of the quantised catalog must be {dtype}{list(shape)}, "
-                f"not {array.dtype}{list(array.shape)}; quantise it anew"
+                f"'{name}' of the quantized catalog must be {dtype}{list(shape)}, "
+                f"not {array.dtype}{list(array.shape)}; quantize it anew"
             )
-    stated = quantised["summary"][:3].tolist()
+    stated = quantized["summary"][:3].tolist()
     if stated != [LAYOUT, n_items, d]:
         raise ValueError(
-            f"the quantised catalog states layout, items and dimensions {stated}, not {[LAYOUT, n_items, d]}; "
-            "quantise it anew"
+            f"the quantized catalog states layout, items and dimensions {stated}, not {[LAYOUT, n_items, d]}; "
+            "quantize it anew"
         )
 
 
 class Scanner:
     """Exact top-K over a catalog and its codes. Immutable; any number of threads may search at once.
 
-    catalog: float32[N, d], finite; quantised: what `quantise` made of it. All are kept, not copied: memory maps
+    catalog: float32[N, d], finite; quantized: what `quantize` made of it. All are kept, not copied: memory maps
     are shared between processes. isa: the instruction set (`isa.hpp`), the process's own where None; every one
     gives the same bits.
 
     Raises ValueError on arrays that do not fit each other, or codes that are not this catalog's.
     """
 
-    def __init__(self, catalog: np.ndarray, quantised: Mapping[str, np.ndarray], isa: str | None = None) -> None:
-        check_quantised(quantised, *catalog.shape)
-        exponent, largest_norm, largest_residual = quantised["summary"][3:6].tolist()
+    def __init__(self, catalog: np.ndarray, quantized: Mapping[str, np.ndarray], isa: str | None = None) -> None:
+        check_quantized(quantized, *catalog.shape)
+        exponent, largest_norm, largest_residual = quantized["summary"][3:6].tolist()
         if not (exponent.is_integer() and abs(exponent) < _LARGEST_EXPONENT):
-            raise ValueError(f"the quantised catalog has the exponent {exponent}; quantise it anew")
-        half_blocks = quantised.get("half_blocks")
+            raise ValueError(f"the quantized catalog has the exponent {exponent}; quantize it anew")
+        half_blocks = quantized.get("half_blocks")
         self.native = _native.Scanner(
-            catalog, quantised["blocks"], half_blocks, int(exponent), largest_norm, largest_residual, isa
+            catalog, quantized["blocks"], half_blocks, int(exponent), largest_norm, largest_residual, isa
         )
 
     def search(

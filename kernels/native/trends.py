@@ -1,7 +1,7 @@
 """Trends: what wall-clock time says of items and pairs, in exponentially decayed sums, without the GIL.
 
-    arrays = build_trends(items, offsets, times, n_items, half_lives=HALF_LIVES, window=10, max_neighbours=256)
-    trends = Trends(arrays, half_lives=HALF_LIVES, window=10, max_neighbours=256, capacity=n_items + 65536)
+    arrays = build_trends(items, offsets, times, n_items, half_lives=HALF_LIVES, window=10, max_neighbors=256)
+    trends = Trends(arrays, half_lives=HALF_LIVES, window=10, max_neighbors=256, capacity=n_items + 65536)
     trends.click(handles, items, times)
     ids = trends.candidates(items, begins, ends, now, n=140)
     values = trends.features(items, begins, ends, now, ids)
@@ -32,7 +32,7 @@ MOST_TIME = 1 << 52
 # and `sums`: all clicks by half-life, then those that are not their session's first; of `times`: first and last click.
 TRENDS: dict[str, tuple[type, tuple[str | int, ...]]] = {
     "row_offsets": (np.int64, ("N + 1",)),
-    "neighbours": (np.int32, ("P",)),
+    "neighbors": (np.int32, ("P",)),
     "values": (np.uint16, ("P", 2 * PAIR_LANES)),  # bfloat16
     "totals": (np.float32, ("N", 2 * PAIR_LANES)),
     "counts": (np.float32, ("N", 2 * ITEM_LANES)),
@@ -55,7 +55,7 @@ def build_trends(
     *,
     half_lives: Sequence[int] = HALF_LIVES,
     window: int = 10,
-    max_neighbours: int = 256,
+    max_neighbors: int = 256,
     threads: int = 1,
 ) -> dict[str, np.ndarray]:
     """Build the arrays of TRENDS from packed sessions and the times of their clicks.
@@ -77,7 +77,7 @@ def build_trends(
         In ms, rising, at most 2^42.
     window : int, default 10
         Clicks apart, at most, of a pair.
-    max_neighbours : int, default 256
+    max_neighbors : int, default 256
         Of an item, the strongest; 0 keeps all.
     threads : int, default 1
 
@@ -92,11 +92,11 @@ def build_trends(
     IndexError
         On an item or a time out of range.
     """
-    return _native.trends_build(items, offsets, times, n_items, list(half_lives), window, max_neighbours, threads)
+    return _native.trends_build(items, offsets, times, n_items, list(half_lives), window, max_neighbors, threads)
 
 
 def check_trends(
-    arrays: Mapping[str, np.ndarray], *, half_lives: Sequence[int], window: int, max_neighbours: int
+    arrays: Mapping[str, np.ndarray], *, half_lives: Sequence[int], window: int, max_neighbors: int
 ) -> None:
     """Check that every reader can follow these arrays blindly; reads each once and releases the GIL.
 
@@ -104,7 +104,7 @@ def check_trends(
     ----------
     arrays : mapping of str to array
         Those of TRENDS.
-    half_lives, window, max_neighbours
+    half_lives, window, max_neighbors
         As `build_trends`.
 
     Raises
@@ -112,7 +112,7 @@ def check_trends(
     ValueError
         Naming array and place, where they do not.
     """
-    _native.trends_check(dict(arrays), list(half_lives), window, max_neighbours)
+    _native.trends_check(dict(arrays), list(half_lives), window, max_neighbors)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,13 +144,13 @@ class Trends:
     ----------
     arrays : mapping of str to array
         As `build_trends` makes them, checked by `check_trends`; kept by reference.
-    half_lives, window, max_neighbours
+    half_lives, window, max_neighbors
         Those that they were built with.
     capacity : int
         Ids of clicks and candidates lie in 0..capacity-1; at least N.
     ahead : int, default 300000
         Ms that a click's time may be later than its arrival; one that is further ahead takes the latest time allowed.
-    row_neighbours : int, default 512
+    row_neighbors : int, default 512
         Of an item, in what came since: a row that has more is cut to the strongest half of them. So reading stays
         cheap; what was cut comes back when tables are built from the sessions.
     isa : str or None, default None
@@ -168,15 +168,15 @@ class Trends:
         *,
         half_lives: Sequence[int] = HALF_LIVES,
         window: int = 10,
-        max_neighbours: int = 256,
+        max_neighbors: int = 256,
         capacity: int,
         ahead: int = 300_000,
-        row_neighbours: int = 512,
+        row_neighbors: int = 512,
         isa: str | None = None,
     ) -> None:
         self.capacity = capacity
         self.native = _native.Trends(
-            dict(arrays), list(half_lives), window, max_neighbours, capacity, ahead, row_neighbours, isa
+            dict(arrays), list(half_lives), window, max_neighbors, capacity, ahead, row_neighbors, isa
         )
 
     def click(
@@ -285,7 +285,7 @@ class Trends:
         return self.native.rising(now, k)
 
     def row(self, item: int, now: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return an item's neighbours and the decayed sums with each at `now`: (int32[n], float64[n, 10])."""
+        """Return an item's neighbors and the decayed sums with each at `now`: (int32[n], float64[n, 10])."""
         return self.native.row(item, now)
 
     def counts(self, items: np.ndarray, now: int) -> np.ndarray:

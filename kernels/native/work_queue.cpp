@@ -1,4 +1,4 @@
-#include "crew.hpp"
+#include "work_queue.hpp"
 
 #include <pthread.h>
 
@@ -15,7 +15,7 @@
 namespace mtaw {
 namespace {
 
-class Crew {
+class WorkQueue {
   public:
     void share(int seats, const std::function<void(int)>& work) {
         Job job{work, seats};
@@ -89,16 +89,16 @@ class Crew {
     int helpers_ = 0;
 };
 
-std::atomic<Crew*> crew_of_process = nullptr;
+std::atomic<WorkQueue*> work_queue_of_process = nullptr;
 
-Crew& crew() {
+WorkQueue& work_queue() {
     // A child of a fork has none of its parent's threads, and must not ask for its locks either.
     [[maybe_unused]] static const int registered =
-        pthread_atfork(nullptr, nullptr, [] { crew_of_process.store(nullptr); });
-    Crew* found = crew_of_process.load();
+        pthread_atfork(nullptr, nullptr, [] { work_queue_of_process.store(nullptr); });
+    WorkQueue* found = work_queue_of_process.load();
     if (found == nullptr) {
-        auto* const made = new Crew;  // never deleted: its helpers sleep in it until the process ends
-        if (crew_of_process.compare_exchange_strong(found, made)) return *made;
+        auto* const made = new WorkQueue;  // never deleted: its helpers sleep in it until the process ends
+        if (work_queue_of_process.compare_exchange_strong(found, made)) return *made;
         delete made;
     }
     return *found;
@@ -111,7 +111,7 @@ void share_work(int seats, const std::function<void(int)>& work) {
         work(0);
         return;
     }
-    crew().share(seats, work);
+    work_queue().share(seats, work);
 }
 
 }  // namespace mtaw

@@ -1,4 +1,4 @@
-"""The Triton backend: two kernels forward, six backward, no host synchronisation, no atomics.
+"""The Triton backend: two kernels forward, six backward, no host synchronization, no atomics.
 
 `README.md` says what is kept and what is computed anew; `configs.py` holds the launch settings.
 """

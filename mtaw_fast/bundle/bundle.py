@@ -2,7 +2,7 @@
 
     manifest.json                   what it is, how it was made, the SHA-256 of every file
     weights-<hash>.safetensors      the model's arrays, float32
-    catalog-<hash>.safetensors      float32[N, d] L2-normalised item embeddings
+    catalog-<hash>.safetensors      float32[N, d] L2-normalized item embeddings
     items-<hash>.safetensors        the external ids
     popularity-<hash>.safetensors   int64[N] clicks of each item in the training sessions; int32[N] the items by them
     scan-<hash>.safetensors         the catalog's int8 codes for the exact scanner; older bundles have none

@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from typing import Any
 
 FORMAT = "mtaw_fast bundle"
-FORMAT_VERSION = 2
-READABLE_VERSIONS = (1, 2)  # 1: text ids by sorted BLAKE2b hashes (`data.item_ids`)
+FORMAT_VERSION = 3
+# 1: text ids by sorted BLAKE2b hashes (`data.item_ids`). 2: settings without groups, other names of arrays.
+READABLE_VERSIONS = (1, 2, 3)
 MANIFEST = "manifest.json"
 PARTS = ("weights", "catalog", "items", "popularity")
 OPTIONAL_PARTS = ("scan",)

@@ -27,16 +27,16 @@ from mtaw_fast.bundle.verify import verify_model
 from mtaw_fast.config import Config
 from mtaw_fast.data.item_ids import ItemIds
 from mtaw_fast.errors import BundleError, DataError, UsageError, shown
-from mtaw_fast.kernels.native.scan import check_quantised
+from mtaw_fast.kernels.native.scan import check_quantized
 from mtaw_fast.memory import MemoryTables, RankerNet
-from mtaw_fast.memory.learned import Learned
+from mtaw_fast.memory.log_progress import LogProgress
 from mtaw_fast.memory.trends import TrendTables
 from mtaw_fast.model.checks import check_array, check_memory, check_weights
 from mtaw_fast.model.model import Model, most_clicked_first
-from mtaw_fast.storage.cpus import usable_cpus
 from mtaw_fast.storage.files import open_regular, read_json, sha256_of
-from mtaw_fast.storage.held import HeldFile
-from mtaw_fast.storage.tensorfile import hold_tensors, map_tensors
+from mtaw_fast.storage.sealed_file import SealedFile
+from mtaw_fast.storage.tensor_file import map_tensors, open_sealed_tensors
+from mtaw_fast.system.cpus import usable_cpus
 
 _ATTEMPTS = 5  # a reader that meets a bundle in mid-replacement starts again with the new manifest
 
@@ -100,7 +100,7 @@ def _read_model(folder: Path, manifest: dict[str, Any], verify: bool, mapping: s
         config = Config.from_dict(values)
     except UsageError as error:
         raise BundleError(f"{where}: {error}; upgrade mtaw-fast or train the bundle anew") from None
-    if type(n_items) is not int or n_items < 1 or d != config.d:
+    if type(n_items) is not int or n_items < 1 or d != config.model.embedding_dim:
         raise BundleError(f"{where} contradicts itself (n_items {shown(n_items)}, d {shown(d)}); train the bundle anew")
     for part in PARTS:
         if part not in files:
@@ -119,7 +119,7 @@ def _read_model(folder: Path, manifest: dict[str, Any], verify: bool, mapping: s
         raise BundleError(str(error)) from None
     check_weights(str(folder), arrays["weights"], config, n_items)
     item_vectors = check_array(
-        str(folder), "catalog", arrays["catalog"].get("catalog"), np.float32, (n_items, config.d)
+        str(folder), "catalog", arrays["catalog"].get("catalog"), np.float32, (n_items, config.model.embedding_dim)
     )
     clicks = arrays["popularity"].get("popularity")
     popularity = check_array(str(folder), "popularity", clicks, np.int64, (n_items,))
@@ -127,7 +127,7 @@ def _read_model(folder: Path, manifest: dict[str, Any], verify: bool, mapping: s
     scan = arrays.get("scan")
     try:
         if scan is not None:
-            check_quantised(scan, n_items, config.d)
+            check_quantized(scan, n_items, config.model.embedding_dim)
     except ValueError as error:
         raise BundleError(f"{folder}: {error}") from None
     try:
@@ -152,7 +152,7 @@ def _read_model(folder: Path, manifest: dict[str, Any], verify: bool, mapping: s
     return model
 
 
-def _memory(folder: Path, held: Mapping[str, HeldFile], n_items: int) -> tuple[MemoryTables | None, RankerNet | None]:
+def _memory(folder: Path, held: Mapping[str, SealedFile], n_items: int) -> tuple[MemoryTables | None, RankerNet | None]:
     """The session memory's tables and ranker; neither where the bundle has none."""
     try:
         memory = MemoryTables.load(held["memory"]) if "memory" in held else None
@@ -163,12 +163,14 @@ def _memory(folder: Path, held: Mapping[str, HeldFile], n_items: int) -> tuple[M
     return memory, ranker_net
 
 
-def _learned(folder: Path, held: Mapping[str, HeldFile], n_items: int, memory: MemoryTables | None) -> Learned | None:
+def _learned(
+    folder: Path, held: Mapping[str, SealedFile], n_items: int, memory: MemoryTables | None
+) -> LogProgress | None:
     """What the bundle has learned from a log; None where it never did."""
     if "learned" not in held:
         return None
     try:
-        learned = Learned.load(held["learned"])
+        learned = LogProgress.load(held["learned"])
         learned.check(n_items, 0 if memory is None else memory.n_sessions)
     except DataError as error:
         raise BundleError(f"{folder}: {error}") from None
@@ -201,7 +203,7 @@ class _File:
     size: int | None
 
 
-def _hold(folder: Path, files: Mapping[str, _File], verify: bool, mapping: str | None) -> dict[str, HeldFile]:
+def _hold(folder: Path, files: Mapping[str, _File], verify: bool, mapping: str | None) -> dict[str, SealedFile]:
     """The files that are served from, held for good. All are checked to be there, of their size and, with `verify`, of
     their hash (in parallel threads); what is served has been hashed itself, not a file that may have changed since.
 
@@ -209,12 +211,12 @@ def _hold(folder: Path, files: Mapping[str, _File], verify: bool, mapping: str |
     """
     served = (*PARTS, *OPTIONAL_PARTS, *MEMORY_PARTS, *TIMES_PARTS, *LEARNED_PARTS)
 
-    def look(part: str) -> HeldFile | None:
+    def look(part: str) -> SealedFile | None:
         file = files[part]
         path = folder / file.name
         if part not in served:
             os.close(open_regular(path, DataError, file.size))
-        held = hold_tensors(path, size=file.size, mapping=mapping) if part in served else None
+        held = open_sealed_tensors(path, size=file.size, mapping=mapping) if part in served else None
         if verify and file.digest != (sha256_of(path) if held is None else hashlib.sha256(held.data.data).hexdigest()):
             raise DataError(f"{path} is damaged (its SHA-256 differs); restore it or train the bundle anew")
         return held

@@ -7,7 +7,7 @@ import numpy as np
 from mtaw_fast.errors import BundleError, DataError
 from mtaw_fast.kernels.native.scan import Scanner
 from mtaw_fast.model.checks import check_finite
-from mtaw_fast.model.item_vectors import normalised
+from mtaw_fast.model.item_vectors import normalized
 from mtaw_fast.model.model import Model
 
 _REMEDY = "restore the bundle or train it again"
@@ -23,7 +23,7 @@ def verify_model(where: str, model: Model) -> None:
     except DataError as error:
         raise BundleError(f"{where}: {error}") from None
     rows = _spread(model.n_items, _ROWS)
-    made = normalised(model.weights["item_embedding"][rows])
+    made = normalized(model.weights["item_embedding"][rows])
     if np.abs(made - model.item_vectors[rows]).max() > _TOLERANCE:
         raise BundleError(f"{where}: its 'catalog' is of another model than its 'weights'; {_REMEDY}")
     if model.scan is not None:

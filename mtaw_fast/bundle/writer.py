@@ -29,11 +29,11 @@ from mtaw_fast.bundle.format import (
     is_plain_name,
 )
 from mtaw_fast.errors import BundleError, MtawError, UsageError
-from mtaw_fast.kernels.native.scan import quantise
+from mtaw_fast.kernels.native.scan import quantize
 from mtaw_fast.model.checks import check_finite
 from mtaw_fast.model.model import Model
 from mtaw_fast.storage.files import check_writable, folder_lock, read_json, sha256_of, write_json
-from mtaw_fast.storage.tensorfile import write_tensors
+from mtaw_fast.storage.tensor_file import write_tensors
 
 # Whatever an interrupted save can leave: hashed files no manifest names, drafts, temporary files.
 _OURS = "|".join((*PARTS, *OPTIONAL_PARTS, *MEMORY_PARTS, *LEARNED_PARTS, *TIMES_PARTS, *ADDED_PARTS))
@@ -88,7 +88,7 @@ def save_bundle(
         "catalog": {"catalog": model.item_vectors},
         "items": model.ids.arrays,
         "popularity": {"popularity": model.popularity, "most_clicked": model.most_clicked},
-        "scan": quantise(model.item_vectors) if model.scan is None else model.scan,
+        "scan": quantize(model.item_vectors) if model.scan is None else model.scan,
     }
     refuse_existing(folder, overwrite)
     with bundle_lock(folder):
@@ -106,8 +106,8 @@ def save_bundle(
                 files["times"] = write_part(folder, "times", {"times": model.clicked_at}, fresh)
             if model.trends is not None:
                 files["trends"] = write_file(folder, "trends", "safetensors", model.trends.save, fresh)
-            if model.learned is not None:
-                files["learned"] = write_file(folder, "learned", "safetensors", model.learned.save, fresh)
+            if model.log_progress is not None:
+                files["learned"] = write_file(folder, "learned", "safetensors", model.log_progress.save, fresh)
             flush_folder(folder)
             manifest = {
                 **about,
@@ -115,7 +115,7 @@ def save_bundle(
                 "format_version": FORMAT_VERSION,
                 "config": model.config.as_dict(),
                 "n_items": model.n_items,
-                "d": model.config.d,
+                "d": model.config.model.embedding_dim,
                 "parameters": sum(array.size for array in model.weights.values()),
                 "metrics": dict(metrics),
                 "dataset": dict(dataset),

@@ -17,11 +17,11 @@ from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.data.sessions import Samples, Sessions
 from mtaw_fast.data.stored import Stored, read_stored
 from mtaw_fast.errors import DataError
-from mtaw_fast.ranking.retrieval import ladder_of
-from mtaw_fast.ranking.retrieval.plan import read_entry
+from mtaw_fast.ranking.retrieval import ann_file_of
+from mtaw_fast.ranking.retrieval.ann_plan import read_entry
 from mtaw_fast.storage.files import read_json
 
-_FOR_THE_REPORT = ("history", "feature_worth", "validation_intervals")
+_FOR_THE_REPORT = ("history", "feature_importance", "validation_intervals")
 
 
 def add_to(commands: Any) -> None:
@@ -136,7 +136,7 @@ def bundle_facts(bundle: Bundle) -> dict[str, Any]:
 
 def index_facts(bundle: Bundle) -> dict[str, Any] | None:
     """The bundle's approximate index, its two plans and the recalls it was exported with; None where it has none."""
-    ladder = ladder_of(bundle)
+    ladder = ann_file_of(bundle)
     if ladder is None:
         return None
     plans, recall = read_entry(str(bundle.folder), ladder.entry)
@@ -159,7 +159,7 @@ def memory_facts(bundle: Bundle) -> dict[str, Any] | None:
     return {
         "sessions": bundle.memory.n_sessions,
         "clicks": len(bundle.memory.session_items),
-        "pairs": len(bundle.memory.neighbours),
+        "pairs": len(bundle.memory.neighbors),
         "features": len(bundle.ranker_net.features),
         "size": bundle.memory.n_bytes,
     }

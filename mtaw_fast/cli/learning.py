@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from mtaw_fast.errors import UsageError
-from mtaw_fast.live.settings import LearningSettings, limits_of
+from mtaw_fast.online.settings import LearningSettings, limits_of
 
 _STREAMS = ("redis://", "rediss://", "unix://")
 
@@ -22,16 +22,16 @@ def add_learning_options(parser: argparse.ArgumentParser) -> None:
         "--learn-folder", type=Path, metavar="FOLDER",
         help="with --learn redis://..: where this machine keeps the bundle that grows (default: BUNDLE.learned)",
     )  # fmt: skip
-    group.add_argument("--sync", action="store_true", help="acknowledge events after fsync, not every 20 ms")
-    group.add_argument("--keep", default="30d", metavar="TIME", help="learned sessions: 12h, 30d (default: 30d)")
+    group.add_argument("--fsync", action="store_true", help="acknowledge events after fsync, not every 20 ms")
+    group.add_argument("--retention", default="30d", metavar="TIME", help="learned sessions: 12h, 30d (default: 30d)")
     group.add_argument(
-        "--max-bytes", type=int, default=2 << 30, metavar="BYTES", help="of the log (default: 2147483648)"
+        "--max-log-bytes", type=int, default=2 << 30, metavar="BYTES", help="of the log (default: 2147483648)"
     )
     group.add_argument(
         "--min-clicks", type=int, default=1, metavar="N", help="of a new item, to be recommended (default: 1)"
     )
     group.add_argument(
-        "--learning-limit", action="append", default=[], metavar="NAME=VALUE",
+        "--learn-limit", action="append", default=[], metavar="NAME=VALUE",
         help="see LearningLimits in docs/live.md; may be repeated",
     )  # fmt: skip
 
@@ -53,10 +53,10 @@ def learning_settings(arguments: argparse.Namespace) -> LearningSettings | None:
     return LearningSettings(
         folder,
         stream,
-        sync=arguments.sync,
-        keep_days=_days(arguments.keep),
-        max_bytes=arguments.max_bytes,
-        limits=limits_of(",".join([*arguments.learning_limit, f"min_clicks={arguments.min_clicks}"])),
+        fsync=arguments.fsync,
+        retention_days=_days(arguments.retention),
+        max_log_bytes=arguments.max_log_bytes,
+        limits=limits_of([f"min_clicks={arguments.min_clicks}", *arguments.learn_limit]),
     )
 
 
@@ -66,7 +66,7 @@ def _days(text: str) -> float:
     try:
         days = float(number) / {"d": 1, "h": 24}[unit]
     except (KeyError, ValueError):
-        raise UsageError(f"--keep {text!r} is no time; write 30d or 12h") from None
+        raise UsageError(f"--retention {text!r} is no time; write 30d or 12h") from None
     if not days > 0:
-        raise UsageError(f"--keep {text!r} must be above 0")
+        raise UsageError(f"--retention {text!r} must be above 0")
     return days

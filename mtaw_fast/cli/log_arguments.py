@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 from mtaw_fast.bundle import Bundle
 from mtaw_fast.data.readers import read_stream
 from mtaw_fast.errors import UsageError
-from mtaw_fast.live.limits import LearningLimits
-from mtaw_fast.live.offline import LogFile, log_limits
-from mtaw_fast.live.settings import limits_of
+from mtaw_fast.online.batch_update import LogFile, log_limits
+from mtaw_fast.online.settings import limits_of
+from mtaw_fast.online.state.limits import LearningLimits
 
 
 def add_log_arguments(parser: argparse.ArgumentParser) -> None:
-    """BUNDLE, LOG and --limits."""
+    """BUNDLE, LOG and --learn-limit."""
     parser.add_argument("bundle", type=Path, metavar="BUNDLE")
     parser.add_argument(
         "log", type=Path, metavar="LOG", help="read with the columns, types and gap of the data set that was trained on"
     )
     parser.add_argument(
-        "--limits", default="", metavar="NAME=VALUE,..", help="who teaches how much, as when serving with --learn"
-    )
+        "--learn-limit", action="append", default=[], metavar="NAME=VALUE",
+        help="see LearningLimits in docs/live.md; may be repeated",
+    )  # fmt: skip
 
 
 def log_of(bundle: Bundle, source: Path) -> LogFile:
@@ -41,9 +43,9 @@ def log_of(bundle: Bundle, source: Path) -> LogFile:
     return LogFile.of(read_stream(source, reader), bundle.model)
 
 
-def limits_for(text: str) -> LearningLimits:
-    """The limits of --limits, for a log whose sessions are cut already."""
-    return log_limits(limits_of(text))
+def limits_for(pairs: Sequence[str]) -> LearningLimits:
+    """The limits of --learn-limit, for a log whose sessions are cut already."""
+    return log_limits(limits_of(pairs))
 
 
 def min_prefix_of(bundle: Bundle) -> int:

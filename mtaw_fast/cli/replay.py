@@ -10,9 +10,9 @@ from typing import Any
 
 from mtaw_fast.bundle import Bundle
 from mtaw_fast.cli.common import add_command, moment_of, print_json
-from mtaw_fast.cli.logs import add_log_arguments, limits_for, log_of, min_prefix_of
+from mtaw_fast.cli.log_arguments import add_log_arguments, limits_for, log_of, min_prefix_of
 from mtaw_fast.errors import UsageError, require
-from mtaw_fast.live.replay import Progress, Replayed, ReplaySettings, replay
+from mtaw_fast.online.replay import Progress, ReplayResult, ReplaySettings, replay
 from mtaw_fast.storage.files import atomic_path
 
 _SHOWN = ("P@20", "MRR@20")
@@ -63,7 +63,7 @@ def run(arguments: argparse.Namespace) -> None:
     if log.stream.times is None and (settings.begin is not None or settings.until is not None):
         raise UsageError(f"{arguments.log} has no times, so --from and --until say nothing; leave them out")
     with _progress(not arguments.json) as progress:
-        found = replay(log, settings, limits_for(arguments.limits), progress)
+        found = replay(log, settings, limits_for(arguments.learn_limit), progress)
     if arguments.plot is not None:
         plot(found, arguments.plot)
     if arguments.json:
@@ -72,7 +72,7 @@ def run(arguments: argparse.Namespace) -> None:
         print(table(found))
 
 
-def table(found: Replayed) -> str:
+def table(found: ReplayResult) -> str:
     """A Markdown table: all samples, then part by part."""
     names = list(found.ranks)
     head = ["", "samples", "unknown %", *(f"{name} {metric}" for name in names for metric in _SHOWN)]
@@ -85,7 +85,7 @@ def table(found: Replayed) -> str:
     return "\n".join([*lines, "", f"clicks that were not learned: {refused or 'none'}"])
 
 
-def plot(found: Replayed, path: Path) -> None:
+def plot(found: ReplayResult, path: Path) -> None:
     """Draw P@20 of every ranker over the parts of the log to a PNG."""
     from matplotlib.figure import Figure
 
@@ -94,7 +94,7 @@ def plot(found: Replayed, path: Path) -> None:
     parts = found.parts()
     for name in found.ranks:
         axes.plot([found.metrics(samples)[name]["P@20"] for _, samples in parts], label=name, marker=".")
-    axes.plot([found.unknown_percent(samples) for _, samples in parts], label="unknown targets", color="grey", ls=":")
+    axes.plot([found.unknown_percent(samples) for _, samples in parts], label="unknown targets", color="gray", ls=":")
     step = max(len(parts) // 8, 1)
     axes.set_xticks(range(0, len(parts), step), [parts[place][0] for place in range(0, len(parts), step)], fontsize=7)
     axes.set(ylabel="P@20, %", ylim=(0, None))
@@ -103,7 +103,7 @@ def plot(found: Replayed, path: Path) -> None:
         figure.savefig(temporary, format="png", dpi=150)
 
 
-def _row(name: str, found: Replayed, samples: Any) -> list[str]:
+def _row(name: str, found: ReplayResult, samples: Any) -> list[str]:
     metrics = found.metrics(samples)
     count = len(found.places[samples])
     values = [f"{metrics[one][metric]:.2f}" for one in metrics for metric in _SHOWN]

@@ -19,7 +19,7 @@ from mtaw_fast.ranking.conditions import checked_k
 from mtaw_fast.scoring.output import output_folder
 from mtaw_fast.scoring.plan import BLOCK_ROWS, Block, Plan, ScoringOptions, kept_plan, sources_of
 from mtaw_fast.scoring.scorer import Scorer, moment_for
-from mtaw_fast.storage.cpus import usable_cpus
+from mtaw_fast.system.cpus import usable_cpus
 
 
 def add_to(commands: Any) -> None:

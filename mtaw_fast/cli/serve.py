@@ -11,7 +11,7 @@ from typing import Any
 from mtaw_fast.cli.common import add_command, add_serving_options
 from mtaw_fast.cli.learning import add_learning_options, learning_settings
 from mtaw_fast.errors import UsageError, require
-from mtaw_fast.storage.cpus import usable_cpus
+from mtaw_fast.system.cpus import usable_cpus
 
 _TOKEN_VARIABLE = "MTAW_ADMIN_TOKEN"
 _PASSWORD_VARIABLE = "MTAW_REDIS_PASSWORD"
@@ -68,14 +68,20 @@ def add_to(commands: Any) -> None:
         "--read-timeout", type=float, default=10, metavar="SECONDS",
         help="for a client to send its request, and to read the answer (default: 10)",
     )  # fmt: skip
-    limits.add_argument("--grace", type=float, default=30, metavar="SECONDS", help="at shutdown (default: 30)")
+    limits.add_argument(
+        "--shutdown-timeout", type=float, default=30, metavar="SECONDS", help="at shutdown (default: 30)"
+    )
     limits.add_argument(
         "--micro-batch", type=int, default=16, metavar="N",
         help="waiting requests to rank in one pass over the catalog at most; 1: none (default: 16)",
     )  # fmt: skip
     operation = parser.add_argument_group("operation")
     operation.add_argument(
-        "--watch", type=float, default=1, metavar="SECONDS", help="how often to look for a new bundle (default: 1)"
+        "--reload-interval",
+        type=float,
+        default=1,
+        metavar="SECONDS",
+        help="how often to look for a new bundle (default: 1)",
     )
     operation.add_argument(
         "--admin-token-file", type=Path, metavar="FILE",
@@ -133,8 +139,8 @@ def run(arguments: argparse.Namespace) -> None:
         session_ttl=arguments.session_ttl,
         max_sessions=arguments.max_sessions,
         max_sessions_bytes=arguments.max_sessions_bytes,
-        grace=arguments.grace,
-        watch=arguments.watch,
+        shutdown_timeout=arguments.shutdown_timeout,
+        reload_interval=arguments.reload_interval,
         token=_token(arguments.admin_token_file),
         sessions_password=_secret(
             arguments.sessions_password_file, _PASSWORD_VARIABLE, "--sessions-password-file", "password"

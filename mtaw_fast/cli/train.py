@@ -15,11 +15,11 @@ from typing import Any
 from mtaw_fast.bundle import refuse_existing
 from mtaw_fast.cli.common import WEIGHTS_HELP, add_command, print_json, thread_count, wait_passively
 from mtaw_fast.config import DEFAULT_PRESET, PRESETS, Config, preset
+from mtaw_fast.config.phases import EXPLAINED, phases_of
 from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.errors import UsageError, require
-from mtaw_fast.launch import Launch
-from mtaw_fast.phases import EXPLAINED, phases_of
-from mtaw_fast.storage.cpus import usable_cpus
+from mtaw_fast.system.cpus import usable_cpus
+from mtaw_fast.system.launch import Launch
 from mtaw_fast.workflow import run_folder_of, train
 
 
@@ -167,10 +167,10 @@ def _say_plan(plan: Any) -> None:
 
 def _print_plan(arguments: argparse.Namespace, config: Config) -> None:
     """Print what the training would be."""
-    from mtaw_fast.training.planning import plan_training
+    from mtaw_fast.training.plan.estimate import plan_training
+    from mtaw_fast.training.plan.table_memory import TableMemory, training_table_memory
+    from mtaw_fast.training.plan.threads import Threads, training_threads
     from mtaw_fast.training.run import device_of
-    from mtaw_fast.training.table_memory import TableMemory, training_table_memory
-    from mtaw_fast.training.threads import Threads, training_threads
 
     if arguments.resume:
         raise UsageError("--plan tells of a new run; one that is resumed keeps its plan, and prints it when it starts")

@@ -11,11 +11,11 @@ from typing import Any
 from mtaw_fast.bundle import Bundle
 from mtaw_fast.bundle.format import ADDED_PARTS
 from mtaw_fast.cli.common import add_command, print_json, wait_passively
-from mtaw_fast.cli.logs import add_log_arguments, limits_for, log_of, min_prefix_of
+from mtaw_fast.cli.log_arguments import add_log_arguments, limits_for, log_of, min_prefix_of
 from mtaw_fast.errors import UsageError, require
-from mtaw_fast.live.offline import Taken, taken_in
 from mtaw_fast.model.model import Model
-from mtaw_fast.storage.cpus import usable_cpus
+from mtaw_fast.online.batch_update import UpdateSummary, apply_log
+from mtaw_fast.system.cpus import usable_cpus
 
 _KEPT = ("grown_from",)  # of the manifest
 
@@ -45,8 +45,8 @@ def run(arguments: argparse.Namespace) -> None:
         require("torch", "train")
     bundle = Bundle.load(arguments.bundle)
     log = log_of(bundle, arguments.log)
-    limits = limits_for(arguments.limits)
-    model, taken = taken_in(log, limits, threads=usable_cpus())
+    limits = limits_for(arguments.learn_limit)
+    model, taken = apply_log(log, limits, threads=usable_cpus())
     history: list[dict[str, Any]] = []
     refit_began = time.perf_counter()
     if arguments.refit:
@@ -80,7 +80,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _refitted(
-    arguments: argparse.Namespace, bundle: Bundle, model: Model, taken: Taken
+    arguments: argparse.Namespace, bundle: Bundle, model: Model, taken: UpdateSummary
 ) -> tuple[Model, list[dict[str, Any]]]:
     """The model with what --refit asks for, and the records of its epochs."""
     from mtaw_fast.cli.progress import TrainingProgress

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from mtaw_fast.config import Config
 
 EXPLAINED: Mapping[str, str] = {
-    "slice": "the encoder on the sessions before the last ones (the slice: ranker_slice of all), so that it has not "
+    "slice": "the encoder on the sessions before the last ones (the slice: ranker_fraction of all), so that it has not "
     "seen what it is asked about next",
     "ranker": "the ranker of the session memory on the slice: first lessons (every next click of the slice is asked "
     "for, then learned), then its own epochs over them",
@@ -26,8 +26,10 @@ def phases_of(config: Config, refit: bool) -> tuple[str, ...]:
 
     Without `refit` the last ones are left out, and without the encoder's candidates (dense_candidates=0) its slice.
     """
-    encoder = ("slice",) if config.memory and config.dense_candidates > 0 else ()  # whether the ranker hears of it
-    ranker = ("ranker",) if config.memory else ()
-    validate = ("validate",) if config.memory else ()
+    encoder = (
+        ("slice",) if config.memory.enabled and config.memory.dense_candidates > 0 else ()
+    )  # whether the ranker hears of it
+    ranker = ("ranker",) if config.memory.enabled else ()
+    validate = ("validate",) if config.memory.enabled else ()
     again = (*(f"{phase}-refit" for phase in (*encoder, *ranker)), "refit")
     return (*encoder, *ranker, "search", *validate, *(again if refit else ()))

@@ -33,7 +33,7 @@ from mtaw_fast.data.stored import (
 )
 from mtaw_fast.errors import DataError, UsageError
 from mtaw_fast.storage.files import check_writable, folder_lock, read_json, sha256_of, write_json
-from mtaw_fast.storage.tensorfile import write_tensors
+from mtaw_fast.storage.tensor_file import write_tensors
 
 
 def refuse_existing(folder: Path, overwrite: bool = False) -> None:

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from mtaw_fast.computed_once import computed_once
 from mtaw_fast.errors import UsageError
+from mtaw_fast.system.cached_property import cached_property
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +70,7 @@ class Filter:
                 "make it with this Recommender's filter()"
             )
 
-    @computed_once
+    @cached_property
     def ids(self) -> np.ndarray:
         """int32[count]: the allowed internal ids, ascending."""
         return np.flatnonzero(self.mask).astype(np.int32)
@@ -80,12 +80,12 @@ class Filter:
         """How many items are allowed."""
         return len(self.ids)
 
-    @computed_once
+    @cached_property
     def banned(self) -> np.ndarray:
         """bool[N]: the complement of the mask."""
         return ~self.mask
 
-    @computed_once
+    @cached_property
     def packed(self) -> np.ndarray:
         """uint8[ceil(N / 8)]: the mask as bits, item 0 in the lowest bit of byte 0."""
         return np.packbits(self.mask, bitorder="little")

@@ -19,7 +19,7 @@ from mtaw_fast.data.item_ids import ItemIds
 from mtaw_fast.data.sessions import Samples, Sessions, offsets_of
 from mtaw_fast.errors import DataError, shown
 from mtaw_fast.storage.files import open_regular, read_json, sha256_of
-from mtaw_fast.storage.tensorfile import digest_of_joined, map_tensors
+from mtaw_fast.storage.tensor_file import digest_of_joined, map_tensors
 
 FORMAT_VERSION = 3
 SHARDED_VERSION = 4

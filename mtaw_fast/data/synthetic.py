@@ -2,7 +2,7 @@
 
 The law of the next click, given a prefix whose last click is j, is an explicit mixture (`ClickLaw`):
 
-    P(c) =  repeat      * (recency^age of the own clicks on c, normalised over the prefix)
+    P(c) =  repeat      * (recency^age of the own clicks on c, normalized over the prefix)
           + transition  * (weight of c among the planted successors of j)
           + cluster     * (popularity of c within the cluster of j)
           + the rest    * (popularity of c)

@@ -66,7 +66,7 @@ def _write_parquet(path: Path, sessions: Sessions, step: float) -> None:
 def main(argv: list[str] | None = None) -> None:
     """The command."""
     parser = argparse.ArgumentParser(
-        prog="python -m mtaw_fast.synthetic_log", description="Write a synthetic click log."
+        prog="python -m mtaw_fast.data.synthetic_log", description="Write a synthetic click log."
     )
     parser.add_argument("path", type=Path, help="to write: CSV, or Parquet where it ends in .parquet")
     parser.add_argument("--items", type=int, default=3000)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from types import ModuleType
 
-from mtaw_fast.install_command import install_command
+from mtaw_fast.errors.install_command import install_command
 
 
 class MtawError(Exception):

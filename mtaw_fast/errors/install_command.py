@@ -75,7 +75,7 @@ def _origin() -> dict[str, Any] | None:
     try:
         text = importlib.metadata.distribution(DISTRIBUTION).read_text("direct_url.json")
     except importlib.metadata.PackageNotFoundError:
-        checkout = Path(__file__).resolve().parent.parent
+        checkout = Path(__file__).resolve().parents[2]
         return {"url": checkout.as_uri(), "dir_info": {"editable": True}}
     return None if text is None else json.loads(text)
 

@@ -57,14 +57,14 @@ class CoOccurrenceSettings:
 class CoOccurrence:
     """Ranks by the formula above; what the session's clicks do not reach follows by popularity.
 
-    offsets int64[N + 1], neighbours int32[P], weights float64[P]: near(j, .) as sparse rows, by id.
+    offsets int64[N + 1], neighbors int32[P], weights float64[P]: near(j, .) as sparse rows, by id.
     popular int32[N]: all items by falling click count.
     Filled-up items have negative scores (-1, -2, ..), so they stand below every reached one.
     """
 
     settings: CoOccurrenceSettings
     offsets: np.ndarray
-    neighbours: np.ndarray
+    neighbors: np.ndarray
     weights: np.ndarray
     popular: np.ndarray
 
@@ -74,17 +74,17 @@ class CoOccurrence:
         settings = settings or CoOccurrenceSettings()
         first, second, forward = _pairs(sessions, n_items, settings.window)
         clicks = np.bincount(sessions.items, minlength=n_items)
-        rows, neighbours, weights = merge(
+        rows, neighbors, weights = merge(
             np.concatenate([first, second]),
             np.concatenate([second, first]),
             np.concatenate([forward, settings.backward * forward]),
             n_items,
         )
         totals = np.bincount(rows, weights, minlength=n_items)
-        weights = weights / (totals[rows] + 1) / (clicks[neighbours] + 1.0) ** settings.popularity
+        weights = weights / (totals[rows] + 1) / (clicks[neighbors] + 1.0) ** settings.popularity
         offsets = offsets_of(np.bincount(rows, minlength=n_items))
         popular = np.argsort(-clicks, kind="stable").astype(np.int32)
-        return cls(settings, offsets, neighbours, weights, popular)
+        return cls(settings, offsets, neighbors, weights, popular)
 
     def with_query(self, decay: float, bonus: float, own_decay: float) -> CoOccurrence:
         """The same counts under other settings of the query side; the other settings need a new `fit`."""
@@ -101,7 +101,7 @@ class CoOccurrence:
         own_row, own_item, own = merge(row, sessions.items, self.settings.own_decay**age, n_items)
         rows, items, scores = merge(
             np.concatenate([np.repeat(row, reach), own_row]),
-            np.concatenate([self.neighbours[pairs], own_item]),
+            np.concatenate([self.neighbors[pairs], own_item]),
             np.concatenate([near, self.settings.bonus * (1 + own)]),
             n_items,
         )

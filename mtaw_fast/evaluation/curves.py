@@ -13,10 +13,10 @@ from mtaw_fast.errors import require
 
 _PANEL = 4.6  # inches
 _HEIGHT = 3.8
-_COLOURS = {"light": ("#1f5fa8", "#b4531a", "#222222", "#bbbbbb"), "dark": ("#7db4f0", "#f0a267", "#dddddd", "#555555")}
+_COLORS = {"light": ("#1f5fa8", "#b4531a", "#222222", "#bbbbbb"), "dark": ("#7db4f0", "#f0a267", "#dddddd", "#555555")}
 _SHOWN = ("P@20", "MRR@20")
 Records = Sequence[Mapping[str, Any]]
-Panel = Callable[[Any, tuple[str, str]], None]  # of axes and colours
+Panel = Callable[[Any, tuple[str, str]], None]  # of axes and colors
 
 
 def figure_of(history: Records, best: Mapping[str, float] | None = None) -> Any:
@@ -65,7 +65,7 @@ def _drawn(panels: Sequence[Panel], theme: str) -> Any:
     require("matplotlib", "train")
     from matplotlib.figure import Figure
 
-    first, second = _COLOURS[theme][:2]
+    first, second = _COLORS[theme][:2]
     figure = Figure(figsize=(_PANEL * max(len(panels), 1), _HEIGHT))
     figure.set_layout_engine("constrained", w_pad=0.12)
     figure.patch.set_alpha(0.0 if theme == "dark" else 1.0)
@@ -77,7 +77,7 @@ def _drawn(panels: Sequence[Panel], theme: str) -> Any:
 
 def dress(axes: Any, theme: str) -> None:
     """Give drawn axes the look of all figures here. theme: 'light', or 'dark', for a page with a background."""
-    ink, grid = _COLOURS[theme][2:]
+    ink, grid = _COLORS[theme][2:]
     axes.set_facecolor("none")
     axes.tick_params(which="both", colors=ink)
     axes.grid(color=grid, alpha=0.6, linewidth=0.6)
@@ -92,23 +92,23 @@ def _of_ranker(record: Mapping[str, Any]) -> bool:
     return str(record["phase"]).startswith("ranker")
 
 
-def _losses(title: str, records: Records, axes: Any, colours: tuple[str, str]) -> None:
+def _losses(title: str, records: Records, axes: Any, colors: tuple[str, str]) -> None:
     """A curve a phase, one beside the other: within the epochs where that is known, and the means of whole epochs."""
     ticks, names, begin = [], [], 0
     for number, phase in enumerate(dict.fromkeys(record["phase"] for record in records)):
         epochs = [record for record in records if record["phase"] == phase]
-        colour = colours[number % 2]
+        color = colors[number % 2]
         within_x: list[float] = []
         within: list[float] = []
         for place, record in enumerate(epochs):
             losses = record.get("losses") or []
             within_x += [begin + place + (step + 1) / len(losses) for step in range(len(losses))]
             within += losses
-        axes.plot(within_x, within, color=colour, linewidth=1.2, alpha=0.7)
+        axes.plot(within_x, within, color=color, linewidth=1.2, alpha=0.7)
         middles = [begin + place + 0.5 for place in range(len(epochs))]
-        axes.plot(middles, [record["loss"] for record in epochs], "o", color=colour, markersize=5)
+        axes.plot(middles, [record["loss"] for record in epochs], "o", color=color, markersize=5)
         if begin:
-            axes.axvline(begin, color=colour, linewidth=0.8, linestyle=":")
+            axes.axvline(begin, color=color, linewidth=0.8, linestyle=":")
         ticks.append(begin + len(epochs) / 2)
         names.append(f"{phase}\n{len(epochs)} epoch{'s' if len(epochs) > 1 else ''}")
         begin += len(epochs)
@@ -117,12 +117,12 @@ def _losses(title: str, records: Records, axes: Any, colours: tuple[str, str]) -
     axes.set(title=title, xlabel="phase after phase; dots: means of epochs")
 
 
-def _metrics(judged: Records, axes: Any, colours: tuple[str, str]) -> None:
+def _metrics(judged: Records, axes: Any, colors: tuple[str, str]) -> None:
     """The metrics of every epoch, each with its latest number beside it."""
-    for metric, colour in zip(_SHOWN, colours, strict=True):
+    for metric, color in zip(_SHOWN, colors, strict=True):
         values = [record[metric] for record in judged]
         epochs = [record["epoch"] for record in judged]
-        axes.plot(epochs, values, marker="o", color=colour)
+        axes.plot(epochs, values, marker="o", color=color)
         axes.annotate(
             f"{metric} {values[-1]:.2f}",
             (epochs[-1], values[-1]),
@@ -135,10 +135,10 @@ def _metrics(judged: Records, axes: Any, colours: tuple[str, str]) -> None:
     axes.xaxis.get_major_locator().set_params(integer=True)
 
 
-def _bars(best: Mapping[str, float], axes: Any, colours: tuple[str, str]) -> None:
+def _bars(best: Mapping[str, float], axes: Any, colors: tuple[str, str]) -> None:
     """The metrics of the whole model, which are measured once."""
     names = [name for name in best if "@" in name]
-    bars = axes.barh(names, [best[name] for name in names], color=[colours[name.startswith("MRR")] for name in names])
+    bars = axes.barh(names, [best[name] for name in names], color=[colors[name.startswith("MRR")] for name in names])
     axes.bar_label(bars, fmt="%.2f", padding=4)
     axes.invert_yaxis()
     axes.margins(x=0.18)

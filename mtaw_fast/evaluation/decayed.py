@@ -47,9 +47,9 @@ class DecayedCounts:
                 self._add(other, item, weight)
                 self._add(item, other, BACKWARD * weight)
 
-    def _add(self, item: int, neighbour: int, weight: float) -> None:
+    def _add(self, item: int, neighbor: int, weight: float) -> None:
         row = self._pairs.setdefault(item, {})
-        row[neighbour] = row.get(neighbour, 0.0) + weight
+        row[neighbor] = row.get(neighbor, 0.0) + weight
 
     def _weight(self, time: int) -> float:
         if math.isinf(self._half_life):

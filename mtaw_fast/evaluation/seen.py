@@ -38,7 +38,7 @@ def warnings_of(bundle: Bundle, dataset: Dataset, samples: Samples) -> list[str]
     says how much of the samples the bundle has seen, as far as its session memory tells.
     """
     found = []
-    same, learned = same_training_part(bundle, dataset), bundle.model.learned
+    same, learned = same_training_part(bundle, dataset), bundle.model.log_progress
     seen = None
     if same is False or learned is not None:
         seen = seen_targets(bundle, dataset, samples)
@@ -59,7 +59,7 @@ def warnings_of(bundle: Bundle, dataset: Dataset, samples: Samples) -> list[str]
 def may_know(bundle: Bundle, dataset: Dataset, samples: Samples) -> bool:
     """Whether the bundle may have met the samples: trained on other sessions, or learning since, and by its session
     memory they are more than chance has in common (or it has no memory that would tell)."""
-    if same_training_part(bundle, dataset) is not False and bundle.model.learned is None:
+    if same_training_part(bundle, dataset) is not False and bundle.model.log_progress is None:
         return False
     seen = seen_targets(bundle, dataset, samples)
     return seen is None or seen >= _LEAK * len(samples)

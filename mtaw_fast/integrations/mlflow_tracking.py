@@ -130,7 +130,7 @@ class MlflowRun:
             self._log_parameters()
             self._catch_up(bundle.metrics.get("history") or [])
             self._log(_final(bundle), 0)
-            self._client.set_tag(self.run_id, "softmax", bundle.config.softmax)  # the setting may say auto
+            self._client.set_tag(self.run_id, "softmax", bundle.config.loss.softmax)  # the setting may say auto
             curves = self._folder / "curves.png"
             if curves.is_file():
                 self._client.log_artifact(self.run_id, str(curves))
@@ -186,7 +186,7 @@ class MlflowRun:
         from mlflow.entities import Param
 
         values = {
-            **self._config.as_dict(),
+            **self._config.settings(),
             "dataset": self._dataset.name,
             "dataset_fingerprint": self._dataset.fingerprint,
             "dataset_items": self._dataset.n_items,

@@ -19,7 +19,7 @@ from mtaw_fast.integrations.ray_source import read_pieces
 from mtaw_fast.scoring.plan import Block, Plan
 from mtaw_fast.scoring.scorer import BATCH_ROWS, Scorer
 from mtaw_fast.scoring.sessions import SESSION, read_rows
-from mtaw_fast.storage.cpus import usable_cpus
+from mtaw_fast.system.cpus import usable_cpus
 
 _NUMBER, _FAILED, _SECONDS = b"block", b"failed", b"seconds"  # in the metadata of a block's table
 _ERRORS = (MtawError, OSError, MemoryError)

@@ -20,7 +20,7 @@ from typing import Any
 
 from mtaw_fast.errors import MtawError, UsageError, require
 from mtaw_fast.integrations.connection import connected, one_line
-from mtaw_fast.integrations.roster import Report, roster_of
+from mtaw_fast.integrations.replica_registry import Report, registry_of
 from mtaw_fast.service.settings import Settings
 from mtaw_fast.service.snapshot import current_version
 
@@ -152,7 +152,7 @@ def deploy(
     _check(settings)
     settings = dataclasses.replace(settings, bundle=settings.bundle.absolute())
     version = current_version(settings.bundle)
-    roster = roster_of(ray, name)
+    registry = registry_of(ray, name)
     serve.start(proxy_location="EveryNode", http_options={"host": settings.host, "port": settings.port})
     _check_address(settings)
     known = name in serve.status().applications
@@ -165,18 +165,18 @@ def deploy(
             lambda: serve.run(application, name=name, route_prefix=prefix),
             lambda: name in serve.status().applications,
         )
-        _await(ray, serve, roster, name, version, wait)
+        _await(ray, serve, registry, name, version, wait)
     except (RuntimeError, TimeoutError, ValueError, serve.exceptions.RayServeException) as error:
         stopped = isinstance(error, _StopAskedError)
         why = (None if stopped else _why(serve, name)) or one_line(error)
         if known:
-            now = _health(ray, serve, roster, name)
+            now = _health(ray, serve, registry, name)
             why += f"; {now.problem}" if len(now.versions) > 1 else f"; the old ones go on ({len(now.replicas)})"
         else:
             _take_back(serve, name)
         made = StoppedError if stopped else ReplicaError
         raise made(f"the replicas could not be deployed: {why}") from None
-    except ReplicaError:  # Serve has them up, and they or the roster say nothing
+    except ReplicaError:  # Serve has them up, and they or the registry say nothing
         if not known:
             _take_back(serve, name)
         raise
@@ -186,14 +186,14 @@ def deploy(
 def health(name: str = _NAME) -> Health:
     """How the deployment is. Raises UsageError where there is none, or without a Ray."""
     ray, serve = connected(), require("ray.serve", "ray")
-    return _health(ray, serve, roster_of(ray, name), name)
+    return _health(ray, serve, registry_of(ray, name), name)
 
 
 def undeploy(name: str = _NAME) -> None:
     """End a deployment: its replicas answer what they have, and stop."""
     ray, serve = connected(), require("ray.serve", "ray")
     serve.delete(name)
-    ray.kill(roster_of(ray, name))
+    ray.kill(registry_of(ray, name))
 
 
 def _take_back(serve: Any, name: str) -> None:
@@ -214,7 +214,7 @@ def _application(serve: Any, settings: Settings, scaling: Scaling, name: str, ve
         },
         max_ongoing_requests=settings.limits.queue + _MARGIN,
         ray_actor_options={"num_cpus": scaling.cpus},
-        graceful_shutdown_timeout_s=settings.grace,
+        graceful_shutdown_timeout_s=settings.shutdown_timeout,
         graceful_shutdown_wait_loop_s=_LOOK,
         health_check_period_s=_HEALTH_PERIOD,
         health_check_timeout_s=_HEALTH_TIMEOUT,
@@ -259,14 +259,14 @@ def _check_address(settings: Settings) -> None:
         )
 
 
-def _health(ray: Any, serve: Any, roster: Any, name: str) -> Health:
+def _health(ray: Any, serve: Any, registry: Any, name: str) -> Health:
     app = serve.status().applications.get(name)
     if app is None:
         raise UsageError(f"nothing is deployed as {name!r} in this cluster; deploy it first")
     try:
-        return Health(app.status.value, tuple(ray.get(roster.present.remote(), timeout=_HEALTH_TIMEOUT)))
+        return Health(app.status.value, tuple(ray.get(registry.present.remote(), timeout=_HEALTH_TIMEOUT)))
     except ray.exceptions.RayError as error:
-        raise ReplicaError(f"the replicas' roster does not answer ({type(error).__name__}); try again") from None
+        raise ReplicaError(f"the replicas' registry does not answer ({type(error).__name__}); try again") from None
 
 
 def _why(serve: Any, name: str) -> str | None:
@@ -325,10 +325,10 @@ def _within(wait: _Wait, work: Callable[[], object], arrived: Callable[[], bool]
         raise failed[0]
 
 
-def _await(ray: Any, serve: Any, roster: Any, name: str, version: str, wait: _Wait) -> None:
+def _await(ray: Any, serve: Any, registry: Any, name: str, version: str, wait: _Wait) -> None:
     """Until every replica serves the version. Raises ReplicaError where one refuses, TimeoutError as `wait` does."""
     while True:
-        now = _health(ray, serve, roster, name)
+        now = _health(ray, serve, registry, name)
         states = serve.status().applications[name].deployments[_DEPLOYMENT].replica_states
         settled = set(states) == {"RUNNING"} and now.status == "RUNNING"
         if settled and set(now.versions) == {version} and len(now.replicas) >= states["RUNNING"]:

@@ -11,12 +11,12 @@ from typing import Any
 
 from mtaw_fast.errors import require
 from mtaw_fast.integrations.connection import one_line
-from mtaw_fast.integrations.roster import PERIOD, ReplicaCounters, Report, roster_of
+from mtaw_fast.integrations.replica_registry import PERIOD, ReplicaCounters, Report, registry_of
 from mtaw_fast.service.app import make_app, make_service
 from mtaw_fast.service.background import in_background
-from mtaw_fast.service.counters import PID
-from mtaw_fast.service.log import configure_logging, log_event
-from mtaw_fast.service.metrics import Metrics
+from mtaw_fast.service.observability.counters import PID
+from mtaw_fast.service.observability.metrics import Metrics
+from mtaw_fast.service.observability.service_log import configure_logging, log_event
 from mtaw_fast.service.reload import Reloader
 from mtaw_fast.service.settings import Settings
 from mtaw_fast.service.snapshot import check_version, load_snapshot, signature
@@ -60,7 +60,7 @@ class Replica:
     def __init__(self, settings: Settings, version: str, name: str) -> None:
         configure_logging()
         self._ray = require("ray", "ray")
-        self._name, self._roster = name, roster_of(self._ray, name)
+        self._name, self._registry = name, registry_of(self._ray, name)
         self._replica: str = require("ray.serve", "ray").get_replica_context().replica_id.unique_id
         password = os.environ.get(PASSWORD_VARIABLE, "").strip() or None
         settings = dataclasses.replace(settings, sessions_password=password)
@@ -84,7 +84,7 @@ class Replica:
     def check_health(self) -> None:
         """Make a ranking; where that fails, Serve puts another replica in the place of this one.
 
-        The session store's and the roster's health is not this replica's: another one would find them no better.
+        The session store's and the registry's health is not this replica's: another one would find them no better.
         """
         recommender = self._service.reloader.snapshot.recommender
         recommender.recommend(recommender.ids.external(recommender.bundle.most_clicked[:1]), 1)
@@ -102,15 +102,15 @@ class Replica:
                 failing = True
 
     async def _report(self) -> None:
-        """Tell the roster, and learn of the others. While it is away, what it last told holds."""
+        """Tell the registry, and learn of the others. While it is away, what it last told holds."""
         self._service.gauge()
         report = Report(
             self._replica, socket.gethostname(), os.getpid(), self._service.reloader.snapshot.version,
             self._service.queue.length, self._counters.own_counts(), self._counters.own_by_version(),
         )  # fmt: skip
         try:
-            self._counters.others = await self._roster.exchange.remote(report)
+            self._counters.others = await self._registry.exchange.remote(report)
         except self._ray.exceptions.RayError as error:
             log_event("roster_unavailable", level="warning", reason=type(error).__name__)
             with contextlib.suppress(Exception):  # Ray's own head is away, of which every layer tells otherwise: later
-                self._roster = await in_background(lambda: roster_of(self._ray, self._name))
+                self._registry = await in_background(lambda: registry_of(self._ray, self._name))

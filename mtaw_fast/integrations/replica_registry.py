@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mtaw_fast.integrations.connection import NAMESPACE
-from mtaw_fast.service.counters import Counters
-from mtaw_fast.service.metrics import GAUGES, WIDTH, Metrics
-from mtaw_fast.service.tallies import Counts, added_up
+from mtaw_fast.service.observability.counters import Counters
+from mtaw_fast.service.observability.metrics import GAUGES, WIDTH, Metrics
+from mtaw_fast.service.observability.version_counters import Counts, added_up
 
 PERIOD = 1.0  # seconds between two reports of a replica
 _PRESENT = 3.5  # seconds after its last report that a replica counts as one
@@ -48,7 +48,7 @@ class Others:
     by_version: Counts = field(default_factory=dict)
 
 
-class Roster:
+class ReplicaRegistry:
     """The actor's class. clock: seconds."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -104,14 +104,14 @@ class Roster:
 _GAUGES = frozenset(GAUGES)
 
 
-def roster_of(ray: Any, app: str) -> Any:
-    """The handle of an app's roster, which is started where there is none."""
-    options = {"name": f"roster-{app}", "namespace": NAMESPACE, "lifetime": "detached", "get_if_exists": True}
-    return ray.remote(Roster).options(**options, max_restarts=-1, num_cpus=0).remote()
+def registry_of(ray: Any, app: str) -> Any:
+    """The handle of an app's registry, which is started where there is none."""
+    options = {"name": f"registry-{app}", "namespace": NAMESPACE, "lifetime": "detached", "get_if_exists": True}
+    return ray.remote(ReplicaRegistry).options(**options, max_restarts=-1, num_cpus=0).remote()
 
 
 class ReplicaCounters(Counters):
-    """A replica's own row, and what the roster last told of the others."""
+    """A replica's own row, and what the registry last told of the others."""
 
     def __init__(self) -> None:
         super().__init__(Metrics.make(1), 1, WIDTH, 0)

@@ -12,7 +12,7 @@ from typing import Any
 from mtaw_fast.errors import MtawError, require
 from mtaw_fast.integrations.cluster import HERE, cluster, find_ray
 from mtaw_fast.integrations.ray_serve import Scaling, StoppedError, deploy, undeploy
-from mtaw_fast.service.log import configure_logging, flush_log, log_event
+from mtaw_fast.service.observability.service_log import configure_logging, flush_log, log_event
 from mtaw_fast.service.settings import Settings
 from mtaw_fast.service.snapshot import signature
 
@@ -22,7 +22,7 @@ _ROOM = 2  # processors that Ray counts with past what the replicas reserve: one
 def serve_replicas(settings: Settings, scaling: Scaling, address: str) -> None:
     """Deploy the bundle; then leave, where `address` names a cluster, or serve until SIGTERM or SIGINT on one of ours.
 
-    There the bundle is looked at every `watch` seconds, and at SIGHUP, and the replicas roll to what has taken its
+    There the bundle is looked at every `reload_interval` seconds, and at SIGHUP, and the replicas roll to what has taken its
     place; one that cannot be served is logged, and the old one goes on. To be told to stop while it deploys is no error
     there. Raises as `cluster` and `deploy`.
     """
@@ -53,7 +53,7 @@ def serve_replicas(settings: Settings, scaling: Scaling, address: str) -> None:
 
 
 def _watch(settings: Settings, scaling: Scaling, seen: Any, stop: threading.Event, look: threading.Event) -> None:
-    while not stop.wait(settings.watch):
+    while not stop.wait(settings.reload_interval):
         now = signature(settings.bundle)
         if now == seen and not look.is_set():
             continue

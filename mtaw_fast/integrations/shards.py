@@ -13,7 +13,7 @@ import numpy as np
 from mtaw_fast.bundle import Bundle
 from mtaw_fast.data.filters import Filter
 from mtaw_fast.errors import BundleError, MtawError, UsageError
-from mtaw_fast.ranking.retrieval import ScanIndex
+from mtaw_fast.ranking.retrieval import NativeIndex
 from mtaw_fast.ranking.retrieval.merging import Found
 from mtaw_fast.service.snapshot import version_of
 
@@ -81,7 +81,7 @@ class Shard:
         try:
             vectors = source.vectors()
             self._shape = vectors.shape
-            self._index = ScanIndex(vectors)
+            self._index = NativeIndex(vectors)
         except MtawError as error:
             self._failure = error
 

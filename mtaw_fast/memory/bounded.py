@@ -1,8 +1,8 @@
 """The memory's tables built within a bound of memory: in one pass where that fits, else range of items by range.
 
 What a pass takes is bounded before it: 12 bytes a click and 12 a session for its copy of the sessions, 9 a click, 4 a
-session and 81 an item beside it, and of the rows that it makes 20 for each neighbour and 4 for each posting. An item
-has at most `max_neighbours` neighbours, and no more than the other clicks of its sessions. Ranges share the rows among
+session and 81 an item beside it, and of the rows that it makes 20 for each neighbor and 4 for each posting. An item
+has at most `max_neighbors` neighbors, and no more than the other clicks of its sessions. Ranges share the rows among
 them; the rest may stay, where popular items are in most sessions. Axes: N items, S sessions, T clicks.
 """
 
@@ -21,7 +21,7 @@ from mtaw_fast.errors import MtawError, UsageError
 from mtaw_fast.memory.ranges import item_ranges, join_ranges, write_range
 from mtaw_fast.memory.settings import MemorySettings
 from mtaw_fast.memory.tables import MemoryTables
-from mtaw_fast.storage.tensorfile import hold_tensors
+from mtaw_fast.storage.tensor_file import open_sealed_tensors
 
 MOST_RANGES = 256
 _SCRATCH = ".tables-"
@@ -38,7 +38,7 @@ class PassBytes:
     fixed : int
         For sessions and items.
     rows : int
-        For neighbours and postings.
+        For neighbors and postings.
     """
 
     fixed: int
@@ -64,7 +64,7 @@ def pass_bytes(sessions: Sessions, n_items: int, settings: MemorySettings) -> Pa
         clicks += np.bincount(shard.items, minlength=n_items)
         weights = np.repeat(shard.lengths - 1, shard.lengths).astype(np.float64)
         others += np.bincount(shard.items, weights, minlength=n_items).astype(np.int64)
-    pairs = int(np.minimum(others, settings.max_neighbours or n_items).sum())
+    pairs = int(np.minimum(others, settings.max_neighbors or n_items).sum())
     postings = int(np.minimum(clicks, settings.max_postings or len(sessions)).sum())
     fixed = _PER_CLICK * sessions.n_clicks + _PER_SESSION * len(sessions) + _PER_ITEM * n_items
     return PassBytes(fixed, _PER_PAIR * pairs + _PER_POSTING * postings)
@@ -125,7 +125,7 @@ def build_in_ranges(
             write_range(parts[-1], shards, n_items, settings, first, last, threads)
         path = Path(name) / "tables"
         join_ranges(path, parts, shards, settings)
-        return MemoryTables.load(hold_tensors(path, mapping="map"))
+        return MemoryTables.load(open_sealed_tensors(path, mapping="map"))
 
 
 def _scratch(folder: Path) -> tempfile.TemporaryDirectory[str]:

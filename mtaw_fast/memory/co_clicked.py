@@ -12,16 +12,16 @@ from mtaw_fast.memory.tables import MemoryTables
 _SES = PAIR_KINDS.index("ses")
 
 
-def neighbours(tables: MemoryTables, item: int) -> tuple[np.ndarray, np.ndarray]:
-    """The kept neighbours of an item and the cosine with each: (int32[n], float32[n]), in the order of the tables.
+def neighbors(tables: MemoryTables, item: int) -> tuple[np.ndarray, np.ndarray]:
+    """The kept neighbors of an item and the cosine with each: (int32[n], float32[n]), in the order of the tables.
 
-    The cosine: sessions that hold both (`ses`) / sqrt((total of the item + 1) (total of the neighbour + 1)). No
-    neighbours where the tables do not know the item.
+    The cosine: sessions that hold both (`ses`) / sqrt((total of the item + 1) (total of the neighbor + 1)). No
+    neighbors where the tables do not know the item.
     """
     if item >= tables.n_items:
         return np.empty(0, np.int32), np.empty(0, np.float32)
     row = slice(tables.row_offsets[item], tables.row_offsets[item + 1])
-    others = tables.neighbours[row]
+    others = tables.neighbors[row]
     counts = (tables.values[row, _SES].astype(np.uint32) << 16).view(np.float32).astype(np.float64)
     totals = tables.totals[:, _SES]
     roots = np.sqrt((float(totals[item]) + 1) * (totals[others].astype(np.float64) + 1))
@@ -30,7 +30,7 @@ def neighbours(tables: MemoryTables, item: int) -> tuple[np.ndarray, np.ndarray]
 
 def cosine(tables: MemoryTables, item: int, other: int) -> float:
     """The same of one pair, whether it was kept or not: then by the latest sessions of both. 0 where none has both."""
-    others, cosines = neighbours(tables, item)
+    others, cosines = neighbors(tables, item)
     place = np.flatnonzero(others == other)
     if len(place) and cosines[place[0]] > 0:
         return float(cosines[place[0]])

@@ -11,13 +11,13 @@ import numpy as np
 from mtaw_fast.errors import DataError, UsageError, shown
 from mtaw_fast.kernels.native.memory_tables import TABLES
 from mtaw_fast.memory.settings import MemorySettings
-from mtaw_fast.storage.held import HeldFile
-from mtaw_fast.storage.tensorfile import map_tensors, write_joined
+from mtaw_fast.storage.sealed_file import SealedFile
+from mtaw_fast.storage.tensor_file import map_tensors, write_joined
 
 LAYOUT = 1
 _SETTINGS = "settings"
-_FIELDS = ("window", "span", "recency_share", "recency", "max_neighbours", "max_postings")
-_COUNTS = ("window", "span", "max_neighbours", "max_postings")
+_FIELDS = ("window", "span", "recency_share", "recency", "max_neighbors", "max_postings")
+_COUNTS = ("window", "span", "max_neighbors", "max_postings")
 
 
 def write_tables(path: Path, arrays: Mapping[str, np.ndarray], settings: MemorySettings) -> None:
@@ -35,7 +35,7 @@ def write_joined_tables(path: Path, pieces: Mapping[str, Sequence[np.ndarray]], 
     write_joined(path, {**pieces, _SETTINGS: [np.array(numbers, dtype=np.float64)]})
 
 
-def read_tables(path: Path | HeldFile) -> tuple[dict[str, np.ndarray], MemorySettings]:
+def read_tables(path: Path | SealedFile) -> tuple[dict[str, np.ndarray], MemorySettings]:
     """Read what `write_tables` wrote; read-only. Raises DataError where it is missing, damaged or of another layout.
 
     Of the arrays, only that they are there is checked.
@@ -44,7 +44,7 @@ def read_tables(path: Path | HeldFile) -> tuple[dict[str, np.ndarray], MemorySet
     def broken(reason: str) -> DataError:
         return DataError(f"{path}: {reason}; restore the file or build the memory anew")
 
-    arrays = map_tensors(path)
+    arrays = map_tensors(path, former={"neighbours": "neighbors"})
     numbers = arrays.pop(_SETTINGS, None)
     if numbers is None or numbers.dtype != np.float64 or numbers.shape != (len(_FIELDS) + 2,):
         raise broken("there are no settings of memory tables in it")

@@ -13,15 +13,15 @@ from pathlib import Path
 import numpy as np
 
 from mtaw_fast.errors import DataError
-from mtaw_fast.storage.held import HeldFile
-from mtaw_fast.storage.tensorfile import map_tensors, write_tensors
+from mtaw_fast.storage.sealed_file import SealedFile
+from mtaw_fast.storage.tensor_file import map_tensors, write_tensors
 
 LAYOUT = 1
 _ABOUT = "about"  # in a file: UTF-8 JSON of the layout and of what is no array
 _TYPES = {
     "keys": np.uint64, "sessions": np.int32, "last": np.int64, "seen": np.uint64,
     "untrained": np.int32, "removed": np.int32,
-    "hidden": np.int32, "seed_items": np.int32, "seed_neighbours": np.int32, "carried": np.uint8,
+    "hidden": np.int32, "seed_items": np.int32, "seed_neighbors": np.int32, "carried": np.uint8,
 }  # fmt: skip
 
 
@@ -30,7 +30,7 @@ def _nothing(dtype: type) -> Callable[[], np.ndarray]:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Learned:
+class LogProgress:
     """What a model knows of a log.
 
     Attributes
@@ -42,7 +42,7 @@ class Learned:
     clock : int
         Unix milliseconds of the newest event.
     keys : uint64[L]
-        Ascending: which session ids (`live.book.key_of`) are in the tables.
+        Ascending: which session ids (`online.state.session_tracker.key_of`) are in the tables.
     sessions : int32[L]
         Their places there.
     last : int64[L]
@@ -53,13 +53,13 @@ class Learned:
         Items that no training of the encoder has seen: their vectors follow what they are clicked with.
     removed, hidden : int32[..]
         Items that are never recommended again, and those with too few clicks so far.
-    seed_items, seed_neighbours : int32[K]
-        Pairs of an item that was added by hand and a neighbour that was named with it.
+    seed_items, seed_neighbors : int32[K]
+        Pairs of an item that was added by hand and a neighbor that was named with it.
     carried : uint8[..]
         Clicks of sessions that were not over: UTF-8 lines of JSON in the log's order.
     open : mapping of str to (int, bool)
         Of sessions that were not over, by their ids, what `carried` does not tell: Unix milliseconds of the last click,
-        learned or not, and whether it is a machine's, of which nothing is learned.
+        learned or not, and whether it is a bot, of which nothing is learned.
     since : int | None
         Unix milliseconds up to which a training knew the log's clicks by their times: they are not learned. None where
         that is not known.
@@ -81,7 +81,7 @@ class Learned:
     removed: np.ndarray = field(default_factory=_nothing(np.int32))
     hidden: np.ndarray = field(default_factory=_nothing(np.int32))
     seed_items: np.ndarray = field(default_factory=_nothing(np.int32))
-    seed_neighbours: np.ndarray = field(default_factory=_nothing(np.int32))
+    seed_neighbors: np.ndarray = field(default_factory=_nothing(np.int32))
     carried: np.ndarray = field(default_factory=_nothing(np.uint8))
     open: Mapping[str, tuple[int, bool]] = field(default_factory=dict)
     since: int | None = None
@@ -92,7 +92,7 @@ class Learned:
             if array.dtype != dtype or array.ndim != 1:
                 raise DataError(f"what was learned: {name} must be a vector of {np.dtype(dtype)}; learn again")
         if not len(self.keys) == len(self.sessions) == len(self.last) or len(self.seed_items) != len(
-            self.seed_neighbours
+            self.seed_neighbors
         ):
             raise DataError("what was learned: its arrays differ in length; learn again")
         if (self.keys[1:] < self.keys[:-1]).any():
@@ -100,7 +100,7 @@ class Learned:
 
     def check(self, n_items: int, n_sessions: int) -> None:
         """Raise DataError where an item or a session lies outside a model of N items and S sessions."""
-        for name in ("untrained", "removed", "hidden", "seed_items", "seed_neighbours", "sessions"):
+        for name in ("untrained", "removed", "hidden", "seed_items", "seed_neighbors", "sessions"):
             array, most = getattr(self, name), n_sessions if name == "sessions" else n_items
             if len(array) and (array.min() < 0 or array.max() >= most):
                 raise DataError(f"what was learned: {name} points outside 0..{most - 1}; learn again")
@@ -118,9 +118,9 @@ class Learned:
         write_tensors(path, {_ABOUT: text, **{name: getattr(self, name) for name in _TYPES}})
 
     @classmethod
-    def load(cls, path: Path | HeldFile) -> Learned:
+    def load(cls, path: Path | SealedFile) -> LogProgress:
         """Map what `save` wrote. Raises DataError where the file is missing, damaged or of another layout."""
-        arrays = map_tensors(path)
+        arrays = map_tensors(path, former={"seed_neighbours": "seed_neighbors"})
         try:
             about = json.loads(arrays.pop(_ABOUT).tobytes())
             if about["layout"] != LAYOUT:
@@ -128,7 +128,7 @@ class Learned:
             if set(arrays) != set(_TYPES):
                 raise KeyError(next(iter(set(arrays) ^ set(_TYPES))))
             # Older ones lack the next two.
-            ongoing = {str(name): (int(last), bool(machine)) for name, (last, machine) in about.get("open", {}).items()}
+            ongoing = {str(name): (int(last), bool(bot)) for name, (last, bot) in about.get("open", {}).items()}
             since = None if about.get("since") is None else int(about["since"])
             return cls(
                 str(about["log"]), str(about["position"]), int(about["clock"]), open=ongoing, since=since, **arrays

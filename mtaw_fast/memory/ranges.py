@@ -18,11 +18,11 @@ from mtaw_fast.errors import DataError, MtawError, UsageError
 from mtaw_fast.kernels.native.memory_tables import TABLES, build_tables
 from mtaw_fast.memory.files import write_joined_tables
 from mtaw_fast.memory.settings import MemorySettings
-from mtaw_fast.storage.tensorfile import map_tensors, write_tensors
+from mtaw_fast.storage.tensor_file import map_tensors, write_tensors
 
-_PAIRS = ("neighbours", "latest", "values")
+_PAIRS = ("neighbors", "latest", "values")
 _ITEMS = ("totals", "counts")
-_OFFSETS = {"row_offsets": "neighbours", "post_offsets": "postings"}
+_OFFSETS = {"row_offsets": "neighbors", "post_offsets": "postings"}
 
 
 def item_ranges(clicks: np.ndarray, count: int) -> list[tuple[int, int]]:
@@ -85,7 +85,7 @@ def write_range(
         On an item outside 0..N-1, or more than 2^31 - 1 clicks in the sessions of the range: take more ranges.
     """
     sessions = touching(shards, first, last)
-    numbers = ("window", "span", "recency", "max_neighbours", "max_postings")
+    numbers = ("window", "span", "recency", "max_neighbors", "max_postings")
     native = {name: getattr(settings, name) for name in numbers}
     try:
         made = build_tables(

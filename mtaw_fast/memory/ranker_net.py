@@ -9,8 +9,8 @@ import numpy as np
 
 from mtaw_fast.errors import DataError
 from mtaw_fast.kernels.native import memory_query
-from mtaw_fast.storage.held import HeldFile
-from mtaw_fast.storage.tensorfile import map_tensors, write_tensors
+from mtaw_fast.storage.sealed_file import SealedFile
+from mtaw_fast.storage.tensor_file import map_tensors, write_tensors
 
 _NAMES = "features"  # the names in a file: uint8, UTF-8, one a line
 _PANEL, _MOST_UNITS = 8, 256
@@ -88,7 +88,7 @@ class RankerNet:
         write_tensors(path, {**self.arrays(), _NAMES: names})
 
     @classmethod
-    def load(cls, path: Path | HeldFile) -> RankerNet:
+    def load(cls, path: Path | SealedFile) -> RankerNet:
         """Read what `save` wrote. Raises DataError where the file is missing, damaged or for other features."""
         arrays = map_tensors(path)
         wanted = {one.name for one in fields(cls)}

@@ -27,8 +27,8 @@ class MemorySettings:
     recency : float, optional
         Sessions after which a pair's weight in `rec` has fallen to 1/e, at least 1. Built tables hold the number, so
         that an update does not change it.
-    max_neighbours : int, default 512
-        Neighbours of an item that are kept, the strongest; 0 keeps all.
+    max_neighbors : int, default 512
+        Neighbors of an item that are kept, the strongest; 0 keeps all.
     max_postings : int, default 500
         Sessions of an item that are kept, the latest; 0 keeps all.
 
@@ -42,7 +42,7 @@ class MemorySettings:
     span: int = 40
     recency_share: float = 0.1
     recency: float | None = None
-    max_neighbours: int = 512
+    max_neighbors: int = 512
     max_postings: int = 500
 
     def __post_init__(self) -> None:
@@ -51,7 +51,7 @@ class MemorySettings:
             "span": _is_count(self.span, 1),
             "recency_share": 0 < self.recency_share < math.inf,
             "recency": self.recency is None or 0 < self.recency < math.inf,
-            "max_neighbours": _is_count(self.max_neighbours, 0),
+            "max_neighbors": _is_count(self.max_neighbors, 0),
             "max_postings": _is_count(self.max_postings, 0),
         }
         for name, ok in fine.items():
@@ -68,18 +68,20 @@ class MemorySettings:
 def memory_settings(config: Config) -> MemorySettings:
     """What a training's settings say of the tables."""
     return MemorySettings(
-        window=config.window,
-        span=config.span,
-        recency_share=config.recency,
-        max_neighbours=config.max_neighbours,
-        max_postings=config.max_postings,
+        window=config.memory.window,
+        span=config.memory.span,
+        recency_share=config.memory.recency,
+        max_neighbors=config.memory.max_neighbors,
+        max_postings=config.memory.max_postings,
     )
 
 
 def query_settings(config: Config, timed: bool = False) -> QuerySettings:
     """What a training's settings say of the candidates. timed: of a memory with trends."""
-    trends = config.trend_candidates if timed else 0
-    return QuerySettings(others=config.near_candidates, dense=config.dense_candidates, trends=trends)
+    trends = config.memory.trend_candidates if timed else 0
+    return QuerySettings(
+        others=config.memory.cooccurrence_candidates, dense=config.memory.dense_candidates, trends=trends
+    )
 
 
 def _is_count(value: int, least: int) -> bool:

@@ -18,7 +18,7 @@ from mtaw_fast.kernels.native.memory_query import QuerySettings, SessionMemory
 from mtaw_fast.kernels.native.memory_tables import TABLES, build_tables, check_tables, update_tables
 from mtaw_fast.memory import files
 from mtaw_fast.memory.settings import MemorySettings
-from mtaw_fast.storage.held import HeldFile
+from mtaw_fast.storage.sealed_file import SealedFile
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -36,15 +36,15 @@ class MemoryTables:
     Parameters
     ----------
     row_offsets : int64[N + 1]
-        The neighbours b of item a are at row_offsets[a] .. row_offsets[a + 1] - 1 of the next three.
-    neighbours : int32[P]
+        The neighbors b of item a are at row_offsets[a] .. row_offsets[a + 1] - 1 of the next three.
+    neighbors : int32[P]
         The strongest first: by the sum over fwd, bwd, ses, rec of value/(total + 1), ties by id.
     latest : int32[P]
         The latest session that added to the pair.
     values : uint16[P, 6]
         The statistics as bfloat16 (to the nearest, ties to even).
     totals : float32[N, 6]
-        Sums over the whole row, those cut off after `max_neighbours` too.
+        Sums over the whole row, those cut off after `max_neighbors` too.
     counts : int32[N, 5]
         Clicks; sessions; clicks that their session repeats later, and as the very next one; the latest session with the
         item, -1 without any.
@@ -66,7 +66,7 @@ class MemoryTables:
     """
 
     row_offsets: np.ndarray
-    neighbours: np.ndarray
+    neighbors: np.ndarray
     latest: np.ndarray
     values: np.ndarray
     totals: np.ndarray
@@ -81,7 +81,7 @@ class MemoryTables:
         if self.settings.recency is None:
             raise UsageError("memory tables: settings.recency must be a number; see MemorySettings.resolved")
         try:
-            check_tables(self.arrays(), self.settings.max_neighbours, self.settings.max_postings)
+            check_tables(self.arrays(), self.settings.max_neighbors, self.settings.max_postings)
         except ValueError as error:
             raise DataError(f"memory tables: {error}; build them anew") from None
 
@@ -203,7 +203,7 @@ class MemoryTables:
         return MemoryTables(**_sealed(arrays), settings=self.settings)
 
     @classmethod
-    def load(cls, path: Path | HeldFile) -> MemoryTables:
+    def load(cls, path: Path | SealedFile) -> MemoryTables:
         """Read the tables that `save` wrote, read-only. Raises DataError where the file is missing or damaged."""
         arrays, settings = files.read_tables(path)
         try:
@@ -269,7 +269,7 @@ class MemoryTables:
 
 
 def _native_settings(settings: MemorySettings) -> dict:
-    return {name: getattr(settings, name) for name in ("window", "span", "recency", "max_neighbours", "max_postings")}
+    return {name: getattr(settings, name) for name in ("window", "span", "recency", "max_neighbors", "max_postings")}
 
 
 def _sealed(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

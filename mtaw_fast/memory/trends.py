@@ -17,8 +17,8 @@ from mtaw_fast.config import Config
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import DataError, UsageError, shown
 from mtaw_fast.kernels.native.trends import HALF_LIVES, TRENDS, Trends, build_trends, check_trends
-from mtaw_fast.storage.held import HeldFile
-from mtaw_fast.storage.tensorfile import map_tensors, write_tensors
+from mtaw_fast.storage.sealed_file import SealedFile
+from mtaw_fast.storage.tensor_file import map_tensors, write_tensors
 
 LAYOUT = 1
 _SETTINGS = "settings"
@@ -38,7 +38,7 @@ class TrendSettings:
         Ascending, whole ms. Pairs have the last five.
     window : int, default 10
         Clicks apart, at most, of a pair.
-    max_neighbours : int, default 256
+    max_neighbors : int, default 256
         Of an item, the strongest; 0 keeps all.
 
     Raises
@@ -49,7 +49,7 @@ class TrendSettings:
 
     half_lives: tuple[float, ...] = _DEFAULT_HOURS
     window: int = 10
-    max_neighbours: int = 256
+    max_neighbors: int = 256
 
     def __post_init__(self) -> None:
         lives = self.half_lives
@@ -58,7 +58,7 @@ class TrendSettings:
             and all(0 < hours <= _MOST_HOURS for hours in lives)
             and all(a < b for a, b in zip((0, *self.half_lives_ms), self.half_lives_ms, strict=False)),
             "window": _is_count(self.window, 1),
-            "max_neighbours": _is_count(self.max_neighbours, 0),
+            "max_neighbors": _is_count(self.max_neighbors, 0),
         }
         for name, ok in fine.items():
             if not ok:
@@ -72,7 +72,7 @@ class TrendSettings:
     @property
     def native(self) -> dict[str, Any]:
         """As the native calls take them."""
-        return {"half_lives": self.half_lives_ms, "window": self.window, "max_neighbours": self.max_neighbours}
+        return {"half_lives": self.half_lives_ms, "window": self.window, "max_neighbors": self.max_neighbors}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -84,8 +84,8 @@ class TrendTables:
         fwd  1/distance for every click on b after one on a, at most `window` clicks apart in their session, weighing
              as the later of both clicks; bwd: the same with b before a
 
-    row_offsets: int64[N + 1]; the neighbours of item a are at row_offsets[a] .. row_offsets[a + 1] - 1 of
-    neighbours: int32[P], the strongest first: by the sum over the lanes of (fwd + bwd) / (their totals + 1), ties by
+    row_offsets: int64[N + 1]; the neighbors of item a are at row_offsets[a] .. row_offsets[a + 1] - 1 of
+    neighbors: int32[P], the strongest first: by the sum over the lanes of (fwd + bwd) / (their totals + 1), ties by
     id.
     values: uint16[P, 10], fwd by half-life and then bwd, as bfloat16 (to the nearest, ties to even).
     totals: float32[N, 10], sums over the whole row, those cut off too.
@@ -98,7 +98,7 @@ class TrendTables:
     """
 
     row_offsets: np.ndarray
-    neighbours: np.ndarray
+    neighbors: np.ndarray
     values: np.ndarray
     totals: np.ndarray
     counts: np.ndarray
@@ -159,7 +159,7 @@ class TrendTables:
         return cls(**arrays, settings=settings)
 
     @classmethod
-    def load(cls, path: Path | HeldFile) -> TrendTables:
+    def load(cls, path: Path | SealedFile) -> TrendTables:
         """Map the tables that `save` wrote, read-only. Raises DataError where the file is missing or damaged."""
         arrays, settings = _read(path)
         try:
@@ -170,7 +170,7 @@ class TrendTables:
     def save(self, path: Path) -> None:
         """Write everything to `path` as one safetensors file, atomically."""
         chosen = self.settings
-        numbers = [LAYOUT, *chosen.half_lives, chosen.window, chosen.max_neighbours]
+        numbers = [LAYOUT, *chosen.half_lives, chosen.window, chosen.max_neighbors]
         write_tensors(path, {**self.arrays(), _SETTINGS: np.array(numbers, dtype=np.float64)})
 
     def live(self, capacity: int, **options: Any) -> Trends:
@@ -192,11 +192,11 @@ class TrendTables:
         return sum(array.nbytes for array in self.arrays().values())
 
 
-def _read(path: Path | HeldFile) -> tuple[Mapping[str, np.ndarray], TrendSettings]:
+def _read(path: Path | SealedFile) -> tuple[Mapping[str, np.ndarray], TrendSettings]:
     def broken(reason: str) -> DataError:
         return DataError(f"{path}: {reason}; restore the file or build the trends anew")
 
-    arrays = map_tensors(path)
+    arrays = map_tensors(path, former={"neighbours": "neighbors"})
     numbers = arrays.pop(_SETTINGS, None)
     n_lives = len(HALF_LIVES)
     if numbers is None or numbers.dtype != np.float64 or numbers.shape != (n_lives + 3,):
@@ -218,10 +218,10 @@ def trend_settings(config: Config) -> TrendSettings:
     """What a training's settings say of trends. Raises UsageError where the half-lives do not rise."""
     hours = {"s": 1 / 3600, "m": 1 / 60, "h": 1.0, "d": 24.0}
     try:
-        lives = tuple(float(text[:-1]) * hours[text[-1]] for text in config.half_lives.split(","))
+        lives = tuple(float(text[:-1]) * hours[text[-1]] for text in config.memory.half_lives.split(","))
     except (ValueError, KeyError, IndexError):
-        raise UsageError(f"setting half_lives={config.half_lives}: write 7 times such as 15m or 4h") from None
-    return TrendSettings(lives, window=config.window)
+        raise UsageError(f"setting half_lives={config.memory.half_lives}: write 7 times such as 15m or 4h") from None
+    return TrendSettings(lives, window=config.memory.window)
 
 
 def _is_count(value: int, least: int) -> bool:

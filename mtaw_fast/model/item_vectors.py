@@ -7,7 +7,7 @@ import numpy as np
 _ROWS = 1 << 16
 
 
-def normalised(embeddings: np.ndarray) -> np.ndarray:
+def normalized(embeddings: np.ndarray) -> np.ndarray:
     """float32[N, d] rows divided by their length (float64, rounded once); zero rows stay zero."""
     out = np.zeros(embeddings.shape, dtype=np.float32)
     for begin in range(0, len(embeddings), _ROWS):

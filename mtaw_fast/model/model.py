@@ -11,12 +11,12 @@ from mtaw_fast.config import Config
 from mtaw_fast.data.item_ids import ItemIds
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import BundleError
-from mtaw_fast.kernels.native.scan import quantise
+from mtaw_fast.kernels.native.scan import quantize
 from mtaw_fast.memory import MemoryTables, RankerNet
-from mtaw_fast.memory.learned import Learned
+from mtaw_fast.memory.log_progress import LogProgress
 from mtaw_fast.memory.trends import TrendTables
 from mtaw_fast.model.checks import check_array, check_finite, check_memory, check_weights
-from mtaw_fast.model.item_vectors import normalised
+from mtaw_fast.model.item_vectors import normalized
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -40,12 +40,12 @@ class Model:
     most_clicked : int32[N]
         Internal ids, most clicks first, equal ones in id order.
     scan : mapping of str to arrays, or None
-        The int8 codes of `item_vectors` (`kernels.native.scan.quantise`); None in bundles of format 1.
+        The int8 codes of `item_vectors` (`kernels.native.scan.quantize`); None in bundles of format 1.
     memory : MemoryTables or None
         The tables of the session memory.
     ranker_net : RankerNet or None
         The session memory's ranker; there where `memory` is.
-    learned : Learned or None
+    log_progress : LogProgress or None
         How far it has learned from a log of events; None where it never did.
     clicked_at : int64[T] or None
         Milliseconds since 1970 of the clicks in `memory.session_items`; None where the data set had none.
@@ -62,7 +62,7 @@ class Model:
     scan: Mapping[str, np.ndarray] | None
     memory: MemoryTables | None = None
     ranker_net: RankerNet | None = None
-    learned: Learned | None = None
+    log_progress: LogProgress | None = None
     clicked_at: np.ndarray | None = None
     trends: TrendTables | None = None
 
@@ -93,9 +93,9 @@ class Model:
         """
         _check("model", config, weights, ids, popularity, memory, ranker_net)
         check_finite("model", weights)
-        item_vectors = normalised(weights["item_embedding"])
+        item_vectors = normalized(weights["item_embedding"])
         order = most_clicked_first(popularity)
-        scan = quantise(item_vectors)
+        scan = quantize(item_vectors)
         whole = cls(
             config, weights, ids, popularity, item_vectors, order, scan, memory, ranker_net, None, clicked_at, trends
         )
@@ -105,7 +105,7 @@ class Model:
     def check(self, where: str) -> None:
         """Raise BundleError, naming `where`, unless the parts fit together; values are not looked at."""
         _check(where, self.config, self.weights, self.ids, self.popularity, self.memory, self.ranker_net)
-        check_array(where, "catalog", self.item_vectors, np.float32, (self.n_items, self.config.d))
+        check_array(where, "catalog", self.item_vectors, np.float32, (self.n_items, self.config.model.embedding_dim))
         check_array(where, "most_clicked", self.most_clicked, np.int32, (self.n_items,))
         if self.clicked_at is not None:
             clicks = 0 if self.memory is None else len(self.memory.session_items)
@@ -136,7 +136,7 @@ class Model:
     @property
     def trained_items(self) -> int:
         """How many items a training knew; those behind them came while serving."""
-        came = 0 if self.learned is None else len(self.learned.untrained)
+        came = 0 if self.log_progress is None else len(self.log_progress.untrained)
         return self.n_items - came
 
 

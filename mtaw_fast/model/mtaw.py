@@ -22,10 +22,10 @@ class MTAW(nn.Module):
 
     def __init__(self, config: Config, n_items: int) -> None:
         super().__init__()
-        d = config.d
+        d = config.model.embedding_dim
         self.config = config
         self.item_embedding = nn.Parameter(torch.empty(n_items, d))
-        self.position_embedding = nn.Parameter(torch.empty(config.positions, d))
+        self.position_embedding = nn.Parameter(torch.empty(config.model.max_positions, d))
         self.itl_query_weight = nn.Parameter(torch.empty(d, d))
         self.itl_query_bias = nn.Parameter(torch.empty(d))
         self.ffn_in_weight = nn.Parameter(torch.empty(d, d))
@@ -36,7 +36,7 @@ class MTAW(nn.Module):
         self.norm_bias = nn.Parameter(torch.zeros(d))
         self.iel_query_weight = nn.Parameter(torch.empty(d, d))
         self.iel_query_bias = nn.Parameter(torch.empty(d))
-        if config.recent > 0:
+        if config.model.recent_weight > 0:
             self.recent = nn.Parameter(torch.empty(2))
 
     def draw_weights(self, seed: int) -> MTAW:
@@ -44,7 +44,7 @@ class MTAW(nn.Module):
 
         The same seed gives the same bits on every device.
         """
-        bound = 1 / math.sqrt(self.config.d)
+        bound = 1 / math.sqrt(self.config.model.embedding_dim)
         generator = torch.Generator().manual_seed(seed)
         with torch.no_grad():
             for name, parameter in self.named_parameters():
@@ -68,7 +68,7 @@ class MTAW(nn.Module):
         items: int64[T]; offsets: int64[B + 1]. tiles: the offsets' plan, with which a GPU takes the fused kernels.
         seed: int64[1] where the model is; it fixes the dropout, which else comes from torch's generator.
         compute_dtype: of `prefix_interest`.
-        Returns float[T, d], not normalised.
+        Returns float[T, d], not normalized.
         """
         item_vectors = functional.embedding(items, self.item_embedding)
         return self.interests(item_vectors, offsets, tiles=tiles, seed=seed, compute_dtype=compute_dtype)
@@ -91,7 +91,7 @@ class MTAW(nn.Module):
         first = offsets[:-1].repeat_interleave(offsets.diff(), output_size=len(item_vectors))
         place = torch.arange(len(item_vectors), device=item_vectors.device) - first
         interests = self._interests(item_vectors, place, offsets, tiles, seed, compute_dtype, masks)
-        if self.config.recent == 0:
+        if self.config.model.recent_weight == 0:
             return interests
         gain, decay = (self.recent[0] * RATE).exp(), (self.recent[1] * RATE).sigmoid()
         return interests + gain * recent_clicks(item_vectors, place, decay)
@@ -107,9 +107,9 @@ class MTAW(nn.Module):
         masks: tuple[Tensor, Tensor] | None,
     ) -> Tensor:
         """o_t float[T, d]. place: int64[T], of the clicks in their sessions."""
-        position = place.clamp_max(self.config.positions - 1)
+        position = place.clamp_max(self.config.model.max_positions - 1)
         clicks = item_vectors + functional.embedding(position, self.position_embedding)
-        weights, dropout = self._interest_weights(), self.config.dropout if self.training else 0.0
+        weights, dropout = self._interest_weights(), self.config.model.dropout if self.training else 0.0
         if masks is not None:
             return prefix_interest(
                 clicks * masks[0], offsets, weights, tiles=tiles, ffn_dropout_mask=masks[1],

@@ -20,11 +20,11 @@ def parameter_shapes(config: Config, n_items: int) -> dict[str, tuple[int, ...]]
     dict of str to tuple of int
         Shape by name, in the order of the model's layers.
     """
-    d = config.d
-    recent: dict[str, tuple[int, ...]] = {"recent": (2,)} if config.recent > 0 else {}
+    d = config.model.embedding_dim
+    recent: dict[str, tuple[int, ...]] = {"recent": (2,)} if config.model.recent_weight > 0 else {}
     return {
         "item_embedding": (n_items, d),
-        "position_embedding": (config.positions, d),
+        "position_embedding": (config.model.max_positions, d),
         "itl_query_weight": (d, d),
         "itl_query_bias": (d,),
         "ffn_in_weight": (d, d),

@@ -31,7 +31,7 @@ class Recent(NamedTuple):
 
 def starting_weights(config: Config) -> list[float]:
     """The array `recent` that stands for config.recent and config.recent_decay; config.recent is not 0."""
-    gain, decay = config.recent, config.recent_decay
+    gain, decay = config.model.recent_weight, config.model.recent_decay
     return [math.log(gain) / RATE, math.log(decay / (1 - decay)) / RATE]
 
 

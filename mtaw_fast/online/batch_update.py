@@ -15,12 +15,12 @@ import numpy as np
 
 from mtaw_fast.data.readers import ClickStream
 from mtaw_fast.errors import UsageError
-from mtaw_fast.live.book import key_of
-from mtaw_fast.live.compaction import compacted
-from mtaw_fast.live.event_log import START, Stamped
-from mtaw_fast.live.events import Click, Event, Forget
-from mtaw_fast.live.limits import LearningLimits
 from mtaw_fast.model.model import Model
+from mtaw_fast.online.compaction.compaction import compacted
+from mtaw_fast.online.log.event_log import START, Stamped
+from mtaw_fast.online.log.events import Click, Event, Forget
+from mtaw_fast.online.state.limits import LearningLimits
+from mtaw_fast.online.state.session_tracker import key_of
 
 _BETWEEN_CLICKS = 1000  # ms between two clicks of a log without times
 _NEVER = 2**52  # ms: the sessions of a log are cut already
@@ -70,7 +70,7 @@ class LogFile:
                              "--preset full")  # fmt: skip
         fresh = np.ones(len(stream), dtype=bool)
         if stream.times is None:
-            clock = 0 if model.learned is None else model.learned.clock
+            clock = 0 if model.log_progress is None else model.log_progress.clock
             times = clock + _BETWEEN_CLICKS * np.arange(1, len(stream) + 1, dtype=np.int64)
         else:
             times = stream.times
@@ -96,7 +96,7 @@ class LogEvents:
     """
 
     def __init__(self, log: LogFile) -> None:
-        learned = log.model.learned
+        learned = log.model.log_progress
         self._log, self._names = log, log.names()
         self._known = frozenset[int]() if learned is None else frozenset(learned.keys.tolist())
         # They come from no log that a service follows: the model's position stays where it is.
@@ -128,7 +128,7 @@ class LogEvents:
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class UpdateSummary:
     """What an update took in.
 
     Attributes
@@ -155,7 +155,7 @@ class Taken:
     refused: dict[str, int]
 
 
-def taken_in(log: LogFile, limits: LearningLimits, *, threads: int = 1) -> tuple[Model, Taken]:
+def apply_log(log: LogFile, limits: LearningLimits, *, threads: int = 1) -> tuple[Model, UpdateSummary]:
     """The model with the log taken in: to the bit what the live path makes of the same events.
 
     Parameters
@@ -171,17 +171,17 @@ def taken_in(log: LogFile, limits: LearningLimits, *, threads: int = 1) -> tuple
     -------
     Model
         Its tables end with the log's sessions, by their last clicks.
-    Taken
+    UpdateSummary
         What it took.
     """
     before, refused, events = log.model, Counter[str](), LogEvents(log)
-    identity = "" if before.learned is None else before.learned.log
+    identity = "" if before.log_progress is None else before.log_progress.log
     model = compacted(before, identity, events.chunks(), limits, all_over=True, threads=threads, refused=refused)
     gone = np.empty(0, dtype=np.int32)
-    if before.learned is not None:
-        again = [before.learned.sessions_of(key_of(name)) for name in events.taken_out]
+    if before.log_progress is not None:
+        again = [before.log_progress.sessions_of(key_of(name)) for name in events.taken_out]
         gone = np.unique(np.concatenate([gone, *again]))
-    return model, Taken(
+    return model, UpdateSummary(
         clicks=len(log.stream),
         sessions=len(log.stream.session_ids),
         known_clicks=len(log.stream) - events.clicks,

@@ -1,4 +1,4 @@
-"""The thread that keeps a recommender's knowledge at the end of its log."""
+"""The thread that keeps a recommender's learner at the end of its log."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from mtaw_fast.errors import LearnError
-from mtaw_fast.live.event_log import EventLog
-from mtaw_fast.live.state import LiveState
+from mtaw_fast.online.log.event_log import EventLog
+from mtaw_fast.online.state.online_state import OnlineState
 from mtaw_fast.ranking.catalog import Catalog
-from mtaw_fast.ranking.fork_lock import ForkEvent, ForkLock
+from mtaw_fast.system.fork_lock import ForkEvent, ForkLock
 
 POLL_SECONDS = 0.05
 RETRY_SECONDS, MOST_RETRY_SECONDS = 1.0, 60.0
@@ -20,20 +20,20 @@ PUBLISH_SECONDS = 0.3  # between two states of the catalog
 PUBLISH_SHARE = 0.1  # of the time, at most, goes into states for the sake of popularity alone
 MOST_PUBLISH_SECONDS = 60.0  # one state may have cost hours, of a process that was stopped meanwhile
 _READ_EVENTS = 2_000
-_LOG = logging.getLogger("mtaw_fast.live")
+_LOG = logging.getLogger("mtaw_fast.online")
 
 
-class Learner:
-    """Follows a log: clicks reach the rankings at once, newcomers within `PUBLISH_SECONDS`.
+class LogFollower:
+    """Follows a log: clicks reach the rankings at once, new_items within `PUBLISH_SECONDS`.
 
     Parameters
     ----------
     log : EventLog
         What to follow.
-    state : LiveState
+    state : OnlineState
         What learns; nobody else may apply to it. Another takes its place where an error left it in doubt.
     publish : callable
-        Called with the newest catalog, from the learner's thread.
+        Called with the newest catalog, from the follower's thread.
 
     Attributes
     ----------
@@ -41,15 +41,15 @@ class Learner:
         Why nothing is learned at present: whatever the error, the thread tries again.
     """
 
-    def __init__(self, log: EventLog, state: LiveState, publish: Callable[[Catalog], None]) -> None:
+    def __init__(self, log: EventLog, state: OnlineState, publish: Callable[[Catalog], None]) -> None:
         self._log, self.state, self._publish = log, state, publish
         self._stopped, self._wake = ForkEvent(), ForkEvent()
         self._turn = ForkLock()  # a child that finds a batch half learned begins again, as after an error
         self._published, self._cost = 0.0, 0.0
-        self._known = state.ledger.position  # of what was published
+        self._known = state.event_processor.position  # of what was published
         self._spoiled = False
         self.failure: str | None = None
-        self._thread = threading.Thread(target=self._follow, name="mtaw-learner", daemon=True)
+        self._thread = threading.Thread(target=self._follow, name="mtaw-follower", daemon=True)
 
     def start(self) -> None:
         """Learn what the log holds already, publish, then go on in a thread.
@@ -107,7 +107,7 @@ class Learner:
 
     @property
     def position(self) -> str:
-        """The log's position that rankings know of, newcomers before it included."""
+        """The log's position that rankings know of, new_items before it included."""
         return self._known
 
     def _follow(self) -> None:
@@ -137,7 +137,7 @@ class Learner:
                 if time.monotonic() - self._published >= self._pause():
                     self._publish_all()
                 elif not self.state.changed:
-                    self._known = self.state.ledger.position
+                    self._known = self.state.event_processor.position
                 if count < _READ_EVENTS:
                     return
 
@@ -151,7 +151,7 @@ class Learner:
         """Learn the next events; returns how many there were."""
         if self._spoiled:
             self._begin_again()
-        events = self._log.read(self.state.ledger.position, _READ_EVENTS)
+        events = self._log.read(self.state.event_processor.position, _READ_EVENTS)
         self._spoiled = True
         self.state.apply(events)
         self._spoiled = False
@@ -160,7 +160,7 @@ class Learner:
     def _begin_again(self) -> None:
         """Learn what the log holds behind the model anew, where a batch was learned in part: no click counts twice."""
         state = self.state.anew()
-        while events := self._log.read(state.ledger.position, _READ_EVENTS):
+        while events := self._log.read(state.event_processor.position, _READ_EVENTS):
             if self._stopped.is_set():  # the log may be long, and somebody waits for the thread's end
                 raise LearnError("learning was ended while events were learned anew; load the bundle again")
             state.apply(events)
@@ -171,14 +171,14 @@ class Learner:
         """Let rankings know all that was learned."""
         if self.state.changed:
             self._publish_now(self.state)
-        self._known = self.state.ledger.position
+        self._known = self.state.event_processor.position
 
-    def _publish_now(self, state: LiveState) -> None:
+    def _publish_now(self, state: OnlineState) -> None:
         begin = time.monotonic()
         try:
             self._publish(state.newest())
         except BaseException:  # an interrupt too: `catch_up` is called from any thread
-            state.ledger.changed = True  # nobody has it yet
+            state.event_processor.changed = True  # nobody has it yet
             raise
-        self._published, self._known = time.monotonic(), state.ledger.position
+        self._published, self._known = time.monotonic(), state.event_processor.position
         self._cost = self._published - begin

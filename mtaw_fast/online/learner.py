@@ -2,8 +2,8 @@
 
 A folder to learn in holds
 
-    log.json, events-*.log      the log (`live.log`)
-    bundle/                     the model with what was learned so far taken in, made by `live.compactor`
+    log.json, events-*.log      the log (`online.log.file_log`)
+    bundle/                     the model with what was learned so far taken in, made by `online.compaction.compactor`
 
 Any number of processes share it. Each follows the log by itself; one at a time takes what was learned into `bundle`.
 """
@@ -26,24 +26,31 @@ from mtaw_fast.bundle import Bundle
 from mtaw_fast.bundle.format import model_hash
 from mtaw_fast.bundle.reader import read_manifest
 from mtaw_fast.errors import DataError, LearnError, MtawError, shown
-from mtaw_fast.live import compacting
-from mtaw_fast.live.event_log import EventLog
-from mtaw_fast.live.events import MOST_TEXT, AddItems, Event, RemoveItems, checked_click, forget_of, is_id, now_ms
-from mtaw_fast.live.learner import Learner
-from mtaw_fast.live.newest import GROWN, Signature, newest_bundle, position_in, signature_of, trained_until
-from mtaw_fast.live.scrubbing import is_scrubbed
-from mtaw_fast.live.settings import LearningSettings
-from mtaw_fast.live.state import LiveState
+from mtaw_fast.online.compaction import start as compacting
+from mtaw_fast.online.compaction.current import (
+    GROWN,
+    Signature,
+    current_bundle,
+    position_in,
+    signature_of,
+    trained_until,
+)
+from mtaw_fast.online.compaction.forgetting import is_redacted
+from mtaw_fast.online.follower import LogFollower
+from mtaw_fast.online.log.event_log import EventLog
+from mtaw_fast.online.log.events import MOST_TEXT, AddItems, Event, RemoveItems, checked_click, forget_of, is_id, now_ms
+from mtaw_fast.online.settings import LearningSettings
+from mtaw_fast.online.state.online_state import OnlineState
 from mtaw_fast.ranking.catalog import Catalog, plain_id
-from mtaw_fast.ranking.fork_lock import ForkEvent, ForkLock
+from mtaw_fast.system.fork_lock import ForkEvent, ForkLock
 
 RETRY_SECONDS, MOST_RETRY_SECONDS = 1.0, 600.0  # of taking over a bundle: it is read and verified as a whole
 _LOOK_SECONDS = 0.5
 _LEAST_SECONDS = 60.0  # between two compactions
-_LOG = logging.getLogger("mtaw_fast.live")
+_LOG = logging.getLogger("mtaw_fast.online")
 
 
-class Knowledge:
+class OnlineLearner:
     """Follows a log for one recommender.
 
     Parameters
@@ -51,7 +58,7 @@ class Knowledge:
     folder : path
         The bundle that a training made.
     bundle : Bundle
-        What `newest_bundle` found; it has a session memory.
+        What `current_bundle` found; it has a session memory.
     seen : Signature
         `signature_of` the folder to learn in before that: what is put there meanwhile is taken over.
     log : EventLog
@@ -91,29 +98,29 @@ class Knowledge:
         self._following = ForkLock()
         self.bundle = bundle
         self._trained = _training_of(bundle.manifest)
-        self.learner = self._learner(bundle)
-        self.learner.start()
-        self._watch = threading.Thread(target=self._look_for_ever, name="mtaw-knowledge", daemon=True)
+        self.follower = self._new_follower(bundle)
+        self.follower.start()
+        self._watch = threading.Thread(target=self._look_for_ever, name="mtaw-learner", daemon=True)
         try:
             self._watch.start()
         except BaseException:
-            self.learner.stop()
+            self.follower.stop()
             raise
 
-    def _learner(self, bundle: Bundle) -> Learner:
+    def _new_follower(self, bundle: Bundle) -> LogFollower:
         position_in(bundle, self.log)  # raises where it means nothing there
-        state = LiveState(bundle.model, self.settings.limits, trained_until(bundle))
-        return Learner(self.log, state, self._prepare(bundle))
+        state = OnlineState(bundle.model, self.settings.limits, trained_until(bundle))
+        return LogFollower(self.log, state, self._prepare(bundle))
 
     @property
-    def state(self) -> LiveState:
+    def state(self) -> OnlineState:
         """What was learned so far."""
-        return self.learner.state
+        return self.follower.state
 
     @property
     def position(self) -> str:
         """The log's position up to which rankings know every event."""
-        return self.learner.position
+        return self.follower.position
 
     def observe(
         self,
@@ -146,13 +153,13 @@ class Knowledge:
         catalog: Catalog,
         items: Sequence[Any],
         vectors: np.ndarray | None,
-        neighbours: Sequence[Sequence[Any]] | None,
+        neighbors: Sequence[Sequence[Any]] | None,
     ) -> None:
         """Keep and learn items that come by hand; arguments and errors as `Recommender.add_items`.
 
         catalog: the newest, after `catch_up`.
         """
-        catalog.with_items(items, vectors, neighbours)  # raises where they do not fit
+        catalog.with_items(items, vectors, neighbors)  # raises where they do not fit
         added = tuple(plain_id(item) for item in items)
         for item in added:
             if not is_id(item):
@@ -162,13 +169,13 @@ class Knowledge:
                 )
         self._check_room(catalog, items)
         given = None if vectors is None else tuple(tuple(row) for row in np.asarray(vectors, dtype=np.float64).tolist())
-        near = None if neighbours is None else tuple(tuple(_plain(one) for one in row) for row in neighbours)
+        near = None if neighbors is None else tuple(tuple(_plain(one) for one in row) for row in neighbors)
         self.append([AddItems(added, near, given, now_ms())], wait=True)
         self._check_added(added)
 
     def _check_added(self, items: Sequence[int | str]) -> None:
         """Raise DataError where the log's rules left items out, whatever was so before they were kept."""
-        missing = [items[at] for at in np.flatnonzero(self.state.ledger.places_of(items) < 0).tolist()]
+        missing = [items[at] for at in np.flatnonzero(self.state.event_processor.places_of(items) < 0).tolist()]
         if missing:
             raise DataError(
                 f"{len(missing)} of {len(items)} items did not enter the catalog, {shown(missing[0])} among them: "
@@ -178,9 +185,9 @@ class Knowledge:
 
     def _check_room(self, catalog: Catalog, items: Sequence[Any]) -> None:
         """Raise DataError where items would find the catalog full: by the log's rules they would not enter it."""
-        most, there = self.settings.limits.new_items, len(self.state.ledger.newcomers)
+        most, there = self.settings.limits.new_items, len(self.state.event_processor.new_items)
         unknown = catalog.ids.lookup(items) < 0
-        known = self.state.ledger.newcomers.known
+        known = self.state.event_processor.new_items.known
         new = sum(known(_plain(items[at])) is None for at in np.flatnonzero(unknown).tolist())
         if there + new > most:
             raise DataError(
@@ -205,20 +212,20 @@ class Knowledge:
         if wait:
             self.catch_up()
         else:
-            self.learner.wake()
+            self.follower.wake()
         return position
 
     def catch_up(self) -> None:
         """Learn and publish all that the log holds now, by whichever process it was kept."""
-        with self._following:  # else a learner that `_switch` has ended publishes its old bundle over the new one
-            self.learner.catch_up()
+        with self._following:  # else a follower that `_switch` has ended publishes its old bundle over the new one
+            self.follower.catch_up()
 
     def stop(self) -> None:
         """End all threads; a compaction under way is left to end by itself."""
         self._stopped.set()
-        self.learner.end()  # which may learn long anew, and the other thread wait for it to take over a bundle
+        self.follower.end()  # which may learn long anew, and the other thread wait for it to take over a bundle
         self._watch.join()
-        self.learner.stop()
+        self.follower.stop()
         self.log.close()
 
     def _look_for_ever(self) -> None:
@@ -252,7 +259,7 @@ class Knowledge:
         """
         if _training_of(read_manifest(Path(self._folder))) != self._trained:
             raise self._is_of_another_training()  # before all of it is read
-        fresh = newest_bundle(self._folder, self.settings.folder, self._verify)
+        fresh = current_bundle(self._folder, self.settings.folder, self._verify)
         if fresh.manifest == self.bundle.manifest:
             return
         if _training_of(fresh.manifest) != self._trained:
@@ -262,14 +269,14 @@ class Knowledge:
                 f"{self.settings.folder / GROWN} is missing or damaged; what it held is served on, and is gone with "
                 "this process but for what the log holds: restore the folder"
             )
-        old, learner = self.learner, self._learner(fresh)
-        learner.read_ahead()
+        old, follower = self.follower, self._new_follower(fresh)
+        follower.read_ahead()
         with self._following:
             with old.paused():  # it goes on where the new one does not start
-                learner.read_ahead()
-                _check_places(old.state, learner.state)
-                learner.start()
-                self.bundle, self.learner = fresh, learner
+                follower.read_ahead()
+                _check_places(old.state, follower.state)
+                follower.start()
+                self.bundle, self.follower = fresh, follower
                 old.end()
             old.stop()
 
@@ -281,14 +288,14 @@ class Knowledge:
         if running or not self.settings.compact:
             return False
         waited = time.monotonic() - self._asked
-        ledger, known = self.state.ledger, position_in(self.bundle, self.log)
+        event_processor, known = self.state.event_processor, position_in(self.bundle, self.log)
         # Not by clicks: those of sessions that were carried along are no news, and a request to forget is none.
-        news = ledger.position > known
-        if news and ledger.learned_clicks >= self.settings.compact_clicks:
+        news = event_processor.position > known
+        if news and event_processor.learned_clicks >= self.settings.compact_clicks:
             return waited >= _LEAST_SECONDS  # where most sessions are still open, another compaction gains little
         if waited < self.settings.compact_seconds:
             return False
-        return news or not is_scrubbed(self.log, self.settings.folder, known)
+        return news or not is_redacted(self.log, self.settings.folder, known)
 
     def compact(self, wait: bool = False) -> None:
         """Take what was learned into the grown bundle, in a process of its own.
@@ -360,16 +367,16 @@ class _Failure:
         return signature != self.signature or time.monotonic() >= self.until
 
 
-def _check_places(served: LiveState, fresh: LiveState) -> None:
+def _check_places(served: OnlineState, fresh: OnlineState) -> None:
     """Raise LearnError where an item that came while serving has another internal id than sessions and filters hold.
 
     It has where a grown bundle was lost and made again from a log that had lost what brought some items in.
     """
-    learned, newcomers = served.model.learned, served.ledger.newcomers
+    learned, new_items = served.model.log_progress, served.event_processor.new_items
     before = np.empty(0, dtype=np.int32) if learned is None else learned.untrained
-    items = [*served.model.ids.external(before), *newcomers.ids]
-    places = np.concatenate([before, np.arange(len(newcomers)) + served.model.n_items])
-    moved = np.flatnonzero(fresh.ledger.places_of(items) != places).tolist()
+    items = [*served.model.ids.external(before), *new_items.ids]
+    places = np.concatenate([before, np.arange(len(new_items)) + served.model.n_items])
+    moved = np.flatnonzero(fresh.event_processor.places_of(items) != places).tolist()
     if moved:
         raise LearnError(
             f"{len(moved)} items have other places in the grown bundle than in the one that is served, "

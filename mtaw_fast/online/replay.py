@@ -17,21 +17,21 @@ from mtaw_fast.data.sessions import Sessions, offsets_of, ranges
 from mtaw_fast.errors import UsageError
 from mtaw_fast.evaluation.decayed import DecayedCounts
 from mtaw_fast.evaluation.metrics import KS, gains_of, listed_rank, means_of
-from mtaw_fast.live.limits import LearningLimits
-from mtaw_fast.live.offline import LogEvents, LogFile
-from mtaw_fast.live.state import LiveState
+from mtaw_fast.online.batch_update import LogEvents, LogFile
+from mtaw_fast.online.state.limits import LearningLimits
+from mtaw_fast.online.state.online_state import OnlineState
 from mtaw_fast.ranking.catalog import Catalog
 from mtaw_fast.ranking.conditions import Conditions
 from mtaw_fast.ranking.encoders import NativeEncoder
 from mtaw_fast.ranking.pipeline import Pipeline
-from mtaw_fast.ranking.retrieval import ScanIndex
+from mtaw_fast.ranking.retrieval import NativeIndex
 
 Progress = Callable[[int, int], None]
 
 BASELINES = ("co-occurrence", "popularity")
 _HOUR = 3_600_000
 _QUARTERS = 4
-_STATIC_CHUNK = 1024
+_FROZEN_CHUNK = 1024
 _FORGOTTEN = 60  # half-lives after which a training click says nothing any more
 
 
@@ -75,7 +75,7 @@ class ReplaySettings:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Replayed:
+class ReplayResult:
     """What a replay found.
 
     Attributes
@@ -89,7 +89,7 @@ class Replayed:
     unknown : bool[S]
         Whether nobody had clicked the target before.
     ranks : mapping of str to int32[S]
-        'live', 'static' and the baselines: the target's pessimistic rank, 0 below the 20th.
+        'learning', 'frozen' and the baselines: the target's pessimistic rank, 0 below the 20th.
     refused : mapping of str to int
         Clicks that were not learned, by reason.
     """
@@ -122,8 +122,8 @@ class Replayed:
         """Plain JSON values, in percent."""
         metrics = self.metrics()
         return {
-            "live": metrics["live"],
-            "static": metrics["static"],
+            "learning": metrics["learning"],
+            "frozen": metrics["frozen"],
             "baselines": {name: metrics[name] for name in BASELINES},
             "samples": len(self.places),
             "unknown_targets": self.unknown_percent(),
@@ -132,7 +132,7 @@ class Replayed:
 
 def replay(
     log: LogFile, settings: ReplaySettings, limits: LearningLimits, progress: Progress | None = None
-) -> Replayed:
+) -> ReplayResult:
     """Go through a log.
 
     Parameters
@@ -149,7 +149,7 @@ def replay(
 
     Returns
     -------
-    Replayed
+    ReplayResult
 
     Raises
     ------
@@ -171,25 +171,25 @@ class _Replay:
         starts = offsets_of(np.bincount(stream.sessions, minlength=len(stream.session_ids)))
         self._begins = starts[stream.sessions]
         self._known = model.ids.lookup(stream.item_ids).astype(np.int32)  # as the model knows them
-        self._internal = self._known.copy()  # as the live state knows them
+        self._internal = self._known.copy()  # as the online state knows them
         # One numbering for the baselines: the model's items, then the log's others.
         self._numbers = np.where(self._known >= 0, self._known, model.n_items + np.arange(len(self._known)))
         self._conditions = Conditions(exclude_seen=settings.exclude_seen)
         self._encoder = NativeEncoder(model.config, model.weights)
-        self._index = ScanIndex(model.item_vectors, model.scan)
-        self._state = LiveState(model, limits)
+        self._index = NativeIndex(model.item_vectors, model.scan)
+        self._state = OnlineState(model, limits)
         self._scored = self._chosen()
         self._unknown = self._never_seen()
         self._counts = self._trained_counts()
 
-    def run(self, progress: Progress | None) -> Replayed:
+    def run(self, progress: Progress | None) -> ReplayResult:
         samples = np.flatnonzero(self._scored)
         if len(samples) == 0:
             raise UsageError(
                 "no click of the log is scored: none has an earlier one in its session after the model's last click; "
                 "give a later log or --from"
             )
-        ranks = {name: np.zeros(len(self._scored), dtype=np.int32) for name in ("live", *BASELINES)}
+        ranks = {name: np.zeros(len(self._scored), dtype=np.int32) for name in ("learning", *BASELINES)}
         events, pipeline, n_clicks = LogEvents(self._log), None, len(self._scored)
         for begin, end in self._steps():
             now = np.arange(begin, end)
@@ -197,22 +197,22 @@ class _Replay:
             if len(asked):
                 if pipeline is None or self._state.changed:
                     pipeline = Pipeline.of(self._state.newest(), self._encoder, self._index, pipeline)
-                ranks["live"][asked] = self._ranked(pipeline, asked, self._internal)
+                ranks["learning"][asked] = self._ranked(pipeline, asked, self._internal)
                 self._rank_baselines(asked, ranks)
             self._state.apply(events.of(begin, end))
             self._meet(now)
             self._count(now)
             if progress is not None:
                 progress(end, n_clicks)
-        ledger = self._state.ledger
-        return Replayed(
+        event_processor = self._state.event_processor
+        return ReplayResult(
             places=samples,
             times=self._log.times[samples],
             timed=self._log.stream.times is not None,
             unknown=self._unknown[samples],
-            ranks={"live": ranks["live"][samples], "static": self._static(samples)}
+            ranks={"learning": ranks["learning"][samples], "frozen": self._frozen(samples)}
             | {name: ranks[name][samples] for name in BASELINES},
-            refused=dict(ledger.refused + ledger.book.refused),
+            refused=dict(event_processor.refused + event_processor.tracker.refused),
         )
 
     def _chosen(self) -> np.ndarray:
@@ -259,16 +259,16 @@ class _Replay:
         # -2: an item without an id is in no list, and no padding either.
         return _cut(listed_rank(ids, scores, np.where(targets >= 0, targets, -2)))
 
-    def _static(self, samples: np.ndarray) -> np.ndarray:
+    def _frozen(self, samples: np.ndarray) -> np.ndarray:
         pipeline = Pipeline.of(Catalog.of(self._log.model), self._encoder, self._index)
-        chunks = [samples[begin : begin + _STATIC_CHUNK] for begin in range(0, len(samples), _STATIC_CHUNK)]
+        chunks = [samples[begin : begin + _FROZEN_CHUNK] for begin in range(0, len(samples), _FROZEN_CHUNK)]
         return np.concatenate([self._ranked(pipeline, chunk, self._known) for chunk in chunks])
 
     def _meet(self, clicks: np.ndarray) -> None:
         """Note the ids of items that have entered the catalog with these clicks."""
         codes = np.unique(self._log.stream.items[clicks])
         for code in codes[self._internal[codes] < 0].tolist():
-            place = self._state.ledger.newcomers.known(self._log.stream.item_ids[code])
+            place = self._state.event_processor.new_items.known(self._log.stream.item_ids[code])
             if place is not None:
                 self._internal[code] = place
 

@@ -11,7 +11,7 @@ from typing import Any, Literal, overload
 import numpy as np
 
 from mtaw_fast.errors import MissingPackageError, UsageError, require, shown
-from mtaw_fast.install_command import install_packages
+from mtaw_fast.errors.install_command import install_packages
 from mtaw_fast.ranking.catalog import Catalog
 from mtaw_fast.ranking.ranker import Times
 from mtaw_fast.ranking.reasons import Reason, reasons_of
@@ -24,7 +24,7 @@ class Recommendations:
     """The ranking for one session, best first; its length is that of `items`.
 
     It iterates as (item, score), and so do its indices. Two are equal where they rank the same, with the same scores to
-    the bit, and say the same of it; when that was (`timings`, `learned`) does not count.
+    the bit, and say the same of it; when that was (`timings`, `log_position`) does not count.
 
     Attributes
     ----------
@@ -43,7 +43,7 @@ class Recommendations:
         Whether each item is in the session, where asked for.
     reasons : list of Reason, or None
         Why each item, where asked for and not `fallback`.
-    learned : str or None
+    log_position : str or None
         The position in the log up to which the ranking knows every event at least, where a recommender learns.
     """
 
@@ -54,7 +54,7 @@ class Recommendations:
     timings: Mapping[str, float] | None = None
     repeats: np.ndarray | None = None
     reasons: list[Reason] | None = None
-    learned: str | None = None
+    log_position: str | None = None
 
     def __len__(self) -> int:
         return len(self.items)

@@ -17,14 +17,14 @@ from typing import Any
 
 import numpy as np
 
-from mtaw_fast.computed_once import computed_once
 from mtaw_fast.data.item_ids import ItemIds, each_id
 from mtaw_fast.errors import DataError
 from mtaw_fast.kernels.native.memory_delta import MemoryDelta
 from mtaw_fast.kernels.native.memory_query import SessionMemory
 from mtaw_fast.kernels.native.trends import Trends
-from mtaw_fast.model.item_vectors import mean_norm, normalised
+from mtaw_fast.model.item_vectors import mean_norm, normalized
 from mtaw_fast.model.model import Model
+from mtaw_fast.system.cached_property import cached_property
 
 _INT64 = np.iinfo(np.int64)
 
@@ -114,7 +114,7 @@ class Catalog:
     @classmethod
     def of(cls, model: Model) -> Catalog:
         """The model's own items, all of them there."""
-        nothing = np.empty((0, model.config.d), dtype=np.float32)
+        nothing = np.empty((0, model.config.model.embedding_dim), dtype=np.float32)
         return cls(model, model.ids, (), nothing, nothing, np.zeros(model.n_items, dtype=bool))
 
     @classmethod
@@ -148,7 +148,7 @@ class Catalog:
         """Whether it differs from the model's own."""
         return bool(self.added) or self.n_items < self.size
 
-    @computed_once
+    @cached_property
     def n_items(self) -> int:
         """How many items can be recommended."""
         return self.size - int(np.count_nonzero(self.gone))
@@ -156,9 +156,9 @@ class Catalog:
     @property
     def scale(self) -> float:
         """The factor on the cosine in a score."""
-        return self.model.config.scale
+        return self.model.config.model.scale
 
-    @computed_once
+    @cached_property
     def most_clicked(self) -> np.ndarray:
         """int32[n_items]: the items that can be recommended, most clicks first, equal ones in id order."""
         if self.clicks is not None:
@@ -170,7 +170,7 @@ class Catalog:
         order = np.concatenate([self.model.most_clicked, added])
         return order[~self.gone[order]]
 
-    @computed_once
+    @cached_property
     def popularity(self) -> np.ndarray:
         """int64[N + M] clicks in the training sessions, and while serving where they are counted."""
         if self.clicks is not None:
@@ -193,16 +193,16 @@ class Catalog:
         return self.model.item_vectors[place : place + 1] if place < n_base else self.vectors[place - n_base][None]
 
     def with_items(
-        self, items: Sequence[Any], vectors: np.ndarray | None, neighbours: Sequence[Sequence[Any]] | None
+        self, items: Sequence[Any], vectors: np.ndarray | None, neighbors: Sequence[Sequence[Any]] | None
     ) -> Catalog:
         """The next state, with `items` added; see `Recommender.add_items`."""
         self._check_new(items)
         items = [plain_id(item) for item in items]
-        if (vectors is None) == (neighbours is None):
-            raise DataError("add_items takes either vectors or neighbours, one for each item; give one of the two")
-        given = self._means(items, neighbours) if neighbours is not None else self._checked(items, vectors)
+        if (vectors is None) == (neighbors is None):
+            raise DataError("add_items takes either vectors or neighbors, one for each item; give one of the two")
+        given = self._means(items, neighbors) if neighbors is not None else self._checked(items, vectors)
         norm = self.norm or mean_norm(self.model.weights["item_embedding"])
-        embeddings = normalised(given) * np.float32(norm)
+        embeddings = normalized(given) * np.float32(norm)
         ids = CatalogIds(self.ids) if isinstance(self.ids, ItemIds) else self.ids
         return replace(
             self,
@@ -210,7 +210,7 @@ class Catalog:
             ids=ids.with_ids(items),
             added=(*self.added, *items),
             embeddings=np.concatenate([self.embeddings, embeddings]),
-            vectors=np.concatenate([self.vectors, normalised(embeddings)]),
+            vectors=np.concatenate([self.vectors, normalized(embeddings)]),
             gone=np.concatenate([self.gone, np.zeros(len(items), dtype=bool)]),
             trends=None if self.memory is None else self.trends,  # made for the catalog as it was
         )
@@ -238,7 +238,7 @@ class Catalog:
 
     def _checked(self, items: Sequence[Any], vectors: Any) -> np.ndarray:
         """The given vectors as float32[M, d], finite and none zero."""
-        d = self.model.config.d
+        d = self.model.config.model.embedding_dim
         given = np.asarray(vectors)
         if given.shape != (len(items), d) or given.dtype.kind != "f":
             raise DataError(
@@ -251,22 +251,20 @@ class Catalog:
                 raise DataError(f"the vector of item {item!r} is zero or not finite; leave the item out")
         return given
 
-    def _means(self, items: Sequence[Any], neighbours: Sequence[Sequence[Any]]) -> np.ndarray:
-        """float32[M, d]: the mean of each item's neighbours in the search's rows."""
-        if len(neighbours) != len(items):
-            raise DataError(
-                f"there are neighbours for {len(neighbours)} items, not for {len(items)}; give each its own"
-            )
-        means = np.empty((len(items), self.model.config.d), dtype=np.float32)
-        for row, (item, near) in enumerate(zip(items, neighbours, strict=True)):
+    def _means(self, items: Sequence[Any], neighbors: Sequence[Sequence[Any]]) -> np.ndarray:
+        """float32[M, d]: the mean of each item's neighbors in the search's rows."""
+        if len(neighbors) != len(items):
+            raise DataError(f"there are neighbors for {len(neighbors)} items, not for {len(items)}; give each its own")
+        means = np.empty((len(items), self.model.config.model.embedding_dim), dtype=np.float32)
+        for row, (item, near) in enumerate(zip(items, neighbors, strict=True)):
             found = self.ids.lookup(near)
             if len(found) == 0:
-                raise DataError(f"item {item!r} has no neighbours; name at least one")
+                raise DataError(f"item {item!r} has no neighbors; name at least one")
             if found.min() < 0:
                 unknown = near[int(np.argmin(found))]
-                raise DataError(f"the catalog does not know {unknown!r}, a neighbour of item {item!r}; leave it out")
+                raise DataError(f"the catalog does not know {unknown!r}, a neighbor of item {item!r}; leave it out")
             wide = np.concatenate([self.vector(place) for place in found.tolist()]).astype(np.float64)
             means[row] = wide.mean(axis=0)
             if not means[row].any():
-                raise DataError(f"the vectors of the neighbours of item {item!r} cancel out; name others")
+                raise DataError(f"the vectors of the neighbors of item {item!r} cancel out; name others")
         return means

@@ -11,13 +11,13 @@ import numpy as np
 
 from mtaw_fast.errors import UsageError
 from mtaw_fast.ranking.answer import Recommendations, timed
-from mtaw_fast.ranking.fork_lock import ForkLock
 from mtaw_fast.ranking.options import OptionKeywords, options_of
 from mtaw_fast.ranking.pipeline import Pipeline
 from mtaw_fast.ranking.ranker import GrowingState
+from mtaw_fast.system.fork_lock import ForkLock
 
 
-class LiveSession:
+class GrowingSession:
     """One visitor's session, made by `Recommender.session`.
 
     Every ranking equals, to the bit, `Recommender.recommend` of all clicks so far. With the native encoder a click
@@ -30,8 +30,8 @@ class LiveSession:
         Gives the state of the catalog to rank by, at every call.
     observe : callable, optional
         Is told the external ids of every click, so that others learn from them.
-    learned : callable, optional
-        Gives the position in the log that a ranking from now on knows; see `Recommendations.learned`.
+    log_position : callable, optional
+        Gives the position in the log that a ranking from now on knows; see `Recommendations.log_position`.
     origin : (Recommender, str or None), optional
         Who made it, and the session's id. A session pickles and deep-copies as these and its clicks, which teach nobody
         again.
@@ -43,22 +43,22 @@ class LiveSession:
     >>> out = visit.click("sku-4").recommend(k=20)
     """
 
-    __slots__ = ("_clicks", "_learned", "_lock", "_observe", "_origin", "_pipeline", "_state", "_unknown")
+    __slots__ = ("_clicks", "_lock", "_log_position", "_observe", "_origin", "_pipeline", "_state", "_unknown")
 
     def __init__(
         self,
         pipeline: Callable[[], Pipeline],
         observe: Callable[[Sequence[Any]], object] | None = None,
-        learned: Callable[[], str] | None = None,
+        log_position: Callable[[], str] | None = None,
         origin: tuple[Any, str | None] | None = None,
     ) -> None:
-        self._pipeline, self._observe, self._learned, self._origin = pipeline, observe, learned, origin
+        self._pipeline, self._observe, self._log_position, self._origin = pipeline, observe, log_position, origin
         self._clicks = array("i")
         self._unknown: list[tuple[int, Any]] = []  # (known clicks before it, the click)
         self._state: GrowingState | None = None
         self._lock = ForkLock()
 
-    def click(self, *items: Any) -> LiveSession:
+    def click(self, *items: Any) -> GrowingSession:
         """Append clicks.
 
         Parameters
@@ -68,7 +68,7 @@ class LiveSession:
 
         Returns
         -------
-        LiveSession
+        GrowingSession
             The session itself.
 
         Raises
@@ -149,7 +149,7 @@ class LiveSession:
         """
         start = perf_counter_ns()
         with self._lock:  # first, so that the catalog is no older than the clicks
-            learned = None if self._learned is None else self._learned()
+            log_position = None if self._log_position is None else self._log_position()
             pipeline = self._pipeline()
             checked = options_of(pipeline.catalog, k, **options)
             ready = perf_counter_ns()
@@ -157,7 +157,7 @@ class LiveSession:
                 self._recall(pipeline)
             clicks, unknown = self._known(), [item for _, item in self._unknown]
             state, self._state = self._state, None  # a call that fails midway leaves no state to trust
-            answer, times, self._state = pipeline.recommend_growing(clicks, unknown, state, checked, learned)
+            answer, times, self._state = pipeline.recommend_growing(clicks, unknown, state, checked, log_position)
         return timed(answer, times, start, ready) if timings else answer
 
     def __len__(self) -> int:
@@ -179,8 +179,8 @@ class LiveSession:
             return kept + self._clicks.buffer_info()[1] * self._clicks.itemsize
 
 
-def _made_again(recommender: Any, id: str | None, clicks: list[Any]) -> LiveSession:
+def _made_again(recommender: Any, id: str | None, clicks: list[Any]) -> GrowingSession:
     """A session with these clicks already in it."""
-    session: LiveSession = recommender.session(id=id)
+    session: GrowingSession = recommender.session(id=id)
     session._append(clicks)
     return session

@@ -8,7 +8,7 @@ import numpy as np
 
 from mtaw_fast.data.padding import padded_to
 from mtaw_fast.kernels.native.trends import Trends
-from mtaw_fast.memory.pairs import neighbours
+from mtaw_fast.memory.co_clicked import neighbors
 from mtaw_fast.ranking.catalog import Catalog
 from mtaw_fast.ranking.conditions import Conditions
 
@@ -53,14 +53,14 @@ def rising(catalog: Catalog, trends: Trends, k: int, conditions: Conditions) -> 
 def clicked_together(
     catalog: Catalog, item: int, k: int, conditions: Conditions
 ) -> tuple[np.ndarray, np.ndarray] | None:
-    """The k items that past sessions hold most with `item`, an internal id, and their cosines (`memory.pairs`).
+    """The k items that past sessions hold most with `item`, an internal id, and their cosines (`memory.co_clicked`).
 
     ids int32[k], scores float32[k], padded with -1 / -inf; None where the bundle has no memory.
     """
     memory = catalog.model.memory
     if memory is None:
         return None
-    others, cosines = neighbours(memory, item)
+    others, cosines = neighbors(memory, item)
     fine = ~catalog.gone[others] & (cosines > 0)
     if conditions.allowed is not None:
         fine &= conditions.allowed.mask[others]

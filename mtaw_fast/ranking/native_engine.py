@@ -11,20 +11,20 @@ from mtaw_fast.kernels.native.memory_query import NativeRankerNet, SessionMemory
 from mtaw_fast.ranking.catalog import Catalog
 from mtaw_fast.ranking.encoders import NativeEncoder
 from mtaw_fast.ranking.memory_stage import memory_parts
-from mtaw_fast.ranking.retrieval import ScanIndex
+from mtaw_fast.ranking.retrieval import NativeIndex
 
 _LEAST_ROOM = 1024  # added items that a memory is made for at the first one
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class NativeParts:
+class NativeEngine:
     """The engine over a catalog of N + M items, and what the next state can take over of it.
 
     Attributes
     ----------
     engine : Engine
         The native call.
-    side : ScanIndex or None
+    side : NativeIndex or None
         The index of the M added items.
     memory : SessionMemory or None
         The model's.
@@ -35,19 +35,21 @@ class NativeParts:
     """
 
     engine: Engine
-    side: ScanIndex | None
+    side: NativeIndex | None
     memory: SessionMemory | None
     ranker_net: NativeRankerNet | None
     room: int
 
     @classmethod
-    def of(cls, catalog: Catalog, encoder: NativeEncoder, index: ScanIndex, before: NativeParts | None) -> NativeParts:
+    def of(
+        cls, catalog: Catalog, encoder: NativeEncoder, index: NativeIndex, before: NativeEngine | None
+    ) -> NativeEngine:
         """encoder, index: the model's own. before: the parts of an earlier state of the same model's catalog."""
         side = None
         if catalog.added:
-            encoder = encoder.enlarged(catalog.embeddings)
+            encoder = encoder.extended(catalog.embeddings)
             side = None if before is None else before.side
-            side = ScanIndex(catalog.vectors) if side is None else side.remade(catalog.vectors)
+            side = NativeIndex(catalog.vectors) if side is None else side.remade(catalog.vectors)
         memory, ranker_net, room = _memory_of(catalog, before)
         here = np.packbits(~catalog.gone, bitorder="little") if catalog.n_items < catalog.size else None
         engine = engine_of(
@@ -58,7 +60,7 @@ class NativeParts:
 
 
 def _memory_of(
-    catalog: Catalog, before: NativeParts | None
+    catalog: Catalog, before: NativeEngine | None
 ) -> tuple[SessionMemory | None, NativeRankerNet | None, int]:
     """The memory, its ranker and the room they have; made where those before are of another memory or too small."""
     if catalog.memory is not None and before is not None and before.memory is catalog.memory:

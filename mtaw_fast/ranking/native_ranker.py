@@ -12,10 +12,10 @@ from mtaw_fast.kernels.native.encoder import SessionState
 from mtaw_fast.ranking.catalog import Catalog
 from mtaw_fast.ranking.conditions import Conditions
 from mtaw_fast.ranking.encoders import NativeEncoder
-from mtaw_fast.ranking.native_parts import NativeParts
+from mtaw_fast.ranking.native_engine import NativeEngine
 from mtaw_fast.ranking.options import Options
 from mtaw_fast.ranking.ranker import GrowingState, Ranked
-from mtaw_fast.ranking.retrieval import ScanIndex
+from mtaw_fast.ranking.retrieval import NativeIndex
 
 
 class EncodedClicks:
@@ -45,10 +45,10 @@ class NativeRanker:
     """
 
     def __init__(
-        self, catalog: Catalog, encoder: NativeEncoder, index: ScanIndex, before: NativeRanker | None = None
+        self, catalog: Catalog, encoder: NativeEncoder, index: NativeIndex, before: NativeRanker | None = None
     ) -> None:
         self._encoder = encoder  # that of every state of the catalog: a growing session outlives many of them
-        self._parts: NativeParts = NativeParts.of(catalog, encoder, index, None if before is None else before._parts)
+        self._parts: NativeEngine = NativeEngine.of(catalog, encoder, index, None if before is None else before._parts)
         self.engine = self._parts.engine
 
     def recommend(self, session: Sequence[Any], options: Options) -> Ranked:

@@ -11,7 +11,7 @@ from mtaw_fast.ranking.conditions import Conditions, checked_k, conditions_of
 
 
 class OptionKeywords(TypedDict, total=False):
-    """The keywords of `Recommender.recommend`, `recommend_batch` and `LiveSession.recommend`; see `options_of`."""
+    """The keywords of `Recommender.recommend`, `recommend_batch` and `GrowingSession.recommend`; see `options_of`."""
 
     exclude: Iterable[Any]
     allow: Iterable[Any] | None

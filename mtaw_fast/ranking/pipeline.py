@@ -21,8 +21,8 @@ from mtaw_fast.ranking.native_ranker import NativeRanker
 from mtaw_fast.ranking.options import Options
 from mtaw_fast.ranking.ranker import GrowingState, Ranker, Times
 from mtaw_fast.ranking.reasons import reasons_of
-from mtaw_fast.ranking.retrieval import Index, ScanIndex
-from mtaw_fast.ranking.retrieval.enlarged import EnlargedIndex
+from mtaw_fast.ranking.retrieval import Index, NativeIndex
+from mtaw_fast.ranking.retrieval.segmented_index import SegmentedIndex
 
 _CHUNK_SESSIONS = 1024
 _NO_CLICKS = np.empty(0, dtype=np.int32)
@@ -50,28 +50,28 @@ class Pipeline:
             catalog = replace(catalog, trends=catalog.model.trends.live(catalog.size))
         native: NativeRanker | None = None
         # The one native call knows nothing of trends.
-        if isinstance(encoder, NativeEncoder) and isinstance(index, ScanIndex) and catalog.model.trends is None:
+        if isinstance(encoder, NativeEncoder) and isinstance(index, NativeIndex) and catalog.model.trends is None:
             earlier = None if before is None or not isinstance(before.ranker, NativeRanker) else before.ranker
             native = NativeRanker(catalog, encoder, index, earlier)
         if catalog.is_updated:
-            index = EnlargedIndex(index, catalog.model.n_items, catalog.vectors, catalog.gone)
+            index = SegmentedIndex(index, catalog.model.n_items, catalog.vectors, catalog.gone)
         if native is not None:
             return cls(catalog, index, native)
         if catalog.added:
-            encoder = encoder.enlarged(catalog.embeddings)
+            encoder = encoder.extended(catalog.embeddings)
         return cls(catalog, index, ComposedRanker(catalog, encoder, index))
 
     def recommend(
-        self, session: Sequence[Any], options: Options, learned: str | None = None
+        self, session: Sequence[Any], options: Options, log_position: str | None = None
     ) -> tuple[Recommendations, Times | None]:
         """The answer to a session of external ids, and the times of its stages; None where no click is known.
 
-        learned: for the answer.
+        log_position: for the answer.
         """
         items, scores, unknown, repeats, times = self.ranker.recommend(session, options)
         if items is None:
-            return self._most_popular(unknown, options, learned), None
-        answer = Recommendations(items, scores, unknown, False, None, repeats, None, learned)
+            return self._most_popular(unknown, options, log_position), None
+        answer = Recommendations(items, scores, unknown, False, None, repeats, None, log_position)
         return (self._explained(answer, self.catalog.clicks_of(session)[0]) if options.reasons else answer), times
 
     def recommend_growing(
@@ -80,28 +80,28 @@ class Pipeline:
         unknown: list[Any],
         state: GrowingState | None,
         options: Options,
-        learned: str | None = None,
+        log_position: str | None = None,
     ) -> tuple[Recommendations, Times | None, GrowingState | None]:
         """The same for a session that grows, and its next state; see `Ranker.recommend_growing`.
 
         clicks: int32[m], the internal ids of all known clicks so far. unknown: the other clicks.
         """
         if not len(clicks):
-            return self._most_popular(unknown, options, learned), None, state
+            return self._most_popular(unknown, options, log_position), None, state
         (items, scores, _, repeats, times), state = self.ranker.recommend_growing(clicks, state, options)
-        answer = Recommendations(items, scores, unknown, False, None, repeats, None, learned)
+        answer = Recommendations(items, scores, unknown, False, None, repeats, None, log_position)
         return (self._explained(answer, clicks) if options.reasons else answer), times, state
 
     def recommend_batch(
-        self, sessions: Sessions, unknown: Sequence[list[Any]], options: Options, learned: str | None = None
+        self, sessions: Sessions, unknown: Sequence[list[Any]], options: Options, log_position: str | None = None
     ) -> list[Recommendations]:
-        """The answers to sessions of internal ids, whose unknown clicks are told apart. learned: for the answers."""
+        """The answers to sessions of internal ids, whose unknown clicks are told apart. log_position: for the answers."""
         for number in np.flatnonzero(sessions.lengths == 0).tolist():
             refuse_other_type(self.catalog.ids.kind, unknown[number], f"session {number}")
         ids, scores = self.rank(sessions, options.k, options.conditions)
         rows = zip(ids, scores, sessions, unknown, strict=True)
         found = [assembled(self.catalog, row[:2], *row[2:], options.repeats, options.reasons) for row in rows]
-        return found if learned is None else [replace(one, learned=learned) for one in found]
+        return found if log_position is None else [replace(one, log_position=log_position) for one in found]
 
     def rank(self, sessions: Sessions, k: int, conditions: Conditions = EVERYTHING) -> tuple[np.ndarray, np.ndarray]:
         """(ids int32[B, k], scores float32[B, k]) of sessions of internal ids, padded with -1 / -inf; k at least 1.
@@ -136,11 +136,11 @@ class Pipeline:
             return most_popular(self.catalog, k, conditions)
         return rising(self.catalog, self.catalog.trends, k, conditions)
 
-    def _most_popular(self, unknown: list[Any], options: Options, learned: str | None) -> Recommendations:
+    def _most_popular(self, unknown: list[Any], options: Options, log_position: str | None) -> Recommendations:
         """The answer where no click is known. Raises ItemTypeError where none can be, being of another type."""
         refuse_other_type(self.catalog.ids.kind, unknown)
         row = self._popular(options.k, options.conditions)
-        return replace(assembled(self.catalog, row, _NO_CLICKS, unknown, options.repeats), learned=learned)
+        return replace(assembled(self.catalog, row, _NO_CLICKS, unknown, options.repeats), log_position=log_position)
 
     def _explained(self, answer: Recommendations, clicks: np.ndarray) -> Recommendations:
         """An answer to the known clicks int32[m], m >= 1, with its reasons."""

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from mtaw_fast.memory.pairs import cosine
+from mtaw_fast.memory.co_clicked import cosine
 from mtaw_fast.ranking.catalog import Catalog
 
 _MOST_ITEMS = 3
@@ -33,7 +33,7 @@ class Reason:
 def reasons_of(catalog: Catalog, clicks: np.ndarray, found: np.ndarray) -> list[Reason]:
     """One for each item found (int32[..]) in answer to the clicks (int32[m]), internal ids both.
 
-    Past sessions are those of the bundle's memory, and closeness is its cosine (`memory.pairs`). Without a memory,
+    Past sessions are those of the bundle's memory, and closeness is its cosine (`memory.co_clicked`). Without a memory,
     what is not in the session comes from the encoder.
     """
     seen = list(dict.fromkeys(clicks[::-1].tolist()))

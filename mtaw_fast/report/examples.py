@@ -34,7 +34,7 @@ def examples_of(recommender: Recommender, dataset: Dataset | None, count: int) -
         sessions = recommender.bundle.model.sessions
         sessions = sessions.slice(max(0, len(sessions) - 20 * count), len(sessions))
         samples, ids = Samples.from_sessions(sessions, 1), recommender.bundle.ids
-        since = "" if recommender.bundle.model.learned is None else " and of logs since"
+        since = "" if recommender.bundle.model.log_progress is None else " and of logs since"
         said = f"Sessions of the training{since}, which the memory holds: what came next is known to it."
         chosen = _spread(samples, count)
     shown = []

@@ -31,8 +31,8 @@ def model_facts(bundle: Bundle) -> dict[str, str]:
         facts["training"] = f"{metrics['seconds']:,.0f} s" + (
             ", refit on the validation sessions" if metrics.get("refit") else ", without the validation sessions"
         )
-    if bundle.model.learned is not None:
-        facts["learned since"] = f"{len(bundle.model.learned.keys):,} sessions from logs"
+    if bundle.model.log_progress is not None:
+        facts["learned since"] = f"{len(bundle.model.log_progress.keys):,} sessions from logs"
     return facts | {
         "made": f"{manifest['created']} by mtaw-fast {manifest['versions'].get('mtaw_fast')}",
         "model hash": model_hash(manifest)[:16],
@@ -41,10 +41,10 @@ def model_facts(bundle: Bundle) -> dict[str, str]:
 
 def _preset_of(bundle: Bundle) -> tuple[str, list[str]]:
     """The preset that the settings are nearest to, and what is different."""
-    values = bundle.config.as_dict()
+    values = bundle.config.settings()
     near = {}
     for name, config in PRESETS.items():
-        base = config.as_dict()
+        base = config.settings()
         near[name] = [f"{key}={value}" for key, value in values.items() if value != base[key]]
     name = min(near, key=lambda preset: len(near[preset]))
     return name, near[name]
@@ -156,7 +156,7 @@ def feature_rows(bundle: Bundle) -> dict[str, Any] | None:
 
     A bar goes from 0 to the right, or to the left where the metric was better without the feature.
     """
-    worth = bundle.metrics.get("feature_worth")
+    worth = bundle.metrics.get("feature_importance")
     if not worth:
         return None
     most = max((abs(one["MRR@20"]) for one in worth["features"].values()), default=0.0) or 1.0

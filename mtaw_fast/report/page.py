@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from mtaw_fast import __version__
 from mtaw_fast.bundle import Bundle
+from mtaw_fast.config.type_weights import TypeWeights
 from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.errors import BundleError, UsageError, require
 from mtaw_fast.evaluation.curves import figures_of
@@ -20,7 +21,6 @@ from mtaw_fast.report.examples import examples_of
 from mtaw_fast.report.facts import data_facts, feature_rows, model_facts, phase_rows
 from mtaw_fast.report.scores import evaluated, validated
 from mtaw_fast.storage.files import check_writable, write_bytes
-from mtaw_fast.type_weights import TypeWeights
 from mtaw_fast.workflow import Progress
 
 _MARK = b'<meta name="generator" content="mtaw-fast '

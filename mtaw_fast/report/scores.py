@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from mtaw_fast.bundle import Bundle
+from mtaw_fast.config.type_weights import TypeWeights
 from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.errors import DataWarning
 from mtaw_fast.evaluation.metrics import METRICS
 from mtaw_fast.recommender import Recommender
-from mtaw_fast.type_weights import TypeWeights
 from mtaw_fast.workflow import Progress, evaluate
 
 Intervals = Mapping[str, Any]

@@ -10,20 +10,22 @@ from litestar import Litestar, Request, Response, get, route
 from litestar.datastructures import State
 
 from mtaw_fast.errors import UsageError
-from mtaw_fast.service import feedback, items, learning, operations, routes
-from mtaw_fast.service.answers import JSON
 from mtaw_fast.service.bundles import Bundles
-from mtaw_fast.service.decoding import StrictRequest
-from mtaw_fast.service.error_answers import error_answer
-from mtaw_fast.service.feedback_stores import open_feedback
-from mtaw_fast.service.metrics import Metrics
-from mtaw_fast.service.middleware import Middleware
-from mtaw_fast.service.openapi import openapi_config
-from mtaw_fast.service.openapi_limits import state_limits
-from mtaw_fast.service.pages import page_routes
+from mtaw_fast.service.feedback.stores import open_feedback
+from mtaw_fast.service.http.answers import JSON
+from mtaw_fast.service.http.decoding import StrictRequest
+from mtaw_fast.service.http.error_answers import error_answer
+from mtaw_fast.service.http.middleware import Middleware
+from mtaw_fast.service.http.openapi import openapi_config
+from mtaw_fast.service.http.openapi_limits import state_limits
+from mtaw_fast.service.observability.metrics import Metrics
 from mtaw_fast.service.reload import Reloader
 from mtaw_fast.service.request_queue import RequestQueue
-from mtaw_fast.service.session_stores import open_sessions
+from mtaw_fast.service.routes import events as learning
+from mtaw_fast.service.routes import feedback, items, operations
+from mtaw_fast.service.routes import recommend as routes
+from mtaw_fast.service.routes.pages import page_routes
+from mtaw_fast.service.sessions.stores import open_sessions
 from mtaw_fast.service.settings import Settings
 from mtaw_fast.service.state import Service, service_of
 

@@ -8,12 +8,12 @@ from typing import Literal
 
 from mtaw_fast.errors import MtawError
 from mtaw_fast.service.background import in_background
-from mtaw_fast.service.counters import VERSION
-from mtaw_fast.service.log import log_event
-from mtaw_fast.service.metrics import Metrics
+from mtaw_fast.service.observability.counters import VERSION
+from mtaw_fast.service.observability.metrics import Metrics
+from mtaw_fast.service.observability.service_log import log_event
+from mtaw_fast.service.observability.version_counters import version_cell
 from mtaw_fast.service.settings import Settings
 from mtaw_fast.service.snapshot import Snapshot, current_version, load_snapshot, signature
-from mtaw_fast.service.tallies import version_cell
 
 _TICK = 0.25  # seconds between glances at what other workers ask for
 
@@ -77,14 +77,14 @@ class Reloader:
     async def watch(self) -> None:
         """Look whenever the manifest changes or somebody asks, for as long as the worker lives."""
         counters = self._metrics.counters
-        next_glance = time.monotonic() + self._settings.watch
+        next_glance = time.monotonic() + self._settings.reload_interval
         while True:
-            await asyncio.sleep(min(_TICK, self._settings.watch))
+            await asyncio.sleep(min(_TICK, self._settings.reload_interval))
             asked = counters.looks != self._heeded
             if not asked and time.monotonic() < next_glance:
                 continue
             self._heeded = counters.looks
-            next_glance = time.monotonic() + self._settings.watch
+            next_glance = time.monotonic() + self._settings.reload_interval
             if asked or signature(self._served.folder) != self._seen:
                 try:
                     await self.look()

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import Any, TypeVar
 
-from mtaw_fast.service.metrics import Metrics
-from mtaw_fast.service.problems import ServiceError, unavailable
+from mtaw_fast.service.http.problems import ServiceError, unavailable
+from mtaw_fast.service.observability.metrics import Metrics
 from mtaw_fast.service.settings import Limits
 
 T = TypeVar("T")

@@ -9,10 +9,10 @@ from typing import NamedTuple
 from urllib.parse import parse_qs, urlsplit
 
 from mtaw_fast.errors import UsageError
-from mtaw_fast.live.settings import LearningSettings
+from mtaw_fast.online.settings import LearningSettings
 from mtaw_fast.ranking.encoders import EncoderName
 from mtaw_fast.ranking.retrieval import IndexName
-from mtaw_fast.service.counters import MOST_BUNDLES
+from mtaw_fast.service.observability.counters import MOST_BUNDLES
 
 _LIMIT_FLAGS = {
     "body": "--max-body", "clicks": "--max-clicks", "k": "--max-k", "batch": "--max-batch", "queue": "--queue",
@@ -65,7 +65,7 @@ class Settings:
     """Everything that `mtaw-fast serve` was told.
 
     sessions: None, 'memory' or a redis:// URL. max_sessions, max_sessions_bytes: held in memory at most. session_ttl,
-    watch, grace: seconds. token: of the routes below /admin, which refuse everybody without one. access_log: whether
+    reload_interval, shutdown_timeout: seconds. token: of the routes below /admin, which refuse everybody without one. access_log: whether
     every request is logged. sessions_password: of the Redis. trusted_hosts: names of the service beside `host`, see
     `origin.check_origin`. cors_origins: whose pages may read answers and click. learn: where the service learns from
     clicks, if it does. feedback: where feedback is kept, if it is: a file, a folder or a redis:// URL. side_by_side:
@@ -82,8 +82,8 @@ class Settings:
     session_ttl: float = 1800.0
     max_sessions: int = 100_000
     max_sessions_bytes: int = 256 << 20
-    grace: float = 30.0
-    watch: float = 1.0
+    shutdown_timeout: float = 30.0
+    reload_interval: float = 1.0
     token: str | None = field(default=None, repr=False)
     access_log: bool = False
     sessions_password: str | None = field(default=None, repr=False)
@@ -99,7 +99,7 @@ class Settings:
             raise UsageError(f"--workers must be at least 1, not {self.workers}")
         if not 0 <= self.port < 1 << 16:
             raise UsageError(f"--port must be 0..65535, not {self.port}")
-        for name in ("session_ttl", "max_sessions", "max_sessions_bytes", "grace", "watch"):
+        for name in ("session_ttl", "max_sessions", "max_sessions_bytes", "shutdown_timeout", "reload_interval"):
             _check_positive(f"--{name.replace('_', '-')}", getattr(self, name))
         self._check_side_by_side()
         for origin in self.cors_origins:

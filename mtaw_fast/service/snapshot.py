@@ -12,7 +12,7 @@ from typing import Any
 from mtaw_fast.bundle import Bundle
 from mtaw_fast.bundle.format import MANIFEST
 from mtaw_fast.errors import BundleError
-from mtaw_fast.live.settings import LearningSettings
+from mtaw_fast.online.settings import LearningSettings
 from mtaw_fast.ranking.encoders import EncoderName
 from mtaw_fast.ranking.retrieval import IndexName
 from mtaw_fast.recommender import Recommender

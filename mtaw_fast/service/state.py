@@ -9,11 +9,11 @@ from litestar import Request
 from litestar.connection import ASGIConnection
 
 from mtaw_fast.service.bundles import Bundles
-from mtaw_fast.service.feedback_stores import FeedbackStore
-from mtaw_fast.service.metrics import REFUSALS, Metrics
+from mtaw_fast.service.feedback.stores import FeedbackStore
+from mtaw_fast.service.observability.metrics import REFUSALS, Metrics
 from mtaw_fast.service.reload import Reloader
 from mtaw_fast.service.request_queue import RequestQueue
-from mtaw_fast.service.sessions import SessionStore
+from mtaw_fast.service.sessions.in_memory import SessionStore
 from mtaw_fast.service.settings import Settings
 from mtaw_fast.service.snapshot import Snapshot
 
@@ -61,23 +61,23 @@ class Service:
         self._gauge_learning()
         if self.sessions is not None:
             held = self.sessions.sweep()
-            self.metrics.set("mtaw_live_sessions", held.sessions)
-            self.metrics.set("mtaw_live_sessions_bytes", held.bytes)
+            self.metrics.set("mtaw_sessions", held.sessions)
+            self.metrics.set("mtaw_sessions_bytes", held.bytes)
 
     def _gauge_learning(self) -> None:
         """Every worker learns the same: one of them tells."""
-        knowledge = self.reloader.snapshot.recommender.knowledge
-        if knowledge is None or not self.metrics.tells:
+        learner = self.reloader.snapshot.recommender.learner
+        if learner is None or not self.metrics.tells:
             return
-        ledger, delta = knowledge.state.ledger, knowledge.state.delta
-        self.metrics.set("mtaw_learned_clicks", ledger.learned_clicks)
+        event_processor, delta = learner.state.event_processor, learner.state.delta
+        self.metrics.set("mtaw_learned_clicks", event_processor.learned_clicks)
         self.metrics.set("mtaw_delta_clicks", delta.n_clicks)
         self.metrics.set("mtaw_delta_bytes", delta.n_bytes)
-        self.metrics.set("mtaw_new_items", len(ledger.newcomers))
-        self.metrics.set("mtaw_damaged_records", knowledge.log.damaged)
-        self.metrics.set("mtaw_learning_stopped", int(knowledge.learner.failure is not None))
+        self.metrics.set("mtaw_new_items", len(event_processor.new_items))
+        self.metrics.set("mtaw_damaged_records", learner.log.damaged)
+        self.metrics.set("mtaw_learning_stopped", int(learner.follower.failure is not None))
         for reason in REFUSALS:
-            count = ledger.refused[reason] + ledger.book.refused[reason]
+            count = event_processor.refused[reason] + event_processor.tracker.refused[reason]
             self.metrics.set("mtaw_not_learned_clicks", count, reason)
 
     def version_for(self, scope: Any) -> str:

@@ -15,11 +15,17 @@ from multiprocessing.context import SpawnProcess
 from typing import Any
 
 from mtaw_fast.errors import MtawError
-from mtaw_fast.service.counters import HEARTBEAT
-from mtaw_fast.service.file_limit import raise_file_limit
-from mtaw_fast.service.log import configure_logging, flush_log, log_event
-from mtaw_fast.service.metrics import GAUGES, Metrics
-from mtaw_fast.service.refusal import HANDSHAKE, Refuser, begin_connections, begin_no_connections, refusal
+from mtaw_fast.service.http.file_limit import raise_file_limit
+from mtaw_fast.service.http.graceful_drain import (
+    HANDSHAKE,
+    GracefulDrain,
+    begin_connections,
+    begin_no_connections,
+    refusal,
+)
+from mtaw_fast.service.observability.counters import HEARTBEAT
+from mtaw_fast.service.observability.metrics import GAUGES, Metrics
+from mtaw_fast.service.observability.service_log import configure_logging, flush_log, log_event
 from mtaw_fast.service.settings import Settings
 from mtaw_fast.service.shared_memory import SharedMemory
 
@@ -29,7 +35,7 @@ _SILENT_LOOKS = 30  # a worker that gives none for so many is killed
 _SETTLED = 10.0  # seconds that a worker must have been up for its death to be no failure
 _SLOWEST_RESTART = 5.0  # seconds, where one dies again and again before it is settled
 _MOST_FAILURES = 10  # that are counted: any more make no restart slower
-_MARGIN = 5.0  # seconds past the workers' own grace before they are killed
+_MARGIN = 5.0  # seconds past the workers' own timeout before they are killed
 _STOPPING_LOOK = 0.02  # seconds between looks at whether the workers are gone
 _NO_VERSION = "0" * 16  # of a service that no worker was ready for
 _SPAWN = multiprocessing.get_context("spawn")
@@ -210,12 +216,12 @@ class _Supervisor:
         """Let the workers end what they are at, and see that they are gone; answer who comes meanwhile."""
         log_event("stopping")
         versions = self._metrics.counters.live_versions()
-        refuser = Refuser(self._listener, refusal(versions[0] if versions else _NO_VERSION))
+        refuser = GracefulDrain(self._listener, refusal(versions[0] if versions else _NO_VERSION))
         begin_no_connections(self._listener)
         none_since: float | None = time.monotonic()
         for worker in self._workers.values():
             worker.process.terminate()
-        until = time.monotonic() + self._settings.grace + _MARGIN
+        until = time.monotonic() + self._settings.shutdown_timeout + _MARGIN
         while any(worker.process.is_alive() for worker in self._workers.values()):
             refuser.turn(_STOPPING_LOOK)
             if none_since is not None and time.monotonic() > none_since + HANDSHAKE:

@@ -15,13 +15,13 @@ import uvicorn
 import uvloop
 
 from mtaw_fast.errors import MtawError
-from mtaw_fast.service.acceptor import Acceptor
 from mtaw_fast.service.app import make_app, make_service
-from mtaw_fast.service.connection import OpenConnections, TimedProtocol
-from mtaw_fast.service.counters import HEARTBEAT, PID
-from mtaw_fast.service.file_limit import most_connections
-from mtaw_fast.service.log import configure_logging, flush_log, log_event
-from mtaw_fast.service.metrics import Metrics
+from mtaw_fast.service.http.acceptor import Acceptor
+from mtaw_fast.service.http.connection import OpenConnections, TimedProtocol
+from mtaw_fast.service.http.file_limit import most_connections
+from mtaw_fast.service.observability.counters import HEARTBEAT, PID
+from mtaw_fast.service.observability.metrics import Metrics
+from mtaw_fast.service.observability.service_log import configure_logging, flush_log, log_event
 from mtaw_fast.service.reload import Reloader
 from mtaw_fast.service.settings import Settings
 from mtaw_fast.service.shared_memory import SharedMemory
@@ -32,7 +32,7 @@ _LOG = logging.getLogger("mtaw_fast.service")
 _TICK = 0.25  # seconds between signs of life, and what else happens by the clock
 _NEXT_REQUEST = 1.0  # seconds that a kept connection may still bring a request at shutdown: its answer is the last one
 _TO_CLOSE = 0.5  # seconds that its client has to close it then
-_LAST_ANSWERS = 1.0  # seconds of the grace that are left for the answers to what is not done
+_LAST_ANSWERS = 1.0  # seconds of the shutdown timeout that are left for the answers to what is not done
 _STOPPING_LOOK = 0.02  # seconds between looks at what is left
 
 
@@ -121,7 +121,7 @@ class _Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:  # noqa: ARG002 (the supervisor's)
         """Take no new connections, answer what is asked on those that are there, and end them; uvicorn's own waits for
         nobody who is about to ask, and answers 500 where the time is up."""
-        loop, grace = asyncio.get_running_loop(), self._service.settings.grace
+        loop, timeout = asyncio.get_running_loop(), self._service.settings.shutdown_timeout
         waiting, state = TimedProtocol.open_connections, self.server_state
         self._service.stopping = waiting.stopping = True
         for acceptor in self.acceptors:
@@ -129,7 +129,7 @@ class _Server(uvicorn.Server):
         for connection in list(state.connections):
             connection.shutdown()
         began = loop.time()
-        ends_idle, ends_all = began + min(_NEXT_REQUEST, grace / 2), began + grace - min(_LAST_ANSWERS, grace / 4)
+        ends_idle, ends_all = began + min(_NEXT_REQUEST, timeout / 2), began + timeout - min(_LAST_ANSWERS, timeout / 4)
         cancelled = False
         while (state.connections or state.tasks) and loop.time() < ends_all + _LAST_ANSWERS:
             await asyncio.sleep(_STOPPING_LOOK)

@@ -37,7 +37,7 @@ _HELD: WeakValueDictionary[str, mmap.mmap] = WeakValueDictionary()  # this proce
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class HeldFile:
+class SealedFile:
     """The bytes of a file as they were when it was opened.
 
     path: the file, for messages. data: uint8[size], read-only. copied: whether it is a copy, or the file itself mapped.
@@ -51,13 +51,13 @@ class HeldFile:
         return str(self.path)
 
 
-def hold(
+def open_sealed(
     path: Path,
     *,
     size: int | None = None,
     mapping: str | None = None,
     check: Callable[[int, int], None] | None = None,
-) -> HeldFile:
+) -> SealedFile:
     """Open a file for good.
 
     Parameters
@@ -73,7 +73,7 @@ def hold(
 
     Returns
     -------
-    HeldFile
+    SealedFile
         Its bytes, which stay as they are for as long as any of their arrays lives. Of 'map': unless the file changes.
 
     Raises
@@ -94,11 +94,11 @@ def hold(
         except OSError as error:
             raise DataError(f"cannot read {path}: {error.strerror}; restore it or make it again") from None
         if length == 0:
-            return HeldFile(path, np.empty(0, np.uint8), how == "copy")
+            return SealedFile(path, np.empty(0, np.uint8), how == "copy")
         memory = _copy(path, descriptor) if how == "copy" else _map(path, descriptor, length)
     finally:
         os.close(descriptor)
-    return HeldFile(path, np.frombuffer(memory, np.uint8), how == "copy")
+    return SealedFile(path, np.frombuffer(memory, np.uint8), how == "copy")
 
 
 def mapping_of(asked: str | None) -> str:
@@ -111,7 +111,7 @@ def mapping_of(asked: str | None) -> str:
 
 
 @contextlib.contextmanager
-def named(held: HeldFile) -> Iterator[Path]:
+def named(held: SealedFile) -> Iterator[Path]:
     """A path by which a library that opens files itself reads the held bytes; good inside the `with` alone."""
     key = next((name for name, memory in list(_HELD.items()) if held.copied and _backs(memory, held.data)), None)
     descriptor = None if key is None else _shared_by(os.getpid(), key)

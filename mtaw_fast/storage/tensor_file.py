@@ -20,7 +20,7 @@ import numpy as np
 
 from mtaw_fast.errors import DataError, shown
 from mtaw_fast.storage.files import atomic_path
-from mtaw_fast.storage.held import HeldFile, hold
+from mtaw_fast.storage.sealed_file import SealedFile, open_sealed
 
 _DTYPES = {
     "F64": "<f8", "F32": "<f4", "F16": "<f2",
@@ -105,22 +105,26 @@ def _layout(
     return begins, order, {name: len(begins) + entry["data_offsets"][0] for name, entry in header.items()}
 
 
-def map_tensors(source: Path | HeldFile, mapping: str | None = None) -> dict[str, np.ndarray]:
+def map_tensors(
+    source: Path | SealedFile, mapping: str | None = None, former: Mapping[str, str] | None = None
+) -> dict[str, np.ndarray]:
     """Every array of a file, as a read-only view of the held or mapped bytes.
 
     Parameters
     ----------
-    source : Path or HeldFile
-        The file, or its bytes where `held.hold` has them already.
+    source : Path or SealedFile
+        The file, or its bytes where `open_sealed` has them already.
     mapping : {'copy', 'map'}, optional
-        How a path is held; see `held.hold`.
+        How a path is mapped; see `sealed_file.open_sealed`.
+    former : mapping of str to str, optional
+        Names that arrays had in earlier files, and their present names.
 
     Raises
     ------
     DataError
         Where the file is missing, is no regular file, or is not exactly what its header describes.
     """
-    held = hold_tensors(source, mapping=mapping) if isinstance(source, Path) else source
+    held = open_sealed_tensors(source, mapping=mapping) if isinstance(source, Path) else source
     raw = held.data
     if len(raw) < 8:
         raise _broken(held.path, "shorter than its header")
@@ -128,13 +132,13 @@ def map_tensors(source: Path | HeldFile, mapping: str | None = None) -> dict[str
     header = _header(held.path, raw[8 : 8 + min(length, _MAX_HEADER + 1)].tobytes(), length, len(raw))
     data = raw[8 + length :]
     try:
-        return {name: _view(data, entry) for name, entry in header.items()}
+        return {(former or {}).get(name, name): _view(data, entry) for name, entry in header.items()}
     except _UNFIT as error:
         raise _broken(held.path, shown(error)) from None
 
 
-def hold_tensors(path: Path, *, size: int | None = None, mapping: str | None = None) -> HeldFile:
-    """`held.hold` for a file of arrays: one that is longer than its header says is refused before it is copied."""
+def open_sealed_tensors(path: Path, *, size: int | None = None, mapping: str | None = None) -> SealedFile:
+    """`open_sealed` for a file of arrays: one that is longer than its header says is refused before it is copied."""
 
     def check(descriptor: int, length: int) -> None:
         begin = os.pread(descriptor, 8, 0)
@@ -142,7 +146,7 @@ def hold_tensors(path: Path, *, size: int | None = None, mapping: str | None = N
             count = int.from_bytes(begin, "little")
             _header(path, os.pread(descriptor, min(count, _MAX_HEADER + 1), 8), count, length)
 
-    return hold(path, size=size, mapping=mapping, check=check)
+    return open_sealed(path, size=size, mapping=mapping, check=check)
 
 
 _UNFIT = (ValueError, KeyError, TypeError, AttributeError, RecursionError)

@@ -10,7 +10,7 @@ Value = TypeVar("Value")
 _MISSING = object()
 
 
-class computed_once(Generic[Value]):  # noqa: N801 - a decorator is written as a function
+class cached_property(Generic[Value]):  # noqa: N801 - a decorator is written as a function
     """A method as an attribute, which the instance's `__dict__` keeps after its first use.
 
     Up to Python 3.11 functools.cached_property holds one lock for all instances while it computes: a process that is
@@ -25,12 +25,12 @@ class computed_once(Generic[Value]):  # noqa: N801 - a decorator is written as a
         self._name = name
 
     @overload
-    def __get__(self, instance: None, owner: type) -> computed_once[Value]: ...
+    def __get__(self, instance: None, owner: type) -> cached_property[Value]: ...
 
     @overload
     def __get__(self, instance: object, owner: type) -> Value: ...
 
-    def __get__(self, instance: object | None, owner: type) -> computed_once[Value] | Value:
+    def __get__(self, instance: object | None, owner: type) -> cached_property[Value] | Value:
         if instance is None:
             return self
         kept = instance.__dict__

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from mtaw_fast.storage.cpus import CGROUPS, OWN, folders_up
+from mtaw_fast.system.cpus import CGROUPS, OWN, folders_up
 
 _MACHINE = Path("/proc/meminfo")
 _STATUS = Path("/proc/self/status")

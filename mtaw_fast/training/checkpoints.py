@@ -24,7 +24,7 @@ import torch
 
 from mtaw_fast.errors import TrainingError, UsageError
 from mtaw_fast.storage.files import read_json, write_bytes, write_json
-from mtaw_fast.storage.tensorfile import map_tensors, write_tensors
+from mtaw_fast.storage.tensor_file import map_tensors, write_tensors
 
 FORMAT_VERSION = 2
 _WRITTEN = (

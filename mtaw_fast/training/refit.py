@@ -19,14 +19,14 @@ from mtaw_fast.memory import MemoryTables
 from mtaw_fast.memory.trends import TrendTables
 from mtaw_fast.model.model import Model
 from mtaw_fast.training.checkpoints import RunFolder
-from mtaw_fast.training.encoder import weights_of
-from mtaw_fast.training.fitting import Fitting
-from mtaw_fast.training.lessons import go_through
-from mtaw_fast.training.memory_ranker import fit_ranker
-from mtaw_fast.training.memory_slice import fit_settings
+from mtaw_fast.training.encoder.fitting import Fitting
+from mtaw_fast.training.encoder.train_encoder import weights_of
+from mtaw_fast.training.plan.threads import current_threads
+from mtaw_fast.training.ranker.dataset import go_through
+from mtaw_fast.training.ranker.fitting import fit_ranker
+from mtaw_fast.training.ranker.fraction import fit_settings
 from mtaw_fast.training.reporting import Reporter
-from mtaw_fast.training.state import RunState
-from mtaw_fast.training.threads import current_threads
+from mtaw_fast.training.run_state import RunState
 
 _RATE = 0.25  # of the learning rates of a training from nothing
 
@@ -47,9 +47,9 @@ def refit_ranker(
     min_prefix : int
         Clicks of the shortest prefix that is a sample.
     folder : Path
-        For the lessons.
+        For the ranker_dataset.
     reporter : Reporter
-        Told of the progress.
+        LossStats of the progress.
 
     Returns
     -------
@@ -71,18 +71,25 @@ def refit_ranker(
     tables = MemoryTables.build(
         sessions.slice(0, first), model.n_items, model.memory.settings, threads=current_threads().pieces
     )
-    weights = model.weights if config.dense_candidates else None
+    weights = model.weights if config.memory.dense_candidates else None
     slice_ = sessions.slice(first, len(sessions))
     trends = None
     if model.trends is not None:
         before = sessions.slice(0, first)
         assert before.times is not None
         trends = TrendTables.build(before, before.times, model.n_items, model.trends.settings)
-    lessons = go_through(config, tables, slice_, min_prefix, weights, folder, "ranker", reporter, since, trends)
+    ranker_dataset = go_through(config, tables, slice_, min_prefix, weights, folder, "ranker", reporter, since, trends)
     fit = fit_settings(config, timed=trends is not None)
     fit = replace(fit, lr=_RATE * fit.lr)
     ranker, history = fit_ranker(
-        lessons, lessons.targets, lessons.lengths, fit, config.seed, "ranker", reporter, start=model.ranker_net
+        ranker_dataset,
+        ranker_dataset.targets,
+        ranker_dataset.lengths,
+        fit,
+        config.optimizer.seed,
+        "ranker",
+        reporter,
+        start=model.ranker_net,
     )
     return replace(model, ranker_net=ranker), history
 
@@ -97,15 +104,15 @@ def refit_encoder(
     _refuse_weights(model.config)
     config = _warm(model.config)
     if device.type != "cpu":  # where the sample that a CPU took does not work, and is not needed
-        config = replace(config, softmax="full")
+        config = config.replace(softmax="full")
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         state = RunState(RunFolder(Path(scratch)), {}, "refit")
         state.open(resume=False, overwrite=False)
         fitting = Fitting(config, model.n_items, min_prefix, device, state, reporter)
-        fitting.fit("refit", model.sessions.without_times(), config.epochs, start=model.weights)
+        fitting.fit("refit", model.sessions.without_times(), config.optimizer.epochs, start=model.weights)
         state.next_phase("done", {"weights": state["checkpoint"]})
         weights, history = weights_of(config, model.n_items, state, "weights"), state["history"]
-    learned = model.learned
+    learned = model.log_progress
     if learned is not None:
         clicked = model.popularity[learned.untrained] > 0
         learned = replace(learned, untrained=learned.untrained[~clicked])
@@ -119,17 +126,17 @@ def refit_encoder(
         clicked_at=model.clicked_at,
         trends=model.trends,
     )
-    return replace(whole, learned=learned), history
+    return replace(whole, log_progress=learned), history
 
 
 def _refuse_weights(config: Config) -> None:
     """Raise UsageError where targets count by type: the sessions that a bundle keeps have no types."""
-    if config.type_weights:
+    if config.loss.type_weights:
         raise UsageError(
-            f"this bundle was trained with targets that count by type ({config.type_weights}), and it keeps no types "
+            f"this bundle was trained with targets that count by type ({config.loss.type_weights}), and it keeps no types "
             "of its clicks to go on with: update it without --refit, or train anew"
         )
 
 
 def _warm(config: Config) -> Config:
-    return replace(config, epochs=1, lr=_RATE * config.lr)
+    return config.replace(epochs=1, lr=_RATE * config.optimizer.lr)

@@ -7,10 +7,10 @@ from typing import Any, Protocol
 
 
 class Reporter(Protocol):
-    """Told of progress; all methods are called from the training thread.
+    """LossStats of progress; all methods are called from the training thread.
 
-    A training has phases (`mtaw_fast.phases`), and each has pieces of work in epochs: those of its own name, and what
-    comes before them ('ranker, lessons').
+    A training has phases (`mtaw_fast.config.phases`), and each has pieces of work in epochs: those of its own name, and what
+    comes before them ('ranker, ranker_dataset').
     """
 
     def phase_starts(self, phase: str, number: int, phases: int) -> None:

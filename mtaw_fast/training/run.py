@@ -1,4 +1,4 @@
-"""A whole training, phase by phase (`mtaw_fast.phases`), each taken up where a run was cut off."""
+"""A whole training, phase by phase (`mtaw_fast.config.phases`), each taken up where a run was cut off."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ import numpy as np
 import torch
 
 from mtaw_fast.config import Config
+from mtaw_fast.config.phases import phases_of
+from mtaw_fast.config.type_weights import by_code
 from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.data.sessions import Samples, Sessions
 from mtaw_fast.errors import UsageError
@@ -20,25 +22,23 @@ from mtaw_fast.evaluation import report_of
 from mtaw_fast.kernels.native.loss import release_kept_blocks
 from mtaw_fast.memory import RankerNet
 from mtaw_fast.model.model import Model
-from mtaw_fast.phases import phases_of
 from mtaw_fast.storage.files import folder_lock
-from mtaw_fast.storage.memory import give_back_freed
-from mtaw_fast.training.batch import typed
+from mtaw_fast.system.memory_use import give_back_freed
 from mtaw_fast.training.checkpoints import RunFolder
-from mtaw_fast.training.encoder import weights_of
-from mtaw_fast.training.feature_worth import feature_worth
-from mtaw_fast.training.fitting import Fitting
-from mtaw_fast.training.memory_slice import build_tables, build_trends, fit_on_slice, fit_settings
-from mtaw_fast.training.plan import BUDGET_MINUTES, Plan
-from mtaw_fast.training.planning import plan_training
+from mtaw_fast.training.encoder.batch import typed
+from mtaw_fast.training.encoder.fitting import Fitting
+from mtaw_fast.training.encoder.train_encoder import weights_of
+from mtaw_fast.training.encoder.validation import check_held_out, validation_metrics
+from mtaw_fast.training.plan.estimate import plan_training
+from mtaw_fast.training.plan.plan import BUDGET_MINUTES, Plan
+from mtaw_fast.training.plan.table_memory import TableMemory, training_table_memory
+from mtaw_fast.training.plan.threads import Threads, training_threads
+from mtaw_fast.training.ranker.feature_importance import feature_importance
+from mtaw_fast.training.ranker.fraction import build_tables, build_trends, fit_on_slice, fit_settings
 from mtaw_fast.training.reporting import Reporter, Silent
+from mtaw_fast.training.run_state import RunState
 from mtaw_fast.training.served_metrics import served_ranks
-from mtaw_fast.training.state import RunState
-from mtaw_fast.training.table_memory import TableMemory, training_table_memory
-from mtaw_fast.training.threads import Threads, training_threads
 from mtaw_fast.training.trained_model import TrainedModel
-from mtaw_fast.training.validation import check_held_out, validation_metrics
-from mtaw_fast.type_weights import by_code
 
 Kept = Mapping[str, str]  # files that the run still needs: past, weights, ranker
 Phase = Callable[[str], Kept]  # by its name
@@ -88,10 +88,10 @@ def train(
     run that was cut off goes on after its last whole epoch, with the same bits on a CPU as if it had not been.
 
     threads: of the loss and the session memory, by default what this process may keep busy; the same bits for every
-    number. encoder_threads: PyTorch's in a step; more than 1 pays on a machine of its own (`training.threads`).
-    table_memory: bytes for building the session memory's tables (`training.table_memory`), with the same bits.
+    number. encoder_threads: PyTorch's in a step; more than 1 pays on a machine of its own (`training.plan.threads`).
+    table_memory: bytes for building the session memory's tables (`training.plan.table_memory`), with the same bits.
     group: processes that take part in every phase of an encoder, each on its own device; this one leads them.
-    budget_minutes: what the training may take with the full softmax where the plan chooses (`training.plan`).
+    budget_minutes: what the training may take with the full softmax where the plan chooses (`training.plan.plan`).
     planned: called with the plan before anything is trained; by default it goes to the log.
     plan: a new run's softmax by a plan that was made before: nothing is measured, told or logged.
 
@@ -99,9 +99,9 @@ def train(
     """
     chosen_device = device_of(device) if group is None else group.device
     chosen_threads = Threads.of(threads, encoder_threads)
-    if config.memory:
+    if config.memory.enabled:
         fit_settings(
-            config, timed=config.trends and config.prequential and dataset.train.times is not None
+            config, timed=config.memory.trends and config.ranker.prequential and dataset.train.times is not None
         )  # a slip in them is told now, not after the first phase
     bound = TableMemory(table_memory, folder)
     with folder_lock(folder, UsageError), training_threads(chosen_threads), training_table_memory(bound):
@@ -154,7 +154,7 @@ class _Run:
         self._dataset, self._config, self._files = dataset, config, files
         self._refit, self._reporter = refit, reporter
         check_held_out(dataset, config)
-        self._fitted, self._held_out = dataset.train.split_last(config.validation)
+        self._fitted, self._held_out = dataset.train.split_last(config.optimizer.validation_fraction)
         identity = {
             "config": config.as_dict(),
             "dataset": dataset.fingerprint,
@@ -178,7 +178,7 @@ class _Run:
         else:
             by_group = bool(self.state["history"])  # which plans nothing, and has the full softmax
             plan = plan_training(
-                self._dataset, replace(self._config, softmax="full") if by_group else self._config, refit=self._refit,
+                self._dataset, self._config.replace(softmax="full") if by_group else self._config, refit=self._refit,
                 device=self._fitting.device, budget_minutes=budget_minutes, folder=self._files.folder,
             )  # fmt: skip
             plan = replace(plan, why="as the run began") if by_group else plan
@@ -199,7 +199,7 @@ class _Run:
                 f"{self._files.folder} holds a training with the sampled softmax, which a group of processes cannot "
                 "have; resume it without torchrun, or start anew with --overwrite"
             )
-        self._take(replace(self._config, softmax="full"))
+        self._take(self._config.replace(softmax="full"))
 
     def _take(self, config: Config) -> None:
         self._config = config
@@ -207,7 +207,7 @@ class _Run:
 
     def _weights_of_types(self) -> np.ndarray | None:
         """What targets count by type; UsageError where the settings ask for what the data set cannot give."""
-        weights = by_code(self._config.type_weights, self._dataset.type_names, "setting type_weights")
+        weights = by_code(self._config.loss.type_weights, self._dataset.type_names, "setting type_weights")
         if weights is not None:
             typed(self._dataset.train)  # names of types without types are refused here
             held_out = Samples.from_sessions(self._held_out, self._dataset.min_prefix)
@@ -224,7 +224,7 @@ class _Run:
         known: dict[str, Phase] = {
             "slice": partial(self._fit_before_slice, self._fitted),
             "ranker": partial(self._fit_ranker, self._fitted),
-            "search": partial(self._fit_all, self._fitted) if self._config.memory else self._search,
+            "search": partial(self._fit_all, self._fitted) if self._config.memory.enabled else self._search,
             "validate": self._validate,
             "slice-refit": partial(self._fit_before_slice, whole),
             "ranker-refit": partial(self._fit_ranker, whole),
@@ -251,28 +251,28 @@ class _Run:
             refit=self._refit,
             seconds=self.state["seconds"],
             intervals=self.state["intervals"],
-            feature_worth=self.state["feature_worth"],
+            feature_importance=self.state["feature_importance"],
         )
 
     def _search(self, phase: str) -> Kept:
-        judged = self._held_out.keep_last(self._config.max_len + 1)
+        judged = self._held_out.keep_last(self._config.model.max_session_length + 1)
         self._fitting.fit(
             phase,
             self._fitted,
-            self._config.epochs,
+            self._config.optimizer.epochs,
             judge=lambda model: validation_metrics(model, judged, self._dataset.min_prefix, self._type_weights),
-            patience=self._config.patience,
+            patience=self._config.optimizer.patience,
         )
         return {"weights": self.state["best_checkpoint"]}
 
     def _fit_all(self, sessions: Sessions, phase: str) -> Kept:
-        epochs = self._config.epochs if self._config.memory else self.state["best_epoch"]
+        epochs = self._config.optimizer.epochs if self._config.memory.enabled else self.state["best_epoch"]
         self._fitting.fit(phase, sessions, epochs)
         return {**self.state["kept"], "weights": self.state["checkpoint"]}
 
     def _fit_before_slice(self, sessions: Sessions, phase: str) -> Kept:
-        before, _ = sessions.split_last(self._config.ranker_slice)
-        self._fitting.fit(phase, before, self._config.epochs)
+        before, _ = sessions.split_last(self._config.ranker.ranker_fraction)
+        self._fitting.fit(phase, before, self._config.optimizer.epochs)
         return {"past": self.state["checkpoint"]}
 
     def _fit_ranker(self, sessions: Sessions, phase: str) -> Kept:
@@ -305,9 +305,9 @@ class _Run:
             metrics, intervals = report.weighted, report.weighted_intervals
         self.state.save(
             best=dict(metrics),
-            best_epoch=self._config.epochs,
+            best_epoch=self._config.optimizer.epochs,
             intervals={name: list(interval) for name, interval in intervals.items()},
-            feature_worth=feature_worth(model, samples),
+            feature_importance=feature_importance(model, samples),
         )
         self.state.plot()
         return self.state["kept"]
@@ -315,7 +315,7 @@ class _Run:
     def _model(self, sessions: Sessions) -> Model:
         """What the phases so far have trained on `sessions`, with the memory of them where the settings want one."""
         config, dataset, memory, ranker_net = self._config, self._dataset, None, None
-        if config.memory:
+        if config.memory.enabled:
             memory = build_tables(config, sessions, dataset.n_items)
             ranker_net = RankerNet.load(self._files.folder / self.state["kept"]["ranker"])
         return Model.of(
@@ -325,8 +325,8 @@ class _Run:
             popularity=np.bincount(sessions.items, minlength=dataset.n_items).astype(np.int64),
             memory=memory,
             ranker_net=ranker_net,
-            clicked_at=sessions.times if config.memory else None,
-            trends=build_trends(config, sessions, dataset.n_items) if config.memory else None,
+            clicked_at=sessions.times if config.memory.enabled else None,
+            trends=build_trends(config, sessions, dataset.n_items) if config.memory.enabled else None,
         )
 
     def _weights(self, kept: str) -> dict[str, np.ndarray]:

@@ -21,7 +21,7 @@ _NEW: dict[str, Any] = {
     "history": [],
     "seconds": 0.0,
     "intervals": None,
-    "feature_worth": None,
+    "feature_importance": None,
     "plan": None,
 }
 
@@ -45,8 +45,8 @@ class RunState:
     phase: the work under way, 'done' after the last. epoch: whole epochs of it. checkpoint: file of weights and
     moments after them. best_epoch, best, best_checkpoint: the search's choice, its metrics and weights. kept: files
     that earlier phases left, by what they are. history: a record an epoch. seconds: of work that was kept. intervals:
-    of `best`, where a phase made them. feature_worth: as `training.feature_worth` makes it, likewise. plan: what the
-    run settled on (`training.plan`).
+    of `best`, where a phase made them. feature_importance: as `training.ranker.feature_importance` makes it, likewise. plan: what the
+    run settled on (`training.plan.plan`).
     """
 
     def __init__(self, files: RunFolder, identity: Mapping[str, Any], first_phase: str) -> None:

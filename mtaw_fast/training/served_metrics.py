@@ -11,12 +11,12 @@ from mtaw_fast.model.model import Model
 from mtaw_fast.ranking.catalog import Catalog
 from mtaw_fast.ranking.encoders import NativeEncoder
 from mtaw_fast.ranking.pipeline import Pipeline
-from mtaw_fast.ranking.retrieval import ScanIndex
+from mtaw_fast.ranking.retrieval import NativeIndex
 
 
 def served_ranks(model: Model, samples: Samples, progress: Progress | None = None) -> np.ndarray:
     """int32[S]: the ranks (`evaluation.ranks_of`) of the samples' targets in what a bundle of the model would serve."""
-    index = ScanIndex(model.item_vectors, model.scan)
+    index = NativeIndex(model.item_vectors, model.scan)
     pipeline = Pipeline.of(Catalog.of(model), NativeEncoder(model.config, model.weights), index)
     return ranks_of(pipeline, samples, progress=progress)
 

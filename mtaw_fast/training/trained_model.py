@@ -31,8 +31,8 @@ class TrainedModel:
         Of work, that of a run before it was cut off included as far as it was kept.
     intervals : dict of str to [low, high], optional
         Of the metrics, 95%; with a session memory.
-    feature_worth : dict, optional
-        What each feature of the ranker is worth on the validation sessions (`training.feature_worth`); likewise.
+    feature_importance : dict, optional
+        What each feature of the ranker is worth on the validation sessions (`training.ranker.feature_importance`); likewise.
     """
 
     model: Model
@@ -42,22 +42,22 @@ class TrainedModel:
     refit: bool
     seconds: float
     intervals: dict[str, list[float]] | None = None
-    feature_worth: dict[str, Any] | None = None
+    feature_importance: dict[str, Any] | None = None
 
     def record(self) -> dict[str, Any]:
         """The training in plain JSON values, as the bundle's manifest keeps it."""
-        weights = self.model.config.type_weights
+        weights = self.model.config.loss.type_weights
         return {
             "validation": self.metrics,
-            "protocol": f"last {self.model.config.validation:.1%} of the training sessions held out; "
-            + ("epochs as set" if self.model.config.memory else "epoch chosen by MRR@20")
+            "protocol": f"last {self.model.config.optimizer.validation_fraction:.1%} of the training sessions held out; "
+            + ("epochs as set" if self.model.config.memory.enabled else "epoch chosen by MRR@20")
             + (f"; targets count by type: {weights}" if weights else ""),
             "best_epoch": self.best_epoch,
             "refit": self.refit,
             "seconds": round(self.seconds, 1),
             "history": self.history,
             "validation_intervals": self.intervals,
-            "feature_worth": self.feature_worth,
+            "feature_importance": self.feature_importance,
         }
 
     def save(self, folder: str | os.PathLike[str], dataset: Dataset, overwrite: bool = False) -> Bundle:

@@ -16,11 +16,11 @@ from mtaw_fast.bundle.format import MEMORY_PARTS, OPTIONAL_PARTS, PARTS
 from mtaw_fast.config import Config
 from mtaw_fast.data.item_ids import ItemIds
 from mtaw_fast.errors import BundleError, UsageError
-from mtaw_fast.model.item_vectors import normalised
+from mtaw_fast.model.item_vectors import normalized
 from mtaw_fast.model.model import most_clicked_first
 from mtaw_fast.model.parameters import parameter_shapes
 from mtaw_fast.recommender import Recommender
-from mtaw_fast.storage.tensorfile import map_tensors
+from mtaw_fast.storage.tensor_file import map_tensors
 from tests.random_bundle import (
     bundle_parts,
     contents,
@@ -59,11 +59,11 @@ def test_round_trip(tmp_path: Path, text: bool, verify: bool) -> None:
     assert bundle.popularity.tolist() == parts["popularity"].tolist()
     everything = np.arange(bundle.n_items)
     assert bundle.ids.external(everything) == parts["ids"].external(everything)
-    assert bundle.item_vectors.tobytes() == normalised(parts["weights"]["item_embedding"]).tobytes()
+    assert bundle.item_vectors.tobytes() == normalized(parts["weights"]["item_embedding"]).tobytes()
 
 
 def test_manifest_and_file_names(tmp_path: Path) -> None:
-    bundle = save_random(tmp_path / "bundle", n_items=60, d=12, positions=5)
+    bundle = save_random(tmp_path / "bundle", n_items=60, d=12, max_positions=5)
     manifest = json.loads((tmp_path / "bundle" / "manifest.json").read_text())
     assert manifest["parameters"] == 60 * 12 + 5 * 12 + 4 * (12 * 12 + 12) + 2 * 12
     assert (manifest["n_items"], manifest["d"], manifest["format_version"]) == (60, 12, 2)
@@ -119,7 +119,7 @@ def test_half_a_session_memory_or_another_catalog_s_is_refused(tmp_path: Path) -
     assert "is no array of a ranker" in refused(tmp_path / "bundle") or "is missing" in refused(tmp_path / "bundle")
 
 
-def test_normalised_rows() -> None:
+def test_normalized_rows() -> None:
     rows = np.random.default_rng(0).standard_normal((70_000, 3)).astype(np.float32)
     rows[5] = 0
     rows[6] = [1e-40, 0, 0]
@@ -127,7 +127,7 @@ def test_normalised_rows() -> None:
     wide = rows.astype(np.float64)
     lengths = np.sqrt((wide * wide).sum(1))
     expected = np.divide(wide, lengths[:, None], where=lengths[:, None] > 0, out=np.zeros_like(wide))
-    out = normalised(rows)
+    out = normalized(rows)
     assert out.dtype == np.float32
     np.testing.assert_allclose(out, expected, rtol=1e-7, atol=0)
     assert out[5].tolist() == [0, 0, 0]
@@ -339,7 +339,7 @@ def test_parts_that_lie_are_refused(tmp_path: Path) -> None:
     )
     assert bundle.scan is not None
     few_blocks = {"blocks": bundle.scan["blocks"][1:], "summary": bundle.scan["summary"]}
-    assert "'blocks' of the quantised catalog must be uint8[4, 4, 64]" in refused(with_part("scan", few_blocks))
+    assert "'blocks' of the quantized catalog must be uint8[4, 4, 64]" in refused(with_part("scan", few_blocks))
     assert "not an item id table" in refused(with_part("items", {"x": np.zeros(1)}))
     few = ItemIds.from_list(["a", "b"])
     assert "has 2 item ids for 60 items" in refused(with_part("items", few.arrays))
@@ -349,7 +349,7 @@ def test_a_catalog_that_cannot_be_scanned(tmp_path: Path) -> None:
     """Without `verify` nobody has looked for values that are not finite: the codes made at load must."""
     save_as_format_1(tmp_path)
     replace_part(tmp_path, "catalog", {"catalog": np.full((60, 12), np.nan, np.float32)})
-    with pytest.raises(BundleError, match=r"the bundle's catalog cannot be quantised: .* not finite; train"):
+    with pytest.raises(BundleError, match=r"the bundle's catalog cannot be quantized: .* not finite; train"):
         Recommender.load(tmp_path, verify=False)
 
 
@@ -375,5 +375,7 @@ def test_files_are_plain_safetensors(tmp_path: Path) -> None:
 
     path = save_random(tmp_path).file("weights")
     assert path is not None
-    assert {name: array.shape for name, array in load_file(path).items()} == parameter_shapes(Config(d=12), 60)
+    assert {name: array.shape for name, array in load_file(path).items()} == parameter_shapes(
+        Config.of(embedding_dim=12), 60
+    )
     assert set(map_tensors(path)) == set(load_file(path))

@@ -40,7 +40,7 @@ def ids_with(folder: Path, texts: list[bytes]) -> None:
     ],
 )
 def test_texts_that_are_no_ids(tmp_path: Path, texts: list[bytes], message: str) -> None:
-    save_random(tmp_path, n_items=4, max_len=6)
+    save_random(tmp_path, n_items=4, max_session_length=6)
     ids_with(tmp_path, texts)
     assert message in refused(tmp_path)
     assert Bundle.load(tmp_path, verify=False).n_items == 4
@@ -55,7 +55,7 @@ def test_texts_that_are_no_ids(tmp_path: Path, texts: list[bytes], message: str)
     ],
 )
 def test_numbers_that_are_no_ids(tmp_path: Path, changes: dict[str, Any]) -> None:
-    save_random(tmp_path, n_items=4, max_len=6, text=False)
+    save_random(tmp_path, n_items=4, max_session_length=6, text=False)
     arrays = {name: np.array(values, np.int64) for name, values in changes.items()}
     replace_part(tmp_path, "items", {**arrays, "order": arrays["order"].astype(np.int32)})
     assert "occurs twice or is not where it should be" in refused(tmp_path)
@@ -63,7 +63,7 @@ def test_numbers_that_are_no_ids(tmp_path: Path, changes: dict[str, Any]) -> Non
 
 @pytest.mark.parametrize("name", ["w1", "b2", "mean", "scale", "bias"])
 def test_ranker_numbers_that_are_not_finite(tmp_path: Path, name: str) -> None:
-    saved = save_parts(tmp_path, **bundle_parts(n_items=20, max_len=6), **memory_parts(20))
+    saved = save_parts(tmp_path, **bundle_parts(n_items=20, max_session_length=6), **memory_parts(20))
     assert saved.model.ranker_net is not None
     arrays = {one: array.copy() for one, array in saved.model.ranker_net.arrays().items()}
     arrays[name].flat[-1] = np.inf
@@ -77,8 +77,8 @@ def test_ranker_numbers_that_are_not_finite(tmp_path: Path, name: str) -> None:
 )
 @pytest.mark.parametrize("n_items", [60, 5000])
 def test_parts_of_another_bundle(tmp_path: Path, part: str, message: str, n_items: int) -> None:
-    save_random(tmp_path / "one", n_items=n_items, max_len=6)
-    other = save_random(tmp_path / "other", n_items=n_items, max_len=6, seed=5)
+    save_random(tmp_path / "one", n_items=n_items, max_session_length=6)
+    other = save_random(tmp_path / "other", n_items=n_items, max_session_length=6, seed=5)
     arrays = {"catalog": {"catalog": other.item_vectors}, "scan": dict(other.model.scan or {})}[part]
     replace_part(tmp_path / "one", part, arrays)
     assert message in refused(tmp_path / "one")

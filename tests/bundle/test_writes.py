@@ -18,7 +18,7 @@ from mtaw_fast.bundle import Bundle
 from mtaw_fast.bundle import reader as bundle_reader
 from mtaw_fast.bundle import writer as bundle_writer
 from mtaw_fast.errors import BundleError
-from mtaw_fast.model.item_vectors import normalised
+from mtaw_fast.model.item_vectors import normalized
 from mtaw_fast.storage import files
 from mtaw_fast.storage.files import write_bytes
 from tests.random_bundle import bundle_parts, contents, save_parts, save_random
@@ -261,7 +261,7 @@ def test_readers_see_the_old_bundle_or_the_new_one(tmp_path: Path) -> None:
         bundle = Bundle.load(tmp_path / "bundle")
         seed = int(bundle.weights["norm_bias"].tobytes() != versions[0]["weights"]["norm_bias"].tobytes())
         assert bundle.popularity.tobytes() == versions[seed]["popularity"].tobytes()
-        assert bundle.item_vectors.tobytes() == normalised(versions[seed]["weights"]["item_embedding"]).tobytes()
+        assert bundle.item_vectors.tobytes() == normalized(versions[seed]["weights"]["item_embedding"]).tobytes()
         loads += 1
     writer.join()
     Bundle.load(tmp_path / "bundle")

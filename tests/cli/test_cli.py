@@ -23,7 +23,16 @@ from mtaw_fast.errors import UsageError
 from mtaw_fast.storage.files import folder_lock
 from tests.random_bundle import save_random
 
-TINY = ["--set", "d=16", "--set", "lr=0.03", "--set", "batch_prefixes=64", "--set", "validation=0.1"]
+TINY = [
+    "--set",
+    "embedding_dim=16",
+    "--set",
+    "lr=0.03",
+    "--set",
+    "batch_prefixes=64",
+    "--set",
+    "validation_fraction=0.1",
+]
 
 
 def write_log(path: Path, sessions: int = 250, seed: int = 0) -> None:
@@ -93,8 +102,8 @@ def test_the_whole_path(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "sku-5é  (clicked together with sku-4é, sku-3é)\n" in lines
 
 
-@pytest.mark.parametrize("encoder", ["native", "numpy", "eager"])
-@pytest.mark.parametrize("index", ["exact", "flat"])
+@pytest.mark.parametrize("encoder", ["native", "numpy", "torch"])
+@pytest.mark.parametrize("index", ["numpy", "faiss-flat"])
 def test_every_encoder_and_index_evaluates_alike(
     work: Path, capsys: pytest.CaptureFixture[str], encoder: str, index: str
 ) -> None:
@@ -213,7 +222,7 @@ def test_train_hands_on_how_many_threads_it_may_take(
 def test_a_plan_is_printed_and_nothing_is_trained(
     work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    table_memory = pytest.importorskip("mtaw_fast.training.table_memory")
+    table_memory = pytest.importorskip("mtaw_fast.training.plan.table_memory")
     assert main(["train", f"{work}/dataset", f"{tmp_path}/b", *TINY, "--plan"]) == 0
     out = capsys.readouterr().out
     assert out.startswith("plan: full softmax (always for a log of this size)")

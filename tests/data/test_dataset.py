@@ -20,7 +20,7 @@ from mtaw_fast.data.item_ids import ItemIds
 from mtaw_fast.data.sessions import Samples, Sessions
 from mtaw_fast.errors import DataError, MtawError, UsageError
 from mtaw_fast.storage.files import folder_lock, sha256_of
-from mtaw_fast.storage.tensorfile import map_tensors, write_tensors
+from mtaw_fast.storage.tensor_file import map_tensors, write_tensors
 
 
 def make(ids: Any = ("a", "ü", "c"), timed: bool = True, tests: bool = True, **changes: Any) -> Dataset:

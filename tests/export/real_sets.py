@@ -12,8 +12,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from mtaw_fast import synthetic_log
 from mtaw_fast.cli import main
+from mtaw_fast.data import synthetic_log
 
 _SETS = ("tmall", "retailrocket")
 

@@ -21,10 +21,10 @@ from mtaw_fast.cli import main
 from mtaw_fast.data.sessions import Samples, Sessions
 from mtaw_fast.data.synthetic import generate
 from mtaw_fast.errors import BundleError, UsageError
-from mtaw_fast.model.item_vectors import normalised
+from mtaw_fast.model.item_vectors import normalized
 from mtaw_fast.ranking import retrieval
-from mtaw_fast.ranking.retrieval import ExactIndex
-from mtaw_fast.ranking.retrieval.plan import SearchPlan, read_entry
+from mtaw_fast.ranking.retrieval import NumpyIndex
+from mtaw_fast.ranking.retrieval.ann_plan import SearchPlan, read_entry
 from mtaw_fast.recommender import Recommender
 from tests.random_bundle import bundle_parts, save_parts
 
@@ -34,7 +34,7 @@ from mtaw_fast.export import faiss_build, index, recall_search  # noqa: E402
 from mtaw_fast.export.index import Exported, export_index  # noqa: E402
 from mtaw_fast.export.recall_search import HeldOut  # noqa: E402
 from mtaw_fast.export.trial import Fitted, Trial  # noqa: E402
-from mtaw_fast.ranking.retrieval.ladder import LadderIndex  # noqa: E402
+from mtaw_fast.ranking.retrieval.ann_index import AnnIndex  # noqa: E402
 
 N, D = 3000, 16
 
@@ -66,7 +66,7 @@ def test_an_exported_index_keeps_its_promise(folder: Path, kind: str) -> None:
     assert entry["kind"] == kind
     assert entry["recall"]["target"] == 0.99
     assert min(entry["recall"]["sessions"], entry["recall"]["items"]) >= 0.99
-    assert entry["recall"]["source"] == "400 sessions made from the catalog's own neighbourhoods"
+    assert entry["recall"]["source"] == "400 sessions made from the catalog's own neighborhoods"
     told = exported.why
     assert told.startswith(f"{entry['build']['factory']}; sessions: ")
     for words, plan, recall in (("sessions: ", "search", "sessions"), ("similar_items: ", "search_items", "items")):
@@ -75,9 +75,9 @@ def test_an_exported_index_keeps_its_promise(folder: Path, kind: str) -> None:
     assert sorted(path.name for path in folder.iterdir()) == sorted(
         ["manifest.json", *(file["file"] for file in bundle.manifest["files"].values())]
     )
-    approximate = Recommender.load(folder, index="ladder")
-    exact = Recommender.load(folder, index="exact")
-    assert approximate.index.name == "ladder"
+    approximate = Recommender.load(folder, index="ann")
+    exact = Recommender.load(folder, index="numpy")
+    assert approximate.index.name == "ann"
     # Sessions and items of our own: at most twice the misses that the target allows.
     rng = np.random.default_rng(5)
     sessions = Sessions.from_lists(rng.integers(0, N, (300, 4)).astype(np.int32))
@@ -91,10 +91,10 @@ def test_an_exported_index_keeps_its_promise(folder: Path, kind: str) -> None:
 
 def test_a_recommender_takes_it_by_size(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     export(folder)
-    assert Recommender.load(folder).index.name == "scan"
+    assert Recommender.load(folder).index.name == "native"
     monkeypatch.setattr(retrieval, "EXACT_ITEMS", N - 1)
     rec = Recommender.load(folder)
-    assert rec.index.name == "ladder"
+    assert rec.index.name == "ann"
     out = rec.recommend([7, 17], k=20, exclude=[27, 37], exclude_seen=True)
     assert len(out) == 20
     assert not {7, 17, 27, 37} & set(out.items)
@@ -108,7 +108,7 @@ def test_recall_is_measured_on_validation_sessions(tmp_path: Path) -> None:
     save(tmp_path / "bundle", ids=dataset.ids)
     exported = export(tmp_path / "bundle", dataset=dataset)
     assert exported.entry is not None
-    held_out = dataset.train.split_last(Bundle.load(tmp_path / "bundle").config.validation)[1]
+    held_out = dataset.train.split_last(Bundle.load(tmp_path / "bundle").config.optimizer.validation_fraction)[1]
     count = min(400, len(Samples.from_sessions(held_out, dataset.min_prefix)))
     assert count > 200
     assert (
@@ -167,9 +167,9 @@ def test_a_recall_that_cannot_be_met_leaves_nothing(folder: Path, monkeypatch: p
 
 def test_plans_are_tried_up_to_twice_the_effort_that_surely_reaches_all() -> None:
     rng = np.random.default_rng(0)
-    catalog = normalised(rng.standard_normal((N, D), np.float32))
-    exact = ExactIndex(catalog)
-    held_out = [HeldOut.of(normalised(rng.standard_normal((100, D), np.float32)), exact, (20,)) for _ in range(2)]
+    catalog = normalized(rng.standard_normal((N, D), np.float32))
+    exact = NumpyIndex(catalog)
+    held_out = [HeldOut.of(normalized(rng.standard_normal((100, D), np.float32)), exact, (20,)) for _ in range(2)]
     approximate = faiss_build.build("ivfpq", catalog, 0, lambda _: None).index
 
     def efforts(target: float) -> list[int]:
@@ -247,11 +247,11 @@ def test_the_kind_of_query_that_misses_is_named(
 def test_each_kind_of_query_gets_a_plan_of_its_own(kind: str, hard_is: str) -> None:
     """Queries at the middle of a cluster find all they seek in it; those between clusters must look into many."""
     rng = np.random.default_rng(0)
-    middles = normalised(rng.standard_normal((60, D)).astype(np.float32))
-    catalog = normalised(middles[rng.integers(0, 60, N)] + np.float32(0.1) * rng.standard_normal((N, D), np.float32))
-    exact = ExactIndex(catalog)
-    easy = normalised(middles[rng.integers(0, 60, 600)] + np.float32(0.02) * rng.standard_normal((600, D), np.float32))
-    hard = normalised(rng.standard_normal((600, D), np.float32))
+    middles = normalized(rng.standard_normal((60, D)).astype(np.float32))
+    catalog = normalized(middles[rng.integers(0, 60, N)] + np.float32(0.1) * rng.standard_normal((N, D), np.float32))
+    exact = NumpyIndex(catalog)
+    easy = normalized(middles[rng.integers(0, 60, 600)] + np.float32(0.02) * rng.standard_normal((600, D), np.float32))
+    hard = normalized(rng.standard_normal((600, D), np.float32))
     sessions, items = (easy, hard) if hard_is == "items" else (hard, easy)
     tune, check = (
         (HeldOut.of(sessions[half::2], exact, (20, 100)), HeldOut.of(items[half::2], exact, (20, 100)))
@@ -262,7 +262,7 @@ def test_each_kind_of_query_gets_a_plan_of_its_own(kind: str, hard_is: str) -> N
     plans, recall = read_entry("here", fitted.entry)
 
     def recall_of(plan: SearchPlan, queries: HeldOut) -> float:
-        found = LadderIndex(catalog, fitted.index, plan, exact).search(queries.vectors, 20)[1]
+        found = AnnIndex(catalog, fitted.index, plan, exact).search(queries.vectors, 20)[1]
         return float(queries.recalls(found).mean())
 
     assert recall.sessions == round(recall_of(plans.sessions, check[0]), 5) >= 0.99
@@ -432,7 +432,7 @@ class TestCommand:
         printed = capsys.readouterr().out
         for name in ("recall@20", "nprobe of similar_items", "recall@20 of similar_items"):
             assert f"{name}={facts[name]:g}" in printed
-        assert main(["recommend", str(folder), "7", "--index", "ladder", "-k", "3", "--json"]) == 0
+        assert main(["recommend", str(folder), "7", "--index", "ann", "-k", "3", "--json"]) == 0
         assert len(json.loads(capsys.readouterr().out)["items"]) == 3
         assert main(["export", str(folder), "--index", "none"]) == 0
         assert capsys.readouterr().out == "index: the bundle has no index now\n"

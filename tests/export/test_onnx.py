@@ -17,7 +17,7 @@ from mtaw_fast.bundle.format import GRAPH_PARTS, GRAPHS, VARIANTS, model_hash
 from mtaw_fast.cli import main
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import BundleError, MissingPackageError, UsageError
-from mtaw_fast.install_command import install_command
+from mtaw_fast.errors.install_command import install_command
 from mtaw_fast.model.model import Model
 from mtaw_fast.ranking.encoders import NumpyEncoder, make_encoder
 from mtaw_fast.recommender import Recommender
@@ -52,7 +52,7 @@ def graph(bundle: Bundle, name: str, variant: str = "float32") -> Path:
 def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Bundle, ExportedGraphs]:
     """With recent clicks in the query; without them, ranking/encoders/test_encoders.py holds the graph."""
     folder = tmp_path_factory.mktemp("onnx") / "bundle"
-    save_random(folder, **SETTINGS, recent=2.0, recent_decay=0.7)
+    save_random(folder, **SETTINGS, recent_weight=2.0, recent_decay=0.7)
     done = export_onnx(folder)
     return Bundle.load(folder), done
 
@@ -403,8 +403,8 @@ class TestCommand:
 
 
 def test_it_ranks_as_the_recommender(bundle: Bundle, sessions: Sessions) -> None:
-    native = Recommender.load(bundle.folder, index="exact").rank(sessions, 20)
-    onnx_ids, onnx_scores = Recommender.load(bundle.folder, encoder="onnx", index="exact").rank(sessions, 20)
+    native = Recommender.load(bundle.folder, index="numpy").rank(sessions, 20)
+    onnx_ids, onnx_scores = Recommender.load(bundle.folder, encoder="onnx", index="numpy").rank(sessions, 20)
     np.testing.assert_allclose(onnx_scores, native[1], rtol=0, atol=2e-5)
     assert (onnx_ids == native[0]).mean() > 0.99
 

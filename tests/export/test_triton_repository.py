@@ -34,7 +34,7 @@ def bundle(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     folder = tmp_path_factory.mktemp(request.param) / "bundle"
     if request.param == "timed":
         return save_timed(folder, N)
-    return save_parts(folder, **bundle_parts(n_items=N, d=16, max_len=30, text=False), **memory_parts(N))
+    return save_parts(folder, **bundle_parts(n_items=N, d=16, max_session_length=30, text=False), **memory_parts(N))
 
 
 @pytest.fixture(scope="module")

@@ -28,7 +28,9 @@ LENGTHS = (1, 2, 3, 5, 9, 31, 80, 530)
 def saved(kind: str, folder: Path) -> Bundle:
     if kind == "timed":
         return save_timed(folder, N)
-    parts = bundle_parts(n_items=N, d=16, max_len=30, text=kind != "ints", recent=2.0, recent_decay=0.6)
+    parts = bundle_parts(
+        n_items=N, d=16, max_session_length=30, text=kind != "ints", recent_weight=2.0, recent_decay=0.6
+    )
     if kind == "plain":
         return save_parts(folder, **parts)
     return save_parts(folder, **parts, **memory_parts(N))
@@ -42,7 +44,7 @@ class Graph:
         builder = Builder(self.bundle, folder, 2_000_000_000)
         self.run = open_graph(builder.build("recommender", "float32").model)
         self.alone = open_graph(builder.build_per_session().model)
-        self.rec = Recommender.load(self.bundle.folder, encoder="native", index="scan")
+        self.rec = Recommender.load(self.bundle.folder, encoder="native", index="native")
         self.feeds = Feeds(self.bundle)
         self.ids = self.bundle.ids.external(np.arange(N, dtype=np.int32))
         self.unknown = "nobody" if self.bundle.ids.kind == "str" else -12345

@@ -25,7 +25,7 @@ def save_timed(folder: Path, n_items: int) -> Bundle:
     times = np.concatenate([start + 30_000 * np.arange(len(one)) for start, one in zip(starts, lists, strict=True)])
     times[-1] = END
     sessions = Sessions.from_lists(lists)
-    parts = bundle_parts(n_items=n_items, d=16, max_len=30)
+    parts = bundle_parts(n_items=n_items, d=16, max_session_length=30)
     parts.pop("metrics"), parts.pop("dataset")
     plain, names = memory_parts(n_items)["ranker_net"].arrays(), feature_names(trends=True)
     more = len(names) - len(plain["mean"])

@@ -40,7 +40,7 @@ struct Catalog {
         if (bytes.chance(2)) {
             half_blocks.resize(static_cast<std::size_t>(mtaw::block_count(n_items) * mtaw::half_block_bytes(d)));
         }
-        summary = mtaw::quantise_catalog(rows.data(), n_items, d, blocks.data(), halves());
+        summary = mtaw::quantize_catalog(rows.data(), n_items, d, blocks.data(), halves());
         if (!bytes.chance(3)) return;
         honest = false;
         for (std::int64_t lies = bytes.below(40); lies > 0; --lies) {

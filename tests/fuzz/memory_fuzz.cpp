@@ -80,7 +80,7 @@ void lie_somewhere(Bytes& bytes, Tables& tables) {
         case 1: return lie(bytes, tables.post_offsets);
         case 2: return lie(bytes, tables.log.offsets);
         case 3: return lie(bytes, tables.log.items);
-        case 4: return lie(bytes, tables.neighbours);
+        case 4: return lie(bytes, tables.neighbors);
         case 5: return lie(bytes, tables.latest);
         case 6: return lie(bytes, tables.counts);
         case 7: return lie(bytes, tables.postings);

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from mtaw_fast.bundle.format import MANIFEST
-from mtaw_fast.storage.tensorfile import _DTYPES
+from mtaw_fast.storage.tensor_file import _DTYPES
 
 Files = dict[str, bytes]
 
@@ -97,7 +97,7 @@ def _resize(rng: Random, files: Files) -> None:
 
 
 def _swap(rng: Random, files: Files) -> None:
-    """Exchange the contents of two files."""
+    """RequestCycle the contents of two files."""
     one, other = _some_file(rng, files), _some_file(rng, files)
     if one is not None and other is not None:
         files[one], files[other] = files[other], files[one]

@@ -17,7 +17,7 @@ from mtaw_fast.integrations.ray_prepare import prepare_on_ray
 from mtaw_fast.integrations.ray_scoring import score_on_ray
 from mtaw_fast.integrations.ray_serve import health, undeploy
 from mtaw_fast.integrations.sharded_index import ShardedIndex
-from mtaw_fast.ranking.retrieval import ScanIndex
+from mtaw_fast.ranking.retrieval import NativeIndex
 from mtaw_fast.scoring.output import output_folder
 from mtaw_fast.scoring.plan import Plan, ScoringOptions, sources_of
 from mtaw_fast.scoring.scorer import Scorer
@@ -60,7 +60,7 @@ def shards() -> None:
     queries = np.random.default_rng(0).normal(size=(3, D)).astype(np.float32)
     allowed = Filter(np.arange(len(catalog())) % 3 > 0)
     with ShardedIndex.start(sources([1700]), timeout=60.0, cpus=0.01) as index:
-        ours, want = index.search(queries, 20, allowed), ScanIndex(catalog()).search(queries, 20, allowed)
+        ours, want = index.search(queries, 20, allowed), NativeIndex(catalog()).search(queries, 20, allowed)
     assert [one.tobytes() for one in ours] == [one.tobytes() for one in want]
 
 

@@ -21,7 +21,7 @@ from mtaw_fast.training.reporting import Several, Silent
 from tests.training.conftest import ring_dataset, small_config
 
 mlflow = pytest.importorskip("mlflow")
-CONFIG = replace(small_config(), epochs=2)
+CONFIG = small_config().replace(epochs=2)
 RING = replace(ring_dataset(), reader={})
 
 
@@ -114,7 +114,7 @@ def test_the_model_is_loaded_from_the_bundles_folder_and_answers_as_it_does(made
 def test_a_server_that_stops_answering_does_not_stop_the_training(
     made: Made, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    config = replace(CONFIG, epochs=1)
+    config = CONFIG.replace(epochs=1)
     with MlflowRun(made.uri, RING, config, tmp_path / "run") as run, caplog.at_level(logging.WARNING, "mtaw_fast"):
         real = run._client
 

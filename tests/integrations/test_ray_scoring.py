@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mtaw_fast.cli import main
-from mtaw_fast.install_command import install_command
+from mtaw_fast.errors.install_command import install_command
 from tests.integrations.processes import ended, gone, kill, parts, started, wait_for, workers
 from tests.random_bundle import bundle_parts, contents, memory_parts, save_parts
 from tests.scoring.inputs import random_sessions, write_sessions

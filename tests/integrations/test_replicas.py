@@ -16,12 +16,12 @@ import pytest
 
 from mtaw_fast.cli import main
 from mtaw_fast.errors import BundleError, MissingPackageError, UsageError
-from mtaw_fast.install_command import install_command
+from mtaw_fast.errors.install_command import install_command
 from mtaw_fast.integrations import ray_serve
 from mtaw_fast.integrations.ray_serve import ReplicaError, Scaling, deploy, health, undeploy
-from mtaw_fast.integrations.roster import ReplicaCounters, Report, Roster, roster_of
+from mtaw_fast.integrations.replica_registry import ReplicaCounters, ReplicaRegistry, Report, registry_of
 from mtaw_fast.recommender import Recommender
-from mtaw_fast.service.metrics import Metrics
+from mtaw_fast.service.observability.metrics import Metrics
 from mtaw_fast.service.settings import Settings
 from tests.integrations.nodes import kill_node, second_node
 from tests.integrations.processes import command
@@ -131,7 +131,7 @@ def test_without_redis_sessions_are_a_503_and_the_rest_goes_on(service: Replicas
 
 
 def test_a_roster_that_dies_is_made_again(service: Replicas, ray_here: Any) -> None:
-    ray_here.kill(roster_of(ray_here, service.name))
+    ray_here.kill(registry_of(ray_here, service.name))
     assert service.ask("POST", "/v1/recommend", {"session": ["sku-11"]}).status == 200
     eventually(lambda: len(health(service.name).replicas) == 2)
     service.assert_no_error()
@@ -166,39 +166,39 @@ def test_a_machine_with_another_bundle_is_told(
 
 def test_mixed_versions_are_named() -> None:
     clock = [0.0]
-    roster = Roster(lambda: clock[0])
+    registry = ReplicaRegistry(lambda: clock[0])
     for replica, version in (("a", "1" * 16), ("b", "2" * 16)):
-        roster.exchange(Report(replica, "box", 1, version, 0, (1, 2)))
-    problem = ray_serve.Health("RUNNING", roster.present()).problem
+        registry.exchange(Report(replica, "box", 1, version, 0, (1, 2)))
+    problem = ray_serve.Health("RUNNING", registry.present()).problem
     assert problem is not None
     assert "replicas of mixed bundle versions" in problem
     assert "a on box 1111111111111111, b on box 2222222222222222" in problem
     clock[0] = 9.0  # one that reports no more counts as gone, what it counted stays
-    told = roster.exchange(Report("b", "box", 1, "2" * 16, 0, (1, 2)))
+    told = registry.exchange(Report("b", "box", 1, "2" * 16, 0, (1, 2)))
     assert (told.counts, told.versions) == ((1, 2), ())
-    assert ray_serve.Health("RUNNING", roster.present()).problem is None
+    assert ray_serve.Health("RUNNING", registry.present()).problem is None
     for number in range(50):  # thousands come and go under autoscaling: what they counted is one sum after an hour
         clock[0] += 1800
-        told = roster.exchange(Report(f"c{number}", "box", 1, "2" * 16, 0, (1, 2)))
+        told = registry.exchange(Report(f"c{number}", "box", 1, "2" * 16, 0, (1, 2)))
     assert told.counts == (51, 102)
-    assert len(roster._reports) <= 3
-    assert "UNHEALTHY" in str(ray_serve.Health("UNHEALTHY", roster.present()).problem)
+    assert len(registry._reports) <= 3
+    assert "UNHEALTHY" in str(ray_serve.Health("UNHEALTHY", registry.present()).problem)
 
 
 def test_counts_by_bundle_version_add_up_over_replicas_and_outlive_them() -> None:
     clock = [0.0]
-    roster = Roster(lambda: clock[0])
+    registry = ReplicaRegistry(lambda: clock[0])
     one, other = "1" * 16, "2" * 16
     own = ReplicaCounters()
     counts = own.own_counts()
-    roster.exchange(Report("a", "box", 1, one, 0, counts, {one: [1, 0, 10, 2, 0]}))
+    registry.exchange(Report("a", "box", 1, one, 0, counts, {one: [1, 0, 10, 2, 0]}))
     clock[0] = 9.0
     metrics = Metrics(own, 0)
     metrics.serve(other)
-    metrics.tally(other, "shown", 4)
-    metrics.tally_told(one, {"clicked": 1})  # nobody has told yet that it was served
-    own.others = roster.exchange(Report("b", "box", 2, other, 0, counts, own.own_by_version()))
-    metrics.tally_told(one, {"clicked": 3})
+    metrics.count_by_version(other, "shown", 4)
+    metrics.count_first_by_version(one, {"clicked": 1})  # nobody has told yet that it was served
+    own.others = registry.exchange(Report("b", "box", 2, other, 0, counts, own.own_by_version()))
+    metrics.count_first_by_version(one, {"clicked": 3})
     assert own.by_version() == {one: [1, 0, 10, 5, 0], other: [0, 0, 4, 0, 0], "other": [0, 0, 0, 1, 0]}
     assert f'mtaw_click_through_rate{{version="{one}"}} 0.500000' in metrics.text()
 
@@ -362,7 +362,7 @@ def test_replicas_on_a_node_that_dies_are_started_on_another(
 
 
 def _present(name: str) -> list[int]:
-    """The processes of a deployment's replicas; none while the roster, which may have died too, is made again."""
+    """The processes of a deployment's replicas; none while the registry, which may have died too, is made again."""
     try:
         return [one.pid for one in health(name).replicas]
     except ReplicaError:

@@ -18,11 +18,11 @@ from hypothesis import strategies as st
 
 from mtaw_fast.data.filters import Filter
 from mtaw_fast.errors import BundleError, MissingPackageError, UsageError
-from mtaw_fast.install_command import install_command
+from mtaw_fast.errors.install_command import install_command
 from mtaw_fast.integrations.sharded_index import ShardedIndex, ShardError
 from mtaw_fast.integrations.shards import BundleRows, bundle_rows
 from mtaw_fast.ranking.encoders import make_encoder
-from mtaw_fast.ranking.retrieval import ScanIndex
+from mtaw_fast.ranking.retrieval import NativeIndex
 from mtaw_fast.recommender import Recommender
 from tests.integrations.nodes import kill_node, second_node
 from tests.integrations.shard_sources import N_ITEMS, CatalogRows, D, catalog, sources
@@ -34,9 +34,9 @@ PATIENT = 30.0
 
 
 @pytest.fixture(scope="module")
-def one() -> ScanIndex:
+def one() -> NativeIndex:
     """What the shards must equal."""
-    return ScanIndex(catalog())
+    return NativeIndex(catalog())
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +72,7 @@ def shard_processes() -> list[psutil.Process]:
     scale=st.sampled_from([1.0, 16.0]),
 )
 def test_it_is_one_index(
-    sharded: ShardedIndex, one: ScanIndex, seed: int, n: int, k: int, share: float | None, scale: float
+    sharded: ShardedIndex, one: NativeIndex, seed: int, n: int, k: int, share: float | None, scale: float
 ) -> None:
     allowed = None if share is None else Filter(np.random.default_rng(seed).random(N_ITEMS) < share)
     asked = queries(n, seed)
@@ -83,7 +83,7 @@ def test_it_is_one_index(
             assert (ours.dtype, ours.shape, ours.tobytes()) == (want.dtype, want.shape, want.tobytes())
 
 
-def test_many_queries_and_filters(sharded: ShardedIndex, one: ScanIndex) -> None:
+def test_many_queries_and_filters(sharded: ShardedIndex, one: NativeIndex) -> None:
     asked = queries(1500)  # more bytes than are sent shard by shard
     assert sharded.search(asked, 20)[0].tobytes() == one.search(asked, 20)[0].tobytes()
     filters = [Filter(np.arange(N_ITEMS) % 20 == rest) for rest in range(20)]  # more than a shard keeps
@@ -115,7 +115,9 @@ def test_another_bundle_on_a_machine_is_refused(ray_here: Any, tmp_path: Path) -
         bundle_rows(tmp_path / "bundle", 0)
 
 
-def test_a_shard_that_is_killed_is_missing_until_it_is_back(sharded: ShardedIndex, one: ScanIndex, gate: Path) -> None:
+def test_a_shard_that_is_killed_is_missing_until_it_is_back(
+    sharded: ShardedIndex, one: NativeIndex, gate: Path
+) -> None:
     asked, mask = queries(3, 5), np.ones(N_ITEMS, dtype=bool)
     gate.touch()  # keeps the shard from loading, as long vectors would
     victims = [process for process in shard_processes() if process.pid == _pid_of(sharded, 3)]
@@ -176,7 +178,7 @@ def test_what_makes_no_sense(sharded: ShardedIndex, ray_here: Any, monkeypatch: 
 
 
 @pytest.mark.ray
-def test_named_shards_outlive_the_process_that_started_them(ray_here: Any, one: ScanIndex) -> None:
+def test_named_shards_outlive_the_process_that_started_them(ray_here: Any, one: NativeIndex) -> None:
     script = (
         "import os, sys, ray; from mtaw_fast.integrations.sharded_index import ShardedIndex\n"
         "from tests.integrations.shard_sources import sources\n"
@@ -198,7 +200,7 @@ def test_named_shards_outlive_the_process_that_started_them(ray_here: Any, one: 
 
 
 @pytest.mark.ray
-def test_a_shard_whose_node_dies_is_started_on_another(ray_here: Any, one: ScanIndex) -> None:
+def test_a_shard_whose_node_dies_is_started_on_another(ray_here: Any, one: NativeIndex) -> None:
     asked, mask = queries(3), np.ones(N_ITEMS, dtype=bool)
     mask[2000:] = False
     here = ShardedIndex.start(sources([2000])[:1], timeout=PATIENT, cpus=0.01)

@@ -14,14 +14,15 @@ from typing import Any
 
 import pytest
 
-from mtaw_fast.integrations import ray_serve, replica, roster, serving
+from mtaw_fast.integrations import ray_serve, replica, serving
+from mtaw_fast.integrations import replica_registry as registry
 from mtaw_fast.integrations.cluster import HERE
 from mtaw_fast.integrations.ray_serve import Health, ReplicaError, Scaling, StoppedError, _Wait, _within, deploy
 from mtaw_fast.integrations.replica import Replica
-from mtaw_fast.integrations.roster import Others, Report, Roster
-from mtaw_fast.service.metrics import GAUGES, WIDTH
+from mtaw_fast.integrations.replica_registry import Others, ReplicaRegistry, Report
+from mtaw_fast.service.observability.metrics import GAUGES, WIDTH
+from mtaw_fast.service.observability.version_counters import KINDS
 from mtaw_fast.service.settings import Settings
-from mtaw_fast.service.tallies import KINDS
 
 
 class LostError(Exception):
@@ -29,7 +30,7 @@ class LostError(Exception):
 
 
 class Away:
-    """A roster whose actor has died."""
+    """A registry whose actor has died."""
 
     def __init__(self) -> None:
         self.exchange = SimpleNamespace(remote=self._exchange)
@@ -39,14 +40,14 @@ class Away:
 
 
 class Here(Away):
-    """A roster that answers."""
+    """A registry that answers."""
 
     async def _exchange(self, report: Report) -> Others:
         return Others((7,), (report.version,))
 
 
-def reporting(roster: Away) -> Any:
-    """What a replica reports by: its service idle, its roster the given one."""
+def reporting(registry: Away) -> Any:
+    """What a replica reports by: its service idle, its registry the given one."""
     return SimpleNamespace(
         _service=SimpleNamespace(
             gauge=lambda: None,
@@ -57,7 +58,7 @@ def reporting(roster: Away) -> Any:
             own_counts=lambda: (3,), own_by_version=dict, others=Others((5,), ("v0",))
         ),
         _ray=SimpleNamespace(exceptions=SimpleNamespace(RayError=LostError)),
-        _roster=roster,
+        _registry=registry,
         _replica="r1",
         _name="shop",
     )  # fmt: skip
@@ -65,13 +66,13 @@ def reporting(roster: Away) -> Any:
 
 def test_what_a_roster_last_told_holds_while_it_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
     one = reporting(Away())
-    monkeypatch.setattr(replica, "roster_of", lambda ray, name: Here())
+    monkeypatch.setattr(replica, "registry_of", lambda ray, name: Here())
 
     asyncio.run(Replica._report(one))
     assert one._counters.others == Others((5,), ("v0",))
 
     asyncio.run(Replica._report(one))
-    assert one._counters.others == Others((7,), ("v1",)), "the next report does not go to the new roster"
+    assert one._counters.others == Others((7,), ("v1",)), "the next report does not go to the new registry"
 
 
 def test_a_head_that_is_away_too_does_not_end_the_reports(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,10 +81,10 @@ def test_a_head_that_is_away_too_does_not_end_the_reports(monkeypatch: pytest.Mo
 
     first = Away()
     one = reporting(first)
-    monkeypatch.setattr(replica, "roster_of", nowhere)
+    monkeypatch.setattr(replica, "registry_of", nowhere)
     for _ in range(2):
         asyncio.run(Replica._report(one))
-    assert one._roster is first
+    assert one._registry is first
     assert one._counters.others == Others((5,), ("v0",))
 
 
@@ -114,7 +115,7 @@ def test_reports_go_on_after_any_error_and_it_is_said_once(
     if place == "gauge":
         one._service.gauge = failing
     else:
-        one._roster.exchange.remote = exchange
+        one._registry.exchange.remote = exchange
     asyncio.run(until_told())
     assert one._counters.others == Others((7,), ("v1",)), "the reports have ended"
     told = [record for record in caplog.records if record.getMessage() == "report_failed"]
@@ -129,7 +130,7 @@ def report(replica: str, count: int) -> Report:
 
 def test_a_replica_that_was_silent_for_hours_is_counted_once_when_it_comes_back() -> None:
     clock, cell = [0.0], next(cell for cell in range(WIDTH) if cell not in GAUGES)
-    one = Roster(lambda: clock[0])
+    one = ReplicaRegistry(lambda: clock[0])
     one.exchange(report("a", 5))
     clock[0] = 10_000.0
     for count in (5, 7):
@@ -143,8 +144,8 @@ def test_a_replica_that_was_silent_for_hours_is_counted_once_when_it_comes_back(
 
 def test_of_those_that_are_gone_for_good_a_bounded_number_is_known_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     clock, cell = [0.0], next(cell for cell in range(WIDTH) if cell not in GAUGES)
-    monkeypatch.setattr(roster, "_MOST_FOLDED", 3)
-    one = Roster(lambda: clock[0])
+    monkeypatch.setattr(registry, "_MOST_FOLDED", 3)
+    one = ReplicaRegistry(lambda: clock[0])
     for number in range(10):
         clock[0] += 10_000.0
         told = one.exchange(report(f"r{number}", 1))
@@ -209,7 +210,7 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Serve]:
     one = Serve()
     monkeypatch.setattr(ray_serve, "connected", lambda: None)
     monkeypatch.setattr(ray_serve, "require", lambda module, extra: one)
-    monkeypatch.setattr(ray_serve, "roster_of", lambda ray, name: None)
+    monkeypatch.setattr(ray_serve, "registry_of", lambda ray, name: None)
     monkeypatch.setattr(ray_serve, "current_version", lambda bundle: "1" * 16)
     for name in ("_check", "_check_address", "_application"):
         monkeypatch.setattr(ray_serve, name, lambda *_: None)

@@ -74,8 +74,8 @@ struct Model {
     }
 
    private:
-    Floats draw(std::size_t n, float size, float centre) {
-        std::normal_distribution<float> normal(centre, size);
+    Floats draw(std::size_t n, float size, float center) {
+        std::normal_distribution<float> normal(center, size);
         Floats values(n);
         for (float& value : values) value = normal(random);
         return values;

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from mtaw_fast.errors import UnsupportedError
-from mtaw_fast.install_command import install_packages
+from mtaw_fast.errors.install_command import install_packages
 from mtaw_fast.kernels import triton_device
 from mtaw_fast.kernels.aw_loss import aw_loss
 from mtaw_fast.kernels.compile_check import TARGETS, build

@@ -18,8 +18,8 @@ from mtaw_fast.config import Config
 from mtaw_fast.kernels.native import _native
 from mtaw_fast.kernels.native.encoder import SessionEncoder
 from mtaw_fast.kernels.native.engine import engine_of
-from mtaw_fast.kernels.native.scan import Scanner, quantise
-from mtaw_fast.model.item_vectors import normalised
+from mtaw_fast.kernels.native.scan import Scanner, quantize
+from mtaw_fast.model.item_vectors import normalized
 from mtaw_fast.model.parameters import parameter_shapes
 from mtaw_fast.model.recent_clicks import RECENT_CLICKS
 from tests.random_bundle import bundle_parts
@@ -52,7 +52,7 @@ def isa(request: pytest.FixtureRequest) -> str:
 def weights_of(d: int, positions: int, seed: int = 0, n_items: int = N) -> Weights:
     """Weights of a trained model's size: rows of about unit length, layers that keep the scale."""
     rng = np.random.default_rng(seed)
-    shapes = parameter_shapes(Config(d=d, positions=positions), n_items)
+    shapes = parameter_shapes(Config.of(embedding_dim=d, max_positions=positions), n_items)
     weights = {name: rng.normal(0, 1 / np.sqrt(d), shape).astype(np.float32) for name, shape in shapes.items()}
     weights["item_embedding"] *= 3
     weights["norm_weight"] += 1
@@ -302,8 +302,8 @@ def test_other_added_items_by_the_same_encoder(isa: str) -> None:
     base = SessionEncoder(weights, 9, isa)
     old = np.array([1, N - 1, 4], dtype=np.int32), np.array([0, 2, 3])
     before = base.encode(*old).tobytes()
-    once = base.enlarged(some)
-    for encoder, added in ((once, some), (once.enlarged(others), others), (once.enlarged(some[:0]), some[:0])):
+    once = base.extended(some)
+    for encoder, added in ((once, some), (once.extended(others), others), (once.extended(some[:0]), some[:0])):
         made = SessionEncoder({**weights, "added_embedding": added}, 9, isa)
         ids = np.array([2, *range(N, N + len(added)), 1], dtype=np.int32)
         assert (
@@ -316,9 +316,9 @@ def test_other_added_items_by_the_same_encoder(isa: str) -> None:
     with pytest.raises(IndexError):
         base.encode(np.array([N], dtype=np.int32), np.array([0, 1]))
     with pytest.raises(ValueError, match=r"added must be \[.., 20\], not \[3, 19\]"):
-        base.enlarged(np.ones((3, 19), dtype=np.float32))
+        base.extended(np.ones((3, 19), dtype=np.float32))
     with pytest.raises(ValueError, match="added must be a C-contiguous float32 matrix"):
-        base.enlarged(some.astype(np.float64))
+        base.extended(some.astype(np.float64))
 
 
 def test_a_session_with_clicks_that_only_another_encoder_knows() -> None:
@@ -327,10 +327,10 @@ def test_a_session_with_clicks_that_only_another_encoder_knows() -> None:
     weights = bundle["weights"]
     encoder = SessionEncoder(weights, 9)
     added = np.ones((2, 8), dtype=np.float32)
-    rows, more = normalised(weights["item_embedding"]), normalised(added)
-    scanner, side = Scanner(rows, quantise(rows)), Scanner(more, quantise(more))
+    rows, more = normalized(weights["item_embedding"]), normalized(added)
+    scanner, side = Scanner(rows, quantize(rows)), Scanner(more, quantize(more))
     ids = bundle["ids"].table.grown({5: N, 6: N + 1}, (5, 6))
-    engine = engine_of(ids, encoder.enlarged(added), scanner, 16.0, side=side)
+    engine = engine_of(ids, encoder.extended(added), scanner, 16.0, side=side)
     session = encoder.session()
     clicks = np.array([1, N + 1, 2], dtype=np.int32)
     engine.recommend_live(session.native, clicks[:1], 1, 3)

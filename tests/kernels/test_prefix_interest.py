@@ -27,8 +27,8 @@ def one_prefix(x: Tensor, mask: Tensor, w: PrefixInterestWeights) -> Tensor:
         instant = attention @ x[: t + 1]
         hidden = torch.relu(w.ffn_in_weight @ instant + w.ffn_in_bias)
         y = instant + mask[t] * (w.ffn_out_weight @ hidden + w.ffn_out_bias)
-        centred = y - y.mean()
-        interests.append(centred / (centred.square().mean() + 1e-5).sqrt() * w.norm_weight + w.norm_bias)
+        centered = y - y.mean()
+        interests.append(centered / (centered.square().mean() + 1e-5).sqrt() * w.norm_weight + w.norm_bias)
     stacked = torch.stack(interests)
     q = torch.relu(w.iel_query_weight @ stacked[-1] + w.iel_query_bias)
     return torch.softmax(stacked @ q / d**0.5, dim=0) @ stacked

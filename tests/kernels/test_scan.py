@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mtaw_fast.kernels.native import reference
-from mtaw_fast.kernels.native.scan import Scanner, check_quantised, quantise, quantised_shapes, read_bytes, requantise
-from mtaw_fast.storage.tensorfile import map_tensors, write_tensors
+from mtaw_fast.kernels.native.scan import Scanner, check_quantized, quantize, quantized_shapes, read_bytes, requantize
+from mtaw_fast.storage.tensor_file import map_tensors, write_tensors
 
 ISAS = ("portable", "neon", "avx2", "avx512", "vnni", "amx")
 
@@ -102,7 +102,7 @@ CATALOGS = {
 def test_equals_brute_force(isa: str, kind: str, halves: bool) -> None:
     catalog = CATALOGS[kind]()
     n_items, d = catalog.shape
-    scanner = Scanner(catalog, quantise(catalog, halves), isa)
+    scanner = Scanner(catalog, quantize(catalog, halves), isa)
     rng = np.random.default_rng(6)
     queries = np.concatenate([normal(8, d, seed=7), catalog[rng.integers(0, n_items, 2)], np.zeros((1, d), np.float32)])
     queries[1] *= np.float32(1e-41)
@@ -152,9 +152,9 @@ def test_equals_brute_force_on_drawn_catalogs(
     queries = rng.integers(-levels, levels + 1, (n_queries, d)).astype(np.float32)
     mask = None if share is None else rng.random(n_items) < share
     excluded = [rng.integers(0, n_items, rng.integers(0, 5)).astype(np.int32) for _ in queries]
-    quantised = quantise(catalog)
+    quantized = quantize(catalog)
     for isa in ("portable", None):
-        check(Scanner(catalog, quantised, isa), catalog, queries, k, scale, mask, excluded)
+        check(Scanner(catalog, quantized, isa), catalog, queries, k, scale, mask, excluded)
 
 
 @pytest.mark.parametrize("halves", [False, True])
@@ -162,14 +162,14 @@ def test_the_best_items_come_last(isa: str, halves: bool) -> None:
     """Scores that rise along the catalog: every item passes the running threshold."""
     direction = normal(1, 32)
     catalog = (direction * np.linspace(0.5, 1, 9001)[:, None]).astype(np.float32)
-    scanner = Scanner(catalog, quantise(catalog, halves), isa)
+    scanner = Scanner(catalog, quantize(catalog, halves), isa)
     for queries in (direction, -direction, np.tile(direction, (9, 1))):
         check(scanner, catalog, queries, 20)
 
 
 def test_a_small_search_after_a_large_one(isa: str) -> None:
     catalog = normal(3001, 12)
-    scanner = Scanner(catalog, quantise(catalog), isa)
+    scanner = Scanner(catalog, quantize(catalog), isa)
     for n_queries, k in ((30, 3000), (1, 1), (300, 2), (1, 3001)):
         check(scanner, catalog, normal(n_queries, 12, seed=n_queries), k)
 
@@ -179,20 +179,20 @@ def test_a_small_search_after_a_large_one(isa: str) -> None:
 def test_codes_are_within_their_residuals(name: str, d: int) -> None:
     """The layout's promise, in float64: row * 2^-exponent = step * code + at most residual."""
     catalog = np.concatenate([normal(70, d), ring(7, d, 1e-3) * np.float32(1e-20), np.zeros((2, d), np.float32)])
-    quantised = quantise(catalog, halves=True)
-    check_quantised(quantised, 79, d)
-    assert {part: (a.dtype, a.shape) for part, a in quantised.items()} == quantised_shapes(79, d, True)
-    assert quantised[name].ctypes.data % 64 == 0
-    layout, n_items, width, exponent, norm, largest_residual, *rest = quantised["summary"]
+    quantized = quantize(catalog, halves=True)
+    check_quantized(quantized, 79, d)
+    assert {part: (a.dtype, a.shape) for part, a in quantized.items()} == quantized_shapes(79, d, True)
+    assert quantized[name].ctypes.data % 64 == 0
+    layout, n_items, width, exponent, norm, largest_residual, *rest = quantized["summary"]
     assert [layout, n_items, width, *rest] == [1, 79, d, 0, 0]
     scaled = catalog.astype(np.float64) * 2.0**-exponent
     norms = np.linalg.norm(scaled, axis=1)
     assert norms.max() <= norm <= norms.max() * (1 + 1e-8) < 1.0001
-    stored = quantised[name][:, :-1].astype(np.int64)
+    stored = quantized[name][:, :-1].astype(np.int64)
     halves = 2 * np.stack([stored & 15, stored >> 4], axis=2).reshape(5, -1, 64) - 15
     lines = stored - 128 if name == "blocks" else halves
     codes = lines.reshape(5, -1, 16, 4).transpose(0, 2, 1, 3).reshape(80, -1)[:, :d]
-    words = np.ascontiguousarray(quantised[name][:, -1]).view(np.uint32).reshape(80)
+    words = np.ascontiguousarray(quantized[name][:, -1]).view(np.uint32).reshape(80)
     steps = (words & 0xFFFF0000).view(np.float32).astype(np.float64)
     residuals = (words << 16).view(np.float32).astype(np.float64)
     assert np.abs(codes).max() == (127 if name == "blocks" else 15)
@@ -213,7 +213,7 @@ def test_few_queries_with_filters_that_fill_up_apart(isa: str, n_queries: int) -
     mask = np.random.default_rng(3).random(6001) < 0.7
     seen = [np.arange(6001 - 40 * b, 6001, 3, dtype=np.int32) for b in range(1, n_queries + 1)]
     for halves in (False, True):
-        scanner = Scanner(catalog, quantise(catalog, halves), isa)
+        scanner = Scanner(catalog, quantize(catalog, halves), isa)
         check(scanner, catalog, queries, 20, mask=mask)
         check(scanner, catalog, queries, 700, excluded=seen)
 
@@ -235,14 +235,14 @@ def changed(catalog: np.ndarray) -> dict[str, np.ndarray]:
 
 
 @pytest.mark.parametrize("kind", list(changed(normal(333, 10))))
-def test_requantised(kind: str) -> None:
-    """Only what changed is quantised, and no answer tells."""
+def test_requantized(kind: str) -> None:
+    """Only what changed is quantized, and no answer tells."""
     before = normal(333, 10)
-    old = quantise(before)
+    old = quantize(before)
     kept = {name: array.copy() for name, array in old.items()}
     catalog = changed(before)[kind]
-    codes = requantise(catalog, before, old)
-    check_quantised(codes, *catalog.shape)
+    codes = requantize(catalog, before, old)
+    check_quantized(codes, *catalog.shape)
     assert all(old[name].tobytes() == kept[name].tobytes() for name in old)
     if kind == "as it was":
         assert codes["blocks"].tobytes() == old["blocks"].tobytes()
@@ -250,49 +250,49 @@ def test_requantised(kind: str) -> None:
     if kind == "changed rows":
         same = (codes["blocks"] == old["blocks"]).all(axis=(1, 2))
         assert np.flatnonzero(~same).tolist() == [0, 2, 3, 20]
-    again = requantise(catalog, catalog, codes)
+    again = requantize(catalog, catalog, codes)
     for made in (codes, again):
         scanner = Scanner(catalog, made)
         for k in (1, 20, 400):
             check(scanner, catalog, normal(3, 10, seed=4), k)
 
 
-def test_requantising_what_does_not_fit_is_refused() -> None:
+def test_requantizing_what_does_not_fit_is_refused() -> None:
     catalog = normal(40, 6)
-    codes = quantise(catalog)
+    codes = quantize(catalog)
     with pytest.raises(ValueError, match="the two catalogs differ in dimensions"):
-        requantise(normal(40, 5), catalog, codes)
+        requantize(normal(40, 5), catalog, codes)
     with pytest.raises(ValueError, match=r"'blocks' .* must be uint8\[2, 3, 64\]"):
-        requantise(catalog, catalog[:20], codes)
+        requantize(catalog, catalog[:20], codes)
     with pytest.raises(ValueError, match="catalog must be a C-contiguous float32 matrix, not float64"):
-        requantise(catalog.astype(np.float64), catalog, codes)
+        requantize(catalog.astype(np.float64), catalog, codes)
     broken = catalog.copy()
     broken[38, 1] = np.nan
     with pytest.raises(ValueError, match="item 38 of the catalog has a value that is not finite"):
-        requantise(broken, catalog, codes)
+        requantize(broken, catalog, codes)
 
 
 def test_halves_are_made_where_they_pay() -> None:
-    assert list(quantised_shapes(300_000, 100)) == ["blocks", "summary"]
-    assert list(quantised_shapes(400_000, 100)) == ["blocks", "half_blocks", "summary"]
-    assert "half_blocks" not in quantise(normal(50, 4))
+    assert list(quantized_shapes(300_000, 100)) == ["blocks", "summary"]
+    assert list(quantized_shapes(400_000, 100)) == ["blocks", "half_blocks", "summary"]
+    assert "half_blocks" not in quantize(normal(50, 4))
     large = np.zeros((1 << 11, 1 << 14), dtype=np.float32)
-    assert quantise(large)["half_blocks"].shape == (128, 2049, 64)
+    assert quantize(large)["half_blocks"].shape == (128, 2049, 64)
 
 
 def test_codes_from_a_file_and_off_the_cache_lines(isa: str, tmp_path: Path) -> None:
     catalog, queries = normal(1000, 10), normal(3, 10, seed=1)
-    quantised = quantise(catalog)
-    write_tensors(tmp_path / "codes.safetensors", quantised)
+    quantized = quantize(catalog)
+    write_tensors(tmp_path / "codes.safetensors", quantized)
     check(Scanner(catalog, map_tensors(tmp_path / "codes.safetensors"), isa), catalog, queries, 9)
-    moved = np.empty(quantised["blocks"].nbytes + 1, dtype=np.uint8)[1:].reshape(quantised["blocks"].shape)
-    moved[:] = quantised["blocks"]
-    check(Scanner(catalog, {**quantised, "blocks": moved}, isa), catalog, queries, 9)
+    moved = np.empty(quantized["blocks"].nbytes + 1, dtype=np.uint8)[1:].reshape(quantized["blocks"].shape)
+    moved[:] = quantized["blocks"]
+    check(Scanner(catalog, {**quantized, "blocks": moved}, isa), catalog, queries, 9)
 
 
 def test_excluded_items_leave_fewer_than_k() -> None:
     catalog = normal(20, 4)
-    scanner = Scanner(catalog, quantise(catalog))
+    scanner = Scanner(catalog, quantize(catalog))
     check(scanner, catalog, catalog[:1], 20, excluded=[np.arange(5, dtype=np.int32)])
     check(scanner, catalog, catalog[:1], 5, excluded=[np.arange(20, dtype=np.int32)])
     # Ids outside the catalog exclude nothing; repeated ones count once.
@@ -303,7 +303,7 @@ def test_excluded_items_leave_fewer_than_k() -> None:
 
 def test_threads_share_a_scanner() -> None:
     catalog, queries = normal(4000, 20), normal(40, 20, seed=1)
-    scanner = Scanner(catalog, quantise(catalog))
+    scanner = Scanner(catalog, quantize(catalog))
     expected = [scanner.search(queries[b : b + 1], 10, 1.0)[0].tobytes() for b in range(40)]
     wrong: list[int] = []
 
@@ -324,7 +324,7 @@ def test_threads_share_a_scanner() -> None:
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
 def test_a_forked_process_searches_on() -> None:
     catalog = normal(2000, 12)
-    scanner = Scanner(catalog, quantise(catalog))
+    scanner = Scanner(catalog, quantize(catalog))
     before = scanner.search(catalog[:3], 7, 1.0)[0].tobytes()
     child = os.fork()
     if child == 0:
@@ -342,42 +342,42 @@ def test_read_bytes_sums_whole_words(isa: str, size: int) -> None:
 def test_wrong_catalogs_are_refused() -> None:
     catalog = normal(40, 6)
     with pytest.raises(ValueError, match="catalog must be a C-contiguous float32 matrix, not float64"):
-        quantise(catalog.astype(np.float64))
+        quantize(catalog.astype(np.float64))
     with pytest.raises(ValueError, match="catalog must be a C-contiguous float32 matrix"):
-        quantise(np.asfortranarray(catalog))
+        quantize(np.asfortranarray(catalog))
     with pytest.raises(ValueError, match="1 to 16384 dimensions, not 0"):
-        quantise(catalog[:, :0].copy())
+        quantize(catalog[:, :0].copy())
     for value in (np.nan, np.inf, -np.inf):
         broken = catalog.copy()
         broken[17, 3] = value
         with pytest.raises(ValueError, match="item 17 of the catalog has a value that is not finite"):
-            quantise(broken)
+            quantize(broken)
 
 
 def test_codes_that_do_not_fit_are_refused() -> None:
     catalog = normal(40, 6)
-    quantised = quantise(catalog)
-    with pytest.raises(ValueError, match="the array 'summary' of the quantised catalog is missing"):
-        Scanner(catalog, {"blocks": quantised["blocks"]})
+    quantized = quantize(catalog)
+    with pytest.raises(ValueError, match="the array 'summary' of the quantized catalog is missing"):
+        Scanner(catalog, {"blocks": quantized["blocks"]})
     with pytest.raises(ValueError, match=r"'blocks' .* must be uint8\[3, 3, 64\], not uint8\[2, 3, 64\]"):
-        Scanner(catalog, {**quantised, "blocks": quantised["blocks"][:2]})
+        Scanner(catalog, {**quantized, "blocks": quantized["blocks"][:2]})
     with pytest.raises(ValueError, match=r"'blocks' .* must be uint8\[3, 3, 64\], not int8"):
-        Scanner(catalog, {**quantised, "blocks": quantised["blocks"].view(np.int8)})
+        Scanner(catalog, {**quantized, "blocks": quantized["blocks"].view(np.int8)})
     with pytest.raises(ValueError, match=r"states layout, items and dimensions \[1.0, 40.0, 6.0\], not \[1, 39, 6\]"):
-        Scanner(catalog[:39], quantised)
+        Scanner(catalog[:39], quantized)
     for place, value in ((0, 2), (3, 0.5), (3, np.nan), (3, 1e9), (4, np.nan), (4, -1), (4, 1e30), (5, np.inf)):
-        summary = quantised["summary"].copy()
+        summary = quantized["summary"].copy()
         summary[place] = value
         with pytest.raises(ValueError, match="anew"):
-            Scanner(catalog, {**quantised, "summary": summary})
+            Scanner(catalog, {**quantized, "summary": summary})
     with pytest.raises(ValueError, match=r"'half_blocks' .* must be uint8\[3, 2, 64\], not uint8\[3, 3, 64\]"):
-        Scanner(catalog, {**quantised, "half_blocks": quantised["blocks"]})
+        Scanner(catalog, {**quantized, "half_blocks": quantized["blocks"]})
     with pytest.raises(ValueError, match="the catalog's codes are of other vectors than its rows"):
-        Scanner(catalog, {**quantised, "half_blocks": quantise(catalog[::-1].copy(), halves=True)["half_blocks"]})
+        Scanner(catalog, {**quantized, "half_blocks": quantize(catalog[::-1].copy(), halves=True)["half_blocks"]})
     for other in (normal(40, 6, seed=1), catalog * np.float32(1.5), catalog[::-1].copy()):
         with pytest.raises(ValueError, match="the catalog's codes are of other vectors than its rows"):
-            Scanner(other, quantised)
-    both = quantise(catalog, halves=True)
+            Scanner(other, quantized)
+    both = quantize(catalog, halves=True)
     Scanner(catalog, both)
     for name in ("blocks", "half_blocks"):
         endless = both[name].copy()
@@ -388,7 +388,7 @@ def test_codes_that_do_not_fit_are_refused() -> None:
 
 def test_wrong_arguments_are_refused() -> None:
     catalog = normal(40, 6)
-    scanner = Scanner(catalog, quantise(catalog))
+    scanner = Scanner(catalog, quantize(catalog))
     queries = catalog[:3].copy()
     with pytest.raises(ValueError, match="queries have 5 dimensions, the catalog 6"):
         scanner.search(queries[:, :5].copy(), 3, 1.0)
@@ -422,14 +422,14 @@ def test_wrong_arguments_are_refused() -> None:
     with pytest.raises(ValueError, match="pass both or none"):
         scanner.search(queries, 3, 1.0, None, ids)
     with pytest.raises(ValueError, match="there is no instruction set 'mmx'"):
-        Scanner(catalog, quantise(catalog), "mmx")
+        Scanner(catalog, quantize(catalog), "mmx")
 
 
 @pytest.mark.parametrize("n_items", [1, 9, 40, 403, 2001])
 def test_filter_bits_past_the_last_item_say_nothing(isa: str, n_items: int) -> None:
     """Few allowed items are listed one by one: none may come from the last byte's spare bits."""
     catalog = normal(n_items, 12)
-    scanner = Scanner(catalog, quantise(catalog), isa)
+    scanner = Scanner(catalog, quantize(catalog), isa)
     spare = np.zeros((n_items + 7) // 8, np.uint8)
     spare[-1] = 0xFF << (n_items % 8) & 0xFF if n_items % 8 else 0
     assert (scanner.search(catalog[:2], 5, 1.0, spare)[0] == -1).all()
@@ -441,34 +441,34 @@ def test_filter_bits_past_the_last_item_say_nothing(isa: str, n_items: int) -> N
 
 def test_arrays_that_are_not_aligned_are_refused() -> None:
     catalog = normal(40, 12)
-    scanner = Scanner(catalog, quantise(catalog))
+    scanner = Scanner(catalog, quantize(catalog))
     crooked = np.frombuffer(b"?" + catalog[:2].tobytes(), np.uint8)[1:].view(np.float32).reshape(2, 12)
     assert crooked.tobytes() == catalog[:2].tobytes()
     assert not crooked.flags.aligned
     with pytest.raises(ValueError, match="queries must be a C-contiguous float32 matrix, aligned to its items"):
         scanner.search(crooked, 3, 1.0)
     with pytest.raises(ValueError, match="catalog must be a C-contiguous float32 matrix, aligned to its items"):
-        quantise(crooked)
+        quantize(crooked)
 
 
 @pytest.mark.parametrize("exponent", [1e300, -(2.0**63), 256.0, -256.0, 0.5, np.nan, np.inf])
 def test_exponents_that_make_no_sense_are_refused(exponent: float) -> None:
     catalog = normal(40, 12)
-    codes = quantise(catalog)
+    codes = quantize(catalog)
     codes["summary"][3] = exponent
-    with pytest.raises(ValueError, match=r"the quantised catalog has the exponent .*; quantise it anew"):
+    with pytest.raises(ValueError, match=r"the quantized catalog has the exponent .*; quantize it anew"):
         Scanner(catalog, codes)
 
 
 def test_a_scale_whose_inverse_is_no_number_loses_no_item(isa: str) -> None:
     catalog = np.full((16, 101), 1e-38, dtype=np.float32)
-    scanner = Scanner(catalog, quantise(catalog), isa)
+    scanner = Scanner(catalog, quantize(catalog), isa)
     ids, _ = scanner.search(np.full((1, 101), 1e-38, dtype=np.float32), 2, 1e-300)
     assert ids.tolist() == [[0, 1]]
 
 
 def test_no_items(isa: str) -> None:
     catalog = np.zeros((0, 8), dtype=np.float32)
-    ids, scores = Scanner(catalog, quantise(catalog), isa).search(np.ones((2, 8), dtype=np.float32), 3, 1.0)
+    ids, scores = Scanner(catalog, quantize(catalog), isa).search(np.ones((2, 8), dtype=np.float32), 3, 1.0)
     assert ids.tolist() == [[-1] * 3] * 2
     assert np.isneginf(scores).all()

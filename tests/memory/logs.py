@@ -16,7 +16,7 @@ SETTINGS = st.builds(
     window=st.integers(1, 6),
     span=st.integers(1, 8),
     recency=st.one_of(st.none(), st.floats(0.5, 20)),
-    max_neighbours=st.integers(0, 5),
+    max_neighbors=st.integers(0, 5),
     max_postings=st.integers(0, 4),
 )
 

@@ -6,12 +6,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from bench.memory_reference.candidates import Query, QuerySettings, query
+from bench.memory_reference.features import NAMES
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.kernels.native import rerank_topk
 from mtaw_fast.kernels.native.memory_query import Dense, SessionMemory
 from mtaw_fast.memory import MemoryTables, RankerNet
-from mtaw_fast.memory.reference.candidates import Query, QuerySettings, query
-from mtaw_fast.memory.reference.features import NAMES
 
 SCALE = 12.0
 

@@ -17,7 +17,7 @@ def delta_of(tables: MemoryTables, capacity: int = 0, most_clicks: int = 512) ->
     assert chosen.recency is not None
     return MemoryDelta(
         tables.arrays(), window=chosen.window, span=chosen.span, recency=chosen.recency,
-        max_neighbours=chosen.max_neighbours, max_postings=chosen.max_postings, capacity=capacity,
+        max_neighbors=chosen.max_neighbors, max_postings=chosen.max_postings, capacity=capacity,
         most_clicks=most_clicks,
     )  # fmt: skip
 

@@ -29,7 +29,7 @@ def assert_same(made: MemoryTables, expected: MemoryTables) -> None:
 def test_equals_one_pass(tmp_path_factory: pytest.TempPathFactory, seed: int, count: int, shard: int) -> None:
     rng = np.random.default_rng(seed)
     sessions = Sessions.from_lists([rng.integers(0, 9, rng.integers(0, 9)) for _ in range(rng.integers(0, 30))])
-    asked = MemorySettings(window=3, span=4, max_neighbours=int(rng.integers(0, 5)))
+    asked = MemorySettings(window=3, span=4, max_neighbors=int(rng.integers(0, 5)))
     folder = tmp_path_factory.mktemp("bounded")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(bounded, "_SHARD", shard)
@@ -41,9 +41,9 @@ def test_equals_one_pass(tmp_path_factory: pytest.TempPathFactory, seed: int, co
 def test_a_pass_takes_no_more_than_the_bound(n_items: int, limits: tuple[int, int]) -> None:
     """What the result holds and what the native part says that it takes (`kernels.native.memory_tables`)."""
     sessions = workload(n_items, 6000, seed=n_items)
-    asked = MemorySettings(max_neighbours=limits[0], max_postings=limits[1])
+    asked = MemorySettings(max_neighbors=limits[0], max_postings=limits[1])
     bound, made = pass_bytes(sessions, n_items, asked), MemoryTables.build(sessions, n_items, asked)
-    rows = sum(array.nbytes for array in (made.neighbours, made.latest, made.values, made.postings))
+    rows = sum(array.nbytes for array in (made.neighbors, made.latest, made.values, made.postings))
     assert rows <= bound.rows
     copied = made.session_items.nbytes + made.session_offsets.nbytes + made.totals.nbytes + made.counts.nbytes
     assert copied + 9 * sessions.n_clicks + 4 * len(sessions) + 41 * n_items <= bound.fixed + 100

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bench.memory_reference.delta import delta_rows
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.kernels.native.memory_delta import MemoryDelta
 from mtaw_fast.kernels.native.memory_query import QuerySettings, SessionMemory, feature_names
 from mtaw_fast.memory import MemorySettings, MemoryTables
-from mtaw_fast.memory.reference.delta import delta_rows
 from tests.memory.logs import random_log
 from tests.memory.queries import random_ranker
 from tests.memory.streams import Book, delta_of, random_clicks
@@ -34,24 +34,24 @@ def asked(sessions: Sessions) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return sessions.items, sessions.offsets[:-1].copy(), sessions.offsets[1:].copy()
 
 
-def as_rebuilt(book: Book, base: MemoryTables, n_items: int) -> MemoryTables:
+def as_rebuilt(tracker: Book, base: MemoryTables, n_items: int) -> MemoryTables:
     """Tables of everything, with the base's number of sessions as its recency."""
-    return MemoryTables.build(book.sessions, n_items, base.settings)
+    return MemoryTables.build(tracker.sessions, n_items, base.settings)
 
 
 def ranked(memory: SessionMemory, queries: Sessions, seed: int = 0) -> np.ndarray:
     return memory.rank(random_ranker(seed).native(), *asked(queries), K)[0]
 
 
-def assert_rows(delta: MemoryDelta, book: Book, chosen: MemorySettings, n_items: int) -> None:
+def assert_rows(delta: MemoryDelta, tracker: Book, chosen: MemorySettings, n_items: int) -> None:
     """Rows and counts of every item, against plain Python."""
-    grown = list(book.grown.values())
+    grown = list(tracker.grown.values())
     rows = delta_rows(grown, chosen)
     for item in range(n_items):
-        neighbours, values = delta.row(item)
+        neighbors, values = delta.row(item)
         expected = rows.get(item, {})
-        assert sorted(neighbours.tolist()) == sorted(expected)
-        for other, found in zip(neighbours.tolist(), values, strict=True):
+        assert sorted(neighbors.tolist()) == sorted(expected)
+        for other, found in zip(neighbors.tolist(), values, strict=True):
             np.testing.assert_allclose(found, expected[other], rtol=1e-9, atol=1e-12)
         clicks = [(s, t) for s, session in enumerate(grown) for t, one in enumerate(session) if one == item]
         holders = sorted({s for s, _ in clicks})
@@ -68,12 +68,12 @@ def agreement(live: np.ndarray, rebuilt: np.ndarray) -> float:
 
 
 def fed(base: MemoryTables, handles: np.ndarray, items: np.ndarray, **room: int) -> tuple[MemoryDelta, Book]:
-    """A delta and its book after some clicks."""
-    delta, book = delta_of(base, **room), Book.of(base.sessions)
+    """A delta and its tracker after some clicks."""
+    delta, tracker = delta_of(base, **room), Book.of(base.sessions)
     delta.click(handles, items)
     for handle, item in zip(handles.tolist(), items.tolist(), strict=True):
-        book.click(handle, item)
-    return delta, book
+        tracker.click(handle, item)
+    return delta, tracker
 
 
 def queries(n_items: int, seed: int, count: int = 150) -> Sessions:
@@ -83,21 +83,21 @@ def queries(n_items: int, seed: int, count: int = 150) -> Sessions:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_without_a_base_every_feature_is_the_rebuilt_one(seed: int) -> None:
-    """`second` apart: a row's strongest neighbours are not found again for every event of other rows."""
+    """`second` apart: a row's strongest neighbors are not found again for every event of other rows."""
     base = MemoryTables.build(Sessions.from_lists([]), 0, MemorySettings(recency=200.0))
     handles, items = random_clicks(np.random.default_rng(seed), 1200, 200, power=2)
-    delta, book = fed(base, handles, items, capacity=200)
-    rebuilt = as_rebuilt(book, base, 200)
-    wanted = strangers(queries(200, seed), book)
+    delta, tracker = fed(base, handles, items, capacity=200)
+    rebuilt = as_rebuilt(tracker, base, 200)
+    wanted = strangers(queries(200, seed), tracker)
     live, anew = memory_of(base, delta, 200), memory_of(rebuilt, None, 200)
     theirs = anew.features(*asked(wanted))
     assert differing_second(live.features(*asked(wanted)), theirs) <= 0.01 * (theirs[0] >= 0).sum()
     assert agreement(ranked(live, wanted), ranked(anew, wanted)) >= 0.99
 
 
-def strangers(wanted: Sessions, book: Book) -> Sessions:
-    """The queries that no session of the book is equal to: such a one would be taken for the one that asks."""
-    held = list(book.grown.values())
+def strangers(wanted: Sessions, tracker: Book) -> Sessions:
+    """The queries that no session of the tracker is equal to: such a one would be taken for the one that asks."""
+    held = list(tracker.grown.values())
     return Sessions.from_lists([one for one in wanted if one.tolist() not in held])
 
 
@@ -129,20 +129,20 @@ def differing_second(
 
 
 def test_a_pair_that_was_cut_has_its_past_when_it_is_met_again() -> None:
-    """Its values are those of tables that keep every neighbour; what is still too weak for its row stays away."""
+    """Its values are those of tables that keep every neighbor; what is still too weak for its row stays away."""
     n_items, recency = 60, 200.0
     old = random_log(120, n_items, seed=5, longest=8)
-    base = MemoryTables.build(old, n_items, MemorySettings(recency=recency, max_neighbours=6))
+    base = MemoryTables.build(old, n_items, MemorySettings(recency=recency, max_neighbors=6))
     handles, items = random_clicks(np.random.default_rng(6), 300, n_items, power=2)
-    delta, book = fed(base, handles, items)
-    whole = MemoryTables.build(book.sessions, n_items, MemorySettings(recency=recency, max_neighbours=0))
-    wanted = strangers(Sessions.from_lists([[item] for item in range(n_items)]), book)
+    delta, tracker = fed(base, handles, items)
+    whole = MemoryTables.build(tracker.sessions, n_items, MemorySettings(recency=recency, max_neighbors=0))
+    wanted = strangers(Sessions.from_lists([[item] for item in range(n_items)]), tracker)
     ours = memory_of(base, delta, n_items).features(*asked(wanted))
     theirs = memory_of(whole, None, n_items).features(*asked(wanted))
     columns = [feature_names().index(name) for name in ("next_last", "fwd_last", "bwd_dec", "ses_last", "aa_dec")]
     met = absent = 0
     for q, item in enumerate(wanted.items.tolist()):
-        kept = base.neighbours[base.row_offsets[item] : base.row_offsets[item + 1]].tolist()
+        kept = base.neighbors[base.row_offsets[item] : base.row_offsets[item + 1]].tolist()
         mine, others = by_item(ours[0][q], ours[1][q]), by_item(theirs[0][q], theirs[1][q])
         for other in delta.row(item)[0].tolist():
             if len(kept) < 6 or other in kept:
@@ -162,13 +162,13 @@ def test_a_session_that_asks_is_told_what_the_others_say(n_old: int, mean: int, 
     base = MemoryTables.build(random_log(n_old, n_items, 7), n_items if n_old else 0, MemorySettings(recency=50.0))
     handles, items = random_clicks(np.random.default_rng(mean), 900, n_items, power=2, mean=mean)
     capacity = 0 if n_old else n_items
-    delta, book = fed(base, handles, items, capacity=capacity)
-    held = list(book.grown.values())
-    unique = [handle for handle, clicks in book.grown.items() if held.count(clicks) == 1]
+    delta, tracker = fed(base, handles, items, capacity=capacity)
+    held = list(tracker.grown.values())
+    unique = [handle for handle, clicks in tracker.grown.items() if held.count(clicks) == 1]
     chosen = unique[:: max(len(unique) // 40, 1)]
     differs = candidates = 0
     for handle in chosen:
-        wanted = Sessions.from_lists([book.grown[handle]])
+        wanted = Sessions.from_lists([tracker.grown[handle]])
         without, _ = fed(base, handles, items, capacity=capacity)
         without.forget(handle)
         ours = memory_of(base, delta, n_items).features(*asked(wanted))
@@ -176,7 +176,7 @@ def test_a_session_that_asks_is_told_what_the_others_say(n_old: int, mean: int, 
         differs += differing_second(ours, theirs, ("rec_dec", "rec_all", "aa_dec", "pre"), 2**-6, 8)
         candidates += int((ours[0] >= 0).sum())
     assert len(chosen) >= 20
-    # Which neighbours are the strongest is decided with the session, which is a good part of such short rows.
+    # Which neighbors are the strongest is decided with the session, which is a good part of such short rows.
     assert differs <= 0.2 * candidates
 
 
@@ -213,30 +213,30 @@ SMALL = st.builds(
     window=st.integers(1, 6),
     span=st.integers(1, 8),
     recency=st.floats(0.5, 20),
-    max_neighbours=st.just(0),
+    max_neighbors=st.just(0),
     max_postings=st.just(0),
 )
 
 
-def apply(delta: MemoryDelta, book: Book, operation: tuple[str, int, int]) -> None:
+def apply(delta: MemoryDelta, tracker: Book, operation: tuple[str, int, int]) -> None:
     name, handle, number = operation
     if name == "click":
         delta.click(np.array([handle]), np.array([number], np.int32))
-        book.click(handle, number)
+        tracker.click(handle, number)
     elif name == "forget":
-        assert delta.forget(handle) == book.forget(handle)
-    elif number < len(book.base):
+        assert delta.forget(handle) == tracker.forget(handle)
+    elif number < len(tracker.base):
         if name == "forget_base":
-            assert delta.forget_base(number) == book.forget_base(number)
-        elif handle in book.grown:
+            assert delta.forget_base(number) == tracker.forget_base(number)
+        elif handle in tracker.grown:
             with pytest.raises(ValueError, match="has clicks already"):
                 delta.resume(handle, number)
-        elif book.base[number] is None:
+        elif tracker.base[number] is None:
             with pytest.raises(IndexError, match="is gone"):
                 delta.resume(handle, number)
         else:
             delta.resume(handle, number)
-            book.resume(handle, number)
+            tracker.resume(handle, number)
 
 
 @settings(max_examples=150, deadline=None)
@@ -250,23 +250,23 @@ def test_any_operations_leave_what_plain_python_says(
     old: Sessions, chosen: MemorySettings, operations: list[tuple[str, int, int]], most: int
 ) -> None:
     base = MemoryTables.build(old, 7, chosen)
-    delta, book = delta_of(base, capacity=2, most_clicks=most), Book.of(old, most)
+    delta, tracker = delta_of(base, capacity=2, most_clicks=most), Book.of(old, most)
     for operation in operations:
-        apply(delta, book, operation)
-    assert_rows(delta, book, base.settings, 9)
+        apply(delta, tracker, operation)
+    assert_rows(delta, tracker, base.settings, 9)
     handles, items, offsets = delta.ordered()
-    assert handles.tolist() == list(book.grown)
-    assert [one.tolist() for one in Sessions(items, offsets)] == list(book.grown.values())
-    assert (delta.n_sessions, delta.n_clicks, delta.n_ignored) == (len(handles), len(items), book.ignored)
-    assert delta.n_dropped == sum(one is None for one in book.base)
-    assert_counted(delta, base, book)
+    assert handles.tolist() == list(tracker.grown)
+    assert [one.tolist() for one in Sessions(items, offsets)] == list(tracker.grown.values())
+    assert (delta.n_sessions, delta.n_clicks, delta.n_ignored) == (len(handles), len(items), tracker.ignored)
+    assert delta.n_dropped == sum(one is None for one in tracker.base)
+    assert_counted(delta, base, tracker)
 
 
-def assert_counted(delta: MemoryDelta, base: MemoryTables, book: Book) -> None:
+def assert_counted(delta: MemoryDelta, base: MemoryTables, tracker: Book) -> None:
     """Features that count, which no rounding touches, are the rebuilt ones."""
-    rebuilt = as_rebuilt(book, base, 9)
+    rebuilt = as_rebuilt(tracker, base, 9)
     exact = [feature_names().index(name) for name in ("clicks", "sessions", "newest", "own_later", "last_sessions")]
-    wanted = strangers(Sessions.from_lists([[item] for item in range(9)]), book)
+    wanted = strangers(Sessions.from_lists([[item] for item in range(9)]), tracker)
     ours = memory_of(base, delta, 9).features(*asked(wanted))
     theirs = memory_of(rebuilt, None, 9).features(*asked(wanted))
     for q, item in enumerate(wanted.items.tolist()):
@@ -276,23 +276,23 @@ def assert_counted(delta: MemoryDelta, base: MemoryTables, book: Book) -> None:
 
 def test_rows_of_long_sessions_and_folded_terms() -> None:
     """More terms in a row than are summed by every query."""
-    base = MemoryTables.build(random_log(50, 30, seed=1), 30, MemorySettings(recency=1e6, max_neighbours=0))
+    base = MemoryTables.build(random_log(50, 30, seed=1), 30, MemorySettings(recency=1e6, max_neighbors=0))
     handles, items = random_clicks(np.random.default_rng(2), 4000, 30, open_sessions=6, power=2, mean=60)
-    delta, book = fed(base, handles, items)
+    delta, tracker = fed(base, handles, items)
     assert delta.native.n_terms / delta.n_rows > 1000
     # Sessions that grew after they were folded count with what they were until all is folded again.
-    grown = list(book.grown.values())
+    grown = list(tracker.grown.values())
     rows = delta_rows(grown, base.settings)
     for item in range(30):
-        neighbours, values = delta.row(item)
-        expected = np.array([rows[item][other] for other in neighbours.tolist()])
+        neighbors, values = delta.row(item)
+        expected = np.array([rows[item][other] for other in neighbors.tolist()])
         np.testing.assert_allclose(values[:, :4], expected[:, :4], rtol=1e-9)
         np.testing.assert_allclose(values[:, 4:], expected[:, 4:], rtol=0.05)
 
 
 @pytest.mark.parametrize("isa", ISAS)
 def test_every_instruction_set_and_every_portioning_give_the_same_bits(isa: str) -> None:
-    base = MemoryTables.build(random_log(300, 60, seed=3), 60, MemorySettings(max_neighbours=20, max_postings=40))
+    base = MemoryTables.build(random_log(300, 60, seed=3), 60, MemorySettings(max_neighbors=20, max_postings=40))
     handles, items = random_clicks(np.random.default_rng(4), 2500, 70)
     wanted = queries(70, 5)
     at_once, one_by_one = delta_of(base, capacity=10), delta_of(base, capacity=10)
@@ -314,23 +314,23 @@ def test_forgetting_leaves_no_trace() -> None:
     """Rows of a delta that never met a session are those of one that forgot it, but for the order of other clicks."""
     base = MemoryTables.build(random_log(100, 40, seed=7), 40, MemorySettings())
     handles, items = random_clicks(np.random.default_rng(8), 800, 40)
-    delta, book = fed(base, handles, items)
-    for handle in list(book.grown)[::3]:
+    delta, tracker = fed(base, handles, items)
+    for handle in list(tracker.grown)[::3]:
         assert delta.forget(handle)
-        book.forget(handle)
+        tracker.forget(handle)
         assert not delta.forget(handle)
-    assert_rows(delta, book, base.settings, 40)
+    assert_rows(delta, tracker, base.settings, 40)
 
 
 def test_a_session_of_the_base_that_is_gone_leaves_the_tables_of_the_others() -> None:
     log = random_log(120, 40, seed=9, longest=9)
     base = MemoryTables.build(log, 40, MemorySettings(recency=1e9))
-    delta, book = delta_of(base), Book.of(log)
+    delta, tracker = delta_of(base), Book.of(log)
     for session in (3, 50, 119, 118, 0):
         assert delta.forget_base(session)
-        book.forget_base(session)
+        tracker.forget_base(session)
         assert not delta.forget_base(session)
-    rebuilt = as_rebuilt(book, base, 40)
+    rebuilt = as_rebuilt(tracker, base, 40)
     wanted = queries(40, 10)
     assert agreement(ranked(memory_of(base, delta, 40), wanted), ranked(memory_of(rebuilt, None, 40), wanted)) == 1
 
@@ -341,16 +341,16 @@ def test_seeds_add_to_a_pair_and_bring_an_unknown_item() -> None:
     values = np.array([2.0, 3.0, 0.0, 3.0, 3.0, 3.0])
     delta.seed(0, 3, values)
     delta.seed(3, 0, values)
-    neighbours, found = delta.row(0)
-    assert neighbours.tolist() == [3]
+    neighbors, found = delta.row(0)
+    assert neighbors.tolist() == [3]
     np.testing.assert_allclose(found[0], values)
     ids, _ = memory_of(base, delta, 4).features(*asked(Sessions.from_lists([[0], [3]])))
     assert 3 in ids[0].tolist()
-    assert {0, 1} <= set(ids[1].tolist())  # and what lies behind the neighbour
+    assert {0, 1} <= set(ids[1].tolist())  # and what lies behind the neighbor
     for bad in (-values, values * np.nan, np.full(6, 1e39)):
         with pytest.raises(ValueError, match=r"values must be in 0\.\.1e30"):
             delta.seed(0, 1, bad)
-    with pytest.raises(ValueError, match="no neighbour of its own"):
+    with pytest.raises(ValueError, match="no neighbor of its own"):
         delta.seed(1, 1, values)
 
 

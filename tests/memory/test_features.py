@@ -8,18 +8,18 @@ from math import exp, log, log1p, sqrt
 import numpy as np
 import pytest
 
+from bench.memory_reference.candidates import QuerySettings, query
+from bench.memory_reference.features import NAMES, features
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.kernels.native.memory_query import Dense, SessionMemory, feature_names
 from mtaw_fast.memory import MemorySettings, MemoryTables
-from mtaw_fast.memory.reference.candidates import QuerySettings, query
-from mtaw_fast.memory.reference.features import NAMES, features
 
 A, B, C, D, E = range(5)
 LOG = Sessions.from_lists([[A, B, C], [B, A], [A, C, B], [D, A, C, C]])  # E was never clicked
 RECENCY = 2.0
 TABLES = MemoryTables.build(LOG, 5, MemorySettings(recency=RECENCY))
 
-# What the log says, by session and distance; the total of a row is over all of its neighbours.
+# What the log says, by session and distance; the total of a row is over all of its neighbors.
 #   row A (latest session 3)  with B               with C                      with D       total
 #   next                      1 (s0)               2 (s2, s3)                  0            3
 #   fwd                       1 + 1/2              1/2 + 1 + 1 + 1/2 = 3       0            4.5

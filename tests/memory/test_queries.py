@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bench.memory_reference.candidates import Query, QuerySettings
+from bench.memory_reference.features import NAMES, features
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.kernels.native.memory_query import SessionMemory, feature_names
 from mtaw_fast.memory import MemorySettings, MemoryTables
-from mtaw_fast.memory.reference.candidates import Query, QuerySettings
-from mtaw_fast.memory.reference.features import NAMES, features
 from tests.memory.logs import N_ITEMS, SESSIONS, SETTINGS, random_log
 from tests.memory.queries import Problem, random_dense
 from tests.native.builds import instruction_sets
@@ -69,7 +69,7 @@ def large_problem(seed: int = 1, few: QuerySettings = FEW) -> Problem:
     log = random_log(400, 150, seed)
     asked = [one for one in random_log(60, 150, seed + 1, longest=25) if len(one)]
     dense = random_dense(len(asked), 150, few.dense, seed)
-    tables = MemoryTables.build(log, 150, MemorySettings(max_neighbours=40, max_postings=30))
+    tables = MemoryTables.build(log, 150, MemorySettings(max_neighbors=40, max_postings=30))
     return Problem(tables, few, 150, Sessions.from_lists(asked), dense)
 
 
@@ -81,7 +81,7 @@ def test_larger_logs(isa: str, few: QuerySettings) -> None:
 
 @pytest.mark.parametrize("sessions", [[[3]], [[3] * 512], [[3] * 600], [list(range(60)) * 10], [[149], [0, 149]]])
 def test_odd_sessions(sessions: list[list[int]]) -> None:
-    """One click; one item only; more clicks and items than count; an item without neighbours."""
+    """One click; one item only; more clicks and items than count; an item without neighbors."""
     log = Sessions.from_lists([[3, 5, 3], [149], [5, 6, 7, 3], list(range(40))])
     tables = MemoryTables.build(log, 150, MemorySettings())
     asked = Sessions.from_lists(sessions)

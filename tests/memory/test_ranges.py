@@ -53,7 +53,7 @@ def test_equals_one_pass(
 ) -> None:
     rng = np.random.default_rng(seed)
     sessions = Sessions.from_lists([rng.integers(0, n_items, rng.integers(1, 9)) for _ in range(n_sessions)])
-    asked = MemorySettings(window=3, span=4, max_neighbours=limits[0], max_postings=limits[1])
+    asked = MemorySettings(window=3, span=4, max_neighbors=limits[0], max_postings=limits[1])
     folder = tmp_path_factory.mktemp("ranges")
     made = by_ranges(folder, sessions, n_items, asked, count, [int(cut * n_sessions)])
     expected = MemoryTables.build(sessions, n_items, asked)

@@ -10,14 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bench.memory_reference.candidates import QuerySettings
+from bench.memory_reference.features import NAMES, features
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import DataError
 from mtaw_fast.kernels.native import memory_query, rerank_topk
 from mtaw_fast.kernels.native.memory_query import Dense
 from mtaw_fast.memory import MemorySettings, MemoryTables, RankerNet
-from mtaw_fast.memory.reference.candidates import QuerySettings
-from mtaw_fast.memory.reference.features import NAMES, features
-from mtaw_fast.storage.tensorfile import map_tensors, write_tensors
+from mtaw_fast.storage.tensor_file import map_tensors, write_tensors
 from tests.memory.logs import random_log
 from tests.memory.queries import Problem, logits_of, random_dense, random_ranker
 from tests.memory.test_queries import ISAS, ambiguous
@@ -25,7 +25,7 @@ from tests.memory.test_queries import ISAS, ambiguous
 N, ADDED = 120, 4
 FEW = QuerySettings(own=5, others=15, sessions=12, dense=8)
 RANKER = random_ranker(0)
-TABLES = MemoryTables.build(random_log(300, N, 1), N, MemorySettings(max_neighbours=30))
+TABLES = MemoryTables.build(random_log(300, N, 1), N, MemorySettings(max_neighbors=30))
 ASKED = Sessions.from_lists([one for one in random_log(40, N + ADDED, 2, longest=20) if len(one)])
 DENSE = random_dense(len(ASKED), N, N + ADDED, 3, n_added=ADDED)  # the whole catalog, as no index has to give it
 PROBLEM = Problem(TABLES, FEW, N + ADDED, ASKED, DENSE)

@@ -10,14 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bench.memory_reference.tables import build_reference, from_bfloat16, to_bfloat16
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import DataError, UsageError
 from mtaw_fast.kernels.native.memory_tables import COUNTS, PAIR_KINDS, build_tables, check_tables, update_tables
 from mtaw_fast.memory import MemorySettings, MemoryTables
-from mtaw_fast.memory.reference.tables import build_reference, from_bfloat16, to_bfloat16
 from tests.memory.logs import N_ITEMS, SESSIONS, SETTINGS, assert_same_tables, random_log
 
-ALL = MemorySettings(max_neighbours=0, max_postings=0)
+ALL = MemorySettings(max_neighbors=0, max_postings=0)
 
 
 @settings(max_examples=200, deadline=None)
@@ -27,17 +27,17 @@ def test_equals_plain_python(sessions: Sessions, chosen: MemorySettings, threads
     assert_same_tables(ours, build_reference(sessions, N_ITEMS, chosen))
 
 
-@pytest.mark.parametrize("chosen", [MemorySettings(), ALL, MemorySettings(max_neighbours=20, max_postings=7)])
+@pytest.mark.parametrize("chosen", [MemorySettings(), ALL, MemorySettings(max_neighbors=20, max_postings=7)])
 def test_equals_plain_python_on_longer_sessions_and_many_items(chosen: MemorySettings) -> None:
     sessions = random_log(250, 400, seed=1, longest=70)
     ours = MemoryTables.build(sessions, 400, chosen, threads=2)
-    assert np.diff(ours.row_offsets).max() > 40 or chosen.max_neighbours == 20
+    assert np.diff(ours.row_offsets).max() > 40 or chosen.max_neighbors == 20
     assert_same_tables(ours, build_reference(sessions, 400, chosen))
 
 
 # Sessions 0..2 over items 0..3; item 4 never occurs. window 2, span 2, recency 2.
 LOG = [[0, 1, 0, 2], [2, 0, 1, 1], [3]]
-HAND = MemorySettings(window=2, span=2, recency=2.0, max_neighbours=0, max_postings=0)
+HAND = MemorySettings(window=2, span=2, recency=2.0, max_neighbors=0, max_postings=0)
 AGED = math.exp(-1 / 2)  # what a pair of session 0 weighs in `rec` for an item that session 1 is the last to hold
 # (a, b): next, fwd, bwd, ses, aa, rec, latest. Session 0 has three distinct items, as session 1 has.
 PAIRS = {
@@ -58,8 +58,8 @@ def test_every_statistic_of_a_log_worked_by_hand() -> None:
     tables = MemoryTables.build(Sessions.from_lists(LOG), 5, HAND)
     assert tables.row_offsets.tolist() == [0, 2, 4, 6, 6, 6]
     owners = np.repeat(np.arange(5), np.diff(tables.row_offsets))
-    assert sorted(zip(owners.tolist(), tables.neighbours.tolist(), strict=True)) == sorted(PAIRS)
-    for p, pair in enumerate(zip(owners.tolist(), tables.neighbours.tolist(), strict=True)):
+    assert sorted(zip(owners.tolist(), tables.neighbors.tolist(), strict=True)) == sorted(PAIRS)
+    for p, pair in enumerate(zip(owners.tolist(), tables.neighbors.tolist(), strict=True)):
         *expected, latest = PAIRS[pair]
         np.testing.assert_array_equal(from_bfloat16(tables.values[p]), from_bfloat16(to_bfloat16(np.array(expected))))
         assert tables.latest[p] == latest
@@ -85,9 +85,9 @@ def test_rows_are_ordered_by_strength_and_cut() -> None:
     sessions = Sessions.from_lists([[0, 1], [0, 1], [2, 0], [4, 5, 0], [3, 5, 0]])
     ageless = replace(ALL, recency=1e300)
     whole = MemoryTables.build(sessions, 6, ageless)
-    assert whole.neighbours[: whole.row_offsets[1]].tolist() == [1, 5, 2, 3, 4]  # a tie: by id
-    cut = MemoryTables.build(sessions, 6, replace(ageless, max_neighbours=2))
-    assert cut.neighbours[: cut.row_offsets[1]].tolist() == [1, 5]
+    assert whole.neighbors[: whole.row_offsets[1]].tolist() == [1, 5, 2, 3, 4]  # a tie: by id
+    cut = MemoryTables.build(sessions, 6, replace(ageless, max_neighbors=2))
+    assert cut.neighbors[: cut.row_offsets[1]].tolist() == [1, 5]
     np.testing.assert_array_equal(cut.values[:2], whole.values[:2])
     np.testing.assert_array_equal(cut.totals, whole.totals)  # of the whole row
 
@@ -122,7 +122,7 @@ def test_names_of_items_do_not_matter(sessions: Sessions, order: list[int]) -> N
 
 def row_of(tables: MemoryTables, item: int) -> dict[int, tuple]:
     begin, end = tables.row_offsets[item : item + 2]
-    return {int(tables.neighbours[p]): (*tables.values[p].tolist(), int(tables.latest[p])) for p in range(begin, end)}
+    return {int(tables.neighbors[p]): (*tables.values[p].tolist(), int(tables.latest[p])) for p in range(begin, end)}
 
 
 @settings(max_examples=100, deadline=None)
@@ -177,7 +177,7 @@ def test_sessions_to_drop_that_are_none_are_refused(drop: list[int]) -> None:
 
 def test_many_updates_equal_a_rebuild_and_leave_most_rows_alone() -> None:
     sessions = random_log(400, 3000, seed=3, longest=12)
-    chosen = MemorySettings(recency=30.0, max_neighbours=10, max_postings=3)
+    chosen = MemorySettings(recency=30.0, max_neighbors=10, max_postings=3)
     tables = MemoryTables.build(sessions.slice(0, 300), 3000, chosen)
     for day in range(5):
         tables = tables.update(sessions.slice(300 + 20 * day, 320 + 20 * day), expire=10)
@@ -215,7 +215,7 @@ def test_the_sessions_are_the_tables_own_and_arrays_may_be_read_only_views() -> 
 def test_no_sessions_no_clicks_no_items(n_items: int) -> None:
     for lists in ([], [[]], [[], []]):
         tables = MemoryTables.build(Sessions.from_lists(lists), n_items, threads=2)
-        assert (tables.n_sessions, tables.n_items, len(tables.neighbours)) == (len(lists), n_items, 0)
+        assert (tables.n_sessions, tables.n_items, len(tables.neighbors)) == (len(lists), n_items, 0)
         assert_same_tables(tables, build_reference(Sessions.from_lists(lists), n_items, MemorySettings()))
         assert tables.update(Sessions.from_lists([[]]), expire=len(lists)).n_sessions == 1
 
@@ -247,7 +247,7 @@ def test_expiring_more_than_there_is_is_refused() -> None:
     ("name", "value"),
     [
         ("window", 0), ("window", 2.0), ("span", 0), ("span", 2**31), ("recency_share", 0.0),
-        ("recency_share", math.nan), ("recency", 0.0), ("recency", math.inf), ("max_neighbours", -1),
+        ("recency_share", math.nan), ("recency", 0.0), ("recency", math.inf), ("max_neighbors", -1),
         ("max_postings", -1),
     ],
 )  # fmt: skip
@@ -256,7 +256,7 @@ def test_settings_out_of_range_are_refused(name: str, value: float) -> None:
         MemorySettings(**{name: value})
 
 
-PLAIN = {"window": 1, "span": 1, "recency": 1.0, "max_neighbours": 0, "max_postings": 0, "threads": 1}
+PLAIN = {"window": 1, "span": 1, "recency": 1.0, "max_neighbors": 0, "max_postings": 0, "threads": 1}
 ITEMS, OFFSETS = np.array([0, 1], np.int32), np.array([0, 2])
 
 
@@ -291,7 +291,7 @@ def test_the_native_builder_refuses_sessions_that_are_none(
         ({"span": 2**63 - 1}, "window and span must be at most 2147483647 clicks"),
         ({"recency": math.nan}, "recency must be a positive number"),
         ({"recency": math.inf}, "recency must be a positive number"),
-        ({"max_neighbours": -1}, "max_neighbours must be at least 1, or 0"),
+        ({"max_neighbors": -1}, "max_neighbors must be at least 1, or 0"),
         ({"max_postings": -1}, "max_postings must be at least 1, or 0"),
         ({"threads": 0}, "threads must be at least 1"),
         ({"expire": 2}, r"expire must be in 0\.\.1, not 2"),

@@ -13,11 +13,11 @@ import pytest
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import DataError, UsageError
 from mtaw_fast.memory import MemorySettings, MemoryTables
-from mtaw_fast.storage.tensorfile import map_tensors, write_tensors
+from mtaw_fast.storage.tensor_file import map_tensors, write_tensors
 from tests.memory.logs import assert_same_tables, random_log
 
 N_ITEMS = 40
-CHOSEN = MemorySettings(window=7, span=9, max_neighbours=12, max_postings=5)
+CHOSEN = MemorySettings(window=7, span=9, max_neighbors=12, max_postings=5)
 
 
 @pytest.fixture(scope="module")
@@ -79,9 +79,9 @@ def set_at(place: int | tuple[int, int], value: float) -> Callable[[np.ndarray],
         ("session_offsets", set_at(0, -1), r"session_offsets\[0\] is -1, not 0"),
         ("session_offsets", lambda a: np.append(a, a[-1] + 1), r"session_offsets\[61\] is \d+, not \d+"),
         ("session_offsets", lambda a: a[:0], "session_offsets must hold at least the 0"),
-        ("neighbours", set_at(0, N_ITEMS), r"neighbours\[0\] is 40, outside 0\.\.39"),
-        ("neighbours", set_at(-1, -1), r"neighbours\[\d+\] is -1, outside 0\.\.39"),
-        ("neighbours", lambda a: a[:-1], r"latest must have \d+ entries on axis 0, not \d+"),
+        ("neighbors", set_at(0, N_ITEMS), r"neighbors\[0\] is 40, outside 0\.\.39"),
+        ("neighbors", set_at(-1, -1), r"neighbors\[\d+\] is -1, outside 0\.\.39"),
+        ("neighbors", lambda a: a[:-1], r"latest must have \d+ entries on axis 0, not \d+"),
         ("latest", set_at(2, 60), r"latest\[2\] is 60, outside 0\.\.59"),
         ("latest", set_at(2, -(2**31)), r"latest\[2\] is -2147483648, outside 0\.\.59"),
         ("values", set_at((3, 1), 0x7FC0), r"values\[3\] holds a negative number or none"),
@@ -105,8 +105,8 @@ def set_at(place: int | tuple[int, int], value: float) -> Callable[[np.ndarray],
         ("settings", set_at(1, 0), "memory: window=0 is out of range"),
         ("settings", set_at(1, 2.5), "memory: window=2.5 is out of range"),
         ("settings", set_at(4, np.nan), "memory: recency=nan is out of range"),
-        ("settings", set_at(5, np.nan), "memory: max_neighbours=nan is out of range"),
-        ("settings", set_at(5, 1e300), "memory: max_neighbours=.* is out of range"),
+        ("settings", set_at(5, np.nan), "memory: max_neighbors=nan is out of range"),
+        ("settings", set_at(5, 1e300), "memory: max_neighbors=.* is out of range"),
         ("settings", set_at(5, 3), r"row_offsets\[\d+\] ends a run longer than 3"),
         ("settings", set_at(6, 2), r"post_offsets\[\d+\] ends a run longer than 2"),
         ("settings", lambda a: a[:-1], "there are no settings of memory tables in it"),
@@ -125,7 +125,7 @@ def assert_damage_is_refused(path: Path, arrays: dict[str, np.ndarray], reason: 
     assert_refused(path, reason)
 
 
-@pytest.mark.parametrize("name", ["neighbours", "session_items", "settings"])
+@pytest.mark.parametrize("name", ["neighbors", "session_items", "settings"])
 def test_a_missing_array_is_named(saved: Path, name: str) -> None:
     arrays = dict(map_tensors(saved))
     del arrays[name]
@@ -172,7 +172,7 @@ def caught(reasons: list[str]) -> Iterator[None]:
 
 
 def test_made_by_hand_they_are_checked_too(tables: MemoryTables) -> None:
-    with pytest.raises(DataError, match=r"memory tables: neighbours\[0\] is 99, outside 0\.\.39; build them anew"):
-        replace(tables, neighbours=np.full_like(tables.neighbours, 99))
+    with pytest.raises(DataError, match=r"memory tables: neighbors\[0\] is 99, outside 0\.\.39; build them anew"):
+        replace(tables, neighbors=np.full_like(tables.neighbors, 99))
     with pytest.raises(UsageError, match="recency must be a number"):
         replace(tables, settings=CHOSEN)

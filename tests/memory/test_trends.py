@@ -7,14 +7,14 @@ import threading
 import numpy as np
 import pytest
 
+from bench.memory_reference import trends as reference
 from mtaw_fast.kernels.native.trends import Trends, build_trends, feature_names
-from mtaw_fast.memory.reference import trends as reference
 from mtaw_fast.memory.trends import TrendSettings, TrendTables
 from tests.memory.trend_logs import DAY, HOUR, MINUTE, START, Pair, feed, pair_of, random_sessions, tables_of
 from tests.native.builds import instruction_sets
 
 N_ITEMS, CAPACITY = 30, 40
-SETTINGS = TrendSettings(max_neighbours=12, window=4)
+SETTINGS = TrendSettings(max_neighbors=12, window=4)
 ISAS = [isa for isa in instruction_sets() if isa in ("portable", "avx2", "avx512")]
 RTOL, ATOL = 3e-6, 1e-5  # of float32 sums and logarithms against float64 ones
 
@@ -28,17 +28,17 @@ def assert_same_tables(ours: TrendTables, expected: TrendTables) -> None:
 
 def assert_rows_agree(pair: Pair, now: int) -> None:
     moment = pair.reference.at(now)
-    rounding = 1e-7 if len(pair.reference.tables.neighbours) else 1e-12  # of the tables' factors, which are float32
+    rounding = 1e-7 if len(pair.reference.tables.neighbors) else 1e-12  # of the tables' factors, which are float32
     for item in range(CAPACITY):
-        neighbours, values = pair.native.row(item, now)
+        neighbors, values = pair.native.row(item, now)
         expected = moment.row(item)
         # What was taken out again may have left a pair of nothing on either side.
-        got = dict(zip(neighbours.tolist(), values, strict=True))
+        got = dict(zip(neighbors.tolist(), values, strict=True))
         zeros = np.zeros(10)
-        for neighbour in got.keys() | expected.keys():
+        for neighbor in got.keys() | expected.keys():
             np.testing.assert_allclose(
-                got.get(neighbour, zeros),
-                expected.get(neighbour, zeros),
+                got.get(neighbor, zeros),
+                expected.get(neighbor, zeros),
                 rtol=rounding,
                 atol=rounding,
                 err_msg=str(item),
@@ -84,10 +84,10 @@ def assert_features_agree(pair: Pair, now: int, seed: int, cancelled: bool = Fal
 
 @pytest.mark.parametrize(("window", "most"), [(1, 0), (4, 5), (10, 256)])
 def test_tables_equal_the_plain_ones_to_the_bit(window: int, most: int) -> None:
-    settings = TrendSettings(window=window, max_neighbours=most)
+    settings = TrendSettings(window=window, max_neighbors=most)
     sessions = random_sessions(120, N_ITEMS, seed=window)
     expected = reference.build(sessions, N_ITEMS, settings)
-    assert len(expected.neighbours) > 100
+    assert len(expected.neighbors) > 100
     for threads in (1, 3):
         assert_same_tables(tables_of(sessions, N_ITEMS, settings, threads), expected)
 
@@ -204,7 +204,7 @@ def stream(count: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def test_batches_say_nothing() -> None:
     handles, items, times = stream(900, 1)
-    whole, parts = (tables_of([], N_ITEMS, SETTINGS).live(CAPACITY, row_neighbours=8) for _ in range(2))
+    whole, parts = (tables_of([], N_ITEMS, SETTINGS).live(CAPACITY, row_neighbors=8) for _ in range(2))
     whole.click(handles, items, times)
     for part in np.array_split(np.arange(900), 37):
         parts.click(handles[part], items[part], times[part])

@@ -11,11 +11,11 @@ import pytest
 
 from mtaw_fast.errors import DataError, UsageError
 from mtaw_fast.memory.trends import TrendSettings, TrendTables
-from mtaw_fast.storage.tensorfile import map_tensors, write_tensors
+from mtaw_fast.storage.tensor_file import map_tensors, write_tensors
 from tests.memory.trend_logs import START, random_sessions, tables_of
 
 N_ITEMS = 30
-CHOSEN = TrendSettings(half_lives=(0.1, 0.2, 0.5, 1, 2, 24, 100), window=5, max_neighbours=12)
+CHOSEN = TrendSettings(half_lives=(0.1, 0.2, 0.5, 1, 2, 24, 100), window=5, max_neighbors=12)
 
 
 @pytest.fixture(scope="module")
@@ -68,10 +68,10 @@ def set_at(place: int | tuple[int, int], value: float) -> Callable[[np.ndarray],
         ("row_offsets", set_at(3, -1), r"row_offsets\[3\] is less than the one before"),
         ("row_offsets", lambda a: a[:-1], "must have 29 entries"),
         ("row_offsets", lambda a: a[:0], "row_offsets must hold at least the 0"),
-        ("neighbours", set_at(2, 30), r"neighbours\[2\] is 30, outside 0\.\.29"),
-        ("neighbours", set_at(2, -1), r"neighbours\[2\] is -1, outside 0\.\.29"),
-        ("neighbours", lambda a: a.astype(np.int64), "neighbours must be a C-contiguous int32 vector"),
-        ("neighbours", lambda a: a[:-1], r"values must have \d+ entries on axis 0"),
+        ("neighbors", set_at(2, 30), r"neighbors\[2\] is 30, outside 0\.\.29"),
+        ("neighbors", set_at(2, -1), r"neighbors\[2\] is -1, outside 0\.\.29"),
+        ("neighbors", lambda a: a.astype(np.int64), "neighbors must be a C-contiguous int32 vector"),
+        ("neighbors", lambda a: a[:-1], r"values must have \d+ entries on axis 0"),
         ("values", set_at((3, 1), 0x7F80), r"values\[3\] holds a negative number or none"),
         ("values", set_at((3, 9), 0x8001), r"values\[3\] holds a negative number or none"),
         ("totals", set_at((4, 1), np.nan), r"totals\[4\] holds a negative number or none"),
@@ -102,7 +102,7 @@ def test_arrays_that_lie_are_refused(
     assert_refused(saved, reason)
 
 
-@pytest.mark.parametrize("name", ["neighbours", "clock", "settings"])
+@pytest.mark.parametrize("name", ["neighbors", "clock", "settings"])
 def test_a_missing_array_is_named(saved: Path, name: str) -> None:
     arrays = dict(map_tensors(saved))
     del arrays[name]
@@ -141,8 +141,8 @@ def test_any_damaged_byte_is_refused_or_harmless(tables: TrendTables, saved: Pat
 
 
 def test_made_by_hand_they_are_checked_too(tables: TrendTables) -> None:
-    with pytest.raises(DataError, match=r"trends: neighbours\[0\] is 99, outside 0\.\.29; build them anew"):
-        replace(tables, neighbours=np.full_like(tables.neighbours, 99))
+    with pytest.raises(DataError, match=r"trends: neighbors\[0\] is 99, outside 0\.\.29; build them anew"):
+        replace(tables, neighbors=np.full_like(tables.neighbors, 99))
     with pytest.raises(UsageError, match="window=0 is out of range"):
         TrendSettings(window=0)
     with pytest.raises(DataError, match=r"trends: times\[0\] is -1"):

@@ -52,7 +52,7 @@ class Setup:
 
     def __init__(self, isa: str | None = None, trends: int = N_TRENDS) -> None:
         sessions, times = log(200, 1)
-        tables = MemoryTables.build(sessions, N_ITEMS, MemorySettings(max_neighbours=20, max_postings=20))
+        tables = MemoryTables.build(sessions, N_ITEMS, MemorySettings(max_neighbors=20, max_postings=20))
         assert tables.settings.recency is not None
         self.memory = SessionMemory(
             tables.arrays(), tables.settings.recency, CATALOG,
@@ -170,12 +170,12 @@ def test_conditions_hold_for_what_trends_bring(setup: Setup) -> None:
 
 
 def test_what_trends_learned_since_the_catalog_is_no_candidate() -> None:
-    """`allowed` has a bit an item of the catalog that asks, and none for newcomers that trends know already."""
+    """`allowed` has a bit an item of the catalog that asks, and none for new_items that trends know already."""
     sessions, times = log(200, 1)
-    tables = MemoryTables.build(sessions, N_ITEMS, MemorySettings(max_neighbours=20, max_postings=20))
+    tables = MemoryTables.build(sessions, N_ITEMS, MemorySettings(max_neighbors=20, max_postings=20))
     kept = tables.settings
     delta = MemoryDelta(
-        tables.arrays(), window=kept.window, span=kept.span, recency=kept.recency, max_neighbours=kept.max_neighbours,
+        tables.arrays(), window=kept.window, span=kept.span, recency=kept.recency, max_neighbors=kept.max_neighbors,
         max_postings=kept.max_postings, capacity=100_000,
     )  # fmt: skip
     memory = SessionMemory(

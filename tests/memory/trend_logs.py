@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from bench.memory_reference.trends import Click, OnlineTrends
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.kernels.native.trends import Trends
-from mtaw_fast.memory.reference.trends import Click, LiveTrends
 from mtaw_fast.memory.trends import TrendSettings, TrendTables
 
 START = 1_700_000_000_000
@@ -46,7 +46,7 @@ class Pair:
     """The native object and the reference, fed alike."""
 
     native: Trends
-    reference: LiveTrends
+    reference: OnlineTrends
 
     def click(self, handle: int, item: int, time: int) -> None:
         """Both take one click."""
@@ -67,7 +67,7 @@ class Pair:
 
 def pair_of(tables: TrendTables, capacity: int, isa: str | None = None) -> Pair:
     """Both over the same tables."""
-    return Pair(tables.live(capacity, isa=isa), LiveTrends(tables))
+    return Pair(tables.live(capacity, isa=isa), OnlineTrends(tables))
 
 
 def feed(pair: Pair, count: int, n_items: int, seed: int, begin: int, step: int = 2 * MINUTE) -> int:

@@ -15,7 +15,9 @@ from tests.random_bundle import bundle_parts, save_parts
 
 @pytest.mark.parametrize(("gain", "decay"), [(0.01, 0.01), (1.0, 0.5), (2.0, 0.5), (100.0, 0.99)])
 def test_a_training_starts_from_the_settings(gain: float, decay: float) -> None:
-    weights = {"recent": np.array(starting_weights(Config(recent=gain, recent_decay=decay)), dtype=np.float32)}
+    weights = {
+        "recent": np.array(starting_weights(Config.of(recent_weight=gain, recent_decay=decay)), dtype=np.float32)
+    }
     assert recent_of(weights) == pytest.approx(Recent(gain, decay), rel=1e-5)
 
 
@@ -25,7 +27,7 @@ def test_a_model_without_them_has_none() -> None:
 
 @pytest.mark.parametrize("values", [(0.7, 0.0), (0.0, -0.7), (np.inf, 0.0), (0.0, np.nan)])
 def test_numbers_out_of_range_make_no_bundle(tmp_path: Path, values: tuple[float, float]) -> None:
-    parts = bundle_parts(recent=1.0)
+    parts = bundle_parts(recent_weight=1.0)
     parts["weights"]["recent"] = np.array(values, dtype=np.float32)
     with pytest.raises(BundleError, match="the array 'recent' is out of range; train the bundle anew"):
         save_parts(tmp_path / "bundle", **parts)
@@ -34,4 +36,4 @@ def test_numbers_out_of_range_make_no_bundle(tmp_path: Path, values: tuple[float
 @pytest.mark.parametrize("change", [{"recent": -1.0}, {"recent": 0.001}, {"recent": 101.0}, {"recent_decay": 1.0}])
 def test_settings_out_of_range_are_refused(change: dict[str, float]) -> None:
     with pytest.raises(UsageError, match=rf"setting {next(iter(change))}=\S+ is out of range"):
-        Config(**change)  # type: ignore[arg-type]
+        Config.of(**change)  # type: ignore[arg-type]

@@ -109,7 +109,7 @@ struct Part {
         : rows(whole.rows + begin * whole.d),
           n_items(end - begin),
           blocks(static_cast<std::size_t>(mtaw::block_count(n_items) * mtaw::block_bytes(whole.d))),
-          summary(mtaw::quantise_catalog(rows, n_items, whole.d, blocks.data())),
+          summary(mtaw::quantize_catalog(rows, n_items, whole.d, blocks.data())),
           scanner({rows, blocks.data(), n_items, whole.d, summary}, isa) {}
 
     const float* rows;

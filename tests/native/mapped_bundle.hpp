@@ -136,7 +136,7 @@ class MappedBundle {
         const auto numbers = [this](const char* name) { return memory_->at<std::int32_t>(name); };
         const auto offsets = [this](const char* name) { return memory_->at<std::int64_t>(name); };
         return {{memory_->shape("row_offsets")[0] - 1, memory_->shape("session_offsets")[0] - 1, offsets("row_offsets"),
-                 numbers("neighbours"), numbers("latest"), memory_->at<std::uint16_t>("values"),
+                 numbers("neighbors"), numbers("latest"), memory_->at<std::uint16_t>("values"),
                  memory_->at<float>("totals"), numbers("counts"), offsets("post_offsets"), numbers("postings"),
                  offsets("session_offsets"), numbers("session_items")},
                 memory_->at<double>("settings")[kRecency]};

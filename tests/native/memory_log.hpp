@@ -52,23 +52,23 @@ struct Log {
 struct Tables {
     Log log;
     std::vector<std::int64_t> row_offsets, post_offsets;
-    std::vector<std::int32_t> neighbours, latest, counts, postings;
+    std::vector<std::int32_t> neighbors, latest, counts, postings;
     std::vector<std::uint16_t> values;
     std::vector<float> totals;
 
     [[nodiscard]] mtaw::TablesView view() const {
-        return {log.n_items,   log.count(),   row_offsets.data(),  neighbours.data(), latest.data(),      values.data(),
+        return {log.n_items,   log.count(),   row_offsets.data(),  neighbors.data(), latest.data(),      values.data(),
                 totals.data(), counts.data(), post_offsets.data(), postings.data(),   log.offsets.data(), log.items.data()};
     }
 
     bool operator==(const Tables& other) const {
         return row_offsets == other.row_offsets && post_offsets == other.post_offsets &&
-               neighbours == other.neighbours && latest == other.latest && counts == other.counts &&
+               neighbors == other.neighbors && latest == other.latest && counts == other.counts &&
                postings == other.postings && values == other.values && totals == other.totals;
     }
 
     void check(const mtaw::MemorySettings& settings) const {
-        mtaw::check_tables(view(), settings, static_cast<std::int64_t>(neighbours.size()),
+        mtaw::check_tables(view(), settings, static_cast<std::int64_t>(neighbors.size()),
                            static_cast<std::int64_t>(postings.size()), static_cast<std::int64_t>(log.items.size()));
     }
 };
@@ -82,13 +82,13 @@ inline Tables build(const Log& log, const mtaw::MemorySettings& settings, int th
     const auto n_pairs = static_cast<std::size_t>(plan.n_pairs());
     tables.row_offsets.resize(n_items + 1);
     tables.post_offsets.resize(n_items + 1);
-    tables.neighbours.resize(n_pairs);
+    tables.neighbors.resize(n_pairs);
     tables.latest.resize(n_pairs);
     tables.values.resize(n_pairs * mtaw::kPairKinds);
     tables.totals.resize(n_items * mtaw::kPairKinds);
     tables.counts.resize(n_items * mtaw::kCountKinds);
     tables.postings.resize(static_cast<std::size_t>(plan.n_postings()));
-    plan.write({log.n_items, log.count(), tables.row_offsets.data(), tables.neighbours.data(), tables.latest.data(),
+    plan.write({log.n_items, log.count(), tables.row_offsets.data(), tables.neighbors.data(), tables.latest.data(),
                 tables.values.data(), tables.totals.data(), tables.counts.data(), tables.post_offsets.data(),
                 tables.postings.data(), nullptr, nullptr});
     return tables;
@@ -115,7 +115,7 @@ inline void damage_some(Tables& tables) {
         case 1: damage(tables.post_offsets); break;
         case 2: damage(tables.log.offsets); break;
         case 3: damage(tables.log.items); break;
-        case 4: damage(tables.neighbours); break;
+        case 4: damage(tables.neighbors); break;
         case 5: damage(tables.latest); break;
         case 6: damage(tables.counts); break;
         case 7: damage(tables.postings); break;

@@ -287,7 +287,7 @@ int main() {
         Codes codes;
         codes.blocks.resize(static_cast<std::size_t>(n_blocks * mtaw::block_bytes(catalog.d)));
         codes.half_blocks.resize(static_cast<std::size_t>(n_blocks * mtaw::half_block_bytes(catalog.d)));
-        codes.summary = mtaw::quantise_catalog(catalog.rows.data(), catalog.n_items, catalog.d, codes.blocks.data(),
+        codes.summary = mtaw::quantize_catalog(catalog.rows.data(), catalog.n_items, catalog.d, codes.blocks.data(),
                                                codes.half_blocks.data());
         const std::vector<float> queries = queries_of(catalog);
         for (const Isa isa : all) check_bounds(catalog, codes, queries, isa);

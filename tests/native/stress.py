@@ -15,7 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from mtaw_fast.kernels.native.scan import quantise
+from mtaw_fast.kernels.native.scan import quantize
 from tests.native.builds import ROOT, SERVING, CannotBuildError, build, command_of, instruction_sets
 from tests.random_bundle import bundle_parts, memory_parts, replace_part, save_parts
 
@@ -48,14 +48,16 @@ def run_stress(
     one thread clicks `calls` times onto a delta beside it.
     """
     n_items = N_ITEMS_IN_HALVES if halves else N_ITEMS
-    parts = bundle_parts(n_items=n_items, d=D, max_len=MAX_LEN) | (memory_parts(n_items) if memory or learn else {})
+    parts = bundle_parts(n_items=n_items, d=D, max_session_length=MAX_LEN) | (
+        memory_parts(n_items) if memory or learn else {}
+    )
     bundle = save_parts(folder / "bundle", **parts)
     if halves:
         whole = bundle.file("scan")
         assert whole is not None
-        replace_part(bundle.folder, "scan", quantise(bundle.item_vectors, halves=True))
+        replace_part(bundle.folder, "scan", quantize(bundle.item_vectors, halves=True))
         whole.unlink()
-    arguments = [bundle.folder, isa, str(MAX_LEN), str(bundle.config.scale), str(threads), str(calls)]
+    arguments = [bundle.folder, isa, str(MAX_LEN), str(bundle.config.model.scale), str(threads), str(calls)]
     if learn:
         arguments.append("learn")
     # The first report ends the run: without this ThreadSanitizer goes on and buries it under thousands.

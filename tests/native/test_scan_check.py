@@ -23,7 +23,7 @@ def run(command: Sequence[str]) -> str:
 
 
 @pytest.mark.slow
-def test_no_undefined_behaviour_and_amx_on_emulated_tiles(tmp_path: Path) -> None:
+def test_no_undefined_behavior_and_amx_on_emulated_tiles(tmp_path: Path) -> None:
     try:
         read_bytes(np.zeros(1, dtype=np.uint8), "vnni")
     except ValueError as error:

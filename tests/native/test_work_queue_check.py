@@ -1,4 +1,4 @@
-"""`crew_check.cpp`, the test program of the helper threads, as it is and under the sanitizers."""
+"""`work_queue_check.cpp`, the test program of the helper threads, as it is and under the sanitizers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from tests.native.builds import NATIVE, ROOT, WARNINGS, command_of
 
-SOURCES = (str(ROOT / "tests" / "native" / "crew_check.cpp"), str(NATIVE / "crew.cpp"))
+SOURCES = (str(ROOT / "tests" / "native" / "work_queue_check.cpp"), str(NATIVE / "work_queue.cpp"))
 
 
 @pytest.mark.parametrize(
@@ -17,7 +17,7 @@ SOURCES = (str(ROOT / "tests" / "native" / "crew_check.cpp"), str(NATIVE / "crew
     ["", pytest.param("address,undefined", marks=pytest.mark.slow), pytest.param("thread", marks=pytest.mark.slow)],
 )
 def test_work_is_shared_by_whoever_is_there(tmp_path: Path, sanitizers: str) -> None:
-    program = tmp_path / "crew_check"
+    program = tmp_path / "work_queue_check"
     flags = [f"-fsanitize={sanitizers}", "-g"] if sanitizers else []
     command = ["g++", "-std=c++20", "-O1", "-pthread", *WARNINGS, *flags, f"-I{NATIVE}", *SOURCES, "-o", str(program)]
     try:

@@ -1,4 +1,4 @@
-// What `crew.hpp` promises, without a clock: each check would wait for ever, and be stopped by the test, if it were broken.
+// What `work_queue.hpp` promises, without a clock: each check would wait for ever, and be stopped by the test, if it were broken.
 #include <unistd.h>
 #include <sys/wait.h>
 
@@ -10,7 +10,7 @@
 #include <thread>
 #include <vector>
 
-#include "crew.hpp"
+#include "work_queue.hpp"
 
 namespace {
 

@@ -9,9 +9,9 @@ import numpy as np
 from mtaw_fast.bundle import Bundle
 from mtaw_fast.data.readers import read_stream
 from mtaw_fast.data.sessions import Sessions
-from mtaw_fast.live.offline import LogFile
 from mtaw_fast.memory import MemoryTables
 from mtaw_fast.model.model import Model
+from mtaw_fast.online.batch_update import LogFile
 from tests.random_bundle import bundle_parts, memory_parts
 
 N, D = 30, 8

@@ -1,4 +1,4 @@
-"""Items that are added by hand rank beside the neighbours that are named with them."""
+"""Items that are added by hand rank beside the neighbors that are named with them."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from mtaw_fast import Recommender
 from mtaw_fast.bundle import Bundle, Model
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import DataError
-from mtaw_fast.live.events import Event
-from mtaw_fast.live.limits import LearningLimits
-from mtaw_fast.live.settings import LearningSettings
 from mtaw_fast.memory import MemoryTables
-from tests.live.rankers import plain_ranker
+from mtaw_fast.online.log.events import Event
+from mtaw_fast.online.settings import LearningSettings
+from mtaw_fast.online.state.limits import LearningLimits
+from tests.online.rankers import plain_ranker
 from tests.random_bundle import bundle_parts
 
 N = 600
@@ -42,17 +42,17 @@ def groups(rec: Recommender) -> list[list[str]]:
 
 
 @pytest.mark.parametrize("learns", [False, True])
-def test_an_item_ranks_beside_its_neighbours(folder: Path, tmp_path: Path, learns: bool) -> None:
+def test_an_item_ranks_beside_its_neighbors(folder: Path, tmp_path: Path, learns: bool) -> None:
     settings = LearningSettings(tmp_path / "learned", compact=False) if learns else None
     rec = Recommender.load(folder, learn=settings)
     near = groups(rec)
-    rec.add_items([f"new-{place}" for place in range(60)], neighbours=near)
+    rec.add_items([f"new-{place}" for place in range(60)], neighbors=near)
     found = [f"new-{place}" in rec.recommend(session, k=20).items for place, session in enumerate(near)]
     assert sum(found) >= 57
     rec.close()
     if learns:
         again = Recommender.load(folder, learn=settings)
-        again.add_items(["once-more"], neighbours=[near[0]])
+        again.add_items(["once-more"], neighbors=[near[0]])
         assert "once-more" in again.recommend(near[0], k=20).items
         again.close()
 
@@ -62,7 +62,7 @@ def test_few_added_items_leave_other_rankings_as_they_were(folder: Path) -> None
     near = groups(rec)
     far = [session for session in near[3:] if not {one[0] for one in near[:3]} & set(session)]
     before = [rec.recommend(session, k=20).items for session in far]
-    rec.add_items(["new-0", "new-1", "new-2"], neighbours=near[:3])
+    rec.add_items(["new-0", "new-1", "new-2"], neighbors=near[:3])
     rec.remove_items(["new-0", "new-1", "new-2"])
     after = [rec.recommend(session, k=20).items for session in far]
     assert np.mean([len(set(one) & set(two)) / 20 for one, two in zip(before, after, strict=True)]) > 0.9
@@ -72,13 +72,13 @@ def test_a_change_knows_what_another_process_changed_before(folder: Path, tmp_pa
     settings = LearningSettings(tmp_path / "learned", compact=False)
     one, other = (Recommender.load(folder, learn=settings) for _ in range(2))
     for rec in (one, other):
-        rec.knowledge.learner.stop()  # neither hears of the other by itself
+        rec.learner.follower.stop()  # neither hears of the other by itself
     near = groups(one)[:1]
-    one.add_items(["new-0"], neighbours=near)
+    one.add_items(["new-0"], neighbors=near)
     other.remove_items(["new-0"])
-    one.add_items(["new-0"], neighbours=near)
+    one.add_items(["new-0"], neighbors=near)
     with pytest.raises(DataError, match="'new-0'"):
-        other.add_items(["new-0"], neighbours=near)
+        other.add_items(["new-0"], neighbors=near)
     other.remove_items(["new-0"])
     with pytest.raises(DataError, match="'new-0'"):
         one.remove_items(["new-0"])
@@ -91,10 +91,10 @@ def test_an_id_that_no_table_holds_is_refused_with_all_beside_it(folder: Path, t
     rec = Recommender.load(folder, learn=LearningSettings(tmp_path / "learned", compact=False))
     near = groups(rec)[:2]
     with pytest.raises(DataError, match=r"item '.* cannot be added: an id is a text of 1 to 512 characters"):
-        rec.add_items(["new-0", item], neighbours=near)
+        rec.add_items(["new-0", item], neighbors=near)
     assert "new-0" not in rec.ids
-    assert rec.knowledge.log.read("") == []
-    rec.add_items([np.str_("x" * 512)], neighbours=near[:1])
+    assert rec.learner.log.read("") == []
+    rec.add_items([np.str_("x" * 512)], neighbors=near[:1])
     assert "x" * 512 in rec.ids
     rec.close()
 
@@ -104,15 +104,15 @@ def test_items_that_others_left_no_room_for_are_told(
 ) -> None:
     settings = LearningSettings(tmp_path / "learned", compact=False, limits=LearningLimits(new_items=2))
     one, other = (Recommender.load(folder, learn=settings) for _ in range(2))
-    near, append = groups(one)[:2], one.knowledge.log.append
+    near, append = groups(one)[:2], one.learner.log.append
 
     def later(events: Sequence[Event]) -> str:
-        other.add_items(["first"], neighbours=near[:1])
+        other.add_items(["first"], neighbors=near[:1])
         return append(events)
 
-    monkeypatch.setattr(one.knowledge.log, "append", later)
+    monkeypatch.setattr(one.learner.log, "append", later)
     with pytest.raises(DataError, match=r"1 of 2 items did not enter the catalog, 'third' .* limit new_items of 2"):
-        one.add_items(["second", "third"], neighbours=near)
+        one.add_items(["second", "third"], neighbors=near)
     assert "second" in one.ids
     for rec in (one, other):
         rec.close()

@@ -9,170 +9,172 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mtaw_fast.errors import UsageError
-from mtaw_fast.live.book import Lesson, SessionBook
-from mtaw_fast.live.events import Click
-from mtaw_fast.live.limits import LearningLimits
+from mtaw_fast.online.log.events import Click
+from mtaw_fast.online.state.limits import LearningLimits
+from mtaw_fast.online.state.session_tracker import SessionTracker, UpdateBatch
 
 HOUR = 3_600_000
 NOON = 1_764_150_000_000
 
 
-def taken(*clicks: Click, **limits: Any) -> tuple[Lesson, SessionBook]:
-    book = SessionBook(LearningLimits(**limits))
-    return book.take(clicks), book
+def taken(*clicks: Click, **limits: Any) -> tuple[UpdateBatch, SessionTracker]:
+    tracker = SessionTracker(LearningLimits(**limits))
+    return tracker.take(clicks), tracker
 
 
 def test_a_session_goes_on_until_it_was_idle_for_the_gap() -> None:
     gap = 1000
     times = [0, 900, 1900, 2901, 2950]
-    lesson, book = taken(*(Click("s", n, NOON + time) for n, time in enumerate(times)), session_gap=gap)
-    assert lesson.handles == [0, 0, 0, 1, 1]
-    assert lesson.items == [0, 1, 2, 3, 4]
-    assert book.n_sessions == 2
-    assert book.forget("s") == [0, 1]
-    assert book.forget("s") == []
-    assert book.take([Click("s", 9, NOON + 2960)]).handles == [2], "a forgotten session was taken up again"
+    update_batch, tracker = taken(*(Click("s", n, NOON + time) for n, time in enumerate(times)), session_gap=gap)
+    assert update_batch.handles == [0, 0, 0, 1, 1]
+    assert update_batch.items == [0, 1, 2, 3, 4]
+    assert tracker.n_sessions == 2
+    assert tracker.forget("s") == [0, 1]
+    assert tracker.forget("s") == []
+    assert tracker.take([Click("s", 9, NOON + 2960)]).handles == [2], "a forgotten session was taken up again"
 
 
 def test_sessions_are_numbered_as_they_appear() -> None:
-    lesson, _ = taken(*(Click(name, 0, NOON) for name in "abacb"))
-    assert lesson.handles == [0, 1, 0, 2, 1]
+    update_batch, _ = taken(*(Click(name, 0, NOON) for name in "abacb"))
+    assert update_batch.handles == [0, 1, 0, 2, 1]
 
 
 def test_an_event_that_comes_twice_counts_once() -> None:
-    lesson, book = taken(
+    update_batch, tracker = taken(
         Click("s", 1, NOON, id="e"), Click("s", 2, NOON), Click("s", 1, NOON, id="e"), Click("s", 2, NOON)
     )
-    assert lesson.items == [1, 2, 2]
-    assert book.refused == {"duplicate": 1}
-    after = SessionBook(LearningLimits(), clock=book.clock, seen=book.seen)
+    assert update_batch.items == [1, 2, 2]
+    assert tracker.refused == {"duplicate": 1}
+    after = SessionTracker(LearningLimits(), clock=tracker.clock, seen=tracker.seen)
     assert after.take([Click("t", 1, NOON, id="e")]).items == []
 
 
 def test_late_events_are_learned_up_to_the_bound() -> None:
-    lesson, book = taken(Click("a", 1, NOON), Click("b", 2, NOON - HOUR), Click("c", 3, NOON - HOUR - 1), late=HOUR)
-    assert lesson.times == [NOON, NOON - HOUR]
-    assert book.refused == {"late": 1}
+    update_batch, tracker = taken(
+        Click("a", 1, NOON), Click("b", 2, NOON - HOUR), Click("c", 3, NOON - HOUR - 1), late=HOUR
+    )
+    assert update_batch.times == [NOON, NOON - HOUR]
+    assert tracker.refused == {"late": 1}
 
 
 def test_one_event_from_the_future_makes_no_other_late() -> None:
-    lesson, book = taken(
+    update_batch, tracker = taken(
         Click("a", 1, NOON), Click("b", 2, NOON + 10_000 * HOUR), Click("c", 3, NOON + 1), late=2 * HOUR
     )
-    assert lesson.items == [1, 2, 3]
-    assert book.clock == NOON + HOUR
+    assert update_batch.items == [1, 2, 3]
+    assert tracker.clock == NOON + HOUR
 
 
 def test_a_long_silence_does_not_hold_the_clock_back() -> None:
-    book = SessionBook(LearningLimits())
-    book.take([Click("a", 1, NOON)])
+    tracker = SessionTracker(LearningLimits())
+    tracker.take([Click("a", 1, NOON)])
     later = NOON + 48 * HOUR
-    book.take(Click("b", 1, later + n) for n in range(48))
-    assert later <= book.clock <= later + 48
+    tracker.take(Click("b", 1, later + n) for n in range(48))
+    assert later <= tracker.clock <= later + 48
 
 
 def test_a_clock_that_was_ahead_and_is_right_again_does_not_end_the_learning() -> None:
     ahead = [Click(f"a{n}", n, NOON + 1000 * HOUR + n) for n in range(2000)]
     right = [Click(f"b{n}", n, NOON + n) for n in range(200)]
-    lesson, book = taken(Click("x", 1, NOON), *ahead, *right)
-    assert book.refused == {"late": 63}
-    assert lesson.times[-137:] == [click.time for click in right[63:]]
-    assert book.clock == right[-1].time
+    update_batch, tracker = taken(Click("x", 1, NOON), *ahead, *right)
+    assert tracker.refused == {"late": 63}
+    assert update_batch.times[-137:] == [click.time for click in right[63:]]
+    assert tracker.clock == right[-1].time
     # A few that are late among others stay so: those are late, and not the clock wrong.
     mixed = [Click(f"c{n}", 1, NOON if n % 3 == 0 else NOON + 500 * HOUR) for n in range(900)]
-    _, book = taken(Click("x", 1, NOON + 500 * HOUR), *mixed, item_floor=1000)
-    assert book.refused == {"late": 300}
+    _, tracker = taken(Click("x", 1, NOON + 500 * HOUR), *mixed, item_floor=1000)
+    assert tracker.refused == {"late": 300}
 
 
 def test_one_event_from_the_future_opens_no_window_that_stays_open() -> None:
     clicks = [Click("x", 1, NOON), Click("y", 2, NOON + 10_000 * HOUR)]
     clicks += [Click(f"s{n}", 3, NOON + n * 1200) for n in range(4000)]
-    _, book = taken(*clicks)
+    _, tracker = taken(*clicks)
     # It moves the clock by an hour, in which 3000 come; then 50 a minute of the one item are learned again.
-    assert book.refused["flood"] <= 3000
+    assert tracker.refused["flood"] <= 3000
 
 
 def test_a_full_session_teaches_no_more() -> None:
-    lesson, book = taken(*(Click("s", n, NOON + n * HOUR // 10) for n in range(12)), session_clicks=10)
-    assert lesson.items == list(range(10))
-    assert book.refused == {"session_full": 2}
+    update_batch, tracker = taken(*(Click("s", n, NOON + n * HOUR // 10) for n in range(12)), session_clicks=10)
+    assert update_batch.items == list(range(10))
+    assert tracker.refused == {"session_full": 2}
 
 
 def test_a_machine_is_taken_out_and_never_learned_again() -> None:
     slow = [Click("m", n, NOON + 5_000 * n) for n in range(4)]
     fast = [Click("m", 10 + n, NOON + 20_000 + n) for n in range(8)]
-    lesson, book = taken(*slow, *fast, Click("v", 1, NOON + 30_000), burst_clicks=5, burst_ms=10_000)
-    assert lesson.forgotten == [0]
-    assert lesson.handles[-1] == 1, "another visitor is not hit"
-    assert book.refused["machine"] + len(lesson.items) == 13
+    update_batch, tracker = taken(*slow, *fast, Click("v", 1, NOON + 30_000), burst_clicks=5, burst_ms=10_000)
+    assert update_batch.forgotten == [0]
+    assert update_batch.handles[-1] == 1, "another visitor is not hit"
+    assert tracker.refused["bot"] + len(update_batch.items) == 13
 
 
 def test_a_machine_is_known_as_one_where_it_is_resumed() -> None:
-    _, book = taken(*(Click("m", n, NOON + n) for n in range(40)), Click("s", 1, NOON))
-    assert book.ongoing == {"m": (NOON + 39, True)}
-    after = SessionBook(LearningLimits(), clock=book.clock)
-    after.resume([Click("s", 1, NOON)], book.ongoing)
-    assert after.ongoing == book.ongoing
+    _, tracker = taken(*(Click("m", n, NOON + n) for n in range(40)), Click("s", 1, NOON))
+    assert tracker.ongoing == {"m": (NOON + 39, True)}
+    after = SessionTracker(LearningLimits(), clock=tracker.clock)
+    after.resume([Click("s", 1, NOON)], tracker.ongoing)
+    assert after.ongoing == tracker.ongoing
     assert after.take([Click("m", 1, NOON + 60), Click("s", 2, NOON + 60)]).items == [2]
     assert after.take([Click("m", 1, NOON + 2 * HOUR)]).items == [1], "another session, since it was idle"
-    after = SessionBook(LearningLimits(), clock=book.clock)
-    after.resume([], book.ongoing)
+    after = SessionTracker(LearningLimits(), clock=tracker.clock)
+    after.resume([], tracker.ongoing)
     after.forget("m")
     assert after.ongoing == {}
 
 
 def test_a_session_that_is_full_and_goes_on_is_full_where_it_is_resumed() -> None:
     clicks = [Click("s", n, NOON + n * HOUR // 4) for n in range(12)]
-    lesson, book = taken(*clicks, session_clicks=5)
-    assert lesson.items == [0, 1, 2, 3, 4]
-    assert book.ongoing == {"s": (clicks[-1].time, False)}
-    after = SessionBook(LearningLimits(session_clicks=5), clock=book.clock)
-    after.resume(clicks[:5], book.ongoing)
+    update_batch, tracker = taken(*clicks, session_clicks=5)
+    assert update_batch.items == [0, 1, 2, 3, 4]
+    assert tracker.ongoing == {"s": (clicks[-1].time, False)}
+    after = SessionTracker(LearningLimits(session_clicks=5), clock=tracker.clock)
+    after.resume(clicks[:5], tracker.ongoing)
     assert after.take([Click("s", 12, NOON + 3 * HOUR)]).items == []
 
 
 def test_a_session_of_hours_is_resumed_as_one() -> None:
     clicks = [Click("s", n, NOON + n * HOUR // 4) for n in range(12)]
-    _, book = taken(*clicks)
-    after = SessionBook(LearningLimits(), clock=book.clock)
-    assert after.resume(clicks, book.ongoing).handles == [0] * 12
+    _, tracker = taken(*clicks)
+    after = SessionTracker(LearningLimits(), clock=tracker.clock)
+    assert after.resume(clicks, tracker.ongoing).handles == [0] * 12
     assert after.take([Click("s", 12, NOON + 3 * HOUR)]).handles == [0]
 
 
 def test_as_many_clicks_as_the_burst_allows_are_no_machine() -> None:
-    lesson, _ = taken(*(Click("s", n, NOON) for n in range(30)))
-    assert len(lesson.items) == 30
-    assert not lesson.forgotten
+    update_batch, _ = taken(*(Click("s", n, NOON) for n in range(30)))
+    assert len(update_batch.items) == 30
+    assert not update_batch.forgotten
 
 
 def test_a_flood_of_new_sessions_lifts_an_item_no_further_than_its_share() -> None:
     honest = [Click(f"h{n}", n % 50, NOON + n) for n in range(100)]
     flood = [Click(f"f{n}", "spam", NOON + 100 + n) for n in range(1000)]
-    lesson, book = taken(*honest, *flood, item_floor=20, item_share=0.2)
-    assert len([item for item in lesson.items if item != "spam"]) == 100
-    learned = lesson.items.count("spam")
+    update_batch, tracker = taken(*honest, *flood, item_floor=20, item_share=0.2)
+    assert len([item for item in update_batch.items if item != "spam"]) == 100
+    learned = update_batch.items.count("spam")
     assert learned == 25, "up to a fifth of all fresh clicks, its own included: 25 of 125"
-    assert book.refused["flood"] == 1000 - learned
+    assert tracker.refused["flood"] == 1000 - learned
 
 
 def test_a_flood_that_clicks_other_items_too_is_held_to_the_floor() -> None:
     for fillers in (["a"], ["a", "b"]):
         clicks = [Click(f"f{n}", item, NOON + n) for n in range(2000) for item in (*fillers, "spam")]
-        lesson, _ = taken(*clicks)
-        assert lesson.items.count("spam") == LearningLimits().item_floor
+        update_batch, _ = taken(*clicks)
+        assert update_batch.items.count("spam") == LearningLimits().item_floor
 
 
 def test_the_flood_is_forgotten_with_its_window() -> None:
     first = [Click(f"a{n}", "x", NOON) for n in range(60)]
     second = [Click(f"b{n}", "x", NOON + 60_000) for n in range(10)]
-    lesson, _ = taken(*first, *second)
-    assert lesson.items.count("x") == 60
+    update_batch, _ = taken(*first, *second)
+    assert update_batch.items.count("x") == 60
 
 
 def test_clicks_past_the_fresh_ones_are_no_flood() -> None:
     clicks = [Click(f"s{n}", item, NOON + 10 * n) for n in range(200) for item in ("a", "b", "hit")]
-    lesson, _ = taken(*clicks, item_floor=1000)
-    assert lesson.items.count("hit") == 200
+    update_batch, _ = taken(*clicks, item_floor=1000)
+    assert update_batch.items.count("hit") == 200
 
 
 @given(
@@ -187,14 +189,16 @@ def test_clicks_past_the_fresh_ones_are_no_flood() -> None:
 def test_decisions_do_not_depend_on_how_events_are_cut_into_batches(events: list, cut: int) -> None:
     clicks = [Click(session, item, NOON + time, id=identity) for session, item, time, identity in events]
     limits = LearningLimits(session_clicks=4, burst_clicks=3, item_floor=2, item_share=0.3, late=HOUR)
-    whole, parts = SessionBook(limits), SessionBook(limits)
-    lesson = whole.take(clicks)
+    whole, parts = SessionTracker(limits), SessionTracker(limits)
+    update_batch = whole.take(clicks)
     first, second = parts.take(clicks[:cut]), parts.take(clicks[cut:])
-    assert first.handles + second.handles == lesson.handles
-    assert first.items + second.items == lesson.items
-    assert first.forgotten + second.forgotten == lesson.forgotten
+    assert first.handles + second.handles == update_batch.handles
+    assert first.items + second.items == update_batch.items
+    assert first.forgotten + second.forgotten == update_batch.forgotten
     assert whole.refused == parts.refused
-    assert sum(whole.refused.values()) + len(lesson.items) == len(clicks), "an event was neither learned nor counted"
+    assert sum(whole.refused.values()) + len(update_batch.items) == len(clicks), (
+        "an event was neither learned nor counted"
+    )
 
 
 @pytest.mark.parametrize("wrong", [{"session_gap": 0}, {"item_share": 0.0}, {"item_share": 1.5}, {"new_items": -1}])

@@ -21,13 +21,15 @@ from mtaw_fast import Recommender
 from mtaw_fast.bundle import Bundle
 from mtaw_fast.bundle.format import model_hash
 from mtaw_fast.errors import LearnError
-from mtaw_fast.live import compactor, knowledge, scrubbing
-from mtaw_fast.live.compacting import BUSY, UNTIDY
-from mtaw_fast.live.compactor import UntidyError, compact_folder
-from mtaw_fast.live.events import Click, Forget
-from mtaw_fast.live.log import FileLog
-from mtaw_fast.live.settings import LearningSettings
-from tests.live.test_learning import HOUR, NOON, folder, learning, parts, until_learned
+from mtaw_fast.online import follower as learner
+from mtaw_fast.online.compaction import compactor
+from mtaw_fast.online.compaction import forgetting as scrubbing
+from mtaw_fast.online.compaction.compactor import UntidyError, compact_folder
+from mtaw_fast.online.compaction.start import BUSY, UNTIDY
+from mtaw_fast.online.log.events import Click, Forget
+from mtaw_fast.online.log.file_log import FileLog
+from mtaw_fast.online.settings import LearningSettings
+from tests.online.test_learning import HOUR, NOON, folder, learning, parts, until_learned
 from tests.ranking.test_fork import child
 from tests.service.running import eventually
 
@@ -45,44 +47,44 @@ def another_at_work(settings: LearningSettings) -> Iterator[None]:
 
 
 def position_served(rec: Recommender) -> str:
-    assert rec.bundle is rec.knowledge.bundle
-    return rec.bundle.model.learned.position
+    assert rec.bundle is rec.learner.bundle
+    return rec.bundle.model.log_progress.position
 
 
 def test_every_compaction_is_waited_for_until_it_is_served(learning: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    rec, real = learning(), knowledge.newest_bundle
+    rec, real = learning(), learner.current_bundle
 
     def slow(*arguments: Any) -> Any:
         time.sleep(0.5)  # a large bundle is read and verified
         return real(*arguments)
 
-    monkeypatch.setattr(knowledge, "newest_bundle", slow)
+    monkeypatch.setattr(learner, "current_bundle", slow)
     for session in ("s", "t"):
         position = rec.observe(session, ["sku-1", "sku-2"])
         until_learned(rec, position)
-        rec.knowledge.compact(wait=True)
+        rec.learner.compact(wait=True)
         assert position_served(rec) >= position
 
 
 def test_a_later_bundle_that_cannot_be_served_is_told(learning: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     rec = learning()
     until_learned(rec, rec.observe("s", ["sku-1", "sku-2"]))
-    rec.knowledge.compact(wait=True)
+    rec.learner.compact(wait=True)
 
     def failing(*_: Any) -> None:
         time.sleep(0.5)
         raise MemoryError("no room")
 
-    monkeypatch.setattr(knowledge, "newest_bundle", failing)
+    monkeypatch.setattr(learner, "current_bundle", failing)
     until_learned(rec, rec.observe("t", ["sku-1", "sku-2"]))
     with pytest.raises(LearnError, match="what was learned could not be taken over: no room"):
-        rec.knowledge.compact(wait=True)
+        rec.learner.compact(wait=True)
 
 
 def test_where_another_one_is_at_it_the_compactor_says_so(
     folder: Path, learning: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = learning().knowledge.settings
+    settings = learning().learner.settings
     monkeypatch.setattr(os, "nice", lambda _: 0)
     with another_at_work(settings):
         assert compact_folder(folder, settings) is None
@@ -95,9 +97,9 @@ def test_one_that_waits_begins_after_another_one_is_killed(learning: Make) -> No
     position = rec.observe("s", ["sku-1", "sku-2"])
     until_learned(rec, position)
     with ThreadPoolExecutor(1) as pool:
-        with another_at_work(rec.knowledge.settings):
-            waiting = pool.submit(rec.knowledge.compact, wait=True)
-            eventually(lambda: rec.knowledge._compactor is not None and _waits_for_lock(rec.knowledge._compactor), 20)
+        with another_at_work(rec.learner.settings):
+            waiting = pool.submit(rec.learner.compact, wait=True)
+            eventually(lambda: rec.learner._compactor is not None and _waits_for_lock(rec.learner._compactor), 20)
         waiting.result(30)
     assert position_served(rec) >= position
 
@@ -114,36 +116,36 @@ def test_closing_ends_the_waiting(learning: Make) -> None:
 
     def waiting() -> None:
         with pytest.raises(LearnError) as caught:
-            rec.knowledge.compact(wait=True)
+            rec.learner.compact(wait=True)
         failures.append(caught.value)
 
     thread = threading.Thread(target=waiting)
-    with another_at_work(rec.knowledge.settings):
+    with another_at_work(rec.learner.settings):
         thread.start()
-        eventually(lambda: rec.knowledge._compactor is not None, 10)
+        eventually(lambda: rec.learner._compactor is not None, 10)
         rec.close()
         thread.join(10)
     assert "was ended before its compaction was served" in str(failures[0])
-    rec.knowledge._compactor.wait(30)  # it goes on by itself
+    rec.learner._compactor.wait(30)  # it goes on by itself
 
 
 def test_a_log_that_cannot_be_tidied_is_told_and_what_was_learned_is_served(learning: Make) -> None:
     rec = learning()
     position = rec.observe("s", ["sku-1", "newest"])
     until_learned(rec, position)
-    (rec.knowledge.settings.folder / scrubbing.MARK).mkdir()
+    (rec.learner.settings.folder / scrubbing.MARK).mkdir()
     with pytest.raises(LearnError, match="is served, but its log still holds what was forgotten"):
-        rec.knowledge.compact(wait=True)
-    assert rec.knowledge._compactor.returncode == UNTIDY
+        rec.learner.compact(wait=True)
+    assert rec.learner._compactor.returncode == UNTIDY
     assert position_served(rec) >= position
-    (rec.knowledge.settings.folder / scrubbing.MARK).rmdir()
-    rec.knowledge.compact(wait=True)
+    (rec.learner.settings.folder / scrubbing.MARK).rmdir()
+    rec.learner.compact(wait=True)
 
 
 def test_where_scrubbing_fails_the_log_still_expires(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = LearningSettings(tmp_path / "learned", compact=False, max_bytes=1)
+    settings = LearningSettings(tmp_path / "learned", compact=False, max_log_bytes=1)
     log = FileLog(settings.folder, segment_bytes=1000)
     for n in range(30):
         log.append([Click(f"s{n}", "sku-1", NOON + n * HOUR), Forget(f"s{n}", NOON)])
@@ -152,7 +154,7 @@ def test_where_scrubbing_fails_the_log_still_expires(
     def failing(*_: Any) -> None:
         raise LearnError("the disk failed")
 
-    monkeypatch.setattr(compactor, "scrub_forgotten", failing)
+    monkeypatch.setattr(compactor, "redact_forgotten", failing)
     with pytest.raises(UntidyError, match="has its grown bundle, and the log is not tidied yet: the disk failed"):
         compact_folder(folder, settings)
     assert len(log.read("")) < before
@@ -161,7 +163,7 @@ def test_where_scrubbing_fails_the_log_still_expires(
 
 def test_what_makes_a_compaction_due(learning: Make) -> None:
     rec = learning()
-    one = rec.knowledge
+    one = rec.learner
 
     def is_due() -> bool:
         asked = copy.copy(one)  # so that nothing is begun by itself
@@ -172,32 +174,32 @@ def test_what_makes_a_compaction_due(learning: Make) -> None:
     until_learned(rec, one.append([Click("first", "sku-1", NOON), Click("last", "sku-2", NOON + HOUR)]))
     assert is_due()
     one.compact(wait=True)
-    assert one.state.ledger.learned_clicks == 1, "the last session may go on"
+    assert one.state.event_processor.learned_clicks == 1, "the last session may go on"
     assert not is_due(), "nothing came since"
     until_learned(rec, rec.forget("last"))
     assert is_due()
     one.compact(wait=True)
-    assert one.state.ledger.learned_clicks == 0
+    assert one.state.event_processor.learned_clicks == 0
     until_learned(rec, rec.forget("first"))
     assert is_due(), "no click is to be learned, and a session to be forgotten"
     one.compact(wait=True)
     assert not is_due()
     (one.settings.folder / scrubbing.MARK).unlink()
-    assert is_due(), "the compaction was ended before the log was scrubbed"
+    assert is_due(), "the compaction was ended before the log was redacted"
 
 
 def test_a_training_that_comes_while_one_is_compacted_gets_its_own_name(
     folder: Path, learning: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rec, real = learning(), compactor.newest_bundle
+    rec, real = learning(), compactor.current_bundle
     until_learned(rec, rec.observe("s", ["sku-1"]))
 
     def trained(*arguments: Any, **named: Any) -> Any:
         Bundle.save(folder, parts(4), metrics={}, dataset={}, overwrite=True)
         return real(*arguments, **named)
 
-    monkeypatch.setattr(compactor, "newest_bundle", trained)
-    grown = compact_folder(folder, rec.knowledge.settings)
+    monkeypatch.setattr(compactor, "current_bundle", trained)
+    grown = compact_folder(folder, rec.learner.settings)
     assert grown is not None
     assert grown.manifest["grown_from"] == model_hash(Bundle.load(folder).manifest)
 
@@ -208,7 +210,7 @@ def test_a_child_of_a_fork_waits_for_no_compaction(learning: Make) -> None:
 
     def work() -> None:
         with pytest.raises(LearnError, match="was ended before its compaction was served"):
-            rec.knowledge.compact(wait=True)
+            rec.learner.compact(wait=True)
 
     assert child(work) == 0
 
@@ -217,20 +219,20 @@ def test_what_fails_before_a_compaction_is_not_told_at_every_look(
     learning: Make, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     rec, looks = learning(), list[float]()
-    one = rec.knowledge
+    one = rec.learner
 
     def failing(*_: Any) -> bool:
         raise OSError(errno.EIO, "Input/output error")
 
-    real = knowledge.signature_of
+    real = learner.signature_of
 
     def looking(folder: Path) -> Any:
         looks.append(time.monotonic())
         return real(folder)
 
-    monkeypatch.setattr(knowledge, "_LOOK_SECONDS", 0.02)
-    monkeypatch.setattr(knowledge, "is_scrubbed", failing)
-    monkeypatch.setattr(knowledge, "signature_of", looking)
+    monkeypatch.setattr(learner, "_LOOK_SECONDS", 0.02)
+    monkeypatch.setattr(learner, "is_redacted", failing)
+    monkeypatch.setattr(learner, "signature_of", looking)
     one._asked -= 60
     one.settings = replace(one.settings, compact=True, compact_seconds=60.0)
     eventually(lambda: len(looks) > 10, 10)

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from mtaw_fast.live.event_log import START
-from mtaw_fast.live.events import AddItems, Click, Forget, RemoveItems, parse
-from mtaw_fast.live.log import FileLog
+from mtaw_fast.online.log.event_log import START
+from mtaw_fast.online.log.events import AddItems, Click, Forget, RemoveItems, parse
+from mtaw_fast.online.log.file_log import FileLog
 
 DEEP = b"[" * 100_000
 WRONG = [
@@ -27,9 +27,9 @@ WRONG = [
     b'{"add": "abc", "time": 1}',
     b'{"add": [null], "time": 1}',
     b'{"add": [["a"]], "time": 1}',
-    b'{"add": ["a", "b"], "neighbours": [["c"]], "time": 1}',
-    b'{"add": ["a"], "neighbours": ["c"], "time": 1}',
-    b'{"add": ["a"], "neighbours": [[{}]], "time": 1}',
+    b'{"add": ["a", "b"], "neighbors": [["c"]], "time": 1}',
+    b'{"add": ["a"], "neighbors": ["c"], "time": 1}',
+    b'{"add": ["a"], "neighbors": [[{}]], "time": 1}',
     b'{"add": ["a"], "vectors": [["c"]], "time": 1}',
     b'{"add": ["a"], "vectors": [[NaN]], "time": 1}',
     b'{"add": ["a"], "vectors": [[1e999]], "time": 1}',

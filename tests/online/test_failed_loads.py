@@ -14,11 +14,11 @@ import pytest
 from mtaw_fast import Recommender
 from mtaw_fast.bundle import Bundle, Model
 from mtaw_fast.errors import LearnError, MtawError, UsageError
-from mtaw_fast.live.log import FileLog
-from mtaw_fast.live.settings import LearningSettings
+from mtaw_fast.online.log.file_log import FileLog
+from mtaw_fast.online.settings import LearningSettings
 from mtaw_fast.ranking.pipeline import Pipeline
 from mtaw_fast.service.snapshot import load_snapshot
-from tests.live.test_learning import folder
+from tests.online.test_learning import folder
 from tests.random_bundle import bundle_parts
 
 __all__ = ["folder"]
@@ -58,9 +58,9 @@ def cannot_start(patch: pytest.MonkeyPatch, name: str) -> None:
 FAILURES: dict[str, Callable[[pytest.MonkeyPatch], object]] = {
     "log": lambda patch: patch.setattr(FileLog, "read", raises(LearnError("cannot read the log"))),
     "publish": lambda patch: patch.setattr(Recommender, "_take", raises(MemoryError("no room"))),
-    "learner": lambda patch: cannot_start(patch, "mtaw-learner"),
+    "follower": lambda patch: cannot_start(patch, "mtaw-follower"),
     "flusher": lambda patch: cannot_start(patch, "mtaw-fsync"),
-    "watch": lambda patch: cannot_start(patch, "mtaw-knowledge"),
+    "watch": lambda patch: cannot_start(patch, "mtaw-learner"),
 }
 
 

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from mtaw_fast.errors import LearnError
-from mtaw_fast.live import flusher
-from mtaw_fast.live.event_log import START
-from mtaw_fast.live.events import Click
-from mtaw_fast.live.log import FileLog, parsed_position
+from mtaw_fast.online.log import flusher
+from mtaw_fast.online.log.event_log import START
+from mtaw_fast.online.log.events import Click
+from mtaw_fast.online.log.file_log import FileLog, parsed_position
 
 SECONDS = 5.0
 
@@ -165,7 +165,7 @@ def test_a_last_flush_that_fails_is_told_and_leaves_nothing_open(
 
 def test_a_synced_append_is_acknowledged_after_its_own_flush(tmp_path: Path, disk: SlowDisk) -> None:
     disk.through.set()
-    log = FileLog(tmp_path, sync=True, segment_bytes=300)
+    log = FileLog(tmp_path, fsync=True, segment_bytes=300)
     for number in range(20):
         segment, end = parsed_position(log.append([Click("s", number, 1)]))
         path, size = disk.flushed[-1]
@@ -176,7 +176,7 @@ def test_a_synced_append_is_acknowledged_after_its_own_flush(tmp_path: Path, dis
 
 
 def test_a_synced_append_whose_flush_fails_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    log = FileLog(tmp_path, sync=True)
+    log = FileLog(tmp_path, fsync=True)
 
     def broken(file: int) -> None:
         raise OSError(errno.EIO, "Input/output error")

@@ -13,9 +13,9 @@ import pytest
 from mtaw_fast import Recommender
 from mtaw_fast.bundle import Bundle
 from mtaw_fast.errors import DataError, LearnError, UsageError
-from mtaw_fast.live.events import Click
-from mtaw_fast.live.limits import LearningLimits
-from tests.live.test_learning import (
+from mtaw_fast.online.log.events import Click
+from mtaw_fast.online.state.limits import LearningLimits
+from tests.online.test_learning import (
     NOON,
     N,
     folder,
@@ -28,7 +28,7 @@ __all__ = ["folder", "learning"]  # fixtures
 Learning = Callable[..., Recommender]
 
 
-@pytest.mark.parametrize(("name", "value"), [("encoder", "onnx"), ("encoder", "onnx-cuda:1"), ("index", "ladder")])
+@pytest.mark.parametrize(("name", "value"), [("encoder", "onnx"), ("encoder", "onnx-cuda:1"), ("index", "ann")])
 def test_what_cannot_grow_is_refused_before_anything_is_learned(
     folder: Path, tmp_path: Path, name: str, value: str
 ) -> None:
@@ -44,10 +44,10 @@ def test_where_a_grown_bundle_cannot_be_served_the_old_one_learns_on(
     until_learned(rec, rec.observe("s", ["sku-1"]))
     monkeypatch.setattr("mtaw_fast.recommender.make_encoder", lambda *_: (_ for _ in ()).throw(RuntimeError("no room")))
     with pytest.raises(LearnError, match="what was learned could not be taken over: no room"):
-        rec.knowledge.compact(wait=True)
+        rec.learner.compact(wait=True)
     until_learned(rec, rec.observe("t", ["newest"]))
     assert "newest" in rec.ids
-    assert rec.knowledge.learner.failure is None
+    assert rec.learner.follower.failure is None
 
 
 def test_another_training_in_the_same_folder_is_not_taken_for_this_one(
@@ -59,9 +59,9 @@ def test_another_training_in_the_same_folder_is_not_taken_for_this_one(
     until_learned(rec, rec.observe("s", ["sku-3"]))
     Bundle.save(folder, other, metrics={}, dataset={"name": "x", "fingerprint": "z"}, overwrite=True)
     with pytest.raises(LearnError, match="holds another training now; load it again"):
-        rec.knowledge.compact()
+        rec.learner.compact()
     second = learning()  # a process that was started later serves it, and compacts
-    second.knowledge.compact(wait=True)
+    second.learner.compact(wait=True)
     deadline = time.monotonic() + 10
     while "holds another training now" not in caplog.text:
         assert time.monotonic() < deadline
@@ -76,17 +76,17 @@ def test_a_session_that_is_no_text_cannot_be_forgotten(learning: Learning) -> No
     rec = learning()
     with pytest.raises(DataError, match="forget: session must be a text that is not empty, not 123"):
         rec.forget(123)  # type: ignore[arg-type]
-    assert rec.knowledge.log.read("") == []
+    assert rec.learner.log.read("") == []
 
 
 def test_items_that_find_no_room_are_refused_and_none_is_added(learning: Learning) -> None:
     rec = learning(limits=LearningLimits(new_items=2))
-    rec.add_items(["n1"], neighbours=[["sku-1"]])
-    rec.add_items(["sku-9b"], neighbours=[["sku-1"]])
+    rec.add_items(["n1"], neighbors=[["sku-1"]])
+    rec.add_items(["sku-9b"], neighbors=[["sku-1"]])
     rec.remove_items(["n1"])
-    rec.add_items(["n1"], neighbours=[["sku-2"]])  # known already: it takes no place
+    rec.add_items(["n1"], neighbors=[["sku-2"]])  # known already: it takes no place
     with pytest.raises(DataError, match=r"1 more items would be 3 new ones .* the limit new_items is 2"):
-        rec.add_items(["n2"], neighbours=[["sku-1"]])
+        rec.add_items(["n2"], neighbors=[["sku-1"]])
     assert "n2" not in rec.ids
     assert rec.n_items == N + 2
 
@@ -96,11 +96,11 @@ def test_an_id_that_no_table_holds_does_not_enter_from_an_older_log(
     folder: Path, learning: Learning, item: int | str
 ) -> None:
     rec = learning()
-    until_learned(rec, rec.knowledge.append([Click("s", item, NOON), Click("s", "fresh", NOON)]))
+    until_learned(rec, rec.learner.append([Click("s", item, NOON), Click("s", "fresh", NOON)]))
     assert item not in rec.ids
-    assert rec.knowledge.state.ledger.refused["wrong_type"] + rec.knowledge.log.damaged == 1
-    rec.knowledge.compact(wait=True)
-    assert rec.bundle.model.learned is not None
+    assert rec.learner.state.event_processor.refused["wrong_type"] + rec.learner.log.damaged == 1
+    rec.learner.compact(wait=True)
+    assert rec.bundle.model.log_progress is not None
 
 
 def test_a_batch_says_up_to_where_it_knows(learning: Learning) -> None:
@@ -108,9 +108,9 @@ def test_a_batch_says_up_to_where_it_knows(learning: Learning) -> None:
     position = rec.observe("s", ["sku-1"])
     until_learned(rec, position)
     answers = rec.recommend_batch([["sku-1"], ["nobody knows"], []])
-    assert [one.learned for one in answers] == [rec.learned] * 3
+    assert [one.log_position for one in answers] == [rec.log_position] * 3
     assert answers[0].items == rec.recommend(["sku-1"]).items
-    assert Recommender.load(rec.knowledge._folder).recommend_batch([["sku-1"]])[0].learned is None
+    assert Recommender.load(rec.learner._folder).recommend_batch([["sku-1"]])[0].log_position is None
 
 
 def test_a_position_is_told_when_its_newcomers_are_known(learning: Learning) -> None:
@@ -128,11 +128,11 @@ def test_another_index_than_before_is_told(
 ) -> None:
     rec = learning()
     until_learned(rec, rec.observe("s", ["sku-1"]))
-    monkeypatch.setattr(type(rec.index), "name", "ladder")
+    monkeypatch.setattr(type(rec.index), "name", "ann")
     real = rec.index
-    other = type("Other", (), {"name": "scan", "__getattr__": lambda _, name: getattr(real, name)})
+    other = type("Other", (), {"name": "native", "__getattr__": lambda _, name: getattr(real, name)})
     monkeypatch.setattr("mtaw_fast.recommender.make_index", lambda *_: other())
     with caplog.at_level(logging.WARNING, "mtaw_fast"):
-        rec.knowledge.compact(wait=True)
+        rec.learner.compact(wait=True)
     assert "index scan is served from now on, not ladder" in caplog.text
     assert np.isfinite(rec.recommend(["sku-1"]).scores).all()

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from mtaw_fast.errors import LearnError
-from mtaw_fast.live import log as live_log
-from mtaw_fast.live.event_log import START
-from mtaw_fast.live.events import AddItems, Click, Event
-from mtaw_fast.live.log import FileLog
+from mtaw_fast.online.log import file_log as live_log
+from mtaw_fast.online.log.event_log import START
+from mtaw_fast.online.log.events import AddItems, Click, Event
+from mtaw_fast.online.log.file_log import FileLog
 
 SEGMENT = "events-0000000000.log"
 

@@ -16,15 +16,16 @@ import pytest
 
 from mtaw_fast import Recommender
 from mtaw_fast.errors import LearnError
-from mtaw_fast.live import knowledge, learner
-from mtaw_fast.live.compactor import compact_folder
-from mtaw_fast.live.event_log import START
-from mtaw_fast.live.events import Click
-from mtaw_fast.live.limits import LearningLimits
-from mtaw_fast.live.log import FileLog
-from mtaw_fast.live.state import LiveState
-from mtaw_fast.ranking.fork_lock import ForkLock
-from tests.live.test_learning import MODEL, NOON, answers, drawn, folder, learning, until_learned
+from mtaw_fast.online import follower as follower
+from mtaw_fast.online import follower as learner
+from mtaw_fast.online.compaction.compactor import compact_folder
+from mtaw_fast.online.log.event_log import START
+from mtaw_fast.online.log.events import Click
+from mtaw_fast.online.log.file_log import FileLog
+from mtaw_fast.online.state.limits import LearningLimits
+from mtaw_fast.online.state.online_state import OnlineState
+from mtaw_fast.system.fork_lock import ForkLock
+from tests.online.test_learning import MODEL, NOON, answers, drawn, folder, learning, until_learned
 from tests.ranking.test_fork import child
 from tests.service.running import eventually
 
@@ -35,7 +36,7 @@ Make = Callable[..., Recommender]
 
 @pytest.fixture(autouse=True)
 def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(learner, "RETRY_SECONDS", 0.05)
+    monkeypatch.setattr(follower, "RETRY_SECONDS", 0.05)
 
 
 @contextmanager
@@ -54,7 +55,7 @@ def stopped(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 
 def counted(rec: Recommender) -> int:
-    return int(rec.knowledge.state.ledger.clicks.sum() - MODEL.popularity.sum())
+    return int(rec.learner.state.event_processor.clicks.sum() - MODEL.popularity.sum())
 
 
 def test_without_file_handles_it_stops_says_so_once_and_goes_on(
@@ -64,13 +65,13 @@ def test_without_file_handles_it_stops_says_so_once_and_goes_on(
     until_learned(rec, rec.observe("s", ["sku-1"]))
     with no_handles():
         position = rec.observe("t", ["sku-2", "sku-3"])
-        eventually(lambda: rec.knowledge.learner.failure is not None, 5)
-        assert "open files" in rec.knowledge.learner.failure
+        eventually(lambda: rec.learner.follower.failure is not None, 5)
+        assert "open files" in rec.learner.follower.failure
         before = answers(rec, drawn(1, 5))
-        rec.knowledge.learner._stopped.wait(0.3)  # several tries
+        rec.learner.follower._stopped.wait(0.3)  # several tries
         assert answers(rec, drawn(1, 5)) == before, "rankings need no log"
     until_learned(rec, position)
-    eventually(lambda: rec.knowledge.learner.failure is None, 5)
+    eventually(lambda: rec.learner.follower.failure is None, 5)
     assert len(stopped(caplog)) == 1
     assert counted(rec) == 3
 
@@ -79,20 +80,20 @@ def test_an_error_within_a_batch_counts_no_click_twice(
     learning: Make, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     rec, other = learning(), learning()
-    rec.add_items(["by-hand"], neighbours=[["sku-7", "sku-8"]])
-    real, calls = LiveState.click, list[int]()
-    hit = rec.knowledge.learner
+    rec.add_items(["by-hand"], neighbors=[["sku-7", "sku-8"]])
+    real, calls = OnlineState.click, list[int]()
+    hit = rec.learner.follower
 
-    def failing(self: LiveState, *clicks: Any) -> None:
+    def failing(self: OnlineState, *clicks: Any) -> None:
         real(self, *clicks)
         if self is hit.state:  # until another takes its place
             calls.append(len(clicks[0]))
             if len(calls) >= 2:
                 raise RuntimeError("a step in the middle of a batch failed")
 
-    monkeypatch.setattr(LiveState, "click", failing)
-    some = [Click(f"s{n // 4}", f"sku-{n % 40}" if n % 9 else "newcomer", NOON + n) for n in range(100)]
-    position = rec.knowledge.append(some)
+    monkeypatch.setattr(OnlineState, "click", failing)
+    some = [Click(f"s{n // 4}", f"sku-{n % 40}" if n % 9 else "new_item", NOON + n) for n in range(100)]
+    position = rec.learner.append(some)
     until_learned(other, position)
     until_learned(rec, position)
     assert len(calls) >= 2
@@ -101,8 +102,8 @@ def test_an_error_within_a_batch_counts_no_click_twice(
     ]
     eventually(lambda: hit.failure is None, 5)
     assert counted(rec) == 100
-    assert "newcomer" in rec.ids.external(np.arange(len(rec.ids), dtype=np.int32)), "what is learned is not served"
-    other.knowledge.learner.catch_up()
+    assert "new_item" in rec.ids.external(np.arange(len(rec.ids), dtype=np.int32)), "what is learned is not served"
+    other.learner.follower.catch_up()
     assert answers(rec, drawn(2)) == answers(other, drawn(2))
 
 
@@ -112,33 +113,33 @@ def test_an_event_that_never_can_be_learned_is_tried_ever_less_often(
     rec = learning()
     tries: list[None] = []
 
-    def failing(self: LiveState, *clicks: Any) -> None:
+    def failing(self: OnlineState, *clicks: Any) -> None:
         tries.append(None)
         raise ValueError("never")
 
     with monkeypatch.context() as patched:
-        patched.setattr(LiveState, "click", failing)
+        patched.setattr(OnlineState, "click", failing)
         position = rec.observe("s", ["sku-1"])
         eventually(lambda: len(tries) >= 3, 10)
-        rec.knowledge.learner._stopped.wait(0.7)  # after 0.05, 0.1, 0.2, 0.4, .. seconds
+        rec.learner.follower._stopped.wait(0.7)  # after 0.05, 0.1, 0.2, 0.4, .. seconds
         assert len(tries) <= 7
-        assert rec.knowledge.learner.failure == "ValueError: never"
+        assert rec.learner.follower.failure == "ValueError: never"
     until_learned(rec, position)
     assert counted(rec) == 1
 
 
 def test_a_catalog_that_could_not_be_published_is_published_later(learning: Make) -> None:
     rec = learning()
-    real, failures = rec.knowledge.learner._publish, [OSError(errno.EMFILE, "Too many open files"), MemoryError()]
+    real, failures = rec.learner.follower._publish, [OSError(errno.EMFILE, "Too many open files"), MemoryError()]
 
     def publish(catalog: Any) -> None:
         if failures:
             raise failures.pop()
         real(catalog)
 
-    rec.knowledge.learner._publish = publish
-    rec.observe("s", ["sku-1", "newcomer"])
-    eventually(lambda: "newcomer" in rec.recommend(["sku-1"], k=100).items, 10)
+    rec.learner.follower._publish = publish
+    rec.observe("s", ["sku-1", "new_item"])
+    eventually(lambda: "new_item" in rec.recommend(["sku-1"], k=100).items, 10)
     assert not failures
 
 
@@ -201,32 +202,32 @@ def test_a_folder_that_cannot_be_listed_is_not_taken_for_an_empty_log(tmp_path: 
 def test_learning_anew_leaves_every_item_its_internal_id(
     folder: Path, learning: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Though the click that brought an item in is scrubbed from the log by then."""
+    """Though the click that brought an item in is redacted from the log by then."""
     rec = learning(limits=LearningLimits(min_clicks=2))
-    rec.knowledge._stopped.set()  # a grown bundle is not taken over
-    rec.knowledge._watch.join()
+    rec.learner._stopped.set()  # a grown bundle is not taken over
+    rec.learner._watch.join()
     for number, item in enumerate(("second", "second", "shy", "gone", "gone")):
         rec.observe("secret", ["first"])
         rec.observe(f"other-{number}", [item])
-    rec.add_items(["by-hand"], neighbours=[["sku-7"]])
+    rec.add_items(["by-hand"], neighbors=[["sku-7"]])
     rec.remove_items(["gone"])
     rec.forget("secret")
-    rec.knowledge.catch_up()
+    rec.learner.catch_up()
     before = list(rec.ids)
     visit, prepared = rec.session(["second"], id="v"), rec.filter(exclude=["second"])
-    compact_folder(folder, rec.knowledge.settings)
-    hits, apply, old = list[None](), LiveState.apply, rec.knowledge.state
+    compact_folder(folder, rec.learner.settings)
+    hits, apply, old = list[None](), OnlineState.apply, rec.learner.state
 
-    def once(self: LiveState, events: Any) -> None:
+    def once(self: OnlineState, events: Any) -> None:
         if events and self is old:
             hits.append(None)
             raise MemoryError("for a moment")
         apply(self, events)
 
-    monkeypatch.setattr(LiveState, "apply", once)
+    monkeypatch.setattr(OnlineState, "apply", once)
     until_learned(rec, rec.observe("x", ["third", "sku-1"]))
     assert hits
-    assert rec.knowledge.state is not old
+    assert rec.learner.state is not old
     assert list(rec.ids) == [*before, "third"]
     assert visit.clicks == ["second"]
     found = rec.recommend(["sku-1"], k=100, filter=prepared).items
@@ -248,10 +249,10 @@ def test_closing_does_not_wait_until_all_is_learned_anew(
     learning: Make, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     rec = taught(learning, 20)
-    one, old, apply = rec.knowledge.learner, rec.knowledge.state, LiveState.apply
+    one, old, apply = rec.learner.follower, rec.learner.state, OnlineState.apply
     again: list[int] = []
 
-    def noting(self: LiveState, events: Any) -> None:
+    def noting(self: OnlineState, events: Any) -> None:
         if self is not old:
             again.append(len(events))
             one.end()  # as closing does
@@ -259,12 +260,12 @@ def test_closing_does_not_wait_until_all_is_learned_anew(
             raise MemoryError("for a moment")
         apply(self, events)
 
-    monkeypatch.setattr(learner, "_READ_EVENTS", 1)
-    monkeypatch.setattr(LiveState, "apply", noting)
+    monkeypatch.setattr(follower, "_READ_EVENTS", 1)
+    monkeypatch.setattr(OnlineState, "apply", noting)
     rec.observe("t", ["sku-1"])
     eventually(lambda: not one._thread.is_alive(), 10)
     assert again == [1]
-    assert rec.knowledge.state is old
+    assert rec.learner.state is old
     assert len(stopped(caplog)) == 1, "that it was closed is no failure"
     with pytest.raises(LearnError, match="learning was ended while events were learned anew"):
         one.catch_up()
@@ -274,9 +275,9 @@ def test_closing_waits_for_it_neither_where_a_bundle_is_about_to_be_taken_over(
     learning: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rec = taught(learning, 20)
-    old, apply, again, waits = rec.knowledge.state, LiveState.apply, list[int](), list[int]()
+    old, apply, again, waits = rec.learner.state, OnlineState.apply, list[int](), list[int]()
 
-    def slow(self: LiveState, events: Any) -> None:
+    def slow(self: OnlineState, events: Any) -> None:
         if self is not old:
             again.append(len(events))
             eventually(lambda: waits, 10)
@@ -285,17 +286,17 @@ def test_closing_waits_for_it_neither_where_a_bundle_is_about_to_be_taken_over(
             raise MemoryError("for a moment")
         apply(self, events)
 
-    def taking_over(self: knowledge.Knowledge) -> None:
+    def taking_over(self: learner.OnlineLearner) -> None:
         waits.append(1)
-        with self.learner.paused():
+        with self.follower.paused():
             pass
 
-    monkeypatch.setattr(learner, "_READ_EVENTS", 1)
-    monkeypatch.setattr(LiveState, "apply", slow)
+    monkeypatch.setattr(follower, "_READ_EVENTS", 1)
+    monkeypatch.setattr(OnlineState, "apply", slow)
     rec.observe("t", ["sku-1"])
     eventually(lambda: again, 10)
-    monkeypatch.setattr(knowledge.Knowledge, "_switch", taking_over)
-    monkeypatch.setattr(knowledge, "signature_of", lambda folder: (0, 0))
+    monkeypatch.setattr(learner.OnlineLearner, "_switch", taking_over)
+    monkeypatch.setattr(learner, "signature_of", lambda folder: (0, 0))
     eventually(lambda: waits, 10)
     rec.close()
     assert len(again) < 5
@@ -305,14 +306,14 @@ def test_a_forked_child_finds_no_lock_held(learning: Make) -> None:
     """By a thread that it has not got."""
     rec = learning()
     until_learned(rec, rec.observe("s", ["sku-1"]))
-    with rec.knowledge._following, rec.knowledge.learner.paused():
-        assert child(rec.knowledge.catch_up) == 0
+    with rec.learner._following, rec.learner.follower.paused():
+        assert child(rec.learner.catch_up) == 0
 
 
-@pytest.mark.parametrize("place", ["_wake", "_stopped", "of knowledge"])
+@pytest.mark.parametrize("place", ["_wake", "_stopped", "of learner"])
 def test_a_forked_child_observes_and_closes_whatever_event_a_thread_was_at(learning: Make, place: str) -> None:
     rec = learning()
-    event = rec.knowledge._stopped if place == "of knowledge" else getattr(rec.knowledge.learner, place)
+    event = rec.learner._stopped if place == "of learner" else getattr(rec.learner.follower, place)
 
     def work() -> None:
         rec.observe("s", ["sku-1"])
@@ -336,7 +337,7 @@ def test_a_start_that_fails_publishes_nothing_later(tmp_path: Path) -> None:
             time.sleep(0.1)  # others have their turn
 
     log = FileLog(tmp_path / "learned")
-    one = learner.Learner(log, LiveState(MODEL, LearningLimits()), publish)
+    one = follower.LogFollower(log, OnlineState(MODEL, LearningLimits()), publish)
     one._turn = Slow()
     with pytest.raises(MemoryError):
         one.start()
@@ -347,7 +348,7 @@ def test_a_start_that_fails_publishes_nothing_later(tmp_path: Path) -> None:
 
 def test_an_interrupt_while_a_state_is_published_loses_no_item(learning: Make) -> None:
     rec = learning()
-    one, real = rec.knowledge.learner, rec.knowledge.learner._publish
+    one, real = rec.learner.follower, rec.learner.follower._publish
 
     def interrupted(catalog: object) -> None:
         one._publish = real

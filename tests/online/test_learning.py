@@ -16,17 +16,17 @@ from mtaw_fast import Recommender
 from mtaw_fast.bundle import Bundle, Model
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import DataError, UsageError
-from mtaw_fast.live.compaction import compacted
-from mtaw_fast.live.compactor import compact_folder
-from mtaw_fast.live.event_log import Stamped
-from mtaw_fast.live.events import Click, Event, Forget
-from mtaw_fast.live.limits import LearningLimits
-from mtaw_fast.live.log import FileLog
-from mtaw_fast.live.settings import LearningSettings
-from mtaw_fast.live.state import LiveState
 from mtaw_fast.memory import MemorySettings, MemoryTables
+from mtaw_fast.online.compaction.compaction import compacted
+from mtaw_fast.online.compaction.compactor import compact_folder
+from mtaw_fast.online.log.event_log import Stamped
+from mtaw_fast.online.log.events import Click, Event, Forget
+from mtaw_fast.online.log.file_log import FileLog
+from mtaw_fast.online.settings import LearningSettings
+from mtaw_fast.online.state.limits import LearningLimits
+from mtaw_fast.online.state.online_state import OnlineState
 from mtaw_fast.ranking.pipeline import Pipeline
-from tests.live.rankers import plain_ranker
+from tests.online.rankers import plain_ranker
 from tests.random_bundle import bundle_parts
 
 N, D = 40, 8
@@ -69,7 +69,7 @@ def learning(folder: Path, tmp_path: Path) -> Iterator[Callable[..., Recommender
 
 def until_learned(rec: Recommender, position: str, seconds: float = 10.0) -> None:
     deadline = time.monotonic() + seconds
-    while rec.learned is None or rec.learned < position:
+    while rec.log_position is None or rec.log_position < position:
         assert time.monotonic() < deadline, "a click was not learned in time"
         time.sleep(0.005)
 
@@ -105,7 +105,7 @@ def test_it_learns_on_wherever_the_process_goes(folder: Path, tmp_path: Path, mo
     rec = Recommender.load(folder.name, learn=LearningSettings(Path("learned"), compact=False))
     monkeypatch.chdir("/")
     until_learned(rec, rec.observe("s", ["sku-1", "newest"]))
-    rec.knowledge.compact(wait=True)
+    rec.learner.compact(wait=True)
     assert "newest" in rec.bundle.ids
     rec.close()
 
@@ -119,8 +119,8 @@ def test_a_click_reaches_the_rankings_of_others(learning: Callable[..., Recommen
         until_learned(one, position)
     after = other.recommend(["sku-1"], k=N)
     assert after.scores.tolist() != before.scores.tolist()
-    assert after.learned is not None
-    assert after.learned >= position
+    assert after.log_position is not None
+    assert after.log_position >= position
     assert answers(rec, drawn(1)) == answers(other, drawn(1)), "two processes' worth of state differ"
 
 
@@ -152,20 +152,20 @@ def test_live_sessions_teach_and_come_to_know_what_they_clicked(learning: Callab
     assert visit.clicks == ["sku-1", "fresh", "sku-2"]
     whole = rec.recommend(["sku-1", "fresh", "sku-2"], k=10)
     assert visit.recommend(k=10).items == whole.items
-    assert rec.knowledge.state.ledger.learned_clicks == 5
+    assert rec.learner.state.event_processor.learned_clicks == 5
 
 
 def test_what_was_learned_is_there_after_a_restart(learning: Callable[..., Recommender]) -> None:
     rec = learning()
     for place, session in enumerate(drawn(4)):
         position = rec.observe(f"s{place}", [*session, "late-comer"])
-    rec.add_items(["by-hand"], neighbours=[["sku-7", "sku-8"]])
+    rec.add_items(["by-hand"], neighbors=[["sku-7", "sku-8"]])
     rec.remove_items(["sku-9"])
     position = rec.forget("s3")
     until_learned(rec, position)
     rec.close()
     again = learning()
-    assert again.learned == position
+    assert again.log_position == position
     questions = drawn(5)
     until_learned(rec, position)
     assert answers(again, questions) == answers(rec, questions)
@@ -178,20 +178,20 @@ def test_tables_after_a_compaction_are_those_of_a_rebuild() -> None:
     events = stream(6)
     grown = compacted(MODEL, "log", [stamped(events)], LearningLimits(), all_over=True)
     assert grown.memory is not None
-    newcomers = [name for name in dict.fromkeys(event.item for event in events) if str(name).startswith("new")]
-    places = {**{f"sku-{i}": i for i in range(N)}, **{name: N + i for i, name in enumerate(newcomers)}}
+    new_items = [name for name in dict.fromkeys(event.item for event in events) if str(name).startswith("new")]
+    places = {**{f"sku-{i}": i for i in range(N)}, **{name: N + i for i, name in enumerate(new_items)}}
     sessions: dict[str, list[Click]] = {}
     for event in events:
         sessions.setdefault(event.session, []).append(event)
     ordered = sorted(sessions.values(), key=lambda clicks: (clicks[-1].time, clicks[0].time))
     packed = Sessions.from_lists([[places[click.item] for click in clicks] for clicks in ordered])
     rebuilt = MemoryTables.build(
-        Sessions.concatenate([MODEL.memory.sessions, packed]), N + len(newcomers), MODEL.memory.settings
+        Sessions.concatenate([MODEL.memory.sessions, packed]), N + len(new_items), MODEL.memory.settings
     )
     for name, array in rebuilt.arrays().items():
         assert np.array_equal(getattr(grown.memory, name), array), name
-    assert grown.ids.lookup(newcomers).tolist() == list(range(N, N + len(newcomers)))
-    known = np.bincount(packed.items, minlength=N + len(newcomers))
+    assert grown.ids.lookup(new_items).tolist() == list(range(N, N + len(new_items)))
+    known = np.bincount(packed.items, minlength=N + len(new_items))
     known[:N] += MODEL.popularity
     assert np.array_equal(grown.popularity, known)
 
@@ -211,9 +211,9 @@ def test_compacting_in_pieces_or_at_once_is_the_same(cut: int) -> None:
     assert both.ids.external(np.arange(both.n_items, dtype=np.int32)) == at_once.ids.external(
         np.arange(at_once.n_items, dtype=np.int32)
     )
-    assert both.learned.position == at_once.learned.position
-    assert np.array_equal(both.learned.keys, at_once.learned.keys)
-    assert np.array_equal(both.learned.sessions, at_once.learned.sessions)
+    assert both.log_progress.position == at_once.log_progress.position
+    assert np.array_equal(both.log_progress.keys, at_once.log_progress.keys)
+    assert np.array_equal(both.log_progress.sessions, at_once.log_progress.sessions)
 
 
 def test_forgetting_leaves_tables_without_the_session() -> None:
@@ -241,9 +241,9 @@ def test_old_sessions_are_dropped() -> None:
     last = Click("z", "sku-1", events[-1].time + 10 * HOUR)
     some = [Click("z", "sku-1", events[-1].time + step * HOUR // 2) for step in range(1, 21)]
     after = compacted(first, "log", [stamped([*some, last])], limits, keep=5 * HOUR, all_over=True)
-    assert len(first.learned.sessions) > 0
+    assert len(first.log_progress.sessions) > 0
     assert after.memory.n_sessions < first.memory.n_sessions + 21
-    assert all(after.learned.last >= after.learned.clock - 5 * HOUR)
+    assert all(after.log_progress.last >= after.log_progress.clock - 5 * HOUR)
     assert after.memory.n_sessions >= MODEL.memory.n_sessions, "sessions of the training are not from the log"
 
 
@@ -261,18 +261,18 @@ def test_a_live_state_ranks_as_the_compacted_model_does(seed: int) -> None:
 
     made = bundle_parts(n_items=n, d=D)
     made.pop("metrics"), made.pop("dataset")
-    past = MemoryTables.build(Sessions.from_lists(sessions(4000)), n, MemorySettings(max_neighbours=0))
+    past = MemoryTables.build(Sessions.from_lists(sessions(4000)), n, MemorySettings(max_neighbors=0))
     model = Model.of(**made, memory=past, ranker_net=plain_ranker())
     events: list[Event] = [
         Click(f"s{number}", f"sku-{item}", NOON + number * 60_000 + place * 1_000)
         for number, session in enumerate(sessions(200))
         for place, item in enumerate(session)
     ]
-    state = LiveState(model, LearningLimits())
+    state = OnlineState(model, LearningLimits())
     state.apply(stamped(events))
     grown = compacted(model, "log", [stamped(events)], LearningLimits(), all_over=True)
     live = Pipeline.of(state.newest(), *_parts(model))
-    built = Pipeline.of(LiveState(grown, LearningLimits()).newest(), *_parts(grown))
+    built = Pipeline.of(OnlineState(grown, LearningLimits()).newest(), *_parts(grown))
     _, items, offsets = state.delta.ordered()
     taught = [one.tolist() for one in Sessions(items, offsets)]  # such a query would be taken for the session itself
     asked = Sessions.from_lists([one for one in sessions(400) if one.tolist() not in taught])
@@ -282,25 +282,25 @@ def test_a_live_state_ranks_as_the_compacted_model_does(seed: int) -> None:
 
 
 def _parts(model: Model) -> tuple:
-    from mtaw_fast.kernels.native.scan import quantise
+    from mtaw_fast.kernels.native.scan import quantize
     from mtaw_fast.ranking.encoders import NativeEncoder
-    from mtaw_fast.ranking.retrieval import ScanIndex
+    from mtaw_fast.ranking.retrieval import NativeIndex
 
-    return NativeEncoder(model.config, model.weights), ScanIndex(model.item_vectors, quantise(model.item_vectors))
+    return NativeEncoder(model.config, model.weights), NativeIndex(model.item_vectors, quantize(model.item_vectors))
 
 
 def test_a_compaction_is_taken_over_while_serving(folder: Path, tmp_path: Path) -> None:
     settings = LearningSettings(tmp_path / "learned", compact=False, limits=LearningLimits(session_gap=1000))
     rec = Recommender.load(folder, learn=settings)
     for event in stream(12):
-        position = rec.knowledge.append([event])
+        position = rec.learner.append([event])
     until_learned(rec, position)
     before = answers(rec, drawn(13))
     prepared = rec.filter(exclude=["sku-1"])
-    rec.knowledge.compact(wait=True)
+    rec.learner.compact(wait=True)
     until_learned(rec, position)
     assert rec.bundle.folder == tmp_path / "learned" / "bundle"
-    assert rec.bundle.model.learned is not None
+    assert rec.bundle.model.log_progress is not None
     after = answers(rec, drawn(13))
     places = [
         mine == theirs
@@ -320,7 +320,7 @@ def test_a_compaction_is_taken_over_while_serving(folder: Path, tmp_path: Path) 
 def test_killed_at_any_moment_nothing_acknowledged_is_lost_or_counted_twice(folder: Path, tmp_path: Path) -> None:
     learned = tmp_path / "learned"
     script = (
-        "import sys\nfrom mtaw_fast import Recommender\nfrom mtaw_fast.live.settings import LearningSettings\n"
+        "import sys\nfrom mtaw_fast import Recommender\nfrom mtaw_fast.online.settings import LearningSettings\n"
         "from pathlib import Path\n"
         "rec = Recommender.load(sys.argv[1], learn=LearningSettings(Path(sys.argv[2]), compact=False))\n"
         "n = int(sys.argv[3])\n"
@@ -345,9 +345,9 @@ def test_killed_at_any_moment_nothing_acknowledged_is_lost_or_counted_twice(fold
             sent = max(0, sent - 3)
         compact_folder(folder, LearningSettings(learned))
     rec = Recommender.load(folder, learn=LearningSettings(learned, compact=False))
-    ledger = rec.knowledge.state.ledger
+    event_processor = rec.learner.state.event_processor
     events = {one.event.id for one in FileLog(learned).read("", 100_000)}
-    counted = int(ledger.clicks.sum() - MODEL.popularity.sum())
+    counted = int(event_processor.clicks.sum() - MODEL.popularity.sum())
     rec.close()
     assert {f"e{n}" for n in range(sent)} <= events
     assert counted == len(events)
@@ -360,12 +360,12 @@ def test_without_a_memory_or_learn_it_says_so(folder: Path, tmp_path: Path) -> N
     with pytest.raises(UsageError, match="has no session memory, so it cannot learn"):
         Recommender.load(tmp_path / "plain", learn=tmp_path / "learned")
     rec = Recommender.load(folder)
-    assert rec.learned is None
+    assert rec.log_position is None
     with pytest.raises(UsageError, match="does not learn; load it with learn=FOLDER"):
         rec.observe("s", ["sku-1"])
     with pytest.raises(UsageError, match="does not learn"):
         rec.forget("s")
-    assert rec.recommend(["sku-1"]).learned is None
+    assert rec.recommend(["sku-1"]).log_position is None
 
 
 def test_bad_clicks_teach_nothing(learning: Callable[..., Recommender]) -> None:
@@ -373,4 +373,4 @@ def test_bad_clicks_teach_nothing(learning: Callable[..., Recommender]) -> None:
     for arguments in (("", ["sku-1"]), ("s", [None]), ("s", ["sku-1"], -5), ("s", ["sku-1", "sku-2"], [NOON])):
         with pytest.raises(DataError, match="observe"):
             rec.observe(*arguments)
-    assert rec.knowledge.log.read("") == []
+    assert rec.learner.log.read("") == []

@@ -12,12 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mtaw_fast.bundle import Model
-from mtaw_fast.live.book import key_of
-from mtaw_fast.live.event_log import Stamped
-from mtaw_fast.live.events import AddItems, Click, Event, Forget, RemoveItems
-from mtaw_fast.live.ledger import Ledger
-from mtaw_fast.live.limits import LearningLimits
-from mtaw_fast.memory.learned import Learned
+from mtaw_fast.memory.log_progress import LogProgress
+from mtaw_fast.online.log.event_log import Stamped
+from mtaw_fast.online.log.events import AddItems, Click, Event, Forget, RemoveItems
+from mtaw_fast.online.state.event_processor import EventProcessor
+from mtaw_fast.online.state.limits import LearningLimits
+from mtaw_fast.online.state.session_tracker import key_of
 from tests.random_bundle import bundle_parts, memory_parts
 
 NOON = 1_764_150_000_000
@@ -25,7 +25,7 @@ N = 20
 
 
 class Recorder:
-    """A pupil that writes down what it is told."""
+    """A sink that writes down what it is told."""
 
     def __init__(self) -> None:
         self.clicks: list[tuple[int, int, int]] = []
@@ -41,26 +41,26 @@ class Recorder:
     def forget_base(self, place: int) -> None:
         self.told.append(("forget base", place))
 
-    def seed(self, item: int, neighbour: int) -> None:
-        self.told.append(("seed", (item, neighbour)))
+    def seed(self, item: int, neighbor: int) -> None:
+        self.told.append(("seed", (item, neighbor)))
 
     def look_again(self) -> None:
         self.looks += 1
 
 
-def model_of(text: bool = True, learned: Learned | None = None) -> Model:
+def model_of(text: bool = True, learned: LogProgress | None = None) -> Model:
     parts = bundle_parts(n_items=N, d=4, text=text)
     parts.pop("metrics"), parts.pop("dataset")
     model = Model.of(**parts, **memory_parts(N))
-    object.__setattr__(model, "learned", learned)
+    object.__setattr__(model, "log_progress", learned)
     return model
 
 
-def run(events: list[Event], model: Model | None = None, **limits: Any) -> tuple[Ledger, Recorder]:
-    ledger, pupil = Ledger(model or model_of(), LearningLimits(**limits)), Recorder()
-    ledger.begin(pupil)
-    ledger.take([Stamped(event, f"{place:04d}") for place, event in enumerate(events)], pupil)
-    return ledger, pupil
+def run(events: list[Event], model: Model | None = None, **limits: Any) -> tuple[EventProcessor, Recorder]:
+    event_processor, sink = EventProcessor(model or model_of(), LearningLimits(**limits)), Recorder()
+    event_processor.begin(sink)
+    event_processor.take([Stamped(event, f"{place:04d}") for place, event in enumerate(events)], sink)
+    return event_processor, sink
 
 
 def click(session: str, item: int | str, after: int = 0) -> Click:
@@ -68,41 +68,41 @@ def click(session: str, item: int | str, after: int = 0) -> Click:
 
 
 def test_unknown_items_enter_in_the_order_in_which_they_appear() -> None:
-    ledger, pupil = run([click("a", "x"), click("a", "sku-3"), click("b", "y"), click("b", "x")])
-    assert [one[1] for one in pupil.clicks] == [N, 3, N + 1, N]
-    assert ledger.newcomers.ids == ("x", "y")
-    assert ledger.newcomers[0].clicks == 2
-    assert ledger.position == "0003"
-    assert ledger.clicks[N] == 2
-    assert ledger.clicks[3] == model_of().popularity[3] + 1
+    event_processor, sink = run([click("a", "x"), click("a", "sku-3"), click("b", "y"), click("b", "x")])
+    assert [one[1] for one in sink.clicks] == [N, 3, N + 1, N]
+    assert event_processor.new_items.ids == ("x", "y")
+    assert event_processor.new_items[0].clicks == 2
+    assert event_processor.position == "0003"
+    assert event_processor.clicks[N] == 2
+    assert event_processor.clicks[3] == model_of().popularity[3] + 1
 
 
 def test_what_the_training_knew_is_not_learned_twice() -> None:
-    ledger, pupil = Ledger(model_of(), LearningLimits(), since=NOON + 1), Recorder()
-    ledger.begin(pupil)
+    event_processor, sink = EventProcessor(model_of(), LearningLimits(), since=NOON + 1), Recorder()
+    event_processor.begin(sink)
     events: list[Event] = [click("a", f"sku-{after}", after) for after in range(4)]
-    ledger.take([Stamped(event, f"{place:04d}") for place, event in enumerate(events)], pupil)
-    assert [one[1] for one in pupil.clicks] == [2, 3]
-    assert ledger.refused == {"trained": 2}
+    event_processor.take([Stamped(event, f"{place:04d}") for place, event in enumerate(events)], sink)
+    assert [one[1] for one in sink.clicks] == [2, 3]
+    assert event_processor.refused == {"trained": 2}
 
 
 def test_a_full_catalog_takes_no_more_and_counts() -> None:
-    ledger, pupil = run([click("a", name) for name in ("x", "y", "z", "x", "sku-1")], new_items=2)
-    assert [one[1] for one in pupil.clicks] == [N, N + 1, N, 1]
-    assert ledger.refused == {"catalog_full": 1}
+    event_processor, sink = run([click("a", name) for name in ("x", "y", "z", "x", "sku-1")], new_items=2)
+    assert [one[1] for one in sink.clicks] == [N, N + 1, N, 1]
+    assert event_processor.refused == {"catalog_full": 1}
 
 
 def test_ids_of_the_other_type_do_not_enter() -> None:
-    ledger, pupil = run([click("a", "5"), click("a", 5), click("a", 17)], model_of(text=False))
-    assert [one[1] for one in pupil.clicks] == [N, 1]
-    assert ledger.newcomers.ids == (5,)
-    assert ledger.refused == {"wrong_type": 1}
+    event_processor, sink = run([click("a", "5"), click("a", 5), click("a", 17)], model_of(text=False))
+    assert [one[1] for one in sink.clicks] == [N, 1]
+    assert event_processor.new_items.ids == (5,)
+    assert event_processor.refused == {"wrong_type": 1}
 
 
 def test_items_are_recommended_once_they_have_their_clicks() -> None:
     events: list[Event] = [click("a", "x"), click("b", "x"), click("c", "y")]
-    ledger, _ = run(events, min_clicks=2)
-    assert ledger.gone[[N, N + 1]].tolist() == [False, True]
+    event_processor, _ = run(events, min_clicks=2)
+    assert event_processor.gone[[N, N + 1]].tolist() == [False, True]
     assert not run(events)[0].gone.any()
 
 
@@ -114,47 +114,50 @@ def test_added_and_removed_items() -> None:
         RemoveItems(("sku-5",), NOON),
         AddItems(("sku-5",), (("sku-6",),), None, NOON),
     ]
-    ledger, pupil = run(events, min_clicks=9)
+    event_processor, sink = run(events, min_clicks=9)
     seeds = [(N, 1), (N, 2), (N + 1, N), (5, 6), (5, 6)]
-    assert [pair for what, pair in pupil.told if what == "seed"] == seeds
-    assert ledger.seeds == seeds
-    assert np.flatnonzero(ledger.gone).tolist() == [4, N + 1]
-    assert ledger.newcomers[0].neighbours == (1, 2)
+    assert [pair for what, pair in sink.told if what == "seed"] == seeds
+    assert event_processor.seeds == seeds
+    assert np.flatnonzero(event_processor.gone).tolist() == [4, N + 1]
+    assert event_processor.new_items[0].neighbors == (1, 2)
 
 
 def test_forgetting_reaches_the_delta_and_the_tables() -> None:
-    learned = Learned(
+    learned = LogProgress(
         "log", "", NOON, keys=np.array(sorted([key_of("old")] * 2 + [key_of("other")]), dtype=np.uint64),
         sessions=np.array([3, 4, 5], dtype=np.int32), last=np.zeros(3, dtype=np.int64),
     )  # fmt: skip
     places = learned.sessions_of(key_of("old")).tolist()
-    _, pupil = run(
+    _, sink = run(
         [click("s", "sku-1"), click("t", "sku-1"), Forget("s", NOON), Forget("old", NOON), click("s", "sku-2")],
         model_of(learned=learned),
     )
-    assert pupil.told == [("forget", 0), *(("forget base", place) for place in places)]
+    assert sink.told == [("forget", 0), *(("forget base", place) for place in places)]
     assert len(places) == 2
-    assert pupil.clicks[-1][0] == 2
+    assert sink.clicks[-1][0] == 2
 
 
 def test_what_a_model_carries_is_learned_whatever_the_limits() -> None:
     lines = b"\n".join(click("s", item, after).line() for after, item in enumerate(["sku-1", "x", "sku-2"]))
-    learned = Learned(
+    learned = LogProgress(
         "log", "0007", NOON, carried=np.frombuffer(lines, dtype=np.uint8), seen=np.array([key_of("e")], np.uint64),
         removed=np.array([7], np.int32), hidden=np.array([8], np.int32), seed_items=np.array([1], np.int32),
-        seed_neighbours=np.array([2], np.int32),
+        seed_neighbors=np.array([2], np.int32),
     )  # fmt: skip
     model = model_of(learned=learned)
-    ledger, pupil = Ledger(model, LearningLimits(session_clicks=1, item_floor=0, item_share=0.01)), Recorder()
-    ledger.begin(pupil)
-    assert [one[1] for one in pupil.clicks] == [1, N, 2]
-    assert pupil.told == [("seed", (1, 2))]
-    assert ledger.position == "0007"
-    assert np.flatnonzero(ledger.gone).tolist() == [7, 8]
-    ledger.take(
-        [Stamped(Click("s", "sku-3", NOON + 3, id="e"), "0008"), Stamped(click("s", "sku-3", 4), "0009")], pupil
+    event_processor, sink = (
+        EventProcessor(model, LearningLimits(session_clicks=1, item_floor=0, item_share=0.01)),
+        Recorder(),
     )
-    assert ledger.book.refused == {"duplicate": 1, "session_full": 1}
+    event_processor.begin(sink)
+    assert [one[1] for one in sink.clicks] == [1, N, 2]
+    assert sink.told == [("seed", (1, 2))]
+    assert event_processor.position == "0007"
+    assert np.flatnonzero(event_processor.gone).tolist() == [7, 8]
+    event_processor.take(
+        [Stamped(Click("s", "sku-3", NOON + 3, id="e"), "0008"), Stamped(click("s", "sku-3", 4), "0009")], sink
+    )
+    assert event_processor.tracker.refused == {"duplicate": 1, "session_full": 1}
 
 
 EVENTS = st.lists(
@@ -175,7 +178,7 @@ MODEL = model_of()
 @given(EVENTS, st.lists(st.integers(0, 60), max_size=4))
 def test_every_reader_decides_alike_however_it_reads(events: list[Event], cuts: list[int]) -> None:
     whole, told = run(events, MODEL, new_items=2, min_clicks=2)
-    parts, heard = Ledger(MODEL, LearningLimits(new_items=2, min_clicks=2)), Recorder()
+    parts, heard = EventProcessor(MODEL, LearningLimits(new_items=2, min_clicks=2)), Recorder()
     parts.begin(heard)
     stamped = [Stamped(event, f"{place:04d}") for place, event in enumerate(events)]
     edges = sorted({0, len(events), *(min(cut, len(events)) for cut in cuts)})
@@ -184,20 +187,20 @@ def test_every_reader_decides_alike_however_it_reads(events: list[Event], cuts: 
     assert heard.clicks == told.clicks
     assert heard.told == told.told
     assert heard.looks == told.looks
-    assert parts.newcomers.ids == whole.newcomers.ids
+    assert parts.new_items.ids == whole.new_items.ids
     assert np.array_equal(parts.gone, whole.gone)
     assert np.array_equal(parts.clicks, whole.clicks)
     assert (parts.position, parts.refused) == (whole.position, whole.refused)
 
 
 def test_what_was_learned_comes_back_from_its_file(tmp_path: Path) -> None:
-    learned = Learned(
+    learned = LogProgress(
         "log", "0000000001-000000000007", NOON, keys=np.array([1, 2**64 - 1], np.uint64),
         sessions=np.array([0, 5], np.int32), last=np.array([7, 8], np.int64), carried=np.frombuffer(b"{}", np.uint8),
     )  # fmt: skip
     learned.save(tmp_path / "learned")
-    again = Learned.load(tmp_path / "learned")
-    for name in Learned.__dataclass_fields__:
+    again = LogProgress.load(tmp_path / "learned")
+    for name in LogProgress.__dataclass_fields__:
         assert np.array_equal(getattr(again, name), getattr(learned, name))
     again.check(N, 6)
     with pytest.raises(Exception, match="sessions points outside"):
@@ -210,16 +213,16 @@ def test_learning_anew_knows_a_kept_item_from_where_the_log_brings_it_in(lost: b
     near = AddItems(("z",), (("x",),), None, NOON)
     events = [RemoveItems(("x",), NOON), near, click("a", "x"), click("a", "sku-3")]
     other, first = run(events)
-    ledger, pupil = Ledger(model_of(), LearningLimits()), Recorder()
-    ledger.begin(pupil)
-    ledger.keep_items(other)
+    event_processor, sink = EventProcessor(model_of(), LearningLimits()), Recorder()
+    event_processor.begin(sink)
+    event_processor.keep_items(other)
     stamped = [Stamped(event, f"{place:04d}") for place, event in enumerate([*events, RemoveItems(("x",), NOON)])]
-    ledger.take(stamped[3:-1] if lost else stamped[:-1], pupil)
-    place = ledger.newcomers.known("x")
-    assert place == other.newcomers.known("x")
-    assert not ledger.gone[place]
+    event_processor.take(stamped[3:-1] if lost else stamped[:-1], sink)
+    place = event_processor.new_items.known("x")
+    assert place == other.new_items.known("x")
+    assert not event_processor.gone[place]
     if not lost:
-        assert pupil.told == first.told
-        assert np.array_equal(ledger.clicks, other.clicks)
-    ledger.take(stamped[-1:], pupil)
-    assert ledger.gone[place]
+        assert sink.told == first.told
+        assert np.array_equal(event_processor.clicks, other.clicks)
+    event_processor.take(stamped[-1:], sink)
+    assert event_processor.gone[place]

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 
 from mtaw_fast import Recommender
-from mtaw_fast.live.compactor import compact_folder
-from mtaw_fast.live.events import Click, Event, now_ms
-from mtaw_fast.live.limits import LearningLimits
-from mtaw_fast.live.settings import LearningSettings
-from tests.live.test_learning import HOUR, N, answers, drawn, folder, learning, until_learned
+from mtaw_fast.online.compaction.compactor import compact_folder
+from mtaw_fast.online.log.events import Click, Event, now_ms
+from mtaw_fast.online.settings import LearningSettings
+from mtaw_fast.online.state.limits import LearningLimits
+from tests.online.test_learning import HOUR, N, answers, drawn, folder, learning, until_learned
 
 __all__ = ["folder", "learning"]
 
@@ -23,7 +23,7 @@ Make = Callable[..., Recommender]
 
 
 def taught(rec: Recommender, events: list[Event]) -> None:
-    until_learned(rec, rec.knowledge.append(events))
+    until_learned(rec, rec.learner.append(events))
 
 
 def flood(sessions: int, *items: str) -> list[Event]:
@@ -52,9 +52,11 @@ def test_a_flood_ranks_as_so_few_sessions_as_the_floor_lets_in(learning: Make, f
     taught(bound, flood(floor, "sku-0", "sku-39"))
     assert answers(attacked, QUESTIONS) == answers(bound, QUESTIONS)
     assert answers(attacked, QUESTIONS) != before
-    assert attacked.knowledge.state.ledger.book.refused["flood"] == 2 * (3000 - floor)
+    assert attacked.learner.state.event_processor.tracker.refused["flood"] == 2 * (3000 - floor)
     taught(attacked, [Click(f"later{n}", "sku-39", WINDOW + MINUTE + n) for n in range(10)])
-    assert attacked.knowledge.state.ledger.book.refused["flood"] == 2 * (3000 - floor), "it outlived its window"
+    assert attacked.learner.state.event_processor.tracker.refused["flood"] == 2 * (3000 - floor), (
+        "it outlived its window"
+    )
     bound.close()
 
 
@@ -68,7 +70,7 @@ def test_a_machine_changes_nothing(learning: Make) -> None:
     for (items, scores), (items_before, scores_before) in zip(after, before, strict=True):
         assert items == items_before
         assert np.allclose(np.frombuffer(scores, np.float32), np.frombuffer(scores_before, np.float32), atol=1e-5)
-    assert rec.knowledge.state.ledger.book.refused["machine"] == 500 - LearningLimits().burst_clicks
+    assert rec.learner.state.event_processor.tracker.refused["bot"] == 500 - LearningLimits().burst_clicks
 
 
 def test_an_endless_session_teaches_as_much_as_its_cap(learning: Make, folder: Path) -> None:
@@ -76,7 +78,7 @@ def test_an_endless_session_teaches_as_much_as_its_cap(learning: Make, folder: P
     rec, bound = learning(), twin(learning, folder, "bound")
     taught(rec, clicks)
     taught(bound, clicks[: LearningLimits().session_clicks])
-    assert rec.knowledge.state.ledger.book.refused["session_full"] == 100
+    assert rec.learner.state.event_processor.tracker.refused["session_full"] == 100
     assert answers(rec, QUESTIONS) == answers(bound, QUESTIONS)
     bound.close()
 
@@ -88,7 +90,7 @@ def test_late_clicks_are_learned_within_the_bound_alone(learning: Make) -> None:
     late = LearningLimits().late
     taught(rec, [Click(f"late{n}", f"sku-{n % 7}", WINDOW - late - HOUR + n) for n in range(50)])
     assert answers(rec, QUESTIONS) == before
-    assert rec.knowledge.state.ledger.book.refused["late"] == 50
+    assert rec.learner.state.event_processor.tracker.refused["late"] == 50
     taught(rec, [Click(f"late{n}", f"sku-{n % 7}", WINDOW - late + HOUR + n) for n in range(50)])
     assert answers(rec, QUESTIONS) != before
 
@@ -98,26 +100,26 @@ def test_clicks_from_the_future_are_learned_as_of_now(learning: Make) -> None:
     begin = now_ms()
     taught(rec, [Click(f"ahead{n}", "sku-1", begin + 10_000 * HOUR) for n in range(100)])
     taught(rec, honest(40))
-    book = rec.knowledge.state.ledger.book
-    assert book.refused["late"] == 0, "what comes now is no longer learned"
-    assert begin <= book.clock <= now_ms()
-    assert {one.event.time >= begin for one in rec.knowledge.log.read("", 100)} == {True}
+    tracker = rec.learner.state.event_processor.tracker
+    assert tracker.refused["late"] == 0, "what comes now is no longer learned"
+    assert begin <= tracker.clock <= now_ms()
+    assert {one.event.time >= begin for one in rec.learner.log.read("", 100)} == {True}
 
 
 def test_no_more_new_items_enter_than_there_is_room_for(learning: Make) -> None:
     rec = learning(limits=LearningLimits(new_items=20))
     taught(rec, [Click(f"v{n}", f"made-up-{n}", WINDOW + n) for n in range(100)])
-    assert len(rec.knowledge.state.ledger.newcomers) == 20
-    assert rec.knowledge.state.ledger.refused["catalog_full"] == 80
+    assert len(rec.learner.state.event_processor.new_items) == 20
+    assert rec.learner.state.event_processor.refused["catalog_full"] == 80
     taught(rec, [Click("v", "sku-1", WINDOW), Click("v", "made-up-3", WINDOW + 1)])
-    assert rec.knowledge.state.ledger.learned_clicks == 22
+    assert rec.learner.state.event_processor.learned_clicks == 22
 
 
 def test_an_item_is_recommended_from_its_clicks_on(learning: Make) -> None:
     rec = learning(limits=LearningLimits(min_clicks=3))
 
     def shown() -> bool:
-        rec.knowledge.learner.catch_up()
+        rec.learner.follower.catch_up()
         return "rare" in rec.recommend(["sku-1", "rare"], k=N + 5).items
 
     for visitor in range(3):
@@ -128,24 +130,24 @@ def test_an_item_is_recommended_from_its_clicks_on(learning: Make) -> None:
 
 def test_clicks_that_are_forgotten_make_nothing_popular(learning: Make, folder: Path) -> None:
     rec = learning(limits=LearningLimits(session_gap=MINUTE))
-    before = rec.knowledge.state.ledger.clicks.copy()
+    before = rec.learner.state.event_processor.clicks.copy()
     taught(rec, [Click("regrets", f"sku-{n}", WINDOW + n) for n in (1, 2, 1)])
     taught(rec, [Click("machine", "sku-5", WINDOW + n) for n in range(60)])
-    ledger = rec.knowledge.state.ledger
-    assert (ledger.clicks - before)[:6].tolist() == [0, 2, 1, 0, 0, 0]
+    event_processor = rec.learner.state.event_processor
+    assert (event_processor.clicks - before)[:6].tolist() == [0, 2, 1, 0, 0, 0]
     until_learned(rec, rec.forget("regrets"))
-    assert np.array_equal(ledger.clicks, before)
+    assert np.array_equal(event_processor.clicks, before)
     # And so where it was taken into the tables meanwhile, however often it is asked for.
     taught(rec, [Click("old", "sku-7", WINDOW), Click("new", "sku-8", WINDOW + 3 * MINUTE)])
     rec.close()
     settings = LearningSettings(folder.with_name("learned"), compact=False, limits=LearningLimits(session_gap=MINUTE))
     grown = compact_folder(folder, settings)
     assert grown is not None
-    assert len(grown.model.learned.sessions) == 1
+    assert len(grown.model.log_progress.sessions) == 1
     rec = Recommender.load(folder, learn=settings)
     for _ in range(2):
         until_learned(rec, rec.forget("old"))
     rec.forget("new")
-    rec.knowledge.learner.catch_up()
-    assert np.array_equal(rec.knowledge.state.ledger.clicks, before)
+    rec.learner.follower.catch_up()
+    assert np.array_equal(rec.learner.state.event_processor.clicks, before)
     rec.close()

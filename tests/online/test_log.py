@@ -16,9 +16,9 @@ from pathlib import Path
 import pytest
 
 from mtaw_fast.errors import DataError, LearnError
-from mtaw_fast.live.event_log import START
-from mtaw_fast.live.events import AddItems, Click, Event, Forget, RemoveItems, checked_click
-from mtaw_fast.live.log import FileLog
+from mtaw_fast.online.log.event_log import START
+from mtaw_fast.online.log.events import AddItems, Click, Event, Forget, RemoveItems, checked_click
+from mtaw_fast.online.log.file_log import FileLog
 
 
 def click(number: int, session: str = "s") -> Click:
@@ -69,8 +69,8 @@ def test_positions_rise_and_reading_goes_on_from_each(tmp_path: Path) -> None:
 
 def test_threads_and_processes_share_one_order(tmp_path: Path) -> None:
     script = (
-        "import sys; from pathlib import Path; from mtaw_fast.live.log import FileLog\n"
-        "from mtaw_fast.live.events import Click\n"
+        "import sys; from pathlib import Path; from mtaw_fast.online.log.file_log import FileLog\n"
+        "from mtaw_fast.online.log.events import Click\n"
         "log = FileLog(Path(sys.argv[1]), segment_bytes=5000)\n"
         "for n in range(200): log.append([Click(sys.argv[2], n, 1)])\n"
     )
@@ -95,8 +95,8 @@ def test_threads_and_processes_share_one_order(tmp_path: Path) -> None:
 
 def test_a_writer_killed_at_random_loses_nothing_that_it_acknowledged(tmp_path: Path) -> None:
     script = (
-        "import sys; from pathlib import Path; from mtaw_fast.live.log import FileLog\n"
-        "from mtaw_fast.live.events import Click\n"
+        "import sys; from pathlib import Path; from mtaw_fast.online.log.file_log import FileLog\n"
+        "from mtaw_fast.online.log.events import Click\n"
         "log = FileLog(Path(sys.argv[1]), segment_bytes=20000); n = int(sys.argv[2])\n"
         "while True:\n    log.append([Click('s', n, 1)]); print(n, flush=True); n += 1\n"
     )
@@ -139,7 +139,7 @@ def test_a_damaged_record_is_named_and_passed_over(tmp_path: Path, caplog: pytes
     place = data.index(b"item 1")
     data[place] ^= 1
     path.write_bytes(data)
-    with caplog.at_level(logging.WARNING, "mtaw_fast.live"):
+    with caplog.at_level(logging.WARNING, "mtaw_fast.online"):
         assert events_of(FileLog(tmp_path)) == [click(0), click(2)]
     begin = data.rindex(b"\n", 0, place) + 1
     assert f"{path}, byte {begin}" in caplog.text
@@ -218,7 +218,7 @@ def test_scrubbing_leaves_no_trace_of_a_session(tmp_path: Path) -> None:
     for event in events:
         log.append([event])
     end = log.append([Forget("secret", 99)])
-    assert log.scrub({"secret": end}) == 8
+    assert log.redact({"secret": end}) == 8
     assert events_of(FileLog(tmp_path)) == [event for event in events if event.session == "other"] + [
         Forget("secret", 99)
     ]

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from mtaw_fast.live.event_log import START
-from mtaw_fast.live.events import Click
-from mtaw_fast.live.log import FileLog
-from tests.live.test_failed_loads import cannot_start
-from tests.live.test_flusher import SECONDS, open_segments
+from mtaw_fast.online.log.event_log import START
+from mtaw_fast.online.log.events import Click
+from mtaw_fast.online.log.file_log import FileLog
+from tests.online.test_failed_loads import cannot_start
+from tests.online.test_flusher import SECONDS, open_segments
 from tests.ranking.test_fork import child
 
 OWN, THEIRS = Click("parent", 1, 1), Click("child", 2, 2)
@@ -62,7 +62,7 @@ def test_a_child_that_can_start_no_thread_keeps_nothing_until_it_can(
 
 @pytest.mark.parametrize("sync", [False, True])
 def test_positions_are_right_while_both_append(tmp_path: Path, sync: bool) -> None:
-    log = FileLog(tmp_path, sync=sync)
+    log = FileLog(tmp_path, fsync=sync)
     told, tell = os.pipe()
     log.append([OWN])
 

@@ -16,16 +16,17 @@ from mtaw_fast import Recommender
 from mtaw_fast.bundle import Bundle
 from mtaw_fast.bundle.format import MANIFEST
 from mtaw_fast.errors import BundleError, LearnError
-from mtaw_fast.live import compactor, knowledge
-from mtaw_fast.live.compactor import compact_folder
-from mtaw_fast.live.events import Click
-from mtaw_fast.live.log import FileLog
-from mtaw_fast.live.newest import newest_bundle
-from mtaw_fast.live.offline import log_limits, taken_in
-from mtaw_fast.live.settings import LearningSettings
-from mtaw_fast.memory.learned import Learned
-from tests.live.logs import drawn_rows, log_file, saved, trained_before
-from tests.live.test_learning import HOUR, NOON, folder, learning, until_learned
+from mtaw_fast.memory.log_progress import LogProgress
+from mtaw_fast.online import follower as learner
+from mtaw_fast.online.batch_update import apply_log, log_limits
+from mtaw_fast.online.compaction import compactor
+from mtaw_fast.online.compaction.compactor import compact_folder
+from mtaw_fast.online.compaction.current import current_bundle
+from mtaw_fast.online.log.events import Click
+from mtaw_fast.online.log.file_log import FileLog
+from mtaw_fast.online.settings import LearningSettings
+from tests.online.logs import drawn_rows, log_file, saved, trained_before
+from tests.online.test_learning import HOUR, NOON, folder, learning, until_learned
 from tests.service.running import eventually
 
 __all__ = ["folder", "learning"]
@@ -34,7 +35,7 @@ __all__ = ["folder", "learning"]
 @pytest.fixture
 def settings(folder: Path, tmp_path: Path) -> Iterator[LearningSettings]:
     """A folder whose grown bundle knows 30 sessions and an item that have expired from the log."""
-    settings = LearningSettings(tmp_path / "learned", compact=False, max_bytes=1, keep_days=3650)
+    settings = LearningSettings(tmp_path / "learned", compact=False, max_log_bytes=1, retention_days=3650)
     log = FileLog(settings.folder, segment_bytes=1000)
     for n in range(30):
         log.append([Click(f"s{n}", "sku-1", NOON + n * HOUR), Click(f"s{n}", "fresh", NOON + n * HOUR + 1)])
@@ -48,7 +49,7 @@ def settings(folder: Path, tmp_path: Path) -> Iterator[LearningSettings]:
 def broken(monkeypatch: pytest.MonkeyPatch, settings: LearningSettings, part: str, code: int) -> Callable[[], None]:
     """Lets no file of the grown bundle whose name begins with `part` be opened; returns what ends that."""
     real = os.open
-    place = str(settings.folder / knowledge.GROWN / part)
+    place = str(settings.folder / learner.GROWN / part)
 
     def opened(path: Any, *arguments: Any, **named: Any) -> int:
         if str(path).startswith(place):
@@ -64,26 +65,26 @@ def broken(monkeypatch: pytest.MonkeyPatch, settings: LearningSettings, part: st
 def test_what_cannot_be_read_now_is_neither_passed_over_nor_overwritten(
     folder: Path, settings: LearningSettings, monkeypatch: pytest.MonkeyPatch, part: str, code: int
 ) -> None:
-    before = newest_bundle(folder, settings.folder, verify=True)
+    before = current_bundle(folder, settings.folder, verify=True)
     over = broken(monkeypatch, settings, part, code)
     with pytest.raises(BundleError, match=os.strerror(code)):
-        newest_bundle(folder, settings.folder, verify=True)
+        current_bundle(folder, settings.folder, verify=True)
     with pytest.raises(BundleError, match=os.strerror(code)):
         compact_folder(folder, settings)
     over()
-    assert newest_bundle(folder, settings.folder, verify=True).manifest == before.manifest
+    assert current_bundle(folder, settings.folder, verify=True).manifest == before.manifest
     grown = compact_folder(folder, settings)
     assert grown is not None
     assert "fresh" in grown.ids
-    assert len(grown.model.learned.keys) == 30
+    assert len(grown.model.log_progress.keys) == 30
 
 
 def test_what_a_later_release_has_grown_is_left_to_it(folder: Path, settings: LearningSettings) -> None:
-    path = settings.folder / knowledge.GROWN / MANIFEST
+    path = settings.folder / learner.GROWN / MANIFEST
     later = path.read_text().replace('"format_version": 2', '"format_version": 3')
     path.write_text(later)
     told = "has bundle format 3, this release reads 1 and 2; upgrade mtaw-fast, or give another folder to learn in"
-    for work in (lambda: newest_bundle(folder, settings.folder, True), lambda: compact_folder(folder, settings)):
+    for work in (lambda: current_bundle(folder, settings.folder, True), lambda: compact_folder(folder, settings)):
         with pytest.raises(BundleError, match=told):
             work()
     assert path.read_text() == later
@@ -98,7 +99,7 @@ def test_a_place_that_cannot_be_looked_at_is_named(
     with monkeypatch.context() as patched:
         patched.setattr(Path, "exists", failing)
         with pytest.raises(BundleError, match=f"cannot read {tmp_path / 'learned' / 'bundle'}: Input/output error"):
-            newest_bundle(folder, tmp_path / "learned", verify=False)
+            current_bundle(folder, tmp_path / "learned", verify=False)
 
 
 def spoil(path: Path) -> None:
@@ -117,7 +118,7 @@ def test_what_is_damaged_is_passed_over_with_a_line(
 ) -> None:
     (file,) = (settings.folder / "bundle").glob(f"{part}*")
     how(file)
-    assert newest_bundle(folder, settings.folder, verify=True).folder == folder
+    assert current_bundle(folder, settings.folder, verify=True).folder == folder
     told = [one for one in caplog.messages if "it is passed over" in one]
     assert len(told) == (0 if (part, how) == (MANIFEST, Path.unlink) else 1), "without a manifest there is no bundle"
     assert all(str(settings.folder / "bundle") in one for one in told)
@@ -127,7 +128,7 @@ def test_a_manifest_with_an_endless_name_is_damaged(folder: Path, settings: Lear
     manifest = settings.folder / "bundle" / MANIFEST
     (file,) = (settings.folder / "bundle").glob("memory-*")
     manifest.write_text(manifest.read_text().replace(file.name, "m" * 300))
-    assert newest_bundle(folder, settings.folder, verify=False).folder == folder
+    assert current_bundle(folder, settings.folder, verify=False).folder == folder
 
 
 @pytest.mark.parametrize("code", [errno.ENFILE, None])
@@ -140,7 +141,7 @@ def test_a_running_process_never_goes_back(
     code: int | None,
 ) -> None:
     """Neither where the newly grown bundle cannot be read, nor where it is damaged (code None)."""
-    monkeypatch.setattr(knowledge, "_LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(learner, "_LOOK_SECONDS", 0.05)
     rec = learning()
     assert "fresh" in rec.bundle.ids
     until_learned(rec, rec.observe("t", ["sku-5"]))
@@ -171,13 +172,13 @@ def test_a_bundle_that_was_made_again_with_other_places_is_not_taken_over(
     rec = learning()
     until_learned(rec, rec.observe("secret", ["first"]))
     until_learned(rec, rec.observe("other", ["second"]))
-    rec.knowledge.compact(wait=True)
+    rec.learner.compact(wait=True)
     visit, prepared = rec.session(["second"], id="v"), rec.filter(exclude=["second"])
     until_learned(rec, rec.forget("secret"))
-    rec.knowledge.compact(wait=True)  # what brought the first one in is scrubbed
-    place = rec.knowledge.settings.folder / "bundle"
+    rec.learner.compact(wait=True)  # what brought the first one in is redacted
+    place = rec.learner.settings.folder / "bundle"
     shutil.rmtree(place)
-    assert compact_folder(folder, rec.knowledge.settings) is not None
+    assert compact_folder(folder, rec.learner.settings) is not None
     eventually(lambda: "'first' among them; load it again to serve it" in caplog.text, 10)
     assert visit.clicks == ["second"]
     assert "second" not in rec.recommend(["sku-1"], k=100, filter=prepared).items
@@ -192,8 +193,8 @@ def test_what_a_training_or_an_update_knew_by_its_time_is_learned_neither_before
     rows = drawn_rows()
     model = trained_before(rows)
     if updated:
-        model, _ = taken_in(log_file(tmp_path / "log.csv", rows, model), log_limits())
-    bundle, settings = saved(tmp_path / "timed", model), LearningSettings(tmp_path / "learned", keep_days=3650)
+        model, _ = apply_log(log_file(tmp_path / "log.csv", rows, model), log_limits())
+    bundle, settings = saved(tmp_path / "timed", model), LearningSettings(tmp_path / "learned", retention_days=3650)
     until = bundle.model.learned_until
     assert until is not None
     log, known = FileLog(settings.folder), [Click(*row) for row in rows if row[2] <= until]
@@ -212,11 +213,11 @@ def test_what_a_training_or_an_update_knew_by_its_time_is_learned_neither_before
 def learned_clicks(place: Path, settings: LearningSettings) -> tuple[int, int]:
     """(since the bundle that is served, not learned since a training knew them)."""
     rec = Recommender.load(place / "timed", learn=settings)
-    assert rec.knowledge is not None
-    ledger = rec.knowledge.state.ledger
+    assert rec.learner is not None
+    event_processor = rec.learner.state.event_processor
     assert "unheard-of" not in rec.ids
     rec.close()
-    return ledger.learned_clicks, ledger.refused["trained"]
+    return event_processor.learned_clicks, event_processor.refused["trained"]
 
 
 @pytest.mark.parametrize("position", ["0000000000-000000000000", "0000000007-000000000000"])
@@ -226,8 +227,8 @@ def test_a_bundle_that_learned_from_another_log_is_refused(folder: Path, tmp_pat
     log = FileLog(settings.folder)
     log.append([Click("s", "sku-1", NOON)])
     before = Bundle.load(folder)
-    learned = Learned("another", position, NOON)
-    Bundle.save(folder, replace(before.model, learned=learned), metrics={}, dataset={}, overwrite=True)
+    learned = LogProgress("another", position, NOON)
+    Bundle.save(folder, replace(before.model, log_progress=learned), metrics={}, dataset={}, overwrite=True)
     for work in (lambda: Recommender.load(folder, learn=settings), lambda: compact_folder(folder, settings)):
         with pytest.raises(LearnError, match="has learned from another log; give it the folder it learned in"):
             work()

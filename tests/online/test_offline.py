@@ -14,11 +14,11 @@ from mtaw_fast.bundle import Bundle
 from mtaw_fast.cli import main
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import UsageError
-from mtaw_fast.live.offline import LogEvents, LogFile, log_limits, taken_in
-from mtaw_fast.live.state import LiveState
 from mtaw_fast.memory import MemoryTables
 from mtaw_fast.model.model import Model
-from tests.live.logs import MIDNIGHT, N, drawn_rows, log_file, saved, trained_before, written
+from mtaw_fast.online.batch_update import LogEvents, LogFile, apply_log, log_limits
+from mtaw_fast.online.state.online_state import OnlineState
+from tests.online.logs import MIDNIGHT, N, drawn_rows, log_file, saved, trained_before, written
 from tests.random_bundle import edit_manifest
 
 ROWS = drawn_rows()
@@ -36,8 +36,8 @@ def same_tables(a: Model, b: Model) -> bool:
 
 def test_an_update_equals_the_live_state_of_the_same_events(tmp_path: Path) -> None:
     log = log_file(tmp_path / "log.csv", ROWS, MODEL)
-    updated, taken = taken_in(log, LIMITS)
-    state = LiveState(MODEL, LIMITS)
+    updated, taken = apply_log(log, LIMITS)
+    state = OnlineState(MODEL, LIMITS)
     for some in LogEvents(log).chunks():
         state.apply(some)
     _, items, offsets = state.delta.ordered()
@@ -61,7 +61,7 @@ def test_trained_rows_are_not_learned_twice_and_a_session_over_midnight_keeps_it
     ends = {session: time for session, _, time in ROWS}
     over = {session for session, _, time in ROWS if time < MIDNIGHT and ends[session] >= MIDNIGHT}
     assert over, "the log has no session over midnight"
-    updated, taken = taken_in(log, LIMITS)
+    updated, taken = apply_log(log, LIMITS)
     assert taken.known_clicks == MODEL.sessions.n_clicks == sum(ends[row[0]] < MIDNIGHT for row in ROWS)
     assert updated.sessions.n_clicks == len(ROWS)
     assert len(updated.sessions) == len(ends)
@@ -74,8 +74,8 @@ def test_trained_rows_are_not_learned_twice_and_a_session_over_midnight_keeps_it
 
 
 def test_a_log_taken_twice_counts_once(tmp_path: Path) -> None:
-    updated, _ = taken_in(log_file(tmp_path / "log.csv", ROWS, MODEL), LIMITS)
-    again, taken = taken_in(log_file(tmp_path / "log.csv", ROWS, updated), LIMITS)
+    updated, _ = apply_log(log_file(tmp_path / "log.csv", ROWS, MODEL), LIMITS)
+    again, taken = apply_log(log_file(tmp_path / "log.csv", ROWS, updated), LIMITS)
     assert taken.known_clicks == len(ROWS)
     assert taken.learned_clicks == taken.learned_sessions == 0
     assert same_tables(again, updated)
@@ -86,9 +86,9 @@ def test_a_session_that_goes_on_in_the_next_log_is_counted_whole_and_once(tmp_pa
     late = [row for row in ROWS if row[2] > MIDNIGHT + 60 * 60_000]
     again = next(place for place, row in enumerate(late) if row[0] in {one[0] for one in late[:place]})
     cut = ROWS[: len(ROWS) - len(late) + again]  # the next click goes on with a session
-    part, _ = taken_in(log_file(tmp_path / "part.csv", cut, MODEL), LIMITS)
-    two, taken = taken_in(log_file(tmp_path / "log.csv", ROWS, part), LIMITS)
-    at_once, _ = taken_in(log_file(tmp_path / "log.csv", ROWS, MODEL), LIMITS)
+    part, _ = apply_log(log_file(tmp_path / "part.csv", cut, MODEL), LIMITS)
+    two, taken = apply_log(log_file(tmp_path / "log.csv", ROWS, part), LIMITS)
+    at_once, _ = apply_log(log_file(tmp_path / "log.csv", ROWS, MODEL), LIMITS)
     assert taken.dropped_sessions > 0
     assert two.sessions.n_clicks == len(ROWS) == at_once.sessions.n_clicks
     assert sorted(map(tuple, two.sessions)) == sorted(map(tuple, at_once.sessions))
@@ -106,7 +106,7 @@ def test_the_command_updates_a_bundle_and_says_what_it_did(tmp_path: Path, capsy
     saved(tmp_path / "bundle", MODEL)
     source = written(tmp_path / "log.csv", ROWS)
     arguments = ["update", str(tmp_path / "bundle"), str(source), "--json"]
-    assert main([*arguments, "--limits", "new_items=2"]) == 0
+    assert main([*arguments, "--learn-limit", "new_items=2"]) == 0
     told = json.loads(capsys.readouterr().out)
     refused = sum(item in ("new-2", "new-3", "new-4", "new-5") for _, item, _ in ROWS)
     assert told["new_items"] == 2
@@ -136,7 +136,7 @@ def test_a_log_with_every_event_twice_counts_each_once_where_the_data_set_did(
         assert main(["update", str(folder), str(log), "--json"]) == 0
         replayed, updated = map(json.loads, capsys.readouterr().out.splitlines())
         told.append(
-            (replayed["samples"], replayed["live"], updated["clicks"], Bundle.load(folder).model.sessions.n_clicks)
+            (replayed["samples"], replayed["learning"], updated["clicks"], Bundle.load(folder).model.sessions.n_clicks)
         )
         shutil.rmtree(folder)
     assert told[0] == told[1]
@@ -156,9 +156,9 @@ def test_of_two_updates_at_once_one_is_refused(
     def overtaken(*arguments: Any, **options: Any) -> Any:
         monkeypatch.undo()
         assert main(["update", str(folder), str(logs[1])]) == 0
-        return taken_in(*arguments, **options)
+        return apply_log(*arguments, **options)
 
-    monkeypatch.setattr("mtaw_fast.cli.update.taken_in", overtaken)
+    monkeypatch.setattr("mtaw_fast.cli.update.apply_log", overtaken)
     assert main(["update", str(folder), str(logs[0])]) == 1
     error = capsys.readouterr().err
     assert f"{folder} was changed by another process since it was read; run the command again" in error
@@ -173,12 +173,12 @@ def test_a_log_without_times_counts_once(tmp_path: Path) -> None:
     ids = MODEL.ids.external(np.arange(N))
     sessions, items = np.array([0, 0, 0, 1, 1], np.int32), np.array([1, 2, 3, 2, 3], np.int32)
     stream = ClickStream(sessions, items, None, None, [0, 1], ids)
-    once, taken = taken_in(LogFile.of(stream, MODEL), LIMITS)
+    once, taken = apply_log(LogFile.of(stream, MODEL), LIMITS)
     assert (taken.learned_clicks, taken.learned_sessions) == (5, 2)
-    twice, taken = taken_in(LogFile.of(stream, once), LIMITS)
+    twice, taken = apply_log(LogFile.of(stream, once), LIMITS)
     assert taken.dropped_sessions == 2
     assert same_tables(twice, once)
     other = ClickStream(sessions, items[::-1].copy(), None, None, [0, 1], ids)
-    both, taken = taken_in(LogFile.of(other, once), LIMITS)
+    both, taken = apply_log(LogFile.of(other, once), LIMITS)
     assert taken.dropped_sessions == 0
     assert len(both.sessions) == len(MODEL.sessions) + 4

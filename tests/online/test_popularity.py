@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from mtaw_fast import Recommender
-from mtaw_fast.live import learner
-from mtaw_fast.live.events import Click
-from mtaw_fast.live.learner import MOST_PUBLISH_SECONDS, PUBLISH_SECONDS, PUBLISH_SHARE
-from tests.live.test_learning import MODEL, NOON, N, folder, learning, until_learned
+from mtaw_fast.online import follower as follower
+from mtaw_fast.online.follower import MOST_PUBLISH_SECONDS, PUBLISH_SECONDS, PUBLISH_SHARE
+from mtaw_fast.online.log.events import Click
+from tests.online.test_learning import MODEL, NOON, N, folder, learning, until_learned
 
 __all__ = ["folder", "learning"]
 
@@ -25,33 +25,33 @@ def test_clicks_on_known_items_change_the_popular_ones(learning: Make) -> None:
     first, second = rec.recommend([], k=2).items
     lead = int(-np.diff(rec.recommend([], k=2).scores)[0])
     clicks = [Click(f"v{n}", second, NOON + n * 2_000) for n in range(lead + 1)]
-    position = rec.knowledge.append(clicks)
+    position = rec.learner.append(clicks)
     for one in (rec, other):
         until_learned(one, position)
         found = one.recommend([], k=N)
-        assert found.learned >= position
+        assert found.log_position >= position
         assert found.items[:2] == [second, first]
-        assert found.scores.tolist() == sorted(one.knowledge.state.ledger.clicks[:N].tolist(), reverse=True)
+        assert found.scores.tolist() == sorted(one.learner.state.event_processor.clicks[:N].tolist(), reverse=True)
 
 
 def test_no_position_is_told_before_the_popular_items_know_it(learning: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(learner, "PUBLISH_SECONDS", 1e9)
+    monkeypatch.setattr(follower, "PUBLISH_SECONDS", 1e9)
     rec = learning()
-    before = rec.learned
-    position = rec.knowledge.append([Click("s", "sku-1", NOON)])
+    before = rec.log_position
+    position = rec.learner.append([Click("s", "sku-1", NOON)])
     deadline = time.monotonic() + 10
-    while rec.knowledge.state.ledger.position < position:
+    while rec.learner.state.event_processor.position < position:
         assert time.monotonic() < deadline
         time.sleep(0.005)
-    rec.knowledge.learner.stop()
-    assert rec.learned == before
-    rec.knowledge.catch_up()
-    assert rec.learned == position
+    rec.learner.follower.stop()
+    assert rec.log_position == before
+    rec.learner.catch_up()
+    assert rec.log_position == position
 
 
 def test_a_costly_state_of_the_catalog_comes_seldom(learning: Make) -> None:
     rec = learning()
-    one = rec.knowledge.learner
+    one = rec.learner.follower
     one.stop()
     publish = one._publish
 
@@ -60,7 +60,7 @@ def test_a_costly_state_of_the_catalog_comes_seldom(learning: Make) -> None:
         publish(catalog)
 
     one._publish = costly
-    rec.knowledge.append([Click("s", "sku-1", NOON)], wait=True)
+    rec.learner.append([Click("s", "sku-1", NOON)], wait=True)
     assert one._pause() >= 0.2 / PUBLISH_SHARE > PUBLISH_SECONDS
     one._cost = 3600.0  # the process was stopped for an hour
     assert one._pause() == MOST_PUBLISH_SECONDS

@@ -11,13 +11,13 @@ import pytest
 
 from mtaw_fast import Recommender
 from mtaw_fast.errors import LearnError, UsageError
-from mtaw_fast.live import log as live_log
-from mtaw_fast.live.compactor import compact_folder
-from mtaw_fast.live.event_log import START
-from mtaw_fast.live.events import Click, Event, Forget
-from mtaw_fast.live.redis_log import RedisLog
-from mtaw_fast.live.settings import LearningSettings
-from tests.live.test_learning import MODEL, NOON, N, answers, drawn, folder, until_learned
+from mtaw_fast.online.compaction.compactor import compact_folder
+from mtaw_fast.online.log import file_log as live_log
+from mtaw_fast.online.log.event_log import START
+from mtaw_fast.online.log.events import Click, Event, Forget
+from mtaw_fast.online.log.redis_log import RedisLog
+from mtaw_fast.online.settings import LearningSettings
+from tests.online.test_learning import MODEL, NOON, N, answers, drawn, folder, until_learned
 from tests.service.running import eventually
 from tests.service.test_sessions import Redis
 
@@ -111,9 +111,9 @@ def test_scrubbing_leaves_no_click_of_a_session_before_its_position(log: RedisLo
     until = log.append([Forget("a", NOON)])
     later = Click("a", "sku-3", NOON)
     log.append([later])
-    assert log.scrub({"a": until}) == 2
+    assert log.redact({"a": until}) == 2
     assert [one.event for one in log.read(START)] == [Click("b", "sku-1", NOON), Forget("a", NOON), later]
-    assert log.scrub({}) == 0
+    assert log.redact({}) == 0
 
 
 def test_what_was_taken_in_expires_where_the_stream_is_too_large(log: RedisLog) -> None:
@@ -132,26 +132,26 @@ def test_two_machines_share_a_stream(folder: Path, tmp_path: Path, url: str) -> 
         for name in ("one", "two")
     ]
     for place, session in enumerate(drawn(21)):
-        position = machines[place % 2].observe(f"s{place}", [*session, "newcomer"])
-    machines[0].add_items(["by-hand"], neighbours=[["sku-7", "sku-8"]])
+        position = machines[place % 2].observe(f"s{place}", [*session, "new_item"])
+    machines[0].add_items(["by-hand"], neighbors=[["sku-7", "sku-8"]])
     position = machines[1].forget("s3")
     for one in machines:
         until_learned(one, position)
-    eventually(lambda: all("by-hand" in one.recommend(["sku-7", "newcomer"], k=N + 2).items for one in machines), 5)
+    eventually(lambda: all("by-hand" in one.recommend(["sku-7", "new_item"], k=N + 2).items for one in machines), 5)
     for one in machines:
-        one.knowledge.learner.catch_up()
+        one.learner.follower.catch_up()
     questions = drawn(22)
     assert answers(machines[0], questions) == answers(machines[1], questions)
     # One of them takes what was learned into its own bundle; the other goes on from the stream alone.
     settings = LearningSettings(tmp_path / "one", stream=url, compact=False)
     grown = compact_folder(folder, settings)
     assert grown is not None
-    assert grown.model.learned.position == position
+    assert grown.model.log_progress.position == position
     for one in machines:
         one.close()
     again = Recommender.load(folder, learn=settings)
-    assert again.learned == position
-    counted = int(again.knowledge.state.ledger.clicks.sum() - MODEL.popularity.sum())
+    assert again.log_position == position
+    counted = int(again.learner.state.event_processor.clicks.sum() - MODEL.popularity.sum())
     assert counted == sum(len(session) + 1 for place, session in enumerate(drawn(21)) if place != 3)
     position = again.observe("later", ["sku-1"], ids=["once"])
     until_learned(again, position)
@@ -172,14 +172,14 @@ def test_without_redis_it_says_so_in_one_line_and_goes_on_when_it_is_back(
     with pytest.raises(LearnError, match="did not keep the events") as refused:
         rec.observe("t", ["sku-1"])
     assert "\n" not in str(refused.value)
-    eventually(lambda: rec.knowledge.learner.failure is not None, 10)
+    eventually(lambda: rec.learner.follower.failure is not None, 10)
     assert answers(rec, drawn(23)) == before, "rankings need no log"
     told = [one for one in caplog.messages if one.startswith("learning has stopped")]
     assert len(told) == 1
     server.start()
     position = again(lambda: rec.observe("u", ["sku-3", "sku-4"]))
     until_learned(rec, position)
-    assert rec.knowledge.learner.failure is None
+    assert rec.learner.follower.failure is None
     assert answers(rec, drawn(23)) != before
     rec.close()
     server.stop()

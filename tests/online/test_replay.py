@@ -11,18 +11,18 @@ import pytest
 from mtaw_fast.cli import main
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.evaluation.metrics import gains_of, listed_rank, means_of
-from mtaw_fast.live.event_log import Stamped
-from mtaw_fast.live.events import Click
-from mtaw_fast.live.offline import log_limits
-from mtaw_fast.live.replay import Replayed, ReplaySettings, replay
-from mtaw_fast.live.state import LiveState
 from mtaw_fast.model.model import Model
+from mtaw_fast.online.batch_update import log_limits
+from mtaw_fast.online.log.event_log import Stamped
+from mtaw_fast.online.log.events import Click
+from mtaw_fast.online.replay import ReplayResult, ReplaySettings, replay
+from mtaw_fast.online.state.online_state import OnlineState
 from mtaw_fast.ranking.catalog import Catalog
 from mtaw_fast.ranking.conditions import Conditions
 from mtaw_fast.ranking.encoders import NativeEncoder
 from mtaw_fast.ranking.pipeline import Pipeline
-from mtaw_fast.ranking.retrieval import ScanIndex
-from tests.live.logs import MIDNIGHT, N, Row, drawn_rows, log_file, saved, trained_before, written
+from mtaw_fast.ranking.retrieval import NativeIndex
+from tests.online.logs import MIDNIGHT, N, Row, drawn_rows, log_file, saved, trained_before, written
 
 ROWS = drawn_rows(seed=4, sessions=56)
 MODEL = trained_before(ROWS)
@@ -31,7 +31,7 @@ EVERY = 20_000
 
 
 def pipeline_of(catalog: Catalog, model: Model) -> Pipeline:
-    index = ScanIndex(model.item_vectors, model.scan)
+    index = NativeIndex(model.item_vectors, model.scan)
     return Pipeline.of(catalog, NativeEncoder(model.config, model.weights), index)
 
 
@@ -48,7 +48,7 @@ def brute_force(rows: list[Row], model: Model, exclude_seen: bool) -> dict[str, 
     """Ranks and unknown targets of every click from midnight on that has one before it."""
     ends = {session: time for session, _, time in rows}
     fresh = [row for row in rows if ends[row[0]] > (model.learned_until or 0)]
-    found: dict[str, list[float]] = {"live": [], "static": [], "unknown": []}
+    found: dict[str, list[float]] = {"learning": [], "frozen": [], "unknown": []}
     static = pipeline_of(Catalog.of(model), model)
     live, before_step = None, -1
     for place, (session, item, time) in enumerate(rows):
@@ -57,12 +57,12 @@ def brute_force(rows: list[Row], model: Model, exclude_seen: bool) -> dict[str, 
             continue
         step = time // EVERY
         if step != before_step:
-            state = LiveState(model, LIMITS)
+            state = OnlineState(model, LIMITS)
             state.apply([Stamped(Click(*row), "") for row in fresh if row[2] // EVERY < step])
             live, before_step = pipeline_of(state.newest(), model), step
         assert live is not None
-        found["live"].append(rank_in(live, before, item, exclude_seen))
-        found["static"].append(rank_in(static, before, item, exclude_seen))
+        found["learning"].append(rank_in(live, before, item, exclude_seen))
+        found["frozen"].append(rank_in(static, before, item, exclude_seen))
         found["unknown"].append(item.startswith("new-") and item not in {row[1] for row in rows[:place]})
     return found
 
@@ -73,11 +73,11 @@ def test_it_equals_the_reference(tmp_path: Path, exclude_seen: bool) -> None:
     found = replay(log, ReplaySettings(every=EVERY, exclude_seen=exclude_seen), LIMITS)
     expected = brute_force(ROWS, MODEL, exclude_seen)
     assert len(found.places) > 60
-    assert found.ranks["live"].tolist() == expected["live"]
-    assert found.ranks["static"].tolist() == expected["static"]
+    assert found.ranks["learning"].tolist() == expected["learning"]
+    assert found.ranks["frozen"].tolist() == expected["frozen"]
     assert found.unknown.tolist() == expected["unknown"]
-    assert found.metrics()["live"] == means_of(gains_of(np.array(expected["live"])))
-    assert found.ranks["live"].tolist() != found.ranks["static"].tolist()
+    assert found.metrics()["learning"] == means_of(gains_of(np.array(expected["learning"])))
+    assert found.ranks["learning"].tolist() != found.ranks["frozen"].tolist()
     assert 0 < found.unknown_percent() < 50
 
 
@@ -151,7 +151,7 @@ def test_a_later_click_changes_no_earlier_prediction(tmp_path: Path) -> None:
         return {name: ranks[kept].tolist() for name, ranks in found.ranks.items()}
 
     assert early(ROWS) == early(changed)
-    assert len(early(ROWS)["live"]) > 20
+    assert len(early(ROWS)["learning"]) > 20
 
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -162,9 +162,9 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     told = json.loads(capsys.readouterr().out)
     found = replay(log_file(tmp_path / "log.csv", ROWS, MODEL), ReplaySettings(every=EVERY), LIMITS)
     assert told == found.as_dict()
-    assert set(told) == {"live", "static", "baselines", "samples", "unknown_targets"}
+    assert set(told) == {"learning", "frozen", "baselines", "samples", "unknown_targets"}
     assert set(told["baselines"]) == {"co-occurrence", "popularity"}
-    assert {"P@20", "MRR@20"} <= set(told["live"])
+    assert {"P@20", "MRR@20"} <= set(told["learning"])
     plot = tmp_path / "hours.png"
     assert main([*arguments, "--from", "2025-11-26T00:30", "--until", "2025-11-26T02:00", "--plot", str(plot)]) == 0
     assert "2025-11-26T01:00" in capsys.readouterr().out
@@ -187,6 +187,6 @@ def test_a_length_of_time_that_is_none_is_one_line(
 
 def test_the_parts_of_a_log_without_times_are_quarters() -> None:
     nothing = np.zeros(10, dtype=np.int32)
-    found = Replayed(np.arange(10), np.arange(10), False, nothing > 0, {"live": nothing}, {})
+    found = ReplayResult(np.arange(10), np.arange(10), False, nothing > 0, {"learning": nothing}, {})
     assert [len(samples) for _, samples in found.parts()] == [3, 3, 2, 2]
     assert N == 30

@@ -11,16 +11,17 @@ from typing import Any
 import pytest
 
 from mtaw_fast.errors import LearnError, MtawError
-from mtaw_fast.live import compactor, scrubbing
-from mtaw_fast.live.blanking import blank_clicks
-from mtaw_fast.live.compactor import compact_folder
-from mtaw_fast.live.event_log import START, EventLog
-from mtaw_fast.live.events import AddItems, Click, Event, Forget
-from mtaw_fast.live.log import FileLog
-from mtaw_fast.live.opening import open_log
-from mtaw_fast.live.record import framed
-from mtaw_fast.live.settings import LearningSettings
-from tests.live.test_learning import NOON, folder
+from mtaw_fast.online.compaction import compactor
+from mtaw_fast.online.compaction import forgetting as scrubbing
+from mtaw_fast.online.compaction.compactor import compact_folder
+from mtaw_fast.online.log.event_log import START, EventLog
+from mtaw_fast.online.log.events import AddItems, Click, Event, Forget
+from mtaw_fast.online.log.file_log import FileLog
+from mtaw_fast.online.log.open_log import open_log
+from mtaw_fast.online.log.record import framed
+from mtaw_fast.online.log.redaction import redact_clicks
+from mtaw_fast.online.settings import LearningSettings
+from tests.online.test_learning import NOON, folder
 from tests.service.test_sessions import Redis
 
 __all__ = ["folder"]
@@ -83,9 +84,9 @@ def test_what_a_compaction_left_to_scrub_the_next_one_does(
     log.append([ASKED])
     with monkeypatch.context() as patched:
         if place == "before":
-            patched.setattr(compactor, "scrub_forgotten", ending)
+            patched.setattr(compactor, "redact_forgotten", ending)
         elif place == "within":
-            patched.setattr(type(log), "scrub", ending)
+            patched.setattr(type(log), "redact", ending)
         else:
             patched.setattr(scrubbing, "write_json", ending)
         with pytest.raises((KeyboardInterrupt, MtawError)):
@@ -93,7 +94,7 @@ def test_what_a_compaction_left_to_scrub_the_next_one_does(
     position = log.append([click("other", 6)])
     grown = compact_folder(folder, settings)
     assert grown is not None
-    assert grown.model.learned.position == position, "the first one was to save its bundle"
+    assert grown.model.log_progress.position == position, "the first one was to save its bundle"
     assert left(log) == [OTHER, ASKED, click("other", 6)]
     assert log.damaged == 0
 
@@ -121,7 +122,7 @@ def test_only_what_came_since_is_looked_through_and_scrubbed(
     compact_folder(folder, settings)
     log.append([OTHER])
     asked: list[dict[str, str]] = []
-    monkeypatch.setattr(type(log), "scrub", lambda self, forgotten: asked.append(dict(forgotten)) or 0)
+    monkeypatch.setattr(type(log), "redact", lambda self, forgotten: asked.append(dict(forgotten)) or 0)
     compact_folder(folder, settings)
     assert asked == [{}]
 
@@ -143,7 +144,7 @@ def test_an_empty_session_id_takes_nothing_else_along(log: EventLog) -> None:
     events = [OTHER, AddItems(("new",), None, None, 5), ASKED]
     log.append(events)
     position = log.append([Forget("", 6)])
-    assert log.scrub({"": position}) == 0
+    assert log.redact({"": position}) == 0
     assert left(log) == [*events, Forget("", 6)]
 
 
@@ -155,7 +156,7 @@ def test_a_click_that_was_half_overwritten_is_overwritten_whole(tmp_path: Path) 
     data = path.read_bytes()
     begin = data.index(b"\n", data.index(b"other")) + 1
     path.write_bytes(data[:begin] + b" " * 20 + data[begin + 20 :])
-    assert log.scrub({"secret": position}) == 2
+    assert log.redact({"secret": position}) == 2
     assert path.read_bytes().count(b"secret") == 1
     assert left(log) == [OTHER, ASKED]
     assert log.damaged == 0
@@ -172,7 +173,7 @@ def test_a_click_whose_tail_alone_was_overwritten_is_overwritten_whole(tmp_path:
     begin = data.index(b'"time"', data.index(b"secret"))
     end = data.index(b"\n", begin)
     path.write_bytes(data[:begin] + b" " * (end - begin) + data[end:])
-    assert log.scrub({"secret": position}) == 1
+    assert log.redact({"secret": position}) == 1
     assert path.read_bytes().count(b"secret") == 1
     assert left(log) == [OTHER, ASKED]
     assert log.damaged == 0
@@ -192,7 +193,7 @@ def test_half_a_click_that_was_refused_is_overwritten(
             log.append([FIRST[0]])
     log.append([FIRST[0]])
     position = log.append([ASKED])
-    assert log.scrub({"secret": position}) == 2
+    assert log.redact({"secret": position}) == 2
     assert sum(path.read_bytes().count(b"secret") for path in tmp_path.glob("events-*.log")) == 1
     assert left(log) == [OTHER, ASKED]
     log.close()
@@ -204,7 +205,7 @@ def test_what_is_damaged_behind_the_last_request_stays_for_the_next(tmp_path: Pa
     position = log.append([FIRST[0], ASKED])
     with (tmp_path / SEGMENT).open("ab") as file:
         file.write(b"00000000 half")
-    assert log.scrub({"secret": position}) == 1
+    assert log.redact({"secret": position}) == 1
     assert (tmp_path / SEGMENT).read_bytes().endswith(b"00000000 half")
     log.close()
 
@@ -214,7 +215,7 @@ def test_records_of_a_kind_that_a_later_release_knows_stay(tmp_path: Path) -> No
     record = framed(b'{"later": 1, "time": 5}')
     (tmp_path / SEGMENT).write_bytes(record)
     position = log.append([FIRST[0], ASKED])
-    assert log.scrub({"secret": position}) == 1
+    assert log.redact({"secret": position}) == 1
     assert (tmp_path / SEGMENT).read_bytes().startswith(record)
     log.close()
 
@@ -224,7 +225,7 @@ def test_a_segment_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: 
     position = log.append([FIRST[0], ASKED])
     path = tmp_path / SEGMENT
     with pytest.raises(FileNotFoundError):
-        blank_clicks(tmp_path / "none", {}, str)
+        redact_clicks(tmp_path / "none", {}, str)
     real = Path.open
 
     def read_only(self: Path, mode: str = "r", *arguments: Any, **named: Any) -> Any:
@@ -233,6 +234,6 @@ def test_a_segment_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: 
         return real(self, mode, *arguments, **named)
 
     monkeypatch.setattr(Path, "open", read_only)
-    with pytest.raises(LearnError, match=f"cannot scrub {path}: Permission denied; see to its disk, its rights"):
-        log.scrub({"secret": position})
+    with pytest.raises(LearnError, match=f"cannot redact {path}: Permission denied; see to its disk, its rights"):
+        log.redact({"secret": position})
     log.close()

@@ -11,11 +11,11 @@ import pytest
 
 from mtaw_fast import Recommender, recommender
 from mtaw_fast.errors import LearnError
-from mtaw_fast.live import knowledge
-from mtaw_fast.live.compactor import compact_folder
-from mtaw_fast.live.settings import LearningSettings
+from mtaw_fast.online import follower as learner
+from mtaw_fast.online.compaction.compactor import compact_folder
+from mtaw_fast.online.settings import LearningSettings
 from mtaw_fast.ranking.pipeline import Pipeline
-from tests.live.test_learning import folder, learning, until_learned
+from tests.online.test_learning import folder, learning, until_learned
 from tests.service.running import eventually
 
 __all__ = ["folder", "learning"]
@@ -25,17 +25,17 @@ Make = Callable[..., Recommender]
 
 @pytest.fixture(autouse=True)
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(knowledge, "_LOOK_SECONDS", 0.05)
-    monkeypatch.setattr(knowledge, "RETRY_SECONDS", 0.05)
+    monkeypatch.setattr(learner, "_LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(learner, "RETRY_SECONDS", 0.05)
 
 
 def taking_over() -> bool:
-    return threading.current_thread().name == "mtaw-knowledge"
+    return threading.current_thread().name == "mtaw-learner"
 
 
 def fails_to_read(rec: Recommender, patch: pytest.MonkeyPatch, hits: list[str]) -> None:
     """Once, where the log was read to its end already and the new state is about to serve."""
-    real, ends = rec.knowledge.log.read, list[str]()
+    real, ends = rec.learner.log.read, list[str]()
 
     def read(after: str, limit: int = 10_000) -> Any:
         if taking_over() and ends and not hits:
@@ -46,7 +46,7 @@ def fails_to_read(rec: Recommender, patch: pytest.MonkeyPatch, hits: list[str]) 
             ends.append(after)
         return found
 
-    patch.setattr(rec.knowledge.log, "read", read)
+    patch.setattr(rec.learner.log, "read", read)
 
 
 def fails_to_publish(rec: Recommender, patch: pytest.MonkeyPatch, hits: list[str]) -> None:
@@ -65,7 +65,7 @@ def fails_to_start(rec: Recommender, patch: pytest.MonkeyPatch, hits: list[str])
     real = threading.Thread.start
 
     def start(thread: threading.Thread) -> None:
-        if thread.name == "mtaw-learner" and not hits:
+        if thread.name == "mtaw-follower" and not hits:
             hits.append("start")
             raise RuntimeError("can't start new thread")
         real(thread)
@@ -83,48 +83,48 @@ def test_a_hiccup_on_the_way_ends_no_learning_and_is_made_good(
 ) -> None:
     rec, hits = learning(), list[str]()
     until_learned(rec, rec.observe("s", ["sku-1"]))
-    before, tries = rec.knowledge.learner, list[tuple[bool, bool]]()
-    real = knowledge.Knowledge._switch
+    before, tries = rec.learner.follower, list[tuple[bool, bool]]()
+    real = learner.OnlineLearner._switch
 
-    def noting(self: knowledge.Knowledge) -> None:
+    def noting(self: learner.OnlineLearner) -> None:
         try:
             real(self)
         finally:
             whole = rec.bundle is self.bundle and rec._pipeline.catalog.model is self.bundle.model
-            tries.append((whole, self.learner._thread.is_alive()))
+            tries.append((whole, self.follower._thread.is_alive()))
 
-    monkeypatch.setattr(knowledge.Knowledge, "_switch", noting)
+    monkeypatch.setattr(learner.OnlineLearner, "_switch", noting)
     failing(rec, monkeypatch, hits)
-    compact_folder(folder, rec.knowledge.settings)  # as another process does
-    eventually(lambda: rec.knowledge.learner is not before, 10)
+    compact_folder(folder, rec.learner.settings)  # as another process does
+    eventually(lambda: rec.learner.follower is not before, 10)
     assert hits, "nothing failed"
     until_learned(rec, rec.observe("t", ["newest"]))
     assert "newest" in rec.ids
-    assert rec.bundle.model.learned is not None
+    assert rec.bundle.model.log_progress is not None
     assert tries[:2] == [(True, True)] * 2, "what serves and what learns were of two bundles, or nothing learned"
     assert [one for one in caplog.messages if one.startswith("what was learned could not be taken over")]
-    eventually(lambda: sum(one.name == "mtaw-learner" for one in threading.enumerate()) == 1, 5)
+    eventually(lambda: sum(one.name == "mtaw-follower" for one in threading.enumerate()) == 1, 5)
 
 
 def test_a_machine_that_goes_on_keeps_no_bundle_from_being_taken_over(
     folder: Path, learning: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its clicks are learned neither by what serves nor by what takes over: both give new items the same places."""
-    rec, real, go = learning(), knowledge.newest_bundle, threading.Event()
+    rec, real, go = learning(), learner.current_bundle, threading.Event()
 
     def held_up(*arguments: Any) -> Any:
         found = real(*arguments)
         assert go.wait(20)
         return found
 
-    monkeypatch.setattr(knowledge, "newest_bundle", held_up)
+    monkeypatch.setattr(learner, "current_bundle", held_up)
     until_learned(rec, rec.observe("machine", [f"sku-{n % 20}" for n in range(40)]))
-    compact_folder(folder, rec.knowledge.settings)
+    compact_folder(folder, rec.learner.settings)
     rec.observe("machine", ["its-item"])
     until_learned(rec, rec.observe("visitor", ["newest"]))
     place = rec.ids.lookup(["newest"])[0]
     go.set()
-    eventually(lambda: rec.bundle.model.learned is not None, 10)
+    eventually(lambda: rec.bundle.model.log_progress is not None, 10)
     assert rec.ids.lookup(["newest"])[0] == place
     assert "its-item" not in rec.ids
 
@@ -143,4 +143,4 @@ def test_a_bundle_that_grows_while_one_is_loaded_is_taken_over(
 
     monkeypatch.setattr(recommender, "open_log", opened)
     rec = learning()
-    eventually(lambda: rec.bundle.model.learned is not None, 10)
+    eventually(lambda: rec.bundle.model.log_progress is not None, 10)

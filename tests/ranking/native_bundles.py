@@ -18,7 +18,7 @@ N = 403
 
 def saved(path: Path, kind: str) -> Path:
     """A bundle of N items with equal ones and a zero one among them; kind: 'text-ids', 'int-ids' or 'memory'."""
-    parts = bundle_parts(n_items=N, d=20, max_len=12, text=kind == "text-ids")
+    parts = bundle_parts(n_items=N, d=20, max_session_length=12, text=kind == "text-ids")
     if kind == "memory":
         parts |= memory_parts(N)
     embedding = parts["weights"]["item_embedding"]

@@ -18,15 +18,20 @@ from mtaw_fast.data.item_ids import ItemIds
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import DataError, UsageError
 from mtaw_fast.memory import MemoryTables
-from mtaw_fast.model.item_vectors import normalised
+from mtaw_fast.model.item_vectors import normalized
 from mtaw_fast.ranking.answer import Recommendations
 from mtaw_fast.ranking.catalog import Catalog, mean_norm
 from mtaw_fast.recommender import Recommender
 from tests.random_bundle import bundle_parts, memory_parts, save_parts
 
 N, D, M = 300, 16, 9
-PAIRS = [("native", "scan"), ("native", "exact"), ("numpy", "flat"), ("eager", "exact"), ("onnx", "scan")]
-NEEDS = {"eager": ("torch", "train"), "flat": ("faiss", "cpu"), "ladder": ("faiss", "cpu"), "onnx": ("onnx", "train")}
+PAIRS = [("native", "native"), ("native", "numpy"), ("numpy", "faiss-flat"), ("torch", "numpy"), ("onnx", "native")]
+NEEDS = {
+    "torch": ("torch", "train"),
+    "faiss-flat": ("faiss", "cpu"),
+    "ann": ("faiss", "cpu"),
+    "onnx": ("onnx", "train"),
+}
 
 
 def load(folder: Path, encoder: str, index: str) -> Recommender:
@@ -45,7 +50,7 @@ def load(folder: Path, encoder: str, index: str) -> Recommender:
 @pytest.fixture(scope="module", params=["text-ids", "int-ids", "memory"])
 def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("updates") / "bundle"
-    parts = bundle_parts(n_items=N, d=D, max_len=12, text=request.param == "text-ids")
+    parts = bundle_parts(n_items=N, d=D, max_session_length=12, text=request.param == "text-ids")
     if request.param == "memory":
         parts |= memory_parts(N)
     parts["weights"]["item_embedding"][20:30] = parts["weights"]["item_embedding"][10:20]  # ties
@@ -65,10 +70,10 @@ def new_vectors(bundle: Bundle, count: int = M, seed: int = 5) -> np.ndarray:
     return vectors
 
 
-def enlarged(bundle: Bundle, ids: Sequence[Any], vectors: np.ndarray, folder: Path) -> Bundle:
+def extended(bundle: Bundle, ids: Sequence[Any], vectors: np.ndarray, folder: Path) -> Bundle:
     """The bundle saved anew with more items: what `add_items` must be equal to."""
     embedding = bundle.weights["item_embedding"]
-    unit = normalised(vectors) * np.float32(mean_norm(embedding))
+    unit = normalized(vectors) * np.float32(mean_norm(embedding))
     memory = bundle.memory
     if memory is not None:
         memory = MemoryTables.build(memory.sessions, bundle.n_items + len(ids), memory.settings)
@@ -133,7 +138,7 @@ class TestEqualsABundleOfAllItems:
         ids, vectors = new_ids(rec.bundle), new_vectors(rec.bundle)
         rec.add_items(ids[:4], vectors=vectors[:4])
         rec.add_items(ids[4:], vectors=vectors[4:].astype(np.float64) * 8)  # only the direction counts
-        enlarged(rec.bundle, ids, vectors, tmp_path / "all")
+        extended(rec.bundle, ids, vectors, tmp_path / "all")
         whole = load(tmp_path / "all", encoder, index)
         assert rec.n_items == whole.n_items == N + M
         assert len(rec.ids) == N + M
@@ -154,7 +159,7 @@ class TestEqualsABundleOfAllItems:
         rec.remove_items(gone[:3])
         rec.add_items(ids, vectors=vectors)
         rec.remove_items(gone[3:])
-        enlarged(rec.bundle, ids, vectors, tmp_path / "all")
+        extended(rec.bundle, ids, vectors, tmp_path / "all")
         whole = load(tmp_path / "all", encoder, index)
         left = whole.filter(exclude=gone)
         assert rec.n_items == N + M - len(gone)
@@ -173,21 +178,21 @@ class TestEqualsABundleOfAllItems:
 
 @pytest.fixture
 def rec(folder: Path) -> Recommender:
-    return load(folder, "native", "scan")
+    return load(folder, "native", "native")
 
 
-def test_the_mean_of_neighbours(rec: Recommender) -> None:
+def test_the_mean_of_neighbors(rec: Recommender) -> None:
     known = rec.bundle.ids.external(np.array([3, 8, 8, 100]))
     new = new_ids(rec.bundle)
-    rec.add_items(new[:1], neighbours=[known])
+    rec.add_items(new[:1], neighbors=[known])
     rows = rec.bundle.item_vectors[[3, 8, 8, 100]].astype(np.float64)
     catalog = rec._pipeline.catalog
     np.testing.assert_allclose(catalog.vectors[0], rows.sum(0) / np.linalg.norm(rows.sum(0)), rtol=0, atol=2e-7)
     norm = mean_norm(rec.bundle.weights["item_embedding"])
     assert norm == pytest.approx(np.linalg.norm(rec.bundle.weights["item_embedding"], axis=1).mean(), rel=1e-6)
     assert np.linalg.norm(catalog.embeddings[0]) == pytest.approx(norm, rel=1e-6)
-    # An added item may be a neighbour in its turn; alone, it lends its own direction.
-    rec.add_items(new[1:2], neighbours=[new[:1]])
+    # An added item may be a neighbor in its turn; alone, it lends its own direction.
+    rec.add_items(new[1:2], neighbors=[new[:1]])
     assert rec.similar_items(new[0], k=1).items == [new[1]]
     assert rec.similar_items(new[0], k=1).scores[0] == pytest.approx(1, abs=1e-6)
 
@@ -211,14 +216,14 @@ def test_a_removed_item_stays_known_as_a_click(rec: Recommender) -> None:
 def test_a_removed_id_may_come_back_with_another_vector(rec: Recommender) -> None:
     item, like = rec.bundle.ids.external(np.array([50, 77]))
     rec.remove_items([item])
-    rec.add_items([item], neighbours=[[like]])
+    rec.add_items([item], neighbors=[[like]])
     assert rec.n_items == N
     assert rec.similar_items(like, k=1).items == [item]
     assert same(rec.recommend([item], k=5, exclude=[like, item]), rec.recommend([item], k=5, exclude=[item, like]))
     with pytest.raises(DataError, match="is already in the catalog"):
-        rec.add_items([item], neighbours=[[like]])
+        rec.add_items([item], neighbors=[[like]])
     rec.remove_items([item])
-    rec.add_items([item], neighbours=[[like]])
+    rec.add_items([item], neighbors=[[like]])
     assert rec.recommend([like], k=N + 5).items.count(item) == 1
 
 
@@ -228,12 +233,12 @@ def test_filters_made_before_an_item_was_added(rec: Recommender) -> None:
     solely = rec.filter(allow=[first, like])
     both = without & rec.filter(exclude=[like])
     new = new_ids(rec.bundle)
-    rec.add_items(new[:1], neighbours=[[like]])
+    rec.add_items(new[:1], neighbors=[[like]])
     assert new[0] in rec.recommend([like], k=N + 1, filter=without).items
     assert first not in rec.recommend([like], k=N + 1, filter=without).items
     assert set(rec.recommend([like], k=N + 1, filter=solely).items) == {first, like}
     later = rec.filter(allow=[new[0], first])
-    rec.add_items(new[1:2], neighbours=[[like]])
+    rec.add_items(new[1:2], neighbors=[[like]])
     assert set(rec.recommend([like], k=N, filter=later).items) == {new[0], first}
     assert len(rec.recommend([like], k=N + 9, filter=both)) == N
     assert rec.recommend([like], k=5, filter=without).items == rec.recommend([like], k=5, filter=without).items
@@ -246,7 +251,7 @@ def test_filters_of_other_catalogs_are_refused(rec: Recommender, tmp_path: Path)
     for _ in range(2):
         with pytest.raises(UsageError, match=f"the filter is for a catalog of {N - 1} items"):
             rec.recommend(click, filter=other)
-        rec.add_items(new_ids(rec.bundle, 1), neighbours=[click]) if rec.n_items == N else None
+        rec.add_items(new_ids(rec.bundle, 1), neighbors=[click]) if rec.n_items == N else None
 
 
 def test_all_removed(rec: Recommender) -> None:
@@ -256,7 +261,7 @@ def test_all_removed(rec: Recommender) -> None:
     assert rec.recommend(everything[:2], k=5).items == []
     assert rec.recommend([], k=5).items == []
     assert rec.session(everything[:1]).recommend().items == []
-    rec.add_items(everything[:1], neighbours=[everything[1:3]])
+    rec.add_items(everything[:1], neighbors=[everything[1:3]])
     assert rec.recommend(everything[:2], k=5).items == everything[:1]
 
 
@@ -271,7 +276,7 @@ def test_nothing_added(rec: Recommender) -> None:
 def test_what_cannot_be_done_changes_nothing(rec: Recommender) -> None:
     old = rec.bundle.ids.external(np.array([1, 2]))
     new = new_ids(rec.bundle)
-    rec.add_items(new[:1], neighbours=[old])
+    rec.add_items(new[:1], neighbors=[old])
     rec.remove_items(old[:1])
     good = np.ones((2, D), dtype=np.float32)
     foreign = 5 if rec.bundle.ids.kind == "str" else "five"
@@ -288,11 +293,11 @@ def test_what_cannot_be_done_changes_nothing(rec: Recommender) -> None:
         ("added twice; name it once", lambda: rec.add_items([new[1], new[1]], vectors=good)),
         ("this catalog's item ids are", lambda: rec.add_items([new[1], foreign], vectors=good)),
         ("this catalog's item ids are", lambda: rec.add_items([True, new[1]], vectors=good)),
-        ("either vectors or neighbours", lambda: rec.add_items(new[1:3])),
-        ("either vectors or neighbours", lambda: rec.add_items(new[1:3], vectors=good, neighbours=[old, old])),
-        ("neighbours for 1 items, not for 2", lambda: rec.add_items(new[1:3], neighbours=[old])),
-        ("has no neighbours; name at least one", lambda: rec.add_items(new[1:3], neighbours=[old, []])),
-        ("does not know 'nobody', a neighbour of", lambda: rec.add_items(new[1:3], neighbours=[old, ["nobody"]])),
+        ("either vectors or neighbors", lambda: rec.add_items(new[1:3])),
+        ("either vectors or neighbors", lambda: rec.add_items(new[1:3], vectors=good, neighbors=[old, old])),
+        ("neighbors for 1 items, not for 2", lambda: rec.add_items(new[1:3], neighbors=[old])),
+        ("has no neighbors; name at least one", lambda: rec.add_items(new[1:3], neighbors=[old, []])),
+        ("does not know 'nobody', a neighbor of", lambda: rec.add_items(new[1:3], neighbors=[old, ["nobody"]])),
         ("is not in the catalog, so it cannot be removed", lambda: rec.remove_items([old[1], "nobody"])),
         ("is not in the catalog, so it cannot be removed", lambda: rec.remove_items([old[1], old[0]])),
     ]
@@ -308,13 +313,13 @@ def test_what_cannot_be_done_changes_nothing(rec: Recommender) -> None:
         rec.add_items(new[0] if isinstance(new[0], str) else 5, vectors=good)  # type: ignore[arg-type]
 
 
-def test_neighbours_that_cancel_out(tmp_path: Path) -> None:
+def test_neighbors_that_cancel_out(tmp_path: Path) -> None:
     parts = bundle_parts(n_items=N, d=D)
     parts["weights"]["item_embedding"][1] = -parts["weights"]["item_embedding"][0]
     save_parts(tmp_path / "bundle", **parts)
     rec = Recommender.load(tmp_path / "bundle")
-    with pytest.raises(DataError, match="the neighbours of item 'x' cancel out"):
-        rec.add_items(["x"], neighbours=[["sku-0", "sku-1"]])
+    with pytest.raises(DataError, match="the neighbors of item 'x' cancel out"):
+        rec.add_items(["x"], neighbors=[["sku-0", "sku-1"]])
 
 
 def test_a_live_session_meets_new_items(rec: Recommender) -> None:
@@ -323,7 +328,7 @@ def test_a_live_session_meets_new_items(rec: Recommender) -> None:
     visit = rec.session(old)
     assert visit.recommend(k=5).items == rec.recommend(old, k=5).items
     assert visit.click(new[0]).recommend().unknown == [new[0]]
-    rec.add_items(new[:2], neighbours=[old, old[:1]])
+    rec.add_items(new[:2], neighbors=[old, old[:1]])
     visit.click(new[1])
     assert same(visit.recommend(k=30), rec.recommend([*old, new[0], new[1]], k=30))  # its earlier click is known now
     assert visit.clicks == [*old, new[0], new[1]]
@@ -340,7 +345,7 @@ def test_a_live_session_is_ranked_by_a_catalog_no_older_than_its_clicks(
         waiting = threading.Thread(target=lambda: found.append(visit.recommend(k=30)))
         waiting.start()
         waiting.join(0.2)
-        rec.add_items([new], neighbours=[old])
+        rec.add_items([new], neighbors=[old])
         visit._append([new])
     waiting.join()
     assert same(found[0], rec.recommend([*old, new], k=30))
@@ -349,7 +354,7 @@ def test_a_live_session_is_ranked_by_a_catalog_no_older_than_its_clicks(
 def test_readers_see_whole_states_in_order(folder: Path) -> None:
     """Every answer given while items come and go is the answer of one state, and no reader goes back in time."""
     new_count, rounds = 24, 3
-    plan = load(folder, "native", "scan")
+    plan = load(folder, "native", "native")
     new = new_ids(plan.bundle, new_count)
     vectors = new_vectors(plan.bundle, new_count)
     click = plan.bundle.ids.external(np.array([3, 4]))
@@ -371,7 +376,7 @@ def test_readers_see_whole_states_in_order(folder: Path) -> None:
     assert len(set(states)) == len(states)
     number = {state: place for place, state in enumerate(states)}
     for _ in range(rounds):
-        rec = load(folder, "native", "scan")
+        rec = load(folder, "native", "native")
         done = threading.Event()
 
         def read(rec: Recommender = rec, done: threading.Event = done) -> list[int]:
@@ -395,7 +400,7 @@ def test_writers_lose_nothing(rec: Recommender) -> None:
     new = new_ids(rec.bundle, 40)
     near = rec.bundle.ids.external(np.array([1]))
     with ThreadPoolExecutor(4) as pool:
-        list(pool.map(lambda item: rec.add_items([item], neighbours=[near]), new))
+        list(pool.map(lambda item: rec.add_items([item], neighbors=[near]), new))
     assert rec.n_items == N + 40
     assert set(new) <= set(rec.recommend(near, k=N + 40).items)
 
@@ -406,12 +411,12 @@ def test_an_approximate_index(folder: Path, tmp_path: Path) -> None:
 
     save_parts(tmp_path / "bundle", **bundle_parts(n_items=2000, d=D))
     export_index(tmp_path / "bundle", "ivfpq", recall=0.95, queries=100)
-    rec = Recommender.load(tmp_path / "bundle", index="ladder")
-    exact = Recommender.load(tmp_path / "bundle", index="scan")
+    rec = Recommender.load(tmp_path / "bundle", index="ann")
+    exact = Recommender.load(tmp_path / "bundle", index="native")
     best = exact.recommend(["sku-5"], k=3).items
     for one in (rec, exact):
         one.remove_items(best[:1])
-        one.add_items(["x"], neighbours=[best[1:2]])
+        one.add_items(["x"], neighbors=[best[1:2]])
     got, want = (one.recommend(["sku-5"], k=20, exclude_seen=True) for one in (rec, exact))
     assert len(got) == 20
     assert "x" in got.items
@@ -443,7 +448,7 @@ def test_any_history_equals_one_bundle(tmp_path: Path, data: st.DataObject) -> N
             item = here.pop(data.draw(st.integers(0, len(here) - 1)))
             rec.remove_items([item])
             gone.append(item)
-    whole = Recommender.load(enlarged(bundle, ids, vectors, tmp_path / "all").folder)
+    whole = Recommender.load(extended(bundle, ids, vectors, tmp_path / "all").folder)
     left = whole.filter(exclude=gone)
     session = [int(one) for one in rng.choice([*here, *gone], 3)]
     assert rec.n_items == len(here)
@@ -463,12 +468,12 @@ def test_the_state_of_a_bundle_is_the_bundle(rec: Recommender) -> None:
 @pytest.mark.parametrize("text", [True, False])
 def test_numpy_scalars_are_ids_like_any_other(tmp_path: Path, text: bool) -> None:
     """Added, clicked, excluded, looked up: alike; and what comes back is Python's own int or str."""
-    save_parts(tmp_path, **bundle_parts(n_items=40, max_len=6, text=text))
+    save_parts(tmp_path, **bundle_parts(n_items=40, max_session_length=6, text=text))
     rec = Recommender.load(tmp_path)
     first, second = rec.ids.external(np.array([3, 4]))
     new: Any = "fresh" if text else 12345
     as_numpy: Any = np.str_ if text else np.int64
-    rec.add_items([as_numpy(new)], neighbours=[[as_numpy(first), as_numpy(second)]])
+    rec.add_items([as_numpy(new)], neighbors=[[as_numpy(first), as_numpy(second)]])
     plain = rec.recommend([first, second], 41)
     assert new in plain.items
     assert {type(item) for item in plain.items} == {str if text else int}

@@ -16,11 +16,11 @@ import numpy as np
 import pytest
 
 from mtaw_fast.bundle import Bundle
-from mtaw_fast.computed_once import computed_once
 from mtaw_fast.ranking.encoders.native_encoder import NativeEncoder
-from mtaw_fast.ranking.fork_lock import ForkEvent, ForkLock
 from mtaw_fast.recommender import Recommender
-from tests.live.test_learning import parts
+from mtaw_fast.system.cached_property import cached_property
+from mtaw_fast.system.fork_lock import ForkEvent, ForkLock
+from tests.online.test_learning import parts
 from tests.random_bundle import save_random
 
 PATIENCE = 20  # seconds
@@ -108,7 +108,7 @@ def test_children_of_a_busy_recommender_add_items_and_rank(
     tmp_path: Path, busy: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The fork comes while another thread holds the lock, in the middle of what the lock is for."""
-    save_random(tmp_path, n_items=200, max_len=6)
+    save_random(tmp_path, n_items=200, max_session_length=6)
     rec = Recommender.load(tmp_path)
     visit = rec.session(["sku-1", "sku-2"])
     expected = visit.recommend(5).items
@@ -125,7 +125,7 @@ def test_children_of_a_busy_recommender_add_items_and_rank(
     held.wait()
 
     def work() -> None:
-        rec.add_items(["fresh"], neighbours=[["sku-3", "sku-4"]])
+        rec.add_items(["fresh"], neighbors=[["sku-3", "sku-4"]])
         assert "fresh" in rec.recommend(["sku-3", "sku-4"], 200).items
         assert visit.click("sku-5").recommend(5).items
 
@@ -143,7 +143,7 @@ class _Slow:
     def __init__(self, held: bool) -> None:
         self.held, self.computed = held, 0
 
-    @computed_once
+    @cached_property
     def attribute(self) -> object:
         self.computed += 1
         if self.held:
@@ -196,10 +196,10 @@ def children_amid(work: Callable[[int], object], in_child: Callable[[], object])
 def test_children_of_one_whose_memory_is_read_teach_it_and_rank(tmp_path: Path) -> None:
     Bundle.save(tmp_path, parts(), metrics={}, dataset={})
     rec = Recommender.load(tmp_path)
-    rec.add_items(["first"], neighbours=[["sku-3"]])  # from here on rankings read a delta, under its lock
+    rec.add_items(["first"], neighbors=[["sku-3"]])  # from here on rankings read a delta, under its lock
 
     def in_child() -> None:
-        rec.add_items(["second"], neighbours=[["sku-3"]])
+        rec.add_items(["second"], neighbors=[["sku-3"]])
         assert "second" in rec.recommend(["sku-3"], 60).items
 
     batch = [["sku-1", "sku-3"]] * 200
@@ -255,7 +255,7 @@ def test_what_ends_with_the_process_may_still_rank(tmp_path: Path) -> None:
 
 
 def test_children_of_one_whose_session_is_encoded_ask_it(tmp_path: Path) -> None:
-    save_random(tmp_path, n_items=1000, max_len=400, d=128)
+    save_random(tmp_path, n_items=1000, max_session_length=400, d=128)
     encoder = Recommender.load(tmp_path).encoder
     assert isinstance(encoder, NativeEncoder)
     session, clicks = encoder.session(), np.arange(400, dtype=np.int32)
@@ -270,17 +270,17 @@ def test_children_of_one_whose_session_is_encoded_ask_it(tmp_path: Path) -> None
 
 
 def test_forks_amid_real_work(tmp_path: Path) -> None:
-    save_random(tmp_path, n_items=200, max_len=6)
+    save_random(tmp_path, n_items=200, max_session_length=6)
     rec = Recommender.load(tmp_path)
     visit = rec.session(["sku-1"])
 
     def work(count: int) -> None:
         visit.click(f"sku-{count % 50}").recommend(5)
         if count % 10 == 0:
-            rec.add_items([f"fresh-{threading.get_ident()}-{count}"], neighbours=[["sku-3"]])
+            rec.add_items([f"fresh-{threading.get_ident()}-{count}"], neighbors=[["sku-3"]])
 
     def in_child() -> None:
-        rec.add_items([f"child-{os.getpid()}"], neighbours=[["sku-3"]])
+        rec.add_items([f"child-{os.getpid()}"], neighbors=[["sku-3"]])
         visit.click("sku-7").recommend(5)
 
     assert children_amid(work, in_child) == [0] * 8

@@ -122,7 +122,7 @@ def test_a_model_without_times_takes_a_moment_and_ignores_it(tmp_path: Path) -> 
 def test_items_can_be_added_and_removed(folder: Path) -> None:
     rec = Recommender.load(folder)
     before = rec.recommend(["sku-12"], k=N, at=END)
-    rec.add_items(["new"], neighbours=[["sku-12", "sku-13"]])
+    rec.add_items(["new"], neighbors=[["sku-12", "sku-13"]])
     rec.remove_items(["sku-7"])
     after = rec.recommend(["sku-12", "new"], k=N + 1, at=END)
     assert "new" in after.items

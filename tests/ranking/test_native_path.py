@@ -41,14 +41,14 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 @pytest.fixture(scope="module")
 def native(folder: Path) -> Recommender:
-    rec = Recommender.load(folder, encoder="native", index="scan")
+    rec = Recommender.load(folder, encoder="native", index="native")
     assert isinstance(rec._pipeline.ranker, NativeRanker)
     return rec
 
 
 @pytest.fixture(scope="module")
 def composed(folder: Path) -> Recommender:
-    rec = Recommender.load(folder, encoder="native", index="exact")
+    rec = Recommender.load(folder, encoder="native", index="numpy")
     assert isinstance(rec._pipeline.ranker, ComposedRanker)
     return rec
 
@@ -97,7 +97,7 @@ def test_native_equals_composed(
 class TestLiveSession:
     """`session()` is `recommend` of the clicks so far, on every prefix, whatever the backends."""
 
-    @pytest.fixture(params=[("native", "scan"), ("native", "exact"), ("numpy", "scan"), ("numpy", "exact")])
+    @pytest.fixture(params=[("native", "native"), ("native", "numpy"), ("numpy", "native"), ("numpy", "numpy")])
     def rec(self, request: pytest.FixtureRequest, folder: Path) -> Recommender:
         return Recommender.load(folder, *request.param)
 
@@ -212,7 +212,7 @@ def test_a_new_pipeline_continues_a_live_session_unless_its_encoder_is_another(n
 
 
 def test_memory_of_a_live_session(tmp_path: Path) -> None:
-    save_parts(tmp_path, **bundle_parts(n_items=50, d=100, max_len=512))
+    save_parts(tmp_path, **bundle_parts(n_items=50, d=100, max_session_length=512))
     rec = Recommender.load(tmp_path)
     live = rec.session()
     for click in range(400):
@@ -312,11 +312,11 @@ class TestEngine:
         packed = Sessions.from_lists([[1, 2], [3], [4, 5, 6]])
         ids, scores, times = engine.rank(packed.items, packed.offsets, 9)
         queries = native.encoder.encode(packed)
-        expected = native.index.search(queries, 9, scale=native.bundle.config.scale)
+        expected = native.index.search(queries, 9, scale=native.bundle.config.model.scale)
         if native.bundle.memory is not None:
             memory = MemoryStage.of(native._pipeline.catalog)
             assert memory is not None
-            found = native.index.search(queries, memory.width(9), scale=native.bundle.config.scale)
+            found = native.index.search(queries, memory.width(9), scale=native.bundle.config.model.scale)
             expected = memory.rank(packed, 9, queries, found, None, None)
             assert times[3] is not None
             assert times[3] > 0

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from bench.memory_reference.candidates import QuerySettings, query
+from bench.memory_reference.features import features
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import UsageError
 from mtaw_fast.memory import MemorySettings, MemoryTables
-from mtaw_fast.memory.pairs import cosine, neighbours
-from mtaw_fast.memory.reference.candidates import QuerySettings, query
-from mtaw_fast.memory.reference.features import features
+from mtaw_fast.memory.co_clicked import cosine, neighbors
 from mtaw_fast.ranking.reasons import Reason, reasons_of
 from mtaw_fast.recommender import Recommender
 from tests.random_bundle import bundle_parts, memory_parts, save_parts
@@ -24,11 +24,11 @@ N, D = 250, 12
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("memory") / "bundle"
-    save_parts(path, **bundle_parts(n_items=N, d=D, near_candidates=30, dense_candidates=25), **memory_parts(N))
+    save_parts(path, **bundle_parts(n_items=N, d=D, cooccurrence_candidates=30, dense_candidates=25), **memory_parts(N))
     return path
 
 
-@pytest.fixture(scope="module", params=[("native", "scan"), ("numpy", "exact")], ids="-".join)
+@pytest.fixture(scope="module", params=[("native", "native"), ("numpy", "numpy")], ids="-".join)
 def rec(request: pytest.FixtureRequest, folder: Path) -> Recommender:
     return Recommender.load(folder, *request.param)
 
@@ -47,7 +47,7 @@ def test_answers_are_those_of_the_plain_reference(rec: Recommender) -> None:
     for length in (1, 3, 17):
         clicks = rng.integers(0, N, length).astype(np.int32)
         vector = rec.encoder.encode(Sessions.from_lists([clicks]))[0].astype(np.float64)
-        logits = (bundle.config.scale * (bundle.item_vectors.astype(np.float64) @ vector)).astype(np.float32)
+        logits = (bundle.config.model.scale * (bundle.item_vectors.astype(np.float64) @ vector)).astype(np.float32)
         order = np.lexsort((np.arange(N), -logits))
         asked = query(bundle.memory, clicks, settings, (order[:25], logits[order[:25]]))
         candidates = asked.candidates()
@@ -105,7 +105,7 @@ class TestTogether:
         return Recommender.load(tmp_path / "small")
 
     def test_cosines(self) -> None:
-        others, cosines = neighbours(TABLES, A)
+        others, cosines = neighbors(TABLES, A)
         assert dict(zip(others.tolist(), cosines.tolist(), strict=True)) == pytest.approx(
             {B: TOGETHER[A, B], C: TOGETHER[A, C]}
         )
@@ -113,12 +113,12 @@ class TestTogether:
             assert cosine(TABLES, one, other) == pytest.approx(value)
             assert cosine(TABLES, other, one) == pytest.approx(value)
         assert cosine(TABLES, A, E) == cosine(TABLES, B, C) == cosine(TABLES, A, 99) == 0
-        assert len(neighbours(TABLES, 99)[0]) == 0
+        assert len(neighbors(TABLES, 99)[0]) == 0
 
     def test_cosine_of_a_pair_that_was_cut(self) -> None:
-        """A's row keeps one neighbour, B; of A's latest three sessions one holds C."""
-        tables = MemoryTables.build(TABLES.sessions, 4, MemorySettings(max_neighbours=1, max_postings=3))
-        assert neighbours(tables, A)[0].tolist() == [B]
+        """A's row keeps one neighbor, B; of A's latest three sessions one holds C."""
+        tables = MemoryTables.build(TABLES.sessions, 4, MemorySettings(max_neighbors=1, max_postings=3))
+        assert neighbors(tables, A)[0].tolist() == [B]
         assert cosine(tables, A, C) == pytest.approx(TOGETHER[A, C])
 
     def test_similar_items(self, small: Recommender) -> None:
@@ -133,7 +133,7 @@ class TestTogether:
         assert len(small.similar_items(a)) == 3
         small.remove_items([b])
         assert small.similar_items(a, by="sessions").items == [c]
-        small.add_items(["new"], neighbours=[[a]])
+        small.add_items(["new"], neighbors=[[a]])
         assert small.similar_items("new", by="sessions").items == []
         with pytest.raises(UsageError, match="by must be 'vectors' or 'sessions', not 'magic'"):
             small.similar_items(a, by="magic")
@@ -160,7 +160,7 @@ class TestTogether:
         assert small.recommend(["nobody"], 4, reasons=True).reasons is None
         batch = small.recommend_batch([[c, b, b], ["nobody"]], 4, reasons=True)
         live = small.session([c, b, b]).recommend(4, reasons=True)
-        small.add_items(["new"], neighbours=[[a]])
+        small.add_items(["new"], neighbors=[[a]])
         later = small.recommend([c, b, b, "new"], 4, reasons=True)
         assert batch[0].reasons == live.reasons == out.reasons
         assert batch[1].reasons is None

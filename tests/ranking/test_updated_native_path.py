@@ -43,7 +43,7 @@ def updated(rec: Recommender, history: str) -> Recommender:
 
 @pytest.fixture(scope="module", params=["added", "removed", "added again"])
 def both(request: pytest.FixtureRequest, folder: Path) -> tuple[Recommender, Recommender]:
-    native, composed = (updated(Recommender.load(folder, "native", one), request.param) for one in ("scan", "exact"))
+    native, composed = (updated(Recommender.load(folder, "native", one), request.param) for one in ("native", "numpy"))
     assert isinstance(native._pipeline.ranker, NativeRanker)
     assert isinstance(composed._pipeline.ranker, ComposedRanker)
     assert native._pipeline.catalog.is_updated
@@ -113,7 +113,7 @@ class TestUpdatedCatalog:
 
 def test_a_live_session_over_states_of_the_catalog(folder: Path) -> None:
     """Whatever is added, changed or taken out between two clicks, an answer is that of a new session."""
-    rec = Recommender.load(folder, "native", "scan")
+    rec = Recommender.load(folder, "native", "native")
     rng = np.random.default_rng(3)
     new = [f"new-{i}" if rec.ids.kind == "str" else 10**12 + i for i in range(30)]
     live, idle, asked = rec.session(), rec.session(named(rec, [1, 2])), list[Any]()
@@ -137,7 +137,7 @@ def test_a_live_session_over_states_of_the_catalog(folder: Path) -> None:
 
 def test_a_state_of_the_catalog_costs_no_encoder(folder: Path) -> None:
     """What does not depend on the added items is shared, not made again."""
-    rec = Recommender.load(folder, "native", "scan")
+    rec = Recommender.load(folder, "native", "native")
     new = [f"new-{i}" if rec.ids.kind == "str" else 10**12 + i for i in range(40)]
     vectors = np.random.default_rng(2).standard_normal((40, 20)).astype(np.float32)
     rec.add_items(new[:20], vectors=vectors[:20])

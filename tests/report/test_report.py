@@ -109,7 +109,7 @@ def test_alone_the_page_says_what_the_bundle_keeps(made: tuple[Path, Path], tmp_
     for name, value in metrics["validation"].items():
         low, high = metrics["validation_intervals"][name]
         assert f"<b>{value:.2f}</b> <small>{low:.2f} to {high:.2f}</small>" in html
-    for name, worth in metrics["feature_worth"]["features"].items():
+    for name, worth in metrics["feature_importance"]["features"].items():
         assert re.search(rf"<code>{name}</code></td><td class=\"number\">\{worth['MRR@20']:+.2f}", html)
     for phase in ("slice", "ranker", "search"):
         assert f"<tr><td>{phase}</td>" in html

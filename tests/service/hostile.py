@@ -125,7 +125,7 @@ def _comparable(reply: HttpReply) -> tuple[int, bytes]:
 
 def _put(service: Running, number: int) -> tuple[Case, Reply]:
     one = case(number)
-    return one, exchange(service.address, one)
+    return one, cycle(service.address, one)
 
 
 def judged(one: Case, reply: Reply) -> str | None:
@@ -159,7 +159,7 @@ def _error_body(body: bytes) -> str | None:
     return None
 
 
-def exchange(address: tuple[str, int], one: Case) -> Reply:
+def cycle(address: tuple[str, int], one: Case) -> Reply:
     """Send a case and read what comes; what is still to be sent when an answer is there is left out, as clients do."""
     deadline = time.monotonic() + _PATIENCE
     with socket.create_connection(address, timeout=_PATIENCE) as link:

@@ -255,7 +255,7 @@ _FIELDS = (
     "clicked",
     "bought",
     "items",
-    "neighbours",
+    "neighbors",
     "vectors",
     "session_id",
     "reasons",

@@ -31,7 +31,7 @@ from tests.service.siege_clients import besieged
 
 N_ITEMS, K = 3000, 10
 WORKERS = 2
-OPTIONS = ("--read-timeout", "2", "--max-connections", "120", "--watch", "0.1")
+OPTIONS = ("--read-timeout", "2", "--max-connections", "120", "--reload-interval", "0.1")
 RATE, CONNECTIONS = 60.0, 12  # of the honest clients: requests a second
 ROUND = 20.0  # seconds: in each, two bundles are published and a worker is killed
 GROWTH = 32 << 20  # bytes that the workers may have more in the last round than after the first quarter

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
-from tests.service.hostile import exchange, judged
+from tests.service.hostile import cycle, judged
 from tests.service.hostile_cases import case, request
 
 Address = tuple[str, int]
@@ -121,7 +121,7 @@ def _hostile(siege: Besieging) -> None:
         if one.kind == "100 MB":
             continue
         with suppress(OSError):
-            reply = exchange(siege.address, one)
+            reply = cycle(siege.address, one)
             siege.counts["hostile"] += 1
             # Here a worker may be killed, and in the end the service stops.
             wrong = judged(one, reply) if reply.status not in (0, 503) else None

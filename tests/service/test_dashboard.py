@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from mtaw_fast.service.metrics import FAMILIES
+from mtaw_fast.service.observability.metrics import FAMILIES
 from tests.service.running import Running
 
 promql = pytest.importorskip("promql_parser", reason="promql-parser is not installed: pip install promql-parser")

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from mtaw_fast.service.exchange import TIMED_OUT, Exchange
+from mtaw_fast.service.http.request_cycle import TIMED_OUT, RequestCycle
 
 HEADERS = [(b"content-type", b"text/plain"), (b"content-length", b"5")]
 
@@ -39,17 +39,17 @@ class Flow:
         """Nothing was paused."""
 
 
-def exchange(transport: Transport, method: str = "GET", keep_alive: bool = True) -> Exchange:
+def cycle(transport: Transport, method: str = "GET", keep_alive: bool = True) -> RequestCycle:
     flow: Any = Flow()
     scope: Any = {"type": "http", "method": method, "http_version": "1.1"}
-    return Exchange(
+    return RequestCycle(
         scope=scope, transport=transport, flow=flow, logger=logging.getLogger(), access_logger=logging.getLogger(),  # type: ignore[arg-type]
         access_log=False, default_headers=[(b"date", b"now")], message_event=asyncio.Event(),
         expect_100_continue=False, keep_alive=keep_alive, on_response=lambda: None,
     )  # fmt: skip
 
 
-def answered(one: Exchange, headers: list[tuple[bytes, bytes]], *bodies: bytes, status: int = 200) -> None:
+def answered(one: RequestCycle, headers: list[tuple[bytes, bytes]], *bodies: bytes, status: int = 200) -> None:
     async def main() -> None:
         await one.send({"type": "http.response.start", "status": status, "headers": headers})
         for number, body in enumerate(bodies, 1):
@@ -60,7 +60,7 @@ def answered(one: Exchange, headers: list[tuple[bytes, bytes]], *bodies: bytes, 
 
 def test_a_whole_answer_is_one_write() -> None:
     transport = Transport()
-    one = exchange(transport)
+    one = cycle(transport)
     answered(one, HEADERS, b"hello")
     assert transport.written == [
         b"HTTP/1.1 200 OK\r\ndate: now\r\ncontent-type: text/plain\r\ncontent-length: 5\r\n\r\nhello"
@@ -72,23 +72,23 @@ def test_a_whole_answer_is_one_write() -> None:
 @pytest.mark.parametrize(("keep_alive", "more"), [(False, []), (True, [(b"connection", b"close")])])
 def test_the_last_answer_says_so_once_and_closes(keep_alive: bool, more: list[tuple[bytes, bytes]]) -> None:
     transport = Transport()
-    answered(exchange(transport, keep_alive=keep_alive), [*HEADERS, *more], b"hello")
+    answered(cycle(transport, keep_alive=keep_alive), [*HEADERS, *more], b"hello")
     assert transport.written[0].count(b"connection: close\r\n") == 1
     assert transport.closed
 
 
 def test_an_answer_to_head_has_no_body() -> None:
     transport = Transport()
-    answered(exchange(transport, "HEAD"), HEADERS, b"hello")
+    answered(cycle(transport, "HEAD"), HEADERS, b"hello")
     assert b"".join(transport.written).endswith(b"content-length: 5\r\n\r\n")
 
 
 def test_pieces_go_out_as_they_come() -> None:
     transport = Transport()
-    answered(exchange(transport), HEADERS, b"he", b"llo")
+    answered(cycle(transport), HEADERS, b"he", b"llo")
     assert b"".join(transport.written).endswith(b"\r\n\r\nhello")
     transport = Transport()
-    answered(exchange(transport), HEADERS[:1], b"he", b"llo")
+    answered(cycle(transport), HEADERS[:1], b"he", b"llo")
     data = b"".join(transport.written)
     assert b"transfer-encoding: chunked" in data
     assert data.endswith(b"\r\n\r\n2\r\nhe\r\n3\r\nllo\r\n0\r\n\r\n")
@@ -97,23 +97,23 @@ def test_pieces_go_out_as_they_come() -> None:
 @pytest.mark.parametrize("body", [b"hell", b"hello!"])
 def test_a_length_that_lies_is_an_error(body: bytes) -> None:
     with pytest.raises(RuntimeError, match="Content-Length"):
-        answered(exchange(Transport()), HEADERS, body)
+        answered(cycle(Transport()), HEADERS, body)
 
 
 def test_a_client_that_has_gone_is_sent_nothing() -> None:
     transport = Transport()
-    one = exchange(transport)
+    one = cycle(transport)
     one.disconnected = True
     answered(one, HEADERS, b"hello")
     assert not transport.written
 
 
 def test_a_body_that_takes_too_long_is_told_apart_from_a_client_that_left() -> None:
-    one = exchange(Transport(), "POST")
+    one = cycle(Transport(), "POST")
     one.body += b"half"
     one.time_out()
     assert asyncio.run(one.receive()) == {"type": "http.disconnect", TIMED_OUT: True}
-    whole = exchange(Transport(), "POST")
+    whole = cycle(Transport(), "POST")
     whole.body += b"whole"
     whole.more_body = False
     whole.time_out()

@@ -40,7 +40,7 @@ def test_twenty_reloads_fail_no_request_and_mix_no_answer(bundles, tmp_path):
     publish(bundles[1], tmp_path / "served")
     traffic = Traffic(rate=100, ramp=1, steady=24, connections=16)
     requests, sessions = made(bundles, traffic)
-    with Service(tmp_path / "served", tmp_path / "log", 2, ("--watch", "0.1")) as service:
+    with Service(tmp_path / "served", tmp_path / "log", 2, ("--reload-interval", "0.1")) as service:
         reloads = reload_under_load(service, requests, sessions, traffic, bundles, 20, K)
     assert reloads.measured.errors == 0, reloads.measured.error_kinds
     assert reloads.error is None

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from mtaw_fast.errors import UsageError
-from mtaw_fast.service.feedback_stores import FeedbackFile
-from mtaw_fast.service.recommendation_ids import PATTERN, new_id, version_in
+from mtaw_fast.service.feedback.recommendation_ids import PATTERN, new_id, version_in
+from mtaw_fast.service.feedback.stores import FeedbackFile
 from mtaw_fast.service.settings import Settings
 from tests.random_bundle import bundle_parts, save_parts
 from tests.service.running import Running, eventually, running
@@ -106,7 +106,11 @@ def test_feedback_is_kept_counted_and_never_learned(service: Running) -> None:
     assert service.metric("mtaw_feedback_total") == 32
     assert service.metric("mtaw_learned_clicks") == service.metric("mtaw_events_total") == 0
     after = good(service.ask("POST", "/v1/recommend", {"session": items[:2]}))
-    assert (after["items"], after["scores"], after["learned"]) == (before["items"], before["scores"], before["learned"])
+    assert (after["items"], after["scores"], after["log_position"]) == (
+        before["items"],
+        before["scores"],
+        before["log_position"],
+    )
 
 
 def test_a_version_that_was_never_served_is_counted_as_another(service: Running) -> None:

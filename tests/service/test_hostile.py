@@ -14,7 +14,7 @@ pytest.importorskip("uvicorn", reason="the service needs the extra 'serve'")
 pytest.importorskip("psutil", reason="starting a service in tests needs the extra 'bench'")
 
 from tests.random_bundle import bundle_parts, memory_parts, save_parts, save_random
-from tests.service.hostile import N_ITEMS, OPTIONS, TOKEN, WORKERS, Reply, attack, exchange, idle_clients, slow_clients
+from tests.service.hostile import N_ITEMS, OPTIONS, TOKEN, WORKERS, Reply, attack, cycle, idle_clients, slow_clients
 from tests.service.hostile import judged as judged
 from tests.service.hostile_cases import BIG, Case, case, request
 from tests.service.running import Running
@@ -70,7 +70,7 @@ def test_a_body_of_100_mb_is_refused_and_never_held(service):
     numbers = [number for number in range(5000) if case(number).kind == "100 MB"]
     for number in numbers:
         one = case(number)
-        reply = exchange(service.address, one)
+        reply = cycle(service.address, one)
         assert judged(one, reply) is None
         assert reply.status == 413
     assert len(numbers) >= 5
@@ -97,7 +97,7 @@ def test_a_siege_harms_no_honest_client(tmp_path):
 
 
 def test_a_good_request_is_answered_as_part_of_the_same_exchange(service):
-    reply = exchange(service.address, Case(0, "good", [request(b'{"session": ["sku-1"], "k": 3}')]))
+    reply = cycle(service.address, Case(0, "good", [request(b'{"session": ["sku-1"], "k": 3}')]))
     assert reply.status == 200
 
 

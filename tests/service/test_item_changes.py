@@ -53,11 +53,11 @@ def test_every_worker_sees_what_comes_and_goes_and_a_restart_keeps_it(
     service: Running, memory_bundle: Path, learned: Path
 ) -> None:
     before = good(service.ask("GET", "/v1/bundle"))["items"]
-    answer = change(service, ADD, items=["new-1", "new-2"], neighbours=[["sku-1", "sku-2"], ["sku-9"]])
+    answer = change(service, ADD, items=["new-1", "new-2"], neighbors=[["sku-1", "sku-2"], ["sku-9"]])
     assert answer["items"] == before + 2
     added = change(service, ADD, items=["new-3"], vectors=[[1.0] + [0.0] * 11])
     gone = change(service, REMOVE, items=["sku-5", "new-2"])
-    assert answer["position"] < added["position"] < gone["position"]
+    assert answer["log_position"] < added["log_position"] < gone["log_position"]
     two = Two(service)
     for connection in two.connections.values():
         eventually(lambda one=connection: similar(one, "new-3") is not None and "sku-5" not in similar(one, "new-3"))
@@ -70,7 +70,7 @@ def test_every_worker_sees_what_comes_and_goes_and_a_restart_keeps_it(
         assert not {"sku-5", "new-2"} & set(ranked["items"])
         assert good(ask_on(connection, "GET", "/v1/items?search=new-"))["items"] == ["new-1", "new-2", "new-3"]
     two.close()
-    assert change(service, ADD, items=["new-2"], neighbours=[["sku-9"]])["items"] == before + 2  # back again
+    assert change(service, ADD, items=["new-2"], neighbors=[["sku-9"]])["items"] == before + 2  # back again
     service.stop()
     with serving(memory_bundle, learned) as again:
         assert good(again.ask("GET", "/v1/bundle"))["items"] == before + 2
@@ -86,7 +86,7 @@ def test_every_worker_sees_what_comes_and_goes_and_a_restart_keeps_it(
 def _refusals(service: Running) -> None:
     """What is refused changes nothing."""
     before = good(service.ask("GET", "/v1/bundle"))["items"]
-    one = {"items": ["x"], "neighbours": [["sku-1"]]}
+    one = {"items": ["x"], "neighbors": [["sku-1"]]}
     for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "s3cret"}):
         for path in (ADD, REMOVE):
             reply = service.ask("POST", path, one, headers)
@@ -95,15 +95,15 @@ def _refusals(service: Running) -> None:
             refused(service.ask("POST", path, b"{not JSON", headers), 401, "unauthorized")  # before it is read
     for path, body, code in (
         (ADD, {}, "invalid_request"), (ADD, {"items": []}, "invalid_request"), (ADD, {"items": "x"}, "invalid_request"),
-        (ADD, {"items": [""], "neighbours": [["sku-1"]]}, "invalid_request"),
-        (ADD, {"items": ["y" * 513], "neighbours": [["sku-1"]]}, "invalid_request"),
+        (ADD, {"items": [""], "neighbors": [["sku-1"]]}, "invalid_request"),
+        (ADD, {"items": ["y" * 513], "neighbors": [["sku-1"]]}, "invalid_request"),
         (ADD, {**one, "more": 1}, "invalid_request"), (ADD, {"items": ["x"]}, "items_refused"),
         (ADD, {"items": ["x"], "vectors": [["1"]]}, "invalid_request"),
         (ADD, {**one, "vectors": [[1.0] * 12]}, "items_refused"), (ADD, {**one, "items": [5]}, "items_refused"),
         (ADD, {**one, "items": ["x", "z"]}, "items_refused"), (ADD, {**one, "items": ["sku-1"]}, "items_refused"),
-        (ADD, {"items": ["x", "x"], "neighbours": [["sku-1"]] * 2}, "items_refused"),
-        (ADD, {"items": ["x"], "neighbours": [["nobody"]]}, "items_refused"),
-        (ADD, {"items": ["x"], "neighbours": [[]]}, "items_refused"),
+        (ADD, {"items": ["x", "x"], "neighbors": [["sku-1"]] * 2}, "items_refused"),
+        (ADD, {"items": ["x"], "neighbors": [["nobody"]]}, "items_refused"),
+        (ADD, {"items": ["x"], "neighbors": [[]]}, "items_refused"),
         (ADD, {"items": ["x"], "vectors": [[0.0] * 12]}, "items_refused"),
         (ADD, {"items": ["x"], "vectors": [[1.0] * 3]}, "items_refused"),
         (ADD, {"items": ["x", "y"], "vectors": [[1.0] * 12, [1.0] * 3]}, "items_refused"),

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mtaw_fast.live.log import FileLog
+from mtaw_fast.online.log.file_log import FileLog
 from mtaw_fast.recommender import Recommender
 from tests.random_bundle import bundle_parts, memory_parts, save_parts
 from tests.service.conftest import N_ITEMS
@@ -27,7 +27,7 @@ from tests.service.traffic import traffic
 PAIR = ("sku-1", "sku-2")
 QUESTIONS = [["sku-1"], ["sku-2", "sku-9"], ["sku-20", "sku-21", "sku-1"]]
 SECOND = 1.0  # within which every ranking knows of a click
-PLENTY = ("--learning-limit", "item_floor=1000000")  # tests click few items, often
+PLENTY = ("--learn-limit", "item_floor=1000000")  # tests click few items, often
 
 
 class Two:
@@ -98,7 +98,7 @@ def teach(service: Running, *events: dict[str, Any]) -> str:
     """Send events; returns the position after them."""
     answer = good(service.ask("POST", "/v1/events", {"events": list(events)}))
     assert answer["accepted"] == len(events)
-    return answer["position"]
+    return answer["log_position"]
 
 
 def visitors(prefix: str, count: int, items: tuple[str, ...] = PAIR) -> list[dict[str, Any]]:
@@ -125,7 +125,7 @@ def learned(service: Running, position: str, connections: list[http.client.HTTPC
     until = time.monotonic() + SECOND
     with contextlib.ExitStack() as stack:
         for one in connections or [stack.enter_context(contextlib.closing(service.connect()))]:
-            while good(ask_on(one, "POST", "/v1/recommend", {"session": ["sku-1"]}))["learned"] < position:
+            while good(ask_on(one, "POST", "/v1/recommend", {"session": ["sku-1"]}))["log_position"] < position:
                 assert time.monotonic() < until, f"{position} was not learned within {SECOND} s"
                 time.sleep(0.01)
 
@@ -135,10 +135,10 @@ def test_what_one_worker_is_told_the_other_ranks_by(service: Running, two: Two) 
     before = rankings(there)
     answer = good(ask_on(here, "POST", "/v1/events", {"events": visitors("told-", 40)}))
     assert answer["accepted"] == 80
-    learned(service, answer["position"], [there])
+    learned(service, answer["log_position"], [there])
     after = rankings(there)
     assert after[0][1] != before[0][1], "forty visitors went from sku-1 to sku-2, and no score says so"
-    learned(service, answer["position"], [here])
+    learned(service, answer["log_position"], [here])
     assert rankings(here) == after, "two workers rank differently by the same events"
 
 
@@ -177,7 +177,7 @@ def test_a_session_that_is_deleted_leaves_no_trace(service: Running, two: Two) -
     learned(service, position, [here, there])
     assert not same(rankings(here), before)
     gone = good(service.ask("DELETE", "/v1/sessions/regrets"))
-    learned(service, gone["position"], [here, there])
+    learned(service, gone["log_position"], [here, there])
     for one in (here, there):
         assert same(rankings(one), before)
         again = good(ask_on(one, "POST", "/v1/recommend", {"session": []}))
@@ -245,7 +245,7 @@ def test_clicks_of_kept_sessions_teach(visits: Running) -> None:
         eventually(lambda: not same(rankings(connection), before), SECOND)
         eventually(lambda: visits.metric("mtaw_learned_clicks") == 80, SECOND)
         for visitor in range(40):
-            position = good(ask_on(connection, "DELETE", f"/v1/sessions/visit-{visitor}"))["position"]
+            position = good(ask_on(connection, "DELETE", f"/v1/sessions/visit-{visitor}"))["log_position"]
         learned(visits, position)
         assert same(rankings(connection), before)
         answer = good(ask_on(connection, "POST", "/v1/sessions/visit-0/click", {"items": ["sku-1"]}))
@@ -313,7 +313,7 @@ def test_a_killed_worker_loses_nothing_that_was_acknowledged_and_a_restart_knows
         replies = [(asked, reply) for one in seen for asked, reply in one.replies]
         assert {reply.status for _, reply in replies} == {200}
         acknowledged = {event["id"] for asked, _ in replies for event in asked["events"]}
-        last = max(reply.json["position"] for _, reply in replies)
+        last = max(reply.json["log_position"] for _, reply in replies)
         both = Two(service)
         learned(service, last, list(both.connections.values()))
         before = [rankings(one) for one in both.connections.values()]
@@ -334,7 +334,7 @@ def test_a_killed_worker_loses_nothing_that_was_acknowledged_and_a_restart_knows
 def test_another_bundle_learns_the_same_events_once(memory_bundle: Path, tmp_path: Path) -> None:
     folder = tmp_path / "bundle"
     shutil.copytree(memory_bundle, folder)
-    options = ("--learn", str(tmp_path / "learned"), *PLENTY, "--watch", "0.05")
+    options = ("--learn", str(tmp_path / "learned"), *PLENTY, "--reload-interval", "0.05")
     environment = {"MTAW_ADMIN_TOKEN": "s3cret"}
     with running(folder, *options, environment=environment) as service:
         position = teach(service, *visitors("once-", 20))

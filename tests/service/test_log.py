@@ -13,8 +13,8 @@ import sys
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from mtaw_fast.service.log import JsonLines
-from mtaw_fast.service.log_writer import LogWriter
+from mtaw_fast.service.observability.log_writer import LogWriter
+from mtaw_fast.service.observability.service_log import JsonLines
 from tests.service.running import Running, ask_on, eventually, running
 
 SECRET = "very-private-item"

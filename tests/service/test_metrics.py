@@ -6,11 +6,11 @@ import re
 
 import pytest
 
-from mtaw_fast.service import tallies
-from mtaw_fast.service.counters import PID, VERSION
-from mtaw_fast.service.metrics import FAMILIES, GAUGES, Metrics
+from mtaw_fast.service.observability import version_counters as version_counters
+from mtaw_fast.service.observability.counters import PID, VERSION
+from mtaw_fast.service.observability.metrics import FAMILIES, GAUGES, Metrics
+from mtaw_fast.service.observability.version_counters import version_cell, version_text
 from mtaw_fast.service.shared_memory import SharedMemory
-from mtaw_fast.service.tallies import version_cell, version_text
 from tests.service.running import Running
 
 _SERIES = re.compile(r'[a-z_]+(\{[a-z]+="[^"]*"(,[a-z]+="[^"]*")*\})? -?[0-9.e+-]+')
@@ -63,7 +63,7 @@ def test_the_text_is_well_formed(workers: list[Metrics]) -> None:
     workers[0].counters.own[PID] = 1
     workers[0].counters.own[VERSION] = version_cell("fedcba9876543210")
     lines = workers[0].text().splitlines()
-    assert len([line for line in lines if line.startswith("# TYPE")]) == len(FAMILIES) + tallies.FAMILIES + 1
+    assert len([line for line in lines if line.startswith("# TYPE")]) == len(FAMILIES) + version_counters.FAMILIES + 1
     series = [line for line in lines if not line.startswith("#")]
     assert all(_SERIES.fullmatch(line) for line in series)
     names = [line.rpartition(" ")[0] for line in series]

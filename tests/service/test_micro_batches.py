@@ -24,7 +24,7 @@ def test_answers_are_the_same_to_the_bit(tmp_path: Path) -> None:
 
     with running(folder) as service:
         with traffic(service, make, clients=12) as seen:
-            eventually(lambda: service.metric("mtaw_joint_answers_total") > 100, 60)
+            eventually(lambda: service.metric("mtaw_batched_answers_total") > 100, 60)
         assert service.metric('mtaw_stage_seconds_count{stage="joint"}') > 5
     for one in seen:
         assert not one.lost

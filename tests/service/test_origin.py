@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from mtaw_fast.service.origin import check_origin
-from mtaw_fast.service.problems import ServiceError
+from mtaw_fast.service.http.origin import check_origin
+from mtaw_fast.service.http.problems import ServiceError
 from tests.service.running import Running
 
 CLICK = {"items": ["sku-11"], "k": 3}

@@ -130,7 +130,7 @@ def test_it_works_from_the_keyboard(tab: Browser, own: Running, memory_bundle: P
     assert tab.ask(_FOCUS) == out.items[2]
     # What is similar to it, by vectors and by sessions, and back.
     tab.press("s")
-    near = "[...document.querySelectorAll('#neighbours tbody tr')].map(row => row.dataset.item)"
+    near = "[...document.querySelectorAll('#neighbors tbody tr')].map(row => row.dataset.item)"
     tab.wait(f"document.body.dataset.likened == {json.dumps(out.items[2])}")
     assert tab.ask(_FOCUS) == "similar"
     assert tab.ask(near) == rec.similar_items(out.items[2], 20).items

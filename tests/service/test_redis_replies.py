@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from mtaw_fast.cli.serve import _secret
-from mtaw_fast.service.problems import ServiceError
-from mtaw_fast.service.redis_sessions import RedisSessions
-from mtaw_fast.service.session_stores import open_sessions
+from mtaw_fast.service.http.problems import ServiceError
+from mtaw_fast.service.sessions.in_redis import RedisSessions
+from mtaw_fast.service.sessions.stores import open_sessions
 from mtaw_fast.service.settings import Settings
 from tests.service.running import eventually, running
 from tests.service.test_sessions import Redis

@@ -49,7 +49,7 @@ def folder(tmp_path: Path) -> Path:
 @pytest.fixture
 def service(folder: Path) -> Iterator[Running]:
     """Two workers that look for a new bundle often."""
-    with running(folder, "--watch", "0.05", workers=2, environment={"MTAW_ADMIN_TOKEN": "s3cret"}) as service:
+    with running(folder, "--reload-interval", "0.05", workers=2, environment={"MTAW_ADMIN_TOKEN": "s3cret"}) as service:
         yield service
 
 
@@ -76,7 +76,7 @@ def test_every_worker_takes_a_new_bundle(service: Running, folder: Path) -> None
 
 
 def test_a_bundle_that_was_replaced_is_let_go(folder: Path) -> None:
-    with running(folder, "--watch", "0.05") as service:
+    with running(folder, "--reload-interval", "0.05") as service:
         (pid,) = service.worker_pids()
 
         def held() -> set[str]:
@@ -97,7 +97,7 @@ def test_a_bundle_that_was_replaced_is_let_go(folder: Path) -> None:
 
 
 def test_on_request_they_look_at_once(folder: Path) -> None:
-    with running(folder, "--watch", "3600", workers=2, environment={"MTAW_ADMIN_TOKEN": "s3cret"}) as service:
+    with running(folder, "--reload-interval", "3600", workers=2, environment={"MTAW_ADMIN_TOKEN": "s3cret"}) as service:
         new = put(folder, 1)
         reply = reload(service)
         assert (reply.status, reply.json["result"], reply.version, reply.json["version"]) == (200, "loaded", new, new)
@@ -134,7 +134,7 @@ def test_a_damaged_bundle_is_refused_and_the_old_one_goes_on(service: Running, f
 
 
 def test_a_damaged_bundle_is_not_tried_again_and_again(folder: Path) -> None:
-    with running(folder, "--watch", "0.05") as service:
+    with running(folder, "--reload-interval", "0.05") as service:
         damage(folder)
         eventually(lambda: service.events("reload_refused"))
         tried = service.metric('mtaw_reloads_total{result="refused"}')

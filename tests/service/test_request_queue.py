@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from mtaw_fast.service.metrics import Metrics
-from mtaw_fast.service.problems import ServiceError
+from mtaw_fast.service.http.problems import ServiceError
+from mtaw_fast.service.observability.metrics import Metrics
 from mtaw_fast.service.request_queue import Joint, RequestQueue
 from mtaw_fast.service.settings import Limits
 

@@ -13,7 +13,7 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mtaw_fast.service.sessions import MemorySessions, session_bytes
+from mtaw_fast.service.sessions.in_memory import MemorySessions, session_bytes
 from tests.service.test_sessions import Clock
 
 

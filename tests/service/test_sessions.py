@@ -14,10 +14,10 @@ import pytest
 
 from mtaw_fast.errors import UsageError
 from mtaw_fast.recommender import Recommender
-from mtaw_fast.service.problems import ServiceError
-from mtaw_fast.service.redis_sessions import RedisSessions
-from mtaw_fast.service.session_stores import open_sessions
-from mtaw_fast.service.sessions import MemorySessions
+from mtaw_fast.service.http.problems import ServiceError
+from mtaw_fast.service.sessions.in_memory import MemorySessions
+from mtaw_fast.service.sessions.in_redis import RedisSessions
+from mtaw_fast.service.sessions.stores import open_sessions
 from mtaw_fast.service.settings import Settings
 from tests.service.conftest import BIG
 from tests.service.running import Running, eventually, running
@@ -104,7 +104,7 @@ def test_a_click_is_answered_with_the_ranking_of_the_whole_session(text_service:
     assert (answer["items"], answer["scores"]) == (out.items, out.scores.tolist())
     assert (answer["clicks"], answer["unknown"], answer["repeats"]) == (3, ["nobody"], [False] * 5)
     assert answer["timings"]["encode"] > 0
-    eventually(lambda: text_service.metric("mtaw_live_sessions") >= 2)
+    eventually(lambda: text_service.metric("mtaw_sessions") >= 2)
 
 
 def test_a_service_keeps_the_last_clicks(text_service: Running, text_bundle: Path) -> None:
@@ -119,7 +119,7 @@ def test_sessions_in_memory_expire(text_bundle: Path) -> None:
     with running(text_bundle, "--sessions", "memory", "--session-ttl", "0.3") as service:
         assert click(service, "a", "sku-11")["clicks"] == 1
         assert click(service, "a", "sku-12")["clicks"] == 2
-        eventually(lambda: service.metric("mtaw_live_sessions") == 0)
+        eventually(lambda: service.metric("mtaw_sessions") == 0)
         assert click(service, "a", "sku-12")["clicks"] == 1
 
 
@@ -129,8 +129,8 @@ def test_sessions_in_memory_take_no_more_than_they_may(text_bundle: Path) -> Non
             assert click(service, f"visit-{number}", "sku-11", "x" * 200)["clicks"] == 2
         assert click(service, "visit-0", "sku-12")["clicks"] == 1
         assert click(service, "visit-19", "sku-12")["clicks"] == 3
-        eventually(lambda: service.metric("mtaw_live_sessions") > 1)
-        assert 0 < service.metric("mtaw_live_sessions_bytes") <= 5000
+        eventually(lambda: service.metric("mtaw_sessions") > 1)
+        assert 0 < service.metric("mtaw_sessions_bytes") <= 5000
 
 
 class Redis:

@@ -14,7 +14,7 @@ import pytest
 
 from mtaw_fast.cli import main
 from mtaw_fast.errors import UsageError
-from mtaw_fast.live.settings import LearningSettings
+from mtaw_fast.online.settings import LearningSettings
 from mtaw_fast.recommender import Recommender
 from mtaw_fast.service.bundles import Bundles, place_of
 from mtaw_fast.service.settings import Settings
@@ -53,7 +53,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def service(folder: Path) -> Iterator[Running]:
     """Two workers that serve both."""
-    with both(folder, "--feedback", str(folder / "told.jsonl"), "--watch", "0.05") as service:
+    with both(folder, "--feedback", str(folder / "told.jsonl"), "--reload-interval", "0.05") as service:
         yield service
 
 
@@ -138,7 +138,7 @@ def test_metrics_and_feedback_are_by_bundle(service: Running) -> None:
 def test_restarts_workers_and_reloads_change_nobodys_bundle(tmp_path: Path) -> None:
     old, new = save(tmp_path / "old", 0), save(tmp_path / "new", 1)
     arms = {name: "new" if place_of(name) >= 0.75 else "old" for name in NAMES}
-    with both(tmp_path, "--watch", "0.05", "--sessions", "memory", workers=1) as service:
+    with both(tmp_path, "--reload-interval", "0.05", "--sessions", "memory", workers=1) as service:
         assert {name: arm(service, name) for name in NAMES} == arms
         kept = {name: good(service.ask("POST", f"/v1/sessions/{name}/click", {"items": ["sku-3"]})) for name in NAMES}
         assert {name: answer["bundle"] for name, answer in kept.items()} == arms
@@ -165,7 +165,7 @@ def test_restarts_workers_and_reloads_change_nobodys_bundle(tmp_path: Path) -> N
 def test_a_look_that_was_asked_for_is_one_look_at_each_bundle(tmp_path: Path) -> None:
     save(tmp_path / "old", 0)
     save(tmp_path / "new", 1)
-    with both(tmp_path, "--watch", "60", workers=1) as service:
+    with both(tmp_path, "--reload-interval", "60", workers=1) as service:
         damage(tmp_path / "old")
         refused(service.ask("POST", "/admin/reload", headers=TOKEN), 409, "bundle_refused")
         newer = save(tmp_path / "new", 2)
@@ -179,7 +179,7 @@ def test_a_look_that_was_asked_for_is_one_look_at_each_bundle(tmp_path: Path) ->
 def test_a_bundle_with_other_ids_is_not_taken_beside(tmp_path: Path) -> None:
     save(tmp_path / "old", 0)
     save(tmp_path / "new", 1)
-    with both(tmp_path, "--watch", "0.05", workers=1) as service:
+    with both(tmp_path, "--reload-interval", "0.05", workers=1) as service:
         save(tmp_path / "new", 1, text=False)
         answer = service.ask("POST", "/admin/reload", headers=TOKEN)
         refused(answer, 409, "bundle_refused")

@@ -12,7 +12,7 @@ import pytest
 
 from mtaw_fast.data.item_ids import ItemIds
 from mtaw_fast.recommender import Recommender
-from mtaw_fast.service.item_search import find_ids
+from mtaw_fast.service.routes.item_search import find_ids
 from tests.random_bundle import bundle_parts, save_parts
 from tests.service.conftest import BIG, INT_IDS, N_ITEMS, ODD_IDS
 from tests.service.running import Running, running
@@ -123,7 +123,7 @@ def test_search_finds_what_looking_at_every_id_finds(tmp_path: Path) -> None:
 
 def test_search_finds_what_came_while_serving(tmp_path: Path) -> None:
     words = _catalog(tmp_path / "bundle", ["old-a", "old-b", "other"])
-    words.add_items(["old-new"], neighbours=[["old-a"]])
+    words.add_items(["old-new"], neighbors=[["old-a"]])
     words.remove_items(["old-a"])
     assert find_ids(words, "old", 9, lambda: None) == ["old-a", "old-b", "old-new"]  # a click on it is still known
     assert find_ids(words, "old-new", 9, lambda: None) == ["old-new"]

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from mtaw_fast.service import refusal as refusal_module
-from mtaw_fast.service.refusal import Refuser, begin_no_connections, refusal
+from mtaw_fast.service.http import graceful_drain as refusal_module
+from mtaw_fast.service.http.graceful_drain import GracefulDrain, begin_no_connections, refusal
 from tests.service.running import eventually, running
 from tests.service.stops import Stopped, stop_under_load
 from tests.service.test_slow_clients import BODY, HEAD, rest
@@ -30,7 +30,10 @@ def test_stops_under_load_cut_nobody(text_bundle: Path, tmp_path: Path, workers:
 
 
 def test_while_a_worker_ends_what_it_has_who_comes_is_told(text_bundle: Path) -> None:
-    with running(text_bundle, "--grace", "4", "--read-timeout", "60") as service, contextlib.ExitStack() as stack:
+    with (
+        running(text_bundle, "--shutdown-timeout", "4", "--read-timeout", "60") as service,
+        contextlib.ExitStack() as stack,
+    ):
         half, kept = stack.enter_context(service.raw()), stack.enter_context(service.raw())
         half.sendall(HEAD + BODY[:5])
         kept.sendall(HEAD + BODY)
@@ -65,7 +68,7 @@ def test_the_kernel_begins_no_connection_and_hands_over_what_it_has() -> None:
         begin_no_connections(listener)
         with pytest.raises(TimeoutError):
             socket.create_connection(address, timeout=0.3)
-        refuser = Refuser(listener, refusal(VERSION))
+        refuser = GracefulDrain(listener, refusal(VERSION))
         refuser.turn(1)
     refuser.finish()
     answer = rest(waiting)
@@ -78,7 +81,7 @@ def test_a_client_that_goes_on_sending_gets_the_refusal_all_the_same() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         client = socket.create_connection(listener.getsockname())
         client.sendall(b"POST / HTTP/1.1\r\nContent-Length: 300000\r\n\r\n")
-        refuser = Refuser(listener, refusal(VERSION))
+        refuser = GracefulDrain(listener, refusal(VERSION))
         refuser.turn(1)
         refuser.turn(1)
         for _ in range(30):
@@ -93,7 +96,7 @@ def test_a_client_that_goes_on_sending_gets_the_refusal_all_the_same() -> None:
 def test_one_that_makes_room_in_the_turn_in_which_it_speaks_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(refusal_module, "most_connections", lambda _: 1)
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        refuser = Refuser(listener, refusal(VERSION))
+        refuser = GracefulDrain(listener, refusal(VERSION))
         first = socket.create_connection(listener.getsockname())
         refuser.turn(1)
         second = socket.create_connection(listener.getsockname())

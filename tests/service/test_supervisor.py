@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from mtaw_fast.service import supervisor
-from mtaw_fast.service.counters import HEARTBEAT
-from mtaw_fast.service.metrics import Metrics
+from mtaw_fast.service.observability.counters import HEARTBEAT
+from mtaw_fast.service.observability.metrics import Metrics
 from mtaw_fast.service.settings import Settings
 from tests.service.running import eventually, running
 
@@ -147,7 +147,7 @@ def test_a_stuck_worker_is_replaced(text_bundle: Path) -> None:
 def test_a_worker_that_cannot_start_again_leaves_the_others_at_work(tmp_path: Path, text_bundle: Path) -> None:
     folder = tmp_path / "bundle"
     folder.symlink_to(text_bundle)
-    with running(folder, "--watch", "3600", workers=2) as service:
+    with running(folder, "--reload-interval", "3600", workers=2) as service:
         folder.unlink()
         victim = min(service.worker_pids())
         os.kill(victim, signal.SIGKILL)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from mtaw_fast.service.counters import VERSION
-from mtaw_fast.service.metrics import Metrics
-from mtaw_fast.service.tallies import WIDTH, Tallies, added_up, read, version_cell
+from mtaw_fast.service.observability.counters import VERSION
+from mtaw_fast.service.observability.metrics import Metrics
+from mtaw_fast.service.observability.version_counters import WIDTH, VersionCounters, added_up, read, version_cell
 
 
 def name(number: int) -> str:
@@ -21,17 +21,17 @@ def cells() -> memoryview:
 
 
 def test_a_worker_that_takes_over_a_row_counts_on(cells: memoryview) -> None:
-    one = Tallies(cells)
+    one = VersionCounters(cells)
     one.serve(name(1))
     one.add(name(1), "shown", 3)
-    again = Tallies(cells)
+    again = VersionCounters(cells)
     assert again.knows(name(1))
     again.add(name(1), "shown", 4)
     assert read(cells) == {name(1): [0, 0, 7, 0, 0]}
 
 
 def test_the_version_served_longest_ago_makes_room_and_sums_stay(cells: memoryview) -> None:
-    one = Tallies(cells)
+    one = VersionCounters(cells)
     for number in range(1, 41):
         one.serve(name(number))
         one.serve(name(1))  # is served all the time
@@ -57,7 +57,7 @@ def test_a_bundle_beside_one_that_is_often_replaced_keeps_its_cells() -> None:
     for number in range(1, 40):  # a night each
         row[VERSION] = version_cell(name(number))
         worker.serve(name(number))
-    worker.tally(steady, "answers", 5)
+    worker.count_by_version(steady, "answers", 5)
     assert f'mtaw_bundle_answers_total{{version="{steady}"}} 5' in worker.text()
     assert 'version="other"' not in worker.text()
 
@@ -66,9 +66,9 @@ def test_a_version_that_another_worker_serves_is_known() -> None:
     shared = Metrics.make(2)
     first, second = (Metrics.open(shared, 2, row) for row in range(2))
     first.serve(name(7))
-    second.tally_told(name(7), {"shown": 4, "clicked": 1})
-    second.tally_told(name(8), {"shown": 2})
-    first.tally(name(7), "shown", 4)
+    second.count_first_by_version(name(7), {"shown": 4, "clicked": 1})
+    second.count_first_by_version(name(8), {"shown": 2})
+    first.count_by_version(name(7), "shown", 4)
     for worker in (first, second):
         text = worker.text()
         assert f'mtaw_click_through_rate{{version="{name(7)}"}} 0.125000' in text

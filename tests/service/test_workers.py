@@ -18,7 +18,7 @@ import pytest
 from mtaw_fast.cli import main, serve
 from mtaw_fast.service.app import make_app
 from mtaw_fast.service.bundles import Bundles
-from mtaw_fast.service.metrics import Metrics
+from mtaw_fast.service.observability.metrics import Metrics
 from mtaw_fast.service.reload import Reloader
 from mtaw_fast.service.request_queue import RequestQueue
 from mtaw_fast.service.settings import Settings
@@ -132,7 +132,10 @@ def test_a_worker_that_shuts_down_is_not_ready(text_bundle: Path, tmp_path: Path
 
 
 def test_it_does_not_wait_for_ever_at_shutdown(text_bundle: Path) -> None:
-    with running(text_bundle, "--grace", "1", "--read-timeout", "60") as service, service.raw() as connection:
+    with (
+        running(text_bundle, "--shutdown-timeout", "1", "--read-timeout", "60") as service,
+        service.raw() as connection,
+    ):
         connection.sendall(b"POST /v1/recommend HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n")
         eventually(lambda: service.ask("GET", "/healthz").status == 200)
         service.process.terminate()
@@ -184,9 +187,9 @@ def test_what_cannot_start_says_why(tmp_path: Path, text_bundle: Path, text_serv
         (["--max-k", "0"], "--max-k must be above 0"),
         (["--micro-batch", "0"], "--micro-batch must be above 0"),
         (["--deadline", "nan"], "--deadline must be above 0 and finite"),
-        (["--grace", "inf"], "--grace must be above 0 and finite"),
+        (["--shutdown-timeout", "inf"], "--shutdown-timeout must be above 0 and finite"),
         (["--port", "70000"], "0..65535"),
-        (["--watch", "0"], "--watch must be above 0"),
+        (["--reload-interval", "0"], "--reload-interval must be above 0"),
         (["--max-sessions-bytes", "0"], "--max-sessions-bytes must be above 0"),
         (["--sessions", "disk"], "redis:// address"),
         (["--sessions", "redis://h:6379/0?no_such_option=1&password=x"], "--sessions-password-file"),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mtaw_fast.storage.cpus import usable_cpus
+from mtaw_fast.system.cpus import usable_cpus
 
 
 @pytest.fixture(autouse=True)

@@ -16,9 +16,9 @@ import pytest
 
 from mtaw_fast.bundle import Bundle
 from mtaw_fast.errors import BundleError, DataError, UsageError
-from mtaw_fast.storage import held as held_module
-from mtaw_fast.storage.held import hold, named
-from mtaw_fast.storage.tensorfile import map_tensors, write_tensors
+from mtaw_fast.storage import sealed_file as held_module
+from mtaw_fast.storage.sealed_file import named, open_sealed
+from mtaw_fast.storage.tensor_file import map_tensors, write_tensors
 from tests.random_bundle import save_random
 
 SERVE = """
@@ -50,7 +50,7 @@ def served(folder: Path, mapping: str) -> subprocess.Popen[str]:
 def test_a_bundle_copied_over_a_served_one(tmp_path: Path, mapping: str, survives: bool) -> None:
     """Files of the old bundle's names are cut short in place, as `cp` does. Mapped files end the process: the switch
     does what it says, and the test can fail."""
-    save_random(tmp_path / "served", n_items=20_000, max_len=6)
+    save_random(tmp_path / "served", n_items=20_000, max_session_length=6)
     process = served(tmp_path / "served", mapping)
     for path in (tmp_path / "served").iterdir():
         os.truncate(path, 0)
@@ -63,7 +63,7 @@ def test_a_bundle_copied_over_a_served_one(tmp_path: Path, mapping: str, survive
 
 def test_workers_share_one_copy(tmp_path: Path) -> None:
     """Two processes that start together with the same parent, and the parent: the same memory, found through /proc."""
-    save_random(tmp_path / "bundle", n_items=2_000, max_len=6)
+    save_random(tmp_path / "bundle", n_items=2_000, max_session_length=6)
     workers = [served(tmp_path / "bundle", "copy") for _ in range(2)]
     try:
         copies = [inodes(worker.pid) for worker in workers]
@@ -85,7 +85,7 @@ def inodes(process: int) -> set[int]:
 def test_threads_share_one_copy(tmp_path: Path) -> None:
     write_tensors(tmp_path / "file", {"a": np.arange(5_000_000)})
     found: list[np.ndarray] = []
-    threads = [threading.Thread(target=lambda: found.append(hold(tmp_path / "file").data)) for _ in range(4)]
+    threads = [threading.Thread(target=lambda: found.append(open_sealed(tmp_path / "file").data)) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -112,11 +112,11 @@ def test_a_copy_stays_what_it_was_and_goes_with_its_last_array(tmp_path: Path) -
 def test_a_library_that_opens_files_itself_reads_the_copy(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"as it was")
-    held = hold(path)
+    held = open_sealed(path)
     path.write_bytes(b"changed")
     with named(held) as name:
         assert name.read_bytes() == b"as it was"
-    mapped = hold(path, mapping="map")
+    mapped = open_sealed(path, mapping="map")
     with named(mapped) as name:
         assert name == path
 
@@ -135,7 +135,7 @@ def test_a_file_cut_short_while_it_is_copied_is_refused_by_name(
 
     monkeypatch.setattr(held_module.os, "sendfile", sendfile)
     with pytest.raises(DataError, match=rf"{path} changed while it was being read"):
-        hold(path)
+        open_sealed(path)
 
 
 def test_a_file_written_while_it_is_copied_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -151,7 +151,7 @@ def test_a_file_written_while_it_is_copied_is_refused(tmp_path: Path, monkeypatc
 
     monkeypatch.setattr(held_module.os, "sendfile", sendfile)
     with pytest.raises(DataError, match="changed while it was being read"):
-        hold(path)
+        open_sealed(path)
 
 
 @pytest.mark.parametrize("taken", ["unlinked", "replaced"])
@@ -173,7 +173,7 @@ def test_a_file_that_loses_its_name_while_it_is_copied_is_copied(
         return real(out, source, offset, count)
 
     monkeypatch.setattr(held_module.os, "sendfile", sendfile)
-    assert hold(path).data.tobytes() == b"x" * 3000
+    assert open_sealed(path).data.tobytes() == b"x" * 3000
 
 
 def open_files() -> Counter[str]:
@@ -192,26 +192,26 @@ def test_no_memory_for_a_copy_is_one_line(tmp_path: Path, monkeypatch: pytest.Mo
     with pytest.raises(
         DataError, match=r"cannot copy .*file \(3,000 bytes\) into memory: No space left.*MTAW_MAPPING=map"
     ):
-        hold(path)
+        open_sealed(path)
     assert not open_files() - before
-    assert len(hold(path, mapping="map").data) == 3000
+    assert len(open_sealed(path, mapping="map").data) == 3000
 
 
 def test_where_proc_shows_nothing_every_process_has_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"x" * 3000)
     monkeypatch.setattr(held_module, "_from_siblings", lambda name: None)
-    assert hold(path).data.tobytes() == path.read_bytes()
+    assert open_sealed(path).data.tobytes() == path.read_bytes()
 
 
 def test_other_mappings_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"x")
     with pytest.raises(UsageError, match="mapping='mmap' is none of copy, map"):
-        hold(path, mapping="mmap")
+        open_sealed(path, mapping="mmap")
     monkeypatch.setenv("MTAW_MAPPING", "no")
     with pytest.raises(UsageError, match="MTAW_MAPPING='no' is none of"):
-        hold(path)
+        open_sealed(path)
 
 
 def test_what_is_no_regular_file_of_the_stated_size_is_refused_at_once(tmp_path: Path) -> None:
@@ -221,9 +221,9 @@ def test_what_is_no_regular_file_of_the_stated_size_is_refused_at_once(tmp_path:
     os.truncate(tmp_path / "sparse", 1 << 40)
     for name, why in (("pipe", "no regular file"), (".", "no regular file"), ("none", "is missing")):
         with pytest.raises(DataError, match=why):
-            hold(tmp_path / name)
+            open_sealed(tmp_path / name)
     with pytest.raises(DataError, match="is damaged: it has 1,099,511,627,776 bytes, not 12"):
-        hold(tmp_path / "sparse", size=12)
+        open_sealed(tmp_path / "sparse", size=12)
     with pytest.raises(DataError, match="not a whole safetensors file"):
         map_tensors(tmp_path / "sparse")
     write_tensors(tmp_path / "long", {"a": np.arange(9)})
@@ -235,7 +235,7 @@ def test_what_is_no_regular_file_of_the_stated_size_is_refused_at_once(tmp_path:
 @pytest.mark.parametrize("part", ["manifest", "weights", "ids"])
 @pytest.mark.parametrize("verify", [True, False])
 def test_bundles_with_pipes_or_sparse_parts_are_refused_at_once(tmp_path: Path, part: str, verify: bool) -> None:
-    save_random(tmp_path / "bundle", n_items=50, max_len=6)
+    save_random(tmp_path / "bundle", n_items=50, max_session_length=6)
     path = next((tmp_path / "bundle").glob(f"{'items' if part == 'ids' else part}*"))
     whole = path.read_bytes()
     path.unlink()

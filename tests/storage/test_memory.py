@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mtaw_fast.storage.memory import available_memory, peak_memory
+from mtaw_fast.system.memory_use import available_memory, peak_memory
 
 MACHINE = "MemTotal:  8000 kB\nMemFree:  10 kB\nMemAvailable:  4000 kB\n"
 
@@ -42,7 +42,7 @@ def test_a_system_that_tells_nothing(tmp_path: Path) -> None:
 def test_the_peak_is_what_a_process_held(tmp_path: Path) -> None:
     """Of a process of its own: what this one has held is any number."""
     code = """if True:
-        from mtaw_fast.storage.memory import peak_memory
+        from mtaw_fast.system.memory_use import peak_memory
         before = peak_memory()
         held = bytearray(b"x") * (200 << 20)
         print(before, peak_memory())
@@ -60,7 +60,7 @@ def test_freed_memory_goes_back_to_the_system() -> None:
     """Blocks too small for maps of their own, below one that stays: glibc keeps them until it is asked."""
     code = """
 import numpy as np
-from mtaw_fast.storage.memory import give_back_freed
+from mtaw_fast.system.memory_use import give_back_freed
 
 def anonymous():
     lines = open("/proc/self/status").read().splitlines()

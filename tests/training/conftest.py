@@ -34,7 +34,7 @@ def ring_dataset() -> Dataset:
 
 
 def small_config() -> Config:
-    return Config(d=16, epochs=4, batch_prefixes=64, lr=3e-2, validation=0.1, patience=0)
+    return Config.of(embedding_dim=16, epochs=4, batch_prefixes=64, lr=3e-2, validation_fraction=0.1, patience=0)
 
 
 def memory_config() -> Config:

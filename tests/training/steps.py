@@ -8,8 +8,8 @@ import torch
 
 from mtaw_fast.config import Config
 from mtaw_fast.model.mtaw import MTAW
-from mtaw_fast.training.batch import Batch
-from mtaw_fast.training.batching import epoch_batches
+from mtaw_fast.training.encoder.batch import Batch
+from mtaw_fast.training.encoder.batching import epoch_batches
 from tests.training.conftest import N_ITEMS, ring_sessions, small_config
 
 CPU = torch.device("cpu")
@@ -30,5 +30,5 @@ def batches(config: Config, min_prefix: int = 1) -> list[Batch]:
     """Every batch of an epoch of SESSIONS, of several sizes."""
     samples = SESSIONS.lengths - min_prefix
     usable = SESSIONS.select((samples > 0).nonzero()[0])
-    numbers = epoch_batches(samples[samples > 0], config.batch_prefixes, 0, 1)
+    numbers = epoch_batches(samples[samples > 0], config.optimizer.batch_prefixes, 0, 1)
     return [Batch.of(usable.select(chosen), min_prefix, CPU) for chosen in numbers]

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mtaw_fast.training.batching import epoch_batches
+from mtaw_fast.training.encoder.batching import epoch_batches
 
 lengths_strategy = st.lists(st.integers(1, 40), min_size=0, max_size=300).map(lambda x: np.array(x, dtype=np.int64))
 

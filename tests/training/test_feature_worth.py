@@ -12,7 +12,7 @@ from mtaw_fast.config import Config
 from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.data.sessions import Samples, Sessions
 from mtaw_fast.training import TrainedModel, train
-from mtaw_fast.training.feature_worth import feature_worth
+from mtaw_fast.training.ranker.feature_importance import feature_importance
 from mtaw_fast.training.served_metrics import served_metrics
 from tests.training.conftest import N_ITEMS, memory_config, ring_dataset
 
@@ -39,7 +39,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> TrainedModel:
 
 
 def test_the_whole_is_what_serves(trained: TrainedModel) -> None:
-    found = feature_worth(trained.model, SAMPLES, most=10_000)
+    found = feature_importance(trained.model, SAMPLES, most=10_000)
     assert found["samples"] == len(SAMPLES)
     served = served_metrics(trained.model, SAMPLES)
     for name, value in found["metrics"].items():
@@ -47,7 +47,7 @@ def test_the_whole_is_what_serves(trained: TrainedModel) -> None:
 
 
 def test_a_feature_without_a_weight_is_worth_nothing_and_some_are_worth_something(trained: TrainedModel) -> None:
-    worth = feature_worth(trained.model, SAMPLES)["features"]
+    worth = feature_importance(trained.model, SAMPLES)["features"]
     assert trained.model.ranker_net is not None
     assert set(worth) == set(trained.model.ranker_net.features)
     assert worth["rec_all"] == {"P@20": 0, "MRR@20": 0}
@@ -59,22 +59,22 @@ def test_a_feature_without_a_weight_is_worth_nothing_and_some_are_worth_somethin
 def test_it_equals_a_ranker_whose_weights_on_the_feature_are_taken_away(trained: TrainedModel) -> None:
     model = trained.model
     assert model.ranker_net is not None
-    found = feature_worth(model, SAMPLES)
+    found = feature_importance(model, SAMPLES)
     for name in list(found["features"])[:3]:
         scale = model.ranker_net.scale.copy()
-        scale[model.ranker_net.features.index(name)] = 0  # standardised, the feature is 0: its mean
+        scale[model.ranker_net.features.index(name)] = 0  # standardized, the feature is 0: its mean
         without = served_metrics(replace(model, ranker_net=replace(model.ranker_net, scale=scale)), SAMPLES)
         expected = found["metrics"]["MRR@20"] - without["MRR@20"]
         assert found["features"][name]["MRR@20"] == pytest.approx(expected, abs=100 / len(SAMPLES))
 
 
 def test_many_samples_are_spread_evenly(trained: TrainedModel) -> None:
-    assert feature_worth(trained.model, SAMPLES, most=7)["samples"] == 7
+    assert feature_importance(trained.model, SAMPLES, most=7)["samples"] == 7
 
 
 def test_a_training_keeps_it_with_intervals(trained: TrainedModel) -> None:
     record = trained.record()
-    assert record["feature_worth"]["samples"] > 0
+    assert record["feature_importance"]["samples"] > 0
     for name, (low, high) in record["validation_intervals"].items():
         assert low <= record["validation"][name] <= high
         assert isinstance(np.float64(low), float)
@@ -82,5 +82,5 @@ def test_a_training_keeps_it_with_intervals(trained: TrainedModel) -> None:
 
 def test_without_a_memory_there_is_none(ring: Dataset, small: Config, tmp_path: Path) -> None:
     found = train(ring, replace(small, epochs=1), tmp_path / "run", refit=False).record()
-    assert found["feature_worth"] is None
+    assert found["feature_importance"] is None
     assert found["validation_intervals"] is None

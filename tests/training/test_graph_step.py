@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from mtaw_fast.training.graph_step import GraphStep
-from mtaw_fast.training.static_step import StaticStep
+from mtaw_fast.training.steps.cuda_graph_step import GraphStep
+from mtaw_fast.training.steps.static_step import StaticStep
 from tests.training.steps import batches, new_model, still_config
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="CUDA graphs need a GPU")

@@ -26,7 +26,7 @@ from mtaw_fast.training import train
 def test_training_comes_near_the_best_achievable_ranking(tmp_path: Path, settings: dict[str, Any]) -> None:
     dataset = dataclasses.replace(generate(n_items=400, n_sessions=6000, seed=5), fingerprint="synthetic")
     best = oracle(dataset).best_precision(dataset.test, 20)
-    config = Config(**{"d": 48, "epochs": 8, "batch_prefixes": 256, "lr": 4e-3, **settings})
+    config = Config.of(**{"d": 48, "epochs": 8, "batch_prefixes": 256, "lr": 4e-3, **settings})
     train(dataset, config, tmp_path / "run").save(tmp_path / "bundle", dataset)
     reached = evaluate(Recommender.load(tmp_path / "bundle"), dataset.test).metrics["P@20"]
     simple = [

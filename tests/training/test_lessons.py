@@ -1,4 +1,4 @@
-"""The lessons of a slice: asked of what serves, before it is learned, and of nothing that comes later."""
+"""The ranker_dataset of a slice: asked of what serves, before it is learned, and of nothing that comes later."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from mtaw_fast.kernels.native.memory_query import Dense, feature_names
 from mtaw_fast.memory import MemoryTables
 from mtaw_fast.memory.settings import query_settings
 from mtaw_fast.memory.trends import TrendTables
-from mtaw_fast.model.item_vectors import mean_norm, normalised
+from mtaw_fast.model.item_vectors import mean_norm, normalized
 from mtaw_fast.ranking.encoders import NativeEncoder
-from mtaw_fast.ranking.retrieval import ScanIndex
-from mtaw_fast.training.lessons import Lessons, go_through
-from mtaw_fast.training.memory_ranker import DrawnCandidates, RankerFit, fit_ranker
-from mtaw_fast.training.memory_slice import build_tables
-from mtaw_fast.training.passage import Passage, evenly
+from mtaw_fast.ranking.retrieval import NativeIndex
+from mtaw_fast.training.ranker.dataset import RankerDataset, go_through
+from mtaw_fast.training.ranker.fitting import DrawnCandidates, RankerFit, fit_ranker
+from mtaw_fast.training.ranker.fraction import build_tables
+from mtaw_fast.training.ranker.replay_order import ReplayOrder, evenly
 from mtaw_fast.training.reporting import Silent
 from tests.random_bundle import random_weights
 
 N = 40
-CONFIG = Config(d=8, memory=True, dense_candidates=N, lesson_clicks=16, lesson_seconds=60.0)
+CONFIG = Config.of(embedding_dim=8, enabled=True, dense_candidates=N, prequential_chunk=16, prequential_seconds=60.0)
 WEIGHTS = random_weights(CONFIG, N)
 
 
@@ -51,14 +51,14 @@ BEFORE = drawn(1, 60, items=N - 8)  # the last eight items come with the slice
 
 def lessons_of(
     slice_: Sessions, tmp_path: Path, config: Config = CONFIG, since: int | None = None, trends: bool = False
-) -> Lessons:
+) -> RankerDataset:
     tables = build_tables(config, BEFORE, N)
     past = TrendTables.build(BEFORE, 10_000 * np.arange(len(BEFORE.items)), N) if trends else None
     return go_through(config, tables, slice_, 1, WEIGHTS, tmp_path, "ranker", Silent(), since, past)
 
 
-def rows_of(lessons: Lessons, count: int) -> list[tuple[list[int], np.ndarray]]:
-    ids, values = lessons.batch(np.arange(count))
+def rows_of(ranker_dataset: RankerDataset, count: int) -> list[tuple[list[int], np.ndarray]]:
+    ids, values = ranker_dataset.batch(np.arange(count))
     return [(row[row >= 0].tolist(), some[row >= 0]) for row, some in zip(ids, values, strict=True)]
 
 
@@ -73,7 +73,7 @@ def reference(slice_: Sessions, chunks: list[np.ndarray]) -> list[tuple[int, lis
     base = np.where(known[:, None], WEIGHTS["item_embedding"], np.float32(0))
     norm = np.float32(mean_norm(base))
     for chunk in chunks:
-        catalog, embedding = normalised(base), base.copy()
+        catalog, embedding = normalized(base), base.copy()
         for item, vector in vectors.items():
             catalog[item], embedding[item] = vector, vector * norm
         asked = [click for click in chunk.tolist() if click > begin_of[click]]
@@ -81,12 +81,16 @@ def reference(slice_: Sessions, chunks: list[np.ndarray]) -> list[tuple[int, lis
         if asked:
             prefixes = Sessions.from_lists([slice_.items[begin_of[click] : click] for click in asked])
             queries = NativeEncoder(CONFIG, {**WEIGHTS, "item_embedding": embedding}).encode(prefixes)
-            ids, logits = ScanIndex(catalog).search(queries, N, Filter(known | (clicks > 0)), scale=CONFIG.scale)
+            ids, logits = NativeIndex(catalog).search(
+                queries, N, Filter(known | (clicks > 0)), scale=CONFIG.model.scale
+            )
             begins, ends = prefixes.offsets[:-1], prefixes.offsets[1:]
             for row, click in enumerate(asked):
                 others = without(so_far, prefixes[row])
                 rebuilt = MemoryTables.build(Sessions.concatenate([BEFORE, others]), N, tables.settings)
-                one = Dense(queries[row : row + 1], ids[row : row + 1], logits[row : row + 1], catalog, CONFIG.scale)
+                one = Dense(
+                    queries[row : row + 1], ids[row : row + 1], logits[row : row + 1], catalog, CONFIG.model.scale
+                )
                 chosen, values = rebuilt.queries(N, query_settings(CONFIG)).features(
                     prefixes.items, begins[row : row + 1], ends[row : row + 1], one
                 )
@@ -94,7 +98,7 @@ def reference(slice_: Sessions, chunks: list[np.ndarray]) -> list[tuple[int, lis
                 if slice_.items[click] in chosen[0]:
                     found.append((int(slice_.items[click]), chosen[0][there].tolist(), values[0][there]))
         learned += chunk.tolist()
-        rows = MemoryTables.build(of_clicks(slice_, learned), N, replace(tables.settings, max_neighbours=0))
+        rows = MemoryTables.build(of_clicks(slice_, learned), N, replace(tables.settings, max_neighbors=0))
         for item in slice_.items[chunk].tolist():
             clicks[item] += not known[item]
         for item in np.unique(slice_.items[chunk]).tolist():
@@ -121,7 +125,7 @@ def of_clicks(slice_: Sessions, clicks: list[int]) -> Sessions:
 
 
 def catalog_with(base: np.ndarray, vectors: dict[int, np.ndarray]) -> np.ndarray:
-    catalog = normalised(base)
+    catalog = normalized(base)
     for item, vector in vectors.items():
         catalog[item] = vector
     return catalog
@@ -130,7 +134,7 @@ def catalog_with(base: np.ndarray, vectors: dict[int, np.ndarray]) -> np.ndarray
 def evidence(rows: MemoryTables, item: int, catalog: np.ndarray) -> np.ndarray:
     begin, end = rows.row_offsets[item : item + 2]
     values = (rows.values[begin:end].astype(np.uint32) << 16).view(np.float32)
-    total = (values[:, 1] + values[:, 2]).astype(np.float64) @ catalog[rows.neighbours[begin:end]].astype(np.float64)
+    total = (values[:, 1] + values[:, 2]).astype(np.float64) @ catalog[rows.neighbors[begin:end]].astype(np.float64)
     length = np.sqrt(total @ total)
     return (total / length if length else total).astype(np.float32)
 
@@ -138,14 +142,14 @@ def evidence(rows: MemoryTables, item: int, catalog: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("timed", [False, True])
 def test_a_lesson_is_what_serving_would_ask_at_its_moment(tmp_path: Path, timed: bool) -> None:
     slice_ = drawn(2, 30, timed=timed)
-    passage = Passage.of(slice_, CONFIG.lesson_clicks, 60_000)
-    expected = reference(slice_, np.split(passage.clicks, passage.bounds[1:-1]))
-    lessons = lessons_of(slice_, tmp_path)
-    assert lessons.targets.tolist() == [target for target, _, _ in expected]
+    order_of_replay = ReplayOrder.of(slice_, CONFIG.ranker.prequential_chunk, 60_000)
+    expected = reference(slice_, np.split(order_of_replay.clicks, order_of_replay.bounds[1:-1]))
+    ranker_dataset = lessons_of(slice_, tmp_path)
+    assert ranker_dataset.targets.tolist() == [target for target, _, _ in expected]
     assert len(expected) > 60
-    newcomers = np.flatnonzero(np.bincount(BEFORE.items, minlength=N) == 0)
-    assert np.isin(lessons.targets, newcomers).sum() > 5
-    for (ids, values), (_, wanted_ids, wanted) in zip(rows_of(lessons, len(expected)), expected, strict=True):
+    new_items = np.flatnonzero(np.bincount(BEFORE.items, minlength=N) == 0)
+    assert np.isin(ranker_dataset.targets, new_items).sum() > 5
+    for (ids, values), (_, wanted_ids, wanted) in zip(rows_of(ranker_dataset, len(expected)), expected, strict=True):
         assert sorted(ids) == sorted(wanted_ids)
         order, wanted_order = np.argsort(ids), np.argsort(wanted_ids)
         # bfloat16 sums of the delta are rounded again as they grow, those of rebuilt tables once.
@@ -153,7 +157,7 @@ def test_a_lesson_is_what_serving_would_ask_at_its_moment(tmp_path: Path, timed:
         assert close.mean() > 0.995
 
 
-def relabelled(sessions: Sessions) -> Sessions:
+def relabeled(sessions: Sessions) -> Sessions:
     return Sessions(np.random.default_rng(3).permutation(sessions.items), sessions.offsets, sessions.times)
 
 
@@ -161,7 +165,7 @@ def shortened(sessions: Sessions) -> Sessions:
     return sessions.slice(0, len(sessions) // 2)
 
 
-@pytest.mark.parametrize("change", [relabelled, shortened])
+@pytest.mark.parametrize("change", [relabeled, shortened])
 @pytest.mark.parametrize(("timed", "trends"), [(False, False), (True, False), (True, True)])
 def test_later_sessions_change_no_earlier_lesson(
     tmp_path: Path, change: Callable[[Sessions], Sessions], timed: bool, trends: bool
@@ -169,13 +173,13 @@ def test_later_sessions_change_no_earlier_lesson(
     slice_ = drawn(5, 60, timed=timed)
     changed = Sessions.concatenate([slice_.slice(0, 30), change(slice_.slice(30, 60))])
     first = int(slice_.times[slice_.offsets[30] :].min()) if slice_.times is not None else None
-    passages = [Passage.of(one, CONFIG.lesson_clicks, 60_000) for one in (slice_, changed)]
-    # Lessons of the chunks before the first that holds a changed click.
+    passages = [ReplayOrder.of(one, CONFIG.ranker.prequential_chunk, 60_000) for one in (slice_, changed)]
+    # RankerDataset of the chunks before the first that holds a changed click.
     counts = []
-    for passage, one in zip(passages, (slice_, changed), strict=True):
+    for order_of_replay, one in zip(passages, (slice_, changed), strict=True):
         early = [
             chunk
-            for chunk in np.split(passage.clicks, passage.bounds[1:-1])
+            for chunk in np.split(order_of_replay.clicks, order_of_replay.bounds[1:-1])
             if (chunk < slice_.offsets[30]).all() and (one.times is None or (one.times[chunk] < first).all())
         ]
         counts.append(sum(int(np.isin(chunk, one.offsets[:-1], invert=True).sum()) for chunk in early))
@@ -193,14 +197,14 @@ def test_later_sessions_change_no_earlier_lesson(
 def test_what_a_chunk_holds_is_not_known_in_it(tmp_path: Path) -> None:
     # Items 38 and 39 are in the slice alone. A chunk of 16 clicks is 8 sessions: for the first 8 there is no item 39,
     # for the others it is what comes after 38.
-    lessons = lessons_of(Sessions.from_lists([[38, 39]] * 16), tmp_path)
-    assert (lessons.left_out, lessons.targets.tolist()) == (8, [39] * 8)
+    ranker_dataset = lessons_of(Sessions.from_lists([[38, 39]] * 16), tmp_path)
+    assert (ranker_dataset.left_out, ranker_dataset.targets.tolist()) == (8, [39] * 8)
     column = feature_names().index("fwd_dec")
-    found = np.array([values[ids.index(39), column] for ids, values in rows_of(lessons, 8)])
+    found = np.array([values[ids.index(39), column] for ids, values in rows_of(ranker_dataset, 8)])
     assert (found > np.log(1e-4) + 3).all()
     # And with a chunk for each session it is known from the second one on.
-    lessons = lessons_of(Sessions.from_lists([[38, 39]] * 16), tmp_path, replace(CONFIG, lesson_clicks=2))
-    assert (lessons.left_out, len(lessons.targets)) == (1, 15)
+    ranker_dataset = lessons_of(Sessions.from_lists([[38, 39]] * 16), tmp_path, CONFIG.replace(prequential_chunk=2))
+    assert (ranker_dataset.left_out, len(ranker_dataset.targets)) == (1, 15)
 
 
 def test_clicks_that_the_tables_may_know_are_learned_and_not_asked(tmp_path: Path) -> None:
@@ -223,18 +227,18 @@ def test_more_samples_than_asked_for_are_thinned_evenly(tmp_path: Path) -> None:
     assert np.flatnonzero(evenly(12, 4)).tolist() == [2, 5, 8, 11]
     assert evenly(0, 5).tolist() == []
     slice_ = drawn(2, 30)
-    lessons = lessons_of(slice_, tmp_path, replace(CONFIG, ranker_samples=20))
-    assert len(lessons.targets) + lessons.left_out == 20
+    ranker_dataset = lessons_of(slice_, tmp_path, CONFIG.replace(ranker_samples=20))
+    assert len(ranker_dataset.targets) + ranker_dataset.left_out == 20
 
 
 def test_sessions_of_joined_visitors_keep_their_order() -> None:
     times = np.array([10, 50, 20, 60, 15, 55], dtype=np.int64)
     sessions = Sessions(np.arange(6, dtype=np.int32), np.array([0, 4, 6]), times)
-    passage = Passage.of(sessions, 100, 1)
-    assert passage.moments is not None
-    assert passage.moments.tolist() == [10, 50, 50, 60, 15, 55]
-    assert passage.clicks.tolist() == [0, 4, 1, 2, 5, 3]
-    assert passage.bounds.tolist() == [0, 1, 2, 4, 5, 6]
+    order_of_replay = ReplayOrder.of(sessions, 100, 1)
+    assert order_of_replay.moments is not None
+    assert order_of_replay.moments.tolist() == [10, 50, 50, 60, 15, 55]
+    assert order_of_replay.clicks.tolist() == [0, 4, 1, 2, 5, 3]
+    assert order_of_replay.bounds.tolist() == [0, 1, 2, 4, 5, 6]
 
 
 def test_a_slice_without_a_lesson_is_an_error_and_nothing_stays_in_the_folder(tmp_path: Path) -> None:
@@ -245,20 +249,20 @@ def test_a_slice_without_a_lesson_is_an_error_and_nothing_stays_in_the_folder(tm
 
 
 def test_a_fit_that_reads_only_what_it_draws_has_the_same_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mtaw_fast.training.feature_file._MAPPED", 5000)  # pages are given back on the way
-    lessons = lessons_of(drawn(2, 120), tmp_path)
+    monkeypatch.setattr("mtaw_fast.training.ranker.feature_file._MAPPED", 5000)  # pages are given back on the way
+    ranker_dataset = lessons_of(drawn(2, 120), tmp_path)
 
     class Whole:
-        """The same lessons, of which whole batches are made."""
+        """The same ranker_dataset, of which whole batches are made."""
 
-        features, left_out, batch = lessons.features, lessons.left_out, lessons.batch
+        features, left_out, batch = ranker_dataset.features, ranker_dataset.left_out, ranker_dataset.batch
 
     settings = RankerFit(epochs=2, lr=1e-2, batch=32, negatives=7)
     fitted = [
-        fit_ranker(candidates, lessons.targets, lessons.lengths, settings, 3, "ranker", Silent())
-        for candidates in (lessons, Whole())
+        fit_ranker(candidates, ranker_dataset.targets, ranker_dataset.lengths, settings, 3, "ranker", Silent())
+        for candidates in (ranker_dataset, Whole())
     ]
-    assert isinstance(lessons, DrawnCandidates)
+    assert isinstance(ranker_dataset, DrawnCandidates)
     assert not isinstance(Whole(), DrawnCandidates)
     for name, array in fitted[0][0].arrays().items():
         assert np.array_equal(array, fitted[1][0].arrays()[name]), name
@@ -267,10 +271,10 @@ def test_a_fit_that_reads_only_what_it_draws_has_the_same_bits(tmp_path: Path, m
 
 
 def test_some_of_the_lessons_are_those_lessons(tmp_path: Path) -> None:
-    lessons = lessons_of(drawn(2, 30), tmp_path)
+    ranker_dataset = lessons_of(drawn(2, 30), tmp_path)
     chosen = np.array([1, 4, 5, 20])
-    some = lessons.some(chosen)
-    assert some.targets.tolist() == lessons.targets[chosen].tolist()
-    assert some.lengths.tolist() == lessons.lengths[chosen].tolist()
-    for got, expected in zip(some.batch(np.array([3, 0])), lessons.batch(chosen[[3, 0]]), strict=True):
+    some = ranker_dataset.some(chosen)
+    assert some.targets.tolist() == ranker_dataset.targets[chosen].tolist()
+    assert some.lengths.tolist() == ranker_dataset.lengths[chosen].tolist()
+    for got, expected in zip(some.batch(np.array([3, 0])), ranker_dataset.batch(chosen[[3, 0]]), strict=True):
         assert np.array_equal(got, expected)

@@ -13,7 +13,7 @@ import pytest
 from mtaw_fast.errors import TrainingError, UsageError
 from mtaw_fast.kernels.native.memory_query import feature_names
 from mtaw_fast.memory import RankerNet
-from mtaw_fast.training.memory_ranker import RankerFit, fit_ranker
+from mtaw_fast.training.ranker.fitting import RankerFit, fit_ranker
 from mtaw_fast.training.reporting import Silent
 
 FEATURES = feature_names()

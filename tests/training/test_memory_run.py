@@ -144,7 +144,7 @@ def test_without_the_encoder_it_ranks_by_the_memory_alone(ring: Dataset, remembe
     config = dataclasses.replace(remembering, dense_candidates=0, epochs=1)
     trained = train(ring, config, tmp_path, refit=False)
     assert trained.metrics["MRR@20"] > 80
-    assert [record["phase"] for record in trained.history] == ["ranker"] * config.ranker_epochs + ["search"]
+    assert [record["phase"] for record in trained.history] == ["ranker"] * config.ranker.ranker_epochs + ["search"]
 
 
 def test_a_feature_that_does_not_exist_is_refused_before_anything_is_trained(

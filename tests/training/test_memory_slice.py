@@ -14,11 +14,11 @@ from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.data.sessions import Samples, Sessions
 from mtaw_fast.kernels.native.memory_query import feature_names
 from mtaw_fast.training import train
-from mtaw_fast.training.memory_slice import Prefixes, SliceCandidates, build_tables
+from mtaw_fast.training.ranker.fraction import Prefixes, SliceCandidates, build_tables
 from tests.random_bundle import random_weights
 from tests.training.conftest import N_ITEMS, ring_sessions
 
-CONFIG = Config(d=12, memory=True, ranker_slice=0.25, dense_candidates=N_ITEMS)
+CONFIG = Config.of(embedding_dim=12, enabled=True, ranker_fraction=0.25, dense_candidates=N_ITEMS)
 
 
 def test_prefixes_are_the_samples() -> None:
@@ -42,11 +42,11 @@ def shuffled(sessions: Sessions) -> Sessions:
     return sessions.select(np.random.default_rng(3).permutation(len(sessions)))
 
 
-def relabelled(sessions: Sessions) -> Sessions:
+def relabeled(sessions: Sessions) -> Sessions:
     return Sessions(np.random.default_rng(3).permutation(sessions.items), sessions.offsets)
 
 
-@pytest.mark.parametrize("change", [shuffled, relabelled], ids=["shuffled", "other clicks"])
+@pytest.mark.parametrize("change", [shuffled, relabeled], ids=["shuffled", "other clicks"])
 def test_later_sessions_of_the_slice_change_no_feature(change: Callable[[Sessions], Sessions]) -> None:
     sessions = ring_sessions(200, seed=6)
     before, last = sessions.slice(0, 150), sessions.slice(150, 200)
@@ -78,7 +78,7 @@ def test_a_pair_of_items_that_only_the_slice_holds_is_unknown_to_it() -> None:
     sessions = Sessions.from_lists([*before, *([[0, 1]] * 20)])
     ids, features = slice_features(sessions)
     tables = build_tables(CONFIG, Sessions.from_lists(before), N_ITEMS)
-    assert tables.neighbours[tables.row_offsets[0] : tables.row_offsets[1]].tolist() == [5]
+    assert tables.neighbors[tables.row_offsets[0] : tables.row_offsets[1]].tolist() == [5]
     sums = [feature_names().index(name) for name in ("fwd_dec", "ses_dec", "knn")]
     nothing = np.log(np.array([1e-4, 1e-4, 1e-3], np.float32))
     for row in range(20):
@@ -86,7 +86,7 @@ def test_a_pair_of_items_that_only_the_slice_holds_is_unknown_to_it() -> None:
         assert features[row, place, sums] == pytest.approx(nothing, rel=1e-5)
 
 
-@pytest.mark.parametrize("change", [shuffled, relabelled], ids=["shuffled", "other clicks"])
+@pytest.mark.parametrize("change", [shuffled, relabeled], ids=["shuffled", "other clicks"])
 def test_the_held_out_sessions_reach_neither_the_slice_model_nor_the_ranker(
     ring: Dataset, remembering: Config, tmp_path: Path, change: Callable[[Sessions], Sessions]
 ) -> None:

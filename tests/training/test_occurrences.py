@@ -11,27 +11,27 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mtaw_fast.data.sessions import Sessions
-from mtaw_fast.training.occurrences import Occurrences
+from mtaw_fast.training.steps.occurrences import Occurrences
 
 N = 8
 LISTS = st.lists(st.lists(st.integers(0, N - 2), min_size=1, max_size=6), min_size=1, max_size=8)
 
 
-def neighbours(lists: list[list[int]], item: int) -> set[int]:
+def neighbors(lists: list[list[int]], item: int) -> set[int]:
     """What stands right before or right after the item in some session."""
     pairs = [pair for one in lists for pair in itertools.pairwise(one)]
     return {b for a, b in pairs if a == item} | {a for a, b in pairs if b == item}
 
 
 @given(LISTS, st.sets(st.integers(0, N - 1), max_size=N))
-def test_many_draws_find_every_neighbour_and_nothing_else(lists: list[list[int]], asked: set[int]) -> None:
+def test_many_draws_find_every_neighbor_and_nothing_else(lists: list[list[int]], asked: set[int]) -> None:
     found = Occurrences(Sessions.from_lists(lists), N).beside(
         np.array(sorted(asked), dtype=np.int64), 400, np.random.default_rng(0)
     )
-    assert found.tolist() == sorted(set().union(*(neighbours(lists, item) for item in asked)))
+    assert found.tolist() == sorted(set().union(*(neighbors(lists, item) for item in asked)))
 
 
-def test_a_neighbour_is_found_as_often_as_it_stands_there() -> None:
+def test_a_neighbor_is_found_as_often_as_it_stands_there() -> None:
     occurrences = Occurrences(Sessions.from_lists([[0, 1]] * 3 + [[0, 2]]), N)
     rng, times = np.random.default_rng(1), 4000
     hits = sum(occurrences.beside(np.array([0]), 1, rng).tolist() == [1] for _ in range(times))

@@ -13,18 +13,20 @@ import pytest
 import torch
 
 from mtaw_fast.config import PRESETS, Config, preset
+from mtaw_fast.config.phases import phases_of
 from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.errors import UsageError
 from mtaw_fast.memory.settings import memory_settings
-from mtaw_fast.phases import phases_of
-from mtaw_fast.training import first_steps, planning, train
-from mtaw_fast.training.first_steps import Stopwatch
-from mtaw_fast.training.fitting import Fitting
-from mtaw_fast.training.plan import ALWAYS_FULL, PhasePlan, Plan, asks_for_costs, chosen_softmax, minutes
-from mtaw_fast.training.planning import plan_training
+from mtaw_fast.training import train
+from mtaw_fast.training.encoder.fitting import Fitting
+from mtaw_fast.training.plan import estimate as planning
+from mtaw_fast.training.plan import first_steps
+from mtaw_fast.training.plan.estimate import plan_training
+from mtaw_fast.training.plan.first_steps import Stopwatch
+from mtaw_fast.training.plan.plan import ALWAYS_FULL, PhasePlan, Plan, asks_for_costs, chosen_softmax, minutes
+from mtaw_fast.training.plan.table_memory import TableMemory, training_table_memory
 from mtaw_fast.training.reporting import Reporter, Silent
-from mtaw_fast.training.state import RunState
-from mtaw_fast.training.table_memory import TableMemory, training_table_memory
+from mtaw_fast.training.run_state import RunState
 
 PUBLIC = {"tmall": 351_268 * 40_727, "retailrocket": 433_648 * 36_968}  # samples x items: logits an epoch
 LARGE = 10 * ALWAYS_FULL
@@ -62,11 +64,11 @@ def test_a_sample_that_takes_as_long_is_not_taken(sampled: float, taken: str) ->
 
 def test_what_is_never_sampled_by_the_rule() -> None:
     assert softmax_of(Config(), device="cuda", full=None) == "full"
-    assert softmax_of(Config(negatives=True), full=None) == "full"
-    assert softmax_of(Config(softmax="full"), full=None) == "full"
-    assert softmax_of(Config(loss_backend="native"), full=None) == "full"
-    assert not asks_for_costs(Config(loss_backend="native"), logits_an_epoch=LARGE, device="cpu")
-    assert softmax_of(Config(softmax="sampled"), 10, full=None) == "sampled"
+    assert softmax_of(Config.of(negative_term=True), full=None) == "full"
+    assert softmax_of(Config.of(softmax="full"), full=None) == "full"
+    assert softmax_of(Config.of(loss_backend="native"), full=None) == "full"
+    assert not asks_for_costs(Config.of(loss_backend="native"), logits_an_epoch=LARGE, device="cpu")
+    assert softmax_of(Config.of(softmax="sampled"), 10, full=None) == "sampled"
 
 
 @pytest.mark.usefixtures("measuring")
@@ -83,7 +85,7 @@ def test_what_would_not_fit_the_memory_is_sampled_and_never_tried(
         return times(*given)
 
     monkeypatch.setattr(planning, "encoder_times", noted)
-    made = plan_training(ring, preset("paper").override(["d=8", "epochs=1"]))
+    made = plan_training(ring, preset("paper").override(["embedding_dim=8", "epochs=1"]))
     assert made.softmax == "sampled"
     assert "the full one would take about " in made.why
     assert "and 1 MB are free; --set softmax=full insists" in made.why
@@ -98,7 +100,7 @@ def test_a_budget_that_is_none_is_refused(ring: Dataset, budget: float) -> None:
 
 def test_a_sample_of_a_backend_of_choice_is_refused() -> None:
     with pytest.raises(UsageError, match="softmax=sampled: loss_backend=native computes the whole catalog"):
-        Config(softmax="sampled", loss_backend="native")
+        Config.of(softmax="sampled", loss_backend="native")
 
 
 @pytest.mark.parametrize(
@@ -116,7 +118,7 @@ def test_a_plan_goes_through_json() -> None:
 
 def test_a_plan_s_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     plan = Plan("sampled", "why", (PhasePlan("search", "2 epochs", 61.5, 10**9),), 4.0)
-    monkeypatch.setattr("mtaw_fast.training.plan.available_memory", lambda: 10**9 - 10**8)
+    monkeypatch.setattr("mtaw_fast.training.plan.plan.available_memory", lambda: 10**9 - 10**8)
     first, phase, free, whole = plan.lines()
     assert first == "plan: sampled softmax (why)"
     assert phase.split() == ["search", "2", "epochs", "62", "s", "1.0", "GB"]
@@ -125,7 +127,7 @@ def test_a_plan_s_lines(monkeypatch: pytest.MonkeyPatch) -> None:
         "  in all: about 62 s by first steps taken here (4 min if the machine stays as busy as it is), "
         "memory about 1.0 GB"
     )
-    monkeypatch.setattr("mtaw_fast.training.plan.available_memory", lambda: None)
+    monkeypatch.setattr("mtaw_fast.training.plan.plan.available_memory", lambda: None)
     assert "busy" not in replace(plan, slowdown=1.0).lines()[-1]
     assert len(plan.lines()) == 3
 
@@ -141,7 +143,7 @@ def measuring(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(planning, "encoder_times", half)
     monkeypatch.setattr(planning, "TIMED_FROM", 0)
-    monkeypatch.setattr("mtaw_fast.training.plan.ALWAYS_FULL", 0)
+    monkeypatch.setattr("mtaw_fast.training.plan.plan.ALWAYS_FULL", 0)
 
 
 def test_tiny_logs_are_not_timed(ring: Dataset, remembering: Config) -> None:
@@ -198,7 +200,7 @@ def test_the_plan_is_told_first_and_kept_by_a_resumed_run(
     assert (first.softmax, phase) == ("sampled", "search")
     with caplog.at_level(logging.WARNING, "mtaw_fast"):
         trained = train(ring, small, tmp_path, resume=True, budget_minutes=10**6)
-    assert trained.model.config.softmax == "sampled"
+    assert trained.model.config.loss.softmax == "sampled"
     assert "sampled softmax" in caplog.text
     assert "--set softmax=full insists" in caplog.text
 
@@ -241,8 +243,8 @@ def test_what_a_group_began_keeps_the_full_softmax(ring: Dataset, small: Config,
     told: list[Plan] = []
     trained = train(ring, small, tmp_path, resume=True, budget_minutes=0, planned=told.append)
     assert told[0].lines()[0] == "plan: full softmax (as the run began)"
-    assert trained.model.config.softmax == "full"
-    assert train(ring, small, tmp_path, overwrite=True, group=Alone()).model.config.softmax == "full"
+    assert trained.model.config.loss.softmax == "full"
+    assert train(ring, small, tmp_path, overwrite=True, group=Alone()).model.config.loss.softmax == "full"
 
 
 @pytest.mark.usefixtures("measuring")

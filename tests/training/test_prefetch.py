@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from mtaw_fast.training.prefetch import made_ahead
+from mtaw_fast.training.encoder.prefetch import made_ahead
 
 
 def threads() -> list[str]:

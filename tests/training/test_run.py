@@ -24,10 +24,10 @@ from mtaw_fast.model.mtaw import MTAW
 from mtaw_fast.storage.files import folder_lock
 from mtaw_fast.training import run as run_module
 from mtaw_fast.training import train
-from mtaw_fast.training.batch import Batch
-from mtaw_fast.training.initial import initialise
+from mtaw_fast.training.encoder.batch import Batch
+from mtaw_fast.training.encoder.initial_weights import initialize
 from mtaw_fast.training.reporting import Silent
-from mtaw_fast.training.step import Stepper
+from mtaw_fast.training.steps.full_step import Stepper
 
 
 def leftovers(folder: Path) -> set[str]:
@@ -258,7 +258,7 @@ def test_an_epoch_of_one_step_moves_the_weights(ring: Dataset, small: Config, tm
     config = dataclasses.replace(small, batch_prefixes=100_000, epochs=1)
     trained = train(ring, config, tmp_path, refit=False)
     start = MTAW(config, ring.n_items)
-    initialise(start, ring.train.split_last(config.validation)[0])
+    initialize(start, ring.train.split_last(config.optimizer.validation_fraction)[0])
     assert not np.allclose(start.item_embedding.detach().numpy(), trained.model.weights["item_embedding"], atol=1e-4)
 
 
@@ -270,5 +270,5 @@ def test_a_run_of_another_min_prefix_is_not_resumed(ring: Dataset, small: Config
 
 def test_max_len_below_min_prefix_is_refused(ring: Dataset, small: Config, tmp_path: Path) -> None:
     config = dataclasses.replace(small, max_len=1)
-    with pytest.raises(UsageError, match="max_len=1 is below"):
+    with pytest.raises(UsageError, match="max_session_length=1 is below"):
         train(dataclasses.replace(ring, min_prefix=2), config, tmp_path)

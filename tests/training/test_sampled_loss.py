@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from mtaw_fast.kernels.aw_loss import aw_loss
 from mtaw_fast.kernels.native.loss import multiplies_bfloat16
-from mtaw_fast.training.sampled_loss import CatalogSample, sampled_aw_loss
+from mtaw_fast.training.steps.sampled_loss import CatalogSample, sampled_aw_loss
 
 N, S, D, SCALE = 30, 7, 5, 6.0
 

@@ -16,14 +16,14 @@ from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.errors import TrainingError, UnsupportedError, UsageError
 from mtaw_fast.model.mtaw import MTAW
 from mtaw_fast.training import train
-from mtaw_fast.training.adam_state import BETAS
-from mtaw_fast.training.batch import Batch
+from mtaw_fast.training.encoder.batch import Batch
 from mtaw_fast.training.reporting import Silent
-from mtaw_fast.training.row_adam import RowAdam
-from mtaw_fast.training.sampled_loss import CatalogSample
-from mtaw_fast.training.sampled_step import SampledStepper
-from mtaw_fast.training.step import Stepper
-from mtaw_fast.training.stepper_choice import make_stepper
+from mtaw_fast.training.steps.adam_state import BETAS
+from mtaw_fast.training.steps.choice import make_stepper
+from mtaw_fast.training.steps.full_step import Stepper
+from mtaw_fast.training.steps.row_adam import RowAdam
+from mtaw_fast.training.steps.sampled_loss import CatalogSample
+from mtaw_fast.training.steps.sampled_step import SampledStepper
 from tests.training.conftest import N_ITEMS, ring_sessions
 
 ROWS, D = 40, 6
@@ -62,11 +62,11 @@ def test_rows_go_the_way_of_adamw_over_the_whole_matrix(weight_decay: float) -> 
     assert (start - mine).abs().max() > 100 * 4e-4
 
 
-@pytest.mark.parametrize(("clip_norm", "neighbours"), [(0.0, 0), (0.5, 0), (0.5, 2)])
-def test_where_all_items_are_drawn_steps_are_those_of_the_full_softmax(clip_norm: float, neighbours: int) -> None:
-    config = Config(
-        d=12, dropout=0.0, clip_norm=clip_norm, compute_dtype="float32", warmup_epochs=0, lr=1e-2,
-        softmax="sampled", catalog_samples=N_ITEMS, catalog_neighbours=neighbours,
+@pytest.mark.parametrize(("clip_norm", "neighbors"), [(0.0, 0), (0.5, 0), (0.5, 2)])
+def test_where_all_items_are_drawn_steps_are_those_of_the_full_softmax(clip_norm: float, neighbors: int) -> None:
+    config = Config.of(
+        embedding_dim=12, dropout=0.0, clip_norm=clip_norm, compute_dtype="float32", warmup_epochs=0, lr=1e-2,
+        softmax="sampled", negative_samples=N_ITEMS, cooccurrence_negatives=neighbors,
     )  # fmt: skip
     model = MTAW(config, N_ITEMS).draw_weights(seed=3)
     plain = copy.deepcopy(model)
@@ -80,11 +80,11 @@ def test_where_all_items_are_drawn_steps_are_those_of_the_full_softmax(clip_norm
     assert sampled.moments().keys() == full.moments().keys()
 
 
-@pytest.mark.parametrize("neighbours", [0, 40])
+@pytest.mark.parametrize("neighbors", [0, 40])
 def test_what_stands_beside_the_batch_s_items_is_surely_in_the_sum(
-    monkeypatch: pytest.MonkeyPatch, neighbours: int
+    monkeypatch: pytest.MonkeyPatch, neighbors: int
 ) -> None:
-    config = Config(d=8, softmax="sampled", catalog_samples=1, catalog_neighbours=neighbours)
+    config = Config.of(embedding_dim=8, softmax="sampled", negative_samples=1, cooccurrence_negatives=neighbors)
     stepper = SampledStepper(MTAW(config, N_ITEMS).draw_weights(seed=0), config, ring_sessions(4000, 2))
     surely: list[np.ndarray] = []
     drawn = CatalogSample.drawn
@@ -97,12 +97,12 @@ def test_what_stands_beside_the_batch_s_items_is_surely_in_the_sum(
     batch = Batch.of(ring_sessions(2, 1), 1, torch.device("cpu"))
     stepper.step(batch, 0.5)
     own = np.union1d(batch.clicks.numpy(), batch.targets.numpy())
-    beside = np.concatenate([(own + 1) % N_ITEMS, (own - 1) % N_ITEMS]) if neighbours else own
+    beside = np.concatenate([(own + 1) % N_ITEMS, (own - 1) % N_ITEMS]) if neighbors else own
     assert surely[0].tolist() == np.union1d(own, beside).tolist()
 
 
 def test_a_loss_that_is_not_finite_leaves_the_weights_alone() -> None:
-    config = Config(d=8, softmax="sampled", catalog_samples=10)
+    config = Config.of(embedding_dim=8, softmax="sampled", negative_samples=10)
     model = MTAW(config, N_ITEMS).draw_weights(seed=0)
     with torch.no_grad():
         model.item_embedding[7] = float("nan")
@@ -115,31 +115,33 @@ def test_a_loss_that_is_not_finite_leaves_the_weights_alone() -> None:
 
 
 def test_it_is_for_the_cpu() -> None:
-    config = Config(d=8, softmax="sampled")
+    config = Config.of(embedding_dim=8, softmax="sampled")
     with pytest.raises(UnsupportedError, match=r"softmax=sampled works on the CPU.*softmax=full"):
         make_stepper(MTAW(config, N_ITEMS).to("meta"), config, ring_sessions(5, 1))
 
 
 def test_no_graph_is_captured_of_it() -> None:
-    config = Config(d=8, softmax="sampled", step="graph")
-    with pytest.raises(UsageError, match=r"step=graph cannot be had with softmax=sampled; choose auto or eager"):
+    config = Config.of(embedding_dim=8, softmax="sampled", train_step="cuda-graph")
+    with pytest.raises(
+        UsageError, match=r"train_step=cuda-graph cannot be had with softmax=sampled; choose auto or eager"
+    ):
         make_stepper(MTAW(config, N_ITEMS), config, ring_sessions(5, 1))
 
 
 def test_a_sample_has_no_term_over_the_other_items() -> None:
     with pytest.raises(UsageError, match=r"softmax=sampled.*leave negatives out"):
-        Config(softmax="sampled", negatives=True)
+        Config.of(softmax="sampled", negative_term=True)
 
 
 def sampling(config: Config) -> Config:
-    return replace(config, softmax="sampled", catalog_samples=8, catalog_neighbours=1)
+    return config.replace(softmax="sampled", negative_samples=8, cooccurrence_negatives=1)
 
 
 def test_it_learns_the_ring_from_a_sample_of_the_items(ring: Dataset, small: Config, tmp_path: Path) -> None:
     trained = train(ring, sampling(small), tmp_path)
     assert trained.metrics["P@20"] == 100
     assert trained.metrics["MRR@20"] > 80
-    assert trained.model.config.softmax == "sampled"
+    assert trained.model.config.loss.softmax == "sampled"
 
 
 def test_resuming_gives_the_same_bits(ring: Dataset, remembering: Config, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The spectral start: neighbours in sessions become neighbours in space."""
+"""The spectral start: neighbors in sessions become neighbors in space."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from mtaw_fast.data.sessions import Sessions
-from mtaw_fast.training.spectral import _ppmi, spectral_embedding
+from mtaw_fast.training.encoder.spectral import _ppmi, spectral_embedding
 
 
 def clusters(seed: int = 0) -> Sessions:

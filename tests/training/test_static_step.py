@@ -22,17 +22,18 @@ from mtaw_fast.errors import TrainingError, UnsupportedError, UsageError
 from mtaw_fast.kernels.aw_loss import aw_loss
 from mtaw_fast.kernels.prefix_interest import Tiles
 from mtaw_fast.model.mtaw import MTAW
-from mtaw_fast.training import fitting, train
-from mtaw_fast.training import static_step as static_module
-from mtaw_fast.training.batch import Batch
-from mtaw_fast.training.graph_step import GraphStep
-from mtaw_fast.training.prefetch import made_ahead
+from mtaw_fast.training import train
+from mtaw_fast.training.encoder import fitting
+from mtaw_fast.training.encoder.batch import Batch
+from mtaw_fast.training.encoder.prefetch import made_ahead
 from mtaw_fast.training.reporting import Silent
-from mtaw_fast.training.static_batch import STAGED, Budget, StaticBatch
-from mtaw_fast.training.static_step import StaticStep
-from mtaw_fast.training.step import Stepper
-from mtaw_fast.training.step_losses import Tally
-from mtaw_fast.training.stepper_choice import make_stepper
+from mtaw_fast.training.steps import static_step as static_module
+from mtaw_fast.training.steps.choice import make_stepper
+from mtaw_fast.training.steps.cuda_graph_step import GraphStep
+from mtaw_fast.training.steps.full_step import Stepper
+from mtaw_fast.training.steps.static_batch import STAGED, Budget, StaticBatch
+from mtaw_fast.training.steps.static_step import StaticStep
+from mtaw_fast.training.steps.step_losses import LossAccumulator
 from tests.training.steps import CPU, batches, new_model, still_config
 
 
@@ -80,7 +81,7 @@ def test_a_batch_without_samples_has_a_budget() -> None:
 
 def test_few_budgets_serve_an_epoch() -> None:
     config = still_config()
-    budgets = {Budget.for_batch(batch, config.batch_prefixes) for batch in batches(config)}
+    budgets = {Budget.for_batch(batch, config.optimizer.batch_prefixes) for batch in batches(config)}
     assert 1 <= len(budgets) <= 4
 
 
@@ -119,7 +120,7 @@ def test_padding_changes_neither_the_loss_nor_any_gradient() -> None:
 
 @pytest.mark.parametrize(("min_prefix", "recent"), [(1, 0.0), (2, 0.0), (1, 2.0)])
 def test_it_takes_the_steps_of_the_eager_stepper(min_prefix: int, recent: float) -> None:
-    config = still_config(recent=recent)
+    config = still_config(recent_weight=recent)
     eager, static = Stepper(new_model(config), config), StaticStep(new_model(config), config, "reference")
     for epoch in range(2):
         losses = []
@@ -287,23 +288,23 @@ def test_losses_are_heard_of_at_the_first_step_and_at_intervals(monkeypatch: pyt
 
 
 def test_the_tally_adds_up_and_can_be_suspended() -> None:
-    tally = Tally(CPU)
-    tally.add(torch.tensor(2.0), torch.tensor([3]))
-    before = tally.suspend()
-    tally.add(torch.tensor(7.0), torch.tensor([5]))
-    tally.add(torch.tensor(math.nan), torch.tensor([5]))
-    tally.resume(before)
-    tally.add(torch.tensor(1.0), torch.tensor([4]))
-    assert tally.told() is None
-    assert tally.wait() == (10.0, 1.0, None, 2)
-    tally.add(torch.tensor(math.inf), torch.tensor([1]))
-    tally.add(torch.tensor(1.0), torch.tensor([1]))
-    tally.ask()
-    assert tally.told() == (10.0, math.inf, 2, 4)
-    assert tally.told() is None  # told once
-    tally.reset()
-    assert tally.wait() == (0.0, 0.0, None, 0)
-    assert tally.healthy
+    loss_accumulator = LossAccumulator(CPU)
+    loss_accumulator.add(torch.tensor(2.0), torch.tensor([3]))
+    before = loss_accumulator.suspend()
+    loss_accumulator.add(torch.tensor(7.0), torch.tensor([5]))
+    loss_accumulator.add(torch.tensor(math.nan), torch.tensor([5]))
+    loss_accumulator.resume(before)
+    loss_accumulator.add(torch.tensor(1.0), torch.tensor([4]))
+    assert loss_accumulator.told() is None
+    assert loss_accumulator.wait() == (10.0, 1.0, None, 2)
+    loss_accumulator.add(torch.tensor(math.inf), torch.tensor([1]))
+    loss_accumulator.add(torch.tensor(1.0), torch.tensor([1]))
+    loss_accumulator.ask()
+    assert loss_accumulator.told() == (10.0, math.inf, 2, 4)
+    assert loss_accumulator.told() is None  # told once
+    loss_accumulator.reset()
+    assert loss_accumulator.wait() == (0.0, 0.0, None, 0)
+    assert loss_accumulator.healthy
 
 
 def test_a_whole_training_learns_and_resumes_with_the_same_bits(
@@ -337,7 +338,7 @@ def test_a_training_whose_loss_fails_names_the_step_and_keeps_the_last_epoch(
 ) -> None:
     use_static_steps(monkeypatch)
     if told == "never before the end":
-        monkeypatch.setattr(Tally, "told", lambda self: None)
+        monkeypatch.setattr(LossAccumulator, "told", lambda self: None)
     steps_an_epoch: list[int] = []
 
     class Counter(Silent):
@@ -361,8 +362,10 @@ def test_the_stepper_is_chosen_by_device_and_said(caplog: pytest.LogCaptureFixtu
     with caplog.at_level(logging.INFO, logger="mtaw_fast"):
         assert isinstance(make_stepper(MTAW(config, 9), config, sessions), Stepper)
     assert "training step: eager (the model is on cpu, and CUDA graphs need a GPU)" in caplog.text
-    assert isinstance(make_stepper(MTAW(config, 9), replace(config, step="eager"), sessions), Stepper)
-    with pytest.raises(UsageError, match=r"step=graph cannot be had: the model is on cpu.*choose auto or eager"):
-        make_stepper(MTAW(config, 9), replace(config, step="graph"), sessions)
+    assert isinstance(make_stepper(MTAW(config, 9), config.replace(train_step="eager"), sessions), Stepper)
+    with pytest.raises(
+        UsageError, match=r"train_step=cuda-graph cannot be had: the model is on cpu.*choose auto or eager"
+    ):
+        make_stepper(MTAW(config, 9), config.replace(train_step="cuda-graph"), sessions)
     with pytest.raises(UsageError, match="step='fast' is none of"):
-        replace(config, step="fast")
+        config.replace(train_step="fast")

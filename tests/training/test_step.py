@@ -1,4 +1,4 @@
-"""The optimisation step against the same step written plainly."""
+"""The optimization step against the same step written plainly."""
 
 from __future__ import annotations
 
@@ -10,17 +10,23 @@ import torch
 from mtaw_fast.config import Config
 from mtaw_fast.kernels.aw_loss import aw_loss
 from mtaw_fast.model.mtaw import MTAW
-from mtaw_fast.training.adam_state import BETAS
-from mtaw_fast.training.batch import Batch
-from mtaw_fast.training.step import Stepper
+from mtaw_fast.training.encoder.batch import Batch
+from mtaw_fast.training.steps.adam_state import BETAS
+from mtaw_fast.training.steps.full_step import Stepper
 from tests.training.conftest import N_ITEMS, ring_sessions
 
 
 @pytest.mark.parametrize(("clip_norm", "negatives"), [(0.0, False), (1e-3, False), (0.0, True)])
 def test_a_step_is_autograd_s_with_both_of_the_items_gradients(clip_norm: float, negatives: bool) -> None:
     """Items that were clicked, once or often, that are targets, both or neither: all get the whole gradient."""
-    config = Config(
-        d=12, dropout=0.0, clip_norm=clip_norm, compute_dtype="float32", warmup_epochs=0, lr=1e-2, negatives=negatives
+    config = Config.of(
+        embedding_dim=12,
+        dropout=0.0,
+        clip_norm=clip_norm,
+        compute_dtype="float32",
+        warmup_epochs=0,
+        lr=1e-2,
+        negative_term=negatives,
     )
     model = MTAW(config, N_ITEMS + 5).draw_weights(seed=3)
     plain = copy.deepcopy(model)
@@ -46,7 +52,7 @@ def test_a_step_is_autograd_s_with_both_of_the_items_gradients(clip_norm: float,
 
 
 def test_a_loss_that_is_not_finite_leaves_the_weights_alone() -> None:
-    config = Config(d=8)
+    config = Config.of(embedding_dim=8)
     model = MTAW(config, N_ITEMS).draw_weights(seed=0)
     with torch.no_grad():
         model.item_embedding[7] = float("nan")
@@ -59,9 +65,9 @@ def test_a_loss_that_is_not_finite_leaves_the_weights_alone() -> None:
 
 def test_a_step_has_the_same_bits_on_several_threads() -> None:
     """Of many clicks on the same items: sums over them must not depend on which thread is faster."""
-    config = Config(d=32, dropout=0.0, compute_dtype="float32", warmup_epochs=0)
+    config = Config.of(embedding_dim=32, dropout=0.0, compute_dtype="float32", warmup_epochs=0)
     batch = Batch.of(ring_sessions(600, seed=4), 1, torch.device("cpu"))
-    assert len(batch.clicks) * config.d > 1 << 15  # what torch takes several threads for
+    assert len(batch.clicks) * config.model.embedding_dim > 1 << 15  # what torch takes several threads for
     threads = torch.get_num_threads()
     torch.set_num_threads(4)
     try:

@@ -16,10 +16,10 @@ from mtaw_fast.config import Config
 from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.errors import UsageError
 from mtaw_fast.kernels.native import loss as native_loss
-from mtaw_fast.storage.cpus import usable_cpus
-from mtaw_fast.training import threads as threads_module
+from mtaw_fast.system.cpus import usable_cpus
 from mtaw_fast.training import train
-from mtaw_fast.training.threads import Threads, current_threads, training_threads
+from mtaw_fast.training.plan import threads as threads_module
+from mtaw_fast.training.plan.threads import Threads, current_threads, training_threads
 
 
 @pytest.fixture(autouse=True)

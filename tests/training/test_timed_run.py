@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,20 +14,20 @@ from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.data.readers import ClickStream
 from mtaw_fast.data.sessions import Samples, Sessions
 from mtaw_fast.kernels.native.memory_query import feature_names
-from mtaw_fast.live.offline import LogEvents, LogFile, Taken, log_limits, taken_in
-from mtaw_fast.live.replay import ReplaySettings, replay
-from mtaw_fast.live.state import LiveState
 from mtaw_fast.memory.trends import TrendTables
 from mtaw_fast.model.model import Model
+from mtaw_fast.online.batch_update import LogEvents, LogFile, UpdateSummary, apply_log, log_limits
+from mtaw_fast.online.replay import ReplaySettings, replay
+from mtaw_fast.online.state.online_state import OnlineState
 from mtaw_fast.training import TrainedModel, train
 from mtaw_fast.training.refit import refit_encoder, refit_ranker
 from mtaw_fast.training.reporting import Silent
 from mtaw_fast.training.served_metrics import served_metrics
 from tests.training.timed import A_SHIFT, HOUR, START, shifting_dataset, shifting_sessions
 
-CONFIG = Config(
-    d=8, epochs=1, batch_prefixes=64, lr=3e-2, validation=0.1, memory=True, targets="new", ranker_slice=0.4, recent=2.0,
-    ranker_epochs=3, dense_candidates=10, near_candidates=20, trend_candidates=20, lesson_clicks=32,
+CONFIG = Config.of(
+    embedding_dim=8, epochs=1, batch_prefixes=64, lr=3e-2, validation_fraction=0.1, enabled=True, targets="new", ranker_fraction=0.4, recent_weight=2.0,
+    ranker_epochs=3, dense_candidates=10, cooccurrence_candidates=20, trend_candidates=20, prequential_chunk=32,
 )  # fmt: skip
 KNOWN_HOURS = 5
 LIMITS = log_limits()
@@ -58,8 +57,8 @@ def next_hours() -> Sessions:
 
 
 @pytest.fixture(scope="module")
-def updated(trained: TrainedModel) -> tuple[Model, Taken]:
-    return taken_in(LogFile.of(stream_of(next_hours()), trained.model), LIMITS)
+def updated(trained: TrainedModel) -> tuple[Model, UpdateSummary]:
+    return apply_log(LogFile.of(stream_of(next_hours()), trained.model), LIMITS)
 
 
 def test_the_ranker_reads_trends_of_all_sessions(trained: TrainedModel) -> None:
@@ -67,7 +66,7 @@ def test_the_ranker_reads_trends_of_all_sessions(trained: TrainedModel) -> None:
     assert model.ranker_net is not None
     assert model.trends is not None
     assert model.ranker_net.features == feature_names(trends=True)
-    known = dataset().train.split_last(CONFIG.validation)[0]
+    known = dataset().train.split_last(CONFIG.optimizer.validation_fraction)[0]
     assert known.times is not None
     assert model.clicked_at is not None
     assert np.array_equal(model.clicked_at, known.times)
@@ -77,7 +76,7 @@ def test_the_ranker_reads_trends_of_all_sessions(trained: TrainedModel) -> None:
 
 
 def test_without_trends_the_ranker_has_the_features_of_the_memory(tmp_path: Path) -> None:
-    config = replace(CONFIG, trends=False, ranker_epochs=1, dense_candidates=0)
+    config = CONFIG.replace(trends=False, ranker_epochs=1, dense_candidates=0)
     model = train(dataset(), config, tmp_path, refit=False).model
     assert model.trends is None
     assert model.ranker_net is not None
@@ -98,7 +97,7 @@ def test_a_bundle_keeps_times_and_trends_and_ranks_alike(trained: TrainedModel, 
     assert served_metrics(bundle.model, without)["P@20"] > 0
 
 
-def test_an_update_builds_the_trends_of_all_clicks(trained: TrainedModel, updated: tuple[Model, Taken]) -> None:
+def test_an_update_builds_the_trends_of_all_clicks(trained: TrainedModel, updated: tuple[Model, UpdateSummary]) -> None:
     model, taken = updated
     assert taken.new_items == 2 * A_SHIFT
     assert model.trends is not None
@@ -107,7 +106,7 @@ def test_an_update_builds_the_trends_of_all_clicks(trained: TrainedModel, update
     built = TrendTables.build(model.sessions, model.clicked_at, model.n_items, model.trends.settings)
     assert all(np.array_equal(array, model.trends.arrays()[name]) for name, array in built.arrays().items())
     log = LogFile.of(stream_of(next_hours()), trained.model)
-    state = LiveState(trained.model, LIMITS)
+    state = OnlineState(trained.model, LIMITS)
     for some in LogEvents(log).chunks():
         state.apply(some)
     assert state.trends is not None
@@ -118,7 +117,9 @@ def test_an_update_builds_the_trends_of_all_clicks(trained: TrainedModel, update
     assert np.allclose(state.trends.counts(everything, now), fresh, rtol=1e-4, atol=1e-6)
 
 
-def test_refits_go_on_with_what_came(trained: TrainedModel, updated: tuple[Model, Taken], tmp_path: Path) -> None:
+def test_refits_go_on_with_what_came(
+    trained: TrainedModel, updated: tuple[Model, UpdateSummary], tmp_path: Path
+) -> None:
     model, taken = updated
     since = trained.model.learned_until
     again, history = refit_ranker(model, taken.learned_sessions, since, 1, tmp_path, Silent())
@@ -129,10 +130,10 @@ def test_refits_go_on_with_what_came(trained: TrainedModel, updated: tuple[Model
     assert history[-1]["loss"] < history[0]["loss"]
     whole, records = refit_encoder(again, 1, tmp_path, torch.device("cpu"), Silent())
     assert [record["epoch"] for record in records] == [1]
-    assert model.learned is not None
-    assert whole.learned is not None
-    assert len(model.learned.untrained) == 2 * A_SHIFT
-    assert len(whole.learned.untrained) == 0
+    assert model.log_progress is not None
+    assert whole.log_progress is not None
+    assert len(model.log_progress.untrained) == 2 * A_SHIFT
+    assert len(whole.log_progress.untrained) == 0
     assert not np.array_equal(whole.weights["item_embedding"], model.weights["item_embedding"])
     assert whole.ranker_net is again.ranker_net
     assert list(tmp_path.iterdir()) == []

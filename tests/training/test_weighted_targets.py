@@ -10,21 +10,21 @@ import pytest
 import torch
 
 from mtaw_fast.config import Config
+from mtaw_fast.config.type_weights import by_code
 from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.data.sessions import Samples, Sessions
 from mtaw_fast.errors import TrainingError, UsageError
 from mtaw_fast.model.mtaw import MTAW
 from mtaw_fast.training import train
-from mtaw_fast.training.batch import Batch, sample_counts
-from mtaw_fast.training.first_steps import Stopwatch, encoder_times
-from mtaw_fast.training.memory_ranker import RankerFit, fit_ranker
-from mtaw_fast.training.memory_slice import Prefixes
+from mtaw_fast.training.encoder.batch import Batch, sample_counts
+from mtaw_fast.training.encoder.validation import validation_metrics
+from mtaw_fast.training.plan.first_steps import Stopwatch, encoder_times
+from mtaw_fast.training.ranker.fitting import RankerFit, fit_ranker
+from mtaw_fast.training.ranker.fraction import Prefixes
 from mtaw_fast.training.refit import refit_encoder, refit_ranker
 from mtaw_fast.training.reporting import Silent
-from mtaw_fast.training.static_step import StaticStep
-from mtaw_fast.training.step import Stepper
-from mtaw_fast.training.validation import validation_metrics
-from mtaw_fast.type_weights import by_code
+from mtaw_fast.training.steps.full_step import Stepper
+from mtaw_fast.training.steps.static_step import StaticStep
 from tests.training.conftest import ring_sessions
 from tests.training.test_memory_ranker import MadeUp
 
@@ -76,7 +76,7 @@ def test_a_step_equals_that_of_repeated_samples(small: Config) -> None:
         assert value == pytest.approx(values[0], rel=1e-5)
         for (name, ours), theirs in zip(model.named_parameters(), models[0].parameters(), strict=True):
             # A step of Adam divides by the gradient's size, which blows up its rounding where it is near 0.
-            far = (ours - theirs).abs() > 1e-3 * config.lr
+            far = (ours - theirs).abs() > 1e-3 * config.optimizer.lr
             assert far.float().mean() < 0.02, name
 
 
@@ -161,7 +161,7 @@ def test_weight_one_everywhere_is_no_weights_to_the_bit(
     data = typed_ring(ring)
     found = {}
     for name, weights in (("none", ""), ("ones", "view=1,cart=1.0"), ("some", "view=1,cart=3,purchase=0")):
-        found[name] = train(data, replace(config, type_weights=weights), tmp_path / name, refit=False)
+        found[name] = train(data, config.replace(type_weights=weights), tmp_path / name, refit=False)
     none, ones, some = found["none"], found["ones"], found["some"]
     for name, array in none.model.weights.items():
         assert np.array_equal(array, ones.model.weights[name])
@@ -203,7 +203,7 @@ def test_types_that_only_validation_has_leave_nothing_to_learn_from(
     ring: Dataset, small: Config, tmp_path: Path
 ) -> None:
     config = replace(small, type_weights="view=0,cart=0")
-    fitted, _ = ring.train.split_last(config.validation)
+    fitted, _ = ring.train.split_last(config.optimizer.validation_fraction)
     types = np.zeros(ring.train.n_clicks, np.uint8)
     types[fitted.n_clicks :] = 2
     data = replace(typed_ring(ring), train=replace(ring.train, types=types))
@@ -211,8 +211,8 @@ def test_types_that_only_validation_has_leave_nothing_to_learn_from(
         TrainingError, match="nothing to learn from: setting type_weights counts no type that they have"
     ):
         train(data, config, tmp_path / "run")
-    weights = by_code(config.type_weights, data.type_names, "here")
-    known = data.train.split_last(config.validation)[0]
+    weights = by_code(config.loss.type_weights, data.type_names, "here")
+    known = data.train.split_last(config.optimizer.validation_fraction)[0]
     watch = Stopwatch(torch.device("cpu"), 1)
     with pytest.raises(TrainingError, match="nothing to learn from: setting type_weights"):  # as the plan meets it
         encoder_times(config, known, data.n_items, 1, torch.device("cpu"), weights, ("full",), watch)

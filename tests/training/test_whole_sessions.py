@@ -10,13 +10,13 @@ from mtaw_fast.config import Config
 from mtaw_fast.data.sessions import Samples, Sessions
 from mtaw_fast.kernels.aw_loss import aw_loss
 from mtaw_fast.model.mtaw import MTAW, recent_clicks
-from mtaw_fast.training.batch import Batch, sample_counts
-from mtaw_fast.training.initial import initialise
-from mtaw_fast.training.validation import validation_metrics
+from mtaw_fast.training.encoder.batch import Batch, sample_counts
+from mtaw_fast.training.encoder.initial_weights import initialize
+from mtaw_fast.training.encoder.validation import validation_metrics
 
 
 def double_model(n_items: int, d: int = 12, recent: float = 0.0) -> MTAW:
-    model = MTAW(Config(d=d, positions=5, dropout=0.0, recent=recent), n_items)
+    model = MTAW(Config.of(embedding_dim=d, max_positions=5, dropout=0.0, recent_weight=recent), n_items)
     return model.draw_weights(3).double()
 
 
@@ -147,10 +147,10 @@ def test_equal_scores_and_nan_count_against_the_target() -> None:
 def test_the_structured_start_keeps_some_of_each_item_s_own_direction() -> None:
     rng = np.random.default_rng(11)
     sessions = Sessions.from_lists([rng.integers(0, 25, 5) for _ in range(60)])  # items 25..29 are never clicked
-    drawn = MTAW(Config(d=12, init="uniform"), 30)
-    initialise(drawn, sessions)
-    spectral = MTAW(Config(d=12, init="structured"), 30)
-    initialise(spectral, sessions)
+    drawn = MTAW(Config.of(embedding_dim=12, init="uniform"), 30)
+    initialize(drawn, sessions)
+    spectral = MTAW(Config.of(embedding_dim=12, init="structured"), 30)
+    initialize(spectral, sessions)
     cosine = torch.nn.functional.cosine_similarity(drawn.item_embedding, spectral.item_embedding)
     assert 0.1 < cosine[:25].mean() < 0.7
     torch.testing.assert_close(cosine[25:], torch.ones(5))

@@ -5,7 +5,7 @@
 #include <cmath>
 
 #include "adam/kernels.hpp"
-#include "crew.hpp"
+#include "work_queue.hpp"
 
 namespace mtaw {
 namespace {

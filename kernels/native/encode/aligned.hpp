@@ -12,7 +12,7 @@ class AlignedFloats {
    public:
     AlignedFloats() = default;
 
-    // Uninitialised.
+    // Uninitialized.
     explicit AlignedFloats(std::int64_t size)
         : data_(static_cast<float*>(
               ::operator new(static_cast<std::size_t>(size) * sizeof(float), std::align_val_t{kAlignment}))),

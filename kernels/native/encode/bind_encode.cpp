@@ -108,7 +108,7 @@ std::shared_ptr<HeldEncoder> make_encoder(const py::dict& weights, std::int64_t 
 }
 
 // The same encoder with M other items behind the bundle's: float32[M, d].
-std::shared_ptr<HeldEncoder> enlarged(const HeldEncoder& self, const py::array& added) {
+std::shared_ptr<HeldEncoder> extended(const HeldEncoder& self, const py::array& added) {
     const float* data = matrix<float>(added, "added", "float32");
     if (added.shape(1) != self.encoder.d()) {
         throw py::value_error("added must be [.., " + std::to_string(self.encoder.d()) + "], not [" +
@@ -203,7 +203,7 @@ void bind_encode(py::module_& module) {
         .def(py::init(&make_encoder), py::arg("weights"), py::arg("max_len"), py::arg("isa") = py::none(),
              py::arg("recent") = 0.0, py::arg("recent_decay") = 0.0)
         .def("encode", &encode, py::arg("items"), py::arg("offsets"))
-        .def("enlarged", &enlarged, py::arg("added"))
+        .def("extended", &extended, py::arg("added"))
         .def("session", [](const std::shared_ptr<HeldEncoder>& self) { return std::make_unique<HeldSession>(self); });
     module.def("encoder_exp2", &encoder_exp2, py::arg("values"), py::arg("isa"));
 }

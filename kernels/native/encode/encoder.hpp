@@ -51,7 +51,7 @@ class EncodeScratch {
     friend class Encoder;
     friend class SessionState;
 
-    // At least `size` floats, uninitialised; what was there before is lost.
+    // At least `size` floats, uninitialized; what was there before is lost.
     float* room(std::int64_t size) {
         if (buffer_.size() < size) buffer_ = AlignedFloats(size);
         return buffer_.data();

@@ -287,9 +287,9 @@ MTAW_INLINE void layer_norm(const EncodeModel& model, float* row) {
     const Reg mean = V::broadcast(V::sum(total) * share);
     Reg squares = V::broadcast(0.0F);
     for (std::int64_t c = 0; c < model.width; c += V::kLanes) {
-        const Reg centred = V::mul(V::sub(V::load(row + c), mean), V::load(model.valid + c));
-        V::store(row + c, centred);
-        squares = V::fma(centred, centred, squares);
+        const Reg centered = V::mul(V::sub(V::load(row + c), mean), V::load(model.valid + c));
+        V::store(row + c, centered);
+        squares = V::fma(centered, centered, squares);
     }
     const Reg scale = V::broadcast(1.0F / V::root(V::sum(squares) * share + 1e-5F));
     for (std::int64_t c = 0; c < model.width; c += V::kLanes) {

@@ -31,7 +31,7 @@ void LossPass::run() {
     }
 }
 
-// Normalises and converts a tile of items into the thread's own scratch: read anew for every group of rows, it costs less
+// Normalizes and converts a tile of items into the thread's own scratch: read anew for every group of rows, it costs less
 // than a converted catalog's way to memory and back. One piece a tile keeps the norms for later.
 void LossPass::pack_tile(std::int64_t tile, bool keeps_norms, const LossScratch& own) const {
     const std::int64_t first = tile * plan_.tile_items, valid = tile_items(tile);

@@ -11,7 +11,7 @@ namespace mtaw {
 
 enum class LossFormat { float32, bfloat16 };
 
-// Axes: rows B, items N, d. All row-major. Vectors are normalised inside.
+// Axes: rows B, items N, d. All row-major. Vectors are normalized inside.
 struct LossArguments {
     std::int64_t n_rows;
     std::int64_t n_items;

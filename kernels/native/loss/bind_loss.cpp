@@ -88,7 +88,7 @@ void loss(const py::array& queries, const py::array& items, const py::array& tar
     aw_loss(arguments, format, chosen, threads);
 }
 
-// An uninitialised matrix in memory that the process keeps: letting go of one and asking for the next, as a training
+// An uninitialized matrix in memory that the process keeps: letting go of one and asking for the next, as a training
 // does with its gradient, pages nothing in.
 py::array_t<float> kept_matrix(std::int64_t rows, std::int64_t d) {
     if (rows < 0 || d < 0) throw py::value_error("a matrix cannot have a negative number of rows or columns");
@@ -115,7 +115,7 @@ void bind_loss(py::module_& module) {
                py::arg("negatives") = false, py::arg("item_weights") = py::none(),
                "The AW loss and its gradients; see mtaw_fast.kernels.native.loss.");
     module.def("kept_matrix", &kept_matrix, py::arg("rows"), py::arg("d"),
-               "An uninitialised float32 matrix in memory that the process keeps for the next one.");
+               "An uninitialized float32 matrix in memory that the process keeps for the next one.");
     module.def("release_kept_blocks", &release_kept_blocks,
                "Give the memory that the loss and kept_matrix keep for the next call back to the system.");
     module.def("aw_loss_exp2", &loss_exp2, py::arg("x"), py::arg("compute"), py::arg("isa") = py::none(),

@@ -6,7 +6,7 @@
 
 namespace mtaw {
 
-// `bytes` of uninitialised memory, aligned to 2 MiB. The two largest blocks let go of are kept for later calls (a call's
+// `bytes` of uninitialized memory, aligned to 2 MiB. The two largest blocks let go of are kept for later calls (a call's
 // scratch and the gradient it gives away); calls at the same time have blocks of their own.
 class Block {
   public:

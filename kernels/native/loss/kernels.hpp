@@ -17,7 +17,7 @@ struct TargetHit {
 // Operands are stored as elements (float or bfloat16) in groups of `pair` that a lane multiplies at once.
 // Items of a tile are padded to a multiple of `item_step` with zero vectors.
 
-// Normalises and converts a tile of items.
+// Normalizes and converts a tile of items.
 struct PackItems {
     const float* items;  // [valid, d]
     std::int64_t d;

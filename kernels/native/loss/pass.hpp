@@ -6,7 +6,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "crew.hpp"
+#include "work_queue.hpp"
 #include "loss/block.hpp"
 #include "loss/kernels.hpp"
 #include "loss/plan.hpp"
@@ -53,7 +53,7 @@ class LossPass {
 
     // rows.cpp: rows alone
     void prepare_block(const Chunk& chunk, std::int64_t block) const;
-    void normalise(const Chunk& chunk, std::int64_t row, float* unit) const;
+    void normalize(const Chunk& chunk, std::int64_t row, float* unit) const;
     void add_others(std::int64_t first, std::int64_t rows) const;
     double log_p(const Chunk& chunk, std::int64_t row, double& total) const;
     void finish_block(const Chunk& chunk, std::int64_t block) const;

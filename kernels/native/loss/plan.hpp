@@ -44,7 +44,7 @@ struct LossBuffers {
                             // kept
     std::byte* queries;     // [chunk_blocks][width / pair, block_rows, pair] elements
     std::byte* weighted;    // [chunk_blocks * block_rows / pair, tile_width, pair] elements
-    float* unit;            // [chunk_rows, d]: normalised queries
+    float* unit;            // [chunk_rows, d]: normalized queries
     float* query_norms;     // [chunk_rows]: 1 / |query|
     float* query_sums;      // [parts][chunk_blocks][padded_d, block_rows]
     float* target_slopes;   // [chunk_rows]: dL/dcos at the target

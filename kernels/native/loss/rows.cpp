@@ -40,14 +40,14 @@ double dot(const float* a, const float* b, std::int64_t count) {
     return sum;
 }
 
-// Normalises the block's queries and packs them.
+// Normalizes the block's queries and packs them.
 void LossPass::prepare_block(const Chunk& chunk, std::int64_t block) const {
     const std::int64_t rows = rows_of(chunk, block), first = block * plan_.block_rows, pair = kernels_.pair;
     const ElementWriter write(at_.queries + first * plan_.width * plan_.element_bytes, kernels_.pair);
     for (std::int64_t r = 0; r < rows; ++r) {
         const bool is_row = first + r < chunk.rows;
         float* unit = at_.unit + (first + r) * in_.d;
-        if (is_row) normalise(chunk, first + r, unit);
+        if (is_row) normalize(chunk, first + r, unit);
         for (std::int64_t k = 0; k < plan_.width; ++k) {
             const bool is_set = is_row && k < in_.d;
             write((k / pair * rows + r) * pair + k % pair,
@@ -56,7 +56,7 @@ void LossPass::prepare_block(const Chunk& chunk, std::int64_t block) const {
     }
 }
 
-void LossPass::normalise(const Chunk& chunk, std::int64_t row, float* unit) const {
+void LossPass::normalize(const Chunk& chunk, std::int64_t row, float* unit) const {
     constexpr double kSmallestNorm = 1e-12;  // torch.nn.functional.normalize's
     const float* query = in_.queries + (chunk.begin + row) * in_.d;
     const double norm = std::sqrt(dot(query, query, in_.d));

@@ -9,11 +9,11 @@
 namespace mtaw {
 namespace {
 
-double* sums_with(TaughtRow& row, std::int32_t neighbour) {
+double* sums_with(TaughtRow& row, std::int32_t neighbor) {
     for (TaughtRow::Pair& pair : row.pairs) {
-        if (pair.neighbour == neighbour) return pair.sums;
+        if (pair.neighbor == neighbor) return pair.sums;
     }
-    row.pairs.push_back({neighbour, {}});
+    row.pairs.push_back({neighbor, {}});
     return row.pairs.back().sums;
 }
 

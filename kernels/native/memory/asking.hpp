@@ -29,16 +29,16 @@ struct AskingSession {
 // What it taught of one of its items: the part of the item's row that is its own.
 struct TaughtRow {
     struct Pair {
-        std::int32_t neighbour;
+        std::int32_t neighbor;
         double sums[kFixedKinds];
     };
     std::vector<Pair> pairs;
     double totals[kFixedKinds] = {};
 
     // Null where it taught nothing of them together.
-    [[nodiscard]] const Pair* find(std::int32_t neighbour) const {
+    [[nodiscard]] const Pair* find(std::int32_t neighbor) const {
         for (const Pair& pair : pairs) {
-            if (pair.neighbour == neighbour) return &pair;
+            if (pair.neighbor == neighbor) return &pair;
         }
         return nullptr;
     }

@@ -88,11 +88,11 @@ void BaseRows::sum_anew(std::int32_t item, const std::vector<std::int32_t>& sess
     }
     RowRanker ranker;
     const auto n_pairs = static_cast<std::int64_t>(pairs.size());
-    const std::int64_t kept = settings_.max_neighbours == 0 ? n_pairs : std::min(n_pairs, settings_.max_neighbours);
-    out.neighbours.resize(static_cast<std::size_t>(kept));
+    const std::int64_t kept = settings_.max_neighbors == 0 ? n_pairs : std::min(n_pairs, settings_.max_neighbors);
+    out.neighbors.resize(static_cast<std::size_t>(kept));
     out.latest.resize(static_cast<std::size_t>(kept));
     out.values.resize(static_cast<std::size_t>(kept * kPairKinds));
-    ranker.write(pairs, kept, out.totals, out.neighbours.data(), out.latest.data(), out.values.data());
+    ranker.write(pairs, kept, out.totals, out.neighbors.data(), out.latest.data(), out.values.data());
 }
 
 bool BaseRows::sum_pair(std::int32_t item, std::int32_t other, std::int64_t most, double* sums) const {
@@ -154,7 +154,7 @@ void BaseRows::take_away(std::int32_t item, std::int64_t session, const RowView&
     }
     for (std::int64_t p = 0; p < before.count; ++p) {
         const std::uint16_t* const had = before.values + p * kPairKinds;
-        const auto found = gone.find(before.neighbours[p]);
+        const auto found = gone.find(before.neighbors[p]);
         std::uint16_t values[kPairKinds];
         bool is_left = found == gone.end();
         for (int kind = 0; kind < kPairKinds; ++kind) {
@@ -164,8 +164,8 @@ void BaseRows::take_away(std::int32_t item, std::int64_t session, const RowView&
             is_left = is_left || (kind != kAa && kind != kRec && value > 0);
         }
         if (!is_left) continue;
-        out.neighbours.push_back(before.neighbours[p]);
-        out.latest.push_back(before.latest[p] == session ? latest_with(item, before.neighbours[p], before.latest[p])
+        out.neighbors.push_back(before.neighbors[p]);
+        out.latest.push_back(before.latest[p] == session ? latest_with(item, before.neighbors[p], before.latest[p])
                                                          : before.latest[p]);
         out.values.insert(out.values.end(), values, values + kPairKinds);
     }
@@ -197,7 +197,7 @@ std::int64_t BaseRows::n_bytes() const {
     };
     std::int64_t total = bytes(dropped_) + bytes(before_word_);
     for (const auto& [item, patch] : patches_) {
-        total += static_cast<std::int64_t>(sizeof(Patch)) + 32 + bytes(patch->neighbours) + bytes(patch->latest) +
+        total += static_cast<std::int64_t>(sizeof(Patch)) + 32 + bytes(patch->neighbors) + bytes(patch->latest) +
                  bytes(patch->values);
     }
     return total;

@@ -15,7 +15,7 @@ namespace mtaw {
 inline RowView row_of(const TablesView& tables, std::int64_t item) {
     if (item >= tables.n_items) return {nullptr, nullptr, nullptr, 0, nullptr};
     const std::int64_t begin = tables.row_offsets[item];
-    return {tables.neighbours + begin, tables.latest + begin, tables.values + begin * kPairKinds,
+    return {tables.neighbors + begin, tables.latest + begin, tables.values + begin * kPairKinds,
             tables.row_offsets[item + 1] - begin, tables.totals + item * kPairKinds};
 }
 
@@ -32,8 +32,8 @@ class BaseRows {
     [[nodiscard]] RowView row(std::int64_t item) const {
         const Patch* const patch = patch_of(item);
         if (patch == nullptr) return row_of(view_, item);
-        return {patch->neighbours.data(), patch->latest.data(), patch->values.data(),
-                static_cast<std::int64_t>(patch->neighbours.size()), patch->totals};
+        return {patch->neighbors.data(), patch->latest.data(), patch->values.data(),
+                static_cast<std::int64_t>(patch->neighbors.size()), patch->totals};
     }
     // Of an item that the tables know.
     [[nodiscard]] const std::int32_t* counts(std::int64_t item) const {
@@ -55,9 +55,9 @@ class BaseRows {
     // The sums of a pair as they were before they were rounded, or cut off, from the sessions with the rarer of the two;
     // rec as of the item's newest. False where these are more than `most`, or not all among its postings.
     bool sum_pair(std::int32_t item, std::int32_t other, std::int64_t most, double* sums) const;
-    // Whether neighbours of the item may be missing from its row.
+    // Whether neighbors of the item may be missing from its row.
     [[nodiscard]] bool is_cut(const RowView& row) const {
-        return settings_.max_neighbours > 0 && row.count >= settings_.max_neighbours;
+        return settings_.max_neighbors > 0 && row.count >= settings_.max_neighbors;
     }
 
     // The session must not have been dropped; returns its distinct items.
@@ -66,7 +66,7 @@ class BaseRows {
 
   private:
     struct Patch {
-        std::vector<std::int32_t> neighbours, latest;
+        std::vector<std::int32_t> neighbors, latest;
         std::vector<std::uint16_t> values;
         float totals[kPairKinds];
         std::int32_t counts[kCountKinds];

@@ -27,9 +27,9 @@ py::array_t<T> array_of(const std::vector<T>& values) {
 class DeltaObject {
   public:
     DeltaObject(const py::dict& tables, std::int64_t capacity, std::int64_t most_clicks, std::int64_t window,
-                std::int64_t span, double recency, std::int64_t max_neighbours, std::int64_t max_postings)
+                std::int64_t span, double recency, std::int64_t max_neighbors, std::int64_t max_postings)
         : held_(tables.attr("copy")()),
-          delta_({bound_tables(held_).view, recency}, {window, span, recency, max_neighbours, max_postings},
+          delta_({bound_tables(held_).view, recency}, {window, span, recency, max_neighbors, max_postings},
                  bound_tables(held_).view.n_items + capacity, most_clicks) {}
 
     const MemoryDelta& delta() const { return delta_; }
@@ -61,14 +61,14 @@ class DeltaObject {
         return delta_.forget_base(base_session);
     }
 
-    void seed(std::int32_t item, std::int32_t neighbour, const py::array& values) {
+    void seed(std::int32_t item, std::int32_t neighbor, const py::array& values) {
         const auto* data = checked_data<double>(values, 1, "values", "float64");
         if (values.size() != kPairKinds) {
             throw py::value_error("values must be the " + std::to_string(int{kPairKinds}) + " of a pair, not " +
                                   std::to_string(values.size()));
         }
         const Unlocked unlocked;
-        delta_.seed(item, neighbour, data);
+        delta_.seed(item, neighbor, data);
     }
 
     py::tuple ordered() const {
@@ -86,9 +86,9 @@ class DeltaObject {
             const Unlocked unlocked;
             found = delta_.row(item);
         }
-        py::array_t<double> values({static_cast<py::ssize_t>(found.neighbours.size()), py::ssize_t{kPairKinds}});
+        py::array_t<double> values({static_cast<py::ssize_t>(found.neighbors.size()), py::ssize_t{kPairKinds}});
         std::copy(found.values.begin(), found.values.end(), values.mutable_data());
-        return py::make_tuple(array_of(found.neighbours), values);
+        return py::make_tuple(array_of(found.neighbors), values);
     }
 
     py::array_t<std::int64_t> counts(std::int32_t item) const {
@@ -125,12 +125,12 @@ void bind_memory_delta(py::module_& module) {
         .def(py::init<const py::dict&, std::int64_t, std::int64_t, std::int64_t, std::int64_t, double, std::int64_t,
                       std::int64_t>(),
              py::arg("tables"), py::arg("capacity"), py::arg("most_clicks"), py::arg("window"), py::arg("span"),
-             py::arg("recency"), py::arg("max_neighbours"), py::arg("max_postings"))
+             py::arg("recency"), py::arg("max_neighbors"), py::arg("max_postings"))
         .def("click", &DeltaObject::click, py::arg("handles"), py::arg("items"))
         .def("resume", &DeltaObject::resume, py::arg("handle"), py::arg("base_session"))
         .def("forget", &DeltaObject::forget, py::arg("handle"))
         .def("forget_base", &DeltaObject::forget_base, py::arg("base_session"))
-        .def("seed", &DeltaObject::seed, py::arg("item"), py::arg("neighbour"), py::arg("values"))
+        .def("seed", &DeltaObject::seed, py::arg("item"), py::arg("neighbor"), py::arg("values"))
         .def("ordered", &DeltaObject::ordered)
         .def("row", &DeltaObject::row, py::arg("item"))
         .def("counts", &DeltaObject::counts, py::arg("item"))

@@ -12,7 +12,7 @@
 
 #include "bindings.hpp"
 #include "buffers.hpp"
-#include "crew.hpp"
+#include "work_queue.hpp"
 #include "memory/python_tables.hpp"
 #include "memory/query.hpp"
 #include "python_objects.hpp"

@@ -55,7 +55,7 @@ void add_tables(py::dict& arrays, const PastSessions& sessions, const MemorySett
     out.n_items = sessions.n_items;
     out.n_sessions = sessions.count;
     out.row_offsets = added<std::int64_t>(arrays, "row_offsets", {sessions.n_items + 1});
-    out.neighbours = added<std::int32_t>(arrays, "neighbours", {build->n_pairs()});
+    out.neighbors = added<std::int32_t>(arrays, "neighbors", {build->n_pairs()});
     out.latest = added<std::int32_t>(arrays, "latest", {build->n_pairs()});
     out.values = added<std::uint16_t>(arrays, "values", {build->n_pairs(), std::int64_t{kPairKinds}});
     out.totals = added<float>(arrays, "totals", {sessions.n_items, std::int64_t{kPairKinds}});
@@ -68,11 +68,11 @@ void add_tables(py::dict& arrays, const PastSessions& sessions, const MemorySett
 }
 
 py::dict memory_build(const py::array& items, const py::array& offsets, std::int64_t n_items, std::int64_t window,
-                      std::int64_t span, double recency, std::int64_t max_neighbours, std::int64_t max_postings,
+                      std::int64_t span, double recency, std::int64_t max_neighbors, std::int64_t max_postings,
                       int threads, std::int64_t first, std::int64_t last) {
     const PastSessions sessions = packed(items, offsets, n_items);
     py::dict arrays;
-    add_tables(arrays, sessions, {window, span, recency, max_neighbours, max_postings}, threads, nullptr,
+    add_tables(arrays, sessions, {window, span, recency, max_neighbors, max_postings}, threads, nullptr,
                {first, last});
     arrays["session_items"] = items;
     arrays["session_offsets"] = offsets;
@@ -80,7 +80,7 @@ py::dict memory_build(const py::array& items, const py::array& offsets, std::int
 }
 
 py::dict memory_update(const py::dict& tables, const py::array& items, const py::array& offsets, std::int64_t expire,
-                       std::int64_t window, std::int64_t span, double recency, std::int64_t max_neighbours,
+                       std::int64_t window, std::int64_t span, double recency, std::int64_t max_neighbors,
                        std::int64_t max_postings, int threads) {
     const BoundTables before = bound_tables(tables);
     const TablesView& view = before.view;
@@ -104,13 +104,13 @@ py::dict memory_update(const py::dict& tables, const py::array& items, const py:
     }
     const OlderTables older{view, expire};
     add_tables(arrays, {all_items, all_offsets, kept + fresh.count, view.n_items},
-               {window, span, recency, max_neighbours, max_postings}, threads, &older, {0, view.n_items});
+               {window, span, recency, max_neighbors, max_postings}, threads, &older, {0, view.n_items});
     return arrays;
 }
 
-void memory_check(const py::dict& tables, std::int64_t max_neighbours, std::int64_t max_postings) {
+void memory_check(const py::dict& tables, std::int64_t max_neighbors, std::int64_t max_postings) {
     const BoundTables bound = bound_tables(tables);
-    const MemorySettings settings{0, 0, 0, max_neighbours, max_postings};
+    const MemorySettings settings{0, 0, 0, max_neighbors, max_postings};
     const Unlocked unlocked;
     check_tables(bound.view, settings, bound.n_pairs, bound.n_postings, bound.n_clicks);
 }
@@ -119,14 +119,14 @@ void memory_check(const py::dict& tables, std::int64_t max_neighbours, std::int6
 
 void bind_memory_tables(py::module_& module) {
     module.def("memory_build", &memory_build, py::arg("items"), py::arg("offsets"), py::arg("n_items"),
-               py::arg("window"), py::arg("span"), py::arg("recency"), py::arg("max_neighbours"),
+               py::arg("window"), py::arg("span"), py::arg("recency"), py::arg("max_neighbors"),
                py::arg("max_postings"), py::arg("threads"), py::arg("first"), py::arg("last"),
                "The tables of past sessions; see mtaw_fast.kernels.native.memory_tables.build_tables.");
     module.def("memory_update", &memory_update, py::arg("tables"), py::arg("items"), py::arg("offsets"),
-               py::arg("expire"), py::arg("window"), py::arg("span"), py::arg("recency"), py::arg("max_neighbours"),
+               py::arg("expire"), py::arg("window"), py::arg("span"), py::arg("recency"), py::arg("max_neighbors"),
                py::arg("max_postings"), py::arg("threads"),
                "Tables with sessions gone and added; see mtaw_fast.kernels.native.memory_tables.update_tables.");
-    module.def("memory_check", &memory_check, py::arg("tables"), py::arg("max_neighbours"), py::arg("max_postings"),
+    module.def("memory_check", &memory_check, py::arg("tables"), py::arg("max_neighbors"), py::arg("max_postings"),
                "Refuses tables that a reader cannot follow blindly.");
 }
 

@@ -34,7 +34,7 @@ void check_settings(const MemorySettings& settings) {
     if (!(settings.recency > 0 && std::isfinite(settings.recency))) {
         throw std::invalid_argument("recency must be a positive number of sessions");
     }
-    if (settings.max_neighbours < 0) throw std::invalid_argument("max_neighbours must be at least 1, or 0 for all");
+    if (settings.max_neighbors < 0) throw std::invalid_argument("max_neighbors must be at least 1, or 0 for all");
     if (settings.max_postings < 0) throw std::invalid_argument("max_postings must be at least 1, or 0 for all");
 }
 
@@ -55,8 +55,8 @@ TableBuild::TableBuild(const PastSessions& sessions, const MemorySettings& setti
         const auto at = static_cast<std::size_t>(item);
         row_offsets_[at + 1] = kept_[at] != 0
                                    ? older_->tables.row_offsets[item + 1] - older_->tables.row_offsets[item]
-                                   : at_most(builder.count_neighbours(static_cast<std::int32_t>(item)),
-                                             settings_.max_neighbours);
+                                   : at_most(builder.count_neighbors(static_cast<std::int32_t>(item)),
+                                             settings_.max_neighbors);
         post_offsets_[at + 1] = at_most(index_.sessions[at], settings_.max_postings);
     });
     accumulate(row_offsets_);
@@ -110,7 +110,7 @@ void TableBuild::copy_row(std::int64_t item, const TablesOut& out) const {
     const auto expired = static_cast<std::int32_t>(older_->expired);
     const std::int64_t begin = from.row_offsets[item], to = out.row_offsets[item];
     const std::int64_t length = from.row_offsets[item + 1] - begin;
-    std::copy_n(from.neighbours + begin, length, out.neighbours + to);
+    std::copy_n(from.neighbors + begin, length, out.neighbors + to);
     std::copy_n(from.values + begin * kPairKinds, length * kPairKinds, out.values + to * kPairKinds);
     for (std::int64_t p = 0; p < length; ++p) out.latest[to + p] = from.latest[begin + p] - expired;
     std::copy_n(from.totals + item * kPairKinds, kPairKinds, out.totals + item * kPairKinds);

@@ -31,7 +31,7 @@ void check_offsets(const char* name, const std::int64_t* offsets, std::int64_t c
 }
 
 void check_range(const char* name, const std::int32_t* values, std::int64_t count, std::int64_t end) {
-    // All in one go, so that compilers vectorise it: a negative number is a large unsigned one.
+    // All in one go, so that compilers vectorize it: a negative number is a large unsigned one.
     std::uint32_t largest = 0;
     for (std::int64_t i = 0; i < count; ++i) largest = std::max(largest, static_cast<std::uint32_t>(values[i]));
     if (count == 0 || largest < end) return;
@@ -85,10 +85,10 @@ void check_counts(const TablesView& tables) {
 
 void check_tables(const TablesView& tables, const MemorySettings& settings, std::int64_t n_pairs,
                   std::int64_t n_postings, std::int64_t n_clicks) {
-    check_offsets("row_offsets", tables.row_offsets, tables.n_items, n_pairs, settings.max_neighbours);
+    check_offsets("row_offsets", tables.row_offsets, tables.n_items, n_pairs, settings.max_neighbors);
     check_offsets("post_offsets", tables.post_offsets, tables.n_items, n_postings, settings.max_postings);
     check_offsets("session_offsets", tables.session_offsets, tables.n_sessions, n_clicks, 0);
-    check_range("neighbours", tables.neighbours, n_pairs, tables.n_items);
+    check_range("neighbors", tables.neighbors, n_pairs, tables.n_items);
     check_range("latest", tables.latest, n_pairs, tables.n_sessions);
     check_range("postings", tables.postings, n_postings, tables.n_sessions);
     check_range("session_items", tables.session_items, n_clicks, tables.n_items);

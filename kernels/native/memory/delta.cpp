@@ -107,10 +107,10 @@ bool MemoryDelta::forget_base(std::int64_t base_session) {
     return true;
 }
 
-void MemoryDelta::seed(std::int32_t item, std::int32_t neighbour, const double* values) {
+void MemoryDelta::seed(std::int32_t item, std::int32_t neighbor, const double* values) {
     check_item(item);
-    check_item(neighbour);
-    if (item == neighbour) throw std::invalid_argument("item " + std::to_string(item) + " is no neighbour of its own");
+    check_item(neighbor);
+    if (item == neighbor) throw std::invalid_argument("item " + std::to_string(item) + " is no neighbor of its own");
     for (int kind = 0; kind < kPairKinds; ++kind) {
         if (!(values[kind] >= 0 && values[kind] <= kMostSeed)) {
             throw std::invalid_argument("a seed's values must be in 0..1e30");
@@ -118,10 +118,10 @@ void MemoryDelta::seed(std::int32_t item, std::int32_t neighbour, const double* 
     }
     const WriteLock lock(*this);
     DeltaRow& row = row_at(item);
-    DeltaSeed seed{neighbour, {}};
+    DeltaSeed seed{neighbor, {}};
     std::copy_n(values, kPairKinds, seed.values);
     row.seeds.push_back(seed);
-    row.add_seed(row.pair_with(neighbour, base_), values);
+    row.add_seed(row.pair_with(neighbor, base_), values);
     touch(row);
 }
 
@@ -236,18 +236,18 @@ void MemoryDelta::take_out(DeltaRow& row, std::int32_t slot) {
         row.counts->before_newest = latest.size() < 2 ? -1 : sessions_.stamp(latest[1]);
     }
     struct Kept {
-        std::int32_t neighbour;
+        std::int32_t neighbor;
         DeltaTerm term;
     };
     std::vector<Kept> kept;
     for (const DeltaTerm& term : row.terms) {
-        if (term.session != slot) kept.push_back({row.pairs[static_cast<std::size_t>(term.pair)].neighbour, term});
+        if (term.session != slot) kept.push_back({row.pairs[static_cast<std::size_t>(term.pair)].neighbor, term});
     }
     // Summed once more from what is left, so that no rounding stays behind.
     row.clear_pairs();
-    for (const DeltaSeed& seed : row.seeds) row.add_seed(row.pair_with(seed.neighbour, base_), seed.values);
+    for (const DeltaSeed& seed : row.seeds) row.add_seed(row.pair_with(seed.neighbor, base_), seed.values);
     for (Kept& one : kept) {
-        one.term.pair = row.pair_with(one.neighbour, base_);
+        one.term.pair = row.pair_with(one.neighbor, base_);
         row.add_term(one.term);
     }
 }

@@ -26,7 +26,7 @@ namespace mtaw {
 
 // A row of the delta as a query adds it to the base's: working memory, grown as it is needed.
 struct FreshRow {
-    std::vector<std::int32_t> neighbours;
+    std::vector<std::int32_t> neighbors;
     std::vector<std::int32_t> latest;  // counted behind all sessions of the tables, those that are gone too
     std::vector<float> values;         // [count, 8]: see FreshView
     std::int64_t count = 0;
@@ -35,7 +35,7 @@ struct FreshRow {
     std::vector<double> aa, rec;       // [pairs] of the delta alone
     std::vector<std::int64_t> last;    // [pairs] the latest session's place in the delta, -1 = none
 
-    [[nodiscard]] FreshView view() const { return {neighbours.data(), latest.data(), values.data(), count}; }
+    [[nodiscard]] FreshView view() const { return {neighbors.data(), latest.data(), values.data(), count}; }
 };
 
 class MemoryDelta {
@@ -55,9 +55,9 @@ class MemoryDelta {
     // Whether there was such a session; nothing of it is left.
     bool forget(std::int64_t handle);
     bool forget_base(std::int64_t base_session);
-    // Evidence without a session: adds to what is said of (item, neighbour). Throws std::out_of_range,
+    // Evidence without a session: adds to what is said of (item, neighbor). Throws std::out_of_range,
     // std::invalid_argument on values that are negative or no numbers.
-    void seed(std::int32_t item, std::int32_t neighbour, const double* values);
+    void seed(std::int32_t item, std::int32_t neighbor, const double* values);
 
     struct Ordered {
         std::vector<std::int64_t> handles;
@@ -66,7 +66,7 @@ class MemoryDelta {
     };
     [[nodiscard]] Ordered ordered() const;  // by last click
     struct Row {
-        std::vector<std::int32_t> neighbours;
+        std::vector<std::int32_t> neighbors;
         std::vector<double> values;  // [n, kPairKinds], rec as of the item's latest session
     };
     [[nodiscard]] Row row(std::int32_t item) const;
@@ -108,11 +108,11 @@ class MemoryDelta {
     // The number of the latest session with the item, without the one that asks; -1 = none.
     [[nodiscard]] std::int64_t newest(std::int64_t item, const DeltaCounts& counts, const AskingSession& asking = {}) const;
     // taught: what is left out, where a session that holds the row's item asks.
-    void materialise(const DeltaRow& row, FreshRow& out, const AskingSession& asking = {},
+    void materialize(const DeltaRow& row, FreshRow& out, const AskingSession& asking = {},
                      const TaughtRow* taught = nullptr) const;
     // Of that only aa, rec, last, totals and base_aging.
     void sum_row(const DeltaRow& row, FreshRow& out, const AskingSession& asking = {}, const TaughtRow* taught = nullptr) const;
-    // The strongest neighbours by what a rebuilt row would be ordered by, in no order.
+    // The strongest neighbors by what a rebuilt row would be ordered by, in no order.
     void find_strong(const DeltaRow& row, std::vector<StrongPair>& out, FreshRow& fresh) const;
     // Sizes that no query meets more of.
     [[nodiscard]] std::int64_t longest_row() const { return longest_row_; }
@@ -152,7 +152,7 @@ class MemoryDelta {
     std::vector<std::uint64_t> touched_;  // a bit an item with a row: few cache lines, that most items are ruled out by
     std::int64_t longest_row_ = 0, longest_postings_ = 0, ignored_ = 0;
     FreshRow fresh_;                      // the writers' working memory
-    std::vector<std::int32_t> stale_;     // items whose strongest neighbours wait to be found
+    std::vector<std::int32_t> stale_;     // items whose strongest neighbors wait to be found
     std::int64_t n_events_ = 0;
     std::vector<std::int32_t> met_;       // the other items of an event
 

@@ -1,4 +1,4 @@
-// How a row of the delta is kept short to read: folded terms, the strongest neighbours, the latest postings.
+// How a row of the delta is kept short to read: folded terms, the strongest neighbors, the latest postings.
 #include <algorithm>
 #include <cstddef>
 #include <limits>
@@ -89,11 +89,11 @@ void MemoryDelta::fold(DeltaRow& row) {
     cut(row);
 }
 
-// As many neighbours as the tables keep come first, the strongest; a query reads these and those that are met later.
+// As many neighbors as the tables keep come first, the strongest; a query reads these and those that are met later.
 void MemoryDelta::cut(DeltaRow& row) {
     const std::size_t n_pairs = row.pairs.size();
     row.kept = row.fresh_from = static_cast<std::int32_t>(n_pairs);
-    const std::int64_t most = base_.settings().max_neighbours;
+    const std::int64_t most = base_.settings().max_neighbors;
     if (most == 0 || static_cast<std::int64_t>(n_pairs) <= most) return;
     sum_row(row, fresh_);
     std::vector<double> strengths(n_pairs);
@@ -102,7 +102,7 @@ void MemoryDelta::cut(DeltaRow& row) {
     std::iota(order.begin(), order.end(), 0);
     std::sort(order.begin(), order.end(), [&](std::int32_t a, std::int32_t b) {
         const double x = strengths[static_cast<std::size_t>(a)], y = strengths[static_cast<std::size_t>(b)];
-        return x != y ? x > y : row.pairs[static_cast<std::size_t>(a)].neighbour < row.pairs[static_cast<std::size_t>(b)].neighbour;
+        return x != y ? x > y : row.pairs[static_cast<std::size_t>(a)].neighbor < row.pairs[static_cast<std::size_t>(b)].neighbor;
     });
     std::vector<DeltaPair> pairs;
     pairs.reserve(row.pairs.capacity());
@@ -164,7 +164,7 @@ void MemoryDelta::find_strong(const DeltaRow& row, std::vector<StrongPair>& out,
     ranked.reserve(static_cast<std::size_t>(n_pairs) + 2 * kStrong);
     for (std::int32_t p = 0; p < n_pairs; ++p) {
         const DeltaPair& pair = row.pairs[static_cast<std::size_t>(p)];
-        ranked.push_back({strength(pair, fresh.rec[static_cast<std::size_t>(p)], fresh), {pair.neighbour, p, from_bfloat16(pair.base[kFwd]) + pair.fresh[kFwd]}});
+        ranked.push_back({strength(pair, fresh.rec[static_cast<std::size_t>(p)], fresh), {pair.neighbor, p, from_bfloat16(pair.base[kFwd]) + pair.fresh[kFwd]}});
     }
     // Its order under the base's totals is nearly that under both; where the values' roundings could have turned two
     // around it is right.
@@ -172,16 +172,16 @@ void MemoryDelta::find_strong(const DeltaRow& row, std::vector<StrongPair>& out,
     std::int64_t others = 0;
     double before = 0;
     for (std::int64_t p = 0; p < base.count && others < 2 * kStrong; ++p) {
-        if (row.find(base.neighbours[p]) >= 0) continue;
+        if (row.find(base.neighbors[p]) >= 0) continue;
         ++others;
         DeltaPair pair{};
         std::copy_n(base.values + p * kPairKinds, kPairKinds, pair.base);
         const double found = strength(pair, 0, fresh);
         before = found >= before && found <= before * kRounded ? before * kBelow : found;
-        ranked.push_back({before, {base.neighbours[p], -1, from_bfloat16(pair.base[kFwd])}});
+        ranked.push_back({before, {base.neighbors[p], -1, from_bfloat16(pair.base[kFwd])}});
     }
     const auto stronger = [](const Ranked& x, const Ranked& y) {
-        return x.strength != y.strength ? x.strength > y.strength : x.pair.neighbour < y.pair.neighbour;
+        return x.strength != y.strength ? x.strength > y.strength : x.pair.neighbor < y.pair.neighbor;
     };
     const auto end = ranked.begin() + std::min<std::ptrdiff_t>(kStrong, static_cast<std::ptrdiff_t>(ranked.size()));
     if (end != ranked.end()) std::nth_element(ranked.begin(), end - 1, ranked.end(), stronger);
@@ -200,8 +200,8 @@ double MemoryDelta::least_of(const DeltaRow& row, const FreshRow& fresh) const {
             least = std::min(least, strength(row.pairs[p], fresh.rec[p], fresh));
         } else {
             DeltaPair pair{};
-            const std::int32_t* const at = std::find(base.neighbours, base.neighbours + base.count, one.neighbour);
-            std::copy_n(base.values + (at - base.neighbours) * kPairKinds, kPairKinds, pair.base);
+            const std::int32_t* const at = std::find(base.neighbors, base.neighbors + base.count, one.neighbor);
+            std::copy_n(base.values + (at - base.neighbors) * kPairKinds, kPairKinds, pair.base);
             least = std::min(least, strength(pair, 0, fresh));
         }
     }

@@ -81,16 +81,16 @@ void MemoryDelta::sum_row(const DeltaRow& row, FreshRow& out, const AskingSessio
     out.base_aging = static_cast<float>(aging);
 }
 
-void MemoryDelta::materialise(const DeltaRow& row, FreshRow& out, const AskingSession& asking, const TaughtRow* taught) const {
+void MemoryDelta::materialize(const DeltaRow& row, FreshRow& out, const AskingSession& asking, const TaughtRow* taught) const {
     sum_row(row, out, asking, taught);
     const std::size_t n_pairs = row.pairs.size();
     out.count = row.read_count();
-    out.neighbours.resize(static_cast<std::size_t>(out.count));
+    out.neighbors.resize(static_cast<std::size_t>(out.count));
     out.latest.resize(static_cast<std::size_t>(out.count));
     out.values.resize(static_cast<std::size_t>(out.count) * 8);
     const auto base_sessions = static_cast<std::int32_t>(base_.tables().n_sessions);
     const RowView under = base_.row(row.item);
-    double least = 0;  // of a cut row's neighbours, what the weakest has now
+    double least = 0;  // of a cut row's neighbors, what the weakest has now
     if (base_.is_cut(under)) {
         DeltaPair last{};
         std::copy_n(under.values + (under.count - 1) * kPairKinds, kPairKinds, last.base);
@@ -105,7 +105,7 @@ void MemoryDelta::materialise(const DeltaRow& row, FreshRow& out, const AskingSe
         if (!pair.in_base && least > 0 && strength(pair, out.rec[p], out) < least) continue;
         float* const values = out.values.data() + to * 8;
         std::copy_n(pair.fresh, kFixedKinds, values);
-        if (const TaughtRow::Pair* const own = taught == nullptr ? nullptr : taught->find(pair.neighbour)) {
+        if (const TaughtRow::Pair* const own = taught == nullptr ? nullptr : taught->find(pair.neighbor)) {
             double left = 0;
             for (int kind = 0; kind < kFixedKinds; ++kind) {
                 const float before = from_bfloat16(pair.base[kind]);
@@ -115,7 +115,7 @@ void MemoryDelta::materialise(const DeltaRow& row, FreshRow& out, const AskingSe
             }
             if (!pair.in_base && left < kNothing) continue;  // nobody else has clicked both
         }
-        out.neighbours[to] = pair.neighbour;
+        out.neighbors[to] = pair.neighbor;
         out.latest[to] = out.last[p] < 0 ? 0 : base_sessions + static_cast<std::int32_t>(out.last[p]) + 1;
         const float base_aa = from_bfloat16(pair.base[kAa]), base_rec = from_bfloat16(pair.base[kRec]) * out.base_aging;
         values[kAa] = rounded(pair.whole(kAa) + out.aa[p], base_aa);
@@ -147,10 +147,10 @@ MemoryDelta::Row MemoryDelta::row(std::int32_t item) const {
     const DeltaRow* const row = find(item);
     if (row == nullptr) return out;
     FreshRow fresh;
-    materialise(*row, fresh);
+    materialize(*row, fresh);
     for (std::size_t p = 0; p < row->pairs.size(); ++p) {
         const DeltaPair& pair = row->pairs[p];
-        out.neighbours.push_back(pair.neighbour);
+        out.neighbors.push_back(pair.neighbor);
         out.values.insert(out.values.end(), pair.sums, pair.sums + kFixedKinds);
         out.values.push_back(fresh.aa[p]);
         out.values.push_back(fresh.rec[p]);

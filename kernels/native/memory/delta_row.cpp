@@ -13,31 +13,31 @@ constexpr std::size_t kFew = 12;    // pairs that are looked through
 constexpr std::int64_t kFewSessions = 64, kManySessions = 256;
 constexpr double kMargin = 0.9;     // by which the strongest may have become weaker since they were found
 
-std::size_t bucket_of(std::int32_t neighbour, std::size_t mask) {
-    return (static_cast<std::uint32_t>(neighbour) * 0x9E3779B1U >> 7) & mask;
+std::size_t bucket_of(std::int32_t neighbor, std::size_t mask) {
+    return (static_cast<std::uint32_t>(neighbor) * 0x9E3779B1U >> 7) & mask;
 }
 
 }  // namespace
 
-std::int32_t DeltaRow::find(std::int32_t neighbour) const {
+std::int32_t DeltaRow::find(std::int32_t neighbor) const {
     if (index.empty()) {
         for (std::size_t p = 0; p < pairs.size(); ++p) {
-            if (pairs[p].neighbour == neighbour) return static_cast<std::int32_t>(p);
+            if (pairs[p].neighbor == neighbor) return static_cast<std::int32_t>(p);
         }
         return -1;
     }
     const std::size_t mask = index.size() - 1;
-    for (std::size_t at = bucket_of(neighbour, mask); index[at] != 0; at = (at + 1) & mask) {
-        if (pairs[static_cast<std::size_t>(index[at]) - 1].neighbour == neighbour) return index[at] - 1;
+    for (std::size_t at = bucket_of(neighbor, mask); index[at] != 0; at = (at + 1) & mask) {
+        if (pairs[static_cast<std::size_t>(index[at]) - 1].neighbor == neighbor) return index[at] - 1;
     }
     return -1;
 }
 
-std::int32_t DeltaRow::pair_with(std::int32_t neighbour, const BaseRows& base) {
-    const std::int32_t found = find(neighbour);
+std::int32_t DeltaRow::pair_with(std::int32_t neighbor, const BaseRows& base) {
+    const std::int32_t found = find(neighbor);
     if (found >= 0) return found;
     DeltaPair pair{};
-    pair.neighbour = neighbour;
+    pair.neighbor = neighbor;
     pair.folded_latest = pair.strong_place = -1;
     link(pair, base);
     pairs.push_back(pair);
@@ -46,7 +46,7 @@ std::int32_t DeltaRow::pair_with(std::int32_t neighbour, const BaseRows& base) {
         reindex();
     } else if (!index.empty()) {
         const std::size_t mask = index.size() - 1;
-        std::size_t at = bucket_of(neighbour, mask);
+        std::size_t at = bucket_of(neighbor, mask);
         while (index[at] != 0) at = (at + 1) & mask;
         index[at] = place;
     }
@@ -61,7 +61,7 @@ void DeltaRow::reindex() {
     while (size < 3 * pairs.size()) size *= 2;
     index.assign(size, 0);
     for (std::size_t p = 0; p < pairs.size(); ++p) {
-        std::size_t at = bucket_of(pairs[p].neighbour, size - 1);
+        std::size_t at = bucket_of(pairs[p].neighbor, size - 1);
         while (index[at] != 0) at = (at + 1) & (size - 1);
         index[at] = static_cast<std::int32_t>(p) + 1;
     }
@@ -107,16 +107,16 @@ void DeltaRow::add_seed(std::int32_t place, const double* values) {
 
 void DeltaRow::link(DeltaPair& pair, const BaseRows& base) {
     const RowView row = base.row(item);
-    const std::int32_t* const end = row.neighbours + row.count;
-    const std::int32_t* const found = std::find(row.neighbours, end, pair.neighbour);
+    const std::int32_t* const end = row.neighbors + row.count;
+    const std::int32_t* const found = std::find(row.neighbors, end, pair.neighbor);
     pair.in_base = found != end;
     std::fill(pair.base, pair.base + kPairKinds, std::uint16_t{0});
     std::fill(pair.rest, pair.rest + kPairKinds, 0.0F);
-    if (pair.in_base) std::copy_n(row.values + (found - row.neighbours) * kPairKinds, kPairKinds, pair.base);
+    if (pair.in_base) std::copy_n(row.values + (found - row.neighbors) * kPairKinds, kPairKinds, pair.base);
     double sums[kPairKinds];
     const std::int64_t most = pair.in_base ? kFewSessions : base.is_cut(row) ? kManySessions : 0;
-    const bool both = item < base.tables().n_items && pair.neighbour < base.tables().n_items;
-    if (most > 0 && both && base.sum_pair(item, pair.neighbour, most, sums)) {
+    const bool both = item < base.tables().n_items && pair.neighbor < base.tables().n_items;
+    if (most > 0 && both && base.sum_pair(item, pair.neighbor, most, sums)) {
         for (int kind = 0; kind < kPairKinds; ++kind) {
             pair.rest[kind] = static_cast<float>(sums[kind] - static_cast<double>(from_bfloat16(pair.base[kind])));
         }

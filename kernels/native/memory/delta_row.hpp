@@ -23,7 +23,7 @@ struct DeltaTerm {
 
 // Evidence that no session holds.
 struct DeltaSeed {
-    std::int32_t neighbour;
+    std::int32_t neighbor;
     double values[kPairKinds];
 };
 
@@ -32,7 +32,7 @@ struct DeltaPair {
     double seeded_aa, seeded_rec;
     double folded_aa, folded_rec;  // of the terms that were folded; rec as at DeltaRow::fold_mark
     float fresh[kFixedKinds];      // what is to be added to the base's value so that the sum is rounded once
-    std::int32_t neighbour;
+    std::int32_t neighbor;
     std::int32_t strong_place;     // in DeltaRow::strong, -1 = not there
     std::int32_t folded_latest;    // the slot of the latest session that was folded, -1 = none
     std::uint16_t base[kPairKinds];
@@ -45,14 +45,14 @@ struct DeltaPair {
     }
 };
 
-// One of the strongest neighbours.
+// One of the strongest neighbors.
 struct StrongPair {
-    std::int32_t neighbour;
+    std::int32_t neighbor;
     std::int32_t pair;  // -1 = the base's alone
     float fwd;          // of base and delta
 };
 
-constexpr std::int64_t kStrong = 20;  // strongest neighbours that a step to second ones takes
+constexpr std::int64_t kStrong = 20;  // strongest neighbors that a step to second ones takes
 
 // What a query asks of many items, kept apart from the rows, of which it reads few.
 struct DeltaCounts {
@@ -84,7 +84,7 @@ struct DeltaRow {
     double base_totals[kFixedKinds] = {};
     std::vector<DeltaPair> pairs;
     std::vector<DeltaTerm> terms;
-    std::vector<std::int32_t> index;        // a hash table of 1 + pair by neighbour, empty while there are few
+    std::vector<std::int32_t> index;        // a hash table of 1 + pair by neighbor, empty while there are few
     std::vector<std::int32_t> postings;     // slots
     std::vector<StrongPair> strong;         // the strongest; empty while they are the base's, or all there are
     std::vector<DeltaSeed> seeds;
@@ -92,9 +92,9 @@ struct DeltaRow {
     DeltaRow(std::int32_t of, DeltaCounts* counted, float* ses_of) : item(of), counts(counted), ses(ses_of) {}
 
     // -1 = none.
-    [[nodiscard]] std::int32_t find(std::int32_t neighbour) const;
-    // The pair with a neighbour, made where there is none; `base` has the row under this one.
-    std::int32_t pair_with(std::int32_t neighbour, const BaseRows& base);
+    [[nodiscard]] std::int32_t find(std::int32_t neighbor) const;
+    // The pair with a neighbor, made where there is none; `base` has the row under this one.
+    std::int32_t pair_with(std::int32_t neighbor, const BaseRows& base);
     void add_term(const DeltaTerm& term);
     [[nodiscard]] double most_strength(const DeltaPair& pair) const;
     void add_seed(std::int32_t pair, const double* values);

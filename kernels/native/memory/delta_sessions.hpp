@@ -19,7 +19,7 @@ class DeltaSessions {
         std::vector<std::int32_t> clicks;
         std::vector<std::int32_t> firsts;  // the places of its first clicks on each item
         std::uint64_t hash = 0;            // of its clicks
-        std::int32_t newer = -1, older = -1;  // slots: its neighbours among those with the same hash
+        std::int32_t newer = -1, older = -1;  // slots: its neighbors among those with the same hash
     };
 
     // The slot of a handle, -1 = none.

@@ -1,5 +1,5 @@
 // Every feature of a candidate: its name and its formula. This is the one list of them; the ranker's weights follow its
-// order (query, candidate, own). mtaw_fast/memory/reference/features.py says the same in numpy.
+// order (query, candidate, own). bench/memory_reference/features.py says the same in numpy.
 //
 // F(name, transform, shift, x): the feature is log(x + shift) for Log, x for Plain. In x stand
 //   query     what the query knows: QueryFacts

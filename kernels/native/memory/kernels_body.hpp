@@ -55,7 +55,7 @@ void add_row(const RowView& row, const float* coefficients, float near, Pool& sh
     Pool pool = shared;  // a copy that no store through its pointers can change
     const auto factors = V::load_sixteen(coefficients);
     for (std::int64_t p = 0; p < row.count; ++p) {
-        const std::int32_t slot = slot_of_known(pool, row.neighbours[p]);
+        const std::int32_t slot = slot_of_known(pool, row.neighbors[p]);
         V::add_values(row.values + p * kPairKinds, factors, sums_of(pool, slot));
         float* const more = more_of(pool, slot);
         const auto latest = static_cast<float>(row.latest[p] + 1);
@@ -70,7 +70,7 @@ void add_fresh(const FreshView& row, const float* coefficients, float near, Pool
     Pool pool = shared;
     const auto factors = V::load_sixteen(coefficients);
     for (std::int64_t p = 0; p < row.count; ++p) {
-        const std::int32_t slot = slot_of_known(pool, row.neighbours[p]);
+        const std::int32_t slot = slot_of_known(pool, row.neighbors[p]);
         V::add_floats(row.values + p * 8, factors, sums_of(pool, slot));
         float* const more = more_of(pool, slot);
         const auto latest = static_cast<float>(row.latest[p]);

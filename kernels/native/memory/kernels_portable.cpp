@@ -65,7 +65,7 @@ struct Portable {
     }
 #else
     // Not every x86-64 CPU has the instruction. The product is exact in float64; the sum is rounded there to odd (where
-    // it is inexact, to the neighbour whose last bit is set), so that rounding it once more is as rounding once.
+    // it is inexact, to the neighbor whose last bit is set), so that rounding it once more is as rounding once.
     static MTAW_INLINE Reg fma(Reg a, Reg b, Reg c) {
         using Doubles = double __attribute__((vector_size(32)));
         using Longs = long long __attribute__((vector_size(32)));

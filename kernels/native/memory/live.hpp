@@ -18,8 +18,8 @@ struct Postings {
     std::int64_t n_fresh;
 };
 
-struct StrongNeighbours {
-    std::int32_t neighbours[kStrong];
+struct StrongNeighbors {
+    std::int32_t neighbors[kStrong];
     float fwd[kStrong];
     std::int64_t count;
     float total;  // of fwd, of the whole row
@@ -147,7 +147,7 @@ class LiveTables {
         return found;
     }
 
-    [[nodiscard]] StrongNeighbours strong(std::int64_t item) const;
+    [[nodiscard]] StrongNeighbors strong(std::int64_t item) const;
 
   private:
     [[nodiscard]] std::int32_t slot_of_session(std::int32_t session) const {
@@ -158,26 +158,26 @@ class LiveTables {
     const MemoryDelta* delta_;
 };
 
-inline StrongNeighbours LiveTables::strong(std::int64_t item) const {
-    StrongNeighbours out;
+inline StrongNeighbors LiveTables::strong(std::int64_t item) const {
+    StrongNeighbors out;
     const RowView base = row(item);
     const DeltaRow* const more = fresh(item);
     out.total = total(item, kFwd);
     if (more != nullptr && base.count + static_cast<std::int64_t>(more->pairs.size()) <= kStrong) {
         out.count = 0;
         // Of a pair of both the parts stand apart: whoever asks adds up.
-        const auto add = [&](std::int32_t neighbour, float fwd) {
-            out.neighbours[out.count] = neighbour;
+        const auto add = [&](std::int32_t neighbor, float fwd) {
+            out.neighbors[out.count] = neighbor;
             out.fwd[out.count++] = fwd;
         };
-        for (std::int64_t p = 0; p < base.count; ++p) add(base.neighbours[p], from_bfloat16(base.values[p * kPairKinds + kFwd]));
-        for (const DeltaPair& pair : more->pairs) add(pair.neighbour, pair.fresh[kFwd]);
+        for (std::int64_t p = 0; p < base.count; ++p) add(base.neighbors[p], from_bfloat16(base.values[p * kPairKinds + kFwd]));
+        for (const DeltaPair& pair : more->pairs) add(pair.neighbor, pair.fresh[kFwd]);
         return out;
     }
     if (more == nullptr || (!more->is_stale && more->strong.empty())) {
         out.count = std::min(base.count, kStrong);
         for (std::int64_t p = 0; p < out.count; ++p) {
-            out.neighbours[p] = base.neighbours[p];
+            out.neighbors[p] = base.neighbors[p];
             out.fwd[p] = from_bfloat16(base.values[p * kPairKinds + kFwd]);
         }
         return out;
@@ -191,7 +191,7 @@ inline StrongNeighbours LiveTables::strong(std::int64_t item) const {
     out.count = static_cast<std::int64_t>(strong.size());
     for (std::int64_t i = 0; i < out.count; ++i) {
         const StrongPair& one = strong[static_cast<std::size_t>(i)];
-        out.neighbours[i] = one.neighbour;
+        out.neighbors[i] = one.neighbor;
         out.fwd[i] = one.fwd;
     }
     return out;

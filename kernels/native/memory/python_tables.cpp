@@ -14,8 +14,8 @@ BoundTables bound_tables(const py::dict& arrays) {
     view.n_sessions = length(arrays, "session_offsets") - 1;
     if (view.n_items < 0) throw py::value_error("row_offsets must hold at least the 0 that they begin with");
     if (view.n_sessions < 0) throw py::value_error("session_offsets must hold at least the 0 that they begin with");
-    view.neighbours = named<std::int32_t>(arrays, "neighbours", "int32", {kAny});
-    bound.n_pairs = length(arrays, "neighbours");
+    view.neighbors = named<std::int32_t>(arrays, "neighbors", "int32", {kAny});
+    bound.n_pairs = length(arrays, "neighbors");
     view.latest = named<std::int32_t>(arrays, "latest", "int32", {bound.n_pairs});
     view.values = named<std::uint16_t>(arrays, "values", "uint16", {bound.n_pairs, kPairKinds});
     view.totals = named<float>(arrays, "totals", "float32", {view.n_items, kPairKinds});

@@ -173,7 +173,7 @@ void SessionMemory::gather(const MemoryRequest& request, const ItemVectors* vect
     const std::int64_t used = std::min(request.m, kMaxClicks);
     list_own(request.clicks + request.m - used, used, settings_.own, scratch.own_, scratch.pool_);
     find_asking(request, scratch);
-    add_neighbours(scratch);
+    add_neighbors(scratch);
     std::int32_t* const touched = scratch.touched_.get();
     const std::int64_t room = scratch.bounds_.touched + kPadding;
     SimilarScratch similar{scratch.weights_.data(),   touched,              touched + room,       touched + 2 * room,

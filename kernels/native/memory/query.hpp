@@ -166,10 +166,10 @@ class SessionMemory {
     [[nodiscard]] std::int64_t n_sessions(const MemoryScratch& scratch) const {
         return live_.n_sessions() - (scratch.asking_.found() ? 1 : 0);
     }
-    [[nodiscard]] StrongNeighbours strong(std::int64_t item, const MemoryScratch& scratch) const;
+    [[nodiscard]] StrongNeighbors strong(std::int64_t item, const MemoryScratch& scratch) const;
     void prefetch_own(const OwnItems& own) const;
-    void add_neighbours(MemoryScratch& scratch) const;
-    void fetch_second(const StrongNeighbours& strong) const;
+    void add_neighbors(MemoryScratch& scratch) const;
+    void fetch_second(const StrongNeighbors& strong) const;
     void add_second(MemoryScratch& scratch) const;
     void add_dense(const MemoryRequest& request, MemoryScratch& scratch) const;
     void add_trending(const MemoryRequest& request, MemoryScratch& scratch) const;

@@ -54,7 +54,7 @@ void SessionMemory::prefetch_own(const OwnItems& own) const {
         MTAW_PREFETCH(memory_.totals + item * kPairKinds);
         MTAW_PREFETCH(memory_.counts + item * kCountKinds);
         const RowView row = live_.row(item);
-        prefetch(row.neighbours, row.count);
+        prefetch(row.neighbors, row.count);
         prefetch(row.latest, row.count);
         prefetch(row.values, row.count * kPairKinds);
         const std::int64_t first = memory_.post_offsets[item];
@@ -85,7 +85,7 @@ void SessionMemory::find_asking(const MemoryRequest& request, MemoryScratch& scr
     list_taught(clicks, request.m, own, delta_->base().settings(), scratch.taught_);
 }
 
-void SessionMemory::add_neighbours(MemoryScratch& scratch) const {
+void SessionMemory::add_neighbors(MemoryScratch& scratch) const {
     const OwnItems& own = scratch.own_;
     const auto known = [&](std::int64_t u) {
         return own.list[u].item < memory_.n_items || live_.fresh(own.list[u].item) != nullptr;
@@ -96,7 +96,7 @@ void SessionMemory::add_neighbours(MemoryScratch& scratch) const {
         if (!known(u)) continue;
         const std::int64_t item = own.list[u].item;
         const std::int32_t newest = own.counts[u][kNewest];
-        // What was never clicked can have neighbours from seeds, which are as of now.
+        // What was never clicked can have neighbors from seeds, which are as of now.
         const std::int64_t age = newest < 0 && live_.fresh(item) != nullptr ? 0 : n_sessions(scratch) - 1 - newest;
         ages[u] = static_cast<float>(-static_cast<double>(age) / memory_.recency);
         roots[u] = total_without(live_.ses(item), kSes, taught_of(scratch, u));
@@ -106,7 +106,7 @@ void SessionMemory::add_neighbours(MemoryScratch& scratch) const {
     kernels_->exp(ages, own.count);
     kernels_->inverse_root(roots, own.count);
     const float even = 1.0F / static_cast<float>(own.count);
-    StrongNeighbours strong;
+    StrongNeighbors strong;
     for (std::int64_t u = 0; u < own.count; ++u) {
         if (!known(u)) continue;
         const std::int64_t item = own.list[u].item;
@@ -114,7 +114,7 @@ void SessionMemory::add_neighbours(MemoryScratch& scratch) const {
         const RowView row = live_.row(item);
         const DeltaRow* const delta = live_.fresh(item);
         FreshRow& fresh = scratch.fresh_row_;
-        if (delta != nullptr) delta_->materialise(*delta, fresh, scratch.asking_, taught_of(scratch, u));
+        if (delta != nullptr) delta_->materialize(*delta, fresh, scratch.asking_, taught_of(scratch, u));
         RowFactors factors = row_factors(delta == nullptr ? row.totals : fresh.totals, u, own.list[u].decayed, even, ages[u], roots[u]);
         if (delta != nullptr) {
             kernels_->add_fresh(fresh.view(), factors.lanes, near, scratch.pool_);
@@ -124,31 +124,31 @@ void SessionMemory::add_neighbours(MemoryScratch& scratch) const {
         if (u == 0) {
             strong = this->strong(item, scratch);
             for (std::int64_t i = 0; i < strong.count; ++i) {
-                if (const DeltaRow* const middle = live_.fresh(strong.neighbours[i])) prefetch(middle, 1);
-                if (strong.neighbours[i] >= memory_.n_items) continue;
-                MTAW_PREFETCH(memory_.row_offsets + strong.neighbours[i]);
-                MTAW_PREFETCH(memory_.totals + std::int64_t{strong.neighbours[i]} * kPairKinds);
+                if (const DeltaRow* const middle = live_.fresh(strong.neighbors[i])) prefetch(middle, 1);
+                if (strong.neighbors[i] >= memory_.n_items) continue;
+                MTAW_PREFETCH(memory_.row_offsets + strong.neighbors[i]);
+                MTAW_PREFETCH(memory_.totals + std::int64_t{strong.neighbors[i]} * kPairKinds);
             }
         }
     }
     if (known(0)) fetch_second(strong);
 }
 
-void SessionMemory::fetch_second(const StrongNeighbours& strong) const {
+void SessionMemory::fetch_second(const StrongNeighbors& strong) const {
     for (std::int64_t i = 0; i < strong.count; ++i) {
-        const std::int64_t middle = strong.neighbours[i];
+        const std::int64_t middle = strong.neighbors[i];
         if (const DeltaRow* const fresh = live_.fresh(middle)) {
             prefetch(fresh->strong.data(), static_cast<std::int64_t>(fresh->strong.size()));
         }
         const RowView row = live_.row(middle);
         const std::int64_t length = std::min(row.count, kStrong);
-        prefetch(row.neighbours, length);
+        prefetch(row.neighbors, length);
         prefetch(row.values, length * kPairKinds);
     }
 }
 
-StrongNeighbours SessionMemory::strong(std::int64_t item, const MemoryScratch& scratch) const {
-    StrongNeighbours found = live_.strong(item);
+StrongNeighbors SessionMemory::strong(std::int64_t item, const MemoryScratch& scratch) const {
+    StrongNeighbors found = live_.strong(item);
     if (!scratch.asking_.found()) return found;
     const std::int32_t place = scratch.pool_.place[item];
     if (place == 0 || place > scratch.own_.count) return found;
@@ -157,7 +157,7 @@ StrongNeighbours SessionMemory::strong(std::int64_t item, const MemoryScratch& s
     for (const TaughtRow::Pair& pair : taught.pairs) {
         // Where tables and delta stand apart, the delta's part is the later one.
         for (std::int64_t i = found.count - 1; i >= 0; --i) {
-            if (found.neighbours[i] != pair.neighbour) continue;
+            if (found.neighbors[i] != pair.neighbor) continue;
             found.fwd[i] = std::max(found.fwd[i] - static_cast<float>(pair.sums[kFwd]), 0.0F);
             break;
         }
@@ -166,15 +166,15 @@ StrongNeighbours SessionMemory::strong(std::int64_t item, const MemoryScratch& s
 }
 
 void SessionMemory::add_second(MemoryScratch& scratch) const {
-    const StrongNeighbours first = strong(scratch.own_.list[0].item, scratch);
+    const StrongNeighbors first = strong(scratch.own_.list[0].item, scratch);
     const float share = 1.0F / (first.total + 1.0F);
     for (std::int64_t i = 0; i < first.count; ++i) {
         const float part = first.fwd[i] * share;
         if (part == 0) continue;
-        const StrongNeighbours second = strong(first.neighbours[i], scratch);
+        const StrongNeighbors second = strong(first.neighbors[i], scratch);
         const float through = part * (1.0F / (second.total + 1.0F));
         for (std::int64_t r = 0; r < second.count; ++r) {
-            const std::int32_t slot = slot_of_known(scratch.pool_, second.neighbours[r]);
+            const std::int32_t slot = slot_of_known(scratch.pool_, second.neighbors[r]);
             more_of(scratch.pool_, slot)[kSecond] += second.fwd[r] * through;
         }
     }

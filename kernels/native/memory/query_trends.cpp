@@ -11,7 +11,7 @@ void SessionMemory::add_trending(const MemoryRequest& request, MemoryScratch& sc
     TrendsRequest asked{items, std::min(own.count, kTrendOwn), request.now};
     for (std::int64_t u = 0; u < asked.n_own; ++u) items[u] = own.list[u].item;
     if (request.times != nullptr) state_times(request.times, request.m, asked);
-    asked.catalog = std::min(bounds_.catalog, request.n_items);  // trends may know newcomers that it does not
+    asked.catalog = std::min(bounds_.catalog, request.n_items);  // trends may know new_items that it does not
     asked.allowed = request.allowed;
     asked.excluded = request.excluded;
     asked.n_excluded = request.n_excluded;

@@ -65,7 +65,7 @@ RankerNet::RankerNet(const RankerWeights& weights)
     float* const bias2 = take(whole_vectors(n2_));
     float* const output = take(whole_vectors(n2_));
 
-    // Standardising is folded into the first layer: (f - mean) * scale * w = f * (scale * w) - mean * scale * w.
+    // Standardizing is folded into the first layer: (f - mean) * scale * w = f * (scale * w) - mean * scale * w.
     std::vector<double> offset(static_cast<std::size_t>(n1_) + 1, 0.0);
     std::vector<float> folded(static_cast<std::size_t>(n_columns_ * n1_));
     for (std::int64_t k = 0; k < weights.n_features; ++k) {

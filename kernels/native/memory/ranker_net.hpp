@@ -1,4 +1,4 @@
-// The ranker: score = linear(x) + MLP(x) of a candidate's standardised features x.
+// The ranker: score = linear(x) + MLP(x) of a candidate's standardized features x.
 #pragma once
 
 #include <cstdint>

@@ -18,7 +18,7 @@ constexpr PairKind kStrength[] = {kFwd, kBwd, kSes, kRec};
 RowBuilder::RowBuilder(const PastSessions& sessions, const MemorySettings& settings, const ClickIndex& index)
     : sessions_(sessions), settings_(settings), index_(index), place_(static_cast<std::size_t>(sessions.n_items), 0) {}
 
-std::int64_t RowBuilder::count_neighbours(std::int32_t item) {
+std::int64_t RowBuilder::count_neighbors(std::int32_t item) {
     met_.clear();
     const auto meet = [&](std::int32_t other) {
         std::int32_t& place = place_[static_cast<std::size_t>(other)];
@@ -92,10 +92,10 @@ void RowBuilder::write_row(std::int32_t item, const TablesOut& out) {
     sum_pairs(item);
     const std::int64_t begin = out.row_offsets[item];
     ranker_.write(pairs_, out.row_offsets[item + 1] - begin, out.totals + static_cast<std::int64_t>(item) * kPairKinds,
-                  out.neighbours + begin, out.latest + begin, out.values + begin * kPairKinds);
+                  out.neighbors + begin, out.latest + begin, out.values + begin * kPairKinds);
 }
 
-void RowRanker::write(const std::vector<PairSums>& pairs, std::int64_t kept, float* totals, std::int32_t* neighbours,
+void RowRanker::write(const std::vector<PairSums>& pairs, std::int64_t kept, float* totals, std::int32_t* neighbors,
                       std::int32_t* latest, std::uint16_t* values) {
     double total[kPairKinds] = {};
     for (const PairSums& pair : pairs) {
@@ -116,7 +116,7 @@ void RowRanker::write(const std::vector<PairSums>& pairs, std::int64_t kept, flo
     std::sort(ranked_.begin(), kept_end, stronger);
     for (std::int64_t p = 0; p < kept; ++p) {
         const PairSums& pair = pairs[static_cast<std::size_t>(ranked_[static_cast<std::size_t>(p)].place)];
-        neighbours[p] = pair.item;
+        neighbors[p] = pair.item;
         latest[p] = pair.latest;
         for (int kind = 0; kind < kPairKinds; ++kind) values[p * kPairKinds + kind] = to_bfloat16(pair.value[kind]);
     }

@@ -9,13 +9,13 @@
 
 namespace mtaw {
 
-// The sums of a row's item and one neighbour.
+// The sums of a row's item and one neighbor.
 struct PairSums {
     double value[kPairKinds];
     std::int32_t item;
     std::int32_t latest;
 
-    // A click on the neighbour `distance` after one on the item, negative before it; fresh: the session's part of `rec`.
+    // A click on the neighbor `distance` after one on the item, negative before it; fresh: the session's part of `rec`.
     void add_near(std::int64_t distance, double fresh) {
         const double weight = 1.0 / static_cast<double>(distance > 0 ? distance : -distance);
         value[distance > 0 ? kFwd : kBwd] += weight;
@@ -32,7 +32,7 @@ struct PairSums {
 class RowRanker {
   public:
     // The `kept` strongest pairs; totals of all.
-    void write(const std::vector<PairSums>& pairs, std::int64_t kept, float* totals, std::int32_t* neighbours,
+    void write(const std::vector<PairSums>& pairs, std::int64_t kept, float* totals, std::int32_t* neighbors,
                std::int32_t* latest, std::uint16_t* values);
 
   private:
@@ -50,8 +50,8 @@ class RowBuilder {
     // Keeps references: the arguments must outlive it.
     RowBuilder(const PastSessions& sessions, const MemorySettings& settings, const ClickIndex& index);
 
-    // How many neighbours the item has, before the cut.
-    std::int64_t count_neighbours(std::int32_t item);
+    // How many neighbors the item has, before the cut.
+    std::int64_t count_neighbors(std::int32_t item);
 
     // Each writes to the item's place in `out`, whose offsets are filled in already.
     void write_row(std::int32_t item, const TablesOut& out);  // and totals
@@ -72,7 +72,7 @@ class RowBuilder {
     const MemorySettings& settings_;
     const ClickIndex& index_;
     std::vector<std::int32_t> place_;  // [N] 1 + the item's place in pairs_, 0 = none
-    std::vector<std::int32_t> met_;    // neighbours counted
+    std::vector<std::int32_t> met_;    // neighbors counted
     std::vector<PairSums> pairs_;          // of the item at hand, in order of first meeting
     RowRanker ranker_;
 };

@@ -8,7 +8,7 @@ namespace mtaw {
 
 // A row of the tables, or one that stands in for it.
 struct RowView {
-    const std::int32_t* neighbours;
+    const std::int32_t* neighbors;
     const std::int32_t* latest;
     const std::uint16_t* values;  // [count, kPairKinds]
     std::int64_t count;
@@ -17,7 +17,7 @@ struct RowView {
 
 // What comes to a row of the tables.
 struct FreshView {
-    const std::int32_t* neighbours;
+    const std::int32_t* neighbors;
     const std::int32_t* latest;  // 1 + the latest session, 0 = none
     const float* values;         // [count, 8]: what comes to each value; 1 where the tables lack the pair; 0
     std::int64_t count;

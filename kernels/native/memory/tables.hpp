@@ -25,7 +25,7 @@ struct MemorySettings {
     std::int64_t window;          // clicks
     std::int64_t span;            // clicks
     double recency;               // sessions after which a pair's weight in `rec` has fallen to 1/e
-    std::int64_t max_neighbours;  // of an item; 0 keeps all
+    std::int64_t max_neighbors;  // of an item; 0 keeps all
     std::int64_t max_postings;    // of an item; 0 keeps all
 };
 
@@ -37,13 +37,13 @@ struct PastSessions {
     std::int64_t n_items;         // N
 };
 
-// Where the tables' arrays lie. Row a is [row_offsets[a], row_offsets[a + 1]): its neighbours by falling strength, the
-// sum over fwd, bwd, ses, rec of value / (total + 1) before rounding, ties by rising id, cut after max_neighbours.
+// Where the tables' arrays lie. Row a is [row_offsets[a], row_offsets[a + 1]): its neighbors by falling strength, the
+// sum over fwd, bwd, ses, rec of value / (total + 1) before rounding, ties by rising id, cut after max_neighbors.
 template <template <typename> class Pointer>
 struct BasicTables {
     std::int64_t n_items, n_sessions;
     Pointer<std::int64_t> row_offsets;      // [N + 1]
-    Pointer<std::int32_t> neighbours;       // [P]
+    Pointer<std::int32_t> neighbors;       // [P]
     Pointer<std::int32_t> latest;           // [P] the latest session that adds to the pair
     Pointer<std::uint16_t> values;          // [P, kPairKinds] bfloat16
     Pointer<float> totals;                  // [N, kPairKinds] of the whole row, before the cut

@@ -37,12 +37,12 @@ const std::uint8_t* block_data(const py::array& blocks, const char* name, std::i
     const std::uint8_t* data = checked_data<std::uint8_t>(blocks, 3, name, "uint8");
     if (blocks.shape(0) != n_blocks || blocks.shape(1) != lines || blocks.shape(2) != kLineBytes) {
         throw py::value_error(std::string(name) + " must be uint8[" + std::to_string(n_blocks) + ", " +
-                              std::to_string(lines) + ", 64] for this catalog; quantise it anew");
+                              std::to_string(lines) + ", 64] for this catalog; quantize it anew");
     }
     return data;
 }
 
-py::tuple quantise(const py::array& catalog, bool halves) {
+py::tuple quantize(const py::array& catalog, bool halves) {
     const float* rows = matrix<float>(catalog, "catalog", "float32");
     const std::int64_t n_items = catalog.shape(0), d = catalog.shape(1);
     if (d < 1 || d > kMaxScanDims) {
@@ -56,25 +56,25 @@ py::tuple quantise(const py::array& catalog, bool halves) {
     ScanSummary summary;
     {
         const Unlocked unlocked;
-        summary = quantise_catalog(rows, n_items, d, data, half_data);
+        summary = quantize_catalog(rows, n_items, d, data, half_data);
     }
     return py::make_tuple(blocks, half_blocks, summary.exponent, summary.largest_norm, summary.largest_residual);
 }
 
-py::tuple requantise(const py::array& catalog, const py::array& old_catalog, const py::array& old_blocks,
+py::tuple requantize(const py::array& catalog, const py::array& old_catalog, const py::array& old_blocks,
                      const ScanSummary& old_summary) {
     const float* rows = matrix<float>(catalog, "catalog", "float32");
     const float* old_rows = matrix<float>(old_catalog, "old_catalog", "float32");
     const std::int64_t n_items = catalog.shape(0), d = catalog.shape(1), n_old = old_catalog.shape(0);
     if (old_catalog.shape(1) != d) throw py::value_error("the two catalogs differ in dimensions");
-    const QuantisedRows before{old_rows, n_old, block_data(old_blocks, "old_blocks", block_count(n_old), code_lines(d) + 1),
+    const QuantizedRows before{old_rows, n_old, block_data(old_blocks, "old_blocks", block_count(n_old), code_lines(d) + 1),
                                old_summary};
     py::array_t<std::uint8_t> blocks = aligned_blocks(block_count(n_items), code_lines(d) + 1);
     std::uint8_t* data = blocks.mutable_data();
     ScanSummary summary;
     {
         const Unlocked unlocked;
-        summary = requantise_catalog(rows, n_items, d, before, data);
+        summary = requantize_catalog(rows, n_items, d, before, data);
     }
     return py::make_tuple(blocks, summary.exponent, summary.largest_norm, summary.largest_residual);
 }
@@ -176,16 +176,16 @@ std::uint64_t read_all(const py::array& array, const std::optional<std::string>&
 const Scanner& scanner_of(py::handle object) { return py::cast<const ScannerObject&>(object).scanner(); }
 
 void bind_scan(py::module_& module) {
-    module.def("scan_quantise", &quantise, py::arg("catalog"), py::arg("halves"),
-               "See mtaw_fast.kernels.native.scan.quantise.");
-    module.def("scan_requantise",
+    module.def("scan_quantize", &quantize, py::arg("catalog"), py::arg("halves"),
+               "See mtaw_fast.kernels.native.scan.quantize.");
+    module.def("scan_requantize",
                [](const py::array& catalog, const py::array& old_catalog, const py::array& old_blocks,
                   std::int64_t exponent, double largest_norm, double largest_residual) {
-                   return requantise(catalog, old_catalog, old_blocks, {exponent, largest_norm, largest_residual});
+                   return requantize(catalog, old_catalog, old_blocks, {exponent, largest_norm, largest_residual});
                },
                py::arg("catalog"), py::arg("old_catalog"), py::arg("old_blocks"), py::arg("exponent"),
                py::arg("largest_norm"), py::arg("largest_residual"),
-               "See mtaw_fast.kernels.native.scan.requantise.");
+               "See mtaw_fast.kernels.native.scan.requantize.");
     module.def("read_bytes", &read_all, py::arg("array"), py::arg("isa") = py::none(),
                "See mtaw_fast.kernels.native.scan.read_bytes.");
     py::class_<ScannerObject>(module, "Scanner", "See mtaw_fast.kernels.native.scan.Scanner.")

@@ -57,7 +57,7 @@ struct CodedQuery {
 bool code_query(const float* query, std::int64_t d, double scale, const ScanSummary& summary, std::int8_t* codes,
                 CodedQuery* coded);
 
-// `value` rounded to float32 towards -infinity (+infinity).
+// `value` rounded to float32 toward -infinity (+infinity).
 float rounded_down(double value);
 float rounded_up(double value);
 

@@ -42,20 +42,20 @@ struct ScanSummary {
 // float32[N, d] `rows` to block_count(N) * block_bytes(d) bytes `blocks` and, where it is not null,
 // block_count(N) * half_block_bytes(d) bytes `half_blocks`, block by block on one thread.
 // Throws std::invalid_argument on a value that is not finite.
-ScanSummary quantise_catalog(const float* rows, std::int64_t n_items, std::int64_t d, std::uint8_t* blocks,
+ScanSummary quantize_catalog(const float* rows, std::int64_t n_items, std::int64_t d, std::uint8_t* blocks,
                              std::uint8_t* half_blocks = nullptr);
 
 // An earlier catalog and its codes.
-struct QuantisedRows {
+struct QuantizedRows {
     const float* rows;
     std::int64_t n_items;
     const std::uint8_t* blocks;
     ScanSummary summary;
 };
 
-// The same for a catalog that is `before` but for some rows: only their blocks are quantised, for a look at every row.
-// Its summary bounds the rows of both. Where the new rows do not suit the exponent of `before`, all are quantised.
-ScanSummary requantise_catalog(const float* rows, std::int64_t n_items, std::int64_t d, const QuantisedRows& before,
+// The same for a catalog that is `before` but for some rows: only their blocks are quantized, for a look at every row.
+// Its summary bounds the rows of both. Where the new rows do not suit the exponent of `before`, all are quantized.
+ScanSummary requantize_catalog(const float* rows, std::int64_t n_items, std::int64_t d, const QuantizedRows& before,
                                std::uint8_t* blocks);
 
 }  // namespace mtaw

@@ -48,7 +48,7 @@ std::uint32_t word_of(std::uint32_t step_bits, double square) {
 }
 
 // One item into its column of the block; returns its word of the last line.
-std::uint32_t quantise_row(const double* values, std::int64_t d, double largest, std::uint8_t* column) {
+std::uint32_t quantize_row(const double* values, std::int64_t d, double largest, std::uint8_t* column) {
     const std::uint32_t step_bits = bfloat16_up(std::max(largest / 127, kSmallest));
     const double step = bfloat16_value(step_bits);
     const double per_step = 1 / step;
@@ -63,7 +63,7 @@ std::uint32_t quantise_row(const double* values, std::int64_t d, double largest,
 }
 
 // The same in half the width.
-std::uint32_t quantise_row_half(const double* values, std::int64_t d, double largest, std::uint8_t* column) {
+std::uint32_t quantize_row_half(const double* values, std::int64_t d, double largest, std::uint8_t* column) {
     const std::uint32_t step_bits = bfloat16_up(std::max(largest / 16, kSmallest));
     const double step = bfloat16_value(step_bits);
     const double per_pair = 0.5 / step;
@@ -81,13 +81,13 @@ std::uint32_t quantise_row_half(const double* values, std::int64_t d, double lar
 }
 
 // One block of either width: the codes of its items and the last line.
-template <typename QuantiseRow>
-void quantise_block(const double* values, const double* largest, std::int64_t count, std::int64_t d,
-                    std::int64_t lines, const QuantiseRow& quantise, std::uint8_t* block, ScanSummary* summary) {
+template <typename QuantizeRow>
+void quantize_block(const double* values, const double* largest, std::int64_t count, std::int64_t d,
+                    std::int64_t lines, const QuantizeRow& quantize, std::uint8_t* block, ScanSummary* summary) {
     for (std::int64_t place = 0; place < kBlockItems; ++place) {
         std::uint32_t word = kNoItem;
         if (place < count) {
-            word = quantise(values + place * d, d, largest[place], block + place * kLineDims);
+            word = quantize(values + place * d, d, largest[place], block + place * kLineDims);
             summary->largest_residual = std::max(summary->largest_residual, bfloat16_value(word & 0xFFFFU));
         }
         std::memcpy(block + lines * kLineBytes + place * 4, &word, 4);
@@ -127,15 +127,15 @@ struct BlockRows {
 };
 
 // The whole codes of the rows taken.
-void quantise_whole(const BlockRows& taken, std::int64_t count, std::int64_t d, std::uint8_t* block,
+void quantize_whole(const BlockRows& taken, std::int64_t count, std::int64_t d, std::uint8_t* block,
                     ScanSummary* summary) {
     std::memset(block, 128, static_cast<std::size_t>(code_lines(d) * kLineBytes));
-    quantise_block(taken.values.data(), taken.largest, count, d, code_lines(d), quantise_row, block, summary);
+    quantize_block(taken.values.data(), taken.largest, count, d, code_lines(d), quantize_row, block, summary);
 }
 
 }  // namespace
 
-ScanSummary quantise_catalog(const float* rows, std::int64_t n_items, std::int64_t d, std::uint8_t* blocks,
+ScanSummary quantize_catalog(const float* rows, std::int64_t n_items, std::int64_t d, std::uint8_t* blocks,
                              std::uint8_t* half_blocks) {
     ScanSummary summary;
     const double largest_square = largest_square_norm(rows, 0, n_items, d);
@@ -147,16 +147,16 @@ ScanSummary quantise_catalog(const float* rows, std::int64_t n_items, std::int64
     for (std::int64_t b = 0; b < block_count(n_items); ++b) {
         const std::int64_t first = b * kBlockItems, count = std::min(kBlockItems, n_items - first);
         taken.take(rows + first * d, count, d, down);
-        quantise_whole(taken, count, d, blocks + b * block_bytes(d), &summary);
+        quantize_whole(taken, count, d, blocks + b * block_bytes(d), &summary);
         if (half_blocks == nullptr) continue;
         std::uint8_t* const block = half_blocks + b * half_block_bytes(d);
         std::memset(block, 0, static_cast<std::size_t>(half_lines(d) * kLineBytes));
-        quantise_block(taken.values.data(), taken.largest, count, d, half_lines(d), quantise_row_half, block, &summary);
+        quantize_block(taken.values.data(), taken.largest, count, d, half_lines(d), quantize_row_half, block, &summary);
     }
     return summary;
 }
 
-ScanSummary requantise_catalog(const float* rows, std::int64_t n_items, std::int64_t d, const QuantisedRows& before,
+ScanSummary requantize_catalog(const float* rows, std::int64_t n_items, std::int64_t d, const QuantizedRows& before,
                                std::uint8_t* blocks) {
     ScanSummary summary = before.summary;
     const double down = std::ldexp(1.0, -static_cast<int>(summary.exponent));
@@ -171,10 +171,10 @@ ScanSummary requantise_catalog(const float* rows, std::int64_t n_items, std::int
             continue;
         }
         const double norm = scaled_norm(largest_square_norm(rows, first, first + count, d), summary.exponent);
-        if (!(norm < kMostScaled)) return quantise_catalog(rows, n_items, d, blocks);
+        if (!(norm < kMostScaled)) return quantize_catalog(rows, n_items, d, blocks);
         summary.largest_norm = std::max(summary.largest_norm, norm);
         taken.take(rows + first * d, count, d, down);
-        quantise_whole(taken, count, d, block, &summary);
+        quantize_whole(taken, count, d, block, &summary);
     }
     return summary;
 }

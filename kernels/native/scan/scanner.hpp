@@ -14,7 +14,7 @@ namespace mtaw {
 // blocks is fastest where it starts on a cache line (64 bytes); any address is right.
 struct ScanCatalog {
     const float* rows;           // float32[N, d], finite
-    const std::uint8_t* blocks;  // from quantise_catalog, as all that follows
+    const std::uint8_t* blocks;  // from quantize_catalog, as all that follows
     std::int64_t n_items;        // N, at most 2^31 - 1
     std::int64_t d;              // 1 .. kMaxScanDims
     ScanSummary summary;

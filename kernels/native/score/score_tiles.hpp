@@ -1,4 +1,4 @@
-// The vectorised forms of score_items.
+// The vectorized forms of score_items.
 #pragma once
 
 #include "score/score.hpp"

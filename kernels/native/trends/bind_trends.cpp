@@ -32,7 +32,7 @@ T* made(py::dict& arrays, const char* name, py::array::ShapeContainer shape) {
 }
 
 py::dict trends_build(const py::array& items, const py::array& offsets, const py::array& times, std::int64_t n_items,
-                      const std::vector<std::int64_t>& half_lives, std::int64_t window, std::int64_t max_neighbours,
+                      const std::vector<std::int64_t>& half_lives, std::int64_t window, std::int64_t max_neighbors,
                       int threads) {
     if (n_items < 0 || n_items > std::numeric_limits<std::int32_t>::max()) {
         throw py::value_error("n_items must be in 0..2147483647, not " + std::to_string(n_items));
@@ -44,7 +44,7 @@ py::dict trends_build(const py::array& items, const py::array& offsets, const py
         throw py::value_error("offsets must run from 0 to " + std::to_string(items.shape(0)) + ", the number of clicks");
     }
     if (times.shape(0) != items.shape(0)) throw py::value_error("there must be one time a click");
-    const TrendSettings settings = trend_settings(half_lives, window, max_neighbours);
+    const TrendSettings settings = trend_settings(half_lives, window, max_neighbors);
     std::unique_ptr<TrendsBuild> build;
     {
         const Unlocked unlocked;
@@ -53,7 +53,7 @@ py::dict trends_build(const py::array& items, const py::array& offsets, const py
     py::dict arrays;
     const TrendsOut out{
         .row_offsets = made<std::int64_t>(arrays, "row_offsets", {n_items + 1}),
-        .neighbours = made<std::int32_t>(arrays, "neighbours", {build->n_pairs()}),
+        .neighbors = made<std::int32_t>(arrays, "neighbors", {build->n_pairs()}),
         .values = made<std::uint16_t>(arrays, "values", {build->n_pairs(), std::int64_t{kPairSums}}),
         .totals = made<float>(arrays, "totals", {n_items, std::int64_t{kPairSums}}),
         .counts = made<float>(arrays, "counts", {n_items, std::int64_t{kItemSums}}),
@@ -68,9 +68,9 @@ py::dict trends_build(const py::array& items, const py::array& offsets, const py
 }
 
 void trends_check(const py::dict& arrays, const std::vector<std::int64_t>& half_lives, std::int64_t window,
-                  std::int64_t max_neighbours) {
+                  std::int64_t max_neighbors) {
     const TrendsView view = bound_trends(arrays);
-    const TrendSettings settings = trend_settings(half_lives, window, max_neighbours);
+    const TrendSettings settings = trend_settings(half_lives, window, max_neighbors);
     const Unlocked unlocked;
     check_trends(view, settings);
 }
@@ -94,12 +94,12 @@ struct Prefixes {
 class TrendsObject {
  public:
     TrendsObject(const py::dict& arrays, const std::vector<std::int64_t>& half_lives, std::int64_t window,
-                 std::int64_t max_neighbours, std::int64_t capacity, std::int64_t ahead, std::int64_t row_neighbours,
+                 std::int64_t max_neighbors, std::int64_t capacity, std::int64_t ahead, std::int64_t row_neighbors,
                  const std::optional<std::string>& isa)
         : held_(arrays.attr("copy")()),
           kernels_(&memory_kernels(isa ? isa_named(isa->c_str()) : active_isa())),
-          trends_(bound_trends(held_), trend_settings(half_lives, window, max_neighbours),
-                  {capacity, ahead, row_neighbours}) {}
+          trends_(bound_trends(held_), trend_settings(half_lives, window, max_neighbors),
+                  {capacity, ahead, row_neighbors}) {}
 
     Trends& trends() { return trends_; }
     const Trends& trends() const { return trends_; }
@@ -195,15 +195,15 @@ class TrendsObject {
 
     py::tuple row(std::int32_t item, std::int64_t now) const {
         check_item("item", 0, item, 0);
-        std::vector<std::int32_t> neighbours;
+        std::vector<std::int32_t> neighbors;
         std::vector<double> values;
         {
             const Unlocked unlocked;
             const auto locked = trends_.reading();
-            trends_.row(item, now, neighbours, values);
+            trends_.row(item, now, neighbors, values);
         }
-        const auto count = static_cast<py::ssize_t>(neighbours.size());
-        return py::make_tuple(py::array_t<std::int32_t>(count, neighbours.data()),
+        const auto count = static_cast<py::ssize_t>(neighbors.size());
+        return py::make_tuple(py::array_t<std::int32_t>(count, neighbors.data()),
                               py::array_t<double>({count, py::ssize_t{kPairSums}}, values.data()));
     }
 
@@ -338,14 +338,14 @@ void bind_trends(py::module_& module) {
         return names;
     });
     module.def("trends_build", &trends_build, py::arg("items"), py::arg("offsets"), py::arg("times"), py::arg("n_items"),
-               py::arg("half_lives"), py::arg("window"), py::arg("max_neighbours"), py::arg("threads"));
+               py::arg("half_lives"), py::arg("window"), py::arg("max_neighbors"), py::arg("threads"));
     module.def("trends_check", &trends_check, py::arg("arrays"), py::arg("half_lives"), py::arg("window"),
-               py::arg("max_neighbours"));
+               py::arg("max_neighbors"));
     py::class_<TrendsObject>(module, "Trends", "See mtaw_fast.kernels.native.trends.")
         .def(py::init<const py::dict&, const std::vector<std::int64_t>&, std::int64_t, std::int64_t, std::int64_t,
                       std::int64_t, std::int64_t, const std::optional<std::string>&>(),
-             py::arg("arrays"), py::arg("half_lives"), py::arg("window"), py::arg("max_neighbours"), py::arg("capacity"),
-             py::arg("ahead"), py::arg("row_neighbours"), py::arg("isa") = py::none())
+             py::arg("arrays"), py::arg("half_lives"), py::arg("window"), py::arg("max_neighbors"), py::arg("capacity"),
+             py::arg("ahead"), py::arg("row_neighbors"), py::arg("isa") = py::none())
         .def("click", &TrendsObject::click, py::arg("handles"), py::arg("items"), py::arg("times"),
              py::arg("arrivals") = py::none())
         .def("resume", &TrendsObject::resume, py::arg("handle"), py::arg("items"), py::arg("times"))

@@ -28,7 +28,7 @@ float rounded(double sum) { return sum < static_cast<double>(kLeastFloat) ? 0.0F
 struct Term {
     std::int64_t time;  // of the later click
     std::int64_t later;  // its place
-    std::int32_t neighbour;
+    std::int32_t neighbor;
     std::int32_t distance;  // negative: bwd
     bool operator<(const Term& other) const {
         if (time != other.time) return time < other.time;
@@ -51,7 +51,7 @@ void check_trend_settings(const TrendSettings& settings) {
     if (settings.window < 1 || settings.window > std::numeric_limits<std::int32_t>::max()) {
         throw std::invalid_argument("window must be in 1..2147483647 clicks");
     }
-    if (settings.max_neighbours < 0) throw std::invalid_argument("max_neighbours must be at least 1, or 0 for all");
+    if (settings.max_neighbors < 0) throw std::invalid_argument("max_neighbors must be at least 1, or 0 for all");
 }
 
 // One thread's builder of rows.
@@ -120,18 +120,18 @@ class TrendsBuild::Rows {
     }
 
     void accumulate() {
-        neighbours_.clear();
+        neighbors_.clear();
         values_.clear();
         std::fill(totals_, totals_ + kPairSums, 0.0);
         double weights[kItemLanes] = {};
         std::int64_t weighed = kNever;
         for (const Term& term : terms_) {
             if (term.time != weighed) weigh(weighed = term.time, kFirstPairLane, weights);
-            std::int32_t& slot = slots_[at(term.neighbour)];
+            std::int32_t& slot = slots_[at(term.neighbor)];
             if (slot == 0) {
-                neighbours_.push_back(term.neighbour);
+                neighbors_.push_back(term.neighbor);
                 values_.resize(values_.size() + kPairSums, 0.0);
-                slot = static_cast<std::int32_t>(neighbours_.size());
+                slot = static_cast<std::int32_t>(neighbors_.size());
             }
             const bool forward = term.distance > 0;
             const double share = 1.0 / static_cast<double>(forward ? term.distance : -term.distance);
@@ -143,11 +143,11 @@ class TrendsBuild::Rows {
                 total[lane] += part;
             }
         }
-        for (const std::int32_t neighbour : neighbours_) slots_[at(neighbour)] = 0;
+        for (const std::int32_t neighbor : neighbors_) slots_[at(neighbor)] = 0;
     }
 
     void cut(Block& block) {
-        const auto count = static_cast<std::int64_t>(neighbours_.size());
+        const auto count = static_cast<std::int64_t>(neighbors_.size());
         strengths_.resize(at(count));
         order_.resize(at(count));
         for (std::int64_t i = 0; i < count; ++i) {
@@ -156,13 +156,13 @@ class TrendsBuild::Rows {
         }
         std::sort(order_.begin(), order_.end(), [&](std::int64_t a, std::int64_t b) {
             if (strengths_[at(a)] != strengths_[at(b)]) return strengths_[at(a)] > strengths_[at(b)];
-            return neighbours_[at(a)] < neighbours_[at(b)];
+            return neighbors_[at(a)] < neighbors_[at(b)];
         });
-        const std::int64_t most = build_.settings_.max_neighbours;
+        const std::int64_t most = build_.settings_.max_neighbors;
         const std::int64_t kept = most == 0 ? count : std::min(count, most);
         for (std::int64_t i = 0; i < kept; ++i) {
             const std::int64_t from = order_[at(i)];
-            block.neighbours.push_back(neighbours_[at(from)]);
+            block.neighbors.push_back(neighbors_[at(from)]);
             for (int k = 0; k < kPairSums; ++k) {
                 block.values.push_back(to_bfloat16(rounded(values_[at(from * kPairSums + k)])));
             }
@@ -172,10 +172,10 @@ class TrendsBuild::Rows {
     }
 
     const TrendsBuild& build_;
-    std::vector<std::int32_t> slots_;  // [N] 1 + place among the neighbours
+    std::vector<std::int32_t> slots_;  // [N] 1 + place among the neighbors
     std::vector<Term> terms_;
     std::vector<std::int64_t> order_;
-    std::vector<std::int32_t> neighbours_;
+    std::vector<std::int32_t> neighbors_;
     std::vector<double> values_, strengths_;
     double totals_[kPairSums], to_newest_[kItemLanes];
 };
@@ -215,7 +215,7 @@ TrendsBuild::TrendsBuild(const TimedSessions& sessions, const TrendSettings& set
             for (std::int64_t item = b * kBlock; item < end; ++item) rows.add(item, blocks_[at(b)]);
         }
     });
-    for (const Block& block : blocks_) n_pairs_ += static_cast<std::int64_t>(block.neighbours.size());
+    for (const Block& block : blocks_) n_pairs_ += static_cast<std::int64_t>(block.neighbors.size());
 }
 
 // Clicks that came late stand where their time puts them, ties as given.
@@ -276,7 +276,7 @@ void TrendsBuild::write(const TrendsOut& out) {
     std::int64_t item = 0, pair = 0;
     out.row_offsets[0] = 0;
     for (Block& block : blocks_) {
-        std::copy(block.neighbours.begin(), block.neighbours.end(), out.neighbours + pair);
+        std::copy(block.neighbors.begin(), block.neighbors.end(), out.neighbors + pair);
         std::copy(block.values.begin(), block.values.end(), out.values + pair * kPairSums);
         std::copy(block.totals.begin(), block.totals.end(), out.totals + item * kPairSums);
         std::copy(block.counts.begin(), block.counts.end(), out.counts + item * kItemSums);

@@ -18,7 +18,7 @@ struct TimedSessions {
 
 struct TrendsOut {
     std::int64_t* row_offsets;
-    std::int32_t* neighbours;
+    std::int32_t* neighbors;
     std::uint16_t* values;
     float* totals;
     float* counts;
@@ -41,7 +41,7 @@ class TrendsBuild {
  private:
     struct Block {
         std::vector<std::int64_t> lengths;  // of rows
-        std::vector<std::int32_t> neighbours;
+        std::vector<std::int32_t> neighbors;
         std::vector<std::uint16_t> values;
         std::vector<float> totals, counts;
         std::vector<std::int64_t> times;

@@ -30,8 +30,8 @@ void check_rows(const TrendsView& tables, std::int64_t longest) {
                "is " + std::to_string(tables.row_offsets[tables.n_items]) + ", not " + std::to_string(tables.n_pairs));
     }
     for (std::int64_t p = 0; p < tables.n_pairs; ++p) {
-        if (tables.neighbours[p] < 0 || tables.neighbours[p] >= tables.n_items) {
-            refuse("neighbours", p, "is " + std::to_string(tables.neighbours[p]) + ", outside 0.." +
+        if (tables.neighbors[p] < 0 || tables.neighbors[p] >= tables.n_items) {
+            refuse("neighbors", p, "is " + std::to_string(tables.neighbors[p]) + ", outside 0.." +
                                         std::to_string(tables.n_items - 1));
         }
     }
@@ -48,7 +48,7 @@ void check_sums(const char* name, const T* values, std::int64_t rows, std::int64
 
 void check_trends(const TrendsView& tables, const TrendSettings& settings) {
     check_trend_settings(settings);
-    check_rows(tables, settings.max_neighbours);
+    check_rows(tables, settings.max_neighbors);
     for (std::int64_t i = 0; i < tables.n_pairs * kPairSums; ++i) {
         if (tables.values[i] >= kInfinity) refuse("values", i / kPairSums, "holds a negative number or none");
     }

@@ -180,7 +180,7 @@ void TrendsDelta::advance(std::int64_t time) {
             shift(row.counts[kItemLanes + lane]);
             if (lane < kFirstPairLane) continue;
             shift_pairs(row.totals);
-            for (std::size_t p = 0; p < row.neighbours.size(); ++p) shift_pairs(row.values.data() + p * kPairSums);
+            for (std::size_t p = 0; p < row.neighbors.size(); ++p) shift_pairs(row.values.data() + p * kPairSums);
         }
     }
 }
@@ -203,15 +203,15 @@ void TrendsDelta::add_pair(std::int32_t earlier, std::int32_t later, std::int64_
     add_term(later, earlier, kPairLanes, share, weights);
 }
 
-void TrendsDelta::add_term(std::int32_t item, std::int32_t neighbour, int first_lane, double share,
+void TrendsDelta::add_term(std::int32_t item, std::int32_t neighbor, int first_lane, double share,
                            const double* weights) {
     ItemDelta& row = of(item);
-    auto count = static_cast<std::int64_t>(row.neighbours.size());
-    std::int64_t place = place_of(row.neighbours.data(), count, neighbour);
+    auto count = static_cast<std::int64_t>(row.neighbors.size());
+    std::int64_t place = place_of(row.neighbors.data(), count, neighbor);
     if (place == count) {
-        if (count >= limits_.row_neighbours) cut(row);
-        place = static_cast<std::int64_t>(row.neighbours.size());
-        row.neighbours.push_back(neighbour);
+        if (count >= limits_.row_neighbors) cut(row);
+        place = static_cast<std::int64_t>(row.neighbors.size());
+        row.neighbors.push_back(neighbor);
         row.values.resize(row.values.size() + kPairSums, 0.0);
         ++n_pairs_;
     }
@@ -231,7 +231,7 @@ void TrendsDelta::cut(ItemDelta& row) {
         const std::int64_t h = settings_.half_lives.ms[kFirstPairLane + lane];
         to_now[lane] = decay_power(clock_[kFirstPairLane + lane] * h - newest(), h);
     }
-    const std::size_t count = row.neighbours.size(), kept = std::max<std::size_t>(count / 2, 1);
+    const std::size_t count = row.neighbors.size(), kept = std::max<std::size_t>(count / 2, 1);
     std::vector<double> strengths(count);
     std::vector<std::size_t> order(count);
     for (std::size_t i = 0; i < count; ++i) {
@@ -240,15 +240,15 @@ void TrendsDelta::cut(ItemDelta& row) {
     }
     std::sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
         if (strengths[a] != strengths[b]) return strengths[a] > strengths[b];
-        return row.neighbours[a] < row.neighbours[b];
+        return row.neighbors[a] < row.neighbors[b];
     });
-    std::vector<std::int32_t> neighbours(kept);
+    std::vector<std::int32_t> neighbors(kept);
     std::vector<double> values(kept * kPairSums);
     for (std::size_t i = 0; i < kept; ++i) {
-        neighbours[i] = row.neighbours[order[i]];
+        neighbors[i] = row.neighbors[order[i]];
         std::copy_n(row.values.data() + order[i] * kPairSums, kPairSums, values.data() + i * kPairSums);
     }
-    row.neighbours = std::move(neighbours);
+    row.neighbors = std::move(neighbors);
     row.values = std::move(values);
     counters_.cut += static_cast<std::int64_t>(count - kept);
     n_pairs_ -= static_cast<std::int64_t>(count - kept);

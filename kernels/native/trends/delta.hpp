@@ -18,7 +18,7 @@ constexpr std::int64_t kLateClicks = 512;  // a late click goes in at most this 
 struct TrendLimits {
     std::int64_t capacity;        // ids of items that clicks may name: 0 .. capacity - 1
     std::int64_t ahead;           // ms that a click may be later than its arrival
-    std::int64_t row_neighbours;  // of an item; a row that has more is cut to the strongest half of them, even
+    std::int64_t row_neighbors;  // of an item; a row that has more is cut to the strongest half of them, even
 };
 
 // What is known of one item since.
@@ -28,8 +28,8 @@ struct ItemDelta {
     std::int64_t first = kNever, last = kNever;
     double counts[kItemSums] = {};
     double totals[kPairSums] = {};
-    std::vector<std::int32_t> neighbours;
-    std::vector<double> values;  // [neighbours, kPairSums]
+    std::vector<std::int32_t> neighbors;
+    std::vector<double> values;  // [neighbors, kPairSums]
 };
 
 struct TrendCounters {
@@ -85,7 +85,7 @@ class TrendsDelta {
     void advance(std::int64_t time);
     void add_click(std::int32_t item, bool later, const double* weights);
     void add_pair(std::int32_t earlier, std::int32_t later, std::int64_t distance, const double* weights);
-    void add_term(std::int32_t item, std::int32_t neighbour, int first_lane, double share, const double* weights);
+    void add_term(std::int32_t item, std::int32_t neighbor, int first_lane, double share, const double* weights);
     void cut(ItemDelta& row);
 
     TrendSettings settings_;

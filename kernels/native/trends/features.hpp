@@ -1,5 +1,5 @@
 // Every feature that comes of wall-clock time: its name and its formula. The one list of them;
-// mtaw_fast/memory/reference/trends.py says the same in Python. A number at a name's end is a lane: item lanes 0 .. 6 are
+// bench/memory_reference/trends.py says the same in Python. A number at a name's end is a lane: item lanes 0 .. 6 are
 // the half-lives in their order, pair lanes 0 .. 4 the last five of them.
 //
 // F(name, transform, shift, x): log(x + shift) for Log, x for Plain. In x stand

@@ -14,8 +14,8 @@ TrendsView bound_trends(const py::dict& arrays) {
     view.row_offsets = named<std::int64_t>(arrays, "row_offsets", "int64", {kAny});
     view.n_items = length(arrays, "row_offsets") - 1;
     if (view.n_items < 0) throw py::value_error("row_offsets must hold at least the 0 that they begin with");
-    view.neighbours = named<std::int32_t>(arrays, "neighbours", "int32", {kAny});
-    view.n_pairs = length(arrays, "neighbours");
+    view.neighbors = named<std::int32_t>(arrays, "neighbors", "int32", {kAny});
+    view.n_pairs = length(arrays, "neighbors");
     view.values = named<std::uint16_t>(arrays, "values", "uint16", {view.n_pairs, kPairSums});
     view.totals = named<float>(arrays, "totals", "float32", {view.n_items, kPairSums});
     view.counts = named<float>(arrays, "counts", "float32", {view.n_items, kItemSums});
@@ -26,12 +26,12 @@ TrendsView bound_trends(const py::dict& arrays) {
 }
 
 TrendSettings trend_settings(const std::vector<std::int64_t>& half_lives, std::int64_t window,
-                             std::int64_t max_neighbours) {
+                             std::int64_t max_neighbors) {
     if (half_lives.size() != kItemLanes) {
         throw py::value_error("there must be " + std::to_string(kItemLanes) + " half-lives, not " +
                               std::to_string(half_lives.size()));
     }
-    TrendSettings settings{{}, window, max_neighbours};
+    TrendSettings settings{{}, window, max_neighbors};
     std::copy(half_lives.begin(), half_lives.end(), settings.half_lives.ms);
     return settings;
 }

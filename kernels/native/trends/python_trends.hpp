@@ -12,7 +12,7 @@ namespace mtaw {
 // missing or of the wrong type or shape. The view lives as long as the arrays.
 TrendsView bound_trends(const pybind11::dict& arrays);
 
-// Settings from [window, max_neighbours, half-lives ..].
-TrendSettings trend_settings(const std::vector<std::int64_t>& half_lives, std::int64_t window, std::int64_t max_neighbours);
+// Settings from [window, max_neighbors, half-lives ..].
+TrendSettings trend_settings(const std::vector<std::int64_t>& half_lives, std::int64_t window, std::int64_t max_neighbors);
 
 }  // namespace mtaw

@@ -96,12 +96,12 @@ void Trends::state_rows(const TrendsRequest& request, TrendsScratch& scratch) co
         const std::int64_t item = request.own[u];
         if (item < base_.n_items) {
             const std::int64_t begin = base_.row_offsets[item], length = base_.row_offsets[item + 1] - begin;
-            prefetch(base_.neighbours + begin, length);
+            prefetch(base_.neighbors + begin, length);
             prefetch(base_.values + begin * kPairSums, length * kPairSums);
         }
         if (const ItemDelta* const delta = delta_.find(item)) {
-            const auto length = static_cast<std::int64_t>(delta->neighbours.size());
-            prefetch(delta->neighbours.data(), length);
+            const auto length = static_cast<std::int64_t>(delta->neighbors.size());
+            prefetch(delta->neighbors.data(), length);
             prefetch(delta->values.data(), length * kPairSums);
         }
     }
@@ -181,7 +181,7 @@ std::int64_t Trends::choose(const TrendsRequest& request, std::int64_t n, std::i
     for (std::int64_t u = 0; u < scratch.n_rows_; ++u) {
         const TrendsScratch::OwnRow& row = scratch.rows_[u];
         if (row.item < base_.n_items) most += static_cast<std::size_t>(base_.row_offsets[row.item + 1] - base_.row_offsets[row.item]);
-        if (row.delta != nullptr) most += row.delta->neighbours.size();
+        if (row.delta != nullptr) most += row.delta->neighbors.size();
     }
     if (items.size() < most) {
         items.resize(most);
@@ -205,13 +205,13 @@ std::int64_t Trends::choose(const TrendsRequest& request, std::int64_t n, std::i
             for (std::int64_t p = base_.row_offsets[row.item]; p < base_.row_offsets[row.item + 1]; ++p) {
                 float value[kPairSums];
                 widen(base_.values + p * kPairSums, value);
-                scores[slot_of(base_.neighbours[p])] += pre_of(value, row.base_pre);
+                scores[slot_of(base_.neighbors[p])] += pre_of(value, row.base_pre);
             }
         }
         if (row.delta != nullptr) {
             const double* value = row.delta->values.data();
-            for (const std::int32_t neighbour : row.delta->neighbours) {
-                scores[slot_of(neighbour)] += to_float(pre_of(value, row.delta_pre));
+            for (const std::int32_t neighbor : row.delta->neighbors) {
+                scores[slot_of(neighbor)] += to_float(pre_of(value, row.delta_pre));
                 value += kPairSums;
             }
         }
@@ -302,7 +302,7 @@ void Trends::measure(const std::int32_t* ids, std::int64_t count, TrendsScratch&
         float values[kPairSums];
         if (row.item < base_.n_items) {
             for (std::int64_t p = base_.row_offsets[row.item]; p < base_.row_offsets[row.item + 1]; ++p) {
-                const std::int32_t slot = place[base_.neighbours[p]];
+                const std::int32_t slot = place[base_.neighbors[p]];
                 if (slot == 0) continue;
                 float raw[kPairSums];
                 widen(base_.values + p * kPairSums, raw);
@@ -311,9 +311,9 @@ void Trends::measure(const std::int32_t* ids, std::int64_t count, TrendsScratch&
             }
         }
         if (row.delta == nullptr) continue;
-        const std::size_t length = row.delta->neighbours.size();
+        const std::size_t length = row.delta->neighbors.size();
         for (std::size_t p = 0; p < length; ++p) {
-            const std::int32_t slot = place[row.delta->neighbours[p]];
+            const std::int32_t slot = place[row.delta->neighbors[p]];
             if (slot == 0) continue;
             const double* const raw = row.delta->values.data() + p * kPairSums;
             for (int k = 0; k < kPairSums; ++k) values[k] = to_float(raw[k] * delta_by[k]);
@@ -350,14 +350,14 @@ void Trends::fill(std::int64_t begin, std::int64_t count, float* columns, const 
     transform_trends(columns, count, kernels);
 }
 
-void Trends::row(std::int64_t item, std::int64_t now, std::vector<std::int32_t>& neighbours,
+void Trends::row(std::int64_t item, std::int64_t now, std::vector<std::int32_t>& neighbors,
                  std::vector<double>& values) const {
     const TrendFactors factors = factors_at(now);
-    const auto add = [&](std::int32_t neighbour, const double* raw) {
-        const auto found = std::find(neighbours.begin(), neighbours.end(), neighbour);
-        const auto place = static_cast<std::size_t>(found - neighbours.begin());
-        if (found == neighbours.end()) {
-            neighbours.push_back(neighbour);
+    const auto add = [&](std::int32_t neighbor, const double* raw) {
+        const auto found = std::find(neighbors.begin(), neighbors.end(), neighbor);
+        const auto place = static_cast<std::size_t>(found - neighbors.begin());
+        if (found == neighbors.end()) {
+            neighbors.push_back(neighbor);
             values.resize(values.size() + kPairSums, 0.0);
         }
         for (std::size_t k = 0; k < kPairSums; ++k) values[place * kPairSums + k] += raw[k];
@@ -369,16 +369,16 @@ void Trends::row(std::int64_t item, std::int64_t now, std::vector<std::int32_t>&
                 raw[k] = static_cast<double>(from_bfloat16(base_.values[p * kPairSums + k])) *
                          static_cast<double>(factors.base[kFirstPairLane + k % kPairLanes]);
             }
-            add(base_.neighbours[p], raw);
+            add(base_.neighbors[p], raw);
         }
     }
     const ItemDelta* const delta = delta_.find(item);
     if (delta == nullptr) return;
-    for (std::size_t p = 0; p < delta->neighbours.size(); ++p) {
+    for (std::size_t p = 0; p < delta->neighbors.size(); ++p) {
         for (std::size_t k = 0; k < kPairSums; ++k) {
             raw[k] = delta->values[p * kPairSums + k] * factors.delta[kFirstPairLane + static_cast<int>(k) % kPairLanes];
         }
-        add(delta->neighbours[p], raw);
+        add(delta->neighbors[p], raw);
     }
 }
 

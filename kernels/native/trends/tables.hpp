@@ -14,7 +14,7 @@ constexpr std::int64_t kNever = -1;         // the time of a click that never wa
 struct TrendSettings {
     HalfLives half_lives;
     std::int64_t window;          // clicks apart, at most, of a pair
-    std::int64_t max_neighbours;  // of an item, the strongest; 0 = all
+    std::int64_t max_neighbors;  // of an item, the strongest; 0 = all
 };
 
 // Of the ordered pair (a, b), a != b: fwd, 1/distance for every click on b after one on a, at most `window` clicks apart
@@ -22,7 +22,7 @@ struct TrendSettings {
 // the order of their times. Every sum is one of weights relative to its lane's t0 = epochs[lane] * half-life.
 struct TrendsView {
     const std::int64_t* row_offsets;  // [N + 1]
-    const std::int32_t* neighbours;   // [P], a row's strongest first
+    const std::int32_t* neighbors;   // [P], a row's strongest first
     const std::uint16_t* values;      // bfloat16[P, kPairSums]
     const float* totals;              // [N, kPairSums], of whole rows, those cut off too
     const float* counts;              // [N, kItemSums]

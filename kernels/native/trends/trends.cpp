@@ -22,7 +22,7 @@ Trends::Trends(const TrendsView& base, const TrendSettings& settings, const Tren
         throw std::invalid_argument("capacity must be in " + std::to_string(base.n_items) + "..2147483647, not " +
                                     std::to_string(limits.capacity));
     }
-    if (limits.row_neighbours < 2) throw std::invalid_argument("row_neighbours must be at least 2");
+    if (limits.row_neighbors < 2) throw std::invalid_argument("row_neighbors must be at least 2");
     if (limits.ahead < 0 || limits.ahead > kMostTime) throw std::invalid_argument("ahead must be in 0..2^52 ms");
     list_base();
     list_rising();

@@ -119,7 +119,7 @@ class Trends {
     // The k <= kTrendMostRising items that rise most at `now`, best first; returns how many there are.
     std::int64_t rising(std::int64_t now, std::int64_t k, std::int32_t* ids, float* scores) const;
     // The whole row of an item at `now`: pairs with their values, tables and what came since added up.
-    void row(std::int64_t item, std::int64_t now, std::vector<std::int32_t>& neighbours, std::vector<double>& values) const;
+    void row(std::int64_t item, std::int64_t now, std::vector<std::int32_t>& neighbors, std::vector<double>& values) const;
 
     // delta: delta().find(item).
     TrendItem item_at(std::int64_t item, const ItemDelta* delta, std::int64_t now, const TrendFactors& factors) const;

@@ -11,8 +11,8 @@ import triton.language as tl
 from mtaw_fast.kernels.prefix_interest.triton_kernels.attention import attention_backward, mean_slopes
 from mtaw_fast.kernels.prefix_interest.triton_kernels.feed_forward import (
     feed_forward,
-    normalised,
-    normalised_backward,
+    normalized,
+    normalized_backward,
 )
 from mtaw_fast.kernels.prefix_interest.triton_kernels.tile import (
     dropout_factors,
@@ -61,14 +61,14 @@ def interest_enhancing_backward(
     click = tl.load(slot_click + slots)
     if FFN_DROPOUT:
         update *= dropout_factors(seed, 1, click, ffn_threshold, ffn_factor, D)
-    unit, inverse = normalised(load_rows(instant, slots, d, D).to(tl.float32) + update, eps, d)
+    unit, inverse = normalized(load_rows(instant, slots, d, D).to(tl.float32) + update, eps, d)
 
     column = tl.arange(0, D)
     d_norm = d_norm_out + 2 * d * tile.to(tl.int64) + column
     tl.store(d_norm, tl.sum(d_interests * unit, axis=0), mask=column < d)
     tl.store(d_norm + d, tl.sum(d_interests, axis=0), mask=column < d)
 
-    d_sum = normalised_backward(d_interests * load_vector(norm_weight, d, D), unit, inverse, d)
+    d_sum = normalized_backward(d_interests * load_vector(norm_weight, d, D), unit, inverse, d)
     d_update = d_sum
     if FFN_DROPOUT:
         d_update *= dropout_factors(seed, 1, click, ffn_threshold, ffn_factor, D)

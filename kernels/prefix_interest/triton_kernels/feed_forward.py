@@ -22,21 +22,21 @@ def feed_forward(
 
 
 @triton.jit
-def normalised(y, eps, d: tl.constexpr):
+def normalized(y, eps, d: tl.constexpr):
     """(y - mean) / sqrt(variance + eps) of every row, and 1 / sqrt(variance + eps): float32[M, D], float32[M].
 
     y float32[M, D], 0 right of d, as is the result. The variance is biased.
     """
     inside = tl.arange(0, y.shape[1])[None, :] < d
     mean = tl.sum(y, axis=1) / d
-    centred = tl.where(inside, y - mean[:, None], 0.0)
-    inverse = 1 / tl.sqrt(tl.sum(centred * centred, axis=1) / d + eps)
-    return centred * inverse[:, None], inverse
+    centered = tl.where(inside, y - mean[:, None], 0.0)
+    inverse = 1 / tl.sqrt(tl.sum(centered * centered, axis=1) / d + eps)
+    return centered * inverse[:, None], inverse
 
 
 @triton.jit
-def normalised_backward(d_unit, unit, inverse, d: tl.constexpr):
-    """Gradient of `normalised`'s y from that of its result, float32[M, D], 0 right of d."""
+def normalized_backward(d_unit, unit, inverse, d: tl.constexpr):
+    """Gradient of `normalized`'s y from that of its result, float32[M, D], 0 right of d."""
     inside = tl.arange(0, unit.shape[1])[None, :] < d
     mean = tl.sum(d_unit, axis=1) / d
     along = tl.sum(d_unit * unit, axis=1) / d

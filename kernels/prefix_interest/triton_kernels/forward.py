@@ -8,7 +8,7 @@ import triton
 import triton.language as tl
 
 from mtaw_fast.kernels.prefix_interest.triton_kernels.attention import attention
-from mtaw_fast.kernels.prefix_interest.triton_kernels.feed_forward import feed_forward, normalised
+from mtaw_fast.kernels.prefix_interest.triton_kernels.feed_forward import feed_forward, normalized
 from mtaw_fast.kernels.prefix_interest.triton_kernels.tile import (
     dropout_factors,
     load_part,
@@ -59,7 +59,7 @@ def interest_tracking(
     update = feed_forward(instant_out, hidden_out, slots, in_weight, in_bias, out_weight, out_bias, PART, d, D)
     if FFN_DROPOUT:
         update *= dropout_factors(seed, 1, tl.load(slot_click + slots), ffn_threshold, ffn_factor, D)
-    unit, _ = normalised(load_rows(instant_out, slots, d, D).to(tl.float32) + update, eps, d)
+    unit, _ = normalized(load_rows(instant_out, slots, d, D).to(tl.float32) + update, eps, d)
     interests = unit * load_vector(norm_weight, d, D) + load_vector(norm_bias, d, D)
     store_rows(interests_out, slots, everywhere, interests, d)
 

@@ -14,8 +14,8 @@ import numpy as np
 
 from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.data.item_ids import ItemIds
-from mtaw_fast.data.readers.log import NO_CLICK, ClickLog, appearance_rank
-from mtaw_fast.data.readers.log_report import LogReport
+from mtaw_fast.data.readers.click_log import NO_CLICK, ClickLog, appearance_rank
+from mtaw_fast.data.readers.report import LogReport
 from mtaw_fast.data.sessions import Samples, Sessions, check_prefixes, offsets_of, ranges
 from mtaw_fast.errors import DataError
 
@@ -101,7 +101,7 @@ def by_owner(log: ClickLog, *, file_order: bool = False) -> RawSessions:
 
 
 def by_inactivity(log: ClickLog, gap_ms: int, *, split_owners: bool = True) -> RawSessions:
-    """Rows by owner and time, cut where more than `gap_ms` lie between neighbours, and where the owner changes.
+    """Rows by owner and time, cut where more than `gap_ms` lie between neighbors, and where the owner changes.
 
     Rows that are no clicks keep a session alive: they count for the gaps and are left out after the cut.
     Sessions of equal end: by owner, then time. split_owners: see `inactivity_cuts`.

@@ -34,15 +34,15 @@ from mtaw_fast.data.readers.assemble import (
     samples_of,
     support_round,
 )
-from mtaw_fast.data.readers.log import ClickLog, Columns, clicks_of
-from mtaw_fast.data.readers.log_check import Settled
-from mtaw_fast.data.readers.log_report import LogReport
+from mtaw_fast.data.readers.check import Settled
+from mtaw_fast.data.readers.click_log import ClickLog, Columns, clicks_of
+from mtaw_fast.data.readers.report import LogReport
 from mtaw_fast.data.readers.sources import Part, one_line_errors
 from mtaw_fast.data.sessions import Sessions, offsets_of
 from mtaw_fast.data.stored import sample_arrays, session_arrays
 from mtaw_fast.errors import MtawError, require
 from mtaw_fast.storage.files import atomic_path, sha256_of
-from mtaw_fast.storage.tensorfile import map_tensors, write_tensors
+from mtaw_fast.storage.tensor_file import map_tensors, write_tensors
 
 _SLICE = 1 << 20  # rows that are scattered at once
 _SAMPLE = 1024  # ends of sessions by which stretches of time are chosen

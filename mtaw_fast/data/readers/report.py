@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from mtaw_fast.data.readers.log import NO_CLICK, ClickLog
+from mtaw_fast.data.readers.click_log import NO_CLICK, ClickLog
 
 _DAY_MS = 86_400_000
 _SECOND_MS = 1000

@@ -3,8 +3,8 @@
 After sessionRec/MTD's `datasets/retailrocket/preprocess_rr.py` and `datasets/preprocess_v2.py`, step by step:
 
 1. columns timestamp (milliseconds, cut to whole seconds), visitorid, event, itemid;
-2. ALL events sorted by visitor and time are cut where more than 30 minutes lie between neighbours. The
-   script does not look at the visitor, so two neighbours in that order whose events lie within
+2. ALL events sorted by visitor and time are cut where more than 30 minutes lie between neighbors. The
+   script does not look at the visitor, so two neighbors in that order whose events lie within
    30 minutes of each other share a session; this is kept;
 3. only the views of each session; sessions of at least 3;
 4. items with at least 5 clicks in what is left, counted once; again sessions of at least 3;
@@ -24,8 +24,8 @@ from typing import Any
 
 from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.data.readers.assemble import Rules, by_inactivity, filter_sessions, inactivity_cuts, to_dataset
-from mtaw_fast.data.readers.log import ClickLog, Columns, read_log
-from mtaw_fast.data.readers.log_report import LogReport
+from mtaw_fast.data.readers.click_log import ClickLog, Columns, read_log
+from mtaw_fast.data.readers.report import LogReport
 from mtaw_fast.data.readers.sources import on_disk, single_file
 from mtaw_fast.data.readers.stream import ClickStream, by_gap
 from mtaw_fast.errors import DataError

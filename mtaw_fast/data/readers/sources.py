@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mtaw_fast.errors import DataError, UsageError, require
-from mtaw_fast.install_command import install_packages
+from mtaw_fast.errors.install_command import install_packages
 
 Kind = Literal["csv", "parquet", "json", "frame"]
 

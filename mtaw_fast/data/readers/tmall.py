@@ -25,8 +25,8 @@ import numpy as np
 
 from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.data.readers.assemble import Rules, by_owner, filter_sessions, to_dataset
-from mtaw_fast.data.readers.log import ClickLog, Columns, read_log
-from mtaw_fast.data.readers.log_report import LogReport
+from mtaw_fast.data.readers.click_log import ClickLog, Columns, read_log
+from mtaw_fast.data.readers.report import LogReport
 from mtaw_fast.data.readers.sources import on_disk, single_file
 from mtaw_fast.data.readers.stream import ClickStream, whole_sessions
 from mtaw_fast.errors import DataError

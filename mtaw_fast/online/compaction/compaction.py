@@ -15,13 +15,13 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from mtaw_fast.data.sessions import Sessions, offsets_of
-from mtaw_fast.live.event_log import Stamped
-from mtaw_fast.live.events import Click
-from mtaw_fast.live.growth import Growth, grown
-from mtaw_fast.live.ledger import Ledger
-from mtaw_fast.live.limits import LearningLimits
-from mtaw_fast.memory.learned import Learned
+from mtaw_fast.memory.log_progress import LogProgress
 from mtaw_fast.model.model import Model
+from mtaw_fast.online.compaction.merge import MergedModel, grown
+from mtaw_fast.online.log.event_log import Stamped
+from mtaw_fast.online.log.events import Click
+from mtaw_fast.online.state.event_processor import EventProcessor
+from mtaw_fast.online.state.limits import LearningLimits
 
 REMEMBERED_IDS = 100_000  # event ids that a model keeps beside its tables
 
@@ -55,7 +55,7 @@ def compacted(
     all_over : bool, default False
         Whether every session counts as over, and none is carried along.
     since : int, optional
-        See `Ledger`.
+        See `EventProcessor`.
     threads : int, default 1
         For the tables.
     refused : Counter, optional
@@ -66,69 +66,75 @@ def compacted(
     Model
         Its tables are, to the bit, those of a rebuild from the sessions that are left, ordered by last click.
     """
-    ledger, collector = Ledger(model, limits, since), _Collector()
-    ledger.begin(collector)
+    event_processor, collector = EventProcessor(model, limits, since), _Collector()
+    event_processor.begin(collector)
     for some in events:
-        ledger.take(some, collector)
+        event_processor.take(some, collector)
     if refused is not None:
-        refused.update(ledger.refused + ledger.book.refused)
-    return _Compaction(model, ledger, collector, keep, all_over, since).model(log, threads)
+        refused.update(event_processor.refused + event_processor.tracker.refused)
+    return _Compaction(model, event_processor, collector, keep, all_over, since).model(log, threads)
 
 
 class _Compaction:
     def __init__(
-        self, model: Model, ledger: Ledger, collector: _Collector, keep: int | None, all_over: bool, since: int | None
+        self,
+        model: Model,
+        event_processor: EventProcessor,
+        collector: _Collector,
+        keep: int | None,
+        all_over: bool,
+        since: int | None,
     ) -> None:
-        self._before, self._ledger, self._collector = model, ledger, collector
-        self._old = model.learned or Learned("", "", 0)
+        self._before, self._event_processor, self._collector = model, event_processor, collector
+        self._old = model.log_progress or LogProgress("", "", 0)
         self._since = self._old.since if since is None else since
-        open_ones = {} if all_over else ledger.book.open_sessions()
-        self._ongoing = {} if all_over else ledger.book.ongoing
+        open_ones = {} if all_over else event_processor.tracker.open_sessions()
+        self._ongoing = {} if all_over else event_processor.tracker.ongoing
         self._open = {handle: name for name, handle in open_ones.items() if handle in collector.sessions}
         over = [handle for handle in collector.sessions if handle not in self._open]
         self._over = sorted(over, key=lambda handle: (collector.sessions[handle].times[-1], handle))
         dropped = set(collector.dropped)
         if keep is not None:
-            dropped.update(self._old.sessions[self._old.last < ledger.book.clock - keep].tolist())
+            dropped.update(self._old.sessions[self._old.last < event_processor.tracker.clock - keep].tolist())
         self._dropped = np.array(sorted(dropped), dtype=np.int32)
 
     def model(self, log: str, threads: int) -> Model:
-        newcomers, sessions = self._ledger.newcomers, self._collector.sessions
+        new_items, sessions = self._event_processor.new_items, self._collector.sessions
         items = [sessions[handle].items for handle in self._over]
         packed = Sessions(
             np.array([item for one in items for item in one], dtype=np.int32),
             offsets_of(np.array([len(one) for one in items], dtype=np.int64)),
             np.array([time for handle in self._over for time in sessions[handle].times], dtype=np.int64),
         )
-        d = self._before.config.d
-        vectors = np.zeros((len(newcomers), d), dtype=np.float32)
-        for place in range(len(newcomers)):
-            given = newcomers[place].vector
+        d = self._before.config.model.embedding_dim
+        vectors = np.zeros((len(new_items), d), dtype=np.float32)
+        for place in range(len(new_items)):
+            given = new_items[place].vector
             if given is not None:
                 vectors[place] = given
-        growth = Growth(packed, self._dropped, newcomers.ids, vectors, self._learned(log))
+        growth = MergedModel(packed, self._dropped, new_items.ids, vectors, self._learned(log))
         return grown(self._before, growth, threads=threads)
 
-    def _learned(self, log: str) -> Learned:
-        ledger, old = self._ledger, self._old
-        n_items, n_new = self._before.n_items, len(ledger.newcomers)
+    def _learned(self, log: str) -> LogProgress:
+        event_processor, old = self._event_processor, self._old
+        n_items, n_new = self._before.n_items, len(event_processor.new_items)
         keys, places, last = self._sessions()
-        gone = np.flatnonzero(ledger.gone[: n_items + n_new])
-        hidden = np.array(sorted(ledger.hidden), dtype=np.int32)
-        seeds = np.array(ledger.seeds, dtype=np.int32).reshape(-1, 2)
-        return Learned(
+        gone = np.flatnonzero(event_processor.gone[: n_items + n_new])
+        hidden = np.array(sorted(event_processor.hidden), dtype=np.int32)
+        seeds = np.array(event_processor.seeds, dtype=np.int32).reshape(-1, 2)
+        return LogProgress(
             log=log,
-            position=ledger.position,
-            clock=ledger.book.clock,
+            position=event_processor.position,
+            clock=event_processor.tracker.clock,
             keys=keys,
             sessions=places,
             last=last,
-            seen=np.array(ledger.book.seen[-REMEMBERED_IDS:], dtype=np.uint64),
+            seen=np.array(event_processor.tracker.seen[-REMEMBERED_IDS:], dtype=np.uint64),
             untrained=np.concatenate([old.untrained, np.arange(n_items, n_items + n_new, dtype=np.int32)]),
             removed=np.setdiff1d(gone, hidden).astype(np.int32),
             hidden=hidden,
             seed_items=np.ascontiguousarray(seeds[:, 0]),
-            seed_neighbours=np.ascontiguousarray(seeds[:, 1]),
+            seed_neighbors=np.ascontiguousarray(seeds[:, 1]),
             carried=np.frombuffer(b"\n".join(self._carried()), dtype=np.uint8),
             open=self._ongoing,
             since=self._since,
@@ -144,7 +150,7 @@ class _Compaction:
         place_of = {handle: first + rank for rank, handle in enumerate(self._over)}
         named = [
             (key, place_of[handle], self._collector.sessions[handle].times[-1])
-            for key, handles in self._ledger.book.keys.items()
+            for key, handles in self._event_processor.tracker.keys.items()
             for handle in handles
             if handle in place_of
         ]
@@ -169,7 +175,7 @@ class _Compaction:
         ]
 
     def _external(self, places: np.ndarray) -> list[int | str]:
-        n_items, ids = self._before.n_items, self._ledger.newcomers.ids
+        n_items, ids = self._before.n_items, self._event_processor.new_items.ids
         known = iter(self._before.ids.external(places[places < n_items]))
         return [next(known) if place < n_items else ids[place - n_items] for place in places.tolist()]
 
@@ -186,7 +192,7 @@ class _Session:
 
 
 class _Collector:
-    """The pupil that keeps sessions as they are."""
+    """The sink that keeps sessions as they are."""
 
     def __init__(self) -> None:
         self.sessions: dict[int, _Session] = {}
@@ -194,7 +200,7 @@ class _Collector:
         self._count = 0
 
     def click(self, handles: np.ndarray, items: np.ndarray, times: np.ndarray) -> None:
-        """See `Pupil.click`."""
+        """See `EventSink.click`."""
         for handle, item, time in zip(handles.tolist(), items.tolist(), times.tolist(), strict=True):
             session = self.sessions.setdefault(handle, _Session())
             session.orders.append(self._count)
@@ -203,15 +209,15 @@ class _Collector:
             self._count += 1
 
     def forget(self, handle: int) -> None:
-        """See `Pupil.forget`."""
+        """See `EventSink.forget`."""
         self.sessions.pop(handle, None)
 
     def forget_base(self, place: int) -> None:
-        """See `Pupil.forget_base`."""
+        """See `EventSink.forget_base`."""
         self.dropped.add(place)
 
-    def seed(self, item: int, neighbour: int) -> None:
-        """See `Pupil.seed`: the ledger keeps them."""
+    def seed(self, item: int, neighbor: int) -> None:
+        """See `EventSink.seed`: the event_processor keeps them."""
 
     def look_again(self) -> None:
-        """See `Pupil.look_again`: tables say more."""
+        """See `EventSink.look_again`: tables say more."""

@@ -1,4 +1,4 @@
-"""python -m mtaw_fast.live.compactor BUNDLE --learn FOLDER: take what was learned into the grown bundle.
+"""python -m mtaw_fast.online.compaction.compactor BUNDLE --learn FOLDER: take what was learned into the grown bundle.
 
 Serving processes start it. Where another one is at work in the same folder it ends at once with exit code `BUSY`, or
 begins after it (--wait); `UNTIDY` says that the bundle has grown and the log still holds what it need not.
@@ -16,13 +16,13 @@ from pathlib import Path
 from mtaw_fast.bundle import Bundle
 from mtaw_fast.bundle.format import model_hash
 from mtaw_fast.errors import LearnError, MtawError
-from mtaw_fast.live.compacting import BUSY, UNTIDY
-from mtaw_fast.live.compaction import compacted
-from mtaw_fast.live.event_log import EventLog, Stamped
-from mtaw_fast.live.newest import GROWN, newest_bundle, position_in, trained_until
-from mtaw_fast.live.opening import open_log
-from mtaw_fast.live.scrubbing import scrub_forgotten
-from mtaw_fast.live.settings import LearningSettings, limits_of
+from mtaw_fast.online.compaction.compaction import compacted
+from mtaw_fast.online.compaction.current import GROWN, current_bundle, position_in, trained_until
+from mtaw_fast.online.compaction.forgetting import redact_forgotten
+from mtaw_fast.online.compaction.start import BUSY, UNTIDY
+from mtaw_fast.online.log.event_log import EventLog, Stamped
+from mtaw_fast.online.log.open_log import open_log
+from mtaw_fast.online.settings import LearningSettings, limits_of
 
 _READ_EVENTS = 10_000
 _LOCK = ".compact.lock"
@@ -62,13 +62,13 @@ def compact_folder(folder: str | os.PathLike[str], settings: LearningSettings, *
 
 
 def _compact(folder: str | os.PathLike[str], settings: LearningSettings, log: EventLog) -> Bundle:
-    before = newest_bundle(folder, settings.folder, verify=False)
+    before = current_bundle(folder, settings.folder, verify=False)
     model = compacted(
         before.model,
         log.identity,
         _behind(log, before),
         settings.limits,
-        keep=settings.keep_ms,
+        keep=settings.retention_ms,
         since=trained_until(before),
     )
     grown = Bundle.save(
@@ -79,8 +79,8 @@ def _compact(folder: str | os.PathLike[str], settings: LearningSettings, log: Ev
         overwrite=True,
         about={"grown_from": before.manifest.get("grown_from", model_hash(before.manifest))},
     )
-    assert model.learned is not None
-    _tidy(log, settings, model.learned.position)
+    assert model.log_progress is not None
+    _tidy(log, settings, model.log_progress.position)
     return grown
 
 
@@ -88,8 +88,8 @@ def _tidy(log: EventLog, settings: LearningSettings, position: str) -> None:
     """Take out of the log what the grown bundle makes needless; what fails keeps nothing else from being done."""
     failures: list[MtawError] = []
     for work in (
-        lambda: scrub_forgotten(log, settings.folder, position),
-        lambda: log.expire(position, settings.max_bytes),
+        lambda: redact_forgotten(log, settings.folder, position),
+        lambda: log.expire(position, settings.max_log_bytes),
     ):
         try:
             work()
@@ -110,20 +110,20 @@ def _behind(log: EventLog, bundle: Bundle) -> Iterator[list[Stamped]]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; see the module."""
-    parser = argparse.ArgumentParser(prog="python -m mtaw_fast.live.compactor", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m mtaw_fast.online.compaction.compactor", description=__doc__)
     parser.add_argument("bundle", type=Path)
     parser.add_argument("--learn", type=Path, required=True)
     parser.add_argument("--stream")
-    parser.add_argument("--keep-days", type=float, default=30.0)
-    parser.add_argument("--max-bytes", type=int, default=2 << 30)
-    parser.add_argument("--limits", default="")
+    parser.add_argument("--retention-days", type=float, default=30.0)
+    parser.add_argument("--max-log-bytes", type=int, default=2 << 30)
+    parser.add_argument("--learn-limit", action="append", default=[])
     parser.add_argument("--wait", action="store_true", help="where another one is at it, begin after it")
     asked = parser.parse_args(arguments)
     os.nice(_NICE)
     try:
         settings = LearningSettings(
-            asked.learn, asked.stream, keep_days=asked.keep_days, max_bytes=asked.max_bytes,
-            limits=limits_of(asked.limits),
+            asked.learn, asked.stream, retention_days=asked.retention_days, max_log_bytes=asked.max_log_bytes,
+            limits=limits_of(asked.learn_limit),
         )  # fmt: skip
         grown = compact_folder(asked.bundle, settings, wait=asked.wait)
     except MtawError as error:

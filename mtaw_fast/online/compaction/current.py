@@ -11,12 +11,12 @@ from mtaw_fast.bundle import Bundle
 from mtaw_fast.bundle.format import MANIFEST, model_hash
 from mtaw_fast.bundle.reader import LaterFormatError
 from mtaw_fast.errors import BundleError, LearnError
-from mtaw_fast.live.event_log import START, EventLog
+from mtaw_fast.online.log.event_log import START, EventLog
 
 GROWN = "bundle"
 # What a manifest or a folder with wrong contents leads to. Any other error of the system says nothing about them.
 _OF_CONTENTS = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENXIO}
-_LOG = logging.getLogger("mtaw_fast.live")
+_LOG = logging.getLogger("mtaw_fast.online")
 
 Signature = tuple[int, int] | None  # of a manifest: what changes when it is replaced; None where there is none
 
@@ -30,7 +30,7 @@ def signature_of(learned: Path) -> Signature:
     return status.st_ino, status.st_mtime_ns
 
 
-def newest_bundle(folder: str | os.PathLike[str], learned: Path, verify: bool) -> Bundle:
+def current_bundle(folder: str | os.PathLike[str], learned: Path, verify: bool) -> Bundle:
     """The bundle that what was learned in `learned` has grown `folder`'s into; `folder`'s own where there is none.
 
     Raises
@@ -73,13 +73,13 @@ def trained_until(bundle: Bundle) -> int | None:
 
     A bundle that has grown keeps what was so before: what it learned since, its position in the log says.
     """
-    learned = bundle.model.learned
+    learned = bundle.model.log_progress
     return bundle.model.learned_until if learned is None or not learned.log else learned.since
 
 
 def position_in(bundle: Bundle, log: EventLog) -> str:
     """Up to where a bundle knows a log. Raises LearnError where it has learned from another one."""
-    learned = bundle.model.learned
+    learned = bundle.model.log_progress
     if learned is None:
         return START
     if learned.log not in ("", log.identity):

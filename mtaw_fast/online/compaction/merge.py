@@ -13,17 +13,17 @@ import numpy as np
 from mtaw_fast.data.item_ids import ItemIds
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.kernels.native.memory_tables import PAIR_KINDS
-from mtaw_fast.live.vectors import evidence_vector
-from mtaw_fast.memory.learned import Learned
+from mtaw_fast.memory.log_progress import LogProgress
 from mtaw_fast.memory.trends import TrendTables
 from mtaw_fast.model.item_vectors import mean_norm
 from mtaw_fast.model.model import Model
+from mtaw_fast.online.state.evidence_vector import evidence_vector
 
 _FWD, _BWD = PAIR_KINDS.index("fwd"), PAIR_KINDS.index("bwd")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Growth:
+class MergedModel:
     """What a model takes in.
 
     Attributes
@@ -36,7 +36,7 @@ class Growth:
         External ids of the M new items, by place.
     vectors : float32[M, d]
         Their directions so far; zero where nothing is known. Sessions may say more.
-    learned : Learned
+    log_progress : LogProgress
         What the new model knows of its log; `sessions` and `seed` places are those of the new tables.
     """
 
@@ -44,17 +44,17 @@ class Growth:
     dropped: np.ndarray
     items: Sequence[int | str]
     vectors: np.ndarray
-    learned: Learned
+    log_progress: LogProgress
 
 
-def grown(model: Model, growth: Growth, *, threads: int = 1) -> Model:
+def grown(model: Model, growth: MergedModel, *, threads: int = 1) -> Model:
     """The model with `growth`: tables to the bit those of a rebuild from all its sessions.
 
     Parameters
     ----------
     model : Model
         With a session memory; not changed.
-    growth : Growth
+    growth : MergedModel
         What comes and goes.
     threads : int, default 1
         For the tables.
@@ -72,13 +72,13 @@ def grown(model: Model, growth: Growth, *, threads: int = 1) -> Model:
     popularity += np.bincount(growth.sessions.items, minlength=n_items)
     embedding = model.weights["item_embedding"]
     vectors = np.concatenate([model.item_vectors, growth.vectors])
-    untrained = growth.learned.untrained
+    untrained = growth.log_progress.untrained
     for item in untrained.tolist():
         begin, end = tables.row_offsets[item : item + 2]
         if begin < end:
             values = _floats(tables.values[begin:end])
             weights = values[:, _FWD] + values[:, _BWD]
-            vectors[item] = evidence_vector(weights, vectors[tables.neighbours[begin:end]], _given(vectors[item]))
+            vectors[item] = evidence_vector(weights, vectors[tables.neighbors[begin:end]], _given(vectors[item]))
     norm = np.float32(mean_norm(embedding))
     embedding = np.concatenate([embedding, np.zeros((len(growth.items), embedding.shape[1]), dtype=np.float32)])
     embedding[untrained] = vectors[untrained] * norm
@@ -99,10 +99,10 @@ def grown(model: Model, growth: Growth, *, threads: int = 1) -> Model:
         clicked_at=clicked_at,
         trends=trends,
     )
-    return replace(whole, learned=growth.learned)
+    return replace(whole, log_progress=growth.log_progress)
 
 
-def _times(model: Model, growth: Growth) -> np.ndarray | None:
+def _times(model: Model, growth: MergedModel) -> np.ndarray | None:
     """int64[T]: when the clicks of the new tables were; None where it is not known of all of them."""
     sessions = model.sessions
     if sessions.times is None or growth.sessions.times is None:

@@ -6,15 +6,15 @@ import os
 import subprocess
 import sys
 
-from mtaw_fast.live.settings import LearningSettings
+from mtaw_fast.online.settings import LearningSettings
 
 BUSY, UNTIDY = 75, 76  # beside 0 and the codes of errors; 75 is sysexits.h's "try again"
 
 
 def started(folder: str | os.PathLike[str], settings: LearningSettings, *, wait: bool) -> subprocess.Popen[bytes]:
-    """A compactor of `folder`'s bundle; see `live.compactor`.
+    """A compactor of `folder`'s bundle; see `online.compaction.compactor`.
 
     wait: whether it begins after another one that is at it, instead of leaving it to that one.
     """
-    command = [sys.executable, "-m", "mtaw_fast.live.compactor", str(folder), *settings.arguments()]
+    command = [sys.executable, "-m", "mtaw_fast.online.compaction.compactor", str(folder), *settings.arguments()]
     return subprocess.Popen([*command, "--wait"] if wait else command, stdin=subprocess.DEVNULL)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
-from mtaw_fast.live.events import Event
+from mtaw_fast.online.log.events import Event
 
 START = ""  # the position before everything
 
@@ -37,7 +37,7 @@ class EventLog(Protocol):
         """
         ...
 
-    def scrub(self, forgotten: Mapping[str, str]) -> int:
+    def redact(self, forgotten: Mapping[str, str]) -> int:
         """Leave no trace of what sessions clicked before a position, by their ids; returns how many records there were.
 
         Raises LearnError where the log cannot be read or written: some may be gone then.

@@ -2,7 +2,7 @@
 
 {"id": "e-1", "session": "s-1", "item": "sku-9", "time": 1764150000000, "type": "view"}
 {"forget": "s-1", "time": ..}
-{"add": ["sku-new"], "neighbours": [["sku-9", "sku-4"]], "time": ..}      or "vectors": [[..], ..]
+{"add": ["sku-new"], "neighbors": [["sku-9", "sku-4"]], "time": ..}      or "vectors": [[..], ..]
 {"remove": ["sku-7"], "time": ..}
 """
 
@@ -70,18 +70,18 @@ class Forget:
 
 @dataclass(frozen=True, slots=True)
 class AddItems:
-    """Items for the catalog, with either neighbours (ids of known items, for each) or vectors (d numbers each)."""
+    """Items for the catalog, with either neighbors (ids of known items, for each) or vectors (d numbers each)."""
 
     items: tuple[int | str, ...]
-    neighbours: tuple[tuple[int | str, ...], ...] | None
+    neighbors: tuple[tuple[int | str, ...], ...] | None
     vectors: tuple[tuple[float, ...], ...] | None
     time: int
 
     def line(self) -> bytes:
         """See `Click.line`."""
         value: dict[str, Any] = {"add": self.items, "time": self.time}
-        if self.neighbours is not None:
-            value["neighbours"] = self.neighbours
+        if self.neighbors is not None:
+            value["neighbors"] = self.neighbors
         if self.vectors is not None:
             value["vectors"] = self.vectors
         return _encoded(value)
@@ -181,10 +181,11 @@ def parse(line: bytes) -> Event | None:
         return Forget(_is_text(value["forget"], "forget"), time)
     if "add" in value:
         items = _are_items(value["add"], "add")
-        near, vectors = _rows(value, "neighbours", len(items)), _rows(value, "vectors", len(items))
+        named = "neighbors" if "neighbors" in value else "neighbours"  # as logs of release 0.2 have it
+        near, vectors = _rows(value, named, len(items)), _rows(value, "vectors", len(items))
         return AddItems(
             items,
-            None if near is None else tuple(_are_items(row, "neighbours") for row in near),
+            None if near is None else tuple(_are_items(row, "neighbors") for row in near),
             None if vectors is None else tuple(_are_numbers(row, "vectors") for row in vectors),
             time,
         )

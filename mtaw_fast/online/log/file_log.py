@@ -22,13 +22,13 @@ from functools import partial
 from pathlib import Path
 
 from mtaw_fast.errors import LearnError, MtawError
-from mtaw_fast.live.blanking import blank_clicks
-from mtaw_fast.live.event_log import Stamped
-from mtaw_fast.live.events import Event
-from mtaw_fast.live.flusher import Flusher
-from mtaw_fast.live.record import FRAME_BYTES, event_of, framed
-from mtaw_fast.ranking.fork_lock import ForkLock
+from mtaw_fast.online.log.event_log import Stamped
+from mtaw_fast.online.log.events import Event
+from mtaw_fast.online.log.flusher import Flusher
+from mtaw_fast.online.log.record import FRAME_BYTES, event_of, framed
+from mtaw_fast.online.log.redaction import redact_clicks
 from mtaw_fast.storage.files import read_json, write_json
+from mtaw_fast.system.fork_lock import ForkLock
 
 SEGMENT_BYTES = 64 << 20
 MOST_RECORD = 64 << 20  # bytes of an event's JSON: what a reader takes into memory to find a record's end
@@ -36,7 +36,7 @@ _ABOUT = "log.json"
 _LOCK = ".append.lock"
 _SEGMENT = re.compile(r"events-([0-9]{10,})\.log")
 _READ_BYTES = 1 << 20
-_LOG = logging.getLogger("mtaw_fast.live")
+_LOG = logging.getLogger("mtaw_fast.online")
 
 
 class FileLog:
@@ -46,7 +46,7 @@ class FileLog:
     ----------
     folder : Path
         Made if it is missing.
-    sync : bool, default False
+    fsync : bool, default False
         Whether `append` returns after fsync; else after write(2), with an fsync every 20 ms.
     segment_bytes : int, default 64 MiB
         From this size on the next segment is begun.
@@ -57,7 +57,7 @@ class FileLog:
         Where the folder cannot be used.
     """
 
-    def __init__(self, folder: Path, *, sync: bool = False, segment_bytes: int = SEGMENT_BYTES) -> None:
+    def __init__(self, folder: Path, *, fsync: bool = False, segment_bytes: int = SEGMENT_BYTES) -> None:
         self.folder, self._segment_bytes = folder, segment_bytes
         self.damaged = 0
         self._furthest = (-1, 0)  # (segment, offset) of the furthest damaged record that was told
@@ -79,7 +79,7 @@ class FileLog:
                 self._flusher: Flusher | None = None
                 self._open(self._segments()[-1])
                 on_failure.callback(os.close, self._file)
-                if not sync:
+                if not fsync:
                     self._flusher = self._new_flusher(self._file)
                 on_failure.pop_all()
         except OSError as error:
@@ -277,7 +277,7 @@ class FileLog:
 
     def _record(self, number: int, offset: int, line: bytes) -> Event | None:
         if not line.strip(b" "):
-            return None  # scrubbed
+            return None  # redacted
         try:
             return event_of(line)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -318,18 +318,18 @@ class FileLog:
                 gone += 1
             return gone
 
-    def scrub(self, forgotten: Mapping[str, str]) -> int:
-        """Overwrite clicks, and what may be half of one, with blanks; see `EventLog.scrub` and `blank_clicks`.
+    def redact(self, forgotten: Mapping[str, str]) -> int:
+        """Overwrite clicks, and what may be half of one, with blanks; see `EventLog.redact` and `redact_clicks`.
 
         The records that ask to forget stay: they hold back what a copy of the log may still bring.
         """
         if not forgotten:
             return 0
         last, count = parsed_position(max(forgotten.values()))[0], 0
-        with self._told("scrub"):
+        with self._told("redact"):
             for number in self._segments():
                 if number <= last:
-                    count += blank_clicks(self._path(number), forgotten, partial(_position, number))
+                    count += redact_clicks(self._path(number), forgotten, partial(_position, number))
         return count
 
     @property

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 FLUSH_SECONDS = 0.02
 RETRY_SECONDS = 1.0  # after a flush that failed, where nothing is written meanwhile
-_LOG = logging.getLogger("mtaw_fast.live")
+_LOG = logging.getLogger("mtaw_fast.online")
 
 
 class Flusher:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 
-from mtaw_fast.live.events import Event, parse
+from mtaw_fast.online.log.events import Event, parse
 
 FRAME_BYTES = 10  # of a record beside its JSON: the sum, a blank and the line's end
 

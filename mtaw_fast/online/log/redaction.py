@@ -6,11 +6,11 @@ import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from mtaw_fast.live.events import Click
-from mtaw_fast.live.record import event_of
+from mtaw_fast.online.log.events import Click
+from mtaw_fast.online.log.record import event_of
 
 
-def blank_clicks(path: Path, forgotten: Mapping[str, str], position_at: Callable[[int], str]) -> int:
+def redact_clicks(path: Path, forgotten: Mapping[str, str], position_at: Callable[[int], str]) -> int:
     """Overwrite clicks of sessions, and every damaged record before the last request, with blanks, and flush.
 
     What is damaged may be half a click of such a session: of an append that was refused, or of overwriting that a loss

@@ -9,15 +9,15 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit, urlunsplit
 
 from mtaw_fast.errors import LearnError, UsageError, require
-from mtaw_fast.live.event_log import Stamped
-from mtaw_fast.live.events import Click, Event, parse
-from mtaw_fast.live.log import checked_line
+from mtaw_fast.online.log.event_log import Stamped
+from mtaw_fast.online.log.events import Click, Event, parse
+from mtaw_fast.online.log.file_log import checked_line
 
 _STREAM = "mtaw:events"
 _FIELD = b"e"
 _TIMEOUT = 2.0  # seconds
 _PASSWORD = "MTAW_REDIS_PASSWORD"  # an environment variable: command lines can be read by everybody
-_LOG = logging.getLogger("mtaw_fast.live")
+_LOG = logging.getLogger("mtaw_fast.online")
 
 
 class RedisLog:
@@ -111,8 +111,8 @@ class RedisLog:
             return 0
         return self._call("xtrim", self._name, minid=_identity(before), approximate=False)
 
-    def scrub(self, forgotten: Mapping[str, str]) -> int:
-        """See `EventLog.scrub`. The entries that ask to forget stay, as in a folder's log."""
+    def redact(self, forgotten: Mapping[str, str]) -> int:
+        """See `EventLog.redact`. The entries that ask to forget stay, as in a folder's log."""
         count, after, last = 0, "", max(forgotten.values(), default="")
         while after < last and (some := self.read(after)):
             gone = [

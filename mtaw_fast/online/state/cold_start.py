@@ -1,8 +1,8 @@
-"""What the session memory is told of an item that was added by hand with some neighbours.
+"""What the session memory is told of an item that was added by hand with some neighbors.
 
 Without a session that holds it, the memory has nothing to say of an item, and the ranker leaves it behind whatever its
-vector is like. So an item begins with made-up sessions: for every neighbour that is named with it, 96 of a click on the
-neighbour and one on the item. It is evidence like any other, and fades among what is clicked. The delta holds these
+vector is like. So an item begins with made-up sessions: for every neighbor that is named with it, 96 of a click on the
+neighbor and one on the item. It is evidence like any other, and fades among what is clicked. The delta holds these
 sessions for as long as it lives; they are no part of the tables, of popularity, or of what a bundle says of its clicks.
 """
 
@@ -20,7 +20,7 @@ from mtaw_fast.memory.settings import query_settings
 from mtaw_fast.model.model import Model
 from mtaw_fast.ranking.catalog import Catalog
 
-_SESSIONS = 96  # of an item and one neighbour: with 24 a ranker leaves a third of such items behind
+_SESSIONS = 96  # of an item and one neighbor: with 24 a ranker leaves a third of such items behind
 _NEW_ITEMS = 65_536
 
 
@@ -49,7 +49,7 @@ def memory_with_delta(model: Model, new_items: int = _NEW_ITEMS) -> tuple[Sessio
         window=settings.window,
         span=settings.span,
         recency=settings.recency,
-        max_neighbours=settings.max_neighbours,
+        max_neighbors=settings.max_neighbors,
         max_postings=settings.max_postings,
         capacity=new_items,
     )
@@ -57,28 +57,28 @@ def memory_with_delta(model: Model, new_items: int = _NEW_ITEMS) -> tuple[Sessio
 
 
 def with_named(
-    catalog: Catalog, items: Sequence[Any], vectors: np.ndarray | None, neighbours: Sequence[Sequence[Any]] | None
+    catalog: Catalog, items: Sequence[Any], vectors: np.ndarray | None, neighbors: Sequence[Sequence[Any]] | None
 ) -> Catalog:
-    """`Catalog.with_items`, and what the session memory is told of the items where they come with neighbours."""
-    wider = catalog.with_items(items, vectors, neighbours)
-    if catalog.model.memory is None or neighbours is None:
+    """`Catalog.with_items`, and what the session memory is told of the items where they come with neighbors."""
+    wider = catalog.with_items(items, vectors, neighbors)
+    if catalog.model.memory is None or neighbors is None:
         return wider
     # Seeds of one state stay in the next: the delta belongs to the first that had any.
     delta, memory, trends = catalog.delta, catalog.memory, catalog.trends
     if delta is None or memory is None:
         memory, delta = memory_with_delta(catalog.model)
         trends = None if catalog.model.trends is None else catalog.model.trends.live(delta.n_catalog)
-    for place, near in zip(range(catalog.size, wider.size), neighbours, strict=True):
-        for neighbour in catalog.ids.lookup(near).tolist():
-            seed_pair(delta, place, neighbour, delta.n_sessions)
+    for place, near in zip(range(catalog.size, wider.size), neighbors, strict=True):
+        for neighbor in catalog.ids.lookup(near).tolist():
+            prior_pair(delta, place, neighbor, delta.n_sessions)
     return replace(wider, memory=memory, delta=delta, trends=trends)
 
 
-def seed_pair(delta: MemoryDelta, item: int, neighbour: int, first: int) -> int:
-    """Add the made-up sessions of `item` and one neighbour.
+def prior_pair(delta: MemoryDelta, item: int, neighbor: int, first: int) -> int:
+    """Add the made-up sessions of `item` and one neighbor.
 
     first: how many there are already: their handles lie below 0. Returns how many there are now.
     """
     handles = np.repeat(-1 - np.arange(first, first + _SESSIONS, dtype=np.int64), 2)
-    delta.click(handles, np.tile(np.array([neighbour, item], dtype=np.int32), _SESSIONS))
+    delta.click(handles, np.tile(np.array([neighbor, item], dtype=np.int32), _SESSIONS))
     return first + _SESSIONS

@@ -1,6 +1,6 @@
 """What the events of a log mean for a model, decided once for everybody: serving processes and those that rebuild.
 
-Axes: N items of the model, M newcomers behind them.
+Axes: N items of the model, M new_items behind them.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ from typing import Protocol
 
 import numpy as np
 
-from mtaw_fast.live.book import Lesson, SessionBook, key_of
-from mtaw_fast.live.event_log import START, Stamped
-from mtaw_fast.live.events import AddItems, Click, Event, Forget, RemoveItems, is_id, parse
-from mtaw_fast.live.limits import LearningLimits
-from mtaw_fast.live.newcomers import Newcomers
-from mtaw_fast.memory.learned import Learned
+from mtaw_fast.memory.log_progress import LogProgress
 from mtaw_fast.model.model import Model
+from mtaw_fast.online.log.event_log import START, Stamped
+from mtaw_fast.online.log.events import AddItems, Click, Event, Forget, RemoveItems, is_id, parse
+from mtaw_fast.online.state.limits import LearningLimits
+from mtaw_fast.online.state.new_items import NewItems
+from mtaw_fast.online.state.session_tracker import SessionTracker, UpdateBatch, key_of
 
-_STEP = 16  # clicks between two looks at newcomers
+_STEP = 16  # clicks between two looks at new_items
 
 
-class Pupil(Protocol):
-    """What learns. Items are internal ids, sessions the book's handles, times Unix milliseconds."""
+class EventSink(Protocol):
+    """What learns. Items are internal ids, sessions the tracker's handles, times Unix milliseconds."""
 
     def click(self, handles: np.ndarray, items: np.ndarray, times: np.ndarray) -> None:
         """Learn clicks in order: int64[E], int32[E], int64[E]."""
@@ -38,17 +38,17 @@ class Pupil(Protocol):
         """Take a session of the model's tables out."""
         ...
 
-    def seed(self, item: int, neighbour: int) -> None:
-        """Let `item`, which was added by hand, begin as a usual partner of `neighbour`, which was named with it."""
+    def seed(self, item: int, neighbor: int) -> None:
+        """Let `item`, which was added by hand, begin as a usual partner of `neighbor`, which was named with it."""
         ...
 
     def look_again(self) -> None:
-        """A moment, the same for every reader, to look at newcomers again."""
+        """A moment, the same for every reader, to look at new_items again."""
         ...
 
 
-class Ledger:
-    """Reads events in order and tells a pupil what to learn. Not thread-safe: one reader owns it.
+class EventProcessor:
+    """Reads events in order and tells a sink what to learn. Not thread-safe: one reader owns it.
 
     Parameters
     ----------
@@ -63,13 +63,13 @@ class Ledger:
     def __init__(self, model: Model, limits: LearningLimits, since: int | None = None) -> None:
         self._since = since
         self._ids, self._limits = model.ids, limits
-        self._n_items, self._d = model.n_items, model.config.d
-        self._learned = model.learned or Learned("", START, 0)
+        self._n_items, self._d = model.n_items, model.config.model.embedding_dim
+        self._learned = model.log_progress or LogProgress("", START, 0)
         self._kind = int if model.ids.kind == "int" else str
         self._steps = 0
         self.position = self._learned.position
-        self.book = SessionBook(limits, self._learned.clock, self._learned.seen.tolist())
-        self.newcomers = Newcomers(model.n_items, limits.new_items)
+        self.tracker = SessionTracker(limits, self._learned.clock, self._learned.seen.tolist())
+        self.new_items = NewItems(model.n_items, limits.new_items)
         self.refused: Counter[str] = Counter()
         self.learned_clicks = 0
         room = model.n_items + limits.new_items
@@ -79,96 +79,96 @@ class Ledger:
         self.gone[self._learned.removed] = True
         self.gone[self._learned.hidden] = True
         self.hidden = set(self._learned.hidden.tolist())
-        self.seeds = list(zip(self._learned.seed_items.tolist(), self._learned.seed_neighbours.tolist(), strict=True))
+        self.seeds = list(zip(self._learned.seed_items.tolist(), self._learned.seed_neighbors.tolist(), strict=True))
         self._taught: dict[int, array[int]] = {}  # by handle: what its clicks were on
         self._sessions, self._gone_sessions = model.sessions, set[int]()
         self._awaited, self._awaited_until = set[int](), START  # places that are kept for items which are to come
         self.changed = True  # items came, went or were made again
         self.counted = False  # known ones were clicked
 
-    def begin(self, pupil: Pupil) -> None:
-        """Tell `pupil` what the model's own tables do not hold: named neighbours, and sessions that were not over."""
-        for item, neighbour in self.seeds:
-            pupil.seed(item, neighbour)
+    def begin(self, sink: EventSink) -> None:
+        """Tell `sink` what the model's own tables do not hold: named neighbors, and sessions that were not over."""
+        for item, neighbor in self.seeds:
+            sink.seed(item, neighbor)
         carried = [parse(line) for line in self._learned.carried.tobytes().split(b"\n") if line]
-        lesson = self.book.resume((one for one in carried if isinstance(one, Click)), self._learned.open)
-        self._teach(lesson, pupil)
-        pupil.look_again()
+        update_batch = self.tracker.resume((one for one in carried if isinstance(one, Click)), self._learned.open)
+        self._teach(update_batch, sink)
+        sink.look_again()
 
-    def keep_items(self, other: Ledger) -> None:
-        """Give items the places that they have by another ledger of the same model, and take out what is out there.
+    def keep_items(self, other: EventProcessor) -> None:
+        """Give items the places that they have by another event_processor of the same model, and take out what is out there.
 
         Before any event is taken: what the log still says of an item comes after it. Up to `other.position` an item is
         known from where the log brings it in; behind that also where the log has lost it.
         """
-        for item in other.newcomers.ids:
-            if self.newcomers.known(item) is None:
-                place = self.newcomers.place(item)
+        for item in other.new_items.ids:
+            if self.new_items.known(item) is None:
+                place = self.new_items.place(item)
                 if place is not None:
                     self._awaited.add(place)
         self._awaited_until = other.position
         self.gone[:] = other.gone
         self.hidden = set(other.hidden)
 
-    def take(self, stamped: Sequence[Stamped], pupil: Pupil) -> None:
+    def take(self, stamped: Sequence[Stamped], sink: EventSink) -> None:
         """Take events in the log's order; `position` moves behind the last."""
         if not stamped:
             return
         before = sum(one.position <= self._awaited_until for one in stamped) if self._awaited else 0
-        self._take((one.event for one in stamped[:before]), pupil)
+        self._take((one.event for one in stamped[:before]), sink)
         if before < len(stamped):
             self._awaited.clear()
-            self._take((one.event for one in stamped[before:]), pupil)
+            self._take((one.event for one in stamped[before:]), sink)
         self.position = stamped[-1].position
 
-    def _take(self, events: Iterable[Event | None], pupil: Pupil) -> None:
+    def _take(self, events: Iterable[Event | None], sink: EventSink) -> None:
         clicks: list[Click] = []
         for event in events:
             if isinstance(event, Click):
                 clicks.append(event)
                 continue
-            self._learn(clicks, pupil)
+            self._learn(clicks, sink)
             clicks = []
             if isinstance(event, Forget):
-                self._forget(event.session, pupil)
+                self._forget(event.session, sink)
             elif isinstance(event, AddItems):
-                self._add(event, pupil)
+                self._add(event, sink)
             elif isinstance(event, RemoveItems):
                 self._remove(event)
-        self._learn(clicks, pupil)
+        self._learn(clicks, sink)
 
-    def _learn(self, clicks: list[Click], pupil: Pupil) -> None:
+    def _learn(self, clicks: list[Click], sink: EventSink) -> None:
         """Learn in steps that end at the same events for every reader, however they were read."""
         begin = 0
         while begin < len(clicks):
             end = min(begin + _STEP - self._steps % _STEP, len(clicks))
-            self._learn_some(clicks[begin:end], pupil)
+            self._learn_some(clicks[begin:end], sink)
             self._steps += end - begin
             begin = end
             if self._steps % _STEP == 0:
-                pupil.look_again()
+                sink.look_again()
 
-    def _learn_some(self, clicks: list[Click], pupil: Pupil) -> None:
+    def _learn_some(self, clicks: list[Click], sink: EventSink) -> None:
         if self._since is not None:
             later = [click for click in clicks if click.time > self._since]
             self.refused["trained"] += len(clicks) - len(later)
             clicks = later
-        self._teach(self.book.take(clicks), pupil)
+        self._teach(self.tracker.take(clicks), sink)
 
-    def _teach(self, lesson: Lesson, pupil: Pupil) -> None:
-        places = self._places(lesson.items)
+    def _teach(self, update_batch: UpdateBatch, sink: EventSink) -> None:
+        places = self._places(update_batch.items)
         known = places >= 0
         if not known.all():
             places = places[known]
-        handles = np.array(lesson.handles, dtype=np.int64)
-        times = np.array(lesson.times, dtype=np.int64)
-        pupil.click(handles[known], places, times[known])
+        handles = np.array(update_batch.handles, dtype=np.int64)
+        times = np.array(update_batch.times, dtype=np.int64)
+        sink.click(handles[known], places, times[known])
         for handle, place in zip(handles[known].tolist(), places.tolist(), strict=True):
             self._taught.setdefault(handle, array("i")).append(place)
         np.add.at(self.clicks, places, 1)
-        for handle in lesson.forgotten:
-            self._forget_session(handle, pupil)
-        self.newcomers.count(places.tolist())
+        for handle in update_batch.forgotten:
+            self._forget_session(handle, sink)
+        self.new_items.count(places.tolist())
         self.learned_clicks += len(places)
         self.counted = self.counted or len(places) > 0
         for place in self.hidden.intersection(places.tolist()) if self.hidden else ():
@@ -187,11 +187,11 @@ class Ledger:
 
     def _enter(self, item: int | str) -> int:
         """The place of an item that the model does not know; -1 where the catalog is full."""
-        place = self.newcomers.known(item)
+        place = self.new_items.known(item)
         if place is not None:
             self._awaited.discard(place)
             return place
-        place = self.newcomers.place(item)
+        place = self.new_items.place(item)
         if place is None:
             self.refused["catalog_full"] += 1
             return -1
@@ -206,18 +206,18 @@ class Ledger:
         self.gone[place] = False
         self.changed = True
 
-    def _forget(self, session: str, pupil: Pupil) -> None:
-        for handle in self.book.forget(session):
-            self._forget_session(handle, pupil)
+    def _forget(self, session: str, sink: EventSink) -> None:
+        for handle in self.tracker.forget(session):
+            self._forget_session(handle, sink)
         for place in self._learned.sessions_of(key_of(session)).tolist():
             if place not in self._gone_sessions:
                 self._gone_sessions.add(place)
                 begin, end = self._sessions.offsets[place : place + 2]
                 self._uncount(self._sessions.items[begin:end])
-                pupil.forget_base(place)
+                sink.forget_base(place)
 
-    def _forget_session(self, handle: int, pupil: Pupil) -> None:
-        pupil.forget(handle)
+    def _forget_session(self, handle: int, sink: EventSink) -> None:
+        sink.forget(handle)
         self._uncount(np.frombuffer(self._taught.pop(handle, array("i")), dtype=np.int32))
 
     def _uncount(self, places: np.ndarray) -> None:
@@ -225,7 +225,7 @@ class Ledger:
         np.subtract.at(self.clicks, places, 1)
         self.changed = True
 
-    def _add(self, event: AddItems, pupil: Pupil) -> None:
+    def _add(self, event: AddItems, sink: EventSink) -> None:
         wrong = sum(len(vector) != self._d for vector in event.vectors or ())
         if wrong:  # another bundle's: none is added, as where they are given by hand
             self.refused["wrong_vector"] += wrong
@@ -238,14 +238,14 @@ class Ledger:
             place = known if known >= 0 else self._enter(item)
             if place < 0:
                 continue
-            near = [] if event.neighbours is None else self._known(event.neighbours[row])
+            near = [] if event.neighbors is None else self._known(event.neighbors[row])
             if place >= self._n_items:
-                self.newcomers.describe(event, row, place, near)
+                self.new_items.describe(event, row, place, near)
             self._show(place)
-            for neighbour in near:
-                self.seeds.append((place, neighbour))
-                pupil.seed(place, neighbour)
-        pupil.look_again()
+            for neighbor in near:
+                self.seeds.append((place, neighbor))
+                sink.seed(place, neighbor)
+        sink.look_again()
 
     def _remove(self, event: RemoveItems) -> None:
         for place in self._known(event.items):
@@ -257,7 +257,7 @@ class Ledger:
         """int32: the internal ids of external ones; -1 where an item is not known."""
         found = self._ids.lookup(items)
         for at in np.flatnonzero(found < 0).tolist():
-            place = self.newcomers.known(items[at])
+            place = self.new_items.known(items[at])
             found[at] = -1 if place is None else place
         return found
 

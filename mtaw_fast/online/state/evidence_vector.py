@@ -1,6 +1,6 @@
 """Vectors of items that no training has seen: where the items lie that they are clicked with.
 
-Axes: d dimensions, P neighbours of one item.
+Axes: d dimensions, P neighbors of one item.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ GIVEN_WEIGHT = 3.0  # a vector that came with the item counts as much as so many
 
 
 def evidence_vector(weights: np.ndarray, vectors: np.ndarray, given: np.ndarray | None = None) -> np.ndarray:
-    """The direction of the weighted mean of an item's neighbours.
+    """The direction of the weighted mean of an item's neighbors.
 
     Parameters
     ----------
     weights : float64[P]
-        How much each neighbour says: the sum of 1/distance over both directions. Negative ones count as 0.
+        How much each neighbor says: the sum of 1/distance over both directions. Negative ones count as 0.
     vectors : float32[P, d]
         Theirs: rows of length 1, or 0 where an item has no vector yet.
     given : float32[d], optional

@@ -1,4 +1,4 @@
-"""What keeps single visitors, machines and floods from steering everybody's rankings: stated rules, counted refusals.
+"""What keeps single visitors, bots and floods from steering everybody's rankings: stated rules, counted refusals.
 
 All rules look at the log alone, never at this machine's clock, so that every reader of a log decides alike.
 """
@@ -22,7 +22,7 @@ class LearningLimits:
     session_clicks : int, default 200
         Clicks of one session that are learned; later ones are not.
     burst_clicks, burst_ms : int, default 30 and 10_000
-        A session with more clicks than this within so many milliseconds is a machine: nothing more is learned from it,
+        A session with more clicks than this within so many milliseconds is a bot: nothing more is learned from it,
         and what it has taught is taken out.
     fresh_clicks : int, default 3
         The first so many clicks of a session are fresh: they cost a flood of new sessions the least.
@@ -79,7 +79,7 @@ class FloodGuard:
     def admits(self, item: int | str, clock: int) -> bool:
         """Whether a fresh click on `item` is learned; it is counted either way.
 
-        clock: the book's, not the click's own time: one click from the year 2099 must not hold a window open till then.
+        clock: the tracker's, not the click's own time: one click from the year 2099 must not hold a window open till then.
         """
         limits = self._limits
         window = clock // limits.item_window

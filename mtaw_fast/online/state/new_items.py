@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from mtaw_fast.live.events import AddItems
+from mtaw_fast.online.log.events import AddItems
 
 
 @dataclass(slots=True)
-class Newcomer:
+class NewItem:
     """One item that the bundle does not know.
 
     Attributes
@@ -25,7 +25,7 @@ class Newcomer:
         Whether somebody added it, so that it is recommended without a click.
     vector : tuple of float | None
         What came with it.
-    neighbours : tuple of int
+    neighbors : tuple of int
         Internal ids that came with it.
     """
 
@@ -33,10 +33,10 @@ class Newcomer:
     due: int = 1
     asked: bool = False
     vector: tuple[float, ...] | None = None
-    neighbours: tuple[int, ...] = ()
+    neighbors: tuple[int, ...] = ()
 
 
-class Newcomers:
+class NewItems:
     """The items behind a bundle's. Not thread-safe: one reader owns it.
 
     Parameters
@@ -50,13 +50,13 @@ class Newcomers:
     def __init__(self, n_base: int, most: int) -> None:
         self._n_base, self._most = n_base, most
         self._places: dict[int | str, int] = {}
-        self._items: list[Newcomer] = []
+        self._items: list[NewItem] = []
 
     def __len__(self) -> int:
         return len(self._items)
 
-    def __getitem__(self, place: int) -> Newcomer:
-        """The newcomer with internal id N + place."""
+    def __getitem__(self, place: int) -> NewItem:
+        """The new_item with internal id N + place."""
         return self._items[place]
 
     @property
@@ -74,7 +74,7 @@ class Newcomers:
         if len(self._items) >= self._most:
             return None
         found = self._places[item] = self._n_base + len(self._items)
-        self._items.append(Newcomer())
+        self._items.append(NewItem())
         return found
 
     def known(self, item: int | str) -> int | None:
@@ -87,12 +87,12 @@ class Newcomers:
             if place >= self._n_base:
                 self._items[place - self._n_base].clicks += 1
 
-    def describe(self, event: AddItems, row: int, place: int, neighbours: Sequence[int]) -> None:
+    def describe(self, event: AddItems, row: int, place: int, neighbors: Sequence[int]) -> None:
         """Note what came with row `row` of `event` about the item at `place`."""
         one = self._items[place - self._n_base]
         one.asked = True
         one.vector = None if event.vectors is None else event.vectors[row]
-        one.neighbours = tuple(neighbours)
+        one.neighbors = tuple(neighbors)
         one.due = 0
 
     def due(self) -> list[int]:

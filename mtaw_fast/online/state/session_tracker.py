@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 
-from mtaw_fast.live.events import Click
-from mtaw_fast.live.limits import FloodGuard, LearningLimits
+from mtaw_fast.online.log.events import Click
+from mtaw_fast.online.state.limits import FloodGuard, LearningLimits
 
-REASONS = ("duplicate", "late", "session_full", "machine", "flood")
+REASONS = ("duplicate", "late", "session_full", "bot", "flood")
 REMEMBERED_IDS = 1_000_000  # event ids that a second coming is known by
 _STEP = 3_600_000  # ms by which one event can move the clock: one from the year 2099 must not make all others late
 _LATE_IN_A_ROW = 64  # late events, less the timely ones among them, that say that it is the clock which is wrong
@@ -28,11 +28,11 @@ class _Open:
     learned: int = 0  # the last click that was
     clicks: int = 0
     recent: deque[int] = field(default_factory=deque)
-    machine: bool = False
+    bot: bool = False
 
 
 @dataclass(slots=True)
-class Lesson:
+class UpdateBatch:
     """Clicks to learn, in order, and sessions to take out before them.
 
     Attributes
@@ -40,7 +40,7 @@ class Lesson:
     handles, items, times : list
         A number each a click: the session's handle, the external id, Unix milliseconds.
     forgotten : list of int
-        Handles whose clicks so far, those in this lesson included, are to be taken out again.
+        Handles whose clicks so far, those in this update_batch included, are to be taken out again.
     """
 
     handles: list[int] = field(default_factory=list)
@@ -49,7 +49,7 @@ class Lesson:
     forgotten: list[int] = field(default_factory=list)
 
 
-class SessionBook:
+class SessionTracker:
     """Numbers sessions as they appear and applies the limits. Not thread-safe: one reader owns it.
 
     Two books that were given the same events decide alike, to the last click.
@@ -67,21 +67,21 @@ class SessionBook:
         self.clock = clock
         self.refused: Counter[str] = Counter()
 
-    def take(self, clicks: Iterable[Click]) -> Lesson:
+    def take(self, clicks: Iterable[Click]) -> UpdateBatch:
         """What of `clicks` is learned."""
-        lesson = Lesson()
+        update_batch = UpdateBatch()
         for click in clicks:
-            reason = self._take(click, lesson)
+            reason = self._take(click, update_batch)
             if reason is not None:
                 self.refused[reason] += 1
-        return lesson
+        return update_batch
 
-    def resume(self, clicks: Iterable[Click], ongoing: Mapping[str, tuple[int, bool]]) -> Lesson:
+    def resume(self, clicks: Iterable[Click], ongoing: Mapping[str, tuple[int, bool]]) -> UpdateBatch:
         """Clicks that were taken before, of sessions that were not over: all of them are learned, whatever the limits.
 
         ongoing: as the property.
         """
-        lesson = Lesson()
+        update_batch = UpdateBatch()
         for click in clicks:
             self.clock = max(self.clock, click.time) if not self.clock else self.clock
             session = self._open.get(click.session) or self._begun(click.session, click.time)
@@ -91,11 +91,11 @@ class SessionBook:
             while len(session.recent) > self._limits.burst_clicks:
                 session.recent.popleft()
             self._open.move_to_end(click.session)
-            _add(lesson, session.handle, click)
-        for name, (last, machine) in ongoing.items():
+            _add(update_batch, session.handle, click)
+        for name, (last, bot) in ongoing.items():
             session = self._open.get(name) or self._begun(name, last)
-            session.last, session.machine = max(session.last, last), machine
-        return lesson
+            session.last, session.bot = max(session.last, last), bot
+        return update_batch
 
     def open_sessions(self) -> dict[str, int]:
         """The handles of sessions that may go on, by their ids."""
@@ -106,16 +106,16 @@ class SessionBook:
     def ongoing(self) -> dict[str, tuple[int, bool]]:
         """Of sessions that may go on, by their ids, what clicks that were learned do not tell.
 
-        Unix milliseconds of the last click, learned or not, and whether it is a machine's.
+        Unix milliseconds of the last click, learned or not, and whether it is a bot.
         """
         least = self.clock - self._limits.session_gap
         return {
-            name: (one.last, one.machine)
+            name: (one.last, one.bot)
             for name, one in self._open.items()
-            if one.machine or (one.clicks and one.last >= max(least, one.learned + 1))
+            if one.bot or (one.clicks and one.last >= max(least, one.learned + 1))
         }
 
-    def _take(self, click: Click, lesson: Lesson) -> str | None:
+    def _take(self, click: Click, update_batch: UpdateBatch) -> str | None:
         limits = self._limits
         if click.id is not None:
             identity = key_of(click.id)
@@ -132,19 +132,19 @@ class SessionBook:
         self._late = max(self._late - 1, 0)
         self.clock = max(self.clock, min(click.time, self.clock + _STEP) if self.clock else click.time)
         session = self._session(click)
-        if session.machine:
-            return "machine"
+        if session.bot:
+            return "bot"
         if self._bursts(session, click.time):
-            session.machine = True
-            lesson.forgotten.append(session.handle)
-            return "machine"
+            session.bot = True
+            update_batch.forgotten.append(session.handle)
+            return "bot"
         if session.clicks >= limits.session_clicks:
             return "session_full"
         if session.clicks < limits.fresh_clicks and not self._flood.admits(click.item, self.clock):
             return "flood"
         session.clicks += 1
         session.learned = max(session.learned, click.time)
-        _add(lesson, session.handle, click)
+        _add(update_batch, session.handle, click)
         return None
 
     def _session(self, click: Click) -> _Open:
@@ -194,7 +194,7 @@ class SessionBook:
         return self._next
 
 
-def _add(lesson: Lesson, handle: int, click: Click) -> None:
-    lesson.handles.append(handle)
-    lesson.items.append(click.item)
-    lesson.times.append(click.time)
+def _add(update_batch: UpdateBatch, handle: int, click: Click) -> None:
+    update_batch.handles.append(handle)
+    update_batch.items.append(click.item)
+    update_batch.times.append(click.time)

@@ -16,9 +16,9 @@ from mtaw_fast.ranking.encoders.numpy_encoder import NumpyEncoder
 
 __all__ = ["ENCODERS", "GRAPH_ENCODERS", "Encoder", "EncoderName", "NativeEncoder", "NumpyEncoder", "make_encoder"]
 
-ENCODERS = ("native", "numpy", "eager")  # of every bundle
+ENCODERS = ("native", "numpy", "torch")  # of every bundle
 GRAPH_ENCODERS = ("onnx", "onnx-cuda")  # of bundles with exported graphs
-EncoderName = Literal["auto", "native", "numpy", "eager", "onnx", "onnx-cuda"]  # "onnx-cuda:1": another device
+EncoderName = Literal["auto", "native", "numpy", "torch", "onnx", "onnx-cuda"]  # "onnx-cuda:1": another device
 _NAMES = get_args(EncoderName)
 _ON_DEVICE = re.compile(r"onnx-cuda:[0-9]{1,3}")
 _LOG = logging.getLogger("mtaw_fast")
@@ -38,10 +38,10 @@ class Encoder(Protocol):
         """
         ...
 
-    def enlarged(self, added: np.ndarray) -> Encoder:
+    def extended(self, added: np.ndarray) -> Encoder:
         """An encoder that knows M more items: ids N..N+M-1 have the embeddings `added` float32[M, d].
 
-        N is the bundle's catalog, also where this encoder was enlarged before: `added` are then all of them.
+        N is the bundle's catalog, also where this encoder was extended before: `added` are then all of them.
         """
         ...
 
@@ -66,6 +66,6 @@ def make_encoder(name: str, bundle: Bundle) -> Encoder:
 
         return OnnxEncoder.of(bundle, chosen)
     require("torch", "train")
-    from mtaw_fast.ranking.encoders.eager import EagerEncoder
+    from mtaw_fast.ranking.encoders.torch_encoder import TorchEncoder
 
-    return EagerEncoder(bundle.config, bundle.weights)
+    return TorchEncoder(bundle.config, bundle.weights)

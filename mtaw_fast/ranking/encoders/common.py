@@ -1,4 +1,4 @@
-"""What every encoder shares: the checks before and the normalisation after."""
+"""What every encoder shares: the checks before and the normalization after."""
 
 from __future__ import annotations
 

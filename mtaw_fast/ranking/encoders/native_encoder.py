@@ -27,13 +27,15 @@ class NativeEncoder:
         self._n_base = len(weights["item_embedding"])
         self._n_items = self._n_base + len(weights.get("added_embedding", ()))
         recent = recent_of(weights)
-        self.encoder = SessionEncoder(weights, config.max_len, recent=recent.gain, recent_decay=recent.decay)
+        self.encoder = SessionEncoder(
+            weights, config.model.max_session_length, recent=recent.gain, recent_decay=recent.decay
+        )
 
-    def enlarged(self, added: np.ndarray) -> NativeEncoder:
-        """See `Encoder.enlarged`; the packed weights are shared."""
+    def extended(self, added: np.ndarray) -> NativeEncoder:
+        """See `Encoder.extended`; the packed weights are shared."""
         other = copy.copy(self)
         other._n_items = self._n_base + len(added)
-        other.encoder = self.encoder.enlarged(added)
+        other.encoder = self.encoder.extended(added)
         return other
 
     def encode(self, sessions: Sessions) -> np.ndarray:

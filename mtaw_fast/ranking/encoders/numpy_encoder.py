@@ -25,12 +25,12 @@ class NumpyEncoder:
     name = "numpy"
 
     def __init__(self, config: Config, weights: Mapping[str, np.ndarray]) -> None:
-        self._max_len = config.max_len
-        self._shrink = np.float32(1 / math.sqrt(config.d))
-        self._mean = np.float32(1 / config.d)
+        self._max_len = config.model.max_session_length
+        self._shrink = np.float32(1 / math.sqrt(config.model.embedding_dim))
+        self._mean = np.float32(1 / config.model.embedding_dim)
         self._item = weights["item_embedding"]
         self._added = self._item[:0]
-        rows = np.minimum(np.arange(config.max_len), config.positions - 1)
+        rows = np.minimum(np.arange(config.model.max_session_length), config.model.max_positions - 1)
         self._position = weights["position_embedding"][rows]
         self._itl = weights["itl_query_weight"].T, weights["itl_query_bias"]
         self._ffn_in = weights["ffn_in_weight"].T, weights["ffn_in_bias"]
@@ -38,10 +38,12 @@ class NumpyEncoder:
         self._norm = weights["norm_weight"], weights["norm_bias"]
         self._iel = weights["iel_query_weight"].T, weights["iel_query_bias"]
         self._recent = recent_of(weights)
-        self._future = np.triu(np.full((config.max_len, config.max_len), -np.inf, dtype=np.float32), 1)
+        self._future = np.triu(
+            np.full((config.model.max_session_length, config.model.max_session_length), -np.inf, dtype=np.float32), 1
+        )
 
-    def enlarged(self, added: np.ndarray) -> NumpyEncoder:
-        """See `Encoder.enlarged`."""
+    def extended(self, added: np.ndarray) -> NumpyEncoder:
+        """See `Encoder.extended`."""
         other = copy.copy(self)
         other._added = added
         return other

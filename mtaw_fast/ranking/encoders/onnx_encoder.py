@@ -49,7 +49,7 @@ class OnnxEncoder:
     def __init__(self, name: str, session: onnxruntime.InferenceSession, config: Config, item: np.ndarray) -> None:
         self.name = name
         self._session, self._config, self._item = session, config, item
-        self._max_len = config.max_len
+        self._max_len = config.model.max_session_length
         self._added = item[:0]
         self._bindings = threading.local()  # an IOBinding belongs to one run at a time
         self._padded = name.startswith("onnx-cuda")
@@ -74,8 +74,8 @@ class OnnxEncoder:
             raise BundleError(f"{path} was exported from another model than the bundle's; {MEND}")
         return cls(name, session, bundle.config, bundle.weights["item_embedding"])
 
-    def enlarged(self, added: np.ndarray) -> OnnxEncoder:
-        """See `Encoder.enlarged`."""
+    def extended(self, added: np.ndarray) -> OnnxEncoder:
+        """See `Encoder.extended`."""
         other = copy.copy(self)
         other._added, other._bindings = added, threading.local()
         return other
@@ -91,7 +91,7 @@ class OnnxEncoder:
             checked_sessions(sessions, n_items)
         lengths = np.minimum(lengths, self._max_len)
         if self._padded:
-            return self._encode(sessions, lengths, padded_runs(lengths, self._config.d))
+            return self._encode(sessions, lengths, padded_runs(lengths, self._config.model.embedding_dim))
         return self._one_by_one(sessions)
 
     def _encode(self, sessions: Sessions, lengths: np.ndarray, runs: Iterator[np.ndarray]) -> np.ndarray:

@@ -13,27 +13,27 @@ from mtaw_fast.model.mtaw import MTAW
 from mtaw_fast.ranking.encoders.common import checked_sessions, unit
 
 
-class EagerEncoder:
+class TorchEncoder:
     """`Encoder` by the training model itself, on the CPU in float32, one session a forward pass.
 
     weights: the bundle's arrays; the model holds a copy.
     """
 
-    name = "eager"
+    name = "torch"
 
     def __init__(self, config: Config, weights: Mapping[str, np.ndarray]) -> None:
-        self._max_len = config.max_len
+        self._max_len = config.model.max_session_length
         self._n_items, self._d = weights["item_embedding"].shape
         self._n_base = self._n_items
         self._model = MTAW(config, self._n_items)
         self._model.load_state_dict({name: torch.from_numpy(array.copy()) for name, array in weights.items()})
         self._model.eval()
 
-    def enlarged(self, added: np.ndarray) -> EagerEncoder:
-        """See `Encoder.enlarged`; the model is copied."""
+    def extended(self, added: np.ndarray) -> TorchEncoder:
+        """See `Encoder.extended`; the model is copied."""
         weights = {name: tensor.numpy() for name, tensor in self._model.state_dict().items()}
         items = weights["item_embedding"][: self._n_base]
-        other = EagerEncoder(self._model.config, {**weights, "item_embedding": np.concatenate([items, added])})
+        other = TorchEncoder(self._model.config, {**weights, "item_embedding": np.concatenate([items, added])})
         other._n_base = self._n_base
         return other
 

@@ -20,28 +20,30 @@ import numpy as np
 from mtaw_fast.bundle import Bundle
 from mtaw_fast.data.filters import Filter
 from mtaw_fast.errors import BundleError, UsageError, require
-from mtaw_fast.install_command import install_command
-from mtaw_fast.ranking.retrieval.exact import ExactIndex
-from mtaw_fast.ranking.retrieval.plan import read_entry
-from mtaw_fast.ranking.retrieval.scan import ScanIndex
+from mtaw_fast.errors.install_command import install_command
+from mtaw_fast.ranking.retrieval.ann_plan import read_entry
+from mtaw_fast.ranking.retrieval.native_index import NativeIndex
+from mtaw_fast.ranking.retrieval.numpy_index import NumpyIndex
 
 __all__ = [
     "EXACT_ITEMS",
     "INDEXES",
-    "ExactIndex",
+    "AnnFile",
     "Index",
     "IndexName",
-    "LadderFile",
-    "ScanIndex",
+    "NativeIndex",
+    "NumpyIndex",
+    "ann_file_of",
     "check_index_name",
     "for_items",
-    "ladder_of",
     "make_index",
 ]
 
-INDEXES = ("scan", "exact", "flat")
+INDEXES = ("native", "numpy", "faiss-flat")
 EXACT_ITEMS = 300_000  # up to here an exact scan takes about as long as an approximate search
-IndexName = Literal["auto", "scan", "exact", "flat", "gpu", "ladder"]  # and "gpu:1" and so on, another device
+IndexName = Literal[
+    "auto", "native", "numpy", "faiss-flat", "faiss-gpu", "ann"
+]  # and "faiss-gpu:1" and so on, another device
 _NAMES = get_args(IndexName)
 _ON_DEVICE = re.compile(r"gpu:[0-9]{1,3}")
 _LOG = logging.getLogger("mtaw_fast")
@@ -81,55 +83,55 @@ def for_items(index: Index) -> Index:
 
 
 @dataclass(frozen=True, slots=True)
-class LadderFile:
+class AnnFile:
     """The approximate index in a bundle: its file and the manifest's entry about it."""
 
     path: Path
     entry: Mapping[str, Any]
 
 
-def ladder_of(bundle: Bundle) -> LadderFile | None:
+def ann_file_of(bundle: Bundle) -> AnnFile | None:
     """What `mtaw-fast export --index` added to the bundle; None where it added nothing."""
     path = bundle.file("index")
-    return None if path is None else LadderFile(path, bundle.manifest.get("index", {}))
+    return None if path is None else AnnFile(path, bundle.manifest.get("index", {}))
 
 
 def make_index(
     name: str,
     catalog: np.ndarray,
-    quantised: Mapping[str, np.ndarray] | None = None,
-    ladder: LadderFile | None = None,
+    quantized: Mapping[str, np.ndarray] | None = None,
+    ladder: AnnFile | None = None,
 ) -> Index:
     """The index `name` over catalog float32[N, d].
 
-    'auto' is 'scan' up to EXACT_ITEMS items. Above, it is 'gpu' where FAISS sees a GPU that has the memory, else
-    'ladder' where the bundle has an index and FAISS is installed, else 'scan'. 'gpu' is the first GPU, 'gpu:1' the
-    second. quantised: the bundle's 'scan' part.
+    'auto' is 'native' up to EXACT_ITEMS items. Above, it is 'faiss-gpu' where FAISS sees a GPU that has the memory, else
+    'ann' where the bundle has an index and FAISS is installed, else 'native'. 'faiss-gpu' is the first GPU, 'faiss-gpu:1' the
+    second. quantized: the bundle's 'native' part.
 
-    Raises UsageError on an unknown name, 'ladder' without an index in the bundle or 'gpu' without one that can hold the
-    catalog, BundleError where the quantised catalog or the index file is not this catalog's or a value is not finite,
+    Raises UsageError on an unknown name, 'ann' without an index in the bundle or 'faiss-gpu' without one that can hold the
+    catalog, BundleError where the quantized catalog or the index file is not this catalog's or a value is not finite,
     MissingPackageError where the index needs a package.
     """
     check_index_name(name)
     if name == "auto":
-        return _best(catalog, quantised, ladder)
+        return _best(catalog, quantized, ladder)
     _LOG.info("index: %s (asked for)", name)
-    if name == "scan":
-        return _scan_index(catalog, quantised)
-    if name == "exact":
-        return ExactIndex(catalog)
+    if name == "native":
+        return _native_index(catalog, quantized)
+    if name == "numpy":
+        return NumpyIndex(catalog)
     require("faiss", "cpu")
-    if name == "flat":
-        from mtaw_fast.ranking.retrieval.flat import FlatIndex
+    if name == "faiss-flat":
+        from mtaw_fast.ranking.retrieval.faiss_flat import FaissFlatIndex
 
-        return FlatIndex(catalog)
-    if name != "ladder":
-        from mtaw_fast.ranking.retrieval.gpu import GpuFlatIndex
+        return FaissFlatIndex(catalog)
+    if name != "ann":
+        from mtaw_fast.ranking.retrieval.faiss_gpu import FaissGpuIndex
 
-        return GpuFlatIndex(catalog, _scan_index(catalog, quantised), name)
+        return FaissGpuIndex(catalog, _native_index(catalog, quantized), name)
     if ladder is None:
-        raise UsageError("index 'ladder': the bundle has no index; add one with 'mtaw-fast export BUNDLE --index auto'")
-    return _ladder_index(catalog, _scan_index(catalog, quantised), ladder)
+        raise UsageError("index 'ann': the bundle has no index; add one with 'mtaw-fast export BUNDLE --index auto'")
+    return _ann_index(catalog, _native_index(catalog, quantized), ladder)
 
 
 def check_index_name(name: str) -> None:
@@ -138,20 +140,20 @@ def check_index_name(name: str) -> None:
         raise UsageError(f"there is no index {name!r}; choose one of {', '.join(_NAMES)}, or gpu:1 for the second GPU")
 
 
-def _best(catalog: np.ndarray, quantised: Mapping[str, np.ndarray] | None, ladder: LadderFile | None) -> Index:
+def _best(catalog: np.ndarray, quantized: Mapping[str, np.ndarray] | None, ladder: AnnFile | None) -> Index:
     """What 'auto' stands for; see `make_index`."""
     large = len(catalog) > EXACT_ITEMS
     has_faiss = large and importlib.util.find_spec("faiss") is not None
-    scan = _scan_index(catalog, quantised)
+    scan = _native_index(catalog, quantized)
     if has_faiss:
-        from mtaw_fast.ranking.retrieval.gpu_device import sees_gpu, temporary_bytes
+        from mtaw_fast.ranking.retrieval.gpu_memory import sees_gpu, temporary_bytes
 
         if sees_gpu():
-            from mtaw_fast.ranking.retrieval.gpu import GpuFlatIndex
+            from mtaw_fast.ranking.retrieval.faiss_gpu import FaissGpuIndex
 
             temporary_bytes()  # a slip in the setting is told; only what the GPU refuses is gone around
             try:
-                index = GpuFlatIndex(catalog, scan)
+                index = FaissGpuIndex(catalog, scan)
             except UsageError as refused:
                 _LOG.warning("index: auto goes on without the GPU: %s", refused)
             else:
@@ -159,25 +161,25 @@ def _best(catalog: np.ndarray, quantised: Mapping[str, np.ndarray] | None, ladde
                 return index
     if has_faiss and ladder is not None:
         _LOG.info("index: ladder (auto)")
-        return _ladder_index(catalog, scan, ladder)
+        return _ann_index(catalog, scan, ladder)
     if large and ladder is not None:
         _LOG.warning("the bundle's index needs FAISS, which is not installed: %s", install_command("cpu"))
     _LOG.info("index: scan (auto)")
     return scan
 
 
-def _ladder_index(catalog: np.ndarray, scan: ScanIndex, ladder: LadderFile) -> Index:
-    from mtaw_fast.ranking.retrieval.ladder import load_ladder
+def _ann_index(catalog: np.ndarray, scan: NativeIndex, ladder: AnnFile) -> Index:
+    from mtaw_fast.ranking.retrieval.ann_index import load_ann
 
     plans, recall = read_entry(str(ladder.path), ladder.entry)
-    return load_ladder(ladder.path, catalog, plans, scan, recall)
+    return load_ann(ladder.path, catalog, plans, scan, recall)
 
 
-def _scan_index(catalog: np.ndarray, quantised: Mapping[str, np.ndarray] | None) -> ScanIndex:
-    if quantised is None:
-        _LOG.info("index: the bundle has no quantised catalog; quantising %d items at load", len(catalog))
+def _native_index(catalog: np.ndarray, quantized: Mapping[str, np.ndarray] | None) -> NativeIndex:
+    if quantized is None:
+        _LOG.info("index: the bundle has no quantized catalog; quantizing %d items at load", len(catalog))
     try:
-        return ScanIndex(catalog, quantised)
+        return NativeIndex(catalog, quantized)
     except UsageError as error:
-        damage = "catalog cannot be quantised" if quantised is None else "quantised catalog does not fit it"
+        damage = "catalog cannot be quantized" if quantized is None else "quantized catalog does not fit it"
         raise BundleError(f"the bundle's {damage}: {error}") from None

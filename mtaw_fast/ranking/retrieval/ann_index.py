@@ -1,7 +1,7 @@
 """The index above exact scanning: FAISS finds candidates in a fraction of a catalog of millions, we score them.
 
 Its scores are exact, bit for bit, and no item that a filter bans is ever among its results; what it may miss is an
-item of the true top k. The recall that export measured stands in the bundle's manifest and in `LadderIndex.recall`.
+item of the true top k. The recall that export measured stands in the bundle's manifest and in `AnnIndex.recall`.
 
 A search leaves the approximate index for the exact one, and is then certified like any exact search, where
   - k is over LARGEST_K: the recall was measured for smaller lists;
@@ -20,10 +20,10 @@ import numpy as np
 from mtaw_fast.data.filters import Filter
 from mtaw_fast.errors import BundleError, DataError
 from mtaw_fast.kernels.native import rerank_topk
+from mtaw_fast.ranking.retrieval.ann_plan import Recall, SearchPlan, SearchPlans
 from mtaw_fast.ranking.retrieval.certificate import checked_queries
 from mtaw_fast.ranking.retrieval.openmp import one_thread
-from mtaw_fast.ranking.retrieval.plan import Recall, SearchPlan, SearchPlans
-from mtaw_fast.storage.held import HeldFile, hold, named
+from mtaw_fast.storage.sealed_file import SealedFile, named, open_sealed
 
 if TYPE_CHECKING:
     from mtaw_fast.ranking.retrieval import Index
@@ -34,7 +34,7 @@ LEAST_SHARE = 16
 _CLASSES = {"ivfpq": "IndexIVFPQFastScan", "hnsw": "IndexHNSWFlat"}
 
 
-class LadderIndex:
+class AnnIndex:
     """`Index` by an approximate FAISS index over a catalog float32[N, d], with an exact one beside it.
 
     approximate: FAISS's index of the plan's kind, as `export` builds it. exact: an exact `Index` of the same catalog.
@@ -43,7 +43,7 @@ class LadderIndex:
     Queries are searched one at a time on the calling thread, so that an answer never depends on its batch.
     """
 
-    name = "ladder"
+    name = "ann"
 
     def __init__(
         self,
@@ -61,14 +61,14 @@ class LadderIndex:
         self._exact = exact
         self._most = approximate.nlist if plan.kind == "ivfpq" else len(catalog)
         self._unfiltered = search_parameters(plan, None)
-        self.file: HeldFile | None = None  # kept, so that other processes find the copy and share it
+        self.file: SealedFile | None = None  # kept, so that other processes find the copy and share it
         self._by_items = None if items_plan is None or items_plan == plan else self.with_plan(items_plan)
 
-    def with_plan(self, plan: SearchPlan) -> LadderIndex:
+    def with_plan(self, plan: SearchPlan) -> AnnIndex:
         """The same index searched by another plan of its kind, without a stated recall."""
-        return LadderIndex(self._catalog, self._approximate, plan, self._exact)
+        return AnnIndex(self._catalog, self._approximate, plan, self._exact)
 
-    def for_items(self) -> LadderIndex:
+    def for_items(self) -> AnnIndex:
         """The same index searched by its plan for item vectors; see `retrieval.for_items`."""
         return self if self._by_items is None else self._by_items
 
@@ -97,11 +97,11 @@ class LadderIndex:
         return ids, scores
 
 
-def load_ladder(path: Path, catalog: np.ndarray, plans: SearchPlans, exact: Index, recall: Recall) -> LadderIndex:
+def load_ann(path: Path, catalog: np.ndarray, plans: SearchPlans, exact: Index, recall: Recall) -> AnnIndex:
     """Read the index file of a bundle. Raises BundleError where it is not the plans' kind of index of this catalog."""
     mend = "export the index anew with 'mtaw-fast export --index'"
     try:
-        held = hold(path)
+        held = open_sealed(path)
     except DataError as error:
         raise BundleError(str(error)) from None
     try:
@@ -117,7 +117,7 @@ def load_ladder(path: Path, catalog: np.ndarray, plans: SearchPlans, exact: Inde
             f"{path} holds {type(found).__name__} over {found.ntotal} x {found.d} values, the bundle needs "
             f"{wanted[0]} over {n_items} x {d}; {mend}"
         )
-    index = LadderIndex(catalog, found, plans.sessions, exact, recall, plans.items)
+    index = AnnIndex(catalog, found, plans.sessions, exact, recall, plans.items)
     index.file = held
     return index
 

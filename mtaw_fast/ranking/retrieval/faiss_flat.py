@@ -18,13 +18,13 @@ _WIDEN = 4
 _CHUNK_RESULTS = 1 << 22  # results held at once while widening: 48 MB
 
 
-class FlatIndex:
+class FaissFlatIndex:
     """`Index` by faiss.IndexFlatIP over a copy of the catalog, one OpenMP thread a search.
 
     catalog: float32[N, d]; the rerank reads it, FAISS holds its own copy.
     """
 
-    name = "flat"
+    name = "faiss-flat"
 
     def __init__(self, catalog: np.ndarray) -> None:
         self._catalog = catalog

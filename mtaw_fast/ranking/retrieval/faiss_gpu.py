@@ -15,7 +15,7 @@ from mtaw_fast.data.filters import Filter
 from mtaw_fast.errors import MtawError, UsageError
 from mtaw_fast.kernels.native import rerank_topk
 from mtaw_fast.ranking.retrieval.certificate import checked_queries, largest_norm, margins
-from mtaw_fast.ranking.retrieval.gpu_device import (
+from mtaw_fast.ranking.retrieval.gpu_memory import (
     check_memory,
     device_of,
     queries_a_call,
@@ -34,7 +34,7 @@ _EXTRA = 12
 _LEAST, _MOST = 32, 2048
 
 
-class GpuFlatIndex:
+class FaissGpuIndex:
     """`Index` by GpuIndexFlatIP in float32 on one GPU, with an exact CPU index for what a GPU index cannot do.
 
     Filters, k over 2048 less the over-fetch, and the rare query with more near-ties than that go to `exact`. The proof
@@ -51,8 +51,8 @@ class GpuFlatIndex:
         The rerank reads it; the GPU holds a copy.
     exact : Index
         Over the same catalog.
-    name : str, default 'gpu'
-        'gpu' or 'gpu:NUMBER', of the device.
+    name : str, default 'faiss-gpu'
+        'faiss-gpu' or 'faiss-gpu:NUMBER', of the device.
 
     Raises
     ------
@@ -61,7 +61,7 @@ class GpuFlatIndex:
         TooLittleMemoryError where it has too little memory free.
     """
 
-    def __init__(self, catalog: np.ndarray, exact: Index, name: str = "gpu") -> None:
+    def __init__(self, catalog: np.ndarray, exact: Index, name: str = "faiss-gpu") -> None:
         self.name = name
         self._catalog, self._exact = catalog, exact
         device, temporary = device_of(name), temporary_bytes()

@@ -28,7 +28,7 @@ def sees_gpu() -> bool:
 
 
 def device_of(name: str) -> int:
-    """The number of the GPU that 'gpu' (the first) or 'gpu:NUMBER' names.
+    """The number of the GPU that 'faiss-gpu' (the first) or 'faiss-gpu:NUMBER' names.
 
     Raises UsageError where FAISS does not see it.
     """
@@ -101,7 +101,7 @@ def too_little(name: str, device: int, n_items: int, d: int, temporary: int) -> 
     free = "less is free" if memory is None else f"{_gb(memory[0])} of {_gb(memory[1])} GB are free"
     return TooLittleMemoryError(
         f"index '{name}': {n_items:,} items need {_gb(needed_bytes(n_items, d, temporary))} GB on GPU {device} and "
-        f"{free}; free some, name another GPU, or take index 'scan'"
+        f"{free}; free some, name another GPU, or take index 'native'"
     )
 
 
@@ -109,7 +109,7 @@ def refusal(name: str, error: RuntimeError, device: int, n_items: int, d: int, t
     """What FAISS said while the catalog was put on the GPU, as an error of ours."""
     if _OUT_OF_MEMORY in str(error):
         return too_little(name, device, n_items, d, temporary)
-    return UsageError(f"index '{name}': FAISS cannot use GPU {device} ({reason_of(error)}); take index 'scan'")
+    return UsageError(f"index '{name}': FAISS cannot use GPU {device} ({reason_of(error)}); take index 'native'")
 
 
 def reason_of(error: RuntimeError) -> str:

@@ -8,40 +8,40 @@ import numpy as np
 
 from mtaw_fast.data.filters import Filter
 from mtaw_fast.errors import UsageError
-from mtaw_fast.kernels.native.scan import Scanner, pays_in_halves, quantise, requantise
+from mtaw_fast.kernels.native.scan import Scanner, pays_in_halves, quantize, requantize
 from mtaw_fast.ranking.retrieval.certificate import check_arguments
 
 
-class ScanIndex:
+class NativeIndex:
     """`Index` by one pass over one byte a dimension, on the calling thread.
 
-    catalog: float32[N, d], finite, read only where a candidate is scored. quantised: what
-    `kernels.native.scan.quantise` makes of it (made here where None, 0.1 s per 10^7 values); both are kept as they
+    catalog: float32[N, d], finite, read only where a candidate is scored. quantized: what
+    `kernels.native.scan.quantize` makes of it (made here where None, 0.1 s per 10^7 values); both are kept as they
     are (memory maps are shared between processes). isa: the instruction set, for tests; every one gives the same bits.
 
     Raises UsageError where the two do not belong together.
     """
 
-    name = "scan"
+    name = "native"
 
     def __init__(
-        self, catalog: np.ndarray, quantised: Mapping[str, np.ndarray] | None = None, isa: str | None = None
+        self, catalog: np.ndarray, quantized: Mapping[str, np.ndarray] | None = None, isa: str | None = None
     ) -> None:
         self._shape = catalog.shape
         try:
-            self._catalog, self._quantised = catalog, quantise(catalog) if quantised is None else quantised
-            self.scanner = Scanner(catalog, self._quantised, isa)
+            self._catalog, self._quantized = catalog, quantize(catalog) if quantized is None else quantized
+            self.scanner = Scanner(catalog, self._quantized, isa)
         except ValueError as error:
             raise UsageError(f"index scan: {error}") from None
 
-    def remade(self, catalog: np.ndarray) -> ScanIndex:
+    def remade(self, catalog: np.ndarray) -> NativeIndex:
         """The index of another catalog float32[N', d], which has most of its rows from this one: at the same places,
-        they are not quantised again. Raises UsageError on a value that is not finite.
+        they are not quantized again. Raises UsageError on a value that is not finite.
         """
-        if "half_blocks" in self._quantised or pays_in_halves(*catalog.shape):
-            return ScanIndex(catalog)
+        if "half_blocks" in self._quantized or pays_in_halves(*catalog.shape):
+            return NativeIndex(catalog)
         try:
-            return ScanIndex(catalog, requantise(catalog, self._catalog, self._quantised))
+            return NativeIndex(catalog, requantize(catalog, self._catalog, self._quantized))
         except ValueError as error:
             raise UsageError(f"index scan: {error}") from None
 

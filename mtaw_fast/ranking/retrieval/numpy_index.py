@@ -13,13 +13,13 @@ _GROUPS = 16  # the items are dealt into N / 16 groups; see `complete_candidates
 _SUBSET = 8  # filters that allow less than 1/8 of the catalog scan a copy of those rows only
 
 
-class ExactIndex:
+class NumpyIndex:
     """`Index` by a float32 matrix product (numpy's BLAS). Memory: 64 MB of scores, or one row of N.
 
     catalog: float32[N, d], kept as it is (a memory map is shared between processes).
     """
 
-    name = "exact"
+    name = "numpy"
 
     def __init__(self, catalog: np.ndarray) -> None:
         self._catalog = catalog

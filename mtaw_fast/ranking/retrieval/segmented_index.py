@@ -7,13 +7,13 @@ import weakref
 
 import numpy as np
 
-from mtaw_fast.computed_once import computed_once
 from mtaw_fast.data.filters import Filter
 from mtaw_fast.ranking.retrieval import Index, for_items
-from mtaw_fast.ranking.retrieval.exact import ExactIndex
+from mtaw_fast.ranking.retrieval.numpy_index import NumpyIndex
+from mtaw_fast.system.cached_property import cached_property
 
 
-class EnlargedIndex:
+class SegmentedIndex:
     """`Index` over N + M items: `base` over the first N, an exact scan over float32[M, d] behind them.
 
     gone: bool[N + M], never found. Exact where base is. Costs, beside base's search, a filter (none where nothing of
@@ -30,11 +30,11 @@ class EnlargedIndex:
         )
 
     # Made when they are first needed: where sessions are ranked in one native call, that may be never.
-    @computed_once
-    def _side(self) -> ExactIndex | None:
-        return ExactIndex(self._added) if len(self._added) else None
+    @cached_property
+    def _side(self) -> NumpyIndex | None:
+        return NumpyIndex(self._added) if len(self._added) else None
 
-    @computed_once
+    @cached_property
     def _everything(self) -> tuple[Filter | None, Filter | None]:
         return self._halves(None)
 
@@ -54,7 +54,7 @@ class EnlargedIndex:
         order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
         return np.take_along_axis(ids, order, axis=1), np.take_along_axis(scores, order, axis=1)
 
-    def for_items(self) -> EnlargedIndex:
+    def for_items(self) -> SegmentedIndex:
         """The same with base's form for item vectors; see `retrieval.for_items`."""
         base = for_items(self._base)
         if base is self._base:

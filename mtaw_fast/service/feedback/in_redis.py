@@ -5,7 +5,7 @@ from __future__ import annotations
 from urllib.parse import parse_qs, urlsplit, urlunsplit
 
 from mtaw_fast.errors import UsageError, require
-from mtaw_fast.service.redis_client import redis_client
+from mtaw_fast.service.sessions.redis_client import redis_client
 
 _STREAM = "mtaw:feedback"
 _FIELD = b"f"

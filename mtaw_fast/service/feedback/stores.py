@@ -89,7 +89,7 @@ def open_feedback(settings: Settings, timeout: float) -> FeedbackStore | None:
     if where is None:
         return None
     if where.startswith(REDIS):
-        from mtaw_fast.service.redis_feedback import RedisFeedback
+        from mtaw_fast.service.feedback.in_redis import RedisFeedback
 
         return RedisFeedback(where, timeout, settings.sessions_password)
     path = Path(where)

@@ -11,7 +11,7 @@ import contextlib
 import socket
 from collections.abc import Callable, Collection
 
-from mtaw_fast.service.counters import CONNECTIONS, Counters
+from mtaw_fast.service.observability.counters import CONNECTIONS, Counters
 
 _SLACK = 2  # connections that a worker may have above the least of the others before it gives way
 _WAY, _LONGEST_WAY = 0.002, 0.02  # seconds that it leaves a new connection to the others: for each one above, at most

@@ -13,7 +13,7 @@ import httptools
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from mtaw_fast.service.exchange import Exchange
+from mtaw_fast.service.http.request_cycle import RequestCycle
 
 _HEAD = 32 << 10  # bytes of a request line and its headers
 _UNFRAMED = 8 << 10  # bytes of a chunked body that are none of its content: a size line, or the trailers
@@ -58,7 +58,7 @@ class TimedProtocol(HttpToolsProtocol):
     `expire` is called now and then for every connection; nothing is scheduled for each request.
     """
 
-    cycle: Exchange
+    cycle: RequestCycle
     read_timeout = 10.0  # seconds; set once for all connections of a worker
     open_connections = OpenConnections()  # likewise
 
@@ -74,7 +74,7 @@ class TimedProtocol(HttpToolsProtocol):
         self._head = 0  # bytes of headers that are not complete, as far as they are known to be its own
         self._framed = False  # whether some of the bytes that are being fed are content, or begin a chunk
         self._unframed = 0  # bytes since the last that were
-        self._unanswered: deque[Exchange] = deque()  # requests, oldest first; `cycle` is the newest
+        self._unanswered: deque[RequestCycle] = deque()  # requests, oldest first; `cycle` is the newest
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """The first request must come."""
@@ -169,7 +169,7 @@ class TimedProtocol(HttpToolsProtocol):
         self._in_head = False
         self._unframed = 0
         self._reading_until = self.loop.time() + self.read_timeout
-        before, self.cycle = self.cycle, self._exchange()
+        before, self.cycle = self.cycle, self._cycle()
         while self._unanswered and self._unanswered[0].response_complete:
             self._unanswered.popleft()
         self._unanswered.append(self.cycle)
@@ -179,7 +179,7 @@ class TimedProtocol(HttpToolsProtocol):
             self.flow.pause_reading()
             self.pipeline.appendleft((self.cycle, self.app))
 
-    def _exchange(self) -> Exchange:
+    def _cycle(self) -> RequestCycle:
         """The request whose head has come, as the app is given it; uvicorn's own in what it does."""
         version, url = self.parser.get_http_version(), httptools.parse_url(self.url)
         path = url.path.decode("ascii")
@@ -187,7 +187,7 @@ class TimedProtocol(HttpToolsProtocol):
         scope["method"], scope["http_version"] = self.parser.get_method().decode("ascii"), version
         scope["path"], scope["raw_path"] = unquote(path) if "%" in path else path, url.path
         scope["query_string"] = url.query or b""
-        return Exchange(
+        return RequestCycle(
             scope=scope,
             transport=self.transport,
             flow=self.flow,

@@ -7,8 +7,8 @@ from typing import Any, TypeVar
 import msgspec
 from litestar import Request
 
-from mtaw_fast.service.exchange import TIMED_OUT
-from mtaw_fast.service.problems import ServiceError, invalid, unavailable
+from mtaw_fast.service.http.problems import ServiceError, invalid, unavailable
+from mtaw_fast.service.http.request_cycle import TIMED_OUT
 from mtaw_fast.service.state import Service, service_of
 
 T = TypeVar("T")

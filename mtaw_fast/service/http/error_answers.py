@@ -8,9 +8,9 @@ from typing import Any
 from litestar.exceptions import HTTPException, ValidationException
 
 from mtaw_fast.errors import ItemTypeError, UsageError
-from mtaw_fast.service.answers import encoded
-from mtaw_fast.service.messages import ErrorAnswer, ErrorDetail
-from mtaw_fast.service.problems import ServiceError, one_line
+from mtaw_fast.service.http.answers import encoded
+from mtaw_fast.service.http.problems import ServiceError, one_line
+from mtaw_fast.service.routes.messages import ErrorAnswer, ErrorDetail
 from mtaw_fast.service.state import Service
 
 _LOG = logging.getLogger("mtaw_fast.service")

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 import msgspec
 
-from mtaw_fast.service.file_limit import most_connections
-from mtaw_fast.service.messages import ErrorAnswer, ErrorDetail
-from mtaw_fast.service.problems import unavailable
+from mtaw_fast.service.http.file_limit import most_connections
+from mtaw_fast.service.http.problems import unavailable
+from mtaw_fast.service.routes.messages import ErrorAnswer, ErrorDetail
 
 HANDSHAKE = 0.25  # seconds that a connection which has begun may take to come about
 _PATIENCE = 1.0  # seconds that a client has to send something, and again to take the answer
@@ -71,7 +71,7 @@ class _Client:
     answered: bool = False
 
 
-class Refuser:
+class GracefulDrain:
     """Accepts in the place of workers that do not any more, and answers everyone alike."""
 
     def __init__(self, listener: socket.socket, answer: bytes) -> None:

@@ -7,14 +7,14 @@ from collections.abc import Mapping
 from time import perf_counter
 from typing import Any
 
-from mtaw_fast.service.answers import JSON
-from mtaw_fast.service.cors import Cors
-from mtaw_fast.service.decoding import read_body
-from mtaw_fast.service.error_answers import error_answer
-from mtaw_fast.service.log import log_event
-from mtaw_fast.service.metrics import ROUTES
-from mtaw_fast.service.problems import unavailable
-from mtaw_fast.service.routes import Direct
+from mtaw_fast.service.http.answers import JSON
+from mtaw_fast.service.http.cors import Cors
+from mtaw_fast.service.http.decoding import read_body
+from mtaw_fast.service.http.error_answers import error_answer
+from mtaw_fast.service.http.problems import unavailable
+from mtaw_fast.service.observability.metrics import ROUTES
+from mtaw_fast.service.observability.service_log import log_event
+from mtaw_fast.service.routes.recommend import Direct
 from mtaw_fast.service.state import Service
 
 _TEMPLATES = {route.replace("{id}", "{session_id}"): route for route in ROUTES}

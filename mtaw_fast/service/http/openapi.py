@@ -11,9 +11,9 @@ from litestar.openapi.spec import Components, Example, OpenAPIHeader, OpenAPIRes
 from litestar.openapi.spec.enums import OpenAPIType
 
 from mtaw_fast import __version__
-from mtaw_fast.service.answers import JSON
-from mtaw_fast.service.messages import ErrorAnswer
-from mtaw_fast.service.recommendation_ids import EXAMPLE
+from mtaw_fast.service.feedback.recommendation_ids import EXAMPLE
+from mtaw_fast.service.http.answers import JSON
+from mtaw_fast.service.routes.messages import ErrorAnswer
 
 _OPERATING = ("reload", "add_items", "remove_items")  # which need the token
 VERSION_HEADER = "X-Bundle-Version"
@@ -70,13 +70,13 @@ _EXAMPLES: dict[str, tuple[str, Any, Any]] = {
     "find": ("items", None, {"version": _VERSION, "items": ["sku-4", "sku-40", "sku-41"]}),
     "add_items": (
         "items",
-        {"items": ["sku-new"], "neighbours": [["sku-9", "sku-4"]]},
-        {"version": _VERSION, "items": 40728, "position": "0000000000-000000000113"},
+        {"items": ["sku-new"], "neighbors": [["sku-9", "sku-4"]]},
+        {"version": _VERSION, "items": 40728, "log_position": "0000000000-000000000113"},
     ),
     "remove_items": (
         "items",
         {"items": ["sku-7"]},
-        {"version": _VERSION, "items": 40726, "position": "0000000000-000000000162"},
+        {"version": _VERSION, "items": 40726, "log_position": "0000000000-000000000162"},
     ),
     "feedback": (
         "feedback",
@@ -88,13 +88,13 @@ _EXAMPLES: dict[str, tuple[str, Any, Any]] = {
     "events": (
         "learning",
         {"events": [{"id": "e-1", "session": "s-1", "item": "sku-9", "time": 1764150000000, "type": "view"}]},
-        {"version": _VERSION, "accepted": 1, "position": "0000000000-000000000113"},
+        {"version": _VERSION, "accepted": 1, "log_position": "0000000000-000000000113"},
     ),
-    "forget": ("learning", None, {"version": _VERSION, "position": "0000000000-000000000162"}),
+    "forget": ("learning", None, {"version": _VERSION, "log_position": "0000000000-000000000162"}),
     "bundle": (
         "operation", None,
         {
-            "version": _VERSION, "items": 40727, "ids": "str", "encoder": "native", "index": "scan",
+            "version": _VERSION, "items": 40727, "ids": "str", "encoder": "native", "index": "native",
             "limits": {"k": 500, "clicks": 1000, "batch": 256, "body": 1048576},
         },
     ),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from mtaw_fast.live.events import EARLIEST, LATEST, MOST_TEXT
+from mtaw_fast.online.log.events import EARLIEST, LATEST, MOST_TEXT
 from mtaw_fast.ranking.conditions import LATEST_MOMENT
 from mtaw_fast.service.settings import Limits
 

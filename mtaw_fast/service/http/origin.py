@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from litestar import Request
 
-from mtaw_fast.service.problems import ServiceError
+from mtaw_fast.service.http.problems import ServiceError
 from mtaw_fast.service.settings import Settings
 
 _ASKED_FIRST = "application/json"

@@ -9,7 +9,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCy
 TIMED_OUT = "mtaw_timed_out"  # in a message of type http.disconnect: the client is there, but too slow
 
 
-class Exchange(RequestResponseCycle):
+class RequestCycle(RequestResponseCycle):
     """uvicorn's cycle, which writes head and body at once where the answer is one piece: one system call instead of
     two, one packet, and one waking of the client. Headers are the service's own and are not searched for bad bytes."""
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 import mmap
 from collections.abc import Sequence
 
-from mtaw_fast.service import tallies
+from mtaw_fast.service.observability import version_counters as version_counters
+from mtaw_fast.service.observability.version_counters import version_text
 from mtaw_fast.service.shared_memory import SharedMemory
-from mtaw_fast.service.tallies import version_text
 
 _CELL = 8
 _LOOK, _FIRST_ROW = 0, 1  # the shared cells come before the rows
@@ -25,7 +25,7 @@ class Counters:
 
     def __init__(self, memory: SharedMemory, rows: int, width: int, row: int | None = None) -> None:
         """Map what `make` made. row: the one that `self.own` is, for a worker."""
-        self.n_rows, self._width = rows, FIRST + width + tallies.WIDTH
+        self.n_rows, self._width = rows, FIRST + width + version_counters.WIDTH
         self._cells = memoryview(mmap.mmap(memory.descriptor, _size(rows, width))).cast("q")
         self.own = self.row(row or 0)
         self._others = [self.row(number) for number in range(rows) if number != row]
@@ -43,12 +43,14 @@ class Counters:
 
     def sums(self) -> list[int]:
         """Every counting cell, added up over the rows."""
-        rows = [self.row(number)[FIRST : -tallies.WIDTH].tolist() for number in range(self.n_rows)]
+        rows = [self.row(number)[FIRST : -version_counters.WIDTH].tolist() for number in range(self.n_rows)]
         return [sum(cells) for cells in zip(*rows, strict=True)]
 
     def by_version(self) -> dict[str, list[int]]:
-        """See `tallies`: the counts of every bundle version, added up over the rows."""
-        return tallies.added_up(tallies.read(self.row(number)[-tallies.WIDTH :]) for number in range(self.n_rows))
+        """See `version_counters`: the counts of every bundle version, added up over the rows."""
+        return version_counters.added_up(
+            version_counters.read(self.row(number)[-version_counters.WIDTH :]) for number in range(self.n_rows)
+        )
 
     def live_versions(self) -> list[str]:
         """The bundle versions of every worker that is up: one, or several where it serves bundles side by side."""
@@ -80,4 +82,4 @@ class Counters:
 
 
 def _size(rows: int, width: int) -> int:
-    return _CELL * (_FIRST_ROW + rows * (FIRST + width + tallies.WIDTH))
+    return _CELL * (_FIRST_ROW + rows * (FIRST + width + version_counters.WIDTH))

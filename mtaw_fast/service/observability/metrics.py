@@ -8,10 +8,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 
-from mtaw_fast.service import tallies
-from mtaw_fast.service.counters import FIRST, VERSION, Counters
+from mtaw_fast.service.observability import version_counters as version_counters
+from mtaw_fast.service.observability.counters import FIRST, VERSION, Counters
+from mtaw_fast.service.observability.version_counters import VersionCounters, version_text
 from mtaw_fast.service.shared_memory import SharedMemory
-from mtaw_fast.service.tallies import Tallies, version_text
 
 CONTENT_TYPE = "text/plain; version=0.0.4"
 ROUTES = (
@@ -63,7 +63,7 @@ class Family:
         return len(self.bounds) + 2 if self.bounds else 1
 
 
-REFUSALS = ("duplicate", "late", "session_full", "machine", "flood", "catalog_full", "wrong_type", "trained")
+REFUSALS = ("duplicate", "late", "session_full", "bot", "flood", "catalog_full", "wrong_type", "trained")
 _ROUTE = ("route", ROUTES)
 FAMILIES = (
     Family(
@@ -79,7 +79,7 @@ FAMILIES = (
     Family("mtaw_unknown_clicks_total", "counter", "Of those, clicks that the catalog does not know."),
     Family("mtaw_answers_total", "counter", "Sessions that were ranked."),
     Family("mtaw_fallback_answers_total", "counter", "Of those, without a known click: the popularity ranking."),
-    Family("mtaw_joint_answers_total", "counter", "Of those, ranked together with others that waited."),
+    Family("mtaw_batched_answers_total", "counter", "Of those, ranked together with others that waited."),
     Family(
         "mtaw_rejected_total", "counter", "Requests refused under load.",
         (("reason", ("overloaded", "deadline_passed")),),
@@ -87,8 +87,8 @@ FAMILIES = (
     Family("mtaw_reloads_total", "counter", "New bundles met.", (("result", ("loaded", "refused")),)),
     Family("mtaw_worker_starts_total", "counter", "Workers started."),
     Family("mtaw_queue_length", "gauge", "Requests that wait."),
-    Family("mtaw_live_sessions", "gauge", "Sessions held in memory."),
-    Family("mtaw_live_sessions_bytes", "gauge", "Memory that they take."),
+    Family("mtaw_sessions", "gauge", "Sessions held in memory."),
+    Family("mtaw_sessions_bytes", "gauge", "Memory that they take."),
     Family("mtaw_events_total", "counter", "Events that were kept."),
     Family("mtaw_events_refused_total", "counter", "Events that could not be kept."),
     Family("mtaw_feedback_total", "counter", "Feedback that was kept."),
@@ -130,7 +130,7 @@ class Metrics:
         self.counters = counters
         self.tells = row == 0  # what is the same in every worker
         self._own = counters.own[FIRST:]
-        self._tallies = Tallies(counters.own[-tallies.WIDTH :])
+        self._tallies = VersionCounters(counters.own[-version_counters.WIDTH :])
 
     @classmethod
     def open(cls, memory: SharedMemory, rows: int, row: int | None = None) -> Metrics:
@@ -171,11 +171,11 @@ class Metrics:
                 self._tallies.serve(served)  # is the latest again
         self._tallies.serve(version)
 
-    def tally(self, version: str, kind: str, by: int = 1) -> None:
-        """Count `by` more of a kind of `tallies.KINDS` for a bundle version that this worker serves."""
+    def count_by_version(self, version: str, kind: str, by: int = 1) -> None:
+        """Count `by` more of a kind of `version_counters.KINDS` for a bundle version that this worker serves."""
         self._tallies.add(version, kind, by)
 
-    def tally_told(self, version: str, counts: Mapping[str, int]) -> None:
+    def count_first_by_version(self, version: str, counts: Mapping[str, int]) -> None:
         """Count by kind what a client says of a version, which only counts as one where a worker has served it."""
         if not self._tallies.knows(version) and version in self.counters.by_version():
             self._claim(version)
@@ -189,7 +189,7 @@ class Metrics:
         lines += ["# HELP mtaw_workers Live workers by the bundle version they serve.", "# TYPE mtaw_workers gauge"]
         for version, count in sorted(self.workers().items()):
             lines.append(f'mtaw_workers{{version="{version}"}} {count}')
-        lines += tallies.text_of(self.counters.by_version())
+        lines += version_counters.text_of(self.counters.by_version())
         return "\n".join(lines) + "\n"
 
     def workers(self) -> dict[str, int]:

@@ -10,7 +10,7 @@ import traceback
 from datetime import UTC, datetime
 from typing import Any
 
-from mtaw_fast.service.log_writer import LogWriter
+from mtaw_fast.service.observability.log_writer import LogWriter
 
 _LOGGER = logging.getLogger("mtaw_fast.service")
 

@@ -29,7 +29,7 @@ def version_text(cell: int) -> str:
     return cell.to_bytes(8, "little", signed=True).hex()
 
 
-class Tallies:
+class VersionCounters:
     """A worker's own. cells: of its row, WIDTH of them; what stands there already is counted on."""
 
     def __init__(self, cells: memoryview) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from litestar.connection import ASGIConnection
 
-from mtaw_fast.service.problems import ServiceError
+from mtaw_fast.service.http.problems import ServiceError
 from mtaw_fast.service.state import service_of
 
 

@@ -9,15 +9,15 @@ from litestar import Response, delete, post
 from litestar.params import Body, Parameter
 
 from mtaw_fast.errors import DataError, LearnError
-from mtaw_fast.live.events import Event, Forget, checked_click, now_ms
-from mtaw_fast.live.knowledge import Knowledge
-from mtaw_fast.service.answers import json_response
+from mtaw_fast.online.learner import OnlineLearner
+from mtaw_fast.online.log.events import Event, Forget, checked_click, now_ms
 from mtaw_fast.service.background import in_background
-from mtaw_fast.service.decoding import StrictRequest
-from mtaw_fast.service.messages import EventsAnswer, EventsRequest, ForgetAnswer
-from mtaw_fast.service.openapi import errors, operation
-from mtaw_fast.service.origin import check_request_origin
-from mtaw_fast.service.problems import invalid, unavailable
+from mtaw_fast.service.http.answers import json_response
+from mtaw_fast.service.http.decoding import StrictRequest
+from mtaw_fast.service.http.openapi import errors, operation
+from mtaw_fast.service.http.origin import check_request_origin
+from mtaw_fast.service.http.problems import invalid, unavailable
+from mtaw_fast.service.routes.messages import EventsAnswer, EventsRequest, ForgetAnswer
 from mtaw_fast.service.state import Service, service_of
 
 T = TypeVar("T")
@@ -42,7 +42,7 @@ async def events(request: StrictRequest, data: Annotated[EventsRequest, Body()])
         raise invalid("invalid_event", str(error)) from None
     position = await keep(service, clicks)
     version = service.take(request).version
-    return json_response(EventsAnswer(version=version, accepted=len(clicks), position=position))
+    return json_response(EventsAnswer(version=version, accepted=len(clicks), log_position=position))
 
 
 @delete(
@@ -61,7 +61,7 @@ async def forget(
     if service.sessions is not None:
         await service.sessions.forget(session_id)
     position = await keep(service, [Forget(session_id, now_ms())]) if service.learns else None
-    return json_response(ForgetAnswer(version=service.take(request, session_id).version, position=position))
+    return json_response(ForgetAnswer(version=service.take(request, session_id).version, log_position=position))
 
 
 async def learn_clicks(service: Service, session: str, items: list[int | str]) -> None:
@@ -81,10 +81,10 @@ async def learn_clicks(service: Service, session: str, items: list[int | str]) -
 
 async def keep(service: Service, some: list[Event]) -> str:
     """Append events to the log. Raises ServiceError (503) where they could not be kept."""
-    knowledge = service.reloader.snapshot.recommender.knowledge
-    assert knowledge is not None
+    learner = service.reloader.snapshot.recommender.learner
+    assert learner is not None
     try:
-        position = await _beside(knowledge, lambda: knowledge.append(some))
+        position = await _beside(learner, lambda: learner.append(some))
     except LearnError as error:
         service.metrics.add("mtaw_events_refused_total", by=len(some))
         raise unavailable("not_kept", str(error)) from None
@@ -92,8 +92,8 @@ async def keep(service: Service, some: list[Event]) -> str:
     return position
 
 
-async def _beside(knowledge: Knowledge, work: Callable[[], T]) -> T:
+async def _beside(learner: OnlineLearner, work: Callable[[], T]) -> T:
     """Run an append: write(2) takes microseconds, but fsync and a network take their time."""
-    if knowledge.settings.sync or knowledge.settings.stream is not None:
+    if learner.settings.fsync or learner.settings.stream is not None:
         return await in_background(work)
     return work()

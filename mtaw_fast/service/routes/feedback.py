@@ -10,14 +10,14 @@ from litestar import Response, post
 from litestar.params import Body
 
 from mtaw_fast.data.item_ids import refuse_other_type
-from mtaw_fast.service.answers import encoded, json_response
-from mtaw_fast.service.decoding import StrictRequest
-from mtaw_fast.service.log import log_event
-from mtaw_fast.service.messages import FeedbackAnswer, FeedbackRequest, Item
-from mtaw_fast.service.openapi import errors, operation
-from mtaw_fast.service.origin import check_request_origin
-from mtaw_fast.service.problems import invalid, unavailable
-from mtaw_fast.service.recommendation_ids import is_id, version_in
+from mtaw_fast.service.feedback.recommendation_ids import is_id, version_in
+from mtaw_fast.service.http.answers import encoded, json_response
+from mtaw_fast.service.http.decoding import StrictRequest
+from mtaw_fast.service.http.openapi import errors, operation
+from mtaw_fast.service.http.origin import check_request_origin
+from mtaw_fast.service.http.problems import invalid, unavailable
+from mtaw_fast.service.observability.service_log import log_event
+from mtaw_fast.service.routes.messages import FeedbackAnswer, FeedbackRequest, Item
 from mtaw_fast.service.state import service_of
 
 _TOLD = 1.0  # seconds between two lines of the log about a store that fails
@@ -64,7 +64,7 @@ async def feedback(request: StrictRequest, data: Annotated[FeedbackRequest, Body
         _tell(error)
         raise unavailable("not_kept", f"the feedback could not be kept ({type(error).__name__}); try again") from None
     service.metrics.add("mtaw_feedback_total")
-    service.metrics.tally_told(version, {name: len(items) for name, items in told.items()})
+    service.metrics.count_first_by_version(version, {name: len(items) for name, items in told.items()})
     return json_response(FeedbackAnswer(version=service.take(request).version, of=version))
 
 

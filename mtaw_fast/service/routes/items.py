@@ -11,16 +11,22 @@ from litestar.params import Body, Parameter
 
 from mtaw_fast.errors import DataError, LearnError, UsageError
 from mtaw_fast.recommender import Recommender
-from mtaw_fast.service.admin import admin_only
-from mtaw_fast.service.answers import JSON, encoded, json_response
 from mtaw_fast.service.background import in_background
-from mtaw_fast.service.decoding import StrictRequest
-from mtaw_fast.service.item_search import find_ids
-from mtaw_fast.service.messages import AddItemsRequest, FoundItems, ItemsAnswer, RemoveItemsRequest, SimilarAnswer
-from mtaw_fast.service.openapi import errors, operation
-from mtaw_fast.service.problems import ServiceError, unavailable
-from mtaw_fast.service.ranking import LONG_LIST, check_k
-from mtaw_fast.service.similar import By, SimilarQuery, one_of, query_values, similar
+from mtaw_fast.service.http.answers import JSON, encoded, json_response
+from mtaw_fast.service.http.decoding import StrictRequest
+from mtaw_fast.service.http.openapi import errors, operation
+from mtaw_fast.service.http.problems import ServiceError, unavailable
+from mtaw_fast.service.routes.admin_token import admin_only
+from mtaw_fast.service.routes.item_search import find_ids
+from mtaw_fast.service.routes.messages import (
+    AddItemsRequest,
+    FoundItems,
+    ItemsAnswer,
+    RemoveItemsRequest,
+    SimilarAnswer,
+)
+from mtaw_fast.service.routes.ranking import LONG_LIST, check_k
+from mtaw_fast.service.routes.similar import By, SimilarQuery, one_of, query_values, similar
 from mtaw_fast.service.state import service_of
 
 
@@ -86,11 +92,11 @@ _CHANGE_ERRORS = errors(400, 401, 403, 408, 409, 413, 503)
     guards=[admin_only],
 )  # fmt: skip
 async def add_items(request: StrictRequest, data: Annotated[AddItemsRequest, Body()]) -> Response[ItemsAnswer]:
-    """Add items to the catalog, with neighbours or vectors. When this is answered they are kept; within a second every
+    """Add items to the catalog, with neighbors or vectors. When this is answered they are kept; within a second every
     worker recommends them. Needs the bearer token, and a service that learns."""
     vectors = None if data.vectors is None else _matrix(data.vectors)
     return await _changed(
-        request, lambda recommender: recommender.add_items(data.items, vectors=vectors, neighbours=data.neighbours)
+        request, lambda recommender: recommender.add_items(data.items, vectors=vectors, neighbors=data.neighbors)
     )
 
 
@@ -116,7 +122,7 @@ async def _changed(request: StrictRequest, change: Callable[[Recommender], None]
 
     def work() -> str:
         change(recommender)
-        position = recommender.learned
+        position = recommender.log_position
         assert position is not None
         return position
 
@@ -126,7 +132,7 @@ async def _changed(request: StrictRequest, change: Callable[[Recommender], None]
         raise ServiceError(409, "items_refused", str(error)) from None
     except LearnError as error:
         raise unavailable("not_kept", str(error)) from None
-    return json_response(ItemsAnswer(version=snapshot.version, items=recommender.n_items, position=position))
+    return json_response(ItemsAnswer(version=snapshot.version, items=recommender.n_items, log_position=position))
 
 
 def _matrix(rows: list[list[float]]) -> np.ndarray:

@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-from mtaw_fast.live.events import EARLIEST, LATEST, MOST_TEXT
-from mtaw_fast.service.recommendation_ids import EXAMPLE, PATTERN
+from mtaw_fast.online.log.events import EARLIEST, LATEST, MOST_TEXT
+from mtaw_fast.service.feedback.recommendation_ids import EXAMPLE, PATTERN
 
 Item = Annotated[int | str, Meta(description="An item's external id, of the type that the bundle has.")]
 Items = list[Item]
@@ -82,10 +82,10 @@ class FeedbackRequest(Struct, forbid_unknown_fields=True, kw_only=True):
 
 
 class AddItemsRequest(Struct, forbid_unknown_fields=True, kw_only=True):
-    """Items for the catalog, with either neighbours or vectors."""
+    """Items for the catalog, with either neighbors or vectors."""
 
     items: Annotated[list[NewItem], Meta(min_length=1, max_length=MOST_EVENTS, examples=[["sku-new"]])]
-    neighbours: Annotated[
+    neighbors: Annotated[
         list[Items] | None,
         Meta(description="For each item some that the catalog knows: it is put among them.", examples=[[["sku-9"]]]),
     ] = None
@@ -155,7 +155,7 @@ class Answer(Struct, omit_defaults=True, kw_only=True):
     fallback: Annotated[bool, Meta(description="No click was known: the popularity ranking.")]
     repeats: list[bool] | None = None
     reasons: Annotated[list[ReasonAnswer] | None, Meta(description="One an item; none where `fallback`.")] = None
-    learned: Annotated[
+    log_position: Annotated[
         str | None, Meta(description="The log's position up to which this knows every event, where the service learns.")
     ] = None
 
@@ -187,14 +187,16 @@ class EventsAnswer(Struct, kw_only=True):
 
     version: Version
     accepted: int
-    position: Annotated[str, Meta(description="The log's position after them: compare `learned` of later rankings.")]
+    log_position: Annotated[
+        str, Meta(description="The log's position after them: compare `log_position` of later rankings.")
+    ]
 
 
 class ForgetAnswer(Struct, kw_only=True):
     """The session is forgotten."""
 
     version: Version
-    position: Annotated[str | None, Meta(description="The log's position; null where the service does not learn.")]
+    log_position: Annotated[str | None, Meta(description="The log's position; null where the service does not learn.")]
 
 
 class FeedbackAnswer(Struct, kw_only=True):
@@ -209,7 +211,9 @@ class ItemsAnswer(Struct, kw_only=True):
 
     version: Version
     items: Annotated[int, Meta(description="How many items can be recommended now.")]
-    position: Annotated[str, Meta(description="The log's position that knows of it: compare `learned` of rankings.")]
+    log_position: Annotated[
+        str, Meta(description="The log's position that knows of it: compare `log_position` of rankings.")
+    ]
 
 
 class SessionAnswer(Struct, kw_only=True):

@@ -5,14 +5,14 @@ from __future__ import annotations
 from litestar import Response, get, post
 
 from mtaw_fast.errors import MtawError
-from mtaw_fast.service.admin import admin_only
-from mtaw_fast.service.answers import json_response
-from mtaw_fast.service.decoding import StrictRequest
-from mtaw_fast.service.messages import HealthAnswer, ReloadAnswer
-from mtaw_fast.service.metrics import CONTENT_TYPE
-from mtaw_fast.service.openapi import errors, operation
-from mtaw_fast.service.problems import ServiceError, unavailable
+from mtaw_fast.service.http.answers import json_response
+from mtaw_fast.service.http.decoding import StrictRequest
+from mtaw_fast.service.http.openapi import errors, operation
+from mtaw_fast.service.http.problems import ServiceError, unavailable
+from mtaw_fast.service.observability.metrics import CONTENT_TYPE
 from mtaw_fast.service.reload import Looked
+from mtaw_fast.service.routes.admin_token import admin_only
+from mtaw_fast.service.routes.messages import HealthAnswer, ReloadAnswer
 from mtaw_fast.service.state import service_of
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from litestar import Response, get
 
-_PAGES = Path(__file__).with_name("pages")
+_PAGES = Path(__file__).with_name("static")
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"

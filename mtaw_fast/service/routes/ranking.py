@@ -11,10 +11,10 @@ import msgspec
 
 from mtaw_fast.data.item_ids import refuse_other_type
 from mtaw_fast.ranking.answer import Recommendations
-from mtaw_fast.service.messages import Answer, BatchAnswer, BatchRequest, ReasonAnswer, Timings, Wanted
-from mtaw_fast.service.metrics import Metrics
-from mtaw_fast.service.problems import invalid
-from mtaw_fast.service.recommendation_ids import new_id
+from mtaw_fast.service.feedback.recommendation_ids import new_id
+from mtaw_fast.service.http.problems import invalid
+from mtaw_fast.service.observability.metrics import Metrics
+from mtaw_fast.service.routes.messages import Answer, BatchAnswer, BatchRequest, ReasonAnswer, Timings, Wanted
 from mtaw_fast.service.settings import Limits
 from mtaw_fast.service.snapshot import Snapshot
 
@@ -104,7 +104,7 @@ def rank_together(
         sessions, wanted.k, exclude_seen=wanted.exclude_seen, at=wanted.at, repeats=wanted.repeats
     )
     metrics.stage("joint", (perf_counter() - start) * 1e6)
-    metrics.add("mtaw_joint_answers_total", by=len(rankings))
+    metrics.add("mtaw_batched_answers_total", by=len(rankings))
     for seconds in waited:
         metrics.stage("queue", seconds * 1e6)
     return [Ranked(snapshot, out, None) for out in rankings]
@@ -152,11 +152,11 @@ def count_rankings(
             if stage != "total" and microseconds is not None:
                 metrics.stage(stage, microseconds)
     metrics.add("mtaw_answers_total", by=len(rankings))
-    metrics.tally(version, "answers", len(rankings))
+    metrics.count_by_version(version, "answers", len(rankings))
     fallbacks = sum(out.fallback for out in rankings)
     if fallbacks:
         metrics.add("mtaw_fallback_answers_total", by=fallbacks)
-        metrics.tally(version, "fallback", fallbacks)
+        metrics.count_by_version(version, "fallback", fallbacks)
     metrics.add("mtaw_clicks_total", by=sum(map(len, sessions)))
     metrics.add("mtaw_unknown_clicks_total", by=sum(len(out.unknown) for out in rankings))
 
@@ -173,5 +173,5 @@ def answer_fields(snapshot: Snapshot, out: Recommendations) -> dict[str, Any]:
         "reasons": None
         if out.reasons is None
         else [ReasonAnswer(kind=one.kind, items=list(one.items)) for one in out.reasons],
-        "learned": out.learned,
+        "log_position": out.log_position,
     }

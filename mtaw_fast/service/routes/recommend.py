@@ -10,10 +10,15 @@ from litestar.params import Body, Parameter
 
 from mtaw_fast.data.item_ids import refuse_other_type
 from mtaw_fast.ranking.answer import Recommendations
-from mtaw_fast.service.answers import JSON, encoded, json_response
-from mtaw_fast.service.decoding import StrictRequest, decoded
-from mtaw_fast.service.learning import SESSION_ID, learn_clicks
-from mtaw_fast.service.messages import (
+from mtaw_fast.service.http.answers import JSON, encoded, json_response
+from mtaw_fast.service.http.decoding import StrictRequest, decoded
+from mtaw_fast.service.http.openapi import errors, operation
+from mtaw_fast.service.http.origin import check_request_origin
+from mtaw_fast.service.http.problems import ServiceError
+from mtaw_fast.service.reload import Reloader
+from mtaw_fast.service.request_queue import Joint
+from mtaw_fast.service.routes.events import SESSION_ID, learn_clicks
+from mtaw_fast.service.routes.messages import (
     AskLimits,
     BatchAnswer,
     BatchRequest,
@@ -25,10 +30,7 @@ from mtaw_fast.service.messages import (
     ServedBundle,
     SessionAnswer,
 )
-from mtaw_fast.service.openapi import errors, operation
-from mtaw_fast.service.origin import check_request_origin
-from mtaw_fast.service.problems import ServiceError
-from mtaw_fast.service.ranking import (
+from mtaw_fast.service.routes.ranking import (
     LONG_LIST,
     Ranked,
     batch_answer,
@@ -39,8 +41,6 @@ from mtaw_fast.service.ranking import (
     rank_batch,
     rank_together,
 )
-from mtaw_fast.service.reload import Reloader
-from mtaw_fast.service.request_queue import Joint
 from mtaw_fast.service.state import Service, service_of
 
 
@@ -179,7 +179,7 @@ def _joint(
     service: Service, reloader: Reloader, asked: RecommendRequest | ClickRequest, session: list[int | str]
 ) -> Joint | None:
     """How a request is ranked together with others, where that is faster: in an index that reads the whole catalog."""
-    if asked.exclude or asked.timings or reloader.snapshot.recommender.index.name != "scan":
+    if asked.exclude or asked.timings or reloader.snapshot.recommender.index.name != "native":
         return None
 
     def work(sessions: list[Any], waited: list[float]) -> list[Ranked]:

@@ -7,9 +7,9 @@ from typing import Literal
 from urllib.parse import parse_qs
 
 from mtaw_fast.errors import UsageError
-from mtaw_fast.service.messages import SimilarAnswer
-from mtaw_fast.service.problems import ServiceError, invalid
-from mtaw_fast.service.recommendation_ids import new_id
+from mtaw_fast.service.feedback.recommendation_ids import new_id
+from mtaw_fast.service.http.problems import ServiceError, invalid
+from mtaw_fast.service.routes.messages import SimilarAnswer
 from mtaw_fast.service.snapshot import Snapshot
 
 _DIGITS = "0123456789"

@@ -9,10 +9,10 @@ from typing import Any
 import msgspec
 
 from mtaw_fast.errors import UsageError, require
-from mtaw_fast.service.log import log_event
-from mtaw_fast.service.problems import ServiceError, unavailable
-from mtaw_fast.service.redis_client import redis_client
-from mtaw_fast.service.sessions import Held
+from mtaw_fast.service.http.problems import ServiceError, unavailable
+from mtaw_fast.service.observability.service_log import log_event
+from mtaw_fast.service.sessions.in_memory import Held
+from mtaw_fast.service.sessions.redis_client import redis_client
 
 _PREFIX = "mtaw:session:"
 _TOLD = 1.0  # seconds between two lines of the log about a store that fails

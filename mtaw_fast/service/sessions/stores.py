@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mtaw_fast.service.sessions import MemorySessions, SessionStore
+from mtaw_fast.service.sessions.in_memory import MemorySessions, SessionStore
 from mtaw_fast.service.settings import Settings
 
 
@@ -13,6 +13,6 @@ def open_sessions(settings: Settings, timeout: float) -> SessionStore | None:
     ttl, clicks = settings.session_ttl, settings.limits.clicks
     if settings.sessions == "memory":
         return MemorySessions(ttl, settings.max_sessions, settings.max_sessions_bytes, clicks)
-    from mtaw_fast.service.redis_sessions import RedisSessions
+    from mtaw_fast.service.sessions.in_redis import RedisSessions
 
     return RedisSessions(settings.sessions, ttl, clicks, timeout, settings.sessions_password)

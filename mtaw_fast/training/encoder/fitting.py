@@ -15,15 +15,15 @@ from mtaw_fast.config import Config
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import TrainingError, UsageError
 from mtaw_fast.model.mtaw import MTAW
-from mtaw_fast.training.batch import Batch, nothing_to_learn, sample_counts
-from mtaw_fast.training.batching import epoch_batches
-from mtaw_fast.training.initial import initialise
-from mtaw_fast.training.prefetch import made_ahead
+from mtaw_fast.training.encoder.batch import Batch, nothing_to_learn, sample_counts
+from mtaw_fast.training.encoder.batching import epoch_batches
+from mtaw_fast.training.encoder.initial_weights import initialize
+from mtaw_fast.training.encoder.prefetch import made_ahead
+from mtaw_fast.training.plan.threads import current_threads, training_threads
 from mtaw_fast.training.reporting import Reporter, Trace
-from mtaw_fast.training.state import RunState
-from mtaw_fast.training.step import AnyStepper, learning_rate
-from mtaw_fast.training.stepper_choice import make_stepper
-from mtaw_fast.training.threads import current_threads, training_threads
+from mtaw_fast.training.run_state import RunState
+from mtaw_fast.training.steps.choice import make_stepper
+from mtaw_fast.training.steps.full_step import AnyStepper, learning_rate
 
 BEST_BY = "MRR@20"
 _SESSIONS_NAMED = 5
@@ -91,7 +91,7 @@ class Fitting:
                 for name, parameter in model.named_parameters():
                     parameter.copy_(torch.from_numpy(np.array(start[name])))
         elif self.state["checkpoint"] is None:
-            initialise(model, sessions)
+            initialize(model, sessions)
         else:
             self.state.files.load_checkpoint(self.state["checkpoint"], model, stepper)
         return stepper
@@ -107,18 +107,18 @@ class Fitting:
     def _epoch(self, phase: str, epoch: int, epochs: int, stepper: AnyStepper, sessions: Sessions) -> dict[str, Any]:
         config = self.config
         # A state that depends on the epoch alone: a resumed run draws the same dropout.
-        torch.manual_seed(int(np.random.SeedSequence([config.seed, epoch]).generate_state(1)[0]))
+        torch.manual_seed(int(np.random.SeedSequence([config.optimizer.seed, epoch]).generate_state(1)[0]))
         stepper.model.train()
-        samples = sample_counts(sessions, self.min_prefix, config.targets, self.type_weights)
-        batches = epoch_batches(samples, config.batch_prefixes, config.seed, epoch)
+        samples = sample_counts(sessions, self.min_prefix, config.loss.targets, self.type_weights)
+        batches = epoch_batches(samples, config.optimizer.batch_prefixes, config.optimizer.seed, epoch)
         self.reporter.epoch_starts(phase, epoch, epochs, len(sessions))
         began, loss, trace = time.perf_counter(), 0.0, Trace(len(sessions))
         # A warm-up shorter than a step would only make that step one of learning rate 0.
-        skipped = config.warmup_epochs if config.warmup_epochs * len(batches) < 1 else 0.0
+        skipped = config.optimizer.warmup_epochs if config.optimizer.warmup_epochs * len(batches) < 1 else 0.0
 
         def made(numbers: np.ndarray) -> Any:
             chosen, device = sessions.select(numbers), stepper.input_device
-            return stepper.stage(Batch.of(chosen, self.min_prefix, device, config.targets, self.type_weights))
+            return stepper.stage(Batch.of(chosen, self.min_prefix, device, config.loss.targets, self.type_weights))
 
         for step, (numbers, batch) in enumerate(made_ahead(made, batches, stepper.ahead)):
             loss = stepper.step(batch, max(epoch - 1 + step / len(batches), skipped))
@@ -165,14 +165,14 @@ class Fitting:
 
         Of a longer session the prefixes before that window are no samples: one pass can attend to one window.
         """
-        max_len, min_prefix = self.config.max_len, self.min_prefix
+        max_len, min_prefix = self.config.model.max_session_length, self.min_prefix
         if max_len < min_prefix:
             raise UsageError(
                 f"setting max_len={max_len} is below the data set's shortest prefix, {min_prefix}; raise it"
             )
         usable = sessions.keep_last(max_len + 1)
-        counts = sample_counts(usable, min_prefix, self.config.targets, self.type_weights)
+        counts = sample_counts(usable, min_prefix, self.config.loss.targets, self.type_weights)
         usable = usable.select(np.flatnonzero(counts))
         if len(usable) == 0:
-            raise nothing_to_learn(min_prefix, self.config.targets, self.type_weights)
+            raise nothing_to_learn(min_prefix, self.config.loss.targets, self.type_weights)
         return usable

@@ -3,7 +3,7 @@
 The paper leaves them open. `uniform` draws all of them from U(-1/sqrt(d), 1/sqrt(d)). `structured` starts where a
 model that has learned the obvious would be, so that the few epochs before overfitting go into the rest:
 
-- items stand mostly towards what they co-occur with and a little on their own, so that no two are alike;
+- items stand mostly toward what they co-occur with and a little on their own, so that no two are alike;
 - positions are small sinusoids, so that near positions are alike, also those that few sessions reach;
 - queries are near the identity, so that a click attends to clicks like it in item and in position;
 - the FFN's branch starts near zero, so that interests start as mixtures of the items clicked.
@@ -21,25 +21,25 @@ from torch.nn import functional
 
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.model.mtaw import MTAW
-from mtaw_fast.training.spectral import spectral_embedding
+from mtaw_fast.training.encoder.spectral import spectral_embedding
 
 POSITION_AMPLITUDE = 0.03
 LONGEST_WAVE = 1000.0  # positions, as in the Transformer's 10000
 FFN_SHRINKAGE = 0.1
 
 
-def initialise(model: MTAW, sessions: Sessions) -> None:
+def initialize(model: MTAW, sessions: Sessions) -> None:
     """Set every weight by config.init and config.seed; 'structured' reads co-occurrence from `sessions` alone."""
-    model.draw_weights(model.config.seed)
-    if model.config.init == "uniform":
+    model.draw_weights(model.config.optimizer.seed)
+    if model.config.model.init == "uniform":
         return
-    d = model.config.d
+    d = model.config.model.embedding_dim
     with torch.no_grad():
         model.item_embedding.copy_(_mostly_spectral(model, sessions))
-        model.position_embedding.copy_(_sinusoids(model.config.positions, d) * POSITION_AMPLITUDE)
+        model.position_embedding.copy_(_sinusoids(model.config.model.max_positions, d) * POSITION_AMPLITUDE)
         identity = torch.eye(d, device=model.itl_query_weight.device)
-        model.itl_query_weight.add_(identity, alpha=model.config.itl_gain)
-        model.iel_query_weight.add_(identity, alpha=model.config.iel_gain)
+        model.itl_query_weight.add_(identity, alpha=model.config.model.itl_gain)
+        model.iel_query_weight.add_(identity, alpha=model.config.model.iel_gain)
         model.ffn_out_weight.mul_(FFN_SHRINKAGE)
         model.ffn_in_bias.zero_()
         model.ffn_out_bias.zero_()
@@ -48,11 +48,13 @@ def initialise(model: MTAW, sessions: Sessions) -> None:
 def _mostly_spectral(model: MTAW, sessions: Sessions) -> Tensor:
     """float32[N, d] of length sqrt(1/3), the mean length of drawn vectors: sqrt(share) u + sqrt(1 - share) r.
 
-    u is an item's spectral and r its drawn direction; an item without neighbours keeps r.
+    u is an item's spectral and r its drawn direction; an item without neighbors keeps r.
     """
     config = model.config
-    share = config.spectral_share
-    shared = spectral_embedding(sessions, len(model.item_embedding), config.d, math.sqrt(share), config.seed)
+    share = config.model.spectral_share
+    shared = spectral_embedding(
+        sessions, len(model.item_embedding), config.model.embedding_dim, math.sqrt(share), config.optimizer.seed
+    )
     own = functional.normalize(model.item_embedding.cpu(), dim=1) * math.sqrt(1 - share)
     return functional.normalize(shared + own, dim=1) * math.sqrt(1 / 3)
 

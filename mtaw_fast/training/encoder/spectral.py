@@ -1,6 +1,6 @@
-"""Item vectors from a factorisation of co-occurrence: a start that already knows which items go together.
+"""Item vectors from a factorization of co-occurrence: a start that already knows which items go together.
 
-PPMI of item pairs clicked near each other, factorised by a truncated SVD: M ~ U S U^T, E = U sqrt(S)
+PPMI of item pairs clicked near each other, factorized by a truncated SVD: M ~ U S U^T, E = U sqrt(S)
 (Levy and Goldberg, Neural Word Embedding as Implicit Matrix Factorization, NIPS 2014).
 Axes: N items, d, P pairs.
 """
@@ -62,7 +62,7 @@ def _ppmi(sessions: Sessions, n_items: int) -> Tensor:
 
 
 def _pairs(sessions: Sessions, n_items: int) -> tuple[np.ndarray, ...]:
-    """Unordered neighbours, each pair both ways: (first int64[P], second int32[P], sum of 1/distance)."""
+    """Unordered neighbors, each pair both ways: (first int64[P], second int32[P], sum of 1/distance)."""
     session = np.repeat(np.arange(len(sessions)), sessions.lengths)
     items = sessions.items.astype(np.int64)
     firsts, seconds, weights = [], [], []

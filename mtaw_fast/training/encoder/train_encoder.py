@@ -16,9 +16,9 @@ from mtaw_fast.errors import UsageError
 from mtaw_fast.model.mtaw import MTAW
 from mtaw_fast.storage.files import folder_lock
 from mtaw_fast.training.checkpoints import RunFolder
-from mtaw_fast.training.fitting import Fitting
+from mtaw_fast.training.encoder.fitting import Fitting
 from mtaw_fast.training.reporting import Reporter, Silent
-from mtaw_fast.training.state import RunState
+from mtaw_fast.training.run_state import RunState
 
 _PHASE = "search"
 
@@ -52,7 +52,7 @@ def fit_encoder(
         if state["phase"] == _PHASE:
             device = torch.device("cpu")
             Fitting(config, n_items, min_prefix, device, state, reporter or Silent()).fit(
-                _PHASE, sessions, config.epochs
+                _PHASE, sessions, config.optimizer.epochs
             )
             state.next_phase("done", {"weights": state["checkpoint"]})
         return FittedEncoder(weights_of(config, n_items, state, "weights"), state["history"], state["seconds"])

@@ -11,8 +11,8 @@ from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.data.sessions import Sessions, check_prefixes
 from mtaw_fast.evaluation.metrics import gains_of, means_of
 from mtaw_fast.model.mtaw import MTAW
-from mtaw_fast.training.batch import Batch
-from mtaw_fast.training.batching import epoch_batches
+from mtaw_fast.training.encoder.batch import Batch
+from mtaw_fast.training.encoder.batching import epoch_batches
 
 CLICKS_A_PASS = 4096
 _ROWS_A_CHUNK = 256
@@ -23,11 +23,11 @@ def check_held_out(dataset: Dataset, config: Config) -> None:
 
     Only with a session memory, or weights by type, are they made: else `validation_metrics` needs none.
     """
-    if config.memory or config.type_weights:
+    if config.memory.enabled or config.loss.type_weights:
         check_prefixes(
-            dataset.train.split_last(config.validation)[1].lengths,
+            dataset.train.split_last(config.optimizer.validation_fraction)[1].lengths,
             f"data set {dataset.name}: the validation prefixes",
-            f", or hold out less than --set validation={config.validation:g}",
+            f", or hold out less than --set validation={config.optimizer.validation_fraction:g}",
         )
 
 

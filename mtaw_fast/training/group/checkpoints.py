@@ -17,17 +17,19 @@ from torch import Tensor
 from mtaw_fast.errors import TrainingError
 from mtaw_fast.model.mtaw import MTAW
 from mtaw_fast.storage.files import atomic_path
-from mtaw_fast.storage.tensorfile import map_tensors, places_in_file
-from mtaw_fast.training.adam_state import MOMENTS
+from mtaw_fast.storage.tensor_file import map_tensors, places_in_file
+from mtaw_fast.training.group.process_group import ProcessGroup
 from mtaw_fast.training.group.shards import Shards
 from mtaw_fast.training.group.step import GroupStepper
-from mtaw_fast.training.group.team import Team
+from mtaw_fast.training.steps.adam_state import MOMENTS
 
 _TABLE = "item_embedding"
 _BYTES_AT_ONCE = 64 << 20  # that come from a device to be written
 
 
-def save_shards(path: Path, model: MTAW, stepper: GroupStepper | None, shards: Shards, team: Team) -> None:
+def save_shards(
+    path: Path, model: MTAW, stepper: GroupStepper | None, shards: Shards, process_group: ProcessGroup
+) -> None:
     """Write weights and, with a stepper, Adam's moments; the file is whole or not there.
 
     Returns once it is there. Raises an error where this process cannot write, GroupError where another one cannot.
@@ -41,8 +43,8 @@ def save_shards(path: Path, model: MTAW, stepper: GroupStepper | None, shards: S
         for name, tensor in tensors.items()
     }
     head, places, length = places_in_file(shapes)
-    first_row = shards.rows(team.rank).start
-    own = {name: tensor for name, tensor in tensors.items() if name in by_rows or team.leads}
+    first_row = shards.rows(process_group.rank).start
+    own = {name: tensor for name, tensor in tensors.items() if name in by_rows or process_group.leads}
 
     def write(temporary: Path) -> None:
         descriptor = os.open(temporary, os.O_WRONLY)
@@ -56,24 +58,26 @@ def save_shards(path: Path, model: MTAW, stepper: GroupStepper | None, shards: S
         finally:
             os.close(descriptor)
 
-    if not team.leads:
-        write(path.with_name(team.channel.hear()))
-        team.channel.settle()
+    if not process_group.leads:
+        write(path.with_name(process_group.channel.hear()))
+        process_group.channel.settle()
     else:
         with atomic_path(path) as temporary:
             with temporary.open("wb") as stream:
                 stream.write(head)
                 stream.truncate(length)
-            team.channel.say(temporary.name)
+            process_group.channel.say(temporary.name)
             write(temporary)
-            team.channel.settle()
-    team.channel.settle()
+            process_group.channel.settle()
+    process_group.channel.settle()
 
 
-def load_shards(path: Path, model: MTAW, stepper: GroupStepper | None, shards: Shards, team: Team) -> None:
+def load_shards(
+    path: Path, model: MTAW, stepper: GroupStepper | None, shards: Shards, process_group: ProcessGroup
+) -> None:
     """The inverse; TrainingError where the file does not fit. The file may be one that one process has written."""
     arrays = map_tensors(path, mapping="map")
-    rows = shards.rows(team.rank)
+    rows = shards.rows(process_group.rank)
     try:
         if len(arrays[f"weight.{_TABLE}"]) != shards.n_items:
             raise KeyError(f"it has {len(arrays[f'weight.{_TABLE}'])} items, not {shards.n_items}")

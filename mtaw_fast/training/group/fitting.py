@@ -1,4 +1,4 @@
-"""Fitting by a group: the epochs of `training.fitting`, of a model whose item table is in shards."""
+"""Fitting by a group: the epochs of `training.encoder.fitting`, of a model whose item table is in shards."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from typing import Any, cast
 import numpy as np
 
 from mtaw_fast.config import Config
+from mtaw_fast.config.type_weights import by_code
 from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import TrainingError, UsageError
 from mtaw_fast.model.mtaw import MTAW
 from mtaw_fast.training.checkpoints import RunFolder
-from mtaw_fast.training.fitting import Fitting
+from mtaw_fast.training.encoder.fitting import Fitting
+from mtaw_fast.training.encoder.initial_weights import initialize
 from mtaw_fast.training.group.checkpoints import load_shards, save_shards
+from mtaw_fast.training.group.process_group import ProcessGroup
 from mtaw_fast.training.group.shards import Shards
 from mtaw_fast.training.group.step import GroupStepper
-from mtaw_fast.training.group.team import Team
 from mtaw_fast.training.group.validation import group_metrics
-from mtaw_fast.training.initial import initialise
+from mtaw_fast.training.plan.threads import Threads, current_threads, training_threads
 from mtaw_fast.training.reporting import Reporter, Silent
-from mtaw_fast.training.state import RunState
-from mtaw_fast.training.step import AnyStepper
-from mtaw_fast.training.threads import Threads, current_threads, training_threads
-from mtaw_fast.type_weights import by_code
+from mtaw_fast.training.run_state import RunState
+from mtaw_fast.training.steps.full_step import AnyStepper
 
 _SHARED_STATE = ("epoch", "best_epoch", "best", "checkpoint")
 _BACKENDS = ("auto", "triton", "chunked")
@@ -34,22 +34,22 @@ _BACKENDS = ("auto", "triton", "chunked")
 
 def check_settings(config: Config, n_items: int, world: int) -> None:
     """Raise UsageError where a group cannot do what the settings say."""
-    if config.step == "graph":
-        raise UsageError("setting step=graph cannot be had in a group of processes; choose auto or eager")
-    if config.negatives:
+    if config.optimizer.train_step == "cuda-graph":
+        raise UsageError("setting train_step=cuda-graph cannot be had in a group of processes; choose auto or eager")
+    if config.loss.negative_term:
         raise UsageError(
             "setting negatives=true cannot be had in a group of processes; train with one, without torchrun"
         )
-    if config.softmax == "sampled":
+    if config.loss.softmax == "sampled":
         raise UsageError("setting softmax=sampled cannot be had in a group of processes, which shares the full one out")
-    if config.loss_backend not in _BACKENDS:
+    if config.loss.loss_backend not in _BACKENDS:
         raise UsageError(
-            f"setting loss_backend={config.loss_backend} cannot be had in a group of processes; choose "
+            f"setting loss_backend={config.loss.loss_backend} cannot be had in a group of processes; choose "
             f"{', '.join(_BACKENDS[:-1])} or {_BACKENDS[-1]}"
         )
-    if config.batch_prefixes < world:
+    if config.optimizer.batch_prefixes < world:
         raise UsageError(
-            f"setting batch_prefixes={config.batch_prefixes} cannot be divided among {world} processes; raise it or "
+            f"setting batch_prefixes={config.optimizer.batch_prefixes} cannot be divided among {world} processes; raise it or "
             "start fewer"
         )
     if n_items < world:
@@ -63,7 +63,7 @@ class GroupFitting(Fitting):
     judged: the validation sessions, as far as they are looked at.
     """
 
-    team: Team
+    process_group: ProcessGroup
     judged: Sessions
 
     def fit(
@@ -77,7 +77,7 @@ class GroupFitting(Fitting):
     ) -> None:
         """As `Fitting.fit` in all processes at once. `judge` says that metrics are wanted; the group has its own."""
         assert start is None
-        if self.team.leads:
+        if self.process_group.leads:
             order = {
                 "do": "fit",
                 "config": self.config.as_dict(),
@@ -91,67 +91,69 @@ class GroupFitting(Fitting):
                 "encoder_threads": current_threads().encoder,
                 "state": {name: self.state[name] for name in _SHARED_STATE},
             }
-            self.team.channel.say(order)
+            self.process_group.channel.say(order)
         Fitting.fit(self, phase, sessions, epochs, judge, patience)
 
     def _begin(self, phase: str, sessions: Sessions, start: Mapping[str, np.ndarray] | None) -> AnyStepper:
         del start
-        team, shards, files = self.team, self._shards, self.state.files
-        rows = shards.rows(team.rank)
+        process_group, shards, files = self.process_group, self._shards, self.state.files
+        rows = shards.rows(process_group.rank)
         model = MTAW(self.config, rows.stop - rows.start).to(self.device)
-        stepper = GroupStepper(model, self.config, shards, team)
+        stepper = GroupStepper(model, self.config, shards, process_group)
         if self.state["checkpoint"] is not None:
-            load_shards(files.folder / self.state["checkpoint"], model, stepper, shards, team)
+            load_shards(files.folder / self.state["checkpoint"], model, stepper, shards, process_group)
             return stepper
         name = f"checkpoint-{phase}-0.safetensors"  # no state names it: where it is left behind, it is swept
-        if team.leads:
+        if process_group.leads:
             whole = MTAW(self.config, self.n_items)
-            initialise(whole, sessions)
+            initialize(whole, sessions)
             files.save_checkpoint(name, whole, None)
             del whole
-        team.channel.settle()
-        load_shards(files.folder / name, model, None, shards, team)
-        team.channel.settle()
-        if team.leads:
+        process_group.channel.settle()
+        load_shards(files.folder / name, model, None, shards, process_group)
+        process_group.channel.settle()
+        if process_group.leads:
             (files.folder / name).unlink()
         return stepper
 
     def _judged(self, stepper: AnyStepper, judge: Callable[[MTAW], dict[str, float]]) -> dict[str, float]:
         del judge
-        return group_metrics(stepper.model, self._shards, self.team, self.judged, self.min_prefix, self.type_weights)
+        return group_metrics(
+            stepper.model, self._shards, self.process_group, self.judged, self.min_prefix, self.type_weights
+        )
 
     def _save(self, name: str, stepper: AnyStepper, moments: bool) -> None:
         held = cast(GroupStepper, stepper)
         path = self.state.files.folder / name
-        save_shards(path, stepper.model, held if moments else None, self._shards, self.team)
+        save_shards(path, stepper.model, held if moments else None, self._shards, self.process_group)
 
     def _close(self, phase: str, epoch: int, record: dict[str, Any], stepper: AnyStepper, judged: bool) -> None:
         Fitting._close(self, phase, epoch, record, stepper, judged)
-        self.team.channel.settle()  # rank 0 has also drawn the curves
+        self.process_group.channel.settle()  # rank 0 has also drawn the curves
 
     @property
     def _shards(self) -> Shards:
-        return Shards(self.n_items, self.team.world)
+        return Shards(self.n_items, self.process_group.world)
 
 
 def fitting_of(
     config: Config,
     dataset: Dataset,
-    team: Team,
+    process_group: ProcessGroup,
     state: RunState,
     reporter: Reporter,
     type_weights: np.ndarray | None,
 ) -> GroupFitting:
     """What this process fits with; UsageError where a group cannot do what the settings say."""
-    check_settings(config, dataset.n_items, team.world)
-    _, held_out = dataset.train.split_last(config.validation)
+    check_settings(config, dataset.n_items, process_group.world)
+    _, held_out = dataset.train.split_last(config.optimizer.validation_fraction)
     return GroupFitting(
-        config, dataset.n_items, dataset.min_prefix, team.device, state, reporter, type_weights, team=team,
-        judged=held_out.keep_last(config.max_len + 1),
+        config, dataset.n_items, dataset.min_prefix, process_group.device, state, reporter, type_weights, process_group=process_group,
+        judged=held_out.keep_last(config.model.max_session_length + 1),
     )  # fmt: skip
 
 
-def follow_fit(order: Mapping[str, Any], dataset: Dataset, team: Team) -> None:
+def follow_fit(order: Mapping[str, Any], dataset: Dataset, process_group: ProcessGroup) -> None:
     """Do what rank 0 has begun: the fit that `order` describes."""
     config = Config.from_dict(order["config"])
     sessions = dataset.train.slice(0, min(order["sessions"], len(dataset.train)))
@@ -160,9 +162,9 @@ def follow_fit(order: Mapping[str, Any], dataset: Dataset, team: Team) -> None:
             f"the data set here has {sessions.n_clicks} clicks where rank 0's has {order['clicks']}; give every "
             "machine the same"
         )
-    weights = by_code(config.type_weights, dataset.type_names, "setting type_weights")
+    weights = by_code(config.loss.type_weights, dataset.type_names, "setting type_weights")
     state = _Followed(Path(order["folder"]), order["state"])
-    fitting = fitting_of(config, dataset, team, state, Silent(), weights)
+    fitting = fitting_of(config, dataset, process_group, state, Silent(), weights)
     judge = _unused if order["judged"] else None
     with training_threads(Threads(1, order["encoder_threads"])):
         fitting.fit(order["phase"], sessions, order["epochs"], judge, order["patience"])

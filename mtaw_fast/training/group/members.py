@@ -17,16 +17,16 @@ import torch.distributed as dist
 from mtaw_fast.config import Config
 from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.errors import MtawError, TrainingError, UsageError
-from mtaw_fast.launch import START, Launch
 from mtaw_fast.storage.files import read_json, write_json
-from mtaw_fast.storage.memory import peak_memory
-from mtaw_fast.training.fitting import Fitting
+from mtaw_fast.system.launch import START, Launch
+from mtaw_fast.system.memory_use import peak_memory
+from mtaw_fast.training.encoder.fitting import Fitting
 from mtaw_fast.training.group.channel import Channel, GroupError
 from mtaw_fast.training.group.collectives import Collectives
 from mtaw_fast.training.group.fitting import fitting_of, follow_fit
-from mtaw_fast.training.group.team import Team
+from mtaw_fast.training.group.process_group import ProcessGroup
 from mtaw_fast.training.reporting import Reporter
-from mtaw_fast.training.state import RunState
+from mtaw_fast.training.run_state import RunState
 
 _MARK = "group.json"
 _JOINED = itertools.count()  # groups that this process has been in
@@ -63,15 +63,15 @@ class Group:
         Where it computes.
     """
 
-    def __init__(self, launch: Launch, team: Team) -> None:
-        self.rank, self.world, self.device = team.rank, team.world, team.device
-        self._launch, self._team = launch, team
+    def __init__(self, launch: Launch, process_group: ProcessGroup) -> None:
+        self.rank, self.world, self.device = process_group.rank, process_group.world, process_group.device
+        self._launch, self._process_group = launch, process_group
         self._peaks: list[Peak] = []
 
     @property
     def leads(self) -> bool:
         """Whether this process trains, as `train` does, and the others follow it."""
-        return self._team.leads
+        return self._process_group.leads
 
     def fitting(
         self,
@@ -82,7 +82,7 @@ class Group:
         type_weights: np.ndarray | None,
     ) -> Fitting:
         """What rank 0 fits with in place of a `Fitting`; UsageError where a group cannot do what the settings say."""
-        return fitting_of(config, dataset, self._team, state, reporter, type_weights)
+        return fitting_of(config, dataset, self._process_group, state, reporter, type_weights)
 
     def follow(self, dataset: Dataset | str | Path) -> None:
         """Take part in what rank 0 does, until it is through.
@@ -102,14 +102,14 @@ class Group:
         if self.leads:
             raise UsageError("rank 0 of a group has nobody to follow; it trains")
         try:
-            while (order := self._team.channel.hear())["do"] == "fit":
+            while (order := self._process_group.channel.hear())["do"] == "fit":
                 dataset = dataset if isinstance(dataset, Dataset) else Dataset.load(dataset)
-                follow_fit(order, dataset, self._team)
-            self._team.channel.settle(asdict(self._peak()))
+                follow_fit(order, dataset, self._process_group)
+            self._process_group.channel.settle(asdict(self._peak()))
         except GroupError:
             raise
         except (MtawError, OSError) as error:
-            if self._team.channel.failure(_SAME_WORDS) == str(error):
+            if self._process_group.channel.failure(_SAME_WORDS) == str(error):
                 same = GroupError(str(error))
                 same.told = True
                 raise same from None
@@ -118,8 +118,8 @@ class Group:
     def finish(self) -> list[Peak]:
         """Let the others go, once; returns what each process has taken, by rank. Of rank 0."""
         if not self._peaks:
-            self._team.channel.say({"do": "end"})
-            self._peaks = [Peak(**values) for values in self._team.channel.settle(asdict(self._peak()))]
+            self._process_group.channel.say({"do": "end"})
+            self._peaks = [Peak(**values) for values in self._process_group.channel.settle(asdict(self._peak()))]
         return self._peaks
 
     def mark(self, folder: Path) -> None:
@@ -172,8 +172,8 @@ def joined(device: str = "auto") -> Iterator[Group]:
     store = dist.PrefixStore(f"mtaw_fast/{launch.restarts}/{next(_JOINED)}", _store(launch))
     channel = Channel(store, launch.rank, launch.world)
     _meet(launch, store, chosen)
-    team = Team(launch.rank, launch.world, chosen, channel, Collectives(launch.rank, launch.world))
-    group = Group(launch, team)
+    process_group = ProcessGroup(launch.rank, launch.world, chosen, channel, Collectives(launch.rank, launch.world))
+    group = Group(launch, process_group)
     try:
         yield group
         if group.leads:

@@ -11,7 +11,7 @@ from mtaw_fast.training.group.collectives import Collectives
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Team:
+class ProcessGroup:
     """rank: of this process, in 0 .. world - 1; rank 0 leads. device: where it computes."""
 
     rank: int

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from mtaw_fast.kernels.prefix_interest import Tiles
-from mtaw_fast.training.batch import Batch
+from mtaw_fast.training.encoder.batch import Batch
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""A group's optimisation step: each process encodes its share, and takes its rows of the catalog through the loss.
+"""A group's optimization step: each process encodes its share, and takes its rows of the catalog through the loss.
 
 rows of the clicks' items come from their holders         exchange, at most T d numbers
 own sessions become queries, all queries go to everybody  gather, S d
@@ -25,12 +25,12 @@ from mtaw_fast.kernels import triton_device
 from mtaw_fast.kernels.aw_loss import catalog_sums, loss_of_sums
 from mtaw_fast.kernels.scatter import add_rows
 from mtaw_fast.model.mtaw import MTAW
-from mtaw_fast.training.adam_state import BETAS, CLIP_EPS, MOMENTS
-from mtaw_fast.training.batch import Batch
+from mtaw_fast.training.encoder.batch import Batch
 from mtaw_fast.training.group.collectives import in_order
+from mtaw_fast.training.group.process_group import ProcessGroup
 from mtaw_fast.training.group.shards import Shards, Share
-from mtaw_fast.training.group.team import Team
-from mtaw_fast.training.step import AHEAD, compute_dtype, encoder_dtype, learning_rate
+from mtaw_fast.training.steps.adam_state import BETAS, CLIP_EPS, MOMENTS
+from mtaw_fast.training.steps.full_step import AHEAD, compute_dtype, encoder_dtype, learning_rate
 
 _SEEDS = 1 << 62
 _NORM_ROWS = 1 << 16  # of a gradient whose squares are added up at once
@@ -44,15 +44,19 @@ class GroupStepper:
 
     input_device = torch.device("cpu")
 
-    def __init__(self, model: MTAW, config: Config, shards: Shards, team: Team) -> None:
+    def __init__(self, model: MTAW, config: Config, shards: Shards, process_group: ProcessGroup) -> None:
         self.model, self._config = model, config
-        self.shards, self.team = shards, team
+        self.shards, self.process_group = shards, process_group
         self._device = model.item_embedding.device
         self.ahead = AHEAD if self._device.type == "cuda" else 0
         self._dtype = compute_dtype(config, self._device)
         self._encoder_dtype = encoder_dtype(config, model.item_embedding)
         self._optimizer = torch.optim.AdamW(
-            model.parameters(), lr=config.lr, betas=BETAS, weight_decay=config.weight_decay, fused=True
+            model.parameters(),
+            lr=config.optimizer.lr,
+            betas=BETAS,
+            weight_decay=config.optimizer.weight_decay,
+            fused=True,
         )
         self._total, self._mass, self._steps, self._latest = 0.0, 0.0, 0, math.nan
         self.failed_step: int | None = None
@@ -60,35 +64,37 @@ class GroupStepper:
         # The fused kernels draw dropout from a seed; elsewhere the whole batch's masks are drawn in every process, and
         # so they are the same for every number of processes.
         self._from_seed = not triton_device.not_supported_reasons(model.item_embedding)
-        if team.leads:
+        if process_group.leads:
             logging.getLogger("mtaw_fast").info(
-                "training step: a group of %d on %s, %d rows of the catalog here", team.world, self._device,
+                "training step: a group of %d on %s, %d rows of the catalog here", process_group.world, self._device,
                 len(model.item_embedding),
             )  # fmt: skip
 
     def stage(self, batch: Batch) -> Share:
         """This process's share of a batch; may be called from another thread."""
-        return Share.of(batch, self.shards, self.team.rank, self._device)
+        return Share.of(batch, self.shards, self.process_group.rank, self._device)
 
     def step(self, batch: Share, progress: float) -> float:
         """As `Stepper.step`, of the whole batch, and the same in every process."""
-        config, table, collectives = self._config, self.model.item_embedding, self.team.collectives
-        clicked = look_up(batch, table.detach(), self.team).requires_grad_()
+        config, table, collectives = self._config, self.model.item_embedding, self.process_group.collectives
+        clicked = look_up(batch, table.detach(), self.process_group).requires_grad_()
         own = self._queries(clicked, batch)
         queries = collectives.gather(own.detach(), batch.samples).requires_grad_()
         sums = catalog_sums(
             queries,
             table,
             batch.targets,
-            scale=config.scale,
-            first_item=self.shards.rows(self.team.rank).start,
+            scale=config.model.scale,
+            first_item=self.shards.rows(self.process_group.rank).start,
             catalog_size=self.shards.n_items,
             compute_dtype=self._dtype,
-            backend=config.loss_backend,
+            backend=config.loss.loss_backend,
         )
         totals = collectives.sum(torch.stack(sums).detach()).requires_grad_()
         others, cosines = totals
-        losses = loss_of_sums(others, cosines, scale=config.scale, gamma=config.gamma, backend=config.loss_backend)
+        losses = loss_of_sums(
+            others, cosines, scale=config.model.scale, gamma=config.loss.gamma, backend=config.loss.loss_backend
+        )
         loss = losses.mean() if batch.weights is None else (losses * batch.weights).mean()
         value = loss.item()
         if not math.isfinite(value):
@@ -96,9 +102,9 @@ class GroupStepper:
             return value
         (slopes,) = torch.autograd.grad(loss, totals)
         d_queries, d_table = torch.autograd.grad(sums, (queries, table), tuple(slopes))
-        here = batch.samples[self.team.rank]
-        parts = collectives.exchange(d_queries, batch.samples, [here] * self.team.world)
-        d_own = in_order(parts.view(self.team.world, here, config.d))
+        here = batch.samples[self.process_group.rank]
+        parts = collectives.exchange(d_queries, batch.samples, [here] * self.process_group.world)
+        d_own = in_order(parts.view(self.process_group.world, here, config.model.embedding_dim))
         self._back_to_rows(d_table, self._through_encoder(own, clicked, d_own), batch)
         table.grad = d_table
         self._clip()
@@ -134,10 +140,10 @@ class GroupStepper:
 
     def _queries(self, clicked: Tensor, batch: Share) -> Tensor:
         """The own samples' queries float[S_own, d]; draws the same numbers in every process."""
-        probability = self._config.dropout
+        probability = self._config.model.dropout
         masks = seed = None
         if self._from_seed:
-            drawn = int(torch.randint(_SEEDS, ())) + self.team.rank  # a mask of its own for every process
+            drawn = int(torch.randint(_SEEDS, ())) + self.process_group.rank  # a mask of its own for every process
             seed = torch.full((1,), drawn, dtype=torch.int64, device=self._device)
         elif probability > 0:
             own = slice(batch.first_click, batch.first_click + len(clicked))
@@ -151,7 +157,7 @@ class GroupStepper:
 
     def _mask(self, batch: Share, own: slice, probability: float) -> Tensor:
         """Dropout's factors of the own clicks, out of those of the whole batch."""
-        whole = functional.dropout(torch.ones(batch.clicks, self._config.d), probability)
+        whole = functional.dropout(torch.ones(batch.clicks, self._config.model.embedding_dim), probability)
         return whole[own].to(self._device)
 
     def _through_encoder(self, own: Tensor, clicked: Tensor, d_own: Tensor) -> Tensor:
@@ -160,7 +166,7 @@ class GroupStepper:
             d_clicked, *gradients = torch.autograd.grad(own, [clicked, *self._small], d_own)
         else:
             d_clicked, gradients = clicked.detach(), [torch.zeros_like(weights) for weights in self._small]
-        flat = self.team.collectives.sum(torch.cat([gradient.reshape(-1) for gradient in gradients]))
+        flat = self.process_group.collectives.sum(torch.cat([gradient.reshape(-1) for gradient in gradients]))
         for weights, part in zip(self._small, flat.split([w.numel() for w in self._small]), strict=True):
             weights.grad = part.view(weights.shape)
         return d_clicked
@@ -168,28 +174,28 @@ class GroupStepper:
     def _back_to_rows(self, d_table: Tensor, d_clicked: Tensor, batch: Share) -> None:
         """Add the clicks' gradient to that of the rows they are of: in the order of clicks, then of ranks."""
         by_item = add_rows(d_clicked.new_zeros(sum(batch.wanted), d_clicked.shape[1]), batch.places, d_clicked)
-        received = self.team.collectives.exchange(by_item, batch.wanted, batch.asked_of)
+        received = self.process_group.collectives.exchange(by_item, batch.wanted, batch.asked_of)
         add_rows(d_table, batch.asked, received)
 
     def _clip(self) -> None:
         """Scale every gradient by the norm of the whole, as `torch.nn.utils.clip_grad_norm_` does."""
-        if self._config.clip_norm == 0:
+        if self._config.optimizer.clip_norm == 0:
             return
         table = self.model.item_embedding.grad
         assert table is not None
-        total = self.team.collectives.sum(_square_sum(table))
+        total = self.process_group.collectives.sum(_square_sum(table))
         for weights in self._small:
             assert weights.grad is not None
             total = total + _square_sum(weights.grad)
-        factor = (self._config.clip_norm / (total.sqrt() + CLIP_EPS)).clamp_max(1.0)
+        factor = (self._config.optimizer.clip_norm / (total.sqrt() + CLIP_EPS)).clamp_max(1.0)
         for weights in self.model.parameters():
             assert weights.grad is not None
             weights.grad.mul_(factor.to(weights.grad.dtype))
 
 
-def look_up(batch: Share, table: Tensor, team: Team) -> Tensor:
+def look_up(batch: Share, table: Tensor, process_group: ProcessGroup) -> Tensor:
     """The rows of the own clicks' items, float[T_own, d], each from the process that holds it."""
-    rows = team.collectives.exchange(table[batch.asked], batch.asked_of, batch.wanted)
+    rows = process_group.collectives.exchange(table[batch.asked], batch.asked_of, batch.wanted)
     return rows[batch.places]
 
 

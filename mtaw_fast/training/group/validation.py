@@ -1,4 +1,4 @@
-"""Validation of a table in shards: `training.validation`'s metrics, each process counting in its own rows."""
+"""Validation of a table in shards: `training.encoder.validation`'s metrics, each process counting in its own rows."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from torch.nn import functional
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.evaluation.metrics import gains_of, means_of
 from mtaw_fast.model.mtaw import MTAW
-from mtaw_fast.training.batch import Batch
-from mtaw_fast.training.batching import epoch_batches
+from mtaw_fast.training.encoder.batch import Batch
+from mtaw_fast.training.encoder.batching import epoch_batches
+from mtaw_fast.training.encoder.validation import CLICKS_A_PASS
+from mtaw_fast.training.group.process_group import ProcessGroup
 from mtaw_fast.training.group.shards import Shards, Share
 from mtaw_fast.training.group.step import look_up
-from mtaw_fast.training.group.team import Team
-from mtaw_fast.training.validation import CLICKS_A_PASS
 
 _ROWS = 256
 _ITEMS = 1 << 16  # of the catalog that are scored at once
@@ -23,7 +23,12 @@ _ITEMS = 1 << 16  # of the catalog that are scored at once
 
 @torch.inference_mode()
 def group_metrics(
-    model: MTAW, shards: Shards, team: Team, sessions: Sessions, min_prefix: int, type_weights: np.ndarray | None = None
+    model: MTAW,
+    shards: Shards,
+    process_group: ProcessGroup,
+    sessions: Sessions,
+    min_prefix: int,
+    type_weights: np.ndarray | None = None,
 ) -> dict[str, float]:
     """As `validation_metrics`, the same in every process."""
     model.eval()
@@ -33,22 +38,24 @@ def group_metrics(
         batch = Batch.of(sessions.select(np.sort(numbers)), min_prefix, host, type_weights=type_weights)
         if batch.weights is not None:  # with the mean that they had before
             weights.append(batch.weights.numpy() * (batch.mass / max(len(batch.rows), 1)))
-        share = Share.of(batch, shards, team.rank, team.device)
-        own = look_up(share, table, team)
+        share = Share.of(batch, shards, process_group.rank, process_group.device)
+        own = look_up(share, table, process_group)
         if len(own):
             own = functional.normalize(model.interests(own, share.offsets, tiles=share.tiles)[share.rows], dim=1)
-        queries = team.collectives.gather(own, share.samples)
-        ranks.append(_ranks(queries, share.targets, table, shards.rows(team.rank).start, team).cpu().numpy())
+        queries = process_group.collectives.gather(own, share.samples)
+        ranks.append(
+            _ranks(queries, share.targets, table, shards.rows(process_group.rank).start, process_group).cpu().numpy()
+        )
     return means_of(gains_of(np.concatenate(ranks)), np.concatenate(weights) if weights else None)
 
 
-def _ranks(queries: Tensor, targets: Tensor, table: Tensor, first_item: int, team: Team) -> Tensor:
+def _ranks(queries: Tensor, targets: Tensor, table: Tensor, first_item: int, process_group: ProcessGroup) -> Tensor:
     """int64[S]: pessimistic ranks of the targets in the whole catalog."""
     places = targets - first_item
     here = (places >= 0) & (places < len(table))
     vectors = functional.normalize(table[torch.where(here, places, 0)], dim=1)
     # From one process alone, so the sum over processes rounds nothing.
-    target_scores = team.collectives.sum(torch.where(here, (queries * vectors).sum(dim=1), 0.0))
+    target_scores = process_group.collectives.sum(torch.where(here, (queries * vectors).sum(dim=1), 0.0))
     counts = torch.zeros(len(queries), dtype=torch.float64, device=queries.device)
     for begin in range(0, len(table), _ITEMS):
         units = functional.normalize(table[begin : begin + _ITEMS], dim=1)
@@ -58,4 +65,4 @@ def _ranks(queries: Tensor, targets: Tensor, table: Tensor, first_item: int, tea
             inside = (here[rows] & (places[rows] >= begin) & (places[rows] < begin + len(units))).nonzero()[:, 0]
             scores[inside, places[rows][inside] - begin] = torch.inf  # itself, which counts once
             counts[rows] += (~(scores < target_scores[rows, None])).sum(dim=1)
-    return team.collectives.sum(counts).long()
+    return process_group.collectives.sum(counts).long()

@@ -1,7 +1,7 @@
 """Making a training's plan: what each phase has to do, how long that takes by the first steps, and its memory.
 
 Memory is reckoned, not measured: what the arrays of a phase take, by the constants below, on top of what the process
-and the data set take anyway. Axes: N items, d, U neighbouring pairs of clicks, S samples of a step.
+and the data set take anyway. Axes: N items, d, U neighboring pairs of clicks, S samples of a step.
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ import numpy as np
 import torch
 
 from mtaw_fast.config import Config, Softmax
+from mtaw_fast.config.phases import phases_of
+from mtaw_fast.config.type_weights import by_code
 from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.data.sessions import Sessions, offsets_of
 from mtaw_fast.errors import UsageError
-from mtaw_fast.phases import phases_of
-from mtaw_fast.storage.memory import available_memory
-from mtaw_fast.training.batch import sample_counts
-from mtaw_fast.training.first_steps import EncoderTimes, RankerTimes, Stopwatch, encoder_times, ranker_times
-from mtaw_fast.training.memory_slice import fit_settings, table_bytes
-from mtaw_fast.training.plan import BUDGET_MINUTES, PhasePlan, Plan, asks_for_costs, chosen_softmax
-from mtaw_fast.training.spectral import WINDOW
-from mtaw_fast.training.threads import current_threads
-from mtaw_fast.training.validation import check_held_out
-from mtaw_fast.type_weights import by_code
+from mtaw_fast.system.memory_use import available_memory
+from mtaw_fast.training.encoder.batch import sample_counts
+from mtaw_fast.training.encoder.spectral import WINDOW
+from mtaw_fast.training.encoder.validation import check_held_out
+from mtaw_fast.training.plan.first_steps import EncoderTimes, RankerTimes, Stopwatch, encoder_times, ranker_times
+from mtaw_fast.training.plan.plan import BUDGET_MINUTES, PhasePlan, Plan, asks_for_costs, chosen_softmax
+from mtaw_fast.training.plan.threads import current_threads
+from mtaw_fast.training.ranker.fraction import fit_settings, table_bytes
 
 TIMED_FROM = 10**8  # logits an epoch: what is smaller takes seconds
 _PROCESS = 350 << 20  # the interpreter with torch
@@ -88,13 +88,13 @@ def plan_training(
             full_bytes=full_bytes, free_bytes=free_bytes,
         )  # fmt: skip
         asked = (softmax,)
-    fitted = dataset.train.split_last(config.validation)[0].without_times()
-    weights = by_code(config.type_weights, dataset.type_names, "setting type_weights")
-    typed = fitted if weights is None else dataset.train.split_last(config.validation)[0]
+    fitted = dataset.train.split_last(config.optimizer.validation_fraction)[0].without_times()
+    weights = by_code(config.loss.type_weights, dataset.type_names, "setting type_weights")
+    typed = fitted if weights is None else dataset.train.split_last(config.optimizer.validation_fraction)[0]
     watch = Stopwatch(device, current_threads().pieces)
     encoder = encoder_times(config, typed, dataset.n_items, dataset.min_prefix, device, weights, asked, watch)
     ranker = None
-    if config.memory:
+    if config.memory.enabled:
         ranker = ranker_times(config, dataset.train, dataset.n_items, dataset.min_prefix, watch, folder)
     made = {softmax: tuple(work.phase(name, softmax, encoder, ranker) for name in phases) for softmax in asked}
     seconds = {softmax: sum(phase.seconds or 0.0 for phase in planned) for softmax, planned in made.items()}
@@ -118,9 +118,9 @@ class _Work:
 
     @classmethod
     def of(cls, dataset: Dataset, config: Config) -> _Work:
-        weights = by_code(config.type_weights, dataset.type_names, "setting type_weights")
-        usable = dataset.train.keep_last(config.max_len + 1)
-        counts = sample_counts(usable, dataset.min_prefix, config.targets, weights)
+        weights = by_code(config.loss.type_weights, dataset.type_names, "setting type_weights")
+        usable = dataset.train.keep_last(config.model.max_session_length + 1)
+        counts = sample_counts(usable, dataset.min_prefix, config.loss.targets, weights)
         every = sample_counts(dataset.train, dataset.min_prefix, "all", weights)
         return cls(config, dataset, offsets_of(counts), offsets_of(every))
 
@@ -131,22 +131,26 @@ class _Work:
     def phase(self, name: str, softmax: Softmax, encoder: EncoderTimes | None, ranker: RankerTimes | None) -> PhasePlan:
         """One phase of the training."""
         sessions = self.dataset.train
-        whole = sessions if name.endswith("refit") else sessions.split_last(self.config.validation)[0]
+        whole = (
+            sessions if name.endswith("refit") else sessions.split_last(self.config.optimizer.validation_fraction)[0]
+        )
         if name == "validate":
             return self._validation(len(whole), ranker)
         if name.startswith("ranker"):
             return self._ranker(name, whole, ranker)
         if name.startswith("slice"):
-            whole = whole.split_last(self.config.ranker_slice)[0]
+            whole = whole.split_last(self.config.ranker.ranker_fraction)[0]
         return self._encoder(name, whole, softmax, encoder)
 
     def _encoder(self, name: str, sessions: Sessions, softmax: Softmax, times: EncoderTimes | None) -> PhasePlan:
         config, samples = self.config, self.samples_of(len(sessions))
-        epochs = f"{config.epochs} epoch{'s' if config.epochs > 1 else ''}"
-        most = "up to " if name in ("search", "refit") and not config.memory and config.patience else ""
+        epochs = f"{config.optimizer.epochs} epoch{'s' if config.optimizer.epochs > 1 else ''}"
+        most = (
+            "up to " if name in ("search", "refit") and not config.memory.enabled and config.optimizer.patience else ""
+        )
         seconds = None
         if times is not None:
-            steps = config.epochs * samples / times.samples_a_step
+            steps = config.optimizer.epochs * samples / times.samples_a_step
             share = len(sessions) / len(self.dataset.train)
             seconds = steps * times.step[softmax] + times.start + times.start_by_sessions * share
         return PhasePlan(
@@ -155,13 +159,13 @@ class _Work:
 
     def _ranker(self, name: str, sessions: Sessions, times: RankerTimes | None) -> PhasePlan:
         config = self.config
-        before, last = sessions.split_last(config.ranker_slice)
+        before, last = sessions.split_last(config.ranker.ranker_fraction)
         there = int(self.queries[len(sessions)] - self.queries[len(before)])
-        asked = min(config.ranker_samples, there) if config.prequential else there
-        timed = config.trends and config.prequential and last.times is not None
+        asked = min(config.ranker.ranker_samples, there) if config.ranker.prequential else there
+        timed = config.memory.trends and config.ranker.prequential and last.times is not None
         epochs, seconds = fit_settings(config, timed=timed).epochs, None
         if times is not None:
-            again = 1 if config.prequential else epochs  # candidates that are not kept are made anew
+            again = 1 if config.ranker.prequential else epochs  # candidates that are not kept are made anew
             seconds = (
                 times.table_click * before.n_clicks + times.slice + times.learned * last.n_clicks
                 + asked * (again * times.asked + epochs * times.fitted)
@@ -178,29 +182,33 @@ class _Work:
         return PhasePlan("validate", f"{samples:,} samples", seconds, self._ranker_bytes(sessions, None, samples))
 
     def _encoder_bytes(self, sessions: Sessions, softmax: Softmax) -> int:
-        config, floats = self.config, self.dataset.n_items * self.config.d
+        config, floats = self.config, self.dataset.n_items * self.config.model.embedding_dim
         start = 0
-        if config.init == "structured":
+        if config.model.init == "structured":
             near = np.minimum(sessions.lengths - 1, WINDOW)
             pairs = int((near * sessions.lengths - near * (near + 1) // 2).sum())
             start = 2 * _SPECTRAL_PAIR * pairs + 4 * _SPECTRAL_ROWS * self.dataset.n_items
         copies = _FULL_COPIES if softmax == "full" else _SAMPLED_COPIES
         step = 4 * copies * floats
         if softmax == "sampled":
-            own = 2 * config.batch_prefixes  # a click and a target a sample: no batch has more
-            rows = own * (1 + config.catalog_neighbours) + config.catalog_samples  # half of what stands beside is new
-            step += 3 * 4 * min(rows, self.dataset.n_items) * config.batch_prefixes
-            step += _OCCURRENCE * sessions.n_clicks if config.catalog_neighbours else 0
+            own = 2 * config.optimizer.batch_prefixes  # a click and a target a sample: no batch has more
+            rows = (
+                own * (1 + config.loss.cooccurrence_negatives) + config.loss.negative_samples
+            )  # half of what stands beside is new
+            step += 3 * 4 * min(rows, self.dataset.n_items) * config.optimizer.batch_prefixes
+            step += _OCCURRENCE * sessions.n_clicks if config.loss.cooccurrence_negatives else 0
         return self._standing() + max(start + 4 * _SAMPLED_COPIES * floats, step)
 
     def _ranker_bytes(self, before: Sessions, last: Sessions | None, queries: int) -> int:
         config, n_items = self.config, self.dataset.n_items
         tables = table_bytes(config, before, n_items)
-        dense = 4 * 3 * n_items * config.d + queries * (4 * config.d + 8 * config.dense_candidates)
-        if before.times is not None and config.trends and config.prequential:
+        dense = 4 * 3 * n_items * config.model.embedding_dim + queries * (
+            4 * config.model.embedding_dim + 8 * config.memory.dense_candidates
+        )
+        if before.times is not None and config.memory.trends and config.ranker.prequential:
             tables += _TREND_CLICK * before.n_clicks
-        lessons = 0 if last is None else _SLICE_CLICK * last.n_clicks + 4 * _CANDIDATES * queries
-        return self._standing() + tables + dense + lessons
+        ranker_dataset = 0 if last is None else _SLICE_CLICK * last.n_clicks + 4 * _CANDIDATES * queries
+        return self._standing() + tables + dense + ranker_dataset
 
     def _standing(self) -> int:
         """What is there whatever the phase does."""

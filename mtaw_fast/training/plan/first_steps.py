@@ -20,14 +20,14 @@ from mtaw_fast.config import Config, Softmax
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import TrainingError
 from mtaw_fast.model.mtaw import MTAW
-from mtaw_fast.training.batch import Batch, nothing_to_learn, sample_counts
-from mtaw_fast.training.batching import epoch_batches
-from mtaw_fast.training.lessons import Lessons, go_through
-from mtaw_fast.training.memory_ranker import fit_ranker
-from mtaw_fast.training.memory_slice import build_tables, build_trends, fit_settings
+from mtaw_fast.training.encoder.batch import Batch, nothing_to_learn, sample_counts
+from mtaw_fast.training.encoder.batching import epoch_batches
+from mtaw_fast.training.encoder.spectral import spectral_embedding
+from mtaw_fast.training.ranker.dataset import RankerDataset, go_through
+from mtaw_fast.training.ranker.fitting import fit_ranker
+from mtaw_fast.training.ranker.fraction import build_tables, build_trends, fit_settings
 from mtaw_fast.training.reporting import Silent
-from mtaw_fast.training.spectral import spectral_embedding
-from mtaw_fast.training.stepper_choice import make_stepper
+from mtaw_fast.training.steps.choice import make_stepper
 
 _WARM_UP, _STEPS = 1, 4
 _STEP_SESSIONS = 20_000  # from which the batches of measured steps are drawn
@@ -105,32 +105,32 @@ def encoder_times(
     watch: Stopwatch,
 ) -> EncoderTimes:
     """Take a few steps with each softmax, and start the item vectors from two shares of the sessions."""
-    rng = np.random.default_rng(config.seed)
-    usable = sessions.keep_last(config.max_len + 1)
-    counts = sample_counts(usable, min_prefix, config.targets, type_weights)
+    rng = np.random.default_rng(config.optimizer.seed)
+    usable = sessions.keep_last(config.model.max_session_length + 1)
+    counts = sample_counts(usable, min_prefix, config.loss.targets, type_weights)
     chosen = np.flatnonzero(counts)
     if len(chosen) == 0:
-        raise nothing_to_learn(min_prefix, config.targets, type_weights)
+        raise nothing_to_learn(min_prefix, config.loss.targets, type_weights)
     if len(chosen) > _STEP_SESSIONS:
         chosen = np.sort(rng.choice(chosen, _STEP_SESSIONS, replace=False))
     some = usable.select(chosen)
-    cut = epoch_batches(counts[chosen], config.batch_prefixes, config.seed, 0)
+    cut = epoch_batches(counts[chosen], config.optimizer.batch_prefixes, config.optimizer.seed, 0)
     steps, samples = {}, float(counts[chosen].sum()) / len(cut)
     with torch.random.fork_rng(devices=[]):
-        model = MTAW(config, n_items).draw_weights(config.seed).to(device)
+        model = MTAW(config, n_items).draw_weights(config.optimizer.seed).to(device)
         model.train()
         for softmax in softmaxes:
-            stepper = make_stepper(model, replace(config, softmax=softmax), usable)
+            stepper = make_stepper(model, config.replace(softmax=softmax), usable)
             seconds = []
             for k in range(_WARM_UP + _STEPS):
                 numbers = cut[k % len(cut)]
                 batch = stepper.stage(
-                    Batch.of(some.select(numbers), min_prefix, stepper.input_device, config.targets, type_weights)
+                    Batch.of(some.select(numbers), min_prefix, stepper.input_device, config.loss.targets, type_weights)
                 )
-                seconds.append(watch.seconds(lambda: stepper.step(batch, config.warmup_epochs), telling=True))  # noqa: B023
+                seconds.append(watch.seconds(lambda: stepper.step(batch, config.optimizer.warmup_epochs), telling=True))  # noqa: B023
             steps[softmax] = float(np.median(seconds[_WARM_UP:]))
     start = by_sessions = 0.0
-    if config.init == "structured":
+    if config.model.init == "structured":
         few, more = (_spectral_time(_last(sessions, share), n_items, config, watch) for share in _SPECTRAL)
         by_sessions = max(more - few, 0.0) / (_SPECTRAL[1] - _SPECTRAL[0])
         start = max(few - by_sessions * _SPECTRAL[0], 0.0)
@@ -142,15 +142,15 @@ def ranker_times(
 ) -> RankerTimes:
     """Go through the last clicks of the sessions as through a slice, and fit a ranker to what was asked.
 
-    folder: for the lessons' file, by default that of temporary files.
+    folder: for the ranker_dataset' file, by default that of temporary files.
     """
     first = int(np.searchsorted(sessions.offsets, sessions.n_clicks - _PAST_CLICKS))
     past = sessions.slice(min(first, len(sessions) - 2), len(sessions))
     before, last = _cut(past, min(_MANY, past.n_clicks // 2))
     few, _ = _cut(last, max(last.n_clicks - _FEW, last.n_clicks // 2))
     weights = None
-    if config.dense_candidates:
-        model = MTAW(config, n_items).draw_weights(config.seed)
+    if config.memory.dense_candidates:
+        model = MTAW(config, n_items).draw_weights(config.optimizer.seed)
         weights = {name: value.detach().numpy() for name, value in model.named_parameters()}
     built: list[Any] = []
     table_click = watch.seconds(
@@ -160,8 +160,8 @@ def ranker_times(
     since = None if before.times is None else int(before.times.max())
     scratch = folder or Path(tempfile.gettempdir())  # of a file without a name: nothing stays where this is killed
 
-    def walk(slice_: Sessions, asked: int) -> tuple[float, Lessons | None]:
-        live, made = replace(config, ranker_samples=asked), []
+    def walk(slice_: Sessions, asked: int) -> tuple[float, RankerDataset | None]:
+        live, made = config.replace(ranker_samples=asked), []
 
         def go() -> None:
             with contextlib.suppress(TrainingError):  # no target among its candidates
@@ -171,20 +171,22 @@ def ranker_times(
 
     short, _ = walk(few, 1)
     long, _ = walk(last, 1)
-    asking, lessons = walk(last, _ASKED)
+    asking, ranker_dataset = walk(last, _ASKED)
     learned = max(long - short, 0.0) / max(last.n_clicks - few.n_clicks, 1)
-    if lessons is None:
+    if ranker_dataset is None:
         return RankerTimes(table_click, short, learned, 0.0, 0.0)
     fit = replace(fit_settings(config, timed=trends is not None), epochs=1)
     fitting = watch.seconds(
-        lambda: fit_ranker(lessons, lessons.targets, lessons.lengths, fit, config.seed, "", Silent())
+        lambda: fit_ranker(
+            ranker_dataset, ranker_dataset.targets, ranker_dataset.lengths, fit, config.optimizer.seed, "", Silent()
+        )
     )
-    count = len(lessons.targets)
+    count = len(ranker_dataset.targets)
     return RankerTimes(
         table_click,
         max(short - learned * few.n_clicks, 0.0),
         learned,
-        max(asking - long, 0.0) / max(count + lessons.left_out - 1, 1),
+        max(asking - long, 0.0) / max(count + ranker_dataset.left_out - 1, 1),
         fitting / count,
     )
 
@@ -201,4 +203,6 @@ def _last(sessions: Sessions, share: float) -> Sessions:
 
 
 def _spectral_time(sessions: Sessions, n_items: int, config: Config, watch: Stopwatch) -> float:
-    return watch.seconds(lambda: spectral_embedding(sessions, n_items, config.d, 1.0, config.seed))
+    return watch.seconds(
+        lambda: spectral_embedding(sessions, n_items, config.model.embedding_dim, 1.0, config.optimizer.seed)
+    )

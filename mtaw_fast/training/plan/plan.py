@@ -15,11 +15,11 @@ A run keeps its choice when it is resumed, and the bundle's settings have it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from mtaw_fast.config import Config, Softmax
-from mtaw_fast.storage.memory import available_memory
+from mtaw_fast.system.memory_use import available_memory
 
 ALWAYS_FULL = 2 * 10**11  # some minutes an epoch on one core
 BUDGET_MINUTES = 90.0
@@ -35,7 +35,7 @@ class PhasePlan:
     Attributes
     ----------
     name : str
-        As in `mtaw_fast.phases`.
+        As in `mtaw_fast.config.phases`.
     work : str
         What it does, such as '2 epochs over 250,000 samples'.
     seconds : float or None
@@ -89,7 +89,7 @@ class Plan:
 
     def settle(self, config: Config) -> Config:
         """The settings with nothing left open that the plan decides."""
-        return replace(config, softmax=self.softmax)
+        return config.replace(softmax=self.softmax)
 
     def lines(self) -> list[str]:
         """The plan as text, a line a phase."""
@@ -157,18 +157,18 @@ def chosen_softmax(
     free_bytes : int, optional
         The memory that is free; without it, memory does not count.
     """
-    if config.softmax != "auto":
-        return config.softmax, AS_SET
+    if config.loss.softmax != "auto":
+        return config.loss.softmax, AS_SET
     if device != "cpu":
         return "full", "always on a GPU"
-    if config.negatives:
-        return "full", "negatives=true needs the whole catalog"
-    if config.loss_backend != "auto":
-        return "full", f"loss_backend={config.loss_backend} computes the whole catalog"
+    if config.loss.negative_term:
+        return "full", "negative_term=true needs the whole catalog"
+    if config.loss.loss_backend != "auto":
+        return "full", f"loss_backend={config.loss.loss_backend} computes the whole catalog"
     if logits_an_epoch <= ALWAYS_FULL:
         return "full", "always for a log of this size"
-    near = " and their neighbours in sessions" if config.catalog_neighbours else ""
-    drawn = f"{config.catalog_samples:,} drawn items a step beside the batch's own{near}"
+    near = " and their neighbors in sessions" if config.loss.cooccurrence_negatives else ""
+    drawn = f"{config.loss.negative_samples:,} drawn items a step beside the batch's own{near}"
     if free_bytes is not None and full_bytes > free_bytes:
         return "sampled", (
             f"{drawn}: the full one would take about {_size(full_bytes)} and {_size(free_bytes)} are free; "
@@ -188,7 +188,7 @@ def chosen_softmax(
 
 def asks_for_costs(config: Config, *, logits_an_epoch: int, device: str) -> bool:
     """Whether the rule asks what the full softmax would cost."""
-    free = config.softmax == "auto" and config.loss_backend == "auto" and not config.negatives
+    free = config.loss.softmax == "auto" and config.loss.loss_backend == "auto" and not config.loss.negative_term
     return free and device == "cpu" and logits_an_epoch > ALWAYS_FULL
 
 

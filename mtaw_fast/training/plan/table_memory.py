@@ -14,7 +14,7 @@ from mtaw_fast.errors import UsageError
 from mtaw_fast.memory import MemoryTables
 from mtaw_fast.memory.bounded import build_in_ranges, pass_bytes, remove_left
 from mtaw_fast.memory.settings import MemorySettings
-from mtaw_fast.storage.memory import available_memory
+from mtaw_fast.system.memory_use import available_memory
 
 
 @dataclass(frozen=True, slots=True)

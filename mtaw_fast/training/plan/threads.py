@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import torch
 
 from mtaw_fast.errors import UsageError
-from mtaw_fast.storage.cpus import usable_cpus
+from mtaw_fast.system.cpus import usable_cpus
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,9 +1,9 @@
-"""The ranker's lessons as serving will put them: the slice is gone through in order, asked before it is learned.
+"""The ranker's ranker_dataset as serving will put them: the slice is gone through in order, asked before it is learned.
 
 What answers are the very objects that serve: the tables of the sessions before the slice and a `MemoryDelta` that
 learns the slice chunk by chunk. So there are items of every age among the candidates, and such without a past.
 
-Axes: Q lessons, C candidates of one at most, R candidates in all, F features.
+Axes: Q ranker_dataset, C candidates of one at most, R candidates in all, F features.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ from mtaw_fast.memory import MemoryTables
 from mtaw_fast.memory.settings import query_settings
 from mtaw_fast.memory.trends import TrendTables
 from mtaw_fast.ranking.memory_stage import moment_of
-from mtaw_fast.training.batch import typed
-from mtaw_fast.training.feature_file import FeatureFile
-from mtaw_fast.training.memory_ranker import drawn_places, nothing_to_learn
-from mtaw_fast.training.newcomers import DenseNewcomers
-from mtaw_fast.training.passage import Passage, evenly
+from mtaw_fast.training.encoder.batch import typed
+from mtaw_fast.training.plan.threads import current_threads
+from mtaw_fast.training.ranker.feature_file import FeatureFile
+from mtaw_fast.training.ranker.fitting import drawn_places, nothing_to_learn
+from mtaw_fast.training.ranker.new_item_vectors import NewItemVectors
+from mtaw_fast.training.ranker.replay_order import ReplayOrder, evenly
 from mtaw_fast.training.reporting import Reporter
-from mtaw_fast.training.threads import current_threads
 
 _MOST = float(np.finfo(np.float16).max)
 _FEW = 16  # queries that are not worth a second thread
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Lessons:
+class RankerDataset:
     """`memory_ranker.Candidates` that were made once and are kept in a file.
 
     Attributes
@@ -79,8 +79,8 @@ class Lessons:
             ids, places = np.take_along_axis(ids, kept, axis=1), np.take_along_axis(places, kept, axis=1)
         return self._read(ids, places)
 
-    def some(self, chosen: np.ndarray) -> Lessons:
-        """The lessons int64[q] alone, from the same file."""
+    def some(self, chosen: np.ndarray) -> RankerDataset:
+        """The ranker_dataset int64[q] alone, from the same file."""
         return replace(
             self,
             targets=self.targets[chosen],
@@ -119,7 +119,7 @@ def go_through(
     since: int | None = None,
     trends: TrendTables | None = None,
     type_weights: np.ndarray | None = None,
-) -> Lessons:
+) -> RankerDataset:
     """Ask and learn every click of the slice.
 
     Parameters
@@ -136,11 +136,11 @@ def go_through(
     weights : mapping of str to array, or None
         Of an MTAW that was trained on the sessions before the slice; None where the ranker is to do without.
     folder : Path
-        For the features: 2 bytes each, in a file without a name, which goes with the lessons or with the process.
+        For the features: 2 bytes each, in a file without a name, which goes with the ranker_dataset or with the process.
     phase : str
         For the reporter.
     reporter : Reporter
-        Told of clicks gone through.
+        LossStats of clicks gone through.
     since : int, optional
         Clicks up to this moment (ms) are learned but not asked: the tables know of later ones.
     trends : TrendTables, optional
@@ -150,47 +150,51 @@ def go_through(
 
     Returns
     -------
-    Lessons
+    RankerDataset
 
     Raises
     ------
     TrainingError
         Where no query has its target among its candidates, or the folder's disk is full.
     """
-    passage = Passage.of(sessions, config.lesson_clicks, round(config.lesson_seconds * 1000))
+    order_of_replay = ReplayOrder.of(
+        sessions, config.ranker.prequential_chunk, round(config.ranker.prequential_seconds * 1000)
+    )
     weights_of = None if type_weights is None else type_weights[typed(sessions)]
-    asked = _asked(passage, sessions, min_prefix, since, config.ranker_samples, weights_of)
-    walk = _Walk(config, tables, sessions, weights, asked, None if trends is None else trends.live(tables.n_items))
-    with _notebook(folder, feature_names(trends is not None)) as notes:
-        reporter.epoch_starts(f"{phase}, lessons", 1, 1, len(passage.clicks))
-        for clicks in np.split(passage.clicks, passage.bounds[1:-1]):
+    asked = _asked(order_of_replay, sessions, min_prefix, since, config.ranker.ranker_samples, weights_of)
+    walk = _PrequentialRun(
+        config, tables, sessions, weights, asked, None if trends is None else trends.live(tables.n_items)
+    )
+    with _dataset_writer(folder, feature_names(trends is not None)) as notes:
+        reporter.epoch_starts(f"{phase}, ranker_dataset", 1, 1, len(order_of_replay.clicks))
+        for clicks in np.split(order_of_replay.clicks, order_of_replay.bounds[1:-1]):
             walk.ask(clicks, notes)
             walk.learn(clicks)
             reporter.step_done(len(clicks), 0.0)
-        return notes.lessons(weights_of)
+        return notes.ranker_dataset(weights_of)
 
 
 def _asked(
-    passage: Passage,
+    order_of_replay: ReplayOrder,
     sessions: Sessions,
     min_prefix: int,
     since: int | None,
     most: int,
     weights: np.ndarray | None,
 ) -> np.ndarray:
-    """int64[Q]: places in the sessions' items of the next clicks that are asked for, in the passage's order."""
+    """int64[Q]: places in the sessions' items of the next clicks that are asked for, in the order_of_replay's order."""
     begins = np.repeat(sessions.offsets[:-1], sessions.lengths)
-    clicks = passage.clicks
+    clicks = order_of_replay.clicks
     fine = clicks - begins[clicks] >= min_prefix
     if weights is not None:
         fine &= weights[clicks] > 0
-    if since is not None and passage.moments is not None:
-        fine &= passage.moments[clicks] > since
+    if since is not None and order_of_replay.moments is not None:
+        fine &= order_of_replay.moments[clicks] > since
     found = clicks[fine]
     return found[evenly(len(found), most)]
 
 
-class _Walk:
+class _PrequentialRun:
     """The state that serves, on its way through the slice."""
 
     def __init__(
@@ -214,7 +218,7 @@ class _Walk:
             window=settings.window,
             span=settings.span,
             recency=settings.recency,
-            max_neighbours=settings.max_neighbours,
+            max_neighbors=settings.max_neighbors,
             max_postings=settings.max_postings,
             capacity=0,
         )
@@ -225,11 +229,11 @@ class _Walk:
         self._dense = None
         if weights is not None:
             known = np.bincount(tables.session_items, minlength=tables.n_items) > 0
-            self._dense = DenseNewcomers(
+            self._dense = NewItemVectors(
                 config, weights, known, self._items, self._begin_of[asked], asked, self._threads
             )
 
-    def ask(self, clicks: np.ndarray, notes: _Notebook) -> None:
+    def ask(self, clicks: np.ndarray, notes: _DatasetWriter) -> None:
         """Note the candidates of those of the next clicks int64[n] that are asked for."""
         clicks = clicks[self._query_of[clicks] >= 0]
         if len(clicks) == 0:
@@ -250,8 +254,8 @@ class _Walk:
             self._dense.learn(self._items[clicks], self._delta)
 
 
-class _Notebook:
-    """Gathers lessons: features in a file, all else in memory."""
+class _DatasetWriter:
+    """Gathers ranker_dataset: features in a file, all else in memory."""
 
     def __init__(self, file: IO[bytes], features: tuple[str, ...]) -> None:
         self._file, self._features = file, features
@@ -277,14 +281,14 @@ class _Notebook:
         self._counts.append(there.sum(axis=1)[fine])
         self._ids.append(ids[there])
 
-    def lessons(self, weights: np.ndarray | None) -> Lessons:
+    def ranker_dataset(self, weights: np.ndarray | None) -> RankerDataset:
         """What was gathered. weights: float32[T], what a query counts by the place of its next click, or None."""
         if not any(len(targets) for targets in self._targets):
             raise nothing_to_learn(self._left_out)
         self._file.flush()
         features = self._features
         counts = np.concatenate(self._counts)
-        return Lessons(
+        return RankerDataset(
             features,
             np.concatenate(self._targets),
             np.concatenate(self._lengths),
@@ -298,12 +302,12 @@ class _Notebook:
 
 
 @contextlib.contextmanager
-def _notebook(folder: Path, features: tuple[str, ...]) -> Iterator[_Notebook]:
+def _dataset_writer(folder: Path, features: tuple[str, ...]) -> Iterator[_DatasetWriter]:
     """A notebook in a file without a name. Raises TrainingError where the disk does not take it."""
     try:
         with tempfile.TemporaryFile(dir=folder) as file:
-            yield _Notebook(file, features)
+            yield _DatasetWriter(file, features)
     except OSError as error:
         raise TrainingError(
-            f"cannot keep the ranker's lessons in {folder}: {error.strerror}; free space or set ranker_samples lower"
+            f"cannot keep the ranker's ranker_dataset in {folder}: {error.strerror}; free space or set ranker_samples lower"
         ) from None

@@ -16,7 +16,7 @@ _MAPPED = 16 << 20  # bytes read, after which pages are left to the system's cac
 class FeatureFile:
     """float16[R, F], one row after the other in a file.
 
-    A million lessons take tens of gigabytes, read in a random order: pages that stayed mapped would count as this
+    A million ranker_dataset take tens of gigabytes, read in a random order: pages that stayed mapped would count as this
     process's memory until all of the file did.
 
     Parameters

@@ -15,15 +15,15 @@ from mtaw_fast.memory import RankerNet
 from mtaw_fast.memory.settings import query_settings
 from mtaw_fast.model.model import Model
 from mtaw_fast.ranking.memory_stage import moment_of
-from mtaw_fast.training.memory_slice import Prefixes, dense_of
-from mtaw_fast.training.passage import evenly
-from mtaw_fast.training.threads import current_threads
+from mtaw_fast.training.plan.threads import current_threads
+from mtaw_fast.training.ranker.fraction import Prefixes, dense_of
+from mtaw_fast.training.ranker.replay_order import evenly
 
 MOST_SAMPLES = 500  # some seconds of work
 _FAR = 20  # ranks beyond it are misses
 
 
-def feature_worth(model: Model, samples: Samples, most: int = MOST_SAMPLES) -> dict[str, Any]:
+def feature_importance(model: Model, samples: Samples, most: int = MOST_SAMPLES) -> dict[str, Any]:
     """Score samples with each feature in turn put to its mean, where the ranker's other inputs stay as they are.
 
     Features that say nearly the same stand in for one another, so their worths do not add up.
@@ -48,7 +48,7 @@ def feature_worth(model: Model, samples: Samples, most: int = MOST_SAMPLES) -> d
     chosen = np.flatnonzero(evenly(len(samples), most) & (samples.prefixes.lengths > 0))
     ids, values = _candidates(model, samples, chosen)
     there, targets = ids >= 0, samples.targets[chosen]
-    net = _Standardised(model.ranker_net, values[there])
+    net = _Standardized(model.ranker_net, values[there])
     names = model.ranker_net.features
 
     def metrics(without: int | None) -> dict[str, float]:
@@ -75,12 +75,12 @@ def _candidates(model: Model, samples: Samples, chosen: np.ndarray) -> tuple[np.
     ends = sessions.offsets[1:][chosen]
     items = np.ascontiguousarray(sessions.items)
     asked = Prefixes(items, sessions.offsets[:-1][chosen], ends, samples.targets[chosen])
-    dense = dense_of(config, model.weights, asked, threads) if config.dense_candidates else None
+    dense = dense_of(config, model.weights, asked, threads) if config.memory.dense_candidates else None
     moment = None if trends is None else moment_of(trends, sessions.times, ends)
     return memory.features(items, asked.begins, ends, dense, threads=threads, moment=moment)
 
 
-class _Standardised:
+class _Standardized:
     """A ranker over R candidates whose first layer is kept: one feature less is one product of vectors then."""
 
     def __init__(self, net: RankerNet, features: np.ndarray) -> None:

@@ -103,7 +103,7 @@ class _Net(nn.Module):
             nn.init.zeros_(parameter)
 
     def forward(self, x: Tensor) -> Tensor:
-        """float32[n] of standardised features float32[n, F]."""
+        """float32[n] of standardized features float32[n, F]."""
         hidden = functional.relu(self.two(functional.relu(self.one(x))))
         return (self.linear(x) + self.three(hidden))[:, 0]
 

@@ -16,21 +16,21 @@ import numpy as np
 from mtaw_fast.config import Config
 from mtaw_fast.data.sessions import Sessions, offsets_of, ranges
 from mtaw_fast.kernels.native.memory_query import Dense, feature_names
-from mtaw_fast.kernels.native.scan import quantise
+from mtaw_fast.kernels.native.scan import quantize
 from mtaw_fast.memory import MemoryTables, RankerNet
 from mtaw_fast.memory.bounded import pass_bytes
 from mtaw_fast.memory.settings import memory_settings, query_settings
 from mtaw_fast.memory.trends import TrendTables, trend_settings
-from mtaw_fast.model.item_vectors import normalised
+from mtaw_fast.model.item_vectors import normalized
 from mtaw_fast.ranking.encoders import NativeEncoder
-from mtaw_fast.ranking.retrieval import ScanIndex
-from mtaw_fast.storage.memory import give_back_freed
-from mtaw_fast.training.batch import typed
-from mtaw_fast.training.lessons import go_through
-from mtaw_fast.training.memory_ranker import RankerFit, fit_ranker
+from mtaw_fast.ranking.retrieval import NativeIndex
+from mtaw_fast.system.memory_use import give_back_freed
+from mtaw_fast.training.encoder.batch import typed
+from mtaw_fast.training.plan.table_memory import current_table_memory
+from mtaw_fast.training.plan.threads import current_threads
+from mtaw_fast.training.ranker.dataset import go_through
+from mtaw_fast.training.ranker.fitting import RankerFit, fit_ranker
 from mtaw_fast.training.reporting import Reporter
-from mtaw_fast.training.table_memory import current_table_memory
-from mtaw_fast.training.threads import current_threads
 
 _CHUNK = 1024  # prefixes encoded and searched at once
 
@@ -51,7 +51,7 @@ def table_bytes(config: Config, sessions: Sessions, n_items: int) -> int:
 
 def build_trends(config: Config, sessions: Sessions, n_items: int) -> TrendTables | None:
     """What the sessions' times say; None where they have none, or the settings leave them aside."""
-    if sessions.times is None or not config.trends or not config.prequential:
+    if sessions.times is None or not config.memory.trends or not config.ranker.prequential:
         return None
     return TrendTables.build(
         sessions, sessions.times, n_items, trend_settings(config), threads=current_threads().pieces
@@ -74,7 +74,7 @@ def fit_on_slice(
     Parameters
     ----------
     config : Config
-        With `prequential` the slice is learned while it is gone through (`lessons`); else nothing of it is.
+        With `prequential` the slice is learned while it is gone through (`ranker_dataset`); else nothing of it is.
     sessions : Sessions
         In order of their ends.
     n_items, min_prefix : int
@@ -82,11 +82,11 @@ def fit_on_slice(
     weights : mapping of str to array, or None
         Of an MTAW that was trained on the sessions before the slice; None where the ranker is to do without.
     folder : Path
-        For the lessons.
+        For the ranker_dataset.
     phase : str
         For the reporter and the records.
     reporter : Reporter
-        Told of the progress.
+        LossStats of the progress.
     type_weights : float32[K], optional
         What samples count by the type of their target.
 
@@ -97,21 +97,28 @@ def fit_on_slice(
     list of dict
         A record an epoch.
     """
-    if not config.prequential:
+    if not config.ranker.prequential:
         asked = SliceCandidates.of(config, sessions, n_items, min_prefix, weights, type_weights)
         return fit_to(asked, config, phase, reporter)
-    before, last = sessions.split_last(config.ranker_slice)
+    before, last = sessions.split_last(config.ranker.ranker_fraction)
     tables = build_tables(config, before, n_items)
     since = None if before.times is None else int(before.times.max())
     trends = build_trends(config, before, n_items)
-    lessons = go_through(
+    ranker_dataset = go_through(
         config, tables, last, min_prefix, weights, folder, phase, reporter, since, trends, type_weights
     )
     fit = fit_settings(config, timed=trends is not None)
-    del tables, trends  # the lessons need them no more, and they are gigabytes of a large log
+    del tables, trends  # the ranker_dataset need them no more, and they are gigabytes of a large log
     give_back_freed()
     return fit_ranker(
-        lessons, lessons.targets, lessons.lengths, fit, config.seed, phase, reporter, target_weights=lessons.weights
+        ranker_dataset,
+        ranker_dataset.targets,
+        ranker_dataset.lengths,
+        fit,
+        config.optimizer.seed,
+        phase,
+        reporter,
+        target_weights=ranker_dataset.weights,
     )
 
 
@@ -121,7 +128,7 @@ def fit_to(
     """`fit_on_slice` from candidates that are there already; of the settings only the fit's own count."""
     prefixes, fit = candidates.prefixes, fit_settings(config)
     return fit_ranker(
-        candidates, prefixes.targets, prefixes.lengths, fit, config.seed, phase, reporter,
+        candidates, prefixes.targets, prefixes.lengths, fit, config.optimizer.seed, phase, reporter,
         target_weights=prefixes.weights,
     )  # fmt: skip
 
@@ -133,11 +140,11 @@ def fit_settings(config: Config, *, timed: bool = False) -> RankerFit:
     (measured on a news log: +0.5..1.0 P@20, +0.3 MRR@20), each from some of the candidates, and in twice as many passes
     (+0.1 of both).
     """
-    left_out = tuple(name.strip() for name in config.leave_out.split(",") if name.strip())
+    left_out = tuple(name.strip() for name in config.ranker.excluded_features.split(",") if name.strip())
     if timed:
-        fit = RankerFit(2 * config.ranker_epochs, config.ranker_lr / 3, left_out, 64, 49, 1e-3)
+        fit = RankerFit(2 * config.ranker.ranker_epochs, config.ranker.ranker_lr / 3, left_out, 64, 49, 1e-3)
     else:
-        fit = RankerFit(config.ranker_epochs, config.ranker_lr, left_out)
+        fit = RankerFit(config.ranker.ranker_epochs, config.ranker.ranker_lr, left_out)
     fit.kept(feature_names(trends=timed))
     return fit
 
@@ -206,7 +213,7 @@ class SliceCandidates:
         type_weights: np.ndarray | None = None,
     ) -> SliceCandidates:
         """Those of the last `config.ranker_slice` of `sessions`; arguments as in `fit_on_slice`."""
-        before, last = sessions.split_last(config.ranker_slice)
+        before, last = sessions.split_last(config.ranker.ranker_fraction)
         prefixes = Prefixes.of(last, min_prefix, type_weights)
         return cls(config, build_tables(config, before, n_items), weights, prefixes)
 
@@ -223,18 +230,18 @@ class SliceCandidates:
 
 def dense_of(config: Config, weights: Mapping[str, np.ndarray], prefixes: Prefixes, threads: int) -> Dense:
     """What the encoder and the exact index say of the prefixes, by the code that serves."""
-    catalog = normalised(weights["item_embedding"])
-    encoder, index = NativeEncoder(config, weights), ScanIndex(catalog, quantise(catalog))
-    n_queries, width = len(prefixes.targets), min(config.dense_candidates, len(catalog))
-    queries = np.empty((n_queries, config.d), dtype=np.float32)
+    catalog = normalized(weights["item_embedding"])
+    encoder, index = NativeEncoder(config, weights), NativeIndex(catalog, quantize(catalog))
+    n_queries, width = len(prefixes.targets), min(config.memory.dense_candidates, len(catalog))
+    queries = np.empty((n_queries, config.model.embedding_dim), dtype=np.float32)
     ids = np.empty((n_queries, width), dtype=np.int32)
     logits = np.empty((n_queries, width), dtype=np.float32)
 
     def fill(begin: int) -> None:
         chunk = slice(begin, begin + _CHUNK)
         queries[chunk] = encoder.encode(prefixes.packed(begin, begin + _CHUNK))
-        ids[chunk], logits[chunk] = index.search(queries[chunk], width, scale=config.scale)
+        ids[chunk], logits[chunk] = index.search(queries[chunk], width, scale=config.model.scale)
 
     with ThreadPoolExecutor(max_workers=threads) as pool:
         list(pool.map(fill, range(0, n_queries, _CHUNK)))
-    return Dense(queries, ids, logits, catalog, config.scale)
+    return Dense(queries, ids, logits, catalog, config.model.scale)

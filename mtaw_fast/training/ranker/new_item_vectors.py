@@ -16,21 +16,21 @@ from mtaw_fast.data.sessions import Sessions, offsets_of, ranges
 from mtaw_fast.kernels.native.memory_delta import MemoryDelta
 from mtaw_fast.kernels.native.memory_query import Dense
 from mtaw_fast.kernels.native.memory_tables import PAIR_KINDS
-from mtaw_fast.kernels.native.scan import quantise
-from mtaw_fast.live.vectors import evidence_vector
-from mtaw_fast.model.item_vectors import mean_norm, normalised
+from mtaw_fast.kernels.native.scan import quantize
+from mtaw_fast.model.item_vectors import mean_norm, normalized
+from mtaw_fast.online.state.evidence_vector import evidence_vector
 from mtaw_fast.ranking.encoders import NativeEncoder
-from mtaw_fast.ranking.retrieval import ScanIndex
+from mtaw_fast.ranking.retrieval import NativeIndex
 
 _FWD, _BWD = PAIR_KINDS.index("fwd"), PAIR_KINDS.index("bwd")
 _CHUNK = 1024  # prefixes encoded and searched at once
 
 
-class DenseNewcomers:
+class NewItemVectors:
     """The dense part of queries over a catalog whose unknown items are learned on the way.
 
     Items that `known` leaves out enter with their first click; their vectors follow the items that they are clicked
-    with (`live.vectors`), made at their first, second, fourth, .. click.
+    with (`online.state.evidence_vector`), made at their first, second, fourth, .. click.
 
     Parameters
     ----------
@@ -45,7 +45,7 @@ class DenseNewcomers:
     begins, ends : int64[Q]
         The queries: query q is items[begins[q]:ends[q]].
     threads : int
-        For what does not depend on newcomers.
+        For what does not depend on new_items.
     """
 
     def __init__(
@@ -59,13 +59,13 @@ class DenseNewcomers:
         threads: int,
     ) -> None:
         self._embedding = np.where(known[:, None], weights["item_embedding"], np.float32(0))
-        self.catalog = normalised(self._embedding)
+        self.catalog = normalized(self._embedding)
         self._norm = np.float32(mean_norm(self._embedding))
         # The encoder reads the embeddings and the index the rows of known items where they lie: later changes count.
         self._encoder = NativeEncoder(config, {**weights, "item_embedding": self._embedding})
-        self._index = ScanIndex(self.catalog, quantise(self.catalog))
+        self._index = NativeIndex(self.catalog, quantize(self.catalog))
         self._known, self._filter = known, None if known.all() else Filter(known)
-        self._scale, self._width = config.scale, min(config.dense_candidates, len(known))
+        self._scale, self._width = config.model.scale, min(config.memory.dense_candidates, len(known))
         self._items, self._begins, self._ends = items, begins, ends
         self._clicks = np.zeros(len(known), dtype=np.int64)
         self._due = np.ones(len(known), dtype=np.int64)
@@ -94,8 +94,8 @@ class DenseNewcomers:
         met = np.unique(items)
         due = met[self._clicks[met] >= self._due[met]]
         for item in due.tolist():
-            neighbours, values = delta.row(item)
-            vector = evidence_vector(values[:, _FWD] + values[:, _BWD], self.catalog[neighbours])
+            neighbors, values = delta.row(item)
+            vector = evidence_vector(values[:, _FWD] + values[:, _BWD], self.catalog[neighbors])
             self.catalog[item], self._embedding[item] = vector, vector * self._norm
         self._due[due] = 2 * self._clicks[due]
         self._entered[met] = True
@@ -115,7 +115,7 @@ class DenseNewcomers:
         return vectors, *self._index.search(vectors, self._width, self._filter, scale=self._scale)
 
     def _of_known(self, threads: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """`_searched` of every query, while no newcomer has a vector yet."""
+        """`_searched` of every query, while no new_item has a vector yet."""
         count = len(self._ends)
         vectors = np.empty((count, self.catalog.shape[1]), dtype=np.float32)
         ids = np.empty((count, self._width), dtype=np.int32)

@@ -13,7 +13,7 @@ from mtaw_fast.data.sessions import Sessions
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Passage:
+class ReplayOrder:
     """The clicks of sessions as they came.
 
     Attributes
@@ -31,7 +31,7 @@ class Passage:
     moments: np.ndarray | None
 
     @classmethod
-    def of(cls, sessions: Sessions, most_clicks: int, most_ms: int) -> Passage:
+    def of(cls, sessions: Sessions, most_clicks: int, most_ms: int) -> ReplayOrder:
         """By the clicks' times, where there are any; else session by session.
 
         Parameters

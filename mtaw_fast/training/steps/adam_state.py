@@ -41,11 +41,13 @@ class AdamState:
         self._items = model.item_embedding
         self.small = [parameter for parameter in self._named.values() if parameter is not self._items]
         device = self._items.device
-        self._settings = AdamSettings(*BETAS, eps=1e-8, weight_decay=config.weight_decay, clip_norm=config.clip_norm)
+        self._settings = AdamSettings(
+            *BETAS, eps=1e-8, weight_decay=config.optimizer.weight_decay, clip_norm=config.optimizer.clip_norm
+        )
         self._weights = (self._items.detach().view(-1), _flatten(self.small))
         self._moments = [(torch.zeros_like(weights), torch.zeros_like(weights)) for weights in self._weights]
         self._step = torch.zeros((), device=device)
-        # In float64 a rate is what Python has and PyTorch's optimisers compute with; Triton's kernels read float32.
+        # In float64 a rate is what Python has and PyTorch's optimizers compute with; Triton's kernels read float32.
         is_triton = not triton_device.not_supported_reasons(self._items)
         self.rate = torch.zeros((), dtype=torch.float32 if is_triton else torch.float64, device=device)
         self._always = torch.ones((), dtype=torch.bool, device=device)

@@ -4,7 +4,7 @@ Not run on a GPU yet: what is captured is `StaticStep`, which the tests run on a
 
 What a replay rests on:
 
-- Every address stays. Batch, weights, moments, learning rate and tally lie in tensors that live as long as the stepper;
+- Every address stays. Batch, weights, moments, learning rate and loss_accumulator lie in tensors that live as long as the stepper;
   `load_moments` and a model's `load_state_dict` copy into them.
 - What is made in between lies in one pool for all graphs. They are replayed one after the other on one stream, and
   nothing in the pool is read after the replay that made it.
@@ -27,8 +27,8 @@ import torch
 from mtaw_fast.config import Config
 from mtaw_fast.errors import UnsupportedError
 from mtaw_fast.model.mtaw import MTAW
-from mtaw_fast.training.static_batch import Budget, StaticBatch
-from mtaw_fast.training.static_step import StaticStep
+from mtaw_fast.training.steps.static_batch import Budget, StaticBatch
+from mtaw_fast.training.steps.static_step import StaticStep
 
 _WARM_UPS = 3  # runs before a capture: compilation, workspaces, cuBLAS's choice of algorithms
 
@@ -56,21 +56,23 @@ class GraphStep(StaticStep):
             graph.replay()
 
     def _try_to_capture(self, static: StaticBatch) -> torch.cuda.CUDAGraph | None:
-        """The graph of the work on these buffers; weights, moments and tally are as before after it."""
-        tally = self._tally.suspend()  # neither warm-ups nor a failed capture must move the weights
+        """The graph of the work on these buffers; weights, moments and loss_accumulator are as before after it."""
+        loss_accumulator = (
+            self._loss_accumulator.suspend()
+        )  # neither warm-ups nor a failed capture must move the weights
         try:
             graph = self._graphs[static.budget] = self._capture(static)
         except RuntimeError as error:
             what = (str(error).splitlines() or [type(error).__name__])[0]
-            if self._config.step == "graph":
+            if self._config.optimizer.train_step == "cuda-graph":
                 raise UnsupportedError(
-                    f"setting step=graph cannot be had: the capture failed ({what}); choose auto or eager"
+                    f"setting train_step=cuda-graph cannot be had: the capture failed ({what}); choose auto or eager"
                 ) from error
             logging.getLogger("mtaw_fast").warning("training step: eager, since its capture failed (%s)", what)
             self._captures = False
             return None
         finally:
-            self._tally.resume(tally)
+            self._loss_accumulator.resume(loss_accumulator)
         return graph
 
     def _capture(self, static: StaticBatch) -> torch.cuda.CUDAGraph:
@@ -81,7 +83,7 @@ class GraphStep(StaticStep):
                 with torch.cuda.stream(side):
                     for _ in range(_WARM_UPS):
                         self._work(static.inputs)
-            finally:  # where one fails, those before it must not count after the tally goes on
+            finally:  # where one fails, those before it must not count after the loss_accumulator goes on
                 torch.cuda.current_stream().wait_stream(side)
             with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
                 self._work(static.inputs)

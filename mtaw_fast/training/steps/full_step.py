@@ -1,4 +1,4 @@
-"""The optimisation step: forward, AW loss over the whole catalog, clipped Adam update."""
+"""The optimization step: forward, AW loss over the whole catalog, clipped Adam update."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from mtaw_fast.kernels import triton_device
 from mtaw_fast.kernels.aw_loss import aw_loss
 from mtaw_fast.kernels.scatter import add_rows
 from mtaw_fast.model.mtaw import MTAW
-from mtaw_fast.training.adam_state import AdamState
-from mtaw_fast.training.batch import Batch
-from mtaw_fast.training.threads import current_threads
+from mtaw_fast.training.encoder.batch import Batch
+from mtaw_fast.training.plan.threads import current_threads
+from mtaw_fast.training.steps.adam_state import AdamState
 
 AHEAD = 2  # batches that lie ready for a GPU
 
@@ -45,8 +45,8 @@ class AnyStepper(Protocol):
 
 def compute_dtype(config: Config, device: torch.device) -> torch.dtype | None:
     """Dtype of the loss's matrix products: the config's, or bfloat16 where the hardware multiplies it."""
-    if config.compute_dtype != "auto":
-        return {"float32": torch.float32, "bfloat16": torch.bfloat16}[config.compute_dtype]
+    if config.loss.compute_dtype != "auto":
+        return {"float32": torch.float32, "bfloat16": torch.bfloat16}[config.loss.compute_dtype]
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else None
     capabilities = torch.backends.cpu.get_cpu_capability()
@@ -64,12 +64,14 @@ def encoder_dtype(config: Config, items: Tensor) -> torch.dtype | None:
 
 def learning_rate(config: Config, progress: float) -> float:
     """Learning rate after `progress` epochs (fractional): linear warm-up, then constant or cosine to 0."""
-    if progress < config.warmup_epochs:
-        return config.lr * progress / config.warmup_epochs
-    if config.schedule == "constant":
-        return config.lr
-    after = (progress - config.warmup_epochs) / max(config.epochs - config.warmup_epochs, 1e-9)
-    return config.lr * 0.5 * (1 + math.cos(math.pi * min(after, 1.0)))
+    if progress < config.optimizer.warmup_epochs:
+        return config.optimizer.lr * progress / config.optimizer.warmup_epochs
+    if config.optimizer.schedule == "constant":
+        return config.optimizer.lr
+    after = (progress - config.optimizer.warmup_epochs) / max(
+        config.optimizer.epochs - config.optimizer.warmup_epochs, 1e-9
+    )
+    return config.optimizer.lr * 0.5 * (1 + math.cos(math.pi * min(after, 1.0)))
 
 
 class Stepper:
@@ -151,11 +153,11 @@ class Stepper:
             queries,
             self.model.item_embedding,
             batch.targets,
-            scale=config.scale,
-            gamma=config.gamma,
+            scale=config.model.scale,
+            gamma=config.loss.gamma,
             weights=batch.weights,
-            negatives=config.negatives,
+            negatives=config.loss.negative_term,
             compute_dtype=self._dtype,
-            backend=config.loss_backend,
+            backend=config.loss.loss_backend,
             threads=self._threads,
         )

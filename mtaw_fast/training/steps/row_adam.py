@@ -43,7 +43,7 @@ class RowAdam:
         self.mean, self.square = torch.zeros_like(matrix), torch.zeros_like(matrix)
         self.steps = 0  # taken so far
         self._fading = (self._beta1 / math.sqrt(self._beta2)) ** np.arange(_REMEMBERED, 0, -1)
-        self._begin_anew()
+        self._restart()
 
     def take(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(weights, mean, square), float32[R, d] each, of distinct rows int64[R], true at this step."""
@@ -79,16 +79,16 @@ class RowAdam:
             rows = torch.arange(begin, min(begin + _CHUNK, len(self._matrix)))
             chunk = slice(begin, begin + _CHUNK)
             self._matrix[chunk], self.mean[chunk], self.square[chunk] = self.take(rows)
-        self._begin_anew()
+        self._restart()
 
     def load(self, mean: Tensor, square: Tensor, steps: int) -> None:
         """Go on from moments that are true after `steps` steps."""
         self.mean.copy_(mean)
         self.square.copy_(square)
         self.steps = steps
-        self._begin_anew()
+        self._restart()
 
-    def _begin_anew(self) -> None:
+    def _restart(self) -> None:
         """Count from here: every row is true now."""
         self._base = self.steps
         self._last = np.zeros(len(self._matrix), dtype=np.int64)

@@ -75,9 +75,9 @@ def sampled_aw_loss(
     Parameters
     ----------
     queries : float[S, d]
-        L2-normalised inside.
+        L2-normalized inside.
     items : float[R, d]
-        The sample's rows of the item embedding; L2-normalised inside.
+        The sample's rows of the item embedding; L2-normalized inside.
     targets : int64[S]
         Places of the next clicks among the R.
     sample : CatalogSample

@@ -1,4 +1,4 @@
-"""The optimisation step over a sample of the catalog: its cost does not depend on the number of items."""
+"""The optimization step over a sample of the catalog: its cost does not depend on the number of items."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import UnsupportedError
 from mtaw_fast.kernels.scatter import add_rows
 from mtaw_fast.model.mtaw import MTAW
-from mtaw_fast.training.adam_state import BETAS, CLIP_EPS, MOMENTS
-from mtaw_fast.training.batch import Batch
-from mtaw_fast.training.occurrences import Occurrences
-from mtaw_fast.training.row_adam import RowAdam
-from mtaw_fast.training.sampled_loss import CatalogSample, sampled_aw_loss
-from mtaw_fast.training.step import compute_dtype, learning_rate
-from mtaw_fast.training.threads import current_threads
+from mtaw_fast.training.encoder.batch import Batch
+from mtaw_fast.training.plan.threads import current_threads
+from mtaw_fast.training.steps.adam_state import BETAS, CLIP_EPS, MOMENTS
+from mtaw_fast.training.steps.full_step import compute_dtype, learning_rate
+from mtaw_fast.training.steps.occurrences import Occurrences
+from mtaw_fast.training.steps.row_adam import RowAdam
+from mtaw_fast.training.steps.sampled_loss import CatalogSample, sampled_aw_loss
 
 _ITEMS = "item_embedding"
 
 
 class SampledStepper:
-    """Takes steps with config.catalog_samples drawn items beside those that are surely there (`training.sampled_loss`).
+    """Takes steps with config.catalog_samples drawn items beside those that are surely there (`training.steps.sampled_loss`).
 
     Surely there are the batch's own items and, since a query confuses its target with what is clicked near it, items
-    that stood beside config.catalog_neighbours drawn clicks on each of them, anywhere in `sessions`.
+    that stood beside config.catalog_neighbors drawn clicks on each of them, anywhere in `sessions`.
 
-    The item embedding is true after `end_epoch`; in between, rows lag behind (`training.row_adam`). What is drawn
+    The item embedding is true after `end_epoch`; in between, rows lag behind (`training.steps.row_adam`). What is drawn
     depends on torch's generator alone, as dropout does, so a resumed run draws the same. Raises UnsupportedError on a
     GPU, where the full softmax never stores the logits and is fast.
     """
@@ -45,13 +45,17 @@ class SampledStepper:
                 "--device cpu, or begin anew with softmax=full, whose kernels on a GPU never store the logits"
             )
         self.model, self._config = model, config
-        self._near = Occurrences(sessions, len(model.item_embedding)) if config.catalog_neighbours else None
+        self._near = Occurrences(sessions, len(model.item_embedding)) if config.loss.cooccurrence_negatives else None
         self._dtype = compute_dtype(config, self.input_device)
         self._threads = current_threads().pieces
-        self._rows = RowAdam(model.item_embedding.detach(), BETAS, config.weight_decay)
+        self._rows = RowAdam(model.item_embedding.detach(), BETAS, config.optimizer.weight_decay)
         self._others = {name: value for name, value in model.named_parameters() if name != _ITEMS}
         self.optimizer = torch.optim.AdamW(
-            self._others.values(), lr=config.lr, betas=BETAS, weight_decay=config.weight_decay, fused=True
+            self._others.values(),
+            lr=config.optimizer.lr,
+            betas=BETAS,
+            weight_decay=config.optimizer.weight_decay,
+            fused=True,
         )
         self._total, self._mass, self._steps, self._latest = 0.0, 0.0, 0, math.nan
         self.failed_step: int | None = None
@@ -72,9 +76,9 @@ class SampledStepper:
         rng = np.random.default_rng(int(torch.randint(2**62, (1,))))
         sure = own
         if self._near is not None:
-            sure = np.union1d(own, self._near.beside(own, config.catalog_neighbours, rng))
+            sure = np.union1d(own, self._near.beside(own, config.loss.cooccurrence_negatives, rng))
             place = np.searchsorted(sure, own)[place]
-        sample = CatalogSample.drawn(sure, len(self.model.item_embedding), config.catalog_samples, rng)
+        sample = CatalogSample.drawn(sure, len(self.model.item_embedding), config.loss.negative_samples, rng)
         rows = torch.from_numpy(sample.rows)
         taken = self._rows.take(rows)
         items = taken[0].clone().requires_grad_()
@@ -82,7 +86,7 @@ class SampledStepper:
         clicked = items.detach()[clicks].requires_grad_()
         queries = self.model.interests(clicked, batch.offsets, tiles=batch.tiles)[batch.rows]
         loss = sampled_aw_loss(
-            queries, items, targets, sample, scale=config.scale, gamma=config.gamma, weights=batch.weights,
+            queries, items, targets, sample, scale=config.model.scale, gamma=config.loss.gamma, weights=batch.weights,
             compute_dtype=self._dtype, threads=self._threads,
         )  # fmt: skip
         value = loss.item()
@@ -133,10 +137,10 @@ class SampledStepper:
 
     def _clip(self, gradient: Tensor) -> None:
         """Scale all gradients, that of the rows among them, to a common norm of config.clip_norm at most."""
-        if self._config.clip_norm == 0:
+        if self._config.optimizer.clip_norm == 0:
             return
         others = [value.grad for value in self._others.values() if value.grad is not None]
         norm = torch.stack([part.norm() for part in (gradient, *others)]).norm()
-        factor = (self._config.clip_norm / (norm + CLIP_EPS)).clamp_max(1.0)
+        factor = (self._config.optimizer.clip_norm / (norm + CLIP_EPS)).clamp_max(1.0)
         for part in (gradient, *others):
             part.mul_(factor)

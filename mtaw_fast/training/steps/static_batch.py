@@ -14,7 +14,7 @@ from torch import Tensor
 from mtaw_fast.errors import UsageError
 from mtaw_fast.kernels.prefix_interest import Tiles
 from mtaw_fast.kernels.prefix_interest.configs import DEFAULT_TILE_CLICKS
-from mtaw_fast.training.batch import Batch
+from mtaw_fast.training.encoder.batch import Batch
 
 _RUNGS = 4  # sizes up to a full batch
 _WIDE = 6  # fields of 64 bits

@@ -16,11 +16,11 @@ from mtaw_fast.config import Config
 from mtaw_fast.kernels.aw_loss import aw_loss
 from mtaw_fast.kernels.scatter import add_rows
 from mtaw_fast.model.mtaw import MTAW
-from mtaw_fast.training.adam_state import AdamState
-from mtaw_fast.training.batch import Batch
-from mtaw_fast.training.static_batch import STAGED, Budget, StagedBatch, StaticBatch, StaticInputs
-from mtaw_fast.training.step import compute_dtype, encoder_dtype, learning_rate
-from mtaw_fast.training.step_losses import Tally
+from mtaw_fast.training.encoder.batch import Batch
+from mtaw_fast.training.steps.adam_state import AdamState
+from mtaw_fast.training.steps.full_step import compute_dtype, encoder_dtype, learning_rate
+from mtaw_fast.training.steps.static_batch import STAGED, Budget, StagedBatch, StaticBatch, StaticInputs
+from mtaw_fast.training.steps.step_losses import LossAccumulator
 
 _READ_EVERY = 32  # steps between readings of the device's losses
 _SEEDS = 1 << 62  # a step's dropout seed is drawn below, from torch's generator on the host
@@ -42,7 +42,7 @@ class StaticStep:
         self._dtype = compute_dtype(config, self._device)
         self._encoder_dtype = encoder_dtype(config, model.item_embedding)
         self._adam = AdamState(model, config, backend=adam_backend)
-        self._tally = Tally(self._device)
+        self._loss_accumulator = LossAccumulator(self._device)
         self._batches: dict[Budget, StaticBatch] = {}
         self._steps, self._mass = 0, 0.0
         self._latest = float("nan")
@@ -50,7 +50,7 @@ class StaticStep:
 
     def stage(self, batch: Batch) -> StagedBatch:
         """Pad a batch in host memory for `step`; may be called from another thread, see `ahead`."""
-        budget = Budget.for_batch(batch, self._config.batch_prefixes)
+        budget = Budget.for_batch(batch, self._config.optimizer.batch_prefixes)
         static = self._batches.get(budget)
         if static is None:
             static = self._batches[budget] = StaticBatch(budget, self._device)
@@ -74,10 +74,10 @@ class StaticStep:
 
     def end_epoch(self) -> float:
         """Wait for every step since the last call; returns their mean loss over samples (non-finite: see step)."""
-        told = self._tally.wait()
+        told = self._loss_accumulator.wait()
         self.failed_step = told.failed
         mean = told.total / (self._mass or 1.0) if told.failed is None else told.loss
-        self._tally.reset()
+        self._loss_accumulator.reset()
         self._steps, self._mass = 0, 0.0
         return mean
 
@@ -104,21 +104,21 @@ class StaticStep:
             queries,
             items,
             inputs.targets,
-            scale=config.scale,
-            gamma=config.gamma,
+            scale=config.model.scale,
+            gamma=config.loss.gamma,
             weights=inputs.weights,
-            negatives=config.negatives,
+            negatives=config.loss.negative_term,
             compute_dtype=self._dtype,
-            backend=config.loss_backend,
+            backend=config.loss.loss_backend,
         )
         d_items, d_clicked, *d_small = torch.autograd.grad(loss, [items, clicked, *self._adam.small])
         add_rows(d_items, inputs.clicks, d_clicked)
-        self._tally.add(loss.detach(), inputs.mass)
-        self._adam.update(d_items, d_small, self._tally.healthy)
+        self._loss_accumulator.add(loss.detach(), inputs.mass)
+        self._adam.update(d_items, d_small, self._loss_accumulator.healthy)
 
     def _listen(self) -> None:
-        told = self._tally.wait() if self._steps == 1 else self._tally.told()
+        told = self._loss_accumulator.wait() if self._steps == 1 else self._loss_accumulator.told()
         if told is not None:
             self._latest, self.failed_step = told.loss, told.failed
         if self._steps % _READ_EVERY == 0:
-            self._tally.ask()
+            self._loss_accumulator.ask()

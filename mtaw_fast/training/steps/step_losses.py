@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 
-class Told(NamedTuple):
+class LossStats(NamedTuple):
     """total: of the finite losses, each times its mass. loss: of the latest step, or of the first that was not
     finite. failed: number of that step, None where there is none. steps: taken."""
 
@@ -18,12 +18,12 @@ class Told(NamedTuple):
     steps: int
 
 
-class Tally:
+class LossAccumulator:
     """Counts steps on the device; once a loss is not finite, `healthy` stays false until `reset`."""
 
     def __init__(self, device: torch.device) -> None:
         self.healthy = torch.ones((), dtype=torch.bool, device=device)
-        self._values = torch.zeros(4, dtype=torch.float64, device=device)  # as in Told; failed: -1 is none
+        self._values = torch.zeros(4, dtype=torch.float64, device=device)  # as in LossStats; failed: -1 is none
         on_gpu = device.type == "cuda"
         self._host = torch.zeros(4, dtype=torch.float64, pin_memory=on_gpu)
         self._arrived = torch.cuda.Event() if on_gpu else None
@@ -66,20 +66,20 @@ class Tally:
             self._arrived.record(torch.cuda.current_stream(self._values.device))
         self._asked = True
 
-    def told(self) -> Told | None:
+    def told(self) -> LossStats | None:
         """What the last `ask` brought, once; None while it is under way or where nothing was asked."""
         if not self._asked or (self._arrived is not None and not self._arrived.query()):
             return None
         return self._read()
 
-    def wait(self) -> Told:
+    def wait(self) -> LossStats:
         """Ask and wait for every step so far."""
         self.ask()
         if self._arrived is not None:
             self._arrived.synchronize()
         return self._read()
 
-    def _read(self) -> Told:
+    def _read(self) -> LossStats:
         self._asked = False
         total, loss, failed, steps = self._host.tolist()
-        return Told(total, loss, None if failed < 0 else int(failed), int(steps))
+        return LossStats(total, loss, None if failed < 0 else int(failed), int(steps))

@@ -17,10 +17,10 @@ from bench.gpu import limits, rooflines, serving_cases, step_cases
 from bench.gpu.cases import BY_NAME
 from bench.gpu.setting import Setting
 from mtaw_fast.recommender import Recommender
-from mtaw_fast.training.static_step import StaticStep
+from mtaw_fast.training.steps.static_step import StaticStep
 
 CASES = ("limits", "loss", "rooflines", "adam", "step", "breakdown", "epoch", "faiss", "serving")
-STAND_INS = {"onnx-cuda": "onnx", "gpu": "flat"}
+STAND_INS = {"onnx-cuda": "onnx", "faiss-gpu": "faiss-flat"}
 
 
 class Loads:

@@ -11,7 +11,7 @@ import pytest
 
 from bench.harness.peak_memory import peak_memory, peak_of_prepared
 from mtaw_fast.errors import MtawError
-from mtaw_fast.storage import memory
+from mtaw_fast.system import memory_use as memory
 
 MIB = 1 << 20
 

@@ -18,7 +18,7 @@ from bench.live.inputs import queries, shop, stream
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import MtawError, UsageError
 from mtaw_fast.kernels.native.memory_delta import MemoryDelta
-from mtaw_fast.live.ledger import Ledger
+from mtaw_fast.online.state.event_processor import EventProcessor
 from tests.bench.schema import check_report
 
 TOY = ["--quick", "--items", "400", "--clicks", "4000", "--events", "600", "--workers", "1"]
@@ -51,7 +51,7 @@ def test_the_cases_within_a_process_in_the_schema(tmp_path: Path, capsys: pytest
     assert (first["case"], first["metric"], first["baseline"]) == ("recommend-added", "latency_us", "base-alone")
     assert first["params"]["base_clicks"] == 4000
     stages = [row["params"]["stage"] for row in others if row["case"] == "event"]
-    assert stages == ["total", "append", "read", "ledger", "native"]
+    assert stages == ["total", "append", "read", "event_processor", "native"]
     sizes = [(row["params"]["events"], row["metric"]) for row in others if row["case"] == "compact"]
     assert sizes == [(50, "compact_s"), (300, "compact_s")]
     printed = capsys.readouterr().out
@@ -83,15 +83,15 @@ def test_killed_observers_lose_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize("times", [0, 2])
 def test_events_that_are_lost_or_doubled_are_noticed(times: int, tmp_path: Path, monkeypatch, capsys) -> None:
     """The observer is as it is; the reader that counts learns its first event never, or twice."""
-    take = Ledger.take
+    take = EventProcessor.take
 
-    def wrong(self, stamped, pupil):
+    def wrong(self, stamped, sink):
         if stamped and self.position == "":
             bare = stamped[0]._replace(event=type(stamped[0].event)("s0", 1, stamped[0].event.time))
             stamped = [*[bare] * times, *stamped[1:]]
-        take(self, stamped, pupil)
+        take(self, stamped, sink)
 
-    monkeypatch.setattr(Ledger, "take", wrong)
+    monkeypatch.setattr(EventProcessor, "take", wrong)
     monkeypatch.setattr(loss, "_MOST_ACKS", 20)
     status, (row,) = run(tmp_path, "--cases", "loss", "--kills", "1")
     assert status == 1

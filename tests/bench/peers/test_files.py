@@ -37,7 +37,7 @@ def stream_of(scores: np.ndarray, **said: int) -> io.BytesIO:
 
 
 def test_the_same_sessions_are_held_out_as_in_our_training() -> None:
-    dataset, share = ring_dataset(), Config().validation
+    dataset, share = ring_dataset(), Config().optimizer.validation_fraction
     known, valid = validation_of(dataset, share)
     theirs = dataset.train.split_last(share)
     assert known.items.tolist() == theirs[0].items.tolist()

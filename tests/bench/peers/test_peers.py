@@ -218,7 +218,7 @@ def test_item_knn_is_the_damped_cosine_of_the_last_click() -> None:
             for other in clicks:
                 counts[one, other] += one != other
     expected = counts / (support[None] ** 0.25 * support[:, None] ** 0.75)
-    knn = ItemKnn.fit(sessions, 5, neighbours=3, shrink=20, alpha=0.25)
+    knn = ItemKnn.fit(sessions, 5, neighbors=3, shrink=20, alpha=0.25)
     ids, scores = knn.rank(Sessions.from_lists([[4, 0], [1], [4]]), 4)
     for row, last in enumerate((0, 1, 4)):
         order = [item for item in np.argsort(-expected[last], kind="stable") if expected[last, item] > 0][:3]
@@ -250,7 +250,11 @@ def test_our_presets_are_timed_as_peers_are(tmp_path: Path) -> None:
     dataset.save(tmp_path / "ring.dataset")
     folder = tmp_path / "job"
     folder.mkdir()
-    job = {"preset": "paper", "set": ["d=8", "epochs=2", "validation=0.1"], "dataset": str(tmp_path / "ring.dataset")}
+    job = {
+        "preset": "paper",
+        "set": ["embedding_dim=8", "epochs=2", "validation_fraction=0.1"],
+        "dataset": str(tmp_path / "ring.dataset"),
+    }
     (folder / "job.json").write_text(json.dumps(job))
     ours.fit(folder, 0)
     state = json.loads((folder / "state.json").read_text())
@@ -308,7 +312,7 @@ def test_rankings_are_timed_in_turns_and_kept(
     # Times of rankings stay where a training goes on, and go where its settings are others.
     monkeypatch.setattr(efficiency.Driver, "timed", fails)
     knn = system_of("item-knn")
-    for one, stay in ((knn, True), (dataclasses.replace(knn, settings={**knn.settings, "neighbours": 50}), False)):
+    for one, stay in ((knn, True), (dataclasses.replace(knn, settings={**knn.settings, "neighbors": 50}), False)):
         with pytest.raises(MtawError, match="no time"):
             efficiency.measure(dataset, tmp_path, [one], [], places, 0)
         kept = records.read_record(records.cost_path_of(places.results, "ring", "item-knn"))

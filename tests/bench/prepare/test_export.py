@@ -25,7 +25,7 @@ from tests.random_bundle import bundle_parts, save_parts
 def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a bundle, graphs in it."""
     folder = tmp_path_factory.mktemp("bench")
-    save_parts(folder / "bundle", **bundle_parts(n_items=300, d=16, max_len=12, text=False))
+    save_parts(folder / "bundle", **bundle_parts(n_items=300, d=16, max_session_length=12, text=False))
     export_onnx(folder / "bundle")
     return folder
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bench.quality import ranker_curve, sampled_curve
-from bench.quality.curve_lines import read_lines, whole_numbers, write_lines
+from bench.quality.curve_points import read_lines, whole_numbers, write_lines
 from mtaw_fast.config import Config
 from mtaw_fast.data.synthetic import generate
 
@@ -20,19 +20,19 @@ def test_what_is_no_count_is_told(text: str, capsys: pytest.CaptureFixture[str])
         assert f"--counts {text}: give whole numbers from 1 on" in capsys.readouterr().err
 
 
-def test_other_sets_keep_their_points_and_neighbours_bring_the_sum_nearer(
+def test_other_sets_keep_their_points_and_neighbors_bring_the_sum_nearer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dataset, out = generate(3000, 3000), tmp_path / "lines.jsonl"
     write_lines(out, [{"dataset": "other", "drawn": 1}, {"dataset": "small", "drawn": 1}])
     monkeypatch.setattr(sampled_curve, "prepared", lambda *_: dataset)
-    small = Config(d=16, init="structured", batch_prefixes=128, compute_dtype="float32")
+    small = Config.of(embedding_dim=16, init="structured", batch_prefixes=128, compute_dtype="float32")
     monkeypatch.setattr(sampled_curve, "preset", lambda _: small)
-    asked = ["--dataset", "small", "--counts", "50,3000", "--neighbours", "0,4", "--batches", "2", "--draws", "4"]
+    asked = ["--dataset", "small", "--counts", "50,3000", "--neighbors", "0,4", "--batches", "2", "--draws", "4"]
     assert sampled_curve.main(["--data", "-", *asked, "--work", str(tmp_path), "--out", str(out)]) == 0
     other, *points = read_lines(out)
     assert other == {"dataset": "other", "drawn": 1}
-    by = {(point["neighbours"], point["drawn"]): point for point in points}
+    by = {(point["neighbors"], point["drawn"]): point for point in points}
     assert set(by) == {(0, 50), (0, 3000), (4, 50), (4, 3000)}
     for near in (0, 4):  # all are drawn
         assert by[near, 3000]["loss_error_percent"] == 0

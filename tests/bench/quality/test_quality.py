@@ -20,11 +20,11 @@ from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.data.sessions import Samples
 from mtaw_fast.errors import UsageError
 from mtaw_fast.training import train
-from mtaw_fast.training.memory_slice import SliceCandidates
+from mtaw_fast.training.ranker.fraction import SliceCandidates
 from tests.training.conftest import N_ITEMS, ring_sessions
 
 ROOT = Path(__file__).resolve().parents[3]
-TINY = ["--set", "d=8", "--set", "lr=0.03", "--set", "batch_prefixes=64", "--set", "validation=0.1",
+TINY = ["--set", "embedding_dim=8", "--set", "lr=0.03", "--set", "batch_prefixes=64", "--set", "validation_fraction=0.1",
         "--set", "epochs=2", "--threads", "1", "--dataset", "ring"]  # fmt: skip
 
 
@@ -186,8 +186,8 @@ def test_a_record_of_other_data_or_defaults_is_refused(
 
 
 def test_the_name_forgets_the_seed_and_new_settings_with_their_defaults() -> None:
-    assert settings_hash(Config(seed=3, gamma=6.0)) == settings_hash(Config(gamma=6.0)) != settings_hash(Config())
-    name = Finalist("tmall", "paper", Config(seed=3), "test").file_name()
+    assert settings_hash(Config.of(seed=3, gamma=6.0)) == settings_hash(Config.of(gamma=6.0)) != settings_hash(Config())
+    name = Finalist("tmall", "paper", Config.of(seed=3), "test").file_name()
     assert name == f"tmall-paper-{settings_hash(Config())}-test-seed3.json"
 
 
@@ -289,12 +289,12 @@ def test_a_row_for_every_feature_left_out(tmp_path: Path, monkeypatch: pytest.Mo
     assert len({str(ranker_losses(row)) for row in rows.values()}) == 3
     # and what they share is what a row alone has
     write_ring(tmp_path / "alone" / "data")
-    assert bench(tmp_path / "alone", *MEMORY, "--set", "leave_out=knn") == 0
+    assert bench(tmp_path / "alone", *MEMORY, "--set", "excluded_features=knn") == 0
     (alone,) = records(tmp_path / "alone", "full")
     assert alone["metrics"] == rows["knn"]["metrics"]
 
 
-MEMORY = ["--preset", "full", "--split", "validation", "--set", "ranker_slice=0.3"]
+MEMORY = ["--preset", "full", "--split", "validation", "--set", "ranker_fraction=0.3"]
 
 
 def test_screens_of_a_memory_share_their_encoders_and_equal_a_training(
@@ -304,7 +304,9 @@ def test_screens_of_a_memory_share_their_encoders_and_equal_a_training(
     assert bench(tmp_path, *MEMORY) == 0
     encoders = {path: path.stat().st_mtime_ns for path in (tmp_path / "work" / "encoders").glob("*/*")}
     assert len({path.parent for path in encoders}) == 2  # before the slice, and all but the held-out sessions
-    assert bench(tmp_path, *MEMORY, "--set", "leave_out=fwd_dec, knn", "--set", "near_candidates=20") == 0
+    assert (
+        bench(tmp_path, *MEMORY, "--set", "excluded_features=fwd_dec, knn", "--set", "cooccurrence_candidates=20") == 0
+    )
     after = {path: path.stat().st_mtime_ns for path in (tmp_path / "work" / "encoders").glob("*/*")}
     assert after == encoders
     plain, changed = sorted(records(tmp_path, "full"), key=lambda record: "leave_out" in record["changed"])

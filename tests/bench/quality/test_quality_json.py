@@ -46,7 +46,7 @@ def quick(folder: Path, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> lis
 
 
 def test_quick_makes_its_data_and_keeps_no_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (record,) = quick(tmp_path, monkeypatch, "--preset", "paper", "--split", "validation", "--set", "d=8")
+    (record,) = quick(tmp_path, monkeypatch, "--preset", "paper", "--split", "validation", "--set", "embedding_dim=8")
     assert record["dataset"]["name"].startswith("synthetic-")
     assert (record["preset"], record["split"], record["seed"]) == ("paper", "validation", 0)
     assert (record["config"]["d"], record["config"]["epochs"]) == (8, 1)

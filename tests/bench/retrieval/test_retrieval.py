@@ -25,12 +25,12 @@ from bench.retrieval.peers import peers
 from bench.retrieval.recall_curve import Point, fastest_at, our_peers, trace
 from bench.retrieval.vectors import VectorSet, generated_set
 from mtaw_fast.errors import UsageError
+from mtaw_fast.errors.install_command import install_command
 from mtaw_fast.export import recall_search
 from mtaw_fast.export.faiss_build import build
-from mtaw_fast.install_command import install_command
 from mtaw_fast.ranking.retrieval import make_index
-from mtaw_fast.ranking.retrieval.ladder import LadderIndex
-from mtaw_fast.ranking.retrieval.plan import SearchPlan
+from mtaw_fast.ranking.retrieval.ann_index import AnnIndex
+from mtaw_fast.ranking.retrieval.ann_plan import SearchPlan
 from tests.bench.schema import check_report
 from tests.random_bundle import save_random
 
@@ -63,7 +63,7 @@ def test_quick_is_the_batch_1_case_alone(tmp_path: Path, capsys: pytest.CaptureF
         "retrieval", "exact", "latency_us", "faiss-flat",
     )  # fmt: skip
     assert row["params"] == {
-        "catalog": N, "d": 100, "data": "clustered", "k": K, "batch": 1, "threads": 1, "index": "scan",
+        "catalog": N, "d": 100, "data": "clustered", "k": K, "batch": 1, "threads": 1, "index": "native",
     }  # fmt: skip
     assert "pure read of the int8 bytes" in row["floor_what"]
     assert "no ladder over 2,500 items" in capsys.readouterr().out
@@ -120,7 +120,7 @@ def test_misuse(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def toy_cases(vectors: VectorSet) -> RetrievalCases:
-    exact = make_index("scan", vectors.catalog, vectors.codes)
+    exact = make_index("native", vectors.catalog, vectors.codes)
     return RetrievalCases(vectors, exact, scan_floor(vectors.codes["blocks"], repeats=2), TINY)
 
 
@@ -145,21 +145,21 @@ def test_a_ladder_under_its_target_gets_no_row() -> None:
     vectors = generated_set(N, d=20)
     cases = toy_cases(vectors)
     index = build("ivfpq", vectors.catalog, 0, lambda _: None).index
-    good = LadderIndex(vectors.catalog, index, SearchPlan("ivfpq", index.nlist, 32), cases.exact)
+    good = AnnIndex(vectors.catalog, index, SearchPlan("ivfpq", index.nlist, 32), cases.exact)
     assert compare(cases.ladder_case(good, 0.99)).case.params["recall"] >= 0.99
     with pytest.raises(WrongAnswerError, match=r"its recall@20 is 0\.\d+, under the target 0.99"):
         compare(cases.ladder_case(good.with_plan(SearchPlan("ivfpq", 1, 1)), 0.99))
 
 
 def test_the_ladder_is_timed_by_its_plan_for_sessions(tmp_path: Path) -> None:
-    from bench.retrieval.ladder_build import ladder_for
+    from bench.retrieval.ann_build import ann_index_for
 
     vectors = generated_set(N, d=20)
     cases = toy_cases(vectors)
     said: list[str] = []
 
-    def ladder() -> LadderIndex:
-        return ladder_for(vectors, cases.exact, "ivfpq", 0.99, tmp_path, said.append)
+    def ladder() -> AnnIndex:
+        return ann_index_for(vectors, cases.exact, "ivfpq", 0.99, tmp_path, said.append)
 
     built = ladder()
     case = cases.ladder_case(built, 0.5)
@@ -182,15 +182,15 @@ def test_the_ladder_is_timed_by_its_plan_for_sessions(tmp_path: Path) -> None:
 
 
 def test_a_ladder_that_misses_its_target_is_told_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from bench.retrieval.ladder_build import ladder_for
+    from bench.retrieval.ann_build import ann_index_for
 
     monkeypatch.setitem(recall_search._K_FACTORS, "ivfpq", (1,))
     vectors = generated_set(N, d=20)
-    exact = make_index("scan", vectors.catalog, vectors.codes)
+    exact = make_index("native", vectors.catalog, vectors.codes)
     with pytest.raises(
         UsageError, match=r"recall@20 1: ivfpq misses it on session vectors \(.*; try the other"
     ) as caught:
-        ladder_for(vectors, exact, "ivfpq", 1.0, tmp_path, lambda _: None)
+        ann_index_for(vectors, exact, "ivfpq", 1.0, tmp_path, lambda _: None)
     assert "\n" not in str(caught.value)
     assert list(tmp_path.rglob("*.json")) == []
 
@@ -203,9 +203,9 @@ def test_recall_counts_ties_alike() -> None:
 
 def test_the_exact_index_has_recall_1_on_the_curve() -> None:
     vectors = generated_set(N, d=20)
-    exact = make_index("scan", vectors.catalog, vectors.codes)
+    exact = make_index("native", vectors.catalog, vectors.codes)
     index = build("hnsw", vectors.catalog, 0, lambda _: None).index
-    ladder = LadderIndex(vectors.catalog, index, SearchPlan("hnsw", 64, 2), exact)
+    ladder = AnnIndex(vectors.catalog, index, SearchPlan("hnsw", 64, 2), exact)
     points = trace(vectors, exact, our_peers(ladder, exact, (40, 400)), TINY)
     assert [(point.name, point.effort) for point in points] == [
         ("ladder (hnsw)", 40), ("ladder (hnsw)", 400), ("exact scan", 0),

@@ -52,7 +52,7 @@ def test_quick_writes_the_promised_row_in_the_schema(toy, tmp_path, capsys):
     assert status == 0
     (row,) = rows
     assert (row["bench"], row["case"], row["metric"]) == ("serving", "poisson", "latency_ms")
-    assert (row["params"]["catalog"], row["params"]["rate"], row["params"]["index"]) == (N_ITEMS, 60.0, "scan")
+    assert (row["params"]["catalog"], row["params"]["rate"], row["params"]["index"]) == (N_ITEMS, 60.0, "native")
     assert row["p50"] <= row["p90"] <= row["p95"] <= row["p99"] <= row["p999"]
     assert row["errors"] == 0
     assert row["checked"] >= row["n"] > 60
@@ -217,7 +217,7 @@ def test_a_ladder_is_built_once_and_states_its_recall(tmp_path, monkeypatch):
 def test_the_stacks_are_compared(tmp_path):
     options = ["--apps", "plain", "--servers", "uvicorn", "--items", "500", "--rate", "200", "--rounds", "1"]
     # Long enough that the service's CPU time, which the kernel counts in hundredths of a second, is not none.
-    command = [sys.executable, "-m", "bench.serving_stacks", *options, "--seconds", "1", "--json", tmp_path / "out"]
+    command = [sys.executable, "-m", "bench.serving.stacks", *options, "--seconds", "1", "--json", tmp_path / "out"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0, done.stderr
     assert "plain on uvicorn" in done.stdout

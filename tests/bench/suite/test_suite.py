@@ -75,7 +75,7 @@ def test_a_bench_that_cannot_run_is_skipped_and_the_others_go_on(tmp_path, monke
     fails = Bench("prepare", "misused", ("--rows", "5"))
     broken = Bench("scoring", "its bundle cannot be made", ("{bundle}",))
     monkeypatch.setattr(command, "BENCHES", (absent, fails, broken))
-    monkeypatch.setattr(running, "_SETTINGS", ("--set", "d=-1"))
+    monkeypatch.setattr(running, "_SETTINGS", ("--set", "embedding_dim=-1"))
     monkeypatch.setattr(running, "_LOG", ("--items", "50", "--sessions", "200"))
     assert main(["all", "--quick", "--results", str(tmp_path)]) == 1
     (path,) = tmp_path.glob("*/*.json")

@@ -73,7 +73,7 @@ def test_quick_writes_the_promised_cases_in_the_schema(tmp_path, capsys):
         assert row["n"] == 6
         assert row["floor"] > 0
         if row["case"] == "recommend":
-            assert (row["params"]["encoder"], row["params"]["index"]) == ("native", "scan")
+            assert (row["params"]["encoder"], row["params"]["index"]) == ("native", "native")
         if row["case"] != "train-step":
             assert (row["params"]["batch"], row["params"]["k"], row["params"]["clicks"]) == (1, 20, 10)
             assert row["metric"] == "latency_us"
@@ -99,7 +99,9 @@ def test_the_whole_bench_covers_sizes_and_batches(tmp_path):
     assert {(case, n) for case, n, _ in seen - serving} == others
 
 
-@pytest.mark.parametrize(("encoder", "index"), [("numpy", "exact"), ("eager", "flat")])  # the first test: native, scan
+@pytest.mark.parametrize(
+    ("encoder", "index"), [("numpy", "numpy"), ("torch", "faiss-flat")]
+)  # the first test: native, scan
 @pytest.mark.usefixtures("toy")
 def test_every_encoder_and_index_can_be_measured(tmp_path, encoder, index):
     arguments = ["--quick", "--encoder", encoder, "--index", index, "--json", str(tmp_path / "out.json")]
@@ -190,7 +192,7 @@ def test_generated_workloads_are_seeded_and_clustered(tmp_path):
     assert not np.array_equal(first.serve.items, other.serve.items)
     assert (first.serve.lengths == 10).all()
     near = np.sort(first.bundle.item_vectors[:50] @ first.bundle.item_vectors.T, axis=1)[:, ::-1]
-    # About 45 items share a cluster's centre: the 10 nearest are near, the rest of the catalog is not.
+    # About 45 items share a cluster's center: the 10 nearest are near, the rest of the catalog is not.
     assert near[:, 1:11].mean() > 0.4 > 0.2 > np.abs(near[:, 200:].mean())
 
 

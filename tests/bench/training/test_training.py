@@ -28,7 +28,7 @@ from mtaw_fast.config import Config
 from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.data.item_ids import ItemIds
 from mtaw_fast.data.sessions import Samples, Sessions
-from mtaw_fast.training.step import Stepper
+from mtaw_fast.training.steps.full_step import Stepper
 from tests.bench.schema import check_report
 
 SHAPE = LossShape(rows=24, items=307, d=12)
@@ -98,7 +98,7 @@ def test_the_whole_bench_adds_shapes_and_the_epoch_with_its_floor_and_stages(tmp
     (epoch,) = [row for row in rows if row["case"] == "epoch"]
     assert (epoch["metric"], epoch["baseline"], epoch["n"]) == ("epoch_s", None, 1)
     assert epoch["params"]["samples"] == int((dataset().train.lengths - 1).sum())
-    assert epoch["params"]["batch"] == Config().batch_prefixes
+    assert epoch["params"]["batch"] == Config().optimizer.batch_prefixes
     assert epoch["params"]["backend"] == "reference"
     assert 0 < epoch["floor"] < epoch["p50"]
     assert "exponentials" in epoch["floor_what"]
@@ -253,7 +253,9 @@ def test_a_prepared_loss_runs_on_its_own_inputs(peer: Peer | None, monkeypatch):
 
 
 def test_the_stages_together_are_the_trainer_s_step():
-    bench = EpochBench(dataset(), Config(d=8, dropout=0.0, batch_prefixes=64, loss_backend="reference"), 1)
+    bench = EpochBench(
+        dataset(), Config.of(embedding_dim=8, dropout=0.0, batch_prefixes=64, loss_backend="reference"), 1
+    )
     whole, staged = bench.stepper(bench.config), bench.stepper(bench.config)
     rates = epoch_case._FULL_RATE
     for numbers in bench.batches[:3]:
@@ -278,7 +280,7 @@ def test_small_batches_against_large_ones_over_the_same_share_of_an_epoch(limit,
     (row,) = results(out)
     assert (row["case"], row["baseline"], row["n"]) == ("small-batch", "batch-64", 3)
     assert row["params"]["batch"] == 16
-    steps = [len(EpochBench(dataset(), Config(batch_prefixes=batch), 1).batches) for batch in (16, 64)]
+    steps = [len(EpochBench(dataset(), Config.of(batch_prefixes=batch), 1).batches) for batch in (16, 64)]
     assert row["params"]["steps"] == round(steps[0] / steps[1])
     printed = capsys.readouterr()
     assert "an epoch in batches of 16 takes" in printed.out
@@ -286,7 +288,7 @@ def test_small_batches_against_large_ones_over_the_same_share_of_an_epoch(limit,
 
 
 def test_an_epoch_is_every_sample_once():
-    bench = EpochBench(dataset(), Config(d=8, batch_prefixes=32), 1)
+    bench = EpochBench(dataset(), Config.of(embedding_dim=8, batch_prefixes=32), 1)
     assert sum(len(bench.batch(numbers).targets) for numbers in bench.batches) == bench.samples
     assert sorted(np.concatenate(bench.batches).tolist()) == list(range(len(bench.sessions)))
 

@@ -24,7 +24,7 @@ from mtaw_fast.data.readers.clicks import ClickOptions
 from mtaw_fast.data.readers.partitioned import prepare_in_partitions
 from mtaw_fast.data.stored import read_stored
 from mtaw_fast.errors import DataError, MtawError, UsageError
-from mtaw_fast.storage.tensorfile import write_tensors
+from mtaw_fast.storage.tensor_file import write_tensors
 
 DAY = 86_400_000
 PLAIN = ClickOptions(min_support=2, test_days=3)

@@ -68,7 +68,7 @@ def test_retailrocket_by_hand(tmp_path: Path) -> None:
     assert read("retailrocket", tmp_path).n_train_samples == dataset.n_train_samples
 
 
-def test_retailrocket_neighbouring_visitors_share_a_session_as_in_the_script(tmp_path: Path) -> None:
+def test_retailrocket_neighboring_visitors_share_a_session_as_in_the_script(tmp_path: Path) -> None:
     """Visitor 5's last event and visitor 6's first lie 20 minutes apart, visitor 7's first 31 minutes before that."""
     start = T0 + 2 * DAY
     rows = [*views(start, 5, [10, 20]), *views(start + 21 * MINUTE, 6, [30]), *views(start - 10 * MINUTE, 7, [20] * 3)]
@@ -128,7 +128,7 @@ def dataset15(path: Path, rows: list[tuple[int, int, int]]) -> Path:
 
 
 def session(number: int, items: list[int], last: int) -> list[tuple[int, int, int]]:
-    """Clicks whose times fall towards `last`, since their order in the file is what counts."""
+    """Clicks whose times fall toward `last`, since their order in the file is what counts."""
     return [(number, item, last + (len(items) - 1 - k)) for k, item in enumerate(items)]
 
 

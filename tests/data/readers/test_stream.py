@@ -173,7 +173,7 @@ def test_types_that_all_count_are_kept_by_name(tmp_path: Path) -> None:
 
 
 def test_retailrocket_in_time_order(tmp_path: Path) -> None:
-    """Views alone, cut to seconds; a cart event holds a session together; neighbouring visitors as in `read`."""
+    """Views alone, cut to seconds; a cart event holds a session together; neighboring visitors as in `read`."""
     rows = [*views(T0 + 5, 8, [20, 30]), (T0 + 30 * MINUTE, 8, "addtocart", 30), (T0 + 59 * MINUTE, 8, "view", 10)]
     rows += views(T0 + 30 * MINUTE, 50, [30]) + views(T0 + 200 * MINUTE, 8, [20])
     stream = read_stream(events(tmp_path / "events.csv", rows), {"format": "retailrocket"})

@@ -85,7 +85,7 @@ LAUNCHED: dict[str, set[str]] = {}
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=pytest.mark.slow) if name in LONGER else name for name in RUNS]
 )
-def test_any_order_and_hostile_neighbours_give_the_same_bits(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_any_order_and_hostile_neighbors_give_the_same_bits(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = RUNS[name]()
     with hostile_launches(monkeypatch, seed=len(name)) as launched:
         got = RUNS[name]()

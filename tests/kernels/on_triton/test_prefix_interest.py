@@ -152,7 +152,7 @@ def test_any_shape(lengths: list[int], d: int, ffn_dropout: float, seed: int, de
     expected = run("reference", inputs, lengths, torch.float64, torch.float64, device, **options)
     got = run("triton", inputs, lengths, torch.float32, torch.float32, device, **options)
     for name, a, b in zip(NAMES, got, expected, strict=True):
-        # d = 1 normalises to 0: gradients through it are rounding errors over sqrt(eps of the norm).
+        # d = 1 normalizes to 0: gradients through it are rounding errors over sqrt(eps of the norm).
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4 * max(1.0, sum(lengths) ** 0.5), msg=name)
 
 

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from mtaw_fast.kernels.aw_loss import launchers
 from mtaw_fast.kernels.prefix_interest import fused as fused_interest
-from mtaw_fast.training.group.team import Team
-from mtaw_fast.training.static_step import StaticStep
-from mtaw_fast.training.step import encoder_dtype
+from mtaw_fast.training.group.process_group import ProcessGroup
+from mtaw_fast.training.steps.full_step import encoder_dtype
+from mtaw_fast.training.steps.static_step import StaticStep
 from tests.training.group.worlds import in_threads, shard_stepper
 from tests.training.steps import CPU, batches, new_model, still_config
 
@@ -39,8 +39,8 @@ def test_a_group_takes_them_too(device: torch.device) -> None:
     reference, steps = StaticStep(new_model(plain, CPU), plain, adam_backend="reference"), batches(plain)[:2]
     losses = [reference.step(batch, step / 2) for step, batch in enumerate(steps)]
 
-    def work(team: Team) -> tuple[list[float], Tensor]:
-        stepper = shard_stepper(fused, new_model(plain, CPU), team)
+    def work(process_group: ProcessGroup) -> tuple[list[float], Tensor]:
+        stepper = shard_stepper(fused, new_model(plain, CPU), process_group)
         done = [stepper.step(stepper.stage(batch), step / 2) for step, batch in enumerate(steps)]
         return done, stepper.model.item_embedding.detach().cpu()
 
@@ -75,4 +75,4 @@ def test_kernels_run_in_the_dtype_that_the_config_trains_in(
     assert launched == [("encoder", torch.bfloat16), ("loss", torch.bfloat16), ("loss", torch.bfloat16)]
     items = new_model(config, device).item_embedding
     assert encoder_dtype(config, items) == torch.bfloat16
-    assert encoder_dtype(replace(config, compute_dtype="float32"), items) == torch.float32
+    assert encoder_dtype(config.replace(compute_dtype="float32"), items) == torch.float32

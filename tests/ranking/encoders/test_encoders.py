@@ -15,7 +15,7 @@ from mtaw_fast.bundle import Bundle
 from mtaw_fast.config import Config
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import DataError, MissingPackageError, UsageError
-from mtaw_fast.install_command import install_command
+from mtaw_fast.errors.install_command import install_command
 from mtaw_fast.model.parameters import parameter_shapes
 from mtaw_fast.model.recent_clicks import RECENT_CLICKS
 from mtaw_fast.ranking.encoders import ENCODERS, Encoder, make_encoder
@@ -25,7 +25,7 @@ from tests.random_bundle import bundle_parts, save_parts, save_random
 def formulas(clicks: np.ndarray, weights: dict[str, np.ndarray], config: Config) -> np.ndarray:
     """o_m / |o_m| float64[d] of one session, straight from the paper's formulas."""
     w = {name: array.astype(np.float64) for name, array in weights.items()}
-    d = config.d
+    d = config.model.embedding_dim
 
     def linear(name: str, v: np.ndarray) -> np.ndarray:
         return np.array([sum(w[f"{name}_weight"][o] * v) for o in range(d)]) + w[f"{name}_bias"]
@@ -36,8 +36,8 @@ def formulas(clicks: np.ndarray, weights: dict[str, np.ndarray], config: Config)
         return sum(power / sum(powers) * key for power, key in zip(powers, keys, strict=True))
 
     x = [
-        w["item_embedding"][i] + w["position_embedding"][min(t, config.positions - 1)]
-        for t, i in enumerate(clicks[-config.max_len :])
+        w["item_embedding"][i] + w["position_embedding"][min(t, config.model.max_positions - 1)]
+        for t, i in enumerate(clicks[-config.model.max_session_length :])
     ]
     interests = []
     for t in range(len(x)):
@@ -46,19 +46,19 @@ def formulas(clicks: np.ndarray, weights: dict[str, np.ndarray], config: Config)
         spread = math.sqrt(sum((v - v.mean()) ** 2) / d + 1e-5)
         interests.append((v - v.mean()) / spread * w["norm_weight"] + w["norm_bias"])
     o = attend(np.maximum(linear("iel_query", interests[-1]), 0), interests)
-    if config.recent == 0:
+    if config.model.recent_weight == 0:
         return o / math.sqrt(sum(o * o))
-    late = clicks[-config.max_len :][-RECENT_CLICKS:][::-1]
-    shares = [config.recent_decay**k for k in range(len(late))]
+    late = clicks[-config.model.max_session_length :][-RECENT_CLICKS:][::-1]
+    shares = [config.model.recent_decay**k for k in range(len(late))]
     for click, share in zip(late, shares, strict=True):
         row = w["item_embedding"][click]
         length = math.sqrt(sum(row * row))
-        o = o + config.recent * math.sqrt(d) * share / sum(shares) * (row / length if length else row)
+        o = o + config.model.recent_weight * math.sqrt(d) * share / sum(shares) * (row / length if length else row)
     length = math.sqrt(sum(o * o))
     return o / length if length else o
 
 
-NEEDS = {"eager": (("torch", "train"),), "onnx": (("torch", "train"), ("onnx", "train"), ("onnxruntime", "cpu"))}
+NEEDS = {"torch": (("torch", "train"),), "onnx": (("torch", "train"), ("onnx", "train"), ("onnxruntime", "cpu"))}
 ALL = [*ENCODERS, "onnx"]
 
 
@@ -79,7 +79,7 @@ RECENT = {"recent": 1.5, "recent_decay": 0.8}
 
 @pytest.fixture(scope="module", params=[{"max_len": 9}, {"max_len": 9, **RECENT}, {"max_len": 20, **RECENT}], ids=str)
 def bundle(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    return save_random(tmp_path_factory.mktemp("encoders") / "bundle", d=10, positions=6, **request.param)
+    return save_random(tmp_path_factory.mktemp("encoders") / "bundle", d=10, max_positions=6, **request.param)
 
 
 def sessions_of(lengths: list[int], n_items: int, seed: int = 0) -> Sessions:
@@ -109,7 +109,7 @@ class TestEveryEncoder:
 
     def test_only_the_last_clicks_count(self, encoder: Encoder, bundle: Bundle) -> None:
         sessions = sessions_of([30, 9], bundle.n_items)
-        cut = sessions.keep_last(bundle.config.max_len)
+        cut = sessions.keep_last(bundle.config.model.max_session_length)
         assert encoder.encode(sessions).tobytes() == encoder.encode(cut).tobytes()
 
     def test_a_vector_does_not_depend_on_the_batch(self, encoder: Encoder, bundle: Bundle) -> None:
@@ -155,7 +155,10 @@ def test_the_model_has_the_arrays_of_the_bundle() -> None:
     pytest.importorskip("torch", reason="PyTorch is not installed: pip install 'mtaw-fast[train]'")
     from mtaw_fast.model.mtaw import MTAW
 
-    for config in (Config(d=6, positions=4), Config(d=6, positions=4, recent=1.0)):
+    for config in (
+        Config.of(embedding_dim=6, max_positions=4),
+        Config.of(embedding_dim=6, max_positions=4, recent_weight=1.0),
+    ):
         state = {name: tuple(tensor.shape) for name, tensor in MTAW(config, 11).state_dict().items()}
         assert state == parameter_shapes(config, 11)
 
@@ -170,4 +173,4 @@ def test_choice_of_encoder(bundle: Bundle, monkeypatch: pytest.MonkeyPatch, capl
     assert [record.getMessage() for record in caplog.records] == ["encoder: native (auto)"]
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(MissingPackageError, match=re.escape(install_command("train"))):
-        make_encoder("eager", bundle)
+        make_encoder("torch", bundle)

@@ -17,7 +17,7 @@ import pytest
 from mtaw_fast.bundle import Bundle
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import BundleError, DataError, MissingPackageError, MtawError, UsageError
-from mtaw_fast.install_command import install_command
+from mtaw_fast.errors.install_command import install_command
 from mtaw_fast.ranking.encoders import NumpyEncoder, make_encoder
 from mtaw_fast.storage.files import sha256_of
 from tests.random_bundle import bundle_parts, edit_manifest, save_parts, save_random
@@ -39,7 +39,7 @@ N, D = 200, 12
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     folder = tmp_path_factory.mktemp("onnx") / "bundle"
-    save_random(folder, n_items=N, d=D, max_len=30)
+    save_random(folder, n_items=N, d=D, max_session_length=30)
     export_onnx(folder, ["float32"])
     return Bundle.load(folder)
 
@@ -67,13 +67,13 @@ def test_read_only_and_mapped_clicks(bundle: Bundle, tmp_path: Path) -> None:
 def test_enlarged(bundle: Bundle) -> None:
     added = np.random.default_rng(1).standard_normal((3, D)).astype(np.float32)
     encoder, sessions = make_encoder("onnx", bundle), drawn(40, N + 3)
-    larger = encoder.enlarged(added)
-    expected = NumpyEncoder(bundle.config, bundle.weights).enlarged(added).encode(sessions)
+    larger = encoder.extended(added)
+    expected = NumpyEncoder(bundle.config, bundle.weights).extended(added).encode(sessions)
     np.testing.assert_allclose(larger.encode(sessions), expected, rtol=0, atol=2e-6)
-    # What needs none of the added items keeps its bits, and so does the encoder that was enlarged.
+    # What needs none of the added items keeps its bits, and so does the encoder that was extended.
     old = drawn(40)
     assert larger.encode(old).tobytes() == encoder.encode(old).tobytes()
-    assert larger.enlarged(added[:1]).encode(old).tobytes() == encoder.encode(old).tobytes()
+    assert larger.extended(added[:1]).encode(old).tobytes() == encoder.encode(old).tobytes()
 
 
 def test_a_bundle_without_graphs(tmp_path: Path) -> None:
@@ -97,7 +97,7 @@ def test_a_file_that_is_no_graph(bundle: Bundle, tmp_path: Path, data: bytes) ->
 
 
 def test_the_graph_of_another_model(bundle: Bundle, tmp_path: Path) -> None:
-    other = save_parts(tmp_path / "bundle", **bundle_parts(n_items=N, d=D, max_len=30, seed=9))
+    other = save_parts(tmp_path / "bundle", **bundle_parts(n_items=N, d=D, max_session_length=30, seed=9))
     graph = bundle.file("encoder")
     assert graph is not None
     (other.folder / graph.name).write_bytes(graph.read_bytes())
@@ -126,7 +126,7 @@ class Runs:
 def wide(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """At a training's width, where matrix products take more than one register."""
     folder = tmp_path_factory.mktemp("onnx-wide") / "bundle"
-    save_random(folder, n_items=N, d=100, max_len=60)
+    save_random(folder, n_items=N, d=100, max_session_length=60)
     export_onnx(folder, ["float32"], part="encoder")
     return Bundle.load(folder)
 
@@ -134,7 +134,7 @@ def wide(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 @pytest.mark.parametrize("d", [16, 32, 100])
 def test_a_batch_has_the_bits_of_single_runs(tmp_path: Path, d: int) -> None:
     """Many sessions of one length among them: a run of 64 at d = 32 would sum in another order than one alone."""
-    save_random(tmp_path / "bundle", n_items=N, d=d, max_len=60)
+    save_random(tmp_path / "bundle", n_items=N, d=d, max_session_length=60)
     export_onnx(tmp_path / "bundle", ["float32"], part="encoder")
     encoder = make_encoder("onnx", Bundle.load(tmp_path / "bundle"))
     rng = np.random.default_rng(2)
@@ -145,7 +145,7 @@ def test_a_batch_has_the_bits_of_single_runs(tmp_path: Path, d: int) -> None:
 
 def test_added_items_in_a_batch(wide: Bundle) -> None:
     rng = np.random.default_rng(3)
-    encoder = make_encoder("onnx", wide).enlarged(rng.standard_normal((5, 100)).astype(np.float32))
+    encoder = make_encoder("onnx", wide).extended(rng.standard_normal((5, 100)).astype(np.float32))
     sessions = drawn(80, N + 5)
     alone = np.concatenate([encoder.encode(sessions.slice(b, b + 1)) for b in range(len(sessions))])
     assert encoder.encode(sessions).tobytes() == alone.tobytes()
@@ -159,7 +159,7 @@ def test_on_a_gpu_a_batch_is_one_padded_run(wide: Bundle, added: int) -> None:
     padded = OnnxEncoder("onnx-cuda:1", runs, wide.config, wide.weights["item_embedding"])
     if added:
         rows = np.random.default_rng(5).standard_normal((added, 100)).astype(np.float32)
-        alone, padded = alone.enlarged(rows), padded.enlarged(rows)
+        alone, padded = alone.extended(rows), padded.extended(rows)
     sessions = drawn(200, N + added)
     assert padded.name == "onnx-cuda:1"
     np.testing.assert_allclose(padded.encode(sessions), alone.encode(sessions), rtol=0, atol=2e-6)

@@ -18,16 +18,17 @@ import pytest
 
 from mtaw_fast.data.filters import Filter
 from mtaw_fast.errors import MtawError, UsageError
-from mtaw_fast.model.item_vectors import normalised
+from mtaw_fast.model.item_vectors import normalized
 from mtaw_fast.ranking import retrieval
-from mtaw_fast.ranking.retrieval import ExactIndex, make_index
+from mtaw_fast.ranking.retrieval import NumpyIndex, make_index
 from mtaw_fast.recommender import Recommender
 from tests.random_bundle import save_random
 from tests.ranking.gpu_refusals import NO_GPUS, invalid_device, out_of_memory
 
 faiss = pytest.importorskip("faiss", reason="FAISS is not installed: pip install 'mtaw-fast[cpu]'")
 
-from mtaw_fast.ranking.retrieval import gpu, gpu_device  # noqa: E402
+from mtaw_fast.ranking.retrieval import faiss_gpu as gpu
+from mtaw_fast.ranking.retrieval import gpu_memory as gpu_device  # noqa: E402
 
 N, D = 4000, 21
 GB = 10**9
@@ -35,12 +36,12 @@ GB = 10**9
 
 @cache
 def catalog() -> np.ndarray:
-    return normalised(np.random.default_rng(0).standard_normal((N, D)).astype(np.float32))
+    return normalized(np.random.default_rng(0).standard_normal((N, D)).astype(np.float32))
 
 
 @cache
 def queries() -> np.ndarray:
-    return normalised(np.random.default_rng(1).standard_normal((40, D)).astype(np.float32))
+    return normalized(np.random.default_rng(1).standard_normal((40, D)).astype(np.float32))
 
 
 def same(one: tuple[np.ndarray, ...], other: tuple[np.ndarray, ...]) -> bool:
@@ -110,9 +111,9 @@ def card(monkeypatch: pytest.MonkeyPatch) -> Card:
 
 @pytest.mark.parametrize("k", [1, 20, 21, 300, 2036, 2037, N + 3])
 def test_equals_the_exact_index(card: Card, k: int) -> None:
-    index = make_index("gpu", catalog())
-    exact = ExactIndex(catalog())
-    assert index.name == "gpu"
+    index = make_index("faiss-gpu", catalog())
+    exact = NumpyIndex(catalog())
+    assert index.name == "faiss-gpu"
     assert same(index.search(queries(), k, scale=16.0), exact.search(queries(), k, scale=16.0))
     assert bool(card.calls) == (k <= 2036)
     mask = Filter(np.random.default_rng(4).random(N) < 0.3)
@@ -123,11 +124,11 @@ def test_equals_the_exact_index(card: Card, k: int) -> None:
 def test_small_catalogs_and_more_ties_than_it_fetches(card: Card) -> None:
     rows = np.repeat(catalog()[:3], 50, axis=0)
     for items in (rows, rows[:7], rows[:1]):
-        assert same(make_index("gpu", items).search(rows[:2], 10), ExactIndex(items).search(rows[:2], 10))
+        assert same(make_index("faiss-gpu", items).search(rows[:2], 10), NumpyIndex(items).search(rows[:2], 10))
 
 
 def test_threads_share_calls_and_no_answer_depends_on_it(card: Card) -> None:
-    index, exact = make_index("gpu", catalog()), ExactIndex(catalog())
+    index, exact = make_index("faiss-gpu", catalog()), NumpyIndex(catalog())
     expected = {k: exact.search(queries(), k) for k in (5, 20, 40)}
 
     def one(number: int) -> bool:
@@ -140,7 +141,7 @@ def test_threads_share_calls_and_no_answer_depends_on_it(card: Card) -> None:
 
 
 def test_what_it_asks_of_the_device(card: Card, monkeypatch: pytest.MonkeyPatch) -> None:
-    make_index("gpu:1", catalog())
+    make_index("faiss-gpu:1", catalog())
     assert card.asked == {"temporary": 256 << 20, "pinned": 0, "device": 1, "use_cuvs": False}
     monkeypatch.setenv("MTAW_GPU_TEMP_MIB", "16")
     index = make_index("gpu:0", catalog())
@@ -148,7 +149,7 @@ def test_what_it_asks_of_the_device(card: Card, monkeypatch: pytest.MonkeyPatch)
     for wrong in ("", "x", "-5", "15", "1537", "1e3"):
         monkeypatch.setenv("MTAW_GPU_TEMP_MIB", wrong)
         with pytest.raises(UsageError, match=f"MTAW_GPU_TEMP_MIB is '{wrong}'; give MiB between 16 and 1536"):
-            make_index("gpu", catalog())
+            make_index("faiss-gpu", catalog())
 
 
 def test_a_call_is_as_large_as_its_temporary_memory(card: Card, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -162,8 +163,8 @@ def test_a_call_is_as_large_as_its_temporary_memory(card: Card, monkeypatch: pyt
         products = 2 * 4 * min(n_items, 1 << 18)
         assert rows * (products + 2 * 12 * 2048 * tiles + 12 * 2048 + 400) <= 256 << 20
     monkeypatch.setattr(gpu, "queries_a_call", lambda *_: 16)
-    index = make_index("gpu", catalog())
-    assert same(index.search(queries(), 20), ExactIndex(catalog()).search(queries(), 20))
+    index = make_index("faiss-gpu", catalog())
+    assert same(index.search(queries(), 20), NumpyIndex(catalog()).search(queries(), 20))
     assert card.calls == [16, 16, 8]
 
 
@@ -172,10 +173,10 @@ def test_refusals_of_a_device(card: Card) -> None:
         make_index("gpu:2", catalog())
     assert str(caught.value) == "index 'gpu:2': there is no GPU 2, FAISS sees GPUs 0 to 1; choose one of them"
     card.gpus = 1
-    with pytest.raises(UsageError, match="'gpu:1': there is no GPU 1, FAISS sees only GPU 0; choose one of them"):
-        make_index("gpu:1", catalog())
+    with pytest.raises(UsageError, match="'faiss-gpu:1': there is no GPU 1, FAISS sees only GPU 0; choose one of them"):
+        make_index("faiss-gpu:1", catalog())
     card.gpus = NO_GPUS
-    for name in ("gpu", "gpu:1"):
+    for name in ("faiss-gpu", "faiss-gpu:1"):
         with pytest.raises(UsageError, match=rf"index '{name}': FAISS sees no GPU; install 'mtaw-fast\[gpu\]' where"):
             make_index(name, catalog())
     for name in ("gpu:", "gpu:x", "gpu:-1", "gpu:1:2", "gpu1", "cuda:0", "gpu:1\n"):
@@ -187,41 +188,41 @@ def test_a_device_that_faiss_cannot_use(card: Card, monkeypatch: pytest.MonkeyPa
     """FAISS's own refusal of a device, should it count one that is gone when the index is made."""
     monkeypatch.setattr(gpu, "device_of", lambda _: 2)
     with pytest.raises(UsageError) as caught:
-        make_index("gpu", catalog())
-    assert str(caught.value) == "index 'gpu': FAISS cannot use GPU 2 (Invalid GPU device 2); take index 'scan'"
+        make_index("faiss-gpu", catalog())
+    assert str(caught.value) == "index 'faiss-gpu': FAISS cannot use GPU 2 (Invalid GPU device 2); take index 'native'"
 
 
 def test_too_little_memory(card: Card) -> None:
     card.memory = (3 * 10**8, 16 * GB)
     with pytest.raises(gpu_device.TooLittleMemoryError) as caught:
-        make_index("gpu:1", catalog())
+        make_index("faiss-gpu:1", catalog())
     assert str(caught.value) == (
-        "index 'gpu:1': 4,000 items need 0.4 GB on GPU 1 and 0.3 of 16.0 GB are free; free some, name another GPU, or "
-        "take index 'scan'"
+        "index 'faiss-gpu:1': 4,000 items need 0.4 GB on GPU 1 and 0.3 of 16.0 GB are free; free some, name another GPU, or "
+        "take index 'native'"
     )
     assert card.asked == {}  # nothing was allocated
     # What was free is gone when it is taken, or CUDA's runtime does not tell.
     for card.memory, free in (((60 * GB, 80 * GB), "60.0 of 80.0 GB are free"), (None, "less is free")):
         card.add_error = out_of_memory(4 * N * D)
         with pytest.raises(gpu_device.TooLittleMemoryError, match=f"0.4 GB on GPU 0 and {free}; free some"):
-            make_index("gpu", catalog())
+            make_index("faiss-gpu", catalog())
 
 
 def test_auto(card: Card, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    assert make_index("auto", catalog()).name == "scan"
+    assert make_index("auto", catalog()).name == "native"
     monkeypatch.setattr(retrieval, "EXACT_ITEMS", N - 1)
-    assert make_index("auto", catalog()).name == "gpu"
+    assert make_index("auto", catalog()).name == "faiss-gpu"
     caplog.set_level(logging.WARNING, logger="mtaw_fast")
     card.memory = (3 * 10**8, 16 * GB)
-    assert make_index("auto", catalog()).name == "scan"
+    assert make_index("auto", catalog()).name == "native"
     (line,) = [record.getMessage() for record in caplog.records]
     assert line.startswith(
-        "index: auto goes on without the GPU: index 'gpu': 4,000 items need 0.4 GB on GPU 0 and 0.3 of 16.0 GB are free"
+        "index: auto goes on without the GPU: index 'faiss-gpu': 4,000 items need 0.4 GB on GPU 0 and 0.3 of 16.0 GB are free"
     )
     assert "\n" not in line
     caplog.clear()
     card.gpus = NO_GPUS
-    assert make_index("auto", catalog()).name == "scan"
+    assert make_index("auto", catalog()).name == "native"
     assert caplog.records == []
 
 
@@ -234,24 +235,24 @@ def test_auto_tells_a_slip_in_the_setting(card: Card, monkeypatch: pytest.Monkey
 
 
 def test_a_gpu_that_fails_while_it_is_searched(card: Card) -> None:
-    index = make_index("gpu", catalog())
+    index = make_index("faiss-gpu", catalog())
     card.search_error = out_of_memory(1 << 30)
     with pytest.raises(MtawError) as caught:
         index.search(queries(), 20)
     assert str(caught.value) == (
-        "index 'gpu': the GPU failed (StandardGpuResources: alloc fail type FlatData dev 0 space Device stream "
+        "index 'faiss-gpu': the GPU failed (StandardGpuResources: alloc fail type FlatData dev 0 space Device stream "
         "0x55d5a8e6f2a0 size 1073741824 bytes (cudaMalloc error out of memory [2])); see what else runs on it, and "
         "load again"
     )
     card.search_error = ""
-    assert same(index.search(queries(), 20), ExactIndex(catalog()).search(queries(), 20))
+    assert same(index.search(queries(), 20), NumpyIndex(catalog()).search(queries(), 20))
 
 
 def test_a_forked_process_is_told(card: Card, monkeypatch: pytest.MonkeyPatch) -> None:
-    index = make_index("gpu", catalog())
+    index = make_index("faiss-gpu", catalog())
     process = os.getpid()
     monkeypatch.setattr(os, "getpid", lambda: process + 1)
-    with pytest.raises(UsageError, match="index 'gpu' was loaded before this process was forked; load it in the"):
+    with pytest.raises(UsageError, match="index 'faiss-gpu' was loaded before this process was forked; load it in the"):
         index.search(queries(), 20)
 
 
@@ -284,9 +285,9 @@ def test_memory_that_cuda_tells(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_recommender_names_its_device(card: Card, tmp_path: Path) -> None:
     save_random(tmp_path / "bundle", n_items=60, d=8)
-    recommender = Recommender.load(tmp_path / "bundle", index="gpu:1")
-    assert (recommender.index.name, card.asked["device"]) == ("gpu:1", 1)
-    assert recommender.__reduce__()[1][2] == "gpu:1"  # a copy is loaded onto the same device
-    plain = Recommender.load(tmp_path / "bundle", index="scan")
+    recommender = Recommender.load(tmp_path / "bundle", index="faiss-gpu:1")
+    assert (recommender.index.name, card.asked["device"]) == ("faiss-gpu:1", 1)
+    assert recommender.__reduce__()[1][2] == "faiss-gpu:1"  # a copy is loaded onto the same device
+    plain = Recommender.load(tmp_path / "bundle", index="native")
     session = plain.recommend([], k=3).items
     assert recommender.recommend(session, k=9).items == plain.recommend(session, k=9).items

@@ -16,16 +16,16 @@ import pytest
 from mtaw_fast.data.filters import Filter
 from mtaw_fast.errors import BundleError, UsageError
 from mtaw_fast.kernels.native import reference
-from mtaw_fast.model.item_vectors import normalised
+from mtaw_fast.model.item_vectors import normalized
 from mtaw_fast.ranking import retrieval
-from mtaw_fast.ranking.retrieval import ExactIndex, LadderFile, for_items, make_index
-from mtaw_fast.ranking.retrieval.enlarged import EnlargedIndex
-from mtaw_fast.ranking.retrieval.plan import KINDS, Recall, SearchPlan, SearchPlans, index_entry, read_entry
+from mtaw_fast.ranking.retrieval import AnnFile, NumpyIndex, for_items, make_index
+from mtaw_fast.ranking.retrieval.ann_plan import KINDS, Recall, SearchPlan, SearchPlans, index_entry, read_entry
+from mtaw_fast.ranking.retrieval.segmented_index import SegmentedIndex
 
 faiss = pytest.importorskip("faiss", reason="FAISS is not installed: pip install 'mtaw-fast[cpu]'")
 
 from mtaw_fast.export.faiss_build import build, write_index  # noqa: E402
-from mtaw_fast.ranking.retrieval.ladder import LARGEST_K, LEAST_SHARE, LadderIndex  # noqa: E402
+from mtaw_fast.ranking.retrieval.ann_index import LARGEST_K, LEAST_SHARE, AnnIndex  # noqa: E402
 
 N, D = 4000, 21
 RECALL = Recall(0.99, 0.995, 0.996, 0.98, 1000, "a test")
@@ -40,14 +40,14 @@ def catalog() -> np.ndarray:
     rows = rng.standard_normal((80, D))[rng.integers(0, 80, N)] + 0.5 * rng.standard_normal((N, D))
     rows[1000:1100] = rows[900:1000]
     rows[7] = 0
-    return normalised(rows.astype(np.float32))
+    return normalized(rows.astype(np.float32))
 
 
 @cache
 def queries() -> np.ndarray:
     rng = np.random.default_rng(1)
     near = catalog()[rng.integers(0, N, 40)] + 0.1 * rng.standard_normal((40, D)).astype(np.float32)
-    return np.concatenate([normalised(near.astype(np.float32)), np.zeros((1, D), np.float32)])
+    return np.concatenate([normalized(near.astype(np.float32)), np.zeros((1, D), np.float32)])
 
 
 @cache
@@ -55,8 +55,8 @@ def approximate(kind: str) -> Any:
     return build(kind, catalog(), 0, lambda _: None).index
 
 
-def ladder(kind: str, plan: SearchPlan | None = None) -> LadderIndex:
-    return LadderIndex(catalog(), approximate(kind), plan or PLANS[kind], ExactIndex(catalog()))
+def ladder(kind: str, plan: SearchPlan | None = None) -> AnnIndex:
+    return AnnIndex(catalog(), approximate(kind), plan or PLANS[kind], NumpyIndex(catalog()))
 
 
 def same(one: tuple[np.ndarray, ...], other: tuple[np.ndarray, ...]) -> bool:
@@ -76,7 +76,7 @@ class TestLadder:
         assert (found[0].shape, found[0].dtype, found[1].dtype) == ((41, k), np.int32, np.float32)
         assert (found[0] >= 0).all()
         check_scores(found, k)
-        truth = ExactIndex(catalog()).search(queries(), k, scale=16.0)[1]
+        truth = NumpyIndex(catalog()).search(queries(), k, scale=16.0)[1]
         assert (found[1] >= truth[:, -1:]).mean() > 0.95
 
     def test_equals_the_exact_index_where_it_looks_at_everything(self, kind: str) -> None:
@@ -84,7 +84,7 @@ class TestLadder:
         rows = queries()[:6]
         # HNSW is a graph: items that no link leads to stay unseen at any effort, so near ties may be missing.
         found = ladder(kind, everything).search(rows, 20, scale=16.0)
-        expected = ExactIndex(catalog()).search(rows, 20, scale=16.0)
+        expected = NumpyIndex(catalog()).search(rows, 20, scale=16.0)
         if kind == "ivfpq":
             assert same(found, expected)
         else:
@@ -101,7 +101,7 @@ class TestLadder:
         assert (found[0][:, count:] == -1).all()
         assert (found[1][:, count:] == -np.inf).all()
         check_scores(found, k)
-        truth = ExactIndex(catalog()).search(queries(), k, allowed, scale=16.0)
+        truth = NumpyIndex(catalog()).search(queries(), k, allowed, scale=16.0)
         if share * LEAST_SHARE < 1:
             assert same(found, truth)
         elif count:
@@ -120,7 +120,7 @@ class TestLadder:
         for k in (LARGEST_K + 1, N + 5):
             assert same(
                 ladder(kind).search(queries()[:3], k, scale=16.0),
-                ExactIndex(catalog()).search(queries()[:3], k, scale=16.0),
+                NumpyIndex(catalog()).search(queries()[:3], k, scale=16.0),
             )
 
     def test_an_answer_does_not_depend_on_its_batch_or_its_thread(self, kind: str) -> None:
@@ -167,39 +167,39 @@ class TestLadder:
             faiss.omp_set_num_threads(before)
 
     def test_the_mapped_file_gives_the_same_answers(self, kind: str, tmp_path: Path) -> None:
-        index = make_index("ladder", catalog(), None, ladder_file(tmp_path, kind))
-        assert isinstance(index, LadderIndex)
-        assert (index.name, index.plan, index.recall) == ("ladder", PLANS[kind], RECALL)
-        assert (index.for_items().name, index.for_items().plan) == ("ladder", BOTH[kind].items)
+        index = make_index("ann", catalog(), None, ladder_file(tmp_path, kind))
+        assert isinstance(index, AnnIndex)
+        assert (index.name, index.plan, index.recall) == ("ann", PLANS[kind], RECALL)
+        assert (index.for_items().name, index.for_items().plan) == ("ann", BOTH[kind].items)
         assert same(index.search(queries(), 20, scale=16.0), ladder(kind).search(queries(), 20, scale=16.0))
 
     def test_a_file_of_something_else_is_refused(self, kind: str, tmp_path: Path) -> None:
         mend = "export the index anew"
         file = ladder_file(tmp_path, kind)
         with pytest.raises(BundleError, match=rf"over 4000 x 21 values, the bundle needs .* over 3999 x 21; {mend}"):
-            make_index("ladder", catalog()[:-1], None, file)
-        other = LadderFile(file.path, index_entry(BOTH["hnsw" if kind == "ivfpq" else "ivfpq"], RECALL, {}))
+            make_index("ann", catalog()[:-1], None, file)
+        other = AnnFile(file.path, index_entry(BOTH["hnsw" if kind == "ivfpq" else "ivfpq"], RECALL, {}))
         with pytest.raises(BundleError, match=mend):
-            make_index("ladder", catalog(), None, other)
+            make_index("ann", catalog(), None, other)
         file.path.write_bytes(file.path.read_bytes()[:5000])
         with pytest.raises(BundleError, match=rf"not an index that FAISS .* reads .*{mend}"):
-            make_index("ladder", catalog(), None, file)
+            make_index("ann", catalog(), None, file)
         file.path.write_bytes(b"")
         with pytest.raises(BundleError, match=mend):
-            make_index("ladder", catalog(), None, file)
+            make_index("ann", catalog(), None, file)
 
 
 class TestForItems:
     """Sessions read one list alone here, items read all: what each search finds tells the plans apart."""
 
-    def two_plans(self) -> LadderIndex:
+    def two_plans(self) -> AnnIndex:
         everything = SearchPlan("ivfpq", approximate("ivfpq").nlist, N // 20)
         index = approximate("ivfpq")
-        return LadderIndex(catalog(), index, SearchPlan("ivfpq", 1, 1), ExactIndex(catalog()), None, everything)
+        return AnnIndex(catalog(), index, SearchPlan("ivfpq", 1, 1), NumpyIndex(catalog()), None, everything)
 
     def test_a_ladder_has_another_plan_for_items(self) -> None:
         index, rows = self.two_plans(), queries()[:6]
-        truth = ExactIndex(catalog()).search(rows, 20)
+        truth = NumpyIndex(catalog()).search(rows, 20)
         assert same(for_items(index).search(rows, 20), truth)
         assert not same(index.search(rows, 20), truth)
         assert same(index.search(rows, 20), ladder("ivfpq", SearchPlan("ivfpq", 1, 1)).search(rows, 20))
@@ -209,8 +209,8 @@ class TestForItems:
         rng = np.random.default_rng(5)
         gone = rng.random(N + 3) < 0.2
         added = queries()[:3]
-        base, whole = self.two_plans(), ExactIndex(np.concatenate([catalog(), added]))
-        index, rows = EnlargedIndex(base, N, added, gone), queries()[:6]
+        base, whole = self.two_plans(), NumpyIndex(np.concatenate([catalog(), added]))
+        index, rows = SegmentedIndex(base, N, added, gone), queries()[:6]
         for mask in (~gone, ~gone & (rng.random(N + 3) < 0.5)):
             allowed = Filter(mask)
             truth = whole.search(rows, 20, allowed)
@@ -220,15 +220,15 @@ class TestForItems:
         assert same(for_items(index).search(rows, 20), whole.search(rows, 20, Filter(~gone)))
 
     def test_other_indexes_search_by_all_vectors_alike(self) -> None:
-        exact = ExactIndex(catalog())
+        exact = NumpyIndex(catalog())
         added, gone = queries()[:1], np.zeros(N + 1, dtype=bool)
-        for index in (exact, ladder("ivfpq"), EnlargedIndex(exact, N, added, gone)):
+        for index in (exact, ladder("ivfpq"), SegmentedIndex(exact, N, added, gone)):
             assert for_items(index) is index
 
 
-def ladder_file(folder: Path, kind: str) -> LadderFile:
+def ladder_file(folder: Path, kind: str) -> AnnFile:
     write_index(folder / "index.faiss", approximate(kind))
-    return LadderFile(folder / "index.faiss", index_entry(BOTH[kind], RECALL, {}))
+    return AnnFile(folder / "index.faiss", index_entry(BOTH[kind], RECALL, {}))
 
 
 def test_a_selective_filter_widens_the_search() -> None:
@@ -242,7 +242,7 @@ def test_a_selective_filter_widens_the_search() -> None:
     "change",
     [
         lambda entry: entry.clear(),
-        lambda entry: entry.update(kind="flat"),
+        lambda entry: entry.update(kind="faiss-flat"),
         lambda entry: entry.update(kind="hnsw"),
         lambda entry: entry.update(search=None),
         lambda entry: entry["search"].update(nprobe="8"),
@@ -273,8 +273,8 @@ def test_an_entry_of_one_plan_has_it_for_both(tmp_path: Path) -> None:
     file = ladder_file(tmp_path, "hnsw")
     entry = {name: value for name, value in file.entry.items() if name != "search_items"}
     assert read_entry("here", entry) == (SearchPlans(PLANS["hnsw"], PLANS["hnsw"]), RECALL)
-    index = make_index("ladder", catalog(), None, LadderFile(file.path, entry))
-    assert isinstance(index, LadderIndex)
+    index = make_index("ann", catalog(), None, AnnFile(file.path, entry))
+    assert isinstance(index, AnnIndex)
     assert (index.plan, index.recall) == (PLANS["hnsw"], RECALL)
     assert for_items(index) is index
 
@@ -283,15 +283,15 @@ def test_auto_takes_the_ladder_above_the_threshold(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     file = ladder_file(tmp_path, "ivfpq")
-    assert make_index("auto", catalog(), None, file).name == "scan"
+    assert make_index("auto", catalog(), None, file).name == "native"
     monkeypatch.setattr(retrieval, "EXACT_ITEMS", N - 1)
-    assert make_index("auto", catalog()).name == "scan"
+    assert make_index("auto", catalog()).name == "native"
     with caplog.at_level(logging.INFO, logger="mtaw_fast"):
-        assert make_index("auto", catalog(), None, file).name == "ladder"
+        assert make_index("auto", catalog(), None, file).name == "ann"
     assert "index: ladder (auto)" in caplog.text
     with pytest.raises(UsageError, match="the bundle has no index; add one with 'mtaw-fast export"):
-        make_index("ladder", catalog())
+        make_index("ann", catalog())
     monkeypatch.setitem(sys.modules, "faiss", None)
     caplog.clear()
-    assert make_index("auto", catalog(), None, file).name == "scan"
+    assert make_index("auto", catalog(), None, file).name == "native"
     assert "needs FAISS, which is not installed" in caplog.text

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mtaw_fast.data.filters import Filter
-from mtaw_fast.ranking.retrieval import ExactIndex, ScanIndex
+from mtaw_fast.ranking.retrieval import NativeIndex, NumpyIndex
 from mtaw_fast.ranking.retrieval.merging import Found, merged, ranges
 from tests.ranking.retrieval.test_retrieval import brute_force
 
@@ -24,7 +24,7 @@ def found_in_parts(
     for place, (begin, end) in enumerate(itertools.pairwise(edges)):
         rows = catalog[begin:end]
         allowed = None if mask is None else Filter(mask[begin:end])
-        index = ExactIndex(rows) if place % 2 and end > begin else ScanIndex(np.ascontiguousarray(rows))
+        index = NumpyIndex(rows) if place % 2 and end > begin else NativeIndex(np.ascontiguousarray(rows))
         parts.append((begin, index.search(queries, k, allowed, scale=scale)))
     return parts
 

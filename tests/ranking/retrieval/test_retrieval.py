@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 
 from mtaw_fast.data.filters import Filter
 from mtaw_fast.errors import BundleError, MissingPackageError, UsageError
-from mtaw_fast.install_command import install_command
+from mtaw_fast.errors.install_command import install_command
 from mtaw_fast.kernels.native import reference
-from mtaw_fast.kernels.native.scan import quantise
-from mtaw_fast.model.item_vectors import normalised
-from mtaw_fast.ranking.retrieval import INDEXES, Index, exact, make_index
+from mtaw_fast.kernels.native.scan import quantize
+from mtaw_fast.model.item_vectors import normalized
+from mtaw_fast.ranking.retrieval import INDEXES, Index, make_index
+from mtaw_fast.ranking.retrieval import numpy_index as exact
 
 NOTHING = np.empty(0, dtype=np.int32)
 
@@ -41,7 +42,7 @@ def check(index: Index, queries: np.ndarray, catalog: np.ndarray, k: int, mask: 
 
 
 def unit_rows(n: int, d: int, seed: int = 0) -> np.ndarray:
-    return normalised(np.random.default_rng(seed).standard_normal((n, d)).astype(np.float32))
+    return normalized(np.random.default_rng(seed).standard_normal((n, d)).astype(np.float32))
 
 
 def duplicates() -> np.ndarray:
@@ -88,7 +89,7 @@ class TestEveryIndex:
 
     @pytest.fixture(autouse=True)
     def _needs(self, name: str) -> None:
-        if name == "flat":
+        if name == "faiss-flat":
             pytest.importorskip("faiss", reason="FAISS is not installed: pip install 'mtaw-fast[cpu]'")
 
     @pytest.mark.parametrize("kind", CATALOGS)
@@ -99,7 +100,7 @@ class TestEveryIndex:
         own = catalog[rng.integers(0, len(catalog), 3)]
         queries = np.concatenate([own, unit_rows(2, catalog.shape[1], seed=7), np.zeros_like(own[:1])])
         if kind == "opposed":
-            queries[3:5] = normalised(np.tile(unit_rows(2, 50, seed=8), 2))
+            queries[3:5] = normalized(np.tile(unit_rows(2, 50, seed=8), 2))
         index = make_index(name, catalog)
         check(index, queries, catalog, k)
         check(index, queries[:1], catalog, k)
@@ -119,7 +120,7 @@ class TestEveryIndex:
         self, name: str, seed: int, n_items: int, d: int, k: int, levels: int, share: float | None
     ) -> None:
         rng = np.random.default_rng(seed)
-        catalog = normalised(rng.integers(-levels, levels + 1, (n_items, d)).astype(np.float32))
+        catalog = normalized(rng.integers(-levels, levels + 1, (n_items, d)).astype(np.float32))
         queries = rng.integers(-levels, levels + 1, (3, d)).astype(np.float32)
         check(make_index(name, catalog), queries, catalog, k, None if share is None else rng.random(n_items) < share)
 
@@ -132,8 +133,8 @@ class TestEveryIndex:
 
     def test_chunks_do_not_show(self, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(exact, "_CHUNK_SCORES", 4000)
-        if name == "flat":
-            monkeypatch.setattr("mtaw_fast.ranking.retrieval.flat._CHUNK_RESULTS", 100)
+        if name == "faiss-flat":
+            monkeypatch.setattr("mtaw_fast.ranking.retrieval.faiss_flat._CHUNK_RESULTS", 100)
         for catalog in (unit_rows(1501, 20), duplicates()):
             check(make_index(name, catalog), np.ascontiguousarray(catalog[:11]), catalog, 20)
 
@@ -173,7 +174,7 @@ def test_flat_gives_the_thread_its_openmp_setting_back() -> None:
     before = faiss.omp_get_max_threads()
     try:
         faiss.omp_set_num_threads(2)
-        make_index("flat", unit_rows(50, 4)).search(unit_rows(2, 4), 3)
+        make_index("faiss-flat", unit_rows(50, 4)).search(unit_rows(2, 4), 3)
         assert faiss.omp_get_max_threads() == 2
     finally:
         faiss.omp_set_num_threads(before)
@@ -184,29 +185,29 @@ def test_choice_of_index(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCapt
     with pytest.raises(UsageError, match="no index 'hnsw'; choose one of auto, scan, exact, flat, gpu, ladder"):
         make_index("hnsw", catalog)
     with caplog.at_level(logging.INFO, logger="mtaw_fast"):
-        assert make_index("auto", catalog, quantise(catalog)).name == "scan"
+        assert make_index("auto", catalog, quantize(catalog)).name == "native"
     assert [record.getMessage() for record in caplog.records] == ["index: scan (auto)"]
     monkeypatch.setitem(sys.modules, "faiss", None)
-    monkeypatch.delitem(sys.modules, "mtaw_fast.ranking.retrieval.flat", raising=False)
+    monkeypatch.delitem(sys.modules, "mtaw_fast.ranking.retrieval.faiss_flat", raising=False)
     with pytest.raises(MissingPackageError, match=re.escape(install_command("cpu"))):
-        make_index("flat", catalog)
+        make_index("faiss-flat", catalog)
 
 
-def test_a_catalog_without_codes_is_quantised_and_logged(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_catalog_without_codes_is_quantized_and_logged(caplog: pytest.LogCaptureFixture) -> None:
     catalog = unit_rows(70, 4)
     with caplog.at_level(logging.INFO, logger="mtaw_fast"):
-        made = make_index("scan", catalog)
-    assert "the bundle has no quantised catalog; quantising 70 items at load" in caplog.text
-    stored = make_index("scan", catalog, quantise(catalog))
+        made = make_index("native", catalog)
+    assert "the bundle has no quantized catalog; quantizing 70 items at load" in caplog.text
+    stored = make_index("native", catalog, quantize(catalog))
     for one, other in zip(made.search(catalog[:9], 20), stored.search(catalog[:9], 20), strict=True):
         assert one.tobytes() == other.tobytes()
 
 
 def test_codes_of_another_catalog_are_refused() -> None:
-    with pytest.raises(BundleError, match="the bundle's quantised catalog does not fit it"):
-        make_index("scan", unit_rows(70, 4), quantise(unit_rows(71, 4)))
-    with pytest.raises(BundleError, match="the bundle's quantised catalog does not fit it"):
-        make_index("scan", unit_rows(70, 4), quantise(-unit_rows(70, 4)))
+    with pytest.raises(BundleError, match="the bundle's quantized catalog does not fit it"):
+        make_index("native", unit_rows(70, 4), quantize(unit_rows(71, 4)))
+    with pytest.raises(BundleError, match="the bundle's quantized catalog does not fit it"):
+        make_index("native", unit_rows(70, 4), quantize(-unit_rows(70, 4)))
 
 
 def test_filter() -> None:

@@ -13,9 +13,9 @@ from tests.training.group.worlds import in_threads
 
 
 def test_words_arrive_in_order_and_a_meeting_is_of_all() -> None:
-    def work(team: object) -> list[object]:
-        channel = team.channel  # type: ignore[attr-defined]
-        rank = team.rank  # type: ignore[attr-defined]
+    def work(process_group: object) -> list[object]:
+        channel = process_group.channel  # type: ignore[attr-defined]
+        rank = process_group.rank  # type: ignore[attr-defined]
         heard = [channel.share({"word": number} if rank == 0 else None) for number in range(3)]
         return [*heard, channel.settle(rank * 10), channel.settle()]
 

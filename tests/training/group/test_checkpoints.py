@@ -11,13 +11,13 @@ import torch
 from mtaw_fast.config import Config
 from mtaw_fast.errors import MtawError, TrainingError
 from mtaw_fast.model.mtaw import MTAW
-from mtaw_fast.storage.tensorfile import map_tensors
+from mtaw_fast.storage.tensor_file import map_tensors
 from mtaw_fast.training.checkpoints import RunFolder
 from mtaw_fast.training.group import checkpoints
 from mtaw_fast.training.group.channel import GroupError
 from mtaw_fast.training.group.checkpoints import load_shards, save_shards
-from mtaw_fast.training.group.team import Team
-from mtaw_fast.training.step import Stepper
+from mtaw_fast.training.group.process_group import ProcessGroup
+from mtaw_fast.training.steps.full_step import Stepper
 from tests.training.group.worlds import in_threads, shard_stepper
 from tests.training.steps import batches, new_model, still_config
 
@@ -33,7 +33,7 @@ def trained(config: Config) -> Stepper:
 def written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Config, Path]:
     """A checkpoint that one process wrote; pieces so small that a shard has many."""
     monkeypatch.setattr(checkpoints, "_BYTES_AT_ONCE", 256)
-    config = still_config(recent=2.0)
+    config = still_config(recent_weight=2.0)
     stepper = trained(config)
     RunFolder(tmp_path).save_checkpoint("one.safetensors", stepper.model, stepper)
     RunFolder(tmp_path).save_checkpoint("weights.safetensors", stepper.model, None)
@@ -44,11 +44,11 @@ def written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Config, Pa
 def test_what_processes_read_and_write_is_the_file_of_one(written: tuple[Config, Path], world: int) -> None:
     config, folder = written
 
-    def work(team: Team) -> None:
-        stepper = shard_stepper(config, new_model(config), team)
-        load_shards(folder / "one.safetensors", stepper.model, stepper, stepper.shards, team)
-        save_shards(folder / "all.safetensors", stepper.model, stepper, stepper.shards, team)
-        save_shards(folder / "all-weights.safetensors", stepper.model, None, stepper.shards, team)
+    def work(process_group: ProcessGroup) -> None:
+        stepper = shard_stepper(config, new_model(config), process_group)
+        load_shards(folder / "one.safetensors", stepper.model, stepper, stepper.shards, process_group)
+        save_shards(folder / "all.safetensors", stepper.model, stepper, stepper.shards, process_group)
+        save_shards(folder / "all-weights.safetensors", stepper.model, None, stepper.shards, process_group)
 
     in_threads(world, work)
     assert (folder / "all.safetensors").read_bytes() == (folder / "one.safetensors").read_bytes()
@@ -61,10 +61,10 @@ def test_what_processes_read_and_write_is_the_file_of_one(written: tuple[Config,
 def test_one_process_reads_what_others_wrote(written: tuple[Config, Path]) -> None:
     config, folder = written
 
-    def work(team: Team) -> None:
-        stepper = shard_stepper(config, new_model(config), team)
-        load_shards(folder / "one.safetensors", stepper.model, stepper, stepper.shards, team)
-        save_shards(folder / "all.safetensors", stepper.model, stepper, stepper.shards, team)
+    def work(process_group: ProcessGroup) -> None:
+        stepper = shard_stepper(config, new_model(config), process_group)
+        load_shards(folder / "one.safetensors", stepper.model, stepper, stepper.shards, process_group)
+        save_shards(folder / "all.safetensors", stepper.model, stepper, stepper.shards, process_group)
 
     in_threads(3, work)
     stepper = Stepper(new_model(config), config)
@@ -78,14 +78,14 @@ def test_where_one_cannot_write_there_is_no_file(written: tuple[Config, Path], m
     config, folder = written
     right = checkpoints._write_at
 
-    def work(team: Team) -> str:
-        stepper = shard_stepper(config, new_model(config), team)
+    def work(process_group: ProcessGroup) -> str:
+        stepper = shard_stepper(config, new_model(config), process_group)
         try:
-            save_shards(folder / "all.safetensors", stepper.model, None, stepper.shards, team)
+            save_shards(folder / "all.safetensors", stepper.model, None, stepper.shards, process_group)
         except GroupError as error:
             return str(error)
         except (OSError, MtawError) as error:
-            team.channel.fail(str(error))  # as `joined` does
+            process_group.channel.fail(str(error))  # as `joined` does
             return "full"
         return "written"
 
@@ -105,12 +105,12 @@ def test_a_file_of_another_catalog_is_refused(written: tuple[Config, Path]) -> N
     config, folder = written
     other = MTAW(config, 7).draw_weights(1)
 
-    def work(team: Team) -> str:
-        stepper = shard_stepper(config, other, team)
+    def work(process_group: ProcessGroup) -> str:
+        stepper = shard_stepper(config, other, process_group)
         with pytest.raises(TrainingError, match="has 60 items, not 7"):
-            load_shards(folder / "one.safetensors", stepper.model, stepper, stepper.shards, team)
+            load_shards(folder / "one.safetensors", stepper.model, stepper, stepper.shards, process_group)
         with pytest.raises(TrainingError, match="does not fit the model"):
-            load_shards(folder / "weights.safetensors", new_model(config), stepper, stepper.shards, team)
+            load_shards(folder / "weights.safetensors", new_model(config), stepper, stepper.shards, process_group)
         return "refused"
 
     assert in_threads(2, work) == ["refused"] * 2
@@ -119,9 +119,9 @@ def test_a_file_of_another_catalog_is_refused(written: tuple[Config, Path]) -> N
 def test_a_shard_is_read_and_not_the_rest(written: tuple[Config, Path]) -> None:
     config, folder = written
 
-    def work(team: Team) -> torch.Tensor:
-        stepper = shard_stepper(config, new_model(config), team)
-        load_shards(folder / "weights.safetensors", stepper.model, None, stepper.shards, team)
+    def work(process_group: ProcessGroup) -> torch.Tensor:
+        stepper = shard_stepper(config, new_model(config), process_group)
+        load_shards(folder / "weights.safetensors", stepper.model, None, stepper.shards, process_group)
         return stepper.model.item_embedding.detach()
 
     arrays = map_tensors(folder / "weights.safetensors")

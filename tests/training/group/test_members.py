@@ -84,8 +84,8 @@ def test_from_python(dataset: Path, tmp_path: Path) -> None:
 def test_a_restart_goes_on_with_what_its_own_launch_began(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def group(restarts: int, name: str) -> Group:
         launch = members.Launch(0, 1, 0, "node0", 1, True, restarts, name)
-        team = members.Team(0, 1, torch.device("cpu"), None, None)  # type: ignore[arg-type]
-        return Group(launch, team)
+        process_group = members.ProcessGroup(0, 1, torch.device("cpu"), None, None)  # type: ignore[arg-type]
+        return Group(launch, process_group)
 
     assert not group(1, "a").goes_on(tmp_path)  # killed before it had opened the run
     group(0, "a").mark(tmp_path)
@@ -96,7 +96,7 @@ def test_a_restart_goes_on_with_what_its_own_launch_began(tmp_path: Path, monkey
 
 def test_rank_0_alone_trains() -> None:
     launch = members.Launch(1, 2, 1, "node0", 1, True, 0, "a")
-    group = Group(launch, members.Team(1, 2, torch.device("cpu"), None, None))  # type: ignore[arg-type]
+    group = Group(launch, members.ProcessGroup(1, 2, torch.device("cpu"), None, None))  # type: ignore[arg-type]
     with pytest.raises(UsageError, match=r"call group\.follow"):
         train("data", "bundle", group=group)
 
@@ -104,8 +104,8 @@ def test_rank_0_alone_trains() -> None:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"step": "graph"}, "step=graph cannot be had in a group"),
-        ({"negatives": True}, "negatives=true cannot be had in a group"),
+        ({"train_step": "cuda-graph"}, "train_step=cuda-graph cannot be had in a group"),
+        ({"negatives": True}, "negative_term=true cannot be had in a group"),
         ({"softmax": "sampled"}, "softmax=sampled cannot be had in a group"),
         (
             {"loss_backend": "native"},
@@ -117,7 +117,7 @@ def test_rank_0_alone_trains() -> None:
 )
 def test_settings_that_a_group_cannot_have(changes: dict, said: str) -> None:
     with pytest.raises(UsageError, match=said):
-        check_settings(replace(Config(), **changes), 100, 4)
+        check_settings(Config().replace(**changes), 100, 4)
 
 
 def test_a_catalog_smaller_than_the_group() -> None:
@@ -129,7 +129,7 @@ def test_a_catalog_smaller_than_the_group() -> None:
 def test_refusals_are_one_line_and_leave_nothing(
     dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main([*arguments(dataset, tmp_path / "bundle", "paper"), "--set", "step=graph"]) == 2
+    assert main([*arguments(dataset, tmp_path / "bundle", "paper"), "--set", "train_step=cuda-graph"]) == 2
     assert capsys.readouterr().err.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
 

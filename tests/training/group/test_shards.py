@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mtaw_fast.data.sessions import Sessions
-from mtaw_fast.training.batch import Batch
+from mtaw_fast.training.encoder.batch import Batch
 from mtaw_fast.training.group.shards import Shards, Share
 from tests.training.group.worlds import CPU
 

@@ -11,14 +11,14 @@ import pytest
 import torch
 
 from mtaw_fast.data.sessions import Sessions
-from mtaw_fast.training.batch import Batch
+from mtaw_fast.training.encoder.batch import Batch
+from mtaw_fast.training.encoder.validation import validation_metrics
 from mtaw_fast.training.group import step as step_module
+from mtaw_fast.training.group.process_group import ProcessGroup
 from mtaw_fast.training.group.shards import Shards
 from mtaw_fast.training.group.step import GroupStepper
-from mtaw_fast.training.group.team import Team
 from mtaw_fast.training.group.validation import group_metrics
-from mtaw_fast.training.step import Stepper
-from mtaw_fast.training.validation import validation_metrics
+from mtaw_fast.training.steps.full_step import Stepper
 from tests.training.conftest import N_ITEMS, ring_sessions
 from tests.training.group.worlds import CPU, in_threads, shard_stepper
 from tests.training.steps import batches, new_model, still_config
@@ -63,12 +63,14 @@ def test_the_steps_of_one_process(changes: Any, world: int) -> None:
     config = replace(still_config(), **({} if changes == "typed" else changes))
     steps = typed_batches() if changes == "typed" else batches(config)
     expected = trained(steps, Stepper(new_model(config), config))
-    got = together(in_threads(world, lambda team: trained(steps, shard_stepper(config, new_model(config), team))))
+    got = together(
+        in_threads(world, lambda process_group: trained(steps, shard_stepper(config, new_model(config), process_group)))
+    )
     assert set(got) == set(expected)
     for name, array in expected.items():
         largest = float(np.abs(array).max())
         is_weight = f"exp_avg.{name}" in expected
-        allowed = OF_A_STEP * config.lr if is_weight else TOLERANCE * max(largest, 1e-6)
+        allowed = OF_A_STEP * config.optimizer.lr if is_weight else TOLERANCE * max(largest, 1e-6)
         assert np.abs(got[name] - array).max() <= allowed, name
 
 
@@ -76,7 +78,9 @@ def test_a_batch_of_fewer_sessions_than_processes() -> None:
     config = still_config()
     steps = [Batch.of(Sessions.from_lists([[1, 2, 3, 4]]), 1, CPU)] * 3
     expected = trained(steps, Stepper(new_model(config), config))
-    got = together(in_threads(3, lambda team: trained(steps, shard_stepper(config, new_model(config), team))))
+    got = together(
+        in_threads(3, lambda process_group: trained(steps, shard_stepper(config, new_model(config), process_group)))
+    )
     np.testing.assert_allclose(got["losses"], expected["losses"], rtol=1e-6)
     np.testing.assert_allclose(got["item_embedding"], expected["item_embedding"], atol=1e-5)
 
@@ -84,7 +88,12 @@ def test_a_batch_of_fewer_sessions_than_processes() -> None:
 def test_the_same_bits_on_every_run() -> None:
     config = still_config()
     first, again = (
-        together(in_threads(3, lambda team: trained(batches(config), shard_stepper(config, new_model(config), team))))
+        together(
+            in_threads(
+                3,
+                lambda process_group: trained(batches(config), shard_stepper(config, new_model(config), process_group)),
+            )
+        )
         for _ in range(2)
     )
     assert all(np.array_equal(first[name], again[name]) for name in first)
@@ -92,9 +101,13 @@ def test_the_same_bits_on_every_run() -> None:
 
 def test_bfloat16_products_stay_near() -> None:
     config = still_config()
-    low = replace(config, compute_dtype="bfloat16")
+    low = config.replace(compute_dtype="bfloat16")
     one, three = (
-        together(in_threads(world, lambda team: trained(batches(low), shard_stepper(low, new_model(low), team))))
+        together(
+            in_threads(
+                world, lambda process_group: trained(batches(low), shard_stepper(low, new_model(low), process_group))
+            )
+        )
         for world in (1, 3)
     )
     np.testing.assert_allclose(three["losses"], one["losses"], rtol=1e-2)
@@ -106,8 +119,8 @@ def test_a_loss_that_is_not_finite_moves_no_weight_in_any_process(monkeypatch: p
     right, config = step_module.loss_of_sums, still_config()
     monkeypatch.setattr(step_module, "loss_of_sums", lambda *sums, **named: right(*sums, **named) * math.nan)
 
-    def work(team: Team) -> tuple[float, GroupStepper]:
-        stepper = shard_stepper(config, new_model(config), team)
+    def work(process_group: ProcessGroup) -> tuple[float, GroupStepper]:
+        stepper = shard_stepper(config, new_model(config), process_group)
         return stepper.step(stepper.stage(batches(config)[0]), 1.0), stepper
 
     start = new_model(config)
@@ -119,16 +132,16 @@ def test_a_loss_that_is_not_finite_moves_no_weight_in_any_process(monkeypatch: p
 
 @pytest.mark.parametrize("world", [1, 2, 4])
 def test_validation_is_that_of_one_process(world: int) -> None:
-    config, sessions = still_config(recent=2.0), ring_sessions(50, seed=6)
+    config, sessions = still_config(recent_weight=2.0), ring_sessions(50, seed=6)
     types = np.random.default_rng(3).integers(0, 3, sessions.n_clicks).astype(np.uint8)
     typed = Sessions(sessions.items, sessions.offsets, None, types)
     model = new_model(config)
     for weights in (None, COUNTS):
         expected = validation_metrics(model, typed, 1, weights)
 
-        def work(team: Team, weights: Any = weights) -> dict[str, float]:
-            stepper = shard_stepper(config, model, team)
-            return group_metrics(stepper.model, stepper.shards, team, typed, 1, weights)
+        def work(process_group: ProcessGroup, weights: Any = weights) -> dict[str, float]:
+            stepper = shard_stepper(config, model, process_group)
+            return group_metrics(stepper.model, stepper.shards, process_group, typed, 1, weights)
 
         for got in in_threads(world, work):
             assert got == pytest.approx(expected, rel=1e-9)

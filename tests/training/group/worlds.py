@@ -16,9 +16,9 @@ from mtaw_fast.config import Config
 from mtaw_fast.model.mtaw import MTAW
 from mtaw_fast.training.group.channel import Channel
 from mtaw_fast.training.group.collectives import in_order
+from mtaw_fast.training.group.process_group import ProcessGroup
 from mtaw_fast.training.group.shards import Shards
 from mtaw_fast.training.group.step import GroupStepper
-from mtaw_fast.training.group.team import Team
 
 Result = TypeVar("Result")
 CPU = torch.device("cpu")
@@ -71,17 +71,17 @@ class ThreadCollectives:
 
 
 def in_threads(
-    world: int, work: Callable[[Team], Result], device: torch.device = CPU, in_turn: bool = False
+    world: int, work: Callable[[ProcessGroup], Result], device: torch.device = CPU, in_turn: bool = False
 ) -> list[Result]:
     """What `work` returns in every process of a group, by rank."""
     store, meeting = HashStore(), Meeting(world, in_turn)
 
     def run(rank: int) -> Result:
         torch.set_num_threads(1)
-        team = Team(rank, world, device, Channel(store, rank, world), ThreadCollectives(rank, meeting))  # type: ignore[arg-type]
+        process_group = ProcessGroup(rank, world, device, Channel(store, rank, world), ThreadCollectives(rank, meeting))  # type: ignore[arg-type]
         try:
             with meeting.turn:
-                return work(team)
+                return work(process_group)
         except BaseException:
             meeting.abort()
             raise
@@ -90,13 +90,13 @@ def in_threads(
         return list(pool.map(run, range(world)))
 
 
-def shard_stepper(config: Config, start: MTAW, team: Team) -> GroupStepper:
+def shard_stepper(config: Config, start: MTAW, process_group: ProcessGroup) -> GroupStepper:
     """A process's stepper, at the weights of a whole model."""
     n_items = len(start.item_embedding)
-    shards = Shards(n_items, team.world)
-    rows = shards.rows(team.rank)
-    model = MTAW(config, rows.stop - rows.start).to(team.device).train()
+    shards = Shards(n_items, process_group.world)
+    rows = shards.rows(process_group.rank)
+    model = MTAW(config, rows.stop - rows.start).to(process_group.device).train()
     with torch.no_grad():
         for (name, weights), whole in zip(model.named_parameters(), start.parameters(), strict=True):
             weights.copy_(whole[rows] if name == "item_embedding" else whole)
-    return GroupStepper(model, config, shards, team)
+    return GroupStepper(model, config, shards, process_group)

@@ -160,14 +160,14 @@ async function showSimilar(item, from) {
   find("similar").hidden = false;
   find("similar-to").textContent = `Similar to ${item}`;
   find("similar-notice").textContent = "";
-  find("neighbours").hidden = true;
+  find("neighbors").hidden = true;
   if (from) find("similar").focus();
   try {
     const query = new URLSearchParams({ item: String(item), by, k: find("k").valueAsNumber || 20 });
     if (find("visitor").value) query.set("session_id", find("visitor").value);
     const answer = await asked(`v1/similar?${query}`);
     if (item !== likened) return;
-    const body = emptied("neighbours");
+    const body = emptied("neighbors");
     answer.items.forEach((one, place) => {
       const row = itemRow(body, one);
       cell(row, "number", place + 1);

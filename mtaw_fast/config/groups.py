@@ -1,0 +1,379 @@
+"""The five groups of settings that make up a `Config`, with their defaults (preset `paper`) and ranges."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, get_args
+
+from mtaw_fast.config.type_weights import parsed
+from mtaw_fast.errors import UsageError, shown
+
+_HALF_LIVES = re.compile(r"[0-9.]+[smhd](,[0-9.]+[smhd]){6}")
+_LARGEST_INT = 2**31 - 1
+_MOST_DIMENSIONS = 1 << 14  # of the exact scan's vectors
+_MOST_CANDIDATES = 1 << 16  # of a memory query
+
+Init = Literal["structured", "uniform"]
+Schedule = Literal["cosine", "constant"]
+ComputeDtype = Literal["auto", "float32", "bfloat16"]
+LossBackend = Literal["auto", "reference", "chunked", "native", "triton"]
+TrainStep = Literal["auto", "eager", "cuda-graph"]
+Targets = Literal["all", "new"]
+Softmax = Literal["auto", "full", "sampled"]
+
+
+class Group:
+    """A group of settings: a frozen dataclass that checks types and ranges when it is made."""
+
+    CHOICES: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]  # of the dataclasses below
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            _check_type(field.name, getattr(self, field.name), str(field.type), self.CHOICES)
+        for name, fine in self.ranges().items():
+            if not fine:
+                given = shown(getattr(self, name))
+                raise UsageError(f"setting {name}={given} is out of range; see 'mtaw-fast train --help'")
+        for name, choices in self.CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise UsageError(f"setting {name}={shown(getattr(self, name))} is none of {', '.join(choices)}")
+
+    def ranges(self) -> dict[str, bool]:
+        """Whether each setting that has a range lies in it."""
+        return {}
+
+
+def _check_type(name: str, value: Any, kind: str, choices: Mapping[str, tuple[str, ...]]) -> None:
+    """Raise UsageError where a value is not of the declared type; an int is accepted for a float."""
+    kinds = {"bool": (bool,), "int": (int,), "float": (float, int)}.get(kind, (str,))
+    if type(value) not in kinds:
+        raise UsageError(f"setting {name} must be {'str' if name in choices else kind}, not {shown(value)}")
+    if (kind == "int" and abs(value) > _LARGEST_INT) or (kind == "float" and not math.isfinite(value)):
+        raise UsageError(f"setting {name}={shown(value)} is out of range; see 'mtaw-fast train --help'")
+
+
+@dataclass(frozen=True, slots=True)
+class ModelConfig(Group):
+    """Settings of the MTAW encoder (SIGIR 2023).
+
+    Parameters
+    ----------
+    embedding_dim : int, default 100
+        Size d of an item embedding.
+    max_positions : int, default 512
+        Learned position rows P; click t uses row min(t, P - 1).
+    max_session_length : int, default 512
+        Clicks that are attended to, at most 512. Of a longer session only the last ones are used, also in training.
+    scale : float, default 16
+        Factor on the cosine in the logits, in (0, 40].
+    dropout : float, default 0.05
+        Share of elements that are dropped from the embeddings and from the output of the FFN.
+    init : {'structured', 'uniform'}, default 'structured'
+        Starting weights; `training.encoder.initial_weights` makes the structured ones.
+    spectral_share : float, default 0.65
+        For structured weights: the share of an item vector that comes from co-occurrence; the rest is its own.
+    itl_gain : float, default 80
+        For structured weights: how much more a click attends to similar clicks in interest tracking (ITL).
+    iel_gain : float, default 6
+        The same for interest enhancing (IEL).
+    recent_weight : float, default 0
+        Starting weight of the last clicks' own items in the query, o_t + recent_weight * r_t (`model.recent_clicks`).
+        The weight is learned. 0 gives the paper's o_t.
+    recent_decay : float, default 0.5
+        Starting weight of a click in r_t relative to the click after it. It is learned.
+
+    Raises
+    ------
+    UsageError
+        Where a value is out of range or not one of the choices. The same holds for the other groups.
+    """
+
+    CHOICES: ClassVar[Mapping[str, tuple[str, ...]]] = {"init": get_args(Init)}
+
+    embedding_dim: int = 100
+    max_positions: int = 512
+    max_session_length: int = 512
+    scale: float = 16.0
+    dropout: float = 0.05
+    init: Init = "structured"
+    spectral_share: float = 0.65
+    itl_gain: float = 80.0
+    iel_gain: float = 6.0
+    recent_weight: float = 0.0
+    recent_decay: float = 0.5
+
+    def ranges(self) -> dict[str, bool]:
+        """See `Group.ranges`."""
+        return {
+            "embedding_dim": 1 <= self.embedding_dim <= _MOST_DIMENSIONS,
+            "max_positions": self.max_positions >= 1,
+            "max_session_length": 1 <= self.max_session_length <= 512,
+            "scale": 0 < self.scale <= 40,
+            "dropout": 0 <= self.dropout < 1,
+            "spectral_share": 0 <= self.spectral_share <= 1,
+            "itl_gain": self.itl_gain >= 0,
+            "iel_gain": self.iel_gain >= 0,
+            "recent_weight": self.recent_weight == 0 or 0.01 <= self.recent_weight <= 100,
+            "recent_decay": 0.01 <= self.recent_decay <= 0.99,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class LossConfig(Group):
+    """Settings of the adaptive-weight (AW) loss.
+
+    Parameters
+    ----------
+    gamma : float, default 2
+        Exponent of the adaptive weight (2 - 2p)^gamma; 0 is plain cross-entropy.
+    negative_term : bool, default False
+        Whether to add the term over the other items, the second reading of the paper (`kernels/aw_loss/README.md`).
+    targets : {'all', 'new'}, default 'all'
+        Samples that count: all, or those whose target is new to the session.
+    type_weights : str, default none
+        Weights of targets by the type of their event, such as 'view=1,cart=3,purchase=8'. They apply to the loss of
+        the encoder, the fit of the ranker and the metrics on validation. Types without a weight count 1.
+    loss_backend : {'auto', 'reference', 'chunked', 'native', 'triton'}, default 'auto'
+        Implementation of the loss; auto takes the fastest that can run.
+    softmax : {'auto', 'full', 'sampled'}, default 'auto'
+        Whether the loss sums over the whole catalog in every step or over a sample (`training.steps.sampled_loss`).
+        auto samples where the plan says that the whole catalog does not fit (`training.plan`).
+    negative_samples : int, default 4096
+        For softmax='sampled': items drawn in a step, in addition to those that are always in the sum.
+    cooccurrence_negatives : int, default 4
+        For softmax='sampled': clicks drawn on each item of the batch. The items next to these clicks are always in the
+        sum, like the items of the batch. 0: only the items of the batch.
+    compute_dtype : {'auto', 'float32', 'bfloat16'}, default 'auto'
+        Of the matrix products of the loss; auto takes bfloat16 where the CPU has bf16 instructions.
+    """
+
+    CHOICES: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "targets": get_args(Targets),
+        "loss_backend": get_args(LossBackend),
+        "softmax": get_args(Softmax),
+        "compute_dtype": get_args(ComputeDtype),
+    }
+
+    gamma: float = 2.0
+    negative_term: bool = False
+    targets: Targets = "all"
+    type_weights: str = ""
+    loss_backend: LossBackend = "auto"
+    softmax: Softmax = "auto"
+    negative_samples: int = 4096
+    cooccurrence_negatives: int = 4
+    compute_dtype: ComputeDtype = "auto"
+
+    def __post_init__(self) -> None:
+        Group.__post_init__(self)
+        if self.negative_term and self.loss_backend == "chunked":
+            raise UsageError(
+                "setting negative_term=true: loss_backend=chunked does not have this term; take auto, native, triton "
+                "or reference"
+            )
+        if self.negative_term and self.softmax == "sampled":
+            raise UsageError("setting softmax=sampled has no term over the other items; leave negative_term out")
+        if self.softmax == "sampled" and self.loss_backend != "auto":
+            raise UsageError(
+                f"setting softmax=sampled: loss_backend={self.loss_backend} computes the whole catalog; leave one out"
+            )
+        parsed(self.type_weights, "setting type_weights")
+
+    def ranges(self) -> dict[str, bool]:
+        """See `Group.ranges`."""
+        return {
+            "gamma": self.gamma >= 0,
+            "negative_samples": self.negative_samples >= 1,
+            "cooccurrence_negatives": self.cooccurrence_negatives >= 0,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class OptimizerConfig(Group):
+    """Settings of the optimizer and of the course of a training.
+
+    Parameters
+    ----------
+    lr : float, default 0.002
+        Adam's learning rate.
+    weight_decay : float, default 0
+        Decoupled decay per step, times the learning rate.
+    schedule : {'cosine', 'constant'}, default 'cosine'
+        Of the learning rate; 'cosine' falls to 0 over `epochs`.
+    warmup_epochs : float, default 0.1
+        Linear warm-up, in epochs.
+    batch_prefixes : int, default 1024
+        Largest number of samples in a step. A batch holds whole sessions.
+    clip_norm : float, default 5
+        Largest norm of the gradient; 0 does not clip.
+    train_step : {'auto', 'eager', 'cuda-graph'}, default 'auto'
+        Whether a step runs operation by operation or as captured CUDA graphs; auto takes graphs where they run.
+    epochs : int, default 3
+        Largest number of epochs.
+    patience : int, default 2
+        Epochs without a better validation MRR@20 before the training stops; 0 never stops.
+    validation_fraction : float, default 0.02
+        Share of the last sessions that is held out for validation.
+    seed : int, default 0
+        Of everything random.
+    """
+
+    CHOICES: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "schedule": get_args(Schedule),
+        "train_step": get_args(TrainStep),
+    }
+
+    lr: float = 2e-3
+    weight_decay: float = 0.0
+    schedule: Schedule = "cosine"
+    warmup_epochs: float = 0.1
+    batch_prefixes: int = 1024
+    clip_norm: float = 5.0
+    train_step: TrainStep = "auto"
+    epochs: int = 3
+    patience: int = 2
+    validation_fraction: float = 0.02
+    seed: int = 0
+
+    def ranges(self) -> dict[str, bool]:
+        """See `Group.ranges`."""
+        return {
+            "lr": self.lr > 0,
+            "weight_decay": self.weight_decay >= 0,
+            "warmup_epochs": self.warmup_epochs >= 0,
+            "batch_prefixes": self.batch_prefixes >= 1,
+            "clip_norm": self.clip_norm >= 0,
+            "epochs": self.epochs >= 1,
+            "patience": self.patience >= 0,
+            "validation_fraction": 0 < self.validation_fraction < 1,
+            "seed": self.seed >= 0,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryConfig(Group):
+    """Settings of the session memory (`mtaw_fast.memory`) and of its candidates.
+
+    Parameters
+    ----------
+    enabled : bool, default False
+        Whether the model has a session memory. With one, the number of epochs is fixed, not chosen on validation.
+    window : int, default 10
+        Largest distance in clicks of a pair of items in the sequential statistics.
+    span : int, default 40
+        Largest distance in clicks of a pair's first clicks in the session statistics.
+    recency : float, default 0.1
+        Share of the sessions after which the weight of a pair has fallen to 1/e.
+    max_neighbors : int, default 512
+        Neighbors of an item that are kept, the strongest; 0 keeps all.
+    max_postings : int, default 500
+        Sessions of an item that are kept, the latest; 0 keeps all.
+    cooccurrence_candidates : int, default 80
+        Candidates among the items that past sessions hold together with those of the session.
+    dense_candidates : int, default 50
+        Candidates of the encoder; 0 ranks without the encoder.
+    trends : bool, default True
+        Whether to use the time of the clicks, where the data set has times (`mtaw_fast.memory.trends`).
+    half_lives : str, default '1m,5m,15m,1h,4h,24h,168h'
+        Seven rising times after which a click counts half: s, m, h or d.
+    trend_candidates : int, default 140
+        Candidates among the items that were recently clicked with those of the session; 50 popular items are added.
+    """
+
+    enabled: bool = False
+    window: int = 10
+    span: int = 40
+    recency: float = 0.1
+    max_neighbors: int = 512
+    max_postings: int = 500
+    cooccurrence_candidates: int = 80
+    dense_candidates: int = 50
+    trends: bool = True
+    half_lives: str = "1m,5m,15m,1h,4h,24h,168h"
+    trend_candidates: int = 140
+
+    def ranges(self) -> dict[str, bool]:
+        """See `Group.ranges`."""
+        return {
+            "window": self.window >= 1,
+            "span": self.span >= 1,
+            "recency": self.recency > 0,
+            "max_neighbors": self.max_neighbors >= 0,
+            "max_postings": self.max_postings >= 0,
+            "cooccurrence_candidates": 1 <= self.cooccurrence_candidates <= _MOST_CANDIDATES,
+            "dense_candidates": 0 <= self.dense_candidates <= 1000,
+            "half_lives": _HALF_LIVES.fullmatch(self.half_lives) is not None,
+            "trend_candidates": 1 <= self.trend_candidates <= 1000,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class RankerConfig(Group):
+    """Settings of the ranker over the candidates of the session memory, and of its fit.
+
+    Parameters
+    ----------
+    ranker_fraction : float, default 0.25
+        Share of the last sessions that the ranker is fitted on.
+    ranker_epochs : int, default 4
+        Passes of the fit; twice as many where the ranker reads times.
+    ranker_lr : float, default 0.006
+        Learning rate of the fit.
+    ranker_samples : int, default 150000
+        Largest number of samples of the fit. Of more, this many are taken, evenly spread.
+    prequential : bool, default True
+        Whether the ranker's sessions are learned while the fit goes through them, as in online serving.
+    prequential_chunk : int, default 256
+        Largest number of clicks that the ranker ranks before it learns them.
+    prequential_seconds : float, default 60
+        The same in seconds of the log, where the data set has times.
+    excluded_features : str, default none
+        Features that the ranker does not use, separated by commas.
+    """
+
+    ranker_fraction: float = 0.25
+    ranker_epochs: int = 4
+    ranker_lr: float = 6e-3
+    ranker_samples: int = 150_000
+    prequential: bool = True
+    prequential_chunk: int = 256
+    prequential_seconds: float = 60.0
+    excluded_features: str = ""
+
+    def __post_init__(self) -> None:
+        Group.__post_init__(self)
+        names = [name.strip() for name in self.excluded_features.split(",") if name.strip()]
+        if names:
+            from mtaw_fast.kernels.native.memory_query import feature_names
+
+            features = feature_names()
+            for name in names:
+                if name not in features:
+                    raise UsageError(
+                        f"setting excluded_features: there is no feature {shown(name)}; take from {', '.join(features)}"
+                    )
+
+    def ranges(self) -> dict[str, bool]:
+        """See `Group.ranges`."""
+        return {
+            "ranker_fraction": 0 < self.ranker_fraction < 1,
+            "ranker_epochs": self.ranker_epochs >= 1,
+            "ranker_lr": self.ranker_lr > 0,
+            "ranker_samples": self.ranker_samples >= 1,
+            "prequential_chunk": self.prequential_chunk >= 1,
+            "prequential_seconds": 0.001 <= self.prequential_seconds <= 1e9,
+        }
+
+
+GROUPS: Mapping[str, type[Group]] = {
+    "model": ModelConfig,
+    "loss": LossConfig,
+    "optimizer": OptimizerConfig,
+    "memory": MemoryConfig,
+    "ranker": RankerConfig,
+}
