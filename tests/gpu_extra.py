@@ -64,9 +64,9 @@ def install(folder: Path) -> str:
 
 def save_bundle(folder: Path) -> None:
     from mtaw_fast.export.onnx_model import export_onnx
-    from tests.random_bundle import save_random
+    from tests.support.random_bundle import save_random
 
-    save_random(folder, n_items=60, d=12, max_session_length=20)
+    save_random(folder, n_items=60, embedding_dim=12, max_session_length=20)
     export_onnx(folder, ["float32"], part="encoder")
 
 

@@ -26,7 +26,7 @@ import numpy as np
 
 from mtaw_fast.ranking.answer import Recommendations
 from mtaw_fast.recommender import Recommender
-from tests.random_bundle import bundle_parts, memory_parts, save_parts
+from tests.support.random_bundle import bundle_parts, memory_parts, save_parts
 
 N_ITEMS, D, MAX_LEN = 1000, 32, 20
 BOUND = 1.0  # bytes a call that the fitted line may rise by
@@ -63,7 +63,9 @@ class Outcome:
 
 def recommender(folder: Path, memory: bool = False) -> Recommender:
     """One to make the calls on, of a random bundle made in `folder`; memory: with a session memory."""
-    parts = bundle_parts(n_items=N_ITEMS, d=D, max_session_length=MAX_LEN) | (memory_parts(N_ITEMS) if memory else {})
+    parts = bundle_parts(n_items=N_ITEMS, embedding_dim=D, max_session_length=MAX_LEN) | (
+        memory_parts(N_ITEMS) if memory else {}
+    )
     save_parts(folder, **parts)
     return Recommender.load(folder)
 

@@ -22,7 +22,7 @@ from mtaw_fast.online.settings import LearningSettings
 from mtaw_fast.ranking.answer import Recommendations
 from mtaw_fast.ranking.encoders import ENCODERS, GRAPH_ENCODERS
 from mtaw_fast.workflow import evaluate, prepare
-from tests.random_bundle import bundle_parts, memory_parts, save_parts, save_random
+from tests.support.random_bundle import bundle_parts, memory_parts, save_parts, save_random
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ from mtaw_fast.ranking.answer import Recommendations
 from mtaw_fast.ranking.encoders import ENCODERS
 from mtaw_fast.ranking.retrieval import INDEXES
 from mtaw_fast.recommender import Recommender
-from tests.random_bundle import bundle_parts, save_parts, save_random
+from tests.support.random_bundle import bundle_parts, save_parts, save_random
 
 ROOT = Path(__file__).parent.parent
 N = 400
@@ -40,7 +40,7 @@ def same(one: Recommendations, other: Recommendations) -> bool:
 @pytest.fixture(scope="module", params=[True, False], ids=["text-ids", "int-ids"])
 def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("recommender") / "bundle"
-    parts = bundle_parts(n_items=N, d=16, max_session_length=30, text=request.param)
+    parts = bundle_parts(n_items=N, embedding_dim=16, max_session_length=30, text=request.param)
     embedding = parts["weights"]["item_embedding"]
     embedding[100:140] = embedding[60:100]  # duplicates: every answer has ties
     embedding[7] = 0
@@ -381,7 +381,7 @@ def test_similar_items_searches_by_the_plan_for_items(tmp_path: Path) -> None:
     from mtaw_fast.ranking.retrieval.ann_index import AnnIndex
     from mtaw_fast.ranking.retrieval.ann_plan import SearchPlan
 
-    bundle = save_parts(tmp_path / "bundle", **bundle_parts(n_items=2000, d=16, text=False))
+    bundle = save_parts(tmp_path / "bundle", **bundle_parts(n_items=2000, embedding_dim=16, text=False))
     exact = Recommender.load(tmp_path / "bundle", encoder="numpy", index="numpy")
     approximate = build("ivfpq", bundle.item_vectors, 0, lambda _: None).index
     plans = SearchPlan("ivfpq", 1, 1), SearchPlan("ivfpq", approximate.nlist, 100)

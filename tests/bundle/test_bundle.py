@@ -21,7 +21,7 @@ from mtaw_fast.model.model import most_clicked_first
 from mtaw_fast.model.parameters import parameter_shapes
 from mtaw_fast.recommender import Recommender
 from mtaw_fast.storage.tensor_file import map_tensors
-from tests.random_bundle import (
+from tests.support.random_bundle import (
     bundle_parts,
     contents,
     edit_manifest,
@@ -63,7 +63,7 @@ def test_round_trip(tmp_path: Path, text: bool, verify: bool) -> None:
 
 
 def test_manifest_and_file_names(tmp_path: Path) -> None:
-    bundle = save_random(tmp_path / "bundle", n_items=60, d=12, max_positions=5)
+    bundle = save_random(tmp_path / "bundle", n_items=60, embedding_dim=12, max_positions=5)
     manifest = json.loads((tmp_path / "bundle" / "manifest.json").read_text())
     assert manifest["parameters"] == 60 * 12 + 5 * 12 + 4 * (12 * 12 + 12) + 2 * 12
     assert (manifest["n_items"], manifest["d"], manifest["format_version"]) == (60, 12, 2)

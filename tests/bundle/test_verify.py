@@ -11,7 +11,7 @@ import pytest
 from mtaw_fast.bundle import Bundle
 from mtaw_fast.data.item_ids import ItemIds
 from mtaw_fast.errors import BundleError
-from tests.random_bundle import bundle_parts, memory_parts, replace_part, save_parts, save_random
+from tests.support.random_bundle import bundle_parts, memory_parts, replace_part, save_parts, save_random
 
 
 def refused(folder: Path) -> str:

@@ -21,7 +21,7 @@ from mtaw_fast.errors import BundleError
 from mtaw_fast.model.item_vectors import normalized
 from mtaw_fast.storage import files
 from mtaw_fast.storage.files import write_bytes
-from tests.random_bundle import bundle_parts, contents, save_parts, save_random
+from tests.support.random_bundle import bundle_parts, contents, save_parts, save_random
 
 ROOT = Path(__file__).parent.parent
 
@@ -150,7 +150,7 @@ from pathlib import Path
 from mtaw_fast.bundle import writer as bundle_writer
 from mtaw_fast.storage import files
 from mtaw_fast.bundle import Bundle
-from tests.random_bundle import bundle_parts, save_parts
+from tests.support.random_bundle import bundle_parts, save_parts
 
 folder, old, new = Path(sys.argv[1]), bundle_parts(seed=1), bundle_parts(seed=2)
 
@@ -217,7 +217,7 @@ def test_a_kill_at_any_step_leaves_a_whole_bundle(tmp_path: Path) -> None:
 _FULL_DISK = """
 import resource, sys
 from mtaw_fast.errors import BundleError
-from tests.random_bundle import bundle_parts, save_parts
+from tests.support.random_bundle import bundle_parts, save_parts
 
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]),) * 2)
 try:

@@ -21,7 +21,7 @@ from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.data.readers import FORMATS, ClickOptions
 from mtaw_fast.errors import UsageError
 from mtaw_fast.storage.files import folder_lock
-from tests.random_bundle import save_random
+from tests.support.random_bundle import save_random
 
 TINY = [
     "--set",

@@ -76,6 +76,54 @@ def test_the_api_is_made_from_docstrings(site: Path) -> None:
     assert "float32" in (site / "api/kernels.html").read_text()
 
 
+def documents(site: Path) -> list[str]:
+    """The site's pages by their Markdown's name."""
+    return sorted(
+        page.relative_to(site).with_suffix(".md").as_posix() for page in site.rglob("*.html") if "404" not in page.name
+    )
+
+
+def test_every_page_is_there_as_markdown(site: Path) -> None:
+    for name in documents(site):
+        text = (site / name).read_text()
+        assert re.search(r"^# \S", text, re.M), name
+        assert "<html" not in text
+        assert not re.search(r"^::: ", text, re.M), f"{name}: an API reference is not written out"
+        assert f'type="text/markdown" href="{Path(name).name}"' in (site / name).with_suffix(".html").read_text()
+
+
+def test_the_markdown_of_an_api_page_has_signatures_and_docstrings(site: Path) -> None:
+    text = (site / "api/recommender.md").read_text()
+    for expected in ("### recommend\n", "```python\nload(folder:", "exclude_seen", "Thread-safe"):
+        assert expected in text
+    assert "### _" not in text
+
+
+def test_links_of_the_markdown_lead_to_markdown(site: Path) -> None:
+    dead = set()
+    for name in documents(site):
+        prose = re.sub(r"^```.*?^```$|`[^`\n]*`", "", (site / name).read_text(), flags=re.M | re.S)
+        for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", prose):
+            if not re.match(r"\w+:", target) and not (site / name).parent.joinpath(target).exists():
+                dead.add((name, target))
+    assert dead == set()
+
+
+def test_llms_txt_lists_every_page_once_with_a_summary(site: Path) -> None:
+    text = (site / "llms.txt").read_text()
+    assert re.match(r"# mtaw_fast\n\n> \S.+\n\n## ", text)
+    rows = re.findall(r"^- \[(.+?)\]\((\S+?)\): (.+)$", text, re.M)
+    assert sorted(target for _, target, _ in rows) == documents(site)
+    assert [row for row in rows if not row[0] or len(row[2].split()) < 2 or "`" in row[2]] == []
+    assert len(rows) == text.count("\n- ")
+
+
+def test_names_of_pages_are_links_with_their_titles(site: Path) -> None:
+    links = [found for page in site.rglob("*.html") for found in re.findall(r"<a [^>]*>(.*?)</a>", page.read_text())]
+    assert [text for text in links if re.fullmatch(r"<code>[\w/.-]+\.md</code>", text)] == []
+    assert "[Session memory](memory.md)" in (site / "how-it-works.md").read_text()
+
+
 def test_every_page_can_be_reached(site: Path) -> None:
     start = (site / "index.html").read_text()
     for page in site.rglob("*.html"):

@@ -19,7 +19,7 @@ import pytest
 from mtaw_fast.bundle import Bundle
 from mtaw_fast.recommender import Recommender
 from tests.examples import browser
-from tests.random_bundle import bundle_parts, memory_parts, save_parts
+from tests.support.random_bundle import bundle_parts, memory_parts, save_parts
 
 for package, extra in (("torch", "train"), ("onnx", "train"), ("onnxruntime", "cpu")):
     pytest.importorskip(package, reason=f"{package} is not installed: pip install 'mtaw-fast[{extra}]'")
@@ -35,7 +35,7 @@ CLICKS = [3, 170, 41, 170]
 @pytest.fixture(scope="module", params=[True, False], ids=["text-ids", "int-ids"])
 def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("examples") / "bundle"
-    parts = bundle_parts(n_items=200, d=16, max_session_length=30, text=request.param)
+    parts = bundle_parts(n_items=200, embedding_dim=16, max_session_length=30, text=request.param)
     save_parts(path, **parts, **memory_parts(200))
     export_onnx(path, ["float32"])
     return path

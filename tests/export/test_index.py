@@ -26,7 +26,7 @@ from mtaw_fast.ranking import retrieval
 from mtaw_fast.ranking.retrieval import NumpyIndex
 from mtaw_fast.ranking.retrieval.ann_plan import SearchPlan, read_entry
 from mtaw_fast.recommender import Recommender
-from tests.random_bundle import bundle_parts, save_parts
+from tests.support.random_bundle import bundle_parts, save_parts
 
 faiss = pytest.importorskip("faiss", reason="FAISS is not installed: pip install 'mtaw-fast[cpu]'")
 
@@ -40,7 +40,9 @@ N, D = 3000, 16
 
 
 def save(folder: Path, seed: int = 0, **changes: Any) -> Bundle:
-    return save_parts(folder, **{**bundle_parts(n_items=N, d=D, text=False, seed=seed), **changes}, overwrite=True)
+    return save_parts(
+        folder, **{**bundle_parts(n_items=N, embedding_dim=D, text=False, seed=seed), **changes}, overwrite=True
+    )
 
 
 def export(folder: Path, kind: str = "ivfpq", **options: Any) -> Exported:
@@ -118,7 +120,7 @@ def test_recall_is_measured_on_validation_sessions(tmp_path: Path) -> None:
 
 def test_sessions_of_another_catalog_are_refused(folder: Path) -> None:
     dataset = generate(50, 6000, seed=1)  # its ids are numbers
-    save(folder, ids=bundle_parts(n_items=N, d=D)["ids"])
+    save(folder, ids=bundle_parts(n_items=N, embedding_dim=D)["ids"])
     before = contents(folder)
     with pytest.raises(UsageError, match="validation prefixes of items that the bundle knows, a recall needs 100"):
         export(folder, dataset=dataset)

@@ -21,7 +21,7 @@ from mtaw_fast.errors.install_command import install_command
 from mtaw_fast.model.model import Model
 from mtaw_fast.ranking.encoders import NumpyEncoder, make_encoder
 from mtaw_fast.recommender import Recommender
-from tests.random_bundle import bundle_parts, save_parts, save_random
+from tests.support.random_bundle import bundle_parts, save_parts, save_random
 
 for package, extra in (("torch", "train"), ("onnx", "train"), ("onnxruntime", "cpu")):
     pytest.importorskip(package, reason=f"{package} is not installed: pip install 'mtaw-fast[{extra}]'")

@@ -15,7 +15,7 @@ from mtaw_fast.cli import main
 from mtaw_fast.errors import BundleError, UsageError
 from mtaw_fast.recommender import Recommender
 from tests.export.timed_bundle import END, save_timed
-from tests.random_bundle import bundle_parts, memory_parts, save_parts
+from tests.support.random_bundle import bundle_parts, memory_parts, save_parts
 
 for package, extra in (("torch", "train"), ("onnx", "train"), ("onnxruntime", "cpu")):
     pytest.importorskip(package, reason=f"{package} is not installed: pip install 'mtaw-fast[{extra}]'")
@@ -34,7 +34,9 @@ def bundle(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     folder = tmp_path_factory.mktemp(request.param) / "bundle"
     if request.param == "timed":
         return save_timed(folder, N)
-    return save_parts(folder, **bundle_parts(n_items=N, d=16, max_session_length=30, text=False), **memory_parts(N))
+    return save_parts(
+        folder, **bundle_parts(n_items=N, embedding_dim=16, max_session_length=30, text=False), **memory_parts(N)
+    )
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ import pytest
 from mtaw_fast.bundle import Bundle
 from mtaw_fast.recommender import Recommender
 from tests.export.timed_bundle import END, HOUR, save_timed
-from tests.random_bundle import bundle_parts, memory_parts, save_parts
+from tests.support.random_bundle import bundle_parts, memory_parts, save_parts
 
 for package, extra in (("torch", "train"), ("onnx", "train"), ("onnxruntime", "cpu")):
     pytest.importorskip(package, reason=f"{package} is not installed: pip install 'mtaw-fast[{extra}]'")
@@ -29,7 +29,7 @@ def saved(kind: str, folder: Path) -> Bundle:
     if kind == "timed":
         return save_timed(folder, N)
     parts = bundle_parts(
-        n_items=N, d=16, max_session_length=30, text=kind != "ints", recent_weight=2.0, recent_decay=0.6
+        n_items=N, embedding_dim=16, max_session_length=30, text=kind != "ints", recent_weight=2.0, recent_decay=0.6
     )
     if kind == "plain":
         return save_parts(folder, **parts)

@@ -11,7 +11,7 @@ from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.kernels.native.memory_query import feature_names
 from mtaw_fast.memory import MemoryTables, RankerNet
 from mtaw_fast.memory.trends import TrendTables
-from tests.random_bundle import bundle_parts, memory_parts
+from tests.support.random_bundle import bundle_parts, memory_parts
 
 HOUR = 3_600_000
 END = 1_764_150_000_000
@@ -25,7 +25,7 @@ def save_timed(folder: Path, n_items: int) -> Bundle:
     times = np.concatenate([start + 30_000 * np.arange(len(one)) for start, one in zip(starts, lists, strict=True)])
     times[-1] = END
     sessions = Sessions.from_lists(lists)
-    parts = bundle_parts(n_items=n_items, d=16, max_session_length=30)
+    parts = bundle_parts(n_items=n_items, embedding_dim=16, max_session_length=30)
     parts.pop("metrics"), parts.pop("dataset")
     plain, names = memory_parts(n_items)["ranker_net"].arrays(), feature_names(trends=True)
     more = len(names) - len(plain["mean"])

@@ -26,7 +26,7 @@ import numpy as np
 from mtaw_fast.errors import BundleError, MtawError
 from mtaw_fast.recommender import Recommender
 from tests.fuzz.mutations import Files, mutated, spoil
-from tests.random_bundle import bundle_parts, memory_parts, save_as_format_1, save_parts, save_random
+from tests.support.random_bundle import bundle_parts, memory_parts, save_as_format_1, save_parts, save_random
 
 ROOT = Path(__file__).resolve().parents[2]
 N, CASE_SECONDS = 60, 60

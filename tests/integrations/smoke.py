@@ -23,9 +23,9 @@ from mtaw_fast.scoring.plan import Plan, ScoringOptions, sources_of
 from mtaw_fast.scoring.scorer import Scorer
 from tests.integrations.replicas import Replicas, free_port
 from tests.integrations.shard_sources import D, catalog, sources
-from tests.random_bundle import contents, save_random
 from tests.scoring.inputs import random_sessions, write_sessions
 from tests.service.test_sessions import Redis
+from tests.support.random_bundle import contents, save_random
 
 CPUS = 4
 
@@ -83,7 +83,7 @@ def replicas(folder: Path) -> None:
 def main() -> None:
     """Run all, and tell what each took."""
     folder = Path(sys.argv[1])
-    save_random(folder / "bundle", d=24)
+    save_random(folder / "bundle", embedding_dim=24)
     (folder / "redis").mkdir()
     began = time.perf_counter()
 

@@ -10,8 +10,8 @@ import pytest
 from mtaw_fast.cli import main
 from mtaw_fast.errors.install_command import install_command
 from tests.integrations.processes import ended, gone, kill, parts, started, wait_for, workers
-from tests.random_bundle import bundle_parts, contents, memory_parts, save_parts
 from tests.scoring.inputs import random_sessions, write_sessions
+from tests.support.random_bundle import bundle_parts, contents, memory_parts, save_parts
 
 OPTIONS = ("--block-rows", 2000, "-k", 20, "--json")
 BLOCKS = 40
@@ -20,7 +20,7 @@ BLOCKS = 40
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("ray") / "bundle"
-    save_parts(folder, **bundle_parts(n_items=2000, d=64), **memory_parts(n_items=2000))
+    save_parts(folder, **bundle_parts(n_items=2000, embedding_dim=64), **memory_parts(n_items=2000))
     return folder
 
 

@@ -27,9 +27,9 @@ from tests.integrations.nodes import kill_node, second_node
 from tests.integrations.processes import command
 from tests.integrations.replica_load import Load
 from tests.integrations.replicas import Deployed, Replicas, free_port
-from tests.random_bundle import save_random
 from tests.service.running import eventually
 from tests.service.test_sessions import Redis
+from tests.support.random_bundle import save_random
 
 _NOTICED = 30.0  # seconds after which Serve sends nothing to a node that has died
 
@@ -39,7 +39,7 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Two, with the same ids."""
     folders = [tmp_path_factory.mktemp("replicas") / f"bundle-{seed}" for seed in range(2)]
     for seed, folder in enumerate(folders):
-        save_random(folder, seed=seed, d=24)
+        save_random(folder, seed=seed, embedding_dim=24)
     return folders
 
 

@@ -26,8 +26,8 @@ from mtaw_fast.ranking.retrieval import NativeIndex
 from mtaw_fast.recommender import Recommender
 from tests.integrations.nodes import kill_node, second_node
 from tests.integrations.shard_sources import N_ITEMS, CatalogRows, D, catalog, sources
-from tests.random_bundle import save_random
 from tests.service.running import eventually
+from tests.support.random_bundle import save_random
 
 CUTS = [1700, 1700, 1703, 3001]  # an empty shard, one of three items, and two whose filters' bits begin within a byte
 PATIENT = 30.0

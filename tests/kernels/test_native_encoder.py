@@ -22,7 +22,7 @@ from mtaw_fast.kernels.native.scan import Scanner, quantize
 from mtaw_fast.model.item_vectors import normalized
 from mtaw_fast.model.parameters import parameter_shapes
 from mtaw_fast.model.recent_clicks import RECENT_CLICKS
-from tests.random_bundle import bundle_parts
+from tests.support.random_bundle import bundle_parts
 
 ISAS = ("portable", "neon", "avx2", "avx512")
 N = 83
@@ -323,7 +323,7 @@ def test_other_added_items_by_the_same_encoder(isa: str) -> None:
 
 def test_a_session_with_clicks_that_only_another_encoder_knows() -> None:
     """An engine over more items may take a session further than its own encoder can go: said, not read astray."""
-    bundle = bundle_parts(n_items=N, d=8, text=False)
+    bundle = bundle_parts(n_items=N, embedding_dim=8, text=False)
     weights = bundle["weights"]
     encoder = SessionEncoder(weights, 9)
     added = np.ones((2, 8), dtype=np.float32)

@@ -10,7 +10,7 @@ import pytest
 from mtaw_fast.config import Config
 from mtaw_fast.errors import BundleError, UsageError
 from mtaw_fast.model.recent_clicks import Recent, recent_of, starting_weights
-from tests.random_bundle import bundle_parts, save_parts
+from tests.support.random_bundle import bundle_parts, save_parts
 
 
 @pytest.mark.parametrize(("gain", "decay"), [(0.01, 0.01), (1.0, 0.5), (2.0, 0.5), (100.0, 0.99)])

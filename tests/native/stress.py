@@ -17,7 +17,7 @@ from pathlib import Path
 
 from mtaw_fast.kernels.native.scan import quantize
 from tests.native.builds import ROOT, SERVING, CannotBuildError, build, command_of, instruction_sets
-from tests.random_bundle import bundle_parts, memory_parts, replace_part, save_parts
+from tests.support.random_bundle import bundle_parts, memory_parts, replace_part, save_parts
 
 SANITIZERS = ("thread", "address,undefined")
 PROGRAM = ROOT / "tests" / "native" / "engine_stress.cpp"
@@ -48,7 +48,7 @@ def run_stress(
     one thread clicks `calls` times onto a delta beside it.
     """
     n_items = N_ITEMS_IN_HALVES if halves else N_ITEMS
-    parts = bundle_parts(n_items=n_items, d=D, max_session_length=MAX_LEN) | (
+    parts = bundle_parts(n_items=n_items, embedding_dim=D, max_session_length=MAX_LEN) | (
         memory_parts(n_items) if memory or learn else {}
     )
     bundle = save_parts(folder / "bundle", **parts)

@@ -12,7 +12,7 @@ from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.memory import MemoryTables
 from mtaw_fast.model.model import Model
 from mtaw_fast.online.batch_update import LogFile
-from tests.random_bundle import bundle_parts, memory_parts
+from tests.support.random_bundle import bundle_parts, memory_parts
 
 N, D = 30, 8
 MIDNIGHT = 1_764_115_200_000  # 2025-11-26 00:00 UTC
@@ -50,7 +50,7 @@ def trained_before(rows: list[Row], moment: int = MIDNIGHT) -> Model:
     lists = [[int(item.removeprefix("sku-")) for _, item, _ in one] for one in over]
     sessions = Sessions.from_lists(lists)
     times = np.array([time for one in over for _, _, time in one], dtype=np.int64)
-    made = bundle_parts(n_items=N, d=D, seed=3)
+    made = bundle_parts(n_items=N, embedding_dim=D, seed=3)
     made.pop("metrics"), made.pop("dataset")
     memory = memory_parts(N, 3)
     made["popularity"] = np.bincount(sessions.items, minlength=N).astype(np.int64)

@@ -6,7 +6,7 @@ import numpy as np
 
 from mtaw_fast.kernels.native.memory_query import feature_names
 from mtaw_fast.memory import RankerNet
-from tests.random_bundle import memory_parts
+from tests.support.random_bundle import memory_parts
 
 _WEIGHTS = {"pre": 1.0, "own": 2.0, "knn": 0.5, "rec_dec": 0.5, "clicks": 0.1, "logit": 0.05}
 

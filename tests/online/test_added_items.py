@@ -17,7 +17,7 @@ from mtaw_fast.online.log.events import Event
 from mtaw_fast.online.settings import LearningSettings
 from mtaw_fast.online.state.limits import LearningLimits
 from tests.online.rankers import plain_ranker
-from tests.random_bundle import bundle_parts
+from tests.support.random_bundle import bundle_parts
 
 N = 600
 
@@ -27,7 +27,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Items in groups of ten that are clicked together: what is near an item is well known."""
     rng = np.random.default_rng(4)
     past = [10 * rng.integers(N // 10) + rng.permutation(10)[: rng.integers(2, 7)] for _ in range(3000)]
-    made = bundle_parts(n_items=N, d=8)
+    made = bundle_parts(n_items=N, embedding_dim=8)
     made.pop("metrics"), made.pop("dataset")
     memory = MemoryTables.build(Sessions.from_lists(past), N)
     folder = tmp_path_factory.mktemp("groups") / "bundle"

@@ -19,7 +19,7 @@ from mtaw_fast.online.settings import LearningSettings
 from mtaw_fast.ranking.pipeline import Pipeline
 from mtaw_fast.service.snapshot import load_snapshot
 from tests.online.test_learning import folder
-from tests.random_bundle import bundle_parts
+from tests.support.random_bundle import bundle_parts
 
 __all__ = ["folder"]
 
@@ -75,7 +75,7 @@ def test_a_load_that_fails_lets_everything_go(
 
 
 def test_what_cannot_learn_opens_no_log(tmp_path: Path, left: Callable[[], list[object]]) -> None:
-    made = bundle_parts(n_items=40, d=8, seed=1)
+    made = bundle_parts(n_items=40, embedding_dim=8, seed=1)
     made.pop("metrics"), made.pop("dataset")
     Bundle.save(tmp_path / "plain", Model.of(**made), metrics={}, dataset={})
     with pytest.raises(UsageError, match="has no session memory, so it cannot learn; train it with preset full"):

@@ -27,7 +27,7 @@ from mtaw_fast.online.state.limits import LearningLimits
 from mtaw_fast.online.state.online_state import OnlineState
 from mtaw_fast.ranking.pipeline import Pipeline
 from tests.online.rankers import plain_ranker
-from tests.random_bundle import bundle_parts
+from tests.support.random_bundle import bundle_parts
 
 N, D = 40, 8
 NOON = 1_764_150_000_000
@@ -36,7 +36,7 @@ HOUR = 3_600_000
 
 def parts(seed: int = 3) -> Model:
     """A random model whose memory holds far more than the tests add, as it is where something is served."""
-    made = bundle_parts(n_items=N, d=D, seed=seed)
+    made = bundle_parts(n_items=N, embedding_dim=D, seed=seed)
     made.pop("metrics"), made.pop("dataset")
     rng = np.random.default_rng(seed)
     past = Sessions.from_lists([(N * rng.random(rng.integers(2, 9)) ** 3).astype(int) for _ in range(4000)])
@@ -259,7 +259,7 @@ def test_a_live_state_ranks_as_the_compacted_model_does(seed: int) -> None:
     def sessions(count: int) -> list[np.ndarray]:
         return [(n * rng.random(rng.integers(1, 9)) ** 3).astype(int) for _ in range(count)]
 
-    made = bundle_parts(n_items=n, d=D)
+    made = bundle_parts(n_items=n, embedding_dim=D)
     made.pop("metrics"), made.pop("dataset")
     past = MemoryTables.build(Sessions.from_lists(sessions(4000)), n, MemorySettings(max_neighbors=0))
     model = Model.of(**made, memory=past, ranker_net=plain_ranker())
@@ -354,7 +354,7 @@ def test_killed_at_any_moment_nothing_acknowledged_is_lost_or_counted_twice(fold
 
 
 def test_without_a_memory_or_learn_it_says_so(folder: Path, tmp_path: Path) -> None:
-    made = bundle_parts(n_items=N, d=D)
+    made = bundle_parts(n_items=N, embedding_dim=D)
     made.pop("metrics"), made.pop("dataset")
     Bundle.save(tmp_path / "plain", Model.of(**made), metrics={}, dataset={})
     with pytest.raises(UsageError, match="has no session memory, so it cannot learn"):

@@ -18,7 +18,7 @@ from mtaw_fast.online.log.events import AddItems, Click, Event, Forget, RemoveIt
 from mtaw_fast.online.state.event_processor import EventProcessor
 from mtaw_fast.online.state.limits import LearningLimits
 from mtaw_fast.online.state.session_tracker import key_of
-from tests.random_bundle import bundle_parts, memory_parts
+from tests.support.random_bundle import bundle_parts, memory_parts
 
 NOON = 1_764_150_000_000
 N = 20
@@ -49,7 +49,7 @@ class Recorder:
 
 
 def model_of(text: bool = True, learned: LogProgress | None = None) -> Model:
-    parts = bundle_parts(n_items=N, d=4, text=text)
+    parts = bundle_parts(n_items=N, embedding_dim=4, text=text)
     parts.pop("metrics"), parts.pop("dataset")
     model = Model.of(**parts, **memory_parts(N))
     object.__setattr__(model, "log_progress", learned)

@@ -11,14 +11,14 @@ import numpy as np
 from mtaw_fast.errors import ItemTypeError
 from mtaw_fast.ranking.answer import Recommendations
 from mtaw_fast.recommender import Recommender
-from tests.random_bundle import bundle_parts, memory_parts, save_parts
+from tests.support.random_bundle import bundle_parts, memory_parts, save_parts
 
 N = 403
 
 
 def saved(path: Path, kind: str) -> Path:
     """A bundle of N items with equal ones and a zero one among them; kind: 'text-ids', 'int-ids' or 'memory'."""
-    parts = bundle_parts(n_items=N, d=20, max_session_length=12, text=kind == "text-ids")
+    parts = bundle_parts(n_items=N, embedding_dim=20, max_session_length=12, text=kind == "text-ids")
     if kind == "memory":
         parts |= memory_parts(N)
     embedding = parts["weights"]["item_embedding"]

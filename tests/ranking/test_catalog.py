@@ -22,7 +22,7 @@ from mtaw_fast.model.item_vectors import normalized
 from mtaw_fast.ranking.answer import Recommendations
 from mtaw_fast.ranking.catalog import Catalog, mean_norm
 from mtaw_fast.recommender import Recommender
-from tests.random_bundle import bundle_parts, memory_parts, save_parts
+from tests.support.random_bundle import bundle_parts, memory_parts, save_parts
 
 N, D, M = 300, 16, 9
 PAIRS = [("native", "native"), ("native", "numpy"), ("numpy", "faiss-flat"), ("torch", "numpy"), ("onnx", "native")]
@@ -50,7 +50,7 @@ def load(folder: Path, encoder: str, index: str) -> Recommender:
 @pytest.fixture(scope="module", params=["text-ids", "int-ids", "memory"])
 def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("updates") / "bundle"
-    parts = bundle_parts(n_items=N, d=D, max_session_length=12, text=request.param == "text-ids")
+    parts = bundle_parts(n_items=N, embedding_dim=D, max_session_length=12, text=request.param == "text-ids")
     if request.param == "memory":
         parts |= memory_parts(N)
     parts["weights"]["item_embedding"][20:30] = parts["weights"]["item_embedding"][10:20]  # ties
@@ -245,7 +245,7 @@ def test_filters_made_before_an_item_was_added(rec: Recommender) -> None:
 
 
 def test_filters_of_other_catalogs_are_refused(rec: Recommender, tmp_path: Path) -> None:
-    save_parts(tmp_path / "other", **bundle_parts(n_items=N - 1, d=D))
+    save_parts(tmp_path / "other", **bundle_parts(n_items=N - 1, embedding_dim=D))
     other = Recommender.load(tmp_path / "other").filter()
     click = rec.bundle.ids.external(np.array([1]))
     for _ in range(2):
@@ -314,7 +314,7 @@ def test_what_cannot_be_done_changes_nothing(rec: Recommender) -> None:
 
 
 def test_neighbors_that_cancel_out(tmp_path: Path) -> None:
-    parts = bundle_parts(n_items=N, d=D)
+    parts = bundle_parts(n_items=N, embedding_dim=D)
     parts["weights"]["item_embedding"][1] = -parts["weights"]["item_embedding"][0]
     save_parts(tmp_path / "bundle", **parts)
     rec = Recommender.load(tmp_path / "bundle")
@@ -409,7 +409,7 @@ def test_an_approximate_index(folder: Path, tmp_path: Path) -> None:
     pytest.importorskip("faiss", reason="faiss is not installed: pip install 'mtaw-fast[cpu]'")
     from mtaw_fast.export.index import export_index
 
-    save_parts(tmp_path / "bundle", **bundle_parts(n_items=2000, d=D))
+    save_parts(tmp_path / "bundle", **bundle_parts(n_items=2000, embedding_dim=D))
     export_index(tmp_path / "bundle", "ivfpq", recall=0.95, queries=100)
     rec = Recommender.load(tmp_path / "bundle", index="ann")
     exact = Recommender.load(tmp_path / "bundle", index="native")
@@ -430,7 +430,9 @@ def test_an_approximate_index(folder: Path, tmp_path: Path) -> None:
 def test_any_history_equals_one_bundle(tmp_path: Path, data: st.DataObject) -> None:
     n_items, d = 12, 4
     rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
-    bundle = save_parts(tmp_path / "bundle", **bundle_parts(n_items=n_items, d=d, text=False), overwrite=True)
+    bundle = save_parts(
+        tmp_path / "bundle", **bundle_parts(n_items=n_items, embedding_dim=d, text=False), overwrite=True
+    )
     rec = Recommender(bundle, *(getattr(Recommender.load(tmp_path / "bundle"), part) for part in ("encoder", "index")))
     here = bundle.ids.external(np.arange(n_items))
     gone: list[Any] = []

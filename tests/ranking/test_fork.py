@@ -21,7 +21,7 @@ from mtaw_fast.recommender import Recommender
 from mtaw_fast.system.cached_property import cached_property
 from mtaw_fast.system.fork_lock import ForkEvent, ForkLock
 from tests.online.test_learning import parts
-from tests.random_bundle import save_random
+from tests.support.random_bundle import save_random
 
 PATIENCE = 20  # seconds
 
@@ -255,7 +255,7 @@ def test_what_ends_with_the_process_may_still_rank(tmp_path: Path) -> None:
 
 
 def test_children_of_one_whose_session_is_encoded_ask_it(tmp_path: Path) -> None:
-    save_random(tmp_path, n_items=1000, max_session_length=400, d=128)
+    save_random(tmp_path, n_items=1000, max_session_length=400, embedding_dim=128)
     encoder = Recommender.load(tmp_path).encoder
     assert isinstance(encoder, NativeEncoder)
     session, clicks = encoder.session(), np.arange(400, dtype=np.int32)

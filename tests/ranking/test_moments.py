@@ -15,7 +15,7 @@ from mtaw_fast.kernels.native.memory_query import feature_names
 from mtaw_fast.memory import MemoryTables, RankerNet
 from mtaw_fast.memory.trends import TrendTables
 from mtaw_fast.ranking import conditions
-from tests.random_bundle import bundle_parts, memory_parts, save_random
+from tests.support.random_bundle import bundle_parts, memory_parts, save_random
 
 N = 50
 HOUR = 3_600_000
@@ -36,7 +36,7 @@ def timed_model() -> Model:
         sessions.append([7, int(rng.integers(10, N))])
         times.append(END - HOUR + minute * 60_000 + np.array([0, 20_000]))
     packed, clicked_at = Sessions.from_lists(sessions), np.concatenate(times).astype(np.int64)
-    parts = bundle_parts(n_items=N, d=8)
+    parts = bundle_parts(n_items=N, embedding_dim=8)
     parts.pop("metrics"), parts.pop("dataset")
     features = feature_names(trends=True)
     plain = memory_parts(N)["ranker_net"].arrays()
@@ -114,7 +114,7 @@ def test_what_is_no_moment_is_refused(rec: Recommender, at: object) -> None:
 
 
 def test_a_model_without_times_takes_a_moment_and_ignores_it(tmp_path: Path) -> None:
-    save_random(tmp_path, n_items=N, d=8)
+    save_random(tmp_path, n_items=N, embedding_dim=8)
     plain = Recommender.load(tmp_path)
     assert plain.recommend(["sku-1"], at=END).items == plain.recommend(["sku-1"]).items
 

@@ -28,8 +28,8 @@ from mtaw_fast.ranking.memory_stage import MemoryStage
 from mtaw_fast.ranking.native_ranker import NativeRanker
 from mtaw_fast.ranking.pipeline import Pipeline
 from mtaw_fast.recommender import Recommender
-from tests.random_bundle import bundle_parts, save_parts
 from tests.ranking.native_bundles import N, answered, assert_same, named, same, saved
+from tests.support.random_bundle import bundle_parts, save_parts
 
 ROOT = Path(__file__).parent.parent
 
@@ -212,7 +212,7 @@ def test_a_new_pipeline_continues_a_live_session_unless_its_encoder_is_another(n
 
 
 def test_memory_of_a_live_session(tmp_path: Path) -> None:
-    save_parts(tmp_path, **bundle_parts(n_items=50, d=100, max_session_length=512))
+    save_parts(tmp_path, **bundle_parts(n_items=50, embedding_dim=100, max_session_length=512))
     rec = Recommender.load(tmp_path)
     live = rec.session()
     for click in range(400):
@@ -366,7 +366,7 @@ class TestEngine:
                 engine.recommend_live(state, np.array([bad], np.int32), 1, 3)
 
     def test_parts_of_different_catalogs(self, native: Recommender, tmp_path: Path) -> None:
-        save_parts(tmp_path / "other", **bundle_parts(n_items=9, d=20))
+        save_parts(tmp_path / "other", **bundle_parts(n_items=9, embedding_dim=20))
         other = Recommender.load(tmp_path / "other")
         parts = [native.ids.table, native.encoder.encoder.native, native.index.scanner.native]  # type: ignore[attr-defined]
         others = [other.ids.table, other.encoder.encoder.native, other.index.scanner.native]  # type: ignore[attr-defined]
@@ -419,8 +419,8 @@ print(after[0] - before[0], after[1])
 @pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="needs Linux's /proc/self/smaps")
 def test_workers_share_the_mapped_bundle(tmp_path: Path) -> None:
     """Loading adds no private copy of anything that grows with the catalog."""
-    large = save_parts(tmp_path / "large", **bundle_parts(n_items=60_000, d=32))
-    save_parts(tmp_path / "small", **bundle_parts(n_items=100, d=32))
+    large = save_parts(tmp_path / "large", **bundle_parts(n_items=60_000, embedding_dim=32))
+    save_parts(tmp_path / "small", **bundle_parts(n_items=100, embedding_dim=32))
     mapped = sum(path.stat().st_size for path in large.folder.iterdir())
     done = subprocess.run(
         [sys.executable, "-c", _WORKER, str(tmp_path / "large"), str(tmp_path / "small")],

@@ -16,7 +16,7 @@ from mtaw_fast.memory import MemorySettings, MemoryTables
 from mtaw_fast.memory.co_clicked import cosine, neighbors
 from mtaw_fast.ranking.reasons import Reason, reasons_of
 from mtaw_fast.recommender import Recommender
-from tests.random_bundle import bundle_parts, memory_parts, save_parts
+from tests.support.random_bundle import bundle_parts, memory_parts, save_parts
 
 N, D = 250, 12
 
@@ -24,7 +24,11 @@ N, D = 250, 12
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("memory") / "bundle"
-    save_parts(path, **bundle_parts(n_items=N, d=D, cooccurrence_candidates=30, dense_candidates=25), **memory_parts(N))
+    save_parts(
+        path,
+        **bundle_parts(n_items=N, embedding_dim=D, cooccurrence_candidates=30, dense_candidates=25),
+        **memory_parts(N),
+    )
     return path
 
 
@@ -82,7 +86,7 @@ def test_timings(rec: Recommender, tmp_path: Path) -> None:
         assert out.timings is not None
         assert list(out.timings) == names
         assert out.timings["memory"] > 0
-    save_parts(tmp_path / "plain", **bundle_parts(n_items=N, d=D))
+    save_parts(tmp_path / "plain", **bundle_parts(n_items=N, embedding_dim=D))
     plain = Recommender.load(tmp_path / "plain").recommend(["sku-1"], 5, timings=True)
     assert plain.timings is not None
     assert list(plain.timings) == [name for name in names if name != "memory"]
@@ -100,7 +104,7 @@ TOGETHER = {(A, B): 3 / np.sqrt(5 * 4), (A, C): 1 / np.sqrt(5 * 2)}
 class TestTogether:
     @pytest.fixture
     def small(self, tmp_path: Path) -> Recommender:
-        parts = bundle_parts(n_items=4, d=D) | memory_parts(4) | {"memory": TABLES}
+        parts = bundle_parts(n_items=4, embedding_dim=D) | memory_parts(4) | {"memory": TABLES}
         save_parts(tmp_path / "small", **parts)
         return Recommender.load(tmp_path / "small")
 
@@ -139,7 +143,7 @@ class TestTogether:
             small.similar_items(a, by="magic")
 
     def test_without_a_memory(self, tmp_path: Path) -> None:
-        save_parts(tmp_path / "plain", **bundle_parts(n_items=4, d=D))
+        save_parts(tmp_path / "plain", **bundle_parts(n_items=4, embedding_dim=D))
         plain = Recommender.load(tmp_path / "plain")
         with pytest.raises(UsageError, match="this bundle has no session memory"):
             plain.similar_items("sku-1", by="sessions")
@@ -169,7 +173,7 @@ class TestTogether:
 
     def test_no_more_than_three_items(self, tmp_path: Path) -> None:
         star = MemoryTables.build(Sessions.from_lists([[0, i] for i in range(1, 6)] + [[0, 2]]), 6)
-        save_parts(tmp_path / "star", **(bundle_parts(n_items=6, d=D) | memory_parts(6) | {"memory": star}))
+        save_parts(tmp_path / "star", **(bundle_parts(n_items=6, embedding_dim=D) | memory_parts(6) | {"memory": star}))
         rec = Recommender.load(tmp_path / "star")
         reasons = reasons_of(rec._pipeline.catalog, np.array([1, 2, 3, 4, 5], np.int32), np.array([0], np.int32))
         assert reasons == [Reason("together", tuple(named(rec, [2, 5, 4])))]

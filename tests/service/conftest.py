@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from mtaw_fast.data.item_ids import ItemIds
-from tests.random_bundle import bundle_parts, memory_parts, save_parts
 from tests.service.running import Running, running
+from tests.support.random_bundle import bundle_parts, memory_parts, save_parts
 
 N_ITEMS = 60
 ODD_IDS = ["", " ", "a b", "a+b", "50%", "ä/ö?x=1&y=2#z", "日本\u0000", 'quote"\\', "7", "🙂"]

@@ -26,11 +26,11 @@ from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.random_bundle import save_random
 from tests.service import hostile_cases
 from tests.service.hostile_cases import Case, case, request
 from tests.service.running import Reply as HttpReply
 from tests.service.running import Running, ask_on
+from tests.support.random_bundle import save_random
 
 N_ITEMS = 80
 WORKERS = 2

@@ -25,9 +25,9 @@ from bench.serving.faults import in_flight
 from bench.serving.inputs import distinct_sessions, publish, recommend_requests
 from bench.serving.traffic import Measured, Traffic, measure
 from mtaw_fast.bundle import Bundle
-from tests.random_bundle import save_random
 from tests.service.running import Running
 from tests.service.siege_clients import besieged
+from tests.support.random_bundle import save_random
 
 N_ITEMS, K = 3000, 10
 WORKERS = 2
@@ -74,7 +74,7 @@ def lay_siege(work: Path, seconds: float, round_seconds: float = ROUND) -> Siege
     """Besiege a service for about so many seconds, in whole rounds."""
     folders = [work / f"bundle-{seed}" for seed in (0, 1)]
     for seed, folder in enumerate(folders):
-        save_random(folder, n_items=N_ITEMS, d=32, seed=seed)
+        save_random(folder, n_items=N_ITEMS, embedding_dim=32, seed=seed)
     publish(folders[1], work / "served")
     siege, began = Siege(), time.monotonic()
     with Running(work / "served", work / "log", WORKERS, OPTIONS) as service:

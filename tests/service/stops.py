@@ -19,9 +19,9 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.random_bundle import save_random
 from tests.service.hostile_cases import request
 from tests.service.running import Running
+from tests.support.random_bundle import save_random
 
 _KINDS = ("fresh",) * 5 + ("kept",) * 3
 _ASKED = request(b'{"session": ["sku-3", "sku-4"], "k": 5}')

@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from bench.serving.service_process import Service
-from tests.random_bundle import save_random
+from tests.support.random_bundle import save_random
 
 PING = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
 

@@ -17,7 +17,7 @@ from bench.serving.service_process import Service
 from bench.serving.traffic import Traffic
 from mtaw_fast.bundle import Bundle
 from mtaw_fast.service.snapshot import current_version
-from tests.random_bundle import save_random
+from tests.support.random_bundle import save_random
 
 K = 10
 
@@ -25,7 +25,7 @@ K = 10
 @pytest.fixture
 def bundles(tmp_path: Path) -> list[Path]:
     for seed in (0, 1):
-        save_random(tmp_path / f"bundle-{seed}", n_items=3000, d=32, seed=seed, text=False)
+        save_random(tmp_path / f"bundle-{seed}", n_items=3000, embedding_dim=32, seed=seed, text=False)
     return [tmp_path / "bundle-0", tmp_path / "bundle-1"]
 
 

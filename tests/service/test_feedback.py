@@ -18,13 +18,13 @@ from mtaw_fast.errors import UsageError
 from mtaw_fast.service.feedback.recommendation_ids import PATTERN, new_id, version_in
 from mtaw_fast.service.feedback.stores import FeedbackFile
 from mtaw_fast.service.settings import Settings
-from tests.random_bundle import bundle_parts, save_parts
 from tests.service.running import Running, eventually, running
 from tests.service.test_errors import refused
 from tests.service.test_reload import TOKEN
 from tests.service.test_routes import good
 from tests.service.test_sessions import Redis
 from tests.service.test_sessions import redis as redis
+from tests.support.random_bundle import bundle_parts, save_parts
 
 VERSION = "0123456789abcdef"
 

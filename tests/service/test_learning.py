@@ -18,11 +18,11 @@ import pytest
 
 from mtaw_fast.online.log.file_log import FileLog
 from mtaw_fast.recommender import Recommender
-from tests.random_bundle import bundle_parts, memory_parts, save_parts
 from tests.service.conftest import N_ITEMS
 from tests.service.running import Reply, Running, ask_on, eventually, running
 from tests.service.test_reload import TOKEN
 from tests.service.traffic import traffic
+from tests.support.random_bundle import bundle_parts, memory_parts, save_parts
 
 PAIR = ("sku-1", "sku-2")
 QUESTIONS = [["sku-1"], ["sku-2", "sku-9"], ["sku-20", "sku-21", "sku-1"]]

@@ -6,15 +6,15 @@ from pathlib import Path
 from typing import Any
 
 from mtaw_fast.recommender import Recommender
-from tests.random_bundle import save_random
 from tests.service.running import eventually, running
 from tests.service.traffic import traffic
+from tests.support.random_bundle import save_random
 
 
 def test_answers_are_the_same_to_the_bit(tmp_path: Path) -> None:
     # Large enough that requests come faster than they are ranked one by one.
     folder = tmp_path / "bundle"
-    save_random(folder, n_items=150_000, d=48, text=False)
+    save_random(folder, n_items=150_000, embedding_dim=48, text=False)
     rec = Recommender.load(folder)
     sessions = [[7 + 10 * (31 * n + 977 * t) for t in range(3)] for n in range(32)] + [[], [5]]
 

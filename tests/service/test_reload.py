@@ -13,9 +13,9 @@ import pytest
 from mtaw_fast.bundle import Bundle
 from mtaw_fast.recommender import Recommender
 from mtaw_fast.service.snapshot import version_of
-from tests.random_bundle import bundle_parts, save_parts
 from tests.service.running import Reply, Running, eventually, running
 from tests.service.traffic import traffic
+from tests.support.random_bundle import bundle_parts, save_parts
 
 TOKEN = {"Authorization": "Bearer s3cret"}
 SESSIONS = [[f"sku-{i}", f"sku-{(7 * i) % 60}"] for i in range(20)]

@@ -19,11 +19,11 @@ from mtaw_fast.recommender import Recommender
 from mtaw_fast.service.bundles import Bundles, place_of
 from mtaw_fast.service.settings import Settings
 from mtaw_fast.service.snapshot import version_of
-from tests.random_bundle import bundle_parts, save_parts
 from tests.service.running import Running, eventually, running
 from tests.service.test_errors import refused
 from tests.service.test_reload import TOKEN, damage
 from tests.service.test_routes import good, same
+from tests.support.random_bundle import bundle_parts, save_parts
 
 NAMES = [f"visitor-{number}" for number in range(60)]
 

@@ -13,11 +13,11 @@ import pytest
 from mtaw_fast.data.item_ids import ItemIds
 from mtaw_fast.recommender import Recommender
 from mtaw_fast.service.routes.item_search import find_ids
-from tests.random_bundle import bundle_parts, save_parts
 from tests.service.conftest import BIG, INT_IDS, N_ITEMS, ODD_IDS
 from tests.service.running import Running, running
 from tests.service.test_errors import refused
 from tests.service.test_routes import good, same
+from tests.support.random_bundle import bundle_parts, save_parts
 
 
 @pytest.fixture(scope="module")

@@ -24,9 +24,9 @@ from mtaw_fast.service.request_queue import RequestQueue
 from mtaw_fast.service.settings import Settings
 from mtaw_fast.service.snapshot import load_snapshot
 from mtaw_fast.service.state import Service
-from tests.random_bundle import save_random
 from tests.service.running import Running, eventually, running
 from tests.service.traffic import traffic
+from tests.support.random_bundle import save_random
 
 
 def ask(client: int, number: int) -> tuple[str, Any]:
@@ -71,7 +71,7 @@ def test_both_workers_count_into_one_sum(text_bundle: Path) -> None:
 
 def test_workers_share_one_copy_of_the_bundle(tmp_path: Path) -> None:
     folder = tmp_path / "bundle"
-    save_random(folder, n_items=50_000, d=32)
+    save_random(folder, n_items=50_000, embedding_dim=32)
     with running(folder, workers=2) as service:
         copies = [
             {

@@ -19,7 +19,7 @@ from mtaw_fast.errors import BundleError, DataError, UsageError
 from mtaw_fast.storage import sealed_file as held_module
 from mtaw_fast.storage.sealed_file import named, open_sealed
 from mtaw_fast.storage.tensor_file import map_tensors, write_tensors
-from tests.random_bundle import save_random
+from tests.support.random_bundle import save_random
 
 SERVE = """
 import sys

@@ -25,7 +25,7 @@ from mtaw_fast.training.ranker.fitting import DrawnCandidates, RankerFit, fit_ra
 from mtaw_fast.training.ranker.fraction import build_tables
 from mtaw_fast.training.ranker.replay_order import ReplayOrder, evenly
 from mtaw_fast.training.reporting import Silent
-from tests.random_bundle import random_weights
+from tests.support.random_bundle import random_weights
 
 N = 40
 CONFIG = Config.of(embedding_dim=8, enabled=True, dense_candidates=N, prequential_chunk=16, prequential_seconds=60.0)

@@ -15,7 +15,7 @@ from mtaw_fast.data.sessions import Samples, Sessions
 from mtaw_fast.kernels.native.memory_query import feature_names
 from mtaw_fast.training import train
 from mtaw_fast.training.ranker.fraction import Prefixes, SliceCandidates, build_tables
-from tests.random_bundle import random_weights
+from tests.support.random_bundle import random_weights
 from tests.training.conftest import N_ITEMS, ring_sessions
 
 CONFIG = Config.of(embedding_dim=12, enabled=True, ranker_fraction=0.25, dense_candidates=N_ITEMS)

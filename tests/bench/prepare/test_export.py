@@ -18,14 +18,14 @@ from bench.prepare import export, export_cases
 from mtaw_fast.export.onnx_model import export_onnx
 from mtaw_fast.ranking.encoders.onnx_encoder import OnnxEncoder
 from tests.bench.schema import check_report
-from tests.random_bundle import bundle_parts, save_parts
+from tests.support.random_bundle import bundle_parts, save_parts
 
 
 @pytest.fixture(scope="module")
 def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a bundle, graphs in it."""
     folder = tmp_path_factory.mktemp("bench")
-    save_parts(folder / "bundle", **bundle_parts(n_items=300, d=16, max_session_length=12, text=False))
+    save_parts(folder / "bundle", **bundle_parts(n_items=300, embedding_dim=16, max_session_length=12, text=False))
     export_onnx(folder / "bundle")
     return folder
 

@@ -32,7 +32,7 @@ from mtaw_fast.ranking.retrieval import make_index
 from mtaw_fast.ranking.retrieval.ann_index import AnnIndex
 from mtaw_fast.ranking.retrieval.ann_plan import SearchPlan
 from tests.bench.schema import check_report
-from tests.random_bundle import save_random
+from tests.support.random_bundle import save_random
 
 N = 2500
 TINY = Plan(rounds=3, burst=2, settle=1, warmup=1)
@@ -101,7 +101,7 @@ def test_all_rows_and_the_curve(tmp_path: Path, capsys: pytest.CaptureFixture[st
 
 
 def test_a_trained_bundle(tmp_path: Path) -> None:
-    save_random(tmp_path / "bundle", n_items=N, d=16)
+    save_random(tmp_path / "bundle", n_items=N, embedding_dim=16)
     command = ["--quick", "--bundle", str(tmp_path / "bundle"), "--json", str(tmp_path / "out.json")]
     assert retrieval.main(command) == 0
     (row,) = rows_of(tmp_path / "out.json")

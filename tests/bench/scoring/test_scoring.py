@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bench.scoring.command import main
-from tests.random_bundle import bundle_parts, memory_parts, save_parts, save_random
+from tests.support.random_bundle import bundle_parts, memory_parts, save_parts, save_random
 
 
 def test_json_and_exit_code(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -21,7 +21,7 @@ from mtaw_fast.bundle import Bundle
 from mtaw_fast.errors import UsageError
 from mtaw_fast.recommender import Recommender
 from tests.bench.schema import check_report
-from tests.random_bundle import save_random
+from tests.support.random_bundle import save_random
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -148,7 +148,7 @@ def answers_of(folder: Path, sessions, k: int) -> dict[int, Answer]:
 
 
 def test_the_check_passes_right_answers_and_no_others(tmp_path):
-    save_random(tmp_path, n_items=300, d=16)
+    save_random(tmp_path, n_items=300, embedding_dim=16)
     sessions = distinct_sessions(300, 20, seed=0)
     answers = answers_of(tmp_path, sessions, 10)
     verdict = check_sample(tmp_path, sessions, answers, 10, exact=True)
@@ -168,7 +168,7 @@ def test_the_check_passes_right_answers_and_no_others(tmp_path):
 
 
 def test_missed_items_are_wrong_where_exact_and_recall_where_not(tmp_path):
-    save_random(tmp_path, n_items=300, d=16)
+    save_random(tmp_path, n_items=300, embedding_dim=16)
     sessions = distinct_sessions(300, 20, seed=0)
     longer = answers_of(tmp_path, sessions, 11)
     missed = {

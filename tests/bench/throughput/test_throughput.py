@@ -21,7 +21,7 @@ from mtaw_fast.data.item_ids import ItemIds
 from mtaw_fast.data.sessions import Samples, Sessions
 from mtaw_fast.memory import MemoryTables
 from tests.bench.schema import check_report
-from tests.random_bundle import memory_parts, save_parts
+from tests.support.random_bundle import memory_parts, save_parts
 
 N_ITEMS = 1003
 

@@ -19,7 +19,7 @@ from mtaw_fast.errors.install_command import install_command
 from mtaw_fast.model.parameters import parameter_shapes
 from mtaw_fast.model.recent_clicks import RECENT_CLICKS
 from mtaw_fast.ranking.encoders import ENCODERS, Encoder, make_encoder
-from tests.random_bundle import bundle_parts, save_parts, save_random
+from tests.support.random_bundle import bundle_parts, save_parts, save_random
 
 
 def formulas(clicks: np.ndarray, weights: dict[str, np.ndarray], config: Config) -> np.ndarray:
@@ -79,7 +79,9 @@ RECENT = {"recent": 1.5, "recent_decay": 0.8}
 
 @pytest.fixture(scope="module", params=[{"max_len": 9}, {"max_len": 9, **RECENT}, {"max_len": 20, **RECENT}], ids=str)
 def bundle(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    return save_random(tmp_path_factory.mktemp("encoders") / "bundle", d=10, max_positions=6, **request.param)
+    return save_random(
+        tmp_path_factory.mktemp("encoders") / "bundle", embedding_dim=10, max_positions=6, **request.param
+    )
 
 
 def sessions_of(lengths: list[int], n_items: int, seed: int = 0) -> Sessions:
@@ -139,7 +141,7 @@ class TestEveryEncoder:
 @pytest.mark.parametrize("settings", [{}, {"recent": 3.0}], ids=str)
 @pytest.mark.parametrize("name", ALL)
 def test_the_paper_size_and_a_zero_interest(name: str, settings: dict[str, float], tmp_path: Path) -> None:
-    parts = bundle_parts(n_items=300, d=100, **settings)
+    parts = bundle_parts(n_items=300, embedding_dim=100, **settings)
     parts["weights"]["item_embedding"][7] = 0  # an item without a direction
     bundle = ready(name, save_parts(tmp_path / "bundle", **parts))
     sessions = Sessions.from_lists([*sessions_of([1, 10, 49, 50, 51, 64], 300), [5, 7, 7], [5, 7, 9]])

@@ -20,8 +20,8 @@ from mtaw_fast.errors import BundleError, DataError, MissingPackageError, MtawEr
 from mtaw_fast.errors.install_command import install_command
 from mtaw_fast.ranking.encoders import NumpyEncoder, make_encoder
 from mtaw_fast.storage.files import sha256_of
-from tests.random_bundle import bundle_parts, edit_manifest, save_parts, save_random
 from tests.ranking.gpu_refusals import NO_CUDA_LIBRARIES, NO_DRIVER, PROVIDERS_THEN
+from tests.support.random_bundle import bundle_parts, edit_manifest, save_parts, save_random
 
 for package, extra in (("torch", "train"), ("onnx", "train"), ("onnxruntime", "cpu")):
     pytest.importorskip(package, reason=f"{package} is not installed: pip install 'mtaw-fast[{extra}]'")
@@ -39,7 +39,7 @@ N, D = 200, 12
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     folder = tmp_path_factory.mktemp("onnx") / "bundle"
-    save_random(folder, n_items=N, d=D, max_session_length=30)
+    save_random(folder, n_items=N, embedding_dim=D, max_session_length=30)
     export_onnx(folder, ["float32"])
     return Bundle.load(folder)
 
@@ -77,7 +77,7 @@ def test_enlarged(bundle: Bundle) -> None:
 
 
 def test_a_bundle_without_graphs(tmp_path: Path) -> None:
-    bundle = save_random(tmp_path / "bundle", n_items=N, d=D)
+    bundle = save_random(tmp_path / "bundle", n_items=N, embedding_dim=D)
     with pytest.raises(UsageError, match="encoder 'onnx': the bundle has no graph; add it with 'mtaw-fast export"):
         make_encoder("onnx", bundle)
     export_onnx(bundle.folder, ["int8"])  # the encoder is the float32 one
@@ -87,7 +87,7 @@ def test_a_bundle_without_graphs(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("data", [b"", b"no graph", b"\x08\x08"])
 def test_a_file_that_is_no_graph(bundle: Bundle, tmp_path: Path, data: bytes) -> None:
-    broken = save_random(tmp_path / "bundle", n_items=N, d=D)
+    broken = save_random(tmp_path / "bundle", n_items=N, embedding_dim=D)
     path = tmp_path / "bundle" / "encoder-0.onnx"
     path.write_bytes(data)
     edit_manifest(broken.folder, lambda m: m["files"].update(encoder={"file": path.name, "sha256": sha256_of(path)}))
@@ -97,7 +97,7 @@ def test_a_file_that_is_no_graph(bundle: Bundle, tmp_path: Path, data: bytes) ->
 
 
 def test_the_graph_of_another_model(bundle: Bundle, tmp_path: Path) -> None:
-    other = save_parts(tmp_path / "bundle", **bundle_parts(n_items=N, d=D, max_session_length=30, seed=9))
+    other = save_parts(tmp_path / "bundle", **bundle_parts(n_items=N, embedding_dim=D, max_session_length=30, seed=9))
     graph = bundle.file("encoder")
     assert graph is not None
     (other.folder / graph.name).write_bytes(graph.read_bytes())
@@ -126,7 +126,7 @@ class Runs:
 def wide(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """At a training's width, where matrix products take more than one register."""
     folder = tmp_path_factory.mktemp("onnx-wide") / "bundle"
-    save_random(folder, n_items=N, d=100, max_session_length=60)
+    save_random(folder, n_items=N, embedding_dim=100, max_session_length=60)
     export_onnx(folder, ["float32"], part="encoder")
     return Bundle.load(folder)
 
@@ -134,7 +134,7 @@ def wide(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 @pytest.mark.parametrize("d", [16, 32, 100])
 def test_a_batch_has_the_bits_of_single_runs(tmp_path: Path, d: int) -> None:
     """Many sessions of one length among them: a run of 64 at d = 32 would sum in another order than one alone."""
-    save_random(tmp_path / "bundle", n_items=N, d=d, max_session_length=60)
+    save_random(tmp_path / "bundle", n_items=N, embedding_dim=d, max_session_length=60)
     export_onnx(tmp_path / "bundle", ["float32"], part="encoder")
     encoder = make_encoder("onnx", Bundle.load(tmp_path / "bundle"))
     rng = np.random.default_rng(2)

@@ -22,8 +22,8 @@ from mtaw_fast.model.item_vectors import normalized
 from mtaw_fast.ranking import retrieval
 from mtaw_fast.ranking.retrieval import NumpyIndex, make_index
 from mtaw_fast.recommender import Recommender
-from tests.random_bundle import save_random
 from tests.ranking.gpu_refusals import NO_GPUS, invalid_device, out_of_memory
+from tests.support.random_bundle import save_random
 
 faiss = pytest.importorskip("faiss", reason="FAISS is not installed: pip install 'mtaw-fast[cpu]'")
 
@@ -284,7 +284,7 @@ def test_memory_that_cuda_tells(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_recommender_names_its_device(card: Card, tmp_path: Path) -> None:
-    save_random(tmp_path / "bundle", n_items=60, d=8)
+    save_random(tmp_path / "bundle", n_items=60, embedding_dim=8)
     recommender = Recommender.load(tmp_path / "bundle", index="faiss-gpu:1")
     assert (recommender.index.name, card.asked["device"]) == ("faiss-gpu:1", 1)
     assert recommender.__reduce__()[1][2] == "faiss-gpu:1"  # a copy is loaded onto the same device

@@ -23,7 +23,7 @@ from mtaw_fast.storage.tensor_file import write_tensors
 
 
 def random_weights(config: Config, n_items: int, seed: int = 0) -> dict[str, np.ndarray]:
-    """Every array of the model, float32, large enough that attention and ReLUs have an effect."""
+    """Return every array of the model, float32, large enough that attention and ReLUs have an effect."""
     rng = np.random.default_rng(seed)
     shapes = parameter_shapes(config, n_items)
     weights = {name: rng.normal(0, 0.5, shape).astype(np.float32) for name, shape in shapes.items()}
@@ -33,9 +33,11 @@ def random_weights(config: Config, n_items: int, seed: int = 0) -> dict[str, np.
     return weights
 
 
-def bundle_parts(n_items: int = 60, d: int = 12, text: bool = True, seed: int = 0, **settings: Any) -> dict[str, Any]:
-    """The arguments of `save_parts` for a random bundle."""
-    config = Config.of(embedding_dim=d, **settings)
+def bundle_parts(
+    n_items: int = 60, embedding_dim: int = 12, text: bool = True, seed: int = 0, **settings: Any
+) -> dict[str, Any]:
+    """Return the arguments of `save_parts` for a random bundle; settings by their names in `Config.of`."""
+    config = Config.of(embedding_dim=embedding_dim, **settings)
     rng = np.random.default_rng(seed + 1)
     return {
         "config": config,
@@ -50,7 +52,7 @@ def bundle_parts(n_items: int = 60, d: int = 12, text: bool = True, seed: int = 
 
 
 def memory_parts(n_items: int = 60, seed: int = 0) -> dict[str, Any]:
-    """What `bundle_parts` lacks for a bundle with a session memory: tables of random sessions and a random ranker."""
+    """Return the further parts of a bundle with a session memory: tables of random sessions and a random ranker."""
     rng = np.random.default_rng(seed + 2)
     sessions = Sessions.from_lists([rng.integers(0, n_items, rng.integers(2, 9)) for _ in range(3 * n_items)])
     features = feature_names()
@@ -64,32 +66,34 @@ def memory_parts(n_items: int = 60, seed: int = 0) -> dict[str, Any]:
 def save_parts(
     folder: str | Path, *, metrics: dict[str, Any], dataset: dict[str, Any], overwrite: bool = False, **parts: Any
 ) -> Bundle:
-    """The bundle of a model of these parts, saved; the others as in `Bundle.save`."""
+    """Save a model of these parts and return its bundle; the other arguments as in `Bundle.save`."""
     return Bundle.save(folder, Model.of(**parts), metrics=metrics, dataset=dataset, overwrite=overwrite)
 
 
 def save_random(folder: Path, **settings: Any) -> Bundle:
-    """A saved random bundle; settings as in `bundle_parts`."""
+    """Save a random bundle and return it; settings as in `bundle_parts`."""
     return save_parts(folder, **bundle_parts(**settings))
 
 
 def edit_manifest(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
-    """Rewrite a bundle's manifest, changed."""
+    """Change a bundle's manifest in place."""
     manifest = json.loads((folder / "manifest.json").read_text())
     change(manifest)
     (folder / "manifest.json").write_text(json.dumps(manifest))
 
 
 def replace_part(folder: Path, part: str, arrays: dict[str, np.ndarray]) -> None:
-    """Put other arrays in a bundle's part, with a fitting hash."""
+    """Replace the arrays of a bundle's part, and its hash with them."""
     path = folder / f"{part}-changed.safetensors"
     write_tensors(path, arrays)
     edit_manifest(folder, lambda m: m["files"].update({part: {"file": path.name, "sha256": sha256_of(path)}}))
 
 
 def save_as_format_1(folder: Path, **settings: Any) -> Bundle:
-    """A random bundle as `save_random` makes it (and gives it back), in the folder as format 1 had it: no scan part,
-    no order of popularity, text ids by sorted BLAKE2b hashes."""
+    """Save a random bundle in format 1 and return it as `save_random` does.
+
+    Format 1 has no scan part and no order of popularity, and finds text ids by sorted BLAKE2b hashes.
+    """
     new = save_random(folder, **settings)
     everything = np.arange(new.n_items)
     replace_part(folder, "popularity", {"popularity": new.popularity})
@@ -105,5 +109,5 @@ def save_as_format_1(folder: Path, **settings: Any) -> Bundle:
 
 
 def contents(folder: Path) -> dict[str, str]:
-    """Name and hash of every file in the folder, hidden ones too."""
+    """Return the hash of every file in the folder by its name, hidden files included."""
     return {path.name: sha256_of(path) for path in folder.iterdir()}
