@@ -1,40 +1,33 @@
-# Everything is set up in a virtual environment: `make demo` runs the main job, `make test` the checks, `make slow` the
-# long forms of some of them.
+# `make demo` runs the main job in an environment of its own, .venv-demo. Everything else uses .venv: `make test` runs the
+# checks, `make slow` the long forms of some of them.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-DEMO := runs/demo
 # Versions and hashes of all packages but torch and triton. Empty: the newest that pyproject.toml allows.
 CONSTRAINTS ?= constraints.txt
+# Where `make demo` takes PyTorch from: its builds for CPUs. Empty: pip's own index.
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 
-.PHONY: setup constraints demo test fast slow ray ray-smoke siege lint web docs clean
+.PHONY: setup constraints demo test fast slow ray ray-smoke siege lint prose web docs clean
 
 setup: $(VENV)/.ready
 
 $(VENV)/.ready: pyproject.toml $(CONSTRAINTS) CMakeLists.txt $(wildcard kernels/native/*.[ch]pp kernels/native/*/*.[ch]pp)
 	$(PYTHON) -m venv $(VENV)
+	@echo "packages first, then the native module: 3 to 4 minutes on 2 cores of their own"
 ifneq ($(CONSTRAINTS),)
-	$(BIN)/pip install --quiet --require-hashes --no-deps --requirement $(CONSTRAINTS)
-	@echo "building the native module: 3 to 4 minutes on 2 cores of their own, quietly"
-	$(BIN)/pip install --quiet --no-build-isolation --editable '.[dev]'
+	@$(PYTHON) .ci/progress.py $(BIN)/pip install --require-hashes --no-deps --requirement $(CONSTRAINTS)
+	@$(PYTHON) .ci/progress.py $(BIN)/pip install --no-build-isolation --editable '.[dev]'
 else
-	@echo "building the native module: 3 to 4 minutes on 2 cores of their own, quietly"
-	$(BIN)/pip install --quiet --editable '.[dev]'
+	@$(PYTHON) .ci/progress.py $(BIN)/pip install --editable '.[dev]'
 endif
 	touch $@
 
 constraints: setup  ## resolve the newest versions into constraints.txt; run the tests before committing it
 	$(BIN)/python .ci/constraints.py
 
-demo: setup  ## click log -> data set -> trained bundle -> evaluation -> recommendations -> throughput
-	rm -rf $(DEMO) && mkdir -p $(DEMO)
-	$(BIN)/python -m mtaw_fast.synthetic_log $(DEMO)/clicks.csv --items 3000 --sessions 20000
-	$(BIN)/mtaw-fast prepare clicks $(DEMO)/clicks.csv $(DEMO)/dataset --test-days 3
-	$(BIN)/mtaw-fast info $(DEMO)/dataset
-	$(BIN)/mtaw-fast train $(DEMO)/dataset $(DEMO)/bundle
-	$(BIN)/mtaw-fast evaluate $(DEMO)/bundle $(DEMO)/dataset
-	$(BIN)/mtaw-fast recommend $(DEMO)/bundle item-1 item-2 item-3 -k 5
-	$(BIN)/python -m bench.throughput --quick
+demo:  ## click log -> data set -> trained bundle -> quality -> recommendations; 5 to 8 minutes the first time
+	@$(PYTHON) .ci/demo.py --constraints "$(CONSTRAINTS)" --torch-index "$(TORCH_INDEX)"
 
 test: setup lint web  ## what CI runs: lint, types, layers, every test; at most 30 minutes on 2 cores
 	$(BIN)/python -m pytest
@@ -67,7 +60,7 @@ ray: setup  ## batch work, replicas and shards on a local Ray with workers of it
 ray-smoke: setup  ## the same once and small: a minute or two, and not of `make test` (docs/beyond-one-machine.md)
 	$(BIN)/python -m pytest tests/integrations/test_smoke.py -m ray
 
-siege: setup  ## half an hour of hostile clients, reloads and kills beside honest ones (docs/service.md)
+siege: setup  ## half an hour of hostile clients, reloads and kills next to honest ones (docs/service.md)
 	$(BIN)/python -m tests.service.siege
 
 web:  ## onnxruntime-web for its example, where Node.js is there; without it the example's test skips
@@ -84,6 +77,10 @@ lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+#	$(BIN)/python .ci/prose.py
+
+prose: setup  ## spelling, phrases to avoid and invented words, in texts and in code
+	$(BIN)/python .ci/prose.py
 
 clean:
-	rm -rf build dist runs $(VENV)
+	rm -rf build dist runs $(VENV) .venv-demo

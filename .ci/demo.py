@@ -110,19 +110,19 @@ def job(programs: Path, out: Path) -> None:
     heading("4 of 5: its quality", "on the last three days, next to baselines that need no training")
     table = read([command, "evaluate", bundle, dataset])
     heading("5 of 5: recommendations", f"somebody clicked {SESSION[0]}, then {SESSION[1]}; what is next?")
-    ranking = read([command, "recommend", bundle, *SESSION, "-k", "5", "--reasons"])
+    ranking = read([command, "recommend", bundle, *SESSION, "-k", "5", "--reasons"], echo=False)
     summary(command, bundle, table, ranking)
 
 
 def summary(command: str, bundle: str, table: str, ranking: str) -> None:
     """Say what came out of it."""
-    found = {name: float(value) for name, value in _ROW.findall(table)}
-    heading("Result", "")
-    print(f"After {SESSION[0]} and {SESSION[1]} the bundle recommends, each with its reason:\n")
+    found = {name: round(float(value)) for name, value in _ROW.findall(table)}
+    model, simple, popular = (found[name] for name in ("model", "co-occurrence + repeats", "popularity"))
     print("\n".join(_RANKED.findall(ranking)))
+    heading("Result", f"The bundle predicts the next click after {' and '.join(SESSION)}, with a reason for each item.")
     print(f"""
-Of 100 next clicks, its 20 recommendations hold {found["model"]:.0f}. Items that were clicked together, a list
-that needs no training, hold {found["co-occurrence + repeats"]:.0f}; the most popular items {found["popularity"]:.0f}.
+Quality: of 100 next clicks, {model} are among the bundle's 20 recommendations, {simple} among those of
+the simple baseline (items clicked together, no training), {popular} among the most popular items.
 
 {bundle} is all that a service needs. Next, other clicks, or your own log:
 
@@ -150,11 +150,12 @@ def run(command: Sequence[str]) -> None:
         sys.exit(status)
 
 
-def read(command: Sequence[str]) -> str:
-    """Run a command, print what it prints, and return that."""
+def read(command: Sequence[str], echo: bool = True) -> str:
+    """Run a command and return what it prints; echo: print that, too."""
     show(command)
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
-    print(done.stdout, end="")
+    if echo or done.returncode:
+        print(done.stdout, end="")
     if done.returncode:
         sys.exit(done.returncode)
     return done.stdout

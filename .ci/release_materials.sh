@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Beside the wheels and the sdist in a folder: SHA256SUMS, and an SBOM (CycloneDX) of what the x86-64 wheel for CPython
+# Next to the wheels and the sdist in a folder: SHA256SUMS, and an SBOM (CycloneDX) of what the x86-64 wheel for CPython
 # 3.11 installs with all extras that serve. Used by the release workflow; runs anywhere: .ci/release_materials.sh dist
 set -euo pipefail
 dist=$(cd "$1" && pwd)
