@@ -19,7 +19,7 @@ import numpy as np
 from onnx import ModelProto, TensorProto, helper, parser
 
 from mtaw_fast.config import Config
-from mtaw_fast.model.recent_clicks import RECENT_CLICKS, SHORTEST, recent_of
+from mtaw_fast.model.parameters import RECENT_CLICKS, SHORTEST, recent_of
 
 OPSET = 18
 TABLE = "e"  # the node that reads the item embeddings

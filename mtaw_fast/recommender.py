@@ -26,11 +26,18 @@ from mtaw_fast.online.state.cold_start import with_named
 from mtaw_fast.ranking.answer import Recommendations, assembled, timed
 from mtaw_fast.ranking.catalog import Catalog, CatalogIds
 from mtaw_fast.ranking.composed_ranker import retrieve
-from mtaw_fast.ranking.conditions import EVERYTHING, Conditions, checked_k, conditions_of, listed
 from mtaw_fast.ranking.encoders import Encoder, EncoderName, make_encoder
 from mtaw_fast.ranking.growing_session import GrowingSession
 from mtaw_fast.ranking.item_lists import clicked_together
-from mtaw_fast.ranking.options import OptionKeywords, options_of
+from mtaw_fast.ranking.options import (
+    EVERYTHING,
+    Conditions,
+    OptionKeywords,
+    checked_k,
+    conditions_of,
+    listed,
+    options_of,
+)
 from mtaw_fast.ranking.pipeline import Pipeline
 from mtaw_fast.ranking.retrieval import Index, IndexName, ann_file_of, for_items, make_index
 from mtaw_fast.system.fork_lock import ForkLock

@@ -12,8 +12,7 @@ from mtaw_fast.data.synthetic import draw_sessions
 from mtaw_fast.kernels.native.memory_query import feature_names
 from mtaw_fast.memory import MemoryTables, RankerNet
 from mtaw_fast.model.model import Model
-from mtaw_fast.model.parameters import parameter_shapes
-from mtaw_fast.model.recent_clicks import starting_weights
+from mtaw_fast.model.parameters import parameter_shapes, starting_weights
 from mtaw_fast.ranking.catalog import Catalog
 from mtaw_fast.ranking.encoders import NativeEncoder
 from mtaw_fast.ranking.pipeline import Pipeline

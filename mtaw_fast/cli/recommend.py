@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mtaw_fast.cli.common import add_command, add_serving_options, moment_of, print_json, typed_ids
-from mtaw_fast.ranking.reasons import Reason
+from mtaw_fast.ranking.answer import Reason
 from mtaw_fast.recommender import Recommender
 
 

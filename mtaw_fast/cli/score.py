@@ -15,7 +15,7 @@ from mtaw_fast.data.readers.sources import part_files
 from mtaw_fast.errors import DataError, UsageError, require
 from mtaw_fast.integrations.cluster import HERE, find_ray
 from mtaw_fast.integrations.ray_scoring import score_on_ray
-from mtaw_fast.ranking.conditions import checked_k
+from mtaw_fast.ranking.options import checked_k
 from mtaw_fast.scoring.output import output_folder
 from mtaw_fast.scoring.plan import BLOCK_ROWS, Block, Plan, ScoringOptions, kept_plan, sources_of
 from mtaw_fast.scoring.scorer import Scorer, moment_for

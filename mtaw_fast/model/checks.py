@@ -9,8 +9,7 @@ import numpy as np
 from mtaw_fast.config import Config
 from mtaw_fast.errors import BundleError, shown
 from mtaw_fast.memory import MemoryTables, RankerNet
-from mtaw_fast.model.parameters import parameter_shapes
-from mtaw_fast.model.recent_clicks import recent_of
+from mtaw_fast.model.parameters import parameter_shapes, recent_of
 
 
 def check_array(where: str, name: str, array: np.ndarray | None, dtype: type, shape: tuple[int, ...]) -> np.ndarray:

@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from mtaw_fast.config import Config
 from mtaw_fast.kernels.prefix_interest import PrefixInterestWeights, Tiles, prefix_interest
-from mtaw_fast.model.recent_clicks import RATE, RECENT_CLICKS, SHORTEST, starting_weights
+from mtaw_fast.model.parameters import RATE, RECENT_CLICKS, SHORTEST, starting_weights
 
 
 class MTAW(nn.Module):

@@ -21,7 +21,7 @@ from mtaw_fast.online.batch_update import LogEvents, LogFile
 from mtaw_fast.online.state.limits import LearningLimits
 from mtaw_fast.online.state.online_state import OnlineState
 from mtaw_fast.ranking.catalog import Catalog
-from mtaw_fast.ranking.conditions import Conditions
+from mtaw_fast.ranking.options import Conditions
 from mtaw_fast.ranking.encoders import NativeEncoder
 from mtaw_fast.ranking.pipeline import Pipeline
 from mtaw_fast.ranking.retrieval import NativeIndex

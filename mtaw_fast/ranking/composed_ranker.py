@@ -13,10 +13,9 @@ from mtaw_fast.data.padding import padded_lists
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.ranking.answer import unpadded
 from mtaw_fast.ranking.catalog import Catalog
-from mtaw_fast.ranking.conditions import Conditions
 from mtaw_fast.ranking.encoders import Encoder
 from mtaw_fast.ranking.memory_stage import MemoryStage
-from mtaw_fast.ranking.options import Options
+from mtaw_fast.ranking.options import Conditions, Options
 from mtaw_fast.ranking.ranker import GrowingState, Ranked
 from mtaw_fast.ranking.retrieval import Index
 

@@ -10,7 +10,7 @@ from mtaw_fast.data.padding import padded_to
 from mtaw_fast.kernels.native.trends import Trends
 from mtaw_fast.memory.co_clicked import neighbors
 from mtaw_fast.ranking.catalog import Catalog
-from mtaw_fast.ranking.conditions import Conditions
+from mtaw_fast.ranking.options import Conditions
 
 _RISING = 256  # items of the list
 

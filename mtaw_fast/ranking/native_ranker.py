@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.kernels.native.encoder import SessionState
+from mtaw_fast.kernels.native.engine import Engine, engine_of
+from mtaw_fast.kernels.native.memory_query import NativeRankerNet, SessionMemory
 from mtaw_fast.ranking.catalog import Catalog
-from mtaw_fast.ranking.conditions import Conditions
 from mtaw_fast.ranking.encoders import NativeEncoder
-from mtaw_fast.ranking.native_engine import NativeEngine
-from mtaw_fast.ranking.options import Options
+from mtaw_fast.ranking.memory_stage import memory_parts
+from mtaw_fast.ranking.options import Conditions, Options
 from mtaw_fast.ranking.ranker import GrowingState, Ranked
 from mtaw_fast.ranking.retrieval import NativeIndex
 
@@ -76,3 +78,64 @@ class NativeRanker:
             sessions.items, sessions.offsets, k, conditions.excluded, conditions.bits, conditions.exclude_seen
         )
         return ids, scores
+
+
+_LEAST_ROOM = 1024  # added items that a memory is made for at the first one
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class NativeEngine:
+    """The engine over a catalog of N + M items, and what the next state can take over of it.
+
+    Attributes
+    ----------
+    engine : Engine
+        The native call.
+    side : NativeIndex or None
+        The index of the M added items.
+    memory : SessionMemory or None
+        The model's.
+    ranker_net : NativeRankerNet or None
+        The model's; there where `memory` is.
+    room : int
+        How many items `memory` has room for, at least N + M.
+    """
+
+    engine: Engine
+    side: NativeIndex | None
+    memory: SessionMemory | None
+    ranker_net: NativeRankerNet | None
+    room: int
+
+    @classmethod
+    def of(
+        cls, catalog: Catalog, encoder: NativeEncoder, index: NativeIndex, before: NativeEngine | None
+    ) -> NativeEngine:
+        """encoder, index: the model's own. before: the parts of an earlier state of the same model's catalog."""
+        side = None
+        if catalog.added:
+            encoder = encoder.extended(catalog.embeddings)
+            side = None if before is None else before.side
+            side = NativeIndex(catalog.vectors) if side is None else side.remade(catalog.vectors)
+        memory, ranker_net, room = _memory_of(catalog, before)
+        here = np.packbits(~catalog.gone, bitorder="little") if catalog.n_items < catalog.size else None
+        engine = engine_of(
+            catalog.ids.table, encoder.encoder, index.scanner, catalog.scale, memory, ranker_net,
+            side=None if side is None else side.scanner, here=here,
+        )  # fmt: skip
+        return cls(engine, side, memory, ranker_net, room)
+
+
+def _memory_of(
+    catalog: Catalog, before: NativeEngine | None
+) -> tuple[SessionMemory | None, NativeRankerNet | None, int]:
+    """The memory, its ranker and the room they have; made where those before are of another memory or too small."""
+    if catalog.memory is not None and before is not None and before.memory is catalog.memory:
+        return before.memory, before.ranker_net, before.room
+    if catalog.memory is not None and (parts := memory_parts(catalog)) is not None:
+        return *parts, catalog.size
+    if before is not None and (before.memory is None or before.room >= catalog.size):
+        return before.memory, before.ranker_net, before.room
+    room = catalog.size + max(_LEAST_ROOM, len(catalog.added)) if catalog.added else catalog.size
+    parts = memory_parts(catalog, room)
+    return (None, None, room) if parts is None else (*parts, room)

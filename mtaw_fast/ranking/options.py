@@ -2,12 +2,101 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple, TypedDict
 
+import numpy as np
+
 from mtaw_fast.data.filters import Filter
+from mtaw_fast.errors import UsageError
 from mtaw_fast.ranking.catalog import Catalog
-from mtaw_fast.ranking.conditions import Conditions, checked_k, conditions_of
+
+_NONE: tuple[Any, ...] = ()  # the one empty tuple there is
+LATEST_MOMENT = 4_102_444_800_000  # the year 2100
+_LONG_LIST = 1000  # exclude lists up to here go along with the search; a mask costs O(N)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Conditions:
+    """Which items may be found; all hold together. And when it is asked.
+
+    allowed: these only. excluded: never these, int32[..] internal ids, ascending and distinct: a short list.
+    exclude_seen: nor the session's own. at: Unix milliseconds, where the model knows of time; None: right after the
+    newest click that it knows, or after a session's last click where that has a time.
+    """
+
+    allowed: Filter | None = None
+    excluded: np.ndarray | None = None
+    exclude_seen: bool = False
+    at: int | None = None
+
+    @property
+    def bits(self) -> np.ndarray | None:
+        """`allowed` as the native kernels take it."""
+        return None if self.allowed is None else self.allowed.packed
+
+
+EVERYTHING = Conditions()
+
+
+def conditions_of(
+    catalog: Catalog,
+    exclude: Iterable[Any] = (),
+    allow: Iterable[Any] | None = None,
+    prepared: Filter | None = None,
+    exclude_seen: bool = False,
+    at: int | None = None,
+) -> Conditions:
+    """The conditions of a call, from external ids; those that the catalog does not know are ignored.
+
+    at: where the model knows of time, now by default. Raises UsageError on what is no list of ids, on a filter of
+    another kind or catalog, and on what is no time in milliseconds.
+    """
+    timed = catalog.model.trends is not None
+    moment = _moment(at) if timed or at is not None else None  # what is no moment is refused by every bundle
+    at = moment if timed else None
+    if exclude is _NONE and allow is None and prepared is None:
+        return Conditions(exclude_seen=exclude_seen, at=at) if exclude_seen or at is not None else EVERYTHING
+    ids, base = catalog.ids, catalog.model.n_items
+    excluded = ids.known(listed("exclude", exclude))
+    if prepared is not None:
+        if not isinstance(prepared, Filter):
+            raise UsageError(f"filter must be made with filter(), not {type(prepared).__name__}; or pass allow=")
+        prepared = prepared.grown(catalog.size, base, catalog.model.trained_items)
+    if allow is None and len(excluded) <= _LONG_LIST:
+        return Conditions(prepared, excluded if len(excluded) else None, exclude_seen, at)
+    own = Filter.of(catalog.size, excluded, None if allow is None else ids.known(listed("allow", allow)))
+    return Conditions(own if prepared is None else prepared & own, None, exclude_seen, at)
+
+
+def _moment(at: int | None) -> int:
+    """Unix milliseconds of a request. Raises UsageError where it is no such number."""
+    if at is None:
+        return time.time_ns() // 1_000_000
+    if isinstance(at, bool) or not isinstance(at, (int, np.integer)) or not 0 <= at < LATEST_MOMENT:
+        raise UsageError(f"at must be Unix milliseconds, not {at!r}; multiply seconds by 1000")
+    return int(at)
+
+
+def checked_k(k: int, n_items: int) -> int:
+    """k, at most N, but at least 1 where all items were removed. Raises UsageError unless it is a whole number >= 1."""
+    if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or k < 1:
+        raise UsageError(f"k must be a whole number of at least 1, not {k!r}")
+    return max(1, min(int(k), n_items))
+
+
+def listed(name: str, ids: Any) -> Sequence[Any]:
+    """`ids` as a list. Raises UsageError on a lone text or number: the usual slip."""
+    if isinstance(ids, (list, tuple)):
+        return ids
+    try:
+        if isinstance(ids, (str, bytes)):
+            raise TypeError
+        return list(ids)
+    except TypeError:
+        raise UsageError(f"{name} must be a list of item ids, not {ids!r}; write [{ids!r}] for a single one") from None
 
 
 class OptionKeywords(TypedDict, total=False):

@@ -11,16 +11,14 @@ import numpy as np
 from mtaw_fast.data.item_ids import refuse_other_type
 from mtaw_fast.data.padding import padded_lists, padded_to
 from mtaw_fast.data.sessions import Sessions
-from mtaw_fast.ranking.answer import Recommendations, assembled
+from mtaw_fast.ranking.answer import Recommendations, assembled, reasons_of
 from mtaw_fast.ranking.catalog import Catalog
 from mtaw_fast.ranking.composed_ranker import ComposedRanker
-from mtaw_fast.ranking.conditions import EVERYTHING, Conditions
 from mtaw_fast.ranking.encoders import Encoder, NativeEncoder
 from mtaw_fast.ranking.item_lists import most_popular, rising
 from mtaw_fast.ranking.native_ranker import NativeRanker
-from mtaw_fast.ranking.options import Options
+from mtaw_fast.ranking.options import EVERYTHING, Conditions, Options
 from mtaw_fast.ranking.ranker import GrowingState, Ranker, Times
-from mtaw_fast.ranking.reasons import reasons_of
 from mtaw_fast.ranking.retrieval import Index, NativeIndex
 from mtaw_fast.ranking.retrieval.segmented_index import SegmentedIndex
 

@@ -8,8 +8,7 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 
 from mtaw_fast.data.sessions import Sessions
-from mtaw_fast.ranking.conditions import Conditions
-from mtaw_fast.ranking.options import Options
+from mtaw_fast.ranking.options import Conditions, Options
 
 # Microseconds: (look-up of the clicks, encode, retrieve, session memory or None where there is none).
 Times: TypeAlias = tuple[float, float, float, float | None]

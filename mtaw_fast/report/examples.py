@@ -10,8 +10,7 @@ import numpy as np
 from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.data.sessions import Samples
 from mtaw_fast.evaluation.seen import may_know
-from mtaw_fast.ranking.answer import Recommendations
-from mtaw_fast.ranking.reasons import Reason
+from mtaw_fast.ranking.answer import Reason, Recommendations
 from mtaw_fast.recommender import Recommender
 
 _K = 10

@@ -20,8 +20,7 @@ from mtaw_fast.kernels.native.encoder import SessionEncoder
 from mtaw_fast.kernels.native.engine import engine_of
 from mtaw_fast.kernels.native.scan import Scanner, quantize
 from mtaw_fast.model.item_vectors import normalized
-from mtaw_fast.model.parameters import parameter_shapes
-from mtaw_fast.model.recent_clicks import RECENT_CLICKS
+from mtaw_fast.model.parameters import RECENT_CLICKS, parameter_shapes
 from tests.support.random_bundle import bundle_parts
 
 ISAS = ("portable", "neon", "avx2", "avx512")

@@ -18,8 +18,8 @@ from mtaw_fast.online.log.events import Click
 from mtaw_fast.online.replay import ReplayResult, ReplaySettings, replay
 from mtaw_fast.online.state.online_state import OnlineState
 from mtaw_fast.ranking.catalog import Catalog
-from mtaw_fast.ranking.conditions import Conditions
 from mtaw_fast.ranking.encoders import NativeEncoder
+from mtaw_fast.ranking.options import Conditions
 from mtaw_fast.ranking.pipeline import Pipeline
 from mtaw_fast.ranking.retrieval import NativeIndex
 from tests.online.logs import MIDNIGHT, N, Row, drawn_rows, log_file, saved, trained_before, written

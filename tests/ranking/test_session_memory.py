@@ -14,7 +14,7 @@ from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import UsageError
 from mtaw_fast.memory import MemorySettings, MemoryTables
 from mtaw_fast.memory.co_clicked import cosine, neighbors
-from mtaw_fast.ranking.reasons import Reason, reasons_of
+from mtaw_fast.ranking.answer import Reason, reasons_of
 from mtaw_fast.recommender import Recommender
 from tests.support.random_bundle import bundle_parts, memory_parts, save_parts
 

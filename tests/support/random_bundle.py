@@ -16,8 +16,7 @@ from mtaw_fast.data.item_ids import ItemIds
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.kernels.native.memory_query import feature_names
 from mtaw_fast.memory import MemoryTables, RankerNet
-from mtaw_fast.model.parameters import parameter_shapes
-from mtaw_fast.model.recent_clicks import starting_weights
+from mtaw_fast.model.parameters import parameter_shapes, starting_weights
 from mtaw_fast.storage.files import sha256_of
 from mtaw_fast.storage.tensor_file import write_tensors
 

@@ -17,7 +17,7 @@ from mtaw_fast.config import Config
 from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.errors import UsageError
 from mtaw_fast.model.model import Model
-from mtaw_fast.model.recent_clicks import recent_of
+from mtaw_fast.model.parameters import recent_of
 from mtaw_fast.training import TrainedModel, train
 
 PHASES = ["slice", "ranker", "search", "slice-refit", "ranker-refit", "refit"]

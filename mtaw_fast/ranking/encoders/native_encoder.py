@@ -10,8 +10,8 @@ import numpy as np
 from mtaw_fast.config import Config
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.kernels.native.encoder import SessionEncoder, SessionState
-from mtaw_fast.model.recent_clicks import recent_of
-from mtaw_fast.ranking.encoders.common import checked_sessions
+from mtaw_fast.model.parameters import recent_of
+from mtaw_fast.ranking.encoders.numpy_encoder import checked_sessions
 
 
 class NativeEncoder:

@@ -10,8 +10,8 @@ import numpy as np
 
 from mtaw_fast.config import Config
 from mtaw_fast.data.sessions import Sessions
-from mtaw_fast.model.recent_clicks import RECENT_CLICKS, SHORTEST, recent_of
-from mtaw_fast.ranking.encoders.common import checked_sessions, unit
+from mtaw_fast.errors import UsageError
+from mtaw_fast.model.parameters import RECENT_CLICKS, SHORTEST, recent_of
 
 _LAYER_NORM_EPS = np.float32(1e-5)
 
@@ -116,3 +116,20 @@ def _softmax(scores: np.ndarray) -> np.ndarray:
     np.exp(scores, out=scores)
     scores /= np.add.reduce(scores, axis=-1, keepdims=True)
     return scores
+
+
+def checked_sessions(sessions: Sessions, n_items: int) -> None:
+    """Raise DataError on an item outside 0..n_items-1, UsageError on a session without clicks."""
+    sessions.check_ids(n_items, "sessions to encode")
+    empty = np.flatnonzero(sessions.offsets[1:] == sessions.offsets[:-1])
+    if len(empty):
+        raise UsageError(f"session {empty[0]} to encode has no clicks; leave it out")
+
+
+def unit(vector: np.ndarray) -> np.ndarray:
+    """float32[d] divided by its length (float64 arithmetic); a zero vector stays zero."""
+    wide = vector.astype(np.float64)
+    length = math.sqrt(float(wide @ wide))
+    if length > 0:
+        wide /= length
+    return wide.astype(np.float32)

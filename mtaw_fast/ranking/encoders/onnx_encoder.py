@@ -15,7 +15,7 @@ from mtaw_fast.bundle.format import GRAPH_PARTS, model_hash
 from mtaw_fast.config import Config
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import BundleError, MtawError, UsageError
-from mtaw_fast.ranking.encoders.common import checked_sessions
+from mtaw_fast.ranking.encoders.numpy_encoder import checked_sessions
 from mtaw_fast.ranking.encoders.onnx_runtime import MEND, open_on_cpu, open_on_cuda
 
 # Numbers of the largest value of one run on a GPU, 32 MiB; about ten such values are alive at once.

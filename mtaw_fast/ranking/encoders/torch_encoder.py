@@ -10,7 +10,7 @@ import torch
 from mtaw_fast.config import Config
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.model.mtaw import MTAW
-from mtaw_fast.ranking.encoders.common import checked_sessions, unit
+from mtaw_fast.ranking.encoders.numpy_encoder import checked_sessions, unit
 
 
 class TorchEncoder:

@@ -22,7 +22,7 @@ from mtaw_fast.errors import BundleError, DataError
 from mtaw_fast.kernels.native import rerank_topk
 from mtaw_fast.ranking.retrieval.ann_plan import Recall, SearchPlan, SearchPlans
 from mtaw_fast.ranking.retrieval.certificate import checked_queries
-from mtaw_fast.ranking.retrieval.openmp import one_thread
+from mtaw_fast.ranking.retrieval.faiss_flat import one_thread
 from mtaw_fast.storage.sealed_file import SealedFile, named, open_sealed
 
 if TYPE_CHECKING:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import faiss
@@ -11,7 +13,6 @@ from mtaw_fast.data.filters import Filter
 from mtaw_fast.data.padding import padded_lists
 from mtaw_fast.kernels.native import rerank_topk
 from mtaw_fast.ranking.retrieval.certificate import checked_queries, largest_norm, margins
-from mtaw_fast.ranking.retrieval.openmp import one_thread
 
 _EXTRA = 12  # results fetched beyond k at first: near-ties are rare, so one round nearly always does
 _WIDEN = 4
@@ -74,3 +75,19 @@ def _parameters(allowed: Filter | None) -> Any:
         return None
     library: Any = faiss  # its Python layer replaces the constructors that SWIG declares
     return library.SearchParameters(sel=library.IDSelectorBitmap(allowed.packed))
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Search on the calling thread alone, then give it its OpenMP setting back.
+
+    Waking a second thread for one query costs more than the scan. omp_set_num_threads acts on the
+    calling thread (each has its own setting in libgomp), so it is set around every search, not once at
+    load, and other users of OpenMP in the process keep theirs.
+    """
+    before = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(1)
+    try:
+        yield
+    finally:
+        faiss.omp_set_num_threads(before)

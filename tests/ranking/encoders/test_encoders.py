@@ -16,8 +16,7 @@ from mtaw_fast.config import Config
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import DataError, MissingPackageError, UsageError
 from mtaw_fast.errors.install_command import install_command
-from mtaw_fast.model.parameters import parameter_shapes
-from mtaw_fast.model.recent_clicks import RECENT_CLICKS
+from mtaw_fast.model.parameters import RECENT_CLICKS, parameter_shapes
 from mtaw_fast.ranking.encoders import ENCODERS, Encoder, make_encoder
 from tests.support.random_bundle import bundle_parts, save_parts, save_random
 

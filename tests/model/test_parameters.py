@@ -9,7 +9,7 @@ import pytest
 
 from mtaw_fast.config import Config
 from mtaw_fast.errors import BundleError, UsageError
-from mtaw_fast.model.recent_clicks import Recent, recent_of, starting_weights
+from mtaw_fast.model.parameters import Recent, recent_of, starting_weights
 from tests.support.random_bundle import bundle_parts, save_parts
 
 
