@@ -20,7 +20,7 @@ from mtaw_fast.data.sessions import Sessions, offsets_of
 from mtaw_fast.errors import UsageError
 from mtaw_fast.online.compaction.current import current_bundle, signature_of
 from mtaw_fast.online.learner import OnlineLearner
-from mtaw_fast.online.log.open_log import open_log
+from mtaw_fast.online.log import open_log
 from mtaw_fast.online.settings import LearningSettings
 from mtaw_fast.online.state.cold_start import with_named
 from mtaw_fast.ranking.answer import Recommendations, assembled, timed

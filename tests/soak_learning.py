@@ -16,8 +16,8 @@ from pathlib import Path
 
 from bench.live.inputs import MORNING, Shop, external, queries, shop, strangers, stream, with_memory
 from mtaw_fast.data.sessions import Sessions
+from mtaw_fast.online.compaction.compactor import BUSY
 from mtaw_fast.online.compaction.current import current_bundle
-from mtaw_fast.online.compaction.start import BUSY
 from mtaw_fast.online.log.events import Click
 from mtaw_fast.online.settings import LearningSettings
 from mtaw_fast.recommender import Recommender

@@ -13,8 +13,8 @@ from bench.live.inputs import Shop, portions, shop, stream
 from mtaw_fast.errors import MtawError
 from mtaw_fast.online.log.event_log import START, Stamped
 from mtaw_fast.online.log.file_log import FileLog
+from mtaw_fast.online.settings import LearningLimits
 from mtaw_fast.online.state.event_processor import EventProcessor
-from mtaw_fast.online.state.limits import LearningLimits
 from mtaw_fast.online.state.online_state import OnlineState
 
 STAGES = ("append", "read", "event_processor", "native")

@@ -10,8 +10,7 @@ from mtaw_fast.bundle import Bundle
 from mtaw_fast.data.readers import read_stream
 from mtaw_fast.errors import UsageError
 from mtaw_fast.online.batch_update import LogFile, log_limits
-from mtaw_fast.online.settings import limits_of
-from mtaw_fast.online.state.limits import LearningLimits
+from mtaw_fast.online.settings import LearningLimits, limits_of
 
 
 def add_log_arguments(parser: argparse.ArgumentParser) -> None:

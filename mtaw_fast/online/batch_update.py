@@ -19,7 +19,7 @@ from mtaw_fast.model.model import Model
 from mtaw_fast.online.compaction.compaction import compacted
 from mtaw_fast.online.log.event_log import START, Stamped
 from mtaw_fast.online.log.events import Click, Event, Forget
-from mtaw_fast.online.state.limits import LearningLimits
+from mtaw_fast.online.settings import LearningLimits
 from mtaw_fast.online.state.session_tracker import key_of
 
 _BETWEEN_CLICKS = 1000  # ms between two clicks of a log without times

@@ -26,7 +26,7 @@ from mtaw_fast.bundle import Bundle
 from mtaw_fast.bundle.format import model_hash
 from mtaw_fast.bundle.reader import read_manifest
 from mtaw_fast.errors import DataError, LearnError, MtawError, shown
-from mtaw_fast.online.compaction import start as compacting
+from mtaw_fast.online.compaction.compactor import UNTIDY, start_compactor
 from mtaw_fast.online.compaction.current import (
     GROWN,
     Signature,
@@ -35,7 +35,7 @@ from mtaw_fast.online.compaction.current import (
     signature_of,
     trained_until,
 )
-from mtaw_fast.online.compaction.forgetting import is_redacted
+from mtaw_fast.online.compaction.redaction import is_redacted
 from mtaw_fast.online.follower import LogFollower
 from mtaw_fast.online.log.event_log import EventLog
 from mtaw_fast.online.log.events import MOST_TEXT, AddItems, Event, RemoveItems, checked_click, forget_of, is_id, now_ms
@@ -315,7 +315,7 @@ class OnlineLearner:
         self._asked, self._failure = time.monotonic(), None
         if _training_of(read_manifest(Path(self._folder))) != self._trained:
             raise self._is_of_another_training()
-        self._compactor = process = compacting.started(self._folder, self.settings, wait=wait)
+        self._compactor = process = start_compactor(self._folder, self.settings, wait=wait)
         if wait:
             self._until_served(process)
 
@@ -323,14 +323,14 @@ class OnlineLearner:
         """Wait until a compactor ends and what it made is served; see `compact`."""
         while (code := process.poll()) is None:
             self._wait_a_little()
-        if code not in (0, compacting.UNTIDY):
+        if code not in (0, UNTIDY):
             raise LearnError(f"what was learned in {self.settings.folder} was not taken in; its message is above")
         while (signature := signature_of(self.settings.folder)) != self._served:
             failure = self._failure
             if failure is not None and failure.signature == signature:
                 raise LearnError(failure.told)
             self._wait_a_little()
-        if code == compacting.UNTIDY:
+        if code == UNTIDY:
             raise LearnError(
                 f"what was learned in {self.settings.folder} is served, but its log still holds what was forgotten or "
                 "is past its size; the next compaction tries again, and the message is above"

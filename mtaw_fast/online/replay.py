@@ -18,11 +18,11 @@ from mtaw_fast.errors import UsageError
 from mtaw_fast.evaluation.decayed import DecayedCounts
 from mtaw_fast.evaluation.metrics import KS, gains_of, listed_rank, means_of
 from mtaw_fast.online.batch_update import LogEvents, LogFile
-from mtaw_fast.online.state.limits import LearningLimits
+from mtaw_fast.online.settings import LearningLimits
 from mtaw_fast.online.state.online_state import OnlineState
 from mtaw_fast.ranking.catalog import Catalog
-from mtaw_fast.ranking.options import Conditions
 from mtaw_fast.ranking.encoders import NativeEncoder
+from mtaw_fast.ranking.options import Conditions
 from mtaw_fast.ranking.pipeline import Pipeline
 from mtaw_fast.ranking.retrieval import NativeIndex
 

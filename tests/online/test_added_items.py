@@ -14,8 +14,7 @@ from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import DataError
 from mtaw_fast.memory import MemoryTables
 from mtaw_fast.online.log.events import Event
-from mtaw_fast.online.settings import LearningSettings
-from mtaw_fast.online.state.limits import LearningLimits
+from mtaw_fast.online.settings import LearningLimits, LearningSettings
 from tests.online.rankers import plain_ranker
 from tests.support.random_bundle import bundle_parts
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from mtaw_fast.errors import UsageError
 from mtaw_fast.online.log.events import Click
-from mtaw_fast.online.state.limits import LearningLimits
+from mtaw_fast.online.settings import LearningLimits
 from mtaw_fast.online.state.session_tracker import SessionTracker, UpdateBatch
 
 HOUR = 3_600_000

@@ -23,9 +23,8 @@ from mtaw_fast.bundle.format import model_hash
 from mtaw_fast.errors import LearnError
 from mtaw_fast.online import follower as learner
 from mtaw_fast.online.compaction import compactor
-from mtaw_fast.online.compaction import forgetting as scrubbing
-from mtaw_fast.online.compaction.compactor import UntidyError, compact_folder
-from mtaw_fast.online.compaction.start import BUSY, UNTIDY
+from mtaw_fast.online.compaction import redaction as scrubbing
+from mtaw_fast.online.compaction.compactor import BUSY, UNTIDY, UntidyError, compact_folder
 from mtaw_fast.online.log.events import Click, Forget
 from mtaw_fast.online.log.file_log import FileLog
 from mtaw_fast.online.settings import LearningSettings

@@ -14,7 +14,7 @@ from mtaw_fast import Recommender
 from mtaw_fast.bundle import Bundle
 from mtaw_fast.errors import DataError, LearnError, UsageError
 from mtaw_fast.online.log.events import Click
-from mtaw_fast.online.state.limits import LearningLimits
+from mtaw_fast.online.settings import LearningLimits
 from tests.online.test_learning import (
     NOON,
     N,

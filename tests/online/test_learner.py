@@ -22,7 +22,7 @@ from mtaw_fast.online.compaction.compactor import compact_folder
 from mtaw_fast.online.log.event_log import START
 from mtaw_fast.online.log.events import Click
 from mtaw_fast.online.log.file_log import FileLog
-from mtaw_fast.online.state.limits import LearningLimits
+from mtaw_fast.online.settings import LearningLimits
 from mtaw_fast.online.state.online_state import OnlineState
 from mtaw_fast.system.fork_lock import ForkLock
 from tests.online.test_learning import MODEL, NOON, answers, drawn, folder, learning, until_learned

@@ -22,8 +22,7 @@ from mtaw_fast.online.compaction.compactor import compact_folder
 from mtaw_fast.online.log.event_log import Stamped
 from mtaw_fast.online.log.events import Click, Event, Forget
 from mtaw_fast.online.log.file_log import FileLog
-from mtaw_fast.online.settings import LearningSettings
-from mtaw_fast.online.state.limits import LearningLimits
+from mtaw_fast.online.settings import LearningLimits, LearningSettings
 from mtaw_fast.online.state.online_state import OnlineState
 from mtaw_fast.ranking.pipeline import Pipeline
 from tests.online.rankers import plain_ranker

@@ -15,8 +15,8 @@ from mtaw_fast.bundle import Model
 from mtaw_fast.memory.log_progress import LogProgress
 from mtaw_fast.online.log.event_log import Stamped
 from mtaw_fast.online.log.events import AddItems, Click, Event, Forget, RemoveItems
+from mtaw_fast.online.settings import LearningLimits
 from mtaw_fast.online.state.event_processor import EventProcessor
-from mtaw_fast.online.state.limits import LearningLimits
 from mtaw_fast.online.state.session_tracker import key_of
 from tests.support.random_bundle import bundle_parts, memory_parts
 

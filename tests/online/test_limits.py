@@ -10,8 +10,7 @@ import numpy as np
 from mtaw_fast import Recommender
 from mtaw_fast.online.compaction.compactor import compact_folder
 from mtaw_fast.online.log.events import Click, Event, now_ms
-from mtaw_fast.online.settings import LearningSettings
-from mtaw_fast.online.state.limits import LearningLimits
+from mtaw_fast.online.settings import LearningLimits, LearningSettings
 from tests.online.test_learning import HOUR, N, answers, drawn, folder, learning, until_learned
 
 __all__ = ["folder", "learning"]

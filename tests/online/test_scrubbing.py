@@ -12,14 +12,13 @@ import pytest
 
 from mtaw_fast.errors import LearnError, MtawError
 from mtaw_fast.online.compaction import compactor
-from mtaw_fast.online.compaction import forgetting as scrubbing
+from mtaw_fast.online.compaction import redaction as scrubbing
 from mtaw_fast.online.compaction.compactor import compact_folder
+from mtaw_fast.online.log import open_log
 from mtaw_fast.online.log.event_log import START, EventLog
 from mtaw_fast.online.log.events import AddItems, Click, Event, Forget
 from mtaw_fast.online.log.file_log import FileLog
-from mtaw_fast.online.log.open_log import open_log
-from mtaw_fast.online.log.record import framed
-from mtaw_fast.online.log.redaction import redact_clicks
+from mtaw_fast.online.log.segment import framed, redact_clicks
 from mtaw_fast.online.settings import LearningSettings
 from tests.online.test_learning import NOON, folder
 from tests.service.test_sessions import Redis

@@ -20,8 +20,8 @@ from mtaw_fast.model.model import Model
 from mtaw_fast.online.compaction.merge import MergedModel, grown
 from mtaw_fast.online.log.event_log import Stamped
 from mtaw_fast.online.log.events import Click
+from mtaw_fast.online.settings import LearningLimits
 from mtaw_fast.online.state.event_processor import EventProcessor
-from mtaw_fast.online.state.limits import LearningLimits
 
 REMEMBERED_IDS = 100_000  # event ids that a model keeps beside its tables
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import fcntl
 import os
+import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -18,12 +19,12 @@ from mtaw_fast.bundle.format import model_hash
 from mtaw_fast.errors import LearnError, MtawError
 from mtaw_fast.online.compaction.compaction import compacted
 from mtaw_fast.online.compaction.current import GROWN, current_bundle, position_in, trained_until
-from mtaw_fast.online.compaction.forgetting import redact_forgotten
-from mtaw_fast.online.compaction.start import BUSY, UNTIDY
+from mtaw_fast.online.compaction.redaction import redact_forgotten
+from mtaw_fast.online.log import open_log
 from mtaw_fast.online.log.event_log import EventLog, Stamped
-from mtaw_fast.online.log.open_log import open_log
 from mtaw_fast.online.settings import LearningSettings, limits_of
 
+BUSY, UNTIDY = 75, 76  # exit codes, next to 0 and those of errors; 75 is "try again" in sysexits.h
 _READ_EVENTS = 10_000
 _LOCK = ".compact.lock"
 _NICE = 10
@@ -106,6 +107,17 @@ def _behind(log: EventLog, bundle: Bundle) -> Iterator[list[Stamped]]:
     while some := log.read(position, _READ_EVENTS):
         yield some
         position = some[-1].position
+
+
+def start_compactor(
+    folder: str | os.PathLike[str], settings: LearningSettings, *, wait: bool
+) -> subprocess.Popen[bytes]:
+    """A compactor of `folder`'s bundle; see `online.compaction.compactor`.
+
+    wait: whether it begins after another one that is at it, instead of leaving it to that one.
+    """
+    command = [sys.executable, "-m", "mtaw_fast.online.compaction.compactor", str(folder), *settings.arguments()]
+    return subprocess.Popen([*command, "--wait"] if wait else command, stdin=subprocess.DEVNULL)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -17,7 +17,7 @@ from mtaw_fast.memory.log_progress import LogProgress
 from mtaw_fast.memory.trends import TrendTables
 from mtaw_fast.model.item_vectors import mean_norm
 from mtaw_fast.model.model import Model
-from mtaw_fast.online.state.evidence_vector import evidence_vector
+from mtaw_fast.online.state.new_items import evidence_vector
 
 _FWD, _BWD = PAIR_KINDS.index("fwd"), PAIR_KINDS.index("bwd")
 

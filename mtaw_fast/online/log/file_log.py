@@ -25,8 +25,7 @@ from mtaw_fast.errors import LearnError, MtawError
 from mtaw_fast.online.log.event_log import Stamped
 from mtaw_fast.online.log.events import Event
 from mtaw_fast.online.log.flusher import Flusher
-from mtaw_fast.online.log.record import FRAME_BYTES, event_of, framed
-from mtaw_fast.online.log.redaction import redact_clicks
+from mtaw_fast.online.log.segment import FRAME_BYTES, event_of, framed, redact_clicks
 from mtaw_fast.storage.files import read_json, write_json
 from mtaw_fast.system.fork_lock import ForkLock
 

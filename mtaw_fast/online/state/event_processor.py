@@ -16,7 +16,7 @@ from mtaw_fast.memory.log_progress import LogProgress
 from mtaw_fast.model.model import Model
 from mtaw_fast.online.log.event_log import START, Stamped
 from mtaw_fast.online.log.events import AddItems, Click, Event, Forget, RemoveItems, is_id, parse
-from mtaw_fast.online.state.limits import LearningLimits
+from mtaw_fast.online.settings import LearningLimits
 from mtaw_fast.online.state.new_items import NewItems
 from mtaw_fast.online.state.session_tracker import SessionTracker, UpdateBatch, key_of
 

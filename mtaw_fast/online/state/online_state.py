@@ -14,10 +14,10 @@ from mtaw_fast.kernels.native.memory_tables import PAIR_KINDS
 from mtaw_fast.model.item_vectors import mean_norm
 from mtaw_fast.model.model import Model
 from mtaw_fast.online.log.event_log import Stamped
+from mtaw_fast.online.settings import LearningLimits
 from mtaw_fast.online.state.cold_start import memory_with_delta, prior_pair
 from mtaw_fast.online.state.event_processor import EventProcessor
-from mtaw_fast.online.state.evidence_vector import evidence_vector
-from mtaw_fast.online.state.limits import LearningLimits
+from mtaw_fast.online.state.new_items import evidence_vector
 from mtaw_fast.ranking.catalog import Catalog
 
 _FWD, _BWD = PAIR_KINDS.index("fwd"), PAIR_KINDS.index("bwd")

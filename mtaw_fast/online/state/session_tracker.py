@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 
 from mtaw_fast.online.log.events import Click
-from mtaw_fast.online.state.limits import FloodGuard, LearningLimits
+from mtaw_fast.online.settings import LearningLimits
 
 REASONS = ("duplicate", "late", "session_full", "bot", "flood")
 REMEMBERED_IDS = 1_000_000  # event ids that a second coming is known by
@@ -19,6 +19,30 @@ _LATE_IN_A_ROW = 64  # late events, less the timely ones among them, that say th
 def key_of(text: str) -> int:
     """64 bits that stand for the id of a session or an event wherever the id itself is not needed."""
     return int.from_bytes(blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little")
+
+
+class FloodGuard:
+    """The rule of `item_share`: counts the fresh clicks of a window, item by item."""
+
+    def __init__(self, limits: LearningLimits) -> None:
+        self._limits = limits
+        self._window = -1
+        self._all = 0
+        self._items: Counter[int | str] = Counter()
+
+    def admits(self, item: int | str, clock: int) -> bool:
+        """Whether a fresh click on `item` is learned; it is counted either way.
+
+        clock: the tracker's, not the click's own time: one click from the year 2099 must not hold a window open till then.
+        """
+        limits = self._limits
+        window = clock // limits.item_window
+        if window != self._window:
+            self._window, self._all = window, 0
+            self._items.clear()
+        self._all += 1
+        self._items[item] += 1
+        return self._items[item] <= max(limits.item_floor, limits.item_share * self._all)
 
 
 @dataclass(slots=True)

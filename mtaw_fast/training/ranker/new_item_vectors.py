@@ -18,7 +18,7 @@ from mtaw_fast.kernels.native.memory_query import Dense
 from mtaw_fast.kernels.native.memory_tables import PAIR_KINDS
 from mtaw_fast.kernels.native.scan import quantize
 from mtaw_fast.model.item_vectors import mean_norm, normalized
-from mtaw_fast.online.state.evidence_vector import evidence_vector
+from mtaw_fast.online.state.new_items import evidence_vector
 from mtaw_fast.ranking.encoders import NativeEncoder
 from mtaw_fast.ranking.retrieval import NativeIndex
 

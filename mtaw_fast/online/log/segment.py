@@ -1,13 +1,34 @@
-"""Overwriting records in one segment of a log in a folder, while others append to it."""
+"""The records of one segment file of the log: one line each, `<CRC-32 in 8 hex digits> <JSON>`."""
 
 from __future__ import annotations
 
 import os
+import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from mtaw_fast.online.log.events import Click
-from mtaw_fast.online.log.record import event_of
+from mtaw_fast.online.log.events import Click, Event, parse
+
+FRAME_BYTES = 10  # of a record beside its JSON: the sum, a blank and the line's end
+
+
+def framed(line: bytes) -> bytes:
+    """The record of an event's JSON, with its end."""
+    return b"%08x %b\n" % (zlib.crc32(line), line)
+
+
+def event_of(record: bytes) -> Event | None:
+    """The event of a record without its end; None where it is of a kind that this release does not know.
+
+    Raises
+    ------
+    ValueError, KeyError, TypeError
+        Where it is damaged: no reader learns from it.
+    """
+    text = record[9:]
+    if record[8:9] != b" " or int(record[:8], 16) != zlib.crc32(text):
+        raise ValueError("its checksum differs")
+    return parse(text)
 
 
 def redact_clicks(path: Path, forgotten: Mapping[str, str], position_at: Callable[[int], str]) -> int:
