@@ -22,7 +22,7 @@ from mtaw_fast.ranking.encoders import NativeEncoder
 from mtaw_fast.ranking.options import Conditions
 from mtaw_fast.ranking.pipeline import Pipeline
 from mtaw_fast.ranking.retrieval import NativeIndex
-from tests.online.logs import MIDNIGHT, N, Row, drawn_rows, log_file, saved, trained_before, written
+from tests.support.online.logs import MIDNIGHT, N, Row, drawn_rows, log_file, saved, trained_before, written
 
 ROWS = drawn_rows(seed=4, sessions=56)
 MODEL = trained_before(ROWS)

@@ -20,7 +20,7 @@ from mtaw_fast.ranking.encoders.native_encoder import NativeEncoder
 from mtaw_fast.recommender import Recommender
 from mtaw_fast.system.cached_property import cached_property
 from mtaw_fast.system.fork_lock import ForkEvent, ForkLock
-from tests.online.test_learning import parts
+from tests.support.online.recommenders import parts
 from tests.support.random_bundle import save_random
 
 PATIENCE = 20  # seconds

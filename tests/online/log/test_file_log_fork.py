@@ -12,8 +12,8 @@ import pytest
 from mtaw_fast.online.log.event_log import START
 from mtaw_fast.online.log.events import Click
 from mtaw_fast.online.log.file_log import FileLog
-from tests.online.test_failed_loads import cannot_start
-from tests.online.test_flusher import SECONDS, open_segments
+from tests.online.log.test_flusher import SECONDS, open_segments
+from tests.online.test_learner_failed_loads import cannot_start
 from tests.ranking.test_fork import child
 
 OWN, THEIRS = Click("parent", 1, 1), Click("child", 2, 2)

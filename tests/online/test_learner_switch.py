@@ -15,10 +15,8 @@ from mtaw_fast.online import follower as learner
 from mtaw_fast.online.compaction.compactor import compact_folder
 from mtaw_fast.online.settings import LearningSettings
 from mtaw_fast.ranking.pipeline import Pipeline
-from tests.online.test_learning import folder, learning, until_learned
 from tests.service.running import eventually
-
-__all__ = ["folder", "learning"]
+from tests.support.online.recommenders import until_learned
 
 Make = Callable[..., Recommender]
 

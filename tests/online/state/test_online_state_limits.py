@@ -11,9 +11,7 @@ from mtaw_fast import Recommender
 from mtaw_fast.online.compaction.compactor import compact_folder
 from mtaw_fast.online.log.events import Click, Event, now_ms
 from mtaw_fast.online.settings import LearningLimits, LearningSettings
-from tests.online.test_learning import HOUR, N, answers, drawn, folder, learning, until_learned
-
-__all__ = ["folder", "learning"]
+from tests.support.online.recommenders import HOUR, N, answers, drawn, until_learned
 
 MINUTE = 60_000
 WINDOW = now_ms() // MINUTE * MINUTE - 5 * MINUTE  # begins one, and all of it has passed

@@ -20,10 +20,8 @@ from mtaw_fast.online.log.events import AddItems, Click, Event, Forget
 from mtaw_fast.online.log.file_log import FileLog
 from mtaw_fast.online.log.segment import framed, redact_clicks
 from mtaw_fast.online.settings import LearningSettings
-from tests.online.test_learning import NOON, folder
 from tests.service.test_sessions import Redis
-
-__all__ = ["folder"]
+from tests.support.online.recommenders import NOON
 
 SEGMENT = "events-0000000000.log"
 

@@ -17,11 +17,9 @@ from mtaw_fast.online.log.event_log import START
 from mtaw_fast.online.log.events import Click, Event, Forget
 from mtaw_fast.online.log.redis_log import RedisLog
 from mtaw_fast.online.settings import LearningSettings
-from tests.online.test_learning import MODEL, NOON, N, answers, drawn, folder, until_learned
 from tests.service.running import eventually
 from tests.service.test_sessions import Redis
-
-__all__ = ["folder"]
+from tests.support.online.recommenders import MODEL, NOON, N, answers, drawn, until_learned
 
 
 @pytest.fixture(scope="module")

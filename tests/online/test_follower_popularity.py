@@ -12,9 +12,7 @@ from mtaw_fast import Recommender
 from mtaw_fast.online import follower as follower
 from mtaw_fast.online.follower import MOST_PUBLISH_SECONDS, PUBLISH_SECONDS, PUBLISH_SHARE
 from mtaw_fast.online.log.events import Click
-from tests.online.test_learning import MODEL, NOON, N, folder, learning, until_learned
-
-__all__ = ["folder", "learning"]
+from tests.support.online.recommenders import MODEL, NOON, N, until_learned
 
 Make = Callable[..., Recommender]
 

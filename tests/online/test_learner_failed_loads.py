@@ -18,10 +18,7 @@ from mtaw_fast.online.log.file_log import FileLog
 from mtaw_fast.online.settings import LearningSettings
 from mtaw_fast.ranking.pipeline import Pipeline
 from mtaw_fast.service.snapshot import load_snapshot
-from tests.online.test_learning import folder
 from tests.support.random_bundle import bundle_parts
-
-__all__ = ["folder"]
 
 
 @pytest.fixture

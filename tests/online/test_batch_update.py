@@ -18,7 +18,7 @@ from mtaw_fast.memory import MemoryTables
 from mtaw_fast.model.model import Model
 from mtaw_fast.online.batch_update import LogEvents, LogFile, apply_log, log_limits
 from mtaw_fast.online.state.online_state import OnlineState
-from tests.online.logs import MIDNIGHT, N, drawn_rows, log_file, saved, trained_before, written
+from tests.support.online.logs import MIDNIGHT, N, drawn_rows, log_file, saved, trained_before, written
 from tests.support.random_bundle import edit_manifest
 
 ROWS = drawn_rows()

@@ -15,7 +15,7 @@ from mtaw_fast.errors import DataError
 from mtaw_fast.memory import MemoryTables
 from mtaw_fast.online.log.events import Event
 from mtaw_fast.online.settings import LearningLimits, LearningSettings
-from tests.online.rankers import plain_ranker
+from tests.support.online.recommenders import plain_ranker
 from tests.support.random_bundle import bundle_parts
 
 N = 600

@@ -28,11 +28,9 @@ from mtaw_fast.online.compaction.compactor import BUSY, UNTIDY, UntidyError, com
 from mtaw_fast.online.log.events import Click, Forget
 from mtaw_fast.online.log.file_log import FileLog
 from mtaw_fast.online.settings import LearningSettings
-from tests.online.test_learning import HOUR, NOON, folder, learning, parts, until_learned
 from tests.ranking.test_fork import child
 from tests.service.running import eventually
-
-__all__ = ["folder", "learning"]
+from tests.support.online.recommenders import HOUR, NOON, parts, until_learned
 
 Make = Callable[..., Recommender]
 

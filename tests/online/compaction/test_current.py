@@ -25,11 +25,9 @@ from mtaw_fast.online.compaction.current import current_bundle
 from mtaw_fast.online.log.events import Click
 from mtaw_fast.online.log.file_log import FileLog
 from mtaw_fast.online.settings import LearningSettings
-from tests.online.logs import drawn_rows, log_file, saved, trained_before
-from tests.online.test_learning import HOUR, NOON, folder, learning, until_learned
 from tests.service.running import eventually
-
-__all__ = ["folder", "learning"]
+from tests.support.online.logs import drawn_rows, log_file, saved, trained_before
+from tests.support.online.recommenders import HOUR, NOON, until_learned
 
 
 @pytest.fixture

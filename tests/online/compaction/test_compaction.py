@@ -1,0 +1,143 @@
+"""Compaction: sessions that are over end in the tables that a training from them builds."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from mtaw_fast.bundle import Model
+from mtaw_fast.data.sessions import Sessions
+from mtaw_fast.memory import MemorySettings, MemoryTables
+from mtaw_fast.online.compaction.compaction import compacted
+from mtaw_fast.online.log.event_log import Stamped
+from mtaw_fast.online.log.events import Click, Event, Forget
+from mtaw_fast.online.settings import LearningLimits
+from mtaw_fast.online.state.online_state import OnlineState
+from mtaw_fast.ranking.pipeline import Pipeline
+from tests.support.online.recommenders import (
+    HOUR,
+    MODEL,
+    NOON,
+    D,
+    N,
+    plain_ranker,
+    stamped,
+    stream,
+)
+from tests.support.random_bundle import bundle_parts
+
+
+def test_tables_after_a_compaction_are_those_of_a_rebuild() -> None:
+    assert MODEL.memory is not None
+    events = stream(6)
+    grown = compacted(MODEL, "log", [stamped(events)], LearningLimits(), all_over=True)
+    assert grown.memory is not None
+    new_items = [name for name in dict.fromkeys(event.item for event in events) if str(name).startswith("new")]
+    places = {**{f"sku-{i}": i for i in range(N)}, **{name: N + i for i, name in enumerate(new_items)}}
+    sessions: dict[str, list[Click]] = {}
+    for event in events:
+        sessions.setdefault(event.session, []).append(event)
+    ordered = sorted(sessions.values(), key=lambda clicks: (clicks[-1].time, clicks[0].time))
+    packed = Sessions.from_lists([[places[click.item] for click in clicks] for clicks in ordered])
+    rebuilt = MemoryTables.build(
+        Sessions.concatenate([MODEL.memory.sessions, packed]), N + len(new_items), MODEL.memory.settings
+    )
+    for name, array in rebuilt.arrays().items():
+        assert np.array_equal(getattr(grown.memory, name), array), name
+    assert grown.ids.lookup(new_items).tolist() == list(range(N, N + len(new_items)))
+    known = np.bincount(packed.items, minlength=N + len(new_items))
+    known[:N] += MODEL.popularity
+    assert np.array_equal(grown.popularity, known)
+
+
+@pytest.mark.parametrize("cut", [0, 40, 111, 200])
+def test_compacting_in_pieces_or_at_once_is_the_same(cut: int) -> None:
+    events = stream(7)
+    cut = min(cut, len(events))
+    events.insert(cut // 2, Forget("s2", NOON))
+    limits = LearningLimits(session_gap=HOUR // 6)
+    at_once = compacted(MODEL, "log", [stamped(events)], limits, all_over=True)
+    first = compacted(MODEL, "log", [stamped(events)[:cut]], limits)
+    both = compacted(first, "log", [stamped(events)[cut:]], limits, all_over=True)
+    for name, array in at_once.memory.arrays().items():
+        assert np.array_equal(getattr(both.memory, name), array), name
+    assert np.array_equal(both.popularity, at_once.popularity)
+    assert both.ids.external(np.arange(both.n_items, dtype=np.int32)) == at_once.ids.external(
+        np.arange(at_once.n_items, dtype=np.int32)
+    )
+    assert both.log_progress.position == at_once.log_progress.position
+    assert np.array_equal(both.log_progress.keys, at_once.log_progress.keys)
+    assert np.array_equal(both.log_progress.sessions, at_once.log_progress.sessions)
+
+
+def test_forgetting_leaves_tables_without_the_session() -> None:
+    events = stream(8)
+    name = events[len(events) // 2].session
+    with_it = [*events, Forget(name, NOON)]
+    without = [event for event in events if event.session != name]
+    forgotten = compacted(MODEL, "log", [stamped(with_it)], LearningLimits(), all_over=True)
+    later = compacted(
+        compacted(MODEL, "log", [stamped(events)], LearningLimits(), all_over=True),
+        "log", [[Stamped(Forget(name, NOON), "9")]], LearningLimits(), all_over=True,
+    )  # fmt: skip
+    if {event.item for event in without} == {event.item for event in events}:
+        never = compacted(MODEL, "log", [stamped(without)], LearningLimits(), all_over=True)
+        for one in (forgotten, later):
+            for part, array in never.memory.arrays().items():
+                assert np.array_equal(getattr(one.memory, part), array), part
+            assert np.array_equal(one.popularity, never.popularity)
+
+
+def test_old_sessions_are_dropped() -> None:
+    events = stream(9)
+    limits = LearningLimits()
+    first = compacted(MODEL, "log", [stamped(events)], limits, all_over=True)
+    last = Click("z", "sku-1", events[-1].time + 10 * HOUR)
+    some = [Click("z", "sku-1", events[-1].time + step * HOUR // 2) for step in range(1, 21)]
+    after = compacted(first, "log", [stamped([*some, last])], limits, keep=5 * HOUR, all_over=True)
+    assert len(first.log_progress.sessions) > 0
+    assert after.memory.n_sessions < first.memory.n_sessions + 21
+    assert all(after.log_progress.last >= after.log_progress.clock - 5 * HOUR)
+    assert after.memory.n_sessions >= MODEL.memory.n_sessions, "sessions of the training are not from the log"
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_live_state_ranks_as_the_compacted_model_does(seed: int) -> None:
+    """But for roundings: sums of tables and delta are rounded apart, those of a rebuild together.
+
+    Clicks are independent here, so that the last places are near ties: as many change places as ever will.
+    """
+    n = 1000
+    rng = np.random.default_rng([10, seed])
+
+    def sessions(count: int) -> list[np.ndarray]:
+        return [(n * rng.random(rng.integers(1, 9)) ** 3).astype(int) for _ in range(count)]
+
+    made = bundle_parts(n_items=n, embedding_dim=D)
+    made.pop("metrics"), made.pop("dataset")
+    past = MemoryTables.build(Sessions.from_lists(sessions(4000)), n, MemorySettings(max_neighbors=0))
+    model = Model.of(**made, memory=past, ranker_net=plain_ranker())
+    events: list[Event] = [
+        Click(f"s{number}", f"sku-{item}", NOON + number * 60_000 + place * 1_000)
+        for number, session in enumerate(sessions(200))
+        for place, item in enumerate(session)
+    ]
+    state = OnlineState(model, LearningLimits())
+    state.apply(stamped(events))
+    grown = compacted(model, "log", [stamped(events)], LearningLimits(), all_over=True)
+    live = Pipeline.of(state.newest(), *_parts(model))
+    built = Pipeline.of(OnlineState(grown, LearningLimits()).newest(), *_parts(grown))
+    _, items, offsets = state.delta.ordered()
+    taught = [one.tolist() for one in Sessions(items, offsets)]  # such a query would be taken for the session itself
+    asked = Sessions.from_lists([one for one in sessions(400) if one.tolist() not in taught])
+    (mine, scores), (theirs, wanted) = live.rank(asked, 20), built.rank(asked, 20)
+    assert np.abs(scores - wanted).max() < 0.02, "2^-8 of a sum, as the plain ranker weighs it"
+    assert np.mean(mine == theirs) >= 0.985
+
+
+def _parts(model: Model) -> tuple:
+    from mtaw_fast.kernels.native.scan import quantize
+    from mtaw_fast.ranking.encoders import NativeEncoder
+    from mtaw_fast.ranking.retrieval import NativeIndex
+
+    return NativeEncoder(model.config, model.weights), NativeIndex(model.item_vectors, quantize(model.item_vectors))

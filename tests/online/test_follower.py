@@ -1,0 +1,362 @@
+"""Nothing ends the learning for good: what fails is said once, shown, and tried again."""
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mtaw_fast import Recommender
+from mtaw_fast.errors import LearnError
+from mtaw_fast.online import follower as follower
+from mtaw_fast.online import follower as learner
+from mtaw_fast.online.compaction.compactor import compact_folder
+from mtaw_fast.online.log.event_log import START
+from mtaw_fast.online.log.events import Click
+from mtaw_fast.online.log.file_log import FileLog
+from mtaw_fast.online.settings import LearningLimits
+from mtaw_fast.online.state.online_state import OnlineState
+from mtaw_fast.system.fork_lock import ForkLock
+from tests.ranking.test_fork import child
+from tests.service.running import eventually
+from tests.support.online.recommenders import MODEL, NOON, answers, drawn, until_learned
+
+Make = Callable[..., Recommender]
+
+
+@pytest.fixture(autouse=True)
+def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(follower, "RETRY_SECONDS", 0.05)
+
+
+@contextmanager
+def no_handles() -> Iterator[None]:
+    """No file can be opened; those that are stay so."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def stopped(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [one for one in caplog.messages if one.startswith("learning has stopped")]
+
+
+def counted(rec: Recommender) -> int:
+    return int(rec.learner.state.event_processor.clicks.sum() - MODEL.popularity.sum())
+
+
+def test_without_file_handles_it_stops_says_so_once_and_goes_on(
+    learning: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    rec = learning()
+    until_learned(rec, rec.observe("s", ["sku-1"]))
+    with no_handles():
+        position = rec.observe("t", ["sku-2", "sku-3"])
+        eventually(lambda: rec.learner.follower.failure is not None, 5)
+        assert "open files" in rec.learner.follower.failure
+        before = answers(rec, drawn(1, 5))
+        rec.learner.follower._stopped.wait(0.3)  # several tries
+        assert answers(rec, drawn(1, 5)) == before, "rankings need no log"
+    until_learned(rec, position)
+    eventually(lambda: rec.learner.follower.failure is None, 5)
+    assert len(stopped(caplog)) == 1
+    assert counted(rec) == 3
+
+
+def test_an_error_within_a_batch_counts_no_click_twice(
+    learning: Make, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    rec, other = learning(), learning()
+    rec.add_items(["by-hand"], neighbors=[["sku-7", "sku-8"]])
+    real, calls = OnlineState.click, list[int]()
+    hit = rec.learner.follower
+
+    def failing(self: OnlineState, *clicks: Any) -> None:
+        real(self, *clicks)
+        if self is hit.state:  # until another takes its place
+            calls.append(len(clicks[0]))
+            if len(calls) >= 2:
+                raise RuntimeError("a step in the middle of a batch failed")
+
+    monkeypatch.setattr(OnlineState, "click", failing)
+    some = [Click(f"s{n // 4}", f"sku-{n % 40}" if n % 9 else "new_item", NOON + n) for n in range(100)]
+    position = rec.learner.append(some)
+    until_learned(other, position)
+    until_learned(rec, position)
+    assert len(calls) >= 2
+    assert stopped(caplog) == [
+        "learning has stopped, and is tried again: RuntimeError: a step in the middle of a batch failed"
+    ]
+    eventually(lambda: hit.failure is None, 5)
+    assert counted(rec) == 100
+    assert "new_item" in rec.ids.external(np.arange(len(rec.ids), dtype=np.int32)), "what is learned is not served"
+    other.learner.follower.catch_up()
+    assert answers(rec, drawn(2)) == answers(other, drawn(2))
+
+
+def test_an_event_that_never_can_be_learned_is_tried_ever_less_often(
+    learning: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rec = learning()
+    tries: list[None] = []
+
+    def failing(self: OnlineState, *clicks: Any) -> None:
+        tries.append(None)
+        raise ValueError("never")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(OnlineState, "click", failing)
+        position = rec.observe("s", ["sku-1"])
+        eventually(lambda: len(tries) >= 3, 10)
+        rec.learner.follower._stopped.wait(0.7)  # after 0.05, 0.1, 0.2, 0.4, .. seconds
+        assert len(tries) <= 7
+        assert rec.learner.follower.failure == "ValueError: never"
+    until_learned(rec, position)
+    assert counted(rec) == 1
+
+
+def test_a_catalog_that_could_not_be_published_is_published_later(learning: Make) -> None:
+    rec = learning()
+    real, failures = rec.learner.follower._publish, [OSError(errno.EMFILE, "Too many open files"), MemoryError()]
+
+    def publish(catalog: Any) -> None:
+        if failures:
+            raise failures.pop()
+        real(catalog)
+
+    rec.learner.follower._publish = publish
+    rec.observe("s", ["sku-1", "new_item"])
+    eventually(lambda: "new_item" in rec.recommend(["sku-1"], k=100).items, 10)
+    assert not failures
+
+
+def test_a_segment_that_expires_between_listing_and_opening_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = FileLog(tmp_path, segment_bytes=200)
+    for number in range(20):
+        log.append([Click("s", number, 1)])
+    everything = log.read(START)
+    listed = FileLog._segments
+
+    def then_expired(self: FileLog) -> list[int]:
+        found = listed(self)
+        monkeypatch.setattr(FileLog, "_segments", listed)
+        assert log.expire(everything[12].position, most_bytes=0) > 1
+        return found
+
+    monkeypatch.setattr(FileLog, "_segments", then_expired)
+    left = log.read(START)
+    assert left == everything[-len(left) :]
+    assert everything[12] in left
+    log.close()
+
+
+@pytest.mark.parametrize("code", [errno.EMFILE, errno.ENFILE, errno.EIO, errno.ENOENT])
+def test_a_log_that_cannot_be_read_is_one_line_that_names_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    log = FileLog(tmp_path)
+    position = log.append([Click("s", 1, 1)])
+
+    def broken(self: Path, *arguments: Any, **named: Any) -> None:
+        raise OSError(code, os.strerror(code), str(self))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "open", broken)
+        for work in (lambda: log.read(START), lambda: log.read(position)):
+            with pytest.raises(LearnError) as caught:
+                work()
+            told = str(caught.value)
+            assert told.startswith(
+                f"cannot read {tmp_path}/events-0000000000.log: {os.strerror(code)}; see to its disk"
+            )
+            assert "\n" not in told
+    assert [one.event.item for one in log.read(START)] == [1]
+    log.close()
+
+
+def test_a_folder_that_cannot_be_listed_is_not_taken_for_an_empty_log(tmp_path: Path) -> None:
+    log = FileLog(tmp_path)
+    log.append([Click("s", 1, 1)])
+    with no_handles(), pytest.raises(LearnError, match=f"cannot read {tmp_path}"):
+        log.read(START)
+    with no_handles(), pytest.raises(LearnError, match=f"cannot shorten {tmp_path}"):
+        log.expire("0000000001-000000000000", 0)
+    log.close()
+
+
+def test_learning_anew_leaves_every_item_its_internal_id(
+    folder: Path, learning: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though the click that brought an item in is redacted from the log by then."""
+    rec = learning(limits=LearningLimits(min_clicks=2))
+    rec.learner._stopped.set()  # a grown bundle is not taken over
+    rec.learner._watch.join()
+    for number, item in enumerate(("second", "second", "shy", "gone", "gone")):
+        rec.observe("secret", ["first"])
+        rec.observe(f"other-{number}", [item])
+    rec.add_items(["by-hand"], neighbors=[["sku-7"]])
+    rec.remove_items(["gone"])
+    rec.forget("secret")
+    rec.learner.catch_up()
+    before = list(rec.ids)
+    visit, prepared = rec.session(["second"], id="v"), rec.filter(exclude=["second"])
+    compact_folder(folder, rec.learner.settings)
+    hits, apply, old = list[None](), OnlineState.apply, rec.learner.state
+
+    def once(self: OnlineState, events: Any) -> None:
+        if events and self is old:
+            hits.append(None)
+            raise MemoryError("for a moment")
+        apply(self, events)
+
+    monkeypatch.setattr(OnlineState, "apply", once)
+    until_learned(rec, rec.observe("x", ["third", "sku-1"]))
+    assert hits
+    assert rec.learner.state is not old
+    assert list(rec.ids) == [*before, "third"]
+    assert visit.clicks == ["second"]
+    found = rec.recommend(["sku-1"], k=100, filter=prepared).items
+    assert "second" not in found
+    assert "by-hand" in found
+    assert not {"shy", "gone", "third"} & set(found), "what was out is back"
+    until_learned(rec, rec.observe("y", ["shy"]))
+    assert "shy" in rec.recommend(["sku-1"], k=100).items
+
+
+def taught(learning: Make, sessions: int) -> Recommender:
+    """One that knows so many sessions of one click."""
+    rec = learning()
+    until_learned(rec, [rec.observe(f"s{n}", ["sku-1"]) for n in range(sessions)][-1])
+    return rec
+
+
+def test_closing_does_not_wait_until_all_is_learned_anew(
+    learning: Make, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    rec = taught(learning, 20)
+    one, old, apply = rec.learner.follower, rec.learner.state, OnlineState.apply
+    again: list[int] = []
+
+    def noting(self: OnlineState, events: Any) -> None:
+        if self is not old:
+            again.append(len(events))
+            one.end()  # as closing does
+        elif events:
+            raise MemoryError("for a moment")
+        apply(self, events)
+
+    monkeypatch.setattr(follower, "_READ_EVENTS", 1)
+    monkeypatch.setattr(OnlineState, "apply", noting)
+    rec.observe("t", ["sku-1"])
+    eventually(lambda: not one._thread.is_alive(), 10)
+    assert again == [1]
+    assert rec.learner.state is old
+    assert len(stopped(caplog)) == 1, "that it was closed is no failure"
+    with pytest.raises(LearnError, match="learning was ended while events were learned anew"):
+        one.catch_up()
+
+
+def test_closing_waits_for_it_neither_where_a_bundle_is_about_to_be_taken_over(
+    learning: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rec = taught(learning, 20)
+    old, apply, again, waits = rec.learner.state, OnlineState.apply, list[int](), list[int]()
+
+    def slow(self: OnlineState, events: Any) -> None:
+        if self is not old:
+            again.append(len(events))
+            eventually(lambda: waits, 10)
+            time.sleep(0.2)
+        elif events:
+            raise MemoryError("for a moment")
+        apply(self, events)
+
+    def taking_over(self: learner.OnlineLearner) -> None:
+        waits.append(1)
+        with self.follower.paused():
+            pass
+
+    monkeypatch.setattr(follower, "_READ_EVENTS", 1)
+    monkeypatch.setattr(OnlineState, "apply", slow)
+    rec.observe("t", ["sku-1"])
+    eventually(lambda: again, 10)
+    monkeypatch.setattr(learner.OnlineLearner, "_switch", taking_over)
+    monkeypatch.setattr(learner, "signature_of", lambda folder: (0, 0))
+    eventually(lambda: waits, 10)
+    rec.close()
+    assert len(again) < 5
+
+
+def test_a_forked_child_finds_no_lock_held(learning: Make) -> None:
+    """By a thread that it has not got."""
+    rec = learning()
+    until_learned(rec, rec.observe("s", ["sku-1"]))
+    with rec.learner._following, rec.learner.follower.paused():
+        assert child(rec.learner.catch_up) == 0
+
+
+@pytest.mark.parametrize("place", ["_wake", "_stopped", "of learner"])
+def test_a_forked_child_observes_and_closes_whatever_event_a_thread_was_at(learning: Make, place: str) -> None:
+    rec = learning()
+    event = rec.learner._stopped if place == "of learner" else getattr(rec.learner.follower, place)
+
+    def work() -> None:
+        rec.observe("s", ["sku-1"])
+        rec.close()
+
+    with event._event._cond:  # as a thread holds it for a moment that waits or sets
+        assert child(work) == 0
+    until_learned(rec, rec.observe("t", ["sku-1"]))
+
+
+def test_a_start_that_fails_publishes_nothing_later(tmp_path: Path) -> None:
+    published: list[object] = []
+
+    def publish(catalog: object) -> None:
+        published.append(catalog)
+        raise MemoryError("no room")
+
+    class Slow(ForkLock):
+        def __exit__(self, *error: Any) -> None:
+            super().__exit__(*error)
+            time.sleep(0.1)  # others have their turn
+
+    log = FileLog(tmp_path / "learned")
+    one = follower.LogFollower(log, OnlineState(MODEL, LearningLimits()), publish)
+    one._turn = Slow()
+    with pytest.raises(MemoryError):
+        one.start()
+    assert not one._thread.is_alive()
+    assert len(published) == 1
+    log.close()
+
+
+def test_an_interrupt_while_a_state_is_published_loses_no_item(learning: Make) -> None:
+    rec = learning()
+    one, real = rec.learner.follower, rec.learner.follower._publish
+
+    def interrupted(catalog: object) -> None:
+        one._publish = real
+        raise KeyboardInterrupt
+
+    with one.paused():
+        position = rec.observe("s", ["newest"])
+        one._publish = interrupted
+        one._read_ahead()
+        with pytest.raises(KeyboardInterrupt):
+            one._publish_all()
+    until_learned(rec, position)
+    assert "newest" in rec.ids

@@ -1,0 +1,191 @@
+"""A recommender that learns: clicks reach others, survive restarts, and end in tables as a training builds them."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mtaw_fast import Recommender
+from mtaw_fast.bundle import Bundle, Model
+from mtaw_fast.errors import DataError, UsageError
+from mtaw_fast.online.compaction.compactor import compact_folder
+from mtaw_fast.online.log.file_log import FileLog
+from mtaw_fast.online.settings import LearningLimits, LearningSettings
+from tests.support.online.recommenders import (
+    MODEL,
+    NOON,
+    D,
+    N,
+    answers,
+    drawn,
+    stream,
+    until_learned,
+)
+from tests.support.random_bundle import bundle_parts
+
+
+def test_it_learns_on_wherever_the_process_goes(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    rec = Recommender.load(folder.name, learn=LearningSettings(Path("learned"), compact=False))
+    monkeypatch.chdir("/")
+    until_learned(rec, rec.observe("s", ["sku-1", "newest"]))
+    rec.learner.compact(wait=True)
+    assert "newest" in rec.bundle.ids
+    rec.close()
+
+
+def test_a_click_reaches_the_rankings_of_others(learning: Callable[..., Recommender]) -> None:
+    rec, other = learning(), learning()
+    before = other.recommend(["sku-1"], k=N)
+    for visitor in range(30):
+        position = rec.observe(f"v{visitor}", ["sku-1", "sku-2"])
+    for one in (rec, other):
+        until_learned(one, position)
+    after = other.recommend(["sku-1"], k=N)
+    assert after.scores.tolist() != before.scores.tolist()
+    assert after.log_position is not None
+    assert after.log_position >= position
+    assert answers(rec, drawn(1)) == answers(other, drawn(1)), "two processes' worth of state differ"
+
+
+def test_an_unknown_item_enters_the_catalog_and_is_recommended(learning: Callable[..., Recommender]) -> None:
+    rec = learning()
+    for visitor in range(20):
+        position = rec.observe(f"v{visitor}", ["sku-1", "brand-new", "sku-2"])
+    until_learned(rec, position)
+    deadline = time.monotonic() + 10
+    while "brand-new" not in rec.ids.external(np.arange(len(rec.ids), dtype=np.int32)):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert "brand-new" in rec.recommend(["sku-1"], k=N + 1).items
+    assert rec.recommend(["brand-new"]).unknown == []
+    assert rec.similar_items("brand-new", k=3).items
+    vector = rec._pipeline.catalog.vector(N)[0]
+    assert np.isclose(np.linalg.norm(vector), 1, atol=1e-5)
+
+
+def test_live_sessions_teach_and_come_to_know_what_they_clicked(learning: Callable[..., Recommender]) -> None:
+    rec = learning()
+    visit = rec.session(["sku-1", "fresh", "sku-2"], id="visitor")
+    rec.observe("x", ["sku-3"])
+    until_learned(rec, rec.observe("y", ["sku-1"]))
+    deadline = time.monotonic() + 10
+    while visit.recommend(k=3).unknown:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert visit.clicks == ["sku-1", "fresh", "sku-2"]
+    whole = rec.recommend(["sku-1", "fresh", "sku-2"], k=10)
+    assert visit.recommend(k=10).items == whole.items
+    assert rec.learner.state.event_processor.learned_clicks == 5
+
+
+def test_what_was_learned_is_there_after_a_restart(learning: Callable[..., Recommender]) -> None:
+    rec = learning()
+    for place, session in enumerate(drawn(4)):
+        position = rec.observe(f"s{place}", [*session, "late-comer"])
+    rec.add_items(["by-hand"], neighbors=[["sku-7", "sku-8"]])
+    rec.remove_items(["sku-9"])
+    position = rec.forget("s3")
+    until_learned(rec, position)
+    rec.close()
+    again = learning()
+    assert again.log_position == position
+    questions = drawn(5)
+    until_learned(rec, position)
+    assert answers(again, questions) == answers(rec, questions)
+    assert "by-hand" in again.recommend(["sku-7", "sku-8"], k=N + 2).items
+    assert "sku-9" not in again.recommend(["sku-7"], k=N + 2).items
+
+
+def test_a_compaction_is_taken_over_while_serving(folder: Path, tmp_path: Path) -> None:
+    settings = LearningSettings(tmp_path / "learned", compact=False, limits=LearningLimits(session_gap=1000))
+    rec = Recommender.load(folder, learn=settings)
+    for event in stream(12):
+        position = rec.learner.append([event])
+    until_learned(rec, position)
+    before = answers(rec, drawn(13))
+    prepared = rec.filter(exclude=["sku-1"])
+    rec.learner.compact(wait=True)
+    until_learned(rec, position)
+    assert rec.bundle.folder == tmp_path / "learned" / "bundle"
+    assert rec.bundle.model.log_progress is not None
+    after = answers(rec, drawn(13))
+    places = [
+        mine == theirs
+        for old, new in zip(before, after, strict=True)
+        for mine, theirs in zip(old[0], new[0], strict=True)
+    ]
+    assert np.mean(places) > 0.99
+    until_learned(rec, rec.observe("s", ["sku-1", "newer still"]))
+    assert "sku-1" not in rec.recommend(["sku-2"], k=N, filter=prepared).items
+    rec.close()
+    again = Recommender.load(folder, learn=settings)
+    until_learned(again, position)
+    assert len(answers(again, drawn(13))) == 60
+    again.close()
+
+
+def test_killed_at_any_moment_nothing_acknowledged_is_lost_or_counted_twice(folder: Path, tmp_path: Path) -> None:
+    learned = tmp_path / "learned"
+    script = (
+        "import sys\nfrom mtaw_fast import Recommender\nfrom mtaw_fast.online.settings import LearningSettings\n"
+        "from pathlib import Path\n"
+        "rec = Recommender.load(sys.argv[1], learn=LearningSettings(Path(sys.argv[2]), compact=False))\n"
+        "n = int(sys.argv[3])\n"
+        "while True:\n"
+        "    rec.observe(f's{n // 4}', [f'sku-{n % 40}'], ids=[f'e{n}'])\n"
+        "    print(n, flush=True)\n    n += 1\n"
+    )
+    rng = np.random.default_rng(14)
+    sent = 0
+    for turn in range(3):
+        process = subprocess.Popen(
+            [sys.executable, "-c", script, str(folder), str(learned), str(sent)], stdout=subprocess.PIPE, text=True
+        )
+        assert process.stdout is not None
+        for _ in range(int(rng.integers(5, 60))):
+            sent = int(process.stdout.readline()) + 1
+        process.send_signal(signal.SIGKILL)
+        rest, _ = process.communicate()
+        said = [int(line) for line in rest.split("\n")[:-1] if line]
+        sent = max([sent, *(one + 1 for one in said)])
+        if turn == 1:  # the client cannot know whether its last events arrived, and sends some again
+            sent = max(0, sent - 3)
+        compact_folder(folder, LearningSettings(learned))
+    rec = Recommender.load(folder, learn=LearningSettings(learned, compact=False))
+    event_processor = rec.learner.state.event_processor
+    events = {one.event.id for one in FileLog(learned).read("", 100_000)}
+    counted = int(event_processor.clicks.sum() - MODEL.popularity.sum())
+    rec.close()
+    assert {f"e{n}" for n in range(sent)} <= events
+    assert counted == len(events)
+
+
+def test_without_a_memory_or_learn_it_says_so(folder: Path, tmp_path: Path) -> None:
+    made = bundle_parts(n_items=N, embedding_dim=D)
+    made.pop("metrics"), made.pop("dataset")
+    Bundle.save(tmp_path / "plain", Model.of(**made), metrics={}, dataset={})
+    with pytest.raises(UsageError, match="has no session memory, so it cannot learn"):
+        Recommender.load(tmp_path / "plain", learn=tmp_path / "learned")
+    rec = Recommender.load(folder)
+    assert rec.log_position is None
+    with pytest.raises(UsageError, match="does not learn; load it with learn=FOLDER"):
+        rec.observe("s", ["sku-1"])
+    with pytest.raises(UsageError, match="does not learn"):
+        rec.forget("s")
+    assert rec.recommend(["sku-1"]).log_position is None
+
+
+def test_bad_clicks_teach_nothing(learning: Callable[..., Recommender]) -> None:
+    rec = learning()
+    for arguments in (("", ["sku-1"]), ("s", [None]), ("s", ["sku-1"], -5), ("s", ["sku-1", "sku-2"], [NOON])):
+        with pytest.raises(DataError, match="observe"):
+            rec.observe(*arguments)
+    assert rec.learner.log.read("") == []

@@ -1,0 +1,78 @@
+"""A small model with a session memory, events for it, and what a recommender that learns them answers."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+
+from mtaw_fast import Recommender
+from mtaw_fast.bundle import Model
+from mtaw_fast.data.sessions import Sessions
+from mtaw_fast.kernels.native.memory_query import feature_names
+from mtaw_fast.memory import MemoryTables, RankerNet
+from mtaw_fast.online.log.event_log import Stamped
+from mtaw_fast.online.log.events import Click, Event
+from tests.support.random_bundle import bundle_parts, memory_parts
+
+_WEIGHTS = {"pre": 1.0, "own": 2.0, "knn": 0.5, "rec_dec": 0.5, "clicks": 0.1, "logit": 0.05}
+
+
+def plain_ranker() -> RankerNet:
+    """One that goes by what a trained one goes by: a random one makes mountains of roundings."""
+    names = feature_names()
+    arrays = {name: np.zeros_like(array) for name, array in memory_parts()["ranker_net"].arrays().items()}
+    arrays["scale"] += 1
+    for name, weight in _WEIGHTS.items():
+        arrays["linear"][names.index(name)] = weight
+    return RankerNet(features=names, **arrays)
+
+
+N, D = 40, 8
+NOON = 1_764_150_000_000
+HOUR = 3_600_000
+
+
+def parts(seed: int = 3) -> Model:
+    """A random model whose memory holds far more than the tests add, as it is where something is served."""
+    made = bundle_parts(n_items=N, embedding_dim=D, seed=seed)
+    made.pop("metrics"), made.pop("dataset")
+    rng = np.random.default_rng(seed)
+    past = Sessions.from_lists([(N * rng.random(rng.integers(2, 9)) ** 3).astype(int) for _ in range(4000)])
+    return Model.of(**made, memory=MemoryTables.build(past, N), ranker_net=plain_ranker())
+
+
+MODEL = parts()
+
+
+def until_learned(rec: Recommender, position: str, seconds: float = 10.0) -> None:
+    deadline = time.monotonic() + seconds
+    while rec.log_position is None or rec.log_position < position:
+        assert time.monotonic() < deadline, "a click was not learned in time"
+        time.sleep(0.005)
+
+
+def answers(rec: Recommender, sessions: list[list[str]]) -> list[tuple[list[str], bytes]]:
+    found = [rec.recommend(session, k=15) for session in sessions]
+    return [(one.items, one.scores.tobytes()) for one in found]
+
+
+def drawn(seed: int, count: int = 60) -> list[list[str]]:
+    rng = np.random.default_rng(seed)
+    return [[f"sku-{i}" for i in rng.integers(0, N, rng.integers(1, 6))] for _ in range(count)]
+
+
+def stream(seed: int, sessions: int = 80, new_items: int = 5) -> list[Event]:
+    """Sessions that grow interleaved, one starting a minute, some on items that nobody knows."""
+    rng = np.random.default_rng(seed)
+    clicks = []
+    for session in range(sessions):
+        names = [f"sku-{i}" if i < N else f"new-{i - N}" for i in rng.integers(0, N + new_items, rng.integers(1, 8))]
+        for place, name in enumerate(names):
+            time = NOON + session * 60_000 + place * int(rng.integers(1_000, 90_000))
+            clicks.append(Click(f"s{session}", name, time))
+    return sorted(clicks, key=lambda click: click.time)
+
+
+def stamped(events: list[Event]) -> list[Stamped]:
+    return [Stamped(event, f"{place:010d}-000000000000") for place, event in enumerate(events)]
