@@ -11,13 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from mtaw_fast.cli.common import add_command, print_json
-from mtaw_fast.cli.info import dataset_facts
-from mtaw_fast.cli.log_report import report_lines
+from mtaw_fast.cli.info import dataset_facts, report_lines
 from mtaw_fast.data.dataset import Dataset
+from mtaw_fast.data.dataset_files import Stored, read_stored
 from mtaw_fast.data.readers import ClickOptions
-from mtaw_fast.data.readers.partitioned import PARTITION_ROWS, prepare_in_partitions
+from mtaw_fast.data.readers.partitioned_prepare import PARTITION_ROWS, prepare_in_partitions
 from mtaw_fast.data.readers.sources import is_url
-from mtaw_fast.data.stored import Stored, read_stored
 from mtaw_fast.errors import DataWarning, UsageError, require
 from mtaw_fast.integrations.cluster import HERE
 from mtaw_fast.integrations.ray_prepare import prepare_on_ray

@@ -10,7 +10,7 @@ from typing import Any
 
 from mtaw_fast.bundle import Bundle
 from mtaw_fast.cli.common import add_command, moment_of, print_json
-from mtaw_fast.cli.log_arguments import add_log_arguments, limits_for, log_of, min_prefix_of
+from mtaw_fast.cli.learning_options import add_log_arguments, limits_for, log_of, min_prefix_of
 from mtaw_fast.errors import UsageError, require
 from mtaw_fast.online.replay import Progress, ReplayResult, ReplaySettings, replay
 from mtaw_fast.storage.files import atomic_path

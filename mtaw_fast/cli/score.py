@@ -16,8 +16,7 @@ from mtaw_fast.errors import DataError, UsageError, require
 from mtaw_fast.integrations.cluster import HERE, find_ray
 from mtaw_fast.integrations.ray_scoring import score_on_ray
 from mtaw_fast.ranking.options import checked_k
-from mtaw_fast.scoring.output import output_folder
-from mtaw_fast.scoring.plan import BLOCK_ROWS, Block, Plan, ScoringOptions, kept_plan, sources_of
+from mtaw_fast.scoring.plan import BLOCK_ROWS, Block, Plan, ScoringOptions, kept_plan, output_folder, sources_of
 from mtaw_fast.scoring.scorer import Scorer, moment_for
 from mtaw_fast.system.cpus import usable_cpus
 

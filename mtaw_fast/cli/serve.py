@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mtaw_fast.cli.common import add_command, add_serving_options
-from mtaw_fast.cli.learning import add_learning_options, learning_settings
+from mtaw_fast.cli.learning_options import add_learning_options, learning_settings
 from mtaw_fast.errors import UsageError, require
 from mtaw_fast.system.cpus import usable_cpus
 
@@ -170,7 +170,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 def _serve_replicas(settings: Any, arguments: argparse.Namespace) -> None:
     from mtaw_fast.integrations.ray_serve import Scaling
-    from mtaw_fast.integrations.serving import serve_replicas
+    from mtaw_fast.integrations.replica_command import serve_replicas
 
     least, dots, most = arguments.replicas.partition("..")
     if not least.isdecimal() or not (most if dots else least).isdecimal():

@@ -91,7 +91,7 @@ def run(arguments: argparse.Namespace) -> None:
     try:
         _train(arguments)
     except GroupError as error:
-        if error.told:
+        if error.reported:
             raise SystemExit(error.exit_code) from None
         raise
 
@@ -113,7 +113,7 @@ def _train(arguments: argparse.Namespace) -> None:
                 logging.getLogger("mtaw_fast").setLevel(logging.ERROR)  # rank 0 says what there is to say
                 group.follow(arguments.dataset)
                 return
-            if group.goes_on(run_folder_of(arguments.bundle)):
+            if group.resumes(run_folder_of(arguments.bundle)):
                 arguments.resume = arguments.overwrite = True
         refuse_existing(arguments.bundle, arguments.overwrite)
 
@@ -167,10 +167,10 @@ def _say_plan(plan: Any) -> None:
 
 def _print_plan(arguments: argparse.Namespace, config: Config) -> None:
     """Print what the training would be."""
+    from mtaw_fast.training.memory_tables import TableMemory, training_table_memory
     from mtaw_fast.training.plan.estimate import plan_training
-    from mtaw_fast.training.plan.table_memory import TableMemory, training_table_memory
-    from mtaw_fast.training.plan.threads import Threads, training_threads
     from mtaw_fast.training.run import device_of
+    from mtaw_fast.training.threads import Threads, training_threads
 
     if arguments.resume:
         raise UsageError("--plan tells of a new run; one that is resumed keeps its plan, and prints it when it starts")

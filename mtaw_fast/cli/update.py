@@ -11,7 +11,7 @@ from typing import Any
 from mtaw_fast.bundle import Bundle
 from mtaw_fast.bundle.format import ADDED_PARTS
 from mtaw_fast.cli.common import add_command, print_json, wait_passively
-from mtaw_fast.cli.log_arguments import add_log_arguments, limits_for, log_of, min_prefix_of
+from mtaw_fast.cli.learning_options import add_log_arguments, limits_for, log_of, min_prefix_of
 from mtaw_fast.errors import UsageError, require
 from mtaw_fast.model.model import Model
 from mtaw_fast.online.batch_update import UpdateSummary, apply_log

@@ -18,9 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from mtaw_fast.data.item_ids import ItemIds
-from mtaw_fast.data.sessions import Samples, Sessions
-from mtaw_fast.data.stored import (
+from mtaw_fast.data.dataset_files import (
     DATA_FILE,
     Counts,
     check_clicks,
@@ -31,6 +29,8 @@ from mtaw_fast.data.stored import (
     session_arrays,
     sweep_drafts,
 )
+from mtaw_fast.data.item_ids import ItemIds
+from mtaw_fast.data.sessions import Samples, Sessions
 from mtaw_fast.errors import DataError, UsageError
 from mtaw_fast.storage.files import check_writable, folder_lock, read_json, sha256_of, write_json
 from mtaw_fast.storage.tensor_file import write_tensors

@@ -26,7 +26,7 @@ import numpy as np
 
 from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.data.item_ids import ItemIds
-from mtaw_fast.data.ragged_lists import merge, top_k
+from mtaw_fast.data.ranked_lists import merge, top_k
 from mtaw_fast.data.sessions import Samples, Sessions, offsets_of
 from mtaw_fast.errors import DataError, UsageError
 

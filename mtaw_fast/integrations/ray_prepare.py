@@ -7,8 +7,8 @@ from typing import Any
 
 from mtaw_fast.data.dataset import refuse_existing
 from mtaw_fast.data.readers import ClickOptions
-from mtaw_fast.data.readers.partitioned import Told, prepare_in_partitions
-from mtaw_fast.data.readers.report import LogReport
+from mtaw_fast.data.readers.log_report import LogReport
+from mtaw_fast.data.readers.partitioned_prepare import Told, prepare_in_partitions
 from mtaw_fast.integrations.cluster import HERE, Tasks, cluster, find_ray
 from mtaw_fast.system.cpus import usable_cpus
 

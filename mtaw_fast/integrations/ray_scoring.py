@@ -15,7 +15,6 @@ from typing import Any
 
 from mtaw_fast.errors import MtawError, require
 from mtaw_fast.integrations.cluster import HERE, cluster
-from mtaw_fast.integrations.ray_source import read_pieces
 from mtaw_fast.scoring.plan import Block, Plan
 from mtaw_fast.scoring.scorer import BATCH_ROWS, Scorer
 from mtaw_fast.scoring.sessions import SESSION, read_rows
@@ -142,3 +141,36 @@ def _batches(table: Any) -> Iterator[Any]:
     """BATCH_ROWS rows at a time, as the local path reads them, so that the row groups are the same."""
     for first in range(0, table.num_rows, BATCH_ROWS):
         yield table.slice(first, BATCH_ROWS).combine_chunks().to_batches()[0]
+
+
+def read_pieces(pieces: Sequence[tuple[int, Callable[[], Any]]], **task: Any) -> Any:
+    """A Ray data set of pieces: (rows, a function that reads them as an Arrow table), each read by a task of its own.
+
+    task: what a read task asks for, such as num_cpus, and how many run at a time (concurrency).
+    """
+    data: Any = require("ray.data", "ray")
+    context = data.DataContext.get_current()
+    context.target_max_block_size = None  # a piece stays one block, however large
+    context.enable_progress_bars = False
+    metadata = require("ray.data.block", "ray").BlockMetadata
+
+    class Pieces(data.Datasource):
+        def estimate_inmemory_data_size(self) -> int | None:
+            return None
+
+        def get_read_tasks(self, *_: Any, **__: Any) -> list[Any]:
+            return [
+                data.ReadTask(
+                    _reading(read), metadata(num_rows=rows, size_bytes=None, input_files=None, exec_stats=None)
+                )
+                for rows, read in pieces
+            ]
+
+    return data.read_datasource(Pieces(), override_num_blocks=len(pieces), **task)
+
+
+def _reading(read: Callable[[], Any]) -> Callable[[], Iterator[Any]]:
+    def read_one() -> Iterator[Any]:
+        yield read()
+
+    return read_one

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mtaw_fast.errors import MtawError, UsageError, require
-from mtaw_fast.integrations.connection import connected, one_line
+from mtaw_fast.integrations.cluster import connected, one_line
 from mtaw_fast.integrations.replica_registry import Report, registry_of
 from mtaw_fast.service.settings import Settings
 from mtaw_fast.service.snapshot import current_version

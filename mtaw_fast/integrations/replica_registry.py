@@ -10,10 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from mtaw_fast.integrations.connection import NAMESPACE
-from mtaw_fast.service.observability.counters import Counters
+from mtaw_fast.integrations.cluster import NAMESPACE
+from mtaw_fast.service.observability.counters import Counters, Counts, added_up
 from mtaw_fast.service.observability.metrics import GAUGES, WIDTH, Metrics
-from mtaw_fast.service.observability.version_counters import Counts, added_up
 
 PERIOD = 1.0  # seconds between two reports of a replica
 _PRESENT = 3.5  # seconds after its last report that a replica counts as one

@@ -14,7 +14,7 @@ import numpy as np
 
 from mtaw_fast.data.filters import Filter
 from mtaw_fast.errors import MtawError, UsageError
-from mtaw_fast.integrations.connection import NAMESPACE, connected, one_line
+from mtaw_fast.integrations.cluster import NAMESPACE, connected, one_line
 from mtaw_fast.integrations.shards import Shard, ShardSource
 from mtaw_fast.ranking.retrieval.certificate import checked_queries
 from mtaw_fast.ranking.retrieval.merging import merged, ranges

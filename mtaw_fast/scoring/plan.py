@@ -9,16 +9,17 @@ The blocks depend on nothing but the sources and `block_rows`, so every way to s
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mtaw_fast.errors import DataError, UsageError
+from mtaw_fast.errors import DataError, MtawError, UsageError, require
 from mtaw_fast.scoring.sessions import footer_of, open_sessions
-from mtaw_fast.storage.files import read_json
+from mtaw_fast.storage.files import check_writable, folder_lock, read_json, write_bytes, write_json
 
 FORMAT = "mtaw_fast scores"
 FORMAT_VERSION = 1
@@ -147,3 +148,41 @@ def refuse_other(folder: Path, kept: dict[str, Any], plan: Plan) -> None:
                 f"{folder} was begun with {'other sessions' if name == 'sources' else 'another ' + name}{told}; "
                 "choose another folder, or go on as it was begun"
             )
+
+
+@contextlib.contextmanager
+def output_folder(folder: Path, plan: Plan) -> Iterator[list[Block]]:
+    """Hold the folder of a plan: its blocks that are not there yet; marked as whole when the `with` ends well.
+
+    What a killed run left half-written is removed. Raises UsageError where the folder is of another plan or holds
+    anything else, MtawError where it cannot be written or somebody else is at it.
+    """
+    kept = kept_plan(folder)
+    if kept is not None:
+        refuse_other(folder, kept, plan)
+    check_writable(folder, MtawError)
+    with folder_lock(folder, MtawError):
+        _sweep(folder)
+        if kept is None:
+            write_json(folder / PLAN, plan.as_json())
+        yield [block for block in plan.blocks() if not _is_there(folder, block)]
+        lacking = [block.part for block in plan.blocks() if not (folder / block.part).exists()]
+        if lacking:
+            raise MtawError(f"{folder} still lacks {lacking[0]} and {len(lacking) - 1} more; run the command again")
+        _sweep(folder)  # of workers that were killed meanwhile
+        if not (folder / DONE).exists():
+            write_bytes(folder / DONE, b"")
+
+
+def _sweep(folder: Path) -> None:
+    for draft in folder.glob(".*.tmp"):
+        draft.unlink(missing_ok=True)
+
+
+def _is_there(folder: Path, block: Block) -> bool:
+    """Parts appear whole; what was damaged since is written again."""
+    parquet, pa = require("pyarrow.parquet", "score"), require("pyarrow", "score")
+    try:
+        return parquet.read_metadata(folder / block.part).num_rows == block.rows
+    except (OSError, pa.ArrowException):
+        return False

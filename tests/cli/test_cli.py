@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from mtaw_fast.cli import _parser, main, prepare
-from mtaw_fast.cli.log_report import day_bars
+from mtaw_fast.cli.info import day_bars
 from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.data.readers import FORMATS, ClickOptions
 from mtaw_fast.errors import UsageError
@@ -222,7 +222,7 @@ def test_train_hands_on_how_many_threads_it_may_take(
 def test_a_plan_is_printed_and_nothing_is_trained(
     work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    table_memory = pytest.importorskip("mtaw_fast.training.plan.table_memory")
+    table_memory = pytest.importorskip("mtaw_fast.training.memory_tables")
     assert main(["train", f"{work}/dataset", f"{tmp_path}/b", *TINY, "--plan"]) == 0
     out = capsys.readouterr().out
     assert out.startswith("plan: full softmax (always for a log of this size)")

@@ -20,7 +20,7 @@
 
 namespace {
 
-constexpr std::int64_t kMostRequests = 6, kMostResults = 1 << 14;
+constexpr std::int64_t kMaxRequests = 6, kMaxResults = 1 << 14;
 
 struct Catalog {
     std::int64_t n_items, d;
@@ -176,7 +176,7 @@ void ask(const Shop& shop, const Request& request) {
     const mtaw::Conditions conditions = request.conditions(shop.catalog.n_items);
     const mtaw::PackedSessions sessions = request.sessions();
     mtaw::check_sessions(sessions, static_cast<std::int64_t>(request.clicks.size()));
-    if (request.k < 1 || request.k > kMostResults) return;  // the bindings make arrays of k: what fits in memory
+    if (request.k < 1 || request.k > kMaxResults) return;  // the bindings make arrays of k: what fits in memory
     Ids ids(static_cast<std::size_t>(sessions.count * request.k));
     Floats scores(ids.size());
     shop.engine.rank(sessions, request.k, conditions, ids.data(), scores.data(), shop.scratch);
@@ -256,7 +256,7 @@ void run(Bytes& bytes) {
     const mtaw::Engine engine(encoder, scanner, scale);
     mtaw::EngineScratch scratch;
     const Shop shop{catalog, encoder, engine, scale, scratch};
-    for (std::int64_t n = 0; n < kMostRequests && !bytes.empty(); ++n) {
+    for (std::int64_t n = 0; n < kMaxRequests && !bytes.empty(); ++n) {
         const Request request(bytes, catalog.n_items);
         try {
             if (bytes.chance(3)) {

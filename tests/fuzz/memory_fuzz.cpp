@@ -22,7 +22,7 @@
 
 namespace {
 
-constexpr std::int64_t kMostRequests = 4;
+constexpr std::int64_t kMaxRequests = 4;
 
 // A setting: mostly within first .. first + count - 1, at times anything.
 std::int64_t setting(Bytes& bytes, std::int64_t first, std::int64_t count) {
@@ -205,7 +205,7 @@ struct Answer {
     Answer(const mtaw::SessionMemory& memory, const mtaw::RankerNet& ranker, const Request& request,
            const Vectors& vectors, mtaw::MemoryScratch& scratch)
         : ids(static_cast<std::size_t>(request.k)),
-          candidates(static_cast<std::size_t>(memory.most_candidates())),
+          candidates(static_cast<std::size_t>(memory.max_candidates())),
           scores(ids.size()),
           features(candidates.size() * static_cast<std::size_t>(mtaw::kFeatures)) {
         const mtaw::ItemVectors rows = vectors.view();
@@ -286,7 +286,7 @@ void run(Bytes& bytes) {
                                           setting(bytes, 0, 120)};
     const mtaw::MemoryView view{tables.view(), settings.recency};
     mtaw::MemoryScratch scratch;
-    for (std::int64_t n = 0; n < kMostRequests && !bytes.empty(); ++n) {
+    for (std::int64_t n = 0; n < kMaxRequests && !bytes.empty(); ++n) {
         const Request request(bytes, vectors, usual);
         try {
             mtaw::MemoryScratch fresh;

@@ -16,7 +16,7 @@ from mtaw_fast.data.synthetic_log import write_click_log
 from mtaw_fast.errors import DataError
 from mtaw_fast.integrations.cluster import Tasks
 from mtaw_fast.integrations.ray_prepare import prepare_on_ray
-from tests.integrations.processes import ended, gone, kill, started, wait_for, workers
+from tests.support.integrations.processes import ended, gone, kill, started, wait_for, workers
 
 OPTIONS = ("--partitions", 6, "--test-days", 3, "--json")
 

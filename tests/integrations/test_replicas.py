@@ -23,12 +23,12 @@ from mtaw_fast.integrations.replica_registry import ReplicaCounters, ReplicaRegi
 from mtaw_fast.recommender import Recommender
 from mtaw_fast.service.observability.metrics import Metrics
 from mtaw_fast.service.settings import Settings
-from tests.integrations.nodes import kill_node, second_node
-from tests.integrations.processes import command
-from tests.integrations.replica_load import Load
-from tests.integrations.replicas import Deployed, Replicas, free_port
 from tests.service.running import eventually
 from tests.service.test_sessions import Redis
+from tests.support.integrations.nodes import kill_node, second_node
+from tests.support.integrations.processes import command
+from tests.support.integrations.replica_load import Load
+from tests.support.integrations.replicas import Deployed, Replicas, free_port
 from tests.support.random_bundle import save_random
 
 _NOTICED = 30.0  # seconds after which Serve sends nothing to a node that has died

@@ -24,9 +24,9 @@ from mtaw_fast.integrations.shards import BundleRows, bundle_rows
 from mtaw_fast.ranking.encoders import make_encoder
 from mtaw_fast.ranking.retrieval import NativeIndex
 from mtaw_fast.recommender import Recommender
-from tests.integrations.nodes import kill_node, second_node
-from tests.integrations.shard_sources import N_ITEMS, CatalogRows, D, catalog, sources
 from tests.service.running import eventually
+from tests.support.integrations.nodes import kill_node, second_node
+from tests.support.integrations.shard_sources import N_ITEMS, CatalogRows, D, catalog, sources
 from tests.support.random_bundle import save_random
 
 CUTS = [1700, 1700, 1703, 3001]  # an empty shard, one of three items, and two whose filters' bits begin within a byte
@@ -181,7 +181,7 @@ def test_what_makes_no_sense(sharded: ShardedIndex, ray_here: Any, monkeypatch: 
 def test_named_shards_outlive_the_process_that_started_them(ray_here: Any, one: NativeIndex) -> None:
     script = (
         "import os, sys, ray; from mtaw_fast.integrations.sharded_index import ShardedIndex\n"
-        "from tests.integrations.shard_sources import sources\n"
+        "from tests.support.integrations.shard_sources import sources\n"
         "ray.init(sys.argv[1], logging_level='ERROR')\n"
         "ShardedIndex.start(sources([900]), cpus=0.01)\n"
         "ShardedIndex.start(sources([900]), cpus=0.01, name='kept')\n"

@@ -19,7 +19,7 @@ _PATIENCE = 560.0  # seconds: a quiet machine takes a tenth of it
 @pytest.mark.ray
 @pytest.mark.skipif(shutil.which("redis-server") is None, reason="redis-server is not installed")
 def test_everything_on_a_ray_of_its_own(tmp_path: Path) -> None:
-    command = [sys.executable, "-W", "ignore", "-m", "tests.integrations.smoke", str(tmp_path)]
+    command = [sys.executable, "-W", "ignore", "-m", "tests.support.integrations.smoke", str(tmp_path)]
     running = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
     )

@@ -14,14 +14,15 @@ from typing import Any
 
 import pytest
 
-from mtaw_fast.integrations import ray_serve, replica, serving
+from mtaw_fast.integrations import ray_serve, replica
+from mtaw_fast.integrations import replica_command as serving
 from mtaw_fast.integrations import replica_registry as registry
 from mtaw_fast.integrations.cluster import HERE
 from mtaw_fast.integrations.ray_serve import Health, ReplicaError, Scaling, StoppedError, _Wait, _within, deploy
 from mtaw_fast.integrations.replica import Replica
 from mtaw_fast.integrations.replica_registry import Others, ReplicaRegistry, Report
+from mtaw_fast.service.observability.counters import KINDS
 from mtaw_fast.service.observability.metrics import GAUGES, WIDTH
-from mtaw_fast.service.observability.version_counters import KINDS
 from mtaw_fast.service.settings import Settings
 
 

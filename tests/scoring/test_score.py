@@ -19,8 +19,8 @@ import pytest
 from mtaw_fast.cli import main
 from mtaw_fast.recommender import Recommender
 from mtaw_fast.scoring.sessions import read_rows
-from tests.scoring.inputs import random_sessions, read_scores, write_sessions
 from tests.support.random_bundle import bundle_parts, contents, memory_parts, save_parts
+from tests.support.scoring.inputs import random_sessions, read_scores, write_sessions
 
 ROWS = random_sessions(300)
 

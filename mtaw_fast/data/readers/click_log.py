@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from mtaw_fast.data.readers import times
-from mtaw_fast.data.readers.check import NO_CLICK, Columns, Settled, good_rows, open_part, settle
 from mtaw_fast.data.readers.sources import Part, one_line_errors
+from mtaw_fast.data.readers.validation import NO_CLICK, Columns, Settled, good_rows, open_part, settle
 from mtaw_fast.errors import DataError, require
 
 __all__ = ["NO_CLICK", "ClickLog", "Columns", "appearance_rank", "read_log"]

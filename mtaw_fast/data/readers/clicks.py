@@ -12,7 +12,8 @@ from typing import Any, Literal
 
 from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.data.readers import times
-from mtaw_fast.data.readers.assemble import (
+from mtaw_fast.data.readers.click_log import ClickLog, Columns, read_log
+from mtaw_fast.data.readers.dataset_builder import (
     Rules,
     by_inactivity,
     by_owner,
@@ -20,8 +21,7 @@ from mtaw_fast.data.readers.assemble import (
     inactivity_cuts,
     to_dataset,
 )
-from mtaw_fast.data.readers.click_log import ClickLog, Columns, read_log
-from mtaw_fast.data.readers.report import LogReport
+from mtaw_fast.data.readers.log_report import LogReport
 from mtaw_fast.data.readers.sources import part_files
 from mtaw_fast.data.readers.stream import ClickStream, by_gap, by_owner_ids
 from mtaw_fast.errors import DataError, UsageError

@@ -23,9 +23,9 @@ from pathlib import Path
 from typing import Any
 
 from mtaw_fast.data.dataset import Dataset
-from mtaw_fast.data.readers.assemble import Rules, by_inactivity, filter_sessions, inactivity_cuts, to_dataset
 from mtaw_fast.data.readers.click_log import ClickLog, Columns, read_log
-from mtaw_fast.data.readers.report import LogReport
+from mtaw_fast.data.readers.dataset_builder import Rules, by_inactivity, filter_sessions, inactivity_cuts, to_dataset
+from mtaw_fast.data.readers.log_report import LogReport
 from mtaw_fast.data.readers.sources import on_disk, single_file
 from mtaw_fast.data.readers.stream import ClickStream, by_gap
 from mtaw_fast.errors import DataError

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from mtaw_fast.data.item_ids import ItemIds
-from mtaw_fast.data.readers.assemble import RawSessions
 from mtaw_fast.data.readers.click_log import NO_CLICK, ClickLog, appearance_rank
+from mtaw_fast.data.readers.dataset_builder import RawSessions
 from mtaw_fast.data.sessions import Samples, ranges
 
 

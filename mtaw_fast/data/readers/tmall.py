@@ -24,9 +24,9 @@ from typing import Any
 import numpy as np
 
 from mtaw_fast.data.dataset import Dataset
-from mtaw_fast.data.readers.assemble import Rules, by_owner, filter_sessions, to_dataset
 from mtaw_fast.data.readers.click_log import ClickLog, Columns, read_log
-from mtaw_fast.data.readers.report import LogReport
+from mtaw_fast.data.readers.dataset_builder import Rules, by_owner, filter_sessions, to_dataset
+from mtaw_fast.data.readers.log_report import LogReport
 from mtaw_fast.data.readers.sources import on_disk, single_file
 from mtaw_fast.data.readers.stream import ClickStream, whole_sessions
 from mtaw_fast.errors import DataError

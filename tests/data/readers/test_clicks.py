@@ -15,22 +15,12 @@ from hypothesis import strategies as st
 
 from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.data.readers import FORMATS, ClickOptions, read
-from mtaw_fast.data.readers.partitioned import prepare_in_partitions
+from mtaw_fast.data.readers.partitioned_prepare import prepare_in_partitions
 from mtaw_fast.errors import DataError, MtawError, UsageError
-from tests.data.readers import reference
+from tests.support.data import reference_reader as reference
+from tests.support.data.raw_logs import HEADER, LOOSE, click_log, write_text
 
 DAY = 86_400
-LOOSE = ClickOptions(min_support=1, test_days=0)
-HEADER = "session_id,item_id,timestamp\n"
-
-
-def write(path: Path, text: str) -> Path:
-    path.write_text(text, encoding="utf-8")
-    return path
-
-
-def log(path: Path, rows: list[tuple[Any, ...]], header: str = HEADER) -> Path:
-    return write(path, header + "".join(",".join(map(str, row)) + "\n" for row in rows))
 
 
 def refused(source: Path, options: ClickOptions = LOOSE, kind: type[MtawError] = DataError) -> str:
@@ -72,7 +62,7 @@ def test_equals_the_plain_reference(
     """Random small logs, many of equal times and ends (a day has four stamps)."""
     session, item = ("s{}", "Ä-{}") if text else ("{}", "{}")
     named = [(session.format(s), item.format(i), t) for s, i, t in rows]
-    path = log(tmp_path_factory.mktemp("log") / "log.csv", named)
+    path = click_log(tmp_path_factory.mktemp("log") / "log.csv", named)
     options = ClickOptions(
         time_unit="ms",
         min_session=max(min_session, min_prefix + 1),
@@ -110,7 +100,7 @@ def test_equals_the_plain_reference(
 def test_inactivity_gap_equals_the_plain_reference(
     tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[int, int, int, str]], gap: float
 ) -> None:
-    path = log(tmp_path_factory.mktemp("log") / "log.csv", rows, "who,item_id,timestamp,kind\n")
+    path = click_log(tmp_path_factory.mktemp("log") / "log.csv", rows, "who,item_id,timestamp,kind\n")
     options = dataclasses.replace(LOOSE, user="who", gap=gap, type="kind", types=("view",))
     expected = reference.prepare(
         reference.sessions_by_gap([(u, i, t * 1000, kind == "view") for u, i, t, kind in rows], round(gap * 1000)),
@@ -131,7 +121,7 @@ def test_inactivity_gap_equals_the_plain_reference(
 def test_once_and_until_stable_differ(tmp_path: Path) -> None:
     """Worked by hand: c falls to the support of 2 only in the second round, when the session of b is gone."""
     rows = [("1", "a", 1), ("1", "a", 2), ("2", "b", 3), ("2", "c", 4), ("3", "c", 5), ("3", "a", 6), ("3", "a", 7)]
-    path = log(tmp_path / "log.csv", rows)
+    path = click_log(tmp_path / "log.csv", rows)
     once = read("clicks", path, options=dataclasses.replace(LOOSE, min_support=2))
     stable = read("clicks", path, options=dataclasses.replace(LOOSE, min_support=2, support_rounds="until-stable"))
     assert reference.contents(once)["train"] == [["a", "a"], ["c", "a", "a"]]
@@ -144,21 +134,21 @@ def test_end_is_the_last_click_before_filtering(tmp_path: Path) -> None:
     rows = [("1", "a", 0), ("1", "b", 10), ("2", "a", 20), ("2", "b", 30), ("2", "rare", 90 * DAY), ("3", "a", 40)]
     rows += [("3", "b", 50)]
     options = dataclasses.replace(LOOSE, min_support=2, test_days=1)
-    found = reference.contents(read("clicks", log(tmp_path / "log.csv", rows), options=options))
+    found = reference.contents(read("clicks", click_log(tmp_path / "log.csv", rows), options=options))
     assert found["train"] == [["a", "b"], ["a", "b"]]
     assert found["test"] == [(0, ["a"], "b")]
 
 
 def test_boundary_session_is_training(tmp_path: Path) -> None:
     rows = [("1", "a", 0), ("1", "b", 0), ("2", "a", DAY), ("2", "b", DAY)]
-    found = read("clicks", log(tmp_path / "log.csv", rows), options=dataclasses.replace(LOOSE, test_days=1))
+    found = read("clicks", click_log(tmp_path / "log.csv", rows), options=dataclasses.replace(LOOSE, test_days=1))
     assert (len(found.train), len(found.test)) == (1, 1)
 
 
 def test_items_unseen_in_training_leave_the_test(tmp_path: Path) -> None:
     rows = [("1", "a", 0), ("1", "b", 1), ("2", "new", 9 * DAY), ("2", "a", 9 * DAY + 1), ("2", "b", 9 * DAY + 2)]
     found = reference.contents(
-        read("clicks", log(tmp_path / "log.csv", rows), options=dataclasses.replace(LOOSE, test_days=1))
+        read("clicks", click_log(tmp_path / "log.csv", rows), options=dataclasses.replace(LOOSE, test_days=1))
     )
     assert found["ids"] == ["a", "b"]
     assert found["test"] == [(0, ["a"], "b")]
@@ -180,7 +170,7 @@ def test_items_unseen_in_training_leave_the_test(tmp_path: Path) -> None:
     ],
 )
 def test_times(tmp_path: Path, texts: list[str], millis: list[int]) -> None:
-    path = log(tmp_path / "log.csv", [("s", f"i{k}", text) for k, text in enumerate(texts)])
+    path = click_log(tmp_path / "log.csv", [("s", f"i{k}", text) for k, text in enumerate(texts)])
     stamps = read("clicks", path, options=LOOSE).train.times
     assert stamps is not None
     assert stamps.tolist() == millis
@@ -189,16 +179,16 @@ def test_times(tmp_path: Path, texts: list[str], millis: list[int]) -> None:
 def test_late_odd_forms_are_found(tmp_path: Path) -> None:
     """Past the rows that the reader samples, another ISO form, a decimal, a junk value."""
     rows = [(f"s{k // 2}", "a", f"2024-01-01T00:{k // 60 % 60:02}:{k % 60:02}Z") for k in range(3000)]
-    path = log(tmp_path / "iso.csv", [*rows, ("z", "a", "2024-01-02"), ("z", "a", "2024-01-02T00:00:01")])
+    path = click_log(tmp_path / "iso.csv", [*rows, ("z", "a", "2024-01-02"), ("z", "a", "2024-01-02T00:00:01")])
     stamps = read("clicks", path, options=LOOSE).train.times
     assert stamps is not None
     assert stamps[-2:].tolist() == [1_704_153_600_000, 1_704_153_601_000]
     numbers: list[tuple[Any, ...]] = [(f"s{k // 2}", "a", 0) for k in range(3000)]
-    path = log(tmp_path / "numbers.csv", [*numbers, ("z", "a", 1_700_000_000_000), ("z", "a", "1700000001000.0")])
+    path = click_log(tmp_path / "numbers.csv", [*numbers, ("z", "a", 1_700_000_000_000), ("z", "a", "1700000001000.0")])
     stamps = read("clicks", path, options=LOOSE).train.times
     assert stamps is not None
     assert stamps[-2:].tolist() == [1_700_000_000_000, 1_700_000_001_000]
-    message = refused(log(tmp_path / "junk.csv", [*numbers, ("z", "a", "yesterday")]))
+    message = refused(click_log(tmp_path / "junk.csv", [*numbers, ("z", "a", "yesterday")]))
     assert "'timestamp' holds 'yesterday' in data row 3001" in message
 
 
@@ -208,28 +198,28 @@ def test_a_log_that_mixes_seconds_and_milliseconds_is_refused(tmp_path: Path, un
     """Beside one another, past the rows that the reader samples, as texts and numbers, and in two parts."""
     rows: list[tuple[Any, ...]] = [(f"s{k // 2}", "a", 1_700_000_000_000 + k) for k in range(3000 if far else 2)]
     options = dataclasses.replace(LOOSE, time_unit=unit)
-    path = log(tmp_path / "log.csv", [*rows, ("z", "a", 1_700_000_123), ("z", "b", 0)])
+    path = click_log(tmp_path / "log.csv", [*rows, ("z", "a", 1_700_000_123), ("z", "b", 0)])
     message = refused(path, options)
     for part in (f"1700000123 in data row {len(rows) + 1} is seconds", "1700000000000 in data row 1 milliseconds"):
         assert part in message
     pl.read_csv(path).write_parquet(tmp_path / "log.parquet")
     assert f"1700000123 in data row {len(rows) + 1} is seconds" in refused(tmp_path / "log.parquet", options)
     (tmp_path / "log.parquet").unlink()
-    log(path, rows)
-    log(tmp_path / "more.csv", [("z", "a", "1700000123.5")])
+    click_log(path, rows)
+    click_log(tmp_path / "more.csv", [("z", "a", "1700000123.5")])
     message = refused(tmp_path, options)
     assert "1700000123.5 in data row 1 of more.csv is seconds" in message
     assert "1700000000000 in data row 1 of log.csv milliseconds" in message
 
 
 def test_zero_is_the_same_in_both_units(tmp_path: Path) -> None:
-    path = log(tmp_path / "log.csv", [("s", "a", 0), ("s", "b", 1_700_000_000_000)])
+    path = click_log(tmp_path / "log.csv", [("s", "a", 0), ("s", "b", 1_700_000_000_000)])
     assert reference.contents(read("clicks", path, options=LOOSE))["times"] == [0, 1_700_000_000_000]
 
 
 def test_rows_in_any_order_and_ties_in_file_order(tmp_path: Path) -> None:
     rows = [("s", "c", 30), ("t", "x", 30), ("s", "a", 10), ("t", "y", 30), ("s", "b", 10), ("t", "x", 30)]
-    found = reference.contents(read("clicks", log(tmp_path / "log.csv", rows), options=LOOSE))
+    found = reference.contents(read("clicks", click_log(tmp_path / "log.csv", rows), options=LOOSE))
     assert found["train"] == [["a", "b", "c"], ["x", "y", "x"]]
     assert found["ids"] == ["a", "b", "c", "x", "y"]
 
@@ -247,7 +237,7 @@ def test_rows_in_any_order_and_ties_in_file_order(tmp_path: Path) -> None:
     ],
 )
 def test_ids_stay_what_they_are(tmp_path: Path, ids: list[str], expected: list[Any]) -> None:
-    path = log(tmp_path / "log.csv", [("s", value, k) for k, value in enumerate(ids)])
+    path = click_log(tmp_path / "log.csv", [("s", value, k) for k, value in enumerate(ids)])
     dataset = read("clicks", path, options=LOOSE)
     assert dataset.ids.external(np.arange(2)) == expected
     assert dataset.ids.lookup(expected).tolist() == [0, 1]
@@ -302,14 +292,14 @@ def test_parts_of_a_folder_read_as_one_log(tmp_path: Path) -> None:
     """Parts by name, CSV with columns in another order, gzip and Parquet beside one another; other files ignored."""
     folder = tmp_path / "parts"
     folder.mkdir()
-    write(folder / "a.csv", "session_id,item_id,timestamp\n1,a,1\n2,b,5\n")
-    write(folder / "b.csv", "timestamp,extra,item_id,session_id\n2,,b,1\n")
+    write_text(folder / "a.csv", "session_id,item_id,timestamp\n1,a,1\n2,b,5\n")
+    write_text(folder / "b.csv", "timestamp,extra,item_id,session_id\n2,,b,1\n")
     with gzip.open(folder / "c.csv.gz", "wt") as stream:
         stream.write("session_id,item_id,timestamp\n3,c,7\n3,a,8\n")
     pl.DataFrame({"session_id": [2], "item_id": ["c"], "timestamp": [6]}).write_parquet(folder / "d.parquet")
-    write(folder / "e.tsv", "session_id\titem_id\ttimestamp\n4\tb\t9\n4\ta\t10\n")
-    write(folder / "_SUCCESS", "")
-    write(folder / "notes.md", "no log")
+    write_text(folder / "e.tsv", "session_id\titem_id\ttimestamp\n4\tb\t9\n4\ta\t10\n")
+    write_text(folder / "_SUCCESS", "")
+    write_text(folder / "notes.md", "no log")
     dataset = read("clicks", folder, options=LOOSE)
     assert reference.contents(dataset)["train"] == [["a", "b"], ["b", "c"], ["c", "a"], ["b", "a"]]
     assert dataset.name == "parts"
@@ -319,13 +309,13 @@ def test_parts_of_a_folder_read_as_one_log(tmp_path: Path) -> None:
 
 
 def test_ints_in_one_part_and_texts_in_another_are_texts(tmp_path: Path) -> None:
-    log(tmp_path / "a.csv", [("1", "5", 1), ("1", "6", 2)])
-    log(tmp_path / "b.csv", [("x", "6", 3), ("x", "k", 4)])
+    click_log(tmp_path / "a.csv", [("1", "5", 1), ("1", "6", 2)])
+    click_log(tmp_path / "b.csv", [("x", "6", 3), ("x", "k", 4)])
     assert reference.contents(read("clicks", tmp_path, options=LOOSE))["ids"] == ["5", "6", "k"]
 
 
 def test_other_columns_and_separator(tmp_path: Path) -> None:
-    path = write(tmp_path / "log.txt", "when;s;what\n1;x;a\n2;x;b\n")
+    path = write_text(tmp_path / "log.txt", "when;s;what\n1;x;a\n2;x;b\n")
     options = dataclasses.replace(LOOSE, session="s", item="what", time="when", separator=";")
     assert reference.contents(read("clicks", path, options=options, name="mine"))["train"] == [["a", "b"]]
     assert read("clicks", path, options=options, name="mine").name == "mine"
@@ -335,7 +325,7 @@ def test_same_log_twice_gives_the_same_bytes(tmp_path: Path) -> None:
     """Codes that several threads hand out must not show through."""
     rng = np.random.default_rng(0)
     rows = [(f"s{s}", f"i{i}", t // 100) for s, i, t in rng.integers(0, 2000, (20_000, 3)).tolist()]
-    path = log(tmp_path / "log.csv", rows)
+    path = click_log(tmp_path / "log.csv", rows)
     options = dataclasses.replace(LOOSE, user="session_id", gap=3.0)
     prints = set()
     for k in range(3):
@@ -346,7 +336,7 @@ def test_same_log_twice_gives_the_same_bytes(tmp_path: Path) -> None:
 
 def test_saved_and_loaded_data_set_is_the_same(tmp_path: Path) -> None:
     rows = [(f"s{k // 3}", f"ü{k % 5}", k * DAY // 4) for k in range(120)]
-    dataset = read("clicks", log(tmp_path / "log.csv", rows))
+    dataset = read("clicks", click_log(tmp_path / "log.csv", rows))
     dataset.save(tmp_path / "set")
     loaded = Dataset.load(tmp_path / "set")
     assert reference.contents(loaded) == reference.contents(dataset)
@@ -378,7 +368,7 @@ def test_saved_and_loaded_data_set_is_the_same(tmp_path: Path) -> None:
     ],
 )
 def test_bad_files_are_refused(tmp_path: Path, text: str, parts: list[str]) -> None:
-    message = refused(write(tmp_path / "log.csv", text))
+    message = refused(write_text(tmp_path / "log.csv", text))
     for part in ["log.csv", *parts]:
         assert part in message
 
@@ -393,7 +383,7 @@ def test_a_row_of_too_many_fields_is_refused_where_a_column_is_not_read(
     reader samples, too, and with partitions."""
     rows = [(f"s{k // 2}", "name", k % 9, 1_700_000_000 + k) for k in range(before + 2)]
     rows.append(("s0", "na", "me", 1_700_000_000, 1_700_000_000))  # type: ignore[arg-type]
-    text = log(tmp_path / "log", rows, "session_id,name,item_id,timestamp\n").read_bytes()
+    text = click_log(tmp_path / "log", rows, "session_id,name,item_id,timestamp\n").read_bytes()
     path = tmp_path / f"log.{ending}"
     path.write_bytes(gzip.compress(text) if ending.endswith("gz") else text)
     options = dataclasses.replace(LOOSE, bad_rows=bad_rows)
@@ -434,16 +424,16 @@ def test_missing_sources_are_refused(tmp_path: Path) -> None:
 
 def test_periods_that_leave_nothing_are_refused(tmp_path: Path) -> None:
     rows = [("1", "a", 0), ("1", "b", 1), ("2", "c", 2 * DAY), ("2", "d", 2 * DAY)]
-    path = log(tmp_path / "log.csv", rows)
+    path = click_log(tmp_path / "log.csv", rows)
     assert "none is left to train on" in refused(path, dataclasses.replace(LOOSE, test_days=30))
     assert "lengthen the test period" in refused(path, dataclasses.replace(LOOSE, test_days=1))
-    typed = log(tmp_path / "typed.csv", [("1", "a", 0, "cart")], "session_id,item_id,timestamp,kind\n")
+    typed = click_log(tmp_path / "typed.csv", [("1", "a", 0, "cart")], "session_id,item_id,timestamp,kind\n")
     assert "never holds 'view'" in refused(typed, dataclasses.replace(LOOSE, type="kind", types=("view",)))
 
 
 def test_robots_do_not_fill_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [("1", "a", 0), ("1", "a", 1)] + [("2", "a", 9 * DAY + k) for k in range(50)]
-    path = log(tmp_path / "log.csv", rows)
+    path = click_log(tmp_path / "log.csv", rows)
     options = dataclasses.replace(LOOSE, test_days=1)
     monkeypatch.setattr("mtaw_fast.data.sessions.MOST_PREFIX_CLICKS", 50 * 49 // 2)
     assert len(read("clicks", path, options=options).test) == 49

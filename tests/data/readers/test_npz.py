@@ -14,32 +14,11 @@ import pytest
 from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.data.readers import npz, read
 from mtaw_fast.errors import DataError
-from tests.data.readers import reference
+from tests.support.data import reference_reader as reference
+from tests.support.data.raw_logs import npz_arrays, write_npz
 
 DATA = os.environ.get("MTAW_DATA")
 Arrays = dict[str, Any]
-
-
-def good() -> tuple[Arrays, Arrays]:
-    train = {
-        "items": np.array([1, 2, 3, 3, 1], np.int32),
-        "offsets": np.array([0, 3, 5], np.int64),
-        "n_items": np.int32(4),
-        "min_prefix": np.int32(1),
-    }
-    test = {
-        "items": np.array([4, 2, 4, 1], np.int32),
-        "offsets": np.array([0, 2, 3, 4], np.int64),
-        "labels": np.array([1, 2, 3], np.int32),
-        "session": np.array([0, 0, 1], np.int32),
-    }
-    return train, test
-
-
-def write(folder: Path, train: Arrays, test: Arrays) -> Path:
-    np.savez(folder / "train.npz", **train)
-    np.savez_compressed(folder / "test.npz", **test)
-    return folder
 
 
 def refused(folder: Path) -> str:
@@ -50,7 +29,7 @@ def refused(folder: Path) -> str:
 
 
 def test_by_hand_and_through_a_saved_folder(tmp_path: Path) -> None:
-    dataset = read("npz", write(tmp_path, *good()), name="small")
+    dataset = read("npz", write_npz(tmp_path, *npz_arrays()), name="small")
     dataset.save(tmp_path / "set")
     for each in (dataset, Dataset.load(tmp_path / "set")):
         assert reference.contents(each) == {
@@ -91,13 +70,13 @@ CHANGES: list[tuple[str, str, Any, list[str]]] = [
 
 @pytest.mark.parametrize(("part", "name", "value", "expected"), CHANGES)
 def test_wrong_arrays_are_refused(tmp_path: Path, part: str, name: str, value: Any, expected: list[str]) -> None:
-    train, test = good()
+    train, test = npz_arrays()
     arrays = train if part == "train" else test
     if value is None:
         del arrays[name]
     else:
         arrays[name] = value
-    message = refused(write(tmp_path, train, test))
+    message = refused(write_npz(tmp_path, train, test))
     for text in expected:
         assert text in message
 
@@ -114,14 +93,14 @@ DAMAGE: dict[str, Callable[[bytes], bytes]] = {
 @pytest.mark.parametrize("damage", DAMAGE)
 @pytest.mark.parametrize("part", ["train.npz", "test.npz"])
 def test_damaged_archives_are_refused(tmp_path: Path, part: str, damage: str) -> None:
-    write(tmp_path, *good())
+    write_npz(tmp_path, *npz_arrays())
     (tmp_path / part).write_bytes(DAMAGE[damage]((tmp_path / part).read_bytes()))
     assert part in refused(tmp_path)
 
 
 def test_every_flipped_byte_is_refused_or_harmless(tmp_path: Path) -> None:
     """No damage may raise anything but a DataError, nor change a click."""
-    expected = reference.contents(read("npz", write(tmp_path, *good())))
+    expected = reference.contents(read("npz", write_npz(tmp_path, *npz_arrays())))
     path = tmp_path / "test.npz"
     whole = path.read_bytes()
     refusals = 0
@@ -136,7 +115,7 @@ def test_every_flipped_byte_is_refused_or_harmless(tmp_path: Path) -> None:
 
 def test_a_file_that_decodes_to_far_more_is_refused_undecoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """8 MB of the same click in 8 kB; with the bound above that they are read."""
-    train, test = good()
+    train, test = npz_arrays()
     train |= {"items": np.ones(2_000_000, np.int32), "offsets": np.array([0, 2_000_000])}
     np.savez_compressed(tmp_path / "train.npz", **train)
     np.savez(tmp_path / "test.npz", **test)
@@ -156,8 +135,8 @@ def test_a_file_that_decodes_to_far_more_is_refused_undecoded(tmp_path: Path, mo
 
 @pytest.mark.parametrize(("n_items", "fine"), [(1_000_000, True), (1_000_001, False), (2**31 - 1, False)])
 def test_a_catalog_out_of_proportion_to_its_clicks_is_refused(tmp_path: Path, n_items: int, fine: bool) -> None:
-    train, test = good()
-    write(tmp_path, train | {"n_items": np.int32(n_items)}, test)
+    train, test = npz_arrays()
+    write_npz(tmp_path, train | {"n_items": np.int32(n_items)}, test)
     if fine:
         assert read("npz", tmp_path).n_items == n_items
     else:
@@ -165,7 +144,7 @@ def test_a_catalog_out_of_proportion_to_its_clicks_is_refused(tmp_path: Path, n_
 
 
 def test_a_header_that_states_more_than_the_member_holds_is_refused(tmp_path: Path) -> None:
-    write(tmp_path, *good())
+    write_npz(tmp_path, *npz_arrays())
     with zipfile.ZipFile(tmp_path / "test.npz") as archive:
         members = {name: archive.read(name) for name in archive.namelist()}
     members["items.npy"] = members["items.npy"].replace(b"(4,)", b"(9,)")
@@ -178,7 +157,7 @@ def test_a_header_that_states_more_than_the_member_holds_is_refused(tmp_path: Pa
 def test_other_sources_are_refused(tmp_path: Path) -> None:
     assert "does not exist" in refused(tmp_path)
     assert "is no folder" in refused(tmp_path / "train.npz")
-    write(tmp_path, *good())
+    write_npz(tmp_path, *npz_arrays())
     with (tmp_path / "test.npz").open("wb") as stream:
         np.save(stream, np.zeros(3))
     assert "single array" in refused(tmp_path)

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.data.readers import npz, pickled, read
 from mtaw_fast.errors import DataError, UsageError
-from tests.data.readers import reference
+from tests.support.data import reference_reader as reference
+from tests.support.data.raw_logs import write_pickles
 
 DATA = os.environ.get("MTAW_DATA")
 Pairs = tuple[list[list[int]], list[int]]
@@ -27,12 +28,6 @@ def samples_of(sessions: list[list[int]], min_prefix: int) -> Pairs:
     """As the scripts write them: of every session, the longest prefix first."""
     cuts = [(session, k) for session in sessions for k in range(len(session) - 1, min_prefix - 1, -1)]
     return [session[:k] for session, k in cuts], [session[k] for session, k in cuts]
-
-
-def write(folder: Path, **contents: Any) -> Path:
-    for name, value in contents.items():
-        (folder / f"{name}.txt").write_bytes(pickle.dumps(value))
-    return folder
 
 
 def refused(folder: Path, min_prefix: int = 1) -> str:
@@ -75,7 +70,7 @@ def test_round_trip(
 
 
 def test_saved_and_loaded(tmp_path: Path) -> None:
-    write(tmp_path, all_train_seq=[[5, 2], [2, 9, 2]], test=([[9, 7], [9]], [2, 7]))
+    write_pickles(tmp_path, all_train_seq=[[5, 2], [2, 9, 2]], test=([[9, 7], [9]], [2, 7]))
     dataset = read("pickle", tmp_path)
     dataset.save(tmp_path / "set")
     found = reference.contents(Dataset.load(tmp_path / "set"))
@@ -86,13 +81,13 @@ def test_saved_and_loaded(tmp_path: Path) -> None:
 def test_a_first_session_cut_short_is_recovered(tmp_path: Path) -> None:
     """The yoochoose 1/64 set begins in the middle of a session's prefixes."""
     prefixes, labels = samples_of([[1, 2, 3, 4], [5, 6]], 1)
-    write(tmp_path, train=(prefixes[1:], labels[1:]), test=([[1]], [2]))
+    write_pickles(tmp_path, train=(prefixes[1:], labels[1:]), test=([[1]], [2]))
     assert reference.contents(read("pickle", tmp_path))["train"] == [[1, 2, 3], [5, 6]]
 
 
 def test_a_wrong_min_prefix_is_refused(tmp_path: Path) -> None:
     sessions = [[1, 2, 3, 4], [5, 6, 7]]
-    write(tmp_path, train=samples_of(sessions, 2), test=samples_of(sessions, 2))
+    write_pickles(tmp_path, train=samples_of(sessions, 2), test=samples_of(sessions, 2))
     assert "has 2 clicks, not 1" in refused(tmp_path, 1)
     assert "has 2 clicks, not 3" in refused(tmp_path, 3)
     assert read("pickle", tmp_path, min_prefix=2).n_train_samples == 3
@@ -101,9 +96,9 @@ def test_a_wrong_min_prefix_is_refused(tmp_path: Path) -> None:
 
 
 def test_shuffled_prefixes_need_the_whole_sessions(tmp_path: Path) -> None:
-    write(tmp_path, train=([[1], [1, 2], [3]], [2, 3, 4]), test=([[1]], [2]))
+    write_pickles(tmp_path, train=([[1], [1, 2], [3]], [2, 3, 4]), test=([[1]], [2]))
     assert "give all_train_seq.txt" in refused(tmp_path)
-    write(tmp_path, all_train_seq=[[1, 2, 3], [3, 4]])
+    write_pickles(tmp_path, all_train_seq=[[1, 2, 3], [3, 4]])
     assert len(read("pickle", tmp_path).train) == 2
 
 
@@ -140,7 +135,7 @@ ATTACKS: dict[str, Callable[[Path], bytes]] = {
 @pytest.mark.parametrize("attack", ATTACKS)
 @pytest.mark.parametrize("name", ["all_train_seq", "train", "test"])
 def test_code_is_refused_and_not_run(tmp_path: Path, name: str, attack: str) -> None:
-    write(tmp_path, train=([[1]], [2]), test=([[1]], [2]))
+    write_pickles(tmp_path, train=([[1]], [2]), test=([[1]], [2]))
     marker = tmp_path / "ran"
     data = ATTACKS[attack](marker)
     (tmp_path / f"{name}.txt").write_bytes(data)
@@ -223,8 +218,8 @@ WRONG: list[tuple[str, Any, str]] = [
 
 @pytest.mark.parametrize(("name", "value", "expected"), WRONG)
 def test_other_contents_are_refused(tmp_path: Path, name: str, value: Any, expected: str) -> None:
-    write(tmp_path, all_train_seq=[[1, 2]], test=([[1]], [2]))
-    write(tmp_path, **{name: value})
+    write_pickles(tmp_path, all_train_seq=[[1, 2]], test=([[1]], [2]))
+    write_pickles(tmp_path, **{name: value})
     assert expected in refused(tmp_path)
 
 
@@ -232,14 +227,14 @@ def test_other_contents_are_refused(tmp_path: Path, name: str, value: Any, expec
     "data", [b"", b"hello", b"\x80\x04", b"\x80\xff.", b"(lp0\nI1\naI", b"\x80\x04K\x01b.", b"]R."]
 )
 def test_damaged_pickles_are_refused(tmp_path: Path, data: bytes) -> None:
-    write(tmp_path, all_train_seq=[[1, 2]])
+    write_pickles(tmp_path, all_train_seq=[[1, 2]])
     (tmp_path / "test.txt").write_bytes(data)
     assert "test.txt is not a whole pickle" in refused(tmp_path)
 
 
 def test_missing_files_are_refused(tmp_path: Path) -> None:
     assert "test.txt" in refused(tmp_path)
-    write(tmp_path, test=([[1]], [2]))
+    write_pickles(tmp_path, test=([[1]], [2]))
     assert "train.txt" in refused(tmp_path)
     assert "is no folder" in refused(tmp_path / "test.txt")
 
@@ -253,8 +248,8 @@ def test_real_sets_come_back_from_pickles(tmp_path: Path, name: str, min_prefix:
     original = npz.read(Path(str(DATA)) / name)
     train = [(session + 1).tolist() for session in original.train]
     prefixes = [(prefix + 1).tolist() for prefix in original.test.prefixes]
-    write(tmp_path, test=[prefixes, (original.test.targets + 1).tolist()])
-    write(tmp_path, **({"all_train_seq": train} if whole else {"train": samples_of(train, min_prefix)}))
+    write_pickles(tmp_path, test=[prefixes, (original.test.targets + 1).tolist()])
+    write_pickles(tmp_path, **({"all_train_seq": train} if whole else {"train": samples_of(train, min_prefix)}))
     again = pickled.read(tmp_path, min_prefix)
     assert again.n_items == original.n_items
     for ours, theirs in (

@@ -18,7 +18,7 @@ import pytest
 
 from mtaw_fast.data.readers import ClickOptions, read, read_stream
 from mtaw_fast.errors import DataError, UsageError
-from tests.data.readers.reference import contents
+from tests.support.data.reference_reader import contents
 
 LOOSE = ClickOptions(min_support=1, test_days=0, max_session=None)
 SKIP = dataclasses.replace(LOOSE, bad_rows="skip")

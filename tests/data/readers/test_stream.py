@@ -16,12 +16,20 @@ from hypothesis import strategies as st
 from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.data.readers import ClickOptions, ClickStream, read, read_stream
 from mtaw_fast.errors import DataError, UsageError
-from tests.data.readers import reference
-from tests.data.readers.test_clicks import LOOSE, log
-from tests.data.readers.test_npz import good
-from tests.data.readers.test_npz import write as write_npz
-from tests.data.readers.test_pickled import write as write_pickle
-from tests.data.readers.test_published import MINUTE, T0, dataset15, events, session, views
+from tests.support.data import reference_reader as reference
+from tests.support.data.raw_logs import (
+    LOOSE,
+    MINUTE,
+    T0,
+    click_log,
+    dataset15,
+    events,
+    npz_arrays,
+    session,
+    views,
+    write_npz,
+    write_pickles,
+)
 
 DATA = os.environ.get("MTAW_DATA")
 TYPED = "who,item_id,timestamp,kind\n"
@@ -50,7 +58,7 @@ def test_sessions_by_inactivity_are_those_of_prepare_without_filters(
     tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[int, int, int, str]], gap: float, text: bool
 ) -> None:
     named = [(f"u{u}" if text else u, i, t, kind) for u, i, t, kind in rows]
-    path = log(tmp_path_factory.mktemp("log") / "log.csv", named, TYPED)
+    path = click_log(tmp_path_factory.mktemp("log") / "log.csv", named, TYPED)
     reader = CLICKS | {"gap": gap, "type": "kind", "types": ["view", "buy"], "type_names": ["buy"]}
     whole = [(u, i, t * 1000, kind != "cart") for u, i, t, kind in rows]
     expected = [clicks for _, _, clicks in reference.sessions_by_gap(whole, round(gap * 1000))]
@@ -79,8 +87,8 @@ def test_a_session_keeps_its_name_in_every_log_that_holds_its_start(tmp_path: Pa
     """The day's log alone cuts the session over midnight in two; with the rows before it, it is the same one."""
     before, after = [("ann", "a", 1000, "view"), ("ann", "b", 1050, "view")], [("ann", "c", 1100, "view")]
     reader = CLICKS | {"type": "kind", "types": ["view"]}
-    first = read_stream(log(tmp_path / "1.csv", before, TYPED), reader)
-    both = read_stream(log(tmp_path / "2.csv", before + after, TYPED), reader)
+    first = read_stream(click_log(tmp_path / "1.csv", before, TYPED), reader)
+    both = read_stream(click_log(tmp_path / "2.csv", before + after, TYPED), reader)
     assert first.session_ids == both.session_ids == ["ann@1000000"]
     assert rows_of(both)[2] == ("ann@1000000", "c", 1_100_000, "view")
 
@@ -88,7 +96,7 @@ def test_a_session_keeps_its_name_in_every_log_that_holds_its_start(tmp_path: Pa
 def test_sessions_of_a_column_keep_their_ids_and_nothing_is_filtered(tmp_path: Path) -> None:
     """A session of one click, an item clicked once, equal times in file order."""
     rows = [("s2", "x", 5), ("s1", "a", 7), ("s3", "b", 3), ("s1", "c", 7), ("s2", "a", 7)]
-    path = log(tmp_path / "log.csv", rows)
+    path = click_log(tmp_path / "log.csv", rows)
     dataset = read("clicks", path, options=dataclasses.replace(LOOSE, max_session=2))
     stream = read_stream(path, dataset.reader)
     assert rows_of(stream) == [
@@ -96,7 +104,7 @@ def test_sessions_of_a_column_keep_their_ids_and_nothing_is_filtered(tmp_path: P
         ("s2", "a", 7000, None),
     ]  # fmt: skip
     assert stream.session_ids == ["s3", "s2", "s1"]
-    numbers = log(tmp_path / "numbers.csv", [(9, 2, 5), (8, 2, 4)])
+    numbers = click_log(tmp_path / "numbers.csv", [(9, 2, 5), (8, 2, 4)])
     assert read_stream(numbers, {"format": "clicks"}).session_ids == [8, 9]
 
 
@@ -112,12 +120,12 @@ def test_the_reader_travels_with_the_data_set(tmp_path: Path) -> None:
         min_support=1,
         test_days=0,
     )
-    first = log(tmp_path / "1.csv", [("u;x1;100;view",), ("u;x2;110;buy",)], TYPED.replace(",", ";"))
+    first = click_log(tmp_path / "1.csv", [("u;x1;100;view",), ("u;x2;110;buy",)], TYPED.replace(",", ";"))
     read("clicks", first, options=options).save(tmp_path / "set")
     reader = Dataset.load(tmp_path / "set").reader
     assert reader == json.loads(json.dumps(read("clicks", first, options=options).reader))
     assert (reader["item_ids"], reader["type_names"]) == ("str", ["view", "buy"])
-    second = log(tmp_path / "2.csv", [("7;5;100;buy",), ("7;6;161;view",)], TYPED.replace(",", ";"))
+    second = click_log(tmp_path / "2.csv", [("7;5;100;buy",), ("7;6;161;view",)], TYPED.replace(",", ";"))
     stream = read_stream(second, reader)
     assert rows_of(stream) == [("7@100000", "5", 100_000, "buy"), ("7@161000", "6", 161_000, "view")]
     assert stream.type_names == ("view", "buy")
@@ -129,7 +137,7 @@ def test_repeats_are_left_out_as_they_were_of_the_data_set(tmp_path: Path, user:
     options = dataclasses.replace(LOOSE, session="who", user=user, type="kind", dedupe=1.0)
     rows = [("u", "a", 100, "view"), ("u", "a", 101, "view"), ("u", "b", 101, "view"), ("u", "a", 101, "buy")]
     rows += [("u", "a", 103, "view"), ("v", "a", 103, "view"), ("v", "b", 200, "view"), ("v", "b", 200, "view")]
-    path = log(tmp_path / "log.csv", rows, TYPED)
+    path = click_log(tmp_path / "log.csv", rows, TYPED)
     found = read("clicks", path, options=options)
     assert found.reader["dedupe"] == 1.0
     stream = read_stream(path, found.reader)
@@ -144,7 +152,7 @@ def test_repeats_are_left_out_as_they_were_of_the_data_set(tmp_path: Path, user:
 
 
 def test_item_ids_of_another_kind_are_refused(tmp_path: Path) -> None:
-    path = log(tmp_path / "log.csv", [("s", "7", 1), ("s", "007", 2)])
+    path = click_log(tmp_path / "log.csv", [("s", "7", 1), ("s", "007", 2)])
     with pytest.raises(DataError, match=r"holds '007' in data row 2, but the catalog's are ints"):
         read_stream(path, {"format": "clicks", "item_ids": "int"})
 
@@ -152,22 +160,22 @@ def test_item_ids_of_another_kind_are_refused(tmp_path: Path) -> None:
 def test_types_that_all_count_are_kept_by_name(tmp_path: Path) -> None:
     """A type column without types: every row is a click. In the data set, in the stream, and of the test too."""
     rows = [("u", "a", 0, "view"), ("u", "b", 1, "buy"), ("v", "a", 9 * 86_400, "add"), ("v", "b", 9 * 86_401, "buy")]
-    path = log(tmp_path / "log.csv", rows, "session_id,item_id,timestamp,kind\n")
+    path = click_log(tmp_path / "log.csv", rows, "session_id,item_id,timestamp,kind\n")
     dataset = read("clicks", path, options=ClickOptions(type="kind", min_support=1, test_days=1))
     assert dataset.type_names == ("add", "buy", "view")
     codes = (dataset.train.types, dataset.test.prefixes.types, dataset.test.target_types)
     assert [None if types is None else types.tolist() for types in codes] == [[2, 1], [0], [1]]
-    later = log(
+    later = click_log(
         tmp_path / "later.csv", [("w", "a", 5, "sell"), ("w", "a", 6, "view")], "session_id,item_id,timestamp,kind\n"
     )
     stream = read_stream(later, dataset.reader)
     assert stream.type_names == ("add", "buy", "view", "sell")
     assert [row[3] for row in rows_of(stream)] == ["sell", "view"]
     for bad, message in ((("w", "a", 7, ""), "'kind' is empty in data row 3"),):
-        log(later, [("w", "a", 5, "sell"), ("w", "a", 6, "view"), bad], "session_id,item_id,timestamp,kind\n")
+        click_log(later, [("w", "a", 5, "sell"), ("w", "a", 6, "view"), bad], "session_id,item_id,timestamp,kind\n")
         with pytest.raises(DataError, match=message):
             read_stream(later, dataset.reader)
-    log(later, [("w", "a", 5, f"kind {k}") for k in range(256)], "session_id,item_id,timestamp,kind\n")
+    click_log(later, [("w", "a", 5, f"kind {k}") for k in range(256)], "session_id,item_id,timestamp,kind\n")
     with pytest.raises(DataError, match="more than 255 types"):
         read_stream(later, {"format": "clicks", "type": "kind"})
 
@@ -189,10 +197,10 @@ def test_formats_without_times_give_whole_sessions(tmp_path: Path) -> None:
     rows = [*session(3, [7, 8, 9], 500), *session(1, [8, 7], 100), *session(4, [9], 100)]
     stream = read_stream(dataset15(tmp_path / "dataset15.csv", rows), read("tmall", _full_tmall(tmp_path)).reader)
     assert rows_of(stream) == [(s, i, None, None) for s, i in [(1, 8), (1, 7), (4, 9), (3, 7), (3, 8), (3, 9)]]
-    npz = write_npz(tmp_path, *good())
+    npz = write_npz(tmp_path, *npz_arrays())
     stream = read_stream(npz, read("npz", npz).reader)
     assert rows_of(stream) == [(s, i, None, None) for s, i in [(0, 4), (0, 2), (0, 1), (1, 1), (1, 3)]]
-    folder = write_pickle(tmp_path, all_train_seq=[[5, 2], [2, 9, 2]], test=([[9, 7], [9], [5]], [2, 7, 9]))
+    folder = write_pickles(tmp_path, all_train_seq=[[5, 2], [2, 9, 2]], test=([[9, 7], [9], [5]], [2, 7, 9]))
     stream = read_stream(folder, read("pickle", folder).reader)
     assert rows_of(stream) == [(s, i, None, None) for s, i in [(0, 9), (0, 7), (0, 2), (1, 5), (1, 9)]]
 
@@ -215,7 +223,7 @@ def _full_tmall(folder: Path) -> Path:
     ],
 )
 def test_readers_of_no_use_are_refused(tmp_path: Path, reader: Any, kind: type[Exception], message: str) -> None:
-    path = log(tmp_path / "log.csv", [("s", "a", 1)])
+    path = click_log(tmp_path / "log.csv", [("s", "a", 1)])
     with pytest.raises(kind, match=message) as caught:
         read_stream(path, reader)
     assert "\n" not in str(caught.value)

@@ -15,7 +15,7 @@ import numpy as np
 from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.data.item_ids import ItemIds
 from mtaw_fast.data.readers.click_log import NO_CLICK, ClickLog, appearance_rank
-from mtaw_fast.data.readers.report import LogReport
+from mtaw_fast.data.readers.log_report import LogReport
 from mtaw_fast.data.sessions import Samples, Sessions, check_prefixes, offsets_of, ranges
 from mtaw_fast.errors import DataError
 

@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mtaw_fast.data.readers import times
-from mtaw_fast.data.readers.each import Each, one_by_one
 from mtaw_fast.data.readers.sources import Part, one_line_errors, scan, without_broken_lines
 from mtaw_fast.errors import DataError, require
+
+# each(function, calls): `function(*call)` for every call, results in that order; raises what the first that fails did.
+Each = Callable[[Callable[..., Any], Iterable[Sequence[Any]]], list[Any]]
+
+
+def one_by_one(function: Callable[..., Any], calls: Iterable[Sequence[Any]]) -> list[Any]:
+    """All calls in this process, in that order."""
+    return [function(*call) for call in calls]
+
 
 NO_CLICK = 255  # the code of a row whose type is none of those that count
 _SAMPLE = 1000

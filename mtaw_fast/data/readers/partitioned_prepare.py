@@ -18,10 +18,9 @@ from typing import Any
 import numpy as np
 
 from mtaw_fast.data.dataset import check_name, refuse_existing
+from mtaw_fast.data.dataset_files import DATA_FILE, Counts, manifest_of, sharded_entry, sweep_drafts
 from mtaw_fast.data.item_ids import ItemIds
-from mtaw_fast.data.readers import partition
-from mtaw_fast.data.readers.assemble import all_in_test, enough_support, nothing_left
-from mtaw_fast.data.readers.check import settle
+from mtaw_fast.data.readers import partition_steps as partition
 from mtaw_fast.data.readers.click_log import nothing_readable
 from mtaw_fast.data.readers.clicks import (
     ClickOptions,
@@ -34,11 +33,11 @@ from mtaw_fast.data.readers.clicks import (
     record_of,
     rules_of,
 )
-from mtaw_fast.data.readers.each import Each, one_by_one
-from mtaw_fast.data.readers.partition import Cut, Found
-from mtaw_fast.data.readers.report import LogReport
+from mtaw_fast.data.readers.dataset_builder import all_in_test, enough_support, nothing_left
+from mtaw_fast.data.readers.log_report import LogReport
+from mtaw_fast.data.readers.partition_steps import Cut, Found
 from mtaw_fast.data.readers.sources import Part, part_files
-from mtaw_fast.data.stored import DATA_FILE, Counts, manifest_of, sharded_entry, sweep_drafts
+from mtaw_fast.data.readers.validation import Each, one_by_one, settle
 from mtaw_fast.errors import DataError, UsageError, require
 from mtaw_fast.storage.files import folder_lock, write_json
 from mtaw_fast.storage.tensor_file import map_tensors, write_tensors

@@ -24,7 +24,9 @@ from typing import Any
 
 import numpy as np
 
-from mtaw_fast.data.readers.assemble import (
+from mtaw_fast.data.dataset_files import sample_arrays, session_arrays
+from mtaw_fast.data.readers.click_log import ClickLog, Columns, clicks_of
+from mtaw_fast.data.readers.dataset_builder import (
     RawSessions,
     Rules,
     by_owner,
@@ -34,12 +36,10 @@ from mtaw_fast.data.readers.assemble import (
     samples_of,
     support_round,
 )
-from mtaw_fast.data.readers.check import Settled
-from mtaw_fast.data.readers.click_log import ClickLog, Columns, clicks_of
-from mtaw_fast.data.readers.report import LogReport
+from mtaw_fast.data.readers.log_report import LogReport
 from mtaw_fast.data.readers.sources import Part, one_line_errors
+from mtaw_fast.data.readers.validation import Settled
 from mtaw_fast.data.sessions import Sessions, offsets_of
-from mtaw_fast.data.stored import sample_arrays, session_arrays
 from mtaw_fast.errors import MtawError, require
 from mtaw_fast.storage.files import atomic_path, sha256_of
 from mtaw_fast.storage.tensor_file import map_tensors, write_tensors

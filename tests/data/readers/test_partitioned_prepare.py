@@ -19,10 +19,11 @@ import polars as pl
 import pytest
 
 from mtaw_fast.data.dataset import Dataset
-from mtaw_fast.data.readers import clicks, partition
+from mtaw_fast.data.dataset_files import read_stored
+from mtaw_fast.data.readers import clicks
+from mtaw_fast.data.readers import partition_steps as partition
 from mtaw_fast.data.readers.clicks import ClickOptions
-from mtaw_fast.data.readers.partitioned import prepare_in_partitions
-from mtaw_fast.data.stored import read_stored
+from mtaw_fast.data.readers.partitioned_prepare import prepare_in_partitions
 from mtaw_fast.errors import DataError, MtawError, UsageError
 from mtaw_fast.storage.tensor_file import write_tensors
 
@@ -222,7 +223,7 @@ def test_a_killed_run_leaves_no_set_and_runs_again(tmp_path: Path) -> None:
     script = (
         "import os, sys; from pathlib import Path\n"
         "from mtaw_fast.data.readers import ClickOptions\n"
-        "from mtaw_fast.data.readers.partitioned import prepare_in_partitions\n"
+        "from mtaw_fast.data.readers.partitioned_prepare import prepare_in_partitions\n"
         "def told(what, done, total):\n"
         "    if what == sys.argv[3]: os.kill(os.getpid(), 9)\n"
         "options = ClickOptions(min_support=2, test_days=3)\n"

@@ -1,4 +1,4 @@
-"""All that runs on Ray, once and small, in a process of its own: `python -m tests.integrations.smoke FOLDER`."""
+"""All that runs on Ray, once and small, in a process of its own: `python -m tests.support.integrations.smoke FOLDER`."""
 
 from __future__ import annotations
 
@@ -18,14 +18,13 @@ from mtaw_fast.integrations.ray_scoring import score_on_ray
 from mtaw_fast.integrations.ray_serve import health, undeploy
 from mtaw_fast.integrations.sharded_index import ShardedIndex
 from mtaw_fast.ranking.retrieval import NativeIndex
-from mtaw_fast.scoring.output import output_folder
-from mtaw_fast.scoring.plan import Plan, ScoringOptions, sources_of
+from mtaw_fast.scoring.plan import Plan, ScoringOptions, output_folder, sources_of
 from mtaw_fast.scoring.scorer import Scorer
-from tests.integrations.replicas import Replicas, free_port
-from tests.integrations.shard_sources import D, catalog, sources
-from tests.scoring.inputs import random_sessions, write_sessions
 from tests.service.test_sessions import Redis
+from tests.support.integrations.replicas import Replicas, free_port
+from tests.support.integrations.shard_sources import D, catalog, sources
 from tests.support.random_bundle import contents, save_random
+from tests.support.scoring.inputs import random_sessions, write_sessions
 
 CPUS = 4
 
