@@ -11,7 +11,7 @@ import numpy as np
 
 from bench.live.inputs import Shop, portions, shop, stream
 from mtaw_fast.errors import MtawError
-from mtaw_fast.online.log.event_log import START, Stamped
+from mtaw_fast.online.log.event_log import START, LogEntry
 from mtaw_fast.online.log.file_log import FileLog
 from mtaw_fast.online.settings import LearningLimits
 from mtaw_fast.online.state.event_processor import EventProcessor
@@ -59,7 +59,7 @@ def event_costs(n_items: int, past_clicks: int, n_events: int, batch: int, follo
         with costs.stage("append", len(chunk)):
             for batched in portions(chunk, batch):
                 log.append(batched)
-        read: list[list[Stamped]] = []
+        read: list[list[LogEntry]] = []
         with costs.stage("read", len(chunk)):
             while some := log.read(position, follow):
                 read.append(some)
@@ -71,7 +71,7 @@ def event_costs(n_items: int, past_clicks: int, n_events: int, batch: int, follo
         sink.steps = []
         with costs.stage("event_processor", len(chunk)):
             for some in read:
-                event_processor.take(some, sink)
+                event_processor.process(some, sink)
         with costs.stage("native", len(chunk)):
             for handles, items in sink.steps:
                 plain.delta.click(handles, items)
@@ -109,11 +109,11 @@ class _Sink:
     def forget(self, handle: int) -> None:
         raise MtawError(f"event: session {handle} was taken for a machine")
 
-    def forget_base(self, place: int) -> None:
+    def forget_in_tables(self, place: int) -> None:
         raise MtawError(f"event: session {place} of the past was forgotten")
 
-    def seed(self, item: int, neighbor: int) -> None:
+    def add_prior(self, item: int, neighbor: int) -> None:
         raise MtawError(f"event: item {item} was added beside {neighbor}")
 
-    def look_again(self) -> None:
+    def refresh_vectors(self) -> None:
         pass

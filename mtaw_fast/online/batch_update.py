@@ -16,8 +16,8 @@ import numpy as np
 from mtaw_fast.data.readers import ClickStream
 from mtaw_fast.errors import UsageError
 from mtaw_fast.model.model import Model
-from mtaw_fast.online.compaction.compaction import compacted
-from mtaw_fast.online.log.event_log import START, Stamped
+from mtaw_fast.online.compaction.compaction import compact_model
+from mtaw_fast.online.log.event_log import START, LogEntry
 from mtaw_fast.online.log.events import Click, Event, Forget
 from mtaw_fast.online.settings import LearningLimits
 from mtaw_fast.online.state.session_tracker import key_of
@@ -105,7 +105,7 @@ class LogEvents:
         self.clicks = 0
         self.taken_out: list[str] = []
 
-    def of(self, begin: int, end: int) -> list[Stamped]:
+    def of(self, begin: int, end: int) -> list[LogEntry]:
         """Those of clicks begin .. end - 1."""
         log, found = self._log, list[Event]()
         clicks = begin + np.flatnonzero(log.fresh[begin:end])
@@ -119,9 +119,9 @@ class LogEvents:
                     found.append(Forget(name, time))
             found.append(Click(name, log.stream.item_ids[item], time))
         self.clicks += len(clicks)
-        return [Stamped(event, self._position) for event in found]
+        return [LogEntry(event, self._position) for event in found]
 
-    def chunks(self) -> Iterator[list[Stamped]]:
+    def chunks(self) -> Iterator[list[LogEntry]]:
         """All of them, a few thousand at a time."""
         for begin in range(0, len(self._log.stream), _CHUNK):
             yield self.of(begin, begin + _CHUNK)
@@ -176,7 +176,7 @@ def apply_log(log: LogFile, limits: LearningLimits, *, threads: int = 1) -> tupl
     """
     before, refused, events = log.model, Counter[str](), LogEvents(log)
     identity = "" if before.log_progress is None else before.log_progress.log
-    model = compacted(before, identity, events.chunks(), limits, all_over=True, threads=threads, refused=refused)
+    model = compact_model(before, identity, events.chunks(), limits, all_over=True, threads=threads, refused=refused)
     gone = np.empty(0, dtype=np.int32)
     if before.log_progress is not None:
         again = [before.log_progress.sessions_of(key_of(name)) for name in events.taken_out]

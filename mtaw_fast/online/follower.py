@@ -1,4 +1,4 @@
-"""The thread that keeps a recommender's learner at the end of its log."""
+"""A thread that follows the event log and publishes what it learned."""
 
 from __future__ import annotations
 
@@ -15,55 +15,55 @@ from mtaw_fast.ranking.catalog import Catalog
 from mtaw_fast.system.fork_lock import ForkEvent, ForkLock
 
 POLL_SECONDS = 0.05
-RETRY_SECONDS, MOST_RETRY_SECONDS = 1.0, 60.0
-PUBLISH_SECONDS = 0.3  # between two states of the catalog
-PUBLISH_SHARE = 0.1  # of the time, at most, goes into states for the sake of popularity alone
-MOST_PUBLISH_SECONDS = 60.0  # one state may have cost hours, of a process that was stopped meanwhile
+RETRY_SECONDS, MAX_RETRY_SECONDS = 1.0, 60.0
+PUBLISH_SECONDS = 0.3  # between two catalogs
+PUBLISH_SHARE = 0.1  # of the time, at most, is spent on catalogs that differ in popularity alone
+MAX_PUBLISH_SECONDS = 60.0  # a measured cost may be hours, if the process was stopped meanwhile
 _READ_EVENTS = 2_000
 _LOG = logging.getLogger("mtaw_fast.online")
 
 
 class LogFollower:
-    """Follows a log: clicks reach the rankings at once, new_items within `PUBLISH_SECONDS`.
+    """Follows a log: clicks reach the rankings at once, new items within `PUBLISH_SECONDS`.
 
     Parameters
     ----------
     log : EventLog
-        What to follow.
+        The log to follow.
     state : OnlineState
-        What learns; nobody else may apply to it. Another takes its place where an error left it in doubt.
+        What learns; nobody else may apply to it. Another takes its place after an error within a batch.
     publish : callable
-        Called with the newest catalog, from the follower's thread.
+        Called with each new catalog, from the follower's thread.
 
     Attributes
     ----------
     failure : str | None
-        Why nothing is learned at present: whatever the error, the thread tries again.
+        Why nothing is learned at present. The thread retries, whatever the error is.
     """
 
     def __init__(self, log: EventLog, state: OnlineState, publish: Callable[[Catalog], None]) -> None:
         self._log, self.state, self._publish = log, state, publish
         self._stopped, self._wake = ForkEvent(), ForkEvent()
-        self._turn = ForkLock()  # a child that finds a batch half learned begins again, as after an error
+        self._lock = ForkLock()  # a forked child that finds a batch half applied rebuilds the state, as after an error
         self._published, self._cost = 0.0, 0.0
-        self._known = state.event_processor.position  # of what was published
-        self._spoiled = False
+        self._position = state.event_processor.position  # of what was published
+        self._half_applied = False
         self.failure: str | None = None
         self._thread = threading.Thread(target=self._follow, name="mtaw-follower", daemon=True)
 
     def start(self) -> None:
-        """Learn what the log holds already, publish, then go on in a thread.
+        """Learn what the log already holds, publish, then continue in a thread.
 
-        Where it raises, nothing was published and no thread goes on.
+        If it raises, nothing was published and no thread runs.
         """
         try:
-            with self._turn:  # the thread waits: its start may fail, and what was published cannot be taken back
+            with self._lock:  # the thread starts first and waits: its start may fail, and publishing cannot be undone
                 try:
                     self._thread.start()
                     self._read_ahead()
                     self._publish_all()
                 except BaseException:
-                    self.end()  # before it has its turn
+                    self.request_stop()  # before the thread gets the lock
                     raise
         except BaseException:
             self.stop()
@@ -71,44 +71,44 @@ class LogFollower:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Learn and publish nothing inside the `with`; others wait."""
-        with self._turn:
+        """Learn and publish nothing inside the `with`; other threads wait."""
+        with self._lock:
             yield
 
     def read_ahead(self) -> None:
         """Learn up to the log's end without publishing."""
-        with self._turn:
+        with self._lock:
             self._read_ahead()
 
     def _read_ahead(self) -> None:
-        while self._learn_some():
+        while self._learn_next():
             pass
 
     def catch_up(self) -> None:
         """Learn up to the log's end and publish."""
         self.read_ahead()
-        with self._turn:
+        with self._lock:
             self._publish_all()
 
     def wake(self) -> None:
-        """Look at the log now, and not only at the next tick."""
+        """Read the log now instead of at the next poll."""
         self._wake.set()
 
     def stop(self) -> None:
-        """End the thread; what is in the log by now may or may not be learned."""
-        self.end()
+        """End the thread; the last events of the log may or may not be learned."""
+        self.request_stop()
         if self._thread.is_alive():
             self._thread.join()
 
-    def end(self) -> None:
-        """Let the thread end, without waiting for it."""
+    def request_stop(self) -> None:
+        """Tell the thread to end, without waiting for it."""
         self._stopped.set()
         self._wake.set()
 
     @property
     def position(self) -> str:
-        """The log's position that rankings know of, new_items before it included."""
-        return self._known
+        """The log's position up to which rankings know every event, new items included."""
+        return self._position
 
     def _follow(self) -> None:
         pause = RETRY_SECONDS
@@ -118,67 +118,67 @@ class LogFollower:
             try:
                 self._step()
                 self.failure, pause = None, RETRY_SECONDS
-            except Exception as error:  # whatever it is: a thread that has ended says nothing and learns nothing
+            except Exception as error:  # any error: if the thread ended, learning would end without a word
                 if self._stopped.is_set():
                     return
                 expected = isinstance(error, LearnError)
-                told = str(error) if expected else f"{type(error).__name__}: {error}"
-                if self.failure is None:  # said once, until it is over
-                    _LOG.error("learning has stopped, and is tried again: %s", told, exc_info=not expected)
-                self.failure = told
+                message = str(error) if expected else f"{type(error).__name__}: {error}"
+                if self.failure is None:  # logged once per outage
+                    _LOG.error("learning has stopped and is retried: %s", message, exc_info=not expected)
+                self.failure = message
                 self._stopped.wait(pause)
-                if self._spoiled:  # to begin again is work, and may fail by the same event
-                    pause = min(2 * pause, MOST_RETRY_SECONDS)
+                if self._half_applied:  # rebuilding is expensive and may fail at the same event
+                    pause = min(2 * pause, MAX_RETRY_SECONDS)
 
     def _step(self) -> None:
-        with self._turn:
+        with self._lock:
             while not self._stopped.is_set():
-                count = self._learn_some()
+                count = self._learn_next()
                 if time.monotonic() - self._published >= self._pause():
                     self._publish_all()
                 elif not self.state.changed:
-                    self._known = self.state.event_processor.position
+                    self._position = self.state.event_processor.position
                 if count < _READ_EVENTS:
                     return
 
     def _pause(self) -> float:
-        """Seconds between the last state of the catalog and the next one."""
-        if not self.state.waits:
+        """Return the seconds between the last catalog and the next one."""
+        if not self.state.can_wait:
             return PUBLISH_SECONDS
-        return max(PUBLISH_SECONDS, min(self._cost / PUBLISH_SHARE, MOST_PUBLISH_SECONDS))
+        return max(PUBLISH_SECONDS, min(self._cost / PUBLISH_SHARE, MAX_PUBLISH_SECONDS))
 
-    def _learn_some(self) -> int:
-        """Learn the next events; returns how many there were."""
-        if self._spoiled:
-            self._begin_again()
+    def _learn_next(self) -> int:
+        """Learn the next events; return how many there were."""
+        if self._half_applied:
+            self._rebuild()
         events = self._log.read(self.state.event_processor.position, _READ_EVENTS)
-        self._spoiled = True
+        self._half_applied = True
         self.state.apply(events)
-        self._spoiled = False
+        self._half_applied = False
         return len(events)
 
-    def _begin_again(self) -> None:
-        """Learn what the log holds behind the model anew, where a batch was learned in part: no click counts twice."""
-        state = self.state.anew()
+    def _rebuild(self) -> None:
+        """Replay the log after the model's position into a new state: no click of a failed batch may count twice."""
+        state = self.state.restarted()
         while events := self._log.read(state.event_processor.position, _READ_EVENTS):
-            if self._stopped.is_set():  # the log may be long, and somebody waits for the thread's end
-                raise LearnError("learning was ended while events were learned anew; load the bundle again")
+            if self._stopped.is_set():  # the log may be long, and `stop` waits for the thread
+                raise LearnError("learning was stopped while the log was replayed; load the bundle again")
             state.apply(events)
-        self._publish_now(state)  # before it is `state`: rankings must know what `position` says
-        self.state, self._spoiled = state, False
+        self._publish_now(state)  # before it becomes `state`: rankings must know what `position` says
+        self.state, self._half_applied = state, False
 
     def _publish_all(self) -> None:
-        """Let rankings know all that was learned."""
+        """Publish everything that was learned."""
         if self.state.changed:
             self._publish_now(self.state)
-        self._known = self.state.event_processor.position
+        self._position = self.state.event_processor.position
 
     def _publish_now(self, state: OnlineState) -> None:
         begin = time.monotonic()
         try:
-            self._publish(state.newest())
-        except BaseException:  # an interrupt too: `catch_up` is called from any thread
-            state.event_processor.changed = True  # nobody has it yet
+            self._publish(state.catalog())
+        except BaseException:  # an interrupt too: any thread may call `catch_up`
+            state.event_processor.changed = True  # nothing was published
             raise
-        self._published, self._known = time.monotonic(), state.event_processor.position
+        self._published, self._position = time.monotonic(), state.event_processor.position
         self._cost = self._published - begin

@@ -196,7 +196,7 @@ class _Replay:
             asked = now[self._scored[begin:end]]
             if len(asked):
                 if pipeline is None or self._state.changed:
-                    pipeline = Pipeline.of(self._state.newest(), self._encoder, self._index, pipeline)
+                    pipeline = Pipeline.of(self._state.catalog(), self._encoder, self._index, pipeline)
                 ranks["learning"][asked] = self._ranked(pipeline, asked, self._internal)
                 self._rank_baselines(asked, ranks)
             self._state.apply(events.of(begin, end))
@@ -268,7 +268,7 @@ class _Replay:
         """Note the ids of items that have entered the catalog with these clicks."""
         codes = np.unique(self._log.stream.items[clicks])
         for code in codes[self._internal[codes] < 0].tolist():
-            place = self._state.event_processor.new_items.known(self._log.stream.item_ids[code])
+            place = self._state.event_processor.new_items.place_of(self._log.stream.item_ids[code])
             if place is not None:
                 self._internal[code] = place
 

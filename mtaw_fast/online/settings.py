@@ -1,4 +1,4 @@
-"""Where a service learns, and how much of it is kept."""
+"""The settings of online learning: where a recommender learns, and the limits on what it learns from whom."""
 
 from __future__ import annotations
 
@@ -14,34 +14,36 @@ DAY_MS = 86_400_000
 
 @dataclass(frozen=True, slots=True)
 class LearningLimits:
-    """How much is learned from whom.
+    """Limits on how much is learned from whom.
+
+    Every rule reads the log alone and never the host's clock, so that every reader of a log decides the same.
 
     Attributes
     ----------
     session_gap : int, default 1_800_000
-        Milliseconds without a click after which an id means a new session.
+        After so many milliseconds without a click, an id means a new session.
     session_clicks : int, default 200
         Clicks of one session that are learned; later ones are not.
     burst_clicks, burst_ms : int, default 30 and 10_000
-        A session with more clicks than this within so many milliseconds is a bot: nothing more is learned from it,
-        and what it has taught is taken out.
+        A session with more clicks than this within so many milliseconds is a bot: nothing more is learned from it, and
+        what was learned from it is removed.
     fresh_clicks : int, default 3
-        The first so many clicks of a session are fresh: they cost a flood of new sessions the least.
+        The first so many clicks of a session are fresh: a flood of new sessions can make them at the lowest cost.
     item_floor, item_share, item_window : int, float, int, default 50, 0.3 and 60_000
-        Of the fresh clicks within a window of so many milliseconds, one item's are learned up to the floor or up to
-        this share of all of them so far, whichever is more. A share below 1 / `fresh_clicks` holds although a flood
-        clicks other items too: one click of each of its sessions is on the item that it shall lift.
+        Of the fresh clicks within a window of so many milliseconds, clicks on one item are learned up to the larger of
+        the floor and this share of all fresh clicks so far. A share below 1 / `fresh_clicks` also limits a flood that
+        clicks other items too: one click of each of its sessions is on the item it promotes.
     late : int, default 86_400_000
-        Milliseconds behind the newest event by which another may come and still be learned.
+        An event may be so many milliseconds older than the newest one and still be learned.
     new_items : int, default 65_536
         Items that may enter the catalog while serving.
     min_clicks : int, default 1
-        Clicks that an item which entered so needs before it is recommended.
+        Clicks that such an item needs before it is recommended.
 
     Raises
     ------
     UsageError
-        Where a limit is out of range.
+        If a limit is out of range.
     """
 
     session_gap: int = 1_800_000
@@ -75,28 +77,28 @@ class LearningSettings:
     Attributes
     ----------
     folder : Path
-        Holds the grown bundle and, unless `stream` names another place, the log.
+        Holds the compacted bundle and, unless `stream` names another place, the log.
     stream : str, optional
-        redis://host:port/db?stream=name: the log is a Redis stream that several machines share.
+        redis://host:port/db?stream=name: the log is a Redis stream that several hosts share.
     fsync : bool, default False
-        Whether an event is acknowledged after fsync; else after write(2), with an fsync every 20 ms.
+        Acknowledge an event after fsync; otherwise after write(2), with an fsync every 20 ms.
     retention_days : float, default 30
         Days that learned sessions and the log are kept.
     max_log_bytes : int, default 2 GiB
-        Of the log; past it the oldest segments that were taken in are deleted.
+        Size of the log above which the oldest segments that are in the compacted bundle are deleted.
     compact : bool, default True
-        Whether this process takes what was learned into the grown bundle when it is due.
+        Whether this process starts compactions by itself.
     compact_clicks : int, default 200_000
-        Clicks in the delta from which it is due.
+        Clicks in the delta that start one.
     compact_seconds : float, default 3600
-        Seconds after which it is due, however few there are.
+        Seconds after which one starts, however few clicks there are.
     limits : LearningLimits
-        Who teaches how much. All processes that share a folder are given the same.
+        Limits on what is learned from whom. All processes that share a folder must use the same ones.
 
     Raises
     ------
     UsageError
-        Where a setting is out of range.
+        If a setting is out of range.
     """
 
     folder: Path
@@ -120,7 +122,7 @@ class LearningSettings:
         return int(self.retention_days * DAY_MS)
 
     def arguments(self) -> list[str]:
-        """The settings that a compactor needs, as its command line takes them."""
+        """Return the settings that a compactor needs, as arguments of its command line."""
         found = [
             "--learn", str(self.folder), "--retention-days", str(self.retention_days),
             "--max-log-bytes", str(self.max_log_bytes),
@@ -133,7 +135,7 @@ class LearningSettings:
 
 
 def limits_of(pairs: Iterable[str]) -> LearningLimits:
-    """The limits of `name=value` pairs, later ones winning. Raises UsageError on an unknown name or a bad value."""
+    """Return the limits of `name=value` pairs; the last value wins. Raises UsageError on a bad name or value."""
     values: dict[str, Any] = {}
     known = _fields(LearningLimits())
     for pair in pairs:

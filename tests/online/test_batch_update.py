@@ -46,7 +46,7 @@ def test_an_update_equals_the_live_state_of_the_same_events(tmp_path: Path) -> N
     whole = Sessions.concatenate([MODEL.memory.sessions, Sessions(items, offsets)])
     rebuilt = MemoryTables.build(whole, updated.n_items, MODEL.memory.settings)
     assert all(np.array_equal(array, updated.memory.arrays()[name]) for name, array in rebuilt.arrays().items())
-    newest = state.newest()
+    newest = state.catalog()
     assert newest.size == updated.n_items
     assert newest.clicks is not None
     assert np.array_equal(newest.clicks, updated.popularity)

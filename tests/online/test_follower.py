@@ -16,8 +16,7 @@ import pytest
 
 from mtaw_fast import Recommender
 from mtaw_fast.errors import LearnError
-from mtaw_fast.online import follower as follower
-from mtaw_fast.online import follower as learner
+from mtaw_fast.online import follower, learner
 from mtaw_fast.online.compaction.compactor import compact_folder
 from mtaw_fast.online.log.event_log import START
 from mtaw_fast.online.log.events import Click
@@ -26,8 +25,8 @@ from mtaw_fast.online.settings import LearningLimits
 from mtaw_fast.online.state.online_state import OnlineState
 from mtaw_fast.system.fork_lock import ForkLock
 from tests.ranking.test_fork import child
-from tests.service.running import eventually
 from tests.support.online.recommenders import MODEL, NOON, answers, drawn, until_learned
+from tests.support.service.running import eventually
 
 Make = Callable[..., Recommender]
 
@@ -90,17 +89,17 @@ def test_an_error_within_a_batch_counts_no_click_twice(
                 raise RuntimeError("a step in the middle of a batch failed")
 
     monkeypatch.setattr(OnlineState, "click", failing)
-    some = [Click(f"s{n // 4}", f"sku-{n % 40}" if n % 9 else "new_item", NOON + n) for n in range(100)]
+    some = [Click(f"s{n // 4}", f"sku-{n % 40}" if n % 9 else "new-item", NOON + n) for n in range(100)]
     position = rec.learner.append(some)
     until_learned(other, position)
     until_learned(rec, position)
     assert len(calls) >= 2
     assert stopped(caplog) == [
-        "learning has stopped, and is tried again: RuntimeError: a step in the middle of a batch failed"
+        "learning has stopped and is retried: RuntimeError: a step in the middle of a batch failed"
     ]
     eventually(lambda: hit.failure is None, 5)
     assert counted(rec) == 100
-    assert "new_item" in rec.ids.external(np.arange(len(rec.ids), dtype=np.int32)), "what is learned is not served"
+    assert "new-item" in rec.ids.external(np.arange(len(rec.ids), dtype=np.int32)), "what is learned is not served"
     other.learner.follower.catch_up()
     assert answers(rec, drawn(2)) == answers(other, drawn(2))
 
@@ -136,8 +135,8 @@ def test_a_catalog_that_could_not_be_published_is_published_later(learning: Make
         real(catalog)
 
     rec.learner.follower._publish = publish
-    rec.observe("s", ["sku-1", "new_item"])
-    eventually(lambda: "new_item" in rec.recommend(["sku-1"], k=100).items, 10)
+    rec.observe("s", ["sku-1", "new-item"])
+    eventually(lambda: "new-item" in rec.recommend(["sku-1"], k=100).items, 10)
     assert not failures
 
 
@@ -179,9 +178,7 @@ def test_a_log_that_cannot_be_read_is_one_line_that_names_it(
             with pytest.raises(LearnError) as caught:
                 work()
             told = str(caught.value)
-            assert told.startswith(
-                f"cannot read {tmp_path}/events-0000000000.log: {os.strerror(code)}; see to its disk"
-            )
+            assert told.startswith(f"cannot read {tmp_path}/events-0000000000.log: {os.strerror(code)}; check the disk")
             assert "\n" not in told
     assert [one.event.item for one in log.read(START)] == [1]
     log.close()
@@ -203,7 +200,7 @@ def test_learning_anew_leaves_every_item_its_internal_id(
     """Though the click that brought an item in is redacted from the log by then."""
     rec = learning(limits=LearningLimits(min_clicks=2))
     rec.learner._stopped.set()  # a grown bundle is not taken over
-    rec.learner._watch.join()
+    rec.learner._watcher.join()
     for number, item in enumerate(("second", "second", "shy", "gone", "gone")):
         rec.observe("secret", ["first"])
         rec.observe(f"other-{number}", [item])
@@ -253,7 +250,7 @@ def test_closing_does_not_wait_until_all_is_learned_anew(
     def noting(self: OnlineState, events: Any) -> None:
         if self is not old:
             again.append(len(events))
-            one.end()  # as closing does
+            one.request_stop()  # as closing does
         elif events:
             raise MemoryError("for a moment")
         apply(self, events)
@@ -265,7 +262,7 @@ def test_closing_does_not_wait_until_all_is_learned_anew(
     assert again == [1]
     assert rec.learner.state is old
     assert len(stopped(caplog)) == 1, "that it was closed is no failure"
-    with pytest.raises(LearnError, match="learning was ended while events were learned anew"):
+    with pytest.raises(LearnError, match="learning was stopped while the log was replayed"):
         one.catch_up()
 
 
@@ -336,7 +333,7 @@ def test_a_start_that_fails_publishes_nothing_later(tmp_path: Path) -> None:
 
     log = FileLog(tmp_path / "learned")
     one = follower.LogFollower(log, OnlineState(MODEL, LearningLimits()), publish)
-    one._turn = Slow()
+    one._lock = Slow()
     with pytest.raises(MemoryError):
         one.start()
     assert not one._thread.is_alive()

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from mtaw_fast import Recommender
-from mtaw_fast.online import follower as follower
-from mtaw_fast.online.follower import MOST_PUBLISH_SECONDS, PUBLISH_SECONDS, PUBLISH_SHARE
+from mtaw_fast.online import follower
+from mtaw_fast.online.follower import MAX_PUBLISH_SECONDS, PUBLISH_SECONDS, PUBLISH_SHARE
 from mtaw_fast.online.log.events import Click
 from tests.support.online.recommenders import MODEL, NOON, N, until_learned
 
@@ -61,7 +61,7 @@ def test_a_costly_state_of_the_catalog_comes_seldom(learning: Make) -> None:
     rec.learner.append([Click("s", "sku-1", NOON)], wait=True)
     assert one._pause() >= 0.2 / PUBLISH_SHARE > PUBLISH_SECONDS
     one._cost = 3600.0  # the process was stopped for an hour
-    assert one._pause() == MOST_PUBLISH_SECONDS
+    assert one._pause() == MAX_PUBLISH_SECONDS
     rec.observe("t", ["newest"])
     one.read_ahead()
     assert one._pause() == PUBLISH_SECONDS, "an item that nobody knew does not wait"

@@ -21,16 +21,15 @@ from mtaw_fast import Recommender
 from mtaw_fast.bundle import Bundle
 from mtaw_fast.bundle.format import model_hash
 from mtaw_fast.errors import LearnError
-from mtaw_fast.online import follower as learner
-from mtaw_fast.online.compaction import compactor
-from mtaw_fast.online.compaction import redaction as scrubbing
-from mtaw_fast.online.compaction.compactor import BUSY, UNTIDY, UntidyError, compact_folder
+from mtaw_fast.online import learner
+from mtaw_fast.online.compaction import compactor, redaction
+from mtaw_fast.online.compaction.compactor import BUSY, CLEANUP_FAILED, LogCleanupError, compact_folder
 from mtaw_fast.online.log.events import Click, Forget
 from mtaw_fast.online.log.file_log import FileLog
 from mtaw_fast.online.settings import LearningSettings
 from tests.ranking.test_fork import child
-from tests.service.running import eventually
 from tests.support.online.recommenders import HOUR, NOON, parts, until_learned
+from tests.support.service.running import eventually
 
 Make = Callable[..., Recommender]
 
@@ -74,7 +73,7 @@ def test_a_later_bundle_that_cannot_be_served_is_told(learning: Make, monkeypatc
 
     monkeypatch.setattr(learner, "current_bundle", failing)
     until_learned(rec, rec.observe("t", ["sku-1", "sku-2"]))
-    with pytest.raises(LearnError, match="what was learned could not be taken over: no room"):
+    with pytest.raises(LearnError, match="cannot switch to the compacted bundle: no room"):
         rec.learner.compact(wait=True)
 
 
@@ -122,7 +121,7 @@ def test_closing_ends_the_waiting(learning: Make) -> None:
         eventually(lambda: rec.learner._compactor is not None, 10)
         rec.close()
         thread.join(10)
-    assert "was ended before its compaction was served" in str(failures[0])
+    assert "was stopped before its compacted bundle was served" in str(failures[0])
     rec.learner._compactor.wait(30)  # it goes on by itself
 
 
@@ -130,12 +129,12 @@ def test_a_log_that_cannot_be_tidied_is_told_and_what_was_learned_is_served(lear
     rec = learning()
     position = rec.observe("s", ["sku-1", "newest"])
     until_learned(rec, position)
-    (rec.learner.settings.folder / scrubbing.MARK).mkdir()
-    with pytest.raises(LearnError, match="is served, but its log still holds what was forgotten"):
+    (rec.learner.settings.folder / redaction.MARK).mkdir()
+    with pytest.raises(LearnError, match="has its compacted bundle, but its log still holds forgotten clicks"):
         rec.learner.compact(wait=True)
-    assert rec.learner._compactor.returncode == UNTIDY
+    assert rec.learner._compactor.returncode == CLEANUP_FAILED
     assert position_served(rec) >= position
-    (rec.learner.settings.folder / scrubbing.MARK).rmdir()
+    (rec.learner.settings.folder / redaction.MARK).rmdir()
     rec.learner.compact(wait=True)
 
 
@@ -152,7 +151,9 @@ def test_where_scrubbing_fails_the_log_still_expires(
         raise LearnError("the disk failed")
 
     monkeypatch.setattr(compactor, "redact_forgotten", failing)
-    with pytest.raises(UntidyError, match="has its grown bundle, and the log is not tidied yet: the disk failed"):
+    with pytest.raises(
+        LogCleanupError, match="its log is not cleaned up: the disk failed"
+    ):
         compact_folder(folder, settings)
     assert len(log.read("")) < before
     log.close()
@@ -165,7 +166,7 @@ def test_what_makes_a_compaction_due(learning: Make) -> None:
     def is_due() -> bool:
         asked = copy.copy(one)  # so that nothing is begun by itself
         asked.settings = replace(one.settings, compact=True, compact_seconds=1e-9)
-        return asked._is_due()
+        return asked._needs_compaction()
 
     assert not is_due(), "nothing was clicked"
     until_learned(rec, one.append([Click("first", "sku-1", NOON), Click("last", "sku-2", NOON + HOUR)]))
@@ -181,7 +182,7 @@ def test_what_makes_a_compaction_due(learning: Make) -> None:
     assert is_due(), "no click is to be learned, and a session to be forgotten"
     one.compact(wait=True)
     assert not is_due()
-    (one.settings.folder / scrubbing.MARK).unlink()
+    (one.settings.folder / redaction.MARK).unlink()
     assert is_due(), "the compaction was ended before the log was redacted"
 
 
@@ -206,7 +207,7 @@ def test_a_child_of_a_fork_waits_for_no_compaction(learning: Make) -> None:
     until_learned(rec, rec.observe("s", ["sku-1"]))
 
     def work() -> None:
-        with pytest.raises(LearnError, match="was ended before its compaction was served"):
+        with pytest.raises(LearnError, match="was stopped before its compacted bundle was served"):
             rec.learner.compact(wait=True)
 
     assert child(work) == 0
@@ -227,10 +228,10 @@ def test_what_fails_before_a_compaction_is_not_told_at_every_look(
         looks.append(time.monotonic())
         return real(folder)
 
-    monkeypatch.setattr(learner, "_LOOK_SECONDS", 0.02)
+    monkeypatch.setattr(learner, "_WATCH_SECONDS", 0.02)
     monkeypatch.setattr(learner, "is_redacted", failing)
     monkeypatch.setattr(learner, "signature_of", looking)
-    one._asked -= 60
+    one._compaction_tried -= 60
     one.settings = replace(one.settings, compact=True, compact_seconds=60.0)
     eventually(lambda: len(looks) > 10, 10)
-    assert len([line for line in caplog.messages if "could not be compacted" in line]) == 1
+    assert len([line for line in caplog.messages if "cannot compact what was learned" in line]) == 1

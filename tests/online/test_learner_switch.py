@@ -11,19 +11,19 @@ import pytest
 
 from mtaw_fast import Recommender, recommender
 from mtaw_fast.errors import LearnError
-from mtaw_fast.online import follower as learner
+from mtaw_fast.online import learner
 from mtaw_fast.online.compaction.compactor import compact_folder
 from mtaw_fast.online.settings import LearningSettings
 from mtaw_fast.ranking.pipeline import Pipeline
-from tests.service.running import eventually
 from tests.support.online.recommenders import until_learned
+from tests.support.service.running import eventually
 
 Make = Callable[..., Recommender]
 
 
 @pytest.fixture(autouse=True)
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(learner, "_LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(learner, "_WATCH_SECONDS", 0.05)
     monkeypatch.setattr(learner, "RETRY_SECONDS", 0.05)
 
 
@@ -100,7 +100,7 @@ def test_a_hiccup_on_the_way_ends_no_learning_and_is_made_good(
     assert "newest" in rec.ids
     assert rec.bundle.model.log_progress is not None
     assert tries[:2] == [(True, True)] * 2, "what serves and what learns were of two bundles, or nothing learned"
-    assert [one for one in caplog.messages if one.startswith("what was learned could not be taken over")]
+    assert [one for one in caplog.messages if one.startswith("cannot switch to the compacted bundle")]
     eventually(lambda: sum(one.name == "mtaw-follower" for one in threading.enumerate()) == 1, 5)
 
 

@@ -13,7 +13,7 @@ from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.evaluation.metrics import gains_of, listed_rank, means_of
 from mtaw_fast.model.model import Model
 from mtaw_fast.online.batch_update import log_limits
-from mtaw_fast.online.log.event_log import Stamped
+from mtaw_fast.online.log.event_log import LogEntry
 from mtaw_fast.online.log.events import Click
 from mtaw_fast.online.replay import ReplayResult, ReplaySettings, replay
 from mtaw_fast.online.state.online_state import OnlineState
@@ -58,8 +58,8 @@ def brute_force(rows: list[Row], model: Model, exclude_seen: bool) -> dict[str, 
         step = time // EVERY
         if step != before_step:
             state = OnlineState(model, LIMITS)
-            state.apply([Stamped(Click(*row), "") for row in fresh if row[2] // EVERY < step])
-            live, before_step = pipeline_of(state.newest(), model), step
+            state.apply([LogEntry(Click(*row), "") for row in fresh if row[2] // EVERY < step])
+            live, before_step = pipeline_of(state.catalog(), model), step
         assert live is not None
         found["learning"].append(rank_in(live, before, item, exclude_seen))
         found["frozen"].append(rank_in(static, before, item, exclude_seen))
@@ -182,7 +182,7 @@ def test_a_length_of_time_that_is_none_is_one_line(
     source = written(tmp_path / "log.csv", ROWS)
     assert main(["replay", str(tmp_path / "bundle"), str(source), f"{option}={number}"]) == 2
     error = capsys.readouterr().err
-    assert error == f"mtaw-fast: {option} {float(number)} is no length of time; write a number such as 0.5\n"
+    assert error == f"mtaw-fast: {option} {float(number)} is not a duration; write a number such as 0.5\n"
 
 
 def test_the_parts_of_a_log_without_times_are_quarters() -> None:

@@ -1,7 +1,6 @@
-"""Taking what was learned into the model itself: sessions that are over go into its tables, the rest is carried along.
+"""Compaction: finished sessions are merged into the tables of a model, open ones are carried along.
 
-Whatever a serving process holds in its delta, this makes again from the log, so that the result is what a training
-from the same sessions would have put into its tables.
+Everything is computed again from the log, so that the tables equal those that a training from the same sessions builds.
 
 Axes: S sessions of the tables, L of them from the log, N items.
 """
@@ -17,19 +16,19 @@ import numpy as np
 from mtaw_fast.data.sessions import Sessions, offsets_of
 from mtaw_fast.memory.log_progress import LogProgress
 from mtaw_fast.model.model import Model
-from mtaw_fast.online.compaction.merge import MergedModel, grown
-from mtaw_fast.online.log.event_log import Stamped
+from mtaw_fast.online.compaction.merge import ModelChanges, merge
+from mtaw_fast.online.log.event_log import LogEntry
 from mtaw_fast.online.log.events import Click
 from mtaw_fast.online.settings import LearningLimits
 from mtaw_fast.online.state.event_processor import EventProcessor
 
-REMEMBERED_IDS = 100_000  # event ids that a model keeps beside its tables
+REMEMBERED_IDS = 100_000  # event ids that a model stores to recognize duplicates
 
 
-def compacted(
+def compact_model(
     model: Model,
     log: str,
-    events: Iterable[list[Stamped]],
+    events: Iterable[list[LogEntry]],
     limits: LearningLimits,
     *,
     keep: int | None = None,
@@ -38,38 +37,38 @@ def compacted(
     threads: int = 1,
     refused: Counter[str] | None = None,
 ) -> Model:
-    """The model with everything that it and the events behind its position teach.
+    """Return the model with everything learned from it and from the events after its position.
 
     Parameters
     ----------
     model : Model
         With a session memory; not changed.
     log : str
-        The identity of the log that the events are from.
-    events : iterable of lists of Stamped
-        What comes after the model's position, in order.
+        The identity of the events' log.
+    events : iterable of lists of LogEntry
+        The events after the model's position, in order.
     limits : LearningLimits
-        Who teaches how much: those of the processes that serve.
+        Limits on what is learned from whom: the same as in the processes that serve.
     keep : int, optional
-        Milliseconds: sessions from the log whose last click is older, seen from the newest, are dropped.
+        Milliseconds: drop sessions from the log whose last click is so much older than the newest event.
     all_over : bool, default False
-        Whether every session counts as over, and none is carried along.
+        Whether every session counts as finished, so that none is carried along.
     since : int, optional
         See `EventProcessor`.
     threads : int, default 1
         For the tables.
     refused : Counter, optional
-        Takes the clicks that were not learned, by reason.
+        Receives the clicks that were not learned, by reason.
 
     Returns
     -------
     Model
-        Its tables are, to the bit, those of a rebuild from the sessions that are left, ordered by last click.
+        Its tables are, to the bit, those of a rebuild from the remaining sessions, ordered by last click.
     """
     event_processor, collector = EventProcessor(model, limits, since), _Collector()
-    event_processor.begin(collector)
+    event_processor.start(collector)
     for some in events:
-        event_processor.take(some, collector)
+        event_processor.process(some, collector)
     if refused is not None:
         refused.update(event_processor.refused + event_processor.tracker.refused)
     return _Compaction(model, event_processor, collector, keep, all_over, since).model(log, threads)
@@ -88,9 +87,9 @@ class _Compaction:
         self._before, self._event_processor, self._collector = model, event_processor, collector
         self._old = model.log_progress or LogProgress("", "", 0)
         self._since = self._old.since if since is None else since
-        open_ones = {} if all_over else event_processor.tracker.open_sessions()
+        open_handles = {} if all_over else event_processor.tracker.open_sessions()
         self._ongoing = {} if all_over else event_processor.tracker.ongoing
-        self._open = {handle: name for name, handle in open_ones.items() if handle in collector.sessions}
+        self._open = {handle: name for name, handle in open_handles.items() if handle in collector.sessions}
         over = [handle for handle in collector.sessions if handle not in self._open]
         self._over = sorted(over, key=lambda handle: (collector.sessions[handle].times[-1], handle))
         dropped = set(collector.dropped)
@@ -106,22 +105,21 @@ class _Compaction:
             offsets_of(np.array([len(one) for one in items], dtype=np.int64)),
             np.array([time for handle in self._over for time in sessions[handle].times], dtype=np.int64),
         )
-        d = self._before.config.model.embedding_dim
-        vectors = np.zeros((len(new_items), d), dtype=np.float32)
+        vectors = np.zeros((len(new_items), self._before.config.model.embedding_dim), dtype=np.float32)
         for place in range(len(new_items)):
             given = new_items[place].vector
             if given is not None:
                 vectors[place] = given
-        growth = MergedModel(packed, self._dropped, new_items.ids, vectors, self._learned(log))
-        return grown(self._before, growth, threads=threads)
+        changes = ModelChanges(packed, self._dropped, new_items.ids, vectors, self._log_progress(log))
+        return merge(self._before, changes, threads=threads)
 
-    def _learned(self, log: str) -> LogProgress:
+    def _log_progress(self, log: str) -> LogProgress:
         event_processor, old = self._event_processor, self._old
         n_items, n_new = self._before.n_items, len(event_processor.new_items)
         keys, places, last = self._sessions()
         gone = np.flatnonzero(event_processor.gone[: n_items + n_new])
         hidden = np.array(sorted(event_processor.hidden), dtype=np.int32)
-        seeds = np.array(event_processor.seeds, dtype=np.int32).reshape(-1, 2)
+        priors = np.array(event_processor.priors, dtype=np.int32).reshape(-1, 2)
         return LogProgress(
             log=log,
             position=event_processor.position,
@@ -133,15 +131,15 @@ class _Compaction:
             untrained=np.concatenate([old.untrained, np.arange(n_items, n_items + n_new, dtype=np.int32)]),
             removed=np.setdiff1d(gone, hidden).astype(np.int32),
             hidden=hidden,
-            seed_items=np.ascontiguousarray(seeds[:, 0]),
-            seed_neighbors=np.ascontiguousarray(seeds[:, 1]),
+            seed_items=np.ascontiguousarray(priors[:, 0]),
+            seed_neighbors=np.ascontiguousarray(priors[:, 1]),
             carried=np.frombuffer(b"\n".join(self._carried()), dtype=np.uint8),
             open=self._ongoing,
             since=self._since,
         )
 
     def _sessions(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """(keys uint64[L] ascending, places int32[L], last int64[L]) of the sessions from the log, as they will lie."""
+        """Return (keys uint64[L] ascending, places int32[L], last int64[L]) of the log's sessions in the new tables."""
         assert self._before.memory is not None
         old, left = self._old, ~np.isin(self._old.sessions, self._dropped)
         kept = old.sessions[left]
@@ -161,17 +159,16 @@ class _Compaction:
         return keys[order], places[order], last[order]
 
     def _carried(self) -> list[bytes]:
-        """The clicks of sessions that are not over, in the log's order, without the ids that are in `seen`."""
-        clicks = [
+        """Return the clicks of open sessions as lines, in the log's order, without event ids: `seen` holds those."""
+        clicks = sorted(
             (order, handle, item, time)
             for handle in self._open
             for order, item, time in self._collector.sessions[handle].clicks()
-        ]
-        places = np.array([item for _, _, item, _ in sorted(clicks)], dtype=np.int32)
-        names = self._external(places)
+        )
+        names = self._external(np.array([item for _, _, item, _ in clicks], dtype=np.int32))
         return [
             Click(self._open[handle], name, time).line()
-            for (_, handle, _, time), name in zip(sorted(clicks), names, strict=True)
+            for (_, handle, _, time), name in zip(clicks, names, strict=True)
         ]
 
     def _external(self, places: np.ndarray) -> list[int | str]:
@@ -187,12 +184,12 @@ class _Session:
     times: list[int] = field(default_factory=list)
 
     def clicks(self) -> Iterable[tuple[int, int, int]]:
-        """(place in the log's order, item, time) of each."""
+        """Return (place in the log's order, item, time) of each click."""
         return zip(self.orders, self.items, self.times, strict=True)
 
 
 class _Collector:
-    """The sink that keeps sessions as they are."""
+    """An `EventSink` that stores sessions as they are."""
 
     def __init__(self) -> None:
         self.sessions: dict[int, _Session] = {}
@@ -212,12 +209,12 @@ class _Collector:
         """See `EventSink.forget`."""
         self.sessions.pop(handle, None)
 
-    def forget_base(self, place: int) -> None:
-        """See `EventSink.forget_base`."""
+    def forget_in_tables(self, place: int) -> None:
+        """See `EventSink.forget_in_tables`."""
         self.dropped.add(place)
 
-    def seed(self, item: int, neighbor: int) -> None:
-        """See `EventSink.seed`: the event_processor keeps them."""
+    def add_prior(self, item: int, neighbor: int) -> None:
+        """See `EventSink.add_prior`. Nothing to do: the event processor stores priors."""
 
-    def look_again(self) -> None:
-        """See `EventSink.look_again`: tables say more."""
+    def refresh_vectors(self) -> None:
+        """See `EventSink.refresh_vectors`. Nothing to do: `merge` computes the vectors from the new tables."""

@@ -1,7 +1,9 @@
-"""python -m mtaw_fast.online.compaction.compactor BUNDLE --learn FOLDER: take what was learned into the grown bundle.
+"""Write what was learned into the compacted bundle of a learning folder.
 
-Serving processes start it. Where another one is at work in the same folder it ends at once with exit code `BUSY`, or
-begins after it (--wait); `UNTIDY` says that the bundle has grown and the log still holds what it need not.
+    python -m mtaw_fast.online.compaction.compactor BUNDLE --learn FOLDER
+
+Serving processes start it. If another one already works in the folder, it exits at once with code `BUSY`, or starts
+after that one (--wait). Exit code `CLEANUP_FAILED` means that the bundle was written and the log was not cleaned up.
 """
 
 from __future__ import annotations
@@ -17,37 +19,37 @@ from pathlib import Path
 from mtaw_fast.bundle import Bundle
 from mtaw_fast.bundle.format import model_hash
 from mtaw_fast.errors import LearnError, MtawError
-from mtaw_fast.online.compaction.compaction import compacted
-from mtaw_fast.online.compaction.current import GROWN, current_bundle, position_in, trained_until
+from mtaw_fast.online.compaction.compaction import compact_model
+from mtaw_fast.online.compaction.current import COMPACTED, current_bundle, position_in, trained_until
 from mtaw_fast.online.compaction.redaction import redact_forgotten
 from mtaw_fast.online.log import open_log
-from mtaw_fast.online.log.event_log import EventLog, Stamped
+from mtaw_fast.online.log.event_log import EventLog, LogEntry
 from mtaw_fast.online.settings import LearningSettings, limits_of
 
-BUSY, UNTIDY = 75, 76  # exit codes, next to 0 and those of errors; 75 is "try again" in sysexits.h
+BUSY, CLEANUP_FAILED = 75, 76  # exit codes next to 0 and those of errors; 75 means "try again" in sysexits.h
 _READ_EVENTS = 10_000
 _LOCK = ".compact.lock"
 _NICE = 10
 
 
-class UntidyError(LearnError):
-    """The bundle has grown, and the log could not be freed of what it need not hold any more."""
+class LogCleanupError(LearnError):
+    """The compacted bundle was written, but the log could not be redacted or shortened."""
 
-    exit_code = UNTIDY
+    exit_code = CLEANUP_FAILED
 
 
 def compact_folder(folder: str | os.PathLike[str], settings: LearningSettings, *, wait: bool = False) -> Bundle | None:
-    """Grow the bundle by the events that it does not know; None where another process is at it.
+    """Write the compacted bundle with all events of the log; return None if another process is doing it.
 
-    wait: until no other process is at it, instead.
+    wait: wait until no other process does, instead of returning None.
 
     Raises
     ------
-    UntidyError
-        Where the bundle has grown, but forgotten clicks or events past the log's size are in the log still: the next
-        call takes them out.
+    LogCleanupError
+        If the bundle was written, but forgotten clicks, or events past the log's size, are still in the log. The next
+        call removes them.
     MtawError
-        Where the bundle or the log cannot be read, or the grown one cannot be written. The old one is as it was.
+        If the bundle or the log cannot be read, or the compacted bundle cannot be written. The old one is unchanged.
     """
     settings.folder.mkdir(parents=True, exist_ok=True)
     with (settings.folder / _LOCK).open("w") as lock:
@@ -64,16 +66,16 @@ def compact_folder(folder: str | os.PathLike[str], settings: LearningSettings, *
 
 def _compact(folder: str | os.PathLike[str], settings: LearningSettings, log: EventLog) -> Bundle:
     before = current_bundle(folder, settings.folder, verify=False)
-    model = compacted(
+    model = compact_model(
         before.model,
         log.identity,
-        _behind(log, before),
+        _events_after(log, before),
         settings.limits,
         keep=settings.retention_ms,
         since=trained_until(before),
     )
-    grown = Bundle.save(
-        settings.folder / GROWN,
+    compacted = Bundle.save(
+        settings.folder / COMPACTED,
         model,
         metrics=before.manifest["metrics"],
         dataset=before.manifest["dataset"],
@@ -81,12 +83,12 @@ def _compact(folder: str | os.PathLike[str], settings: LearningSettings, log: Ev
         about={"grown_from": before.manifest.get("grown_from", model_hash(before.manifest))},
     )
     assert model.log_progress is not None
-    _tidy(log, settings, model.log_progress.position)
-    return grown
+    _clean_up(log, settings, model.log_progress.position)
+    return compacted
 
 
-def _tidy(log: EventLog, settings: LearningSettings, position: str) -> None:
-    """Take out of the log what the grown bundle makes needless; what fails keeps nothing else from being done."""
+def _clean_up(log: EventLog, settings: LearningSettings, position: str) -> None:
+    """Remove from the log what the compacted bundle makes unnecessary; one failure does not stop the other work."""
     failures: list[MtawError] = []
     for work in (
         lambda: redact_forgotten(log, settings.folder, position),
@@ -97,12 +99,12 @@ def _tidy(log: EventLog, settings: LearningSettings, position: str) -> None:
         except MtawError as error:
             failures.append(error)
     if failures:
-        told = "; ".join(map(str, failures))
-        raise UntidyError(f"{settings.folder} has its grown bundle, and the log is not tidied yet: {told}")
+        reasons = "; ".join(map(str, failures))
+        raise LogCleanupError(f"{settings.folder} has its compacted bundle, but its log is not cleaned up: {reasons}")
 
 
-def _behind(log: EventLog, bundle: Bundle) -> Iterator[list[Stamped]]:
-    """The events behind a bundle's position. Raises LearnError where that is of another log."""
+def _events_after(log: EventLog, bundle: Bundle) -> Iterator[list[LogEntry]]:
+    """Yield the events after a bundle's position. Raises LearnError if that is a position of another log."""
     position = position_in(bundle, log)
     while some := log.read(position, _READ_EVENTS):
         yield some
@@ -112,16 +114,13 @@ def _behind(log: EventLog, bundle: Bundle) -> Iterator[list[Stamped]]:
 def start_compactor(
     folder: str | os.PathLike[str], settings: LearningSettings, *, wait: bool
 ) -> subprocess.Popen[bytes]:
-    """A compactor of `folder`'s bundle; see `online.compaction.compactor`.
-
-    wait: whether it begins after another one that is at it, instead of leaving it to that one.
-    """
+    """Start a compactor of `folder`'s bundle in a process of its own. wait: as `compact_folder`."""
     command = [sys.executable, "-m", "mtaw_fast.online.compaction.compactor", str(folder), *settings.arguments()]
     return subprocess.Popen([*command, "--wait"] if wait else command, stdin=subprocess.DEVNULL)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command; see the module."""
+    """Run the command; see the module."""
     parser = argparse.ArgumentParser(prog="python -m mtaw_fast.online.compaction.compactor", description=__doc__)
     parser.add_argument("bundle", type=Path)
     parser.add_argument("--learn", type=Path, required=True)
@@ -129,19 +128,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--retention-days", type=float, default=30.0)
     parser.add_argument("--max-log-bytes", type=int, default=2 << 30)
     parser.add_argument("--learn-limit", action="append", default=[])
-    parser.add_argument("--wait", action="store_true", help="where another one is at it, begin after it")
-    asked = parser.parse_args(arguments)
+    parser.add_argument("--wait", action="store_true", help="if another compactor is at work, start after it")
+    options = parser.parse_args(arguments)
     os.nice(_NICE)
     try:
         settings = LearningSettings(
-            asked.learn, asked.stream, retention_days=asked.retention_days, max_log_bytes=asked.max_log_bytes,
-            limits=limits_of(asked.learn_limit),
+            options.learn, options.stream, retention_days=options.retention_days, max_log_bytes=options.max_log_bytes,
+            limits=limits_of(options.learn_limit),
         )  # fmt: skip
-        grown = compact_folder(asked.bundle, settings, wait=asked.wait)
+        compacted = compact_folder(options.bundle, settings, wait=options.wait)
     except MtawError as error:
         print(f"mtaw-fast: {error}", file=sys.stderr)
         return error.exit_code
-    return BUSY if grown is None else 0
+    return BUSY if compacted is None else 0
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Taking what forgotten sessions clicked out of the log, for good: what one compaction does not get to the next does.
+"""Redaction of the log: removes the clicks of sessions that asked to be forgotten. It resumes after an interruption.
 
-`redacted.json` in the folder to learn in says up to where every request to forget is done. It is written last, so that
-whoever is killed before it leaves the work to be done again, not undone.
+`redacted.json` in the learning folder stores the position up to which every request is done. It is written last, so
+that an interrupted redaction is repeated and never skipped.
 """
 
 from __future__ import annotations
@@ -15,28 +15,29 @@ from mtaw_fast.online.log.events import Forget
 from mtaw_fast.storage.files import read_json, write_json
 
 MARK = "redacted.json"
+FORMER_MARK = "scrubbed.json"  # the name in release 0.2, with the same contents
 _READ_EVENTS = 10_000
 _LOG = logging.getLogger("mtaw_fast.online")
 
 
 def redact_forgotten(log: EventLog, folder: Path, until: str) -> int:
-    """Scrub the clicks of every session that asked to be forgotten up to a position; returns how many records went.
+    """Remove the clicks of sessions that asked to be forgotten up to a position; return the number of records.
 
-    Clicks behind a session's last request stay: they are of another session with its id.
+    Clicks after a session's last request stay: they belong to another session with the same id.
 
     Parameters
     ----------
     log : EventLog
-        What to redact.
+        The log to redact.
     folder : Path
-        Remembers how far it is done, on this machine.
+        The learning folder. It stores, for this host, how far redaction is done.
     until : str
-        Everything up to there is in the tables, or left out of them.
+        The position of the compacted bundle: its tables hold, or leave out, every event before it.
 
     Raises
     ------
     MtawError
-        Where the log or the folder cannot be read or written: it is left to the next time.
+        If the log or the folder cannot be read or written: the next call tries again.
     """
     forgotten = dict[str, str]()
     position = _done(log, folder)
@@ -47,23 +48,26 @@ def redact_forgotten(log: EventLog, folder: Path, until: str) -> int:
         position = some[-1].position
     count = log.redact(forgotten)
     write_json(folder / MARK, {"log": log.identity, "position": until})
+    (folder / FORMER_MARK).unlink(missing_ok=True)
     return count
 
 
 def is_redacted(log: EventLog, folder: Path, until: str) -> bool:
-    """Whether `redact_forgotten` has nothing left to do up to a position. Arguments as there."""
+    """Return whether `redact_forgotten` has nothing left to do up to a position. Parameters as there."""
     return _done(log, folder) >= until
 
 
 def _done(log: EventLog, folder: Path) -> str:
-    """Up to where nothing is left to redact."""
+    """Return the position up to which redaction is done."""
     path = folder / MARK
+    if not path.exists():
+        path = folder / FORMER_MARK
     if not path.exists():
         return START
     try:
         mark = read_json(path, LearnError)
     except LearnError as error:
-        _LOG.warning("%s: the whole log is looked through for what is to be redacted", error)
+        _LOG.warning("%s: the whole log is checked again for clicks to redact", error)
         return START
     if not isinstance(mark, dict) or mark.get("log") != log.identity or not isinstance(mark.get("position"), str):
         return START

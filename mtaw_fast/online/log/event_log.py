@@ -1,4 +1,4 @@
-"""What a log of events is to those who write to it and read it, wherever it is kept."""
+"""The interface of an event log, whatever stores it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from mtaw_fast.online.log.events import Event
 START = ""  # the position before everything
 
 
-class Stamped(NamedTuple):
+class LogEntry(NamedTuple):
     """An event and the position after it."""
 
     event: Event
@@ -18,36 +18,44 @@ class Stamped(NamedTuple):
 
 
 class EventLog(Protocol):
-    """Where events are kept and read from, in one order for everybody. Thread-safe."""
+    """Stores events in one order that every reader sees. Thread-safe.
+
+    Attributes
+    ----------
+    identity : str
+        Names this log: a position means something only together with it.
+    damaged : int
+        Damaged records that this object has skipped.
+    """
 
     identity: str
     damaged: int
 
     def append(self, events: Sequence[Event]) -> str:
-        """Keep events; returns the position after the last.
+        """Store events; return the position after the last.
 
-        Raises LearnError where they could not be kept, or where one takes more than `MOST_RECORD` bytes.
+        Raises LearnError if they could not be stored, or if one takes more than `MAX_RECORD_BYTES`.
         """
         ...
 
-    def read(self, after: str, limit: int = 10_000) -> list[Stamped]:
-        """The next events after a position, at most `limit`, empty where there are none yet.
+    def read(self, after: str, limit: int = 10_000) -> list[LogEntry]:
+        """Return the next events after a position: at most `limit`, none if there are none yet.
 
-        Raises LearnError where the log cannot be read now.
+        Raises LearnError if the log cannot be read now.
         """
         ...
 
     def redact(self, forgotten: Mapping[str, str]) -> int:
-        """Leave no trace of what sessions clicked before a position, by their ids; returns how many records there were.
+        """Remove the clicks of sessions before a position each, by session id; return how many records there were.
 
-        Raises LearnError where the log cannot be read or written: some may be gone then.
+        Raises LearnError if the log cannot be read or written: some records may be gone then.
         """
         ...
 
     def expire(self, before: str, most_bytes: int) -> int:
-        """Delete the oldest events up to a position where the log takes more than `most_bytes`; returns how many."""
+        """Delete the oldest events before a position while the log takes more than `most_bytes`; return how many."""
         ...
 
     def close(self) -> None:
-        """Let go of files, threads and connections."""
+        """Release files, threads and connections."""
         ...

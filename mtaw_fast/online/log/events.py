@@ -1,4 +1,4 @@
-"""What a service tells the memory: clicks, sessions to forget, items added and removed, each as one line of JSON.
+"""The events of a log: clicks, sessions to forget, items added and removed. Each is one line of JSON.
 
 {"id": "e-1", "session": "s-1", "item": "sku-9", "time": 1764150000000, "type": "view"}
 {"forget": "s-1", "time": ..}
@@ -16,10 +16,10 @@ from typing import Any
 
 from mtaw_fast.errors import DataError, shown
 
-MOST_TEXT = 512  # characters of an id
+MAX_TEXT_LENGTH = 512  # characters of an id
 _INT64 = 2**63
-_HUGE = 2.0**128  # numbers of a vector are kept as float32
-EARLIEST, LATEST = 0, 4_102_444_800_000  # 1970 .. 2100: what lies outside is no time in milliseconds
+_HUGE = 2.0**128  # a vector is stored as float32, which ends here
+EARLIEST, LATEST = 0, 4_102_444_800_000  # 1970 .. 2100: any other number is not a time in milliseconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,13 +31,13 @@ class Click:
     session : str
         The session's id, chosen by the client.
     item : int | str
-        External id; one that the catalog does not know enters it.
+        External id. An unknown item enters the catalog.
     time : int
         Unix time in milliseconds.
     type : str | None
-        What kind of event it was ("view", "cart", ..).
+        The kind of event ("view", "cart", ..).
     id : str | None
-        The event's own id: an event that comes twice with one id counts once.
+        The event's own id. Two events with one id count once.
     """
 
     session: str
@@ -47,7 +47,7 @@ class Click:
     id: str | None = None
 
     def line(self) -> bytes:
-        """The event as one line of JSON, without its end."""
+        """Return the event as one line of JSON, without a newline."""
         value: dict[str, Any] = {"session": self.session, "item": self.item, "time": self.time}
         if self.type is not None:
             value["type"] = self.type
@@ -58,7 +58,7 @@ class Click:
 
 @dataclass(frozen=True, slots=True)
 class Forget:
-    """Everything that a session taught is to be taken out again. session: its id. time: Unix milliseconds."""
+    """A request to remove everything learned from a session. session: its id. time: Unix milliseconds."""
 
     session: str
     time: int
@@ -70,7 +70,7 @@ class Forget:
 
 @dataclass(frozen=True, slots=True)
 class AddItems:
-    """Items for the catalog, with either neighbors (ids of known items, for each) or vectors (d numbers each)."""
+    """Items for the catalog, each with either neighbors (ids of known items) or a vector (d numbers)."""
 
     items: tuple[int | str, ...]
     neighbors: tuple[tuple[int | str, ...], ...] | None
@@ -89,7 +89,7 @@ class AddItems:
 
 @dataclass(frozen=True, slots=True)
 class RemoveItems:
-    """Items that shall not be recommended any more."""
+    """Items that must not be recommended any more."""
 
     items: tuple[int | str, ...]
     time: int
@@ -103,36 +103,36 @@ Event = Click | Forget | AddItems | RemoveItems
 
 
 def now_ms() -> int:
-    """Unix time in milliseconds."""
+    """Return the Unix time in milliseconds."""
     return time.time_ns() // 1_000_000
 
 
 def checked_click(
     session: Any, item: Any, at: Any = None, kind: Any = None, identity: Any = None, *, where: str = "event"
 ) -> Click:
-    """A click from values that nobody has looked at yet.
+    """Check untrusted values and return them as a click.
 
     Parameters
     ----------
     session, item, at, kind, identity
-        As the fields of `Click`; `at` is now where it is None.
+        The fields of `Click`. None as `at` means now.
     where : str
         Names the event in an error.
 
     Raises
     ------
     DataError
-        Where a value has the wrong type, is empty, too long, or no time in milliseconds.
+        If a value has the wrong type, is empty or too long, or is not a time in milliseconds.
     """
     if item is None or isinstance(item, bool) or not isinstance(item, (int, str)):
         item = _whole(item)
     if item is None or (isinstance(item, int) and not -_INT64 <= item < _INT64) or (item == ""):
-        raise DataError(f"{where}: item must be a whole number of 64 bits or a text; give the item's external id")
-    if isinstance(item, str) and len(item) > MOST_TEXT:
-        raise DataError(f"{where}: item has {len(item)} characters; at most {MOST_TEXT}")
+        raise DataError(f"{where}: item must be a 64-bit integer or a string; give the item's external id")
+    if isinstance(item, str) and len(item) > MAX_TEXT_LENGTH:
+        raise DataError(f"{where}: item has {len(item)} characters; at most {MAX_TEXT_LENGTH}")
     at = now_ms() if at is None else at
     if isinstance(at, bool) or not isinstance(at, int) or not EARLIEST <= at <= LATEST:
-        raise DataError(f"{where}: time {shown(at)} must be Unix milliseconds, a whole number from 1970 to 2100")
+        raise DataError(f"{where}: time {shown(at)} must be Unix milliseconds, an integer from 1970 to 2100")
     return Click(
         _text("session", session, where),
         item,
@@ -143,31 +143,31 @@ def checked_click(
 
 
 def is_id(item: Any) -> bool:
-    """Whether a catalog can hold it: a whole number of 64 bits, or a text of 1 to `MOST_TEXT` characters."""
+    """Return whether a catalog can hold an id: a 64-bit integer, or a string of 1 to `MAX_TEXT_LENGTH` characters."""
     if type(item) is int:
         return -_INT64 <= item < _INT64
-    return type(item) is str and 0 < len(item) <= MOST_TEXT
+    return type(item) is str and 0 < len(item) <= MAX_TEXT_LENGTH
 
 
 def forget_of(session: Any, at: int) -> Forget:
-    """What takes a session out again; DataError where `session` is no id of one."""
+    """Return the request to forget a session. Raises DataError if `session` is not a valid id."""
     return Forget(_text("session", session, "forget"), at)
 
 
 def parse(line: bytes) -> Event | None:
-    """The event of a line that `line()` made; None where it is of a kind that this release does not know.
+    """Return the event of a line that `line()` made, or None if this release does not know its kind.
 
     Raises
     ------
     ValueError, KeyError, TypeError
-        Where the line is no event.
+        If the line is not an event.
     """
     try:
         value = json.loads(line)
     except RecursionError:
-        raise ValueError("it is nested too deeply") from None
+        raise ValueError("its nesting is too deep") from None
     if not isinstance(value, dict) or type(value["time"]) is not int or not EARLIEST <= value["time"] <= LATEST:
-        raise ValueError("it is no event with a time")
+        raise ValueError("it is not an event with a time")
     time = value["time"]
     if "session" in value:
         session, item = _is_text(value["session"], "session"), _are_items([value["item"]], "item")[0]
@@ -181,7 +181,7 @@ def parse(line: bytes) -> Event | None:
         return Forget(_is_text(value["forget"], "forget"), time)
     if "add" in value:
         items = _are_items(value["add"], "add")
-        named = "neighbors" if "neighbors" in value else "neighbours"  # as logs of release 0.2 have it
+        named = "neighbors" if "neighbors" in value else "neighbours"  # the spelling of logs of release 0.2
         near, vectors = _rows(value, named, len(items)), _rows(value, "vectors", len(items))
         return AddItems(
             items,
@@ -194,12 +194,12 @@ def parse(line: bytes) -> Event | None:
     return None
 
 
-# What a reader learns from must have the right types here: further on a wrong one would end the learning, not a record.
+# All types are checked here: a wrong one must cost one record, and not stop the reader later.
 
 
 def _is_text(value: Any, name: str) -> str:
     if type(value) is not str:
-        raise ValueError(f"its {name} is no text")
+        raise ValueError(f"its {name} is not a string")
     return value
 
 
@@ -207,13 +207,13 @@ def _are_items(values: Any, name: str) -> tuple[int | str, ...]:
     if type(values) is not list or not all(
         type(one) is str or (type(one) is int and -_INT64 <= one < _INT64) for one in values
     ):
-        raise ValueError(f"its {name} holds what is no id of an item")
+        raise ValueError(f"its {name} holds something that is not an item id")
     return tuple(values)
 
 
 def _are_numbers(values: Any, name: str) -> tuple[float, ...]:
     if type(values) is not list or not all(type(one) in (int, float) and abs(one) < _HUGE for one in values):
-        raise ValueError(f"its {name} hold what is no number")
+        raise ValueError(f"its {name} hold something that is not a number")
     return tuple(values)
 
 
@@ -226,18 +226,18 @@ def _rows(value: Mapping[str, Any], name: str, count: int) -> list[Any] | None:
 
 def _text(name: str, value: Any, where: str) -> str:
     if not isinstance(value, str) or not value:
-        raise DataError(f"{where}: {name} must be a text that is not empty, not {shown(value)}")
-    if len(value) > MOST_TEXT:
-        raise DataError(f"{where}: {name} has {len(value)} characters; at most {MOST_TEXT}")
+        raise DataError(f"{where}: {name} must be a string that is not empty, not {shown(value)}")
+    if len(value) > MAX_TEXT_LENGTH:
+        raise DataError(f"{where}: {name} has {len(value)} characters; at most {MAX_TEXT_LENGTH}")
     try:
         value.encode()
     except UnicodeEncodeError:
-        raise DataError(f"{where}: {name} is no valid Unicode text; send UTF-8") from None
+        raise DataError(f"{where}: {name} is not valid Unicode; send UTF-8") from None
     return value
 
 
 def _whole(value: Any) -> int | None:
-    """A numpy integer as a plain one."""
+    """Return a numpy integer as a Python one; None if it is not an integer."""
     try:
         return None if isinstance(value, bool) else value.__index__()
     except AttributeError:

@@ -1,12 +1,12 @@
-"""The append-only log of a folder: what is acknowledged stands in it, and every reader sees the same order.
+"""The event log as a folder of append-only segment files.
 
-A record is one line, `<CRC-32 in 8 hex digits> <JSON>`; a segment `events-<number>.log` is some 64 MB of them. Any
-number of processes append: each append is one write(2) to a file opened for appending, which begins with a line's end,
-so that what another writer could not finish spoils no record but its own. A record counts when its line has an end,
-its sum is right and its event takes at most `MOST_RECORD` bytes; what does not is damaged: it is named, counted and
-passed over.
+A record is one line, `<CRC-32 in 8 hex digits> <JSON>`; a segment `events-<number>.log` holds about 64 MB of them. Any
+number of processes append. Each append is one write(2) to a file opened for appending and begins with a newline, so
+that a record that another writer could not finish damages no other. A record counts if its line has an end, its
+checksum is right and its event takes at most `MAX_RECORD_BYTES`. Any other record is damaged: it is logged, counted and
+skipped.
 
-A position names the place after a record, `<segment>-<offset>`, both of fixed width: positions sort as they come.
+A position is the place after a record, `<segment>-<offset>`, both of fixed width: positions sort in the log's order.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from functools import partial
 from pathlib import Path
 
 from mtaw_fast.errors import LearnError, MtawError
-from mtaw_fast.online.log.event_log import Stamped
+from mtaw_fast.online.log.event_log import LogEntry
 from mtaw_fast.online.log.events import Event
 from mtaw_fast.online.log.flusher import Flusher
-from mtaw_fast.online.log.segment import FRAME_BYTES, event_of, framed, redact_clicks
+from mtaw_fast.online.log.segment import FRAME_BYTES, parse_record, record_of, redact_clicks
 from mtaw_fast.storage.files import read_json, write_json
 from mtaw_fast.system.fork_lock import ForkLock
 
 SEGMENT_BYTES = 64 << 20
-MOST_RECORD = 64 << 20  # bytes of an event's JSON: what a reader takes into memory to find a record's end
+MAX_RECORD_BYTES = 64 << 20  # bytes of an event's JSON: a reader holds so many in memory to find a record's end
 _ABOUT = "log.json"
 _LOCK = ".append.lock"
 _SEGMENT = re.compile(r"events-([0-9]{10,})\.log")
@@ -39,44 +39,44 @@ _LOG = logging.getLogger("mtaw_fast.online")
 
 
 class FileLog:
-    """`EventLog` in a folder, shared by all processes of a machine.
+    """An `EventLog` in a folder that all processes of a host share.
 
     Parameters
     ----------
     folder : Path
-        Made if it is missing.
+        Created if it is missing.
     fsync : bool, default False
         Whether `append` returns after fsync; else after write(2), with an fsync every 20 ms.
     segment_bytes : int, default 64 MiB
-        From this size on the next segment is begun.
+        A segment of this size is full: the next one is created.
 
     Raises
     ------
     LearnError
-        Where the folder cannot be used.
+        If the folder cannot be used.
     """
 
     def __init__(self, folder: Path, *, fsync: bool = False, segment_bytes: int = SEGMENT_BYTES) -> None:
         self.folder, self._segment_bytes = folder, segment_bytes
         self.damaged = 0
-        self._furthest = (-1, 0)  # (segment, offset) of the furthest damaged record that was told
-        self._empty: tuple[object, object] = (None, None)  # a place, and the log's end of then: no event in between
+        self._last_damage = (-1, 0)  # (segment, offset) of the last damaged record that was logged
+        self._empty: tuple[object, object] = (None, None)  # a place, and the log's end then: no event between them
         self._lock = ForkLock()
         self._closed = False
         self._process = os.getpid()
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            self._guard = self._opened_guard()
+            self._lock_file = self._open_lock_file()
             with contextlib.ExitStack() as on_failure:
-                on_failure.callback(os.close, self._guard)
+                on_failure.callback(os.close, self._lock_file)
                 with self._exclusive():
                     self.identity = self._identity()
                     if not self._segments():
-                        self._begin(0)
+                        self._create_segment(0)
                 self._number = -1
                 self._file = -1
                 self._flusher: Flusher | None = None
-                self._open(self._segments()[-1])
+                self._switch_segment(self._segments()[-1])
                 on_failure.callback(os.close, self._file)
                 if not fsync:
                     self._flusher = self._new_flusher(self._file)
@@ -87,31 +87,32 @@ class FileLog:
     # Writing
 
     def append(self, events: Sequence[Event]) -> str:
-        """Keep `events`, in their order and together; returns the position after the last.
+        """Store events in their order, with none of others between; return the position after the last.
 
         Raises
         ------
         LearnError
-            Where not all of them could be written (a full disk), the last flush failed, or one is larger than a
-            reader takes: none is acknowledged then.
+            If not all of them could be written (a full disk), the last flush failed, or one is larger than a reader
+            takes. None is acknowledged then.
         """
-        data = b"\n" + b"".join(framed(checked_line(event, f"the log in {self.folder}")) for event in events)
+        data = b"\n" + b"".join(record_of(checked_line(event, f"the log in {self.folder}")) for event in events)
         with self._lock:
             if self._closed:
                 raise LearnError(f"the log in {self.folder} is closed; open it again")
             try:
-                self._take_over()
-                if self._flusher is not None and self._flusher.failure:  # a write would go well: the system buffers it
+                self._reopen_in_child()
+                if self._flusher is not None and self._flusher.failure:  # a write would succeed: the kernel buffers it
                     raise LearnError(
                         f"cannot flush the log in {self.folder}: {self._flusher.failure}; "
-                        "see to its disk, and send the events again"
+                        "check the disk, then send the events again"
                     )
                 with self._shared():
                     written = os.write(self._file, data)
                     end = os.lseek(self._file, 0, os.SEEK_CUR)
                 if written != len(data):
                     raise LearnError(
-                        f"the log in {self.folder} is full: {written} of {len(data)} bytes went in; free some space"
+                        f"the log in {self.folder} is full: {written} of {len(data)} bytes were written; free "
+                        "some space"
                     )
                 if self._flusher is None:
                     os.fdatasync(self._file)
@@ -123,96 +124,100 @@ class FileLog:
 
     @contextlib.contextmanager
     def _shared(self) -> Iterator[None]:
-        """Hold the newest segment open for appending: while anybody does, the next one is not begun."""
+        """Keep the newest segment the newest: no process creates the next one inside the `with`."""
         while True:
-            fcntl.flock(self._guard, fcntl.LOCK_SH)
+            fcntl.flock(self._lock_file, fcntl.LOCK_SH)
             try:
                 if not self._path(self._number + 1).exists() and os.fstat(self._file).st_size < self._segment_bytes:
                     yield
                     return
             finally:
-                fcntl.flock(self._guard, fcntl.LOCK_UN)
+                fcntl.flock(self._lock_file, fcntl.LOCK_UN)
             with self._exclusive():
                 newest = self._segments()[-1]
                 if self._path(newest).stat().st_size >= self._segment_bytes:
-                    newest = self._begin(newest + 1)
-            self._open(newest)
+                    newest = self._create_segment(newest + 1)
+            self._switch_segment(newest)
 
     @contextlib.contextmanager
     def _exclusive(self) -> Iterator[None]:
-        fcntl.flock(self._guard, fcntl.LOCK_EX)
+        fcntl.flock(self._lock_file, fcntl.LOCK_EX)
         try:
             yield
         finally:
-            fcntl.flock(self._guard, fcntl.LOCK_UN)
+            fcntl.flock(self._lock_file, fcntl.LOCK_UN)
 
-    def _begin(self, number: int) -> int:
+    def _create_segment(self, number: int) -> int:
         os.close(os.open(self._path(number), os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644))
         _sync_folder(self.folder)
         return number
 
-    def _open(self, number: int) -> None:
-        before, self._file, self._number = self._file, self._opened(number), number  # open at any moment that forks
+    def _switch_segment(self, number: int) -> None:
+        before, self._file, self._number = (
+            self._file,
+            self._open_for_append(number),
+            number,
+        )  # valid at any moment another thread may fork
         if self._flusher is not None:
             self._flusher.follow(self._file)
         elif before >= 0:
-            os.close(before)  # what was acknowledged of it was flushed before
+            os.close(before)  # every acknowledged append was flushed already
 
     def _new_flusher(self, file: int) -> Flusher:
         flusher = Flusher(f"the log in {self.folder}")
         flusher.follow(file)
         return flusher
 
-    def _opened(self, number: int) -> int:
+    def _open_for_append(self, number: int) -> int:
         return os.open(self._path(number), os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
 
-    def _opened_guard(self) -> int:
+    def _open_lock_file(self) -> int:
         return os.open(self.folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
 
-    def _take_over(self) -> None:
-        """In a child of a fork: open everything anew.
+    def _reopen_in_child(self) -> None:
+        """In a child of a fork, open every file again and start a flusher.
 
-        It would share its parent's locks on the folder and place in the file, and has no thread that flushes.
+        The child would otherwise share its parent's file locks and file offset, and it has no thread that flushes.
         """
         if self._process == os.getpid():
             return
         number = self._segments()[-1]
         with contextlib.ExitStack() as on_failure:
-            guard = self._opened_guard()
+            guard = self._open_lock_file()
             on_failure.callback(os.close, guard)
-            file = self._opened(number)
+            file = self._open_for_append(number)
             on_failure.callback(os.close, file)
             flusher = None if self._flusher is None else self._new_flusher(file)
             on_failure.pop_all()
-        os.close(self._guard)
+        os.close(self._lock_file)
         os.close(self._file)
-        self._guard, self._file, self._number, self._process = guard, file, number, os.getpid()
+        self._lock_file, self._file, self._number, self._process = guard, file, number, os.getpid()
         self._flusher = flusher
 
     # Reading
 
-    def read(self, after: str, limit: int = 10_000) -> list[Stamped]:
-        """The next events after `after`, at most `limit`; see `EventLog.read`.
+    def read(self, after: str, limit: int = 10_000) -> list[LogEntry]:
+        """Return the next events after a position; see `EventLog.read`.
 
         Raises
         ------
         LearnError
-            Where `after` is no position of this log, or the log cannot be read now.
+            If `after` is not a position of this log, or the log cannot be read now.
         """
         number, offset = parsed_position(after) if after else (0, 0)
-        with self._told("read"):
+        with self._as_learn_error("read"):
             return self._read(number, offset, limit)
 
-    def _read(self, number: int, offset: int, limit: int) -> list[Stamped]:
-        found: list[Stamped] = []
+    def _read(self, number: int, offset: int, limit: int) -> list[LogEntry]:
+        found: list[LogEntry] = []
         segments = self._segments()
         if segments and number < segments[0]:
-            number, offset = segments[0], 0  # what is gone has expired
-        looked = (number, offset), [(one, self._path(one).stat().st_size) for one in segments[-1:]]
-        if looked == self._empty:
-            return found  # else many MB of half a record, or of damage, are read again at every look
+            number, offset = segments[0], 0  # the segments before have expired
+        here = (number, offset), [(one, self._path(one).stat().st_size) for one in segments[-1:]]
+        if here == self._empty:
+            return found  # otherwise each poll reads many MB of half a record or of damage again
         while number in segments and len(found) < limit:
-            sealed = number + 1 in segments  # before reading: what is sealed grows no more
+            sealed = number + 1 in segments  # before reading: a sealed segment does not grow
             try:
                 offset, more = self._read_segment(number, offset, sealed, limit - len(found), found)
             except FileNotFoundError:
@@ -227,18 +232,18 @@ class FileLog:
                 break
             number, offset = number + 1, 0
         if not found and limit > 0:
-            self._empty = looked
+            self._empty = here
         return found
 
     def _read_segment(
-        self, number: int, offset: int, sealed: bool, limit: int, found: list[Stamped]
+        self, number: int, offset: int, sealed: bool, limit: int, found: list[LogEntry]
     ) -> tuple[int, bool]:
-        """Add the events of one segment; returns (where it stopped, whether there may be more to read in it)."""
+        """Add the events of one segment to `found`; return (where it stopped, whether to read on in it)."""
         data, may_come = self._lines(number, offset)
         end = data.rfind(b"\n") + 1
         if end == 0:
             if data and (sealed or not may_come):
-                self._damage(number, offset, "a record without an end")
+                self._report_damage(number, offset, "a record without an end")
                 return offset + len(data), True
             return offset, False
         begin = 0
@@ -247,7 +252,7 @@ class FileLog:
             if stop > begin:
                 event = self._record(number, offset + begin, data[begin:stop])
                 if event is not None:
-                    found.append(Stamped(event, _position(number, offset + stop + 1)))
+                    found.append(LogEntry(event, _position(number, offset + stop + 1)))
                     limit -= 1
             begin = stop + 1
             if limit == 0:
@@ -255,20 +260,22 @@ class FileLog:
         return offset + begin, True
 
     def _lines(self, number: int, offset: int) -> tuple[bytes, bool]:
-        """Bytes from `offset` on, with a line's end in them if there is one within the length of a record.
+        """Return the bytes from `offset` on, up to at least one newline if there is one within the length of a record.
 
-        The second value: whether there is none up to the segment's end, so that one may still come.
+        The second value says whether the segment ends without a newline, so that one may still come.
         """
         with self._path(number).open("rb", buffering=0) as file:
             size = os.fstat(file.fileno()).st_size
             if offset > size:
-                raise LearnError(f"{self._path(number)} ends at {size}, before position {offset}: it was cut short")
+                raise LearnError(
+                    f"{self._path(number)} ends at {size}, before position {offset}: the file was cut short"
+                )
             file.seek(offset)
             data = file.read(_READ_BYTES)
             while b"\n" not in data:
-                if len(data) >= MOST_RECORD + FRAME_BYTES:
+                if len(data) >= MAX_RECORD_BYTES + FRAME_BYTES:
                     return data, False
-                more = file.read(min(max(len(data), _READ_BYTES), MOST_RECORD + FRAME_BYTES - len(data)))
+                more = file.read(min(max(len(data), _READ_BYTES), MAX_RECORD_BYTES + FRAME_BYTES - len(data)))
                 if not more:
                     return data, True
                 data += more
@@ -278,34 +285,34 @@ class FileLog:
         if not line.strip(b" "):
             return None  # redacted
         try:
-            return event_of(line)
+            return parse_record(line)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            self._damage(number, offset, f"{type(error).__name__}: {error}")
+            self._report_damage(number, offset, f"{type(error).__name__}: {error}")
             return None
 
     @contextlib.contextmanager
-    def _told(self, work: str) -> Iterator[None]:
-        """Errors of the system as the library's own."""
+    def _as_learn_error(self, work: str) -> Iterator[None]:
+        """Raise an OSError as a LearnError."""
         try:
             yield
         except OSError as error:
             raise LearnError(
                 f"cannot {work} {error.filename or self.folder}: {error.strerror or error}; "
-                "see to its disk, its rights and the limit of open files (ulimit -n)"
+                "check the disk, the permissions and the limit of open files (ulimit -n)"
             ) from None
 
-    def _damage(self, number: int, offset: int, why: str) -> None:
-        if (number, offset) <= self._furthest:
-            return  # it is read again until an event stands behind it
-        self._furthest = number, offset
+    def _report_damage(self, number: int, offset: int, why: str) -> None:
+        if (number, offset) <= self._last_damage:
+            return  # it was logged before, and is read again until an event follows it
+        self._last_damage = number, offset
         self.damaged += 1
-        _LOG.warning("%s, byte %d: a damaged record is passed over (%s)", self._path(number), offset, why)
+        _LOG.warning("%s, byte %d: skipped a damaged record (%s)", self._path(number), offset, why)
 
-    # Keeping and leaving out
+    # Removing
 
     def expire(self, before: str, most_bytes: int) -> int:
-        """Delete the oldest whole segments before a position, until the log takes `most_bytes`; returns how many."""
-        with self._told("shorten"):
+        """Delete the oldest whole segments before a position until the log takes `most_bytes`; return how many."""
+        with self._as_learn_error("shorten"):
             segments = self._segments()
             sizes = {number: self._path(number).stat().st_size for number in segments}
             gone = 0
@@ -318,14 +325,14 @@ class FileLog:
             return gone
 
     def redact(self, forgotten: Mapping[str, str]) -> int:
-        """Overwrite clicks, and what may be half of one, with blanks; see `EventLog.redact` and `redact_clicks`.
+        """Overwrite clicks, and possible halves of one, with spaces; see `EventLog.redact` and `redact_clicks`.
 
-        The records that ask to forget stay: they hold back what a copy of the log may still bring.
+        The requests to forget stay: they apply to clicks that a copy of the log may still bring.
         """
         if not forgotten:
             return 0
         last, count = parsed_position(max(forgotten.values()))[0], 0
-        with self._told("redact"):
+        with self._as_learn_error("redact"):
             for number in self._segments():
                 if number <= last:
                     count += redact_clicks(self._path(number), forgotten, partial(_position, number))
@@ -333,20 +340,20 @@ class FileLog:
 
     @property
     def n_bytes(self) -> int:
-        """Bytes of all segments."""
+        """The size of all segments in bytes."""
         return sum(self._path(number).stat().st_size for number in self._segments())
 
     def close(self) -> None:
-        """Flush and close; appending fails from here on, reading goes on."""
+        """Flush and close: appends fail from now on, reads still work."""
         with self._lock:
             if self._closed:
                 return
             self._closed = True
-            if self._flusher is None or self._process != os.getpid():  # a child of a fork that appended nothing
+            if self._flusher is None or self._process != os.getpid():  # or a child of a fork that appended nothing
                 os.close(self._file)
             else:
                 self._flusher.close()
-            os.close(self._guard)
+            os.close(self._lock_file)
 
     def _identity(self) -> str:
         path = self.folder / _ABOUT
@@ -357,11 +364,11 @@ class FileLog:
                 raise LearnError(str(error)) from None
         about = read_json(path, LearnError)
         if not isinstance(about, dict) or about.get("version") != 1 or not isinstance(about.get("log"), str):
-            raise LearnError(f"{path} is not of an event log of version 1; give another folder")
+            raise LearnError(f"{path} does not describe an event log of version 1; give another folder")
         return about["log"]
 
     def _segments(self) -> list[int]:
-        # Not by glob, which takes a folder that cannot be read for an empty one.
+        # Not glob: it treats a folder that cannot be read as an empty one.
         names = [path.name for path in self.folder.iterdir()]
         return sorted(int(found[1]) for name in names if (found := _SEGMENT.fullmatch(name)))
 
@@ -370,10 +377,10 @@ class FileLog:
 
 
 def parsed_position(position: str) -> tuple[int, int]:
-    """(segment, offset) of a position. Raises LearnError where it is none."""
+    """Return (segment, offset) of a position. Raises LearnError if it is not a position."""
     number, dash, offset = position.partition("-")
     if not (dash and number.isdigit() and offset.isdigit()):
-        raise LearnError(f"{position!r} is no position of a log in a folder; it reads <segment>-<offset>")
+        raise LearnError(f"{position!r} is not a position of a log in a folder; write <segment>-<offset>")
     return int(number), int(offset)
 
 
@@ -382,11 +389,11 @@ def _position(number: int, offset: int) -> str:
 
 
 def checked_line(event: Event, where: str) -> bytes:
-    """The line of an event. Raises LearnError, which names the log `where`, if it is larger than a reader takes."""
+    """Return the line of an event. Raises LearnError if it is larger than a reader takes; `where` names the log."""
     line = event.line()
-    if len(line) > MOST_RECORD:
+    if len(line) > MAX_RECORD_BYTES:
         raise LearnError(
-            f"an event of {len(line):,} bytes is too large for {where}, which takes {MOST_RECORD:,}; "
+            f"an event of {len(line):,} bytes is too large for {where}, which takes {MAX_RECORD_BYTES:,}; "
             "name fewer items in each call"
         )
     return line

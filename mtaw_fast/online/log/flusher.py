@@ -1,4 +1,4 @@
-"""Brings what was written to the disk, away from the threads that write: they never wait for it."""
+"""A thread that flushes a file to disk, so that the threads that write it never wait for the disk."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ import threading
 from collections.abc import Callable
 
 FLUSH_SECONDS = 0.02
-RETRY_SECONDS = 1.0  # after a flush that failed, where nothing is written meanwhile
+RETRY_SECONDS = 1.0  # after a failed flush, if nothing is written meanwhile
 _LOG = logging.getLogger("mtaw_fast.online")
 
 
 class Flusher:
-    """A thread that flushes one file, and files before it, some 20 ms after something was written. Thread-safe.
+    """Flushes a file, and the files before it, about 20 ms after a write. Thread-safe.
 
-    It alone closes the files that it was given, so that none is closed while it is flushed.
+    It alone closes the files it was given, so that no file is closed during its flush.
 
     Parameters
     ----------
     name : str
-        What the files are, for the log line about a flush that failed.
+        Names the files in the log line about a failed flush.
 
     Attributes
     ----------
     failure : str | None
-        Why the last flush failed. It is tried again until one succeeds; a system may have dropped by then what it
-        could not write, and then says nothing of it, so that a success means what is written from then on.
+        Why the last flush failed. The flush is retried until one succeeds. The kernel may have dropped what it could
+        not write and does not report it again, so a success covers only what is written from then on.
     """
 
     def __init__(self, name: str) -> None:
@@ -37,11 +37,11 @@ class Flusher:
         self._left: list[int] = []
         self._closed = False
         self.failure: str | None = None
-        self._thread = threading.Thread(target=self._flush_for_ever, name="mtaw-fsync", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="mtaw-fsync", daemon=True)
         self._thread.start()
 
     def follow(self, file: int) -> None:
-        """Flush this descriptor from now on; the one before is flushed once more and closed."""
+        """Flush this descriptor from now on; flush the one before once more and close it."""
         with self._lock:
             if self._file >= 0:
                 self._left.append(self._file)
@@ -49,11 +49,11 @@ class Flusher:
         self._dirty.set()
 
     def written(self) -> None:
-        """Something was written to the file."""
+        """Note that the file was written."""
         self._dirty.set()
 
     def close(self) -> None:
-        """Flush and close every file, and end the thread; what fails then is logged."""
+        """Flush and close every file, and end the thread; a failure is logged."""
         self._closed = True
         self._dirty.set()
         self._thread.join()
@@ -63,7 +63,7 @@ class Flusher:
             self._file = -1
         self._flush()
 
-    def _flush_for_ever(self) -> None:
+    def _run(self) -> None:
         while not self._closed:
             self._dirty.wait(RETRY_SECONDS if self.failure else None)
             if not self._closed:
@@ -75,12 +75,12 @@ class Flusher:
         with self._lock:
             file, left, self._left = self._file, self._left, []
         failures = [_failure(os.fdatasync, one) for one in [*left, file] if one >= 0]
-        failures += [_failure(os.close, one) for one in left]  # which may tell of a write, too, on a network's disk
+        failures += [_failure(os.close, one) for one in left]  # close may report a failed write too, on a network disk
         failure = next(filter(None, failures), None)
-        if failure and not self.failure:  # said once, until it is over
+        if failure and not self.failure:  # logged once per outage
             _LOG.error(
-                "cannot flush %s: %s; nothing more is kept until that succeeds, and what was acknowledged since the "
-                "flush before may be lost with the machine's power; see to its disk", self._name, failure,
+                "cannot flush %s: %s; appends fail until a flush succeeds, and a power loss may lose events that were "
+                "acknowledged since the last flush; check the disk", self._name, failure,
             )  # fmt: skip
         self.failure = failure
 

@@ -1,4 +1,4 @@
-"""The log as a Redis stream that several machines share: one order for all of them."""
+"""The event log as a Redis stream that several hosts share."""
 
 from __future__ import annotations
 
@@ -9,43 +9,44 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit, urlunsplit
 
 from mtaw_fast.errors import LearnError, UsageError, require
-from mtaw_fast.online.log.event_log import Stamped
+from mtaw_fast.online.log.event_log import LogEntry
 from mtaw_fast.online.log.events import Click, Event, parse
 from mtaw_fast.online.log.file_log import checked_line
 
 _STREAM = "mtaw:events"
 _FIELD = b"e"
 _TIMEOUT = 2.0  # seconds
-_PASSWORD = "MTAW_REDIS_PASSWORD"  # an environment variable: command lines can be read by everybody
+_PASSWORD = "MTAW_REDIS_PASSWORD"  # an environment variable: every user can read command lines
 _LOG = logging.getLogger("mtaw_fast.online")
 
 
 class RedisLog:
-    """`EventLog` over Redis Streams; positions are the stream's entry ids, of fixed width so that they sort.
+    """An `EventLog` in a Redis stream. Positions are the stream's entry ids, padded to a fixed width so that they sort.
 
-    An append is acknowledged when Redis has it: what it survives is Redis' own setting (appendonly, appendfsync).
+    An append is acknowledged when Redis has it. What survives a crash follows from Redis' own settings (appendonly,
+    appendfsync).
 
     Parameters
     ----------
     url : str
-        redis://host:port/db, with ?stream=NAME for another stream than "mtaw:events". The password is that of the
-        environment variable MTAW_REDIS_PASSWORD, if there is one.
+        redis://host:port/db, with ?stream=NAME for another stream than "mtaw:events". The environment variable
+        MTAW_REDIS_PASSWORD may hold the password.
 
     Raises
     ------
     UsageError
-        Where the URL is none of Redis.
+        If the URL is not an address of Redis.
     LearnError
-        Where Redis does not answer.
+        If Redis does not answer.
     MissingPackageError
-        Where the package redis is not installed.
+        If the package redis is not installed.
     """
 
     def __init__(self, url: str) -> None:
         redis = require("redis", "serve")
         parts = urlsplit(url)
         if parts.scheme not in ("redis", "rediss", "unix"):
-            raise UsageError(f"{url!r} is no address of Redis; write redis://host:port/db?stream=name")
+            raise UsageError(f"{url!r} is not an address of Redis; write redis://host:port/db?stream=name")
         query = parse_qs(parts.query)
         self._name = query.get("stream", [_STREAM])[0]
         self._where = f"{parts.hostname}:{parts.port or 6379}"
@@ -58,8 +59,8 @@ class RedisLog:
         self._redis = redis.Redis.from_url(address, **options)
         self.identity = f"redis:{self._name}"
         self.damaged = 0
-        self._furthest = ""  # position of the furthest damaged entry that was told
-        self._empty = ("", "")  # two positions without an event in between
+        self._last_damage = ""  # position of the last damaged entry that was logged
+        self._empty = ("", "")  # two positions with no event between them
         self._call("ping")
 
     def append(self, events: Sequence[Event]) -> str:
@@ -73,11 +74,11 @@ class RedisLog:
         except self._error as error:
             raise LearnError(f"Redis at {self._where} did not keep the events: {error}; send them again") from None
 
-    def read(self, after: str, limit: int = 10_000) -> list[Stamped]:
+    def read(self, after: str, limit: int = 10_000) -> list[LogEntry]:
         """See `EventLog.read`."""
-        found: list[Stamped] = []
-        begun = after
-        if begun == self._empty[0]:
+        found: list[LogEntry] = []
+        start = after
+        if start == self._empty[0]:
             after = self._empty[1]
         while len(found) < limit:
             least = f"({_identity(after)}" if after else "-"
@@ -86,33 +87,33 @@ class RedisLog:
                 after = _position(identity)
                 event = self._event(after, values)
                 if event is not None:
-                    found.append(Stamped(event, after))
+                    found.append(LogEntry(event, after))
             if not entries:
                 break
         if not found:
-            self._empty = begun, after
+            self._empty = start, after
         return found
 
     def _event(self, identity: str, values: Any) -> Event | None:
         try:
             return parse(values[_FIELD])
         except (ValueError, KeyError, TypeError) as error:
-            if identity <= self._furthest:
-                return None  # it is read again by whoever begins before it
-            self._furthest = identity
+            if identity <= self._last_damage:
+                return None  # logged when it was read before
+            self._last_damage = identity
             self.damaged += 1
-            _LOG.warning("stream %s, entry %s: a damaged record is passed over (%s)", self._name, identity, error)
+            _LOG.warning("stream %s, entry %s: skipped a damaged record (%s)", self._name, identity, error)
             return None
 
     def expire(self, before: str, most_bytes: int) -> int:
-        """Delete entries up to a position where the stream takes more than `most_bytes`. Returns how many."""
+        """See `EventLog.expire`."""
         size = self._call("memory_usage", self._name) or 0
         if size <= most_bytes:
             return 0
         return self._call("xtrim", self._name, minid=_identity(before), approximate=False)
 
     def redact(self, forgotten: Mapping[str, str]) -> int:
-        """See `EventLog.redact`. The entries that ask to forget stay, as in a folder's log."""
+        """See `EventLog.redact`. The requests to forget stay, as in a folder's log."""
         count, after, last = 0, "", max(forgotten.values(), default="")
         while after < last and (some := self.read(after)):
             gone = [
@@ -133,18 +134,20 @@ class RedisLog:
         try:
             return getattr(self._redis, name)(*arguments, **named)
         except self._error as error:
-            raise LearnError(f"Redis at {self._where} does not answer: {error}; start it or give another") from None
+            raise LearnError(
+                f"Redis at {self._where} does not answer: {error}; start Redis or give another address"
+            ) from None
 
 
 def _position(identity: bytes) -> str:
-    """The position of an entry id `<milliseconds>-<number>`."""
+    """Return the position of an entry id `<milliseconds>-<number>`."""
     moment, _, number = identity.decode().partition("-")
     return f"{int(moment):015d}-{int(number):010d}"
 
 
 def _identity(position: str) -> str:
-    """The entry id of a position. Raises LearnError where it is none."""
+    """Return the entry id of a position. Raises LearnError if it is not a position."""
     moment, dash, number = position.partition("-")
     if not (dash and moment.isdigit() and number.isdigit()):
-        raise LearnError(f"{position!r} is no position of a Redis stream; it reads <milliseconds>-<number>")
+        raise LearnError(f"{position!r} is not a position of a Redis stream; write <milliseconds>-<number>")
     return f"{int(moment)}-{int(number)}"

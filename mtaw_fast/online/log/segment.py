@@ -9,21 +9,21 @@ from pathlib import Path
 
 from mtaw_fast.online.log.events import Click, Event, parse
 
-FRAME_BYTES = 10  # of a record beside its JSON: the sum, a blank and the line's end
+FRAME_BYTES = 10  # of a record without its JSON: the checksum, a space and the newline
 
 
-def framed(line: bytes) -> bytes:
-    """The record of an event's JSON, with its end."""
+def record_of(line: bytes) -> bytes:
+    """Return the record of an event's JSON, with its newline."""
     return b"%08x %b\n" % (zlib.crc32(line), line)
 
 
-def event_of(record: bytes) -> Event | None:
-    """The event of a record without its end; None where it is of a kind that this release does not know.
+def parse_record(record: bytes) -> Event | None:
+    """Return the event of a record without its newline, or None if this release does not know its kind.
 
     Raises
     ------
     ValueError, KeyError, TypeError
-        Where it is damaged: no reader learns from it.
+        If the record is damaged.
     """
     text = record[9:]
     if record[8:9] != b" " or int(record[:8], 16) != zlib.crc32(text):
@@ -32,29 +32,29 @@ def event_of(record: bytes) -> Event | None:
 
 
 def redact_clicks(path: Path, forgotten: Mapping[str, str], position_at: Callable[[int], str]) -> int:
-    """Overwrite clicks of sessions, and every damaged record before the last request, with blanks, and flush.
+    """Overwrite clicks of sessions, and damaged records before the last request, with spaces; then flush.
 
-    What is damaged may be half a click of such a session: of an append that was refused, or of overwriting that a loss
-    of power cut short. No reader learns from it, and all of it is older than a request that stands behind it.
+    Others may append to the file meanwhile. A damaged record may be half a click of such a session: an append that
+    was refused, or an overwrite that a power loss cut short. No reader learns from it.
 
     Parameters
     ----------
     path : Path
         The segment.
     forgotten : mapping of str to str
-        By session id: the position before which its clicks go.
+        By session id: the position before which its clicks are removed.
     position_at : callable
-        The position of an offset in the segment.
+        Returns the position of an offset in the segment.
 
     Returns
     -------
     int
-        How many records there were.
+        The number of records overwritten.
 
     Raises
     ------
     OSError
-        Where it cannot be read or written.
+        If the file cannot be read or written.
     """
     last = max(forgotten.values(), default="")
     count = begin = 0
@@ -62,7 +62,7 @@ def redact_clicks(path: Path, forgotten: Mapping[str, str], position_at: Callabl
         for line in file.read().split(b"\n"):
             end = begin + len(line) + 1
             position = position_at(end)
-            if position < last and line.strip(b" ") and _goes(line, position, forgotten):
+            if position < last and line.strip(b" ") and _must_go(line, position, forgotten):
                 file.seek(begin)
                 file.write(b" " * len(line))
                 count += 1
@@ -72,10 +72,10 @@ def redact_clicks(path: Path, forgotten: Mapping[str, str], position_at: Callabl
     return count
 
 
-def _goes(line: bytes, position: str, forgotten: Mapping[str, str]) -> bool:
-    """Whether a record is damaged, or a click that is to be forgotten."""
+def _must_go(line: bytes, position: str, forgotten: Mapping[str, str]) -> bool:
+    """Return whether a record is damaged, or a click to be forgotten."""
     try:
-        event = event_of(line)
+        event = parse_record(line)
     except (ValueError, KeyError, TypeError):
         return True
     return isinstance(event, Click) and position < forgotten.get(event.session, "")

@@ -1,9 +1,9 @@
-"""What the session memory is told of an item that was added by hand with some neighbors.
+"""The cold-start prior: what the session memory learns about an item that was added by hand with neighbors.
 
-Without a session that holds it, the memory has nothing to say of an item, and the ranker leaves it behind whatever its
-vector is like. So an item begins with made-up sessions: for every neighbor that is named with it, 96 of a click on the
-neighbor and one on the item. It is evidence like any other, and fades among what is clicked. The delta holds these
-sessions for as long as it lives; they are no part of the tables, of popularity, or of what a bundle says of its clicks.
+The memory knows nothing about an item that no session holds, and the ranker then ranks it last, whatever its vector
+is. So an item starts with made-up sessions: 96 for each of its neighbors, of a click on the neighbor and one on the
+item. They are evidence like any other, and real clicks soon outweigh them. The delta holds these sessions as long as
+it lives. They are not part of the tables, of popularity, or of what a bundle says about its clicks.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ from mtaw_fast.memory.settings import query_settings
 from mtaw_fast.model.model import Model
 from mtaw_fast.ranking.catalog import Catalog
 
-_SESSIONS = 96  # of an item and one neighbor: with 24 a ranker leaves a third of such items behind
+_SESSIONS = 96  # of an item and one neighbor: with 24, a ranker still ranks a third of such items last
 _NEW_ITEMS = 65_536
 
 
 def memory_with_delta(model: Model, new_items: int = _NEW_ITEMS) -> tuple[SessionMemory, MemoryDelta]:
-    """What queries ask, and an empty delta that they read beside the model's tables.
+    """Return the memory to query, and an empty delta that it reads together with the model's tables.
 
     Parameters
     ----------
     model : Model
         With a session memory.
     new_items : int, default 65_536
-        Items that may come.
+        Items that may be added.
 
     Raises
     ------
     ValueError
-        Where the model has no session memory.
+        If the model has no session memory.
     """
     tables = model.memory
     if tables is None or tables.settings.recency is None:
@@ -56,28 +56,28 @@ def memory_with_delta(model: Model, new_items: int = _NEW_ITEMS) -> tuple[Sessio
     return tables.queries(delta.n_catalog, query_settings(model.config, model.trends is not None), delta=delta), delta
 
 
-def with_named(
+def with_priors(
     catalog: Catalog, items: Sequence[Any], vectors: np.ndarray | None, neighbors: Sequence[Sequence[Any]] | None
 ) -> Catalog:
-    """`Catalog.with_items`, and what the session memory is told of the items where they come with neighbors."""
+    """Return `Catalog.with_items`, with the prior of each item in the session memory if the items have neighbors."""
     wider = catalog.with_items(items, vectors, neighbors)
     if catalog.model.memory is None or neighbors is None:
         return wider
-    # Seeds of one state stay in the next: the delta belongs to the first that had any.
+    # All states share the delta of the first one that needed a delta, so that its priors stay.
     delta, memory, trends = catalog.delta, catalog.memory, catalog.trends
     if delta is None or memory is None:
         memory, delta = memory_with_delta(catalog.model)
         trends = None if catalog.model.trends is None else catalog.model.trends.live(delta.n_catalog)
     for place, near in zip(range(catalog.size, wider.size), neighbors, strict=True):
         for neighbor in catalog.ids.lookup(near).tolist():
-            prior_pair(delta, place, neighbor, delta.n_sessions)
+            add_prior(delta, place, neighbor, delta.n_sessions)
     return replace(wider, memory=memory, delta=delta, trends=trends)
 
 
-def prior_pair(delta: MemoryDelta, item: int, neighbor: int, first: int) -> int:
-    """Add the made-up sessions of `item` and one neighbor.
+def add_prior(delta: MemoryDelta, item: int, neighbor: int, first: int) -> int:
+    """Add the made-up sessions of an item and one neighbor; return how many made-up sessions there are now.
 
-    first: how many there are already: their handles lie below 0. Returns how many there are now.
+    first: how many there were before. Their handles are negative.
     """
     handles = np.repeat(-1 - np.arange(first, first + _SESSIONS, dtype=np.int64), 2)
     delta.click(handles, np.tile(np.array([neighbor, item], dtype=np.int32), _SESSIONS))

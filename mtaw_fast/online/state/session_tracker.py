@@ -1,4 +1,4 @@
-"""From the log's events to clicks of numbered sessions: who goes on, what comes twice, and what is not learned."""
+"""Sessions of the log's clicks: numbers them, drops duplicates, and applies the learning limits."""
 
 from __future__ import annotations
 
@@ -10,46 +10,45 @@ from hashlib import blake2b
 from mtaw_fast.online.log.events import Click
 from mtaw_fast.online.settings import LearningLimits
 
-REASONS = ("duplicate", "late", "session_full", "bot", "flood")
-REMEMBERED_IDS = 1_000_000  # event ids that a second coming is known by
-_STEP = 3_600_000  # ms by which one event can move the clock: one from the year 2099 must not make all others late
-_LATE_IN_A_ROW = 64  # late events, less the timely ones among them, that say that it is the clock which is wrong
+REMEMBERED_IDS = 1_000_000  # event ids kept to recognize duplicates
+_MAX_STEP = 3_600_000  # ms that one event can advance the clock: one from the year 2099 must not make others late
+_LATE_IN_A_ROW = 64  # late events in excess of timely ones after which the clock itself must be wrong
 
 
 def key_of(text: str) -> int:
-    """64 bits that stand for the id of a session or an event wherever the id itself is not needed."""
+    """Return a 64-bit hash of a session or event id, stored where the id itself is not needed."""
     return int.from_bytes(blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little")
 
 
 class FloodGuard:
-    """The rule of `item_share`: counts the fresh clicks of a window, item by item."""
+    """Applies the limit `item_share`: counts the fresh clicks of a window, item by item."""
 
     def __init__(self, limits: LearningLimits) -> None:
         self._limits = limits
         self._window = -1
-        self._all = 0
+        self._total = 0
         self._items: Counter[int | str] = Counter()
 
     def admits(self, item: int | str, clock: int) -> bool:
-        """Whether a fresh click on `item` is learned; it is counted either way.
+        """Count a fresh click on an item; return whether it is learned.
 
-        clock: the tracker's, not the click's own time: one click from the year 2099 must not hold a window open till then.
+        clock: the tracker's, not the time of the click: a click from the year 2099 must not keep a window open.
         """
         limits = self._limits
         window = clock // limits.item_window
         if window != self._window:
-            self._window, self._all = window, 0
+            self._window, self._total = window, 0
             self._items.clear()
-        self._all += 1
+        self._total += 1
         self._items[item] += 1
-        return self._items[item] <= max(limits.item_floor, limits.item_share * self._all)
+        return self._items[item] <= max(limits.item_floor, limits.item_share * self._total)
 
 
 @dataclass(slots=True)
-class _Open:
+class _OpenSession:
     handle: int
     last: int
-    learned: int = 0  # the last click that was
+    learned: int = 0  # time of the last learned click
     clicks: int = 0
     recent: deque[int] = field(default_factory=deque)
     bot: bool = False
@@ -57,14 +56,14 @@ class _Open:
 
 @dataclass(slots=True)
 class UpdateBatch:
-    """Clicks to learn, in order, and sessions to take out before them.
+    """Clicks to learn, in order, and sessions to forget after them.
 
     Attributes
     ----------
     handles, items, times : list
-        A number each a click: the session's handle, the external id, Unix milliseconds.
+        One value for each click: the session's handle, the external id, Unix milliseconds.
     forgotten : list of int
-        Handles whose clicks so far, those in this update_batch included, are to be taken out again.
+        Handles of sessions whose clicks so far must be removed again, those in this batch included.
     """
 
     handles: list[int] = field(default_factory=list)
@@ -76,13 +75,13 @@ class UpdateBatch:
 class SessionTracker:
     """Numbers sessions as they appear and applies the limits. Not thread-safe: one reader owns it.
 
-    Two books that were given the same events decide alike, to the last click.
+    Two trackers that are given the same events decide the same about every click.
     """
 
     def __init__(self, limits: LearningLimits, clock: int = 0, seen: Sequence[int] = ()) -> None:
-        """clock: Unix milliseconds of the newest event so far. seen: `key_of` of event ids that were taken before."""
+        """clock: Unix milliseconds of the newest event so far. seen: `key_of` of the event ids so far."""
         self._limits = limits
-        self._open: OrderedDict[str, _Open] = OrderedDict()
+        self._open: OrderedDict[str, _OpenSession] = OrderedDict()
         self._keys: dict[int, list[int]] = {}
         self._seen: OrderedDict[int, None] = OrderedDict.fromkeys(seen)
         self._flood = FloodGuard(limits)
@@ -91,46 +90,46 @@ class SessionTracker:
         self.clock = clock
         self.refused: Counter[str] = Counter()
 
-    def take(self, clicks: Iterable[Click]) -> UpdateBatch:
-        """What of `clicks` is learned."""
-        update_batch = UpdateBatch()
+    def admit(self, clicks: Iterable[Click]) -> UpdateBatch:
+        """Return which of the clicks are learned."""
+        batch = UpdateBatch()
         for click in clicks:
-            reason = self._take(click, update_batch)
+            reason = self._admit(click, batch)
             if reason is not None:
                 self.refused[reason] += 1
-        return update_batch
+        return batch
 
     def resume(self, clicks: Iterable[Click], ongoing: Mapping[str, tuple[int, bool]]) -> UpdateBatch:
-        """Clicks that were taken before, of sessions that were not over: all of them are learned, whatever the limits.
+        """Return a batch of all clicks: a bundle carries them along for its open sessions, and they passed the limits.
 
         ongoing: as the property.
         """
-        update_batch = UpdateBatch()
+        batch = UpdateBatch()
         for click in clicks:
             self.clock = max(self.clock, click.time) if not self.clock else self.clock
-            session = self._open.get(click.session) or self._begun(click.session, click.time)
+            session = self._open.get(click.session) or self._open_session(click.session, click.time)
             session.last = session.learned = max(session.last, click.time)
             session.clicks += 1
             session.recent.append(click.time)
             while len(session.recent) > self._limits.burst_clicks:
                 session.recent.popleft()
             self._open.move_to_end(click.session)
-            _add(update_batch, session.handle, click)
+            _add(batch, session.handle, click)
         for name, (last, bot) in ongoing.items():
-            session = self._open.get(name) or self._begun(name, last)
+            session = self._open.get(name) or self._open_session(name, last)
             session.last, session.bot = max(session.last, last), bot
-        return update_batch
+        return batch
 
     def open_sessions(self) -> dict[str, int]:
-        """The handles of sessions that may go on, by their ids."""
+        """Return the handles of open sessions, by id."""
         least = self.clock - self._limits.session_gap
         return {name: one.handle for name, one in self._open.items() if one.last >= least}
 
     @property
     def ongoing(self) -> dict[str, tuple[int, bool]]:
-        """Of sessions that may go on, by their ids, what clicks that were learned do not tell.
+        """By session id, what the learned clicks of an open session do not contain.
 
-        Unix milliseconds of the last click, learned or not, and whether it is a bot.
+        Unix milliseconds of the last click, learned or not, and whether the session is a bot.
         """
         least = self.clock - self._limits.session_gap
         return {
@@ -139,7 +138,7 @@ class SessionTracker:
             if one.bot or (one.clicks and one.last >= max(least, one.learned + 1))
         }
 
-    def _take(self, click: Click, update_batch: UpdateBatch) -> str | None:
+    def _admit(self, click: Click, batch: UpdateBatch) -> str | None:
         limits = self._limits
         if click.id is not None:
             identity = key_of(click.id)
@@ -152,15 +151,15 @@ class SessionTracker:
             self._late += 1
             if self._late < _LATE_IN_A_ROW:
                 return "late"
-            self.clock = click.time  # some machine's clock was ahead, and is right again
+            self.clock = click.time  # some host's clock was ahead and is right again
         self._late = max(self._late - 1, 0)
-        self.clock = max(self.clock, min(click.time, self.clock + _STEP) if self.clock else click.time)
+        self.clock = max(self.clock, min(click.time, self.clock + _MAX_STEP) if self.clock else click.time)
         session = self._session(click)
         if session.bot:
             return "bot"
         if self._bursts(session, click.time):
             session.bot = True
-            update_batch.forgotten.append(session.handle)
+            batch.forgotten.append(session.handle)
             return "bot"
         if session.clicks >= limits.session_clicks:
             return "session_full"
@@ -168,13 +167,13 @@ class SessionTracker:
             return "flood"
         session.clicks += 1
         session.learned = max(session.learned, click.time)
-        _add(update_batch, session.handle, click)
+        _add(batch, session.handle, click)
         return None
 
-    def _session(self, click: Click) -> _Open:
+    def _session(self, click: Click) -> _OpenSession:
         session = self._open.get(click.session)
         if session is None or abs(click.time - session.last) > self._limits.session_gap:
-            session = self._begun(click.session, click.time)
+            session = self._open_session(click.session, click.time)
         session.last = max(session.last, click.time)
         self._open.move_to_end(click.session)
         while self._open:
@@ -184,13 +183,13 @@ class SessionTracker:
             self._open.popitem(last=False)
         return session
 
-    def _begun(self, name: str, time: int) -> _Open:
-        session = self._open[name] = _Open(self._next, time)
+    def _open_session(self, name: str, time: int) -> _OpenSession:
+        session = self._open[name] = _OpenSession(self._next, time)
         self._next += 1
         self._keys.setdefault(key_of(name), []).append(session.handle)
         return session
 
-    def _bursts(self, session: _Open, time: int) -> bool:
+    def _bursts(self, session: _OpenSession, time: int) -> bool:
         recent = session.recent
         recent.append(time)
         if len(recent) <= self._limits.burst_clicks:
@@ -198,27 +197,27 @@ class SessionTracker:
         return abs(time - recent.popleft()) < self._limits.burst_ms
 
     def forget(self, session: str) -> list[int]:
-        """The handles of a session that asked to be forgotten; a later click of its id begins another one."""
+        """Remove a session id and return its handles; a later click with the id starts another session."""
         self._open.pop(session, None)
         return self._keys.pop(key_of(session), [])
 
     @property
     def seen(self) -> list[int]:
-        """`key_of` of the event ids that count as taken, oldest first."""
+        """`key_of` of the event ids that count as seen, oldest first."""
         return list(self._seen)
 
     @property
     def keys(self) -> Mapping[int, list[int]]:
-        """The handles of each session by its `key_of`."""
+        """The handles of the sessions of each id, by the id's `key_of`."""
         return self._keys
 
     @property
     def n_sessions(self) -> int:
-        """How many sessions were numbered."""
+        """The number of sessions so far."""
         return self._next
 
 
-def _add(update_batch: UpdateBatch, handle: int, click: Click) -> None:
-    update_batch.handles.append(handle)
-    update_batch.items.append(click.item)
-    update_batch.times.append(click.time)
+def _add(batch: UpdateBatch, handle: int, click: Click) -> None:
+    batch.handles.append(handle)
+    batch.items.append(click.item)
+    batch.times.append(click.time)

@@ -8,8 +8,8 @@ import pytest
 from mtaw_fast.bundle import Model
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.memory import MemorySettings, MemoryTables
-from mtaw_fast.online.compaction.compaction import compacted
-from mtaw_fast.online.log.event_log import Stamped
+from mtaw_fast.online.compaction.compaction import compact_model
+from mtaw_fast.online.log.event_log import LogEntry
 from mtaw_fast.online.log.events import Click, Event, Forget
 from mtaw_fast.online.settings import LearningLimits
 from mtaw_fast.online.state.online_state import OnlineState
@@ -20,8 +20,8 @@ from tests.support.online.recommenders import (
     NOON,
     D,
     N,
+    entries,
     plain_ranker,
-    stamped,
     stream,
 )
 from tests.support.random_bundle import bundle_parts
@@ -30,7 +30,7 @@ from tests.support.random_bundle import bundle_parts
 def test_tables_after_a_compaction_are_those_of_a_rebuild() -> None:
     assert MODEL.memory is not None
     events = stream(6)
-    grown = compacted(MODEL, "log", [stamped(events)], LearningLimits(), all_over=True)
+    grown = compact_model(MODEL, "log", [entries(events)], LearningLimits(), all_over=True)
     assert grown.memory is not None
     new_items = [name for name in dict.fromkeys(event.item for event in events) if str(name).startswith("new")]
     places = {**{f"sku-{i}": i for i in range(N)}, **{name: N + i for i, name in enumerate(new_items)}}
@@ -56,9 +56,9 @@ def test_compacting_in_pieces_or_at_once_is_the_same(cut: int) -> None:
     cut = min(cut, len(events))
     events.insert(cut // 2, Forget("s2", NOON))
     limits = LearningLimits(session_gap=HOUR // 6)
-    at_once = compacted(MODEL, "log", [stamped(events)], limits, all_over=True)
-    first = compacted(MODEL, "log", [stamped(events)[:cut]], limits)
-    both = compacted(first, "log", [stamped(events)[cut:]], limits, all_over=True)
+    at_once = compact_model(MODEL, "log", [entries(events)], limits, all_over=True)
+    first = compact_model(MODEL, "log", [entries(events)[:cut]], limits)
+    both = compact_model(first, "log", [entries(events)[cut:]], limits, all_over=True)
     for name, array in at_once.memory.arrays().items():
         assert np.array_equal(getattr(both.memory, name), array), name
     assert np.array_equal(both.popularity, at_once.popularity)
@@ -75,13 +75,13 @@ def test_forgetting_leaves_tables_without_the_session() -> None:
     name = events[len(events) // 2].session
     with_it = [*events, Forget(name, NOON)]
     without = [event for event in events if event.session != name]
-    forgotten = compacted(MODEL, "log", [stamped(with_it)], LearningLimits(), all_over=True)
-    later = compacted(
-        compacted(MODEL, "log", [stamped(events)], LearningLimits(), all_over=True),
-        "log", [[Stamped(Forget(name, NOON), "9")]], LearningLimits(), all_over=True,
+    forgotten = compact_model(MODEL, "log", [entries(with_it)], LearningLimits(), all_over=True)
+    later = compact_model(
+        compact_model(MODEL, "log", [entries(events)], LearningLimits(), all_over=True),
+        "log", [[LogEntry(Forget(name, NOON), "9")]], LearningLimits(), all_over=True,
     )  # fmt: skip
     if {event.item for event in without} == {event.item for event in events}:
-        never = compacted(MODEL, "log", [stamped(without)], LearningLimits(), all_over=True)
+        never = compact_model(MODEL, "log", [entries(without)], LearningLimits(), all_over=True)
         for one in (forgotten, later):
             for part, array in never.memory.arrays().items():
                 assert np.array_equal(getattr(one.memory, part), array), part
@@ -91,10 +91,10 @@ def test_forgetting_leaves_tables_without_the_session() -> None:
 def test_old_sessions_are_dropped() -> None:
     events = stream(9)
     limits = LearningLimits()
-    first = compacted(MODEL, "log", [stamped(events)], limits, all_over=True)
+    first = compact_model(MODEL, "log", [entries(events)], limits, all_over=True)
     last = Click("z", "sku-1", events[-1].time + 10 * HOUR)
     some = [Click("z", "sku-1", events[-1].time + step * HOUR // 2) for step in range(1, 21)]
-    after = compacted(first, "log", [stamped([*some, last])], limits, keep=5 * HOUR, all_over=True)
+    after = compact_model(first, "log", [entries([*some, last])], limits, keep=5 * HOUR, all_over=True)
     assert len(first.log_progress.sessions) > 0
     assert after.memory.n_sessions < first.memory.n_sessions + 21
     assert all(after.log_progress.last >= after.log_progress.clock - 5 * HOUR)
@@ -123,10 +123,10 @@ def test_a_live_state_ranks_as_the_compacted_model_does(seed: int) -> None:
         for place, item in enumerate(session)
     ]
     state = OnlineState(model, LearningLimits())
-    state.apply(stamped(events))
-    grown = compacted(model, "log", [stamped(events)], LearningLimits(), all_over=True)
-    live = Pipeline.of(state.newest(), *_parts(model))
-    built = Pipeline.of(OnlineState(grown, LearningLimits()).newest(), *_parts(grown))
+    state.apply(entries(events))
+    grown = compact_model(model, "log", [entries(events)], LearningLimits(), all_over=True)
+    live = Pipeline.of(state.catalog(), *_parts(model))
+    built = Pipeline.of(OnlineState(grown, LearningLimits()).catalog(), *_parts(grown))
     _, items, offsets = state.delta.ordered()
     taught = [one.tolist() for one in Sessions(items, offsets)]  # such a query would be taken for the session itself
     asked = Sessions.from_lists([one for one in sessions(400) if one.tolist() not in taught])

@@ -14,10 +14,10 @@ import pytest
 
 from mtaw_fast import Recommender
 from mtaw_fast.bundle import Bundle
-from mtaw_fast.bundle.format import MANIFEST
+from mtaw_fast.bundle.format import FORMAT_VERSION, MANIFEST
 from mtaw_fast.errors import BundleError, LearnError
 from mtaw_fast.memory.log_progress import LogProgress
-from mtaw_fast.online import follower as learner
+from mtaw_fast.online import learner
 from mtaw_fast.online.batch_update import apply_log, log_limits
 from mtaw_fast.online.compaction import compactor
 from mtaw_fast.online.compaction.compactor import compact_folder
@@ -25,9 +25,9 @@ from mtaw_fast.online.compaction.current import current_bundle
 from mtaw_fast.online.log.events import Click
 from mtaw_fast.online.log.file_log import FileLog
 from mtaw_fast.online.settings import LearningSettings
-from tests.service.running import eventually
 from tests.support.online.logs import drawn_rows, log_file, saved, trained_before
 from tests.support.online.recommenders import HOUR, NOON, until_learned
+from tests.support.service.running import eventually
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def settings(folder: Path, tmp_path: Path) -> Iterator[LearningSettings]:
 def broken(monkeypatch: pytest.MonkeyPatch, settings: LearningSettings, part: str, code: int) -> Callable[[], None]:
     """Lets no file of the grown bundle whose name begins with `part` be opened; returns what ends that."""
     real = os.open
-    place = str(settings.folder / learner.GROWN / part)
+    place = str(settings.folder / learner.COMPACTED / part)
 
     def opened(path: Any, *arguments: Any, **named: Any) -> int:
         if str(path).startswith(place):
@@ -78,10 +78,10 @@ def test_what_cannot_be_read_now_is_neither_passed_over_nor_overwritten(
 
 
 def test_what_a_later_release_has_grown_is_left_to_it(folder: Path, settings: LearningSettings) -> None:
-    path = settings.folder / learner.GROWN / MANIFEST
-    later = path.read_text().replace('"format_version": 2', '"format_version": 3')
+    path = settings.folder / learner.COMPACTED / MANIFEST
+    later = path.read_text().replace(f'"format_version": {FORMAT_VERSION}', f'"format_version": {FORMAT_VERSION + 1}')
     path.write_text(later)
-    told = "has bundle format 3, this release reads 1 and 2; upgrade mtaw-fast, or give another folder to learn in"
+    told = f"has bundle format {FORMAT_VERSION + 1}, .*; upgrade mtaw-fast, or give another folder to learn in"
     for work in (lambda: current_bundle(folder, settings.folder, True), lambda: compact_folder(folder, settings)):
         with pytest.raises(BundleError, match=told):
             work()
@@ -117,7 +117,7 @@ def test_what_is_damaged_is_passed_over_with_a_line(
     (file,) = (settings.folder / "bundle").glob(f"{part}*")
     how(file)
     assert current_bundle(folder, settings.folder, verify=True).folder == folder
-    told = [one for one in caplog.messages if "it is passed over" in one]
+    told = [one for one in caplog.messages if "; skipped it, and" in one]
     assert len(told) == (0 if (part, how) == (MANIFEST, Path.unlink) else 1), "without a manifest there is no bundle"
     assert all(str(settings.folder / "bundle") in one for one in told)
 
@@ -139,7 +139,7 @@ def test_a_running_process_never_goes_back(
     code: int | None,
 ) -> None:
     """Neither where the newly grown bundle cannot be read, nor where it is damaged (code None)."""
-    monkeypatch.setattr(learner, "_LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(learner, "_WATCH_SECONDS", 0.05)
     rec = learning()
     assert "fresh" in rec.bundle.ids
     until_learned(rec, rec.observe("t", ["sku-5"]))
@@ -149,7 +149,7 @@ def test_a_running_process_never_goes_back(
     else:
         broken(monkeypatch, settings, "memory-", code)
     os.utime(settings.folder / "bundle" / MANIFEST)
-    eventually(lambda: any("could not be taken over" in one for one in caplog.messages), 10)
+    eventually(lambda: any("cannot switch to the compacted bundle" in one for one in caplog.messages), 10)
     assert "fresh" in rec.bundle.ids
     until_learned(rec, rec.observe("t", ["newest"]))
     assert {"fresh", "newest"} <= set(rec.ids)

@@ -11,17 +11,16 @@ from typing import Any
 import pytest
 
 from mtaw_fast.errors import LearnError, MtawError
-from mtaw_fast.online.compaction import compactor
-from mtaw_fast.online.compaction import redaction as scrubbing
+from mtaw_fast.online.compaction import compactor, redaction
 from mtaw_fast.online.compaction.compactor import compact_folder
 from mtaw_fast.online.log import open_log
 from mtaw_fast.online.log.event_log import START, EventLog
 from mtaw_fast.online.log.events import AddItems, Click, Event, Forget
 from mtaw_fast.online.log.file_log import FileLog
-from mtaw_fast.online.log.segment import framed, redact_clicks
+from mtaw_fast.online.log.segment import record_of, redact_clicks
 from mtaw_fast.online.settings import LearningSettings
-from tests.service.test_sessions import Redis
 from tests.support.online.recommenders import NOON
+from tests.support.redis_server import Redis
 
 SEGMENT = "events-0000000000.log"
 
@@ -36,7 +35,7 @@ def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Learnin
         pytest.skip("redis-server is not installed (Debian: apt-get install redis-server)")
     pytest.importorskip("redis", reason="needs the extra 'serve'")
     server = Redis(tmp_path)
-    yield LearningSettings(tmp_path / "learned", stream=f"{server.url}?stream=scrubbing", compact=False)
+    yield LearningSettings(tmp_path / "learned", stream=f"{server.url}?stream=redaction", compact=False)
     server.stop()
 
 
@@ -85,7 +84,7 @@ def test_what_a_compaction_left_to_scrub_the_next_one_does(
         elif place == "within":
             patched.setattr(type(log), "redact", ending)
         else:
-            patched.setattr(scrubbing, "write_json", ending)
+            patched.setattr(redaction, "write_json", ending)
         with pytest.raises((KeyboardInterrupt, MtawError)):
             compact_folder(folder, settings)
     position = log.append([click("other", 6)])
@@ -132,7 +131,7 @@ def test_a_mark_that_says_nothing_means_the_whole_log(
 ) -> None:
     log.append([*FIRST, ASKED, LATER])
     settings.folder.mkdir(exist_ok=True)
-    (settings.folder / scrubbing.MARK).write_text(mark)
+    (settings.folder / redaction.MARK).write_text(mark)
     compact_folder(folder, settings)
     assert left(log) == [ASKED, LATER]
 
@@ -209,7 +208,7 @@ def test_what_is_damaged_behind_the_last_request_stays_for_the_next(tmp_path: Pa
 
 def test_records_of_a_kind_that_a_later_release_knows_stay(tmp_path: Path) -> None:
     log = FileLog(tmp_path)
-    record = framed(b'{"later": 1, "time": 5}')
+    record = record_of(b'{"later": 1, "time": 5}')
     (tmp_path / SEGMENT).write_bytes(record)
     position = log.append([FIRST[0], ASKED])
     assert log.redact({"secret": position}) == 1
@@ -231,6 +230,6 @@ def test_a_segment_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: 
         return real(self, mode, *arguments, **named)
 
     monkeypatch.setattr(Path, "open", read_only)
-    with pytest.raises(LearnError, match=f"cannot redact {path}: Permission denied; see to its disk, its rights"):
+    with pytest.raises(LearnError, match=f"cannot redact {path}: Permission denied; check the disk, the permissions"):
         log.redact({"secret": position})
     log.close()

@@ -155,7 +155,7 @@ def test_damage_at_the_end_is_told_once_however_often_one_looks(
     with path.open("ab") as file:
         file.write(b"deadbeef {broken}\n00000000 half")
     if segment_bytes == 1:
-        log._begin(1)
+        log._create_segment(1)
     count = 2 if segment_bytes == 1 else 1  # where more may come, half a record is no damage yet
     for _ in range(3):
         assert log.read(position) == []
@@ -228,7 +228,7 @@ def test_scrubbing_leaves_no_trace_of_a_session(tmp_path: Path) -> None:
 
 def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
     (tmp_path / "log.json").write_text('{"version": 2}')
-    with pytest.raises(LearnError, match=r"log\.json is not of an event log"):
+    with pytest.raises(LearnError, match=r"log\.json does not describe an event log"):
         FileLog(tmp_path)
     file = tmp_path / "file"
     file.write_text("")
@@ -238,7 +238,7 @@ def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("position", ["7", "a-b", "1-2-3"])
 def test_what_is_no_position_is_refused(tmp_path: Path, position: str) -> None:
-    with pytest.raises(LearnError, match="is no position"):
+    with pytest.raises(LearnError, match="is not a position"):
         FileLog(tmp_path).read(position)
 
 
@@ -246,17 +246,17 @@ def test_a_log_that_was_cut_short_is_named(tmp_path: Path) -> None:
     log = FileLog(tmp_path)
     end = log.append([click(1)])
     os.truncate(tmp_path / "events-0000000000.log", 3)
-    with pytest.raises(LearnError, match="it was cut short"):
+    with pytest.raises(LearnError, match="was cut short"):
         log.read(end)
 
 
 @pytest.mark.parametrize(
     ("values", "wrong"),
     [
-        (("", "i"), "session must be a text"),
-        ((5, "i"), "session must be a text"),
+        (("", "i"), "session must be a string"),
+        ((5, "i"), "session must be a string"),
         (("s" * 513, "i"), "session has 513 characters"),
-        (("\ud800", "i"), "no valid Unicode"),
+        (("\ud800", "i"), "is not valid Unicode"),
         (("s", ""), "item must be"),
         (("s", None), "item must be"),
         (("s", True), "item must be"),
@@ -265,8 +265,8 @@ def test_a_log_that_was_cut_short_is_named(tmp_path: Path) -> None:
         (("s", "i", 1.5), "time 1.5 must be Unix milliseconds"),
         (("s", "i", -1), "time -1 must be"),
         (("s", "i", 10**15), "must be Unix milliseconds"),
-        (("s", "i", 1, ""), "type must be a text"),
-        (("s", "i", 1, "t", 7), "id must be a text"),
+        (("s", "i", 1, ""), "type must be a string"),
+        (("s", "i", 1, "t", 7), "id must be a string"),
     ],
 )
 def test_a_bad_event_is_one_line_that_names_it(values: tuple, wrong: str) -> None:
@@ -278,7 +278,7 @@ def test_a_bad_event_is_one_line_that_names_it(values: tuple, wrong: str) -> Non
 
 def test_a_folder_that_cannot_be_opened_leaves_no_file_open(tmp_path: Path) -> None:
     (tmp_path / "log.json").write_text('{"format": "something else"}')
-    with pytest.raises(LearnError, match="is not of an event log of version 1; give another folder"):
+    with pytest.raises(LearnError, match="does not describe an event log of version 1; give another folder"):
         FileLog(tmp_path)
     targets = [os.path.realpath(one) for one in Path("/proc/self/fd").iterdir()]
     assert not [one for one in targets if one.startswith(str(tmp_path))]

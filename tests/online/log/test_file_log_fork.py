@@ -85,7 +85,7 @@ def test_the_folder_s_lock_holds_between_parent_and_child(tmp_path: Path) -> Non
     def work() -> None:
         log.append([THEIRS])
         with pytest.raises(BlockingIOError):
-            fcntl.flock(log._guard, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(log._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
     with log._shared():
         assert child(work) == 0

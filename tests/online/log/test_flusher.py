@@ -117,7 +117,7 @@ def test_after_a_flush_that_failed_nothing_is_acknowledged_until_one_succeeds(
     log = FileLog(tmp_path)
     eventually(lambda: disk.failures > 0)
     eventually(lambda: log._flusher.failure is not None)
-    with pytest.raises(LearnError, match=f"cannot flush the log in {tmp_path}: Input/output error; see to its disk"):
+    with pytest.raises(LearnError, match=f"cannot flush the log in {tmp_path}: Input/output error; check the disk"):
         log.append([Click("s", 1, 1)])
     eventually(lambda: disk.failures > 3)
     told = [record.getMessage() for record in caplog.records]

@@ -12,14 +12,14 @@ import pytest
 from mtaw_fast import Recommender
 from mtaw_fast.errors import LearnError, UsageError
 from mtaw_fast.online.compaction.compactor import compact_folder
-from mtaw_fast.online.log import file_log as live_log
+from mtaw_fast.online.log import file_log
 from mtaw_fast.online.log.event_log import START
 from mtaw_fast.online.log.events import Click, Event, Forget
 from mtaw_fast.online.log.redis_log import RedisLog
 from mtaw_fast.online.settings import LearningSettings
-from tests.service.running import eventually
-from tests.service.test_sessions import Redis
 from tests.support.online.recommenders import MODEL, NOON, N, answers, drawn, until_learned
+from tests.support.redis_server import Redis
+from tests.support.service.running import eventually
 
 
 @pytest.fixture(scope="module")
@@ -130,12 +130,12 @@ def test_two_machines_share_a_stream(folder: Path, tmp_path: Path, url: str) -> 
         for name in ("one", "two")
     ]
     for place, session in enumerate(drawn(21)):
-        position = machines[place % 2].observe(f"s{place}", [*session, "new_item"])
+        position = machines[place % 2].observe(f"s{place}", [*session, "new-item"])
     machines[0].add_items(["by-hand"], neighbors=[["sku-7", "sku-8"]])
     position = machines[1].forget("s3")
     for one in machines:
         until_learned(one, position)
-    eventually(lambda: all("by-hand" in one.recommend(["sku-7", "new_item"], k=N + 2).items for one in machines), 5)
+    eventually(lambda: all("by-hand" in one.recommend(["sku-7", "new-item"], k=N + 2).items for one in machines), 5)
     for one in machines:
         one.learner.follower.catch_up()
     questions = drawn(22)
@@ -197,14 +197,14 @@ def again(work: Callable[[], str], seconds: float = 10.0) -> str:
 
 
 def test_an_address_that_is_none_of_redis_is_refused() -> None:
-    with pytest.raises(UsageError, match="no address of Redis"):
+    with pytest.raises(UsageError, match="not an address of Redis"):
         RedisLog("http://127.0.0.1:1/0")
 
 
 def test_a_record_that_is_too_large_is_refused_with_all_that_came_with_it(
     log: RedisLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(live_log, "MOST_RECORD", 200)
+    monkeypatch.setattr(file_log, "MAX_RECORD_BYTES", 200)
     with pytest.raises(LearnError, match=r"too large for the stream .*; name fewer items in each call"):
         log.append([*clicks(1), Click("s", "x" * 200, NOON)])
     assert log.read(START) == []

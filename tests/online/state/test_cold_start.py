@@ -89,7 +89,7 @@ def test_a_change_knows_what_another_process_changed_before(folder: Path, tmp_pa
 def test_an_id_that_no_table_holds_is_refused_with_all_beside_it(folder: Path, tmp_path: Path, item: str) -> None:
     rec = Recommender.load(folder, learn=LearningSettings(tmp_path / "learned", compact=False))
     near = groups(rec)[:2]
-    with pytest.raises(DataError, match=r"item '.* cannot be added: an id is a text of 1 to 512 characters"):
+    with pytest.raises(DataError, match=r"item '.* cannot be added: an id is a string of 1 to 512 characters"):
         rec.add_items(["new-0", item], neighbors=near)
     assert "new-0" not in rec.ids
     assert rec.learner.log.read("") == []

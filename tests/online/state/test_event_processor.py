@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from mtaw_fast.bundle import Model
 from mtaw_fast.memory.log_progress import LogProgress
-from mtaw_fast.online.log.event_log import Stamped
+from mtaw_fast.online.log.event_log import LogEntry
 from mtaw_fast.online.log.events import AddItems, Click, Event, Forget, RemoveItems
 from mtaw_fast.online.settings import LearningLimits
 from mtaw_fast.online.state.event_processor import EventProcessor
@@ -38,13 +38,13 @@ class Recorder:
     def forget(self, handle: int) -> None:
         self.told.append(("forget", handle))
 
-    def forget_base(self, place: int) -> None:
+    def forget_in_tables(self, place: int) -> None:
         self.told.append(("forget base", place))
 
-    def seed(self, item: int, neighbor: int) -> None:
+    def add_prior(self, item: int, neighbor: int) -> None:
         self.told.append(("seed", (item, neighbor)))
 
-    def look_again(self) -> None:
+    def refresh_vectors(self) -> None:
         self.looks += 1
 
 
@@ -58,8 +58,8 @@ def model_of(text: bool = True, learned: LogProgress | None = None) -> Model:
 
 def run(events: list[Event], model: Model | None = None, **limits: Any) -> tuple[EventProcessor, Recorder]:
     event_processor, sink = EventProcessor(model or model_of(), LearningLimits(**limits)), Recorder()
-    event_processor.begin(sink)
-    event_processor.take([Stamped(event, f"{place:04d}") for place, event in enumerate(events)], sink)
+    event_processor.start(sink)
+    event_processor.process([LogEntry(event, f"{place:04d}") for place, event in enumerate(events)], sink)
     return event_processor, sink
 
 
@@ -79,9 +79,9 @@ def test_unknown_items_enter_in_the_order_in_which_they_appear() -> None:
 
 def test_what_the_training_knew_is_not_learned_twice() -> None:
     event_processor, sink = EventProcessor(model_of(), LearningLimits(), since=NOON + 1), Recorder()
-    event_processor.begin(sink)
+    event_processor.start(sink)
     events: list[Event] = [click("a", f"sku-{after}", after) for after in range(4)]
-    event_processor.take([Stamped(event, f"{place:04d}") for place, event in enumerate(events)], sink)
+    event_processor.process([LogEntry(event, f"{place:04d}") for place, event in enumerate(events)], sink)
     assert [one[1] for one in sink.clicks] == [2, 3]
     assert event_processor.refused == {"trained": 2}
 
@@ -117,7 +117,7 @@ def test_added_and_removed_items() -> None:
     event_processor, sink = run(events, min_clicks=9)
     seeds = [(N, 1), (N, 2), (N + 1, N), (5, 6), (5, 6)]
     assert [pair for what, pair in sink.told if what == "seed"] == seeds
-    assert event_processor.seeds == seeds
+    assert event_processor.priors == seeds
     assert np.flatnonzero(event_processor.gone).tolist() == [4, N + 1]
     assert event_processor.new_items[0].neighbors == (1, 2)
 
@@ -149,13 +149,13 @@ def test_what_a_model_carries_is_learned_whatever_the_limits() -> None:
         EventProcessor(model, LearningLimits(session_clicks=1, item_floor=0, item_share=0.01)),
         Recorder(),
     )
-    event_processor.begin(sink)
+    event_processor.start(sink)
     assert [one[1] for one in sink.clicks] == [1, N, 2]
     assert sink.told == [("seed", (1, 2))]
     assert event_processor.position == "0007"
     assert np.flatnonzero(event_processor.gone).tolist() == [7, 8]
-    event_processor.take(
-        [Stamped(Click("s", "sku-3", NOON + 3, id="e"), "0008"), Stamped(click("s", "sku-3", 4), "0009")], sink
+    event_processor.process(
+        [LogEntry(Click("s", "sku-3", NOON + 3, id="e"), "0008"), LogEntry(click("s", "sku-3", 4), "0009")], sink
     )
     assert event_processor.tracker.refused == {"duplicate": 1, "session_full": 1}
 
@@ -179,11 +179,11 @@ MODEL = model_of()
 def test_every_reader_decides_alike_however_it_reads(events: list[Event], cuts: list[int]) -> None:
     whole, told = run(events, MODEL, new_items=2, min_clicks=2)
     parts, heard = EventProcessor(MODEL, LearningLimits(new_items=2, min_clicks=2)), Recorder()
-    parts.begin(heard)
-    stamped = [Stamped(event, f"{place:04d}") for place, event in enumerate(events)]
+    parts.start(heard)
+    entries = [LogEntry(event, f"{place:04d}") for place, event in enumerate(events)]
     edges = sorted({0, len(events), *(min(cut, len(events)) for cut in cuts)})
     for begin, end in itertools.pairwise(edges):
-        parts.take(stamped[begin:end], heard)
+        parts.process(entries[begin:end], heard)
     assert heard.clicks == told.clicks
     assert heard.told == told.told
     assert heard.looks == told.looks
@@ -214,15 +214,15 @@ def test_learning_anew_knows_a_kept_item_from_where_the_log_brings_it_in(lost: b
     events = [RemoveItems(("x",), NOON), near, click("a", "x"), click("a", "sku-3")]
     other, first = run(events)
     event_processor, sink = EventProcessor(model_of(), LearningLimits()), Recorder()
-    event_processor.begin(sink)
+    event_processor.start(sink)
     event_processor.keep_items(other)
-    stamped = [Stamped(event, f"{place:04d}") for place, event in enumerate([*events, RemoveItems(("x",), NOON)])]
-    event_processor.take(stamped[3:-1] if lost else stamped[:-1], sink)
-    place = event_processor.new_items.known("x")
-    assert place == other.new_items.known("x")
+    entries = [LogEntry(event, f"{place:04d}") for place, event in enumerate([*events, RemoveItems(("x",), NOON)])]
+    event_processor.process(entries[3:-1] if lost else entries[:-1], sink)
+    place = event_processor.new_items.place_of("x")
+    assert place == other.new_items.place_of("x")
     assert not event_processor.gone[place]
     if not lost:
         assert sink.told == first.told
         assert np.array_equal(event_processor.clicks, other.clicks)
-    event_processor.take(stamped[-1:], sink)
+    event_processor.process(entries[-1:], sink)
     assert event_processor.gone[place]

@@ -19,66 +19,64 @@ NOON = 1_764_150_000_000
 
 def taken(*clicks: Click, **limits: Any) -> tuple[UpdateBatch, SessionTracker]:
     tracker = SessionTracker(LearningLimits(**limits))
-    return tracker.take(clicks), tracker
+    return tracker.admit(clicks), tracker
 
 
 def test_a_session_goes_on_until_it_was_idle_for_the_gap() -> None:
     gap = 1000
     times = [0, 900, 1900, 2901, 2950]
-    update_batch, tracker = taken(*(Click("s", n, NOON + time) for n, time in enumerate(times)), session_gap=gap)
-    assert update_batch.handles == [0, 0, 0, 1, 1]
-    assert update_batch.items == [0, 1, 2, 3, 4]
+    batch, tracker = taken(*(Click("s", n, NOON + time) for n, time in enumerate(times)), session_gap=gap)
+    assert batch.handles == [0, 0, 0, 1, 1]
+    assert batch.items == [0, 1, 2, 3, 4]
     assert tracker.n_sessions == 2
     assert tracker.forget("s") == [0, 1]
     assert tracker.forget("s") == []
-    assert tracker.take([Click("s", 9, NOON + 2960)]).handles == [2], "a forgotten session was taken up again"
+    assert tracker.admit([Click("s", 9, NOON + 2960)]).handles == [2], "a forgotten session was taken up again"
 
 
 def test_sessions_are_numbered_as_they_appear() -> None:
-    update_batch, _ = taken(*(Click(name, 0, NOON) for name in "abacb"))
-    assert update_batch.handles == [0, 1, 0, 2, 1]
+    batch, _ = taken(*(Click(name, 0, NOON) for name in "abacb"))
+    assert batch.handles == [0, 1, 0, 2, 1]
 
 
 def test_an_event_that_comes_twice_counts_once() -> None:
-    update_batch, tracker = taken(
+    batch, tracker = taken(
         Click("s", 1, NOON, id="e"), Click("s", 2, NOON), Click("s", 1, NOON, id="e"), Click("s", 2, NOON)
     )
-    assert update_batch.items == [1, 2, 2]
+    assert batch.items == [1, 2, 2]
     assert tracker.refused == {"duplicate": 1}
     after = SessionTracker(LearningLimits(), clock=tracker.clock, seen=tracker.seen)
-    assert after.take([Click("t", 1, NOON, id="e")]).items == []
+    assert after.admit([Click("t", 1, NOON, id="e")]).items == []
 
 
 def test_late_events_are_learned_up_to_the_bound() -> None:
-    update_batch, tracker = taken(
-        Click("a", 1, NOON), Click("b", 2, NOON - HOUR), Click("c", 3, NOON - HOUR - 1), late=HOUR
-    )
-    assert update_batch.times == [NOON, NOON - HOUR]
+    batch, tracker = taken(Click("a", 1, NOON), Click("b", 2, NOON - HOUR), Click("c", 3, NOON - HOUR - 1), late=HOUR)
+    assert batch.times == [NOON, NOON - HOUR]
     assert tracker.refused == {"late": 1}
 
 
 def test_one_event_from_the_future_makes_no_other_late() -> None:
-    update_batch, tracker = taken(
+    batch, tracker = taken(
         Click("a", 1, NOON), Click("b", 2, NOON + 10_000 * HOUR), Click("c", 3, NOON + 1), late=2 * HOUR
     )
-    assert update_batch.items == [1, 2, 3]
+    assert batch.items == [1, 2, 3]
     assert tracker.clock == NOON + HOUR
 
 
 def test_a_long_silence_does_not_hold_the_clock_back() -> None:
     tracker = SessionTracker(LearningLimits())
-    tracker.take([Click("a", 1, NOON)])
+    tracker.admit([Click("a", 1, NOON)])
     later = NOON + 48 * HOUR
-    tracker.take(Click("b", 1, later + n) for n in range(48))
+    tracker.admit(Click("b", 1, later + n) for n in range(48))
     assert later <= tracker.clock <= later + 48
 
 
 def test_a_clock_that_was_ahead_and_is_right_again_does_not_end_the_learning() -> None:
     ahead = [Click(f"a{n}", n, NOON + 1000 * HOUR + n) for n in range(2000)]
     right = [Click(f"b{n}", n, NOON + n) for n in range(200)]
-    update_batch, tracker = taken(Click("x", 1, NOON), *ahead, *right)
+    batch, tracker = taken(Click("x", 1, NOON), *ahead, *right)
     assert tracker.refused == {"late": 63}
-    assert update_batch.times[-137:] == [click.time for click in right[63:]]
+    assert batch.times[-137:] == [click.time for click in right[63:]]
     assert tracker.clock == right[-1].time
     # A few that are late among others stay so: those are late, and not the clock wrong.
     mixed = [Click(f"c{n}", 1, NOON if n % 3 == 0 else NOON + 500 * HOUR) for n in range(900)]
@@ -95,18 +93,18 @@ def test_one_event_from_the_future_opens_no_window_that_stays_open() -> None:
 
 
 def test_a_full_session_teaches_no_more() -> None:
-    update_batch, tracker = taken(*(Click("s", n, NOON + n * HOUR // 10) for n in range(12)), session_clicks=10)
-    assert update_batch.items == list(range(10))
+    batch, tracker = taken(*(Click("s", n, NOON + n * HOUR // 10) for n in range(12)), session_clicks=10)
+    assert batch.items == list(range(10))
     assert tracker.refused == {"session_full": 2}
 
 
 def test_a_machine_is_taken_out_and_never_learned_again() -> None:
     slow = [Click("m", n, NOON + 5_000 * n) for n in range(4)]
     fast = [Click("m", 10 + n, NOON + 20_000 + n) for n in range(8)]
-    update_batch, tracker = taken(*slow, *fast, Click("v", 1, NOON + 30_000), burst_clicks=5, burst_ms=10_000)
-    assert update_batch.forgotten == [0]
-    assert update_batch.handles[-1] == 1, "another visitor is not hit"
-    assert tracker.refused["bot"] + len(update_batch.items) == 13
+    batch, tracker = taken(*slow, *fast, Click("v", 1, NOON + 30_000), burst_clicks=5, burst_ms=10_000)
+    assert batch.forgotten == [0]
+    assert batch.handles[-1] == 1, "another visitor is not hit"
+    assert tracker.refused["bot"] + len(batch.items) == 13
 
 
 def test_a_machine_is_known_as_one_where_it_is_resumed() -> None:
@@ -115,8 +113,8 @@ def test_a_machine_is_known_as_one_where_it_is_resumed() -> None:
     after = SessionTracker(LearningLimits(), clock=tracker.clock)
     after.resume([Click("s", 1, NOON)], tracker.ongoing)
     assert after.ongoing == tracker.ongoing
-    assert after.take([Click("m", 1, NOON + 60), Click("s", 2, NOON + 60)]).items == [2]
-    assert after.take([Click("m", 1, NOON + 2 * HOUR)]).items == [1], "another session, since it was idle"
+    assert after.admit([Click("m", 1, NOON + 60), Click("s", 2, NOON + 60)]).items == [2]
+    assert after.admit([Click("m", 1, NOON + 2 * HOUR)]).items == [1], "another session, since it was idle"
     after = SessionTracker(LearningLimits(), clock=tracker.clock)
     after.resume([], tracker.ongoing)
     after.forget("m")
@@ -125,12 +123,12 @@ def test_a_machine_is_known_as_one_where_it_is_resumed() -> None:
 
 def test_a_session_that_is_full_and_goes_on_is_full_where_it_is_resumed() -> None:
     clicks = [Click("s", n, NOON + n * HOUR // 4) for n in range(12)]
-    update_batch, tracker = taken(*clicks, session_clicks=5)
-    assert update_batch.items == [0, 1, 2, 3, 4]
+    batch, tracker = taken(*clicks, session_clicks=5)
+    assert batch.items == [0, 1, 2, 3, 4]
     assert tracker.ongoing == {"s": (clicks[-1].time, False)}
     after = SessionTracker(LearningLimits(session_clicks=5), clock=tracker.clock)
     after.resume(clicks[:5], tracker.ongoing)
-    assert after.take([Click("s", 12, NOON + 3 * HOUR)]).items == []
+    assert after.admit([Click("s", 12, NOON + 3 * HOUR)]).items == []
 
 
 def test_a_session_of_hours_is_resumed_as_one() -> None:
@@ -138,21 +136,21 @@ def test_a_session_of_hours_is_resumed_as_one() -> None:
     _, tracker = taken(*clicks)
     after = SessionTracker(LearningLimits(), clock=tracker.clock)
     assert after.resume(clicks, tracker.ongoing).handles == [0] * 12
-    assert after.take([Click("s", 12, NOON + 3 * HOUR)]).handles == [0]
+    assert after.admit([Click("s", 12, NOON + 3 * HOUR)]).handles == [0]
 
 
 def test_as_many_clicks_as_the_burst_allows_are_no_machine() -> None:
-    update_batch, _ = taken(*(Click("s", n, NOON) for n in range(30)))
-    assert len(update_batch.items) == 30
-    assert not update_batch.forgotten
+    batch, _ = taken(*(Click("s", n, NOON) for n in range(30)))
+    assert len(batch.items) == 30
+    assert not batch.forgotten
 
 
 def test_a_flood_of_new_sessions_lifts_an_item_no_further_than_its_share() -> None:
     honest = [Click(f"h{n}", n % 50, NOON + n) for n in range(100)]
     flood = [Click(f"f{n}", "spam", NOON + 100 + n) for n in range(1000)]
-    update_batch, tracker = taken(*honest, *flood, item_floor=20, item_share=0.2)
-    assert len([item for item in update_batch.items if item != "spam"]) == 100
-    learned = update_batch.items.count("spam")
+    batch, tracker = taken(*honest, *flood, item_floor=20, item_share=0.2)
+    assert len([item for item in batch.items if item != "spam"]) == 100
+    learned = batch.items.count("spam")
     assert learned == 25, "up to a fifth of all fresh clicks, its own included: 25 of 125"
     assert tracker.refused["flood"] == 1000 - learned
 
@@ -160,21 +158,21 @@ def test_a_flood_of_new_sessions_lifts_an_item_no_further_than_its_share() -> No
 def test_a_flood_that_clicks_other_items_too_is_held_to_the_floor() -> None:
     for fillers in (["a"], ["a", "b"]):
         clicks = [Click(f"f{n}", item, NOON + n) for n in range(2000) for item in (*fillers, "spam")]
-        update_batch, _ = taken(*clicks)
-        assert update_batch.items.count("spam") == LearningLimits().item_floor
+        batch, _ = taken(*clicks)
+        assert batch.items.count("spam") == LearningLimits().item_floor
 
 
 def test_the_flood_is_forgotten_with_its_window() -> None:
     first = [Click(f"a{n}", "x", NOON) for n in range(60)]
     second = [Click(f"b{n}", "x", NOON + 60_000) for n in range(10)]
-    update_batch, _ = taken(*first, *second)
-    assert update_batch.items.count("x") == 60
+    batch, _ = taken(*first, *second)
+    assert batch.items.count("x") == 60
 
 
 def test_clicks_past_the_fresh_ones_are_no_flood() -> None:
     clicks = [Click(f"s{n}", item, NOON + 10 * n) for n in range(200) for item in ("a", "b", "hit")]
-    update_batch, _ = taken(*clicks, item_floor=1000)
-    assert update_batch.items.count("hit") == 200
+    batch, _ = taken(*clicks, item_floor=1000)
+    assert batch.items.count("hit") == 200
 
 
 @given(
@@ -190,15 +188,13 @@ def test_decisions_do_not_depend_on_how_events_are_cut_into_batches(events: list
     clicks = [Click(session, item, NOON + time, id=identity) for session, item, time, identity in events]
     limits = LearningLimits(session_clicks=4, burst_clicks=3, item_floor=2, item_share=0.3, late=HOUR)
     whole, parts = SessionTracker(limits), SessionTracker(limits)
-    update_batch = whole.take(clicks)
-    first, second = parts.take(clicks[:cut]), parts.take(clicks[cut:])
-    assert first.handles + second.handles == update_batch.handles
-    assert first.items + second.items == update_batch.items
-    assert first.forgotten + second.forgotten == update_batch.forgotten
+    batch = whole.admit(clicks)
+    first, second = parts.admit(clicks[:cut]), parts.admit(clicks[cut:])
+    assert first.handles + second.handles == batch.handles
+    assert first.items + second.items == batch.items
+    assert first.forgotten + second.forgotten == batch.forgotten
     assert whole.refused == parts.refused
-    assert sum(whole.refused.values()) + len(update_batch.items) == len(clicks), (
-        "an event was neither learned nor counted"
-    )
+    assert sum(whole.refused.values()) + len(batch.items) == len(clicks), "an event was neither learned nor counted"
 
 
 @pytest.mark.parametrize("wrong", [{"session_gap": 0}, {"item_share": 0.0}, {"item_share": 1.5}, {"new_items": -1}])

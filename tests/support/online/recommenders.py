@@ -11,7 +11,7 @@ from mtaw_fast.bundle import Model
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.kernels.native.memory_query import feature_names
 from mtaw_fast.memory import MemoryTables, RankerNet
-from mtaw_fast.online.log.event_log import Stamped
+from mtaw_fast.online.log.event_log import LogEntry
 from mtaw_fast.online.log.events import Click, Event
 from tests.support.random_bundle import bundle_parts, memory_parts
 
@@ -74,5 +74,5 @@ def stream(seed: int, sessions: int = 80, new_items: int = 5) -> list[Event]:
     return sorted(clicks, key=lambda click: click.time)
 
 
-def stamped(events: list[Event]) -> list[Stamped]:
-    return [Stamped(event, f"{place:010d}-000000000000") for place, event in enumerate(events)]
+def entries(events: list[Event]) -> list[LogEntry]:
+    return [LogEntry(event, f"{place:010d}-000000000000") for place, event in enumerate(events)]
