@@ -1,8 +1,5 @@
-"""`python -m bench`."""
-
-import sys
+"""Entry point of `python -m bench`."""
 
 from bench.suite.command import main
 
-if __name__ == "__main__":
-    sys.exit(main())
+raise SystemExit(main())

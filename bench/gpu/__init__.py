@@ -1,1 +1,1 @@
-"""The GPU's kernels and training step on the GPU that is there; or, dry, at toy size through Triton's interpreter."""
+"""Kernels and training step on a GPU; or, dry, at toy size through Triton's interpreter."""

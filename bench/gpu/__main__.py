@@ -1,8 +1,5 @@
-"""`python -m bench.gpu`."""
-
-import sys
+"""Entry point of `python -m bench.gpu`."""
 
 from bench.gpu.command import main
 
-if __name__ == "__main__":
-    sys.exit(main())
+raise SystemExit(main())

@@ -1,4 +1,4 @@
-"""Where a training step's time goes: each of its parts alone, on the host and on the device."""
+"""The time of each part of a training step, on the host and on the device."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from bench.gpu.step_cases import drawn_sessions, steppers
 from mtaw_fast.kernels.adam import AdamGroup, AdamSettings, adam_step
 from mtaw_fast.kernels.aw_loss import aw_loss
 from mtaw_fast.kernels.scatter import add_rows
-from mtaw_fast.training.encoder.batch import Batch
+from mtaw_fast.training.steps.batch import Batch
 from mtaw_fast.training.steps.static_batch import Budget, StaticBatch
 
 _CPU = torch.device("cpu")
 
 
 def breakdown(setting: Setting) -> Iterator[dict[str, Any]]:
-    """Host: a batch made, padded, its copy begun. Device: encoder, loss, the clicks' gradient scattered, Adam."""
+    """Time the parts of a step. Host: making, padding, copying a batch. Device: encoder, loss, scatter, Adam."""
     stepper, batch = steppers(setting, dropout=0.0)
     config, model = stepper._config, stepper.model
     sessions = drawn_sessions(setting)

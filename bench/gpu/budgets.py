@@ -1,9 +1,9 @@
-"""What each case of the GPU bench may take."""
+"""The time budget of each case of the GPU bench."""
 
 from __future__ import annotations
 
-# Seconds that a case may take before what is left of it is skipped, as in cases.BY_NAME, the news first. A measurement
-# that has begun ends, at 4 s at most behind its warm-ups; compiling is not cut off.
+# Seconds of a case before the rest of it is skipped, in the order of cases.BY_NAME, the most informative first. A
+# measurement that has started ends, at most 4 s after its warm-ups; compiling is not interrupted.
 BUDGETS = {
     "kernels": 150, "limits": 10, "loss": 20, "rooflines": 20, "encoder": 20, "adam": 10, "step": 20, "breakdown": 30,
     "epoch": 60, "peers": 90, "tiles": 60, "faiss": 40, "serving": 60,

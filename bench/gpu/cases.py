@@ -8,20 +8,20 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from bench.gpu import breakdown, epoch_case, limits, loss_cases, peers, rooflines, serving_cases, step_cases
+from bench.gpu import breakdown, epoch_case, loss_cases, peers, rooflines, serving_cases, step_cases
 from bench.gpu.budgets import BUDGETS
 from bench.gpu.setting import Setting, WrongResultError
 
 _ROOT = Path(__file__).resolve().parents[2]
-_TESTS = ("tests/kernels/on_triton", "tests/kernels/test_scatter.py", "tests/training/test_graph_step.py")
+_TESTS = ("tests/kernels/on_triton", "tests/kernels/test_scatter.py", "tests/training/steps/test_cuda_graph_step.py")
 
 
 def kernels(setting: Setting) -> Iterator[dict[str, Any]]:
-    """The tests of the kernels and of the captured step, on the device."""
+    """Run the tests of the kernels and of the captured step on the device."""
     if setting.dry:
         missing = [path for path in _TESTS if not (_ROOT / path).exists()]
         if missing:
-            raise WrongResultError(f"there is no {', '.join(missing)}")
+            raise WrongResultError(f"the tests {', '.join(missing)} do not exist")
         yield {"tests": " ".join(_TESTS), "skipped": "the test suite runs them in the interpreter"}
         return
     command = [sys.executable, "-m", "pytest", "-q", "-m", "not slow", *_TESTS]
@@ -29,7 +29,7 @@ def kernels(setting: Setting) -> Iterator[dict[str, Any]]:
     try:
         run = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, timeout=limit)
     except subprocess.TimeoutExpired:
-        yield {"tests": " ".join(_TESTS), "skipped": f"not through within {limit} s; see --patient"}
+        yield {"tests": " ".join(_TESTS), "skipped": f"not finished within {limit} s; see --patient"}
         return
     last = (run.stdout.strip().splitlines() or ["no output"])[-1]
     if run.returncode != 0:
@@ -39,7 +39,7 @@ def kernels(setting: Setting) -> Iterator[dict[str, Any]]:
 
 BY_NAME: dict[str, Callable[[Setting], Iterator[dict[str, Any]]]] = {
     "kernels": kernels,
-    "limits": limits.limits,
+    "limits": rooflines.limits,
     "loss": loss_cases.loss,
     "rooflines": rooflines.rooflines,
     "encoder": step_cases.encoder,

@@ -3,7 +3,7 @@
 python -m bench.gpu [--only CASE,..] [--json FILE] [--patient]
 python -m bench.gpu --dry    every case at toy size through Triton's interpreter, without a GPU and without a figure
 
-Each case has a budget of seconds, by design and not measured; what is not begun when it is spent is skipped, in words.
+Each case has a budget of seconds. When it is spent, measurements that have not started are skipped, with a record.
 """
 
 from __future__ import annotations
@@ -19,15 +19,16 @@ from pathlib import Path
 from typing import Any
 
 from bench.gpu.budgets import BUDGETS
-from bench.harness.report import Report, exit_code_of, parse
-from mtaw_fast.errors import MtawError, UnsupportedError, UsageError, require
+from bench.harness.report import Report, command, parse
+from mtaw_fast.errors import UnsupportedError, UsageError, require
 from mtaw_fast.storage.files import write_json
 
 CASES = tuple(BUDGETS)
 
 
+@command
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the bench; returns the exit status (1 where an answer was wrong, 2 where there is nothing to run on)."""
+    """Run the bench; return the exit status (1 if an answer was wrong, 2 without a GPU)."""
     parser = argparse.ArgumentParser(
         prog="python -m bench.gpu",
         description=(__doc__ or "").splitlines()[0],
@@ -38,21 +39,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--dry", action="store_true", help="toy sizes through Triton's interpreter on the CPU: checks, and no figure"
     )
     parser.add_argument("--patient", action="store_true", help="let every case finish, however long it takes")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there, anew after each case")
-    try:
-        options = parse(parser, argv)
-        chosen = _chosen(options.only)
-        if options.dry:
-            _interpret()
-        require("triton", "gpu")
-        torch = require("torch", "train")
-        if not options.dry and not torch.cuda.is_available():
-            raise UnsupportedError(
-                "bench.gpu: PyTorch sees no GPU here; run it where there is one, or with --dry (toy sizes, no figures)"
-            )
-        return _run(chosen, options.dry, options.patient, options.json)
-    except MtawError as error:
-        return exit_code_of(error)
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there, after each case")
+    options = parse(parser, argv)
+    chosen = _chosen(options.only)
+    if options.dry:
+        _interpret()
+    require("triton", "gpu")
+    torch = require("torch", "train")
+    if not options.dry and not torch.cuda.is_available():
+        raise UnsupportedError(
+            "bench.gpu: PyTorch sees no GPU here; run it on a machine with one, or with --dry (toy sizes, no figures)"
+        )
+    return _run(chosen, options.dry, options.patient, options.json)
 
 
 def _chosen(only: str | None) -> list[str]:
@@ -64,7 +62,7 @@ def _chosen(only: str | None) -> list[str]:
 
 
 def _interpret() -> None:
-    """Let Triton interpret; settled by the environment when Triton is imported."""
+    """Make Triton interpret; it reads the environment when it is imported."""
     if "triton" in sys.modules and os.environ.get("TRITON_INTERPRET") != "1":
         raise UsageError("--dry needs a process that has not imported Triton yet: run python -m bench.gpu --dry")
     os.environ["TRITON_INTERPRET"] = "1"
@@ -83,7 +81,7 @@ def _run(chosen: list[str], dry: bool, patient: bool, json: Path | None) -> int:
                 report.notes.append(f"{name}: " + ", ".join(f"{key} {value}" for key, value in record.items()))
         except WrongResultError as error:
             report.refuse(f"{name}: {error}; no speed is reported")
-        except Exception as error:  # the other cases are still to be had
+        except Exception as error:  # the other cases can still run
             traceback.print_exc()
             report.refuse(f"{name}: it ended with {type(error).__name__} ({(str(error).splitlines() or [''])[0]})")
         if json is not None:
@@ -92,7 +90,7 @@ def _run(chosen: list[str], dry: bool, patient: bool, json: Path | None) -> int:
 
 
 def within(seconds: float, records: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """A case's records until its seconds are spent, then one that says so, where more would have come."""
+    """Yield a case's records until its seconds are spent, then a record that says so if more would follow."""
     end = time.monotonic() + seconds
     for record in records:
         yield record

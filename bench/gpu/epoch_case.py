@@ -17,9 +17,8 @@ from mtaw_fast.config import Config
 from mtaw_fast.data.readers import npz
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.model.mtaw import MTAW
-from mtaw_fast.training.encoder.batch import Batch, sample_counts
-from mtaw_fast.training.encoder.batching import epoch_batches
 from mtaw_fast.training.encoder.prefetch import made_ahead
+from mtaw_fast.training.steps.batch import Batch, epoch_batches, sample_counts
 from mtaw_fast.training.steps.choice import make_stepper
 from mtaw_fast.training.steps.full_step import AnyStepper
 from mtaw_fast.training.steps.static_step import StaticStep
@@ -28,7 +27,7 @@ _EPOCHS = 3  # the first compiles and captures
 
 
 def epoch(setting: Setting) -> Iterator[dict[str, Any]]:
-    """Seconds of each epoch: on $MTAW_DATA/tmall where that is, else on as many drawn sessions of such lengths."""
+    """Yield the seconds of each epoch, on $MTAW_DATA/tmall if it exists, else on similar drawn sessions."""
     name, sessions, n_items = _sessions(setting)
     config = Config.of(embedding_dim=setting.d, epochs=_EPOCHS, train_step="auto", batch_prefixes=setting.rows)
     torch.manual_seed(0)
@@ -52,7 +51,7 @@ def epoch(setting: Setting) -> Iterator[dict[str, Any]]:
 
 
 def _run(stepper: AnyStepper, sessions: Sessions, batches: list[np.ndarray], number: int) -> float:
-    """The mean loss of one epoch; the work of `Fitting._epoch` without its reports and checkpoints."""
+    """Train one epoch as `Fitting._epoch` does, without reports and checkpoints; return the mean loss."""
 
     def made(numbers: np.ndarray) -> Any:
         return stepper.stage(Batch.of(sessions.select(numbers), 1, stepper.input_device))

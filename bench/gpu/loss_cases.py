@@ -13,7 +13,7 @@ _ours = ours(GAMMA)
 
 
 def loss(setting: Setting) -> Iterator[dict[str, Any]]:
-    """Forward without and with the queries' sums, and a whole step of the loss."""
+    """Time the forward pass without and with the queries' sums, and a whole step of the loss."""
     q, e, targets = inputs(setting)
     errors = errors_of(setting, _ours, SCALE, GAMMA)
     b, n, columns = setting.rows, setting.items, configs.power_of_two(setting.d)
@@ -37,7 +37,7 @@ def loss(setting: Setting) -> Iterator[dict[str, Any]]:
 
 
 def tiles(setting: Setting) -> Iterator[dict[str, Any]]:
-    """Every tile of the table for each pass, the other pass with the chosen one: what `configs.CHOSEN` should be."""
+    """Time every tile of each pass, with the chosen tile in the other pass: the figures behind `configs.CHOSEN`."""
     q, e, targets = inputs(setting)
     first_queries, first_items = chosen = configs.CHOSEN
     pairs = [("queries", (tile, first_items)) for tile in configs.QUERIES_TILES]

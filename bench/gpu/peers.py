@@ -1,8 +1,8 @@
-"""Other people's cross-entropies as the same loss, forward and backward in bf16, in one process with ours.
+"""The same loss by other libraries' cross-entropies, forward and backward in bf16, in one process with ours.
 
-What gives a cross-entropy for every row carries the adaptive weight, as L = (2 - 2 exp(-ce))^gamma ce; what gives only
-the mean is held against plain cross-entropy, and ours has a row for that too. A peer that is not installed, cannot run
-here or is wrong is skipped with the reason; ours is not.
+A cross-entropy of every row gets the adaptive weight, L = (2 - 2 exp(-ce))^gamma ce. A mean alone is compared with
+plain cross-entropy, for which ours has a row too. A peer that is not installed, cannot run here or is wrong is skipped
+with the reason; ours is not.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ _CHUNK = 512  # rows of a full batch that the chunked ones take at once
 class Peer:
     """One way to the loss.
 
-    loss: of queries float32[B, d], items float32[N, d] and targets int64[B], their mean. gamma: of the loss that it is
-    held against. items: the catalog is cut to a multiple of as many. own: never skipped.
+    loss: the mean loss of queries float32[B, d], items float32[N, d] and targets int64[B]. gamma: of the loss that it
+    is compared with. items: the catalog is cut to a multiple of this. own: never skipped.
     """
 
     name: str
@@ -39,7 +39,7 @@ class Peer:
 
 
 def peers(setting: Setting) -> Iterator[dict[str, Any]]:
-    """Every peer that is here, beside ours."""
+    """Yield the figures of ours and of every installed peer."""
     for peer in all_peers(setting):
         facts: dict[str, Any] = {"peer": peer.name, "gamma": peer.gamma}
         count = setting.items // peer.items * peer.items
@@ -56,7 +56,7 @@ def peers(setting: Setting) -> Iterator[dict[str, Any]]:
 
 
 def all_peers(setting: Setting) -> list[Peer]:
-    """All of them for a setting: ours, PyTorch's, and the packages that know how."""
+    """Return all peers for a setting: ours, PyTorch's, and those of other packages."""
     return [
         Peer("ours", ours(GAMMA), own=True),
         Peer("ours, plain cross-entropy", ours(0.0), gamma=0.0, own=True),
@@ -74,7 +74,7 @@ def all_peers(setting: Setting) -> list[Peer]:
 
 
 def ours(gamma: float) -> Loss:
-    """Our loss by Triton, in bf16."""
+    """Return our loss by Triton, in bf16."""
     return lambda q, e, targets: aw_loss(
         q, e, targets, scale=SCALE, gamma=gamma, compute_dtype=torch.bfloat16, backend="triton"
     )
@@ -85,12 +85,12 @@ def _chunked(q: Tensor, e: Tensor, targets: Tensor) -> Tensor:
 
 
 def _units(q: Tensor, e: Tensor) -> tuple[Tensor, Tensor]:
-    """The factors of the logits in bf16: unit queries times the scale, unit items."""
+    """Return the factors of the logits in bf16: unit queries times the scale, unit items."""
     return (SCALE * functional.normalize(q, dim=1)).bfloat16(), functional.normalize(e, dim=1).bfloat16()
 
 
 def _weighted(each: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Loss:
-    """The adaptive loss by a cross-entropy of every row."""
+    """Return the adaptive loss over a cross-entropy of every row."""
 
     def loss(q: Tensor, e: Tensor, targets: Tensor) -> Tensor:
         ce = each(*_units(q, e), targets).float()
@@ -105,7 +105,7 @@ def _dense(q: Tensor, e: Tensor, targets: Tensor) -> Tensor:
 
 @cache
 def _compiled(dry: bool) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
-    """Dry, what is captured runs as it is: making code for a CPU takes half a minute and says nothing of a GPU."""
+    """Compile the dense loss. Dry, the captured code runs as it is: compiling for a CPU takes half a minute."""
     return torch.compile(_dense, dynamic=False, backend="eager" if dry else "inductor")
 
 
@@ -119,14 +119,14 @@ def _chunked_linear_ce(q: Tensor, e: Tensor, targets: Tensor) -> Tensor:
 
 
 def _cut_ce(q: Tensor, e: Tensor, targets: Tensor, filter_eps: str | None) -> Tensor:
-    """cut-cross-entropy 25.1; 'auto' leaves out gradients under bf16's epsilon / 32."""
+    """Call cut-cross-entropy 25.1; 'auto' skips gradients under bf16's epsilon / 32."""
     from cut_cross_entropy import linear_cross_entropy  # type: ignore[import-not-found]
 
     return linear_cross_entropy(q, e, targets, reduction="none", filter_eps=filter_eps)
 
 
 def _liger(q: Tensor, e: Tensor, targets: Tensor) -> Tensor:
-    """liger-kernel 0.8: its fused linear cross-entropy, the inner loss by Triton also where a CuTe one is installed."""
+    """Call liger-kernel 0.8's fused linear cross-entropy, its inner loss by Triton even if a CuTe one is installed."""
     from liger_kernel.ops.fused_linear_cross_entropy import (  # type: ignore[import-not-found]
         LigerFusedLinearCrossEntropyFunction,
     )
@@ -139,7 +139,7 @@ def _liger(q: Tensor, e: Tensor, targets: Tensor) -> Tensor:
 
 
 def _liger_sm90(q: Tensor, e: Tensor, targets: Tensor, dry: bool) -> Tensor:
-    """liger-kernel 0.8 with nvidia-cutlass-dsl: on other GPUs the same call is PyTorch in chunks, which is no peer."""
+    """Call liger-kernel 0.8 with nvidia-cutlass-dsl; on other GPUs the call is chunked PyTorch, which is no peer."""
     from liger_kernel.ops.fused_linear_scaled_cross_entropy import (  # type: ignore[import-not-found]
         LigerFusedLinearScaledCrossEntropyFunction,
     )
@@ -150,7 +150,7 @@ def _liger_sm90(q: Tensor, e: Tensor, targets: Tensor, dry: bool) -> Tensor:
 
 
 def _quack(q: Tensor, e: Tensor, targets: Tensor) -> Tensor:
-    """quack-kernels 0.6: TMA wants rows of a multiple of 16 bytes, so zeros fill d up to a multiple of 8."""
+    """Call quack-kernels 0.6. TMA needs rows of a multiple of 16 bytes, so zeros pad d to a multiple of 8."""
     from quack.linear_cross_entropy import chunked_linear_cross_entropy  # type: ignore[import-not-found]
 
     q, e = (functional.pad(x, (0, -x.shape[1] % 8)) for x in _units(q, e))

@@ -1,9 +1,9 @@
-"""Every Triton kernel of a training step: its time by CUDA's profiler beside what it must move and compute.
+"""Every Triton kernel of a training step: its time by CUDA's profiler and what it must move and compute.
 
 A kernel's roof is the largest of three times: bytes from memory over the device's copy rate, operations over its rate
-of bf16 products, exponentials over its rate of ex2. Bytes are counted once (what a pass reads again comes from L2),
-products with their vectors padded as in registers, those of attention by the sessions' own lengths. A kernel without a
-line in `works` is told with its time alone.
+of bf16 products, exponentials over its rate of ex2. Bytes count once (a second read comes from L2), products with
+their vectors padded as in registers, attention by the sessions' own lengths. A kernel without a line in `works` has a
+time but no roof.
 """
 
 from __future__ import annotations
@@ -15,27 +15,71 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import triton
+import triton.language as tl
 
-from bench.gpu.limits import rates
 from bench.gpu.setting import Setting
 from bench.gpu.step_cases import steppers
 from mtaw_fast.kernels.aw_loss import configs
 from mtaw_fast.kernels.prefix_interest import configs as tile_configs
 
+SIZES = {"side": 8192, "programs": 8192, "block": 4096, "rounds": 512}
+DRY_SIZES = {"side": 64, "programs": 2, "block": 16, "rounds": 8}
+
 _STEPS = 20
 _LAYERS = 4  # matrices d x d of the encoder
 
 
+@triton.jit
+def exp2_chains(out, ROUNDS: tl.constexpr, BLOCK: tl.constexpr):  # noqa: N803 - constants
+    """Run BLOCK chains of ROUNDS exponentials, each of the last one minus one: all stay within (0, 1]."""
+    places = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    values = places.to(tl.float32) * 1e-9
+    for _ in range(ROUNDS):
+        values = tl.exp2(values - 1.0)
+    tl.store(out + places, values)
+
+
+def limits(setting: Setting) -> Iterator[dict[str, Any]]:
+    """Measure tflops of a bf16 product, gb_s of a copy (read and written bytes), gexp_s of ex2 in registers."""
+    found = rates(setting)
+    yield {"part": "the device's limits", "device": _name(setting), **found}
+
+
+def rates(setting: Setting) -> dict[str, float]:
+    """Return the three rates; empty in a dry run."""
+    sizes = DRY_SIZES if setting.dry else SIZES
+    size, programs, block, rounds = sizes["side"], sizes["programs"], sizes["block"], sizes["rounds"]
+    a = setting.normal(size, size).bfloat16()
+    product, copy = setting.time(lambda: a @ a), setting.time(lambda: a.clone())
+    out = torch.empty(programs * block, device=setting.device)
+    chains = setting.time(
+        lambda: exp2_chains[(programs,)](out, ROUNDS=rounds, BLOCK=block, num_warps=4, enable_fp_fusion=True)
+    )
+    assert bool(((out > 0) & (out <= 1)).all())
+    if not product:
+        return {}
+    return {
+        "tflops": round(2 * size**3 / product["p50_us"] * 1e-6, 1),
+        "gb_s": round(4 * size**2 / copy["p50_us"] * 1e-3, 1),
+        "gexp_s": round(programs * block * rounds / chains["p50_us"] * 1e-3, 1),
+    }
+
+
+def _name(setting: Setting) -> str:
+    return "none" if setting.dry else torch.cuda.get_device_name()
+
+
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What a step's launches of one kernel do: bytes moved, floating-point operations in products, exponentials."""
+    """The work of one kernel in a step: bytes moved, floating-point operations in products, exponentials."""
 
     bytes: float
     flops: float = 0.0
     exps: float = 0.0
 
     def roof_us(self, limits: dict[str, float]) -> tuple[float, str]:
-        """The least time in us, and what sets it."""
+        """Return the least time in us, and what sets it."""
         times = {
             "memory": self.bytes / limits["gb_s"] * 1e-3,
             "products": self.flops / limits["tflops"] * 1e-6,
@@ -46,7 +90,7 @@ class Work:
 
 
 def rooflines(setting: Setting) -> Iterator[dict[str, Any]]:
-    """A training step's kernels, each with its time a step, its roof and the share of the roof that it reaches."""
+    """Yield the kernels of a training step with their time a step, their roof and the share of it that they reach."""
     stepper, batch = steppers(setting, dropout=0.05)
     work = works(setting, len(batch.clicks), len(batch.rows))
     if setting.dry:
@@ -59,12 +103,12 @@ def rooflines(setting: Setting) -> Iterator[dict[str, Any]]:
     if not times:
         yield {"kernel": "all", "skipped": "CUDA's profiler gives no kernels here (its counters may need a permission)"}
         return
-    limits = rates(setting)
+    device = rates(setting)
     for name, (us, launches) in sorted(times.items(), key=lambda one: -one[1][0]):
         facts: dict[str, Any] = {"kernel": name, "step_us": round(us, 2), "launches": launches}
         if name in work:
             one = work[name]
-            roof, by = one.roof_us(limits)
+            roof, by = one.roof_us(device)
             facts |= {
                 "roof_us": round(roof, 2), "bound by": by, "share": round(roof / us, 3),
                 "gb_s": round(one.bytes / us * 1e-3, 1), "tflops": round(one.flops / us * 1e-6, 1),
@@ -74,7 +118,7 @@ def rooflines(setting: Setting) -> Iterator[dict[str, Any]]:
 
 
 def works(setting: Setting, clicks: int, rows: int) -> dict[str, Work]:
-    """By kernel, for T clicks and S samples over the setting's catalog; B = S."""
+    """Return the work of each kernel, for T clicks and S samples over the setting's catalog; B = S."""
     n, d, b = setting.items, setting.d, rows
     width, columns = configs.width(d), configs.power_of_two(d)
     knobs = configs.knobs(d, "bf16", "cuda")
@@ -103,7 +147,7 @@ def works(setting: Setting, clicks: int, rows: int) -> dict[str, Work]:
 
 
 def _profiled(step: Callable[[], Any]) -> dict[str, tuple[float, int]]:
-    """(us a step, launches a step) of every kernel that ran on the device, by name."""
+    """Return (us a step, launches a step) of every kernel that ran on the device, by name."""
     torch.cuda.synchronize()
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
         for _ in range(_STEPS):
@@ -119,7 +163,7 @@ def _profiled(step: Callable[[], Any]) -> dict[str, tuple[float, int]]:
 
 
 def _launched(step: Callable[[], Any]) -> Counter[str]:
-    """How often the interpreter runs each kernel in a step."""
+    """Count how often the interpreter runs each kernel in a step."""
     with _counting() as launched:
         step()
     return launched

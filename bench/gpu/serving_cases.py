@@ -23,9 +23,9 @@ _SCORES = 1e-4  # of the largest score: encoders agree to 2e-6 of a unit vector
 
 
 def serving(setting: Setting) -> Iterator[dict[str, Any]]:
-    """Sessions to the best 20 of the catalog, by batch size: on the GPU, half on it, and by the CPU's engine."""
+    """Rank the best 20 of the catalog by batch size: on the GPU, half on it, and on the CPU."""
     n_items, sizes = setting.large, (1, 8) if setting.dry else (1, 32, 1024)
-    # Dry, what stands in goes the same ways: a padded batch in one run, an index that over-fetches and reranks.
+    # Dry, the replacements take the same paths: a padded batch in one run, an index that over-fetches and reranks.
     cuda, gpu = ("onnx", "faiss-flat") if setting.dry else ("onnx-cuda", "faiss-gpu")
     with tempfile.TemporaryDirectory(prefix="mtaw-bench-gpu-") as folder:
         work = generated(n_items, Path(folder) / "bundle")
@@ -54,7 +54,7 @@ def serving(setting: Setting) -> Iterator[dict[str, Any]]:
 
 
 def faiss_flat(setting: Setting) -> Iterator[dict[str, Any]]:
-    """The best 20 by `index="faiss-gpu"`, by FAISS's GpuIndexFlatIP within it, and by the CPU's exact scan."""
+    """Find the best 20 by `index="faiss-gpu"`, by the GpuIndexFlatIP within it, and by the CPU's exact index."""
     sizes = (1, 8) if setting.dry else (1, 32, 1024)
     for n_items in (setting.items, setting.large):
         drawn = normalized(setting.normal(n_items + max(sizes), setting.d).cpu().numpy())  # one draw: see `inputs`
@@ -72,7 +72,7 @@ def faiss_flat(setting: Setting) -> Iterator[dict[str, Any]]:
             ways: dict[str, Callable[[], Any]] = {
                 index.name: lambda asked=asked, index=index: index.search(asked, _K),
                 "FAISS alone": lambda asked=asked, index=index: index._index.search(asked, _K),  # type: ignore[attr-defined]
-                "scan (CPU)": lambda asked=asked, scan=scan: scan.search(asked, _K),
+                "native (CPU)": lambda asked=asked, scan=scan: scan.search(asked, _K),
             }
             for way, work in ways.items():
                 yield {**facts, "index": way, "batch": size, "error": "the same bits", **setting.host_time(work)}

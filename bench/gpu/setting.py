@@ -1,4 +1,4 @@
-"""What every case of the GPU bench works with: device and sizes, inputs, clocks, and the gate before them."""
+"""The setting of every case of the GPU bench: device, sizes, inputs, clocks and the check before them."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ _FLUSH_BYTES = 256 << 20  # more than any L2: each call finds its inputs in memo
 
 
 class WrongResultError(Exception):
-    """A result that is not what the reference says."""
+    """A result differs from the reference."""
 
 
 @dataclass(frozen=True, slots=True)
 class Setting:
     """dry: toy sizes, interpreted, no clock. rows, items, d: B, N and d of the loss. lengths: of a batch's sessions.
 
-    large: items of the catalog that is served. sessions: of an epoch that is drawn. hurried: whether cases are cut off
-    where their budgets are spent.
+    large: items of the served catalog. sessions: of a drawn epoch. hurried: whether cases end when their budgets are
+    spent.
     """
 
     dry: bool
@@ -45,7 +45,7 @@ class Setting:
 
     @classmethod
     def of(cls, dry: bool, hurried: bool = False) -> Setting:
-        """Tmall's catalog and a full batch; dry, what the interpreter does in seconds."""
+        """Return Tmall's catalog and a full batch; dry, sizes that the interpreter handles in seconds."""
         if dry:
             return cls(True, torch.device("cpu"), rows=24, items=130, d=20, lengths=(5, 2), large=300, sessions=10)
         return cls(
@@ -54,15 +54,15 @@ class Setting:
         )  # fmt: skip
 
     def generator(self) -> torch.Generator:
-        """The same draws in every case."""
+        """Return a generator that makes the same draws in every case."""
         return torch.Generator().manual_seed(0)
 
     def normal(self, *shape: int) -> Tensor:
-        """float32 draws from N(0, 1) on the device, the same for the same shape."""
+        """Draw float32 values from N(0, 1) on the device; the same shape gives the same values."""
         return torch.randn(*shape, generator=self.generator()).to(self.device)
 
     def time(self, work: Callable[[], Any]) -> dict[str, float]:
-        """p50_us, p95_us and calls of `work` by CUDA events, L2 cold; dry: it runs once, without figures."""
+        """Return p50_us, p95_us, calls of `work` by CUDA events, with a cold L2; dry: run it once without figures."""
         if self.dry:
             work()
             return {}
@@ -81,7 +81,7 @@ class Setting:
         return _summary(taken)
 
     def host_time(self, work: Callable[[], Any]) -> dict[str, float]:
-        """The same of what ends on the host, by its clock, caches warm."""
+        """Return the same for work that ends on the host, by its clock, with warm caches."""
         if self.dry:
             work()
             return {}
@@ -96,7 +96,7 @@ class Setting:
 
 
 def gate(what: str, got: Tensor, truth: Tensor, tolerance: float) -> float:
-    """Largest error over the truth's largest entry; WrongResultError where it is above `tolerance`, or not a number."""
+    """Return the largest error over the truth's largest entry; WrongResultError if it exceeds `tolerance` or is NaN."""
     error = (got.double() - truth.double()).abs().max() / truth.double().abs().max().clamp_min(1e-30)
     if not error <= tolerance:
         raise WrongResultError(f"{what} is off by {error.item():.2g}, more than {tolerance:g}")
@@ -104,25 +104,25 @@ def gate(what: str, got: Tensor, truth: Tensor, tolerance: float) -> float:
 
 
 def inputs(setting: Setting, items: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
-    """Queries, items (all of the setting's, or as many) and targets of a full batch; both sides are leaves."""
+    """Return queries, items (all of the setting's, or `items`) and targets of a full batch; both sides are leaves."""
     count = setting.items if items is None else items
     targets = torch.randint(0, count, (setting.rows,), generator=setting.generator()).to(setting.device)
-    drawn = setting.normal(setting.items + setting.rows, setting.d)  # one draw: equal seeds would begin alike
+    drawn = setting.normal(setting.items + setting.rows, setting.d)  # one draw: equal seeds give equal values
     e = drawn[:count].clone()
     q = e[targets] + drawn[setting.items :]
     return q.requires_grad_(), e.requires_grad_(), targets
 
 
 def step_of(loss: Loss, q: Tensor, e: Tensor, targets: Tensor) -> tuple[Tensor, ...]:
-    """A loss and its gradients by queries and items."""
+    """Return a loss and its gradients by queries and items."""
     value = loss(q, e, targets)
     return value, *torch.autograd.grad(value, (q, e))
 
 
 def errors_of(setting: Setting, loss: Loss, scale: float, gamma: float, multiple: int = 1) -> list[float]:
-    """Errors of a loss and its gradients against float64 on the first rows and items, these cut to a multiple.
+    """Return errors of a loss and its gradients against float64 on the first rows and items, cut to a multiple.
 
-    Raises WrongResultError where one is above TOLERANCE.
+    Raises WrongResultError if one is above TOLERANCE.
     """
     q, e, _ = inputs(setting)
     rows, items = min(setting.rows, 64), min(setting.items, 2000) // multiple * multiple

@@ -1,4 +1,4 @@
-"""What else a training step does on the GPU: encoder, Adam, and the step as a whole, eager and as a CUDA graph."""
+"""The other parts of a training step on the GPU: encoder, Adam, and the whole step, eager and as a CUDA graph."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mtaw_fast.data.sessions import Sessions, offsets_of
 from mtaw_fast.kernels.adam import AdamGroup, AdamSettings, adam_step
 from mtaw_fast.kernels.prefix_interest import PrefixInterestWeights, Tiles, prefix_interest
 from mtaw_fast.model.mtaw import MTAW
-from mtaw_fast.training.encoder.batch import Batch
+from mtaw_fast.training.steps.batch import Batch
 from mtaw_fast.training.steps.cuda_graph_step import GraphStep
 from mtaw_fast.training.steps.static_step import StaticStep
 
@@ -24,7 +24,7 @@ _CPU = torch.device("cpu")
 
 
 def encoder(setting: Setting) -> Iterator[dict[str, Any]]:
-    """prefix_interest forward, and forward and backward, in bf16 and float32."""
+    """Time prefix_interest, forward alone and with the backward pass, in bf16 and float32."""
     lengths, d = np.array(setting.lengths), setting.d
     offsets = offsets_of(lengths)
     tiles, on_device = Tiles.of(offsets, setting.device), torch.from_numpy(offsets).to(setting.device)
@@ -52,7 +52,7 @@ def encoder(setting: Setting) -> Iterator[dict[str, Any]]:
 
 
 def adam(setting: Setting) -> Iterator[dict[str, Any]]:
-    """One AdamW step over the item vectors, with the memory traffic it has."""
+    """Time one AdamW step over the item vectors, with its memory traffic."""
     size = setting.items * setting.d
     results = []
     for backend in ("reference", "triton"):
@@ -70,7 +70,7 @@ def adam(setting: Setting) -> Iterator[dict[str, Any]]:
 
 
 def step(setting: Setting) -> Iterator[dict[str, Any]]:
-    """A whole step from a batch in host memory: operation by operation and, on a GPU, as a CUDA graph."""
+    """Time a whole step from a batch in host memory: operation by operation and, on a GPU, as a CUDA graph."""
     eager, batch = steppers(setting, dropout=0.0)
     taken = {"operation by operation": eager}
     config = eager._config
@@ -89,7 +89,7 @@ def step(setting: Setting) -> Iterator[dict[str, Any]]:
 
 
 def steppers(setting: Setting, dropout: float) -> tuple[StaticStep, Batch]:
-    """A stepper that works operation by operation, and a batch in host memory for it."""
+    """Return a stepper that works operation by operation, and a batch in host memory for it."""
     config = Config.of(
         embedding_dim=setting.d,
         dropout=dropout,
@@ -102,7 +102,7 @@ def steppers(setting: Setting, dropout: float) -> tuple[StaticStep, Batch]:
 
 
 def drawn_sessions(setting: Setting) -> Sessions:
-    """Sessions of the setting's lengths and a target each."""
+    """Draw sessions of the setting's lengths, with a target each."""
     rng = np.random.default_rng(0)
     return Sessions.from_lists([rng.integers(0, setting.items, length + 1) for length in setting.lengths])
 

@@ -1,4 +1,4 @@
-"""Whether answers are right: rankings, vectors and gradients against float64."""
+"""Check answers against float64: rankings, vectors and gradients."""
 
 from __future__ import annotations
 
@@ -6,15 +6,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-TIE = 1e-5  # items whose true scores are this close may stand in either order
+TIE = 1e-5  # items whose true scores are this close may have either order
 
 
 def ranking_error(ids: np.ndarray, scores: np.ndarray, truth: np.ndarray, tie: float = TIE) -> str | None:
-    """None, or why the rankings are not the top k of `truth` up to ties.
+    """Return why the rankings are not the top k of `truth` up to ties, or None.
 
     ids: int[B, k], scores: float[B, k], best first. truth: float64[B, N], the true scores of the whole catalog.
-    The item at each place must have the true score that belongs there, within `tie`, and be given that score
-    within `tie`.
+    The item at each place must have the true score of that place within `tie`, and its given score must match it.
     """
     rows, k = ids.shape
     if rows != len(truth):
@@ -40,7 +39,7 @@ def ranking_error(ids: np.ndarray, scores: np.ndarray, truth: np.ndarray, tie: f
 
 
 def vectors_error(vectors: np.ndarray, truth: np.ndarray, tolerance: float) -> str | None:
-    """None, or why `vectors` [B, d] are not `truth` [B, d] within `tolerance` in every coordinate."""
+    """Return why `vectors` [B, d] differ from `truth` [B, d] by more than `tolerance` in a coordinate, or None."""
     if vectors.shape != truth.shape:
         return f"vectors of shape {list(vectors.shape)}, not {list(truth.shape)}"
     off = float(np.abs(vectors - truth).max())
@@ -54,7 +53,7 @@ def step_error(
     true_gradients: Sequence[np.ndarray],
     tolerance: float,
 ) -> str | None:
-    """None, or why a training step is wrong: its loss and each gradient's norm of error, relative to the true ones."""
+    """Return why a step is wrong, or None, by the relative errors of its loss and of each gradient's norm."""
     if not abs(loss - true_loss) <= tolerance * abs(true_loss):
         return f"the loss is {loss:.6g}, not {true_loss:.6g} within {tolerance:g}"
     for number, (gradient, truth) in enumerate(zip(gradients, true_gradients, strict=True)):

@@ -1,8 +1,7 @@
-"""The one way in which every bench times things: check first, then interleave, then medians with intervals.
+"""How every bench times: check first, then interleave, then medians with intervals.
 
-One process, round robin: in every round each contender has a turn, in a random order, on the same inputs. What
-disturbs a shared machine for a while so disturbs all of them, and the ratio of medians (resampled by whole
-rounds) keeps its meaning where a lone figure would not.
+In every round each contender has a turn in the same process, in random order, on the same inputs. A disturbance of a
+shared machine then affects all of them, and the ratio of medians (resampled by whole rounds) stays meaningful.
 """
 
 from __future__ import annotations
@@ -25,12 +24,12 @@ _UNITS = {"us": 1e6, "ms": 1e3, "s": 1.0}
 
 
 class WrongAnswerError(MtawError):
-    """A contender's output is wrong or differs from what it is compared with: its speed is not reported."""
+    """A contender's output is wrong: its speed is not reported."""
 
 
 @dataclass(frozen=True, slots=True)
 class Contender:
-    """Something to time. `run(i)` does the work once on input number i; contenders get the same numbers."""
+    """Work to time. `run(i)` does it once on input number i; contenders get the same numbers."""
 
     name: str
     run: Callable[[int], Any]
@@ -40,9 +39,9 @@ class Contender:
 class Plan:
     """How much to time.
 
-    rounds: turns of every contender. burst: timed calls a turn. settle: untimed calls before them, so that a
-    turn finds the caches as the contender itself leaves them and not as its neighbor did. warmup: untimed
-    calls of each before everything. seconds: the rounds stop early past this, but not before `min_rounds`.
+    rounds: turns of every contender. burst: timed calls a turn. settle: untimed calls before them, so that caches are
+    as the contender itself leaves them. warmup: untimed calls of each at the start. seconds: rounds stop after this,
+    but not before `min_rounds`.
     """
 
     rounds: int = 60
@@ -76,11 +75,11 @@ class Timing:
         return float(np.median(self.seconds))
 
     def percentile(self, percent: float) -> float:
-        """The smallest timed call that at least `percent` of the calls do not exceed, in seconds."""
+        """Return the smallest timed call that at least `percent` of the calls do not exceed, in seconds."""
         return float(np.percentile(self.seconds, percent, method="inverted_cdf"))
 
     def median_interval(self, level: float = 0.95) -> tuple[float, float]:
-        """Bootstrap interval of the median, resampling whole rounds, in seconds."""
+        """Return the bootstrap interval of the median over resampled rounds, in seconds."""
         return _interval(_resampled_medians(self.seconds), level)
 
 
@@ -95,7 +94,7 @@ class Ratio:
 
 @dataclass(frozen=True, slots=True)
 class Floor:
-    """A physical limit, measured in this process: seconds, and in words what they are the time of."""
+    """A physical limit, measured in this process: seconds, and what they measure."""
 
     seconds: float
     what: str
@@ -106,7 +105,7 @@ class Case:
     """One comparison: ours against any number of baselines.
 
     metric: its ending names the unit: `latency_us`, `latency_ms`, `epoch_s`.
-    check(contender): None, or in one line why the contender's answer is wrong. Run before any timing, on ours
+    check(contender): why the contender's answer is wrong, in one line, or None. It runs before any timing, on ours
     first and then on each baseline.
     """
 
@@ -130,7 +129,7 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """A measured case: timings of ours and of the baselines that passed, and why the others were refused."""
+    """A measured case: timings of ours and of the correct baselines, and why the others were refused."""
 
     case: Case
     ours: Timing
@@ -141,8 +140,7 @@ class Comparison:
 def compare(case: Case) -> Comparison:
     """Check, then time a case.
 
-    Raises WrongAnswerError where ours is wrong, or where no baseline is left to compare it with. A wrong baseline
-    alone is left out and named in `refused`.
+    A wrong baseline is left out and named in `refused`. Raises WrongAnswerError if ours is wrong, or all baselines are.
     """
     wrong = case.check(case.ours)
     if wrong:
@@ -158,7 +156,7 @@ def compare(case: Case) -> Comparison:
 
 
 def time_interleaved(contenders: Sequence[Contender], plan: Plan) -> list[Timing]:
-    """Time contenders by turns in this process; one Timing each, in the order given, all of the same rounds."""
+    """Time contenders in turns in this process; return one Timing each, in the given order, of the same rounds."""
     names = [contender.name for contender in contenders]
     if len(set(names)) != len(names):
         raise UsageError(f"bench contenders need distinct names, not {', '.join(names)}")
@@ -196,7 +194,7 @@ def _turn(run: Callable[[int], Any], plan: Plan, index: int) -> list[float]:
 
 @contextmanager
 def _quiet_collector() -> Iterator[None]:
-    """Collection stays on, as in a service, but does not walk the objects that the bench itself had made before."""
+    """Keep garbage collection on, as in a service, but exclude the objects that the bench made before."""
     gc.collect()
     gc.freeze()
     try:
@@ -206,7 +204,7 @@ def _quiet_collector() -> Iterator[None]:
 
 
 def ratio(ours: Timing, baseline: Timing, level: float = 0.95) -> Ratio:
-    """Median of the baseline over median of ours; the interval resamples rounds, the same ones for both."""
+    """Return the baseline's median over ours; the interval resamples rounds, the same ones for both."""
     if ours.seconds.shape != baseline.seconds.shape:
         raise UsageError(
             f"bench timings {ours.name} and {baseline.name} are not of the same rounds: time them together"
@@ -217,7 +215,7 @@ def ratio(ours: Timing, baseline: Timing, level: float = 0.95) -> Ratio:
 
 
 def _resampled_medians(seconds: np.ndarray) -> np.ndarray:
-    """float64[resamples] medians over rounds drawn with replacement; equal shapes draw equal rounds."""
+    """Return float64[resamples] medians over rounds drawn with replacement; equal shapes draw equal rounds."""
     n_rounds = len(seconds)
     drawn = np.random.default_rng(0).integers(0, n_rounds, (_RESAMPLES, n_rounds))
     return np.array([np.median(seconds[rows]) for rows in drawn])
@@ -230,9 +228,9 @@ def _interval(values: np.ndarray, level: float) -> tuple[float, float]:
 
 @contextmanager
 def limit_threads(threads: int) -> Iterator[None]:
-    """Hold BLAS, OpenMP, PyTorch and FAISS to `threads`, those loaded later (by OMP_NUM_THREADS) included.
+    """Limit BLAS, OpenMP, PyTorch and FAISS to `threads`, also those loaded later (by OMP_NUM_THREADS).
 
-    The former settings of what is loaded now come back at the end.
+    Restores the settings of the loaded libraries at the end.
     """
     if threads < 1:
         raise UsageError(f"a bench needs at least one thread, not {threads}")

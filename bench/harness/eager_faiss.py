@@ -1,4 +1,4 @@
-"""The baseline `eager-faiss`: what a careful researcher would write with PyTorch and FAISS."""
+"""The baseline `eager-faiss`: careful code in PyTorch and FAISS."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch.nn import functional
 from mtaw_fast.config import Config
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.model.mtaw import MTAW
-from mtaw_fast.training.encoder.batch import Batch
+from mtaw_fast.training.steps.batch import Batch
 
 NAME = "eager-faiss"
 
@@ -35,14 +35,14 @@ class EagerFaiss:
         self._internal = {external: internal for internal, external in enumerate(external_ids)}
 
     def encode(self, sessions: Sessions) -> np.ndarray:
-        """Unit queries of B sessions: float32[B, d]."""
+        """Return unit queries of B sessions: float32[B, d]."""
         return encode(self._model, sessions).numpy()
 
     def search(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-        """The k best of the catalog for unit queries float32[B, d]: ids int64[B, k], logits float32[B, k].
+        """Return the k best of the catalog for unit queries float32[B, d]: ids int64[B, k], logits float32[B, k].
 
-        FAISS leaves its plain loop for matrix products at 20 queries and only if the work is large enough; for a
-        batch it is told to take them always, which is several times faster.
+        FAISS uses matrix products from 20 queries on, if the work is large enough. For a batch this code always
+        requests them, which is several times faster.
         """
         default = faiss.cvar.distance_compute_blas_threshold
         if len(queries) > 1:
@@ -52,7 +52,7 @@ class EagerFaiss:
         return ids, cosines * self._config.model.scale
 
     def recommend(self, sessions: Sequence[Sequence[Any]], k: int) -> list[tuple[list[Any], np.ndarray]]:
-        """(external ids, logits) of the k best for each session of known external ids."""
+        """Return (external ids, logits) of the k best for each session of known external ids."""
         packed = Sessions.from_lists([[self._internal[item] for item in session] for session in sessions])
         ids, logits = self.search(self.encode(packed), k)
         return list(zip(self._external[ids].tolist(), logits, strict=True))
@@ -71,7 +71,7 @@ class EagerStep:
         )
 
     def step(self, batch: Batch) -> float:
-        """One step on a batch; returns the mean loss before it."""
+        """Train one step on a batch; return the mean loss before it."""
         loss = self._loss(batch)
         value = loss.item()
         self._optimizer.zero_grad(set_to_none=True)
@@ -90,7 +90,7 @@ class EagerStep:
 
 
 def load_model(config: Config, weights: Mapping[str, np.ndarray]) -> MTAW:
-    """An MTAW of its own with a copy of these weights."""
+    """Return a new MTAW with a copy of these weights."""
     model = MTAW(config, len(weights["item_embedding"]))
     model.load_state_dict({name: torch.tensor(value) for name, value in weights.items()})
     return model
@@ -98,7 +98,7 @@ def load_model(config: Config, weights: Mapping[str, np.ndarray]) -> MTAW:
 
 @torch.inference_mode()
 def encode(model: MTAW, sessions: Sessions) -> Tensor:
-    """Unit query after the last click of each of B sessions: [B, d], in the model's dtype."""
+    """Return the unit query after the last click of each of B sessions: [B, d], in the model's dtype."""
     offsets = torch.from_numpy(sessions.offsets)
     queries = model(torch.from_numpy(sessions.items.astype(np.int64)), offsets)
     return functional.normalize(queries[offsets[1:] - 1], dim=1)

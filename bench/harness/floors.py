@@ -1,8 +1,8 @@
-"""Physical limits, measured: how fast this core reads bytes, multiplies matrices and takes exponentials.
+"""Measured physical limits: how fast this core reads bytes, multiplies matrices and computes exponentials.
 
-A limit is what was reached at best, so a floor is the fastest of its samples, of its ways and of what this process
-measured of the same before, where a contender is judged by its median: other work on the machine (a neighbor on the
-same physical core can halve the rate of products for minutes) shall not make the limit look easier than it is.
+A floor is the fastest of its samples, of its ways and of earlier measurements in this process, while a contender is
+judged by its median. Other work (a neighbor on the same physical core can halve the rate of products for minutes) then
+does not make the limit look easier than it is.
 """
 
 from __future__ import annotations
@@ -22,12 +22,11 @@ _BEST: dict[Hashable, float] = {}  # seconds of the fastest call so far in this 
 
 
 def read_floor(nbytes: int, what: str = "", *, repeats: int = 100) -> Floor:
-    """Seconds to read `nbytes` once and do nothing with them, on one thread.
+    """Measure the seconds to read `nbytes` once on one thread and do nothing with them.
 
-    The buffer is written first (pages never touched all map to one zero page, which no memory bus carries) and read
-    again and again, so that it lies in the cache it fits in, as a catalog in service does. Of the reductions that
-    NumPy offers, float32 sum is bound by arithmetic (its pairwise order); the maximum and the exclusive or over
-    64-bit integers and the BLAS dot product are not, and which one is fastest depends on the size: all are tried.
+    The buffer is written first (untouched pages all map to one zero page) and read repeatedly, so that it is in the
+    cache it fits in, as a served catalog is. NumPy's float32 sum is bound by arithmetic; the maximum and the exclusive
+    or over 64-bit integers and the BLAS dot product are not. The fastest depends on the size: all three are tried.
     """
     if nbytes < 64:
         raise UsageError(f"a read floor needs at least 64 bytes, not {nbytes}")
@@ -47,7 +46,7 @@ def read_floor(nbytes: int, what: str = "", *, repeats: int = 100) -> Floor:
 
 
 def scan_floor(blocks: np.ndarray, *, repeats: int = 200) -> Floor:
-    """Seconds to read the exact scanner's int8 codes once, where they lie, with the widest loads of this CPU."""
+    """Measure the seconds to read the exact index's int8 codes once, in place, with the widest loads of this CPU."""
     seconds = _fastest(("codes", blocks.nbytes), lambda: read_bytes(blocks), repeats, seconds=1.0)
     rate = blocks.nbytes / seconds / 1e9
     return Floor(seconds, f"pure read of the int8 bytes ({blocks.nbytes / 1e6:.1f} MB), {rate:.1f} GB/s (one thread)")
@@ -56,9 +55,9 @@ def scan_floor(blocks: np.ndarray, *, repeats: int = 200) -> Floor:
 def gemm_floor(
     rows: int, columns: int, depth: int, dtype: str = "float32", *, count: float = 1, repeats: int = 100
 ) -> Floor:
-    """Seconds of `count` products [rows, depth] x [depth, columns] through PyTorch, on the threads it has now.
+    """Measure `count` products [rows, depth] x [depth, columns] in PyTorch, on its current threads.
 
-    dtype: 'float32' or 'bfloat16', of operands and result alike. A product counts 2 rows columns depth operations.
+    dtype: 'float32' or 'bfloat16', of operands and result. A product counts 2 rows columns depth operations.
     """
     if dtype not in ("float32", "bfloat16"):
         raise UsageError(f"a matrix product floor is for float32 or bfloat16, not {dtype!r}")
@@ -84,19 +83,19 @@ def gemm_floor(
 
 
 def flop_floor(flop: float, what: str, dtype: str = "float32", *, size: int = 512) -> Floor:
-    """Seconds that `flop` operations take at the rate of a square `dtype` product, on PyTorch's threads.
+    """Return the seconds of `flop` operations at the rate of a square `dtype` product, on PyTorch's threads.
 
-    At 512 a product lasts 1 to 3 ms: long enough for the full rate, short enough to get through between two turns
-    of a busy machine's scheduler (at 1024 the rate found there was down to a third).
+    At 512 a product takes 1 to 3 ms: long enough for the full rate, and short enough to run between two turns of a busy
+    machine's scheduler (at 1024 the measured rate fell to a third there).
     """
     rate = 2 * size**3 / gemm_floor(size, size, size, dtype).seconds
     return Floor(flop / rate, f"{what}: {flop / 1e6:.4g} MFLOP at {rate / 1e9:.0f} GFLOP/s (torch {dtype}, {size}^3)")
 
 
 def exp_floor(count: float, what: str, *, size: int = 1 << 16, repeats: int = 200) -> Floor:
-    """Seconds of `count` exponentials at the best rate of NumPy and PyTorch in cache, on PyTorch's threads.
+    """Return the seconds of `count` exponentials at the best rate of NumPy and PyTorch in cache, on PyTorch's threads.
 
-    A buffer of `size` values lies in a core's cache; one thread is measured, and more are taken to scale perfectly.
+    A buffer of `size` values fits in a core's cache. One thread is measured; more are assumed to scale perfectly.
     """
     torch = require("torch", "train")
     threads = torch.get_num_threads()
@@ -121,17 +120,17 @@ def exp_floor(count: float, what: str, *, size: int = 1 << 16, repeats: int = 20
 
 
 def sum_of(*floors: Floor) -> Floor:
-    """The floor of stages that run one after the other."""
+    """Return the floor of stages that run one after the other."""
     return Floor(sum(floor.seconds for floor in floors), " + ".join(floor.what for floor in floors))
 
 
 def largest_of(*floors: Floor) -> Floor:
-    """The floor of limits that can overlap: the largest."""
+    """Return the floor of limits that can overlap: the largest."""
     return max(floors, key=lambda floor: floor.seconds)
 
 
 def _fastest(key: Hashable, run: Callable[[], Any], repeats: int, seconds: float) -> float:
-    """Seconds of the fastest call: of up to `repeats` now (fewer past `seconds`) and of all before under `key`."""
+    """Return the seconds of the fastest of up to `repeats` calls (until `seconds`) and of earlier ones under `key`."""
     run()
     best = _BEST.get(key, float("inf"))
     began = time.perf_counter()

@@ -1,4 +1,4 @@
-"""What a figure was measured on: processor, memory, system, versions, checkout. Nothing that names who or where."""
+"""The machine of a figure: processor, memory, system, versions, checkout. Nothing identifies its owner or place."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PACKAGES = (
     "mtaw-fast", "numpy", "safetensors", "torch", "triton", "faiss-cpu", "faiss-gpu", "onnxruntime",
     "onnxruntime-gpu", "polars", "scipy", "usearch", "hnswlib", "scalable-vs", "cut-cross-entropy", "liger-kernel",
 )  # fmt: skip
-_FEATURES = {  # the best first: what decides how fast kernels can be
+_FEATURES = {  # instruction sets that decide how fast kernels can be, the best first
     "amx_bf16": "amx",
     "avx512_bf16": "avx512bf16",
     "avx512_vnni": "avx512vnni",
@@ -46,14 +46,14 @@ class Checkout:
         return f"{self.commit or 'no commit'}{', with changes' if self.dirty else ''}"
 
     def as_json(self) -> str | None:
-        """The commit, with '-dirty' behind it where the measured files differ; None outside git."""
+        """Return the commit, with '-dirty' if the measured files differ from it; None outside git."""
         return self.commit and f"{self.commit}{'-dirty' if self.dirty else ''}"
 
 
 def checkout(folder: Path = _ROOT, ignoring: str | None = None) -> Checkout:
-    """The git state of `folder`, changes below its subfolder `ignoring` left out.
+    """Return the git state of `folder`, without changes below its subfolder `ignoring`.
 
-    Without git, or before the first commit, the commit is None.
+    The commit is None without git, or before the first commit.
     """
     commit = _git(folder, "rev-parse", "--verify", "--quiet", "HEAD")
     apart = () if ignoring is None else ("--", ".", f":(exclude){ignoring}")
@@ -69,13 +69,12 @@ def _git(folder: Path, *arguments: str) -> str:
 
 
 def machine_record() -> dict[str, Any]:
-    """The machine as plain JSON values.
+    """Return the machine as plain JSON values.
 
-    cpu: model name; cpu_family, cpu_model: the numbers that tell generations apart where the name does not.
-    flags: those of FLAGS that the processor has. cores: logical ones this process may use.
-    cache_kib: of one core's L2 and of its L3. memory_gib: of the whole machine.
-    load_average: of the last minute when the record was made (above 0 something else was running too).
-    gpus: CUDA devices, where PyTorch is loaded and sees any. packages: versions of what is installed of PACKAGES.
+    cpu: model name; cpu_family, cpu_model: numbers that distinguish generations of the same name.
+    flags: the processor's, of FLAGS. cores: logical ones this process may use. cache_kib: of one core's L2 and L3.
+    memory_gib: of the whole machine. load_average: of the last minute (above 0 something else was running too).
+    gpus: CUDA devices, if PyTorch is loaded. packages: installed versions of PACKAGES.
     """
     info = _cpu_info(Path("/proc/cpuinfo"))
     present = set((info.get("flags") or info.get("Features") or "").split())
@@ -98,12 +97,12 @@ def machine_record() -> dict[str, Any]:
 
 
 def usable_cores() -> int:
-    """Logical cores that this process may run on."""
+    """Return how many logical cores this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def describe(record: dict[str, Any]) -> str:
-    """One line for people: processor, cores, what matters of its instruction sets, memory."""
+    """Return one line for people: processor, cores, instruction sets, memory."""
     known = [flag for flag in ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16") if flag in record["flags"]]
     numbers = f" family {record['cpu_family']} model {record['cpu_model']}" if record["cpu_family"] else ""
     gpus = f", {', '.join(record['gpus'])}" if record["gpus"] else ""
@@ -114,9 +113,9 @@ def describe(record: dict[str, Any]) -> str:
 
 
 def machine_class(record: Mapping[str, Any]) -> str:
-    """Which machines' figures stand beside each other: maker, family, model, best instructions, cores, GPUs.
+    """Return the machine's class: maker, family, model, best instructions, cores, GPUs. Figures compare within a class.
 
-    It names a kind of machine and never one: 'amd-f26-m2-avx512bf16-2c'.
+    It names a kind of machine, not one machine: 'amd-f26-m2-avx512bf16-2c'.
     """
     maker = "arm" if str(record["arch"]).startswith(("aarch", "arm")) else _plain(str(record["cpu"]).split()[0])
     numbers = [f"f{record['cpu_family']}", f"m{record['cpu_model']}"] if record["cpu_family"] else []
@@ -126,7 +125,7 @@ def machine_class(record: Mapping[str, Any]) -> str:
 
 
 def _cpu_info(path: Path) -> dict[str, str]:
-    """The first processor's block of /proc/cpuinfo; empty where the system has none."""
+    """Return the first processor's block of /proc/cpuinfo; empty on a system without it."""
     if not path.exists():
         return {}
     first = path.read_text(encoding="utf-8", errors="replace").split("\n\n")[0]
@@ -161,5 +160,5 @@ def _versions() -> dict[str, str]:
 
 
 def _plain(text: str) -> str:
-    """Letters and digits alone, '(R)' and its like left out."""
+    """Return the letters and digits, without '(R)' and the like."""
     return re.sub(r"[^a-z0-9]", "", re.sub(r"\((r|tm)\)", "", text.lower())) or "unknown"

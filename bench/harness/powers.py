@@ -1,4 +1,4 @@
-"""The power of a size that a cost follows: the slope on logarithmic axes, its interval, and where it bends."""
+"""Fit a power of the size to costs: the slope on logarithmic axes, its interval, and a bend; and Student's t."""
 
 from __future__ import annotations
 
@@ -8,17 +8,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bench.harness.student import quantile
-
-_NORMAL = 1.96
-LEAST_ERROR = 0.05  # of a point: how far two processes that do the same lie apart
+_NORMAL = 1.959964
+_FIRST = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)  # Student's quantiles of 1, 2, .. 9 degrees
+LEAST_ERROR = 0.05  # of a point: how much two processes that do the same differ
 _BEND_GAIN = 11.8  # of chi-square, for two more parameters: three standard deviations
 _BEND_CHANGE = 0.1  # of the exponent
 
 
 @dataclass(frozen=True, slots=True)
 class Bend:
-    """Where one power gives way to another: at a size, and the exponents before it and after."""
+    """A change from one power to another: its size, and the exponents before and after it."""
 
     size: float
     before: float
@@ -27,7 +26,7 @@ class Bend:
 
 @dataclass(frozen=True, slots=True)
 class Power:
-    """cost ~ size^exponent, the ends of the exponent's 95% interval, and where a bend fits better than one power."""
+    """cost ~ size^exponent, the ends of the exponent's 95% interval, and a bend if that fits better than one power."""
 
     exponent: float
     low: float
@@ -36,16 +35,27 @@ class Power:
     bend: Bend | None = None
 
     def __str__(self) -> str:
-        told = f"{_plain(self.exponent)} [{_plain(self.low)}, {_plain(self.high)}]"
+        text = f"{_plain(self.exponent)} [{_plain(self.low)}, {_plain(self.high)}]"
         if self.bend is None:
-            return told
+            return text
         before, after = _plain(self.bend.before), _plain(self.bend.after)
-        return f"{told}, {before} up to {self.bend.size:,.0f} and {after} beyond"
+        return f"{text}, {before} up to {self.bend.size:,.0f} and {after} beyond"
 
 
 def _plain(value: float) -> str:
-    """Two digits, and no minus before a zero."""
+    """Return two digits, without a minus before a zero."""
     return f"{round(value, 2) + 0.0:.2f}"
+
+
+def student_quantile(freedom: int) -> float:
+    """Return the 97.5% quantile of Student's t: half a 95% interval in standard deviations.
+
+    freedom: degrees of freedom, at least 1. Beyond the table it is a series, off by at most 0.003.
+    """
+    if freedom <= len(_FIRST):
+        return _FIRST[freedom - 1]
+    z = _NORMAL
+    return z + (z**3 + z) / (4 * freedom) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * freedom**2)
 
 
 def power_of(sizes: Sequence[float], costs: Sequence[float], errors: Sequence[float] = ()) -> Power:
@@ -54,20 +64,19 @@ def power_of(sizes: Sequence[float], costs: Sequence[float], errors: Sequence[fl
     Parameters
     ----------
     sizes, costs : sequence of float
-        Points, above 0, at two different sizes at least.
+        Points above 0, at two or more different sizes.
     errors : sequence of float, optional
-        Of the costs, as shares (one standard deviation); `LEAST_ERROR` each where they are less or none are given.
+        Relative errors of the costs (one standard deviation), at least `LEAST_ERROR` each.
 
     Returns
     -------
     Power
-        Where the points scatter by more than their errors the interval is as much wider. Of two points it comes from
-        the errors alone.
+        The interval is wider if the points scatter by more than their errors. With two points it comes from the errors.
 
     Raises
     ------
     ValueError
-        On fewer than two different sizes, or a number that is not above 0.
+        If there are fewer than two different sizes, or a number is not above 0.
     """
     if len(set(sizes)) < 2 or len(sizes) != len(costs) or min(*sizes, *costs) <= 0:
         raise ValueError("a power needs positive costs at two different sizes at least")
@@ -77,18 +86,18 @@ def power_of(sizes: Sequence[float], costs: Sequence[float], errors: Sequence[fl
     straight, chi, deviations = _fitted([np.ones_like(x), x], y, sigma)
     freedom = len(x) - 2
     scale = math.sqrt(max(1.0, chi / freedom)) if freedom else 1.0
-    reach = (quantile(freedom) if freedom else _NORMAL) * scale * deviations[1]
+    reach = (student_quantile(freedom) if freedom else 1.96) * scale * deviations[1]
     exponent = float(straight[1])
     return Power(exponent, exponent - reach, exponent + reach, len(x), _bend(x, y, sigma, chi))
 
 
 def _bend(x: np.ndarray, y: np.ndarray, sigma: np.ndarray, straight: float) -> Bend | None:
-    """The best place among the inner points where the line may turn; None where it does not pay.
+    """Return the best inner point for the line to turn at; None if a bend does not fit better.
 
-    What it must gain grows with the scatter that the bent line leaves, beyond the points' errors.
+    The required gain grows with the scatter that the bent line leaves beyond the points' errors.
     """
     found: list[tuple[float, Bend]] = []
-    freedom = len(x) - 4  # of two powers and the place where one gives way to the other
+    freedom = len(x) - 4  # two powers and the place of the bend
     for knot in np.unique(x)[1:-1] if freedom > 0 else ():
         fit, chi, _ = _fitted([np.ones_like(x), x, np.maximum(x - knot, 0)], y, sigma)
         if straight - chi > _BEND_GAIN * max(1.0, chi / freedom) and abs(fit[2]) > _BEND_CHANGE:
@@ -97,7 +106,7 @@ def _bend(x: np.ndarray, y: np.ndarray, sigma: np.ndarray, straight: float) -> B
 
 
 def _fitted(columns: Sequence[np.ndarray], y: np.ndarray, sigma: np.ndarray) -> tuple[np.ndarray, float, np.ndarray]:
-    """Weighted least squares: the coefficients, chi-square, and the coefficients' standard deviations."""
+    """Fit weighted least squares; return coefficients, chi-square and the coefficients' standard deviations."""
     matrix = np.stack(columns, axis=1) / sigma[:, None]
     found, *_ = np.linalg.lstsq(matrix, y / sigma, rcond=None)
     chi = float((((matrix @ found) - y / sigma) ** 2).sum())

@@ -1,11 +1,12 @@
-"""What a bench hands out: rows in the bench JSON schema, a table for people, and the exit code."""
+"""The results of a bench: rows in the bench JSON schema, a table for people, options and exit code."""
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -20,11 +21,10 @@ SCHEMA = 1
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One result against one baseline, field for field as in the JSON.
+    """One result against one baseline, with the fields of the JSON.
 
-    p50, p95, p99, floor: in the metric's unit, of ours. n: timed calls. baseline: its name, None where there is
-    none. ratio: median of the baseline over the median of ours; > 1 is better. floor: the physical limit.
-    more: further fields of the JSON, behind the others.
+    p50, p95, p99, floor: ours, in the metric's unit. n: timed calls. baseline: its name, or None. ratio: median of the
+    baseline over the median of ours; > 1 is better. floor: the physical limit. more: fields that follow the others.
     """
 
     bench: str
@@ -42,7 +42,7 @@ class Row:
     more: Mapping[str, Any] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
-        """The row as plain JSON values, figures to five digits."""
+        """Return the row as plain JSON values, figures to five digits."""
         values = {one.name: getattr(self, one.name) for one in dataclasses.fields(self)}
         values["params"] = dict(self.params)
         values |= values.pop("more")
@@ -51,26 +51,44 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A row with what the table shows beside it: 95% intervals and the baseline's own median (metric's unit)."""
+    """A row with what else the table shows: 95% intervals and the baseline's median (metric's unit)."""
 
     row: Row
     interval: tuple[float, float]
     baseline_p50: float | None
     ratio: Ratio | None
 
+    @classmethod
+    def of_value(
+        cls,
+        bench: str,
+        case: str,
+        params: Mapping[str, Any],
+        metric: str,
+        value: float,
+        baseline: tuple[str, float] | None = None,
+        floor: tuple[float, str] | None = None,
+    ) -> Line:
+        """Return the line of a value that was measured once; baseline: name and value, floor: limit and its meaning."""
+        name, theirs = baseline or (None, None)
+        against = None if theirs is None else theirs / value
+        row = Row(
+            bench, case, params, metric, value, value, value, 1, name, against, *(floor or (None, None))
+        )  # fmt: skip
+        return cls(row, (value, value), theirs, None if against is None else Ratio(against, against, against))
+
     def as_json(self) -> dict[str, Any]:
-        """The row, and behind it the ends of its ratio's interval where it has one."""
+        """Return the row, with the ends of its ratio's interval if it has one."""
         known = self.ratio is not None and self.ratio.low < self.ratio.high  # else it was measured once
         ends = {"ratio_low": self.ratio.low, "ratio_high": self.ratio.high} if self.ratio and known else {}
         return replace(self.row, more={**self.row.more, **ends}).as_json()
 
 
 class Report:
-    """Collects the results of one run of a bench; `finish` prints, writes and gives the exit code.
+    """Collects the results of one run of a bench; `finish` prints and writes them and returns the exit code.
 
-    notes: lines for people, printed under the table and not written to the JSON. rows: results that were measured in
-    a way of the bench's own; they are written to the JSON, and the bench's notes tell people of them. records: results
-    in a form of the bench's own, written there as they are.
+    lines: rows of the table and of the JSON. notes: lines for people under the table. rows: further rows of the JSON.
+    records: results of another form, written to the JSON as they are.
     """
 
     def __init__(self, bench: str) -> None:
@@ -84,7 +102,7 @@ class Report:
         self.records: list[Mapping[str, Any]] = []
 
     def run(self, case: Case) -> Comparison | None:
-        """Check and time a case and keep its rows. A wrong answer is told at once, and has no row."""
+        """Check and time a case and keep its rows. A wrong answer is reported at once and has no row."""
         try:
             comparison = compare(case)
         except WrongAnswerError as error:
@@ -96,12 +114,12 @@ class Report:
         return comparison
 
     def refuse(self, reason: str) -> None:
-        """Tell at once why something has no row, and fail the bench."""
+        """Report at once why something has no row, and fail the bench."""
         self.refusals.append(reason)
         print(f"refused: {reason}", file=sys.stderr)
 
     def as_json(self) -> dict[str, Any]:
-        """The whole report in the bench JSON schema."""
+        """Return the whole report in the bench JSON schema."""
         rows = [*(line.as_json() for line in self.lines), *(row.as_json() for row in self.rows)]
         return {
             "schema": SCHEMA,
@@ -111,7 +129,7 @@ class Report:
         }
 
     def finish(self, json_path: Path | None) -> int:
-        """Print the table, write the JSON where asked, and return 0, or 1 if anything was refused."""
+        """Print the table, write the JSON if a path is given, and return 0, or 1 if anything was refused."""
         if self.lines:
             print_table(self.lines)
         for note in self.notes:
@@ -126,7 +144,7 @@ class Report:
 
 
 def lines_of(bench: str, comparison: Comparison) -> list[Line]:
-    """One line a baseline; a case without baselines gives one line without a ratio."""
+    """Return one line for each baseline; without baselines, one line without a ratio."""
     case, ours = comparison.case, comparison.ours
     return [_line(bench, case, ours, baseline) for baseline in comparison.baselines or (None,)]
 
@@ -157,7 +175,7 @@ def _line(bench: str, case: Case, ours: Timing, baseline: Timing | None) -> Line
 
 
 def print_table(lines: Sequence[Line]) -> None:
-    """The rows as a table on stdout, then what each floor is."""
+    """Print the rows as a table on stdout, then the meaning of each floor."""
     rich_table, rich_console = require("rich.table", "train"), require("rich.console", "train")
     table = rich_table.Table(title=f"{lines[0].row.bench}: medians with 95% intervals; ratio > 1: ours is faster")
     for heading, justify in (("case", "left"), ("params", "left"), ("metric", "left")):
@@ -198,7 +216,7 @@ def _cells(line: Line) -> list[str]:
 
 
 def short(value: float) -> str:
-    """Three significant digits, without an exponent."""
+    """Return the value with three significant digits, without an exponent."""
     if value >= 100:
         return f"{value:.0f}"
     return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
@@ -207,11 +225,11 @@ def short(value: float) -> str:
 def bench_parser(
     bench: str, description: str, quick: str = "under a minute: the 40k catalog, batch 1"
 ) -> argparse.ArgumentParser:
-    """A parser with what every bench takes: --quick (in words: `quick`) and --json."""
+    """Return a parser with the options of every bench: --quick (`quick`: its help) and --json."""
     parser = argparse.ArgumentParser(
         prog=f"python -m bench.{bench}",
         description=description,
-        epilog=f"example: python -m bench.{bench} --quick --json {bench}.json",
+        epilog=f"example: python -m bench.{bench} --quick --json {bench.rpartition('.')[2]}.json",
     )
     parser.add_argument("--quick", action="store_true", help=quick)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there, in the bench JSON schema")
@@ -219,7 +237,7 @@ def bench_parser(
 
 
 def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """Parse; a --json file in a folder that does not exist is refused now and not after the measuring."""
+    """Parse the options. A --json file in a folder that does not exist is refused before anything is measured."""
     options = parser.parse_args(argv)
     if options.json is not None and not options.json.resolve().parent.is_dir():
         raise UsageError(f"--json {options.json}: its folder does not exist; make it first")
@@ -230,3 +248,32 @@ def exit_code_of(error: MtawError) -> int:
     """Print an error as one line on stderr and return its exit code."""
     print(f"error: {error}", file=sys.stderr)
     return error.exit_code
+
+
+def command(main: Callable[[Sequence[str] | None], int]) -> Callable[..., int]:
+    """Decorate the main function of a command: an MtawError is printed as one line and becomes the exit code."""
+
+    @functools.wraps(main)
+    def run(argv: Sequence[str] | None = None) -> int:
+        try:
+            return main(argv)
+        except MtawError as error:
+            return exit_code_of(error)
+
+    return run
+
+
+def whole_numbers(option: str, text: str, least: int = 1) -> list[int]:
+    """Return the numbers of an option, separated by commas; UsageError if one is not whole or below `least`."""
+    try:
+        numbers = [float(part) for part in text.split(",")]
+    except ValueError:
+        numbers = []
+    if not numbers or min(numbers) < least or not all(map(float.is_integer, numbers)):
+        raise UsageError(f"{option} {text}: give whole numbers from {least} on, with commas, such as 10000,1e6")
+    return [int(number) for number in numbers]
+
+
+def say(what: str) -> None:
+    """Report progress on stderr."""
+    print(f"{what} ..", file=sys.stderr, flush=True)

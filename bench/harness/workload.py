@@ -1,4 +1,4 @@
-"""What is measured on: a bundle with sessions, generated with planted clusters or taken from a data set."""
+"""The inputs of a bench: a bundle with sessions, generated with planted clusters or from a data set."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Workload:
 
     @property
     def params(self) -> dict[str, Any]:
-        """What every row says of the workload."""
+        """What every row says about the workload."""
         clicks = round(float(self.serve.lengths.mean()), 1)
         return {
             "catalog": self.bundle.n_items,
@@ -48,7 +48,7 @@ class Workload:
 
 
 def generated(n_items: int, folder: Path, seed: int = 0) -> Workload:
-    """Random weights over clustered items, and sessions of 10 clicks that mostly stay in one cluster.
+    """Generate random weights over clustered items, and sessions of 10 clicks that mostly stay in one cluster.
 
     Item vectors are a cluster's center plus noise of the same size, so that a query has many near neighbors, as
     trained embeddings do; within a cluster clicks follow a power law.
@@ -62,8 +62,10 @@ def generated(n_items: int, folder: Path, seed: int = 0) -> Workload:
 
 
 def from_bundle(path: Path, seed: int = 0) -> Workload:
-    """A trained bundle, with sessions of 10 clicks: the beginnings of some that its memory holds, or where there are
-    none so long or there is no memory, drawn by its popularity."""
+    """Return a trained bundle with sessions of 10 clicks.
+
+    They are the beginnings of sessions in its memory; without such sessions they are drawn by its popularity.
+    """
     bundle = Bundle.load(path)
     rng = np.random.default_rng(seed)
     if bundle.memory is not None:
@@ -79,9 +81,9 @@ def from_bundle(path: Path, seed: int = 0) -> Workload:
 
 
 def from_data(path: Path, bundle_path: Path | None, folder: Path, seed: int = 0) -> Workload:
-    """A data set's test prefixes (its last training sessions where it has no test) and its training sessions.
+    """Return a data set's test prefixes (its last training sessions if it has no test) and its training sessions.
 
-    Without a bundle the weights are random. Raises UsageError where the bundle is of another catalog.
+    Without a bundle the weights are random. Raises UsageError if the bundle has another catalog.
     """
     dataset = Dataset.load(path)
     rng = np.random.default_rng(seed)
@@ -123,7 +125,7 @@ def _random_bundle(config: Config, n_items: int, folder: Path, rng: np.random.Ge
 
 
 def _clustered_sessions(rng: np.random.Generator, cluster: np.ndarray, count: int) -> Sessions:
-    """`count` sessions of 10 clicks; nine of ten clicks lie in the session's own cluster."""
+    """Draw `count` sessions of 10 clicks; nine of ten clicks are in the session's own cluster."""
     members = np.argsort(cluster, kind="stable")
     begins = np.searchsorted(cluster[members], np.arange(cluster.max() + 2))
     sizes = np.diff(begins)

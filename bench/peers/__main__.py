@@ -1,8 +1,5 @@
-"""`python -m bench.peers`."""
-
-import sys
+"""Entry point of `python -m bench.peers`."""
 
 from bench.peers.command import main
 
-if __name__ == "__main__":
-    sys.exit(main())
+raise SystemExit(main())

@@ -6,12 +6,12 @@ python -m bench.peers --data DIR --efficiency [--dataset NAMES] [--minutes M] [-
 python -m bench.peers --table [--write DIR]
 python -m bench.peers --quick
 
-A system trains for so many minutes of processor time on one thread and keeps a checkpoint; the same command later goes
-on. Epochs are chosen by MRR@20 on the validation sessions, the last of the training sessions, as our own training does;
-then the test set is ranked with the best weights. Each record under docs/results/peers lists its reads of the test set;
-what a training and a ranking cost is kept by class of machine in its folder `cost`, where --efficiency puts it.
-A system whose environment or authors' code is not there is skipped, and why is told. --quick ranks Item-KNN, which
-needs neither, on a small generated log, and keeps nothing. --json FILE: the records that the run made or found.
+A system trains for M minutes of processor time on one thread and saves a checkpoint; the same command later continues.
+Epochs are chosen by MRR@20 on the validation sessions, the last of the training sessions, as in our own training. Then
+the best weights rank the test set. Each record under docs/results/peers lists its reads of the test set. --efficiency
+records the costs of training and ranking in the folder `cost`, by machine class. A system without its environment or
+its authors' code is skipped with the reason. --quick ranks Item-KNN, which needs neither, on a small generated log and
+keeps nothing. --json FILE writes the records that the run made or found.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.harness.machine import machine_class, machine_record
-from bench.harness.report import Report, bench_parser, exit_code_of, parse
+from bench.harness.report import Report, bench_parser, command, parse
 from bench.peers.efficiency import OURS, ROUNDS, measure
 from bench.peers.environments import set_up, why_not
 from bench.peers.running import Places, run
@@ -33,36 +33,34 @@ from bench.peers.table import Tables
 from bench.quality.runs import prepared
 from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.data.synthetic import generate
-from mtaw_fast.errors import MtawError, UsageError
+from mtaw_fast.errors import UsageError
 
 DATASETS = "tmall,retailrocket"
 RESULTS, WORK, ENVIRONMENTS = Path("docs/results/peers"), Path("runs/peers"), Path("runs/peers/environments")
 _QUICK_ITEMS, _QUICK_SESSIONS = 200, 1500
 
 
+@command
 def main(argv: Sequence[str] | None = None) -> int:
-    """Do what the options say; returns the exit status."""
-    try:
-        options = _checked(parse(_parser(), argv))
-        places = Places(
-            options.results or RESULTS,
-            options.work or WORK,
-            options.environments or ENVIRONMENTS,
-            options.checkouts,
-        )
-        if options.setup:
-            set_up(places.environments)
-            return 0
-        if options.table:
-            tables = Tables.read(places.results, options.presets)
-            print(tables.render())
-            if options.write is not None:
-                for path in tables.write_into(options.write):
-                    print(f"wrote {path}", file=sys.stderr)
-            return 0
-        return _run(options, places)
-    except MtawError as error:
-        return exit_code_of(error)
+    """Run the command of the options; return the exit status."""
+    options = _checked(parse(_parser(), argv))
+    places = Places(
+        options.results or RESULTS,
+        options.work or WORK,
+        options.environments or ENVIRONMENTS,
+        options.checkouts,
+    )
+    if options.setup:
+        set_up(places.environments)
+        return 0
+    if options.table:
+        tables = Tables.read(places.results, options.presets)
+        print(tables.render())
+        if options.write is not None:
+            for path in tables.write_into(options.write):
+                print(f"wrote {path}", file=sys.stderr)
+        return 0
+    return _run(options, places)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -71,43 +69,47 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.epilog = "example: python -m bench.peers --data DATA --system gru4rec,sasrec --dataset tmall --minutes 10"
     names = ", ".join(system.name for system in SYSTEMS)
-    parser.add_argument("--setup", action="store_true", help="make the virtual environments that are not there (pip)")
+    parser.add_argument("--setup", action="store_true", help="make the missing virtual environments (pip)")
     parser.add_argument("--data", type=Path, metavar="DIR", help="folder with tmall/ and retailrocket/, as npz")
     parser.add_argument("--system", metavar="NAMES", help=f"with commas, or 'all': {names}")
     parser.add_argument("--dataset", default=DATASETS, metavar="NAMES", help=f"with commas (default: {DATASETS})")
     parser.add_argument(
-        "--minutes", type=float, default=60.0, metavar="M", help="of processor time, a system and set (default: 60)"
+        "--minutes",
+        type=float,
+        default=60.0,
+        metavar="M",
+        help="of processor time for each training (default: 60)",
     )
-    parser.add_argument("--no-test", action="store_true", help="leave the test set alone: more training is to come")
-    parser.add_argument("--table", action="store_true", help="print the tables of what is recorded, as Markdown")
+    parser.add_argument("--no-test", action="store_true", help="do not read the test set: more training follows")
+    parser.add_argument("--table", action="store_true", help="print the tables of the records, as Markdown")
     parser.add_argument(
         "--write",
         type=Path,
         metavar="DIR",
-        help="(--table) also put each between its marks in the Markdown files there",
+        help="(--table) also write each between its marks in the Markdown files there",
     )
     parser.add_argument(
         "--efficiency", action="store_true",
-        help="train our presets and what was not trained here (--minutes each); time the rankings of all, in turns",
+        help="train our presets and the systems not trained here (--minutes each); time all rankings, in turns",
     )  # fmt: skip
     parser.add_argument(
         "--rounds", type=int, default=ROUNDS, metavar="N", help=f"(--efficiency) turns of each (default: {ROUNDS})"
     )
     parser.add_argument(
         "--presets", type=Path, default=RESULTS.parent, metavar="DIR",
-        help=f"(--table) records of bench.quality, whose rows stand beside (default: {RESULTS.parent})",
+        help=f"(--table) records of bench.quality, for further rows (default: {RESULTS.parent})",
     )  # fmt: skip
     parser.add_argument(
         "--checkouts", type=Path, metavar="DIR", help="folder with the authors' repositories, GCE-GNN and DHCN"
     )
     parser.add_argument("--environments", type=Path, metavar="DIR", help=f"(default: {ENVIRONMENTS})")
     parser.add_argument("--results", type=Path, metavar="DIR", help=f"folder of the records (default: {RESULTS})")
-    parser.add_argument("--work", type=Path, metavar="DIR", help=f"folder of trainings under way (default: {WORK})")
+    parser.add_argument("--work", type=Path, metavar="DIR", help=f"folder of running trainings (default: {WORK})")
     return parser
 
 
 def _checked(options: argparse.Namespace) -> argparse.Namespace:
-    """The options; UsageError on what makes no sense."""
+    """Return the options; UsageError if they contradict each other."""
     if options.quick:
         for name in ("data", "system", "results", "work"):
             if getattr(options, name) is not None:
@@ -127,7 +129,7 @@ def _run(options: argparse.Namespace, places: Places) -> int:
         with tempfile.TemporaryDirectory(prefix="mtaw-fast-bench-") as name:
             here = Places(Path(name) / "results", Path(name) / "work", places.environments, None)
             dataset = generate(_QUICK_ITEMS, _QUICK_SESSIONS)
-            report.records.append(_told(run(system_of("item-knn"), dataset, here, 0, True)))
+            report.records.append(_printed(run(system_of("item-knn"), dataset, here, 0, True)))
         return report.finish(options.json)
     presets = []
     if options.efficiency:
@@ -156,7 +158,7 @@ def _run(options: argparse.Namespace, places: Places) -> int:
             print(f"{name} {system.title}", file=sys.stderr, flush=True)
             record = run(system, dataset, places, options.minutes, not options.no_test)
             if "metrics" in record:
-                report.records.append(_told(record))
+                report.records.append(_printed(record))
     return report.finish(options.json) if ran else 0
 
 
@@ -165,8 +167,8 @@ def _made(folder: Path) -> Path:
     return folder
 
 
-def _told(record: dict[str, Any]) -> dict[str, Any]:
-    """The record, told in one line."""
+def _printed(record: dict[str, Any]) -> dict[str, Any]:
+    """Print a record in one line, and return it."""
     metrics, training = record["metrics"], record["training"]
     parts = [f"{name} {metrics[name]:.2f}" for name in ("P@20", "MRR@20")]
     parts += [f"{label} {record[part]['P@20']:.2f}" for label, part in (("repeat", "repeat"), ("new", "non_repeat"))

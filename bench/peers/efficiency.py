@@ -1,4 +1,4 @@
-"""What training and ranking cost: every system and our presets on one machine, one thread each, in processor time."""
+"""The costs of training and ranking: every system and our presets on one machine, one thread, in processor time."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.harness.machine import machine_class, machine_record
+from bench.harness.records import finish
 from bench.peers import records
 from bench.peers.environments import why_not
 from bench.peers.files import JOB, read_state
@@ -40,11 +41,11 @@ def measure(
     minutes: float,
     rounds: int = ROUNDS,
 ) -> None:
-    """Train what was not trained on this machine so far as the minutes go, then time every ranking in turns.
+    """Train what was not trained on this machine, up to `minutes` each, then time every ranking in turns.
 
-    folder: of the data set in our own form. systems, presets: what is timed; a preset's training goes on, a system's
-    does not; one that was trained on another class of machines, too, is left out. rounds: how often each has its turn.
-    All is kept in the records of what things cost on this machine.
+    folder: of the data set in our own form. systems, presets: what to time. A preset's training continues, a system's
+    does not; one that was also trained on another machine class is left out. rounds: turns of each. Everything goes
+    into the cost records of this machine.
     """
     timed = [one for system in systems if (one := _peer(system, dataset, folder, places, minutes)) is not None]
     for name in presets:
@@ -67,11 +68,11 @@ def measure(
             }
             for batch, turns in zip(BATCHES, zip(*turns_of, strict=True), strict=True)
         }
-        records.finish(path, record)
+        finish(path, record)
 
 
 def _peer(system: System, dataset: Dataset, data: Path, places: Places, minutes: float) -> tuple[Driver, Path] | None:
-    """The driver of a system and its record; None, and why is told, where it is absent or was not trained."""
+    """Return the driver of a system and its record; None, with the reason on stderr, if it is absent or not trained."""
     reason = why_not(system, places.environments, places.checkouts)
     if reason is not None:
         print(f"skipped {system.name}: {reason}", file=sys.stderr)
@@ -92,10 +93,10 @@ def _peer(system: System, dataset: Dataset, data: Path, places: Places, minutes:
 
 
 def _elsewhere(driver: Driver) -> bool:
-    """Whether a job was trained on another class of machines, told where it was: its seconds are not of this one."""
+    """Return whether a job was trained on another machine class, and say where: its seconds do not count here."""
     others = set(driver.machines) - {machine_class(machine_record())}
     if others:
-        print(f"skipped {driver.name}: its training in {driver.folder} is of {', '.join(sorted(others))}, too; "
+        print(f"skipped {driver.name}: its training in {driver.folder} is also of {', '.join(sorted(others))}; "
               "move it away to train it here", file=sys.stderr)  # fmt: skip
     return bool(others)
 
@@ -110,13 +111,13 @@ def _knn(system: System, dataset: Dataset, data: Path, places: Places) -> tuple[
 
 
 def _preset(name: str, dataset: Dataset, data: Path, places: Places, minutes: float) -> tuple[Driver, Path] | None:
-    """Train a preset; its driver and its record, None where its training has no end yet, and so no bundle."""
+    """Train a preset; return its driver and its record, or None while its training has no bundle yet."""
     changed = list(OURS.get(name, {}).get(dataset.name, ()))
     folder = places.work / f"{dataset.name}-ours-{name}"
     folder.mkdir(parents=True, exist_ok=True)
     job = {"preset": name, "set": changed, "dataset": str(data.resolve()), "fingerprint": dataset.fingerprint}
     if (folder / JOB).exists() and read_json(folder / JOB, DataError) != job:
-        raise UsageError(f"{folder} holds a training with other settings or data; move it away to train anew")
+        raise UsageError(f"{folder} holds a training with other settings or data; move it away to retrain")
     write_json(folder / JOB, job)
     driver = Driver(_OURS, folder, name)
     if _elsewhere(driver):
@@ -141,9 +142,9 @@ def _keep(
     settings: Mapping[str, Any],
     training: Mapping[str, Any],
 ) -> Path:
-    """Put a training into the record of what a system costs on this machine; DataError where that is of other data.
+    """Write a training into the system's cost record on this machine; DataError if that has other data.
 
-    The times of its rankings stay where the settings are the same: they do not depend on how long it was trained.
+    The times of its rankings stay if the settings are the same: they do not depend on the length of the training.
     """
     path = records.cost_path_of(places.results, dataset.name, system)
     before = records.read_record(path) if path.exists() else {}
@@ -162,5 +163,5 @@ def _keep(
         "settings": dict(settings),
         "training": dict(training),
     }
-    records.finish(path, record)
+    finish(path, record)
     return path

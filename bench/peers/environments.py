@@ -1,4 +1,4 @@
-"""The virtual environments that the systems run in, made by pip, and why a system cannot run."""
+"""The virtual environments of the systems, made by pip, and why a system cannot run."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from bench.peers.systems import System
 from mtaw_fast.errors import MtawError
 
 ENVIRONMENTS: Mapping[str, Sequence[str]] = {
-    # numba and scipy below 2 are what the code of S2-DHCN imports besides.
+    # The code of S2-DHCN also imports numba and scipy.
     "recbole": ("recbole==1.2.1", "numpy<2", "scipy<2", "numba", "setuptools<81"),
     "rectools": ("rectools[torch]==0.19.0",),
 }
 DRIVERS = Path(__file__).with_name("drivers")
-_MADE = "made.txt"  # written last: an environment that was cut off is made anew
+_MADE = "made.txt"  # written last: an interrupted environment is made again
 
 
 def set_up(folder: Path) -> None:
-    """Make every environment that is not there; MtawError with pip's last line where one cannot be made."""
+    """Make every missing environment; MtawError with pip's last line if one cannot be made."""
     for name, packages in ENVIRONMENTS.items():
         place = folder / name
         if (place / _MADE).exists() and (place / _MADE).read_text() == "\n".join(packages):
-            print(f"{place}: there already", file=sys.stderr)
+            print(f"{place}: exists already", file=sys.stderr)
             continue
         print(f"{place}: pip install {' '.join(packages)}", file=sys.stderr, flush=True)
         venv.create(place, with_pip=True, clear=True)
@@ -39,12 +39,12 @@ def set_up(folder: Path) -> None:
 
 
 def python_of(folder: Path, name: str) -> Path:
-    """The interpreter of an environment."""
+    """Return the interpreter of an environment."""
     return folder / name / "bin" / "python"
 
 
 def why_not(system: System, folder: Path, checkouts: Path | None) -> str | None:
-    """None, or why a system cannot run: its environment or its authors' code is not there, and how to get it."""
+    """Return why a system cannot run (no environment or no authors' code) and how to get it, or None."""
     if system.environment is not None and not python_of(folder, system.environment).exists():
         return f"no environment {folder / system.environment}; make it with: python -m bench.peers --setup"
     if system.authors is None:
@@ -58,10 +58,10 @@ def why_not(system: System, folder: Path, checkouts: Path | None) -> str | None:
 
 
 def source_of(system: System, checkouts: Path) -> Path:
-    """Where the authors' code lies."""
+    """Return the folder of the authors' code."""
     return checkouts / str(system.authors).rpartition("/")[2]
 
 
 def digest_of(source: Path) -> dict[str, str]:
-    """sha256 of each Python file of the authors, so that a record says what was run."""
+    """Return the sha256 of each Python file of the authors, so that a record identifies the code."""
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(source.glob("*.py"))}

@@ -1,9 +1,9 @@
-"""The files between us and a driver, which runs where mtaw_fast is not installed (`drivers/driver.py`).
+"""The files shared with a driver, which runs without mtaw_fast (`drivers/driver.py`).
 
     job.json    the system's settings, with n_items, min_prefix, max_len, epochs, patience and seed
     data.npz    train_items, train_offsets: whole sessions; valid_items, valid_offsets, valid_targets: prefixes and next
                 clicks; test_items, test_offsets: prefixes. Ids are internal ones. Test targets stay with us.
-    state.json  what the driver tells of its training, epoch by epoch
+    state.json  the state of the driver's training, after each epoch
 
 and the stream of scores: a line of JSON, {"rows": S, "items": N}, then S rows of N float32.
 
@@ -30,13 +30,13 @@ _BLOCK = 512
 
 
 def validation_of(dataset: Dataset, fraction: float) -> tuple[Sessions, Samples]:
-    """(sessions that are trained on, samples of those held out), split as our own training does."""
+    """Return (sessions to train on, samples of those held out), split as our own training does."""
     known, held_out = dataset.train.split_last(fraction)
     return known, Samples.from_sessions(held_out, dataset.min_prefix)
 
 
 def write_job(folder: Path, settings: Mapping[str, Any], dataset: Dataset, fraction: float) -> None:
-    """Make or check the files of a job; UsageError where the folder has one of other settings or other data.
+    """Make or check the files of a job; UsageError if the folder has a job of other settings or data.
 
     settings: the system's, with epochs, patience, seed and max_len. fraction: of sessions held out for validation.
     """
@@ -50,12 +50,12 @@ def write_job(folder: Path, settings: Mapping[str, Any], dataset: Dataset, fract
     path = folder / JOB
     if path.exists():
         before = read_json(path, DataError)
-        # More epochs may be asked of a training that goes on, and a checkout may have moved.
+        # A continued training may have more epochs, and a checkout may have moved.
         free = ("epochs", "patience", "source")
         if {name: value for name, value in before.items() if name not in free} != {
             name: value for name, value in json.loads(json.dumps(job)).items() if name not in free
         }:
-            raise UsageError(f"{folder} holds a training with other settings or data; move it away to train anew")
+            raise UsageError(f"{folder} holds a training with other settings or data; move it away to retrain")
     else:
         folder.mkdir(parents=True, exist_ok=True)
         known, valid = validation_of(dataset, fraction)
@@ -70,12 +70,12 @@ def write_job(folder: Path, settings: Mapping[str, Any], dataset: Dataset, fract
 
 
 def read_state(folder: Path) -> dict[str, Any] | None:
-    """What the driver told last, or None before its first checkpoint."""
+    """Return what the driver reported last, or None before its first checkpoint."""
     return read_json(folder / STATE, DataError) if (folder / STATE).exists() else None
 
 
 def score_blocks(stream: BinaryIO, samples: int, n_items: int, who: str) -> Iterator[np.ndarray]:
-    """The rows of a stream of scores, float32[.., N] at a time; DataError where it is not what was asked for."""
+    """Yield the rows of a stream of scores, float32[.., N] at a time; DataError if its size is wrong."""
     head = stream.readline()
     try:
         said = json.loads(head)
@@ -94,7 +94,7 @@ def score_blocks(stream: BinaryIO, samples: int, n_items: int, who: str) -> Iter
 
 
 def ranks_of_scores(blocks: Iterator[np.ndarray], targets: np.ndarray) -> np.ndarray:
-    """int32[S] ranks as `evaluation.ranks_of` gives them: ties stand before the target, 0 beyond the largest K."""
+    """Return int32[S] ranks as `evaluation.ranks_of` does: ties rank before the target, 0 beyond the largest K."""
     ranks = np.zeros(len(targets), np.int32)
     begin = 0
     for block in blocks:

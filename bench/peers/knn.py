@@ -1,4 +1,4 @@
-"""Item-KNN as GRU4Rec's authors measure it: the items that were in the sessions of the last click, by damped cosine.
+"""Item-KNN as GRU4Rec's authors measure it: items that share sessions with the last click, by damped cosine.
 
     score(i | last click j) = n(i, j) / ((n(i) + shrink)^alpha (n(j) + shrink)^(1 - alpha))
 
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mtaw_fast.data.ragged_lists import merge, top_k
+from mtaw_fast.data.ranked_lists import merge, top_k
 from mtaw_fast.data.sessions import Sessions, ranges
 
 _PAIRS = 1 << 24  # at a time
@@ -43,9 +43,9 @@ class ItemKnn:
 
 
 def _pairs(sessions: Sessions, n_items: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(item, other item, how often both were clicked in one session), ordered by item, then other item."""
+    """Return (item, other item, count of their clicks in one session), ordered by item, then other item."""
     lengths = sessions.lengths
-    every = lengths[np.repeat(np.arange(len(sessions)), lengths)]  # clicks that stand with each click
+    every = lengths[np.repeat(np.arange(len(sessions)), lengths)]  # clicks in the session of each click
     found: tuple[np.ndarray, np.ndarray, np.ndarray] = (np.empty(0, np.int64), np.empty(0, np.int32), np.empty(0))
     begins = np.repeat(sessions.offsets[:-1], lengths)
     cuts = np.searchsorted(np.cumsum(every), np.arange(_PAIRS, int(every.sum()) + _PAIRS, _PAIRS))

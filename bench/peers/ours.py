@@ -1,4 +1,4 @@
-"""Our presets and Item-KNN, called as a peer's driver is, so that their times are taken in the same way.
+"""Our presets and Item-KNN, called like a peer's driver, so that their times are measured in the same way.
 
 python -m bench.peers.ours train FOLDER MINUTES      a preset's search on validation; no refit
 python -m bench.peers.ours time FOLDER BATCH[,BATCH] SECONDS
@@ -30,13 +30,13 @@ from mtaw_fast.training.reporting import Silent
 
 
 class TimeIsOverError(Exception):
-    """The minutes are over; the training's own checkpoint lets it go on."""
+    """The minutes are over; the training can continue from its checkpoint."""
 
 
 class Clock(Silent):
-    """Counts processor seconds, epoch by epoch, over the runs of a training, and ends one when its time is over.
+    """Counts processor seconds, epoch by epoch, over the runs of a training, and ends a run when its time is over.
 
-    state: what the table reads, as a peer's driver writes it. A preset with a memory has its figures at its very end.
+    state: the content of the table, as a peer's driver writes it. A preset with a memory has figures only at its end.
     """
 
     def __init__(self, folder: Path, minutes: float) -> None:
@@ -49,11 +49,11 @@ class Clock(Silent):
         self.until = self.counted + 60 * minutes
 
     def epoch_starts(self, phase: str, epoch: int, epochs: int, sessions: int) -> None:  # noqa: ARG002
-        """Note when it began."""
+        """Record the start."""
         self.began = time.process_time()
 
     def epoch_ends(self, record: Mapping[str, Any]) -> None:
-        """Write what is known now, and end the training where its time is over."""
+        """Write the state, and end the training if its time is over."""
         self.count()
         state = self.state
         if record["phase"] == "search":
@@ -77,7 +77,7 @@ class Clock(Silent):
 
 
 def fit(folder: Path, minutes: float) -> None:
-    """Train the job's preset further, and write its bundle where it comes to its end."""
+    """Continue training the job's preset, and write its bundle at the end."""
     job = read_json(folder / JOB, DataError)
     config = preset(job["preset"]).override(job["set"])
     dataset = Dataset.load(job["dataset"])
@@ -99,7 +99,7 @@ def fit(folder: Path, minutes: float) -> None:
 
 
 def timed(folder: Path, batches: Sequence[int], seconds: float) -> list[dict[str, Any]]:
-    """Processor time of ranking the 20 best items of test sessions, as `drivers/driver.py` takes it."""
+    """Time rankings of the 20 best items of test sessions, in processor time, as `drivers/driver.py` does."""
     job = read_json(folder / JOB, DataError)
     dataset = Dataset.load(job["dataset"])
     ranker: Evaluated
@@ -122,7 +122,7 @@ def timed(folder: Path, batches: Sequence[int], seconds: float) -> list[dict[str
 
 
 def peak_mb() -> float:
-    """The most memory that this process had, in MB."""
+    """Return the peak memory of this process, in MB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 

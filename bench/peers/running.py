@@ -16,6 +16,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from bench.harness.machine import machine_class, machine_record
+from bench.harness.records import finish, log_read
 from bench.peers import records
 from bench.peers.environments import DRIVERS, digest_of, python_of, source_of
 from bench.peers.files import (
@@ -41,7 +42,7 @@ _MACHINES = "machines.json"
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """Folders. results: of records. work: of trainings. environments: of virtual ones. checkouts: of authors' code."""
+    """Folders of records, trainings, virtual environments, and authors' code."""
 
     results: Path
     work: Path
@@ -51,7 +52,7 @@ class Places:
 
 @dataclass(frozen=True, slots=True)
 class Driver:
-    """A command that speaks `drivers/driver.py`'s language, for one job folder."""
+    """A command with the interface of `drivers/driver.py`, for one job folder."""
 
     command: Sequence[str]
     folder: Path
@@ -59,23 +60,23 @@ class Driver:
 
     @classmethod
     def of(cls, system: System, folder: Path, places: Places) -> Driver:
-        """The system's driver in its environment."""
+        """Return the system's driver in its environment."""
         python = sys.executable if system.environment is None else python_of(places.environments, system.environment)
         return cls((str(python), str(DRIVERS / str(system.driver))), folder, system.name)
 
     @property
     def machines(self) -> list[str]:
-        """The classes of machines that the job was trained on; none before it was, or where they were not noted."""
+        """The machine classes that the job was trained on; none before its training."""
         path = self.folder / _MACHINES
         return read_json(path, DataError) if path.exists() else []
 
     def train(self, minutes: float) -> None:
-        """Go on training for so many minutes of processor time; MtawError where it fails."""
+        """Train for `minutes` more of processor time; MtawError if it fails."""
         write_json(self.folder / _MACHINES, sorted({*self.machines, machine_class(machine_record())}))
         self._check(subprocess.run(self._line("train", str(minutes)), env=_one_thread(), check=False).returncode)
 
     def ranks(self, split: str, samples: Samples, n_items: int) -> np.ndarray:
-        """int32[S]: the ranks of the targets in the driver's scores."""
+        """Return int32[S] ranks of the targets in the driver's scores."""
         with self._scores(split) as stream:
             return ranks_of_scores(score_blocks(stream, len(samples), n_items, self.name), samples.targets)
 
@@ -91,7 +92,7 @@ class Driver:
         self._check(process.returncode)
 
     def timed(self, batches: Sequence[int], seconds: float) -> list[dict[str, Any]]:
-        """What the driver's `time` says of each batch."""
+        """Return what the driver's `time` reports for each batch."""
         line = self._line("time", ",".join(map(str, batches)), str(seconds))
         done = subprocess.run(line, env=_one_thread(), stdout=subprocess.PIPE, check=False)
         self._check(done.returncode)
@@ -106,12 +107,12 @@ class Driver:
 
 
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
-# glibc gives blocks of the size of a batch's logits back to the system each time: kept, a step of GRU4Rec takes half.
+# By default glibc returns blocks of the size of a batch's logits to the system; kept, a step of GRU4Rec takes half.
 _KEPT = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "100000000000", "MALLOC_TOP_PAD_": "268435456"}
 
 
 def _one_thread() -> dict[str, str]:
-    """The environment of a driver, ours as a peer's: one thread, no GPU."""
+    """Return the environment of a driver, ours or a peer's: one thread, no GPU."""
     return {**os.environ, **dict.fromkeys(_THREADS, "1"), **_KEPT, "CUDA_VISIBLE_DEVICES": ""}
 
 
@@ -123,12 +124,12 @@ _OF_ANY_WEIGHTS = {
 
 
 def decisive(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """What the weights of so many steps depend on: a training may be asked to go on for longer."""
+    """Return the settings that decide the weights after a number of steps: more epochs continue a training."""
     return {name: value for name, value in settings.items() if name not in ("epochs", "patience")}
 
 
 def run(system: System, dataset: Dataset, places: Places, minutes: float, test: bool) -> dict[str, Any]:
-    """Train a system further, and rank the test with its best weights where these are new; returns its record.
+    """Continue a system's training, and rank the test with its best weights if they are new; return its record.
 
     minutes: of processor time. test: whether the test set may be read now.
     """
@@ -165,7 +166,7 @@ def run(system: System, dataset: Dataset, places: Places, minutes: float, test: 
 
 @contextmanager
 def job_of(system: System, dataset: Dataset, places: Places) -> Iterator[Driver]:
-    """The system's driver, with its files made or checked, for this process alone."""
+    """Lock the system's job folder, make or check its files, and yield the driver."""
     settings = system.settings_for(dataset.name)[0]
     folder = places.work / f"{dataset.name}-{system.name}"
     folder.mkdir(parents=True, exist_ok=True)
@@ -177,9 +178,9 @@ def job_of(system: System, dataset: Dataset, places: Places) -> Iterator[Driver]
 
 
 def training_of(state: Mapping[str, Any]) -> dict[str, Any]:
-    """The part "training" of a record, of what a driver told last."""
-    told = {name: value for name, value in state.items() if name not in ("losses", "versions")}
-    return {**told, "epochs_done": round(state["step"] / state["steps_per_epoch"], 3)}
+    """Return the part "training" of a record, from the driver's last report."""
+    kept = {name: value for name, value in state.items() if name not in ("losses", "versions")}
+    return {**kept, "epochs_done": round(state["step"] / state["steps_per_epoch"], 3)}
 
 
 def _run_driver(
@@ -195,31 +196,31 @@ def _run_driver(
     if ranked is not None and ranked["step"] > state["step"]:
         longer, here = f"{ranked['step']:,}", f"{state['step']:,}"
         print(
-            f"{driver.name}: its record is of a training of {longer} steps, this one has {here}; the record stays",
+            f"{driver.name}: its record has a training of {longer} steps, this one has {here}; the record stays",
             file=sys.stderr,
         )
         return records.read_record(path)
     record["training"] = training_of(state)
     record["versions"] = state["versions"]
-    # The whole of it: another training, elsewhere, may have its best after as many steps.
+    # Compare all of it: another training may have its best after the same number of steps.
     if ranked is None or ranked["best"] != state["best"]:
-        # What else is there is of weights that are the best no longer.
+        # The other fields belong to weights that are no longer the best.
         record = {name: value for name, value in record.items() if name in _OF_ANY_WEIGHTS}
     if test and "metrics" not in record:
         why = f"the best of {record['training']['epochs_done']:g} epochs done, of {state['epochs_asked']} asked"
-        records.log_read(path, record, why)
+        log_read(path, record, why)
         record["reads"] = records.read_record(path)["reads"]
         began = time.perf_counter()
         valid = validation_of(dataset, VALIDATION)[1]
         record["validation"] = means_of(gains_of(driver.ranks("valid", valid, dataset.n_items)))
         _measure(record, driver.ranks("test", dataset.test, dataset.n_items), dataset.test)
         record["evaluation_seconds"] = round(time.perf_counter() - began, 1)
-    records.finish(path, record)
+    finish(path, record)
     return records.read_record(path)
 
 
 def fit_knn(dataset: Dataset, settings: Mapping[str, Any]) -> tuple[ItemKnn, dict[str, Any]]:
-    """(Item-KNN of all training sessions, the part "training" of its record)."""
+    """Return Item-KNN of all training sessions, and the part "training" of its record."""
     options = {name: settings[name] for name in _KNN}
     began = time.process_time()
     ranker = ItemKnn.fit(dataset.train, dataset.n_items, **options)
@@ -231,19 +232,19 @@ def fit_knn(dataset: Dataset, settings: Mapping[str, Any]) -> tuple[ItemKnn, dic
 
 
 def _run_knn(dataset: Dataset, record: dict[str, Any], path: Path) -> dict[str, Any]:
-    """Item-KNN has nothing to choose on validation: it is fitted on all training sessions, as our presets are refit."""
+    """Fit Item-KNN on all training sessions, as our presets are refit: it has nothing to choose on validation."""
     options = {name: record["settings"][name] for name in _KNN}
     known, valid = validation_of(dataset, VALIDATION)
     record["validation"] = means_of(gains_of(ranks_of(ItemKnn.fit(known, dataset.n_items, **options), valid)))
     ranker, record["training"] = fit_knn(dataset, record["settings"])
-    records.log_read(path, record, "fitted on all training sessions")
+    log_read(path, record, "fitted on all training sessions")
     _measure(record, ranks_of(ranker, dataset.test), dataset.test)
-    records.finish(path, record)
+    finish(path, record)
     return records.read_record(path)
 
 
 def _measure(record: dict[str, Any], ranks: np.ndarray, samples: Samples) -> None:
-    """Put metrics, intervals, and repeat and new targets apart into a record."""
+    """Write metrics and intervals into a record, with repeat and new targets apart."""
     report = report_of(ranks, samples)
     record["metrics"] = dict(report.metrics)
     record |= {name: value for name, value in report.as_dict().items() if "@" not in name}

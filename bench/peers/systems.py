@@ -1,4 +1,4 @@
-"""The systems that are compared: where each comes from, its settings with their source, and what others published."""
+"""The compared systems: their origin, their settings with the source, and published figures."""
 
 from __future__ import annotations
 
@@ -18,26 +18,12 @@ _DHCN = "the authors' main.py: Adam 1e-3, batch 100, d 100, 3 layers, 30 epochs;
 
 @dataclass(frozen=True, slots=True)
 class System:
-    """A system as the bench knows it.
+    """A system of the bench.
 
-    Attributes
-    ----------
-    name : str
-        On the command line and in file names.
-    title : str
-        In tables and in the published rows.
-    environment : str or None
-        Which of `environments.ENVIRONMENTS` it runs in; None: in ours.
-    driver : str or None
-        The script in `drivers/` that trains it; None: a ranker of our own code, made by `knn`.
-    settings : mapping
-        What its driver is told for every data set.
-    source : str
-        Where the settings come from.
-    authors : str or None
-        The GitHub repository whose checkout it needs.
-    by_dataset : mapping of str to (settings, source)
-        What differs from set to set; "" stands for the sets that are not named.
+    name: on the command line and in file names. title: in tables and published rows. environment: of
+    `environments.ENVIRONMENTS`; None: ours. driver: the script in `drivers/` that trains it; None: `knn`. settings: of
+    its driver, for every data set. source: where the settings come from. authors: the GitHub repository whose checkout
+    it needs. by_dataset: settings and source that differ by data set; "" is for all others.
     """
 
     name: str
@@ -50,13 +36,13 @@ class System:
     by_dataset: Mapping[str, tuple[Mapping[str, Any], str]] = field(default_factory=dict)
 
     def settings_for(self, dataset: str) -> tuple[dict[str, Any], str]:
-        """(what the driver is told, where that comes from) on a data set."""
+        """Return the driver's settings on a data set, and their source."""
         more, source = self.by_dataset.get(dataset, self.by_dataset.get("", ({}, "")))
         return {"max_len": MAX_LEN, "seed": 0, **self.settings, **more}, self.source.format(source, **self.settings)
 
 
 def _recbole(title: str, model: str, source: str, network: Mapping[str, Any], **loop: float) -> System:
-    """A class of RecBole. network: what differs from its properties/model/NAME.yaml. loop: of the driver."""
+    """Return a class of RecBole. network: changes to its properties/model/NAME.yaml. loop: settings of the driver."""
     settings = {"model": model, "network": dict(network), **loop}
     return System(title.lower(), title, "recbole", "recbole_models.py", settings, _RECBOLE + source)
 
@@ -160,7 +146,7 @@ PUBLISHED = {  # P@20, MRR@20, as MTAW's paper has them
 
 
 def system_of(name: str) -> System:
-    """The system of that name; UsageError where there is none."""
+    """Return the system of that name; UsageError if it is unknown."""
     for system in SYSTEMS:
         if system.name == name.lower():
             return system

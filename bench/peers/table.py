@@ -1,4 +1,4 @@
-"""The records as Markdown: what the systems reach beside what was published, and what they cost."""
+"""The records as Markdown: the systems' figures, the published ones, and the costs."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ Record = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Tables:
-    """found: what systems reach. costs: machine class -> what they cost there. ours: bench.quality's records."""
+    """found: the systems' records. costs: machine class -> cost records. ours: bench.quality's records."""
 
     found: Sequence[Record]
     costs: Mapping[str, Sequence[Record]]
@@ -44,22 +44,22 @@ class Tables:
 
     @classmethod
     def read(cls, results: Path, presets: Path) -> Tables:
-        """Of the folders of bench.peers' and of bench.quality's records."""
+        """Read the records of bench.peers and of bench.quality."""
         ours = list(quality_records(presets)) if presets.is_dir() else []
         return cls(list(every_record(results)), records.costs(results), ours)
 
     def quality(self, dataset: str) -> str:
-        """The table of what systems reach on a data set; empty where none was ranked."""
+        """Return the table of the systems' figures on a data set; empty if none was ranked."""
         ranked = [one for one in _own(self.found, dataset) if "metrics" in one]
         return quality(dataset, ranked, self.ours) if ranked else ""
 
     def cost(self, dataset: str) -> str:
-        """A table a machine class, under its name; empty where nothing was measured."""
+        """Return a table for each machine class, under its name; empty without measurements."""
         by_machine = {name: _own(found, dataset) for name, found in self.costs.items()}
         return "\n\n".join(f"On `{name}`:\n\n{cost(own)}" for name, own in by_machine.items() if own)
 
     def render(self) -> str:
-        """Both tables of every data set."""
+        """Return both tables of every data set."""
         every = [*self.found, *(one for found in self.costs.values() for one in found)]
         parts = []
         for dataset in sorted({record["dataset"]["name"] for record in every}, reverse=True):
@@ -69,9 +69,9 @@ class Tables:
         return "\n".join(parts)
 
     def write_into(self, folder: Path) -> list[Path]:
-        """Put every table between its marks in the Markdown files of a folder; the files that have some.
+        """Write every table between its marks in the Markdown files of a folder; return the files with marks.
 
-        The marks are `<!-- peers DATASET quality -->` (or `cost`) and `<!-- end -->`. UsageError where there are none.
+        The marks are `<!-- peers DATASET quality -->` (or `cost`) and `<!-- end -->`. UsageError without any.
         """
 
         def filled(match: re.Match[str]) -> str:
@@ -99,7 +99,7 @@ def _place(record: Record) -> int:
 
 
 def quality(dataset: str, found: Sequence[Record], ours: Sequence[Record]) -> str:
-    """A row a system in the order of `SYSTEMS`, then our baseline and presets (means over seeds)."""
+    """Return a row for each system in the order of `SYSTEMS`, then our baseline and presets (means over seeds)."""
     published = PUBLISHED.get(dataset, {})
     by_system = {record["system"]: record for record in found}
     rows = []
@@ -153,7 +153,7 @@ def _published(published: Mapping[str, tuple[float, float]], title: str) -> str:
 
 
 def cost(found: Sequence[Record]) -> str:
-    """A row a system and preset; below, how many epochs of `paper` one of GCE-GNN takes."""
+    """Return a row for each system and preset; below, how many epochs of `paper` one of GCE-GNN takes."""
     rows = [(record["title"], *_cost(record)) for record in found]
     lines = [markdown(_COST_HEAD, rows)]
     seconds = {record["system"]: second for record in found if (second := epoch_seconds(record)) is not None}
@@ -166,7 +166,7 @@ def cost(found: Sequence[Record]) -> str:
 
 
 def epoch_seconds(record: Record) -> float | None:
-    """Processor seconds of an epoch of training, its validation left out; None where none was done."""
+    """Return the processor seconds of a training epoch, without its validation; None before the first."""
     training = record["training"]
     if training.get("epoch_seconds"):
         return statistics.median(training["epoch_seconds"])
@@ -182,7 +182,7 @@ def _seconds(seconds: float) -> str:
 
 
 def epochs(count: float) -> str:
-    """Whole epochs from 10 on, else two digits."""
+    """Return whole epochs from 10 on, else two digits."""
     return f"{count:,.0f}" if count >= 10 else f"{count:.2g}"
 
 

@@ -1,8 +1,5 @@
-"""`python -m bench.prepare`."""
-
-import sys
+"""Entry point of `python -m bench.prepare`."""
 
 from bench.prepare.command import main
 
-if __name__ == "__main__":
-    sys.exit(main())
+raise SystemExit(main())

@@ -1,7 +1,7 @@
-"""How fast a click log becomes a data set, and how much memory it takes: rows a second and the peak of the process.
+"""Prepare a click log as a data set: rows a second and the peak memory of the process.
 
-The log is the awkward kind: text ids, sessions interleaved in time, one CSV. It is read and saved in a process of
-its own, so that the peak holds nothing else.
+The log is a hard case: text ids, sessions interleaved in time, one CSV. A new process reads and saves it, so the peak
+contains nothing else.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from bench.harness.peak_memory import peak_memory
-from bench.harness.report import Line, Report, Row, bench_parser, exit_code_of, parse
+from bench.harness.report import Line, Report, Row, bench_parser, command, parse
 from mtaw_fast.errors import MtawError, UsageError, require
 
 _LIMIT_BYTES = 2_000_000_000
@@ -28,7 +28,7 @@ _CATALOG = 100_000
 
 
 def write_log(path: Path, rows: int, seed: int = 0) -> int:
-    """Write a CSV of `rows` clicks in time order over 90 days; returns how many sessions it holds.
+    """Write a CSV of `rows` clicks in time order over 90 days; return its number of sessions.
 
     Session lengths are geometric (mean 5), items follow a power law over 100,000, ids are texts. A million rows
     share a stretch of the period, in which their sessions start at random, so that they interleave.
@@ -68,7 +68,7 @@ def write_log(path: Path, rows: int, seed: int = 0) -> int:
 
 
 def prepare(log: Path, folder: Path, outcome: Path) -> None:
-    """What is measured: read the log, save the data set, note what came out."""
+    """Read the log, save the data set, and write what came out: the measured work."""
     from mtaw_fast.data.readers import read
 
     begin = time.perf_counter()
@@ -85,7 +85,7 @@ def prepare(log: Path, folder: Path, outcome: Path) -> None:
 
 
 def pure_read(path: Path) -> float:
-    """Seconds to read the file's bytes from the page cache and do nothing else."""
+    """Return the seconds to read the file's bytes from the page cache and do nothing else."""
     block = bytearray(1 << 20)
     begin = time.perf_counter()
     with path.open("rb", buffering=0) as stream:
@@ -95,7 +95,7 @@ def pure_read(path: Path) -> float:
 
 
 def measure(rows: int, report: Report) -> bool:
-    """Measure and add the lines; False where the peak is over the limit for this many rows."""
+    """Measure and add the lines; return False if the peak is over the limit for this many rows."""
     with tempfile.TemporaryDirectory(prefix="mtaw-prepare-") as name:
         folder = Path(name)
         log, outcome = folder / "log.csv", folder / "outcome.json"
@@ -123,20 +123,18 @@ def measure(rows: int, report: Report) -> bool:
     return rows > _LIMIT_ROWS or memory.peak < _LIMIT_BYTES
 
 
+@command
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the bench; 1 where up to 10 million rows took 2 GB or more."""
+    """Run the bench; return 1 if up to 10 million rows took 2 GB or more."""
     parser = bench_parser("prepare", __doc__ or "")
     parser.add_argument("--rows", type=int, help="rows of the generated log (default 10000000; --quick: 1000000)")
-    try:
-        options = parse(parser, argv)
-        rows = options.rows if options.rows is not None else (1_000_000 if options.quick else _LIMIT_ROWS)
-        if rows < 10_000:
-            raise UsageError(f"--rows {rows}: fewer than 10000 rows leave nothing after the filters; raise it")
-        report = Report("prepare")
-        within = measure(rows, report)
-        code = report.finish(options.json)
-    except MtawError as error:
-        return exit_code_of(error)
+    options = parse(parser, argv)
+    rows = options.rows if options.rows is not None else (1_000_000 if options.quick else _LIMIT_ROWS)
+    if rows < 10_000:
+        raise UsageError(f"--rows {rows}: fewer than 10000 rows leave nothing after the filters; raise it")
+    report = Report("prepare")
+    within = measure(rows, report)
+    code = report.finish(options.json)
     if not within:
         print(f"error: the peak is over {_LIMIT_BYTES / 1e9:.0f} GB for {rows} rows", file=sys.stderr)
         return 1

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench.harness.comparison import Plan, limit_threads
-from bench.harness.report import Report, bench_parser, exit_code_of, parse
-from mtaw_fast.errors import MtawError, require
+from bench.harness.report import Report, bench_parser, command, parse
+from mtaw_fast.errors import require
 
 LENGTHS = (1, 10, 50, 512)
 QUICK_LENGTHS = (10,)
@@ -20,18 +20,16 @@ _PLAN = Plan(rounds=200, burst=5, settle=2, seconds=12.0)
 _QUICK_PLAN = Plan(rounds=60, burst=5, settle=2, seconds=4.0)
 
 
+@command
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the bench; returns the exit status (1 where an answer was wrong)."""
-    parser = bench_parser("export", (__doc__ or "").splitlines()[0])
+    """Run the bench; return the exit status (1 if an answer was wrong)."""
+    parser = bench_parser("prepare.export", (__doc__ or "").splitlines()[0])
     parser.add_argument("--bundle", type=Path, required=True, help="a bundle after 'mtaw-fast export BUNDLE --onnx'")
-    try:
-        options = parse(parser, argv)
-        for package, extra in (("torch", "train"), ("onnxruntime", "cpu"), ("faiss", "cpu"), ("rich", "train")):
-            require(package, extra)
-        with limit_threads(1):
-            return _run(options.bundle, options.quick, options.json)
-    except MtawError as error:
-        return exit_code_of(error)
+    options = parse(parser, argv)
+    for package, extra in (("torch", "train"), ("onnxruntime", "cpu"), ("faiss", "cpu"), ("rich", "train")):
+        require(package, extra)
+    with limit_threads(1):
+        return _run(options.bundle, options.quick, options.json)
 
 
 def _run(bundle: Path, quick: bool, json: Path | None) -> int:

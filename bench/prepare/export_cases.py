@@ -44,14 +44,14 @@ class ExportCases:
 
     @cached_property
     def bundle(self) -> Bundle:
-        """The bundle. Raises UsageError where it has no graphs."""
+        """The bundle. Raises UsageError if it has no graphs."""
         bundle = Bundle.load(self.folder)
         if bundle.file("encoder") is None:
             raise UsageError(f"{self.folder} has no graphs; add them with 'mtaw-fast export {self.folder} --onnx'")
         return bundle
 
     def encode(self, clicks: int) -> Case:
-        """A session of internal ids to its unit query."""
+        """Compare ways to turn a session of internal ids into its unit query."""
         bundle, sessions = self.bundle, self._sessions(clicks)
         native, onnx = NativeEncoder(bundle.config, bundle.weights), make_encoder("onnx", bundle)
         model = load_model(bundle.config, bundle.weights).eval()
@@ -77,7 +77,7 @@ class ExportCases:
         return Case("encode", self._params(clicks), "latency_us", ours, peers, wrong, self.plan)
 
     def recommend(self, clicks: int) -> Case:
-        """A list of external ids to its top 20: the whole path."""
+        """Compare ways to turn external ids into the top 20: the whole path."""
         rec = Recommender.load(self.folder, encoder="native", index="native")
         at = None if self.bundle.model.trends is None else int(self.bundle.model.trends.clock[-1])
         requests = [self.bundle.ids.external(one.items) for one in self._sessions(clicks)]
@@ -105,7 +105,7 @@ class ExportCases:
         return Case("recommend", self._params(clicks), "latency_us", ours, peers, wrong, self.plan)
 
     def session_options(self, clicks: int) -> Case:
-        """The float32 encoder graph by the encoder `onnx` (ours), and with one thing otherwise."""
+        """Compare the encoder `onnx` (ours) with the same graph under one other option each."""
         bundle, sessions = self.bundle, self._sessions(clicks)
         onnx = make_encoder("onnx", bundle)
         feeds = [dict(zip(("ids", "lengths"), padded(one), strict=True)) for one in sessions]
@@ -117,7 +117,7 @@ class ExportCases:
             session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
             other = type(onnx)(name, session, bundle.config, bundle.weights["item_embedding"])  # type: ignore[call-arg]
             peers.append(Contender(name, lambda call, other=other: other.encode(sessions[call % _SESSIONS])))  # type: ignore[misc]
-        # What the encoder does beside them (checks, cutting, splitting) is in neither.
+        # These two leave out what the encoder adds (checks, cutting, splitting).
         peers.append(Contender("run() alone", _runner(open_graph(path), feeds, 0)))
         peers.append(Contender("IOBinding alone", _bound(path, feeds, bundle.config.model.embedding_dim)))
         expected = onnx.encode(sessions[0])
@@ -129,7 +129,7 @@ class ExportCases:
         return Case("session-options", self._params(clicks), "latency_us", ours, peers, wrong, self.plan)
 
     def sizes(self) -> list[str]:
-        """Bytes of every graph, a line a variant."""
+        """Return the bytes of every graph, a line for each variant."""
         lines = []
         for variant in VARIANTS:
             sizes = [
@@ -160,12 +160,12 @@ class ExportCases:
 
 
 def _runner(graph: Run, feeds: list[dict[str, np.ndarray]], output: int) -> Callable[[int], Any]:
-    """One run of a graph a call: its output number `output`."""
+    """Return one run of a graph a call: its output number `output`."""
     return lambda call: graph(feeds[call % len(feeds)])[output]
 
 
 def _ranker(graph: Run, feeds: list[dict[str, np.ndarray]]) -> Callable[[int], tuple[list[Any], np.ndarray]]:
-    """One ranking a call: (items, scores)."""
+    """Return one ranking a call: (items, scores)."""
 
     def run(call: int) -> tuple[list[Any], np.ndarray]:
         items, scores = graph(feeds[call % len(feeds)])
@@ -175,7 +175,7 @@ def _ranker(graph: Run, feeds: list[dict[str, np.ndarray]]) -> Callable[[int], t
 
 
 def _bound(path: Path, feeds: list[dict[str, np.ndarray]], d: int) -> Callable[[int], Any]:
-    """One run of the encoder graph a call, by one IOBinding."""
+    """Return one run of the encoder graph a call, through one IOBinding."""
     session = onnxruntime.InferenceSession(path, session_options(), providers=["CPUExecutionProvider"])
     query, binding = np.empty((1, d), dtype=np.float32), session.io_binding()
     binding.bind_ortvalue_output("query", onnxruntime.OrtValue.ortvalue_from_numpy(query))

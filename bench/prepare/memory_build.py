@@ -1,9 +1,9 @@
-"""The memory tables: how fast a click log becomes them, what an update costs, how large they are, and the peak memory.
+"""The memory tables: the time to build them from a click log, the cost of an update, their size and peak memory.
 
 python -m bench.prepare.memory_build [--quick] [--clicks N] [--threads N] [--data FOLDER] [--json FILE]
 
-Two generated logs: `clusters`, where items follow each other as in a shop (`mtaw_fast.data.synthetic`), and `random`,
-where clicks are independent, so that nearly every pair of items is a new one.
+Two generated logs: `clusters`, whose items follow each other as in a shop (`mtaw_fast.data.synthetic`), and `random`,
+whose clicks are independent, so that nearly every pair of items is a new one.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from bench.harness.comparison import Case, Contender, Plan
 from bench.harness.floors import read_floor
 from bench.harness.machine import usable_cores
 from bench.harness.peak_memory import peak_of_prepared
-from bench.harness.report import Line, Report, Row, bench_parser, exit_code_of, parse
+from bench.harness.report import Line, Report, Row, bench_parser, command, parse, say
 from bench.memory_reference.tables import build_reference
 from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.data.synthetic import generate, workload
-from mtaw_fast.errors import MtawError, UsageError
+from mtaw_fast.errors import UsageError
 from mtaw_fast.memory import MemorySettings, MemoryTables
 
 _CLICKS = 10_000_000
@@ -45,7 +45,7 @@ _CUT_PLAN = Plan(rounds=7, burst=1, settle=0, warmup=1, seconds=20.0, min_rounds
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Log:
-    """Sessions over N items, and what a row calls them."""
+    """Sessions over N items, and their name in a row."""
 
     name: str
     sessions: Sessions
@@ -53,7 +53,7 @@ class Log:
 
     @classmethod
     def generated(cls, name: str, clicks: int) -> Log:
-        """About `clicks` clicks; equal arguments give equal logs."""
+        """Return a log of about `clicks` clicks; equal arguments give equal logs."""
         n_items = max(_CATALOGS[name] * clicks // _CLICKS, 1000)
         n_sessions = int(clicks / _MEAN_LENGTH[name])
         if name == "clusters":
@@ -61,7 +61,7 @@ class Log:
         return cls(name, workload(n_items, n_sessions, seed=0), n_items)
 
     def params(self, tables: MemoryTables, threads: int) -> dict[str, Any]:
-        """What a row says of the tables built from it."""
+        """Return what a row says about the tables built from it."""
         return {
             "data": self.name,
             "catalog": self.n_items,
@@ -73,12 +73,12 @@ class Log:
         }
 
     def build(self, settings: MemorySettings | None, threads: int, _: int = 0) -> MemoryTables:
-        """The tables of the whole log."""
+        """Build the tables of the whole log."""
         return MemoryTables.build(self.sessions, self.n_items, settings, threads=threads)
 
 
 def build_case(log: Log, threads: int, plan: Plan) -> tuple[Case, MemoryTables]:
-    """All threads against one; both give the same tables, and those of the first sessions are the reference's."""
+    """Compare all threads with one; both give the same tables, and the first sessions give the reference's."""
     first = log.sessions.slice(0, _CHECKED_SESSIONS)
     expected = build_reference(first, log.n_items, MemorySettings())
     tables = log.build(None, threads)
@@ -95,7 +95,7 @@ def build_case(log: Log, threads: int, plan: Plan) -> tuple[Case, MemoryTables]:
 
 
 def update_case(log: Log, threads: int, plan: Plan) -> Case:
-    """A hundredth of the sessions comes and another goes, against building all of it again."""
+    """Compare adding and removing a hundredth of the sessions with building everything again."""
     count = len(log.sessions)
     day = max(int(_DAY * count), 1)
     settings = MemorySettings().resolved(count)
@@ -119,7 +119,7 @@ def update_case(log: Log, threads: int, plan: Plan) -> Case:
 
 
 def difference(ours: MemoryTables, expected: MemoryTables) -> str | None:
-    """The first array that is not the same to the bit, or None."""
+    """Return the first array that is not equal to the bit, or None."""
     for name, array in expected.arrays().items():
         if not np.array_equal(ours.arrays()[name], array):
             return f"the tables differ in '{name}'"
@@ -127,7 +127,7 @@ def difference(ours: MemoryTables, expected: MemoryTables) -> str | None:
 
 
 def prepare_build(name: str, clicks: int, threads: int) -> Callable[[], MemoryTables]:
-    """What is measured in a process of its own: the log made; returns the building of its tables."""
+    """Make the log and return the function that builds its tables, to measure in its own process."""
     return partial(Log.generated(name, clicks).build, None, threads)
 
 
@@ -141,24 +141,24 @@ def figures(case: str, params: dict[str, Any], values: dict[str, float]) -> list
 
 
 def _measure_generated(report: Report, name: str, options: argparse.Namespace) -> bool:
-    """False where a log of up to 10^7 clicks took a minute or 4 GB."""
+    """Measure a log; return False if up to 10^7 clicks took a minute or 4 GB."""
     plan = _QUICK_PLAN if options.quick else _PLAN
-    _say(f"{name}: generating {options.clicks:,} clicks")
+    say(f"measuring {name}: generating {options.clicks:,} clicks")
     log = Log.generated(name, options.clicks)
-    _say(f"{name}: building")
+    say(f"measuring {name}: building")
     case, tables = build_case(log, options.threads, plan)
     built = report.run(case)
     sizes = {"tables_mb": tables.n_bytes / 1e6}
     del tables, case
-    _say(f"{name}: updating")
+    say(f"measuring {name}: updating")
     report.run(update_case(log, options.threads, plan))
     params = {} if built is None else dict(built.case.params)
     del log
-    _say(f"{name}: peak memory")
+    say(f"measuring {name}: peak memory")
     memory = peak_of_prepared(prepare_build, name, options.clicks, options.threads)
     sizes |= {"peak_mb": memory.peak / 1e6, "added_mb": memory.added / 1e6}
     if built is None:
-        return True  # refused: told already
+        return True  # the refusal is reported already
     report.lines += figures("build", params, sizes)
     within = built.ours.median < _LIMIT_SECONDS and memory.peak < _LIMIT_BYTES
     return within or options.clicks > _CLICKS
@@ -197,13 +197,10 @@ def _run(options: argparse.Namespace) -> int:
     return code
 
 
-def _say(what: str) -> None:
-    print(f"measuring {what} ..", file=sys.stderr, flush=True)
-
-
+@command
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the bench; 1 where an answer was wrong or up to 10^7 clicks took a minute or 4 GB."""
-    parser = bench_parser("memory_build", (__doc__ or "").splitlines()[0])
+    """Run the bench; return 1 if an answer was wrong or up to 10^7 clicks took a minute or 4 GB."""
+    parser = bench_parser("prepare.memory_build", (__doc__ or "").splitlines()[0])
     parser.add_argument("--clicks", type=int, metavar="N", help="of each log (default 10000000; --quick: 1000000)")
     parser.add_argument("--threads", type=int, default=usable_cores(), metavar="N", help="default: all")
     parser.add_argument(
@@ -212,15 +209,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         metavar="FOLDER",
         help="instead, the cuts of the neighbors on a data set made by 'prepare'",
     )
-    try:
-        options = parse(parser, argv)
-        if options.clicks is None:
-            options.clicks = _QUICK_CLICKS if options.quick else _CLICKS
-        if options.clicks < 10_000 or options.threads < 1:
-            raise UsageError("--clicks must be at least 10000 and --threads at least 1")
-        return _run(options)
-    except MtawError as error:
-        return exit_code_of(error)
+    options = parse(parser, argv)
+    if options.clicks is None:
+        options.clicks = _QUICK_CLICKS if options.quick else _CLICKS
+    if options.clicks < 10_000 or options.threads < 1:
+        raise UsageError("--clicks must be at least 10000 and --threads at least 1")
+    return _run(options)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""A click log in partitions: what each step costs, each call in a fresh process as on another machine.
+"""The cost of preparing a click log in partitions, each call in a new process, as on another machine.
 
-Prints by step how often it ran, seconds of processor time, and the highest peak of a process (VmHWM, the interpreter's
-own included); in the end the disk that the steps took, and whether the set is that of one process (--check).
+Prints for each step its runs, its processor seconds and the highest peak of a process (VmHWM, with the interpreter),
+then the disk space of the steps, and whether the result equals that of one process (--check).
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench.harness.highest import highest
 from bench.harness.machine import describe, machine_record
-from bench.harness.report import exit_code_of
+from bench.harness.peak_memory import highest
+from bench.harness.report import command
 from mtaw_fast.data.readers import clicks
-from mtaw_fast.data.readers.partitioned import prepare_in_partitions
-from mtaw_fast.errors import MtawError, UsageError
+from mtaw_fast.data.readers.partitioned_prepare import prepare_in_partitions
+from mtaw_fast.errors import UsageError
 
 _LOOK = 0.2  # seconds between two looks at the disk
 
 
 @dataclass
 class Steps:
-    """An `Each` that runs every call in a process of its own. costs: by step, of a call processor seconds and peak."""
+    """An `Each` that runs every call in a new process. costs: by step, processor seconds and peak of each call."""
 
     costs: dict[str, list[tuple[float, int]]] = field(default_factory=dict)
 
     def each(self, function: Callable[..., Any], calls: Iterable[Sequence[Any]]) -> list[Any]:
-        """See `readers.each`."""
+        """A `TaskRunner`."""
         context = multiprocessing.get_context("spawn")
         results = []
         for call in calls:
@@ -50,27 +50,25 @@ class Steps:
 
 
 def measured(function: Callable[..., Any], call: Sequence[Any]) -> tuple[Any, float, int]:
-    """A call's result, processor seconds and the peak of this process."""
+    """Return a call's result, its processor seconds and the peak of this process."""
     began = time.process_time()
     result = function(*call)
     return result, time.process_time() - began, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
 
 
+@command
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the bench; 1 where the bits differ, or what an error says."""
+    """Run the bench; return 1 if the bits differ."""
     parser = argparse.ArgumentParser(prog="python -m bench.prepare.partitions", description=__doc__)
     parser.add_argument("log", type=Path, help="with the columns of mtaw_fast.data.synthetic_log")
     parser.add_argument("--partitions", type=int)
-    parser.add_argument("--check", action="store_true", help="prepare it in one process too and compare")
+    parser.add_argument("--check", action="store_true", help="also prepare it in one process and compare")
     options = parser.parse_args(argv)
-    try:
-        return _measure(options.log, options.partitions, options.check)
-    except MtawError as error:
-        return exit_code_of(error)
+    return _measure(options.log, options.partitions, options.check)
 
 
 def disk_bytes(folder: Path) -> int:
-    """Of all files below the folder, which may come and go meanwhile."""
+    """Return the bytes of all files below the folder; files may appear and vanish meanwhile."""
     total = 0
     for place, _, names in os.walk(folder):
         for name in names:
@@ -88,7 +86,7 @@ def _measure(log: Path, partitions: int | None, check: bool) -> int:
         folder = Path(name) / "parts"
         began, used = time.perf_counter(), time.process_time()
         with highest(lambda: disk_bytes(folder), _LOOK) as disk:
-            report = prepare_in_partitions(log, folder, partitions=partitions, each=steps.each)
+            report = prepare_in_partitions(log, folder, partitions=partitions, run_tasks=steps.each)
         seconds, own = time.perf_counter() - began, time.process_time() - used
         for step, costs in steps.costs.items():
             total, peak = sum(cost for cost, _ in costs), max(peak for _, peak in costs)
@@ -106,7 +104,7 @@ def _measure(log: Path, partitions: int | None, check: bool) -> int:
             same = all(ours[part]["sha256"] == theirs[part]["sha256"] for part in theirs)
             same &= ours["train"]["bytes"] == theirs["train"]["bytes"]
             same &= all(parts[key] == one[key] for key in one if key not in ("files", "format_version"))
-            print("the same set as one process makes" if same else "error: another set than one process makes")
+            print("the same set as of one process" if same else "error: another set than of one process")
             return 0 if same else 1
     return 0
 

@@ -1,8 +1,5 @@
-"""`python -m bench.quality`."""
-
-import sys
+"""Entry point of `python -m bench.quality`."""
 
 from bench.quality.command import main
 
-if __name__ == "__main__":
-    sys.exit(main())
+raise SystemExit(main())

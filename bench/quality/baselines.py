@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from bench.harness.records import finish, log_read
 from bench.quality import records
-from bench.quality.runs import FIRST_READ, Places, samples_of
+from bench.quality.records import Finalist, Places
+from bench.quality.runs import FIRST_READ, samples_of
 from mtaw_fast.config import Config
 from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.evaluation import evaluate
@@ -22,7 +24,7 @@ def run_baselines(dataset: Dataset, split: str, places: Places) -> list[dict[str
     """
     config = Config()
     known, held_out = dataset.train.split_last(config.optimizer.validation_fraction)
-    samples = samples_of(dataset, records.Finalist(dataset.name, "baseline", config, split))
+    samples = samples_of(dataset, Finalist(dataset.name, "baseline", config, split))
     fitted = dataset.train if split == "test" else known
     found = []
     rankers = None
@@ -45,9 +47,9 @@ def run_baselines(dataset: Dataset, split: str, places: Places) -> list[dict[str
             "reads": [],
         }
         if split == "test":
-            records.log_read(path, record, FIRST_READ)
+            log_read(path, record, FIRST_READ)
         report = evaluate(rankers[name], samples)
         measured = {name: value for name, value in report.as_dict().items() if "@" not in name}
-        records.finish(path, record, {"metrics": dict(report.metrics), **measured})
+        finish(path, {**record, "metrics": dict(report.metrics), **measured})
         found.append(records.read_record(path))
     return found

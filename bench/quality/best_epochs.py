@@ -1,8 +1,8 @@
-"""The literature's protocol: the test set is read after every epoch, and each metric is that of its own best epoch.
+"""The literature's protocol: read the test set after every epoch, and report each metric at its own best epoch.
 
-It is a LEAK: the test set chooses what it then judges, once for every metric. It is here because published figures are
-made so, and a comparison with them must know how much of them this is. No other part of the project reads the test set
-so, and every table that shows such figures says what they are.
+It is a LEAK: the test set chooses what it then judges, once for every metric. Published figures are made this way, and
+a comparison needs to know how much of them it explains. Nothing else in the project reads the test set like this, and
+every table that shows such figures marks them.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ from typing import Any
 
 import torch
 
+from bench.harness.records import finish, log_read
 from bench.quality import records
-from bench.quality.records import Finalist
-from bench.quality.runs import Places, ProgressLines, samples_of
+from bench.quality.records import Finalist, Places
+from bench.quality.runs import ProgressLines, samples_of
 from bench.quality.shared_refit import chosen_by_validation, keep, model_of, work_folder
 from mtaw_fast.config import Config
 from mtaw_fast.config.former_names import to_former
@@ -28,9 +29,10 @@ from mtaw_fast.model.mtaw import MTAW
 from mtaw_fast.storage.files import folder_lock
 from mtaw_fast.training.checkpoints import RunFolder
 from mtaw_fast.training.encoder.fitting import Fitting
-from mtaw_fast.training.plan.threads import Threads, training_threads
+from mtaw_fast.training.encoder.runner import LocalRunner
 from mtaw_fast.training.run_state import RunState
 from mtaw_fast.training.served_metrics import served_ranks
+from mtaw_fast.training.threads import Threads, training_threads
 
 LEAK = "each metric at its own best epoch on the test set, which was read after every epoch"
 _PHASE = "refit"  # the training that a refit is: on all training sessions
@@ -41,9 +43,9 @@ def run_published(
 ) -> dict[str, Any]:
     """Train on all training sessions, read the test set after every epoch, and record each metric's best.
 
-    base: the preset's settings. stop_after: epochs to run of those that the settings ask for; the work stays, so that
-    a call with more goes on from there. What is recorded already is not done again; after every epoch the record is
-    whole. Raises UsageError where the record is of other data or defaults.
+    base: the preset's settings. stop_after: epochs to run now; a later call continues from there. Recorded epochs are
+    not run again, and the record is complete after every epoch. Raises UsageError if the record has other data or
+    defaults.
     """
     path = places.results / finalist.file_name()
     asked = finalist.config.optimizer.epochs
@@ -52,7 +54,7 @@ def run_published(
     if record is not None and record.get("epochs", {}).get("run", 0) >= wanted:
         return record
     record = record or finalist.new_record(dataset.fingerprint, base)
-    records.log_read(path, record, f"after every epoch, up to epoch {wanted}: {LEAK}")
+    log_read(path, record, f"after every epoch, up to epoch {wanted}: {LEAK}")
     folder = work_folder(finalist, places)
     folder.mkdir(parents=True, exist_ok=True)
     with folder_lock(folder / "run", UsageError), training_threads(Threads.of()):
@@ -68,11 +70,11 @@ def run_published(
             finalist.config,
             dataset.n_items,
             dataset.min_prefix,
-            torch.device("cpu"),
+            LocalRunner(torch.device("cpu")),
             state,
             _Recorder(path, record, state),
         )
-        fitting.fit(_PHASE, dataset.train, wanted, judge=reader)
+        fitting.fit(_PHASE, dataset.train, wanted, validate=reader)
     return records.read_record(path)
 
 
@@ -108,11 +110,11 @@ class _Recorder(ProgressLines):
         history = self._state["history"]
         measured = {**best_of(history), "training": {"seconds": round(self._state["seconds"], 1), "history": history}}
         measured["epochs"] = {"run": len(history), "asked": self._record["config"]["epochs"]}
-        records.finish(self._path, dict(self._record), measured)
+        finish(self._path, {**self._record, **measured})
 
 
 def best_of(history: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Each metric at its own best epoch, the earliest of equals, with its interval there; parts as at P@20's best."""
+    """Return each metric at its own best epoch, the earliest of equals, with its interval; parts as at P@20's best."""
     best = {}
     for name in METRICS:
         found = [line["test"][name] for line in history]

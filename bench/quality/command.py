@@ -5,12 +5,12 @@ python -m bench.quality --data DIR --preset P --protocol published [--stop-after
 python -m bench.quality --quick
 python -m bench.quality --table [--preset P] [--series NAME]
 
-Settings are screened on the validation sessions (--split validation, one seed) and the chosen ones read the test set
-once, on several seeds (--split test). Each run is a JSON file under docs/results/, named by its settings and seed: what
-is there is not done again, so a run that was cut off goes on where it was, and a test set is not read twice for the
-same finalist unless --again says why; the file lists the reads. --protocol published does what the literature does
-instead, and is a leak: it reads the test set after every epoch and takes the best one of each metric. --quick does all
-this on a small generated log, and keeps none of it. --json FILE: the records that the run made or found.
+Screen settings on the validation sessions (--split validation, one seed); the chosen ones read the test set once, on
+several seeds (--split test). Each run is a JSON file under docs/results/, named by its settings and seed. A recorded
+run is not repeated and an interrupted one continues. A test set is not read twice for the same finalist unless --again
+says why; the file lists the reads. --protocol published follows the literature, which is a leak: it reads the test set
+after every epoch and takes the best epoch of each metric. --quick does all this on a small generated log and keeps
+nothing. --json FILE writes the records that the run made or found.
 """
 
 from __future__ import annotations
@@ -25,14 +25,13 @@ from typing import TYPE_CHECKING, Any
 
 from bench.harness.comparison import limit_threads
 from bench.harness.machine import usable_cores
-from bench.harness.report import Report, bench_parser, exit_code_of, parse
-from bench.quality.records import HELD_OUT, PROTOCOLS, PUBLISHED, SPLITS, Finalist, every_record, read_series
+from bench.harness.report import Report, bench_parser, command, parse
+from bench.quality.records import HELD_OUT, PROTOCOLS, PUBLISHED, SPLITS, Finalist, Places, every_record, read_series
 from bench.quality.table import render
 from mtaw_fast.config import preset
-from mtaw_fast.errors import MtawError, UsageError, require
+from mtaw_fast.errors import UsageError, require
 
 if TYPE_CHECKING:
-    from bench.quality.runs import Places
     from mtaw_fast.data.dataset import Dataset
 
 DATASETS = "tmall,retailrocket"
@@ -51,22 +50,20 @@ _QUICK_SETTINGS = (
 _QUICK_ITEMS, _QUICK_SESSIONS = 200, 1500
 
 
+@command
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run what is not recorded yet, or print the tables; returns the exit status."""
-    try:
-        options = _checked(parse(_parser(), argv))
-        if options.table:
-            series, results = options.series, options.results
-            found = every_record(results or RESULTS) if series is None else read_series(results or EARLIER, series)
-            print(render([record for record in found if options.preset in (None, record["preset"])]))
-            return 0
-        require("torch", "bench")
-        import torch  # noqa: F401  # loaded before its threads are limited
+    """Run what is not recorded yet, or print the tables; return the exit status."""
+    options = _checked(parse(_parser(), argv))
+    if options.table:
+        series, results = options.series, options.results
+        found = every_record(results or RESULTS) if series is None else read_series(results or EARLIER, series)
+        print(render([record for record in found if options.preset in (None, record["preset"])]))
+        return 0
+    require("torch", "bench")
+    import torch  # noqa: F401  # loaded before its threads are limited
 
-        with limit_threads(options.threads):
-            return _run(options)
-    except MtawError as error:
-        return exit_code_of(error)
+    with limit_threads(options.threads):
+        return _run(options)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -81,7 +78,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a setting")
     parser.add_argument(
-        "--without", metavar="NAMES", help="a row a feature of the ranker, left out: names with commas, or 'each'"
+        "--without", metavar="NAMES", help="a row for each feature left out of the ranker: names with commas, or 'each'"
     )
     parser.add_argument("--dataset", metavar="NAMES", help=f"which sets, with commas (default: {DATASETS})")
     parser.add_argument("--split", choices=SPLITS, default="test", help="what is scored (default: test)")
@@ -99,23 +96,23 @@ def _parser() -> argparse.ArgumentParser:
         "--stop-after",
         type=int,
         metavar="N",
-        help=f"(--protocol {PUBLISHED}) epochs to run of those asked for; a call with more goes on (default: all)",
+        help=f"(--protocol {PUBLISHED}) epochs to run now; a later call continues (default: all)",
     )
     parser.add_argument("--again", metavar="WHY", help="read a test set once more for a finalist, and note why")
-    parser.add_argument("--table", action="store_true", help="print the tables of what is recorded, as Markdown")
+    parser.add_argument("--table", action="store_true", help="print the tables of the records, as Markdown")
     parser.add_argument(
         "--series", metavar="NAME", help=f"(--table) of earlier settings (--results, default {EARLIER})"
     )
     parser.add_argument("--results", type=Path, metavar="DIR", help=f"folder of the records (default: {RESULTS})")
-    parser.add_argument("--work", type=Path, metavar="DIR", help=f"folder of trainings under way (default: {WORK})")
+    parser.add_argument("--work", type=Path, metavar="DIR", help=f"folder of running trainings (default: {WORK})")
     parser.add_argument("--threads", type=int, default=usable_cores(), metavar="N", help="(default: all cores)")
     return parser
 
 
 def _checked(options: argparse.Namespace) -> argparse.Namespace:
-    """The options; UsageError on what makes no sense, before anything is made."""
+    """Return the options; UsageError if they contradict each other, before anything is made."""
     if options.table and (options.json is not None or options.quick):
-        raise UsageError("--table prints what is recorded and runs nothing: leave --json and --quick out")
+        raise UsageError("--table prints the records and runs nothing: leave --json and --quick out")
     if options.series is not None and not options.table:
         raise UsageError("--series chooses what --table prints: give --table, or leave --series out")
     if options.series is None and options.results is not None and options.results.is_file():
@@ -127,7 +124,7 @@ def _checked(options: argparse.Namespace) -> argparse.Namespace:
             if getattr(options, name) is not None:
                 raise UsageError(f"--quick generates its data and keeps no records: leave --{name} out")
     elif not options.table and (options.data is None or options.preset is None):
-        raise UsageError("give --data and --preset, --quick to try it out, or --table to print what is recorded")
+        raise UsageError("give --data and --preset, --quick to try it out, or --table to print the records")
     if options.seeds is not None and options.seeds < 1:
         raise UsageError(f"--seeds {options.seeds}: give at least one seed")
     config = None if options.preset in (None, BASELINES) else preset(options.preset).override(options.set)
@@ -139,7 +136,7 @@ def _checked(options: argparse.Namespace) -> argparse.Namespace:
 
 
 def _check_protocol(options: argparse.Namespace, memory: bool) -> None:
-    """UsageError where the published protocol is asked for what it is not for."""
+    """Raise UsageError if the published protocol cannot be used with the options."""
     published = options.protocol == PUBLISHED
     if options.stop_after is not None and (not published or options.stop_after < 1):
         raise UsageError(f"--stop-after takes at least one epoch, with --protocol {PUBLISHED} alone")
@@ -150,7 +147,7 @@ def _check_protocol(options: argparse.Namespace, memory: bool) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from bench.quality.runs import Places, prepared
+    from bench.quality.runs import prepared
     from mtaw_fast.data.synthetic import generate
 
     report = Report("quality")
@@ -170,7 +167,7 @@ def _run(options: argparse.Namespace) -> int:
 def _records(
     dataset: Dataset, preset_name: str, places: Places, options: argparse.Namespace
 ) -> Iterator[dict[str, Any]]:
-    """The records of a preset on a data set, made where they are not there; each is told at once."""
+    """Yield the records of a preset on a data set, made if missing, and print each at once."""
     from bench.quality.baselines import run_baselines
     from bench.quality.best_epochs import run_published
     from bench.quality.runs import run
@@ -200,7 +197,7 @@ def _records(
 
 
 def _say(record: dict) -> None:
-    """One line a record."""
+    """Print one line for a record."""
     metrics, apart = record["metrics"], record.get("exclude_seen", {}).get("P@20")
     parts = [f"{name} {metrics[name]:.2f}" for name in ("P@20", "MRR@20")]
     if "leak" in record:

@@ -1,12 +1,12 @@
-"""The paper's figure 2 from records: P@20 and MRR@20 over gamma, with plain cross-entropy (gamma 0) beside it.
+"""The paper's figure 2 from records: P@20 and MRR@20 over gamma, with plain cross-entropy (gamma 0).
 
 python -m bench.quality.gamma_curve [--preset paper] [--split validation] [--dataset NAMES] [--results DIR] [--out FILE]
 python -m bench.quality.gamma_curve --preset paper-literal --split test --out docs/images/gamma-literal.png
 
-A point is a mean over the seeds that are recorded, and its band their standard deviation; where a point has one seed,
-bars are the 95% bootstrap intervals over sessions. The tables that are printed say both. On the test split a protocol
-is a curve of its own, and the one whose epochs the test set chose is marked as the leak that it is. The records are
-those of `python -m bench.quality --data DIR --preset P --set gamma=G`, with the same --split and --protocol.
+A point is the mean over the recorded seeds, with a band of one standard deviation; with one seed, bars are the 95%
+bootstrap intervals over sessions. The printed tables have both. On the test split each protocol is a curve, and the
+one whose epochs the test set chose is marked as a leak. Make the records with
+`python -m bench.quality --data DIR --preset P --set gamma=G` and the same --split and --protocol.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.harness.report import exit_code_of
+from bench.harness.report import command
 from bench.quality.records import HELD_OUT, PROTOCOLS, SPLITS, every_record, protocol_of
 from bench.quality.table import LEAK_MARK, TITLES, epochs_of, markdown, mean_and_spread
 from mtaw_fast.config import PRESETS
-from mtaw_fast.errors import MtawError, UsageError, require
+from mtaw_fast.errors import UsageError, require
 from mtaw_fast.storage.files import atomic_path
 
 _METRICS = ("P@20", "MRR@20")
@@ -33,7 +33,7 @@ _COLORS = ("tab:blue", "tab:orange")  # of the protocols
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One gamma. values: metric -> a value a seed; intervals: metric -> their mean 95% interval; epochs: as told."""
+    """One gamma. values: metric -> a value a seed; intervals: metric -> their mean 95% interval; epochs: in words."""
 
     values: Mapping[str, Sequence[float]]
     intervals: Mapping[str, tuple[float, float]]
@@ -41,7 +41,7 @@ class Point:
 
     @classmethod
     def of(cls, records: Sequence[Mapping[str, Any]]) -> Point:
-        """The point of records that differ in their seed alone."""
+        """Return the point of records that differ in their seed alone."""
         values, intervals = {}, {}
         for name in _METRICS:
             values[name] = [record["metrics"][name] for record in records]
@@ -50,7 +50,7 @@ class Point:
         return cls(values, intervals, epochs_of(records))
 
     def band(self, name: str, over_seeds: bool) -> tuple[float, float, float]:
-        """(mean, low, high) of a metric, with the seeds' standard deviation around it, or the interval."""
+        """Return (mean, low, high) of a metric, by the seeds' standard deviation or the interval."""
         mean = statistics.fmean(self.values[name])
         if not over_seeds:
             return mean, *self.intervals[name]
@@ -61,8 +61,9 @@ class Point:
 Curve = Mapping[float, Point]  # by gamma
 
 
+@command
 def main(argv: Sequence[str] | None = None) -> int:
-    """Draw the curves and print their tables; returns the exit status."""
+    """Draw the curves and print their tables; return the exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m bench.quality.gamma_curve", description=(__doc__ or "").splitlines()[0]
     )
@@ -73,11 +74,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=Path("docs/images/gamma.png"), help="picture to write")
     options = parser.parse_args(argv)
     names = [name.strip() for name in options.dataset.split(",")]
-    try:
-        curves = {name: curves_of(options.results, name, options.preset, options.split) for name in names}
-        draw(curves, options.preset, options.split, options.out)
-    except MtawError as error:
-        return exit_code_of(error)
+    curves = {name: curves_of(options.results, name, options.preset, options.split) for name in names}
+    draw(curves, options.preset, options.split, options.out)
     for name, by_protocol in curves.items():
         for protocol, curve in by_protocol.items():
             print(f"{TITLES.get(name, name)}, preset {options.preset}, {_told(options.split, protocol)}\n")
@@ -87,7 +85,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def curves_of(results: Path, dataset: str, preset: str, split: str) -> dict[str, Curve]:
-    """protocol -> curve, of the records that differ from the preset in gamma alone; UsageError where none has two."""
+    """Return the curve of each protocol, from records that differ in gamma alone; UsageError without two points."""
     found: dict[str, dict[float, list[Mapping[str, Any]]]] = {protocol: {} for protocol in PROTOCOLS}
     for record in every_record(results):
         about = (record["dataset"]["name"], record["preset"], record["split"])
@@ -108,7 +106,7 @@ def curves_of(results: Path, dataset: str, preset: str, split: str) -> dict[str,
 
 
 def table(curve: Curve) -> str:
-    """A row a gamma: seeds, epochs, and each metric with the seeds' deviation and the interval over sessions."""
+    """Return a row for each gamma: seeds, epochs, metrics with the seeds' deviation and the interval over sessions."""
     rows = []
     for gamma, point in curve.items():
         cells = []
@@ -120,7 +118,7 @@ def table(curve: Curve) -> str:
 
 
 def draw(curves: Mapping[str, Mapping[str, Curve]], preset: str, split: str, path: Path) -> None:
-    """A row a data set, a panel a metric: curves over gamma > 0, and gamma 0 as a level."""
+    """Draw a row for each data set and a panel for each metric: curves over gamma > 0, and gamma 0 as a level."""
     require("matplotlib", "train")
     from matplotlib.figure import Figure
 
@@ -133,20 +131,20 @@ def draw(curves: Mapping[str, Mapping[str, Curve]], preset: str, split: str, pat
             axes.set(xlabel="gamma", ylabel=f"{name}, percent", title=f"{TITLES.get(dataset, dataset)}, {preset}")
             axes.grid(alpha=0.3)
             axes.margins(y=0.1)
-    told: dict[str, Any] = {}
+    legend: dict[str, Any] = {}
     for axes in panels.flat:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
-            told.setdefault(label, handle)
-    figure.legend(list(told.values()), list(told), loc="outside lower center", ncols=2, fontsize="small")
+            legend.setdefault(label, handle)
+    figure.legend(list(legend.values()), list(legend), loc="outside lower center", ncols=2, fontsize="small")
     with atomic_path(path) as temporary:
         figure.savefig(temporary, format="png", dpi=120)
 
 
-def _draw_curve(axes: Any, curve: Curve, name: str, told: str, color: str) -> None:
+def _draw_curve(axes: Any, curve: Curve, name: str, source: str, color: str) -> None:
     over_seeds = all(len(point.values[name]) > 1 for point in curve.values())
     gammas = [gamma for gamma in curve if gamma > 0]
     means, lows, highs = zip(*(curve[gamma].band(name, over_seeds) for gamma in gammas), strict=True)
-    label = f"AW loss, {told}; " + ("band: ± sd over seeds" if over_seeds else "bars: 95% over sessions")
+    label = f"AW loss, {source}; " + ("band: ± sd over seeds" if over_seeds else "bars: 95% over sessions")
     if over_seeds:
         axes.plot(gammas, means, marker="o", color=color, label=label)
         axes.fill_between(gammas, lows, highs, color=color, alpha=0.25, linewidth=0)
@@ -156,12 +154,12 @@ def _draw_curve(axes: Any, curve: Curve, name: str, told: str, color: str) -> No
         axes.errorbar(gammas, means, yerr=errors, marker="o", capsize=3, color=color, label=label)
     if 0 in curve:
         mean, low, high = curve[0].band(name, over_seeds)
-        axes.axhline(mean, color=color, linestyle="--", label=f"cross-entropy (gamma 0), {told}, likewise")
+        axes.axhline(mean, color=color, linestyle="--", label=f"cross-entropy (gamma 0), {source}, the same")
         axes.axhspan(low, high, color=color, alpha=0.1, linewidth=0)
 
 
 def _told(split: str, protocol: str) -> str:
-    """What a curve was measured on, and how its epochs were chosen."""
+    """Describe what a curve was measured on, and how its epochs were chosen."""
     if split == "validation":
         return "validation"
     return "test, epoch by validation" if protocol == HELD_OUT else f"test {LEAK_MARK}"

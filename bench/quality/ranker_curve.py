@@ -1,10 +1,10 @@
-"""How many ranker_dataset the session memory's ranker needs: validation metrics against samples of its slice.
+"""How many samples the session memory's ranker needs: validation metrics against samples of its data set.
 
 python -m bench.quality.ranker_curve --data DIR [--dataset tmall,retailrocket] [--set KEY=VALUE] [--counts N,N,..]
 
-The encoders of a training without refit, the tables and the slice's ranker_dataset are made once; then a ranker is fitted on
-each number of ranker_dataset, spread evenly over the slice, and scored with all the rest on the validation sessions. A line a
-ranker goes to --out, and what is there is not done again. Encoders are kept in --work.
+The encoders of a training without refit, the tables and the ranker's data set are made once. Then a ranker is fitted
+on each number of samples, spread evenly over the data set, and scored on the validation sessions. Each ranker is a line
+of --out, and existing lines are not repeated. Encoders are kept in --work.
 """
 
 from __future__ import annotations
@@ -21,31 +21,32 @@ import numpy as np
 
 from bench.harness.comparison import limit_threads
 from bench.harness.machine import usable_cores
-from bench.harness.report import exit_code_of
-from bench.quality.curve_points import read_lines, whole_numbers
+from bench.harness.report import command, whole_numbers
+from bench.quality.records import read_lines
 from bench.quality.runs import ProgressLines, prepared
 from bench.quality.screen import encoder_of
 from mtaw_fast.config import Config, preset
 from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.data.sessions import Samples
-from mtaw_fast.errors import MtawError
 from mtaw_fast.evaluation import report_of
 from mtaw_fast.memory import RankerNet
 from mtaw_fast.model.model import Model
-from mtaw_fast.training.ranker.dataset import RankerDataset, go_through
+from mtaw_fast.training.memory_tables import build_tables, build_trends
+from mtaw_fast.training.ranker.dataset import RankerDataset
 from mtaw_fast.training.ranker.fitting import fit_ranker
-from mtaw_fast.training.ranker.fraction import build_tables, build_trends, fit_settings
-from mtaw_fast.training.ranker.replay_order import evenly
+from mtaw_fast.training.ranker.prequential import build_dataset, evenly
+from mtaw_fast.training.ranker.train_ranker import fit_settings
 from mtaw_fast.training.reporting import Silent
 from mtaw_fast.training.served_metrics import served_ranks
 
-OUT = Path("docs/results/ranker-ranker_dataset.jsonl")
+OUT = Path("docs/results/ranker-lessons.jsonl")
 _COUNTS = "5000,10000,20000,40000,80000,150000"
 _SHOWN = ("P@20", "MRR@20")
 
 
+@command
 def main(argv: Sequence[str] | None = None) -> int:
-    """Fit and score what is not in the file yet; returns the exit status."""
+    """Fit and score what is not in the file yet; return the exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m bench.quality.ranker_curve", description=(__doc__ or "").splitlines()[0]
     )
@@ -54,23 +55,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--dataset", default="tmall,retailrocket", metavar="NAMES", help="which sets, with commas")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a setting of `full`")
-    parser.add_argument("--counts", default=_COUNTS, metavar="N,..", help=f"ranker_dataset asked (default: {_COUNTS})")
+    parser.add_argument("--counts", default=_COUNTS, metavar="N,..", help=f"samples (default: {_COUNTS})")
     parser.add_argument("--seeds", type=int, default=1, metavar="N", help="of the fit: 0..N-1 (default: 1)")
     parser.add_argument("--work", type=Path, default=Path("runs/quality"), metavar="DIR", help="keeps the encoders")
     parser.add_argument("--out", type=Path, default=OUT, metavar="FILE", help=f"a line a ranker (default: {OUT})")
     parser.add_argument("--threads", type=int, default=usable_cores(), metavar="N", help="(default: all cores)")
     options = parser.parse_args(argv)
-    try:
-        config = preset("full").override(options.set)
-        counts = whole_numbers("--counts", options.counts, least=1)
-        with limit_threads(options.threads):
-            for name in options.dataset.split(","):
-                options.work.mkdir(parents=True, exist_ok=True)
-                made = options.data / f"{name}.dataset"
-                data = Dataset.load(made) if made.exists() else prepared(options.data, name, options.work)
-                curve(data, config, counts, options)
-    except MtawError as error:
-        return exit_code_of(error)
+    config = preset("full").override(options.set)
+    counts = whole_numbers("--counts", options.counts)
+    with limit_threads(options.threads):
+        for name in options.dataset.split(","):
+            options.work.mkdir(parents=True, exist_ok=True)
+            made = options.data / f"{name}.dataset"
+            data = Dataset.load(made) if made.exists() else prepared(options.data, name, options.work)
+            curve(data, config, counts, options)
     return 0
 
 
@@ -95,7 +93,7 @@ def curve(dataset: Dataset, config: Config, counts: Sequence[int], options: argp
     trends = build_trends(config, before, dataset.n_items)
     since = None if before.times is None else int(before.times.max())
     most = config.replace(ranker_samples=max(counts))
-    ranker_dataset = go_through(
+    ranker_dataset = build_dataset(
         most, build_tables(config, before, dataset.n_items), last, dataset.min_prefix, past, options.work, "ranker",
         Silent(), since, trends,
     )  # fmt: skip
@@ -127,7 +125,7 @@ def curve(dataset: Dataset, config: Config, counts: Sequence[int], options: argp
 def _fitted(
     config: Config, ranker_dataset: RankerDataset, share: float, seed: int, *, timed: bool
 ) -> tuple[RankerNet, float]:
-    """A ranker from a share of the ranker_dataset, and the processor seconds of its fit."""
+    """Fit a ranker on a share of the samples; return it with the processor seconds of the fit."""
     count = round(min(share, 1.0) * len(ranker_dataset.targets))
     some = ranker_dataset.some(np.flatnonzero(evenly(len(ranker_dataset.targets), count)))
     began = time.process_time()
@@ -137,7 +135,7 @@ def _fitted(
 
 
 def _no_encoder(config: Config, n_items: int) -> dict[str, np.ndarray]:
-    """Weights for a bundle whose ranking never asks the encoder."""
+    """Return weights for a bundle whose ranking never uses the encoder."""
     from mtaw_fast.model.mtaw import MTAW
 
     model = MTAW(config, n_items).draw_weights(0)
@@ -145,7 +143,7 @@ def _no_encoder(config: Config, n_items: int) -> dict[str, np.ndarray]:
 
 
 def _is(line: dict[str, Any], same: dict[str, Any], count: int, seed: int) -> bool:
-    """Whether a line is of so many ranker_dataset, or of all where there are no more."""
+    """Return whether a line is about `count` samples, or about all if there are fewer."""
     return line | {**same, "seed": seed} == line and line["asked"] == min(count, line["of"])
 
 

@@ -1,35 +1,34 @@
-"""One trained and evaluated model: a JSON file that says how it was made, what it reached and when the test was read.
+"""The record of a trained and evaluated model: a JSON file with its settings, its figures and its reads of the test.
 
     <data set>-<preset>-<hash of the settings>-<split>-seed<N>.json
     <data set>-<preset>-<hash of the settings>-test-published-seed<N>.json     by the published protocol
 
-The hash is of the settings that differ from the defaults, the seed left out, so that a later release's new settings
-leave the names as they are. A file is replaced atomically; one without "metrics" is of a run that was cut off.
+The hash covers the settings that differ from the defaults, without the seed and by their former names, so new settings
+do not change file names. A file is replaced atomically; one without "metrics" belongs to an interrupted run.
 """
 
 from __future__ import annotations
 
-import datetime
-import functools
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.harness.machine import checkout, machine_record
+from bench.harness.records import RecordKind, commit
 from mtaw_fast.config import Config
 from mtaw_fast.config.former_names import to_former
 from mtaw_fast.errors import DataError, UsageError
-from mtaw_fast.storage.files import read_json, write_json
 
 SCHEMA = 1
 KIND = "mtaw_fast quality"
+_RECORDS = RecordKind("bench.quality", KIND, SCHEMA, "metrics")
+read_record, every_record = _RECORDS.read, _RECORDS.every
 SPLITS = ("validation", "test")
-# What chooses the epoch: the held-out sessions, or (a leak, as published figures do it) the test set itself.
+# What chooses the epoch: the held-out sessions, or the test set itself (a leak that published figures have).
 HELD_OUT, PUBLISHED = PROTOCOLS = ("held-out", "published")
-# What shapes a session memory alone: without one, its defaults may change and the model stays what it was.
+# Settings that shape only a session memory: models without one do not depend on them. By their former names.
 _MEMORY_SETTINGS = frozenset({
     "window", "span", "recency", "max_neighbours", "max_postings", "near_candidates", "dense_candidates",
     "ranker_slice", "ranker_epochs", "ranker_lr", "ranker_samples", "trends", "half_lives", "trend_candidates",
@@ -38,10 +37,25 @@ _MEMORY_SETTINGS = frozenset({
 
 
 @dataclass(frozen=True, slots=True)
-class Finalist:
-    """What one file is about.
+class Places:
+    """results: folder of the records. work: folder of prepared data sets and of running trainings."""
 
-    preset: the name the settings came from. config: all of them, the seed included. protocol: one of PROTOCOLS.
+    results: Path
+    work: Path
+
+    @classmethod
+    def made(cls, results: Path, work: Path) -> Places:
+        """Return the places, with both folders created."""
+        for folder in (results, work):
+            folder.mkdir(parents=True, exist_ok=True)
+        return cls(results, work)
+
+
+@dataclass(frozen=True, slots=True)
+class Finalist:
+    """The model of one record.
+
+    preset: the name of the settings' preset. config: all settings, with the seed. protocol: one of PROTOCOLS.
     """
 
     dataset: str
@@ -51,15 +65,15 @@ class Finalist:
     protocol: str = HELD_OUT
 
     def file_name(self) -> str:
-        """The name of its file."""
+        """Return the name of its file."""
         split = self.split if self.protocol == HELD_OUT else f"{self.split}-{self.protocol}"
         return (
             f"{self.dataset}-{self.preset}-{settings_hash(self.config)}-{split}-seed{self.config.optimizer.seed}.json"
         )
 
     def new_record(self, fingerprint: str, preset: Config) -> dict[str, Any]:
-        """The file's content before anything was measured. fingerprint: of the data set; preset: its settings."""
-        _commit()  # asked for before the training, and remembered
+        """Return the record before anything is measured. fingerprint: of the data set; preset: its own settings."""
+        commit()  # remembers the commit before the training
         return {
             "kind": KIND,
             "schema": SCHEMA,
@@ -75,7 +89,7 @@ class Finalist:
 
 
 def changed_settings(config: Config, base: Config) -> dict[str, Any]:
-    """The settings in which `config` differs from `base`, the seed left out."""
+    """Return the settings in which `config` differs from `base`, without the seed, by their former names."""
     before = to_former(base.settings())
     return {
         name: value for name, value in to_former(config.settings()).items() if value != before[name] and name != "seed"
@@ -83,15 +97,15 @@ def changed_settings(config: Config, base: Config) -> dict[str, Any]:
 
 
 def settings_hash(config: Config) -> str:
-    """Eight hex digits of the settings that differ from the defaults, the seed left out."""
+    """Return eight hex digits of the settings that differ from the defaults, without the seed."""
     text = json.dumps(changed_settings(config, Config()), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
 def load(path: Path, finalist: Finalist, fingerprint: str) -> dict[str, Any] | None:
-    """The record at `path`, or None where there is none.
+    """Return the record at `path`, or None without a file.
 
-    Raises DataError where the file is no such record, UsageError where it was made with other defaults or other data.
+    Raises DataError if the file is no such record, UsageError if it was made with other defaults or other data.
     """
     if not path.exists():
         return None
@@ -99,40 +113,27 @@ def load(path: Path, finalist: Finalist, fingerprint: str) -> dict[str, Any] | N
     made_with = Config.from_dict(record["config"])
     absent = _MEMORY_SETTINGS - record["config"].keys() if finalist.config.memory.enabled else frozenset()
     if absent or _shaping(made_with) != _shaping(finalist.config) or record["preset"] != finalist.preset:
-        raise UsageError(f"{path} was made when the defaults were others; move it away to measure again")
+        raise UsageError(f"{path} was made with other defaults; move it away to measure again")
     if record["dataset"]["fingerprint"] != fingerprint:
         raise UsageError(f"{path} was made from other data ({record['dataset']['fingerprint']}); move it away")
     return record
 
 
 def _shaping(config: Config) -> dict[str, Any]:
-    """The settings that shape the model."""
+    """Return the settings that shape the model."""
     names = frozenset() if config.memory.enabled else _MEMORY_SETTINGS
     return {name: value for name, value in to_former(config.settings()).items() if name not in names}
 
 
 def protocol_of(record: Mapping[str, Any]) -> str:
-    """Which of PROTOCOLS chose the record's epoch."""
+    """Return which of PROTOCOLS chose the record's epoch."""
     return record.get("protocol", HELD_OUT)
 
 
-def read_record(path: Path) -> dict[str, Any]:
-    """The record at `path`; raises DataError where it is none."""
-    return _checked(read_json(path, DataError), str(path))
-
-
-def every_record(folder: Path) -> Iterator[dict[str, Any]]:
-    """The finished records of a folder, by file name."""
-    for path in sorted(folder.glob("*.json")):
-        record = read_record(path)
-        if "metrics" in record:
-            yield record
-
-
 def read_series(path: Path, name: str) -> list[dict[str, Any]]:
-    """The records of one series of a JSONL, whose lines are records with "series" and "file", their former name.
+    """Return the records of one series of a JSONL, whose lines are records with "series" and "file" (a file name).
 
-    Raises DataError where the file cannot be read or a line is no record, UsageError where it has no such series.
+    Raises DataError if the file cannot be read or a line is no record, UsageError if it has no such series.
     """
     try:
         lines = path.read_text().splitlines()
@@ -142,7 +143,7 @@ def read_series(path: Path, name: str) -> list[dict[str, Any]]:
     for number, line in enumerate(lines, 1):
         place = f"{path}, line {number},"
         try:
-            record = _checked(json.loads(line), place)
+            record = _RECORDS.checked(json.loads(line), place)
         except ValueError as error:
             raise DataError(f"{place} is no JSON: {error}") from None
         every.setdefault(str(record.get("series")), []).append(record)
@@ -151,31 +152,11 @@ def read_series(path: Path, name: str) -> list[dict[str, Any]]:
     return every[name]
 
 
-def _checked(record: Any, place: str) -> dict[str, Any]:
-    if not isinstance(record, dict) or record.get("kind") != KIND or record.get("schema") != SCHEMA:
-        raise DataError(f"{place} is no record of bench.quality, or of another schema; move it away")
-    return record
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """Return the points of a curve, one JSON object a line; none without the file."""
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
-def log_read(path: Path, record: dict[str, Any], why: str) -> None:
-    """Note in the file, before it happens, that the test set is read for it."""
-    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    record["reads"] = [*record["reads"], {"at": now, "commit": _commit(), "why": why}]
-    write_json(path, record)
-
-
-def finish(path: Path, record: dict[str, Any], measured: Mapping[str, Any]) -> None:
-    """Write the file whole: what was measured, when, on what machine, and by which versions."""
-    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    machine = {name: value for name, value in machine_record().items() if name != "kernel"}
-    made = {"at": now, "commit": _commit(), "machine": machine}
-    write_json(path, {**record, **measured, "made": made})
-
-
-@functools.cache
-def _commit() -> str | None:
-    """The commit that this process began with, not one made while it trained.
-
-    Records of this bench, which every run adds to, do not count as a change of the code.
-    """
-    return checkout(ignoring="docs").as_json()
+def write_lines(path: Path, lines: Iterable[dict[str, Any]]) -> None:
+    """Replace the points of a curve."""
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))

@@ -6,14 +6,14 @@ import shutil
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from bench.harness.records import finish, log_read
 from bench.quality import records
-from bench.quality.records import Finalist
+from bench.quality.records import Finalist, Places
 from bench.quality.screen import train_without_refit
 from bench.quality.shared_refit import shared_refit, work_folder
 from mtaw_fast.config import Config
@@ -30,23 +30,8 @@ from mtaw_fast.training.reporting import Silent
 FIRST_READ = "the finalist's one read"
 
 
-@dataclass(frozen=True, slots=True)
-class Places:
-    """results: folder of the records. work: folder of prepared data sets and of trainings under way."""
-
-    results: Path
-    work: Path
-
-    @classmethod
-    def made(cls, results: Path, work: Path) -> Places:
-        """The same, with folders that are there."""
-        for folder in (results, work):
-            folder.mkdir(parents=True, exist_ok=True)
-        return cls(results, work)
-
-
 class NewItemsOnly:
-    """A `Evaluated` that leaves the session's own items out, as `recommend(exclude_seen=True)` does."""
+    """An `Evaluated` without the session's own items, as `recommend(exclude_seen=True)` gives."""
 
     def __init__(self, recommender: Recommender) -> None:
         self._recommender = recommender
@@ -67,7 +52,7 @@ class ProgressLines(Silent):
 
 
 def prepared(data: Path, name: str, work: Path) -> Dataset:
-    """The data set DATA/name (train.npz, test.npz), kept in the work folder in our own form."""
+    """Return the data set DATA/name (train.npz, test.npz), converted once into the work folder."""
     folder = work / f"{name}.dataset"
     if not (folder / "manifest.json").exists():
         read("npz", data / name, name=name).save(folder)
@@ -75,10 +60,10 @@ def prepared(data: Path, name: str, work: Path) -> Dataset:
 
 
 def run(finalist: Finalist, base: Config, dataset: Dataset, places: Places, again: str | None = None) -> dict[str, Any]:
-    """Train, evaluate and record a finalist; what is recorded already is returned as it is.
+    """Train, evaluate and record a finalist; a finished record is returned unchanged.
 
-    base: the preset's settings. again: why the test set is to be read once more for a finalist that is recorded.
-    Raises UsageError where the record is of other data or defaults.
+    base: the preset's settings. again: why to read the test set once more for a recorded finalist. Raises UsageError
+    if the record has other data or defaults.
     """
     path = places.results / finalist.file_name()
     record = records.load(path, finalist, dataset.fingerprint)
@@ -97,16 +82,16 @@ def run(finalist: Finalist, base: Config, dataset: Dataset, places: Places, agai
         trained = train(dataset, finalist.config, folder / "run", resume=True, refit=refit, reporter=ProgressLines())
     trained.save(folder / "bundle", dataset, overwrite=True)
     if finalist.split == "test":
-        # A run that was cut off between here and its end has read the test set: the next one is a read more.
-        records.log_read(path, record, again or (FIRST_READ if not record["reads"] else "the read before was cut off"))
+        # A run that is interrupted after this has read the test set: the next run is one more read.
+        log_read(path, record, again or (FIRST_READ if not record["reads"] else "the read before was cut off"))
     measured = measure(folder / "bundle", trained, samples_of(dataset, finalist))
-    records.finish(path, record, measured)
+    finish(path, {**record, **measured})
     shutil.rmtree(folder)
     return records.read_record(path)
 
 
 def samples_of(dataset: Dataset, finalist: Finalist) -> Samples:
-    """The samples of the finalist's split; UsageError where there are none."""
+    """Return the samples of the finalist's split; UsageError if there are none."""
     if finalist.split == "test":
         samples = dataset.test
     else:
@@ -118,7 +103,7 @@ def samples_of(dataset: Dataset, finalist: Finalist) -> Samples:
 
 
 def measure(bundle: Path, trained: TrainedModel, samples: Samples) -> dict[str, Any]:
-    """Metrics, intervals and times of a bundle on samples, as plain JSON values."""
+    """Return metrics, intervals and times of a bundle on samples, as plain JSON values."""
     recommender = Recommender.load(bundle)
     began = time.perf_counter()
     report = report_of(ranks_of(recommender, samples), samples)
@@ -135,7 +120,7 @@ def measure(bundle: Path, trained: TrainedModel, samples: Samples) -> dict[str, 
 
 
 def new_items_only(recommender: Recommender, samples: Samples) -> dict[str, Any]:
-    """The metrics on the samples whose target is new to the session, its own items left out of the ranking."""
+    """Return the metrics on samples whose target is new to the session, without its own items in the ranking."""
     ranker: Evaluated = NewItemsOnly(recommender)
     fresh = np.flatnonzero(~samples.repeats())
     chosen = Samples(samples.prefixes.select(fresh), samples.targets[fresh], samples.session[fresh])

@@ -2,10 +2,10 @@
 
 python -m bench.quality.sampled_curve --data DIR [--dataset tmall,retailrocket] [--counts N,N,..] [--neighbors N,N,..]
 
-The encoder is the preset paper's after one epoch on the training sessions but the validation ones (kept in --work); the
-batches are the first of its next epoch. Each batch's loss and item gradient over the whole catalog, in float32 by the
-reference, are set against those over samples, of several draws each. A line for each number of draws and of neighbors
-goes to --out, in place of those of the same sets.
+The encoder is the preset paper's after one epoch on the training sessions without the validation ones (kept in
+--work); the batches are the first of its next epoch. Each batch's loss and item gradient over the whole catalog, in
+float32, are compared with those over several draws of samples. Each number of draws and of neighbors is a line of
+--out, which replaces the lines of the same data sets.
 """
 
 from __future__ import annotations
@@ -22,19 +22,17 @@ from torch import Tensor
 
 from bench.harness.comparison import limit_threads
 from bench.harness.machine import usable_cores
-from bench.harness.report import exit_code_of
-from bench.quality.curve_points import read_lines, whole_numbers, write_lines
+from bench.harness.report import command, whole_numbers
+from bench.quality.records import read_lines, write_lines
 from bench.quality.runs import ProgressLines, prepared
 from bench.quality.screen import encoder_of
 from mtaw_fast.config import Config, preset
 from mtaw_fast.data.dataset import Dataset
-from mtaw_fast.errors import MtawError
 from mtaw_fast.kernels.aw_loss import aw_loss
 from mtaw_fast.model.mtaw import MTAW
-from mtaw_fast.training.encoder.batch import Batch, sample_counts
-from mtaw_fast.training.encoder.batching import epoch_batches
-from mtaw_fast.training.steps.occurrences import Occurrences
-from mtaw_fast.training.steps.sampled_loss import CatalogSample, sampled_aw_loss
+from mtaw_fast.training.steps.batch import Batch, epoch_batches, sample_counts
+from mtaw_fast.training.steps.negative_sampling import CatalogSample, Occurrences
+from mtaw_fast.training.steps.sampled_loss import sampled_aw_loss
 
 OUT = Path("docs/results/sampled-softmax.jsonl")
 _COUNTS = "256,512,1024,2048,4096,8192,16384"
@@ -42,8 +40,9 @@ _NEIGHBORS = "0,4,8"
 _GAMMA = {"retailrocket": 6.0}  # the paper's; 2 elsewhere
 
 
+@command
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure the curves; returns the exit status."""
+    """Measure the curves; return the exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m bench.quality.sampled_curve", description=(__doc__ or "").splitlines()[0]
     )
@@ -60,23 +59,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--threads", type=int, default=usable_cores(), metavar="N", help="(default: all cores)")
     options = parser.parse_args(argv)
     names = options.dataset.split(",")
-    try:
-        options.counts = whole_numbers("--counts", options.counts, least=1)
-        options.neighbors = whole_numbers("--neighbors", options.neighbors)
-        lines = [line for line in read_lines(options.out) if line["dataset"] not in names]
-        options.work.mkdir(parents=True, exist_ok=True)
-        with limit_threads(options.threads):
-            for name in names:
-                config = preset("paper").replace(gamma=_GAMMA.get(name, 2.0), epochs=1)
-                lines += curve(prepared(options.data, name, options.work), config, options)
-    except MtawError as error:
-        return exit_code_of(error)
+    options.counts = whole_numbers("--counts", options.counts)
+    options.neighbors = whole_numbers("--neighbors", options.neighbors, least=0)
+    lines = [line for line in read_lines(options.out) if line["dataset"] not in names]
+    options.work.mkdir(parents=True, exist_ok=True)
+    with limit_threads(options.threads):
+        for name in names:
+            config = preset("paper").replace(gamma=_GAMMA.get(name, 2.0), epochs=1)
+            lines += curve(prepared(options.data, name, options.work), config, options)
     write_lines(options.out, lines)
     return 0
 
 
 def curve(dataset: Dataset, config: Config, options: argparse.Namespace) -> list[dict[str, Any]]:
-    """A line for each number of neighbors and of draws."""
+    """Return a line for each number of neighbors and of draws."""
     known = dataset.train.split_last(config.optimizer.validation_fraction)[0].keep_last(
         config.model.max_session_length + 1
     )
@@ -108,7 +104,7 @@ def curve(dataset: Dataset, config: Config, options: argparse.Namespace) -> list
                 own, place = np.unique(
                     np.concatenate([batch.clicks.numpy(), batch.targets.numpy()]), return_inverse=True
                 )
-                sure = np.union1d(own, occurrences.beside(own, near, rng))
+                sure = np.union1d(own, occurrences.neighbors(own, near, rng))
                 sample = CatalogSample.drawn(sure, dataset.n_items, count, rng)
                 targets = torch.from_numpy(np.searchsorted(sure, own)[place[len(batch.clicks) :]])
                 found[near, count].append(_error(config, queries, items, targets, sample, whole, gradient))
@@ -135,14 +131,14 @@ def _error(
     exact: float,
     gradient: Tensor,
 ) -> tuple[float, ...]:
-    """(relative error of the mean loss, its square, cosine of the item gradients, ratio of their sizes, sure items)."""
+    """Return (relative error of the mean loss, its square, cosine and size ratio of item gradients, sure items)."""
     rows = torch.from_numpy(sample.rows)
     some = items.detach()[rows].requires_grad_()
     loss = sampled_aw_loss(queries, some, targets, sample, scale=config.model.scale, gamma=config.loss.gamma)
     (got,) = torch.autograd.grad(loss, some)
     error = float(loss.detach()) / exact - 1
     cosine = float((got * gradient[rows]).sum() / (got.norm() * gradient.norm()))
-    return error, error**2, cosine, float(got.norm() / gradient.norm()), float(sample.sure)
+    return error, error**2, cosine, float(got.norm() / gradient.norm()), float(sample.always)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Screens of a session memory: encoders are trained once and shared by all settings that do not touch them."""
+"""Screens of a session memory: all settings that do not change the encoders share them."""
 
 from __future__ import annotations
 
@@ -16,22 +16,24 @@ from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.data.sessions import Samples, Sessions
 from mtaw_fast.model.model import Model
 from mtaw_fast.training import TrainedModel
-from mtaw_fast.training.encoder.train_encoder import FittedEncoder, fit_encoder
-from mtaw_fast.training.ranker.fraction import SliceCandidates, build_tables, fit_to
+from mtaw_fast.training.encoder.fitting import FittedEncoder, fit_encoder
+from mtaw_fast.training.memory_tables import build_tables
+from mtaw_fast.training.ranker.candidates import PrefixCandidates
+from mtaw_fast.training.ranker.train_ranker import fit_candidates
 from mtaw_fast.training.reporting import Reporter
 from mtaw_fast.training.served_metrics import served_metrics
 
-# What shapes the tables, the candidates and the ranker, and not the encoder.
+# Settings that shape the tables, the candidates and the ranker but not the encoder, by the names that records use.
 _NOT_THE_ENCODER = {
-    "memory", "window", "span", "recency", "max_neighbors", "max_postings", "near_candidates", "dense_candidates",
+    "memory", "window", "span", "recency", "max_neighbours", "max_postings", "near_candidates", "dense_candidates",
     "ranker_slice", "ranker_epochs", "ranker_lr", "leave_out", "patience",
 }  # fmt: skip
 
-_FIT = {"leave_out": "", "ranker_epochs": 1, "ranker_lr": 1.0}  # what shapes the ranker's fit alone, made equal
+_FIT = {"excluded_features": "", "ranker_epochs": 1, "ranker_lr": 1.0}  # settings of the ranker's fit alone, made equal
 
 
 def train_without_refit(dataset: Dataset, config: Config, work: Path, reporter: Reporter) -> TrainedModel:
-    """What `train(refit=False)` makes of settings with a memory, from the encoders that lie in `work` already."""
+    """Return what `train(refit=False)` makes of settings with a memory, with the encoders that `work` already has."""
     known, held_out = dataset.train.split_last(config.optimizer.validation_fraction)
     past = None
     if config.memory.dense_candidates:
@@ -39,7 +41,7 @@ def train_without_refit(dataset: Dataset, config: Config, work: Path, reporter: 
     whole = encoder_of(dataset, config, known, work, reporter)
     began = time.perf_counter()
     candidates = _candidates(dataset, config, known, past and past.weights)
-    ranker, history = fit_to(candidates, config, "ranker", reporter)
+    ranker, history = fit_candidates(candidates, config, "ranker", reporter)
     model = Model.of(
         config=config,
         weights=dict(whole.weights),
@@ -60,24 +62,24 @@ def train_without_refit(dataset: Dataset, config: Config, work: Path, reporter: 
     )
 
 
-# Rows that differ in the ranker's fit alone, as those of single features do, share the candidates of the row before.
-_latest: tuple[object, SliceCandidates] | None = None
+# Rows that differ in the ranker's fit alone, such as those of single features, share the candidates of the last row.
+_latest: tuple[object, PrefixCandidates] | None = None
 
 
 def _candidates(
     dataset: Dataset, config: Config, known: Sessions, weights: Mapping[str, np.ndarray] | None
-) -> SliceCandidates:
+) -> PrefixCandidates:
     global _latest
     key = dataset.fingerprint, config.replace(**_FIT)
     if _latest is None or _latest[0] != key:
         _latest = None  # two at a time would take the memory of both
-        made = SliceCandidates.of(config, known, dataset.n_items, dataset.min_prefix, weights)
+        made = PrefixCandidates.of(config, known, dataset.n_items, dataset.min_prefix, weights)
         _latest = key, made
     return _latest[1]
 
 
 def encoder_of(dataset: Dataset, config: Config, sessions: Sessions, work: Path, reporter: Reporter) -> FittedEncoder:
-    """The encoder of `sessions` by the settings, from `work` where it lies there already."""
+    """Return the encoder of `sessions` by the settings, from `work` if it is there."""
     settings = {
         name: value for name, value in changed_settings(config, Config()).items() if name not in _NOT_THE_ENCODER
     }

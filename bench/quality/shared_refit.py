@@ -1,10 +1,8 @@
-"""A refit that another run has done already.
+"""Reuse the refit of a run of the published protocol.
 
-A model of the published protocol is trained on all training sessions, epoch by epoch, under the settings' own
-schedule: after as many epochs as validation chose it is, to the bit, the model that `train` would refit. So a run of
-the published protocol keeps the weights after that epoch, or after every one until a validation record of the same
-settings and seed is there, and the finalist whose epoch validation chose takes them: the two protocols cost one
-training instead of two.
+Such a run trains on all training sessions under the settings' own schedule. After the epoch that validation chose it
+is, to the bit, the model that `train` would refit. So it keeps the weights of that epoch (of every epoch until there is
+a validation record of the same settings and seed), and the finalist uses them: two protocols cost one training.
 """
 
 from __future__ import annotations
@@ -12,24 +10,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from bench.quality import records
-from bench.quality.records import HELD_OUT, PUBLISHED, Finalist
+from bench.quality.records import HELD_OUT, PUBLISHED, Finalist, Places
 from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.model.model import Model
 from mtaw_fast.storage.tensor_file import map_tensors, write_tensors
 from mtaw_fast.training import TrainedModel
 from mtaw_fast.training.checkpoints import RunFolder
 
-if TYPE_CHECKING:
-    from bench.quality.runs import Places
-
 
 def shared_refit(finalist: Finalist, dataset: Dataset, places: Places) -> TrainedModel | None:
-    """What `train` would make for the finalist, from a validation record and a published run; None without both."""
+    """Return what `train` would make of the finalist, from a validation record and a published run, or None."""
     if finalist.split != "test" or finalist.protocol != HELD_OUT or finalist.config.memory.enabled:
         return None
     chosen = chosen_by_validation(finalist, dataset, places)
@@ -52,14 +47,14 @@ def shared_refit(finalist: Finalist, dataset: Dataset, places: Places) -> Traine
 
 
 def chosen_by_validation(finalist: Finalist, dataset: Dataset, places: Places) -> dict[str, Any] | None:
-    """The part "training" of the validation record of the finalist's settings and seed; None where there is none."""
+    """Return the part "training" of the validation record of the finalist's settings and seed, or None."""
     of = replace(finalist, split="validation", protocol=HELD_OUT)
     record = records.load(places.results / of.file_name(), of, dataset.fingerprint)
     return None if record is None else record.get("training")
 
 
 def keep(weights: Mapping[str, np.ndarray], epoch: int, chosen: int | None, folder: Path) -> None:
-    """Put weights after `epoch` where `shared_refit` finds them. chosen: the one epoch worth it, where known."""
+    """Save weights after `epoch` for `shared_refit`. chosen: the only epoch to keep, if known."""
     if chosen in (None, epoch):
         write_tensors(_weights_file(folder, epoch), weights)
     if chosen is not None:
@@ -69,12 +64,12 @@ def keep(weights: Mapping[str, np.ndarray], epoch: int, chosen: int | None, fold
 
 
 def work_folder(finalist: Finalist, places: Places) -> Path:
-    """Where the finalist's training lies while it is under way."""
+    """Return the folder of the finalist's running training."""
     return places.work / finalist.file_name().removesuffix(".json")
 
 
 def model_of(finalist: Finalist, dataset: Dataset, weights: Mapping[str, np.ndarray]) -> Model:
-    """The model without a memory of weights that were trained on all training sessions."""
+    """Return the model without a memory from weights trained on all training sessions."""
     popularity = np.bincount(dataset.train.items, minlength=dataset.n_items).astype(np.int64)
     return Model.of(config=finalist.config, weights=weights, ids=dataset.ids, popularity=popularity)
 

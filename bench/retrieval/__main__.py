@@ -1,8 +1,5 @@
-"""`python -m bench.retrieval`."""
-
-import sys
+"""Entry point of `python -m bench.retrieval`."""
 
 from bench.retrieval.command import main
 
-if __name__ == "__main__":
-    sys.exit(main())
+raise SystemExit(main())

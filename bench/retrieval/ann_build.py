@@ -1,4 +1,4 @@
-"""The bench's ladder: the one of the bundle, or built as `mtaw-fast export` builds it and kept in a cache folder."""
+"""The bench's approximate index: the bundle's, or one built as `mtaw-fast export` does and kept in a cache folder."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ _ITEMS = 2000
 def ann_index_for(
     vectors: VectorSet, exact: Index, kind: str, target: float, cache: Path, say: Callable[[str], None]
 ) -> AnnIndex:
-    """The ladder over a set of vectors; its plan for sessions comes from `vectors.choosing`.
+    """Return the approximate index over a set of vectors; its plan for sessions comes from `vectors.choosing`.
 
-    Raises UsageError where the kind does not reach the target.
+    Raises UsageError if the kind does not reach the target.
     """
-    file = vectors.ladder or _built(vectors, exact, kind, target, cache / vectors.key, say)
+    file = vectors.ann or _built(vectors, exact, kind, target, cache / vectors.key, say)
     plans, recall = read_entry(str(file.path), file.entry)
     return load_ann(file.path, vectors.catalog, plans, exact, recall)
 
@@ -42,7 +42,7 @@ def _built(
     about = path.with_suffix(".json")
     if about.exists():
         entry = json.loads(about.read_text())
-        if "search_items" in entry:  # else kept by an earlier version, with one plan for both
+        if "search_items" in entry:  # else an earlier version built it, with one plan for both
             return AnnFile(path, entry)
     folder.mkdir(parents=True, exist_ok=True)
     items = vectors.catalog[np.random.default_rng(0).permutation(len(vectors.catalog))[:_ITEMS]]
@@ -54,7 +54,9 @@ def _built(
         trial = Trial(vectors.catalog, exact, tune, check, f"queries of {vectors.source}", target, 0, say)
         fitted = trial.fit(kind)
     if isinstance(fitted, Missed):
-        raise UsageError(f"no ladder reaches recall@{K} {target:g}: {fitted}; try the other --kind, or --recall")
+        raise UsageError(
+            f"no approximate index reaches recall@{K} {target:g}: {fitted}; try the other --kind, or --recall"
+        )
     write_index(path, fitted.index)
     write_json(about, fitted.entry)
     return AnnFile(path, fitted.entry)

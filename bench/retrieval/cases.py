@@ -49,9 +49,9 @@ class RetrievalCases:
         return ids, cosines
 
     def exact_case(self, batch: int, plan: Plan) -> Case:
-        """`exact` (batch 1) or `exact-batch`: every answer is held against float64 brute force."""
+        """Return `exact` (batch 1) or `exact-batch`: every answer is checked against float64 brute force."""
         groups = self._queries(batch)
-        # FAISS's plain loop, and the same told to use matrix products for any batch: the trap and its remedy.
+        # FAISS's plain loop, and its matrix products for any batch.
         thresholds = {"faiss-flat": faiss.cvar.distance_compute_blas_threshold, "faiss-flat-blas1": 1}
         if batch == 1:
             del thresholds["faiss-flat-blas1"]
@@ -102,11 +102,11 @@ class RetrievalCases:
                 return f"queries {rows.start}..{rows.stop - 1}: ids or scores are not those of float64 brute force"
         return None
 
-    def ladder_case(self, ladder: AnnIndex, target: float) -> Case:
-        """`ladder`, by its plan for sessions; refused where queries that did not choose it recall too little."""
+    def ann_case(self, ann: AnnIndex, target: float) -> Case:
+        """Return `ladder`, by its plan for sessions; refused if other queries recall too little."""
         queries = self._queries(1)
         checked = np.ascontiguousarray(self.vectors.unseen[:_RECALL_QUERIES])
-        recall = float(recalls(self.exact.search(checked, K)[1], ladder.search(checked, K)[1]).mean())
+        recall = float(recalls(self.exact.search(checked, K)[1], ann.search(checked, K)[1]).mean())
 
         def wrong(contender: Contender) -> str | None:
             if contender.name == "ours":
@@ -117,10 +117,10 @@ class RetrievalCases:
             "ladder",
             {
                 **self.vectors.params, "k": K, "batch": 1, "threads": 1,
-                "kind": ladder.plan.kind, **ladder.plan.as_dict(), "recall": round(recall, 4),
+                "kind": ann.plan.kind, **ann.plan.as_dict(), "recall": round(recall, 4),
             },
             "latency_us",
-            Contender("ours", lambda call: ladder.search(queries[call % len(queries)], K)),
+            Contender("ours", lambda call: ann.search(queries[call % len(queries)], K)),
             [
                 Contender("faiss-flat", lambda call: self._search_flat(queries[call % len(queries)], 20)),
                 Contender(
@@ -134,7 +134,7 @@ class RetrievalCases:
 
 
 def recalls(true_scores: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """float64[B]: the share of each query's results whose exact score is at least its true k-th best one.
+    """Return float64[B]: the share of each query's results whose exact score reaches the true k-th best one.
 
     true_scores, scores: float32[B, k], best first.
     """

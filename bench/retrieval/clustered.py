@@ -29,10 +29,10 @@ class ClusterLaw:
 def clustered_vectors(
     n_items: int, d: int, n_queries: int, seed: int = 0, law: ClusterLaw | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(items float32[N, d], queries float32[B, d]), all of length 1; equal arguments give equal vectors.
+    """Return (items float32[N, d], queries float32[B, d]), all of length 1; equal arguments give equal vectors.
 
-    Queries follow the law of the items, but are none of them: held-out members of the clusters. How many more than
-    2,048 there are changes neither the items nor the first of them, so that indexes kept for the items stay theirs.
+    Queries are held-out members of the clusters, by the same law. More than 2,048 queries change neither the items nor
+    the first queries, so kept indexes stay valid.
     """
     law = law or ClusterLaw()
     rng = np.random.default_rng([seed, n_items, d])

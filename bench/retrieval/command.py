@@ -1,4 +1,4 @@
-"""Retrieval alone: the exact scan and the approximate index against FAISS, and recall against latency beside peers.
+"""Retrieval: the exact and the approximate index against FAISS, and recall against latency of all libraries.
 
 python -m bench.retrieval [--quick] [--items N[,N]] [--bundle FOLDER [--data FOLDER]] [--plot FILE.png] [--json FILE]
 """
@@ -6,16 +6,15 @@ python -m bench.retrieval [--quick] [--items N[,N]] [--bundle FOLDER [--data FOL
 from __future__ import annotations
 
 import argparse
-import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.harness.comparison import Plan, limit_threads
-from bench.harness.report import Report, bench_parser, exit_code_of, parse
+from bench.harness.report import Report, bench_parser, command, parse, say, whole_numbers
 from bench.retrieval.vectors import VectorSet, generated_set, trained_set
-from mtaw_fast.errors import MtawError, UsageError, require
+from mtaw_fast.errors import UsageError, require
 
 if TYPE_CHECKING:
     from mtaw_fast.ranking.retrieval import Index
@@ -25,7 +24,7 @@ SIZES = (40_727, 1_000_000)
 QUICK_SIZES = (40_727,)
 BATCH = 256
 TARGET = 0.99
-_LADDER_ITEMS = 100_000  # below, no ladder: an exact scan is as fast
+_ANN_ITEMS = 100_000  # below, no approximate index: the exact one is as fast
 _CACHE = Path("build/bench-retrieval")
 _EFFORTS = {"ivfpq": (8, 16, 32, 64, 96, 128, 192, 256, 384), "hnsw": (40, 48, 64, 96, 128, 192, 256, 384, 512)}
 
@@ -34,33 +33,33 @@ _BATCH_PLAN = Plan(rounds=20, burst=1, settle=0, warmup=1, seconds=25.0)
 _QUICK_PLAN = Plan(rounds=120, burst=5, settle=2, seconds=4.0)
 
 
+@command
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the bench; returns the exit status (1 where an answer was wrong)."""
+    """Run the bench; return the exit status (1 if an answer was wrong)."""
     parser = bench_parser("retrieval", (__doc__ or "").splitlines()[0])
     parser.add_argument(
         "--items", metavar="N[,N]", help=f"sizes of generated catalogs (default: {','.join(map(str, SIZES))})"
     )
     parser.add_argument("--bundle", type=Path, metavar="FOLDER", help="a trained bundle's catalog in their place")
     parser.add_argument("--data", type=Path, metavar="FOLDER", help="queries from this data set's test (with --bundle)")
-    parser.add_argument("--index", default="native", help="the exact index to measure (default: scan)")
-    parser.add_argument("--kind", default="ivfpq", help="the ladder's kind: ivfpq or hnsw (default: ivfpq)")
-    parser.add_argument("--recall", type=float, default=TARGET, help=f"least recall@20 of a ladder (default: {TARGET})")
+    parser.add_argument("--index", default="native", help="the exact index to measure (default: native)")
+    parser.add_argument("--kind", default="ivfpq", help="the approximate index's kind: ivfpq or hnsw (default: ivfpq)")
+    parser.add_argument(
+        "--recall", type=float, default=TARGET, help=f"least recall@20 of an approximate index (default: {TARGET})"
+    )
     parser.add_argument("--plot", type=Path, metavar="FILE", help="trace the peers' curves on the largest catalog")
     parser.add_argument(
         "--cache", type=Path, default=_CACHE, metavar="FOLDER", help=f"built indexes (default: {_CACHE})"
     )
-    try:
-        options = parse(parser, argv)
-        if options.data is not None and options.bundle is None:
-            raise UsageError("--data gives the queries for a trained catalog; name its --bundle")
-        if options.plot is not None and not options.plot.resolve().parent.is_dir():
-            raise UsageError(f"--plot {options.plot}: its folder does not exist; make it first")
-        for package in ("faiss", "rich"):
-            require(package, "bench")
-        with limit_threads(1):
-            return _run(options)
-    except MtawError as error:
-        return exit_code_of(error)
+    options = parse(parser, argv)
+    if options.data is not None and options.bundle is None:
+        raise UsageError("--data gives the queries for a trained catalog; name its --bundle")
+    if options.plot is not None and not options.plot.resolve().parent.is_dir():
+        raise UsageError(f"--plot {options.plot}: its folder does not exist; make it first")
+    for package in ("faiss", "rich"):
+        require(package, "bench")
+    with limit_threads(1):
+        return _run(options)
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -79,12 +78,7 @@ def _sets(options: argparse.Namespace, folder: Path) -> Iterator[VectorSet]:
         return
     sizes: Sequence[int] = QUICK_SIZES if options.quick else SIZES
     if options.items is not None:
-        try:
-            sizes = [int(size) for size in options.items.split(",")]
-        except ValueError:
-            raise UsageError(f"--items {options.items!r}: give whole numbers with commas between them") from None
-        if min(sizes) < 1000:
-            raise UsageError(f"--items {options.items}: a catalog needs at least 1000 items")
+        sizes = whole_numbers("--items", options.items, least=1000)
     for n_items in sizes:
         yield generated_set(n_items)
 
@@ -100,32 +94,32 @@ def _measure(report: Report, vectors: VectorSet, options: argparse.Namespace, pl
     floor = scan_floor(vectors.codes["blocks"])
     cases = RetrievalCases(vectors, exact, floor, _QUICK_PLAN if options.quick else _PLAN)
     for batch in (1,) if options.quick else (1, BATCH):
-        _say(f"exact search, {n_items:,} items, batch {batch}")
+        say(f"exact search, {n_items:,} items, batch {batch}")
         report.run(cases.exact_case(batch, _BATCH_PLAN if batch > 1 else cases.plan))
-    if options.quick or (n_items < _LADDER_ITEMS and vectors.ladder is None and plot is None):
-        why = "building one takes longer than --quick may" if options.quick else "the exact scan is as fast"
-        report.notes.append(f"no ladder over {n_items:,} items: {why}")
+    if options.quick or (n_items < _ANN_ITEMS and vectors.ann is None and plot is None):
+        why = "building one takes too long for --quick" if options.quick else "the exact index is as fast"
+        report.notes.append(f"no approximate index over {n_items:,} items: {why}")
         return
     from bench.retrieval.ann_build import ann_index_for
 
-    ladder = ann_index_for(vectors, exact, options.kind, options.recall, options.cache, _say)
-    _say(f"ladder, {n_items:,} items")
-    report.run(cases.ladder_case(ladder, options.recall))
+    ann = ann_index_for(vectors, exact, options.kind, options.recall, options.cache, say)
+    say(f"approximate index, {n_items:,} items")
+    report.run(cases.ann_case(ann, options.recall))
     if plot is not None:
-        _curve(report, vectors, exact, ladder, options)
+        _curve(report, vectors, exact, ann, options)
 
 
-def _curve(report: Report, vectors: VectorSet, exact: Index, ladder: AnnIndex, options: argparse.Namespace) -> None:
+def _curve(report: Report, vectors: VectorSet, exact: Index, ann: AnnIndex, options: argparse.Namespace) -> None:
     """Trace the curves, draw them, and note each index's fastest setting at the target."""
     from bench.retrieval.peers import peers
     from bench.retrieval.recall_curve import draw, fastest_at, our_peers, trace
 
     n_items, d = vectors.catalog.shape
     indexes = [
-        *our_peers(ladder, exact, _EFFORTS[ladder.plan.kind]),
+        *our_peers(ann, exact, _EFFORTS[ann.plan.kind]),
         *peers(vectors.catalog, options.cache / vectors.key),
     ]
-    _say(f"recall and latency of {len(indexes)} indexes, {n_items:,} items")
+    say(f"recall and latency of {len(indexes)} indexes, {n_items:,} items")
     points = trace(vectors, exact, indexes)
     report.rows += [point.row(vectors.params) for point in points]
     draw(points, options.recall, f"{vectors.source} vectors, {n_items:,} x {d}, k = 20", options.plot)
@@ -135,7 +129,3 @@ def _curve(report: Report, vectors: VectorSet, exact: Index, ladder: AnnIndex, o
     ]
     report.notes.append(f"fastest at recall@20 of at least {options.recall:g}, {n_items:,} items: {'; '.join(reached)}")
     report.notes.append(f"wrote {options.plot}")
-
-
-def _say(what: str) -> None:
-    print(f"{what} ..", file=sys.stderr, flush=True)

@@ -39,7 +39,7 @@ class Peer:
 
 
 def peers(catalog: np.ndarray, cache: Path) -> Iterator[Peer]:
-    """Every peer whose package is installed, built over catalog float32[N, d] or read from `cache`.
+    """Yield every peer whose package is installed, built over catalog float32[N, d] or read from `cache`.
 
     One that is missing is named on stderr, with the remedy.
     """
@@ -51,7 +51,7 @@ def peers(catalog: np.ndarray, cache: Path) -> Iterator[Peer]:
 
 
 def faiss_hnsw(catalog: np.ndarray, cache: Path) -> Peer:
-    """IndexHNSWFlat."""
+    """Return IndexHNSWFlat."""
     faiss = require("faiss", "bench")
 
     def build(path: Path) -> None:
@@ -70,7 +70,7 @@ def faiss_hnsw(catalog: np.ndarray, cache: Path) -> Peer:
 
 
 def faiss_ivfpq(catalog: np.ndarray, cache: Path) -> Peer:
-    """IVF with 4-bit fast-scan codes of one dimension, and FAISS's own float32 refinement behind."""
+    """Return IVF with 4-bit fast-scan codes of one dimension, and FAISS's own float32 refinement."""
     faiss = require("faiss", "bench")
     n_items, d = catalog.shape
     n_lists = 1 << round(np.log2(4 * np.sqrt(n_items)))
@@ -95,7 +95,7 @@ def faiss_ivfpq(catalog: np.ndarray, cache: Path) -> Peer:
 
 
 def hnswlib_hnsw(catalog: np.ndarray, cache: Path) -> Peer:
-    """hnswlib."""
+    """Return hnswlib's index."""
     hnswlib = require("hnswlib", "bench")
     d = catalog.shape[1]
 
@@ -120,7 +120,7 @@ def hnswlib_hnsw(catalog: np.ndarray, cache: Path) -> Peer:
 
 
 def usearch_hnsw(catalog: np.ndarray, cache: Path) -> Peer:
-    """usearch, float32."""
+    """Return usearch's index, in float32."""
     library = require("usearch.index", "bench")
 
     def new() -> Any:
@@ -147,7 +147,7 @@ def usearch_hnsw(catalog: np.ndarray, cache: Path) -> Peer:
 
 
 def svs_vamana(catalog: np.ndarray, cache: Path) -> Peer:
-    """Intel's Scalable Vector Search, Vamana over float32 (its LVQ codes run on Intel's CPUs alone)."""
+    """Return Intel's Scalable Vector Search, Vamana over float32 (its LVQ codes run on Intel's CPUs alone)."""
     svs = require("svs", "bench")
     parts = ("config", "graph", "data")
 
@@ -175,7 +175,7 @@ def svs_vamana(catalog: np.ndarray, cache: Path) -> Peer:
 
 
 def _cached(path: Path, build: Callable[[Path], None]) -> Path:
-    """`path`, built first if it is not there; a build that was cut off starts over."""
+    """Return `path`, built first if it does not exist; an interrupted build starts over."""
     if path.exists():
         return path
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -198,6 +198,6 @@ def _cached(path: Path, build: Callable[[Path], None]) -> Path:
 
 @contextmanager
 def _all_cores() -> Iterator[None]:
-    """Building may use every core; searching is held to one by the bench."""
+    """Let building use every core; the bench limits searching to one."""
     with limit_threads(machine.usable_cores()):
         yield

@@ -1,4 +1,4 @@
-"""Recall against latency: our ladder and scanner beside other libraries' approximate indexes."""
+"""Recall against latency: our approximate and exact index, and other libraries' approximate indexes."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Point:
     n: int
 
     def row(self, params: Mapping[str, Any]) -> Row:
-        """The result in the bench JSON schema."""
+        """Return the result in the bench JSON schema."""
         own = {"k": K, "batch": 1, "threads": 1, "index": self.name, "effort": self.effort}
         return Row(
             "retrieval", "recall-curve", {**params, **own, "recall": round(self.recall, 4)}, "latency_us", self.p50_us,
@@ -46,22 +46,22 @@ class Point:
         )  # fmt: skip
 
 
-def our_peers(ladder: AnnIndex, exact: Index, efforts: Sequence[int]) -> list[Peer]:
-    """The ladder at several efforts, the rest of its plan as exported, and the exact index."""
+def our_peers(ann: AnnIndex, exact: Index, efforts: Sequence[int]) -> list[Peer]:
+    """Return our approximate index at several efforts, with the rest of its plan as exported, and the exact index."""
 
-    def search_ladder(effort: int, k: int) -> Search:
-        plan = SearchPlan(ladder.plan.kind, effort, ladder.plan.k_factor)
-        index = ladder.with_plan(plan)
+    def search_ann(effort: int, k: int) -> Search:
+        plan = SearchPlan(ann.plan.kind, effort, ann.plan.k_factor)
+        index = ann.with_plan(plan)
         return lambda query: index.search(query, k)[0][0]
 
     return [
-        Peer(f"ladder ({ladder.plan.kind})", efforts, search_ladder),
+        Peer(f"ann ({ann.plan.kind})", efforts, search_ann),
         Peer(f"exact {exact.name}", (0,), lambda _, k: lambda query: exact.search(query, k)[0][0]),
     ]
 
 
 def trace(vectors: VectorSet, exact: Index, indexes: Sequence[Peer], plan: Plan = _PLAN) -> list[Point]:
-    """Recall and latency of every index at every effort, all timed by turns; searches return ids alone."""
+    """Return recall and latency of every index at every effort, all timed in turns; searches return ids alone."""
     queries = np.ascontiguousarray(vectors.queries[:_QUERIES])
     truth = exact.search(queries, K)[1]
     rows = [queries[b : b + 1] for b in range(len(queries))]
@@ -83,7 +83,7 @@ def trace(vectors: VectorSet, exact: Index, indexes: Sequence[Peer], plan: Plan 
 
 
 def fastest_at(points: Sequence[Point], target: float) -> list[Point]:
-    """Each index's fastest point of at least the target recall, fastest first."""
+    """Return each index's fastest point of at least the target recall, fastest first."""
     best: dict[str, Point] = {}
     for point in points:
         if point.recall >= target and (point.name not in best or point.p50_us < best[point.name].p50_us):

@@ -1,4 +1,4 @@
-"""An exact index in shards on a local Ray against one index of the same vectors, and what a larger one would take.
+"""An exact index in shards on a local Ray against one index of the same vectors, and a plan for a larger one.
 
 python -m bench.retrieval.sharded [--quick] [--items N] [--shards S] [--alone] [--plan-items N] [--json FILE]
 """
@@ -6,7 +6,6 @@ python -m bench.retrieval.sharded [--quick] [--items N] [--shards S] [--alone] [
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,9 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from bench.harness.comparison import Case, Contender, Plan, Timing, limit_threads, time_interleaved
-from bench.harness.report import Report, bench_parser, exit_code_of, parse
-from bench.retrieval.shard_plan import Machine, ShardCosts, told
-from mtaw_fast.errors import MtawError, UsageError, require
+from bench.harness.report import Report, bench_parser, command, parse, say
+from bench.retrieval.shard_plan import Machine, ShardCosts, describe
+from mtaw_fast.errors import UsageError, require
 from mtaw_fast.integrations.cluster import cluster
 from mtaw_fast.integrations.sharded_index import ShardedIndex
 from mtaw_fast.kernels.native.scan import quantize
@@ -27,8 +26,8 @@ from mtaw_fast.ranking.retrieval.merging import Found, merged
 K, D = 20, 100
 ITEMS, SHARDS, PLANNED = 10_000_000, 4, 100_000_000
 _BLOCK = 1 << 16  # rows that are drawn at a time, so that a shard can make its own
-_FEW = 1_000  # items of each shard of an index whose search costs nothing but the way there and back
-_PIECE = 700_000  # items of an index of its own where there is no room for one of all
+_FEW = 1_000  # items of a shard whose search costs only the round trip
+_PIECE = 700_000  # items of a piece, if one index of all does not fit into memory
 _CHECKED = 24  # queries whose answers are compared
 _SHARD_CALLS = 500
 _LOADING = 900.0  # seconds for an answer while shards are checked
@@ -40,7 +39,7 @@ _WAY_PLAN = Plan(rounds=400, burst=5, settle=0, seconds=15.0)
 
 @dataclass(frozen=True, slots=True)
 class RandomRows:
-    """The rows begin..end - 1 of a random catalog of unit vectors, made where they are searched."""
+    """The rows begin..end - 1 of a random catalog of unit vectors, drawn by the process that searches them."""
 
     begin: int
     end: int
@@ -58,19 +57,18 @@ class RandomRows:
 
 
 def sources(n_items: int, n_shards: int) -> list[RandomRows]:
-    """Equal ranges of a catalog."""
+    """Return equal ranges of a catalog."""
     cuts = [n_items * shard // n_shards for shard in range(n_shards + 1)]
     return [RandomRows(cuts[shard], cuts[shard + 1]) for shard in range(n_shards)]
 
 
+@command
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the bench; returns the exit status (1 where an answer was wrong)."""
-    parser = bench_parser("sharded_index", (__doc__ or "").splitlines()[0], "a minute: 400,000 items")
+    """Run the bench; return the exit status (1 if an answer was wrong)."""
+    parser = bench_parser("retrieval.sharded", (__doc__ or "").splitlines()[0], "a minute: 400,000 items")
     parser.add_argument("--items", type=int, metavar="N", help=f"of the catalog (default: {ITEMS})")
     parser.add_argument("--shards", type=int, default=SHARDS, metavar="S", help=f"(default: {SHARDS})")
-    parser.add_argument(
-        "--alone", action="store_true", help="without the one index beside it, which takes as much memory"
-    )
+    parser.add_argument("--alone", action="store_true", help="without the one index, which takes as much memory")
     parser.add_argument(
         "--plan-items", type=int, default=PLANNED, metavar="N", help=f"to plan for (default: {PLANNED})"
     )
@@ -78,17 +76,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--gib", type=float, default=64.0, help="memory of a machine of the plan (default: 64)")
     parser.add_argument("--bandwidth", type=float, default=100.0, metavar="GB/S", help="of its memory (default: 100)")
     parser.add_argument("--price", type=float, default=0.80, help="an hour of a machine of the plan (default: 0.80)")
-    try:
-        options = parse(parser, argv)
-        n_items = options.items or (400_000 if options.quick else ITEMS)
-        if n_items < options.shards or options.shards < 1:
-            raise UsageError(f"--items {n_items} in --shards {options.shards}: give each shard an item at least")
-        for package in ("psutil", "rich"):
-            require(package, "bench")
-        with limit_threads(1), cluster(cpus=options.shards) as _:
-            return _run(options, n_items)
-    except MtawError as error:
-        return exit_code_of(error)
+    options = parse(parser, argv)
+    n_items = options.items or (400_000 if options.quick else ITEMS)
+    if n_items < options.shards or options.shards < 1:
+        raise UsageError(f"--items {n_items} in --shards {options.shards}: give each shard an item at least")
+    for package in ("psutil", "rich"):
+        require(package, "bench")
+    with limit_threads(1), cluster(cpus=options.shards) as _:
+        return _run(options, n_items)
 
 
 def _run(options: argparse.Namespace, n_items: int) -> int:
@@ -96,35 +91,35 @@ def _run(options: argparse.Namespace, n_items: int) -> int:
     machine = Machine(options.cores, options.gib, options.bandwidth * 1e9, options.price)
     queries = normalized(np.random.default_rng(2).standard_normal((_QUERIES, D)).astype(np.float32))
     way = _way(options.shards, queries)
-    _say(f"{options.shards} shards make {n_items:,} items")
+    say(f"{options.shards} shards make {n_items:,} items")
     began = time.perf_counter()
     with ShardedIndex.start(sources(n_items, options.shards), timeout=_LOADING, cpus=0.9) as sharded:
         loading = time.perf_counter() - began
         one = None
         if not options.alone:
-            _say("one index of the same items")
+            say("one index of the same items")
             one = NativeIndex(RandomRows(0, n_items).vectors())
         case = _case(sharded, one, queries, _QUICK_PLAN if options.quick else _PLAN)
-        _say("compared and timed")
+        say("compared and timed")
         comparison = report.run(case)
         if comparison is None:
             return report.finish(options.json)
         cpu = _processor_seconds(lambda call: sharded.search(queries[call % _QUERIES][None], K), 200)
-    del one, case  # its memory is wanted
+    del one, case  # frees its memory
     shard = _shard_costs(n_items // options.shards, queries)
     items = n_items // options.shards
-    beside = cpu - options.shards * float(np.median(shard.seconds))
-    costs = ShardCosts(items, shard.seconds, shard.bytes / items, shard.read / items, way.seconds.ravel(), beside)
+    overhead = cpu - options.shards * float(np.median(shard.seconds))
+    costs = ShardCosts(items, shard.seconds, shard.bytes / items, shard.read / items, way.seconds.ravel(), overhead)
     report.notes += [
         f"{n_items:,} items were made, quantized and ready in {loading:.0f} s",
         f"processor time a request, all processes: {cpu * 1e3:.2f} ms",
-        *told(costs, machine, options.plan_items),
+        *describe(costs, machine, options.plan_items),
     ]
     return report.finish(options.json)
 
 
 def _case(sharded: ShardedIndex, one: NativeIndex | None, queries: np.ndarray, plan: Plan) -> Case:
-    """One query at a time. Every answer must be the other's, to the bit."""
+    """Compare one query at a time. Both answers must be equal to the bit."""
 
     def asked(call: int) -> np.ndarray:
         return queries[call % _QUERIES][None]
@@ -147,7 +142,7 @@ def _case(sharded: ShardedIndex, one: NativeIndex | None, queries: np.ndarray, p
 
 
 def _piece_by_piece(n_items: int, queries: np.ndarray) -> Found:
-    """What one index finds, by indexes of pieces that are made one after the other and cut unlike the shards."""
+    """Return what one index finds, by indexes of pieces that are made in turn and cut differently from the shards."""
     pieces = range(0, n_items, _PIECE)
     parts = [
         (begin, NativeIndex(RandomRows(begin, min(begin + _PIECE, n_items)).vectors()).search(queries, K))
@@ -157,7 +152,7 @@ def _piece_by_piece(n_items: int, queries: np.ndarray) -> Found:
 
 
 def _way(n_shards: int, queries: np.ndarray) -> Timing:
-    """Calls of an index of as many shards that have next to nothing to search."""
+    """Time calls of an index with as many shards and next to nothing to search."""
     with ShardedIndex.start(sources(_FEW * n_shards, n_shards), timeout=_LOADING, cpus=0.9) as index:
         (timing,) = time_interleaved(
             [Contender("way", lambda call: index.search(queries[call % _QUERIES][None], K))], _WAY_PLAN
@@ -175,8 +170,8 @@ class _Shard:
 
 
 def _shard_costs(n_items: int, queries: np.ndarray) -> _Shard:
-    """One shard's searches in this process."""
-    _say(f"one shard of {n_items:,} items")
+    """Measure one shard's searches in this process."""
+    say(f"one shard of {n_items:,} items")
     vectors = RandomRows(0, n_items).vectors()
     codes = quantize(vectors)
     index = NativeIndex(vectors, codes)
@@ -191,7 +186,7 @@ def _shard_costs(n_items: int, queries: np.ndarray) -> _Shard:
 
 
 def _processor_seconds(call: Callable[[int], object], calls: int) -> float:
-    """Processor time of a call, of this process and all below it."""
+    """Return the processor time of a call, of this process and all its descendants."""
     psutil = require("psutil", "bench")
     processes = [psutil.Process(), *psutil.Process().children(recursive=True)]
 
@@ -203,10 +198,6 @@ def _processor_seconds(call: Callable[[int], object], calls: int) -> float:
     for number in range(calls):
         call(number)
     return (spent() - before) / calls
-
-
-def _say(what: str) -> None:
-    print(f"{what} ..", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What the retrieval bench searches: catalogs of unit vectors, and queries that are none of them."""
+"""The inputs of the retrieval bench: catalogs of unit vectors, and queries that are not in them."""
 
 from __future__ import annotations
 
@@ -23,25 +23,25 @@ _TRUTH_BLOCK = 1 << 16
 
 @dataclass(frozen=True, eq=False)
 class VectorSet:
-    """catalog: float32[N, d]; queries: float32[B, d], all of length 1. source: what they are, in a word or two.
+    """catalog: float32[N, d]; queries: float32[B, d], all of length 1. source: their kind, in a word or two.
 
-    scan, ladder: the int8 codes and the approximate index that the bundle already has.
+    scan, ann: the bundle's int8 codes and approximate index, if it has them.
     """
 
     catalog: np.ndarray
     queries: np.ndarray
     source: str
     scan: Mapping[str, np.ndarray] | None = None
-    ladder: AnnFile | None = None
+    ann: AnnFile | None = None
 
     @cached_property
     def codes(self) -> Mapping[str, np.ndarray]:
-        """The int8 codes of the catalog, as the exact scanner reads them."""
+        """The int8 codes of the catalog, as the exact index reads them."""
         return self.scan if self.scan is not None else quantize(np.ascontiguousarray(self.catalog))
 
     @property
     def unseen(self) -> np.ndarray:
-        """The half of the queries that has no part in choosing a ladder's parameters."""
+        """The half of the queries that has no part in choosing an approximate index's parameters."""
         return self.queries[: len(self.queries) // 2]
 
     @property
@@ -51,18 +51,18 @@ class VectorSet:
 
     @property
     def params(self) -> dict[str, Any]:
-        """What every row says of the vectors."""
+        """What every row says about the vectors."""
         n_items, d = self.catalog.shape
         return {"catalog": n_items, "d": d, "data": self.source}
 
     @cached_property
     def key(self) -> str:
-        """Names the catalog among others in a cache of indexes."""
+        """The catalog's name in a cache of indexes."""
         digest = hashlib.blake2b(self.catalog.tobytes(), digest_size=6).hexdigest()
         return f"{self.source.replace(' ', '-')}-{len(self.catalog)}-{digest}"
 
     def true_cosines(self, rows: int) -> np.ndarray:
-        """float64[rows, N]: the first queries with the whole catalog."""
+        """Return float64[rows, N]: cosines of the first queries with the whole catalog."""
         wide = self.queries[:rows].astype(np.float64)
         cosines = np.empty((rows, len(self.catalog)))
         for begin in range(0, len(self.catalog), _TRUTH_BLOCK):
@@ -72,13 +72,13 @@ class VectorSet:
 
 
 def generated_set(n_items: int, d: int = 100, law: ClusterLaw | None = None) -> VectorSet:
-    """Clustered vectors; see `bench.retrieval.clustered`."""
+    """Generate clustered vectors; see `bench.retrieval.clustered`."""
     catalog, queries = clustered_vectors(n_items, d, QUERIES, law=law)
     return VectorSet(catalog, np.ascontiguousarray(queries), "clustered")
 
 
 def trained_set(bundle: Path, data: Path | None, folder: Path) -> VectorSet:
-    """A bundle's catalog, and the vectors of sessions: a data set's test prefixes, or drawn by popularity."""
+    """Return a bundle's catalog and vectors of sessions: a data set's test prefixes, or drawn by popularity."""
     workload = from_bundle(bundle) if data is None else from_data(data, bundle, folder)
     trained = workload.bundle
     queries = make_encoder("auto", trained).encode(workload.serve.slice(0, QUERIES))

@@ -1,13 +1,12 @@
-"""What grows with the catalog: the training step, the exact scan, a ranking, and building the indexes."""
+"""Costs that grow with the catalog: training step, exact search, ranking, building the indexes."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from bench.retrieval.clustered import clustered_vectors
-from bench.scaling.inputs import pipeline_of, plain_model, sessions_of
+from bench.scaling.inputs import pipeline_of, plain_model, sessions_of, step_work
 from bench.scaling.point import Setting, Work
-from bench.scaling.steps import step_work
 from mtaw_fast.kernels.native.scan import quantize
 from mtaw_fast.ranking.options import options_of
 from mtaw_fast.ranking.retrieval import NativeIndex
@@ -16,16 +15,16 @@ K = 20
 STEP_SAMPLES = 256
 _QUERIES = 512
 _CLICKS = 10
-_CALLS_BYTES = 4e8  # bytes of codes that a timed call reads, about: short searches are timed many at a time
+_CALLS_BYTES = 4e8  # bytes of codes that a timed call reads, about: short searches share a call
 
 
 def train_step(setting: Setting) -> Work:
-    """The trainer's own step: loss over the whole catalog, clipping, Adam."""
+    """Time the trainer's own step: loss over the whole catalog, clipping, Adam."""
     return step_work(setting.size, STEP_SAMPLES, setting.d, setting.threads)
 
 
 def scan(setting: Setting) -> Work:
-    """One query at a time through the exact index."""
+    """Time one query at a time through the exact index."""
     catalog, queries = clustered_vectors(setting.size, setting.d, _QUERIES)
     index = NativeIndex(catalog, quantize(catalog))
     per = _per(setting)
@@ -39,7 +38,7 @@ def scan(setting: Setting) -> Work:
 
 
 def recommend(setting: Setting) -> Work:
-    """One session of external ids at a time, through the path that serves."""
+    """Time one session of external ids at a time, through the path that serves."""
     pipeline = pipeline_of(plain_model(setting.size, setting.d))
     sessions = [(one + 1).tolist() for one in sessions_of(setting.size, _CLICKS, _QUERIES)]
     options, per = options_of(pipeline.catalog, K), _per(setting)
@@ -52,13 +51,13 @@ def recommend(setting: Setting) -> Work:
 
 
 def exact_index(setting: Setting) -> Work:
-    """From unit vectors to an index that answers."""
+    """Time building an index from unit vectors."""
     catalog, _ = clustered_vectors(setting.size, setting.d, 1)
     return Work(lambda _: NativeIndex(catalog, quantize(catalog)))
 
 
-def ladder(setting: Setting) -> Work:
-    """The lists and codes of the approximate index, on FAISS's threads."""
+def ann_index(setting: Setting) -> Work:
+    """Time building the lists and codes of the approximate index, on FAISS's threads."""
     from mtaw_fast.export.faiss_build import build
 
     catalog, _ = clustered_vectors(setting.size, setting.d, 1)

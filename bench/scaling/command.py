@@ -2,8 +2,8 @@
 
 python -m bench.scaling [--only CASE,..] [--sizes N,..] [--quick] [--json FILE] [--folder DIR]
 
-Every point is measured in a process of its own. With --json FILE each point is kept at once, and the same command goes
-on with those that are missing; cases may run at the same time and share FILE.
+Every point is measured in its own process. With --json FILE each point is saved at once, and the same command
+continues with the missing ones. Cases may run at the same time and share FILE.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from bench.harness.machine import usable_cores
-from bench.harness.report import Report, Row, bench_parser, exit_code_of, parse
+from bench.harness.report import Report, Row, bench_parser, command, parse, whole_numbers
 from bench.scaling.curves import CURVES, UNITS, Curve
 from bench.scaling.kept import BENCH, Kept, fitted
 from bench.scaling.point import Measured, Setting, measure, spread
@@ -26,48 +26,44 @@ from mtaw_fast.errors import MtawError, UsageError
 _PEAK = "peak_mb"
 
 
+@command
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the bench; 1 where a point failed."""
+    """Run the bench; return 1 if a point failed."""
     parser = bench_parser(BENCH, (__doc__ or "").splitlines()[0], "two small sizes of every case: about two minutes")
     parser.add_argument("--only", metavar="CASE[,CASE]", help=f"of {', '.join(dict.fromkeys(c.name for c in CURVES))}")
     parser.add_argument("--sizes", metavar="N[,N]", help="these sizes instead of the cases' own")
-    parser.add_argument(
-        "--d", type=int, metavar="N", help="of the curves over the catalog, those of so many dimensions"
-    )
+    parser.add_argument("--d", type=int, metavar="N", help="of the curves over the catalog, those with N dimensions")
     parser.add_argument(
         "--folder",
         type=Path,
         metavar="DIR",
-        help="for logs, data sets and tables, which are kept (default: one that goes in the end)",
+        help="keep logs, data sets and tables there (default: a temporary folder)",
     )
     parser.add_argument(
         "--memory",
         type=float,
         default=6.0,
         metavar="GB",
-        help="leave out sizes that take more (default: 6); building tables is held to half of it",
+        help="leave out sizes that take more (default: 6); building tables uses at most half of it",
     )
-    try:
-        options = parse(parser, argv)
-        curves = chosen(options.only, options.d)
-        sizes = _numbers(options.sizes)
-        if options.memory <= 0:
-            raise UsageError(f"--memory {options.memory:g}: give gigabytes above 0")
-        if options.folder is not None and not options.folder.is_dir():
-            raise UsageError(f"--folder {options.folder}: it does not exist; make it first")
-        report = Report(BENCH)
-        with tempfile.TemporaryDirectory(prefix="mtaw-fast-scaling-") as name:
-            folder = options.folder or Path(name)
-            for curve in curves:
-                own = sizes or (curve.quick if options.quick else curve.sizes)
-                _measure(curve, own, Kept(options.json, report), folder, int(options.memory * 1e9), report)
-    except MtawError as error:
-        return exit_code_of(error)
+    options = parse(parser, argv)
+    curves = chosen(options.only, options.d)
+    sizes = whole_numbers("--sizes", options.sizes) if options.sizes else []
+    if options.memory <= 0:
+        raise UsageError(f"--memory {options.memory:g}: give gigabytes above 0")
+    if options.folder is not None and not options.folder.is_dir():
+        raise UsageError(f"--folder {options.folder}: it does not exist; make it first")
+    report = Report(BENCH)
+    with tempfile.TemporaryDirectory(prefix="mtaw-fast-scaling-") as name:
+        folder = options.folder or Path(name)
+        for curve in curves:
+            own = sizes or (curve.quick if options.quick else curve.sizes)
+            _measure(curve, own, Kept(options.json, report), folder, int(options.memory * 1e9), report)
     return _finish(report, options)
 
 
 def chosen(only: str | None, d: int | None = None) -> list[Curve]:
-    """The curves that --only and --d leave; UsageError where it is none."""
+    """Return the curves that --only and --d select; UsageError if there are none."""
     names = None if only is None else [name for name in only.split(",") if name]
     known = dict.fromkeys(curve.name for curve in CURVES)
     for name in names or ():
@@ -76,16 +72,6 @@ def chosen(only: str | None, d: int | None = None) -> list[Curve]:
     found = [one for one in CURVES if (names is None or one.name in names) and d in (None, one.fixed.get("d"))]
     if not found:
         raise UsageError("--only and --d leave no case")
-    return found
-
-
-def _numbers(text: str | None) -> list[int]:
-    try:
-        found = [int(float(one)) for one in (text or "").split(",") if one]
-    except ValueError:
-        raise UsageError(f"--sizes {text}: give whole numbers, such as 10000,1e6") from None
-    if any(one < 1 for one in found):
-        raise UsageError(f"--sizes {text}: sizes begin at 1")
     return found
 
 
@@ -130,7 +116,7 @@ def _told(curve: Curve) -> str:
 
 
 def rows_of(curve: Curve, params: dict[str, Any], found: Measured) -> list[Row]:
-    """A point's rows: its time on the clock and of all processors, and the peak memory of its processes together."""
+    """Return a point's rows: time on the clock, processor time, and peak memory of its processes together."""
     unit = UNITS[curve.unit]
     times = np.array(found.seconds) * unit
     wall, high, higher = (float(np.percentile(times, share, method="inverted_cdf")) for share in (50, 95, 99))

@@ -1,4 +1,4 @@
-"""The curves that there are: along which axis, what is timed, at which sizes."""
+"""All curves: their axis, what they time, and their sizes."""
 
 from __future__ import annotations
 
@@ -28,26 +28,10 @@ def _little(_: int) -> int:
 class Curve:
     """A cost along an axis.
 
-    Attributes
-    ----------
-    name : str
-        The case, as --only and the rows name it.
-    axis : str
-        What grows, as the rows' params name it.
-    make : Make
-        Gives what is timed at a size.
-    sizes, quick : sequence of int
-        Where it is measured; of --quick.
-    unit : str
-        Of the time of one unit of work: us, ms or s.
-    what : str
-        What that is.
-    effort : Effort
-        How long each point is timed.
-    fixed : mapping
-        What stays the same: `threads` and `d` set it, the rest is told.
-    needs : callable
-        Bytes that a size takes, about; 0 where that is little.
+    name: the case, for --only and the rows. axis: the growing param. make: returns the work at a size. sizes, quick:
+    the measured sizes, and those of --quick. unit: us, ms or s, of one unit of work. what: that unit in words. effort:
+    how long to time each point. fixed: the other params; `threads` and `d` are settings. needs: bytes that a size
+    takes, about; 0 for little.
     """
 
     name: str
@@ -68,7 +52,7 @@ class Curve:
 
 
 def _times_d(arrays: float, d: int, more: int) -> Callable[[int], int]:
-    """Bytes of float32 arrays [N, d], and `more` an item."""
+    """Return the bytes of float32 arrays [N, d], plus `more` an item."""
     return lambda n_items: int((arrays * 4 * d + more) * n_items)
 
 
@@ -82,8 +66,7 @@ def _with_tables_bytes(clicks: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class _OverCatalogs:
-    """A case that is measured at several dimensions. arrays: float32[N, d] that it holds at once, about; more: bytes an
-    item beside them."""
+    """A case at several dimensions. arrays: float32[N, d] in memory at once, about; more: further bytes an item."""
 
     name: str
     make: Make
@@ -95,7 +78,7 @@ class _OverCatalogs:
     more: int = 0
 
     def at(self, d: int) -> Curve:
-        """Its curve at so many dimensions."""
+        """Return the curve at `d` dimensions."""
         fixed = {"threads": 1, "d": d, **self.batch}
         return Curve(
             self.name, "catalog", self.make, _CATALOGS, _CATALOGS[:2], self.unit, self.what, self.effort, fixed,
@@ -121,10 +104,10 @@ _OVER_CATALOGS = (
 )  # fmt: skip
 
 CURVES = (
-    # The narrow ones reach the catalogs that wide vectors have no room for.
+    # Narrow vectors reach catalogs whose wide vectors do not fit into memory.
     *(one.at(d) for one in _OVER_CATALOGS for d in (100, 32)),
     Curve(
-        "catalog-index-ladder", "catalog", catalog_curves.ladder, _CATALOGS[:5], _CATALOGS[:2], "s",
+        "catalog-index-ladder", "catalog", catalog_curves.ann_index, _CATALOGS[:5], _CATALOGS[:2], "s",
         "building the approximate index (IVF-PQ), its plan not included", _ONCE, {"threads": 1, "d": 100},
     ),
     Curve("log-prepare", "log", log_curves.prepare, _LOGS, _LOGS[:2], "s", "preparing a log (Parquet) in partitions",

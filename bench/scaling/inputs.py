@@ -1,10 +1,11 @@
-"""What is measured on: vectors, weights, sessions and models of any size, none of them trained."""
+"""Untrained inputs of any size: vectors, weights, sessions, models and training steps."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from bench.retrieval.clustered import clustered_vectors
+from bench.scaling.point import Work
 from mtaw_fast.config import preset
 from mtaw_fast.data.item_ids import ItemIds
 from mtaw_fast.data.sessions import Sessions
@@ -19,10 +20,13 @@ from mtaw_fast.ranking.pipeline import Pipeline
 from mtaw_fast.ranking.retrieval import NativeIndex
 
 _HIDDEN = (64, 32)
+_BATCHES = 4
+_LENGTH = 9  # clicks: 8 samples a session
+_FULL_RATE = 1.0  # epochs done: after the warm-up
 
 
 def plain_model(n_items: int, d: int, name: str = "paper") -> Model:
-    """A model of the preset with clustered item vectors and random other weights; ids are 1..N."""
+    """Return a model of the preset with clustered item vectors and random other weights; ids are 1..N."""
     config = preset(name).replace(embedding_dim=d)
     rng = np.random.default_rng(0)
     bound = d**-0.5
@@ -38,7 +42,7 @@ def plain_model(n_items: int, d: int, name: str = "paper") -> Model:
 
 
 def memory_model(tables: MemoryTables, n_items: int, d: int, ranker: RankerNet) -> Model:
-    """A model of the preset `full` around tables."""
+    """Return a model of the preset `full` around tables."""
     bare = plain_model(n_items, d, "full")
     return Model.of(
         config=bare.config, weights=bare.weights, ids=bare.ids, popularity=bare.popularity, memory=tables,
@@ -47,7 +51,7 @@ def memory_model(tables: MemoryTables, n_items: int, d: int, ranker: RankerNet) 
 
 
 def random_ranker() -> RankerNet:
-    """Random weights of the shape that a fit gives."""
+    """Return random weights of the shape that a fit gives."""
     rng, features = np.random.default_rng(0), feature_names()
     n, (first, second) = len(features), _HIDDEN
     shapes = {"mean": (n,), "scale": (n,), "linear": (n,), "w1": (n, first), "b1": (first,), "w2": (first, second)}
@@ -56,19 +60,53 @@ def random_ranker() -> RankerNet:
 
 
 def shop_model(n_items: int, n_sessions: int, d: int = 100) -> Model:
-    """A model of the preset `full` over tables of a generated log."""
+    """Return a model of the preset `full` over tables of a generated log."""
     tables = MemoryTables.build(draw_sessions(n_items, n_sessions), n_items)
     return memory_model(tables, n_items, d, random_ranker())
 
 
 def pipeline_of(model: Model) -> Pipeline:
-    """The path that serves."""
+    """Return the path that serves."""
     index = NativeIndex(model.item_vectors, model.scan)
     return Pipeline.of(Catalog.of(model), NativeEncoder(model.config, model.weights), index)
 
 
 def sessions_of(n_items: int, length: int, count: int) -> Sessions:
-    """`count` sessions of so many clicks, whose items follow a power law."""
+    """Draw `count` sessions of `length` clicks whose items follow a power law."""
     rng = np.random.default_rng(length)
     items = (n_items * rng.random((count, length)) ** 3).astype(np.int32)
     return Sessions.from_lists(items)
+
+
+def step_work(n_items: int, samples: int, d: int, threads: int) -> Work:
+    """Return steps on `samples` prefixes (8 in each session, the last session cut) over N items of d dimensions."""
+    import torch
+
+    from mtaw_fast.model.mtaw import MTAW
+    from mtaw_fast.training.steps.batch import Batch
+    from mtaw_fast.training.steps.full_step import Stepper
+    from mtaw_fast.training.threads import Threads, training_threads
+
+    config = preset("paper").replace(embedding_dim=d)
+    model = MTAW(config, n_items)
+    vectors = clustered_vectors(n_items, d, 1)[0]
+    with torch.no_grad():
+        model.item_embedding.copy_(torch.from_numpy(vectors))
+    del vectors
+    batches = []
+    for number in range(_BATCHES):
+        whole = sessions_of(n_items, _LENGTH, -(-samples // (_LENGTH - 1)))
+        lengths = np.full(len(whole), _LENGTH)
+        lengths[-1] -= len(whole) * (_LENGTH - 1) - samples
+        clicks = np.roll(whole.items, number).reshape(-1, _LENGTH)
+        sessions = Sessions.from_lists([row[:length] for row, length in zip(clicks, lengths, strict=True)])
+        batches.append(Batch.of(sessions, 1, torch.device("cpu")))
+    asked = Threads.of(threads)
+    with training_threads(asked):
+        stepper = Stepper(model, config)
+
+    def call(number: int) -> None:
+        with training_threads(asked):
+            stepper.step(batches[number % _BATCHES], _FULL_RATE)
+
+    return Work(call)

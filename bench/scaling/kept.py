@@ -1,4 +1,4 @@
-"""The points that are there already, in a file that is written anew after each: a run goes on where one ended."""
+"""The result file, rewritten after each point, so that a run continues after the last one."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ Row = Mapping[str, Any]
 
 
 class Kept:
-    """Rows and records of a result file; without a path they are held in memory alone.
+    """Rows and records of a result file; without a path they stay in memory.
 
-    Raises DataError where the file is no result of this bench, or of another machine.
+    Raises DataError if the file is not a result of this bench on this machine.
     """
 
     def __init__(self, path: Path | None, report: Report) -> None:
@@ -33,7 +33,7 @@ class Kept:
         self._read()
 
     def rows(self, case: str, axis: str, fixed: Mapping[str, Any]) -> list[Row]:
-        """Those of a curve, in order of size."""
+        """Return the rows of a curve, in order of size."""
         found = [row for row in self._rows.values() if row["case"] == case and _is_of(row["params"], axis, fixed)]
         return sorted(found, key=lambda row: row["params"][axis])
 
@@ -47,7 +47,7 @@ class Kept:
             self._write()
 
     def leave_out(self, case: str, params: Mapping[str, Any], reason: str) -> None:
-        """Note why a point is not there."""
+        """Record why a point is missing."""
         record = {"bench": BENCH, "case": case, "params": dict(params), _LEFT_OUT: reason}
         with self._alone():
             self._read()
@@ -82,7 +82,7 @@ class Kept:
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        """Cases that run at once write the same file, one at a time."""
+        """Lock the file: cases that run at the same time write it in turns."""
         if self._path is None:
             yield
             return
@@ -92,7 +92,7 @@ class Kept:
 
 
 def powers(rows: Sequence[Row]) -> list[Row]:
-    """A record for every curve of two points or more: what is fitted to its times and to its peak memory."""
+    """Return a record for every curve of two points or more: the powers fitted to its times and its peak memory."""
     curves: dict[str, list[Row]] = {}
     for row in rows:
         params = {name: value for name, value in row["params"].items() if name != row["along"]}
@@ -106,7 +106,7 @@ def powers(rows: Sequence[Row]) -> list[Row]:
 
 
 def fitted(rows: Sequence[Row]) -> Power:
-    """The power of a curve's rows."""
+    """Fit the power of a curve's rows."""
     sizes = [row["params"][row["along"]] for row in rows]
     return power_of(sizes, [row["p50"] for row in rows], [row["spread"] for row in rows])
 

@@ -1,7 +1,7 @@
-"""What grows with the log: preparing it, the memory's tables, the ranker's fit and the evaluation.
+"""Costs that grow with the log: preparing it, the memory's tables, the ranker's fit and the evaluation.
 
-The log is that of `mtaw_fast.data.synthetic_log`, Parquet, with an item for every 100 clicks. It is written, prepared and
-turned into tables once for each size and kept in the folder, where the later curves read it.
+The log is a Parquet file of `mtaw_fast.data.synthetic_log`, with an item for every 100 clicks. Log, data set and tables
+are made once for each size and kept in the folder for the later curves.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from bench.scaling.point import Setting, Work
 from mtaw_fast.config import preset
 from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.data.readers.clicks import ClickOptions
-from mtaw_fast.data.readers.partitioned import prepare_in_partitions
+from mtaw_fast.data.readers.partitioned_prepare import prepare_in_partitions
 from mtaw_fast.data.sessions import Samples
 from mtaw_fast.data.synthetic_log import write_click_log
 from mtaw_fast.memory import MemoryTables
@@ -27,12 +27,12 @@ _ITEM = 100  # clicks for each item of the catalog
 _TEST_DAYS = 1.0
 _QUERIES = 4096
 _SAMPLES = 2048
-_D = 32  # the encoder's part is the same at every size of the log but for the catalog's
+_D = 32  # the encoder's part depends on the catalog alone
 _K = 20
 
 
 def log_of(setting: Setting, ending: str = "parquet") -> Path:
-    """The log with about so many clicks, written where it is not there yet."""
+    """Return the log of about `size` clicks, written if it does not exist."""
     path = setting.folder / f"log-{setting.size}.{ending}"
     if not path.exists():
         write_click_log(path, max(setting.size // _ITEM, 1000), int(setting.size / _MEAN_LENGTH), seed=0)
@@ -40,12 +40,12 @@ def log_of(setting: Setting, ending: str = "parquet") -> Path:
 
 
 def prepare(setting: Setting) -> Work:
-    """From the log to a data set in parts, on this process's threads."""
+    """Time preparing the log as a data set in parts, on this process's threads."""
     return _preparing(setting, "parquet")
 
 
 def prepare_csv(setting: Setting) -> Work:
-    """The same of the log as CSV."""
+    """Time the same from CSV."""
     return _preparing(setting, "csv")
 
 
@@ -60,8 +60,8 @@ def _preparing(setting: Setting, ending: str) -> Work:
 
 
 def tables(setting: Setting) -> Work:
-    """From the data set to the memory's tables, as `train` builds them within its bound of memory; they are kept."""
-    from mtaw_fast.training.plan.table_memory import TableMemory
+    """Time building the memory's tables as `train` does within its memory bound; the tables are kept."""
+    from mtaw_fast.training.memory_tables import TableMemory
 
     folder, path = _prepared(setting), _tables(setting)
     built: list[MemoryTables] = []
@@ -79,11 +79,11 @@ def tables(setting: Setting) -> Work:
 
 
 def ranker(setting: Setting) -> Work:
-    """One epoch of the ranker's fit over 4,096 prefixes, their candidates and features made on the way."""
-    from mtaw_fast.training.plan.threads import Threads, training_threads
+    """Time one epoch of the ranker's fit over 4,096 prefixes, with their candidates and features."""
+    from mtaw_fast.training.ranker.candidates import PrefixCandidates, Prefixes
     from mtaw_fast.training.ranker.fitting import RankerFit, fit_ranker
-    from mtaw_fast.training.ranker.fraction import Prefixes, SliceCandidates
     from mtaw_fast.training.reporting import Silent
+    from mtaw_fast.training.threads import Threads, training_threads
 
     held, config = _built(setting), preset("full")
     past = held.sessions
@@ -93,7 +93,7 @@ def ranker(setting: Setting) -> Work:
 
     def call(number: int) -> None:
         with training_threads(Threads.of(setting.threads)):
-            asked = SliceCandidates(config, held, None, some)
+            asked = PrefixCandidates(config, held, None, some)
             fit_ranker(
                 asked, some.targets, some.lengths, RankerFit(1, config.ranker.ranker_lr), number, "ranker", Silent()
             )
@@ -102,7 +102,7 @@ def ranker(setting: Setting) -> Work:
 
 
 def evaluate(setting: Setting) -> Work:
-    """Test samples ranked through the path that serves, with memory and ranker, and their ranks found."""
+    """Time ranking test samples through the path that serves, with memory and ranker."""
     from mtaw_fast.training.served_metrics import served_ranks
 
     held, dataset = _built(setting), Dataset.load(_prepared(setting))

@@ -1,4 +1,4 @@
-"""What grows with a session's clicks, with the batch, and what falls with the threads."""
+"""Costs that grow with a session's clicks or the batch, and those that fall with the threads."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ import numpy as np
 
 from bench.scaling import log_curves
 from bench.scaling.catalog_curves import STEP_SAMPLES, K
-from bench.scaling.inputs import pipeline_of, plain_model, sessions_of, shop_model
+from bench.scaling.inputs import pipeline_of, plain_model, sessions_of, shop_model, step_work
 from bench.scaling.point import Setting, Work
-from bench.scaling.steps import step_work
 from mtaw_fast.data.sessions import Sessions, offsets_of
 from mtaw_fast.ranking.encoders import NativeEncoder
 from mtaw_fast.ranking.options import options_of
@@ -26,7 +25,7 @@ _BLOCK_ROWS = 4096
 
 
 def encode(setting: Setting) -> Work:
-    """Sessions of `size` clicks to vectors, one at a time."""
+    """Time encoding sessions of `size` clicks, one at a time."""
     model = plain_model(ITEMS, setting.d)
     encoder = NativeEncoder(model.config, model.weights)
     sessions = _alone(setting.size)
@@ -34,7 +33,7 @@ def encode(setting: Setting) -> Work:
 
 
 def recommend(setting: Setting) -> Work:
-    """Sessions of `size` clicks ranked through the path that serves, with its memory, one at a time."""
+    """Time ranking sessions of `size` clicks with the memory through the path that serves, one at a time."""
     pipeline = pipeline_of(shop_model(ITEMS, SHOP_SESSIONS, setting.d))
     sessions = [(one.items + 1).tolist() for one in _alone(setting.size)]
     options = options_of(pipeline.catalog, K)
@@ -42,7 +41,7 @@ def recommend(setting: Setting) -> Work:
 
 
 def features(setting: Setting) -> Work:
-    """The memory's candidates of sessions of `size` clicks and their features, one at a time."""
+    """Time the memory's candidates and features of sessions of `size` clicks, one at a time."""
     memory = shop_model(ITEMS, SHOP_SESSIONS, 8).memory
     assert memory is not None
     asked = memory.queries(ITEMS)
@@ -51,7 +50,7 @@ def features(setting: Setting) -> Work:
 
 
 def recommend_batch(setting: Setting) -> Work:
-    """A batch of `size` sessions ranked at once."""
+    """Time ranking a batch of `size` sessions at once."""
     pipeline = pipeline_of(shop_model(ITEMS, SHOP_SESSIONS, setting.d))
     sessions = sessions_of(ITEMS, _CLICKS, setting.size)
     options = options_of(pipeline.catalog, K)
@@ -60,17 +59,17 @@ def recommend_batch(setting: Setting) -> Work:
 
 
 def train_step(setting: Setting) -> Work:
-    """A step on `size` samples."""
+    """Time a step on `size` samples."""
     return step_work(STEP_ITEMS, setting.size, setting.d, setting.threads)
 
 
 def train_step_on_threads(setting: Setting) -> Work:
-    """A step with `size` threads for the loss."""
+    """Time a step with `size` threads for the loss."""
     return step_work(STEP_ITEMS, STEP_SAMPLES, setting.d, setting.threads)
 
 
 def score_on_threads(setting: Setting) -> Work:
-    """A block as `mtaw-fast score` ranks and writes it, with `size` threads."""
+    """Time a block as `mtaw-fast score` ranks and writes it, with `size` threads."""
     from bench.scoring.command import write_sessions
     from mtaw_fast.bundle import Bundle
     from mtaw_fast.scoring.plan import Plan, ScoringOptions, sources_of
@@ -88,12 +87,12 @@ def score_on_threads(setting: Setting) -> Work:
 
 
 def prepare_on_threads(setting: Setting) -> Work:
-    """A log prepared with `size` threads of Polars."""
+    """Time preparing a log with `size` threads of Polars."""
     return log_curves.prepare(replace(setting, size=LOG_CLICKS))
 
 
 def tables_on_threads(setting: Setting) -> Work:
-    """The tables built with `size` threads."""
+    """Time building the tables with `size` threads."""
     return log_curves.tables(replace(setting, size=LOG_CLICKS))
 
 

@@ -1,8 +1,5 @@
-"""`python -m bench.scoring`."""
-
-import sys
+"""Entry point of `python -m bench.scoring`."""
 
 from bench.scoring.command import main
 
-if __name__ == "__main__":
-    sys.exit(main())
+raise SystemExit(main())

@@ -1,1 +1,1 @@
-"""All benches as one suite: run them, keep what they found by machine, compare two runs, draw what there is."""
+"""All benches as one suite: run them, keep their results by machine class, compare two runs, draw the results."""

@@ -1,4 +1,4 @@
-"""The benches that there are: what each measures, what it needs, and how the suite runs it."""
+"""All benches: what each measures, what it needs, and how the suite runs it."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-BUNDLE, FOLDER = "{bundle}", "{folder}"  # stand in options for what the suite makes
+BUNDLE, FOLDER = "{bundle}", "{folder}"  # placeholders in options for what the suite makes
 
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """A bench as the suite knows it; `python -m bench.NAME` runs it.
+    """A bench of the suite; `python -m bench.NAME` runs it.
 
-    line: what it measures. quick: the options of its smallest case. full: those of all of it. needs: packages without
-    which it is skipped. gpu: whether it is skipped where PyTorch sees no GPU.
+    line: what it measures. quick: the options of its smallest case. full: those of all cases. needs: packages without
+    which it is skipped. gpu: whether it is skipped without a GPU.
     """
 
     name: str
@@ -26,16 +26,16 @@ class Bench:
     gpu: bool = False
 
     def options(self, quick: bool) -> Sequence[str]:
-        """Its options, with the places of what the suite makes for it still open."""
+        """Return its options, with placeholders for what the suite makes."""
         return self.quick if quick else self.full
 
     def missing(self) -> str | None:
-        """None, or which package it needs and how to get it."""
+        """Return which package it needs and how to get it, or None."""
         absent = [name for name in self.needs if find_spec(name) is None]
         return f"needs the package '{absent[0]}': pip install -e '.[dev]' brings it" if absent else None
 
     def why_not(self) -> str | None:
-        """None, or why it cannot run here."""
+        """Return why it cannot run here, or None."""
         missing = self.missing()
         if missing is None and self.gpu:
             import torch
@@ -47,7 +47,7 @@ class Bench:
 
 @dataclass(frozen=True, slots=True)
 class ByHand:
-    """A command beside the suite: it reads what only its caller has. `python -m bench.NAME --help` says more."""
+    """A command outside the suite, which needs its user's data. `python -m bench.NAME --help` says more."""
 
     name: str
     line: str
@@ -58,7 +58,7 @@ _PEERS = ("torch", "faiss", "rich", "threadpoolctl")
 BENCHES = (
     Bench(
         "retrieval",
-        "the exact scan and the approximate index against FAISS; recall against latency beside peers",
+        "the exact and the approximate index against FAISS; recall against latency of all libraries",
         ("--quick",),
         ("--plot", f"{FOLDER}/recall.png"),
         ("faiss", "rich", "threadpoolctl"),
@@ -108,7 +108,7 @@ BENCHES = (
     ),
     Bench(
         "serving.stacks",
-        "which ASGI stack the service stands on: frameworks and servers with one endpoint",
+        "ASGI stacks for the service: frameworks and servers with one endpoint",
         ("--quick", "--apps", "plain", "--servers", "uvicorn"),
         needs=("uvicorn", "granian", "psutil", "fastapi"),
     ),
@@ -141,7 +141,7 @@ BENCHES = (
     ),
     Bench(
         "peers",
-        "other systems beside ours: Item-KNN on a small generated log; the trained ones are run by hand",
+        "other systems and ours: Item-KNN on a small generated log; the trained ones need --data",
         ("--quick",),
         ("--quick",),
         ("torch", "threadpoolctl"),
@@ -155,13 +155,13 @@ BENCHES = (
     ),
     Bench(
         "serving.replicas",
-        "a request through Ray Serve's proxy beside `mtaw-fast serve`",
+        "a request through Ray Serve's proxy against `mtaw-fast serve`",
         ("--quick", "--items", "10000"),
         needs=("ray", "psutil", "rich", "uvicorn"),
     ),
     Bench(
         "gpu",
-        "on a GPU: kernels with their roofs, training step and epoch, peers, serving",
+        "on a GPU: kernels with their limits, training step and epoch, peers, serving",
         ("--only", "loss"),
         needs=("torch", "triton"),
         gpu=True,
@@ -173,10 +173,9 @@ BY_HAND = (
     ByHand("peers --data DIR", "published systems trained on the public sets; records stay under docs/results/peers"),
     ByHand("quality.gamma_curve", "the paper's figure 2, drawn from the records of bench.quality"),
     ByHand("prepare.partitions LOG", "a click log in partitions: what each step costs"),
-    ByHand("prepare.ranges DATASET", "the memory's tables in one pass and in ranges of items"),
 )
 
 
 def filled(options: Sequence[str], bundle: Path | None, folder: Path) -> list[str]:
-    """The options with the places filled in."""
+    """Return the options with the placeholders filled in."""
     return [text.replace(BUNDLE, str(bundle)).replace(FOLDER, str(folder)) for text in options]

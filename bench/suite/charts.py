@@ -1,13 +1,13 @@
-"""What the rows of a machine say as charts: which there are, the figures of each, and how they are drawn."""
+"""The charts of a machine class: their rows, their figures, and how they are drawn."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-from bench.suite.scaling_charts import scaling_charts
-from bench.suite.series import Chart, Panel, Series
+from bench.harness.powers import power_of
 from bench.suite.trainings import Training
 from mtaw_fast.errors import require
 from mtaw_fast.evaluation.curves import dress
@@ -21,24 +21,63 @@ _MS = {"us": 1e-3, "ms": 1.0, "s": 1e3}
 _FIXED = ("batch", "d", "gamma", "threads", "index", "encoder", "backend", "data", "kind", "workers", "by", "rate")
 _BAR, _LONGEST = 0.3, 60  # inches a bar; bars at most
 _FEW = 4  # lines whose legend fits inside the axes
+_SCALING_AXES = (
+    ("catalog", "items", "Size of the catalog"),
+    ("log", "clicks of the log", "Length of the log"),
+    ("clicks", "clicks of the session", "Length of a session"),
+    ("batch", "sessions or samples of the batch", "Size of a batch"),
+    ("threads", "threads", "Threads"),
+)
 Row = Mapping[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class Series:
+    """Points of a line or a kind of bar. places: numbers along the axis, or the names of the bars."""
+
+    name: str
+    places: Sequence[float | str]
+    values: Sequence[float]
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """Axes with their series; bars if the places are names."""
+
+    title: str
+    along: str
+    up: str
+    series: Sequence[Series]
+    logs: str = ""
+    limit: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """A picture. slug: its file's name. reads: how to read it. made_by: the command that makes its rows."""
+
+    slug: str
+    title: str
+    reads: str
+    made_by: str
+    panels: Sequence[Panel] = field(default_factory=tuple)
+
+
 def charts_of(rows: Sequence[Row], trainings: Sequence[Training] = ()) -> list[Chart]:
-    """All charts in the order of the page; one without rows has no panels. trainings: of `trainings_of`."""
+    """Return all charts in the order of the page; one without rows has no panels. trainings: from `trainings_of`."""
     return [
         Chart(
             "recall",
             "Recall against latency",
-            "One query on one thread, median, over the share of the true 20 nearest that are found; lower and further "
-            "right is better. The largest catalog that was traced.",
+            "Median of one query on one thread, over the share of the true 20 nearest that it finds; lower and further "
+            "right is better. The largest traced catalog.",
             "python -m bench all --only retrieval",
             _recall(rows),
         ),
         Chart(
             "load",
             "Latency under load",
-            "From the time a request was due to its whole answer, by the rate of requests; the client shares the "
+            "From the scheduled time of a request to its whole answer, by the rate of requests; the client shares the "
             "machine's cores with the service.",
             "python -m bench all --only serving",
             _load(rows),
@@ -53,15 +92,15 @@ def charts_of(rows: Sequence[Row], trainings: Sequence[Training] = ()) -> list[C
         Chart(
             "catalog",
             "Time and memory by size of the catalog",
-            "Both axes are logarithmic: a straight line is a power of the number of items, which stands in its name.",
+            "Both axes are logarithmic: a straight line is a power of the number of items, given in its name.",
             "python -m bench all --only throughput,retrieval,training",
             _catalog(rows),
         ),
         Chart(
             "roofline",
             "Share of the physical limit",
-            "The time that the machine needs at least, measured in the same process, as a share of the median; "
-            "100% is the limit. More says that other work slowed the measuring of the limit itself.",
+            "The least time that the machine needs, measured in the same process, as a share of the median; 100% is "
+            "the limit. A larger share means that other work slowed the measurement of the limit.",
             "python -m bench all --only retrieval,throughput,training",
             _roofline(rows),
         ),
@@ -70,8 +109,8 @@ def charts_of(rows: Sequence[Row], trainings: Sequence[Training] = ()) -> list[C
             "quality",
             "Quality against training time",
             "P@20 on the validation sessions after each epoch, over the processor seconds of training, on one thread; "
-            "further left and higher is better. Where a name says epochs, time ended the training before its own rule "
-            "did. Of `full` and Item-KNN, which have one figure, the end is shown.",
+            "further left and higher is better. If a name gives epochs, time ended the training before its own rule. "
+            "`full` and Item-KNN have one figure, at their end.",
             "python -m bench.peers --data DIR --efficiency",
             quality_panels(trainings),
         ),
@@ -158,7 +197,7 @@ def _catalog(rows: Sequence[Row]) -> list[Panel]:
 
 
 def _slope(found: Mapping[int, float]) -> float:
-    """The exponent of the power of N that fits best, on the scale of logarithms."""
+    """Return the exponent of the power of N that fits best, on logarithms."""
     x, y = [math.log(place) for place in found], [math.log(value) for value in found.values()]
     x_mean, y_mean = sum(x) / len(x), sum(y) / len(y)
     products = sum((a - x_mean) * (b - y_mean) for a, b in zip(x, y, strict=True))
@@ -180,8 +219,55 @@ def _roofline(rows: Sequence[Row]) -> list[Panel]:
     return [Panel("", "percent of the limit", "", series, limit=100.0)] if best else []
 
 
+def scaling_charts(rows: Sequence[Row]) -> list[Chart]:
+    """Return a chart for each axis, with two panels: threads by time on the clock, the others by processor time."""
+    own = [row for row in rows if row["bench"] == "scaling"]
+    charts = []
+    for axis, along, title in _SCALING_AXES:
+        clock = axis == "threads"
+        what = "on the clock" if clock else "of processor time"
+        panels = [
+            Panel(head, along, up, series, "xy")
+            for head, up, start in (
+                ("time", f"ms {what}", "latency_" if clock else "processor_"),
+                ("memory", "MB at the peak", "peak_mb"),
+            )
+            if (series := _scaling_series(own, axis, start))
+        ]
+        charts.append(
+            Chart(
+                f"scaling-{axis}",
+                f"{title}: time and memory",
+                f"Milliseconds {what} for one unit of work, and peak memory of a process that does nothing else. Both "
+                "axes are logarithmic; each name gives the fitted power with its 95% interval, and a bend if two "
+                "powers fit better.",
+                "python -m bench.scaling --json FILE",
+                panels,
+            )
+        )
+    return charts
+
+
+def _scaling_series(rows: Sequence[Row], axis: str, start: str) -> list[Series]:
+    curves: dict[tuple[str, Any], list[Row]] = {}
+    for row in rows:
+        if row.get("along") == axis and row["metric"].startswith(start):
+            curves.setdefault((row["case"], row["params"].get("d")), []).append(row)
+    several = {case: sum(name == case for name, _ in curves) > 1 for case, _ in curves}
+    series = []
+    for (case, d), own in curves.items():
+        points = sorted((row["params"][axis], row["p50"], row["spread"]) for row in own)
+        if len(points) < 2:
+            continue
+        sizes, costs, errors = (list(column) for column in zip(*points, strict=True))
+        unit = _MS.get(own[0]["metric"].rpartition("_")[2], 1.0)
+        name = case.removeprefix(f"{case.partition('-')[0]}-") + (f", d {d}" if several[case] else "")
+        series.append(Series(f"{name}: {power_of(sizes, costs, errors)}", sizes, [unit * cost for cost in costs]))
+    return series
+
+
 def quality_panels(trainings: Sequence[Training]) -> list[Panel]:
-    """A panel a data set, a line a system."""
+    """Return a panel for each data set, with a line for each system."""
     panels = []
     for dataset in dict.fromkeys(one.dataset for one in trainings):
         own = [one for one in trainings if one.dataset == dataset]
@@ -191,12 +277,12 @@ def quality_panels(trainings: Sequence[Training]) -> list[Panel]:
 
 
 def _ms(row: Row) -> float:
-    """Milliseconds in one unit of a row's metric."""
+    """Return the milliseconds in one unit of a row's metric."""
     return _MS[row["metric"].rpartition("_")[2]]
 
 
 def figure_of(chart: Chart, theme: str) -> Any:
-    """The chart as a matplotlib figure. theme: 'light', or 'dark', which has no background of its own."""
+    """Draw the chart as a matplotlib figure. theme: 'light', or 'dark', which has a transparent background."""
     require("matplotlib", "report")
     from matplotlib.figure import Figure
 
@@ -220,7 +306,7 @@ def figure_of(chart: Chart, theme: str) -> Any:
 
 
 def _names(panel: Panel) -> list[str]:
-    """The names of a panel's bars; empty where it has lines."""
+    """Return the names of a panel's bars; empty for lines."""
     return list(dict.fromkeys(place for one in panel.series for place in one.places if isinstance(place, str)))
 
 
@@ -240,7 +326,7 @@ def _lines(panel: Panel, axes: Any, colors: Sequence[str]) -> None:
 
 
 def _plain_logarithmic(axis: Any) -> None:
-    """A logarithmic axis with numbers as people write them, at 1, 2 and 5 of each decade."""
+    """Make an axis logarithmic, with plain numbers at 1, 2 and 5 of each decade."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     axis.axes.set(**{f"{axis.axis_name}scale": "log"})

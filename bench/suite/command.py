@@ -1,4 +1,4 @@
-"""All benches as one suite: run them, keep what they found, compare two runs, draw what there is.
+"""All benches as one suite: run them, keep their results, compare two runs, draw the results.
 
 python -m bench                       list the benches
 python -m bench all [--quick] [--only NAME,..] [--repeat N] [--results DIR]
@@ -13,28 +13,26 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.harness.report import exit_code_of
+from bench.harness.report import command
 from bench.suite.catalog import BENCHES, BY_HAND, Bench
-from bench.suite.comparing import THRESHOLD, as_json, compare_runs, told
+from bench.suite.comparing import THRESHOLD, as_json, compare_runs, describe
 from bench.suite.results import QUALITY, RESULTS, read_run
-from mtaw_fast.errors import MtawError, UsageError
+from mtaw_fast.errors import UsageError
 from mtaw_fast.storage.files import write_json
 
 
+@command
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command of the suite; 1 where a bench failed or a ratio got worse, 2 on misuse."""
+    """Run a command of the suite; return 1 if a bench failed or a ratio got worse, 2 on misuse."""
     options = _parser().parse_args(argv)
-    try:
-        return options.run(options)
-    except MtawError as error:
-        return exit_code_of(error)
+    return options.run(options)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m bench",
         description=(__doc__ or "").splitlines()[0],
-        epilog="example: python -m bench all --quick --only encoder,retrieval",
+        epilog="example: python -m bench all --quick --only throughput.encoder,retrieval",
     )
     parser.set_defaults(run=_list)
     commands = parser.add_subparsers(title="commands (none: list the benches)", metavar="COMMAND")
@@ -47,16 +45,16 @@ def _parser() -> argparse.ArgumentParser:
 def _add_all(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     run = commands.add_parser(
         "all",
-        help="run the benches and keep what they found",
-        description="Run every bench, each in a process of its own, and keep all rows in one file: "
-        "RESULTS/<class of machine>/<date>-<commit>.json. A bench that cannot run here is skipped, and why is told.",
+        help="run the benches and keep their results",
+        description="Run every bench in its own process and keep all rows in one file: "
+        "RESULTS/<machine class>/<date>-<commit>.json. A bench that cannot run here is skipped with the reason.",
         epilog="example: python -m bench all --quick",
     )
-    run.add_argument("--quick", action="store_true", help="the smallest case of each: minutes, to see that they run")
+    run.add_argument("--quick", action="store_true", help="the smallest case of each: minutes, to check that they run")
     run.add_argument("--only", metavar="NAME[,NAME]", help="these benches alone")
     run.add_argument(
         "--repeat", type=int, default=1, metavar="N",
-        help="run each in N processes, apart in time: intervals then hold what differs between them (default: 1)",
+        help="run each in N processes, apart in time, whose differences widen the intervals (default: 1)",
     )  # fmt: skip
     run.add_argument("--results", type=Path, default=RESULTS, metavar="DIR", help="(default: bench/results)")
     run.set_defaults(run=_all)
@@ -65,18 +63,18 @@ def _add_all(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
 def _add_compare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     compare = commands.add_parser(
         "compare",
-        help="tell which ratios changed between two result files",
+        help="list the ratios that changed between two result files",
         description="Compare the ratios of two runs, each against a peer timed in the same process; times are never "
-        "compared. Exits 1 where a ratio fell by more than the threshold and its 95% interval leaves 1 out.",
+        "compared. Exit 1 if a ratio fell by more than the threshold and its 95% interval excludes 1.",
         epilog="example: python -m bench compare old.json new.json --threshold 0.1",
     )
     compare.add_argument("old", type=Path, metavar="OLD", help="a file of 'bench all' or of a bench's --json")
     compare.add_argument("new", type=Path, metavar="NEW", help="the later one")
     compare.add_argument(
         "--threshold", type=float, default=THRESHOLD, metavar="SHARE",
-        help=f"by how much of it a ratio may fall (default: {THRESHOLD})",
+        help=f"the share by which a ratio may fall (default: {THRESHOLD})",
     )  # fmt: skip
-    compare.add_argument("--any-machine", action="store_true", help="compare though the machines are of two classes")
+    compare.add_argument("--any-machine", action="store_true", help="compare machines of two classes")
     compare.add_argument("--json", type=Path, metavar="FILE", help="write the changes there")
     compare.set_defaults(run=_compare)
 
@@ -84,19 +82,19 @@ def _add_compare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def _add_report(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     report = commands.add_parser(
         "report",
-        help="draw the results that there are on one HTML page",
-        description="One self-contained HTML page with the charts for which there are results, and a PNG of each "
-        "beside it: OUT-NAME.png. Whole runs count before quick ones, later before earlier.",
+        help="draw the results on one HTML page",
+        description="One self-contained HTML page with a chart for all results, and a PNG of each chart: OUT-NAME.png. "
+        "Full runs count before quick ones, later before earlier.",
         epilog="example: python -m bench report bench.html",
     )
     report.add_argument(
-        "out", type=Path, nargs="?", metavar="OUT", help="the page (default: report.html beside the results)"
+        "out", type=Path, nargs="?", metavar="OUT", help="the page (default: report.html next to the results)"
     )
-    report.add_argument("--machine", metavar="CLASS", help="of several classes of machines, this one")
+    report.add_argument("--machine", metavar="CLASS", help="of several machine classes, this one")
     report.add_argument("--results", type=Path, default=RESULTS, metavar="DIR", help="(default: bench/results)")
     report.add_argument(
         "--quality", type=Path, default=QUALITY, metavar="DIR",
-        help="in whose peers/ are the records of bench.peers (default: docs/results)",
+        help="the folder of peers/, the records of bench.peers (default: docs/results)",
     )  # fmt: skip
     report.set_defaults(run=_report)
 
@@ -107,7 +105,7 @@ def _list(_: argparse.Namespace) -> int:
     for bench in BENCHES:
         reason = bench.missing() or ("needs a GPU" if bench.gpu else None)
         print(f"  {bench.name:{width}}  {bench.line}{'' if reason is None else f' ({reason})'}")
-    print("by hand, on data of yours:")
+    print("on your own data:")
     for one in BY_HAND:
         print(f"  {one.name:{width}}  {one.line}")
     return 0
@@ -115,14 +113,14 @@ def _list(_: argparse.Namespace) -> int:
 
 def _all(options: argparse.Namespace) -> int:
     if options.repeat < 1:
-        raise UsageError(f"--repeat {options.repeat}: give how many processes each bench shall have, at least 1")
+        raise UsageError(f"--repeat {options.repeat}: give the number of processes of each bench, at least 1")
     from bench.suite.running import Suite
 
     return Suite(options.quick, options.results, options.repeat).run(chosen(options.only))
 
 
 def chosen(only: str | None) -> list[Bench]:
-    """The benches named by --only, in the order of the suite; UsageError on a name that there is not."""
+    """Return the benches named by --only, in the order of the suite; UsageError for an unknown name."""
     if only is None:
         return list(BENCHES)
     names = [name for name in only.split(",") if name]
@@ -156,7 +154,7 @@ def _compare(options: argparse.Namespace) -> int:
     found = compare_runs(read_run(options.old), read_run(options.new), options.any_machine)
     if options.json is not None:
         write_json(options.json, as_json(found, options.threshold))
-    print("\n".join(told(found, options.threshold)))
+    print("\n".join(describe(found, options.threshold)))
     worse = any(one.slower(options.threshold) for one in found.changes)
     if worse:
         print("slower than before, see above", file=sys.stderr)

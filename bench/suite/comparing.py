@@ -1,8 +1,8 @@
-"""Whether a run is slower than an earlier one: ratios against each row's own peer, and never times.
+"""Compare two runs by the ratios against each row's own peer, never by times.
 
-A row's ratio says how many times faster ours was than a peer that had its turns in the same process. What makes the
-machine slow makes both slow, so the quotient of two runs' ratios shows what the code did. It counts as changed where
-its interval, made of those of both ratios, leaves 1 out.
+A row's ratio says how many times faster ours was than a peer timed in turns in the same process. A slow machine slows
+both, so the quotient of two runs' ratios shows the effect of the code. It counts as changed if its interval, made from
+those of both ratios, excludes 1.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ THRESHOLD = 0.15
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A row of both runs. value: the new ratio over the old one, under 1: ours got slower beside its peer.
+    """A row of both runs. value: the new ratio over the old one; under 1, ours got slower compared with its peer.
 
-    low, high: its 95% interval; None where a row has none, and then nothing can be judged.
+    low, high: its 95% interval; None if a row has none, and then it is not judged.
     """
 
     old: Mapping[str, Any]
@@ -39,24 +39,24 @@ class Change:
 
     @property
     def real(self) -> bool:
-        """Whether the interval leaves 1 out."""
+        """Whether the interval excludes 1."""
         return self.low is not None and self.high is not None and (self.high < 1 or self.low > 1)
 
     def slower(self, threshold: float) -> bool:
-        """Whether ours got slower by more than the threshold, and not by chance."""
+        """Return whether ours got slower by more than the threshold, beyond chance."""
         return self.real and self.value < 1 - threshold
 
     def faster(self, threshold: float) -> bool:
-        """The same to the better: by as many times."""
+        """Return whether ours got faster by the same factor, beyond chance."""
         return self.real and self.value > 1 / (1 - threshold)
 
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """Two runs beside each other.
+    """The comparison of two runs.
 
-    changes: rows of both that have a peer. alone: pairs of rows of both without one. gone, new: rows of one run only.
-    packages: what was of another version, as 'name old -> new'.
+    changes: rows of both with a peer. alone: pairs of rows of both without one. gone, new: rows of one run only.
+    packages: versions that differ, as 'name old -> new'.
     """
 
     changes: Sequence[Change]
@@ -69,19 +69,19 @@ class Compared:
 def compare_runs(old: Run, new: Run, any_machine: bool = False) -> Compared:
     """Match the rows of two runs.
 
-    Raises UsageError where the machines are of two classes (`any_machine`: not then), or no row of both has a peer.
+    Raises UsageError if the machines are of two classes, without `any_machine`, or if no common row has a peer.
     """
     classes = machine_class(old.machine), machine_class(new.machine)
     if classes[0] != classes[1] and not any_machine:
         raise UsageError(
-            f"{old.path} is of {classes[0]} and {new.path} of {classes[1]}, where ratios differ anyway; "
-            "compare runs of one class of machines, or give --any-machine"
+            f"{old.path} is of {classes[0]} and {new.path} of {classes[1]}, whose ratios differ anyway; "
+            "compare runs of one machine class, or give --any-machine"
         )
     before, after = dict(keyed(old.rows)), dict(keyed(new.rows))
     both = [(before[key], after[key]) for key in before if key in after]
     changes = [_change(one, other) for one, other in both if one["ratio"] is not None]
     if not changes:
-        raise UsageError(f"{old.path} and {new.path} have no row with a peer in common: there is nothing to judge")
+        raise UsageError(f"{old.path} and {new.path} have no common row with a peer: there is nothing to judge")
     return Compared(
         changes,
         [(one, other) for one, other in both if one["ratio"] is None],
@@ -95,7 +95,7 @@ def _change(old: Mapping[str, Any], new: Mapping[str, Any]) -> Change:
     value = new["ratio"] / old["ratio"]
     if old.get("ratio_low") is None or new.get("ratio_low") is None:
         return Change(old, new, value, None, None)
-    # The distances of both ratios to the ends of their intervals add in squares, on the scale of logarithms.
+    # The half-widths of both intervals add in squares, on logarithms.
     worse = math.hypot(_distance(new, "ratio_low"), _distance(old, "ratio_high"))
     better = math.hypot(_distance(new, "ratio_high"), _distance(old, "ratio_low"))
     return Change(old, new, value, value * math.exp(-worse), value * math.exp(better))
@@ -106,7 +106,7 @@ def _distance(row: Mapping[str, Any], end: str) -> float:
 
 
 def _packages(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """Versions that differ; ours is what is compared and is left out."""
+    """Return the versions that differ, without our own package, which is what is compared."""
     before, after = old.get("packages", {}), new.get("packages", {})
     return [
         f"{name} {before.get(name, 'none')} -> {after.get(name, 'none')}"
@@ -116,7 +116,7 @@ def _packages(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
 
 
 def as_json(found: Compared, threshold: float) -> dict[str, Any]:
-    """What scripts read."""
+    """Return the comparison for scripts."""
     return {
         "threshold": threshold,
         "changes": [
@@ -140,29 +140,29 @@ def as_json(found: Compared, threshold: float) -> dict[str, Any]:
     }
 
 
-def told(found: Compared, threshold: float) -> list[str]:
-    """The comparison in lines: what changed, what is not judged, and the sum of it."""
+def describe(found: Compared, threshold: float) -> list[str]:
+    """Return the comparison in lines: what changed, what is not judged, and a summary."""
     judged = [one for one in found.changes if one.judged]
     slower = [one for one in judged if one.slower(threshold)]
     faster = [one for one in judged if one.faster(threshold)]
     little = [one for one in judged if one.real and one not in slower and one not in faster]
     lines = []
     for heading, group in (
-        (f"SLOWER by more than {threshold:.0%} beside the peer", slower),
+        (f"SLOWER by more than {threshold:.0%} compared with the peer", slower),
         (f"faster by more than {threshold:.0%}", faster),
         ("changed, within the threshold", little),
         ("not judged: no interval", [one for one in found.changes if not one.judged]),
     ):
         lines += [f"{heading}:", *(f"  {_line(one)}" for one in sorted(group, key=_value))] if group else []
     if found.alone:
-        lines += ["not judged: no peer in their process:"]
+        lines += ["not judged, without a peer in their process:"]
         lines += [f"  {name_of(old)}: {old['p50']:.4g} -> {new['p50']:.4g}" for old, new in found.alone]
     for heading, rows in (("only in OLD", found.gone), ("only in NEW", found.new)):
         lines += [f"{heading}:", *(f"  {name_of(row)}" for row in rows)] if rows else []
     ways = [f"  {name_of(old)}: {way}" for old, new in _both(found) for way in other_way(old, new)]
-    lines += ["compared, though another way was found or chosen:", *ways] if ways else []
+    lines += ["compared, although our code took another way:", *ways] if ways else []
     if found.packages:
-        lines.append(f"other versions, by which peers may have moved: {', '.join(found.packages)}")
+        lines.append(f"other versions, which may change the peers: {', '.join(found.packages)}")
     lines.append(
         f"{len(judged)} ratios judged: {len(slower)} slower, {len(faster)} faster, {len(little)} changed within "
         f"{threshold:.0%}, {len(judged) - len(slower) - len(faster) - len(little)} the same within their intervals"
@@ -190,7 +190,7 @@ def _ratio(row: Mapping[str, Any]) -> str:
 
 
 def name_of(row: Mapping[str, Any]) -> str:
-    """A row in words."""
+    """Describe a row in words."""
     params = " ".join(f"{name}={value}" for name, value in row["params"].items())
     against = "" if row["baseline"] is None else f" against {row['baseline']}"
     return f"{row['bench']} {row['case']} ({params}) {row['metric']}{against}"

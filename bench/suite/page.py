@@ -1,4 +1,4 @@
-"""The results of a class of machines on one HTML page, without scripts and without anything from the network."""
+"""The results of a machine class on one HTML page, without scripts and without network access."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ from typing import Any
 
 from bench.harness.machine import describe, machine_class
 from bench.harness.report import short
-from bench.suite.charts import charts_of, figure_of
+from bench.suite.charts import Chart, Series, charts_of, figure_of
 from bench.suite.results import Key, Run, keyed, read_run
-from bench.suite.series import Chart, Series
 from bench.suite.trainings import Training
 from mtaw_fast import __version__
 from mtaw_fast.errors import DataError, UsageError, require
@@ -22,9 +21,9 @@ _HERE = Path(__file__).parent
 
 
 def runs_of(results: Path, name: str | None) -> list[Run]:
-    """The runs of a class of machines, the ones that count most last: whole ones after quick ones, later after earlier.
+    """Return the runs of a machine class, the preferred ones last: full runs after quick ones, later after earlier.
 
-    Raises UsageError where there are none, or of several classes and none is named.
+    Raises UsageError without runs, or if there are several classes and none is named.
     """
     classes = sorted({path.parent.name for path in results.glob("*/*.json")})
     if not classes:
@@ -38,20 +37,20 @@ def runs_of(results: Path, name: str | None) -> list[Run]:
 
 
 def latest_rows(runs: Sequence[Run]) -> list[Mapping[str, Any]]:
-    """The rows of all runs; of those that measure the same, the last run's."""
+    """Return the rows of all runs; for the same measurement, the last run's."""
     found: dict[Key, tuple[int, Mapping[str, Any]]] = {}
     for number, run in enumerate(runs):
         for key, row in keyed(run.rows):
             found[key] = (number, row)
-    # A curve is drawn whole from one run, which may have more points than the one before it, or fewer.
+    # A curve comes from one run, which may have more or fewer points than an earlier one.
     last = max((number for number, row in found.values() if row["case"] == "recall-curve"), default=-1)
     return [row for number, row in found.values() if row["case"] != "recall-curve" or number == last]
 
 
 def write_page(runs: Sequence[Run], out: Path, trainings: Sequence[Training] = ()) -> list[Path]:
-    """Write the page, and beside it each chart as a PNG; the files, the page first. trainings: see `trainings_of`.
+    """Write the page and a PNG of each chart; return the files, the page first. trainings: see `trainings_of`.
 
-    Raises UsageError where `out` is something else than a page made so, DataError where nothing can be written.
+    Raises UsageError if `out` is another file than such a page, DataError if nothing can be written.
     """
     jinja2 = require("jinja2", "report")
     require("matplotlib", "report")
@@ -82,7 +81,7 @@ def write_page(runs: Sequence[Run], out: Path, trainings: Sequence[Training] = (
             figure_of(chart, "light").savefig(temporary, format="png", dpi=150)
         pictures.append(picture)
     for chart in charts:
-        if not chart.panels:  # of an earlier page, and no longer true
+        if not chart.panels:  # outdated, from an earlier page
             with contextlib.suppress(FileNotFoundError):
                 out.with_name(f"{out.stem}-{chart.slug}.png").unlink()
     write_bytes(out, text.encode())
@@ -90,7 +89,7 @@ def write_page(runs: Sequence[Run], out: Path, trainings: Sequence[Training] = (
 
 
 def _run_told(run: Run) -> dict[str, str]:
-    kind = "quick" if run.quick else "whole"
+    kind = "quick" if run.quick else "full"
     return {
         "file": run.path.name,
         "date": run.date or "not said",

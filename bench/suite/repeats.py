@@ -1,4 +1,4 @@
-"""One row out of those of several processes: what differs from process to process belongs into the interval."""
+"""Merge the rows of several processes into one, whose interval contains their differences."""
 
 from __future__ import annotations
 
@@ -7,26 +7,25 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeGuard
 
-from bench.harness.student import quantile
+from bench.harness.powers import student_quantile
 from bench.suite.results import keyed
 
 _COUNTS = {"n", "answered", "checked", "errors"}
 
 
 def merged(runs: Sequence[Sequence[Mapping[str, Any]]]) -> list[Mapping[str, Any]]:
-    """The rows of repeated runs of a bench as one list.
+    """Merge the rows of repeated runs of a bench into one list.
 
     Parameters
     ----------
     runs
-        The results of each process, in the bench JSON schema, or records in a form of the bench's own.
+        The results of each process: rows of the bench JSON schema, or records of another form.
 
     Returns
     -------
-    A row for each that every run has: medians of the numbers, counts in all, the geometric mean of the ratios with
-    Student's 95% interval over the processes (or that within them, where it is wider), and `runs`. Records stay as they
-    are.
-    The rows of a single run come back untouched.
+    A row for each that every run has: medians of the numbers, sums of the counts, the geometric mean of the ratios with
+    Student's 95% interval over the processes (or the one within them, if it is wider), and `runs`. Records and the rows
+    of a single run are unchanged.
     """
     if len(runs) < 2:
         return [row for run in runs for row in run]
@@ -50,7 +49,7 @@ def _one(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         return row
     logs = [math.log(one["ratio"]) for one in rows]
     middle = statistics.fmean(logs)
-    between = quantile(len(logs) - 1) * statistics.stdev(logs) / math.sqrt(len(logs))
+    between = student_quantile(len(logs) - 1) * statistics.stdev(logs) / math.sqrt(len(logs))
     inside = [_half_width(one) for one in rows if one.get("ratio_low") is not None]
     half = max([between, *([math.hypot(*inside) / len(inside)] if inside else [])])
     ends = {"ratio": middle, "ratio_low": middle - half, "ratio_high": middle + half}

@@ -1,4 +1,4 @@
-"""The suite's memory: a file a run, in the folder of its machine's class, and how one is read."""
+"""The result files of the suite: one for each run, in the folder of its machine class."""
 
 from __future__ import annotations
 
@@ -17,9 +17,18 @@ RESULTS = Path(__file__).resolve().parents[1] / "results"
 QUALITY = Path(__file__).resolve().parents[2] / "docs" / "results"
 _MACHINE = {"cpu", "cpu_family", "cpu_model", "flags", "cores", "arch", "gpus"}
 _KEYS = {"case", "params", "metric", "p50", "p95", "p99", "n", "baseline", "ratio", "floor"}
-# Params that are found and not chosen: which way our code took by itself (some benches let it be chosen), or counted.
+# Params that a run finds: the way that our code chose (or an option of some benches), and counts.
 _WAYS = {"backend", "compute_dtype", "nprobe", "k_factor", "pairs"}
 _FOUND = {*_WAYS, "recall"}
+# Names in earlier result files, and what they are called now.
+FORMER_NAMES: Mapping[str, Mapping[str, str]] = {
+    "index": {
+        "scan": "native", "exact": "numpy", "flat": "faiss-flat", "gpu": "faiss-gpu", "ladder": "ann",
+        "exact scan": "exact native", "ladder (ivfpq)": "ann (ivfpq)", "ladder (hnsw)": "ann (hnsw)",
+    },
+    "encoder": {"eager": "torch"},
+    "baseline": {"exact-scan": "exact-native"},
+}  # fmt: skip
 Key = tuple[str, ...]
 
 
@@ -27,8 +36,8 @@ Key = tuple[str, ...]
 class Run:
     """A result file.
 
-    date, at, quick: of the suite's own files, `at` the time it began; None and False of a bench's --json. rows: results
-    in the bench JSON schema. records: those in a form of their bench's own.
+    date, at, quick: of the suite's own files (`at`: its start); None and False in a bench's --json. rows: results in
+    the bench JSON schema. records: results of another form.
     """
 
     path: Path
@@ -42,7 +51,7 @@ class Run:
 
 
 def new_path(folder: Path, machine: Mapping[str, Any], commit: Checkout, date: str, quick: bool) -> Path:
-    """FOLDER/<class>/<date>-<commit>[-dirty][-quick].json, with a number behind it where that is there already."""
+    """Return FOLDER/<class>/<date>-<commit>[-dirty][-quick].json, with a number if that file exists."""
     name = commit.commit[:12] if commit.commit else "no-commit"
     stem = f"{date}-{name}{'-dirty' if commit.dirty else ''}{'-quick' if quick else ''}"
     own = folder / machine_class(machine)
@@ -53,9 +62,9 @@ def new_path(folder: Path, machine: Mapping[str, Any], commit: Checkout, date: s
 
 
 def read_run(path: Path) -> Run:
-    """Read a result file, of the suite or of one bench's --json.
+    """Read a result file, of the suite or of one bench's --json, with former names translated.
 
-    Raises DataError where it is none, or a row of it is damaged.
+    Raises DataError if it is no result file, or a row is damaged.
     """
     if not path.is_file():
         raise DataError(f"{path}: there is no such result file; 'python -m bench all' makes one")
@@ -77,14 +86,20 @@ def read_run(path: Path) -> Run:
         wrong = _wrong(result)
         if wrong:
             raise DataError(f"{path}: result {number} ({result['bench']}): {wrong}; the file is damaged, measure again")
-        rows.append(result)
+        rows.append(_with_current_names(result))
     suite = value.get("suite", {})
     quick = suite.get("quick", False)
     return Run(path, machine, value.get("commit"), suite.get("date"), suite.get("at"), quick, rows, records)
 
 
+def _with_current_names(row: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the row with the present names of indexes and encoders."""
+    params = {name: FORMER_NAMES.get(name, {}).get(str(value), value) for name, value in row["params"].items()}
+    return {**row, "params": params, "baseline": FORMER_NAMES["baseline"].get(row["baseline"], row["baseline"])}
+
+
 def _wrong(row: Mapping[str, Any]) -> str | None:
-    """None, or which field of a row is not what it must be."""
+    """Return what is wrong with a field of a row, or None."""
     absent = sorted(_KEYS - row.keys())
     if absent:
         return f"'{absent[0]}' is missing"
@@ -111,9 +126,9 @@ def _positive(value: object) -> bool:
 
 
 def keyed(rows: Sequence[Mapping[str, Any]]) -> Iterator[tuple[Key, Mapping[str, Any]]]:
-    """Rows by what they measure; of equal ones in a file, the first belongs to the first of another file.
+    """Yield each row with the key of what it measures; equal rows of a file are numbered in their order.
 
-    Rows are equal whatever was found among their params, so that a run whose code took another way has no row less.
+    Params that a run finds are not part of the key, so rows still match after our code chose another way.
     """
     seen: dict[Key, int] = {}
     for row in rows:
@@ -126,7 +141,7 @@ def keyed(rows: Sequence[Mapping[str, Any]]) -> Iterator[tuple[Key, Mapping[str,
 
 
 def other_way(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """In which way two rows that are compared differ, as 'backend native -> eager'."""
+    """Return the differences in what two rows found, as 'backend native -> torch'."""
     before, after = old["params"], new["params"]
     return [
         f"{name} {before.get(name, 'none')} -> {after.get(name, 'none')}"

@@ -1,4 +1,4 @@
-"""Running benches one after the other, each in a process of its own, and keeping what they found."""
+"""Run benches one after the other, each in its own process, and keep their results."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ _SETTINGS = ("--set", "embedding_dim=32", "--set", "epochs=1", "--set", "batch_p
 
 
 class Suite:
-    """A run of some benches. The result file is written anew after each, so that what is done is never lost.
+    """A run of some benches. The result file is rewritten after each, so no result is lost.
 
-    path: the file. repeat: in how many processes each bench runs, all benches once before any a second time, so that
-    the processes of one lie apart in time. benches: how each went, by name, seconds and what became of it.
+    path: the file. repeat: processes of each bench; all benches run once before any runs again, so the processes of one
+    are apart in time. benches: name, seconds and outcome of each.
     """
 
     def __init__(self, quick: bool, folder: Path, repeat: int = 1) -> None:
         if find_spec("torch") is not None:
-            import torch  # noqa: F401  # the machine's record names GPUs where it is loaded
+            import torch  # noqa: F401  # the machine's record names GPUs if it is loaded
         self.quick = quick
         self.machine = machine_record()
         self.checkout = checkout(ignoring="bench/results")
@@ -54,7 +54,7 @@ class Suite:
         return [row for runs in self.found.values() for row in merged(runs)]
 
     def run(self, benches: Sequence[Bench]) -> int:
-        """Run them; 1 where one failed or has no result, else 0. A bench that cannot run here is skipped aloud."""
+        """Run them; return 1 if one failed or has no result, else 0. Benches that cannot run here are skipped."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="mtaw-fast-suite-") as name:
             folder, bundle = Path(name), None
@@ -76,11 +76,11 @@ class Suite:
                 except MtawError as error:
                     outcome = f"failed: {error}"
                 self._keep(bench.name, time.perf_counter() - began, outcome)
-        self._told()
+        self._print_summary()
         return int(any(one["outcome"].startswith("failed") for one in self.benches))
 
     def _one(self, bench: Bench, bundle: Path | None, folder: Path) -> str:
-        """Run a bench and take its results; what became of it."""
+        """Run a bench and take its results; return the outcome."""
         out = folder / f"{bench.name}.json"
         options = filled(bench.options(self.quick), bundle, folder)
         command = [sys.executable, "-m", f"bench.{bench.name}", *options, "--json", str(out)]
@@ -94,7 +94,7 @@ class Suite:
         return "done" if found else "failed: it gave no result"
 
     def _keep(self, name: str, seconds: float, outcome: str) -> None:
-        """Note how a process went; a bench's first failure stays its outcome."""
+        """Record the outcome of a process; a bench's first failure stays its outcome."""
         known = next((one for one in self.benches if one["name"] == name), None)
         if known is None:
             self.benches.append({"name": name, "seconds": round(seconds, 1), "outcome": outcome})
@@ -107,7 +107,7 @@ class Suite:
         write_json(self.path, self.as_json())
 
     def as_json(self) -> dict[str, Any]:
-        """The bench JSON schema, and behind it what the suite ran."""
+        """Return the bench JSON schema, followed by what the suite ran."""
         return {
             "schema": SCHEMA,
             "machine": self.machine,
@@ -122,17 +122,18 @@ class Suite:
             },
         }
 
-    def _told(self) -> None:
-        print(f"\n{'bench':16} {'seconds':>8}  outcome")
+    def _print_summary(self) -> None:
+        width = max(len(one["name"]) for one in self.benches)
+        print(f"\n{'bench':{width}} {'seconds':>8}  outcome")
         for one in self.benches:
-            print(f"{one['name']:16} {one['seconds']:8.1f}  {one['outcome']}")
+            print(f"{one['name']:{width}} {one['seconds']:8.1f}  {one['outcome']}")
         print(f"{len(self.results)} results in {sum(one['seconds'] for one in self.benches):.0f} s")
         print(f"{describe(self.machine)}; {self.checkout}")
         print(f"wrote {self.path}")
 
 
 def _wait(command: Sequence[str]) -> int:
-    """Run a command to its end; its exit status. Where this process is ended, it and all that it started are."""
+    """Run a command and return its exit status. If this process is terminated, so are the command and its children."""
 
     def end(number: int, _: object) -> None:
         raise SystemExit(128 + number)
@@ -158,8 +159,8 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def small_bundle(folder: Path) -> Path:
-    """A bundle of the preset `full` with its ONNX graphs, trained in seconds, for the benches that read one."""
-    _say("a small bundle for the benches that read one")
+    """Train a bundle of the preset `full` in seconds and export its ONNX graphs, for the benches that read one."""
+    _say("training a small bundle for the benches that read one")
     log, dataset, bundle = folder / "log.csv", folder / "dataset", folder / "bundle"
     steps = (
         ("mtaw_fast.data.synthetic_log", str(log), *_LOG),

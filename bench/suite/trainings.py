@@ -1,4 +1,4 @@
-"""What the records of bench.peers say of quality along a training, of other systems and of our presets."""
+"""Quality along a training of other systems and of our presets, from the records of bench.peers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _OURS, _MARK = "ours-", " (ours)"
 
 @dataclass(frozen=True, slots=True)
 class Training:
-    """A system on a data set: after how many seconds it had which P@20 on validation, in percent."""
+    """A system on a data set: its P@20 on validation, in percent, after so many seconds of training."""
 
     dataset: str
     name: str
@@ -25,7 +25,7 @@ class Training:
 
 
 def trainings_of(folder: Path, machine: str) -> list[Training]:
-    """Every training with a figure on a class of machines, ours first. folder: bench.peers' records, in `peers`."""
+    """Return every training with a figure on a machine class, ours first. folder: holds `peers`, their records."""
     reached = {_key(record): record.get("validation", {}) for record in every_record(folder / "peers")}
     own = costs(folder / "peers").get(machine, [])
     found = [one for record in own if (one := _training(record, reached.get(_key(record), {}))) is not None]
@@ -37,7 +37,7 @@ def _key(record: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def _training(record: Mapping[str, Any], reached: Mapping[str, Any]) -> Training | None:
-    """The line of a record of cost. reached: the system's figures on validation, for what has none after epochs."""
+    """Return the line of a cost record. reached: the system's validation figures, used if its epochs have none."""
     points = list(_points(record, reached))
     if not points:
         return None
@@ -50,7 +50,7 @@ def _training(record: Mapping[str, Any], reached: Mapping[str, Any]) -> Training
 
 
 def _points(record: Mapping[str, Any], reached: Mapping[str, Any]) -> Iterator[tuple[float, float]]:
-    """(seconds, P@20) after each epoch; the end alone where no epoch has a figure."""
+    """Yield (seconds, P@20) after each epoch; the end alone if no epoch has a figure."""
     training = record["training"]
     epochs = [one for one in training.get("history", []) if "P@20" in one]
     for one in epochs:

@@ -1,8 +1,5 @@
-"""`python -m bench.throughput`."""
-
-import sys
+"""Entry point of `python -m bench.throughput`."""
 
 from bench.throughput.command import main
 
-if __name__ == "__main__":
-    sys.exit(main())
+raise SystemExit(main())

@@ -1,10 +1,12 @@
-"""The stages that serve: what is timed, how it is checked, and the limit beside it."""
+"""The cases of the serving stages: what is timed, how it is checked, and its limit."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,12 +18,12 @@ from bench.harness.eager_faiss import EagerFaiss
 from bench.harness.floors import flop_floor, largest_of, read_floor, scan_floor, sum_of
 from bench.harness.oracle import true_logits, true_queries
 from bench.harness.workload import Workload
-from bench.throughput.graph import NAME as GRAPH
-from bench.throughput.graph import TIE as GRAPH_TIE
-from bench.throughput.graph import graph_contender
 from bench.throughput.memory_truth import RANKER_TOLERANCE, memory_floor, true_memory
 from bench.throughput.rates import Load, Processes, Threads, rate_case
+from mtaw_fast.bundle import Bundle
 from mtaw_fast.data.sessions import Sessions
+from mtaw_fast.export.graph_ranker import Feeds, open_graph
+from mtaw_fast.export.onnx_build import Builder
 from mtaw_fast.kernels.native.memory_query import Dense
 from mtaw_fast.ranking.catalog import Catalog
 from mtaw_fast.ranking.memory_stage import MemoryStage
@@ -31,6 +33,9 @@ _CHECKED_SCORES = 1 << 24  # true scores that a check computes, at most: session
 _MOST_CHECKED = 64
 _UNIT_TOLERANCE = 2e-6  # float32 against float64, on the coordinates of a unit vector
 _RATE_SESSIONS = 1000
+_GRAPH = "onnx-graph"
+_GRAPH_TIE = 5e-5  # twice the largest error seen of a float32 logit
+_EXTERNAL_OVER = 2_000_000_000
 
 Ranking = tuple[np.ndarray, np.ndarray]
 
@@ -49,7 +54,7 @@ class ServingCases:
 
     @cached_property
     def batches(self) -> list[Sessions]:
-        """The sessions in packed batches; contenders go round and round over them."""
+        """The sessions in packed batches, which contenders use in turn."""
         sessions = self.workload.serve
         whole = range(0, len(sessions) - self.batch + 1, self.batch) if len(sessions) >= self.batch else range(1)
         return [sessions.slice(begin, begin + self.batch) for begin in whole]
@@ -65,7 +70,7 @@ class ServingCases:
         return {**self.workload.params, "k": self.k, "batch": len(self.batches[0]), "threads": self.threads}
 
     def encode(self) -> Case:
-        """Sessions of internal ids to unit queries."""
+        """Compare encoding sessions of internal ids to unit queries."""
         batches, ours, theirs = self.batches, self.ours.encoder, self.theirs
         bundle = self.workload.bundle
 
@@ -89,7 +94,7 @@ class ServingCases:
         )
 
     def retrieve(self) -> Case:
-        """Unit queries to ids and logits."""
+        """Compare searching unit queries for ids and logits."""
         bundle, index, theirs, k = self.workload.bundle, self.ours.index, self.theirs, self.k
         scale = bundle.config.model.scale
         queries = [self.theirs.encode(batch) for batch in self.batches]
@@ -109,7 +114,7 @@ class ServingCases:
         )
 
     def memory(self) -> Case:
-        """Candidates, features and ranker of a bundle that has a session memory; no baseline does the same."""
+        """Time candidates, features and ranker of a bundle with a session memory; no baseline does the same."""
         bundle, index, batches = self.workload.bundle, self.ours.index, self.batches
         memory = MemoryStage.of(Catalog.of(bundle.model))
         assert memory is not None
@@ -137,7 +142,7 @@ class ServingCases:
         )
 
     def recommend(self) -> Case:
-        """Lists of external ids to lists of external ids with logits: the whole path."""
+        """Compare the whole path: external ids to ranked external ids with logits."""
         bundle, ours, theirs, k = self.workload.bundle, self.ours, self.theirs, self.k
         requests = [[bundle.ids.external(clicks) for clicks in batch] for batch in self.batches]
 
@@ -154,7 +159,7 @@ class ServingCases:
 
         def check(contender: Contender) -> str | None:
             # The encoders' float32 error in the cosine, at the logits' scale.
-            tie = GRAPH_TIE if contender.name == GRAPH else _UNIT_TOLERANCE * bundle.config.model.scale
+            tie = _GRAPH_TIE if contender.name == _GRAPH else _UNIT_TOLERANCE * bundle.config.model.scale
             if bundle.memory is None or contender.name == eager_faiss.NAME:
                 return self._ranking_error(contender, unpack, truth, tie)
             return self._ranking_error(contender, unpack, remembered, RANKER_TOLERANCE)
@@ -182,8 +187,7 @@ class ServingCases:
         )
 
     def stages(self, calls: int) -> list[str]:
-        """In words: median microseconds of each stage of `recommend`, alone and click by click, and the distance to
-        the scan's floor."""
+        """Describe the median microseconds of each stage of `recommend`, alone and click by click."""
         what, k = f"{self.workload.bundle.n_items} items, batch 1, median us", self.k
         requests = self.requests(calls)
         timed = [self.ours.recommend(request, k, timings=True).timings or {} for request in requests]
@@ -200,11 +204,11 @@ class ServingCases:
         ]
 
     def requests(self, calls: int) -> list[list[Any]]:
-        """The first `calls` sessions as external ids."""
+        """Return the first `calls` sessions as external ids."""
         return [self.workload.bundle.ids.external(clicks) for clicks in self.workload.serve.slice(0, calls)]
 
     def rates(self, workers: int, calls: int, plan: Plan) -> Iterator[tuple[Case, str]]:
-        """Bursts of `calls` on one thread, on several, and on as many processes; each is to be run before the next."""
+        """Yield bursts of `calls` on one thread, on several, and on as many processes; run each before the next."""
         load = Load(self.requests(_RATE_SESSIONS), self.k, calls)
         for kind, count in ((Threads, 1), (Threads, workers), (Processes, workers)):
             with kind(self.ours, load, count) as work_queue:
@@ -213,7 +217,7 @@ class ServingCases:
 
     @property
     def _path_params(self) -> dict[str, Any]:
-        """What a row says of the whole path."""
+        """What a row says about the whole path."""
         return {**self._params, "encoder": self.ours.encoder.name, "index": self.ours.index.name}
 
     def _ranking_error(
@@ -223,7 +227,7 @@ class ServingCases:
         truth: Callable[[int, int], np.ndarray],
         tie: float,
     ) -> str | None:
-        """What is wrong with the rankings of the checked batches; truth(batch, rows): true scores float64[.., N]."""
+        """Return what is wrong with the checked rankings, or None; truth(batch, rows): true scores float64[.., N]."""
         for number in self.checked:
             ids, scores = unpack(contender.run(number))
             rows = min(len(ids), max(4, _CHECKED_SCORES // self.workload.bundle.n_items), _MOST_CHECKED)
@@ -252,10 +256,24 @@ class ServingCases:
 
 
 def _medians(timed: list[Mapping[str, float]]) -> dict[str, float]:
-    """The median of each stage; the first tenth of the calls warms up."""
+    """Return the median of each stage; the first tenth of the calls warms up."""
     timed = timed[len(timed) // 10 :]
     return {name: float(np.median([stages[name] for stages in timed])) for name in timed[0]}
 
 
 def _listed(stages: Mapping[str, float]) -> str:
     return ", ".join(f"{name} {value:.1f}" for name, value in stages.items())
+
+
+def graph_contender(bundle: Bundle, requests: Sequence[Sequence[Sequence[Any]]], k: int, threads: int) -> Contender:
+    """Return the float32 ONNX graph of the whole path in ONNX Runtime, exported here; a call ranks external ids."""
+    with tempfile.TemporaryDirectory(prefix="mtaw-fast-bench-graph-") as folder:
+        made = Builder(bundle, Path(folder), _EXTERNAL_OVER).build("recommender", "float32")
+        run = open_graph(made.model, threads)
+    feeds = [Feeds(bundle).of(request, k) for request in requests]
+
+    def rank(call: int) -> list[Any]:
+        items, scores = run(feeds[call % len(feeds)])
+        return list(zip(items.tolist(), scores, strict=True))
+
+    return Contender(_GRAPH, rank)

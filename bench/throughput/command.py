@@ -6,7 +6,6 @@ python -m bench.throughput [--quick] [--large] [--data FOLDER] [--bundle FOLDER]
 from __future__ import annotations
 
 import argparse
-import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,10 +14,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bench.harness.comparison import Plan, limit_threads
-from bench.harness.report import Report, bench_parser, exit_code_of, parse
+from bench.harness.report import Report, bench_parser, command, parse, say
 from bench.harness.workload import Workload, from_bundle, from_data, generated
 from bench.throughput.rates import calls_a_second
-from mtaw_fast.errors import MtawError, UsageError, require
+from mtaw_fast.errors import UsageError, require
 
 if TYPE_CHECKING:
     from bench.throughput.cases import ServingCases
@@ -41,8 +40,9 @@ _WORKERS = 2
 _RATE_CALLS = 100  # of each worker in a burst: far above what it takes to wake the workers
 
 
+@command
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the bench; returns the exit status (1 where an answer was wrong)."""
+    """Run the bench; return the exit status (1 if an answer was wrong)."""
     parser = bench_parser("throughput", (__doc__ or "").splitlines()[0])
     parser.add_argument(
         "--large", action="store_true", help="add a generated catalog of 1M items (about 10 GB of memory)"
@@ -52,16 +52,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--encoder", default="auto", help="the Recommender's encoder (default: auto)")
     parser.add_argument("--index", default="auto", help="the Recommender's index (default: auto)")
     parser.add_argument("--threads", type=int, default=1, metavar="N", help="threads of every contender (default: 1)")
-    try:
-        options = parse(parser, argv)
-        if options.large and (options.data or options.bundle):
-            raise UsageError("--large is for generated catalogs; leave out --data and --bundle, or --large")
-        for package in ("torch", "faiss", "rich", "onnx", "onnxruntime"):
-            require(package, "bench")
-        with limit_threads(options.threads):
-            return _run(options)
-    except MtawError as error:
-        return exit_code_of(error)
+    options = parse(parser, argv)
+    if options.large and (options.data or options.bundle):
+        raise UsageError("--large is for generated catalogs; leave out --data and --bundle, or --large")
+    for package in ("torch", "faiss", "rich", "onnx", "onnxruntime"):
+        require(package, "bench")
+    with limit_threads(options.threads):
+        return _run(options)
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -102,15 +99,15 @@ def _measure(report: Report, workload: Workload, options: argparse.Namespace) ->
     for batch in QUICK_BATCHES if options.quick else BATCHES:
         cases = ServingCases(workload, ours, theirs, batch, K, options.threads, serving)
         for make_case in (cases.recommend, cases.encode, cases.retrieve):
-            _say(f"{make_case.__name__}, {bundle.n_items} items, batch {batch}")
+            say(f"measuring {make_case.__name__}, {bundle.n_items} items, batch {batch}")
             report.run(make_case())
         if bundle.memory is not None:
-            _say(f"memory, {bundle.n_items} items, batch {batch}")
+            say(f"measuring memory, {bundle.n_items} items, batch {batch}")
             report.run(cases.memory())
         if batch == 1:
             report.notes += cases.stages(_STAGE_CALLS)
             report.notes.append(_rates(report, cases, options.quick))
-    _say(f"train-step, {bundle.n_items} items")
+    say(f"measuring train-step, {bundle.n_items} items")
     case = train_step(workload, options.threads, step)
     result = report.run(case)
     if result is not None:
@@ -119,15 +116,11 @@ def _measure(report: Report, workload: Workload, options: argparse.Namespace) ->
 
 
 def _rates(report: Report, cases: ServingCases, quick: bool) -> str:
-    """Measure one worker against several; calls a second of each, in words."""
+    """Measure one worker against several; describe the calls a second of each."""
     rates = []
     for case, name in cases.rates(_WORKERS, _RATE_CALLS, _QUICK_RATE if quick else _RATE):
-        _say(f"{case.name}, {name}")
+        say(f"measuring {case.name}, {name}")
         result = report.run(case)
         if result is not None:
             rates.append(f"{name} {calls_a_second(case, result.ours):.0f}")
     return f"recommend, {cases.workload.bundle.n_items} items, batch 1, calls a second: {', '.join(rates)}"
-
-
-def _say(what: str) -> None:
-    print(f"measuring {what} ..", file=sys.stderr, flush=True)

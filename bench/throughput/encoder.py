@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench.harness.comparison import Plan, limit_threads
-from bench.harness.report import Report, bench_parser, exit_code_of, parse
+from bench.harness.report import Report, bench_parser, command, parse
 from bench.harness.workload import generated
-from mtaw_fast.errors import MtawError, require
+from mtaw_fast.errors import require
 
 CATALOG = 40_727
 LENGTHS = (1, 3, 10, 30, 100, 512)
@@ -23,17 +23,15 @@ _PLAN = Plan(rounds=200, burst=5, settle=2, seconds=6.0)
 _QUICK_PLAN = Plan(rounds=100, burst=5, settle=2, seconds=2.0)
 
 
+@command
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the bench; returns the exit status (1 where an answer was wrong)."""
+    """Run the bench; return the exit status (1 if an answer was wrong)."""
     parser = bench_parser("encoder", (__doc__ or "").splitlines()[0])
-    try:
-        options = parse(parser, argv)
-        for package in ("torch", "faiss", "rich"):
-            require(package, "bench")
-        with limit_threads(1), tempfile.TemporaryDirectory(prefix="mtaw-fast-bench-") as folder:
-            return _run(Path(folder) / "bundle", options.quick, options.json)
-    except MtawError as error:
-        return exit_code_of(error)
+    options = parse(parser, argv)
+    for package in ("torch", "faiss", "rich"):
+        require(package, "bench")
+    with limit_threads(1), tempfile.TemporaryDirectory(prefix="mtaw-fast-bench-") as folder:
+        return _run(Path(folder) / "bundle", options.quick, options.json)
 
 
 def _run(folder: Path, quick: bool, json: Path | None) -> int:

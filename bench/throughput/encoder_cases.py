@@ -19,7 +19,7 @@ from mtaw_fast.ranking.encoders import NativeEncoder, NumpyEncoder
 
 _TOLERANCE = 2e-6  # float32 against float64, on the coordinates of a unit vector
 _CHECKED = 8
-_SESSIONS = 1024  # so many that a state is appended to once or twice in a run
+_SESSIONS = 1024  # enough that a run appends to a state only once or twice
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +31,7 @@ class EncoderCases:
     plan: Plan
 
     def encode(self) -> Case:
-        """A session of internal ids to its unit query."""
+        """Compare encoding a session of internal ids to its unit query."""
         native = self._native
         return Case(
             "encode",
@@ -47,9 +47,9 @@ class EncoderCases:
         )
 
     def append(self) -> Case:
-        """One more click, the m-th (a few sessions are a click or two longer), to the new unit query.
+        """Compare appending the m-th click to a session (a few are a click or two longer), up to its new unit query.
 
-        The baselines know no state: they encode the whole session.
+        The baselines have no state: they encode the whole session.
         """
         states = [self._native.session() for _ in range(_SESSIONS)]
         if self.clicks > 1:
@@ -104,6 +104,6 @@ class EncoderCases:
         return None
 
     def _floor(self, rows: int, pairs: float, what: str) -> Floor:
-        """`rows` clicks through the layers, `pairs` of click and click in their attention, and the last query."""
+        """Return the floor of `rows` clicks through the layers, `pairs` of clicks in attention, and the last query."""
         d = self.workload.bundle.config.model.embedding_dim
         return flop_floor(6 * rows * d * d + 4 * pairs * d + 2 * d * d + 4 * self.clicks * d, what)

@@ -1,4 +1,4 @@
-"""What the session memory's stage must answer, by the plain reference, and the least that it can take."""
+"""The true answer of the session memory's stage, by the plain reference, and its floor."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _POSTING_BYTES = 4
 
 
 def memory_floor(bundle: Bundle, batch: Sessions) -> Floor:
-    """The ranker's products over the candidates, after one pass over what the tables say of the sessions' items."""
+    """Return the floor of the ranker's products over the candidates, after one pass over the items' table rows."""
     tables, ranker = bundle.memory, bundle.ranker_net
     assert tables is not None
     assert ranker is not None
@@ -35,7 +35,7 @@ def memory_floor(bundle: Bundle, batch: Sessions) -> Floor:
 
 
 def true_memory(bundle: Bundle, sessions: Sessions, logits: np.ndarray) -> np.ndarray:
-    """The final scores of the whole catalog for B sessions, by the plain reference: float64[B, N].
+    """Return the final scores of the whole catalog for B sessions, by the plain reference: float64[B, N].
 
     logits: float64[B, N], the true ones.
     """

@@ -19,14 +19,14 @@ from mtaw_fast.recommender import Recommender
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What every worker does in a burst: `calls` times the k best of the next request, round and round."""
+    """The work of a worker in a burst: `calls` rankings of k items, over the requests in turn."""
 
     requests: Sequence[Sequence[Any]]
     k: int
     calls: int
 
     def run(self, recommender: Recommender, number: int) -> list[Any]:
-        """The burst of worker `number`; what it answered last."""
+        """Run the burst of worker `number`; return its last answer."""
         items: list[Any] = []
         for call in range(number * self.calls, (number + 1) * self.calls):
             items = recommender.recommend(self.requests[call % len(self.requests)], self.k).items
@@ -42,7 +42,7 @@ class Threads(AbstractContextManager["Threads"]):
         self._start = threading.Barrier(workers)
 
     def run(self, _: int) -> list[list[Any]]:
-        """A burst on every worker; what each answered last."""
+        """Run a burst on every worker; return the last answer of each."""
         jobs = [self._pool.submit(self._work, number) for number in range(self._workers)]
         return [job.result() for job in jobs]
 
@@ -55,7 +55,7 @@ class Threads(AbstractContextManager["Threads"]):
 
 
 class Processes(AbstractContextManager["Processes"]):
-    """Workers that are processes of their own, each with the bundle mapped."""
+    """Workers that are processes, each with the bundle mapped."""
 
     def __init__(self, recommender: Recommender, load: Load, workers: int) -> None:
         context = multiprocessing.get_context("spawn")
@@ -73,10 +73,10 @@ class Processes(AbstractContextManager["Processes"]):
             for pipe in self._pipes:
                 pipe.recv()
         except EOFError:
-            raise MtawError("a worker process ended before it was ready; its own error stands above") from None
+            raise MtawError("a worker process ended before it was ready; see its error above") from None
 
     def run(self, _: int) -> list[list[Any]]:
-        """A burst on every worker; what each answered last."""
+        """Run a burst on every worker; return the last answer of each."""
         for pipe in self._pipes:
             pipe.send(True)
         return [pipe.recv() for pipe in self._pipes]
@@ -104,17 +104,17 @@ def rate_case(
     params: dict[str, Any],
     plan: Plan,
 ) -> Case:
-    """The time of a burst on all workers, checked against the calls made one by one."""
+    """Time a burst on all workers, checked against the calls made one by one."""
     kind = type(work_queue).__name__.lower()
 
     def check(contender: Contender) -> str | None:
         alone = [load.run(recommender, number) for number in range(workers)]
-        return None if contender.run(0) == alone else f"{workers} {kind} answer otherwise than one"
+        return None if contender.run(0) == alone else f"{workers} {kind} give other answers than one"
 
     params = {**params, "workers": workers, "by": kind, "calls": workers * load.calls}
     return Case("recommend-rate", params, "burst_ms", Contender("ours", work_queue.run), [], check, plan)
 
 
 def calls_a_second(case: Case, timing: Timing) -> float:
-    """Of the median burst."""
+    """Return the calls a second of the median burst."""
     return case.params["calls"] / timing.median

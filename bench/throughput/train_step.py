@@ -1,4 +1,4 @@
-"""One step of a training: what is timed, how it is checked, and the limit beside it."""
+"""The case of one training step: what is timed, how it is checked, and its limit."""
 
 from __future__ import annotations
 
@@ -16,9 +16,8 @@ from bench.harness.oracle import gradients, true_step
 from bench.harness.workload import Workload
 from mtaw_fast.config import Config
 from mtaw_fast.model.mtaw import MTAW
-from mtaw_fast.training.encoder.batch import Batch
-from mtaw_fast.training.encoder.batching import epoch_batches
 from mtaw_fast.training.encoder.initial_weights import initialize
+from mtaw_fast.training.steps.batch import Batch, epoch_batches
 from mtaw_fast.training.steps.full_step import Stepper, compute_dtype
 
 _STEP_TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 2e-2}  # of loss and gradients, relative
@@ -29,10 +28,10 @@ _FULL_RATE = 1.0  # epochs done: past the warm-up
 
 
 def train_step(workload: Workload, threads: int, plan: Plan) -> Case:
-    """One optimization step, from a batch to updated weights; samples in params are of the first batch.
+    """Compare one optimization step, from a batch to updated weights; samples in params are of the first batch.
 
-    From the weights that a training starts from: of trained ones some gradients are what cancelling terms leave, which
-    no float32 step has right.
+    It starts from initial weights: some gradients of trained weights are differences of nearly equal terms, which no
+    float32 step computes correctly.
     """
     bundle = workload.bundle
     config = bundle.config.replace(compute_dtype="auto")

@@ -1,8 +1,5 @@
-"""`python -m bench.training`."""
-
-import sys
+"""Entry point of `python -m bench.training`."""
 
 from bench.training.command import main
 
-if __name__ == "__main__":
-    sys.exit(main())
+raise SystemExit(main())

@@ -11,10 +11,11 @@ import numpy as np
 
 from bench.harness.comparison import Case, Contender, Plan
 from bench.training.epoch_case import EpochBench
-from bench.training.shared_case import small_data
 from mtaw_fast.config import Config, preset
 from mtaw_fast.data.dataset import Dataset
-from mtaw_fast.training.plan.threads import Threads, training_threads
+from mtaw_fast.data.item_ids import ItemIds
+from mtaw_fast.data.sessions import Samples, Sessions
+from mtaw_fast.training.threads import Threads, training_threads
 
 SMALL, LARGE = 100, 1024  # samples a step, at most: the paper's, and the presets'
 LIMIT = 2.5  # times what an epoch in large batches takes
@@ -23,7 +24,7 @@ _FULL_RATE = 1.0  # epochs done: past the warm-up
 
 @dataclass(eq=False)
 class Stretches:
-    """One batch size's turns: `steps` steps each, on through the epoch, with the weights of the turn before."""
+    """The turns of one batch size: `steps` steps each, through the epoch, with the weights of the turn before."""
 
     bench: EpochBench
     steps: int
@@ -45,7 +46,7 @@ class Stretches:
 
 
 class BatchBench:
-    """The trainer's own steps of the preset `paper`, the same share of an epoch a turn in either batch size.
+    """The trainer's own steps of the preset `paper`; a turn is the same share of an epoch in both batch sizes.
 
     dataset: None for random sessions over `n_items` items. steps: of the large batches, a turn.
     """
@@ -59,7 +60,7 @@ class BatchBench:
         self._stretches = {LARGE: Stretches(large, steps), SMALL: Stretches(small, self.steps[SMALL])}
 
     def case(self, plan: Plan) -> Case:
-        """Ours in small batches, the baseline in large ones; a first step of either is held against float64 before."""
+        """Compare small batches (ours) with large ones; a first step of each is checked against float64 before."""
         contenders = {name_of(batch): Contender(name_of(batch), s.run) for batch, s in self._stretches.items()}
         benches = {name_of(batch): s.bench for batch, s in self._stretches.items()}
         small = benches[name_of(SMALL)]
@@ -74,20 +75,28 @@ class BatchBench:
         )
 
     def times(self, seconds: dict[int, np.ndarray]) -> float:
-        """How many times an epoch in large batches one in small ones takes. seconds: of the turns, by batch size."""
+        """Return an epoch in small batches over one in large ones. seconds: of the turns, by batch size."""
         of_step = {batch: np.median(taken) / self.steps[batch] for batch, taken in seconds.items()}
         of_epoch = {batch: one * self._epochs[batch] for batch, one in of_step.items()}
         return float(of_epoch[SMALL] / of_epoch[LARGE])
 
     def processor_seconds(self) -> dict[int, np.ndarray]:
-        """Of every turn, the first of each (warming up) left out."""
+        """Return the processor seconds of every turn, without the first (warm-up) of each."""
         return {batch: np.array(s.processor_seconds[1:]) for batch, s in self._stretches.items()}
 
 
 def name_of(batch: int) -> str:
-    """The contender's."""
+    """Return the contender's name."""
     return f"batch-{batch}"
 
 
 def _bench(data: Dataset, config: Config, batch: int, threads: int) -> EpochBench:
     return EpochBench(data, config.replace(batch_prefixes=batch), threads)
+
+
+def small_data(n_items: int, n_sessions: int) -> Dataset:
+    """Draw sessions of 2 to 8 random clicks: their content does not change what a step costs."""
+    rng = np.random.default_rng(0)
+    draw = [rng.integers(0, n_items, length) for length in rng.integers(2, 9, n_sessions)]
+    held_out = Samples.from_sessions(Sessions.from_lists([[0, 1]]), 1)
+    return Dataset("random", Sessions.from_lists(draw), held_out, ItemIds.from_list(list(range(n_items))))

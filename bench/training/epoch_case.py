@@ -1,4 +1,4 @@
-"""The case `epoch`: every batch of one training epoch through the trainer's own step, and where a step's time goes."""
+"""The case `epoch`: one training epoch through the trainer's own step, and the time of a step's stages."""
 
 from __future__ import annotations
 
@@ -21,8 +21,7 @@ from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import TrainingError
 from mtaw_fast.kernels.aw_loss import aw_loss
 from mtaw_fast.model.mtaw import MTAW
-from mtaw_fast.training.encoder.batch import Batch
-from mtaw_fast.training.encoder.batching import epoch_batches
+from mtaw_fast.training.steps.batch import Batch, epoch_batches
 from mtaw_fast.training.steps.full_step import Stepper, learning_rate
 
 STAGES = ("batch", "encoder forward", "loss forward", "loss backward", "encoder backward", "clipping and Adam")
@@ -59,7 +58,7 @@ class EpochBench:
 
     @property
     def params(self) -> dict[str, Any]:
-        """What the row says of the epoch."""
+        """What the row says about the epoch."""
         return {
             "catalog": self.dataset.n_items,
             "d": self.config.model.embedding_dim,
@@ -73,7 +72,7 @@ class EpochBench:
         }
 
     def case(self) -> Case:
-        """The whole epoch, once; its first step is held against float64 before."""
+        """Time the whole epoch once, after checking its first step against float64."""
         return Case(
             "epoch",
             self.params,
@@ -91,7 +90,7 @@ class EpochBench:
         )
 
     def stages(self, steps: int) -> dict[str, float]:
-        """Milliseconds of each stage, the median over up to `steps` steps spread over the epoch."""
+        """Return the median milliseconds of each stage over up to `steps` steps spread over the epoch."""
         chosen = self.batches[:: max(1, len(self.batches) // steps)][:steps]
         stepper = self.stepper(self.config)
         taken = np.array([self.staged_step(stepper, numbers) for numbers in chosen])
@@ -100,7 +99,7 @@ class EpochBench:
         )
 
     def staged_step(self, stepper: Stepper, numbers: np.ndarray) -> list[float]:
-        """Seconds of each of STAGES in a step that does what `Stepper.step` does, cut where stages meet."""
+        """Return the seconds of each of STAGES in a step that does what `Stepper.step` does."""
         config, model = self.config, stepper.model
         marks = [time.perf_counter()]
         batch = self.batch(numbers)
@@ -137,15 +136,15 @@ class EpochBench:
                 )
 
     def batch(self, numbers: np.ndarray) -> Batch:
-        """The batch of these sessions."""
+        """Return the batch of these sessions."""
         return Batch.of(self.sessions.select(numbers), self.dataset.min_prefix, _CPU)
 
     def stepper(self, config: Config) -> Stepper:
-        """A stepper of a model that has learned nothing; from one seed the same weights."""
+        """Return a stepper of an untrained model; the same seed gives the same weights."""
         return Stepper(MTAW(config, self.dataset.n_items).draw_weights(config.optimizer.seed).train(), config)
 
     def first_step_error(self) -> str | None:
-        """None, or why the loss and the gradients of the first step, without dropout, are not those in float64."""
+        """Return why loss and gradients of the first step, without dropout, differ from float64, or None."""
         still = self.config.replace(dropout=0.0)
         stepper, batch = self.stepper(still), self.batch(self.batches[0])
         weights = {name: value.detach().numpy().copy() for name, value in stepper.model.named_parameters()}
@@ -154,7 +153,7 @@ class EpochBench:
 
 
 def stages_in_words(stages: dict[str, float]) -> str:
-    """One line: the stages' median milliseconds and their shares of a step."""
+    """Return one line: the stages' median milliseconds and their shares of a step."""
     whole = sum(stages.values())
     parts = (f"{name} {ms:.1f} ({100 * ms / whole:.0f}%)" for name, ms in stages.items())
     return f"stages of a step, median ms of {whole:.0f}: {', '.join(parts)}"

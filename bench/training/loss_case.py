@@ -30,12 +30,12 @@ _CPU = torch.device("cpu")
 
 
 def our_dtype() -> torch.dtype:
-    """The compute dtype that a training takes on this CPU."""
+    """Return the compute dtype that a training uses on this CPU."""
     return compute_dtype(Config(), _CPU) or torch.float32
 
 
 def our_backend(inputs: LossInputs, backend: str) -> str:
-    """Name of the backend that takes these inputs; 'auto' resolved."""
+    """Return the name of the backend that takes these inputs, with 'auto' resolved."""
     request = LossRequest(
         queries=inputs.queries,
         items=inputs.items,
@@ -49,7 +49,7 @@ def our_backend(inputs: LossInputs, backend: str) -> str:
 
 
 def our_loss(backend: str, inputs: LossInputs) -> Tensor:
-    """The public op as the trainer calls it."""
+    """Call the public op as the trainer does."""
     return aw_loss(
         inputs.queries,
         inputs.items,
@@ -62,7 +62,7 @@ def our_loss(backend: str, inputs: LossInputs) -> Tensor:
 
 
 def loss_floor(rows: int, items: int, d: int, what: str) -> Floor:
-    """Three products of 2 B N d operations and B N exponentials, at this machine's rates."""
+    """Return the floor of three products of 2 B N d operations and B N exponentials, at this machine's rates."""
     dtype = str(our_dtype()).removeprefix("torch.")
     return sum_of(
         flop_floor(6.0 * rows * items * d, f"three products {what}", dtype),
@@ -71,7 +71,7 @@ def loss_floor(rows: int, items: int, d: int, what: str) -> Floor:
 
 
 def loss_case(inputs: LossInputs, peers: list[Peer], backend: str, threads: int, plan: Plan) -> Case:
-    """Ours against the peers on the same inputs; every contender is first held against float64."""
+    """Compare ours with the peers on the same inputs; every contender is checked against float64 before."""
 
     shape = inputs.shape
 
@@ -102,7 +102,7 @@ def loss_case(inputs: LossInputs, peers: list[Peer], backend: str, threads: int,
 
 
 def loss_params(inputs: LossInputs, backend: str, threads: int) -> dict[str, Any]:
-    """What every row of a loss says of it."""
+    """Return what every row says about a loss."""
     return {
         "catalog": inputs.shape.items,
         "d": inputs.shape.d,
@@ -115,10 +115,10 @@ def loss_params(inputs: LossInputs, backend: str, threads: int) -> dict[str, Any
 
 
 def memory_lines(shape: LossShape, peers: list[Peer], params: Mapping[str, Any], threads: int) -> list[Line]:
-    """Peak memory beyond the inputs, gradients included, of ours and of every peer: a row a peer, in MB.
+    """Return the peak memory beyond the inputs, with gradients, of ours and of every peer: a row a peer, in MB.
 
-    Each runs once in a process of its own, its libraries loaded and its code compiled before. The floor is the two
-    gradients that anyone must return.
+    Each runs once in a new process, after its libraries are loaded and its code is compiled. The floor is the two
+    gradients that everyone must return.
     """
     ours = _peak_extra(shape, None, params["backend"], threads)
     floor = 4 * shape.d * (shape.rows + shape.items) / 1e6
@@ -149,7 +149,7 @@ def _peak_extra(shape: LossShape, peer: Peer | None, backend: str, threads: int)
 
 
 def prepare_loss(shape: LossShape, peer: Peer | None, backend: str, threads: int) -> Callable[[], Any]:
-    """Inputs made and code warm; returns one forward and backward. Only a compiled loss is warmed at full size."""
+    """Make inputs and warm the code; return one forward and backward. A compiled loss is warmed at full size."""
     with limit_threads(threads):
         loss = partial(our_loss, backend) if peer is None else peer.loss()
         inputs = LossInputs.of(shape)

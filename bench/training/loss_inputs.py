@@ -1,4 +1,4 @@
-"""What a loss is measured on: queries that know their target more or less, and the true answer in float64."""
+"""The inputs of a loss: queries more or less close to their targets, and the true answer in float64."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class LossInputs:
 
     @classmethod
     def of(cls, shape: LossShape) -> LossInputs:
-        """Items drawn at random; a query is its target's vector times U(0, 2) plus noise, so that p is anything."""
+        """Draw items at random; a query is its target's vector times U(0, 2) plus noise, so that p takes any value."""
         generator = torch.Generator().manual_seed(shape.seed)
         items = torch.randn(shape.items, shape.d, generator=generator)
         targets = torch.randint(0, shape.items, (shape.rows,), generator=generator)
@@ -35,16 +35,16 @@ class LossInputs:
         return cls(queries.requires_grad_(), items.requires_grad_(), targets, shape)
 
     def run(self, loss: Callable[[LossInputs], Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-        """Forward and backward: the mean loss, and the gradients [B, d] and [N, d]."""
+        """Run forward and backward; return the mean loss and the gradients [B, d] and [N, d]."""
         self.queries.grad = self.items.grad = None
         value = loss(self)
         value.backward()
         if self.queries.grad is None or self.items.grad is None:
-            raise AssertionError("a loss that reaches neither queries nor items is no loss")
+            raise AssertionError("the loss gives no gradient to queries or items")
         return value.detach(), self.queries.grad, self.items.grad
 
     def truth(self) -> tuple[float, list[np.ndarray]]:
-        """The mean loss and both gradients by the reference in float64, a slice of rows at a time."""
+        """Return the mean loss and both gradients by the reference in float64, a slice of rows at a time."""
         queries = self.queries.detach().double().requires_grad_()
         items = self.items.detach().double().requires_grad_()
         rows, total = max(1, _SLICE_LOGITS // len(items)), 0.0

@@ -1,8 +1,8 @@
-"""What PyTorch offers for the loss: a score of every item, cross-entropy a row, and the adaptive weight on top.
+"""The loss in plain PyTorch: scores of every item, cross-entropy of each row, and the adaptive weight on top.
 
-Every peer normalizes queries and items, folds the scale into the small operand as a careful user would, and takes
-the weight by L = (2 - 2 exp(-ce))^gamma ce on its own cross-entropy with reduction="none"; at gamma = 0, which is
-plain cross-entropy, it takes its own mean.
+Every peer normalizes queries and items, folds the scale into the small operand, and applies the weight
+L = (2 - 2 exp(-ce))^gamma ce to its own cross-entropy with reduction="none". At gamma = 0, plain cross-entropy, it uses
+its own mean.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Peer:
         return ", ".join(words)
 
     def loss(self) -> Callable[[LossInputs], Tensor]:
-        """The mean loss of inputs, differentiable; made once, since compiling is part of the making."""
+        """Return the mean loss as a differentiable function of inputs; compiling happens here."""
         if self.name == LINEAR_CE:
             return partial(_mean_loss, partial(_linear_ce, self._options()), self.dtype)
         if self.name == COMPILE:
@@ -71,7 +71,7 @@ class Peer:
 
 
 def peers_for(inputs: LossInputs, notes: list[str]) -> list[Peer]:
-    """Every peer that this PyTorch has, tuned for these inputs by short timings; `notes` hears what was chosen.
+    """Return every peer of this PyTorch, tuned for these inputs by short timings; `notes` lists the choices.
 
     linear_cross_entropy's default options are no contender on a CPU. The fastest of float32, bfloat16 and bfloat16
     sums as well is taken at 512 rows a chunk, then the fastest chunk. torch.compile gets the faster eager dtype.
@@ -86,7 +86,7 @@ def peers_for(inputs: LossInputs, notes: list[str]) -> list[Peer]:
     if shutil.which(compiler):
         peers.append(Peer(COMPILE, _fastest(eager, inputs).dtype))
     else:
-        notes.append(f"{COMPILE} is left out: there is no C++ compiler {compiler!r}")
+        notes.append(f"{COMPILE} is left out: the C++ compiler {compiler!r} does not exist")
     settings = "; ".join(f"{peer.name}: {peer.detail}" for peer in peers if peer.name in (LINEAR_CE, COMPILE))
     notes.append(f"aw_loss, {inputs.shape.describe()}, settings by a short timing: {settings}")
     return peers

@@ -17,5 +17,5 @@ class LossShape:
     seed: int = 0
 
     def describe(self) -> str:
-        """'batch B, N items, gamma g'."""
+        """Return 'batch B, N items, gamma g'."""
         return f"batch {self.rows}, {self.items} items, gamma {self.gamma:g}"

@@ -2,7 +2,7 @@
 
 The job's "source" is a checkout of https://github.com/xiaxin1998/DHCN. Its `Data` makes the hypergraph from the
 training prefixes, and its `forward` runs the batches. The authors' code names CUDA tensors and sums tensors by numpy;
-both get a stand-in here, so that the files stay as they are.
+both get a replacement here, so that the files stay unchanged.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import torch
 
 
 def build(job: driver.Job) -> driver.Peer:
-    """The model, its optimizer, and how they are fed."""
+    """Build the model, its optimizer, and their inputs."""
     settings = job.settings
     sys.path.insert(0, settings["source"])
     if not torch.cuda.is_available():
@@ -35,7 +35,7 @@ def build(job: driver.Job) -> driver.Peer:
     )  # fmt: skip
 
     def run(samples: driver.Samples, rows: np.ndarray) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """(targets, scores, contrastive loss) of as many rows as a batch must have; what is missing is repeated."""
+        """Return (targets, scores, contrastive loss) of one batch, filled by repeating rows."""
         filled = np.resize(rows, settings["batch"])
         data = SimpleNamespace(raw=rows_of(samples, filled), targets=samples.targets[filled] + 1)
         data.get_slice = lambda index: util.Data.get_slice(data, index)
@@ -53,24 +53,24 @@ def build(job: driver.Job) -> driver.Peer:
 
 
 def in_batches(scores: Callable[[np.ndarray], torch.Tensor], rows: np.ndarray, batch: int) -> torch.Tensor:
-    """The scores of any number of rows by a model that takes `batch` at a time."""
+    """Return the scores of any number of rows by a model that takes `batch` at a time."""
     return torch.cat([scores(rows[begin : begin + batch]) for begin in range(0, len(rows), batch)])
 
 
 def zeros(*shape: Any) -> torch.Tensor:
-    """In place of torch.cuda.FloatTensor where there is no GPU."""
+    """Replace torch.cuda.FloatTensor on a machine without a GPU."""
     return torch.zeros(*shape)
 
 
 def rows_of(samples: driver.Samples, rows: np.ndarray) -> np.ndarray:
-    """The clicks of some rows, a list each, in an array of objects as the authors' numpy made of them."""
+    """Return the clicks of some rows, a list each, in an array of objects as the authors' numpy made of them."""
     lists = np.empty(len(rows), object)
     lists[:] = samples.lists(rows)
     return lists
 
 
 def data_of(util: Any, samples: driver.Samples, rows: np.ndarray, n_items: int) -> Any:
-    """The authors' `Data`, whose adjacency is that of the hypergraph."""
+    """Return the authors' `Data`, whose adjacency is that of the hypergraph."""
     return util.Data((rows_of(samples, rows), samples.targets[rows] + 1), shuffle=False, n_node=n_items)
 
 
@@ -81,7 +81,7 @@ class NumpyThatSumsTensors:
         return getattr(np, name)
 
     def sum(self, values: Any, axis: int) -> Any:
-        """The sum along `axis`, 0 for a list of tensors."""
+        """Return the sum along `axis`, 0 for a list of tensors."""
         if isinstance(values, list) and isinstance(values[0], torch.Tensor):
             return sum(values[1:], values[0])
         return np.sum(values, axis)

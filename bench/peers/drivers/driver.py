@@ -32,13 +32,13 @@ import numpy as np
 import torch
 
 CHECKPOINT_SECONDS = 60.0
-POOL_BATCHES = 50  # samples of so many batches are sorted by length together
+POOL_BATCHES = 50  # batches whose samples are sorted by length together
 SCORED = 512
 
 
 @dataclass
 class Job:
-    """What a driver is asked for: `job.json`, and the arrays of `data.npz` by name."""
+    """The job of a driver: `job.json`, and the arrays of `data.npz` by name."""
 
     folder: Path
     settings: dict[str, Any]
@@ -58,7 +58,7 @@ class Job:
         return int(self.settings["max_len"])
 
     def train_samples(self) -> Samples:
-        """Every prefix of the training sessions that has a next click."""
+        """Return every prefix of the training sessions that has a next click."""
         items, offsets = self.data["train_items"], self.data["train_offsets"]
         counts = np.maximum(np.diff(offsets) - self.settings["min_prefix"], 0)
         owner = np.repeat(np.arange(len(counts)), counts)
@@ -68,7 +68,7 @@ class Job:
         return Samples(items, begins, ends, items[ends])
 
     def prefixes(self, split: str) -> Samples:
-        """The samples of 'valid', or of 'test', whose targets the driver is not given (all 0)."""
+        """Return the samples of 'valid', or of 'test', whose targets the driver does not get (all 0)."""
         items, offsets = self.data[f"{split}_items"], self.data[f"{split}_offsets"]
         ends = offsets[1:]
         targets = self.data.get(f"{split}_targets", np.zeros(len(ends), np.int32))
@@ -92,9 +92,9 @@ class Samples:
         return self.ends - self.begins
 
     def padded(self, rows: np.ndarray, width: int | None = None) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """(ids + 1 int64[B, L] padded behind with 0, lengths int64[B], targets + 1 int64[B]) of some rows.
+        """Return (ids + 1 int64[B, L] padded behind with 0, lengths int64[B], targets + 1 int64[B]) of some rows.
 
-        L is the longest of them where `width` is None.
+        L is `width`, or the longest length.
         """
         lengths = self.lengths[rows]
         places = np.arange(width or int(lengths.max()))
@@ -108,7 +108,7 @@ class Samples:
         )
 
     def lists(self, rows: np.ndarray) -> list[list[int]]:
-        """The clicks of some rows as lists of ids + 1."""
+        """Return the clicks of some rows as lists of ids + 1."""
         return [(self.items[self.begins[row] : self.ends[row]] + 1).tolist() for row in rows]
 
 
@@ -116,9 +116,8 @@ class Peer:
     """A model in training.
 
     model, optimizer: PyTorch's. batch: samples a step. step: (samples, rows int64[B]) -> their loss. scores: the same
-    -> float32[B, N]. after_epoch: called with the number of whole epochs that are done. samples: what is trained on,
-    where it is not every prefix. by_length: batches are of samples of like length. scored: samples that are scored at
-    a time.
+    -> float32[B, N]. after_epoch: called with the number of finished epochs. samples: to train on; None: every prefix.
+    by_length: batches have samples of similar length. scored: samples to score at a time.
     """
 
     def __init__(
@@ -138,7 +137,7 @@ class Peer:
         self.samples, self.by_length, self.scored = samples, by_length, scored
 
     def batches(self, samples: Samples, seed: int, epoch: int) -> list[np.ndarray]:
-        """The rows of each batch of an epoch, in a random order that seed and epoch fix.
+        """Yield the rows of each batch of an epoch, in a random order that seed and epoch fix.
 
         Batches are cut from pools that were sorted by length: every sample comes once an epoch, and little is padded.
         """
@@ -156,7 +155,7 @@ class Peer:
 
 
 def decay(optimizer: torch.optim.Optimizer, settings: dict[str, Any]) -> Callable[[int], None]:
-    """An `after_epoch`: the rate "lr" times "lr_dc" every "lr_dc_step" epochs, as StepLR, also where it was resumed."""
+    """Return an `after_epoch` that multiplies "lr" by "lr_dc" every "lr_dc_step" epochs, also after a resume."""
 
     def after_epoch(done: int) -> None:
         for group in optimizer.param_groups:
@@ -189,7 +188,7 @@ def main(build: Callable[[Job], Peer]) -> None:
 
 
 class Training:
-    """One job's training, from where its checkpoint left it."""
+    """One job's training, which continues from its checkpoint."""
 
     def __init__(self, job: Job, peer: Peer) -> None:
         self.job, self.peer = job, peer
@@ -216,7 +215,7 @@ class Training:
             self._resume(path)
 
     def run(self, seconds: float) -> None:
-        """Train until so many seconds of processor time, the epochs or the patience are at their end."""
+        """Train until the processor seconds, the epochs or the patience are over."""
         self.until = time.process_time() + seconds
         self.cpu, self.wall = time.process_time(), time.monotonic()
         state, each = self.state, self.state["steps_per_epoch"]
@@ -231,7 +230,7 @@ class Training:
         self._save()
 
     def _epoch(self, epoch: int, begin: int) -> bool:
-        """Train the rest of an epoch and validate; False where the time ended within it."""
+        """Train the rest of an epoch and validate; return False if the time ended within it."""
         state, peer = self.state, self.peer
         peer.model.train()
         saved = time.monotonic()
@@ -262,10 +261,10 @@ class Training:
         return since >= self.job.settings["patience"]
 
     def _validate(self) -> None:
-        """Measure the weights on the validation samples; keep them where their MRR@20 is the best so far.
+        """Measure the weights on the validation samples; keep them if their MRR@20 is the best so far.
 
-        That is done after every epoch, and where the time ends within one: a training that is cut has one look more,
-        which must not move its random state (S2-DHCN draws for each of its scores).
+        This runs after every epoch and when the time ends. The extra run of an interrupted training must not change its
+        random state (S2-DHCN draws for each of its scores).
         """
         self._count("cpu_seconds")
         with torch.random.fork_rng(devices=[]):
@@ -308,7 +307,7 @@ class Training:
                 arrays[f"optimizer/{number}/{name}"] = np.asarray(value)
         arrays["rates"] = np.array([group["lr"] for group in kept["param_groups"]])
         arrays["random"] = torch.get_rng_state().numpy()
-        arrays["state"] = np.array(json.dumps(self.state))  # with the weights that it tells of, in one file
+        arrays["state"] = np.array(json.dumps(self.state))  # in one file with its weights
         save_arrays(self.job.folder / "checkpoint.npz", arrays)
         write_text(self.job.folder / "state.json", json.dumps(self.state, indent=1))
 
@@ -331,7 +330,7 @@ class Training:
 
 
 def scored(samples: Samples, peer: Peer) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """(rows, scores float32[B, N]) of all samples in their order."""
+    """Yield (rows, scores float32[B, N]) of all samples in their order."""
     peer.model.eval()
     with torch.no_grad():
         for begin in range(0, len(samples), peer.scored):
@@ -340,7 +339,7 @@ def scored(samples: Samples, peer: Peer) -> Iterator[tuple[np.ndarray, np.ndarra
 
 
 def write_scores(samples: Samples, peer: Peer, n_items: int, output: Any) -> None:
-    """The scores of all samples, as they come."""
+    """Write the scores of all samples, as they come."""
     output.write(json.dumps({"rows": len(samples), "items": n_items}).encode() + b"\n")
     for rows, scores in scored(samples, peer):
         if scores.shape != (len(rows), n_items):
@@ -350,7 +349,7 @@ def write_scores(samples: Samples, peer: Peer, n_items: int, output: Any) -> Non
 
 
 def timed(job: Job, peer: Peer, batch: int, seconds: float) -> dict[str, Any]:
-    """Processor time of ranking the 20 best items of test sessions, `batch` at a time, for so many seconds."""
+    """Time rankings of the 20 best items of test sessions, `batch` at a time, for so many processor seconds."""
     samples = job.prefixes("test")
     peer.model.eval()
     generator = np.random.default_rng(0)
@@ -370,13 +369,13 @@ def timed(job: Job, peer: Peer, batch: int, seconds: float) -> dict[str, Any]:
 
 
 def pessimistic_rank(scores: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """int64[B]: 1 is best, ties stand before the target, 0 where the target's score is no number."""
+    """Return int64[B] ranks: 1 is best, ties rank before the target, 0 if the target's score is no number."""
     own = scores[np.arange(len(scores)), targets][:, None]
     return np.where(np.isnan(own[:, 0]), 0, np.count_nonzero(~(scores < own), axis=1))
 
 
 def weights_of(model: torch.nn.Module) -> dict[str, np.ndarray]:
-    """All parameters and buffers, by name."""
+    """Return all parameters and buffers, by name."""
     return {name: value.detach().cpu().numpy() for name, value in model.state_dict().items() if not value.is_sparse}
 
 
@@ -403,16 +402,16 @@ def write_text(path: Path, text: str) -> None:
 
 
 def versions() -> dict[str, str]:
-    """What is installed of what decides the figures."""
+    """Return the versions of the packages that decide the figures."""
     names = ("torch", "numpy", "scipy", "recbole", "rectools")
     return {name: metadata.version(name) for name in names if find_spec(name) is not None}
 
 
 def peak_mb() -> float:
-    """The most memory that this process had, in MB."""
+    """Return the peak memory of this process, in MB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def optimizer_of(settings: dict[str, Any], parameters: Sequence[torch.nn.Parameter]) -> torch.optim.Optimizer:
-    """Adam with the job's rate and weight decay."""
+    """Return Adam with the job's rate and weight decay."""
     return torch.optim.Adam(parameters, lr=settings["lr"], weight_decay=settings.get("l2", 0.0))

@@ -17,7 +17,7 @@ import torch
 
 
 def build(job: driver.Job) -> driver.Peer:
-    """The network, its optimizer, and how they are fed."""
+    """Build the network, its optimizer, and their inputs."""
     warnings.filterwarnings("ignore")
     import pandas as pd
     from rectools import Columns
@@ -53,7 +53,7 @@ def build(job: driver.Job) -> driver.Peer:
     sessions = driver.Samples(items, np.maximum(offsets[:-1], offsets[1:] - job.max_len - 1), offsets[1:], items[:1])
 
     def elements(samples: driver.Samples, rows: np.ndarray, least: int) -> list[Any]:
-        """Sessions with their weights: 0 at clicks that are no targets, or that the session only begins with."""
+        """Return sessions with weights: 0 at clicks that are no targets, or that the session only begins with."""
         found = []
         for row in rows:
             begin, end = int(samples.begins[row]), int(samples.ends[row])

@@ -18,7 +18,7 @@ PADDING = 1  # what the authors' tables have in front: row 0
 
 
 def build(job: driver.Job) -> driver.Peer:
-    """The model, its optimizer, and how they are fed."""
+    """Build the model, its optimizer, and their inputs."""
     settings = job.settings
     sys.path.insert(0, settings["source"])
     import model as authors
@@ -51,7 +51,7 @@ def build(job: driver.Job) -> driver.Peer:
 
 
 def global_graph(items: np.ndarray, offsets: np.ndarray, n_items: int) -> tuple[list[list[int]], list[list[int]]]:
-    """(neighbours, counts) of each item + 1: the 12 that stand most often at most 3 clicks away, either way."""
+    """Return (neighbors, counts) of each item + 1: the 12 most frequent ones at most 3 clicks away, either way."""
     session = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
     order, pairs = [], []
     for distance in range(1, REACH + 1):

@@ -23,7 +23,7 @@ PAIRWISE = {"FPMC"}
 
 
 def build(job: driver.Job) -> driver.Peer:
-    """The model, its optimizer, and how they are fed."""
+    """Build the model, its optimizer, and their inputs."""
     del sys.argv[1:]  # RecBole would read them as its own
     from recbole.config import Config
     from recbole.data.interaction import Interaction
@@ -73,7 +73,7 @@ def build(job: driver.Job) -> driver.Peer:
 
 
 def negatives(targets: torch.Tensor, n_items: int, generator: torch.Generator) -> torch.Tensor:
-    """int64[B]: an item each, uniform over all but the target."""
+    """Draw int64[B], an item each, uniform over all but the target."""
     drawn = torch.randint(1, n_items, targets.shape, generator=generator)
     return drawn + (drawn >= targets)
 

@@ -53,7 +53,7 @@ def test_what_only_a_gpu_runs_has_no_typo(tmp_path: Path, pytestconfig: pytest.C
     environment = {name: value for name, value in os.environ.items() if name != "MTAW_DATA"} | {"TRITON_INTERPRET": "1"}
     file = tmp_path / "gpu.json"
     run = subprocess.run(
-        [sys.executable, "-m", "tests.bench.gpu.stopped_clock", str(file)],
+        [sys.executable, "-m", "tests.support.bench.stopped_clock", str(file)],
         cwd=pytestconfig.rootpath,
         env=environment,
         capture_output=True,
@@ -71,7 +71,7 @@ def test_what_only_a_gpu_runs_has_no_typo(tmp_path: Path, pytestconfig: pytest.C
     assert [one["epoch"] for one in by_case["epoch"]] == [1, 2, 3]
     assert {one["batch"] for one in by_case["serving"]} == {1, 32, 1024}
     assert all(one["sessions_s"] > 0 for one in by_case["serving"])
-    assert {one["index"] for one in by_case["faiss"]} == {"faiss-flat", "FAISS alone", "scan (CPU)"}
+    assert {one["index"] for one in by_case["faiss"]} == {"faiss-flat", "FAISS alone", "native (CPU)"}
     assert {one["step"] for one in by_case["step"]} == {"operation by operation", "as a CUDA graph"}
     assert all(one["p50_us"] > 0 for one in by_case["breakdown"])
 

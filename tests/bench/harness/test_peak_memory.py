@@ -1,19 +1,22 @@
-"""Peak memory is that of the work alone, whatever the measuring process holds."""
+"""Peak memory covers the work alone; the memory of a process tree includes its children."""
 
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from bench.harness.peak_memory import peak_memory, peak_of_prepared
+from bench.harness.peak_memory import peak_memory, peak_of_prepared, tree_resident
 from mtaw_fast.errors import MtawError
 from mtaw_fast.system import memory_use as memory
 
 MIB = 1 << 20
+_HOLDS = "import sys; held = bytearray(b'x') * (80 << 20); print('there', flush=True); sys.stdin.read()"
 
 
 def allocate(mebibytes: int) -> None:
@@ -63,3 +66,15 @@ def test_work_that_fails_says_so_in_one_line(work, reason):
     with pytest.raises(MtawError, match=reason) as caught:
         peak_memory(work)
     assert "\n" not in str(caught.value)
+
+
+def test_children_count_until_they_end() -> None:
+    command = [sys.executable, "-c", _HOLDS]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == b"there\n"
+        alone = tree_resident(child.pid)
+        assert 80 << 20 < alone < 300 << 20
+        assert tree_resident(os.getpid()) > alone + (10 << 20)
+        child.communicate()
+    assert tree_resident(child.pid) == 0

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from bench.harness.powers import LEAST_ERROR, power_of
+from bench.harness.powers import LEAST_ERROR, power_of, student_quantile
 
 SIZES = [10.0**exponent for exponent in (4, 4.5, 5, 5.5, 6, 6.5, 7)]
 
@@ -63,3 +63,16 @@ def test_two_points_have_the_interval_of_their_errors() -> None:
 def test_what_has_no_power_is_refused(sizes: list[float], costs: list[float]) -> None:
     with pytest.raises(ValueError, match="two different sizes"):
         power_of(sizes, costs)
+
+
+@pytest.mark.parametrize(
+    ("freedom", "printed"),
+    [(1, 12.706), (2, 4.303), (9, 2.262), (10, 2.228), (15, 2.131), (20, 2.086), (60, 2.000), (1000, 1.962)],
+)
+def test_the_quantile_is_the_printed_one(freedom: int, printed: float) -> None:
+    assert student_quantile(freedom) == pytest.approx(printed, abs=0.003)
+
+
+def test_more_points_never_widen_an_interval() -> None:
+    values = [student_quantile(freedom) for freedom in range(1, 100)]
+    assert values == sorted(values, reverse=True)

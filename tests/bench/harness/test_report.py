@@ -10,7 +10,7 @@ import pytest
 from bench.harness.comparison import Case, Comparison, Contender, Floor, Plan, Timing
 from bench.harness.report import Report, bench_parser, lines_of, parse, short
 from mtaw_fast.errors import UsageError
-from tests.bench.schema import check_report
+from tests.support.bench.schema import check_report
 
 PLAN = Plan(rounds=5, burst=4, settle=0, warmup=1)
 PARAMS = {"catalog": 10, "threads": 1}

@@ -13,12 +13,12 @@ import pytest
 from bench.peers.files import validation_of, write_job
 from mtaw_fast.data.sessions import Samples
 from mtaw_fast.evaluation.metrics import gains_of, means_of, pessimistic_rank
-from tests.training.conftest import ring_dataset
+from tests.support.training.ring import ring_dataset
 
 pytest.importorskip("torch", reason="the drivers need PyTorch")
 
-from tests.bench.peers import tiny_driver
-from tests.bench.peers.tiny_driver import driver
+from tests.support.bench import tiny_driver
+from tests.support.bench.tiny_driver import driver
 
 SETTINGS = {"epochs": 3, "patience": 3, "seed": 0, "max_len": 5, "batch": 64, "lr": 0.05}
 

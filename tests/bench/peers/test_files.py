@@ -14,7 +14,7 @@ from mtaw_fast.config import Config
 from mtaw_fast.data.sessions import Samples, Sessions
 from mtaw_fast.errors import DataError, UsageError
 from mtaw_fast.evaluation import ranks_of, report_of
-from tests.training.conftest import ring_dataset
+from tests.support.training.ring import ring_dataset
 
 SETTINGS = {"epochs": 3, "patience": 3, "seed": 0, "max_len": 5, "source": "/one"}
 

@@ -21,12 +21,12 @@ from bench.peers.table import Tables
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import DataError, MtawError, UsageError
 from mtaw_fast.evaluation import evaluate
-from tests.training.conftest import ring_dataset
+from tests.support.training.ring import ring_dataset
 
 pytest.importorskip("torch", reason="the drivers need PyTorch")
 
-from tests.bench.peers import tiny_driver
-from tests.bench.peers.tiny_driver import driver
+from tests.support.bench import tiny_driver
+from tests.support.bench.tiny_driver import driver
 
 TINY = System(
     "tiny", "Tiny", None, str(Path(tiny_driver.__file__)), {"epochs": 3, "patience": 3, "batch": 64, "lr": 0.05}, "this"
@@ -121,13 +121,13 @@ def test_a_peer_is_trained_cut_resumed_and_ranked(tmp_path: Path, capsys: pytest
     assert json.loads(there.read_text()) == [machine_class(machine_record())]
     there.write_text(json.dumps(["amd-f1-avx2-2c"]))
     efficiency.measure(dataset, tmp_path, [TINY], [], elsewhere, ONE_STEP)
-    assert "ring-tiny is of amd-f1-avx2-2c, too; move it away to train it here" in capsys.readouterr().err
+    assert "ring-tiny is also of amd-f1-avx2-2c; move it away to train it here" in capsys.readouterr().err
     ((after,),) = records.costs(places.results).values()
     assert after == kept
     # Other settings are another training, whose figures are not those of before; the reads stay.
     other = dataclasses.replace(TINY, settings={**TINY.settings, "lr": 0.04})
-    anew = dataclasses.replace(places, work=tmp_path / "anew")
-    record = run(other, dataset, anew, ONE_STEP, test=False)
+    again = dataclasses.replace(places, work=tmp_path / "again")
+    record = run(other, dataset, again, ONE_STEP, test=False)
     assert "metrics" not in record
     assert (record["training"]["step"], record["settings"]["lr"], len(record["reads"])) == (1, 0.04, 2)
     with pytest.raises(DataError, match="made from other data"):
@@ -157,7 +157,7 @@ def test_what_is_absent_is_skipped_with_its_remedy(tmp_path: Path, capsys: pytes
 
 
 def test_the_command_skips_ranks_and_refuses(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from tests.bench.quality.test_quality import write_ring
+    from tests.support.bench.quality import write_ring
 
     data = ["--data", str(write_ring(tmp_path / "data")), "--dataset", "ring", "--work", str(tmp_path / "work"),
             "--results", str(tmp_path / "results"), "--environments", str(tmp_path / "none")]  # fmt: skip
@@ -335,7 +335,7 @@ def record_of(system: str, title: str, p20: float, **training: Any) -> dict[str,
     }  # fmt: skip
 
 
-def test_the_table_has_measured_beside_published_and_how_far_a_training_came(tmp_path: Path) -> None:
+def test_the_table_has_measured_and_published_figures_and_how_far_a_training_came(tmp_path: Path) -> None:
     found = [
         record_of("gce-gnn", "GCE-GNN", 51.0, ended="patience"),
         record_of("gru4rec", "GRU4Rec", 44.0),
@@ -351,7 +351,7 @@ def test_the_table_has_measured_beside_published_and_how_far_a_training_came(tmp
     assert "stopped by its patience" in rows[1]
     assert "53.63 / 28.01" in rows[1]
     assert [cell.strip() for cell in rows[2].split("|")[2:8]] == ["60", "1.5", "60 so far", "1", "2.00M", "700"]
-    # Seconds stand beside those of one machine alone.
+    # Seconds are compared on one machine only.
     told = [line for line in lines if line.startswith(("On `", "An epoch"))]
     assert told == [
         "On `amd-f1-avx2-2c`:", "An epoch of GCE-GNN over one of `paper`: 10.0 (the paper: 16.6).",

@@ -17,7 +17,7 @@ from bench.harness.comparison import Plan
 from bench.prepare import export, export_cases
 from mtaw_fast.export.onnx_model import export_onnx
 from mtaw_fast.ranking.encoders.onnx_encoder import OnnxEncoder
-from tests.bench.schema import check_report
+from tests.support.bench.schema import check_report
 from tests.support.random_bundle import bundle_parts, save_parts
 
 

@@ -14,7 +14,7 @@ from bench.prepare import memory_build
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.data.synthetic import generate
 from mtaw_fast.memory import MemoryTables
-from tests.bench.schema import check_report
+from tests.support.bench.schema import check_report
 
 
 @pytest.fixture
@@ -85,8 +85,8 @@ def test_the_cuts_of_a_data_set(tmp_path: Path) -> None:
     out = tmp_path / "out.json"
     assert memory_build.main(["--data", str(tmp_path / "data"), "--json", str(out)]) == 0
     rows = rows_of(out)
-    assert {row["params"]["max_neighbors"] for row in rows} == {0, 128, 256, 512}
-    sizes = {row["params"]["max_neighbors"]: row["p50"] for row in rows if row["metric"] == "tables_mb"}
+    assert {row["params"]["max_neighbours"] for row in rows} == {0, 128, 256, 512}
+    sizes = {row["params"]["max_neighbours"]: row["p50"] for row in rows if row["metric"] == "tables_mb"}
     assert sizes[128] <= sizes[256] <= sizes[512] <= sizes[0]
     assert {row["metric"] for row in rows} == {"build_s", "tables_mb"}
 

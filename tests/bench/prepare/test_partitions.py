@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from bench.harness.highest import highest
+from bench.harness.peak_memory import highest
 from bench.prepare import partitions, ranges
 from mtaw_fast.data.synthetic_log import write_click_log
 

@@ -6,15 +6,16 @@ from pathlib import Path
 
 import pytest
 
+from bench.harness.report import whole_numbers
 from bench.quality import ranker_curve, sampled_curve
-from bench.quality.curve_points import read_lines, whole_numbers, write_lines
+from bench.quality.records import read_lines, write_lines
 from mtaw_fast.config import Config
 from mtaw_fast.data.synthetic import generate
 
 
 @pytest.mark.parametrize("text", ["", "1,", "a,2", "-1", "0", "1.5"])
 def test_what_is_no_count_is_told(text: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert whole_numbers("--counts", "0,20") == [0, 20]
+    assert whole_numbers("--counts", "0,20,1e3", least=0) == [0, 20, 1000]
     for bench in (ranker_curve, sampled_curve):
         assert bench.main(["--data", "nowhere", f"--counts={text}"]) == 2
         assert f"--counts {text}: give whole numbers from 1 on" in capsys.readouterr().err
@@ -32,7 +33,7 @@ def test_other_sets_keep_their_points_and_neighbors_bring_the_sum_nearer(
     assert sampled_curve.main(["--data", "-", *asked, "--work", str(tmp_path), "--out", str(out)]) == 0
     other, *points = read_lines(out)
     assert other == {"dataset": "other", "drawn": 1}
-    by = {(point["neighbors"], point["drawn"]): point for point in points}
+    by = {(point["neighbours"], point["drawn"]): point for point in points}
     assert set(by) == {(0, 50), (0, 3000), (4, 50), (4, 3000)}
     for near in (0, 4):  # all are drawn
         assert by[near, 3000]["loss_error_percent"] == 0

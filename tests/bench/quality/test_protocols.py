@@ -20,7 +20,7 @@ from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.evaluation import evaluate
 from mtaw_fast.recommender import Recommender
 from mtaw_fast.training import train
-from tests.bench.quality.test_quality import bench, records, write_ring
+from tests.support.bench.quality import bench, records, write_ring
 
 METRICS = ("P@10", "MRR@10", "P@20", "MRR@20")
 # Three epochs of the schedule that `paper-literal` has, in which the test's best epochs differ.
@@ -29,7 +29,7 @@ LITERAL = ["--preset", "paper-literal", "--set", "epochs=3", "--seeds", "1"]
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with data and a finished run of the published protocol, beside no validation record."""
+    """A folder with data and a finished run of the published protocol, without a validation record."""
     folder = tmp_path_factory.mktemp("protocols")
     write_ring(folder / "data")
     assert bench(folder, *LITERAL, "--protocol", "published") == 0

@@ -12,36 +12,18 @@ import pytest
 
 from bench.quality import command as quality
 from bench.quality import runs as quality_runs
-from bench.quality.records import KIND, SCHEMA, Finalist, load, settings_hash
+from bench.quality.records import KIND, SCHEMA, Finalist, load, protocol_of, settings_hash
 from bench.quality.table import render
 from mtaw_fast.cli import main as command
 from mtaw_fast.config import Config, preset
+from mtaw_fast.config.former_names import from_former
 from mtaw_fast.data.dataset import Dataset
-from mtaw_fast.data.sessions import Samples
 from mtaw_fast.errors import UsageError
 from mtaw_fast.training import train
-from mtaw_fast.training.ranker.fraction import SliceCandidates
-from tests.training.conftest import N_ITEMS, ring_sessions
+from mtaw_fast.training.ranker.candidates import PrefixCandidates
+from tests.support.bench.quality import TINY, bench, records, write_ring
 
 ROOT = Path(__file__).resolve().parents[3]
-TINY = ["--set", "embedding_dim=8", "--set", "lr=0.03", "--set", "batch_prefixes=64", "--set", "validation_fraction=0.1",
-        "--set", "epochs=2", "--threads", "1", "--dataset", "ring"]  # fmt: skip
-
-
-def write_ring(folder: Path) -> Path:
-    """DIR/ring in the npz form; returns DIR."""
-    (folder / "ring").mkdir(parents=True)
-    train, test = ring_sessions(200, seed=1), Samples.from_sessions(ring_sessions(30, seed=2), 1)
-    scalars = {"n_items": np.int32(N_ITEMS), "min_prefix": np.int32(1)}
-    np.savez(folder / "ring" / "train.npz", items=train.items + np.int32(1), offsets=train.offsets, **scalars)
-    np.savez(
-        folder / "ring" / "test.npz",
-        items=test.prefixes.items + np.int32(1),
-        offsets=test.prefixes.offsets,
-        labels=test.targets + np.int32(1),
-        session=test.session,
-    )
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -54,16 +36,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert bench(folder, "--preset", "paper", "--split", "validation", "--set", "gamma=6") == 0
     assert bench(folder, "--preset", "baselines") == 0
     return folder
-
-
-def bench(folder: Path, *arguments: str) -> int:
-    places = ["--data", f"{folder}/data", "--results", f"{folder}/results", "--work", f"{folder}/work"]
-    # In the presets the tiny settings are changes; here they are the ground on which `arguments` build.
-    return quality.main([*places, *TINY, *arguments])
-
-
-def records(folder: Path, part: str) -> list[dict[str, Any]]:
-    return [json.loads(path.read_text()) for path in sorted((folder / "results").glob(f"*{part}*.json"))]
 
 
 def ranker_losses(record: dict[str, Any]) -> list[float]:
@@ -173,12 +145,12 @@ def test_a_record_of_other_data_or_defaults_is_refused(
     assert "made from other data" in capsys.readouterr().err
     path.write_text(json.dumps(record | {"config": record["config"] | {"patience": 9}}))
     assert bench(tmp_path, "--preset", "paper", "--seeds", "1") == 2
-    assert "the defaults were others" in capsys.readouterr().err
+    assert "made with other defaults" in capsys.readouterr().err
     # A setting that there was not yet, and that shapes a memory: today's default is another model.
     finalist = Finalist("ring", "full", preset("full"), "validation")
     older = {name: value for name, value in preset("full").as_dict().items() if name != "prequential"}
     path.write_text(json.dumps(record | {"preset": "full", "config": older}))
-    with pytest.raises(UsageError, match="the defaults were others"):
+    with pytest.raises(UsageError, match="made with other defaults"):
         load(path, finalist, record["dataset"]["fingerprint"])
     path.write_text(json.dumps({"kind": "something else"}))
     assert bench(tmp_path, "--preset", "paper", "--seeds", "1") == 1
@@ -189,6 +161,18 @@ def test_the_name_forgets_the_seed_and_new_settings_with_their_defaults() -> Non
     assert settings_hash(Config.of(seed=3, gamma=6.0)) == settings_hash(Config.of(gamma=6.0)) != settings_hash(Config())
     name = Finalist("tmall", "paper", Config.of(seed=3), "test").file_name()
     assert name == f"tmall-paper-{settings_hash(Config())}-test-seed3.json"
+
+
+def test_the_committed_records_keep_the_hashes_in_their_names() -> None:
+    paths = sorted((ROOT / "docs" / "results").glob("*-seed*.json"))
+    assert len(paths) > 100
+    for path in paths:
+        record = json.loads(path.read_text())
+        config = preset(record["preset"]).replace(**from_former(record["changed"]), seed=record["seed"])
+        finalist = Finalist(record["dataset"]["name"], record["preset"], config, record["split"], protocol_of(record))
+        assert finalist.file_name() == path.name
+    assert settings_hash(preset("full")) == "12cba66a"
+    assert settings_hash(preset("paper").replace(gamma=6.0)) == "430a2d11"
 
 
 def test_the_tables_hold_means_changes_and_published_rows(made: Path, capsys: pytest.CaptureFixture) -> None:
@@ -280,8 +264,8 @@ def test_misuse_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture, argum
 
 def test_a_row_for_every_feature_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_ring(tmp_path / "data")
-    made, of = [], SliceCandidates.of
-    monkeypatch.setattr(SliceCandidates, "of", lambda *given: made.append(given) or of(*given))
+    made, of = [], PrefixCandidates.of
+    monkeypatch.setattr(PrefixCandidates, "of", lambda *given: made.append(given) or of(*given))
     assert bench(tmp_path, *MEMORY, "--without", "fwd_dec,own_next,knn") == 0
     assert len(made) == 1  # the rows share their candidates
     rows = {record["changed"]["leave_out"]: record for record in records(tmp_path, "full")}

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from bench.quality import command as quality
-from tests.bench.quality.test_quality import bench, records, write_ring
+from tests.support.bench.quality import bench, records, write_ring
 
 
 def written(path: Path) -> list[dict[str, Any]]:

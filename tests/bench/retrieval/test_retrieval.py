@@ -25,13 +25,13 @@ from bench.retrieval.peers import peers
 from bench.retrieval.recall_curve import Point, fastest_at, our_peers, trace
 from bench.retrieval.vectors import VectorSet, generated_set
 from mtaw_fast.errors import UsageError
-from mtaw_fast.errors.install_command import install_command
+from mtaw_fast.errors.install import install_command
 from mtaw_fast.export import recall_search
 from mtaw_fast.export.faiss_build import build
 from mtaw_fast.ranking.retrieval import make_index
 from mtaw_fast.ranking.retrieval.ann_index import AnnIndex
 from mtaw_fast.ranking.retrieval.ann_plan import SearchPlan
-from tests.bench.schema import check_report
+from tests.support.bench.schema import check_report
 from tests.support.random_bundle import save_random
 
 N = 2500
@@ -43,7 +43,7 @@ def _toy(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("_PLAN", "_BATCH_PLAN", "_QUICK_PLAN"):
         monkeypatch.setattr(retrieval, name, TINY)
     monkeypatch.setattr(retrieval, "QUICK_SIZES", (N,))
-    monkeypatch.setattr(retrieval, "_LADDER_ITEMS", N)
+    monkeypatch.setattr(retrieval, "_ANN_ITEMS", N)
     monkeypatch.setattr(recall_curve, "_PLAN", TINY)
     monkeypatch.setattr(recall_curve, "_QUERIES", 40)
     monkeypatch.setattr(retrieval_data, "QUERIES", 600)
@@ -66,7 +66,7 @@ def test_quick_is_the_batch_1_case_alone(tmp_path: Path, capsys: pytest.CaptureF
         "catalog": N, "d": 100, "data": "clustered", "k": K, "batch": 1, "threads": 1, "index": "native",
     }  # fmt: skip
     assert "pure read of the int8 bytes" in row["floor_what"]
-    assert "no ladder over 2,500 items" in capsys.readouterr().out
+    assert "no approximate index over 2,500 items" in capsys.readouterr().out
 
 
 @pytest.mark.slow
@@ -78,20 +78,20 @@ def test_all_rows_and_the_curve(tmp_path: Path, capsys: pytest.CaptureFixture[st
     found = rows_of(tmp_path / "out.json")
     rows = [row for row in found if row["case"] != "recall-curve"]
     curve = [row["params"] for row in found if row["case"] == "recall-curve"]
-    assert [one["recall"] for one in curve if one["index"] == "exact scan"] == [1]
+    assert [one["recall"] for one in curve if one["index"] == "exact native"] == [1]
     assert len({one["index"] for one in curve}) == 7
     assert [(row["case"], row["baseline"]) for row in rows] == [
         ("exact", "faiss-flat"),
         ("exact-batch", "faiss-flat"),
         ("exact-batch", "faiss-flat-blas1"),
         ("ladder", "faiss-flat"),
-        ("ladder", "exact-scan"),
+        ("ladder", "exact-native"),
     ]
     assert rows[-1]["params"]["recall"] >= 0.99
     assert rows[-1]["params"]["kind"] == "ivfpq"
     assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
     said = capsys.readouterr()
-    for name in ("ladder (ivfpq)", "exact scan", "faiss HNSW", "faiss IVF-PQfs", "hnswlib", "usearch", "scalable-vs"):
+    for name in ("ann (ivfpq)", "exact native", "faiss HNSW", "faiss IVF-PQfs", "hnswlib", "usearch", "scalable-vs"):
         assert name in said.out
     built = sorted((tmp_path / "cache").rglob("*"))
     # The second run finds every index in the cache.
@@ -112,7 +112,7 @@ def test_misuse(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for arguments, message in (
         (["--data", "x"], "name its --bundle"),
         (["--items", "ten"], "give whole numbers"),
-        (["--items", "10"], "at least 1000 items"),
+        (["--items", "10"], "from 1000 on"),
         (["--plot", str(tmp_path / "no" / "x.png")], "its folder does not exist"),
     ):
         assert retrieval.main(arguments) == 2
@@ -146,9 +146,9 @@ def test_a_ladder_under_its_target_gets_no_row() -> None:
     cases = toy_cases(vectors)
     index = build("ivfpq", vectors.catalog, 0, lambda _: None).index
     good = AnnIndex(vectors.catalog, index, SearchPlan("ivfpq", index.nlist, 32), cases.exact)
-    assert compare(cases.ladder_case(good, 0.99)).case.params["recall"] >= 0.99
+    assert compare(cases.ann_case(good, 0.99)).case.params["recall"] >= 0.99
     with pytest.raises(WrongAnswerError, match=r"its recall@20 is 0\.\d+, under the target 0.99"):
-        compare(cases.ladder_case(good.with_plan(SearchPlan("ivfpq", 1, 1)), 0.99))
+        compare(cases.ann_case(good.with_plan(SearchPlan("ivfpq", 1, 1)), 0.99))
 
 
 def test_the_ladder_is_timed_by_its_plan_for_sessions(tmp_path: Path) -> None:
@@ -162,7 +162,7 @@ def test_the_ladder_is_timed_by_its_plan_for_sessions(tmp_path: Path) -> None:
         return ann_index_for(vectors, cases.exact, "ivfpq", 0.99, tmp_path, said.append)
 
     built = ladder()
-    case = cases.ladder_case(built, 0.5)
+    case = cases.ann_case(built, 0.5)
     assert {"kind": "ivfpq", **built.plan.as_dict()}.items() <= case.params.items()
     checked = vectors.queries[:300]  # the other half chose the plan
     found = built.search(checked, K)[1]
@@ -205,10 +205,10 @@ def test_the_exact_index_has_recall_1_on_the_curve() -> None:
     vectors = generated_set(N, d=20)
     exact = make_index("native", vectors.catalog, vectors.codes)
     index = build("hnsw", vectors.catalog, 0, lambda _: None).index
-    ladder = AnnIndex(vectors.catalog, index, SearchPlan("hnsw", 64, 2), exact)
-    points = trace(vectors, exact, our_peers(ladder, exact, (40, 400)), TINY)
+    ann = AnnIndex(vectors.catalog, index, SearchPlan("hnsw", 64, 2), exact)
+    points = trace(vectors, exact, our_peers(ann, exact, (40, 400)), TINY)
     assert [(point.name, point.effort) for point in points] == [
-        ("ladder (hnsw)", 40), ("ladder (hnsw)", 400), ("exact scan", 0),
+        ("ann (hnsw)", 40), ("ann (hnsw)", 400), ("exact native", 0),
     ]  # fmt: skip
     assert points[0].recall <= points[1].recall <= points[2].recall == 1
     assert all(0 < point.p50_us <= point.p95_us <= point.p99_us for point in points)

@@ -14,7 +14,7 @@ from bench.scaling import command, request_curves
 from bench.scaling.curves import CURVES, Curve
 from bench.scaling.kept import Kept
 from bench.scaling.point import Effort, Measured, Setting, measure, timed
-from bench.suite.scaling_charts import scaling_charts
+from bench.suite.charts import scaling_charts
 from mtaw_fast.errors import DataError, MtawError
 
 SCAN, LOG = "catalog-scan", "log-prepare"
@@ -110,7 +110,7 @@ def test_a_file_of_something_else_is_refused(tmp_path: Path, asked: list[int]) -
     [
         (["--only", "catalog"], "there is no case 'catalog'"),
         (["--sizes", "many"], "give whole numbers"),
-        (["--sizes", "0"], "sizes begin at 1"),
+        (["--sizes", "0"], "from 1 on"),
         (["--memory", "0"], "give gigabytes above 0"),
         (["--folder", "/none"], "does not exist"),
         (["--only", LOG, "--d", "5"], "leave no case"),

@@ -14,7 +14,7 @@ from bench.harness import comparison
 from bench.harness.comparison import Case, Contender, Plan
 from bench.harness.report import Report
 from bench.suite.command import main
-from tests.bench.schema import check_report
+from tests.support.bench.schema import check_report
 
 MACHINE = {
     "cpu": "AMD EPYC", "cpu_family": "26", "cpu_model": "2", "flags": ["avx2", "avx512_bf16"], "cores": 2,
@@ -60,11 +60,23 @@ def test_equal_runs_pass(compared):
     assert "2 ratios judged: 0 slower, 0 faster, 0 changed within 15%, 2 the same within their intervals" in printed
 
 
+def test_rows_with_former_names_of_indexes_match_those_with_the_present_ones(compared):
+    pairs = [("index", "scan", "native"), ("index", "ladder (ivfpq)", "ann (ivfpq)"), ("encoder", "eager", "torch")]
+    old, new = (
+        [row(params={"threads": 1, pair[0]: pair[place]}) for pair in pairs]
+        + [row(baseline=f"exact-{pairs[0][place]}")]
+        for place in (1, 2)
+    )
+    code, _, found = compared(old, new)
+    assert (code, len(found["changes"]), found["gone"], found["new"]) == (0, 4, 0, 0)
+    assert [one["params"].get("index") for one in found["changes"][:2]] == ["native", "ann (ivfpq)"]
+
+
 def test_a_slowdown_by_30_percent_fails_and_is_named(compared):
     code, printed, found = compared([row(), row(2.0, case="ladder")], [row(4 / 1.3), row(2.0, case="ladder")])
     assert code == 1
     assert [one["slower"] for one in found["changes"]] == [True, False]
-    assert "SLOWER by more than 15% beside the peer:\n  retrieval exact (catalog=1000 threads=1)" in printed
+    assert "SLOWER by more than 15% compared with the peer:\n  retrieval exact (catalog=1000 threads=1)" in printed
     assert "ratio 4.00 [3.80, 4.20] -> 3.08 [2.92, 3.23], 0.77 times [" in printed
 
 
@@ -73,7 +85,7 @@ def test_times_never_count(compared):
     code, printed, _ = compared([row(), row(None, case="alone")], [row(**slow), row(None, case="alone", **slow)])
     assert code == 0
     assert (
-        "not judged: no peer in their process:\n  retrieval alone (catalog=1000 threads=1) latency_us: 50 -> 500"
+        "not judged, without a peer in their process:\n  retrieval alone (catalog=1000 threads=1) latency_us: 50 -> 500"
         in printed
     )
 
@@ -121,7 +133,7 @@ def test_rows_of_one_run_alone_and_other_versions_are_told(compared, tmp_path, c
     newer = MACHINE | {"packages": {"numpy": "2.5.0", "mtaw-fast": "0.2.0"}}
     paths = saved(tmp_path / "a", row()), saved(tmp_path / "b", row(), machine=newer)
     assert main(["compare", *paths]) == 0
-    assert "other versions, by which peers may have moved: numpy 2.4.0 -> 2.5.0\n" in capsys.readouterr().out
+    assert "other versions, which may change the peers: numpy 2.4.0 -> 2.5.0\n" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name", ["backend", "compute_dtype", "nprobe", "pairs", "recall"])
@@ -131,8 +143,8 @@ def test_a_row_whose_code_took_another_way_is_still_judged(compared, name):
     code, printed, _ = compared([old], [new])
     assert code == 1
     assert "only in" not in printed
-    told = "compared, though another way was found or chosen:\n  retrieval"
-    assert (told in printed and f": {name} native -> reference" in printed) == (name != "recall")
+    way = "compared, although our code took another way:\n  retrieval"
+    assert (way in printed and f": {name} native -> reference" in printed) == (name != "recall")
 
 
 def test_equal_rows_of_a_file_are_matched_in_order(compared):

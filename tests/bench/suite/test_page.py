@@ -135,7 +135,7 @@ def test_the_page_needs_nothing_else_and_says_what_is_absent(tmp_path, capsys):
     assert "<i>compiled" not in html
     assert "&lt;i&gt;compiled" in html
     text = " ".join(page.text.split())
-    assert "Not here No results for these charts yet; the command beside each makes them. Latency under load" in text
+    assert "Missing charts No results for these charts yet. The command of each makes them. Latency under load" in text
     assert "python -m bench all --only serving" in text
     assert "AMD EPYC family 26 model 2, 2 cores" in text
     assert re.search(r"training aw_loss catalog 1000, .* 64\.0 ms eager 4\.00 3\.80 to 4\.20", text)

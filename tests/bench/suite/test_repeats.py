@@ -108,4 +108,4 @@ def test_every_bench_has_its_turn_before_any_has_a_second(tmp_path, monkeypatch)
 
 def test_no_repetition_at_all_is_refused(tmp_path, capsys):
     assert main(["all", "--repeat", "0", "--results", str(tmp_path)]) == 2
-    assert "--repeat 0: give how many processes" in capsys.readouterr().err
+    assert "--repeat 0: give the number of processes" in capsys.readouterr().err

@@ -14,8 +14,8 @@ from bench.suite import command, running
 from bench.suite.catalog import BENCHES, Bench
 from bench.suite.command import main
 from bench.suite.results import new_path, read_run
-from tests.bench.schema import check_report
 from tests.bench.suite.test_comparing import MACHINE
+from tests.support.bench.schema import check_report
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -90,8 +90,8 @@ def test_a_bench_that_cannot_run_is_skipped_and_the_others_go_on(tmp_path, monke
 
 
 def test_an_unknown_bench_is_refused(tmp_path, capsys):
-    assert main(["all", "--only", "encoder,encodr", "--results", str(tmp_path)]) == 2
-    assert "there is no bench 'encodr'; the benches are encoder, " in capsys.readouterr().err
+    assert main(["all", "--only", "throughput,encodr", "--results", str(tmp_path)]) == 2
+    assert "there is no bench 'encodr'; the benches are gpu, " in capsys.readouterr().err
     assert main(["all", "--only", ",", "--results", str(tmp_path)]) == 2
     assert not list(tmp_path.iterdir())
 
@@ -101,14 +101,17 @@ def test_two_quick_benches_for_real(tmp_path):
     """Through the command, into one file that `compare` reads."""
     pytest.importorskip("polars", reason="the prepare bench needs the extra 'train'")
     start = [sys.executable, "-m", "bench"]
-    options = ["--quick", "--only", "prepare,memory_build", "--results", str(tmp_path)]
+    options = ["--quick", "--only", "prepare,prepare.memory_build", "--results", str(tmp_path)]
     done = subprocess.run([*start, "all", *options], cwd=ROOT, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr
     (path,) = tmp_path.glob("*/*-quick.json")
     written = json.loads(path.read_text())
     suite = written.pop("suite")
     assert suite["quick"]
-    assert {one["name"]: one["outcome"] for one in suite["benches"]} == {"prepare": "done", "memory_build": "done"}
+    assert {one["name"]: one["outcome"] for one in suite["benches"]} == {
+        "prepare": "done",
+        "prepare.memory_build": "done",
+    }
     run = read_run(path)
     assert {row["bench"] for row in run.rows} == {"prepare", "memory_build"}
     check_report(written | {"results": [row for row in run.rows if "threads" in row["params"]]})

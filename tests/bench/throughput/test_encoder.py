@@ -13,7 +13,7 @@ pytest.importorskip("faiss", reason="the encoder bench needs the extra 'cpu'")
 from bench.harness.comparison import Plan
 from bench.throughput import encoder, encoder_cases
 from mtaw_fast.kernels.native.encoder import SessionEncoder, SessionState
-from tests.bench.schema import check_report
+from tests.support.bench.schema import check_report
 
 
 @pytest.fixture(autouse=True)

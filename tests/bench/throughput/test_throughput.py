@@ -20,7 +20,7 @@ from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.data.item_ids import ItemIds
 from mtaw_fast.data.sessions import Samples, Sessions
 from mtaw_fast.memory import MemoryTables
-from tests.bench.schema import check_report
+from tests.support.bench.schema import check_report
 from tests.support.random_bundle import memory_parts, save_parts
 
 N_ITEMS = 1003
@@ -136,7 +136,7 @@ def test_workers_that_answer_otherwise_get_no_rate(tmp_path, monkeypatch, capsys
     assert throughput.main(["--quick", "--json", str(tmp_path / "out.json")]) == 1
     rows = [row for row in results(tmp_path / "out.json") if row["case"] == "recommend-rate"]
     assert [row["params"]["by"] for row in rows] == ["processes"]
-    assert "refused: recommend-rate: ours: 2 threads answer otherwise than one" in capsys.readouterr().err
+    assert "refused: recommend-rate: ours: 2 threads give other answers than one" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("toy")

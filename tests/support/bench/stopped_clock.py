@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from bench.gpu import limits, rooflines, serving_cases, step_cases
+from bench.gpu import rooflines, serving_cases, step_cases
 from bench.gpu.cases import BY_NAME
 from bench.gpu.setting import Setting
 from mtaw_fast.recommender import Recommender
@@ -47,8 +47,8 @@ def main(file: Path) -> None:
     for module, name, stand_in in (
         (Setting, "time", stopped),
         (Setting, "host_time", stopped),
-        (limits, "_name", lambda _: "a stand-in"),
-        (limits, "SIZES", limits.DRY_SIZES),
+        (rooflines, "_name", lambda _: "a stand-in"),
+        (rooflines, "SIZES", rooflines.DRY_SIZES),
         (step_cases, "GraphStep", StaticStep),
         (rooflines, "_profiled", profiled),
         (rooflines, "rates", lambda _: {"tflops": 4.0, "gb_s": 3.0, "gexp_s": 2.0}),
