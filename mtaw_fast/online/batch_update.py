@@ -1,4 +1,4 @@
-"""A log file as a service would have seen it: its clicks as events, without those that a model knows already.
+"""Updating a model with a log file: its clicks become events, except those that the model already knows.
 
 Axes: T clicks of the log, B sessions.
 """
@@ -23,12 +23,12 @@ from mtaw_fast.online.settings import LearningLimits
 from mtaw_fast.online.state.session_tracker import key_of
 
 _BETWEEN_CLICKS = 1000  # ms between two clicks of a log without times
-_NEVER = 2**52  # ms: the sessions of a log are cut already
+_NEVER = 2**52  # ms of `session_gap`: the sessions of a log file are already separate
 _CHUNK = 4096
 
 
 def log_limits(given: LearningLimits | None = None, **changes: Any) -> LearningLimits:
-    """The limits for a log whose sessions are cut already: an id is one session, however long it pauses."""
+    """Return the limits for a log file, where an id is one session, however long its pauses are."""
     base = LearningLimits() if given is None else given
     values: Mapping[str, Any] = {name: getattr(base, name) for name in base.__dataclass_fields__}
     return LearningLimits(**{**values, "session_gap": _NEVER, **changes})
@@ -36,19 +36,19 @@ def log_limits(given: LearningLimits | None = None, **changes: Any) -> LearningL
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LogFile:
-    """A log beside a model.
+    """The clicks of a log file, and which of them a model does not know yet.
 
     Attributes
     ----------
     stream : ClickStream
-        The clicks in order.
+        The clicks, in order.
     times : int64[T]
-        Theirs in milliseconds; made up, one a second, where the log has none.
+        Their times in milliseconds. If the log has none, they are made up, one second apart.
     fresh : bool[T]
-        Whether the model does not know a click's session yet: it ends after the last click that the model learned.
-        Sessions that had ended by then it was trained on, or its training left them out.
+        Whether the click's session ends after the last click that the model learned. The model was trained on earlier
+        sessions, or its training left them out.
     model : Model
-        What they are fresh to.
+        The model.
     """
 
     stream: ClickStream
@@ -58,12 +58,12 @@ class LogFile:
 
     @classmethod
     def of(cls, stream: ClickStream, model: Model) -> LogFile:
-        """The clicks of a stream, as a model takes them.
+        """Compare a stream of clicks with a model.
 
         Raises
         ------
         UsageError
-            Where the model has no session memory.
+            If the model has no session memory.
         """
         if model.memory is None:
             raise UsageError("this bundle has no session memory, so it learns nothing from a log; train one with "
@@ -81,7 +81,7 @@ class LogFile:
         return cls(stream, times, fresh, model)
 
     def names(self) -> list[str]:
-        """The id of each session. Without times one that no other log's session has: such logs number from 0 on."""
+        """Return the id of each session, prefixed by a hash of the log if it has no times: such logs count from 0."""
         if self.stream.times is not None:
             return [str(one) for one in self.stream.session_ids]
         digest = blake2b(self.stream.items.tobytes() + self.stream.sessions.tobytes(), digest_size=8).hexdigest()
@@ -89,58 +89,65 @@ class LogFile:
 
 
 class LogEvents:
-    """The events of a log's clicks, to be taken once and in order: those of clicks that the model does not know.
+    """The events of the clicks that the model does not know. Read them once and in order.
 
-    The first click of a session that the model learned a part of takes that part out before: it comes again, with the
-    rest.
+    If the model has learned a part of a session, a request to forget it comes before the session's first click, and
+    the whole session is learned again.
+
+    Attributes
+    ----------
+    clicks : int
+        Clicks so far.
+    forgotten : list of str
+        Sessions so far of which the model had learned a part.
     """
 
     def __init__(self, log: LogFile) -> None:
         learned = log.model.log_progress
         self._log, self._names = log, log.names()
         self._known = frozenset[int]() if learned is None else frozenset(learned.keys.tolist())
-        # They come from no log that a service follows: the model's position stays where it is.
+        # The events are not from the log that a service follows: the model's position stays the same.
         self._position = START if learned is None else learned.position
-        self._met: set[int] = set()
+        self._started: set[int] = set()
         self.clicks = 0
-        self.taken_out: list[str] = []
+        self.forgotten: list[str] = []
 
     def of(self, begin: int, end: int) -> list[LogEntry]:
-        """Those of clicks begin .. end - 1."""
+        """Return the events of the clicks begin .. end - 1."""
         log, found = self._log, list[Event]()
         clicks = begin + np.flatnonzero(log.fresh[begin:end])
         sessions, items, times = log.stream.sessions[clicks], log.stream.items[clicks], log.times[clicks]
         for session, item, time in zip(sessions.tolist(), items.tolist(), times.tolist(), strict=True):
             name = self._names[session]
-            if self._known and session not in self._met:
-                self._met.add(session)
+            if self._known and session not in self._started:
+                self._started.add(session)
                 if key_of(name) in self._known:
-                    self.taken_out.append(name)
+                    self.forgotten.append(name)
                     found.append(Forget(name, time))
             found.append(Click(name, log.stream.item_ids[item], time))
         self.clicks += len(clicks)
         return [LogEntry(event, self._position) for event in found]
 
     def chunks(self) -> Iterator[list[LogEntry]]:
-        """All of them, a few thousand at a time."""
+        """Yield all events, a few thousand at a time."""
         for begin in range(0, len(self._log.stream), _CHUNK):
             yield self.of(begin, begin + _CHUNK)
 
 
 @dataclass(frozen=True, slots=True)
 class UpdateSummary:
-    """What an update took in.
+    """What an update learned.
 
     Attributes
     ----------
     clicks, sessions : int
-        Of the log.
+        In the log.
     known_clicks : int
-        Of sessions that the model knew.
+        Clicks of sessions that the model knew.
     learned_clicks, learned_sessions, new_items : int
-        What came to the model; a session that goes on counts as new.
+        What was added to the model; a session that continues counts as new.
     dropped_sessions : int
-        Those that the model knew in part, which were taken out for it.
+        Sessions that the model knew in part: that part was replaced by the whole session.
     refused : dict of str to int
         Clicks that were not learned, by reason.
     """
@@ -156,30 +163,30 @@ class UpdateSummary:
 
 
 def apply_log(log: LogFile, limits: LearningLimits, *, threads: int = 1) -> tuple[Model, UpdateSummary]:
-    """The model with the log taken in: to the bit what the live path makes of the same events.
+    """Return the model with the log learned: equal to the bit to what online learning makes of the same events.
 
     Parameters
     ----------
     log : LogFile
-        What to take in.
+        The clicks to learn.
     limits : LearningLimits
-        Who teaches how much.
+        Limits on what is learned from whom.
     threads : int, default 1
         For the tables.
 
     Returns
     -------
     Model
-        Its tables end with the log's sessions, by their last clicks.
+        Its tables end with the log's sessions, ordered by last click.
     UpdateSummary
-        What it took.
+        Counts of what was learned.
     """
     before, refused, events = log.model, Counter[str](), LogEvents(log)
     identity = "" if before.log_progress is None else before.log_progress.log
     model = compact_model(before, identity, events.chunks(), limits, all_over=True, threads=threads, refused=refused)
     gone = np.empty(0, dtype=np.int32)
     if before.log_progress is not None:
-        again = [before.log_progress.sessions_of(key_of(name)) for name in events.taken_out]
+        again = [before.log_progress.sessions_of(key_of(name)) for name in events.forgotten]
         gone = np.unique(np.concatenate([gone, *again]))
     return model, UpdateSummary(
         clicks=len(log.stream),

@@ -1,4 +1,4 @@
-"""A log gone through as it happened: every click predicted from all before it, learning and as trained.
+"""Prequential evaluation on a log: the frozen bundle against the learning one, each click predicted from all before it.
 
 Axes: T clicks of the log, S samples.
 """
@@ -32,33 +32,33 @@ BASELINES = ("co-occurrence", "popularity")
 _HOUR = 3_600_000
 _QUARTERS = 4
 _FROZEN_CHUNK = 1024
-_FORGOTTEN = 60  # half-lives after which a training click says nothing any more
+_FORGOTTEN = 60  # half-lives after which the weight of a training click is negligible
 
 
 @dataclass(frozen=True, slots=True)
 class ReplaySettings:
-    """What is scored, and how often is learned.
+    """Which clicks are scored, and how often the model learns.
 
     Attributes
     ----------
     begin : int, optional
-        The first moment (ms since 1970) whose clicks are scored; by default after the last click that the model
-        learned, everything without times.
+        Unix milliseconds from which on clicks are scored; by default after the last click that the model learned. A
+        log without times is scored as a whole.
     until : int, optional
-        The first moment whose clicks are not scored any more.
+        Unix milliseconds from which on clicks are no longer scored.
     exclude_seen : bool, default False
-        Whether a session's own items are left out of its rankings.
+        Whether to exclude a session's own items from its rankings.
     every : int, default 1000
-        Milliseconds of the log: clicks of one such step are ranked before any of them is learned.
+        Milliseconds of a step: the clicks of one step are all ranked before any of them is learned.
     min_prefix : int, default 1
-        Clicks of its session that a scored click has before it, at least.
+        A scored click has at least so many clicks of its session before it.
     half_life : float, default 1_800_000
-        Milliseconds: the baselines'. Infinite where the log has no times.
+        Milliseconds, for the baselines. Infinite if the log has no times.
 
     Raises
     ------
     UsageError
-        Where a value is out of range.
+        If a value is out of range.
     """
 
     begin: int | None = None
@@ -76,18 +76,18 @@ class ReplaySettings:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ReplayResult:
-    """What a replay found.
+    """The result of a replay.
 
     Attributes
     ----------
     places : int64[S]
-        Of the scored clicks in the log.
+        The places of the scored clicks in the log.
     times : int64[S]
-        Theirs in milliseconds.
+        Their times in milliseconds.
     timed : bool
-        Whether these are real.
+        Whether the log has times; otherwise they are made up.
     unknown : bool[S]
-        Whether nobody had clicked the target before.
+        Whether the target had never been clicked before.
     ranks : mapping of str to int32[S]
         'learning', 'frozen' and the baselines: the target's pessimistic rank, 0 below the 20th.
     refused : mapping of str to int
@@ -102,15 +102,15 @@ class ReplayResult:
     refused: Mapping[str, int]
 
     def metrics(self, chosen: np.ndarray | slice = slice(None)) -> dict[str, dict[str, float]]:
-        """Of each ranker in percent, over the chosen samples."""
+        """Return the metrics of each ranker in percent, over the chosen samples."""
         return {name: means_of(gains_of(ranks[chosen])) for name, ranks in self.ranks.items()}
 
     def unknown_percent(self, chosen: np.ndarray | slice = slice(None)) -> float:
-        """How many of the chosen samples' targets were unknown."""
+        """Return the percentage of the chosen samples whose target was unknown."""
         return 100.0 * float(np.mean(self.unknown[chosen]))
 
     def parts(self) -> list[tuple[str, np.ndarray]]:
-        """The samples hour by hour (UTC), int64[..] each; in quarters of the log where it has no times."""
+        """Return the samples of each hour (UTC), int64[..]; of each quarter of the log if it has no times."""
         if self.timed:
             hours = self.times // _HOUR
             found = [(int(hour), np.flatnonzero(hours == hour)) for hour in np.unique(hours)]
@@ -119,7 +119,7 @@ class ReplayResult:
         return [(f"quarter {number}", samples) for number, samples in enumerate(cut, start=1) if len(samples)]
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain JSON values, in percent."""
+        """Return plain JSON values, in percent."""
         metrics = self.metrics()
         return {
             "learning": metrics["learning"],
@@ -133,19 +133,19 @@ class ReplayResult:
 def replay(
     log: LogFile, settings: ReplaySettings, limits: LearningLimits, progress: Progress | None = None
 ) -> ReplayResult:
-    """Go through a log.
+    """Replay a log.
 
     Parameters
     ----------
     log : LogFile
-        Clicks before `settings.begin` are learned and are the beginnings of sessions, but not scored; of those that
-        the model knows nothing is learned twice.
+        Clicks before `settings.begin` are learned and start sessions, but are not scored. Those that the model knows
+        are not learned again.
     settings : ReplaySettings
-        What is scored.
+        Which clicks are scored.
     limits : LearningLimits
-        Who teaches how much.
+        Limits on what is learned from whom.
     progress : callable, optional
-        Called as progress(done, T).
+        Called as progress(clicks done, T).
 
     Returns
     -------
@@ -154,7 +154,7 @@ def replay(
     Raises
     ------
     UsageError
-        Where no click is scored.
+        If no click is scored.
     """
     return _Replay(log, settings, limits).run(progress)
 
@@ -164,15 +164,15 @@ class _Replay:
         self._log, self._settings = log, settings
         model, stream = log.model, log.stream
         order = np.argsort(stream.sessions, kind="stable")
-        # The log's item codes and times, session by session. A click's session begins at `_begins`, itself is at `_at`.
+        # The log's item codes and times, session by session: a click is at `_at`, its session starts at `_begins`.
         self._codes, self._moments = stream.items[order], log.times[order]
         self._at = np.empty(len(order), dtype=np.int64)
         self._at[order] = np.arange(len(order))
         starts = offsets_of(np.bincount(stream.sessions, minlength=len(stream.session_ids)))
         self._begins = starts[stream.sessions]
-        self._known = model.ids.lookup(stream.item_ids).astype(np.int32)  # as the model knows them
-        self._internal = self._known.copy()  # as the online state knows them
-        # One numbering for the baselines: the model's items, then the log's others.
+        self._known = model.ids.lookup(stream.item_ids).astype(np.int32)  # internal ids in the model
+        self._internal = self._known.copy()  # internal ids in the online state
+        # The baselines number the model's items first, then the other items of the log.
         self._numbers = np.where(self._known >= 0, self._known, model.n_items + np.arange(len(self._known)))
         self._conditions = Conditions(exclude_seen=settings.exclude_seen)
         self._encoder = NativeEncoder(model.config, model.weights)
@@ -186,7 +186,7 @@ class _Replay:
         samples = np.flatnonzero(self._scored)
         if len(samples) == 0:
             raise UsageError(
-                "no click of the log is scored: none has an earlier one in its session after the model's last click; "
+                "no click of the log is scored: after the model's last click none has an earlier click in its session; "
                 "give a later log or --from"
             )
         ranks = {name: np.zeros(len(self._scored), dtype=np.int32) for name in ("learning", *BASELINES)}
@@ -200,7 +200,7 @@ class _Replay:
                 ranks["learning"][asked] = self._ranked(pipeline, asked, self._internal)
                 self._rank_baselines(asked, ranks)
             self._state.apply(events.of(begin, end))
-            self._meet(now)
+            self._update_ids(now)
             self._count(now)
             if progress is not None:
                 progress(end, n_clicks)
@@ -216,7 +216,7 @@ class _Replay:
         )
 
     def _chosen(self) -> np.ndarray:
-        """bool[T]: which clicks are scored."""
+        """Return bool[T]: which clicks are scored."""
         settings, times = self._settings, self._log.times
         chosen = self._at - self._begins >= settings.min_prefix
         begin = settings.begin
@@ -229,14 +229,14 @@ class _Replay:
         return chosen
 
     def _never_seen(self) -> np.ndarray:
-        """bool[T]: whether the model does not know a click's item and nobody has clicked it in the log before."""
+        """Return bool[T]: whether a click is the first of the log on an item that the model does not know."""
         items = self._log.stream.items
         first = np.zeros(len(items), dtype=bool)
         first[np.unique(items, return_index=True)[1]] = True
         return first & (self._known[items] < 0)
 
     def _steps(self) -> list[tuple[int, int]]:
-        """Runs of clicks that are ranked before any of them is learned; they end after the last scored click."""
+        """Return (begin, end) of each step of `every` milliseconds, up to the last scored click."""
         count = int(np.flatnonzero(self._scored)[-1]) + 1
         steps = self._log.times[:count] // self._settings.every
         cuts = np.flatnonzero(np.diff(steps)) + 1
@@ -244,7 +244,7 @@ class _Replay:
         return list(itertools.pairwise(bounds))
 
     def _prefixes(self, asked: np.ndarray, internal: np.ndarray) -> Sessions:
-        """The sessions so far of the clicks int64[n], less the items that have no id."""
+        """Return the sessions before the clicks int64[n], without items that have no internal id."""
         lengths = self._at[asked] - self._begins[asked]
         places = ranges(self._begins[asked], lengths)
         items = internal[self._codes[places]]
@@ -253,10 +253,10 @@ class _Replay:
         return Sessions(items[items >= 0], offsets_of(np.bincount(rows, minlength=len(asked))), times)
 
     def _ranked(self, pipeline: Pipeline, asked: np.ndarray, internal: np.ndarray) -> np.ndarray:
-        """int32[n]: the ranks of clicks."""
+        """Return int32[n]: the ranks of clicks."""
         ids, scores = pipeline.rank(self._prefixes(asked, internal), max(KS) + 1, self._conditions)
         targets = internal[self._log.stream.items[asked]]
-        # -2: an item without an id is in no list, and no padding either.
+        # -2 for an item without an internal id: it equals neither an id nor the padding of a list.
         return _cut(listed_rank(ids, scores, np.where(targets >= 0, targets, -2)))
 
     def _frozen(self, samples: np.ndarray) -> np.ndarray:
@@ -264,8 +264,8 @@ class _Replay:
         chunks = [samples[begin : begin + _FROZEN_CHUNK] for begin in range(0, len(samples), _FROZEN_CHUNK)]
         return np.concatenate([self._ranked(pipeline, chunk, self._known) for chunk in chunks])
 
-    def _meet(self, clicks: np.ndarray) -> None:
-        """Note the ids of items that have entered the catalog with these clicks."""
+    def _update_ids(self, clicks: np.ndarray) -> None:
+        """Store the internal ids of items that entered the catalog with these clicks."""
         codes = np.unique(self._log.stream.items[clicks])
         for code in codes[self._internal[codes] < 0].tolist():
             place = self._state.event_processor.new_items.place_of(self._log.stream.item_ids[code])
@@ -275,7 +275,7 @@ class _Replay:
     # The baselines
 
     def _session(self, click: int) -> list[int]:
-        """The numbers of the items in a click's session before it."""
+        """Return the numbers of the items before a click in its session."""
         found: list[int] = self._numbers[self._codes[self._begins[click] : self._at[click]]].tolist()
         return found
 
@@ -298,7 +298,7 @@ class _Replay:
             self._counts.click(int(self._numbers[self._log.stream.items[click]]), self._session(click), time)
 
     def _trained_counts(self) -> DecayedCounts:
-        """The baselines, having counted what the model learned."""
+        """Return the baselines with the clicks of the model counted."""
         timed = self._log.stream.times is not None and self._log.model.sessions.times is not None
         counts = DecayedCounts(self._settings.half_life if self._log.stream.times is not None else math.inf)
         sessions = self._log.model.sessions

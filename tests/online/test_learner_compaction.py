@@ -151,9 +151,7 @@ def test_where_scrubbing_fails_the_log_still_expires(
         raise LearnError("the disk failed")
 
     monkeypatch.setattr(compactor, "redact_forgotten", failing)
-    with pytest.raises(
-        LogCleanupError, match="its log is not cleaned up: the disk failed"
-    ):
+    with pytest.raises(LogCleanupError, match="its log is not cleaned up: the disk failed"):
         compact_folder(folder, settings)
     assert len(log.read("")) < before
     log.close()

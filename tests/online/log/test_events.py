@@ -67,5 +67,9 @@ def test_what_an_event_writes_is_read(event: Click | Forget | AddItems | RemoveI
     assert parse(event.line()) == event
 
 
+def test_the_spelling_of_release_0_2_is_read() -> None:
+    assert parse(b'{"add": ["a"], "neighbours": [["b", "c"]], "time": 1}') == AddItems(("a",), (("b", "c"),), None, 1)
+
+
 def test_a_kind_of_a_later_release_is_no_damage() -> None:
     assert parse(b'{"rename": 5, "time": 1}') is None

@@ -1,0 +1,126 @@
+"""Files of the previous release are read: a bundle, a data set, and a learning folder with its log and its bundle.
+
+`shop.tar.gz` was written by release 0.2. `shop.bundle` is trained on `shop.dataset` (60 items). The log in
+`shop.learned` has 40 sessions, an added item, a removed item and a session to forget; the bundle there was compacted
+before the last 10 sessions. `expected.json` has that release's rankings of `queries` at the time `at`.
+"""
+
+from __future__ import annotations
+
+import json
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mtaw_fast import Dataset, Recommender
+from mtaw_fast.kernels.native._native import active_isa
+from mtaw_fast.online.compaction import redaction
+from mtaw_fast.online.compaction.compactor import compact_folder
+from mtaw_fast.online.log.events import AddItems, Click, Forget, RemoveItems
+from mtaw_fast.online.log.file_log import FileLog
+from mtaw_fast.online.settings import LearningSettings
+
+# The scores were written with AVX-512; other instruction sets add in another order.
+ROUNDING = 1e-5 if active_isa() in ("portable", "neon", "avx2") else 0
+ARCHIVE = Path(__file__).parents[1] / "support" / "previous_release" / "shop.tar.gz"
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Path:
+    """The files of the previous release, unpacked."""
+    with tarfile.open(ARCHIVE) as archive:
+        archive.extractall(tmp_path, filter="data")
+    return tmp_path
+
+
+@pytest.fixture
+def expected(shop: Path) -> dict[str, Any]:
+    return json.loads((shop / "expected.json").read_text())
+
+
+@pytest.fixture
+def settings(shop: Path) -> LearningSettings:
+    return LearningSettings(shop / "shop.learned", compact=False)
+
+
+@pytest.fixture
+def learner(shop: Path, settings: LearningSettings) -> Iterator[Recommender]:
+    """A recommender that has learned the log."""
+    rec = Recommender.load(shop / "shop.bundle", encoder="native", index="native", learn=settings)
+    rec.learner.catch_up()
+    yield rec
+    rec.close()
+
+
+def check_rankings(rec: Recommender, expected: dict[str, Any], name: str) -> None:
+    for query, wanted in zip(expected["queries"], expected[name], strict=True):
+        found = rec.recommend(query, k=10, at=expected["at"])
+        assert found.items == wanted["items"]
+        np.testing.assert_allclose(found.scores, np.array(wanted["scores"], np.float32), rtol=ROUNDING)
+
+
+def test_the_bundle_ranks_as_before(shop: Path, expected: dict[str, Any]) -> None:
+    check_rankings(Recommender.load(shop / "shop.bundle", encoder="native", index="native"), expected, "frozen")
+
+
+def test_the_data_set_is_read(shop: Path) -> None:
+    dataset = Dataset.load(shop / "shop.dataset")
+    assert (dataset.n_items, len(dataset.train.lengths)) == (60, 459)
+    assert dataset.fingerprint == "8cac62582035-0da85726c670-c84457de3d84"
+
+
+def test_the_learning_folder_ranks_as_before_and_learns_on(learner: Recommender, expected: dict[str, Any]) -> None:
+    assert learner.log_position == expected["position"]
+    check_rankings(learner, expected, "learned")
+    learner.observe("another", ["item-1", "another-item"])
+    learner.learner.catch_up()
+    assert learner.log_position > expected["position"]
+    assert {"new-1", "added-1", "another-item"} <= set(learner.ids)
+
+
+def test_the_learning_folder_is_compacted(shop: Path, settings: LearningSettings, expected: dict[str, Any]) -> None:
+    compacted = compact_folder(shop / "shop.bundle", settings)
+    assert compacted is not None
+    assert compacted.folder == settings.folder / "bundle"
+    assert compacted.model.log_progress.position == expected["position"]
+    assert {"new-1", "added-1"} <= set(compacted.ids)
+    rec = Recommender.load(shop / "shop.bundle", learn=settings)
+    assert rec.bundle.manifest == compacted.manifest
+    assert "item-7" not in rec.recommend(["item-1"], k=60).items
+    rec.close()
+
+
+def test_the_log_alone_brings_back_what_was_learned(shop: Path, settings: LearningSettings) -> None:
+    for path in (settings.folder / "bundle").iterdir():
+        path.unlink()
+    (settings.folder / "bundle").rmdir()
+    rec = Recommender.load(shop / "shop.bundle", learn=settings)
+    assert {"new-1", "added-1"} <= set(rec.ids)
+    assert "added-1" in rec.recommend(["item-3", "item-4"], k=60).items
+    rec.close()
+
+
+def test_every_event_of_the_log_is_read(settings: LearningSettings) -> None:
+    log = FileLog(settings.folder)
+    events = [entry.event for entry in log.read("")]
+    assert log.damaged == 0
+    assert sum(type(event) is Click for event in events) == 27 * 3 + 10 * 2 + 2 * 3  # one session's are redacted
+    (added,) = [event for event in events if type(event) is AddItems]
+    assert (added.items, added.neighbors) == (("added-1",), (("item-3", "item-4"),))
+    assert [event.items for event in events if type(event) is RemoveItems] == [("item-7",)]
+    assert [event.session for event in events if type(event) is Forget] == ["s-3"]
+    log.close()
+
+
+def test_what_was_redacted_is_not_redacted_again(
+    shop: Path, settings: LearningSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    redacted: list[dict[str, str]] = []
+    monkeypatch.setattr(FileLog, "redact", lambda self, forgotten: redacted.append(dict(forgotten)) or 0)
+    compact_folder(shop / "shop.bundle", settings)
+    assert redacted == [{}]
+    assert {path.name for path in settings.folder.glob("*.json")} == {"log.json", redaction.MARK}
